@@ -20,9 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from striate.data.audit.alike import NEAR, find_alike
-from striate.data.audit.evidence import Evidence, gather
-from striate.data.audit.looks import look_at
+from striate.data.audit.alike import NEAR, near_duplicate_groups
+from striate.data.audit.evidence import DataEvidence, gather_evidence
+from striate.data.audit.image_statistics import measure_images
 from striate.data.config import DataConfig
 from striate.data.listing import Listing
 from striate.data.sources.list_source import list_source
@@ -86,13 +86,13 @@ def missed(listing: Listing, ids: NDArray[np.int64], change: Change) -> float:
 
     paths = tuple(f"{number:06}.bmp" for number in range(2 * count))
     both = replace(listing, paths=paths, read=read, read_mask=None, inputs=None, annotation="class", targets=None)
-    groups = find_alike(look_at(both, range(2 * count), {}, 64_000_000), (), range(2 * count))
+    groups = near_duplicate_groups(measure_images(both, range(2 * count), {}, 64_000_000), (), range(2 * count))
     home = {number: place for place, group in enumerate(groups) for number in group}
     found = sum(n in home and home[n] == home.get(n + count) for n in range(count))
     return 1 - found / count
 
 
-def planted_labels(evidence: Evidence) -> str:
+def planted_labels(evidence: DataEvidence) -> str:
     """How many of the planted wrong labels are found, and how many others."""
     listing = evidence.listing
     assert listing.targets is not None
@@ -126,7 +126,7 @@ def main() -> None:
         config = DataConfig(name)
         listing = list_source(config, "auto")
         started = time.monotonic()
-        evidence = gather(listing, config)
+        evidence = gather_evidence(listing, config)
         seconds = time.monotonic() - started
         ids = np.random.default_rng(0).permutation(len(listing))[: asked.count]
         shares = " | ".join(f"{missed(listing, ids, change):.1%}" for change in CHANGES.values())

@@ -13,10 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 
-from striate.data.audit.alike import NEAR, find_alike
-from striate.data.audit.evidence import gather
+from striate.data.audit.alike import NEAR, near_duplicate_groups
+from striate.data.audit.evidence import gather_evidence
+from striate.data.audit.image_statistics import LENGTH, ImageStatistics, describe, measure_images
 from striate.data.audit.leaks import find_leaks
-from striate.data.audit.looks import LENGTH, Looks, describe, look_at
 from striate.data.config import DataConfig
 from striate.data.listing import Listing
 from striate.data.sources.arrays import list_arrays
@@ -48,7 +48,7 @@ def listing_of(images: list[Image.Image]) -> Listing:
 
 def groups_of(images: list[Image.Image]) -> tuple[tuple[int, ...], ...]:
     ids = range(len(images))
-    return find_alike(look_at(listing_of(images), ids, {}, 10**6), (), ids)
+    return near_duplicate_groups(measure_images(listing_of(images), ids, {}, 10**6), (), ids)
 
 
 @pytest.mark.parametrize("change", CHANGES)
@@ -88,7 +88,7 @@ def test_a_part_or_a_mirror_image_in_another_split_is_a_leak_within_its_class() 
     given: tuple[str | None, ...] = ("train",) * 8 + ("test",) * 4
     listing = replace(listing, given=given, labels=("a",) * 11 + ("b",), classes=("a", "b"))
     listing = replace(listing, targets=np.array([0] * 11 + [1]))
-    found = find_leaks(gather(listing, DataConfig(val_fraction=0.1)))
+    found = find_leaks(gather_evidence(listing, DataConfig(val_fraction=0.1)))
     assert found is not None
     assert {group[-1]: group[0] for group in found.groups} == {8: 1, 9: 2, 10: 3}
     assert "mirror image" in found.finding.measured
@@ -98,10 +98,12 @@ def test_even_pictures_are_alike_to_nothing() -> None:
     assert groups_of([Image.new("RGB", (32, 32), (k, k, k)) for k in (0, 1, 2, 255)]) == ()
 
 
-def looks_from(descriptions: np.ndarray) -> Looks:
+def statistics_from(descriptions: np.ndarray) -> ImageStatistics:
     count = len(descriptions)
     ones = np.ones(count, np.float32)
-    return Looks(descriptions.astype(np.float32), ones, 10 * ones, ones, np.ones((count, 2), np.int64), {}, {}, {}, {})
+    return ImageStatistics(
+        descriptions.astype(np.float32), ones, 10 * ones, ones, np.ones((count, 2), np.int64), {}, {}, {}, {}
+    )
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(2, 60), st.integers(1, 8))
@@ -115,7 +117,7 @@ def test_the_search_agrees_with_comparing_all_pairs(seed: int, count: int, cente
     near = np.linalg.norm(points[:, None] - points[None], axis=2) <= NEAR
     reach = np.linalg.matrix_power(near.astype(float), count) > 0
     expected = {tuple(np.flatnonzero(row).tolist()) for row in reach if row.sum() > 1}
-    groups = find_alike(looks_from(points), (), range(count))
+    groups = near_duplicate_groups(statistics_from(points), (), range(count))
     # Of many near ones only the nearest are joined, so a group may come in parts; none is joined wrongly.
     if count <= 12:
         assert set(groups) == expected
@@ -125,7 +127,7 @@ def test_the_search_agrees_with_comparing_all_pairs(seed: int, count: int, cente
 
 def test_a_thousand_copies_are_one_group_and_cost_no_thousand_squared() -> None:
     points = np.random.default_rng(0).normal(size=(1, LENGTH)).repeat(1000, axis=0)
-    groups = find_alike(looks_from(points / np.linalg.norm(points[0])), (), range(1000))
+    groups = near_duplicate_groups(statistics_from(points / np.linalg.norm(points[0])), (), range(1000))
     assert [len(group) for group in groups] == [1000]
 
 
@@ -159,7 +161,7 @@ def test_the_splits_made_here_never_leak_exact_copies(
     listing = list_arrays("set", "set", blocks)
     if given_splits == "all" and half:
         listing = replace(listing, given=tuple("val" if k % 3 == 0 else g for k, g in enumerate(listing.given)))
-    evidence = gather(listing, DataConfig(split_seed=seed))
+    evidence = gather_evidence(listing, DataConfig(split_seed=seed))
     for group in evidence.equal:
         made = {evidence.splits[number] for number in group if listing.given[number] is None}
         assert len(made) <= 1

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from striate.data.audit.check import check_evidence
-from striate.data.audit.evidence import gather
+from striate.data.audit.evidence import gather_evidence
 from striate.data.config import DataConfig
 from striate.data.dataset import Dataset
 from striate.data.read import load_dataset, load_for_evaluation
@@ -51,7 +51,9 @@ def test_names_that_repeat_across_classes_are_asked_about_with_the_option_that_s
     assert asked.remedy.settings == {"data.class_level": "3"}
     for name in ("north", "2021", "ash"):
         assert name in asked.measured
-    checked = check_evidence(gather(list_source(DataConfig(source=str(places))), DataConfig(source=str(places))))
+    checked = check_evidence(
+        gather_evidence(list_source(DataConfig(source=str(places))), DataConfig(source=str(places)))
+    )
     assert "data.class-level" in [finding.code for finding in checked.findings]
 
 

@@ -13,7 +13,7 @@ from PIL import Image
 
 from striate.data.annotations.points import pairs_of_names, read_pairs, suggested_pairs
 from striate.data.audit.check import check_evidence
-from striate.data.audit.evidence import gather
+from striate.data.audit.evidence import gather_evidence
 from striate.data.config import DataConfig
 from striate.data.read import load_dataset
 from striate.data.sources.list_source import list_source
@@ -50,7 +50,7 @@ def write_faces(folder: Path, count: int = 60, size: tuple[int, int] = (48, 32),
 
 def codes(file: Path) -> set[str]:
     config = DataConfig(source=str(file))
-    check = check_evidence(gather(list_source(config), config))
+    check = check_evidence(gather_evidence(list_source(config), config))
     return {finding.code for finding in check.findings if finding.code.startswith("data.point")}
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from striate.data.audit.evidence import gather
+from striate.data.audit.evidence import gather_evidence
 from striate.data.config import DataConfig
 from striate.data.sources.list_source import list_source
 from striate.evaluation.label_errors import doubt_labels, estimate_wrong, find_label_errors, out_of_fold
@@ -69,7 +69,7 @@ def test_planted_wrong_labels_of_digits_are_found_and_few_others() -> None:
     for number in wrong:
         targets[number] = (targets[number] + 1 + rng.integers(9)) % 10
     labels = tuple(listing.classes[target] for target in targets)
-    marked = find_label_errors(gather(replace(listing, targets=targets, labels=labels), config))
+    marked = find_label_errors(gather_evidence(replace(listing, targets=targets, labels=labels), config))
     assert marked is not None
     found = {number for (number,) in marked.groups}
     assert len(found & wrong) >= 28

@@ -12,7 +12,7 @@ from striate.api.announcing import Announce
 from striate.api.fields_of_data import CHECKED, PACKED, refuse_unused
 from striate.data.audit.check import check_evidence
 from striate.data.audit.data_check import DataCheck, grave_first
-from striate.data.audit.evidence import gather
+from striate.data.audit.evidence import gather_evidence
 from striate.data.audit.quarantine import manifest_text, refuse_quarantine, usual_quarantine
 from striate.data.convert_boxes import BoxLayout, ConvertedBoxes, convert_boxes
 from striate.data.pack_data import PackedData, pack_data
@@ -74,10 +74,10 @@ def _check_source(
     options = ((option_of(name), _typed(value)) for name, value in given.items())
     again = ("data", "check", listing.source, *chain.from_iterable(options))
     command = () if target is None else (*again, "--quarantine", str(target))
-    evidence = gather(listing, merged.data, command, announce)
+    evidence = gather_evidence(listing, merged.data, command, announce)
     check = check_evidence(evidence)
     if not labels:
-        check = replace(check, for_labels=(*again, "--labels"))
+        check = replace(check, label_check=(*again, "--labels"))
     else:
         check = _with_label_errors(check, merged.seed, announce)
     if sheet is not None:
@@ -112,7 +112,7 @@ def _with_label_errors(check: DataCheck, seed: int, announce: Announce | None) -
     from striate.evaluation.label_errors import find_label_errors
 
     doubtful = find_label_errors(check.evidence, seed, announce)
-    return replace(check, marked=grave_first([*check.marked, *filter(None, (doubtful,))]))
+    return replace(check, sample_findings=grave_first([*check.sample_findings, *filter(None, (doubtful,))]))
 
 
 def _write_quarantine(check: DataCheck, file: Path) -> Path:

@@ -1,7 +1,7 @@
-"""What a source says of the objects of one image, before anything is decoded; free of torch.
+"""The objects of one image as a source describes them, before anything is decoded; free of torch.
 
-A box has pixel edges (left, top, right, bottom) in pixels of the file, from the corner of its first pixel; where it is
-rotated, these are the edges before it is turned about its center by `angle` degrees, counterclockwise.
+A box has edges (left, top, right, bottom) in pixels of the file, from the corner of its first pixel. The edges of a
+rotated box are those before it is rotated about its center by `angle` degrees, counterclockwise.
 """
 
 from __future__ import annotations
@@ -15,44 +15,51 @@ Edges = tuple[float, float, float, float]
 
 
 class Box(NamedTuple):
-    """One object: its `edges`, the name of its class, whether it is a `crowd` of many that nobody told apart, its
-    `angle` (None where boxes are upright), the `line` of the file, or the number of the entry, that says so, and its
-    `mask` in the size of `Boxed`, as `striate.data.mask_codes` has it (None where only the box is known)."""
+    """One object."""
 
     edges: Edges
+    """Left, top, right, bottom; in the unit of its `Boxed`."""
     label: str
+    """The name of its class."""
     crowd: bool = False
+    """Whether it stands for many objects that were not annotated one by one (COCO's `iscrowd`)."""
     angle: float | None = None
+    """Degrees, counterclockwise; None for an upright box."""
     line: int = 0
+    """The line of the annotation file, or the number of the entry, that describes it."""
     mask: bytes | None = None
+    """Run-length code of its mask (`striate.data.mask_codes`), in the size of its `Boxed`; None where only the box is
+    known."""
 
     @property
     def width(self) -> float:
-        """In pixels; 0 or less where it has no area."""
+        """Right minus left edge; 0 or less for a box without an area."""
         return self.edges[2] - self.edges[0]
 
     @property
     def height(self) -> float:
-        """In pixels; 0 or less where it has no area."""
+        """Bottom minus top edge; 0 or less for a box without an area."""
         return self.edges[3] - self.edges[1]
 
 
 @dataclass(frozen=True)
 class Boxed:
-    """The boxes of one image, as `file` says. `size` (height, width) is what it says of the image, None where it says
-    nothing. `relative`: edges are shares of width and height, as in YOLO."""
+    """The boxes of one image."""
 
     boxes: tuple[Box, ...]
     file: str
+    """The annotation file."""
     size: tuple[int, int] | None = None
+    """(height, width) of the image by that file; None where it does not say."""
     relative: bool = False
+    """Whether edges are fractions of width and height, as in YOLO, not pixels."""
 
     def where(self, box: Box) -> str:
-        """The file and its line, or the number of the entry."""
+        """The file, and the line or number of the entry of a box."""
         return f"{self.file}, {box.line}" if self.file.endswith(".json") else f"{self.file}, line {box.line}"
 
     def in_pixels(self, size: tuple[int, int]) -> Boxed:
-        """With edges in pixels of an image of (height, width) `size`."""
+        """The same boxes with edges in pixels, of an image of (height, width) `size`."""
         if not self.relative:
             return self
         height, width = size

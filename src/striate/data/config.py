@@ -1,4 +1,4 @@
-"""Where the data come from, how an image becomes an input, and how training images vary."""
+"""Configuration of the data, of the preparation of inputs, and of augmentation."""
 
 from __future__ import annotations
 
@@ -138,7 +138,7 @@ class DataConfig:
 
     @property
     def validation_share(self) -> float:
-        """`val_fraction`, or what is usual where it is open."""
+        """`val_fraction`, or its default."""
         return 0.1 if self.val_fraction is None else self.val_fraction
 
     @property
@@ -148,7 +148,7 @@ class DataConfig:
 
 
 def _numbers(text: str | None, sign: str, count: int, *, least: float) -> tuple[float, ...] | None:
-    """So many numbers that `sign` separates; None where the text is something else."""
+    """`count` numbers that `sign` separates; None for any other text."""
     parts = (text or "").split(sign)
     try:
         found = tuple(float(part) for part in parts)
@@ -234,8 +234,8 @@ VOLUME = frozenset(
         *("color", "noise", "mixup"),
     )
 )
-"""Fields of `AugmentConfig` that have a meaning for volumes."""
+"""Fields of `AugmentConfig` that apply to volumes."""
 VOLUME_ALONE = frozenset(("depth_flip", "foreground"))
-"""Those that have for nothing else."""
+"""Fields of `AugmentConfig` that apply only to volumes."""
 SOUND = frozenset(("time_shift", "gain", "speed", "time_mask", "frequency_mask"))
-"""Fields of `AugmentConfig` that have a meaning for sounds alone."""
+"""Fields of `AugmentConfig` that apply only to sounds."""

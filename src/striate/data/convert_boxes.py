@@ -1,5 +1,5 @@
-"""A data set of boxes, or of masks of single objects, written in another layout: images byte for byte, and all that
-both layouts can hold."""
+"""Writes a data set of boxes, or of masks of single objects, in another layout: images byte for byte, and everything
+that both layouts can hold."""
 
 from __future__ import annotations
 
@@ -32,25 +32,30 @@ BoxLayout = Literal["coco", "voc", "yolo", "csv"]
 
 @dataclass(frozen=True)
 class ConvertedBoxes:
-    """`boxes` in `images`, `masks` of them with those of their objects, written as `to` in the folder `path`; `lost`
-    says in a sentence each what that layout cannot hold, `unreadable` names the files that were left out, and why."""
+    """The result of a conversion of boxes."""
 
     path: Path
+    """The folder that was written."""
     to: BoxLayout
     images: int
+    """Number of images."""
     boxes: int
+    """Number of boxes."""
     lost: tuple[str, ...]
+    """What the layout cannot hold, one sentence each."""
     unreadable: tuple[str, ...]
+    """Files that were left out, and why."""
     masks: int = 0
+    """Number of boxes with a mask."""
 
     @property
     def data(self) -> Path:
-        """What `striate train` takes."""
+        """The path to train on."""
         return self.path / "boxes.csv" if self.to == "csv" else self.path
 
     @property
     def command(self) -> str:
-        """What trains on it: of boxes with masks, the masks are meant."""
+        """The command that trains on it; with masks, if there are any."""
         return f"striate train {pasted(self.data)}" + (" --task instances" if self.masks else "")
 
 
@@ -74,8 +79,8 @@ class _Image:
 def convert_boxes(
     config: DataConfig, to: BoxLayout, out: Path, *, announce: Callable[[str], None] = lambda _: None
 ) -> ConvertedBoxes:
-    """Write the boxes and images of a data set into `out`, which must not be there, or be empty; after an error nothing
-    is left there. Raises DataError, UsageError."""
+    """Write the boxes and images of a data set into `out`, a new or empty folder. After an error, nothing is left
+    there. Raises DataError, UsageError."""
     listing = _listed(config)
     with new_folder(out) as part:
         images, unreadable = _write_images(listing, to, config.max_pixels, part, announce)
@@ -86,7 +91,7 @@ def convert_boxes(
 
 
 def _listed(config: DataConfig) -> Listing:
-    """With the masks of the objects, where the source has these of all of them."""
+    """The listing of the source, with the masks of the objects if the source has all of them."""
     try:
         return list_source(config, "instance")
     except DataError:
@@ -121,7 +126,7 @@ def _write_images(
 
 
 def _names(paths: Sequence[str], *, stems: bool) -> list[str]:
-    """Names without folders: those of the files, with their folders in front where names, or `stems`, repeat."""
+    """Names without folders: those of the files, with a prefix where names, or `stems`, repeat."""
 
     def key(name: str) -> str:
         return (PurePosixPath(name).stem if stems else name).lower()
@@ -140,12 +145,12 @@ def _folder(to: BoxLayout, image: _Image) -> str:
 
 
 def _upright(box: Box) -> Edges:
-    """The edges; of a rotated box those of the upright box around it."""
+    """The edges; for a rotated box, those of the upright box around it."""
     return around(box.edges, box.angle)
 
 
 def _number(value: float) -> float | int:
-    """Whole numbers as such: 12, not 12.0."""
+    """Integers without a fraction: 12, not 12.0."""
     return int(value) if value == int(value) else value
 
 
@@ -206,7 +211,7 @@ def _write_voc(out: Path, images: Sequence[_Image], classes: Sequence[str]) -> N
 
 def _voc_object(box: Box) -> str:
     left, top, right, bottom = _upright(box)
-    # Pixels are counted from 1, and a box holds both of its corners. One without area is read as it is written.
+    # Pixels are counted from 1, and a box includes both of its corners. A box without an area is written unchanged.
     first = right > left and bottom > top
     corners = (left + first, top + first, right, bottom)
     edges = "".join(
@@ -269,7 +274,7 @@ _WRITERS: dict[BoxLayout, Callable[[Path, Sequence[_Image], Sequence[str]], None
 
 
 def _lost(listing: Listing, images: Sequence[_Image], to: BoxLayout) -> tuple[str, ...]:
-    """In a sentence each what the source says and the layout cannot."""
+    """What the source has and the layout cannot hold, one sentence each."""
     boxes = [box for image in images for box in image.boxes]
     lost = []
     crowds, turned = sum(box.crowd for box in boxes), sum(bool(box.angle) for box in boxes)

@@ -1,4 +1,4 @@
-"""Normally distributed numbers as a pure function of what they are for, made where they are needed."""
+"""Normally distributed random numbers as a pure function of a key and ids, computed on the device that needs them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def normals(key: int, ids: torch.Tensor, count: int) -> torch.Tensor:
     rows = _mix(ids * _signed(_GOLDEN) + _signed(key))[:, None]
     columns = torch.arange(1, (count + 1) // 2 + 1, device=ids.device) * _signed(_GOLDEN)
     bits = _mix(rows + columns)
-    # Half a step up keeps the logarithm's argument above 0; each half of the bits makes one number of 32.
+    # Adding half a step keeps the argument of the logarithm above 0; each half of the bits makes a 32-bit number.
     radius = (-2 * torch.log((_right(bits, 32).float() + 0.5) * 2.0**-32)).clamp_(min=0).sqrt_()
     angle = (bits & 0xFFFFFFFF).float() * (2 * math.pi * 2.0**-32)
     return torch.cat([radius * angle.cos(), radius * angle.sin()], dim=1)[:, :count]
@@ -34,10 +34,10 @@ def _mix(x: torch.Tensor) -> torch.Tensor:
 
 
 def _right(x: torch.Tensor, places: int) -> torch.Tensor:
-    """Shifted right with zeros coming in: torch repeats the sign."""
+    """Logical right shift; torch's shift repeats the sign bit."""
     return (x >> places) & ((1 << (64 - places)) - 1)
 
 
 def _signed(number: int) -> int:
-    """The 64 bits of a number from 0 to 2⁶⁴ − 1 as torch's int64 has them."""
+    """The int64 with the same 64 bits as a number from 0 to 2⁶⁴ − 1."""
     return number - 2**64 if number >= 2**63 else number

@@ -1,4 +1,4 @@
-"""Random numbers as a pure function of what they are for, so that no state has to be carried or restored."""
+"""Random numbers as a pure function of a key and ids, so that no state has to be saved or restored."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _ALL = 0xFFFFFFFFFFFFFFFF
 
 def hash_key(*parts: int) -> int:
     """A 63-bit number that depends on every part and on their order; fit to seed a generator."""
-    # Python's integers: a handful of them is ten times faster so than as arrays, and a training step needs two.
+    # Python's integers: for a few numbers they are ten times as fast as arrays, and a training step needs two.
     key = 0
     for part in parts:
         key = _mixed(key + _GOLDEN + part & _ALL)

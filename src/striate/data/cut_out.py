@@ -1,4 +1,4 @@
-"""A rectangle cut out of a picture and turned upright."""
+"""Cuts a rotated rectangle out of a picture."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from PIL import Image
 
 from striate.data.media.image.fitting import scale_bytes
 
-_BESIDE = 3  # pixels that the interpolation may look at beside the rectangle
+_MARGIN = 3  # pixels beside the rectangle that the interpolation may use
 
 
 def cut_out(
@@ -20,19 +20,21 @@ def cut_out(
     angle: float = 0.0,
     size: tuple[int, int] | None = None,
 ) -> NDArray[np.uint8]:
-    """(C, height, width) of the rectangle of a picture (C, H, W) with this `center` (x, y) and these `sides` (width,
-    height), all in pixels from the corner of the first one, that is turned by `angle` degrees counterclockwise; so that
-    it is upright. An upright one has the picture's own pixels, the edges rounded to them; a turned one is interpolated
-    (bicubic). What lies beyond the picture repeats its outermost pixels. `size` (height, width) scales it."""
+    """(C, height, width): a rectangle of a picture (C, H, W), rotated so that it is upright.
+
+    The rectangle has this `center` (x, y) and `sides` (width, height), in pixels from the corner of the first pixel,
+    and is rotated by `angle` degrees counterclockwise. An upright rectangle is rounded to whole pixels, which are
+    copied; a rotated one is interpolated (bicubic). Pixels outside the picture repeat its outermost pixels. `size`:
+    (height, width) to scale to."""
     wide, high = (max(1, round(side)) for side in sides)
     if angle == 0:
         found = _window(planes, round(center[1] - high / 2), round(center[0] - wide / 2), high, wide)
     else:
         cos, sin = math.cos(math.radians(angle)), math.sin(math.radians(angle))
-        reach = math.ceil(math.hypot(wide, high) / 2) + _BESIDE
+        reach = math.ceil(math.hypot(wide, high) / 2) + _MARGIN
         top, left = math.floor(center[1]) - reach, math.floor(center[0]) - reach
         around = _window(planes, top, left, 2 * reach + 1, 2 * reach + 1)
-        # Of a pixel of the result, where it lies in `around`.
+        # The place in `around` of each pixel of the result.
         x = center[0] - left - cos * wide / 2 - sin * high / 2
         y = center[1] - top + sin * wide / 2 - cos * high / 2
         how = Image.Transform.AFFINE, (cos, sin, x, -sin, cos, y), Image.Resampling.BICUBIC

@@ -1,4 +1,4 @@
-"""What a data set is once it has been read: whole tensors, a split each, with sample ids."""
+"""A data set that has been read: for each split a tensor of inputs, the targets, and sample ids."""
 
 from __future__ import annotations
 
@@ -24,24 +24,22 @@ Annotation = str
 
 @dataclass(frozen=True)
 class Split:
-    """Samples as whole tensors.
-
-    `inputs`: (N, C, *spatial) uint8 for images, (N, C, *spatial) or (N, F) float32 otherwise; images that are not in
-    memory are `StoredInputs`, indexed in the same way.
-    `targets`: (N,) int64 class numbers, (N, T) float32 numbers, (N, H, W) uint8 class masks (255 = ignored), or
-    the inputs themselves.
-    `ids`: (N,) int64, the position of the sample in the source's listing, the same in every run; always in memory.
-    """
+    """N samples of a data set."""
 
     inputs: Inputs
+    """(N, C, *spatial) uint8 for images, (N, C, *spatial) or (N, F) float32 otherwise. Images that are not in memory
+    are `StoredInputs`, which are indexed in the same way."""
     targets: Targets
+    """(N,) int64 class numbers, (N, T) float32 numbers, (N, H, W) uint8 class masks (255 = ignored), `Ragged` entries,
+    or the inputs themselves."""
     ids: torch.Tensor
+    """(N,) int64: the position of the sample in the source's listing, the same in every run; always in memory."""
 
     def __len__(self) -> int:
         return len(self.ids)
 
     def take(self, rows: torch.Tensor) -> Split:
-        """The samples at `rows`, positions or a mask; images that are not in memory are not read."""
+        """The samples at `rows`, which are positions or a mask. Images that are not in memory are not read."""
         inputs, ids = take_rows(self.inputs, rows), self.ids[rows.to(self.ids.device)]
         return Split(inputs, inputs if self.of_inputs else self.targets[rows], ids)
 
@@ -52,7 +50,7 @@ class Split:
 
     @property
     def of_inputs(self) -> bool:
-        """Whether the targets are the inputs themselves, held once."""
+        """Whether the targets are the same object as the inputs."""
         return self.targets is self.inputs
 
 
@@ -66,28 +64,29 @@ def join_splits(parts: Sequence[Split]) -> Split:
 
 @dataclass(frozen=True, slots=True)  # there may be millions
 class SplitRow:
-    """One row of split.csv. `path` is relative to the source, or the sample id where there are no files;
-    `split` is `train`, `val`, `test`, `all` or `unreadable`; `label` is text (class name, number, or mask's path)."""
+    """One row of split.csv."""
 
     path: str
+    """Relative to the source; the sample id where there are no files."""
     label: str
+    """Class name, number, or path of the mask, as text."""
     split: str
+    """`train`, `val`, `test`, `all` or `unreadable`."""
 
 
 @dataclass(frozen=True)
 class SampleFacts:
-    """What is known of the samples of one split beside input and target, one entry a sample, in its order.
-
-    `paths` are those of split.csv; `sizes` (height, width) of the picture files in pixels, empty where there are none;
-    `columns` the texts of the further columns of a manifest, and of `group`; empty texts where nothing is known.
-    """
+    """Further facts about the samples of one split: one entry for each sample, in the order of the split."""
 
     paths: tuple[str, ...]
+    """Paths as in split.csv."""
     sizes: tuple[tuple[int, int], ...] = ()
+    """(height, width) of the picture files in pixels; empty where there are none."""
     columns: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Texts of the further columns of a manifest, and of `group`; an empty text where a value is unknown."""
 
     def part(self, rows: Sequence[int]) -> SampleFacts:
-        """Of these samples only."""
+        """The facts about the samples at `rows`."""
         columns = {name: tuple(texts[k] for k in rows) for name, texts in self.columns.items()}
         sizes = tuple(self.sizes[k] for k in rows) if self.sizes else ()
         return SampleFacts(tuple(self.paths[k] for k in rows), sizes, columns)
@@ -95,40 +94,47 @@ class SampleFacts:
 
 @dataclass(frozen=True)
 class Dataset:
-    """A data set ready for training.
-
-    `splits` maps `train`, `val`, `test` to samples (or `all`, where a network is measured on data without a test
-    split), and `contents` the same names to digests of what each sample's file or array holds, equal for equal bytes
-    and the same whatever the size of the input; `classes` are names in the order of class numbers (empty for
-    numbers); `features` and `target_names` name the columns of a table; `notes` say in a sentence each what was
-    decided for the user; `findings` what was noticed (unreadable or ignored files, leaks in given splits). `units`
-    maps the same names to keys of what must stay together (equal contents, one group), and is empty where nothing is
-    split; `given` names the splits that the source itself has samples of. `store` is where the inputs lie. `facts` has
-    for each split what else is known of its samples, and is empty where the splits were dealt anew. `annotated` says
-    in a line how often each class occurs, and is empty for numbers and masks. `skeleton`: pairs of points that are
-    joined, where the source says it.
-    """
+    """A data set ready for training. The keys of dicts are names of splits."""
 
     name: str
     source: str
+    """The data argument: a name, or a path."""
     kind: Kind
+    """The name of the medium."""
     annotation: Annotation
     splits: dict[str, Split]
+    """`train`, `val`, `test`; or `all`, where a network is evaluated on data without a test split."""
     classes: tuple[str, ...]
+    """Names in the order of class numbers; empty for numbers."""
     preparation: Preparation
+    """How a file becomes an input."""
     rows: tuple[SplitRow, ...]
+    """The rows of split.csv."""
     fingerprint: str
+    """Digest of the samples, their splits, the classes and the preparation."""
     features: tuple[str, ...] = ()
+    """Names of the input columns of a table."""
     target_names: tuple[str, ...] = ()
+    """Names of the target columns, or of the points."""
     notes: tuple[str, ...] = ()
+    """What was decided for the user, one sentence each."""
     findings: tuple[Finding, ...] = ()
+    """What was noticed while reading: unreadable or ignored files, leaks in given splits."""
     contents: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """For each sample, a digest of its file or array: equal for equal bytes, whatever the size of the input."""
     units: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """For each sample, the key of the unit that a split must not divide: equal contents, or one group. Empty where
+    nothing is split."""
     given: tuple[str, ...] = ()
+    """Names of the splits that the source itself gives."""
     store: Store = "memory"
+    """Where the inputs lie."""
     facts: dict[str, SampleFacts] = field(default_factory=dict)
+    """Further facts about the samples of each split; empty where the samples were split again."""
     annotated: str = ""
+    """How often each class occurs, in one line; empty for numbers and masks."""
     skeleton: tuple[tuple[int, int], ...] = ()
+    """Pairs of points that a line connects, where the source names them."""
 
     @property
     def has_one_class_each(self) -> bool:
@@ -137,7 +143,7 @@ class Dataset:
 
     @property
     def open_classes(self) -> bool:
-        """Whether no class lies in two splits, so that classes of `val` and `test` are unseen."""
+        """Whether the splits share no class, so that the classes of `val` and `test` are unseen in training."""
         return self.annotation == "identity"
 
     @property
@@ -146,7 +152,7 @@ class Dataset:
         return self.annotation == "mask"
 
     def target_text(self, target: Any) -> str:
-        """One sample's target in words: its class, its numbers; nothing for what lies in the image."""
+        """One sample's target in words: its class or its numbers; empty for targets that are places in the image."""
         if self.has_masks or self.annotation == "columns" or getattr(target, "ndim", 0) > 1:
             return ""
         if self.annotation == "labels":
@@ -170,12 +176,13 @@ class Dataset:
 
     @property
     def medium(self) -> Medium:
-        """What a sample is."""
+        """The medium of the samples."""
         return medium_of(self.kind)
 
     @property
     def inputs_in_words(self) -> str:
-        """Shape of the inputs, and in which order of axes arrays were read where that was given or is in doubt."""
+        """Shape of the inputs in words; also the order of axes in which arrays were read, where that was given or is in
+        doubt."""
         read = "" if self.preparation.layout == "auto" else f", read as {self.preparation.layout}"
         return self.medium.describe(self.input_shape) + read
 

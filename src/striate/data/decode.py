@@ -1,4 +1,4 @@
-"""Samples become arrays: files decoded in a few threads, into one block of memory or row by row into a store."""
+"""Decoding samples: files are decoded in a few threads, into one block of memory, or row by row into a store."""
 
 from __future__ import annotations
 
@@ -25,26 +25,30 @@ _CHANGED = "the file has changed since the data were first read"
 
 @dataclass(frozen=True)
 class Decoded:
-    """Samples `ids` with `inputs` as in `Split`, as an array or stored, and their `masks`, where they have any.
-    `unreadable`: reasons by id."""
+    """Decoded samples."""
 
     ids: NDArray[np.int64]
+    """(N,) ids of the readable samples."""
     inputs: np.ndarray | StoredInputs
+    """(N, …) as in `Split`."""
     masks: MaskPixels | None
+    """None where samples have no masks."""
     unreadable: dict[int, str]
+    """Why a sample cannot be read, by id."""
 
 
 def decode_samples(
     listing: Listing, ids: Sequence[int], preparation: Preparation, progress: Callable[[int], None] = lambda _: None
 ) -> Decoded:
-    """Decode the samples `ids` into memory; `progress` is told of every number of files that is done.
+    """Decode the samples `ids` into memory. `progress` is called with the number of files that were decoded since its
+    last call.
 
-    Raises DataError where a mask is not as large as its image.
+    Raises DataError for a mask whose size differs from that of its image.
     """
     if listing.inputs is None:
         return _decode_files(listing, ids, preparation, progress)
     chosen = np.asarray(ids, dtype=np.int64)
-    whole = len(chosen) == len(listing)  # ids are sorted: then nothing is left out and nothing need be copied
+    whole = len(chosen) == len(listing)  # ids are sorted, so nothing is left out and nothing has to be copied
     inputs = listing.inputs if whole else listing.inputs[chosen]
     return Decoded(
         chosen, medium_of(preparation.kind).refit(inputs, preparation), array_masks(listing, ids, preparation), {}
@@ -52,7 +56,7 @@ def decode_samples(
 
 
 def array_masks(listing: Listing, ids: Sequence[int], preparation: Preparation) -> MaskPixels | None:
-    """The masks of samples that lie in memory; None where there are none."""
+    """The masks of samples in memory; None where there are none."""
     if listing.inputs is None or listing.annotation != "mask":
         return None
     assert listing.targets is not None
@@ -64,8 +68,8 @@ def array_masks(listing: Listing, ids: Sequence[int], preparation: Preparation) 
 
 
 def row_reader(listing: Listing, scan: Scan, ids: Sequence[int], preparation: Preparation) -> ReadRow:
-    """A function that decodes the sample `ids[row]` into an array, and says why it cannot, also where the file is not
-    the one that was scanned."""
+    """A function that decodes the sample `ids[row]` into an array, and returns why it cannot, also if the file has
+    changed since it was scanned."""
     medium = medium_of(preparation.kind)
 
     def from_memory(row: int, out: np.ndarray) -> str | None:
@@ -91,8 +95,8 @@ def row_reader(listing: Listing, scan: Scan, ids: Sequence[int], preparation: Pr
 def mask_reader(
     listing: Listing, scan: Scan, ids: Sequence[int], preparation: Preparation
 ) -> Callable[[int, MaskPixels, int], str | None]:
-    """A function that decodes the mask of the sample `ids[row]` into place `at` of masks, and says why it cannot, as
-    `row_reader` does; it raises DataError where a mask is not as large as its image."""
+    """A function that decodes the mask of the sample `ids[row]` into row `at` of masks, and returns why it cannot, like
+    `row_reader`; it raises DataError for a mask whose size differs from that of its image."""
     read_image = row_reader(listing, scan, ids, preparation)
 
     def read(row: int, masks: MaskPixels, at: int) -> str | None:
@@ -124,7 +128,7 @@ def read_masks(
 ) -> tuple[MaskPixels, dict[int, str]]:
     """The masks of the files `ids` in memory, and reasons by row for those that cannot be read.
 
-    Raises DataError where a mask is not as large as its image.
+    Raises DataError for a mask whose size differs from that of its image.
     """
     masks, read = MaskPixels.empty(len(ids), preparation), mask_reader(listing, scan, ids, preparation)
     unreadable = {}
@@ -179,7 +183,7 @@ def _dtype(preparation: Preparation) -> str:
 def _decode_mask(
     listing: Listing, number: int, data: bytes, header: Any, preparation: Preparation
 ) -> tuple[NDArray[np.uint8], NDArray[np.int16]]:
-    """The mask as the file of this header lies, and on the grid of the inputs."""
+    """The mask in the orientation of the file with this header, and on the grid of the inputs."""
     where, medium = listing.labels[number], listing.medium
     mask = medium.read_mask(data, where, header, max_pixels=preparation.max_pixels, colors=listing.colors)
     size = medium.mask_size(header)

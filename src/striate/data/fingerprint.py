@@ -1,9 +1,8 @@
-"""What tells one data set from another: a run goes on only with the data that it began with.
+"""The fingerprint of a data set: a run resumes only with the data that it began with.
 
-There are two sorts. That of arrays is a hash of the values themselves, as it is of whatever is never packed or
-streamed. That of files of images and spectrograms begins with "contents-", and is a hash of the files that they are
-decoded from: these were hashed when they were first looked at, and it is the same wherever the inputs lie, in memory,
-in a pack or nowhere. A run that has a fingerprint of one sort is compared by that sort.
+There are two kinds. For arrays, and everything that cannot be packed or streamed, it is a hash of the values. For files
+of images and spectrograms it begins with "contents-", and is a hash of the files, which were hashed when they were
+first read; it is the same in every store. A run with a fingerprint of one kind is compared by that kind.
 """
 
 from __future__ import annotations
@@ -30,10 +29,10 @@ def fingerprint_of(
     of_files: bool,
     known: str | None = None,
 ) -> str:
-    """SHA-256 over inputs, targets and membership of every split, and over what the targets are called.
+    """SHA-256 over inputs, targets and membership of every split, and over the names of targets.
 
-    `contents` are the digests of the samples of each split, `named` the classes, the names of numbers, and how inputs
-    are prepared. The sort is that of `known`, where there is one, else "contents-" if `of_files`.
+    `contents`: digests of the samples of each split. `named`: classes, names of numbers, and the preparation. The kind
+    is that of `known`, if there is one, else "contents-" if `of_files`.
     """
     by_contents = of_files if known is None else known.startswith(_CONTENTS)
     classes, target_names, preparation = named
@@ -58,7 +57,7 @@ def fingerprint_of(
 
 
 def _add_inputs(digest: hashlib._Hash, name: str, split: Split) -> None:
-    """The inputs, a few at a time: they may lie elsewhere than in memory."""
+    """Add the inputs, a few at a time, since they may not be in memory."""
     x = split.inputs
     dtype = "uint8" if x.dtype == torch.uint8 else str(x[:1].numpy().dtype)
     digest.update(f"{name} {dtype} {tuple(x.shape)};".encode())

@@ -1,4 +1,4 @@
-"""Folds of cross-validation: every sample is held out once, and what belongs together is held out together."""
+"""Folds of cross-validation: every sample is held out once, and samples of a unit are held out together."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 _MOST = 1000
 _REMEDY = "--cv 5x5: five folds, repeated five times; --cv 10x1: ten folds once"
 _BALANCED = 5_000
-"""Up to so many units the folds are balanced sample by sample, which takes time in proportion; of more units the sizes
-even out by themselves."""
+"""With at most so many units, folds are balanced sample by sample, which takes time in proportion; with more units,
+sizes differ little in any case."""
 
 
 def parse_folds(text: str) -> tuple[int, int]:
@@ -48,17 +48,17 @@ def deal_folds(
 ) -> NDArray[np.int64]:
     """(N,) the fold, 0 to `folds` − 1, in which each sample is held out.
 
-    Samples with equal `units` share a fold; each fold has about its share of every value of `strata`, (N,) whole
-    numbers, named by `names` where they are classes. The same arguments give the same folds. Raises ConfigError where
-    there are fewer units than folds, or where a class has fewer, or lies in one fold alone: a network would be asked
-    for what it was never shown.
+    Samples with equal `units` share a fold. Each fold has about its share of every stratum: `strata` are (N,) integers,
+    and `names` their names where they are classes. The same arguments give the same folds. Raises ConfigError where
+    there are fewer units than folds, or a class has fewer, or all its units are in one fold: that fold would be
+    predicted by a network that was not trained on the class.
     """
     from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
     values = np.asarray(strata)
     places: dict[Hashable, int] = {}
     unit = np.array([places.setdefault(key, len(places)) for key in units], dtype=np.int64)
-    # What is no class is dealt evenly as far as that goes: nothing is asked for that was never shown.
+    # Strata that are not classes are distributed as evenly as possible; they need no error.
     refused = values if names else np.zeros_like(values)
     _refuse_too_few(unit, refused, folds, names)
     if len(places) == len(unit):
@@ -66,20 +66,22 @@ def deal_folds(
     elif len(places) <= _BALANCED:
         dealt = _deal(StratifiedGroupKFold(folds, shuffle=True, random_state=seed), values, unit)
     else:
-        first = np.unique(unit, return_index=True)[1]  # a unit of several strata counts for that of its first sample
+        first = np.unique(unit, return_index=True)[1]  # a unit with several strata has that of its first sample
         dealt = _deal(StratifiedKFold(folds, shuffle=True, random_state=seed), values[first], None)[unit]
-    if not names and values.any() and len(np.unique(dealt)) < folds:  # unlike groups: a fold would be empty
+    if (
+        not names and values.any() and len(np.unique(dealt)) < folds
+    ):  # with very different groups, a fold would be empty
         return deal_folds(units, refused, folds, seed)
     _refuse_lone(dealt, refused, folds, names)
     return dealt
 
 
 def strata_of(targets: ArrayLike, annotation: str, folds: int, units: Sequence[Hashable] = ()) -> NDArray[np.int64]:
-    """(N,) what folds should have equal shares of: the class; for numbers the tenth of the samples, ordered by the mean
-    of their standardized numbers; for masks nothing, all zeros.
+    """(N,) strata, of which folds get equal shares: classes; for numbers, ten parts of the samples, ordered by the mean
+    of their standardized numbers; for masks a single one.
 
-    Of numbers fewer than ten parts are made where one would have fewer than two samples, or not one of the `units`
-    that stay together (each sample, where none are given), for each fold.
+    There are fewer than ten parts where one would have less than two samples, or less than one unit for each fold.
+    `units`: keys of samples that stay together; without any, each sample is a unit.
     """
     return annotation_kind(annotation).strata(np.asarray(targets), folds, units)
 
@@ -101,7 +103,7 @@ def _refuse_too_few(unit: NDArray[np.int64], strata: NDArray[np.int64], folds: i
 
 
 def _refuse_lone(dealt: NDArray[np.int64], strata: NDArray[np.int64], folds: int, names: Sequence[str]) -> None:
-    """Groups may be so unlike that no dealing of them gives each fold its share."""
+    """Raise ConfigError if a class is in one fold only: groups may be too different to give each fold its share."""
     for value in np.unique(strata):
         if len(np.unique(dealt[strata == value])) < 2:
             raise _too_few(int(value), 1, folds, names)

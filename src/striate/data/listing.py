@@ -1,4 +1,4 @@
-"""What a source holds, before anything is decoded: one sample an entry, sorted by path."""
+"""The samples of a source before anything is decoded: one entry for each sample, sorted by path."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ SPLIT_NAMES = {
     **{"train": "train", "training": "train", "test": "test", "testing": "test"},
     **{"val": "val", "valid": "val", "validation": "val", "dev": "val"},
 }
-"""Spellings of a split that a source may use (in any case), and the name each is kept under."""
+"""Names of splits that a source may use (in any case), and striate's name for each."""
 UNCLEAR_SPLITS = frozenset(("eval", "evaluation"))
-"""Names of folders that somebody means as a split, some as val and some as test."""
+"""Names of folders that some people use for val and others for test."""
 
 
 def is_split(name: str) -> bool:
@@ -39,57 +39,70 @@ _NO_TEXT = frozenset(("Cc", "Cs", "Zl", "Zp"))  # control, lone surrogate, line 
 
 @dataclass(frozen=True)
 class Listing:
-    """Samples of a source in the order of their ids, which is the order of their paths.
+    """The N samples of a source in the order of their ids, which is the order of their paths.
 
-    `paths`, `labels` and `given` (a split's name or None) have one entry a sample; a label is text (class name,
-    number, or the mask's path). `targets`: (N,) int64 class numbers, (N, T) float32 numbers, (N, H, W) uint8 mask
-    values, or None where masks are files. Samples are bytes to be had by `read(i)` (with `read_mask(i)`), or lie
-    in memory as `inputs`: (N, C, H, W) uint8 for images, float32 otherwise. `indexed` is true where the classes
-    are bare numbers of the source, which may stand for positions in somebody else's list of names. `groups` says what
-    each sample is of (a patient, a day; None where that is unknown), and is empty where the source has no groups.
-    `columns` are further columns of a manifest as texts, for slices of an evaluation; nothing is learned from them.
-    `findings` are what the source itself leaves open, and how it was read; `layout` is the order of axes in which
-    arrays were read, where that was given or is in doubt.
-    Of masks: `values` of `classes`, where they have names, the value to `ignore`, and the `colors` (r, g, b) that stand
-    for the values 0, 1, … in the files, where they do.
-    `class_level` says which folder of each path names the class, from 1, folders of splits not counted; None where
-    labels are not folders. `boxes`: what the source says of the objects of each image, where it has boxes; `skeleton`:
-    pairs of points that are joined, where it says them.
+    Samples either lie in files, whose bytes `read` gives, or in memory as `inputs`.
     """
 
     name: str
     source: str
+    """The data argument: a name, or a path."""
     kind: Kind
+    """The name of the medium."""
     annotation: Annotation
     paths: tuple[str, ...]
+    """N paths, relative to the source."""
     labels: tuple[str, ...]
+    """N texts: class name, number, or path of the mask."""
     given: tuple[str | None, ...]
+    """N names of splits that the source gives; None where it gives none."""
     targets: np.ndarray | None
+    """(N,) int64 class numbers, (N, T) float32 numbers, or (N, H, W) uint8 mask values; None where masks are files."""
     classes: tuple[str, ...] = ()
     indexed: bool = False
+    """Whether classes are bare numbers of the source, which may be positions in a list of names that it lacks."""
     read: Callable[[int], bytes] | None = None
+    """Returns the bytes of a sample; None where samples lie in memory."""
     read_mask: Callable[[int], bytes] | None = None
+    """Returns the bytes of the mask of a sample; None where masks are not files."""
     inputs: np.ndarray | None = None
+    """(N, C, H, W) uint8 for images, float32 otherwise; None where samples lie in files."""
     features: tuple[str, ...] = ()
+    """Names of the input columns of a table."""
     target_names: tuple[str, ...] = ()
+    """Names of the target columns, or of the points."""
     ignored: tuple[str, ...] = ()
+    """Files and arrays of the source that are not used."""
     notes: tuple[str, ...] = ()
+    """What was decided for the user, one sentence each."""
     groups: tuple[str | None, ...] = ()
+    """N names of groups (a patient, a day) whose samples stay in one split; None where a sample has no group. Empty
+    where the source has no groups."""
     columns: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Further columns of a manifest as N texts each, for slices of an evaluation; nothing is learned from them."""
     findings: tuple[Finding, ...] = ()
+    """What the source leaves open, and how it was read."""
     layout: Layout = "auto"
+    """The order of axes in which arrays were read, where that was given or is in doubt."""
     class_level: int | None = None
+    """Which folder of each path names the class, counted from 1 without folders of splits; None where labels are not
+    folders."""
     values: tuple[int, ...] = ()
+    """The value of each class in masks; empty where classes have no names."""
     ignore: int | None = None
+    """The value in masks that is left out of loss and metrics."""
     colors: tuple[tuple[int, int, int], ...] = ()
+    """(r, g, b) of the values 0, 1, … in mask files; empty where these hold values."""
     boxes: tuple[Boxed, ...] = ()
+    """N entries: the objects of each image; empty where the source has no boxes."""
     skeleton: tuple[tuple[int, int], ...] = ()
+    """Pairs of points that a line connects, where the source names them."""
 
     def __len__(self) -> int:
         return len(self.paths)
 
     def part(self, ids: Sequence[int]) -> Listing:
-        """The listing of these samples alone."""
+        """The listing of only the samples `ids`."""
 
         def reader(read: Callable[[int], bytes] | None) -> Callable[[int], bytes] | None:
             return None if read is None else lambda number: read(ids[number])
@@ -127,7 +140,7 @@ class Listing:
         return self.annotation == "number"
 
     def folders_at(self, level: int) -> dict[str, set[str]]:
-        """Of each class the names of its folders at this level; empty where labels are not folders."""
+        """The names of the folders of each class at this level; empty where labels are not folders."""
         found: dict[str, set[str]] = {}
         place = level - 1 + any(self.given)
         for path, label in zip(self.paths, self.labels, strict=True) if self.class_level else ():
@@ -138,12 +151,12 @@ class Listing:
 
     @property
     def medium(self) -> Medium:
-        """What a sample is."""
+        """The medium of the samples."""
         return medium_of(self.kind)
 
 
 def order_classes(names: Iterable[str]) -> tuple[str, ...]:
-    """Distinct names in the order of class numbers: by value if all are whole numbers, else by code point."""
+    """Distinct names in the order of class numbers: by value if all are integers, else by code point."""
     distinct = sorted(set(names))
     if all(_WHOLE.fullmatch(name) for name in distinct):
         distinct.sort(key=int)
@@ -157,7 +170,7 @@ def class_numbers(labels: Iterable[str], classes: tuple[str, ...]) -> np.ndarray
 
 
 def as_number(text: str) -> float | None:
-    """The finite number that a label spells, or None."""
+    """The finite number that a text is, within the range of float32; else None."""
     try:
         number = float(text)
     except ValueError:
@@ -171,7 +184,7 @@ def is_class_name(name: str) -> bool:
 
 
 def check_classes(listing: Listing) -> Listing:
-    """The listing, if every class name fits on a line of text (classes.txt has a line each). Raises DataError."""
+    """The listing, unchanged. Raises DataError if a class name does not fit on a line of text, as in classes.txt."""
     for name in listing.classes:
         if not is_class_name(name):
             first = listing.paths[listing.labels.index(name)] if name in listing.labels else "classes.txt"

@@ -1,4 +1,4 @@
-"""Whole batches of raw inputs in an order that depends only on (seed, epoch).
+"""Batches of raw inputs, in an order that depends only on (seed, epoch).
 
 Stored inputs are read in the background while the caller computes. Inputs in memory that do not fit on the accelerator
 are sent there batch by batch.
@@ -23,27 +23,30 @@ from striate.data.threads import map_ordered
 from striate.data.transfer import copied_ahead, fits_on, sent
 
 AHEAD_BYTES = 64 << 20
-"""Batches are read ahead to about so many bytes, but always the next one."""
+"""Batches are read ahead up to about so many bytes, and at least the next one."""
 _WINDOW_BATCHES = 8
 
 
 @dataclass(frozen=True)
 class _Piece:
-    """Rows to be read into `out`; `ends` are the bounds of the batches of the window of which this is the last."""
+    """Rows that one call reads."""
 
     rows: NDArray[np.int64]
     out: NDArray[Any]
+    """Where they are read to: a part of `window`."""
     window: NDArray[Any]
+    """The inputs of one or more batches."""
     ends: tuple[tuple[int, int], ...]
+    """Bounds of the batches in `window`, if this is its last piece; else empty."""
 
 
 def read_ahead(
     inputs: StoredInputs, bounds: Sequence[tuple[int, int]], order: NDArray[np.int64]
 ) -> Generator[torch.Tensor, None, None]:
-    """The inputs of each batch, from `bounds[k][0]` to `bounds[k][1]` of the `order`, in memory.
+    """The inputs of each batch k, rows `bounds[k][0]` to `bounds[k][1]` of `order`, in memory.
 
-    A source that is read by one thread is read several batches at once, since sorted reading is faster; one that needs
-    threads is read in small pieces by all of them. Threads end with the iterator.
+    A source with one thread is read in windows of several batches, since reading sorted rows is faster. A source with
+    several threads is read in small pieces by all of them. The threads end with the iterator.
     """
     piece = inputs.source.piece
     sample = int(np.prod(inputs.shape[1:])) * inputs.source.dtype.itemsize
@@ -92,7 +95,7 @@ class HostImages:
 
     @property
     def dtype(self) -> np.dtype:
-        """Of the images."""
+        """The type of the images."""
         return self.images.dtype
 
     @property
@@ -102,12 +105,12 @@ class HostImages:
 
     @property
     def piece(self) -> None:
-        """One thread copies: memory is what takes time."""
+        """None: one thread copies, since memory limits the speed."""
         return
 
     @property
     def threads(self) -> int:
-        """That one."""
+        """1."""
         return 1
 
     def read(self, rows: NDArray[np.int64], out: NDArray[Any]) -> None:
@@ -122,19 +125,22 @@ class HostImages:
 
 @dataclass(frozen=True)
 class Batch:
-    """Raw inputs (B, C, *spatial) or (B, F), targets (B, …) and sample ids (B,), as in `Split`; ids in memory.
-
-    They may be a part of the batch: from sample number `start` on, of `samples` in all (None: these are all)."""
+    """A batch of samples, or a part of one."""
 
     inputs: torch.Tensor
+    """Raw inputs, (B, C, *spatial) or (B, F)."""
     targets: Targets
+    """(B, …), as in `Split`."""
     ids: torch.Tensor
+    """(B,) int64 sample ids, in memory."""
     start: int = 0
+    """The place of the first of these samples in the batch."""
     samples: int | None = None
+    """The number of samples of the batch; None where these are all."""
 
     @property
     def whole(self) -> int:
-        """How many samples the batch has in all its parts."""
+        """The number of samples of the batch, in all its parts."""
         return len(self.ids) if self.samples is None else self.samples
 
 
@@ -145,9 +151,10 @@ def epoch_order(samples: int, seed: int, epoch: int) -> torch.Tensor:
 
 
 def order_by_class(labels: torch.Tensor, each: int, seed: int, epoch: int) -> torch.Tensor:
-    """(N,) int64: an order in which every `each` samples that follow one another are of one class, a class being spread
-    over the epoch, so that a batch of P × `each` has about P classes. A class has as many of these as it has samples;
-    where its number is no multiple of `each`, the last is filled up with others of its samples."""
+    """(N,) int64: an order of runs of `each` samples of one class, so that a batch of P × `each` has about P classes.
+
+    The runs of a class are distributed evenly over the epoch, in proportion to its number of samples. Where that is not
+    a multiple of `each`, its last run repeats samples."""
     rng = np.random.default_rng(hash_key(seed, epoch, 0))
     numbers = labels.cpu().numpy()
     parts: list[NDArray[np.int64]] = []
@@ -182,12 +189,13 @@ def batches(
     stop: int | None = None,
     part: Callable[[int], tuple[int, int]] | None = None,
 ) -> Iterator[Batch]:
-    """The batches `first` to `stop` of one pass over the split, in `order` (in memory) or as they lie; of each only
-    the samples that `part` says (first and last+1, from how many it has), where it is given.
+    """The batches `first` to `stop` of one pass over the split.
 
+    `order`: (N,) positions, in memory; None: the order of the split. `part`: from the number of samples of a batch, the
+    first and last + 1 of those to give; None: all.
     Inputs that are not in memory are read in the background, a few batches ahead; the threads end with the iterator.
-    Nobody else holds a batch: its tensors may be changed, but views of the split (without an `order`) may not.
-    Raises DataError for files that cannot be read any more.
+    With an `order`, the caller may change the tensors of a batch; without, they are views of the split.
+    Raises DataError for files that can no longer be read.
     """
     bounds = batch_bounds(len(split), batch)[first:stop]
     if part is not None:
@@ -217,7 +225,7 @@ def _batches(split: Split, bounds: Sequence[tuple[int, int]], order: torch.Tenso
         for start, end in bounds:
             yield Batch(split.inputs[start:end], split.targets[start:end], split.ids[start:end])
         return
-    there = sent(order, split.inputs.device)  # once a pass
+    there = sent(order, split.inputs.device)  # once per pass
     for start, end in bounds:
         rows = there[start:end]
         # Indexing with [rows] does the same, and takes up to ninety times as long for bytes.
@@ -229,7 +237,7 @@ def _stored_batches(
     split: Split, stored: StoredInputs, bounds: Sequence[tuple[int, int]], order: torch.Tensor | None
 ) -> Iterator[Batch]:
     places = torch.arange(len(split)) if order is None else order
-    there = sent(places, split.targets.device)  # which may be in memory where the inputs are sent on
+    there = sent(places, split.targets.device)  # in memory where only the inputs are sent to a device
     with closing(read_ahead(stored, bounds, places.numpy())) as read:
         for (start, end), inputs in zip(bounds, copied_ahead(read, stored.device), strict=True):
             targets = inputs.clone() if split.of_inputs else split.targets.index_select(0, there[start:end])
@@ -237,10 +245,10 @@ def _stored_batches(
 
 
 def to_device(split: Split, device: torch.device) -> Split:
-    """The split with its inputs and targets on `device`, raw bytes staying bytes. Ids stay in memory: what is drawn
-    from them is drawn there.
+    """The split with its inputs and targets on `device`; bytes stay bytes. Ids stay in memory, where random numbers are
+    drawn from them.
 
-    Images that would fill an accelerator stay in memory, and are sent batch by batch.
+    Images that do not fit on an accelerator stay in memory, and are sent batch by batch.
     """
     inputs: Inputs = split.inputs
     if isinstance(inputs, torch.Tensor) and inputs.dtype == torch.uint8 and not fits_on(inputs, device):

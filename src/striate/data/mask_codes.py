@@ -1,7 +1,7 @@
-"""The mask of a single object as a run-length code, as COCO compresses it; free of torch.
+"""The mask of a single object as a run-length code (COCO's compressed RLE); free of torch.
 
-Runs of pixels outside and inside in turns, column by column, whose lengths faster-coco-eval writes as text. A code
-belongs to a size: (height, width) of the picture.
+A code has the lengths of alternating runs of pixels outside and inside, column by column, as text in the format of
+faster-coco-eval. It belongs to a size: (height, width) of the picture.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ Size = tuple[int, int]
 
 
 def encode_part(inside: NDArray[np.bool_], corner: tuple[int, int], size: Size) -> bytes:
-    """The code of a mask of (height, width) `size` that is False but for the part `inside`, whose first pixel is at
-    `corner` (top, left). Only the columns of the part are gone through."""
+    """The code of a mask of (height, width) `size` that is False except for the part `inside`, whose first pixel is at
+    `corner` (top, left). Only the columns of the part are processed."""
     from faster_coco_eval import mask as codes  # loads only where it is needed
 
     (top, left), (height, width) = corner, size
@@ -25,14 +25,14 @@ def encode_part(inside: NDArray[np.bool_], corner: tuple[int, int], size: Size) 
     columns[top : top + inside.shape[0]] = inside
     flat = columns.ravel(order="F")
     starts = np.flatnonzero(np.diff(flat, prepend=False, append=False)) + left * height
-    end = height * width  # a run of no pixels there is not written
+    end = height * width  # a run of length 0 at the end is not written
     runs = np.diff(starts[starts < end], prepend=0, append=end).tolist()
     code: bytes = codes.frPyObjects({"size": [height, width], "counts": runs}, height, width)["counts"]
     return code
 
 
 def decode(code: bytes, size: Size) -> NDArray[np.bool_]:
-    """(height, width) the pixels that a code names."""
+    """(height, width) the mask of a code."""
     from faster_coco_eval import mask as codes
 
     pixels: NDArray[np.bool_] = codes.decode({"size": list(size), "counts": code}).astype(np.bool_)
@@ -40,7 +40,7 @@ def decode(code: bytes, size: Size) -> NDArray[np.bool_]:
 
 
 def edges_of(code: bytes, size: Size) -> tuple[float, float, float, float]:
-    """Left, top, right and bottom edge of the pixels that a code names; all 0 where there are none."""
+    """Left, top, right and bottom edges of the pixels in the mask of a code; all 0 where there are none."""
     from faster_coco_eval import mask as codes
 
     left, top, width, height = map(float, codes.toBbox({"size": list(size), "counts": code}).reshape(4).tolist())
@@ -48,8 +48,8 @@ def edges_of(code: bytes, size: Size) -> tuple[float, float, float, float]:
 
 
 def mask_of(outline: Any, size: Size) -> bytes | None:
-    """The code of an entry `segmentation` of COCO: polygons, or runs, compressed or not; None where it is neither, or
-    of another size."""
+    """The code of COCO's entry `segmentation`: polygons, or runs, compressed or not; None where it is neither, or has
+    another size."""
     from faster_coco_eval import mask as codes
 
     height, width = size
@@ -70,7 +70,7 @@ def mask_of(outline: Any, size: Size) -> bytes | None:
 
 
 def _polygons(outline: Any) -> bool:
-    """Whether it is a list of polygons with three corners or more, x and y in turns."""
+    """Whether it is a list of polygons x, y, x, y, … with three corners or more."""
     if not isinstance(outline, list) or not outline:
         return False
     return all(
@@ -86,7 +86,7 @@ _FAR = 1e7
 
 
 def _whole(code: bytes, size: Size) -> bool:
-    """Whether the runs of a code end with the picture: one that is cut would be read beyond its memory."""
+    """Whether the runs of a code end at the end of the picture; otherwise the decoder would read beyond its memory."""
     runs: list[int] = []
     value, shift = 0, 0
     for letter in code:
@@ -99,19 +99,19 @@ def _whole(code: bytes, size: Size) -> bool:
             continue
         if digit & 16:
             value -= 1 << shift
-        # From the fourth on, a run is written as its difference from the one two before.
+        # From the fourth run on, the difference from the run two before it is written.
         runs.append(value + (runs[-2] if len(runs) > 2 else 0))
         value, shift = 0, 0
     return shift == 0 and all(run >= 0 for run in runs) and sum(runs) == size[0] * size[1]
 
 
 def as_entry(code: bytes, size: Size) -> dict[str, Any]:
-    """As COCO has it in JSON."""
+    """The entry in COCO's JSON."""
     return {"size": list(size), "counts": code.decode()}
 
 
 def painted(codes: Sequence[tuple[bytes, int]], size: Size) -> NDArray[np.int32]:
-    """(height, width) of `codes`, each with its number, painted one after the other; 0 where none is."""
+    """(height, width): the masks of `codes` painted with their numbers, one after the other; 0 where there is none."""
     numbers = np.zeros(size, np.int32)
     for code, number in codes:
         numbers[decode(code, size)] = number

@@ -1,8 +1,7 @@
-"""The samples of a listing, decoded into memory if they fit, else into a pack on the disk, else anew in each epoch.
+"""The samples of a listing, decoded into memory if they fit, else into a pack on disk, else again in each epoch.
 
-Masks are always in memory: they take a third or less of what the images would take, and whoever counts classes reads
-all of them. A pack of images has a pack of their masks beside it, from which they are read at the start; a stream
-decodes them from their files at the start.
+Masks are always in memory: they need at most a third of the memory of the images, and counting classes reads all of
+them. They are read at the start: with a pack of images, from a second pack; with a stream, from their files.
 """
 
 from __future__ import annotations
@@ -34,24 +33,27 @@ from striate.machine.memory import available_bytes, total_bytes
 from striate.wording import several
 
 MEMORY_SHARE = 0.5
-"""Inputs go into memory where they take no more than this share of what is available."""
+"""Inputs go into memory if they take at most this share of the available memory."""
 DISK_SHARE = 0.9
-"""Packs may fill a disk to so much of what is free."""
+"""A pack may take at most this share of the free disk space."""
 _WHILE_READING = 2
-"""All samples, and those of each split, lie in memory at once until the splits are made."""
+"""So many copies of the samples are in memory while they are read: all samples, and those of each split."""
 
 
 @dataclass(frozen=True)
 class Room:
-    """Bytes: `available` memory, `total` memory, and what is free on the `disk` of packs."""
+    """Memory and disk space for samples, in bytes."""
 
     available: int
+    """Available memory."""
     total: int
+    """Memory of the machine."""
     disk: int
+    """Free space on the disk of packs."""
 
 
 def measure_room(folder: Path | None) -> Room:
-    """The room that there is now; `folder` need not exist, and without one there is none on a disk."""
+    """The current memory and disk space. `folder`: the folder for packs, which need not exist; None: no disk space."""
     places = () if folder is None else (folder, *folder.absolute().parents)
     there = next((path for path in places if path.is_dir()), None)
     try:
@@ -64,10 +66,11 @@ def measure_room(folder: Path | None) -> Room:
 def decide_store(
     requested: Store, where: str, shape: tuple[int, ...], room: Room, *, packable: bool, packed: bool, value: int = 1
 ) -> tuple[Store, str | None]:
-    """`memory`, `pack` or `stream` for inputs of `shape` (N, C, H, W), of `value` bytes each, and why, where it is not
-    the usual.
+    """The store, `memory`, `pack` or `stream`, for inputs of `shape` (N, C, H, W) with `value` bytes per value; and a
+    note on why, where it is not memory.
 
-    `packed`: there is a pack of them; `packable`: there could be one. Raises DataError for what has no place.
+    `packed`: there is a pack of them; `packable`: there can be one. Raises DataError where they do not fit into memory
+    and must.
     """
     size = value * math.prod(shape)
     if requested == "memory" or not packable:
@@ -108,30 +111,34 @@ Announce = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Materialized:
-    """`decoded` samples, the `store` that they are in, and `notes` on why."""
+    """Decoded samples in a store."""
 
     decoded: Decoded
     store: Store
     notes: tuple[str, ...] = ()
+    """Why this store was chosen."""
 
 
 @dataclass(frozen=True)
 class _Packable:
-    """What a pack can be made of: rows of the `shape` (N, C, H, W), decoded by `read`; `many` in words."""
+    """The rows of a pack, which may not exist yet."""
 
     listing: Listing
     key: str
     shape: tuple[int, ...]
+    """(N, C, H, W)."""
     read: ReadRow
+    """Decodes a row."""
     many: str
+    """The noun for rows: "images"."""
     dtype: str = "uint8"
 
     def opened(self, folder: Path, *, check: bool = False) -> Pack | None:
-        """The pack that is there and whole."""
+        """The pack if it exists and is complete; `check`: and if its digests are right."""
         return open_pack(folder / self.key, self.key, self.shape, check=check)
 
     def made(self, folder: Path, announce: Announce | None) -> Pack:
-        """The pack, made if it is not there or not whole. Raises DataError."""
+        """The pack, which is made if it does not exist or is incomplete. Raises DataError."""
         return build_pack(
             folder,
             self.key,
@@ -144,13 +151,13 @@ class _Packable:
         )
 
     def made_whole(self, folder: Path, announce: Announce | None) -> Pack:
-        """The pack, compared with its digests, and made anew where it is damaged. Raises DataError."""
+        """The pack, whose digests are checked, and which is made again if it is damaged. Raises DataError."""
         if (folder / self.key).exists() and self.opened(folder, check=True) is None:
             self.removed_unless_whole(folder, announce)
         return self.made(folder, announce)
 
     def removed_unless_whole(self, folder: Path, announce: Announce | None) -> None:
-        """Remove the pack where it is damaged. Raises DataError."""
+        """Remove the pack if it is damaged. Raises DataError."""
         remove_unless_whole(folder / self.key, self.key, self.shape, announce=announce or (lambda _: None))
 
 
@@ -164,11 +171,11 @@ def materialize_samples(
     *,
     split: Mapping[int, str] | None = None,
 ) -> Materialized:
-    """Decode the samples `ids` once, into the store that `config.store` names, or for which there is room.
+    """Decode the samples `ids` once, into the store that `config.store` names, or that has room for them.
 
-    Files that are decoded into memory lie there in the order of `split`, so that none of them need be copied to take a
-    split out. The same pixels come out of each store. Raises DataError where there is no room, ConfigError where a
-    store is requested that the data cannot have: tables and grids lie in memory.
+    Files decoded into memory are ordered by `split`, so that the inputs of a split are a slice, not a copy. All stores
+    give the same pixels. Raises DataError where no store has room, ConfigError for a store that the data cannot have:
+    tables and grids are always in memory.
     """
     if not medium_of(preparation.kind).stored:
         _refuse_store(listing, config)
@@ -187,10 +194,10 @@ def materialize_samples(
         value=np.dtype(images.dtype).itemsize,
     )
     notes = () if note is None else (note,)
-    # The whole pack is read anyway: its digests are compared, whatever the time of the file says.
+    # The pack is read completely in any case, so its digests are checked, whatever the time of the file is.
     if store == "memory" and pack is not None and images.opened(pack.path.parent, check=True) is None:
         place, pack = pack.path.parent, None
-        with suppress(DataError):  # where it cannot be removed, it is left alone
+        with suppress(DataError):  # a pack that cannot be removed is not used
             images.removed_unless_whole(place, announce)
             pack = images.made(place, announce)
     masks = None if listing.read_mask is None else _masks(listing, scan, ids, preparation)
@@ -206,7 +213,7 @@ def materialize_samples(
         if folder is None:
             why = "no place for a pack, since this user has no home folder"
             raise DataError(where, why, "a folder for it", "--data.packs ./packs")
-        if masks is not None and masks_pack is None:  # first: a mask of another size is refused before all is packed
+        if masks is not None and masks_pack is None:  # first, so that a mask of another size is refused at once
             masks_pack = masks.made_whole(folder, announce)
         pack = pack or images.made(folder, announce)
     assert pack is not None
@@ -230,7 +237,8 @@ def _images(listing: Listing, scan: Scan, ids: Sequence[int], preparation: Prepa
 
 
 def _masks(listing: Listing, scan: Scan, ids: Sequence[int], preparation: Preparation) -> _Packable:
-    """Masks as rows of bytes. Their key has the images in it: masks were compared with the sizes of these."""
+    """Masks as rows of bytes. The digests of the images are part of the key, since masks were compared with their
+    sizes."""
     contents = (part for i in ids for part in (scan.contents[i], scan.labels[i]) if isinstance(part, bytes))
     decode = mask_reader(listing, scan, ids, preparation)
 
@@ -299,7 +307,7 @@ def _decoded(
 
 
 def _refuse_too_large(listing: Listing, count: int, preparation: Preparation) -> None:
-    """Refuse files whose inputs lie in memory, and would not."""
+    """Raise DataError for files whose inputs must be in memory and do not fit."""
     size = count * math.prod(preparation.input_shape) * np.dtype(medium_of(preparation.kind).dtype).itemsize
     room = total_bytes()
     if listing.inputs is None and _WHILE_READING * size > room:
@@ -313,7 +321,7 @@ def _refuse_too_large(listing: Listing, count: int, preparation: Preparation) ->
 
 
 def _refuse_store(listing: Listing, config: DataConfig) -> None:
-    """Refuse what has no effect on data that lie in memory."""
+    """Raise ConfigError for fields that have no effect on data that are always in memory."""
     what = f"{listing.medium.a} of numbers"
     if config.store in ("pack", "stream"):
         raise ConfigError("data.store", config.store, f"memory: {what}", "--data.store memory")

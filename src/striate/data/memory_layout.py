@@ -1,5 +1,5 @@
-"""How the numbers of a batch lie in memory, by definite strides; and batches computed part by part, so that
-intermediate results stay in the cache, or fit into the memory of a GPU."""
+"""Memory formats of batches, with well-defined strides; and batches that are computed in parts, so that intermediate
+results stay in the cache, or fit into the memory of a GPU."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ _CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
 
 
 def contiguous(x: torch.Tensor) -> torch.Tensor:
-    """The same numbers in the order of the axes, without a copy where they lie so.
+    """The same numbers in contiguous order, without a copy where they have it.
 
-    An axis of length 1 may have any stride; here it has the one that belongs to the order. Convolutions take the
-    layout of their outputs from the strides of their inputs, and a network may rely on maps that are contiguous.
+    An axis of length 1 may have any stride; here it gets the one of the contiguous order. Convolutions derive the
+    layout of their outputs from the strides of their inputs, and a network may rely on contiguous maps.
     """
     x = x.contiguous()
     if 1 not in x.shape:
@@ -27,8 +27,8 @@ def contiguous(x: torch.Tensor) -> torch.Tensor:
 
 
 def channels_last(x: torch.Tensor) -> torch.Tensor:
-    """The same numbers, those of all channels of a pixel beside each other; images and volumes of one channel are
-    that already, and are said to be. Batches of other data come back contiguous."""
+    """The same numbers in channels-last order. Images and volumes with one channel have it already, and only get its
+    strides; batches of other data are returned contiguous."""
     if x.ndim not in _CHANNELS_LAST:
         return contiguous(x)
     x = x.contiguous(memory_format=_CHANNELS_LAST[x.ndim])
@@ -42,16 +42,16 @@ def channels_last(x: torch.Tensor) -> torch.Tensor:
     return x.as_strided(x.shape, strides)
 
 
-_VALUES = 2**19  # of a part: as float32 they take 2 MB
-_VALUES_THERE = 2**26  # on an accelerator, which each operation has to be sent to: 256 MB
+_VALUES = 2**19  # values in a part: 2 MB as float32
+_VALUES_ON_DEVICE = 2**26  # 256 MB: an accelerator is better with fewer, larger operations
 
 
 def by_parts(
     change: Callable[[torch.Tensor, slice], torch.Tensor], x_BCHW: torch.Tensor, size: tuple[int, int] | None = None
 ) -> torch.Tensor:
-    """`change(part, rows)` for consecutive rows of a batch, put together; each gives images of `size`, by default that
-    of its input, in the dtype of the batch."""
-    values = _VALUES if x_BCHW.device.type == "cpu" else _VALUES_THERE
+    """The results of `change(part, rows)` for consecutive rows of a batch, concatenated. They are images of `size`, by
+    default that of the batch, in its dtype."""
+    values = _VALUES if x_BCHW.device.type == "cpu" else _VALUES_ON_DEVICE
     rows = max(1, values // max(1, x_BCHW[:1].numel()))
     if rows >= len(x_BCHW):
         return change(x_BCHW, slice(None))

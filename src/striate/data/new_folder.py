@@ -1,4 +1,4 @@
-"""A folder that is there whole, or not at all."""
+"""Writing a folder atomically: it is complete, or does not exist."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from striate.errors import UsageError, pasted
 
 @contextmanager
 def new_folder(out: Path) -> Iterator[Path]:
-    """A path beside `out` to write a folder at, which becomes `out` at the end; after an error nothing is left there.
-    Raises UsageError where `out` holds something already, lies in no folder, or cannot be written."""
+    """A temporary path beside `out` for a folder, which becomes `out` at the end; after an error it is removed. Raises
+    UsageError if `out` is not empty, has no parent folder, or cannot be written."""
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         other = out.with_name(f"{out.name}-2")
         raise UsageError("--out", f"{out}, which exists already", "a new or empty folder", f"--out {pasted(other)}")

@@ -1,4 +1,4 @@
-"""Inputs to zero mean and unit variance, with the mean and standard deviation of the training split alone."""
+"""Normalization of inputs to mean 0 and variance 1, by the mean and standard deviation of the training split only."""
 
 from __future__ import annotations
 
@@ -14,27 +14,26 @@ from striate.data.memory_layout import contiguous
 from striate.data.store.stored import Inputs, StoredInputs, channel_sums
 
 _CHUNK_BYTES = 8 << 20
-_SMALL = 2**18  # values: up to here one thread is done before others would have begun
+_SMALL = 2**18  # values: up to this, one thread is faster than starting others
 
 
 @dataclass(frozen=True)
 class Normalize:
-    """From raw batches, (B, C, …) or (B, F), to `(x − mean) · scale`; made by `Normalization.on`.
-
-    `mean`, `scale`: float32, one number a channel or feature, on the device of the batches.
-    """
+    """Standardizes raw batches, (B, C, …) or (B, F), to `(x − mean) · scale`; made by `Normalization.on`."""
 
     mean: torch.Tensor
+    """(C,) or (F,) float32, on the device of the batches."""
     scale: torch.Tensor
+    """(C,) or (F,) float32, on the device of the batches."""
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
-        """A new batch, contiguous, float32. The numbers do not depend on where they are computed."""
+        """A new batch, contiguous, float32. The numbers do not depend on the device."""
         small = x.device.type == "cpu" and x.numel() <= _SMALL
         return contiguous(self._in_one_thread(x) if small else self._in_threads(x))
 
     def _in_one_thread(self, x: torch.Tensor) -> torch.Tensor:
         mean, scale = self.mean.numpy(), self.scale.numpy()
-        if mean.size == 1:  # NumPy has a faster way for a single number
+        if mean.size == 1:  # NumPy is faster with a scalar
             mean, scale = mean.reshape(()), scale.reshape(())
         values = x.numpy().astype(np.float32, order="C")
         with np.errstate(over="ignore"):  # as torch: predictions of Inf are refused
@@ -63,12 +62,13 @@ class Normalization:
 
 
 def measure_normalization(train: Split, *, motion: bool = False) -> Normalization:
-    """Mean and standard deviation of the training split, exact for bytes; a constant channel is divided by 1. `motion`:
-    the last two channels are motion to the right and down: what stands still stays 0, and both have one scale, so that
-    directions stay what they are."""
+    """Mean and standard deviation of the training split, exact for bytes; a constant channel is divided by 1.
+
+    `motion`: the last two channels are motion to the right and down. They keep 0 for no motion, and share a scale, so
+    that directions do not change."""
     if train.inputs.dtype == torch.uint8:
         mean, std = _moments_of_bytes(train.inputs)
-    elif train.inputs.ndim == 4:  # these may be stored: the same wherever they lie
+    elif train.inputs.ndim == 4:  # these may be stored; the result is the same in every store
         mean, std = _moments_of_numbers(train.inputs)
     else:
         x = train.inputs[:].cpu()
@@ -82,8 +82,8 @@ def measure_normalization(train: Split, *, motion: bool = False) -> Normalizatio
 
 
 def scale_to_unit(train: Split) -> Normalization:
-    """From the range of the inputs to 0 … 1: bytes are divided by 255, other numbers by their range in the training
-    split, each channel or feature by its own."""
+    """Scales inputs to 0 … 1: bytes are divided by 255, other numbers by the range of their channel or feature in the
+    training split."""
     if train.inputs.dtype == torch.uint8:
         channels = train.inputs.shape[1]
         return Normalization((0.0,) * channels, (255.0,) * channels)
@@ -94,8 +94,8 @@ def scale_to_unit(train: Split) -> Normalization:
 
 
 def divisor(mean: torch.Tensor, std: torch.Tensor) -> torch.Tensor:
-    """What is divided by: `std`, or 1 where it is 0 or no more than float32 rounds numbers of this size, since that
-    noise would be made as large as what other columns tell."""
+    """The divisor: `std`, or 1 where `std` is at most the rounding error of float32 for numbers of this size, since
+    dividing would scale rounding noise up to the size of other columns."""
     return torch.where(std > torch.finfo(torch.float32).eps * mean.abs(), std, torch.ones_like(std))
 
 
@@ -113,7 +113,7 @@ def _moments_of_numbers(inputs: Inputs) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def _moments_of_bytes(inputs: Inputs) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mean and standard deviation per channel, from whole numbers: the same wherever the images lie."""
+    """Mean and standard deviation per channel, computed in integers: the same in every store."""
     if isinstance(inputs, StoredInputs):
         sums = inputs.source.sums(inputs.rows).sum(0)
     else:
@@ -123,6 +123,6 @@ def _moments_of_bytes(inputs: Inputs) -> tuple[torch.Tensor, torch.Tensor]:
             sums += channel_sums(inputs[start : start + step].cpu().numpy()).sum(0)
     count = len(inputs) * math.prod(inputs.shape[2:])
     mean = [total / count for total in sums[:, 0].tolist()]
-    # In whole numbers: nothing is lost where the standard deviation is small against the mean.
+    # In integers, nothing is lost where the standard deviation is small compared with the mean.
     std = [math.sqrt((count * squares - total * total) / (count * count)) for total, squares in sums.tolist()]
     return torch.tensor(mean, dtype=torch.float64), torch.tensor(std, dtype=torch.float64)

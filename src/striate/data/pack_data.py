@@ -1,4 +1,4 @@
-"""A data set packed on purpose, before anything is trained on it."""
+"""`striate data pack`: packs a data set before training."""
 
 from __future__ import annotations
 
@@ -18,25 +18,32 @@ from striate.records import Finding
 
 @dataclass(frozen=True)
 class PackedData:
-    """A whole pack at `path`: `images` decoded images of `shape` (C, H, W), with `value_bytes` a value, `bytes` on the
-    disk, with those of the pack of their masks, of the `data` from `source`; `notes` and `findings` of the data."""
+    """A complete pack of a data set."""
 
     path: Path
     data: str
+    """The name of the data."""
     source: str
+    """The data argument."""
     images: int
+    """Number of images."""
     shape: tuple[int, ...]
+    """(C, H, W) of an image."""
     value_bytes: int
+    """Bytes of a value."""
     bytes: int
+    """Bytes on disk, including the pack of the masks."""
     notes: tuple[str, ...]
+    """Notes on the data."""
     findings: tuple[Finding, ...]
+    """Findings about the data."""
 
 
 def pack_data(
     config: DataConfig, *, annotation: str | None = None, announce: Callable[[str], None] = lambda _: None
 ) -> PackedData:
-    """Make the pack of a data set in `config.packs`, or go on making it; one that is there is compared with its
-    digests, and made anew where it is damaged.
+    """Make the pack of a data set in `config.packs`, or continue an unfinished one. The digests of an existing pack are
+    checked, and it is made again if it is damaged.
 
     Raises DataError or ConfigError, also for data that cannot be packed.
     """

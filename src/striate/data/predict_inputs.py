@@ -1,4 +1,4 @@
-"""Files and folders as inputs for a trained network."""
+"""Inputs of a trained network from files and folders."""
 
 from __future__ import annotations
 
@@ -28,21 +28,24 @@ from striate.wording import listed, several
 
 @dataclass(frozen=True)
 class ReadInput:
-    """One file: its `path` as text (bytes that are not UTF-8 escaped), and its `input` as the network takes it, or the
-    `error` in plain words. Of a picture that was read whole, its `size` (height, width) in pixels."""
+    """The input that was read from a file, or the error."""
 
     path: str
+    """The path as text; bytes that are not UTF-8 are escaped."""
     input: np.ndarray | None
+    """The input as the network takes it; None where the file cannot be read."""
     error: str | None
+    """Why the file cannot be read; None where it can."""
     size: tuple[int, ...] | None = None
+    """(height, width) of the file in pixels, of a volume (depth, height, width), for uncropped inputs; else None."""
 
 
 def list_inputs(paths: Sequence[Path | str], medium: Medium | None = None) -> tuple[tuple[str, ...], int]:
-    """The files to read, in order, and how many files in folders were ignored.
+    """The files to read, in order, and the number of ignored files in folders.
 
-    A file that is given by name is always taken; a folder is searched at every depth, in sorted order, for files
-    with a suffix of the `medium` (None: of any), and for folders of frames where it takes them. Hidden files are
-    ignored. Raises DataError for a path that does not exist.
+    A file that is given by name is always read. Folders are searched at every depth, in sorted order, for files with a
+    suffix of the `medium` (None: of any), and for folders of frames if it reads these. Hidden files are ignored. Raises
+    DataError for a path that does not exist.
     """
     owned = is_sample if medium is None else medium.owns
     found: list[str] = []
@@ -61,7 +64,7 @@ def list_inputs(paths: Sequence[Path | str], medium: Medium | None = None) -> tu
 
 
 def _folders_of_frames(files: Sequence[str], owned: Callable[[str], bool]) -> dict[str, int]:
-    """The folders of pictures without a film beside them, and how many pictures each has."""
+    """The folders that contain pictures and no film, with the number of pictures in each."""
     counts = Counter(os.path.dirname(file) for file in files if is_frame(os.path.basename(file)))  # noqa: PTH119, PTH120
     films = {os.path.dirname(file) for file in files if owned(file)}  # noqa: PTH120
     return {folder: count for folder, count in counts.items() if folder and folder not in films}
@@ -78,8 +81,8 @@ def _mode(path: Path) -> int:
 
 
 def holds_rows(path: Path | str, preparation: Preparation) -> bool:
-    """Whether the file at `path` holds arrays: an .npz, for a network without files an .npy, for one of tables a
-    .csv."""
+    """Whether the file at `path` has samples as rows: an .npz; an .npy, if the network does not take files; a .csv, if
+    it takes tables."""
     medium = medium_of(preparation.kind)
     if medium.owns(str(path)):
         return False
@@ -88,8 +91,8 @@ def holds_rows(path: Path | str, preparation: Preparation) -> bool:
 
 
 def read_rows(path: Path, preparation: Preparation) -> dict[str, np.ndarray]:
-    """The samples of such a file as raw inputs, by name: `file.csv#3`, from 0; of an .npy of one sample, `file.npy`.
-    Raises DataError."""
+    """The samples of a file that `holds_rows`, as raw inputs by name: `file.csv#3`, counted from 0; `file.npy` for an
+    .npy with one sample. Raises DataError."""
     if path.suffix.lower() in (".npz", ".npy"):
         return (npz_inputs if path.suffix.lower() == ".npz" else npy_inputs)(path, preparation)
     check_size(path.stat().st_size, str(path))
@@ -118,8 +121,8 @@ def read_rows(path: Path, preparation: Preparation) -> dict[str, np.ndarray]:
 
 
 def row_named(text: str, preparation: Preparation) -> np.ndarray | None:
-    """The sample of that name in such a file, also of one that holds no other; None where there is no such file.
-    Raises DataError for a number that it does not have."""
+    """The sample with the name `text` in such a file; the name of the file is enough if it has one sample. None where
+    there is no such file. Raises DataError for a number that the file does not have."""
     path = next((path for path in (text, text.rpartition("#")[0]) if path and holds_rows(path, preparation)), None)
     if path is None:
         return None
@@ -132,7 +135,7 @@ def row_named(text: str, preparation: Preparation) -> np.ndarray | None:
 
 
 def require_pictures(preparation: Preparation, path: str = "") -> None:
-    """Raise DataError if the network takes neither files nor samples by their names, as `path`."""
+    """Raise DataError if the network takes no files; `path`: the file that was given."""
     medium = medium_of(preparation.kind)
     if not medium.suffixes:
         raise DataError(
@@ -150,10 +153,10 @@ def read_inputs(
     *,
     read_one: Callable[[Path], tuple[np.ndarray, tuple[int, ...] | None]] | None = None,
 ) -> Generator[ReadInput, None, None]:
-    """Decode the files of `list_inputs` in order, a few ahead of the reader; unreadable ones come with their error.
-    `read_one`: gives an input and its size, where that is not the raw input alone.
+    """Decode the files of `list_inputs` in order, a few ahead of the caller; unreadable ones have their error.
 
-    Raises DataError at once if the network does not take files.
+    `read_one`: returns the input of a file and its size; None: the raw input without a size. Raises DataError at once
+    if the network does not take files.
     """
     require_pictures(preparation)
     medium = medium_of(preparation.kind)

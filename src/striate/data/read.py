@@ -1,10 +1,10 @@
 """A data set from a name or a path, step by step.
 
-1. `list_source`: the source as a listing, one entry a sample; nothing is decoded.
-2. `scan_listing`: a digest of each sample's content, and what its header says.
+1. `list_source`: the source as a listing, one entry for each sample; nothing is decoded.
+2. `scan_listing`: a digest of each sample's content, and its header.
 3. `plan_inputs`: how each sample becomes an input (size, channels), decided from the headers.
 4. `assign_membership`: the split of each sample, which follows from its content.
-5. `materialize_samples`: the samples decoded into memory, into a pack, or anew in each epoch.
+5. `materialize_samples`: the samples decoded into memory, into a pack, or again in each epoch.
 6. `_assemble`: targets, splits, findings and the fingerprint as a `Dataset`.
 """
 
@@ -46,11 +46,11 @@ def load_dataset(
     announce: Callable[[str], None] | None = None,
     choose_size: ChooseSize | None = None,
 ) -> Dataset:
-    """The data set that `config` names, decoded and split, ready for training. `choose_size` is asked where `config`
-    has no size and the pictures are photographs of many sizes, or large ones.
+    """The data set that `config` names, decoded and split, ready for training.
 
-    `annotation` (`class`, `number`, `mask`) says how labels are read where that is open; `announce` is told
-    of a download before it starts. Raises DataError or ConfigError.
+    `annotation`: the kind of annotation to read (`class`, `number`, `mask`); None: the one that the source has.
+    `announce` is called with a line of text about downloads and long work. `choose_size` decides the size of inputs
+    where `config` has none, and pictures are large or have many sizes. Raises DataError or ConfigError.
     """
     listing = list_source(config, annotation, announce)
     scan = scan_listing(listing, range(len(listing)), config.max_pixels)
@@ -87,13 +87,15 @@ def _plan_and_decode(
     announce: Callable[[str], None] | None,
     choose_size: ChooseSize | None,
 ) -> tuple[Preparation, Materialized, tuple[str, ...], tuple[Finding, ...]]:
-    """The preparation, the samples decoded by it, notes and findings. Files that prove damaged when they are decoded do
-    not count for the preparation: it is planned again without them, and where it differs the rest is decoded again."""
+    """The preparation, the samples decoded by it, notes and findings.
+
+    If files turn out to be damaged when they are decoded, the preparation is planned again without them, and if it
+    differs, the others are decoded again."""
     unreadable = dict(scan.unreadable)
     _refuse_if_all_unreadable(listing, scan, unreadable)
     preparation, notes, resized = plan_inputs(listing, scan, config, choose_size)
     ids = [i for i in range(len(listing)) if i not in unreadable]
-    # The order in which files are laid into memory, so that a split is one piece; it holds if all can be decoded.
+    # Files are decoded into memory in the order of splits, so that a split is a slice, if all files can be decoded.
     split = assign_membership(listing, scan.contents, ids, config)[0] if listing.inputs is None else None
     samples = materialize_samples(listing, scan, ids, preparation, config, announce, split=split)
     if damaged := samples.decoded.unreadable:
@@ -124,19 +126,19 @@ def load_for_evaluation(
     seen: Mapping[str, str] | None = None,
     announce: Callable[[str], None] | None = None,
 ) -> Dataset:
-    """Other data, prepared as a trained network's were, as one split; nothing is split here.
+    """Other data for a trained network, with the preparation of its training data, as one split.
 
-    It is the test split that the source gives, under the name `test`, else everything, under the name `all`. Arrays
-    are read in the layout of the training unless `config` has another. Classes are matched by name to `classes`, and
-    may be fewer; bare numbers that match no name are positions in `classes`. `targets` is how many numbers the network
-    predicts; `seen` are digests (`Dataset.contents`) of what it was trained and chosen on, each with the split,
-    `train` or `val`: samples among them are a finding.
-    Raises DataError for a class that the network does not know, or inputs or targets of another shape.
+    The split is the test split that the source gives, named `test`, else all samples, named `all`. Arrays are read in
+    the layout of the training, unless `config` has another. Classes are matched by name to `classes`, and may be fewer;
+    plain numbers that match no name are positions in `classes`. `targets`: the number of values that the network
+    predicts. `seen`: the split, `train` or `val`, of each digest (`Dataset.contents`) that the network was trained or
+    chosen on; samples among them are a finding. Raises DataError for a class that the network does not know, or inputs
+    or targets of another shape.
     """
     if config.layout == "auto" and takes_layout(config.source):
         config = replace(config, layout=preparation.layout)
     medium = medium_of(preparation.kind)
-    if medium.folders and config.view is None:  # a folder of frames is a clip where a view of clips is asked for
+    if medium.folders and config.view is None:  # a view of clips makes folders of frames clips
         view: Any = next(view for view, kind in medium.views.items() if kind == medium.name)
         config = replace(config, view=view)
     listing = _at_known_level(list_source(config, annotation, announce), config, annotation, classes)
@@ -175,7 +177,7 @@ def load_for_evaluation(
 
 
 def _at_known_level(listing: Listing, config: DataConfig, annotation: str, classes: tuple[str, ...]) -> Listing:
-    """The listing, with the folders as classes that the network knows the names of, where those are deeper ones."""
+    """The listing, with deeper folders as classes if the network knows their names."""
     if listing.class_level is None or set(listing.labels) <= set(classes):
         return listing
     levels = (level for level in range(2, 21) if set().union(*listing.folders_at(level).values()) & set(classes))
@@ -213,9 +215,11 @@ def _assemble(
     known_fingerprint: str | None = None,
     annotated: str = "",
 ) -> Dataset:
-    """The data set of the decoded samples. `split` names the split of each by id, `unreadable` the reasons of others,
-    `units` what must stay together, `store` where the inputs are; `known_fingerprint` is the one to compare
-    with, if any; `annotated` is that of `Dataset`.
+    """The data set of the decoded samples.
+
+    By id: `split` has the split of each sample, `unreadable` the reasons of others, `units` the keys of samples that
+    stay together. `store`: where the inputs are. `known_fingerprint`: the one to compare with, if any. `annotated`: see
+    `Dataset`.
 
     Raises DataError for mask values that are not among `classes`, and for a split without a labeled pixel.
     """
@@ -227,7 +231,7 @@ def _assemble(
     targets = annotation_kind(listing.annotation).placed_targets(listing, decoded.ids, decoded.masks, classes, place)
     names = np.array([split[i] for i in decoded.ids.tolist()])
     splits, contents, unit_keys, facts = {}, {}, {}, {}
-    texts: dict[bytes, str] = {}  # a sample is most often a unit of its own: the text is held once
+    texts: dict[bytes, str] = {}  # a sample is usually a unit of its own, so that both share a text
 
     def text_of(key: bytes) -> str:
         return texts.setdefault(key, key.hex())
@@ -241,8 +245,8 @@ def _assemble(
             facts[name] = _facts(listing, scan, decoded.ids[rows].tolist())
             inputs = _inputs_of(listing, decoded, rows)
             own = annotation_kind(listing.annotation).is_input
-            told = inputs if own else torch.from_numpy(targets[rows])
-            splits[name] = Split(inputs, told, torch.from_numpy(decoded.ids[rows]))
+            own_targets = inputs if own else torch.from_numpy(targets[rows])
+            splits[name] = Split(inputs, own_targets, torch.from_numpy(decoded.ids[rows]))
     membership = split | dict.fromkeys(unreadable, "unreadable")
     of_files = store != "memory" or (listing.inputs is None and medium_of(preparation.kind).stored)
     data = Dataset(
@@ -274,7 +278,7 @@ def _assemble(
 
 
 def _facts(listing: Listing, scan: Scan, ids: list[int]) -> SampleFacts:
-    """What else is known of the samples `ids`."""
+    """Further facts about the samples `ids`."""
     found = [listing.medium.size_of(scan.headers[i]) if i in scan.headers else None for i in ids]
     sizes = () if None in found else tuple(size for size in found if size is not None)
     columns = {name: tuple(values[i] for i in ids) for name, values in listing.columns.items()}
@@ -287,7 +291,7 @@ def _inputs_of(listing: Listing, decoded: Decoded, rows: np.ndarray) -> Inputs:
     if isinstance(decoded.inputs, StoredInputs):
         return decoded.inputs.take(rows)
     start, stop = int(rows[0]), int(rows[-1]) + 1
-    together = listing.inputs is None and stop - start == len(rows)  # given arrays are not ours to share
+    together = listing.inputs is None and stop - start == len(rows)  # arrays that a caller gave are copied
     return torch.from_numpy(decoded.inputs[start:stop] if together else decoded.inputs[rows])
 
 
@@ -317,16 +321,16 @@ def _split_notes(listing: Listing, config: DataConfig, split: Mapping[int, str])
     if lacking.get("test") == 0:
         kept = " No test split: striate eval RUN DATA evaluates on your separate test data."
     asked = {"val": config.val_fraction is not None, "test": config.test_fraction not in (0, DataConfig.test_fraction)}
-    said = tuple(
+    ignored_fractions = tuple(
         f"--data.{name}_fraction has no effect: the data have a {name} split."
         for name, given in asked.items()
         if given and name not in lacking
     )
     if not cut:
-        return (*said, kept.strip()) if kept else said
+        return (*ignored_fractions, kept.strip()) if kept else ignored_fractions
     whole = "train" if any(listing.given) else "the data"
     groups, kind = len(set(filter(None, listing.groups))), annotation_kind(listing.annotation)
-    if kind.open_classes:  # of few classes the share is another than asked for
+    if kind.open_classes:  # with few classes, shares differ from the requested ones
         made = [name for name, fraction in lacking.items() if fraction > 0]
         counts = [len({listing.labels[i] for i, of in split.items() if of == name}) for name in made]
         every = several(len(listing.classes), "class", "classes")
@@ -334,4 +338,4 @@ def _split_notes(listing: Listing, config: DataConfig, split: Mapping[int, str])
     by_group = f"by group ({several(groups, 'group')}, none in two splits)"
     how = by_group if groups else kind.chosen
     taken = f"{' and '.join(cut)}{kind.share} taken from {whole}"
-    return (*said, f"Splits: {taken}, chosen {how}.{kept}")
+    return (*ignored_fractions, f"Splits: {taken}, chosen {how}.{kept}")

@@ -1,7 +1,7 @@
-"""Rotated boxes: where their corners are, what becomes of them when their image is scaled or bent, how much is seen.
+"""Rotated boxes: their corners, their change when the image is scaled or transformed, and their visible share.
 
-A box has the edges (left, top, right, bottom) that it has before it is turned about its center by an angle in degrees,
-counterclockwise for the eye; y runs down. Free of torch.
+A box has edges (left, top, right, bottom), which are those before it is rotated about its center, and an angle in
+degrees, counterclockwise as it is seen; y points down. Free of torch.
 """
 
 from __future__ import annotations
@@ -12,16 +12,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 SEEN = 0.5
-"""A rotated box is never clipped: what is left of it would be no such box. It is dropped where less than this share of
-its area is in the image."""
+"""A rotated box is not clipped, since the rest of it would not be a box. It is left out if less than this share of its
+area is in the image."""
 
 
 def bent(wide: Any, high: Any, angle: Any, matrix: Any, xp: Any = np) -> tuple[Any, Any, Any]:
-    """Sides and angle of boxes with these sides and angle (…) in an image that was bent by the `matrix` ((a, b), (c,
-    d)) on (right, down); arrays of `xp`, numpy or torch.
+    """Sides and angle of boxes with these sides and angle (…), after their image was transformed by the `matrix` ((a,
+    b), (c, d)) on (right, down). Arrays are those of `xp`, numpy or torch.
 
-    A box becomes a parallelogram; taken is the box nearest to it: of all, the one onto whose axes the sides of the
-    parallelogram project with the largest sum of squares. Of a rotation or a scaling it is exactly what was bent.
+    A box becomes a parallelogram. The result is the box onto whose axes the sides of the parallelogram project with the
+    largest sum of squares. For a rotation or a scaling it is exact.
     """
     (a, b), (c, d) = matrix
     turn = xp.deg2rad(angle)
@@ -37,7 +37,7 @@ def bent(wide: Any, high: Any, angle: Any, matrix: Any, xp: Any = np) -> tuple[A
 
 
 def scaled(boxes: NDArray[np.float64], scale: tuple[float, float]) -> NDArray[np.float64]:
-    """(M, 5) boxes in an image that is so many times as wide and as high."""
+    """(M, 5) boxes after their image was scaled by these factors, along x and y."""
     across, down = scale
     center = (boxes[:, :2] + boxes[:, 2:4]) / 2 * scale
     sides, angle = (boxes[:, 2:4] - boxes[:, :2]) * scale, boxes[:, 4]
@@ -49,8 +49,7 @@ def scaled(boxes: NDArray[np.float64], scale: tuple[float, float]) -> NDArray[np
 
 
 def corners(boxes: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(M, 4, 2) x and y of the corners of boxes (M, 5), from the top left one on, in the order in which x turns to
-    y."""
+    """(M, 4, 2) x and y of the corners of boxes (M, 5), beginning at the top left one, in the direction from x to y."""
     center, half = (boxes[:, :2] + boxes[:, 2:4]) / 2, (boxes[:, 2:4] - boxes[:, :2]) / 2
     turn = np.radians(boxes[:, 4])
     along = np.stack([np.cos(turn), -np.sin(turn)], 1) * half[:, :1]
@@ -59,8 +58,8 @@ def corners(boxes: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def common_area(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:
-    """Of two convex polygons (N, 2) and (M, 2), whose corners are in that order: the first is cut at each edge of the
-    second (Sutherland and Hodgman 1974)."""
+    """The area of the intersection of two convex polygons (N, 2) and (M, 2), with corners in that order: the first is
+    clipped at each edge of the second (Sutherland and Hodgman 1974)."""
     points = one
     for start, end in zip(other, np.roll(other, -1, 0), strict=True):
         along, apart = end - start, points - start
@@ -79,7 +78,7 @@ def common_area(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:
 
 
 def seen_shares(boxes: NDArray[np.float64], height: float, width: float) -> NDArray[np.float64]:
-    """(M,) which share of the area of boxes (M, 5) lies in an image of this size; 0 of one without an area."""
+    """(M,) the share of the area of boxes (M, 5) that lies in an image of this size; 0 for a box without an area."""
     places, area = corners(boxes), np.prod(boxes[:, 2:4] - boxes[:, :2], 1)
     within = ((places >= 0) & (places <= [width, height])).all((1, 2))
     image = np.array([[0, 0], [width, 0], [width, height], [0, height]], np.float64)

@@ -1,4 +1,4 @@
-"""The first pass over every sample: a digest of its content, and what its header says."""
+"""The first pass over all samples: digests of their contents, and their headers."""
 
 from __future__ import annotations
 
@@ -20,22 +20,20 @@ from striate.errors import DataError
 
 @dataclass(frozen=True)
 class Scan:
-    """What is known of each sample, by its id, before anything is decoded.
-
-    `contents`: 16-byte digests, equal for equal bytes.
-    `labels`: the class or number, or a digest of the mask.
-    `headers`: of readable files, as their medium has them.
-    `unreadable`: why a file cannot be read.
-    """
+    """Digests and headers of samples, by id, before anything is decoded."""
 
     contents: dict[int, bytes]
+    """16-byte digests, equal for equal bytes."""
     labels: dict[int, object]
+    """The class or number, or a digest of the mask."""
     headers: dict[int, Any]
+    """Headers of readable files, whose type depends on the medium."""
     unreadable: dict[int, str]
+    """Why a file cannot be read."""
 
 
 def scan_listing(listing: Listing, ids: Sequence[int], max_pixels: int) -> Scan:
-    """Read the samples `ids` once. What cannot be read is among `unreadable`, never raised."""
+    """Read the samples `ids` once. A file that cannot be read is listed in `unreadable`; no error is raised."""
     if listing.inputs is not None:
         inputs = np.ascontiguousarray(listing.inputs)
         contents = {number: content_digest(inputs[number].data) for number in ids}
@@ -65,12 +63,13 @@ def _scan_one(listing: Listing, number: int, max_pixels: int) -> tuple[bytes, An
 
 
 USUAL_SIDE = 128
-"""Pixels of photographs where nobody who knows the time for training chooses."""
+"""Default side of photographs in pixels, where no time for training is known."""
 
 
 def plan_inputs(listing: Listing, scan: Scan, config: DataConfig, choose_size: ChooseSize | None = None) -> Planned:
-    """How every input is prepared, as the medium decides by what the headers say; notes, and findings. `choose_size`
-    decides where the configuration has no size and photographs need one. Raises ConfigError."""
+    """The preparation of inputs, which the medium decides from the headers; notes, and findings.
+
+    `choose_size` decides the size of photographs if the configuration has none. Raises ConfigError."""
     listing.medium.refuse_settings(listing.source, config)
     headers, why = tuple(scan.headers.values()), []
     kind = annotation_kind(listing.annotation)
@@ -98,7 +97,8 @@ def _usual_size(found: Photographs) -> tuple[tuple[int, int], str]:
 
 @contextmanager
 def mask_named(path: str) -> Iterator[None]:
-    """What is raised while the mask at `path` is read says that it is the mask. Raises Unreadable, WrongSizeError."""
+    """Adds to errors while the mask at `path` is read that they are about the mask. Raises Unreadable,
+    WrongSizeError."""
     try:
         yield
     except WrongSizeError:
@@ -108,7 +108,7 @@ def mask_named(path: str) -> Iterator[None]:
 
 
 def why_unreadable(error: OSError | DataError) -> str:
-    """The reason in a few plain words."""
+    """The reason in a few words."""
     if isinstance(error, Unreadable):
         return error.reason
     if isinstance(error, DataError):

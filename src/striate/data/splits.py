@@ -1,4 +1,4 @@
-"""Which split each sample of a listing belongs to; it follows from the contents alone.
+"""The split of each sample of a listing, which depends only on the contents.
 
 Per class, the distinct contents are ordered by a hash of content and seed; the first of them become `test`, the
 next `val`, the rest `train`. So identical bytes are never in two of the splits made here, and adding an image moves
@@ -31,11 +31,11 @@ def assign_splits(
 ) -> list[str]:
     """The split of each sample: the given one where there is one, else `train`, `val` or `test` by content.
 
-    `contents` are keys of what must stay together: digests, equal for equal bytes, or those of groups. A split that no
-    sample is given to (`val`, `test`) is cut from the samples of `train` and those without a split, unless its fraction
-    is 0; the fractions apply to the distinct keys of each class, and a class with three or more gets at least one in
-    each split (`fewest`, where it has three times as many). A key that several classes have counts for the first of
-    them. Raises ConfigError where the fractions leave nothing to train on.
+    `contents`: keys of units that stay together, digests of samples or of groups. If the source gives no `val` or
+    `test`, these are taken from `train` and the samples without a split, unless the fraction is 0. Fractions apply to
+    the distinct keys of each class. A class with three or more keys gets at least one in each split, or `fewest` if it
+    has three times as many. A key of several classes counts for the first of them. Raises ConfigError if the fractions
+    leave nothing to train on.
     """
     present = {name for name in given if name is not None}
     fractions = {"test": test_fraction, "val": val_fraction}
@@ -47,7 +47,7 @@ def assign_splits(
             "a sum below 1, so that some samples remain for training",
             "--data.val_fraction 0.1 --data.test_fraction 0.2",
         )
-    # Contents of given val and test samples: where an undecided sample equals one, it goes with it.
+    # Contents of given val and test samples: an equal sample without a split goes to the same split.
     fixed = {c: g for c, g in zip(contents, given, strict=True) if g == "val"}
     fixed |= {c: g for c, g in zip(contents, given, strict=True) if g == "test"}
     home: dict[bytes, int] = {}
@@ -78,7 +78,7 @@ def _draw(
         members.sort(key=lambda content: hashlib.blake2b(content, key=key, digest_size=16).digest())
         start = 0
         for place, name in enumerate(missing):
-            # What comes after this split must have at least one each: the other missing splits, then train.
+            # The other missing splits, and train, must still get at least one each.
             room = len(members) - start - fewest * (len(missing) - place)
             count = min(max(fewest, int(len(members) * fractions[name] + 0.5)), room)
             if room < 1 and place == 0 and len(members) == 2:
@@ -91,12 +91,12 @@ def _draw(
 
 
 def find_units(contents: Sequence[bytes], groups: Sequence[str | None]) -> list[bytes]:
-    """A key for each sample; samples with equal keys belong into one split.
+    """A key for each sample; samples with equal keys belong to one split.
 
-    `contents` are digests, equal for equal bytes; `groups` names what the samples are of (a patient, a day), None or ""
-    where nothing is known, and is empty where there are no groups. Groups that share a content become one unit. Without
-    a group the key is the content itself, so that groups elsewhere change nothing here; a unit of groups is named by
-    the first of them in order, so that further samples of a group change nothing either.
+    `contents`: digests, equal for equal bytes. `groups`: the group of each sample (a patient, a day), None or "" for no
+    group; empty where there are no groups. Groups that share a content become one unit. The key of a sample without a
+    group is its content, so that it does not depend on groups; the key of a unit is its first group in order, so that
+    it does not depend on the number of samples.
     """
     if not any(groups):
         return list(contents)
@@ -116,8 +116,8 @@ def find_units(contents: Sequence[bytes], groups: Sequence[str | None]) -> list[
 
 
 def as_given(groups: Sequence[str | None], given: Sequence[str | None]) -> list[str | None]:
-    """The groups, but those that lie in two of the `given` splits as a group for each: what is torn already can no more
-    be kept together, and its samples in `train` are still to be cut from."""
+    """The groups, where a group that lies in two of the `given` splits becomes a group for each: it is divided already,
+    and new splits may still take its samples in `train`."""
     homes: dict[str, set[str]] = {}
     for group, split in zip(groups, given, strict=bool(groups)):
         if group and split:
@@ -130,14 +130,14 @@ def as_given(groups: Sequence[str | None], given: Sequence[str | None]) -> list[
 def assign_membership(
     listing: Listing, contents: Mapping[int, bytes], ids: Sequence[int], config: DataConfig
 ) -> tuple[dict[int, str], dict[int, bytes]]:
-    """The split of each of the samples `ids`, and a key of what must stay together: equal contents, or one group.
+    """The split of each of the samples `ids`, and the key of its unit: samples with equal contents, or of one group.
 
-    Raises ConfigError where the fractions leave nothing to train on.
+    Raises ConfigError if the fractions leave nothing to train on.
     """
     digests, given = [contents[i] for i in ids], [listing.given[i] for i in ids]
     groups = [listing.groups[i] for i in ids] if listing.groups else []
     kind = annotation_kind(listing.annotation)
-    if kind.open_classes:  # a class is a group, and groups that share one are one
+    if kind.open_classes:  # a class is a group, and groups that share a class become one
         classes = [listing.labels[i].encode() for i in ids]
         groups = [key.hex() for key in find_units(classes, as_given(groups, given))]
     names = assign_splits(

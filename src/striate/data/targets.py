@@ -1,4 +1,4 @@
-"""Targets of many samples: dense ones are a tensor, ragged ones have another number of entries for each sample."""
+"""Targets of many samples: dense ones are a tensor; ragged ones have a different number of entries for each sample."""
 
 from __future__ import annotations
 
@@ -12,14 +12,12 @@ import torch
 
 @dataclass(frozen=True, eq=False)
 class Ragged:
-    """Entries of N samples, one sample after the other: boxes with their classes, say.
-
-    `fields`: by name, (M, …) tensors with the entries of all samples. `counts` (N,) int64, how many of them each sample
-    has; they sum to M. It is indexed, moved and joined as a tensor (N, …) is.
-    """
+    """Entries of N samples, such as boxes with their classes; it is indexed, moved and joined like a tensor (N, …)."""
 
     fields: Mapping[str, torch.Tensor]
+    """By name, (M, …) tensors with the entries of all samples, one sample after the other."""
     counts: torch.Tensor
+    """(N,) int64: the number of entries of each sample; their sum is M."""
 
     def __post_init__(self) -> None:
         total = int(self.counts.sum())
@@ -30,7 +28,7 @@ class Ragged:
 
     @property
     def device(self) -> torch.device:
-        """Where the counts lie; the fields lie there too."""
+        """The device of the counts and of all fields."""
         return self.counts.device
 
     def __getitem__(self, rows: slice | torch.Tensor) -> Ragged:
@@ -68,7 +66,7 @@ class Ragged:
 
 
 Targets = Any
-"""(N,) class numbers, (N, T) numbers, (N, H, W) masks, or `Ragged` entries: which, the task knows that reads them."""
+"""(N,) class numbers, (N, T) numbers, (N, H, W) masks, or `Ragged` entries, depending on the task."""
 
 
 def arrays_of(targets: Targets) -> dict[str, np.ndarray]:

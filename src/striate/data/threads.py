@@ -1,4 +1,4 @@
-"""A function over many items, in order, in a few threads: Pillow decodes outside Python's lock."""
+"""A function over many items, in order, in a few threads, since Pillow decodes without Python's lock."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ Result = TypeVar("Result")
 
 
 def reading_threads() -> int:
-    """How many threads read and decode: one for each core that this process may use, eight at most."""
+    """The number of threads that read and decode: one for each core that this process may use, at most eight."""
     return min(8, os.process_cpu_count() if hasattr(os, "process_cpu_count") else os.cpu_count() or 1)
 
 
 _SHORT = 3e-4
-"""Seconds of an item for which threads are no gain: they wait for each other before and after each call out of Python.
-Two take 91 µs for a CIFAR-10 image that one decodes in 46, but 0.9 ms for a photograph instead of 1.5."""
+"""Items that take fewer seconds are faster in one thread, since threads wait for each other around each call out of
+Python. Two take 91 µs for a CIFAR-10 image that one decodes in 46, but 0.9 ms for a photograph instead of 1.5."""
 
 
 def map_ordered(
@@ -35,12 +35,13 @@ def map_ordered(
     ahead: int | None = None,
     separate: int = 0,
 ) -> Generator[Result, None, None]:
-    """The results in the order of the items, with only a few chunks of them ahead of the reader.
+    """The results in the order of the items, with only a few chunks of them ahead of the caller.
 
-    `chunk` items are one piece of work; `workers` threads (`reading_threads` of them) do at most `ahead` pieces (three
-    a thread) before they are asked for. Threads end with the iterator, also where it is closed early or an item fails.
-    Where several items are a piece, the first ones are done here, and all where they are short. `separate`: that many
-    items are done by processes, where that pays; items and results are plain values, and what is written is shared.
+    `chunk` items are one piece of work. `workers` threads (default: `reading_threads`) do at most `ahead` pieces
+    (default: three per thread) before they are needed. Threads end with the iterator, also where it is closed early or
+    an item fails. If a piece has several items, the calling thread does the first ones, and all of them if they are
+    short. `separate`: the number of items, if processes may do the work where that is faster; items and results must be
+    plain values, and memory that is written must be shared.
     """
     workers = workers or reading_threads()
     source = iter(items)
@@ -57,8 +58,8 @@ def map_ordered(
 
 
 def _tried(function: Callable[[Item], Result], source: Iterator[Item], chunk: int) -> tuple[list[Result], float]:
-    """The results of up to `chunk` items, fewer where they are long, and the seconds of each; the first may have had to
-    load something."""
+    """The results of up to `chunk` items, fewer if they take long, and the seconds per item. The first item may have
+    loaded libraries."""
     done, started, elapsed = list[Result](), perf_counter(), 0.0
     for item in islice(source, chunk):
         done.append(function(item))

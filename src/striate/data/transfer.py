@@ -1,4 +1,5 @@
-"""Batches from memory to an accelerator, the next one on its way while the device computes on this one."""
+"""Copies batches from memory to an accelerator; the next batch is copied while the device computes on the current
+one."""
 
 from __future__ import annotations
 
@@ -7,11 +8,11 @@ from collections.abc import Iterable, Iterator
 import torch
 
 DEVICE_SHARE = 0.4
-"""Inputs are kept on an accelerator where they take no more than this share of its free memory."""
+"""Inputs stay on an accelerator if they take at most this share of its free memory."""
 
 
 def fits_on(inputs: torch.Tensor, device: torch.device) -> bool:
-    """Whether the inputs of a split may be kept on `device` whole: of CUDA devices, as far as memory is free."""
+    """Whether all inputs of a split may stay on `device`; on CUDA devices, if enough memory is free."""
     if device.type != "cuda" or inputs.device == device:
         return True
     free, _ = torch.cuda.mem_get_info(device)
@@ -19,20 +20,20 @@ def fits_on(inputs: torch.Tensor, device: torch.device) -> bool:
 
 
 def sent(values: torch.Tensor, device: torch.device) -> torch.Tensor:
-    """`values` from memory on `device`, in its turn there: nobody waits for what the device still has to do.
+    """`values` copied from memory to `device`, without waiting for earlier work of the device.
 
-    For CUDA from page-locked memory; a plain copy, or none, elsewhere.
+    On CUDA the copy is from page-locked memory; elsewhere it is a plain copy, or none.
     """
     if device.type == "cuda" and values.device.type == "cpu":
-        values = values.pin_memory()  # torch keeps it until the copy is done, and uses it again then
+        values = values.pin_memory()  # torch keeps this memory until the copy is done, then reuses it
     return values.to(device, non_blocking=True)
 
 
 def copied_ahead(batches: Iterable[torch.Tensor], device: torch.device) -> Iterator[torch.Tensor]:
     """The same batches on `device`, in order.
 
-    For CUDA each is copied from page-locked memory on a stream of its own, one batch ahead, and the stream that takes
-    it waits until it is there. Elsewhere, a plain copy, and none where they are on the device.
+    On CUDA, each batch is copied from page-locked memory on a separate stream, one batch ahead, and the current stream
+    waits for it. Elsewhere it is a plain copy, or none if the batches are on the device.
     """
     if device.type != "cuda":
         for batch in batches:
@@ -59,5 +60,5 @@ def _sent(batch: torch.Tensor, device: torch.device, side: torch.cuda.Stream) ->
 def _received(copy: torch.Tensor, done: torch.cuda.Event) -> torch.Tensor:
     current = torch.cuda.current_stream(copy.device)
     current.wait_event(done)
-    copy.record_stream(current)  # its memory is not given away while this stream still reads it
+    copy.record_stream(current)  # its memory is not reused while this stream still reads it
     return copy

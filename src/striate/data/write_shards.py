@@ -1,4 +1,4 @@
-"""A data set as WebDataset shards: pictures as they are, in a random order, in uncompressed tar files."""
+"""A data set as WebDataset shards: unchanged pictures, in a random order, in uncompressed tar files."""
 
 from __future__ import annotations
 
@@ -43,25 +43,30 @@ _MEGABYTE = 1_000_000
 
 @dataclass(frozen=True)
 class WrittenShards:
-    """`samples` of the data set `data` in `shards` files in the folder `path`, `bytes` in all."""
+    """The shards of a data set that were written."""
 
     path: Path
+    """Their folder."""
     data: str
+    """The name of the data."""
     samples: int
+    """Number of samples."""
     shards: int
+    """Number of files."""
     bytes: int
+    """Their total size."""
 
 
 def write_shards(
     config: DataConfig, out: Path, megabytes: float = 256.0, *, announce: Callable[[str], None] = lambda _: None
 ) -> WrittenShards:
-    """Write the pictures of a data set, byte for byte, into `out`, new or empty: `train-000000.tar` and so on for
-    splits that the source gives, `data-000000.tar` for what has none, each of about `megabytes`, `classes.txt`, and
-    last `shards.json`, without which the folder is not read.
+    """Write the pictures of a data set, byte for byte, into `out`, a new or empty folder.
 
-    Samples are in an order drawn from nothing but their number, so that whoever reads a shard from its start gets
-    the classes mixed. Arrays become PNG. Interrupted, or where the disk is full, the shards that are whole stay, and
-    the same call goes on behind them; where the data cannot be read, nothing stays. Raises DataError.
+    It gets `train-000000.tar` and so on for splits that the source gives, `data-000000.tar` for samples without a
+    split, each of about `megabytes`; `classes.txt`; and last `shards.json`, without which the folder is not read. The
+    order of samples is random and depends only on their number, so that the beginning of a shard has all classes.
+    Arrays become PNG. If the call is interrupted, or the disk is full, complete shards remain, and the same call
+    continues after them; if the data cannot be read, nothing remains. Raises DataError.
     """
     listing = list_source(config, "class", announce)
     if listing.annotation != "class" or not listing.medium.pictures:
@@ -76,7 +81,7 @@ def write_shards(
             try:
                 _write_split_by_split(listing, out, megabytes * _MEGABYTE, done, journal, announce)
             except (DataError, OSError) as error:
-                if isinstance(error, DataError) or not shards_in(out):  # data that are mended are another set
+                if isinstance(error, DataError) or not shards_in(out):  # corrected data are another set
                     _remove(out)
                 raise
             replace_file(out / CLASSES, "".join(f"{name}\n" for name in listing.classes).encode())
@@ -92,9 +97,9 @@ def write_shards(
 
 
 def index_shards(folder: Path, *, announce: Callable[[str], None] = lambda _: None) -> WrittenShards:
-    """Read every sample of the shards in a folder, which are all that there are, and write their shards.json.
+    """Read every sample of the shards in a folder, which must be complete, and write their shards.json.
 
-    Raises DataError where one cannot be read, and where they are a part of what striate wrote.
+    Raises DataError for a shard that cannot be read, and for shards of which striate has not written all.
     """
     if not folder.is_dir():
         got, remedy = "nothing there", f"check the path, seen from {Path.cwd()}"
@@ -122,8 +127,8 @@ def index_shards(folder: Path, *, announce: Callable[[str], None] = lambda _: No
 
 
 def _refuse_part(folder: Path, listed: Sequence[tuple[Path, Sequence[ShardSample]]]) -> None:
-    """Raise DataError where there is no sample, and where striate, which numbers samples from 0 on and writes
-    classes.txt behind the shards, has not written all."""
+    """Raise DataError if there is no sample, or if striate has not written all shards: it numbers samples from 0, and
+    writes classes.txt after the shards."""
     if os.path.lexists(folder / UNFINISHED) and not os.path.lexists(folder / INDEX):
         read_index(folder)
     if not any(samples for _, samples in listed):
@@ -144,7 +149,7 @@ def _refuse_part(folder: Path, listed: Sequence[tuple[Path, Sequence[ShardSample
 
 
 def fingerprint_of_listing(listing: Listing) -> str:
-    """What the shards follow from: the names, classes and splits of all samples, and the size and time of files."""
+    """A digest of what the shards depend on: names, classes and splits of all samples, and sizes and times of files."""
     digest = hashlib.blake2b(digest_size=16)
     root = Path(listing.source)
     for number, row in enumerate(zip(listing.paths, listing.labels, listing.given, strict=True)):
@@ -161,9 +166,9 @@ def fingerprint_of_listing(listing: Listing) -> str:
 
 @contextmanager
 def _journal(out: Path, begun: dict[str, object]) -> Iterator[IO[bytes]]:
-    """The list of shards that are whole, with what they are of in its first line; open, behind its last whole line.
+    """The list of complete shards, open after its last complete line; its first line describes the data.
 
-    It is on the disk before the first shard is, and until the index is: so a part of a set is never without it.
+    It is on disk before the first shard, until the index is, so that an incomplete set always has it.
     """
     out.mkdir(parents=True, exist_ok=True)
     path = out / UNFINISHED
@@ -200,7 +205,7 @@ def _unwritable(out: Path, error: OSError, remedy: str) -> DataError:
 
 
 def _continued(out: Path, journal: IO[bytes]) -> dict[str, IndexedShard]:
-    """The shards that are as the journal says, read once more; the journal is cut behind the last of them."""
+    """The shards that agree with the journal, by reading them again; truncates the journal after the last of them."""
     whole: dict[str, IndexedShard] = {}
     end = journal.tell()
     for line in journal.read().split(b"\n")[:-1]:
@@ -228,7 +233,8 @@ def _write_split_by_split(
     journal: IO[bytes],
     announce: Callable[[str], None],
 ) -> None:
-    """A shard is named when it is whole; the journal gets it when it is on the disk, `done` then or where it was."""
+    """Write the missing shards. A complete shard gets its name, and is entered into the journal when it is on disk;
+    `done` lists these, and those that existed."""
     whole = _continued(out, journal)
     if whole:
         announce(f"Continuing after {several(len(whole), 'shard')}.")
@@ -250,7 +256,7 @@ def _write_split_by_split(
 
 
 def _write_one(listing: Listing, path: Path, ids: Sequence[int], most: float) -> IndexedShard:
-    """One shard, of the first of `ids`, as many as it takes to reach `most` bytes; on the disk when it is there."""
+    """Write one shard of the first of `ids`, as many as reach `most` bytes, and sync it to disk."""
     part = path.with_name(f".{path.name}.part")
     digests: dict[str, str] = {}
     assert listing.targets is not None
@@ -277,7 +283,7 @@ def _write_one(listing: Listing, path: Path, ids: Sequence[int], most: float) ->
 
 
 def _remove(out: Path) -> None:
-    """Remove what was written, by this call and those before it."""
+    """Remove what this call and earlier ones wrote."""
     for path in [path for path in shards_in(out) if OWN_SHARD.fullmatch(path.name)] + [out / UNFINISHED]:
         path.unlink(missing_ok=True)
     with suppress(OSError):
@@ -291,7 +297,7 @@ def _add(archive: tarfile.TarFile, name: str, content: bytes) -> None:
 
 
 def _picture(listing: Listing, number: int) -> tuple[str, bytes]:
-    """Extension and content; of arrays, as PNG. Raises DataError for what cannot be read."""
+    """Extension and content of a picture; arrays become PNG. Raises DataError for a file that cannot be read."""
     if listing.inputs is not None:
         pixels = np.moveaxis(listing.inputs[number], 0, -1)
         buffer = io.BytesIO()

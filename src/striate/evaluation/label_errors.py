@@ -23,8 +23,8 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 
 from striate.data.annotations.annotation_kinds import annotation_kind
-from striate.data.audit.evidence import Evidence
-from striate.data.audit.marked import GRAVE, Marked, alone, some
+from striate.data.audit.evidence import DataEvidence
+from striate.data.audit.sample_finding import GRAVE, SampleFinding, alone, some
 from striate.data.dataset import Preparation
 from striate.data.decode import decode_samples
 from striate.data.folds import deal_folds
@@ -60,8 +60,8 @@ class LabelDoubts:
 
 
 def find_label_errors(
-    evidence: Evidence, seed: int = 0, announce: Callable[[str], None] | None = None
-) -> Marked | None:
+    evidence: DataEvidence, seed: int = 0, announce: Callable[[str], None] | None = None
+) -> SampleFinding | None:
     """`data.label-noise`: samples whose label is likely wrong. Images are seen as histograms of oriented gradients and
     of color, tables and grids as their numbers, standardized.
 
@@ -183,7 +183,7 @@ def doubt_labels(probabilities: NDArray[np.float64], labels: NDArray[np.int64]) 
     )
 
 
-def _folds(evidence: Evidence, ids: Sequence[int], labels: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
+def _folds(evidence: DataEvidence, ids: Sequence[int], labels: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
     """The fold of each sample; copies share one."""
     unit = {number: group[0] for group in evidence.related for number in group}
     units = [unit.get(number, number) for number in ids]
@@ -198,7 +198,9 @@ def _folds(evidence: Evidence, ids: Sequence[int], labels: NDArray[np.int64], se
         ) from None
 
 
-def _features(evidence: Evidence, ids: Sequence[int], announce: Callable[[str], None] | None) -> NDArray[np.float32]:
+def _features(
+    evidence: DataEvidence, ids: Sequence[int], announce: Callable[[str], None] | None
+) -> NDArray[np.float32]:
     """(N, F) numbers of each sample, 256 principal components at most; a chunk of images is in memory at a time."""
     listing = evidence.listing
     if not listing.medium.pictures:
@@ -229,7 +231,7 @@ def _features(evidence: Evidence, ids: Sequence[int], announce: Callable[[str], 
     return np.concatenate(parts)
 
 
-def _decoded(evidence: Evidence, ids: Sequence[int]) -> NDArray[Any]:
+def _decoded(evidence: DataEvidence, ids: Sequence[int]) -> NDArray[Any]:
     preparation = plan_inputs(evidence.listing, evidence.scan, evidence.config)[0]
     found = decode_samples(evidence.listing, ids, preparation)
     assert isinstance(found.inputs, np.ndarray)
@@ -252,7 +254,7 @@ def describe_images(x_NCHW: torch.Tensor) -> NDArray[np.float32]:
     return hog if x_NCHW.shape[1] == 1 else np.concatenate([hog, color_histograms(x_NCHW)], axis=1)
 
 
-def _reader(evidence: Evidence, preparation: Preparation) -> Callable[[Sequence[int]], torch.Tensor]:
+def _reader(evidence: DataEvidence, preparation: Preparation) -> Callable[[Sequence[int]], torch.Tensor]:
     listing = evidence.listing
 
     def read(ids: Sequence[int]) -> torch.Tensor:
@@ -272,7 +274,7 @@ def _chunks(ids: Sequence[int]) -> list[Sequence[int]]:
     return [ids[start : start + _CHUNK] for start in range(0, len(ids), _CHUNK)]
 
 
-def _told(evidence: Evidence, ids: Sequence[int], doubts: LabelDoubts, wrong: WrongLabels) -> Marked:
+def _told(evidence: DataEvidence, ids: Sequence[int], doubts: LabelDoubts, wrong: WrongLabels) -> SampleFinding:
     classes = evidence.listing.classes
     found = [ids[place] for place in doubts.positions]
     words = {
@@ -292,7 +294,7 @@ def _told(evidence: Evidence, ids: Sequence[int], doubts: LabelDoubts, wrong: Wr
         if found
         else "Look at samples of each class: striate data show draws them.",
     )
-    return Marked(finding, alone(found), words)
+    return SampleFinding(finding, alone(found), words)
 
 
 def _in_all(wrong: WrongLabels, total: int) -> str:

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from striate.data.audit.data_check import DataCheck
-from striate.data.audit.evidence import Evidence
-from striate.data.audit.marked import Marked
+from striate.data.audit.evidence import DataEvidence
+from striate.data.audit.sample_finding import SampleFinding
 from striate.data.dataset import Preparation
 from striate.data.media.every_medium import medium_of
 from striate.errors import DataError, UsageError
@@ -127,7 +127,7 @@ def refuse_sheet(kind: str) -> None:
 
 def draw_sheet(check: DataCheck, out: Path) -> Path | None:
     """Draw up to six samples of each finding that is about single samples; None where there is no such finding."""
-    rows = [row for mark in check.marked if (row := _row(check.evidence, mark)) is not None]
+    rows = [row for mark in check.sample_findings if (row := _row(check.evidence, mark)) is not None]
     if not rows:
         return None
     listing = check.evidence.listing
@@ -135,7 +135,7 @@ def draw_sheet(check: DataCheck, out: Path) -> Path | None:
     return save_figure(sheet_figure(rows[:_ROWS], title=title), out, dpi=120)
 
 
-def _row(evidence: Evidence, mark: Marked) -> SheetRow | None:
+def _row(evidence: DataEvidence, mark: SampleFinding) -> SheetRow | None:
     if not mark.groups:
         return None
     tiles: list[SheetTile] = []
@@ -148,7 +148,7 @@ def _row(evidence: Evidence, mark: Marked) -> SheetRow | None:
     return SheetRow(mark.finding.code, mark.finding.severity, heading, tuple(tiles))
 
 
-def _telling(evidence: Evidence, group: tuple[int, ...], most: int) -> tuple[int, ...]:
+def _telling(evidence: DataEvidence, group: tuple[int, ...], most: int) -> tuple[int, ...]:
     """The samples of a group that tell why it is one: the first of each split and label, or two copies."""
     if len(group) == 1:
         return group
@@ -159,7 +159,7 @@ def _telling(evidence: Evidence, group: tuple[int, ...], most: int) -> tuple[int
     return tuple(chosen[:most]) if most >= 2 else ()
 
 
-def _tile(evidence: Evidence, mark: Marked, number: int, group: int) -> SheetTile:
+def _tile(evidence: DataEvidence, mark: SampleFinding, number: int, group: int) -> SheetTile:
     return SheetTile(
         None if number in evidence.unreadable else _pixels(evidence, number),
         evidence.listing.paths[number],
@@ -168,14 +168,14 @@ def _tile(evidence: Evidence, mark: Marked, number: int, group: int) -> SheetTil
     )
 
 
-def _pixels(evidence: Evidence, number: int) -> NDArray[np.uint8] | None:
-    listing, looks = evidence.listing, evidence.looks
-    assert looks is not None
+def _pixels(evidence: DataEvidence, number: int) -> NDArray[np.uint8] | None:
+    listing, statistics = evidence.listing, evidence.image_statistics
+    assert statistics is not None
     if listing.inputs is not None:
         pixels: NDArray[np.uint8] = listing.inputs[number]
         return pixels
     assert listing.read is not None
-    size = looks.sizes[number]
+    size = statistics.sizes[number]
     scale = min(1.0, _SIDE / max(size))
     color = evidence.scan.headers[number].color
     shape = (3 if color else 1, *(max(1, round(side * scale)) for side in size.tolist()))

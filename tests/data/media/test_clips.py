@@ -15,10 +15,10 @@ import torch
 from PIL import Image
 
 import striate
-from striate.data.audit.evidence import gather
-from striate.data.audit.watched import watch
+from striate.data.audit.clip_statistics import measure_clips
+from striate.data.audit.evidence import gather_evidence
 from striate.data.augment.augment import augment_batch
-from striate.data.augment.clip import begin_elsewhere, mirror_motion
+from striate.data.augment.clip import mirror_motion, shift_frames
 from striate.data.config import AugmentConfig, DataConfig
 from striate.data.media.clip import clip_files
 from striate.data.media.clip.clip_files import ClipHeader, read_clip_header, read_frames
@@ -192,7 +192,7 @@ def test_all_frames_of_a_clip_change_alike() -> None:
 
 def test_a_clip_that_begins_elsewhere_stands_still_at_its_end() -> None:
     x = torch.arange(4, dtype=torch.uint8).view(1, 1, 4, 1, 1).expand(3, 2, 4, 1, 1)
-    begun = begin_elsewhere(x, torch.tensor([0.5, -0.25, 0.0]))
+    begun = shift_frames(x, torch.tensor([0.5, -0.25, 0.0]))
     assert begun[:, 0, :, 0, 0].tolist() == [[2, 3, 3, 3], [0, 0, 1, 2], [0, 1, 2, 3]]
 
 
@@ -278,10 +278,10 @@ def test_the_same_clip_and_another_of_its_scene_are_told_apart(tmp_path: Path) -
     for name, frames in films.items():
         (folder / name).write_bytes(film(frames, Path(name).suffix))
     listing = list_source(DataConfig(source=str(tmp_path / "set")))
-    seen = watch(listing, range(4), LIMIT, lambda _: None)
+    seen = measure_clips(listing, range(4), LIMIT, lambda _: None)
     assert seen.alike() == [(0, 1)]
     assert seen.same_scene() == [(0, 1), (0, 2), (1, 2)]
-    evidence = gather(listing, DataConfig(source=str(tmp_path / "set")))
+    evidence = gather_evidence(listing, DataConfig(source=str(tmp_path / "set")))
     assert evidence.alike == ((0, 1),)
     assert evidence.related == ((0, 1, 2),)
 

@@ -15,7 +15,7 @@ import torch
 import striate
 from striate.api.predicting import answer_files
 from striate.data.audit.check import check_evidence
-from striate.data.audit.evidence import gather
+from striate.data.audit.evidence import gather_evidence
 from striate.data.augment import sound
 from striate.data.augment.augment import augment_batch
 from striate.data.config import AugmentConfig, DataConfig
@@ -194,8 +194,8 @@ def test_a_check_hears_silence_clipping_and_the_same_recording_at_another_gain_a
     (source / "a" / "silent.wav").write_bytes(encoded(np.zeros(8000)))
     good = encoded(rng.normal(scale=0.1, size=8000), form="FLAC")
     (source / "b" / "torn.flac").write_bytes(good[:-400])
-    check = check_evidence(gather(list_source(DataConfig(source=str(source))), DataConfig(source=str(source))))
-    told = {mark.finding.code: mark for mark in check.marked}
+    check = check_evidence(gather_evidence(list_source(DataConfig(source=str(source))), DataConfig(source=str(source))))
+    told = {mark.finding.code: mark for mark in check.sample_findings}
     named = {
         code: {check.evidence.named(number) for group in mark.groups for number in group} for code, mark in told.items()
     }

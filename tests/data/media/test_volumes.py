@@ -20,7 +20,7 @@ from pydicom.dataset import FileDataset, FileMetaDataset
 
 import striate
 from striate.data.audit.check import check_evidence
-from striate.data.audit.evidence import gather
+from striate.data.audit.evidence import gather_evidence
 from striate.data.augment.augment import augment_batch
 from striate.data.augment.volume import VolumeWarp
 from striate.data.config import AugmentConfig, DataConfig
@@ -330,8 +330,8 @@ def test_data_check_finds_masks_that_lie_elsewhere_copies_and_faults(tmp_path: P
     (root / "images" / "06.nii.gz").write_bytes(b"\x1f\x8bcut")
     (root / "masks" / "07.nii.gz").write_bytes(nifti(np.zeros((3, 3, 3), np.uint8)))
     config = DataConfig(source=str(root))
-    checked = check_evidence(gather(list_source(config), config))
-    found = {mark.finding.code: mark.finding for mark in checked.marked}
+    checked = check_evidence(gather_evidence(list_source(config), config))
+    found = {mark.finding.code: mark.finding for mark in checked.sample_findings}
     assert {"data.mask-affine", "data.constant-volumes", "data.mixed-spacing", "data.mask-size"} <= found.keys()
     assert "06.nii.gz" in found["data.unreadable"].measured
     assert "04" in found["data.near-duplicates"].measured

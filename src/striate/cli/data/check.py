@@ -115,8 +115,8 @@ def check_text(check: DataCheck, width: int) -> str:
         left = len(check.left_out)
         what = f"leave out {several(left, 'sample')}" if left else "keep similar samples together"
         parts.append(f"A manifest to {what}:\n  {check.remedy}")
-    if check.looks_for_labels:
-        parts.append(f"To look for labels that are likely wrong:\n  {check.looks_for_labels}")
+    if check.label_command:
+        parts.append(f"To look for labels that are likely wrong:\n  {check.label_command}")
     if check.sheet is not None:
         parts.append(f"{check.sheet}")
     return "\n\n".join(parts)

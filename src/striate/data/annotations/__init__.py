@@ -1,1 +1,1 @@
-"""What a sample is annotated with: one file a kind of annotation."""
+"""Kinds of annotation: one file for each."""

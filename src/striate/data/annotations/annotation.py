@@ -1,4 +1,4 @@
-"""What the rest of `data/` knows of a kind of annotation: this class, and nothing more."""
+"""The interface of a kind of annotation: the rest of `data/` knows it only by the class `AnnotationKind`."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from striate.errors import DataError
 
 
 def or_split(data: Dataset, how: str) -> str:
-    """The end of a remedy for a split that lacks something: `how` striate makes the splits; only where they are
-    given."""
+    """The end of a remedy for a split that lacks something: how to let striate make the splits; empty where it does
+    already."""
     return f", or let striate split: {how}" if data.given else ""
 
 
@@ -26,52 +26,52 @@ class AnnotationKind:
     """How annotations become targets. The defaults are right for targets that a listing holds as an array."""
 
     name: ClassVar[str]
-    """As in `Dataset.annotation`."""
+    """The value of `Dataset.annotation`."""
     word: ClassVar[str]
-    """What the targets are, in a word: "classes"."""
+    """The noun for the targets: "classes"."""
     texts: ClassVar[str]
-    """What the annotations of a source are called in messages: "class names"."""
+    """The noun for the annotations of a source, in messages: "class names"."""
     task: ClassVar[str]
     """The built-in task that reads it, as `--task` names it."""
     layout: ClassVar[str] = ""
-    """Added to the remedy where data have no such annotations: how they are laid out."""
+    """The end of the remedy for data without such annotations: the layouts that have them."""
     share: ClassVar[str] = ""
-    """Of what each split gets its share: " of each class"."""
+    """What each split gets a share of: " of each class"."""
 
     chosen: ClassVar[str] = "by a hash of each sample's content"
-    """How it is chosen which samples a split gets."""
+    """How the samples of a split are chosen."""
     written_as: ClassVar[str] = ""
-    """The kind as which sources have it, where that is not its own name."""
+    """The name of the kind of annotation that sources contain, where it differs from `name`."""
     open_classes: ClassVar[bool] = False
-    """Whether no class lies in two splits, and other data may have classes of their own."""
+    """Whether splits share no class, and other data may have other classes."""
 
     of_whole: ClassVar[bool] = True
-    """Whether it says something of the sample as a whole, and not of its pixels, so that a smaller picture has it
-    too."""
+    """Whether it describes the sample as a whole, not its pixels, so that it also holds for a smaller picture."""
 
     of_places: ClassVar[bool] = False
-    """Whether it says where in a picture something is: a part of the picture, cut out, has another one."""
+    """Whether it describes places in a picture, so that a crop of the picture has another annotation."""
 
     is_input: ClassVar[bool] = False
     """Whether the targets are the inputs themselves, so that there is nothing to annotate."""
 
     fit: ClassVar[Fit] = "crop"
-    """How images of another aspect ratio fit the input where nobody says."""
+    """The default of `data.fit`: how images of another aspect ratio are fitted into the input."""
     # From a source to targets
 
     def choose_size(self, listing: Listing, sizes: Mapping[int, tuple[int, int]]) -> tuple[tuple[int, int], str] | None:
-        """Height and width of inputs that the annotations ask for, and why; None where they do not care. `sizes`
-        (height, width) of the readable files."""
+        """Height and width of inputs that suit the annotations, and why; None where any size does. `sizes`: (height,
+        width) of the readable files, by id."""
         del listing, sizes
         return None
 
     def retarget(self, listing: Listing, has: AnnotationKind) -> Listing:
-        """The listing with annotations of this kind, made of those that it `has`. Raises DataError where that cannot
-        be."""
+        """The listing with annotations of this kind, made from those that it `has`. Raises DataError where that is
+        impossible."""
         raise self.none_of(listing, has)
 
     def present_classes(self, listing: Listing) -> Listing:
-        """The listing with the set of the classes that are in each sample. Raises DataError where that cannot be."""
+        """The listing with the set of classes that occur in each sample. Raises DataError where annotations have
+        none."""
         raise DataError(
             f"data {listing.source}",
             f"{self.texts} as annotations",
@@ -80,7 +80,7 @@ class AnnotationKind:
         )
 
     def none_of(self, listing: Listing, has: AnnotationKind) -> DataError:
-        """What is said of data that have other annotations."""
+        """The error for data with other annotations."""
         return DataError(
             f"data {listing.source}",
             f"{has.texts} as annotations",
@@ -89,19 +89,18 @@ class AnnotationKind:
         )
 
     def label_keys(self, listing: Listing, ids: Sequence[int]) -> dict[int, object]:
-        """What the label of each sample says, equal for equal annotations; not of annotations in files."""
+        """A key for the annotation of each sample, equal for equal annotations; empty for annotations in files."""
         return {number: listing.labels[number] for number in ids}
 
     def named(self, listing: Listing, ids: NDArray[np.int64], masks: MaskPixels | None) -> Listing:
-        """The listing with its classes, where these follow from `masks`, which are those of the samples `ids`. Raises
-        DataError."""
+        """The listing with its classes, where these follow from the `masks` of the samples `ids`. Raises DataError."""
         del ids, masks
         return listing
 
     def targets(
         self, listing: Listing, ids: NDArray[np.int64], masks: MaskPixels | None, classes: tuple[str, ...]
     ) -> NDArray[Any]:
-        """(N, …) targets of the samples `ids`. Raises DataError for what is not among `classes`."""
+        """(N, …) targets of the samples `ids`. Raises DataError for a class that is not among `classes`."""
         del masks, classes
         assert listing.targets is not None
         targets: NDArray[Any] = listing.targets[ids]
@@ -115,18 +114,17 @@ class AnnotationKind:
         classes: tuple[str, ...],
         place: Callable[[int], Placement | None],
     ) -> NDArray[Any]:
-        """`targets`, where these lie in the image: `place(number)` says where the file of a sample lies in its input,
-        None where there are no files."""
+        """`targets`, moved to their places in the inputs: `place(number)` returns where the file of a sample lies in
+        its input, None where there are no files."""
         del place
         return self.targets(listing, ids, masks, classes)
 
     def check(self, data: Dataset, listing: Listing) -> None:
-        """Raise DataError where a split of the data, which are those of the listing, has nothing to learn from, or to
-        measure."""
+        """Raise DataError if a split of the data, which come from the listing, has nothing to learn or to measure."""
         del data, listing
 
     def counted(self, listing: Listing, ids: Sequence[int]) -> str:
-        """How often each annotation occurs among the samples `ids`, in a line; empty where that says little."""
+        """How often each annotation occurs among the samples `ids`, in one line; empty where counts are not useful."""
         del listing, ids
         return ""
 
@@ -136,18 +134,18 @@ class AnnotationKind:
         return ("label",)
 
     def manifest_fields(self, listing: Listing, number: int) -> tuple[str, ...]:
-        """What a sample has under these columns."""
+        """The values of a sample in these columns."""
         return (listing.labels[number],)
 
     # Splits
 
     def split_strata(self, listing: Listing, ids: Sequence[int]) -> list[int]:
-        """What each split should have its share of, a number a sample."""
+        """The stratum of each sample: each split gets its share of every stratum."""
         del listing
         return [0] * len(ids)
 
     def strata(self, targets: NDArray[Any], folds: int, units: Sequence[Hashable] = ()) -> NDArray[np.int64]:
-        """(N,) what folds should have equal shares of; `units` say what stays together."""
+        """(N,) strata: folds get equal shares of each. `units`: keys of samples that stay together."""
         del folds, units
         return np.zeros(len(targets), np.int64)
 
@@ -162,5 +160,5 @@ class AnnotationKind:
         return listing, ()
 
     def check_count(self, listing: Listing, targets: int) -> None:
-        """Raise DataError where a network with so many `targets` cannot be measured on the listing."""
+        """Raise DataError if a network with so many `targets` cannot be evaluated on the listing."""
         del listing, targets

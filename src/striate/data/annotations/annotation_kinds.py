@@ -1,4 +1,4 @@
-"""The kinds of annotation, a line each; free of torch."""
+"""The list of all kinds of annotation; free of torch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Boxes: any number of objects an image, each with its edges and its class."""
+"""Boxes: any number of objects per image, each with edges and a class."""
 
 from __future__ import annotations
 
@@ -22,26 +22,26 @@ from striate.errors import DataError, OtherClassesError, pasted
 from striate.wording import several
 
 COLUMNS = ("left", "top", "right", "bottom", "class", "crowd")
-"""Of one object among targets, in pixels of the input; the angle follows where boxes are rotated."""
+"""The values of an object in targets, in pixels of the input; rotated boxes also have an angle, at the end."""
 CLASS, CROWD, ANGLE = 4, 5, 6
 NO_OBJECT = -1.0
-"""The class of rows that only fill up."""
+"""The class of padding rows."""
 VISIBLE = 0.25
-"""A box that leaves the image is clipped, and dropped where less than this share of its area is left."""
+"""A box that leaves the image is clipped, and left out if less than this share of its area remains."""
 GRID = 256.0
-"""Edges are multiples of 1/256 of a pixel, so that mirrored twice they are the same bits."""
-_SMALL_QUANTILE, _SMALL_SIDE = 0.1, 16.0  # of the shorter sides of boxes, and pixels that it should have
+"""Edges are multiples of 1/256 of a pixel, so that mirroring twice gives the same bits."""
+_SMALL_QUANTILE, _SMALL_SIDE = 0.1, 16.0  # a quantile of the shorter sides of boxes, and its least size in pixels
 _LONGER = (320, 640)  # pixels of the longer side of inputs
 _MOST_SHAPES, _ANOTHER_SHAPE = (0.1, 0.9), 1.25
-"""Quantiles of the aspect ratios of pictures, and how many times the one the other has to be for square inputs."""
+"""Quantiles of the aspect ratios of pictures; inputs are square if their ratio exceeds `_ANOTHER_SHAPE`."""
 _STEP = 16  # pixels that sides of inputs are multiples of
 
 
 def clip_boxes(
     boxes: NDArray[np.float64], height: float, width: float
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """(M, 4) edges clipped to an image, and (M,) which of the boxes are kept: those of which `VISIBLE` of the area is
-    left, and that have any."""
+    """(M, 4) edges clipped to an image, and (M,) whether a box remains: at least `VISIBLE` of its area, which is not
+    0."""
     clipped = np.clip(boxes, 0, [width, height, width, height])
     whole = np.prod(boxes[:, 2:] - boxes[:, :2], 1)
     left = np.prod(clipped[:, 2:] - clipped[:, :2], 1)
@@ -50,7 +50,7 @@ def clip_boxes(
 
 
 class Boxes(AnnotationKind):
-    """(N, M, 6) float32, a row an object under `COLUMNS`; rows of the class `NO_OBJECT` fill up to the most."""
+    """(N, M, 6) float32: a row of `COLUMNS` for each object, padded with rows of the class `NO_OBJECT`."""
 
     name: ClassVar[str] = "box"
     word: ClassVar[str] = "boxes"
@@ -66,11 +66,11 @@ class Boxes(AnnotationKind):
         return with_label_sets(listing, sets, listing.classes)
 
     def label_keys(self, listing: Listing, ids: Sequence[int]) -> dict[int, object]:
-        """The boxes without the lines that they stand in."""
+        """The boxes without their line numbers."""
         return {number: frozenset(box[:4] for box in listing.boxes[number].boxes) for number in ids}
 
     def choose_size(self, listing: Listing, sizes: Mapping[int, tuple[int, int]]) -> tuple[tuple[int, int], str] | None:
-        """As large as small objects need it."""
+        """The size that small objects need."""
         shorter, shapes = [], list(sizes.values())
         for number, size in sizes.items():
             boxes = listing.boxes[number].in_pixels(size).boxes
@@ -96,8 +96,8 @@ class Boxes(AnnotationKind):
         classes: tuple[str, ...],
         place: Callable[[int], Placement | None],
     ) -> NDArray[Any]:
-        """Boxes in pixels of the inputs; those without area, or out of the image (`clip_boxes`; of rotated ones those
-        of which less than `SEEN` is in it), are left out."""
+        """Boxes in pixels of the inputs. Boxes without an area, or outside the image (`clip_boxes`; rotated ones with
+        less than `SEEN` in it), are left out."""
         del masks
         numbers = {name: number for number, name in enumerate(classes)}
         rotated = any(box.angle is not None for boxed in listing.boxes for box in boxed.boxes)
@@ -126,7 +126,7 @@ class Boxes(AnnotationKind):
         return targets
 
     def check(self, data: Dataset, listing: Listing) -> None:
-        """Each split has an object: of images without any there is nothing to measure."""
+        """Each split needs an object: without any, there is nothing to measure."""
         for name, split in data.splits.items():
             if self._has_object(split.targets):
                 continue

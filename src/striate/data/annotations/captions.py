@@ -1,4 +1,4 @@
-"""Captions: what people say of a picture, in words; several of one picture."""
+"""Captions: sentences that describe a picture, one or more for each."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from striate.errors import DataError
 from striate.wording import several
 
 LETTERS = 24
-"""Bytes of a word that count, in UTF-8."""
+"""Bytes of a word, in UTF-8; longer words are cut."""
 MOST_WORDS = 100
-"""Words of the longest caption that is read."""
+"""A longer caption, in words, is refused."""
 BETWEEN = " | "
-"""Between the captions of a picture where they stand in one text."""
+"""Separates the captions of a picture in one text."""
 END, NOTHING = 0, -1
-"""The bytes of the row behind a caption, and of the rows that fill up to the most."""
+"""The bytes of the row after a caption, and of padding rows."""
 _WORD = re.compile(r"[^\W_]+(?:['’\-][^\W_]+)*")
 
 
 def words_of(text: str) -> list[str]:
-    """The words of a caption: runs of letters and digits in lower case, `t-shirt` and `dog's` as one; all else, such as
-    punctuation, only separates them. Of a longer word the first `LETTERS` bytes."""
+    """The words of a caption: runs of letters and digits in lower case, `t-shirt` and `dog's` as one word; other
+    characters, such as punctuation, separate words. Longer words are cut to `LETTERS` bytes."""
     found = _WORD.findall(unicodedata.normalize("NFC", text).lower())
     return [_cut(word.replace("’", "'")) for word in found]
 
@@ -41,13 +41,14 @@ def _cut(word: str) -> str:
 
 
 def word_rows(words: Iterable[str]) -> NDArray[np.int8]:
-    """(M, LETTERS) the bytes of words, 0 behind them."""
+    """(M, LETTERS) the bytes of words, padded with 0."""
     joined = b"".join(word.encode().ljust(LETTERS, b"\0") for word in words)
     return np.frombuffer(joined, np.int8).reshape(-1, LETTERS)
 
 
 def caption_rows(captions: Sequence[Sequence[str]], most: int) -> NDArray[np.int8]:
-    """(most, LETTERS) the words of captions one after the other, a row of `END` behind each, `NOTHING` in the rest."""
+    """(most, LETTERS) the words of captions one after the other, with a row of `END` after each caption, padded with
+    `NOTHING`."""
     rows = np.full((most, LETTERS), NOTHING, np.int8)
     found = word_rows(word for words in captions for word in (*words, ""))
     rows[: len(found)] = found
@@ -55,8 +56,7 @@ def caption_rows(captions: Sequence[Sequence[str]], most: int) -> NDArray[np.int
 
 
 def captions_in(rows: Any) -> list[list[str]]:
-    """The captions in rows (M, LETTERS) of bytes as whole numbers of any type; what follows the last end is one too, if
-    it has words."""
+    """The captions in rows (M, LETTERS) of bytes, integers of any type. Words after the last end are a caption too."""
     numbers = np.asarray(rows)
     numbers = numbers[~(numbers[:, 0] == NOTHING)] if numbers.dtype == np.int8 else numbers
     if numbers.dtype.kind == "f":  # NaN becomes an empty caption; the loss, which is NaN too, is refused
@@ -73,7 +73,7 @@ def captions_in(rows: Any) -> list[list[str]]:
 
 
 class Captions(AnnotationKind):
-    """(N, M, LETTERS) int8, a row the bytes of a word: `caption_rows`, M those of the most of a picture."""
+    """(N, M, LETTERS) int8: rows of the bytes of a word (`caption_rows`); M is the most that a picture has."""
 
     name: ClassVar[str] = "caption"
     word: ClassVar[str] = "captions"
@@ -82,7 +82,7 @@ class Captions(AnnotationKind):
     layout: ClassVar[str] = ", or a manifest with the columns path,caption and one row per caption"
 
     def check(self, data: Dataset, listing: Listing) -> None:
-        """Captions differ: of one for all there is nothing to learn."""
+        """Captions must differ: from one caption for all images, there is nothing to learn."""
         del listing
         train = data.splits.get("train")
         if train is not None and bool((train.targets == train.targets[:1]).all()):
@@ -95,7 +95,7 @@ class Captions(AnnotationKind):
             )
 
     def label_keys(self, listing: Listing, ids: Sequence[int]) -> dict[int, object]:
-        """All alike: of the same image people say different things, which contradicts nothing."""
+        """The same key for all: different captions of one image do not contradict each other."""
         del listing
         return dict.fromkeys(ids, "")
 
@@ -121,11 +121,11 @@ class Captions(AnnotationKind):
         return ("caption",)
 
     def manifest_fields(self, listing: Listing, number: int) -> tuple[str, ...]:
-        """All captions, with `BETWEEN` between them, as they are read again."""
+        """All captions, separated by `BETWEEN`, as they can be read again."""
         return (listing.labels[number],)
 
     def match(self, listing: Listing, classes: tuple[str, ...], preparation: Any) -> tuple[Listing, tuple[str, ...]]:
-        """Captions are of any words."""
+        """Captions may have any words."""
         del classes, preparation
         return listing, ()
 

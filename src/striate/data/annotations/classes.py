@@ -1,4 +1,4 @@
-"""One class a sample."""
+"""One class per sample."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from striate.errors import DataError, OtherClassesError
 from striate.wording import several
 
 _LONGEST = 120
-"""Letters of the class names and counts that a line shows."""
+"""Characters of class names and counts in a line."""
 
 
 class Classes(AnnotationKind):
@@ -32,7 +32,7 @@ class Classes(AnnotationKind):
     share: ClassVar[str] = " of each class"
 
     def retarget(self, listing: Listing, has: AnnotationKind) -> Listing:
-        """Whole numbers as class names; the one label of each sample."""
+        """Classes from integers, or from one label per sample."""
         if has.name == "number":
             return _as_classes(listing)
         if has.name == "labels" and listing.targets is not None and (listing.targets.sum(1) == 1).all():
@@ -44,7 +44,7 @@ class Classes(AnnotationKind):
         return with_label_sets(listing, [split_labels(label) for label in listing.labels])
 
     def counted(self, listing: Listing, ids: Sequence[int]) -> str:
-        """`3 classes: ash (12), elm (12), oak (9)`; of many the first, and the range of all."""
+        """`3 classes: ash (12), elm (12), oak (9)`; where there are many, the first of them and the range of counts."""
         counts = Counter(listing.labels[number] for number in ids)
         sizes, each = [counts[name] for name in listing.classes], ""
         named = [f"{name} ({counts[name]:,})" for name in listing.classes]

@@ -1,4 +1,4 @@
-"""One class a sample, and classes that a network has never seen in validation and test."""
+"""One class per sample; the classes of validation and test are unseen in training."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from striate.wording import listed, several
 
 
 class Identities(Classes):
-    """(N,) int64 class numbers, as `Classes`; whole classes are dealt to the splits."""
+    """(N,) int64 class numbers, as `Classes`; all samples of a class go to one split."""
 
     name: ClassVar[str] = "identity"
     task: ClassVar[str] = "embed"
@@ -30,7 +30,7 @@ class Identities(Classes):
     open_classes: ClassVar[bool] = True
 
     def retarget(self, listing: Listing, has: AnnotationKind) -> Listing:
-        """The same classes. Given splits that share one are left: nothing in them would be unseen."""
+        """The same classes. Given splits that share a class are dropped, since its samples would not be unseen."""
         found = replace(listing if has.name == "class" else super().retarget(listing, has), annotation=self.name)
         homes: dict[str, set[str]] = {}
         for label, split in zip(found.labels, found.given, strict=True):
@@ -44,17 +44,17 @@ class Identities(Classes):
         return replace(found, given=(None,) * len(found), notes=(*found.notes, note))
 
     def split_strata(self, listing: Listing, ids: Sequence[int]) -> list[int]:
-        """Nothing: a class lies in one split."""
+        """One stratum: a class lies in one split."""
         del listing
         return [0] * len(ids)
 
     def strata(self, targets: NDArray[Any], folds: int, units: Sequence[Hashable] = ()) -> NDArray[np.int64]:
-        """Nothing: a class lies in one fold."""
+        """One stratum: a class lies in one fold."""
         del folds, units
         return np.zeros(len(targets), np.int64)
 
     def check(self, data: Dataset, listing: Listing) -> None:
-        """Raise DataError for a split in which no two samples are of one class, or all are."""
+        """Raise DataError for a split with one class, or without two samples of any class."""
         for name, split in data.splits.items():
             counts = np.unique(split.targets.numpy(), return_counts=True)[1]
             if len(counts) < 2 or counts.max() < 2:
@@ -71,14 +71,13 @@ class Identities(Classes):
     def match(
         self, listing: Listing, classes: tuple[str, ...], preparation: Preparation
     ) -> tuple[Listing, tuple[str, ...]]:
-        """The classes are those of the listing, known or not."""
+        """The classes of the listing, whether the network knows them or not."""
         del classes, preparation
         return listing, ()
 
 
 def more_classes(listing: Listing, otherwise: str) -> str:
-    """What to do where these samples have too few classes: each of their folders as one, where folders are classes and
-    those are more."""
+    """The remedy for too few classes: use each folder as a class, where that gives more; else `otherwise`."""
     folders = sorted({str(PurePosixPath(path).parent) for path in listing.paths if "/" in path})
     if listing.class_level is not None and len(folders) > len(set(listing.labels)):
         return f"--data.class_level path: each of {several(len(folders), 'folder')} is a class ({listed(folders, 2)})"

@@ -1,4 +1,4 @@
-"""Instances: any number of objects an image, each with its mask and its class."""
+"""Instances: any number of objects per image, each with a mask and a class."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from striate.errors import DataError
 from striate.wording import several
 
 _EXACT = 1 << 24
-"""Numbers from which on float32 does not hold each."""
+"""Larger integers are not all exact in float32."""
 
 
 class Instances(Boxes):
-    """(N, H, W) int16 or int32: 0 where there is no object, else the number of the object, with its class and whether
-    it is a crowd: 1 + 2 · (object · classes + class) + crowd. Where masks overlap, the smaller one is seen."""
+    """(N, H, W) int16 or int32: 0 where there is no object, else 1 + 2 · (object · classes + class) + crowd, from the
+    number of the object, its class, and whether it is a crowd. Where masks overlap, the smaller object is on top."""
 
     name: ClassVar[str] = "instance"
     word: ClassVar[str] = "masks of single objects"
@@ -35,11 +35,11 @@ class Instances(Boxes):
     layout: ClassVar[str] = ", or outlines as COCO, or images/ and masks/ whose values number the objects"
 
     def retarget(self, listing: Listing, has: AnnotationKind) -> Listing:
-        """Refused: a box says nothing of the pixels in it."""
+        """Refused: a box does not say which of its pixels belong to the object."""
         raise self.none_of(listing, has)
 
     def label_keys(self, listing: Listing, ids: Sequence[int]) -> dict[int, object]:
-        """The masks without the lines that they stand in."""
+        """The masks without their line numbers."""
         return {
             number: frozenset((box.label, box.crowd, box.mask) for box in listing.boxes[number].boxes) for number in ids
         }
@@ -52,8 +52,8 @@ class Instances(Boxes):
         classes: tuple[str, ...],
         place: Callable[[int], Placement | None],
     ) -> NDArray[Any]:
-        """Each pixel of an input has the object at its center in the file. Raises DataError for masks that are not of
-        the size of their image."""
+        """Each pixel of an input has the object at its center in the file. Raises DataError for masks whose size
+        differs from that of their image."""
         del masks
         most = max((len(listing.boxes[i].boxes) for i in ids.tolist()), default=0)
         if 2 * most * len(classes) + 1 >= _EXACT:
@@ -98,7 +98,7 @@ def _numbered(listing: Listing, number: int, classes: dict[str, int], size: tupl
 
 
 def placed_values(values: NDArray[np.int32], placed: Placement) -> NDArray[np.int32]:
-    """Values of a file (h, w) in its input: those at the centers of the pixels, 0 where there is no image."""
+    """Values (h, w) of a file, moved into its input: those at the centers of the pixels, 0 outside the image."""
     places, inside = [], []
     for axis, (side, length) in enumerate(zip(placed.canvas, placed.file, strict=True)):
         scale, offset = placed.scale[1 - axis], placed.offset[1 - axis]  # these are of x and y
@@ -110,8 +110,8 @@ def placed_values(values: NDArray[np.int32], placed: Placement) -> NDArray[np.in
 
 
 def objects_of(maps: torch.Tensor, classes: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Of targets (B, H, W), the boxes around what is seen of the objects, (B, M, 6) float32 under the columns of boxes,
-    and the value (B, M) that the pixels of each have (0: none); objects first, in the order of their numbers."""
+    """The boxes around the visible pixels of objects in targets (B, H, W): (B, M, 6) float32 in the columns of boxes,
+    in the order of their numbers, then padding; and (B, M) the value of the pixels of each (0: padding)."""
     batch, (height, width) = len(maps), maps.shape[1:]
     image, y, x = maps.nonzero(as_tuple=True)
     values = maps[image, y, x].long()

@@ -1,4 +1,4 @@
-"""Any number of labels a sample."""
+"""Any number of labels per sample."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from striate.errors import DataError, OtherClassesError
 from striate.wording import several
 
 BETWEEN = "|"
-"""Between the labels of a sample."""
+"""Separates the labels of a sample."""
 
 
 class LabelSets(AnnotationKind):
@@ -33,7 +33,7 @@ class LabelSets(AnnotationKind):
     share: ClassVar[str] = " of the samples with each label (a sample counts for its rarest)"
 
     def retarget(self, listing: Listing, has: AnnotationKind) -> Listing:
-        """Which classes are in each sample. Raises DataError where the annotations name none."""
+        """Labels: the classes that occur in each sample. Raises DataError where annotations have no classes."""
         listing = has.present_classes(listing)
         assert listing.annotation == self.name
         return listing
@@ -43,7 +43,7 @@ class LabelSets(AnnotationKind):
         return super().targets(listing, ids, masks, classes).astype(np.float32)
 
     def check(self, data: Dataset, listing: Listing) -> None:
-        """Samples differ in their labels, and each split has one."""
+        """Samples must differ in their labels, and each split needs a label."""
         del listing
         train = data.splits.get("train")
         if train is not None and bool((train.targets == train.targets[:1]).all()):
@@ -64,7 +64,7 @@ class LabelSets(AnnotationKind):
                 )
 
     def counted(self, listing: Listing, ids: Sequence[int]) -> str:
-        """`4 labels, 1.8 a sample: cat (12), dog (9), …`, and how many samples have none."""
+        """`4 labels, 1.8 per sample: cat (12), dog (9), …`, and how many samples have none."""
         assert listing.targets is not None
         own = listing.targets[list(ids)]
         counts = Counter(dict(zip(listing.classes, own.sum(0).astype(int).tolist(), strict=True)))
@@ -80,14 +80,16 @@ class LabelSets(AnnotationKind):
         return ("labels",)
 
     def split_strata(self, listing: Listing, ids: Sequence[int]) -> list[int]:
-        """The rarest label of each sample, so that each split has its share of every label, the rare ones first: the
-        first step of iterative stratification (Sechidis et al. 2011), which depends on no order of samples."""
+        """The rarest label of each sample, so that each split gets its share of every label, the rare ones first. This
+        is the first step of iterative stratification (Sechidis et al. 2011); it does not depend on the order of
+        samples."""
         assert listing.targets is not None
         found: list[int] = rarest_label(listing.targets[list(ids)]).tolist()
         return found
 
     def strata(self, targets: NDArray[Any], folds: int, units: Sequence[Hashable] = ()) -> NDArray[np.int64]:
-        """The rarest label; together with those that have none, where it occurs less often than there are folds."""
+        """The rarest label of each sample; labels that occur less often than there are folds join the samples without
+        one."""
         del units
         found = rarest_label(targets)
         few = np.bincount(found, minlength=targets.shape[1] + 1)[found] < folds
@@ -113,14 +115,14 @@ class LabelSets(AnnotationKind):
 
 
 def rarest_label(targets: NDArray[Any]) -> NDArray[np.int64]:
-    """(N,) of (N, K) the number of the label that the fewest samples have, among those of each sample; K for none."""
+    """(N,) the rarest label of each sample of (N, K); K where it has none."""
     counts = targets.sum(0)
     rarity = np.where(targets > 0, counts, np.inf)
     return np.asarray(np.where(np.isfinite(rarity).any(1), rarity.argmin(1), targets.shape[1]), np.int64)
 
 
 def split_labels(text: str, between: str = BETWEEN) -> list[str]:
-    """The labels of `cat|dog`, each once; none of an empty text."""
+    """The labels of `cat|dog`, each once; none for an empty text."""
     return list(dict.fromkeys(filter(None, (part.strip() for part in text.split(between)))))
 
 
@@ -158,16 +160,16 @@ def joined_classes(classes: Sequence[str], between: str = BETWEEN) -> list[str]:
 
 
 def are_label_sets(classes: Sequence[str], between: str = BETWEEN) -> bool:
-    """Whether these names of classes are sets of labels without doubt: some are joined, and each of those has a label
-    that another one has too."""
+    """Whether these names of classes are certainly sets of labels: some join several, and each of those shares a label
+    with another name."""
     joined = joined_classes(classes, between)
     uses = Counter(label for name in classes for label in split_labels(name, between))
     return bool(joined) and all(any(uses[label] > 1 for label in split_labels(name, between)) for name in joined)
 
 
 def separator_of(texts: Collection[str]) -> str:
-    """What stands between the labels of a set: `|`, or `;` or `,` where none has that and they are sets so without
-    doubt."""
+    """The separator of the labels of a set: `|`, or `;` or `,` where no text has `|` and the texts are certainly sets
+    with that."""
     if any(BETWEEN in text for text in texts):
         return BETWEEN
     different = list(dict.fromkeys(texts))

@@ -1,4 +1,4 @@
-"""Masks as they are read: brought to the size of the inputs, with the values of the source."""
+"""Masks at the size of the inputs, with the values of the source."""
 
 from __future__ import annotations
 
@@ -14,22 +14,24 @@ _VALUES = 256
 
 @dataclass(frozen=True)
 class MaskPixels:
-    """`pixels` (N, H, W) uint8 values of the source, of volumes (N, D, H, W); `border` of that shape, bool, where there
-    is no image (None: nowhere); `occurring` (N, 256) bool, the values that occur in each mask before it is resized."""
+    """The masks of N samples, in the shape of the inputs."""
 
     pixels: NDArray[np.uint8]
+    """(N, H, W) values of the source; of volumes (N, D, H, W)."""
     border: NDArray[np.bool_] | None
+    """The same shape: where the image does not reach; None where it fills the input."""
     occurring: NDArray[np.bool_]
+    """(N, 256) whether a value occurs in the mask before it is resized."""
 
     @classmethod
     def empty(cls, count: int, preparation: Preparation) -> MaskPixels:
-        """Room for so many masks."""
+        """`count` masks to fill in."""
         shape = (count, *preparation.input_shape[1:])
         border = np.zeros(shape, np.bool_) if preparation.fit == "pad" else None
         return cls(np.zeros(shape, np.uint8), border, np.zeros((count, _VALUES), np.bool_))
 
     def place(self, row: int, mask: NDArray[np.uint8], placed: NDArray[np.int16]) -> None:
-        """Enter a mask of the source that is `placed` on the grid of the inputs, −1 where there is no image."""
+        """Fill in a `mask` of the source, which is `placed` on the grid of the inputs, −1 where there is no image."""
         self.pixels[row] = np.maximum(placed, 0)
         if self.border is not None:
             self.border[row] = placed < 0
@@ -41,8 +43,8 @@ class MaskPixels:
         return MaskPixels(self.pixels[rows], border, self.occurring[rows])
 
     def numbered(self, table: NDArray[np.uint8], border: int) -> NDArray[np.uint8]:
-        """(N, H, W) uint8: `table` (256,) of the values, and `border`. The values are lost: masks may be many, and a
-        second copy of all would double what they take."""
+        """(N, H, W) uint8: `table` (256,) applied to the values, and `border` where there is no image. The values are
+        overwritten, since a second copy of all masks would need twice the memory."""
         np.take(table, self.pixels, out=self.pixels, mode="clip")  # any other mode makes a copy
         if self.border is not None:
             self.pixels[self.border] = border
@@ -57,7 +59,7 @@ class MaskPixels:
 
     @staticmethod
     def row_bytes(preparation: Preparation) -> int:
-        """Bytes of one row: pixels, with `data.fit pad` where the border is, and which values occur."""
+        """Bytes of a row: pixels, the border (with `data.fit pad`), and which values occur."""
         height, width = preparation.input_shape[1:]
         return height * width * (2 if preparation.fit == "pad" else 1) + _VALUES // 8
 

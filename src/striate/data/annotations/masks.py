@@ -1,4 +1,4 @@
-"""A mask a sample: a class for each pixel."""
+"""A mask per sample: a class for each pixel."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ from striate.errors import DataError, pasted
 from striate.wording import several
 
 IGNORED = 255
-"""The class number of pixels that nobody labeled, in targets; in masks also the value, where it is not a class."""
+"""The class number of unlabeled pixels in targets; also their value in masks, where 255 is not a class."""
 
 
 class Masks(AnnotationKind):
-    """(N, H, W) uint8 class numbers; `IGNORED` counts for nothing."""
+    """(N, H, W) uint8 class numbers; `IGNORED` is left out of loss and metrics."""
 
     name: ClassVar[str] = "mask"
     word: ClassVar[str] = "masks"
@@ -41,7 +41,7 @@ class Masks(AnnotationKind):
     layout: ClassVar[str] = ", or a folder with images/ and masks/"
 
     def present_classes(self, listing: Listing) -> Listing:
-        """The classes of the pixels of each mask; the value 0 is none where it has no name or is called background."""
+        """The classes that occur in each mask; not the value 0, if it has no name or is called background."""
         occurring = np.zeros((len(listing), 256), np.bool_)
         for number, mask in enumerate(map_ordered(lambda number: _values_of(listing, number), range(len(listing)))):
             occurring[number, mask] = True
@@ -69,8 +69,8 @@ class Masks(AnnotationKind):
         return {number: content_digest(listing.targets[number].tobytes()) for number in ids}
 
     def named(self, listing: Listing, ids: NDArray[np.int64], masks: MaskPixels | None) -> Listing:
-        """With the names of `classes.txt` or `colors.txt`, or else the values that occur; 255 is ignored where nothing
-        else is, it has no name, and the other values number more than one."""
+        """The listing with the names of `classes.txt` or `colors.txt`, else with the values that occur. 255 is ignored
+        if it has no name, no other value is ignored, and there are at least two other values."""
         assert masks is not None
         values = masks.values
         if listing.values:
@@ -132,7 +132,7 @@ class Masks(AnnotationKind):
         return replace(listing, values=values, ignore=ignore, colors=colors), ()
 
     def check(self, data: Dataset, listing: Listing) -> None:
-        """Each split of masks has a pixel that is labeled: of others there is nothing to learn or to measure."""
+        """Each split needs a labeled pixel: without any, there is nothing to learn or to measure."""
         del listing
         for name, split in data.splits.items():
             if len(split) and bool((split.targets == IGNORED).all()):
@@ -155,7 +155,7 @@ def _values_of(listing: Listing, number: int) -> NDArray[np.uint8]:
 
 
 def _black_and_white(listing: Listing, masks: MaskPixels) -> Listing:
-    """The listing with 255 as the second of two names, where masks have 0 and 255 alone and nothing is ignored."""
+    """The listing with 255 as the second class, where masks have only 0 and 255, two names, and no ignored value."""
     two = len(listing.classes) == 2 and listing.values == (0, 1)
     if not two or listing.ignore is not None or masks.values != {0, IGNORED}:
         return listing
@@ -164,8 +164,8 @@ def _black_and_white(listing: Listing, masks: MaskPixels) -> Listing:
 
 
 def _with_names(listing: Listing, ids: NDArray[np.int64], masks: MaskPixels) -> Listing:
-    """The listing without the class that is ignored, and with the value to ignore. Raises DataError for values without
-    a name, but one that most masks have."""
+    """The listing without the class that is ignored, and with the value to ignore. A value without a name is ignored if
+    most masks have it. Raises DataError for other values without a name."""
     unnamed = sorted(masks.values - set(listing.values) - {listing.ignore, IGNORED})
     ignore, notes = listing.ignore, listing.notes
     first, last = min(listing.values), max(listing.values)
@@ -198,7 +198,7 @@ def _with_names(listing: Listing, ids: NDArray[np.int64], masks: MaskPixels) -> 
 
 
 def lossy_masks(listing: Listing, unnamed: Sequence[int]) -> str | None:
-    """What to do about several values without a name in masks that are JPEG files; None for others."""
+    """The remedy for several values without a name in masks that are JPEG files; None for other masks."""
     jpegs = len(unnamed) > 1 and all(label.lower().endswith((".jpg", ".jpeg")) for label in listing.labels)
     return "save the original masks as PNG: these are JPEG files, whose compression changes values" if jpegs else None
 
@@ -216,15 +216,15 @@ def _where_values_occur(
 
 
 def number_objects(values: Sequence[AbstractSet[int]]) -> bool:
-    """Whether masks with these values number the objects of each image, rather than name classes: in nine of ten, the
-    values are 0, 1, 2 and so on without a gap, and these end at many different numbers."""
+    """Whether masks with these values number the objects of each image, and not classes: in 90 % of them, values are 0,
+    1, 2 and so on without a gap, and the last values differ."""
     found = [{value for value in one if value != IGNORED or max(one) > IGNORED} for one in values]
     gapless = [len(one) for one in found if one and max(one) + 1 == len(one)]
     return len(gapless) >= 0.9 * len(found) and max(gapless, default=0) > _MANY_VALUES and len(set(gapless)) > _ENDS
 
 
 _MANY_VALUES, _ENDS = 20, 4
-"""Fewer values, or fewer different ends, may be classes that are numbered by how rare they are."""
+"""With fewer values, or fewer different last values, they may be classes in the order of their frequency."""
 
 
 def background_and_objects(listing: Listing) -> str:
@@ -233,7 +233,7 @@ def background_and_objects(listing: Listing) -> str:
     if not source.is_dir() or not all(re.fullmatch(r"masks/[^/]+", label) for label in listing.labels):
         return "save them with 0 for the background and 1 for every object"
     new = f"{source.name}-objects"
-    # JSON writes texts as Python reads them, in the quotation marks that a shell leaves alone.
+    # JSON's strings are valid Python, in quotation marks that a shell does not interpret.
     here, there = json.dumps(str(source / "masks")), json.dumps(f"{new}/masks")
     code = (
         "import numpy as n, pathlib as p; from PIL import Image as i;"

@@ -1,4 +1,4 @@
-"""Numbers a sample."""
+"""Numbers as targets: one or more per sample."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Numbers(AnnotationKind):
     task: ClassVar[str] = "regress"
 
     def retarget(self, listing: Listing, has: AnnotationKind) -> Listing:
-        """Class names that are numbers; 0 and 1 for each label."""
+        """Numbers from class names that are numbers; 0 or 1 for each label."""
         if has.name == "class":
             return _as_numbers(listing)
         if has.name == "labels":
@@ -35,7 +35,7 @@ class Numbers(AnnotationKind):
         raise self.none_of(listing, has)
 
     def present_classes(self, listing: Listing) -> Listing:
-        """The columns that are 1, of numbers that are all 0 or 1."""
+        """Labels: the columns that are 1, where all numbers are 0 or 1."""
         y = listing.targets
         if y is None or not np.isin(y, (0, 1)).all():
             return super().present_classes(listing)
@@ -43,10 +43,10 @@ class Numbers(AnnotationKind):
         return with_label_sets(listing, sets, listing.target_names)
 
     def strata(self, targets: NDArray[Any], folds: int, units: Sequence[Hashable] = ()) -> NDArray[np.int64]:
-        """The tenth of the samples, ordered by the mean of their standardized numbers.
+        """Ten strata of samples, ordered by the mean of their standardized numbers.
 
-        Fewer than ten parts are made where one would have fewer than two samples, or not one of the `units` that stay
-        together (each sample, where none are given), for each fold.
+        There are fewer where a stratum would have less than two samples, or less than one unit for each fold. `units`:
+        keys of samples that stay together; without any, each sample is a unit.
         """
         numbers = targets.reshape(len(targets), -1).astype(np.float64)
         deviation = numbers.std(0)
@@ -62,7 +62,7 @@ class Numbers(AnnotationKind):
         return np.zeros(len(order), np.int64)
 
     def check_count(self, listing: Listing, targets: int) -> None:
-        """As many numbers as the network predicts."""
+        """Samples must have as many numbers as the network predicts."""
         where = f"data {listing.source}"
         assert listing.targets is not None
         count = listing.targets.shape[1]

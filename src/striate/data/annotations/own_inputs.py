@@ -14,11 +14,11 @@ from striate.data.listing import Listing, class_numbers, order_classes
 from striate.errors import DataError
 
 CLASS = "class"
-"""The column of a listing that keeps the class names of images that have some."""
+"""The column of a listing with the class names of its images."""
 
 
 class OwnInputs(AnnotationKind):
-    """(N, C, H, W) uint8: the inputs themselves, which a `Split` holds once."""
+    """(N, C, H, W) uint8: the inputs themselves, the same object in a `Split`."""
 
     name: ClassVar[str] = "input"
     word: ClassVar[str] = "the images themselves"
@@ -28,8 +28,8 @@ class OwnInputs(AnnotationKind):
     is_input: ClassVar[bool] = True
 
     def retarget(self, listing: Listing, has: AnnotationKind) -> Listing:
-        """The images alone; class names stay as a column, for slices of an evaluation, and the splits are those that
-        the classes have. Raises DataError for what are not images."""
+        """Images without targets. Class names become a column, for slices of an evaluation, and the splits are those of
+        the same data with classes. Raises DataError for samples that are not images."""
         if not listing.medium.pictures or (listing.inputs is not None and listing.inputs.dtype != np.uint8):
             raise DataError(
                 f"data {listing.source}",
@@ -55,12 +55,12 @@ class OwnInputs(AnnotationKind):
     def targets(
         self, listing: Listing, ids: NDArray[np.int64], masks: Any, classes: tuple[str, ...]
     ) -> NDArray[np.int64]:
-        """(N, 0): the inputs take their place where a split is made."""
+        """(N, 0): a split replaces them by its inputs."""
         del listing, masks, classes
         return np.zeros((len(ids), 0), np.int64)
 
     def split_strata(self, listing: Listing, ids: Sequence[int]) -> list[int]:
-        """The class, where images have one: the splits are those of the same data with classes."""
+        """The class where images have one, so that splits are those of the same data with classes."""
         labels = listing.columns.get(CLASS)
         if labels is None:
             return [0] * len(ids)

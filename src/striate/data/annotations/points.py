@@ -1,4 +1,4 @@
-"""Named points a sample: where something is, to a part of a pixel."""
+"""Named points (keypoints) as targets."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from striate.wording import listed, several
 
 
 class Points(AnnotationKind):
-    """(N, K, 4) float32 of K points: where each lies in the input, right and down, −1 to 1 over it, and how many pixels
-    of the file a unit is along each axis, 0 where the point is not visible.
+    """(N, K, 4) float32 for K points: x and y in the input, −1 to 1 over it, to the right and down; and the pixels of
+    the file in a unit along each axis, 0 where the point is not visible.
 
-    A listing has (N, K, 3) float32: right and down in pixels of the file from the corner of its first pixel, and 1
-    where the point is visible, else three zeros.
+    A listing has (N, K, 3) float32: x and y in pixels of the file, from the corner of its first pixel, and 1; three
+    zeros where the point is not visible.
     """
 
     name: ClassVar[str] = "point"
@@ -37,8 +37,8 @@ class Points(AnnotationKind):
     fit: ClassVar[Fit] = "pad"
 
     def choose_size(self, listing: Listing, sizes: Mapping[int, tuple[int, int]]) -> tuple[tuple[int, int], str] | None:
-        """A square in which the box around the points of a median image has `SPAN` pixels a side; the proportions of
-        the images where these agree."""
+        """A size at which the box around the points of a median image has sides of `SPAN` pixels; with the aspect ratio
+        of the images where they agree, else square."""
         assert listing.targets is not None
         ids = [number for number in sorted(sizes) if (listing.targets[number, :, 2] > 0).sum() > 1]
         if not ids or max(map(max, sizes.values())) <= _SMALL:
@@ -72,7 +72,7 @@ class Points(AnnotationKind):
         classes: tuple[str, ...],
         place: Callable[[int], Placement | None],
     ) -> NDArray[Any]:
-        """As `Points` has it."""
+        """(N, K, 4), see `Points`."""
         targets = self.targets(listing, ids, masks, classes)
         placements = [place(number) for number in ids.tolist()]
         known = [how for how in placements if how is not None]
@@ -86,7 +86,7 @@ class Points(AnnotationKind):
         return np.concatenate([places, units], axis=2).astype(np.float32)
 
     def check(self, data: Dataset, listing: Listing) -> None:
-        """Each split has a visible point: of others there is nothing to learn or to measure."""
+        """Each split needs a visible point: without any, there is nothing to learn or to measure."""
         del listing
         for name, split in data.splits.items():
             if len(split) and not bool(split.targets[..., 2:].any()):
@@ -106,18 +106,18 @@ class Points(AnnotationKind):
         return f"{several(len(names), 'point')} per sample: {listed(names, 12)}{lacking}"
 
     def manifest_columns(self, listing: Listing) -> tuple[str, ...]:
-        """Two a point."""
+        """Two columns for each point."""
         pairs = ((f"x{n}", f"y{n}") if n.isdigit() else (f"{n}_x", f"{n}_y") for n in listing.target_names)
         return tuple(column for pair in pairs for column in pair)
 
     def manifest_fields(self, listing: Listing, number: int) -> tuple[str, ...]:
-        """Right and down, empty where a point is not visible."""
+        """x and y, empty where a point is not visible."""
         assert listing.targets is not None
         points = listing.targets[number].tolist()
         return tuple(f"{value:.7g}" if seen else "" for *place, seen in points for value in place)
 
     def check_count(self, listing: Listing, targets: int) -> None:
-        """As many points as the network predicts."""
+        """Samples must have as many points as the network predicts."""
         assert listing.targets is not None
         count = listing.targets.shape[1]
         if count != targets:
@@ -130,8 +130,8 @@ class Points(AnnotationKind):
 
 
 def point_columns(columns: Sequence[str]) -> dict[str, tuple[str, str]]:
-    """The names of points, in their order, with the names of the two columns (`x1,y1`, or `nose_x,nose_y`) of each;
-    empty where there are none."""
+    """The names of the two columns (`x1,y1`, or `nose_x,nose_y`) of each point, by its name; empty where there are
+    none."""
     known, found = set(columns), {}
     for column in columns:
         if match := re.fullmatch(r"x_?(\d+)", column):
@@ -144,7 +144,7 @@ def point_columns(columns: Sequence[str]) -> dict[str, tuple[str, str]]:
 
 
 SIDES, SPAN, _SMALL = (64, 96, 128, 160, 192, 224, 256), 48, 96
-"""Sides of inputs in pixels; how many of them the points should span; images up to so many keep their size."""
+"""Sides of inputs in pixels; the pixels that points should span; images up to `_SMALL` pixels are not resized."""
 
 # Left and right
 
@@ -153,8 +153,8 @@ _OPPOSITE = _SIDES | {right: left for left, right in _SIDES.items()}
 
 
 def _opposite(name: str) -> str | None:
-    """The name with left for right, or right for left, as `left_eye`, `l_eye`, `eye-R` or `leftEye` have it; None where
-    it names neither."""
+    """The name with left and right exchanged, for names such as `left_eye`, `l_eye`, `eye-R` or `leftEye`; None for a
+    name without a side."""
     words = re.split(r"([\W_]+|(?<=[a-z])(?=[A-Z]))", name)
     places = [place for place, word in enumerate(words) if word.lower() in _OPPOSITE]
     if len(places) == 1:
@@ -167,8 +167,8 @@ def _opposite(name: str) -> str | None:
 
 
 def pairs_of_names(names: Sequence[str]) -> tuple[int, ...]:
-    """For each point its counterpart in a mirror image, by left and right in the `names`; itself where it names no
-    side. Empty where no name does, or one that does has no counterpart."""
+    """For each point, its counterpart in a mirror image, by left and right in the `names`; the point itself where its
+    name has no side. Empty where no name has a side, or a counterpart is missing."""
     place = {name: number for number, name in enumerate(names)}
     others = [_opposite(name) for name in names]
     if not any(others) or any(other is not None and other not in place for other in others):
@@ -177,8 +177,8 @@ def pairs_of_names(names: Sequence[str]) -> tuple[int, ...]:
 
 
 def read_pairs(text: str, names: Sequence[str]) -> tuple[int, ...]:
-    """For each point its counterpart in a mirror image, of `--task.flip_pairs`: `left_eye=right_eye,1=17`; points that
-    are not named are their own. `none`: each is its own. Raises ConfigError."""
+    """For each point, its counterpart in a mirror image, from `--task.flip_pairs`: `left_eye=right_eye,1=17`. Points
+    that are not named, and all points for `none`, are their own counterparts. Raises ConfigError."""
     place = {name: number for number, name in enumerate(names)}
     found = list(range(len(names)))
     if text.strip().lower() == "none":
@@ -205,8 +205,10 @@ def _no_pair(text: str, got: str, names: Sequence[str]) -> ConfigError:
 
 
 def suggested_pairs(names: Sequence[str], mean: NDArray[np.float64]) -> str:
-    """`1=17,2=16` where the mean shape (K, 2) is about its own mirror image, each point of it the nearest to the mirror
-    image of another; else empty. A guess for the user to check, never taken by itself."""
+    """A guess of the pairs, `1=17,2=16`, for the user to check; it is never used without that.
+
+    The mean shape (K, 2) must be nearly symmetric, with each point nearest to the mirror image of its counterpart; else
+    the guess is empty."""
     known = np.isfinite(mean).all(1)
     if not known.all() or len(mean) < 3:
         return ""
@@ -223,7 +225,7 @@ _SYMMETRIC = 0.1
 
 
 def visible_points(columns: Mapping[str, tuple[str, str]], values: Sequence[Sequence[float | None]]) -> NDArray[Any]:
-    """(N, K, 3) as a listing has them, of two numbers a point, None where it is not visible."""
+    """(N, K, 3) as in a listing, from two numbers for each point, which are None where it is not visible."""
     numbers = np.array([[np.nan if v is None else v for v in row] for row in values], np.float32)
     places = numbers.reshape(len(values), len(columns), 2)
     seen = ~np.isnan(places).any(2, keepdims=True)

@@ -20,33 +20,36 @@ from striate.errors import ConfigError, DataError, OtherClassesError, pasted
 from striate.wording import listed, several
 
 KINDS = {"number": "number", "class": "class", "multilabel": "labels"}
-"""What follows the colon of `--targets`, and the kind of annotation that it is."""
+"""Words after the colon in `--targets`, and the kind of annotation of each."""
 MISSING = frozenset(("", "nan", "na", "n/a", "none", "null"))
-"""What a table has, in lower case, where a value is not known."""
+"""Texts in lower case that stand for an unknown value in a table."""
 
 
 @dataclass(frozen=True)
 class Column:
-    """One target: its `name`, its kind of annotation, and its `classes`, where it has any. Among the targets of a
-    sample it is `known` (0 or 1), then its number, the number of its class, or 0 and 1 for each label, zeros where
-    it is not known."""
+    """One target of several.
+
+    In the targets of a sample it takes `width` values: first `known` (0 or 1), then its number, the number of its
+    class, or 0 or 1 for each label; zeros where it is not known."""
 
     name: str
     kind: str
+    """Its kind of annotation: a value of `KINDS`."""
     classes: tuple[str, ...] = ()
+    """Names of its classes or labels; empty for a number."""
 
     @property
     def width(self) -> int:
-        """How many values it has among the targets, `known` counted."""
+        """The number of its values in the targets of a sample, including `known`."""
         return 1 + (len(self.classes) if self.kind == "labels" else 1)
 
     @property
     def word(self) -> str:
-        """As `--targets` has it."""
+        """Its kind as written in `--targets`."""
         return next(word for word, kind in KINDS.items() if kind == self.kind)
 
     def native(self, values: torch.Tensor) -> torch.Tensor:
-        """Targets of its own kind, from (N, width): (N, 1) and (N, K) float32, or (N,) int64."""
+        """Targets as its kind of annotation has them, from (N, width): (N, 1) or (N, K) float32, or (N,) int64."""
         return values[:, 1].long() if self.kind == "class" else values[:, 1:]
 
     def text(self, values: NDArray[Any]) -> str:
@@ -70,14 +73,14 @@ def columns_of(target_names: Sequence[str], classes: Sequence[str]) -> tuple[Col
 
 
 def parts_of(targets: torch.Tensor, columns: Sequence[Column]) -> list[tuple[torch.Tensor, torch.Tensor]]:
-    """Of each column (N,) whether it is known, and its own targets of all samples, from (N, M)."""
+    """For each column, (N,) whether it is known, and its targets (`Column.native`), from the targets (N, M)."""
     sizes = [column.width for column in columns]
     parts = targets.split(sizes, dim=1)
     return [(part[:, 0] > 0, column.native(part)) for part, column in zip(parts, columns, strict=True)]
 
 
 def occurring_classes(targets: NDArray[Any], columns: Sequence[Column]) -> NDArray[np.bool_]:
-    """(N, K) which classes and labels of all columns each sample has, in the order of the `classes` of a data set."""
+    """(N, K) whether a sample has a class or label of any column, in the order of the `classes` of a data set."""
     ends = np.cumsum([column.width for column in columns])[:-1]
     blocks = [np.zeros((len(targets), 0), np.bool_)]
     for column, block in zip(columns, np.split(targets, ends, axis=1), strict=True):
@@ -88,8 +91,8 @@ def occurring_classes(targets: NDArray[Any], columns: Sequence[Column]) -> NDArr
 
 
 def data_of(data: Dataset, number: int, whole: Sequence[str] = ()) -> Dataset:
-    """The data with the column of this number as the only target, without the samples of which it is not known; but
-    all samples of the splits `whole`."""
+    """The data with column `number` as the only target. Samples for which it is unknown are left out, except in the
+    splits `whole`."""
     columns = columns_of(data.target_names, data.classes)
     column, splits = columns[number], {}
     for name, split in data.splits.items():
@@ -121,8 +124,8 @@ _EXAMPLE = "--targets age:number,gender:class"
 
 
 def with_targets(listing: Listing, text: str) -> Listing:
-    """The listing with the columns that `--targets` names as its targets. Raises ConfigError for a column that is not
-    there, DataError for what is not a number."""
+    """The listing with the columns that `--targets` names as targets. Raises ConfigError for a missing column,
+    DataError for a value that is not a number."""
     texts = dict(listing.columns)
     if listing.has_one_class_each and any(listing.labels):
         texts["label"] = listing.labels
@@ -155,7 +158,7 @@ def with_targets(listing: Listing, text: str) -> Listing:
 
 def _read_column(listing: Listing, name: str, kind: str, texts: Sequence[str]) -> tuple[Column, NDArray[np.float32]]:
     """The column, and (N, width) its targets."""
-    # Of sets an empty field is a set without labels; `nan` says that nobody looked.
+    # For sets of labels, an empty field is an empty set; `nan` is unknown.
     known = np.array([t.strip().lower() not in MISSING or (kind == "labels" and not t.strip()) for t in texts])
     if not known.any():
         raise DataError(f"data {listing.source}, {name}", "no value in any row", "some values", "leave the column out")

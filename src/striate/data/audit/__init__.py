@@ -1,4 +1,4 @@
-"""What is wrong, odd or worth knowing about a data set: one kind of finding a file.
+"""Findings about a data set: one file for each kind.
 
-`quick.py` holds what is noticed before every training, `check.py` all that `striate data check` looks for.
+`quick.py` runs the checks before every training, `check.py` those of `striate data check`.
 """

@@ -1,6 +1,4 @@
-"""Images that show nearly the same: the same picture re-encoded, resized, in gray.
-Samples whose contents are equal byte for byte.
-"""
+"""Groups of samples that are equal byte for byte, or show nearly the same picture: re-encoded, resized, in gray."""
 
 from __future__ import annotations
 
@@ -9,15 +7,15 @@ from collections.abc import Collection, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from striate.data.audit.crops import find_parts
-from striate.data.audit.looks import Looks
+from striate.data.audit.crops import find_crops
+from striate.data.audit.image_statistics import ImageStatistics
 from striate.data.scan import Scan
 
 NEAR = 0.05
-"""Largest distance of two descriptions (0 to 2) that are taken for the same picture: a correlation of 0.9988. See
-docs/data-check.md for what it misses and what it takes wrongly."""
+"""Pictures whose descriptions are at most so far apart (0 to 2) count as the same: a correlation of 0.9988.
+docs/data-check.md says what this misses and what it reports wrongly."""
 _MEAN, _CONTRAST = 8.0, 0.1
-"""How much mean (in levels) and contrast (relative) of the same picture may differ."""
+"""Largest differences of the means (in levels) and of the contrasts (relative) of two copies of a picture."""
 EVEN = 2.0
 """Images with a lower standard deviation (in levels) show nothing to compare."""
 _NEIGHBORS = 12
@@ -25,36 +23,36 @@ _NEIGHBORS = 12
 Groups = tuple[tuple[int, ...], ...]
 
 
-def find_alike(looks: Looks, equal: Groups, ids: Sequence[int]) -> Groups:
+def near_duplicate_groups(statistics: ImageStatistics, equal: Groups, ids: Sequence[int]) -> Groups:
     """Groups of two or more of the samples `ids` that are `equal` or show nearly the same, in the order of their ids.
 
-    A k-d tree finds the neighbors of each description: N log N for N images, where few are near. Of a picture with very
-    many copies the nearest are joined, which join the others in turn.
+    A k-d tree finds the nearest neighbors of each description, in N log N time for N images of which few are near each
+    other. Where a picture has more copies than neighbors are searched, the pairs of nearest copies still connect all.
     """
     firsts = {number: group[0] for group in equal for number in group}
-    chosen = np.array([i for i in ids if firsts.get(i, i) == i and looks.contrasts[i] >= EVEN], dtype=np.int64)
+    chosen = np.array([i for i in ids if firsts.get(i, i) == i and statistics.contrasts[i] >= EVEN], dtype=np.int64)
     edges = [(group[0], number) for group in equal for number in group[1:]]
     if len(chosen) > 1:
-        edges += [(int(chosen[a]), int(chosen[b])) for a, b in _near_pairs(looks, chosen)]
-    return joined(edges, len(looks.means))
+        edges += [(int(chosen[a]), int(chosen[b])) for a, b in _near_pairs(statistics, chosen)]
+    return connected_groups(edges, len(statistics.means))
 
 
-def with_parts(groups: Groups, looks: Looks, labels: Sequence[str] | None) -> Groups:
-    """The groups joined with pictures that show a part, or the mirror image, of one another; of those with `labels`
-    where these are equal, since a sign that points left is not one that points right."""
-    ids = sorted(looks.lumas)
+def join_parts(groups: Groups, statistics: ImageStatistics, labels: Sequence[str] | None) -> Groups:
+    """The groups, joined with pictures that show a part or the mirror image of each other. Where there are `labels`,
+    only pictures with equal labels are joined: a sign that points left is not a copy of a sign that points right."""
+    ids = sorted(statistics.lumas)
     if len(ids) < 2:
         return groups
-    pairs = [(ids[a], ids[b]) for a, b in find_parts(np.stack([looks.lumas[number] for number in ids]))]
+    pairs = [(ids[a], ids[b]) for a, b in find_crops(np.stack([statistics.lumas[number] for number in ids]))]
     edges = [(group[0], number) for group in groups for number in group[1:]]
     edges += [(a, b) for a, b in pairs if labels is None or labels[a] == labels[b]]
-    return joined(edges, len(looks.means))
+    return connected_groups(edges, len(statistics.means))
 
 
-def _near_pairs(looks: Looks, chosen: NDArray[np.int64]) -> NDArray[np.int64]:
+def _near_pairs(statistics: ImageStatistics, chosen: NDArray[np.int64]) -> NDArray[np.int64]:
     from scipy.spatial import cKDTree  # takes a quarter of a second to load
 
-    points = looks.descriptions[chosen]
+    points = statistics.descriptions[chosen]
     # Equal points would make a tree as deep as there are of them.
     distinct, home = np.unique(points, axis=0, return_inverse=True)
     home = home.reshape(-1)
@@ -66,7 +64,7 @@ def _near_pairs(looks: Looks, chosen: NDArray[np.int64]) -> NDArray[np.int64]:
     a, column = np.nonzero(near < len(distinct))
     found = np.concatenate([equal, first[np.stack([a, near[a, column]], axis=1)]])
     found = found[found[:, 0] < found[:, 1]]
-    mean, contrast = looks.means[chosen], looks.contrasts[chosen]
+    mean, contrast = statistics.means[chosen], statistics.contrasts[chosen]
     one, other = found.T
     brightness = np.abs(mean[one] - mean[other]) <= _MEAN
     strength = np.abs(np.log(contrast[one] / contrast[other])) <= _CONTRAST
@@ -74,8 +72,8 @@ def _near_pairs(looks: Looks, chosen: NDArray[np.int64]) -> NDArray[np.int64]:
     return pairs
 
 
-def joined(edges: list[tuple[int, int]], count: int) -> Groups:
-    """Groups of what `edges` join, of `count` samples in all."""
+def connected_groups(edges: list[tuple[int, int]], count: int) -> Groups:
+    """The connected components of the graph of `edges` between `count` samples."""
     if not edges:
         return ()
     from scipy.sparse import coo_array  # takes a third of a second to load

@@ -1,6 +1,6 @@
-"""What the pixels of images say of boxes: that they lie elsewhere than the objects, or that objects have none.
+"""Boxes that lie elsewhere than the objects, and objects without a box, found by the pixels of the images.
 
-Images are compared at 64 × 64 pixels of brightness, as they are kept for the check of a data set (`looks.py`).
+Images are compared by their luma on 64 × 64 pixels (`image_statistics.py`).
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from striate.data.audit.boxes import box_sizes, find_box_faults, find_tiny_boxes
-from striate.data.audit.evidence import Evidence
-from striate.data.audit.marked import Marked, alone, some
+from striate.data.audit.evidence import DataEvidence
+from striate.data.audit.sample_finding import SampleFinding, alone, some
 from striate.data.box_records import Boxed
 from striate.data.rotated_boxes import corners
 from striate.records import Finding
@@ -20,7 +20,7 @@ from striate.wording import percent, several
 
 _FEWEST, _SIDE = 12, 64
 _SURE, _MOST_WINS = 1e-3, 0.65
-"""Another place fits better: on more than this share of images, with this p-value."""
+"""Other boxes fit better: on more than this share of the images, with at most this p-value."""
 
 Places = NDArray[np.float64]
 """(M, 4) left, top, right and bottom edges in pixels of the small image."""
@@ -67,9 +67,9 @@ _READINGS: tuple[tuple[str, str, Callable[[Places, NDArray[np.int64]], Places]],
 )
 
 
-def find_in_boxes(evidence: Evidence) -> list[Marked]:
-    """All that is found about boxes but what depends on splits. Where boxes lie elsewhere than objects, that is said,
-    and not what follows from it."""
+def find_in_boxes(evidence: DataEvidence) -> list[SampleFinding]:
+    """All findings about boxes that do not depend on splits. Where boxes lie elsewhere than the objects, findings that
+    follow from that are left out."""
     listing = evidence.listing
     found = list(find_box_faults(listing, box_sizes(listing, evidence.scan.headers)))
     misread = any(mark.finding.code == "data.box-format" for mark in found)
@@ -80,35 +80,35 @@ def find_in_boxes(evidence: Evidence) -> list[Marked]:
     return [*found, *(mark for mark in others if mark is not None)]
 
 
-def find_misplaced_boxes(evidence: Evidence) -> Marked | None:
-    """`data.box-shift`: boxes that lie better on the image before or after theirs; `data.box-format`: boxes that lie
-    better when they are read in another way.
+def find_misplaced_boxes(evidence: DataEvidence) -> SampleFinding | None:
+    """`data.box-shift`: boxes that fit the image before or after theirs better; `data.box-format`: boxes that fit
+    better when they are read in another format.
 
-    Of each image it is measured how much brightness changes across the edges of its own boxes, and of those that it
-    would have otherwise; a sign test over the images says whether these fit better.
+    For each image, the change of brightness across the edges of its own boxes is compared with that across the edges of
+    the other boxes. A sign test over the images says whether the other boxes fit better.
     """
-    listing, looks = evidence.listing, evidence.looks
-    if not listing.boxes or looks is None:
+    listing, statistics = evidence.listing, evidence.image_statistics
+    if not listing.boxes or statistics is None:
         return None
-    ids = [number for number in evidence.readable if number in looks.lumas and listing.boxes[number].boxes]
+    ids = [number for number in evidence.readable if number in statistics.lumas and listing.boxes[number].boxes]
     if len(ids) < _FEWEST or any(box.angle is not None for number in ids for box in listing.boxes[number].boxes):
         return None
-    changes = [_changes(looks.lumas[number]) for number in ids]
-    boxes = [_places(listing.boxes[number], looks.sizes[number]) for number in ids]
+    changes = [_changes(statistics.lumas[number]) for number in ids]
+    boxes = [_places(listing.boxes[number], statistics.sizes[number]) for number in ids]
     own = np.array([_across(*pair) for pair in zip(changes, boxes, strict=True)])
     best: tuple[int, int, str] | None = None  # images on which another place fits better, how many, and which place
     others = {"before": [boxes[k - 1] for k in range(len(ids))], "after": [*boxes[1:], boxes[0]]}
     for what, _, reading in _READINGS:
-        others[what] = [reading(one, looks.sizes[number]) for one, number in zip(boxes, ids, strict=True)]
+        others[what] = [reading(one, statistics.sizes[number]) for one, number in zip(boxes, ids, strict=True)]
     for where, places in others.items():
         wins, count = _wins(own, np.array([_across(*pair) for pair in zip(changes, places, strict=True)]))
         if count >= _FEWEST and wins and (best is None or wins * best[1] > best[0] * count):
             best = wins, count, where
-    return None if best is None else _told(evidence, *best)
+    return None if best is None else _finding(evidence, *best)
 
 
 def _wins(own: NDArray[np.float64], other: NDArray[np.float64]) -> tuple[int, int]:
-    """On how many images the other places fit better, of how many; 0 where that may be chance."""
+    """The number of images on which the other boxes fit better (0 where that may be chance), and of all images."""
     from scipy.stats import binomtest
 
     known = np.isfinite(own) & np.isfinite(other) & (own != other)
@@ -117,7 +117,7 @@ def _wins(own: NDArray[np.float64], other: NDArray[np.float64]) -> tuple[int, in
     return (wins, count) if better else (0, count)
 
 
-def _told(evidence: Evidence, wins: int, count: int, where: str) -> Marked:
+def _finding(evidence: DataEvidence, wins: int, count: int, where: str) -> SampleFinding:
     on, threshold = f"on {wins:,} of {several(count, 'image')}", f"about half, or fewer (sign test, p < {_SURE:g})"
     if where in ("before", "after"):
         finding = Finding(
@@ -130,7 +130,7 @@ def _told(evidence: Evidence, wins: int, count: int, where: str) -> Marked:
             "the network cannot learn anything.",
             remedy="Compare a few images with their boxes (striate data show), and the order of both lists.",
         )
-        return Marked(finding)
+        return SampleFinding(finding)
     remedy = next(remedy for what, remedy, _ in _READINGS if what == where)
     finding = Finding(
         code="data.box-format",
@@ -141,11 +141,11 @@ def _told(evidence: Evidence, wins: int, count: int, where: str) -> Marked:
         why="If boxes are read in another format than they were written in, they miss their objects.",
         remedy=f"Look at some (striate data show). {remedy}",
     )
-    return Marked(finding)
+    return SampleFinding(finding)
 
 
 def _changes(luma: NDArray[np.uint8]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """How much brightness changes to the right and down, between the pixels of a small image."""
+    """Absolute differences of brightness between pixels of a small image: to the right, and down."""
     values = luma.astype(np.float64)
     return np.abs(np.diff(values, axis=1)), np.abs(np.diff(values, axis=0))
 
@@ -158,7 +158,7 @@ def _places(boxed: Boxed, size: NDArray[np.int64]) -> Places:
 
 
 def _across(changes: tuple[NDArray[np.float64], NDArray[np.float64]], boxes: Places) -> float:
-    """The mean change of brightness across edges of boxes inside the image, less that of the whole image."""
+    """The mean change of brightness across those edges of boxes that lie inside the image, minus that of all pixels."""
     right, down = changes
     found = []
     for left, top, end, bottom in boxes:
@@ -178,31 +178,31 @@ def _span(start: float, stop: float) -> slice:
 
 _MOST_IMAGES, _PIXELS, _LEAST_SIDE = 300, 150, 4
 _TELLS = 0.9
-"""Pixels of objects and of background are told apart with this area under the ROC curve or more; else nothing is
-said."""
+"""The classifier must distinguish pixels of objects from background with at least this area under the ROC curve; else
+nothing is reported."""
 UNLABELED = 0.2
-"""The share of images that show something like an object without a box, from which on that is told."""
+"""Reported if at least this share of the images shows something like an object without a box."""
 
 
-def find_unlabeled_objects(evidence: Evidence) -> Marked | None:
-    """`data.box-unlabeled`: images that show what looks like an object and has no box.
+def find_unlabeled_objects(evidence: DataEvidence) -> SampleFinding | None:
+    """`data.box-unlabeled`: images that show something that looks like an object, without a box.
 
-    A classifier of pixels by their surroundings learns from half of the images what is in boxes, and says it of the
-    other half. An image is named where a place outside its boxes, of the usual size of a box, looks more like an
-    object than a quarter of the boxes do.
+    A classifier of pixels by their surroundings learns from half of the images which pixels are in boxes, and predicts
+    it for the other half. An image is reported if a square outside its boxes, of the usual size of a box, looks more
+    like an object than a quarter of the boxes do.
     """
-    listing, looks = evidence.listing, evidence.looks
-    if not listing.boxes or looks is None:
+    listing, statistics = evidence.listing, evidence.image_statistics
+    if not listing.boxes or statistics is None:
         return None
-    ids = [number for number in evidence.readable if number in looks.lumas]
+    ids = [number for number in evidence.readable if number in statistics.lumas]
     ids = [ids[k] for k in np.linspace(0, len(ids) - 1, min(len(ids), _MOST_IMAGES)).astype(int)] if ids else []
-    boxes = [_corners(listing.boxes[number], looks.sizes[number]) for number in ids]
+    boxes = [_corners(listing.boxes[number], statistics.sizes[number]) for number in ids]
     sides = [np.linalg.norm(box[[1, 3]] - box[0], axis=1).min() for one in boxes for box in one]
     if len(ids) < 2 * _FEWEST or len(sides) < 2 * _FEWEST or np.median(sides) < _LEAST_SIDE:
         return None
     areas = [[_area(box) for box in one] for one in boxes]
     inside = np.stack([np.any([np.zeros((_SIDE, _SIDE), np.bool_), *one], axis=0) for one in areas])
-    like = _object_likeness(np.stack([looks.lumas[number] for number in ids]), inside)
+    like = _object_likeness(np.stack([statistics.lumas[number] for number in ids]), inside)
     if like is None:
         return None
     known = [like[k][area].mean() for k, one in enumerate(areas) for area in one if area.any()]
@@ -221,11 +221,11 @@ def find_unlabeled_objects(evidence: Evidence) -> Marked | None:
         why="Training treats an object without a box as background, so the network also detects similar objects less.",
         remedy="Look at these images (striate data show). Draw the missing boxes, or leave the images out.",
     )
-    return Marked(finding, alone(odd), dict.fromkeys(odd, "an object without a box?"))
+    return SampleFinding(finding, alone(odd), dict.fromkeys(odd, "an object without a box?"))
 
 
 def _corners(boxed: Boxed, size: NDArray[np.int64]) -> NDArray[np.float64]:
-    """(M, 4, 2) x and y of the corners of boxes, as they are turned, in pixels of the small image."""
+    """(M, 4, 2) x and y of the corners of boxes, rotated ones included, in pixels of the small image."""
     height, width = (int(side) for side in size)
     boxes = [(*box.edges, box.angle or 0.0) for box in boxed.in_pixels((height, width)).boxes]
     found: NDArray[np.float64] = corners(np.array(boxes, np.float64).reshape(-1, 5)) / (width, height) * _SIDE
@@ -233,7 +233,7 @@ def _corners(boxed: Boxed, size: NDArray[np.int64]) -> NDArray[np.float64]:
 
 
 def _area(box: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """(64, 64) the pixels whose centers lie in a box of these corners."""
+    """(64, 64) whether the center of a pixel lies in the box with these corners."""
     y, x = np.mgrid[:_SIDE, :_SIDE] + 0.5
     along = np.roll(box, -1, 0) - box
     found: NDArray[np.bool_] = np.all(
@@ -243,8 +243,8 @@ def _area(box: NDArray[np.float64]) -> NDArray[np.bool_]:
 
 
 def _object_likeness(lumas: NDArray[np.uint8], inside: NDArray[np.bool_]) -> NDArray[np.float64] | None:
-    """(N, 64, 64) how probable it is that a pixel is in a box, as the other half of the images has it; None where that
-    cannot be told."""
+    """(N, 64, 64) the probability that a pixel is in a box, by a classifier that learns from the other half of the
+    images; None where it does not distinguish objects from background."""
     from scipy.ndimage import gaussian_filter
     from sklearn.ensemble import HistGradientBoostingClassifier
     from sklearn.metrics import roc_auc_score
@@ -275,14 +275,14 @@ def _object_likeness(lumas: NDArray[np.uint8], inside: NDArray[np.bool_]) -> NDA
             return None
         trees = HistGradientBoostingClassifier(max_iter=40, random_state=0, early_stopping=False).fit(x, y)
         own = np.flatnonzero(half == held)
-        said = trees.predict_proba(features[own].reshape(-1, features.shape[-1]))[:, 1]
-        found[own] = said.reshape(len(own), _SIDE, _SIDE)
+        predicted = trees.predict_proba(features[own].reshape(-1, features.shape[-1]))[:, 1]
+        found[own] = predicted.reshape(len(own), _SIDE, _SIDE)
     every = slice(None, None, 7)
     return found if roc_auc_score(inside.reshape(-1)[every], found.reshape(-1)[every]) >= _TELLS else None
 
 
 def _best_outside(like: NDArray[np.float64], inside: NDArray[np.bool_], side: int) -> float:
-    """The largest mean over a square of so many pixels a side that no box touches; 0 where there is none."""
+    """The largest mean of `like` over a square of `side` pixels that touches no box; 0 where there is none."""
     from scipy.ndimage import uniform_filter
 
     margin = side // 2 + 1

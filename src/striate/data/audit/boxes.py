@@ -1,4 +1,4 @@
-"""Boxes that do not fit their images, or that somebody may have written down in another way than they are read."""
+"""Boxes that do not fit their images, or that were written in another format than they are read in."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import NamedTuple
 import numpy as np
 
 from striate.data.audit.classes import missing_class
-from striate.data.audit.evidence import Evidence
+from striate.data.audit.evidence import DataEvidence
 from striate.data.audit.leaks import ORDER
-from striate.data.audit.marked import GRAVE, Marked, alone, some
+from striate.data.audit.sample_finding import GRAVE, SampleFinding, alone, some
 from striate.data.box_records import Box, Boxed, Edges
 from striate.data.listing import Listing
 from striate.data.rotated_boxes import SEEN, common_area, corners, seen_shares
@@ -20,16 +20,16 @@ from striate.records import Finding, Severity
 from striate.wording import several
 
 _BEYOND = 1.5
-"""Pixels that a box may leave its image by: of counting from 0 or 1, and of rounding."""
+"""A box may leave its image by so many pixels: it was rounded, or pixels were counted from 1."""
 _SAME = 0.95
-"""IoU from which on two boxes of a class are one object twice."""
+"""Two boxes of a class with at least this IoU are duplicates."""
 _MOSTLY = 0.3
-"""A share of boxes that do not fit, from which on another way of reading them is looked for."""
+"""Other formats are tried if at least this share of the boxes does not fit."""
 _FITS = 0.95
-"""Where so many boxes fit when they are read in another way, that way is meant."""
+"""A format that at least this share of the boxes fits in is reported as the one that was meant."""
 
 _NO_SHARE = 3.0
-"""An edge so many times as far as its image is wide is in pixels, also where the image was scaled since."""
+"""An edge further out than so many times the width of the image is in pixels, even if the image was scaled since."""
 
 
 class _Placed(NamedTuple):
@@ -48,9 +48,9 @@ def _placed(listing: Listing, sizes: Mapping[int, tuple[int, int]]) -> Iterator[
             yield _Placed(number, box, size, boxed)
 
 
-def find_box_faults(listing: Listing, sizes: Mapping[int, tuple[int, int]]) -> tuple[Marked, ...]:
-    """All that is wrong with the boxes of images of these (height, width) `sizes`, by id, as far as that follows from
-    numbers alone: none for data without boxes."""
+def find_box_faults(listing: Listing, sizes: Mapping[int, tuple[int, int]]) -> tuple[SampleFinding, ...]:
+    """Findings about the numbers of boxes alone, of images with these (height, width) `sizes`, by id; none for data
+    without boxes."""
     if not listing.boxes:
         return ()
     placed = list(_placed(listing, sizes))
@@ -72,9 +72,9 @@ def _named(one: _Placed) -> str:
     return f"{one.boxed.where(one.box)} ({one.box.label} {left}, {top}, {right}, {bottom})"
 
 
-def _marked(
+def _finding(
     listing: Listing, code: str, bad: Sequence[_Placed], total: int, what: str, why: str, remedy: str
-) -> Marked | None:
+) -> SampleFinding | None:
     if not bad:
         return None
     severity: Severity = "error" if len(bad) >= GRAVE * total else "warning"
@@ -89,14 +89,14 @@ def _marked(
     )
     ids = sorted({one.number for one in bad})
     counts = Counter(one.number for one in bad)
-    return Marked(finding, alone(ids), {number: several(counts[number], "box", "boxes") for number in ids})
+    return SampleFinding(finding, alone(ids), {number: several(counts[number], "box", "boxes") for number in ids})
 
 
-def _flat(listing: Listing, placed: Sequence[_Placed]) -> Marked | None:
+def _flat(listing: Listing, placed: Sequence[_Placed]) -> SampleFinding | None:
     """`data.box-area`: boxes without an area."""
     bad = [one for one in placed if one.box.width <= 0 or one.box.height <= 0]
     why = "A box without width or height contains no object: training leaves it out."
-    return _marked(listing, "data.box-area", bad, len(placed), "have no area", why, "Draw them again, or remove them.")
+    return _finding(listing, "data.box-area", bad, len(placed), "have no area", why, "Draw them again, or remove them.")
 
 
 def _leaves(edges: Edges, size: tuple[int, int]) -> bool:
@@ -111,7 +111,7 @@ def _mostly_outside(one: _Placed) -> bool:
     return one.box.width > 0 < one.box.height and seen_shares(boxes, *one.size)[0] < SEEN
 
 
-def _outside(listing: Listing, placed: Sequence[_Placed]) -> Marked | None:
+def _outside(listing: Listing, placed: Sequence[_Placed]) -> SampleFinding | None:
     """`data.box-range`: boxes that leave their image."""
     turned = [one for one in placed if one.box.angle is not None]
     bad = [one for one in placed if one.box.angle is None and _leaves(one.box.edges, one.size)]
@@ -120,7 +120,7 @@ def _outside(listing: Listing, placed: Sequence[_Placed]) -> Marked | None:
         bad = [one for one in turned if _mostly_outside(one)]
         why = "Training leaves out rotated boxes with less than half of their area in the image."
     remedy = "Compare the image with the annotated original: it may have been cropped, rotated or scaled since."
-    return _marked(listing, "data.box-range", bad, len(placed), "leave their image", why, remedy)
+    return _finding(listing, "data.box-range", bad, len(placed), "leave their image", why, remedy)
 
 
 def _iou(one: Box, other: Box) -> float:
@@ -133,8 +133,8 @@ def _iou(one: Box, other: Box) -> float:
     return common / union if union > 0 else 0.0
 
 
-def _doubled(listing: Listing, placed: Sequence[_Placed]) -> Marked | None:
-    """`data.box-double`: two boxes of a class around one object."""
+def _doubled(listing: Listing, placed: Sequence[_Placed]) -> SampleFinding | None:
+    """`data.box-double`: two boxes of one class around one object."""
     before: dict[tuple[int, str], list[_Placed]] = {}
     bad = []
     for one in placed:
@@ -147,16 +147,16 @@ def _doubled(listing: Listing, placed: Sequence[_Placed]) -> Marked | None:
     why = (
         "A prediction matches only one of two boxes of an object. The other counts as missed, in the loss and metrics."
     )
-    return _marked(listing, "data.box-double", bad, len(placed), "occur twice", why, "Remove one of each pair.")
+    return _finding(listing, "data.box-double", bad, len(placed), "occur twice", why, "Remove one of each pair.")
 
 
-def _other_sizes(listing: Listing, sizes: Mapping[int, tuple[int, int]]) -> Marked | None:
+def _other_sizes(listing: Listing, sizes: Mapping[int, tuple[int, int]]) -> SampleFinding | None:
     """`data.box-size`: images of another size than their annotations say."""
     bad = [n for n, size in sizes.items() if listing.boxes[n].size not in (None, size)]
     if not bad:
         return None
 
-    def said(number: int) -> str:
+    def sizes_text(number: int) -> str:
         height, width = listing.boxes[number].size or (0, 0)
         return f"{listing.paths[number]} ({sizes[number][1]} × {sizes[number][0]}, annotated as {width} × {height})"
 
@@ -167,12 +167,12 @@ def _other_sizes(listing: Listing, sizes: Mapping[int, tuple[int, int]]) -> Mark
         severity="error" if len(bad) >= GRAVE * len(sizes) else "warning",
         where=listing.source,
         measured=f"{len(bad):,} of {several(len(sizes), 'image')} differ in size from their annotations "
-        f"(width × height): {some([said(n) for n in bad])}",
+        f"(width × height): {some([sizes_text(n) for n in bad])}",
         threshold="images of the annotated size",
         why=f"{why} after their boxes were drawn, so the boxes are at wrong places.",
         remedy="Use the images that were annotated, or scale the boxes as the images were scaled.",
     )
-    return Marked(finding, alone(bad), dict.fromkeys(bad, "another size"))
+    return SampleFinding(finding, alone(bad), dict.fromkeys(bad, "another size"))
 
 
 _Reading = tuple[str, str, Callable[[Edges, tuple[int, int]], Edges]]
@@ -201,14 +201,14 @@ _READINGS: tuple[_Reading, ...] = (
 
 
 def _corners_of_center(edges: Edges, size: tuple[int, int]) -> Edges:
-    """Two corners that were read as a center and a size."""
+    """The edges of boxes whose two corners were read as center and size."""
     del size
     left, top, right, bottom = edges
     return ((left + right) / 2, (top + bottom) / 2, right - left, bottom - top)
 
 
 def _by_size(edges: Edges, size: tuple[int, int]) -> Edges:
-    """Pixels that were read as shares."""
+    """The edges of boxes whose pixels were read as fractions of width and height."""
     return (edges[0] / size[1], edges[1] / size[0], edges[2] / size[1], edges[3] / size[0])
 
 
@@ -234,11 +234,11 @@ _OF_SHARES: tuple[_Reading, ...] = (
         lambda e, _: ((e[0] + e[2]) / 2, (e[1] + e[3]) / 2, (3 * e[2] - e[0]) / 2, (3 * e[3] - e[1]) / 2),
     ),
 )
-"""Of what YOLO takes for center and size, in shares."""
+"""Other formats of numbers that YOLO reads as center and size, in fractions of the image."""
 
 
-def _misread(listing: Listing, placed: Sequence[_Placed]) -> Marked | None:
-    """`data.box-format`: boxes of which many do not fit, and nearly all do when they are read in another way."""
+def _misread(listing: Listing, placed: Sequence[_Placed]) -> SampleFinding | None:
+    """`data.box-format`: many boxes do not fit their images, and nearly all do when they are read in another format."""
     if len(placed) < 5:
         return None
     shares = any(boxed.relative for boxed in listing.boxes)
@@ -259,7 +259,7 @@ def _misread(listing: Listing, placed: Sequence[_Placed]) -> Marked | None:
             continue
         again = [reading(e, s) for e, s in zip(edges, sizes, strict=True)]
         if _fitting(again, sizes) >= enough:
-            return Marked(
+            return SampleFinding(
                 Finding(
                     code="data.box-format",
                     severity="error",
@@ -276,14 +276,14 @@ def _misread(listing: Listing, placed: Sequence[_Placed]) -> Marked | None:
 
 
 def _fitting(edges: Sequence[Edges], sizes: Sequence[tuple[int, int]]) -> float:
-    """The share of boxes with an area, of at least a pixel, within their image."""
+    """The share of boxes that lie in their image, with width and height of at least a pixel."""
     fits = [
         e[2] - e[0] >= 1 and e[3] - e[1] >= 1 and not _leaves(e, size) for e, size in zip(edges, sizes, strict=True)
     ]
     return sum(fits) / max(1, len(fits))
 
 
-def find_missing_box_classes(evidence: Evidence) -> Marked | None:
+def find_missing_box_classes(evidence: DataEvidence) -> SampleFinding | None:
     """`data.missing-class`: classes without an object in some split."""
     listing = evidence.listing
     if not listing.boxes:
@@ -300,11 +300,11 @@ def find_missing_box_classes(evidence: Evidence) -> Marked | None:
 
 
 TINY, TINY_SHARE = 4.0, 0.1
-"""Pixels of the input: the finest positions of a detector are so far from each other; and a share of the boxes."""
+"""Pixels of the input between the finest positions of a detector; the share of smaller boxes that is reported."""
 
 
-def find_tiny_boxes(evidence: Evidence) -> Marked | None:
-    """`data.box-tiny`: boxes that are smaller in the input of the network than its positions are apart."""
+def find_tiny_boxes(evidence: DataEvidence) -> SampleFinding | None:
+    """`data.box-tiny`: boxes that are smaller, in the input of the network, than the distance between its positions."""
     listing = evidence.listing
     sizes = box_sizes(listing, evidence.scan.headers)
     if not sizes or not evidence.splits:
@@ -336,6 +336,6 @@ def find_tiny_boxes(evidence: Evidence) -> Marked | None:
         remedy=f"Train on larger images: --size {larger}.",
     )
     ids = sorted(number for number, count in counts.items() if count)
-    return Marked(
+    return SampleFinding(
         finding, alone(ids), {number: f"{several(counts[number], 'tiny box', 'tiny boxes')}" for number in ids}
     )

@@ -1,4 +1,4 @@
-"""Captions that say nothing of their image: one for all, or those of another one."""
+"""Captions that do not describe their image: one caption for all images, or captions of other images."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from striate.data.annotations.captions import captions_in
-from striate.data.audit.evidence import Evidence
-from striate.data.audit.marked import Marked
+from striate.data.audit.evidence import DataEvidence
+from striate.data.audit.sample_finding import SampleFinding
 from striate.data.dataset import Preparation
 from striate.data.media.image.pictures import decode_image
 from striate.errors import DataError
@@ -18,32 +18,33 @@ from striate.records import Finding, Remedy
 from striate.wording import percent, several
 
 OFTEN = 0.5
-"""A caption that so many of the images have is told; from 90 % on it is an error."""
+"""A caption that at least this share of the images has is reported; from 90 % on it is an error."""
 CHANCE, BETTER, SURE = 0.53, 0.05, 4.0
-"""How often the own caption of an image fits it better than that of another: no more than the first is chance; that of
-a neighbor in the list has to fit so much better than the own one, and by so many standard errors."""
+"""Shares of comparisons in which a caption fits an image better than another caption. `CHANCE`: the own captions are at
+chance up to this. `BETTER`, `SURE`: the captions of the neighbor in the list must exceed the own ones by so much, and
+chance by so many standard errors."""
 _FEWEST, _MOST, _SIDE, _WORDS, _FOLDS, _RIDGE = 200, 2000, 8, 150, 5, 30.0
 
 
-def find_captions(evidence: Evidence) -> tuple[Marked, ...]:
-    """Everything that is found about the captions of a data set; nothing where it has none."""
+def find_captions(evidence: DataEvidence) -> tuple[SampleFinding, ...]:
+    """Findings about the captions of a data set; none where it has no captions."""
     listing = evidence.listing
     if listing.annotation != "caption" or listing.targets is None or not evidence.splits:
         return ()
     captions = {number: captions_in(listing.targets[number]) for number in evidence.readable}
     if (same := _one_for_all(evidence, captions)) is not None:
         return (same,)
-    elsewhere = _elsewhere(evidence, captions)
-    return () if elsewhere is None else (elsewhere,)
+    shifted = _shifted_captions(evidence, captions)
+    return () if shifted is None else (shifted,)
 
 
-def _one_for_all(evidence: Evidence, captions: dict[int, list[list[str]]]) -> Marked | None:
+def _one_for_all(evidence: DataEvidence, captions: dict[int, list[list[str]]]) -> SampleFinding | None:
     """`data.one-caption`."""
     counts = Counter(text for own in captions.values() for text in {" ".join(words) for words in own})
     text, count = counts.most_common(1)[0]
     if count < OFTEN * len(captions) or len(captions) < 2:
         return None
-    return Marked(
+    return SampleFinding(
         Finding(
             code="data.one-caption",
             severity="error" if count >= 0.9 * len(captions) else "warning",
@@ -56,19 +57,20 @@ def _one_for_all(evidence: Evidence, captions: dict[int, list[list[str]]]) -> Ma
     )
 
 
-def _elsewhere(evidence: Evidence, captions: dict[int, list[list[str]]]) -> Marked | None:
-    """`data.captions-elsewhere`: captions that fit the images of their rows no better than those of other images. A
-    linear model learns from four fifths of the images, seen at 8 × 8 pixels, which words are said of them, and is asked
-    of the others whether their own captions fit better than others."""
+def _shifted_captions(evidence: DataEvidence, captions: dict[int, list[list[str]]]) -> SampleFinding | None:
+    """`data.captions-elsewhere`: captions that fit the images of their rows no better than captions of other images.
+
+    A linear model learns from 8 × 8 pixels of four fifths of the images which words their captions have. For the other
+    images, its predictions are compared with their own captions and with other captions."""
     ids = list(islice(captions, _MOST))
-    seen = _small(evidence, ids) if len(ids) >= _FEWEST and evidence.looks is not None else None
-    if seen is None:
+    pixels = _small(evidence, ids) if len(ids) >= _FEWEST and evidence.image_statistics is not None else None
+    if pixels is None:
         return None
-    said = _words([captions[number] for number in ids])
-    own = _fits(seen, said)
-    moved = {name: _fits(seen, np.roll(said, step, axis=0)) for name, step in (("before", 1), ("after", -1))}
+    words = _word_vectors([captions[number] for number in ids])
+    own = _fits(pixels, words)
+    moved = {name: _fits(pixels, np.roll(words, step, axis=0)) for name, step in (("before", 1), ("after", -1))}
     name, best = max(moved.items(), key=lambda pair: pair[1])
-    error = 0.29 / len(ids) ** 0.5  # of a mean of ranks, which are even from 0 to 1 by chance
+    error = 0.29 / len(ids) ** 0.5  # of a mean of ranks, which by chance are uniform from 0 to 1
     if best > own + BETTER and best > 0.5 + SURE * error:
         what = f"the captions in the row {name} fit better in {percent(best)} of the comparisons"
         other = "after" if name == "before" else "before"
@@ -79,7 +81,7 @@ def _elsewhere(evidence: Evidence, captions: dict[int, list[list[str]]]) -> Mark
         why += "the captions describe only finer details."
     else:
         return None
-    return Marked(
+    return SampleFinding(
         Finding(
             code="data.captions-elsewhere",
             severity="error" if best > own + BETTER else "warning",
@@ -95,8 +97,8 @@ def _elsewhere(evidence: Evidence, captions: dict[int, list[list[str]]]) -> Mark
     )
 
 
-def _small(evidence: Evidence, ids: list[int]) -> NDArray[np.float64] | None:
-    """(N, F) colors at 8 × 8 pixels, with their squares; None where images cannot be read as such."""
+def _small(evidence: DataEvidence, ids: list[int]) -> NDArray[np.float64] | None:
+    """(N, F) colors on 8 × 8 pixels, and their squares; None where the images cannot be decoded."""
     listing = evidence.listing
     if listing.read is None:
         return None
@@ -110,8 +112,8 @@ def _small(evidence: Evidence, ids: list[int]) -> NDArray[np.float64] | None:
     return np.concatenate([values, values**2], axis=1)
 
 
-def _words(captions: list[list[list[str]]]) -> NDArray[np.float64]:
-    """(N, K) which of the commonest words are said of each image, by how rare they are."""
+def _word_vectors(captions: list[list[list[str]]]) -> NDArray[np.float64]:
+    """(N, K) which of the K commonest words the captions of an image have; rare words have large weights."""
     sets = [{word for words in own for word in words} for own in captions]
     counts = Counter(word for own in sets for word in own)
     usual = [word for word, count in counts.most_common(_WORDS) if count < len(sets)]
@@ -119,15 +121,16 @@ def _words(captions: list[list[list[str]]]) -> NDArray[np.float64]:
     return np.asarray(np.array([[word in own for word in usual] for own in sets], np.float64) * weight)
 
 
-def _fits(seen: NDArray[np.float64], said: NDArray[np.float64]) -> float:
-    """How often the words of an image are nearer to those that are expected of it than the words of another."""
-    folds, ranks = np.random.default_rng(0).permutation(len(seen)) % _FOLDS, []
+def _fits(pixels: NDArray[np.float64], words: NDArray[np.float64]) -> float:
+    """The share of comparisons in which the words that are predicted from an image are nearer to its own `words` than
+    to those of another image."""
+    folds, ranks = np.random.default_rng(0).permutation(len(pixels)) % _FOLDS, []
     for fold in range(_FOLDS):
         train, test = folds != fold, folds == fold
-        mean, std, middle = seen[train].mean(0), seen[train].std(0) + 1e-6, said[train].mean(0)
-        x, y = (seen[train] - mean) / std, said[train] - middle
+        mean, std, middle = pixels[train].mean(0), pixels[train].std(0) + 1e-6, words[train].mean(0)
+        x, y = (pixels[train] - mean) / std, words[train] - middle
         weights = np.linalg.solve(x.T @ x + _RIDGE * len(x) / 10 * np.eye(x.shape[1]), x.T @ y)
-        expected, true = (seen[test] - mean) / std @ weights, said[test] - middle
+        expected, true = (pixels[test] - mean) / std @ weights, words[test] - middle
         lengths = np.linalg.norm(true, axis=1) + 1e-9
         similar = expected @ (true / lengths[:, None]).T
         others = len(similar) - 1

@@ -1,4 +1,4 @@
-"""Everything that is looked for in a data set before it is trained on."""
+"""All checks of `striate data check`."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from striate.data.audit.copies import (
     find_near_duplicates,
 )
 from striate.data.audit.data_check import DataCheck, grave_first
-from striate.data.audit.evidence import Evidence
+from striate.data.audit.evidence import DataEvidence
 from striate.data.audit.exchanged import find_exchanged_targets
 from striate.data.audit.files import find_hidden, find_misplaced, find_others, find_unread_formats, find_unreadable
 from striate.data.audit.images import (
@@ -34,7 +34,6 @@ from striate.data.audit.images import (
     find_wrong_suffixes,
 )
 from striate.data.audit.leaks import find_group_columns, find_leaks, find_torn_frames, find_torn_groups
-from striate.data.audit.marked import Marked
 from striate.data.audit.masks import (
     find_even_masks,
     find_interpolated_masks,
@@ -47,6 +46,7 @@ from striate.data.audit.masks import (
 from striate.data.audit.objects import find_object_faults
 from striate.data.audit.points import find_points
 from striate.data.audit.readings import find_readings
+from striate.data.audit.sample_finding import SampleFinding
 from striate.data.audit.sounds import find_clipping, find_silence
 from striate.data.audit.unusable import refuse_unusable
 from striate.data.audit.volume_faults import find_constant_volumes, find_mixed_spacing, find_moved_masks
@@ -55,39 +55,39 @@ from striate.errors import DataError
 from striate.records import Finding
 
 
-def _damaged(evidence: Evidence) -> Marked | None:
+def _damaged(evidence: DataEvidence) -> SampleFinding | None:
     return find_unreadable(evidence.listing, evidence.unreadable, len(evidence.listing))
 
 
-def _torn(evidence: Evidence) -> Marked | None:
+def _torn(evidence: DataEvidence) -> SampleFinding | None:
     finding = find_torn_groups(evidence.listing, evidence.unreadable)
-    return None if finding is None else Marked(finding)
+    return None if finding is None else SampleFinding(finding)
 
 
-def _group_columns(evidence: Evidence) -> Marked | None:
+def _group_columns(evidence: DataEvidence) -> SampleFinding | None:
     finding = find_group_columns(evidence.listing, evidence.splits)
-    return None if finding is None else Marked(finding)
+    return None if finding is None else SampleFinding(finding)
 
 
-def _names(evidence: Evidence) -> Marked | None:
+def _names(evidence: DataEvidence) -> SampleFinding | None:
     finding = find_suspicious_names(evidence.listing)
-    return None if finding is None else Marked(finding)
+    return None if finding is None else SampleFinding(finding)
 
 
-def _levels(evidence: Evidence) -> Marked | None:
+def _levels(evidence: DataEvidence) -> SampleFinding | None:
     finding = find_repeated_folders(evidence.listing) if evidence.config.class_level is None else None
-    return None if finding is None else Marked(finding)
+    return None if finding is None else SampleFinding(finding)
 
 
-def _of_inputs(evidence: Evidence) -> list[Marked]:
-    """What becomes of samples as inputs: images that training would scale, depths that differ, pages that are not
-    read."""
+def _of_inputs(evidence: DataEvidence) -> list[SampleFinding]:
+    """Findings about the inputs of the network: images that training would scale, depths that differ, pages that are
+    not read."""
     if not evidence.splits:
         return []
-    return [Marked(finding) for finding in plan_inputs(evidence.listing, evidence.scan, evidence.config)[2]]
+    return [SampleFinding(finding) for finding in plan_inputs(evidence.listing, evidence.scan, evidence.config)[2]]
 
 
-FINDERS: tuple[Callable[[Evidence], Marked | None], ...] = (
+FINDERS: tuple[Callable[[DataEvidence], SampleFinding | None], ...] = (
     _damaged,
     find_misfitting_masks,
     find_shifted_masks,
@@ -130,9 +130,9 @@ FINDERS: tuple[Callable[[Evidence], Marked | None], ...] = (
 )
 
 
-def check_evidence(evidence: Evidence) -> DataCheck:
-    """All findings about a data set. What cannot be trained on at all is an error among them."""
-    found = [Marked(finding) for finding in (*evidence.listing.findings, *find_readings(evidence.listing))]
+def check_evidence(evidence: DataEvidence) -> DataCheck:
+    """All findings about a data set. Where training would refuse the data, one of them is an error that says why."""
+    found = [SampleFinding(finding) for finding in (*evidence.listing.findings, *find_readings(evidence.listing))]
     found += find_in_boxes(evidence)
     found += find_object_faults(evidence)
     found += [mark for find in FINDERS if (mark := find(evidence)) is not None]
@@ -147,7 +147,7 @@ def check_evidence(evidence: Evidence) -> DataCheck:
             where = evidence.listing.source
             remedy = f"{error.remedy[0].upper()}{error.remedy[1:]}."
             found.append(
-                Marked(
+                SampleFinding(
                     Finding(
                         code="data.unusable",
                         severity="error",
@@ -162,5 +162,5 @@ def check_evidence(evidence: Evidence) -> DataCheck:
     return DataCheck(evidence, grave_first(found))
 
 
-def _is_error(mark: Marked) -> bool:
+def _is_error(mark: SampleFinding) -> bool:
     return mark.finding.severity == "error"

@@ -1,4 +1,4 @@
-"""How many samples each class has, and class names that look like one class written in two ways."""
+"""Numbers of samples per class, and class names that look like two spellings of one class."""
 
 from __future__ import annotations
 
@@ -9,33 +9,33 @@ from collections.abc import Mapping, Sequence
 from itertools import combinations
 
 from striate.data.annotations.target_columns import columns_of, occurring_classes
-from striate.data.audit.evidence import Evidence
+from striate.data.audit.evidence import DataEvidence
 from striate.data.audit.leaks import ORDER
-from striate.data.audit.marked import Marked, some
+from striate.data.audit.sample_finding import SampleFinding, some
 from striate.data.listing import Listing
 from striate.records import Finding, Remedy, Severity, option_remedy
 from striate.wording import several
 
 IMBALANCED, VERY_IMBALANCED = 3, 10
-"""Times as many samples of the commonest class as of the rarest: a note from the first, a warning from the second."""
+"""Ratio of the numbers of samples of the commonest and the rarest class, from which there is a note, and a warning."""
 IMBALANCE_THRESHOLD = f"{IMBALANCED} times; a warning from {VERY_IMBALANCED}"
 _FEW = 5
 
 
 def imbalance_severity(ratio: float) -> Severity | None:
-    """How grave it is that the commonest class has `ratio` times as many samples as the rarest; None: it is not."""
+    """Severity of a commonest class with `ratio` times as many samples as the rarest; None below `IMBALANCED`."""
     return None if ratio < IMBALANCED else "note" if ratio < VERY_IMBALANCED else "warning"
 
 
-def _counts(evidence: Evidence) -> dict[str, Counter[str]]:
-    """By split the samples of each class."""
+def _counts(evidence: DataEvidence) -> dict[str, Counter[str]]:
+    """The number of samples of each class, by split."""
     counts: dict[str, Counter[str]] = {name: Counter() for name in ORDER if name in evidence.splits.values()}
     for number, split in evidence.splits.items():
         counts[split][evidence.listing.labels[number]] += 1
     return counts
 
 
-def find_imbalance(evidence: Evidence) -> Marked | None:
+def find_imbalance(evidence: DataEvidence) -> SampleFinding | None:
     """`data.imbalance`: the commonest class has three times as many training samples as the rarest, or more."""
     if evidence.listing.annotation != "class":
         return None
@@ -46,7 +46,7 @@ def find_imbalance(evidence: Evidence) -> Marked | None:
     severity = imbalance_severity(many / few)
     if severity is None:
         return None
-    return Marked(
+    return SampleFinding(
         Finding(
             code="data.imbalance",
             severity=severity,
@@ -63,8 +63,8 @@ def find_imbalance(evidence: Evidence) -> Marked | None:
     )
 
 
-def find_missing_classes(evidence: Evidence) -> Marked | None:
-    """`data.missing-class`: classes, or labels, without a readable sample in some split, or at all."""
+def find_missing_classes(evidence: DataEvidence) -> SampleFinding | None:
+    """`data.missing-class`: classes, or labels, without a readable sample in some split."""
     listing = evidence.listing
     if listing.annotation == "class":
         counts = _counts(evidence)
@@ -77,8 +77,8 @@ def find_missing_classes(evidence: Evidence) -> Marked | None:
     return missing_class(listing, known, lacking, "Add samples of these classes, or move some from another split.")
 
 
-def _label_counts(evidence: Evidence) -> dict[str, Counter[str]]:
-    """By split the samples with each label, or with each class of one of several targets."""
+def _label_counts(evidence: DataEvidence) -> dict[str, Counter[str]]:
+    """By split, the number of samples with each label, or with each class of several targets."""
     listing = evidence.listing
     assert listing.targets is not None
     there = listing.targets > 0
@@ -91,18 +91,21 @@ def _label_counts(evidence: Evidence) -> dict[str, Counter[str]]:
     return counts
 
 
-def missing_class(listing: Listing, known: str, lacking: Mapping[str, Sequence[str]], remedy: str) -> Marked | None:
-    """`data.missing-class` where any split is `lacking` some of what is `known`."""
+def missing_class(
+    listing: Listing, known: str, lacking: Mapping[str, Sequence[str]], remedy: str
+) -> SampleFinding | None:
+    """`data.missing-class` where a split lacks classes. `known` counts the classes in words; `lacking` names those that
+    each split lacks."""
     lacking = {name: classes for name, classes in lacking.items() if classes}
     if not lacking:
         return None
-    said = "; ".join(f"{name} has no {some(classes)}" for name, classes in lacking.items())
-    return Marked(
+    texts = "; ".join(f"{name} has no {some(classes)}" for name, classes in lacking.items())
+    return SampleFinding(
         Finding(
             code="data.missing-class",
             severity="error" if "train" in lacking else "warning",
             where=listing.source,
-            measured=f"{known}: {said}",
+            measured=f"{known}: {texts}",
             threshold="every class in every split",
             why="A class without training samples cannot be learned, and one without test samples cannot be measured.",
             remedy=remedy,
@@ -114,8 +117,8 @@ _DEEPEST = 20
 
 
 def find_repeated_folders(listing: Listing) -> Finding | None:
-    """`data.class-level`: folders below those of the classes have names that repeat in several classes, so that these
-    may be the classes: `site/year/species`."""
+    """`data.class-level`: folders below the class folders have names that occur in several classes, so they may be the
+    classes: `site/year/species`."""
     if listing.class_level is None or len(listing.classes) < 2:
         return None
     repeated: dict[int, list[str]] = {}
@@ -147,14 +150,14 @@ def find_repeated_folders(listing: Listing) -> Finding | None:
 
 
 def two_classes(listing: Listing) -> str:
-    """What to do about data of one class: the folder in it, where that holds several."""
+    """The remedy for data of one class: to use its subfolders as classes, where it has several."""
     below = sorted(set().union(*listing.folders_at(deeper := (listing.class_level or 0) + 1).values()))
     if len(below) > 1:
         return f"--data.class_level {deeper}: the folders {some(below)} are the classes"
     return "give the parent folder, or add a subfolder with pictures of another class"
 
 
-def find_small_classes(evidence: Evidence) -> Marked | None:
+def find_small_classes(evidence: DataEvidence) -> SampleFinding | None:
     """`data.too-few`: classes with fewer than five different training samples, or only one class."""
     if evidence.listing.annotation != "class" or not evidence.splits:
         return None
@@ -181,7 +184,7 @@ def find_small_classes(evidence: Evidence) -> Marked | None:
             return None
         count = several(len(few), "class has", "classes have")
         got = f"{count} fewer than {_FEW} different training samples: {some(few)}"
-    return Marked(
+    return SampleFinding(
         Finding(
             code="data.too-few",
             severity=severity,
@@ -201,30 +204,31 @@ _NO_CLASS = frozenset(
     )
 )
 _LETTERS = 6
-"""Names of so many letters may differ by one through a typing mistake; shorter ones (cat, car) are different words."""
+"""Names of at least so many letters that differ by one letter may be misspelled; shorter ones (cat, car) are different
+words."""
 _RARE = 0.2
 
 
 def find_suspicious_names(listing: Listing) -> Finding | None:
-    """`data.label-names`: classes that differ in case, blanks, a plural or one letter, or whose name is none."""
+    """`data.label-names`: classes that differ in case, spaces, a plural or one letter, or whose name is not a class."""
     if listing.annotation != "class":
         return None
     counts = Counter(listing.labels)
-    said = [f"{name!r} has spaces around it" for name in listing.classes if name != name.strip()]
-    said += [f"{name!r} is probably not a class" for name in listing.classes if name.strip().casefold() in _NO_CLASS]
+    texts = [f"{name!r} has spaces around it" for name in listing.classes if name != name.strip()]
+    texts += [f"{name!r} is probably not a class" for name in listing.classes if name.strip().casefold() in _NO_CLASS]
     keys = {name: _plain(name) for name in listing.classes}
     if len(keys) <= 2000:  # beyond, a name is likely to be near another by chance
         for one, other in combinations(listing.classes, 2):
             why = _likeness(keys[one], keys[other], counts[one], counts[other])
             if why:
-                said.append(f"{one!r} and {other!r} ({why})")
-    if not said:
+                texts.append(f"{one!r} and {other!r} ({why})")
+    if not texts:
         return None
     return Finding(
         code="data.label-names",
         severity="warning",
         where=listing.source,
-        measured=f"{several(len(said), 'suspicious class name')}: {some(said)}",
+        measured=f"{several(len(texts), 'suspicious class name')}: {some(texts)}",
         threshold="0 names",
         why="A class with two names is learned as two classes.",
         remedy="Rename them, or leave them if they are intended.",
@@ -232,7 +236,7 @@ def find_suspicious_names(listing: Listing) -> Finding | None:
 
 
 def _plain(name: str) -> str:
-    """In lower case, without accents, blanks and signs."""
+    """In lower case, without accents, spaces and punctuation."""
     letters = unicodedata.normalize("NFKD", name.casefold())
     return "".join(c for c in letters if c.isalnum()) or name
 

@@ -1,16 +1,16 @@
-"""Columns of a table that say nothing."""
+"""Columns of a table with one value in all rows."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from striate.data.audit.evidence import Evidence
-from striate.data.audit.marked import Marked, some
+from striate.data.audit.evidence import DataEvidence
+from striate.data.audit.sample_finding import SampleFinding, some
 from striate.records import Finding
 from striate.wording import several
 
 
-def find_constant_columns(evidence: Evidence) -> Marked | None:
+def find_constant_columns(evidence: DataEvidence) -> SampleFinding | None:
     """`data.constant-columns`: columns with one value in all rows."""
     inputs = evidence.listing.inputs
     if not evidence.listing.medium.flat or inputs is None or len(inputs) < 2:
@@ -19,7 +19,7 @@ def find_constant_columns(evidence: Evidence) -> Marked | None:
     if not places:
         return None
     names = evidence.listing.features or tuple(f"column {i}" for i in range(inputs.shape[1]))
-    return Marked(
+    return SampleFinding(
         Finding(
             code="data.constant-columns",
             severity="warning",

@@ -1,28 +1,28 @@
-"""The same picture or the same row of a table several times within a split, with one label or with two."""
+"""Copies of a sample within a split, and copies with different labels."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from striate.data.audit.evidence import Evidence, keep_together, leaving_out
-from striate.data.audit.marked import GRAVE, Marked, severity_of, some
+from striate.data.audit.evidence import DataEvidence, keep_together, leaving_out
+from striate.data.audit.sample_finding import GRAVE, SampleFinding, severity_of, some
 from striate.data.listing import Listing
 from striate.data.scan import Scan
 from striate.records import Finding, Severity
 from striate.wording import several
 
 
-def find_duplicates(evidence: Evidence) -> Marked | None:
-    """`data.duplicates`: samples that are byte for byte another one of their split."""
+def find_duplicates(evidence: DataEvidence) -> SampleFinding | None:
+    """`data.duplicates`: samples that are byte for byte equal to another sample of their split."""
     groups = _within(evidence, evidence.equal)
     extra = sum(len(group) - 1 for group in groups)
-    return _told(evidence, "data.duplicates", groups, extra, "identical to", " = ")
+    return _finding(evidence, "data.duplicates", groups, extra, "identical to", " = ")
 
 
-def find_near_duplicates(evidence: Evidence) -> Marked | None:
-    """`data.near-duplicates`: images that show nearly the same as another one of their split, a part of it or its
-    mirror image, and are not equal."""
+def find_near_duplicates(evidence: DataEvidence) -> SampleFinding | None:
+    """`data.near-duplicates`: images that are not equal to another image of their split, but show nearly the same, a
+    part of it, or its mirror image."""
     contents = evidence.scan.contents
     groups, extra = [], 0
     for group in _within(evidence, evidence.related):
@@ -30,12 +30,12 @@ def find_near_duplicates(evidence: Evidence) -> Marked | None:
         if distinct > 1:
             groups.append(tuple({contents[number]: number for number in reversed(group)}.values())[::-1])
             extra += distinct - 1
-    found = _told(evidence, "data.near-duplicates", groups, extra, "nearly the same as", " ≈ ")
+    found = _finding(evidence, "data.near-duplicates", groups, extra, "nearly the same as", " ≈ ")
     return None if found is None else replace(found, together=keep_together(evidence, evidence.related))
 
 
-def _within(evidence: Evidence, groups: Sequence[tuple[int, ...]]) -> list[tuple[int, ...]]:
-    """What of the groups lies in one split and has one label, two or more samples each."""
+def _within(evidence: DataEvidence, groups: Sequence[tuple[int, ...]]) -> list[tuple[int, ...]]:
+    """The parts of the groups that lie in one split and have one label, with two or more samples each."""
     parts = []
     for group in groups:
         homes: dict[tuple[str, object], list[int]] = {}
@@ -45,18 +45,18 @@ def _within(evidence: Evidence, groups: Sequence[tuple[int, ...]]) -> list[tuple
     return parts
 
 
-def _label(evidence: Evidence, number: int) -> object:
+def _label(evidence: DataEvidence, number: int) -> object:
     # Numbers and masks of copies may differ a little.
     return evidence.scan.labels[number] if evidence.listing.has_one_class_each else None
 
 
-def _told(
-    evidence: Evidence, code: str, groups: Sequence[tuple[int, ...]], extra: int, how: str, sign: str
-) -> Marked | None:
+def _finding(
+    evidence: DataEvidence, code: str, groups: Sequence[tuple[int, ...]], extra: int, how: str, sign: str
+) -> SampleFinding | None:
     if not groups:
         return None
     total = len(evidence.splits)
-    # Rows of a table of few values may well be equal.
+    # Rows of a table whose columns have few values are often equal.
     many = extra >= GRAVE * total and evidence.listing.medium.pictures
     severity: Severity = "warning" if many else "note"
     named = [sign.join(evidence.named(number) for number in group[:2]) for group in groups]
@@ -70,11 +70,11 @@ def _told(
         why="Copies count twice, in training and in the metrics.",
         remedy="Keep one of each, unless they are meant to have more weight.",
     )
-    return Marked(finding, tuple(groups), {n: evidence.listing.labels[n] for group in groups for n in group})
+    return SampleFinding(finding, tuple(groups), {n: evidence.listing.labels[n] for group in groups for n in group})
 
 
-def find_label_noise(listing: Listing, scan: Scan, groups: Iterable[tuple[int, ...]]) -> Marked | None:
-    """`data.label-noise`: which of the `groups` of identical samples have more than one label."""
+def find_label_noise(listing: Listing, scan: Scan, groups: Iterable[tuple[int, ...]]) -> SampleFinding | None:
+    """`data.label-noise`: those of the `groups` of identical samples that have more than one label."""
     torn = [group for group in groups if len({scan.labels[number] for number in group}) > 1]
     if not torn:
         return None
@@ -93,10 +93,10 @@ def find_label_noise(listing: Listing, scan: Scan, groups: Iterable[tuple[int, .
         remedy="Look at them, and keep the correct label.",
     )
     ids = frozenset(number for group in torn for number in group)
-    return Marked(finding, tuple(torn), {number: listing.labels[number] for number in ids}, ids)
+    return SampleFinding(finding, tuple(torn), {number: listing.labels[number] for number in ids}, ids)
 
 
-def find_contradictions(evidence: Evidence) -> Marked | None:
+def find_contradictions(evidence: DataEvidence) -> SampleFinding | None:
     """`data.label-noise`: samples with equal contents that have more than one label."""
     noise = find_label_noise(evidence.listing, evidence.scan, evidence.equal)
     if noise is None:
@@ -108,7 +108,7 @@ def find_contradictions(evidence: Evidence) -> Marked | None:
     return replace(noise, finding=finding)
 
 
-def find_near_contradictions(evidence: Evidence) -> Marked | None:
+def find_near_contradictions(evidence: DataEvidence) -> SampleFinding | None:
     """`data.label-noise`: images that show nearly the same, and have more than one label."""
     if not evidence.listing.has_one_class_each:
         return None
@@ -118,7 +118,7 @@ def find_near_contradictions(evidence: Evidence) -> Marked | None:
         for group in evidence.alike
         if len({labels[n] for n in group}) > 1 and len({contents[n] for n in group}) > 1
     ]
-    # What is identical with two labels is told already.
+    # `find_contradictions` reports identical samples with two labels.
     torn = [group for group in torn if len(set({contents[n]: labels[n] for n in group}.values())) > 1]
     if not torn:
         return None
@@ -136,4 +136,4 @@ def find_near_contradictions(evidence: Evidence) -> Marked | None:
         why=f"If both show the same {one}, at most one of the labels is right.",
         remedy="Look at them (--sheet draws them), and keep the correct label.",
     )
-    return Marked(finding, tuple(torn), {number: labels[number] for group in torn for number in group})
+    return SampleFinding(finding, tuple(torn), {number: labels[number] for group in torn for number in group})

@@ -1,4 +1,4 @@
-"""What a check of a data set comes to."""
+"""The result of `striate data check`."""
 
 from __future__ import annotations
 
@@ -10,34 +10,38 @@ from pathlib import Path
 from typing import Any
 
 from striate import notebook
-from striate.data.audit.evidence import Evidence
-from striate.data.audit.marked import Marked
+from striate.data.audit.evidence import DataEvidence
+from striate.data.audit.sample_finding import SampleFinding
 from striate.records import SEVERITIES, Finding, severity_counts
 from striate.wording import several
 
 
 @dataclass(frozen=True)
 class DataCheck:
-    """`marked` findings of the `evidence`, grave first. `quarantine` and `sheet` are the files that were written;
-    `for_labels` is the command that looks for doubtful labels, where that was not done."""
+    """The findings of a check of a data set."""
 
-    evidence: Evidence
-    marked: tuple[Marked, ...]
+    evidence: DataEvidence
+    """What the findings are computed from."""
+    sample_findings: tuple[SampleFinding, ...]
+    """The findings with their samples: errors first, then warnings, then notes."""
     quarantine: Path | None = None
+    """The manifest without the defects that was written; None where none was."""
     sheet: Path | None = None
-    for_labels: tuple[str, ...] = ()
+    """The picture of affected samples that was written; None where none was."""
+    label_check: tuple[str, ...] = ()
+    """Arguments of the command that looks for labels that are likely wrong; empty where this check did that."""
 
     @property
-    def looks_for_labels(self) -> str:
+    def label_command(self) -> str:
         """The command that looks for labels that are likely wrong; empty where it was done, or cannot be."""
         listing = self.evidence.listing
         can = listing.has_one_class_each and len(listing.classes) > 1
-        return shlex.join(["striate", *self.for_labels]) if can and self.for_labels else ""
+        return shlex.join(["striate", *self.label_check]) if can and self.label_check else ""
 
     @property
     def findings(self) -> tuple[Finding, ...]:
         """The findings alone."""
-        return tuple(mark.finding for mark in self.marked)
+        return tuple(mark.finding for mark in self.sample_findings)
 
     @property
     def healthy(self) -> bool:
@@ -46,7 +50,7 @@ class DataCheck:
 
     @property
     def inputs(self) -> str:
-        """What the samples are, with their shape, in words; of files of several sizes, from which to which."""
+        """Medium and shape of the samples in words; the range of sizes where files have several."""
         listing, medium = self.evidence.listing, self.evidence.listing.medium
         if listing.inputs is not None:
             read = "" if listing.layout == "auto" else f", read as {listing.layout}"
@@ -61,13 +65,13 @@ class DataCheck:
 
     @property
     def left_out(self) -> frozenset[int]:
-        """The samples that a quarantine leaves out."""
-        return frozenset().union(*(mark.leave_out for mark in self.marked))
+        """The samples that a quarantine manifest leaves out."""
+        return frozenset().union(*(mark.leave_out for mark in self.sample_findings))
 
     @property
     def remedy(self) -> str:
-        """The command that writes a manifest without what should not be trained on; empty where none would help."""
-        helps = self.left_out or any(mark.together for mark in self.marked)
+        """The command that writes a manifest without the defects; empty where it would change nothing."""
+        helps = self.left_out or any(mark.together for mark in self.sample_findings)
         command = self.evidence.quarantine if helps and self.quarantine is None else ()
         return shlex.join(["striate", *command]) if command else ""
 
@@ -94,8 +98,10 @@ class DataCheck:
         return severity_counts(self.findings)
 
     def to_json(self) -> dict[str, Any]:
-        """The check as a JSON object; `samples` has a row for each sample that a finding is about, and samples that
-        are copies of each other, or stand in one row, have the same `group`."""
+        """The check as a JSON object.
+
+        `samples` has a row for each sample that a finding is about. Copies of each other, and frames of one series,
+        have the same `group`."""
         listing = self.evidence.listing
         return {
             "data": listing.name,
@@ -116,7 +122,7 @@ class DataCheck:
 
     def _rows(self) -> Iterator[dict[str, Any]]:
         listing, splits = self.evidence.listing, self.evidence.splits
-        for mark in self.marked:
+        for mark in self.sample_findings:
             for place, group in enumerate(mark.groups):
                 for number in group:
                     yield {
@@ -129,6 +135,6 @@ class DataCheck:
                     }
 
 
-def grave_first(marked: list[Marked]) -> tuple[Marked, ...]:
-    """Errors, then warnings, then notes; within them the order in which they were found."""
+def grave_first(marked: list[SampleFinding]) -> tuple[SampleFinding, ...]:
+    """Errors, then warnings, then notes; each in the order in which they were found."""
     return tuple(sorted(marked, key=lambda mark: SEVERITIES.index(mark.finding.severity)))

@@ -1,4 +1,4 @@
-"""All that the findings about a data set are made from, gathered once."""
+"""The data that all findings about a data set are computed from, gathered once."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-from striate.data.audit.alike import equal_groups, find_alike, joined, with_parts
-from striate.data.audit.heard import Heard, hear
-from striate.data.audit.looks import Looks, look_at
-from striate.data.audit.volumes import VolumeLooks, look_through
-from striate.data.audit.watched import watch
+from striate.data.audit.alike import connected_groups, equal_groups, join_parts, near_duplicate_groups
+from striate.data.audit.clip_statistics import measure_clips
+from striate.data.audit.image_statistics import ImageStatistics, measure_images
+from striate.data.audit.sound_statistics import SoundStatistics, measure_sounds
+from striate.data.audit.volume_statistics import VolumeStatistics, measure_volumes
 from striate.data.config import DataConfig
 from striate.data.listing import Listing
 from striate.data.media.every_medium import medium_of
@@ -21,32 +21,37 @@ from striate.records import Remedy
 
 
 @dataclass(frozen=True)
-class Evidence:
-    """A listing after two looks at every sample.
-
-    `looks` is None for what is not an image, `heard` for what is not a sound, `volumes` for files of other media.
-    `splits` maps readable samples to the split that the source gives, or that `striate train` makes by default; `given`
-    is whether the source gives any. Groups of two or more samples: `equal` byte for byte, `alike` those too and what
-    shows nearly the same, `related` those too and what shows a part of another sample of its class, or its mirror
-    image. `quarantine` is the command that writes a manifest without the defects, or empty where none can be written.
-    """
+class DataEvidence:
+    """A listing, the headers of its files, and the statistics of its decoded samples."""
 
     listing: Listing
     scan: Scan
-    looks: Looks | None
+    """Headers of the readable files, and digests of their bytes."""
+    image_statistics: ImageStatistics | None
+    """None where samples are not images."""
     unreadable: Mapping[int, str]
+    """Why a sample cannot be read, by id."""
     splits: Mapping[int, str]
+    """The split of each readable sample, by id: the one that the source gives, or that `striate train` makes by
+    default."""
     equal: tuple[tuple[int, ...], ...]
+    """Groups of two or more samples that are equal byte for byte."""
     alike: tuple[tuple[int, ...], ...]
+    """These groups, joined with samples that show nearly the same."""
     config: DataConfig
     quarantine: tuple[str, ...] = ()
+    """The command that writes a manifest without the defects; empty where none can be written."""
     related: tuple[tuple[int, ...], ...] = ()
-    heard: Heard | None = None
-    volumes: VolumeLooks | None = None
+    """The groups of `alike`, joined with samples that show a part of another sample of their class, its mirror image,
+    or the same scene."""
+    sound_statistics: SoundStatistics | None = None
+    """None where samples are not sounds."""
+    volume_statistics: VolumeStatistics | None = None
+    """None where samples are not volumes."""
 
     @property
     def given(self) -> bool:
-        """Whether the source says of any sample which split it is in."""
+        """Whether the source names a split for any sample."""
         return any(self.listing.given)
 
     @cached_property
@@ -56,72 +61,77 @@ class Evidence:
 
     @property
     def mask_values(self) -> Mapping[int, frozenset[int]] | None:
-        """The values that occur in each mask, by id; None where nobody looked."""
-        looks = self.looks or self.volumes
-        return None if looks is None else looks.masks
+        """The values that occur in each mask, by id; None where no statistics were measured."""
+        statistics = self.image_statistics or self.volume_statistics
+        return None if statistics is None else statistics.masks
 
     @property
     def misfits(self) -> Mapping[int, str]:
-        """Masks that are not as large as their samples, in words, by id."""
-        looks = self.looks or self.volumes
-        return {} if looks is None else looks.misfits
+        """Masks whose size differs from that of their sample, in words, by id."""
+        statistics = self.image_statistics or self.volume_statistics
+        return {} if statistics is None else statistics.misfits
 
     def named(self, number: int) -> str:
         """The path of a sample."""
         return self.listing.paths[number]
 
 
-def gather(
+def gather_evidence(
     listing: Listing,
     config: DataConfig,
     quarantine: tuple[str, ...] = (),
     announce: Callable[[str], None] | None = None,
-) -> Evidence:
-    """Look twice at every sample: at its bytes, and at its pixels."""
+) -> DataEvidence:
+    """Read the bytes of every sample, then decode it.
+
+    `quarantine`: see `DataEvidence`. `announce` is called with a line of text about the progress, where it is long."""
     scan = scan_listing(listing, range(len(listing)), config.max_pixels)
-    unreadable, looks = dict(scan.unreadable), None
+    unreadable, images = dict(scan.unreadable), None
     if listing.medium.pictures:
         ids = [i for i in range(len(listing)) if i not in unreadable]
         progress = announce_tenths(f"Checking {listing.name}", len(ids), listing.medium.many, announce)
-        looks = look_at(listing, ids, scan.headers, config.max_pixels, progress)
-        unreadable |= looks.unreadable
-    heard = None
+        images = measure_images(listing, ids, scan.headers, config.max_pixels, progress)
+        unreadable |= images.unreadable
+    sounds = None
     if listing.medium.lasting:
         ids = [i for i in range(len(listing)) if i not in unreadable]
-        heard = hear(listing, ids, announce_tenths(f"Checking {listing.name}", len(ids), listing.medium.many, announce))
-        unreadable |= heard.unreadable
-    watched = None
+        progress = announce_tenths(f"Checking {listing.name}", len(ids), listing.medium.many, announce)
+        sounds = measure_sounds(listing, ids, progress)
+        unreadable |= sounds.unreadable
+    clips = None
     if listing.medium.folders:
         ids = [i for i in range(len(listing)) if i not in unreadable]
         progress = announce_tenths(f"Checking {listing.name}", len(ids), listing.medium.many, announce)
-        watched = watch(listing, ids, config.max_pixels, progress)
-        unreadable |= watched.unreadable
+        clips = measure_clips(listing, ids, config.max_pixels, progress)
+        unreadable |= clips.unreadable
     volumes = None
     if listing.kind == medium_of("volume").name:
         ids = [i for i in range(len(listing)) if i not in unreadable]
         progress = announce_tenths(f"Checking {listing.name}", len(ids), listing.medium.many, announce)
-        volumes = look_through(listing, ids, scan.headers, progress)
+        volumes = measure_volumes(listing, ids, scan.headers, progress)
         unreadable |= volumes.unreadable
-    kept = [i for i in range(len(listing)) if i not in unreadable]
-    splits = assign_membership(listing, scan.contents, kept, config)[0] if kept else {}
+    readable = [i for i in range(len(listing)) if i not in unreadable]
+    splits = assign_membership(listing, scan.contents, readable, config)[0] if readable else {}
     equal = equal_groups(scan, unreadable)
-    alike = equal if looks is None else find_alike(looks, equal, kept)
-    known = heard or watched or volumes
+    alike = equal if images is None else near_duplicate_groups(images, equal, readable)
+    compared = sounds or clips or volumes
     copies = [(group[0], number) for group in equal for number in group[1:]]
-    if known is not None:
-        copies += known.alike()
-        alike = joined(copies, len(listing))
+    if compared is not None:
+        copies += compared.alike()
+        alike = connected_groups(copies, len(listing))
     labels = listing.labels if listing.has_one_class_each else None
-    related = alike if looks is None else with_parts(alike, looks, labels)
-    if watched is not None:
-        related = joined([*copies, *_within_class(listing, watched.same_scene())], len(listing))
+    related = alike if images is None else join_parts(alike, images, labels)
+    if clips is not None:
+        related = connected_groups([*copies, *_within_class(listing, clips.same_scene())], len(listing))
     headers = {number: header for number, header in scan.headers.items() if number not in unreadable}
     scan = replace(scan, headers=headers)
-    return Evidence(listing, scan, looks, unreadable, splits, equal, alike, config, quarantine, related, heard, volumes)
+    return DataEvidence(
+        listing, scan, images, unreadable, splits, equal, alike, config, quarantine, related, sounds, volumes
+    )
 
 
 def _within_class(listing: Listing, pairs: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Pairs of one class that no group keeps together."""
+    """The pairs of one class whose samples are not in one group."""
     labels, groups = listing.labels if listing.has_one_class_each else None, listing.groups or None
     return [
         (a, b)
@@ -131,15 +141,15 @@ def _within_class(listing: Listing, pairs: Iterable[tuple[int, int]]) -> list[tu
     ]
 
 
-def leaving_out(evidence: Evidence, text: str, what: str = "does that for them") -> Remedy:
-    """The remedy with the command that writes a manifest, where one can be written; `what` says what that does."""
+def leaving_out(evidence: DataEvidence, text: str, what: str = "does that for them") -> Remedy:
+    """The remedy `text`, with the command that writes a manifest where one can be written; `what` says what it does."""
     does_it = f" --quarantine {what}." if evidence.quarantine else ""
     return Remedy(text + does_it, command=evidence.quarantine, advice=text.removesuffix("."))
 
 
-def keep_together(evidence: Evidence, groups: Iterable[tuple[int, ...]]) -> tuple[tuple[int, ...], ...]:
-    """Those of the groups that a split made from the data could tear: not all equal, and not torn by given splits. Also
-    those that no split tears now, since another seed, or a sample more, would."""
+def keep_together(evidence: DataEvidence, groups: Iterable[tuple[int, ...]]) -> tuple[tuple[int, ...], ...]:
+    """The groups that a split made from the data could divide: samples that are not all equal, and that no given splits
+    divide. A group that lies in one split now is among them, since another seed or another sample could divide it."""
     contents, given = evidence.scan.contents, evidence.listing.given
     return tuple(
         group

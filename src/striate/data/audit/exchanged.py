@@ -1,4 +1,4 @@
-"""Rows of a manifest in which the values of two targets stand in each other's column."""
+"""Rows of a manifest in which the values of two targets are exchanged."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ import torch
 from numpy.typing import NDArray
 
 from striate.data.annotations.target_columns import Column, columns_of, parts_of
-from striate.data.audit.evidence import Evidence, leaving_out
-from striate.data.audit.marked import Marked, each_left_out, severity_of, some
+from striate.data.audit.evidence import DataEvidence, leaving_out
+from striate.data.audit.sample_finding import SampleFinding, each_left_out, severity_of, some
 from striate.data.listing import Listing
 from striate.records import Finding
 from striate.wording import several
 
 FAR, NEAR = 4.0, 3.0
-"""Deviations from the median: a number is strange in its own column beyond the first, and usual in the other one within
-the second."""
+"""Robust standard deviations from the median: a number beyond `FAR` is unusual in its own column; within `NEAR` it is
+usual in the other one."""
 OFTEN = 4
-"""A class belongs into the other column where it occurs so many times as often there."""
+"""A class belongs to the other column if it occurs there so many times as often."""
 _FEWEST = 20
 
 
-def find_exchanged_targets(evidence: Evidence) -> Marked | None:
+def find_exchanged_targets(evidence: DataEvidence) -> SampleFinding | None:
     """`data.targets-exchanged`: rows that fit both columns of a pair only if these are exchanged."""
     listing, found = evidence.listing, exchanged_rows(evidence.listing)
     ids = sorted({number for rows in found.values() for number in rows} & set(evidence.splits))
@@ -45,7 +45,8 @@ def find_exchanged_targets(evidence: Evidence) -> Marked | None:
 
 
 def exchanged_rows(listing: Listing) -> dict[tuple[str, str], list[int]]:
-    """By pairs of targets of one kind the samples that fit exchanged, where there are any."""
+    """The samples whose values fit only when exchanged, by pairs of targets of one kind; pairs without any are left
+    out."""
     if listing.annotation != "columns" or len(listing) < _FEWEST:
         return {}
     assert listing.targets is not None
@@ -64,13 +65,13 @@ def exchanged_rows(listing: Listing) -> dict[tuple[str, str], list[int]]:
 
 
 def _numbers(first: NDArray[np.float32], second: NDArray[np.float32]) -> NDArray[np.bool_]:
-    """(N,) which pairs of numbers are strange as they are, and usual exchanged."""
+    """(N,) whether a pair of numbers is unusual as it is, and usual when exchanged."""
 
     def distance(values: NDArray[np.float32], among: NDArray[np.float32]) -> NDArray[np.float64]:
         low, middle, high = np.quantile(among, [0.25, 0.5, 0.75])
-        # Of a normal distribution the quartiles are 1.349 standard deviations apart.
-        spread = (high - low) / 1.349 or float(among.std()) or 1.0
-        return np.asarray(np.abs(values[:, 0].astype(np.float64) - middle) / spread)
+        # The quartiles of a normal distribution are 1.349 standard deviations apart.
+        deviation = (high - low) / 1.349 or float(among.std()) or 1.0
+        return np.asarray(np.abs(values[:, 0].astype(np.float64) - middle) / deviation)
 
     own = np.minimum(distance(first, first), distance(second, second))
     crossed = np.maximum(distance(first, second), distance(second, first))
@@ -78,7 +79,7 @@ def _numbers(first: NDArray[np.float32], second: NDArray[np.float32]) -> NDArray
 
 
 def _classes(columns: tuple[Column, Column], first: NDArray[np.int64], second: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """(N,) which pairs of classes are each far commoner in the other column."""
+    """(N,) whether both classes of a pair are far commoner in the other column."""
     names = [[column.classes[k] for k in own] for column, own in zip(columns, (first, second), strict=True)]
     here, there = (Counter(own) for own in names)
     return np.array(

@@ -1,6 +1,5 @@
-"""Files that cannot be read: damaged, cut off, empty, no pictures, too large.
-Files of a source that are not used.
-Files of a source that are not used: hidden ones, pictures of formats that are not read, and others.
+"""Files that cannot be read: damaged, cut off, empty, no pictures, too large; and files of a source that are not used:
+hidden files, formats that are not read, and others.
 """
 
 from __future__ import annotations
@@ -10,8 +9,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import PurePosixPath
 
-from striate.data.audit.evidence import Evidence
-from striate.data.audit.marked import Marked, alone, some
+from striate.data.audit.evidence import DataEvidence
+from striate.data.audit.sample_finding import SampleFinding, alone, some
 from striate.data.listing import Listing
 from striate.data.media.every_medium import is_sample
 from striate.data.sources.tree import is_hidden
@@ -19,7 +18,7 @@ from striate.records import Finding, Remedy, option_remedy
 from striate.wording import several
 
 
-def find_unreadable(listing: Listing, unreadable: Mapping[int, str], total: int) -> Marked | None:
+def find_unreadable(listing: Listing, unreadable: Mapping[int, str], total: int) -> SampleFinding | None:
     """`data.unreadable`: which of `total` files cannot be read, and why."""
     if not unreadable:
         return None
@@ -34,14 +33,14 @@ def find_unreadable(listing: Listing, unreadable: Mapping[int, str], total: int)
         why="Unreadable files are not in any split, so training does not use them.",
         remedy=_remedy(unreadable),
     )
-    return Marked(finding, alone(ids), dict(unreadable), frozenset(ids))
+    return SampleFinding(finding, alone(ids), dict(unreadable), frozenset(ids))
 
 
 _TOO_LARGE = re.compile(r"= ([0-9,]+) pixels, more than the")
 
 
 def larger_limit(unreadable: Mapping[int, str]) -> int | None:
-    """The pixels that `data.max_pixels` has to allow for the largest picture that is refused for its size."""
+    """The value of `data.max_pixels` that allows the largest of the refused pictures; None where none is too large."""
     found = [int(match[1].replace(",", "")) for why in unreadable.values() if (match := _TOO_LARGE.search(why))]
     return max(found, default=None)
 
@@ -77,15 +76,15 @@ UNREAD = frozenset(
         *(".m4v", ".mpg", ".mpeg", ".wmv", ".flv", ".3gp"),
     )
 )
-"""Suffixes (lower case) of pictures, volumes and films that are not read."""
+"""Suffixes (lower case) of pictures, volumes and clips whose formats are not read."""
 
 
-def find_hidden(evidence: Evidence) -> Marked | None:
+def find_hidden(evidence: DataEvidence) -> SampleFinding | None:
     """`data.hidden`: hidden files, which are never read."""
     names = [name for name in evidence.listing.ignored if _hidden(name)]
     if not names:
         return None
-    return Marked(
+    return SampleFinding(
         Finding(
             code="data.hidden",
             severity="note",
@@ -98,12 +97,12 @@ def find_hidden(evidence: Evidence) -> Marked | None:
     )
 
 
-def find_unread_formats(evidence: Evidence) -> Marked | None:
-    """`data.unsupported`: files that are pictures or films by their suffix, of a format that is not read."""
+def find_unread_formats(evidence: DataEvidence) -> SampleFinding | None:
+    """`data.unsupported`: pictures and clips, by their suffix, of formats that are not read."""
     names = [name for name in evidence.listing.ignored if not _hidden(name) and _unread(name)]
     if not names:
         return None
-    return Marked(
+    return SampleFinding(
         Finding(
             code="data.unsupported",
             severity="warning",
@@ -116,12 +115,12 @@ def find_unread_formats(evidence: Evidence) -> Marked | None:
     )
 
 
-def find_misplaced(evidence: Evidence) -> Marked | None:
-    """`data.misplaced`: pictures that lie where none are looked for."""
+def find_misplaced(evidence: DataEvidence) -> SampleFinding | None:
+    """`data.misplaced`: samples outside the folders that are searched."""
     names = [name for name in evidence.listing.ignored if not _hidden(name) and is_sample(name)]
     if not names:
         return None
-    return Marked(
+    return SampleFinding(
         Finding(
             code="data.misplaced",
             severity="warning",
@@ -134,11 +133,13 @@ def find_misplaced(evidence: Evidence) -> Marked | None:
     )
 
 
-def find_others(evidence: Evidence) -> Marked | None:
-    """`data.ignored`: what else is not used."""
+def find_others(evidence: DataEvidence) -> SampleFinding | None:
+    """`data.ignored`: other files that are not used."""
     names = [n for n in evidence.listing.ignored if not _hidden(n) and not _unread(n) and not is_sample(n)]
     finding = find_ignored(replace(evidence.listing, ignored=tuple(names)))
-    return None if finding is None else Marked(replace(finding, why="Their suffixes are not suffixes of samples."))
+    return (
+        None if finding is None else SampleFinding(replace(finding, why="Their suffixes are not suffixes of samples."))
+    )
 
 
 def _hidden(name: str) -> bool:

@@ -1,8 +1,5 @@
-"""Images that show nothing: one even color.
-Pictures in several modes: gray among color, transparent, 16 bits, inks of a printer.
-Photographs that EXIF turns.
-Images that are far smaller or larger than the others.
-Pictures whose content is of another format than their suffix says.
+"""Findings about images: blank ones, several modes (gray, color, transparent, 16 bits, CMYK), rotation by EXIF, sizes
+far from the others, and suffixes of another format.
 """
 
 from __future__ import annotations
@@ -13,18 +10,18 @@ from pathlib import PurePosixPath
 import numpy as np
 
 from striate.data.audit.alike import EVEN
-from striate.data.audit.evidence import Evidence, leaving_out
-from striate.data.audit.marked import GRAVE, Marked, alone, each_left_out, severity_of, some
+from striate.data.audit.evidence import DataEvidence, leaving_out
+from striate.data.audit.sample_finding import GRAVE, SampleFinding, alone, each_left_out, severity_of, some
 from striate.records import Finding
 from striate.wording import listed, several
 
 
-def find_even_images(evidence: Evidence) -> Marked | None:
-    """`data.constant-images`: images whose values vary by less than two levels, on 64 × 64 pixels at most."""
-    looks = evidence.looks
-    if looks is None:
+def find_even_images(evidence: DataEvidence) -> SampleFinding | None:
+    """`data.constant-images`: images whose standard deviation is below two levels, on 64 × 64 pixels at most."""
+    statistics = evidence.image_statistics
+    if statistics is None:
         return None
-    ids = [number for number in evidence.readable if looks.deviations[number] < EVEN]
+    ids = [number for number in evidence.readable if statistics.deviations[number] < EVEN]
     if not ids:
         return None
     total = len(evidence.splits)
@@ -48,11 +45,11 @@ _WORDS = {
 }
 
 
-def find_mixed_modes(evidence: Evidence) -> Marked | None:
+def find_mixed_modes(evidence: DataEvidence) -> SampleFinding | None:
     """`data.mixed-modes`: pictures that are not in the commonest mode of the set."""
-    if evidence.looks is None or not evidence.looks.files:
+    if evidence.image_statistics is None or not evidence.image_statistics.files:
         return None
-    files = evidence.looks.files
+    files = evidence.image_statistics.files
     words = {
         i: _WORDS.get(files[i].mode, "16-bit gray" if files[i].mode.startswith("I;") else files[i].mode)
         for i in evidence.readable
@@ -75,14 +72,14 @@ def find_mixed_modes(evidence: Evidence) -> Marked | None:
         "converted without a profile. The network can recognize a class by its mode if no other class has that mode.",
         remedy="Convert them to one mode if classes differ in their modes.",
     )
-    return Marked(finding, alone(ids), {i: words[i] for i in ids})
+    return SampleFinding(finding, alone(ids), {i: words[i] for i in ids})
 
 
-def find_turned(evidence: Evidence) -> Marked | None:
-    """`data.exif-rotation`: pictures whose EXIF says that they have to be turned or mirrored."""
-    if evidence.looks is None:
+def find_turned(evidence: DataEvidence) -> SampleFinding | None:
+    """`data.exif-rotation`: pictures that EXIF rotates or mirrors."""
+    if evidence.image_statistics is None:
         return None
-    ids = [i for i, file in sorted(evidence.looks.files.items()) if file.turned]
+    ids = [i for i, file in sorted(evidence.image_statistics.files.items()) if file.turned]
     if not ids:
         return None
     finding = Finding(
@@ -95,47 +92,52 @@ def find_turned(evidence: Evidence) -> Marked | None:
         why="Training and predict apply the EXIF orientation; many other programs ignore it.",
         remedy="Save them upright if other programs read them too.",
     )
-    return Marked(finding, alone(ids), dict.fromkeys(ids, "turned"))
+    return SampleFinding(finding, alone(ids), dict.fromkeys(ids, "turned"))
 
 
 _FACTOR = 4
-"""So many times smaller or larger on both axes than the middle image; beyond it, what is seen is mostly resampling."""
+"""An image is tiny or huge if it is so many times smaller or larger than the median on both axes: beyond that, resizing
+changes most of what it shows."""
 
 
-def find_tiny_images(evidence: Evidence) -> Marked | None:
-    """`data.tiny-images`: images a quarter as large as the middle one, or as the size that was asked for, or less."""
-    if evidence.looks is None or not evidence.splits:
+def find_tiny_images(evidence: DataEvidence) -> SampleFinding | None:
+    """`data.tiny-images`: images at most a quarter as large as the median, or as the size that the user chose."""
+    if evidence.image_statistics is None or not evidence.splits:
         return None
     sides, middle = _sides(evidence)
     usual = middle if evidence.config.size is None else float(np.sqrt(np.prod(evidence.config.size)))
     what = "the median" if evidence.config.size is None else "--size"
     ids = [i for i, side in zip(evidence.readable, sides, strict=True) if side * _FACTOR <= usual]
-    return _told(evidence, "data.tiny-images", ids, f"at most a quarter of {what}", "They are blurred when enlarged.")
+    return _finding(
+        evidence, "data.tiny-images", ids, f"at most a quarter of {what}", "They are blurred when enlarged."
+    )
 
 
-def find_huge_images(evidence: Evidence) -> Marked | None:
-    """`data.huge-images`: images four times as large as the middle one or more."""
-    if evidence.looks is None or not evidence.splits:
+def find_huge_images(evidence: DataEvidence) -> SampleFinding | None:
+    """`data.huge-images`: images at least four times as large as the median."""
+    if evidence.image_statistics is None or not evidence.splits:
         return None
     sides, middle = _sides(evidence)
     ids = [i for i, side in zip(evidence.readable, sides, strict=True) if side >= _FACTOR * middle]
     why = "After resizing, their content is smaller than in the other images, and each takes long to decode."
-    return _told(evidence, "data.huge-images", ids, "at least four times the median", why)
+    return _finding(evidence, "data.huge-images", ids, "at least four times the median", why)
 
 
-def _sides(evidence: Evidence) -> tuple[np.ndarray, float]:
-    """The root of height × width of each readable image, and the middle of them."""
-    assert evidence.looks is not None
-    sides = np.sqrt(evidence.looks.sizes[list(evidence.readable)].prod(axis=1))
+def _sides(evidence: DataEvidence) -> tuple[np.ndarray, float]:
+    """The square root of height × width of each readable image, and the median of these."""
+    assert evidence.image_statistics is not None
+    sides = np.sqrt(evidence.image_statistics.sizes[list(evidence.readable)].prod(axis=1))
     return sides, float(np.median(sides))
 
 
-def _told(evidence: Evidence, code: str, ids: list[int], what: str, why: str) -> Marked | None:
+def _finding(evidence: DataEvidence, code: str, ids: list[int], what: str, why: str) -> SampleFinding | None:
     if not ids:
         return None
-    assert evidence.looks is not None
-    sizes = {i: "×".join(map(str, evidence.looks.sizes[i].tolist())) for i in ids}
-    middle = "×".join(f"{side:g}" for side in np.median(evidence.looks.sizes[list(evidence.readable)], axis=0))
+    assert evidence.image_statistics is not None
+    sizes = {i: "×".join(map(str, evidence.image_statistics.sizes[i].tolist())) for i in ids}
+    middle = "×".join(
+        f"{side:g}" for side in np.median(evidence.image_statistics.sizes[list(evidence.readable)], axis=0)
+    )
     finding = Finding(
         code=code,
         severity="warning",
@@ -146,7 +148,7 @@ def _told(evidence: Evidence, code: str, ids: list[int], what: str, why: str) ->
         why=why,
         remedy="Look at them: thumbnails and scans are often included by mistake.",
     )
-    return Marked(finding, alone(ids), sizes)
+    return SampleFinding(finding, alone(ids), sizes)
 
 
 _FORMATS = {
@@ -159,12 +161,12 @@ _FORMATS = {
 }
 
 
-def find_wrong_suffixes(evidence: Evidence) -> Marked | None:
+def find_wrong_suffixes(evidence: DataEvidence) -> SampleFinding | None:
     """`data.wrong-suffix`: pictures of another format than their suffix says."""
-    if evidence.looks is None:
+    if evidence.image_statistics is None:
         return None
     wrong = {}
-    for number, file in sorted(evidence.looks.files.items()):
+    for number, file in sorted(evidence.image_statistics.files.items()):
         suffix = PurePosixPath(evidence.named(number)).suffix.lower()
         if suffix in _FORMATS and file.format not in _FORMATS[suffix]:
             wrong[number] = f"is {file.format}"
@@ -180,4 +182,4 @@ def find_wrong_suffixes(evidence: Evidence) -> Marked | None:
         why="striate detects the format from the content; programs that rely on the suffix fail.",
         remedy="Rename them.",
     )
-    return Marked(finding, alone(list(wrong)), wrong)
+    return SampleFinding(finding, alone(list(wrong)), wrong)

@@ -1,7 +1,5 @@
-"""The same picture in two splits: byte for byte, re-encoded, resized or in gray.
-Identical samples in two of the splits that a source gives, or in training and elsewhere.
-Groups (a patient, a day) whose samples lie in several of the given splits.
-Runs of frames that lie in several splits: files whose names follow each other and whose pictures hardly change.
+"""Leaks between splits: copies of a sample, samples of one group (a patient, a day), and frames of one recording (files
+with consecutive names whose pictures hardly change) in several splits.
 """
 
 from __future__ import annotations
@@ -15,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from striate.data.audit.alike import NEAR
-from striate.data.audit.evidence import Evidence, keep_together, leaving_out
-from striate.data.audit.marked import GRAVE, Marked, some
+from striate.data.audit.evidence import DataEvidence, keep_together, leaving_out
+from striate.data.audit.sample_finding import GRAVE, SampleFinding, some
 from striate.data.listing import Listing
 from striate.data.sources.objects import is_given_data
 from striate.records import Finding, Severity, option_remedy
@@ -25,8 +23,8 @@ from striate.wording import several
 ORDER = ("train", "val", "test")
 
 
-def find_leaks(evidence: Evidence) -> Marked | None:
-    """`data.leak`: samples of val and test that are in a split before it too."""
+def find_leaks(evidence: DataEvidence) -> SampleFinding | None:
+    """`data.leak`: samples of val and test with a copy in an earlier split."""
     torn = [group for group in evidence.related if len({evidence.splits[number] for number in group}) > 1]
     if not torn:
         return None
@@ -50,17 +48,17 @@ def find_leaks(evidence: Evidence) -> Marked | None:
         remedy=leaving_out(evidence, "Keep each of them in one split only, or put the copies into one group."),
     )
     words = {number: evidence.splits[number] for group in torn for number in group}
-    return Marked(finding, tuple(torn), words, _fixed(evidence, torn), keep_together(evidence, evidence.related))
+    return SampleFinding(finding, tuple(torn), words, _fixed(evidence, torn), keep_together(evidence, evidence.related))
 
 
 def _chosen_on_test(splits: Iterable[Collection[str | None]]) -> str:
-    """The sentence that belongs to samples of which one or more are in val and test; these are the `splits` of each."""
+    """A sentence for the finding if any sample is in both val and test; else empty. `splits`: those of each sample."""
     torn = any("val" in names and "test" in names for names in splits)
     return " Validation samples that are also in test choose the epoch and the thresholds on test data." if torn else ""
 
 
-def _fixed(evidence: Evidence, torn: list[tuple[int, ...]]) -> frozenset[int]:
-    """The copies in all given splits but the last that has one."""
+def _fixed(evidence: DataEvidence, torn: list[tuple[int, ...]]) -> frozenset[int]:
+    """Copies to leave out: those in given splits, except in the last split that has one."""
     given = evidence.listing.given
     left: set[int] = set()
     for group in torn:
@@ -71,8 +69,8 @@ def _fixed(evidence: Evidence, torn: list[tuple[int, ...]]) -> frozenset[int]:
     return frozenset(left)
 
 
-def _pair(evidence: Evidence, group: tuple[int, ...]) -> str:
-    """One sample of each split, with = between identical ones and ≈ between those that are nearly the same."""
+def _pair(evidence: DataEvidence, group: tuple[int, ...]) -> str:
+    """One sample of each split, joined by = if they are identical, else by ≈."""
     first = {evidence.splits[number]: number for number in reversed(group)}
     shown = [(name, first[name]) for name in reversed(ORDER) if name in first]
     equal = len({evidence.scan.contents[number] for _, number in shown}) == 1
@@ -83,7 +81,7 @@ def _pair(evidence: Evidence, group: tuple[int, ...]) -> str:
 
 
 def find_given_leaks(listing: Listing, groups: Sequence[Sequence[int]]) -> Finding | None:
-    """`data.leak`: which of the `groups` of identical samples lie in two of the given splits."""
+    """`data.leak`: those of the `groups` of identical samples lie in two of the given splits."""
     leaks = []
     for group in groups:
         first = {listing.given[number]: listing.paths[number] for number in reversed(group)}
@@ -108,8 +106,10 @@ def find_given_leaks(listing: Listing, groups: Sequence[Sequence[int]]) -> Findi
 
 
 def find_seen(listing: Listing, contents: Sequence[str], seen: Mapping[str, str]) -> tuple[Finding, ...]:
-    """A finding where samples, by the digests of their contents, are among those that a network was trained or chosen
-    on: `seen` has the split, `train` or `val`, of each."""
+    """`data.leak` where samples were in the training or validation split of a network.
+
+    `contents`: digests of the samples. `seen`: the split, `train` or `val`, of each digest that the network has
+    seen."""
     found = Counter(seen[content] for content in contents if content in seen)
     if not found:
         return ()
@@ -134,7 +134,7 @@ def find_seen(listing: Listing, contents: Sequence[str], seen: Mapping[str, str]
 
 
 def find_torn_groups(listing: Listing, unreadable: Collection[int]) -> Finding | None:
-    """`data.group-leak`: which groups lie in two of the given splits."""
+    """`data.group-leak`: groups that lie in two of the given splits."""
     homes: dict[str, set[str]] = defaultdict(set)
     for number, (group, split) in enumerate(zip(listing.groups, listing.given, strict=bool(listing.groups))):
         if group and split is not None and number not in unreadable:
@@ -154,7 +154,8 @@ def find_torn_groups(listing: Listing, unreadable: Collection[int]) -> Finding |
 
 
 def _severity_of_torn(groups: Sequence[str | None], splits: Sequence[str | None]) -> Severity:
-    """An error where at least one in a hundred samples of val and test is of a group that is in training too."""
+    """`error` where at least 1 % of the samples of val and test are of a group that is also in train; else
+    `warning`."""
     trained = {group for group, split in zip(groups, splits, strict=True) if split == "train" and group}
     held = [group for group, split in zip(groups, splits, strict=True) if split in ("val", "test")]
     return "error" if sum(group in trained for group in held) >= GRAVE * max(1, len(held)) else "warning"
@@ -164,12 +165,12 @@ _OF_ONE = re.compile(
     r"(speaker|patient|subject|person|participant|individual|user|writer|donor|animal|specimen|slide|case|session"
     r"|recording|video|scene|family|household)([ _-]?(id|no|nr|name|number))?"
 )
-"""Names of columns that say of what, or of whom, a sample is."""
+"""Names of columns that name the person, animal or recording of a sample."""
 
 
 def find_group_columns(listing: Listing, splits: Mapping[int, str]) -> Finding | None:
-    """`data.group-column`: a column of a manifest without groups that says what its samples are of, where samples of
-    one value lie in two splits. `splits` names the split of each readable sample."""
+    """`data.group-column`: a manifest without groups has a column that looks like a group, and samples with one of its
+    values lie in two splits. `splits` names the split of each readable sample."""
     for name, values in listing.columns.items() if not any(listing.groups) else ():
         homes: dict[str, set[str]] = defaultdict(set)
         for number, split in splits.items():
@@ -197,24 +198,24 @@ def find_group_columns(listing: Listing, splits: Mapping[int, str]) -> Finding |
 
 
 _LOOSE, _FEW_PAIRS = 0.4, 0.3
-"""Largest distance of neighbors in a run, whatever the data; and where there are too few others to compare with."""
+"""Largest distance of neighbors in a series: in any data, and where there are too few other pairs to compare with."""
 _QUANTILE, _DRAWN, _PAIRS, _APART = 0.005, 4000, 100, 10
 _LEAST = 5
 
 
-def find_torn_frames(evidence: Evidence) -> Marked | None:
-    """`data.frame-leak`: runs of five or more images, neighbors in the order of their names and nearly alike, that lie
-    in two splits.
+def find_torn_frames(evidence: DataEvidence) -> SampleFinding | None:
+    """`data.frame-leak`: a series of five or more images with consecutive names that are nearly alike lies in two
+    splits.
 
-    Nearly alike: nearer than all but 5 in 1,000 pairs of the same label that stand ten places or more apart, and never
-    further than 0.4 (a correlation of 0.92).
+    Nearly alike: their descriptions are nearer than in 99.5 % of the pairs with the same label that are at least ten
+    places apart, and at most 0.4 apart (a correlation of 0.92).
     """
-    if evidence.listing.read is None or evidence.looks is None:
+    if evidence.listing.read is None or evidence.image_statistics is None:
         return None
     order = sorted((i for i in evidence.readable), key=lambda i: _place(evidence, i))
     if len(order) < _LEAST:
         return None
-    points = evidence.looks.descriptions[order]
+    points = evidence.image_statistics.descriptions[order]
     labels = np.unique([_label(evidence, i) for i in order], return_inverse=True)[1]
     near = np.linalg.norm(points[1:] - points[:-1], axis=1) <= _limits(points, labels)[labels[1:]]
     near &= (labels[1:] == labels[:-1]) & (points[1:].any(axis=1) & points[:-1].any(axis=1))
@@ -236,24 +237,24 @@ def find_torn_frames(evidence: Evidence) -> Marked | None:
         remedy=_remedy(evidence),
     )
     words = {number: evidence.splits[number] for run in torn for number in run}
-    return Marked(finding, tuple(torn), words, together=keep_together(evidence, runs))
+    return SampleFinding(finding, tuple(torn), words, together=keep_together(evidence, runs))
 
 
-def _label(evidence: Evidence, number: int) -> str:
-    # Masks and numbers say nothing of what belongs together; folders do.
+def _label(evidence: DataEvidence, number: int) -> str:
+    # Folders show what belongs together; masks and numbers do not.
     if evidence.listing.annotation == "class":
         return evidence.listing.labels[number]
     return ""
 
 
-def _place(evidence: Evidence, number: int) -> tuple[str, list[tuple[int, int | str]]]:
-    """By label, then by file name with its numbers as numbers: the folder of a split does not count."""
+def _place(evidence: DataEvidence, number: int) -> tuple[str, list[tuple[int, int | str]]]:
+    """Key that sorts by label, then by file name with numbers in numerical order; the folder of a split is ignored."""
     parts = re.split(r"(\d+)", PurePosixPath(evidence.named(number)).stem)
     return _label(evidence, number), [(1, int(part)) if part.isdecimal() else (0, part) for part in parts if part]
 
 
 def _limits(points: NDArray[np.float32], labels: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Of each label the largest distance of neighbors in a run: some things look more alike than others."""
+    """The largest distance of neighbors in a series, by label: some classes vary less than others."""
     limits = np.full(int(labels.max()) + 1, _FEW_PAIRS)
     for label in range(len(limits)):
         rows = points[labels == label]
@@ -267,12 +268,12 @@ def _limits(points: NDArray[np.float32], labels: NDArray[np.int64]) -> NDArray[n
 
 
 def _stretches(near: NDArray[np.bool_]) -> list[tuple[int, int]]:
-    """From `near[i]` (i and i + 1 are alike) the runs as half-open intervals."""
+    """Half-open intervals of the series, from `near[i]`: whether i and i + 1 are alike."""
     edges = np.flatnonzero(np.diff(np.concatenate([[False], near, [False]]).astype(np.int8)))
     return [(int(start), int(stop) + 1) for start, stop in zip(edges[::2], edges[1::2], strict=True)]
 
 
-def _remedy(evidence: Evidence) -> str:
+def _remedy(evidence: DataEvidence) -> str:
     if evidence.given:
         return "Put whole recordings into one split."
     return leaving_out(evidence, "Write a manifest with a group for each recording.")

@@ -1,4 +1,4 @@
-"""Masks that do not fit their images, or have one value only."""
+"""Masks that do not fit their images, or have only one value."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from numpy.typing import NDArray
 from striate.data.annotations.mask_pixels import MaskPixels
 from striate.data.annotations.masks import IGNORED, background_and_objects, lossy_masks, number_objects
 from striate.data.audit.classes import missing_class
-from striate.data.audit.evidence import Evidence
+from striate.data.audit.evidence import DataEvidence
 from striate.data.audit.leaks import ORDER
-from striate.data.audit.marked import Marked, alone, each_left_out, severity_of, some
-from striate.data.audit.mask_looks import MaskLook, look_at_mask, neighbors_fit, turned_fit
+from striate.data.audit.mask_statistics import MaskStatistics, measure_mask, neighbors_fit, turned_fit
+from striate.data.audit.sample_finding import SampleFinding, alone, each_left_out, severity_of, some
 from striate.data.listing import Listing
 from striate.records import Finding
 from striate.wording import several
 
 
-def find_misfitting_masks(evidence: Evidence) -> Marked | None:
+def find_misfitting_masks(evidence: DataEvidence) -> SampleFinding | None:
     """`data.mask-size`: masks that are not as large as their images."""
     misfits = evidence.misfits
     if not misfits:
@@ -38,8 +38,8 @@ def find_misfitting_masks(evidence: Evidence) -> Marked | None:
     return each_left_out(finding, sorted(misfits), "mask of another size")
 
 
-def find_even_masks(evidence: Evidence) -> Marked | None:
-    """`data.constant-masks`: masks of one value; an error where all have the same."""
+def find_even_masks(evidence: DataEvidence) -> SampleFinding | None:
+    """`data.constant-masks`: masks with one value; an error where all masks have the same value."""
     masks = evidence.mask_values
     if masks is None:
         return None
@@ -58,10 +58,10 @@ def find_even_masks(evidence: Evidence) -> Marked | None:
         remedy="Look at them.",
     )
     words = {i: f"only {', '.join(map(str, sorted(masks[i])))}" for i in ids}
-    return Marked(finding, alone(ids), words)
+    return SampleFinding(finding, alone(ids), words)
 
 
-def find_missing_mask_values(evidence: Evidence) -> Marked | None:
+def find_missing_mask_values(evidence: DataEvidence) -> SampleFinding | None:
     """`data.missing-class`: values of masks that do not occur in every split; `data.objects` where they are not
     classes."""
     masks = evidence.mask_values
@@ -76,11 +76,11 @@ def find_missing_mask_values(evidence: Evidence) -> Marked | None:
 
 
 def _values(listing: Listing, found: Mapping[str, set[int]]) -> set[int]:
-    """The values that stand for classes: those `found` in any split, and those that have names."""
+    """The values of classes: those `found` in any split, and those that have names."""
     return set().union(*found.values(), listing.values) - {IGNORED, listing.ignore}
 
 
-def _missing_values(listing: Listing, found: Mapping[str, set[int]]) -> Marked | None:
+def _missing_values(listing: Listing, found: Mapping[str, set[int]]) -> SampleFinding | None:
     """`data.missing-class` of the values `found` in each split."""
     values = _values(listing, found)
     names = dict(zip(listing.values, listing.classes, strict=True))
@@ -94,47 +94,51 @@ def _missing_values(listing: Listing, found: Mapping[str, set[int]]) -> Marked |
 
 
 BETWEEN, FEWEST_STEPS = 0.3, 20
-"""The share of a mask's steps, of so many at least, with a value in between from which it counts as interpolated: at
-the border of two classes no other one stands between, unless it is a pixel wide."""
+"""A mask counts as interpolated if it has at least `FEWEST_STEPS` steps, and more than the share `BETWEEN` of them has
+a value in between: at the border of two classes, a third class in between would be one pixel wide."""
 
 
-def find_interpolated_masks(evidence: Evidence) -> Marked | None:
-    """`data.mask-interpolated`: masks whose borders have values between those of the classes beside them."""
-    return _interpolated(evidence.listing, {} if evidence.looks is None else evidence.looks.mask_looks)
+def find_interpolated_masks(evidence: DataEvidence) -> SampleFinding | None:
+    """`data.mask-interpolated`: masks whose borders have values between those of the two classes."""
+    return _interpolated(evidence.listing, _mask_statistics(evidence))
 
 
-def find_shifted_masks(evidence: Evidence) -> Marked | None:
+def find_shifted_masks(evidence: DataEvidence) -> SampleFinding | None:
     """`data.mask-shifted`: masks whose borders fit the image before or after theirs better than their own."""
-    return _shifted(evidence.listing, {} if evidence.looks is None else evidence.looks.mask_looks)
+    return _shifted(evidence.listing, _mask_statistics(evidence))
 
 
-def find_turned_masks(evidence: Evidence) -> Marked | None:
+def find_turned_masks(evidence: DataEvidence) -> SampleFinding | None:
     """`data.mask-turned`: masks that fit their images better when they are turned or mirrored."""
-    return _turned(evidence.listing, {} if evidence.looks is None else evidence.looks.mask_looks)
+    return _turned(evidence.listing, _mask_statistics(evidence))
 
 
-LOOKED_AT = 64
-"""Masks in a row that are looked at before every training."""
+def _mask_statistics(evidence: DataEvidence) -> Mapping[int, MaskStatistics]:
+    return {} if evidence.image_statistics is None else evidence.image_statistics.mask_statistics
+
+
+MEASURED_MASKS = 64
+"""So many masks, the first in the order of ids, are measured before every training."""
 
 
 def find_in_masks(
     listing: Listing, ids: NDArray[np.int64], masks: MaskPixels, inputs: Any, split: Mapping[int, str]
 ) -> tuple[Finding, ...]:
-    """What the decoded masks, in the order of `ids`, show without a second look: values that a `split` lacks; and what
-    some of them and their images (N, C, H, W) show: that they were interpolated, or belong to other images."""
+    """Findings about decoded masks, in the order of `ids`, before every training: values that a `split` lacks; and,
+    from some masks and their images (N, C, H, W), that masks were interpolated, turned, or belong to other images."""
     places = np.array([split.get(number, "") for number in ids.tolist()])
     found = {name: set(np.flatnonzero(masks.occurring[places == name].any(0)).tolist()) for name in set(split.values())}
     missing = _missing_values(listing, found)
     lacking = () if missing is None else (missing.finding,)
     if not listing.medium.pictures:
-        return (*lacking, *_by_headers(listing, [int(number) for number in np.sort(ids)[:LOOKED_AT]]))
-    order = [int(row) for row in np.argsort(ids) if listing.given[int(ids[row])] in (None, "train")][:LOOKED_AT]
-    looks = {}
+        return (*lacking, *_by_headers(listing, [int(number) for number in np.sort(ids)[:MEASURED_MASKS]]))
+    order = [int(row) for row in np.argsort(ids) if listing.given[int(ids[row])] in (None, "train")][:MEASURED_MASKS]
+    measured = {}
     for row in order:
         image = np.asarray(inputs[row])
         luma = image.mean(0).astype(np.uint8)
-        looks[int(ids[row])] = look_at_mask(masks.pixels[row], luma)
-    marked = (_shifted(listing, looks), _turned(listing, looks), _interpolated(listing, looks))
+        measured[int(ids[row])] = measure_mask(masks.pixels[row], luma)
+    marked = (_shifted(listing, measured), _turned(listing, measured), _interpolated(listing, measured))
     return (*lacking, *(mark.finding for mark in marked if mark is not None))
 
 
@@ -152,20 +156,20 @@ def _by_headers(listing: Listing, ids: Sequence[int]) -> tuple[Finding, ...]:
     return listing.medium.mask_findings(listing.source, pairs)
 
 
-def _interpolated(listing: Listing, looks: Mapping[int, MaskLook]) -> Marked | None:
+def _interpolated(listing: Listing, measured: Mapping[int, MaskStatistics]) -> SampleFinding | None:
     ids = [
         number
-        for number, look in sorted(looks.items())
-        if look.steps >= FEWEST_STEPS and look.between > BETWEEN * look.steps
+        for number, mask in sorted(measured.items())
+        if mask.steps >= FEWEST_STEPS and mask.between > BETWEEN * mask.steps
     ]
     if not ids:
         return None
     finding = Finding(
         code="data.mask-interpolated",
-        severity=severity_of(len(ids), len(looks)),
+        severity=severity_of(len(ids), len(measured)),
         where=listing.source,
-        measured=f"{len(ids):,} of {several(len(looks), 'mask')} have values between those of two classes along their "
-        f"borders: {some([listing.paths[number] for number in ids])}",
+        measured=f"{len(ids):,} of {several(len(measured), 'mask')} have values between those of two classes along "
+        f"their borders: {some([listing.paths[number] for number in ids])}",
         threshold="0 masks",
         why="The masks were resized or rotated with interpolation, which makes class 2 between class 1 and class 3.",
         remedy="Resample the original masks with nearest neighbors (Pillow: Resampling.NEAREST).",
@@ -173,12 +177,12 @@ def _interpolated(listing: Listing, looks: Mapping[int, MaskLook]) -> Marked | N
     return each_left_out(finding, ids, "interpolated mask")
 
 
-def _shifted(listing: Listing, looks: Mapping[int, MaskLook]) -> Marked | None:
+def _shifted(listing: Listing, measured: Mapping[int, MaskStatistics]) -> SampleFinding | None:
     rows: dict[str | None, list[int]] = {}
-    for number in sorted(looks):
+    for number in sorted(measured):
         rows.setdefault(listing.given[number], []).append(number)
     for split, ids in rows.items():
-        for distance, lead in neighbors_fit([looks[number] for number in ids]).items():
+        for distance, lead in neighbors_fit([measured[number] for number in ids]).items():
             other = "next" if distance == 1 else "previous"
             finding = Finding(
                 code="data.mask-shifted",
@@ -190,12 +194,12 @@ def _shifted(listing: Listing, looks: Mapping[int, MaskLook]) -> Marked | None:
                 why="Each mask belongs to another image, so the network learns wrong labels.",
                 remedy=f"Give each mask the name of the {other} image, in the order of the names.",
             )
-            return Marked(finding, alone(ids))
+            return SampleFinding(finding, alone(ids))
     return None
 
 
-def _turned(listing: Listing, looks: Mapping[int, MaskLook]) -> Marked | None:
-    found = turned_fit([looks[number] for number in sorted(looks)])
+def _turned(listing: Listing, measured: Mapping[int, MaskStatistics]) -> SampleFinding | None:
+    found = turned_fit([measured[number] for number in sorted(measured)])
     if found is None:
         return None
     what, lead = found
@@ -210,11 +214,12 @@ def _turned(listing: Listing, looks: Mapping[int, MaskLook]) -> Marked | None:
         remedy="Rotate or mirror the masks back (numpy: mask.T, mask[:, ::-1], mask[::-1]), and look at some: striate "
         "data show.",
     )
-    return Marked(finding)
+    return SampleFinding(finding)
 
 
-def find_unnamed_values(evidence: Evidence) -> Marked | None:
-    """`data.mask-values`: values that `classes.txt` does not name, or all of them larger by one."""
+def find_unnamed_values(evidence: DataEvidence) -> SampleFinding | None:
+    """`data.mask-values`: values that `classes.txt` does not name, or that are all larger by one than the named
+    ones."""
     listing, masks = evidence.listing, evidence.mask_values
     if masks is None or not listing.values:
         return None
@@ -243,13 +248,13 @@ def find_unnamed_values(evidence: Evidence) -> Marked | None:
         if lossy
         else f"Name them in classes.txt, or correct the masks; {ignoring}",
     )
-    return Marked(finding, alone(ids), dict.fromkeys(ids, f"value {listed}"))
+    return SampleFinding(finding, alone(ids), dict.fromkeys(ids, f"value {listed}"))
 
 
-def _numbered_objects(evidence: Evidence, values: int) -> Marked:
-    """`data.objects`: values that number the objects of each image."""
+def _numbered_objects(evidence: DataEvidence, values: int) -> SampleFinding:
+    """`data.objects`: values that are numbers of objects, not classes."""
     remedy = background_and_objects(evidence.listing)
-    return Marked(
+    return SampleFinding(
         Finding(
             code="data.objects",
             severity="error",

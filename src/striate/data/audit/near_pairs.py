@@ -9,8 +9,10 @@ _CHUNK = 1024
 
 
 def near_pairs(traits: NDArray[np.float32], least: float, most: int) -> list[tuple[int, int]]:
-    """Pairs of places in (N, M) traits of length 1, the lower first, whose correlation is `least` or more: of the first
-    `most` that have any, since traits are 0 where there is nothing to be known by."""
+    """Pairs of rows of (N, M) `traits`, the lower number first, whose correlation is `least` or more.
+
+    Traits have length 1, or are 0 where a sample has nothing to compare; only the first `most` that are not 0 are
+    compared."""
     known, pairs = np.flatnonzero(traits.any(1))[:most], []
     for start in range(0, len(known), _CHUNK):
         part = known[start : start + _CHUNK]

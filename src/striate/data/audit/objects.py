@@ -1,4 +1,4 @@
-"""Masks of single objects that somebody may have drawn in another way than he meant."""
+"""Masks of single objects that were probably drawn by mistake: in pieces, fragments, or below other objects."""
 
 from __future__ import annotations
 
@@ -9,38 +9,40 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from striate.data.audit.evidence import Evidence
-from striate.data.audit.marked import GRAVE, Marked, alone, some
+from striate.data.audit.evidence import DataEvidence
+from striate.data.audit.sample_finding import GRAVE, SampleFinding, alone, some
 from striate.data.box_records import Boxed
 from striate.data.mask_codes import decode
 from striate.records import Finding
 from striate.wording import several
 
 PIECE = 0.1
-"""The share of an object's pixels from which on a part that does not touch the rest is a piece of its own."""
+"""A part that does not touch the rest is a separate piece if it has at least this share of the object's pixels."""
 FRAGMENT = 0.05
-"""Of the median area of the objects of an image: what is smaller, or of three pixels at most, is a fragment."""
+"""An object is a fragment if its area is below this share of the median area in its image, or at most three pixels."""
 _FEWEST_PIXELS = 3
 HIDDEN = 0.5
-"""The share of an object's pixels that smaller objects have too, from which on the two are one as a rule."""
+"""An object is usually a duplicate if smaller objects cover at least this share of its pixels."""
 
 
 class _Faults(NamedTuple):
-    """Of an image, the places among its objects of those in several pieces, fragments, and those under others."""
+    """Places of faulty objects among the objects of one image."""
 
     pieces: tuple[int, ...]
+    """Objects in several pieces."""
     fragments: tuple[int, ...]
     hidden: tuple[int, ...]
+    """Objects that smaller objects cover."""
 
 
-def find_object_faults(evidence: Evidence) -> tuple[Marked, ...]:
+def find_object_faults(evidence: DataEvidence) -> tuple[SampleFinding, ...]:
     """`data.object-pieces`, `data.object-fragments` and `data.object-overlap`; nothing for data without masks of single
     objects."""
     boxes = evidence.listing.boxes
     faults = {number: _faults(boxes[number]) for number in evidence.readable if boxes and _masked(boxes[number])}
     total = sum(len(boxes[number].boxes) for number in faults)
-    told = (
-        _told(
+    found = (
+        _finding(
             evidence,
             {number: found.pieces for number, found in faults.items()},
             total,
@@ -49,7 +51,7 @@ def find_object_faults(evidence: Evidence) -> tuple[Marked, ...]:
             "Training treats two objects with one number as one object. A partly hidden object can have two pieces.",
             "Look at them, and give each object its own number.",
         ),
-        _told(
+        _finding(
             evidence,
             {number: found.fragments for number, found in faults.items()},
             total,
@@ -58,7 +60,7 @@ def find_object_faults(evidence: Evidence) -> tuple[Marked, ...]:
             "Each fragment counts as a whole object, in the loss and in every metric.",
             "Look at them: strokes beside an object belong to it, or to the background.",
         ),
-        _told(
+        _finding(
             evidence,
             {number: found.hidden for number, found in faults.items()},
             total,
@@ -68,7 +70,7 @@ def find_object_faults(evidence: Evidence) -> tuple[Marked, ...]:
             "Remove one of each pair, or cut the larger one.",
         ),
     )
-    return tuple(mark for mark in told if mark is not None)
+    return tuple(mark for mark in found if mark is not None)
 
 
 def _masked(boxed: Boxed) -> bool:
@@ -100,15 +102,15 @@ def _in_pieces(mask: NDArray[np.bool_]) -> bool:
     return len(parts) > 1 and bool(parts[1] >= max(_FEWEST_PIXELS, PIECE * parts.sum()))
 
 
-def _told(
-    evidence: Evidence,
+def _finding(
+    evidence: DataEvidence,
     places: dict[int, tuple[int, ...]],
     total: int,
     code: str,
     what: str,
     why: str,
     remedy: str,
-) -> Marked | None:
+) -> SampleFinding | None:
     counts = Counter({number: len(found) for number, found in places.items() if found})
     count = counts.total()
     if not count:
@@ -130,4 +132,4 @@ def _told(
         why=why,
         remedy=remedy,
     )
-    return Marked(finding, alone(sorted(counts)), {n: several(count, "object") for n, count in counts.items()})
+    return SampleFinding(finding, alone(sorted(counts)), {n: several(count, "object") for n, count in counts.items()})

@@ -1,4 +1,4 @@
-"""Points that cannot be where they are said to be: outside, as shares, exchanged, mirrored, of another image."""
+"""Points at wrong places: outside the image, as fractions, with x and y exchanged, mirrored, or of another image."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from striate.data.annotations.points import pairs_of_names
-from striate.data.audit.evidence import Evidence
-from striate.data.audit.marked import Marked, alone, each_left_out, severity_of, some
+from striate.data.audit.evidence import DataEvidence
+from striate.data.audit.sample_finding import SampleFinding, alone, each_left_out, severity_of, some
 from striate.data.listing import Listing
 from striate.records import Finding, Severity
 from striate.wording import several
@@ -19,23 +19,24 @@ Sizes = Mapping[int, tuple[int, int]]
 """Height and width of the files, by id."""
 
 OUTSIDE = 0.1
-"""Points further outside of their image than this share of its side are no rounding of its edge."""
+"""Points are outside if they are further from their image than this share of its side."""
 SHARES, LEAST_SIDE = 1.5, 16
-"""Coordinates up to this value, in images of so many pixels a side or more, are shares of the image."""
+"""If all coordinates are at most `SHARES`, in images with sides of at least `LEAST_SIDE` pixels, they are fractions."""
 REFLECTED = 0.5
-"""A shape is the mirror image of the usual one where its distance from that is less than so much of the other."""
+"""A shape is mirrored if its distance from the mirror image of the usual shape is less than this share of its distance
+from the usual shape."""
 _FEWEST, _LEAST_VISIBLE = 12, 3
 _VARIED = 0.05
-"""Standard deviation of the logarithm of width over height, from which proportions tell x from y."""
+"""Standard deviation of the logarithm of width over height from which on aspect ratios distinguish x from y."""
 _SHAPED = 0.35
-"""Shapes whose distance from the usual one is more than this are none of it, mirrored or not."""
+"""A shape further than this from the usual one, and from its mirror image, is neither of them."""
 SHIFTED, SURE = 0.85, 1e-4
-"""Points of the image before or after fit better: their error is less than this share, with this p-value."""
+"""Points of a neighboring image fit better if their error is below this share of the own error, with this p-value."""
 _MOST, _FEWEST_SHIFTED, _FOLDS, _RIDGE = 1500, 40, 5, 1.0
 
 
-def find_points(evidence: Evidence) -> tuple[Marked, ...]:
-    """Everything that is found about the points of a data set; nothing where it has none."""
+def find_points(evidence: DataEvidence) -> tuple[SampleFinding, ...]:
+    """Findings about the points of a data set; none where it has no points."""
     listing = evidence.listing
     if listing.annotation != "point":
         return ()
@@ -51,8 +52,8 @@ def find_points(evidence: Evidence) -> tuple[Marked, ...]:
     return tuple(mark for mark in (*found, *others) if mark is not None)
 
 
-def points_before_training(listing: Listing, sizes: Sizes) -> tuple[Marked, ...]:
-    """What needs no look at the images: the places of the points, and their shapes where these are as they should."""
+def points_before_training(listing: Listing, sizes: Sizes) -> tuple[SampleFinding, ...]:
+    """Findings that need no pixels: about the places of points and, where these are right, about their shapes."""
     if listing.annotation != "point" or not sizes:
         return ()
     if found := places_of_points(listing, sizes):
@@ -61,15 +62,15 @@ def points_before_training(listing: Listing, sizes: Sizes) -> tuple[Marked, ...]
     return () if turned is None else (turned,)
 
 
-def places_of_points(listing: Listing, sizes: Sizes) -> tuple[Marked, ...]:
-    """`data.points-normalized`, `data.points-exchanged`, `data.points-outside`: what the sizes of the files say."""
+def places_of_points(listing: Listing, sizes: Sizes) -> tuple[SampleFinding, ...]:
+    """`data.points-normalized`, `data.points-exchanged`, `data.points-outside`: by the sizes of the files."""
     ids = np.array(sorted(sizes))
     points, seen = _points(listing, ids)
     sides = np.array([sizes[number][::-1] for number in ids.tolist()], np.float64)[:, None]
     if not seen.any():
         return ()
     if points[seen].max() <= SHARES and (points[seen] >= -0.5).all() and sides.min() >= LEAST_SIDE:
-        return (Marked(_normalized(listing, float(points[seen].max()))),)
+        return (SampleFinding(_normalized(listing, float(points[seen].max()))),)
 
     def beyond(places: NDArray[np.float64]) -> NDArray[np.bool_]:
         return seen & ((places < -OUTSIDE * sides) | (places > (1 + OUTSIDE) * sides)).any(2)
@@ -104,8 +105,8 @@ def places_of_points(listing: Listing, sizes: Sizes) -> tuple[Marked, ...]:
 
 
 def _fit_exchanged(points: NDArray[np.float64], seen: NDArray[np.bool_], sides: NDArray[np.float64]) -> bool:
-    """Whether all points are where points of other images of these proportions are once x and y are exchanged, and not
-    as they are."""
+    """Whether relative places of points agree better among images of several aspect ratios once x and y are
+    exchanged."""
     known = seen.any(1)
     proportions = np.log(sides[known, 0, 0] / sides[known, 0, 1])
     if known.sum() < _FEWEST_SHIFTED or proportions.std() < _VARIED:
@@ -115,18 +116,18 @@ def _fit_exchanged(points: NDArray[np.float64], seen: NDArray[np.bool_], sides: 
     places = np.where(seen[known][..., None], points[known], np.nan)
     centers = np.nanmean(places, axis=1)
 
-    def spread(of: NDArray[np.float64]) -> NDArray[np.float64]:
+    def deviations(of: NDArray[np.float64]) -> NDArray[np.float64]:
         shares = centers / of
         return np.asarray(np.abs(shares - np.median(shares, axis=0)).sum(1))
 
-    own, other = spread(sides[known, 0]), spread(sides[known, 0, ::-1])
+    own, other = deviations(sides[known, 0]), deviations(sides[known, 0, ::-1])
     return bool(other.mean() < SHIFTED * own.mean() and wilcoxon(other, own, alternative="less").pvalue < SURE)
 
 
 def _placeholders(
     listing: Listing, ids: NDArray[np.int64], points: NDArray[np.float64], seen: NDArray[np.bool_]
-) -> Marked | None:
-    """`data.points-placeholder`: points at 0,0 or −1,−1, with which some programs say that a point is not visible."""
+) -> SampleFinding | None:
+    """`data.points-placeholder`: points at 0,0 or −1,−1, which some programs write where a point is not visible."""
     for value in (0.0, -1.0):
         there = seen & (points == value).all(2)
         rows = ids[there.any(1)].tolist()
@@ -147,7 +148,7 @@ def _placeholders(
 
 
 def _points(listing: Listing, ids: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """(N, K, 2) places in pixels, and (N, K) which are visible."""
+    """(N, K, 2) places in pixels, and (N, K) whether a point is visible."""
     assert listing.targets is not None
     targets = listing.targets[ids].astype(np.float64)
     return targets[..., :2], targets[..., 2] > 0
@@ -165,7 +166,7 @@ def _normalized(listing: Listing, largest: float) -> Finding:
     )
 
 
-def _exchanged(listing: Listing, ids: NDArray[np.int64], total: int) -> Marked:
+def _exchanged(listing: Listing, ids: NDArray[np.int64], total: int) -> SampleFinding:
     numbers = ids.tolist()
     finding = Finding(
         code="data.points-exchanged",
@@ -180,9 +181,10 @@ def _exchanged(listing: Listing, ids: NDArray[np.int64], total: int) -> Marked:
     return each_left_out(finding, numbers, "x and y exchanged")
 
 
-def find_turned_shapes(listing: Listing, sizes: Sizes) -> Marked | None:
-    """`data.points-mirrored`, or `data.points-exchanged`: images whose points are the mirror image of the usual shape,
-    as left and right that were not exchanged with a mirrored image, or x with y, make them."""
+def find_turned_shapes(listing: Listing, sizes: Sizes) -> SampleFinding | None:
+    """`data.points-mirrored`, or `data.points-exchanged`: images whose points are the mirror image of the usual shape.
+
+    This happens if an image was mirrored without exchanging left and right points, or if x and y are exchanged."""
     ids = np.array(sorted(sizes))
     points, seen = _points(listing, ids)
     whole: NDArray[np.bool_] = np.all(seen, axis=1)
@@ -214,11 +216,11 @@ def find_turned_shapes(listing: Listing, sizes: Sizes) -> Marked | None:
 
 
 ABOVE, STEEP = 0.9, 2.0
-"""The share of images in which left and right lie above each other, from which on x and y are said to be exchanged; and
-how much further apart they are along y than along x then."""
+"""x and y are reported as exchanged if left and right points lie above each other in at least this share of the images:
+at least so many times further apart along y than along x."""
 
 
-def find_pairs_above(listing: Listing, sizes: Sizes) -> Marked | None:
+def find_pairs_above(listing: Listing, sizes: Sizes) -> SampleFinding | None:
     """`data.points-exchanged`: points named left and right that lie above each other in nearly all images."""
     pairs = pairs_of_names(listing.target_names)
     ids = np.array(sorted(sizes))
@@ -230,7 +232,7 @@ def find_pairs_above(listing: Listing, sizes: Sizes) -> Marked | None:
     steep = both & (apart[..., 1] > STEEP * apart[..., 0])
     if both.sum() < _FEWEST or steep.sum() < ABOVE * both.sum():
         return None
-    return Marked(
+    return SampleFinding(
         Finding(
             code="data.points-exchanged",
             severity="warning",
@@ -254,8 +256,8 @@ def _centered(points: NDArray[np.float64]) -> NDArray[np.complex128]:
 def _distances(
     shapes: NDArray[np.complex128],
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """(N,) how far each shape is from the usual one, turned and scaled as fits best, and from its mirror image; and by
-    what angle the mirror image is turned. The usual shape is that to which most others are nearest."""
+    """(N,) distance of each shape from the usual shape, and from its mirror image, both rotated and scaled to fit best;
+    and the rotation of the mirror image. The usual shape is the one with the smallest median distance to others."""
     some_shapes = shapes[np.linspace(0, len(shapes) - 1, min(len(shapes), 60)).astype(int)]
     direct = np.abs(some_shapes.conj() @ some_shapes.T)
     usual = some_shapes[np.median(direct, axis=1).argmax()]
@@ -264,24 +266,24 @@ def _distances(
     return proper, reflected, np.angle(with_mirror)
 
 
-def find_shifted_points(evidence: Evidence, sizes: Sizes) -> Marked | None:
-    """`data.points-shifted`: the points of the image before or after fit each image better than its own.
+def find_shifted_points(evidence: DataEvidence, sizes: Sizes) -> SampleFinding | None:
+    """`data.points-shifted`: the points of the image before or after fit each image better than its own points.
 
-    A linear function of how images look predicts points that were held out; what it predicts is compared with the own
-    points, and with those of the neighbors.
+    A linear function of the descriptions of images predicts the points of held-out images. Its predictions are compared
+    with the own points, and with those of the neighbors.
     """
-    looks, listing = evidence.looks, evidence.listing
+    statistics, listing = evidence.image_statistics, evidence.listing
     ids = np.array(sorted(sizes))
-    if looks is None or len(ids) < _FEWEST_SHIFTED:
+    if statistics is None or len(ids) < _FEWEST_SHIFTED:
         return None
     ids = ids[:_MOST]
     points, seen = _points(listing, ids)
     sides = np.array([sizes[number][::-1] for number in ids.tolist()], np.float64)[:, None]
     ever: NDArray[np.bool_] = np.any(seen, axis=0)
-    x, inner = looks.descriptions[ids].astype(np.float64), slice(1, len(ids) - 1)
+    x, inner = statistics.descriptions[ids].astype(np.float64), slice(1, len(ids) - 1)
     errors: dict[int, NDArray[np.float64]] = {}
     for k in (0, -1, 1):
-        # In shares of the image that they would be of.
+        # As fractions of the image whose points they are compared with.
         shares = np.where(np.roll(seen, -k, axis=0)[..., None], np.roll(points, -k, axis=0) / sides, np.nan)
         mean = np.nanmean(np.where(ever[:, None], shares, 0), axis=0)
         y = np.where(np.isnan(shares), mean, shares).reshape(len(ids), -1)
@@ -294,7 +296,7 @@ def find_shifted_points(evidence: Evidence, sizes: Sizes) -> Marked | None:
     if wilcoxon(errors[best], errors[0], alternative="less").pvalue > SURE:
         return None
     which = "before" if best < 0 else "after"
-    return Marked(
+    return SampleFinding(
         Finding(
             code="data.points-shifted",
             severity="error",
@@ -309,7 +311,7 @@ def find_shifted_points(evidence: Evidence, sizes: Sizes) -> Marked | None:
 
 
 def _held_out(x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(N,) mean squared error of ridge regression on samples that were held out, in variances of each column."""
+    """(N,) mean squared error of ridge regression on held-out samples, in units of the variance of each column."""
     order = np.random.default_rng(0).permutation(len(x))
     found = np.zeros(len(x))
     scale = y.std(0) + 1e-9
@@ -323,11 +325,11 @@ def _held_out(x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.floa
 
 
 DOUBLED = 0.9
-"""The share of images that show both points, in which they have one place, from which on two names mean one point."""
+"""Two names mean one point if they have the same place in at least this share of the images that show both."""
 
 
-def find_doubled_points(listing: Listing, sizes: Sizes) -> Marked | None:
-    """`data.points-double`: two names of one place in many images."""
+def find_doubled_points(listing: Listing, sizes: Sizes) -> SampleFinding | None:
+    """`data.points-double`: two points at the same place in many images."""
     ids = np.array(sorted(sizes))
     if len(ids) < _FEWEST:
         return None
@@ -355,7 +357,7 @@ def find_doubled_points(listing: Listing, sizes: Sizes) -> Marked | None:
     return each_left_out(finding, numbers, "two points at one place")
 
 
-def find_unseen_points(listing: Listing, sizes: Sizes) -> Marked | None:
+def find_unseen_points(listing: Listing, sizes: Sizes) -> SampleFinding | None:
     """`data.points-unseen`: points that no image shows, or images that show none."""
     ids = np.array(sorted(sizes))
     if not len(ids):
@@ -380,4 +382,4 @@ def find_unseen_points(listing: Listing, sizes: Sizes) -> Marked | None:
         why="A point that is never visible cannot be learned; the loss and the metrics leave it out.",
         remedy="Annotate them, or leave the columns or rows out.",
     )
-    return Marked(finding, alone(empty), dict.fromkeys(empty, "no visible point"))
+    return SampleFinding(finding, alone(empty), dict.fromkeys(empty, "no visible point"))

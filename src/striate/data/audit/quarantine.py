@@ -1,4 +1,4 @@
-"""A manifest of what is left of a data set without the samples that should not be trained on."""
+"""A manifest of a data set without the samples that should not be trained on."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 from striate.data.annotations.annotation_kinds import annotation_kind
 from striate.data.audit.data_check import DataCheck
-from striate.data.audit.marked import Marked
+from striate.data.audit.sample_finding import SampleFinding
 from striate.data.listing import Listing
 from striate.data.sources.list_source import find_own
 from striate.data.sources.named import info
@@ -24,12 +24,12 @@ def manifest_root(listing: Listing) -> Path | None:
         return None
     path = Path(os.path.abspath(find_own(listing.source) or listing.source))  # noqa: PTH100
     root = path if path.is_dir() else path.parent if path.suffix.lower() == ".csv" else None
-    # A folder may hold samples in another way, in shards for example.
+    # A folder may hold samples in other files, for example in shards.
     return root if root is not None and (root / listing.paths[0]).is_file() else None
 
 
 def usual_quarantine(listing: Listing) -> Path | None:
-    """A file that a manifest of these data could be written to, beside them; None where none can be."""
+    """A new file in the data's folder for the manifest; None where it cannot be written there."""
     root = manifest_root(listing)
     if root is None or not os.access(root, os.W_OK):
         return None
@@ -64,10 +64,10 @@ def refuse_quarantine(listing: Listing, file: Path) -> None:
 
 
 def manifest_text(check: DataCheck, file: Path) -> str:
-    """The manifest `path,label,split` as it will lie at `file`; other annotations have their own columns in place of
-    `label`, and there is `group` where some must stay together.
+    """The text of the manifest `path,label,split` that is written to `file`.
 
-    Raises DataError where nothing is left, or a manifest cannot name a file.
+    Other annotations have their own columns in place of `label`. There is a column `group` where samples must stay
+    together. Raises DataError where no sample is left, or a manifest cannot name a file.
     """
     listing = check.evidence.listing
     root = manifest_root(listing)
@@ -79,7 +79,7 @@ def manifest_text(check: DataCheck, file: Path) -> str:
     if not kept:
         raise DataError(f"{_OPTION} {file}", "no sample is left", "some samples without a defect", "fix the data first")
     _refuse_unnamed(root, parent, [listing.paths[number] for number in kept])
-    groups = _groups(listing, check.marked)
+    groups = _groups(listing, check.sample_findings)
     out = StringIO()
     writer = csv.writer(out, lineterminator="\n")
     kind = annotation_kind(listing.annotation)
@@ -92,7 +92,7 @@ def manifest_text(check: DataCheck, file: Path) -> str:
 
 
 def _refuse_unnamed(root: Path, parent: Path, paths: list[str]) -> None:
-    """A manifest takes no links that lead out of its folder, no blanks around a name, and text alone."""
+    """Raise DataError for a path that a manifest cannot name: a link out of its folder, or spaces around a name."""
     for path in paths:
         real = Path(os.path.realpath(root / path))
         if path != path.strip() or not real.is_relative_to(parent) or not real.is_file():
@@ -104,8 +104,8 @@ def _refuse_unnamed(root: Path, parent: Path, paths: list[str]) -> None:
             )
 
 
-def _groups(listing: Listing, marked: tuple[Marked, ...]) -> dict[int, str]:
-    """The group of each sample that has one: that of the source, joined where samples must stay together."""
+def _groups(listing: Listing, marked: tuple[SampleFinding, ...]) -> dict[int, str]:
+    """The group of each sample that has one: groups of the source, merged where samples must stay together."""
     groups = {number: group for number, group in enumerate(listing.groups) if group}
     members: dict[str, set[int]] = {}
     for number, group in groups.items():

@@ -1,4 +1,4 @@
-"""What is noticed about a data set while it is read, before every training: nothing that needs a second look."""
+"""Findings before every training, while the data are read: nothing that decodes samples a second time."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from striate.data.audit.classes import (
     find_suspicious_names,
 )
 from striate.data.audit.copies import find_label_noise
-from striate.data.audit.evidence import Evidence
+from striate.data.audit.evidence import DataEvidence
 from striate.data.audit.exchanged import find_exchanged_targets
 from striate.data.audit.files import find_ignored, find_unreadable
 from striate.data.audit.leaks import find_given_leaks, find_group_columns, find_torn_groups
@@ -28,10 +28,10 @@ from striate.records import Finding
 def find_before_training(
     listing: Listing, scan: Scan, unreadable: Mapping[int, str], split: Mapping[int, str], config: DataConfig
 ) -> tuple[Finding, ...]:
-    """Those of `find_all`, and what is wrong with the classes: folders of another level, too few samples, splits
-    without some of them. `split` names the split of each readable sample."""
+    """The findings of `find_all`, and those about classes: folders of another level, too few samples, splits that lack
+    a class. `split` names the split of each readable sample."""
     groups = equal_groups(scan, unreadable)
-    evidence = Evidence(listing, scan, None, unreadable, split, groups, groups, config)
+    evidence = DataEvidence(listing, scan, None, unreadable, split, groups, groups, config)
     levels = find_repeated_folders(listing) if config.class_level is None else None
     sizes = {number: size for number, h in scan.headers.items() if (size := listing.medium.size_of(h)) is not None}
     marked = (
@@ -46,8 +46,8 @@ def find_before_training(
 
 
 def find_all(listing: Listing, scan: Scan, unreadable: Mapping[int, str]) -> tuple[Finding, ...]:
-    """Unreadable files, leaks and torn groups in given splits, contradicting labels, suspicious names, ignored
-    files; grave first."""
+    """Findings about unreadable files, leaks and divided groups in given splits, contradicting labels, faulty boxes,
+    suspicious names and ignored files."""
     groups = equal_groups(scan, unreadable)
     boxes = find_box_faults(listing, box_sizes(listing, scan.headers))
     damaged = find_unreadable(listing, unreadable, len(scan.contents) + len(scan.unreadable))

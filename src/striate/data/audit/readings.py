@@ -1,4 +1,4 @@
-"""Labels that were read in one way, and may be meant in another."""
+"""Labels that have more than one interpretation."""
 
 from __future__ import annotations
 
@@ -9,17 +9,19 @@ import numpy as np
 
 from striate.data.annotations.annotation_kinds import annotation_kind
 from striate.data.annotations.label_sets import joined_classes
-from striate.data.audit.marked import some
+from striate.data.audit.sample_finding import some
 from striate.data.listing import Listing
 from striate.records import Finding, Remedy
 from striate.wording import several
 
 _MANY_NUMBERS, _FEW = 20, 5
-"""So many classes that are whole numbers may be a quantity; with fewer samples in some of them they are likely one."""
+"""At least `_MANY_NUMBERS` classes that are whole numbers may be a quantity; if some have fewer than `_FEW` samples,
+they probably are."""
 _NUMBER, _ODD = re.compile(r"[-+]?[0-9]{1,9}([.,][0-9]+)?([eE][-+]?[0-9]+)?"), 0.1
-"""A number as tables have it; the share of names that may be none, as `inf` and `n/a`."""
+"""A number as tables contain it; the share of names that need not be numbers, such as `inf` and `n/a`."""
 _FRACTIONS, _MOST = 5, 0.75
-"""So many classes that are numbers with fractions, which so large a share of the samples has, may be a quantity."""
+"""At least `_FRACTIONS` classes that are numbers with a fraction may be a quantity, if at least the share `_MOST` of
+the samples has them."""
 _LABEL_COLUMN = re.compile(r"(?:label|class|category|species|target|diagnosis)s?[ _.-]?[0-9]*")
 
 
@@ -42,12 +44,12 @@ def _reading(listing: Listing, measured: str, why: str, remedy: str, *, certain:
 
 
 def _several_labels(listing: Listing) -> Finding | None:
-    joined = joined_classes(listing.classes) if listing.has_one_class_each else []
-    if not joined:
+    several_labels = joined_classes(listing.classes) if listing.has_one_class_each else []
+    if not several_labels:
         return None
     return _reading(
         listing,
-        f"{several(len(joined), 'class has', 'classes have')} | in the name: {some(joined)}",
+        f"{several(len(several_labels), 'class has', 'classes have')} | in the name: {some(several_labels)}",
         "Each combination is learned as a separate class.",
         Remedy("If they are several labels: --task multilabel.", settings={"task.name": "multilabel"}),
     )

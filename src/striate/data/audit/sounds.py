@@ -1,22 +1,22 @@
-"""Sounds that say nothing, and sounds that were recorded too loud."""
+"""Silent sounds, and sounds that were recorded too loud."""
 
 from __future__ import annotations
 
-from striate.data.audit.evidence import Evidence, leaving_out
-from striate.data.audit.marked import GRAVE, Marked, alone, each_left_out, severity_of, some
+from striate.data.audit.evidence import DataEvidence, leaving_out
+from striate.data.audit.sample_finding import GRAVE, SampleFinding, alone, each_left_out, severity_of, some
 from striate.records import Finding
 from striate.wording import several
 
 SILENT = 1e-4
-"""Amplitude: −80 decibels of what a file can say."""
+"""Amplitude: −80 decibels of full scale."""
 CLIPPED = 1e-3
 """Share of samples."""
 
 
-def find_silence(evidence: Evidence) -> Marked | None:
+def find_silence(evidence: DataEvidence) -> SampleFinding | None:
     """`data.silence`: sounds whose largest amplitude is below −80 dB."""
-    heard = evidence.heard
-    ids = [] if heard is None else heard.ids[heard.peaks < SILENT].tolist()
+    sounds = evidence.sound_statistics
+    ids = [] if sounds is None else sounds.ids[sounds.peaks < SILENT].tolist()
     if not ids:
         return None
     total = len(evidence.splits)
@@ -32,10 +32,10 @@ def find_silence(evidence: Evidence) -> Marked | None:
     return each_left_out(finding, ids, "silent")
 
 
-def find_clipping(evidence: Evidence) -> Marked | None:
-    """`data.clipping`: sounds of which a thousandth is as loud as can be, three samples or more in a row."""
-    heard = evidence.heard
-    shares = {} if heard is None else dict(zip(heard.ids.tolist(), heard.clipped.tolist(), strict=True))
+def find_clipping(evidence: DataEvidence) -> SampleFinding | None:
+    """`data.clipping`: sounds of which a thousandth of the samples has full amplitude, three or more in a row."""
+    sounds = evidence.sound_statistics
+    shares = {} if sounds is None else dict(zip(sounds.ids.tolist(), sounds.clipped.tolist(), strict=True))
     ids = sorted((i for i, share in shares.items() if share >= CLIPPED), key=lambda i: -shares[i])
     if not ids:
         return None
@@ -51,4 +51,4 @@ def find_clipping(evidence: Evidence) -> Marked | None:
         " more of them, the network can recognize it by the clipping.",
         remedy="Record again at a lower gain if classes differ in clipping.",
     )
-    return Marked(finding, alone(ids), {i: f"{shares[i]:.1%} clipped" for i in ids})
+    return SampleFinding(finding, alone(ids), {i: f"{shares[i]:.1%} clipped" for i in ids})

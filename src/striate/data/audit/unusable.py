@@ -1,4 +1,4 @@
-"""What a data set cannot be trained on."""
+"""Data sets that training refuses."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from striate.data.annotations.annotation_kinds import annotation_kind
 from striate.data.annotations.identities import more_classes
 from striate.data.audit.classes import two_classes
 from striate.data.audit.files import larger_limit
-from striate.data.audit.marked import some
 from striate.data.audit.readings import find_quantity
+from striate.data.audit.sample_finding import some
 from striate.data.config import DataConfig
 from striate.data.listing import Listing
 from striate.data.scan import Scan
@@ -25,7 +25,8 @@ def refuse_unusable(
     split: Mapping[int, str],
     config: DataConfig | None = None,
 ) -> None:
-    """Raise DataError where nothing is readable, a class has no image, there is one class, or nothing to train on.
+    """Raise DataError where no sample is readable, a split is empty, a class has no readable sample or none in train,
+    or there is only one class.
 
     `split` names the split of each readable sample by id; `config` is not needed where it is empty.
     """

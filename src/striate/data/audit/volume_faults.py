@@ -1,17 +1,17 @@
-"""Volumes that show nothing, that lie elsewhere than their masks, and of several spacings."""
+"""Constant volumes, masks that lie elsewhere than their volumes, and volumes of several spacings."""
 
 from __future__ import annotations
 
-from striate.data.audit.evidence import Evidence, leaving_out
-from striate.data.audit.marked import GRAVE, Marked, each_left_out, severity_of, some
-from striate.data.audit.volumes import spacings
+from striate.data.audit.evidence import DataEvidence, leaving_out
+from striate.data.audit.sample_finding import GRAVE, SampleFinding, each_left_out, severity_of, some
+from striate.data.audit.volume_statistics import spacings
 from striate.records import Finding
 from striate.wording import several
 
 
-def find_constant_volumes(evidence: Evidence) -> Marked | None:
+def find_constant_volumes(evidence: DataEvidence) -> SampleFinding | None:
     """`data.constant-volumes`: volumes whose voxels all have one value."""
-    ids = [] if evidence.volumes is None else list(evidence.volumes.constant)
+    ids = [] if evidence.volume_statistics is None else list(evidence.volume_statistics.constant)
     if not ids:
         return None
     total = len(evidence.splits)
@@ -28,23 +28,23 @@ def find_constant_volumes(evidence: Evidence) -> Marked | None:
     return each_left_out(finding, ids, "one value everywhere")
 
 
-def find_moved_masks(evidence: Evidence) -> Marked | None:
+def find_moved_masks(evidence: DataEvidence) -> SampleFinding | None:
     """`data.mask-affine`: masks whose headers place them elsewhere than their volumes."""
-    if evidence.volumes is None:
+    if evidence.volume_statistics is None:
         return None
     listing, headers = evidence.listing, evidence.scan.headers
     pairs = [
         (listing.paths[number], headers[number], listing.labels[number], header)
-        for number, header in sorted(evidence.volumes.mask_headers.items())
-        if number in headers and number not in evidence.volumes.misfits
+        for number, header in sorted(evidence.volume_statistics.mask_headers.items())
+        if number in headers and number not in evidence.volume_statistics.misfits
     ]
     findings = listing.medium.mask_findings(listing.source, pairs)
-    return Marked(findings[0]) if findings else None
+    return SampleFinding(findings[0]) if findings else None
 
 
-def find_mixed_spacing(evidence: Evidence) -> Marked | None:
+def find_mixed_spacing(evidence: DataEvidence) -> SampleFinding | None:
     """`data.mixed-spacing`: volumes whose voxels are not of one size."""
-    if evidence.volumes is None:
+    if evidence.volume_statistics is None:
         return None
     counts = spacings(evidence.scan.headers)
     if len(counts) < 2:
@@ -60,4 +60,4 @@ def find_mixed_spacing(evidence: Evidence) -> Marked | None:
         why="All are resampled to the median of each axis; a class with another spacing can be recognized by its blur.",
         remedy="Choose another spacing with --data.spacing.",
     )
-    return Marked(finding)
+    return SampleFinding(finding)

@@ -1,7 +1,7 @@
-"""How training images vary: one record a batch, a pure function of (seed, epoch, sample id).
+"""Augmentation of a batch of images: one record, a pure function of (seed, epoch, sample id).
 
-`draw_augmentation` draws the random numbers of a batch and makes of them an `Augmentation`: TrivialAugment's tones, a
-`Warp` (where pixels come from), a `ColorChange`, and the changes of `STEPS`. Its `apply` does them in this order.
+`draw_augmentation` draws the random numbers of a batch and turns them into an `Augmentation`: TrivialAugment's tones, a
+`Warp` (geometry), a `ColorChange`, and the changes of `STEPS`. `apply` applies them in this order.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from striate.data.dataset import Dataset
 from striate.errors import ConfigError
 
 _ASPECT = math.log(4 / 3)  # crops are between 3:4 and 4:3, as in Szegedy et al. 2014
-# One column of random numbers each; a name keeps its column, so that another option never changes what it draws.
+# Each name has a column of random numbers of its own, so that no option changes what another one draws.
 _MOVES = ("flip", "down", "right", "area", "aspect", "top", "left", "vertical_flip", "rotate", "scale", "shear")
 _COLORS = ("brightness", "contrast", "saturation", "hue", "cut_down", "cut_right", "blur")
 _TRIVIAL = ("operation", "strength", "sign")
 _TURN = "turn"
 STEPS = (BLUR, CUTOUT, *sound.STEPS)
-"""Further changes of pixel values. They are applied in this order, and draw their random numbers from the columns after
-all others: a new one stands at the end."""
+"""Further changes of pixel values, in the order in which they are applied. Their random numbers come from the columns
+after all others, so a new step belongs at the end."""
 _PIXELS = tuple(dict.fromkeys((*_COLORS, *_TRIVIAL, *(column for step in STEPS for column in step.columns))))
 _FIRST_MIRROR = 5  # the purpose of a hash, as the last part of its key
 _CHEAP_COLUMNS = _MOVES.index("rotate")  # columns that the moves without interpolation, and crops, need
@@ -40,18 +40,17 @@ _CHEAP_COLUMNS = _MOVES.index("rotate")  # columns that the moves without interp
 
 @dataclass(frozen=True)
 class Augmentation:
-    """What becomes of each image of a batch, in this order; None is left out.
-
-    `trivial`: tones only; its movements are in `warp`, its colors in `color`.
-    `changes`: of those of `STEPS` that are on.
-    `motion`: whether the last two channels are motion, which is mirrored with what moves.
-    """
+    """The augmentation of a batch, applied in the order of the fields; None is skipped."""
 
     trivial: Trivial | None = None
+    """TrivialAugment; only its tones are applied here, since `warp` has its movements and `color` its colors."""
     warp: Warp | VolumeWarp | None = None
+    """Geometric augmentation."""
     color: ColorChange | None = None
     changes: tuple[Change, ...] = ()
+    """Those of `STEPS` that are on."""
     motion: bool = False
+    """Whether the last two channels are motion vectors, whose direction a mirrored image reverses."""
 
     def apply(self, x_BCHW: torch.Tensor) -> torch.Tensor:
         """The augmented batch: uint8 of the same shape. Every step rounds to bytes."""
@@ -65,7 +64,8 @@ class Augmentation:
         return out
 
     def _apply_to_clips(self, x: torch.Tensor, warp: Warp | None) -> torch.Tensor:
-        """(B, C, T, H, W): all frames of a clip alike, as channels of one image; colors as one tall image of them."""
+        """(B, C, T, H, W): all frames of a clip change alike. The warp takes frames as channels of one image, colors as
+        one tall image."""
         shape = x.shape
         out = x if warp is None else warp.apply(x.flatten(1, 2)).view(shape)
         if warp is not None and self.motion:
@@ -88,11 +88,11 @@ def augment_batch(
     masks: torch.Tensor | None = None,
 ) -> tuple[torch.Tensor, Warp | VolumeWarp | None]:
     """Raw inputs (images (B, C, H, W) uint8, sounds, clips (B, C, T, H, W) uint8, or volumes (B, C, D, H, W) float32)
-    as they are seen in this epoch, and the warp that masks have to follow, if any. `motion`: the last two channels are
-    motion to the right and down. `masks`: those of volumes, (B, D, H, W) uint8 class numbers, where patches are to have
-    what is rare in them (`augment.foreground`).
+    as augmented in this epoch, and the warp that masks have to follow, if any. `motion`: the last two channels are
+    motion to the right and down. `masks`: those of volumes, (B, D, H, W) uint8 class numbers, if patches are to contain
+    rare classes (`augment.foreground`).
 
-    Inputs that nothing varies, tables and grids among them, are returned as they are.
+    Inputs without augmentation, such as tables and grids, are returned unchanged.
     """
     shape = tuple(inputs.shape[1:])
     if inputs.ndim == 5 and inputs.is_floating_point():
@@ -116,11 +116,11 @@ def draw_augmentation(
     *,
     motion: bool = False,
 ) -> Augmentation | None:
-    """What becomes of each of the (B,) samples `ids` of `shape` (C, H, W) in this epoch; None where nothing is to vary.
-    `within`: (B, 4) the part of each that is looked at (`draw_window`).
+    """The augmentation of the (B,) samples `ids` of `shape` (C, H, W) in this epoch; None where no option is on.
+    `within`: (B, 4) the part of each image in which windows are drawn (`draw_window`).
 
-    A sample's part does not depend on the batch that it is in. Noise is not here: it is added to standardized inputs
-    (`with_noise`), and pairs are mixed later still.
+    The augmentation of a sample does not depend on its batch. Noise is added later, to standardized inputs
+    (`with_noise`), and mixup after that.
     """
     trivial = config.policy == "trivial"
     steps = [(step, value) for step in STEPS if (value := getattr(config, step.field))]
@@ -161,8 +161,8 @@ def _crops(config: AugmentConfig) -> bool:
 def _mirrored(flip: bool | str | None, u: torch.Tensor, seed: int, epoch: int, ids: np.ndarray) -> torch.Tensor:
     """(B,) bool: which images are mirrored left to right.
 
-    `alternate` is that of Jordan, "94% on CIFAR-10 in 3.29 seconds on a single GPU", 2024 (arXiv 2404.00498): an image
-    comes in both ways within any two epochs.
+    `alternate` is that of Jordan, "94% on CIFAR-10 in 3.29 seconds on a single GPU", 2024 (arXiv 2404.00498): of two
+    consecutive epochs, one shows an image mirrored and the other does not.
     """
     if flip == "alternate":
         first = uniforms(hash_key(seed, _FIRST_MIRROR), ids, 1)[:, 0] < 0.5
@@ -214,19 +214,19 @@ def _boxes(smallest: float, u: dict[str, torch.Tensor], shape: tuple[int, ...]) 
 def _bend(
     config: AugmentConfig, u: dict[str, torch.Tensor], trivial: Trivial | None, turns: torch.Tensor | None
 ) -> torch.Tensor:
-    """(B, 2, 2) float64 on (right, down): turned by (B,) quarters counterclockwise, slanted along y, then x, then
-    scaled and rotated counterclockwise."""
-    angle = _either_way(u["rotate"], math.radians(config.rotate or 0))
-    slant = torch.tan(_either_way(u["shear"], math.radians(config.shear or 0)))
+    """(B, 2, 2) float64 on (right, down): quarter turns, shear along y, shear along x, scaling and rotation, in this
+    order; turns and rotation are counterclockwise."""
+    angle = _symmetric(u["rotate"], math.radians(config.rotate or 0))
+    slant = torch.tan(_symmetric(u["shear"], math.radians(config.shear or 0)))
     slant_y = torch.zeros_like(slant)
     if trivial is not None:
         angle, slant, slant_y = angle + trivial.angle(), slant + trivial.shear("x"), trivial.shear("y")
     cos, sin, one = torch.cos(angle), torch.sin(angle), torch.ones_like(angle)
-    # Rows run down: counterclockwise for the eye has its minus below.
+    # The second axis points down, so a counterclockwise rotation has its minus sign below.
     turn = torch.stack([cos, sin, -sin, cos], dim=1).view(-1, 2, 2)
     along_x = torch.stack([one, slant, 0 * one, one], dim=1).view(-1, 2, 2)
     along_y = torch.stack([one, 0 * one, slant_y, one], dim=1).view(-1, 2, 2)
-    scale = 1 + _either_way(u["scale"], config.scale or 0)
+    scale = 1 + _symmetric(u["scale"], config.scale or 0)
     bend: torch.Tensor = turn @ along_x @ along_y * scale[:, None, None]
     return bend if turns is None else bend @ _QUARTERS[turns]
 
@@ -235,37 +235,37 @@ _QUARTERS = torch.stack([torch.linalg.matrix_power(torch.tensor([[0.0, 1], [-1, 
 
 
 def _draw_color(config: AugmentConfig, u: dict[str, torch.Tensor], trivial: Trivial | None) -> ColorChange:
-    """Factors uniform in [1 − color, 1 + color]; hue up to color · 90° either way, the usual 0.1 turns at 0.4."""
+    """Factors uniform in [1 − color, 1 + color]; hue within ± color · 90°, which is the usual 0.1 turns at 0.4."""
     strength = config.color or 0
 
     def factor(name: str) -> torch.Tensor:
-        own = 1 + _either_way(u[name], strength)
+        own = 1 + _symmetric(u[name], strength)
         return own if trivial is None else own * trivial.factor(name)
 
-    hue = _either_way(u["hue"], strength * math.pi / 2)
+    hue = _symmetric(u["hue"], strength * math.pi / 2)
     return ColorChange(factor("brightness"), factor("contrast"), factor("saturation"), hue)
 
 
-def _either_way(u: torch.Tensor, reach: float) -> torch.Tensor:
+def _symmetric(u: torch.Tensor, reach: float) -> torch.Tensor:
     """Uniform in [−reach, reach)."""
     return (2 * u - 1) * reach
 
 
-_OFF = {"crop": 1, "zoom": 1, "policy": "none", "fill": "edge"}  # the value of others that turns them off is 0 or false
+_OFF = {"crop": 1, "zoom": 1, "policy": "none", "fill": "edge"}  # 0 or false turns other fields off
 
 
 def check_augmentation(config: AugmentConfig, data: Dataset) -> None:
-    """Raise ConfigError for the first field that was set and that the data cannot take. An open field is not a request.
+    """Raise ConfigError for the first field that is set and that does not apply to the data. None sets no field.
 
     Tables and grids take `noise` and `mixup`. Shift and blur stay below the shorter side of the image. Spectrograms and
-    waveforms have their own.
+    waveforms have fields of their own.
     """
     requested = [name for name, value in vars(config).items() if value not in (None, False, 0, _OFF.get(name))]
     data.medium.check_augmentation(config, requested, data.name, data.input_shape)
 
 
 def check_fill(decided: AugmentConfig) -> None:
-    """Raise ConfigError where all fields are decided and nothing is moved in that `fill` could be seen in."""
+    """Raise ConfigError if `fill` is set, all fields are decided, and no augmentation moves images."""
     moves = (decided.shift, decided.rotate, decided.scale, decided.shear, decided.policy == "trivial")
     if decided.fill not in (None, "edge") and not any(moves):
         raise ConfigError(

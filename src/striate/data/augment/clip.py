@@ -1,4 +1,4 @@
-"""Augmentations of clips (B, C, T, H, W) uint8: when they begin, and motion as a mirror shows it."""
+"""Augmentations of clips (B, C, T, H, W) uint8: shifts in time, and the motion of mirrored clips."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from striate.data.transfer import sent
 
 
 def mirror_motion(x: torch.Tensor, mirrored: torch.Tensor) -> torch.Tensor:
-    """Motion to the right, the last channel but one, turned around in the clips that are (B,) `mirrored`.
+    """The batch with motion to the right, the second to last channel, reversed in the clips that are (B,) `mirrored`.
 
-    Bytes are 128 where nothing moves: 256 − byte is the other way, which no byte of motion leaves; 0 stays what it is.
+    Bytes are 128 where nothing moves, so that 256 − byte is the opposite motion; 0, which is not a motion, is not
+    changed.
     """
     out = x.clone()
     turned = sent(mirrored, x.device)[:, None, None, None]
@@ -18,9 +19,9 @@ def mirror_motion(x: torch.Tensor, mirrored: torch.Tensor) -> torch.Tensor:
     return out
 
 
-def begin_elsewhere(x: torch.Tensor, shares: torch.Tensor) -> torch.Tensor:
-    """Each clip begun (B,) shares of its frames earlier or later; the first or the last frame stands for what there is
-    not."""
+def shift_frames(x: torch.Tensor, shares: torch.Tensor) -> torch.Tensor:
+    """Each clip shifted in time by (B,) shares of its frames; the first or last frame is repeated where frames are
+    missing."""
     count = x.shape[2]
     frames = (torch.arange(count) + torch.round(shares * count).long()[:, None]).clamp(0, count - 1)
     return torch.stack([one.index_select(1, sent(at, x.device)) for one, at in zip(x, frames, strict=True)])

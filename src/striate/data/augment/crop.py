@@ -1,4 +1,4 @@
-"""Boxes of images resized to whole images, and whole batches of images and masks resized."""
+"""Crops that are resized to the size of their image, and resizing of batches of images and masks."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from striate.data.memory_layout import as_bytes, by_parts
 
 Mirror = tuple[torch.Tensor, torch.Tensor]
 """(B,) bool: which images are mirrored upside down, and which left to right."""
-_SMALL = 40 * 40  # pixels: up to here products of whole matrices are faster than a call for each image
+_SMALL = 40 * 40  # pixels: up to this size, matrix products are faster than a call for each image
 
 
 def crop_batch(x_BCHW: torch.Tensor, box: torch.Tensor, mirror: Mirror) -> torch.Tensor:
-    """Boxes of images in memory, mirrored, in their shape and dtype: bilinear, bytes rounded to nearest.
+    """Crops of images in memory, mirrored, in the shape and dtype of the images: bilinear, bytes rounded to nearest.
 
-    `box`: (B, 4) float64 top, left, height, width in pixels, at least one each. What is beside a box is not seen.
+    `box`: (B, 4) float64 top, left, height, width in pixels, at least one each. Pixels beside a box have no influence.
     """
     height, width = x_BCHW.shape[2:]
     small = height * width <= _SMALL
@@ -25,7 +25,7 @@ def crop_batch(x_BCHW: torch.Tensor, box: torch.Tensor, mirror: Mirror) -> torch
     rows = _weights(box[:, 0], box[:, 2], mirror[0], height)
     columns = _weights(box[:, 1], box[:, 3], mirror[1], width)
     if small:
-        # One after the other: handing products this small out to threads costs more than they do.
+        # In one thread: distributing products this small costs more than computing them.
         images = x_BCHW.numpy().astype(np.float32).reshape(len(box), -1, width)
         lines = (images @ columns.transpose(0, 2, 1)).reshape(x_BCHW.shape)
         return as_bytes(torch.from_numpy(rows[:, None] @ lines), x_BCHW.dtype)
@@ -38,7 +38,8 @@ def crop_batch(x_BCHW: torch.Tensor, box: torch.Tensor, mirror: Mirror) -> torch
 
 
 def _one_by_one(x: np.ndarray, box: torch.Tensor, mirror: Mirror) -> torch.Tensor:
-    """By torch's code for bytes, which is many times faster than arithmetic with floats; it takes whole pixels."""
+    """`crop_batch` by torch's interpolation of bytes, which is many times faster than that of floats, but needs boxes
+    of whole pixels."""
     out = np.empty(x.shape, np.uint8)
     turns = torch.stack(mirror, dim=1).tolist()
     for k, ((top, left, tall, wide), (upside_down, mirrored)) in enumerate(zip(box.int().tolist(), turns, strict=True)):
@@ -51,9 +52,10 @@ def _one_by_one(x: np.ndarray, box: torch.Tensor, mirror: Mirror) -> torch.Tenso
 
 
 def _weights(first: torch.Tensor, length: torch.Tensor, mirrored: torch.Tensor, side: int) -> np.ndarray:
-    """(B, side, side) float32: what each pixel of an axis (last) gives to each pixel of the crop: two neighbors share.
+    """(B, side, side) float32: the weight of each pixel of an axis (last) in each pixel of the crop; two neighbors have
+    one.
 
-    A whole matrix costs more products than two numbers a pixel and is one matrix product.
+    A dense matrix has more products than two weights for each pixel, but is a single matrix product.
     """
     batch = len(first)
     start, extent = (values.numpy()[:, None] for values in (first, length))
@@ -70,9 +72,9 @@ def _weights(first: torch.Tensor, length: torch.Tensor, mirrored: torch.Tensor, 
 
 
 def resize_batch(x_BCHW: torch.Tensor, size: tuple[int, int], *, nearest: bool = False) -> torch.Tensor:
-    """The batch at `size` (height, width) in pixels, of the same dtype: bilinear and antialiased, so that every pixel
-    counts; bytes are rounded to nearest. `nearest`: each pixel takes the value at its center, which keeps class numbers
-    what they are. Of that size already, the batch is returned as it is."""
+    """The batch at `size` (height, width) in pixels, of the same dtype: bilinear and antialiased, bytes rounded to
+    nearest. `nearest`: each pixel takes the value at its center, as class numbers need. A batch of that size is
+    returned unchanged."""
     if tuple(x_BCHW.shape[2:]) == tuple(size):
         return x_BCHW
     if nearest:

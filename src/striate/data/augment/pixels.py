@@ -1,6 +1,6 @@
-"""Augmentations that change the values of pixels: color, blur, cutout, noise. Where pixels lie is `warp.py`.
+"""Augmentations that change the values of pixels: color, blur, cutout, noise. `warp.py` moves pixels.
 
-A further one is a `PixelStep` in a file of its own, listed in `augment.STEPS`.
+A new one is a `PixelStep` in a file of its own, listed in `augment.STEPS`.
 """
 
 from __future__ import annotations
@@ -18,27 +18,26 @@ from striate.data.memory_layout import as_bytes, by_parts
 from striate.data.transfer import sent
 
 Change = Callable[[torch.Tensor], torch.Tensor]
-"""From a batch (B, C, H, W) uint8 (of sounds: as `sound.py` has it) to another of the same shape and type."""
+"""Maps a batch (B, C, H, W) uint8 (for sounds, see `sound.py`) to another of the same shape and type."""
 
 
 @dataclass(frozen=True)
 class PixelStep:
-    """An augmentation of pixel values that is on where its field of `AugmentConfig` is above 0.
-
-    `field`: the name of that field.
-    `columns`: names of the random numbers that it needs for each image.
-    `draw(value, u)`: from the value of the field and these numbers, (B,) float64 in [0, 1) by name, to the change.
-    `words(value)`: what it does, for messages: "blur up to 2 px".
-    """
+    """An augmentation of pixel values that is on if its field of `AugmentConfig` is above 0."""
 
     field: str
+    """The name of that field."""
     columns: tuple[str, ...]
+    """Names of the random numbers that it needs for each image."""
     draw: Callable[[float, Mapping[str, torch.Tensor]], Change]
+    """Called as `draw(value, u)` with the value of the field and the random numbers by name, (B,) float64 in [0, 1);
+    returns the change of the batch."""
     words: Callable[[float], str]
+    """Called with the value of the field; returns what it does, for messages: "blur up to 2 px"."""
 
 
 LUMA = (0.299, 0.587, 0.114)
-"""Weights of red, green and blue in brightness (ITU-R BT.601), as Pillow has them."""
+"""Weights of red, green and blue in brightness (ITU-R BT.601), as in Pillow."""
 
 # From RGB to YIQ (NTSC, 1953): brightness, and two axes of color around which hue is an angle.
 _YIQ = torch.tensor([LUMA, (0.5959, -0.2746, -0.3213), (0.2115, -0.5227, 0.3112)], dtype=torch.float64)
@@ -46,21 +45,23 @@ _YIQ = torch.tensor([LUMA, (0.5959, -0.2746, -0.3213), (0.2115, -0.5227, 0.3112)
 
 @dataclass(frozen=True)
 class ColorChange:
-    """Factors of (B,) images, float64; 1 (0 for hue) changes nothing.
+    """A change of the colors of B images, in the order of the fields, which are (B,) float64.
 
-    In this order, with m the mean luma of the image and luma(x) that of a pixel:
-    `brightness` b: x → b·x. `contrast` c: x → c·x + (1 − c)·m. `saturation` s: x → s·x + (1 − s)·luma(x).
-    `hue`: rotation of the (I, Q) plane of YIQ by so many radians. Only the end result is rounded and limited to
-    0–255. Saturation and hue need three channels; with another number luma is the mean of the channels.
+    m is the mean luma of the image, luma(x) that of a pixel. Only the final result is rounded and clipped to 0–255. For
+    images without three channels, luma is the mean of the channels, and saturation and hue have no effect.
     """
 
     brightness: torch.Tensor
+    """b: x → b·x. 1 changes nothing."""
     contrast: torch.Tensor
+    """c: x → c·x + (1 − c)·m. 1 changes nothing."""
     saturation: torch.Tensor
+    """s: x → s·x + (1 − s)·luma(x). 1 changes nothing."""
     hue: torch.Tensor
+    """Rotation of the (I, Q) plane of YIQ in radians. 0 changes nothing."""
 
     def apply(self, x_BCHW: torch.Tensor) -> torch.Tensor:
-        """The batch (uint8) in its new colors; an image that nothing changes stays as it is."""
+        """The batch (uint8) in its new colors; an image with neutral factors is not changed."""
         changed = (self.brightness != 1) | (self.contrast != 1)
         if x_BCHW.shape[1] == 3:
             changed |= (self.saturation != 1) | (self.hue != 0)
@@ -77,14 +78,14 @@ class ColorChange:
     def _changed(self, x_BCHW: torch.Tensor) -> torch.Tensor:
         channels = x_BCHW.shape[1]
         gain = self.brightness * self.contrast
-        # The gray axis is left alone by saturation and hue, so what contrast adds passes through both.
+        # Saturation and hue do not change gray, so what contrast adds passes through both.
         added = self.brightness - gain
         matrix = (self._chroma() if channels == 3 else torch.ones(len(gain), 1, 1).double()) * gain[:, None, None]
         matrix, added = (sent(numbers.float(), x_BCHW.device) for numbers in (matrix, added))
         luma = sent(torch.tensor(LUMA if channels == 3 else [1 / channels] * channels), x_BCHW.device)
 
         def change(part: torch.Tensor, rows: slice) -> torch.Tensor:
-            flat = part.contiguous().float().flatten(2)  # or means would be summed in the order of the strides
+            flat = part.contiguous().float().flatten(2)  # else means would be summed in the order of the strides
             offset = (added[rows] * (flat.mean(2) @ luma))[:, None, None]
             out = torch.baddbmm(offset, matrix[rows], flat) if channels == 3 else flat * matrix[rows] + offset
             return as_bytes(out, part.dtype).view_as(part)
@@ -92,7 +93,7 @@ class ColorChange:
         return by_parts(change, x_BCHW)
 
     def _chroma(self) -> torch.Tensor:
-        """(B, 3, 3) float64: saturation, then hue, of RGB."""
+        """(B, 3, 3) float64 on RGB: saturation, then hue."""
         gray = torch.tensor(LUMA, dtype=torch.float64).expand(3, 3)
         s = self.saturation[:, None, None]
         saturated = s * torch.eye(3, dtype=torch.float64) + (1 - s) * gray
@@ -105,7 +106,7 @@ class ColorChange:
         return chroma
 
 
-_TRUNCATE = 4.0  # standard deviations, as scipy.ndimage has it
+_TRUNCATE = 4.0  # standard deviations, as in scipy.ndimage
 
 
 def blur(x_BCHW: torch.Tensor, sigma: torch.Tensor, largest: float) -> torch.Tensor:
@@ -113,7 +114,7 @@ def blur(x_BCHW: torch.Tensor, sigma: torch.Tensor, largest: float) -> torch.Ten
 
     The kernel ends at four standard deviations; beyond the edge, its pixels are repeated.
     """
-    # Built on the CPU: accelerators add up what edges repeat in an order that changes from call to call.
+    # Built on the CPU: accelerators would sum the weights of repeated edge pixels in a varying order.
     sigma = sigma.to(device="cpu", dtype=torch.float32)
 
     def change(part: torch.Tensor, at: slice) -> torch.Tensor:
@@ -126,7 +127,7 @@ def blur(x_BCHW: torch.Tensor, sigma: torch.Tensor, largest: float) -> torch.Ten
 def _band_matrix(sigma: torch.Tensor, largest: float, side: int) -> torch.Tensor:
     """(B, side, side): each row holds the weights that one blurred pixel gives to the pixels of its line.
 
-    A whole matrix costs more products than a short kernel and is faster: it is one matrix product, edges included.
+    A dense matrix has more products than a short kernel, but is faster: it is one matrix product, including the edges.
     """
     reach = int(_TRUNCATE * largest + 0.5)
     taps = torch.arange(-reach, reach + 1)
@@ -167,7 +168,7 @@ def cut_out(x_BCHW: torch.Tensor, center: torch.Tensor, share: float) -> torch.T
 
 
 def _span(center: torch.Tensor, side: int, length: int) -> torch.Tensor:
-    """(B, length) bool: `side` pixels around the pixel that holds `center`, as far as they are there."""
+    """(B, length) bool: `side` pixels around the pixel that contains `center`, clipped to the image."""
     first = center.floor() - side // 2
     places = torch.arange(length, device=center.device)
     return (places >= first[:, None]) & (places < first[:, None] + side)
@@ -182,7 +183,7 @@ CUTOUT = PixelStep(
 
 
 def with_noise(inputs: torch.Tensor, config: AugmentConfig, seed: int, epoch: int, ids: torch.Tensor) -> torch.Tensor:
-    """Standardized inputs (B, …) float32 with noise of `augment.noise`; the same object where that is 0 or open.
+    """Standardized inputs (B, …) float32 with the noise of `augment.noise`; the same object if that is 0 or None.
 
     The standard deviation of a sample's noise is uniform in [0, noise], in units of the standard deviation of the
     data, which normalization made 1. The numbers depend on seed, epoch and id, not on batch, layout or order.
@@ -193,5 +194,5 @@ def with_noise(inputs: torch.Tensor, config: AugmentConfig, seed: int, epoch: in
     strength = torch.from_numpy(uniforms(hash_key(seed, epoch, 3), known, 1)[:, 0] * config.noise)
     drawn = normals(hash_key(seed, epoch, 4), sent(ids, inputs.device), math.prod(inputs.shape[1:]))
     drawn *= sent(strength.to(drawn.dtype), drawn.device)[:, None]
-    # The result is laid out as the inputs are: the convolutions after it depend on that for their speed.
+    # The result has the memory format of the inputs, on which the speed of the convolutions depends.
     return torch.add(inputs, drawn.view(inputs.shape), out=torch.empty_like(inputs))

@@ -1,4 +1,4 @@
-"""Images moved by any affine map, as one interpolation."""
+"""Images moved by an affine map, with a single interpolation."""
 
 from __future__ import annotations
 
@@ -16,16 +16,18 @@ from striate.data.transfer import sent
 
 @dataclass(frozen=True)
 class Movement:
-    """`mirror`: (B,) bool, upside down and left to right; the others as `Warp` has them."""
+    """An affine map of each image of a batch; fields that are not described are those of `Warp`."""
 
     mirror: Mirror
+    """(B,) bool each: upside down, and left to right."""
     shift: torch.Tensor
     box: torch.Tensor | None
     linear: torch.Tensor | None
     fill: Fill
 
     def source_map(self, height: int, width: int) -> torch.Tensor:
-        """(B, 2, 3) float64, from a place in the moved image to one in the original, both −1 to 1 over the image."""
+        """(B, 2, 3) float64: maps a place in the moved image to a place in the original, both −1 to 1 over the
+        image."""
         half = torch.tensor([width / 2, height / 2], dtype=torch.float64)
         batch = len(self.shift)
         linear = torch.eye(2, dtype=torch.float64).repeat(batch, 1, 1) if self.linear is None else self.linear
@@ -41,7 +43,7 @@ class Movement:
         return map_back
 
     def bounds(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """(B, 2) float64 where what is seen begins and ends, right and down, −1 to 1 over the image."""
+        """(B, 2) float64 each: where the visible part begins and ends, (right, down), −1 to 1 over the image."""
         if self.box is None:
             return -torch.ones(len(self.shift), 2).double(), torch.ones(len(self.shift), 2).double()
         first, extent = self.box.double()[:, :2].flip(1), self.box.double()[:, 2:].flip(1)
@@ -51,7 +53,7 @@ class Movement:
 def resample(
     x_BCHW: torch.Tensor, movement: Movement, *, nearest: bool = False, value: float | None = None
 ) -> torch.Tensor:
-    """The moved batch, of the same shape and dtype, bilinear; `value` in place of the fill for what is outside."""
+    """The moved batch, of the same shape and dtype, bilinear; `value`: shown outside the image in place of the fill."""
     value = 0.0 if value is None and movement.fill == "zero" else value
     height, width = x_BCHW.shape[2:]
     device = x_BCHW.device
@@ -82,7 +84,7 @@ def resample(
 
 
 def _places(theta: torch.Tensor, height: int, width: int) -> Iterator[torch.Tensor]:
-    """(B, H, W) float32, first how far right, then how far down each pixel's place in the original is, −1 to 1."""
+    """(B, H, W) float32 twice: the place of each pixel in the original, right, then down, −1 to 1."""
     right = ((torch.arange(width, device=theta.device) * 2 + 1) / width - 1).view(1, 1, -1)
     down = ((torch.arange(height, device=theta.device) * 2 + 1) / height - 1).view(1, -1, 1)
     for axis in range(2):
@@ -91,7 +93,7 @@ def _places(theta: torch.Tensor, height: int, width: int) -> Iterator[torch.Tens
 
 
 def _reflected(place: torch.Tensor, low: torch.Tensor, high: torch.Tensor) -> torch.Tensor:
-    """Places beyond the centers of the outermost pixels mirrored there, back and forth."""
+    """Places reflected at the centers of the outermost pixels, back and forth."""
     extent = (high - low).clamp(min=0)
     around = torch.where(extent > 0, torch.remainder(place - low, (2 * extent).clamp(min=1e-6)), 0.0)
     return low + extent - (extent - around).abs()

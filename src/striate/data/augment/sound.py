@@ -1,6 +1,6 @@
-"""Augmentations of sounds: shift, gain, speed, and stretches of time or bands of frequency that are blanked.
+"""Augmentations of sounds: shift, gain, speed, and blanked spans of time or bands of frequency.
 
-A batch is of spectrograms (B, 1, bands, frames) uint8, half decibels, or of waveforms (B, 1, samples) float32; the last
+A batch has spectrograms (B, 1, bands, frames) uint8 in half decibels, or waveforms (B, 1, samples) float32; the last
 axis is time.
 """
 
@@ -8,17 +8,16 @@ from __future__ import annotations
 
 import torch
 
-from striate.data.augment.clip import begin_elsewhere
+from striate.data.augment.clip import shift_frames
 from striate.data.augment.pixels import PixelStep
 from striate.data.media.audio.log_mel import LEVELS_A_DECIBEL
 from striate.data.transfer import sent
 
 
 def shift_time(x: torch.Tensor, shares: torch.Tensor) -> torch.Tensor:
-    """Each sample moved on by (B,) shares of its length; what leaves at one end comes in at the other. Of clips see
-    `begin_elsewhere`."""
+    """Each sample shifted in time by (B,) shares of its length, cyclically; clips: see `shift_frames`."""
     if x.ndim == 5:
-        return begin_elsewhere(x, shares)
+        return shift_frames(x, shares)
     places = torch.round(shares * x.shape[-1]).long().tolist()
     return torch.stack([one.roll(place, -1) for one, place in zip(x, places, strict=True)])
 
@@ -32,7 +31,7 @@ TIME_SHIFT = PixelStep(
 
 
 def amplify(x: torch.Tensor, decibels: torch.Tensor) -> torch.Tensor:
-    """Each sample louder by (B,) decibels; in a spectrogram silence stays silence."""
+    """Each sample amplified by (B,) decibels; silence in a spectrogram stays silent."""
     if x.dtype == torch.uint8:
         levels = sent(torch.round(decibels * LEVELS_A_DECIBEL).to(torch.int16), x.device)[:, None, None, None]
         return torch.where(x > 0, (x.to(torch.int16) + levels).clamp_(0, 255).to(torch.uint8), x)
@@ -48,8 +47,8 @@ GAIN = PixelStep(
 
 
 def change_speed(x: torch.Tensor, factors: torch.Tensor) -> torch.Tensor:
-    """Waveforms (B, C, samples) played (B,) times as fast from their beginning, in between by straight lines; what is
-    lacking at the end is silence."""
+    """Waveforms (B, C, samples) played (B,) times as fast from their beginning, by linear interpolation; the end is
+    padded with silence."""
     length = x.shape[-1]
     places = torch.arange(length, dtype=torch.float64) * factors[:, None]
     first = places.floor()
@@ -69,8 +68,11 @@ SPEED = PixelStep(
 
 
 def blank(x: torch.Tensor, axis: int, width: torch.Tensor, start: torch.Tensor) -> torch.Tensor:
-    """Along `axis` of each sample a span blanked: (B,) `width` as a share of the axis, `start` as one of the room that
-    there is for it. Spectrograms get their mean, waveforms silence. Source: Park et al., "SpecAugment", 2019."""
+    """The batch with a span blanked along `axis` of each sample: with the mean in spectrograms, with silence in
+    waveforms.
+
+    `width`: (B,) shares of the axis; `start`: (B,) shares of the range of possible starts. Source: Park et al.,
+    "SpecAugment", 2019."""
     length = x.shape[axis]
     wide = torch.floor(width * length)
     first = torch.floor(start * (length - wide + 1))
@@ -96,4 +98,4 @@ FREQUENCY_MASK = PixelStep(
     words=lambda value: f"up to {value:.0%} of the bands blanked",
 )
 STEPS = (SPEED, TIME_SHIFT, GAIN, TIME_MASK, FREQUENCY_MASK)
-"""In the order in which they are applied."""
+"""The steps, in the order in which they are applied."""

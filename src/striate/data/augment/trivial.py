@@ -35,22 +35,26 @@ _TRANSLATE = 32  # pixels, and at most half the side: beyond, small images would
 
 @dataclass(frozen=True)
 class Trivial:
-    """What befalls each image: `operation` (B,) int64 into OPERATIONS, `strength` (B,) in [0, 1), `sign` (B,) ±1.
+    """One random operation for each of B images.
 
-    Ranges are the paper's wide ones at strength 1: rotation 135°, shear 0.99, translation 32 pixels (here at most half
-    the side), factors 1 ± 0.99, 2 bits left, all solarized. The paper has 31 steps of strength; here it is continuous.
+    At strength 1 the ranges are the paper's wide ones: rotation 135°, shear 0.99, translation 32 pixels (here at most
+    half the side), factors 1 ± 0.99, 2 bits left, all solarized. The paper has 31 steps of strength; here it is
+    continuous.
     """
 
     operation: torch.Tensor
+    """(B,) int64, an index into OPERATIONS."""
     strength: torch.Tensor
+    """(B,) in [0, 1)."""
     sign: torch.Tensor
+    """(B,) ±1."""
 
     def amount(self, name: str) -> torch.Tensor:
         """(B,) float64 in (−1, 1): strength with its sign where `name` was drawn, 0 elsewhere."""
         return torch.where(self.operation == OPERATIONS.index(name), self.strength * self.sign, 0.0)
 
     def factor(self, name: str) -> torch.Tensor:
-        """(B,) float64: what brightness, contrast or saturation is multiplied with."""
+        """(B,) float64: the factor of brightness, contrast or saturation."""
         return 1 + _ENHANCE * self.amount(name)
 
     def angle(self) -> torch.Tensor:
@@ -80,7 +84,7 @@ class Trivial:
 
 
 def draw_trivial(u: torch.Tensor, color: bool) -> Trivial:
-    """From (B, 3) uniform numbers; `color` says whether images have three channels."""
+    """The operations of B images, from (B, 3) uniform numbers. `color`: whether images have three channels."""
     count = len(OPERATIONS) if color else len(OPERATIONS) - 1
     return Trivial((u[:, 0] * count).long(), u[:, 1], torch.where(u[:, 2] < 0.5, -1.0, 1.0).double())
 
@@ -104,14 +108,14 @@ def _sharpen(x: torch.Tensor, strength: torch.Tensor) -> torch.Tensor:
     values = x.float()
     inner = values[:, :, 1:-1, 1:-1]
     lines = values[:, :, :-2] + values[:, :, 1:-1] + values[:, :, 2:]
-    # Sums of slices: for so few images a convolution takes longer to begin than they take.
+    # Sums of slices: for so few images, they are faster than to start a convolution.
     smooth = (lines[..., :-2] + lines[..., 1:-1] + lines[..., 2:] + 4 * inner) / 13
     values[:, :, 1:-1, 1:-1] = smooth.lerp_(inner, 1 + _ENHANCE * strength)
     return as_bytes(values, x.dtype)
 
 
 def _autocontrast(x: torch.Tensor, _: torch.Tensor) -> torch.Tensor:
-    """Each channel stretched to 0–255; one of a single value stays."""
+    """Each channel stretched to 0–255; a constant channel is not changed."""
     values = x.float()
     low, high = values.amin((2, 3), keepdim=True), values.amax((2, 3), keepdim=True)
     stretched = ((values - low) * (255 / (high - low).clamp(min=1))).round_().to(x.dtype)
@@ -119,7 +123,7 @@ def _autocontrast(x: torch.Tensor, _: torch.Tensor) -> torch.Tensor:
 
 
 def _equalize(x: torch.Tensor, _: torch.Tensor) -> torch.Tensor:
-    """Each channel's values spread so that all are about equally frequent, by Pillow's table."""
+    """Histogram equalization of each channel, by Pillow's table."""
     flat = x.flatten(2).long()
     counts = torch.zeros(*flat.shape[:2], 256, dtype=torch.int64, device=x.device)
     counts.scatter_add_(2, flat, torch.ones_like(flat))

@@ -1,6 +1,6 @@
-"""How training volumes vary: mirrored, shifted, turned, cut to patches, and changed in intensity.
+"""Augmentation of volumes: mirroring, shifts, rotations, patches, and changes of intensity.
 
-A batch is (B, C, D, H, W) float32; masks (B, 1, D, H, W) uint8 follow the same `VolumeWarp`.
+A batch is (B, C, D, H, W) float32; masks (B, 1, D, H, W) uint8 are moved by the same `VolumeWarp`.
 """
 
 from __future__ import annotations
@@ -29,19 +29,23 @@ _FLIPS = {"flip": 4, "vertical_flip": 3, "depth_flip": 2}
 
 @dataclass(frozen=True)
 class VolumeWarp:
-    """Where the voxels of a batch come from, in this order: the patch, turned, mirrored, shifted.
+    """The geometric augmentation of a batch of B volumes.
 
-    `mirror`: (B, 3) bool along depth, height and width. `shift`: (B, 3) int64 voxels along these. `linear`: (B, 3, 3)
-    from a place in the result to one in the volume, both from the middle, in voxels; None: nothing is turned or scaled.
-    `corner` (B, 3) int64 and `size`: the first voxel of each patch and its sides; None: all is seen.
-    Mirrors, shifts and patches copy every value; turns interpolate, and take the nearest label of masks.
+    In this order: the patch is cut out, rotated and scaled, mirrored, and shifted. Axes are depth, height and width.
+    Only `linear` interpolates, with the nearest label for masks; the others copy values.
     """
 
     mirror: torch.Tensor
+    """(B, 3) bool: mirrored along each axis."""
     shift: torch.Tensor
+    """(B, 3) int64 voxels along each axis."""
     linear: torch.Tensor | None = None
+    """(B, 3, 3): maps a place in the result to a place in the volume, both in voxels from the center; None: no
+    rotation, no scaling."""
     corner: torch.Tensor | None = None
+    """(B, 3) int64: the first voxel of each patch; None: no patches."""
     size: tuple[int, int, int] | None = None
+    """Sides of the patches in voxels."""
 
     def apply(self, x: torch.Tensor, *, nearest: bool = False, fill: float | None = None) -> torch.Tensor:
         """A new batch. Voxels outside the volume are `fill`, or the nearest voxel where `fill` is None."""
@@ -104,8 +108,10 @@ def _turned(x: torch.Tensor, linear: torch.Tensor, nearest: bool, fill: float | 
 def draw_volume(
     config: AugmentConfig, u: Mapping[str, torch.Tensor], shape: tuple[int, ...], masks: torch.Tensor | None = None
 ) -> tuple[VolumeWarp | None, tuple[Change, ...]]:
-    """What becomes of samples of `shape` (C, D, H, W), from (B,) uniform numbers by name of `COLUMNS`. `masks`:
-    (B, D, H, W) uint8 class numbers, from which patches with a foreground class are chosen."""
+    """The warp, and the changes of intensity, of samples of `shape` (C, D, H, W).
+
+    `u`: (B,) uniform numbers by the names in `COLUMNS`. `masks`: (B, D, H, W) uint8 class numbers, from which patches
+    with a foreground class are chosen."""
     count = len(u["flip"])
     mirror = torch.zeros(count, 3, dtype=torch.bool)
     for field, axis in _FLIPS.items():
@@ -132,9 +138,10 @@ def draw_volume(
 def _on_foreground(
     corner: torch.Tensor, size: tuple[int, int, int], u: Mapping[str, torch.Tensor], share: float, masks: torch.Tensor
 ) -> torch.Tensor:
-    """`corner` with a `share` of the patches moved around a random voxel of a foreground class, as far as the volume
-    reaches. Each class that the sample has, but the first and what is not labeled, is equally likely, however small
-    (Isensee et al., "nnU-Net", 2021, whose share is a third)."""
+    """`corner`, with a `share` of the patches moved to a random voxel of a foreground class, within the volume.
+
+    Each class of the sample, except the first and unlabeled voxels, is equally likely, however small (Isensee et al.,
+    "nnU-Net", 2021, whose share is a third)."""
     corner = corner.clone()
     sides = torch.tensor(masks.shape[1:])
     for k in (u["foreground"] < share).nonzero()[:, 0].tolist():
@@ -151,7 +158,7 @@ def _on_foreground(
 
 
 def _linear(config: AugmentConfig, u: Mapping[str, torch.Tensor]) -> torch.Tensor:
-    """(B, 3, 3) float64 on (depth, height, width): scaled, then turned about each axis in turn."""
+    """(B, 3, 3) float64 on (depth, height, width): scaling, then a rotation about each axis."""
     out = torch.eye(3, dtype=torch.float64).expand(len(u["flip"]), 3, 3).clone()
     if config.rotate:
         for name, (one, other) in {"about_depth": (1, 2), "about_height": (0, 2), "about_width": (0, 1)}.items():
@@ -193,5 +200,5 @@ def describe_volume_augmentation(config: AugmentConfig) -> tuple[str, ...]:
         "noise": f"noise up to {config.noise or 0:g} standard deviations",
         "mixup": "pairs blended (mixup)",
     }
-    said = [text for name, text in words.items() if getattr(config, name)]
-    return (*(["mirroring of " + ", ".join(mirrored)] if mirrored else []), *said)
+    others = [text for name, text in words.items() if getattr(config, name)]
+    return (*(["mirroring of " + ", ".join(mirrored)] if mirrored else []), *others)

@@ -1,6 +1,6 @@
-"""Where the pixels of an augmented batch come from: images and masks are moved by the same `Warp`.
+"""Geometric augmentation: images and their masks are moved by the same `Warp`.
 
-Mirrors and shifts by whole pixels copy every value and compute none; crops and affine maps interpolate.
+Mirroring and shifts by whole pixels copy values; crops and affine maps interpolate.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ def shift_batch(
     value = 0.0 if value is None and fill == "zero" else value
     if x_BCHW.device.type != "cpu":
         return _gathered(x_BCHW, mirror, shift, fill, value)
-    # NumPy copies in one thread. For batches that fit into the cache this is faster than to wake others, and several
-    # times faster where other programs are on the cores.
+    # NumPy copies in one thread. For batches that fit into the cache this is faster than to wake other threads, and
+    # several times faster where other programs use the cores.
     flipped = [m.numpy() for m in mirror]
-    # Shifted first, the other way, and mirrored then: so only half of the images are touched twice.
+    # Shifted first, in the opposite direction, then mirrored: so only half of the images are copied twice.
     turned = np.where(np.stack(flipped, axis=1), -1, 1) * shift.numpy()
     out = _windows(np.ascontiguousarray(x_BCHW.numpy()), turned, fill, value)
     for which, axis in zip(flipped, (-2, -1), strict=True):
@@ -49,8 +49,8 @@ def shift_batch(
 
 
 def inside(places: Any, length: int, fill: Fill) -> Any:
-    """Which pixel (0 to length − 1) is shown where pixel number `places` (any integers, array or tensor) is asked
-    for: `reflect` goes back and forth without repeating the outermost pixels, all else takes the nearest."""
+    """The pixels, 0 to length − 1, that are shown at `places`, any integers in an array or tensor: `reflect` goes back
+    and forth without repeating the outermost pixels; other fills take the nearest pixel."""
     if fill != "reflect":
         return places.clip(0, length - 1)
     around = places % max(2 * (length - 1), 1)
@@ -58,12 +58,12 @@ def inside(places: Any, length: int, fill: Fill) -> Any:
 
 
 def _windows(x: np.ndarray, shift: np.ndarray, fill: Fill, value: float | None) -> np.ndarray:
-    """Each image as seen through a window of its size that is moved over the padded image."""
+    """Each image shifted: a window of its size is cut out of the padded image."""
     reaches = np.abs(shift).max(1)
     reach, far = int(reaches.max(initial=0)), reaches > _NEAR
     if reach == 0:
         return x.copy()
-    if far.any() and not far.all():  # a few that move far: the others need no wide margin
+    if far.any() and not far.all():  # where a few move far, the others need no wide margin
         out = np.empty_like(x)
         for rows in (far, ~far):
             out[rows] = _windows(x[rows], shift[rows], fill, value)
@@ -72,7 +72,7 @@ def _windows(x: np.ndarray, shift: np.ndarray, fill: Fill, value: float | None) 
     batch, channels, height, width = x.shape
     size = padded.itemsize
     plane, row = padded.shape[2] * padded.shape[3], padded.shape[3]
-    # All windows of all images, one for each position that a first pixel may have; one index copies the wanted ones.
+    # A view of all windows, one for each position of a first pixel. One indexing operation copies the chosen ones.
     places = padded.size - (channels - 1) * plane - (height - 1) * row - width + 1
     strides = (size, plane * size, row * size, size)
     views: np.ndarray = np.ndarray((places, channels, height, width), x.dtype, padded, strides=strides)
@@ -99,8 +99,10 @@ def _padded(x: np.ndarray, reach: int, fill: Fill, value: float | None) -> np.nd
 def _gathered(
     x_BCHW: torch.Tensor, mirror: Mirror, shift: torch.Tensor, fill: Fill, value: float | None
 ) -> torch.Tensor:
-    """The same on any device: for each pixel of each image, the pixel that it shows. Only what is drawn of an image is
-    sent there: to list its rows and columns takes the program a third of a step of ResNet-50 on an H200."""
+    """`shift_batch` on any device: each pixel is gathered from the pixel that it shows.
+
+    The rows and columns to gather are computed on the device: listing them on the CPU takes a third of a step of
+    ResNet-50 on an H200."""
     device = x_BCHW.device
     mirrored, moved = sent(torch.stack(mirror), device), sent(shift, device)
     rows, columns = (_sources(x_BCHW.shape[2 + k], mirrored[k], moved[:, k], fill) for k in range(2))
@@ -113,68 +115,72 @@ def _gathered(
 
 
 def _sources(length: int, mirrored: torch.Tensor, shift: torch.Tensor, fill: Fill) -> torch.Tensor:
-    """(B, length) int64: which row, or column, of the image is shown in each."""
+    """(B, length) int64: for each row (or column) of the result, the row of the image that it shows."""
     near: torch.Tensor = inside(torch.arange(length, device=shift.device) - shift[:, None], length, fill)
     return torch.where(mirrored[:, None], length - 1 - near, near)
 
 
 def _seen(length: int, shift: torch.Tensor) -> torch.Tensor:
-    """(B, length) bool: where the shifted image is."""
+    """(B, length) bool: whether the shifted image covers a row (or column)."""
     places = torch.arange(length, device=shift.device) - shift[:, None]
     return (places >= 0) & (places < length)
 
 
-_Way = Literal["copied", "cropped", "resampled"]
+_Operation = Literal["copy", "crop", "resample"]
 
 
 @dataclass(frozen=True)
 class Warp:
-    """How each image of a batch is moved: a `window` of it is cut out first; that is cropped, then mirrored, then bent
-    about its center, then shifted.
+    """The geometric augmentation of a batch of B images.
 
-    `flip`, `vertical_flip`: (B,) bool, mirrored left to right, upside down. `shift`: (B, 2) int64 pixels down and
-    right. `box`: (B, 4) float32 top, left, height, width of the kept part as shares of the image (0 to 1), resized
-    back; what is beside it is not seen again. `linear`: (B, 2, 2) float64, takes (right, down) in pixels from the
-    center to where it is moved. None leaves all as they are. `fill`: what moves in from outside. `turns`: (B,) int64,
-    how many quarter turns counterclockwise are in `linear` before all else.
-    An image whose `box` and `linear` change nothing is copied and not interpolated: bytes stay bytes.
+    In this order: the window is cut out, cropped, mirrored, transformed by `linear` about its center, and shifted. An
+    image whose `box` and `linear` change nothing is copied, not interpolated. A field that is None changes no image.
     """
 
     flip: torch.Tensor
+    """(B,) bool: mirrored left to right."""
     shift: torch.Tensor
+    """(B, 2) int64 pixels down and right."""
     box: torch.Tensor | None = None
+    """(B, 4) float32 top, left, height, width of the crop as shares of the image, 0 to 1. The crop is resized to the
+    size of the image; pixels beside it are never shown."""
     vertical_flip: torch.Tensor | None = None
+    """(B,) bool: mirrored upside down."""
     linear: torch.Tensor | None = None
+    """(B, 2, 2) float64: maps (right, down) in pixels from the center to the new place."""
     fill: Fill = "edge"
+    """What is shown where the moved image does not reach."""
     window: Window | None = None
+    """The part of each image that is cut out first."""
     turns: torch.Tensor | None = None
+    """(B,) int64: the number of counterclockwise quarter turns with which `linear` begins."""
 
     def apply(self, x_BCHW: torch.Tensor, *, nearest: bool = False, fill: float | None = None) -> torch.Tensor:
-        """The moved batch, of the same dtype, and of the same shape unless there is a window; `nearest` keeps class
-        numbers what they are.
+        """The moved batch, of the same dtype, and of the same shape unless there is a window.
 
-        `fill` is the value of what moves in from outside, in place of the record's. Bilinear; bytes are rounded to
-        nearest.
+        Interpolation is bilinear, and bytes are rounded to nearest; `nearest` takes the nearest pixel, as class numbers
+        need. `fill`: the value outside the image, in place of the field `fill`.
         """
         if self.window is not None:
             x_BCHW = self.window.cut(x_BCHW, nearest=nearest)
-        # Elsewhere than on a CPU bytes are interpolated as floats, crops like all else: that takes the fewest numbers.
-        ways = self._ways(crops=x_BCHW.device.type == "cpu" and not nearest)
-        for rows, way in ways:
+        # On an accelerator crops are resampled too: it interpolates bytes as floats in any case.
+        operations = self._operations(crops=x_BCHW.device.type == "cpu" and not nearest)
+        for rows, operation in operations:
             if bool(rows.all()):
-                return self._moved(way, x_BCHW, nearest, fill)
+                return self._moved(operation, x_BCHW, nearest, fill)
         out = torch.empty_like(x_BCHW)
-        for rows, way in ways:
+        for rows, operation in operations:
             chosen = rows.nonzero().squeeze(1)
             if len(chosen):
                 there = sent(chosen, out.device)
-                moved = self._of(chosen)._moved(way, x_BCHW.index_select(0, there), nearest, fill)
+                moved = self._of(chosen)._moved(operation, x_BCHW.index_select(0, there), nearest, fill)
                 out.index_copy_(0, there, moved)
         return out
 
     def move(self, places: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
-        """Places (B, …, 2) of images of `size` (height, width) where the warp moves them: right and down, −1 to 1 over
-        the image, so that a mirrored place is exactly its negative."""
+        """The places (B, …, 2) in images of `size` (height, width) after the warp.
+
+        Places are (right, down), −1 to 1 over the image, so that a mirrored place is exactly its negative."""
         device, lone = places.device, (len(places), *(1,) * (places.ndim - 2))
 
         def of_each(values: torch.Tensor) -> torch.Tensor:
@@ -197,33 +203,33 @@ class Warp:
 
     @property
     def mirrored(self) -> torch.Tensor:
-        """(B,) bool: whether an image is its mirror image, left for right, in whatever way it is turned."""
+        """(B,) bool: whether the result is a mirror image, left for right, however it is rotated."""
         upside_down, flipped = self._mirror()
         return upside_down ^ flipped
 
-    def _ways(self, *, crops: bool) -> list[tuple[torch.Tensor, _Way]]:
-        """How images are moved, and (B,) bool which: each in the cheapest way that can, whatever others need; `crops`
-        says whether crops have a way of their own."""
+    def _operations(self, *, crops: bool) -> list[tuple[torch.Tensor, _Operation]]:
+        """Operations, and (B,) bool the images that each moves: for each image the cheapest one that can. `crops`:
+        whether images that are only cropped have an operation of their own, instead of being resampled."""
         every, none = torch.ones_like(self.flip), torch.zeros_like(self.flip)
         if self.box is None and self.linear is None:
-            return [(every, "copied")]
+            return [(every, "copy")]
         bent = none if self.linear is None else (self.linear != torch.eye(2).double()).flatten(1).any(1)
         if self.box is None:
-            return [(~bent, "copied"), (bent, "resampled")]
+            return [(~bent, "copy"), (bent, "resample")]
         straight = ~bent & self.shift.eq(0).all(1) if crops else none
-        return [(straight, "cropped"), (~straight, "resampled")]
+        return [(straight, "crop"), (~straight, "resample")]
 
-    def _moved(self, way: _Way, x: torch.Tensor, nearest: bool, fill: float | None) -> torch.Tensor:
-        if way == "copied":
+    def _moved(self, operation: _Operation, x: torch.Tensor, nearest: bool, fill: float | None) -> torch.Tensor:
+        if operation == "copy":
             return shift_batch(x, self._mirror(), self.shift, self.fill, fill)
-        if way == "cropped":
+        if operation == "crop":
             assert self.box is not None
             return crop_batch(x, _in_pixels(self.box, x.shape), self._mirror())
         movement = Movement(self._mirror(), self.shift, self.box, self.linear, self.fill)
         return resample(x, movement, nearest=nearest, value=fill)
 
     def _mirror(self) -> Mirror:
-        """Upside down and left to right, as the axes are."""
+        """(B,) bool each: upside down, and left to right, in the order of the axes."""
         return torch.zeros_like(self.flip) if self.vertical_flip is None else self.vertical_flip, self.flip
 
     def _of(self, rows: torch.Tensor) -> Warp:
@@ -235,7 +241,7 @@ class Warp:
 
 
 def _in_pixels(box: torch.Tensor, shape: torch.Size) -> torch.Tensor:
-    """(B, 4) float64; shares of whole pixels, which float32 cannot hold exactly, are whole again."""
+    """(B, 4) float64 in pixels, rounded where they are whole up to the precision of float32 shares."""
     pixels = box.double() * torch.tensor([*shape[2:], *shape[2:]], dtype=torch.float64)
     whole = pixels.round()
     return torch.where((pixels - whole).abs() < 1e-2, whole, pixels)

@@ -1,4 +1,4 @@
-"""Random square parts of training images that are larger than what the network sees at once."""
+"""Random square windows of training images that are larger than the input of the network."""
 
 from __future__ import annotations
 
@@ -11,14 +11,15 @@ from torch.nn import functional
 
 @dataclass(frozen=True)
 class Window:
-    """`box`: (B, 4) int64 top, left, height, width of a part of each image, in pixels; all become (height, width)
-    `size` pixels large."""
+    """A window of each of B images."""
 
     box: torch.Tensor
+    """(B, 4) int64 top, left, height, width in pixels."""
     size: tuple[int, int]
+    """(height, width) that all windows are resized to."""
 
     def cut(self, x_BCHW: torch.Tensor, *, nearest: bool = False) -> torch.Tensor:
-        """(B, C, *size) of the same dtype: bilinear and antialiased; `nearest` keeps class numbers what they are."""
+        """(B, C, *size) of the same dtype: bilinear and antialiased, or `nearest`, as class numbers need."""
         parts = [
             x_BCHW[k : k + 1, :, top : top + tall, left : left + wide]
             for k, (top, left, tall, wide) in enumerate(self.box.tolist())
@@ -41,12 +42,14 @@ def _resized(part: torch.Tensor, size: tuple[int, int], nearest: bool) -> torch.
 def draw_window(
     side: int, zoom: float, u: dict[str, torch.Tensor], shape: tuple[int, ...], within: torch.Tensor | None = None
 ) -> Window:
-    """Windows of `side` × `side` pixels, or as much of it as images of `shape` (C, H, W) have, in which these are seen
-    up to `zoom` times smaller or larger (log-uniform), and never more than whole. `within`: (B, 4) top, left, height,
-    width of the part that windows lie in, or that lies in them where it is smaller."""
+    """Windows of `side` × `side` pixels, or less where images of `shape` (C, H, W) are smaller.
+
+    Images appear in them up to `zoom` times smaller or larger (log-uniform), but a window never exceeds the image.
+    `within`: (B, 4) top, left, height, width of the part that contains the windows, or that they contain where it is
+    smaller."""
     height, width = shape[1:]
     size = min(side, height), min(side, width)
-    smallest = max(1 / zoom, size[0] / height, size[1] / width)  # where a whole image is seen
+    smallest = max(1 / zoom, size[0] / height, size[1] / width)  # at which a window shows the whole image
     low = math.log(min(1.0, smallest))
     scale = torch.exp(low + (math.log(zoom) - low) * u["area"])
     sides = torch.tensor([height, width], dtype=torch.float64)
@@ -61,8 +64,8 @@ def draw_window(
 
 
 def without_margins(x_BCHW: torch.Tensor) -> torch.Tensor:
-    """(B, 4) int64 top, left, height, width of what lies between black margins, such as those of images that were
-    padded; of images that are black all over the whole."""
+    """(B, 4) int64 top, left, height, width of the part between black margins, such as those of padded images; of a
+    black image, all of it."""
     seen = (x_BCHW != 0).any(1)
     parts = []
     for axis in (2, 1):

@@ -1,8 +1,8 @@
-"""Games of the Atari 2600 in the Arcade Learning Environment, prepared as Machado et al. (2018) ask for.
+"""Games of the Atari 2600 in the Arcade Learning Environment, prepared as recommended by Machado et al. (2018).
 
-A step is four frames of the console with one action; what is seen is the maximum of the last two, in gray, 84 × 84; on
-each frame the action before is repeated with probability 0.25 (sticky actions); an episode ends when the game is over,
-not with a life; it is truncated after 18,000 frames, five minutes of play.
+A step is four frames of the console with one action. The observation is the maximum of the last two frames, in gray,
+84 × 84. On each frame, the previous action is repeated with probability 0.25 (sticky actions). An episode ends when the
+game is over, not with a life; it is truncated after 18,000 frames, five minutes of play.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ SIDE, SKIP, STICKY, FRAMES = 84, 4, 0.25, 18_000
 class Atari(Environment):
     """A game of the console: gray frames (84, 84, 1).
 
-    The emulator is deterministic. What chance decides, when an action sticks, is drawn here from the episode's seed and
-    the number of the frame; so the state to save is that of the emulator and four numbers.
+    The emulator is deterministic. Whether an action sticks is drawn here, from the episode's seed and the number of the
+    frame, so that the state to save is that of the emulator and four numbers.
     """
 
     def __init__(self, name: str, rom: str) -> None:

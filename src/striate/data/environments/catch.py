@@ -1,7 +1,7 @@
-"""Catch: a ball falls, and a paddle must be under it. The smallest game of pixels, which needs no package.
+"""Catch: a ball falls, and a paddle must be under it. It is the smallest game of pixels, and needs no package.
 
-As in bsuite (Osband et al. 2020), on a board of 10 × 5, a pixel a cell: the ball starts in a random column; the reward
-is 1 where it is caught and -1 where it is not, so that chance comes to about -0.6 and the best is 1.
+As in bsuite (Osband et al. 2020), the board has 10 × 5 cells, with a pixel for each. The ball starts in a random
+column. The reward is 1 if it is caught, else -1, so that random play has about -0.6, and the best is 1.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Catch(Environment):
         self.row, self.column, self.paddle = snapshot["row"], snapshot["column"], snapshot["paddle"]
 
     def reseed(self, seed: int) -> None:
-        del seed  # chance decides the start alone
+        del seed  # only the start is random
 
     def picture(self) -> np.ndarray:
         return drawn_planes(self._frame())

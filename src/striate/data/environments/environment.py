@@ -1,17 +1,17 @@
-"""What an environment is: the protocol that every game has, single and in whole.
+"""The interface of an environment: a single game with discrete actions.
 
 An environment is played one action at a time:
 
     environment = open_environment("gym:MinAtar/Breakout-v1")
     frame = environment.reset(seed=0)                 # uint8 (H, W, C), values 0 to 255
     step = environment.step(action)                   # Step(frame, reward, terminated, truncated)
-    here = environment.snapshot()                     # numbers, texts, arrays: all that the rest needs
-    environment.restore(here)                         # the same environment, or another of the same source
-    environment.reseed(7)                             # other chance from here on: a planner must not foresee it
+    here = environment.snapshot()                     # the state: numbers, texts, arrays
+    environment.restore(here)                         # in the same environment, or another of the same source
+    environment.reseed(7)                             # other random events from here on, which a planner cannot foresee
 
-Everything of an episode follows from its seed and its actions, so an environment whose state cannot be copied is
-restored by playing the actions again. `copies` says which of the two it is: a planner needs a copy.
-Many environments at once, and frames stacked: `vectorized.Environments`.
+An episode is determined by its seed and its actions. An environment whose state cannot be copied is restored by playing
+the actions again; `copies` says whether it can be copied, which a planner needs.
+`vectorized.Environments` runs many environments and stacks frames.
 """
 
 from __future__ import annotations
@@ -27,16 +27,15 @@ Snapshot = dict[str, Any]
 
 
 class Step(NamedTuple):
-    """What an action led to.
-
-    `frame` is uint8 (H, W, C). `terminated`: the episode is over, and no reward can follow. `truncated`: it was only
-    cut off, at a limit of steps, so that what would have followed has a value.
-    """
+    """The result of an action."""
 
     frame: np.ndarray
+    """(H, W, C) uint8."""
     reward: float
     terminated: bool
+    """Whether the episode ended, and no reward can follow."""
     truncated: bool
+    """Whether a limit of steps ended the episode, so that the last state still has a value."""
 
     @property
     def over(self) -> bool:
@@ -45,20 +44,22 @@ class Step(NamedTuple):
 
 @dataclass(frozen=True)
 class Game:
-    """What is known of an environment before it is played.
-
-    `shape` is (H, W, C) of a frame; `actions` names them; `stack` is how many frames a network needs to see to know
-    where things move; `limit` the steps after which an episode is truncated; `clips` whether rewards are so different
-    between games of this family that their sign is learned, as published; `notes` is how frames are made.
-    """
+    """The constants of an environment."""
 
     source: str
+    """The data argument, `gym:ID`."""
     shape: tuple[int, int, int]
+    """(H, W, C) of a frame."""
     actions: tuple[str, ...]
+    """Names of the actions."""
     stack: int
+    """The number of frames that a network needs to see motion."""
     limit: int
+    """Steps after which an episode is truncated."""
     clips: bool = False
+    """Whether only the sign of rewards is learned, as published for families of games with very different rewards."""
     notes: tuple[str, ...] = ()
+    """How frames are made, one sentence each."""
 
 
 class Environment(ABC):
@@ -66,36 +67,35 @@ class Environment(ABC):
 
     game: Game
     copies: bool = True
-    """Whether a snapshot is restored in one step; False where the actions of the episode are played again."""
+    """Whether `restore` copies the state; False where it plays the actions of the episode again."""
 
     @abstractmethod
     def reset(self, seed: int) -> np.ndarray:
-        """Begin the episode of this seed; its first frame, uint8 (H, W, C)."""
+        """Begin the episode of this seed; returns its first frame, (H, W, C) uint8."""
 
     @abstractmethod
     def step(self, action: int) -> Step:
-        """Act once. Not to be called after the end of an episode."""
+        """Act once. Must not be called after the end of an episode."""
 
     @abstractmethod
     def snapshot(self) -> Snapshot:
-        """The state, as values that nothing changes later."""
+        """A copy of the state."""
 
     @abstractmethod
     def restore(self, snapshot: Snapshot) -> None:
-        """Become what the snapshot says, chance included. The snapshot stays as it is."""
+        """Set the state, including that of the random generator. The snapshot is not changed."""
 
     @abstractmethod
     def reseed(self, seed: int) -> None:
-        """Draw what chance decides from here on from another seed; nothing where an episode has no chance but its
-        start."""
+        """Draw later random events from another seed; does nothing where only the start of an episode is random."""
 
     def picture(self) -> np.ndarray:
-        """The state as a person sees it, uint8 (H, W, 3)."""
+        """A picture of the state for a viewer, (H, W, 3) uint8."""
         raise NotImplementedError
 
 
 def copied(value: Any) -> Any:
-    """A copy of plain values, deep; numbers of NumPy become Python's."""
+    """A deep copy of plain values; NumPy's numbers become Python's."""
     if isinstance(value, np.ndarray):
         return value.copy()
     if isinstance(value, np.generic):
@@ -107,7 +107,7 @@ def copied(value: Any) -> Any:
     return value
 
 
-# Colors of the planes of a symbolic frame, in their order: told apart by those who see fewer (Okabe and Ito 2008).
+# Colors of the planes of a symbolic frame, distinguishable by the color-blind (Okabe and Ito 2008).
 _COLORS = np.array(
     [
         [230, 230, 230],
@@ -126,8 +126,8 @@ _COLORS = np.array(
 
 
 def drawn_planes(frame: np.ndarray) -> np.ndarray:
-    """A frame (H, W, C) as uint8 (H, W, 3): as it is where it has one or three channels, else each plane in a color of
-    its own, later ones above earlier ones, on black."""
+    """A frame (H, W, C) as a picture (H, W, 3) uint8: unchanged where it has one or three channels, else each plane in
+    its own color on black, later planes over earlier ones."""
     if frame.shape[-1] in (1, 3):
         return np.broadcast_to(frame, (*frame.shape[:2], 3)).copy()
     picture = np.zeros((*frame.shape[:2], 3), np.uint8)

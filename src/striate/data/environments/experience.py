@@ -1,4 +1,4 @@
-"""What a replay buffer or a recording of games holds, and what its numbers alone say of it."""
+"""Transitions of a replay buffer or a recording of games, and errors in them that the numbers alone show."""
 
 from __future__ import annotations
 
@@ -8,38 +8,39 @@ import numpy as np
 from numpy.typing import NDArray
 
 _FEWEST = 30
-"""Transitions, or rewards other than 0, with which nothing is said of a shift."""
+"""With fewer transitions, or rewards other than 0, no shift is reported."""
 
 
 @dataclass(frozen=True, eq=False)
 class Experience:
-    """T transitions of one player in the order of time.
-
-    `observations`, `following`: (T, …), before and after each action
-    `rewards`: (T,); `terminated`: (T,) bool, no reward can follow
-    `truncated`: (T,) bool, only cut off; None where it is not recorded
-    `one_array`: whether all observations lie in the memory of one
-    """
+    """T transitions of one player in the order of time."""
 
     observations: NDArray[np.generic]
+    """(T, …) before each action."""
     following: NDArray[np.generic]
+    """(T, …) after each action."""
     rewards: NDArray[np.float64]
+    """(T,)."""
     terminated: NDArray[np.bool_]
+    """(T,) whether the episode ended, and no reward can follow."""
     truncated: NDArray[np.bool_] | None = None
+    """(T,) whether a limit of steps ended the episode; None where that is not recorded."""
     one_array: bool = False
+    """Whether all observations share the memory of one array."""
 
     def __len__(self) -> int:
         return len(self.rewards)
 
     @property
     def ends(self) -> NDArray[np.bool_]:
-        """(T,) whether an episode ended, as recorded."""
+        """(T,) whether an episode ended, by the record."""
         return self.terminated if self.truncated is None else self.terminated | self.truncated
 
 
 def observation_shift(experience: Experience) -> int | None:
-    """How many steps after its observation the following one was seen: 1 as it should be; 0 where it is the same, 2 one
-    too late, -1 the one before. None where fewer than 4 of 5 agree on one, or all observations are equal."""
+    """The number of steps from an observation to its `following` one: 1 if right, 0 if they are the same, 2 if it is
+    one step late, -1 if it is the previous one. None where fewer than 80 % of the transitions agree, or all
+    observations are equal."""
     size = len(experience) - 2
     flat, after = (part.reshape(len(part), -1) for part in (experience.observations, experience.following))
     if size < _FEWEST or not (flat != flat[0]).any():
@@ -55,22 +56,22 @@ def observation_shift(experience: Experience) -> int | None:
 
 
 def unmarked_resets(experience: Experience) -> tuple[int, int]:
-    """How many steps lead elsewhere than where the next one begins, as after a reset; and how many of these are not
-    marked as the end of an episode."""
+    """The number of steps whose following observation differs from the next observation, as after a reset; and how many
+    of them are not marked as the end of an episode."""
     flat, after = (part.reshape(len(part), -1) for part in (experience.observations, experience.following))
     breaks = (flat[1:] != after[:-1]).any(1)
     return int(breaks.sum()), int((breaks & ~experience.ends[:-1]).sum())
 
 
 def reward_shift(experience: Experience, seed: int = 0) -> tuple[int, dict[int, float]] | None:
-    """By how many steps rewards come too late (1), too early (-1) or not (0), and for each of the three how well the
-    events of a step tell those with a reward from those without: the area under the ROC curve on the second half of the
-    steps, by a logistic regression of the first half. None where there are too few rewards.
+    """The shift of rewards in steps: 1 too late, -1 too early, 0 right; and for each of the three, how well the events
+    of a step predict whether it has a reward. None where there are too few rewards.
 
-    Events are how much appears and disappears, a number each for each plane of (T, H, W, C) observations, else for the
-    whole: a brick less, not where the ball is. Single pixels would tell the reward of the next step as well wherever
-    the game is a function of what is seen. First and last steps of episodes are left out: what a reset shows is no
-    event, and would tell rewards that come at the end of each episode a step late.
+    A logistic regression learns from the first half of the steps; its area under the ROC curve is measured on the
+    second half. Events are how much appears and how much disappears, for each plane of (T, H, W, C) observations, or
+    for all of other observations: a brick that is gone, not the place of the ball. Single pixels would also predict the
+    reward of the next step, if the game is a function of the observation. First and last steps of episodes are left
+    out: a reset is not an event, and it would predict rewards at the end of each episode one step late.
     """
     from sklearn.linear_model import LogisticRegression
     from sklearn.metrics import roc_auc_score
@@ -90,7 +91,7 @@ def reward_shift(experience: Experience, seed: int = 0) -> tuple[int, dict[int, 
 
 
 def _inside(experience: Experience) -> NDArray[np.bool_]:
-    """(T,) whether the step before and the step after a step are of the same episode."""
+    """(T,) whether the steps before and after a step belong to the same episode."""
     flat, after = (part.reshape(len(part), -1) for part in (experience.observations, experience.following))
     last = experience.ends.copy()
     last[:-1] |= (flat[1:] != after[:-1]).any(1)
@@ -100,7 +101,7 @@ def _inside(experience: Experience) -> NDArray[np.bool_]:
 
 
 def _events(experience: Experience) -> NDArray[np.float32]:
-    """(T, 2 planes): what appears and what disappears in a step, in units of the largest value."""
+    """(T, 2 × planes): how much appears, and how much disappears, in a step, in units of the largest value."""
     seen, after = (part.astype(np.float32) for part in (experience.observations, experience.following))
     planes = seen.shape[-1] if seen.ndim == 4 else 1
     change = (after - seen).reshape(len(seen), -1, planes) / max(float(np.abs(seen).max(initial=0)), 1e-9)

@@ -23,10 +23,10 @@ _FIXED = ("channels", "action_map", "random")
 
 
 class MinAtar(Environment):
-    """A game of MinAtar: `-v1` has the actions that do something in it, `-v0` all six.
+    """A game of MinAtar: `-v1` has the actions that have an effect, `-v0` all six.
 
-    Planes of objects are the channels; sticky actions 0.1 and growing difficulty are MinAtar's own. Its random numbers
-    are those of the episode's seed, so that an episode is a function of seed and actions.
+    Channels are planes of objects. Sticky actions (0.1) and growing difficulty are MinAtar's own. Random numbers follow
+    from the episode's seed, so that an episode is a function of seed and actions.
     """
 
     def __init__(self, name: str, version: str) -> None:
@@ -34,7 +34,7 @@ class MinAtar(Environment):
 
         self.original: Any = Original(GAMES[name], sticky_action_prob=STICKY, difficulty_ramping=True)
         inner = self.original.env
-        # Any generator of bits serves a RandomState; this one's state is two numbers instead of 624.
+        # A RandomState works with any bit generator; the state of this one is two numbers instead of 624.
         self.bits = np.random.PCG64(0)
         self.original.random = inner.random = np.random.RandomState(self.bits)
         self.numbers = inner.minimal_action_set() if version == "v1" else list(range(self.original.num_actions()))

@@ -20,21 +20,21 @@ PREFIX = "gym:"
 
 
 def is_environment(source: Any) -> bool:
-    """Whether data are an environment, by the name that was given: `gym:ID`."""
+    """Whether the source is an environment, `gym:ID`."""
     return isinstance(source, str) and source.startswith(PREFIX)
 
 
 def open_environment(source: str) -> Environment:
-    """The environment that `gym:ID` names, not yet begun.
+    """The environment `gym:ID`, before its first `reset`.
 
-    `striate/Catch-v0` is built in; `MinAtar/…` and `ALE/…` are prepared as published; any other ID is one of gymnasium.
-    Raises DataError for one that is not known, whose package is missing, or whose observations are not pixels.
+    `striate/Catch-v0` is built in; `MinAtar/…` and `ALE/…` are prepared as published; other IDs are those of gymnasium.
+    Raises DataError for an unknown ID, a missing package, or observations that are not pixels.
     """
     return opener(source)()
 
 
 def opener(source: str) -> Callable[[], Environment]:
-    """What makes an environment of `source`, each time it is called. Raises DataError as `open_environment` does."""
+    """A function that makes an environment of `source` with each call. Raises DataError as `open_environment` does."""
     name = source.removeprefix(PREFIX)
     if name == CATCH:
         return Catch
@@ -65,7 +65,7 @@ def _require(source: str, package: str) -> None:
 
 
 def _roms() -> dict[str, str]:
-    """The names of games, as gymnasium has them, with those of their files."""
+    """The files of the games, by their names in gymnasium."""
     from ale_py import roms
 
     return {rom.title().replace("_", ""): rom for rom in roms.get_all_rom_ids()}

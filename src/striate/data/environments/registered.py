@@ -15,10 +15,10 @@ LIMIT = 27_000
 
 
 class Registered(Environment):
-    """An environment of gymnasium as it is registered, its limit of steps included.
+    """An environment as it is registered with gymnasium, including its limit of steps.
 
-    Nothing is known of its state, so that a snapshot is the episode's seed and its actions, which are played again.
-    Raises DataError for actions or observations that are neither a choice nor pixels.
+    Its state is unknown, so a snapshot is the episode's seed and its actions, which are played again. Raises DataError
+    for actions that are not discrete, or observations that are not pixels.
     """
 
     copies = False
@@ -76,7 +76,8 @@ class Registered(Environment):
 
 
 def _importable(name: str, otherwise: str) -> str:
-    """How the module of `module:ID` is found where its file lies in the current folder, which is not searched."""
+    """The remedy for `module:ID` whose module is in the current folder, which Python does not search; else
+    `otherwise`."""
     module = name.partition(":")[0].partition(".")[0]
     if not (Path(f"{module}.py").is_file() or Path(module).is_dir()) or "." in sys.path or str(Path.cwd()) in sys.path:
         return otherwise
@@ -84,7 +85,7 @@ def _importable(name: str, otherwise: str) -> str:
 
 
 def _pixels(name: str, made: Any) -> tuple[tuple[int, int, int], int]:
-    """The shape (H, W, C) of observations, and what they are multiplied with to be bytes."""
+    """The shape (H, W, C) of observations, and the factor that makes them bytes."""
     from gymnasium.spaces import Box, Discrete
 
     where, instead = f"data gym:{name}", "an environment of pixels: striate train gym:MinAtar/Breakout-v1"

@@ -1,4 +1,4 @@
-"""Many environments of one source, played side by side in this process."""
+"""Many environments of one source, which this process steps together."""
 
 from __future__ import annotations
 
@@ -14,29 +14,33 @@ from striate.data.environments.open_environment import opener
 
 
 class Episode(NamedTuple):
-    """An episode that is over: the sum of its rewards, undiscounted, and its steps; which environment played it."""
+    """A finished episode."""
 
     number: int
+    """Index of the environment that played it."""
     rewards: float
+    """Undiscounted sum of its rewards."""
     steps: int
     truncated: bool
+    """Whether a limit of steps ended it."""
 
 
 @dataclass(frozen=True)
 class Steps:
-    """What N actions led to.
-
-    `frames` (N, H, W, C) uint8 are those to act on next: where an episode is over, the first of the next one.
-    `ends` (N, H, W, C) are what the actions led to, the last of their episode there; elsewhere the same.
-    `rewards` float32, `terminated` and `truncated` bool, all (N,). `episodes` are those that are over.
-    """
+    """The result of one action in each of N environments."""
 
     frames: np.ndarray
+    """(N, H, W, C) uint8: the frames to act on next; where an episode ended, the first frame of the next one."""
     ends: np.ndarray
+    """(N, H, W, C) uint8: the frames that the actions led to; where an episode ended, its last frame."""
     rewards: np.ndarray
+    """(N,) float32."""
     terminated: np.ndarray
+    """(N,) bool: the episode ended, and no reward can follow."""
     truncated: np.ndarray
+    """(N,) bool: a limit of steps ended the episode."""
     episodes: tuple[Episode, ...]
+    """The episodes that ended."""
 
     @property
     def over(self) -> np.ndarray:
@@ -45,11 +49,11 @@ class Steps:
 
 
 class Environments:
-    """`count` environments of `source`; an episode that is over is followed by the next one at once.
+    """`count` environments of `source`. When an episode ends, the next one begins at once.
 
-    Episode k of environment i has the seed hash(`seed`, i, k): no state of a generator has to be kept, and other seeds
-    are other episodes. `frames` (N, H, W, C) uint8 are those of now, `stacked` the last `stack` of each episode as
-    channels, the newest last, zeros before its first one.
+    Episode k of environment i has the seed hash(`seed`, i, k), so no state of a generator has to be saved. `frames`
+    (N, H, W, C) uint8 are the current frames. `stacked` holds the last `stack` frames of each episode as channels, the
+    newest last, zeros before the first one.
     """
 
     def __init__(self, source: str, count: int, seed: int, stack: int | None = None, limit: int | None = None) -> None:
@@ -67,12 +71,12 @@ class Environments:
 
     @property
     def frames(self) -> np.ndarray:
-        """(N, H, W, C) uint8: the newest of each."""
+        """(N, H, W, C) uint8: the current frame of each environment."""
         newest: np.ndarray = self.stacked[..., -self.game.shape[-1] :]
         return newest
 
     def reset(self) -> np.ndarray:
-        """Begin each environment's next episode; their frames."""
+        """Begin the next episode of each environment; returns the frames."""
         for number in range(len(self)):
             self._begin(number)
         return self.frames
@@ -87,7 +91,7 @@ class Environments:
         return frame
 
     def step(self, actions: np.ndarray) -> Steps:
-        """Act once in each. `actions` (N,) are numbers of `game.actions`."""
+        """Act once in each environment. `actions`: (N,) indices into `game.actions`."""
         count, channels = len(self), self.game.shape[-1]
         ends = np.empty((count, *self.game.shape), np.uint8)
         rewards, terminated = np.empty(count, np.float32), np.empty(count, bool)
@@ -107,12 +111,12 @@ class Environments:
         return Steps(self.frames, ends, rewards, terminated, truncated, tuple(episodes))
 
     def ended(self, before: np.ndarray, steps: Steps) -> np.ndarray:
-        """(N, H, W, C·stack): the stacks that `steps` led to, the last of an episode where it is over. `before` are the
+        """(N, H, W, C·stack): the stacks that `steps` led to; where an episode ended, its last stack. `before`: the
         stacks that were acted on."""
         return np.concatenate([before[..., self.game.shape[-1] :], steps.ends], axis=-1)
 
     def state_dict(self) -> dict[str, Any]:
-        """All that going on needs: tensors, numbers, texts, and lists and dicts of such."""
+        """The state to continue from: tensors, numbers and texts, in lists and dicts."""
         return {
             "begun": torch.from_numpy(self.begun.copy()),
             "rewards": torch.from_numpy(self.rewards.copy()),
@@ -122,7 +126,7 @@ class Environments:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from there. Raises ValueError for another number of environments or another game."""
+        """Continue from this state. Raises ValueError for another number of environments or another game."""
         if len(state["snapshots"]) != len(self) or tuple(state["stacked"].shape) != self.stacked.shape:
             raise ValueError("the environments differ from those of the checkpoint")
         self.begun, self.rewards = state["begun"].numpy().copy(), state["rewards"].numpy().copy()
@@ -132,7 +136,7 @@ class Environments:
 
 
 def to_tensors(value: Any) -> Any:
-    """Plain values with arrays as tensors, so that a checkpoint holds nothing that has to be executed."""
+    """Plain values with arrays as tensors, which a checkpoint can hold (`weights_only`)."""
     if isinstance(value, np.ndarray):
         signed = {np.dtype(np.uint32): np.int64, np.dtype(np.uint64): np.int64}.get(value.dtype)
         return torch.from_numpy(value.astype(signed) if signed else value.copy())
@@ -144,7 +148,7 @@ def to_tensors(value: Any) -> Any:
 
 
 def to_arrays(value: Any) -> Any:
-    """What `to_tensors` was given, with integers of 64 bits where they had 32 without a sign."""
+    """The inverse of `to_tensors`; unsigned integers of 32 and 64 bits come back as int64."""
     if isinstance(value, torch.Tensor):
         return value.numpy()
     if isinstance(value, dict):

@@ -1,4 +1,4 @@
-"""The media, a line each; free of torch."""
+"""The list of all media; free of torch."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ MEDIA: dict[str, str] = {
     "grid": "striate.data.media.numeric:Grids",
     "table": "striate.data.media.numeric:Tables",
 }
-"""Name to module and class. What lies in files comes before what lies in arrays."""
+"""Module and class by name. Media in files come before media in arrays."""
 
 
 PICTURE = "image"
-"""The medium of pictures as usual files have them: bytes of one or three channels."""
+"""The medium of ordinary pictures: bytes in one or three channels."""
 
 
 def kind_of_shape(shape: tuple[int, ...]) -> str:
-    """The medium that inputs of this shape are of, where nothing else says it."""
+    """The medium of inputs with this shape, where nothing else decides it."""
     if len(shape) == 3 and shape[0] in (1, 3):
         return PICTURE
     return "grid" if len(shape) > 1 else "table"
@@ -53,11 +53,11 @@ def medium_of_file(path: str) -> Medium | None:
 
 
 def is_sample(path: str) -> bool:
-    """Whether the suffix is that of a sample of any medium."""
+    """Whether the file has the suffix of any medium."""
     return medium_of_file(path) is not None
 
 
 def medium_of_files(paths: Iterable[str]) -> Medium:
-    """The medium that most of the files are of; the first of the list where their suffixes say nothing."""
+    """The medium of most of the files; the first of the list where suffixes do not decide."""
     counts = Counter(map(suffix_of, paths))
     return max(all_media(), key=lambda medium: sum(counts[suffix] for suffix in medium.suffixes))

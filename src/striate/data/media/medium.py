@@ -1,7 +1,7 @@
-"""What the rest of the program knows of a medium: this class, and nothing more.
+"""The interface of a medium: other packages know a medium only by the class `Medium`.
 
-A medium subclasses `Medium` and says what differs. Without any change it is an array of numbers, which is given whole.
-One that lies in files says their `suffixes`, and writes `header` and `decode`. Free of torch.
+A medium is a subclass that overrides what differs. Without any override, samples are arrays of numbers. A medium whose
+samples lie in files sets `suffixes` and implements `header` and `decode`. Free of torch.
 """
 
 from __future__ import annotations
@@ -27,95 +27,106 @@ Kind = str
 
 @dataclass(frozen=True)
 class Preparation:
-    """How one file becomes one input: all that `predict` must repeat.
-
-    `channels`, `size` (height, width) and `fit` belong to images; a table or grid has only `input_shape`. `layout` is
-    the order of axes in which arrays were read; `reduced`: large JPEGs are decoded at a part of their size; `native`:
-    all files had the size of the inputs, none was scaled. Of masks: the `values` of the classes, the value to `ignore`,
-    and the `colors` in the files (empty: they hold values). Of sounds: the `rate` in samples a second, how many
-    `samples` an input is made of, and the `window` and `hop` of a spectrogram in samples. Of pictures from instruments:
-    for each channel the values `low` and `high` that levels 0 and 255 stand for, the `depths` of the files, and which
-    `pages` of them are read.
-    Of volumes: the `spacing` of voxels in millimeters along depth, height and width (empty where files say none), how
-    their `intensity` is scaled, and the `limits` between which it is, where these are the same for all.
-    """
+    """How a file becomes an input: everything that `predict` must repeat."""
 
     kind: Kind
     input_shape: tuple[int, ...]
+    """(C, *spatial) or (F,), without the batch."""
     fit: Fit = "crop"
+    """Images: how a picture of another aspect ratio is fitted into the input."""
     max_pixels: int = 64_000_000
+    """A picture with more pixels is refused before it is decoded."""
     layout: Layout = "auto"
+    """The order of axes in which arrays were read."""
     reduced: bool = False
+    """Whether large JPEGs are decoded at a fraction of their size."""
     native: bool = False
+    """Whether all files had the size of the inputs, so that none was scaled."""
     values: tuple[int, ...] = ()
+    """Masks: the value of each class."""
     ignore: int | None = None
+    """Masks: the value that is left out of loss and metrics."""
     colors: tuple[tuple[int, int, int], ...] = ()
+    """Masks: (r, g, b) of the values 0, 1, … in the files; empty where these hold values."""
     rate: int = 0
+    """Sounds: samples per second."""
     samples: int = 0
+    """Sounds: the number of samples that an input is computed from."""
     window: int = 0
+    """Spectrograms: length of a window in samples."""
     hop: int = 0
+    """Spectrograms: distance of windows in samples."""
     low: tuple[float, ...] = ()
+    """Pictures from instruments: for each channel, the value that becomes level 0."""
     high: tuple[float, ...] = ()
+    """Pictures from instruments: for each channel, the value that becomes level 255."""
     depths: tuple[str, ...] = ()
+    """Pictures from instruments: the data types of the files."""
     pages: Pages = "first"
+    """Pictures from instruments: which pages of a file are read."""
     spacing: tuple[float, ...] = ()
+    """Volumes: millimeters between voxels along depth, height and width; empty where files do not say."""
     intensity: str = ""
+    """Volumes: how intensities are scaled."""
     limits: tuple[float, ...] = ()
+    """Volumes: the intensities between which they are scaled, where these are the same for all volumes."""
 
 
 @dataclass(frozen=True)
 class Placement:
-    """Where a file of (height, width) `file` lies in an input of (height, width) `canvas`: its point (x, y) is at
-    `scale` · (x, y) + `offset`; all in pixels, from the corner of the first one."""
+    """Where a file lies in its input: a point (x, y) of the file is at `scale` · (x, y) + `offset`, in pixels from the
+    corner of the first pixel."""
 
     file: tuple[int, int]
+    """(height, width) of the file."""
     canvas: tuple[int, int]
+    """(height, width) of the input."""
     scale: tuple[float, float]
+    """Along x and y."""
     offset: tuple[float, float]
+    """Along x and y."""
 
     def boxes(self, edges: NDArray[np.float64]) -> NDArray[np.float64]:
-        """(…, 4) left, top, right, bottom in the file as they are in the input."""
+        """Boxes of the file, (…, 4) left, top, right, bottom, in the input."""
         placed: NDArray[np.float64] = edges * np.tile(self.scale, 2) + np.tile(self.offset, 2)
         return placed
 
     def boxes_in_file(self, edges: NDArray[np.float64]) -> NDArray[np.float64]:
-        """(…, 4) left, top, right, bottom in the input as they are in the file."""
+        """Boxes of the input, (…, 4) left, top, right, bottom, in the file."""
         back: NDArray[np.float64] = (edges - np.tile(self.offset, 2)) / np.tile(self.scale, 2)
         return back
 
     def rotated_boxes(self, boxes: NDArray[np.float64]) -> NDArray[np.float64]:
-        """(M, 5) rotated boxes in the file, edges and angle, as they are in the input."""
+        """Rotated boxes of the file, (M, 5) edges and angle, in the input."""
         placed: NDArray[np.float64] = scaled(boxes, self.scale) + np.array([*self.offset, *self.offset, 0.0])
         return placed
 
     def rotated_boxes_in_file(self, boxes: NDArray[np.float64]) -> NDArray[np.float64]:
-        """(M, 5) rotated boxes in the input as they are in the file."""
+        """Rotated boxes of the input, (M, 5) edges and angle, in the file."""
         return scaled(boxes - np.array([*self.offset, *self.offset, 0.0]), (1 / self.scale[0], 1 / self.scale[1]))
 
 
 FEW_SAMPLES = 1000
-"""To train on: a network that learns all by itself needs more."""
+"""Fewer training samples than this are too few for a network that learns all of its features."""
 LARGEST_FILE = 4 << 30
-"""A file of more bytes is refused: it would be read into memory whole."""
-
-
+"""A file of more bytes is refused: all of it would be read into memory."""
 MOST_TILED_PIXELS = 1_000_000_000
-"""A picture that is read in parts may have more than `max_pixels`: only its own bytes lie in memory."""
+"""The limit for pictures that are read in parts, in place of `max_pixels`: only the bytes of the file lie in memory."""
 
 
 @dataclass(frozen=True)
 class Photographs:
-    """Pictures whose own size is no size to train at: of several sizes, or large.
-
-    `count`; `usual`, the most common size (height, width) in pixels, and how many `sizes` there are; `shorter`, the
-    median of their shorter sides; `aspect`, height by width where nearly all have the same, else 1.
-    """
+    """Pictures that cannot be trained on at their own size: of several sizes, or large."""
 
     count: int
     usual: tuple[int, int]
+    """The most common size (height, width) in pixels."""
     sizes: int
+    """The number of different sizes."""
     shorter: int
+    """The median of the shorter sides in pixels."""
     aspect: float
+    """Height divided by width where nearly all pictures agree, else 1."""
 
     def at(self, side: int) -> tuple[int, int]:
         """Height and width in pixels, multiples of 8, of an input with about side × side pixels; not enlarged."""
@@ -141,14 +152,14 @@ SOME_MEDIA = (
     *("size", "channels", "pages", "rate", "seconds", "view", "frames"),
     *("voxels", "spacing", "intensity", "window"),
 )
-"""Fields of `DataConfig` that have a meaning for some media alone."""
+"""Fields of `DataConfig` that apply only to some media."""
 
 Planned = tuple[Preparation, tuple[str, ...], tuple[Finding, ...]]
-"""How every input is prepared, notes on what was decided, and findings."""
+"""The preparation of inputs, notes on what was decided, and findings."""
 
 
 class Unreadable(DataError):
-    """A file that cannot be read; `reason` says why in plain words."""
+    """A file that cannot be read; `reason` says why."""
 
     def __init__(
         self, where: str, reason: str, expected: str, remedy: str = "replace the file, or leave it out"
@@ -168,7 +179,7 @@ def suffix_of(path: str) -> str:
 
 
 def as_array(given: Any) -> NDArray[Any]:
-    """One sample as an array. Raises DataError for what is none, such as a whole data set."""
+    """One sample as an array. Raises DataError for anything else, such as a data set."""
     try:
         return np.asarray(given)
     except (ValueError, TypeError, RuntimeError):
@@ -177,74 +188,74 @@ def as_array(given: Any) -> NDArray[Any]:
 
 
 class Medium:
-    """What a sample is, and how it becomes an input of a network."""
+    """A kind of samples, and how they become inputs of a network."""
 
     name: ClassVar[str]
-    """As in `Dataset.kind`, and in checkpoints."""
+    """The value of `Dataset.kind`, also in checkpoints."""
     a: ClassVar[str]
-    """One of them, with its article: "an image"."""
+    """The noun of a sample with its article: "an image"."""
     many: ClassVar[str] = "samples"
-    """Several of them, in a word."""
+    """The plural of that noun."""
     values: ClassVar[str] = "values"
-    """What the numbers of one input are called."""
+    """The noun for the numbers of an input: "pixels"."""
     dtype: ClassVar[str] = "float32"
     """NumPy's name of the type of inputs."""
     suffixes: ClassVar[frozenset[str]] = frozenset()
-    """Those (lower case) of its files; empty where it does not lie in files of its own."""
+    """Suffixes (lower case) of its files; empty where samples do not lie in files of their own."""
     largest_file: ClassVar[int] = LARGEST_FILE
-    """Bytes that one of its files may have."""
+    """A larger file, in bytes, is refused."""
     pictures: ClassVar[bool] = False
-    """Whether inputs are pictures, (C, H, W) bytes: looked at, drawn, scaled to a size, moved and mirrored."""
+    """Whether inputs are pictures, (C, H, W) bytes, which can be drawn, scaled to a size, moved and mirrored."""
     flat: ClassVar[bool] = False
     """Whether an input is a row of numbers (F,) without positions."""
     takes_whole: ClassVar[bool] = False
-    """Whether `whole` prepares a file in its own proportions, for predictions of all of its positions."""
+    """Whether `whole` prepares a file with its own aspect ratio, for predictions at all of its positions."""
     any_size: ClassVar[bool] = False
     """Whether a sample of any shape can be prepared for a network; else it must have the shape of the inputs."""
     stored: ClassVar[bool] = False
-    """Whether inputs, which are then (C, H, W), may lie in packs and streams."""
+    """Whether inputs can be stored in packs and streams; they are (C, H, W) then."""
     augmentations: ClassVar[frozenset[str]] = frozenset(("noise", "mixup"))
-    """Fields of `AugmentConfig` that have a meaning for it."""
+    """Fields of `AugmentConfig` that apply to it."""
     usual_augmentation: ClassVar[dict[str, float]] = {}
-    """What is on where nobody says, of what is no picture."""
+    """The default augmentation of media that are not pictures."""
     network: ClassVar[tuple[str, str] | None] = None
-    """The network of the zoo that is good on few of them from scratch, and why; None where it depends on the shape."""
+    """The default network of the zoo when training from scratch, and why; None where it depends on the shape."""
     few_samples: ClassVar[tuple[str, str] | None] = None
-    """The same for less than FEW_SAMPLES of them, where it is another one."""
+    """The default network for less than FEW_SAMPLES samples, and why; None where it is the same."""
     views: ClassVar[dict[str, Kind]] = {}
-    """The media of the same files, by `data.view`; empty where there is one view."""
+    """The media that `data.view` selects for the same files; empty where there is only one."""
     others: ClassVar[tuple[Kind, ...]] = ()
-    """The media that its files may prove to be of when their headers have been read."""
+    """Media that files with these suffixes may also belong to, by their headers."""
     settings: ClassVar[frozenset[str]] = frozenset()
-    """Those of SOME_MEDIA that have a meaning for it."""
+    """Those fields of SOME_MEDIA that apply to it."""
     folders: ClassVar[bool] = False
     """Whether a folder of pictures may be a sample."""
     related: ClassVar[str] = "a part or a mirror image"
-    """What a sample may be of another one, beside nearly the same."""
+    """How two samples can be related that are not nearly the same, in words."""
     plane: ClassVar[str] = "slice"
-    """What one position along the first of three axes is called."""
+    """The noun for a position along the first of three axes."""
     motion: ClassVar[bool] = False
-    """Whether the last two channels are motion to the right and down, which a mirror turns around."""
+    """Whether the last two channels are motion to the right and down, whose sign mirroring changes."""
     lasting: ClassVar[bool] = False
-    """Whether a file lasts, so that there can be a prediction for each part of it."""
+    """Whether a file has a duration, so that windows of it can have predictions of their own."""
     player: ClassVar[str] = ""
-    """The element of a page that plays `played`: `audio`; empty for what is not played."""
+    """The HTML element that plays `played`: `audio`; empty where samples are not played."""
     bounds: ClassVar[tuple[float, float] | None] = None
-    """The least and the largest value that an input can have; None where there are none."""
+    """The least and the largest value of an input; None where values have no bounds."""
     given_as: ClassVar[str] = "numbers"
-    """What an exported file is given of a sample, where that is no picture: `frames` of a clip, `samples` of a sound,
-    `voxels` of a volume, or the `numbers` of the input as it is prepared."""
+    """The input of an exported file, where samples are not pictures: `frames` of a clip, `samples` of a sound, `voxels`
+    of a volume, or the `numbers` of the prepared input."""
     unit: ClassVar[str] = "standard deviations"
-    """In what a change of an input is measured: in levels of its values where it has bounds."""
+    """The unit of changes of an input: levels of its values where it has bounds."""
 
     @property
     def one(self) -> str:
-        """One sample, in a word."""
+        """The noun of a sample, without its article."""
         return self.a.partition(" ")[2]
 
     @property
     def shows_itself(self) -> bool:
-        """Whether inputs are bytes of pictures, which need not be drawn."""
+        """Whether inputs are bytes of pictures, which can be shown as they are."""
         return self.pictures and self.dtype == "uint8"
 
     @property
@@ -257,32 +268,32 @@ class Medium:
         return f"{self.many} of {show_shape(shape)}"
 
     def axes(self, preparation: Preparation) -> str:
-        """What the axes of the inputs mean, in a sentence; empty where their shape says it."""
+        """A sentence on the axes of the inputs; empty where their shape is clear."""
         del preparation
         return ""
 
     # Files
 
     def owns(self, path: str) -> bool:
-        """Whether the suffix is that of its files."""
+        """Whether the path has a suffix of this medium."""
         return suffix_of(path) in self.suffixes
 
     def header(self, data: bytes | Path, where: str, *, max_pixels: int) -> Any:
-        """What is known of a file before it is decoded, for `plan` and `size_of`. Raises Unreadable."""
-        raise NotImplementedError(f"{type(self).__name__}.header: what a file says before it is decoded")
+        """The header of a file, read without decoding it, for `plan` and `size_of`. Raises Unreadable."""
+        raise NotImplementedError(f"{type(self).__name__}.header: the header of a file, before it is decoded")
 
     def size_of(self, header: Any) -> tuple[int, int] | None:
-        """Height and width in pixels of a file; None where it has none."""
+        """Height and width of a file in pixels; None where files have no such size."""
         del header
         return None
 
     def decode(self, data: bytes | Path, where: str, preparation: Preparation) -> NDArray[Any]:
-        """A file as an input of `preparation.input_shape` and `dtype`, the caller's own. Raises Unreadable."""
+        """The input of a file: a new array of `preparation.input_shape` and `dtype`. Raises Unreadable."""
         del data
         raise self.no_files(where, preparation)
 
     def no_files(self, what: str, preparation: Preparation) -> DataError:
-        """What is said to a file where the network takes none."""
+        """The error for a file that the network cannot take."""
         return DataError(
             "predict",
             f"{what} for a network trained on {self.a}",
@@ -291,7 +302,7 @@ class Medium:
         )
 
     def described(self, headers: Sequence[Any]) -> str:
-        """The files of these headers, in a few words: "images of 32×32 to 64×48 pixels"."""
+        """The files with these headers, in a few words: "images of 32×32 to 64×48 pixels"."""
         sizes = sorted({size for header in headers if (size := self.size_of(header))})
         if not sizes:
             return self.many
@@ -302,18 +313,18 @@ class Medium:
     def windows(
         self, path: Path, where: str, preparation: Preparation, every: float
     ) -> Iterator[tuple[tuple[float, float], NDArray[Any]]]:
-        """Of a file that lasts, windows as `as_given` has them, one of which begins `every` so many seconds, and from
-        and to which second the file has them. Raises DataError."""
+        """Windows of a file that has a duration, one of which begins every `every` seconds: start and end in seconds,
+        and the window as `as_given` returns it. Raises DataError."""
         del path, where, every
         raise self.no_files("a file in windows", preparation)
 
     def placement(self, size: tuple[int, int], preparation: Preparation) -> Placement | None:
-        """Where a file of (height, width) `size` lies in its input; None where that has no meaning."""
+        """Where a file of (height, width) `size` lies in its input; None for media without pixels."""
         del size, preparation
         return None
 
     def mask_size(self, header: Any) -> tuple[int, ...] | None:
-        """The shape that the mask of a file has to have; None where anything goes."""
+        """The shape that the mask of a file must have; None where any shape is allowed."""
         return self.size_of(header)
 
     def read_mask(
@@ -325,13 +336,13 @@ class Medium:
         max_pixels: int = 64_000_000,
         colors: Sequence[tuple[int, int, int]] = (),
     ) -> NDArray[np.uint8]:
-        """The values of a mask in a file of its own, as its sample of this header lies. Raises Unreadable."""
+        """The values of a mask file, in the orientation of its sample with this `header`. Raises Unreadable."""
         del data, header, max_pixels, colors
         raise self.no_files(where, Preparation(self.name, ()))
 
     def place_mask(self, mask: NDArray[np.uint8], header: Any, preparation: Preparation) -> NDArray[np.int16]:
-        """A mask in the shape of the inputs; −1 where there is no sample. `header` is that of its sample, None where
-        that lies in memory."""
+        """A mask in the shape of the inputs; −1 where the sample does not reach. `header`: header of its sample, None
+        for samples in memory."""
         del header
         if mask.shape != preparation.input_shape[1:]:
             what, expected = f"a mask of shape {mask.shape}", f"{preparation.input_shape[1:]}, as its sample"
@@ -339,49 +350,51 @@ class Medium:
         return mask.astype(np.int16)
 
     def for_files(self, headers: Sequence[Any], preparation: Preparation) -> Preparation:
-        """The preparation of other data for a trained network."""
+        """The preparation of a trained network, for files of other data with these headers."""
         del headers
         return preparation
 
     def coarser(self, headers: Sequence[Any], config: DataConfig) -> tuple[DataConfig, tuple[str, ...]]:
-        """The configuration for annotations that say something of a sample as a whole, and notes on what changed."""
+        """The configuration for annotations of a sample as a whole, and notes on what changed."""
         del headers
         return config, ()
 
     def mask_findings(self, source: str, pairs: Sequence[tuple[str, Any, str, Any]]) -> tuple[Finding, ...]:
-        """What headers say of samples and their masks: path and header of a sample, and of its mask."""
+        """Findings about the headers of samples and their masks. `pairs`: path and header of the sample, and of the
+        mask."""
         del source, pairs
         return ()
 
     def photographs(self, headers: Sequence[Any]) -> Photographs | None:
-        """What is known of files whose size is not one to train at; None where theirs is, or they have none."""
+        """Sizes of files that cannot be trained on at their own size; None where they can, or have no size."""
         del headers
         return None
 
     # Inputs
 
     def refit(self, inputs: NDArray[Any], preparation: Preparation) -> NDArray[Any]:
-        """Arrays (N, …) that lie in memory, as files of them would be prepared."""
+        """Arrays (N, …) in memory, prepared as files with the same values are."""
         del preparation
         return inputs
 
     def as_given(self, given: Any, where: str, preparation: Preparation) -> NDArray[Any]:
-        """A file, or what `prepare` takes, as an exported file is given it (`given_as`). Raises DataError."""
+        """The input of an exported file (`given_as`), from a path or anything that `prepare` takes. Raises
+        DataError."""
         del where
         return self.prepare(given, preparation)
 
     def from_given(self, given: NDArray[Any], preparation: Preparation) -> NDArray[Any]:
-        """The input of what `as_given` gives, or of other such arrays."""
+        """The input of the network, from an array as `as_given` returns it."""
         del preparation
         return given
 
     def as_in_files(self, inputs: NDArray[Any], preparation: Preparation) -> NDArray[np.float32]:
-        """Inputs (N, …) as numbers with the values that files of them would have."""
+        """Inputs (N, …) as numbers on the scale of the values in files."""
         del preparation
         return inputs.astype(np.float32)
 
     def prepare(self, given: Any, preparation: Preparation) -> NDArray[Any]:
-        """One sample as `predict` takes it, as a raw input: a path, which is decoded, or an array of exactly the
+        """The raw input of one sample that is given to `predict`: a path, which is decoded, or an array of exactly the
         input's shape. Raises DataError."""
         if isinstance(given, str | Path):
             return self.decode(Path(given), str(given), preparation)
@@ -401,63 +414,66 @@ class Medium:
         return raw.astype(dtype)
 
     def whole(self, given: Any, where: str, preparation: Preparation) -> tuple[NDArray[Any], tuple[int, ...] | None]:
-        """One sample as `prepare` takes it, in its own proportions at the scale of the inputs, with nothing cut off;
-        and the height and width in pixels of its file (of a volume, also its depth), None where it has none. Raises
-        DataError."""
+        """The uncropped input of one sample, with its own aspect ratio, at the scale of the inputs; and the size of its
+        file in pixels: (height, width), of a volume (depth, height, width), None where it has no such size.
+
+        `given`: see `prepare`. Raises DataError."""
         if isinstance(given, Path):
             return self.decode(given, where, preparation), None
         return self.prepare(given, preparation), None
 
     def parts(self, path: Path, where: str, preparation: Preparation) -> Any:
-        """A file of which parts are read: its `size` (height, width), and `read(box)` for (top, left, height, width).
-        Raises DataError."""
+        """A file that is read in parts: an object with its `size` (height, width) and `read(box)` for a box (top, left,
+        height, width). Raises DataError."""
         del path
         raise self.no_files(where, preparation)
 
     def refuse_settings(self, source: str, config: DataConfig) -> None:
-        """Raise ConfigError for a field that has no meaning for it."""
+        """Raise ConfigError for a field of `SOME_MEDIA` that is set and does not apply."""
         for name in SOME_MEDIA:
             if name not in self.settings and (value := getattr(config, name)) is not None:
                 raise self.no_setting(source, name, value)
 
     def no_setting(self, source: str, name: str, value: Any) -> ConfigError:
-        """What is said to a field of the data that has no meaning."""
+        """The error for a field of the data that does not apply."""
         shown = "×".join(map(str, value)) if isinstance(value, tuple) else str(value)
         remedy = "leave out --size" if name == "size" else f"leave out --data.{name}"
         return ConfigError(f"data.{name}", shown, f"nothing, since {source} is {self.a}", remedy)
 
     def plan(self, source: str, inputs: NDArray[Any] | None, headers: Sequence[Any], config: DataConfig) -> Planned:
-        """What is decided before decoding: how every input is prepared. `inputs` are arrays (N, …) in memory, where
-        there are any, else `headers` are those of readable files. Raises ConfigError."""
+        """Decide before decoding how every input is prepared.
+
+        `inputs`: arrays (N, …) in memory; None where samples are files, whose `headers` are given. Raises
+        ConfigError."""
         del source, headers
         assert inputs is not None
         return Preparation(self.name, tuple(inputs.shape[1:]), layout=config.layout), (), ()
 
     def decided(self, config: DataConfig, preparation: Preparation) -> DataConfig:
-        """The configuration with what was decided about inputs, as config.yaml keeps it."""
+        """The configuration with the decisions about inputs, as config.yaml records it."""
         del preparation
         return config
 
     # Augmentation
 
     def takes(self, shape: tuple[int, ...]) -> frozenset[str]:
-        """Fields of `AugmentConfig` that have a meaning for inputs of `shape`."""
+        """Fields of `AugmentConfig` that apply to inputs of `shape`."""
         del shape
         return self.augmentations
 
     def varied(self, shape: tuple[int, ...], *, windows: bool) -> dict[str, float]:
-        """What is on where nobody says, of inputs of `shape` that are no pictures; `windows`: whether a part of an
-        input has a target of its own."""
+        """The default augmentation of inputs of `shape` that are not pictures. `windows`: whether each part of an input
+        has a target of its own."""
         del shape, windows
         return self.usual_augmentation
 
     def check_augmentation(
-        self, config: AugmentConfig, asked: Sequence[str], name: str, shape: tuple[int, ...]
+        self, config: AugmentConfig, requested: Sequence[str], name: str, shape: tuple[int, ...]
     ) -> None:
-        """Raise ConfigError for the first of the fields that are `asked` for that inputs of `shape` cannot take; `name`
-        is that of the data."""
+        """Raise ConfigError for the first of the `requested` fields that does not apply to inputs of `shape`; `name`:
+        name of the data."""
         known_fields = self.takes(shape)
-        for field in asked:
+        for field in requested:
             if field not in known_fields:
                 takes = listed([f"augment.{known}" for known in sorted(known_fields)], 10)
                 others = "sounds" if field in SOUND else "volumes" if field in VOLUME_ALONE else "images"
@@ -471,30 +487,30 @@ class Medium:
     # Drawing and playing
 
     def framed(self, pixels: NDArray[np.uint8], preparation: Preparation) -> NDArray[np.uint8]:
-        """A picture (…, H, W, 3), a pixel for each position of an input, with what says where its axes are."""
+        """A picture (…, H, W, 3), with a pixel for each position of an input, with its axes drawn around it."""
         del preparation
         return pixels
 
     def drawings(
         self, data: bytes | Path, where: str, preparation: Preparation
     ) -> tuple[tuple[str, NDArray[np.uint8]], ...]:
-        """Of a file that is played, titles and pictures (H, W, 3) of what the network takes of it. Raises
+        """Titles and pictures (H, W, 3) of the inputs that the network takes from a file that is played. Raises
         Unreadable."""
         del data, where, preparation
         return ()
 
     def played(self, data: bytes | Path, where: str, preparation: Preparation) -> bytes:
-        """What the network takes of a file, as a file that browsers play. Raises DataError."""
+        """The part of a file that the network takes, as a file that browsers play. Raises DataError."""
         del data
         raise self.no_files(where, preparation)
 
     def across(
         self, given: Any, where: str, mask: NDArray[np.uint8], preparation: Preparation
     ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-        """Of what is no picture, but has masks: a picture (3, H, W), and what of the mask it shows (H, W)."""
+        """A picture (3, H, W) of a sample that is not an image but has a mask, and that part of the mask (H, W)."""
         raise NotImplementedError(f"{type(self).__name__}.across: a picture of a sample with its mask")
 
     def drawn(self, raw: NDArray[Any], preparation: Preparation) -> NDArray[np.uint8] | None:
-        """A raw input as a picture, (H, W) or (H, W, 3) uint8; None where it cannot be drawn."""
+        """A picture of a raw input, (H, W) or (H, W, 3) uint8; None where it cannot be drawn."""
         del raw, preparation
         return None

@@ -20,27 +20,27 @@ class Grids(Medium):
     a: ClassVar[str] = "a grid"
 
     def describe(self, shape: tuple[int, ...]) -> str:
-        """By how many axes of positions there are."""
+        """The noun for the number of axes, and the shape."""
         what = {2: "signals", 3: "maps", 4: "volumes"}.get(len(shape), "grids")
         return f"{what} of {show_shape(shape[1:])} in {several(shape[0], 'channel')}"
 
     def takes(self, shape: tuple[int, ...]) -> frozenset[str]:
-        """Those of volumes where there are three axes of positions."""
+        """The augmentations of volumes, if there are three axes of positions."""
         return VOLUME if len(shape) == 4 else self.augmentations
 
     def drawn(self, raw: NDArray[Any], preparation: Preparation) -> NDArray[np.uint8] | None:
-        """Of volumes the three middle slices."""
+        """The three middle slices of a volume."""
         del preparation
         return middle_slices(raw) if raw.ndim == 4 else None
 
     def varied(self, shape: tuple[int, ...], *, windows: bool) -> dict[str, float]:
-        """Volumes are shifted; which of their axes may be mirrored, arrays do not say."""
+        """Volumes are shifted; they are not mirrored, since arrays do not say along which axes that is allowed."""
         del windows
         return {"shift": max(1, min(shape[1:]) // 12)} if len(shape) == 4 else {}
 
 
 class Tables(Medium):
-    """A row of a table: (F,) float32 features, whose order means nothing."""
+    """A row of a table: (F,) float32 features, whose order has no meaning."""
 
     name: ClassVar[str] = "table"
     a: ClassVar[str] = "a table"
@@ -50,7 +50,7 @@ class Tables(Medium):
 
     @property
     def one(self) -> str:
-        """A row is a sample."""
+        """The noun of a sample: a row."""
         return "row"
 
     def describe(self, shape: tuple[int, ...]) -> str:

@@ -1,4 +1,4 @@
-"""Arrays of numbers that are images of bytes."""
+"""Arrays of numbers that are images."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 
 def as_pixels(x: NDArray[Any]) -> NDArray[np.uint8] | None:
-    """Bytes of whole numbers 0 to 255, or of floats that are exactly k/255; None of others."""
+    """Bytes from integers 0 to 255, or from floats that are exactly k/255; None for other arrays."""
     if x.dtype == np.uint8:
         return x
     if x.dtype.kind == "b":

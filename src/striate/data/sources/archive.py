@@ -1,4 +1,4 @@
-"""Archives (.tar .tar.gz .tgz .zip), read in place: no name in an archive ever becomes a name on the disk."""
+"""Archives (.tar .tar.gz .tgz .zip), read in place: their members are never written to disk under their names."""
 
 from __future__ import annotations
 
@@ -30,18 +30,19 @@ from striate.wording import several
 
 SUFFIXES = (".tar", ".tar.gz", ".tgz", ".zip")
 MAX_FOLDER_NAMES = 1 << 26
-"""Characters of the paths of all folders in an archive: a name of a megabyte may stand for half a million folders."""
+"""Limit of the characters in the paths of all folders: one name of a megabyte can contain half a million folders."""
 
 
 def is_archive(path: Path) -> bool:
-    """Whether the name is that of an archive."""
+    """Whether the file has the name of an archive."""
     return path.name.lower().endswith(SUFFIXES)
 
 
 def archive_tree(path: Path) -> Tree:
     """The tree of an archive, from its root.
 
-    Raises DataError for damaged archives, for members that are links, devices or lie outside, and for bombs.
+    Raises DataError for a damaged archive, a member that is a link or a device or lies outside, and a decompression
+    bomb.
     """
     with _explained(path):
         return _zip_tree(path) if path.name.lower().endswith(".zip") else _tar_tree(path)
@@ -86,19 +87,19 @@ def _tar_tree(path: Path) -> Tree:
     def read(name: str) -> bytes:
         offset, size = places[name]
         check_size(size, f"{path}/{name}")
-        if hasattr(os, "pread"):  # threads and forked processes share the place in the file, and none moves it
+        if hasattr(os, "pread"):  # leaves the position in the file, which threads and forked processes share
             return os.pread(file.fileno(), size, offset)
         with lock:
             file.seek(offset)
             return file.read(size)
 
-    # A listing may be dropped at any time; its archive is closed with its last reader.
+    # The archive is closed when the last reader of its listing is garbage collected.
     weakref.finalize(read, file.close)
     return _tree(path, places, folders, read)
 
 
 def _plain_tar(path: Path, opened: ExitStack) -> IO[bytes]:
-    """The tar file, decompressed once into a file without a name: members can then be read in any order."""
+    """The tar file, decompressed once into an unnamed temporary file, so that members can be read in any order."""
     if path.name.lower().endswith(".tar"):
         return opened.enter_context(path.open("rb"))
     file = opened.enter_context(tempfile.TemporaryFile(prefix="striate-"))  # noqa: SIM115
@@ -115,9 +116,9 @@ def _tar_members(path: Path, file: IO[bytes]) -> tuple[dict[str, tuple[int, int]
     last = -1
     with tarfile.open(fileobj=file, mode="r:", tarinfo=_Member) as archive:
         while (member := archive.next()) is not None:
-            cast(Any, archive).members.clear()  # which it keeps for itself, a kilobyte each
+            cast(Any, archive).members.clear()  # tarfile keeps them, a kilobyte each
             check_members(len(places) + len(folders), f"archive {path}")
-            # A size below zero leads back, to go round for ever.
+            # A negative size would lead back, in an endless loop.
             if member.size < 0 or member.offset <= last:
                 raise tarfile.ReadError(f"the size {member.size}")
             last = member.offset
@@ -131,9 +132,9 @@ def _tar_members(path: Path, file: IO[bytes]) -> tuple[dict[str, tuple[int, int]
                 raise _refused(path, member.name, kind)
         file.seek(cast(Any, archive).offset)
         end_mark = file.read(tarfile.BLOCKSIZE)
-        if any(end_mark):  # which tarfile takes for the end, as it does zeros
+        if any(end_mark):  # tarfile takes any invalid header for the end, as it does zeros
             raise tarfile.ReadError(f"no header after {several(len(places), 'file')}")
-        if len(end_mark) < tarfile.BLOCKSIZE:  # cut off between two files, it would be a smaller archive
+        if len(end_mark) < tarfile.BLOCKSIZE:  # an archive that is cut off between two files would look complete
             raise EOFError(f"it ends after {several(len(places), 'file')}, without the mark of its end")
     end = file.seek(0, 2)
     for name, (offset, size) in places.items():
@@ -150,8 +151,8 @@ _WITH_CONTENT = (
 
 
 class _Member(tarfile.TarInfo):
-    """Of the header of a plain file only what is asked for, name and size; everything else as tarfile reads it, but no
-    long name or list of attributes of a megabyte, which it would take into memory many times over."""
+    """A header that parses only name and size of a plain file, and leaves all others to tarfile. Long names and lists
+    of attributes of a megabyte are refused, since tarfile copies them many times."""
 
     def _proc_member(self, archive: tarfile.TarFile) -> tarfile.TarInfo:
         if self.type in _WITH_CONTENT and self.size > _LONGEST_HEADER:
@@ -163,7 +164,7 @@ class _Member(tarfile.TarInfo):
         if len(buf) == tarfile.BLOCKSIZE and buf[156:157] == tarfile.REGTYPE:
             fields = ((0, 100), (124, 136), (148, 156), (345, 500))
             name, size, checksum, prefix = (bytes(buf[start:end]).partition(b"\0")[0] for start, end in fields)
-            with suppress(ValueError):  # numbers in another notation, which tarfile knows
+            with suppress(ValueError):  # numbers in another notation, which tarfile parses
                 member = cls()
                 member.type, member.size = tarfile.REGTYPE, int(size, 8)
                 member.name = (prefix + b"/" * bool(prefix) + name).decode(encoding, errors)
@@ -197,11 +198,11 @@ def _zip_tree(path: Path) -> Tree:
         member = places[name]
         check_size(member.file_size, f"{path}/{name}")
         try:
-            # Never more than was declared: what a member says of its size may be a lie.
+            # Never more than declared: the size in the header may be wrong.
             with lock, _own(opened, path).open(member) as file:
                 if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
                     unpacker: Any = file
-                    unpacker._decompressor = _Sipping(unpacker._decompressor, member.file_size)
+                    unpacker._decompressor = _LimitedDecompressor(unpacker._decompressor, member.file_size)
                 data = file.read(member.file_size + 1)
         except Exception as error:  # every decompressor has errors of its own
             raise OSError(f"damaged in the archive ({error or type(error).__name__})") from None
@@ -213,16 +214,16 @@ def _zip_tree(path: Path) -> Tree:
 
 
 def _own(opened: dict[int, zipfile.ZipFile], path: Path) -> zipfile.ZipFile:
-    """The archive as this process has opened it: forked ones would share the place in the file."""
+    """The archive as this process opened it: forked processes would share the position in the file."""
     found = opened.get(os.getpid())
     if found is None:
         found = opened[os.getpid()] = zipfile.ZipFile(path)
     return found
 
 
-class _Sipping:
-    """A decompressor of bzip2 or LZMA, which makes gigabytes of a few bytes at once, whatever is asked for: it gets a
-    few bytes at a time, until there is more than `size`."""
+class _LimitedDecompressor:
+    """A decompressor of bzip2 or LZMA with a limit. These can make gigabytes of a few bytes in one call, so they get a
+    few bytes at a time, until there are more than `size`."""
 
     def __init__(self, inner: Any, size: int) -> None:
         self.inner, self.left = inner, size
@@ -243,7 +244,7 @@ class _Sipping:
 
 
 def _safe_name(name: str, path: Path) -> str:
-    # As PurePosixPath takes names apart, in a tenth of the time.
+    # Splits names as PurePosixPath does, in a tenth of the time.
     parts = [part for part in name.replace("\\", "/").split("/") if part not in ("", ".")]
     if name.startswith(("/", "\\")) or (parts and ":" in parts[0][:2]):
         raise _refused(path, name, "an absolute path")
@@ -292,7 +293,7 @@ def _tree(path: Path, places: Iterable[str], folders: Iterable[str], read: Calla
 
 
 def _parents(files: Iterable[str], path: Path) -> set[str]:
-    """All folders that files lie in, at any depth."""
+    """All folders above files, at any depth."""
     found: set[str] = set()
     characters = 0
     for file in files:

@@ -1,4 +1,4 @@
-"""Arrays in memory: which axis is what, what is an image, and what the targets are."""
+"""Arrays in memory: the order of their axes, whether they are images, and the kind of their targets."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from striate.wording import several, show_shape
 
 _CHANNELS = (1, 3, 4)
 _SIGNAL = 8
-"""A grid of so many times as many columns as rows, or the other way round, is rather a few signals."""
+"""A grid with sides whose ratio is at least this is more likely a few signals."""
 _MOST_SIGNALS = 16
 
 
@@ -37,8 +37,8 @@ def list_arrays(
 ) -> Listing:
     """A listing of (inputs, targets) for each split (None: no splits are given).
 
-    A sample's path is its place, such as `train/00012`. `class_names` names class 0, 1, …; without them the
-    values are the names. Raises DataError where shapes, types or values do not fit.
+    The path of a sample is its position, such as `train/00012`. `class_names`: names of the classes 0, 1, …; without
+    them the values are the names. Raises DataError where shapes, types or values do not fit.
     """
     ordered = sorted(blocks.items(), key=lambda item: item[0] or "")
     paths: list[str] = []
@@ -60,7 +60,7 @@ def list_arrays(
     y = np.concatenate([y for _, (_, y) in ordered]) if len(ordered) > 1 else ordered[0][1][1]
     if x.size == 0:
         raise DataError(f"data {source}", f"inputs of shape {x.shape}", "at least one sample", "check the file")
-    # Masks have height and width: then no axis of the inputs is in doubt.
+    # Masks have height and width, so that the axes of the inputs are certain.
     certain = layout != "auto" or (y.ndim in (3, 4) and y.dtype.kind in "iub")
     if layout == "auto" and y.ndim == 4 and x.shape == y.shape:
         layout = "NDHW"
@@ -90,7 +90,7 @@ def list_arrays(
 
 
 def _are_labels(y: np.ndarray) -> bool:
-    """Whether targets are sets of labels without doubt: several columns of 0 and 1, and not one 1 in each row."""
+    """Whether targets are certainly sets of labels: several columns of 0 and 1, and not always one 1 per row."""
     several_columns = y.ndim == 2 and y.shape[1] > 1 and y.dtype.kind in "iubf" and bool(np.isin(y, (0, 1)).all())
     return several_columns and bool(y.any()) and bool((y.astype(np.int64).sum(1) != 1).any())
 
@@ -98,7 +98,7 @@ def _are_labels(y: np.ndarray) -> bool:
 def _doubt(
     source: str, given: tuple[int, ...], kind: Kind, shape: tuple[int, ...], axes: Layout, other: Layout
 ) -> Finding:
-    """`data.layout`: another order of axes is likely too."""
+    """`data.layout`: another order of axes is also likely."""
     sizes = dict(zip(other[1:], given, strict=True))
     otherwise = medium_of("grid").describe((sizes.pop("C", 1), *sizes.values()))
     return Finding(
@@ -116,9 +116,10 @@ def _doubt(
 
 
 def as_inputs(x: np.ndarray, axes: Layout, source: str, paths: Sequence[str]) -> tuple[Kind, np.ndarray]:
-    """`image` and (N, C, H, W) uint8, or `grid` / `table` and float32 with channels first, of inputs with these `axes`.
+    """The medium and the inputs of arrays with these `axes`: `image` and (N, C, H, W) uint8, or `grid` / `table` and
+    float32 with channels first.
 
-    Images are arrays of H × W with 1 or 3 channels whose values are whole numbers 0 to 255, or exactly k/255.
+    Images are arrays of H × W with 1 or 3 channels whose values are integers 0 to 255, or exactly k/255.
     """
     if x.dtype.kind not in "uifb":
         raise DataError(f"data {source}", f"inputs of type {x.dtype}", "numbers", "save x as uint8 or float32")
@@ -133,7 +134,7 @@ def as_inputs(x: np.ndarray, axes: Layout, source: str, paths: Sequence[str]) ->
 
 
 def inputs_like(x: np.ndarray, preparation: Preparation, source: str) -> np.ndarray:
-    """Arrays (N, …), or one sample, as raw inputs (N, *input_shape) of a network that was trained with `preparation`.
+    """Raw inputs (N, *input_shape) of a network that was trained with `preparation`, from arrays (N, …) or one sample.
     Raises DataError for another shape."""
     x = x[None] if x.shape == preparation.input_shape else x
     paths = [f"{number:05}" for number in range(len(x))] if x.ndim else []
@@ -160,7 +161,7 @@ def inputs_like(x: np.ndarray, preparation: Preparation, source: str) -> np.ndar
 
 
 def _likeliest(x: np.ndarray, source: str) -> tuple[Layout, Layout | None]:
-    """The likeliest order of axes, and another one where that is likely too."""
+    """The likeliest order of axes, and another one if it is also likely."""
     axes = _layout(x, "auto", source)
     sizes = x.shape[1:]
     if axes == "NHW":
@@ -181,7 +182,7 @@ def _likeliest(x: np.ndarray, source: str) -> tuple[Layout, Layout | None]:
 
 
 def _layout(x: np.ndarray, layout: Layout, source: str) -> Layout:
-    """The order of axes that is given, or is usual for so many."""
+    """The given order of axes, or the usual one for this number of axes."""
     if layout == "auto":
         usual: dict[int, Layout] = {2: "NF", 3: "NHW", 4: "NHWC" if x.shape[-1] in _CHANNELS else "NCHW", 5: "NCDHW"}
         if x.ndim not in usual:

@@ -1,4 +1,4 @@
-"""Captions in a manifest: path,caption[,split][,group], a row a caption, several rows an image."""
+"""Captions in a manifest: path,caption[,split][,group], a row for each caption; an image may have several rows."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from striate.wording import listed, several
 _KNOWN = ("path", "caption", "split", "group")
 
 
-def holds_captions(path: Path, called: Mapping[str, str], *, asked: bool) -> bool:
-    """Whether the header of the table has the columns path and caption, and none of labels unless captions are `asked`
-    for."""
+def holds_captions(path: Path, called: Mapping[str, str], *, requested: bool) -> bool:
+    """Whether the header of the table has the columns path and caption, and none of labels unless captions are
+    `requested`."""
     columns = table_columns(path, called).keys()
-    return {"path", "caption"} <= columns and (asked or not {"label", "labels"} & columns)
+    return {"path", "caption"} <= columns and (requested or not {"label", "labels"} & columns)
 
 
 def list_captions(path: Path, called: Mapping[str, str]) -> Listing:

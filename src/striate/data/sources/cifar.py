@@ -18,7 +18,7 @@ _BATCH = re.compile(r"data_batch_\d+|test_batch")
 
 
 def holds_cifar(tree: Tree) -> bool:
-    """Whether CIFAR's batches lie directly under the root."""
+    """Whether CIFAR's batches are directly under the root."""
     loose = set(tree.loose())
     return any(_BATCH.fullmatch(file) for file in loose) or {"train", "test", "meta"} <= loose
 

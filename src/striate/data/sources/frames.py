@@ -1,4 +1,4 @@
-"""Folders of frames as clips, where that is asked for; and animated pictures as clips."""
+"""Folders of frames as clips, on request; and animated pictures as clips."""
 
 from __future__ import annotations
 
@@ -18,18 +18,19 @@ _LOOKED_AT = 5
 
 
 def in_view(listing: Listing, config: DataConfig) -> Listing:
-    """The listing in the view that `config` asks for; pictures as clips where that, or a number of frames, is asked
-    for, or where all are animated. Raises ConfigError where there is no such view, DataError for frames of no clip."""
-    asked = config.view in Clips.views or config.frames is not None
+    """The listing in the view of `config`. Pictures become clips if a view of clips or a number of frames is requested,
+    or if all are animated. Raises ConfigError for a view that the medium lacks, DataError for frames outside the folder
+    of a clip."""
+    requested = config.view in Clips.views or config.frames is not None
     if listing.kind == "image" and listing.read is not None and listing.annotation != "mask":
         if all(splitext(path)[1].lower() == ".gif" for path in listing.paths):
-            if asked or _animated(listing):
+            if requested or _animated(listing):
                 note = "The .gif files are animated: they are read as clips."
                 listing = replace(listing, kind=Clips.views["rgb"], notes=(*listing.notes, note))
-        elif asked:
+        elif requested:
             listing = _by_folder(listing)
     if listing.medium.folders and any(splitext(path)[1].lower() in SUFFIXES - {".gif"} for path in listing.paths):
-        av_library()  # where it is missing, that is said of all of them
+        av_library()  # raises once for all clips, where it is missing
     views = listing.medium.views
     if config.view is None or not views:
         return listing
@@ -51,7 +52,7 @@ def _animated(listing: Listing) -> bool:
 
 
 def _by_folder(listing: Listing) -> Listing:
-    """A sample for each folder of frames, which has the label of the first of them."""
+    """A sample for each folder of frames, with the label of its first frame."""
     folders: dict[str, list[int]] = {}
     for number, path in enumerate(listing.paths):
         folders.setdefault(str(PurePosixPath(path).parent), []).append(number)

@@ -23,7 +23,7 @@ _TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E:
 
 
 def is_idx(name: str) -> bool:
-    """Whether a file name is that of an idx file of images or labels."""
+    """Whether a file has the name of an idx file of images or labels."""
     return _NAME.fullmatch(name) is not None
 
 
@@ -34,7 +34,7 @@ def parse_idx(data: bytes | bytearray, where: str) -> np.ndarray:
     """
     dtype, shape = _header(data, where)
     expected = _length(dtype, shape)
-    # No bytes for no values is right; but beside an axis of 0, the others may be larger than any array.
+    # A file without values may be right, but with an axis of 0, the other axes could exceed any array.
     if len(data) != expected or prod(max(n, 1) for n in shape) * dtype.itemsize >= 1 << 63:
         raise _wrong_length(where, len(data), expected, " × ".join(map(str, shape)) + f" values of {dtype.itemsize}")
     values = np.frombuffer(data, dtype, offset=4 + 4 * len(shape))
@@ -57,12 +57,12 @@ def _header(data: bytes | bytearray, where: str) -> tuple[np.dtype, tuple[int, .
 
 
 def _declared(head: bytes, where: str) -> int:
-    """Bytes of the whole file, as its first bytes say."""
+    """The length of the file in bytes, from its first bytes."""
     return _length(*_header(head, where))
 
 
 def _length(dtype: np.dtype, shape: tuple[int, ...]) -> int:
-    """Bytes of the whole file."""
+    """The length of the file in bytes."""
     return 4 + 4 * len(shape) + prod(shape) * dtype.itemsize
 
 
@@ -87,7 +87,7 @@ def list_idx(tree: Tree, class_names: tuple[str, ...] = ()) -> Listing:
         key = (SPLIT_NAMES["test" if word == "t10k" else word], match["what"])
         other = found.setdefault(key, file)
         if other != file:
-            # torchvision leaves the .gz beside what it unpacked: the same data twice.
+            # torchvision leaves the .gz beside the unpacked file: the same data twice.
             if other.removesuffix(".gz") != file.removesuffix(".gz"):
                 raise DataError(
                     f"data {tree.where}", f"{other} and {file}", f"one file for {' '.join(key)}", "move one away"

@@ -1,4 +1,4 @@
-"""Which form a source has: a name first, then what lies at the path."""
+"""From a source to its listing: decides which layout it has, first by its name, then by the files at its path."""
 
 from __future__ import annotations
 
@@ -49,18 +49,18 @@ from striate.errors import ConfigError, DataError, pasted
 from striate.wording import listed
 
 FEWEST_PAGES = 4
-"""A TIFF of so many pages is a volume."""
+"""A TIFF with at least so many pages is a volume."""
 _FORMS = "a folder, .tar, .tar.gz, .tgz, .zip, .csv, .npz, .mat or idx file"
 
 
 def list_source(
     config: DataConfig, annotation: str | None = None, announce: Callable[[str], None] | None = None
 ) -> Listing:
-    """What `config.source` holds, with annotations of that kind, or as they are.
+    """The samples of `config.source`. `annotation`: the kind of annotation to read; None: the one that the source has.
 
-    Raises DataError, or ConfigError for a layout of no array.
+    Raises DataError, and ConfigError for fields that do not apply to the source.
     """
-    if not config.source:  # as a path it would be the current folder
+    if not config.source:  # an empty path would be the current folder
         raise DataError("data", "an empty source", f"a name, or {_FORMS}", "striate train mnist5k")
     if is_given_data(config.source):
         return _corrected(_retarget(list_given(config.source, config.layout), annotation), config)
@@ -78,13 +78,13 @@ def list_source(
     if config.names and not config.source.lower().endswith((".csv", ".tsv", ".npz")):
         expected = "nothing: only a manifest has columns and an .npz arrays to name"
         raise ConfigError("data.names", config.names, expected, "leave out --data.names")
-    asked = annotation
-    if asked is not None:
-        annotation = annotation_kind(asked).written_as or asked
+    requested = annotation
+    if requested is not None:
+        annotation = annotation_kind(requested).written_as or requested
     try:
         own = None if entry is not None else find_own(config.source)
         if own is not None:
-            # By its name: a recorded command works wherever STRIATE_DATA points to the set.
+            # The source is its name, so that a recorded command works wherever STRIATE_DATA points to the set.
             listing = replace(_list_path(own, config, annotation, ()), name=config.source, source=config.source)
         elif entry is None:
             listing = _list_path(Path(config.source), config, annotation, ())
@@ -92,7 +92,7 @@ def list_source(
             listing = EMBEDDED[entry.name]()
         else:
             listing = _list_named(entry, config, annotation, announce)
-    except OSError as error:  # a disk that fails, a file that vanishes meanwhile
+    except OSError as error:  # a disk fails, or a file vanishes meanwhile
         raise _cannot_read(Path(config.source), error) from None
     if config.class_level is not None and listing.class_level is None:
         raise ConfigError(
@@ -111,20 +111,20 @@ def list_source(
     listing = _grouped(listing, config.group)
     if config.targets is not None:
         listing = with_targets(listing, config.targets)
-    return _corrected(_retarget(listing, asked), config)
+    return _corrected(_retarget(listing, requested), config)
 
 
 def _stacks(listing: Listing, config: DataConfig) -> Listing:
-    """The listing as one of volumes where its pictures are TIFFs of many pages; by the first one."""
-    asked = config.size is not None or config.pages is not None
-    if asked or not listing.medium.pictures or listing.read is None or not listing.paths:
+    """The listing as volumes, if its pictures are TIFFs of many pages; the first one decides."""
+    requested = config.size is not None or config.pages is not None
+    if requested or not listing.medium.pictures or listing.read is None or not listing.paths:
         return listing
     volumes = medium_of("volume")
     if not all(volumes.owns(path) for path in listing.paths) or listing.annotation not in ("class", "number", "mask"):
         return listing
     try:
         shape = volumes.header(listing.read(0), listing.paths[0], max_pixels=config.max_pixels).shape
-    except (OSError, DataError):  # a single page, or no TIFF: what is told of pictures
+    except (OSError, DataError):  # a single page, or no TIFF: pictures, whose reader reports the error
         return listing
     if shape[0] < FEWEST_PAGES:
         return listing
@@ -133,7 +133,7 @@ def _stacks(listing: Listing, config: DataConfig) -> Listing:
 
 
 def _corrected(listing: Listing, config: DataConfig) -> Listing:
-    """The listing with the labels and splits that are given beside it."""
+    """The listing with the labels and splits of the configuration."""
     if config.labels is not None:
         listing = with_labels(listing, config.labels)
     if config.splits is not None:
@@ -142,7 +142,7 @@ def _corrected(listing: Listing, config: DataConfig) -> Listing:
 
 
 def _grouped(listing: Listing, column: str | None) -> Listing:
-    """The listing with this column as its groups. Raises ConfigError where there is no such column."""
+    """The listing with this column as its groups. Raises ConfigError for a missing column."""
     if column is None:
         return listing
     columns = dict(listing.columns)
@@ -156,16 +156,16 @@ def _grouped(listing: Listing, column: str | None) -> Listing:
 
 
 def _retarget(listing: Listing, annotation: str | None) -> Listing:
-    """The listing with annotations of this kind; None leaves them as they are. Raises DataError where the annotations
-    are not of that kind."""
+    """The listing with annotations of this kind; None leaves them unchanged. Raises DataError where they cannot be
+    converted."""
     if annotation in (None, listing.annotation):
         return listing
     return annotation_kind(annotation).retarget(listing, annotation_kind(listing.annotation))
 
 
 def find_own(name: str) -> Path | None:
-    """What lies under this bare name in $STRIATE_DATA, or as an archive of this name (`flowers.tar.gz`), where no path
-    of this name is here; None if nothing does."""
+    """The file or folder with this bare name in $STRIATE_DATA, or the archive (`flowers.tar.gz`); None where there is
+    none, or where the name is also a path from the current folder."""
     chosen = os.environ.get("STRIATE_DATA")
     if not chosen or Path(name).name != name or os.path.lexists(name):
         return None
@@ -174,7 +174,7 @@ def find_own(name: str) -> Path | None:
 
 
 def takes_layout(source: str) -> bool:
-    """Whether the source is one of arrays, whose order of axes may be given."""
+    """Whether the source has arrays, whose order of axes can be given."""
     if is_given_data(source):
         return True
     try:
@@ -198,7 +198,7 @@ def _list_named(
 
 
 def _list_path(path: Path, config: DataConfig, annotation: str | None, class_names: tuple[str, ...]) -> Listing:
-    # Not resolve(): links in the path stay as the user knows them.
+    # Not resolve(), which would replace links that the user knows.
     absolute = Path(os.path.abspath(path))  # noqa: PTH100
     if names_shards(path.name) and not absolute.exists():
         return list_pattern(str(path))
@@ -208,7 +208,7 @@ def _list_path(path: Path, config: DataConfig, annotation: str | None, class_nam
     if stat.S_ISDIR(mode) and (archives := npz_of_folder(absolute)):
         return list_npz_folder(absolute, archives, config.layout)
     if stat.S_ISDIR(mode):
-        return _beside(absolute, _list_tree(folder_tree(absolute), class_names, annotation, config))
+        return _note_siblings(absolute, _list_tree(folder_tree(absolute), class_names, annotation, config))
     name = absolute.name
     if not stat.S_ISREG(mode):
         raise DataError(f"data {path}", "neither a file nor a folder", _FORMS, "give a file or a folder")
@@ -222,7 +222,7 @@ def _list_path(path: Path, config: DataConfig, annotation: str | None, class_nam
         if config.targets is None and annotation in (None, "box", "labels") and holds_box_rows(absolute, called):
             return list_box_table(absolute, called)
         captions = config.targets is None and annotation in (None, Captions.name)
-        if captions and holds_captions(absolute, called, asked=annotation is not None):
+        if captions and holds_captions(absolute, called, requested=annotation is not None):
             return list_captions(absolute, called)
         return list_manifest(absolute, annotation if config.targets is None else TargetColumns.name, called)
     if name.lower().endswith((".xlsx", ".xls", ".ods")):
@@ -245,7 +245,7 @@ def _list_path(path: Path, config: DataConfig, annotation: str | None, class_nam
 
 
 def _folder_of(path: Path) -> Path:
-    """The folder to give in place of a file in it: of a sample in a class folder, the one in which the classes lie."""
+    """The folder to give in place of a file: its own, or for a sample in a class folder, the folder of the classes."""
     folder = path.parent
     above = Path(os.path.normpath(folder / ".."))
     with suppress(OSError):
@@ -266,8 +266,8 @@ def _spreadsheet(path: Path) -> DataError:
     return DataError(f"data {path}", "a spreadsheet", "its first sheet as .csv, with path,label", remedy)
 
 
-def _beside(folder: Path, listing: Listing) -> Listing:
-    """The listing of a folder, with a note where it is the training split alone of a set that has others."""
+def _note_siblings(folder: Path, listing: Listing) -> Listing:
+    """The listing of a folder, with a note if it is only the training split of a set with other splits."""
     if SPLIT_NAMES.get(folder.name.lower()) != "train":
         return listing
     others = sorted(f"{one.name}/" for one in folder.parent.iterdir() if is_split(one.name) and one != folder)
@@ -278,7 +278,8 @@ def _beside(folder: Path, listing: Listing) -> Listing:
 
 
 def _mode(path: Path, absolute: Path, config: DataConfig) -> int:
-    """What lies at the path, as `stat` tells it. Raises DataError where nothing does, or nothing that has a name."""
+    """The mode (`stat`) of the file or folder at the path. Raises DataError where there is none, or its path is not
+    UTF-8."""
     if as_text(str(absolute)) != str(absolute):
         raise DataError(
             "data",
@@ -324,7 +325,7 @@ def _list_tree(tree: Tree, class_names: tuple[str, ...], annotation: str | None,
         return list_masks(tree)
     if annotation in (None, "labels") and (boxed := list_boxes(tree)):
         return boxed
-    if annotation not in ("class", OwnInputs.name):  # who asks for classes may have them of any folder
+    if annotation not in ("class", OwnInputs.name):  # classes on request can come from any folder
         refuse_other_layouts(tree)
     listing = list_classes(tree, config.class_level)
     tables = [pasted(PurePosixPath(tree.where) / name) for name in listing_tables(tree)]
@@ -335,7 +336,7 @@ def _list_tree(tree: Tree, class_names: tuple[str, ...], annotation: str | None,
 
 
 def _nothing_there(path: Path, config: DataConfig) -> DataError:
-    if config.fingerprint is not None:  # of a run, whose data nothing else can be
+    if config.fingerprint is not None:  # of a run, which needs the same data
         remedy = f"put them back, or link to their new place: ln -s PLACE {pasted(path)}"
         got = "the data of the run are no longer there"
         return DataError(f"data {path}", got, "the unchanged data that the run was trained on", remedy)

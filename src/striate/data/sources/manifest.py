@@ -1,7 +1,7 @@
-"""Manifests: a .csv with the columns path,label[,split][,group], a row an image; with commas, semicolons or tabs. A
-column `labels` in place of `label` has any number of them, `cat|dog`, or none.
+"""Manifests: a .csv with the columns path,label[,split][,group] and a row for each sample, separated by commas,
+semicolons or tabs. A column `labels` in place of `label` has any number of labels, `cat|dog`, or none.
 
-Columns of other names are named by `data.names`; which they are is asked back, with a guess in the remedy.
+`data.names` names columns that have other names. Without it, the error for such a file guesses them in its remedy.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ _COLUMNS = {
     **{"labels": "path,labels", "caption": "path,caption", "point": "path,x1,y1,x2,y2"},
     "box": "path,x_min,y_min,x_max,y_max,label",
 }
-"""The columns of a manifest for a kind of annotation, where they are not path and label."""
+"""The columns of a manifest, by kind of annotation; path and label for the others."""
 MAX_ROWS = 10_000_000
 _LONGEST_LINE = 1 << 20
 LABEL_NAMES = ("label", "class", "category", "species", "target", "kind", "type", "breed", "diagnosis", "name", "y")
@@ -69,7 +69,7 @@ def _begin(annotation: str | None) -> str:
 
 
 class TableRow(NamedTuple):
-    """A row of a manifest."""
+    """A row of a manifest; `others`: its further fields."""
 
     path: str
     line: int
@@ -80,12 +80,11 @@ class TableRow(NamedTuple):
 
 
 def list_manifest(path: Path, annotation: str | None, called: Mapping[str, str] | None = None) -> Listing:
-    """The rows of a manifest; paths are relative to its folder and stay inside it. `called`: what the columns that are
-    read are called in the file.
+    """The rows of a manifest. Paths are relative to its folder and stay inside it.
 
-    Labels that are all numbers, with a fraction somewhere, are numbers, or where `annotation` is "number"; else
-    class names. Raises DataError with the line, also where most are such numbers and the others are NaN, infinite or
-    words for an unknown value.
+    `called`: the names in the file of the columns that are read. Labels are numbers if `annotation` is "number", or if
+    all are numbers and some have a fraction; else class names. Raises DataError with the line, also where most labels
+    are such numbers and the others are NaN, Inf or words for an unknown value.
     """
     root = Path(os.path.realpath(path.parent))
     rows, others, sets = _parse(path, root, called or {}, annotation)
@@ -93,8 +92,8 @@ def list_manifest(path: Path, annotation: str | None, called: Mapping[str, str] 
     clips = bool(rows) and all(_is_folder(root / row.path) for row in rows)
     rows = [check_path(path, root, row, folders=clips) for row in rows]
     rows.sort()
-    if said := of_another_medium(path, [row.path for row in rows]):
-        raise said
+    if error := of_another_medium(path, [row.path for row in rows]):
+        raise error
     paths = tuple(row.path for row in rows)
     if annotation == OwnInputs.name:
         return _without_labels(path, root, rows, others, _notes(others, called or {}, backslashes))
@@ -143,7 +142,7 @@ def list_manifest(path: Path, annotation: str | None, called: Mapping[str, str] 
 
 
 def _without_labels(path: Path, root: Path, rows: list[TableRow], others: list[str], notes: tuple[str, ...]) -> Listing:
-    """The rows as images alone; labels, where all have one, stay as a column."""
+    """The rows as samples without targets; labels become a column if all rows have one."""
     paths = tuple(row.path for row in rows)
     columns = {name: tuple(row.others[place] for row in rows) for place, name in enumerate(others)}
     if all(row.label for row in rows):
@@ -196,7 +195,7 @@ def _of_points(
 
 
 def _coordinates(path: Path, row: TableRow, texts: list[str], names: list[str]) -> list[float | None]:
-    """Two numbers a point, None where it is not visible. Raises DataError with the line."""
+    """Two numbers for each point, None where it is not visible. Raises DataError with the line."""
     values: list[float | None] = []
     for place, name in enumerate(names):
         pair = texts[2 * place : 2 * place + 2]
@@ -223,8 +222,8 @@ def _notes(others: list[str], called: Mapping[str, str], backslashes: bool) -> t
 
 
 def _refuse_unknown_numbers(path: Path, rows: list[TableRow], numbers: list[float | None]) -> None:
-    """Raise DataError where most labels are numbers, one of them with a fraction, and all others say that a number is
-    not known: as class names they would make classes of a quantity."""
+    """Raise DataError if most labels are numbers, one of them has a fraction, and all others are words for an unknown
+    value: read as class names, they would turn a quantity into classes."""
     known = [number for number in numbers if number is not None]
     odd = [row for row, number in zip(rows, numbers, strict=True) if number is None]
     if 2 * len(known) <= len(rows) or all(number == int(number) for number in known):
@@ -257,15 +256,15 @@ def _numbers(path: Path, rows: list[TableRow], numbers: list[float | None]) -> n
 
 
 def at_line(path: Path, line: int, got: str, expected: str, remedy: str) -> DataError:
-    """What is said of a line of a manifest."""
+    """The error for a line of a manifest."""
     return DataError(f"manifest {path}, line {line}", got, expected, remedy)
 
 
 def _parse(
     path: Path, root: Path, called: Mapping[str, str], annotation: str | None
 ) -> tuple[list[TableRow], list[str], bool]:
-    """The rows, the names of the further columns, and whether labels are those of the column `labels`. Points and
-    images alone need no label."""
+    """The rows, the names of the further columns, and whether labels come from the column `labels`. Points, and samples
+    without targets, need no label."""
     rows: list[TableRow] = []
     sets = False
     columns: dict[str, int] | None = None
@@ -308,7 +307,7 @@ def _parse(
 
 
 def _with_sets(columns: dict[str, int]) -> dict[str, int]:
-    """The places of columns, that of `labels` as the label."""
+    """The places of columns, with the column `labels` as the label."""
     names = {"labels": "label", "label": "label (not read)"}
     return {names.get(name, name): place for name, place in columns.items()}
 
@@ -318,8 +317,8 @@ def _further(columns: dict[str, int]) -> list[str]:
 
 
 def table_columns(path: Path, called: Mapping[str, str]) -> dict[str, int]:
-    """The place of each column of the header in lower case, by the name under which it is read; none of a file that
-    cannot be read, which is said where its rows are."""
+    """The place of each column of the header, by the name under which it is read, in lower case; empty for a file that
+    cannot be read, since reading its rows raises the error."""
     try:
         with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
             first = file.readline(1 << 16)
@@ -332,7 +331,7 @@ def table_columns(path: Path, called: Mapping[str, str]) -> dict[str, int]:
 
 
 def table_rows(path: Path, file: IO[str]) -> Iterator[tuple[int, list[str]]]:
-    """The fields of each row that is not empty, with the number of its last line; a row at a time in memory."""
+    """The fields of each row that is not empty, with the number of its last line, read one at a time."""
     first = next((line for line in _lines(path, file) if line.strip()), "")
     file.seek(0)
     reader = csv.reader(_lines(path, file), delimiter=max(",;\t", key=first.count))
@@ -358,8 +357,8 @@ def _lines(path: Path, file: IO[str]) -> Iterator[str]:
 def _header(
     path: Path, line: int, fields: list[str], called: Mapping[str, str], annotation: str | None
 ) -> dict[str, int]:
-    """The place of each column, by the name under which it is read, else in lower case by its own. Raises DataError,
-    and ConfigError for a column that is called as none here."""
+    """The place of each column, by the name under which it is read, else by its own in lower case. Raises DataError,
+    and ConfigError for a name in `called` that the file lacks."""
     names = [field.strip().lower() for field in fields]
     called = {name: given.lower() for name, given in called.items()}
     check_names(called, names, _NAMES)
@@ -375,7 +374,7 @@ def _header(
 def _other_columns(
     path: Path, root: Path, columns: Mapping[str, int], fields: list[str], annotation: str | None
 ) -> StriateError:
-    """What is said of a header without path or label: what the columns are, or a guess of which is which."""
+    """The error for a header without path or label: says what the columns are, or guesses which to read."""
     names, expected = list(columns), _expected(annotation)
     got, where = f"the columns {listed(names, 12)}", f"manifest {path}"
     if not point_columns(names) and (what := other_task(names)) and what != "captions":
@@ -395,15 +394,15 @@ def _other_columns(
         return DataError(where, got, expected, _begin(annotation))
     if point_columns(names):
         return DataError(where, got, "a column path besides the columns of points", names_remedy({"path": found}))
-    told = annotation if annotation in ("labels", "caption") else "label"
-    guess = {name: given for name, given in (("path", found), (told, label)) if given not in (name, "labels")}
+    own = annotation if annotation in ("labels", "caption") else "label"
+    guess = {name: given for name, given in (("path", found), (own, label)) if given not in (name, "labels")}
     return DataError(where, got, expected, names_remedy(guess, "if these are the columns: "))
 
 
 def _is_folder(path: Path) -> bool:
     try:
         return path.is_dir()
-    except (OSError, ValueError):  # too long, or no path at all
+    except (OSError, ValueError):  # too long, or not a path
         return False
 
 
@@ -440,9 +439,10 @@ def _row(
 def placed_rows(
     path: Path, rows: Iterator[tuple[int, list[str]]], columns: dict[str, int], of: str = "field"
 ) -> Iterator[tuple[TableRow, dict[str, str]]]:
-    """The rows of a table in which an image may have several, with its path as it is found in the folder of the table,
-    each beside its fields by column; `of`: what may have a comma. Raises DataError with the line, also where an image
-    is in two splits or groups."""
+    """The rows of a table in which an image may have several, and the fields of each row by column.
+
+    Paths are checked against the folder of the table (`check_path`). `of`: the noun for a field with a comma, in
+    messages. Raises DataError with the line, also where an image is in two splits or groups."""
     root = Path(os.path.realpath(path.parent))
     places: dict[str, tuple[str | None, str | None]] = {}
     for line, fields in rows:
@@ -455,8 +455,8 @@ def placed_rows(
 
 
 def check_path(path: Path, root: Path, row: TableRow, *, folders: bool = False) -> TableRow:
-    """The row with its path as it is found, with slashes for backslashes where that is what it takes, and without `..`.
-    `folders`: it may be that of a folder of frames."""
+    """The row with the path of an existing file: without `..`, and with slashes for backslashes where that is needed.
+    `folders`: whether it may be a folder of frames. Raises DataError."""
     if "\\" in row.path and not ntpath.splitdrive(row.path)[0] and not (root / row.path).exists():
         row = row._replace(path=row.path.replace("\\", "/"))
     inside = f"a path inside {root}, relative to it"
@@ -476,7 +476,7 @@ def check_path(path: Path, root: Path, row: TableRow, *, folders: bool = False) 
         raise at_line(path, row.line, f"{row.path!r}, a link to {real}", inside, "copy the file instead of linking it")
     if not found:
         raise at_line(path, row.line, f"{row.path!r}, which is not a file", inside, _where_it_is(path, root, row.path))
-    if ".." in PurePosixPath(row.path).parts:  # what is written elsewhere under this name stays in its folder, too
+    if ".." in PurePosixPath(row.path).parts:  # files written under this name must stay in their folder, too
         row = row._replace(path=real.relative_to(root).as_posix())
     return row
 
@@ -489,7 +489,7 @@ def _made_relative(root: Path, name: str) -> str:
 
 
 def _where_it_is(path: Path, root: Path, name: str) -> str:
-    """The remedy for a file that is not there: where its name begins in a folder beside the manifest, that folder."""
+    """The remedy for a missing file: the folder beside the manifest in which its path begins, where there is one."""
     with suppress(OSError, ValueError):
         for folder in sorted(root.iterdir())[:1000]:
             if (folder / name).is_file():

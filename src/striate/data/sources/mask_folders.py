@@ -1,8 +1,7 @@
-"""Folders of images with a mask each: images/ and masks/, with or without train/, val/, test/ above or below.
+"""Folders of images and their masks: images/ and masks/, with or without train/, val/, test/ above or below.
 
-`classes.txt` names the values of the masks: line i, from 0, is value i, or each line begins with its value
-(`255 road`).
-`colors.txt` names colors (`r g b name` a line) where masks are drawn in these.
+`classes.txt` names the values of masks: line i, from 0, is value i; or each line begins with its value (`255 road`).
+`colors.txt` names the colors of masks, with a line `r g b name` for each.
 """
 
 from __future__ import annotations
@@ -25,13 +24,13 @@ _PAIR = {"images", "masks"}
 
 
 def holds_masks(tree: Tree) -> bool:
-    """Whether images/ and masks/ lie under the root, or under a split folder."""
+    """Whether images/ and masks/ are directly under the root, or under a split folder."""
     tops, folders = tree.tops(), set(tree.folders)
     return tops >= _PAIR or any({f"{top}/images", f"{top}/masks"} <= folders for top in tops if is_split(top))
 
 
 def list_masks(tree: Tree) -> Listing:
-    """Every picture under images/ with the picture of the same stem under masks/.
+    """Every picture under images/, with the mask of the same stem under masks/.
 
     Raises DataError where an image has no mask or two, or where a split folder has no images/.
     """
@@ -86,7 +85,7 @@ def list_masks(tree: Tree) -> Listing:
 
 
 def _splits_below(tree: Tree) -> dict[str, str]:
-    """The split of each folder under images/, where every one of them is named as a split (`images/train/`)."""
+    """The split of each folder under images/ (`images/train/`); empty unless all are named as splits."""
     folders = {folder.split("/")[1] for folder in tree.folders if folder.startswith("images/")}
     loose = any(file.count("/") == 1 and file.startswith("images/") for file in tree.files)
     if not folders or loose or not all(folder.lower() in SPLIT_NAMES for folder in folders):
@@ -96,13 +95,15 @@ def _splits_below(tree: Tree) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class _Names:
-    """Class names with their `values`, and `colors` of the values 0, 1, … where masks are in color; the `files` that
-    say so."""
+    """The classes of masks."""
 
     names: tuple[str, ...] = ()
     values: tuple[int, ...] = ()
+    """The value of each class."""
     colors: tuple[tuple[int, int, int], ...] = ()
+    """(r, g, b) of the values 0, 1, …, where masks are in color."""
     files: tuple[str, ...] = ()
+    """The files that name the classes."""
 
 
 _VALUE = re.compile(r"([0-9]{1,3})(?:\s*[:,=;]\s*|\s+)(\S.*)")
@@ -110,7 +111,7 @@ _COLOR = re.compile(r"([0-9]{1,3})[\s,;]+([0-9]{1,3})[\s,;]+([0-9]{1,3})[\s,;:]+
 
 
 def _read_names(tree: Tree) -> _Names:
-    """What `colors.txt` says, else `classes.txt`. Raises DataError, with the line, for what neither can be."""
+    """The classes in `colors.txt`, else in `classes.txt`. Raises DataError with the line."""
     present = tuple(file for file in ("colors.txt", "classes.txt") if file in tree.files)
     if not present:
         return _Names()

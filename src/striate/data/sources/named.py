@@ -1,4 +1,4 @@
-"""The catalogue of data sets that have a name, and the folders of this machine that they are looked for in."""
+"""The catalogue of named data sets, and the folders of this machine in which they are searched."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _DEBIAN = Path("/usr/share/datasets")
 
 
 def download_folder() -> Path:
-    """Where downloads go: $STRIATE_DATA if it is set and can be written to, else ~/.cache/striate/data.
+    """The folder for downloads: $STRIATE_DATA if it is set and writable, else ~/.cache/striate/data.
 
     Raises DataError for a user without a home.
     """
@@ -28,7 +28,7 @@ def download_folder() -> Path:
 
 
 def data_folders() -> tuple[Path, ...]:
-    """Where named sets are looked for, in this order."""
+    """The folders in which named sets are searched, in this order."""
     chosen = os.environ.get("STRIATE_DATA")
     own = (Path(chosen),) if chosen else ()
     return (*own, *_home_folders(), _DEBIAN)
@@ -50,32 +50,34 @@ _DIGITS = tuple("0123456789")
 
 @dataclass(frozen=True)
 class RemoteFile:
-    """A file at its official place: its size in bytes and its SHA-256."""
+    """A file at its official place."""
 
     name: str
     url: str
     size: int
+    """Bytes."""
     sha256: str
 
 
 @dataclass(frozen=True)
 class DatasetInfo:
-    """One named set. `samples` counts (training, test) samples; without a given test split the latter is 0.
-
-    `shape` is that of one input, `size_bytes` that of all files to download (0: embedded), `classes` are empty for
-    numbers; `places` are the paths, relative to a data folder, under which the set is looked for.
-    """
+    """A named data set."""
 
     name: str
     title: str
     kind: Kind
     samples: tuple[int, int]
+    """Numbers of training and test samples; the latter is 0 where the set has no test split."""
     classes: tuple[str, ...]
+    """Names of classes; empty for numbers."""
     shape: tuple[int, ...]
+    """Shape of an input."""
     license: str
     homepage: str
     files: tuple[RemoteFile, ...] = ()
+    """Files to download; empty for an embedded set."""
     places: tuple[str, ...] = ()
+    """Paths relative to a data folder, at which the set is searched."""
 
     @property
     def size_bytes(self) -> int:

@@ -1,5 +1,5 @@
-"""NumPy archives: x_train y_train x_test y_test, optional x_val y_val; or x y; groups beside each; or other names.
-Also a folder of one archive, or of one for each split."""
+"""NumPy archives with the arrays x_train y_train x_test y_test, optionally x_val y_val; or x y; or other usual names;
+optionally groups for each. Also a folder with one archive, or with one for each split."""
 
 from __future__ import annotations
 
@@ -30,22 +30,22 @@ _WORDS = {
     **dict.fromkeys(("y", "labels", "label", "targets", "target"), "y"),
     **dict.fromkeys(("groups", "group"), "groups"),
 }
-"""Usual names of arrays, in any case, and the names by which they are read."""
+"""Usual names of arrays (in any case), and the names under which they are read."""
 _SPLITS = {**SPLIT_NAMES, "tr": "train", "te": "test"}
 _CLASSES = ("classes", "class_names", "label_names")
-"""Arrays of text that `y` counts in."""
+"""Names of arrays with the names of classes, in which `y` has positions."""
 _NAMES = tuple(f"{axis}{split}" for split in ("", "_train", "_val", "_test") for axis in ("x", "y", "groups"))
 
 
 def list_npz(path: Path, layout: Layout, names: Mapping[str, str] | None = None) -> Listing:
-    """The arrays of an .npz, loaded without pickles; `names` says what those that are read are called in the file.
-    Raises DataError."""
+    """The arrays of an .npz, loaded without pickles. `names`: the names in the file of the arrays that are read. Raises
+    DataError."""
     return _listing(path.stem, path, {None: _read(path, names)}, layout)
 
 
 def npz_of_folder(folder: Path) -> dict[str | None, Path]:
-    """The .npz files of a folder without folders, but those of runs, that are a set: the only one, under None, or one
-    for each split (`train.npz`, `test.npz`). Empty where there are none, or others."""
+    """The .npz files of a folder that are a data set: the only one, under None, or one for each split (`train.npz`,
+    `test.npz`). Empty where there are none, or others, or folders that are not runs."""
     entries = [one for one in folder.iterdir() if not one.name.startswith(".")]
     found = sorted(one for one in entries if one.suffix.lower() == ".npz")
     if not found or (any(one.is_dir() for one in entries) and folder_tree(folder).folders):
@@ -74,7 +74,7 @@ def list_npz_folder(folder: Path, files: Mapping[str | None, Path], layout: Layo
 
 @dataclass(frozen=True)
 class _Archive:
-    """The arrays of a file by the names under which they are read, the classes that it names, and what else it has."""
+    """The arrays of a file by the names under which they are read, its class names, and the other arrays."""
 
     path: Path
     arrays: dict[str, NDArray[Any]]
@@ -92,7 +92,7 @@ def _read(path: Path, names: Mapping[str, str] | None) -> _Archive:
         arrays = {name: file[called[name]] for name in sorted(called)}
         shapes = {} if _complete(called) else {name: np.shape(file[name]) for name in there[:20]}
         if other := [name for name, array in arrays.items() if not isinstance(array, np.ndarray)]:
-            raise ValueError(f"{other[0]} is not an array")  # numpy gives the bytes of what has no header of its own
+            raise ValueError(f"{other[0]} is not an array")  # numpy returns bytes for members that are not arrays
         classes = _classes(file, [array for name, array in arrays.items() if name[0] == "y"])
     if not _complete(arrays):
         raise _unknown(path, shapes)
@@ -105,7 +105,7 @@ def _read(path: Path, names: Mapping[str, str] | None) -> _Archive:
 
 
 def _classes(file: Any, targets: Sequence[NDArray[Any]]) -> tuple[str, ...]:
-    """The names of classes in the file, where all targets are numbers of them; else none."""
+    """The class names in the file, if all targets are positions in them; else empty."""
     names = next((file[name] for name in _CLASSES if name in file.files), np.empty(0))
     if not isinstance(names, np.ndarray) or names.ndim != 1 or names.dtype.kind != "U" or len(set(names)) < len(names):
         return ()
@@ -114,7 +114,7 @@ def _classes(file: Any, targets: Sequence[NDArray[Any]]) -> tuple[str, ...]:
 
 
 def _listing(name: str, path: Path, read: Mapping[str | None, _Archive], layout: Layout) -> Listing:
-    """What was read, as one listing; archives of several splits, or one of all."""
+    """One listing of the archives, which are one for each split, or a single one."""
     first = next(iter(read.values()))
     if len(read) == 1:
         arrays, origin = first.arrays, f"{first.path}"
@@ -134,28 +134,28 @@ def _listing(name: str, path: Path, read: Mapping[str | None, _Archive], layout:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[Any]:
-    """The file, without pickles; whatever goes wrong while it is read is a DataError."""
+    """The open file, without pickles. Any error while it is read becomes a DataError."""
     try:
         with zipfile.ZipFile(path) as archive:
             members, packed = archive.infolist(), path.stat().st_size
         limit = unpacked_limit(packed, in_memory=True)
         if sum(member.file_size for member in members) > limit:
             raise too_much(f"data {path}", limit, packed)
-        # Others unpack all of a few bytes at once, whatever is asked for.
+        # Other methods can unpack gigabytes in one call, without a limit.
         if {member.compress_type for member in members} - {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}:
             raise ValueError("compressed with a method that NumPy does not use")
         with np.load(path, allow_pickle=False) as file:
             yield file
     except StriateError:
         raise
-    # numpy parses a header that the file wrote, and every decompressor has errors of its own.
+    # numpy parses headers from the file, and every decompressor has errors of its own.
     except Exception as error:
         raise _damaged(path, error) from None
 
 
 def npz_inputs(path: Path, preparation: Preparation) -> dict[str, np.ndarray]:
-    """The inputs of an .npz as raw inputs of a trained network, by names such as `file.npz#3`; of a file with splits
-    `file.npz#test/3`. Targets are not needed, and a lone array may have any name. Raises DataError."""
+    """The inputs of an .npz as raw inputs of a trained network, by names such as `file.npz#3`, or `file.npz#test/3` in
+    a file with splits. Targets are not needed, and a single array may have any name. Raises DataError."""
     with _opened(path) as file:
         called = _called(file.files)
         names = [name for name in called if name[0] == "x"] or (file.files if len(file.files) == 1 else [])
@@ -173,7 +173,8 @@ def npz_inputs(path: Path, preparation: Preparation) -> dict[str, np.ndarray]:
 
 
 def npy_inputs(path: Path, preparation: Preparation) -> dict[str, np.ndarray]:
-    """The same of an .npy: one sample by the name of the file, or several along the first axis. Raises DataError."""
+    """The same for an .npy: one sample under the name of the file, or several along the first axis. Raises
+    DataError."""
     check_size(path.stat().st_size, str(path))
     try:
         array = np.load(path, allow_pickle=False)
@@ -186,8 +187,8 @@ def npy_inputs(path: Path, preparation: Preparation) -> dict[str, np.ndarray]:
 
 
 def _called(there: Sequence[str]) -> dict[str, str]:
-    """What the arrays that are read are called in the file: by their own names, else by usual ones such as X_train,
-    train_images or labels. A name for which there are two arrays has none: that is asked back."""
+    """The names in the file of the arrays that are read: their own, else usual ones such as X_train, train_images or
+    labels. Where two arrays could be meant, neither is chosen, and the error asks for the name."""
     found: dict[str, list[str]] = {}
     for given in there:
         if given.lower() in _NAMES:
@@ -203,13 +204,13 @@ def _called(there: Sequence[str]) -> dict[str, str]:
 
 
 def _complete(names: Collection[str]) -> bool:
-    """Whether there are inputs and targets among the names."""
+    """Whether the names include inputs and targets."""
     return {name.partition("_")[0] for name in names} >= {"x", "y"}
 
 
 def _unknown(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> DataError:
-    """What is said of a file of whose arrays none are inputs, or none are targets; the remedy guesses from shapes:
-    targets are as many as inputs, and have fewer axes."""
+    """The error for a file without inputs or targets. The remedy guesses them from shapes: targets are as many as
+    inputs, and have fewer axes."""
     got = f"{several(len(shapes), 'array')}: " + listed(
         [f"{name} of shape {shape}" for name, shape in shapes.items()], 6
     )
@@ -222,7 +223,7 @@ def _unknown(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> DataError:
 def _groups(
     path: Path, arrays: dict[str, np.ndarray], blocks: dict[str | None, tuple[np.ndarray, np.ndarray]]
 ) -> tuple[str | None, ...]:
-    """What each sample is of, in the order of the listing: by split; empty where the file has no groups."""
+    """The group of each sample, in the order of the listing; empty where the file has no groups."""
     found: list[str | None] = []
     for split in sorted(blocks, key=lambda name: name or ""):
         name, count = f"groups_{split}" if split else "groups", len(blocks[split][0]) if blocks[split][0].ndim else 0

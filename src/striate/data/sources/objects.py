@@ -1,4 +1,4 @@
-"""Data that a call of Python gives: arrays, tensors, a torch Dataset or DataLoader, a Dataset of Hugging Face."""
+"""Data that are given in Python: arrays, tensors, a torch Dataset or DataLoader, a Dataset of Hugging Face."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from striate.wording import listed, several, type_of
 
 
 class Samples(Protocol):
-    """A map-style dataset: of torch, whose samples are (input, target); or of Hugging Face, whose samples are rows."""
+    """A map-style dataset: torch's, with samples (input, target), or Hugging Face's, with rows."""
 
     def __len__(self) -> int: ...
 
@@ -29,7 +29,7 @@ class Samples(Protocol):
 
 
 class Loader(Protocol):
-    """A `torch.utils.data.DataLoader`, by what is taken of it."""
+    """The part of a `torch.utils.data.DataLoader` that is used."""
 
     @property
     def dataset(self) -> Any:
@@ -37,13 +37,13 @@ class Loader(Protocol):
 
 
 Part = tuple[Any, Any] | list[Any] | Samples | Loader
-"""Inputs and targets (x, y), arrays or tensors; or a data set that has both."""
+"""Inputs and targets (x, y), as arrays or tensors; or a data set with both."""
 Data = str | Path | Part | Mapping[str, Part] | None
-"""A name or path; one of `Part`; a mapping from `train`, `val`, `test` to these; None for the default."""
+"""A name or path; a `Part`; a mapping from `train`, `val`, `test` to parts; None for the default."""
 
 _GIVEN = "given in Python: "
 _EXPECTED = 'a name or path, (x, y), {"train": (x, y), "test": (x, y)}, a Dataset or a DataLoader'
-# Columns of rows, as most data sets of Hugging Face call them.
+# Usual names of columns in data sets of Hugging Face.
 _INPUTS = ("image", "img", "pixel_values", "x", "input", "inputs", "features", "data")
 _TARGETS = ("label", "labels", "target", "targets", "y", "class", "fine_label", "annotation", "mask", "value")
 _Blocks = dict[str | None, tuple[np.ndarray, np.ndarray]]
@@ -51,7 +51,7 @@ _Blocks = dict[str | None, tuple[np.ndarray, np.ndarray]]
 
 @dataclass(frozen=True)
 class _Objects:
-    """What was given, as arrays by split, the names of its classes where it has them, and notes."""
+    """The given data as arrays by split, with names of classes where they have any, and notes."""
 
     name: str
     blocks: _Blocks
@@ -63,14 +63,14 @@ _held: dict[str, _Objects] = {}
 
 
 def is_given_data(source: str) -> bool:
-    """Whether a configuration speaks of data that were given in Python."""
+    """Whether a source stands for data that were given in Python."""
     return source.startswith(_GIVEN)
 
 
 @contextmanager
 def given_data(data: Data, announce: Callable[[str], None] | None = None) -> Iterator[str | None]:
-    """The source by which a configuration speaks of `data` while the body runs; None for none. Arrays are held for so
-    long and no longer. Raises DataError for what are not data."""
+    """The source that stands for `data` in a configuration while the body runs; None where there are none. Arrays are
+    released after it. Raises DataError for anything else."""
     if data is None or isinstance(data, str | Path):
         yield None if data is None else str(data)
         return
@@ -86,7 +86,7 @@ def given_data(data: Data, announce: Callable[[str], None] | None = None) -> Ite
 
 
 def list_given(source: str, layout: Layout) -> Listing:
-    """The samples that are given under this name. Raises DataError where they are not, in this call or process."""
+    """The given samples for which this source stands. Raises DataError outside the call that they were given to."""
     found = _held.get(source)
     if found is None:
         raise DataError(
@@ -116,7 +116,7 @@ def _read(data: Any, announce: Callable[[str], None] | None) -> _Objects:
 
 def _block(data: Any, where: str, announce: Callable[[str], None] | None) -> _Objects:
     """One split."""
-    # A list of two lists may be two samples; a tuple of them is (x, y).
+    # A list of two lists may be two samples; a tuple of two is (x, y).
     samples = tuple if isinstance(data, tuple) else (tuple, list)
     if isinstance(data, tuple | list) and len(data) == 2 and not isinstance(data[0], samples):
         return _Objects("arrays", {None: (_array(data[0], where), _array(data[1], where))}, (), ())
@@ -137,7 +137,7 @@ def _block(data: Any, where: str, announce: Callable[[str], None] | None) -> _Ob
 
 
 def _refuse_own_collate(loader: Any, where: str) -> None:
-    """Raise DataError where a function makes the batches: samples are read one by one, without it."""
+    """Raise DataError for a loader with its own `collate_fn`: samples are read one by one, without it."""
     collate = getattr(loader, "collate_fn", None)
     if collate is None or str(getattr(collate, "__module__", "")).startswith("torch.utils.data"):
         return
@@ -150,13 +150,14 @@ def _refuse_own_collate(loader: Any, where: str) -> None:
 
 
 def _drawn_by(loader: Any, where: str) -> tuple[Sequence[int] | None, tuple[str, ...]]:
-    """Which samples of its dataset a DataLoader draws, in their order there; None for all. And what is not taken."""
+    """The samples of its dataset that a DataLoader draws, in the order of the dataset, None for all; and notes on what
+    is not taken from it."""
     count = len(loader.dataset)
     sampler = getattr(loader, "batch_sampler", None)
     if sampler is None:
         sampler = getattr(loader, "sampler", None)
     elif type(sampler).__module__.startswith("torch."):
-        sampler = sampler.sampler  # without `drop_last`, which is a matter of batches
+        sampler = sampler.sampler  # without `drop_last`, which concerns batches only
     kept = "the run decides the order and size of batches (--batch)."
     whole = f"From the DataLoader only its dataset was taken: {kept}"
     if sampler is None:
@@ -184,9 +185,9 @@ def _drawn_by(loader: Any, where: str) -> tuple[Sequence[int] | None, tuple[str,
 
 def _members(sampler: Any, count: int) -> list[int] | None:
     """The samples that a sampler draws in each pass, in order; None where they differ from pass to pass."""
-    if hasattr(sampler, "num_replicas"):  # the share of one process, which a run divides by itself
+    if hasattr(sampler, "num_replicas"):  # a DistributedSampler: a run divides samples among processes itself
         return list(range(count))
-    if hasattr(sampler, "weights"):  # what has no weight is never drawn
+    if hasattr(sampler, "weights"):  # a WeightedRandomSampler: samples of weight 0 are never drawn
         return [number for number, weight in enumerate(sampler.weights) if float(weight) > 0]
     if hasattr(sampler, "replacement") and hasattr(sampler, "data_source"):  # RandomSampler
         among = len(sampler.data_source)
@@ -197,12 +198,11 @@ def _members(sampler: Any, count: int) -> list[int] | None:
 
 
 _MOST_DRAWN = 100
-"""So many times the dataset is one pass of a sampler at most: one that goes on draws without end."""
+"""A sampler that draws more than so many times the size of its dataset is taken to be endless."""
 
 
 def _one_pass(sampler: Any, count: int) -> set[int] | None:
-    """The numbers in one pass of a sampler, or of one of batches; None where they are none, or have no
-    end."""
+    """The numbers in one pass of a sampler, or of a sampler of batches; None where they are not numbers, or endless."""
     drawn = set[int]()
     passed = 0
     for one in sampler:
@@ -219,7 +219,7 @@ def _one_pass(sampler: Any, count: int) -> set[int] | None:
 
 @contextmanager
 def _same_draws(sampler: Any) -> Iterator[None]:
-    """The random states that a sampler may draw from are afterwards what they were before."""
+    """Restores the random states that a sampler may draw from."""
     import torch
 
     generator: Any = getattr(sampler, "generator", None)
@@ -277,7 +277,7 @@ def _from_dataset(
 
 
 def _columns(row: Mapping[str, Any], where: str) -> tuple[str, str]:
-    """The columns of the input and the target; DataError, with what chooses them, where the names do not tell."""
+    """The names of the input and target columns. Raises DataError, which says how to choose them, for other names."""
     found = [[name for name in known if name in row] for known in (_INPUTS, _TARGETS)]
     if all(found):
         return found[0][0], found[1][0]
@@ -293,7 +293,7 @@ def _how_to_resize(columns: tuple[str, str] | None) -> str:
 
 
 def _array(values: Any, where: str) -> np.ndarray:
-    """Of a tensor, picture, number or nested list."""
+    """An array from a tensor, picture, number or nested list."""
     if hasattr(values, "detach"):
         values = values.detach().cpu()
     try:
@@ -308,7 +308,7 @@ def _array(values: Any, where: str) -> np.ndarray:
 
 
 def _digest(blocks: _Blocks) -> str:
-    """Of shapes, types and content; 12 hexadecimal digits."""
+    """A digest of shapes, types and content; 12 hexadecimal digits."""
     digest = hashlib.sha256()
     for split, arrays in sorted(blocks.items(), key=lambda item: item[0] or ""):
         for array in arrays:

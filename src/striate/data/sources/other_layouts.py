@@ -1,7 +1,7 @@
-"""Layouts that no task reads yet, or under other names: recognized before names of folders are taken for classes.
+"""Layouts that no task reads, or only under other names; they are recognized before folders are taken for classes.
 
-Each recognizer is a function from a tree to what was found and what can be done with it today, or None. No remedy
-changes the user's files: what has to lie elsewhere is linked into a new folder.
+Each recognizer is a function from a tree to what it found and a remedy, or None. No remedy changes the user's files:
+files that must lie elsewhere are linked into a new folder.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ EXPECTED = "one subfolder per class with its files; images/ and masks/; or a man
 
 
 class Found(NamedTuple):
-    """A layout that was recognized: what it is, and what to do with it."""
+    """A recognized layout: what it is, and the remedy."""
 
     what: str
     remedy: str
 
 
 def refuse_other_layouts(tree: Tree) -> None:
-    """Raise DataError where the tree has the layout of boxes, outlines, captions or pairs of pictures and masks under
-    other names, or all of its pictures in one folder with a manifest beside it."""
+    """Raise DataError if the tree has boxes, outlines, captions, or pictures and masks, in a layout that is not read,
+    or all pictures in one folder with a manifest beside it."""
     for recognize in (_masks_beside_boxes, _outlines, _coco, _mask_pairs, _listed_pictures):
         if found := recognize(tree):
             raise DataError(f"data {tree.where}", found.what, EXPECTED, found.remedy)
@@ -65,7 +65,7 @@ def by_hand_in_table(what: str, table: str | PurePosixPath) -> str:
 
 
 def other_task(names: Sequence[str]) -> str:
-    """What a header without labels is of, where it is that of another task; empty where it is not known."""
+    """What a table with this header, without labels, annotates; empty where that is unknown."""
     joined = " ".join(names)
     if "caption" in names:
         return "captions"
@@ -77,7 +77,7 @@ def other_task(names: Sequence[str]) -> str:
 
 
 def masks_beside_boxes(tree: Tree) -> str | None:
-    """The folder SegmentationClass of Pascal VOC, where it has masks."""
+    """The folder SegmentationClass of Pascal VOC; None where it has no masks."""
     if not any(file.lower().endswith(".xml") for file in tree.files):
         return None
     folders = {PurePosixPath(file).parent for file in tree.files if is_sample(file)}
@@ -127,8 +127,7 @@ _MASKS = re.compile(r"mask|seg|annot|label|gt|truth|target", re.IGNORECASE)
 
 
 def _mask_pairs(tree: Tree) -> Found | None:
-    """Two folders with pictures, of which one has a picture of the same stem, but for an ending, for most of the
-    other's: PNGImages/ and PedMasks/."""
+    """Two folders of pictures that have the same stems, except for an ending: PNGImages/ and PedMasks/."""
     tops = sorted(tree.tops())
     if len(tops) > 6 or not any(map(_MASKS.search, tops)):
         return None
@@ -150,12 +149,12 @@ def _mask_pairs(tree: Tree) -> Found | None:
 
 
 _MOST_VALUES = 64
-"""Different values of a mask; photographs in gray have more."""
+"""A mask has at most so many different values; gray photographs have more."""
 
 
 def _is_drawn(tree: Tree, file: str) -> bool:
-    """Whether a picture is one of class numbers, and no photograph: classes, too, may be called `target` and `other`,
-    with files of the same names."""
+    """Whether a picture is a mask, not a photograph: class folders may also be called `target` and `other`, and have
+    files with the same names."""
     try:
         return len(np.unique(decode_mask(tree.read(file), file))) <= _MOST_VALUES
     except (OSError, DataError):
@@ -163,7 +162,8 @@ def _is_drawn(tree: Tree, file: str) -> bool:
 
 
 def _ending(masks: Sequence[str], images: dict[str, str]) -> str | None:
-    """What the stems of masks have behind those of images, where at least nine of ten belong to an image."""
+    """The ending that stems of masks add to those of images; None where less than 90 % of the masks belong to an
+    image."""
     for ending in dict.fromkeys(
         mask.removeprefix(image) for mask in masks[:1] for image in images if mask.startswith(image)
     ):
@@ -175,7 +175,7 @@ def _ending(masks: Sequence[str], images: dict[str, str]) -> str | None:
 
 
 def _listed_pictures(tree: Tree) -> Found | None:
-    """A .csv beside one folder, with its pictures in the rows: the folder's name is no class."""
+    """A .csv beside a single folder, with rows for its pictures: then the name of the folder is not a class."""
     for name in listing_tables(tree):
         if len({file.rpartition("/")[0] for file in tree.files if is_sample(file)}) != 1:
             return None
@@ -188,7 +188,7 @@ def _listed_pictures(tree: Tree) -> Found | None:
 
 
 def listing_tables(tree: Tree) -> Iterator[str]:
-    """The .csv directly under the root in whose first row some field is a file of the tree."""
+    """Each .csv directly under the root whose first row names a file of the tree."""
     files = set(tree.files)
     for name in tree.loose():
         if name.lower().endswith((".csv", ".tsv")):
@@ -198,7 +198,7 @@ def listing_tables(tree: Tree) -> Iterator[str]:
 
 
 def _begin(tree: Tree, file: str) -> bytes:
-    """The bytes of a file; nothing where it cannot be read, which is said later."""
+    """The bytes of a file; empty where it cannot be read, which is reported later."""
     with suppress(OSError, DataError):
         return tree.read(file)
     return b""
@@ -222,7 +222,7 @@ def linked_pairs(tree: Tree, images: str, masks: str, suffix: str) -> str:
 
 
 class _Family(NamedTuple):
-    """Files of a medium that is not read."""
+    """Files of a medium whose formats are not read."""
 
     what: str
     suffixes: tuple[str, ...]
@@ -252,14 +252,15 @@ _FAMILIES: tuple[_Family, ...] = (
 
 
 def _unread(files: Sequence[str]) -> _Family | None:
-    """The medium, of those that are not read, that most of the files are of; None where there is none."""
+    """The family to which most of the files belong; None where there is none."""
     found = {family: sum(file.lower().endswith(family.suffixes) for file in files) for family in _FAMILIES}
     most = max(_FAMILIES, key=lambda family: found[family])
     return most if found[most] else None
 
 
 def of_another_medium(manifest: Path, files: Sequence[str]) -> DataError | None:
-    """What is said of a manifest of sound, films or volumes; None where some file may be a picture."""
+    """The error for a manifest of sounds, clips or volumes in formats that are not read; None where some file may be a
+    picture."""
     family = None if any(map(is_sample, files)) else _unread(files)
     if family is None:
         return None
@@ -267,7 +268,7 @@ def of_another_medium(manifest: Path, files: Sequence[str]) -> DataError | None:
 
 
 def instead_of_pictures(tree: Tree) -> str:
-    """What to do with a tree without pictures: the file in it that can be given, or how its medium becomes numbers."""
+    """The remedy for a tree without pictures: a file in it that can be given, or how to convert its files."""
     if family := _unread(tree.files):
         return family.remedy
     for file in tree.loose():

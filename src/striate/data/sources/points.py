@@ -1,6 +1,6 @@
 """Folders of images with named points: a .json as in COCO, or a table beside the images.
 
-Lin et al., "Microsoft COCO: common objects in context", 2014: of each object `keypoints` x, y, v, from the corner of
+Lin et al., "Microsoft COCO: common objects in context", 2014: each object has `keypoints` x, y, v, from the corner of
 the first pixel; v is 0 where a point was not annotated.
 """
 
@@ -26,8 +26,10 @@ from striate.wording import several
 
 
 def point_table(tree: Tree, annotation: str | None) -> Path | None:
-    """The one table beside the images that has points; unless points are asked for, the images are in one folder, whose
-    name is no class, and the table has no label. None in an archive, and where there is none."""
+    """The only table beside the images that has points; None where there is none, and in an archive.
+
+    Unless points are requested, the images must be in one folder, whose name is not a class, and the table must have no
+    label."""
     if annotation not in (None, "point") or not Path(tree.where).is_dir():
         return None
     folders = {file.rpartition("/")[0] for file in tree.files if is_sample(file)}
@@ -43,8 +45,8 @@ def point_table(tree: Tree, annotation: str | None) -> Path | None:
 
 
 def list_points(tree: Tree, annotation: str | None, only: str | None = None) -> Listing | None:
-    """The points of a folder, or of its file `only`; None where there are none, or others are asked for. Raises
-    DataError."""
+    """The points of a folder, or of its file `only`; None where there are none, or other annotations are requested.
+    Raises DataError."""
     if annotation not in (None, "point"):
         return None
     if only is None and (table := point_table(tree, annotation)):
@@ -55,7 +57,7 @@ def list_points(tree: Tree, annotation: str | None, only: str | None = None) -> 
 
 
 def _bytes(tree: Tree, file: str) -> bytes:
-    """Nothing where a file cannot be read: it may be none of ours."""
+    """The bytes of a file; empty where it cannot be read, since it may not belong to the data."""
     with suppress(OSError, DataError):
         return tree.read(file)
     return b""
@@ -74,7 +76,7 @@ def _damaged(tree: Tree, file: str, got: str, expected: str) -> DataError:
 
 
 def _list_coco(tree: Tree, documents: dict[str, dict[str, Any]]) -> Listing:
-    """The images with one object that has points; others are counted in a note."""
+    """The images that have one object with points; a note counts the others."""
     names, edges = _category(tree, documents)
     rows: list[tuple[str, np.ndarray, str | None]] = []
     several_objects = none = 0
@@ -148,7 +150,7 @@ def _notes(several_objects: int, none: int) -> tuple[str, ...]:
 
 
 def _category(tree: Tree, documents: dict[str, dict[str, Any]]) -> tuple[tuple[str, ...], tuple[tuple[int, int], ...]]:
-    """Names of the points and the skeleton, the same in all categories that have points."""
+    """Names of the points, and the skeleton, which must be the same in all categories with points."""
     found: dict[tuple[str, ...], Any] = {}
     for file, document in documents.items():
         for category in document["categories"]:

@@ -1,7 +1,7 @@
-"""What a folder of shards says of itself: shards.json has every shard with its size and a digest of each sample.
+"""The index of a folder of shards: shards.json has the size of every shard, and a digest of each sample.
 
-It is written last, so that a set without it may be the half of one: it is not read as a folder. `.shards.jsonl` beside
-shards is the list of those that are done in a set that is still being written.
+It is written last, so a folder without it may be incomplete, and is not read. While shards are written, `.shards.jsonl`
+lists the finished ones.
 """
 
 from __future__ import annotations
@@ -20,48 +20,50 @@ from striate.errors import DataError, pasted
 INDEX = "shards.json"
 UNFINISHED = ".shards.jsonl"
 CLASSES = "classes.txt"
-"""Beside shards: the name of each class number, a line each."""
+"""A file beside the shards: line i, from 0, is the name of class i."""
 _FORMAT = 1
-DIGITS = 16  # of a digest, hexadecimal
+DIGITS = 16  # hexadecimal digits of a digest
 
 
 @dataclass(frozen=True)
 class IndexedShard:
-    """A shard of so many `bytes`; `digests` of its samples in the order of their names, one behind the other."""
+    """The entry of a shard in an index."""
 
     name: str
     bytes: int
+    """Size of the shard."""
     digests: str
+    """The digests of its samples, concatenated in the order of their names."""
 
     @property
     def samples(self) -> int:
-        """How many it holds."""
+        """The number of its samples."""
         return len(self.digests) // DIGITS
 
 
 def sample_digest(name: str, label: str, picture: bytes) -> str:
-    """16 hexadecimal digits that are others where the name, the class or the picture is another."""
+    """A digest of name, class and picture: 16 hexadecimal digits."""
     digest = hashlib.blake2b(f"{name}\0{label}\0".encode("utf-8", "surrogatepass"), digest_size=DIGITS // 2)
     digest.update(picture)
     return digest.hexdigest()
 
 
 def classes_digest(folder: Path) -> str:
-    """That of classes.txt in the folder; empty where there is none. Raises OSError or DataError."""
+    """The digest of classes.txt in the folder; empty where there is none. Raises OSError or DataError."""
     path = folder / CLASSES
     return hashlib.blake2b(read_file(path), digest_size=16).hexdigest() if os.path.lexists(path) else ""
 
 
 def write_index(folder: Path, shards: Iterable[IndexedShard]) -> None:
-    """Write shards.json, to the disk, when everything that it speaks of is there. Raises OSError."""
+    """Write shards.json, and sync it to disk; all files that it lists must exist. Raises OSError."""
     rows = [vars(shard) for shard in shards]
     values: dict[str, Any] = {"format": _FORMAT, "classes": classes_digest(folder), "shards": rows}
     replace_file(folder / INDEX, json.dumps(values | {"digest": _digest(values)}, indent=1).encode())
 
 
 def read_index(folder: Path) -> dict[str, IndexedShard] | None:
-    """What shards.json in the folder says; None where there is none. Raises DataError for one that is damaged or not
-    that of classes.txt, and for a set that is not finished."""
+    """The shards in shards.json, by name; None where there is no such file. Raises DataError for a damaged index, one
+    that does not fit classes.txt, and for shards that are not all written."""
     path = folder / INDEX
     if not os.path.lexists(path):
         if os.path.lexists(folder / UNFINISHED):

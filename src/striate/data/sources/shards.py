@@ -1,7 +1,7 @@
-"""WebDataset shards: uncompressed tar files of samples, each a picture and its class beside it under one key.
+"""WebDataset shards: uncompressed tar files in which a sample is a picture and its class, under one key.
 
-Format: https://github.com/webdataset/webdataset. Places of all samples are found once, from the headers; from then on
-each is read from its place, so that shards are read in any order, and epochs are those of any other data.
+Format: https://github.com/webdataset/webdataset. The offsets of all samples are read once, from the headers. Samples
+can then be read in any order, as those of any other data.
 """
 
 from __future__ import annotations
@@ -42,30 +42,32 @@ _OWN_SAMPLE = re.compile(r"[0-9]{8}\.[a-z0-9]+")
 
 @dataclass(frozen=True)
 class ShardSample:
-    """Where a picture lies, `first` and `size` in bytes, under a key with an extension; and its class. `digest` is what
-    the index has of it, empty where there is none."""
+    """A picture in a shard, and its class."""
 
     shard: Path
     name: str
+    """Its key and extension."""
     first: int
+    """The offset of its first byte in the shard."""
     size: int
+    """Bytes."""
     label: str
     digest: str = ""
+    """Its digest in the index; empty where there is no index."""
 
 
 def names_shards(source: str) -> bool:
-    """Whether a source is a pattern of shards, such as train-{000000..000009}.tar."""
+    """Whether a source is a pattern for shards, such as train-{000000..000009}.tar."""
     return source.lower().endswith(".tar") and _RANGE.search(source) is not None
 
 
 def is_shard(tree: Tree) -> bool:
-    """Whether an archive holds samples of WebDataset: classes in files .cls."""
+    """Whether an archive has samples of WebDataset: classes in files .cls."""
     return any(file.lower().endswith(".cls") for file in tree.files)
 
 
 def holds_shards(folder: Path) -> bool:
-    """Whether a folder has an index of shards, whole or begun, or holds shards and nothing else but a list of
-    classes."""
+    """Whether a folder has an index of shards, finished or not, or contains only shards and a list of classes."""
     if any(os.path.lexists(folder / name) for name in (INDEX, UNFINISHED)):
         return True
     others = [path for path in folder.iterdir() if not path.name.startswith(".") and path.name != CLASSES]
@@ -78,8 +80,8 @@ def shards_in(folder: Path) -> list[Path]:
 
 
 def list_folder(folder: Path) -> Listing:
-    """The samples of all shards in a folder, which are those that its index lists. Raises DataError, also for a folder
-    without an index: it may be a part of what was written, or copied."""
+    """The samples of all shards in a folder, which must be those of its index. Raises DataError, also for a folder
+    without an index, since writing or copying it may not have finished."""
     index, shards = read_index(folder), shards_in(folder)
     if index is None:
         raise _not_indexed(str(folder), folder)
@@ -101,8 +103,8 @@ def _not_indexed(source: str, folder: Path) -> DataError:
 
 
 def list_pattern(source: str) -> Listing:
-    """The samples of all shards that the pattern names. Raises DataError, also where one of them is missing."""
-    # Not resolve(): links in the path stay as the user knows them.
+    """The samples of all shards of a pattern. Raises DataError, also for a missing shard."""
+    # Not resolve(), which would replace links that the user knows.
     pattern = os.path.abspath(source)  # noqa: PTH100
     paths = [Path(path) for path in _expanded(pattern)]
     missing = [path for path in paths if not path.is_file()]
@@ -117,8 +119,8 @@ def list_pattern(source: str) -> Listing:
 
 
 def list_shards(paths: Sequence[Path], source: str) -> Listing:
-    """The samples of shards, those of train-… and the like in their splits. They are compared with the index where one
-    lies beside them; where none does, only shards of other programs are taken. Raises DataError."""
+    """The samples of shards; names such as train-… decide their splits. Shards are compared with the index beside them;
+    without an index, only shards of other programs are accepted. Raises DataError."""
     indexes = {folder: read_index(folder) for folder in {path.parent for path in paths}}
     groups = map_ordered(lambda path: _compared(path, samples_of(path), indexes[path.parent]), list(paths), chunk=1)
     found = [sample for group in groups for sample in group]
@@ -146,18 +148,18 @@ def list_shards(paths: Sequence[Path], source: str) -> Listing:
 
 
 def is_own(shard: Path, samples: Sequence[ShardSample]) -> bool:
-    """Whether shard and samples are named as striate names them."""
+    """Whether striate wrote the shard, by the names of the shard and its samples."""
     return bool(OWN_SHARD.fullmatch(shard.name)) and all(_OWN_SAMPLE.fullmatch(sample.name) for sample in samples)
 
 
 def digest_samples(samples: Sequence[ShardSample]) -> str:
-    """What the index has of these samples, which are read for it. Raises OSError or DataError."""
+    """The digests of these samples for the index; reads them. Raises OSError or DataError."""
     read = _reader(samples)
     return "".join(sample_digest(sample.name, sample.label, read(i)) for i, sample in enumerate(samples))
 
 
 def _compared(shard: Path, samples: list[ShardSample], index: Mapping[str, IndexedShard] | None) -> list[ShardSample]:
-    """The samples with the digests that the index has of them. Raises DataError where the shard is not as it says."""
+    """The samples with their digests from the index. Raises DataError for a shard that differs from the index."""
     if index is None:
         if is_own(shard, samples):
             raise _not_indexed(str(shard), shard.parent)
@@ -173,7 +175,7 @@ def _compared(shard: Path, samples: list[ShardSample], index: Mapping[str, Index
 
 
 def _expanded(pattern: str) -> list[str]:
-    """All names of a pattern, ranges with the leading zeros of their first number."""
+    """All names of a pattern; numbers have as many digits as the first number of their range."""
     ranges = [(match[1], int(match[1]), int(match[2])) for match in _RANGE.finditer(pattern)]
     count = 1
     for _, first, last in ranges:
@@ -188,7 +190,7 @@ def _expanded(pattern: str) -> list[str]:
 
 
 def samples_of(shard: Path) -> list[ShardSample]:
-    """Those of one shard, sorted by name, whatever an index says. Raises DataError."""
+    """The samples of one shard, sorted by name, without regard to an index. Raises DataError."""
     places = tar_places(shard)
     keyed: dict[str, dict[str, str]] = {}
     for name in places:
@@ -244,7 +246,7 @@ def _named(sample: ShardSample, names: tuple[str, ...]) -> str:
 
 
 def _name_of(paths: Sequence[Path]) -> str:
-    """That of the folder of several shards, or of the only one."""
+    """The name of the data: that of the folder of several shards, or of the only shard."""
     return paths[0].resolve().parent.name if len(paths) > 1 else paths[0].stem
 
 

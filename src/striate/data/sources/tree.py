@@ -1,4 +1,4 @@
-"""Files under one root, on disk or in an archive, seen the same way."""
+"""Files under one root, on disk or in an archive, with the same interface."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from striate.errors import DataError
 from striate.wording import listed, several
 
 MAX_MEMBERS = 2_000_000
-"""An archive of more files is refused; ImageNet has 1.3 million. Each takes some hundred bytes of memory."""
+"""An archive with more files is refused; ImageNet has 1.3 million. Each takes some hundred bytes of memory."""
 SMALLEST_LIMIT = 1 << 30
 IN_MEMORY = 1 << 28
 LARGEST_RATIO = 100
@@ -30,17 +30,17 @@ LARGEST_RATIO = 100
 
 @dataclass(frozen=True)
 class Tree:
-    """`files` and `folders` are sorted paths relative to the root, with `/`; `hidden` are files that are skipped.
-
-    `read` gives a file's bytes and raises OSError or DataError.
-    """
+    """The files of a folder or an archive. Paths are relative to its root, with `/`, and sorted."""
 
     where: str
+    """The folder or archive, for messages."""
     name: str
     files: tuple[str, ...]
     folders: tuple[str, ...]
     hidden: tuple[str, ...]
+    """Files that are skipped."""
     read: Callable[[str], bytes]
+    """Returns the bytes of a file. Raises OSError or DataError."""
     notes: tuple[str, ...] = ()
 
     def tops(self) -> set[str]:
@@ -56,8 +56,8 @@ _PARTS = frozenset(("images", "imgs", "pictures", "jpg", "jpeg", "png"))
 
 
 def set_name(path: Path) -> str:
-    """The name of the data in a folder: its own, or that of the folder above where it is named as a split, or for what
-    files it holds (`birds/train`, `birds/images`)."""
+    """The name of the data in a folder: its name, or that of the folder above if it is named for a split or for its
+    files (`birds/train`, `birds/images`)."""
     whole = path.resolve()
     for folder in (whole, *whole.parents):
         if folder.name and not is_split(folder.name) and folder.name.lower() not in _PARTS:
@@ -82,8 +82,8 @@ def folder_tree(path: Path) -> Tree:
 
 
 def without_runs(tree: Tree) -> Tree:
-    """The tree without run directories, such as `striate train .` puts there, and without the folders that hold nothing
-    but these; a note names them. The root itself is never taken for one."""
+    """The tree without run directories, which `striate train .` writes there, and without folders that contain only
+    these; a note names them. The root is never such a directory."""
     found = {run for folder in tree.folders if folder.endswith("/plots") and _is_run(run := folder[:-6], tree)}
     if not found:
         return tree
@@ -107,7 +107,7 @@ def without_runs(tree: Tree) -> Tree:
 
 
 def _is_run(folder: str, tree: Tree) -> bool:
-    """Whether a folder with plots/ is a run, a cross-validation or a sweep: by what these hold from the first moment on
+    """Whether a folder with plots/ is a run, a cross-validation or a sweep: by the files that these write first
     (`striate.runs.directory`)."""
     if _is_in(f"{folder}/study.yaml", tree.files):
         return True
@@ -116,19 +116,19 @@ def _is_run(folder: str, tree: Tree) -> bool:
 
 
 def _is_in(name: str, names: tuple[str, ...]) -> bool:
-    """Whether a name is among sorted ones."""
+    """Whether a name is in a sorted tuple, by binary search."""
     place = bisect_left(names, name)
     return names[place : place + 1] == (name,)
 
 
 def _above(path: str) -> Iterator[str]:
-    """The folders that a path lies in, but for the root."""
+    """The folders above a path, without the root."""
     while path := path.rpartition("/")[0]:
         yield path
 
 
 def walk_folder(path: Path) -> tuple[list[str], list[str], list[str]]:
-    """Files, folders and hidden files under a folder, as the system names them (relative to it, unsorted).
+    """Files, folders and hidden files under a folder: unsorted names of the system, relative to it.
 
     Links to folders are followed, each folder once. Raises DataError for a folder that cannot be read.
     """
@@ -154,7 +154,7 @@ def walk_folder(path: Path) -> tuple[list[str], list[str], list[str]]:
 
 
 def as_text(name: str) -> str:
-    """A file name as text that can be written anywhere: bytes that are not UTF-8 become escapes such as \\xff."""
+    """A file name as valid text: bytes that are not UTF-8 become escapes such as \\xff."""
     return name if name.isascii() else name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
@@ -168,12 +168,12 @@ def _raise(error: OSError) -> NoReturn:
 
 
 def is_hidden(name: str) -> bool:
-    """Whether a file or folder of this name is skipped: dot files and what macOS adds to archives."""
+    """Whether a file or folder of this name is skipped: dot files, and files that macOS adds to archives."""
     return name.startswith(".") or name == "__MACOSX"
 
 
 def read_file(path: Path) -> bytes:
-    """The bytes of a regular file; OSError where there is none, DataError where it is too large."""
+    """The bytes of a regular file. Raises OSError where there is none, DataError where it is too large."""
     # A named pipe or device would block or never end.
     try:
         status = path.stat()
@@ -186,8 +186,8 @@ def read_file(path: Path) -> bytes:
 
 
 def check_size(size: int, where: str) -> None:
-    """Raise DataError where a file of `size` bytes is too large to be read into memory whole, a sample (by the suffix
-    of `where`) sooner than others: several are read at once."""
+    """Raise DataError if a file of `size` bytes is too large to be read into memory. The limit of samples, by the
+    suffix of `where`, is lower, since several are read at once."""
     medium = medium_of_file(where)
     limit = LARGEST_FILE if medium is None else medium.largest_file
     if size > limit:
@@ -200,13 +200,13 @@ def check_size(size: int, where: str) -> None:
 
 
 def unpacked_limit(packed: int, *, in_memory: bool = False) -> int:
-    """How many bytes may come out of `packed` compressed bytes before it is taken for a bomb: of those that are
-    unpacked into memory sooner than of those that go to the disk, or are read one by one."""
+    """The most bytes that `packed` compressed bytes may unpack to; more is refused as a decompression bomb. The limit
+    is lower for data that are unpacked into memory than for those that go to disk or are read one by one."""
     return max(min(SMALLEST_LIMIT, IN_MEMORY) if in_memory else SMALLEST_LIMIT, LARGEST_RATIO * packed)
 
 
 def check_members(count: int, where: str) -> None:
-    """Raise DataError where an archive has too many members."""
+    """Raise DataError if an archive has too many members."""
     if count > MAX_MEMBERS:
         raise DataError(
             where,
@@ -217,7 +217,7 @@ def check_members(count: int, where: str) -> None:
 
 
 def too_much(where: str, limit: int, packed: int) -> DataError:
-    """The error for an archive that unpacks to more than its limit."""
+    """The error for an archive that unpacks to more than the limit."""
     return DataError(
         where,
         f"more than {limit:,} bytes from {several(packed, 'compressed byte')}",
@@ -239,7 +239,7 @@ def gunzip_into(packed: IO[bytes], size: int, out: IO[bytes], where: str) -> Non
 
 @contextmanager
 def _gunzipped(packed: IO[bytes], where: str) -> Iterator[gzip.GzipFile]:
-    """What comes out of gzip data, to be read; damage, met at any time, is a DataError."""
+    """A file that decompresses gzip data while it is read. Damaged data raise DataError."""
     try:
         with gzip.GzipFile(fileobj=packed, mode="rb") as file:
             yield file
@@ -258,8 +258,8 @@ _HEADER = 32
 def read_gz(tree: Tree, path: str, declared: Callable[[bytes], int]) -> bytes | bytearray:
     """The bytes of a file of the tree, decompressed if its name ends in .gz.
 
-    `declared` says from the first bytes how many there are in all, or raises: more are never unpacked, but for one
-    that tells that they are more. Raises DataError.
+    `declared` returns, from the first bytes, how many there are in all, or raises. Only one byte more than that is
+    unpacked, to notice that there are more. Raises DataError.
     """
     where = f"{tree.where}/{path}"
     data = read_whole(tree, path)
@@ -277,7 +277,7 @@ def read_gz(tree: Tree, path: str, declared: Callable[[bytes], int]) -> bytes | 
 
 
 def read_whole(tree: Tree, path: str) -> bytes:
-    """The bytes of a file that the whole data set depends on: what cannot be read is a DataError."""
+    """The bytes of a file that the data set cannot be read without. Raises DataError."""
     try:
         return tree.read(path)
     except OSError as error:
@@ -287,7 +287,7 @@ def read_whole(tree: Tree, path: str) -> bytes:
 
 
 def summarize_suffixes(paths: Iterable[str]) -> str:
-    """What there is, by suffix: `12 files (10 .txt, 2 .pdf)`."""
+    """The number of files by suffix: `12 files (10 .txt, 2 .pdf)`."""
     counts = Counter(PurePosixPath(path).suffix.lower() or "without suffix" for path in paths)
     if not counts:
         return "no files"

@@ -1,7 +1,7 @@
 """Pickles of plain containers and NumPy arrays, loaded without executing anything.
 
-No class or function that a pickle names is ever called: arrays are rebuilt from inert records of what it says. All of
-them together are no larger than the pickle, so that none can ask for more memory than it brings.
+No class or function that a pickle names is called: arrays are rebuilt from inert records. Together they are no larger
+than the pickle, so that a small file cannot allocate much memory.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from striate.errors import DataError
 from striate.wording import several
 
 Spend = Callable[[int], None]
-"""Told of the bytes that are about to be made; raises UnpicklingError where they are too many."""
+"""Called with the bytes that are about to be allocated; raises UnpicklingError where they are too many."""
 
 _CODES = frozenset(("u1", "i1", "i2", "i4", "i8", "u2", "u4", "u8", "b1"))
 
@@ -80,7 +80,7 @@ class _FromBuffer:
 
 
 class _NdArray:
-    """Stands for numpy.ndarray where a pickle only names it."""
+    """Stands for numpy.ndarray, which a pickle names as an argument."""
 
     def __init__(self) -> None:
         raise pickle.UnpicklingError("an array made from scratch")
@@ -93,7 +93,7 @@ def _reconstruct(*_: Any) -> _Array:
 def _text(value: Any) -> str:
     if isinstance(value, bytes):
         return value.decode("latin1")
-    # Not str(value): a small pickle may describe containers that never end when written out.
+    # Not str(value): a small pickle may describe containers that are endless when printed.
     if not isinstance(value, str):
         raise pickle.UnpicklingError(f"a {type(value).__name__} where there should be text")
     return value
@@ -113,8 +113,8 @@ _KNOWN = {
 }
 
 
-# Python's own unpickler, since the one in C cannot be kept from hashing a key: nested tuples that share their parts
-# take a file of a few bytes and a time without end.
+# The unpickler in Python, since the one in C always hashes keys: for nested tuples that share their parts, a file of a
+# few bytes can take forever.
 _Unpickler: Any = pickle._Unpickler
 
 
@@ -163,7 +163,7 @@ class _Inert(_Unpickler):
         raise pickle.UnpicklingError("a set")
 
     def load_bytearray8(self) -> None:
-        # Python would make room for as many bytes as it is told of, before it looks whether they are there.
+        # Python would allocate the declared number of bytes before it checks that they exist.
         size = int.from_bytes(self.read(8), "little")
         self.spend(size)
         self.append(self.read(size))
@@ -215,8 +215,8 @@ def _budget(limit: int) -> Spend:
 
 
 def _real(item: Any, known: dict[int, Any], spend: Spend) -> Any:
-    """What an item stands for. Parts that are shared stay shared (`known` by their id), or a list of twice a list
-    of twice a list … would grow without end."""
+    """The value of an item. Shared parts stay shared (`known`, by their id): nested lists that contain the same list
+    twice would else grow exponentially."""
     if id(item) in known:
         return known[id(item)]
     if isinstance(item, (_Array, _Scalar, _FromBuffer)):

@@ -1,1 +1,1 @@
-"""Where the inputs of a data set lie, when memory is not the place: packed into a file, or decoded again and again."""
+"""Inputs that are not in memory: packed into a file, or decoded whenever they are read."""

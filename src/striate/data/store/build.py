@@ -1,4 +1,4 @@
-"""Packs are made once: what was done goes on where it was killed, and a pack has its name only when it is whole."""
+"""Making packs: an interrupted pack is continued, and a pack gets its name when it is complete."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ def build_pack(
     progress: Callable[[int], None],
     announce: Callable[[str], None],
 ) -> Pack:
-    """The pack `folder`/`key` of the `shape` (N, C, H, W), made from `read` unless it is there.
+    """The pack `folder`/`key` of the `shape` (N, C, H, W), made with `read` unless it exists.
 
-    Until it is whole it lies in `key`.building, with a line for each finished block in blocks.jsonl: a later call goes
-    on from the last block that is as its line says. A second process waits for the first. `progress` is told of every
-    number of rows that is done. Raises DataError where it cannot be written, and where links or files of somebody
-    else's are in its place.
+    An incomplete pack is the folder `key`.building, with a line for each finished block in blocks.jsonl. A later call
+    continues after the last block that agrees with its line. A second process waits for the first. `progress` is called
+    with the number of rows that were finished since its last call. Raises DataError where it cannot be written, or
+    where links or files of another user are in its place.
     """
     path, work = folder / key, folder / f"{key}.building"
     try:
@@ -67,8 +67,8 @@ def build_pack(
 
 
 def remove_unless_whole(path: Path, key: str, shape: tuple[int, ...], *, announce: Callable[[str], None]) -> None:
-    """Compare a pack with its digests and remove it where it is damaged, while no other process makes or removes it:
-    what another has just made anew stays. Raises DataError."""
+    """Check the digests of a pack, and remove it if it is damaged. This holds the lock of the pack, so that it does not
+    remove what another process has just made again. Raises DataError."""
     try:
         with _alone(path, announce):
             if open_pack(path, key, shape, check=True) is None:
@@ -92,7 +92,7 @@ def _fill(
     source: str,
     progress: Callable[[int], None],
 ) -> PackRecord:
-    """Write the blocks that are missing, and say what the whole is."""
+    """Write the missing blocks; returns the record of the pack."""
     size = rows_in_block(shape[1:])
     with work.write("inputs") as images, work.write("sums") as sums, work.write(JOURNAL) as journal:
         done = _finished(images, sums, journal, shape, dtype)
@@ -102,7 +102,7 @@ def _fill(
             digest = block_digest(block.images, block.sums, block.unreadable)
             done.append({"digest": digest, "unreadable": block.unreadable})
             journal.write((json.dumps(done[-1]) + "\n").encode())
-            journal.flush()  # after the block that it speaks of; a block that is not there after all fails its digest
+            journal.flush()  # after its block; if the block is lost nevertheless, its digest fails
             progress(len(block.images))
         images.truncate(int(np.prod(shape)) * dtype.itemsize)
         sums.truncate(16 * shape[0] * shape[1])
@@ -125,7 +125,7 @@ def _write(images: IO[bytes], sums: IO[bytes], block: Block) -> None:
 def _finished(
     images: IO[bytes], sums: IO[bytes], journal: IO[bytes], shape: tuple[int, ...], dtype: np.dtype
 ) -> list[dict]:
-    """The lines of the blocks that are whole, and the journal cut behind them."""
+    """The lines of the complete blocks; truncates the journal after them."""
     size, row = rows_in_block(shape[1:]), int(np.prod(shape[1:])) * dtype.itemsize
     done: list[dict] = []
     end = 0
@@ -152,7 +152,7 @@ def _finished(
 
 @contextmanager
 def _alone(pack: Path, announce: Callable[[str], None]) -> Iterator[None]:
-    """Only one process makes a pack; the system lets the lock go with its process, however that ends."""
+    """A lock with which only one process makes a pack; the system releases it when the process ends."""
     try:
         import fcntl
     except ImportError:  # Windows: two processes would do the same work, and the second rename fails
@@ -166,7 +166,7 @@ def _alone(pack: Path, announce: Callable[[str], None]) -> Iterator[None]:
             except BlockingIOError:
                 announce(f"Another process is making the pack {pack}; waiting for it.")
                 fcntl.flock(file, fcntl.LOCK_EX)
-            if not _is_at(path, file):  # removed by who had it: a third may hold the next one
+            if not _is_at(path, file):  # removed by its holder; another process may hold a new one
                 continue
             yield
             path.unlink(missing_ok=True)  # only now that the work is done

@@ -1,4 +1,4 @@
-"""Files in a folder that others may write to as well: never through a link, and never somebody else's."""
+"""Files in a folder that other users may write to: links and files of other users are refused."""
 
 from __future__ import annotations
 
@@ -14,31 +14,31 @@ from typing import IO
 from striate.errors import DataError, pasted
 
 _DESCRIBED = hasattr(os, "O_DIRECTORY") and os.open in os.supports_dir_fd
-"""Whether the system opens files in an open folder; Windows does not, and has no such links to fear."""
+"""Whether the system opens files relative to an open folder; Windows does not, and has no such links."""
 _NO_LINK = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 
 
 @dataclass(frozen=True)
 class OwnFolder:
-    """An open folder. Its files stay its own, whatever its `path` comes to name while it is open."""
+    """An open folder. Files are opened relative to it, even if another folder is moved to its `path` meanwhile."""
 
     path: Path
     descriptor: int | None
 
     def read(self, name: str) -> IO[bytes]:
-        """Open a file for reading. Raises OSError; DataError for a link and for a file of somebody else's."""
+        """Open a file for reading. Raises OSError; DataError for a link, and for a file of another user."""
         return _opened(self.path / name, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0), "rb", self)
 
     def write(self, name: str) -> IO[bytes]:
-        """Open a file for reading and writing, made if it is not there, readable by its owner only.
+        """Open a file for reading and writing; a new file is readable only by its owner.
 
-        Raises OSError; DataError for a link, a file with a second name, and a file of somebody else's.
+        Raises OSError; DataError for a link, a file with a second name, and a file of another user.
         """
         return _opened(self.path / name, os.O_RDWR | os.O_CREAT, "r+b", self)
 
     def replace(self, name: str, content: bytes) -> None:
-        """Give a file this content, all at once, and to the disk, with all that was named in the folder before. Raises
-        OSError or DataError."""
+        """Replace the content of a file atomically, and sync it and the names in the folder to disk. Raises OSError or
+        DataError."""
         with self.write(f"{name}.new") as file:
             file.truncate()
             file.write(content)
@@ -51,7 +51,7 @@ class OwnFolder:
             os.fsync(self.descriptor)
 
     def remove(self, name: str) -> None:
-        """Remove a file if it is there."""
+        """Remove a file if it exists."""
         with suppress(FileNotFoundError):
             if self.descriptor is None:
                 (self.path / name).unlink()
@@ -61,10 +61,10 @@ class OwnFolder:
 
 @contextmanager
 def open_own_folder(path: Path, *, make: bool = False) -> Iterator[OwnFolder]:
-    """Open a folder of one's own, for as long as the context lasts; `make` makes it, for its owner only.
+    """Open a folder of the current user while the context lasts; `make` creates it, for its owner only.
 
-    What root owns, and who owns the folder that it lies in, is trusted too: they could exchange it at any time.
-    Raises OSError; DataError for a link and for a folder of somebody else's.
+    Folders of root, and of the owner of the folder above, are trusted too, since they could replace it at any time.
+    Raises OSError; DataError for a link, and for a folder of another user.
     """
     if make:
         with suppress(FileExistsError):
@@ -72,7 +72,7 @@ def open_own_folder(path: Path, *, make: bool = False) -> Iterator[OwnFolder]:
     if not _DESCRIBED:
         yield OwnFolder(path, None)
         return
-    _refuse_link(path)  # said in plain words; the flag below is what holds
+    _refuse_link(path)  # for a clear message; the flag below is what protects
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | _NO_LINK)
     try:
         _refuse_foreign(path, os.fstat(descriptor), path.parent)
@@ -82,7 +82,7 @@ def open_own_folder(path: Path, *, make: bool = False) -> Iterator[OwnFolder]:
 
 
 def open_own_file(path: Path) -> IO[bytes]:
-    """As `OwnFolder.write`, for a file by its path."""
+    """`OwnFolder.write` for a file by its path."""
     return _opened(path, os.O_RDWR | os.O_CREAT, "r+b")
 
 

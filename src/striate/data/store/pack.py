@@ -1,8 +1,8 @@
 """A pack: decoded images in one file, mapped into memory, read by row.
 
-A pack is a folder named by its key, with three files: `inputs` (the values of all images, N × C × H × W), `sums`
-(N × C × 2: `channel_sums`, eight bytes each) and `pack.json`, which says what the others hold, with a digest of each
-block of images and one of itself.
+A pack is a folder named by its key, with three files: `inputs` (the values of all images, N × C × H × W), `sums` (N × C
+× 2: `channel_sums`, eight bytes each) and `pack.json`, which describes the others, with a digest of each block of
+images and a digest of itself.
 """
 
 from __future__ import annotations
@@ -32,34 +32,40 @@ from striate.machine.cache import cache_folder
 FORMAT = 2
 _RECORD = "pack.json"
 JOURNAL = "blocks.jsonl"
-"""In a pack that is being made: a line for each block that is done."""
+"""In an unfinished pack: a line for each finished block."""
 _FILES = ("inputs", "sums", _RECORD, f"{_RECORD}.new", JOURNAL)
 
 
 @dataclass(frozen=True)
 class PackRecord:
-    """What pack.json says. `shape` is (N, C, H, W); `digests` has one a block, over its images, sums and what of it is
-    unreadable; `unreadable` holds reasons by row; `modified` is when `inputs` had been changed when they were last
-    known to be whole, in nanoseconds as the file system has it; `dtype` is NumPy's name of the type of `inputs`."""
+    """The content of pack.json."""
 
     format: int
+    """The version of the format."""
     key: str
     source: str
+    """The data argument."""
     shape: tuple[int, ...]
+    """(N, C, H, W)."""
     digests: tuple[str, ...]
+    """For each block, a digest of its images, sums and unreadable rows."""
     unreadable: dict[int, str]
+    """Why an image cannot be read, by row."""
     modified: int
+    """Time of the last change of `inputs` when they were last verified, in nanoseconds by the file system."""
     dtype: str = "uint8"
+    """NumPy's name of the type of `inputs`."""
 
 
 @dataclass(frozen=True, eq=False)
 class Pack:
-    """An open pack, as a `Source`. `masks` is the path of the pack of their masks, where the images have any."""
+    """An open pack, as a `Source`."""
 
     path: Path
     record: PackRecord
     mapped: mmap.mmap = field(repr=False)
     masks: Path | None = None
+    """The pack of the masks of the images; None where they have none."""
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -68,37 +74,37 @@ class Pack:
 
     @property
     def piece(self) -> None:
-        """One thread reads: the disk is what takes time."""
+        """None: one thread reads, since the disk limits the speed."""
         return
 
     @property
     def threads(self) -> int:
-        """That one."""
+        """1."""
         return 1
 
     @property
     def bytes(self) -> int:
-        """Size of the images on the disk."""
+        """Size of the images on disk."""
         return int(np.prod(self.shape)) * self.dtype.itemsize
 
     @property
     def dtype(self) -> np.dtype:
-        """Of the images."""
+        """The type of the images."""
         return np.dtype(self.record.dtype)
 
     def read(self, rows: NDArray[np.int64], out: NDArray[Any]) -> None:
-        """Copy the images `rows` into `out`, in the order of the file whatever theirs is."""
+        """Copy the images `rows` into `out`; they are read in the order of the file."""
         images = np.frombuffer(self.mapped, self.dtype).reshape(self.shape)
         order = np.argsort(rows, kind="stable")
         self._announce(rows[order])
         for start in range(0, len(order), rows_in_block(self.shape[1:])):
             part = order[start : start + rows_in_block(self.shape[1:])]
             out[part] = images[rows[part]]
-            if hasattr(mmap, "MADV_DONTNEED"):  # what was read does not count as this process's memory any longer
+            if hasattr(mmap, "MADV_DONTNEED"):  # the pages that were read no longer count as memory of this process
                 self.mapped.madvise(mmap.MADV_DONTNEED)
 
     def _announce(self, rows: NDArray[np.int64]) -> None:
-        """Tell the system which parts of the file come next, so that it reads them together."""
+        """Tell the system which parts of the file are read next, so that it reads them together."""
         size = int(np.prod(self.shape[1:])) * self.dtype.itemsize
         if size < mmap.PAGESIZE or not hasattr(mmap, "MADV_WILLNEED"):
             return
@@ -118,7 +124,7 @@ def read_sums(path: Path, shape: tuple[int, ...], dtype: np.dtype) -> NDArray[An
 
 
 def block_digest(images: NDArray[Any], sums: NDArray[Any], unreadable: dict[int, str]) -> str:
-    """What a block must still be when it is read; `unreadable` holds reasons by row."""
+    """The digest of a block; `unreadable`: reasons by row."""
     digest = hashlib.blake2b(np.ascontiguousarray(images).data, digest_size=16)
     digest.update(np.ascontiguousarray(sums, sums_type(images.dtype)).data)
     digest.update(json.dumps(unreadable, sort_keys=True).encode())
@@ -126,11 +132,10 @@ def block_digest(images: NDArray[Any], sums: NDArray[Any], unreadable: dict[int,
 
 
 def open_pack(path: Path, key: str, shape: tuple[int, ...], *, check: bool = False) -> Pack | None:
-    """The pack at `path`; None where there is none of this key and `shape` (N, C, H, W), or it is damaged, or there is
-    a link, or what belongs to somebody else.
+    """The pack at `path`; None where there is none with this key and `shape` (N, C, H, W), it is damaged, or it is a
+    link or belongs to another user.
 
-    Its blocks are compared with their digests where the file was touched since that was last done, or `check` asks for
-    it.
+    The digests of its blocks are checked if the file has changed since the last check, or if `check` is set.
     """
     try:
         with open_own_folder(path) as folder:
@@ -146,7 +151,7 @@ def open_pack(path: Path, key: str, shape: tuple[int, ...], *, check: bool = Fal
             touched = status.st_mtime_ns != record.modified
             if (check or touched) and not _is_whole(pack):
                 return None
-            if touched:  # or every start would read it all; who may not write reads it all
+            if touched:  # else every start would check it all, as it does where the record cannot be written
                 with suppress(OSError, DataError):
                     write_record(folder, replace(record, modified=status.st_mtime_ns))
     except (OSError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError):
@@ -155,7 +160,7 @@ def open_pack(path: Path, key: str, shape: tuple[int, ...], *, check: bool = Fal
 
 
 def _read_record(folder: OwnFolder) -> PackRecord:
-    """What pack.json says. Raises ValueError or another error where it is not as it was written."""
+    """The content of pack.json. Raises ValueError or another error for a file that has changed."""
     with folder.read(_RECORD) as file:
         values = json.loads(file.read())
     digest = values.pop("digest")
@@ -167,7 +172,7 @@ def _read_record(folder: OwnFolder) -> PackRecord:
 
 
 def write_record(folder: OwnFolder, record: PackRecord) -> None:
-    """Write pack.json, to the disk. Raises OSError or DataError."""
+    """Write pack.json, and sync it to disk. Raises OSError or DataError."""
     values = json.loads(json.dumps(asdict(record)))  # row numbers are text in JSON, and their digest is of that
     folder.replace(_RECORD, json.dumps(values | {"digest": _record_digest(values)}).encode())
 
@@ -194,7 +199,7 @@ def _is_whole(pack: Pack) -> bool:
 
 
 def remove_pack(path: Path) -> None:
-    """Remove what a pack consists of, and nothing else. Raises OSError; DataError where other things lie there."""
+    """Remove the files of a pack, and its folder. Raises OSError; DataError if the folder has other files."""
     with open_own_folder(path) as folder:
         for name in _FILES:
             folder.remove(name)
@@ -212,7 +217,7 @@ def remove_pack(path: Path) -> None:
 
 
 _DECODING = 1
-"""To be raised whenever striate makes other bytes of the same file."""
+"""Version of decoding; increase it when striate decodes a file to other bytes."""
 
 
 def packs_folder(chosen: str | None) -> Path | None:
@@ -229,10 +234,10 @@ def packs_folder(chosen: str | None) -> Path | None:
 
 
 def pack_key(contents: Iterable[bytes], form: tuple[int | str, ...], preparation: Preparation) -> str:
-    """32 hexadecimal digits that are the same for the same pixels.
+    """The key of a pack: 32 hexadecimal digits that are the same for the same pixels.
 
-    They follow from the digests of the samples in their order, their `form` where they are arrays (empty for files; of
-    masks, that they are such), how they are prepared, and by which decoder.
+    It is a hash of the digests of the samples in their order, their preparation, the versions of the decoders, and
+    `form`: the shape of arrays, a mark for masks, empty for files.
     """
     how: list[object] = [preparation.input_shape, preparation.fit, preparation.max_pixels, preparation.reduced, form]
     how += [preparation.rate, preparation.samples, preparation.window, preparation.hop] if preparation.rate else []

@@ -1,7 +1,7 @@
-"""Inputs that are not in memory, to be indexed like the tensor they would be.
+"""Inputs that are not in memory, which are indexed like a tensor.
 
-`Source` is where they are read from: a pack on the disk, or a `Stream` that decodes them whenever they are read, for
-which neither memory nor disk needs room.
+They are read from a `Source`: a pack on disk, or a `Stream`, which decodes them whenever they are read, and needs
+neither memory nor disk space.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from numpy.typing import NDArray
 from striate.data.threads import map_ordered, reading_threads
 
 _PIECE_BYTES = 1 << 16
-"""Sums are taken of about so many bytes at once."""
+"""Sums are computed over about so many bytes at once."""
 
 
 class Source(Protocol):
-    """Images by row, from wherever they are.
+    """Images that are read by row.
 
-    `shape` is (N, C, H, W), `dtype` that of the images. `piece` is how many rows a thread reads at once, where several
-    `threads` help; None where one reads all.
+    `shape` is (N, C, H, W), `dtype` the type of the images. `piece` is the number of rows that each of `threads`
+    threads reads at once; None where one thread reads all.
     """
 
     @property
@@ -49,14 +49,15 @@ class Source(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class StoredInputs:
-    """The `rows` of a source, in that order: what `Split.inputs` is where there is no tensor.
+    """The inputs of a `Split` that are not in memory: rows of a source.
 
-    It has the shape, type and device of the tensor (N, C, H, W) that it stands for, and its indexing along the
-    first axis, which reads and gives an ordinary tensor on `device`. `take` selects without reading.
+    It has the shape, type and device of the tensor (N, C, H, W) that it represents. Indexing along the first axis
+    reads, and returns an ordinary tensor on `device`; `take` selects without reading.
     """
 
     source: Source
     rows: NDArray[np.int64]
+    """(N,) rows of the source, in this order."""
     device: torch.device = torch.device("cpu")  # noqa: RUF009 — a plain value
 
     @property
@@ -75,7 +76,7 @@ class StoredInputs:
         return len(self.rows)
 
     def __getitem__(self, key: int | slice | torch.Tensor | NDArray[np.int64]) -> torch.Tensor:
-        """The images at `key`, a number, a slice, positions or a mask, read now. Raises DataError."""
+        """Reads the images at `key`: a number, a slice, positions or a mask. Raises DataError."""
         rows = np.asarray(self.rows[as_index(key)])
         if rows.ndim == 0:
             return self._read(rows[None])[0]
@@ -86,11 +87,11 @@ class StoredInputs:
         return replace(self, rows=self.rows[as_index(key)])
 
     def to(self, device: torch.device | str) -> StoredInputs:
-        """The same inputs, to arrive on `device` when they are read."""
+        """The same inputs, which are sent to `device` when they are read."""
         return replace(self, device=torch.device(device))
 
     def cpu(self) -> StoredInputs:
-        """The same inputs, to arrive in memory."""
+        """The same inputs, which stay in memory when they are read."""
         return self.to("cpu")
 
     def _read(self, rows: NDArray[np.int64]) -> torch.Tensor:
@@ -110,16 +111,16 @@ class StoredInputs:
 
 
 Inputs = torch.Tensor | StoredInputs
-"""What a split holds: images in memory or stored."""
+"""The inputs of a split: in memory, or stored."""
 
 
 def as_index(key: Any) -> Any:
-    """An index as NumPy takes it."""
+    """An index that NumPy accepts."""
     return key.cpu().numpy() if isinstance(key, torch.Tensor) else key
 
 
 def take_rows(inputs: Inputs, rows: torch.Tensor) -> Inputs:
-    """The selected inputs: a copy of a tensor, a selection of what is stored."""
+    """The selected inputs: a copy of a tensor, or a selection of stored inputs."""
     return inputs.take(rows) if isinstance(inputs, StoredInputs) else inputs[rows]
 
 
@@ -133,7 +134,7 @@ def join_inputs(parts: list[Inputs]) -> Inputs:
 
 
 def sums_type(dtype: np.dtype) -> str:
-    """The type of sums over images of a type: whole numbers of bytes."""
+    """The type of sums over images of type `dtype`: integers for bytes."""
     return "<i8" if dtype == np.uint8 else "<f8"
 
 
@@ -143,7 +144,7 @@ def channel_sums(images: NDArray[Any]) -> NDArray[Any]:
     flat = images.reshape(count, channels, math.prod(sides))
     found = np.empty((count, channels, 2), sums_type(images.dtype))
     step = max(1, _PIECE_BYTES // max(1, images[:1].nbytes))
-    for a in range(0, count, step):  # as numbers of 8 bytes a whole block would take tens of megabytes in each thread
+    for a in range(0, count, step):  # a whole block in 8-byte numbers would take tens of megabytes in each thread
         piece = flat[a : a + step].astype(np.float64)  # exact for bytes: far below 2**53
         found[a : a + step, :, 0] = piece.sum(-1)
         found[a : a + step, :, 1] = np.einsum("ncp,ncp->nc", piece, piece)
@@ -154,23 +155,26 @@ BLOCK_BYTES = 2 << 20
 """About so many bytes of images are decoded, checked and written at once."""
 
 ReadRow = Callable[[int, NDArray[Any]], str | None]
-"""Decodes sample `row` into an array (C, H, W); returns why it cannot be read, in plain words, or None."""
+"""Decodes sample `row` into an array (C, H, W); returns why it cannot be read, or None."""
 
 
 @dataclass(frozen=True)
 class Block:
-    """Rows from `start`: `images` (B, C, H, W), their `sums` (`channel_sums`), and reasons by row for those that
-    cannot be read, which are black."""
+    """A block of B decoded images."""
 
     number: int
     start: int
+    """The row of its first image."""
     images: NDArray[Any]
+    """(B, C, H, W); images that cannot be read are black."""
     sums: NDArray[Any]
+    """`channel_sums` of the images."""
     unreadable: dict[int, str]
+    """Why an image cannot be read, by row."""
 
 
 def rows_in_block(shape: tuple[int, ...]) -> int:
-    """How many images of `shape` (C, H, W) a block has."""
+    """The number of images of `shape` (C, H, W) in a block."""
     return max(1, BLOCK_BYTES // int(np.prod(shape)))
 
 

@@ -1,4 +1,4 @@
-"""Samples decoded whenever they are read: in threads, or in processes, which stay as long as the stream does."""
+"""Samples that are decoded whenever they are read: in threads, or in processes, which live as long as the stream."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from striate.errors import DataError
 _READ_BYTES, _SENT_BYTES = 1 << 20, 1 << 18
 
 Reasons = dict[int, str]
-"""Why rows cannot be read, by number; they are black."""
+"""Why a row cannot be read, by row; such rows are black."""
 
 
 class Decoder(Protocol):
-    """Decodes rows, `piece` at once at most; `threads` of this process may ask at the same time."""
+    """Decodes at most `piece` rows per call; `threads` threads of this process may call it at the same time."""
 
     @property
     def piece(self) -> int: ...
@@ -42,12 +42,14 @@ class Decoder(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Stream:
-    """Samples that `decoder` decodes, as a `Source`. `known_sums` are those of all rows, `named` says what a row is."""
+    """Samples that are decoded whenever they are read, as a `Source`."""
 
     shape: tuple[int, ...]
     decoder: Decoder
     known_sums: NDArray[Any]
+    """`channel_sums` of all rows."""
     named: Callable[[int], str]
+    """Names a row, for messages."""
     dtype: np.dtype
 
     @property
@@ -57,11 +59,11 @@ class Stream:
 
     @property
     def threads(self) -> int:
-        """How many decode, or wait for a process that does."""
+        """Threads that decode, or wait for a process that does."""
         return self.decoder.threads
 
     def read(self, rows: NDArray[np.int64], out: NDArray[Any]) -> None:
-        """Decode `rows` into `out`. Raises DataError for what could be read before and cannot now."""
+        """Decode `rows` into `out`. Raises DataError for a sample that can no longer be read."""
         for row, why in self.decoder.images(rows.tolist(), out).items():
             raise DataError(
                 self.named(row),
@@ -71,7 +73,7 @@ class Stream:
             )
 
     def sums(self, rows: NDArray[np.int64]) -> NDArray[Any]:
-        """Sums and sums of squares by channel, known since everything was decoded once."""
+        """Sums and sums of squares by channel, which were computed when everything was decoded once."""
         chosen: NDArray[Any] = self.known_sums[rows]
         return chosen
 
@@ -85,9 +87,9 @@ def open_stream(
     named: Callable[[int], str],
     progress: Callable[[int], None],
 ) -> tuple[Stream, Reasons]:
-    """Decode everything once, keeping nothing but sums by channel, and reasons by row for what cannot be read.
+    """Decode everything once, for the sums by channel and the reasons of rows that cannot be read.
 
-    `progress` is told of every number of rows that is done.
+    `progress` is called with the number of rows that were decoded since its last call.
     """
     kind = np.dtype(dtype)
     sums, unreadable = np.zeros((count, shape[0], 2), sums_type(kind)), Reasons()
@@ -99,7 +101,7 @@ def open_stream(
         return stop - start
 
     first = min(count, decoder.piece)
-    progress(decode(0, min(1, first)))  # what has to be loaded is
+    progress(decode(0, min(1, first)))  # first, so that the time of loading libraries is not measured
     began = perf_counter()
     progress(decode(1, first) if first > 1 else 0)
     if first > 1 and count * (perf_counter() - began) / (first - 1) > WORTH and may_fork():
@@ -113,20 +115,22 @@ def open_stream(
 
 @dataclass(frozen=True)
 class InThreads:
-    """By `read`, images of `shape` (C, H, W) and `dtype`, in the thread that asks."""
+    """A decoder that decodes in the calling thread."""
 
     read: ReadRow
+    """Decodes a row."""
     shape: tuple[int, ...]
+    """(C, H, W) of an image."""
     dtype: np.dtype
 
     @property
     def piece(self) -> int:
-        """Few, so that a batch is shared out among all threads."""
+        """A few rows, so that all threads share a batch."""
         return max(1, min(16, _READ_BYTES // int(np.prod(self.shape))))
 
     @property
     def threads(self) -> int:
-        """One a core, or a few."""
+        """One thread per core, at most a few."""
         return reading_threads()
 
     def images(self, rows: Sequence[int], out: NDArray[Any]) -> Reasons:
@@ -149,12 +153,12 @@ _Done = tuple[NDArray[Any] | None, Reasons]
 
 
 class InProcesses:
-    """The same in forked processes. Their images come through memory in which each task has a place of its own."""
+    """A decoder that decodes in forked processes, into shared memory in which each task has a place of its own."""
 
     def __init__(self, read: ReadRow, shape: tuple[int, ...], dtype: np.dtype) -> None:
-        # Twice as many as there are cores, so that each process finds the next when it has done one.
+        # Twice as many tasks as cores, so that each process has a next one when it finishes.
         self.threads, here = 2 * process_count(), InThreads(read, shape, dtype)
-        # To send a task takes as long as to decode some thumbnails.
+        # Sending a task takes as long as decoding some thumbnails.
         self.piece = max(here.piece, _SENT_BYTES // int(np.prod(shape)))
         self._memory = shared_empty((self.threads, self.piece, *shape), dtype.str)
         self._free: SimpleQueue[int] = SimpleQueue()
@@ -174,7 +178,7 @@ class InProcesses:
         return reasons
 
     def sums(self, rows: Sequence[int]) -> tuple[NDArray[Any], Reasons]:
-        """Their `channel_sums`, which are sent back."""
+        """Their `channel_sums`, computed in the processes."""
         ((sums, reasons),) = self._forked.sent([(None, rows)])()
         assert sums is not None
         return sums, reasons

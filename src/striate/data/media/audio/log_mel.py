@@ -1,10 +1,11 @@
 """The log-mel spectrogram of a waveform, in decibels, and the same in bytes.
 
-A frame is `window` samples under a periodic Hann window, one each `hop` samples, whole frames alone. Its power
-spectrum, scaled so that a sine of amplitude 1 has power 1 (0 dB), is summed by triangles of height 1 whose corners lie
-at equal distances on the mel scale of O'Shaughnessy (1987), m = 2595 · log10(1 + f / 700), from 0 to half the rate.
-SciPy's transform is taken: files are decoded in threads, and its bits depend on no number of threads as torch's do; it
-takes a part of NumPy's time. In double precision: 100 dB below the loudest a thousandth of a decibel still counts.
+A frame is `window` samples under a periodic Hann window; frames begin every `hop` samples, and only complete frames
+count. The power spectrum of a frame, scaled so that a sine of amplitude 1 has power 1 (0 dB), is summed by triangles of
+height 1. Their corners are at equal distances on the mel scale of O'Shaughnessy (1987), m = 2595 · log10(1 + f / 700),
+from 0 to half the rate. The transform is SciPy's, whose bits do not depend on the number of threads as torch's do, and
+which is faster than NumPy's. It is in double precision, which is exact to a thousandth of a decibel 100 dB below the
+loudest value.
 """
 
 from __future__ import annotations
@@ -17,9 +18,9 @@ from numpy.typing import NDArray
 
 BANDS = 64
 QUIETEST = -100.0
-"""Decibels of level 0: less is taken for it."""
+"""Decibels of level 0; quieter values are clipped to it."""
 LEVELS_A_DECIBEL = 2
-"""255 is 27.5 dB, louder than any sound in whole numbers, so that a gain finds room."""
+"""255 is 27.5 dB, louder than any sound with amplitudes up to 1, which leaves room for a gain."""
 _SHORTEST_WINDOW = 0.04  # seconds: the lowest bands are some 30 Hz wide
 _HOP = 0.01  # seconds, twice that from so many frames on
 _MANY_FRAMES = 300
@@ -37,12 +38,12 @@ def hop_samples(rate: int, samples: int) -> int:
 
 
 def frame_count(samples: int, window: int, hop: int) -> int:
-    """How many whole frames there are."""
+    """The number of complete frames."""
     return 0 if samples < window else 1 + (samples - window) // hop
 
 
 def band_count(rate: int, window: int) -> int:
-    """64, or a half or a quarter of it where a band would be narrower than what the window tells apart."""
+    """64, or a half or a quarter of that, where bands would be narrower than the resolution of the window."""
     bands = BANDS
     while bands > 1 and (mel_filters(rate, window, bands).sum(1) == 0).any():
         bands //= 2
@@ -50,7 +51,7 @@ def band_count(rate: int, window: int) -> int:
 
 
 def band_centers(rate: int, bands: int) -> NDArray[np.float64]:
-    """(bands,) the middle of each band in hertz, rising."""
+    """(bands,) the center of each band in hertz, in ascending order."""
     return _corners(rate, bands)[1:-1]
 
 
@@ -80,8 +81,8 @@ def hann_window(window: int) -> NDArray[np.float32]:
 
 
 def log_mel(waveform: NDArray[np.float32], rate: int, window: int, hop: int, bands: int) -> NDArray[np.float32]:
-    """(bands, frames) decibels, the lowest band first, of (samples,)."""
-    from scipy.fft import rfft  # who only reads headers does not wait for it
+    """(bands, frames) decibels of a waveform (samples,), the lowest band first."""
+    from scipy.fft import rfft  # imported here, so that reading headers does not wait for it
 
     frames = np.lib.stride_tricks.sliding_window_view(waveform, window)[::hop]
     spectrum = rfft(np.multiply(frames, hann_window(window), dtype=np.float64), axis=1).astype(np.complex64)
@@ -92,5 +93,5 @@ def log_mel(waveform: NDArray[np.float32], rate: int, window: int, hop: int, ban
 
 
 def as_levels(decibels: NDArray[Any]) -> NDArray[np.uint8]:
-    """Decibels in half decibels above the quietest, as bytes."""
+    """Decibels as bytes: half decibels above `QUIETEST`."""
     return np.rint((decibels - QUIETEST) * LEVELS_A_DECIBEL).clip(0, 255).astype(np.uint8)

@@ -1,7 +1,7 @@
-"""Sound files: what they say of themselves, and their samples at one rate, in one channel, of one length.
+"""Sound files: their headers, and their samples at one rate, in one channel, with one length.
 
-A file that is longer than wanted gives its middle; one that is shorter stands in the middle of silence. Channels are
-averaged, then resampled by soxr. A hostile file is refused before it is decoded, by its first bytes or its header.
+A longer file is cropped to its middle; a shorter one is padded with silence on both sides. Channels are averaged, then
+resampled by soxr. A hostile file is refused before it is decoded, by its first bytes or its header.
 """
 
 from __future__ import annotations
@@ -23,29 +23,31 @@ from striate.wording import several
 
 SUFFIXES = frozenset((".wav", ".flac", ".ogg", ".mp3"))
 MOST_SECONDS = 600
-"""A longer file is refused as a sample: its label can be that of no few seconds of it."""
+"""A longer file is refused as a sample, since its label cannot describe a few seconds of it."""
 MOST_BYTES = 256 << 20
 MOST_CHANNELS = 32
 LOWEST_RATE, HIGHEST_RATE = 1_000, 768_000
 _BEGINNINGS = (b"RIFF", b"RF64", b"fLaC", b"OggS", b"ID3", b"\xff\xfb", b"\xff\xf3", b"\xff\xf2", b"\xff\xfa")
-_OPEN_END = 0x7FFFF000  # a file that was written to a pipe says no length, or the largest one
+_OPEN_END = 0x7FFFF000  # a file that was written to a pipe declares no length, or the largest one
 _BLOCK = 1 << 16
 
 Waveform = NDArray[np.float32]
-"""(samples,), from −1 to 1 where nothing is louder than its file can say."""
+"""(samples,); −1 to 1 is full scale."""
 
 
 @dataclass(frozen=True)
 class SoundHeader:
-    """`rate` in samples a second, `frames` (samples of each of the `channels`)."""
+    """The header of a sound."""
 
     rate: int
+    """Samples per second."""
     frames: int
+    """Samples of each channel."""
     channels: int
 
     @property
     def seconds(self) -> float:
-        """How long it is."""
+        """Its duration."""
         return self.frames / self.rate
 
 
@@ -61,7 +63,7 @@ def libraries() -> tuple[Any, Any]:
 
 
 def read_header(data: bytes | Path, where: str) -> SoundHeader:
-    """What the file says of itself. Raises Unreadable, also where it is too long to be a sample."""
+    """The header of a file. Raises Unreadable, also where it is too long to be a sample."""
     with _opened(_read(data, where), where) as file:
         header = SoundHeader(file.samplerate, file.frames, file.channels)
     if header.seconds > MOST_SECONDS:
@@ -75,10 +77,10 @@ def read_header(data: bytes | Path, where: str) -> SoundHeader:
 
 
 def read_waveform(data: bytes | Path, where: str, rate: int, samples: int) -> Waveform:
-    """(samples,) at `rate`: the middle of the file, or all of it in the middle of silence. Raises Unreadable."""
+    """(samples,) at `rate`: the middle of the file, or all of it padded with silence. Raises Unreadable."""
     data = _read(data, where)
     header = read_header(data, where)
-    wanted = -(-samples * header.rate // rate)  # of the file, a little more rather than less
+    wanted = -(-samples * header.rate // rate)  # rounded up
     with _opened(data, where) as file:
         if header.frames > wanted:
             file.seek((header.frames - wanted) // 2)
@@ -92,9 +94,10 @@ def read_waveform(data: bytes | Path, where: str, rate: int, samples: int) -> Wa
 def read_windows(
     path: Path, where: str, rate: int, samples: int, every: float
 ) -> Iterator[tuple[tuple[float, float], Waveform]]:
-    """Windows of (samples,) at `rate` that begin every so many seconds, with the seconds from and to which the file has
-    them; what the last one lacks is silence. The file may be of any length: only one window of it is in memory. Raises
-    Unreadable."""
+    """Windows (samples,) at `rate`, one of which begins every `every` seconds, with their start and end in seconds. The
+    last one is padded with silence.
+
+    The file may have any length: only one window is in memory. Raises Unreadable."""
     with _opened(path, where) as file:
         source, length = file.samplerate, -(-samples * file.samplerate // rate)
         held, first, number = np.zeros((0, file.channels), np.float32), 0, 0
@@ -107,7 +110,7 @@ def read_windows(
                 passed = max(0, min(start - first, len(held)))
                 held, first = np.concatenate([held[passed:], block]), first + passed
             window = held[start - first : start - first + length]
-            before = max(0, length - round(every * source))  # of it was in the window before
+            before = max(0, length - round(every * source))  # overlap with the previous window
             if number and len(window) <= before:
                 return
             if not len(window):
@@ -119,7 +122,7 @@ def read_windows(
 
 
 def centered(waveform: Waveform, samples: int) -> Waveform:
-    """(samples,): the middle of it, or all of it in the middle of silence."""
+    """(samples,): the middle of a waveform, or all of it padded with silence."""
     over = len(waveform) - samples
     if over >= 0:
         return waveform[over // 2 : over // 2 + samples]
@@ -152,7 +155,7 @@ def _read(data: bytes | Path, where: str) -> bytes:
 
 @contextmanager
 def _opened(data: bytes | Path, where: str) -> Iterator[Any]:
-    """The file with its header read; whatever goes wrong inside is Unreadable."""
+    """The open file. Any error inside becomes Unreadable."""
     soundfile, _ = libraries()
     if isinstance(data, bytes):
         _refuse_begin(data[:4], where)
@@ -188,11 +191,11 @@ def _refuse_header(file: Any, where: str) -> None:
 
 
 def _refuse_cut(data: bytes, where: str) -> None:
-    """libsndfile gives what is there of a .wav or .ogg that was cut off, and says nothing."""
+    """Raise Unreadable for a .wav or .ogg that is cut off, which libsndfile reads without an error."""
     if data[:4] == b"RIFF":
-        said = int.from_bytes(data[4:8], "little") + 8
-        if len(data) < said < _OPEN_END:
-            raise _cut_off(where, f"its header says {several(said, 'byte')}, but it has {len(data):,}")
+        declared = int.from_bytes(data[4:8], "little") + 8
+        if len(data) < declared < _OPEN_END:
+            raise _cut_off(where, f"its header says {several(declared, 'byte')}, but it has {len(data):,}")
     elif data[:4] == b"OggS":
         last = data.rfind(b"OggS")
         segments = data[last + 26] if last + 26 < len(data) else 0

@@ -1,7 +1,7 @@
 """Sound as a medium, in two views: log-mel spectrograms, and waveforms.
 
-A spectrogram is an image of bytes, half a decibel a level, its highest band in the first row, as one draws it; so it
-lies in packs and streams, is explained and drawn as an image is. It is made while files are decoded. A waveform is
+A spectrogram is an image of bytes, with half a decibel per level and the highest band in the first row, as it is drawn.
+It is computed while files are decoded; packs, streams, explanations and pictures treat it as an image. A waveform is
 float32.
 """
 
@@ -47,15 +47,15 @@ from striate.wording import several
 
 HIGHEST_DEFAULT_RATE = 24_000
 LONGEST_DEFAULT = 10.0
-"""Seconds of an input, where nobody says."""
+"""The longest default of `data.seconds`."""
 _WHOLE = 0.95
-"""The default length leaves so many of the files whole."""
+"""The default length crops at most the rest of the files."""
 _FEWEST_FRAMES = 8
 _CHANGES = frozenset(("noise", "mixup", "time_shift", "gain", "time_mask"))
 
 
 class Sounds(Medium):
-    """What both views have in common."""
+    """The base of both views."""
 
     a: ClassVar[str] = "a sound"
     many: ClassVar[str] = "sounds"
@@ -73,7 +73,7 @@ class Sounds(Medium):
         return read_header(data, where)
 
     def described(self, headers: Sequence[SoundHeader]) -> str:
-        """How long, and at which rates."""
+        """Durations and rates."""
         lengths = sorted(header.seconds for header in headers)
         rates = sorted({header.rate for header in headers})
         if not lengths:
@@ -83,15 +83,15 @@ class Sounds(Medium):
         return f"sounds of {lengths[0]:.3g}{to} s at {rates[0]:,}{most} Hz"
 
     def input_of(self, waveform: Waveform, preparation: Preparation) -> NDArray[Any]:
-        """The input of a waveform (samples,) that is as long as it should be."""
+        """The input of a waveform (samples,) of the right length."""
         raise NotImplementedError
 
     def shape(self, rate: int, samples: int, window: int, hop: int, bands: int) -> tuple[int, ...]:
-        """Of the inputs."""
+        """The shape of inputs."""
         raise NotImplementedError
 
     def decode(self, data: bytes | Path, where: str, preparation: Preparation) -> NDArray[Any]:
-        """The middle of the file, or all of it amid silence."""
+        """The middle of the file, or all of it padded with silence."""
         return self.input_of(read_waveform(data, where, preparation.rate, preparation.samples), preparation)
 
     def played(self, data: bytes | Path, where: str, preparation: Preparation) -> bytes:
@@ -104,7 +104,7 @@ class Sounds(Medium):
     def drawings(
         self, data: bytes | Path, where: str, preparation: Preparation
     ) -> tuple[tuple[str, NDArray[np.uint8]], ...]:
-        """The waveform over the log-mel spectrogram, also of a network of waveforms."""
+        """The waveform above the log-mel spectrogram, also for networks that take waveforms."""
         wave = read_waveform(data, where, preparation.rate, preparation.samples)
         levels = _levels_of(wave, preparation, band_count(preparation.rate, preparation.window))
         return (
@@ -113,14 +113,14 @@ class Sounds(Medium):
         )
 
     def framed(self, pixels: NDArray[np.uint8], preparation: Preparation) -> NDArray[np.uint8]:
-        """With hertz and seconds, if it has a row for each band."""
+        """With axes in hertz and seconds, if the picture has a row for each band."""
         centers = band_centers(preparation.rate, len(pixels))
         return with_axes(pixels, centers, preparation.samples / preparation.rate)
 
     def windows(
         self, path: Path, where: str, preparation: Preparation, every: float
     ) -> Iterator[tuple[tuple[float, float], NDArray[Any]]]:
-        """Waveforms that begin every so many seconds of a recording of any length."""
+        """Waveforms, one of which begins every `every` seconds, of a recording of any length."""
         return read_windows(path, where, preparation.rate, preparation.samples, every)
 
     def prepare(self, given: Any, preparation: Preparation) -> NDArray[Any]:
@@ -131,7 +131,7 @@ class Sounds(Medium):
         return super().prepare(given, preparation)
 
     def as_given(self, given: Any, where: str, preparation: Preparation) -> NDArray[np.float32]:
-        """(samples,) of a file, its bytes, or a waveform."""
+        """(samples,) from a file, its bytes, or a waveform."""
         if isinstance(given, str | bytes | Path):
             data = Path(given) if isinstance(given, str) else given
             return read_waveform(data, where, preparation.rate, preparation.samples)
@@ -149,7 +149,7 @@ class Sounds(Medium):
         return self.input_of(centered(given, preparation.samples), preparation)
 
     def refuse_settings(self, source: str, config: DataConfig) -> None:
-        """Also `fit`: sounds are cut or padded."""
+        """Also refuses `fit`: sounds are cropped or padded."""
         super().refuse_settings(source, config)
         if config.fit is not None:
             raise self.no_setting(source, "fit", config.fit)
@@ -157,7 +157,7 @@ class Sounds(Medium):
     def plan(
         self, source: str, inputs: NDArray[Any] | None, headers: Sequence[SoundHeader], config: DataConfig
     ) -> Planned:
-        """Rate and length of every input, by what the files have."""
+        """Rate and length of every input, decided from the files."""
         assert inputs is None, "sounds lie in files"
         rates = Counter(header.rate for header in headers)
         usual = max(rates, key=lambda rate: (rates[rate], rate))
@@ -242,7 +242,7 @@ class Spectrograms(Sounds):
         return _levels_of(waveform, preparation, preparation.input_shape[1])[None]
 
     def axes(self, preparation: Preparation) -> str:
-        """Bands, and how long a frame is."""
+        """Bands, and the duration of a frame."""
         _, bands, frames = preparation.input_shape
         low, high = band_centers(preparation.rate, bands)[[0, -1]]
         rate = preparation.rate
@@ -285,14 +285,14 @@ class Waveforms(Sounds):
         return waveform[None]
 
     def axes(self, preparation: Preparation) -> str:
-        """Samples, and what they can hold."""
+        """Samples, and the highest frequency."""
         return (
             f"Waveform: {several(preparation.samples, 'sample')}, {preparation.rate:,} per second: frequencies up to"
             f" {preparation.rate // 2:,} Hz."
         )
 
     def drawn(self, raw: NDArray[Any], preparation: Preparation) -> NDArray[np.uint8] | None:
-        """As the spectrogram of what is heard."""
+        """As its spectrogram."""
         if raw.ndim != 2 or len(raw) != 1 or raw.shape[1] < preparation.window:
             return None
         bands = band_count(preparation.rate, preparation.window)
@@ -317,7 +317,7 @@ def _part(times: int) -> str:
 
 
 def _default_seconds(lengths: Sequence[float]) -> float:
-    """What leaves most files whole, in hundredths of a second."""
+    """A length that does not crop most files, in hundredths of a second."""
     most = lengths[min(len(lengths) - 1, math.ceil(_WHOLE * len(lengths)) - 1)]
     return max(0.05, min(LONGEST_DEFAULT, math.ceil(100 * most - 0.1) / 100))
 
@@ -335,7 +335,7 @@ def _refuse_short(seconds: float, rate: int, samples: int, window: int, hop: int
 
 
 def _upsampled(source: str, rates: Counter[int], rate: int) -> tuple[Finding, ...]:
-    """What is lacking above half the rate of some files, and may tell them from others."""
+    """A finding about files of lower rates: they lack high frequencies, which may identify them."""
     low = sum(count for of_file, count in rates.items() if of_file < rate)
     if not low:
         return ()

@@ -1,4 +1,4 @@
-"""A spectrogram in color with its axes, as pixels: what is drawn of a sound wherever an image would be shown."""
+"""A picture of a sound: its spectrogram in color, with axes."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 _COLORS = ((0, 0, 4), (59, 15, 112), (140, 41, 129), (222, 73, 104), (254, 159, 109), (252, 253, 191))
-"""From quiet to loud: magma, of matplotlib."""
+"""From quiet to loud: matplotlib's magma."""
 _LETTERS, _LEFT, _ABOVE, _BELOW, _RIGHT, _TICK = 20, 50, 8, 30, 10, 5
 """Pixels of letters, of the margins, and of ticks: readable where the picture is an inch and a half wide."""
 _PLOT = (128, 240)
-"""Height and width in pixels of the spectrogram, about; small ones are enlarged by whole factors."""
+"""Approximate height and width of the spectrogram in pixels; small ones are enlarged by integer factors."""
 _MARKS = (100, 500, 1_000, 2_000, 5_000, 10_000, 20_000)
 
 
@@ -26,7 +26,7 @@ def _palette() -> NDArray[np.uint8]:
 
 
 def in_color(levels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """(H, W, 3) of (H, W) levels, from the quietest twentieth of them to the loudest."""
+    """(H, W, 3) colors of (H, W) levels, from their 5th percentile to the largest."""
     low, high = float(np.quantile(levels, 0.05)), float(levels.max())
     scaled = (levels - low) * (255 / (high - low)) if high > low else np.zeros(levels.shape)
     colors: NDArray[np.uint8] = _palette()[np.rint(scaled.clip(0, 255)).astype(np.uint8)]
@@ -39,8 +39,8 @@ def _plot_size(shape: tuple[int, ...]) -> tuple[int, int]:
 
 
 def waveform_picture(waveform: NDArray[np.float32], frames: tuple[int, int]) -> NDArray[np.uint8]:
-    """(H, W, 3) of (samples,): from the least to the largest amplitude at each moment, the loudest filling it; as wide
-    as the spectrogram of so many bands and frames, under which it stands."""
+    """(H, W, 3) picture of a waveform (samples,): the range of amplitudes at each moment, scaled to the loudest; as
+    wide as the picture of a spectrogram with `frames`, its bands and frames."""
     _, width = _plot_size(frames)
     height = _PLOT[0] // 2
     parts = np.array_split(waveform, width) if len(waveform) >= width else [waveform[k : k + 1] for k in range(width)]

@@ -1,8 +1,8 @@
-"""Films and folders of frames: what they say of themselves, and some of their frames.
+"""Films and folders of frames: their headers, and some of their frames.
 
-A film is opened by the one reader that its first bytes name, so that no playlist in disguise makes it open other files.
-Frames are counted in the file; what its header says of them is not believed. A folder of frames travels as an
-uncompressed archive of them.
+A film is opened by the reader that its first bytes select, so that a disguised playlist cannot make it open other
+files. Frames are counted, since headers may be wrong. The bytes of a folder of frames are an uncompressed archive of
+them.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ from striate.wording import several
 
 SUFFIXES = frozenset((".mp4", ".mov", ".avi", ".mkv", ".webm", ".gif"))
 MOST_SECONDS = 600
-"""A longer film is refused as a sample: its label can be that of no few seconds of it."""
+"""A longer film is refused as a sample, since its label cannot describe a few seconds of it."""
 MOST_FRAMES = 36_000
 MOST_BYTES = 512 << 20
 MOST_PIXELS = 8192 * 4320
-"""Of a frame; a film that says more, or whose frames turn out to have more, is refused."""
-_FIRST_FOLDER_RATE = 25.0  # frames a second, where nobody says
+"""Pixels of a frame; a film that declares more, or has frames with more, is refused."""
+_FIRST_FOLDER_RATE = 25.0  # frames per second, where none is known
 _TOP_BOXES = frozenset(
     (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"moof", b"mfra", b"uuid", b"sidx", b"udta")
 )
@@ -45,16 +45,20 @@ Frame = NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class ClipHeader:
-    """`width` and `height` in pixels as a frame is shown, how many `frames` there are, and their `rate` a second."""
+    """The header of a clip."""
 
     width: int
+    """Pixels of a frame as it is shown."""
     height: int
+    """Pixels of a frame as it is shown."""
     frames: int
+    """Number of frames."""
     rate: float
+    """Frames per second."""
 
     @property
     def seconds(self) -> float:
-        """How long it lasts."""
+        """Its duration."""
         return self.frames / self.rate
 
 
@@ -64,7 +68,7 @@ def av_library() -> Any:
 
 
 def cv2_library() -> Any:
-    """OpenCV, which computes in the thread that calls it: files are decoded in several. Raises DataError."""
+    """OpenCV, restricted to the calling thread, since several threads decode files. Raises DataError."""
     cv2 = _library("cv2")
     cv2.setNumThreads(0)
     return cv2
@@ -81,7 +85,7 @@ def _library(name: str) -> Any:
 
 
 def read_clip_header(data: bytes | Path, where: str, max_pixels: int) -> ClipHeader:
-    """What the file holds. Raises Unreadable, also where it is too long to be a sample."""
+    """The header of a file. Raises Unreadable, also where it is too long to be a sample."""
     with _opened(_read(data, where), where, max_pixels) as film:
         return film.header
 
@@ -89,7 +93,7 @@ def read_clip_header(data: bytes | Path, where: str, max_pixels: int) -> ClipHea
 def read_frames(
     data: bytes | Path, where: str, choose: Callable[[ClipHeader], Sequence[int]], max_pixels: int
 ) -> tuple[ClipHeader, dict[int, Frame]]:
-    """The frames whose numbers, from 0, `choose` gives. Raises Unreadable."""
+    """The header, and the frames whose numbers, from 0, `choose` returns. Raises Unreadable."""
     with _opened(_read(data, where), where, max_pixels) as film:
         wanted = sorted(set(choose(film.header)))
         found = dict(film.frames(wanted))
@@ -99,7 +103,7 @@ def read_frames(
 
 
 def frames_in_bytes(names: Sequence[str], read: Callable[[str], bytes]) -> bytes:
-    """A folder of frames as one sample: its files in the order of `names`. Raises OSError; Unreadable for too many."""
+    """The bytes of a folder of frames: its files in the order of `names`. Raises OSError; Unreadable for too many."""
     if len(names) > MOST_FRAMES:
         raise Unreadable(names[0], f"a folder of {several(len(names), 'frame')}", f"at most {MOST_FRAMES:,}")
     out, total = BytesIO(), 0
@@ -114,13 +118,13 @@ def frames_in_bytes(names: Sequence[str], read: Callable[[str], bytes]) -> bytes
 
 
 def frames_of_folder(folder: Path) -> list[str]:
-    """Names of the pictures directly in a folder, in their order: by number where they have one."""
+    """Names of the pictures directly in a folder, in the order of their numbers where they have some."""
     names = [file.name for file in folder.iterdir() if is_frame(file.name)]
     return sorted(names, key=frame_order)
 
 
 def read_folder(folder: Path) -> bytes:
-    """A folder of frames as one sample. Raises OSError; Unreadable where it has none."""
+    """The bytes of a folder of frames. Raises OSError; Unreadable where it has none."""
     names = frames_of_folder(folder)
     if not names:
         raise Unreadable(str(folder), "a folder without pictures", "a video, or a folder of its frames")
@@ -133,7 +137,7 @@ def is_frame(name: str) -> bool:
 
 
 def frame_order(name: str) -> tuple[object, ...]:
-    """Sorts frame9.png before frame10.png."""
+    """Key that sorts frame9.png before frame10.png."""
     digits = "".join(letter if letter.isdigit() else " " for letter in name).split()
     return (int(digits[-1][:18]) if digits else 0, name)
 
@@ -202,21 +206,21 @@ class _Stream(_Film):
         if context.width * context.height > most:
             got = f"frames of {context.width} × {context.height} pixels, more than {most:,}"
             raise Unreadable(where, got, "smaller frames", "make them smaller, or leave the video out")
-        context.options = {"max_pixels": str(most)}  # a stream may hold frames of another size than it says
+        context.options = {"max_pixels": str(most)}  # frames may have another size than the stream declares
         context.thread_count = 1  # files are decoded in threads
         if container.duration is not None and container.duration > MOST_SECONDS * 1_000_000:
             raise _too_long(where, f"{container.duration / 1e6:,.0f} seconds long")
         self.times, self.keys = self._index()
         rate = float(self.stream.average_rate or self.stream.guessed_rate or 25)
-        turned = _quarters(self._first()) % 2 if reader == "mov" else 0  # telephones lie on their side
+        turned = _quarters(self._first()) % 2 if reader == "mov" else 0  # films of telephones may be rotated
         width, height = (context.height, context.width) if turned else (context.width, context.height)
         self.header = ClipHeader(width, height, len(self.times), min(1000.0, max(0.1, rate)))
         if self.header.seconds > MOST_SECONDS:
             raise _too_long(where, f"{self.header.seconds:,.0f} seconds long")
 
     def _index(self) -> tuple[list[int], list[int]]:
-        """When each frame is shown, and each of those that are whole by themselves, in units of the stream; where
-        films have no such times, numbers of frames, of which only the first counts as whole."""
+        """The times of all frames, and those of keyframes, in units of the stream; for films without times, the numbers
+        of frames, with only the first one as a keyframe."""
         times, keys = [], []
         for packet in self.container.demux(self.stream):
             if not packet.size:
@@ -233,7 +237,7 @@ class _Stream(_Film):
         return (sorted(times), sorted(keys)) if self.timed else (list(range(len(times))), [0])
 
     def _first(self) -> Any:
-        """The first frame, decoded; the film is at its beginning again."""
+        """The first frame, decoded; the film is then rewound."""
         frame = next(self.container.decode(self.stream), None)
         if frame is None:
             raise Unreadable(self.where, "damaged: its first frame cannot be decoded", "a video")
@@ -261,7 +265,7 @@ class _Stream(_Film):
 
 
 def _quarters(frame: Any) -> int:
-    """By how many quarters of a turn, counterclockwise, a frame is shown."""
+    """The number of counterclockwise quarter turns by which a frame is shown."""
     return round((frame.rotation or 0) / 90) % 4
 
 
@@ -284,7 +288,7 @@ def _read(data: bytes | Path, where: str) -> bytes:
 
 @contextmanager
 def _opened(data: bytes, where: str, max_pixels: int) -> Iterator[_Film]:
-    """The film; whatever goes wrong inside is Unreadable."""
+    """The open film. Any error inside becomes Unreadable."""
     if not data:
         raise Unreadable(where, "an empty file", "a video")
     if data[:4] == b"PK\x03\x04":
@@ -319,15 +323,15 @@ def _opened(data: bytes, where: str, max_pixels: int) -> Iterator[_Film]:
 
 
 def _reader(data: bytes, where: str) -> str:
-    """FFmpeg's name of what reads the file, by its first bytes. Raises Unreadable, also where the file says that there
-    should be more of it: readers give what is there, and say nothing."""
+    """FFmpeg's name of the reader for a file, by its first bytes. Raises Unreadable, also for a file that is shorter
+    than it declares, which readers accept."""
     if data[4:8] in _TOP_BOXES:
         _refuse_cut_boxes(data, where)
         return "mov"
     if data[:4] == b"RIFF" and data[8:12] == b"AVI ":
-        said = int.from_bytes(data[4:8], "little") + 8
-        if len(data) < said:
-            raise _cut_off(where, f"its header says {several(said, 'byte')}, but it has {len(data):,}")
+        declared = int.from_bytes(data[4:8], "little") + 8
+        if len(data) < declared:
+            raise _cut_off(where, f"its header says {several(declared, 'byte')}, but it has {len(data):,}")
         return "avi"
     if data[:4] == b"\x1a\x45\xdf\xa3":
         _refuse_cut_segment(data, where)
@@ -336,7 +340,7 @@ def _reader(data: bytes, where: str) -> str:
 
 
 def _refuse_cut_boxes(data: bytes, where: str) -> None:
-    """mp4 and mov are boxes, one after the other, each with its size."""
+    """Raise Unreadable for an mp4 or mov that is cut off: it is a sequence of boxes, each with its size."""
     place, kinds = 0, set()
     while place + 8 <= len(data):
         size, kind = int.from_bytes(data[place : place + 4], "big"), data[place + 4 : place + 8]
@@ -353,7 +357,8 @@ def _refuse_cut_boxes(data: bytes, where: str) -> None:
 
 
 def _refuse_cut_segment(data: bytes, where: str) -> None:
-    """Matroska and WebM are a header and a segment; one of unknown size was written to a pipe."""
+    """Raise Unreadable for a Matroska or WebM file that is cut off: it is a header and a segment, whose size is unknown
+    if it was written to a pipe."""
     place = 4 + _length(data, 4)[1] + _length(data, 4)[0]
     if data[place : place + 4] != b"\x18\x53\x80\x67":
         raise Unreadable(where, "damaged: no segment after its header", "a video")
@@ -364,7 +369,7 @@ def _refuse_cut_segment(data: bytes, where: str) -> None:
 
 
 def _length(data: bytes, place: int) -> tuple[int, int]:
-    """A number of EBML, and how many bytes it takes."""
+    """A number in EBML, and its length in bytes."""
     first = data[place] if place < len(data) else 0
     width = 9 - first.bit_length() if first else 8
     value = int.from_bytes(data[place : place + width], "big") & ((1 << (7 * width)) - 1)

@@ -1,9 +1,8 @@
 """Clips as a medium, in three views: frames in color, optical flow, and both.
 
-An input is bytes (channels, frames, height, width): red, green and blue; how far pixels move to the right and down; or
-these five. Frames are the middles of even parts of the clip, whatever its length; flow is from each of them to the one
-that is about a fifteenth of a second later. It is computed once, when a clip is decoded, and lies in memory, packs and
-streams as the frames do.
+An input is bytes (channels, frames, height, width): red, green and blue; the motion of pixels to the right and down; or
+all five. Frames are the centers of equal parts of the clip. Flow is from each frame to the one about a fifteenth of a
+second later; it is computed once, when a clip is decoded, and stored with the frames.
 """
 
 from __future__ import annotations
@@ -35,36 +34,36 @@ from striate.data.media.medium import Medium, Planned, Preparation
 from striate.wording import several
 
 FRAMES = 16
-"""Of each clip, where nobody says."""
+"""The default number of frames of an input."""
 SIDE, LONGEST = 64, 128
-"""Pixels of the shorter side, and at most of the longer one, where nobody says."""
+"""Defaults: pixels of the shorter side, and at most of the longer one."""
 FLOW_RATE = 15.0
-"""Flow is over about one of so many parts of a second: of faster films not from each frame to the next."""
+"""Flow is over about one of so many parts of a second, which is more than one frame in faster films."""
 _TRIES, _SAME = 3, 0.5
-"""Films repeat frames: flow is to a frame up to three times as far where the nearer ones differ by less than half a
-level."""
+"""Films repeat frames: flow is to a frame up to `_TRIES` times as far, while nearer ones differ by less than `_SAME`
+levels."""
 
 
 def even_places(count: int, frames: int) -> list[int]:
-    """Of `count` frames the middles of `frames` even parts; some of them more than once where there are fewer."""
+    """The centers of `frames` equal parts of `count` frames; some occur more than once where there are fewer."""
     return [min(count - 1, int((k + 0.5) * count / frames)) for k in range(frames)]
 
 
 def flow_step(header: ClipHeader) -> int:
-    """How many frames later flow is to."""
+    """The number of frames over which flow is computed."""
     return max(1, round(header.rate / FLOW_RATE))
 
 
 def flow_candidates(places: Sequence[int], header: ClipHeader) -> list[tuple[int, ...]]:
-    """For each place the frame from which flow is, and those of which it is to the first that differs; of the last
-    frames, from an earlier one."""
+    """For each place, the frame from which flow starts, and the frames to which it may go: the first that differs is
+    used. At the end of a clip, flow starts at an earlier frame."""
     step, last = flow_step(header), header.frames - 1
     first = [max(0, min(place, last - step)) for place in places]
     return [(place, *sorted({min(place + k * step, last) for k in range(1, _TRIES + 1)})) for place in first]
 
 
 class Clips(Medium):
-    """What the views have in common."""
+    """The base of all views."""
 
     a: ClassVar[str] = "a clip"
     many: ClassVar[str] = "clips"
@@ -91,7 +90,7 @@ class Clips(Medium):
         return f"{self.many} of {shape[1]} frames of {shape[2]}×{shape[3]} pixels"
 
     def axes(self, preparation: Preparation) -> str:
-        """Channels, and what they hold."""
+        """The meaning of the channels."""
         color, flow = "red, green, blue", "motion to the right and down in eighths of a pixel (128: none)"
         held = f"{color}; {flow}" if self.colors and self.motion else color if self.colors else flow
         return f"Clip: channels ({held}), {preparation.input_shape[1]} frames in time, height, width."
@@ -101,11 +100,11 @@ class Clips(Medium):
         return read_clip_header(data, where, max_pixels)
 
     def size_of(self, header: ClipHeader) -> tuple[int, int]:
-        """Of a frame."""
+        """The size of a frame."""
         return header.height, header.width
 
     def described(self, headers: Sequence[ClipHeader]) -> str:
-        """Sizes, and how long."""
+        """Sizes, and numbers of frames."""
         if not headers:
             return self.many
         counts = sorted(header.frames for header in headers)
@@ -142,7 +141,7 @@ class Clips(Medium):
         return out
 
     def from_given(self, given: NDArray[Any], preparation: Preparation) -> NDArray[Any]:
-        """Of clips in color: the input of frames (T, H, W, C) of any number and size."""
+        """The input of a clip in color, from frames (T, H, W, C) of any number and size."""
         if not (self.colors and not self.motion):
             return given
         _, count, *size = preparation.input_shape
@@ -152,11 +151,11 @@ class Clips(Medium):
     def plan(
         self, source: str, inputs: NDArray[Any] | None, headers: Sequence[ClipHeader], config: DataConfig
     ) -> Planned:
-        """Size and frames of every input, by what the files have."""
+        """Size and number of frames of every input, decided from the files."""
         del source
         assert inputs is None, "clips lie in files"
         if self.motion:
-            cv2_library()  # said before anything is decoded
+            cv2_library()  # raises before anything is decoded
         frames, notes = config.frames or FRAMES, []
         counts = sorted(header.frames for header in headers)
         if config.frames is None:
@@ -193,7 +192,7 @@ class Clips(Medium):
         return replace(config, size=(height, width), frames=frames, fit=preparation.fit, view=view)  # type: ignore[arg-type]
 
     def drawn(self, raw: NDArray[Any], preparation: Preparation) -> NDArray[np.uint8] | None:
-        """A strip of frames, their flow below."""
+        """A strip of frames, with their flow below."""
         del preparation
         if raw.ndim != 4 or raw.dtype != np.uint8 or len(raw) != 3 * self.colors + 2 * self.motion:
             return None
@@ -214,7 +213,7 @@ class ColorClips(Clips):
     )
 
     def as_given(self, given: Any, where: str, preparation: Preparation) -> NDArray[np.uint8]:
-        """(T, H, W, C) the frames that are chosen, at the size of the inputs."""
+        """(T, H, W, C): the chosen frames at the size of the inputs."""
         read = self.decode(given, where, preparation) if isinstance(given, bytes) else self.prepare(given, preparation)
         return np.ascontiguousarray(np.moveaxis(read, 0, -1))
 
@@ -259,7 +258,7 @@ def _differ(one: Frame, other: Frame) -> bool:
 
 
 def _usual_size(headers: Sequence[ClipHeader]) -> tuple[int, int]:
-    """That of small clips; else 64 pixels along the shorter side, in the proportions of the median."""
+    """The most common size if clips are small; else 64 pixels along the shorter side, with the median aspect ratio."""
     height, width = Counter((header.height, header.width) for header in headers).most_common(1)[0][0]
     if max(height, width) <= SIDE:
         return height, width

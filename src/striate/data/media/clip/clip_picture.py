@@ -12,9 +12,9 @@ from PIL import Image
 from striate.data.media.clip.flow import flow_pixels
 
 _SHOWN, _GAP, _HEIGHT = 4, 3, 96
-"""Frames of a strip, pixels between them, and about how high each is."""
+"""Frames of a strip, pixels between them, and the approximate height of each."""
 _FULL = 2.0
-"""Pixels a step from which on a motion has its full color."""
+"""Motions of at least so many pixels per step have full color."""
 
 
 def in_flow_colors(flow: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -31,13 +31,14 @@ def in_flow_colors(flow: NDArray[np.uint8]) -> NDArray[np.uint8]:
 def rows_of_frames(
     color: NDArray[np.uint8] | None, flow: NDArray[np.uint8] | None, *further: NDArray[np.uint8]
 ) -> list[NDArray[np.uint8]]:
-    """What there is to be seen of each frame, one below the other: (T, H, W, 3) each, `further` being such already."""
+    """The pictures of each frame to show below each other, (T, H, W, 3) each: color, flow, and `further`, which are
+    such already."""
     found = [] if color is None else [np.moveaxis(color, 0, -1)]
     return [*found, *([] if flow is None else [in_flow_colors(flow)]), *further]
 
 
 def strip(color: NDArray[np.uint8] | None, flow: NDArray[np.uint8] | None) -> NDArray[np.uint8]:
-    """(H, W, 3): four frames in the order of time from left to right, of (3, T, H, W) and (2, T, H, W)."""
+    """(H, W, 3): four frames from left to right in the order of time, from (3, T, H, W) and (2, T, H, W)."""
     rows = []
     for row in rows_of_frames(color, flow):
         chosen = [int((k + 0.5) * len(row) / min(_SHOWN, len(row))) for k in range(min(_SHOWN, len(row)))]
@@ -46,7 +47,7 @@ def strip(color: NDArray[np.uint8] | None, flow: NDArray[np.uint8] | None) -> ND
 
 
 def animation(rows: Sequence[NDArray[np.uint8]]) -> bytes:
-    """A GIF of rows (T, H, W, 3) beside each other, which begins again at its end."""
+    """A looping GIF of rows (T, H, W, 3) side by side."""
     frames = [
         Image.fromarray(_joined([_enlarged(row[k]) for row in rows], 1)).quantize(128) for k in range(len(rows[0]))
     ]

@@ -1,5 +1,4 @@
-"""How a picture of one size becomes one of another: the same geometry for images (bilinear with antialiasing) and
-masks (nearest)."""
+"""Fitting pictures into a size, with the same geometry for images (bilinear with antialiasing) and masks (nearest)."""
 
 from __future__ import annotations
 
@@ -14,17 +13,17 @@ from striate.data.media.medium import Placement
 
 
 def scale_bytes(planes: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """(C, H, W) uint8 at `size` (height, width): (C, *size), the caller's own.
+    """A new array (C, *size): (C, H, W) uint8 resized to `size` (height, width).
 
-    torch's filter for bytes does what Pillow's does, up to one level where a value is between two, in half of its time;
-    it gives the same bytes whatever the processor can do (default, AVX2, AVX-512).
+    torch's filter for bytes agrees with Pillow's up to one level, in half of its time. It gives the same bytes on all
+    processors (default, AVX2, AVX-512).
     """
-    import torch  # who only reads headers does not wait for it
+    import torch  # imported here, so that reading headers does not wait for it
     from torch.nn.functional import interpolate
 
     if planes.shape[1:] == size:
         return np.array(planes, order="C")
-    # Copies are NumPy's: torch would begin a team of threads for them in each of the threads that read files.
+    # NumPy makes the copies: torch would start a team of threads for them in each thread that reads files.
     pixels = np.ascontiguousarray(np.moveaxis(planes, 0, -1))
     x = torch.from_numpy(pixels if pixels.flags.writeable else pixels.copy()).permute(2, 0, 1)[None]
     return np.array(interpolate(x, size, mode="bilinear", antialias=True)[0].numpy(), order="C")
@@ -35,19 +34,21 @@ BILINEAR, NEAREST = Image.Resampling.BILINEAR, Image.Resampling.NEAREST
 
 @dataclass(frozen=True)
 class Geometry:
-    """The part `box` (left, top, right, bottom in source pixels) is scaled to `inner` (width, height) and laid
-    at `offset` (left, top) on the canvas."""
+    """How a picture is fitted into a canvas: a part of it is scaled and placed."""
 
     box: tuple[int, int, int, int]
+    """The part: left, top, right, bottom in pixels of the picture."""
     inner: tuple[int, int]
+    """(width, height) that it is scaled to."""
     offset: tuple[int, int]
+    """(left, top) of its place on the canvas."""
 
 
 def geometry(source: tuple[int, int], size: tuple[int, int], fit: Fit) -> Geometry:
-    """How a picture of `source` (height, width) is placed on a canvas of `size` (height, width).
+    """How a picture of `source` (height, width) is fitted into a canvas of `size` (height, width).
 
-    `crop` scales until the canvas is covered and keeps the center, `stretch` scales each axis by itself, `pad`
-    scales until all of the picture is inside and centers it.
+    `crop` scales the picture to cover the canvas and crops it to the center; `stretch` scales each axis separately;
+    `pad` scales the picture to fit inside and centers it.
     """
     (height, width), (to_height, to_width) = source, size
     whole = (0, 0, width, height)
@@ -59,7 +60,7 @@ def geometry(source: tuple[int, int], size: tuple[int, int], fit: Fit) -> Geomet
             min(to_height, max(1, _nearest(height * to_width, width))),
         )
         return Geometry(whole, inner, ((to_width - inner[0]) // 2, (to_height - inner[1]) // 2))
-    # Whole pixels: half of one more or less on a side is no matter, and the fast filter takes nothing else.
+    # Whole pixels, which the fast filter needs; half a pixel on a side makes no difference.
     kept_width = min(width, max(1, _nearest(to_width * height, to_height)))
     kept_height = min(height, max(1, _nearest(to_height * width, to_width)))
     left, top = (width - kept_width) // 2, (height - kept_height) // 2
@@ -67,15 +68,15 @@ def geometry(source: tuple[int, int], size: tuple[int, int], fit: Fit) -> Geomet
 
 
 def _nearest(a: int, b: int) -> int:
-    """The whole number nearest to a / b, of two the even one: in whole numbers, since a quotient that is rounded itself
-    falls to either side, and an exported network has to come to the same."""
+    """a / b rounded to the nearest integer, ties to even. It is computed in integers: a floating-point quotient could
+    round differently, and an exported network has to agree."""
     whole, rest = divmod(a, b)
     return whole + (2 * rest > b or (2 * rest == b and whole % 2 == 1))
 
 
 def whole_size(source: tuple[int, int], size: tuple[int, int], fit: Fit) -> tuple[int, int]:
-    """(height, width) of a whole picture of `source` (height, width) at the scale at which `fit` brings it to `size`:
-    what `crop` would cut off is there, what `pad` would add is not."""
+    """(height, width) of an uncropped and unpadded picture of `source` (height, width), at the scale at which `fit`
+    brings it to `size`."""
     (height, width), (to_height, to_width) = source, size
     if fit == "stretch":
         return size
@@ -96,26 +97,26 @@ def placement(source: tuple[int, int], size: tuple[int, int], fit: Fit) -> Place
 
 @dataclass(frozen=True)
 class Reduced:
-    """How a picture that was decoded at a part of its size lies in the whole.
-
-    The whole has `size` (height, width); a pixel of the picture is `factor` × `factor` of the whole, whose origin is at
-    `origin` (left, top) of the picture, in pixels of the whole.
-    """
+    """How a picture that was decoded at a fraction of its size lies in the full picture."""
 
     size: tuple[int, int]
+    """(height, width) of the full picture."""
     factor: int
+    """A pixel stands for `factor` × `factor` pixels of the full picture."""
     origin: tuple[int, int] = (0, 0)
+    """(left, top) of the full picture's origin in this picture, in pixels of the full picture."""
 
     def box(self, box: tuple[int, int, int, int], picture: tuple[int, int]) -> tuple[float, ...]:
-        """A box of the whole in pixels of the `picture` (width, height)."""
+        """A box of the full picture in pixels of the reduced `picture` (width, height)."""
         places = zip(box, self.origin * 2, picture * 2, strict=True)
         return tuple(min((place + start) / self.factor, float(end)) for place, start, end in places)
 
 
 def place(pixels: np.ndarray, size: tuple[int, int], fit: Fit) -> np.ndarray:
-    """The uint8 picture (H, W) or (H, W, C) on a black canvas of `size`: (C, H, W), the caller's own.
+    """A new array (C, *size): the uint8 picture (H, W) or (H, W, C) on a black canvas of `size`.
 
-    Bilinear with antialiasing, as Pillow has it, of the kept part alone; a picture of the right size is untouched.
+    Only the part that remains is resized, bilinear with antialiasing as in Pillow; a picture of the right size is not
+    resized.
     """
     planes = pixels[None] if pixels.ndim == 2 else np.moveaxis(pixels, -1, 0)
     if pixels.shape[:2] == size:
@@ -126,7 +127,7 @@ def place(pixels: np.ndarray, size: tuple[int, int], fit: Fit) -> np.ndarray:
 
 
 def place_reduced(image: Image.Image, size: tuple[int, int], fit: Fit, reduced: Reduced) -> np.ndarray:
-    """`place` of a picture in mode L or RGB that was decoded at a part of its size."""
+    """`place` for a picture in mode L or RGB that was decoded at a fraction of its size."""
     how = geometry(reduced.size, size, fit)
     left, top, right, bottom = reduced.box(how.box, image.size)
     part = image.crop((math.floor(left), math.floor(top), math.ceil(right), math.ceil(bottom)))
@@ -146,7 +147,7 @@ def _on_canvas(planes: np.ndarray, how: Geometry, size: tuple[int, int]) -> np.n
 
 
 def place_mask(values: np.ndarray, size: tuple[int, int], fit: Fit) -> np.ndarray:
-    """The mask (H, W) uint8 on a canvas of `size`, as int16: nearest values, and -1 where there is only border."""
+    """The mask (H, W) uint8 on a canvas of `size`, as int16: nearest values, and -1 outside the picture."""
     if values.shape == size:
         return values.astype(np.int16)
     how = geometry(values.shape, size, fit)
@@ -158,9 +159,9 @@ def place_mask(values: np.ndarray, size: tuple[int, int], fit: Fit) -> np.ndarra
 
 
 def pixels_of(image: Image.Image) -> np.ndarray:
-    """(H, W) or (H, W, 3) uint8 of a picture in mode L or RGB, to be read only."""
+    """(H, W) or (H, W, 3) uint8 of a picture in mode L or RGB; read-only."""
     if image.mode != "RGB":
         return np.asarray(image)
-    # Pillow keeps four bytes for a color: to copy them all is four times as fast as to leave out the fourth.
+    # Pillow stores four bytes per color: copying all of them is four times as fast as leaving out the fourth.
     padded = np.frombuffer(image.tobytes("raw", "RGBX"), np.uint8)
     return padded.reshape(image.height, image.width, 4)[..., :3]

@@ -1,4 +1,4 @@
-"""Images as a medium; channels and size of every input are decided before images are decoded."""
+"""Images as a medium; channels and size of inputs are decided before images are decoded."""
 
 from __future__ import annotations
 
@@ -37,15 +37,15 @@ from striate.wording import several, show_shape
 
 @lru_cache(4096)
 def _size(height: int, width: int) -> tuple[int, int]:
-    """Of a million files few differ in size: they share it."""
+    """A shared (height, width): of a million files, few differ in size."""
     return height, width
 
 
 def plan_images(source: str, inputs: NDArray[Any] | None, headers: Sequence[Header], config: DataConfig) -> Planned:
-    """The preparation of every input, notes on what was decided, and a finding where images must be resized.
+    """The preparation of inputs, notes on what was decided, and a finding if images must be resized.
 
-    Without `config.size` the commonest size is taken (of two equally common ones the larger), without
-    `config.channels` RGB if any image has color.
+    Without `config.size`, the most common size is used (the larger of two equally common ones); without
+    `config.channels`, RGB if any image has color.
     """
     if inputs is not None:
         count, channels, height, width = inputs.shape
@@ -103,7 +103,7 @@ def _resized(source: str, other: int, total: int, preparation: Preparation) -> F
 
 
 LARGEST_MIXED, LARGEST_UNIFORM = 96, 224
-"""Pixels of the longer side up to which the most common size is kept: of several sizes, and of a single one."""
+"""Pixels of the longer side up to which inputs have the most common size: of several sizes, and of a single one."""
 
 
 def _photographs(sizes: Counter[tuple[int, int]]) -> Photographs | None:
@@ -118,7 +118,7 @@ def _photographs(sizes: Counter[tuple[int, int]]) -> Photographs | None:
 
 
 def _most_common(sizes: Counter[tuple[int, int]]) -> tuple[int, int]:
-    """Of two equally common ones the larger."""
+    """The most common size; the larger of two equally common ones."""
     return max(sizes, key=lambda s: (sizes[s], s[0] * s[1], s), default=(0, 0))
 
 
@@ -147,16 +147,16 @@ class Images(Medium):
         return f"{'color' if shape[0] == 3 else 'gray'} images of {show_shape(shape[1:])} pixels"
 
     def header(self, data: bytes | Path, where: str, *, max_pixels: int) -> Header:
-        """Size and color of a picture; of one from an instrument its depth, channels, pages and range."""
+        """Size and color of a picture; for one from an instrument also depth, channels, pages and range."""
         return header_of(data, where, max_pixels=max_pixels)
 
     def described(self, headers: Sequence[Header]) -> str:
-        """Sizes; of pictures from instruments depths, channels, pages and range too."""
+        """Sizes; for pictures from instruments also depths, channels, pages and range."""
         more = described_rasters(headers)
         return super().described(headers) + (f": {more}" if more else "")
 
     def size_of(self, header: Header) -> tuple[int, int]:
-        """Height and width as the picture is seen."""
+        """Height and width, with the EXIF orientation applied."""
         return _size(header.height, header.width)
 
     def placement(self, size: tuple[int, int], preparation: Preparation) -> Placement:
@@ -165,7 +165,7 @@ class Images(Medium):
         return placement(size, (height, width), preparation.fit)
 
     def photographs(self, headers: Sequence[Header]) -> Photographs | None:
-        """Of several sizes, the most common one larger than 96 pixels; or all of a size larger than 224."""
+        """Pictures of several sizes, the most common one larger than 96 pixels; or all of one size larger than 224."""
         return _photographs(Counter((header.height, header.width) for header in headers))
 
     def decode(self, data: bytes | Path, where: str, preparation: Preparation) -> NDArray[np.uint8]:
@@ -181,7 +181,7 @@ class Images(Medium):
         max_pixels: int = 64_000_000,
         colors: Sequence[tuple[int, int, int]] = (),
     ) -> NDArray[np.uint8]:
-        """(H, W) values of a picture of values, or of `colors`."""
+        """(H, W) values of a mask, which the picture has as values or as `colors`."""
         del header
         return decode_mask(data, where, max_pixels=max_pixels, colors=colors)
 
@@ -197,7 +197,8 @@ class Images(Medium):
         return refit(inputs, channels, (height, width), preparation.fit)
 
     def prepare(self, given: Any, preparation: Preparation) -> NDArray[Any]:
-        """A path, a PIL image, or an array of exactly the input's shape, of values that are bytes in training too."""
+        """A path, a PIL image, or an array of exactly the input's shape, of bytes or of values that training reads as
+        bytes."""
         if isinstance(given, str | Path):
             return super().prepare(given, preparation)
         if hasattr(given, "getexif"):
@@ -207,7 +208,7 @@ class Images(Medium):
         return super().prepare(array if pixels is None else pixels, preparation)
 
     def whole(self, given: Any, where: str, preparation: Preparation) -> tuple[NDArray[Any], tuple[int, ...] | None]:
-        """A file, its bytes or a PIL image in its own proportions; an array of exactly the input's shape."""
+        """A file, its bytes or a PIL image, with its own aspect ratio; or an array of exactly the input's shape."""
         if isinstance(given, bytes | Path) or hasattr(given, "getexif"):
             return prepare_whole(given, where, preparation)
         return super().whole(given, where, preparation)
@@ -217,7 +218,7 @@ class Images(Medium):
         return PictureParts(path, where, preparation)
 
     def plan(self, source: str, inputs: NDArray[Any] | None, headers: Sequence[Header], config: DataConfig) -> Planned:
-        """Channels and size of every input; of pictures from instruments depth and range."""
+        """Channels and size of every input; for pictures from instruments also depth and range."""
         if inputs is not None or not is_raster(headers, config):
             preparation, notes, findings = plan_images(source, inputs, headers, config)
         else:
@@ -233,10 +234,10 @@ class Images(Medium):
         return replace(config, size=(height, width), channels=known, pages=pages)  # type: ignore[arg-type]
 
     def check_augmentation(
-        self, config: AugmentConfig, asked: Sequence[str], name: str, shape: tuple[int, ...]
+        self, config: AugmentConfig, requested: Sequence[str], name: str, shape: tuple[int, ...]
     ) -> None:
-        """Everything has a meaning; shift and blur stay below the shorter side of the image."""
-        super().check_augmentation(config, asked, name, shape)
+        """All fields of pictures apply; shift and blur stay below the shorter side of the image."""
+        super().check_augmentation(config, requested, name, shape)
         _, height, width = shape
         side = min(height, width)
         for field in ("shift", "blur"):
@@ -250,7 +251,7 @@ class Images(Medium):
                 )
 
     def drawn(self, raw: NDArray[Any], preparation: Preparation) -> NDArray[np.uint8] | None:
-        """The pixels as they are; None with other than one or three channels."""
+        """The pixels unchanged; None for other than one or three channels."""
         del preparation
         if raw.ndim != 3 or raw.shape[0] not in (1, 3) or raw.dtype != np.uint8:
             return None

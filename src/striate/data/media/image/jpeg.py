@@ -1,12 +1,12 @@
-"""The usual JPEG, decoded straight into an array by libjpeg-turbo (simplejpeg), without Pillow's picture in between.
-Large JPEGs decoded at 1/2, 1/4 or 1/8 of their size.
+"""Fast decoding of JPEGs: ordinary ones directly into an array by libjpeg-turbo (simplejpeg), without Pillow's picture
+in between, and large ones at 1/2, 1/4 or 1/8 of their size.
 
-A JPEG holds frequencies of blocks of 8 × 8 pixels; leaving out the high ones gives a smaller picture at once, without
-the work of making and averaging the pixels (G. K. Wallace, "The JPEG still picture compression standard", 1991; scaled
-inverse transforms of libjpeg). It is done only as far as the smaller picture still has twice the pixels of the input
-on each axis, and the antialiased filter does the rest.
+A JPEG stores frequencies of blocks of 8 × 8 pixels. Leaving out the high ones gives a smaller picture directly, without
+computing and averaging all pixels (G. K. Wallace, "The JPEG still picture compression standard", 1991; scaled inverse
+transforms of libjpeg). The smaller picture must have at least twice the pixels of the input on each axis; the
+antialiased filter does the rest.
 
-The result differs from that of the whole picture: on photographs by less than two of 255 levels on average over any one
+The result differs from that of the full picture: on photographs by less than two of 255 levels on average over any one
 picture, and by at most 28 in any pixel; on patterns made to break it (checkerboards, stripes, noise, small print) by
 less than nine on average, and by at most 28 in any pixel.
 """
@@ -20,8 +20,8 @@ from striate.data.config import Fit
 from striate.data.media.image.fitting import Reduced, geometry
 from striate.data.media.medium import Preparation
 
-_KEPT = 2
-"""Pixels of the reduced picture for one of the input, at least, on each axis."""
+_PIXELS_PER_PIXEL = 2
+"""The reduced picture has at least so many pixels per pixel of the input, on each axis."""
 _LARGEST = 8
 _SWAPPED = frozenset(
     (
@@ -49,24 +49,26 @@ _MIRRORED = {
         )
     ),
 }
-"""Along which axis of the upright picture a transposition runs backwards."""
+"""The axes of the upright picture that a transposition reverses."""
 
 
 def reduction(size: tuple[int, int], target: tuple[int, int], fit: Fit) -> int:
-    """1, 2, 4 or 8: by how much a picture of `size` may be reduced before it is placed on `target` (height, width)."""
+    """1, 2, 4 or 8: the factor by which a picture of `size` may be reduced before it is fitted into `target` (height,
+    width)."""
     how = geometry(size, target, fit)
     left, top, right, bottom = how.box
     spare = min((right - left) / how.inner[0], (bottom - top) / how.inner[1])
     factor = 1
-    while factor < _LARGEST and spare >= 2 * factor * _KEPT:
+    while factor < _LARGEST and spare >= 2 * factor * _PIXELS_PER_PIXEL:
         factor *= 2
     return factor
 
 
 def reduce_decoding(image: Image.Image, turn: Image.Transpose | None, preparation: Preparation) -> Reduced | None:
-    """Have a JPEG of which only the header was read decoded at a part of its size, if that is enough for the input.
+    """Set up a JPEG, of which only the header was read, to be decoded at a fraction of its size, if that is enough for
+    the input. Returns None where it is decoded at full size.
 
-    `turn` is how it will be transposed to stand upright. None where it is decoded whole.
+    `turn`: the transposition that will make it upright.
     """
     if image.format != "JPEG" or image.mode not in ("L", "RGB"):
         return None
@@ -77,7 +79,7 @@ def reduce_decoding(image: Image.Image, turn: Image.Transpose | None, preparatio
         return None
     if image.size != (-(-width // factor), -(-height // factor)):
         raise ValueError(f"decoded at {image.size}, not at 1/{factor} of {width} × {height}")
-    # The last pixel of a row may reach beyond the picture; in a row that runs backwards it comes first.
+    # The last pixel of a row may reach beyond the picture; in a reversed row it comes first.
     beyond = tuple(-(-length // factor) * factor - length for length in reversed(size))
     origin = tuple(extra if turn in _MIRRORED[axis] else 0 for axis, extra in zip(("x", "y"), beyond, strict=True))
     return Reduced(size, factor, origin)  # type: ignore[arg-type]
@@ -88,9 +90,8 @@ _START_OF_SCAN, _APP1 = 0xDA, 0xE1
 
 
 def plain_jpeg_header(data: bytes) -> tuple[int, int, str] | None:
-    """Height, width and mode (`RGB` or `GRAY`) of a usual JPEG that stands upright; None for all else.
-
-    That is much faster than Pillow, which is to be asked where this is None. Also where simplejpeg is not installed.
+    """Height, width and mode (`RGB` or `GRAY`) of an ordinary, upright JPEG. This is much faster than Pillow, which has
+    to read the others: None for them, and where simplejpeg is not installed.
     """
     if not data.startswith(b"\xff\xd8\xff") or _may_be_turned(data):
         return None
@@ -100,14 +101,14 @@ def plain_jpeg_header(data: bytes) -> tuple[int, int, str] | None:
         return None
     try:
         height, width, space, _ = simplejpeg.decode_jpeg_header(data)
-    except (ValueError, KeyError):  # what libjpeg says against it, or a color space without a name
+    except (ValueError, KeyError):  # an error of libjpeg, or a color space without a name
         return None
     mode = _MODES.get(space)
     return None if mode is None else (height, width, mode)
 
 
 def _may_be_turned(data: bytes) -> bool:
-    """Whether EXIF or XMP may say how the picture stands, or the segments before its pixels are not as usual."""
+    """Whether EXIF or XMP may have an orientation, or the segments before the pixels are unusual."""
     at = 2
     while data[at : at + 1] == b"\xff" and at + 4 <= len(data):
         marker, end = data[at + 1], at + 2 + int.from_bytes(data[at + 2 : at + 4], "big")
@@ -122,9 +123,9 @@ def _may_be_turned(data: bytes) -> bool:
 def decode_plain_jpeg(data: bytes, preparation: Preparation) -> np.ndarray | None:
     """(H, W, C) uint8 with the channels of `preparation`; None for any other kind of file.
 
-    Pillow decodes to the same bytes, and is to be asked where this is None: other formats, EXIF or XMP that may say how
-    the picture stands, color that is to become gray, other color spaces, what is to be decoded at a part of its size,
-    and whatever is damaged or too large, so that it says why. Also where simplejpeg is not installed.
+    Pillow decodes to the same bytes, and has to read the files for which this is None: other formats, EXIF or XMP that
+    may have an orientation, color that becomes gray, other color spaces, pictures to decode at a fraction of their
+    size, and damaged or too large ones, for which it raises the error. Also None where simplejpeg is not installed.
     """
     header = plain_jpeg_header(data)
     if header is None:
@@ -139,6 +140,6 @@ def decode_plain_jpeg(data: bytes, preparation: Preparation) -> np.ndarray | Non
         return None
     try:
         pixels: np.ndarray = simplejpeg.decode_jpeg(data, mode, strict=True)
-    except ValueError:  # what libjpeg says against it
+    except ValueError:  # an error of libjpeg
         return None
     return np.repeat(pixels, 3, axis=2) if (channels, mode) == (3, "GRAY") else pixels

@@ -1,4 +1,4 @@
-"""From a picture file to bytes, in one defined way.
+"""Picture files as bytes, by these rules.
 
 - **Formats**: JPEG, PNG, GIF, BMP, TIFF, WebP, PPM/PGM/PBM, JPEG 2000 and AVIF, and with the extra `heic` HEIC,
   recognized by content. Of an animation or a multi-page file the first picture is taken, which is a finding.
@@ -6,14 +6,14 @@
 - **Alpha**, also in palettes and as a single transparent color, is composited over white.
 - **16-bit gray** is scaled by 1/257 and rounded, so that 65535 becomes 255; 32-bit integers are read on the same
   scale; floating-point pictures are read as 0 to 1. Values outside those ranges make a picture unreadable: a guess
-  would be silent. Of 16-bit color Pillow keeps the high byte. So a network of ordinary pictures reads them; data with
-  such pictures are another medium, which has all bits: `raster_medium.py`.
+  would be silent. Of 16-bit color Pillow reads the high byte. These rules let a network of ordinary pictures read such
+  files; data of such files are another medium, with all bits: `raster_medium.py`.
 - **Color** of CMYK, YCbCr, LAB and palettes becomes RGB as Pillow converts it (no embedded profile is applied).
 - **Gray from color** is ITU-R 601 luma (Pillow's mode L); RGB from gray repeats the value.
 - **Size**: see `fitting.py`; large JPEGs may be decoded at a part of theirs, see `jpeg.py`.
 
-A picture that is cut off is refused, never filled up with gray. One with too many pixels is refused by its header,
-before it is decoded; so are files that are larger than any such picture, and JPEGs of very many scans.
+A picture that is cut off is refused, never filled with gray. A picture with too many pixels is refused by its header,
+before it is decoded; so are files larger than any such picture, and JPEGs with very many scans.
 """
 
 from __future__ import annotations
@@ -49,9 +49,9 @@ _pixel_limit: int | None = None
 
 @contextmanager
 def pillow_ours() -> Iterator[None]:
-    """Pillow without its warnings and its own pixel limit (ours is checked instead), both put back at the end.
+    """Turns off Pillow's warnings and its pixel limit (striate's is checked instead), and restores them at the end.
 
-    Both are global, so threads that are inside together share one change: the first makes it, the last undoes it.
+    Both are global, so concurrent threads share one change: the first makes it, the last undoes it.
     """
     global _inside, _silence, _pixel_limit
     with _lock:
@@ -77,16 +77,16 @@ SUFFIXES = frozenset(
         *(".webp", ".ppm", ".pgm", ".pbm", ".pnm", ".jp2", ".j2k", ".avif", ".heic", ".heif", ".hif"),
     )
 )
-"""Suffixes (lower case) of the files that are taken for pictures."""
+"""Suffixes (lower case) of picture files."""
 
 MAX_PICTURE_BYTES = 1 << 29
-"""A file of a picture that is larger is refused: eight bytes for each of 64 million pixels."""
+"""A larger picture file is refused: this is eight bytes for each of 64 million pixels."""
 MOST_SCANS = 500
-"""Scans of a JPEG: a camera writes 1, a progressive one has about 10. Each goes over the whole picture, and a few bytes
-are enough for one."""
+"""A JPEG with more scans is refused: cameras write 1, progressive JPEGs about 10. A scan of a few bytes costs as much
+time as the whole picture."""
 
-_SCAN = re.compile(b"\xff\xda")  # within the data of a scan these two bytes never follow one another
-# Named one by one: Pillow's other formats run programs (EPS), or take nearly any bytes for a picture (TGA).
+_SCAN = re.compile(b"\xff\xda")  # never occurs within the data of a scan
+# An explicit list: Pillow's other formats run programs (EPS), or accept nearly any bytes (TGA).
 _FORMATS = ("JPEG", "MPO", "PNG", "GIF", "BMP", "DIB", "TIFF", "WEBP", "PPM", "JPEG2000", "AVIF")
 _HEIC = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 _HEIC_EXTRA = "pip install 'striate[heic]'"
@@ -100,13 +100,13 @@ TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-"""What turns a picture upright, by its EXIF orientation."""
+"""The transposition that makes a picture upright, by its EXIF orientation."""
 _ORIENTATION = 0x0112
 _TURNED = frozenset(TURNS[number] for number in (5, 6, 7, 8))
 
 
 REPLACE = "replace the file, or leave it out"
-"""What to do about a picture of which nothing better is known."""
+"""The remedy where nothing more specific is known."""
 
 
 class UnreadableImage(Unreadable):
@@ -124,18 +124,22 @@ class UnreadableImage(Unreadable):
 
 @dataclass(frozen=True)
 class Header:
-    """Height and width in pixels as the picture is seen (EXIF orientation applied), and whether it has color. How many
-    `pages` there are, of an animation 2; `squeezed`: how many bits of a value eight are read of, 0 where all are."""
+    """The header of a picture."""
 
     height: int
+    """Pixels, with the EXIF orientation applied."""
     width: int
+    """Pixels, with the EXIF orientation applied."""
     color: bool
+    """Whether it has color."""
     pages: int = 1
+    """Number of pages; 2 for any animation."""
     squeezed: int = 0
+    """Bits of a value in the file, where only eight of them are read; else 0."""
 
 
 _plain_header = lru_cache(4096)(Header)
-"""Of a million files few differ in this: they share it."""
+"""Shares equal headers: of a million files, few differ."""
 
 
 def read_header(data: bytes | Path, where: str, *, max_pixels: int = 64_000_000) -> Header:
@@ -148,7 +152,7 @@ def read_header(data: bytes | Path, where: str, *, max_pixels: int = 64_000_000)
         return _plain_header(plain[0], plain[1], plain[2] == "RGB")
     with open_picture(data, where, max_pixels) as image:
         width, height = image.size
-        # Pillow already turns the size of a TIFF. A PNG would be decoded whole to look for EXIF behind its pixels.
+        # Pillow already rotates the size of a TIFF. A PNG would be decoded completely to find EXIF after its pixels.
         turned = image.format != "TIFF" and (image.format != "PNG" or "exif" in image.info)
         if turned and _orientation(image) >= 5:
             width, height = height, width
@@ -162,7 +166,7 @@ def read_header(data: bytes | Path, where: str, *, max_pixels: int = 64_000_000)
 
 
 def squeezed_bits(data: bytes) -> int:
-    """More than 8 where the file has so many bits a value, of which only eight can be read: AVIF and HEIC; else 0."""
+    """Bits per value of an AVIF or HEIC with more than 8, of which only eight can be read; else 0."""
     if data[4:8] != b"ftyp":
         return 0
     at = data.find(b"av1C", 0, 1 << 16)
@@ -188,8 +192,8 @@ def decode_image(data: bytes | Path, where: str, preparation: Preparation) -> np
 
 
 def prepare_image(image: Image.Image, where: str, preparation: Preparation) -> np.ndarray:
-    """A Pillow image as uint8 of `preparation.input_shape`, as its file would be, but for large JPEGs, which are
-    decoded whole here; the image is left as it is.
+    """A Pillow image as uint8 of `preparation.input_shape`, like its file, except that large JPEGs are decoded at full
+    size here. The image is not changed.
 
     Raises UnreadableImage.
     """
@@ -201,9 +205,9 @@ def prepare_image(image: Image.Image, where: str, preparation: Preparation) -> n
 def prepare_whole(
     given: bytes | Path | Image.Image, where: str, preparation: Preparation
 ) -> tuple[np.ndarray, tuple[int, int]]:
-    """A picture as uint8 (C, height, width), in its own proportions and at the scale at which `preparation` would fit
-    it, its own where training images were not scaled, but nothing cut off or added; and its height and width in pixels.
-    Raises UnreadableImage."""
+    """A picture as uint8 (C, height, width), neither cropped nor padded, with its own aspect ratio; and its own height
+    and width in pixels. It has the scale at which `preparation` would fit it, or its own where training images were not
+    scaled. Raises UnreadableImage."""
     if isinstance(given, Image.Image):
         with explained(where, None):
             turned = _orientation(given) >= 5
@@ -222,14 +226,14 @@ def prepare_whole(
 
 
 class PictureParts:
-    """A picture file, decoded once, of which parts are read: `size` is its (height, width). Raises UnreadableImage."""
+    """A picture file that is decoded once and read in parts; `size`: its (height, width). Raises UnreadableImage."""
 
     def __init__(self, path: Path, where: str, preparation: Preparation) -> None:
         self.where = where
         with explained(where, None):
             if not stat.S_ISREG(path.stat().st_mode):
                 raise UnreadableImage(where, "not a regular file")
-            # By its path, not by its bytes: of large files these would lie in memory beside the pixels.
+            # By its path, since the bytes of a large file would take memory in addition to the pixels.
             with Image.open(path, formats=_formats()) as image:
                 _check_pixels(image, where, max(preparation.max_pixels, MOST_TILED_PIXELS))
                 image.load()
@@ -244,14 +248,14 @@ class PictureParts:
         top, left, height, width = box
         part = self._stored((left, top, left + width, top + height))
         with explained(self.where, None):
-            # Only the part: a whole picture without its alpha, in color, or turned would lie beside the one as it is.
+            # Only the part is converted: a converted copy of the whole picture would take memory too.
             flat = flatten(self._image.crop(part), self.where)
         flat = flat if flat.mode == self._mode else flat.convert(self._mode)
         pixels = pixels_of(flat if self._turn is None else flat.transpose(self._turn))
         return np.array(pixels[None] if pixels.ndim == 2 else np.moveaxis(pixels, -1, 0), order="C")
 
     def _stored(self, box: tuple[int, int, int, int]) -> tuple[int, int, int, int]:
-        """Where the part (left, top, right, bottom) of the upright picture lies in the file."""
+        """The box in the file of a part (left, top, right, bottom) of the upright picture."""
         if self._turn is None:
             return box
         height, width = self.size
@@ -263,7 +267,7 @@ class PictureParts:
 
 
 def _turned_back(turn: Image.Transpose, x: int, y: int, width: int, height: int) -> tuple[int, int]:
-    """Where the corner (x, y) of pixels of an upright picture of that size lay before it was transposed by `turn`."""
+    """The corner (x, y) of an upright picture of this size, before it was transposed by `turn`."""
     flips = {
         Image.Transpose.FLIP_LEFT_RIGHT: (width - x, y),
         Image.Transpose.FLIP_TOP_BOTTOM: (x, height - y),
@@ -291,11 +295,11 @@ def _prepared(image: Image.Image, where: str, preparation: Preparation, reduced:
 def decode_mask(
     data: bytes | Path, where: str, *, max_pixels: int = 64_000_000, colors: Sequence[tuple[int, int, int]] = ()
 ) -> np.ndarray:
-    """The values of a mask as (H, W) uint8: gray levels, or indices of a palette (its colors do not matter). Where
-    `colors` (r, g, b) are given, the position of each pixel's color among them.
+    """The values of a mask as (H, W) uint8: gray levels, or indices into a palette, whatever its colors. With `colors`
+    (r, g, b), the position of each pixel's color among them.
 
-    Raises UnreadableImage for what is no picture, for a color that is not among `colors`, and without these for color,
-    alpha and values above 255.
+    Raises UnreadableImage for a file that is not a picture, and for a color that is not among `colors`; without these,
+    for color, alpha and values above 255.
     """
     with open_picture(data, where, max_pixels) as image:
         image.load()
@@ -335,7 +339,7 @@ def _color_numbers(image: Image.Image, where: str, colors: Sequence[tuple[int, i
 
 
 def refit(inputs: np.ndarray, channels: int, size: tuple[int, int], fit: Fit) -> np.ndarray:
-    """Images (N, C, H, W) uint8 that lie in memory, brought to `channels` and `size` as files would be."""
+    """Images (N, C, H, W) uint8 in memory, converted to `channels` and `size` like files."""
     if inputs.shape[1:] == (channels, *size):
         return inputs
     out = np.empty((len(inputs), channels, *size), np.uint8)
@@ -349,20 +353,20 @@ def refit(inputs: np.ndarray, channels: int, size: tuple[int, int], fit: Fit) ->
 
 
 def turn_of(image: Image.Image) -> Image.Transpose | None:
-    """How a loaded picture has to be transposed to stand as its EXIF says; None where it does already."""
+    """The transposition that makes a loaded picture upright, by its EXIF; None where it is upright."""
     return TURNS.get(_orientation(image))
 
 
 def _orientation(image: Image.Image) -> int:
     try:
         value = image.getexif().get(_ORIENTATION, 1)
-    except Exception:  # damaged EXIF says nothing about the pixels
+    except Exception:  # damaged EXIF does not mean damaged pixels
         return 1
     return value if isinstance(value, int) else 1
 
 
 def flatten(image: Image.Image, where: str) -> Image.Image:
-    """The picture in mode L or RGB, without alpha; the picture itself where it is that."""
+    """The picture in mode L or RGB, without alpha; the same object where it is so already."""
     image.load()
     if image.mode == "RGB" and "transparency" not in image.info:
         return image
@@ -380,7 +384,7 @@ def flatten(image: Image.Image, where: str) -> Image.Image:
 
 
 def from_deep(image: Image.Image, where: str) -> Image.Image:
-    """A gray picture of 16 or 32 bits or floats in eight bits, by the rules above. Raises UnreadableImage."""
+    """A gray picture of 16 or 32 bits or floats, converted to eight bits by the rules above. Raises UnreadableImage."""
     values = np.asarray(image)
     top = 1.0 if image.mode == "F" else 65535
     low, high = values.min(), values.max()
@@ -402,7 +406,7 @@ def from_deep(image: Image.Image, where: str) -> Image.Image:
 
 @contextmanager
 def open_picture(data: bytes | Path, where: str, max_pixels: int) -> Iterator[Image.Image]:
-    """The picture with only its header read, as Pillow has it; whatever goes wrong inside is an UnreadableImage."""
+    """The Pillow image, with only its header read. Any error inside becomes UnreadableImage."""
     data = read_bytes(data, where)
     with explained(where, data), Image.open(BytesIO(data), formats=_formats()) as image:
         _check_pixels(image, where, max_pixels)
@@ -412,7 +416,7 @@ def open_picture(data: bytes | Path, where: str, max_pixels: int) -> Iterator[Im
 
 
 def read_bytes(data: bytes | Path, where: str) -> bytes:
-    """The bytes of a picture's file. Raises UnreadableImage, also for what is no file and would never end."""
+    """The bytes of a picture file. Raises UnreadableImage, also for a pipe or device, which might never end."""
     if isinstance(data, bytes):
         return data
     with explained(where, None):
@@ -429,7 +433,7 @@ def read_bytes(data: bytes | Path, where: str) -> bytes:
 def _few_scans(data: bytes) -> bool:
     if not data.startswith(b"\xff\xd8"):
         return True
-    # `bytes.count` takes three times as long: a JPEG is full of the first byte.
+    # `bytes.count` takes three times as long, since a JPEG has many of the first byte.
     return sum(1 for _ in islice(_SCAN.finditer(data), MOST_SCANS + 1)) <= MOST_SCANS
 
 

@@ -1,15 +1,13 @@
-"""Pictures of more than eight bits, of other channels than gray and color, or of several pages: the values in the file.
+"""Pictures from instruments: files with more than eight bits, other channels than gray and color, or several pages.
 
-- **Depth**: bytes, whole numbers of 16 or 32 bits with or without a sign, and floating-point numbers, as the file has
-  them. Sixteen bits are read of PNG, PGM, JPEG 2000 (gray) and TIFF, all others of TIFF. GDAL's value for no data, NaN
-  and Inf are NaN here.
-- **Channels** of a TIFF, interleaved or each in a plane; alpha of 8 or 16 bits is composited over white.
-- **Pages** of a TIFF: the first, or all of one size as channels. Smaller copies of a page (pyramids) and masks of
-  transparency are no pages.
-- **Orientation** is applied.
+  - **Depth**: bytes, signed and unsigned integers of 16 or 32 bits, and floating-point numbers, unchanged. PNG, PGM,
+  JPEG 2000 (gray) and TIFF can have 16 bits; only TIFF can have the others. GDAL's value for no data, NaN and Inf
+  become NaN. - **Channels** of a TIFF, interleaved or in separate planes; alpha of 8 or 16 bits is composited over
+  white. - **Pages** of a TIFF: the first, or all of one size as channels. Smaller copies of a page (pyramids) and
+  transparency masks do not count as pages. - **Orientation** is applied.
 
-Pillow reads what it does not squeeze; tifffile the rest. A file is refused by its header, before it is decoded, where
-it has too many values; what is compressed is given no more room than its header says.
+Pillow reads the files that it does not reduce to eight bits; tifffile reads the others. A file with too many values is
+refused by its header, before it is decoded; compressed data may not unpack to more than the header declares.
 """
 
 from __future__ import annotations
@@ -47,16 +45,16 @@ from striate.wording import several
 
 MOST_CHANNELS, MOST_PAGES = 1024, 4096
 VALUES_A_PIXEL = 16
-"""A file may have so many times more values than pictures may have pixels."""
+"""The limit of values of a file, as a multiple of the limit of pixels."""
 SAMPLED = 4096
-"""Values of a file that are kept in its header, to tell the range of all files."""
+"""Values of a file that its header samples, to estimate the range of all files."""
 EXTRA = "pip install 'striate[instruments]'"
 DEPTHS = {
     **{"uint8": "8 bits", "uint16": "16 bits", "int16": "16 bits with a sign", "uint32": "32 bits"},
     **{"int8": "8 bits with a sign", "int32": "32 bits with a sign", "float16": "floating point of 16 bits"},
     **{"float32": "floating point", "float64": "floating point of 64 bits"},
 }
-"""The types of values that are read, in words."""
+"""The data types that are read, in words."""
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _PNG = b"\x89PNG\r\n\x1a\n"
 _NODATA, _ORIENTATION = 42113, 274
@@ -66,17 +64,22 @@ _NO_COMPRESSION, _JPEG = 1, (6, 7)
 
 @dataclass(frozen=True, eq=False)
 class RasterHeader(Header):
-    """`depth`: a key of DEPTHS. `channels` of a page. `low`, `high`: the least and the largest finite value that was
-    read; `missing`: how many of all `values` read are none. `sample`: (K, channels × pages) values, evenly spread;
-    `pages` is 1 of them where there are too many to read."""
+    """The header of a picture from an instrument, with statistics of the values that were read."""
 
     depth: str = "uint8"
+    """The data type: a key of DEPTHS."""
     channels: int = 1
+    """Channels of a page."""
     low: float = 0.0
+    """The least finite value."""
     high: float = 0.0
+    """The largest finite value."""
     missing: int = 0
+    """The number of values that are NaN or Inf."""
     values: int = 0
+    """The number of values that were read."""
     sample: NDArray[np.float64] | None = None
+    """(K, channels × pages) values of evenly spaced pixels; of one page where there are too many to read."""
 
     @property
     def plane(self) -> str:
@@ -86,17 +89,19 @@ class RasterHeader(Header):
 
 @dataclass(frozen=True)
 class Raster:
-    """`values` (H, W, C), upright, double precision where some are missing; how many `pages` the file has; `depth`, a
-    key of DEPTHS."""
+    """The values of a picture from an instrument."""
 
     values: NDArray[Any]
+    """(H, W, C), with the orientation applied; float64 where some are missing."""
     pages: int
+    """The number of pages of the file."""
     depth: str
+    """The data type: a key of DEPTHS."""
 
 
 def header_of(data: bytes | Path, where: str, *, max_pixels: int) -> Header:
-    """What a picture file says of itself; of one that is no ordinary one, a RasterHeader, for which its values are
-    read. Raises UnreadableImage."""
+    """The header of a picture file. For a picture from an instrument it is a RasterHeader, for which values are read.
+    Raises UnreadableImage."""
     data = read_bytes(data, where)
     if not may_be_raster(data):
         return read_header(data, where, max_pixels=max_pixels)
@@ -141,7 +146,7 @@ def _all_pages_or_none(data: bytes, where: str, max_pixels: int) -> Raster | Non
 
 
 def may_be_raster(data: bytes) -> bool:
-    """Whether the file is a TIFF, or one that has more than eight bits a value."""
+    """Whether the file is a TIFF, or has more than eight bits per value."""
     if data.startswith(_TIFF):
         return True
     if data.startswith(_PNG):
@@ -170,7 +175,7 @@ def _bits_of_jpeg_2000(data: bytes) -> int:
 
 
 def read_raster(data: bytes | Path, where: str, *, max_pixels: int, all_pages: bool = False) -> Raster:
-    """The values of any picture, also of an ordinary one, whose are bytes. `all_pages`: those of a TIFF as channels.
+    """The values of any picture; those of an ordinary picture are bytes. `all_pages`: pages of a TIFF become channels.
     Raises UnreadableImage."""
     data = read_bytes(data, where)
     if data.startswith(_TIFF):
@@ -191,7 +196,7 @@ def read_raster(data: bytes | Path, where: str, *, max_pixels: int, all_pages: b
 
 
 def values_of(image: Image.Image, where: str) -> NDArray[Any]:
-    """(H, W, C) of a Pillow image, upright: gray of 16 bits and of floating point as they are, of all others bytes."""
+    """(H, W, C) values of a Pillow image, upright: 16-bit and floating-point gray unchanged, all others as bytes."""
     image.load()
     if image.mode == "F":
         values: NDArray[Any] = np.asarray(image)
@@ -209,7 +214,8 @@ def values_of(image: Image.Image, where: str) -> NDArray[Any]:
 
 
 def _read_png(data: bytes, where: str, max_pixels: int) -> NDArray[np.uint16]:
-    """Of color Pillow gives one byte of two: it is asked for the higher one, then for the lower."""
+    """(H, W, C) values of a 16-bit PNG. Pillow reads one byte of two of color, so it decodes the file twice: the high
+    bytes, then the low bytes."""
     with open_picture(data, where, max_pixels) as image:
         if image.mode not in ("RGB", "RGBA"):
             return values_of(image, where)
@@ -230,13 +236,13 @@ def _read_png(data: bytes, where: str, max_pixels: int) -> NDArray[np.uint16]:
 
 
 def _tiles(image: Image.Image) -> list[Any]:
-    """What Pillow is about to decode, and how."""
+    """Pillow's list of what to decode, and how."""
     tiles: list[Any] = getattr(image, "tile")  # noqa: B009 — only pictures of files have it
     return tiles
 
 
 def over_white(values: NDArray[Any]) -> NDArray[Any]:
-    """(H, W, 1 or 3) of whole numbers with alpha as their last channel; without it, as they are."""
+    """(H, W, 1 or 3): integers with alpha as their last channel, composited over white; others unchanged."""
     if values.shape[2] not in (2, 4):
         return values
     most = float(np.iinfo(values.dtype).max)
@@ -260,8 +266,7 @@ def turned(values: NDArray[Any], transpose: int) -> NDArray[Any]:
 
 
 def as_numbers(values: NDArray[Any]) -> NDArray[Any]:
-    """Whole numbers of up to 16 bits in single precision, which holds them all; others in double, with NaN for what is
-    not finite."""
+    """Integers of up to 16 bits as float32, which is exact; others as float64, with NaN for Inf."""
     if values.dtype.kind in "iu":
         return values.astype(np.float32 if values.dtype.itemsize <= 2 else np.float64)
     numbers = values.astype(np.float64)
@@ -276,13 +281,13 @@ def as_numbers(values: NDArray[Any]) -> NDArray[Any]:
 def _tifffile() -> Any:
     import tifffile
 
-    logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # what it says of damaged files, errors here say
+    logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # errors here report damaged files
     return tifffile
 
 
 @contextmanager
 def _tiff(data: bytes, where: str) -> Iterator[list[Any]]:
-    """The pages of a TIFF, those that are pictures of their own."""
+    """The pages of a TIFF that are separate pictures."""
     with explained(where, data):
         count = _count_pages(data, where)
         with _tifffile().TiffFile(BytesIO(data)) as file:
@@ -293,7 +298,8 @@ def _tiff(data: bytes, where: str) -> Iterator[list[Any]]:
 
 
 def _count_pages(data: bytes, where: str) -> int:
-    """By following the directories; tifffile would follow millions."""
+    """The number of pages, by following the directories. Raises UnreadableImage for too many, since tifffile would
+    follow millions."""
     order = "<" if data[:2] == b"II" else ">"
     big = data[2:4] in (b"+\0", b"\0+")
     offset, word, count, entry = ("Q", 8, "Q", 20) if big else ("I", 4, "H", 12)
@@ -312,7 +318,7 @@ def _count_pages(data: bytes, where: str) -> int:
 
 
 def _plain(page: Any) -> bool:
-    """Whether it is an ordinary picture, of which Pillow squeezes nothing."""
+    """Whether it is an ordinary picture, which Pillow reads without loss."""
     if str(page.dtype) not in ("uint8", "bool", "None") or page.bitspersample > 8:
         return False
     extra = tuple(int(kind) for kind in page.extrasamples)
@@ -332,7 +338,7 @@ def _read_tiff(pages: list[Any], data: bytes, where: str, max_pixels: int, *, al
 
 
 def _page(page: Any, data: bytes, where: str, max_pixels: int, count: int) -> NDArray[Any]:
-    """(H, W, C) of a page."""
+    """(H, W, C) values of a page."""
     axes, shape, depth = page.axes, tuple(page.shape), str(page.dtype)
     if sorted(axes) not in (["X", "Y"], ["S", "X", "Y"]):
         raise UnreadableImage(where, f"a TIFF with the axes {axes}", "save a page for each depth")
@@ -371,7 +377,7 @@ def _decoded(page: Any, data: bytes, where: str) -> NDArray[Any]:
             where, "a JPEG-compressed TIFF with more than 8 bits or 3 channels", "save it with lossless compression"
         )
     if int(page.compression) != _NO_COMPRESSION and find_spec("imagecodecs") is None:
-        with Image.open(BytesIO(data), formats=("TIFF",)) as image:  # of gray Pillow squeezes nothing
+        with Image.open(BytesIO(data), formats=("TIFF",)) as image:  # Pillow reads gray without loss
             if page.index == 0 and (image.mode == "F" or image.mode.startswith("I;16")):
                 return np.asarray(image)
         name = getattr(page.compression, "name", page.compression)
@@ -386,7 +392,7 @@ def _decoded(page: Any, data: bytes, where: str) -> NDArray[Any]:
 
 
 def _without(values: NDArray[Any], text: Any) -> NDArray[Any]:
-    """With NaN in place of GDAL's number for no data, which makes whole numbers double precision."""
+    """The values with NaN in place of GDAL's number for no data; integers become float64 then."""
     try:
         none = float(str(text).strip("\0 "))
     except ValueError:

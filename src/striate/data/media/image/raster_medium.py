@@ -1,9 +1,9 @@
-"""Pictures from instruments as a medium: every value and every channel that the files have.
+"""Pictures from instruments as a medium, with all values and channels of the files.
 
-An input is (C, H, W) float32 in levels: 0 and 255 are the ends of the range of the data, the 0.1st and the 99.9th
-percentile of all files, for each channel by itself, of color for the three together; of bytes they are 0 and 255. So
-levels mean what they mean of ordinary pictures, with fractions between them. Values outside the range stay outside of 0
-to 255, as far as the range is wide; NaN, Inf and what the file calls no data are level 0.
+An input is (C, H, W) float32 in levels. Levels 0 and 255 are the 0.1st and the 99.9th percentile of all files, for each
+channel separately, or for the three of color together; for bytes they are 0 and 255. So levels mean the same as in
+ordinary pictures, with fractions between them. Values outside the range have levels outside 0 to 255, by at most the
+width of the range; NaN, Inf and the file's value for no data are level 0.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from striate.errors import DataError
 from striate.wording import listed, several, show_shape
 
 LUMA = (0.299, 0.587, 0.114)
-"""Weights of red, green and blue in gray, as Pillow has them."""
+"""Weights of red, green and blue in gray, as in Pillow."""
 LEAST, MOST = -255.0, 510.0
-"""Levels: so far outside its range a value may be."""
+"""Limits to which levels outside the range are clipped."""
 
 
 class Rasters(Images):
@@ -47,11 +47,11 @@ class Rasters(Images):
         return f"images of {show_shape(shape[1:])} pixels in {channels}, levels of the range of the data"
 
     def axes(self, preparation: Preparation) -> str:
-        """Which values the levels are."""
+        """The values of the levels 0 and 255."""
         return range_note(preparation)
 
     def levels(self, raster: Raster, where: str, preparation: Preparation) -> NDArray[np.float32]:
-        """(C, H, W) of a file, at its own size. Raises UnreadableImage."""
+        """(C, H, W) levels of a file, at its own size. Raises UnreadableImage."""
         channels = preparation.input_shape[0]
         if raster.depth not in preparation.depths:
             takes = listed([DEPTHS[depth] for depth in preparation.depths], 9)
@@ -75,17 +75,17 @@ class Rasters(Images):
 
     @staticmethod
     def scaled(numbers: NDArray[Any], preparation: Preparation) -> NDArray[np.float32]:
-        """(C, H, W) levels of `as_numbers`, which are written over."""
+        """(C, H, W) levels from `as_numbers`, which are overwritten."""
         low, high = (np.array(end, numbers.dtype).reshape(-1, 1, 1) for end in (preparation.low, preparation.high))
         numbers -= low
         numbers *= 255 / (high - low)
         numbers.clip(LEAST, MOST, out=numbers)
-        if numbers.dtype == np.float64:  # others were whole
+        if numbers.dtype == np.float64:  # others were integers
             np.nan_to_num(numbers, copy=False, nan=0.0)
         return np.ascontiguousarray(numbers, np.float32)
 
     def as_in_files(self, inputs: NDArray[Any], preparation: Preparation) -> NDArray[np.float32]:
-        """Of levels the values."""
+        """Values from levels."""
         low, high = (np.array(end).reshape(-1, 1, 1) for end in (preparation.low, preparation.high))
         values: NDArray[np.float32] = (low + inputs.astype(np.float64) * ((high - low) / 255)).astype(np.float32)
         return values
@@ -108,7 +108,7 @@ class Rasters(Images):
         return place(np.moveaxis(levels, 0, -1), size, preparation.fit)
 
     def prepare(self, given: Any, preparation: Preparation) -> NDArray[Any]:
-        """A path, a PIL image, or an array of the input's shape with values as files have them."""
+        """A path, a PIL image, or an array of the input's shape with values on the scale of files."""
         if isinstance(given, str | Path):
             return self.decode(Path(given), str(given), preparation)
         if hasattr(given, "getexif"):
@@ -116,7 +116,7 @@ class Rasters(Images):
         return self.scaled(as_numbers(super(Images, self).prepare(given, preparation)), preparation)
 
     def whole(self, given: Any, where: str, preparation: Preparation) -> tuple[NDArray[Any], tuple[int, int] | None]:
-        """A file, its bytes or a PIL image in its own proportions; an array of exactly the input's shape."""
+        """A file, its bytes or a PIL image, with its own aspect ratio; or an array of exactly the input's shape."""
         if not (isinstance(given, bytes | Path) or hasattr(given, "getexif")):
             return self.prepare(given, preparation), None
         raster = self._raster(given, where, preparation)
@@ -128,12 +128,12 @@ class Rasters(Images):
         return self._placed(raster, where, own), (height, width)
 
     def parts(self, path: Path, where: str, preparation: Preparation) -> Any:
-        """The levels of the whole file, of which parts are read."""
+        """The levels of the file, to be read in parts."""
         raster = self._raster(path, where, preparation)
         return RasterParts(self, raster, where, preparation)
 
     def drawn(self, raw: NDArray[Any], preparation: Preparation) -> NDArray[np.uint8] | None:
-        """One channel in gray, two as red and green, of more the first three as red, green and blue."""
+        """One channel in gray; two as red and green; the first three of more as red, green and blue."""
         del preparation
         if raw.ndim != 3:
             return None
@@ -148,7 +148,7 @@ class Rasters(Images):
 
 
 class RasterParts:
-    """A picture file, decoded once, of which parts are read: `size` is its (height, width)."""
+    """A picture file that is decoded once and read in parts; `size`: its (height, width)."""
 
     def __init__(self, medium: Rasters, raster: Raster, where: str, preparation: Preparation) -> None:
         self._medium, self._raster, self._where, self._preparation = medium, raster, where, preparation
@@ -162,7 +162,7 @@ class RasterParts:
 
 
 def small_picture(data: bytes, where: str, header: Header, size: tuple[int, int], max_pixels: int) -> NDArray[np.uint8]:
-    """(1 or 3, *size) bytes of a file by its own range, for who looks at pictures. Raises DataError."""
+    """(1 or 3, *size) bytes of a file, scaled by its own range, for display. Raises DataError."""
     preparation = Preparation("raster", (1, *size), "stretch", max_pixels)
     preparation = plan_rasters((preparation, (), ()), where, [header], DataConfig())[0]
     medium = Rasters()

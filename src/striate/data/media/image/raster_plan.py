@@ -1,5 +1,5 @@
-"""How pictures from instruments are prepared: channels, depths and range, by what their headers say; and what of them
-is not read, or not on one scale."""
+"""The preparation of pictures from instruments (channels, depths and range), decided from their headers; and findings
+about values that are not read, or not on one scale."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from striate.wording import listed, several
 
 PERCENTILES = (0.1, 99.9)
 SIXTEEN_FROM_EIGHT = 257
-"""White stays white."""
+"""The factor from 8 to 16 bits, which maps white to white."""
 
 
 def is_raster(headers: Sequence[Header], config: DataConfig) -> bool:
-    """Whether some of the files are no ordinary pictures."""
+    """Whether some of the files are not ordinary pictures."""
     stacked = config.pages == "channels" and any(header.pages > 1 for header in headers)
     return stacked or any(isinstance(header, RasterHeader) for header in headers)
 
 
 def plane_of(header: Header, config: DataConfig) -> tuple[str, int]:
-    """Depth and number of channels that are read of a file."""
+    """Depth and number of channels with which a file is read."""
     pages = header.pages if config.pages == "channels" else 1
     if isinstance(header, RasterHeader):
         return header.depth, header.channels * pages
@@ -37,12 +37,12 @@ def plane_of(header: Header, config: DataConfig) -> tuple[str, int]:
 
 
 def plan_rasters(planned: Planned, source: str, headers: Sequence[Header], config: DataConfig) -> Planned:
-    """From how ordinary pictures would be prepared to how these are: channels, depths and range. Raises ConfigError."""
+    """The plan for ordinary pictures, changed to that for these: channels, depths and range. Raises ConfigError."""
     preparation, notes, findings = planned
     planes = [plane_of(header, config) for header in headers]
     counts = Counter(channels for _, channels in planes)
     usual = max(counts, key=lambda count: (counts[count], count))
-    if usual in (1, 3):  # gray among color becomes color, as of ordinary pictures
+    if usual in (1, 3):  # gray among color becomes color, as for ordinary pictures
         usual = 3 if counts[3] else 1
     channels = config.channels or usual
     if config.channels is not None and (usual not in (1, 3) or config.pages == "channels"):
@@ -88,7 +88,7 @@ def _range(
 
 
 def range_note(preparation: Preparation) -> str:
-    """Depths, and which values levels 0 and 255 are."""
+    """Depths, and the values of the levels 0 and 255."""
     if preparation.depths == ("uint8",):
         return f"Values: bytes in {several(preparation.input_shape[0], 'channel')}, unchanged."
     low, high, by_channel = preparation.low, preparation.high, ""
@@ -104,7 +104,8 @@ def range_note(preparation: Preparation) -> str:
 
 
 def raster_findings(source: str, headers: Sequence[Header], config: DataConfig) -> tuple[Finding, ...]:
-    """What of the files is not read, or on another scale than the rest: pages, bits, depths, channels, no data."""
+    """Findings about values that are not read, or on another scale than others: pages, bits, depths, channels, no
+    data."""
     found = (
         _mixed_depths(source, headers, config),
         _mixed_channels(source, headers, config),

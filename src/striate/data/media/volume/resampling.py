@@ -1,4 +1,4 @@
-"""Volumes at another number of voxels, with both ends where they were."""
+"""Resampling of volumes to another number of voxels; their ends stay at the same place."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 
 def resample_linear(values: NDArray[np.float32], shape: Sequence[int]) -> NDArray[np.float32]:
-    """(C, D, H, W) at `shape`: linear between the centers of voxels; where it gets coarser, the weights reach as far as
-    a new voxel, so that all old ones count, as Pillow's bilinear filter does."""
+    """(C, D, H, W) at `shape`, linear between the centers of voxels. Where voxels get larger, the weights extend over a
+    new voxel, so that all old ones count, as in Pillow's bilinear filter."""
     for axis, (have, want) in enumerate(zip(values.shape[1:], shape, strict=True), 1):
         if have != want:
             values = np.moveaxis(np.tensordot(values, _weights(have, want), (axis, 1)), -1, axis)
@@ -19,7 +19,7 @@ def resample_linear(values: NDArray[np.float32], shape: Sequence[int]) -> NDArra
 
 
 def resample_nearest(values: NDArray[Any], shape: Sequence[int]) -> NDArray[Any]:
-    """(D, H, W) at `shape`: of each new voxel the value at its center."""
+    """(D, H, W) at `shape`: each new voxel has the value at its center."""
     places = [
         np.minimum((np.arange(want) * 2 + 1) * have // (2 * want), have - 1)
         for have, want in zip(values.shape, shape, strict=True)
@@ -29,7 +29,7 @@ def resample_nearest(values: NDArray[Any], shape: Sequence[int]) -> NDArray[Any]
 
 
 def _weights(have: int, want: int) -> NDArray[np.float32]:
-    """(want, have): what each voxel gives to each new one."""
+    """(want, have): the weight of each voxel in each new one."""
     step = have / want
     reach = max(1.0, step)
     centers = (np.arange(want) + 0.5) * step - 0.5

@@ -1,4 +1,4 @@
-"""A volume as a picture: slices through it, with the head up and the front up."""
+"""Pictures of a volume: slices through it, with the head, or the front, at the top."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ def gray_levels(plane: NDArray[Any], low: float, high: float) -> NDArray[np.uint
 
 
 def in_gray(raw: NDArray[Any]) -> NDArray[np.uint8]:
-    """(D, H, W): the first channel of a volume (C, D, H, W), from its 1st percentile, black, to its 99th, white."""
+    """(D, H, W) gray levels of the first channel of a volume (C, D, H, W): the 1st percentile is black, the 99th
+    white."""
     low, high = np.percentile(raw[0], (1, 99)).tolist()
     if high <= low:
         low, high = float(raw[0].min()), float(raw[0].max())
@@ -25,14 +26,14 @@ def in_gray(raw: NDArray[Any]) -> NDArray[np.uint8]:
 
 
 def middle_slices(raw: NDArray[Any], at: tuple[int, int, int] | None = None) -> NDArray[np.uint8]:
-    """(H, W, 3) of the slices of a volume (C, D, H, W) across depth, height and width side by side: those `at` these
-    places, or in the middle; as `in_gray` has them."""
+    """(H, W, 3): three slices of a volume (C, D, H, W), across depth, height and width, side by side in gray
+    (`in_gray`). `at`: their places; None: the middle."""
     plane = across(in_gray(raw), at)
     return np.repeat(plane[..., None], 3, 2)
 
 
 def across(volume: NDArray[Any], at: tuple[int, int, int] | None = None, fill: int = 0) -> NDArray[Any]:
-    """The three slices of (D, H, W) side by side, in the type of the volume; `fill` around them."""
+    """Three slices of (D, H, W) side by side, in the type of the volume, with `fill` around them."""
     deep, tall, wide = at or tuple(side // 2 for side in volume.shape)
     # Rows are counted downward, and positions to the front and to the head upward.
     planes = [volume[deep, ::-1], volume[::-1, tall], volume[::-1, :, wide]]
@@ -46,8 +47,8 @@ def across(volume: NDArray[Any], at: tuple[int, int, int] | None = None, fill: i
 
 
 def fullest(mask: NDArray[np.uint8]) -> tuple[int, int, int]:
-    """The slices of a mask (D, H, W) with the most voxels of other classes than the first; the middle of what has
-    none."""
+    """The places of the slices of a mask (D, H, W) with the most voxels of classes other than the first; the middle
+    where there are none."""
     inside = (mask > 0) & (mask < 255)
     if not inside.any():
         deep, tall, wide = (side // 2 for side in mask.shape)

@@ -1,8 +1,9 @@
-"""Volume files: what they say of themselves, their voxels in one orientation, and masks written back in their space.
+"""Volume files: their headers, their voxels in one orientation, and masks written back in their space.
 
-NIfTI and DICOM say where each voxel lies in the body: they are turned to RAS, the nearest orientation in which the axes
-run to the right, to the front and up. Arrays are (C, D, H, W): depth from feet to head, height from back to front,
-width from left to right. NumPy arrays and TIFFs say nothing, and stay as they are. What a file is, its first bytes say.
+NIfTI and DICOM say where each voxel lies in the body. Their axes are reordered to RAS, the nearest orientation in which
+they run to the right, to the front and up. Arrays are (C, D, H, W): depth from feet to head, height from back to front,
+width from left to right. NumPy arrays and TIFFs have no orientation, and stay as they are. The first bytes of a file
+decide its format.
 """
 
 from __future__ import annotations
@@ -31,42 +32,47 @@ from striate.wording import several, show_shape
 
 SUFFIXES = frozenset((".nii", ".nii.gz", ".npy", ".npz", ".dcm"))
 STACKS = frozenset((".tif", ".tiff"))
-"""Suffixes of volumes that are also those of pictures."""
+"""Suffixes that volumes share with pictures."""
 SERIES = "*.dcm"
-"""The last part of the path of a folder of DICOM slices, which are one volume."""
+"""The last part of the path of a volume that is a folder of DICOM slices."""
 MOST_BYTES = 1 << 30
 MOST_VOXELS = 1 << 27
 """512 × 512 × 512: a larger volume is refused before it is unpacked."""
 MOST_CHANNELS, MOST_SLICES = 64, 4096
 _EVEN = 0.01
-"""Share by which distances of slices may differ."""
+"""Largest relative difference between distances of slices."""
 
 Affine = tuple[tuple[float, ...], ...]
 
 
 @dataclass(frozen=True)
 class VolumeHeader:
-    """`shape` (D, H, W) and `spacing` of voxels in millimeters along these axes, as the volume is turned; `channels`;
-    `affine` (4 × 4) from voxels (W, H, D) of the turned volume to millimeters in RAS. `stored`: the shape in the file,
-    `axes`: how its axes run, such as LPS. Spacing, affine and axes are empty where the file says nothing of them."""
+    """The header of a volume."""
 
     shape: tuple[int, int, int]
+    """(D, H, W) in RAS orientation."""
     channels: int
     spacing: tuple[float, ...] = ()
+    """Millimeters between voxels along these axes; empty where the file does not say."""
     affine: Affine = ()
+    """(4 × 4), from voxels (W, H, D) in RAS orientation to millimeters in RAS; empty where the file does not say."""
     stored: tuple[int, ...] = ()
+    """The shape in the file."""
     axes: str = ""
+    """Directions of the axes in the file, such as LPS; empty where the file does not say."""
     modality: str = ""
+    """DICOM's modality, such as CT; empty where the file does not say."""
 
 
 @dataclass(frozen=True)
 class _Opened:
-    """A file whose header was read: its shape as `stored`, spatial axes first (x, y, z) where it has an affine, else
-    (D, H, W) with channels first; `voxels` reads them."""
+    """A file whose header was read."""
 
     stored: tuple[int, ...]
+    """Its shape: spatial axes first (x, y, z) where it has an affine, else (D, H, W), with channels first."""
     affine: NDArray[np.float64] | None
     voxels: Callable[[], NDArray[Any]]
+    """Reads the voxels."""
     modality: str = ""
     nifti: Any = None
 
@@ -75,7 +81,7 @@ def library(name: str) -> Any:
     """The module nibabel, pydicom or tifffile. Raises DataError, which names the extra, where it is missing."""
     from importlib import import_module
 
-    # What they warn of is refused here, or does not matter. Not for the time of a call: files are read in threads.
+    # Their warnings are about files that are refused here, or do not matter. Threads share the filter, so it stays.
     warnings.filterwarnings("ignore", module=rf"{name}\b")
     try:
         return import_module(name)
@@ -84,16 +90,16 @@ def library(name: str) -> Any:
 
 
 def read_header(data: bytes | Path, where: str) -> VolumeHeader:
-    """What the file says of itself; its voxels are not read. Raises Unreadable."""
+    """The header of a file; its voxels are not read. Raises Unreadable."""
     with _opened(data, where) as file:
         return _header(file)
 
 
 def read_voxels(data: bytes | Path, where: str, like: VolumeHeader | None = None) -> tuple[NDArray[Any], VolumeHeader]:
-    """(C, D, H, W) as it is turned, of the type of the file, and its header. Raises Unreadable.
+    """(C, D, H, W) voxels in RAS orientation, in the type of the file, and the header. Raises Unreadable.
 
-    `like`: that of the image of a mask. A mask whose header places it elsewhere, but which has the shape of the image
-    in the file, is turned as the image is.
+    `like`: for a mask, the header of its image. A mask whose header places it elsewhere, but which has the shape of the
+    image in the file, is oriented like the image.
     """
     with _opened(data, where) as file:
         header = _header(file)
@@ -112,7 +118,7 @@ def read_voxels(data: bytes | Path, where: str, like: VolumeHeader | None = None
 
 
 def placed_alike(one: VolumeHeader, other: VolumeHeader) -> bool:
-    """Whether two volumes have the same shape and lie at the same place, to a tenth of a voxel."""
+    """Whether two volumes have the same shape and place, up to a tenth of a voxel."""
     if one.shape != other.shape:
         return False
     if not (one.affine and other.affine):
@@ -122,9 +128,9 @@ def placed_alike(one: VolumeHeader, other: VolumeHeader) -> bool:
 
 
 def mask_file(source: str, values: NDArray[np.uint8]) -> tuple[str, str, bytes]:
-    """Stem, suffix and content of a file with the (D, H, W) `values` of a mask in the space of the volume `source`:
-    NIfTI with its affine, orientation and shape; a TIFF where the source is one, and an array where it is one, or a
-    sample of an .npz."""
+    """Stem, suffix and content of a file with the (D, H, W) `values` of a mask, in the space of the volume `source`: a
+    NIfTI with its affine, orientation and shape; a TIFF if the source is one; an array if it is one, or a sample of an
+    .npz."""
     path, buffer = Path(source), BytesIO()
     if path.name != SERIES and not path.is_file():
         np.save(buffer, values)
@@ -175,14 +181,14 @@ def _header(file: _Opened) -> VolumeHeader:
 
 
 def _orientation(affine: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Of the axes of the file: which of right, front and up each is nearest to, and whether it runs that way."""
+    """For each axis of the file, the nearest of right, front and up, and whether it has the same direction."""
     found: NDArray[np.float64] = library("nibabel").io_orientation(affine)
     return found
 
 
 @contextmanager
 def _opened(data: bytes | Path, where: str) -> Iterator[_Opened]:
-    """The file with its header checked; whatever goes wrong inside is Unreadable."""
+    """The open file, with its header checked. Any error inside becomes Unreadable."""
     try:
         raw = read_bytes(data, where)
         file = _reader(raw, where)(raw, where)
@@ -190,14 +196,14 @@ def _opened(data: bytes | Path, where: str) -> Iterator[_Opened]:
         yield file
     except DataError:
         raise
-    # Three libraries parse what a file says, and raise what their authors did not think of, too.
+    # Three libraries parse the file, and can raise any exception.
     except Exception as error:
         reason = f"damaged ({type(error).__name__}: {one_line(str(error))[:120]})"
         raise Unreadable(where, reason, "a complete volume file") from None
 
 
 def read_bytes(data: bytes | Path, where: str) -> bytes:
-    """The bytes of a file; of a folder of DICOM slices, of an archive of them. Raises Unreadable."""
+    """The bytes of a file; for a folder of DICOM slices, those of an archive of them. Raises Unreadable."""
     if isinstance(data, bytes):
         return data
     if data.name == SERIES:
@@ -218,8 +224,8 @@ def is_slice(name: str) -> bool:
 
 
 def with_series(files: Iterable[str]) -> dict[str, tuple[str, ...]]:
-    """Files in their order; two or more slices of a folder are one entry, its path followed by `*.dcm`. To each entry
-    the files that it is made of."""
+    """Entries in the order of the files, each with the files that it consists of. Two or more slices in a folder are
+    one entry: the path of the folder, followed by `*.dcm`."""
     found: dict[str, tuple[str, ...]] = {}
     for file in files:
         folder, sign, name = file.rpartition("/")
@@ -229,7 +235,7 @@ def with_series(files: Iterable[str]) -> dict[str, tuple[str, ...]]:
 
 
 def pack_series(slices: Iterable[bytes]) -> bytes:
-    """The files of a series as one: an archive that is the same for the same bytes."""
+    """An archive of the files of a series, which is the same for the same bytes."""
     out = BytesIO()
     total = 0
     with tarfile.open(fileobj=out, mode="w", format=tarfile.USTAR_FORMAT) as archive:
@@ -287,7 +293,7 @@ def _open_nifti(raw: bytes, where: str) -> _Opened:
         what = "a header whose voxels are in another file" if b"ni" in (head[4:6], head[344:346]) else "not NIfTI"
         raise Unreadable(where, what, "a single-file NIfTI (.nii, .nii.gz)", "save it again as .nii.gz")
     kind = nibabel.Nifti2Image if second else nibabel.Nifti1Image
-    own = head[: kind.header_class.template_dtype.itemsize]  # without extensions, which may go on beyond `head`
+    own = head[: kind.header_class.template_dtype.itemsize]  # without extensions, which may be longer than `head`
     header = kind.header_class.from_fileobj(BytesIO(own), check=False)
     shape = tuple(map(int, header.get_data_shape()))
     while len(shape) > 3 and shape[-1] == 1:
@@ -315,7 +321,7 @@ def _open_nifti(raw: bytes, where: str) -> _Opened:
 
 
 def _unpacked(raw: bytes, most: int, where: str, *, all_of_it: bool = False) -> bytes:
-    """At most so many bytes out of gzip data."""
+    """The first `most` bytes of gzip data."""
     try:
         with GzipFile(fileobj=BytesIO(raw)) as file:
             return file.read(most)
@@ -359,7 +365,7 @@ def _open_npz(raw: bytes, where: str) -> _Opened:
 
 
 def _npy_header(file: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any], int]:
-    """Shape, type, and where the numbers begin."""
+    """Shape, type, and the offset of the numbers."""
     version = np.lib.format.read_magic(file)
     read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
     shape, _, dtype = read(file)
@@ -367,7 +373,7 @@ def _npy_header(file: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any], int]:
 
 
 def _array(shape: tuple[int, ...], read: Callable[[], NDArray[Any]]) -> _Opened:
-    """Of four axes the shorter of the first and the last one is that of channels."""
+    """An array as a volume: of four axes, the shorter of the first and the last is that of channels."""
     if len(shape) == 4 and shape[-1] < shape[0]:
         return _Opened((shape[-1], *shape[:-1]), None, lambda: np.moveaxis(read(), -1, 0))
     return _Opened(shape, None, read)
@@ -448,7 +454,7 @@ def _open_dicom(raw: bytes, where: str) -> _Opened:
     affine = np.eye(4)
     affine[:3, 0], affine[:3, 1] = across * across_mm, down * down_mm
     affine[:3, 2], affine[:3, 3] = normal * gap, origin
-    affine[:2] *= -1  # DICOM counts to the left and to the back, RAS to the right and to the front
+    affine[:2] *= -1  # DICOM's axes point to the left and to the back, RAS to the right and to the front
 
     def voxels() -> NDArray[Any]:
         planes = []
@@ -465,7 +471,7 @@ def _open_dicom(raw: bytes, where: str) -> _Opened:
 
 
 def _plane(head: Any) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """How columns and rows run, and where the first pixel lies, in millimeters."""
+    """Directions of columns and rows, and the place of the first pixel, in millimeters."""
     cosines = np.array(head.get("ImageOrientationPatient", (1, 0, 0, 0, 1, 0)), np.float64)
     origin = np.array(head.get("ImagePositionPatient", (0, 0, float(head.get("InstanceNumber", 0) or 0))), np.float64)
     return cosines[:3], cosines[3:], origin

@@ -1,7 +1,7 @@
-"""Volumes as a medium: at which spacing, in which intensities, and on how large a grid the network gets them.
+"""Volumes as a medium: the spacing, the intensities and the grid of inputs.
 
-All are turned alike, resampled where their spacing differs, and laid into the middle of one grid, which is as large as
-the largest of them. Around smaller ones is 0; of masks that counts for nothing.
+All volumes have one orientation, are resampled where their spacing differs, and lie in the middle of one grid, which is
+as large as the largest of them. Smaller ones are padded with 0; in masks, padding is left out of loss and metrics.
 """
 
 from __future__ import annotations
@@ -34,24 +34,24 @@ from striate.records import Finding
 from striate.wording import several, show_shape
 
 MULTIPLE = 8
-"""Sides of the grid are multiples of it: networks halve them up to three times."""
+"""Sides of the grid are multiples of this, since networks halve them up to three times."""
 WHOLE_SIDE = 64
-"""Voxels of the longest side of volumes with one label each, where nobody says."""
+"""Default: voxels of the longest side of volumes with one label each."""
 SMALL_PATCH, PATCH = 40, 64
-"""Voxels a side of what is trained on at once, of volumes up to 64 voxels a side and of larger ones."""
+"""Default sides of patches in voxels: of volumes with sides up to 64 voxels, and of larger ones."""
 FOREGROUND = 0.33
-"""Of the patches, those around a voxel of a foreground class; nnU-Net's share."""
+"""Share of the patches around a voxel of a foreground class, as in nnU-Net."""
 WINDOWS: dict[str, tuple[float, float]] = {
     "abdomen": (-160.0, 240.0),
     "bone": (-450.0, 1050.0),
     "brain": (0.0, 80.0),
     "lung": (-1350.0, 150.0),
 }
-"""Windows of CT by name, in Hounsfield units."""
+"""Named windows of CT, in Hounsfield units."""
 _ALL_OF_CT = (-1000.0, 1000.0)
 _LEAST_ROWS = 240  # of a drawn picture
 _SAME = 0.01
-"""Spacings that differ by less than this share are the same."""
+"""Spacings whose relative difference is smaller are the same."""
 PERCENTILES = (0.5, 99.5)
 
 
@@ -74,7 +74,7 @@ class Volumes(Medium):
         return f"volumes of {show_shape(shape[1:])} voxels in {several(shape[0], 'channel')}"
 
     def axes(self, preparation: Preparation) -> str:
-        """Where the axes run, and how far it is from voxel to voxel."""
+        """Directions of the axes, and the spacing."""
         if not preparation.spacing:
             return "Axes: as in the files, which do not record their orientation."
         apart = " × ".join(f"{step:.3g}" for step in preparation.spacing)
@@ -83,7 +83,7 @@ class Volumes(Medium):
         )
 
     def owns(self, path: str) -> bool:
-        """Also a TIFF, which is a picture to whom nobody says that it is a volume."""
+        """Also True for a TIFF, which is read as a picture by default."""
         return super().owns(path) or suffix_of(path) in STACKS
 
     def header(self, data: bytes | Path, where: str, *, max_pixels: int) -> VolumeHeader:
@@ -92,7 +92,7 @@ class Volumes(Medium):
         return read_header(data, where)
 
     def described(self, headers: Sequence[VolumeHeader]) -> str:
-        """From the smallest to the largest."""
+        """The smallest and the largest shape."""
         shapes = sorted({header.shape for header in headers}, key=lambda shape: (math.prod(shape), shape))
         if not shapes:
             return self.many
@@ -102,7 +102,7 @@ class Volumes(Medium):
     # Inputs
 
     def at_spacing(self, data: bytes | Path, where: str, preparation: Preparation) -> NDArray[np.float32]:
-        """(C, D, H, W) of a file: all of it, at the spacing and in the intensities of the inputs."""
+        """(C, D, H, W): an uncropped file at the spacing and in the intensities of the inputs."""
         voxels, header = read_voxels(data, where)
         channels = preparation.input_shape[0]
         if header.channels != channels:
@@ -120,15 +120,17 @@ class Volumes(Medium):
         return _centered(self.at_spacing(data, where, preparation), preparation.input_shape[1:], 0)
 
     def whole(self, given: Any, where: str, preparation: Preparation) -> tuple[NDArray[Any], tuple[int, ...] | None]:
-        """A file at the spacing of the inputs, with nothing cut off, and its own shape (D, H, W)."""
+        """An uncropped file at the spacing of the inputs, and its own shape (D, H, W)."""
         if isinstance(given, bytes | Path):
             shape = read_header(given, where).shape
             return self.at_spacing(given, where, preparation), shape
         return self.prepare(given, preparation), None
 
     def as_given(self, given: Any, where: str, preparation: Preparation) -> NDArray[np.float32]:
-        """(C, D, H, W): a file at the spacing of the inputs with its own values, or such an array of any size. Raises
-        Unreadable for one of another spacing whose intensities are its own: they are taken before it is resampled."""
+        """(C, D, H, W): a file at the spacing of the inputs with its own values, or such an array of any size.
+
+        Raises Unreadable for a file of another spacing, if intensities are scaled by the statistics of each volume:
+        these are computed before it is resampled."""
         if isinstance(given, str | bytes | Path):
             given = Path(given) if isinstance(given, str) else given
             header = read_header(given, where)
@@ -143,14 +145,14 @@ class Volumes(Medium):
         return np.asarray(given, np.float32)
 
     def from_given(self, given: NDArray[Any], preparation: Preparation) -> NDArray[np.float32]:
-        """Its intensities in the middle of the grid."""
+        """The array with its intensities scaled, in the middle of the grid."""
         values = np.stack([_intensities(one, preparation) for one in given])
         return _centered(values, preparation.input_shape[1:], 0)
 
     # Masks
 
     def mask_size(self, header: VolumeHeader) -> tuple[int, ...]:
-        """(D, H, W) as it is turned."""
+        """(D, H, W) in RAS orientation."""
         return header.shape
 
     def read_mask(
@@ -162,7 +164,7 @@ class Volumes(Medium):
         max_pixels: int = 0,
         colors: Sequence[tuple[int, int, int]] = (),
     ) -> NDArray[np.uint8]:
-        """(D, H, W) values, turned as the image is."""
+        """(D, H, W) values, in the orientation of the image."""
         del max_pixels, colors
         voxels, _ = read_voxels(data, where, header)
         if len(voxels) != 1:
@@ -175,7 +177,7 @@ class Volumes(Medium):
         return values
 
     def place_mask(self, mask: NDArray[np.uint8], header: VolumeHeader, preparation: Preparation) -> NDArray[np.int16]:
-        """At the spacing of the inputs (the nearest value), in the middle of the grid; −1 around it."""
+        """The mask at the spacing of the inputs (nearest values), in the middle of the grid; −1 around it."""
         values = resample_nearest(mask, target_shape(header, preparation)).astype(np.int16)
         placed: NDArray[np.int16] = _centered(values[None], preparation.input_shape[1:], -1)[0]
         return placed
@@ -183,8 +185,8 @@ class Volumes(Medium):
     def across(
         self, given: Any, where: str, mask: NDArray[np.uint8], preparation: Preparation
     ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-        """Slices of a file, or of an input, through where most of a mask (D, H, W) lies, as a picture (3, H, W), and
-        those of the mask (H, W); small ones with several pixels a voxel."""
+        """A picture (3, H, W) of the slices of a file, or of an input, that contain most of a mask (D, H, W); and the
+        same slices (H, W) of the mask. Small slices have several pixels per voxel."""
         own = isinstance(given, str | Path)
         raw = self.at_spacing(Path(given), where, replace(preparation, spacing=())) if own else np.asarray(given)
         at = fullest(mask)
@@ -197,7 +199,7 @@ class Volumes(Medium):
     def plan(
         self, source: str, inputs: NDArray[Any] | None, headers: Sequence[VolumeHeader], config: DataConfig
     ) -> Planned:
-        """Spacing, intensities and grid, by what the headers say."""
+        """Spacing, intensities and grid, decided from the headers."""
         assert inputs is None, "volumes lie in files"
         notes: list[str] = []
         spacing = _spacing(headers, config, notes)
@@ -224,7 +226,7 @@ class Volumes(Medium):
         return preparation, tuple(notes), (_cut_off(source, cut, len(headers), sides),) if cut else ()
 
     def coarser(self, headers: Sequence[VolumeHeader], config: DataConfig) -> tuple[DataConfig, tuple[str, ...]]:
-        """For one label a volume: a spacing at which the longest side has 64 voxels, where they are larger."""
+        """For one label per volume: a spacing at which the longest side has 64 voxels, if volumes are larger."""
         if config.spacing is not None or config.voxels is not None:
             return config, ()
         notes: list[str] = []
@@ -241,7 +243,7 @@ class Volumes(Medium):
         return replace(config, spacing=text), (note,)
 
     def for_files(self, headers: Sequence[VolumeHeader], preparation: Preparation) -> Preparation:
-        """The preparation on a grid that holds all of them."""
+        """The preparation with a grid that contains all files."""
         sides = grid_of([preparation.input_shape[1:], *(target_shape(header, preparation) for header in headers)])
         return replace(preparation, input_shape=(preparation.input_shape[0], *sides))
 
@@ -259,7 +261,8 @@ class Volumes(Medium):
     def mask_findings(
         self, source: str, pairs: Sequence[tuple[str, VolumeHeader, str, VolumeHeader]]
     ) -> tuple[Finding, ...]:
-        """Masks whose headers place them elsewhere than their images. `pairs`: path and header of image and mask."""
+        """A finding about masks whose headers place them elsewhere than their images. `pairs`: path and header of the
+        image, and of the mask."""
         moved = [(mask, there, here) for _, here, mask, there in pairs if not placed_alike(here, there)]
         if not moved:
             return ()
@@ -281,8 +284,8 @@ class Volumes(Medium):
     # Augmentation and drawing
 
     def varied(self, shape: tuple[int, ...], *, windows: bool) -> dict[str, float]:
-        """Small turns, sizes and shifts, and other intensities; never mirrored: left and right differ in a body.
-        Patches, where they have targets of their own, are small enough for many steps."""
+        """Small rotations, changes of size, shifts and changes of intensity. No mirroring, since left and right of a
+        body differ. With `windows`, patches that are small enough for many steps."""
         usual = {"rotate": 15.0, "scale": 0.15, "color": 0.2}
         if not windows:
             return {**usual, "shift": max(1, min(shape[1:]) // 16)}
@@ -290,7 +293,7 @@ class Volumes(Medium):
         return {**usual, "window": side, "foreground": FOREGROUND if max(shape[1:]) > side else 0.0}
 
     def framed(self, pixels: NDArray[np.uint8], preparation: Preparation) -> NDArray[np.uint8]:
-        """With the front up: rows are counted downward, and positions to the front upward."""
+        """The picture with the front at the top: rows are counted downward, positions to the front upward."""
         del preparation
         return np.ascontiguousarray(np.flip(pixels, -3))
 
@@ -301,7 +304,7 @@ class Volumes(Medium):
 
 
 def target_shape(header: VolumeHeader, preparation: Preparation) -> tuple[int, int, int]:
-    """(D, H, W) of the whole file at the spacing of the inputs."""
+    """(D, H, W) of an uncropped file at the spacing of the inputs."""
     if not (preparation.spacing and header.spacing):
         return header.shape
     deep, tall, wide = (
@@ -312,13 +315,13 @@ def target_shape(header: VolumeHeader, preparation: Preparation) -> tuple[int, i
 
 
 def grid_of(shapes: Sequence[Sequence[int]]) -> tuple[int, int, int]:
-    """The smallest multiples of 8 that hold all of them."""
+    """The smallest multiples of 8 that contain all shapes."""
     deep, tall, wide = (-(-max(sides) // MULTIPLE) * MULTIPLE for sides in zip(*shapes, strict=True))
     return deep, tall, wide
 
 
 def _centered(values: NDArray[Any], sides: Sequence[int], fill: int) -> NDArray[Any]:
-    """(C, *sides): the middle of it, or all of it amid `fill`, axis by axis."""
+    """(C, *sides): along each axis, the middle of the values, or all of them padded with `fill`."""
     out = np.full((len(values), *sides), fill, values.dtype)
     there, here = [slice(None)], [slice(None)]
     for have, want in zip(values.shape[1:], sides, strict=True):
@@ -330,7 +333,7 @@ def _centered(values: NDArray[Any], sides: Sequence[int], fill: int) -> NDArray[
 
 
 def _spacing(headers: Sequence[VolumeHeader], config: DataConfig, notes: list[str]) -> tuple[float, ...]:
-    """Of the inputs, in millimeters: the one that is asked for, else the median of the files along each axis."""
+    """The spacing of the inputs in millimeters: the requested one, else the median of the files along each axis."""
     known = [header.spacing for header in headers if header.spacing]
     if config.steps is not None:
         if not known:
@@ -359,7 +362,7 @@ def _spacing(headers: Sequence[VolumeHeader], config: DataConfig, notes: list[st
 def _intensity(
     headers: Sequence[VolumeHeader], config: DataConfig, notes: list[str]
 ) -> tuple[Intensity, tuple[float, ...]]:
-    """How values are scaled, and between which limits, where these are the same for all."""
+    """How intensities are scaled; and the limits between which they are, if they are the same for all volumes."""
     if config.window is not None:
         limits = WINDOWS.get(config.window) or config.limits
         if config.intensity is not None:
@@ -382,7 +385,7 @@ def _intensity(
 
 
 def _intensities(one: NDArray[np.float32], preparation: Preparation) -> NDArray[np.float32]:
-    """One channel (D, H, W) as the network gets it."""
+    """One channel (D, H, W) with its intensities scaled."""
     if preparation.intensity == "as-is":
         return one
     if preparation.intensity == "z-score":

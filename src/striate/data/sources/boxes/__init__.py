@@ -1,1 +1,1 @@
-"""Layouts of boxes: one file a layout, from a tree to a listing."""
+"""Layouts of boxes: one file for each, from a tree to a listing."""

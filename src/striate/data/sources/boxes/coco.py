@@ -28,14 +28,14 @@ _NO_OBJECTS = re.compile(rb'"annotations"\s*:\s*\[\s*\]')
 
 
 def json_files(tree: Tree, only: str | None = None) -> list[str]:
-    """The .json files of the tree, or its file `only`, that may list images: none where there are very many."""
+    """The .json files of the tree, or its file `only`, that may list images; empty where there are very many."""
     files = [file for file in tree.files if file.lower().endswith(".json") and file.count("/") <= 3]
     files = [file for file in files if only in (None, file)]
     return files if len(files) <= _MOST_FILES else []
 
 
 def coco_files(tree: Tree, *, points: bool) -> list[str]:
-    """The .json files of the tree that list images with boxes; those with named `points` too, where these are meant."""
+    """The .json files of the tree that list images with boxes. `points`: files with named points are included."""
     contents = {file: read_whole(tree, file) for file in json_files(tree)}
     listing = {file: data for file, data in contents.items() if b'"annotations"' in data and b'"images"' in data}
     found = [file for file, data in listing.items() if b'"bbox"' in data]
@@ -48,8 +48,7 @@ def coco_files(tree: Tree, *, points: bool) -> list[str]:
 def list_coco(tree: Tree, files: list[str], annotation: Annotation | None = "box") -> Listing:
     """The images of these files with their boxes, or with the masks of their objects (`instance`).
 
-    Raises DataError with the file and the number of the entry; and, where nobody says which of both (None), for files
-    that hold both.
+    Raises DataError with the file and the number of the entry; also for files with both, if `annotation` is None.
     """
     pictures = Pictures(tree)
     found: dict[str, tuple[Boxed, str | None]] = {}
@@ -115,7 +114,7 @@ def _size(entry: Mapping[str, Any]) -> tuple[int, int] | None:
 
 
 def _outlined(entries: list[Any]) -> bool:
-    """Whether each object has an outline that is not a mere box."""
+    """Whether each object has an outline that is not a rectangle."""
     outlines: list[Any] = [entry.get("segmentation") for entry in entries if isinstance(entry, dict)]
     if not outlines or not all(outlines):
         return False
@@ -123,7 +122,7 @@ def _outlined(entries: list[Any]) -> bool:
 
 
 _RECTANGLE = 8
-"""Numbers of the outline of a box: annotators that write no others put these."""
+"""Numbers in the outline of a rectangle, which annotation tools write for boxes."""
 
 
 def _both(tree: Tree, file: str) -> DataError:
@@ -137,7 +136,7 @@ def _both(tree: Tree, file: str) -> DataError:
 
 
 def _with_mask(tree: Tree, file: str, number: int, entry: Any, box: Box, size: tuple[int, int] | None) -> Box:
-    """The box with the mask of its object, and around it."""
+    """The box around the mask of its object, with that mask."""
     where = f"annotations[{number}]"
     if size is None:
         got = f"{where} of image {entry.get('image_id')!r} without height and width"
@@ -163,7 +162,7 @@ class Pictures:
                 self.by_name.setdefault(PurePosixPath(file).name, []).append(file)
 
     def find(self, name: str, file: str, split: str | None) -> str | None:
-        """The path of the image, None where there is none, or several that it may be."""
+        """The path of the image; None where none, or more than one, could be meant."""
         name = name.replace("\\", "/").removeprefix("./")
         fitting = [path for path in self.by_name.get(PurePosixPath(name).name, []) if f"/{path}".endswith(f"/{name}")]
         if len(fitting) > 1:  # of a picture and its mask, the picture is meant

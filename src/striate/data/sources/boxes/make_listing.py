@@ -1,4 +1,4 @@
-"""A listing of images with boxes, whatever layout they came from."""
+"""The listing of images with boxes, for all layouts."""
 
 from __future__ import annotations
 
@@ -22,8 +22,10 @@ def box_listing(
     notes: Sequence[str] = (),
     annotation: Annotation = "box",
 ) -> Listing:
-    """The images of `found`: by path what is said of each, and its split. `classes` in the order of their numbers,
-    where the source has one, else in the order of their names. `used`: files that were read beside the images.
+    """The images of `found`, which has boxes and split of each image by path.
+
+    `classes`: in the order of their numbers; without them, classes are in the order of their names. `used`: files that
+    were read beside the images.
 
     Raises DataError where there are no images or no boxes.
     """
@@ -39,7 +41,7 @@ def box_listing(
     named = {box.label for boxed, _ in found.values() for box in boxed.boxes}
     taken = {*paths, *used}
     empty = sum(not found[path][0].boxes for path in paths)
-    said = (f"{several(empty, 'image')} without objects: used as background.",) if empty else ()
+    background = (f"{several(empty, 'image')} without objects: used as background.",) if empty else ()
     return Listing(
         name=tree.name,
         source=tree.where,
@@ -52,12 +54,12 @@ def box_listing(
         classes=tuple(classes) or order_classes(named),
         read=lambda number: tree.read(paths[number]),
         ignored=tuple(sorted({*tree.hidden, *(file for file in tree.files if file not in taken)})),
-        notes=(*tree.notes, *notes, *said),
+        notes=(*tree.notes, *notes, *background),
         boxes=tuple(found[path][0] for path in paths),
     )
 
 
 def damaged(tree: Tree, file: str, line: int | None, got: str, expected: str) -> DataError:
-    """What is said of a file of annotations that cannot be read, with its line where there is one."""
+    """The error for an annotation file that cannot be read, with the line if it is known."""
     place = f"{tree.where}/{file}" + ("" if line is None else f", line {line}")
     return DataError(place, got, expected, "correct the line, or leave it out" if line else "correct the file")

@@ -1,4 +1,5 @@
-"""Objects of masks whose values number those of each image: images/ and masks/, 8 or 16 bit, 0 for background."""
+"""Objects from masks whose values number the objects of an image: images/ and masks/, 8 or 16 bits, 0 for
+background."""
 
 from __future__ import annotations
 
@@ -21,13 +22,13 @@ from striate.data.threads import map_ordered
 from striate.errors import DataError
 
 OBJECT = "object"
-"""The class of all objects: their numbers name none."""
+"""The class of all objects, since their numbers do not name classes."""
 _MOST = 65535
 _LOOKED_AT = 40
 
 
 def number_the_objects(tree: Tree, max_pixels: int) -> bool:
-    """Whether the masks of a tree number objects without doubt, by some of them; not where values have names."""
+    """Whether the masks of a tree certainly number objects, by some of them; False where values have names."""
     listing = list_masks(tree)
     if listing.values or not listing.medium.pictures:
         return False
@@ -37,14 +38,14 @@ def number_the_objects(tree: Tree, max_pixels: int) -> bool:
         try:
             values.append(set(np.unique(_values(tree, file, max_pixels)).tolist()))
         except Unreadable:
-            continue  # which is told when all are read
-        except DataError:  # colors, say
+            continue  # reported when all are read
+        except DataError:  # for example colors
             return False
     return number_objects(values)
 
 
 def list_numbered_masks(tree: Tree, max_pixels: int, *, outlines: bool = False) -> Listing:
-    """Every image with the boxes around the values of its mask, with their `outlines` where these are wanted. Raises
+    """Every image with boxes around the values of its mask; `outlines`: with the masks of the objects too. Raises
     DataError for a mask that cannot be read."""
     listing = list_masks(tree)
     found = dict(
@@ -62,7 +63,7 @@ def list_numbered_masks(tree: Tree, max_pixels: int, *, outlines: bool = False) 
 
 
 def _values(tree: Tree, file: str, max_pixels: int) -> NDArray[np.int64]:
-    """(H, W) numbers of a mask, as its EXIF turns it. Raises DataError for what is not a mask of numbers."""
+    """(H, W) numbers of a mask, with the EXIF orientation applied. Raises DataError for a picture of other values."""
     data = read_whole(tree, file)
     with open_picture(data, file, max_pixels) as image:
         image.load()
@@ -79,13 +80,13 @@ def _boxed(tree: Tree, file: str, max_pixels: int, outlines: bool) -> Boxed:
     size = (values.shape[0], values.shape[1])
     from scipy.ndimage import find_objects
 
-    places: list[Any] = find_objects(values)  # None where a number is left out
+    places: list[Any] = find_objects(values)  # None for a number that does not occur
     boxes = [_object(values, number, at[0], at[1], outlines) for number, at in enumerate(places, 1) if at is not None]
     return Boxed(tuple(boxes), str(Path(file)), size)
 
 
 def _object(values: NDArray[np.int64], number: int, rows: slice, columns: slice, outline: bool) -> Box:
-    """One value of a mask (H, W), which lies in these rows and columns."""
+    """The object of one value of a mask (H, W), which lies in these rows and columns."""
     edges = (float(columns.start), float(rows.start), float(columns.stop), float(rows.stop))
     size, mask = (values.shape[0], values.shape[1]), None
     if outline:

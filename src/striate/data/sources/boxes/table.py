@@ -1,5 +1,5 @@
-"""Boxes in a manifest: path,x_min,y_min,x_max,y_max,label[,angle][,split][,group], a row a box; empty fields for an
-image without any.
+"""Boxes in a manifest: path,x_min,y_min,x_max,y_max,label[,angle][,split][,group], a row for each box; fields are empty
+for an image without boxes.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _HEADER = "path,x_min,y_min,x_max,y_max,label, optionally with angle, split and 
 
 
 def holds_box_rows(path: Path, called: Mapping[str, str]) -> bool:
-    """Whether the header of the table has the edges of boxes. DataError where it has two or three of them."""
+    """Whether the header of the table has the edges of boxes. Raises DataError if it has only two or three of them."""
     names = list(table_columns(path, called))
     columns = _columns(names, {})
     missing = [name for name in EDGES if name not in columns]
@@ -57,7 +57,7 @@ def _columns(names: list[str], called: Mapping[str, str]) -> dict[str, int]:
 
 def list_box_table(path: Path, called: Mapping[str, str]) -> Listing:
     """The images of the table with their boxes; paths are relative to its folder and stay inside it. Raises DataError
-    with the line, ConfigError for a column that is not there."""
+    with the line, ConfigError for a missing column."""
     root = Path(os.path.realpath(path.parent))
     boxes: dict[str, list[Box]] = {}
     placed: dict[str, TableRow] = {}
@@ -83,7 +83,7 @@ def list_box_table(path: Path, called: Mapping[str, str]) -> Listing:
 
 
 def _other_header(path: Path, line: int, fields: list[str], columns: Mapping[str, int]) -> DataError:
-    """What is said of a header without path or label: a guess of which columns are these."""
+    """The error for a header without path or label; guesses which columns these are."""
     guess = {
         name: next((known for known in usual if known in columns), "")
         for name, usual in (("path", sorted(PATH_NAMES)), ("label", LABEL_NAMES))

@@ -1,7 +1,8 @@
 """Boxes as in Pascal VOC: an .xml for each image, in Annotations/ or beside it, splits from ImageSets/Main/.
 
-Everingham et al., "The Pascal Visual Object Classes (VOC) challenge", 2010. Its pixels are counted from 1 and a box
-holds both of its corners: the left edge is xmin − 1, the right edge xmax. Files with an xmin or ymin of 0 count from 0.
+Everingham et al., "The Pascal Visual Object Classes (VOC) challenge", 2010. Pixels are counted from 1, and a box
+includes both of its corners: its left edge is xmin − 1, its right edge xmax. If any xmin or ymin is 0, pixels count
+from 0.
 """
 
 from __future__ import annotations
@@ -29,8 +30,8 @@ def holds_voc(tree: Tree) -> bool:
 
 
 def list_voc(tree: Tree) -> Listing:
-    """Every image that has an .xml; of images without one nobody knows what they show. Raises DataError with the file
-    and line that is wrong."""
+    """Every image that has an .xml; images without one are not annotated. Raises DataError with the file and the
+    line."""
     files = [file for file in tree.files if file.lower().endswith(".xml")]
     pictures = [file for file in tree.files if is_sample(file)]
     by_place = {PurePosixPath(file).with_suffix("").as_posix(): file for file in pictures}
@@ -73,7 +74,7 @@ def list_voc(tree: Tree) -> Listing:
 
 
 def _sibling(file: str) -> str:
-    """The folder above that of the file: of VOC2007/Annotations/1.xml and VOC2007/JPEGImages/1.jpg the same."""
+    """The folder above that of the file, which VOC2007/Annotations/1.xml and VOC2007/JPEGImages/1.jpg share."""
     return PurePosixPath(file).parent.parent.as_posix()
 
 
@@ -95,7 +96,7 @@ def _given_splits(tree: Tree) -> tuple[dict[str, str], list[str]]:
 
 
 class _Reader:
-    """Collects the objects of one file with their lines; nothing but elements and text is read."""
+    """Collects the objects of one file and their lines. Reads only elements and text."""
 
     def __init__(self) -> None:
         self.parser = expat.ParserCreate()
@@ -159,8 +160,8 @@ def _box(tree: Tree, file: str, line: int, fields: Mapping[str, str]) -> Box:
 
 
 def _from_zero(boxes: tuple[Box, ...]) -> tuple[Box, ...]:
-    """Boxes whose pixels were counted from 1. One without an area stays as it is written: corners that are one point
-    are no box of one pixel but a slip of the hand."""
+    """Boxes whose pixels were counted from 1. A box without an area is not changed: two equal corners are a mistake,
+    not a box of one pixel."""
     sound = (box.width > 0 < box.height for box in boxes)
     return tuple(
         box._replace(edges=(box.edges[0] - 1, box.edges[1] - 1, *box.edges[2:])) if fits else box

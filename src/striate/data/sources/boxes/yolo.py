@@ -1,6 +1,7 @@
 """Boxes as in YOLO: images/ and labels/ with a .txt for each image, names in data.yaml, splits as subfolders.
 
-A line is `class center_x center_y width height`, as shares of width and height; with more numbers, an outline x y x y …
+A line is `class center_x center_y width height`, in fractions of width and height; with more numbers, an outline x y x
+y …
 """
 
 from __future__ import annotations
@@ -20,22 +21,22 @@ from striate.data.sources.boxes.coco import split_named
 from striate.data.sources.boxes.make_listing import box_listing, damaged
 from striate.data.sources.tree import Tree, read_whole
 
-# In one way only: a text of many numbers that is none at its end would be taken apart in all of them.
+# Must match in one way only: else a long line that fails at its end would be tried in all ways.
 _NUMBER = r"-?(?:[0-9]+(?:\.[0-9]+)?|\.[0-9]+)(?:[eE]-?[0-9]+)?"
 _LINE = re.compile(rf"[0-9]+(?:\s+{_NUMBER}){{4,}}\s*")
 _FIELDS = 5
-"""Of the line of a box: one of an outline has more."""
+"""Fields in the line of a box; the line of an outline has more."""
 _NAMES = ("data.yaml", "data.yml", "dataset.yaml", "classes.txt", "obj.names")
 
 
-def label_files(tree: Tree, *, asked: bool) -> dict[str, str]:
-    """The .txt of each image that has one: beside it, or in labels/ in place of images/. Empty where most of these have
-    other lines, unless boxes are `asked` for or the names of their classes are there."""
+def label_files(tree: Tree, *, requested: bool) -> dict[str, str]:
+    """The .txt of each image that has one, beside it, or in labels/ in place of images/. Empty if most of these have
+    other lines, unless boxes are `requested` or there is a file of class names."""
     texts = {file for file in tree.files if file.endswith(".txt") and PurePosixPath(file).name not in _NAMES}
     pictures = [file for file in tree.files if is_sample(file)] if texts else []
     pairs = {picture: text for picture in pictures if (text := _label_of(picture)) in texts}
-    if asked or any(PurePosixPath(file).name in _NAMES[:3] for file in tree.files):
-        return pairs  # a line that cannot be read is told with its place
+    if requested or any(PurePosixPath(file).name in _NAMES[:3] for file in tree.files):
+        return pairs  # reading reports a wrong line with its place
     first = (_lines(tree, text) for text in list(pairs.values())[:20])
     fits = [_LINE.fullmatch(lines[0][1][:4096]) is not None for lines in first if lines]
     return pairs if 2 * sum(fits) > len(fits) else {}
@@ -51,7 +52,7 @@ def _label_of(picture: str) -> str:
 
 
 def list_yolo(tree: Tree, pairs: Mapping[str, str]) -> Listing:
-    """Every image; one without a .txt, or with an empty one, has no objects. Raises DataError with the line."""
+    """Every image; an image without a .txt, or with an empty one, has no objects. Raises DataError with the line."""
     names = _class_names(tree)
     found: dict[str, tuple[Boxed, str | None]] = {}
     outlined = False
@@ -73,7 +74,8 @@ def _lines(tree: Tree, file: str) -> list[tuple[int, str]]:
 
 
 def _class_names(tree: Tree) -> dict[int, str]:
-    """By number, from data.yaml or a list of names; empty where there is none: then numbers are the names."""
+    """Class names by number, from data.yaml or a list of names; empty where there is none, so that numbers are the
+    names."""
     for file in sorted(tree.files, key=lambda file: (file.count("/"), file)):
         name = PurePosixPath(file).name
         if name in ("classes.txt", "obj.names"):

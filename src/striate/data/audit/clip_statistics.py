@@ -1,8 +1,8 @@
-"""The second look at clips: some frames of every one are decoded, and a few numbers of them are kept.
+"""Statistics of clips for `striate data check`: some frames of each clip are decoded.
 
-Of eight frames of 16×16 gray pixels, the median over time is the scene that a clip shows, and what is left of each
-frame without it is what moves; each is divided by its length. Two clips of one source video have the same background,
-whatever moves; only the same clip moves in the same way.
+Eight frames are scaled to 16 × 16 gray pixels. Their median over time is the scene; the differences of the frames from
+it are the motion; both are divided by their length. Two clips of one source video have the same scene; only copies of a
+clip also have the same motion.
 """
 
 from __future__ import annotations
@@ -24,28 +24,31 @@ from striate.errors import DataError
 
 _FRAMES, _SIDE = 8, 16
 ALIKE, SAME_SCENE = 0.9, 0.97
-"""Correlations of what moves, from which on two clips of one scene are the same, encoded anew, and of the scenes, from
-which on these are one."""
+"""Clips whose motions, and scenes, have at least these correlations are copies of one clip, and show one scene."""
 _LENGTHS = 0.05
-"""By how much the lengths of the same clip may differ, relatively."""
+"""Largest relative difference between the lengths of two copies of a clip."""
 _FLAT, _STILL = 6.0, 2.0
-"""Levels of standard deviation below which a scene has nothing to be known by, and below which nothing moves."""
+"""Standard deviations in levels below which a scene is too uniform to be compared, and below which nothing moves."""
 MOST_COMPARED = 20_000
-"""Clips that are compared, all pairs of them."""
+"""At most so many clips are compared, in all pairs."""
 
 Pairs = list[tuple[int, int]]
 
 
 @dataclass(frozen=True)
-class Watched:
-    """Of each clip that was decoded, by its place in `ids`: its `seconds`; what it is known by, `motions` (N, 2048) and
-    `scenes` (N, 256), of length 1, or 0 where there is nothing. `unreadable`: reasons by id."""
+class ClipStatistics:
+    """Statistics of the N clips that could be decoded."""
 
     ids: NDArray[np.int64]
+    """(N,) ids of the clips, in the order of the other arrays."""
     seconds: NDArray[np.float64]
+    """(N,) duration."""
     motions: NDArray[np.float32]
+    """(N, 2048), of length 1; 0 where nothing moves."""
     scenes: NDArray[np.float32]
+    """(N, 256), of length 1; 0 where the scene is uniform."""
     unreadable: dict[int, str]
+    """Why a clip cannot be read, by id."""
 
     def alike(self) -> Pairs:
         """Pairs of ids of the same clip."""
@@ -62,8 +65,11 @@ class Watched:
         return [(int(self.ids[a]), int(self.ids[b])) for a, b in near_pairs(self.scenes, SAME_SCENE, MOST_COMPARED)]
 
 
-def watch(listing: Listing, ids: Sequence[int], max_pixels: int, progress: Callable[[int], None]) -> Watched:
-    """Decode frames of the clips `ids`, in threads, the last of each among them."""
+def measure_clips(
+    listing: Listing, ids: Sequence[int], max_pixels: int, progress: Callable[[int], None]
+) -> ClipStatistics:
+    """Decode frames of the clips `ids`, in threads, including the last of each. `progress` is called with 1 after each
+    clip."""
 
     def one(number: int) -> tuple[float, NDArray[np.float32], NDArray[np.float32]] | str:
         assert listing.read is not None
@@ -81,20 +87,22 @@ def watch(listing: Listing, ids: Sequence[int], max_pixels: int, progress: Calla
         scene = np.median(small, 0)
         return header.seconds, _trait(small - scene, _STILL), _trait(scene - scene.mean(), _FLAT)
 
-    unreadable, known, seen = dict[int, str](), [], []
+    unreadable, known, measured = dict[int, str](), [], []
     for number, found in zip(ids, map_ordered(one, ids, chunk=1), strict=True):
         if isinstance(found, str):
             unreadable[number] = found
         else:
             known.append(number)
-            seen.append(found)
+            measured.append(found)
         progress(1)
     shapes = (_FRAMES * _SIDE**2, _SIDE**2)
     motions, scenes = (
-        np.stack([row[k] for row in seen]) if seen else np.zeros((0, size), np.float32)
+        np.stack([row[k] for row in measured]) if measured else np.zeros((0, size), np.float32)
         for k, size in enumerate(shapes, start=1)
     )
-    return Watched(np.array(known, np.int64), np.array([row[0] for row in seen]), motions, scenes, unreadable)
+    return ClipStatistics(
+        np.array(known, np.int64), np.array([row[0] for row in measured]), motions, scenes, unreadable
+    )
 
 
 def _trait(values: NDArray[np.float64], least: float) -> NDArray[np.float32]:

@@ -1,4 +1,4 @@
-"""What is kept of each mask when a data set is checked: enough to see that masks were interpolated, or belong to other
+"""Statistics of masks for `striate data check`: enough to find masks that were interpolated, turned, or belong to other
 images."""
 
 from __future__ import annotations
@@ -15,19 +15,21 @@ SIDE = 64
 
 
 @dataclass(frozen=True)
-class MaskLook:
-    """`steps`: places where the values two pixels apart differ by two or more; `between`: those of them where the pixel
-    in the middle lies between the two. `border` and `gradient` (64, 64) float16 of mask and image, each with mean 0
-    and length 1, or 0 throughout."""
+class MaskStatistics:
+    """Borders of a mask, and edges of its image."""
 
     steps: int
+    """Number of pixels whose two neighbors on an axis differ by two or more."""
     between: int
+    """Those of `steps` whose own value lies between the values of the neighbors."""
     border: NDArray[np.float16]
+    """(64, 64) borders between the values of the mask, with mean 0 and length 1; 0 throughout where there are none."""
     gradient: NDArray[np.float16]
+    """(64, 64) edges of the image, likewise."""
 
 
-def look_at_mask(mask: NDArray[np.uint8], luma: NDArray[np.uint8]) -> MaskLook:
-    """Of the values (H, W) of a mask and the luma (h, w) of its image, which may be smaller."""
+def measure_mask(mask: NDArray[np.uint8], luma: NDArray[np.uint8]) -> MaskStatistics:
+    """Statistics of the values (H, W) of a mask and the luma (h, w) of its image, which may be smaller."""
     values = mask.astype(np.int16)
     steps = between = 0
     for lines in (values, values.T):
@@ -40,7 +42,7 @@ def look_at_mask(mask: NDArray[np.uint8], luma: NDArray[np.uint8]) -> MaskLook:
     edges[1:] += values[1:] != values[:-1]
     gray = luma.astype(np.float32)
     slopes = np.abs(np.gradient(gray, axis=0)) + np.abs(np.gradient(gray, axis=1)) if min(gray.shape) > 1 else gray * 0
-    return MaskLook(steps, between, _described(edges), _described(np.sqrt(slopes)))
+    return MaskStatistics(steps, between, _described(edges), _described(np.sqrt(slopes)))
 
 
 def _described(values: NDArray[np.float32]) -> NDArray[np.float16]:
@@ -51,8 +53,8 @@ def _described(values: NDArray[np.float32]) -> NDArray[np.float16]:
 
 
 FEWEST, CERTAIN, LEAST = 10, 4.0, 0.02
-"""Pairs of neighbors, standard errors, and the least difference of correlations, from which masks are said to belong to
-other images."""
+"""The fewest pairs of neighbors, the number of standard errors, and the least difference of correlations, with which
+masks are reported as belonging to other images."""
 
 
 TURNS: tuple[tuple[str, Callable[[NDArray[np.float32]], NDArray[np.float32]]], ...] = (
@@ -63,13 +65,13 @@ TURNS: tuple[tuple[str, Callable[[NDArray[np.float32]], NDArray[np.float32]]], .
 )
 
 
-def turned_fit(looks: list[MaskLook]) -> tuple[str, float] | None:
-    """How masks would fit their images better, turned or mirrored, and by how much the correlation of borders and edges
-    is larger then; None where they would not, or nobody can tell."""
-    if len(looks) < FEWEST:
+def turned_fit(masks: list[MaskStatistics]) -> tuple[str, float] | None:
+    """The rotation or reflection of `TURNS` after which masks fit their images better, and the gain in the correlation
+    of borders and edges; None where there is no such gain, or too few masks."""
+    if len(masks) < FEWEST:
         return None
-    edges = np.stack([look.gradient for look in looks]).astype(np.float32)
-    borders = np.stack([look.border for look in looks]).astype(np.float32)
+    edges = np.stack([mask.gradient for mask in masks]).astype(np.float32)
+    borders = np.stack([mask.border for mask in masks]).astype(np.float32)
     own = (edges * borders).sum((1, 2))
     found = [(what, _lead((edges * turn(borders)).sum((1, 2)) - own)) for what, turn in TURNS]
     what, lead = max(found, key=lambda one: one[1])
@@ -82,16 +84,17 @@ def _lead(leads: NDArray[np.float32]) -> float:
     return mean if mean > max(LEAST, CERTAIN * float(leads.std()) / len(leads) ** 0.5) else 0.0
 
 
-def neighbors_fit(looks: list[MaskLook]) -> dict[int, float]:
-    """Whether the borders of masks lie where their neighbors' images have edges: for the distances 1 and -1, along the
-    order of the names, by how much the correlation of borders and edges is larger than that with the own image; empty
-    where it is not, or nobody can tell."""
+def neighbors_fit(masks: list[MaskStatistics]) -> dict[int, float]:
+    """Whether the borders of masks fit the edges of a neighboring image better than those of their own.
+
+    By distance in the order of the names, 1 or -1: the gain in the correlation of borders and edges. Empty where there
+    is no gain, or too few masks."""
     found = {}
-    edges = np.stack([look.gradient for look in looks]).reshape(len(looks), -1).astype(np.float32)
-    borders = np.stack([look.border for look in looks]).reshape(len(looks), -1).astype(np.float32)
+    edges = np.stack([mask.gradient for mask in masks]).reshape(len(masks), -1).astype(np.float32)
+    borders = np.stack([mask.border for mask in masks]).reshape(len(masks), -1).astype(np.float32)
     own = (edges * borders).sum(1)
     for distance in (1, -1):
-        images = np.arange(max(0, distance), len(looks) + min(0, distance))
+        images = np.arange(max(0, distance), len(masks) + min(0, distance))
         if len(images) < FEWEST:
             continue
         if lead := _lead((edges[images] * borders[images - distance]).sum(1) - own[images - distance]):

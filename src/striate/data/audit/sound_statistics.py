@@ -1,8 +1,8 @@
-"""The second look at sounds: every one is decoded whole, and a few numbers of it are kept.
+"""Statistics of sounds for `striate data check`: each sound is decoded completely.
 
-What a sound is known by: its log-mel spectrogram on 32 bands × 32 stretches of time, without the mean of each band and
-of each stretch, divided by its length. What is left is when which pitch is louder than usual: a gain adds the same
-everywhere, and two recordings of steady rain have nothing in common.
+The traits of a sound are its log-mel spectrogram on 32 bands × 32 intervals of time, minus the mean of each band and of
+each interval, divided by its length. They say when which pitch is louder than usual. A gain adds a constant, which
+cancels; two recordings of steady rain are not similar.
 """
 
 from __future__ import annotations
@@ -24,28 +24,32 @@ from striate.errors import DataError
 
 _SIDE = 32
 _RANGE = 60.0
-"""Decibels below the loudest that are compared: what is quieter is noise of the encoding."""
+"""Decibels below the loudest value that are compared: quieter values are noise of the encoding."""
 ALIKE = 0.95
-"""Correlation from which on two sounds are the same recording."""
+"""Sounds whose traits have at least this correlation are the same recording."""
 _LENGTHS = 0.02
-"""By how much their lengths may differ, relatively."""
+"""Largest relative difference between the lengths of two copies of a recording."""
 MOST_COMPARED = 20_000
-"""Sounds that are compared, all pairs of them."""
+"""At most so many sounds are compared, in all pairs."""
 _FULL = 0.999
 
 
 @dataclass(frozen=True)
-class Heard:
-    """Of each sound that was decoded, by its place in `ids`: `peaks`, the largest amplitude; `clipped`, the share of
-    samples that are as loud as can be, three or more in a row; `seconds`; `traits` (N, 1024), what it is known by, 0
-    where there is nothing. `unreadable`: reasons by id."""
+class SoundStatistics:
+    """Statistics of the N sounds that could be decoded."""
 
     ids: NDArray[np.int64]
+    """(N,) ids of the sounds, in the order of the other arrays."""
     peaks: NDArray[np.float64]
+    """(N,) largest amplitude, 0 to 1."""
     clipped: NDArray[np.float64]
+    """(N,) share of samples at full amplitude, three or more in a row."""
     seconds: NDArray[np.float64]
+    """(N,) duration."""
     traits: NDArray[np.float32]
+    """(N, 1024), of length 1; 0 where a sound is too short or does not change."""
     unreadable: dict[int, str]
+    """Why a sound cannot be read, by id."""
 
     def alike(self) -> list[tuple[int, int]]:
         """Pairs of ids of the same recording."""
@@ -56,8 +60,8 @@ class Heard:
         ]
 
 
-def hear(listing: Listing, ids: Sequence[int], progress: Callable[[int], None]) -> Heard:
-    """Decode the sounds `ids`, in threads."""
+def measure_sounds(listing: Listing, ids: Sequence[int], progress: Callable[[int], None]) -> SoundStatistics:
+    """Decode the sounds `ids`, in threads. `progress` is called with 1 after each."""
 
     def one(number: int) -> tuple[float, float, float, NDArray[np.float32]] | str:
         assert listing.read is not None
@@ -71,22 +75,22 @@ def hear(listing: Listing, ids: Sequence[int], progress: Callable[[int], None]) 
         clipped = (full[2:] & full[1:-1] & full[:-2]).mean() if len(full) > 2 else 0.0
         return float(np.abs(waveform).max()), float(clipped), header.seconds, traits(waveform, header.rate)
 
-    unreadable, heard, known = dict[int, str](), [], []
+    unreadable, measured, known = dict[int, str](), [], []
     for number, found in zip(ids, map_ordered(one, ids), strict=True):
         if isinstance(found, str):
             unreadable[number] = found
         else:
             known.append(number)
-            heard.append(found)
+            measured.append(found)
         progress(1)
-    peaks, clipped, seconds = (np.array([row[k] for row in heard], np.float64) for k in range(3))
-    rows = np.stack([row[3] for row in heard]) if heard else np.zeros((0, _SIDE**2), np.float32)
-    return Heard(np.array(known, np.int64), peaks, clipped, seconds, rows, unreadable)
+    peaks, clipped, seconds = (np.array([row[k] for row in measured], np.float64) for k in range(3))
+    rows = np.stack([row[3] for row in measured]) if measured else np.zeros((0, _SIDE**2), np.float32)
+    return SoundStatistics(np.array(known, np.int64), peaks, clipped, seconds, rows, unreadable)
 
 
 def traits(waveform: Waveform, rate: int) -> NDArray[np.float32]:
-    """(1024,) of length 1, the same at any gain and constant offset; zeros where the sound is too short, or changes in
-    nothing."""
+    """(1024,) traits of length 1, the same at any gain and constant offset; zeros where the sound is too short, or does
+    not change."""
     window = window_samples(rate)
     if len(waveform) < 2 * window:
         return np.zeros(_SIDE**2, np.float32)
