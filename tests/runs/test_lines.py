@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from striate.errors import RunError
-from striate.runs.checkpoint import take_up
+from striate.runs.checkpoint import recover_run
 from striate.runs.directory import RunDirectory
 from striate.runs.events import append_event, cut_torn_end, read_events, read_notes
 from striate.runs.files import append_text, whole_lines
@@ -42,7 +42,7 @@ def test_a_run_that_goes_on_cuts_the_torn_line_off(tmp_path_factory, torn: bytes
     append_event(run, "note", text="one")
     with run.events.open("ab") as file:
         file.write(torn)
-    take_up(run, lambda _: None)
+    recover_run(run, lambda _: None)
     append_event(run, "resumed")
     events = read_events(run)
     assert [event["event"] for event in events] == ["note", "torn-line", "resumed"]

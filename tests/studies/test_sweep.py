@@ -65,7 +65,7 @@ def timeless(folder: str | Path) -> list[dict[str, str]]:
 def measured(directory: RunDirectory, prepared: Prepared, _: object) -> dict[str, object]:
     """`finish_run` without its pictures, of which one sweep is enough."""
     best = load_checkpoint(directory.best, prepared.device)
-    prepared.state.answering.load_state_dict(best.get("ema") or best["model"])
+    prepared.state.eval_module.load_state_dict(best.get("ema") or best["model"])
     metrics = {"test": evaluate_trained(prepared.trained(), prepared.data, "test").metrics}
     write_json(directory.metrics_json, metrics)
     return metrics

@@ -14,7 +14,7 @@ from striate.models.build import build_model
 from striate.tasks.registry import task_for
 from striate.training.config import Config
 from striate.training.config_file import with_fields
-from striate.training.nonfinite.locate import place_of_nonfinite
+from striate.training.nonfinite.locate import locate_nonfinite
 from striate.training.recipes.decide import Decision, decide
 from striate.training.recipes.facts import Facts, gather_facts
 from striate.training.recipes.standard import standard
@@ -126,7 +126,7 @@ def test_the_first_layer_that_is_not_finite_is_named() -> None:
     x = torch.ones(2, 1, 8, 8)
 
     def first(inputs: torch.Tensor) -> str:
-        return place_of_nonfinite(module, inputs, torch.no_grad()(lambda: module(inputs))).words
+        return locate_nonfinite(module, inputs, torch.no_grad()(lambda: module(inputs))).words
 
     assert "NaN or Inf" in first(x * float("nan"))
     with torch.no_grad():

@@ -106,7 +106,7 @@ class FileAnswers:
         windows = self.trained.windows(Path(file), name, every)
         try:
             while part := list(islice(windows, _batch(self.trained))):
-                found = self.trained.answer_batch([(raw, None) for _, raw in part], self.answering)
+                found = self.trained.predict_batch([(raw, None) for _, raw in part], self.answering)
                 for (span, _), prediction in zip(part, found, strict=True):
                     yield FileAnswer(name, prediction, None, span)
         except Unreadable as error:
@@ -115,7 +115,7 @@ class FileAnswers:
     def _predict(self, chunk: Sequence[ReadInput]) -> Iterator[FileAnswer]:
         readable = [(read.input, read.size) for read in chunk if read.input is not None]
         placed = [self._placement(read.path) for read in chunk if read.input is not None]
-        predictions = self.trained.answer_batch(readable, self.answering, placed)
+        predictions = self.trained.predict_batch(readable, self.answering, placed)
         for read in chunk:
             prediction = None if read.input is None else next(predictions)
             own = read.input if read.path in self.rows or _is_sample(read.path) else None

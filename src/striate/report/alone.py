@@ -91,10 +91,10 @@ def _trained_alone(prepared: Prepared, fields: Mapping[str, Any], split: str) ->
     with execution_settings(again.config):
         for event in training_events(state, again.objective, again.splits, again.config, again.normalize):
             if isinstance(event, EpochDone) and event.best:
-                weights = {key: value.clone() for key, value in state.answering.state_dict().items()}
+                weights = {key: value.clone() for key, value in state.eval_module.state_dict().items()}
                 best = weights, event.row.val
         assert best is not None, "an epoch has ended"
-        state.answering.load_state_dict(best[0])
+        state.eval_module.load_state_dict(best[0])
         trained = replace(again, task=again.task.settled(best[1])).trained()
         return evaluate_trained(trained, data, split, batch=measured_at_once(again.config))
 

@@ -1,4 +1,4 @@
-"""Machine and versions: what a bug report and a repeat need."""
+"""Machine and versions, for bug reports and for repeating a run."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def describe_environment() -> dict[str, Any]:
 
 
 def read_environment(path: Path) -> dict[str, Any]:
-    """env.json as one flat mapping, without what is not there; empty where the file is damaged or missing."""
+    """env.json as one flat mapping, without missing values; empty where the file is damaged or missing."""
     values = read_dispensable(path)
     if not isinstance(values, dict):
         return {}

@@ -92,7 +92,7 @@ class ServedRun:
         """A line for each, in order; those of one shape are computed together."""
         order = sorted(range(len(pictures)), key=lambda i: (pictures[i].read[0].shape, pictures[i].read[1] or ()))
         inputs, placed = [pictures[i].read for i in order], [pictures[i].placed for i in order]
-        found = self.trained.answer_batch(inputs, self.predictor, placed)
+        found = self.trained.predict_batch(inputs, self.predictor, placed)
         lines = {i: {"path": pictures[i].path, **one.fields} for i, one in zip(order, found, strict=True)}
         return [lines[i] for i in range(len(pictures))]
 

@@ -100,7 +100,7 @@ class RegularizeConfig:
     """The mean activation that `kl` holds logistic units to."""
 
     @property
-    def looks_inside(self) -> bool:
+    def penalizes_activations(self) -> bool:
         """Whether a term is of outputs of hidden units."""
         return self.sparsity > 0 or self.kl > 0
 

@@ -1,4 +1,4 @@
-"""What a cross-validation will do, decided before anything is written."""
+"""Plans a cross-validation, before anything is written."""
 
 from __future__ import annotations
 
@@ -34,24 +34,26 @@ from striate.wording import several
 
 @dataclass(frozen=True, eq=False)
 class CrossValidation:
-    """A cross-validation about to start.
-
-    `config` is decided, with what all folds share; `dealt` (repeats, N) says in which fold, from 0, each sample of
-    `pool` is held out. `first` is the first fold prepared, which speaks for the network of all. `module` is the
-    `nn.Module` that each fold copies, or None where a name builds the network.
-    """
+    """A cross-validation about to start."""
 
     config: Config
+    """The decided configuration, with what all folds share."""
     pool: Pool
+    """The samples that folds hold out in turn."""
     dealt: NDArray[np.int64]
+    """(repeats, N): the fold, from 0, that holds out each sample of `pool`."""
     first: Prepared
+    """The first fold, prepared; its network stands for that of all folds."""
     module: nn.Module | None
+    """The network that each fold copies. None: each fold builds it by its name."""
     notes: tuple[str, ...]
+    """What was decided, a sentence each."""
     findings: tuple[Finding, ...]
+    """What was noticed about data and weights."""
 
     @property
     def folds(self) -> int:
-        """Folds a repeat."""
+        """Folds per repeat."""
         return int(self.dealt.max()) + 1
 
     @property
@@ -61,7 +63,7 @@ class CrossValidation:
 
     @property
     def network(self) -> str:
-        """Its name in few letters, for a folder."""
+        """A short name of the network, for a folder."""
         name = self.first.network_name
         return "module" if name is None else name if len(name) <= 24 else "custom"
 
@@ -75,8 +77,8 @@ def plan_cross_validation(
 ) -> CrossValidation:
     """Read the data, deal the folds, and decide on the first fold what all of them use. Writes and trains nothing.
 
-    What the recipe decides is decided once, by the first fold's training part: one way of training is measured, not
-    one a fold. `budget.minutes` are those of the whole study, in equal shares. Raises StriateError.
+    The recipe and the execution plan are decided once, on the training part of the first fold. `budget.minutes` are
+    those of the whole study, shared equally. Raises StriateError.
     """
     assert config.cv is not None
     started = monotonic()
@@ -122,8 +124,8 @@ def _prepare_fold(
 
 
 def _asked_steps(config: Config) -> int | None:
-    """Steps that were asked for, or fixed from minutes by an earlier start; those that follow from epochs follow anew
-    in each fold, whose training parts differ by a sample or two."""
+    """The requested steps, or those that an earlier start computed from minutes. None where they follow from epochs:
+    the training parts of folds differ by a sample or two."""
     return None if config.budget.epochs is not None and config.budget.minutes is None else config.budget.steps
 
 
@@ -200,7 +202,7 @@ def _refuse_seen(config: Config, pool: Pool, module: nn.Module | None) -> tuple[
 
 
 def _describe(pool: Pool, folds: int, repeats: int) -> tuple[str, ...]:
-    """What is held out, and what is not touched."""
+    """What is held out, and what is not used."""
     times = "once" if repeats == 1 else f"{repeats} times, in new folds each time"
     alike = len(pool) - len(set(pool.units))
     together = f"; {alike:,} of them stay in a fold with their duplicates or group" if alike else ""

@@ -15,8 +15,8 @@ from striate.errors import RunError, UsageError, missing_extra
 from striate.runs.directory import LOCK, refuse_strange
 from striate.runs.files import explained
 from striate.runs.plain_files import changed_in_place, folder_of
-from striate.studies.sweep.space import KEPT, Dimension, Range
-from striate.studies.sweep.train_once import Outcome
+from striate.studies.sweep.space import REDUCTION_FACTOR, Dimension, Range
+from striate.studies.sweep.train_once import TrainingOutcome
 
 if TYPE_CHECKING:
     import optuna
@@ -29,17 +29,24 @@ _UNGUIDED = 2
 
 @dataclass(frozen=True)
 class Trial:
-    """One configuration of the study: the searched `fields`, the `epochs` of a whole training, how far it came
-    (`rungs`, cheapest first), and `why` it was refused. `recipe` marks the one that has the recipe's own values."""
+    """One configuration of the study."""
 
     number: int
+    """From 0, in the order of the trials."""
     fields: dict[str, Any]
+    """The searched fields and their values."""
     state: State
+    """How far it is, or how it ended."""
     epochs: int = 0
-    rungs: tuple[Outcome, ...] = ()
+    """Epochs of a whole training; 0 until they are known."""
+    rungs: tuple[TrainingOutcome, ...] = ()
+    """Its trainings so far, cheapest first."""
     recipe: bool = False
+    """Whether its values are those of the recipe."""
     why: str = ""
+    """Why it was refused; else empty."""
     drawn: dict[str, Any] = field(default_factory=dict)
+    """The sampler's values of the searched fields."""
 
     @property
     def score(self) -> float:
@@ -127,16 +134,16 @@ class Journal:
         """Write down how many epochs a whole training of this trial has."""
         self._live(number).set_user_attr("epochs", epochs)
 
-    def keep(self, number: int, rung: int, outcome: Outcome) -> None:
+    def keep(self, number: int, rung: int, outcome: TrainingOutcome) -> None:
         """Write down one training of a trial, cheapest rung first."""
         trial = self._live(number)
         trial.set_user_attr(f"rung_{rung}", outcome.to_json())
         self._report(trial, rung, outcome)
 
     @staticmethod
-    def _report(trial: optuna.trial.Trial, rung: int, outcome: Outcome) -> None:
+    def _report(trial: optuna.trial.Trial, rung: int, outcome: TrainingOutcome) -> None:
         """Tell the sampler, which holds a trial that came further for the better one."""
-        step = KEPT**rung
+        step = REDUCTION_FACTOR**rung
         if step not in trial.storage.get_trial(trial._trial_id).intermediate_values:
             trial.report(math.nan if outcome.score is None else outcome.score, step)
 
@@ -209,7 +216,9 @@ class Journal:
 
     def _trial(self, frozen: optuna.trial.FrozenTrial) -> Trial:
         attributes = frozen.user_attrs
-        rungs = [Outcome(**attributes[f"rung_{k}"]) for k in range(len(attributes)) if f"rung_{k}" in attributes]
+        rungs = [
+            TrainingOutcome(**attributes[f"rung_{k}"]) for k in range(len(attributes)) if f"rung_{k}" in attributes
+        ]
         fields = {d.field: d.field_value(frozen.params[d.field]) for d in self.space if d.field in frozen.params}
         state: State = attributes.get("ended", "running") if frozen.state.is_finished() else "running"
         return Trial(

@@ -28,7 +28,7 @@ from striate.studies.sweep.train_once import ReadData, plan, without_test
 from striate.training.config import Config
 from striate.training.config_file import config_from_dict, config_from_yaml, config_to_dict, config_to_yaml, read_yaml
 from striate.training.execution import execution_settings, memory_explained
-from striate.training.first_files import taken_up, write_first_files
+from striate.training.first_files import recover_unchanged_run, write_first_files
 from striate.training.interruption import terminating_interrupts
 from striate.training.prepare import Prepared, prepare, read_data
 from striate.training.progress import progress_reader
@@ -45,23 +45,30 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class SweepRequest:
-    """What was asked: the fixed fields, the space as text (empty for the default), how many `trials` or `minutes`
-    (neither: 30 trials), and with how many `seeds` the best are repeated."""
+    """The options of a sweep."""
 
     config: Config
+    """The fixed fields."""
     over: tuple[str, ...] = ()
+    """The search space as text; empty for the default space."""
     trials: int | None = None
+    """Number of trials. None: by `minutes`, or 30 without these."""
     minutes: float | None = None
+    """Minutes of the whole sweep. None: by `trials`."""
     seeds: int = 3
+    """Seeds with which the best trials are repeated; 1 repeats none."""
 
 
 @dataclass(frozen=True)
 class Sweep:
-    """A finished sweep: its directory, the content of its metrics.json, and the result as `lines` of text."""
+    """A finished sweep."""
 
     path: Path
+    """Its directory."""
     metrics: dict[str, Any]
+    """The content of its metrics.json."""
     lines: tuple[str, ...] = ()
+    """The result as lines of text."""
 
     @property
     def report(self) -> Path:
@@ -84,12 +91,16 @@ class SweepInterrupted(KeyboardInterrupt):
 
 @dataclass(frozen=True)
 class _Study:
-    """A sweep about to go on: where, what, and the facts of its data."""
+    """A sweep about to start or continue."""
 
     path: Path
+    """Its directory."""
     search: Search
+    """What is searched, and how."""
     facts: dict[str, Any]
+    """Name of the data, task, and number of samples of each split."""
     read: ReadData
+    """Reads the data without the test split."""
 
 
 def run_sweep(request: SweepRequest, *, out: Path | None, console: Console, say: Say, quiet: bool = False) -> Sweep:
@@ -188,7 +199,7 @@ def _train_best(path: Path, config: Config, console: Console, say: Say, quiet: b
             shutil.rmtree(run.path, ignore_errors=True)  # a process was killed while making it
         create_run(run.path, "best")
     with owned(run.path, say):
-        begun = taken_up(run, say) if going_on else None
+        begun = recover_unchanged_run(run, say) if going_on else None
         prepared = prepare(config_from_yaml(run.config) if going_on else config, begun=begun)
         write_text(path / "best.yaml", config_to_yaml(prepared.config))
         write_first_files(run, prepared, say)

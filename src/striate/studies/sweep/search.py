@@ -11,7 +11,7 @@ from time import perf_counter
 from striate.errors import ConfigError, ModelError, TrainingError
 from striate.studies.sweep.journal import Journal, Trial
 from striate.studies.sweep.space import Dimension, Range, goes_on, rung_epochs
-from striate.studies.sweep.train_once import Outcome, ReadData, plan, train_once
+from striate.studies.sweep.train_once import ReadData, TrainingOutcome, plan, train_once
 from striate.tasks.registry import metric_text
 from striate.training.config import Config
 from striate.training.config_file import get_field
@@ -27,17 +27,24 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Search:
-    """What is searched how: `config` with everything that is fixed, `recipe` as decided without a search, `headline`
-    the metric of the task (`higher_is_better`, or lower), and the limits. Either `trials` or `minutes` is given."""
+    """What is searched, and how."""
 
     config: Config
+    """The configuration with all fixed fields."""
     recipe: Config
+    """The configuration as the recipe decides it without a search."""
     headline: str
+    """The metric that ranks trials."""
     higher_is_better: bool
+    """Whether a higher value of it is better."""
     space: tuple[Dimension, ...]
+    """The searched fields."""
     trials: int | None
+    """Number of trials. None: by `minutes`."""
     minutes: float | None
+    """Minutes of the whole sweep. None: by `trials`."""
     seeds: int
+    """Seeds with which the best trials are repeated; 1 repeats none."""
 
     def seeds_of_repeats(self) -> list[int]:
         """Other seeds than the search's, whose luck has been chosen already; none where one seed was asked for."""
@@ -126,7 +133,7 @@ def _run_trial(journal: Journal, search: Search, trial: Trial, read: ReadData) -
         epochs = whole.config.budget.epochs
         assert epochs is not None
         journal.begin(trial.number, epochs)
-        previous: Outcome | None = None
+        previous: TrainingOutcome | None = None
         for rung, share in enumerate(rung_epochs(epochs)):
             if rung < len(trial.rungs):
                 outcome = trial.rungs[rung]
@@ -152,7 +159,7 @@ def _earlier(journal: Journal, number: int, rung: int) -> list[float]:
     return [-math.inf if score is None else score for score in found]
 
 
-def _with_seconds(outcome: Outcome, planning: float) -> Outcome:
+def _with_seconds(outcome: TrainingOutcome, planning: float) -> TrainingOutcome:
     """With the seconds of deciding and building added: for a table they are as many as those of training, and minutes
     are minutes of both."""
     return replace(outcome, seconds=outcome.seconds + planning)
@@ -236,10 +243,10 @@ def _cut(chosen: list[int], count: int, recipe: set[int]) -> list[int]:
     return [*kept[:-1], *dropped] if dropped and count > 1 else kept
 
 
-def repeats(journal: Journal) -> dict[int, list[Outcome]]:
+def repeats(journal: Journal) -> dict[int, list[TrainingOutcome]]:
     """The repeated trainings of each finalist, by seed in the order of training."""
-    found: dict[int, list[Outcome]] = {}
+    found: dict[int, list[TrainingOutcome]] = {}
     for key, value in journal.notes().items():
         if key.startswith("repeat_"):
-            found.setdefault(int(key.split("_")[1]), []).append(Outcome(**value))
+            found.setdefault(int(key.split("_")[1]), []).append(TrainingOutcome(**value))
     return found

@@ -71,14 +71,18 @@ _NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
 
 @dataclass(frozen=True)
 class Range:
-    """All numbers from `low` to `high`, both included; whole ones where `integer`; `log`: spread evenly over orders
-    of magnitude."""
+    """All numbers of a field from `low` to `high`, both included."""
 
     field: str
+    """The dotted field."""
     low: float
+    """The smallest value."""
     high: float
+    """The largest value."""
     log: bool
+    """Whether values are drawn evenly on a logarithmic scale."""
     integer: bool
+    """Whether values are whole numbers."""
 
     @property
     def text(self) -> str:
@@ -103,11 +107,14 @@ class Range:
 
 @dataclass(frozen=True)
 class Choices:
-    """One of several values of a field, each as text, and as the configuration has it."""
+    """Several values of a field."""
 
     field: str
+    """The dotted field."""
     options: tuple[str, ...]
+    """The values as text."""
     values: tuple[Any, ...]
+    """The values as the configuration has them, in the same order."""
 
     @property
     def text(self) -> str:
@@ -317,7 +324,7 @@ def _hint(field: str) -> Any:
 
 SHARES = (1 / 9, 1 / 3, 1.0)
 """The rungs: shares of a trial's epochs. Each is a training of its own from the first step to the last."""
-KEPT = 3
+REDUCTION_FACTOR = 3
 """One in so many goes on to the next rung."""
 
 
@@ -334,5 +341,5 @@ def goes_on(score: float, earlier: Sequence[float]) -> bool:
     The rule of asynchronous successive halving (Li et al., "A system for massively parallel hyperparameter tuning",
     2020), applied once, when the trial arrives: it needs nothing but the past, so a repeat decides alike.
     """
-    places = max(1, (len(earlier) + 1) // KEPT)
+    places = max(1, (len(earlier) + 1) // REDUCTION_FACTOR)
     return sum(other >= score for other in earlier) < places

@@ -18,7 +18,7 @@ from striate.statistics.intervals import METHOD
 from striate.studies.sweep.journal import Journal, Trial
 from striate.studies.sweep.search import Search, repeats, seconds_spent, short
 from striate.studies.sweep.space import SHARES
-from striate.studies.sweep.train_once import Outcome
+from striate.studies.sweep.train_once import TrainingOutcome
 from striate.tasks.registry import metric_named, metric_text
 from striate.wording import several
 
@@ -28,7 +28,7 @@ class Finalist:
     """A trial that was trained to the end, and its repeats with other seeds (none where one seed was asked for)."""
 
     trial: Trial
-    repeated: tuple[Outcome, ...]
+    repeated: tuple[TrainingOutcome, ...]
 
     @property
     def merit(self) -> float:
@@ -104,7 +104,7 @@ def _whole_seconds(trial: Trial) -> float:
 def write_trials(path: Path, journal: Journal, search: Search) -> None:
     """trials.csv: a row a training, repeats last. `state` is `promoted` where a longer training followed."""
     trials, repeated = journal.trials(), repeats(journal)
-    rows: list[tuple[Trial, str, int | str, Outcome | None]] = []
+    rows: list[tuple[Trial, str, int | str, TrainingOutcome | None]] = []
     for trial in trials:
         last = len(trial.rungs) - 1
         for rung, outcome in enumerate(trial.rungs):
@@ -119,7 +119,9 @@ def write_trials(path: Path, journal: Journal, search: Search) -> None:
     write_text(path, csv_text(header, [_row(row, search, metrics) for row in rows]))
 
 
-def _row(row: tuple[Trial, str, int | str, Outcome | None], search: Search, metrics: Sequence[str]) -> list[Any]:
+def _row(
+    row: tuple[Trial, str, int | str, TrainingOutcome | None], search: Search, metrics: Sequence[str]
+) -> list[Any]:
     trial, state, rung, outcome = row
     values_of = (trial.fields.get(d.field, "") for d in search.space)
     fields = [list(value) if isinstance(value, tuple) else value for value in values_of]

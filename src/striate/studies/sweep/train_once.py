@@ -23,16 +23,19 @@ ReadData = Callable[[Config], tuple[Config, Dataset]]
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """What one training came to: `epochs` trained, `seed`, `seconds` of wall clock, the validation metrics `val` of
-    the kept epoch, and its `score` as one number, higher being better. A training that diverged has no metrics, and
-    the score None."""
+class TrainingOutcome:
+    """The result of one training."""
 
     epochs: int
+    """Epochs trained."""
     seed: int
+    """Its seed."""
     seconds: float
+    """Wall-clock seconds."""
     val: dict[str, float]
+    """Validation metrics of the epoch that is kept; empty where the training diverged."""
     score: float | None
+    """One number, higher being better. None: the training diverged."""
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
@@ -68,7 +71,7 @@ def plan(config: Config, read: ReadData, epochs: int | None = None) -> Prepared:
         return prepare_data(with_data, data, asked=config)
 
 
-def train_once(prepared: Prepared) -> Outcome:
+def train_once(prepared: Prepared) -> TrainingOutcome:
     """Train to the end, keeping nothing but the figures. Raises TrainingError when memory does not suffice."""
     config, state = prepared.config, prepared.state
     epochs = config.budget.epochs
@@ -79,11 +82,11 @@ def train_once(prepared: Prepared) -> Outcome:
             for _ in training_events(state, prepared.objective, prepared.splits, config, prepared.normalize):
                 pass
     except NonFiniteLoss:
-        return Outcome(epochs, config.seed, perf_counter() - started, {}, None)
+        return TrainingOutcome(epochs, config.seed, perf_counter() - started, {}, None)
     kept = -1 if config.keep == "last" else best_epoch(state.history, prepared.task) - 1
     val = state.history[kept].val
     score = as_number(prepared.task, val, len(prepared.splits["val"]))
-    return Outcome(epochs, config.seed, perf_counter() - started, val, score)
+    return TrainingOutcome(epochs, config.seed, perf_counter() - started, val, score)
 
 
 def as_number(task: Task, val: dict[str, float], samples: int) -> float:

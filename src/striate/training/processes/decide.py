@@ -1,4 +1,4 @@
-"""What a configuration becomes among several processes."""
+"""The configuration of a training in several processes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from striate.wording import several
 
 
 def among_processes(config: Config, launch: Launch) -> Config:
-    """The configuration of a run of `launch.count` processes. Raises ConfigError for what only one can do."""
+    """The configuration of a run of `launch.count` processes. Raises ConfigError for what needs a single process."""
     execution, several = config.execution, f"with {launch.count} processes"
     if not launch.several:
         if execution.fsdp:
@@ -44,8 +44,8 @@ def among_processes(config: Config, launch: Launch) -> Config:
 
 
 def refuse_undivided(config: Config) -> None:
-    """Raise ConfigError where several processes should do what cannot be divided among them: learn by a rule that takes
-    sample after sample, or, with a network that is spread, what looks at its whole."""
+    """Raise ConfigError for what several processes cannot divide: a rule that learns from sample after sample, and,
+    with a sharded network, whatever needs the whole network."""
     execution, optim = config.execution, config.optim
     if execution.fsdp:
         whole = {
@@ -71,8 +71,8 @@ def refuse_undivided(config: Config) -> None:
 
 
 def resumed_among(config: Config, launch: Launch) -> tuple[Config, str]:
-    """The configuration of a run that goes on in `launch.count` processes, with the threads that all had shared out
-    anew; and what is to be said where it had another number of them."""
+    """The configuration of a run that is resumed in `launch.count` processes, with the threads divided anew; and a note
+    where the number of processes has changed."""
     before, now = config.execution.processes or 1, launch.count
     if before == now:
         return config, ""

@@ -1,4 +1,4 @@
-"""How training images vary when nobody says: what leaves an image in its class, and nothing else."""
+"""The default augmentation of training images: changes that leave an image in its class."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from striate.wording import several
 
 _MIRROR_SAFE = {"fashion-mnist", "cifar10", "cifar100"}
 _MIRROR_UNSAFE = {"mnist", "mnist5k", "digits", "svhn"}
-_SMALL = 40  # pixels: up to here an image is shifted, above it is cropped
+_SMALL = 40  # pixels: smaller images are shifted, larger ones cropped
 WINDOW, ZOOM, COLOR = 256, 1.5, 0.2
-"""For masks of images that have half as many pixels again as a window, or more."""
+"""For masks of images with at least 1.5 times the pixels of a window."""
 TILT = 15
-"""Degrees, of images that look alike above and below: these are mirrored both ways, yet streets, and what else was
-built or laid out, keep their directions. Turned by any angle, a quarter of a window is what its edge repeats: of 250
-steps on aerial pictures the F1 of roads was 62.0 % then, and 72.5 % with this."""
+"""Degrees of rotation for images whose top and bottom look alike; they are also mirrored both ways. Rotated by any
+angle, a quarter of a window would be repeated edge pixels: after 250 steps on aerial pictures the F1 of roads was
+62.0 % then, and 72.5 % with this."""
 _FEW_PASSES, _BY_HEART = 4, 30
-"""Over small images; and passes after which a network with a parameter for each sample begins to know them by heart, of
-one with twice as many half of that.
+"""Passes over small images up to which these are not augmented; and passes after which a network with one parameter per
+sample begins to memorize them, half as many with two parameters per sample.
 
-Without augmentation and with it, of Fashion-MNIST: `mnist-cnn` (0.7 parameters a sample) reaches 83 and 79 % in 1 pass,
-88.5 and 85.7 % in 4, 90.4 and 88.8 % in 10, 91.1 and 89.8 % in 20, 91.5 and 90.5 % in 30; ResNet-18 of width 8 (3.2)
-92.7 and 91.7 % in 8, in 14 92.2 % without it. Of 3,500 digits (10): 80.0 and 78.7 % in 1, 95.3 and 94.8 % in 4, 96.9
-and 97.2 % in 10, 97.7 and 98.1 % in 30."""
+Accuracy without and with augmentation. Fashion-MNIST: `mnist-cnn` (0.7 parameters a sample) reaches 83 and 79 % in 1
+pass, 88.5 and 85.7 % in 4, 90.4 and 88.8 % in 10, 91.1 and 89.8 % in 20, 91.5 and 90.5 % in 30; ResNet-18 of width 8
+(3.2) 92.7 and 91.7 % in 8, in 14 92.2 % without it. Of 3,500 digits (10): 80.0 and 78.7 % in 1, 95.3 and 94.8 % in 4,
+96.9 and 97.2 % in 10, 97.7 and 98.1 % in 30."""
 _FEWEST, _COMPARED, _CERTAIN = 20, 200, 4.0
-"""Images that are compared, at least and at most, and the standard errors from which on a difference is one."""
+"""Images that are compared, at least and at most, and the standard errors from which on a difference counts."""
 _OFF = AugmentConfig(
     shift=0, flip=False, vertical_flip=False, crop=1.0, rotate=0, scale=0, shear=0, color=0, noise=0, blur=0, cutout=0,
     policy="none", mixup=0, cutmix=0, fill="edge", window=0, zoom=1.0, time_shift=0, gain=0, speed=0, time_mask=0,
@@ -53,16 +53,14 @@ def decide_augmentation(
 ) -> tuple[AugmentConfig, str]:
     """The augmentation with every open field filled in, and the reason in a sentence ("" where none applies).
 
-    `dense`: for a network without convolutions, to which each shift is another image: half as far.
-    `own_rule`: for a network with a local learning rule, which is made for samples that come again as they were.
-    `fast`: for a training of few epochs: mirrored in turns rather than by chance, so that in two epochs each image is
-    seen both ways; crops of a third of the area at least.
-    `keeps`: whether a moved, mirrored or cropped image keeps its target; of a number nobody knows.
-    `windows`: whether targets can be those of a part of the image.
-    `adapt`: `Task.augmentation` of the task.
-    `epochs`: passes over the samples, where that is known: in a few of them, small images are learned as they are; so
-    they are where the network's `parameters` (0: not known) are too few to learn them by heart meanwhile.
-    Raises ConfigError on what data and task cannot take.
+    `dense`: the network has no convolutions, so that each shift is another image to it: half as far. `own_rule`: the
+    network has a local learning rule, which is made for unchanged samples. `fast`: a training of few epochs: images are
+    mirrored in turns rather than at random, so that two epochs show each image both ways; crops have at least a third
+    of the area. `keeps`: whether a shifted, mirrored or cropped image keeps its target; unknown for numbers. `windows`:
+    whether the target of a crop can be cut from that of the image. `adapt`: `Task.augmentation` of the task. `epochs`:
+    passes over the samples, if known. Small images are not augmented where these are few, or where the network's
+    `parameters` (0: unknown) are too few to memorize the samples in them. Raises ConfigError for what data and task
+    cannot take.
     """
     check_augmentation(augment, data)
     if not data.medium.pictures:
@@ -116,14 +114,14 @@ def decide_augmentation(
 
 
 def has_upright(train: Split) -> bool:
-    """Whether images (N, C, H, W) with masks differ between above and below: in a color, or in how much of a class
-    there is. Of aerial or microscopic images neither does. True where there are too few to tell."""
+    """Whether images (N, C, H, W) with masks differ between top and bottom, in a color or in the share of a class.
+    Aerial and microscopic images do not. True where there are too few images to tell."""
     count = min(len(train), _COMPARED)
     if count < _FEWEST:
         return True
     rows = torch.arange(count) * len(train) // count
     images, masks = train.inputs[rows], train.targets[rows].cpu()
-    if masks.dtype != torch.uint8:  # numbers of single objects: there is one class, or nobody asks which
+    if masks.dtype != torch.uint8:  # numbers of single objects
         masks = masks > 0
     half = images.shape[2] // 2
 
