@@ -23,7 +23,7 @@ from striate.errors import DataError
 from striate.runs.environment import describe_environment
 from striate.training.budget.forecast import ShortTraining
 from striate.training.budget.pace import Pace, Phase
-from striate.training.budget.short_trainings import forecast_accuracy, can_extrapolate, run_short_trainings
+from striate.training.budget.short_trainings import can_extrapolate, forecast_accuracy, run_short_trainings
 from striate.training.budget.speed import Work
 from striate.training.config import Config
 from striate.training.execution import execution_settings

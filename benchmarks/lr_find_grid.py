@@ -62,7 +62,7 @@ def prepared_at(case: tuple[str, str, str], lr: float | None, seed: int, cache: 
     if key not in cache:
         cache[key] = read_data(config)
     with_data, data = cache[key]
-    return prepare_data(replace(config, data=with_data.data), data, asked=config)
+    return prepare_data(replace(config, data=with_data.data), data, request=config)
 
 
 def full_training(case: tuple[str, str, str], lr: float, seed: int, cache: dict) -> RateTrial:

@@ -13,7 +13,7 @@
     │   ├── NoInputShape             a network without an input shape of its own, and none was given
     │   └── InputMisfit              a network that does not take inputs of the given shape
     ├── RunError                     a run directory or checkpoint
-    └── TrainingError                training cannot start or go on
+    └── TrainingError                training cannot start or continue
         ├── NonFiniteLoss            a loss, gradient or weight became NaN or Inf
         └── OtherProcessFailed       another process of the same training failed, and reports why
 
@@ -184,7 +184,7 @@ class RunError(StriateError):
 
 
 class TrainingError(StriateError):
-    """Training cannot start or go on."""
+    """Training cannot start or continue."""
 
 
 class NonFiniteLoss(TrainingError):

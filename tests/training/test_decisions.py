@@ -29,8 +29,8 @@ def dataset(name: str = "photos", shape: tuple[int, ...] = (3, 32, 32), kind="im
 
 def decided_for(config: Config, data: Dataset) -> Decision:
     network = build_model("fc(2)" if data.kind == "table" else "conv(4,3) relu fc(2)", data.input_shape, 2)
-    keeps = task_for(data, config.task).survives_moves
-    return decide(config, data, gather_facts(data, network, has_weights=False, keeps=keeps))
+    survives_moves = task_for(data, config.task).survives_moves
+    return decide(config, data, gather_facts(data, network, has_weights=False, survives_moves=survives_moves))
 
 
 OFF = AugmentConfig(

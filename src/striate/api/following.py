@@ -49,7 +49,7 @@ def follow_run(
         config = config_from_dict(told["config"], "the first process")
         checkpoint = None if told["begun"] is None else Path(told["begun"])
         with memory_explained(config):
-            prepared = prepare(config, module_of_run(config.model.name, module), begun=checkpoint)
+            prepared = prepare(config, module_of_run(config.model.name, module), checkpoint=checkpoint)
             run = RunDirectory(Path(told["run"]))
             with (
                 execution_settings(prepared.config),

@@ -30,7 +30,7 @@ from striate.records import Finding
 from striate.report.finish import finish_run
 from striate.runs.checkpoint import without_checkpoint
 from striate.runs.directory import RunDirectory, create_run, open_run, read_metrics, refuse_occupied
-from striate.runs.events import append_event, cut_torn_end, read_events
+from striate.runs.events import append_event, cut_incomplete_line, read_events
 from striate.runs.files import remedy_in_place
 from striate.runs.lock import owned
 from striate.runs.plain_files import is_there
@@ -39,7 +39,7 @@ from striate.studies.cross_validation.plan_cross_validation import CrossValidati
 from striate.studies.cross_validation.run_cross_validation import (
     finish_cross_validation,
     run_folds,
-    study_is_whole,
+    study_is_complete,
     write_cv_beginning,
 )
 from striate.tasks.registry import split_line
@@ -366,7 +366,7 @@ def _resume(path: Path, module: nn.Module | None, console: Console, quiet: bool,
     with owned(run.path, announce):
         with _disk_explained(run, config):
             begun = recover_unchanged_run(run, announce)
-            prepared = prepare(config, module, begun=begun, announce=announce)
+            prepared = prepare(config, module, checkpoint=begun, announce=announce)
             write_first_files(run, prepared, announce)
             prepared.state.elapsed = monotonic() - started
             if restore(run, prepared, begun):
@@ -434,12 +434,12 @@ def _resume_cross_validation(
     announce = announcer(console, quiet)
     if is_there(run.metrics_json):
         results = load_folds(run)
-        if study_is_whole(config, results):
+        if study_is_complete(config, results):
             announce(f"{run.path} is finished; its {several(len(results), 'fold was', 'folds were')} read")
             return Run(run.path, read_metrics(run))
     with owned(run.path, announce), memory_explained(config):
         refuse_changed_config(run, None)
-        cut_torn_end(run)
+        cut_incomplete_line(run)
         study = plan_cross_validation(config, module, announce=announce)
         return _cross_validate(run, study, console, quiet)
 

@@ -112,7 +112,7 @@ def _replay(
     announce: Callable[[str], None],
 ) -> RunReplay:
     with memory_explained(config):
-        prepared = prepare(config, module, begun=begun, announce=announce)
+        prepared = prepare(config, module, checkpoint=begun, announce=announce)
         if begun is not None:
             prepared.state.restore(load_checkpoint(begun, prepared.device))
         if prepared.state.step != last["trace"]["begin"]:

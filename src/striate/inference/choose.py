@@ -31,27 +31,31 @@ def backends_to_try(device: torch.device) -> tuple[Backend, ...]:
             Backend(precision="bf16", memory_format="channels_last", fused=True),
             Backend(precision="fp16", memory_format="channels_last", fused=True),
         )
-    ways: tuple[Backend, ...] = (Backend(memory_format="channels_last", fused=True),)
+    backends: tuple[Backend, ...] = (Backend(memory_format="channels_last", fused=True),)
     if device.type == "cpu" and bf16_on_cpu():
         half = (Backend(precision="bf16", memory_format="channels_last", fused=True),)
-        ways = (*half, *ways) if bf16_pays_on_cpu() else (*ways, *half)
+        backends = (*half, *backends) if bf16_pays_on_cpu() else (*backends, *half)
     if device.type == "cpu" and openvino_installed():
-        ways += (Backend("openvino", "bf16"), Backend("openvino", "fp32"))
-    return ways
+        backends += (Backend("openvino", "bf16"), Backend("openvino", "fp32"))
+    return backends
 
 
-def as_fine_as_fp32(device: torch.device) -> tuple[Backend, ...]:
+def fp32_backends(device: torch.device) -> tuple[Backend, ...]:
     """The backends of torch whose outputs differ from plain fp32 only by the order of sums."""
-    return tuple(way for way in backends_to_try(device) if way.engine == "torch" and way.precision == "fp32")
+    return tuple(
+        backend for backend in backends_to_try(device) if backend.engine == "torch" and backend.precision == "fp32"
+    )
 
 
-def as_trained(device: torch.device, precision: Precision) -> tuple[Backend, ...]:
+def backends_as_trained(device: torch.device, precision: Precision) -> tuple[Backend, ...]:
     """The backends of torch in the `precision` of the training, where that is lower than fp32."""
-    ways = (way for way in backends_to_try(device) if way.engine == "torch" and way.precision == precision)
-    return () if precision == "fp32" else tuple(ways)
+    backends = (
+        backend for backend in backends_to_try(device) if backend.engine == "torch" and backend.precision == precision
+    )
+    return () if precision == "fp32" else tuple(backends)
 
 
-def why_left_alone(module: nn.Module) -> str:
+def why_plain_only(module: nn.Module) -> str:
     """Why the network must be computed plainly; "" where other backends may be tried."""
     if has_forward_of_its_own(module):
         return "a module of the network has a replaced forward"
@@ -104,7 +108,7 @@ class BackendTrial:
 class BackendChoice:
     """The result of trying backends."""
 
-    way: Backend
+    backend: Backend
     """The chosen backend."""
     network: Network
     """The network as the chosen backend computes it."""
@@ -119,48 +123,48 @@ def choose_backend(
     inference mode."""
     began, seconds, tried = perf_counter(), trial.seconds, list[TriedBackend]()
     best, network = PLAIN, plain
-    for way in offered(trial.batches[0].device):
-        if any(done.way.engine == way.engine == "openvino" and not done.refused for done in tried):
+    for backend in offered(trial.batches[0].device):
+        if any(done.backend.engine == backend.engine == "openvino" and not done.refused for done in tried):
             continue  # OpenVINO in fp32 is tried only where bf16 changes predictions
-        if way.engine == best.engine and best.precision == "bf16" and trial.seconds > _BY_FAR * seconds:
+        if backend.engine == best.engine and best.precision == "bf16" and trial.seconds > _BY_FAR * seconds:
             continue  # fp32 gains less
-        if refused := _not_worth_it(way, perf_counter() - began, seconds, trial.seconds):
-            tried.append(TriedBackend(way, refused=refused))
+        if refused := _not_worth_it(backend, perf_counter() - began, seconds, trial.seconds):
+            tried.append(TriedBackend(backend, refused=refused))
             continue
-        found, prepared = _try(way, trial, plain, network)
-        if found.refused and found.refused != _SLOWER and way.fused:
+        found, prepared = _try(backend, trial, plain, network)
+        if found.refused and found.refused != _SLOWER and backend.fused:
             tried.append(found)
-            found, prepared = _try(replace(way, fused=False), trial, plain, network)
+            found, prepared = _try(replace(backend, fused=False), trial, plain, network)
         tried.append(found)
         if prepared is not None and found.speedup is not None:
-            best, network = found.way, prepared
+            best, network = found.backend, prepared
             seconds = trial.seconds / found.speedup
     return BackendChoice(best, network, tuple(tried))
 
 
-def _not_worth_it(way: Backend, spent: float, seconds: float, plain_seconds: float) -> str:
+def _not_worth_it(backend: Backend, spent: float, seconds: float, plain_seconds: float) -> str:
     if spent > _SEARCH_SHARE * plain_seconds:
         return "not tried: the search has used its share of the time"
-    if way.engine == "openvino" and seconds < _OPENVINO_SECONDS:
+    if backend.engine == "openvino" and seconds < _OPENVINO_SECONDS:
         return f"not tried: {seconds:.0f} s of work are too short to convert the network to OpenVINO"
     return ""
 
 
-def _try(way: Backend, trial: BackendTrial, plain: Network, best: Network) -> tuple[TriedBackend, Network | None]:
+def _try(backend: Backend, trial: BackendTrial, plain: Network, best: Network) -> tuple[TriedBackend, Network | None]:
     """What was measured of a backend, and the network prepared for it; None where it is not to be chosen."""
     first = trial.batches[0]
     timed = first[: max(_LEAST_TIMED, round(_COMPARISON_SHARE / 2 * trial.total))]
     try:
-        network = prepare_backend(way, trial.module, first)
+        network = prepare_backend(backend, trial.module, first)
         network(timed)  # warms up
         rate, best_rate, plain_rate = _rates(timed, (network, best, plain), _COMPARISON_SHARE * trial.seconds)
-        found = TriedBackend(way, rate, plain_rate)
+        found = TriedBackend(backend, rate, plain_rate)
         if rate < (1 + AHEAD) * best_rate:
             return replace(found, refused=_SLOWER), None
         agreement = agreement_of(network, trial)
     except Exception as error:  # whatever the user's network, or a library that reads it, raises
-        return TriedBackend(way, refused=_why_not(error)), None
-    refused = agreement.fault(way.precision)
+        return TriedBackend(backend, refused=_why_not(error)), None
+    refused = agreement.fault(backend.precision)
     return replace(found, agreement=agreement, refused=refused), None if refused else network
 
 
@@ -168,27 +172,27 @@ def _why_not(error: Exception) -> str:
     return "not enough memory" if ran_out(error) else f"{type(error).__name__}: {' '.join(str(error).split())[:160]}"
 
 
-def compare_backend(way: Backend, trial: BackendTrial) -> tuple[TriedBackend, Network | None]:
+def compare_backend(backend: Backend, trial: BackendTrial) -> tuple[TriedBackend, Network | None]:
     """How far the predictions of a backend agree with plain fp32, without timing it; and the network prepared for it,
     None where they do not agree."""
     try:
-        network = prepare_backend(way, trial.module, trial.batches[0])
+        network = prepare_backend(backend, trial.module, trial.batches[0])
         agreement = agreement_of(network, trial)
     except Exception as error:  # whatever the user's network raises
-        return TriedBackend(way, refused=_why_not(error)), None
-    refused = agreement.fault(way.precision)
-    return TriedBackend(way, agreement=agreement, refused=refused), None if refused else network
+        return TriedBackend(backend, refused=_why_not(error)), None
+    refused = agreement.fault(backend.precision)
+    return TriedBackend(backend, agreement=agreement, refused=refused), None if refused else network
 
 
-def prepare_backend(way: Backend, module: nn.Module, sample: torch.Tensor) -> Network:
+def prepare_backend(backend: Backend, module: nn.Module, sample: torch.Tensor) -> Network:
     """The network as the backend computes it, prepared for batches like `sample`. Raises whatever prevents that."""
-    if way == PLAIN:
+    if backend == PLAIN:
         return module
-    if way.engine == "openvino":
+    if backend.engine == "openvino":
         from striate.inference.openvino_network import prepare_openvino
 
-        return prepare_openvino(way.precision, module, sample)
-    return prepare_torch(way, module, sample)
+        return prepare_openvino(backend.precision, module, sample)
+    return prepare_torch(backend, module, sample)
 
 
 def agreement_of(network: Network, trial: BackendTrial) -> PredictionAgreement:

@@ -12,7 +12,7 @@ from striate.wording import several
 
 Engine = Literal["torch", "openvino"]
 Layout = Literal["contiguous", "channels_last"]
-Asked = Literal["auto", "plain"]
+PlanMode = Literal["auto", "plain"]
 
 LEAST_EQUAL = 0.995
 """Share of predictions (classes, or pixels of masks) that must equal those of fp32: at most 0.5 % may change."""
@@ -43,15 +43,15 @@ TOLERANCES = {
 }
 
 
-def require_asked(asked: str) -> None:
-    """Raise UsageError unless `asked` is one of `Asked`."""
-    if asked not in get_args(Asked):
-        raise UsageError("plan", repr(asked), " or ".join(get_args(Asked)), 'plan="auto"')
+def require_plan_mode(mode: str) -> None:
+    """Raise UsageError unless `mode` is one of `PlanMode`."""
+    if mode not in get_args(PlanMode):
+        raise UsageError("plan", repr(mode), " or ".join(get_args(PlanMode)), 'plan="auto"')
 
 
 @dataclass(frozen=True)
 class Backend:
-    """One way to compute outputs, always on a copy of the network."""
+    """One backend to compute outputs, always on a copy of the network."""
 
     engine: Engine = "torch"
     """The library."""
@@ -108,7 +108,7 @@ class PredictionAgreement:
 class TriedBackend:
     """One backend and what was measured of it."""
 
-    way: Backend
+    backend: Backend
     """The backend."""
     rate: float | None = None
     """Samples per second. None: not timed."""
@@ -129,12 +129,18 @@ class TriedBackend:
         """How many times as fast as plain fp32; None where it was not timed."""
         return self.rate / self.plain_rate if self.rate and self.plain_rate else None
 
+    def to_json(self) -> dict[str, Any]:
+        """The entry as plain values."""
+        values = asdict(self)
+        speedup = self.speedup and round(self.speedup, 3)
+        return {"way": values.pop("backend"), **values, "name": self.backend.name, "speedup": speedup}
+
 
 @dataclass(frozen=True)
 class InferencePlan:
     """The chosen backend, and all that were tried."""
 
-    way: Backend = PLAIN
+    backend: Backend = PLAIN
     """The chosen backend."""
     reason: str = ""
     """Why it was chosen."""
@@ -149,34 +155,33 @@ class InferencePlan:
     @property
     def chosen(self) -> TriedBackend | None:
         """What was measured of the chosen backend; None for plain fp32."""
-        return next((tried for tried in self.tried if tried.way == self.way), None)
+        return next((tried for tried in self.tried if tried.backend == self.backend), None)
 
     def line(self) -> str:
         """One line for a person: which backend predicts, how much faster, and how well it agrees; "" for plain fp32."""
-        if self.way == PLAIN:
+        if self.backend == PLAIN:
             return ""
         if (found := self.chosen) is None or found.agreement is None:
-            return f"predictions computed in {self.way.name}"
+            return f"predictions computed in {self.backend.name}"
         agreement = found.agreement
         if agreement.equal is not None:
-            said = f"{100 * agreement.equal:.2f} % of {several(agreement.samples, 'prediction')} equal to those of fp32"
+            match = (
+                f"{100 * agreement.equal:.2f} % of {several(agreement.samples, 'prediction')} equal to those of fp32"
+            )
         else:
-            said = f"predictions for {several(agreement.samples, 'sample')} within {agreement.moved:.1e} of fp32"
+            match = f"predictions for {several(agreement.samples, 'sample')} within {agreement.moved:.1e} of fp32"
         faster = f"{found.speedup:.1f} × plain fp32, " if found.speedup else ""
-        return f"predictions computed in {self.way.name}: {faster}{said}"
+        return f"predictions computed in {self.backend.name}: {faster}{match}"
 
     def to_json(self) -> dict[str, Any]:
         """The plan as plain values, as in metrics.json."""
         return {
-            "way": asdict(self.way),
-            "name": self.way.name,
+            "way": asdict(self.backend),
+            "name": self.backend.name,
             "reason": self.reason,
             "seconds": round(self.seconds, 3),
             "kept": self.cached,
-            "tried": [
-                asdict(tried) | {"name": tried.way.name, "speedup": tried.speedup and round(tried.speedup, 3)}
-                for tried in self.tried
-            ],
+            "tried": [tried.to_json() for tried in self.tried],
         }
 
 

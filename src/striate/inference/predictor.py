@@ -15,15 +15,15 @@ from striate.inference.agreement import ReadsOutputs
 from striate.inference.choose import (
     BackendTrial,
     agreement_of,
-    as_fine_as_fp32,
-    as_trained,
+    backends_as_trained,
     choose_backend,
     compare_backend,
+    fp32_backends,
     prepare_backend,
-    why_left_alone,
+    why_plain_only,
 )
 from striate.inference.openvino_network import openvino_version
-from striate.inference.plan import PLAIN, Asked, InferencePlan, TriedBackend, plan_from_json, require_asked
+from striate.inference.plan import PLAIN, InferencePlan, PlanMode, TriedBackend, plan_from_json, require_plan_mode
 from striate.inference.plan_key import machine_facts, network_digest
 from striate.inference.torch_network import Network
 from striate.machine.cache import read_plan, save_plan
@@ -62,7 +62,7 @@ class Predictor:
     """The chosen backend, and why."""
 
 
-def plain_predictor(module: nn.Module, reason: str = "asked for") -> Predictor:
+def plain_predictor(module: nn.Module, reason: str = "requested") -> Predictor:
     """The network in plain fp32."""
     return Predictor(module, module, InferencePlan(reason=reason))
 
@@ -90,35 +90,35 @@ def plan_predictor(
     *,
     total: int,
     batch: int,
-    asked: Asked = "auto",
-    written: InferencePlan | None = None,
+    mode: PlanMode = "auto",
+    recorded: InferencePlan | None = None,
     own: bool = False,
     trained_in: Precision = "fp32",
 ) -> Predictor:
     """The fastest backend for `total` samples in batches of `batch` whose predictions agree with plain fp32.
 
-    `written`: the plan with which the run measured its metrics. The run's `own` samples, and jobs of fewer than 1,000
+    `recorded`: the plan with which the run measured its metrics. The run's `own` samples, and jobs of fewer than 1,000
     samples, are predicted with the same backend; for others it is tried first.
 
-    Plain fp32 is used where `asked` is `plain`, where the job is short, and where no other backend is faster with the
+    Plain fp32 is used where `mode` is `plain`, where the job is short, and where no other backend is faster with the
     same predictions (`LEAST_EQUAL`, `MOST_MOVED`), which are compared on at least 200 samples. A job of fewer than
     1,000 samples is computed in the precision that the network was `trained_in`, if 32 predictions agree with those of
     fp32; else in fp32, plainly or with other kernels. The chosen backend is cached for the same weights on the same
     machine; its agreement is measured again on other data. `sample` is called only for longer jobs. Raises UsageError
     for another word than `auto` and `plain`.
     """
-    require_asked(asked)
-    if asked == "plain":
+    require_plan_mode(mode)
+    if mode == "plain":
         return plain_predictor(module)
-    if written is not None and (own or total < LEAST_TOTAL):
-        found = _as_written(written, module, sample, total=total, batch=batch)
+    if recorded is not None and (own or total < LEAST_TOTAL):
+        found = _as_recorded(recorded, module, sample, total=total, batch=batch)
         if found is not None:
             return found
     if total < LEAST_FEW:
         return plain_predictor(
             module, f"{several(total, 'sample is', 'samples are')} too few to search for a faster backend"
         )
-    if reason := why_left_alone(module):
+    if reason := why_plain_only(module):
         return plain_predictor(module, reason)
     with inference(plain_predictor(module)):
         first = sample(min(batch, _TIMED if total >= LEAST_TOTAL else _TIMED_OF_FEW))
@@ -129,7 +129,7 @@ def plan_predictor(
         if total < LEAST_TOTAL:
             return _of_few(module, task, sample, first, total, trained_in)
         key = _key(module, task, first, batch)
-        known = written if written is not None and written.tried else _read_cached(key | {"total": total})
+        known = recorded if recorded is not None and recorded.tried else _read_cached(key | {"total": total})
         if known is None and (seconds := _plain_seconds(module, first, total)) < LEAST_SECONDS:
             return _cached(
                 plain_predictor(module, f"{seconds:.1f} s of work are too short to search for a faster backend"),
@@ -137,32 +137,32 @@ def plan_predictor(
                 total,
             )
         known = known or _read_cached(key)
-        if known is not None and known.way == PLAIN:
+        if known is not None and known.backend == PLAIN:
             return Predictor(module, module, known)
         trial = _make_trial(module, task, sample, total=total, batch=batch)
         if len(trial.reference) < min(_LEAST_SAMPLE, total):
             return plain_predictor(
                 module, f"only {several(len(trial.reference), 'sample')} to compare predictions with"
             )
-        return _cached((known and _follow(known, trial)) or _look(trial, key), key, total)
+        return _cached((known and _follow(known, trial)) or _search(trial, key), key, total)
 
 
-def _as_written(
-    written: InferencePlan, module: nn.Module, sample: Sample, *, total: int, batch: int
+def _as_recorded(
+    recorded: InferencePlan, module: nn.Module, sample: Sample, *, total: int, batch: int
 ) -> Predictor | None:
     """The network with the backend that the run was measured with; None where that fails here, or takes longer to
     prepare than so few samples are worth."""
-    if written.way == PLAIN:
-        return Predictor(module, module, written)
-    if total < LEAST_TOTAL and written.way.engine == "openvino":
+    if recorded.backend == PLAIN:
+        return Predictor(module, module, recorded)
+    if total < LEAST_TOTAL and recorded.backend.engine == "openvino":
         return None
     try:
         with inference(plain_predictor(module)):
-            network = prepare_backend(written.way, module, _compared(sample, total)[:batch])
+            network = prepare_backend(recorded.backend, module, _compared(sample, total)[:batch])
             network(_compared(sample, 1))
     except Exception:  # another machine, other versions
         return None
-    return Predictor(module, network, written)
+    return Predictor(module, network, recorded)
 
 
 def _of_few(
@@ -173,17 +173,19 @@ def _of_few(
     if (seconds := _plain_seconds(module, first, total)) < LEAST_SECONDS:
         return plain_predictor(module, f"{seconds:.1f} s of work are too short to search for a faster backend")
     began = perf_counter()
-    for way in as_trained(first.device, trained_in):
+    for backend in backends_as_trained(first.device, trained_in):
         inputs = sample(_CHECKED)
         trial = BackendTrial(module, task, [inputs], module(inputs), total, seconds)
-        tried, network = compare_backend(way, trial)
+        tried, network = compare_backend(backend, trial)
         if network is not None:
             reason = f"as in training: the predictions for {several(len(inputs), 'sample')} equal those of fp32"
-            return Predictor(module, network, InferencePlan(way, reason, (tried,), perf_counter() - began))
+            return Predictor(module, network, InferencePlan(backend, reason, (tried,), perf_counter() - began))
     trial = BackendTrial(module, task, [first], module(first), total, seconds)
-    choice = choose_backend(trial, module, as_fine_as_fp32)
+    choice = choose_backend(trial, module, fp32_backends)
     reason = f"the fastest in fp32: {several(total, 'sample is', 'samples are')} too few to search further"
-    return Predictor(module, choice.network, InferencePlan(choice.way, reason, choice.tried, perf_counter() - began))
+    return Predictor(
+        module, choice.network, InferencePlan(choice.backend, reason, choice.tried, perf_counter() - began)
+    )
 
 
 def _cached(found: Predictor, key: dict[str, Any], total: int) -> Predictor:
@@ -193,13 +195,13 @@ def _cached(found: Predictor, key: dict[str, Any], total: int) -> Predictor:
     return found
 
 
-def _look(trial: BackendTrial, key: dict[str, Any]) -> Predictor:
+def _search(trial: BackendTrial, key: dict[str, Any]) -> Predictor:
     """Try all backends on real samples, and cache their speed; agreement holds only for these samples."""
     began = perf_counter()
     choice = choose_backend(trial, trial.module)
     found = "the fastest backend that predicts as fp32 does"
-    reason = found if choice.way != PLAIN else "no other backend was faster with the same predictions"
-    plan = InferencePlan(choice.way, reason, choice.tried, perf_counter() - began)
+    reason = found if choice.backend != PLAIN else "no other backend was faster with the same predictions"
+    plan = InferencePlan(choice.backend, reason, choice.tried, perf_counter() - began)
     save_plan("inference", key, replace(plan, tried=tuple(map(_without_agreement, plan.tried))).to_json())
     return Predictor(trial.module, choice.network, plan)
 
@@ -245,13 +247,13 @@ def _follow(plan: InferencePlan, trial: BackendTrial) -> Predictor | None:
     where it cannot be prepared any more."""
     began = perf_counter()
     try:
-        network = prepare_backend(plan.way, trial.module, trial.batches[0])
+        network = prepare_backend(plan.backend, trial.module, trial.batches[0])
         agreement = agreement_of(network, trial)
     except Exception:  # a cached plan that cannot be used any more is replaced
         return None
-    if agreement.fault(plan.way.precision):
+    if agreement.fault(plan.backend.precision):
         return None
-    tried = tuple(replace(row, agreement=agreement) if row.way == plan.way else row for row in plan.tried)
+    tried = tuple(replace(row, agreement=agreement) if row.backend == plan.backend else row for row in plan.tried)
     return Predictor(trial.module, network, replace(plan, tried=tried, seconds=perf_counter() - began))
 
 

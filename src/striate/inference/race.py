@@ -49,7 +49,7 @@ class Timing:
         return Timing((fmean(sorted(self.rounds)[: math.ceil(len(self.rounds) / 2)]),))
 
     @property
-    def spread(self) -> float:
+    def half_interquartile_range(self) -> float:
         """Half the interquartile range of the rounds; 0 for a single round."""
         ordered = sorted(self.rounds)
         cut = len(ordered) // 4
@@ -57,8 +57,8 @@ class Timing:
 
     @property
     def uncertainty(self) -> float:
-        """Standard error of `seconds`: the spread over the root of the number of rounds."""
-        return self.spread / math.sqrt(len(self.rounds))
+        """Standard error of `seconds`, roughly: half the interquartile range over the root of the number of rounds."""
+        return self.half_interquartile_range / math.sqrt(len(self.rounds))
 
     def times(self, factor: float) -> Timing:
         """The timing with each round `factor` times as long."""

@@ -200,18 +200,18 @@ Network = Callable[[torch.Tensor], torch.Tensor]
 _NORMALIZATIONS = (nn.modules.batchnorm._BatchNorm, nn.modules.instancenorm._InstanceNorm, nn.GroupNorm, nn.LayerNorm)
 
 
-def prepare_torch(way: Backend, module: nn.Module, sample: torch.Tensor) -> Network:
+def prepare_torch(backend: Backend, module: nn.Module, sample: torch.Tensor) -> Network:
     """The network as the backend computes it, prepared for batches like `sample` (B, *input_shape), correct for others.
     Raises whatever prevents that."""
     with on_trial(module):
         network = copied(module).eval().requires_grad_(False)
-    layout = memory_format_of(way, sample)
+    layout = memory_format_of(backend, sample)
     network.to(memory_format=layout)  # type: ignore[call-overload]
-    if not way.fused:
-        return _by_autocast(way, network, sample.device, layout)
+    if not backend.fused:
+        return _by_autocast(backend, network, sample.device, layout)
     with on_trial(network):
         graph = traced(network)
-    folded, fused, dtype = fold_normalization(graph), 0, dtype_of(way.precision)
+    folded, fused, dtype = fold_normalization(graph), 0, dtype_of(backend.precision)
     _convert(graph, dtype)
     if sample.device.type == "cpu":
         fused = fuse_convolutions(graph, _laid_out(sample.to(dtype), layout))
@@ -219,17 +219,17 @@ def prepare_torch(way: Backend, module: nn.Module, sample: torch.Tensor) -> Netw
         raise ValueError("nothing to fold or fuse")
 
     def predict(x: torch.Tensor) -> torch.Tensor:
-        with fp32_products(tf32=way.precision == "tf32"):
+        with fp32_products(tf32=backend.precision == "tf32"):
             outputs: torch.Tensor = graph(_laid_out(x.to(dtype), layout))
         return outputs.float()
 
     return predict
 
 
-def memory_format_of(way: Backend, sample: torch.Tensor) -> torch.memory_format:
+def memory_format_of(backend: Backend, sample: torch.Tensor) -> torch.memory_format:
     """The backend's memory format for batches like `sample`, as torch names it: channels last exists for images and
     volumes."""
-    layouts = {4: torch.channels_last, 5: torch.channels_last_3d} if way.memory_format == "channels_last" else {}
+    layouts = {4: torch.channels_last, 5: torch.channels_last_3d} if backend.memory_format == "channels_last" else {}
     return layouts.get(sample.ndim, torch.contiguous_format)
 
 
@@ -237,8 +237,8 @@ def _laid_out(x: torch.Tensor, layout: torch.memory_format) -> torch.Tensor:
     return contiguous(x) if layout == torch.contiguous_format else channels_last(x)
 
 
-def _by_autocast(way: Backend, network: nn.Module, device: torch.device, layout: torch.memory_format) -> Network:
-    dtype, tf32 = dtype_of(way.precision), way.precision == "tf32"
+def _by_autocast(backend: Backend, network: nn.Module, device: torch.device, layout: torch.memory_format) -> Network:
+    dtype, tf32 = dtype_of(backend.precision), backend.precision == "tf32"
     half = dtype != torch.float32
 
     def predict(x: torch.Tensor) -> torch.Tensor:

@@ -86,7 +86,7 @@ def _trained_alone(prepared: Prepared, fields: Mapping[str, Any], split: str) ->
     epochs = -(-steps // len(batch_bounds(len(data.splits["train"]), before.batch)))
     budget = replace(before.budget.of(steps), epochs=epochs, minutes=None, target=None, patience=None)
     config = replace(before, task=replace(before.task, **fields), budget=budget, compare_single=False, baseline=False)
-    again = prepare_data(config, data, asked=config)
+    again = prepare_data(config, data, request=config)
     state, best = again.state, None
     with execution_settings(again.config):
         for event in training_events(state, again.objective, again.splits, again.config, again.normalize):

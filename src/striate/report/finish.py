@@ -185,7 +185,7 @@ def _evaluate(
     data, batch = measured_part(prepared.data, prepared.config), measured_at_once(prepared.config)
     written = written_inference(run)
     answering = plan_evaluation(
-        trained, data, splits, batch=batch, asked=execution.plan, written=written, trained_in=execution.precision
+        trained, data, splits, batch=batch, mode=execution.plan, recorded=written, trained_in=execution.precision
     )
     if answering.plan is not written:
         write_inference(run, answering.plan)

@@ -20,8 +20,8 @@ from torch.serialization import get_crc32_options, set_crc32_options
 
 from striate.errors import RunError, pasted
 from striate.runs.directory import RunDirectory, final_command
-from striate.runs.events import append_event, cut_torn_end, read_events
-from striate.runs.files import explained, filled_beside, write_atomic
+from striate.runs.events import append_event, cut_incomplete_line, read_events
+from striate.runs.files import explained, temporary_file_for, write_atomic
 from striate.runs.plain_files import folder_of, is_there, open_plain
 from striate.runs.safe_load import load_safely
 
@@ -81,7 +81,7 @@ def replace_checkpoint(path: Path, before: Path, content: dict[str, Any], given_
 
     At any instant one of the two is intact. Raises RunError; Abandoned when `given_up()` becomes true meanwhile.
     """
-    with explained(path), filled_beside(path, lambda file: _write(file, content, given_up)) as (folder, new):
+    with explained(path), temporary_file_for(path, lambda file: _write(file, content, given_up)) as (folder, new):
         with os.fdopen(folder.open(new), "rb") as file:
             _check(file, path)
         with suppress(FileNotFoundError):
@@ -203,7 +203,7 @@ def without_checkpoint(run: RunDirectory, file: Path) -> RunError:
 
 
 def _cut_torn_line(run: RunDirectory) -> None:
-    if cut := cut_torn_end(run):
+    if cut := cut_incomplete_line(run):
         append_event(run, "torn-line", bytes=cut)
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from striate.errors import RunError, pasted
-from striate.runs.files import TEMPORARY, append_text, explained, read_dispensable, write_text
+from striate.runs.files import TEMPORARY, append_text, explained, read_optional_json, write_text
 from striate.runs.plain_files import FOLDERS, folder_of, is_there, make_folder, require_kind
 from striate.runs.verified_files import read_verified
 from striate.wording import listed
@@ -243,7 +243,7 @@ def final_command(run: Path) -> str:
     return f"striate train --config {pasted(run / 'config.yaml')} --cv null --out {pasted(f'{run}-final')}"
 
 
-def refuse_strange(path: Path) -> None:
+def refuse_unexpected_files(path: Path) -> None:
     """Raise RunError where a file or folder of the run, cross-validation or sweep at `path` is a link, a pipe or
     anything else that striate has not made: before training, rather than when the file is written."""
     files = [
@@ -257,7 +257,7 @@ def refuse_strange(path: Path) -> None:
 def read_plan_summary(run: RunDirectory) -> dict[str, Any]:
     """The summary of plan.json for metrics.json: `speedup` over plain fp32, and its `source`, `measured` or `kept` from
     an earlier run. Empty where nothing was measured, or the file is damaged."""
-    plan = read_dispensable(run.plan)
+    plan = read_optional_json(run.plan)
     names = ("speedup", "source")
     return {name: plan[name] for name in names} if isinstance(plan, dict) and plan.keys() >= set(names) else {}
 

@@ -14,8 +14,8 @@ from typing import Any
 
 from striate.errors import RunError, pasted
 from striate.runs.directory import LOCK, RunDirectory
-from striate.runs.files import TEMPORARY, append_text, explained, finite, whole_lines
-from striate.runs.plain_files import changed_in_place, is_there, open_plain
+from striate.runs.files import TEMPORARY, append_text, complete_lines, explained, finite
+from striate.runs.plain_files import is_there, open_for_update, open_plain
 from striate.runs.verified_files import recorded_digests
 
 
@@ -33,7 +33,7 @@ def append_event(run: RunDirectory, event: str, **fields: Any) -> None:
 def read_events(run: RunDirectory) -> list[dict[str, Any]]:
     """All complete lines, without one that is being written or that a crash has cut short. Raises RunError where a line
     is not an event."""
-    return [_event(run, number, line) for number, line in enumerate(whole_lines(run.events), 1)]
+    return [_event(run, number, line) for number, line in enumerate(complete_lines(run.events), 1)]
 
 
 def read_notes(run: RunDirectory) -> tuple[str, ...]:
@@ -41,11 +41,11 @@ def read_notes(run: RunDirectory) -> tuple[str, ...]:
     return tuple(str(event.get("text", "")) for event in read_events(run) if event["event"] == "note")
 
 
-def cut_torn_end(run: RunDirectory) -> int:
+def cut_incomplete_line(run: RunDirectory) -> int:
     """Cut off an incomplete last line, which a crash has left; returns its number of bytes. Raises RunError."""
     if not is_there(run.events):
         return 0
-    with explained(run.events), changed_in_place(run.events) as file:
+    with explained(run.events), open_for_update(run.events) as file:
         content = file.read()
         whole = content.rfind(b"\n") + 1
         if whole < len(content):
@@ -78,9 +78,9 @@ def note_files(run: RunDirectory, files: Iterable[Path]) -> None:
 def note_finished(run: RunDirectory) -> None:
     """Write the digests of all files that have none yet, once nothing but events is written any more."""
     known = noted_files(run)
-    kept = (run.path / LOCK, run.events)
+    growing = (run.path / LOCK, run.events)
     found = sorted(
-        path for path in run.path.rglob("*") if path.is_file() and not path.is_symlink() and path not in kept
+        path for path in run.path.rglob("*") if path.is_file() and not path.is_symlink() and path not in growing
     )
     new = [path for path in found if not path.match(TEMPORARY) and path.relative_to(run.path).as_posix() not in known]
     note_files(run, new)

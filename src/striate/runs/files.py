@@ -63,13 +63,13 @@ def write_atomic(path: Path, write: Callable[[BinaryIO], object]) -> None:
     A reader sees the old file or the new one, also after a crash or a power cut. If `path` is a link, its target stays.
     Raises RunError.
     """
-    with explained(path), filled_beside(path, write) as (folder, temporary):
+    with explained(path), temporary_file_for(path, write) as (folder, temporary):
         folder.rename(temporary, path.name)
         folder.flush()
 
 
 @contextmanager
-def filled_beside(path: Path, write: Callable[[BinaryIO], object]) -> Iterator[tuple[Folder, str]]:
+def temporary_file_for(path: Path, write: Callable[[BinaryIO], object]) -> Iterator[tuple[Folder, str]]:
     """The folder of `path`, and the name of a temporary file in it, filled by `write` and flushed to disk, for
     renaming; it is removed in the end."""
     temporary = f".{path.name}.{os.getpid()}.tmp"
@@ -110,7 +110,7 @@ def append_text(path: Path, text: str) -> None:
             os.close(descriptor)
 
 
-def whole_lines(path: Path) -> list[str]:
+def complete_lines(path: Path) -> list[str]:
     """The complete lines of a file that is being appended to; empty where there is no file. Raises RunError."""
     with explained(path):
         content = read_bytes(path) if is_there(path) else b""
@@ -134,7 +134,7 @@ def visible_json(text: str) -> str:
     return "".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text)
 
 
-def read_dispensable(path: Path) -> Any:
+def read_optional_json(path: Path) -> Any:
     """The value of a JSON file that a run does not need: None where it is missing, damaged or unreadable. Raises
     RunError where it is not a plain file."""
     try:

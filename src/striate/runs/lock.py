@@ -14,7 +14,7 @@ from time import sleep
 from typing import Any
 
 from striate.errors import RunError, pasted
-from striate.runs.directory import LOCK, refuse_strange
+from striate.runs.directory import LOCK, refuse_unexpected_files
 from striate.runs.files import TEMPORARY, explained
 from striate.runs.plain_files import folder_of
 
@@ -43,7 +43,7 @@ def owned(path: Path, announce: Callable[[str], None] = lambda _: None) -> Itera
     try:
         _take(descriptor, path, refused, announce)
         with explained(path):
-            refuse_strange(path)
+            refuse_unexpected_files(path)
             for left in path.rglob(TEMPORARY):
                 if not left.is_dir() or left.is_symlink():  # exports clear their own folders
                     left.unlink(missing_ok=True)

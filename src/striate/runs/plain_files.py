@@ -154,7 +154,7 @@ def open_plain(path: Path) -> BufferedReader:
         return os.fdopen(folder.open(path.name), "rb")
 
 
-def changed_in_place(path: Path) -> BinaryIO:
+def open_for_update(path: Path) -> BinaryIO:
     """A plain file, to be read and changed. Raises OSError; RunError for anything else, and for a file with several
     hard links."""
     with folder_of(path) as folder:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from striate.errors import RunError, pasted
-from striate.runs.files import whole_lines
+from striate.runs.files import complete_lines
 from striate.runs.plain_files import is_there, read_bytes
 
 _KINDS = ('"files"', '"finished"', '"resumed"')
@@ -19,7 +19,7 @@ def recorded_digests(run: Path) -> dict[str, str]:
     resumed and writes these files again. Lines that are not events are skipped. Raises RunError."""
     first: dict[str, str] = {}
     later: dict[str, str] | None = None  # recorded since the run ended
-    for line in whole_lines(run / "events.jsonl"):
+    for line in complete_lines(run / "events.jsonl"):
         if not any(word in line for word in _KINDS):
             continue
         try:

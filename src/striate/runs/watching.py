@@ -1,4 +1,4 @@
-"""How a running training is watched: a request is one file in the run, and the training answers with another.
+"""How a running training is watched: a request is one file in the run, and the training writes another.
 
 Both have names of temporary files: they are not part of the run, losing them loses nothing, and the next process that
 trains the run removes them.
@@ -14,7 +14,7 @@ from typing import Any
 
 from striate.errors import RunError
 from striate.runs.directory import RunDirectory
-from striate.runs.files import finite, read_dispensable
+from striate.runs.files import finite, read_optional_json
 from striate.runs.plain_files import folder_of
 
 _REQUEST, _SNAPSHOT = ".watched.tmp", ".look.tmp"
@@ -58,5 +58,5 @@ def read_snapshot(run: RunDirectory) -> dict[str, Any] | None:
     """The newest snapshot; None where there is none."""
     snapshot = None
     with suppress(RunError):  # a file from elsewhere
-        snapshot = read_dispensable(run.path / _SNAPSHOT)
+        snapshot = read_optional_json(run.path / _SNAPSHOT)
     return snapshot if isinstance(snapshot, dict) else None

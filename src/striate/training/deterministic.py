@@ -88,10 +88,10 @@ def layer_named(module: nn.Module | None) -> Iterator[None]:
         with nullcontext() if module is None else _followed(module, computing):
             yield
     except (RuntimeError, ModelError) as error:
-        said = " ".join(str(error.__cause__ if isinstance(error, ModelError) else error).split())
-        if not any(sign in said for sign in _SIGNS):
+        message = " ".join(str(error.__cause__ if isinstance(error, ModelError) else error).split())
+        if not any(sign in message for sign in _SIGNS):
             raise
-        raise _refusal(error.where if isinstance(error, ModelError) else computing[0], said) from None
+        raise _refusal(error.where if isinstance(error, ModelError) else computing[0], message) from None
 
 
 def refuse_nondeterministic(module: nn.Module, config: Config, task: Task, split: Split, normalize: Normalize) -> None:
@@ -138,13 +138,13 @@ def _followed(module: nn.Module, computing: list[str]) -> Iterator[None]:
         yield
 
 
-def _refusal(where: str, said: str) -> TrainingError:
-    if _WORKSPACE in said:  # torch has read the variable before it was set
+def _refusal(where: str, message: str) -> TrainingError:
+    if _WORKSPACE in message:  # torch has read the variable before it was set
         expected = f"{_WORKSPACE} before the first product on the GPU"
         return TrainingError(
-            "execution.deterministic", said[:160], expected, f"{_WORKSPACE}=:4096:8 striate train … --deterministic"
+            "execution.deterministic", message[:160], expected, f"{_WORKSPACE}=:4096:8 striate train … --deterministic"
         )
-    operation = said.split(" does not have")[0][-60:]
+    operation = message.split(" does not have")[0][-60:]
     return TrainingError(
         f"execution.deterministic: {where}",
         f"{operation}, which sums in an order that varies",

@@ -30,7 +30,7 @@ class TargetOutcome:
     """The first epoch that reached the target, from 1. None: no epoch did."""
     seconds: float | None = None
     """Wall-clock seconds from the request, reading and planning included, to the end of that epoch. None: no epoch
-    reached the target."""
+    reached the target, or the time is not known."""
     n: int | None = None
     """Number of validation samples. None: not known."""
 

@@ -39,7 +39,7 @@ def write_first_files(run: RunDirectory, prepared: Prepared, announce: Callable[
         write_text(run.config, config_to_yaml(prepared.config))
     noted = noted_files(run)
     made = {
-        file: _made_again(run, file, text, noted) for file, text in _fixed(run, prepared) if not _whole(file, noted)
+        file: _made_again(run, file, text, noted) for file, text in _fixed(run, prepared) if not _is_intact(file, noted)
     }
     if not is_there(run.events) or not run.events.stat().st_size:
         notes = [event_line("note", text=note) for note in prepared.notes]
@@ -70,7 +70,7 @@ def _fixed(run: RunDirectory, prepared: Prepared) -> Iterator[tuple[Path, Callab
     yield run.environment, lambda: json_text(describe_environment())
 
 
-def _whole(file: Path, noted: Mapping[str, str]) -> bool:
+def _is_intact(file: Path, noted: Mapping[str, str]) -> bool:
     """Whether the file exists and, if its digest is known, is unchanged."""
     return is_there(file) and (file.name not in noted or file_digest(file) == noted[file.name])
 
@@ -115,19 +115,19 @@ def change_config(run: RunDirectory, config: Config) -> None:
 
 def recover_unchanged_run(run: RunDirectory, announce: Callable[[str], None]) -> Path | None:
     """`recover_run`, if config.yaml is as the run wrote it; otherwise nothing changes and RunError is raised."""
-    return recover_run(run, announce, lambda begun: refuse_changed_config(run, begun))
+    return recover_run(run, announce, lambda checkpoint: refuse_changed_config(run, checkpoint))
 
 
-def refuse_changed_config(run: RunDirectory, begun: Path | None) -> None:
+def refuse_changed_config(run: RunDirectory, checkpoint: Path | None) -> None:
     """Raise RunError where config.yaml is not as the run wrote it, since the resumed training would be another one.
-    `begun` is the checkpoint to resume from, if there is one. Runs of earlier versions cannot be checked."""
-    saved = None if begun is None else load_checkpoint(begun).get("config")
-    said = config_changes(run, saved)
-    if said is None:
+    `checkpoint`: the one to resume from, if any. Runs of earlier versions cannot be checked."""
+    saved = None if checkpoint is None else load_checkpoint(checkpoint).get("config")
+    changes = config_changes(run, saved)
+    if changes is None:
         return
     raise RunError(
         str(run.config),
-        f"changed since the run was interrupted: {said}",
+        f"changed since the run was interrupted: {changes}",
         "the original configuration of the run",
         f"restore the values, then: striate train --resume {pasted(run.path)}; or {_anew(run)}",
     )

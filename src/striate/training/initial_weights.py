@@ -161,13 +161,13 @@ def _tensors_of(network: nn.Module, tensors: dict[str, Any]) -> dict[str, Any]:
 
 
 def find_initial_weights(
-    config: Config, data: Dataset, task: Task, module: nn.Module | None, begun: Path | None
+    config: Config, data: Dataset, task: Task, module: nn.Module | None, checkpoint: Path | None
 ) -> InitialWeights:
     """Read the weights that `config.model` names: a file, or a run.
 
-    `begun` is the checkpoint that the run is resumed from. It has all weights, so the file may be gone. A run or
-    checkpoint also names the network, if `config` does not. Raises ModelError, RunError; ConfigError where both the
-    network and `model.weights` bring weights.
+    `checkpoint`: the one that the run is resumed from. It has all weights, so the file may be gone. A run or checkpoint
+    also names the network, if `config` does not. Raises ModelError, RunError; ConfigError where both the network and
+    `model.weights` bring weights.
     """
     model = config.model
     if module is not None and config.recipe == "fine-tune":
@@ -184,8 +184,8 @@ def find_initial_weights(
         runs = () if module is None else runs_of_module(module)
         return InitialWeights(config, findings=tuple(found for run in runs for found in _leak(str(run), data)))
     refuse_init(model.init, f"a network that starts from the weights of {path}")
-    if begun is not None:
-        values = load_checkpoint(begun).get("normalization", {})
+    if checkpoint is not None:
+        values = load_checkpoint(checkpoint).get("normalization", {})
         known = _normalization(values.get("mean", ()), values.get("std", ()), data)
         return InitialWeights(config, None, known, findings=_leak(path, data))
     weights = read_weights(path)

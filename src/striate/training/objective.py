@@ -152,8 +152,11 @@ class Objective:
     """The loss of a batch, and what is measured on it (`Measured`)."""
 
     task: Task
+    """Its loss and metrics."""
     config: Config
+    """Regularization, auxiliary heads and evaluation."""
     heads: AuxiliaryHeads | None = None
+    """The auxiliary heads. None: the training has none."""
     follows: tuple[str, ...] = ()
     """Quantities that the network follows (`followed_quantities`)."""
 

@@ -26,7 +26,7 @@ _STEPS_TRIED = 100
 _FACTORY = "a function of the parameters that returns a torch.optim.Optimizer"
 
 
-def with_own_optimizer(config: Config, module: nn.Module) -> Config:
+def with_user_optimizer(config: Config, module: nn.Module) -> Config:
     """The configuration with what the user's own optimizer decides: its learning rate, if none is requested. Weight
     decay and rates by depth are up to it. Unchanged for other optimizers. Raises ConfigError."""
     optim, tuning = config.optim, config.fine_tune
@@ -48,7 +48,7 @@ def with_own_optimizer(config: Config, module: nn.Module) -> Config:
     )
 
 
-def make_own_optimizer(
+def make_user_optimizer(
     module: nn.Module, name: str, lr: float, extra: Iterable[nn.Parameter] = ()
 ) -> torch.optim.Optimizer:
     """The user's optimizer of the trainable parameters of `module` and `extra`. Its largest rate is `lr`; groups keep
@@ -108,8 +108,8 @@ def make_optimizer(module: nn.Module, config: Config, extra: Iterable[nn.Paramet
     optim = config.optim
     assert optim.name is not None, "recipes decide it"
     if names_code(optim.name):
-        assert optim.lr is not None, "with_own_optimizer decides it"
-        return make_own_optimizer(module, optim.name, optim.lr, extra)
+        assert optim.lr is not None, "with_user_optimizer decides it"
+        return make_user_optimizer(module, optim.name, optim.lr, extra)
     groups = _groups(module, optim, config.fine_tune.layer_decay or 1.0)
     heads = [p for p in extra if p.requires_grad]
     groups += _split(

@@ -40,7 +40,7 @@ from striate.training.early_stop import refuse_impossible_target
 from striate.training.execution import decide_execution, execution_settings, place, training_part, without_plan
 from striate.training.initial_weights import InitialWeights, find_initial_weights, whiten_first_layer
 from striate.training.objective import Objective, refuse_invisible_units
-from striate.training.optimizers import make_optimizer, with_own_optimizer
+from striate.training.optimizers import make_optimizer, with_user_optimizer
 from striate.training.plan.decide import apply_plan, expected_length
 from striate.training.plan.plan_table import PlanRecord
 from striate.training.plan.trial import Workload
@@ -167,22 +167,22 @@ def prepare(
     config: Config,
     module: nn.Module | None = None,
     *,
-    begun: Path | None = None,
+    checkpoint: Path | None = None,
     seconds_spent: Callable[[], float] = lambda: 0.0,
     announce: Callable[[str], None] = lambda _: None,
     forecast: bool = False,
 ) -> Prepared:
     """Read the data, decide what is open, build the network. Writes nothing and prints nothing.
 
-    The initialization follows from `config.seed`; the caller's random state stays. `begun` is the checkpoint that the
-    run is resumed from, if any; a file of initial weights is then not needed. `seconds_spent` since the user's request
+    The initialization follows from `config.seed`; the caller's random state stays. `checkpoint`: the one that the run
+    is resumed from, if any; a file of initial weights is then not needed. `seconds_spent` since the user's request
     count against `budget.minutes`. `forecast`: whether to measure what a long run will reach. Raises StriateError.
     """
     with_data, data = read_data(config, announce, module)
     if config.baseline:
         data.require_test("--baseline")
     return prepare_data(
-        with_data, data, module, asked=config, begun=begun, seconds_spent=seconds_spent, forecast=forecast
+        with_data, data, module, request=config, checkpoint=checkpoint, seconds_spent=seconds_spent, forecast=forecast
     )
 
 
@@ -191,23 +191,23 @@ def prepare_data(
     data: Dataset,
     module: nn.Module | None = None,
     *,
-    asked: Config | None = None,
-    begun: Path | None = None,
+    request: Config | None = None,
+    checkpoint: Path | None = None,
     seconds_spent: Callable[[], float] = lambda: 0.0,
     plan_seconds: float | None = None,
     forecast: bool = False,
 ) -> Prepared:
-    """`prepare` for data that are already read. `asked`: the configuration before the data were read, if it differs.
+    """`prepare` for data that are already read. `request`: the configuration before the data were read, if it differs.
     `plan_seconds`: how long the execution plan may be measured; None: as the length of the run allows. `forecast`:
     whether to measure what a long run will reach, and to bound a run without a budget."""
-    request, most_threads = asked or config, torch.get_num_threads()
+    request, most_threads = request or config, torch.get_num_threads()
     config, cache_notes = with_cached_weights(config, data, module)
     config, recipe_notes = for_photographs(config, data, module)
     config = with_code(without_measuring(before_network(config, data)))
     task, requested_execution = make_task(data, config.task), config.execution
     config = replace(config, task=task.decided(config.task))
     config = decide_execution(config, data)
-    weights = find_initial_weights(config, data, task, module, begun)
+    weights = find_initial_weights(config, data, task, module, checkpoint)
     config, model_notes = choose_network(weights.config, data, module)
     model_notes = [*cache_notes, *recipe_notes, *model_notes, *filter(None, [task.loss_text()])]
     pretrained = has_pretrained_weights(config, module)
@@ -222,7 +222,9 @@ def prepare_data(
             normalize = normalization.on(device, len(data.input_shape) + 1)
             recipe = _decide_recipe(config, request, data, task, network, pretrained=pretrained, waited_for=forecast)
             network = place(network, recipe.config, device)
-            signal = _check_network(network, recipe.config, task, splits["train"], normalize, measured=begun is None)
+            signal = _check_network(
+                network, recipe.config, task, splits["train"], normalize, measured=checkpoint is None
+            )
             state = _first_state(network, recipe.config, task, splits["train"], normalization)
         work = _workload(Work(state, task, splits, recipe.config, normalize), most_threads, seconds_spent)
         planned = apply_plan(work, requested_execution, plan_seconds)
@@ -289,13 +291,13 @@ def _decide_recipe(
     """Everything that follows from data and network without timing: optimizer, schedule, augmentation, sizes of images,
     test-time augmentation. `waited_for`: whether a user waits for this single training, so that the speed of the
     machine bounds its length. Raises ConfigError for what cannot be trained."""
-    config = with_own_optimizer(config, network)
+    config = with_user_optimizer(config, network)
     windows, adapt = task.takes_windows, task.augmentation
     facts = gather_facts(
         data,
         network,
         has_weights=pretrained,
-        keeps=task.survives_moves,
+        survives_moves=task.survives_moves,
         windows=windows,
         adapt=adapt,
         passes=task.passes,

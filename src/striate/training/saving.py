@@ -83,7 +83,7 @@ _FOLDED = 256  # losses that wait on an accelerator until they are read together
 
 @dataclass
 class Trace:
-    """The loss of each step after step `begin`, and sums over the weights after 1, 2, 4, 8, … of these steps.
+    """The loss of each step, and sums over the weights after 1, 2, 4, 8, … of these steps.
 
     A loss depends on all weights before its step, so the first loss that differs tells the step, and the sums tell the
     layers. Sums are taken over the bits, as integers, so that the last bit of one weight changes them. Summing at each
@@ -91,8 +91,11 @@ class Trace:
     """
 
     begin: int
+    """Steps done before the first recorded one."""
     losses: list[float] = field(default_factory=list)
+    """The loss of each step."""
     sums: dict[int, torch.Tensor] = field(default_factory=dict)
+    """By step, the `weight_sums` after it."""
     _waiting: list[torch.Tensor] = field(default_factory=list)
 
     def add(self, step: int, loss: torch.Tensor, module: nn.Module) -> None:

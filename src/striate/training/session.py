@@ -32,18 +32,18 @@ from striate.training.step_losses import StepLosses
 Reader = Callable[[Event], None]
 
 
-def restore(run: RunDirectory, prepared: Prepared, begun: Path | None) -> bool:
-    """Load the checkpoint `begun`; False where there is none yet. Raises RunError where it does not fit, or where its
-    best network is missing."""
-    if begun is None:
+def restore(run: RunDirectory, prepared: Prepared, checkpoint: Path | None) -> bool:
+    """Load a checkpoint; False where there is none yet. Raises RunError where it does not fit, or where its best
+    network is missing."""
+    if checkpoint is None:
         return False
-    saved = load_checkpoint(begun, prepared.device)
+    saved = load_checkpoint(checkpoint, prepared.device)
     try:
         prepared.state.restore(saved)
     except (KeyError, RuntimeError, ValueError, TypeError) as error:
         reason = " ".join(str(error).split())[:300]
         raise RunError(
-            str(begun),
+            str(checkpoint),
             f"a checkpoint that does not fit: {reason}",
             "the checkpoint of this run",
             f"train again: --config {pasted(run.config)}",

@@ -53,20 +53,25 @@ class ChangesSteps(Protocol):
 
 @dataclass
 class Setup:
-    """Everything that a step and the end of an epoch need, except the batch. `config` is fully decided.
-
-    Two fields change during training: `epoch`, from 0, and `config`, where memory runs out or the run would miss its
-    `deadline` (`guards.py`).
-    """
+    """Everything that a step and the end of an epoch need, except the batch."""
 
     state: TrainingState
+    """Network, optimizer and progress."""
     objective: Objective
+    """What is minimized."""
     splits: Mapping[str, Split]
+    """The splits by name."""
     config: Config
+    """The decided configuration. It changes where memory runs out, or where the run would miss its deadline
+    (`guards.py`)."""
     normalize: Normalize
+    """From a raw batch to the input of the network."""
     processes: Processes = ALONE
+    """The processes that share each batch."""
     deadline: ChangesSteps | None = None
+    """Changes the number of steps. None: the run has no deadline."""
     epoch: int = 0
+    """The current epoch, from 0."""
 
     @property
     def steps(self) -> int:

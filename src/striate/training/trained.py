@@ -21,7 +21,7 @@ from striate.data.normalize import Normalization
 from striate.data.threads import map_ordered
 from striate.errors import ConfigError, ModelError, RunError, UsageError
 from striate.inference.any_size import any_size
-from striate.inference.plan import Asked, InferencePlan
+from striate.inference.plan import InferencePlan, PlanMode
 from striate.inference.predictor import Predictor, batch_size, inference, plain_predictor, plan_predictor
 from striate.inference.tiles import Box, Reach, Tile, padded_before, reach_of, tiles
 from striate.machine.precision import Precision
@@ -89,15 +89,15 @@ class Trained:
     """The run or checkpoint that it was loaded from. None: from neither."""
 
     @overload
-    def predict(self, images: Input, *, plan: Asked = "auto") -> Prediction: ...
+    def predict(self, images: Input, *, plan: PlanMode = "auto") -> Prediction: ...
     @overload
-    def predict(self, images: list[Input], *, plan: Asked = "auto") -> list[Prediction]: ...
-    def predict(self, images: Input | list[Input], *, plan: Asked = "auto") -> Prediction | list[Prediction]:
+    def predict(self, images: list[Input], *, plan: PlanMode = "auto") -> list[Prediction]: ...
+    def predict(self, images: Input | list[Input], *, plan: PlanMode = "auto") -> Prediction | list[Prediction]:
         """Predict one image or a list of them: paths, samples of named data sets (`digits#3`), PIL images, or arrays.
 
         Paths and PIL images are prepared as in training (size, color). Arrays and tensors are raw inputs of the
         training shape, without batch: (C, H, W) or (H, W) uint8, or floats k/255, for images, (F,) numbers for tables.
-        Many are predicted by the fastest backend that gives the predictions of fp32, unless `plan` is `plain`.
+        Many are predicted by the fastest backend whose predictions agree with fp32, unless `plan` is `plain`.
         Raises DataError for a file that cannot be read or an array of another shape.
         """
         if not isinstance(images, list):
@@ -109,7 +109,7 @@ class Trained:
         files = any(isinstance(image, str | Path) for image in images)
         inputs = map_ordered(self.read, images) if files and len(images) > 1 else map(self.read, images)
         placed = [self.placement(image) for image in images]
-        planned = self.planned(self._spread(images, self.prepare), len(images), asked=plan)
+        planned = self.planned(self._evenly_spaced(images, self.prepare), len(images), mode=plan)
         return list(self._predict_all(inputs, planned, placed=placed))
 
     def with_views(self, views: Views) -> Trained:
@@ -120,12 +120,12 @@ class Trained:
         return replace(self, views=views)
 
     def predict_prepared(
-        self, inputs: Sequence[np.ndarray], batch: int | None = None, *, plan: Asked = "auto"
+        self, inputs: Sequence[np.ndarray], batch: int | None = None, *, plan: PlanMode = "auto"
     ) -> list[Prediction]:
-        """Predictions for prepared raw inputs, each of `preparation.input_shape`, `batch` at once; many of them by the
-        fastest backend that gives the predictions of fp32, unless `plan` is `plain`."""
-        spread, given = self._spread(inputs, lambda raw: raw), ((raw, None) for raw in inputs)
-        return list(self._predict_all(given, self.planned(spread, len(inputs), batch=batch, asked=plan), batch))
+        """Predictions for prepared raw inputs, each of `preparation.input_shape`, `batch` at once. Many inputs are
+        predicted by the fastest backend whose predictions agree with fp32, unless `plan` is `plain`."""
+        sample, given = self._evenly_spaced(inputs, lambda raw: raw), ((raw, None) for raw in inputs)
+        return list(self._predict_all(given, self.planned(sample, len(inputs), batch=batch, mode=plan), batch))
 
     def planned(
         self,
@@ -133,13 +133,13 @@ class Trained:
         total: int,
         *,
         batch: int | None = None,
-        asked: Asked = "auto",
-        written: InferencePlan | None = None,
+        mode: PlanMode = "auto",
+        recorded: InferencePlan | None = None,
         own: bool = False,
         trained_in: Precision = "fp32",
     ) -> Predictor:
         """The predictor for `total` inputs; `sample(n)` returns n raw ones (n, *input_shape), evenly spaced over them.
-        `written`, `own` and `trained_in` as in `striate.inference.predictor`."""
+        `recorded`, `own` and `trained_in` as in `striate.inference.predictor`."""
         normalize = self.normalization.on(self.device, len(self.preparation.input_shape) + 1)
         return plan_predictor(
             self.module,
@@ -147,8 +147,8 @@ class Trained:
             lambda count: normalize(sample(count).to(self.device)),
             total=total * VIEW_COUNTS[self.views],
             batch=batch or batch_size(self.preparation.input_shape),
-            asked=asked,
-            written=written,
+            mode=mode,
+            recorded=recorded,
             own=own,
             trained_in=trained_in,
         )
@@ -168,9 +168,9 @@ class Trained:
     def predict_batch(
         self, inputs: Sequence[Read], predictor: Predictor, placed: Sequence[Placement | None] = ()
     ) -> Iterator[Prediction]:
-        """Predictions for prepared raw inputs with the sizes of their files, computed as `predictor` says: those of
-        the same shape and size that follow one another at once; `placed`: where their files lie in them, in pixels of
-        which a task may predict."""
+        """Predictions for prepared raw inputs with the sizes of their files, by `predictor`. Neighbors of the same
+        shape and size are computed at once. `placed`: where their files lie in the inputs, for tasks that predict in
+        pixels of the file."""
         places = iter(placed or [None] * len(inputs))
         for (shape, size), same in groupby(inputs, lambda read: (read[0].shape, read[1])):
             own = tuple(shape) == tuple(self.preparation.input_shape)
@@ -183,8 +183,8 @@ class Trained:
                         got = f"{type_of(fields)} from describe of {type(self.task).__name__}"
                         expected, remedy = "a dict with the fields of one prediction", 'return {"number": …}'
                         raise ConfigError("task.name", got, expected, remedy)
-                    beside = self.task.describe_beside_input(decoded, torch.from_numpy(raw))
-                    yield Prediction({**fields, **beside}, decoded, place)
+                    further = self.task.describe_beside_input(decoded, torch.from_numpy(raw))
+                    yield Prediction({**fields, **further}, decoded, place)
 
     def placement(self, image: Any) -> Placement | None:
         """Where a path, PIL image or array lies in its input; None where the task does not need it."""
@@ -205,8 +205,8 @@ class Trained:
         return None if size is None else medium.placement(size, preparation)
 
     @staticmethod
-    def _spread(items: Sequence[Any], prepare: Callable[[Any], np.ndarray]) -> Callable[[int], torch.Tensor]:
-        """A function that gives so many of the items, prepared, evenly spread."""
+    def _evenly_spaced(items: Sequence[Any], prepare: Callable[[Any], np.ndarray]) -> Callable[[int], torch.Tensor]:
+        """A function that returns n of the items, prepared and evenly spaced."""
 
         def sample(count: int) -> torch.Tensor:
             count = min(count, len(items))
@@ -217,8 +217,8 @@ class Trained:
     def decode(
         self, raw: torch.Tensor, predictor: Predictor | None = None, size: tuple[int, ...] | None = None
     ) -> torch.Tensor:
-        """Decoded predictions (N, …) on the CPU for a raw batch (N, *input_shape), computed as `predictor` says (None:
-        plainly). With `size`, the batch is of whole pictures, and predictions are for those of (height, width) `size`
+        """Decoded predictions (N, …) on the CPU for a raw batch (N, *input_shape), by `predictor` (None: plain fp32).
+        With `size`, the batch is of whole pictures, and predictions are for pictures of (height, width) `size`
         pixels."""
         normalize, own = self.normalization.on(self.device, raw.ndim), self.preparation.input_shape
         pixels = (raw.shape[-2], raw.shape[-1])
@@ -240,7 +240,8 @@ class Trained:
         return reach_of(self.module, self.preparation.input_shape)
 
     def predict_tiled(self, path: Path, side: int) -> Prediction:
-        """The prediction for a picture file of any size, computed in tiles of about `side` pixels. Raises DataError."""
+        """The prediction for a picture file of any size, computed in tiles with sides of about `side` pixels. Raises
+        DataError."""
         medium = medium_of(self.preparation.kind)
         if not self.preparation.native:  # pictures are scaled to about the size of the inputs, which needs no tiles
             preparation = replace(self.preparation, max_pixels=MOST_TILED_PIXELS)
@@ -297,7 +298,7 @@ class Trained:
         return medium.decode(data, where, preparation), None
 
     def drawn(self, image: Any, prediction: Prediction) -> np.ndarray:
-        """The prediction for a path, PIL image or array drawn over it: (H, W, 3) uint8, in the size of the file where
+        """The prediction for a path, PIL image or array, drawn over it: (H, W, 3) uint8, in the size of the file where
         the task predicts in its pixels, else in that of the input."""
         task, placed = self.task, prediction.placed
         medium = medium_of(self.preparation.kind)

@@ -32,7 +32,7 @@ class CvContent:
 
     title: str
     created: str
-    answer: str
+    result: str
     """The headline metric."""
     sentences: Sequence[str]
     network: str
@@ -40,9 +40,9 @@ class CvContent:
     folds: Table
     dots: Picture
     curves: Picture
-    answers: Picture | None
+    predictions: Picture | None
     """The picture of the pooled predictions. None for masks."""
-    behind: Table | None
+    predictions_table: Table | None
     """The table of that picture. None for masks."""
     comparisons: Sequence[str]
     """Sentences about the baselines; empty without baselines."""
@@ -62,7 +62,7 @@ def make_content(
     results: Sequence[FoldResult],
     metrics: Mapping[str, Any],
     pictures: tuple[Picture, Picture, Picture | None],
-    behind: Table | None,
+    table: Table | None,
 ) -> CvContent:
     """The page of a finished study; `pictures` are the dots, the curves and the predictions."""
     cv, key, data = metrics["cv"], study.first.task.headline, study.pool.data
@@ -71,15 +71,15 @@ def make_content(
     return CvContent(
         title=f"{metrics['model']} on {data.name}: {cv['folds']} × {cv['repeats']} cross-validation",
         created=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        answer=f"{metric_named(key).name} {metric_text(key, cv['mean'][key], cv['std'][key])}",
+        result=f"{metric_named(key).name} {metric_text(key, cv['mean'][key], cv['std'][key])}",
         sentences=sentences(cv, cv["held_out"], key),
         network=f"{metrics['model']}: {number(metrics['params'])} parameters{macs}.",
         figures=_figures(cv),
         folds=_fold_table(results),
         dots=pictures[0],
         curves=pictures[1],
-        answers=pictures[2],
-        behind=behind,
+        predictions=pictures[2],
+        predictions_table=table,
         comparisons=[entry["comparison"]["sentence"] for entry in compared],
         baselines=_baseline_table(cv, compared) if compared else None,
         notes=study.notes,
@@ -148,9 +148,9 @@ def write_cv_report(
     run: RunDirectory, study: CrossValidation, results: Sequence[FoldResult], metrics: Mapping[str, Any]
 ) -> None:
     """Draw into `plots/` and write report.html, one self-contained file. Raises RunError."""
-    answers, behind = _draw_answers(run, study, results)
-    pictures = (_draw_dots(run, study, results, metrics["cv"]), _draw_curves(run, study, results), answers)
-    content = make_content(run, study, results, metrics, pictures, behind)
+    drawn, table = _draw_predictions(run, study, results)
+    pictures = (_draw_dots(run, study, results, metrics["cv"]), _draw_curves(run, study, results), drawn)
+    content = make_content(run, study, results, metrics, pictures, table)
     page = page_environment("striate.studies").get_template("cross_validation.html")
     write_text(run.report, page.render(content=content, image=as_base64))
 
@@ -187,16 +187,16 @@ def _draw_curves(run: RunDirectory, study: CrossValidation, results: Sequence[Fo
     return saved_picture("Learning curves", caption, figure, run.plots / "curves.png")
 
 
-def _draw_answers(
+def _draw_predictions(
     run: RunDirectory, study: CrossValidation, results: Sequence[FoldResult]
 ) -> tuple[Picture | None, Table | None]:
     """The predictions of all repeats together, so that each sample counts once per repeat; nothing for masks."""
     data, targets = study.pool.data, study.pool.samples.targets.numpy()
-    answers = np.concatenate([pooled_predictions(results, k + 1) for k in range(study.repeats)])
+    predictions = np.concatenate([pooled_predictions(results, k + 1) for k in range(study.repeats)])
     truth = np.concatenate([targets] * study.repeats)
     times = "" if study.repeats == 1 else f", each predicted {study.repeats} times"
     title = f"{_title(study)}{times}"
-    return study.first.task.pooled(run.plots, truth, answers, _title(study), title, data.target_names)
+    return study.first.task.pooled(run.plots, truth, predictions, _title(study), title, data.target_names)
 
 
 def _title(study: CrossValidation) -> str:

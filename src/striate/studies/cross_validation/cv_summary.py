@@ -184,8 +184,8 @@ def _lead_sentence(lead: ResampledMean, sign: int, name: str, key: str, folds: i
     def shown(value: float) -> str:
         return (f"{scale * value:.2f}" if unit else f"{value:.3g}").replace("-", "−")
 
-    way = "higher" if sign * lead.mean > 0 else "lower"
-    than = f"{shown(abs(lead.mean))}{unit} {way} than that of {name}"
+    direction = "higher" if sign * lead.mean > 0 else "lower"
+    than = f"{shown(abs(lead.mean))}{unit} {direction} than that of {name}"
     if lead.p_value is None or lead.interval is None:
         return (
             f"On each of the same {several(folds, 'fold')} the network's {label} is {than}: without a standard "

@@ -27,7 +27,7 @@ class Pool:
     contents: tuple[str, ...]
     """The digest of the content of each sample."""
     units: tuple[str, ...]
-    """The group of each sample: samples of one group stay in one fold."""
+    """The unit of each sample: duplicates, and samples of one group, share a unit and stay in one fold."""
 
     def __len__(self) -> int:
         return len(self.samples)

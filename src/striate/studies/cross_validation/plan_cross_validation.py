@@ -86,17 +86,17 @@ def plan_cross_validation(
     _refuse_test_fraction(config)
     _refuse_target(config)
     _refuse_train_samples(config)
-    asked = replace(config, cv=f"{folds}x{repeats}")
-    with_data, data = read_data(asked, announce)
+    requested = replace(config, cv=f"{folds}x{repeats}")
+    with_data, data = read_data(requested, announce)
     pool = pool_samples(data)
     seen = _refuse_seen(config, pool, module)
     dealt = deal_repeats(pool, folds, repeats, config.data.split_seed)
     refuse_unusable_folds(pool, dealt, config.data.split_seed, with_data.data.validation_share)
     minutes = config.budget.minutes
     share = None if minutes is None else minutes / (folds * repeats)
-    shared = replace(with_data, budget=replace(with_data.budget, minutes=share, steps=_asked_steps(config)))
+    shared = replace(with_data, budget=replace(with_data.budget, minutes=share, steps=_requested_steps(config)))
     first = _prepare_fold(shared, pool, dealt, 0, 0, module, lambda: (monotonic() - started) / (folds * repeats))
-    decided = _shared_config(asked, with_data, first.config)
+    decided = _shared_config(requested, with_data, first.config)
     notes = (*_describe(pool, folds, repeats), *seen, *first.notes)
     return CrossValidation(decided, pool, dealt, first, module, notes, first.findings)
 
@@ -123,26 +123,28 @@ def _prepare_fold(
     return prepare_data(own, data, None if module is None else copied(module), seconds_spent=seconds_spent)
 
 
-def _asked_steps(config: Config) -> int | None:
+def _requested_steps(config: Config) -> int | None:
     """The requested steps, or those that an earlier start computed from minutes. None where they follow from epochs:
     the training parts of folds differ by a sample or two."""
     return None if config.budget.epochs is not None and config.budget.minutes is None else config.budget.steps
 
 
-def _shared_config(asked: Config, with_data: Config, first: Config) -> Config:
+def _shared_config(requested: Config, with_data: Config, first: Config) -> Config:
     """The configuration of the study: what the first fold decided, without what belongs to that fold alone."""
-    fixed = asked.budget.minutes is not None or _asked_steps(asked) is not None
-    budget = replace(first.budget, minutes=asked.budget.minutes, steps=first.budget.steps if fixed else None)
-    config = replace(first, data=with_data.data, seed=asked.seed, cv=asked.cv, baseline=asked.baseline, budget=budget)
-    return replace(config, decided=decided_fields(asked, config))
+    fixed = requested.budget.minutes is not None or _requested_steps(requested) is not None
+    budget = replace(first.budget, minutes=requested.budget.minutes, steps=first.budget.steps if fixed else None)
+    config = replace(
+        first, data=with_data.data, seed=requested.seed, cv=requested.cv, baseline=requested.baseline, budget=budget
+    )
+    return replace(config, decided=decided_fields(requested, config))
 
 
 def _refuse_test_fraction(config: Config) -> None:
-    asked, default = config.data.test_fraction, Config().data.test_fraction
-    if asked != default:
+    requested, default = config.data.test_fraction, Config().data.test_fraction
+    if requested != default:
         raise ConfigError(
             "data.test_fraction",
-            f"{asked:g} with --cv {config.cv}",
+            f"{requested:g} with --cv {config.cv}",
             "no test split: each fold is held out in turn",
             f"leave out --data.test_fraction (on top of a --config: --data.test_fraction {default:g}); the number of "
             "folds says how many samples are held out",
@@ -161,11 +163,11 @@ def _refuse_target(config: Config) -> None:
 
 
 def _refuse_train_samples(config: Config) -> None:
-    asked = config.evaluation.train_samples
-    if asked is not None and "evaluation.train_samples" not in config.decided:
+    requested = config.evaluation.train_samples
+    if requested is not None and "evaluation.train_samples" not in config.decided:
         raise ConfigError(
             "evaluation.train_samples",
-            f"{asked} with --cv {config.cv}",
+            f"{requested} with --cv {config.cv}",
             "no such samples: folds are measured on held-out samples, not on training samples",
             "leave out --evaluation.train_samples (on top of a --config: --evaluation.train_samples null)",
         )
@@ -210,16 +212,16 @@ def _describe(pool: Pool, folds: int, repeats: int) -> tuple[str, ...]:
         f"Cross-validation: each of {several(len(pool), 'sample')} is held out {times}, in "
         f"{several(folds, 'fold')}{together}."
     )
-    told = [held]
+    notes = [held]
     if "val" in pool.data.given:
         count = len(pool.data.splits["val"])
-        told.append(
+        notes.append(
             f"The {several(count, 'sample')} of the given validation split are dealt into folds like the others; "
             "each fold takes its own validation split from the samples that it does not hold out."
         )
     if pool.left_out:
-        told.append(
+        notes.append(
             f"The {several(pool.left_out, 'sample')} of the given test split are used neither for training nor for "
             "measuring."
         )
-    return tuple(told)
+    return tuple(notes)

@@ -72,16 +72,16 @@ def run_folds(
     if results:
         announce(f"{len(results)} of {several(len(places), 'fold')} are already finished")
     write_folds(run, _in_order(results))
-    with watch_signals() as asked:
+    with watch_signals() as interruption:
         for place in places:
             if place not in results or lacks_baselines(results[place], study.config):
-                results[place] = _run_fold(run, study, *place, results.get(place), console, asked)
+                results[place] = _run_fold(run, study, *place, results.get(place), console, interruption)
                 write_folds(run, _in_order(results))
                 announce(_line(results[place], study))
     return _in_order(results)
 
 
-def study_is_whole(config: Config, results: Sequence[FoldResult]) -> bool:
+def study_is_complete(config: Config, results: Sequence[FoldResult]) -> bool:
     """Whether the study that `config` describes has all folds, with baselines where these are requested."""
     assert config.cv is not None
     folds, repeats = parse_folds(config.cv)
@@ -118,16 +118,16 @@ def _run_fold(
     fold: int,
     trained: FoldResult | None,
     console: Console | None,
-    asked: Interruption,
+    interruption: Interruption,
 ) -> FoldResult:
     """One fold, with its file written; for a fold that is already `trained`, only the baselines."""
     prepared = study.prepare(repeat, fold)
     result = trained
     if result is None:
-        result = _train_fold(run, prepared, repeat + 1, fold + 1, console, asked)
+        result = _train_fold(run, prepared, repeat + 1, fold + 1, console, interruption)
         save_fold(run, result)  # before the baselines, so that an interruption loses only these
     if study.config.baseline:
-        _stop_if_asked(run, study.config, asked)
+        _stop_if_interrupted(run, study.config, interruption)
         result = replace(result, baselines=_fit_baselines(prepared))
         save_fold(run, result)
     append_event(run, "fold", **result.row())
@@ -135,7 +135,7 @@ def _run_fold(
 
 
 def _train_fold(
-    run: RunDirectory, prepared: Prepared, repeat: int, fold: int, console: Console | None, asked: Interruption
+    run: RunDirectory, prepared: Prepared, repeat: int, fold: int, console: Console | None, interruption: Interruption
 ) -> FoldResult:
     where = f"repeat {repeat}, fold {fold}"
     try:
@@ -143,7 +143,7 @@ def _train_fold(
 
             def read(event: Event) -> None:
                 show(event)
-                _stop_if_asked(run, prepared.config, asked)
+                _stop_if_interrupted(run, prepared.config, interruption)
 
             return train_fold(prepared, repeat=repeat, fold=fold, read=read)
     except NonFiniteLoss as error:
@@ -160,10 +160,10 @@ def _fit_baselines(prepared: Prepared) -> dict[str, dict[str, Any]]:
     return {baseline.name: baseline.metrics | {"seconds": round(baseline.seconds, 3)} for baseline in fitted}
 
 
-def _stop_if_asked(run: RunDirectory, config: Config, asked: Interruption) -> None:
-    if asked.signal_name:
-        append_event(run, "interrupted", signal=asked.signal_name)
-        raise Interrupted(run.path, config, asked.signal_name)
+def _stop_if_interrupted(run: RunDirectory, config: Config, interruption: Interruption) -> None:
+    if interruption.signal_name:
+        append_event(run, "interrupted", signal=interruption.signal_name)
+        raise Interrupted(run.path, config, interruption.signal_name)
 
 
 def _line(result: FoldResult, study: CrossValidation) -> str:

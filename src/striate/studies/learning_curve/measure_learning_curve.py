@@ -184,11 +184,11 @@ def measure_learning_curve(
     chosen = tuple(seeds or seeds_for(run, shares, len(arms)))
     announce(_plan_text(runs, chosen, shares))
     found: list[list[tuple[SizePoint, Rows]]] = [[] for _ in arms]
-    test, said = data.splits["test"], set[str]()
+    test, announced = data.splits["test"], set[str]()
 
     def leaked(text: str) -> None:
-        if text not in said:
-            said.add(text)
+        if text not in announced:
+            announced.add(text)
             announce(text)
 
     for seed in chosen:
@@ -253,7 +253,7 @@ def _train(
         return SizePoint(share, n, seed, run.steps, figure.value(rows), run.seconds, of_run=True), rows
     config = _config_for(run.config, steps, n, seed)
     with memory_explained(config):
-        prepared = prepare_data(config, data, asked=config)
+        prepared = prepare_data(config, data, request=config)
         for finding in prepared.findings:
             if finding.code == "data.leak":
                 leaked(str(finding))

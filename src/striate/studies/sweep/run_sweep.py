@@ -1,4 +1,4 @@
-"""A sweep: many configurations, from cheap to expensive, and the best one trained as an ordinary run."""
+"""A sweep: many configurations, from cheap trainings to expensive ones, and the best one trained as an ordinary run."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ from striate.training.session import restore, run_training
 from striate.wording import several
 
 TRIALS = 30
-"""Without a number of trials or minutes."""
+"""Trials of a sweep without a number of trials or minutes."""
 TRAININGS = 10
-"""So many whole trainings shall fit into the minutes of a sweep, about."""
+"""Whole trainings that should about fit into the minutes of a sweep."""
 Say = Callable[[str], None]
 
 
@@ -82,7 +82,7 @@ class Sweep:
 
 
 class SweepInterrupted(KeyboardInterrupt):
-    """The sweep at `path` was interrupted; what was finished is kept."""
+    """The sweep at `path` was interrupted; finished trials are saved."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -104,11 +104,11 @@ class _Study:
 
 
 def run_sweep(request: SweepRequest, *, out: Path | None, console: Console, say: Say, quiet: bool = False) -> Sweep:
-    """Search, repeat the best, train the winner and measure it on the test split: once, at the end.
+    """Search, repeat the best, train the winner, and measure it on the test split, once, at the end.
 
     The directory `out`, or `runs/<data>-sweep-<n>`, gets study.yaml, study.journal, trials.csv, best.yaml, `best/` (an
-    ordinary run), metrics.json and report.html. `say` is told what happens, a line a trial. Everything is checked
-    before anything runs. Raises StriateError; SweepInterrupted after Ctrl-C.
+    ordinary run), metrics.json and report.html. `say` gets a line per trial. Everything is checked before anything
+    runs. Raises StriateError; SweepInterrupted after Ctrl-C.
     """
     load_optuna()
     _check(request)
@@ -136,7 +136,8 @@ def run_sweep(request: SweepRequest, *, out: Path | None, console: Console, say:
 
 
 def resume_sweep(path: Path, *, console: Console, say: Say, quiet: bool = False) -> Sweep:
-    """Go on with a sweep that was interrupted or killed; of a finished one, its result. Raises RunError, DataError."""
+    """Resume a sweep that was interrupted or killed; for a finished one, return its result. Raises RunError,
+    DataError."""
     load_optuna()
     request = _read_study(path / "study.yaml")
     space = parse_space(request.over)
@@ -170,7 +171,7 @@ def _go_on(study: _Study, console: Console, say: Say, quiet: bool) -> Sweep:
 
 
 def _finish(study: _Study, journal: Journal, console: Console, say: Say, quiet: bool) -> Sweep:
-    """Train the winner as an ordinary run, and write down what the sweep found."""
+    """Train the winner as an ordinary run, and record the result of the sweep."""
     path, search = study.path, study.search
     standing = finalists(journal)
     winner = standing[0].trial
@@ -188,7 +189,7 @@ def _finished(path: Path, journal: Journal) -> Sweep:
 
 
 def _train_best(path: Path, config: Config, console: Console, say: Say, quiet: bool) -> dict[str, Any]:
-    """The ordinary run `best/`, begun or gone on with; its metrics."""
+    """Train or resume the ordinary run `best/`; returns its metrics."""
     run = RunDirectory(path / "best")
     if is_there(run.metrics_json):
         return read_metrics(run)
@@ -199,11 +200,11 @@ def _train_best(path: Path, config: Config, console: Console, say: Say, quiet: b
             shutil.rmtree(run.path, ignore_errors=True)  # a process was killed while making it
         create_run(run.path, "best")
     with owned(run.path, say):
-        begun = recover_unchanged_run(run, say) if going_on else None
-        prepared = prepare(config_from_yaml(run.config) if going_on else config, begun=begun)
+        checkpoint = recover_unchanged_run(run, say) if going_on else None
+        prepared = prepare(config_from_yaml(run.config) if going_on else config, checkpoint=checkpoint)
         write_text(path / "best.yaml", config_to_yaml(prepared.config))
         write_first_files(run, prepared, say)
-        restore(run, prepared, begun)
+        restore(run, prepared, checkpoint)
         with execution_settings(prepared.config), memory_explained(prepared.config):
             with progress_reader(console, quiet) as progress:
                 prepared = run_training(run, prepared, [progress])
@@ -211,7 +212,7 @@ def _train_best(path: Path, config: Config, console: Console, say: Say, quiet: b
 
 
 def _check(request: SweepRequest) -> None:
-    """Raise UsageError or ConfigError for limits and fixed fields that make no sweep."""
+    """Raise UsageError or ConfigError for limits and fixed fields that allow no sweep."""
     if request.trials is not None and request.minutes is not None:
         got, remedy = f"both {several(request.trials, 'trial')} and {_minutes(request.minutes)}", "leave out --trials"
         raise UsageError("striate sweep", got, "trials or minutes", remedy)
@@ -242,13 +243,13 @@ def _check(request: SweepRequest) -> None:
 
 
 def _with_decided_data(request: SweepRequest, say: Say) -> tuple[Config, tuple[str, ...]]:
-    """The configuration with what recipe, network and time decide about the data, so that all trials and the best are
-    of the same samples in the same size; and notes on them. The time is that of one training."""
-    config = asked = request.config
+    """The configuration with what recipe, network and time decide about the data, so that all trials have the same
+    samples in the same size; and notes. The time is that of one training."""
+    config = timed = request.config
     if request.minutes is not None and not _asks_epochs(config):
-        asked = merge_request(config, minutes=request.minutes / TRAININGS, fields={})
-    with memory_explained(asked):
-        decided, data = read_data(asked, say)
+        timed = merge_request(config, minutes=request.minutes / TRAININGS, fields={})
+    with memory_explained(timed):
+        decided, data = read_data(timed, say)
     known = {name: getattr(decided.data, name) for name in ("source", "fingerprint", "size", "val_fraction")}
     pinned = replace(config, data=replace(config.data, **known))
     return replace(pinned, decided=decided_fields(config, pinned)), data.notes
@@ -259,8 +260,8 @@ def _asks_epochs(config: Config) -> bool:
 
 
 def _in_time(request: SweepRequest, decided: Prepared, read: ReadData, say: Say) -> Config:
-    """The configuration with so few epochs that several trainings fit into the minutes, by the speed of the recipe's;
-    epochs that were asked for stay, and it is said where they are too many."""
+    """The configuration with fewer epochs, so that several trainings fit into the minutes, by the speed of the recipe's
+    training. Requested epochs stay; a line says where they are too many."""
     config, epochs = request.config, decided.config.budget.epochs
     assert epochs is not None
     if request.minutes is None:
@@ -313,7 +314,7 @@ def _minutes(minutes: float | None) -> str:
 
 
 def _intention(search: Search) -> str:
-    """What is about to happen, in a line."""
+    """What the sweep will do, in a line."""
     limit = _minutes(search.minutes) if search.trials is None else several(search.trials, "trial")
     epochs = search.recipe.budget.epochs or 1
     rungs = ", ".join(map(str, dict.fromkeys(rung_epochs(epochs))))
@@ -328,7 +329,7 @@ def _facts(decided: Prepared) -> dict[str, Any]:
 
 
 def _study_text(search: Search) -> str:
-    """study.yaml: all that going on takes."""
+    """study.yaml: everything that resuming needs."""
     values = {
         "over": [f"{d.field}={d.text}" for d in search.space],
         "trials": search.trials,

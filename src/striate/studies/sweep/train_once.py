@@ -1,4 +1,4 @@
-"""One training of a study: from a configuration to the validation metrics of the network it would keep."""
+"""One training of a sweep: from a configuration to the validation metrics of the network that it would keep."""
 
 from __future__ import annotations
 
@@ -43,9 +43,8 @@ class TrainingOutcome:
 
 
 def without_test(announce: Callable[[str], None] | None = None) -> ReadData:
-    """A function from a configuration to its data as `read_data` gives them, without the test split: what is not
-    there cannot be chosen by. What recipe, network and time decide about them is decided before, and stands in the
-    fields `data.*`. The last two sets are kept."""
+    """A function that reads the data of a configuration like `read_data`, but without the test split, so that nothing
+    can be chosen by it. The fields `data.*` must be decided. The last two data sets stay in memory."""
 
     @lru_cache(maxsize=2)
     def read(source: DataConfig, task: str) -> tuple[DataConfig, Dataset]:
@@ -68,11 +67,11 @@ def plan(config: Config, read: ReadData, epochs: int | None = None) -> Prepared:
         config = merge_request(config, epochs=epochs, fields={})
     with memory_explained(config):
         with_data, data = read(config)
-        return prepare_data(with_data, data, asked=config)
+        return prepare_data(with_data, data, request=config)
 
 
 def train_once(prepared: Prepared) -> TrainingOutcome:
-    """Train to the end, keeping nothing but the figures. Raises TrainingError when memory does not suffice."""
+    """Train to the end, and keep only the metrics. Raises TrainingError where memory runs out."""
     config, state = prepared.config, prepared.state
     epochs = config.budget.epochs
     assert epochs is not None, "prepare decides it"
@@ -90,7 +89,7 @@ def train_once(prepared: Prepared) -> TrainingOutcome:
 
 
 def as_number(task: Task, val: dict[str, float], samples: int) -> float:
-    """The score of the task as one number in the same order: what decides between equals is squeezed into less than
-    half of what one of `samples` counts."""
+    """The score of the task as one number in the same order: what decides between equals counts less than half of one
+    of `samples`."""
     first, *rest = task.score(val)
     return first + sum(value / (1 + abs(value)) for value in rest) / (2 * samples)

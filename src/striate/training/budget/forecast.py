@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from striate.runs.directory import RunDirectory
-from striate.runs.files import read_dispensable, write_json
+from striate.runs.files import read_optional_json, write_json
 from striate.runs.plain_files import is_there
 from striate.training.budget.pace import Pace, pace_from_json
 from striate.wording import duration
@@ -127,7 +127,7 @@ def write_forecast(run: RunDirectory, forecast: Forecast | None, pace: Pace | No
 
 def read_forecast(run: RunDirectory) -> tuple[Forecast, Pace] | None:
     """What `write_forecast` wrote; None where the file is missing or damaged."""
-    values = read_dispensable(run.forecast)
+    values = read_optional_json(run.forecast)
     try:
         return forecast_from_json(values["forecast"]), pace_from_json(values["pace"])
     except (ValueError, LookupError, TypeError):

@@ -48,10 +48,15 @@ class Work:
     """A training about to start, on its device."""
 
     state: TrainingState
+    """The state before the first step."""
     task: Task
+    """The task."""
     splits: dict[str, Split]
+    """The splits by name."""
     config: Config
+    """The decided configuration."""
     normalize: Normalize
+    """From a raw batch to the input of the network."""
 
     @property
     def full_size(self) -> Size | None:

@@ -150,12 +150,19 @@ class _Search:
     """A search in progress. Rates lie on a grid of quarters of a decade around the configured one."""
 
     prepared: Prepared
+    """The training."""
     announce: Announce
+    """Gets a line per trial."""
     trials: list[RateTrial] = field(default_factory=list)
+    """In the order in which they were made."""
     folds: dict[int, Fold] = field(default_factory=dict)
+    """The samples of each seed, as far as they were needed."""
     deadline: float = math.inf
+    """Time after which no further round begins."""
     slowest: float = 0.0
+    """Seconds of the slowest trial."""
     left_out: int = 0
+    """Trials that there was no time for."""
 
     def fold(self, number: int) -> Fold:
         """The samples of one seed, chosen when they are first needed."""
@@ -213,8 +220,8 @@ class _Search:
                 self._round(outside, seed, plan)
 
     def _round(self, places: set[int], seed: int, plan: TrialPlan) -> None:
-        """One trial of each rate. None where there is no time for all, or was none before: rates are compared on the
-        same seeds."""
+        """One trial of each rate; none once the time is too short for all of them, since rates are compared on the same
+        seeds."""
         if self.left_out or (self.trials and monotonic() + len(places) * self.slowest > self.deadline):
             self.left_out += len(places)
             return

@@ -37,6 +37,7 @@ class Halving:
     """One short training at a constant rate."""
 
     lr: float
+    """The learning rate."""
     loss_start: float
     """Training loss of the first batch; Inf where even that is NaN or Inf."""
     loss_end: float
@@ -68,6 +69,7 @@ class RateResult:
     """All trials of one learning rate."""
 
     lr: float
+    """The learning rate."""
     held_out: float | None
     """Mean held-out loss. None: a trial diverged."""
     lowest: float | None

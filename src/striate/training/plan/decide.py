@@ -132,7 +132,7 @@ def _plan(
         spent = 0.0  # mostly the loading of libraries, which training needs too
     if seconds is None:
         if budget < _LEAST:
-            short = _QUICK * expected > spent + _QUICK_STEPS * max(1, len(offers.rivals())) * found.whole
+            short = _QUICK * expected > spent + _QUICK_STEPS * max(1, len(offers.quick_candidates())) * found.whole
             return _quick_comparison(work, request, found, offers, now, started) if short else Planned(usual)
         needed = _FEWEST_STEPS * found.whole
         if _too_long(work, found.whole, spent):
@@ -152,7 +152,7 @@ def _quick_comparison(
     """The faster of plain fp32 and the candidate that is nearly always fastest. Nothing is cached: a longer run
     measures more candidates."""
     search = PlanSearch(found.of_whole_batches, offers)
-    chosen = search.compare_quickly(offers.rivals(), load=now)
+    chosen = search.compare_quickly(offers.quick_candidates(), load=now)
     if len(search.timings) < 2:
         return Planned(work.config.execution)
     search.remarks.append("no other candidate was tried, since the run is short")
@@ -305,18 +305,18 @@ def _within_memory(work: Workload, request: ExecutionConfig, seconds: float | No
     except (MemoryError, RuntimeError) as error:
         if not ran_out(error) or seconds is not None:
             raise
-    said = "training runs in plain fp32: there is too little memory for the copies that the plan measures"
-    return Planned(work.config.execution, None, said)
+    note = "training runs in plain fp32: there is too little memory for the copies that the plan measures"
+    return Planned(work.config.execution, None, note)
 
 
 def _notes(work: Workload, request: ExecutionConfig, planned: Planned) -> list[str]:
-    said = [str(planned.record)] if planned.record else [planned.note] if planned.note else []
+    notes = [str(planned.record)] if planned.record else [planned.note] if planned.note else []
     used, table = planned.execution.threads or work.threads, work.train.inputs.ndim == 2
     if planned.record is None and request.threads is None and used < work.threads and not table:
         threads = several(used, "thread")
-        said.append(f"other processes use the cores, so training uses {threads} instead of {work.threads}")
+        notes.append(f"other processes use the cores, so training uses {threads} instead of {work.threads}")
     crowd = "" if request.threads is None else crowded(planned.execution)
-    return [*said, crowd] if crowd else said
+    return [*notes, crowd] if crowd else notes
 
 
 def expected_length(config: Config, train: Split, spent: Callable[[], float]) -> tuple[int | None, float | None]:

@@ -49,18 +49,18 @@ class Offers:
     def arithmetic(self) -> list[Candidate]:
         """The first stage: precision and memory format, plainest first."""
         plain = replace(self.plain, allocator=self.allocator)
-        ways = product(self.precisions, self.layouts)
-        return [replace(plain, precision=precision, memory_format=layout) for precision, layout in ways]
+        pairs = product(self.precisions, self.layouts)
+        return [replace(plain, precision=precision, memory_format=layout) for precision, layout in pairs]
 
     def likely(self) -> list[Candidate]:
         """The candidates that are nearly always fastest where steps are long, the fastest first: bf16 where the device
         computes it faster, then tf32 where there is any, then the plain precision; all in channels last."""
         half = ["bf16"] if "bf16" in self.precisions and (self.device != "cpu" or bf16_pays_on_cpu()) else []
         last = {one.precision: one for one in self.arithmetic()}
-        ways = dict.fromkeys([*half, "tf32", self.plain.precision])
-        return [last[precision] for precision in ways if precision in last]
+        precisions = dict.fromkeys([*half, "tf32", self.plain.precision])
+        return [last[precision] for precision in precisions if precision in last]
 
-    def rivals(self) -> list[Candidate]:
+    def quick_candidates(self) -> list[Candidate]:
         """The candidates that plain is compared with where time is short. On an accelerator these are several: short
         steps wait for the host, and the casts of bf16 are more work for it."""
         likely = [one for one in self.likely() if one != self.plain]

@@ -17,7 +17,7 @@ _ROUGHNESS = {"fp32": 0, "tf32": 1, "bf16": 2, "fp16": 3}
 
 @dataclass(frozen=True)
 class Candidate:
-    """Decided values of the fields `execution.*` with the same names."""
+    """A choice for an execution plan: decided values of the fields `execution.*` with the same names."""
 
     precision: str
     memory_format: str
@@ -28,9 +28,9 @@ class Candidate:
     @property
     def name(self) -> str:
         """`bf16, channels_last, 2 threads, compiled`; the allocator is named where it reuses memory."""
-        kept = "reuses freed memory" if self.allocator == "keep" else ""
+        reuse = "reuses freed memory" if self.allocator == "keep" else ""
         threads = several(self.threads, "thread")
-        return ", ".join(filter(None, [self.precision, self.memory_format, threads, _COMPILED[self.compile], kept]))
+        return ", ".join(filter(None, [self.precision, self.memory_format, threads, _COMPILED[self.compile], reuse]))
 
     @property
     def numerics(self) -> tuple[str, str, str]:

@@ -75,9 +75,9 @@ class PlanSearch:
             best = self._run(seconds, remaining, load, thorough)
         seems = min(self.timings, key=lambda one: self.timings[one].seconds)
         if self.quiet and is_ahead(self.timings[seems], self.timings[best]):
-            told = (f"{one.name} {1e3 * self._compared(self.timings[one]).seconds:.3g} ms" for one in (best, seems))
+            shown = (f"{one.name} {1e3 * self._compared(self.timings[one]).seconds:.3g} ms" for one in (best, seems))
             self.asides.append(
-                f"other programs slowed the cores at times; in the faster half of rounds: {', '.join(told)}"
+                f"other programs slowed the cores at times; in the faster half of rounds: {', '.join(shown)}"
             )
         return best
 
@@ -89,12 +89,12 @@ class PlanSearch:
             best = self._settled(best, seconds - (perf_counter() - started))
         fewer = plain.threads < max(self.offers.threads)  # the cores were busy when the run began
         late = perf_counter() - started >= seconds and self.timings[best].seconds > _THREADS_PAY
-        asked = load.busy or fewer or thorough or (self.timings[best].seconds < LONG_STEP and not late)
-        if len(self.offers.threads) > 1 and asked:
+        compares = load.busy or fewer or thorough or (self.timings[best].seconds < LONG_STEP and not late)
+        if len(self.offers.threads) > 1 and compares:
             short = self.quiet and self.timings[best].seconds < _SHORT_STEP
             # In short steps, which precision is faster depends on the number of threads.
-            ways = [best, *(one for one in self.offers.arithmetic() if short and one in self.timings)]
-            compared = [plain, *(one for way in ways for one in self.offers.with_threads(way))]
+            varied = [best, *(one for one in self.offers.arithmetic() if short and one in self.timings)]
+            compared = [plain, *(one for other in varied for one in self.offers.with_threads(other))]
             rest = seconds - (perf_counter() - started)
             self._compare(compared, max(0.0, min(_SHARES["threads"] * seconds, rest)))
             timed = [one for one in compared if one in self.timings]
@@ -119,11 +119,11 @@ class PlanSearch:
             best, seconds - spent - needed if thorough else _SHARES["arithmetic"] * seconds, left
         )
 
-    def compare_quickly(self, rivals: Sequence[Candidate], *, load: Load) -> Candidate:
-        """The fastest of plain and `rivals`, in a few steps; plain where all are refused or fail."""
+    def compare_quickly(self, others: Sequence[Candidate], *, load: Load) -> Candidate:
+        """The fastest of plain and the `others`, in a few steps; plain where all are refused or fail."""
         self.quiet = not load.busy
         with allocator_policy(self.offers.allocator):  # type: ignore[arg-type]
-            if accepted := [one for one in rivals if self.accepts(one)]:
+            if accepted := [one for one in others if self.accepts(one)]:
                 self._compare([self.offers.plain, *accepted], 0.0, _LONG_ROUNDS)
         return self._fastest(self.timings) if self.timings else self.offers.plain
 
@@ -198,11 +198,11 @@ class PlanSearch:
         if self.probe.trials.work.config.optim.name == "own-rule":
             return True  # only threads vary, and there is no gradient to compare
         alike = [one for one in self.agreements if one.numerics == candidate.numerics]
-        found = self.agreements[alike[0]] if alike else self._look(candidate)
+        found = self.agreements[alike[0]] if alike else self._agreement(candidate)
         self.agreements[candidate] = found
         return isinstance(found, Agreement) and found.passed
 
-    def _look(self, candidate: Candidate) -> Agreement | str:
+    def _agreement(self, candidate: Candidate) -> Agreement | str:
         trials = self.probe.trials
         if trials.samples > _CHECKED and candidate.compile == "off":  # compiled code is for whole batches
             trials = self._few = self._few or trials.with_samples(_CHECKED)
@@ -247,8 +247,8 @@ class PlanSearch:
             self.timings.pop(one)
         if not whole:
             return self._fastest(self.timings)
-        told = ", ".join(f"{one.precision} {one.memory_format} {1e3 * whole[one].seconds:.0f} ms" for one in whole)
-        self.asides.append(f"with all {several(batch, 'sample')} of a batch: {told}")
+        shown = ", ".join(f"{one.precision} {one.memory_format} {1e3 * whole[one].seconds:.0f} ms" for one in whole)
+        self.asides.append(f"with all {several(batch, 'sample')} of a batch: {shown}")
         # Candidates of one precision compute equally precisely, and a few rounds do not settle a small lead.
         precision = self._fastest(whole).precision
         return min((one for one in whole if one.precision == precision), key=lambda one: min(whole[one].rounds))
@@ -280,7 +280,7 @@ class PlanSearch:
         return PlanRow(
             candidate,
             timing.seconds if timing else None,
-            timing.spread if timing and len(timing.rounds) > 1 else None,
+            timing.half_interquartile_range if timing and len(timing.rounds) > 1 else None,
             text,
             not failed,
             chosen,

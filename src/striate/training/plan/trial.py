@@ -28,11 +28,15 @@ class Workload:
     """The training that a plan is made for, as it would be computed without one."""
 
     state: TrainingState
+    """The state before the first step."""
     task: Task
+    """The task."""
     train: Split
     """The training samples."""
     config: Config
+    """The configuration without a plan."""
     normalize: Normalize
+    """From a raw batch to the input of the network."""
     steps: int | None = None
     """Optimizer steps in all. None: `seconds` are known instead."""
     seconds: float | None = None

@@ -65,7 +65,7 @@ def refuse_undivided(config: Config) -> None:
         raise ConfigError(
             "optim.name",
             f"own-rule with {several(config.execution.processes, 'process', 'processes')}",
-            "one process, since such a rule takes sample after sample",
+            "one process, since such a rule learns from one sample after another",
             "striate train, without torchrun",
         )
 
@@ -86,8 +86,8 @@ def resumed_among(config: Config, launch: Launch) -> tuple[Config, str]:
     config = replace(config, execution=execution)
     bits = "the same bits" if same else "weights that are equal up to rounding, not bit for bit"
     changed = f"started with {_processes(before)}, continued with {_processes(now)}"
-    said = f"{changed}: the same samples in the same order, and {bits}"
-    return among_processes(config, launch), said
+    note = f"{changed}: the same samples in the same order, and {bits}"
+    return among_processes(config, launch), note
 
 
 def _processes(number: int) -> str:

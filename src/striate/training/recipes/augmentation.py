@@ -45,7 +45,7 @@ def decide_augmentation(
     dense: bool = False,
     own_rule: bool = False,
     fast: bool = False,
-    keeps: bool = True,
+    survives_moves: bool = True,
     windows: bool = False,
     adapt: Adapt | None = None,
     epochs: int | None = None,
@@ -53,18 +53,20 @@ def decide_augmentation(
 ) -> tuple[AugmentConfig, str]:
     """The augmentation with every open field filled in, and the reason in a sentence ("" where none applies).
 
-    `dense`: the network has no convolutions, so that each shift is another image to it: half as far. `own_rule`: the
-    network has a local learning rule, which is made for unchanged samples. `fast`: a training of few epochs: images are
-    mirrored in turns rather than at random, so that two epochs show each image both ways; crops have at least a third
-    of the area. `keeps`: whether a shifted, mirrored or cropped image keeps its target; unknown for numbers. `windows`:
-    whether the target of a crop can be cut from that of the image. `adapt`: `Task.augmentation` of the task. `epochs`:
-    passes over the samples, if known. Small images are not augmented where these are few, or where the network's
-    `parameters` (0: unknown) are too few to memorize the samples in them. Raises ConfigError for what data and task
-    cannot take.
+    `dense`: the network has no convolutions, so that each shift is another image to it: half as far.
+    `own_rule`: the network has a local learning rule, which is made for unchanged samples.
+    `fast`: a training of few epochs: images are mirrored in turns rather than at random, so that two epochs show each
+    image both ways; crops have at least a third of the area.
+    `survives_moves`: whether a shifted, mirrored or cropped image keeps its target; unknown for numbers.
+    `windows`: whether the target of a crop can be cut from that of the image.
+    `adapt`: `Task.augmentation` of the task.
+    `epochs`: passes over the samples, if known. Small images are not augmented where these are few, or where the
+    network's `parameters` (0: unknown) are too few to memorize the samples in them.
+    Raises ConfigError for what data and task cannot take.
     """
     check_augmentation(augment, data)
     if not data.medium.pictures:
-        fitting = {} if own_rule or not keeps else data.medium.varied(data.input_shape, windows=windows)
+        fitting = {} if own_rule or not survives_moves else data.medium.varied(data.input_shape, windows=windows)
         decided = _filled(augment, replace(_OFF, **fitting))  # type: ignore[arg-type]
         named = (
             ", ".join(describe_augmentation(decided, data.input_shape, frames=data.medium.folders)) if fitting else ""
@@ -83,34 +85,34 @@ def decide_augmentation(
     mirrors = data.name in _MIRROR_SAFE or (channels > 1 and data.name not in _MIRROR_UNSAFE)
     usual = replace(
         _OFF,
-        shift=max(1, min(height, width) // (24 if dense else 12)) if small and keeps else 0,
-        flip=("alternate" if fast else True) if mirrors and keeps else False,
-        crop=(1 / 3 if fast else 0.2) if keeps and not small else 1.0,
+        shift=max(1, min(height, width) // (24 if dense else 12)) if small and survives_moves else 0,
+        flip=("alternate" if fast else True) if mirrors and survives_moves else False,
+        crop=(1 / 3 if fast else 0.2) if survives_moves and not small else 1.0,
     )
     large = height * width >= 1.5 * WINDOW**2 and augment.crop is None
     if windows and (augment.window or (augment.window is None and large)):
         usual = replace(usual, window=WINDOW, zoom=ZOOM, crop=1.0, color=COLOR)
-    if windows and keeps and mirrors and not has_upright(data.splits["train"]):
+    if windows and survives_moves and mirrors and not has_upright(data.splits["train"]):
         usual = replace(usual, vertical_flip=True, rotate=TILT)
-    usual, said = (usual, "") if adapt is None else adapt(usual, augment)
-    if small and not said and not fast and epochs is not None:
+    usual, reason = (usual, "") if adapt is None else adapt(usual, augment)
+    if small and not reason and not fast and epochs is not None:
         samples = len(data.splits["train"])
         if epochs <= _FEW_PASSES:
-            said = (
+            reason = (
                 f"{several(epochs, 'epoch')} are too few to memorize the images; --augment.shift 2 or "
                 "--augment.flip true turns it on"
             )
         elif 0 < epochs * parameters <= _BY_HEART * samples:
-            said = (
+            reason = (
                 f"{several(parameters, 'parameter')} cannot memorize {several(samples, 'sample')} in "
                 f"{several(epochs, 'epoch')}; --augment.shift 2 or --augment.flip true turns it on"
             )
-        usual = _OFF if said else usual
+        usual = _OFF if reason else usual
     if fast and (usual.shift if augment.shift is None else augment.shift):
         usual = replace(usual, fill="reflect")
     decided = _filled(augment, usual)
     check_fill(decided)
-    return decided, _reason(decided, augment, data, said, keeps=keeps)
+    return decided, _reason(decided, augment, data, reason, survives_moves=survives_moves)
 
 
 def has_upright(train: Split) -> bool:
@@ -141,15 +143,15 @@ def _filled(request: AugmentConfig, usual: AugmentConfig) -> AugmentConfig:
     )
 
 
-def _reason(decided: AugmentConfig, request: AugmentConfig, data: Dataset, said: str, *, keeps: bool) -> str:
+def _reason(decided: AugmentConfig, request: AugmentConfig, data: Dataset, reason: str, *, survives_moves: bool) -> str:
     text = "augmentation: " + (
         ", ".join(describe_augmentation(decided, data.input_shape, frames=data.medium.folders)) or "none"
     )
-    if said:
-        return f"{text}; {said}"
+    if reason:
+        return f"{text}; {reason}"
     if not decided.flip and request.flip is None:
         why = "a flip may turn a letter or digit into another" if data.input_shape[0] == 1 else "these are digits"
-        if not keeps:
+        if not survives_moves:
             why = "a shifted or flipped image may have another target"
         text += f"; no horizontal flip ({why}; --augment.flip true turns it on)"
     return text

@@ -146,8 +146,8 @@ def _measured_rate(device: str | None, threads: int, bf16: bool) -> float:
 def bounded_wait(config: Config, request: Config, facts: Facts) -> tuple[Config, list[str]]:
     """The configuration with `WAIT` minutes instead of the recipe's epochs, where the `request` has no budget and these
     epochs would take much longer on this machine; and a note about it."""
-    asked, decided = request.budget, config.budget
-    if asked.epochs or asked.minutes or asked.steps or decided.epochs is None:
+    requested, decided = request.budget, config.budget
+    if requested.epochs or requested.minutes or requested.steps or decided.epochs is None:
         return config, []
     if config.execution.deterministic or config.execution.processes is not None:
         return config, []

@@ -77,7 +77,7 @@ def decide(config: Config, data: Dataset, facts: Facts) -> Decision:
         dense=facts.network == "dense",
         own_rule=rule is not None,
         fast=recipe == "speedrun",
-        keeps=facts.keeps,
+        survives_moves=facts.survives_moves,
         windows=facts.windows,
         adapt=facts.adapt,
         epochs=config.budget.epochs or (RECIPES[recipe](facts, config).epochs if counted else None),

@@ -47,7 +47,7 @@ class Facts:
     """Whether a layer normalizes."""
     own_rule: LearningRule | None = None
     """The local learning rule of the network. None: it learns by gradients."""
-    keeps: bool = True
+    survives_moves: bool = True
     """Whether a shifted or mirrored image keeps its target."""
     windows: bool = False
     """Whether the target of a crop can be cut from that of the image; from `decide` on, whether crops are used."""
@@ -71,13 +71,13 @@ def gather_facts(
     network: nn.Module,
     *,
     has_weights: bool,
-    keeps: bool = True,
+    survives_moves: bool = True,
     windows: bool = False,
     adapt: Adapt | None = None,
     passes: float = 1.0,
 ) -> Facts:
-    """The facts; the network stays as it is. `keeps`, `windows` and `adapt` as in `Facts`. Raises ModelError where the
-    network does not take the data."""
+    """The facts; the network stays as it is. `survives_moves`, `windows` and `adapt` as in `Facts`. Raises ModelError
+    where the network does not take the data."""
     train = data.splits["train"]
     dense = all(network.get_submodule(name).__class__ is nn.Linear for name in weighted_layers(network))
     return Facts(
@@ -93,7 +93,7 @@ def gather_facts(
         plain_depth=0 if _normalizes(network) else len(weighted_layers(network)),
         normalizes=_normalizes(network),
         own_rule=learning_rule(network),
-        keeps=keeps,
+        survives_moves=survives_moves,
         windows=windows,
         adapt=adapt,
         passes=passes,
@@ -114,13 +114,14 @@ def _imbalance(targets: torch.Tensor, classes: int) -> float:
 
 @dataclass(frozen=True)
 class Choice:
-    """Values that a recipe chooses for the fields of the configuration that a user may leave open. Fields as in
-    `Config`; `lr` and `weight_decay` belong to `optimizer`. A field that is None stays open. `why` has reasons for the
-    user, by dotted field."""
+    """Values that a recipe chooses for the fields of the configuration that a user may leave open. A field that is None
+    stays open."""
 
     optimizer: str
     lr: float
+    """For `optimizer`."""
     weight_decay: float
+    """For `optimizer`."""
     batch: int
     epochs: int
     ema: float
@@ -139,6 +140,7 @@ class Choice:
     train_samples: int | None = None
     val_samples: int | None = None
     why: Mapping[str, str] = field(default_factory=dict)
+    """Reasons for the user, by dotted field."""
 
 
 def fill_open_fields(config: Config, choice: Choice) -> dict[str, object]:

@@ -131,12 +131,12 @@ def _refuse_unused(config: Config) -> None:
 
 def _algorithm(config: Config) -> str:
     """The requested algorithm, by its name or by the recipe. Raises ConfigError where these disagree."""
-    asked, recipe = config.task.control.algorithm, config.recipe
-    if recipe == "planner" and asked not in (None, "planner"):
+    requested, recipe = config.task.control.algorithm, config.recipe
+    if recipe == "planner" and requested not in (None, "planner"):
         raise ConfigError(
-            "task.control.algorithm", str(asked), "planner, the algorithm of the recipe", "leave out one of them"
+            "task.control.algorithm", str(requested), "planner, the algorithm of the recipe", "leave out one of them"
         )
-    return asked or ("planner" if recipe == "planner" else "pqn")
+    return requested or ("planner" if recipe == "planner" else "pqn")
 
 
 def _decide(config: Config, game: Game) -> tuple[Config, list[str]]:

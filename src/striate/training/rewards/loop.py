@@ -48,18 +48,18 @@ class RewardState:
     elapsed: float = 0.0
     """Seconds since the request, without pauses between an interruption and a resume."""
 
-    _KEPT = ("history", "best", "returns", "lengths", "loss", "updates", "seconds", "began", "elapsed")
+    _SAVED = ("history", "best", "returns", "lengths", "loss", "updates", "seconds", "began", "elapsed")
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values and tensors, with the weights of the network under `model`."""
-        kept = {name: getattr(self, name) for name in self._KEPT}
-        kept |= {name: list(kept[name]) for name in ("history", "returns", "lengths")}
+        values = {name: getattr(self, name) for name in self._SAVED}
+        values |= {name: list(values[name]) for name in ("history", "returns", "lengths")}
         chance = torch.get_rng_state()  # of layers that have any
         return {
             "model": self.learner.module.state_dict(),
             "learner": self.learner.state_dict(),
             "random": chance,
-            **kept,
+            **values,
         }
 
     def restore(self, saved: dict[str, Any]) -> None:
@@ -68,7 +68,7 @@ class RewardState:
         self.learner.load_state_dict(saved["learner"])
         torch.set_rng_state(saved["random"])
         elapsed = self.elapsed
-        for name in self._KEPT:
+        for name in self._SAVED:
             setattr(self, name, saved[name])
         self.elapsed += elapsed
 

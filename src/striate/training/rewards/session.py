@@ -48,18 +48,18 @@ def _environment() -> dict[str, Any]:
     return known
 
 
-def restore_rewards(state: RewardState, begun: Path) -> None:
+def restore_rewards(state: RewardState, checkpoint: Path) -> None:
     """Load the checkpoint. Raises RunError where it does not fit."""
-    saved = load_checkpoint(begun)
+    saved = load_checkpoint(checkpoint)
     try:
         state.restore(saved)
     except (KeyError, RuntimeError, ValueError, TypeError) as error:
         reason = " ".join(str(error).split())[:300]
         raise RunError(
-            str(begun),
+            str(checkpoint),
             f"a checkpoint that does not fit: {reason}",
             "the checkpoint of this run",
-            "train anew: striate train",
+            "train again: striate train",
         ) from None
 
 

@@ -12,7 +12,7 @@ from striate.errors import RunError
 from striate.runs.checkpoint import load_checkpoint
 from striate.runs.directory import RunDirectory, csv_of
 from striate.runs.events import file_digest, noted_files, read_events
-from striate.runs.files import whole_lines
+from striate.runs.files import complete_lines
 from striate.runs.plain_files import is_there, read_bytes, read_text
 from striate.training.events import EpochRow
 from striate.training.first_files import config_changes
@@ -94,7 +94,7 @@ def _metrics_csv(run: RunDirectory, last: dict[str, Any] | None) -> FileCheck:
         return FileCheck(name, True, "not compared: there is no checkpoint")
     expected = _rows(last)
     try:
-        found = whole_lines(run.metrics_csv)
+        found = complete_lines(run.metrics_csv)
     except RunError as error:
         return FileCheck(name, False, error.got)
     if found[: len(expected)] != expected:
