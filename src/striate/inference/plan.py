@@ -158,7 +158,7 @@ class InferencePlan:
         return next((tried for tried in self.tried if tried.backend == self.backend), None)
 
     def line(self) -> str:
-        """One line for a person: which backend predicts, how much faster, and how well it agrees; "" for plain fp32."""
+        """One line: which backend predicts, how much faster it is, and how well it agrees; "" for plain fp32."""
         if self.backend == PLAIN:
             return ""
         if (found := self.chosen) is None or found.agreement is None:

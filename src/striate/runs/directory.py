@@ -156,7 +156,7 @@ class RunDirectory:
 
 
 def refuse_occupied(out: Path) -> None:
-    """Raise RunError when `out` is a file or a folder that holds anything."""
+    """Raise RunError where `out` is a file, or a folder that is not empty."""
     with explained(out):
         if not out.exists() or (out.is_dir() and not any(_counts(path) for path in out.rglob("*"))):
             return
@@ -299,7 +299,8 @@ _CHOSEN = " val"  # after a digest in seen.txt: the network was chosen, but not 
 
 
 def seen_text(learned: Iterable[str], chosen: Iterable[str]) -> str:
-    """The text of seen.txt: a line a sample, digests of those that were `learned` first."""
+    """The text of seen.txt: one line per sample, with the digests of the samples that the weights were trained on
+    (`learned`) first."""
     return "".join([f"{digest}\n" for digest in learned] + [f"{digest}{_CHOSEN}\n" for digest in chosen])
 
 

@@ -102,12 +102,12 @@ def _shown(metric: str, value: float) -> str:
 
 
 def best_epoch(history: Sequence[EpochRow], task: Task) -> int:
-    """The number of the best epoch on validation, the later one of equals; epochs count from 1."""
+    """The number, from 1, of the best epoch on validation; the later one of equals."""
     return max(history, key=lambda row: (task.score(row.val), row.epoch)).epoch
 
 
 def out_of_patience(history: Sequence[EpochRow], task: Task, patience: int | None) -> bool:
-    """Whether the last `patience` epochs were all worse than an earlier one; never where patience is 0 or None."""
+    """Whether the last `patience` epochs were all worse than an earlier one; False where patience is 0 or None."""
     if not patience or len(history) <= patience:
         return False
     return history[-1].epoch - best_epoch(history, task) >= patience

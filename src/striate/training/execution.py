@@ -49,7 +49,7 @@ def _usual_threads(execution: ExecutionConfig) -> int:
     return 1 if current_load().busy else threads
 
 
-def crowded(execution: ExecutionConfig) -> str:
+def thread_warning(execution: ExecutionConfig) -> str:
     """The note where there are more threads than cores; else empty."""
     threads, cores = execution.threads or 1, len(own_cores())
     if threads <= cores or str(execution.device).startswith("cuda"):
@@ -75,7 +75,7 @@ def without_plan(execution: ExecutionConfig) -> ExecutionConfig:
 
 
 def refuse_impossible_execution(execution: ExecutionConfig) -> None:
-    """Raise ConfigError for what the device cannot do, or what needs a compiler that is not there."""
+    """Raise ConfigError for what the device cannot do, and for what needs a compiler that does not exist here."""
     on_gpu = str(execution.device).startswith("cuda")
     if execution.precision in ("tf32", "fp16") and not on_gpu:
         got, remedy = f"{execution.precision} on {execution.device}", "--execution.precision bf16"

@@ -53,7 +53,7 @@ class PowerLaw:
 
 
 @dataclass(frozen=True)
-class Gain:
+class DoublingGain:
     """By how much twice the training samples would lower the error, by a power law."""
 
     law: PowerLaw
@@ -122,7 +122,7 @@ class LearningCurve:
     """Seeds of the trainings of each size."""
     points: tuple[SizePoint, ...]
     """The trainings from random weights, ordered by size and seed."""
-    gain: Gain | None
+    gain: DoublingGain | None
     """What twice the labels would bring. None: hardly any prediction is wrong, or there are fewer than three sizes."""
     sentence: str
     """What more labels would bring, in words."""

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import minimize_scalar
 
-from striate.studies.learning_curve.learning_curve import Gain, PowerLaw
+from striate.studies.learning_curve.learning_curve import DoublingGain, PowerLaw
 
 LEVEL = 0.95
 _DRAWS = 400
@@ -62,7 +62,7 @@ def gain_of_twice(
     least: float = 1e-300,
     resolution: float = 0.0,
     seed: int = 0,
-) -> Gain | None:
+) -> DoublingGain | None:
     """The gain of twice the largest size.
 
     `losses`: for each training its number of samples, and (T, …) a row for each test sample, in the same order for all.
@@ -91,7 +91,7 @@ def gain_of_twice(
         rows = [np.asarray(rng.integers(0, len(group), size=len(group))) for group in groups]
         drawn.append(_gain(law(rows, np.asarray(rng.integers(0, tests, size=tests))), sizes[-1]))
     low, high = np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return Gain(fitted, _gain(fitted, sizes[-1]), (float(low), float(high)), bool(low > resolution))
+    return DoublingGain(fitted, _gain(fitted, sizes[-1]), (float(low), float(high)), bool(low > resolution))
 
 
 def _imperfect(rows: NDArray[np.float64], total: Callable[[NDArray[np.float64]], float]) -> int:

@@ -121,18 +121,18 @@ def run_sweep(request: SweepRequest, *, out: Path | None, console: Console, say:
     config, data_notes = _with_decided_data(request, say)
     request = replace(request, config=config)
     decided = plan(request.config, read)
-    request = replace(request, config=_in_time(request, decided, read, say))
+    request = replace(request, config=_fewer_epochs(request, decided, read, say))
     decided = plan(request.config, read)
     chosen = [note for note in decided.notes if note.startswith("model ")]
     for text in (_sizes(decided), *data_notes, *chosen, *map(str, decided.findings)):
         say(text)
-    space = space or _announced(default_space(decided.config, request.config), say)
+    space = space or _announce_space(default_space(decided.config, request.config), say)
     search = _search(request, decided, space)
     check_space(search, read)
     path = create_run(out, f"{decided.data.name}-sweep", ("plots",)).path
     write_text(path / "study.yaml", _study_text(search))
     say(_intention(search))
-    return _go_on(_Study(path, search, _facts(decided), read), console, say, quiet)
+    return _continue(_Study(path, search, _facts(decided), read), console, say, quiet)
 
 
 def resume_sweep(path: Path, *, console: Console, say: Say, quiet: bool = False) -> Sweep:
@@ -147,10 +147,10 @@ def resume_sweep(path: Path, *, console: Console, say: Say, quiet: bool = False)
     read = without_test(say)
     decided = plan(request.config, read)
     search = _search(request, decided, space)
-    return _go_on(_Study(path, search, _facts(decided), read), console, say, quiet)
+    return _continue(_Study(path, search, _facts(decided), read), console, say, quiet)
 
 
-def _go_on(study: _Study, console: Console, say: Say, quiet: bool) -> Sweep:
+def _continue(study: _Study, console: Console, say: Say, quiet: bool) -> Sweep:
     path, search = study.path, study.search
     try:
         with locked(path), terminating_interrupts():
@@ -194,14 +194,14 @@ def _train_best(path: Path, config: Config, console: Console, say: Say, quiet: b
     if is_there(run.metrics_json):
         return read_metrics(run)
     say(f"training the best as a run: {run.path}")
-    going_on = is_there(run.config)
-    if not going_on:
+    resumed = is_there(run.config)
+    if not resumed:
         with explained(run.path):
             shutil.rmtree(run.path, ignore_errors=True)  # a process was killed while making it
         create_run(run.path, "best")
     with owned(run.path, say):
-        checkpoint = recover_unchanged_run(run, say) if going_on else None
-        prepared = prepare(config_from_yaml(run.config) if going_on else config, checkpoint=checkpoint)
+        checkpoint = recover_unchanged_run(run, say) if resumed else None
+        prepared = prepare(config_from_yaml(run.config) if resumed else config, checkpoint=checkpoint)
         write_text(path / "best.yaml", config_to_yaml(prepared.config))
         write_first_files(run, prepared, say)
         restore(run, prepared, checkpoint)
@@ -259,7 +259,7 @@ def _asks_epochs(config: Config) -> bool:
     return config.budget.epochs is not None and "budget.epochs" not in config.decided
 
 
-def _in_time(request: SweepRequest, decided: Prepared, read: ReadData, say: Say) -> Config:
+def _fewer_epochs(request: SweepRequest, decided: Prepared, read: ReadData, say: Say) -> Config:
     """The configuration with fewer epochs, so that several trainings fit into the minutes, by the speed of the recipe's
     training. Requested epochs stay; a line says where they are too many."""
     config, epochs = request.config, decided.config.budget.epochs
@@ -280,7 +280,7 @@ def _in_time(request: SweepRequest, decided: Prepared, read: ReadData, say: Say)
     return merge_request(config, epochs=fitting, fields={})
 
 
-def _announced(space: tuple[Dimension, ...], say: Say) -> tuple[Dimension, ...]:
+def _announce_space(space: tuple[Dimension, ...], say: Say) -> tuple[Dimension, ...]:
     shown = " and ".join(f"{d.field} {d.text}" for d in space)
     say(f"no --over: searching {shown}, from a tenth to ten times the recipe's values")
     return space

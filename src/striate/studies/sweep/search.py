@@ -10,7 +10,7 @@ from time import perf_counter
 
 from striate.errors import ConfigError, ModelError, TrainingError
 from striate.studies.sweep.journal import Journal, Trial
-from striate.studies.sweep.space import Dimension, Range, goes_on, rung_epochs
+from striate.studies.sweep.space import Dimension, Range, is_promoted, rung_epochs
 from striate.studies.sweep.train_once import ReadData, TrainingOutcome, plan, train_once
 from striate.tasks.registry import metric_text
 from striate.training.config import Config
@@ -146,7 +146,7 @@ def _run_trial(journal: Journal, search: Search, trial: Trial, read: ReadData) -
                 journal.keep(trial.number, rung, outcome)
             if outcome.score is None:
                 return journal.close(trial.number, "diverged")
-            if share < epochs and not goes_on(outcome.score, _earlier(journal, trial.number, rung)):
+            if share < epochs and not is_promoted(outcome.score, _earlier(journal, trial.number, rung)):
                 return journal.close(trial.number, "pruned")
             previous = outcome
         journal.close(trial.number, "complete")

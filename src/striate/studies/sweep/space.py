@@ -330,7 +330,7 @@ def rung_epochs(epochs: int) -> tuple[int, ...]:
     return tuple(max(1, round(share * epochs)) for share in SHARES)
 
 
-def goes_on(score: float, earlier: Sequence[float]) -> bool:
+def is_promoted(score: float, earlier: Sequence[float]) -> bool:
     """Whether a trial is among the best third of those that came this far, itself included; or the best of fewer than
     six. `earlier`: the scores of the earlier trials at this rung, higher being better; among equals the earlier one is
     better.

@@ -165,7 +165,8 @@ class Deadline:
     _not_before: float = 0.0
 
     def change(self, config: Config, step: int, elapsed: float) -> StepsChanged | None:
-        """What changes when `step` steps are done, `elapsed` seconds after the user's request; None where all stays."""
+        """The change when `step` steps are done, `elapsed` seconds after the user's request; None where nothing
+        changes."""
         total, before = elapsed + self.time.after(step, elapsed), self.time.steps
         if step >= before or elapsed < self._not_before or self.time.window < self._patience:
             return None

@@ -1,4 +1,4 @@
-"""How long a training takes: arithmetic between optimizer steps and wall-clock seconds, free of torch and clocks."""
+"""The time of a training: arithmetic between optimizer steps and wall-clock seconds, free of torch and clocks."""
 
 from __future__ import annotations
 

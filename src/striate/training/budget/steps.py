@@ -1,4 +1,4 @@
-"""How many steps a run takes, from epochs or minutes, and what it will come to."""
+"""How many steps a run takes, from epochs or minutes, and the forecast of what it will reach."""
 
 from __future__ import annotations
 

@@ -187,7 +187,7 @@ class _Search:
         center = _COARSE * round(4 * math.log10(stable / 10 / self.configured) / _COARSE)
         tried = {center + k * _COARSE for k in (-2, -1, 0, 1, 2)}
         self._round(tried, 0, plan)
-        self._round(self._alive(tried, 1), 1, plan)
+        self._round(self._still_possible(tried, 1), 1, plan)
         while len(tried) < _MOST_RATES:
             best = self._best(tried)
             beyond = {min(tried) - _COARSE} if best is None else {best - _COARSE, best + _COARSE} - tried
@@ -195,7 +195,7 @@ class _Search:
                 break
             tried |= beyond
             self._round(beyond, 0, plan)
-            self._round(self._alive(beyond, 1), 1, plan)
+            self._round(self._still_possible(beyond, 1), 1, plan)
         best = self._best(tried)
         if best is None:
             return
@@ -204,7 +204,7 @@ class _Search:
             self._round(fine, seed, plan)
         tried |= fine
         for seed in range(2, plan.seeds):
-            self._round(self._alive(tried, seed), seed, plan)
+            self._round(self._still_possible(tried, seed), seed, plan)
         self._find_ends(tried, plan)
 
     def _find_ends(self, tried: set[int], plan: TrialPlan) -> None:
@@ -238,7 +238,7 @@ class _Search:
         known = [place for place in places if self.rate(place) in found]
         return min(known, key=lambda place: found[self.rate(place)], default=None)
 
-    def _alive(self, places: set[int], seeds: int) -> set[int]:
+    def _still_possible(self, places: set[int], seeds: int) -> set[int]:
         """The rates that could still be the best after `seeds` seeds."""
         found = mean_scores(self.trials, self.fold(0).constant)
         if not found:
@@ -264,7 +264,7 @@ class _Search:
         else:
             verdict = Verdict((), None, None, None, f"even a constant rate of {min(diverged):.2g} diverges")
         suggestion, low, high = (
-            _stretched(lr, plan.steps, run_steps) for lr in (verdict.best, verdict.low, verdict.high)
+            _rescaled(lr, plan.steps, run_steps) for lr in (verdict.best, verdict.low, verdict.high)
         )
         inside = None if low is None or high is None else low <= self.configured <= high
         return LearningRateSearch(
@@ -300,7 +300,7 @@ class _Search:
         return f"; no time for {several(self.left_out, 'trial')}: --seconds {10 * math.ceil(enough / 10)}"
 
 
-def _stretched(lr: float | None, steps: int, run_steps: int) -> float | None:
+def _rescaled(lr: float | None, steps: int, run_steps: int) -> float | None:
     """The rate for `run_steps` steps that corresponds to `lr` in trials of `steps`, in two digits."""
     return None if lr is None else float(f"{lr * (steps / run_steps) ** HORIZON:.2g}")
 

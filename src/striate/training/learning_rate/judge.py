@@ -86,7 +86,7 @@ def judge(trials: Sequence[RateTrial], start: float, constant: float) -> Verdict
     before = _score(min(start, constant) if constant > 0 else start, constant)
     if not _has_fallen(table[near], before, margin):
         return _nothing(trials, _not_fallen(start, constant, noise))
-    first, last = _stretch(means <= means[place] + margin, place)
+    first, last = _good_range(means <= means[place] + margin, place)
     if lrs[last] / lrs[first] > _WIDEST:
         why = f"all rates from {lrs[first]:.2g} to {lrs[last]:.2g} end within the noise between seeds (±{noise:.0%})"
         return _nothing(trials, why)
@@ -121,7 +121,7 @@ def _noise(table: NDArray[np.float64]) -> float:
     return float(stdtrit(freedom, (1 + _LEVEL) / 2)) * math.sqrt(2 * variance / seeds)
 
 
-def _stretch(good: NDArray[np.bool_], place: int) -> tuple[int, int]:
+def _good_range(good: NDArray[np.bool_], place: int) -> tuple[int, int]:
     """First and last index of the unbroken run of good rates around `place`."""
     first = last = place
     while first > 0 and good[first - 1]:

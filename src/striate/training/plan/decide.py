@@ -19,7 +19,7 @@ from striate.machine.memory import ran_out
 from striate.models.preserved_state import left_alone, uses_others
 from striate.training.budget.speed import steps_for_epochs
 from striate.training.config import Config, ExecutionConfig
-from striate.training.execution import crowded, make_scaler, place
+from striate.training.execution import make_scaler, place, thread_warning
 from striate.training.plan.offers import Offers, offers_for
 from striate.training.plan.plan_table import Candidate, PlanRecord, PlanRow, record_from_json
 from striate.training.plan.probe import LONGEST, Probe, probe
@@ -265,8 +265,8 @@ def _asides(found: Probe, work: Workload, request: ExecutionConfig) -> list[str]
     whole = min(batch, there)
     if timed < whole:
         asides.append(f"timed on {timed:,} of the {several(whole, 'sample')} of a batch")
-    crowd = "" if request.threads is None else crowded(work.config.execution)
-    return [*asides, crowd] if crowd else asides
+    warning = "" if request.threads is None else thread_warning(work.config.execution)
+    return [*asides, warning] if warning else asides
 
 
 @dataclass(frozen=True)
@@ -315,8 +315,8 @@ def _notes(work: Workload, request: ExecutionConfig, planned: Planned) -> list[s
     if planned.record is None and request.threads is None and used < work.threads and not table:
         threads = several(used, "thread")
         notes.append(f"other processes use the cores, so training uses {threads} instead of {work.threads}")
-    crowd = "" if request.threads is None else crowded(planned.execution)
-    return [*notes, crowd] if crowd else notes
+    warning = "" if request.threads is None else thread_warning(planned.execution)
+    return [*notes, warning] if warning else notes
 
 
 def expected_length(config: Config, train: Split, spent: Callable[[], float]) -> tuple[int | None, float | None]:

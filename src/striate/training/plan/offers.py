@@ -1,4 +1,4 @@
-"""Which candidates a device offers for a network, stage by stage."""
+"""The candidates of an execution plan that a device offers for a network, stage by stage."""
 
 from __future__ import annotations
 

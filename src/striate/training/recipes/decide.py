@@ -14,13 +14,13 @@ from striate.tasks.views import VIEW_COUNTS
 from striate.training.config import Config
 from striate.training.config_file import with_fields
 from striate.training.recipes.augmentation import decide_augmentation
-from striate.training.recipes.facts import Choice, Facts, fill_open_fields
+from striate.training.recipes.facts import Facts, RecipeChoice, fill_open_fields
 from striate.training.recipes.local_rule import local_rule, uses_local_rule
 from striate.training.recipes.speedrun import speedrun
 from striate.training.recipes.standard import fine_tune, quick, standard
 from striate.wording import several
 
-RECIPES: dict[str, Callable[[Facts, Config], Choice]] = {
+RECIPES: dict[str, Callable[[Facts, Config], RecipeChoice]] = {
     "quick": quick,
     "standard": standard,
     "speedrun": speedrun,

@@ -113,7 +113,7 @@ def _imbalance(targets: torch.Tensor, classes: int) -> float:
 
 
 @dataclass(frozen=True)
-class Choice:
+class RecipeChoice:
     """Values that a recipe chooses for the fields of the configuration that a user may leave open. A field that is None
     stays open."""
 
@@ -143,7 +143,7 @@ class Choice:
     """Reasons for the user, by dotted field."""
 
 
-def fill_open_fields(config: Config, choice: Choice) -> dict[str, object]:
+def fill_open_fields(config: Config, choice: RecipeChoice) -> dict[str, object]:
     """Dotted fields that are open in `config`, with the values of `choice`."""
     budget = config.budget
     bounded = budget.epochs is not None or budget.minutes is not None or budget.steps is not None

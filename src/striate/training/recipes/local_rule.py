@@ -8,7 +8,7 @@ from striate.errors import ConfigError
 from striate.models.learning_rule import LearningRule
 from striate.models.registry import MODELS
 from striate.training.config import Config
-from striate.training.recipes.facts import Choice, Facts
+from striate.training.recipes.facts import Facts, RecipeChoice
 from striate.training.recipes.standard import batch_size, which_epoch
 
 
@@ -63,7 +63,7 @@ def uses_local_rule(config: Config, data: Dataset, rule: LearningRule | None, *,
     return True
 
 
-def local_rule(rule: LearningRule, facts: Facts, request: Config) -> Choice:
+def local_rule(rule: LearningRule, facts: Facts, request: Config) -> RecipeChoice:
     """Rate, schedule and epochs of the rule, a quarter of the epochs with the recipe `quick`; no weight decay.
 
     Where the rule takes one sample after another, the batch only decides how often the rate changes. A rule without
@@ -76,7 +76,7 @@ def local_rule(rule: LearningRule, facts: Facts, request: Config) -> Choice:
         "optim.name": f"no gradient of a loss: the network learns by {rule.title}",
         "optim.lr": f"rate {rule.rate:g}: {rule.why}",
     }
-    return Choice(
+    return RecipeChoice(
         optimizer="own-rule",
         lr=rule.rate,
         weight_decay=0.0,

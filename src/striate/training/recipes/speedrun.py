@@ -16,7 +16,7 @@ from striate.models.weights.named import USUAL, named_weights
 from striate.tasks.registry import task_for
 from striate.tasks.views import VIEW_COUNTS
 from striate.training.config import Config
-from striate.training.recipes.facts import Choice, Facts
+from striate.training.recipes.facts import Facts, RecipeChoice
 from striate.training.recipes.standard import standard
 
 VALIDATION = 0.02
@@ -154,7 +154,7 @@ def _samples_beside_training(config: Config, data: Dataset) -> float:
     return FIXED_STEPS * batch + measured * views / 3
 
 
-def speedrun(facts: Facts, request: Config) -> Choice:
+def speedrun(facts: Facts, request: Config) -> RecipeChoice:
     """Muon with a rate that falls linearly, label smoothing, progressive resizing, and test-time augmentation.
 
     Kernels keep their norms where normalizations make these irrelevant. With another requested optimizer, its rate,

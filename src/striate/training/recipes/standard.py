@@ -7,7 +7,7 @@ from typing import Literal
 
 from striate.data.config import AugmentConfig
 from striate.training.config import Config
-from striate.training.recipes.facts import Choice, Facts
+from striate.training.recipes.facts import Facts, RecipeChoice
 from striate.wording import several
 
 CHEAP = 500_000  # multiply–accumulates per input: below, many epochs take seconds
@@ -26,7 +26,7 @@ MEASURED_SHARE = 10  # one of so many samples seen in training is measured at th
 RATES = {"adamw": 0.003, "muon": 0.01, "lamb": 0.02, "sgd": 0.1, "lars": 4.0}
 
 
-def standard(facts: Facts, request: Config) -> Choice:
+def standard(facts: Facts, request: Config) -> RecipeChoice:
     """Optimizer, rate, decay, batch, epochs, and which epoch is the result, fitting the `request`.
 
     No patience: the rate decays to the last step, and the last epochs improve most. Keeping the best epoch does what
@@ -54,7 +54,7 @@ def standard(facts: Facts, request: Config) -> Choice:
     most = WATCHED if facts.windows else ENOUGH
     if not facts.windows and request.budget.minutes is None:
         most = min(most, max(FEWEST, steps * (request.batch or batch) // MEASURED_SHARE))
-    return Choice(
+    return RecipeChoice(
         optimizer=name,
         lr=lr,
         weight_decay=weight_decay(name, request.optim.lr or lr, steps, table=facts.medium.flat),
@@ -127,14 +127,14 @@ def weight_decay(optimizer: str, lr: float, steps: int, *, table: bool) -> float
     return float(f"{min(most, max(0.01, total / (lr * steps))):.2g}")
 
 
-def quick(facts: Facts, request: Config) -> Choice:
+def quick(facts: Facts, request: Config) -> RecipeChoice:
     """The standard recipe with a quarter of its epochs, at least 3, and what follows from that."""
     passes = max(3, epochs(facts) // 4)
     budget = replace(request.budget, epochs=request.budget.epochs or passes)
     return replace(standard(facts, replace(request, budget=budget)), epochs=passes)
 
 
-def fine_tune(facts: Facts, request: Config) -> Choice:
+def fine_tune(facts: Facts, request: Config) -> RecipeChoice:
     """The standard recipe with its rate and epochs; a tenth of the steps for the head warm-up, then rates by depth.
 
     Head first: Kumar et al., "Fine-tuning can distort pretrained features", 2022. Rates by depth: Howard and Ruder,
