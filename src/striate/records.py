@@ -108,9 +108,7 @@ class Interval:
     """A confidence interval."""
 
     low: float
-    """Its lower end."""
     high: float
-    """Its upper end."""
     level: float
     """Its level, 0 to 1."""
     method: str

@@ -91,7 +91,6 @@ class BackendTrial:
     """What backends are tried on."""
 
     module: nn.Module
-    """The network."""
     task: ReadsOutputs
     """Compares predictions."""
     batches: Sequence[torch.Tensor]

@@ -109,7 +109,6 @@ class TriedBackend:
     """One backend and what was measured of it."""
 
     backend: Backend
-    """The backend."""
     rate: float | None = None
     """Samples per second. None: not timed."""
     plain_rate: float | None = None

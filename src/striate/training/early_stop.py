@@ -21,7 +21,6 @@ class TargetOutcome:
     metric: str
     """Name of the metric: the headline of the task."""
     value: float
-    """The target."""
     reached: bool
     """Whether an epoch reached it."""
     best: float

@@ -80,9 +80,7 @@ class Prepared:
     splits: dict[str, Split]
     """Its splits, on the device where they fit."""
     task: Task
-    """The task."""
     state: TrainingState
-    """Network, optimizer and progress."""
     normalization: Normalization
     """How inputs are standardized."""
     network_name: str | None

@@ -56,11 +56,9 @@ class Setup:
     """Everything that a step and the end of an epoch need, except the batch."""
 
     state: TrainingState
-    """Network, optimizer and progress."""
     objective: Objective
     """What is minimized."""
     splits: Mapping[str, Split]
-    """The splits by name."""
     config: Config
     """The decided configuration. It changes where memory runs out, or where the run would miss its deadline
     (`guards.py`)."""

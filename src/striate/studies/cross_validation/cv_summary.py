@@ -26,7 +26,6 @@ class ResampledMean:
     """The mean of a metric over folds."""
 
     mean: float
-    """The mean."""
     interval: tuple[float, float] | None
     """Its 95 % interval. None: one fold, or folds without any variation."""
     p_value: float | None

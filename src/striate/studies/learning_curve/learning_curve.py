@@ -57,7 +57,6 @@ class DoublingGain:
     """By how much twice the training samples would lower the error, by a power law."""
 
     law: PowerLaw
-    """The fitted law."""
     value: float
     """Share of wrong predictions, or RMSE."""
     interval: tuple[float, float]

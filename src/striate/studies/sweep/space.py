@@ -73,7 +73,6 @@ class Range:
     """All numbers of a field from `low` to `high`, both included."""
 
     field: str
-    """The dotted field."""
     low: float
     """The smallest value."""
     high: float
@@ -109,7 +108,6 @@ class Choices:
     """Several values of a field."""
 
     field: str
-    """The dotted field."""
     options: tuple[str, ...]
     """The values as text."""
     values: tuple[Any, ...]

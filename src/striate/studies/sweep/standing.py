@@ -28,7 +28,6 @@ class Finalist:
     """A trial that was trained to the end."""
 
     trial: Trial
-    """The trial."""
     repeated: tuple[TrainingOutcome, ...]
     """Its repeats with other seeds; empty where one seed is requested."""
 

@@ -29,7 +29,6 @@ class TrainingOutcome:
     epochs: int
     """Epochs trained."""
     seed: int
-    """Its seed."""
     seconds: float
     """Wall-clock seconds."""
     val: dict[str, float]

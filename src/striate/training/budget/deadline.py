@@ -103,7 +103,6 @@ class TimeWatch:
     it as the event `time-forecast`."""
 
     run: RunDirectory
-    """The run."""
     state: TrainingState
     """Its state, for the elapsed time."""
     time: TimeLeft

@@ -50,9 +50,7 @@ class Work:
     state: TrainingState
     """The state before the first step."""
     task: Task
-    """The task."""
     splits: dict[str, Split]
-    """The splits by name."""
     config: Config
     """The decided configuration."""
     normalize: Normalize

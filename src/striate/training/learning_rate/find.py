@@ -150,7 +150,6 @@ class _Search:
     """A search in progress. Rates lie on a grid of quarters of a decade around the configured one."""
 
     prepared: Prepared
-    """The training."""
     announce: Announce
     """Gets a line per trial."""
     trials: list[RateTrial] = field(default_factory=list)

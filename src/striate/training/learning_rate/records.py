@@ -25,7 +25,6 @@ class RangePoint:
     """One step of the range test."""
 
     lr: float
-    """Its learning rate."""
     loss: float
     """Loss of the batch."""
     smoothed: float
@@ -37,7 +36,6 @@ class Halving:
     """One short training at a constant rate."""
 
     lr: float
-    """The learning rate."""
     loss_start: float
     """Training loss of the first batch; Inf where even that is NaN or Inf."""
     loss_end: float
@@ -69,7 +67,6 @@ class RateResult:
     """All trials of one learning rate."""
 
     lr: float
-    """The learning rate."""
     held_out: float | None
     """Mean held-out loss. None: a trial diverged."""
     lowest: float | None

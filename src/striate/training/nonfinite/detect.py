@@ -44,7 +44,6 @@ class StepFacts:
     epoch: int
     """From 1."""
     lr: float
-    """Its learning rate."""
     ids: Sequence[int] = ()
     """Its samples, in the order of the batch."""
 

@@ -84,7 +84,6 @@ class PlanRow:
     """One candidate and what was measured of it."""
 
     candidate: Candidate
-    """The candidate."""
     seconds: float | None
     """Median seconds per step. None: not timed."""
     spread: float | None

@@ -30,7 +30,6 @@ class Workload:
     state: TrainingState
     """The state before the first step."""
     task: Task
-    """The task."""
     train: Split
     """The training samples."""
     config: Config
@@ -51,7 +50,6 @@ class Trials:
     threads and precision can change between the steps of a copy."""
 
     work: Workload
-    """The training."""
     samples: int
     """Samples of each step, at most the run's batch."""
     _states: dict[tuple[str, str], TrainingState] = field(default_factory=dict)

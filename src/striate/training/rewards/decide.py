@@ -66,7 +66,6 @@ class PreparedLearner:
     config: Config
     """The decided configuration."""
     game: Game
-    """The environment."""
     learner: Learner
     """The algorithm before its first step."""
     network: dict[str, Any]

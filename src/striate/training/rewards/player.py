@@ -34,7 +34,6 @@ class Player:
     config: Config
     """The decided configuration of its run."""
     source: str
-    """The environment."""
     actions: tuple[str, ...]
     """Names of the actions."""
 
