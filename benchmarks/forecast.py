@@ -23,7 +23,7 @@ from striate.errors import DataError
 from striate.runs.environment import describe_environment
 from striate.training.budget.forecast import ShortTraining
 from striate.training.budget.pace import Pace, Phase
-from striate.training.budget.short_trainings import forecast_accuracy, foretells, run_short_trainings
+from striate.training.budget.short_trainings import can_extrapolate, forecast_accuracy, run_short_trainings
 from striate.training.budget.speed import Work
 from striate.training.config import Config
 from striate.training.execution import execution_settings
@@ -79,7 +79,7 @@ def with_forecast(row: dict[str, Any], fields: dict[str, Any]) -> dict[str, Any]
     """The row with what its short trainings foretell; None where they foretell nothing."""
     _, work = prepared_work(row["data"], row["model"], row["epochs"], fields, row["seed"])
     short = [ShortTraining(**s) for s in row["short"]]
-    if not foretells(work, short):
+    if not can_extrapolate(work, short):
         return row | {"foretold": None, "within": None}
     low, expected, high = forecast_accuracy(work, short, row["steps"])
     return row | {"foretold": [low, expected, high], "within": low <= row["reached"] <= high}

@@ -23,7 +23,7 @@ from striate.training.events import EpochDone
 from striate.training.execution import execution_settings
 from striate.training.learning_rate.find import search_learning_rate
 from striate.training.learning_rate.judge import judge, scores
-from striate.training.learning_rate.records import Trial
+from striate.training.learning_rate.records import RateTrial
 from striate.training.learning_rate.trials import make_fold
 from striate.training.loop import training_events
 from striate.training.prepare import prepare_data, read_data
@@ -62,10 +62,10 @@ def prepared_at(case: tuple[str, str, str], lr: float | None, seed: int, cache: 
     if key not in cache:
         cache[key] = read_data(config)
     with_data, data = cache[key]
-    return prepare_data(replace(config, data=with_data.data), data, asked=config)
+    return prepare_data(replace(config, data=with_data.data), data, request=config)
 
 
-def full_training(case: tuple[str, str, str], lr: float, seed: int, cache: dict) -> Trial:
+def full_training(case: tuple[str, str, str], lr: float, seed: int, cache: dict) -> RateTrial:
     """Validation loss of the epoch that a run at this rate keeps."""
     prepared = prepared_at(case, lr, seed, cache)
     kept = None
@@ -79,10 +79,10 @@ def full_training(case: tuple[str, str, str], lr: float, seed: int, cache: dict)
                     kept = event.row.val["loss"]
         except NonFiniteLoss:
             kept = None
-    return Trial(lr, seed, 0.0, 0.0, kept, kept is None)
+    return RateTrial(lr, seed, 0.0, 0.0, kept, kept is None)
 
 
-def mean_score(trials: list[Trial], constant: float) -> float:
+def mean_score(trials: list[RateTrial], constant: float) -> float:
     """The mean logarithm of the loss, as in the verdict."""
     found = next(iter(scores(trials, constant).values()), None)
     return math.inf if found is None else sum(found.values()) / len(found)

@@ -135,7 +135,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    # Lazy, so that `import striate` costs milliseconds: torch alone takes over a second.
+    # Lazy, so that `import striate` takes milliseconds: torch alone takes over a second.
     if name in _ROOMS:
         return loaded(f"striate.{name}")
     if name not in _PUBLIC:

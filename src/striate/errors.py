@@ -7,17 +7,17 @@
     ├── ConfigError                  a configuration field or file
     ├── DataError                    the data: a name, folder, archive, manifest, image, label
     │   ├── ChangedDataError         a run's data are no longer what they were
-    │   └── OtherClassesError        data of classes that a network does not know
+    │   └── OtherClassesError        data of classes that the network does not have
     ├── ModelError                   the network: a name, file, head, or a shape that does not fit
     │   ├── LayerStringError         a layer string, with the character it points at
-    │   ├── NoInputShape             a network without a shape of its own, where none was given
-    │   └── InputMisfit              a network that does not take inputs of the shape that was given
+    │   ├── NoInputShape             a network without an input shape of its own, and none was given
+    │   └── InputMisfit              a network that does not take inputs of the given shape
     ├── RunError                     a run directory or checkpoint
-    └── TrainingError                training cannot start or go on
+    └── TrainingError                training cannot start or continue
         ├── NonFiniteLoss            a loss, gradient or weight became NaN or Inf
-        └── SaidElsewhere            another process of the same training has said why it cannot go on
+        └── OtherProcessFailed       another process of the same training failed, and reports why
 
-Each says where it happened, what came, what was expected, and a remedy that works when pasted.
+Each says where it happened, what was given, what was expected, and a remedy that works when pasted.
 """
 
 from __future__ import annotations
@@ -30,37 +30,39 @@ from pathlib import Path
 from typing import Any
 
 REMEDIES_AS_OPTIONS: ContextVar[bool] = ContextVar("remedies_as_options", default=False)
-"""Whether who meets an error types options, as behind a command; else arguments of a function."""
+"""Whether remedies are options of a command; else arguments of a function."""
 
 
 def printable(text: str) -> str:
-    """The text with control characters other than line ends and tabs written as escapes: a file name may hold some,
-    and a terminal would obey them."""
+    """The text with control characters other than line ends and tabs as escapes: a file name may hold some, and a
+    terminal would obey them."""
     return "".join(c if c.isprintable() or c in "\n\t\u00a0" else c.encode("unicode_escape").decode() for c in text)
 
 
 def one_line(text: str) -> str:
-    """The text with line ends, tabs and all other control characters written as escapes: a file, a class or a module
-    may be called anything, and no name is to begin a line of its own."""
+    """The text with line ends, tabs and all other control characters as escapes, so that no name of a file, class or
+    module begins a line."""
     return printable(text).replace("\n", "\\n").replace("\t", "\\t").replace("\u00a0", " ")
 
 
 def pasted(word: object) -> str:
-    """A path or another text as one word of a command that a shell is given; a path is never taken for an option."""
+    """A path or another text as one word of a shell command; a path that begins with a dash is not taken for an
+    option."""
     return shlex.quote(f"./{word}" if isinstance(word, Path) and str(word).startswith("-") else str(word))
 
 
 def reason_of(error: BaseException, letters: int = 160) -> str:
-    """What another library's error says, in one line of at most so many letters; its type where it says nothing."""
+    """The message of another library's error, in one line of at most `letters` letters; its type where it has no
+    message."""
     return " ".join(str(error).split())[:letters] or type(error).__name__
 
 
 class StriateError(ValueError):
-    """A request that cannot be carried out, told so that the reader can fix it.
+    """A request that cannot be carried out, with a message that helps the reader fix it.
 
-    `where` names the file, field, layer or argument; `got` what came; `expected` what would have been right;
-    `remedy` what to type or change. All are single paragraphs of plain text. `process`: which of several processes
-    of a training says it, None where that follows from elsewhere.
+    `where` names the file, field, layer or argument; `got` what was given; `expected` what would be right; `remedy`
+    what to type or change. All are single paragraphs of plain text. `process`: the process that reports it, where a
+    training has several; None where all would.
     """
 
     process: int | None = None
@@ -70,7 +72,7 @@ class StriateError(ValueError):
         super().__init__(where, got, expected, remedy)
 
     def __str__(self) -> str:
-        # Each on one line that a terminal can be given, whatever names of files and classes it holds.
+        # Each on one printable line, whatever names of files and classes it holds.
         where, got, expected, remedy = map(one_line, (self.where, self.got, self.expected, self.remedy))
         return f"{where}\n  got:      {got}\n  expected: {expected}\n  remedy:   {remedy}"
 
@@ -80,8 +82,7 @@ class StriateError(ValueError):
 
 
 def unforeseen(error: Exception) -> StriateError:
-    """An exception that nobody foresaw, in the form of one that somebody did: of the user's own code, with its line,
-    or a fault in striate."""
+    """An unexpected exception as a StriateError: with its line in the user's own code, or as a fault in striate."""
     frames = traceback.extract_tb(error.__traceback__)
     place = next((frame for frame in reversed(frames) if _is_own(Path(frame.filename))), None)
     got, shows = f"{type(error).__name__}: {reason_of(error, 300)}", "STRIATE_TRACEBACK=1 in the environment shows"
@@ -94,7 +95,7 @@ def unforeseen(error: Exception) -> StriateError:
 
 
 def _is_own(file: Path) -> bool:
-    """Whether code is the user's: no part of striate, of Python, or of an installed library."""
+    """Whether the file is the user's own code: not part of striate, Python, or an installed library."""
     others = (Path(__file__).parent, sys.prefix, sys.base_prefix)
     return file.is_file() and not any(file.is_relative_to(other) for other in others)
 
@@ -120,7 +121,7 @@ class DataError(StriateError):
 
 
 def missing_extra(where: str, package: str, extra: str, kind: type[StriateError] = DataError) -> StriateError:
-    """What is said where a package of an extra of striate is not installed."""
+    """The error where a package of one of striate's extras is not installed."""
     return kind(where, f"{package} is not installed", f"the extra `{extra}`", f"pip install 'striate[{extra}]'")
 
 
@@ -129,7 +130,7 @@ class ChangedDataError(DataError):
 
 
 class OtherClassesError(DataError):
-    """Data of classes that a network does not know."""
+    """Data of classes that the network does not have."""
 
 
 class ModelError(StriateError):
@@ -137,7 +138,7 @@ class ModelError(StriateError):
 
 
 class LayerStringError(ModelError):
-    """A layer string that cannot be read or built; `text[position]` is the character it points at."""
+    """A layer string that cannot be read or built; `text[position]` is the character at fault."""
 
     def __init__(self, text: str, position: int, got: str, expected: str, remedy: str) -> None:
         self.text, self.position = text, position
@@ -154,10 +155,10 @@ class LayerStringError(ModelError):
 
 
 class InputMisfit(ModelError):
-    """A network that does not take inputs of the shape that was given.
+    """A network that does not take inputs of the given shape.
 
-    `fitting`: a shape without batch that it takes; `instead`: another network of the zoo, which takes what was given.
-    `remedy` names the options of training; what has other options words these two itself.
+    `fitting`: a shape without batch that it takes. `instead`: another network of the zoo that takes the given shape.
+    The `remedy` names options of training; commands with other options word it themselves.
     """
 
     def __init__(
@@ -175,7 +176,7 @@ class InputMisfit(ModelError):
 
 
 class NoInputShape(ModelError):
-    """A network that has no input shape of its own, where none was given."""
+    """A network that has no input shape of its own, and none was given."""
 
 
 class RunError(StriateError):
@@ -183,14 +184,12 @@ class RunError(StriateError):
 
 
 class TrainingError(StriateError):
-    """Training cannot start or go on."""
+    """Training cannot start or continue."""
 
 
 class NonFiniteLoss(TrainingError):
-    """A loss, gradient or weight became NaN or Inf; the last good checkpoint stays.
-
-    `facts`, where they are known: `step`, `epoch`, `lr`, `layer`, and `samples`, ids of those at fault or of the batch.
-    """
+    """A loss, gradient or weight became NaN or Inf; the last good checkpoint stays. `facts`, where they are known:
+    `step`, `epoch`, `lr`, `layer`, and `samples`, the ids of those at fault or of the batch."""
 
     def __init__(self, where: str, got: str, expected: str, remedy: str, **facts: Any) -> None:
         super().__init__(where, got, expected, remedy)
@@ -201,8 +200,10 @@ class NonFiniteLoss(TrainingError):
         return super().to_json() | self.facts
 
 
-class SaidElsewhere(TrainingError):
-    """Another process of the same training has said why it cannot go on."""
+class OtherProcessFailed(TrainingError):
+    """Another process of the same training failed, and reports why."""
 
     def __init__(self) -> None:
-        super().__init__("this process", "another one that failed", "all until the end", "see what that one said")
+        super().__init__(
+            "this process", "another process failed", "all processes until the end", "see the message of that process"
+        )

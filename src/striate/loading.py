@@ -1,4 +1,4 @@
-"""Public names that are loaded when first used, and draw no random number on the way."""
+"""Loads public names when they are first used, without drawing random numbers."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from typing import Any
 
 
 def loaded(module: str) -> ModuleType:
-    """The module of that full name. Python's random state stays as it is: some libraries draw from it while they are
-    imported, and a seed that was set before would mean something else the first time."""
-    random = sys.modules.get("random")  # where it was never imported, nobody has chosen a state
+    """The module of this full name. Python's random state stays: some libraries draw from it while they are imported,
+    which would change what a seed means the first time."""
+    random = sys.modules.get("random")  # not imported yet: nobody has seeded it
     state = None if random is None else random.getstate()
     try:
         with without_collecting():
@@ -26,8 +26,8 @@ def loaded(module: str) -> ModuleType:
 
 @contextmanager
 def without_collecting() -> Iterator[None]:
-    """No garbage collection while modules are imported: they make a million objects that stay, and to look through
-    them took a seventh of the time."""
+    """No garbage collection while modules are imported: they make a million objects that stay, and scanning them took a
+    seventh of the time."""
     enabled = gc.isenabled()
     gc.disable()
     try:
@@ -38,6 +38,7 @@ def without_collecting() -> Iterator[None]:
 
 
 def object_at(place: str) -> Any:
-    """What `module:name` says, with the module imported; so lists of implementations name them without loading them."""
+    """The object `module:name`, with the module imported: lists of implementations can name them without loading
+    them."""
     module, _, name = place.partition(":")
     return getattr(import_module(module), name)

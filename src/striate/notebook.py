@@ -1,4 +1,4 @@
-"""How records show themselves in a notebook: small HTML that is readable in light and dark ones; all is escaped."""
+"""HTML of records for notebooks, readable in light and dark ones; everything is escaped."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from html import escape
 from striate.errors import printable
 
 MOST_ROWS = 200
-"""So many rows at most in a table; what is left out is said."""
+"""Rows of a table at most; the number of further rows is shown."""
 
-# Notebooks set the colors of text and paper; gray lines are seen on both.
+# Notebooks set the colors of text and background; gray lines are visible on all.
 _LINE = "1px solid rgba(128,128,128,.4)"
 _CELL = f"padding:.15em .6em;border-bottom:{_LINE};text-align:{{}};color:inherit;background:none"
 _EDGES = {"error": "#d1453b", "warning": "#c98a1b", "note": "#4a90c4"}
@@ -19,13 +19,13 @@ Cell = str | int | float | None
 
 
 def page(title: str, *parts: str) -> str:
-    """A record: its title, and parts that are HTML already."""
+    """A record: its title, and parts that are already HTML."""
     head = f'<div style="font-weight:bold;margin-bottom:.3em">{text(title)}</div>'
     return f'<div class="striate" style="max-width:60em;line-height:1.4">{head}{"".join(parts)}</div>'
 
 
 def text(words: object) -> str:
-    """Words as HTML: markup and control characters in them are shown."""
+    """Text as HTML; markup and control characters in it are shown."""
     return escape(printable(str(words)))
 
 
@@ -35,7 +35,7 @@ def line(words: object) -> str:
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[Cell]], caption: str = "") -> str:
-    """A table of texts and numbers, the first column being names; a long one is scrolled."""
+    """A table of texts and numbers, with names in the first column; a long one scrolls."""
     every = list(rows)
     head = "".join(f'<th scope="col" style="{_side(k)};font-weight:bold">{text(c)}</th>' for k, c in enumerate(columns))
     body = "".join(
@@ -52,22 +52,22 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[Cell]], caption: str =
 
 
 def finding(severity: str, *sentences: str, remedy: str = "", code: str = "") -> str:
-    """One thing noticed: how grave, what, what to do."""
+    """A finding: its severity, what was found, and what to do."""
     edge = f"border-left:.3em solid {_EDGES.get(severity, 'gray')};padding:.1em .7em;margin:.4em 0"
-    said = text(" ".join(filter(None, sentences)))
-    mend = f"<br><b>{text(remedy)}</b>" if remedy else ""
+    body = text(" ".join(filter(None, sentences)))
+    fix = f"<br><b>{text(remedy)}</b>" if remedy else ""
     name = f' <span style="opacity:.7">{text(code)}</span>' if code else ""
-    return f'<div style="{edge}"><b>{text(severity)}</b> {said}{mend}{name}</div>'
+    return f'<div style="{edge}"><b>{text(severity)}</b> {body}{fix}{name}</div>'
 
 
 def items(lines: Iterable[object]) -> str:
-    """A list; nothing where there is nothing to list."""
+    """A list; empty for no lines."""
     listed = "".join(f"<li>{text(words)}</li>" for words in lines)
     return f'<ul style="margin:.25em 0">{listed}</ul>' if listed else ""
 
 
 def image(png: str, words: str) -> str:
-    """A PNG in base64, on one line with its neighbors; `words` say what it is."""
+    """A PNG in base64, on one line with its neighbors; `words` describe it."""
     return (
         f'<img src="data:image/png;base64,{text(png)}" alt="{text(words)}" title="{text(words)}" style="margin:.3em">'
     )

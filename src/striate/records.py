@@ -1,4 +1,4 @@
-"""What rooms hand to each other: plain frozen records, without torch."""
+"""Records that all parts of striate exchange: plain and frozen, without torch."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")
 
 
 class Remedy(str):
-    """What to change: the text is the sentence for who writes PyTorch; the rest is the same change as data, from which
-    the terminal and the lab make their own sentences."""
+    """What to change. The text is a sentence for users of PyTorch; the rest is the same change as data, from which the
+    terminal and the lab make their own sentences."""
 
     settings: Mapping[str, Any]
-    """Fields of the configuration with the values that make the change in a training by striate."""
+    """Fields of the configuration, with values that make the change in a training by striate."""
     command: tuple[str, ...]
-    """A command of striate that makes the change or tells more, in words; `DATA` stands for the data."""
+    """The words of a striate command that makes the change or shows more; `DATA` stands for the data."""
     advice: str
-    """What else helps in a training by striate, such as `more samples`: begins in lower case, without a full stop."""
+    """What else helps in a training by striate, such as `more samples`: in lower case, without a full stop."""
 
     def __new__(
         cls, text: str, *, settings: Mapping[str, Any] | None = None, command: tuple[str, ...] = (), advice: str = ""
@@ -38,12 +38,12 @@ class Remedy(str):
         return " ".join(f"--{name} {shlex.quote(_typed(value))}" for name, value in self.settings.items())
 
     def for_training(self, data: str) -> str:
-        """What to type for a training by striate; the text where nothing else is known."""
+        """The change as options and commands of striate; the text where none are known."""
         text = self._alternatives(self.options, data)
         return text if text.startswith("striate ") else text[:1].upper() + text[1:]
 
     def for_page(self, labels: Mapping[str, str], data: str) -> str:
-        """What to set on a page whose fields have these `labels`; what the page has no field for is an option."""
+        """The change on a page whose fields have these `labels`; settings without a field are options."""
         asked = [
             f"{labels[name]} {_typed(value)}" if name in labels else f"--{name} {_typed(value)} on the command line"
             for name, value in self.settings.items()
@@ -57,12 +57,12 @@ class Remedy(str):
 
 
 def option_remedy(name: str, value: str, words: str = "", after: str = "") -> Remedy:
-    """A remedy that is one option, `--name value`, with words before it and after it."""
+    """A remedy that is one option, `--name value`, with words before and after it."""
     return Remedy(f"{words}--{name} {value}{after}", settings={name: value})
 
 
 def _typed(value: Any) -> str:
-    """A value as it is typed after an option or into a field."""
+    """A value as typed after an option or into a field."""
     if isinstance(value, bool):
         return str(value).lower()
     return f"{value:g}" if isinstance(value, float) else str(value)
@@ -70,7 +70,7 @@ def _typed(value: Any) -> str:
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing noticed about data, a network or a run, with its measurement and its remedy."""
+    """Something noticed about data, a network or a run, with its measurement and its remedy."""
 
     code: str
     """Stable and dotted: `data.leak`."""
@@ -105,9 +105,11 @@ def severity_counts(findings: Iterable[Finding]) -> dict[str, int]:
 
 @dataclass(frozen=True)
 class Interval:
-    """A confidence interval `[low, high]` at `level` (0 to 1), and the `method` it was computed by."""
+    """A confidence interval."""
 
     low: float
     high: float
     level: float
+    """Its level, 0 to 1."""
     method: str
+    """The method, in words."""

@@ -27,10 +27,10 @@ def size_in_bytes(count: int) -> str:
 
 def _scaled(count: float, scales: Sequence[tuple[int, str]]) -> str:
     for index, (size, letter) in enumerate(scales):
-        # 999,999 is 1.00 M, not 1000 k.
+        # 999,999 becomes 1.00 M, not 1000 k.
         if count >= 0.9995 * size:
             value = count / size
-            # 1,010 KiB have four digits: 0.99 MiB.
+            # 1,010 KiB would have four digits: 0.99 MiB.
             if value >= 999.5 and index:
                 return f"{count / scales[index - 1][0]:.2f} {scales[index - 1][1]}"
             digits = 2 if value < 9.995 else 1 if value < 99.95 else 0
@@ -39,7 +39,7 @@ def _scaled(count: float, scales: Sequence[tuple[int, str]]) -> str:
 
 
 def percent_of(part: float, whole: float) -> str:
-    """A share in whole percent; `<1` where it is less but not nothing, a dash of nothing."""
+    """A share in whole percent; `<1` and `>99` where rounding would give 0 or 100; a dash for 0."""
     if not whole or not part:
         return "–"
     share = 100 * part / whole
@@ -60,7 +60,7 @@ def show_shape(shape: Sequence[int]) -> str:
 
 
 def shorten_middle(name: str, letters: int) -> str:
-    """The name in at most so many letters: its middle gives way, since both ends of a path tell the most."""
+    """The name in at most `letters` letters, without its middle: both ends of a path tell the most."""
     name = one_line(name)
     if len(name) <= letters:
         return name
@@ -69,7 +69,7 @@ def shorten_middle(name: str, letters: int) -> str:
 
 
 def shorten_path(path: str, letters: int) -> str:
-    """A module's path in at most so many letters: each of its parts gives way in its middle, so that numbers stay."""
+    """A module's path in at most `letters` letters; each part loses its middle, so that numbers stay."""
     parts = one_line(path).split(".")
     for most in range(max(map(len, parts)), 3, -1):
         shorter = ".".join(shorten_middle(part, most) for part in parts)
@@ -96,7 +96,7 @@ def ordinal(number: int) -> str:
 
 
 def python_name(path: str) -> str:
-    """A module's or parameter's path as Python names it: `features[3].conv` of features.3.conv, `model[0]` of 0."""
+    """A module's or parameter's path in Python: `features[3].conv` for features.3.conv, `model[0]` for 0."""
     written = "".join(f"[{part}]" if part.isdigit() else f".{part}" for part in path.split(".")).removeprefix(".")
     return f"model{written}" if written.startswith("[") else written
 
@@ -109,7 +109,7 @@ def listed(names: Sequence[str], most: int = 3) -> str:
 
 
 def listed_names(paths: Sequence[str]) -> str:
-    """Paths of modules or parameters, listed as Python names them: `model[0] and features[3]`."""
+    """Paths of modules or parameters, listed in Python's form: `model[0] and features[3]`."""
     return listed([python_name(path) for path in paths])
 
 
@@ -119,7 +119,7 @@ def finding_text(finding: Finding, width: int) -> str:
 
 
 def filled(text: str, width: int) -> str:
-    """Lines of at most `width` letters, all but the first indented; paths and commands are never broken within."""
+    """Lines of at most `width` letters, all but the first indented; paths and commands are not broken."""
     return textwrap.fill(text, width, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
 
 
@@ -139,8 +139,8 @@ def duration(seconds: float) -> str:
 
 
 def number(value: Any, digits: int = 4) -> str:
-    """A number for reading: grouped by thousands, fractions to four digits, what stands before the point whole
-    (`1,061,728`, never `1.062e+06`); None as a dash."""
+    """A number for reading: grouped by thousands, fractions to four digits, large numbers in full (`1,061,728`, not
+    `1.062e+06`); a dash for None."""
     if value is None:
         return "–"
     if isinstance(value, (bool, str)):
@@ -159,5 +159,5 @@ def short_number(value: float) -> str:
 
 
 def percent(share: float | None) -> str:
-    """A share from 0 to 1 in percent with one decimal, never parted from its sign, None as a dash."""
+    """A share from 0 to 1 in percent with one decimal, not separated from its sign; a dash for None."""
     return "–" if share is None else f"{100 * share:.1f}\u00a0%"

@@ -48,7 +48,7 @@ def folder(tmp_path: Path) -> Path:
 
 def test_every_file_is_answered_in_order_or_has_an_error(folder: Path) -> None:
     answers = answer_files(trained(), [folder])
-    assert (len(answers), answers.ignored, answers.plan.way.name) == (150, 1, "plain fp32")
+    assert (len(answers), answers.ignored, answers.plan.backend.name) == (150, 1, "plain fp32")
     found = list(answers)
     assert [Path(answer.path).name for answer in found] == [f"{number:03}.png" for number in range(150)]
     assert found[2].prediction is None

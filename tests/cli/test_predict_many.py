@@ -86,16 +86,16 @@ def test_what_is_decoded_and_not_yet_answered_is_bounded(
             most = max(most, now)
         return decode(*arguments)
 
-    answer_batch = Trained.answer_batch
+    predict_batch = Trained.predict_batch
 
     def answered(self: Trained, batch: list[np.ndarray], answering: object, placed: object = ()) -> object:
         nonlocal now
         with lock:
             now -= len(batch)
-        return answer_batch(self, batch, answering, placed)
+        return predict_batch(self, batch, answering, placed)
 
     monkeypatch.setattr(image_medium, "decode_image", counted)
-    monkeypatch.setattr(Trained, "answer_batch", answered)
+    monkeypatch.setattr(Trained, "predict_batch", answered)
     monkeypatch.setattr("striate.inference.predictor.LEAST_FEW", 10**9)
     folder = Path("same")
     folder.mkdir()

@@ -61,7 +61,9 @@ def test_the_metrics_have_both_figures_and_the_number_of_views(viewed) -> None:
 
 
 def test_validation_while_training_is_of_the_images_as_they_are(viewed) -> None:
-    measured = validate(viewed.state.answering, viewed.objective, viewed.splits["val"], viewed.config, viewed.normalize)
+    measured = validate(
+        viewed.state.eval_module, viewed.objective, viewed.splits["val"], viewed.config, viewed.normalize
+    )
     with_views = evaluate_trained(viewed.trained(), viewed.data, "val").metrics
     one_view = evaluate_trained(replace(viewed.trained(), views="none"), viewed.data, "val").metrics
     assert measured["accuracy"] == pytest.approx(with_views["accuracy_one_view"])

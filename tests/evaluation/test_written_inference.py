@@ -53,12 +53,12 @@ def test_it_is_written_down_and_computed_so_again(run: Path) -> None:
     before = figures(run)
     written = written_inference(RunDirectory(run))
     assert written is not None
-    assert written.way != PLAIN
+    assert written.backend != PLAIN
     measured = evaluate(run)
-    assert (measured.inference.way, measured.metrics) == (written.way, before["test"])
-    assert measured.inference.line().startswith(f"predictions computed in {written.way.name}: ")
-    assert answer_files(run, ["digits#3"]).plan.way == written.way
-    assert evaluate(run, plan="plain").inference.way == PLAIN
+    assert (measured.inference.backend, measured.metrics) == (written.backend, before["test"])
+    assert measured.inference.line().startswith(f"predictions computed in {written.backend.name}: ")
+    assert answer_files(run, ["digits#3"]).plan.backend == written.backend
+    assert evaluate(run, plan="plain").inference.backend == PLAIN
     (run / "metrics.json").unlink()  # killed before its end
     assert resume(run, quiet=True).metrics["inference"]["kept"]
     assert figures(run) == before
@@ -69,7 +69,7 @@ def test_of_a_run_of_the_version_before_its_metrics_tell(run: Path) -> None:
     (run / "events.jsonl").write_text("".join(line for line in lines if '"event": "inference"' not in line))
     measured = evaluate(run)
     assert measured.metrics == figures(run)["test"]
-    assert measured.inference.way != PLAIN
+    assert measured.inference.backend != PLAIN
 
 
 @pytest.mark.parametrize("said", [None, 3, {}, {"way": {"engine": "rm -rf"}}, {"tried": [{"way": 1}]}])
@@ -78,7 +78,7 @@ def test_what_a_stranger_writes_there_is_not_followed(run: Path, said: object) -
     (run / "metrics.json").write_text(json.dumps(metrics | {"inference": said}))
     (run / "events.jsonl").write_text(json.dumps({"event": "inference", "plan": said}) + "\n")
     found = written_inference(RunDirectory(run))
-    assert found is None or found.way == PLAIN
+    assert found is None or found.backend == PLAIN
 
 
 def test_what_cannot_be_prepared_here_is_chosen_anew(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -87,4 +87,4 @@ def test_what_cannot_be_prepared_here_is_chosen_anew(run: Path, monkeypatch: pyt
 
     monkeypatch.setattr(planning, "prepare_backend", missing)
     monkeypatch.setattr(choose, "_rates", lambda *_: (1.0, 1.0, 1.0))  # nothing is faster
-    assert evaluate(run).inference.way == PLAIN
+    assert evaluate(run).inference.backend == PLAIN

@@ -55,7 +55,9 @@ def test_every_task_in_every_format(run: Path, format: str, tmp_path: Path, caps
     assert found["bytes"] > 1000
     read = striate.load(f"{tmp_path}/net{suffix}")
     raw = read_data(config_from_yaml(run / "config.yaml"))[1].splits["val"].inputs[torch.arange(2)].numpy()
-    for one, other in zip(read.answer(list(raw)), trained.answer(list(raw), plan="plain"), strict=True):
+    for one, other in zip(
+        read.predict_prepared(list(raw)), trained.predict_prepared(list(raw), plan="plain"), strict=True
+    ):
         difference, same = trained.task.disparity(np.asarray(other.decoded), np.asarray(one.decoded))
         assert same
         assert difference <= 1e-4

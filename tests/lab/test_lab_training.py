@@ -20,7 +20,7 @@ from striate.lab.training.training_process import Snapshots
 from striate.lab.training.training_request import TrainingRequest, read_request, sources
 from striate.lab.workbench import Lab
 from striate.runs.directory import RunDirectory
-from striate.runs.watching import is_watched, write_look
+from striate.runs.watching import is_watched, write_snapshot
 
 NETWORK = "conv(4,3) relu pool(2) fc(10)"
 
@@ -203,7 +203,7 @@ def test_the_endpoints(open_lab: Callable[..., Any], here: Path) -> None:
     assert client.post("/api/train/stop").json() == {"run": name}
     while known["state"] not in ("paused", "stopped", "finished"):  # until then it may write looks of its own
         known = client.get("/api/train/follow", params={"run": name}).json()
-    write_look(RunDirectory(here / "runs" / name), {"step": 10**6, "steps": 400, "filters": None, "layers": None})
+    write_snapshot(RunDirectory(here / "runs" / name), {"step": 10**6, "steps": 400, "filters": None, "layers": None})
     assert client.get("/api/train/follow", params={"run": name}).json()["looks"][-1] == 10**6
     assert client.get("/api/train/look", params={"run": name, "step": 10**6 + 4}).json()["look"]["step"] == 10**6
     assert client.get("/api/train/follow", params={"run": "../x"}).status_code == 422

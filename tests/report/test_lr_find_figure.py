@@ -12,13 +12,13 @@ from matplotlib.patches import Rectangle
 
 from striate.errors import RunError
 from striate.report.lr_find import lr_find_figure, save_lr_find
-from striate.training.learning_rate.records import Halving, LearningRateSearch, RangePoint, Rate, Trial
+from striate.training.learning_rate.records import Halving, LearningRateSearch, RangePoint, RateResult, RateTrial
 
 RATES = (
-    Rate(0.001, 1.2, 1.1, 1.3, 2, False),
-    Rate(0.003, 0.4, 0.3, 0.5, 2, True),
-    Rate(0.01, 0.45, 0.4, 0.5, 2, True),
-    Rate(0.1, None, None, None, 1, False),
+    RateResult(0.001, 1.2, 1.1, 1.3, 2, False),
+    RateResult(0.003, 0.4, 0.3, 0.5, 2, True),
+    RateResult(0.01, 0.45, 0.4, 0.5, 2, True),
+    RateResult(0.1, None, None, None, 1, False),
 )
 SEARCH = LearningRateSearch(
     optimizer="adamw",
@@ -37,7 +37,7 @@ SEARCH = LearningRateSearch(
     run_steps=100,
     seconds=9.0,
     rates=RATES,
-    trials=(Trial(0.003, 0, 2.3, 0.3, 0.3, False),),
+    trials=(RateTrial(0.003, 0, 2.3, 0.3, 0.3, False),),
     halvings=(Halving(0.2, 2.3, 9.0, True), Halving(0.1, 2.3, 2.0, False)),
     range_test=tuple(RangePoint(10.0**k, 2.3 - 0.2 * k % 1, 2.3) for k in range(-7, 1)),
 )

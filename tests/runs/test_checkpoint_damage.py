@@ -18,9 +18,9 @@ from striate.runs.checkpoint import (
     Abandoned,
     check_archive,
     load_checkpoint,
+    recover_run,
     replace_checkpoint,
     save_checkpoint,
-    take_up,
 )
 from striate.runs.directory import RunDirectory, create_run
 from striate.runs.events import append_event, read_events
@@ -167,7 +167,7 @@ def run_with(steps: dict[str, int | None]) -> RunDirectory:
 
 def test_a_damaged_last_checkpoint_falls_back_to_the_one_before_and_says_so() -> None:
     run, said = run_with({"last": None, "previous": 2}), []
-    assert take_up(run, said.append) == run.previous
+    assert recover_run(run, said.append) == run.previous
     assert "last.pt: damaged" in said[0]
     assert "previous.pt" in said[0]
     event = read_events(run)[-1]
@@ -180,7 +180,7 @@ def test_a_damaged_last_checkpoint_falls_back_to_the_one_before_and_says_so() ->
 
 def test_a_kill_between_the_two_renames_loses_nothing_and_says_nothing() -> None:
     run, said = run_with({"previous": 2}), []
-    assert take_up(run, said.append) == run.previous
+    assert recover_run(run, said.append) == run.previous
     assert not said
 
 
@@ -188,12 +188,12 @@ def test_a_kill_between_the_two_renames_loses_nothing_and_says_nothing() -> None
 def test_no_checkpoint_left_is_a_clear_error(steps: dict[str, int | None]) -> None:
     run = run_with(steps)
     with pytest.raises(RunError, match="no intact checkpoint") as caught:
-        take_up(run, lambda _: None)
+        recover_run(run, lambda _: None)
     assert "striate train --config run/config.yaml --out run-again" in caught.value.remedy
 
 
 def test_a_run_without_checkpoints_starts_over() -> None:
-    assert take_up(run_with({}), lambda _: None) is None
+    assert recover_run(run_with({}), lambda _: None) is None
 
 
 def test_only_the_whole_file_counts(written: tuple[Path, bytes]) -> None:

@@ -13,10 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from striate.errors import RunError
-from striate.runs.checkpoint import take_up
+from striate.runs.checkpoint import recover_run
 from striate.runs.directory import RunDirectory
-from striate.runs.events import append_event, cut_torn_end, read_events, read_notes
-from striate.runs.files import append_text, whole_lines
+from striate.runs.events import append_event, cut_incomplete_line, read_events, read_notes
+from striate.runs.files import append_text, complete_lines
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def test_what_is_torn_is_no_line(run: RunDirectory) -> None:
     whole = run.events.read_bytes()
     for cut in range(1, len(whole)):
         run.events.write_bytes(whole[:cut])
-        lines = whole_lines(run.events)
+        lines = complete_lines(run.events)
         assert lines == whole[:cut].decode(errors="replace").split("\n")[: whole[:cut].count(b"\n")]
         assert len(read_notes(run)) == len(lines)
 
@@ -42,12 +42,12 @@ def test_a_run_that_goes_on_cuts_the_torn_line_off(tmp_path_factory, torn: bytes
     append_event(run, "note", text="one")
     with run.events.open("ab") as file:
         file.write(torn)
-    take_up(run, lambda _: None)
+    recover_run(run, lambda _: None)
     append_event(run, "resumed")
     events = read_events(run)
     assert [event["event"] for event in events] == ["note", "torn-line", "resumed"]
     assert events[1]["bytes"] == len(torn)
-    assert cut_torn_end(run) == 0
+    assert cut_incomplete_line(run) == 0
 
 
 def test_a_damaged_line_is_named_with_a_command_that_takes_it_out(run: RunDirectory) -> None:
@@ -65,7 +65,7 @@ def test_readers_beside_a_writer_see_whole_lines_only(run: RunDirectory) -> None
     written.start()
     seen = 0
     while seen < 200:
-        seen = len([json.loads(line) for line in whole_lines(run.events)])
+        seen = len([json.loads(line) for line in complete_lines(run.events)])
     written.join()
 
 

@@ -27,7 +27,7 @@ from striate.lab.training.training_process import Snapshots, follow
 from striate.runs.directory import RunDirectory
 from striate.runs.files import write_text
 from striate.runs.lock import owned
-from striate.runs.watching import ask_to_watch, read_look, write_look
+from striate.runs.watching import read_snapshot, request_snapshots, write_snapshot
 from striate.studies.sweep.journal import Journal, locked
 
 _PATIENCE = 60.0  # seconds; what waits for a pipe waits for ever
@@ -291,10 +291,10 @@ def test_temporary_files_of_a_watched_run_are_not_written_through_links(trained:
     for name in (".watched.tmp", ".look.tmp", f".look.{os.getpid()}.tmp"):
         (run.path / name).symlink_to(Path("victim/file").absolute())
     known = Path("victim/file").lstat()
-    assert not ask_to_watch(run)
-    write_look(run, {"step": 1})
+    assert not request_snapshots(run)
+    write_snapshot(run, {"step": 1})
     assert Path("victim/file").lstat() == known
-    assert read_look(run) == {"step": 1}
+    assert read_snapshot(run) == {"step": 1}
 
 
 def test_a_folder_of_ones_own_may_be_a_link() -> None:

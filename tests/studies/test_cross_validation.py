@@ -161,10 +161,10 @@ class TwoStreams(nn.Module):
 def test_a_fold_is_measured_with_its_streams_fused() -> None:
     prepared = plan_cross_validation(request(table(), "2x1", **{"model.name": "auto"}), TwoStreams()).prepare(0, 0)
     result = train_fold(prepared, repeat=1, fold=1, read=lambda _: None)
-    assert prepared.state.answering.fusion.weight.any()
+    assert prepared.state.eval_module.fusion.weight.any()
     held = prepared.data.splits["test"]
     with torch.no_grad():
-        outputs = prepared.state.answering.eval()(prepared.normalize(held.inputs))
+        outputs = prepared.state.eval_module.eval()(prepared.normalize(held.inputs))
     assert np.allclose(result.decoded, outputs.softmax(1), atol=1e-5)
 
 

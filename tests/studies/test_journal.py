@@ -9,14 +9,14 @@ import pytest
 from striate.errors import RunError
 from striate.studies.sweep.journal import Journal, locked
 from striate.studies.sweep.space import parse_space
-from striate.studies.sweep.train_once import Outcome
+from striate.studies.sweep.train_once import TrainingOutcome
 
 SPACE = parse_space(["optim.lr=1e-4..1e-1", "batch=16|32|64", "augment.shift=0..9"])
 RECIPE = {"optim.lr": 0.003, "batch": 32, "augment.shift": 2}
 
 
-def outcome(score: float | None, epochs: int = 1) -> Outcome:
-    return Outcome(epochs, 0, 0.5, {} if score is None else {"loss": 1.0, "accuracy": score}, score)
+def outcome(score: float | None, epochs: int = 1) -> TrainingOutcome:
+    return TrainingOutcome(epochs, 0, 0.5, {} if score is None else {"loss": 1.0, "accuracy": score}, score)
 
 
 def fill(path: str, trials: int, seed: int = 0, reopen: bool = False) -> Journal:

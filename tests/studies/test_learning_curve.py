@@ -20,12 +20,12 @@ from striate.cli.main import main
 from striate.data.dataset import Dataset, Preparation, Split
 from striate.errors import ConfigError, DataError
 from striate.studies.learning_curve.learning_curve import (
-    Gain,
+    DoublingGain,
     LearningCurve,
     PowerLaw,
     PretrainingGain,
     SizePoint,
-    told,
+    gain_of_labels,
 )
 from striate.studies.learning_curve.measure_learning_curve import (
     SHARES,
@@ -171,20 +171,20 @@ def curve(gain, metric="accuracy", seeds=(0, 1, 2)):
 
 def test_sentences():
     law = PowerLaw(1, 0.5, 0)
-    assert told(curve(Gain(law, 0.0123, (0.004, 0.021), True))) == (
+    assert gain_of_labels(curve(DoublingGain(law, 0.0123, (0.004, 0.021), True))) == (
         "Twice the labels (2,000 training samples) would bring about 1.2 points of test accuracy (95 %: 0.4 to 2.1), by"
         " a power law."
     )
-    assert told(curve(Gain(law, 0.003, (-0.001, 0.008), False), seeds=(0,))) == (
+    assert gain_of_labels(curve(DoublingGain(law, 0.003, (-0.001, 0.008), False), seeds=(0,))) == (
         "What twice the labels (2,000 training samples) would bring is uncertain: by a power law 0.3 points of test"
         " accuracy (95 %: −0.1 to 0.8), not significantly more than nothing. One training each: the interval does not"
         " include the variation between trainings."
     )
-    assert told(curve(Gain(law, 0.324, (0.146, 0.476), True), "rmse")) == (
+    assert gain_of_labels(curve(DoublingGain(law, 0.324, (0.146, 0.476), True), "rmse")) == (
         "Twice the labels (2,000 training samples) would lower the test RMSE by about 0.324 (95 %: 0.146 to 0.476), by"
         " a power law."
     )
-    assert "hardly any of the 500 test samples are wrong" in told(curve(None))
+    assert "hardly any of the 500 test samples are wrong" in gain_of_labels(curve(None))
 
 
 @pytest.mark.parametrize(

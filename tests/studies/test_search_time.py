@@ -6,7 +6,7 @@ import pytest
 
 from striate.studies.sweep import search
 from striate.studies.sweep.journal import Trial
-from striate.studies.sweep.train_once import Outcome
+from striate.studies.sweep.train_once import TrainingOutcome
 
 
 @pytest.mark.parametrize(
@@ -20,5 +20,5 @@ from striate.studies.sweep.train_once import Outcome
 def test_a_whole_training_takes_as_long_as_the_rung_that_was_trained(
     rungs: tuple[tuple[int, float], ...], seconds: float
 ) -> None:
-    outcomes = tuple(Outcome(epochs, 0, taken, {"accuracy": 0.9}, 0.9) for epochs, taken in rungs)
+    outcomes = tuple(TrainingOutcome(epochs, 0, taken, {"accuracy": 0.9}, 0.9) for epochs, taken in rungs)
     assert search._full_seconds([Trial(0, {}, "complete", rungs[-1][0], outcomes)]) == seconds

@@ -9,14 +9,14 @@ from scipy import stats
 
 from striate.studies.sweep.journal import Trial
 from striate.studies.sweep.standing import Finalist, comparison
-from striate.studies.sweep.train_once import Outcome
+from striate.studies.sweep.train_once import TrainingOutcome
 
 METRICS = {"study": {"metric": "accuracy", "n_val": 1000, "higher_is_better": True, "trials": 6}}
 
 
 def finalist(number: int, accuracies: list[float], *, recipe: bool = False, search: float = 0.9) -> Finalist:
     first, *repeated = (
-        Outcome(9, seed, 1.0, {"loss": 1.0, "accuracy": value}, value)
+        TrainingOutcome(9, seed, 1.0, {"loss": 1.0, "accuracy": value}, value)
         for seed, value in enumerate([search, *accuracies])
     )
     return Finalist(Trial(number, {}, "complete", 9, (first,), recipe), tuple(repeated))
@@ -57,7 +57,9 @@ def test_a_recipe_without_a_rival_is_not_called_the_best() -> None:
 
 def test_lower_is_better_where_the_metric_says_so() -> None:
     def error(number: int, values: list[float], recipe: bool = False) -> Finalist:
-        outcomes = [Outcome(9, seed, 1.0, {"loss": v, "rmse": v}, -v) for seed, v in enumerate([values[0], *values])]
+        outcomes = [
+            TrainingOutcome(9, seed, 1.0, {"loss": v, "rmse": v}, -v) for seed, v in enumerate([values[0], *values])
+        ]
         return Finalist(Trial(number, {}, "complete", 9, (outcomes[0],), recipe), tuple(outcomes[1:]))
 
     metrics = {"study": {"metric": "rmse", "n_val": 100, "higher_is_better": False}}

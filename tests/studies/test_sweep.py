@@ -65,7 +65,7 @@ def timeless(folder: str | Path) -> list[dict[str, str]]:
 def measured(directory: RunDirectory, prepared: Prepared, _: object) -> dict[str, object]:
     """`finish_run` without its pictures, of which one sweep is enough."""
     best = load_checkpoint(directory.best, prepared.device)
-    prepared.state.answering.load_state_dict(best.get("ema") or best["model"])
+    prepared.state.eval_module.load_state_dict(best.get("ema") or best["model"])
     metrics = {"test": evaluate_trained(prepared.trained(), prepared.data, "test").metrics}
     write_json(directory.metrics_json, metrics)
     return metrics
@@ -491,7 +491,7 @@ def test_seconds_are_those_of_deciding_and_building_too(second_an_epoch, monkeyp
 
 @pytest.mark.slow
 def test_where_time_is_short_the_recipe_is_repeated_beside_the_best(second_an_epoch, monkeypatch) -> None:
-    monkeypatch.setattr(search_module, "goes_on", lambda *_: True)  # all come to the end, the recipe too
+    monkeypatch.setattr(search_module, "is_promoted", lambda *_: True)  # all come to the end, the recipe too
     swept = run("sweep", SweepRequest(with_fields(Config(), BASE), ("optim.lr=1e-3..1",), None, 2.0, 2))
     finalists = swept.metrics["finalists"]
     complete = [row for row in rows("sweep") if row["state"] == "complete"]

@@ -63,7 +63,7 @@ def test_the_average_answers_and_is_restored_bit_for_bit() -> None:
         module = network()
         states.append(TrainingState(module, torch.optim.SGD(module.parameters(), 0.1), make_average(module, 0.9)))
     whole, cut = states
-    assert whole.answering is whole.average.module
+    assert whole.eval_module is whole.average.module
 
     def go(state: TrainingState, first: int, last: int) -> None:
         for step in range(first, last):
@@ -79,5 +79,5 @@ def test_the_average_answers_and_is_restored_bit_for_bit() -> None:
     resumed = TrainingState(module, torch.optim.SGD(module.parameters(), 0.1), make_average(module, 0.9))
     resumed.restore(saved)
     go(resumed, 4, 9)
-    for name, value in whole.answering.state_dict().items():
-        assert torch.equal(value, resumed.answering.state_dict()[name]), name
+    for name, value in whole.eval_module.state_dict().items():
+        assert torch.equal(value, resumed.eval_module.state_dict()[name]), name

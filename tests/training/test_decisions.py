@@ -14,7 +14,7 @@ from striate.models.build import build_model
 from striate.tasks.registry import task_for
 from striate.training.config import Config
 from striate.training.config_file import with_fields
-from striate.training.nonfinite.locate import place_of_nonfinite
+from striate.training.nonfinite.locate import locate_nonfinite
 from striate.training.recipes.decide import Decision, decide
 from striate.training.recipes.facts import Facts, gather_facts
 from striate.training.recipes.standard import standard
@@ -29,8 +29,8 @@ def dataset(name: str = "photos", shape: tuple[int, ...] = (3, 32, 32), kind="im
 
 def decided_for(config: Config, data: Dataset) -> Decision:
     network = build_model("fc(2)" if data.kind == "table" else "conv(4,3) relu fc(2)", data.input_shape, 2)
-    keeps = task_for(data, config.task).survives_moves
-    return decide(config, data, gather_facts(data, network, has_weights=False, keeps=keeps))
+    survives_moves = task_for(data, config.task).survives_moves
+    return decide(config, data, gather_facts(data, network, has_weights=False, survives_moves=survives_moves))
 
 
 OFF = AugmentConfig(
@@ -126,7 +126,7 @@ def test_the_first_layer_that_is_not_finite_is_named() -> None:
     x = torch.ones(2, 1, 8, 8)
 
     def first(inputs: torch.Tensor) -> str:
-        return place_of_nonfinite(module, inputs, torch.no_grad()(lambda: module(inputs))).words
+        return locate_nonfinite(module, inputs, torch.no_grad()(lambda: module(inputs))).words
 
     assert "NaN or Inf" in first(x * float("nan"))
     with torch.no_grad():

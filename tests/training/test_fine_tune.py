@@ -189,7 +189,7 @@ def test_a_run_cut_within_or_after_the_first_share_goes_on_bit_for_bit(photos, o
     assert whole.state.step == 8
     Path("some.pt").unlink()
     torch.manual_seed(999)
-    cut = prepare(whole.config, begun=Path("cut.pt"))
+    cut = prepare(whole.config, checkpoint=Path("cut.pt"))
     cut.state.restore(load_checkpoint(Path("cut.pt")))
     for _ in events_of(cut):
         pass

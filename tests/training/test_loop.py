@@ -21,7 +21,7 @@ from striate.training.config import Config
 from striate.training.config_file import with_fields
 from striate.training.events import EpochDone, EpochRow
 from striate.training.nonfinite.detect import LossWatch, StepFacts
-from striate.training.nonfinite.locate import Place
+from striate.training.nonfinite.locate import Fault
 from striate.training.objective import Objective
 from striate.training.optimizers import make_optimizer
 from striate.training.prepare import prepare
@@ -137,7 +137,7 @@ def test_modes_are_put_back_where_validation_fails() -> None:
     assert all(part.training for part in module.modules())
 
 
-def nowhere(_: StepFacts) -> Place:
+def nowhere(_: StepFacts) -> Fault:
     raise AssertionError("no gradient was bad")
 
 
@@ -146,17 +146,17 @@ def test_losses_are_looked_at_together_and_the_first_bad_step_is_named() -> None
     for number in range(1, 21):
         watch.add(StepFacts(number, 2, 0.5), torch.tensor(math.nan if number >= 7 else 1.0))
     with pytest.raises(NonFiniteLoss, match="step 7 in epoch 2") as caught:
-        watch.look(nowhere)
+        watch.check(nowhere)
     assert "found in step 20" in caught.value.got
 
 
 def test_losses_are_looked_at_when_the_epoch_ends_and_once() -> None:
     watch = LossWatch()
-    watch.look(nowhere)
+    watch.check(nowhere)
     watch.add(StepFacts(1, 1, 0.5), torch.tensor(math.inf))
     with pytest.raises(NonFiniteLoss, match="step 1 in epoch 1"):
-        watch.look(nowhere)
-    watch.look(nowhere)
+        watch.check(nowhere)
+    watch.check(nowhere)
 
 
 def half_precision_state() -> tuple[TrainingState, Config]:

@@ -27,7 +27,7 @@ from striate.tasks.segment.task import Segment
 from striate.training.config import Config
 from striate.training.learning_rate import find as lr_find
 from striate.training.learning_rate import trials
-from striate.training.learning_rate.find import Plan, search_learning_rate
+from striate.training.learning_rate.find import TrialPlan, search_learning_rate
 from striate.training.learning_rate.trials import (
     LOWEST,
     constant_prediction_loss,
@@ -39,7 +39,7 @@ from striate.training.learning_rate.trials import (
 from striate.training.prepare import Prepared, prepare
 from striate.training.request import merge_request, read_config
 
-PLAN = Plan(steps=30, seeds=2)
+PLAN = TrialPlan(steps=30, seeds=2)
 
 
 @pytest.fixture(autouse=True)

@@ -10,20 +10,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from striate.training.learning_rate.judge import judge, mean_scores
-from striate.training.learning_rate.records import Trial
+from striate.training.learning_rate.records import RateTrial
 
 START, CONSTANT = 2.4, 2.3
 RATES = [1e-3 * 10 ** (k / 2) for k in range(7)]
 
 
-def trials(losses, seeds: int = 3, noise: float = 0.0, shift: float = 0.0) -> list[Trial]:
+def trials(losses, seeds: int = 3, noise: float = 0.0, shift: float = 0.0) -> list[RateTrial]:
     """A trial of each rate (None diverges) and seed; `noise` relative, `shift` what each seed adds to all rates."""
     rng = np.random.default_rng(0)
     made = []
     for lr, loss in zip(RATES, losses, strict=False):
         for seed in range(seeds):
             held = None if loss is None else loss * math.exp(noise * rng.normal() + shift * seed)
-            made.append(Trial(lr, seed, START, 1.0, held, held is None))
+            made.append(RateTrial(lr, seed, START, 1.0, held, held is None))
     return made
 
 
@@ -76,7 +76,7 @@ def test_it_says_when_there_is_nothing_to_tell(losses, start: float, said: str) 
 def test_a_rate_that_diverged_once_is_never_good() -> None:
     made = trials(valley(0.03))
     best = next(k for k, t in enumerate(made) if t.lr == pytest.approx(0.0316, rel=0.01))
-    made[best] = Trial(made[best].lr, 0, START, math.inf, None, True)
+    made[best] = RateTrial(made[best].lr, 0, START, math.inf, None, True)
     verdict = judge(made, START, CONSTANT)
     assert made[best].lr not in (verdict.low, verdict.high)
     assert next(r for r in verdict.rates if r.lr == made[best].lr).diverged
@@ -102,7 +102,9 @@ def test_losses_that_are_almost_nothing_are_alike() -> None:
 
 def test_seeds_that_end_near_nothing_are_not_held_against_a_loss_that_fell() -> None:
     made = trials([1.0, 4e-4, 0.0, 0.0, 0.0, None], seeds=1)
-    made += [Trial(lr, 1, START, 1.0, loss, False) for lr, loss in zip(RATES[1:], [4e-4, 0.4, 0.0, 1.5], strict=False)]
+    made += [
+        RateTrial(lr, 1, START, 1.0, loss, False) for lr, loss in zip(RATES[1:], [4e-4, 0.4, 0.0, 1.5], strict=False)
+    ]
     verdict = judge(made, START, CONSTANT)
     assert verdict.low == RATES[1]
     assert "within noise (a factor of " in verdict.why

@@ -14,7 +14,7 @@ from striate.errors import NonFiniteLoss
 from striate.training.events import EpochDone, EpochRow, StepDone
 from striate.training.nonfinite import detect
 from striate.training.nonfinite.detect import refuse_nonfinite_state, refuse_only_skipped
-from striate.training.nonfinite.locate import place_of_nonfinite
+from striate.training.nonfinite.locate import locate_nonfinite
 from striate.training.prepare import Prepared, prepare
 
 PLAIN = {"execution__plan": "plain", "execution__device": "cpu", "batch": 64}
@@ -152,7 +152,7 @@ def test_a_weight_gradient_names_the_parameter() -> None:
     module = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2))
     inputs = torch.ones(5, 3)
     module[0].weight.register_hook(lambda gradient: gradient / 0)
-    place = place_of_nonfinite(module, inputs, lambda: module(inputs).sum().backward())
+    place = locate_nonfinite(module, inputs, lambda: module(inputs).sum().backward())
     assert (place.words, place.layer) == ("first in the gradient of 0.weight", "0")
     assert module[0].weight.grad is None
 
@@ -160,7 +160,7 @@ def test_a_weight_gradient_names_the_parameter() -> None:
 def test_a_gradient_from_behind_the_last_layer_is_the_losss() -> None:
     module = nn.Sequential(nn.Linear(3, 4))
     inputs = torch.ones(5, 3)
-    place = place_of_nonfinite(module, inputs, lambda: (module(inputs) * 0).sqrt().sum().backward())
+    place = locate_nonfinite(module, inputs, lambda: (module(inputs) * 0).sqrt().sum().backward())
     assert place.words == "first in the gradient that reaches 0 (Linear) from the next layer"
 
 
@@ -170,7 +170,7 @@ def test_a_layer_whose_forward_is_infinite_for_one_sample_names_its_row() -> Non
     inputs[2] = 3e38
     with torch.no_grad():
         module[1].weight.fill_(2.0)
-    place = place_of_nonfinite(module, inputs, torch.no_grad()(lambda: module(inputs)))
+    place = locate_nonfinite(module, inputs, torch.no_grad()(lambda: module(inputs)))
     assert (place.layer, place.rows) == ("1", (2,))
     assert "output of 1 (Linear)" in place.words
 

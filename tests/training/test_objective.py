@@ -16,7 +16,7 @@ from striate.training.config import AuxiliaryConfig, Config
 from striate.training.config_file import with_fields
 from striate.training.objective import Objective, whole_batch
 from striate.training.prepared_batch import Mix
-from striate.training.refusals import refuse_foreign_fields
+from striate.training.refusals import refuse_unused_fields
 
 TASK = Classify(("a", "b", "c"))
 NETWORK = "conv(4,3) relu pool(2) fc(5) tanh fc(3)"
@@ -148,7 +148,7 @@ def test_without_the_loss_of_the_task_no_label_matters(module, batch) -> None:
     assert not np.any(gradients[head])
     config = with_fields(Config(), {"auxiliary.task": 0.0})
     with pytest.raises(ConfigError, match=r"--auxiliary\.rotation 1 --auxiliary\.task 0"):
-        refuse_foreign_fields(config, Classify, "cross-entropy")
+        refuse_unused_fields(config, Classify, "cross-entropy")
 
 
 def test_tallies_of_batches_add_up(module, batch) -> None:

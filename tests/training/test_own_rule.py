@@ -66,7 +66,7 @@ def test_going_on_from_a_checkpoint_in_the_middle_ends_with_the_same_bits(model:
 def _same(one: Prepared, two: Prepared) -> None:
     a, b = one.state.module.state_dict(), two.state.module.state_dict()
     assert all(torch.equal(a[key], b[key]) for key in a)
-    averages = [p.state.answering.state_dict() for p in (one, two)]
+    averages = [p.state.eval_module.state_dict() for p in (one, two)]
     assert all(torch.equal(averages[0][key], averages[1][key]) for key in averages[0])
     assert [row.val for row in one.state.history] == [row.val for row in two.state.history]
 

@@ -255,7 +255,7 @@ def test_a_network_with_lazy_layers_goes_on_bit_for_bit(same_photos) -> None:
     for event in events_of(whole):
         if isinstance(event, StepDone) and event.step == 5:
             save_checkpoint(Path("cut.pt"), whole.checkpoint())
-    cut = prepare(whole.config, begun=Path("cut.pt"))
+    cut = prepare(whole.config, checkpoint=Path("cut.pt"))
     cut.state.restore(load_checkpoint(Path("cut.pt")))
     for _ in events_of(cut):
         pass

@@ -112,7 +112,7 @@ def test_the_forecast_of_a_run_is_read_as_it_was_written() -> None:
     module = torch.nn.Linear(1, 1)
     watch = time_watch(run, TrainingState(module, torch.optim.SGD(module.parameters(), lr=0.1)), 1000, print)
     assert watch is not None
-    assert watch.told == 105.0
+    assert watch.announced == 105.0
 
 
 @pytest.mark.parametrize("text", ["", "{}", '{"forecast": {}, "pace": {}}', "[1]", "null", "\x00"])

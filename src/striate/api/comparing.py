@@ -21,7 +21,7 @@ from striate.evaluation.comparison import Comparison
 from striate.evaluation.evaluate import evaluate_trained, groups_of, plan_evaluation
 from striate.machine.allocator import allocator_policy, usual_policy
 from striate.runs.directory import RunDirectory, open_run
-from striate.runs.written import read_written_json
+from striate.runs.verified_files import read_verified_json
 from striate.tasks.evaluation import Evaluation
 from striate.tasks.registry import saved_predictions, task_of_run
 from striate.training.config import Config
@@ -75,7 +75,7 @@ def _refuse_too_few(runs: Sequence[RunDirectory]) -> None:
 
 def _player(run: RunDirectory) -> ComparedPlayer:
     """Raises RunError for a run that learned from samples."""
-    costs = read_written_json(run.metrics_json)
+    costs = read_verified_json(run.metrics_json)
     return ComparedPlayer(str(run.path), load_player(run.path), costs if isinstance(costs, dict) else {})
 
 
@@ -99,7 +99,7 @@ def _reader(announce: Announce | None) -> ReadData:
 def _predictions(run: RunDirectory, split: Compared, read: ReadData) -> RunPredictions:
     """The predictions of the run's network for each sample of the split: those that were saved with the run, or, where
     none were, computed now."""
-    config, metrics = config_from_yaml(run.config), read_written_json(run.metrics_json)
+    config, metrics = config_from_yaml(run.config), read_verified_json(run.metrics_json)
     costs = metrics if isinstance(metrics, dict) else {}
     kept = saved_predictions(run, split) if split in costs else None  # else the run is not complete
     if kept is not None and len(kept.ids):
@@ -190,7 +190,7 @@ def _notes(runs: Sequence[RunDirectory], split: str) -> tuple[str, ...]:
         notes.append(
             "Each run chose its epoch by the validation split: its validation metrics are slightly optimistic."
         )
-    machines = [read_written_json(run.environment) for run in runs]
+    machines = [read_verified_json(run.environment) for run in runs]
     if len({str(machine.get("processor")) for machine in machines if isinstance(machine, dict)}) > 1:
         notes.append(
             "The runs were trained on different machines, so their training times say little about the networks."

@@ -179,7 +179,7 @@ def _found(
         known.append(number)
         placed.append(medium.placement(size, preparation))
     given = [(raw, None) for raw in inputs]
-    predictions = trained.answer_batch(given, plain_predictor(trained.module, "what is cut out"), placed)
+    predictions = trained.predict_batch(given, plain_predictor(trained.module, "what is cut out"), placed)
     for number, prediction in zip(known, predictions, strict=True):
         place = prediction.placed
         assert place is not None

@@ -264,7 +264,7 @@ def _predicted_whole(trained: Trained, image: Any) -> tuple[Prediction, torch.Te
         return None
     path = user_path(str(image))
     header = medium.header(path, str(image), max_pixels=preparation.max_pixels)
-    prediction = next(trained.answer_batch([trained.read(path)], plain_predictor(trained.module)))
+    prediction = next(trained.predict_batch([trained.read(path)], plain_predictor(trained.module)))
     return prediction, torch.from_numpy(medium.place_mask(prediction.decoded.numpy(), header, preparation))
 
 
@@ -280,7 +280,7 @@ def _explain_trained(
 ) -> Explanation:
     there = [placed if trained.task.needs_placement else None]
     if whole is None:
-        prediction = next(trained.answer_batch([(raw, None)], plain_predictor(trained.module), there))
+        prediction = next(trained.predict_batch([(raw, None)], plain_predictor(trained.module), there))
         whole = prediction, prediction.decoded
     task, (prediction, decoded) = trained.task, whole
     asked = task.explained(decoded) if part is None else task.explained_part(decoded, part)

@@ -17,44 +17,46 @@ from striate.training.execution import execution_settings, memory_explained
 from striate.training.interruption import Interrupted, watch_signals
 from striate.training.loop import training_events
 from striate.training.prepare import Prepared, prepare
+from striate.training.processes.coordination import Coordinator
 from striate.training.processes.group import Processes
-from striate.training.processes.meeting import Meeting
 from striate.training.processes.sharding import gathered
 
 _BEGUN, _ENDED = "begun", "ended"
 
 
-def tell_beginning(meeting: Meeting, run: RunDirectory, prepared: Prepared, begun: Path | None = None) -> None:
+def tell_beginning(coordinator: Coordinator, run: RunDirectory, prepared: Prepared, begun: Path | None = None) -> None:
     """Tell the others what was decided; `begun` is the checkpoint that the run goes on from."""
     told = {
         "run": str(run.path.absolute()),
         "config": config_to_dict(prepared.config),
         "begun": None if begun is None else str(begun.absolute()),
     }
-    meeting.tell(_BEGUN, json.dumps(told))
+    coordinator.publish(_BEGUN, json.dumps(told))
 
 
-def tell_end(meeting: Meeting, path: Path, metrics: dict[str, Any]) -> None:
+def tell_end(coordinator: Coordinator, path: Path, metrics: dict[str, Any]) -> None:
     """Tell the others that the run at `path` is complete."""
-    meeting.tell(_ENDED, json.dumps({"run": str(path.absolute()), "metrics": metrics}))
+    coordinator.publish(_ENDED, json.dumps({"run": str(path.absolute()), "metrics": metrics}))
 
 
-def follow_run(meeting: Meeting, module: nn.Module | Callable[..., nn.Module] | None) -> tuple[Path, dict[str, Any]]:
+def follow_run(
+    coordinator: Coordinator, module: nn.Module | Callable[..., nn.Module] | None
+) -> tuple[Path, dict[str, Any]]:
     """Take part in the run that the first process begins, if it begins one; its path and metrics.json once it is
     complete. Raises StriateError, Interrupted."""
-    told = json.loads(meeting.hear(_BEGUN, _ENDED))
+    told = json.loads(coordinator.wait_for(_BEGUN, _ENDED))
     if "config" in told:
         config = config_from_dict(told["config"], "the first process")
         checkpoint = None if told["begun"] is None else Path(told["begun"])
         with memory_explained(config):
-            prepared = prepare(config, module_of_run(config.model.name, module), begun=checkpoint)
+            prepared = prepare(config, module_of_run(config.model.name, module), checkpoint=checkpoint)
             run = RunDirectory(Path(told["run"]))
             with (
                 execution_settings(prepared.config),
-                meeting.together(prepared.state, prepared.config, run.path) as processes,
+                coordinator.process_group(prepared.state, prepared.config, run.path) as processes,
             ):
                 _follow_training(run, prepared, processes)
-    ended = json.loads(meeting.hear(_ENDED))
+    ended = json.loads(coordinator.wait_for(_ENDED))
     return Path(ended["run"]), ended["metrics"]
 
 

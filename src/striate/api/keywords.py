@@ -15,7 +15,7 @@ from typing import ParamSpec, TypeVar
 from striate.errors import REMEDIES_AS_OPTIONS, StriateError, UsageError
 from striate.training.config import Config
 from striate.training.config_file import field_names, get_field, nearest_field, option_of
-from striate.training.field_words import FIELDS_ELSEWHERE, SHORT_OPTIONS
+from striate.training.field_aliases import FIELDS_OF_OTHER_TOOLS, SHORT_OPTIONS
 
 _Arguments = ParamSpec("_Arguments")
 _Result = TypeVar("_Result")
@@ -100,7 +100,7 @@ def _nearest(name: str, value: object, known: list[str]) -> str | None:
     plain = isinstance(value, int | float | str) and not isinstance(value, bool)
     shown = repr(value) if plain and len(repr(value)) <= 40 else "…"
     close, field = next(iter(get_close_matches(name, known, 1)), None), nearest_field(name)
-    elsewhere = name in _ELSEWHERE or name.replace("_", "-") in FIELDS_ELSEWHERE
+    elsewhere = name in _ELSEWHERE or name.replace("_", "-") in FIELDS_OF_OTHER_TOOLS
     if close and not (elsewhere or (field or "").endswith(f".{name}")):
         return f"{close}={shown}"
     argument = _ELSEWHERE.get(name) or _ARGUMENTS.get(field or "", option_of(field or "").removeprefix("--"))

@@ -38,7 +38,7 @@ from striate.evaluation.robustness.measure_robustness import MOST, measure_robus
 from striate.evaluation.robustness.robustness import Robustness
 from striate.evaluation.written_inference import written_inference
 from striate.exporting.exported_file import is_exported, require_layers
-from striate.inference.plan import Asked, InferencePlan, require_asked
+from striate.inference.plan import InferencePlan, PlanMode, require_plan_mode
 from striate.machine.allocator import allocator_policy, usual_policy
 from striate.models.trusted_code import is_given
 from striate.runs.directory import RunDirectory, open_run, read_seen
@@ -67,7 +67,7 @@ def evaluate(
     data: Data = None,
     *,
     names: str | None = None,
-    plan: Asked = "auto",
+    plan: PlanMode = "auto",
     cost: ByClass = None,
     threshold: ByClass = None,
     announce: Announce | None = None,
@@ -90,7 +90,7 @@ def evaluate(
     Raises DataError, also when classes do not match; UsageError for a `plan` that is not one of these words, and for
     costs or thresholds of an unknown class.
     """
-    require_asked(plan)
+    require_plan_mode(plan)
     with given_data(data, announce) as source:
         return _evaluate(run_or_trained, source, names, plan, cost, threshold, announce)
 
@@ -99,7 +99,7 @@ def _evaluate(
     run: str | Path | Run | Trained,
     data: str | None,
     names: str | None,
-    plan: Asked,
+    plan: PlanMode,
     cost: ByClass,
     threshold: ByClass,
     announce: Announce | None,
@@ -153,7 +153,7 @@ def _evaluate(
 
 
 def _evaluate_trained(
-    trained: Trained, data: str, names: str | None, plan: Asked, announce: Announce | None
+    trained: Trained, data: str, names: str | None, plan: PlanMode, announce: Announce | None
 ) -> Evaluation:
     """A network that was loaded: of its run's own data all are measured, and those it was trained on are a finding."""
     opened: RunDirectory | None = None
@@ -171,7 +171,7 @@ def _evaluate_exported(
     path: Path,
     data: str | None,
     names: str | None,
-    plan: Asked,
+    plan: PlanMode,
     cost: ByClass,
     threshold: ByClass,
     announce: Announce | None,
@@ -286,7 +286,7 @@ def _other_data(
 
 
 def _complete(
-    run: RunDirectory, config: Config, trained: Trained, data: Dataset, plan: Asked, announce: Announce | None
+    run: RunDirectory, config: Config, trained: Trained, data: Dataset, plan: PlanMode, announce: Announce | None
 ) -> None:
     """Write the evaluation.json and the predictions that a finished run lacks, such as damaged ones, if possible."""
     if not is_there(run.metrics_json) or is_saved_whole(run):
@@ -297,7 +297,7 @@ def _complete(
     say(f"{run.evaluation} is missing: all splits are measured to write it")
     part, splits, batch = measured_part(data, config), tuple(data.splits), measured_at_once(config)
     with allocator_policy(usual_policy()):
-        answering = plan_evaluation(trained, part, splits, batch=batch, asked=plan)
+        answering = plan_evaluation(trained, part, splits, batch=batch, mode=plan)
         measured = {name: evaluate_trained(trained, part, name, batch=batch, answering=answering) for name in splits}
     save_assessment(run, assess_run(trained.task, data, measured), data, measured, say)
     note_files(run, [file for file in (run.evaluation, *run.predictions.glob("*.npz")) if is_there(file)])
@@ -307,13 +307,13 @@ def _evaluate_on(
     trained: Trained,
     data: Dataset,
     split: str,
-    plan: Asked,
+    plan: PlanMode,
     batch: int | None = None,
     temperature: Temperature | None = None,
     written: InferencePlan | None = None,
 ) -> Evaluation:
     with allocator_policy(usual_policy()):
-        answering = plan_evaluation(trained, data, (split,), batch=batch, asked=plan, written=written)
+        answering = plan_evaluation(trained, data, (split,), batch=batch, mode=plan, recorded=written)
         evaluation = evaluate_trained(trained, data, split, batch=batch, answering=answering)
     figures = assess_split(trained.task, evaluation, data, temperature)
     return replace(
@@ -364,7 +364,7 @@ def robustness(
     split: str = "test",
     samples: int = MOST,
     seed: int = 0,
-    plan: Asked = "auto",
+    plan: PlanMode = "auto",
     announce: Announce | None = None,
 ) -> Robustness:
     """The headline metric of a run's network (accuracy, mean IoU, …) against shift, rotation, scale, occlusion,

@@ -38,10 +38,10 @@ from striate.runs.plain_files import is_there, typed
 from striate.tasks.config import ByClass
 from striate.tasks.registry import saved_predictions
 from striate.tasks.task import Task
+from striate.training.code_fields import how_to_resume, refuse_changed_network
 from striate.training.config_file import config_from_yaml, read_yaml
 from striate.training.execution import measured_at_once
 from striate.training.measured import WITHOUT_LABELS
-from striate.training.own_names import how_to_resume, refuse_changed_network
 from striate.training.prepare import read_data
 from striate.training.rewards.player import learned_from_rewards, player_refused
 from striate.training.trained import Trained, trained_from_dict

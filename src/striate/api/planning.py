@@ -85,7 +85,7 @@ def plan_training(
         with memory_explained(merged), alone, torch.inference_mode(False), torch.enable_grad():
             module = None if original is None else copied(original)
             with_data, dataset = read_data(merged, announce)
-            prepared = prepare_data(with_data, dataset, module, asked=merged, plan_seconds=seconds)
+            prepared = prepare_data(with_data, dataset, module, request=merged, plan_seconds=seconds)
     if prepared.plan is None:
         raise _nothing_to_plan(prepared.notes)
     decided = prepared.config

@@ -23,7 +23,7 @@ from striate.tasks.control.show import MOST_FRAMES, filmed
 from striate.training.config import Config
 from striate.training.config_file import config_from_yaml
 from striate.training.execution import execution_settings
-from striate.training.first_files import taken_up
+from striate.training.first_files import recover_unchanged_run
 from striate.training.interruption import terminating_interrupts
 from striate.training.processes.launch import launched
 from striate.training.rewards.decide import PreparedLearner, prepare_rewards
@@ -66,7 +66,7 @@ def resume_on_rewards(path: Path, console: Console, quiet: bool) -> tuple[Path, 
         announce(f"{run.path} is already finished, so nothing is trained; its checkpoints are intact")
         return run.path, read_metrics(run)
     with owned(run.path, announce):
-        begun = taken_up(run, announce)
+        begun = recover_unchanged_run(run, announce)
         prepared = prepare_rewards(config_from_yaml(run.config))
         write_beginning(run, prepared)
         if begun is None:

@@ -21,7 +21,7 @@ from striate.data.predict_inputs import ReadInput, holds_rows, list_inputs, read
 from striate.data.sources.tree import as_text
 from striate.errors import DataError, RunError, UsageError
 from striate.evaluation.written_inference import written_inference
-from striate.inference.plan import Asked, InferencePlan, require_asked
+from striate.inference.plan import InferencePlan, PlanMode, require_plan_mode
 from striate.inference.predictor import Predictor, batch_size, plain_predictor
 from striate.machine.allocator import allocator_policy, usual_policy
 from striate.runs.directory import open_run
@@ -106,7 +106,7 @@ class FileAnswers:
         windows = self.trained.windows(Path(file), name, every)
         try:
             while part := list(islice(windows, _batch(self.trained))):
-                found = self.trained.answer_batch([(raw, None) for _, raw in part], self.answering)
+                found = self.trained.predict_batch([(raw, None) for _, raw in part], self.answering)
                 for (span, _), prediction in zip(part, found, strict=True):
                     yield FileAnswer(name, prediction, None, span)
         except Unreadable as error:
@@ -115,7 +115,7 @@ class FileAnswers:
     def _predict(self, chunk: Sequence[ReadInput]) -> Iterator[FileAnswer]:
         readable = [(read.input, read.size) for read in chunk if read.input is not None]
         placed = [self._placement(read.path) for read in chunk if read.input is not None]
-        predictions = self.trained.answer_batch(readable, self.answering, placed)
+        predictions = self.trained.predict_batch(readable, self.answering, placed)
         for read in chunk:
             prediction = None if read.input is None else next(predictions)
             own = read.input if read.path in self.rows or _is_sample(read.path) else None
@@ -130,7 +130,7 @@ def answer_files(
     run: str | Path | Run | Trained,
     paths: Sequence[str | Path],
     *,
-    plan: Asked = "auto",
+    plan: PlanMode = "auto",
     tile: int | None = None,
     every: float | None = None,
     known: AbstractSet[str] = frozenset(),
@@ -146,7 +146,7 @@ def answer_files(
     already, and are left out. Raises DataError where there are no pictures or the network takes none, UsageError for
     another word as `plan`.
     """
-    require_asked(plan)
+    require_plan_mode(plan)
     trained = run if isinstance(run, Trained) else load(run.path if isinstance(run, Run) else run)
     files, ignored, rows = _list(paths, trained.preparation)
     samples = [file for file in files if file in rows and rows[file].error is None]
@@ -174,7 +174,7 @@ def answer_files(
                 raise UsageError("--tile", samples[0], "files of pictures", "leave out --tile")
             return FileAnswers(trained, files, ignored, answering, rows, tile)
         spread, batch, written = _spread(files, trained, rows), _batch(trained), _written(run)
-        answering = trained.planned(spread, len(files), batch=batch, asked=plan, written=written)
+        answering = trained.planned(spread, len(files), batch=batch, mode=plan, recorded=written)
     return FileAnswers(trained, files, ignored, answering, rows)
 
 

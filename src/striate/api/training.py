@@ -30,7 +30,7 @@ from striate.records import Finding
 from striate.report.finish import finish_run
 from striate.runs.checkpoint import without_checkpoint
 from striate.runs.directory import RunDirectory, create_run, open_run, read_metrics, refuse_occupied
-from striate.runs.events import append_event, cut_torn_end, read_events
+from striate.runs.events import append_event, cut_incomplete_line, read_events
 from striate.runs.files import remedy_in_place
 from striate.runs.lock import owned
 from striate.runs.plain_files import is_there
@@ -39,28 +39,28 @@ from striate.studies.cross_validation.plan_cross_validation import CrossValidati
 from striate.studies.cross_validation.run_cross_validation import (
     finish_cross_validation,
     run_folds,
-    study_is_whole,
+    study_is_complete,
     write_cv_beginning,
 )
 from striate.tasks.registry import split_line
 from striate.tasks.task import Task
 from striate.training.budget.deadline import time_watch
+from striate.training.code_fields import ARGUMENTS, NAMES_OF_CODE, given_arguments, how_to_resume
 from striate.training.config import Config
 from striate.training.config_file import config_from_yaml, get_field
 from striate.training.events import Event
 from striate.training.execution import execution_settings, memory_explained
-from striate.training.first_files import refuse_changed_config, taken_up, write_first_files
+from striate.training.first_files import recover_unchanged_run, refuse_changed_config, write_first_files
 from striate.training.interruption import Interrupted, terminating_interrupts
 from striate.training.measured import watched_count
-from striate.training.own_names import ARGUMENTS, NAMES_OF_CODE, given_arguments, how_to_resume
 from striate.training.prepare import Prepared, prepare
+from striate.training.processes.coordination import Coordinator, coordinated, refuse_lost_process
 from striate.training.processes.decide import among_processes, resumed_among
 from striate.training.processes.launch import launched
-from striate.training.processes.meeting import Meeting, met, refuse_lost_process
 from striate.training.progress import progress_reader
 from striate.training.request import ConfigSource, continued, merge_request, read_config, requested_fields
 from striate.training.session import Reader, restore, run_training
-from striate.training.snapshots import Snapshots
+from striate.training.snapshots import SnapshotWriter
 from striate.training.trained import Trained
 from striate.wording import several, type_of
 
@@ -233,11 +233,11 @@ def train_config(
         if reader is not None:
             raise UsageError("on_event", "an environment", "samples", "leave out on_event, and follow metrics.csv")
         return Run(*train_on_rewards(config, module, out, console, quiet, started))
-    with TRAININGS, met(launched()) as meeting:
-        if meeting.follows:
-            return Run(*follow_run(meeting, module))
-        config = among_processes(config, meeting.launch)
-        return _train(config, module, out, console, quiet, started, meeting, reader)
+    with TRAININGS, coordinated(launched()) as coordinator:
+        if coordinator.is_follower:
+            return Run(*follow_run(coordinator, module))
+        config = among_processes(config, coordinator.launch)
+        return _train(config, module, out, console, quiet, started, coordinator, reader)
 
 
 LEAST_STEPS = 200
@@ -263,7 +263,7 @@ def _train(
     console: Console,
     quiet: bool,
     started: float,
-    meeting: Meeting,
+    coordinator: Coordinator,
     reader: Reader | None,
 ) -> Run:
     if out is not None:
@@ -292,8 +292,8 @@ def _train(
         prepared.state.elapsed = monotonic() - started
         if module is not None:
             note_trained(module, run.path)
-        tell_beginning(meeting, run, prepared)
-        return _train_to_end(run, prepared, console, quiet, meeting, reader)
+        tell_beginning(coordinator, run, prepared)
+        return _train_to_end(run, prepared, console, quiet, coordinator, reader)
 
 
 def resume(
@@ -315,9 +315,9 @@ def resume(
     likewise `data`, `task`, `loss`, `optimizer`, `scheduler` and `transform` that were given in Python.
     Raises RunError when the checkpoint is damaged, DataError when the data have changed since.
     """
-    with TRAININGS, met(launched()) as meeting:
-        if meeting.follows:
-            return Run(*follow_run(meeting, module))
+    with TRAININGS, coordinated(launched()) as coordinator:
+        if coordinator.is_follower:
+            return Run(*follow_run(coordinator, module))
         console = console or Console(stderr=True)
         config = config_from_yaml(open_run(Path(path)).config)
         own: dict[str, object] = {
@@ -332,7 +332,7 @@ def resume(
         module = module_of_run(config.model.name, module)
         with given_data(data, announcer(console, quiet)) as source:
             refuse_other_data(source, config, "resume", Path(path))
-            return _resume(Path(path), module, console, quiet, meeting)
+            return _resume(Path(path), module, console, quiet, coordinator)
 
 
 def refuse_other_data(source: str | None, config: Config, verb: str, run: Path) -> None:
@@ -342,7 +342,7 @@ def refuse_other_data(source: str | None, config: Config, verb: str, run: Path) 
         raise DataError(f"{verb}, data", got, config.data.source, "give the data of the run, unchanged")
 
 
-def _resume(path: Path, module: nn.Module | None, console: Console, quiet: bool, meeting: Meeting) -> Run:
+def _resume(path: Path, module: nn.Module | None, console: Console, quiet: bool, coordinator: Coordinator) -> Run:
     started, run, announce = monotonic(), open_run(path), announcer(console, quiet)
     config = config_from_yaml(run.config)
     if is_environment(config.data.source):
@@ -360,13 +360,13 @@ def _resume(path: Path, module: nn.Module | None, console: Console, quiet: bool,
                 raise
         announce(f"{run.path} is already finished, so nothing is trained; its checkpoints are intact")
         metrics = read_metrics(run)
-        tell_end(meeting, run.path, metrics)
+        tell_end(coordinator, run.path, metrics)
         return Run(run.path, metrics)
-    config, change = resumed_among(config, meeting.launch)
+    config, change = resumed_among(config, coordinator.launch)
     with owned(run.path, announce):
         with _disk_explained(run, config):
-            begun = taken_up(run, announce)
-            prepared = prepare(config, module, begun=begun, announce=announce)
+            begun = recover_unchanged_run(run, announce)
+            prepared = prepare(config, module, checkpoint=begun, announce=announce)
             write_first_files(run, prepared, announce)
             prepared.state.elapsed = monotonic() - started
             if restore(run, prepared, begun):
@@ -381,8 +381,8 @@ def _resume(path: Path, module: nn.Module | None, console: Console, quiet: bool,
                 append_event(run, "note", text=change)
         if module is not None:
             note_trained(module, run.path)
-        tell_beginning(meeting, run, prepared, begun)
-        return _train_to_end(run, prepared, console, quiet, meeting)
+        tell_beginning(coordinator, run, prepared, begun)
+        return _train_to_end(run, prepared, console, quiet, coordinator)
 
 
 def _train_to_end(
@@ -390,7 +390,7 @@ def _train_to_end(
     prepared: Prepared,
     console: Console,
     quiet: bool,
-    meeting: Meeting,
+    coordinator: Coordinator,
     reader: Reader | None = None,
 ) -> Run:
     announce, steps = announcer(console, quiet), prepared.config.budget.steps or 0
@@ -398,16 +398,16 @@ def _train_to_end(
         remember_module(run.path, prepared.state.module)
     with _worth_going_on(run, prepared.config), execution_settings(prepared.config):
         watch = time_watch(run, prepared.state, steps, announce)
-        together = meeting.together(prepared.state, prepared.config, run.path)
+        together = coordinator.process_group(prepared.state, prepared.config, run.path)
         validated = watched_count(len(prepared.splits["val"]), prepared.config)
         with progress_reader(console, quiet, watch, validated) as progress, together as processes:
             readers: list[Reader] = [progress] if watch is None else [watch, progress]
             readers += [] if reader is None else [reader]
             if not processes.several:
-                readers.append(Snapshots(run, prepared, watch))
+                readers.append(SnapshotWriter(run, prepared, watch))
             prepared = run_training(run, prepared, readers, processes)
         metrics = finish_run(run, prepared, announce)
-        tell_end(meeting, run.path, metrics)
+        tell_end(coordinator, run.path, metrics)
         return Run(run.path, metrics)
 
 
@@ -434,12 +434,12 @@ def _resume_cross_validation(
     announce = announcer(console, quiet)
     if is_there(run.metrics_json):
         results = load_folds(run)
-        if study_is_whole(config, results):
+        if study_is_complete(config, results):
             announce(f"{run.path} is finished; its {several(len(results), 'fold was', 'folds were')} read")
             return Run(run.path, read_metrics(run))
     with owned(run.path, announce), memory_explained(config):
         refuse_changed_config(run, None)
-        cut_torn_end(run)
+        cut_incomplete_line(run)
         study = plan_cross_validation(config, module, announce=announce)
         return _cross_validate(run, study, console, quiet)
 

@@ -17,15 +17,15 @@ from striate.runs.directory import RunDirectory, open_run
 from striate.runs.environment import describe_environment, read_environment
 from striate.runs.lock import owner
 from striate.runs.plain_files import is_there
+from striate.training.code_fields import ARGUMENTS, given_arguments
 from striate.training.config import Config
 from striate.training.config_file import config_from_yaml, get_field
 from striate.training.execution import execution_settings, memory_explained
-from striate.training.own_names import ARGUMENTS, given_arguments
 from striate.training.prepare import prepare
 from striate.training.processes.fixed_parts import in_fixed_parts
 from striate.training.rewards.player import learned_from_rewards
 from striate.training.verification.files import FileCheck, check_files, read_last
-from striate.training.verification.replay import Replay, replay
+from striate.training.verification.replay import RunReplay, replay
 from striate.wording import listed
 
 _TOLD = ("striate", "python", "torch", "numpy", "processor", "cpu_capability", "cuda")
@@ -41,7 +41,7 @@ class Verification:
     path: Path
     verdict: Literal["agree", "part", "damaged", "whole"]
     files: tuple[FileCheck, ...]
-    replay: Replay | None = None
+    replay: RunReplay | None = None
     replayed_from: str = ""
     changed: tuple[str, ...] = ()
     not_replayed: str = ""
@@ -110,9 +110,9 @@ def _replay(
     last: dict[str, Any],
     steps: int | None,
     announce: Callable[[str], None],
-) -> Replay:
+) -> RunReplay:
     with memory_explained(config):
-        prepared = prepare(config, module, begun=begun, announce=announce)
+        prepared = prepare(config, module, checkpoint=begun, announce=announce)
         if begun is not None:
             prepared.state.restore(load_checkpoint(begun, prepared.device))
         if prepared.state.step != last["trace"]["begin"]:

@@ -21,7 +21,7 @@ from cyclopts import App, ArgumentCollection, CoercionError, CycloptsError, Grou
 
 from striate.cli.other_words import refuse_other_words
 from striate.cli.output import LostOutput, print_error, print_interrupted, print_note, watched_stdout
-from striate.errors import REMEDIES_AS_OPTIONS, SaidElsewhere, StriateError, UsageError, unforeseen
+from striate.errors import REMEDIES_AS_OPTIONS, OtherProcessFailed, StriateError, UsageError, unforeseen
 from striate.machine.allocator import keep_by_default
 from striate.machine.library_caches import keep_caches_private
 from striate.machine.second_process import allow_second, end_second
@@ -243,7 +243,7 @@ def _run(words: list[str]) -> int:
         return result if isinstance(result, int) else 0
     except (BrokenPipeError, LostOutput):
         raise
-    except SaidElsewhere:
+    except OtherProcessFailed:
         return _unsaid(2)
     except StriateError as error:
         # What is wrong with the request is so in every process of a training, and said by the first.

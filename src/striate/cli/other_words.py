@@ -15,7 +15,7 @@ from typing import NamedTuple, get_args
 from cyclopts import App
 
 from striate.errors import UsageError
-from striate.training.field_words import FIELDS_ELSEWHERE, SHORT_OPTIONS
+from striate.training.field_aliases import FIELDS_OF_OTHER_TOOLS, SHORT_OPTIONS
 
 VERBS = {
     "fit": "train",
@@ -49,7 +49,7 @@ _VALIDATES = "no such option: every training validates after each epoch; --data.
 _NO_PRETRAINED = "the file, run or name that the weights come from: --weights resnet18.tv_in1k"
 
 OPTIONS = {
-    **{word: Ours(SHORT_OPTIONS.get(field, f"--{field}")) for word, field in FIELDS_ELSEWHERE.items()},
+    **{word: Ours(SHORT_OPTIONS.get(field, f"--{field}")) for word, field in FIELDS_OF_OTHER_TOOLS.items()},
     **dict.fromkeys(("project", "output", "output-dir", "save-dir"), Ours("--out")),
     "pretrained": Ours("--weights", _NO_PRETRAINED, flag=True),
     "workers": Ours("", _NO_WORKERS),

@@ -15,7 +15,7 @@ from striate.wording import several
 if TYPE_CHECKING:
     from striate.api.predicted_lines import Predicting
     from striate.api.predicting import FileAnswers
-    from striate.inference.plan import Asked
+    from striate.inference.plan import PlanMode
     from striate.training.trained import Trained
 
 _BAR = 100  # files, before a bar is worth drawing
@@ -128,7 +128,7 @@ def predict(
     return _close(predictions, unreadable, several(len(predictions), "file"))
 
 
-def _into_file(asked: Predicting, paths: list[str], out: Path, ray: str | None, plan: Asked, *, json: bool) -> int:
+def _into_file(asked: Predicting, paths: list[str], out: Path, ray: str | None, plan: PlanMode, *, json: bool) -> int:
     """All predictions in one Parquet file."""
     from striate.api.predictions_file.write import predictions_file
     from striate.cli.output import print_note

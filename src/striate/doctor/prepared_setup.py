@@ -125,7 +125,7 @@ def _step(
     config = objective.config
     optimizer.zero_grad(set_to_none=True)
     with autocast(config, inputs.device):
-        if objective.heads is None and not config.regularize.looks_inside:
+        if objective.heads is None and not config.regularize.penalizes_activations:
             result = objective.task.outputs_for(model, inputs, objective.task.unstandardized(targets))
             given = network_outputs(model, result, whole=objective.task.reads_tree)
             value = loss(given.outputs, targets)

@@ -16,9 +16,9 @@ from striate.errors import RunError
 from striate.records import Finding, Remedy
 from striate.runs.directory import RunDirectory, read_metrics
 from striate.runs.events import read_events
-from striate.runs.written import read_written
+from striate.runs.verified_files import read_verified
+from striate.training.code_fields import how_to_train_longer
 from striate.training.config_file import config_from_yaml
-from striate.training.own_names import how_to_train_longer
 from striate.wording import several, short_number
 
 WORSE = 1.25
@@ -73,7 +73,7 @@ def read_curves(run: RunDirectory, classes: int, passes: float | None = None) ->
     """The curves of a run, also of one that broke off; `passes` where metrics.json does not tell them yet. Raises
     RunError where a file cannot be read."""
     try:
-        table = (read_written(run.metrics_csv) or b"").decode()
+        table = (read_verified(run.metrics_csv) or b"").decode()
         rows = list(csv.DictReader(StringIO(table, newline="")))
     except RunError:
         raise

@@ -19,7 +19,7 @@ from striate.runs.directory import RunDirectory
 from striate.runs.files import write_json
 from striate.runs.plain_files import is_there
 from striate.runs.predictions import MOST_SAMPLES, MOST_VALUES, Predictions, write_predictions
-from striate.runs.written import read_written_json
+from striate.runs.verified_files import read_verified_json
 from striate.statistics.calibration import LEAST, MOST, Temperature
 from striate.tasks.assessment import Assessment, Figures
 from striate.tasks.evaluation import Evaluation
@@ -87,7 +87,7 @@ def sample_paths(evaluation: Evaluation, data: Dataset) -> tuple[str, ...]:
 def is_saved_whole(run: RunDirectory) -> bool:
     """Whether the run has an evaluation.json that can be read, and the answers beside it that are kept."""
     with suppress(RunError, KeyError, TypeError):
-        document = read_written_json(run.evaluation)
+        document = read_verified_json(run.evaluation)
         splits, classes = document["splits"], document["classes"]
         n = splits.get("test", splits["val"])["n"]
         kept = n <= MOST_SAMPLES and n * len(classes) <= MOST_VALUES
@@ -99,7 +99,7 @@ def is_saved_whole(run: RunDirectory) -> bool:
 
 def read_temperature(run: RunDirectory) -> Temperature | None:
     """The temperature of evaluation.json; None where there is none that a fit can have written."""
-    document = read_written_json(run.evaluation)
+    document = read_verified_json(run.evaluation)
     with suppress(KeyError, TypeError, ValueError, OverflowError):
         if isinstance(document, dict) and document["temperature"] is not None:
             return _temperature(document["temperature"])
@@ -108,7 +108,7 @@ def read_temperature(run: RunDirectory) -> Temperature | None:
 
 def read_gap(run: RunDirectory) -> dict[str, Any] | None:
     """The gap of evaluation.json under its keys; None where there is none."""
-    document = read_written_json(run.evaluation)
+    document = read_verified_json(run.evaluation)
     gap = document.get("gap") if isinstance(document, dict) else None
     return gap if isinstance(gap, dict) else None
 

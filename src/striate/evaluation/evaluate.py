@@ -17,7 +17,7 @@ from striate.data.dataset import Dataset, Split
 from striate.data.loader import Batch, batches
 from striate.data.store.stored import StoredInputs
 from striate.errors import DataError, ModelError, UsageError
-from striate.inference.plan import Asked, InferencePlan
+from striate.inference.plan import InferencePlan, PlanMode
 from striate.inference.predictor import Predictor, batch_size, inference, plain_predictor
 from striate.machine.memory import in_halves
 from striate.machine.precision import Precision
@@ -201,16 +201,16 @@ def plan_evaluation(
     splits: Sequence[str],
     *,
     batch: int | None = None,
-    asked: Asked = "auto",
-    written: InferencePlan | None = None,
+    mode: PlanMode = "auto",
+    recorded: InferencePlan | None = None,
     trained_in: Precision | None = None,
 ) -> Predictor:
-    """The trained network as it is best computed for all samples of `splits` together; predictions are compared with
-    those of plain fp32 on samples of validation, evenly spread, so that test data choose nothing; without it of the
-    largest split that the network was not trained on. `batch` as in `evaluate_trained`. `written`: how the run computed
-    its figures for these data, in which they are computed again; `trained_in`: the precision of the training that has
+    """The trained network as it is best computed for all samples of `splits` together. Predictions are compared with
+    those of plain fp32 on evenly spaced validation samples, so that test data choose nothing; without validation, on
+    the largest split that the network was not trained on. `batch` as in `evaluate_trained`. `recorded`: the plan with
+    which the run was measured on these data, which is used again. `trained_in`: the precision of the training that has
     just ended."""
-    splits = splits if written is None else tuple(data.splits)  # for which it was chosen
+    splits = splits if recorded is None else tuple(data.splits)  # for which it was chosen
     kept = [name for name in splits if name == "val"] or [name for name in splits if name != "train"] or ["train"]
     largest = max((data.splits[name] for name in kept), key=len)
 
@@ -219,5 +219,5 @@ def plan_evaluation(
         return largest.inputs[torch.arange(count) * len(largest) // max(1, count)]
 
     total = sum(len(data.splits[name]) for name in splits)
-    precision, own = trained_in or "fp32", written is not None
-    return trained.planned(spread, total, batch=batch, asked=asked, written=written, own=own, trained_in=precision)
+    precision, own = trained_in or "fp32", recorded is not None
+    return trained.planned(spread, total, batch=batch, mode=mode, recorded=recorded, own=own, trained_in=precision)

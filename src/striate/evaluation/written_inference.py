@@ -9,7 +9,7 @@ from striate.errors import RunError
 from striate.inference.plan import InferencePlan
 from striate.runs.directory import RunDirectory
 from striate.runs.events import append_event, read_events
-from striate.runs.files import read_dispensable
+from striate.runs.files import read_optional_json
 
 _EVENT = "inference"
 
@@ -21,7 +21,7 @@ def write_inference(run: RunDirectory, plan: InferencePlan) -> None:
 
 def written_inference(run: RunDirectory) -> InferencePlan | None:
     """What metrics.json says of it, or `write_inference` where the run is not complete; None where nothing does."""
-    metrics = read_dispensable(run.metrics_json)
+    metrics = read_optional_json(run.metrics_json)
     if isinstance(metrics, dict) and (found := _plan(metrics.get("inference"))) is not None:
         return found
     try:
@@ -35,6 +35,15 @@ def _plan(values: Any) -> InferencePlan | None:
     from pydantic import TypeAdapter, ValidationError
 
     try:
-        return replace(TypeAdapter(InferencePlan).validate_python(values), seconds=0.0, cached=True)
+        return replace(TypeAdapter(InferencePlan).validate_python(_as_fields(values)), seconds=0.0, cached=True)
     except ValidationError:  # a stranger's run may say anything
         return None
+
+
+def _as_fields(values: Any) -> Any:
+    """The plain values with the field `backend`, whose key is `way` in files."""
+    if isinstance(values, list):
+        return [_as_fields(value) for value in values]
+    if not isinstance(values, dict):
+        return values
+    return {"backend" if key == "way" else key: _as_fields(value) for key, value in values.items()}

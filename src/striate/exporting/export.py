@@ -24,7 +24,7 @@ from striate.models.config import ModelConfig
 from striate.models.preserved_state import same_random_state
 from striate.models.weights.saved import load_run
 from striate.runs.directory import RunDirectory, read_metrics
-from striate.runs.files import read_dispensable
+from striate.runs.files import read_optional_json
 from striate.tasks.registry import task_to_state
 from striate.training.config_file import config_from_yaml
 from striate.training.trained import Trained
@@ -156,7 +156,7 @@ def facts_of(network: ExportedNetwork, trained: Trained, run: RunDirectory, sour
         "normalization": asdict(trained.normalization),
         "network": dict(load_run(str(run.path))[1]["network"]),
         "views": trained.views,
-        "card": card_facts(metrics, read_dispensable(run.evaluation), tuple(m.key for m in task.shown), source)
+        "card": card_facts(metrics, read_optional_json(run.evaluation), tuple(m.key for m in task.shown), source)
         | {"weights": _begun_with(model)},
         "weights_license": model.weights_license or "",
         "model": str(metrics.get("model")),

@@ -23,7 +23,7 @@ from striate.exporting import formats
 from striate.exporting.export_format import ExportFormat, Runner
 from striate.exporting.given import given_of
 from striate.exporting.speed import as_file_input
-from striate.inference.plan import Asked, InferencePlan
+from striate.inference.plan import InferencePlan, PlanMode
 from striate.inference.predictor import Predictor, plain_predictor
 from striate.inference.windows import SIDE
 from striate.machine.precision import Precision
@@ -42,10 +42,10 @@ class ExportedFile(Trained):
     `explain`, is refused with a reason."""
 
     def decode(
-        self, raw: torch.Tensor, answering: Predictor | None = None, size: tuple[int, ...] | None = None
+        self, raw: torch.Tensor, predictor: Predictor | None = None, size: tuple[int, ...] | None = None
     ) -> torch.Tensor:
         """The file's predictions (N, …) for a raw batch (N, C, H, W) of any size, or of other inputs."""
-        del answering, size
+        del predictor, size
         given = given_of(self.preparation, whole=False)
         arrays = cast(_File, self.module).run(as_file_input(self, raw) if given is None else raw.numpy())
         height_and_width = (raw.shape[2], raw.shape[3]) if raw.ndim == 4 else None
@@ -98,13 +98,13 @@ class ExportedFile(Trained):
         total: int,
         *,
         batch: int | None = None,
-        asked: Asked = "auto",
-        written: InferencePlan | None = None,
+        mode: PlanMode = "auto",
+        recorded: InferencePlan | None = None,
         own: bool = False,
         trained_in: Precision = "fp32",
     ) -> Predictor:
         """As the file's runtime computes it."""
-        del sample, total, batch, asked, written, own, trained_in
+        del sample, total, batch, mode, recorded, own, trained_in
         return plain_predictor(self.module, "an exported file is computed by its own runtime")
 
     def with_views(self, views: Views) -> Trained:

@@ -130,7 +130,11 @@ def _given(
     for size, batch in given.cases(samples):
         if given.whole:  # nothing is cut off, and nothing put around
             preparation = replace(preparation, input_shape=batch.shape[1:])
-        yield size, batch, trained.answer([medium.from_given(one, preparation) for one in batch], plan="plain")
+        yield (
+            size,
+            batch,
+            trained.predict_prepared([medium.from_given(one, preparation) for one in batch], plan="plain"),
+        )
 
 
 def _cases(
@@ -140,11 +144,15 @@ def _cases(
     raw = inputs.numpy()
     medium = medium_of(trained.preparation.kind)
     if not medium.shows_itself:
-        yield None, medium.as_in_files(raw, trained.preparation), trained.answer(list(raw), plan="plain")
+        yield None, medium.as_in_files(raw, trained.preparation), trained.predict_prepared(list(raw), plan="plain")
         return
     channels, *own = trained.preparation.input_shape
     if channels not in (1, 3):  # Pillow has no such pictures: they come as arrays of the inputs' size
-        yield tuple(own), np.ascontiguousarray(np.moveaxis(raw, 1, -1)), trained.answer(list(raw), plan="plain")  # type: ignore[misc]
+        yield (
+            tuple(own),
+            np.ascontiguousarray(np.moveaxis(raw, 1, -1)),
+            trained.predict_prepared(list(raw), plan="plain"),
+        )  # type: ignore[misc]
         return
     pictures = [Image.fromarray(x[0] if channels == 1 else np.ascontiguousarray(np.moveaxis(x, 0, -1))) for x in raw]
     for size in sizes_around((own[0], own[1])):

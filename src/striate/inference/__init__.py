@@ -1,1 +1,1 @@
-"""Fast inference: the backend that computes a network's predictions, and that they agree with those of fp32."""
+"""Fast inference: chooses the backend that computes predictions, and checks that these agree with plain fp32."""

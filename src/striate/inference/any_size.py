@@ -1,4 +1,4 @@
-"""A network for maps, given inputs of another size than it was trained at."""
+"""A network that outputs maps, for inputs of another size than it was trained at."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ from torch.nn import functional
 from striate.models.decoder import upper_left
 
 MULTIPLE = 32
-"""Pixels: networks that halve their maps up to five times take sizes that it divides."""
+"""Pixels: networks that halve their maps up to five times take sides that are multiples of it."""
 
 
 def any_size(module: nn.Module, own: tuple[int, int], x: torch.Tensor) -> torch.Tensor:
-    """Outputs (N, K, H, W) of `module` for inputs (N, C, H, W): of these as they are where it takes them; else with the
-    outermost pixels repeated up to a multiple of 32; else at its `own` (height, width), resized."""
+    """Outputs (N, K, H, W) of `module` for inputs (N, C, H, W). Tried in order: the inputs as they are; with the
+    outermost pixels repeated up to a multiple of 32; resized to its `own` (height, width), with the outputs resized
+    back."""
     height, width = x.shape[2:]
     if (outputs := _outputs(module, x)) is not None:
         return outputs
@@ -27,11 +28,11 @@ def any_size(module: nn.Module, own: tuple[int, int], x: torch.Tensor) -> torch.
 
 
 def multiple_of_sizes(module: nn.Module, input_shape: tuple[int, int, int]) -> int:
-    """The smallest power of two up to 32 that has to divide the sides of what `module` takes; 1 where none of them is
-    enough, too."""
+    """The smallest power of two up to 32 that has to divide the sides of inputs for `module`; 1 where even 32 does not
+    help."""
     channels, *own = input_shape
     for multiple in (1, 2, 4, 8, 16, MULTIPLE):
-        beyond = 2 * MULTIPLE  # an odd number of times `multiple`, so that no larger power of two divides it
+        beyond = 2 * MULTIPLE  # sides become odd multiples of `multiple`: no larger power of two divides them
         sides = [-(-side // beyond) * beyond + multiple for side in own]
         if takes(module, torch.zeros(1, channels, *sides)):
             return multiple
@@ -39,8 +40,8 @@ def multiple_of_sizes(module: nn.Module, input_shape: tuple[int, int, int]) -> i
 
 
 def any_size_as_traced(module: nn.Module, multiple: int, x: torch.Tensor) -> torch.Tensor:
-    """`any_size` of a module that takes sides which `multiple` divides, without a comparison of sizes, which would have
-    to be decided while a network is traced."""
+    """`any_size` of a module whose sides `multiple` has to divide, without comparing sizes: a comparison would be
+    decided once, while the network is traced."""
     height, width = x.shape[2:]
     grows: Any = torch.sym_min(1, height % multiple + width % multiple)
     for axis, side in ((2, height), (3, width)):
@@ -56,7 +57,7 @@ def filled_up(x: torch.Tensor) -> torch.Tensor:
 
 
 def takes(module: nn.Module, x: torch.Tensor) -> bool:
-    """Whether a module for maps gives them for inputs (N, C, H, W) of this size."""
+    """Whether `module` outputs maps of the size of the inputs (N, C, H, W)."""
     with torch.no_grad():
         return _outputs(module, x) is not None
 

@@ -1,4 +1,4 @@
-"""A network computed by OpenVINO, where it is installed: on a CPU often the fastest, above all in bf16."""
+"""A network computed by OpenVINO, if that is installed: often the fastest on a CPU, above all in bf16."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ _LOADING = threading.Lock()
 
 
 def openvino_installed() -> bool:
-    """Whether OpenVINO can be imported; nothing is."""
+    """Whether OpenVINO is installed; it is not imported."""
     return find_spec("openvino") is not None
 
 
 def openvino_version() -> str:
-    """Of the installed package; "" where there is none."""
+    """The version of OpenVINO; "" where it is not installed."""
     from importlib.metadata import PackageNotFoundError, version
 
     try:
@@ -41,17 +41,17 @@ def openvino_version() -> str:
 
 
 def prepare_openvino(precision: Precision, module: nn.Module, sample: torch.Tensor) -> Network:
-    """The network for batches of the form of `sample` (B, *input_shape), of any number of samples.
+    """The network for batches like `sample` (B, *input_shape), of any number of samples.
 
-    Its batches are split into as many parts as OpenVINO computes at once, each on cores of its own: no part waits for
-    another before the end. Takes seconds. Raises whatever keeps OpenVINO from taking the network.
+    A batch is split into as many parts as OpenVINO computes at once, each on its own cores, so that no part waits for
+    another. Takes seconds. Raises whatever prevents OpenVINO from reading the network.
     """
     ov = load_openvino()
     shape = tuple(sample.shape[1:])
     with on_trial(module):
         copy = copied(module).eval().requires_grad_(False)
     with on_trial(copy), warnings.catch_warnings(), torch.no_grad():
-        warnings.simplefilter("ignore")  # how OpenVINO reads a network is deprecated in torch, and its own affair
+        warnings.simplefilter("ignore")  # OpenVINO uses a deprecated API of torch
         model = ov.convert_model(copy, example_input=sample[:2].clone())
     if len(model.inputs) != 1 or len(model.outputs) != 1:
         raise ValueError(f"{several(len(model.inputs), 'input')} and {several(len(model.outputs), 'output')}")
@@ -63,7 +63,7 @@ def prepare_openvino(precision: Precision, module: nn.Module, sample: torch.Tens
             "INFERENCE_PRECISION_HINT": _HINTS[precision],
             "PERFORMANCE_HINT": "THROUGHPUT",
             "INFERENCE_NUM_THREADS": torch.get_num_threads(),
-            "ENABLE_CPU_PINNING": False,  # a pinned thread waits for its core, whoever else is on it
+            "ENABLE_CPU_PINNING": False,  # a pinned thread waits for its core even while others are free
         },
     )
     return _in_parts(ov, compiled)
@@ -88,12 +88,12 @@ def _in_parts(ov: Any, compiled: Any) -> Network:
 
 @cache
 def openvino_core() -> Any:
-    """Its core, which reads and compiles networks."""
+    """OpenVINO's core, which reads and compiles networks."""
     return load_openvino().Core()
 
 
 def load_openvino() -> Any:
-    """The package. It would report its use to its makers over the network; it then finds no means to."""
+    """The package, without its telemetry: it would report its use over the network."""
     with _LOADING:
         if "openvino" in sys.modules:
             return sys.modules["openvino"]
@@ -107,7 +107,7 @@ def _nothing_reported() -> Iterator[None]:
     if name in sys.modules:
         yield
         return
-    sys.modules[name] = None  # type: ignore[assignment]  # so that an import of it fails, which openvino allows for
+    sys.modules[name] = None  # type: ignore[assignment]  # makes its import fail, which openvino allows for
     try:
         yield
     finally:

@@ -1,4 +1,4 @@
-"""How predictions are computed: the backends, what was measured of each, and which was chosen; free of torch."""
+"""The inference plan: the backends, what was measured of each, and which was chosen; free of torch."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from striate.wording import several
 
 Engine = Literal["torch", "openvino"]
 Layout = Literal["contiguous", "channels_last"]
-Asked = Literal["auto", "plain"]
+PlanMode = Literal["auto", "plain"]
 
 LEAST_EQUAL = 0.995
 """Share of predictions (classes, or pixels of masks) that must equal those of fp32: at most 0.5 % may change."""
@@ -23,14 +23,16 @@ difference of numbers over the standard deviation of the predictions."""
 
 @dataclass(frozen=True)
 class Tolerance:
-    """Allowed relative errors (L2 norm) beside plain fp32: of outputs, in training also of loss and gradient.
-
-    `noise` is a share of how much the gradient would differ for other samples."""
+    """Allowed relative errors (L2 norm) of a precision, against plain fp32."""
 
     outputs: float
+    """Of the outputs."""
     loss: float
+    """Of the loss of a training step."""
     gradient: float
+    """Of the gradient of a training step."""
     noise: float
+    """Also allowed for the gradient: this share of how much it would differ for other samples."""
 
 
 TOLERANCES = {
@@ -41,22 +43,25 @@ TOLERANCES = {
 }
 
 
-def require_asked(asked: str) -> None:
-    """Raise UsageError unless `asked` is a word of `Asked`."""
-    if asked not in get_args(Asked):
-        raise UsageError("plan", repr(asked), " or ".join(get_args(Asked)), 'plan="auto"')
+def require_plan_mode(mode: str) -> None:
+    """Raise UsageError unless `mode` is one of `PlanMode`."""
+    if mode not in get_args(PlanMode):
+        raise UsageError("plan", repr(mode), " or ".join(get_args(PlanMode)), 'plan="auto"')
 
 
 @dataclass(frozen=True)
 class Backend:
-    """One backend to compute outputs. `fused`: batch normalizations are part of the convolutions before them, and on a
-    CPU the addition and rectification after a convolution are computed with it. Weights are never changed: a copy
-    is."""
+    """One backend to compute outputs, always on a copy of the network."""
 
     engine: Engine = "torch"
+    """The library."""
     precision: Precision = "fp32"
+    """Precision of convolutions and matrix products."""
     memory_format: Layout = "contiguous"
+    """Memory format of images and kernels."""
     fused: bool = False
+    """Whether batch normalizations are folded into the convolutions before them; on a CPU, additions and ReLU after a
+    convolution are computed with it."""
 
     @property
     def name(self) -> str:
@@ -70,24 +75,24 @@ class Backend:
 
 
 PLAIN = Backend()
-"""The network as it is, as torch computes it."""
+"""The network itself, computed by torch in fp32."""
 
 
 @dataclass(frozen=True)
 class PredictionAgreement:
-    """Predictions of a backend against those of plain fp32 for the same `samples`.
-
-    `equal`: share of equal classes or pixels, None for numbers. `moved`: as in `MOST_MOVED`, 0 for masks. `rounding`:
-    relative error of the outputs (L2 norm).
-    """
+    """How far the predictions of a backend agree with those of plain fp32 for the same samples."""
 
     samples: int
+    """Number of samples."""
     equal: float | None
+    """Share of equal classes, or pixels of masks. None for numbers."""
     moved: float
+    """Mean change of the predictions, as in `MOST_MOVED`; 0 for masks."""
     rounding: float
+    """Relative error of the outputs (L2 norm)."""
 
     def fault(self, precision: Precision) -> str:
-        """Why the backend must not be chosen, in plain words; "" where it may."""
+        """Why the backend must not be chosen, in words; "" where it may."""
         allowed = TOLERANCES["fp32"].outputs
         if precision == "fp32" and not self.rounding <= allowed:
             return f"outputs off by {self.rounding:.1e}, more than rounding ({allowed:g})"
@@ -100,15 +105,18 @@ class PredictionAgreement:
 
 
 @dataclass(frozen=True)
-class Tried:
-    """What was measured of one backend: samples a second, the same of plain fp32 in the same moments, the agreement
-    where it was compared, and why it was `refused` ("" where it was not)."""
+class TriedBackend:
+    """One backend and what was measured of it."""
 
-    way: Backend
+    backend: Backend
     rate: float | None = None
+    """Samples per second. None: not timed."""
     plain_rate: float | None = None
+    """Samples per second of plain fp32, timed in turns with it. None: not timed."""
     agreement: PredictionAgreement | None = None
+    """With plain fp32. None: not compared."""
     refused: str = ""
+    """Why it was not chosen; empty where nothing speaks against it."""
 
     @property
     def differs(self) -> bool:
@@ -117,59 +125,69 @@ class Tried:
 
     @property
     def speedup(self) -> float | None:
-        """Times as fast as plain fp32; None where it was not timed."""
+        """How many times as fast as plain fp32; None where it was not timed."""
         return self.rate / self.plain_rate if self.rate and self.plain_rate else None
+
+    def to_json(self) -> dict[str, Any]:
+        """The entry as plain values."""
+        values = asdict(self)
+        speedup = self.speedup and round(self.speedup, 3)
+        return {"way": values.pop("backend"), **values, "name": self.backend.name, "speedup": speedup}
 
 
 @dataclass(frozen=True)
 class InferencePlan:
-    """The chosen backend, why, and all that were tried. `seconds`: what finding it took; `cached`: whether it was
-    found earlier, for the same weights on the same machine; the agreement of the chosen backend is of now."""
+    """The chosen backend, and all that were tried."""
 
-    way: Backend = PLAIN
+    backend: Backend = PLAIN
+    """The chosen backend."""
     reason: str = ""
-    tried: tuple[Tried, ...] = ()
+    """Why it was chosen."""
+    tried: tuple[TriedBackend, ...] = ()
+    """The backends that were tried, in order."""
     seconds: float = 0.0
+    """Seconds that the search took."""
     cached: bool = False
+    """Whether it was found earlier, for the same weights on the same machine. The agreement of the chosen backend is
+    always measured anew."""
 
     @property
-    def chosen(self) -> Tried | None:
+    def chosen(self) -> TriedBackend | None:
         """What was measured of the chosen backend; None for plain fp32."""
-        return next((tried for tried in self.tried if tried.way == self.way), None)
+        return next((tried for tried in self.tried if tried.backend == self.backend), None)
 
     def line(self) -> str:
-        """One line for a person: which backend predicts, how much faster, and how well it agrees; "" for plain fp32."""
-        if self.way == PLAIN:
+        """One line: which backend predicts, how much faster it is, and how well it agrees; "" for plain fp32."""
+        if self.backend == PLAIN:
             return ""
         if (found := self.chosen) is None or found.agreement is None:
-            return f"predictions computed in {self.way.name}"
+            return f"predictions computed in {self.backend.name}"
         agreement = found.agreement
         if agreement.equal is not None:
-            said = f"{100 * agreement.equal:.2f} % of {several(agreement.samples, 'prediction')} equal to those of fp32"
+            match = (
+                f"{100 * agreement.equal:.2f} % of {several(agreement.samples, 'prediction')} equal to those of fp32"
+            )
         else:
-            said = f"predictions for {several(agreement.samples, 'sample')} within {agreement.moved:.1e} of fp32"
+            match = f"predictions for {several(agreement.samples, 'sample')} within {agreement.moved:.1e} of fp32"
         faster = f"{found.speedup:.1f} × plain fp32, " if found.speedup else ""
-        return f"predictions computed in {self.way.name}: {faster}{said}"
+        return f"predictions computed in {self.backend.name}: {faster}{match}"
 
     def to_json(self) -> dict[str, Any]:
         """The plan as plain values, as in metrics.json."""
         return {
-            "way": asdict(self.way),
-            "name": self.way.name,
+            "way": asdict(self.backend),
+            "name": self.backend.name,
             "reason": self.reason,
             "seconds": round(self.seconds, 3),
             "kept": self.cached,
-            "tried": [
-                asdict(tried) | {"name": tried.way.name, "speedup": tried.speedup and round(tried.speedup, 3)}
-                for tried in self.tried
-            ],
+            "tried": [tried.to_json() for tried in self.tried],
         }
 
 
 def plan_from_json(values: Mapping[str, Any]) -> InferencePlan:
     """The plan that `to_json` wrote, as a cached one. Raises KeyError or TypeError for anything else."""
     tried = tuple(
-        Tried(
+        TriedBackend(
             Backend(**entry["way"]),
             entry["rate"],
             entry["plain_rate"],

@@ -1,4 +1,4 @@
-"""What the times of a plan depend on: parts of the key under which a plan of training or of inference is cached."""
+"""Parts of the key of a cached plan: what the times of training and of inference depend on."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from striate.version import VERSION
 
 
 def network_digest(module: nn.Module, *, weights: bool = False) -> str:
-    """A digest of the structure: modules in order, what they say of themselves, the code of those that are not torch's,
-    and shapes of all tensors; with `weights` also of their values."""
+    """A digest of the structure: the modules in order with their settings, the code of modules that are not torch's,
+    and the shapes of all tensors; with `weights` also their values."""
     digest = hashlib.sha256()
     seen: set[type] = set()
     for name, part in module.named_modules():
@@ -41,7 +41,7 @@ def _source(kind: type) -> str:
 
 
 def machine_facts(device: torch.device) -> list[Any]:
-    """The processor that times are of, as plain values, with versions of what computes on it."""
+    """The processor and the versions that times depend on, as plain values."""
     if device.type == "cuda":
         processor: list[Any] = [torch.cuda.get_device_name(device), torch.version.cuda]
     else:

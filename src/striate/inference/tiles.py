@@ -1,4 +1,4 @@
-"""A large picture in parts: each is predicted with so much around it that it gets what the whole would give it."""
+"""A large picture in tiles, each read with enough of its surroundings to give the outputs of the whole picture."""
 
 from __future__ import annotations
 
@@ -19,39 +19,42 @@ Box = tuple[int, int, int, int]
 
 @dataclass(frozen=True)
 class Tile:
-    """Of the outputs for the part `read` of a picture, those for the part `core` of it are kept."""
+    """A part of a picture whose outputs are computed at once."""
 
     core: Box
+    """The part that its outputs are used for."""
     read: Box
+    """The part that is read: `core` with what its outputs depend on."""
 
     @property
     def inside(self) -> tuple[slice, slice]:
-        """Rows and columns of `core` in `read`."""
+        """Rows and columns of `core` within `read`."""
         (top, left, height, width), (above, before, _, _) = self.core, self.read
         return slice(top - above, top - above + height), slice(left - before, left - before + width)
 
-    def beside_mirrored(
-        self, size: tuple[int, int], reach: Reach, mirrored: bool, upside_down: bool
-    ) -> tuple[int, int]:
-        """How many rows and columns are missing before the part, `mirrored` or `upside_down` in a picture of (height,
-        width) `size`, for it to begin at a multiple of the step, too."""
+    def missing_before(self, size: tuple[int, int], reach: Reach, mirrored: bool, upside_down: bool) -> tuple[int, int]:
+        """How many rows and columns have to be added before the part so that it begins at a multiple of the step in the
+        picture of (height, width) `size`, after that is `mirrored` or turned `upside_down`."""
         rows, columns = (size[axis] - self.read[axis] - self.read[axis + 2] for axis in (0, 1))
         return rows % reach.step if upside_down else 0, columns % reach.step if mirrored else 0
 
 
 @dataclass(frozen=True)
 class Reach:
-    """How far from a position, in pixels, an output can depend on the input: `halo`, a multiple of `step`, at whose
-    multiples parts must begin so that strides fall on the same pixels. `everywhere`: the names of layers that see the
-    whole picture, whatever the halo."""
+    """How far from a position an output can depend on the input."""
 
     halo: int
+    """Pixels in each direction, a multiple of `step`."""
     step: int
+    """Parts begin at multiples of it, so that strides fall on the same pixels as in the whole picture."""
     everywhere: tuple[str, ...] = ()
+    """Names of layers that see the whole picture, whatever the halo."""
 
 
-def beside(network: Callable[[torch.Tensor], torch.Tensor], before: tuple[int, int], x: torch.Tensor) -> torch.Tensor:
-    """Outputs for `x` (N, C, H, W) with so many further rows and columns `before` it."""
+def padded_before(
+    network: Callable[[torch.Tensor], torch.Tensor], before: tuple[int, int], x: torch.Tensor
+) -> torch.Tensor:
+    """Outputs for `x` (N, C, H, W), computed with further rows and columns `before` it."""
     rows, columns = before
     if not (rows or columns):
         return network(x)
@@ -59,7 +62,7 @@ def beside(network: Callable[[torch.Tensor], torch.Tensor], before: tuple[int, i
 
 
 def reach_of(module: nn.Module, input_shape: tuple[int, ...]) -> Reach:
-    """Of a network for inputs (C, H, W), from its theoretical receptive field."""
+    """The reach of a network for inputs (C, H, W), from its theoretical receptive field."""
     rows = observe(module, input_shape).rows
     jumps = [math.ceil(jump) for row in rows for jump in row.jump if jump >= 1]
     step = math.lcm(MULTIPLE, *set(jumps))

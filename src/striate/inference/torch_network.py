@@ -1,12 +1,10 @@
-"""A network prepared to be computed by torch in another way than plainly; a copy, the network itself stays as it is.
-The network as a graph of calls, and batch normalization folded into the layer before it.
+"""A copy of a network, prepared for a faster computation by torch.
 
-An affine normalization after a convolution is a convolution with other weights:
-γ (w * x + b − μ) / √(σ² + ε) + β = (γ w / √(σ² + ε)) * x + γ (b − μ) / √(σ² + ε) + β.
-A convolution computed together with what follows it, by oneDNN: y = relu(w * x + b + other).
-
-What follows a convolution only moves memory; computed while the output is still in the cache it costs nearly nothing.
-The operation and the layout of weights are those that torch's own compiler uses on a CPU.
+The network is traced to a graph of calls. Batch normalization is folded into the layer before it: an affine
+normalization after a convolution is a convolution with other weights, γ (w * x + b − μ) / √(σ² + ε) + β = (γ w / √(σ² +
+ε)) * x + γ (b − μ) / √(σ² + ε) + β. On a CPU, oneDNN computes a convolution together with the addition and the ReLU
+after it: y = relu(w * x + b + other). These only move memory, and cost nearly nothing while the output is still in the
+cache. The operation and the layout of weights are those of torch's own compiler.
 """
 
 from __future__ import annotations
@@ -32,8 +30,8 @@ _FOLDABLE = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 
 class _Tracer(fx.Tracer):
-    """Looks into modules only as far as there is something to fold or fuse in them, and not into those of the kinds
-    `whole`; of what cannot be traced, `fault` is the innermost."""
+    """Traces into modules only where there is something to fold or fuse, and not into modules of the types `whole`.
+    `fault` is the innermost module that could not be traced."""
 
     def __init__(self, whole: frozenset[type]) -> None:
         super().__init__()
@@ -54,11 +52,8 @@ class _Tracer(fx.Tracer):
 
 
 def traced(module: nn.Module) -> fx.GraphModule:
-    """The graph of a network in eval mode, which shares the layers of `module`: give it a copy. Parts that decide by
-    values or shapes of their inputs stay whole.
-
-    Raises whatever is raised where the network itself does so.
-    """
+    """The graph of a network in eval mode. It shares the layers of `module`, so give it a copy. Modules whose code
+    depends on values or shapes of their inputs stay calls. Raises what the network raises."""
     whole: frozenset[type] = frozenset()
     while True:
         tracer = _Tracer(whole)
@@ -71,8 +66,9 @@ def traced(module: nn.Module) -> fx.GraphModule:
 
 
 def fold_normalization(graph: fx.GraphModule) -> int:
-    """Fold every batch normalization, in eval mode with statistics of its own, into the convolution or linear layer
-    whose output nothing else takes; how many were folded. Layers that are called more than once are left alone."""
+    """Fold every batch normalization, in eval mode with its own statistics, into the convolution or linear layer before
+    it, if nothing else uses that layer's output. Layers that are called more than once stay. Returns the number of
+    folded normalizations."""
     calls = Counter(node.target for node in graph.graph.nodes if node.op == "call_module")
     modules = dict(graph.named_modules())
     folded = 0
@@ -111,8 +107,8 @@ _ADDITIONS = (operator.add, operator.iadd, torch.add)
 
 
 class FusedConvolution(nn.Module):
-    """The two-dimensional convolution `layer`, with weights laid out for inputs of `input_shape` (others give the same
-    numbers), the addition of a second input if one is given, and rectification where `rectified`."""
+    """The two-dimensional convolution `layer`, the addition of a second input if one is given, and ReLU if `rectified`.
+    Its weights are laid out for inputs of `input_shape`; other shapes give the same numbers."""
 
     def __init__(self, layer: nn.Conv2d, input_shape: tuple[int, ...], rectified: bool) -> None:
         super().__init__()
@@ -135,9 +131,9 @@ class FusedConvolution(nn.Module):
 
 
 def fuse_convolutions(graph: fx.GraphModule, sample: torch.Tensor) -> int:
-    """Replace every two-dimensional convolution of the graph, with the addition of an equally large tensor and the
-    rectification after it, where nothing else takes what lies between; how many. `sample` is a batch as the network
-    takes it. Raises RuntimeError where this torch or processor has no such operation."""
+    """Replace every two-dimensional convolution of the graph by a fused one, together with the addition of an equally
+    large tensor and the ReLU after it, if nothing else uses the values in between. `sample`: an input batch. Returns
+    the number of fused convolutions. Raises RuntimeError where this torch or processor lacks the operation."""
     ShapeProp(graph).propagate(sample)
     modules, fused = dict(graph.named_modules()), 0
     for node in list(graph.graph.nodes):
@@ -162,8 +158,8 @@ def _is_fusible(layer: nn.Module, node: fx.Node) -> bool:
 
 
 def _added(graph: fx.GraphModule, node: fx.Node) -> fx.Node | None:
-    """What is added to the output of a convolution, if that is all that becomes of it, is as large, and is known when
-    the convolution is computed."""
+    """The tensor that is added to the output of a convolution, if nothing else uses that output, and the tensor is as
+    large and known when the convolution is computed."""
     if len(node.users) != 1:
         return None
     (user,) = node.users
@@ -186,7 +182,7 @@ def _is_rectifier(node: fx.Node, modules: dict[str, nn.Module]) -> bool:
 
 
 def _replace(graph: fx.GraphModule, chain: list[fx.Node], other: fx.Node | None, layer: nn.Module, name: str) -> None:
-    """The calls of `chain`, each of which takes the one before it, become one call of `layer`."""
+    """Replace the calls of `chain`, each of which takes the result of the one before, by one call of `layer`."""
     node, last = chain[0], chain[-1]
     graph.add_submodule(name, layer)
     with graph.graph.inserting_after(node):
@@ -200,24 +196,22 @@ def _replace(graph: fx.GraphModule, chain: list[fx.Node], other: fx.Node | None,
 Network = Callable[[torch.Tensor], torch.Tensor]
 """From a normalized batch (B, *input_shape) float32 to outputs (B, …) float32."""
 
-# Their statistics and factors need more digits than bf16 has; what they normalize keeps its type.
+# Their statistics and factors need more digits than bf16 has.
 _NORMALIZATIONS = (nn.modules.batchnorm._BatchNorm, nn.modules.instancenorm._InstanceNorm, nn.GroupNorm, nn.LayerNorm)
 
 
-def prepare_torch(way: Backend, module: nn.Module, sample: torch.Tensor) -> Network:
-    """The network computed by `way`, made for batches like `sample` (B, *input_shape) and right for others.
-
-    Raises whatever keeps this network from being computed so.
-    """
+def prepare_torch(backend: Backend, module: nn.Module, sample: torch.Tensor) -> Network:
+    """The network as the backend computes it, prepared for batches like `sample` (B, *input_shape), correct for others.
+    Raises whatever prevents that."""
     with on_trial(module):
         network = copied(module).eval().requires_grad_(False)
-    layout = memory_format_of(way, sample)
+    layout = memory_format_of(backend, sample)
     network.to(memory_format=layout)  # type: ignore[call-overload]
-    if not way.fused:
-        return _by_autocast(way, network, sample.device, layout)
+    if not backend.fused:
+        return _by_autocast(backend, network, sample.device, layout)
     with on_trial(network):
         graph = traced(network)
-    folded, fused, dtype = fold_normalization(graph), 0, dtype_of(way.precision)
+    folded, fused, dtype = fold_normalization(graph), 0, dtype_of(backend.precision)
     _convert(graph, dtype)
     if sample.device.type == "cpu":
         fused = fuse_convolutions(graph, _laid_out(sample.to(dtype), layout))
@@ -225,16 +219,17 @@ def prepare_torch(way: Backend, module: nn.Module, sample: torch.Tensor) -> Netw
         raise ValueError("nothing to fold or fuse")
 
     def predict(x: torch.Tensor) -> torch.Tensor:
-        with fp32_products(tf32=way.precision == "tf32"):
+        with fp32_products(tf32=backend.precision == "tf32"):
             outputs: torch.Tensor = graph(_laid_out(x.to(dtype), layout))
         return outputs.float()
 
     return predict
 
 
-def memory_format_of(way: Backend, sample: torch.Tensor) -> torch.memory_format:
-    """Torch's name of the backend's layout for batches like `sample`: channels last exists for images and volumes."""
-    layouts = {4: torch.channels_last, 5: torch.channels_last_3d} if way.memory_format == "channels_last" else {}
+def memory_format_of(backend: Backend, sample: torch.Tensor) -> torch.memory_format:
+    """The backend's memory format for batches like `sample`, as torch names it: channels last exists for images and
+    volumes."""
+    layouts = {4: torch.channels_last, 5: torch.channels_last_3d} if backend.memory_format == "channels_last" else {}
     return layouts.get(sample.ndim, torch.contiguous_format)
 
 
@@ -242,8 +237,8 @@ def _laid_out(x: torch.Tensor, layout: torch.memory_format) -> torch.Tensor:
     return contiguous(x) if layout == torch.contiguous_format else channels_last(x)
 
 
-def _by_autocast(way: Backend, network: nn.Module, device: torch.device, layout: torch.memory_format) -> Network:
-    dtype, tf32 = dtype_of(way.precision), way.precision == "tf32"
+def _by_autocast(backend: Backend, network: nn.Module, device: torch.device, layout: torch.memory_format) -> Network:
+    dtype, tf32 = dtype_of(backend.precision), backend.precision == "tf32"
     half = dtype != torch.float32
 
     def predict(x: torch.Tensor) -> torch.Tensor:
@@ -255,7 +250,7 @@ def _by_autocast(way: Backend, network: nn.Module, device: torch.device, layout:
 
 
 def _convert(network: nn.Module, dtype: torch.dtype) -> None:
-    """All floating-point numbers to `dtype`, but those of normalizations."""
+    """Convert all floating-point numbers to `dtype`, except those of normalizations."""
     if dtype == torch.float32:
         return
     for part in network.modules():

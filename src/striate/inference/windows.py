@@ -1,8 +1,8 @@
-"""A network for the positions of volumes, which computes large ones in windows that overlap.
+"""A network for volumes that computes large ones in overlapping windows.
 
-A volume of 512 × 512 × 300 voxels as a whole would take 5 GB for each map of 16 channels. Half of each window is also
-in its neighbors; where several say something, the middle of a window counts for more than its borders, by a Gaussian
-of an eighth of the side (Isensee et al., "nnU-Net", Nature Methods 2021).
+A volume of 512 × 512 × 300 voxels as a whole would take 5 GB for each map of 16 channels. Windows overlap by half.
+Where several windows predict a voxel, each counts by a Gaussian of an eighth of its side around its middle (Isensee et
+al., "nnU-Net", Nature Methods 2021).
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ _SIGMA = 1 / 8
 
 
 class InWindows(nn.Module):
-    """`network` (N, C, D, H, W) to (N, K, D, H, W), for volumes of any size: sides are filled up with 0 to a multiple
-    of 8; in eval mode, windows of `side` voxels are computed one by one."""
+    """`network` (N, C, D, H, W) to (N, K, D, H, W), for volumes of any size. Sides are padded with 0 to a multiple of
+    8; in eval mode, windows of `side` voxels are computed one by one."""
 
     def __init__(self, network: nn.Module, side: int = SIDE) -> None:
         super().__init__()
@@ -51,8 +51,8 @@ class InWindows(nn.Module):
         return outputs[..., :deep, :tall, :wide]
 
     def as_traced(self, x: torch.Tensor) -> torch.Tensor:
-        """The outputs for volumes of up to `side` voxels a side, without a comparison of sizes, which would have to be
-        decided while a network is traced."""
+        """The outputs for volumes of up to `side` voxels per side, without comparing sizes: a comparison would be
+        decided once, while the network is traced."""
         sides = x.shape[2:]
         for axis, size in enumerate(sides, 2):
             parts = (size + -size % MULTIPLE) // MULTIPLE  # so that the tracer knows what divides the product
@@ -66,13 +66,13 @@ class InWindows(nn.Module):
 
 
 def _starts(size: int, side: int) -> list[int]:
-    """Where windows begin: half a window apart at most, the last one at the end."""
+    """Where windows begin: at most half a window apart, the last one at the end."""
     steps = -(-2 * (size - side) // side)
     return [round(k * (size - side) / max(1, steps)) for k in range(steps + 1)]
 
 
 def _weights(sides: list[int]) -> torch.Tensor:
-    """(D, H, W) of the outputs of a window; nowhere so small that a quotient of two would be inexact."""
+    """(D, H, W) weights of the outputs of a window, large enough everywhere for an exact quotient."""
     deep, tall, wide = (
         torch.exp(-0.5 * ((torch.arange(side) - (side - 1) / 2) / (_SIGMA * side)) ** 2).clamp(min=1e-3)
         for side in sides

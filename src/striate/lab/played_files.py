@@ -126,7 +126,7 @@ class PlayedFiles:
                 prediction, drawings = _mask(trained, file)
             else:
                 raw = medium.decode(file.data, file.title, trained.preparation)
-                (prediction,) = trained.answer([raw], plan="plain")
+                (prediction,) = trained.predict_prepared([raw], plan="plain")
                 drawings = medium.drawings(file.data, file.title, trained.preparation) or _drawn(trained, medium, raw)
         return {
             **{"name": file.name, "title": file.title, "label": file.label},

@@ -1,1 +1,1 @@
-"""What the machine is and does: memory, load, allocator, rates; knows nothing of networks."""
+"""The machine: memory, load, allocator, rates; knows nothing of networks."""

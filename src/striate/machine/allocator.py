@@ -1,10 +1,10 @@
 """Whether freed memory stays with the process: glibc's `mallopt`.
 
-A training step allocates and frees the same large tensors again and again. glibc gives each of them back to the system
-(`munmap`), and the next step gets fresh pages, which the kernel has to fill with zeros first. Kept, the pages are
-reused at once. Threads other than the main one have heaps of their own, of 64 MiB at most, which go back as well: what
-they compute with was mapped anew for each batch, until all threads took from one heap (a ResNet-18 at 224 × 224 in
-batches of 27: 56 images/s in place of 45). Source: mallopt(3), M_MMAP_MAX, M_TRIM_THRESHOLD and M_ARENA_MAX.
+A training step allocates and frees the same large tensors again and again. glibc returns each of them to the system
+(`munmap`), and the next step gets new pages, which the kernel has to fill with zeros. Pages that stay are reused at
+once. Threads other than the main one have their own heaps, of 64 MiB at most, which are returned as well, so that their
+memory was mapped anew for each batch. With one heap for all threads, a ResNet-18 at 224 × 224 in batches of 27 went
+from 45 to 56 images/s. Source: mallopt(3), M_MMAP_MAX, M_TRIM_THRESHOLD and M_ARENA_MAX.
 """
 
 from __future__ import annotations
@@ -34,17 +34,17 @@ def available() -> bool:
 
 
 def keep_freed_memory() -> bool:
-    """From now on memory that is freed stays with the process. False where the allocator is not glibc's.
+    """Keep freed memory in the process from now on. False where the allocator is not glibc's.
 
-    Peak memory is what it was or somewhat more (pieces of the heap that fit nothing); what other processes can have
-    only comes back with `give_back`, or when this one ends.
+    Peak memory is the same or somewhat larger (gaps in the heap that fit nothing). Other processes get the memory only
+    after `give_back`, or when this process ends.
     """
     return _set("keep", _NEVER_TRIM, 0)
 
 
 def give_back() -> bool:
-    """Back to what glibc does by itself in a process with large tensors, and what is free now goes back to the system.
-    False where the allocator is not glibc's."""
+    """Return to glibc's usual behavior in a process with large tensors, and give free memory back to the system. False
+    where the allocator is not glibc's."""
     if not _set("system", _USUAL_TRIM, _USUAL_MMAP_MAX):
         return False
     _libc().malloc_trim(0)
@@ -52,24 +52,24 @@ def give_back() -> bool:
 
 
 def trim() -> None:
-    """Give what was freed so far back to the system, where the allocator can; nothing about its policy changes."""
+    """Give freed memory back to the system, if the allocator can; its policy stays."""
     if available():
         _libc().malloc_trim(0)
 
 
 def policy() -> Policy:
-    """What holds now."""
+    """The current policy."""
     return _state["policy"]
 
 
 def usual_policy() -> Policy:
-    """What a run takes where nobody asked: `keep` in the program `striate`, `system` where striate is a library."""
+    """The default policy of a run: `keep` in the program `striate`, `system` where striate is a library."""
     return _state["usual"]
 
 
 def keep_by_default() -> None:
-    """Say that this process is striate's own: runs may keep freed memory without being asked, and all threads that
-    begin from now on share one heap. Call it before the first of them."""
+    """Make `keep` the default, and let all threads that start from now on share one heap. For a process of striate's
+    own, before its first thread."""
     if available():
         _state["usual"] = "keep"
         _libc().mallopt(_M_ARENA_MAX, 1)
@@ -77,7 +77,8 @@ def keep_by_default() -> None:
 
 @contextmanager
 def allocator_policy(wanted: Policy | None) -> Iterator[None]:
-    """The policy while open (None: as it is); what held before is put back, and what is free then goes back."""
+    """The policy while open (None: unchanged). Afterwards the one before is restored, and free memory goes back to the
+    system."""
     before = policy()
     if wanted is None or wanted == before:
         yield
@@ -101,7 +102,7 @@ def _set(policy: Policy, trim: int, mmap_max: int) -> bool:
         return False
     with _LOCK:
         libc = _libc()
-        # Any of these calls ends glibc's own adjustment of the threshold for good.
+        # Any of these calls permanently ends glibc's own adjustment of the threshold.
         libc.mallopt(_M_MMAP_THRESHOLD, _USUAL_MMAP)
         libc.mallopt(_M_TRIM_THRESHOLD, trim)
         libc.mallopt(_M_MMAP_MAX, mmap_max)

@@ -1,7 +1,7 @@
 """The cache folder, and the plans in it: of training (`training/plan/`) and of inference (`inference/`).
 
-A plan is found again under everything that it depends on: network, shapes, machine, versions. It is advice, never
-needed: what cannot be read counts as not there, and where nothing can be written nothing is cached.
+The key of a plan is everything that it depends on: network, shapes, machine, versions. A plan is never needed: an
+unreadable one counts as missing, and where nothing can be written nothing is cached.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from typing import Any
 
 
 def cache_folder() -> Path | None:
-    """`$STRIATE_CACHE`, else `striate` in `$XDG_CACHE_HOME` (an absolute path) or in ~/.cache; need not exist.
+    """`$STRIATE_CACHE`, else `striate` in `$XDG_CACHE_HOME` (an absolute path) or in ~/.cache; it may not exist yet.
 
-    None for a user without a home: what lies in a folder of all users may be somebody else's.
+    None for a user without a home: in a folder of all users, files may be somebody else's.
     """
     try:
         shared = Path(os.environ.get("XDG_CACHE_HOME", ""))
@@ -29,13 +29,13 @@ def cache_folder() -> Path | None:
         else:
             folder = (shared if shared.is_absolute() else Path.home() / ".cache") / "striate"
         folder.exists()
-    except (RuntimeError, OSError):  # `~` of nobody who is known here, a name that no folder can have
+    except (RuntimeError, OSError):  # `~` of an unknown user, a name that no folder can have
         return None
     return folder
 
 
 def read_plan(kind: str, key: Mapping[str, Any]) -> dict[str, Any] | None:
-    """What was saved as `kind` under `key` (plain values); None where there is nothing, or nothing whole."""
+    """The plan saved as `kind` under `key` (plain values); None where there is none, or a damaged one."""
     file = _file(kind, key)
     if file is None:
         return None
@@ -44,13 +44,13 @@ def read_plan(kind: str, key: Mapping[str, Any]) -> dict[str, Any] | None:
             return None
         entry = json.loads(file.read_text(encoding="utf-8"))
         plan = entry["plan"] if entry["key"] == _plain(key) else None
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):  # nested deeper than can be read
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):  # RecursionError: nested too deeply
         return None
     return plan if isinstance(plan, dict) else None
 
 
 def save_plan(kind: str, key: Mapping[str, Any], plan: Mapping[str, Any]) -> bool:
-    """Save a plan (plain values) under everything that it depends on. False where it could not be written."""
+    """Save a plan (plain values) under its key. False where it could not be written."""
     file = _file(kind, key)
     if file is None:
         return False
@@ -78,12 +78,13 @@ def _file(kind: str, key: Mapping[str, Any]) -> Path | None:
 
 
 def _is_mine(file: Path) -> bool:
-    """Whether it is a file, since a pipe would be waited for, and this user's or root's: others may write there too."""
+    """Whether it is a plain file, since a pipe would block, and this user's or root's, since others may write there
+    too."""
     status = file.lstat()
     mine = not hasattr(os, "geteuid") or status.st_uid in (os.geteuid(), 0)
     return stat.S_ISREG(status.st_mode) and mine
 
 
 def _plain(value: Mapping[str, Any]) -> Any:
-    """As JSON gives it back: tuples are lists, keys are text."""
+    """The value as JSON returns it: tuples become lists, keys become text."""
     return json.loads(json.dumps(value, allow_nan=False))

@@ -1,4 +1,4 @@
-"""torch's compiler is loaded where something is compiled, and not by the first step of an optimizer."""
+"""Keeps torch's compiler from being loaded by the first step of an optimizer, rather than by the first compilation."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ _GUARDED = ("add_param_group", "zero_grad", "state_dict", "load_state_dict")
 
 @cache
 def without_compiler(optimizer: type[Optimizer]) -> Callable[..., Optimizer]:
-    """The class of torch with the same methods, of which none loads `torch._dynamo`: that takes a second and a half.
+    """The optimizer class with the same methods, none of which loads `torch._dynamo`, which takes a second and a half.
 
-    torch loads it to keep these methods, and the gradient mode of `step`, out of what a compiler makes. That matters
-    to who compiles the steps of an optimizer, not to who compiles a network.
+    torch loads it to exclude these methods, and the gradient mode of `step`, from compilation. That matters only to
+    code that compiles optimizer steps, not to code that compiles a network.
     """
     import torch
 

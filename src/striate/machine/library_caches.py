@@ -1,7 +1,7 @@
-"""Where libraries keep what they save between runs: a private folder below striate's cache folder.
+"""Where libraries save files between runs: a private folder in striate's cache folder.
 
-Left alone, matplotlib writes into the home folder, and torch's compiler into a folder of the temporary one whose name
-anybody can guess, and from which it loads code.
+By default matplotlib writes into the home folder, and torch's compiler into a folder with a predictable name in the
+temporary folder, from which it loads code.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _FOLDERS = {
 
 
 def keep_caches_private() -> None:
-    """Name the folders in this process' environment, as far as the user has not: before the libraries load."""
+    """Set the folders in this process' environment, unless the user has; call it before the libraries load."""
     unset = {name: folder for name, folder in _FOLDERS.items() if name not in os.environ}
     if unset:
         place = _private_folder()
@@ -33,8 +33,8 @@ def keep_caches_private() -> None:
 
 
 def load_compiler() -> None:
-    """Import torch's compiler so that the headers which it compiles once lie in its folder too, where that is named:
-    torch 2.13 takes their place from the temporary folder while it is imported."""
+    """Import torch's compiler so that its precompiled headers are saved in the same folder, if that is set: torch 2.13
+    takes their place from the temporary folder while it is imported."""
     folder, before = os.environ.get("TORCHINDUCTOR_CACHE_DIR"), tempfile.tempdir
     if folder is not None:
         tempfile.tempdir = folder
@@ -45,7 +45,8 @@ def load_compiler() -> None:
 
 
 def _private_folder() -> Path:
-    """`libraries` in the cache folder, this user's alone; where that cannot be, one that ends with the process."""
+    """`libraries` in the cache folder, accessible only to this user; where that is impossible, a folder that is removed
+    with the process."""
     cache = cache_folder()
     if cache is not None:
         folder = cache / "libraries"
@@ -61,7 +62,7 @@ def _private_folder() -> Path:
 
 
 def _is_private(folder: Path) -> bool:
-    """Whether it is a folder, no link, in which nobody but this user may write."""
+    """Whether it is a folder, not a link, in which only this user may write."""
     status = folder.lstat()
     mine = not hasattr(os, "geteuid") or status.st_uid == os.geteuid()
     return stat.S_ISDIR(status.st_mode) and mine and not status.st_mode & 0o022

@@ -1,8 +1,8 @@
-"""How busy the cores are with other processes.
-How fast plain Python is here and now: what draws pictures and writes pages is neither measured nor planned.
+"""How busy the cores are with other processes, and how fast plain Python runs here and now.
 
-`load` says how many cores others take, which decides the threads. It cannot say how long one thread takes then, nor
-that a core is slow, or slower than a minute ago since its machine is shared.
+The load says how many cores others take, which decides the number of threads. It does not say how slow one thread then
+is, or that a core is slow because other virtual machines share it. The time of drawing and writing pages follows from
+the speed of Python.
 """
 
 from __future__ import annotations
@@ -18,36 +18,41 @@ import psutil
 from striate.wording import several
 
 _SHORTEST = 0.1  # seconds: the kernel counts in hundredths
-_BUSY = 0.35  # cores: less is a mail program, or this measurement
+_BUSY = 0.35  # cores: less is background noise, or this measurement
 
 
 @dataclass(frozen=True)
 class Load:
-    """`cores` that this process may use, and how many of them others took, 0 ≤ `taken` ≤ `cores`, measured over
-    `seconds`."""
+    """How busy the cores are with other processes."""
 
     cores: int
+    """Cores that this process may use."""
     taken: float
+    """Cores that others took, 0 to `cores`."""
     seconds: float
+    """Seconds over which this was measured."""
 
     @property
     def busy(self) -> bool:
-        """Whether others take so much that threads of ours would wait for a core."""
+        """Whether others take so much that our threads would wait for a core."""
         return self.taken >= _BUSY
 
     @property
     def name(self) -> str:
-        """`quiet`, or how many cores are taken, as `1 of 2 cores taken`."""
+        """`quiet`, or the cores that are taken: `1 of 2 cores taken`."""
         return f"{max(1, round(self.taken))} of {several(self.cores, 'core')} taken" if self.busy else "quiet"
 
 
 @dataclass(frozen=True)
 class LoadMark:
-    """A moment from which load is counted: processor seconds of everyone on our cores, and our own."""
+    """A moment from which load is counted."""
 
     at: float
+    """The time in seconds."""
     everyone: float
+    """Processor seconds of all processes on our cores."""
     own: float
+    """Processor seconds of this process."""
 
 
 def own_cores() -> tuple[int, ...]:
@@ -65,10 +70,8 @@ def mark() -> LoadMark:
 
 
 def load_since(begin: LoadMark) -> Load:
-    """What others took since `begin`; waits until a tenth of a second has passed, less would be counted too coarsely.
-
-    Children of this process are others, while they run, but for those of `multiprocessing`.
-    """
+    """The load since `begin`. Waits until a tenth of a second has passed, since less is counted too coarsely. Child
+    processes count as others while they run, except those of `multiprocessing`."""
     sleep(max(0.0, _SHORTEST - (monotonic() - begin.at)))
     end = mark()
     seconds = end.at - begin.at
@@ -78,29 +81,29 @@ def load_since(begin: LoadMark) -> Load:
 
 
 def maybe_busy() -> bool:
-    """Whether it is worth a tenth of a second to measure the load: the system's average of the last minute, in which
-    this process counts too, leaves less than a third of our cores. True where the system keeps none."""
+    """Whether measuring the load is worth a tenth of a second: the system's average of the last minute, which includes
+    this process, leaves less than a third of our cores. True where the system has no such average."""
     if not hasattr(os, "getloadavg"):
         return True
     return os.getloadavg()[0] > 0.7 * len(own_cores())
 
 
 def current_load(seconds: float = _SHORTEST) -> Load:
-    """What others take now, in about `seconds`."""
+    """The load now, measured in about `seconds`."""
     begin = mark()
     sleep(seconds)
     return load_since(begin)
 
 
 def _busy_seconds(times: object) -> float:
-    """Seconds in which a core computed; those that a host took from a virtual machine (`steal`) are taken too. Guests'
-    are part of `user`."""
+    """Seconds in which a core was busy, including those that the host took from a virtual machine (`steal`). Those of
+    guests are part of `user`."""
     names = ("user", "nice", "system", "irq", "softirq", "steal")
     return sum(float(getattr(times, name, 0.0)) for name in names)
 
 
 def _own_seconds() -> float:
-    """Of this process, and of the one that draws for it."""
+    """Processor seconds of this process, and of its drawing process."""
     times = os.times()
     seconds = times.user + times.system
     for child in multiprocessing.active_children():
@@ -111,12 +114,12 @@ def _own_seconds() -> float:
 
 
 REFERENCE = 1.7e-4
-"""Seconds of the work on a quiet core of 2.5 GHz (AMD EPYC, Python 3.11)."""
+"""Seconds of `_work` on an idle core of 2.5 GHz (AMD EPYC, Python 3.11)."""
 
 
 def python_slowdown(seconds: float = 0.1) -> float:
-    """Wall-clock time of plain Python over about `seconds`, in that of a quiet core of 2.5 GHz: 1 on such a one, 2
-    where another process or a neighbor on the same core takes half of it, below 1 on faster machines."""
+    """Time of plain Python, measured over about `seconds`, relative to an idle core of 2.5 GHz: 2 where another process
+    takes half of the core, below 1 on faster machines."""
     began, rounds = perf_counter(), 0
     while rounds == 0 or perf_counter() - began < seconds:
         _work()
@@ -125,7 +128,7 @@ def python_slowdown(seconds: float = 0.1) -> float:
 
 
 def _work() -> dict[int, str]:
-    """Texts and a dictionary, as drawing makes them."""
+    """Texts and a dictionary, similar to drawing."""
     made: dict[int, str] = {}
     for number in range(2000):
         made[number % 97] = f"{number}x"

@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 _STATUS = Path("/proc/self/status")
 _GROUP = Path("/sys/fs/cgroup")
-# The last is what oneDNN says; of an operation that it does not have, it says "a primitive descriptor".
+# The last is oneDNN's message; for an operation that it lacks, it says "a primitive descriptor".
 _WANT = re.compile(
     "not enough memory|can't allocate memory|cannot allocate memory|out of memory|std::bad_alloc"
     r"|could not create a (primitive|memory object)(?! desc)"
@@ -24,10 +24,7 @@ _WANT = re.compile(
 
 
 def peak_bytes() -> int:
-    """The most memory that this process has occupied so far (high-water mark of the resident set).
-
-    Memory that several processes share is counted in each of them.
-    """
+    """The peak of the resident set of this process so far. Memory shared by several processes counts in each."""
     # getrusage would also count the process that started this one, up to the moment of exec.
     for line in _lines(_STATUS):
         if line.startswith("VmHWM:"):
@@ -39,10 +36,10 @@ def peak_bytes() -> int:
 
 @contextmanager
 def only_new_garbage() -> Iterator[None]:
-    """While it lasts, Python looks for garbage only among what is made meanwhile.
+    """While open, Python collects garbage only among new objects.
 
-    To look through the three hundred thousand objects that torch and matplotlib consist of takes a tenth of a second,
-    and a program that draws makes it happen several times. Where the program has frozen its objects itself, that stays.
+    Scanning the three hundred thousand objects of torch and matplotlib takes a tenth of a second, several times in a
+    program that draws. Where the program has frozen its objects itself, nothing changes.
     """
     if gc.get_freeze_count():
         yield
@@ -55,7 +52,7 @@ def only_new_garbage() -> Iterator[None]:
 
 
 def available_bytes() -> int:
-    """Memory that can be had without swapping: of the machine, or of the control group (a container) where that
+    """Memory that is available without swapping: of the machine, or of the control group (a container) where that
     allows less."""
     return min([int(psutil.virtual_memory().available), *_group_allowance()])
 
@@ -67,22 +64,22 @@ def total_bytes() -> int:
 
 
 def ran_out(error: BaseException) -> bool:
-    """Whether an error says that memory did not suffice: Python's, NumPy's, or one of torch's on any device."""
+    """Whether an error means that memory ran out: Python's, NumPy's, or torch's on any device."""
     if isinstance(error, MemoryError) or "OutOfMemory" in type(error).__name__:
         return True
     return isinstance(error, RuntimeError) and _WANT.search(str(error).lower()) is not None
 
 
 def in_halves(samples: int, act: Callable[[int], T]) -> T:
-    """What `act` gives for so many samples at once; where memory runs out, for half as many, and so on. Raises what it
-    raises for one."""
+    """The result of `act` for `samples` samples at once; where memory runs out, for half as many, and so on. Raises
+    what `act` raises for one sample."""
     while True:
         try:
             return act(samples)
         except (MemoryError, RuntimeError) as error:
             if samples < 2 or not ran_out(error):
                 raise
-        samples //= 2  # out here nothing holds what the attempt had
+        samples //= 2  # outside of `except`, which would keep the memory of the attempt alive
 
 
 def _group_allowance() -> list[int]:

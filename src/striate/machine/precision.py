@@ -1,4 +1,4 @@
-"""The precisions that networks are computed in, and what a GPU does with the factors of fp32 products."""
+"""The precisions that networks are computed in, and how a GPU computes fp32 products."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Precision = Literal["fp32", "tf32", "bf16", "fp16"]
 
 
 def dtype_of(precision: Precision) -> torch.dtype:
-    """The type of the numbers that go into products of this precision; those of `tf32` are fp32, rounded inside."""
+    """The type of the factors of products in this precision; `tf32` takes fp32 and rounds inside."""
     import torch
 
     types = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -23,10 +23,10 @@ def dtype_of(precision: Precision) -> torch.dtype:
 
 
 def bf16_on_cpu() -> bool:
-    """Whether the processor has products of bf16, which are imitated elsewhere, slower than those of fp32."""
+    """Whether the processor has bf16 instructions; without them, bf16 is emulated and slower than fp32."""
     import torch
 
-    if torch.backends.cpu.get_cpu_capability().startswith("AVX"):  # where oneDNN also says yes to an imitation
+    if torch.backends.cpu.get_cpu_capability().startswith("AVX"):  # where oneDNN also accepts emulated bf16
         return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
     return bool(torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
@@ -36,8 +36,8 @@ _SIDE, _ROUNDS = 512, 5
 
 @cache
 def bf16_pays_on_cpu() -> bool:
-    """Whether products of bf16 are faster than those of fp32 on this processor, timed once in some hundredths of a
-    second: some that have them, such as virtual machines which hide matrix units, take twice as long for them."""
+    """Whether bf16 products are faster than fp32 ones on this processor, timed once in some hundredths of a second:
+    some processors with bf16, such as virtual machines that hide matrix units, take twice as long for it."""
     if not bf16_on_cpu():
         return False
     import torch
@@ -56,8 +56,8 @@ def bf16_pays_on_cpu() -> bool:
 
 @contextmanager
 def fp32_products(*, tf32: bool, deterministic: bool | None = None) -> Iterator[None]:
-    """While open, a GPU computes products and convolutions of fp32 numbers in fp32, or with factors rounded to 10 bits
-    (`tf32`, which torch takes for convolutions where nobody says otherwise); put back after.
+    """While open, a GPU computes fp32 products and convolutions in fp32, or with factors rounded to 10 bits (`tf32`,
+    torch's default for convolutions).
 
     `deterministic`: whether convolutions give the same numbers each time; None leaves it as it is.
     """

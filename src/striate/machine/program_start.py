@@ -1,4 +1,4 @@
-"""When this program was started, before any of its own lines ran: loading libraries takes seconds."""
+"""The time at which this program started, before its first line ran: loading libraries takes seconds."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import psutil
 def seconds_since_start() -> float:
     """Wall-clock seconds since the system started this process."""
     try:
-        # To a hundredth of a second; psutil knows the start of the system, which it is counted from, to a second.
+        # To a hundredth of a second; psutil knows the start of the system, and thus this time, only to a second.
         fields = Path("/proc/self/stat").read_text(encoding="ascii", errors="replace").rsplit(")", 1)[1].split()
         begun = int(fields[19]) / os.sysconf("SC_CLK_TCK")
         seconds = time.clock_gettime(time.CLOCK_BOOTTIME) - begun

@@ -1,4 +1,4 @@
-"""How fast this machine is at what networks consist of, and the lectures' table of processors beside it."""
+"""How fast this machine does what networks consist of, next to the lectures' table of processors."""
 
 from __future__ import annotations
 
@@ -23,21 +23,26 @@ ARRAY_BYTES = 128 * 2**20
 
 @dataclass(frozen=True)
 class Rate:
-    """A measured rate in `unit`: `best`, `median` and `slowest` of `repeats`.
-
-    `what` is `matrix product`, `memory` or `decoding`; `how` names library, device or operation; `precision` is
-    that of a matrix product, else None; `size` is what was worked on.
-    """
+    """A measured rate."""
 
     what: str
+    """`matrix product`, `memory` or `decoding`."""
     how: str
+    """Library, device or operation."""
     precision: Precision | None
+    """Precision of a matrix product. None for others."""
     size: str
+    """The size of the work, in words."""
     unit: str
+    """Such as GFLOP/s."""
     best: float
+    """Of the fastest repeat."""
     median: float
+    """Of the median repeat."""
     slowest: float
+    """Of the slowest repeat."""
     repeats: int
+    """Number of timed repeats."""
 
     def to_json(self) -> dict[str, Any]:
         """The rate as a JSON object."""
@@ -47,11 +52,11 @@ class Rate:
 def matrix_product_rates(
     device: str = "cpu", *, sizes: Sequence[int] | None = None, seconds: float = 0.25
 ) -> tuple[Rate, ...]:
-    """Rates of products of square matrices in GFLOP/s, for each precision and library that the device has.
+    """Rates of products of square matrices in GFLOP/s, for each precision and library of the device.
 
     On a CPU: fp32 by the library of `torch.mm` (MKL where torch was built with it) and by oneDNN, which computes
-    convolutions; bf16 by oneDNN. On a GPU: fp32, tf32, bf16, fp16. Of the `sizes` that with the best rate counts, each
-    timed for about `seconds`, at least three times.
+    convolutions; bf16 by oneDNN. On a GPU: fp32, tf32, bf16, fp16. Each of the `sizes` is timed for about `seconds`, at
+    least three times; the size with the best rate counts.
     """
     import torch
 
@@ -66,8 +71,8 @@ def matrix_product_rates(
 
 
 def memory_rates(*, array_bytes: int | None = None, seconds: float = 0.25) -> tuple[Rate, ...]:
-    """Memory bandwidth of all threads in GB/s (10⁹ bytes), as STREAM counts it: bytes read plus bytes written by
-    `copy` (a = b) and `triad` (a = b + s·c) over float32 arrays of `array_bytes` each."""
+    """Memory bandwidth of all threads in GB/s (10⁹ bytes), as STREAM counts it: bytes read plus bytes written by `copy`
+    (a = b) and `triad` (a = b + s·c) over float32 arrays of `array_bytes` each."""
     import torch
 
     many = max(1024, (array_bytes or min(ARRAY_BYTES, available_bytes() // 8)) // 4)
@@ -83,13 +88,13 @@ def memory_rates(*, array_bytes: int | None = None, seconds: float = 0.25) -> tu
 
 
 def convolution_training_rate(device: str, precision: Precision, *, seconds: float = 0.1) -> float:
-    """Multiply–accumulates a second of training steps of two 3×3 convolutions with their normalizations, forward and
+    """Multiply–accumulates per second of training steps of two 3×3 convolutions with their normalizations, forward and
     backward, in channels_last: the best of at least three, for about `seconds`."""
     import torch
     from torch import nn
 
     channels, side = 64, 32
-    batch = 16 if torch.device(device).type == "cpu" else 512  # a GPU is idle with few
+    batch = 16 if torch.device(device).type == "cpu" else 512  # fewer leave a GPU idle
     layers = [nn.Conv2d(channels, channels, 3, padding=1), nn.BatchNorm2d(channels), nn.ReLU()]
     with torch.random.fork_rng(), torch.enable_grad():
         network = nn.Sequential(*layers, nn.Conv2d(channels, channels, 3, padding=1), nn.BatchNorm2d(channels))
@@ -111,8 +116,8 @@ def convolution_training_rate(device: str, precision: Precision, *, seconds: flo
 def decoding_rates(
     decode: Callable[[bytes], object], *, how: str = "one thread", seconds: float = 0.25
 ) -> tuple[Rate, ...]:
-    """Rates at which `decode` reads a JPEG photograph (scikit-learn's flower, 640 × 427, quality 90) in images/s
-    and megapixels/s (of the file, whatever `decode` makes of it)."""
+    """Rates at which `decode` reads a JPEG photograph (scikit-learn's flower, 640 × 427, quality 90), in images/s and
+    in megapixels/s of the file."""
     photograph, pixels = _photograph()
     times = _repeat(lambda: decode(photograph), seconds)
     size = "640 × 427, JPEG"
@@ -123,7 +128,7 @@ def decoding_rates(
 
 
 def best_rate(rates: Sequence[Rate], precision: Precision) -> Rate | None:
-    """The fastest matrix product in a precision, whatever computes it; None where it was not measured."""
+    """The fastest matrix product in a precision; None where none was measured."""
     found = [rate for rate in rates if rate.what == "matrix product" and rate.precision == precision]
     return max(found, key=lambda rate: rate.best, default=None)
 
@@ -187,8 +192,7 @@ def _product_rate(work: Callable[[], object], precision: Precision, how: str, si
 
 
 def _repeat(work: Callable[[], object], seconds: float, least: int = 3) -> list[float]:
-    """Seconds of each call, for about `seconds` in all, after one that does not count: it pays for memory and for the
-    choice of a kernel."""
+    """Seconds of each call, for about `seconds` in all, after a warm-up call."""
     work()
     times: list[float] = []
     began = perf_counter()
@@ -207,7 +211,7 @@ def _rate(
 
 
 def _photograph() -> tuple[bytes, int]:
-    """The bytes of a JPEG file, and how many pixels it has."""
+    """The bytes of a JPEG file, and its number of pixels."""
     from io import BytesIO
 
     from PIL import Image
@@ -224,18 +228,21 @@ SOURCE = "deck A, slides “CPU vs GPU”, after Stanford CS231n; peaks as their
 
 @dataclass(frozen=True)
 class Processor:
-    """A processor as the lectures have it; rates in GFLOP/s, None where the table has none. `other_rate` is in the
-    precision that `other` names (`?` where the table does not say)."""
+    """A processor of the lectures' table; rates in GFLOP/s."""
 
     name: str
     kind: str
     cores: str
     clock_ghz: float | None
+    """None: not in the table."""
     memory: str
     price: str
     fp32_rate: float | None
+    """None: not in the table."""
     other_rate: float | None = None
+    """Rate in the precision `other`. None: not in the table."""
     other: str | None = None
+    """That precision; `?` where the table does not name it."""
 
     def to_json(self) -> dict[str, Any]:
         """The row as a JSON object."""

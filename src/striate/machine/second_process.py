@@ -1,8 +1,8 @@
 """A second process that loads what drawing needs while this one trains, and draws while it measures.
 
-Only for a program of its own (`allow_second`): `begin_second` forks, after all is loaded that both need, and before
-anything is computed, since a fork has none of torch's threads. Without one, as in a notebook, `later` works at once and
-here; so it does with what cannot be sent, and where the second process fails or has gone.
+Only in a program (`allow_second`). `begin_second` forks after loading what both processes need, and before any
+computation, since a fork has none of torch's threads. Without a second process, as in a notebook, `later` calls the
+function at once in this process; so it does with what cannot be sent, and where the second process fails or has ended.
 """
 
 from __future__ import annotations
@@ -24,23 +24,23 @@ from striate.loading import without_collecting
 Result = TypeVar("Result")
 
 MOST_SENT = 1 << 26
-"""Bytes of arrays that are sent at most: more takes longer than to draw here, and memory."""
+"""Bytes of arrays that are sent at most: sending more takes longer than drawing here."""
 
 _SECOND: list[ProcessPoolExecutor] = []
 _ALLOWED: list[bool] = []
 
 
 class Later(Generic[Result]):
-    """What `function(*arguments)` will give."""
+    """The future result of `function(*arguments)`."""
 
     def __init__(self, function: Callable[..., Result], arguments: Sequence[Any], sent: Future[bytes] | None) -> None:
         self._function, self._arguments, self._sent = function, arguments, sent
         self._found = None if sent is not None else function(*arguments)
 
     def result(self) -> Result:
-        """Wait for it. Raises what the function raises."""
+        """Wait for the result. Raises what the function raises."""
         if self._sent is not None:
-            # What fails there is done here, where an error has its place and its traceback.
+            # Where it fails, it is repeated here, with a proper traceback.
             try:
                 self._found = pickle.loads(self._sent.result())
             except Exception:
@@ -51,44 +51,44 @@ class Later(Generic[Result]):
 
 
 def allow_second() -> None:
-    """This process is a program of its own, which may begin a second one."""
+    """Declare this process a program, which may start a second process."""
     _ALLOWED.append(True)
 
 
 def is_program() -> bool:
-    """Whether it is."""
+    """Whether this process is a program, which may start a second one."""
     return bool(_ALLOWED)
 
 
 def begin_second(prepare: Callable[[], object]) -> None:
-    """Fork, and call `prepare` there. Nothing on one core, beside other processes of a training, or without Linux,
-    where a process cannot be forked safely."""
+    """Fork, and call `prepare` in the second process. Does nothing on one core, in one of several processes of a
+    training, and outside Linux, where forking is not safe."""
     cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else 1
     if not _ALLOWED or _SECOND or cores < 2 or "WORLD_SIZE" in os.environ:
         return
-    gc.freeze()  # what is there stays, so the pages that both share are not written to
+    gc.freeze()  # keeps the shared memory pages unwritten
     pool = ProcessPoolExecutor(1, multiprocessing.get_context("fork"), _prepare, (prepare,))
     pool.submit(_nothing)  # forks now
     _SECOND.append(pool)
 
 
 def end_second() -> None:
-    """End it, whatever it does."""
+    """End the second process at once."""
     while _SECOND:
         for process in multiprocessing.active_children():
             process.kill()
         _SECOND.pop().shutdown(wait=False, cancel_futures=True)
-    for thread in threading.enumerate():  # Python's own end trips over one that is just ending
+    for thread in threading.enumerate():  # Python may crash at exit while one is ending
         if type(thread).__name__ == "_ExecutorManagerThread":
             thread.join(1.0)
 
 
 def later(function: Callable[..., Result], *arguments: Any) -> Later[Result]:
-    """`function(*arguments)`, in the second process where there is one."""
+    """`function(*arguments)`, in the second process if there is one."""
     sent = None
     if _SECOND:
         arrays: list[pickle.PickleBuffer] = []
-        with suppress(Exception):  # a task or network of a user's own file, which cannot be found by its name there
+        with suppress(Exception):  # a task or network from the user's file cannot be pickled
             named = pickle.dumps((function, arguments), protocol=5, buffer_callback=arrays.append)
             if len(named) + sum(part.raw().nbytes for part in arrays) <= MOST_SENT:
                 sent = _SECOND[0].submit(_done, named, [part.raw().tobytes() for part in arrays])
@@ -96,7 +96,7 @@ def later(function: Callable[..., Result], *arguments: Any) -> Later[Result]:
 
 
 def _done(named: bytes, arrays: Sequence[bytes]) -> bytes:
-    # Of bytes an array would be read-only, of which torch warns.
+    # bytearray, since torch warns of read-only arrays made from bytes.
     function, arguments = pickle.loads(named, buffers=map(bytearray, arrays))
     return pickle.dumps(function(*arguments))
 
@@ -106,8 +106,8 @@ def _nothing() -> None:
 
 
 def begin_forked() -> None:
-    """What a forked process does first: the first process ends it, and torch computes in one thread, since a fork has
-    none of its threads."""
+    """Set up a forked process: it ignores SIGINT, ends with its parent, and lets torch compute in one thread, since a
+    fork has none of its threads."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     import torch
@@ -116,7 +116,7 @@ def begin_forked() -> None:
 
 
 def _prepare(prepare: Callable[[], object]) -> None:
-    with suppress(Exception):  # who needs it says what is wrong with it
+    with suppress(Exception):  # a failing import is reported where it is needed
         begin_forked()
         with without_collecting():
             prepare()

@@ -1,12 +1,11 @@
-"""How long torch's threads wait on their cores for one another.
+"""How long torch's threads wait on their cores for each other.
 
-Between two parallel loops a thread of OpenMP (GNU's) waits for work by spinning, some milliseconds, before it sleeps.
-On a quiet machine that is right: short waits made steps of a small network a tenth slower. Where other programs want
-the cores it keeps them from the very thread that is waited for, and small networks became up to twenty times slower.
+Between two parallel loops a thread of GNU's OpenMP waits for work by spinning, for some milliseconds, before it sleeps.
+On an idle machine that is right: short waits made steps of a small network a tenth slower. Where other programs want
+the cores, it keeps them from the thread that it waits for, and small networks became up to twenty times slower.
 
-The length is read once, when torch is loaded. But GNU's OpenMP waits a thousandth as long whenever it manages more
-threads than there are cores; so where others want the cores, a second team of threads is kept, which does nothing.
-No result depends on any of this.
+The length is read once, when torch is loaded. But GNU's OpenMP waits a thousandth as long while it manages more threads
+than there are cores. So while others want the cores, a second, idle team of threads exists. No result depends on it.
 """
 
 from __future__ import annotations
@@ -18,23 +17,20 @@ import sys
 import threading
 from contextlib import closing, suppress
 
-_EVERY = 1.0  # seconds between two looks at the load
-_SOON = 0.25  # the same while threads wait shortly: a quiet machine is to be used at once
-_WANTED = 0.7  # cores that others take, from which on short waits are the better ones
+_EVERY = 1.0  # seconds between two measurements of the load
+_SOON = 0.25  # the same while waits are short: an idle machine should be used at once
+_WANTED = 0.7  # cores that others take: with more, short waits are better
 
 
 def share_the_cores() -> None:
-    """Watch the load as long as this process lives, and wait shortly while others want the cores.
-
-    For a program of its own; nothing where the environment says how long to wait (`GOMP_SPINCOUNT`,
-    `OMP_WAIT_POLICY`).
-    """
+    """Watch the load while this process lives, and wait only shortly while others want the cores. For a program of its
+    own; does nothing where the environment sets the wait (`GOMP_SPINCOUNT`, `OMP_WAIT_POLICY`)."""
     if "GOMP_SPINCOUNT" in os.environ or "OMP_WAIT_POLICY" in os.environ:
         return
     done = threading.Event()
     watch = threading.Thread(target=_watch, args=(done,), name="striate-load", daemon=True)
     watch.start()
-    # A thread that is within torch when Python ends is unwound through C++, which aborts the program.
+    # A thread inside torch at the end of Python is unwound through C++, which aborts the program.
     atexit.register(_end, done, watch)
 
 
@@ -44,7 +40,7 @@ def _end(done: threading.Event, watch: threading.Thread) -> None:
 
 
 class IdleTeam:
-    """A second team of OpenMP's threads, while it is open: with it there are more threads than cores."""
+    """A second team of OpenMP's threads while it is open: there are then more threads than cores."""
 
     def __init__(self) -> None:
         self._thread: threading.Thread | None = None
@@ -52,11 +48,11 @@ class IdleTeam:
 
     @property
     def open(self) -> bool:
-        """Whether there is one."""
+        """Whether the team exists."""
         return self._thread is not None
 
     def set(self, wanted: bool) -> None:
-        """Open it, or close it, as `wanted`; returns when it is so."""
+        """Open or close it; returns when that is done."""
         if wanted == self.open:
             return
         if self._thread is not None:
@@ -70,14 +66,14 @@ class IdleTeam:
         ready.wait()
 
     def close(self) -> None:
-        """Close it, where it is open."""
+        """Close it, if it is open."""
         self.set(False)
 
 
 def _watch(done: threading.Event) -> None:
     team = IdleTeam()
     done.wait(_EVERY / 2)
-    # Where nobody can say how busy the cores are (a sandbox without /proc, say), threads wait as OpenMP has it.
+    # Where the load cannot be measured (a sandbox without /proc, say), threads wait as OpenMP does by default.
     with closing(team), suppress(Exception):
         from striate.machine.load import load_since, mark
 
@@ -91,7 +87,7 @@ def _watch(done: threading.Event) -> None:
 
 def _keep_team(ready: threading.Event, release: threading.Event) -> None:
     try:
-        with suppress(Exception):  # without the team: threads wait as OpenMP has it
+        with suppress(Exception):  # without the team, threads wait as OpenMP does by default
             _start_threads()
     finally:
         ready.set()
@@ -99,16 +95,13 @@ def _keep_team(ready: threading.Event, release: threading.Event) -> None:
 
 
 def _start_threads() -> None:
-    """Share work among as many threads as there are cores, which from then on belong to the thread that calls.
-
-    Not by `torch.set_num_threads`: that is also the number that threads started later begin with, and a run may be
-    setting it at this moment.
-    """
+    """Start a team with as many threads as there are cores, which then belongs to the calling thread. Not by
+    `torch.set_num_threads`: that is also the number of threads of later threads, and a run may be setting it now."""
     import torch
 
     from striate.machine.load import own_cores
 
-    torch.get_num_threads()  # torch sets OpenMP's number at its first call in a thread, this one
-    openmp = ctypes.CDLL(torch._C.__file__)  # finds what torch was linked with
+    torch.get_num_threads()  # the first call of torch in a thread sets OpenMP's number
+    openmp = ctypes.CDLL(torch._C.__file__)  # the OpenMP that torch was linked with
     openmp.omp_set_num_threads(max(2, len(own_cores())))
-    torch.ones(1 << 20).add_(1)  # long enough to be shared among threads
+    torch.ones(1 << 20).add_(1)  # large enough for several threads

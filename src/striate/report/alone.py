@@ -86,15 +86,15 @@ def _trained_alone(prepared: Prepared, fields: Mapping[str, Any], split: str) ->
     epochs = -(-steps // len(batch_bounds(len(data.splits["train"]), before.batch)))
     budget = replace(before.budget.of(steps), epochs=epochs, minutes=None, target=None, patience=None)
     config = replace(before, task=replace(before.task, **fields), budget=budget, compare_single=False, baseline=False)
-    again = prepare_data(config, data, asked=config)
+    again = prepare_data(config, data, request=config)
     state, best = again.state, None
     with execution_settings(again.config):
         for event in training_events(state, again.objective, again.splits, again.config, again.normalize):
             if isinstance(event, EpochDone) and event.best:
-                weights = {key: value.clone() for key, value in state.answering.state_dict().items()}
+                weights = {key: value.clone() for key, value in state.eval_module.state_dict().items()}
                 best = weights, event.row.val
         assert best is not None, "an epoch has ended"
-        state.answering.load_state_dict(best[0])
+        state.eval_module.load_state_dict(best[0])
         trained = replace(again, task=again.task.settled(best[1])).trained()
         return evaluate_trained(trained, data, split, batch=measured_at_once(again.config))
 

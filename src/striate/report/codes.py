@@ -48,7 +48,7 @@ class Codes:
 def find_codes(prepared: Prepared) -> Codes | None:
     """The codes of at most 1,000 samples of the held-out split; None where the network has none, or does something else
     than reconstruct images, or samples are few."""
-    data, module, task = prepared.data, prepared.state.answering, prepared.task
+    data, module, task = prepared.data, prepared.state.eval_module, prepared.task
     split = data.splits[data.held_out]
     if code_layer(module) is None or not task.learns_inputs or len(split) < FEWEST or data.input_shape[0] not in (1, 3):
         return None

@@ -23,9 +23,9 @@ from striate.runs.events import read_notes
 from striate.tasks.assessment import Assessment
 from striate.tasks.evaluation import Evaluation
 from striate.tasks.task import TRAIN_LONGER
+from striate.training.code_fields import how_to_repeat, how_to_train_longer
 from striate.training.config import BudgetConfig, Config
 from striate.training.config_file import config_to_yaml
-from striate.training.own_names import how_to_repeat, how_to_train_longer
 from striate.training.prepare import Prepared
 from striate.visualize.network_diagram import network_diagram
 from striate.visualize.page_parts import Picture, Section, Table

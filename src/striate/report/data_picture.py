@@ -66,7 +66,9 @@ def draw_data(
     paint = None if data.has_masks or not task.draws else partial(_painted, task)
     if augmented:
         check_augmentation(config.augment, data)
-        augment, reason = decide_augmentation(config.augment, data, keeps=task.survives_moves, adapt=task.augmentation)
+        augment, reason = decide_augmentation(
+            config.augment, data, survives_moves=task.survives_moves, adapt=task.augmentation
+        )
         rows = rows_by_epoch(
             data, augment, count=count, epochs=epochs, seed=config.seed, paint=paint, move=task.warp_targets
         )

@@ -76,7 +76,7 @@ def finish_run(
         if sentence not in (_not_trained(prepared), _without_labels(prepared), str(_other_steps(prepared.config))):
             announce(sentence)
     best = load_checkpoint(run.best, prepared.device)
-    prepared.state.answering.load_state_dict(best.get("ema") or best["model"])
+    prepared.state.eval_module.load_state_dict(best.get("ema") or best["model"])
     prepared = replace(prepared, task=settled(prepared.task, best))
     if fused := fuse_streams(run, prepared, best):
         announce(fused)
@@ -172,7 +172,7 @@ def _comparisons(
 
 def _first_filters(prepared: Prepared) -> FilterBank | None:
     """Also those of a fully connected layer, where the network says what shape they have (`filter_shape`)."""
-    network: Any = prepared.state.answering
+    network: Any = prepared.state.eval_module
     return first_filters(network, getattr(network, "filter_shape", None))
 
 
@@ -185,7 +185,7 @@ def _evaluate(
     data, batch = measured_part(prepared.data, prepared.config), measured_at_once(prepared.config)
     written = written_inference(run)
     answering = plan_evaluation(
-        trained, data, splits, batch=batch, asked=execution.plan, written=written, trained_in=execution.precision
+        trained, data, splits, batch=batch, mode=execution.plan, recorded=written, trained_in=execution.precision
     )
     if answering.plan is not written:
         write_inference(run, answering.plan)
@@ -220,9 +220,9 @@ def views_lost(metrics: dict[str, Any], n: int, headline: Metric) -> str:
 
 def _with_sparsity(evaluation: Evaluation, prepared: Prepared) -> Evaluation:
     """With the share of silent hidden outputs, where they are penalized."""
-    if not prepared.config.regularize.looks_inside:
+    if not prepared.config.regularize.penalizes_activations:
         return evaluation
-    split, answering = prepared.splits[evaluation.split], prepared.state.answering
+    split, answering = prepared.splits[evaluation.split], prepared.state.eval_module
     measured = validate(answering, prepared.objective, split, prepared.config, prepared.normalize)
     return replace(evaluation, metrics=evaluation.metrics | {"hidden_sparsity": measured["hidden_sparsity"]})
 

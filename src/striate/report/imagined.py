@@ -100,7 +100,7 @@ class Imagined:
 
 def measure_imagined(prepared: Prepared, announce: Callable[[str], None]) -> Imagined | None:
     """Of the network's machines; None where it has none, or classifies."""
-    network = prepared.state.answering
+    network = prepared.state.eval_module
     if not isinstance(network, BoltzmannNetwork) or network.head is not None:
         return None
     splits = {name: _images(prepared, name) for name in prepared.data.splits if len(prepared.data.splits[name])}

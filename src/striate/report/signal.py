@@ -30,7 +30,7 @@ def complete_signal(run: RunDirectory, prepared: Prepared) -> tuple[tuple[Signal
     A run without the file, of an older version, has no rows of the start; nor has one whose file is damaged.
     """
     start = _start(run)
-    network, train = prepared.state.answering, prepared.splits["train"]
+    network, train = prepared.state.eval_module, prepared.splits["train"]
     samples = training_part(prepared.config, samples_of(prepared.data.input_shape))
     end = in_halves(samples, partial(measure_signal, network, prepared.task, train, prepared.normalize))
     write_json(run.signal, {"start": signal_to_json(start), "end": signal_to_json(end)})

@@ -90,7 +90,7 @@ def measure_streams(
 ) -> Streams | None:
     """Each stream of the network alone, on the samples of `test`; None where it has no streams. `fused`: what fuses
     them, in a sentence; empty for their mean."""
-    network, task = prepared.state.answering, prepared.task
+    network, task = prepared.state.eval_module, prepared.task
     names = getattr(network, "streams", ())
     if not names:
         return None

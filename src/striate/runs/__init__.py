@@ -1,1 +1,1 @@
-"""The run directory and the checkpoint file: the one place that reads and writes them."""
+"""The run directory and the checkpoint file: the only place that reads and writes them."""

@@ -1,4 +1,4 @@
-"""One thread that writes while the training goes on, one thing at a time."""
+"""A thread that writes while training continues, one job at a time."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from time import thread_time
 
 from striate.runs.checkpoint import Abandoned
 
-_PATIENCE = 1.0  # seconds that giving up may take
+_PATIENCE = 1.0  # seconds that `give_up` waits at most
 
 
 class BackgroundWriter:
-    """Runs the job that it is given in a thread. An error of the job is raised by the next call of any method."""
+    """Runs jobs in a thread, one at a time. The next call of any method raises the error of a job."""
 
     def __init__(self) -> None:
         self._error: BaseException | None = None
@@ -24,30 +24,30 @@ class BackgroundWriter:
 
     @property
     def busy(self) -> bool:
-        """Whether a job is running. Raises the error of the one before."""
+        """Whether a job is running. Raises the error of the last one."""
         self._raise()
         return not self._idle.is_set()
 
     def submit(self, job: Callable[[], None]) -> None:
-        """Begin a job, after the one that runs."""
+        """Begin a job, after the running one."""
         self.wait()
         self._idle.clear()
         self._job = job
-        # A daemon, since one that hangs on a dead disk must not keep a program that was told to end.
+        # A daemon: a thread that hangs on a dead disk must not keep the program from ending.
         threading.Thread(target=self._run, name="striate-saving", daemon=True).start()
 
     def wait(self) -> None:
-        """Until nothing is running. Nothing is waited for after `give_up`."""
+        """Wait until no job is running; returns at once after `give_up`."""
         if not self._given_up.is_set():
-            self._idle.wait()  # a join that a signal interrupts would hold the thread for ended (Python 3.11)
+            self._idle.wait()  # an interrupted join would take the thread for ended (Python 3.11)
             self._raise()
 
     def given_up(self) -> bool:
-        """Whether the job shall stop where it is."""
+        """Whether the job should stop."""
         return self._given_up.is_set()
 
     def give_up(self) -> None:
-        """Stop what is running, in a second at most, and say nothing of its errors. For good."""
+        """Stop the job for good, within a second, and ignore its errors."""
         self._given_up.set()
         self._idle.wait(_PATIENCE)
 
@@ -58,10 +58,10 @@ class BackgroundWriter:
             self._job()
         except Abandoned:
             pass
-        except BaseException as error:  # handed on to the thread that waits for it
+        except BaseException as error:  # raised in the thread that waits
             self._error = error
-        # Nobody waits for what comes after `_idle`: tensors freed there could meet the end of the interpreter, which
-        # aborts the program.
+        # Free tensors before `_idle` is set: nobody waits after that, and freeing them while the interpreter ends would
+        # abort the program.
         self._job = None
         self.seconds = thread_time() - began
         self._idle.set()

@@ -1,7 +1,7 @@
 """The checkpoint file: a dict of plain values and tensors, loadable with `weights_only=True`.
 
-It is a zip archive, as torch writes it, with a CRC-32 of each of its parts; torch itself does not look at them.
-From which checkpoint a run goes on: the last one, or the one before where the last is damaged.
+It is a zip archive, as torch writes it, with a CRC-32 of each part, which torch itself does not check. A run is resumed
+from the last checkpoint, or from the one before where the last is damaged.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from torch.serialization import get_crc32_options, set_crc32_options
 
 from striate.errors import RunError, pasted
 from striate.runs.directory import RunDirectory, final_command
-from striate.runs.events import append_event, cut_torn_end, read_events
-from striate.runs.files import explained, filled_beside, write_atomic
+from striate.runs.events import append_event, cut_incomplete_line, read_events
+from striate.runs.files import explained, temporary_file_for, write_atomic
 from striate.runs.plain_files import folder_of, is_there, open_plain
 from striate.runs.safe_load import load_safely
 
@@ -32,19 +32,19 @@ _REMEDY = "use last.pt or best.pt of a run directory"
 
 
 class Abandoned(Exception):
-    """The writing of a checkpoint was given up; the file is the one that was there before."""
+    """Writing a checkpoint was given up; the file is the one before."""
 
 
 class _Pieces:
-    """A file that is written in pieces, so that writing can be given up, and that keeps the error of a full disk, of
-    which torch tells only that there was one."""
+    """A file written in pieces, so that writing can be given up. It keeps the error of a full disk, whose cause torch
+    drops."""
 
     def __init__(self, file: BinaryIO, given_up: Callable[[], bool]) -> None:
         self._file, self._given_up = file, given_up
         self.error: OSError | Abandoned | None = None
 
     def write(self, content: bytes | memoryview) -> int:
-        if self.error is not None:  # torch writes the end of the archive all the same
+        if self.error is not None:  # torch still writes the end of the archive
             raise self.error
         try:
             for start in range(0, len(content), _PIECE):
@@ -61,27 +61,27 @@ class _Pieces:
 
 
 def write_piece(file: BinaryIO, piece: bytes | memoryview) -> None:
-    """Write a part of a checkpoint: where a test slows it, or lets the disk be full."""
+    """Write a part of a checkpoint. Tests replace it, to slow it down or to simulate a full disk."""
     file.write(piece)
 
 
 def never() -> bool:
-    """Writing is not given up."""
+    """False: writing is not given up."""
     return False
 
 
 def save_checkpoint(path: Path, content: dict[str, Any], given_up: Callable[[], bool] = never) -> None:
     """Write atomically: after a crash the file is the old one or the new one. Raises RunError on a full disk; Abandoned
-    when `given_up()` becomes true while writing."""
+    when `given_up()` becomes true meanwhile."""
     write_atomic(path, lambda file: _write(file, content, given_up))
 
 
 def replace_checkpoint(path: Path, before: Path, content: dict[str, Any], given_up: Callable[[], bool] = never) -> None:
-    """Write `path`, and keep the one that was there as `before` once the new one is on disk and was read back whole.
+    """Write `path`, and rename the one before to `before` once the new one is on disk and was read back intact.
 
-    At any instant one of the two is whole. Raises RunError; Abandoned when `given_up()` becomes true while writing.
+    At any instant one of the two is intact. Raises RunError; Abandoned when `given_up()` becomes true meanwhile.
     """
-    with explained(path), filled_beside(path, lambda file: _write(file, content, given_up)) as (folder, new):
+    with explained(path), temporary_file_for(path, lambda file: _write(file, content, given_up)) as (folder, new):
         with os.fdopen(folder.open(new), "rb") as file:
             _check(file, path)
         with suppress(FileNotFoundError):
@@ -93,7 +93,7 @@ def replace_checkpoint(path: Path, before: Path, content: dict[str, Any], given_
 def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
     """Read a checkpoint without executing anything from it.
 
-    Raises RunError when it is none of ours, or no longer what was written.
+    Raises RunError where it is not a checkpoint of striate, or has changed since it was written.
     """
     check_archive(path)
     try:
@@ -109,8 +109,8 @@ def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict[str,
 
 
 def check_archive(path: Path) -> None:
-    """Read the file once. Raises RunError when a part of it is not as it was written, by its CRC-32, or it is none of
-    ours."""
+    """Read the file once. Raises RunError where a part has changed by its CRC-32, or where it is not a checkpoint of
+    striate."""
     try:
         with open_plain(path) as file:
             _check(file, path)
@@ -123,7 +123,7 @@ def _check(file: BinaryIO, path: Path) -> None:
         raise _refused(path, f"not a checkpoint: the file begins with {beginning!r}" if beginning else "an empty file")
     try:
         with zipfile.ZipFile(file) as archive:
-            # torch stores all parts as plain files; what is compressed may be a bomb
+            # torch compresses no part; a compressed one may be a zip bomb
             other = [p.filename for p in archive.infolist() if p.compress_type != zipfile.ZIP_STORED or p.external_attr]
             bad = other[0] if other else archive.testzip()
     except (zipfile.BadZipFile, RuntimeError, NotImplementedError, EOFError, ValueError, struct.error) as error:
@@ -148,19 +148,20 @@ def _refused(path: Path, got: str) -> RunError:
 
 
 DAMAGED = ".damaged"
-"""Ending of the name that a damaged checkpoint is given, so that the next one does not take its place."""
+"""Suffix of a damaged checkpoint, so that the next one does not replace it."""
 
 
-def take_up(
+def recover_run(
     run: RunDirectory, announce: Callable[[str], None], refuse: Callable[[Path | None], None] = lambda _: None
 ) -> Path | None:
-    """Make a run that may have crashed ready to go on; the checkpoint to go on from, None where there is none yet.
+    """Prepare a run that may have crashed for being resumed. Returns the checkpoint to resume from; None where there is
+    none yet.
 
-    A torn last line of events.jsonl is cut off. A damaged last.pt is set aside for the one before it, which `announce`
-    and events.jsonl are told; but first `refuse` may raise for that checkpoint. Only for the owner of the run. Raises
-    RunError where every checkpoint is damaged.
+    An incomplete last line of events.jsonl is cut off. A damaged last.pt is renamed, and the one before it is used;
+    `announce` and events.jsonl get a line about it. Before anything changes, `refuse` may raise for that checkpoint.
+    Only for the owner of the run. Raises RunError where every checkpoint is damaged.
     """
-    read_events(run)  # what is damaged otherwise is told before the training, not after it
+    read_events(run)  # reports other damage before the training, not after it
     there = [file for file in (run.last, run.previous) if is_there(file)]
     damages: list[str] = []
     for file in there:
@@ -187,8 +188,8 @@ def take_up(
 
 
 def without_checkpoint(run: RunDirectory, file: Path) -> RunError:
-    """What is said where a checkpoint is not there: a cross-validation saves none, the run has none yet or, where it is
-    finished, no longer."""
+    """The error where a checkpoint is missing: a cross-validation saves none, the run has none yet or, if it is
+    finished, has lost it."""
     if is_there(run.folds):
         got = "a cross-validation, which saves no network, since each fold sees only part of the data"
         return RunError(str(run.path), got, "a run with a network", final_command(run.path))
@@ -202,7 +203,7 @@ def without_checkpoint(run: RunDirectory, file: Path) -> RunError:
 
 
 def _cut_torn_line(run: RunDirectory) -> None:
-    if cut := cut_torn_end(run):
+    if cut := cut_incomplete_line(run):
         append_event(run, "torn-line", bytes=cut)
 
 

@@ -1,4 +1,4 @@
-"""The run directory: its place, its files, and that it is never overwritten silently."""
+"""The run directory: its place and its files; it is never overwritten silently."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from pathlib import Path
 from typing import Any
 
 from striate.errors import RunError, pasted
-from striate.runs.files import TEMPORARY, append_text, explained, read_dispensable, write_text
+from striate.runs.files import TEMPORARY, append_text, explained, read_optional_json, write_text
 from striate.runs.plain_files import FOLDERS, folder_of, is_there, make_folder, require_kind
-from striate.runs.written import read_written
+from striate.runs.verified_files import read_verified
 from striate.wording import listed
 
 LOCK = ".lock"
 """The file that the process which trains a run keeps locked (`striate.runs.lock`)."""
 
 _NETWORKS = (".pt", ".pth", ".safetensors", ".onnx", ".pt2", ".xml")
-"""What files end in that hold a network without its run: checkpoints and exports."""
+"""Suffixes of files with a network but without its run: checkpoints and exports."""
 
 
 @dataclass(frozen=True)
 class RunDirectory:
-    """Paths of one run; the files are described in docs/runs.md."""
+    """Paths of one run; docs/runs.md describes the files."""
 
     path: Path
 
@@ -41,42 +41,42 @@ class RunDirectory:
 
     @property
     def metrics_csv(self) -> Path:
-        """A row an epoch."""
+        """One row per epoch."""
         return self.path / "metrics.csv"
 
     @property
     def metrics_json(self) -> Path:
-        """The final figures; there only when the run is complete."""
+        """The final metrics; exists only when the run is complete."""
         return self.path / "metrics.json"
 
     @property
     def classes(self) -> Path:
-        """Class names, a line each."""
+        """Class names, one per line."""
         return self.path / "classes.txt"
 
     @property
     def words(self) -> Path:
-        """The vocabulary of a network that writes, a word a line, the commonest first; of others there is none."""
+        """The vocabulary of a network that writes text, one word per line, the commonest first; only then."""
         return self.path / "words.txt"
 
     @property
     def split(self) -> Path:
-        """`path,label,split`, a row a file."""
+        """`path,label,split`, one row per file."""
         return self.path / "split.csv"
 
     @property
     def folds(self) -> Path:
-        """Which fold of a cross-validation holds out which sample; other runs have none."""
+        """Which fold of a cross-validation holds out which sample; only then."""
         return self.path / "folds.csv"
 
     @property
     def seen(self) -> Path:
-        """A digest a line of the content of each training and validation sample."""
+        """The digest of the content of each training and validation sample, one per line."""
         return self.path / "seen.txt"
 
     @property
     def evaluation(self) -> Path:
-        """How good the network is, in all its parts: `striate.tasks.assessment`."""
+        """The full evaluation of the network: `striate.tasks.assessment`."""
         return self.path / "evaluation.json"
 
     @property
@@ -86,37 +86,37 @@ class RunDirectory:
 
     @property
     def evaluations(self) -> Path:
-        """The folder of what was measured on other data."""
+        """The folder of evaluations on other data."""
         return self.path / "evaluations"
 
     @property
     def robustness(self) -> Path:
-        """Robustness against changes of the images; there where it was measured."""
+        """Robustness against changes of the images; only if it was measured."""
         return self.path / "robustness.json"
 
     @property
     def invariance(self) -> Path:
-        """How far features move with the image; there where it was measured."""
+        """How far features move with the image; only if it was measured."""
         return self.path / "invariance.json"
 
     @property
     def learning_curve(self) -> Path:
-        """How good the network is with fewer samples; there where that was measured."""
+        """How good the network is with fewer samples; only if it was measured."""
         return self.path / "learning-curve.json"
 
     @property
     def signal(self) -> Path:
-        """How strong signal and gradient are in each layer: `start`, before the first step, and later `end`."""
+        """Strength of activations and gradients in each layer: `start`, before the first step, and later `end`."""
         return self.path / "signal.json"
 
     @property
     def forecast(self) -> Path:
-        """What the run was to take and to reach, and its pace; there where that was measured."""
+        """What the run will take and reach, and its pace; only if it was measured."""
         return self.path / "forecast.json"
 
     @property
     def plan(self) -> Path:
-        """The table of the execution plan, where one was measured or taken from an earlier run."""
+        """The table of the execution plan; only if one was measured, or cached from an earlier run."""
         return self.path / "plan.json"
 
     @property
@@ -126,7 +126,7 @@ class RunDirectory:
 
     @property
     def events(self) -> Path:
-        """What happened, a JSON line each."""
+        """What happened, one JSON line per event."""
         return self.path / "events.jsonl"
 
     @property
@@ -156,7 +156,7 @@ class RunDirectory:
 
 
 def refuse_occupied(out: Path) -> None:
-    """Raise RunError when `out` is a file or a folder that holds anything."""
+    """Raise RunError where `out` is a file, or a folder that is not empty."""
     with explained(out):
         if not out.exists() or (out.is_dir() and not any(_counts(path) for path in out.rglob("*"))):
             return
@@ -168,7 +168,7 @@ def refuse_occupied(out: Path) -> None:
 
 
 def _counts(path: Path) -> bool:
-    """Whether it is something that a run must not be put beside: not what a process left that was killed at once."""
+    """Whether it is a file that a run must not be mixed with; not one that a killed process has left."""
     return (path.is_symlink() or not path.is_dir()) and path.name != LOCK and not path.match(TEMPORARY)
 
 
@@ -177,10 +177,8 @@ def _is_sweep(path: Path) -> bool:
 
 
 def create_run(out: Path | None, name: str, folders: Sequence[str] = ("checkpoints", "plots")) -> RunDirectory:
-    """Make `out`, or `runs/<name>-<k>` with the first free k, with `folders` in it.
-
-    Raises RunError when `out` holds anything.
-    """
+    """Make `out`, or `runs/<name>-<k>` with the first free k, with `folders` in it. Raises RunError where `out` is not
+    empty."""
     if out is None:
         out = _first_free(Path("runs"), re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.")[:60] or "run")
     refuse_occupied(out)
@@ -193,7 +191,7 @@ def create_run(out: Path | None, name: str, folders: Sequence[str] = ("checkpoin
 
 
 def _first_free(parent: Path, name: str) -> Path:
-    """The first of these folders that is not there; made at once, so that no other process takes it too."""
+    """The first of these folders that does not exist; it is made at once, so that no other process takes it."""
     with explained(parent):
         parent.mkdir(parents=True, exist_ok=True)
         for k in range(1, 1_000_000):
@@ -204,7 +202,7 @@ def _first_free(parent: Path, name: str) -> Path:
 
 
 def open_run(path: Path) -> RunDirectory:
-    """The run at `path` (its directory, or a checkpoint inside it). Raises RunError when there is none."""
+    """The run at `path` (its directory, or a checkpoint inside it). Raises RunError where there is none."""
     with explained(path):
         if path.parent.name == "checkpoints" and not path.is_dir() and is_there(path):
             path = path.parent.parent
@@ -234,20 +232,20 @@ def open_run(path: Path) -> RunDirectory:
 
 
 def _network_alone(path: Path) -> str:
-    """What it is that there is at `path`, where that holds a network and no run."""
+    """`a folder` or `a file`, where `path` holds a network without a run; else empty."""
     if path.is_dir():
         return "a folder" if any(path.glob("*.safetensors")) else ""
     return "a file" if path.suffix in _NETWORKS and path.is_file() else ""
 
 
 def final_command(run: Path) -> str:
-    """What trains one network as the folds of the cross-validation at `run` were, when pasted."""
+    """The command that trains one network like the folds of the cross-validation at `run`."""
     return f"striate train --config {pasted(run / 'config.yaml')} --cv null --out {pasted(f'{run}-final')}"
 
 
-def refuse_strange(path: Path) -> None:
-    """Raise RunError where a file or a folder of the run, cross-validation or sweep at `path` is a link, a pipe or
-    anything else that striate has not made: before the training, rather than when the file is written."""
+def refuse_unexpected_files(path: Path) -> None:
+    """Raise RunError where a file or folder of the run, cross-validation or sweep at `path` is a link, a pipe or
+    anything else that striate has not made: before training, rather than when the file is written."""
     files = [
         getattr(RunDirectory(path), name) for name, kind in vars(RunDirectory).items() if isinstance(kind, property)
     ]
@@ -257,9 +255,9 @@ def refuse_strange(path: Path) -> None:
 
 
 def read_plan_summary(run: RunDirectory) -> dict[str, Any]:
-    """Of plan.json what metrics.json tells: `speedup` over plain fp32, and whether it was `measured` or `kept` from an
-    earlier run (`source`). Empty where nothing was measured, or the file is damaged."""
-    plan = read_dispensable(run.plan)
+    """The summary of plan.json for metrics.json: `speedup` over plain fp32, and its `source`, `measured` or `kept` from
+    an earlier run. Empty where nothing was measured, or the file is damaged."""
+    plan = read_optional_json(run.plan)
     names = ("speedup", "source")
     return {name: plan[name] for name in names} if isinstance(plan, dict) and plan.keys() >= set(names) else {}
 
@@ -280,8 +278,8 @@ def csv_of(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def append_row(path: Path, row: Mapping[str, Any], rows: Callable[[], Sequence[Mapping[str, Any]]]) -> None:
-    """Append a row to what `path` holds as `csv_of` gives it; write all `rows`, of which it is the last, where the file
-    is not there, is empty or lacks one of its columns."""
+    """Append a row to the CSV in `path`. Write all `rows`, the last of which it is, where the file is missing, empty,
+    or lacks a column."""
     header = _header(path)
     if row.keys() <= set(header):
         append_text(path, csv_text(header, [[row.get(key) for key in header]]).split("\n", 1)[1])
@@ -297,34 +295,35 @@ def _header(path: Path) -> list[str]:
         return []
 
 
-_CHOSEN = " val"  # behind a digest in seen.txt: the network was only chosen on this sample
+_CHOSEN = " val"  # after a digest in seen.txt: the network was chosen, but not trained, on this sample
 
 
 def seen_text(learned: Iterable[str], chosen: Iterable[str]) -> str:
-    """The text of seen.txt: a line a sample, digests of those that were `learned` first."""
+    """The text of seen.txt: one line per sample, with the digests of the samples that the weights were trained on
+    (`learned`) first."""
     return "".join([f"{digest}\n" for digest in learned] + [f"{digest}{_CHOSEN}\n" for digest in chosen])
 
 
 def read_seen(run: RunDirectory) -> dict[str, str]:
-    """The digests of what the run was trained and chosen on, each with the split, `train` or `val`; empty for a run of
-    an earlier version, without the file. Raises RunError where it is not what was written."""
+    """The digests of the samples that the run was trained and chosen on, each with its split, `train` or `val`; empty
+    for a run of an earlier version, without the file. Raises RunError where the file has changed."""
     lines = sorted(_seen_lines(run), key=lambda line: not line.endswith(_CHOSEN))  # of both splits: train
     return {line.removesuffix(_CHOSEN): "val" if line.endswith(_CHOSEN) else "train" for line in lines}
 
 
 def read_learned(run: RunDirectory) -> frozenset[str]:
-    """Those of `read_seen` that the weights have learned from, not only been chosen on."""
+    """The digests of `read_seen` that the weights were trained on."""
     return frozenset(digest for digest, split in read_seen(run).items() if split == "train")
 
 
 def _seen_lines(run: RunDirectory) -> list[str]:
-    return (read_written(run.seen) or b"").decode().splitlines()
+    return (read_verified(run.seen) or b"").decode().splitlines()
 
 
 def read_metrics(run: RunDirectory) -> dict[str, Any]:
-    """metrics.json. Raises RunError when the run is not complete."""
+    """metrics.json. Raises RunError where the run is not complete."""
     try:
-        metrics: dict[str, Any] = json.loads(read_written(run.metrics_json) or b"")
+        metrics: dict[str, Any] = json.loads(read_verified(run.metrics_json) or b"")
         if not isinstance(metrics, dict) or not {"train", "cv", "study"} & metrics.keys():
             raise ValueError
     except RunError:

@@ -1,4 +1,4 @@
-"""Machine and versions: what a bug report and a repeat need."""
+"""Machine and versions, for bug reports and for repeating a run."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from striate.machine.processor import processor_name
-from striate.runs.files import read_dispensable
+from striate.runs.files import read_optional_json
 from striate.version import VERSION
 
 _PACKAGES = (
@@ -50,8 +50,8 @@ def describe_environment() -> dict[str, Any]:
 
 
 def read_environment(path: Path) -> dict[str, Any]:
-    """env.json as one flat mapping, without what is not there; empty where the file is damaged or missing."""
-    values = read_dispensable(path)
+    """env.json as one flat mapping, without missing values; empty where the file is damaged or missing."""
+    values = read_optional_json(path)
     if not isinstance(values, dict):
         return {}
     packages = values.pop("packages", {})

@@ -1,5 +1,6 @@
-"""events.jsonl: what happened in a run, a JSON line each, appended as it happens.
-SHA-256 of the files of a run that do not change any more, written to events.jsonl as the event `files`.
+"""events.jsonl: what happened in a run, one JSON line per event, appended as it happens.
+
+The event `files` holds the SHA-256 of files of the run that do not change any more.
 """
 
 from __future__ import annotations
@@ -13,9 +14,9 @@ from typing import Any
 
 from striate.errors import RunError, pasted
 from striate.runs.directory import LOCK, RunDirectory
-from striate.runs.files import TEMPORARY, append_text, explained, finite, whole_lines
-from striate.runs.plain_files import changed_in_place, is_there, open_plain
-from striate.runs.written import noted_digests
+from striate.runs.files import TEMPORARY, append_text, complete_lines, explained, finite
+from striate.runs.plain_files import is_there, open_for_update, open_plain
+from striate.runs.verified_files import recorded_digests
 
 
 def event_line(event: str, **fields: Any) -> str:
@@ -30,23 +31,21 @@ def append_event(run: RunDirectory, event: str, **fields: Any) -> None:
 
 
 def read_events(run: RunDirectory) -> list[dict[str, Any]]:
-    """All whole lines: one that is being written, or that a crash has torn, is not among them.
-
-    Raises RunError where a line is no event.
-    """
-    return [_event(run, number, line) for number, line in enumerate(whole_lines(run.events), 1)]
+    """All complete lines, without one that is being written or that a crash has cut short. Raises RunError where a line
+    is not an event."""
+    return [_event(run, number, line) for number, line in enumerate(complete_lines(run.events), 1)]
 
 
 def read_notes(run: RunDirectory) -> tuple[str, ...]:
-    """What was decided for the user at the run's start, a sentence each."""
+    """What was decided for the user at the start of the run, a sentence each."""
     return tuple(str(event.get("text", "")) for event in read_events(run) if event["event"] == "note")
 
 
-def cut_torn_end(run: RunDirectory) -> int:
-    """Cut off what a crash has left of the last line; returns the number of bytes. Raises RunError."""
+def cut_incomplete_line(run: RunDirectory) -> int:
+    """Cut off an incomplete last line, which a crash has left; returns its number of bytes. Raises RunError."""
     if not is_there(run.events):
         return 0
-    with explained(run.events), changed_in_place(run.events) as file:
+    with explained(run.events), open_for_update(run.events) as file:
         content = file.read()
         whole = content.rfind(b"\n") + 1
         if whole < len(content):
@@ -70,31 +69,31 @@ def _event(run: RunDirectory, number: int, line: str) -> dict[str, Any]:
 
 
 def note_files(run: RunDirectory, files: Iterable[Path]) -> None:
-    """Write down what these files hold. Raises RunError."""
+    """Write the digests of these files into events.jsonl. Raises RunError."""
     digests = {path.relative_to(run.path).as_posix(): file_digest(path) for path in files}
     if digests:
         append_event(run, "files", sha256=digests)
 
 
 def note_finished(run: RunDirectory) -> None:
-    """Write down what all files hold that were not noted before, once nothing is written any more but events."""
+    """Write the digests of all files that have none yet, once nothing but events is written any more."""
     known = noted_files(run)
-    kept = (run.path / LOCK, run.events)
+    growing = (run.path / LOCK, run.events)
     found = sorted(
-        path for path in run.path.rglob("*") if path.is_file() and not path.is_symlink() and path not in kept
+        path for path in run.path.rglob("*") if path.is_file() and not path.is_symlink() and path not in growing
     )
     new = [path for path in found if not path.match(TEMPORARY) and path.relative_to(run.path).as_posix() not in known]
     note_files(run, new)
 
 
 def noted_files(run: RunDirectory) -> dict[str, str]:
-    """As `noted_digests`. Raises RunError where events.jsonl is damaged."""
+    """Like `recorded_digests`. Raises RunError where events.jsonl is damaged."""
     read_events(run)
-    return noted_digests(run.path)
+    return recorded_digests(run.path)
 
 
 def text_digest(text: str) -> str:
-    """SHA-256 of the file that `write_text` makes of it."""
+    """SHA-256 of the file that `write_text` makes of the text."""
     return hashlib.sha256(text.encode()).hexdigest()
 
 

@@ -1,6 +1,4 @@
-"""Writing a file so that nobody ever sees half of it.
-A path as a person writes it, with `~` for a home folder.
-"""
+"""Writes files so that no reader ever sees half of one; and paths as users write them, with `~` for a home folder."""
 
 from __future__ import annotations
 
@@ -27,7 +25,7 @@ _REMEDIES = {
     errno.ENOTDIR: "give --out as a path whose parents are folders",
 }
 TEMPORARY = ".*.tmp"
-"""What the temporary files of `write_atomic` are called; a process that is killed leaves some behind."""
+"""Pattern of the temporary files of `write_atomic`; a killed process may leave some."""
 
 
 @contextmanager
@@ -46,7 +44,7 @@ def explained(path: Path) -> Iterator[None]:
 
 @contextmanager
 def explained_in_place() -> Iterator[None]:
-    """Leave `--out` out of the remedy of a RunError: what is written belongs to a run that is there already."""
+    """Leave `--out` out of the remedy of a RunError: the files belong to an existing run."""
     try:
         yield
     except RunError as error:
@@ -55,25 +53,25 @@ def explained_in_place() -> Iterator[None]:
 
 
 def remedy_in_place(remedy: str) -> str:
-    """Of a remedy of `explained` what helps a run that has begun, which goes on where it is."""
+    """The part of a remedy of `explained` that helps an existing run."""
     return remedy.partition(", or give ")[0]
 
 
 def write_atomic(path: Path, write: Callable[[BinaryIO], object]) -> None:
-    """Let `write` fill a temporary file beside `path`, then flush it to disk and rename it into place.
+    """Let `write` fill a temporary file beside `path`, then flush it to disk and rename it.
 
-    A reader sees the old file or the new one; after a crash or a power cut, too. What `path` may be a link to stays as
-    it is. Raises RunError.
+    A reader sees the old file or the new one, also after a crash or a power cut. If `path` is a link, its target stays.
+    Raises RunError.
     """
-    with explained(path), filled_beside(path, write) as (folder, temporary):
+    with explained(path), temporary_file_for(path, write) as (folder, temporary):
         folder.rename(temporary, path.name)
         folder.flush()
 
 
 @contextmanager
-def filled_beside(path: Path, write: Callable[[BinaryIO], object]) -> Iterator[tuple[Folder, str]]:
-    """The folder of `path`, and in it the name of a temporary file, filled by `write` and flushed to disk, to be
-    renamed; gone in the end."""
+def temporary_file_for(path: Path, write: Callable[[BinaryIO], object]) -> Iterator[tuple[Folder, str]]:
+    """The folder of `path`, and the name of a temporary file in it, filled by `write` and flushed to disk, for
+    renaming; it is removed in the end."""
     temporary = f".{path.name}.{os.getpid()}.tmp"
     with folder_of(path, make=True) as folder:
         try:
@@ -92,10 +90,10 @@ def write_text(path: Path, text: str) -> None:
 
 
 def append_text(path: Path, text: str) -> None:
-    """Append whole lines, all or nothing: nothing of them is left where the disk is full. They go in one write, or in
-    several where the system takes a part only.
+    """Append complete lines, all or none: on a full disk nothing of them is left. They go in one write, or in several
+    where the system takes only a part.
 
-    One process writes (`striate.runs.lock`). Raises RunError.
+    Only one process may write (`striate.runs.lock`). Raises RunError.
     """
     content = memoryview(text.encode())
     with explained(path), folder_of(path) as folder:
@@ -112,11 +110,8 @@ def append_text(path: Path, text: str) -> None:
             os.close(descriptor)
 
 
-def whole_lines(path: Path) -> list[str]:
-    """The lines of a file that is being appended to, without a last one that is not whole; none where there is no file.
-
-    Raises RunError.
-    """
+def complete_lines(path: Path) -> list[str]:
+    """The complete lines of a file that is being appended to; empty where there is no file. Raises RunError."""
     with explained(path):
         content = read_bytes(path) if is_there(path) else b""
     return content.decode(errors="replace").split("\n")[:-1]
@@ -128,19 +123,19 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def json_text(value: Any) -> str:
-    """Strict JSON: NaN and infinity become null, which every reader understands."""
+    """Strict JSON: NaN and Inf become null, which every reader understands."""
     return json.dumps(finite(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def visible_json(text: str) -> str:
-    """The JSON with what no terminal should be given as `\\u…`."""
+    """The JSON with characters that a terminal would obey as `\\u…`."""
     if text.replace("\n", "").isprintable():
         return text
     return "".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text)
 
 
-def read_dispensable(path: Path) -> Any:
-    """The value of a JSON file that a run does without: None where it is missing, damaged or cannot be read. Raises
+def read_optional_json(path: Path) -> Any:
+    """The value of a JSON file that a run does not need: None where it is missing, damaged or unreadable. Raises
     RunError where it is not a plain file."""
     try:
         return json.loads(read_text(path))
@@ -151,7 +146,7 @@ def read_dispensable(path: Path) -> Any:
 
 
 def finite(value: Any) -> Any:
-    """The value with every float that JSON does not know replaced by None."""
+    """The value with NaN and Inf replaced by None."""
     if isinstance(value, float):
         return value if value == value and abs(value) != float("inf") else None
     if isinstance(value, dict):
@@ -160,7 +155,7 @@ def finite(value: Any) -> Any:
 
 
 def user_path(text: str) -> Path:
-    """The path with `~` and `~name` put in. Raises RunError where nobody has that name."""
+    """The path with `~` and `~name` replaced by home folders. Raises RunError for an unknown user."""
     path = Path(text.strip())
     try:
         return path.expanduser()

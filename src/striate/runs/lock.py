@@ -1,4 +1,4 @@
-"""A run belongs to one process at a time: a lock that the system takes back when its owner dies, however it dies."""
+"""A run belongs to one process at a time, by a lock that the system releases when the process ends, however it ends."""
 
 from __future__ import annotations
 
@@ -14,24 +14,25 @@ from time import sleep
 from typing import Any
 
 from striate.errors import RunError, pasted
-from striate.runs.directory import LOCK, refuse_strange
+from striate.runs.directory import LOCK, refuse_unexpected_files
 from striate.runs.files import TEMPORARY, explained
 from striate.runs.plain_files import folder_of
 
 fcntl: Any = import_module("fcntl") if find_spec("fcntl") else None  # Windows has none
 _NO_LOCKS = "{}: no file locks here ({}): make sure that only one process trains this run"
 _TRIES, _LOOK = 10, 0.01
-"""How often a lock is tried, and the seconds between: who looks for the owner has it for an instant (`owner`)."""
+"""How often a lock is tried, and the seconds between: `owner` holds it for an instant."""
 _UNSUPPORTED = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)
 
 
 @contextmanager
 def owned(path: Path, announce: Callable[[str], None] = lambda _: None) -> Iterator[None]:
-    """Be the only process that writes to the run directory `path` while open, and clear what a killed one has left.
+    """Own the run directory `path` while open, as the only process that writes to it, and remove what a killed one has
+    left.
 
-    The lock is on a file inside, which stays and names the process; it is the open file that is locked, so the lock
-    dies with its owner, and moves with the directory. `announce` is told where the system has no locks. Raises RunError
-    when another process, or another training of this one, has it; and when the directory is no longer there.
+    The lock is on a file inside, which stays and names the process. The open file is locked, so the lock ends with its
+    owner, and moves with the directory. `announce` gets a line where the system has no locks. Raises RunError where
+    another process, or another training of this one, owns the run; and where the directory has disappeared.
     """
     descriptor = _opened(path)
 
@@ -42,9 +43,9 @@ def owned(path: Path, announce: Callable[[str], None] = lambda _: None) -> Itera
     try:
         _take(descriptor, path, refused, announce)
         with explained(path):
-            refuse_strange(path)
+            refuse_unexpected_files(path)
             for left in path.rglob(TEMPORARY):
-                if not left.is_dir() or left.is_symlink():  # folders are those of exports, which clear them
+                if not left.is_dir() or left.is_symlink():  # exports clear their own folders
                     left.unlink(missing_ok=True)
         yield
     except (OSError, RunError):
@@ -56,8 +57,8 @@ def owned(path: Path, announce: Callable[[str], None] = lambda _: None) -> Itera
 
 @contextmanager
 def owned_file(path: Path, refused: Callable[[str], RunError]) -> Iterator[None]:
-    """Be the only process that has the lock on the file `path` while open; it is created if need be. Raises what
-    `refused` makes of the name of the process that has it; RunError where it cannot be written."""
+    """Hold the lock on the file `path` while open; the file is created if needed. Where another process holds it,
+    raises what `refused` makes of the name of that process; RunError where the file cannot be written."""
     with explained(path), folder_of(path) as folder:
         descriptor = folder.open(path.name, os.O_RDWR | os.O_CREAT)
     try:
@@ -68,8 +69,8 @@ def owned_file(path: Path, refused: Callable[[str], RunError]) -> Iterator[None]
 
 
 def owner(path: Path) -> str | None:
-    """The process that trains the run at `path` now, as `process 123 on host`; None where none does, or nobody can
-    tell."""
+    """The process that trains the run at `path` now, as `process 123 on host`; None where none does, or it is
+    unknown."""
     try:
         with folder_of(path / LOCK) as folder:
             descriptor = folder.open(LOCK)
@@ -121,7 +122,7 @@ def _take(
 
 
 def _lock(descriptor: int) -> None:
-    """Raises BlockingIOError where another has it for longer than a look."""
+    """Raises BlockingIOError where another process holds the lock for more than an instant."""
     for left in reversed(range(_TRIES)):
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -133,7 +134,7 @@ def _lock(descriptor: int) -> None:
 
 
 def _refuse_gone(descriptor: int, path: Path) -> None:
-    """Raise RunError where the locked file is no longer the one in `path`."""
+    """Raise RunError where the locked file is no longer in `path`."""
     try:
         found = (path / LOCK).stat()
     except OSError:

@@ -1,8 +1,8 @@
-"""How the files of a run are opened. A run may come from a stranger: no link in it is followed, nothing is waited for,
-and only plain files are read or written.
+"""How the files of a run are opened. A run may come from someone else: no link in it is followed, nothing blocks, and
+only plain files are read or written.
 
-A file is opened relative to a handle of its folder, and looked at again once it is open, so that nobody can change it
-between the look and the opening. Windows has no such handles: there it is only looked at before.
+A file is opened relative to a handle of its folder, and checked again once it is open, so that it cannot be exchanged
+between the check and the opening. Windows has no such handles; there it is only checked before.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from striate.errors import RunError, pasted
 from striate.wording import several
 
 FOLDERS = frozenset(("checkpoints", "plots", "predictions", "evaluations", "folds", "best"))
-"""The folders of a run, of a cross-validation and of a sweep: they are not entered through a link."""
+"""The folders of a run, a cross-validation and a sweep; links in their place are refused."""
 MOST_BYTES = 1 << 30
-"""Of a file that is read whole."""
+"""Size of a file that is read into memory, at most."""
 _HANDLES = os.open in os.supports_dir_fd and hasattr(os, "O_NOFOLLOW") and hasattr(os, "O_DIRECTORY")
 _CAREFUL = 0
 for _flag in ("O_NOFOLLOW", "O_NONBLOCK", "O_CLOEXEC", "O_BINARY", "O_NOINHERIT"):
@@ -44,8 +44,8 @@ class Folder:
     handle: int | None
 
     def open(self, name: str, flags: int = os.O_RDONLY) -> int:
-        """The descriptor of a plain file. Raises OSError; RunError for what is none, and where a file that is to be
-        changed in place has another name, by which it may belong to somebody else."""
+        """The descriptor of a plain file. Raises OSError; RunError for anything else, and for a file with several hard
+        links that is to be changed in place, since it may also belong to somebody else."""
         with suppress(FileNotFoundError):  # which only O_CREAT allows
             require_kind(self.path / name, self.status(name))
         descriptor = os.open(self._place(name), flags | _CAREFUL, 0o666, dir_fd=self.handle)
@@ -67,13 +67,13 @@ class Folder:
         return descriptor
 
     def create(self, name: str) -> BinaryIO:
-        """A new file, to be written; what was there of that name is removed. Raises OSError."""
+        """A new file for writing, in place of an old one. Raises OSError."""
         self.remove(name)
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | _CAREFUL
         return os.fdopen(os.open(self._place(name), flags, 0o666, dir_fd=self.handle), "w+b")
 
     def rename(self, name: str, to: str) -> None:
-        """Give a file another name, whose file it replaces. Raises OSError."""
+        """Rename a file, in place of an old one. Raises OSError."""
         os.replace(self._place(name), self._place(to), src_dir_fd=self.handle, dst_dir_fd=self.handle)
 
     def remove(self, name: str) -> None:
@@ -82,11 +82,11 @@ class Folder:
             os.unlink(self._place(name), dir_fd=self.handle)
 
     def status(self, name: str) -> os.stat_result:
-        """What is known of a file without opening it, of a link itself. Raises OSError."""
+        """The status of a file without opening it; for a link, that of the link. Raises OSError."""
         return os.stat(self._place(name), dir_fd=self.handle, follow_symlinks=False)
 
     def flush(self) -> None:
-        """Flush to disk what was renamed. Does nothing where folders have no handles."""
+        """Flush renames to disk. Does nothing where folders have no handles."""
         if self.handle is not None:
             os.fsync(self.handle)
 
@@ -96,8 +96,8 @@ class Folder:
 
 @contextmanager
 def folder_of(path: Path, *, make: bool = False) -> Iterator[Folder]:
-    """The folder of a file; `make` makes a folder of a run, where it was put aside. Raises OSError where there is none;
-    RunError where a folder of a run is none itself."""
+    """The folder of a file; `make` makes a missing folder of a run. Raises OSError where there is none; RunError where
+    a folder of a run is something else."""
     if make and _is_of_a_run(path.parent) and not is_there(path.parent):
         make_folder(path.parent)
     handle = _entered(path.parent)
@@ -109,8 +109,7 @@ def folder_of(path: Path, *, make: bool = False) -> Iterator[Folder]:
 
 
 def _entered(folder: Path) -> int | None:
-    """A handle of a folder: links are followed up to the run, as whoever runs the program has typed them, but not in
-    it."""
+    """A handle of a folder. Links are followed up to the run, as the user has typed them, but not inside it."""
     inner: list[Path] = []
     while _is_of_a_run(folder):
         inner.insert(0, folder)
@@ -137,7 +136,7 @@ def _is_of_a_run(folder: Path) -> bool:
 
 
 def require_kind(path: Path, status: os.stat_result, *, folder: bool = False) -> None:
-    """Raise RunError where `status` is of anything but a plain file, or a `folder`: say what it is."""
+    """Raise RunError, naming what it is, where `status` is not of a plain file, or of a `folder`."""
     if stat.S_ISDIR(status.st_mode) if folder else stat.S_ISREG(status.st_mode):
         return
     got = next((kind for is_kind, kind in _KINDS if is_kind(status.st_mode)), "a device")
@@ -155,8 +154,9 @@ def open_plain(path: Path) -> BufferedReader:
         return os.fdopen(folder.open(path.name), "rb")
 
 
-def changed_in_place(path: Path) -> BinaryIO:
-    """A plain file, to be read and changed. Raises OSError; RunError for anything else, or one of several names."""
+def open_for_update(path: Path) -> BinaryIO:
+    """A plain file, to be read and changed. Raises OSError; RunError for anything else, and for a file with several
+    hard links."""
     with folder_of(path) as folder:
         return os.fdopen(folder.open(path.name, os.O_RDWR), "r+b")
 
@@ -179,12 +179,12 @@ def read_text(path: Path) -> str:
 
 
 def is_there(path: Path) -> bool:
-    """Whether anything is there: also what is not a plain file, which is refused when it is opened."""
+    """Whether anything is there, also what is not a plain file; opening it then raises."""
     return os.path.lexists(path)
 
 
 def make_folder(path: Path) -> None:
-    """Make a folder of a run, if it is not there. Raises OSError; RunError where something else is."""
+    """Make a folder of a run, if it does not exist. Raises OSError; RunError where something else is there."""
     with folder_of(path) as parent, suppress(FileExistsError):
         os.mkdir(path.name if parent.handle is not None else path, dir_fd=parent.handle)
     with folder_of(path / "file"):
@@ -192,6 +192,6 @@ def make_folder(path: Path) -> None:
 
 
 def typed(path: Path) -> Path:
-    """The file that a user has typed, to be opened here: where it is a link, what that leads to. A link in a run that
-    was typed stays what it is."""
+    """The file that the user has typed; if it is a link, its target. A link inside a run stays a link, and is
+    refused."""
     return Path(os.path.realpath(path)) if path.is_symlink() and not _is_of_a_run(path.parent) else path

@@ -17,8 +17,8 @@ from striate.runs.plain_files import is_there, make_folder, open_plain
 from striate.wording import several
 
 MOST_SAMPLES, MOST_VALUES = 200_000, 20_000_000
-"""Predictions of larger splits are not saved: a file has at most 40 MB of probabilities or 80 MB of numbers or masks (a
-byte a pixel), beside ids, labels and paths, before it is compressed."""
+"""Predictions of larger splits are not saved. Before compression, a file has at most 40 MB of probabilities, or 80 MB
+of numbers or masks (a byte per pixel), and ids, labels and paths."""
 _MOST_PATHS = 100_000_000
 _LONGEST_TASK = 4096  # a path and a name
 _LEAST = -1e4  # a log-probability; float16 ends at -65504
@@ -26,34 +26,35 @@ _LEAST = -1e4  # a log-probability; float16 ends at -65504
 
 @dataclass(frozen=True, eq=False)
 class Predictions:
-    """The predictions for the samples of one split, in its order.
-
-    `ids` (N,) int64 are positions in the source's listing, the same in every run on the same data; `paths` N texts
-    as in split.csv. Classes: `targets` (N,) int64, `predicted` (N,) int64, `answers` (N, K) float32 probabilities,
-    which were saved as float16 logarithms: within 0.1 % for those above 0.4, 1 % above 0.00005. Numbers: `targets` and
-    `answers` (N, T) float32, in the units of the data; `predicted` is None, `classes` empty. Masks: `targets` and
-    `answers` (N, H, W) uint8, of volumes (N, D, H, W). Of other tasks, arrays of numbers. `groups`: N texts, the group
-    of each sample, empty where there are none.
-    """
+    """The saved predictions for the N samples of one split, in the order of the split."""
 
     task: str
+    """Name of the task."""
     split: str
+    """`val` or `test`."""
     classes: tuple[str, ...]
+    """Class names; empty for tasks without classes."""
     ids: NDArray[np.int64]
+    """(N,): positions in the listing of the source, the same in every run on the same data."""
     paths: tuple[str, ...]
+    """N paths as in split.csv."""
     targets: NDArray[Any]
+    """Classes: (N,) int64. Numbers: (N, T) float32, in the units of the data. Masks: (N, H, W) uint8; of volumes, (N,
+    D, H, W). Other tasks: numbers with a row per sample."""
     answers: NDArray[np.float32]
+    """The predictions. Classes: (N, K) float32 probabilities, saved as float16 logarithms: within 0.1 % above 0.4,
+    within 1 % above 0.00005. Numbers and masks: as `targets`. Other tasks: numbers with a row per sample."""
     predicted: NDArray[np.int64] | None
+    """The predicted classes. None for tasks other than classes."""
     groups: tuple[str, ...] = ()
+    """The group of each sample, N texts; empty without groups."""
 
 
 def write_predictions(run: RunDirectory, predictions: Predictions) -> bool:
-    """Write the file, if the split is not too large to be saved (`MOST_SAMPLES`, `MOST_VALUES`); whether it was.
-
-    Raises RunError where it cannot be written.
-    """
+    """Write the file, unless the split is too large (`MOST_SAMPLES`, `MOST_VALUES`). Returns whether it was written.
+    Raises RunError where writing fails."""
     paths = "\0".join(predictions.paths).encode("utf-8", "surrogatepass")
-    # Targets may be larger: objects in all pixels for a few predictions.
+    # Targets may be larger: many objects, for a few predictions.
     parts = (predictions.answers, predictions.targets)
     bytes_of_answers = max(part.size * min(4, part.itemsize) for part in parts)
     if len(predictions.ids) > MOST_SAMPLES or bytes_of_answers > 4 * MOST_VALUES or len(paths) > _MOST_PATHS:
@@ -83,8 +84,8 @@ def write_predictions(run: RunDirectory, predictions: Predictions) -> bool:
 
 
 def read_predictions(run: RunDirectory | str | Path, split: str) -> Predictions | None:
-    """The predictions that were saved for `val` or `test`; None where there are none: a run of an earlier version, or
-    of a split too large. Raises RunError for a damaged file, and for one whose content is not that of a task."""
+    """The predictions saved for `val` or `test`. None where there are none: a run of an earlier version, or too large a
+    split. Raises RunError for a damaged file, and for one whose arrays do not fit its task."""
     run = run if isinstance(run, RunDirectory) else open_run(Path(run))
     path = run.predictions / f"{split}.npz"
     if not is_there(path):
@@ -128,7 +129,7 @@ def read_predictions(run: RunDirectory | str | Path, split: str) -> Predictions 
 
 
 def _load(path: Path) -> dict[str, NDArray[Any]]:
-    """The arrays, after a look at how much they unpack to."""
+    """The arrays, after checking the size that they unpack to."""
     with open_plain(path) as file:
         with zipfile.ZipFile(file) as archive:
             unpacked = sum(member.file_size for member in archive.infolist())
@@ -138,7 +139,7 @@ def _load(path: Path) -> dict[str, NDArray[Any]]:
         with np.load(file, allow_pickle=False) as saved:
             arrays = {name: saved[name] for name in saved.files}
     if not all(isinstance(array, np.ndarray) for array in arrays.values()):
-        raise ValueError("a member that is not an array")  # numpy gives the bytes of what has no header of its own
+        raise ValueError("a member that is not an array")  # numpy returns bytes for a member without a header
     return arrays
 
 
@@ -149,11 +150,11 @@ def _require_task(
     answers: NDArray[Any],
     predicted: NDArray[Any] | None,
 ) -> None:
-    """Raise ValueError where the arrays do not belong together: who reads them computes with them as such."""
+    """Raise ValueError where the arrays do not fit each other: readers rely on it."""
     if not task or len(task) > _LONGEST_TASK:
         raise ValueError(f"a task {task[:40]!r}")
     if predicted is None:
-        # Of as many objects as an image happens to have, or of several targets; the task looks closer.
+        # Rows of objects, as many as an image has, or of several targets; the task checks more.
         rows = answers.ndim in (2, 3) and answers.dtype.kind == "f"
         if answers.ndim == targets.ndim and answers.shape != targets.shape and not rows:
             raise ValueError("predictions of another shape than their targets")
@@ -169,7 +170,7 @@ def _require_task(
 
 
 def _require_numbers(classes: int, *arrays: NDArray[Any]) -> None:
-    """Raise ValueError where an array has anything but numbers of classes: who reads it takes names by them."""
+    """Raise ValueError where an array holds anything but class numbers: readers use them as indices."""
     for array in arrays:
         if (
             array.dtype.kind not in "iu"

@@ -1,8 +1,8 @@
-"""What torch saved, read without executing anything, and without taking more memory than the file has bytes.
+"""Reads a file of `torch.save` without executing anything, and without taking more memory than the file has bytes.
 
-`torch.load(weights_only=True)` runs no code, but it makes whatever a file describes: a few bytes of pickle stand for a
-buffer of any length, for a million copies of a list, for a tensor that shows one number without end. So the pickle is
-first read by a reader that makes nothing, and counts.
+`torch.load(weights_only=True)` runs no code, but it makes whatever a file describes: a few bytes of pickle can stand
+for a huge buffer, a million copies of a list, or a tensor that repeats one number endlessly. So the pickle is read
+first by an unpickler that makes nothing, and counts.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ _PICKLES = 5  # in a file of torch's older format, before the numbers
 
 
 def load_safely(path: Path, device: torch.device | str = "cpu") -> Any:
-    """The content of a file of `torch.save`, made of tensors and plain values alone.
+    """The content of a file of `torch.save` with only tensors and plain values.
 
-    Raises OSError, MemoryError; RunError for what is not a plain file; RuntimeError or UnpicklingError for files that
+    Raises OSError, MemoryError; RunError for anything but a plain file; RuntimeError or UnpicklingError for files that
     are damaged, hold code, or ask for more memory than they have bytes.
     """
     try:
@@ -40,25 +40,23 @@ def load_safely(path: Path, device: torch.device | str = "cpu") -> Any:
             refuse_bomb(file, size)
             file.seek(0)
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # torch comments on foreign pickles that are refused anyway
+                warnings.simplefilter("ignore")  # torch warns of other pickles, which are refused anyway
                 content = torch.load(file, map_location=device, weights_only=True)
         _refuse_swollen(content, size)
     except (OSError, RunError, MemoryError, RuntimeError, pickle.UnpicklingError):
         raise
-    except Exception as error:  # a damaged pickle raises whatever its bytes happen to mean
+    except Exception as error:  # a damaged pickle may raise anything
         raise pickle.UnpicklingError(f"{type(error).__name__}: {error}") from None
     return content
 
 
 def refuse_bomb(file: BinaryIO, size: int) -> None:
-    """Read what a file of `torch.save` of `size` bytes describes, and make nothing of it.
-
-    Raises UnpicklingError where that is more than the file has bytes, and whatever a damaged file makes of it.
-    """
+    """Read what a file of `torch.save` of `size` bytes describes, without making it. Raises UnpicklingError where that
+    is larger than the file, and whatever a damaged file raises."""
     beginning = file.read(4)
     file.seek(0)
     if beginning != _ZIP:
-        with suppress(EOFError):  # torch finds the same end, and says it
+        with suppress(EOFError):  # torch reports it
             for _ in range(_PICKLES):
                 _Counting(file, size).load()
         return
@@ -74,7 +72,7 @@ def refuse_bomb(file: BinaryIO, size: int) -> None:
 
 
 class _Named:
-    """Stands for a class or a function: calling it makes nothing, and counts what it was given."""
+    """Stands for a class or function: calling it makes nothing, and counts its arguments."""
 
     def __init__(self, name: str, reader: _Counting) -> None:
         self.name, self.reader = name, reader
@@ -83,7 +81,7 @@ class _Named:
         if self.name.startswith("_rebuild_from_type"):  # calls its first argument
             _called(arguments[0], arguments[2])
         for value in arguments:
-            # A number is how many zeros a buffer begins with; whatever has a length may be copied.
+            # bytearray(number) makes so many zeros; anything with a length may be copied.
             number = value if self.name == "bytearray" and isinstance(value, int) else 1
             self.reader.spend(len(value) if isinstance(value, Sized) else number)
             if self.name in _COPYING:
@@ -93,7 +91,7 @@ class _Named:
         return _Named("value", self.reader)
 
 
-# Python's own reader, since the one in C cannot be kept from hashing keys.
+# The unpickler in Python, since the one in C always hashes keys.
 _Unpickler: Any = pickle._Unpickler
 
 
@@ -163,14 +161,15 @@ def _called(function: Any, arguments: Any) -> _Named:
 
 
 def _refuse_hashing(keys: Any) -> None:
-    """Nested tuples that share their parts take no room, and for ever to hash."""
+    """Raise UnpicklingError for a key that is a tuple of tuples: nested tuples that share parts take no space, but
+    endless time to hash."""
     for key in keys:
         if isinstance(key, tuple) and not all(isinstance(part, str | bytes | int | float) for part in key):
             raise pickle.UnpicklingError("a key that is a tuple of tuples")
 
 
 def _refuse_swollen(content: Any, limit: int) -> None:
-    """Raise UnpicklingError for a tensor of more bytes than the file, which strides make of a few numbers."""
+    """Raise UnpicklingError for a tensor larger than the file, which strides can make of a few numbers."""
     seen: set[int] = set()
     left = [content]
     while left:

@@ -92,7 +92,7 @@ class ServedRun:
         """A line for each, in order; those of one shape are computed together."""
         order = sorted(range(len(pictures)), key=lambda i: (pictures[i].read[0].shape, pictures[i].read[1] or ()))
         inputs, placed = [pictures[i].read for i in order], [pictures[i].placed for i in order]
-        found = self.trained.answer_batch(inputs, self.predictor, placed)
+        found = self.trained.predict_batch(inputs, self.predictor, placed)
         lines = {i: {"path": pictures[i].path, **one.fields} for i, one in zip(order, found, strict=True)}
         return [lines[i] for i in range(len(pictures))]
 
@@ -101,7 +101,7 @@ class ServedRun:
         shape, task = self.trained.preparation.input_shape, self.trained.task
         facts = {"run": self.name, "task": task.name, "classes": list(self.trained.classes), "input_shape": list(shape)}
         return facts | {
-            "computed": self.predictor.plan.way.name,
+            "computed": self.predictor.plan.backend.name,
             "loaded_seconds_ago": round(monotonic() - self.since, 1),
         }
 
@@ -118,7 +118,7 @@ def open_served(path: Path, load: Load, name: str = "") -> ServedRun:
             written = None
     shape = trained.preparation.input_shape
     kind = torch.uint8 if medium_of(trained.preparation.kind).dtype == "uint8" else torch.float32
-    predictor = trained.planned(lambda count: torch.zeros(count, *shape, dtype=kind), 1, written=written)
+    predictor = trained.planned(lambda count: torch.zeros(count, *shape, dtype=kind), 1, recorded=written)
     return ServedRun(name or path.name, path, trained, predictor, stamp)
 
 

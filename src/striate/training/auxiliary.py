@@ -1,4 +1,4 @@
-"""Heads that only training has: a rotation head on the trunk (multi-task), and classifiers on inner layers.
+"""Auxiliary heads, which exist during training only: a rotation head on the trunk, and classifiers on inner layers.
 
 Rotation: Gidaris, Singh and Komodakis, "Unsupervised representation learning by predicting image rotations", 2018.
 Inner classifiers: Szegedy et al., "Going deeper with convolutions", 2014.
@@ -28,9 +28,12 @@ TURNS = 4
 
 
 class AuxiliaryHeads(nn.Module):
-    """`rotation`: from the features before the output layer to (N, 4) logits of quarter turns. `classifiers`: from the
-    mean of each map of the named inner layers to (N, K) outputs of the task; where it needs a map (`dense`), from the
-    maps themselves, by a 1 × 1 convolution, to (N, K, *positions) of the size of the input."""
+    """The rotation head and the classifiers of a network.
+
+    `rotation`: from the input of the output layer to (N, 4) logits of quarter turns. `classifiers`: from the mean of
+    each map of the named inner layers to (N, K) outputs of the task. A task that needs a map (`dense`) has a 1 × 1
+    convolution instead, from the maps to (N, K, *positions) of the size of the input.
+    """
 
     def __init__(
         self,
@@ -43,7 +46,7 @@ class AuxiliaryHeads(nn.Module):
         device: torch.device,
         dense: int = 0,
     ) -> None:
-        """`dense`: how many axes the maps have, 0 for tasks that need none."""
+        """`dense`: number of axes of the maps; 0 for tasks without maps."""
         super().__init__()
         self.dense = dense
         self.output = output
@@ -53,7 +56,7 @@ class AuxiliaryHeads(nn.Module):
 
     @contextmanager
     def watching(self, module: nn.Module) -> Iterator[dict[str, torch.Tensor]]:
-        """Collects what the heads need from each forward pass of `module` while open: name to pooled (N, C), or to
+        """Collects the inputs of the heads from each forward pass of `module` while open: by layer, pooled (N, C), or
         maps."""
         with watched_features(module, self.output, self.layers, dense=bool(self.dense)) as found:
             yield found
@@ -61,8 +64,8 @@ class AuxiliaryHeads(nn.Module):
     def inner_outputs(
         self, found: Mapping[str, torch.Tensor], count: int, size: tuple[int, ...]
     ) -> tuple[torch.Tensor, ...]:
-        """What each classifier gives for the first `count` samples of `found`, maps enlarged (linearly) to the `size`
-        of the input."""
+        """The outputs of each classifier for the first `count` samples of `found`; maps are enlarged (linearly) to the
+        `size` of the input."""
         pairs = zip(self.layers, self.classifiers, strict=True)
         outputs = [classifier(found[layer][:count].float()) for layer, classifier in pairs]
         if not self.dense:
@@ -83,8 +86,8 @@ def _classifier(size: int, outputs: int, dense: int, device: torch.device) -> nn
 def watched_features(
     module: nn.Module, output: str, layers: tuple[str, ...], *, dense: bool
 ) -> Iterator[dict[str, torch.Tensor]]:
-    """The input of the layer `output` (under ""), averaged over positions to (N, C), and the outputs of `layers`: the
-    same, or, `dense`, as the maps that they are."""
+    """Collects, for each forward pass while open, the input of the layer `output` (under the key ""), averaged over
+    positions to (N, C), and the outputs of `layers`: averaged too, or as maps where `dense`."""
     least = 3 if dense else 2
     found: dict[str, torch.Tensor] = {}
 
@@ -110,26 +113,25 @@ def watched_features(
 
 
 def _pooled(features: torch.Tensor) -> torch.Tensor:
-    # What comes after may write into the layer's own tensor (an inplace activation).
+    # The next layer may write into this tensor (an inplace activation).
     return features.flatten(2).mean(2) if features.ndim > 2 else features.clone()
 
 
 def make_heads(
     module: nn.Module, config: AuxiliaryConfig, needs: Feature, outputs: int, sample: torch.Tensor
 ) -> AuxiliaryHeads | None:
-    """The heads that `config` asks for, sized by one pass of `sample` (a normalized batch); None where it asks for
-    none. `needs`: what the task needs of a network. Weights are drawn from torch's random state. Raises ConfigError
-    where they cannot be."""
+    """The heads of `config`, sized by a forward pass of `sample` (a normalized batch); None where `config` has none.
+    `needs`: the features that the task needs. Weights are drawn from torch's random state. Raises ConfigError."""
     if not (config.rotation or config.layers):
         return None
     output, dense = _check(module, config, needs, sample), needs == "map"
     with watched_features(module, output, config.layers, dense=dense) as found, preserved(module), torch.no_grad():
         module(sample)
-    silent = [name for name in config.layers if name not in found]
-    if silent or "" not in found:
+    idle = [name for name in config.layers if name not in found]
+    if idle or "" not in found:
         raise ConfigError(
             "auxiliary",
-            f"the layer {silent[0] if silent else output}, which never runs",
+            f"the layer {idle[0] if idle else output}, which never runs",
             "a layer that runs",
             "leave out this layer",
         )
@@ -141,7 +143,7 @@ def make_heads(
 
 
 def _check(module: nn.Module, config: AuxiliaryConfig, needs: Feature, sample: torch.Tensor) -> str:
-    """The name of the output layer, when all that is asked for can be."""
+    """The name of the output layer. Raises ConfigError for heads that this network or task cannot have."""
     if config.layers and needs not in ("vector", "map"):
         got = f"classifiers on inner layers for a task that needs a {needs}"
         raise ConfigError(
@@ -184,15 +186,15 @@ def _check(module: nn.Module, config: AuxiliaryConfig, needs: Feature, sample: t
 def turned(
     images: torch.Tensor, *key: int, start: int = 0, samples: int | None = None
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """(N, C, S, S) images, each turned counterclockwise by 0 to 3 quarters, and the (N,) int64 number of quarters; a
-    function of the integers `key`. As a part of a batch of `samples` they are turned as in the whole: the first of
-    them is number `start` there."""
+    """(N, C, S, S) images, each turned counterclockwise by 0 to 3 quarters, and the (N,) int64 numbers of quarters, a
+    function of the integers `key`. Images that are a part of a batch of `samples` images, from number `start` on, are
+    turned as in the whole batch."""
     generator = torch.Generator().manual_seed(hash_key(*key))
     drawn = torch.randint(TURNS, (samples or len(images),), generator=generator)
     quarters = drawn[start : start + len(images)]
     result = images.clone(memory_format=torch.preserve_format)
     for k in range(1, TURNS):
-        # Places rather than a mask: how many there are is known here, and no accelerator need be waited for.
+        # Indices rather than a mask: their number is known on the host, which need not wait for an accelerator.
         rows = sent((quarters == k).nonzero()[:, 0], images.device)
         result[rows] = torch.rot90(images[rows], k, (2, 3))
     return result, sent(quarters, images.device)

@@ -1,7 +1,7 @@
-"""The exponential moving average of the weights: a second network whose predictions are steadier.
+"""The exponential moving average of the weights: a second network with steadier predictions.
 
-Polyak and Juditsky, "Acceleration of stochastic approximation by averaging", 1992; with a decay that grows from 0.1 as
-in the training of Inception (Szegedy et al. 2015), so that the first steps are soon forgotten.
+Polyak and Juditsky, "Acceleration of stochastic approximation by averaging", 1992. The decay grows from 0.1, as in the
+training of Inception (Szegedy et al. 2015), so that the average soon forgets the first steps.
 """
 
 from __future__ import annotations
@@ -13,19 +13,19 @@ from striate.models.preserved_state import copied
 
 
 class MovingAverage:
-    """`module`: a copy, in eval mode and without gradients, whose weights and buffers follow those of the original.
-    `count`: how many steps it has seen."""
+    """The averaged network. `module`: a copy in eval mode, without gradients, whose weights and buffers follow those of
+    the original. `count`: number of updates."""
 
     def __init__(self, module: nn.Module, decay: float) -> None:
         self.module = copied(module).requires_grad_(False).eval()
         self.decay, self.count = decay, 0
-        # Found once: to look for them at each step takes longer than to average a small network.
+        # Collected once: doing it at each step takes longer than averaging a small network.
         self._weights = list(self.module.parameters()), list(module.parameters())
         self._buffers = _buffers(self.module), _buffers(module)
 
     @torch.no_grad()
     def update(self) -> None:
-        """One step towards the weights as they are now; the first one takes them over. Counts of batches are copied."""
+        """Move one step towards the current weights; the first update copies them. Counts of batches are copied."""
         weight = 1.0 if self.count == 0 else 1 - min(self.decay, (1 + self.count) / (10 + self.count))
         averaged: list[torch.Tensor] = [*self._weights[0]]
         current: list[torch.Tensor] = [*self._weights[1]]
@@ -43,15 +43,13 @@ class MovingAverage:
 
 
 def make_average(module: nn.Module, decay: float | None) -> MovingAverage | None:
-    """An average that begins as `module` is; None where `decay` is 0 or None.
-
-    Raises ModelError for a network that cannot be copied.
-    """
+    """An average that begins as a copy of `module`; None where `decay` is 0 or None. Raises ModelError for a network
+    that cannot be copied."""
     return MovingAverage(module, decay) if decay else None
 
 
 def _buffers(module: nn.Module) -> list[tuple[nn.Module, str]]:
-    """Owner and name of each: unlike parameters, buffers may be replaced by other tensors."""
+    """Owner and name of each buffer: unlike parameters, buffers may be replaced by other tensors."""
     parts = dict(module.named_modules())
     names = [name.rpartition(".") for name, _ in module.named_buffers()]
     return [(parts[owner], name) for owner, _, name in names]

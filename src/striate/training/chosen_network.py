@@ -1,4 +1,4 @@
-"""Which network is trained: the one asked for, or the one that fits the data, and whether it has learned before."""
+"""Which network is trained: the requested one or one that fits the data, and whether its weights are pretrained."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def choose_network(config: Config, data: Dataset, module: nn.Module | None) -> t
         name, reason = network_for(config, data)
         notes.append(f"model {name}: {reason}")
     if (layers := layers_of_pasted(name)) != name:
-        plan_network(parse_layers(name), data.input_shape)  # refuses what it says of another input
+        plan_network(parse_layers(name), data.input_shape)  # refuses layers that are made for another input
         notes.append(f"model {layers}: the pasted modules as a layer string")
         name = layers
     sized = size_note(name, data.input_shape, weights=config.model.pretrained is not None)
@@ -57,14 +57,14 @@ def choose_network(config: Config, data: Dataset, module: nn.Module | None) -> t
 
 
 def has_pretrained_weights(config: Config, module: nn.Module | None) -> bool:
-    """Whether the network begins with learned weights. Of a module given in Python only the user knows, who says it
-    by asking for the recipe."""
+    """Whether the network begins with pretrained weights. For a module given in Python the user says so by the recipe
+    fine-tune."""
     return config.model.pretrained is not None or (module is not None and config.recipe == "fine-tune")
 
 
 def build_network(model: str | nn.Module, data: Dataset, task: Task, weights: InitialWeights) -> nn.Module:
-    """The network for these data and this task, randomly initialized. Raises ModelError; TrainingError where nothing of
-    it can learn."""
+    """The network for these data and this task, randomly initialized. Raises ModelError; TrainingError for a network
+    without trainable parameters."""
     chosen = weights.config.model
     try:
         network: nn.Module = build_model(
@@ -78,11 +78,11 @@ def build_network(model: str | nn.Module, data: Dataset, task: Task, weights: In
         )
     except ModelError as error:
         if chosen.pretrained is not None and isinstance(error, InputMisfit) and error.fitting and data.medium.pictures:
-            # Weights of a file fit this form of the network alone.
+            # The weights fit only this form of the network.
             error.remedy = f"enlarge the images with --size {'x'.join(map(str, error.fitting[1:]))}"
         if not weights.owner:
             raise
-        # Not the user's text but the run's: no character of it to point at.
+        # The text is the run's, not the user's: no character to point at.
         where = f"the network of {weights.owner}, {model}"
         raise ModelError(where, error.got, error.expected, error.remedy) from None
     refuse_scripted(network)

@@ -20,7 +20,7 @@ from striate.models.trusted_code import names_code
 from striate.tasks.config import TaskConfig
 
 Code = Annotated[str, Predicate(names_code)]
-"""`file.py:name`, or the name of what was given in Python."""
+"""`file.py:name`, or the name of an object given in Python."""
 
 
 @dataclass(frozen=True)
@@ -100,8 +100,8 @@ class RegularizeConfig:
     """The mean activation that `kl` holds logistic units to."""
 
     @property
-    def looks_inside(self) -> bool:
-        """Whether a term is of outputs of hidden units."""
+    def penalizes_activations(self) -> bool:
+        """Whether a penalty is on outputs of hidden units."""
         return self.sparsity > 0 or self.kl > 0
 
 
@@ -157,7 +157,7 @@ class BudgetConfig:
     regression the RMSE, in the units of the target."""
 
     def of(self, steps: int | None) -> BudgetConfig:
-        """Of another training, which has so many steps and one schedule from its first to its last."""
+        """The budget of a training with this number of steps and one schedule from its first to its last step."""
         return replace(self, steps=steps, steps_before=())
 
 

@@ -1,6 +1,6 @@
-"""What each field of the configuration is, as `--help` shows it: text, kind, choices, range and default.
+"""The description of each field of the configuration, as `--help` shows it: text, kind, choices, range and default.
 
-The one home of all that is the configuration itself: the docstring under a field, its type and its default.
+Its source is the configuration itself: the docstring under a field, its type and its default.
 """
 
 from __future__ import annotations
@@ -28,26 +28,30 @@ _WRITTEN = "Recorded by the run: "
 
 
 class Values(NamedTuple):
-    """What values a field takes: the `kind` as one word, the `choices` where they are words, the `range` in words."""
+    """The values that a field takes."""
 
     kind: str
+    """`CHOICE`, or the type as one word."""
     choices: tuple[str, ...]
+    """The values, where they are words; else empty."""
     range: str
+    """The range of numbers in words; empty without limits."""
 
 
 @dataclass(frozen=True)
 class Field:
-    """One field of the configuration.
-
-    `name` is dotted, `text` its docstring; `default` is as config.yaml has it, None where the field is left open.
-    `written`: a run writes it, a user does not set it.
-    """
+    """One field of the configuration."""
 
     name: str
+    """Dotted: `optim.lr`."""
     text: str
+    """The docstring under the field, on one line."""
     values: Values
+    """The values that it takes."""
     default: Any
+    """As in config.yaml. None: left open."""
     written: bool
+    """Whether a run writes it, rather than a user."""
 
     @property
     def section(self) -> str:
@@ -56,14 +60,14 @@ class Field:
 
     @property
     def help(self) -> str:
-        """The text, then choices, range and default where they are not said in it."""
+        """The text, then choices, range and default, unless the text contains them."""
         parts = [self.text]
         if any(choice not in self.text for choice in self.values.choices) and len("|".join(self.values.choices)) >= 20:
             parts.append(f"One of {', '.join(self.values.choices)}.")
         if self.values.range:
             parts.append(f"Range: {self.values.range}.")
-        unsaid = self.default is None or self.default is False or self.default == () or "Default:" in self.text
-        if not unsaid:
+        stated = self.default is None or self.default is False or self.default == () or "Default:" in self.text
+        if not stated:
             default = list(self.default) if isinstance(self.default, tuple) else self.default
             parts.append(f"Default: {str(default).lower() if default is True else default}.")
         return " ".join(parts)
@@ -86,7 +90,7 @@ def config_fields() -> dict[str, Field]:
 
 @cache
 def sections() -> dict[str, str]:
-    """Each section of the configuration and what it is, in order."""
+    """Each section of the configuration and its description, in order."""
     return {name: _heading(inspect.getdoc(kind) or "") for name, kind in _sections(Config, "")}
 
 
@@ -98,7 +102,8 @@ def _sections(kind: type[Any], prefix: str) -> Iterator[tuple[str, type[Any]]]:
 
 
 def values_of(hint: Any, names: Sequence[str] = ()) -> Values:
-    """What values the type of a field takes, and the `names` beside it; `None`, which leaves it open, is not told."""
+    """The values that the type of a field takes, and the further `names`. `None`, which leaves the field open, is not
+    listed."""
     choices = list(names)
     kinds: list[str] = []
     ranges: list[str] = []
@@ -127,7 +132,7 @@ def _is_union(hint: Any) -> bool:
 
 
 def _range(limits: Sequence[Any]) -> str:
-    """`0 to 1`, `above 0`, `at least 1`; a limit that only keeps numbers finite is left out."""
+    """`0 to 1`, `above 0`, `at least 1`; without limits that only keep numbers finite."""
     low = next((limit for limit in limits if isinstance(limit, Ge | Gt)), None)
     high = next((limit for limit in limits if isinstance(limit, Le | Lt)), None)
     least: Any = None if low is None else low.ge if isinstance(low, Ge) else low.gt
@@ -139,7 +144,7 @@ def _range(limits: Sequence[Any]) -> str:
 
 
 def _leaves(kind: type[Any], prefix: str) -> Iterator[tuple[str, type[Any], Any]]:
-    """Each dotted field with the class that declares it and its type."""
+    """Each dotted field with the class that declares it, and its type."""
     hints, bare = get_type_hints(kind, include_extras=True), get_type_hints(kind)
     for field in dataclasses.fields(kind):
         if dataclasses.is_dataclass(bare[field.name]):
@@ -155,7 +160,7 @@ def _docstrings(kind: type[Any]) -> dict[str, str]:
 
 @cache
 def _docstrings_of_module(name: str) -> dict[str, dict[str, str]]:
-    """The docstrings under the fields of each class of a module; none where Python has no source to read."""
+    """The docstrings under the fields of each class of a module; empty where the source is not available."""
     try:
         tree = ast.parse(inspect.getsource(sys.modules[name]))
     except (OSError, TypeError):

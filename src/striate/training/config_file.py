@@ -17,13 +17,13 @@ import yaml
 from striate.errors import ConfigError, RunError
 from striate.runs.plain_files import read_bytes
 from striate.training.config import Config
-from striate.training.field_words import FIELDS_ELSEWHERE, SHORT_OPTIONS
+from striate.training.field_aliases import FIELDS_OF_OTHER_TOOLS, SHORT_OPTIONS
 from striate.wording import listed
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
 
-# What a field is given as, where that says more than how to leave it open; {} is how it is written.
+# Examples of values for remedies; {} is the option of the field.
 _EXAMPLES = {
     "cv": "{} 5x5; {} null turns it off",
     "budget.epochs": "{} 20",
@@ -33,7 +33,7 @@ _EXAMPLES = {
     "task.threshold": "{} ill=0.2",
 }
 
-# What decides a field that is left open, by the beginning of its name: the first that fits.
+# What decides a field that is left open, by the beginning of its name; the first match counts.
 _DECIDED = {
     "data.val_fraction": "the recipe decides it then",
     "data.packs": "packs are then in the cache folder",
@@ -53,31 +53,31 @@ _LONGEST_NUMBER = 40
 _DEEPEST = 50
 _FROM_A_RUN = "striate train --config runs/NAME/config.yaml"
 _WORD = re.compile(r"'([^']+)'")
-_NOT_DECIMAL = re.compile(r"[-+]?0[0-7_]+|.*:.*")  # to the bases of 8 and 60 for YAML, and for no reader
+_NOT_DECIMAL = re.compile(r"[-+]?0[0-7_]+|.*:.*")  # YAML 1.1 reads these to the bases 8 and 60
 
-# What choices are called elsewhere.
+# Names of choices in other tools.
 _OTHER_WORDS = {"f32": "fp32", "float32": "fp32", "f16": "fp16", "float16": "fp16", "half": "fp16", "bfloat16": "bf16"}
 
 
 class _Plain(yaml.SafeLoader):
-    """YAML in which each value stands once, where it is read: without aliases, of which a few, nested, stand for more
-    text than any memory holds, without merges, and without a key given twice, of which YAML takes the last unasked."""
+    """Plain YAML: without aliases, a few of which can expand to more text than fits into memory, without merges, and
+    without duplicate keys, of which YAML silently takes the last."""
 
     def compose_node(self, parent: Any, index: Any) -> Any:
-        """Refuse `*name`; everything else as the safe loader has it."""
+        """Refuse `*name`; otherwise like the safe loader."""
         if self.check_event(yaml.AliasEvent):
             event = self.peek_event()
             raise yaml.composer.ComposerError(None, None, "an alias (*name)", event.start_mark)
         return super().compose_node(parent, index)
 
     def fetch_flow_collection_start(self, token: Any) -> None:
-        """Refuse brackets in brackets without end, each of which the scanner compares with all that are open."""
+        """Refuse endlessly nested brackets: the scanner would compare each with all open ones."""
         if self.flow_level >= _DEEPEST:
             raise yaml.scanner.ScannerError(None, None, "nesting too deep", self.get_mark())
         super().fetch_flow_collection_start(token)
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
-        """Refuse `<<` and a key that occurs twice; everything else as the safe loader has it."""
+        """Refuse `<<` and duplicate keys; otherwise like the safe loader."""
         seen: set[Any] = set()
         for key_node, _ in node.value if isinstance(node, yaml.MappingNode) else ():
             where = key_node.start_mark
@@ -91,8 +91,8 @@ class _Plain(yaml.SafeLoader):
         return mapping
 
     def construct_number(self, node: Any) -> int | float | str:
-        """A number that a field could have: YAML also knows hexadecimal ones of any length, which take their time and
-        cannot be shown. 010 and 2:30 stay text, as in YAML 1.2: a field takes the first as 10."""
+        """A number that a field can have. YAML also has hexadecimal numbers of any length, which would take long to
+        read. 010 and 2:30 stay text, as in YAML 1.2; a field then reads the first as 10."""
         whole = node.tag.endswith(":int")
         value: int | float = -1
         if len(node.value) <= _LONGEST_NUMBER:
@@ -102,7 +102,7 @@ class _Plain(yaml.SafeLoader):
         return node.value if _NOT_DECIMAL.fullmatch(node.value) else value
 
     def construct_switch(self, node: Any) -> bool | str:
-        """True or false; `on`, `off`, `yes` and `no` stay text, as in YAML 1.2: a field may have them as choices."""
+        """True or false. `on`, `off`, `yes` and `no` stay text, as in YAML 1.2: a field may have them as choices."""
         value: bool = self.construct_yaml_bool(node)
         return value if node.value.lower() in ("true", "false") else str(node.value)
 
@@ -112,7 +112,7 @@ for _kind in ("int", "float"):
 _Plain.add_constructor("tag:yaml.org,2002:bool", _Plain.construct_switch)
 
 
-@cache  # type hints take milliseconds, and every field that is set asks for the names
+@cache  # type hints take milliseconds, and every field that is set needs the names
 def field_names(kind: type[Any] = Config, prefix: str = "") -> tuple[str, ...]:
     """Every dotted field of the tree, in order: `data.source`, `data.size`, …, `seed`."""
     names: list[str] = []
@@ -150,8 +150,8 @@ def config_to_yaml(config: Config) -> str:
 
 
 def config_from_dict(values: Mapping[str, Any], where: str, option: Callable[[str], str] = "{}:".format) -> Config:
-    """The frozen tree, every value checked; fields may be nested or dotted. Raises ConfigError naming the field of the
-    first wrong one, which remedies write as `option` does, by default as in a file."""
+    """The configuration with these values, nested or dotted, all checked. Raises ConfigError for the first wrong one;
+    its remedy names the field as `option` does, by default as in a file."""
     from pydantic import ValidationError
 
     values = _nested(values, where, option)
@@ -159,7 +159,7 @@ def config_from_dict(values: Mapping[str, Any], where: str, option: Callable[[st
         config = _validator().validate_python(values)
     except ValidationError as error:
         first, name = error.errors()[0], _field_at(error.errors()[0]["loc"])
-        # What takes several kinds of values has an error for each of them.
+        # A field with several types has an error for each of them.
         expected = dict.fromkeys(_expectation(one["msg"]) for one in error.errors() if _field_at(one["loc"]) == name)
         raise ConfigError(
             f"{where}: {name}",
@@ -174,7 +174,7 @@ def config_from_dict(values: Mapping[str, Any], where: str, option: Callable[[st
 
 
 def _field_at(location: tuple[int | str, ...]) -> str:
-    """The field that a location begins with: it ends in names of union branches, which say nothing to a reader."""
+    """The field at a location of pydantic: its last parts may be names of union branches."""
     path, known = [str(part) for part in location], set(field_names())
     return next((".".join(path[:n]) for n in range(len(path), 0, -1) if ".".join(path[:n]) in known), ".".join(path))
 
@@ -187,13 +187,13 @@ def _validator() -> TypeAdapter[Config]:
 
 
 def config_from_yaml(path: Path) -> Config:
-    """Read a configuration file. Raises ConfigError when it is missing, is no YAML, or holds a wrong value."""
+    """Read a configuration file. Raises ConfigError for a missing file, invalid YAML, or a wrong value."""
     return config_from_dict(read_yaml(path), str(path))
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """The mapping in a YAML file of plain values. Raises ConfigError, also for one that would take time or memory
-    without end: aliases, deep nesting, a file that is not a plain file."""
+    """The mapping in a YAML file of plain values. Raises ConfigError; also for a file that would take endless time or
+    memory (aliases, deep nesting), and for anything but a plain file."""
     try:
         text = read_bytes(path, _LARGEST_FILE).decode("utf-8")
     except RunError as error:
@@ -214,7 +214,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     except RecursionError:
         raise ConfigError(str(path), "nesting too deep", "plain YAML", remedy) from None
     except (ValueError, TypeError, OverflowError, KeyError, AttributeError) as error:
-        # Numbers of thousands of digits, a 31st of February: what makes values of words checks nothing before.
+        # Numbers of thousands of digits, a 31st of February: the YAML constructors check nothing.
         raise ConfigError(str(path), f"a value that cannot be read: {str(error)[:200]}", "plain YAML", remedy) from None
     if not isinstance(values, dict):
         got = {type(None): "no fields: the file is empty", list: "a list"}.get(type(values), "a single value")
@@ -239,9 +239,9 @@ def with_fields(config: Config, fields: Mapping[str, Any], where: str = "option"
 
 
 def _parse(name: str, text: str) -> Any:
-    """Lists, mappings and null are read as YAML; other text pydantic turns into numbers and booleans."""
+    """Lists, mappings and null are read as YAML; pydantic turns other text into numbers and booleans."""
     if name == "data.channels" and text.isdecimal():
-        return int(text)  # pydantic takes no text for a choice of numbers
+        return int(text)  # pydantic does not accept text for a Literal of numbers
     if not text.startswith(("[", "{")) and text not in ("null", "None"):
         return text
     try:
@@ -251,7 +251,8 @@ def _parse(name: str, text: str) -> Any:
 
 
 def _nested(values: Mapping[str, Any], where: str, option: Callable[[str], str]) -> dict[str, Any]:
-    """The fields in their sections. Raises ConfigError for one that is none, or is given twice: nested and dotted."""
+    """The fields in their sections. Raises ConfigError for an unknown field, and for one that is given both nested and
+    dotted."""
     tree: dict[str, Any] = {}
     for name, value in _given(values, where, option):
         *sections, last = name.split(".")
@@ -280,18 +281,17 @@ def _given(
 
 
 def pair_of(size: object) -> object:
-    """Height and width of a size in pixels, `96` or `96x128`; whatever else it is as it is."""
+    """Height and width of a size in pixels, such as `96` or `96x128`; any other value unchanged."""
     if isinstance(size, str) and re.fullmatch(r"\d+(x\d+)?", size):
         return size.split("x") if "x" in size else [size, size]
     return [size, size] if isinstance(size, int) and not isinstance(size, bool) else size
 
 
 def nearest_field(name: str) -> str | None:
-    """The field that `name`, which is none, probably means: by what it is called elsewhere, by its last part, by its
-    spelling."""
+    """The field that an unknown `name` probably means: by other tools' names, by its last part, or by its spelling."""
     known, last = field_names(), name.rsplit(".", 1)[-1]
     lasts = {field.rsplit(".", 1)[-1]: field for field in reversed(known)}
-    elsewhere = FIELDS_ELSEWHERE.get(last.replace("_", "-"))
+    elsewhere = FIELDS_OF_OTHER_TOOLS.get(last.replace("_", "-"))
     near = difflib.get_close_matches(name, known, n=1) or difflib.get_close_matches(last, lasts, n=1, cutoff=0.75)
     return elsewhere or lasts.get(last) or (lasts.get(near[0], near[0]) if near else None)
 
@@ -330,13 +330,13 @@ def _expectation(message: str) -> str:
 
 
 def option_of(name: str) -> str:
-    """What is typed for a field: `--epochs`, `--optim.clip`."""
+    """The option of a field: `--epochs`, `--optim.clip`."""
     return SHORT_OPTIONS.get(name, f"--{name}")
 
 
 def number_begun(text: str, whole: bool = False) -> str | None:
-    """The number that a text begins with, `2` of `2m`; the next whole one of `1.5`, where that is asked for; None where
-    there is none, or it is a percentage."""
+    """The number at the beginning of a text, such as `2` in `2m`; rounded up where it has to be `whole`. None without a
+    number, and for percentages."""
     begun = re.match(r"\d+(\.\d+)?(?!.*%)", text)
     if begun is None:
         return None
@@ -344,7 +344,7 @@ def number_begun(text: str, whole: bool = False) -> str | None:
 
 
 def _begun(name: str, error: Any, option: Callable[[str], str]) -> str | None:
-    """A number with a unit behind it, as the number alone; the next whole one where that is asked for."""
+    """The remedy for a number with a unit: the number alone, rounded up where the field needs a whole one."""
     if error["type"] not in ("int_parsing", "float_parsing"):
         return None
     number = number_begun(str(error["input"]), whole=error["type"] == "int_parsing")
@@ -352,8 +352,7 @@ def _begun(name: str, error: Any, option: Callable[[str], str]) -> str | None:
 
 
 def _meant(name: str, value: Any, errors: Sequence[Any], option: Callable[[str], str]) -> str | None:
-    """The choice that a wrong word is nearest to, or a mapping in the text that a field takes, as a remedy; None where
-    there is none."""
+    """The remedy for a misspelled choice, or for a mapping where the field takes text; None elsewhere."""
     if isinstance(value, Mapping) and value and name in ("task.cost", "task.threshold"):
         return f"{option(name)} {','.join(f'{key}={number}' for key, number in value.items())}"
     if not isinstance(value, str):
@@ -365,7 +364,7 @@ def _meant(name: str, value: Any, errors: Sequence[Any], option: Callable[[str],
 
 
 def remedy_of(name: str, option: Callable[[str], str] = option_of) -> str:
-    """What to type in place of a wrong value of a field, which `option` writes."""
+    """What to write in place of a wrong value; `option` gives the field's option."""
     default, written = get_field(Config(), name), option(name)
     if name in _EXAMPLES:
         return _EXAMPLES[name].replace("{}", written)
@@ -380,7 +379,7 @@ def remedy_of(name: str, option: Callable[[str], str] = option_of) -> str:
 def _refuse_booleans(
     values: Mapping[str, Any], config: Any, where: str, option: Callable[[str], str], prefix: str = ""
 ) -> None:
-    """True is no number, though Python says that it is 1."""
+    """Raise ConfigError for true or false where a number is expected: Python takes True as 1."""
     for key, value in values.items():
         name = f"{prefix}{key}"
         if isinstance(value, Mapping):

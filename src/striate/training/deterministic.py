@@ -1,4 +1,4 @@
-"""`execution.deterministic`: the same bits each time, or a refusal; never a run that only seems to be the same."""
+"""`execution.deterministic`: the same bits each time, or a refusal."""
 
 from __future__ import annotations
 
@@ -30,11 +30,9 @@ _SIGNS = ("does not have a deterministic implementation", "Deterministic behavio
 
 
 def without_measuring(config: Config) -> Config:
-    """Where `execution.deterministic` says so: the plan plain, since the fastest way is not the same each time, and
-    batches in fixed parts, so that the number of processes changes nothing.
-
-    Raises ConfigError for minutes whose number of steps would have to be measured, and for parts without it.
-    """
+    """The configuration of a deterministic run: plan plain, since a measured plan may differ each time, and batches in
+    fixed parts, so that the number of processes does not matter. Unchanged without `execution.deterministic`. Raises
+    ConfigError for minutes, whose number of steps would have to be measured, and for `batch_parts` without it."""
     execution = config.execution
     if not execution.deterministic:
         if execution.batch_parts is not None:
@@ -48,7 +46,7 @@ def without_measuring(config: Config) -> Config:
 
 
 def note(execution: ExecutionConfig) -> str:
-    """What a run says of it, with `batch_parts` decided."""
+    """The note of a run about it, once `batch_parts` is decided."""
     if (execution.batch_parts or 1) == 1:
         return NOTE
     parts = f"{execution.batch_parts} parts, and batch normalization sees one part at a time"
@@ -56,22 +54,20 @@ def note(execution: ExecutionConfig) -> str:
 
 
 def parts_of_batch(execution: ExecutionConfig) -> int:
-    """In how many fixed parts a deterministic training computes each batch."""
+    """The number of fixed parts in which a deterministic training computes each batch."""
     return execution.batch_parts or (1 if execution.fsdp else _PARTS)
 
 
 @contextmanager
 def deterministic_operations(wanted: bool) -> Iterator[None]:
-    """While open, and where it is `wanted`, torch takes the deterministic form of each operation; put back after.
-
-    Raises TrainingError where an operation has none.
-    """
+    """While open, if `wanted`, torch uses deterministic operations only. Raises TrainingError where an operation has no
+    deterministic form."""
     if not wanted:
         yield
         return
     before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
     workspace = os.environ.get(_WORKSPACE)
-    # cuBLAS divides its work among streams as it comes unless it has a fixed place for each (NVIDIA's manual, 2.1.4).
+    # Without a fixed workspace per stream, cuBLAS divides its work in varying ways (NVIDIA's manual, 2.1.4).
     os.environ.setdefault(_WORKSPACE, ":4096:8")
     torch.use_deterministic_algorithms(True)
     try:
@@ -85,21 +81,21 @@ def deterministic_operations(wanted: bool) -> Iterator[None]:
 
 @contextmanager
 def layer_named(module: nn.Module | None) -> Iterator[None]:
-    """Turn torch's refusal into a TrainingError, with the layer of `module` (if given) that was computing, forward or
-    backward."""
+    """Turn torch's error about an operation without a deterministic form into a TrainingError that names the layer of
+    `module` (if given) that was computing, forward or backward."""
     computing = ["an operation"]
     try:
         with nullcontext() if module is None else _followed(module, computing):
             yield
     except (RuntimeError, ModelError) as error:
-        said = " ".join(str(error.__cause__ if isinstance(error, ModelError) else error).split())
-        if not any(sign in said for sign in _SIGNS):
+        message = " ".join(str(error.__cause__ if isinstance(error, ModelError) else error).split())
+        if not any(sign in message for sign in _SIGNS):
             raise
-        raise _refusal(error.where if isinstance(error, ModelError) else computing[0], said) from None
+        raise _refusal(error.where if isinstance(error, ModelError) else computing[0], message) from None
 
 
 def refuse_nondeterministic(module: nn.Module, config: Config, task: Task, split: Split, normalize: Normalize) -> None:
-    """Pass a few samples forward and backward, as in training, where `execution.deterministic` says so: raise
+    """Where `execution.deterministic` is set, pass a few samples forward and backward, as in training. Raise
     TrainingError for the first layer whose operation has no deterministic form. The network is left as it is."""
     if not config.execution.deterministic:
         return
@@ -116,18 +112,18 @@ def refuse_nondeterministic(module: nn.Module, config: Config, task: Task, split
 
 @contextmanager
 def _followed(module: nn.Module, computing: list[str]) -> Iterator[None]:
-    """While the body runs, write the layer that computes into `computing`."""
+    """While the body runs, keep the name of the layer that computes in `computing`."""
     reached: list[int] = []
 
     def note(text: str, tensors: object, *, again: bool) -> None:
-        def look(gradient: torch.Tensor) -> None:
-            # A gradient between two layers is seen by both: the one that computes with it next is named.
+        def see(gradient: torch.Tensor) -> None:
+            # Both layers at a gradient see it: the one that computes with it next is named.
             if again or gradient.data_ptr() not in reached[-1:]:
                 computing[0] = text
             reached.append(gradient.data_ptr())
 
         for tensor in tensors_in(tensors):
-            on_gradient(tensor, look)
+            on_gradient(tensor, see)
 
     def before(call: ModuleCall) -> None:
         computing[0] = f"{call.name} ({type(call.module).__name__})"
@@ -142,13 +138,13 @@ def _followed(module: nn.Module, computing: list[str]) -> Iterator[None]:
         yield
 
 
-def _refusal(where: str, said: str) -> TrainingError:
-    if _WORKSPACE in said:  # torch has looked before it was set
+def _refusal(where: str, message: str) -> TrainingError:
+    if _WORKSPACE in message:  # torch has read the variable before it was set
         expected = f"{_WORKSPACE} before the first product on the GPU"
         return TrainingError(
-            "execution.deterministic", said[:160], expected, f"{_WORKSPACE}=:4096:8 striate train … --deterministic"
+            "execution.deterministic", message[:160], expected, f"{_WORKSPACE}=:4096:8 striate train … --deterministic"
         )
-    operation = said.split(" does not have")[0][-60:]
+    operation = message.split(" does not have")[0][-60:]
     return TrainingError(
         f"execution.deterministic: {where}",
         f"{operation}, which sums in an order that varies",

@@ -1,6 +1,4 @@
-"""Early ends: when validation has not improved for long enough, or is as good as was asked for.
-Training to a target: what is asked of the validation figure, and whether and when it was reached.
-"""
+"""Early stopping: after too many epochs without a better validation metric, or once the metric reaches a target."""
 
 from __future__ import annotations
 
@@ -18,17 +16,22 @@ from striate.wording import number
 
 @dataclass(frozen=True)
 class TargetOutcome:
-    """What became of a target: `metric` of the validation split was to reach `value`. `epoch` and `seconds` (wall
-    clock since the request, reading and planning included) are those of the first epoch that did; None where none did.
-    `best` is the best figure of any epoch, `n` the number of validation samples."""
+    """Whether and when a metric of the validation split reached its target."""
 
     metric: str
+    """Name of the metric: the headline of the task."""
     value: float
     reached: bool
+    """Whether an epoch reached it."""
     best: float
+    """The best value of any epoch."""
     epoch: int | None = None
+    """The first epoch that reached the target, from 1. None: no epoch did."""
     seconds: float | None = None
+    """Wall-clock seconds from the request, reading and planning included, to the end of that epoch. None: no epoch
+    reached the target, or the time is not known."""
     n: int | None = None
+    """Number of validation samples. None: not known."""
 
     def to_json(self) -> dict[str, Any]:
         """The outcome as plain values."""
@@ -45,7 +48,7 @@ class TargetOutcome:
         )
 
     def _about(self) -> str:
-        """How many samples it rests on, and the 95 % interval of a share of them (Wilson 1927)."""
+        """The number of samples, and for an accuracy its 95 % interval (Wilson 1927)."""
         if self.n is None:
             return ""
         if self.metric != "accuracy":
@@ -57,7 +60,7 @@ class TargetOutcome:
 
 
 def refuse_impossible_target(target: float | None, task: Task) -> None:
-    """Raise ConfigError for a share above 1: accuracy and IoU are 1 at most, and no percentages."""
+    """Raise ConfigError for a target above 1 where the metric, such as accuracy or IoU, is a fraction."""
     if target is None or not task.higher_is_better or target <= 1:
         return
     percent = target if 20 <= target <= 100 else 90.0
@@ -70,7 +73,8 @@ def refuse_impossible_target(target: float | None, task: Task) -> None:
 
 
 def reaches(val: dict[str, float], target: float | None, task: Task) -> bool:
-    """Whether validation figures reach the target: at least it, at most for errors; never where there is none."""
+    """Whether the headline metric is at least the target, or at most the target where lower is better; False without a
+    target."""
     if target is None:
         return False
     value = val[task.headline]
@@ -80,8 +84,8 @@ def reaches(val: dict[str, float], target: float | None, task: Task) -> bool:
 def target_outcome(
     history: Sequence[EpochRow], target: float | None, task: Task, seconds: float | None, n: int | None = None
 ) -> TargetOutcome | None:
-    """The outcome of a finished training; `seconds` is what it took up to its last epoch, which is the one that reached
-    the target, if any did; `n` validation samples. None where none was set."""
+    """The outcome of a finished training; None without a target. Training ends with the first epoch that reaches the
+    target: `seconds` is the time up to the last epoch. `n`: number of validation samples."""
     if target is None:
         return None
     values = [row.val[task.headline] for row in history]
@@ -97,30 +101,30 @@ def _shown(metric: str, value: float) -> str:
 
 
 def best_epoch(history: Sequence[EpochRow], task: Task) -> int:
-    """The number of the best epoch on validation, the later one of equals; epochs count from 1."""
+    """The number, from 1, of the best epoch on validation; the later one of equals."""
     return max(history, key=lambda row: (task.score(row.val), row.epoch)).epoch
 
 
 def out_of_patience(history: Sequence[EpochRow], task: Task, patience: int | None) -> bool:
-    """Whether the last `patience` epochs were all worse than an earlier one; never where patience is 0 or None."""
+    """Whether the last `patience` epochs were all worse than an earlier one; False where patience is 0 or None."""
     if not patience or len(history) <= patience:
         return False
     return history[-1].epoch - best_epoch(history, task) >= patience
 
 
 def training_is_over(history: Sequence[EpochRow], task: Task, budget: BudgetConfig) -> bool:
-    """Whether the last epoch was one too many without a better one, or reached the target."""
+    """Whether patience ran out, or the last epoch reached the target."""
     reached = bool(history) and reaches(history[-1].val, budget.target, task)
     return reached or out_of_patience(history, task, budget.patience)
 
 
 def chooses_by_validation(config: Config) -> bool:
-    """Whether validation says which epoch is the result, or when to end."""
+    """Whether validation decides which epoch is the result, or when training ends."""
     return config.keep == "best" or bool(config.budget.patience) or config.budget.target is not None
 
 
 def early_end(history: Sequence[EpochRow], task: Task, epochs: int, target: float | None = None) -> str | None:
-    """One sentence on a finished training that ended before its `epochs`; None where it did not."""
+    """One sentence on a training that ended before its `epochs`; None for one that took all."""
     done = history[-1].epoch
     if done >= epochs:
         return None

@@ -1,4 +1,4 @@
-"""What the loop says as it goes: plain records. The progress bar, files and pages are readers of this stream."""
+"""The records that the training loop yields. The progress bar, files and pages read this stream."""
 
 from __future__ import annotations
 
@@ -13,36 +13,48 @@ from striate.wording import duration, several, short_number
 
 @dataclass(frozen=True)
 class StepDone:
-    """One optimizer step. `step` counts from 1 to `steps`; `loss` is a scalar tensor that stays on its device, so
-    that whoever does not look at it does not wait for it."""
+    """One optimizer step is over."""
 
     step: int
+    """Number of the step, from 1 to `steps`."""
     steps: int
+    """Steps of the whole training, as planned now."""
     epoch: int
+    """The epoch it belongs to, from 1."""
     loss: torch.Tensor
+    """Scalar, on the device of the network: a reader that never reads its value does not wait for the device."""
     lr: float
+    """The learning rate of the step."""
     samples: int
+    """Samples in its batch, over all processes."""
 
 
 @dataclass(frozen=True)
 class EpochRow:
-    """One row of metrics.csv. `train` is measured on augmented batches while the weights change; `val` after the
-    epoch in eval mode. `seconds` of training; `samples` seen in them. `data_wait`: the share of these seconds, 0 to 1,
-    in which steps waited for data; `augment_share`: that in which their inputs were augmented, standardized and
-    blended, None on an accelerator, which does that while the host goes on, and where it was not measured.
-    `skipped_steps`: of fp16, those that left the weights alone, since the loss was scaled too high for their gradient;
-    None in other precisions."""
+    """One row of metrics.csv."""
 
     epoch: int
+    """From 1."""
     step: int
+    """Optimizer steps done at its end."""
     lr: float
+    """The learning rate of its last step."""
     train: dict[str, float]
+    """Metrics by name, on augmented batches while the weights change."""
     val: dict[str, float]
+    """Metrics by name, in eval mode after the epoch."""
     seconds: float
+    """Seconds of training."""
     samples: int
+    """Training samples seen."""
     data_wait: float | None = None
+    """Share of `seconds`, 0 to 1, in which steps waited for data. None: not measured."""
     augment_share: float | None = None
+    """Share of `seconds`, 0 to 1, in which inputs were augmented, standardized and blended. None: not measured, as on
+    an accelerator, where the host continues meanwhile."""
     skipped_steps: int | None = None
+    """Steps of `fp16` that changed no weight, since a gradient overflowed at this scale of the loss. None in other
+    precisions."""
 
     def flat(self) -> dict[str, float | int | None]:
         """Column name to value, in the order of the file."""
@@ -61,15 +73,19 @@ def _share(value: float | None) -> float | None:
 
 @dataclass(frozen=True)
 class EpochDone:
-    """An epoch (or the rest of the budget) is over; `best` when no earlier epoch was better on validation. `passes`
-    over the training samples until here, and `epochs` of the whole training: fractions where the budget ends within
-    one."""
+    """An epoch, or the rest of the budget, is over."""
 
     row: EpochRow
+    """Its row of metrics.csv."""
     passes: float
+    """Passes over the training samples so far; a fraction where the budget ends within an epoch."""
     epochs: float
+    """Passes of the whole training; a fraction where the budget ends within an epoch."""
     best: bool
+    """Whether this epoch's network is the result so far: no earlier epoch is better on validation, or `keep` is
+    "last"."""
     finished: bool = field(default=False)
+    """Whether training ends here."""
 
     @property
     def place(self) -> str:
@@ -79,15 +95,20 @@ class EpochDone:
 
 @dataclass(frozen=True)
 class MemoryRanOut:
-    """Memory ran out in step `step` (from 1), or in the validation after it; it goes on with `samples` at once instead
-    of `before`, and will from there on, as `config` says. `changed`: what is no longer the same to the bit."""
+    """Memory ran out, and training continues with fewer samples at once."""
 
     what: Literal["training", "validation"]
+    """Whether a training step or a validation ran out of memory."""
     step: int
+    """The step, from 1, in which memory ran out; for validation, the step before it."""
     before: int
+    """Samples at once until then."""
     samples: int
+    """Samples at once from there on."""
     changed: tuple[str, ...]
+    """What is no longer identical to the bit, a phrase each."""
     config: Config
+    """The configuration from there on."""
 
     def __str__(self) -> str:
         whole = "validation continues" if self.what == "validation" else "the batch is computed again"
@@ -100,14 +121,18 @@ class MemoryRanOut:
 
 @dataclass(frozen=True)
 class StepsChanged:
-    """After step `step` (from 1) the run has `steps` steps instead of `before`, so that it ends within `seconds` of the
-    user's request, as `config` says."""
+    """The run has another number of steps from here on, so that it meets its deadline."""
 
     step: int
+    """Steps done so far."""
     before: int
+    """Planned steps until then."""
     steps: int
+    """Planned steps from there on."""
     seconds: float
+    """The deadline, in seconds after the request."""
     config: Config
+    """The configuration from there on."""
 
     def __str__(self) -> str:
         pace = "slower" if self.steps < self.before else "faster"
@@ -116,5 +141,5 @@ class StepsChanged:
 
 
 ConfigChanged = MemoryRanOut | StepsChanged
-"""What is another configuration from there on."""
+"""Events with a configuration that replaces the run's."""
 Event = StepDone | EpochDone | ConfigChanged

@@ -24,15 +24,13 @@ from striate.wording import several
 
 
 def decide_execution(config: Config, data: Dataset) -> Config:
-    """Fill in `execution.device` and `execution.threads`, and with `execution.plan: plain` all that is open; otherwise
-    the rest is left to the plan.
-
-    Raises ConfigError for a device that is not there, and for what the device cannot do.
-    """
+    """Fill in `execution.device` and `execution.threads`; with `execution.plan: plain`, all open fields. Otherwise the
+    plan decides the rest later. Raises ConfigError for a device that does not exist, and for what the device cannot
+    do."""
     execution = config.execution
     device = execution.device or ("cuda" if torch.cuda.is_available() else "cpu")
     _check_device(device)
-    # A matrix of a few hundred numbers is done before a second thread has woken up.
+    # A matrix of a few hundred numbers is done before a second thread wakes up.
     threads = execution.threads or (1 if data.medium.flat else _usual_threads(execution))
     execution = replace(execution, device=device, threads=threads)
     refuse_impossible_execution(execution)
@@ -40,8 +38,9 @@ def decide_execution(config: Config, data: Dataset) -> Config:
 
 
 def _usual_threads(execution: ExecutionConfig) -> int:
-    """All, or one on busy cores: threads wait for each other, and one of them is always late there. Where batches have
-    fixed parts, a part's share of the cores, in any number of processes: bits depend on the number of threads."""
+    """All threads; one on busy cores, where threads wait for each other and one is always late. Where batches have
+    fixed parts, the cores divided by the parts, in any number of processes, since bits depend on the number of
+    threads."""
     if (execution.batch_parts or 1) > 1:
         return max(1, len(own_cores()) // (execution.batch_parts or 1))
     threads = torch.get_num_threads()
@@ -50,8 +49,8 @@ def _usual_threads(execution: ExecutionConfig) -> int:
     return 1 if current_load().busy else threads
 
 
-def crowded(execution: ExecutionConfig) -> str:
-    """What is to be said where there are more threads than cores for them; empty elsewhere."""
+def thread_warning(execution: ExecutionConfig) -> str:
+    """The note where there are more threads than cores; else empty."""
     threads, cores = execution.threads or 1, len(own_cores())
     if threads <= cores or str(execution.device).startswith("cuda"):
         return ""
@@ -60,7 +59,7 @@ def crowded(execution: ExecutionConfig) -> str:
 
 
 def as_plain(execution: ExecutionConfig) -> ExecutionConfig:
-    """With fp32, contiguous, uncompiled and the system's allocator wherever nothing was asked."""
+    """fp32, contiguous, uncompiled, and the system's allocator in all open fields."""
     return replace(
         execution,
         precision=execution.precision or "fp32",
@@ -71,12 +70,12 @@ def as_plain(execution: ExecutionConfig) -> ExecutionConfig:
 
 
 def without_plan(execution: ExecutionConfig) -> ExecutionConfig:
-    """Like `as_plain` where nothing was measured: the allocator, which changes no number, is the process' usual one."""
+    """Like `as_plain`, but with the process' usual allocator, which changes no number."""
     return as_plain(replace(execution, allocator=execution.allocator or usual_policy()))
 
 
 def refuse_impossible_execution(execution: ExecutionConfig) -> None:
-    """Raise ConfigError for what the device cannot do, or what needs a compiler that is not there."""
+    """Raise ConfigError for what the device cannot do, and for what needs a compiler that does not exist here."""
     on_gpu = str(execution.device).startswith("cuda")
     if execution.precision in ("tf32", "fp16") and not on_gpu:
         got, remedy = f"{execution.precision} on {execution.device}", "--execution.precision bf16"
@@ -93,20 +92,20 @@ def refuse_impossible_execution(execution: ExecutionConfig) -> None:
 
 
 def refuse_uncompiled_parts(config: Config) -> None:
-    """Raise ConfigError where execution was asked to be as the rest of the configuration cannot be computed."""
+    """Raise ConfigError where the requested execution does not fit the rest of the configuration."""
     execution = config.execution
     if config.optim.name == "own-rule" and execution.precision not in (None, "fp32"):
         expected = "fp32: a local learning rule has no gradient to compare"
         raise ConfigError("execution.precision", execution.precision, expected, "--execution.precision fp32")
     if execution.compile in (None, "off"):
         return
-    seeing = "auxiliary heads" if config.auxiliary.rotation or config.auxiliary.layers else ""
-    seeing = seeing or ("a penalty on hidden units" if config.regularize.looks_inside else "")
+    hooked = "auxiliary heads" if config.auxiliary.rotation or config.auxiliary.layers else ""
+    hooked = hooked or ("a penalty on hidden units" if config.regularize.penalizes_activations else "")
     if config.optim.name == "own-rule":
-        seeing = "a local learning rule"
-    if seeing:
+        hooked = "a local learning rule"
+    if hooked:
         expected = "off: these need the outputs of layers, which compiled code does not give"
-        got = f"{execution.compile} with {seeing}"
+        got = f"{execution.compile} with {hooked}"
         raise ConfigError("execution.compile", got, expected, "--execution.compile off")
 
 
@@ -125,9 +124,9 @@ def _check_device(device: str) -> None:
 
 @contextmanager
 def execution_settings(config: Config) -> Iterator[torch.device]:
-    """The device, with the run's number of threads, allocator and precision of products, a random state of its own,
-    cuDNN's deterministic kernels on a GPU, and, with `execution.deterministic`, nothing but deterministic operations;
-    all are put back after. Raises TrainingError for an operation that has no such form."""
+    """The device, and for the while: the run's threads, allocator and precision of products, its own random state,
+    cuDNN's deterministic kernels on a GPU and, with `execution.deterministic`, only deterministic operations. Raises
+    TrainingError for an operation without a deterministic form."""
     device = torch.device(config.execution.device or "cpu")
     gpus = [device.index or 0] if device.type == "cuda" else []
     exact = deterministic_operations(config.execution.deterministic)
@@ -138,8 +137,8 @@ def execution_settings(config: Config) -> Iterator[torch.device]:
 
 @contextmanager
 def speed_settings(config: Config) -> Iterator[None]:
-    """Threads, allocator, and how products are computed on a GPU, while open: the part of `execution_settings` that no
-    random number depends on."""
+    """For the while: threads, allocator, and how a GPU computes products. The part of `execution_settings` without
+    random state."""
     execution, threads = config.execution, torch.get_num_threads()
     products = fp32_products(tf32=execution.precision == "tf32", deterministic=True)
     with allocator_policy(execution.allocator), products:
@@ -151,33 +150,33 @@ def speed_settings(config: Config) -> Iterator[None]:
 
 
 def autocast(config: Config, device: torch.device) -> AbstractContextManager[object]:
-    """The precision of a forward pass in training: convolutions and matrix products in half precision, or nothing."""
+    """The precision of a forward pass in training: autocast to half precision, or nothing."""
     dtype = dtype_of(config.execution.precision or "fp32")
     return nullcontext() if dtype == torch.float32 else torch.autocast(device.type, dtype=dtype)
 
 
 def make_scaler(config: Config) -> torch.amp.GradScaler | None:
-    """What keeps the gradients of `fp16` out of the numbers that it rounds to 0; None in other precisions."""
+    """The loss scaler that keeps `fp16` gradients from rounding to 0; None in other precisions."""
     if config.execution.precision != "fp16":
         return None
     return torch.amp.GradScaler(torch.device(config.execution.device or "cpu").type)
 
 
 def has_maps(module: nn.Module) -> bool:
-    """Whether a layout of images or volumes means anything to the network."""
+    """Whether a memory format of images or volumes matters to the network."""
     return any(parameter.ndim in (4, 5) for parameter in module.parameters())
 
 
 def place(module: nn.Module, config: Config, device: torch.device) -> nn.Module:
-    """The network on its device in its memory format, compiled if so asked. Parameters stay the same objects on the
-    same device, also for an optimizer that has them, and the state_dict that of the plain network."""
+    """The network on its device in its memory format, compiled if requested. On the same device, parameters stay the
+    same objects, also for an optimizer that has them; the state_dict stays that of the plain network."""
     module = laid_out(module.to(device), config)
     _compile(module, config.execution.compile or "off")
     return module
 
 
 def laid_out(module: nn.Module, config: Config) -> nn.Module:
-    """The same network, in the memory format of the configuration."""
+    """The same network in the memory format of the configuration."""
     if config.execution.memory_format == "channels_last":
         volumes = any(p.ndim == 5 for p in module.parameters())
         layout = torch.channels_last_3d if volumes else torch.channels_last
@@ -186,7 +185,7 @@ def laid_out(module: nn.Module, config: Config) -> nn.Module:
 
 
 def _compile(module: nn.Module, how: str) -> None:
-    """Compile calls of `module` in training, in place: at the first one, for its shape alone."""
+    """Compile calls of `module` in training, in place, at the first call and for its shape only."""
     if how == "off":
         return
     load_compiler()
@@ -195,22 +194,22 @@ def _compile(module: nn.Module, how: str) -> None:
     def whole_network(*inputs: Any, **named: Any) -> Any:
         return module._call_impl(*inputs, **named)
 
-    # Torch compiles so many times a piece of code: each network has one of its own, in this process and its sweeps.
+    # Torch limits the compilations per code object: each network gets its own, as sweeps train many in one process.
     whole_network.__code__ = whole_network.__code__.replace()
-    # Not `module.compile`, which passes over torch's own code: of a Sequential it compiles some parts, or nothing.
-    # One shape for good: what adapts to several is slower, and a batch of another size runs as it is written.
+    # Not `module.compile`: it skips torch's own code, so of a Sequential it compiles some parts, or nothing.
+    # One shape only: code for several shapes is slower, and a batch of another size runs uncompiled.
     compiled = torch.compile(whole_network, dynamic=False, **options)
 
     def call(*inputs: Any, **named: Any) -> Any:
-        learns = module.training and torch.is_grad_enabled()  # all else is measured once, and compiled for nothing
+        learns = module.training and torch.is_grad_enabled()  # other calls are too few to compile for
         return (compiled if learns else whole_network)(*inputs, **named)
 
     module._compiled_call_impl = call
 
 
 def whole_batch_compiled(config: Config, count: int) -> AbstractContextManager[object]:
-    """Around a forward pass of `count` samples in training: compiled code serves whole batches (or parts of
-    `execution.micro_batch`); any other number runs as written, since it would be compiled anew."""
+    """Around a forward pass of `count` samples in training: whole batches (or parts of `execution.micro_batch`) run
+    compiled; any other number of samples runs uncompiled, since it would need another compilation."""
     if config.execution.compile in (None, "off"):
         return nullcontext()
     whole = training_part(config, config.batch or count)
@@ -218,8 +217,7 @@ def whole_batch_compiled(config: Config, count: int) -> AbstractContextManager[o
 
 
 def uncompiled(config: Config) -> AbstractContextManager[object]:
-    """While open the network runs as it is written, also where it is compiled: for evaluation, and for looking into
-    it with hooks, of which compiled code knows nothing."""
+    """While open the network runs uncompiled: for evaluation, and for hooks, which compiled code does not call."""
     if config.execution.compile in (None, "off"):
         return nullcontext()
     eager: AbstractContextManager[object] = torch.compiler.set_stance("force_eager")
@@ -227,24 +225,24 @@ def uncompiled(config: Config) -> AbstractContextManager[object]:
 
 
 def evaluation_batch(config: Config) -> int:
-    """How many samples are measured at once: two batches, since there are no gradients to keep, unless
-    `execution.evaluation_batch` or `execution.micro_batch` says how many fit."""
+    """Samples evaluated at once: two batches, since there are no gradients to keep, unless `execution.evaluation_batch`
+    or `execution.micro_batch` says how many fit."""
     return config.execution.evaluation_batch or config.execution.micro_batch or 2 * (config.batch or 1)
 
 
 def measured_at_once(config: Config) -> int | None:
-    """How many samples are measured at once when training is over; None where the run does not know how many fit."""
+    """Samples evaluated at once after training; None where the run does not know how many fit."""
     return config.execution.evaluation_batch or _last_part(config)
 
 
 def _last_part(config: Config) -> int | None:
-    """What `execution.micro_batch` has become."""
+    """`execution.micro_batch` as it is at the end of the run."""
     parts = [samples for _, samples in config.execution.micro_batch_from]
     return parts[-1] if parts else config.execution.micro_batch
 
 
 def training_part(config: Config, most: int) -> int:
-    """How many samples go through the network at once in a training step, `most` at most."""
+    """Samples that go through the network at once in a training step, at most `most`."""
     whole = config.batch or most
     return min(most, _last_part(config) or whole, -(-whole // (config.execution.batch_parts or 1)))
 

@@ -1,6 +1,6 @@
-"""Guards around a training step: what happens where memory runs out, a number is NaN or Inf, or time runs short.
+"""Guards around a training step: what happens when memory runs out, a number is NaN or Inf, or time runs short.
 
-`guarded` wraps a step with all that may have to be done about it; the step itself knows nothing of this.
+`guarded` wraps a step with all of them; the step itself knows nothing about it.
 """
 
 from __future__ import annotations
@@ -36,16 +36,16 @@ P = ParamSpec("P")
 T = TypeVar("T")
 Result = tuple[torch.Tensor, Measured]
 Step = Callable[[Setup, Batch], Result]
-"""Takes a step; gives the scalar loss and what is measured."""
+"""Takes a step; returns the scalar loss and what is measured."""
 GuardedStep = Callable[[Setup, Batch], Generator[Event, None, Result]]
-"""The same, which also says what has changed on the way."""
+"""The same, which also yields what changes meanwhile."""
 OfBatch = Callable[Concatenate[Setup, Batch, torch.Tensor, P], T]
-"""Takes the prepared inputs (B, …) of a step through the network."""
+"""A function of setup, batch and the prepared inputs (B, …) of a step."""
 
 
 def guarded(step: Step, passes: MakePasses) -> GuardedStep:
-    """`step` timed, repeated in smaller parts where memory runs out, its loss read later where that would wait for an
-    accelerator. `passes` are those of the step, to find the layer at fault."""
+    """`step`, timed, and repeated in smaller parts where memory runs out. On an accelerator its loss is read later, so
+    that the host does not wait. `passes` makes the passes of a step, to find the layer that is at fault."""
     take, watch = retried_in_parts(step), LossWatch()
 
     def guarded_step(setup: Setup, batch: Batch) -> Generator[Event, None, Result]:
@@ -59,9 +59,9 @@ def guarded(step: Step, passes: MakePasses) -> GuardedStep:
 
 
 def seeded_by_step(function: OfBatch[P, T]) -> OfBatch[P, T]:
-    """Seed torch's generators by seed and step before `function(setup, batch, inputs, …)`: dropout masks are then the
-    same in a resumed run and in a repeated step. `torch.manual_seed` does it for every kind of device that there is,
-    which takes longer than a step of a small network."""
+    """Seed torch's generators by seed and step before `function(setup, batch, inputs, …)`, so that a resumed run and a
+    repeated step have the same dropout masks. `torch.manual_seed` seeds the generators of all devices, which takes
+    longer than a step of a small network."""
 
     @wraps(function)
     def seeded(setup: Setup, batch: Batch, inputs: torch.Tensor, /, *rest: P.args, **named: P.kwargs) -> T:
@@ -72,7 +72,7 @@ def seeded_by_step(function: OfBatch[P, T]) -> OfBatch[P, T]:
 
 
 def seed_step(setup: Setup, device: torch.device, number: int) -> None:
-    """Seed torch's generators by seed, step, and the `number` of the process, or of the part of the batch."""
+    """Seed torch's generators by seed, step, and `number`: that of the process or of the part of the batch."""
     seed = hash_key(setup.config.seed, setup.state.step, 2, *([number] if number else []))
     torch.default_generator.manual_seed(seed)
     if device.type == "cuda":
@@ -80,7 +80,7 @@ def seed_step(setup: Setup, device: torch.device, number: int) -> None:
 
 
 def within_deadline(setup: Setup) -> Iterator[Event]:
-    """After a step: change the number of steps where the run would end too early or too late."""
+    """After a step: change the number of steps if the run would end too early or too late."""
     if setup.deadline is None:
         return
     changed = setup.deadline.change(setup.config, setup.state.step, setup.state.elapsed)
@@ -90,11 +90,11 @@ def within_deadline(setup: Setup) -> Iterator[Event]:
 
 
 def retried_in_parts(step: Step) -> GuardedStep:
-    """`step` with the configuration of its number. Where memory runs out, it says so and is taken again from where it
-    began, with parts half as large of the same batch; the configuration of the setup is another from there on.
+    """`step` with the configuration of its number. Where memory runs out, it yields that event and repeats the step
+    with the same batch in parts half as large; from there on the setup has another configuration.
 
-    Nothing is repeated in one of several processes, where the others would wait for it, nor with a local learning rule,
-    which has learned from a part of the batch already, nor where the loss compares all samples of a batch.
+    Nothing is repeated in one of several processes, since the others would wait; nor with a local learning rule, which
+    has already learned from a part of the batch; nor where the loss compares all samples of a batch.
     """
     saved: SavedBuffers | None = None
 
@@ -121,9 +121,9 @@ def retried_in_parts(step: Step) -> GuardedStep:
 
 
 def retried_epoch_end(setup: Setup, close: Callable[[Setup], EpochDone]) -> Iterator[Event]:
-    """`close` an epoch, where memory runs out in its validation with half as many samples at once.
+    """`close` an epoch; where memory runs out in its validation, again with half as many samples at once.
 
-    Nothing is repeated in one of several processes: the others would go on to measure other batches.
+    Nothing is repeated in one of several processes, since the others would go on to other batches.
     """
     while True:
         try:
@@ -141,7 +141,7 @@ def retried_epoch_end(setup: Setup, close: Callable[[Setup], EpochDone]) -> Iter
 
 
 class SavedBuffers:
-    """Buffers of networks as they were before a step: what a forward pass changes (statistics of normalizations)."""
+    """A copy of the buffers of networks before a step, which a forward pass changes: statistics of normalizations."""
 
     def __init__(self, *modules: nn.Module | None) -> None:
         parts = [part for module in modules if module is not None for part in module.modules()]
@@ -150,12 +150,12 @@ class SavedBuffers:
 
     @torch.no_grad()
     def save(self) -> None:
-        """Copy them as they are now."""
+        """Copy the buffers."""
         if not self._places:
             return
         tensors = self._now()
         if [(t.shape, t.dtype) for t in self._saved] == [(t.shape, t.dtype) for t in tensors]:
-            for dtype in {tensor.dtype for tensor in tensors}:  # of several, a GPU would copy one by one
+            for dtype in {tensor.dtype for tensor in tensors}:  # a GPU copies tensors of mixed types one by one
                 saved, now = ([t for t in all_of if t.dtype == dtype] for all_of in (self._saved, tensors))
                 torch._foreach_copy_(saved, now)
         else:
@@ -163,7 +163,7 @@ class SavedBuffers:
 
     @torch.no_grad()
     def restore(self) -> None:
-        """Make them what they were when they were saved."""
+        """Put the copied values back."""
         for tensor, saved in zip(self._now(), self._saved, strict=True):
             tensor.copy_(saved)
 
@@ -173,17 +173,15 @@ class SavedBuffers:
 
 
 def smaller_parts(config: Config, step: int, batch: int, module: nn.Module, error: Exception) -> MemoryRanOut:
-    """What holds from `step` (from 0, of `batch` samples) on, after `error` in it: parts half as large.
-
-    Raises `error` where it is another one, TrainingError where parts cannot be smaller.
-    """
+    """The event for `error` in `step` (from 0, with `batch` samples), with a configuration of parts half as large from
+    there on. Raises `error` where it is not about memory, TrainingError where parts cannot be smaller."""
     if not ran_out(error):
         raise error
     part = training_part(at_step(config, step), batch)
     half = part // 2
     if half < fewest_at_once(module):
         raise not_enough(config, f"a training step, with {part} at once", error) from None
-    # Later ones were of a path that is not taken again.
+    # Later entries were of steps that are now repeated.
     earlier = tuple(entry for entry in config.execution.micro_batch_from if entry[0] < step)
     config = _changed(config, micro_batch_from=(*earlier, (step, half)))
     parts = [part for part in module.modules() if isinstance(part, _BatchNorm | _DropoutNd)]
@@ -196,7 +194,7 @@ def smaller_parts(config: Config, step: int, batch: int, module: nn.Module, erro
 
 
 def smaller_validation(config: Config, step: int, samples: int, error: Exception) -> MemoryRanOut:
-    """The same for a validation of `samples` after so many steps."""
+    """The same for `error` in a validation of `samples` samples after `step` steps."""
     if not ran_out(error):
         raise error
     before = min(evaluation_batch(config), samples)
@@ -207,13 +205,13 @@ def smaller_validation(config: Config, step: int, samples: int, error: Exception
 
 
 def _changed(config: Config, **fields: object) -> Config:
-    """With fields of `execution` that nobody asked for."""
+    """The configuration with fields of `execution` that the run decided."""
     decided = dict.fromkeys((*config.decided, *(f"execution.{name}" for name in fields)))
     return replace(config, execution=replace(config.execution, **fields), decided=tuple(decided))  # type: ignore[arg-type]
 
 
 def not_enough(config: Config, for_what: str, error: BaseException) -> TrainingError:
-    """What is said where memory does not suffice and nothing is left to divide."""
+    """The error where memory is too small and nothing is left to divide."""
     size, batch = config.data.size, config.batch or 1
     remedies = [f"--size {size[0] // 2}x{size[1] // 2}"] if size is not None and min(size) > 1 else []
     remedies += ["a smaller --model"] + ([f"--batch {batch // 2}"] if batch > 1 else [])
@@ -223,7 +221,7 @@ def not_enough(config: Config, for_what: str, error: BaseException) -> TrainingE
 
 @contextmanager
 def updating(config: Config) -> Iterator[None]:
-    """Around what changes weights: where memory runs out there, smaller parts do not help. Raises TrainingError."""
+    """Around an update of the weights: where memory runs out there, smaller parts do not help. Raises TrainingError."""
     try:
         yield
     except (MemoryError, RuntimeError) as error:
@@ -235,7 +233,7 @@ def updating(config: Config) -> Iterator[None]:
 
 
 def free_memory(device: torch.device) -> None:
-    """Give back what nobody holds any more, so that the next attempt has all there is."""
+    """Free memory that nothing uses any more, before the next attempt."""
     gc.collect()
     trim()
     if device.type == "cuda":

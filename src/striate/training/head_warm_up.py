@@ -1,4 +1,5 @@
-"""Fine-tuning begins with the head: new and random, it would otherwise destroy what the layers below have learned."""
+"""Head warm-up: fine-tuning begins with the head alone, whose random weights would otherwise spoil the pretrained
+layers."""
 
 from __future__ import annotations
 
@@ -14,20 +15,20 @@ from striate.training.setup import at_step
 
 
 def head_steps(config: Config) -> int:
-    """How many steps at the beginning belong to the head alone: a share of those that were expected then."""
+    """The number of steps at the beginning that train only the head, a share of the steps that the run began with."""
     return round((config.fine_tune.head_share or 0.0) * (at_step(config, 0).budget.steps or 0))
 
 
 @contextmanager
 def training_mode(module: nn.Module, config: Config) -> Iterator[Callable[[int], None]]:
-    """A function of the step that puts the network into training mode, which stays until it has to be another.
+    """A function of the step that puts the network into training mode.
 
-    In the first `fine_tune.head_share` of the steps all but the output layer, and those of auxiliary classifiers, is
-    frozen: it gets no gradient and stays in eval mode, so that its normalization keeps its statistics. What was frozen
-    is open again when this ends.
+    In the first `fine_tune.head_share` of the steps, everything but the output layer, and those of auxiliary
+    classifiers, is frozen: it gets no gradients and stays in eval mode, so that its normalizations keep their
+    statistics. At the end, frozen parameters get gradients again.
     """
     head, auxiliary = output_layer(module), auxiliary_layers(module)
-    until = 0 if head is None else head_steps(config)  # without a kernel or matrix there is nothing to learn but all
+    until = 0 if head is None else head_steps(config)  # a network without kernels and matrices has no head
     trunk = [
         p
         for name, p in module.named_parameters()
@@ -46,14 +47,14 @@ def training_mode(module: nn.Module, config: Config) -> Iterator[Callable[[int],
     def set_mode(step: int) -> None:
         nonlocal set_before
         if set_before and (step < until) == frozen:
-            return  # to say it to every layer again takes longer than some layers compute
+            return  # setting the mode of every layer takes longer than some layers compute
         set_before = True
         freeze(step < until)
         module.train(not frozen)
         if frozen and head is not None:
             for name in (head, *auxiliary):
                 module.get_submodule(name).train()
-            # The network itself asks its own mode whether the auxiliary classifiers predict, its layers ask theirs.
+            # The mode of the network itself decides whether its auxiliary classifiers predict.
             module.training = module.training or bool(auxiliary)
 
     try:

@@ -1,6 +1,7 @@
-"""What a network begins with: drawn weights, those of a file, or those of the checkpoint that a run goes on from.
-A head that has learned numbers in the units of other data gives the same predictions in those of the new ones.
-What the first layer takes from the training images before the first step.
+"""The initial weights of a network: random, from a file, or from the checkpoint that a run is resumed from.
+
+A head that has learned numbers in the units of other data is rescaled to those of the new data. The first layer may be
+whitened with statistics of the training images.
 """
 
 from __future__ import annotations
@@ -36,25 +37,25 @@ from striate.runs.checkpoint import load_checkpoint
 from striate.runs.directory import RunDirectory, read_learned
 from striate.runs.files import user_path
 from striate.tasks.task import Task
+from striate.training.code_fields import refuse_changed_network
 from striate.training.config import Config
-from striate.training.own_names import refuse_changed_network
 from striate.wording import several
 
 Tensors = dict[str, torch.Tensor]
 
 
 def head_tensors(network: nn.Module) -> Tensors:
-    """A copy of what the output layer holds, by name in the network; empty where there is none."""
+    """A copy of the tensors of the output layer, by name in the network; empty without an output layer."""
     head = output_layer(network)
     return {k: v.detach().clone() for k, v in network.state_dict().items() if k.rpartition(".")[0] == head}
 
 
 def fit_head(network: nn.Module, weights: SavedNetwork, task: Task, sample: torch.Tensor, drawn: Tensors) -> str:
-    """Make the head, just taken over from `weights`, one for `task`, and say how ("" where nothing has to be done).
+    """Fit the head, just loaded from `weights`, to `task`. Returns a note about it, "" where nothing was done.
 
-    Numbers are learned as (t − mean) / std: with other training targets the same output means another number. The head
-    is rescaled by `in_units`, or where it cannot be, or has learned another task, gets the tensors that were `drawn`.
-    `sample` is a normalized batch.
+    Numbers are learned as (t − mean) / std, so with other training targets the same output means another number. The
+    head is rescaled by `in_units`. Where that is impossible, or the head has learned another task, it gets the tensors
+    `drawn` before loading. `sample` is a normalized batch.
     """
     if weights.outputs != task.outputs or not weights.task:
         return ""  # the head is new already, or nobody knows what it has learned
@@ -71,8 +72,8 @@ def fit_head(network: nn.Module, weights: SavedNetwork, task: Task, sample: torc
 
 
 def in_units(network: nn.Module, before: Any, now: Any, sample: torch.Tensor) -> bool:
-    """Rescale the output layer from targets of (means, stds) `before` to those of `now`; False, and nothing is done,
-    where the predictions would not be the same: (W h + b) · std + mean has to be, of a linear layer that comes last."""
+    """Rescale the output layer from targets of (means, stds) `before` to those of `now`, so that (W h + b) · std + mean
+    stays the same for a linear layer that comes last. False, with nothing changed, where predictions would differ."""
     name = output_layer(network)
     layer = None if name is None else network.get_submodule(name)
     if not isinstance(layer, nn.Linear) or not _comes_last(network, layer, sample):
@@ -89,7 +90,7 @@ def in_units(network: nn.Module, before: Any, now: Any, sample: torch.Tensor) ->
 
 
 def _comes_last(network: nn.Module, layer: nn.Module, sample: torch.Tensor) -> bool:
-    """Whether what `layer` gives is what the network gives."""
+    """Whether the output of `layer` is the output of the network."""
     seen: list[torch.Tensor] = []
     with (
         preserved(network),
@@ -106,22 +107,25 @@ def _scale(state: dict[str, Any]) -> tuple[tuple[float, ...], tuple[float, ...]]
 
 @dataclass(frozen=True)
 class InitialWeights:
-    """`config` with `model.name`, `weights` and `weights_digest` decided; `weights` to give the network, if any;
-    `normalization` that comes with them, if any; `owner` where the file named the network; `findings` where it has
-    learned from what it will be measured on."""
+    """The weights that a training begins with."""
 
     config: Config
+    """The configuration with `model.name`, `weights` and `weights_digest` decided."""
     weights: Weights | None = None
+    """The weights to load. None: random ones, those of a given module, or those of the checkpoint that is resumed."""
     normalization: Normalization | None = None
+    """How inputs are standardized. None: measured on the training samples."""
     owner: str = ""
+    """The run or file that named the network; empty where the configuration names it."""
     findings: tuple[Finding, ...] = ()
+    """Held-out samples that the weights were trained on."""
 
     def apply(self, network: nn.Module, data: Dataset, task: Task, normalization: Normalization) -> list[str]:
-        """Give the network, whose inputs will be standardized by `normalization`, the weights; notes on what was taken
-        over. Raises ModelError where they do not fit."""
+        """Load the weights into the network, whose inputs will be standardized by `normalization`. Returns notes about
+        what was loaded. Raises ModelError where the weights do not fit."""
         if self.weights is None:
             return []
-        # `auto` is left only of a module given in Python: no name that a remedy could speak of.
+        # `auto` means a module given in Python, whose name no remedy can use.
         name = "" if self.owner or self.config.model.name == "auto" else self.config.model.name
         weights, whole = self.weights, network
         if not (isinstance(weights, SavedNetwork) and weights.task == task.name):
@@ -151,18 +155,19 @@ class InitialWeights:
 
 
 def _tensors_of(network: nn.Module, tensors: dict[str, Any]) -> dict[str, Any]:
-    """Without those of layers that are left out here, such as the output layer of a network whose maps are used."""
+    """The tensors without those of layers that this network does not have, such as an output layer."""
     own = [f".{key}" for key in network.state_dict()]
     return {key: value for key, value in tensors.items() if any(f".{key}".endswith(part) for part in own)}
 
 
 def find_initial_weights(
-    config: Config, data: Dataset, task: Task, module: nn.Module | None, begun: Path | None
+    config: Config, data: Dataset, task: Task, module: nn.Module | None, checkpoint: Path | None
 ) -> InitialWeights:
-    """Read the weights that `config.model` names: a file, or a run as the network.
+    """Read the weights that `config.model` names: a file, or a run.
 
-    `begun` is the checkpoint of a run that goes on: it has everything, and the file may be gone. A run or checkpoint
-    names its network, where none is named. Raises ModelError, RunError; ConfigError where two things bring weights.
+    `checkpoint`: the one that the run is resumed from. It has all weights, so the file may be gone. A run or checkpoint
+    also names the network, if `config` does not. Raises ModelError, RunError; ConfigError where both the network and
+    `model.weights` bring weights.
     """
     model = config.model
     if module is not None and config.recipe == "fine-tune":
@@ -179,8 +184,8 @@ def find_initial_weights(
         runs = () if module is None else runs_of_module(module)
         return InitialWeights(config, findings=tuple(found for run in runs for found in _leak(str(run), data)))
     refuse_init(model.init, f"a network that starts from the weights of {path}")
-    if begun is not None:
-        values = load_checkpoint(begun).get("normalization", {})
+    if checkpoint is not None:
+        values = load_checkpoint(checkpoint).get("normalization", {})
         known = _normalization(values.get("mean", ()), values.get("std", ()), data)
         return InitialWeights(config, None, known, findings=_leak(path, data))
     weights = read_weights(path)
@@ -206,8 +211,8 @@ def find_initial_weights(
 
 
 def _leak(path: str, data: Dataset) -> tuple[Finding, ...]:
-    """A finding where samples that are held out here are among those that the weights have learned from. That they
-    were chosen on some of them gives nothing away: it is how these are used here too."""
+    """A finding where held-out samples are among those that the weights were trained on. Samples that only chose the
+    weights are harmless: they are used alike here."""
     place = user_path(path)
     learned = read_learned(RunDirectory(place if place.is_dir() else place.parent.parent))
     parts = ("val", "test")
@@ -229,14 +234,14 @@ def _leak(path: str, data: Dataset) -> tuple[Finding, ...]:
 
 
 def _named(weights: Weights, data: Dataset, task: Task) -> tuple[Weights, str]:
-    """The weights and the network that they are of, for the outputs of the task."""
+    """The weights, and the name of their network with the outputs of the task."""
     if isinstance(weights, SavedNetwork):
         weights = with_origin(weights)
         if task.needs == "vector" and weights.task != task.name and task.built_outputs is not None:
             encoder = encoder_name(weights.name, task.built_outputs)
             if encoder is not None:
                 return weights, encoder
-        if task.needs == "pyramid" or task.built_outputs is None:  # its own output layer is left out
+        if task.needs == "pyramid" or task.built_outputs is None:  # the network is used without its output layer
             return weights, weights.name
         return weights, with_outputs(weights.name, data.input_shape, task.outputs)
     if weights.origin.network:
@@ -252,7 +257,7 @@ def _named(weights: Weights, data: Dataset, task: Task) -> tuple[Weights, str]:
 
 
 def _standardization(weights: Weights, data: Dataset) -> Normalization | None:
-    """How inputs were standardized when the weights were learned, where the file says it of data of this kind."""
+    """How inputs were standardized in the training of the weights, if the file says so for data of this kind."""
     if not isinstance(weights, SavedNetwork):
         return _normalization(weights.origin.mean, weights.origin.std, data) if data.medium.pictures else None
     if weights.kind != data.kind:
@@ -269,17 +274,18 @@ def _normalization(mean: tuple[float, ...], std: tuple[float, ...], data: Datase
 
 
 PIXELS = 5_120_000
-"""Of the images that are looked at: those of 5,000 of 32×32 have the covariance to a percent."""
-_CHUNK = 250_000  # pixels at once: their patches together are a few megabytes
+"""Pixels of the images that are read: 5,000 images of 32 × 32 give the covariance to a percent."""
+_CHUNK = 250_000  # pixels at once, whose patches take a few megabytes
 
 
 def whiten_first_layer(
     network: nn.Module, config: Config, train: Split, normalize: Normalize, *, has_weights: bool
 ) -> list[str]:
-    """Whiten the first layer, in place, where `model.whiten` says so or, left open, the network is made for it; what
-    should be known of it. `has_weights`: the network begins with learned ones, which stay.
+    """Whiten the first layer, in place, if `model.whiten` says so or, left open, the network is made for it. Returns
+    notes. `has_weights`: the network begins with pretrained weights, which stay.
 
-    Looks at samples evenly spaced over `train`, the same in every run. Raises ConfigError where that cannot be.
+    It reads samples evenly spaced over `train`, the same in every run. Raises ConfigError where whitening is
+    impossible.
     """
     requested = config.model.whiten
     if requested and has_weights:
@@ -291,11 +297,11 @@ def whiten_first_layer(
         )
     if has_weights or not (is_made_for_whitening(network) if requested is None else requested):
         return []
-    return [whiten(network, _spread(train, normalize))]
+    return [whiten(network, _evenly_spaced(train, normalize))]
 
 
-def _spread(train: Split, normalize: Normalize) -> Iterator[torch.Tensor]:
-    """Standardized images from all over the split, a few at a time."""
+def _evenly_spaced(train: Split, normalize: Normalize) -> Iterator[torch.Tensor]:
+    """Standardized images, evenly spaced over the split, a few at a time."""
     pixels = 1
     for side in train.inputs.shape[2:]:
         pixels *= side

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM, taken between two steps so that the saved state is whole."""
+"""Ctrl-C and SIGTERM, handled between two steps so that the saved state is complete."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from types import FrameType
 
 from striate.runs.directory import RunDirectory
 from striate.runs.plain_files import is_there
+from striate.training.code_fields import how_to_resume
 from striate.training.config import Config
-from striate.training.own_names import how_to_resume
 
 
 class Interrupted(KeyboardInterrupt):
-    """The run at `path` of `config` was interrupted and its state saved, or that of a little earlier kept where it was
-    to end `at_once`, if there was one yet; `how_to_resume` goes on bit for bit."""
+    """The run at `path` was interrupted. Its state is saved; where it ended `at_once`, the last checkpoint before
+    stays, if there was one. The message has the command or call that resumes it bit for bit (`how_to_resume`)."""
 
     def __init__(self, path: Path, config: Config, signal_name: str = "interrupted", *, at_once: bool = False) -> None:
         self.path, self.signal_name = path, signal_name
@@ -32,18 +32,16 @@ class Interrupted(KeyboardInterrupt):
 
 @dataclass
 class Interruption:
-    """`signal_name` is set once the user (SIGINT) or the system (SIGTERM) has asked to stop."""
+    """Whether training was asked to stop."""
 
     signal_name: str | None = None
+    """The signal, once the user (SIGINT) or the system (SIGTERM) has sent one. None: continue."""
 
 
 @contextmanager
 def watch_signals(*, quiet: bool = False) -> Iterator[Interruption]:
-    """Note the first signal instead of dying in the middle of a step; a second one ends the program at once. Says so
-    unless `quiet`.
-
-    Does nothing outside the main thread, where Python allows no signal handler.
-    """
+    """Note the first signal instead of ending in the middle of a step; a second one ends the program at once. Prints a
+    line about it unless `quiet`. Does nothing outside the main thread, where Python allows no signal handlers."""
     interruption = Interruption()
     if threading.current_thread() is not threading.main_thread():
         yield interruption
@@ -67,7 +65,7 @@ def watch_signals(*, quiet: bool = False) -> Iterator[Interruption]:
 
 @contextmanager
 def terminating_interrupts() -> Iterator[None]:
-    """Let SIGTERM raise KeyboardInterrupt, as SIGINT does, so that both end a program in the same way."""
+    """SIGTERM raises KeyboardInterrupt, as SIGINT does, so that both end a program in the same way."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -1,4 +1,5 @@
-"""The late fusion of streams, fitted when all are trained: by a support vector machine, chosen on validation.
+"""The late fusion of streams, fitted when all are trained: a support vector machine or another rule, chosen on
+validation.
 
 Simonyan and Zisserman, "Two-stream convolutional networks for action recognition in videos", NIPS 2014, section 5: a
 linear machine on the scores of the training clips, stacked (`stacked_scores`).
@@ -27,24 +28,28 @@ from striate.training.refusals import has_one_class
 from striate.wording import several
 
 COSTS = (0.01, 0.1, 1.0, 10.0, 100.0)
-"""Values of C, of which validation chooses."""
+"""Values of C to choose from."""
 _SCALES = tuple(float(scale) for scale in np.geomspace(0.05, 20, 40))
 _NEVER = -20.0  # the decision value of a class that the training clips do not have
 
 Outputs = tuple[torch.Tensor, ...]
 """(N, K) of each stream."""
 Known = tuple[Outputs, torch.Tensor]
-"""Of some clips, with their targets."""
+"""The outputs for some clips, and their targets."""
 
 
 @dataclass(frozen=True, eq=False)
 class Fused:
-    """A way to fuse the streams: its name, and the numbers of `LateFusion`."""
+    """A fusion of streams."""
 
     name: str
+    """In words."""
     share: tuple[float, ...]
+    """The weight of each stream in the mean."""
     weight: torch.Tensor | None = None
+    """(K, scores) of a support vector machine. None for a mean."""
     bias: torch.Tensor | None = None
+    """(K,) of the machine. None for a mean."""
 
     def __call__(self, outputs: Outputs) -> torch.Tensor:
         """(N, K)."""
@@ -56,18 +61,18 @@ class Fused:
 
 def fuse_streams(run: RunDirectory, prepared: Prepared, best: dict[str, Any]) -> str:
     """Fit the fusion of the trained network, as `fit_fusion` does, and save it in best.pt, whose content is `best`.
-    Returns what was chosen, in a sentence; empty where there is nothing to fit. Raises RunError."""
+    Returns a sentence about the choice; empty without a fusion. Raises RunError."""
     if fused := fit_fusion(prepared):
-        weights, state = best.get("ema") or best["model"], prepared.state.answering.state_dict()
+        weights, state = best.get("ema") or best["model"], prepared.state.eval_module.state_dict()
         weights |= {name: value.clone() for name, value in state.items() if name.startswith("fusion.")}
         save_checkpoint(run.best, best)
     return fused
 
 
 def fit_fusion(prepared: Prepared) -> str:
-    """Fit the fusion of the trained network, where it has one. Returns what was chosen, in a sentence; empty where
-    there is nothing to fit."""
-    network = prepared.state.answering
+    """Fit the fusion of the trained network, if it has one. Returns a sentence about the choice; empty without a
+    fusion."""
+    network = prepared.state.eval_module
     fusion = getattr(network, "fusion", None)
     if not isinstance(fusion, LateFusion) or prepared.task.gives_vector:
         return ""
@@ -82,9 +87,9 @@ def fit_fusion(prepared: Prepared) -> str:
 def choose_fusion(
     kind: str, names: tuple[str, ...], train: Known | None, val: Known, loss: Callable[..., tuple[float, float]]
 ) -> Fused:
-    """Of what `kind` allows (`svm`: machines of several C, fitted on `train`; `best`: also the mean and each stream
-    alone) the one with the lowest loss on `val`. `loss(outputs, targets)` gives it, and the number by which the outputs
-    of a machine are to be multiplied. Without `train` no machine is fitted."""
+    """The fusion with the lowest loss on `val`, among those that `kind` allows: `svm`, machines of several C, fitted on
+    `train`; `best`, also the mean and each stream alone. `loss(outputs, targets)` returns the loss, and the factor by
+    which the outputs of a machine are to be multiplied. Without `train` no machine is fitted."""
     count = len(names)
     candidates = []
     if kind == "best":
@@ -118,7 +123,7 @@ def _machine(scores: NDArray[np.float32], classes: NDArray[np.int64], cost: floa
 
 
 def scaled_loss(outputs: torch.Tensor, classes: torch.Tensor) -> tuple[float, float]:
-    """The lowest log loss of the outputs times a number, and that number."""
+    """The lowest log loss of the outputs times a factor, and that factor."""
     return min((float(functional.cross_entropy(scale * outputs, classes)), scale) for scale in _SCALES)
 
 
@@ -128,7 +133,7 @@ def _loss(task: Task, outputs: torch.Tensor, targets: torch.Tensor) -> tuple[flo
 
 def _alone(prepared: Prepared, name: str) -> Known:
     """Outputs of each stream, and targets, of a split."""
-    network, split = prepared.state.answering.eval(), prepared.data.splits[name]
+    network, split = prepared.state.eval_module.eval(), prepared.data.splits[name]
     found, classes = [], []
     with torch.inference_mode():
         for batch in batches(split, measured_at_once(prepared.config) or 64):

@@ -1,4 +1,4 @@
-"""The training loop, from the first step to the last, as it happens."""
+"""The training loop, from the first step to the last."""
 
 from __future__ import annotations
 
@@ -38,12 +38,13 @@ def training_events(
     processes: Processes = ALONE,
     deadline: ChangesSteps | None = None,
 ) -> Iterator[Event]:
-    """Train from `state` until the budget or patience ends or the target is reached, yielding each step and epoch.
+    """Train from `state` until the budget or patience ends or the target is reached; yield every step and epoch.
 
-    `splits` lie on the device of the network, or are brought there; `config` is fully decided. Between two events
-    `state` is whole: it can be saved, and a run that goes on from there ends with the same bits. Where there are
-    several `processes`, each takes its part of every batch and has the same state. `deadline` may change the number of
-    steps, by `state.elapsed`, which is the reader's to update. Raises NonFiniteLoss, TrainingError.
+    `splits` may lie on the host; batches are moved to the device of the network. `config` is fully decided. Between two
+    events `state` is complete: it can be saved, and a run resumed from there ends with the same bits. With several
+    `processes`, each computes its part of every batch and has the same state. `deadline` may change the number of
+    steps; it uses `state.elapsed`, which the reader of the events keeps up to date. Raises NonFiniteLoss,
+    TrainingError.
     """
     setup = Setup(state, objective, splits, config, normalize, processes, deadline)
     guarded_step = guarded(training_step, prepare_passes)
@@ -63,7 +64,7 @@ def training_events(
 
 
 def epoch_batches(setup: Setup) -> Iterator[Batch]:
-    """The batches of the epoch from the state's step on. How long each is waited for counts as time of the epoch."""
+    """The batches of the epoch from the state's step on. The time of waiting for each counts as time of the epoch."""
     state = setup.state
     while state.step < (end := setup.epoch_end):
         budget, started = setup.config.budget, perf_counter()
@@ -78,10 +79,10 @@ def epoch_batches(setup: Setup) -> Iterator[Batch]:
 
 
 def close_epoch(setup: Setup) -> EpochDone:
-    """Measure the validation split, write the epoch's row into the state and start the next tally."""
+    """Measure the validation split, append the row of the epoch to the history, and start the next epoch's sums."""
     state, config, task = setup.state, setup.config, setup.objective.task
     part = watched_part(setup.splits["val"], config)
-    val = validate(state.answering, setup.objective, part, config, setup.normalize, setup.processes)
+    val = validate(state.eval_module, setup.objective, part, config, setup.normalize, setup.processes)
     row = epoch_row(setup, val)
     refuse_nonfinite_epoch(row)
     refuse_only_skipped(row, state.step - (state.history[-1].step if state.history else 0))
@@ -96,7 +97,7 @@ def close_epoch(setup: Setup) -> EpochDone:
 
 
 def epoch_row(setup: Setup, val: dict[str, float]) -> EpochRow:
-    """What the state has summed since the epoch began, beside the metrics `val` of its validation."""
+    """The row of the epoch: the sums of the state, and the metrics `val` of the validation."""
     state, seconds = setup.state, setup.state.epoch_seconds
     assert isinstance(state.tally, Measured), "an epoch has at least one step"
     return EpochRow(
@@ -113,7 +114,7 @@ def epoch_row(setup: Setup, val: dict[str, float]) -> EpochRow:
     )
 
 
-@torch.no_grad()  # not inference mode: a network may keep a tensor of this pass, and training could not use that
+@torch.no_grad()  # not inference mode: training could not use a tensor that the network stores here
 def validate(
     module: nn.Module,
     objective: Objective,
@@ -122,10 +123,10 @@ def validate(
     normalize: Normalize,
     processes: Processes = ALONE,
 ) -> dict[str, float]:
-    """The epoch metrics over a whole split, in eval mode, at the precision and in the memory format of training; of
-    several `processes` each measures some of the batches.
+    """The epoch metrics of a split, in eval mode, at the precision and in the memory format of training; with several
+    `processes`, each measures some of the batches.
 
-    Modes are put back. The final evaluation may compute in another precision.
+    Modes are put back. The final evaluation may use another precision.
     """
     modes, device = [(part, part.training) for part in module.modules()], next(module.parameters()).device
     total, found = objective.empty(), list[Measured]()

@@ -1,4 +1,4 @@
-"""What is measured while training, summed batch by batch, and which training samples are measured after it."""
+"""What is measured during training, summed batch by batch, and the training samples that are measured after it."""
 
 from __future__ import annotations
 
@@ -14,13 +14,17 @@ from striate.tasks.task import Task
 from striate.training.config import Config
 
 Saved = torch.Tensor | Mapping[str, Any]
-"""As a checkpoint holds it: one vector where everything is a sum, else the state of each part."""
+"""Sums as a checkpoint holds them: one vector if all parts are plain sums, else the state of each part."""
 
 
 class Measured:
-    """`own`: of the network's outputs; `inner`: of auxiliary classifiers, by layer; `rotation` and `hidden`: (2,) hits
-    of the rotation head and all of its samples, silent hidden outputs and all of them, where these are in use;
-    `followed`: (2,) the sum of each quantity that the network `follows`, and the samples."""
+    """The sums of what is measured.
+
+    `own`: metrics of the network's outputs. `inner`: metrics of auxiliary classifiers, by layer. `rotation`: (2,)
+    correct predictions of the rotation head, and all its samples. `hidden`: (2,) inactive hidden outputs, and all of
+    them. Both are None where they are not in use. `followed`: for each quantity that the network `follows`, (2,) its
+    sum and the samples.
+    """
 
     def __init__(
         self, task: Task, layers: tuple[str, ...], *, rotates: bool, penalizes: bool, follows: tuple[str, ...] = ()
@@ -33,29 +37,29 @@ class Measured:
         self.followed = [_share_of(name) for name in follows]
 
     def empty(self) -> Measured:
-        """Another one of its kind with nothing measured yet."""
+        """The same with empty sums."""
         rotates, penalizes = self.rotation is not None, self.hidden is not None
         return Measured(self.task, self.layers, rotates=rotates, penalizes=penalizes, follows=self.follows)
 
     @property
     def parts(self) -> list[Accumulator]:
-        """All of them, in the order in which they are saved."""
+        """All sums, in the order in which they are saved."""
         counted = (part for part in (self.rotation, self.hidden) if part is not None)
         return [self.own, *self.inner, *counted, *self.followed]
 
     @property
     def sums(self) -> list[Sums] | None:
-        """All of them, where each is a sum."""
+        """All parts, if each is a plain sum; else None."""
         found = [part for part in self.parts if isinstance(part, Sums)]
         return found if len(found) == len(self.parts) else None
 
     def merge(self, other: Measured) -> None:
-        """Take in what was measured of other samples."""
+        """Add what was measured on other samples."""
         for part, more in zip(self.parts, other.parts, strict=True):
             part.merge(more)
 
     def vector(self) -> torch.Tensor | None:
-        """(M,) float64: all sums one after the other; None where some part is no sum, or nothing was measured."""
+        """(M,) float64: all sums in a row; None where a part is not a plain sum, or nothing was measured."""
         sums = self.sums
         totals = [] if sums is None else [part.total for part in sums if part.total is not None]
         if not totals:
@@ -63,7 +67,7 @@ class Measured:
         return totals[0] if len(totals) == 1 else torch.cat(totals)
 
     def load_vector(self, vector: torch.Tensor) -> None:
-        """Become what `vector` gave."""
+        """Load what `vector` returned."""
         sums = self.sums
         assert sums is not None, "only sums are one vector"
         fixed = [2] * (len(sums) - 1 - len(self.inner))
@@ -72,12 +76,12 @@ class Measured:
             part.total = total
 
     def saved(self) -> Saved:
-        """For a checkpoint."""
+        """The sums for a checkpoint."""
         vector = self.vector()
         return {str(k): part.state_dict() for k, part in enumerate(self.parts)} if vector is None else vector
 
     def load(self, saved: Saved) -> None:
-        """Become what `saved` gave."""
+        """Load what `saved` returned."""
         if isinstance(saved, torch.Tensor):
             self.load_vector(saved)
         else:
@@ -85,12 +89,12 @@ class Measured:
                 part.load_state_dict(saved[str(k)])
 
     def compute(self) -> dict[str, float]:
-        """The task's epoch metrics, then `<layer>_<headline>`, `rotation_accuracy` and `hidden_sparsity` (the share of
-        hidden outputs that are silent), as far as they are in use, and what the network follows."""
+        """The task's epoch metrics, then, where they are in use, `<layer>_<headline>`, `rotation_accuracy`,
+        `hidden_sparsity` (share of inactive hidden outputs), and the quantities that the network follows."""
         metrics, headline = self.own.compute(), self.task.headline
         for layer, part in zip(self.layers, self.inner, strict=True):
             found = part.compute()
-            if headline in found:  # a metric that is not a sum is not measured of what is learned from
+            if headline in found:  # a metric that is not a sum is not measured on training batches
                 metrics[f"{layer}_{headline}"] = found[headline]
         for counts in (self.rotation, self.hidden, *self.followed):
             if counts is not None:
@@ -113,8 +117,8 @@ WITHOUT_LABELS = "trained without labels (auxiliary.task 0), so predicted labels
 
 
 def without_labels(config: Config, val: Mapping[str, float]) -> str | None:
-    """A sentence on a training that learned no labels, with what it learned by the validation metrics of its epoch;
-    None of any other."""
+    """A sentence about a training without labels: what it learned, by the validation metrics of its epoch. None for
+    other trainings."""
     if config.auxiliary.task:
         return None
     turns = f"{100 * val['rotation_accuracy']:.2f} % of validation images (rotation_accuracy; 25 % by chance)"
@@ -122,12 +126,12 @@ def without_labels(config: Config, val: Mapping[str, float]) -> str | None:
 
 
 def measured_count(samples: int, config: Config) -> int:
-    """How many of so many training samples are measured."""
+    """How many of `samples` training samples are measured after training."""
     return min(samples, config.evaluation.train_samples or samples)
 
 
 def watched_count(samples: int, config: Config) -> int:
-    """How many validation samples are measured after each epoch, of so many that there are."""
+    """How many of `samples` validation samples are measured after each epoch."""
     return min(samples, config.evaluation.val_samples or samples)
 
 
@@ -138,7 +142,8 @@ def watched_part(val: Split, config: Config) -> Split:
 
 
 def measured_part(data: Dataset, config: Config) -> Dataset:
-    """The data with `evaluation.train_samples` of the training samples, evenly spaced over them."""
+    """The data with only the training samples that are measured after training: `evaluation.train_samples`, evenly
+    spaced."""
     train = data.splits["train"]
     count = measured_count(len(train), config)
     if count == len(train):

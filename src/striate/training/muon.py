@@ -1,11 +1,11 @@
-"""Muon: kernels and matrices move by orthogonal steps, all else by AdamW. Jordan et al. 2024
+"""Muon: orthogonal steps for kernels and matrices, AdamW for all other parameters. Jordan et al. 2024
 (kellerjordan.github.io/posts/muon).
 
-A step along the gradient of a kernel is ruled by its few largest directions. Muon gives all directions the same length:
-of the momentum's singular value decomposition U S Vᵀ it takes U Vᵀ, by a few matrix products.
+A few large directions dominate the gradient of a kernel. Muon gives all directions the same length: from the singular
+value decomposition U S Vᵀ of the momentum it takes U Vᵀ, computed by a few matrix products.
 
-torch's own Muon takes matrices only, and the one of pytorch-optimizer has no step that keeps the norm and needs a
-second to load; AdamW's part is torch's.
+torch's own Muon takes matrices only. pytorch-optimizer's has no step that keeps the norm, and takes a second to load.
+The AdamW part is torch's.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from torch import Tensor
 from torch.optim.adamw import adamw
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
-"""Of the polynomial a·s + b·s³ + c·s⁵, which five times over takes singular values in (0, 1] to about 0.7 to 1.2."""
+"""Of a·s + b·s³ + c·s⁵: applied five times, it takes singular values in (0, 1] to about 0.7 to 1.2."""
 ITERATIONS = 5
 _TINY = 1e-7
 
 
 def orthogonalize(matrices: Tensor) -> Tensor:
-    """Of each of the (B, rows, columns) matrices, about U Vᵀ of its singular value decomposition, in bfloat16.
+    """For each of the (B, rows, columns) matrices, about U Vᵀ of its singular value decomposition, in bfloat16.
 
-    Newton–Schulz iterations with `COEFFICIENTS`, which are chosen for speed and not for convergence: singular values
-    end between 0.6 and 1.3, but those that were 10⁻³ of the norm or less, which stay smaller. A matrix of zeros stays.
+    Newton–Schulz iterations with `COEFFICIENTS`, which are chosen for speed rather than convergence: singular values
+    end between 0.6 and 1.3, except those below 10⁻³ of the norm, which stay smaller. A matrix of zeros stays 0.
     """
     a, b, c = COEFFICIENTS
     x = matrices if matrices.shape[1] <= matrices.shape[2] else matrices.mT
@@ -40,14 +40,14 @@ def orthogonalize(matrices: Tensor) -> Tensor:
 
 
 class Muon(torch.optim.Optimizer):
-    """Every group says by `use_muon` what moves its parameters.
+    """Each group says by `use_muon` which algorithm moves its parameters.
 
-    `use_muon`: `momentum`, `nesterov`, and `fixed_norm`. A kernel (K, C, …) is a matrix (K, C·…). Without `fixed_norm`
-    its step is lr · 0.2 · √max(rows, columns) · U Vᵀ, which is as large as AdamW's (Liu et al., "Muon is scalable for
-    LLM training", 2025). With it, the step is `lr` times as long as the kernel, whose norm is then restored: it turns
-    by an angle of about `lr`. Of a kernel in front of a normalization nothing else matters.
-    Otherwise: AdamW with `betas` and `eps`.
-    `weight_decay` of either is decoupled: lr · weight_decay of the weights a step.
+    Muon: `momentum`, `nesterov` and `fixed_norm`. A kernel (K, C, …) is a matrix (K, C·…). Without `fixed_norm` its
+    step is lr · 0.2 · √max(rows, columns) · U Vᵀ, as large as AdamW's (Liu et al., "Muon is scalable for LLM training",
+    2025). With it, the step is `lr` times as long as the kernel, whose norm is then restored: the kernel turns by an
+    angle of about `lr`. Before a normalization, nothing but the direction of a kernel matters.
+
+    AdamW: `betas` and `eps`. Both have decoupled weight decay: lr · weight_decay of the weights per step.
     """
 
     def __init__(
@@ -81,7 +81,7 @@ class Muon(torch.optim.Optimizer):
         return loss
 
     def _turn(self, group: dict[str, Any], parameters: list[Tensor]) -> None:
-        """Muon's step, all kernels of one shape at once."""
+        """Muon's step, for all kernels of one shape at once."""
         alike: defaultdict[tuple[int, int], list[Tensor]] = defaultdict(list)
         for p in parameters:
             alike[len(p), p[0].numel()].append(p)
@@ -96,7 +96,7 @@ class Muon(torch.optim.Optimizer):
             torch._foreach_copy_(members, [_of_kernel(w, p) for w, p in zip(weights, members, strict=True)])
 
     def _momenta(self, group: dict[str, Any], members: list[Tensor]) -> list[Tensor]:
-        """The running means of gradients, brought up to date; with Nesterov's look ahead."""
+        """The updated running means of the gradients; with Nesterov momentum, one step ahead."""
         for p in members:
             if not self.state[p]:
                 self.state[p]["momentum_buffer"] = torch.zeros_like(p)
@@ -137,8 +137,8 @@ class Muon(torch.optim.Optimizer):
 
 
 def _matrices(values: list[Tensor], kernels: list[Tensor]) -> Tensor:
-    """(B, rows, columns): a copy of the `values` of kernels (K, C, …) of one size, with the columns in the order in
-    which those of the kernel lie in memory: U Vᵀ has the same ones in any order."""
+    """(B, rows, columns): a copy of the `values` of kernels (K, C, …) of one size. Columns are in the order in which
+    the kernel lies in memory, which does not matter to U Vᵀ."""
     moved = [v if k.is_contiguous() else v.movedim(1, -1) for v, k in zip(values, kernels, strict=True)]
     return torch.stack([v.reshape(len(v), -1) for v in moved])
 
@@ -151,14 +151,14 @@ def _of_kernel(matrix: Tensor, kernel: Tensor) -> Tensor:
 
 
 def _turned_at_fixed_norm(weights: Tensor, directions: Tensor, lr: float) -> Tensor:
-    """Of (B, rows, columns) each matrix moved by `lr` times its norm, which is then put back; one of zeros gets the
-    norm 1. On a GPU a step of Muon takes as long as its operations are many: here all kernels have them in common."""
+    """Each of the (B, rows, columns) matrices moved by `lr` times its norm, which is then restored; a matrix of zeros
+    gets the norm 1. One operation serves all kernels, since the number of operations decides the time on a GPU."""
     norms = _norms(weights)
     moved = torch.addcmul(weights, directions, lr * norms / (_norms(directions) + _TINY), value=-1)
     return moved.mul_(norms / _norms(moved))
 
 
 def _norms(matrices: Tensor) -> Tensor:
-    """(B, 1, 1): 1 where a matrix is zero."""
+    """(B, 1, 1) norms; 1 where a matrix is 0."""
     norms = matrices.norm(dim=(1, 2), keepdim=True)
     return torch.where(norms > 0, norms, 1.0)

@@ -1,4 +1,4 @@
-"""What training minimizes: the loss of the task with regularization, auxiliary heads and a penalty on activations."""
+"""The training objective: the loss of the task, regularization, auxiliary heads, and a penalty on activations."""
 
 from __future__ import annotations
 
@@ -25,27 +25,29 @@ from striate.training.config import Config, RegularizeConfig
 from striate.training.measured import Measured, Saved
 from striate.training.prepared_batch import Mix
 
-SILENT = 0.01  # of the layer's root mean square: below it, a unit counts as silent
+INACTIVE = 0.01  # of the layer's root mean square: a unit below it counts as inactive
 
 
 @dataclass(frozen=True)
 class Activity:
-    """Of one activation in one pass: `magnitude`, the mean absolute output (scalar, with its gradient); `counts` (2,)
-    float64: how many outputs are silent (0, or below 0.01 of their root mean square), of how many; of logistic units
-    `logistic`, the mean activation of each unit or map, with its gradient."""
+    """The outputs of one activation layer in one forward pass."""
 
     magnitude: torch.Tensor
+    """Scalar: mean absolute output, with its gradient."""
     counts: torch.Tensor
+    """(2,) float64: inactive outputs (0, or below 0.01 of their root mean square), and all outputs."""
     logistic: torch.Tensor | None = None
+    """(units,): mean activation of each unit or map, with its gradient. None for units that are not logistic."""
 
 
 @contextmanager
 def hidden_activity(module: nn.Module) -> Iterator[list[Activity]]:
-    """Collects the outputs of all activation modules while open. Activations called as functions cannot be seen."""
+    """Collects the outputs of all activation modules while open. Activations that are called as functions are not
+    seen."""
     found: list[Activity] = []
 
     def look(module: nn.Module, __: object, output: torch.Tensor) -> None:
-        # At once, and of a copy: what comes after may write into the output (`out += x`, an inplace dropout).
+        # Now, and on a copy: the next layer may write into the output (`out += x`, an inplace dropout).
         found.append(_activity(output.to(torch.float32, copy=True), logistic=_is_logistic(module)))
 
     seen = [m for m in module.modules() if activation_kind(m) is not None or isinstance(m, Code)]
@@ -60,9 +62,9 @@ def _is_logistic(module: nn.Module) -> bool:
 def _activity(output: torch.Tensor, *, logistic: bool = False) -> Activity:
     magnitudes = output.abs()
     with torch.no_grad():
-        limit = SILENT * output.square().mean().sqrt()
-        silent = (magnitudes <= limit).sum().double()
-        counts = torch.stack([silent, torch.full_like(silent, output.numel())])
+        limit = INACTIVE * output.square().mean().sqrt()
+        inactive = (magnitudes <= limit).sum().double()
+        counts = torch.stack([inactive, torch.full_like(inactive, output.numel())])
     units = output.transpose(0, 1).flatten(1).mean(1) if logistic and output.ndim > 1 else None
     return Activity(magnitudes.mean(), counts, units)
 
@@ -80,8 +82,8 @@ def divergence_penalty(activity: list[Activity], target: float) -> torch.Tensor:
     return (on + off).sum()
 
 
-def silent_and_all(activity: list[Activity]) -> torch.Tensor:
-    """(2,) float64: how many outputs of all layers are silent, of how many."""
+def inactive_and_all(activity: list[Activity]) -> torch.Tensor:
+    """(2,) float64: inactive outputs of all layers, and all outputs."""
     return torch.stack([layer.counts for layer in activity]).sum(0)
 
 
@@ -90,7 +92,7 @@ def refuse_invisible_units(module: nn.Module, config: RegularizeConfig, sample: 
     if config.kl_target != RegularizeConfig.kl_target and not config.kl:
         expected = "a weight for this penalty, regularize.kl"
         raise ConfigError("regularize.kl_target", f"{config.kl_target:g} alone", expected, "--regularize.kl 0.01, too")
-    if not config.looks_inside:
+    if not config.penalizes_activations:
         return
     with preserved(module), torch.no_grad(), hidden_activity(module) as found:
         module(sample)
@@ -111,42 +113,52 @@ def refuse_invisible_units(module: nn.Module, config: RegularizeConfig, sample: 
 
 
 @dataclass(frozen=True)
-class Part:
-    """Which samples of the batch of `step` these are: from number `start` on, of `samples` in all. `weight` is the
-    task's of the whole batch: what a sum of losses is divided by for its mean."""
+class BatchPart:
+    """Some samples of the batch of a step."""
 
     step: int
+    """The step, from 0."""
     start: int
+    """Number of the first sample in the batch."""
     samples: int
+    """Samples of the whole batch."""
     weight: torch.Tensor | float
+    """The task's weight of the whole batch, by which a sum of losses is divided."""
 
 
-def whole_batch(task: Task, targets: Targets, step: int = 0) -> Part:
-    """The only part of a batch with these targets."""
-    return Part(step, 0, len(targets), task.weight(targets))
+def whole_batch(task: Task, targets: Targets, step: int = 0) -> BatchPart:
+    """A whole batch with these targets as its only part."""
+    return BatchPart(step, 0, len(targets), task.weight(targets))
 
 
 @dataclass(frozen=True)
-class Seen:
-    """What one pass gave: `outputs` of the network, those of its own `auxiliary` classifiers with their weights, those
-    of heads on `inner` layers, logits and truth of `turns`, and the outputs of `hidden` units."""
+class ForwardResult:
+    """The results of one forward pass."""
 
     outputs: Outputs
+    """Outputs of the network."""
     auxiliary: tuple[tuple[float, Outputs], ...] = ()
+    """Weight and outputs of each auxiliary classifier of the network's own."""
     inner: tuple[torch.Tensor, ...] = ()
+    """Outputs of the heads on inner layers."""
     turns: tuple[torch.Tensor, torch.Tensor] | None = None
+    """Logits and targets of the rotation head. None without one."""
     hidden: list[Activity] = field(default_factory=list)
+    """The activation layers; empty without a penalty on them."""
 
 
 @dataclass(frozen=True)
 class Objective:
-    """The loss of a batch, with what is measured of it (`Measured`)."""
+    """The loss of a batch, and what is measured on it (`Measured`)."""
 
     task: Task
+    """Its loss and metrics."""
     config: Config
+    """Regularization, auxiliary heads and evaluation."""
     heads: AuxiliaryHeads | None = None
+    """The auxiliary heads. None: the training has none."""
     follows: tuple[str, ...] = ()
-    """What the network follows (`followed_quantities`)."""
+    """Quantities that the network follows (`followed_quantities`)."""
 
     def training_loss(
         self,
@@ -154,10 +166,10 @@ class Objective:
         inputs: torch.Tensor,
         targets: Targets,
         mix: Mix | None = None,
-        part: Part | None = None,
+        part: BatchPart | None = None,
     ) -> tuple[torch.Tensor, Measured]:
-        """Scalar loss with all its terms, and what is measured. Of blended samples that is by the larger part's
-        target. What is given may be a `part` of a batch: the losses of all parts add up to that of the batch."""
+        """Scalar loss with all its terms, and what is measured; for blended samples, with the target of the larger
+        part. The inputs may be a `part` of a batch: the losses of all parts add up to that of the batch."""
         part = part or whole_batch(self.task, targets)
         seen = self._forward(module, inputs, targets, (part.step, 0), part)
         named = targets if mix is None or mix.share >= 0.5 else mix.targets
@@ -178,15 +190,15 @@ class Objective:
 
     @torch.no_grad()
     def measure(self, module: nn.Module, inputs: torch.Tensor, targets: Targets, number: int = 0) -> Measured:
-        """What is measured alone, for validation, of the images as they are: `evaluation.views` are for what is
-        measured once training is over. `number` is that of the batch, from which turns follow."""
+        """What is measured in validation, on each image once: `evaluation.views` counts only after training. `number`
+        of the batch: its random turns follow from it."""
         seen, measured = self._forward(module, inputs, targets, (0, number)), self.empty()
         for part, outputs in zip((measured.own, *measured.inner), (seen.outputs, *seen.inner), strict=True):
             part.update(outputs, targets)
         return self._counted(measured, seen, module, inputs)
 
     def empty(self) -> Measured:
-        """Nothing measured yet."""
+        """Empty sums."""
         layers = self.heads.layers if self.heads is not None else ()
         return Measured(self.task, layers, rotates=self._rotates, penalizes=self._penalizes, follows=self.follows)
 
@@ -202,7 +214,7 @@ class Objective:
 
     @property
     def _penalizes(self) -> bool:
-        return self.config.regularize.looks_inside
+        return self.config.regularize.penalizes_activations
 
     def _forward(
         self,
@@ -210,13 +222,13 @@ class Objective:
         inputs: torch.Tensor,
         targets: Targets,
         place: tuple[int, int],
-        part: Part | None = None,
-    ) -> Seen:
-        """One pass through the network and its heads; random turns follow from `place`."""
+        part: BatchPart | None = None,
+    ) -> ForwardResult:
+        """One forward pass of the network and its heads; random turns follow from `place`."""
         if self.heads is None and not self._penalizes:
             result = self.task.outputs_for(module, inputs, targets)
             given = network_outputs(module, result, whole=self.task.reads_tree)
-            return Seen(given.outputs, given.auxiliary)
+            return ForwardResult(given.outputs, given.auxiliary)
         count, quarters = len(inputs), None
         if self._rotates:
             first, samples = (0, None) if part is None else (part.start, part.samples)
@@ -228,7 +240,7 @@ class Objective:
             result = self.task.outputs_for(module, inputs, targets)
             given = network_outputs(module, result, whole=self.task.reads_tree)
         own = tuple((weight, first_samples(outputs, count)) for weight, outputs in given.auxiliary)
-        seen = Seen(first_samples(given.outputs, count), own, hidden=hidden)
+        seen = ForwardResult(first_samples(given.outputs, count), own, hidden=hidden)
         if self.heads is None:
             return seen
         inner = self.heads.inner_outputs(found, count, tuple(inputs.shape[2:]))
@@ -240,17 +252,17 @@ class Objective:
     def _mixed(
         self, outputs: Outputs, targets: Targets, mix: Mix | None, weight: torch.Tensor | float
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """The loss, by the shares of a blend, and the sum of losses of the target that counts."""
+        """The loss of a blend, and the summed loss for the target of the larger part."""
         total = self.task.loss_sum(outputs, targets)
         if mix is None:
             return total / weight, total.detach()
         partners = self.task.loss_sum(outputs, mix.targets)
-        # All samples of the batch are partners once: the weights of both are the same.
+        # Each sample of the batch is a partner once, so both sums have the same weight.
         loss = (mix.share * total + (1 - mix.share) * partners) / weight
         return loss, (total if mix.share >= 0.5 else partners).detach()
 
-    def _terms(self, seen: Seen) -> list[torch.Tensor]:
-        """Further means over the samples, of what was seen."""
+    def _terms(self, seen: ForwardResult) -> list[torch.Tensor]:
+        """Further terms of the loss: means over the samples."""
         terms = []
         if seen.turns is not None:
             terms.append(self.config.auxiliary.rotation * functional.cross_entropy(*seen.turns))
@@ -262,15 +274,15 @@ class Objective:
                 terms.append(regularize.kl * divergence_penalty(seen.hidden, regularize.kl_target))
         return terms
 
-    def _counted(self, measured: Measured, seen: Seen, module: nn.Module, inputs: torch.Tensor) -> Measured:
-        """With turns and hidden units, and what the network follows."""
+    def _counted(self, measured: Measured, seen: ForwardResult, module: nn.Module, inputs: torch.Tensor) -> Measured:
+        """`measured` with rotation, hidden units, and the quantities that the network follows."""
         if measured.rotation is not None and seen.turns is not None:
             logits, quarters = seen.turns
             counts = torch.full((2,), float(len(quarters)), dtype=torch.float64, device=logits.device)
             counts[0] = (logits.argmax(1) == quarters).sum()
             measured.rotation.add(counts)
         if measured.hidden is not None:
-            measured.hidden.add(silent_and_all(seen.hidden))
+            measured.hidden.add(inactive_and_all(seen.hidden))
         if self.follows:
             network: Any = module
             with torch.no_grad():
@@ -290,7 +302,7 @@ class Objective:
 
 
 def penalized_weights(module: nn.Module) -> list[nn.Parameter]:
-    """Kernels and matrices: what L1 and L2 are taken of."""
+    """Kernels and matrices: the weights of the L1 and L2 penalties."""
     return [p for name, p in module.named_parameters() if p.ndim > 1 and not name.endswith("bias")]
 
 

@@ -1,6 +1,6 @@
-"""From a configuration and a network to an optimizer: parameter groups by kind and depth, the algorithm, its schedule.
+"""From a configuration and a network to an optimizer: parameter groups by kind and depth, algorithm, schedule.
 
-The learning rate is a pure function of the step, so that a resumed run needs no schedule state.
+The learning rate is a pure function of the step, so that a resumed run needs no state of a schedule.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ _STEPS_TRIED = 100
 _FACTORY = "a function of the parameters that returns a torch.optim.Optimizer"
 
 
-def with_own_optimizer(config: Config, module: nn.Module) -> Config:
-    """With what an optimizer of the user's own decides: its learning rate, where none is asked for; decay and rates by
-    depth are its own affair. Unchanged with another optimizer. Raises ConfigError."""
+def with_user_optimizer(config: Config, module: nn.Module) -> Config:
+    """The configuration with what the user's own optimizer decides: its learning rate, if none is requested. Weight
+    decay and rates by depth are up to it. Unchanged for other optimizers. Raises ConfigError."""
     optim, tuning = config.optim, config.fine_tune
     if config.schedule.name is not None:
-        learning_rate_factor(config.schedule, 0, _STEPS_TRIED)  # a function that gives no share is refused here
+        learning_rate_factor(config.schedule, 0, _STEPS_TRIED)  # refuses a function with wrong results
     if optim.name is None or not names_code(optim.name):
         return config
     if optim.weight_decay:
@@ -48,11 +48,11 @@ def with_own_optimizer(config: Config, module: nn.Module) -> Config:
     )
 
 
-def make_own_optimizer(
+def make_user_optimizer(
     module: nn.Module, name: str, lr: float, extra: Iterable[nn.Parameter] = ()
 ) -> torch.optim.Optimizer:
-    """The optimizer of the trainable parameters of `module` and `extra`, with `lr` as its largest rate: its groups keep
-    theirs relative to each other. Raises ConfigError."""
+    """The user's optimizer of the trainable parameters of `module` and `extra`. Its largest rate is `lr`; groups keep
+    their rates relative to each other. Raises ConfigError."""
     optimizer = _made(module, name, extra)
     largest = _largest_rate(optimizer, name)
     for group in optimizer.param_groups:
@@ -96,20 +96,20 @@ USUAL_MOMENTUM = 0.9
 
 
 def make_optimizer(module: nn.Module, config: Config, extra: Iterable[nn.Parameter] = ()) -> torch.optim.Optimizer:
-    """The optimizer over the trainable parameters of `module` and `extra` (auxiliary heads).
+    """The optimizer of the trainable parameters of `module` and `extra` (auxiliary heads).
 
-    `config.optim.name`, `lr` and `weight_decay` must be decided. Every group has a `rate_scale`: its learning rate as
-    a share of the schedule's, below 1 for deep layers when `fine_tune.layer_decay` says so.
+    `config.optim.name`, `lr` and `weight_decay` must be decided. Every group has a `rate_scale`: its learning rate as a
+    share of the schedule's, below 1 for deep layers where `fine_tune.layer_decay` is below 1.
 
     Weight decay applies to kernels and matrices, not to biases (by name) and normalization parameters (one axis or
-    none): decaying those shifts activations without reducing capacity (Goyal et al. 2017, section 5.3). Of `own-rule`
-    it is the keeper of the rate, and never steps.
+    none): decaying those shifts activations without reducing capacity (Goyal et al. 2017, section 5.3). For `own-rule`
+    the optimizer only holds the rate, and never steps.
     """
     optim = config.optim
     assert optim.name is not None, "recipes decide it"
     if names_code(optim.name):
-        assert optim.lr is not None, "it has been asked for its own"
-        return make_own_optimizer(module, optim.name, optim.lr, extra)
+        assert optim.lr is not None, "with_user_optimizer decides it"
+        return make_user_optimizer(module, optim.name, optim.lr, extra)
     groups = _groups(module, optim, config.fine_tune.layer_decay or 1.0)
     heads = [p for p in extra if p.requires_grad]
     groups += _split(
@@ -119,7 +119,7 @@ def make_optimizer(module: nn.Module, config: Config, extra: Iterable[nn.Paramet
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
-    """Give every parameter group its share of the rate `lr`."""
+    """Set the rate of every parameter group to its share of `lr`."""
     for group in optimizer.param_groups:
         group["lr"] = lr * group["rate_scale"]
 
@@ -129,7 +129,7 @@ def _groups(module: nn.Module, optim: OptimizerConfig, layer_decay: float) -> li
     named = {name: p for name, p in module.named_parameters() if p.requires_grad}
     plain = {id(p) for name, p in named.items() if p.ndim <= 1 or name.endswith("bias")}
     depths = parameter_depths(module) if layer_decay < 1 else dict.fromkeys(named, 0)
-    # The output layer is no hidden one: its rows are classes, whose updates must not be made orthogonal.
+    # AdamW moves the output layer: its rows are classes, whose updates must not be made orthogonal.
     outputs = output_parameters(module) if optim.name == "muon" else set()
     members: dict[tuple[int, bool], list[nn.Parameter]] = {}
     for name, parameter in named.items():
@@ -147,14 +147,14 @@ def _groups(module: nn.Module, optim: OptimizerConfig, layer_decay: float) -> li
 
 
 def _other_rate(optim: OptimizerConfig) -> float:
-    """The rate of what Muon leaves to AdamW, as a share of Muon's."""
+    """The rate of parameters that Muon leaves to AdamW, as a share of Muon's rate."""
     return 1.0 if optim.other_lr is None or optim.lr is None else optim.other_lr / optim.lr
 
 
 def _split(
     parameters: list[nn.Parameter], shared: dict[str, Any], optim: OptimizerConfig, plain: set[int]
 ) -> list[dict[str, Any]]:
-    """One group with weight decay and one without, as far as there are members."""
+    """A group with weight decay and one without; empty ones are left out."""
     decayed = [p for p in parameters if id(p) not in plain]
     others = [p for p in parameters if id(p) in plain]
     groups = [
@@ -165,15 +165,14 @@ def _split(
 
 
 def _fusible(groups: list[dict[str, Any]]) -> bool:
-    """Whether torch has a kernel that steps all these parameters at once."""
+    """Whether torch can step all these parameters with its fused kernel."""
     parameters = [p for group in groups for p in group["params"]]
     return all(p.is_floating_point() and p.device.type in ("cpu", "cuda") for p in parameters)
 
 
 def _with_momenta(sgd: torch.optim.Optimizer) -> torch.optim.Optimizer:
-    """Momentum begins with zeros. The fused kernel begins with whatever lies in memory where `fp16` leaves out the
-    first step, and refuses parameters of which some had a gradient before and others not (a head that learned first).
-    """
+    """Momentum that begins with zeros. torch's fused kernel begins with uninitialized memory where `fp16` skips the
+    first step, and it refuses parameters of which only some had a gradient before (head warm-up)."""
 
     def fill(optimizer: torch.optim.Optimizer, *_: Any) -> None:
         for group in optimizer.param_groups:
@@ -192,7 +191,7 @@ def _algorithm(groups: list[dict[str, Any]], optim: OptimizerConfig) -> torch.op
     nesterov = optim.nesterov and momentum > 0
     assert lr is not None, "recipes decide it"
     if optim.name == "own-rule":
-        return without_compiler(torch.optim.SGD)(groups, lr=lr)  # keeps the rate; the network takes the steps
+        return without_compiler(torch.optim.SGD)(groups, lr=lr)  # holds the rate; the network takes the steps
     if optim.name == "adamw":
         return without_compiler(torch.optim.AdamW)(groups, lr=lr, betas=optim.betas, fused=_fusible(groups))
     if optim.name == "sgd":
@@ -202,23 +201,23 @@ def _algorithm(groups: list[dict[str, Any]], optim: OptimizerConfig) -> torch.op
     if optim.name == "muon":
         made, fixed = without_compiler(Muon), bool(optim.fixed_norm)
         return made(groups, lr, momentum, nesterov=nesterov, fixed_norm=fixed, betas=optim.betas)
-    import pytorch_optimizer  # takes a second, and only these two need it
+    import pytorch_optimizer  # takes a second to load
 
     if optim.name == "lamb":
-        # In the paper the decay is part of the step that is scaled, and nothing enlarges a scaled step; the library's
-        # defaults decay beside it and divide the first steps by 1 − β₁ᵗ, which `adam_debias` leaves out.
+        # As in the paper, the decay is part of the step that is scaled, and nothing enlarges a scaled step. By default,
+        # the library decays separately, and divides the first steps by 1 − β₁ᵗ unless `adam_debias` is set.
         lamb = pytorch_optimizer.Lamb(
             groups, lr=lr, betas=optim.betas, weight_decouple=False, max_grad_norm=0.0, adam_debias=True
         )
         return cast(torch.optim.Optimizer, lamb)
-    # Its rates are those of SGD: the trust coefficient of the paper, 0.001, is part of the step.
+    # Its rates are like SGD's: the trust coefficient of the paper, 0.001, is part of the step.
     return cast(
         torch.optim.Optimizer,
         pytorch_optimizer.LARS(groups, lr=lr, momentum=momentum, nesterov=nesterov),
     )
 
 
-_START = 1 / 25  # of the peak; where one-cycle begins (Smith and Topin 2018)
+_START = 1 / 25  # of the peak: the first rate of a warm-up (Smith and Topin 2018)
 USUAL_WARMUP = 0.2
 
 
@@ -228,8 +227,8 @@ def learning_rate_factor(schedule: ScheduleConfig, step: int, steps: int) -> flo
     `one-cycle`: cosine up from 1/25 to the peak over `warmup`, cosine down to `final` (Smith and Topin 2018).
     `cosine`: linear up over `warmup`, cosine down to `final` (Loshchilov and Hutter 2016).
     `triangle`: linear up over `warmup`, linear down to `final`.
-    `step`: times `factor` at each milestone. `constant`: 1. Of a user's own, what it returns; ConfigError where that is
-    no share.
+    `step`: times `factor` at each milestone. `constant`: 1. A user's function: what it returns; ConfigError where that
+    is negative or no number.
     """
     assert schedule.name is not None, "recipes decide it"
     if names_code(schedule.name):
@@ -265,7 +264,7 @@ def _own_factor(name: str, step: int, steps: int) -> float:
 
 
 def _schedule_for(name: str) -> str:
-    """A schedule that works, as the code of a file or as an argument."""
+    """An example of a schedule: the code of a file, or an argument."""
     file, _, function = name.rpartition(":")
     if not names_file(name):
         return "scheduler=lambda step, steps: 1 - step / steps"

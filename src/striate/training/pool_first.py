@@ -1,7 +1,7 @@
-"""ReLU behind max pooling instead of in front of it: the same numbers from a fraction of the operations.
+"""ReLU after max pooling instead of before it: the same numbers from a fraction of the operations.
 
-The largest of several numbers is the same before and after a function that never falls, and so is the one that gets the
-gradient: where the largest is not above 0 nobody gets any. Only ReLU, whose numbers are exact.
+A function that never falls leaves the largest of several numbers the largest, so outputs are equal. The gradient goes
+to the same number, or to none where the largest is not above 0. Only ReLU, whose results are exact.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ _POOLS = (nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d)
 
 @contextmanager
 def pooling_first(module: nn.Module, execution: ExecutionConfig | None = None) -> Iterator[None]:
-    """While open, a pass through an `nn.Sequential` of `module` computes each ReLU after the max pooling behind it.
+    """While open, an `nn.Sequential` in `module` computes each ReLU after the max pooling that follows it.
 
-    Outputs and gradients are equal. Only calls of the whole sequence are other; a layer that anyone hooks keeps its
-    place, and names, parameters and the order of layers stay. Nothing is changed of what `execution` compiles.
+    Outputs and gradients are equal. Only calls of the whole sequence change; a layer with hooks keeps its place, and
+    names, parameters and the order of layers stay. Nothing changes where `execution` compiles the network.
     """
     compiled = execution is not None and execution.compile not in (None, "off")
     changed = []
@@ -47,7 +47,7 @@ def _forward(layers: list[nn.Module]) -> Callable[[torch.Tensor], torch.Tensor]:
     def forward(x: torch.Tensor) -> torch.Tensor:
         order = list(layers)
         for place, (first, second) in enumerate(pairwise(layers)):
-            # Looked at now: hooks may have been registered since.
+            # Checked at each call: hooks may have been registered since.
             if _exchangeable(first, second) and not (_hooked(first) or _hooked(second)):
                 order[place : place + 2] = second, first
         for layer in order:

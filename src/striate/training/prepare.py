@@ -33,14 +33,14 @@ from striate.training.budget.pace import Pace
 from striate.training.budget.speed import Work
 from striate.training.budget.steps import BudgetDecision, decide_budget
 from striate.training.chosen_network import build_network, choose_network, has_pretrained_weights
+from striate.training.code_fields import with_code
 from striate.training.config import Config
 from striate.training.deterministic import note, refuse_nondeterministic, without_measuring
 from striate.training.early_stop import refuse_impossible_target
 from striate.training.execution import decide_execution, execution_settings, place, training_part, without_plan
 from striate.training.initial_weights import InitialWeights, find_initial_weights, whiten_first_layer
 from striate.training.objective import Objective, refuse_invisible_units
-from striate.training.optimizers import make_optimizer, with_own_optimizer
-from striate.training.own_names import with_code
+from striate.training.optimizers import make_optimizer, with_user_optimizer
 from striate.training.plan.decide import apply_plan, expected_length
 from striate.training.plan.plan_table import PlanRecord
 from striate.training.plan.trial import Workload
@@ -71,34 +71,38 @@ from striate.training.trained import Trained, trained_to_dict
 
 @dataclass(frozen=True)
 class Prepared:
-    """A training about to start: the decided configuration, data on the host and on the device, task, network."""
+    """A training about to start."""
 
     config: Config
+    """The decided configuration."""
     data: Dataset
+    """The data set on the host."""
     splits: dict[str, Split]
+    """Its splits, on the device where they fit."""
     task: Task
     state: TrainingState
     normalization: Normalization
+    """How inputs are standardized."""
     network_name: str | None
-    """Builds the network again; None for an `nn.Module` given in Python."""
+    """Name that builds the network again. None for an `nn.Module` given in Python."""
     notes: tuple[str, ...]
-    """What was decided."""
+    """What was decided, a sentence each."""
     findings: tuple[Finding, ...] = ()
     """What was noticed about data, weights and signal."""
     signal: tuple[SignalRow, ...] = ()
-    """How strong activations and gradients are in each layer before the first step; empty where a run goes on."""
+    """Strength of activations and gradients in each layer before the first step; empty for a resumed run."""
     plan: PlanRecord | None = None
-    """How the execution was chosen, where that was measured."""
+    """How the execution was chosen. None: nothing was measured."""
     pace: Pace | None = None
-    """How long it takes, where that was measured."""
+    """Seconds of steps and validation. None: not measured."""
     forecast: Forecast | None = None
-    """What it will come to, where that was measured."""
+    """What it will take and reach. None: not measured."""
     deadline: Deadline | None = None
-    """Changes the number of steps so that the run ends within the minutes of the request."""
+    """Changes the number of steps so that the run ends within the requested minutes. None without minutes."""
 
     @property
     def normalize(self) -> Normalize:
-        """From a raw batch on the device to the network's input."""
+        """From a raw batch on the device to the input of the network."""
         return self.normalization.on(self.device, len(self.data.input_shape) + 1)
 
     @property
@@ -108,28 +112,28 @@ class Prepared:
 
     @property
     def device(self) -> torch.device:
-        """Where it computes."""
+        """The device of the network."""
         return torch.device(self.config.execution.device or "cpu")
 
     def trained(self) -> Trained:
         """The network as it is now, ready to predict."""
         data, views = self.data, self.config.evaluation.views or "none"
         return Trained(
-            self.state.answering, self.task, data.preparation, self.normalization, data.classes, self.device, views
+            self.state.eval_module, self.task, data.preparation, self.normalization, data.classes, self.device, views
         )
 
     def checkpoint(self) -> dict[str, Any]:
-        """The state with what it takes to predict and to resume."""
+        """The state, with everything that predicting and resuming need."""
         return self.state.to_dict() | trained_to_dict(self.trained(), self.network_name)
 
 
 def read_data(
     config: Config, announce: Callable[[str], None] | None = None, module: nn.Module | None = None
 ) -> tuple[Config, Dataset]:
-    """The data set of a configuration, and the configuration with what was decided about it. `module`: the network that
-    was given in Python, if one was, whose cost decides the size of photographs.
+    """The data set of a configuration, and the configuration with what was decided about the data. `module`: the
+    network given in Python, if any; its cost decides the size of photographs.
 
-    Raises DataError, also when the configuration names a fingerprint and the data have another; ConfigError.
+    Raises DataError, also where the fingerprint of the data differs from that of the configuration; ConfigError.
     """
     refuse_unused_packs(config)
     asked, config = config, before_data(config)
@@ -161,23 +165,22 @@ def prepare(
     config: Config,
     module: nn.Module | None = None,
     *,
-    begun: Path | None = None,
+    checkpoint: Path | None = None,
     seconds_spent: Callable[[], float] = lambda: 0.0,
     announce: Callable[[str], None] = lambda _: None,
     forecast: bool = False,
 ) -> Prepared:
     """Read the data, decide what is open, build the network. Writes nothing and prints nothing.
 
-    Initialization follows from `config.seed`; the caller's random state is left alone. `begun` is the checkpoint that
-    the run goes on from, if any: a file of weights that it began with is then not needed any more.
-    `seconds_spent` since the user's request counts against `budget.minutes`. `forecast`: whether to find out what a
-    long run will come to. Raises StriateError.
+    The initialization follows from `config.seed`; the caller's random state stays. `checkpoint`: the one that the run
+    is resumed from, if any; a file of initial weights is then not needed. `seconds_spent` since the user's request
+    count against `budget.minutes`. `forecast`: whether to measure what a long run will reach. Raises StriateError.
     """
     with_data, data = read_data(config, announce, module)
     if config.baseline:
         data.require_test("--baseline")
     return prepare_data(
-        with_data, data, module, asked=config, begun=begun, seconds_spent=seconds_spent, forecast=forecast
+        with_data, data, module, request=config, checkpoint=checkpoint, seconds_spent=seconds_spent, forecast=forecast
     )
 
 
@@ -186,23 +189,23 @@ def prepare_data(
     data: Dataset,
     module: nn.Module | None = None,
     *,
-    asked: Config | None = None,
-    begun: Path | None = None,
+    request: Config | None = None,
+    checkpoint: Path | None = None,
     seconds_spent: Callable[[], float] = lambda: 0.0,
     plan_seconds: float | None = None,
     forecast: bool = False,
 ) -> Prepared:
-    """`prepare` for data that have been read already; `asked` is the configuration before they were, where another.
-    `plan_seconds`: how long the execution plan may be measured, whatever the run takes; None lets the run decide.
-    `forecast`: whether to find out what a long run will come to, and to bound one whose length nobody gave."""
-    request, most_threads = asked or config, torch.get_num_threads()
+    """`prepare` for data that are already read. `request`: the configuration before the data were read, if it differs.
+    `plan_seconds`: how long the execution plan may be measured; None: as the length of the run allows. `forecast`:
+    whether to measure what a long run will reach, and to bound a run without a budget."""
+    request, most_threads = request or config, torch.get_num_threads()
     config, cache_notes = with_cached_weights(config, data, module)
     config, recipe_notes = for_photographs(config, data, module)
     config = with_code(without_measuring(before_network(config, data)))
     task, requested_execution = make_task(data, config.task), config.execution
     config = replace(config, task=task.decided(config.task))
     config = decide_execution(config, data)
-    weights = find_initial_weights(config, data, task, module, begun)
+    weights = find_initial_weights(config, data, task, module, checkpoint)
     config, model_notes = choose_network(weights.config, data, module)
     model_notes = [*cache_notes, *recipe_notes, *model_notes, *filter(None, [task.loss_text()])]
     pretrained = has_pretrained_weights(config, module)
@@ -217,7 +220,9 @@ def prepare_data(
             normalize = normalization.on(device, len(data.input_shape) + 1)
             recipe = _decide_recipe(config, request, data, task, network, pretrained=pretrained, waited_for=forecast)
             network = place(network, recipe.config, device)
-            signal = _check_network(network, recipe.config, task, splits["train"], normalize, measured=begun is None)
+            signal = _check_network(
+                network, recipe.config, task, splits["train"], normalize, measured=checkpoint is None
+            )
             state = _first_state(network, recipe.config, task, splits["train"], normalization)
         work = _workload(Work(state, task, splits, recipe.config, normalize), most_threads, seconds_spent)
         planned = apply_plan(work, requested_execution, plan_seconds)
@@ -225,7 +230,7 @@ def prepare_data(
     config = replace(planned.config, batch=recipe.config.batch)
 
     with execution_settings(config):
-        alone = config.execution.processes is None  # how fast several are together shows only later
+        alone = config.execution.processes is None  # the speed of several processes together is known only later
         budget = decide_budget(Work(state, task, splits, config, normalize), seconds_spent, forecast=forecast and alone)
     config = replace(budget.config, decided=decided_fields(request, budget.config))
     deterministic = [note(config.execution)] if config.execution.deterministic else []
@@ -257,7 +262,7 @@ def _initialize(
     *,
     pretrained: bool,
 ) -> tuple[nn.Module, Normalization, list[str]]:
-    """The network with its initial weights, how its inputs are normalized, and notes on where these come from."""
+    """The network with its initial weights, the normalization of its inputs, and notes about both."""
     network = build_network(config.model.name if module is None else module, data, task, weights)
     train_data = data.splits["train"]
     normalization = weights.normalization or (
@@ -281,16 +286,16 @@ def _decide_recipe(
     pretrained: bool,
     waited_for: bool,
 ) -> Decision:
-    """All that follows from data and network without measuring time: optimizer, schedule, augmentation, sizes of
-    images, views at test time. `waited_for`: whether somebody waits for this one training, whose length is then bounded
-    by how fast the machine is. Raises ConfigError for what cannot be trained so."""
-    config = with_own_optimizer(config, network)
+    """Everything that follows from data and network without timing: optimizer, schedule, augmentation, sizes of images,
+    test-time augmentation. `waited_for`: whether a user waits for this single training, so that the speed of the
+    machine bounds its length. Raises ConfigError for what cannot be trained."""
+    config = with_user_optimizer(config, network)
     windows, adapt = task.takes_windows, task.augmentation
     facts = gather_facts(
         data,
         network,
         has_weights=pretrained,
-        keeps=task.survives_moves,
+        survives_moves=task.survives_moves,
         windows=windows,
         adapt=adapt,
         passes=task.passes,
@@ -310,8 +315,8 @@ def _decide_recipe(
 def _check_network(
     network: nn.Module, config: Config, task: Task, train: Split, normalize: Normalize, *, measured: bool
 ) -> tuple[SignalRow, ...]:
-    """Refuse what only a pass through the network shows. Gives how strong the signal is in each layer, if that is
-    `measured`."""
+    """Refuse what only a pass through the network shows. Returns the strength of the signal in each layer, if it is to
+    be `measured`."""
     refuse_nondeterministic(network, config, task, train, normalize)
     refuse_wrong_loss(network, task, train, normalize)
     refuse_wrong_transform(network, config, train)
@@ -323,8 +328,8 @@ def _check_network(
 
 
 def _signal_findings(signal: tuple[SignalRow, ...], config: Config, *, pretrained: bool) -> tuple[Finding, ...]:
-    """What a gradient needs of the initial weights says nothing about local learning rules, nor about weights that
-    were learned, which no other initialization takes the place of. Muon's steps are as long whatever the gradient."""
+    """Findings about the initial weights. None for local learning rules, which have no gradient, and for pretrained
+    weights, which no initialization replaces. Muon's steps are equally long whatever the gradient."""
     if pretrained or config.optim.name == "own-rule":
         return ()
     return signal_findings(signal, steps_follow_gradients=config.optim.name != "muon")
@@ -342,7 +347,7 @@ def _first_state(
 
 
 def _workload(work: Work, threads: int, seconds_spent: Callable[[], float]) -> Workload:
-    """The training as it would be computed without a plan; of several processes, the part of one."""
+    """The training as computed without a plan; with several processes, the part of one."""
     config, train = work.config, work.splits["train"]
     assert config.batch is not None, "recipes decide it"
     steps, seconds = expected_length(config, train, seconds_spent)
@@ -352,7 +357,7 @@ def _workload(work: Work, threads: int, seconds_spent: Callable[[], float]) -> W
 
 
 def _deadline(budget: BudgetDecision) -> Deadline | None:
-    """What keeps the run within its minutes, where it has any."""
+    """The deadline of a run with minutes; None without."""
     steps = budget.config.budget.steps
     if budget.pace is None or budget.seconds is None or steps is None:
         return None

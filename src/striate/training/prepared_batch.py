@@ -27,16 +27,16 @@ from striate.training.progressive_resizing import at_size_of_step
 
 
 def part_bounds(samples: int, most: int | None) -> list[tuple[int, int]]:
-    """Start and stop of each part of a batch that goes through the network at once; a lone last sample joins the part
-    before it. One part where `most` is None."""
+    """Start and stop of each part of a batch that goes through the network at once; a last part of one sample joins the
+    part before. One part where `most` is None."""
     return [(0, samples)] if most is None else batch_bounds(samples, most)
 
 
 def prepared_inputs(
     batch: Batch, task: Task, config: Config, normalize: Normalize, epoch: int, step: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """A training batch augmented, as large as it is at this step, standardized, with noise, in its memory format; and
-    its targets, moved as the images were."""
+    """A training batch, augmented, resized for this step, standardized, with noise, in its memory format; and its
+    targets, warped with the images."""
     inputs, warp = augment_batch(
         batch.inputs,
         config.augment,
@@ -57,7 +57,7 @@ def prepared_inputs(
 
 
 def transformed(inputs: torch.Tensor, name: str, code: Mapping[str, str]) -> torch.Tensor:
-    """The batch as the user's own transform gives it. Raises ConfigError for another shape or type, and where it
+    """The batch after the user's transform. Raises ConfigError for another shape or type, and where the transform
     raises."""
     transform: Any = trusted_code(name, "a transform", "transform", code.get(name))
     given = call_own("augment.transform", name, transform, inputs)
@@ -69,7 +69,7 @@ def transformed(inputs: torch.Tensor, name: str, code: Mapping[str, str]) -> tor
 
 
 def _transform_for(inputs: torch.Tensor, given: object) -> str:
-    """How a transform ends that returns what it gets, as far as its wrong result tells what it changes."""
+    """An ending of the transform that returns the right shape and type, as far as its wrong result shows how."""
     if not isinstance(given, torch.Tensor):
         return "return images"
     converted = f"{'.clamp(0, 255)' if inputs.dtype == torch.uint8 else ''}.to({inputs.dtype})"
@@ -82,33 +82,34 @@ def _transform_for(inputs: torch.Tensor, given: object) -> str:
 
 
 def to_memory_format(inputs: torch.Tensor, config: Config) -> torch.Tensor:
-    """The batch laid out as the plan says: channels last exists for images and volumes."""
+    """The batch in the memory format of the plan: channels last exists for images and volumes."""
     return channels_last(inputs) if config.execution.memory_format == "channels_last" else inputs
 
 
 @dataclass(frozen=True)
 class Mix:
-    """What the samples of a batch were blended with: (B, …) `targets` of their partners, and the `share` of the sample
-    itself."""
+    """What the samples of a batch were blended with."""
 
     targets: Targets
+    """(B, …) targets of the partners."""
     share: float
+    """Share of the sample itself, 0 to 1."""
 
     def part(self, start: int, stop: int) -> Mix:
-        """Of the samples `start` to `stop`."""
+        """The same for the samples `start` to `stop`."""
         return Mix(self.targets[start:stop], self.share)
 
 
 def mix_batch(
     inputs: torch.Tensor, targets: Targets, config: AugmentConfig, seed: int, step: int, *, paste: bool = False
 ) -> tuple[torch.Tensor, Targets, Mix | None]:
-    """Inputs (B, C, …) blended with a permutation of themselves, as a function of (seed, step); one share a batch.
-    With them their targets, and how the loss has to blend those (None where it has not).
+    """Inputs (B, C, …) blended with a permutation of themselves, as a function of (seed, step), with one share per
+    batch; their targets; and the partners' targets for the loss (None where the loss needs none).
 
-    `mixup`: share · x + (1 − share) · x', with share ~ Beta(alpha, alpha) (Zhang et al. 2017). `cutmix`: a box of
-    1 − share of the area of x' is pasted into x; the share is then that of the pixels (Yun et al. 2019). Where
-    `paste` says that targets lie on the grid of the image, they are pasted with it: each pixel of a mask still has one
-    class. Where both are on, a coin decides at each step.
+    `mixup`: share · x + (1 − share) · x', with share ~ Beta(alpha, alpha) (Zhang et al. 2017). `cutmix`: a box of 1 −
+    share of the area of x' is pasted into x; share is then that of the pixels (Yun et al. 2019). `paste`: targets lie
+    on the grid of the image and are pasted with it, so that each pixel of a mask has one class. Where both are on, a
+    coin decides at each step.
     """
     mixup, cutmix = config.mixup or 0.0, config.cutmix or 0.0
     if not (mixup or cutmix) or len(inputs) < 2:
@@ -136,7 +137,8 @@ def _pasted(values: torch.Tensor, partner: torch.Tensor, window: tuple[slice, ..
 
 
 def _box(sizes: torch.Size, share: float, random: np.random.Generator) -> tuple[slice, ...]:
-    """A box of the grid's own proportions with 1 − share of its volume, around a random point, clipped at the edges."""
+    """A box with the proportions of the grid and 1 − share of its volume, around a random point, clipped at the
+    edges."""
     side = (1 - share) ** (1 / len(sizes))
     slices = []
     for size in sizes:

@@ -1,4 +1,4 @@
-"""Readers of the event stream that a person looks at: a bar on a terminal, plain lines elsewhere."""
+"""Readers of the event stream for a user: a progress bar on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from striate.training.budget.deadline import TimeWatch
 from striate.training.events import EpochDone, EpochRow, Event, MemoryRanOut, StepDone
 from striate.wording import duration, number, several
 
-_REDRAW = 0.1  # seconds
-_WAIT_MATTERS = 0.05  # of the time of a step
-_PLAIN_EVERY = 2.0  # seconds between plain lines: a table's epoch takes milliseconds
+_REDRAW = 0.1  # seconds between two updates of the bar
+_WAIT_MATTERS = 0.05  # share of the time: shorter waits for data are not shown
+_PLAIN_EVERY = 2.0  # seconds between plain lines: an epoch of a table takes milliseconds
 
 
 _FEW = 200
 
 
 def describe_row(row: EpochRow, validated: int = 0) -> str:
-    """`loss 0.123  val accuracy 97.1 %  12,300 samples/s`, within 60 columns; more only where steps wait for data, and
-    the 95 % interval where so few samples were `validated` that it is wide (0: their number is not known)."""
+    """`loss 0.123 val accuracy 97.1 % 12,300 samples/s`, within 60 columns. Longer where steps wait for data, and where
+    few samples were `validated` (0: unknown), whose 95 % interval is added."""
     name = next((k for k in row.val if k != "loss"), "loss")
     value = row.val[name]
     shown = f"{100 * value:.1f} %" if name in ("accuracy", "iou") else number(value)
@@ -42,8 +42,8 @@ def describe_row(row: EpochRow, validated: int = 0) -> str:
 def progress_reader(
     console: Console, quiet: bool = False, watch: TimeWatch | None = None, validated: int = 0
 ) -> Iterator[Callable[[Event], None]]:
-    """A reader that shows training on `console`: a live bar on a terminal, otherwise a line every few seconds; with the
-    time left of the whole command that `watch` knows, a reader before this one. `validated`: samples of validation."""
+    """A reader that shows training on `console`: a bar on a terminal, otherwise a line every few seconds. `watch`, a
+    reader before this one, knows the time left of the whole command. `validated`: number of validation samples."""
     if quiet:
         yield lambda _: None
     elif console.is_terminal:

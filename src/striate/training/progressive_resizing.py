@@ -1,5 +1,4 @@
-"""Images that grow while training: the batch at the size of its step, and whether a network takes such sizes.
-How large training images are at a step: small at first, which is cheap, then in a few stages up to their full size.
+"""Progressive resizing: training images are small at first, which is cheap, and grow in a few stages to full size.
 
 Howard, "Training Imagenet in 3 hours for $25", fast.ai 2018; Tan and Le, "EfficientNetV2", 2021, section 4.
 """
@@ -20,27 +19,30 @@ from striate.tasks.task import Task
 from striate.training.config import Config, ScheduleConfig
 
 FULL_SIZE_FROM = 0.6
-"""Share of the steps that belongs to smaller images where nothing else is said."""
-_GRID = 4  # sides are multiples of this many pixels, so that poolings and strides meet whole maps
-_MOST = 4  # smaller sizes at most: kernels are chosen anew for each
+"""Default share of the steps with smaller images."""
+_GRID = 4  # sides are multiples of it, in pixels, so that pooling and strides divide them
+_MOST = 4  # smaller sizes at most: each needs its own choice of kernels
 
 Size = tuple[int, int]
 
 
 @dataclass(frozen=True)
 class Stage:
-    """From the optimizer step `first` (counted from 0) up to, without, the step `end`, images have (height, width)
-    `size`; None leaves them as they are."""
+    """Some optimizer steps with one size of training images."""
 
     first: int
+    """The first step, from 0."""
     end: int
+    """The step after the last one."""
     size: Size | None
+    """(height, width) of the images. None: full size."""
 
 
 def smaller_sizes(first_size: float, full: Size) -> tuple[Size, ...]:
-    """The (height, width) below `full` (pixels) that images go through, growing; none where there is no smaller one.
+    """The growing (height, width) of images before they reach the size `full` (pixels); empty where there is no smaller
+    one.
 
-    At most four, evenly spaced from `first_size` (a share) on; each side a multiple of 4 and at least 4 pixels.
+    At most four, evenly spaced from `first_size` (a share) on; each side a multiple of 4, and at least 4 pixels.
     """
     count = min(_MOST, math.ceil((1 - first_size) * max(full) / _GRID))
     shares = [first_size + (1 - first_size) * k / count for k in range(count)]
@@ -53,9 +55,9 @@ def _rounded(share: float, side: int) -> int:
 
 
 def stages(schedule: ScheduleConfig, steps: int, full: Size | None) -> tuple[Stage, ...]:
-    """What size images have in which of `steps` optimizer steps, without gaps; `full` is None for what is not an image.
+    """The stages of a training of `steps` optimizer steps, without gaps; `full` is None for data that are not images.
 
-    Smaller sizes have equal shares of the steps up to `full_size_from`. A stage without a step is left out.
+    Smaller sizes have equal shares of the steps up to `full_size_from`. Stages without steps are left out.
     """
     sizes = smaller_sizes(schedule.first_size or 1.0, full) if full is not None else ()
     share = FULL_SIZE_FROM if schedule.full_size_from is None else schedule.full_size_from
@@ -66,8 +68,8 @@ def stages(schedule: ScheduleConfig, steps: int, full: Size | None) -> tuple[Sta
 
 
 def image_size(schedule: ScheduleConfig, step: int, steps: int, full: Size | None) -> Size | None:
-    """(height, width) of training images at the optimizer step `step` (0 to steps − 1) of `steps`; None where they
-    have their full size. A function of the step alone, so that a run that goes on from a checkpoint sees the same."""
+    """(height, width) of training images at the optimizer step `step` (0 to steps − 1) of `steps`; None for the full
+    size. A function of the step alone, so that a resumed run has the same sizes."""
     if schedule.first_size in (None, 1.0):
         return None
     return next((s.size for s in stages(schedule, steps, full) if s.first <= step < s.end), None)
@@ -76,9 +78,8 @@ def image_size(schedule: ScheduleConfig, step: int, steps: int, full: Size | Non
 def at_size_of_step(
     inputs: torch.Tensor, targets: torch.Tensor, task: Task, config: Config, step: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Augmented images (B, C, H, W) uint8 as large as they are at this step, and their targets; both unchanged where
-    they do not grow, or have grown."""
-    if config.schedule.first_size in (None, 1.0) or config.budget.steps is None:  # None: still to be measured
+    """Augmented images (B, C, H, W) uint8 in the size of this step, and their targets; both unchanged at full size."""
+    if config.schedule.first_size in (None, 1.0) or config.budget.steps is None:  # None: while the speed is measured
         return inputs, targets
     size = image_size(config.schedule, step, config.budget.steps, (inputs.shape[2], inputs.shape[3]))
     if size is None:
@@ -89,8 +90,8 @@ def at_size_of_step(
 def decide_window(
     config: Config, request: Config, data: Dataset, task: Task, network: nn.Module
 ) -> tuple[Config, list[str]]:
-    """The configuration with `augment.window` decided, and a note where a recipe's value cannot be had: then the
-    network sees whole images. Raises ConfigError where a value of the request (`request`) cannot be."""
+    """The configuration with `augment.window` decided. Where the network does not take the recipe's windows, it gets
+    whole images, with a note. Raises ConfigError where a value of the `request` is impossible."""
     augment = config.augment
     side = augment.window or 0
     if not side:
@@ -120,8 +121,8 @@ def decide_window(
 
 
 def decide_sizes(config: Config, request: Config, data: Dataset, network: nn.Module) -> tuple[Config, list[str]]:
-    """The configuration with `schedule.first_size` decided, and a note where a recipe's value cannot be had: then
-    images keep their full size. Raises ConfigError where a value of the request (`request`) cannot be."""
+    """The configuration with `schedule.first_size` decided. Where the recipe's sizes are impossible, images keep their
+    full size, with a note. Raises ConfigError where a value of the `request` is impossible."""
     schedule = config.schedule
     if schedule.first_size in (None, 1.0):
         if _requested(request, "full_size_from"):
@@ -148,7 +149,7 @@ def _requested(request: Config, field: str) -> bool:
 def _problem(
     first_size: float | None, window: int | None, data: Dataset, network: nn.Module
 ) -> tuple[str, str, str] | None:
-    """What is in the way of images that begin at this share: got, expected, remedy."""
+    """Why images cannot begin at this share of their size: got, expected, remedy. None where they can."""
     if not data.medium.pictures:
         return f"{data.name} has {data.medium.a} per sample, not an image", "images", "leave out --schedule.first_size"
     full = (data.input_shape[1], data.input_shape[2])
@@ -179,7 +180,7 @@ def _refusal(network: nn.Module, shape: tuple[int, ...], full: tuple[int, ...]) 
     with preserved(network), torch.no_grad():
         try:
             outputs = network(zero_input(network, shape))
-        except Exception as error:  # whatever a network of the user's own raises
+        except Exception as error:  # whatever the user's network raises
             return _in_words(" ".join(str(error).split()) or type(error).__name__, full)
     if isinstance(outputs, torch.Tensor) and outputs.ndim == len(shape) + 1 > 3 and outputs.shape[2:] != shape[1:]:
         return f"its masks would be {_shown(tuple(outputs.shape[2:]))}"
@@ -187,7 +188,7 @@ def _refusal(network: nn.Module, shape: tuple[int, ...], full: tuple[int, ...]) 
 
 
 def _in_words(reason: str, full: tuple[int, ...]) -> str:
-    """What torch says of a shape, for readers who did not write the network."""
+    """torch's message about a shape, for readers who did not write the network."""
     if reason.startswith("mat1 and mat2 shapes cannot be multiplied"):
         return f"its fully connected layer is made for {_shown(full)}"
     if "Kernel size can't be greater than actual input size" in reason or "Output size is too small" in reason:

@@ -1,6 +1,5 @@
-"""What cannot be trained as decided, refused before anything is written.
-A field that has no meaning for what was chosen is refused, never ignored.
-"""
+"""Refuses a training that is impossible as decided, before anything is written. A field without effect is refused,
+never ignored."""
 
 from __future__ import annotations
 
@@ -63,15 +62,15 @@ _NO_GRADIENT = {
     "fine_tune.layer_decay": 1.0,
     "execution.precision": "fp32",
 }
-"""What changes a loss or its gradient, and the value that turns it off: a network's own rule knows neither."""
+"""Fields that change a loss or its gradient, which local learning rules do not use; the values turn them off."""
 
 
-def refuse_foreign_fields(config: Config, task: type[Task], loss: str, *, has_weights: bool = False) -> None:
+def refuse_unused_fields(config: Config, task: type[Task], loss: str, *, has_weights: bool = False) -> None:
     """Raise ConfigError for the first field of optimizer, schedule, task, auxiliary heads or fine-tuning that was set
-    and would do nothing.
+    and has no effect.
 
-    `config.optim.name` must be decided; `task` and `loss` are those in use; `has_weights` is whether the
-    network begins with learned ones.
+    `config.optim.name` must be decided; `task` and `loss` are those in use; `has_weights`: the network begins with
+    pretrained weights.
     """
     optimizer, schedule = config.optim.name or "adamw", config.schedule.name or "one-cycle"
     if optimizer == "own-rule":
@@ -110,7 +109,7 @@ def _refuse_gradients(config: Config) -> None:
 
 
 def _refuse_fine_tuning(config: Config) -> None:
-    """A new network has nothing to spare from large steps. What standard recipes decide, 0 and 1, is no request."""
+    """Raise ConfigError for fine-tuning of random weights. The values 0 and 1 turn it off."""
     tuning = config.fine_tune
     for name, value, off in (("head_share", tuning.head_share, 0.0), ("layer_decay", tuning.layer_decay, 1.0)):
         if value not in (None, off):
@@ -141,13 +140,13 @@ def _refuse(section: str, values: Any, allowed: set[str], owner: str) -> None:
 def refuse_untrainable(
     config: Config, request: Config, data: Dataset, task: Task, network: nn.Module, *, has_weights: bool
 ) -> None:
-    """Raise ConfigError or TrainingError where network, data and the decided `config` do not go together; `request` is
-    the configuration before anything was decided."""
+    """Raise ConfigError or TrainingError where network, data and the decided `config` do not fit; `request` is the
+    configuration before anything was decided."""
     if config.compare_single and (config.cv is not None or not task.alone()):
         got = "with --cv" if config.cv is not None else f"a run of the task {task.name}"
         remedy = "leave out --compare-single, or train on several targets: --targets age:number,gender:class"
         raise ConfigError("compare_single", got, "one training of several targets", remedy)
-    refuse_foreign_fields(config, type(task), "own" if task.own_loss else task.loss_name, has_weights=has_weights)
+    refuse_unused_fields(config, type(task), "own" if task.own_loss else task.loss_name, has_weights=has_weights)
     refuse_empty_penalties(network, config.regularize)
     for name, why in task.refused_augmentation.items():
         if value := getattr(config.augment, name):
@@ -177,13 +176,12 @@ def _refuse_parts(config: Config, task: Task) -> None:
 
 
 _TRIED = 8
-"""Training samples for which a loss of the user's own is tried."""
+"""Training samples on which the user's loss is tried."""
 
 
 @contextmanager
 def number_format_explained(network: nn.Module) -> Iterator[None]:
-    """Turn what a first pass raises into a ModelError where the network has numbers of another format than its inputs,
-    which are float32. One that converts them raises nothing."""
+    """Turn the exception of a first pass into a ModelError where weights have another type than the float32 inputs."""
     try:
         yield
     except RuntimeError as error:
@@ -200,8 +198,8 @@ def number_format_explained(network: nn.Module) -> Iterator[None]:
 
 
 def refuse_wrong_loss(network: nn.Module, task: Task, train: Split, normalize: Normalize) -> None:
-    """Raise ConfigError where a loss of the user's own is no scalar, is not finite before the first step, or does not
-    depend on the network."""
+    """Raise ConfigError where the user's loss is not a scalar, is NaN or Inf before the first step, or does not depend
+    on the network."""
     if not task.own_loss and task.name in TASKS:
         return
     whose = task.own_loss or f"the loss_sum of {task.name}"
@@ -223,7 +221,7 @@ def refuse_wrong_loss(network: nn.Module, task: Task, train: Split, normalize: N
 
 
 def refuse_wrong_transform(network: nn.Module, config: Config, train: Split) -> None:
-    """Raise ConfigError where a transform of the user's own raises, or gives another shape or type."""
+    """Raise ConfigError where the user's transform raises, or returns another shape or type."""
     name = config.augment.transform
     if name is not None:
         with on_trial(network):
@@ -231,7 +229,7 @@ def refuse_wrong_transform(network: nn.Module, config: Config, train: Split) -> 
 
 
 def refuse_fusion(network: nn.Module, task: Task, train: Split) -> None:
-    """Raise ConfigError where a support vector machine is to fuse streams, and samples have not one class each."""
+    """Raise ConfigError where a support vector machine is to fuse streams of samples without one class each."""
     fusion = getattr(network, "fusion", None)
     if isinstance(fusion, LateFusion) and fusion.kind == "svm" and not has_one_class(task, train):
         got = f"fusion=svm for the task {task.name}"
@@ -239,14 +237,14 @@ def refuse_fusion(network: nn.Module, task: Task, train: Split) -> None:
 
 
 def has_one_class(task: Task, split: Split) -> bool:
-    """Whether outputs are scores of classes, of which each sample has one."""
+    """Whether outputs are scores of classes, and each sample has one class."""
     targets = split.targets
     one = isinstance(targets, torch.Tensor) and targets.ndim == 1 and not targets.is_floating_point()
     return one and not task.gives_vector
 
 
 def refuse_unused_packs(request: Config) -> None:
-    """Raise ConfigError where a folder of packs is named and a stream asked for, which has none."""
+    """Raise ConfigError where a folder of packs is given with a stream, which uses none."""
     data = request.data
     if data.packs is not None and data.store == "stream" and "data.store" not in request.decided:
         raise ConfigError(
@@ -281,8 +279,7 @@ def _refuse_layout(config: Config, data: Dataset) -> None:
 
 
 def fewest_at_once(network: nn.Module) -> int:
-    """Samples that have to go through the network together in a training step: 2 with batch normalization, since one
-    has no variance, else 1."""
+    """The fewest samples of a training step: 2 with batch normalization, since one sample has no variance, else 1."""
     return 2 if any(isinstance(part, nn.modules.batchnorm._BatchNorm) for part in network.modules()) else 1
 
 
@@ -298,8 +295,7 @@ def _refuse_lone_samples(config: Config, data: Dataset, network: nn.Module) -> N
 
 
 def _refuse_missing_head(network: nn.Module, request: Config) -> None:
-    """Raise ConfigError where the head was asked to learn first and there is none; what a recipe decides for any
-    network is no request."""
+    """Raise ConfigError where the user requested a head warm-up and the network has no head."""
     share = request.fine_tune.head_share
     if share and "fine_tune.head_share" not in request.decided and output_layer(network) is None:
         raise ConfigError(

@@ -12,6 +12,7 @@ from striate.models.from_file import resolve_name
 from striate.models.trusted_code import name_of, trust_named
 from striate.runs.directory import open_run
 from striate.runs.plain_files import typed
+from striate.training.code_fields import NAMES_OF_CODE
 from striate.training.config import Config
 from striate.training.config_file import (
     config_from_dict,
@@ -22,11 +23,11 @@ from striate.training.config_file import (
     pair_of,
     with_fields,
 )
-from striate.training.own_names import NAMES_OF_CODE
 
 ConfigSource = Config | Path | str | Mapping[str, Any] | None
 
-# What the recipe or the data decide from a field, by prefix: open again when the field is replaced.
+# Prefixes of fields, and of those that the recipe or the data decide from them: these are open again when a field is
+# replaced.
 _RECIPE = ("optim.", "schedule.", "batch", "budget.", "keep", "fine_tune.", "evaluation.", "task.label_smoothing")
 _DECAY = ("optim.weight_decay",)
 _MEASURED = ("task.mirrored", "task.turned_classes")
@@ -73,7 +74,7 @@ def read_config(source: ConfigSource) -> Config:
 
 
 def _remembered(config: Config) -> Config:
-    """A configuration that was given in Python: so was all code that it names."""
+    """A configuration given in Python, and with it the trust in the code that it names."""
     for name in ("model.name", *NAMES_OF_CODE):
         trust_named(get_field(config, name))
     return config
@@ -88,15 +89,15 @@ def merge_request(
     size: object = None,
     fields: Mapping[str, Any],
 ) -> Config:
-    """The configuration with a request on top; what was decided from a replaced field is open again.
+    """The configuration with the fields of a request. Fields that were decided from a replaced field become open again.
 
-    `size` is pixels, `HxW`, or a pair. `fields` are dotted. Raises UsageError when more than one budget (epochs,
-    minutes, steps) is given, ConfigError for a wrong value.
+    `size` is in pixels, `HxW`, or a pair. `fields` are dotted. Raises UsageError where several budgets (epochs,
+    minutes, steps) are given, ConfigError for a wrong value.
     """
     request = dict(fields)
     for name in ("model.name", *NAMES_OF_CODE):
         value = request.get(name)
-        if isinstance(value, type) or (callable(value) and not hasattr(value, "parameters")):  # a network made already
+        if isinstance(value, type) or (callable(value) and not hasattr(value, "parameters")):  # not a network
             request[name] = name_of(value)
         trust_named(request.get(name))
     for name in NAMES_OF_CODE:
@@ -120,9 +121,9 @@ def merge_request(
 
 
 def continued(run: str | Path) -> Config:
-    """The configuration that trains the network of a run further: that of the run, beginning with its weights. What
-    the run held out stays held out, images become inputs as there, and another seed shows them in other ways; recipe,
-    rate and plan are decided anew. Raises RunError where there is no run."""
+    """The configuration that trains the network of a run further, beginning with its weights. Splits and the
+    preparation of inputs stay; another seed changes order and augmentation; recipe, learning rate and plan are decided
+    anew. Raises RunError where there is no run."""
     config = config_from_yaml(open_run(Path(run)).config)
     kept = {name: get_field(config, name) for name in ("data.size", "data.channels", "data.fit")}
     begun = {"model.name": "auto", "model.weights": str(run), "data.splits": str(run), "seed": config.seed + 1}
@@ -130,14 +131,14 @@ def continued(run: str | Path) -> Config:
 
 
 def with_open_plan(config: Config) -> Config:
-    """The configuration with everything open that was decided, not requested, about how it is computed."""
+    """The configuration with all decided fields of the execution open again; requested ones stay."""
     left = [name for name in config.decided if name not in _PLAN]
     opened: dict[str, Any] = {name: get_field(Config(), name) for name in _PLAN if name in config.decided}
     return with_fields(config, opened | {"execution.plan": "auto", "decided": left})
 
 
 def _one_budget(request: Mapping[str, Any]) -> dict[str, Any]:
-    """The other budgets emptied when one is requested."""
+    """The other budgets set to None where one is requested."""
     given = [name for name in _BUDGETS if request.get(name) is not None]
     if len(given) > 1:
         names = " and ".join(name.removeprefix("budget.") for name in given)
@@ -146,7 +147,7 @@ def _one_budget(request: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _reopened(config: Config, request: Mapping[str, Any]) -> dict[str, Any]:
-    """Defaults for the decided fields that follow from the requested ones."""
+    """Defaults for the decided fields that depend on the requested ones."""
     default = Config()
     changed = [name for name, value in request.items() if value != get_field(config, name)]
     prefixes = {
@@ -166,13 +167,13 @@ def _reopened(config: Config, request: Mapping[str, Any]) -> dict[str, Any]:
         or any(name in ("batch", "cv") or name.startswith("budget.") for name in changed)
     ):
         fields["budget.steps_before"] = ()
-        fields["budget.steps"] = None  # it follows from the number of batches; epochs or minutes were requested
+        fields["budget.steps"] = None  # follows from epochs or minutes
     return fields | {"decided": [name for name in config.decided if name not in opened and name not in request]}
 
 
 def decided_fields(requested: Config, decided: Config) -> tuple[str, ...]:
     """The fields that were open in `requested` and have a value in `decided`, with those decided before, in order."""
-    # A run that is named as the network is its weights too, under another field.
+    # A run named as the network is recorded as its weights, in another field.
     never = {"code", "decided", "data.fingerprint", "data.source", "budget.steps", "budget.steps_before"}
     never |= {"model.digest", "model.weights", "model.weights_digest", "model.weights_license"}
     default = Config()
@@ -198,9 +199,9 @@ def _pair(size: object) -> object:
 def requested_fields(
     given: Mapping[str, Any], fields: Mapping[str, Any], remedy: str = 'leave out set["{}"]'
 ) -> dict[str, Any]:
-    """The requested dotted fields: those of `given`, named arguments, that are not None, and `fields`.
+    """The requested dotted fields: the named arguments in `given` that are not None, and `fields`.
 
-    `remedy` has {} where the field's name belongs. Raises UsageError where the two contradict each other.
+    `remedy` has {} in place of the field's name. Raises UsageError where the two contradict each other.
     """
     named = {name: value for name, value in given.items() if value is not None}
     for name in fields.keys() & named.keys():

@@ -1,4 +1,4 @@
-"""Act: run the loop and keep the run directory true while it goes."""
+"""Act: run the loop, and keep the run directory up to date meanwhile."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from striate.runs.checkpoint import check_archive, load_checkpoint
 from striate.runs.directory import RunDirectory, append_row, csv_of
 from striate.runs.events import append_event
 from striate.runs.files import write_text
+from striate.training.code_fields import how_to_resume
 from striate.training.config import Config
 from striate.training.config_file import config_from_yaml, config_to_dict
 from striate.training.early_stop import training_is_over
@@ -22,7 +23,6 @@ from striate.training.first_files import change_config
 from striate.training.interruption import Interrupted, Interruption, watch_signals
 from striate.training.loop import training_events
 from striate.training.nonfinite.detect import refuse_nonfinite_state
-from striate.training.own_names import how_to_resume
 from striate.training.prepare import Prepared
 from striate.training.processes.group import ALONE, Processes
 from striate.training.processes.sharding import gathered
@@ -32,18 +32,18 @@ from striate.training.step_losses import StepLosses
 Reader = Callable[[Event], None]
 
 
-def restore(run: RunDirectory, prepared: Prepared, begun: Path | None) -> bool:
-    """Become what the checkpoint `begun` holds; False when there is none yet. Raises RunError when it does not fit, or
-    the best network that it speaks of is not there."""
-    if begun is None:
+def restore(run: RunDirectory, prepared: Prepared, checkpoint: Path | None) -> bool:
+    """Load a checkpoint; False where there is none yet. Raises RunError where it does not fit, or where its best
+    network is missing."""
+    if checkpoint is None:
         return False
-    saved = load_checkpoint(begun, prepared.device)
+    saved = load_checkpoint(checkpoint, prepared.device)
     try:
         prepared.state.restore(saved)
     except (KeyError, RuntimeError, ValueError, TypeError) as error:
         reason = " ".join(str(error).split())[:300]
         raise RunError(
-            str(begun),
+            str(checkpoint),
             f"a checkpoint that does not fit: {reason}",
             "the checkpoint of this run",
             f"train again: --config {pasted(run.config)}",
@@ -51,13 +51,13 @@ def restore(run: RunDirectory, prepared: Prepared, begun: Path | None) -> bool:
     if prepared.state.history:
         _refuse_lost_best(run)
     if training_is_over(prepared.state.history, prepared.task, prepared.config.budget):
-        prepared.state.elapsed = saved["elapsed"]  # what comes now is no part of how long it took
+        prepared.state.elapsed = saved["elapsed"]  # the rest of this command is not training time
     append_event(run, "resumed", step=prepared.state.step)
     return True
 
 
 def _refuse_lost_best(run: RunDirectory) -> None:
-    """Raise RunError where best.pt is damaged or gone: the result would be lost, and that is better known now."""
+    """Raise RunError where best.pt is damaged or missing: the result would be lost, so the user should know now."""
     try:
         check_archive(run.best)
     except RunError as error:
@@ -70,9 +70,9 @@ def _refuse_lost_best(run: RunDirectory) -> None:
 def run_training(
     run: RunDirectory, prepared: Prepared, readers: Iterable[Reader] = (), processes: Processes = ALONE
 ) -> Prepared:
-    """Train to the end of the budget, or to the first signal, with the last state saved. The run is the caller's
-    (`striate.runs.lock`). Returns `prepared` with the configuration as it is in the end: it changes where memory runs
-    out. Raises Interrupted, NonFiniteLoss, RunError, DataError."""
+    """Train to the end of the budget, or to the first signal; the last state is saved. The caller owns the run
+    (`striate.runs.lock`). Returns `prepared` with the final configuration, which changes where memory runs out. Raises
+    Interrupted, NonFiniteLoss, RunError, DataError."""
     state, saver = prepared.state, Saver(run, prepared.config.save_seconds)
     _write_history(run, state.history)
     with watch_signals() as interruption:
@@ -102,9 +102,11 @@ def _follow(
     interruption: Interruption,
     processes: Processes,
 ) -> Config:
-    """Write down what the loop says, and save in time. Returns the configuration as it is in the end."""
+    """Write down the events of the loop, and save in time. Returns the final configuration."""
     state, config, best, trace = prepared.state, prepared.config, None, Trace(prepared.state.step)
-    written = config_from_yaml(run.config)  # of a run that goes on with other processes, what it began with
+    written = config_from_yaml(
+        run.config
+    )  # a run resumed with other processes keeps the configuration that it began with
     begun, losses = monotonic() - state.elapsed, StepLosses()
     events = training_events(
         state, prepared.objective, prepared.splits, config, prepared.normalize, processes, prepared.deadline
@@ -150,7 +152,7 @@ def _note_change(run: RunDirectory, changed: ConfigChanged) -> None:
 
 @contextmanager
 def _data_lost(run: RunDirectory, config: Config, save_now: Callable[[], None]) -> Iterator[None]:
-    """Save where a file of the data can no longer be read: between two steps, so the state is whole."""
+    """Save the state where a file of the data cannot be read any more: between two steps the state is complete."""
     try:
         yield
     except DataError as error:
@@ -161,11 +163,8 @@ def _data_lost(run: RunDirectory, config: Config, save_now: Callable[[], None]) 
 
 
 def save(saver: Saver, prepared: Prepared, written: Config, best: dict[str, Any] | None, trace: Trace) -> None:
-    """Begin to write the checkpoints; `written` is the configuration of config.yaml.
-
-    Raises NonFiniteLoss instead of saving a network that is not finite; RunError where the last ones could not be
-    written.
-    """
+    """Begin to write the checkpoints; `written` is the configuration in config.yaml. Raises NonFiniteLoss rather than
+    saving a network with NaN or Inf; RunError where the last checkpoints could not be written."""
     state = prepared.state
     if state.gathered is None:
         refuse_nonfinite_state(state)
@@ -173,12 +172,12 @@ def save(saver: Saver, prepared: Prepared, written: Config, best: dict[str, Any]
 
 
 def _best_checkpoint(prepared: Prepared) -> dict[str, Any]:
-    """A copy of the network as it is now, without what only training needs: training goes on in the original."""
+    """A copy of the network as it is now, without what only training needs."""
     content = {key: value for key, value in prepared.checkpoint().items() if key not in ("optimizer", "auxiliary")}
     weights = {key: content[key] for key in ("model", "ema") if key in content}
     return content | {key: {name: t.clone() for name, t in tensors.items()} for key, tensors in weights.items()}
 
 
 def _write_history(run: RunDirectory, history: list[EpochRow]) -> None:
-    """metrics.csv as the state knows it: rows after the checkpoint that a resumed run took up are dropped."""
+    """Write metrics.csv from the state: rows after the checkpoint that a run is resumed from are dropped."""
     write_text(run.metrics_csv, csv_of([row.flat() for row in history]))

@@ -1,4 +1,4 @@
-"""What the steps of a training are taken with, handed on as one, and the configuration that holds at a step."""
+"""Everything that the steps of a training need, as one object, and the configuration that holds at a step."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from striate.training.events import StepsChanged
 from striate.training.objective import Objective
 from striate.training.optimizers import learning_rate_factor
 from striate.training.processes.fixed_parts import FixedParts, in_fixed_parts
-from striate.training.processes.group import ALONE, Processes, whole_for_mixing
+from striate.training.processes.group import ALONE, Processes, prepares_whole_batches
 from striate.training.state import TrainingState
 
 
 def at_step(config: Config, step: int) -> Config:
-    """The configuration of `step`, from 0: with the parts in which batches are computed from there on, and the number
-    of steps that the schedule has there."""
+    """The configuration at `step`, from 0: with the parts in which batches are computed then, and the steps of the
+    schedule."""
     execution, budget = _parts_at(config.execution, step), _budget_at(config.budget, step)
     if execution is config.execution and budget is config.budget:
         return config
@@ -43,33 +43,37 @@ def _budget_at(budget: BudgetConfig, step: int) -> BudgetConfig:
 
 
 class ChangesSteps(Protocol):
-    """What keeps a run within its time: `deadline.py`."""
+    """Changes the number of steps so that a run meets its deadline: implemented in `deadline.py`."""
 
     def change(self, config: Config, step: int, elapsed: float) -> StepsChanged | None:
-        """What changes when `step` steps are done, `elapsed` seconds after the user's request; None where all stays."""
+        """The change when `step` steps are done, `elapsed` seconds after the user's request; None where nothing
+        changes."""
         ...
 
 
 @dataclass
 class Setup:
-    """All but the batch that a step needs, and an epoch's end. `config` is fully decided.
-
-    Two fields change while training: `epoch`, from 0, and `config`, where memory runs out or the run would miss its
-    `deadline` (`guards.py`).
-    """
+    """Everything that a step and the end of an epoch need, except the batch."""
 
     state: TrainingState
     objective: Objective
+    """What is minimized."""
     splits: Mapping[str, Split]
     config: Config
+    """The decided configuration. It changes where memory runs out, or where the run would miss its deadline
+    (`guards.py`)."""
     normalize: Normalize
+    """From a raw batch to the input of the network."""
     processes: Processes = ALONE
+    """The processes that share each batch."""
     deadline: ChangesSteps | None = None
+    """Changes the number of steps. None: the run has no deadline."""
     epoch: int = 0
+    """The current epoch, from 0."""
 
     @property
     def steps(self) -> int:
-        """Of the whole training."""
+        """Steps of the whole training."""
         assert self.config.budget.steps is not None, "recipes decide it"
         return self.config.budget.steps
 
@@ -80,13 +84,13 @@ class Setup:
         return self.config.batch
 
     def for_step(self) -> Setup:
-        """With the configuration of the next step."""
+        """The same with the configuration of the next step."""
         config = at_step(self.config, self.state.step)
         return self if config is self.config else replace(self, config=config)
 
     @property
     def learning_rate(self) -> float:
-        """Of the next step."""
+        """Learning rate of the next step."""
         config = at_step(self.config, self.state.step)
         assert config.optim.lr is not None, "recipes decide it"
         assert config.budget.steps is not None, "recipes decide it"
@@ -99,18 +103,18 @@ class Setup:
 
     @property
     def epochs(self) -> int:
-        """Of the whole training; the last may end early."""
+        """Epochs of the whole training; the last may end early."""
         return -(-self.steps // self.steps_per_epoch)
 
     @property
     def epoch_end(self) -> int:
-        """How many steps are done when the epoch is over."""
+        """Steps that are done when the epoch is over."""
         return min(self.steps, (self.epoch + 1) * self.steps_per_epoch)
 
     @property
     def part(self) -> Callable[[int], tuple[int, int]] | None:
-        """Which samples of a batch are read, from how many it has; None reads all."""
-        if not self.processes.several or whole_for_mixing(self.config):
+        """Which samples of a batch this process reads, as a function of their number; None: all."""
+        if not self.processes.several or prepares_whole_batches(self.config):
             return None
         if in_fixed_parts(self.config):
             return lambda samples: FixedParts.of(samples, self.config, self.processes).read()

@@ -1,6 +1,7 @@
-"""A reader of the event stream for whoever watches a training: where it is, its first filters, its layers.
+"""A reader of the event stream that leaves snapshots for the page that shows a training: progress, first filters,
+layers.
 
-It costs a hundredth of the training's time at most, and nothing where nobody watches; no number of the run depends on
+It takes at most a hundredth of the training's time, and nothing while nobody watches. No number of the run depends on
 it.
 """
 
@@ -18,69 +19,69 @@ from torch import nn
 from striate.account.signal.histograms import layer_histograms
 from striate.account.signal.trace import samples_of, spread_batch
 from striate.runs.directory import RunDirectory
-from striate.runs.watching import is_watched, write_look
+from striate.runs.watching import is_watched, write_snapshot
 from striate.training.budget.deadline import TimeWatch
 from striate.training.events import Event, StepDone
 from striate.training.execution import training_part
 from striate.training.prepare import Prepared
 
 EVERY = 1.0
-"""Seconds between two looks at least."""
+"""Least seconds between two snapshots."""
 SHARE = 0.004
-"""Of the time of the training, that looks at the layers may take; half as much that the filters may, and the rest."""
+"""Share of the training's time for histograms of the layers; half as much for the filters, and again for the rest."""
 LOSSES = 400
-"""Of single steps that a look tells; where there are more, every second one is left out."""
+"""Most single steps in a snapshot; where there are more, every second one is dropped."""
 FILTERS = 96
-_BYTES = 150_000  # of filters in a look
+_BYTES = 150_000  # of filters in a snapshot
 
 
 @dataclass
-class Snapshots:
-    """Leaves looks in the run while it is watched: JSON objects with `step steps epoch loss lr left losses`, `filters`
-    and `layers`.
+class SnapshotWriter:
+    """Writes snapshots into the run while it is watched: JSON objects with `step steps epoch loss lr left losses`,
+    `filters` and `layers`.
 
-    `left`: seconds that are left, about; `losses`: `[step, loss]` of single training batches; `filters` were seen at
-    `filters_step`, `layers` (the records of `layer_histograms` for at most 64 training samples in fp32) at
-    `layers_step`, and are None until then: what takes longer is looked at less often.
+    `left`: about the seconds that are left. `losses`: `[step, loss]` of single training batches. `filters` are from
+    step `filters_step`, `layers` (the records of `layer_histograms` for at most 64 training samples in fp32) from step
+    `layers_step`; both are None until then. What takes longer is computed less often.
     """
 
     run: RunDirectory
     prepared: Prepared
     watch: TimeWatch | None = None
-    _asked_next: float = 0.0
+    _next_snapshot: float = 0.0
     _began: tuple[float, int] | None = None
-    _filters_next: float = 0.0
+    _next_filters: float = 0.0
     _filters: dict[str, Any] = field(default_factory=dict)
-    _layers_next: float = 0.0
+    _next_layers: float = 0.0
     _layers: dict[str, Any] = field(default_factory=lambda: {"layers": None, "layers_step": None})
     _losses: list[list[float]] = field(default_factory=list)
 
     def __call__(self, event: Event) -> None:
-        """Look, when it is time to, somebody watches, and the state is that after a step."""
+        """Write a snapshot after a step, if one is due and somebody watches."""
         now = monotonic()
-        if now < self._asked_next or not isinstance(event, StepDone):
+        if now < self._next_snapshot or not isinstance(event, StepDone):
             return
-        self._asked_next = now + EVERY
+        self._next_snapshot = now + EVERY
         if not is_watched(self.run):
             self._began = None
             return
-        if self._began is None:  # how long a step takes is seen until the next look
+        if self._began is None:  # the time of a step is measured until the next snapshot
             self._began = (now, event.step)
             return
-        self._look(event, now)
+        self._write(event, now)
 
-    def _look(self, event: StepDone, now: float) -> None:
+    def _write(self, event: StepDone, now: float) -> None:
         assert self._began is not None
         since, first = self._began
         step_seconds = (now - since) / max(1, event.step - first)
-        # A look at the layers costs about as much as a step.
-        if now >= self._layers_next and now - since > step_seconds / SHARE:
-            self._layers = self._look_at_layers(event.step)
-            self._layers_next = now + (monotonic() - now) / SHARE
+        # The histograms take about as long as a step.
+        if now >= self._next_layers and now - since > step_seconds / SHARE:
+            self._layers = self._histograms(event.step)
+            self._next_layers = now + (monotonic() - now) / SHARE
         began = monotonic()
-        if began >= self._filters_next:
+        if began >= self._next_filters:
             self._filters = {"filters": first_filters(self.prepared), "filters_step": event.step}
-            self._filters_next = began + 2 * (monotonic() - began) / SHARE
+            self._next_filters = began + 2 * (monotonic() - began) / SHARE
         began = monotonic()
         self._note_loss(event)
         seen = {
@@ -92,8 +93,8 @@ class Snapshots:
             "left": self._left(event, step_seconds),
             "losses": self._losses,
         }
-        write_look(self.run, seen | self._filters | self._layers)
-        self._asked_next = max(self._asked_next, began + 2 * (monotonic() - began) / SHARE)
+        write_snapshot(self.run, seen | self._filters | self._layers)
+        self._next_snapshot = max(self._next_snapshot, began + 2 * (monotonic() - began) / SHARE)
 
     def _left(self, event: StepDone, step_seconds: float) -> float:
         if self.watch is not None and self.watch.left is not None:
@@ -105,7 +106,7 @@ class Snapshots:
         if len(self._losses) > LOSSES:
             self._losses = self._losses[::2]
 
-    def _look_at_layers(self, step: int) -> dict[str, Any]:
+    def _histograms(self, step: int) -> dict[str, Any]:
         prepared, config = self.prepared, self.prepared.config
         most = samples_of(prepared.data.input_shape)
         samples = min(training_part(config, most), config.batch or most)
@@ -113,16 +114,16 @@ class Snapshots:
             prepared.state.module, prepared.task, prepared.splits["train"], prepared.normalize, samples
         )
         layers = None
-        with suppress(RuntimeError, NotImplementedError):  # what a network of one's own does not bear; or no memory
+        with suppress(RuntimeError, NotImplementedError):  # the user's network does not allow it, or memory is short
             layers = [one.to_json() for one in layer_histograms(prepared.state.module, *batch)]
         return {"layers": layers, "layers_step": step}
 
 
 def first_filters(prepared: Prepared) -> dict[str, Any] | None:
-    """The first layer's kernels over image channels, or, of a matrix on images, its rows as images: at most 96.
+    """The first layer's kernels over image channels, or the rows of a matrix on images as images: at most 96.
 
-    `shape` (K, C, H, W); `bytes`: base64 of uint8, 128 for a weight of 0 and 1 or 255 for one of -`most` or `most`;
-    `of`: how many there are. None where the first layer has no such pictures.
+    `shape` (K, C, H, W); `bytes`: base64 of uint8, 128 for a weight of 0, and 1 and 255 for −`most` and `most`; `of`:
+    how many there are. None where the first layer has no such images.
     """
     shape = prepared.data.input_shape
     if len(shape) != 3:

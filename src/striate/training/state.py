@@ -1,4 +1,4 @@
-"""All that changes while training, in one place that a checkpoint can hold."""
+"""Everything that changes during training, in one place that a checkpoint can hold."""
 
 from __future__ import annotations
 
@@ -15,56 +15,65 @@ from striate.training.measured import Measured, Saved
 
 
 class Restores(Protocol):
-    """What knows how a checkpoint's measurements are read: the objective."""
+    """Reads the measurements of a checkpoint: implemented by `Objective`."""
 
     def restored(self, saved: Saved) -> Measured:
-        """Of an epoch in progress."""
+        """The measurements of the epoch in progress."""
         ...
 
 
 @dataclass
 class TrainingState:
-    """The network, its optimizer, and how far the run is. `tally` and the fields of `epoch_…` sum the epoch in
-    progress: seconds in all, those in which steps waited for data, and those in which inputs were prepared.
-
-    `average` is the moving average of the weights, if there is one; `heads` are the auxiliary heads, which only
-    training has; `scaler` scales the loss of `fp16`, from the first step on; `skipped` counts the steps of the epoch
-    that it left out. `elapsed` is the wall-clock time in seconds since the run was asked for, without the pauses in
-    which it was interrupted. `fault` and `unscaled` belong to `mark_nonfinite`; no checkpoint has them.
-    """
+    """The network, its optimizer, and the progress of the run."""
 
     module: nn.Module
     optimizer: torch.optim.Optimizer
     average: MovingAverage | None = None
+    """The moving average of the weights. None: `optim.ema` is 0."""
     heads: AuxiliaryHeads | None = None
+    """The auxiliary heads, which exist during training only. None: the run has none."""
     scaler: torch.amp.GradScaler | None = None
+    """Scales the loss of `fp16`; made at the first step. None in other precisions."""
     step: int = 0
+    """Optimizer steps done."""
     history: list[EpochRow] = field(default_factory=list)
+    """One row per finished epoch."""
     best_score: tuple[float, ...] | None = None
+    """The task's score of the best epoch so far. None before the first epoch ends."""
     tally: Measured | Saved | None = None
+    """Sums of what is measured on the training batches of the epoch in progress. None before its first step; after a
+    resume, as saved, until `begin`."""
     epoch_seconds: float = 0.0
+    """Seconds of training in this epoch."""
     epoch_wait: float = 0.0
+    """Of these, seconds in which steps waited for data."""
     epoch_augment: float = 0.0
+    """Of these, seconds in which inputs were prepared: augmented, standardized and blended."""
     epoch_samples: int = 0
+    """Training samples seen in this epoch."""
     skipped: torch.Tensor | None = None
+    """Scalar tensor: steps of this epoch that `scaler` skipped. None where no step was scaled."""
     elapsed: float = 0.0
+    """Wall-clock seconds since the request, without the pauses between an interruption and a resume."""
     fault: torch.Tensor | None = None
+    """Scalar tensor of `mark_nonfinite`: 1 once a gradient had NaN or Inf, else 0. No checkpoint holds it."""
     unscaled: torch.Tensor | None = None
+    """Scalar tensor 1 that `mark_nonfinite` passes to torch. No checkpoint holds it."""
     gathered: dict[str, Any] | None = None
-    """What `to_dict` gives where the network is spread over several processes, which have gathered it."""
+    """What `to_dict` returns where the network is sharded over several processes. None: not sharded."""
 
     @property
     def device(self) -> torch.device:
-        """Where the network is."""
+        """The device of the network."""
         return next(self.module.parameters()).device
 
     @property
-    def answering(self) -> nn.Module:
+    def eval_module(self) -> nn.Module:
         """The network that is evaluated and predicts: the average where there is one."""
         return self.module if self.average is None else self.average.module
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values and tensors: what `restore` needs to go on bit for bit."""
+        """Plain values and tensors from which `restore` continues bit for bit."""
         if self.gathered is not None:
             return self.gathered
         saved = {
@@ -113,12 +122,12 @@ class TrainingState:
         self.elapsed += saved["elapsed"]
 
     def begin(self, objective: Restores) -> None:
-        """Take up what a checkpoint holds of the epoch in progress, if it does."""
+        """Load the tally of the epoch in progress where a checkpoint holds one."""
         if self.tally is not None and not isinstance(self.tally, Measured):
             self.tally = objective.restored(self.tally)
 
     def count_step(self, measured: Measured, samples: int) -> None:
-        """A step is over, of so many samples."""
+        """Count a finished step on so many `samples`."""
         if isinstance(self.tally, Measured):
             self.tally.merge(measured)
         else:
@@ -127,14 +136,14 @@ class TrainingState:
         self.epoch_samples += samples
 
     def begin_epoch(self) -> None:
-        """Nothing summed yet."""
+        """Reset all sums of an epoch."""
         self.tally, self.epoch_samples, self.skipped = None, 0, None
         self.epoch_seconds = self.epoch_wait = self.epoch_augment = 0.0
 
 
 def _lay_out_as_parameters(optimizer: torch.optim.Optimizer) -> None:
-    """Fused optimizers read all tensors in the order of memory: in another layout than its parameter's, an average of
-    gradients would belong to other weights."""
+    """Give the optimizer's averages the memory layout of their parameters: fused optimizers read tensors in the order
+    of memory, and would pair each average with another weight."""
     for parameter, values in optimizer.state.items():
         for name, value in values.items():
             if isinstance(value, torch.Tensor) and value.shape == parameter.shape:

@@ -17,12 +17,12 @@ from striate.training.execution import autocast, make_scaler, whole_batch_compil
 from striate.training.guards import SavedBuffers, seed_step, seeded_by_step, updating
 from striate.training.measured import Measured
 from striate.training.nonfinite.detect import count_skipped, refuse_nonfinite_loss, refuse_nonfinite_step
-from striate.training.objective import Part
+from striate.training.objective import BatchPart
 from striate.training.pool_first import pooling_first
 from striate.training.prepared_batch import Mix, mix_batch, part_bounds, prepared_inputs, to_memory_format
 from striate.training.processes.batch_norm import whole_batch_statistics
 from striate.training.processes.fixed_parts import FixedParts, PartDone, add_up, in_fixed_parts
-from striate.training.processes.group import bounds_in_step, part_weight, whole_for_mixing
+from striate.training.processes.group import bounds_in_step, part_weight, prepares_whole_batches
 from striate.training.setup import Setup
 from striate.training.state import TrainingState
 
@@ -31,13 +31,17 @@ Passes = Callable[[], tuple[torch.Tensor, Measured]]
 
 @dataclass(frozen=True)
 class Computed:
-    """What both passes of a step gave, of all processes: the scalar loss and what is measured, beside the gradients of
-    the parameters. `inputs` (B, …) are those of this process, `again` repeats its passes."""
+    """The result of the forward and backward pass of a step, over all processes. The gradients are in the
+    parameters."""
 
     inputs: torch.Tensor
+    """(B, …) prepared inputs of this process."""
     again: Callable[[], object]
+    """Repeats the passes."""
     loss: torch.Tensor
+    """Scalar."""
     measured: Measured
+    """What is measured on the batch."""
 
 
 _ONE_IN = 8
@@ -47,7 +51,7 @@ _NO_SCALING = torch.amp.GradScaler(enabled=False)
 def training_step(setup: Setup, batch: Batch) -> tuple[torch.Tensor, Measured]:
     """One update of the network from one batch: forward, backward, step. Returns the scalar loss and what is measured.
 
-    A network with a local learning rule takes another step: `local_rule_step`. Raises NonFiniteLoss, TrainingError.
+    A network with a local learning rule takes `local_rule_step` instead. Raises NonFiniteLoss, TrainingError.
     """
     if setup.config.optim.name == "own-rule":
         return local_rule_step(setup, batch)
@@ -73,7 +77,7 @@ def training_step(setup: Setup, batch: Batch) -> tuple[torch.Tensor, Measured]:
 
 
 def at_once(setup: Setup, batch: Batch, trained: Sequence[nn.Parameter]) -> Computed:
-    """Both passes of a batch, each process of its samples, and the sums over the processes."""
+    """Both passes of a batch: each process computes its samples, and sums go over the processes."""
     processes, counted = setup.processes, setup.processes.counts(batch.whole)
     inputs, passes = prepare_passes(setup, batch)
     loss, measured = passes()
@@ -82,7 +86,7 @@ def at_once(setup: Setup, batch: Batch, trained: Sequence[nn.Parameter]) -> Comp
 
 
 def in_parts(setup: Setup, batch: Batch, trained: Sequence[nn.Parameter]) -> Computed:
-    """Both passes of each of the fixed parts of a batch, and their sums: the same bits in any number of processes."""
+    """Both passes of each fixed part of a batch, and their sums: the same bits in any number of processes."""
     parts = FixedParts.of(batch.whole, setup.config, setup.processes)
     inputs, targets, mix = prepared_parts(setup, batch, parts)
     passes = partial(passes_of_parts, setup, batch, inputs, targets, mix, parts, trained)
@@ -90,8 +94,8 @@ def in_parts(setup: Setup, batch: Batch, trained: Sequence[nn.Parameter]) -> Com
 
 
 def prepare_passes(setup: Setup, batch: Batch) -> tuple[torch.Tensor, Passes]:
-    """The augmented, normalized and mixed inputs (B, …) of a step, and the forward and backward pass of them, which may
-    be taken more than once with the same numbers."""
+    """The augmented, standardized and blended inputs (B, …) of a step, and a function that runs their forward and
+    backward pass, which may be repeated with the same numbers."""
     inputs, targets, mix = _prepared(setup, batch)
     return inputs, partial(forward_and_backward, setup, batch, inputs, targets, mix)
 
@@ -107,9 +111,9 @@ def _prepared(setup: Setup, batch: Batch) -> tuple[torch.Tensor, Targets, Mix | 
 
 
 def prepared_parts(setup: Setup, batch: Batch, parts: FixedParts) -> tuple[torch.Tensor, Targets, Mix | None]:
-    """Inputs and targets as the passes of a step get them, each part prepared for itself; whole batches where any
-    sample may be blended with any other."""
-    if whole_for_mixing(setup.config):
+    """Inputs and targets of a step, each part prepared on its own; whole batches where samples are blended with any
+    others."""
+    if prepares_whole_batches(setup.config):
         return _prepared(setup, batch)
     slices = [parts.within(batch, part) for part in parts.computed]
     alone = [replace(batch, inputs=batch.inputs[s], targets=batch.targets[s], ids=batch.ids[s]) for s in slices]
@@ -126,7 +130,7 @@ def passes_of_parts(
     parts: FixedParts,
     trained: Sequence[nn.Parameter],
 ) -> dict[int, PartDone]:
-    """Both passes of each part that this process computes: all begin with the same buffers and with no gradient."""
+    """Both passes of each part that this process computes. All begin with the same buffers and without gradients."""
     own = {part: parts.within(batch, part) for part in parts.computed}
     weight = parts.weight(setup.objective.task, {part: targets[where] for part, where in own.items()})
     saved, done = SavedBuffers(setup.state.module, setup.state.heads), {}
@@ -136,7 +140,7 @@ def passes_of_parts(
         for parameter in trained:
             parameter.grad = None
         seed_step(setup, inputs.device, part)
-        # A copy begins at the start of a stretch of memory, as that of a process which has this part alone does.
+        # A copy has the alignment in memory that it has in a process with this part alone.
         x, (first, end) = to_memory_format(inputs[where].clone(), setup.config), parts.bounds(part)
         bounds = [(first + a, a, b) for a, b in part_bounds(end - first, setup.config.execution.micro_batch)]
         blend = mix and mix.part(where.start, where.stop)
@@ -147,7 +151,7 @@ def passes_of_parts(
 
 
 def buffers_of(state: TrainingState) -> list[torch.Tensor]:
-    """Those of the network and of its auxiliary heads."""
+    """The buffers of the network and of its auxiliary heads."""
     return [*state.module.buffers(), *(state.heads.buffers() if state.heads is not None else ())]
 
 
@@ -155,10 +159,10 @@ def buffers_of(state: TrainingState) -> list[torch.Tensor]:
 def forward_and_backward(
     setup: Setup, batch: Batch, inputs: torch.Tensor, targets: Targets, mix: Mix | None
 ) -> tuple[torch.Tensor, Measured]:
-    """Both passes of a batch; gradients are added up. Returns the scalar loss and what is measured, of this process.
+    """Both passes of a batch; gradients add up. Returns the scalar loss and what is measured, of this process.
 
-    The batch goes through the network in parts of `execution.micro_batch` samples, whose losses and gradients add up to
-    those of the whole, as do those of several processes.
+    The batch goes through the network in parts of `execution.micro_batch` samples. Their losses and gradients add up to
+    those of the whole batch, as do those of several processes.
     """
     processes, weight = setup.processes, part_weight(setup.objective.task, targets, batch, setup.processes)
     bounds, together = bounds_in_step(batch, setup.config, processes), processes.divides(batch.whole)
@@ -176,8 +180,8 @@ def _both_passes(
     *,
     together: bool = False,
 ) -> tuple[torch.Tensor, Measured]:
-    """Both passes of each piece of `inputs`, one after the other: `bounds` are its number in the whole batch, of so
-    many `samples`, and first and last+1 of the inputs. `together`: batch normalization is over all processes."""
+    """Both passes of each part of `inputs`, one after the other. `bounds`: for each part its number in the whole batch
+    of `samples`, and its first and last+1 row in `inputs`. `together`: batch normalization is over all processes."""
     state, config, processes = setup.state, setup.config, setup.processes
     module, scaler = state.module, state.scaler or _NO_SCALING
     losses, measured = [], setup.objective.empty()
@@ -189,7 +193,9 @@ def _both_passes(
             pooling_first(module, config.execution),
             whole_batch_statistics(module, together),
         ):
-            loss, more = setup.objective.training_loss(module, x, y, blend, Part(state.step, first, samples, weight))
+            loss, more = setup.objective.training_loss(
+                module, x, y, blend, BatchPart(state.step, first, samples, weight)
+            )
         scaler.scale(processes.for_backward(loss, samples)).backward()
         losses.append(loss.detach())
         measured.merge(more)
@@ -197,16 +203,16 @@ def _both_passes(
 
 
 def local_rule_step(setup: Setup, batch: Batch) -> tuple[torch.Tensor, Measured]:
-    """One update of a network by its local learning rule, without a gradient. Returns the loss that the task would
-    have, and what is measured, both of the predictions before the batch was learned; of one sample in `_ONE_IN` where
-    the rule learns from the mean over the batch, since that pass serves nothing else."""
+    """One update of a network by its local learning rule, without gradients. Returns the loss that the task would have,
+    and what is measured, both from predictions before the update. Where the rule learns from the mean over the batch,
+    only one sample in `_ONE_IN` is measured, since that pass serves nothing else."""
     state, objective, config = setup.state, setup.objective, setup.config
     module, rate = state.module, state.optimizer.param_groups[-1]["lr"]
     rule = learning_rule(module)
     assert rule is not None, "recipes refuse others"
     assert isinstance(module, LocalLearningRule)
     at_once = rule.batch is not None  # the mean over the batch is one change of the weights
-    # Where the number of steps is still to be measured: as at the end, when all layers compute.
+    # While the speed is measured, there is no number of steps: as at the end, when all layers compute.
     progress = state.step / config.budget.steps if config.budget.steps else 1 - 1e-6
     began = perf_counter()
     inputs, targets = prepared_inputs(batch, objective.task, config, setup.normalize, setup.epoch, state.step)
@@ -217,14 +223,14 @@ def local_rule_step(setup: Setup, batch: Batch) -> tuple[torch.Tensor, Measured]
     for start, stop in part_bounds(count, config.execution.micro_batch):
         x, y = inputs[start:stop], targets[start:stop]
         with torch.no_grad():
-            loss, more = objective.training_loss(module, x, y, part=Part(state.step, start, count, weight))
+            loss, more = objective.training_loss(module, x, y, part=BatchPart(state.step, start, count, weight))
         refuse_nonfinite_loss(setup, batch, x, loss)
         if not at_once:
             module.learn(x, y, rate, progress)
         losses.append(loss)
         measured.merge(more)
     if at_once:
-        seed_step(setup, inputs.device, setup.processes.rank)  # also after measuring, whatever that drew
+        seed_step(setup, inputs.device, setup.processes.rank)  # measuring may have drawn random numbers
         module.learn(inputs, targets, rate, progress)
     if state.average is not None:
         state.average.update()

@@ -1,4 +1,4 @@
-"""The training loss step by step, of a training of so few epochs that a point an epoch would show nothing."""
+"""The training loss step by step, for trainings of so few epochs that one point per epoch shows nothing."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from striate.training.events import EpochDone, StepDone
 
 FEW_EPOCHS = 5
 _POINTS = 40
-"""Of an epoch at most: each is the mean over as many steps as it takes."""
+"""Points per epoch at most: each is the mean over several steps."""
 
 
 @dataclass
 class StepLosses:
-    """Losses of the steps of the epoch that goes on. A resumed run has those since it went on."""
+    """The losses of the steps of the current epoch; in a resumed run, since it was resumed."""
 
     _steps: list[StepDone] = field(default_factory=list)
 
     def add(self, done: StepDone) -> None:
-        """Take note of a step of the first epochs."""
+        """Record a step of the first epochs."""
         if done.epoch <= FEW_EPOCHS:
             self._steps.append(done)
 
@@ -40,9 +40,8 @@ class StepLosses:
 
 
 def read_step_losses(run: RunDirectory) -> list[dict[str, float]]:
-    """Rows `step`, `train_loss`, `lr` of a finished training of few epochs; of an epoch that was repeated after an
-    interruption the last ones. None of a training that became longer or shorter than few epochs on its way. Raises
-    RunError."""
+    """Rows `step`, `train_loss`, `lr` of a finished training of few epochs; for an epoch that was repeated after an
+    interruption, the last ones. Empty where the training became longer or shorter on its way. Raises RunError."""
     epochs = {event.get("epoch"): event.get("by_step", ()) for event in read_events(run) if event["event"] == "epoch"}
     if not all(epochs.values()):
         return []

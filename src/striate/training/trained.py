@@ -1,4 +1,4 @@
-"""A trained network with all that a prediction needs: preparation, normalization, task."""
+"""A trained network with everything that a prediction needs: preparation, normalization, task."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from striate.data.normalize import Normalization
 from striate.data.threads import map_ordered
 from striate.errors import ConfigError, ModelError, RunError, UsageError
 from striate.inference.any_size import any_size
-from striate.inference.plan import Asked, InferencePlan
+from striate.inference.plan import InferencePlan, PlanMode
 from striate.inference.predictor import Predictor, batch_size, inference, plain_predictor, plan_predictor
-from striate.inference.tiles import Box, Reach, Tile, beside, reach_of, tiles
+from striate.inference.tiles import Box, Reach, Tile, padded_before, reach_of, tiles
 from striate.machine.precision import Precision
 from striate.tasks.registry import task_from_state, task_to_state
 from striate.tasks.task import Task
@@ -37,23 +37,24 @@ if TYPE_CHECKING:
     Input = str | Path | Image | np.ndarray | torch.Tensor
 
 
-_NUMBERS_AT_ONCE = 2**22  # of whole pictures, which may be larger than the inputs
+_NUMBERS_AT_ONCE = 2**22  # numbers in a batch of whole pictures
 _WHOLE_PIXELS, _SIDE = 2**22, 1024
-"""A picture of more pixels is computed in tiles of so many a side, where that gives the same."""
+"""A picture of more pixels is computed in tiles with sides of `_SIDE` pixels, where that gives the same predictions."""
 
 Read = tuple[np.ndarray, tuple[int, ...] | None]
-"""A raw input, and the height and width in pixels of its file (of a volume, also its depth) where it was read whole."""
+"""A raw input; if it was read whole, the height and width of its file in pixels (of a volume, also its depth)."""
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """One prediction: `fields` are those of a `predict --json` line (`label`, `probability`, `top`; or `value`);
-    `decoded` the tensor behind them (class probabilities, numbers, or a mask)."""
+    """One prediction."""
 
     fields: dict[str, Any]
+    """The fields of a `predict --json` line: `label`, `probability`, `top`; or `value`."""
     decoded: torch.Tensor
+    """Class probabilities, numbers, or a mask."""
     placed: Placement | None = None
-    """Where its file lies in the input, where the task needs to know."""
+    """Where the file lies in the input, in pixels. None: the task does not need it."""
 
     @property
     def label(self) -> str:
@@ -62,35 +63,41 @@ class Prediction:
 
     @property
     def probability(self) -> float:
-        """Of the predicted class, 0 to 1."""
+        """Probability of the predicted class, 0 to 1."""
         return float(self.fields["probability"])
 
 
 @dataclass(frozen=True)
 class Trained:
-    """A network ready to predict; `module` takes normalized batches (N, *input_shape) in eval mode. Predictions are the
-    mean over `views` of each image."""
+    """A network ready to predict."""
 
     module: nn.Module
+    """Takes standardized batches (N, *input_shape), in eval mode."""
     task: Task
+    """Decodes and describes outputs."""
     preparation: Preparation
+    """How files become raw inputs."""
     normalization: Normalization
+    """How raw inputs are standardized."""
     classes: tuple[str, ...]
+    """Class names; empty for tasks without classes."""
     device: torch.device
+    """Where the network computes."""
     views: Views = "none"
+    """Test-time augmentation: predictions are the mean over these views of each image."""
     run: Path | None = None
-    """The run or checkpoint that it was loaded from."""
+    """The run or checkpoint that it was loaded from. None: from neither."""
 
     @overload
-    def predict(self, images: Input, *, plan: Asked = "auto") -> Prediction: ...
+    def predict(self, images: Input, *, plan: PlanMode = "auto") -> Prediction: ...
     @overload
-    def predict(self, images: list[Input], *, plan: Asked = "auto") -> list[Prediction]: ...
-    def predict(self, images: Input | list[Input], *, plan: Asked = "auto") -> Prediction | list[Prediction]:
+    def predict(self, images: list[Input], *, plan: PlanMode = "auto") -> list[Prediction]: ...
+    def predict(self, images: Input | list[Input], *, plan: PlanMode = "auto") -> Prediction | list[Prediction]:
         """Predict one image or a list of them: paths, samples of named data sets (`digits#3`), PIL images, or arrays.
 
         Paths and PIL images are prepared as in training (size, color). Arrays and tensors are raw inputs of the
         training shape, without batch: (C, H, W) or (H, W) uint8, or floats k/255, for images, (F,) numbers for tables.
-        Many are predicted by the fastest backend that gives the predictions of fp32, unless `plan` is `plain`.
+        Many are predicted by the fastest backend whose predictions agree with fp32, unless `plan` is `plain`.
         Raises DataError for a file that cannot be read or an array of another shape.
         """
         if not isinstance(images, list):
@@ -102,23 +109,23 @@ class Trained:
         files = any(isinstance(image, str | Path) for image in images)
         inputs = map_ordered(self.read, images) if files and len(images) > 1 else map(self.read, images)
         placed = [self.placement(image) for image in images]
-        planned = self.planned(self._spread(images, self.prepare), len(images), asked=plan)
+        planned = self.planned(self._evenly_spaced(images, self.prepare), len(images), mode=plan)
         return list(self._predict_all(inputs, planned, placed=placed))
 
     def with_views(self, views: Views) -> Trained:
-        """The same network, whose predictions are the mean over `views`. Raises UsageError for what are not images,
-        and for a task that takes one view."""
+        """The same network with the mean over `views` as its prediction. Raises UsageError for data other than images,
+        and for tasks that predict from one view."""
         if not (self.task.mean_of_views and medium_of(self.preparation.kind).pictures):
             raise UsageError("--views", views, "images, and a task that takes several views", "leave out --views")
         return replace(self, views=views)
 
-    def answer(
-        self, inputs: Sequence[np.ndarray], batch: int | None = None, *, plan: Asked = "auto"
+    def predict_prepared(
+        self, inputs: Sequence[np.ndarray], batch: int | None = None, *, plan: PlanMode = "auto"
     ) -> list[Prediction]:
-        """Predictions for prepared raw inputs, each of `preparation.input_shape`, `batch` at once; many of them by the
-        fastest backend that gives the predictions of fp32, unless `plan` is `plain`."""
-        spread, given = self._spread(inputs, lambda raw: raw), ((raw, None) for raw in inputs)
-        return list(self._predict_all(given, self.planned(spread, len(inputs), batch=batch, asked=plan), batch))
+        """Predictions for prepared raw inputs, each of `preparation.input_shape`, `batch` at once. Many inputs are
+        predicted by the fastest backend whose predictions agree with fp32, unless `plan` is `plain`."""
+        sample, given = self._evenly_spaced(inputs, lambda raw: raw), ((raw, None) for raw in inputs)
+        return list(self._predict_all(given, self.planned(sample, len(inputs), batch=batch, mode=plan), batch))
 
     def planned(
         self,
@@ -126,13 +133,13 @@ class Trained:
         total: int,
         *,
         batch: int | None = None,
-        asked: Asked = "auto",
-        written: InferencePlan | None = None,
+        mode: PlanMode = "auto",
+        recorded: InferencePlan | None = None,
         own: bool = False,
         trained_in: Precision = "fp32",
     ) -> Predictor:
-        """How `total` inputs are best predicted, of which `sample(n)` gives n raw ones (n, *input_shape), spread over
-        them; `written`, `own` and `trained_in` as in `striate.inference.predictor`."""
+        """The predictor for `total` inputs; `sample(n)` returns n raw ones (n, *input_shape), evenly spaced over them.
+        `recorded`, `own` and `trained_in` as in `striate.inference.predictor`."""
         normalize = self.normalization.on(self.device, len(self.preparation.input_shape) + 1)
         return plan_predictor(
             self.module,
@@ -140,8 +147,8 @@ class Trained:
             lambda count: normalize(sample(count).to(self.device)),
             total=total * VIEW_COUNTS[self.views],
             batch=batch or batch_size(self.preparation.input_shape),
-            asked=asked,
-            written=written,
+            mode=mode,
+            recorded=recorded,
             own=own,
             trained_in=trained_in,
         )
@@ -149,42 +156,42 @@ class Trained:
     def _predict_all(
         self,
         inputs: Iterable[Read],
-        answering: Predictor,
+        predictor: Predictor,
         batch: int | None = None,
         placed: Sequence[Placement | None] = (),
     ) -> Iterator[Prediction]:
         """Predictions in order, one batch of inputs at a time."""
         source, places = iter(inputs), iter(placed)
         while part := list(islice(source, batch or batch_size(self.preparation.input_shape))):
-            yield from self.answer_batch(part, answering, list(islice(places, len(part))))
+            yield from self.predict_batch(part, predictor, list(islice(places, len(part))))
 
-    def answer_batch(
-        self, inputs: Sequence[Read], answering: Predictor, placed: Sequence[Placement | None] = ()
+    def predict_batch(
+        self, inputs: Sequence[Read], predictor: Predictor, placed: Sequence[Placement | None] = ()
     ) -> Iterator[Prediction]:
-        """Predictions for prepared raw inputs with the sizes of their files, computed as `answering` says: those of
-        the same shape and size that follow one another at once; `placed`: where their files lie in them, in pixels of
-        which a task may predict."""
+        """Predictions for prepared raw inputs with the sizes of their files, by `predictor`. Neighbors of the same
+        shape and size are computed at once. `placed`: where their files lie in the inputs, for tasks that predict in
+        pixels of the file."""
         places = iter(placed or [None] * len(inputs))
         for (shape, size), same in groupby(inputs, lambda read: (read[0].shape, read[1])):
             own = tuple(shape) == tuple(self.preparation.input_shape)
             rest, at_once = iter(same), len(inputs) if own else max(1, _NUMBERS_AT_ONCE // math.prod(shape))
             while part := [raw for raw, _ in islice(rest, at_once)]:
-                found = self.decode(torch.from_numpy(np.stack(part)), answering, size)
+                found = self.decode(torch.from_numpy(np.stack(part)), predictor, size)
                 for decoded, place, raw in zip(found, islice(places, len(part)), part, strict=True):
                     fields: Any = self.task.describe_in_file(decoded, place)
                     if not isinstance(fields, Mapping):
                         got = f"{type_of(fields)} from describe of {type(self.task).__name__}"
                         expected, remedy = "a dict with the fields of one prediction", 'return {"number": …}'
                         raise ConfigError("task.name", got, expected, remedy)
-                    beside = self.task.describe_beside_input(decoded, torch.from_numpy(raw))
-                    yield Prediction({**fields, **beside}, decoded, place)
+                    further = self.task.describe_beside_input(decoded, torch.from_numpy(raw))
+                    yield Prediction({**fields, **further}, decoded, place)
 
     def placement(self, image: Any) -> Placement | None:
-        """Where a path, PIL image or array lies in its input; None where nobody needs to know."""
+        """Where a path, PIL image or array lies in its input; None where the task does not need it."""
         return self.placed(image) if self.task.needs_placement else None
 
     def placed(self, image: Any) -> Placement | None:
-        """Where a path, PIL image or array lies in its input; None of what is not a picture."""
+        """Where a path, PIL image or array lies in its input; None for data other than images."""
         medium, preparation = medium_of(self.preparation.kind), self.preparation
         if not medium.pictures:
             return None
@@ -198,8 +205,8 @@ class Trained:
         return None if size is None else medium.placement(size, preparation)
 
     @staticmethod
-    def _spread(items: Sequence[Any], prepare: Callable[[Any], np.ndarray]) -> Callable[[int], torch.Tensor]:
-        """A function that gives so many of the items, prepared, evenly spread."""
+    def _evenly_spaced(items: Sequence[Any], prepare: Callable[[Any], np.ndarray]) -> Callable[[int], torch.Tensor]:
+        """A function that returns n of the items, prepared and evenly spaced."""
 
         def sample(count: int) -> torch.Tensor:
             count = min(count, len(items))
@@ -208,16 +215,16 @@ class Trained:
         return sample
 
     def decode(
-        self, raw: torch.Tensor, answering: Predictor | None = None, size: tuple[int, ...] | None = None
+        self, raw: torch.Tensor, predictor: Predictor | None = None, size: tuple[int, ...] | None = None
     ) -> torch.Tensor:
-        """Decoded predictions (N, …) on the CPU for a raw batch (N, *input_shape), computed as `answering` says (None:
-        plainly). With `size`, the batch is of whole pictures, and predictions are for those of (height, width) `size`
+        """Decoded predictions (N, …) on the CPU for a raw batch (N, *input_shape), by `predictor` (None: plain fp32).
+        With `size`, the batch is of whole pictures, and predictions are for pictures of (height, width) `size`
         pixels."""
         normalize, own = self.normalization.on(self.device, raw.ndim), self.preparation.input_shape
         pixels = (raw.shape[-2], raw.shape[-1])
         if raw.ndim == 4 and size == pixels and math.prod(pixels) > _WHOLE_PIXELS and not self.reach.everywhere:
             return torch.stack([self._stitched(partial(_part, one), pixels, _SIDE) for one in raw])
-        with inference(answering or plain_predictor(self.module)) as network:
+        with inference(predictor or plain_predictor(self.module)) as network:
             if tuple(raw.shape[1:]) != own:
                 network = partial(any_size, self.module, (own[1], own[2])) if raw.ndim == 4 else self.module
             outputs = mean_over_views(network, normalize(raw.to(self.device)), self.views, self.task.unmoved)
@@ -227,23 +234,24 @@ class Trained:
 
     @cached_property
     def reach(self) -> Reach:
-        """How far its outputs depend on the input. Raises UsageError where predictions are not of places."""
+        """How far its outputs depend on the input. Raises UsageError where predictions have no positions."""
         if not self.reads_whole:
             self.task.stitched((), (0, 0))
         return reach_of(self.module, self.preparation.input_shape)
 
     def predict_tiled(self, path: Path, side: int) -> Prediction:
-        """The prediction for a picture file of any size, computed in tiles of about `side` pixels. Raises DataError."""
+        """The prediction for a picture file of any size, computed in tiles with sides of about `side` pixels. Raises
+        DataError."""
         medium = medium_of(self.preparation.kind)
         if not self.preparation.native:  # pictures are scaled to about the size of the inputs, which needs no tiles
             preparation = replace(self.preparation, max_pixels=MOST_TILED_PIXELS)
-            return next(self.answer_batch([medium.whole(path, str(path), preparation)], plain_predictor(self.module)))
+            return next(self.predict_batch([medium.whole(path, str(path), preparation)], plain_predictor(self.module)))
         parts = medium.parts(path, str(path), self.preparation)
         decoded = self._stitched(lambda box: torch.from_numpy(parts.read(box)), parts.size, side)
         return Prediction(self.task.describe(decoded), decoded)
 
     def _stitched(self, read: Callable[[Box], torch.Tensor], size: tuple[int, int], side: int) -> torch.Tensor:
-        """The decoded prediction for a picture whose parts (C, H, W) `read` gives."""
+        """The decoded prediction for a picture, whose parts (C, H, W) `read` returns."""
         own = self.preparation.input_shape
         normalize = self.normalization.on(self.device, len(own) + 1)
         network = partial(any_size, self.module, (own[1], own[2]))
@@ -253,8 +261,8 @@ class Trained:
                 x = normalize(read(tile.read)[None].to(self.device))
 
                 def mirror(mirrored: bool, upside_down: bool, tile: Tile = tile) -> Callable[..., torch.Tensor]:
-                    before = tile.beside_mirrored(size, self.reach, mirrored, upside_down)
-                    return partial(beside, network, before)
+                    before = tile.missing_before(size, self.reach, mirrored, upside_down)
+                    return partial(padded_before, network, before)
 
                 yield tile, mean_over_views(network, x, self.views, self.task.unmoved, mirror)
 
@@ -264,7 +272,7 @@ class Trained:
 
     @property
     def reads_whole(self) -> bool:
-        """Whether pictures are predicted whole, in their own proportions, and predictions have their size."""
+        """Whether whole pictures are predicted, in their own proportions, with predictions of their size."""
         return self.task.whole_pictures and medium_of(self.preparation.kind).takes_whole
 
     def read(self, image: Any) -> Read:
@@ -276,13 +284,13 @@ class Trained:
         return medium_of(self.preparation.kind).whole(given, where, self.preparation)
 
     def windows(self, path: Path, where: str, every: float) -> Iterator[tuple[tuple[float, float], np.ndarray]]:
-        """Parts of a file that lasts, as `predict` takes them, from and to which second. Raises Unreadable."""
+        """Parts of a sound or video, as `predict` takes them, with their first and last second. Raises Unreadable."""
         medium = medium_of(self.preparation.kind)
         for span, given in medium.windows(path, where, self.preparation, every):
             yield span, medium.from_given(given, self.preparation)
 
     def read_bytes(self, data: bytes, where: str, preparation: Preparation) -> Read:
-        """The bytes of a file as `predict` takes it; `preparation` is this network's, with limits of its own. Raises
+        """The bytes of a file as `predict` takes it; `preparation` is this network's with the caller's limits. Raises
         DataError."""
         medium = medium_of(preparation.kind)
         if self.reads_whole:
@@ -290,7 +298,7 @@ class Trained:
         return medium.decode(data, where, preparation), None
 
     def drawn(self, image: Any, prediction: Prediction) -> np.ndarray:
-        """The prediction for a path, PIL image or array drawn over it: (H, W, 3) uint8, in the size of the file where
+        """The prediction for a path, PIL image or array, drawn over it: (H, W, 3) uint8, in the size of the file where
         the task predicts in its pixels, else in that of the input."""
         task, placed = self.task, prediction.placed
         medium = medium_of(self.preparation.kind)
@@ -325,7 +333,7 @@ def _part(picture: torch.Tensor, box: Box) -> torch.Tensor:
 
 
 def finite(decoded: torch.Tensor) -> torch.Tensor:
-    """Decoded predictions. Raises ModelError where one of them is NaN or Inf."""
+    """Decoded predictions. Raises ModelError where one is NaN or Inf."""
     if decoded.is_floating_point() and not bool(torch.isfinite(decoded).all()):
         raise ModelError(
             "predict",
@@ -343,10 +351,8 @@ def settled(task: Task, saved: Mapping[str, Any]) -> Task:
 
 
 def trained_to_dict(trained: Trained, model: str | None) -> dict[str, Any]:
-    """What a checkpoint holds beside the weights, as plain values.
-
-    `model` is how to build the network again, or None where no name does.
-    """
+    """The content of a checkpoint besides the weights, as plain values. `model`: how to build the network again; None
+    where no name does."""
     return {
         "network": {
             "name": model,
@@ -373,9 +379,9 @@ def _tuples(values: dict[str, Any]) -> dict[str, Any]:
 def trained_from_dict(
     saved: dict[str, Any], where: str, device: torch.device, module: nn.Module | None = None
 ) -> Trained:
-    """The trained network of a checkpoint; `module` replaces the one that its name builds.
+    """The trained network of a checkpoint; `module` replaces the network that its name builds.
 
-    Raises RunError when the weights do not fit the network, ModelError when it cannot be built by name.
+    Raises RunError where the weights do not fit the network, ModelError where the network cannot be built by name.
     """
     from striate.models.build import build_model
     from striate.models.trusted_code import refuse_untrusted

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from striate.account.signal.trace import SignalRow, signal_from_json, signal_to_json
 from striate.errors import RunError, pasted
 from striate.runs.directory import RunDirectory
-from striate.runs.files import read_dispensable
+from striate.runs.files import read_optional_json
 from striate.visualize.canvas import (
     BLUE,
     FAINT,
@@ -153,7 +153,7 @@ class Statistics:
 
 def read_statistics(run: RunDirectory) -> Statistics:
     """What the run recorded. RunError where it has recorded nothing, or the file is damaged."""
-    content = read_dispensable(run.signal)
+    content = read_optional_json(run.signal)
     try:
         start, end = (signal_from_json(content.get(when, [])) for when in ("start", "end"))
     except (AttributeError, KeyError, TypeError):

@@ -11,7 +11,7 @@ from plan_workloads import OffInHalfPrecision, plain_of, workload
 from torch import nn
 
 from striate.inference.plan import TOLERANCES
-from striate.training.plan.agreement import Reference, Result, agreement, compare, reference_result
+from striate.training.plan.agreement import Fp32Reference, Result, agreement, compare, reference_result
 from striate.training.plan.trial import Trials
 
 
@@ -55,7 +55,7 @@ def result(outputs: list[float], gradient: list[float], loss: float = 1.0) -> Re
     return Result(torch.tensor(loss), torch.tensor(outputs), {"w": torch.tensor(gradient), "b": torch.tensor([0.0])})
 
 
-REFERENCE = Reference(result([1.0, 2.0], [3.0, 4.0]), dict)
+REFERENCE = Fp32Reference(result([1.0, 2.0], [3.0, 4.0]), dict)
 
 
 @pytest.mark.parametrize(
@@ -92,7 +92,7 @@ def test_what_other_samples_would_change_may_be_rounded_and_more_may_not() -> No
 
 def test_the_tensor_that_is_not_a_number_is_the_worst_wherever_it_stands() -> None:
     tensors = {name: torch.ones(3) for name in "abc"}
-    reference = Reference(Result(torch.tensor(1.0), torch.ones(2), tensors), dict)
+    reference = Fp32Reference(Result(torch.tensor(1.0), torch.ones(2), tensors), dict)
     for name in tensors:
         wrong = tensors | {name: torch.full((3,), float("nan"))}
         found = agreement(Result(torch.tensor(1.0), torch.ones(2), wrong), reference, TOLERANCES["bf16"])
@@ -103,7 +103,7 @@ def test_the_tensor_that_is_not_a_number_is_the_worst_wherever_it_stands() -> No
 
 def test_one_wrong_tensor_is_found_among_right_ones() -> None:
     tensors = {f"w{k}": torch.full((100,), 1.0) for k in range(30)}
-    reference = Reference(Result(torch.tensor(1.0), torch.ones(2), tensors), dict)
+    reference = Fp32Reference(Result(torch.tensor(1.0), torch.ones(2), tensors), dict)
     wrong = tensors | {"w7": torch.full((100,), -1.0)}
     found = agreement(Result(torch.tensor(1.0), torch.ones(2), wrong), reference, TOLERANCES["bf16"])
     assert not found.passed
@@ -118,7 +118,7 @@ def test_a_bias_that_hardly_has_a_gradient_may_have_another_one() -> None:
 
     def found(shape: tuple[int, ...], off: float) -> bool:
         true, other = ({"w": kernel, "b": (nothing + error).reshape(shape)} for error in (0.0, off))
-        reference = Reference(Result(torch.tensor(1.0), torch.ones(2), true), dict)
+        reference = Fp32Reference(Result(torch.tensor(1.0), torch.ones(2), true), dict)
         return agreement(Result(torch.tensor(1.0), torch.ones(2), other), reference, TOLERANCES["bf16"]).passed
 
     assert found((4,), 0.2)  # 4 % of the whole
@@ -157,4 +157,4 @@ def test_a_network_that_is_wrong_in_another_layout_is_refused() -> None:
 
 def test_nothing_to_compare_is_no_agreement() -> None:
     nothing = Result(torch.tensor(1.0), torch.ones(2), {})
-    assert not agreement(nothing, Reference(nothing, dict), TOLERANCES["fp32"]).passed
+    assert not agreement(nothing, Fp32Reference(nothing, dict), TOLERANCES["fp32"]).passed

@@ -50,7 +50,7 @@ def test_what_is_uncertain_is_no_gain() -> None:
 
 
 def test_one_slow_round_is_no_spread() -> None:
-    assert Timing((0.01, 0.01, 0.01, 0.01, 0.5)).spread == 0
+    assert Timing((0.01, 0.01, 0.01, 0.01, 0.5)).half_interquartile_range == 0
     assert Timing((0.01, 0.01, 0.01, 0.01, 0.5)).seconds == 0.01
 
 

@@ -19,9 +19,9 @@ from striate.training import loop, setup
 from striate.training.config import Config
 from striate.training.execution import execution_settings
 from striate.training.prepare import prepare
+from striate.training.processes.coordination import coordinated
 from striate.training.processes.decide import among_processes
 from striate.training.processes.launch import launched
-from striate.training.processes.meeting import met
 from striate.training.request import merge_request
 
 CASES: dict[str, dict[str, Any]] = {
@@ -71,11 +71,11 @@ def train(case: str) -> dict[str, Any]:
             yield batch
 
     loop_batches = setup.batches
-    with met(launched()) as meeting, mock.patch.object(setup, "batches", noted):
-        prepared = prepare(among_processes(config_of(case, meeting.launch.several), meeting.launch))
+    with coordinated(launched()) as coordinator, mock.patch.object(setup, "batches", noted):
+        prepared = prepare(among_processes(config_of(case, coordinator.launch.several), coordinator.launch))
         with (
             execution_settings(prepared.config),
-            meeting.together(prepared.state, prepared.config, Path()) as processes,
+            coordinator.process_group(prepared.state, prepared.config, Path()) as processes,
         ):
             state, events = prepared.state, []
             seen.clear()
@@ -85,7 +85,7 @@ def train(case: str) -> dict[str, Any]:
                 events.append(event)
     return {
         "model": state.module.state_dict(),
-        "ema": state.answering.state_dict(),
+        "ema": state.eval_module.state_dict(),
         "losses": [event.loss.item() for event in events if hasattr(event, "loss")],
         "rows": [row.train | {f"val_{k}": v for k, v in row.val.items()} for row in state.history],
         "seen": seen,

@@ -43,7 +43,7 @@ class _Process:
         torch.set_num_threads(1)
         trained = asked.load()
         none = torch.empty(0, *trained.preparation.input_shape)
-        answering = trained.planned(lambda _: none, 0, written=plan, own=True)
+        answering = trained.planned(lambda _: none, 0, recorded=plan, own=True)
         self.answers = FileAnswers(trained, (), 0, answering, {}, asked.tile, asked.every)
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[str]]:

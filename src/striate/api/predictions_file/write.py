@@ -15,7 +15,7 @@ from striate.api.predicting import FileAnswers, answer_files
 from striate.api.predictions_file.parts import Parts, opened_parts
 from striate.data.sources.tree import as_text
 from striate.errors import UsageError
-from striate.inference.plan import Asked
+from striate.inference.plan import PlanMode
 from striate.inference.plan_key import network_digest
 from striate.runs.events import file_digest
 from striate.training.trained import Trained
@@ -69,7 +69,7 @@ class PredictionsFile:
 
 @contextmanager
 def predictions_file(
-    asked: Predicting, paths: Sequence[str | Path], out: Path, *, ray: str | None = None, plan: Asked = "auto"
+    asked: Predicting, paths: Sequence[str | Path], out: Path, *, ray: str | None = None, plan: PlanMode = "auto"
 ) -> Iterator[PredictionsFile]:
     """A Parquet file `out` with a row for each file, of any number, in bounded memory: a column `path` and one for each
     field of `predict --json`; a row for each window with `every`.

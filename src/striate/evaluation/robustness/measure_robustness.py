@@ -16,7 +16,7 @@ from striate.evaluation.evaluate import groups_of
 from striate.evaluation.robustness.changes import Draws
 from striate.evaluation.robustness.kinds import Kind, kinds_for
 from striate.evaluation.robustness.robustness import Curve, Level, Robustness
-from striate.inference.plan import Asked
+from striate.inference.plan import PlanMode
 from striate.inference.predictor import batch_size
 from striate.records import Interval
 from striate.statistics.intervals import FEW, drawn_count, hits_interval, percentile_interval, resampled_means
@@ -36,7 +36,7 @@ def measure_robustness(
     *,
     samples: int = MOST,
     seed: int = 0,
-    plan: Asked = "auto",
+    plan: PlanMode = "auto",
     progress: Callable[[str], None] = lambda _: None,
 ) -> Robustness:
     """How the headline metric of a network of images holds on `samples` images of a split, at most as many as 1 GiB
@@ -57,7 +57,7 @@ def measure_robustness(
     groups = [every[row] for row in rows.tolist()] if len(every) == len(held) else []
     kinds, left_out = _kinds(task, data)
     total = count * (1 + sum(len(kind.strengths) for kind in kinds))
-    answering = trained.planned(lambda n: pool[:n], total, asked=plan)
+    answering = trained.planned(lambda n: pool[:n], total, mode=plan)
 
     def draws(kind: Kind, at: slice) -> Draws:
         return Draws(seed, kind.name, ids[at], np.arange(count)[at], pool)

@@ -19,7 +19,7 @@ from striate.inference.predictor import batch_size
 from striate.lab.page_images import RUN
 from striate.runs.directory import RunDirectory, open_run
 from striate.runs.predictions import read_predictions
-from striate.runs.written import read_written
+from striate.runs.verified_files import read_verified
 from striate.tasks.classify.metrics import runner_up
 from striate.tasks.task import Task
 from striate.wording import several
@@ -86,7 +86,7 @@ def read_samples(lab: Lab, page: str = "explore", purpose: str = "data and predi
 
 def _read_rows(path: Path) -> list[list[str]]:
     try:
-        text = (read_written(path) or b"").decode(errors="surrogateescape")
+        text = (read_verified(path) or b"").decode(errors="surrogateescape")
         _, *rows = csv.reader(StringIO(text, newline=""))
     except RunError:
         raise

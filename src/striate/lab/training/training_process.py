@@ -23,8 +23,8 @@ from striate.records import Remedy
 from striate.runs.directory import RunDirectory
 from striate.runs.lock import owner
 from striate.runs.plain_files import is_there
-from striate.runs.watching import ask_to_watch, read_look
-from striate.runs.written import read_written, read_written_json
+from striate.runs.verified_files import read_verified, read_verified_json
+from striate.runs.watching import read_snapshot, request_snapshots
 from striate.training.config import Config
 from striate.training.config_file import config_from_yaml
 
@@ -170,8 +170,8 @@ def follow(run: RunDirectory, own: TrainingProcess | None, snapshots: Snapshots,
     curves = _curves(run, config)
     state = _state(run, own, ended, over=_steps_are_over(config, curves))
     if state in ("training", "elsewhere"):
-        ask_to_watch(run)
-    snapshot = None if config is None else read_look(run)
+        request_snapshots(run)
+    snapshot = None if config is None else read_snapshot(run)
     if snapshot is not None and isinstance(snapshot.get("step"), int):
         snapshots.add(run.path, snapshot)
     rows = [dict(zip(curves.columns, row, strict=True)) for row in zip(*curves.columns.values(), strict=True)]
@@ -187,7 +187,7 @@ def follow(run: RunDirectory, own: TrainingProcess | None, snapshots: Snapshots,
         "looks": snapshots.steps(run.path),
         "notes": _notes(curves, finished=state == "finished"),
         "findings": _findings(curves, "DATA" if config is None else config.data.source, over=state == "finished"),
-        "result": read_written_json(run.metrics_json) if state == "finished" else None,
+        "result": read_verified_json(run.metrics_json) if state == "finished" else None,
         "said": [] if own is None else list(own.said()),
         "refusal": None if ended is None else ended.error,
     }
@@ -253,7 +253,7 @@ def _curves(run: RunDirectory, config: Config | None) -> Curves:
 
 
 def _classes(run: RunDirectory) -> int:
-    return len((read_written(run.classes) or b"").splitlines())
+    return len((read_verified(run.classes) or b"").splitlines())
 
 
 def _findings(curves: Curves, data: str, *, over: bool) -> list[dict[str, Any]]:

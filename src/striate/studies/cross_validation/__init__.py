@@ -1,1 +1,1 @@
-"""`--cv 5x5`: the same training on other samples, each measured on what it has not seen."""
+"""`--cv 5x5`: repeated trainings on other samples, each measured on samples that it has not seen."""

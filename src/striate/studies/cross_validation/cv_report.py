@@ -1,4 +1,4 @@
-"""The page of a finished cross-validation: its content as plain records, its pictures, and the file."""
+"""The page of a finished cross-validation: its content, its pictures, and the file."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from striate.studies.cross_validation.cv_summary import pooled_predictions, sent
 from striate.studies.cross_validation.fold import FoldResult
 from striate.studies.cross_validation.plan_cross_validation import CrossValidation
 from striate.tasks.registry import is_known, known_metrics, metric_named, metric_text
+from striate.training.code_fields import how_to_repeat
 from striate.training.config_file import config_to_yaml
-from striate.training.own_names import how_to_repeat
 from striate.visualize.page_parts import Picture, Table
 from striate.visualize.themed_svg import saved_picture
 from striate.visualize.training_curves import fold_curves_figure, folds_figure
@@ -28,22 +28,26 @@ from striate.wording import number
 
 @dataclass(frozen=True)
 class CvContent:
-    """All that the page shows. `answers` is the picture of the pooled answers with the table `behind` it, None for
-    masks; `comparisons` and `baselines` are empty where no baselines were asked for."""
+    """The content of the page."""
 
     title: str
     created: str
-    answer: str
+    result: str
+    """The headline metric."""
     sentences: Sequence[str]
     network: str
     figures: Table
     folds: Table
     dots: Picture
     curves: Picture
-    answers: Picture | None
-    behind: Table | None
+    predictions: Picture | None
+    """The picture of the pooled predictions. None for masks."""
+    predictions_table: Table | None
+    """The table of that picture. None for masks."""
     comparisons: Sequence[str]
+    """Sentences about the baselines; empty without baselines."""
     baselines: Table | None
+    """The table of the baselines. None without baselines."""
     notes: Sequence[str]
     findings: Sequence[Finding]
     config: str
@@ -58,24 +62,24 @@ def make_content(
     results: Sequence[FoldResult],
     metrics: Mapping[str, Any],
     pictures: tuple[Picture, Picture, Picture | None],
-    behind: Table | None,
+    table: Table | None,
 ) -> CvContent:
-    """The page of a finished study; `pictures` are the dots, the curves and the answers."""
+    """The page of a finished study; `pictures` are the dots, the curves and the predictions."""
     cv, key, data = metrics["cv"], study.first.task.headline, study.pool.data
     macs = "" if metrics["macs"] is None else f", {number(metrics['macs'])} multiply–accumulates for one input"
     compared = metrics.get("baselines", [])
     return CvContent(
         title=f"{metrics['model']} on {data.name}: {cv['folds']} × {cv['repeats']} cross-validation",
         created=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        answer=f"{metric_named(key).name} {metric_text(key, cv['mean'][key], cv['std'][key])}",
+        result=f"{metric_named(key).name} {metric_text(key, cv['mean'][key], cv['std'][key])}",
         sentences=sentences(cv, cv["held_out"], key),
         network=f"{metrics['model']}: {number(metrics['params'])} parameters{macs}.",
         figures=_figures(cv),
         folds=_fold_table(results),
         dots=pictures[0],
         curves=pictures[1],
-        answers=pictures[2],
-        behind=behind,
+        predictions=pictures[2],
+        predictions_table=table,
         comparisons=[entry["comparison"]["sentence"] for entry in compared],
         baselines=_baseline_table(cv, compared) if compared else None,
         notes=study.notes,
@@ -143,10 +147,10 @@ def _baseline_table(cv: Mapping[str, Any], compared: Sequence[Mapping[str, Any]]
 def write_cv_report(
     run: RunDirectory, study: CrossValidation, results: Sequence[FoldResult], metrics: Mapping[str, Any]
 ) -> None:
-    """Draw into `plots/` and write report.html, one file that needs nothing else. Raises RunError."""
-    answers, behind = _draw_answers(run, study, results)
-    pictures = (_draw_dots(run, study, results, metrics["cv"]), _draw_curves(run, study, results), answers)
-    content = make_content(run, study, results, metrics, pictures, behind)
+    """Draw into `plots/` and write report.html, one self-contained file. Raises RunError."""
+    drawn, table = _draw_predictions(run, study, results)
+    pictures = (_draw_dots(run, study, results, metrics["cv"]), _draw_curves(run, study, results), drawn)
+    content = make_content(run, study, results, metrics, pictures, table)
     page = page_environment("striate.studies").get_template("cross_validation.html")
     write_text(run.report, page.render(content=content, image=as_base64))
 
@@ -183,16 +187,16 @@ def _draw_curves(run: RunDirectory, study: CrossValidation, results: Sequence[Fo
     return saved_picture("Learning curves", caption, figure, run.plots / "curves.png")
 
 
-def _draw_answers(
+def _draw_predictions(
     run: RunDirectory, study: CrossValidation, results: Sequence[FoldResult]
 ) -> tuple[Picture | None, Table | None]:
-    """The answers of all repeats together, so that each sample counts once a repeat; nothing for masks."""
+    """The predictions of all repeats together, so that each sample counts once per repeat; nothing for masks."""
     data, targets = study.pool.data, study.pool.samples.targets.numpy()
-    answers = np.concatenate([pooled_predictions(results, k + 1) for k in range(study.repeats)])
+    predictions = np.concatenate([pooled_predictions(results, k + 1) for k in range(study.repeats)])
     truth = np.concatenate([targets] * study.repeats)
     times = "" if study.repeats == 1 else f", each predicted {study.repeats} times"
     title = f"{_title(study)}{times}"
-    return study.first.task.pooled(run.plots, truth, answers, _title(study), title, data.target_names)
+    return study.first.task.pooled(run.plots, truth, predictions, _title(study), title, data.target_names)
 
 
 def _title(study: CrossValidation) -> str:

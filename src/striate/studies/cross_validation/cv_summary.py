@@ -23,22 +23,21 @@ METHOD = "corrected resampled t (Nadeau and Bengio 2003)"
 
 @dataclass(frozen=True)
 class ResampledMean:
-    """The mean of a metric over folds with its 95 % interval, and the two-sided `p_value` of its being 0.
-
-    The interval and the p-value are None where one fold, or no standard deviation, leaves nothing to compute them from.
-    """
+    """The mean of a metric over folds."""
 
     mean: float
     interval: tuple[float, float] | None
+    """Its 95 % interval. None: one fold, or folds without any variation."""
     p_value: float | None
+    """Two-sided p-value of the mean being 0. None as `interval`."""
 
 
 def resampled_mean(values: Sequence[float], held_share: float) -> ResampledMean:
-    """The corrected resampled t-test of `values`, one a fold; `held_share` = n held out / n learned from.
+    """The corrected resampled t-test of `values`, one per fold; `held_share` = n held out / n trained on.
 
-    Folds overlap in what they learn from, so the variance of their mean is not s²/J: it is estimated by
-    (1/J + held_share) s², with J − 1 degrees of freedom. Source: C. Nadeau and Y. Bengio, "Inference for the
-    generalization error", Machine Learning 52, 2003, section 4.
+    Folds share training samples, so the variance of their mean is not s²/J: it is estimated by (1/J + held_share) s²,
+    with J − 1 degrees of freedom. Source: C. Nadeau and Y. Bengio, "Inference for the generalization error", Machine
+    Learning 52, 2003, section 4.
     """
     numbers = np.asarray(values, np.float64)
     count, mean = len(numbers), float(numbers.mean())
@@ -64,8 +63,8 @@ def summarize_folds(
 
     `targets` are those of the whole pool, in the order of ids; `chosen` as in `held_share`. `mean` and `std` are over
     all folds of all repeats (std with J − 1 in the divisor, None for one fold); `interval` is that of the mean of the
-    headline metric. `per_repeat` pools the predictions of each repeat, which cover every sample once, measures them
-    together (`values`), and gives mean and std of that over repeats (std None for one repeat).
+    headline metric. `per_repeat` pools the predictions of each repeat, which cover every sample once, and measures them
+    together (`values`), with their mean and std over repeats (std None for one repeat).
     """
     repeats = sorted({result.repeat for result in results})
     pooled = [_pooled([result for result in results if result.repeat == repeat], targets, task) for repeat in repeats]
@@ -88,7 +87,7 @@ def summarize_folds(
 
 
 def _pooled(results: Sequence[FoldResult], targets: torch.Tensor, task: Task) -> dict[str, Any]:
-    """Of one repeat, each sample as the task of the fold that held it out decides."""
+    """Metrics of one repeat, with each sample decided by the task of the fold that held it out."""
     decoded = torch.from_numpy(pooled_predictions(results, results[0].repeat))
     tasks = {number: settled for r in results for settled in [r.settled(task)] for number in r.ids.tolist()}
     measured = task.measure_each([tasks[number] for number in sorted(tasks)], decoded, targets)
@@ -98,12 +97,13 @@ def _pooled(results: Sequence[FoldResult], targets: torch.Tensor, task: Task) ->
 
 
 def held_share(results: Sequence[FoldResult], *, chosen: bool) -> float:
-    """Samples held out for each that was learned from: validation samples only where an epoch was `chosen` by them."""
+    """Samples held out for each one trained on; validation samples count as trained on where an epoch was `chosen` by
+    them."""
     return float(np.mean([len(r.ids) / (r.n_train + chosen * r.n_val) for r in results]))
 
 
 def pooled_predictions(results: Sequence[FoldResult], repeat: int) -> NDArray[Any]:
-    """(N, …) the predictions of one repeat in the order of ids: each sample's from the fold that held it out."""
+    """(N, …) predictions of one repeat in the order of ids, each from the fold that held the sample out."""
     chosen = [result for result in results if result.repeat == repeat]
     order = np.concatenate([result.ids for result in chosen]).argsort()
     answers: NDArray[Any] = np.concatenate([result.decoded for result in chosen])[order]
@@ -111,35 +111,35 @@ def pooled_predictions(results: Sequence[FoldResult], repeat: int) -> NDArray[An
 
 
 def sentences(cv: Mapping[str, Any], sizes: Sequence[int], headline: str) -> tuple[str, ...]:
-    """What the figures say, and what they do not. `sizes`: how many samples each fold held out."""
+    """What the metrics show, and what they do not. `sizes`: how many samples each fold held out."""
     label, count = metric_named(headline).name, len(sizes)
     held = f"{min(sizes):,}" if min(sizes) == max(sizes) else f"{min(sizes):,} to {max(sizes):,}"
     over = metric_text(headline, cv["mean"][headline], cv["std"][headline])
-    told = [
+    lines = [
         f"{label} {over} over {several(count, 'held-out fold')} of {held} (mean ± standard deviation between folds)."
     ]
     repeats, pooled = cv["repeats"], cv["per_repeat"]
     figure = metric_text(headline, pooled["mean"][headline], pooled["std"][headline])
     if repeats > 1:
-        told.append(
+        lines.append(
             f"With the predictions of each repeat pooled, the {_few(repeats)} repeats have {figure} "
             "(mean ± standard deviation)."
         )
     else:
-        told.append(f"All {several(cv['n'], 'prediction')} pooled: {figure}.")
+        lines.append(f"All {several(cv['n'], 'prediction')} pooled: {figure}.")
     interval = cv["interval"][headline]
     if interval is not None:
         low, high = (metric_text(headline, end) for end in interval)
-        told.append(f"95 % interval of the mean: {low} to {high}, {METHOD}.")
-    told.append(
+        lines.append(f"95 % interval of the mean: {low} to {high}, {METHOD}.")
+    lines.append(
         "Folds share most of their training samples, so the standard deviation between folds is not the error of the"
         " mean. The one between repeats shows only the effect of folds and seeds, not of other samples."
     )
-    return tuple(told)
+    return tuple(lines)
 
 
 def summary_lines(metrics: Mapping[str, Any]) -> list[str]:
-    """What a terminal shows of metrics.json: the headline sentences, the other metrics, the baselines."""
+    """The lines of metrics.json for a terminal: headline sentences, other metrics, baselines."""
     cv = metrics["cv"]
     headline = next(iter(cv["interval"]))
     others = [
@@ -153,8 +153,8 @@ def summary_lines(metrics: Mapping[str, Any]) -> list[str]:
 
 
 def compare_folds(results: Sequence[FoldResult], name: str, task: Task, *, chosen: bool) -> dict[str, Any]:
-    """How the network stands against the baseline `name` on the same folds: mean, std, and the paired comparison of
-    the headline metric, positive in the network's favor; `chosen` as in `held_share`."""
+    """The network against the baseline `name` on the same folds: mean, std, and the paired comparison of the headline
+    metric, positive where the network is better; `chosen` as in `held_share`."""
     key, sign = task.headline, 1 if task.higher_is_better else -1
     measured = [result.baselines[name] for result in results]
     leads = [sign * (float(r.metrics[key]) - float(b[key])) for r, b in zip(results, measured, strict=True)]
@@ -175,7 +175,7 @@ def compare_folds(results: Sequence[FoldResult], name: str, task: Task, *, chose
 
 
 def _lead_sentence(lead: ResampledMean, sign: int, name: str, key: str, folds: int) -> str:
-    """`sign` is −1 where a lead is a lower figure."""
+    """`sign` is −1 where lower is better."""
     label, (scale, unit) = metric_named(key).name, metric_named(key).lead
     if lead.mean == 0:
         return f"The mean {label} of the network and of {name} on the same {several(folds, 'fold')} is the same."
@@ -183,8 +183,8 @@ def _lead_sentence(lead: ResampledMean, sign: int, name: str, key: str, folds: i
     def shown(value: float) -> str:
         return (f"{scale * value:.2f}" if unit else f"{value:.3g}").replace("-", "−")
 
-    way = "higher" if sign * lead.mean > 0 else "lower"
-    than = f"{shown(abs(lead.mean))}{unit} {way} than that of {name}"
+    direction = "higher" if sign * lead.mean > 0 else "lower"
+    than = f"{shown(abs(lead.mean))}{unit} {direction} than that of {name}"
     if lead.p_value is None or lead.interval is None:
         return (
             f"On each of the same {several(folds, 'fold')} the network's {label} is {than}: without a standard "
@@ -214,7 +214,7 @@ def _std(values: Sequence[float | None]) -> float | None:
 
 
 def _clipped(interval: tuple[float, float] | None, key: str) -> list[float] | None:
-    """The ends within what the metric can be: shares end at 1, and no headline metric is negative."""
+    """The interval within the range of the metric: shares end at 1, and no headline metric is negative."""
     if interval is None:
         return None
     most = 1.0 if metric_named(key).is_share else float("inf")

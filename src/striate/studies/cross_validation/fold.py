@@ -1,7 +1,7 @@
-"""One fold: trained on its own part, measured once on what was held out.
+"""One fold: a training, measured once on the samples that the fold holds out.
 
-Which samples a fold holds out follows from `data.split_seed`, its training from `seed`. On a terminal the fold in
-progress is one line, gone when the fold is done.
+`data.split_seed` decides which samples a fold holds out, `seed` its training. On a terminal, one line shows the fold in
+progress and disappears when the fold is done.
 """
 
 from __future__ import annotations
@@ -29,28 +29,35 @@ from striate.training.progress import describe_row
 
 @dataclass(frozen=True, eq=False)
 class FoldResult:
-    """What one fold gave. `repeat` and `fold` count from 1.
-
-    `metrics` are those of the held-out samples, with the keys of a split in metrics.json; `ids` and `decoded` these
-    samples and their predictions, as in an `Evaluation`. `history` has a row an epoch, as in metrics.csv.
-    `baselines` maps the name of each method to its metrics on the same samples, once they are fitted.
-    """
+    """The result of one fold."""
 
     repeat: int
+    """From 1."""
     fold: int
+    """From 1."""
     seed: int
+    """Seed of its training."""
     n_train: int
+    """Training samples."""
     n_val: int
+    """Validation samples."""
     best_epoch: int
+    """The epoch, from 1, whose network was measured."""
     seconds: float
+    """Seconds of training."""
     metrics: Mapping[str, Any]
+    """Metrics of the held-out samples, with the keys of a split in metrics.json."""
     history: tuple[Mapping[str, float | None], ...]
+    """One row per epoch, as in metrics.csv."""
     ids: NDArray[np.int64]
+    """(n,): the held-out samples, as positions in the listing of the source."""
     decoded: NDArray[Any]
+    """(n, …): their predictions, as in an `Evaluation`."""
     baselines: Mapping[str, Mapping[str, Any]]
+    """Metrics on the same samples by name of the method; empty until the baselines are fitted."""
 
     def settled(self, task: Task) -> Task:
-        """The task with what validation decided in the epoch that is kept."""
+        """The task with what validation decided, such as a threshold, in the best epoch."""
         kept = next(row for row in self.history if row["epoch"] == self.best_epoch)
         known = {key: value for key, value in kept.items() if value is not None}
         return task.settled({key.removeprefix("val_"): known[key] for key in known if key.startswith("val_")})
@@ -78,8 +85,8 @@ def train_fold(
     fold: int,
     read: Callable[[Event], None],
 ) -> FoldResult:
-    """Train to the end of the budget and measure the network that `keep` names on the split `test`, which is what is
-    held out. `repeat` and `fold` count from 1; `read` sees every event and may raise. Raises NonFiniteLoss, ModelError.
+    """Train to the end of the budget and measure the network that `keep` names on the held-out samples, the split
+    `test`. `repeat` and `fold` count from 1; `read` gets every event and may raise. Raises NonFiniteLoss, ModelError.
     """
     state, config = prepared.state, prepared.config
     kept: dict[str, Any] = {}
@@ -88,9 +95,9 @@ def train_fold(
         for event in events:
             read(event)
             if isinstance(event, EpochDone) and event.best and config.keep == "best":
-                kept = {name: tensor.clone() for name, tensor in state.answering.state_dict().items()}
+                kept = {name: tensor.clone() for name, tensor in state.eval_module.state_dict().items()}
         if kept:
-            state.answering.load_state_dict(kept)
+            state.eval_module.load_state_dict(kept)
         number = state.history[-1].epoch if config.keep == "last" else best_epoch(state.history, prepared.task)
         val = next(row.val for row in state.history if row.epoch == number)
         prepared = replace(prepared, task=prepared.task.settled(val))
@@ -117,23 +124,23 @@ _32_BITS = 0xFFFFFFFF
 
 
 def dealing_seed(split_seed: int, repeat: int) -> int:
-    """Of the folds of one repeat, counted from 0."""
+    """The seed that deals the folds of one repeat; `repeat` counts from 0."""
     return hash_key(split_seed, repeat, 0) & _32_BITS
 
 
 def validation_seed(split_seed: int, repeat: int, fold: int) -> int:
-    """Of the validation part of one fold."""
+    """The seed that draws the validation samples of one fold; both count from 0."""
     return hash_key(split_seed, repeat, fold, 1)
 
 
 def training_seed(seed: int, repeat: int, fold: int) -> int:
-    """Of initialization, order, augmentation and dropout of one fold."""
+    """The seed of initialization, order, augmentation and dropout of one fold; both count from 0."""
     return hash_key(seed, repeat, fold, 2) & _32_BITS
 
 
 @contextmanager
 def fold_progress(console: Console | None, where: str) -> Iterator[Callable[[Event], None]]:
-    """A reader of events that shows the newest epoch of the fold `where`; nothing where `console` is no terminal."""
+    """A reader of events that shows the newest epoch of the fold `where` on a terminal, and nothing elsewhere."""
     if console is None or not console.is_terminal:
         yield lambda _: None
         return

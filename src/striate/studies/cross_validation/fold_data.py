@@ -1,4 +1,4 @@
-"""The samples that take part in a cross-validation, and the data set of each fold."""
+"""The samples of a cross-validation, and the data set of each fold."""
 
 from __future__ import annotations
 
@@ -17,25 +17,29 @@ from striate.studies.cross_validation.fold import dealing_seed, validation_seed
 
 @dataclass(frozen=True, eq=False)
 class Pool:
-    """The samples that are held out in turn, in the order of their ids: all of the data, without a test split that the
-    source itself gives. `contents` and `units` have an entry a sample, as in `Dataset`."""
+    """The samples that folds hold out in turn, in the order of their ids: all but a test split that the source itself
+    gives."""
 
     data: Dataset
+    """The data set that they are from."""
     samples: Split
+    """The samples, their targets and ids."""
     contents: tuple[str, ...]
+    """The digest of the content of each sample."""
     units: tuple[str, ...]
+    """The unit of each sample: duplicates, and samples of one group, share a unit and stay in one fold."""
 
     def __len__(self) -> int:
         return len(self.samples)
 
     @property
     def left_out(self) -> int:
-        """Samples of the given test split, which nothing here looks at."""
+        """Samples of the given test split, which are not used."""
         return len(self.data.splits["test"]) if "test" in self.data.given else 0
 
 
 def pool_samples(data: Dataset) -> Pool:
-    """The pool of a data set; the order of ids makes it the same whatever splits were made."""
+    """The pool of a data set, ordered by ids so that it is the same whatever splits were made."""
     names = [name for name in data.splits if name != "test" or "test" not in data.given]
     parts = [data.splits[name] for name in names]
     order = torch.cat([part.ids for part in parts]).argsort()
@@ -47,7 +51,7 @@ def pool_samples(data: Dataset) -> Pool:
 
 
 def deal_repeats(pool: Pool, folds: int, repeats: int, split_seed: int) -> NDArray[np.int64]:
-    """(repeats, N): in which fold, from 0, each sample of the pool is held out. Raises ConfigError."""
+    """(repeats, N): the fold, from 0, that holds out each sample of the pool. Raises ConfigError."""
     strata = strata_of(pool.samples.targets.numpy(), pool.data.annotation, folds, pool.units)
     classed = pool.data.has_one_class_each and not pool.data.open_classes
     names = pool.data.classes if classed else ()
@@ -58,8 +62,8 @@ def deal_repeats(pool: Pool, folds: int, repeats: int, split_seed: int) -> NDArr
 def fold_dataset(
     pool: Pool, held: NDArray[np.bool_], *, repeat: int, fold: int, split_seed: int, val: float
 ) -> Dataset:
-    """The pool with the samples `held` out as `test`, and the share `val` of each class of the rest as `val`, cut as
-    striate cuts splits: by content and group. Raises ConfigError where that leaves nothing to train or validate on."""
+    """The pool with the samples `held` out as `test`, and the share `val` of each class of the rest as `val`, split as
+    usual by content and group. Raises ConfigError where too few samples are left to train or validate on."""
     data, samples = pool.data, pool.samples
     names = _split_names(pool, held, repeat=repeat, fold=fold, split_seed=split_seed, val=val)
     splits, contents, units = {}, {}, {}
@@ -74,7 +78,7 @@ def fold_dataset(
 
 
 def refuse_unusable_folds(pool: Pool, dealt: NDArray[np.int64], split_seed: int, val: float) -> None:
-    """Raise ConfigError where any fold of `dealt` (repeats, N) leaves nothing, or not every class, to learn from."""
+    """Raise ConfigError where a fold of `dealt` (repeats, N) leaves no samples, or not every class, to train on."""
     for repeat, homes in enumerate(dealt):
         for fold in range(int(dealt.max()) + 1):
             _split_names(pool, homes == fold, repeat=repeat, fold=fold, split_seed=split_seed, val=val)

@@ -1,4 +1,4 @@
-"""What a cross-validation keeps: a file for each finished fold, and the tables made from them."""
+"""The files of a cross-validation: one for each finished fold, and the tables made from them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _PLAIN = ("repeat", "fold", "seed", "n_train", "n_val", "best_epoch", "seconds",
 
 
 def cv_table(run: RunDirectory) -> Path:
-    """`cv.csv`: a row a finished fold."""
+    """`cv.csv`: one row per finished fold."""
     return run.path / "cv.csv"
 
 
@@ -34,9 +34,9 @@ def fold_file(run: RunDirectory, repeat: int, fold: int) -> Path:
 
 
 def save_fold(run: RunDirectory, result: FoldResult) -> None:
-    """Write the fold's file, at once or not at all: where it is, the fold is done. Raises RunError."""
+    """Write the fold's file atomically: a fold with a file is done. Raises RunError."""
     values = {name: getattr(result, name) for name in _PLAIN}
-    # The digits of a float in JSON give the same float back, so a study that goes on ends as one that never stopped.
+    # A float survives JSON bit for bit, so a resumed study ends like one that never stopped.
     text = np.array(json.dumps(values))
 
     write_atomic(
@@ -46,9 +46,9 @@ def save_fold(run: RunDirectory, result: FoldResult) -> None:
 
 
 def load_fold(path: Path) -> FoldResult:
-    """Read a fold's file, executing nothing of it. Raises RunError where it is damaged."""
+    """Read a fold's file without executing anything from it. Raises RunError where it is damaged."""
     try:
-        # numpy leaves a file open that proves damaged, so it gets an open one.
+        # numpy would leave a damaged file open, so it gets an open one.
         with open_plain(path) as opened, np.load(opened, allow_pickle=False) as file:
             values: dict[str, Any] = json.loads(str(file["values"]))
             values["history"] = tuple(values["history"])
@@ -70,14 +70,14 @@ def load_folds(run: RunDirectory) -> list[FoldResult]:
 
 
 def write_folds(run: RunDirectory, results: Sequence[FoldResult]) -> None:
-    """Write cv.csv, a row a finished fold."""
+    """Write cv.csv, one row per finished fold."""
     rows = [result.row() for result in results]
     write_text(cv_table(run), csv_of([finite(row) for row in rows]))
 
 
 def write_assignment(run: RunDirectory, pool: Pool, dealt: NDArray[np.int64]) -> None:
-    """Write folds.csv: the fold that holds out each file in each repeat, from 1; `test` for a given test split, which
-    no fold touches, and `unreadable`."""
+    """Write folds.csv: the fold, from 1, that holds out each file in each repeat; `test` for a given test split, which
+    no fold uses, and `unreadable`."""
     places = {number: place for place, number in enumerate(pool.samples.ids.tolist())}
     header = ["path", "label", *(f"repeat_{r + 1}" for r in range(len(dealt)))]
     rows = []
@@ -89,16 +89,16 @@ def write_assignment(run: RunDirectory, pool: Pool, dealt: NDArray[np.int64]) ->
 
 
 def write_curves(run: RunDirectory, results: Sequence[FoldResult]) -> None:
-    """Write metrics.csv: a row an epoch of each fold."""
+    """Write metrics.csv: one row per epoch of each fold."""
     rows = [{"repeat": r.repeat, "fold": r.fold, **epoch} for r in results for epoch in r.history]
     write_text(run.metrics_csv, csv_of(rows))
 
 
 def write_predictions(run: RunDirectory, pool: Pool, task: Task, results: Sequence[FoldResult]) -> None:
-    """Write predictions.csv: a row for each time that a sample was held out.
+    """Write predictions.csv: one row for each time that a sample was held out.
 
-    `truth` and `answer` are class names (with the answer's `probability`) or numbers (a pair of columns each where
-    there are several); of masks `right` of `labeled` pixels.
+    `truth` and `answer` are class names (with the `probability` of the prediction) or numbers (a pair of columns for
+    each target); for masks, the `right` of the `labeled` pixels.
     """
     data = pool.data
     places = {number: place for place, number in enumerate(pool.samples.ids.tolist())}

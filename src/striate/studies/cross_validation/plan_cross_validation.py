@@ -1,4 +1,4 @@
-"""What a cross-validation will do, decided before anything is written."""
+"""Plans a cross-validation, before anything is written."""
 
 from __future__ import annotations
 
@@ -34,24 +34,26 @@ from striate.wording import several
 
 @dataclass(frozen=True, eq=False)
 class CrossValidation:
-    """A cross-validation about to start.
-
-    `config` is decided, with what all folds share; `dealt` (repeats, N) says in which fold, from 0, each sample of
-    `pool` is held out. `first` is the first fold prepared, which speaks for the network of all. `module` is the
-    `nn.Module` that each fold copies, or None where a name builds the network.
-    """
+    """A cross-validation about to start."""
 
     config: Config
+    """The decided configuration, with what all folds share."""
     pool: Pool
+    """The samples that folds hold out in turn."""
     dealt: NDArray[np.int64]
+    """(repeats, N): the fold, from 0, that holds out each sample of `pool`."""
     first: Prepared
+    """The first fold, prepared; its network stands for that of all folds."""
     module: nn.Module | None
+    """The network that each fold copies. None: each fold builds it by its name."""
     notes: tuple[str, ...]
+    """What was decided, a sentence each."""
     findings: tuple[Finding, ...]
+    """What was noticed about data and weights."""
 
     @property
     def folds(self) -> int:
-        """Folds a repeat."""
+        """Folds per repeat."""
         return int(self.dealt.max()) + 1
 
     @property
@@ -61,7 +63,7 @@ class CrossValidation:
 
     @property
     def network(self) -> str:
-        """Its name in few letters, for a folder."""
+        """A short name of the network, for a folder."""
         name = self.first.network_name
         return "module" if name is None else name if len(name) <= 24 else "custom"
 
@@ -75,8 +77,8 @@ def plan_cross_validation(
 ) -> CrossValidation:
     """Read the data, deal the folds, and decide on the first fold what all of them use. Writes and trains nothing.
 
-    What the recipe decides is decided once, by the first fold's training part: one way of training is measured, not
-    one a fold. `budget.minutes` are those of the whole study, in equal shares. Raises StriateError.
+    The recipe and the execution plan are decided once, on the training part of the first fold. `budget.minutes` are
+    those of the whole study, shared equally. Raises StriateError.
     """
     assert config.cv is not None
     started = monotonic()
@@ -84,17 +86,17 @@ def plan_cross_validation(
     _refuse_test_fraction(config)
     _refuse_target(config)
     _refuse_train_samples(config)
-    asked = replace(config, cv=f"{folds}x{repeats}")
-    with_data, data = read_data(asked, announce)
+    requested = replace(config, cv=f"{folds}x{repeats}")
+    with_data, data = read_data(requested, announce)
     pool = pool_samples(data)
     seen = _refuse_seen(config, pool, module)
     dealt = deal_repeats(pool, folds, repeats, config.data.split_seed)
     refuse_unusable_folds(pool, dealt, config.data.split_seed, with_data.data.validation_share)
     minutes = config.budget.minutes
     share = None if minutes is None else minutes / (folds * repeats)
-    shared = replace(with_data, budget=replace(with_data.budget, minutes=share, steps=_asked_steps(config)))
+    shared = replace(with_data, budget=replace(with_data.budget, minutes=share, steps=_requested_steps(config)))
     first = _prepare_fold(shared, pool, dealt, 0, 0, module, lambda: (monotonic() - started) / (folds * repeats))
-    decided = _shared_config(asked, with_data, first.config)
+    decided = _shared_config(requested, with_data, first.config)
     notes = (*_describe(pool, folds, repeats), *seen, *first.notes)
     return CrossValidation(decided, pool, dealt, first, module, notes, first.findings)
 
@@ -121,26 +123,28 @@ def _prepare_fold(
     return prepare_data(own, data, None if module is None else copied(module), seconds_spent=seconds_spent)
 
 
-def _asked_steps(config: Config) -> int | None:
-    """Steps that were asked for, or fixed from minutes by an earlier start; those that follow from epochs follow anew
-    in each fold, whose training parts differ by a sample or two."""
+def _requested_steps(config: Config) -> int | None:
+    """The requested steps, or those that an earlier start computed from minutes. None where they follow from epochs:
+    the training parts of folds differ by a sample or two."""
     return None if config.budget.epochs is not None and config.budget.minutes is None else config.budget.steps
 
 
-def _shared_config(asked: Config, with_data: Config, first: Config) -> Config:
+def _shared_config(requested: Config, with_data: Config, first: Config) -> Config:
     """The configuration of the study: what the first fold decided, without what belongs to that fold alone."""
-    fixed = asked.budget.minutes is not None or _asked_steps(asked) is not None
-    budget = replace(first.budget, minutes=asked.budget.minutes, steps=first.budget.steps if fixed else None)
-    config = replace(first, data=with_data.data, seed=asked.seed, cv=asked.cv, baseline=asked.baseline, budget=budget)
-    return replace(config, decided=decided_fields(asked, config))
+    fixed = requested.budget.minutes is not None or _requested_steps(requested) is not None
+    budget = replace(first.budget, minutes=requested.budget.minutes, steps=first.budget.steps if fixed else None)
+    config = replace(
+        first, data=with_data.data, seed=requested.seed, cv=requested.cv, baseline=requested.baseline, budget=budget
+    )
+    return replace(config, decided=decided_fields(requested, config))
 
 
 def _refuse_test_fraction(config: Config) -> None:
-    asked, default = config.data.test_fraction, Config().data.test_fraction
-    if asked != default:
+    requested, default = config.data.test_fraction, Config().data.test_fraction
+    if requested != default:
         raise ConfigError(
             "data.test_fraction",
-            f"{asked:g} with --cv {config.cv}",
+            f"{requested:g} with --cv {config.cv}",
             "no test split: each fold is held out in turn",
             f"leave out --data.test_fraction (on top of a --config: --data.test_fraction {default:g}); the number of "
             "folds says how many samples are held out",
@@ -159,11 +163,11 @@ def _refuse_target(config: Config) -> None:
 
 
 def _refuse_train_samples(config: Config) -> None:
-    asked = config.evaluation.train_samples
-    if asked is not None and "evaluation.train_samples" not in config.decided:
+    requested = config.evaluation.train_samples
+    if requested is not None and "evaluation.train_samples" not in config.decided:
         raise ConfigError(
             "evaluation.train_samples",
-            f"{asked} with --cv {config.cv}",
+            f"{requested} with --cv {config.cv}",
             "no such samples: folds are measured on held-out samples, not on training samples",
             "leave out --evaluation.train_samples (on top of a --config: --evaluation.train_samples null)",
         )
@@ -200,7 +204,7 @@ def _refuse_seen(config: Config, pool: Pool, module: nn.Module | None) -> tuple[
 
 
 def _describe(pool: Pool, folds: int, repeats: int) -> tuple[str, ...]:
-    """What is held out, and what is not touched."""
+    """What is held out, and what is not used."""
     times = "once" if repeats == 1 else f"{repeats} times, in new folds each time"
     alike = len(pool) - len(set(pool.units))
     together = f"; {alike:,} of them stay in a fold with their duplicates or group" if alike else ""
@@ -208,16 +212,16 @@ def _describe(pool: Pool, folds: int, repeats: int) -> tuple[str, ...]:
         f"Cross-validation: each of {several(len(pool), 'sample')} is held out {times}, in "
         f"{several(folds, 'fold')}{together}."
     )
-    told = [held]
+    notes = [held]
     if "val" in pool.data.given:
         count = len(pool.data.splits["val"])
-        told.append(
+        notes.append(
             f"The {several(count, 'sample')} of the given validation split are dealt into folds like the others; "
             "each fold takes its own validation split from the samples that it does not hold out."
         )
     if pool.left_out:
-        told.append(
+        notes.append(
             f"The {several(pool.left_out, 'sample')} of the given test split are used neither for training nor for "
             "measuring."
         )
-    return tuple(told)
+    return tuple(notes)

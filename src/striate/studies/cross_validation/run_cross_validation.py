@@ -1,4 +1,4 @@
-"""Cross-validation: the same training, again and again on other samples, each measured on what it has not seen."""
+"""Runs a cross-validation: repeated trainings on other samples, each measured on samples that it has not seen."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ from striate.wording import several
 
 
 def write_cv_beginning(run: RunDirectory, study: CrossValidation) -> None:
-    """The files that are known before the first fold, config.yaml first, so that a study killed among them can go on;
-    what follows from configuration and data is written anew. Raises RunError."""
+    """The files that are known before the first fold, config.yaml first, so that a study that was killed here can be
+    resumed; what follows from configuration and data is written anew. Raises RunError."""
     if not run.config.exists():
         write_text(run.config, config_to_yaml(study.config))
     if not run.events.exists():
@@ -61,35 +61,35 @@ def run_folds(
     announce: Callable[[str], None] = lambda _: None,
     console: Console | None = None,
 ) -> list[FoldResult]:
-    """Train every fold that has no file yet, one after another, and keep cv.csv true while it goes.
+    """Train every fold without a file, one after another, and keep cv.csv up to date.
 
-    `announce` gets a line for each finished fold; `console`, a terminal, shows the epochs of the one in progress. A
-    signal ends the study within a step; the fold in progress is begun anew when it goes on, one that is trained only
-    has its baselines fitted. Raises Interrupted, NonFiniteLoss, RunError.
+    `announce` gets a line for each finished fold; `console`, if it is a terminal, shows the epochs of the current one.
+    A signal ends the study within a step. A resumed study repeats the fold in progress; a trained fold without
+    baselines only gets these. Raises Interrupted, NonFiniteLoss, RunError.
     """
     places = [(repeat, fold) for repeat in range(study.repeats) for fold in range(study.folds)]
     results = {(result.repeat - 1, result.fold - 1): result for result in load_folds(run)}
     if results:
         announce(f"{len(results)} of {several(len(places), 'fold')} are already finished")
     write_folds(run, _in_order(results))
-    with watch_signals() as asked:
+    with watch_signals() as interruption:
         for place in places:
             if place not in results or lacks_baselines(results[place], study.config):
-                results[place] = _run_fold(run, study, *place, results.get(place), console, asked)
+                results[place] = _run_fold(run, study, *place, results.get(place), console, interruption)
                 write_folds(run, _in_order(results))
                 announce(_line(results[place], study))
     return _in_order(results)
 
 
-def study_is_whole(config: Config, results: Sequence[FoldResult]) -> bool:
-    """Whether every fold of the study that `config` describes is there, with its baselines where they are asked for."""
+def study_is_complete(config: Config, results: Sequence[FoldResult]) -> bool:
+    """Whether the study that `config` describes has all folds, with baselines where these are requested."""
     assert config.cv is not None
     folds, repeats = parse_folds(config.cv)
     return len(results) == folds * repeats and not any(lacks_baselines(result, config) for result in results)
 
 
 def lacks_baselines(result: FoldResult, config: Config) -> bool:
-    """Whether a fold is trained, but was interrupted before its baselines were fitted."""
+    """Whether a trained fold still lacks the requested baselines."""
     return config.baseline and not result.baselines
 
 
@@ -98,7 +98,7 @@ def _in_order(results: Mapping[tuple[int, int], FoldResult]) -> list[FoldResult]
 
 
 def finish_cross_validation(run: RunDirectory, study: CrossValidation, results: list[FoldResult]) -> dict[str, Any]:
-    """Write the tables, plots, report.html and metrics.json, in this order: where the last is, the study is complete.
+    """Write the tables, plots, report.html and metrics.json, in this order; with the last one the study is complete.
 
     Returns the content of metrics.json. Raises RunError.
     """
@@ -118,16 +118,16 @@ def _run_fold(
     fold: int,
     trained: FoldResult | None,
     console: Console | None,
-    asked: Interruption,
+    interruption: Interruption,
 ) -> FoldResult:
-    """One fold with its file written; of one that is `trained` already only the baselines."""
+    """One fold, with its file written; for a fold that is already `trained`, only the baselines."""
     prepared = study.prepare(repeat, fold)
     result = trained
     if result is None:
-        result = _train_fold(run, prepared, repeat + 1, fold + 1, console, asked)
-        save_fold(run, result)  # before its baselines: they may take long, and an interruption loses only them
+        result = _train_fold(run, prepared, repeat + 1, fold + 1, console, interruption)
+        save_fold(run, result)  # before the baselines, so that an interruption loses only these
     if study.config.baseline:
-        _stop_if_asked(run, study.config, asked)
+        _stop_if_interrupted(run, study.config, interruption)
         result = replace(result, baselines=_fit_baselines(prepared))
         save_fold(run, result)
     append_event(run, "fold", **result.row())
@@ -135,7 +135,7 @@ def _run_fold(
 
 
 def _train_fold(
-    run: RunDirectory, prepared: Prepared, repeat: int, fold: int, console: Console | None, asked: Interruption
+    run: RunDirectory, prepared: Prepared, repeat: int, fold: int, console: Console | None, interruption: Interruption
 ) -> FoldResult:
     where = f"repeat {repeat}, fold {fold}"
     try:
@@ -143,7 +143,7 @@ def _train_fold(
 
             def read(event: Event) -> None:
                 show(event)
-                _stop_if_asked(run, prepared.config, asked)
+                _stop_if_interrupted(run, prepared.config, interruption)
 
             return train_fold(prepared, repeat=repeat, fold=fold, read=read)
     except NonFiniteLoss as error:
@@ -160,10 +160,10 @@ def _fit_baselines(prepared: Prepared) -> dict[str, dict[str, Any]]:
     return {baseline.name: baseline.metrics | {"seconds": round(baseline.seconds, 3)} for baseline in fitted}
 
 
-def _stop_if_asked(run: RunDirectory, config: Config, asked: Interruption) -> None:
-    if asked.signal_name:
-        append_event(run, "interrupted", signal=asked.signal_name)
-        raise Interrupted(run.path, config, asked.signal_name)
+def _stop_if_interrupted(run: RunDirectory, config: Config, interruption: Interruption) -> None:
+    if interruption.signal_name:
+        append_event(run, "interrupted", signal=interruption.signal_name)
+        raise Interrupted(run.path, config, interruption.signal_name)
 
 
 def _line(result: FoldResult, study: CrossValidation) -> str:
@@ -184,7 +184,7 @@ def _metrics(study: CrossValidation, results: list[FoldResult]) -> dict[str, Any
         "params": count_parameters(module),
         "macs": count_macs(module, study.pool.data.input_shape),
         "cv": summarize_folds(results, samples.targets, task, chosen=chosen),
-        # What a single training has, and folds do not: one place for each key, whatever wrote the file.
+        # Keys of a single training, so that every metrics.json has the same.
         **dict.fromkeys(("train", "val", "test", "epochs", "images_per_second")),
         "train_seconds": round(sum(result.seconds for result in results), 3),
         "device": study.config.execution.device,

@@ -1,4 +1,4 @@
-"""A learning curve: a plain record, its sentence and its text for a terminal."""
+"""A learning curve: its record, its sentence, and its text for a terminal."""
 
 from __future__ import annotations
 
@@ -17,28 +17,35 @@ _LAW_SIZES = 3
 
 @dataclass(frozen=True)
 class SizePoint:
-    """One training: on `share` of the training samples, `n` of them, for `steps` steps; `value` is the headline metric
-    of the test split. `seconds` of training; `of_run`: it is the run itself, not trained again."""
+    """One training of the learning curve."""
 
     share: float
+    """Share of the training samples, above 0 up to 1."""
     n: int
+    """Number of these samples."""
     seed: int
+    """Seed of the training, and of the choice of its samples."""
     steps: int
+    """Optimizer steps."""
     value: float
+    """The headline metric of the test split."""
     seconds: float
+    """Seconds of training."""
     of_run: bool
+    """Whether it is the run itself, which was not trained again."""
 
 
 @dataclass(frozen=True)
 class PowerLaw:
-    """error = `scale` · n^−`exponent` + `floor`: the error falls with the number n of training samples toward a floor.
-
-    The error is the share of wrong answers, or the RMSE.
-    """
+    """error = scale · n^−exponent + floor: with the number n of training samples, the error falls toward the floor. The
+    error is the share of wrong predictions, or the RMSE."""
 
     scale: float
+    """In the unit of the error, at n = 1, above the floor."""
     exponent: float
+    """Between −0.5 (the error rises) and 2."""
     floor: float
+    """The error with endless samples."""
 
     def error(self, n: float) -> float:
         """At n training samples."""
@@ -46,39 +53,48 @@ class PowerLaw:
 
 
 @dataclass(frozen=True)
-class Gain:
-    """By how much twice the training samples would lower the error, by a power law: `value` with its 95 % `interval`
-    (bootstrap over test samples and seeds). `told`: the interval lies above 0, for classes
-    by at least half a test sample."""
+class DoublingGain:
+    """By how much twice the training samples would lower the error, by a power law."""
 
     law: PowerLaw
     value: float
+    """Share of wrong predictions, or RMSE."""
     interval: tuple[float, float]
+    """Its 95 % interval: bootstrap over test samples and seeds."""
     told: bool
+    """Whether the interval lies above 0; for classes, above half a test sample."""
 
 
 @dataclass(frozen=True)
 class SizeGain:
-    """By how much pretrained weights are better with `n` training samples: the mean over the seeds (`by_seed`), above 0
-    where they lead, with its 95 % `interval`; `told`: the interval leaves out 0. `luck`: whether the interval holds the
-    chance of a training, which takes two seeds or more."""
+    """By how much pretrained weights improve the headline metric with a given number of training samples."""
 
     n: int
+    """Training samples."""
     value: float
+    """Mean over the seeds; above 0 where pretrained weights are better."""
     interval: tuple[float, float]
+    """Its 95 % interval."""
     by_seed: tuple[float, ...]
+    """The gain of each seed."""
     luck: bool
+    """Whether the interval includes the variation between trainings, which takes two seeds or more."""
     told: bool
+    """Whether the interval excludes 0."""
 
 
 @dataclass(frozen=True)
 class PretrainingGain:
-    """`weights`: the run or file that the trainings of `points` began with; `gains` has an entry a size."""
+    """The same trainings from pretrained weights, and what these bring."""
 
     weights: str
+    """The run or file with the weights."""
     points: tuple[SizePoint, ...]
+    """The trainings, ordered by size and seed."""
     gains: tuple[SizeGain, ...]
+    """One entry per size."""
     sentence: str = ""
+    """What the weights bring, in words."""
 
     def to_json(self) -> dict[str, Any]:
         """The part of learning-curve.json under `pretrained`."""
@@ -93,21 +109,24 @@ class PretrainingGain:
 
 @dataclass(frozen=True)
 class LearningCurve:
-    """How good the network of a run is after learning from parts of its training samples.
-
-    `metric` is `accuracy` or `rmse` of the `n_test` test samples; `points` are ordered by size and seed; `gain` is None
-    where nothing is left to gain or a law cannot be fitted; `sentence` says what more labels would bring. `pretrained`
-    has the same trainings from pretrained weights, where such were named.
-    """
+    """How good the network of a run is when it learns from parts of its training samples."""
 
     data: str
+    """Name of the data set."""
     metric: str
+    """Key of the headline metric, such as `accuracy` or `rmse`, measured on the test split."""
     n_test: int
+    """Test samples."""
     seeds: tuple[int, ...]
+    """Seeds of the trainings of each size."""
     points: tuple[SizePoint, ...]
-    gain: Gain | None
+    """The trainings from random weights, ordered by size and seed."""
+    gain: DoublingGain | None
+    """What twice the labels would bring. None: hardly any prediction is wrong, or there are fewer than three sizes."""
     sentence: str
+    """What more labels would bring, in words."""
     pretrained: PretrainingGain | None = None
+    """The same trainings from pretrained weights. None: no weights were given."""
 
     def to_json(self) -> dict[str, Any]:
         """The content of learning-curve.json."""
@@ -137,8 +156,8 @@ def share_text(share: float) -> str:
     return f"1/{round(1 / share)}" if abs(1 / share - round(1 / share)) < 0.01 / share else f"{100 * share:.3g} %"
 
 
-def told(curve: LearningCurve) -> str:
-    """What twice the labels would bring, or that it cannot be told."""
+def gain_of_labels(curve: LearningCurve) -> str:
+    """What twice the labels would bring, or that it is unknown, in words."""
     n = max(point.n for point in curve.points)
     if curve.gain is None and (sizes := len({point.n for point in curve.points})) < _LAW_SIZES:
         return f"An estimate of what more labels would bring takes {_LAW_SIZES} sizes or more; these are {sizes}."
@@ -184,22 +203,22 @@ def _amount(value: float, metric: str) -> str:
 
 
 def render(curve: LearningCurve) -> str:
-    """A row a size: samples, steps, the figure of each seed, their mean; then the sentence. Where weights were named,
-    the same table of the trainings that began with them."""
+    """A table with one row per size: samples, steps, the metric of each seed, their mean; then the sentence. With
+    pretrained weights, a second table of the trainings that began with them."""
     title = (
         f"{one_line(curve.data)}: {metric_named(curve.metric).name} of {several(curve.n_test, 'test sample')} after "
         "learning from parts of the training samples"
     )
     if (found := curve.pretrained) is None:
-        return "\n".join([paragraph(title, _WIDTH), "", *_table(curve, curve.points), "", *_said(curve.sentence)])
+        return "\n".join([paragraph(title, _WIDTH), "", *_table(curve, curve.points), "", *_wrapped(curve.sentence)])
     tables = [*_table(curve, curve.points), "", f"from the weights of {one_line(found.weights)}:", ""]
     tables += _table(curve, found.points)
     random = "from random weights:"
-    after = [*_said(found.sentence), *_said(f"From random weights: {curve.sentence}")]
+    after = [*_wrapped(found.sentence), *_wrapped(f"From random weights: {curve.sentence}")]
     return "\n".join([paragraph(title, _WIDTH), "", random, "", *tables, "", *after])
 
 
-def _said(sentence: str) -> list[str]:
+def _wrapped(sentence: str) -> list[str]:
     return [paragraph(sentence, _WIDTH)]
 
 

@@ -1,4 +1,4 @@
-"""From errors at several sizes to a power law, and to what twice the samples would bring."""
+"""From errors at several sizes to a power law, and to the gain of twice the samples."""
 
 from __future__ import annotations
 
@@ -8,25 +8,25 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import minimize_scalar
 
-from striate.studies.learning_curve.learning_curve import Gain, PowerLaw
+from striate.studies.learning_curve.learning_curve import DoublingGain, PowerLaw
 
 LEVEL = 0.95
 _DRAWS = 400
 _STEEPEST, _RISING, _GRID = 2.0, -0.5, 101
 Floats = NDArray[np.float64]
 _LEAST_LOSSES = 5
-"""Of fewer wrong answers with all samples, how they would become fewer cannot be told."""
+"""With fewer wrong predictions on all samples, no power law can be fitted."""
 
 
 def fit_power_law(sizes: Sequence[float], errors: Sequence[float]) -> PowerLaw:
     """The law with the least squared relative deviations from (M,) `errors` above 0 at (M,) `sizes`.
 
-    The floor lies between 0 and the least error, the exponent between −0.5 (the error rises) and 2. For a given
-    exponent, scale and floor are a linear regression; the exponent is searched for. Source of the form: J. Hestness et
-    al., "Deep learning scaling is predictable, empirically", 2017.
+    The floor lies between 0 and the smallest error, the exponent between −0.5 (the error rises) and 2. For a given
+    exponent, scale and floor are a linear regression; the exponent is found by a search. Source of the form: J.
+    Hestness et al., "Deep learning scaling is predictable, empirically", 2017.
     """
     n, error = np.asarray(sizes, np.float64), np.asarray(errors, np.float64)
-    unit = n.max()  # scales are those at the largest size: well conditioned whatever the sizes
+    unit = n.max()  # scales are relative to the largest size, which is numerically stable
 
     def best(exponents: ArrayLike) -> tuple[Floats, Floats, Floats]:
         return _regressed((n / unit) ** -np.asarray(exponents, np.float64)[..., None], error)
@@ -43,11 +43,11 @@ def fit_power_law(sizes: Sequence[float], errors: Sequence[float]) -> PowerLaw:
 
 
 def _regressed(x: NDArray[np.float64], error: NDArray[np.float64]) -> tuple[Floats, Floats, Floats]:
-    """Squared relative deviations of `scale` · x + `floor` from the errors (M,), scale and floor, for x (…, M)."""
+    """Squared relative deviations of `scale` · x + `floor` from the errors (M,), and scale and floor, for x (…, M)."""
     weighted, inverse = x / error, 1 / error
     xx, xi, ii = (weighted**2).sum(-1), (weighted * inverse).sum(-1), (inverse**2).sum()
     determinant = xx * ii - xi**2
-    level = determinant < 1e-9 * xx * ii  # where x is level, a floor says nothing
+    level = determinant < 1e-9 * xx * ii  # where x is constant, the floor is undetermined
     free = (xx * inverse.sum() - xi * weighted.sum(-1)) / np.where(level, 1.0, determinant)
     floor = np.where(level, 0.0, np.clip(free, 0.0, error.min()))
     scale = np.maximum(0.0, (weighted.sum(-1) - floor * xi) / xx)
@@ -62,14 +62,13 @@ def gain_of_twice(
     least: float = 1e-300,
     resolution: float = 0.0,
     seed: int = 0,
-) -> Gain | None:
-    """What twice the largest size would bring.
+) -> DoublingGain | None:
+    """The gain of twice the largest size.
 
-    `losses`: for each training its number of samples and (T, …) a row for each of the same test samples in one order;
-    `total` makes one error of rows (a mean, its root, a share), taken to be `least` at least. The interval is that of
-    laws fitted to test samples drawn anew (the same for all trainings) and trainings of each size drawn anew; it is
-    `told` where all of it lies above `resolution`. None where fewer than 5 samples have a loss at the largest size, or
-    there are fewer than 3 sizes.
+    `losses`: for each training its number of samples, and (T, …) a row for each test sample, in the same order for all.
+    `total` makes one error of rows (a mean, its root, a share), at least `least`. The interval is a bootstrap over test
+    samples (the same for all trainings) and over the trainings of each size; it is `told` where all of it lies above
+    `resolution`. None where fewer than 5 samples have a loss at the largest size, or there are fewer than 3 sizes.
     """
     sizes = sorted({n for n, _ in losses})
     groups = [np.stack([loss for n, loss in losses if n == size]) for size in sizes]
@@ -92,11 +91,11 @@ def gain_of_twice(
         rows = [np.asarray(rng.integers(0, len(group), size=len(group))) for group in groups]
         drawn.append(_gain(law(rows, np.asarray(rng.integers(0, tests, size=tests))), sizes[-1]))
     low, high = np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return Gain(fitted, _gain(fitted, sizes[-1]), (float(low), float(high)), bool(low > resolution))
+    return DoublingGain(fitted, _gain(fitted, sizes[-1]), (float(low), float(high)), bool(low > resolution))
 
 
 def _imperfect(rows: NDArray[np.float64], total: Callable[[NDArray[np.float64]], float]) -> int:
-    """How many samples any of the trainings (B, T, …) gets wrong, at least in part."""
+    """How many samples any of the trainings (B, T, …) predicts wrongly, at least in part."""
     return sum(any(total(training[k : k + 1]) > 0 for training in rows) for k in range(rows.shape[1]))
 
 

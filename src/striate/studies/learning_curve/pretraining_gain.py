@@ -1,4 +1,4 @@
-"""What pretrained weights bring at each number of labels: the same trainings from these and from random weights."""
+"""The gain of pretrained weights at each number of labels: the same trainings from these and from random weights."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ _DRAWS, _NORMAL = 1000, 1.959964
 
 
 def gain_at(n: int, headline: Headline, pairs: Sequence[tuple[Rows, Rows]], seed: int = 0) -> SizeGain:
-    """The gain of `pairs`, one a seed: what each test sample adds to the headline metric from random weights, and from
-    the pretrained ones.
+    """The gain of `pairs`, one per seed: what each test sample adds to the headline metric from random weights, and
+    from pretrained ones.
 
     The interval adds two variances: that of the test samples, the same for all trainings (paired bootstrap), and that
-    of the mean over the seeds, by Student's t with one degree of freedom fewer than seeds.
+    of the mean over the seeds (Student's t).
     """
     from scipy.stats import t
 
@@ -36,7 +36,7 @@ def gain_at(n: int, headline: Headline, pairs: Sequence[tuple[Rows, Rows]], seed
 
 
 def _deviation_of_tests(headline: Headline, pairs: Sequence[tuple[Rows, Rows]], rng: np.random.Generator) -> float:
-    """Of the mean gain, for test samples drawn anew."""
+    """Standard deviation of the mean gain over bootstrap samples of the test samples."""
     count = len(pairs[0][0])
 
     def drawn(places: NDArray[np.int64]) -> float:
@@ -46,7 +46,7 @@ def _deviation_of_tests(headline: Headline, pairs: Sequence[tuple[Rows, Rows]], 
 
 
 def gain_sentence(found: PretrainingGain, metric: str) -> str:
-    """Size by size, what the weights bring."""
+    """What the weights bring at each size, in words."""
     name, (scale, unit) = metric_named(metric).name, metric_named(metric).lead
     parts = [_at_size(gain, scale, unit) for gain in found.gains]
     luck = (

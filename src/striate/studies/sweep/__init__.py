@@ -1,1 +1,1 @@
-"""`striate sweep`: a search over configurations, from cheap to expensive."""
+"""`striate sweep`: a search over configurations, from cheap trainings to expensive ones."""

@@ -1,4 +1,4 @@
-"""The study on disk: every trial and every training, appended to one file that survives being killed."""
+"""The study on disk: every trial and every training, appended to a file that survives being killed."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from striate.data.counter_random import hash_key
 from striate.errors import RunError, UsageError, missing_extra
-from striate.runs.directory import LOCK, refuse_strange
+from striate.runs.directory import LOCK, refuse_unexpected_files
 from striate.runs.files import explained
-from striate.runs.plain_files import changed_in_place, folder_of
-from striate.studies.sweep.space import KEPT, Dimension, Range
-from striate.studies.sweep.train_once import Outcome
+from striate.runs.plain_files import folder_of, open_for_update
+from striate.studies.sweep.space import REDUCTION_FACTOR, Dimension, Range
+from striate.studies.sweep.train_once import TrainingOutcome
 
 if TYPE_CHECKING:
     import optuna
@@ -24,38 +24,46 @@ if TYPE_CHECKING:
 State = Literal["running", "complete", "pruned", "diverged", "refused"]
 _NAME = "sweep"
 _UNGUIDED = 2
-"""Trials for each dimension, and two more, that are drawn blindly before the sampler learns from them."""
+"""Random trials per dimension, and two more, before the sampler learns from trials."""
 
 
 @dataclass(frozen=True)
 class Trial:
-    """One configuration of the study: the searched `fields`, the `epochs` of a whole training, how far it came
-    (`rungs`, cheapest first), and `why` it was refused. `recipe` marks the one that has the recipe's own values."""
+    """One configuration of the study."""
 
     number: int
+    """From 0, in the order of the trials."""
     fields: dict[str, Any]
+    """The searched fields and their values."""
     state: State
+    """How far it is, or how it ended."""
     epochs: int = 0
-    rungs: tuple[Outcome, ...] = ()
+    """Epochs of a whole training; 0 until they are known."""
+    rungs: tuple[TrainingOutcome, ...] = ()
+    """Its trainings so far, cheapest first."""
     recipe: bool = False
+    """Whether its values are those of the recipe."""
     why: str = ""
+    """Why it was refused; else empty."""
     drawn: dict[str, Any] = field(default_factory=dict)
+    """The sampler's values of the searched fields."""
 
     @property
     def score(self) -> float:
-        """The score at the highest rung; minus infinity where there is none."""
+        """The score at the highest rung; minus infinity without one."""
         last = self.rungs[-1].score if self.rungs else None
         return -math.inf if last is None else last
 
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Keep other processes off the study while open; a killed process leaves no lock. Raises RunError when taken."""
+    """Keep other processes off the study while open; a killed process leaves no lock. Raises RunError where another
+    process holds it."""
     from filelock import FileLock, Timeout
 
     lock = FileLock(folder / LOCK)
     with explained(folder):
-        refuse_strange(folder)
+        refuse_unexpected_files(folder)
         with folder_of(folder / LOCK) as opened:
             os.close(opened.open(LOCK, os.O_RDWR | os.O_CREAT))  # refused where it is not a plain file
         try:
@@ -74,10 +82,10 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 class Journal:
-    """A study of optuna in a journal file: the same past gives the same next trial, also after a restart."""
+    """A study of optuna in a journal file: the same trials so far give the same next trial, also after a restart."""
 
     def __init__(self, path: Path, space: Sequence[Dimension], seed: int) -> None:
-        """Open the journal, or begin it; whoever calls holds the lock. Raises RunError, UsageError without optuna."""
+        """Open the journal, or begin it; the caller holds the lock. Raises RunError; UsageError without optuna."""
         self.space, self.seed = space, seed
         load_optuna()
         import optuna
@@ -85,7 +93,9 @@ class Journal:
 
         _drop_torn_line(path)
         with explained(path), _quiet():
-            Path(f"{path}.lock").unlink(missing_ok=True)  # left by a killed process; the study's own lock is held
+            Path(f"{path}.lock").unlink(
+                missing_ok=True
+            )  # left by a killed process; this one holds the lock of the study
             try:
                 backend = JournalFileBackend(str(path), lock_obj=JournalFileOpenLock(str(path)))
                 storage = optuna.storages.JournalStorage(backend)
@@ -95,7 +105,10 @@ class Journal:
             except (ValueError, LookupError, TypeError, AttributeError, AssertionError) as error:
                 reason = " ".join(str(error).split())[:200]
                 raise RunError(
-                    str(path), f"a damaged journal: {reason}", "the journal of a sweep", "start anew with another --out"
+                    str(path),
+                    f"a damaged journal: {reason}",
+                    "the journal of a sweep",
+                    "start again with another --out",
                 ) from None
 
     def trials(self) -> list[Trial]:
@@ -103,8 +116,8 @@ class Journal:
         return [self._trial(frozen) for frozen in self._study.get_trials(deepcopy=False)]
 
     def next_trial(self, recipe: dict[str, Any]) -> Trial:
-        """The trial that a killed process left behind, or a new one; the first has the values of `recipe` for those
-        fields whose dimension holds them."""
+        """The trial that a killed process has left, or a new one. The first trial has the values of `recipe` for the
+        fields whose dimension contains them."""
         import optuna
 
         left = self._study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.RUNNING,))
@@ -120,28 +133,28 @@ class Journal:
             with self._sampling(trial.number, place):
                 _suggest(trial, dimension)
         for rung, outcome in enumerate(self.trials()[trial.number].rungs):
-            self._report(trial, rung, outcome)  # killed between two lines
+            self._report(trial, rung, outcome)  # in case the process was killed before it
         return next(t for t in self.trials() if t.number == trial.number)
 
     def begin(self, number: int, epochs: int) -> None:
-        """Write down how many epochs a whole training of this trial has."""
+        """Record how many epochs a whole training of this trial has."""
         self._live(number).set_user_attr("epochs", epochs)
 
-    def keep(self, number: int, rung: int, outcome: Outcome) -> None:
-        """Write down one training of a trial, cheapest rung first."""
+    def keep(self, number: int, rung: int, outcome: TrainingOutcome) -> None:
+        """Record one training of a trial, cheapest rung first."""
         trial = self._live(number)
         trial.set_user_attr(f"rung_{rung}", outcome.to_json())
         self._report(trial, rung, outcome)
 
     @staticmethod
-    def _report(trial: optuna.trial.Trial, rung: int, outcome: Outcome) -> None:
-        """Tell the sampler, which holds a trial that came further for the better one."""
-        step = KEPT**rung
+    def _report(trial: optuna.trial.Trial, rung: int, outcome: TrainingOutcome) -> None:
+        """Report the score to the sampler, which ranks a trial that came further higher."""
+        step = REDUCTION_FACTOR**rung
         if step not in trial.storage.get_trial(trial._trial_id).intermediate_values:
             trial.report(math.nan if outcome.score is None else outcome.score, step)
 
     def close(self, number: int, state: State, why: str = "") -> None:
-        """Write down how a trial ended."""
+        """Record how a trial ended."""
         import optuna
 
         states = optuna.trial.TrialState
@@ -156,16 +169,16 @@ class Journal:
                 self._study.tell(trial, state=states.FAIL if state == "refused" else states.PRUNED)
 
     def note(self, key: str, value: Any) -> None:
-        """Write down a plain value under `key`."""
+        """Record a plain value under `key`."""
         self._study.set_user_attr(key, value)
 
     def notes(self) -> dict[str, Any]:
-        """All values written by `note`."""
+        """All values recorded by `note`."""
         return dict(self._study.user_attrs)
 
     def importances(self, rung: int) -> dict[str, float]:
-        """Share of the variance of scores at one rung that each field explains, over all trials that came there
-        (fANOVA: Hutter, Hoos and Leyton-Brown 2014); {} where scores do not differ or are fewer than four a field."""
+        """Share of the variance of the scores at one rung that each field explains, over all trials with that rung
+        (fANOVA: Hutter, Hoos and Leyton-Brown 2014); {} where scores are equal, or fewer than four per field."""
         import optuna
 
         scored = [t for t in self.trials() if len(t.rungs) > rung and t.rungs[rung].score is not None]
@@ -196,7 +209,7 @@ class Journal:
 
     @contextmanager
     def _sampling(self, number: int, place: int) -> Iterator[None]:
-        """A sampler whose random numbers depend on the seed, the trial and the field alone: nothing to restore."""
+        """A sampler whose random numbers depend only on seed, trial and field, so that there is no state to restore."""
         import optuna
 
         self._study.sampler = optuna.samplers.TPESampler(
@@ -209,7 +222,9 @@ class Journal:
 
     def _trial(self, frozen: optuna.trial.FrozenTrial) -> Trial:
         attributes = frozen.user_attrs
-        rungs = [Outcome(**attributes[f"rung_{k}"]) for k in range(len(attributes)) if f"rung_{k}" in attributes]
+        rungs = [
+            TrainingOutcome(**attributes[f"rung_{k}"]) for k in range(len(attributes)) if f"rung_{k}" in attributes
+        ]
         fields = {d.field: d.field_value(frozen.params[d.field]) for d in self.space if d.field in frozen.params}
         state: State = attributes.get("ended", "running") if frozen.state.is_finished() else "running"
         return Trial(
@@ -225,7 +240,7 @@ class Journal:
 
 
 def load_optuna() -> Any:
-    """The library. Raises UsageError where it is not installed."""
+    """The library optuna. Raises UsageError where it is not installed."""
     try:
         import optuna
     except ImportError:
@@ -254,7 +269,7 @@ def _suggest(trial: optuna.trial.Trial, dimension: Dimension) -> None:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """optuna logs what striate prints; its level is put back."""
+    """Silence optuna's log while open, since striate prints the same."""
     import optuna
 
     level: int = optuna.logging.get_verbosity()
@@ -266,8 +281,8 @@ def _quiet() -> Iterator[None]:
 
 
 def _drop_torn_line(path: Path) -> None:
-    """Cut off what a process was writing when it was killed: the next line would be joined to it."""
-    with explained(path), suppress(FileNotFoundError), changed_in_place(path) as file:
+    """Cut off an incomplete last line, which a killed process has left: the next line would be joined to it."""
+    with explained(path), suppress(FileNotFoundError), open_for_update(path) as file:
         content = file.read()
         whole = content.rfind(b"\n") + 1
         if whole < len(content):

@@ -1,4 +1,4 @@
-"""A sweep: many configurations, from cheap to expensive, and the best one trained as an ordinary run."""
+"""A sweep: many configurations, from cheap trainings to expensive ones, and the best one trained as an ordinary run."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from striate.studies.sweep.train_once import ReadData, plan, without_test
 from striate.training.config import Config
 from striate.training.config_file import config_from_dict, config_from_yaml, config_to_dict, config_to_yaml, read_yaml
 from striate.training.execution import execution_settings, memory_explained
-from striate.training.first_files import taken_up, write_first_files
+from striate.training.first_files import recover_unchanged_run, write_first_files
 from striate.training.interruption import terminating_interrupts
 from striate.training.prepare import Prepared, prepare, read_data
 from striate.training.progress import progress_reader
@@ -37,31 +37,38 @@ from striate.training.session import restore, run_training
 from striate.wording import several
 
 TRIALS = 30
-"""Without a number of trials or minutes."""
+"""Trials of a sweep without a number of trials or minutes."""
 TRAININGS = 10
-"""So many whole trainings shall fit into the minutes of a sweep, about."""
+"""Whole trainings that should about fit into the minutes of a sweep."""
 Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
 class SweepRequest:
-    """What was asked: the fixed fields, the space as text (empty for the default), how many `trials` or `minutes`
-    (neither: 30 trials), and with how many `seeds` the best are repeated."""
+    """The options of a sweep."""
 
     config: Config
+    """The fixed fields."""
     over: tuple[str, ...] = ()
+    """The search space as text; empty for the default space."""
     trials: int | None = None
+    """Number of trials. None: by `minutes`, or 30 without these."""
     minutes: float | None = None
+    """Minutes of the whole sweep. None: by `trials`."""
     seeds: int = 3
+    """Seeds with which the best trials are repeated; 1 repeats none."""
 
 
 @dataclass(frozen=True)
 class Sweep:
-    """A finished sweep: its directory, the content of its metrics.json, and the result as `lines` of text."""
+    """A finished sweep."""
 
     path: Path
+    """Its directory."""
     metrics: dict[str, Any]
+    """The content of its metrics.json."""
     lines: tuple[str, ...] = ()
+    """The result as lines of text."""
 
     @property
     def report(self) -> Path:
@@ -75,7 +82,7 @@ class Sweep:
 
 
 class SweepInterrupted(KeyboardInterrupt):
-    """The sweep at `path` was interrupted; what was finished is kept."""
+    """The sweep at `path` was interrupted; finished trials are saved."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -84,20 +91,24 @@ class SweepInterrupted(KeyboardInterrupt):
 
 @dataclass(frozen=True)
 class _Study:
-    """A sweep about to go on: where, what, and the facts of its data."""
+    """A sweep about to start or continue."""
 
     path: Path
+    """Its directory."""
     search: Search
+    """What is searched, and how."""
     facts: dict[str, Any]
+    """Name of the data, task, and number of samples of each split."""
     read: ReadData
+    """Reads the data without the test split."""
 
 
 def run_sweep(request: SweepRequest, *, out: Path | None, console: Console, say: Say, quiet: bool = False) -> Sweep:
-    """Search, repeat the best, train the winner and measure it on the test split: once, at the end.
+    """Search, repeat the best, train the winner, and measure it on the test split, once, at the end.
 
     The directory `out`, or `runs/<data>-sweep-<n>`, gets study.yaml, study.journal, trials.csv, best.yaml, `best/` (an
-    ordinary run), metrics.json and report.html. `say` is told what happens, a line a trial. Everything is checked
-    before anything runs. Raises StriateError; SweepInterrupted after Ctrl-C.
+    ordinary run), metrics.json and report.html. `say` gets a line per trial. Everything is checked before anything
+    runs. Raises StriateError; SweepInterrupted after Ctrl-C.
     """
     load_optuna()
     _check(request)
@@ -110,22 +121,23 @@ def run_sweep(request: SweepRequest, *, out: Path | None, console: Console, say:
     config, data_notes = _with_decided_data(request, say)
     request = replace(request, config=config)
     decided = plan(request.config, read)
-    request = replace(request, config=_in_time(request, decided, read, say))
+    request = replace(request, config=_fewer_epochs(request, decided, read, say))
     decided = plan(request.config, read)
     chosen = [note for note in decided.notes if note.startswith("model ")]
     for text in (_sizes(decided), *data_notes, *chosen, *map(str, decided.findings)):
         say(text)
-    space = space or _announced(default_space(decided.config, request.config), say)
+    space = space or _announce_space(default_space(decided.config, request.config), say)
     search = _search(request, decided, space)
     check_space(search, read)
     path = create_run(out, f"{decided.data.name}-sweep", ("plots",)).path
     write_text(path / "study.yaml", _study_text(search))
     say(_intention(search))
-    return _go_on(_Study(path, search, _facts(decided), read), console, say, quiet)
+    return _continue(_Study(path, search, _facts(decided), read), console, say, quiet)
 
 
 def resume_sweep(path: Path, *, console: Console, say: Say, quiet: bool = False) -> Sweep:
-    """Go on with a sweep that was interrupted or killed; of a finished one, its result. Raises RunError, DataError."""
+    """Resume a sweep that was interrupted or killed; for a finished one, return its result. Raises RunError,
+    DataError."""
     load_optuna()
     request = _read_study(path / "study.yaml")
     space = parse_space(request.over)
@@ -135,10 +147,10 @@ def resume_sweep(path: Path, *, console: Console, say: Say, quiet: bool = False)
     read = without_test(say)
     decided = plan(request.config, read)
     search = _search(request, decided, space)
-    return _go_on(_Study(path, search, _facts(decided), read), console, say, quiet)
+    return _continue(_Study(path, search, _facts(decided), read), console, say, quiet)
 
 
-def _go_on(study: _Study, console: Console, say: Say, quiet: bool) -> Sweep:
+def _continue(study: _Study, console: Console, say: Say, quiet: bool) -> Sweep:
     path, search = study.path, study.search
     try:
         with locked(path), terminating_interrupts():
@@ -159,7 +171,7 @@ def _go_on(study: _Study, console: Console, say: Say, quiet: bool) -> Sweep:
 
 
 def _finish(study: _Study, journal: Journal, console: Console, say: Say, quiet: bool) -> Sweep:
-    """Train the winner as an ordinary run, and write down what the sweep found."""
+    """Train the winner as an ordinary run, and record the result of the sweep."""
     path, search = study.path, study.search
     standing = finalists(journal)
     winner = standing[0].trial
@@ -177,22 +189,22 @@ def _finished(path: Path, journal: Journal) -> Sweep:
 
 
 def _train_best(path: Path, config: Config, console: Console, say: Say, quiet: bool) -> dict[str, Any]:
-    """The ordinary run `best/`, begun or gone on with; its metrics."""
+    """Train or resume the ordinary run `best/`; returns its metrics."""
     run = RunDirectory(path / "best")
     if is_there(run.metrics_json):
         return read_metrics(run)
     say(f"training the best as a run: {run.path}")
-    going_on = is_there(run.config)
-    if not going_on:
+    resumed = is_there(run.config)
+    if not resumed:
         with explained(run.path):
             shutil.rmtree(run.path, ignore_errors=True)  # a process was killed while making it
         create_run(run.path, "best")
     with owned(run.path, say):
-        begun = taken_up(run, say) if going_on else None
-        prepared = prepare(config_from_yaml(run.config) if going_on else config, begun=begun)
+        checkpoint = recover_unchanged_run(run, say) if resumed else None
+        prepared = prepare(config_from_yaml(run.config) if resumed else config, checkpoint=checkpoint)
         write_text(path / "best.yaml", config_to_yaml(prepared.config))
         write_first_files(run, prepared, say)
-        restore(run, prepared, begun)
+        restore(run, prepared, checkpoint)
         with execution_settings(prepared.config), memory_explained(prepared.config):
             with progress_reader(console, quiet) as progress:
                 prepared = run_training(run, prepared, [progress])
@@ -200,7 +212,7 @@ def _train_best(path: Path, config: Config, console: Console, say: Say, quiet: b
 
 
 def _check(request: SweepRequest) -> None:
-    """Raise UsageError or ConfigError for limits and fixed fields that make no sweep."""
+    """Raise UsageError or ConfigError for limits and fixed fields that allow no sweep."""
     if request.trials is not None and request.minutes is not None:
         got, remedy = f"both {several(request.trials, 'trial')} and {_minutes(request.minutes)}", "leave out --trials"
         raise UsageError("striate sweep", got, "trials or minutes", remedy)
@@ -231,13 +243,13 @@ def _check(request: SweepRequest) -> None:
 
 
 def _with_decided_data(request: SweepRequest, say: Say) -> tuple[Config, tuple[str, ...]]:
-    """The configuration with what recipe, network and time decide about the data, so that all trials and the best are
-    of the same samples in the same size; and notes on them. The time is that of one training."""
-    config = asked = request.config
+    """The configuration with what recipe, network and time decide about the data, so that all trials have the same
+    samples in the same size; and notes. The time is that of one training."""
+    config = timed = request.config
     if request.minutes is not None and not _asks_epochs(config):
-        asked = merge_request(config, minutes=request.minutes / TRAININGS, fields={})
-    with memory_explained(asked):
-        decided, data = read_data(asked, say)
+        timed = merge_request(config, minutes=request.minutes / TRAININGS, fields={})
+    with memory_explained(timed):
+        decided, data = read_data(timed, say)
     known = {name: getattr(decided.data, name) for name in ("source", "fingerprint", "size", "val_fraction")}
     pinned = replace(config, data=replace(config.data, **known))
     return replace(pinned, decided=decided_fields(config, pinned)), data.notes
@@ -247,9 +259,9 @@ def _asks_epochs(config: Config) -> bool:
     return config.budget.epochs is not None and "budget.epochs" not in config.decided
 
 
-def _in_time(request: SweepRequest, decided: Prepared, read: ReadData, say: Say) -> Config:
-    """The configuration with so few epochs that several trainings fit into the minutes, by the speed of the recipe's;
-    epochs that were asked for stay, and it is said where they are too many."""
+def _fewer_epochs(request: SweepRequest, decided: Prepared, read: ReadData, say: Say) -> Config:
+    """The configuration with fewer epochs, so that several trainings fit into the minutes, by the speed of the recipe's
+    training. Requested epochs stay; a line says where they are too many."""
     config, epochs = request.config, decided.config.budget.epochs
     assert epochs is not None
     if request.minutes is None:
@@ -268,7 +280,7 @@ def _in_time(request: SweepRequest, decided: Prepared, read: ReadData, say: Say)
     return merge_request(config, epochs=fitting, fields={})
 
 
-def _announced(space: tuple[Dimension, ...], say: Say) -> tuple[Dimension, ...]:
+def _announce_space(space: tuple[Dimension, ...], say: Say) -> tuple[Dimension, ...]:
     shown = " and ".join(f"{d.field} {d.text}" for d in space)
     say(f"no --over: searching {shown}, from a tenth to ten times the recipe's values")
     return space
@@ -302,7 +314,7 @@ def _minutes(minutes: float | None) -> str:
 
 
 def _intention(search: Search) -> str:
-    """What is about to happen, in a line."""
+    """What the sweep will do, in a line."""
     limit = _minutes(search.minutes) if search.trials is None else several(search.trials, "trial")
     epochs = search.recipe.budget.epochs or 1
     rungs = ", ".join(map(str, dict.fromkeys(rung_epochs(epochs))))
@@ -317,7 +329,7 @@ def _facts(decided: Prepared) -> dict[str, Any]:
 
 
 def _study_text(search: Search) -> str:
-    """study.yaml: all that going on takes."""
+    """study.yaml: everything that resuming needs."""
     values = {
         "over": [f"{d.field}={d.text}" for d in search.space],
         "trials": search.trials,

@@ -1,4 +1,4 @@
-"""The search itself: trials from cheap to expensive, then the best of them again with other seeds."""
+"""The search: trials from cheap to expensive, then the best of them again with other seeds."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from time import perf_counter
 
 from striate.errors import ConfigError, ModelError, TrainingError
 from striate.studies.sweep.journal import Journal, Trial
-from striate.studies.sweep.space import Dimension, Range, goes_on, rung_epochs
-from striate.studies.sweep.train_once import Outcome, ReadData, plan, train_once
+from striate.studies.sweep.space import Dimension, Range, is_promoted, rung_epochs
+from striate.studies.sweep.train_once import ReadData, TrainingOutcome, plan, train_once
 from striate.tasks.registry import metric_text
 from striate.training.config import Config
 from striate.training.config_file import get_field
@@ -19,28 +19,36 @@ from striate.training.request import merge_request
 from striate.wording import several
 
 FINALISTS = 3
-"""So many of the best are repeated with other seeds; the recipe as well."""
-_SEARCH_SHARE = 0.5  # of the minutes at least: the rest is for repeating
+"""Number of best trials that are repeated with other seeds; the recipe is repeated too."""
+_SEARCH_SHARE = 0.5  # least share of the minutes for the search; the rest is for repeats
 
 Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
 class Search:
-    """What is searched how: `config` with everything that is fixed, `recipe` as decided without a search, `headline`
-    the metric of the task (`higher_is_better`, or lower), and the limits. Either `trials` or `minutes` is given."""
+    """What is searched, and how."""
 
     config: Config
+    """The configuration with all fixed fields."""
     recipe: Config
+    """The configuration as the recipe decides it without a search."""
     headline: str
+    """The metric that ranks trials."""
     higher_is_better: bool
+    """Whether a higher value of it is better."""
     space: tuple[Dimension, ...]
+    """The searched fields."""
     trials: int | None
+    """Number of trials. None: by `minutes`."""
     minutes: float | None
+    """Minutes of the whole sweep. None: by `trials`."""
     seeds: int
+    """Seeds with which the best trials are repeated; 1 repeats none."""
 
     def seeds_of_repeats(self) -> list[int]:
-        """Other seeds than the search's, whose luck has been chosen already; none where one seed was asked for."""
+        """Seeds of the repeats, without that of the search, whose luck the selection has used; empty where one seed is
+        requested."""
         count = self.seeds if self.seeds > 1 else 0
         return [(self.config.seed + k) % 2**32 for k in range(1, count + 1)]
 
@@ -51,8 +59,8 @@ class Search:
 
 
 def check_space(search: Search, read: ReadData) -> None:
-    """Prepare each end of each dimension, the others at their first value, so that what cannot be trained is refused
-    before anything runs. Raises StriateError."""
+    """Prepare a training at each end of each dimension, with the others at their first value, so that what cannot be
+    trained is refused before anything runs. Raises StriateError."""
     first = {dimension.field: dimension.ends[0] for dimension in search.space}
     corners = [first, *({**first, d.field: value} for d in search.space for value in d.ends[1:])]
     for fields in corners:
@@ -67,7 +75,7 @@ def check_space(search: Search, read: ReadData) -> None:
 
 
 def _searched(remedy: str, dimension: Dimension) -> str:
-    """The remedy of a training as that of a sweep: `--over FIELD=LOW..HIGH` where it says `--FIELD HIGH`."""
+    """The remedy of a training in terms of a sweep: `--over FIELD=LOW..HIGH` instead of `--FIELD HIGH`."""
     field = re.escape(dimension.field)
     remedy = re.sub(rf"leave out --{field}\b", f"leave out --over {dimension.field}", remedy)
     if isinstance(dimension, Range):
@@ -82,7 +90,7 @@ def _searched(remedy: str, dimension: Dimension) -> str:
 
 
 def run_trials(journal: Journal, search: Search, read: ReadData, say: Say, done: Callable[[], None]) -> None:
-    """Trials until there are enough, or half of the minutes are spent; `done` is called after each."""
+    """Run trials until there are enough, or half of the minutes are spent; `done` is called after each."""
     recipe = {d.field: get_field(search.recipe, d.field) for d in search.space}
     while not _enough(journal, search):
         trial = journal.next_trial(recipe)
@@ -105,19 +113,19 @@ def _enough(journal: Journal, search: Search) -> bool:
 
 
 def _full_seconds(trials: Sequence[Trial]) -> float:
-    """Seconds of the longest whole training so far: of rungs with the same epochs only the first was trained."""
+    """Seconds of the longest whole training so far; of rungs with equal epochs, only the first was trained."""
     whole = (next(o for o in t.rungs if o.epochs == t.rungs[-1].epochs) for t in trials if t.state == "complete")
     return max((outcome.seconds for outcome in whole), default=0.0)
 
 
 def seconds_spent(journal: Journal) -> float:
-    """Seconds of all trainings so far, of earlier processes too."""
+    """Seconds of all trainings so far, also those of earlier processes."""
     searched = sum(outcome.seconds for trial in journal.trials() for outcome in trial.rungs)
     return searched + sum(o.seconds for found in repeats(journal).values() for o in found)
 
 
 def _run_trial(journal: Journal, search: Search, trial: Trial, read: ReadData) -> None:
-    """One trial to its end; trainings that are written down already are not repeated."""
+    """Run one trial to its end; recorded trainings are not repeated."""
     try:
         config = search.with_trial(trial)
         started = perf_counter()
@@ -126,19 +134,19 @@ def _run_trial(journal: Journal, search: Search, trial: Trial, read: ReadData) -
         epochs = whole.config.budget.epochs
         assert epochs is not None
         journal.begin(trial.number, epochs)
-        previous: Outcome | None = None
+        previous: TrainingOutcome | None = None
         for rung, share in enumerate(rung_epochs(epochs)):
             if rung < len(trial.rungs):
                 outcome = trial.rungs[rung]
             elif previous is not None and previous.epochs == share:
-                outcome = replace(previous, seconds=0.0)  # too few epochs to share out: it would end the same
+                outcome = replace(previous, seconds=0.0)  # the same epochs, so the same result
             else:
                 outcome = _with_seconds(train_once(whole if share == epochs else plan(config, read, share)), planning)
             if rung >= len(trial.rungs):
                 journal.keep(trial.number, rung, outcome)
             if outcome.score is None:
                 return journal.close(trial.number, "diverged")
-            if share < epochs and not goes_on(outcome.score, _earlier(journal, trial.number, rung)):
+            if share < epochs and not is_promoted(outcome.score, _earlier(journal, trial.number, rung)):
                 return journal.close(trial.number, "pruned")
             previous = outcome
         journal.close(trial.number, "complete")
@@ -147,14 +155,14 @@ def _run_trial(journal: Journal, search: Search, trial: Trial, read: ReadData) -
 
 
 def _earlier(journal: Journal, number: int, rung: int) -> list[float]:
-    """Scores at a rung of the trials before this one; a training that diverged came last."""
+    """Scores of the earlier trials at a rung; those that diverged rank last."""
     found = [t.rungs[rung].score for t in journal.trials()[:number] if len(t.rungs) > rung]
     return [-math.inf if score is None else score for score in found]
 
 
-def _with_seconds(outcome: Outcome, planning: float) -> Outcome:
-    """With the seconds of deciding and building added: for a table they are as many as those of training, and minutes
-    are minutes of both."""
+def _with_seconds(outcome: TrainingOutcome, planning: float) -> TrainingOutcome:
+    """The outcome with the seconds of planning added, which count against the minutes: for a table they are as many as
+    those of training."""
     return replace(outcome, seconds=outcome.seconds + planning)
 
 
@@ -169,10 +177,10 @@ def describe_trial(trial: Trial, headline: str) -> str:
             unit = "" if steps else " epoch" if seen == 1 else " epochs"
             shown = "not finite" if outcome.score is None else metric_text(headline, outcome.val[headline])
             steps.append(f"{shown} after {seen}{unit}")
-    told = f"val {headline} {', '.join(steps)}; " if steps else ""
+    scores = f"val {headline} {', '.join(steps)}; " if steps else ""
     ending = f"refused: {trial.why}" if trial.state == "refused" else str(trial.state)
     recipe = " (the recipe)" if trial.recipe else ""
-    return f"trial {trial.number}{recipe}: {fields}: {told}{ending}"
+    return f"trial {trial.number}{recipe}: {fields}: {scores}{ending}"
 
 
 def short(value: object) -> str:
@@ -183,7 +191,7 @@ def short(value: object) -> str:
 
 
 def repeat_best(journal: Journal, search: Search, read: ReadData, say: Say, done: Callable[[], None]) -> None:
-    """Train the finalists again with other seeds. Raises TrainingError when no trial came to its end."""
+    """Train the finalists again with other seeds. Raises TrainingError where no trial completed."""
     if "finalists" not in journal.notes():
         journal.note("finalists", _finalists(journal, search, say))
     trials = journal.trials()
@@ -205,7 +213,7 @@ def repeat_best(journal: Journal, search: Search, read: ReadData, say: Say, done
 
 
 def _finalists(journal: Journal, search: Search, say: Say) -> list[int]:
-    """Numbers of the best trials that were trained to the end, the best first, and of the recipe's."""
+    """Numbers of the best completed trials, best first, and that of the recipe."""
     complete = [t for t in journal.trials() if t.state == "complete"]
     if not complete:
         last = journal.trials()[-1]
@@ -229,17 +237,17 @@ def _finalists(journal: Journal, search: Search, say: Say) -> list[int]:
 
 
 def _cut(chosen: list[int], count: int, recipe: set[int]) -> list[int]:
-    """The first `count` of `chosen`, the recipe among them where there is room beside the best: what is gained is told
-    by it alone."""
+    """The first `count` of `chosen`; the recipe is among them if there is room next to the best, since only it shows
+    the gain."""
     kept = chosen[:count]
     dropped = [number for number in chosen[count:] if number in recipe]
     return [*kept[:-1], *dropped] if dropped and count > 1 else kept
 
 
-def repeats(journal: Journal) -> dict[int, list[Outcome]]:
-    """The repeated trainings of each finalist, by seed in the order of training."""
-    found: dict[int, list[Outcome]] = {}
+def repeats(journal: Journal) -> dict[int, list[TrainingOutcome]]:
+    """The repeated trainings of each finalist, in the order of training."""
+    found: dict[int, list[TrainingOutcome]] = {}
     for key, value in journal.notes().items():
         if key.startswith("repeat_"):
-            found.setdefault(int(key.split("_")[1]), []).append(Outcome(**value))
+            found.setdefault(int(key.split("_")[1]), []).append(TrainingOutcome(**value))
     return found

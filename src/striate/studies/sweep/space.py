@@ -1,6 +1,5 @@
-"""The search space of a sweep: from `optim.lr=1e-4..1e-1` to checked dimensions, before anything runs;
-and the rungs of successive halving: short complete trainings first, longer ones for the better third of them.
-"""
+"""The search space of a sweep: parses `optim.lr=1e-4..1e-1` to checked dimensions, before anything runs. And the rungs
+of successive halving: short complete trainings first, longer ones for the best third of them."""
 
 from __future__ import annotations
 
@@ -20,7 +19,7 @@ from striate.wording import type_of
 LOG_FROM = 20
 """A range of positive numbers whose ends differ by this factor or more is searched on a logarithmic scale."""
 AROUND = 10
-"""Without a search space, the recipe's learning rate and weight decay are searched by this factor either way."""
+"""Without a search space, the recipe's learning rate and weight decay are searched within this factor."""
 
 _SAMPLES = "validation scores on other samples cannot be compared"
 _REFUSED = {
@@ -71,18 +70,21 @@ _NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
 
 @dataclass(frozen=True)
 class Range:
-    """All numbers from `low` to `high`, both included; whole ones where `integer`; `log`: spread evenly over orders
-    of magnitude."""
+    """All numbers of a field from `low` to `high`, both included."""
 
     field: str
     low: float
+    """The smallest value."""
     high: float
+    """The largest value."""
     log: bool
+    """Whether values are drawn evenly on a logarithmic scale."""
     integer: bool
+    """Whether values are whole numbers."""
 
     @property
     def text(self) -> str:
-        """The range as it is typed, its scale said."""
+        """The range as typed, with its scale."""
         low, high = (self.field_value(end) for end in (self.low, self.high))
         return f"{'log' if self.log else 'linear'}:{low}..{high}"
 
@@ -91,7 +93,7 @@ class Range:
         return int(drawn) if self.integer else float(drawn)
 
     def drawn(self, value: object) -> float | None:
-        """What would have to be drawn for the field to have `value`; None where it lies outside."""
+        """The number that gives the field this `value`; None where it lies outside."""
         number = isinstance(value, int | float) and not isinstance(value, bool)
         return value if number and self.low <= value <= self.high else None  # type: ignore[return-value, operator]
 
@@ -103,15 +105,17 @@ class Range:
 
 @dataclass(frozen=True)
 class Choices:
-    """One of several values of a field, each as text, and as the configuration has it."""
+    """Several values of a field."""
 
     field: str
     options: tuple[str, ...]
+    """The values as text."""
     values: tuple[Any, ...]
+    """The values as the configuration has them, in the same order."""
 
     @property
     def text(self) -> str:
-        """The choices as they are typed."""
+        """The choices as typed."""
         return "|".join(self.options)
 
     def field_value(self, drawn: str) -> object:
@@ -119,7 +123,7 @@ class Choices:
         return self.values[self.options.index(drawn)]
 
     def drawn(self, value: object) -> str | None:
-        """What would have to be drawn for the field to have `value`; None where it is not a choice."""
+        """The option that gives the field this `value`; None where there is none."""
         return next((text for text, known in zip(self.options, self.values, strict=True) if known == value), None)
 
     @property
@@ -132,10 +136,8 @@ Dimension = Range | Choices
 
 
 def space_texts(over: Mapping[str, str | Sequence[object]] | Iterable[str]) -> tuple[str, ...]:
-    """A space given in Python as the texts that `parse_space` reads: `{"batch": [16, 32]}` is `batch=16|32`.
-
-    Raises UsageError for one text in place of several.
-    """
+    """A space given in Python as the texts that `parse_space` reads: `{"batch": [16, 32]}` becomes `batch=16|32`.
+    Raises UsageError for a single text."""
     if isinstance(over, str):
         raise UsageError("over", repr(over), "a mapping, or a list of texts", f"over=[{over!r}]")
     if isinstance(over, type) or not hasattr(over, "__iter__"):
@@ -160,8 +162,8 @@ def _choice_text(value: object) -> str:
 def parse_space(over: Iterable[str]) -> tuple[Dimension, ...]:
     """The dimensions of texts such as `optim.lr=1e-4..1e-1`, `batch=16|32|64`, `augment.shift=linear:0..3`.
 
-    A range `a..b` belongs to a number; without `log:` or `linear:` it is logarithmic where both ends are positive,
-    not whole by the field's type, and differ by a factor of 20 or more. Raises UsageError, ConfigError.
+    A range `a..b` is for numbers. Without `log:` or `linear:` it is logarithmic where the field takes fractions, and
+    both ends are positive and differ by a factor of 20 or more. Raises UsageError, ConfigError.
     """
     space: dict[str, Dimension] = {}
     for text in over:
@@ -176,13 +178,13 @@ def parse_space(over: Iterable[str]) -> tuple[Dimension, ...]:
     return tuple(space.values())
 
 
-def default_space(decided: Config, asked: Config) -> tuple[Dimension, ...]:
-    """Learning rate and weight decay within a factor of ten of what the recipe decided, as far as `asked` leaves them
-    open. Raises UsageError when it leaves neither."""
+def default_space(decided: Config, request: Config) -> tuple[Dimension, ...]:
+    """Learning rate and weight decay within a factor of ten of the recipe's values, unless `asked` sets them. Raises
+    UsageError where it sets both."""
     space: list[Dimension] = []
     for field in ("optim.lr", "optim.weight_decay"):
         value = get_field(decided, field)
-        open_ = get_field(asked, field) is None or field in asked.decided
+        open_ = get_field(request, field) is None or field in request.decided
         if open_ and value:
             low, high = float(f"{value / AROUND:.3g}"), float(f"{value * AROUND:.3g}")
             space.append(Range(field, low, high, log=True, integer=False))
@@ -197,7 +199,7 @@ def default_space(decided: Config, asked: Config) -> tuple[Dimension, ...]:
 
 
 def refuse_fixed(over: Iterable[str], fixed: Mapping[str, Any]) -> None:
-    """Raise UsageError where a field is both searched and given. `over` are the texts of `parse_space`."""
+    """Raise UsageError where a field is both searched and given. `over`: the texts of `parse_space`."""
     for text in over:
         name, _, spec = (part.strip() for part in text.partition("="))
         if fixed.get(name) is not None:
@@ -207,7 +209,7 @@ def refuse_fixed(over: Iterable[str], fixed: Mapping[str, Any]) -> None:
 
 def _dimension(field: str, spec: str) -> Dimension:
     if field not in field_names():
-        with_fields(Config(), {field: None}, where="--over")  # says what was meant
+        with_fields(Config(), {field: None}, where="--over")  # raises, with a suggestion
     refused = _REFUSED.get(field)
     if field.startswith("execution."):
         refused = ("it changes the speed, not the accuracy", f"--{field} for all")
@@ -262,7 +264,7 @@ def _choices(field: str, spec: str) -> Choices:
 
 
 def _checked(field: str, value: object, remedy: str) -> Any:
-    """The value as the configuration has it. Raises ConfigError with the remedy of a sweep."""
+    """The value as the configuration has it. Raises ConfigError with a remedy for sweeps."""
     if value == "":
         raise ConfigError(f"--over {field}", "an empty choice", "a value between the | characters", remedy)
     try:
@@ -276,7 +278,7 @@ def _checked(field: str, value: object, remedy: str) -> Any:
 
 
 def _example(field: str) -> str:
-    """A space of this field that is accepted."""
+    """A valid space of this field."""
     kind = _hint(field)
     literals = [str(arg) for part in _members(kind) for arg in get_args(part) if isinstance(arg, str | int)]
     if literals and bool in _members(kind):
@@ -298,7 +300,7 @@ def _example(field: str) -> str:
 
 
 def _kinds(field: str) -> set[type]:
-    """The plain types that a field takes, None left out."""
+    """The plain types that a field takes, without None."""
     return {get_origin(part) or part for part in _members(_hint(field))} - {type(None)}
 
 
@@ -316,23 +318,23 @@ def _hint(field: str) -> Any:
 
 
 SHARES = (1 / 9, 1 / 3, 1.0)
-"""The rungs: shares of a trial's epochs. Each is a training of its own from the first step to the last."""
-KEPT = 3
-"""One in so many goes on to the next rung."""
+"""The rungs: shares of a trial's epochs. Each is a separate training from the first step to the last."""
+REDUCTION_FACTOR = 3
+"""One in this many trials goes on to the next rung."""
 
 
 def rung_epochs(epochs: int) -> tuple[int, ...]:
-    """The epochs of each rung of a training of `epochs`, at least 1; equal ones where there are too few to share."""
+    """The epochs of each rung of a training of `epochs`, at least 1; equal where there are too few."""
     return tuple(max(1, round(share * epochs)) for share in SHARES)
 
 
-def goes_on(score: float, earlier: Sequence[float]) -> bool:
-    """Whether a trial is among the best third of those that came this far, itself included; or the best of fewer
-    than six. `earlier` has the scores at this rung of the trials before it, higher being better; of equals the
-    earlier one is better.
+def is_promoted(score: float, earlier: Sequence[float]) -> bool:
+    """Whether a trial is among the best third of those that came this far, itself included; or the best of fewer than
+    six. `earlier`: the scores of the earlier trials at this rung, higher being better; among equals the earlier one is
+    better.
 
     The rule of asynchronous successive halving (Li et al., "A system for massively parallel hyperparameter tuning",
-    2020), applied once, when the trial arrives: it needs nothing but the past, so a repeat decides alike.
+    2020), applied once, when the trial arrives: it depends only on earlier trials, so a repetition decides alike.
     """
-    places = max(1, (len(earlier) + 1) // KEPT)
+    places = max(1, (len(earlier) + 1) // REDUCTION_FACTOR)
     return sum(other >= score for other in earlier) < places

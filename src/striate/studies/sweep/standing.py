@@ -1,4 +1,4 @@
-"""What a sweep has found so far: who stands where, and the files and lines that say so."""
+"""The ranking of the finalists of a sweep, and the files and sentences about it."""
 
 from __future__ import annotations
 
@@ -18,29 +18,30 @@ from striate.statistics.intervals import METHOD
 from striate.studies.sweep.journal import Journal, Trial
 from striate.studies.sweep.search import Search, repeats, seconds_spent, short
 from striate.studies.sweep.space import SHARES
-from striate.studies.sweep.train_once import Outcome
+from striate.studies.sweep.train_once import TrainingOutcome
 from striate.tasks.registry import metric_named, metric_text
 from striate.wording import several
 
 
 @dataclass(frozen=True)
 class Finalist:
-    """A trial that was trained to the end, and its repeats with other seeds (none where one seed was asked for)."""
+    """A trial that was trained to the end."""
 
     trial: Trial
-    repeated: tuple[Outcome, ...]
+    repeated: tuple[TrainingOutcome, ...]
+    """Its repeats with other seeds; empty where one seed is requested."""
 
     @property
     def merit(self) -> float:
-        """What the winner is chosen by: the mean score of the repeats, or the search's own score without them."""
+        """The score that chooses the winner: the mean of the repeats, or that of the search without them."""
         if not self.repeated:
             return self.trial.score
         scores = [-math.inf if o.score is None else o.score for o in self.repeated]
         return -math.inf if -math.inf in scores else statistics.fmean(scores)
 
     def val(self) -> dict[str, Any]:
-        """Validation metrics: mean and standard deviation (n − 1) over the repeats and their number, as `{"mean",
-        "std", "seeds"}` a metric; of the search's one training, which has no deviation, without repeats."""
+        """Validation metrics, each as `{"mean", "std", "seeds"}` over the repeats (std with n − 1); without repeats, of
+        the search's single training, without std."""
         outcomes = [o for o in self.repeated if o.score is not None] or [self.trial.rungs[-1]]
         summary: dict[str, Any] = {}
         for name in outcomes[0].val:
@@ -51,7 +52,7 @@ class Finalist:
 
 
 def finalists(journal: Journal) -> tuple[Finalist, ...]:
-    """Those that were repeated, or all that were trained to the end where none was; the best by merit first."""
+    """The trials that were repeated, or else all completed ones; best first."""
     trials, repeated = journal.trials(), repeats(journal)
     numbers = journal.notes().get("finalists") or [t.number for t in trials if t.state == "complete"]
     found = [Finalist(trials[number], tuple(repeated.get(number, ()))) for number in numbers]
@@ -59,8 +60,8 @@ def finalists(journal: Journal) -> tuple[Finalist, ...]:
 
 
 def summarize(journal: Journal, search: Search, facts: dict[str, Any], best_run: dict[str, Any]) -> dict[str, Any]:
-    """The content of metrics.json; `facts` are the data's name and numbers of samples, `best_run` the metrics of the
-    final run."""
+    """The content of metrics.json; `facts` are the name of the data and the number of samples, `best_run` the metrics
+    of the final run."""
     trials, standing = journal.trials(), finalists(journal)
     recipe = next((f for f in standing if f.trial.recipe), None)
     counts = Counter(t.state for t in trials)
@@ -96,15 +97,15 @@ def summarize(journal: Journal, search: Search, facts: dict[str, Any], best_run:
 
 
 def _whole_seconds(trial: Trial) -> float:
-    """Seconds that the whole training of a trial took or, by its last rung's speed, would have taken."""
+    """Seconds of a whole training of the trial, measured, or extrapolated from the speed of its last rung."""
     timed = [o for o in trial.rungs if o.seconds > 0]
     return timed[-1].seconds / timed[-1].epochs * trial.epochs if timed else 0.0
 
 
 def write_trials(path: Path, journal: Journal, search: Search) -> None:
-    """trials.csv: a row a training, repeats last. `state` is `promoted` where a longer training followed."""
+    """trials.csv: one row per training, repeats last. `state` is `promoted` where a longer training followed."""
     trials, repeated = journal.trials(), repeats(journal)
-    rows: list[tuple[Trial, str, int | str, Outcome | None]] = []
+    rows: list[tuple[Trial, str, int | str, TrainingOutcome | None]] = []
     for trial in trials:
         last = len(trial.rungs) - 1
         for rung, outcome in enumerate(trial.rungs):
@@ -119,7 +120,9 @@ def write_trials(path: Path, journal: Journal, search: Search) -> None:
     write_text(path, csv_text(header, [_row(row, search, metrics) for row in rows]))
 
 
-def _row(row: tuple[Trial, str, int | str, Outcome | None], search: Search, metrics: Sequence[str]) -> list[Any]:
+def _row(
+    row: tuple[Trial, str, int | str, TrainingOutcome | None], search: Search, metrics: Sequence[str]
+) -> list[Any]:
     trial, state, rung, outcome = row
     values_of = (trial.fields.get(d.field, "") for d in search.space)
     fields = [list(value) if isinstance(value, tuple) else value for value in values_of]
@@ -130,12 +133,13 @@ def _row(row: tuple[Trial, str, int | str, Outcome | None], search: Search, metr
 
 
 def mean_and_deviation(summary: dict[str, Any], name: str) -> str:
-    """`97.10 ± 0.21 %`, or without the deviation where there was one training."""
+    """`97.10 ± 0.21 %`; without the deviation for a single training."""
     return metric_text(name, summary[name]["mean"], summary[name]["std"])
 
 
 def comparison(metrics: dict[str, Any], standing: Sequence[Finalist]) -> str:
-    """A sentence on how the best compares to the recipe, seed by seed; "" where the recipe is not among them."""
+    """A sentence that compares the best with the recipe, seed by seed; "" where the recipe is not among the
+    finalists."""
     name, best = metrics["study"]["metric"], standing[0]
     recipe = next((f for f in standing if f.trial.recipe), None)
     if recipe is None:
@@ -161,9 +165,9 @@ def comparison(metrics: dict[str, Any], standing: Sequence[Finalist]) -> str:
     gains = [sign * scale * (ours[seed] - theirs[seed]) for seed in seeds]
     mean, error = statistics.fmean(gains), statistics.stdev(gains) / math.sqrt(len(gains))
     if unit:
-        # Seeds that differ by less than a sample look more certain than any count of samples can be.
+        # A metric of n samples cannot be more certain than one sample, even where seeds agree.
         error = max(error, scale / metrics["study"]["n_val"] / math.sqrt(len(gains)))
-    # The best of several leads by luck more often than one alone: Bonferroni's correction.
+    # The best of several is more often ahead by luck than a single one: Bonferroni's correction.
     rivals = sum(not f.trial.recipe for f in standing)
     reach = float(stdtrit(len(gains) - 1, 1 - 0.025 / rivals)) * error
     method = "Student" if rivals == 1 else f"Student, as the best of {rivals} (Bonferroni)"
@@ -175,14 +179,14 @@ def comparison(metrics: dict[str, Any], standing: Sequence[Finalist]) -> str:
 
 
 def _lead(gain: float, reach: str, unit: str, name: str, sign: int) -> str:
-    """By how much the best is ahead: of what shall rise with a sign, of an error in words."""
+    """By how much the best is ahead: with a sign where higher is better, in words where lower is."""
     if sign > 0:
         return f"{gain:+.3g}{reach}{unit} val {name} over the recipe"
     return f"val {name} {abs(gain):.3g}{reach}{unit} {'lower' if gain >= 0 else 'higher'} than the recipe's"
 
 
-def honesty(metrics: dict[str, Any]) -> str:
-    """What the best validation figure is not, and the test figure."""
+def selection_note(metrics: dict[str, Any]) -> str:
+    """A sentence on why the best validation metric is optimistic, with the test metric."""
     study, test, name = metrics["study"], metrics["test"], metrics["study"]["metric"]
     value = metric_text(name, test[name])
     if "accuracy_interval" in test:
@@ -197,7 +201,7 @@ def honesty(metrics: dict[str, Any]) -> str:
 
 
 def describe(metrics: dict[str, Any], standing: Sequence[Finalist]) -> list[str]:
-    """The result as lines for a terminal: the finalists, how the best compares, the test figure."""
+    """The result as lines for a terminal: the finalists, the comparison with the recipe, the test metric."""
     name = metrics["study"]["metric"]
     seeds = len(metrics["study"]["seeds"])
     repeated = any(f.repeated for f in standing)
@@ -210,5 +214,5 @@ def describe(metrics: dict[str, Any], standing: Sequence[Finalist]) -> list[str]
         rows.append([label, *fields, metric_text(name, finalist.trial.rungs[-1].val[name]), again])
     widths = [max(len(row[k]) for row in rows) for k in range(len(head))]
     table = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-    said = [sentence for sentence in (comparison(metrics, standing), honesty(metrics)) if sentence]
-    return [f"val {name}, best first:", *table, "", *said]
+    sentences = [sentence for sentence in (comparison(metrics, standing), selection_note(metrics)) if sentence]
+    return [f"val {name}, best first:", *table, "", *sentences]

@@ -16,7 +16,7 @@ from striate.studies.sweep.journal import Journal, Trial
 from striate.studies.sweep.search import Search, short
 from striate.studies.sweep.space import Choices
 from striate.studies.sweep.space import Dimension as SpaceDimension
-from striate.studies.sweep.standing import Finalist, comparison, honesty, mean_and_deviation
+from striate.studies.sweep.standing import Finalist, comparison, mean_and_deviation, selection_note
 from striate.tasks.registry import metric_text
 from striate.visualize.page_parts import Picture, Table
 from striate.visualize.sweep_figures import Dimension, Point, importance_figure, progress_figure, slices_figure
@@ -38,7 +38,7 @@ def write_sweep_report(
         title=f"Sweep on {study['data']}: {study['trials']} trials",
         created=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         result=metric_text(name, metrics["test"][name]),
-        honesty=honesty(metrics),
+        selection_note=selection_note(metrics),
         comparison=comparison(metrics, standing),
         choice=_choice(winner, metrics),
         finalists=_finalists(standing, metrics),

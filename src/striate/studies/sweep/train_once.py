@@ -1,4 +1,4 @@
-"""One training of a study: from a configuration to the validation metrics of the network it would keep."""
+"""One training of a sweep: from a configuration to the validation metrics of the network that it would keep."""
 
 from __future__ import annotations
 
@@ -23,16 +23,18 @@ ReadData = Callable[[Config], tuple[Config, Dataset]]
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """What one training came to: `epochs` trained, `seed`, `seconds` of wall clock, the validation metrics `val` of
-    the kept epoch, and its `score` as one number, higher being better. A training that diverged has no metrics, and
-    the score None."""
+class TrainingOutcome:
+    """The result of one training."""
 
     epochs: int
+    """Epochs trained."""
     seed: int
     seconds: float
+    """Wall-clock seconds."""
     val: dict[str, float]
+    """Validation metrics of the epoch that is kept; empty where the training diverged."""
     score: float | None
+    """One number, higher being better. None: the training diverged."""
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
@@ -40,9 +42,8 @@ class Outcome:
 
 
 def without_test(announce: Callable[[str], None] | None = None) -> ReadData:
-    """A function from a configuration to its data as `read_data` gives them, without the test split: what is not
-    there cannot be chosen by. What recipe, network and time decide about them is decided before, and stands in the
-    fields `data.*`. The last two sets are kept."""
+    """A function that reads the data of a configuration like `read_data`, but without the test split, so that nothing
+    can be chosen by it. The fields `data.*` must be decided. The last two data sets stay in memory."""
 
     @lru_cache(maxsize=2)
     def read(source: DataConfig, task: str) -> tuple[DataConfig, Dataset]:
@@ -65,11 +66,11 @@ def plan(config: Config, read: ReadData, epochs: int | None = None) -> Prepared:
         config = merge_request(config, epochs=epochs, fields={})
     with memory_explained(config):
         with_data, data = read(config)
-        return prepare_data(with_data, data, asked=config)
+        return prepare_data(with_data, data, request=config)
 
 
-def train_once(prepared: Prepared) -> Outcome:
-    """Train to the end, keeping nothing but the figures. Raises TrainingError when memory does not suffice."""
+def train_once(prepared: Prepared) -> TrainingOutcome:
+    """Train to the end, and keep only the metrics. Raises TrainingError where memory runs out."""
     config, state = prepared.config, prepared.state
     epochs = config.budget.epochs
     assert epochs is not None, "prepare decides it"
@@ -79,15 +80,15 @@ def train_once(prepared: Prepared) -> Outcome:
             for _ in training_events(state, prepared.objective, prepared.splits, config, prepared.normalize):
                 pass
     except NonFiniteLoss:
-        return Outcome(epochs, config.seed, perf_counter() - started, {}, None)
+        return TrainingOutcome(epochs, config.seed, perf_counter() - started, {}, None)
     kept = -1 if config.keep == "last" else best_epoch(state.history, prepared.task) - 1
     val = state.history[kept].val
     score = as_number(prepared.task, val, len(prepared.splits["val"]))
-    return Outcome(epochs, config.seed, perf_counter() - started, val, score)
+    return TrainingOutcome(epochs, config.seed, perf_counter() - started, val, score)
 
 
 def as_number(task: Task, val: dict[str, float], samples: int) -> float:
-    """The score of the task as one number in the same order: what decides between equals is squeezed into less than
-    half of what one of `samples` counts."""
+    """The score of the task as one number in the same order: what decides between equals counts less than half of one
+    of `samples`."""
     first, *rest = task.score(val)
     return first + sum(value / (1 + abs(value)) for value in rest) / (2 * samples)

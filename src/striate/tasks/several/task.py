@@ -519,8 +519,8 @@ class Several(Task):
             own.mkdir(exist_ok=True)
             all_known = len(rows) == evaluation.n
             shown = images if images is None or all_known else take_rows(images, torch.from_numpy(rows))
-            own_names = [names[k] for k in rows] if len(names) else ()
-            drawn = task.pictures(own, part, shown, target_names=(name,), names=own_names)
+            code_fields = [names[k] for k in rows] if len(names) else ()
+            drawn = task.pictures(own, part, shown, target_names=(name,), names=code_fields)
             pictures += [replace(picture, title=f"{name}: {picture.title}") for picture in drawn]
         return tuple(pictures)
 

@@ -1,6 +1,5 @@
-"""Trainings in a few hundredths of the steps, on copies: what a long one will come to is extrapolated from them.
-A whole training in few steps: what it asks for, with its schedule pressed together.
-"""
+"""Whole trainings in a few hundredths of the steps, on copies: the outcome of a long training is extrapolated from
+them."""
 
 from __future__ import annotations
 
@@ -24,7 +23,7 @@ from striate.training.loop import training_events
 from striate.training.objective import Objective
 from striate.training.recipes.standard import weight_decay
 
-_LEAST_AVERAGE = 0.5  # decay of a moving average: below, it is about the last weights
+_LEAST_AVERAGE = 0.5  # decay of a moving average: with less, it nearly equals the last weights
 
 
 def miniature(config: Config, steps: int, *, lr: float, seed: int = 0, table: bool = False) -> Config:
@@ -33,7 +32,7 @@ def miniature(config: Config, steps: int, *, lr: float, seed: int = 0, table: bo
     if "optim.weight_decay" in config.decided:  # as a run with this rate would decide it
         run_steps = config.budget.steps or steps
         optim = replace(optim, weight_decay=weight_decay(optim.name or "adamw", lr, run_steps, table=table))
-    # An average over the last hundred of ten thousand steps is one over the last of a hundred.
+    # The average over the last hundred of ten thousand steps becomes one over the last step of a hundred.
     shrunk = (config.optim.ema or 0.0) ** max(1.0, (config.budget.steps or steps) / steps)
     return replace(
         config,
@@ -44,14 +43,14 @@ def miniature(config: Config, steps: int, *, lr: float, seed: int = 0, table: bo
 
 
 _FRACTIONS = (1, 2, 4)  # of the longest short training
-_FEWEST = 4  # steps: fewer are no training
-_NEAR_CHANCE = 0.75  # of the error of guessing: a training that has hardly begun foretells nothing
+_FEWEST = 4  # steps: fewer teach nothing
+_NEAR_CHANCE = 0.75  # of the error of guessing: above, the training has learned too little to extrapolate from
 
 
 def run_short_trainings(work: Work, pace: Pace, seconds: float) -> tuple[ShortTraining, ...]:
-    """Whole trainings of n/4, n/2 and n steps, n as large as fits into `seconds`; fewer where time runs out, none where
-    fewer than four steps fit. Only for tasks with an accuracy. Raises ModelError for a network that cannot be copied.
-    """
+    """Whole trainings of n/4, n/2 and n steps, with n as large as fits into `seconds`; fewer where time runs out, none
+    where fewer than four steps fit. Only for tasks with an accuracy. Raises ModelError for a network that cannot be
+    copied."""
     began = perf_counter()
     longest = int((seconds - len(_FRACTIONS) * pace.validation) / (pace.step_seconds * sum(1 / f for f in _FRACTIONS)))
     done: list[ShortTraining] = []
@@ -76,18 +75,19 @@ def forecast_accuracy(work: Work, short: Sequence[ShortTraining], steps: int) ->
     return extrapolate(short, steps, _chance_error(work), epoch_steps=len(batch_bounds(samples, batch)), varied=varied)
 
 
-def foretells(work: Work, short: Sequence[ShortTraining]) -> bool:
-    """Whether anything can be extrapolated: from two trainings or more, the longest of which has learned something."""
+def can_extrapolate(work: Work, short: Sequence[ShortTraining]) -> bool:
+    """Whether an extrapolation is possible: from at least two trainings, the longest of which is clearly better than
+    guessing."""
     return len(short) >= 2 and short[-1].error <= _NEAR_CHANCE * _chance_error(work)
 
 
 def _chance_error(work: Work) -> float:
-    """The share of wrong predictions where classes are equally frequent and guessed."""
+    """The error of guessing among equally frequent classes."""
     return 1 - 1 / max(2, work.task.outputs)
 
 
 def _error_after(work: Work, steps: int) -> float | None:
-    """The share of wrong predictions on validation at the end; None where the training fell apart."""
+    """The share of wrong predictions on validation after `steps` steps; None where the training diverged."""
     config = work.config
     assert config.optim.lr is not None, "recipes decide it"
     short = miniature(config, steps, lr=config.optim.lr, table=work.full_size is None)

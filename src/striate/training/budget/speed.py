@@ -33,14 +33,14 @@ from striate.training.optimizers import make_optimizer
 from striate.training.progressive_resizing import Size, stages
 from striate.training.state import TrainingState
 
-_REPORT = 1.45  # seconds for pictures, report and leaving the program, on a quiet core (2.5 GHz)
-_WARM_UP = 2  # steps that pay for allocation and the choice of kernels
-_FEWEST = 3  # steps that a phase is measured by
-_LONG_STEP = 0.25  # seconds: of longer ones one pays for allocation, and one is enough
+_REPORT = 1.45  # seconds for pictures, report and the end of the program, on an idle core of 2.5 GHz
+_WARM_UP = 2  # untimed steps: they allocate memory and choose kernels
+_FEWEST = 3  # timed steps of a phase
+_LONG_STEP = 0.25  # seconds: for longer steps one warm-up step and one timed step are enough
 _MOST = 15.0  # seconds that measuring takes at most
 _SHARE = 0.04  # of the time that measuring takes
-_MANY = 10**9  # steps: as far from the end of a training as can be
-_HARMLESS = 1e-12  # a step takes as long at any rate, but at the peak without a warm-up the network may fall apart
+_MANY = 10**9  # steps of a training whose end never comes
+_HARMLESS = 1e-12  # learning rate: the time of a step does not depend on it, and at the peak the network may diverge
 
 
 @dataclass(frozen=True)
@@ -48,14 +48,17 @@ class Work:
     """A training about to start, on its device."""
 
     state: TrainingState
+    """The state before the first step."""
     task: Task
     splits: dict[str, Split]
     config: Config
+    """The decided configuration."""
     normalize: Normalize
+    """From a raw batch to the input of the network."""
 
     @property
     def full_size(self) -> Size | None:
-        """(height, width) of its images; None for what is not an image."""
+        """(height, width) of its images; None for other data."""
         inputs = self.splits["train"].inputs
         return (inputs.shape[2], inputs.shape[3]) if inputs.ndim == 4 else None
 
@@ -66,19 +69,19 @@ def steps_for_epochs(epochs: int, samples: int, batch: int) -> int:
 
 
 def trial_state(state: TrainingState, config: Config) -> TrainingState:
-    """A copy of the state before the first step, to try things on. Raises ModelError where there can be none."""
+    """A copy of the state before the first step, for trials. Raises ModelError where the network cannot be copied."""
     module, heads = copied(state.module), copy.deepcopy(state.heads)
     optimizer = make_optimizer(module, config, heads.parameters() if heads is not None else ())
     return TrainingState(module, optimizer, make_average(module, config.optim.ema), heads, make_scaler(config))
 
 
 def measure_pace(work: Work, seconds: float, *, report: bool = True) -> Pace:
-    """How long steps, validation and all that comes after training take, measured on a copy in at most 4 % of `seconds`
-    (and half a second at least, fifteen at most); network, data and their order are untouched. Without a `report`
-    nothing comes after training.
+    """How long steps, validation and everything after training take, measured on a copy in at most 4 % of `seconds`
+    (but from half a second to 15 seconds). Network and data stay as they are. Without a `report` nothing comes after
+    training.
 
-    Steps are measured for each size of images, and for the head alone where it learns first. Raises ModelError for a
-    network that cannot be copied.
+    Steps are measured for each size of images, and for the head warm-up. Raises ModelError for a network that cannot be
+    copied.
     """
     config, splits = work.config, work.splits
     assert config.batch is not None
@@ -100,20 +103,20 @@ def measure_pace(work: Work, seconds: float, *, report: bool = True) -> Pace:
 
 
 def _measured_samples(work: Work) -> int:
-    """All that is measured once training is over, from every view."""
+    """Samples that are measured after training, each view of an image counted."""
     held = sum(len(split) for name, split in work.splits.items() if name != "train")
     views = VIEW_COUNTS[work.config.evaluation.views or "none"]
     return views * (held + measured_count(len(work.splits["train"]), work.config))
 
 
 def _finish_seconds(evaluation: float) -> float:
-    """All splits are measured once more, and drawing waits for cores that others keep busy."""
+    """Seconds after training: all splits are measured once more, and drawing is slower on busy cores."""
     return evaluation + _REPORT * python_slowdown()
 
 
 def _variants(work: Work) -> Iterator[tuple[float, Config]]:
-    """The parts of a training whose steps take equally long: their shares of the steps, and a configuration in which
-    the first step is one of theirs."""
+    """The phases of a training: the share of the steps of each, and a configuration whose first steps are of that
+    phase."""
     config, full = work.config, work.full_size
     head = config.fine_tune.head_share or 0.0
     for stage in stages(config.schedule, _MANY, full):
@@ -125,7 +128,7 @@ def _variants(work: Work) -> Iterator[tuple[float, Config]]:
 
 
 def _starting_so(config: Config, first_size: float | None, *, head_alone: bool) -> Config:
-    own_rule = config.optim.name == "own-rule"  # its work follows from what it has learned
+    own_rule = config.optim.name == "own-rule"  # the work of a local rule depends on what it has learned
     optim = config.optim if own_rule else replace(config.optim, lr=_HARMLESS, other_lr=None)
     schedule = replace(config.schedule, first_size=first_size or 1.0, full_size_from=0.99 if first_size else None)
     return replace(
@@ -138,12 +141,12 @@ def _starting_so(config: Config, first_size: float | None, *, head_alone: bool) 
 
 
 def _seconds_per_sample(work: Work, trial: TrainingState, limit: float) -> float:
-    """Of predicting, with all that is tallied: over more and more of the validation split, until a quarter of the limit
-    is needed for one pass."""
+    """Seconds to predict and measure a sample: over more and more of the validation split, until one pass takes a
+    quarter of `limit`."""
     config, val = work.config, work.splits["val"]
     objective = Objective(work.task, config, trial.heads)
-    # The first predictions pay for allocation and the choice of kernels, and are not taken for all that follow.
-    measure = partial(_measure, trial.answering, objective, config, work.normalize)
+    # The first predictions allocate memory and choose kernels, and are not timed.
+    measure = partial(_measure, trial.eval_module, objective, config, work.normalize)
     measure(val.take(torch.arange(min(len(val), 8))))
     count, began = min(len(val), 2 * evaluation_batch(config)), perf_counter()
     while True:
@@ -165,8 +168,8 @@ def _measure(module: nn.Module, objective: Objective, config: Config, normalize:
 
 
 def _seconds_per_step(work: Work, config: Config, limit: float) -> tuple[float, float]:
-    """The mean after the first two, and what the first took longer. A local learning rule computes ever more of its
-    layers: there the mean over a whole training in few steps."""
+    """Mean seconds per step after the warm-up, and how much longer the first step took. A local learning rule computes
+    ever more of its layers: there the mean over a whole training in few steps."""
     if config.optim.name != "own-rule":
         return _timed_steps(work, config, limit)
     rehearsal = replace(config, budget=config.budget.of(_WARM_UP + _FEWEST))
@@ -178,7 +181,7 @@ def _seconds_per_step(work: Work, config: Config, limit: float) -> tuple[float, 
 def _timed_steps(work: Work, config: Config, limit: float) -> tuple[float, float]:
     state = trial_state(work.state, config)
     objective = Objective(work.task, config, state.heads)
-    splits = work.splits | {"val": work.splits["val"].take(torch.arange(1))}  # it is measured by itself
+    splits = work.splits | {"val": work.splits["val"].take(torch.arange(1))}  # validation is timed separately
     events = cast(Generator[Event, None, None], training_events(state, objective, splits, config, work.normalize))
     times: list[float] = []
     began = before = perf_counter()
@@ -190,7 +193,7 @@ def _timed_steps(work: Work, config: Config, limit: float) -> tuple[float, float
                 enough = len(times) >= least and perf_counter() - began >= limit
                 if enough or len(times) <= _WARM_UP:
                     before = perf_counter()
-                    float(event.loss)  # wait for an accelerator, though not at each step: neither does training
+                    float(event.loss)  # waits for an accelerator; not at each step, as in training
                     times[-1] += perf_counter() - before
                 if enough:
                     break

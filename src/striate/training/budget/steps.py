@@ -1,4 +1,4 @@
-"""How many steps a run takes, from epochs or minutes, and what it will come to."""
+"""How many steps a run takes, from epochs or minutes, and the forecast of what it will reach."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from striate.models.preserved_state import left_alone
 from striate.tasks.views import VIEW_COUNTS
 from striate.training.budget.forecast import Forecast, ShortTraining
 from striate.training.budget.pace import AIM, Pace
-from striate.training.budget.short_trainings import forecast_accuracy, foretells, run_short_trainings
+from striate.training.budget.short_trainings import can_extrapolate, forecast_accuracy, run_short_trainings
 from striate.training.budget.speed import Work, measure_pace, steps_for_epochs
 from striate.training.config import Config
 from striate.training.execution import memory_explained
@@ -24,38 +24,42 @@ from striate.training.measured import watched_count
 from striate.wording import duration, several
 
 FEWEST_STEPS = 20
-"""Within less than a pass over the data, fewer optimizer steps than this are not training."""
+"""A run of less than an epoch with fewer optimizer steps counts as not trained."""
 _MOST_FINISH = 0.15
-"""Share of the time that measuring and drawing at the end may take before fewer training samples are measured."""
-_WORTH_SAVING, _TOO_LITTLE = 0.05, 2.0  # of the time; seconds
-_TELLING = 60.0  # seconds: from here on a run's accuracy is foretold
-_SHORT_SHARE = 0.02  # of a run's time that the trainings for this may take
-_SHORT_MOST = 30.0  # seconds that they may take: whoever starts a training of hours wants to see it begin
-_MEASURED = 30.0  # seconds that a run must roughly take before its time is measured
-_FEW_STEPS, _LONG_WAIT = 60, 300.0  # fewer are measured, at the price of three, only where all take so many seconds
+"""Where the final evaluation and the report take a larger share of the time, fewer training samples are measured."""
+_WORTH_SAVING, _TOO_LITTLE = 0.05, 2.0  # least time that measuring fewer samples has to save: share of all, and seconds
+_TELLING = 60.0  # seconds of a run: longer runs get a forecast of their accuracy
+_SHORT_SHARE = 0.02  # of the run's time, for the short trainings of the forecast
+_SHORT_MOST = 30.0  # seconds for these at most: the user waits for the training to begin
+_MEASURED = 30.0  # seconds that a run must roughly take for its speed to be measured
+_FEW_STEPS, _LONG_WAIT = 60, 300.0  # a run of fewer steps is measured, which costs three, only if it takes so long
 _STEP = 0.002  # seconds of a small step, roughly
-_FLOPS = {"cpu": 1e11, "cuda": 2e13}  # a second, roughly; to tell what is worth measuring
+_FLOPS = {"cpu": 1e11, "cuda": 2e13}  # per second, roughly: decides whether measuring is worth its time
 
 
 @dataclass(frozen=True)
 class BudgetDecision:
-    """The configuration with its number of steps, what they cost and will come to where that was measured, notes,
-    and the `seconds` of the whole command where minutes are its deadline."""
+    """The length of a training."""
 
     config: Config
+    """The configuration with its number of steps."""
     pace: Pace | None = None
+    """Seconds of steps and validation. None: not measured."""
     forecast: Forecast | None = None
+    """What the training will take and reach. None: not measured."""
     notes: tuple[str, ...] = ()
+    """What was decided, a sentence each."""
     seconds: float | None = None
+    """The deadline of the whole command. None: no minutes were given."""
 
 
 def decide_budget(work: Work, seconds_spent: Callable[[], float], *, forecast: bool = False) -> BudgetDecision:
-    """Fill in `budget.steps` and `budget.epochs`; with minutes, so that all takes these.
+    """Fill in `budget.steps` and `budget.epochs`; where minutes are given, so that the command ends within them.
 
-    `seconds_spent` counts from the user's request. With `forecast` for a whole command, which ends with a report, and
-    what it will take and reach, where it takes long enough for that to matter: short trainings cost up to 2 % of its
-    time. Without, for one training of several. The network is left as it is.
-    Raises ModelError where minutes are asked for and the network cannot be copied.
+    `seconds_spent` counts from the user's request. `forecast` is for a whole command, which ends with a report: where
+    it takes long enough, short trainings in up to 2 % of its time show what it will reach. Without it, the training is
+    one of several. The network stays as it is. Raises ModelError where minutes are given and the network cannot be
+    copied.
     """
     with left_alone(work.state.module):
         return _decide_budget(work, seconds_spent, forecast)
@@ -74,10 +78,10 @@ def _decide_budget(work: Work, seconds_spent: Callable[[], float], forecast: boo
         return BudgetDecision(decided)
     try:
         with memory_explained(config):
-            pace = measure_pace(work, rough / 4)  # nothing but a forecast depends on it
+            pace = measure_pace(work, rough / 4)  # a rough one: only the forecast depends on it
             expected = pace.seconds(steps)
             short = _short_trainings(work, pace, expected) if expected >= _TELLING else ()
-    except StriateError:  # what a copy cannot do says nothing against the training itself
+    except StriateError:  # the training itself may succeed where a copy fails
         return BudgetDecision(decided)
     return BudgetDecision(decided, pace, _forecast(work, steps, seconds_spent() + expected, short))
 
@@ -109,8 +113,8 @@ def _for_minutes(work: Work, total: float, seconds_spent: Callable[[], float], f
 
 
 def _with_less_evaluation(work: Work, pace: Pace, total: float) -> tuple[Work, Pace, list[str]]:
-    """The training samples measured at the end are fewer where that took a large share of the time: as many as are
-    held back for validation and test."""
+    """Measure fewer training samples at the end where that would take a large share of the time: as many as validation
+    and test have."""
     samples, val = len(work.splits["train"]), watched_count(len(work.splits["val"]), work.config)
     held = sum(len(split) for name, split in work.splits.items() if name != "train")
     chosen = work.config.evaluation.train_samples is not None
@@ -129,7 +133,7 @@ def _with_less_evaluation(work: Work, pace: Pace, total: float) -> tuple[Work, P
 
 
 def _hardly_trains(work: Work, steps: int, pace: Pace, total: float, spent: float) -> str:
-    """What is said where not even one pass over the training data fits."""
+    """The note on a run whose time is too short for one epoch."""
     whole = spent + pace.seconds(12 * pace.epoch_steps)
     cheaper = ", smaller images (--size) or a smaller --model" if work.full_size else " or a smaller --model"
     return (
@@ -139,15 +143,16 @@ def _hardly_trains(work: Work, steps: int, pace: Pace, total: float, spent: floa
 
 
 def _remedy(work: Work, expected: float) -> str:
-    """What leaves time for training where not even a step fits: half as much again, and a cheaper network or images."""
+    """What leaves time for training where not even a step fits: half as much time again, or a cheaper network or
+    images."""
     minutes = math.ceil(15 * expected / 60) / 10
     cheaper = ", and so do smaller images (--size) or a smaller --model" if work.full_size else ""
     return f"--minutes {minutes:g} leaves time for it{cheaper}"
 
 
 def not_trained(steps: int, passes: float, config: Config) -> str | None:
-    """What is said of a run whose minutes left time for next to no step; None of any other, also of a few steps that
-    were asked for."""
+    """The warning about a run whose minutes left time for hardly any step; None for other runs, also those whose few
+    steps were requested."""
     if config.budget.minutes is None or passes >= 1 or steps >= FEWEST_STEPS:
         return None
     return (
@@ -162,7 +167,7 @@ def _with_steps(config: Config, steps: int, samples: int) -> Config:
 
 
 def _rough_seconds(work: Work, steps: int) -> float:
-    """Of so many steps, without measuring: enough to tell minutes from seconds."""
+    """Seconds of `steps` steps, estimated without measuring: enough to tell minutes from seconds."""
     try:
         macs = count_macs(work.state.module, tuple(work.splits["train"].inputs.shape[1:]))
     except ModelError:
@@ -178,7 +183,7 @@ def _short_trainings(work: Work, pace: Pace, seconds: float) -> tuple[ShortTrain
 
 
 def _forecast(work: Work, steps: int, seconds: float, short: tuple[ShortTraining, ...]) -> Forecast:
-    if not foretells(work, short):
+    if not can_extrapolate(work, short):
         return Forecast(steps, seconds, short=short)
     low, expected, high = forecast_accuracy(work, short, steps)
     return Forecast(steps, seconds, (low, high), expected, short)

@@ -1,4 +1,4 @@
-"""Finding a learning rate: bracket it by a range test and by halving, then let short trainings decide."""
+"""Finds a learning rate: brackets it by a range test and by halving, then compares short trainings."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from striate.errors import UsageError
 from striate.training.budget.speed import trial_state
 from striate.training.execution import execution_settings
 from striate.training.learning_rate.judge import Verdict, judge, mean_scores
-from striate.training.learning_rate.records import Halving, LearningRateSearch, Origin, RangePoint, Trial
+from striate.training.learning_rate.records import Halving, LearningRateSearch, Origin, RangePoint, RateTrial
 from striate.training.learning_rate.trials import (
     LOWEST,
     Fold,
@@ -40,38 +40,40 @@ _FEWEST_TRIALS = 10
 _TRIALS = 16  # with two seeds: seven or eight rates
 _MOST_SEEDS = 5
 _MOST_RATES = 12
-_MOST_TRIALS = 2 * (_MOST_RATES + 2)  # with two seeds, and the two rates beside the best
+_MOST_TRIALS = 2 * (_MOST_RATES + 2)  # with two seeds, and two rates next to the best
 _COARSE, _FINE = 2, 1  # quarters of a decade
-# Logarithms of the factor by which the loss is above the best rate's: further trials would not change that.
+# Logarithms of the loss over that of the best rate: above these, further trials change nothing.
 _HOPELESS_AFTER_ONE, _HOPELESS = math.log(3.0), math.log(1.6)
 
 Announce = Callable[[str], None]
 
 
 @dataclass(frozen=True)
-class Plan:
-    """`steps` of each trial, and `seeds` for each rate that could be the best."""
+class TrialPlan:
+    """How many trials a search makes, and how long they are."""
 
     steps: int
+    """Optimizer steps of each trial."""
     seeds: int
+    """Seeds of each rate that could be the best."""
 
 
 def search_learning_rate(
     prepared: Prepared,
     *,
     seconds: float = SECONDS,
-    plan: Plan | None = None,
+    plan: TrialPlan | None = None,
     origin: Origin = "recipe",
     announce: Announce = lambda _: None,
 ) -> LearningRateSearch:
-    """The peak learning rate that ends with the lowest held-out loss, by trainings in miniature on copies.
+    """The peak learning rate that ends with the lowest held-out loss, by short trainings on copies.
 
-    Three stages, all from the weights as they are: a range test (Smith 2015); halving from where that ended until a
-    constant rate does not diverge (Bottou 2012); then, around a tenth of that, trainings with the run's own schedule
-    pressed into fewer steps, at rates a factor 3.2 apart, later 1.8 apart around the best, with several seeds.
-    As many steps as fit into about `seconds`, unless `plan` says; where steps are slow, the first two stages are left
-    out, and trials, around the configured rate, end after twice that time, or after the fewest there can be. What was
-    best for a short training is made lower for a longer one (`HORIZON`). The test split is not used.
+    Three stages, all from the current weights: a range test (Smith 2015); halving from its end until a constant rate
+    does not diverge (Bottou 2012); then, around a tenth of that rate, trainings with the run's own schedule compressed
+    into fewer steps. Their rates are a factor 3.2 apart, then 1.8 around the best, with several seeds. Steps are as
+    many as fit into about `seconds`, unless `plan` gives them. Where steps are slow, the first two stages are left out,
+    and trials, around the configured rate, end after twice that time, or after the fewest possible trials. The best
+    rate of short trainings is lowered for a longer one (`HORIZON`). The test split is not used.
 
     Network, optimizer, buffers, modes and random states (torch, NumPy, Python) are the same bits afterwards, also when
     it raises. Raises ModelError for a network that cannot be copied, UsageError for `seconds` that are not positive.
@@ -104,7 +106,7 @@ def search_learning_rate(
 
 
 def _time_step(prepared: Prepared, fold: Fold, seconds: float) -> float:
-    """Seconds of a step; measured once more, without what the first one pays for, where that is not long."""
+    """Seconds of a step; timed twice, so that the warm-up does not count, unless steps take long."""
     times: list[float] = []
     while len(times) < 2 and sum(times) < seconds / 2:
         before = monotonic()
@@ -115,7 +117,8 @@ def _time_step(prepared: Prepared, fold: Fold, seconds: float) -> float:
 
 @contextmanager
 def random_states_preserved() -> Iterator[None]:
-    """NumPy's and Python's: a network or an augmentation of one's own may draw from them."""
+    """The random states of NumPy and Python, which the user's network or transform may draw from, are the same
+    afterwards."""
     arrays, plain = np.random.get_state(), random.getstate()
     try:
         yield
@@ -124,38 +127,44 @@ def random_states_preserved() -> Iterator[None]:
         random.setstate(plain)
 
 
-def _make_plan(prepared: Prepared, fold: Fold, per_step: float, seconds: float, left: float) -> tuple[Plan, float]:
-    """The plan, and the seconds that the fewest trials take. Trials have as many steps as fit into `seconds`; the usual
-    fewest, where these fit into all that is `left`; and at most those of the training itself. More seeds where that
-    leaves time."""
+def _make_plan(prepared: Prepared, fold: Fold, per_step: float, seconds: float, left: float) -> tuple[TrialPlan, float]:
+    """The plan, and the seconds of the fewest trials. Trials have as many steps as fit into `seconds`: at least the
+    usual fewest, if these fit into all the time that is `left`, and at most those of the training. The rest of the time
+    is for more seeds."""
     config, train = prepared.config, fold.splits["train"]
     assert config.batch is not None and config.budget.steps is not None
     state = trial_state(prepared.state, config)
     objective = objective_of(prepared, config, state)
     before = monotonic()
-    validate(state.answering, objective, fold.splits["val"], config, prepared.normalize)
+    validate(state.eval_module, objective, fold.splits["val"], config, prepared.normalize)
     validation = monotonic() - before
     each = per_step + validation / min(config.budget.steps, len(batch_bounds(len(train), config.batch)))
     fitting, at_most = (int(time / (_TRIALS * each)) for time in (seconds, left))
     steps = min(max(fitting, min(_FEWEST_STEPS, at_most), _LEAST_STEPS), config.budget.steps)
     seeds = int(2 * seconds / (_TRIALS * each * steps))
-    return Plan(steps, max(2, min(_MOST_SEEDS, seeds))), _FEWEST_TRIALS * min(steps, _LEAST_STEPS) * each
+    return TrialPlan(steps, max(2, min(_MOST_SEEDS, seeds))), _FEWEST_TRIALS * min(steps, _LEAST_STEPS) * each
 
 
 @dataclass
 class _Search:
-    """Trials as they are made. Rates lie on a grid of quarters of a decade around the configured one."""
+    """A search in progress. Rates lie on a grid of quarters of a decade around the configured one."""
 
     prepared: Prepared
     announce: Announce
-    trials: list[Trial] = field(default_factory=list)
+    """Gets a line per trial."""
+    trials: list[RateTrial] = field(default_factory=list)
+    """In the order in which they were made."""
     folds: dict[int, Fold] = field(default_factory=dict)
+    """The samples of each seed, as far as they were needed."""
     deadline: float = math.inf
+    """Time after which no further round begins."""
     slowest: float = 0.0
+    """Seconds of the slowest trial."""
     left_out: int = 0
+    """Trials that there was no time for."""
 
     def fold(self, number: int) -> Fold:
-        """The samples of one seed, made when first needed."""
+        """The samples of one seed, chosen when they are first needed."""
         if number not in self.folds:
             self.folds[number] = make_fold(self.prepared, number)
         return self.folds[number]
@@ -168,16 +177,16 @@ class _Search:
         return lr
 
     def rate(self, place: int) -> float:
-        """A rate of the grid, in two digits, so that what is printed is what was tried."""
+        """A rate of the grid, in two digits, so that the printed rate is the one that was tried."""
         return self.configured if place == 0 else float(f"{self.configured * 10 ** (place / 4):.2g}")
 
-    def run(self, plan: Plan, stable: float) -> None:
-        """Coarse rates first, further down or up until the best has worse ones on both sides; then those between it
-        and its neighbors; then further seeds for all that could still be the best; last, what lies beyond good ends."""
+    def run(self, plan: TrialPlan, stable: float) -> None:
+        """Coarse rates first, lower or higher until the best has worse ones on both sides; then the rates between it
+        and its neighbors; then further seeds for all rates that could be the best; last, rates beyond good ends."""
         center = _COARSE * round(4 * math.log10(stable / 10 / self.configured) / _COARSE)
         tried = {center + k * _COARSE for k in (-2, -1, 0, 1, 2)}
         self._round(tried, 0, plan)
-        self._round(self._alive(tried, 1), 1, plan)
+        self._round(self._still_possible(tried, 1), 1, plan)
         while len(tried) < _MOST_RATES:
             best = self._best(tried)
             beyond = {min(tried) - _COARSE} if best is None else {best - _COARSE, best + _COARSE} - tried
@@ -185,7 +194,7 @@ class _Search:
                 break
             tried |= beyond
             self._round(beyond, 0, plan)
-            self._round(self._alive(beyond, 1), 1, plan)
+            self._round(self._still_possible(beyond, 1), 1, plan)
         best = self._best(tried)
         if best is None:
             return
@@ -194,11 +203,11 @@ class _Search:
             self._round(fine, seed, plan)
         tried |= fine
         for seed in range(2, plan.seeds):
-            self._round(self._alive(tried, seed), seed, plan)
+            self._round(self._still_possible(tried, seed), seed, plan)
         self._find_ends(tried, plan)
 
-    def _find_ends(self, tried: set[int], plan: Plan) -> None:
-        """Go on outwards while the outermost rate is still good: a range is told only with its ends."""
+    def _find_ends(self, tried: set[int], plan: TrialPlan) -> None:
+        """Try rates further out while the outermost rate is good, so that the range has both ends."""
         while len(tried) < _MOST_RATES:
             rates = judge(self.trials, self.fold(0).start, self.fold(0).constant).rates
             outside = {min(tried) - _COARSE} if rates[0].good else set()
@@ -209,9 +218,9 @@ class _Search:
             for seed in range(plan.seeds):
                 self._round(outside, seed, plan)
 
-    def _round(self, places: set[int], seed: int, plan: Plan) -> None:
-        """A trial of each, or of none where there is no time for all, or was none before: rates are compared by the
-        same seeds."""
+    def _round(self, places: set[int], seed: int, plan: TrialPlan) -> None:
+        """One trial of each rate; none once the time is too short for all of them, since rates are compared on the same
+        seeds."""
         if self.left_out or (self.trials and monotonic() + len(places) * self.slowest > self.deadline):
             self.left_out += len(places)
             return
@@ -228,8 +237,8 @@ class _Search:
         known = [place for place in places if self.rate(place) in found]
         return min(known, key=lambda place: found[self.rate(place)], default=None)
 
-    def _alive(self, places: set[int], seeds: int) -> set[int]:
-        """Those which, after so many seeds, may still turn out to be the best."""
+    def _still_possible(self, places: set[int], seeds: int) -> set[int]:
+        """The rates that could still be the best after `seeds` seeds."""
         found = mean_scores(self.trials, self.fold(0).constant)
         if not found:
             return set()
@@ -238,13 +247,13 @@ class _Search:
 
     def result(
         self,
-        plan: Plan,
+        plan: TrialPlan,
         points: tuple[RangePoint, ...],
         halvings: tuple[Halving, ...],
         origin: Origin,
         seconds: float,
     ) -> LearningRateSearch:
-        """The record."""
+        """The record of the search."""
         config, fold = self.prepared.config, self.fold(0)
         run_steps = config.budget.steps
         assert run_steps is not None and config.optim.name is not None
@@ -254,7 +263,7 @@ class _Search:
         else:
             verdict = Verdict((), None, None, None, f"even a constant rate of {min(diverged):.2g} diverges")
         suggestion, low, high = (
-            _stretched(lr, plan.steps, run_steps) for lr in (verdict.best, verdict.low, verdict.high)
+            _rescaled(lr, plan.steps, run_steps) for lr in (verdict.best, verdict.low, verdict.high)
         )
         inside = None if low is None or high is None else low <= self.configured <= high
         return LearningRateSearch(
@@ -282,15 +291,16 @@ class _Search:
         )
 
     def _say_left_out(self, steps: int, run_steps: int) -> str:
-        """With the seconds in which all stages fit, of which twice as many may pass."""
+        """The note on trials without time, with `--seconds` that are enough for all stages: the search may take twice
+        as long."""
         if not self.left_out:
             return ""
         enough = self.slowest / steps * (_BRACKETING + _MOST_TRIALS * min(_FEWEST_STEPS, run_steps)) / 2
         return f"; no time for {several(self.left_out, 'trial')}: --seconds {10 * math.ceil(enough / 10)}"
 
 
-def _stretched(lr: float | None, steps: int, run_steps: int) -> float | None:
-    """The rate for `run_steps` that corresponds to `lr` in trials of `steps`, in two digits."""
+def _rescaled(lr: float | None, steps: int, run_steps: int) -> float | None:
+    """The rate for `run_steps` steps that corresponds to `lr` in trials of `steps`, in two digits."""
     return None if lr is None else float(f"{lr * (steps / run_steps) ** HORIZON:.2g}")
 
 

@@ -1,4 +1,5 @@
-"""From trials to a verdict: the mean of each rate, the noise between seeds, and which rates are as good within it."""
+"""From trials to a verdict: the mean score of each rate, the noise between seeds, and the rates that are as good within
+it."""
 
 from __future__ import annotations
 
@@ -10,32 +11,36 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import stdtrit
 
-from striate.training.learning_rate.records import Rate, Trial
+from striate.training.learning_rate.records import RateResult, RateTrial
 
-_FLOOR = 0.01  # of the constant prediction's loss: below, one loss is as good as another
-_NEAR = math.log(2.0)  # rates whose loss is within this factor of the best tell how large the noise is
+_FLOOR = 0.01  # of the constant prediction's loss: added to losses, so that those near 0 count as equal
+_NEAR = math.log(2.0)  # the noise is that of rates whose loss is within this factor of the best
 _FEWEST_NEAR = 3
-_WIDE = math.log(10.0)  # noise beyond this reads better as a factor
+_WIDE = math.log(10.0)  # larger noise is written as a factor
 _LEVEL = 0.95
-_LEAST = 0.02  # relative difference of losses that nobody cares about
-_WIDEST = 300.0  # the highest good rate over the lowest, from which on there was nothing to tell apart
+_LEAST = 0.02  # relative difference of losses that counts as none
+_WIDEST = 300.0  # highest good rate over the lowest: beyond, the trials cannot tell rates apart
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """The judged rates in ascending order; the best rate of a trial, with the range of those that were as good within
-    noise (None where there is none); and why."""
+    """The judgment of all trials."""
 
-    rates: tuple[Rate, ...]
+    rates: tuple[RateResult, ...]
+    """The rates, ascending."""
     best: float | None
+    """The best rate of a trial. None: the trials cannot tell."""
     low: float | None
+    """The lowest rate that is as good within noise. None without a best one."""
     high: float | None
+    """The highest rate that is as good within noise. None without a best one."""
     why: str
+    """The reason, in words."""
 
 
-def scores(trials: Sequence[Trial], constant: float) -> dict[float, dict[int, float]]:
-    """For each rate that never diverged, by seed: the logarithm of the held-out loss as a share of the constant
-    prediction's. Lower is better; differences are relative ones."""
+def scores(trials: Sequence[RateTrial], constant: float) -> dict[float, dict[int, float]]:
+    """For each rate that never diverged, by seed: the logarithm of the held-out loss over that of the constant
+    prediction. Lower is better; differences are relative."""
     diverged = {t.lr for t in trials if t.diverged}
     found: dict[float, dict[int, float]] = {}
     for trial in sorted(trials, key=lambda t: t.lr):
@@ -48,9 +53,9 @@ def _score(loss: float, constant: float) -> float:
     return math.log((loss / constant if constant > 0 else loss) + _FLOOR)
 
 
-def mean_scores(trials: Sequence[Trial], constant: float) -> dict[float, float]:
-    """The mean score of each rate that never diverged. Seeds differ in what they are measured on, so each rate is
-    compared with the mean of its own seeds over the rates that have the first seed and those."""
+def mean_scores(trials: Sequence[RateTrial], constant: float) -> dict[float, float]:
+    """The mean score of each rate that never diverged. Seeds are measured on different samples, so each seed's scores
+    are shifted to those of the first seed, by the rates that have both."""
     found = scores(trials, constant)
     seeds = sorted({seed for values in found.values() for seed in values})
     first = {lr: values[0] for lr, values in found.items() if 0 in values}
@@ -61,8 +66,8 @@ def mean_scores(trials: Sequence[Trial], constant: float) -> dict[float, float]:
     return {lr: float(np.mean([v - offset[seed] for seed, v in values.items()])) for lr, values in found.items()}
 
 
-def judge(trials: Sequence[Trial], start: float, constant: float) -> Verdict:
-    """The verdict on all trials. `start` and `constant` are the held-out losses of the network as it was and of the
+def judge(trials: Sequence[RateTrial], start: float, constant: float) -> Verdict:
+    """The verdict on all trials. `start` and `constant` are the held-out losses of the untrained network and of the
     best constant prediction."""
     found = scores(trials, constant)
     seeds = max((len(values) for values in found.values()), default=0)
@@ -81,7 +86,7 @@ def judge(trials: Sequence[Trial], start: float, constant: float) -> Verdict:
     before = _score(min(start, constant) if constant > 0 else start, constant)
     if not _has_fallen(table[near], before, margin):
         return _nothing(trials, _not_fallen(start, constant, noise))
-    first, last = _stretch(means <= means[place] + margin, place)
+    first, last = _good_range(means <= means[place] + margin, place)
     if lrs[last] / lrs[first] > _WIDEST:
         why = f"all rates from {lrs[first]:.2g} to {lrs[last]:.2g} end within the noise between seeds (±{noise:.0%})"
         return _nothing(trials, why)
@@ -96,8 +101,8 @@ def judge(trials: Sequence[Trial], start: float, constant: float) -> Verdict:
 
 
 def _has_fallen(near: NDArray[np.float64], before: float, margin: float) -> bool:
-    """Whether the best of these scores is below `before` by more than noise: of the logarithms, or of the losses
-    themselves, where seeds that end near 0 differ by little and their logarithms by much."""
+    """Whether the best score is below `before` by more than noise; in logarithms, or in losses, where seeds that end
+    near 0 differ little but their logarithms differ much."""
     if near.mean(axis=1).min() <= before - margin:
         return True
     losses = np.exp(near)
@@ -105,8 +110,8 @@ def _has_fallen(near: NDArray[np.float64], before: float, margin: float) -> bool
 
 
 def _noise(table: NDArray[np.float64]) -> float:
-    """How far the means of two equally good rates come to lie apart, by seeds that all rates share (a two-way table of
-    rates × seeds without interaction); 0 for a single rate or seed."""
+    """By how much the means of two equally good rates typically differ, from seeds that all rates share (a two-way
+    table of rates × seeds without interaction); 0 for a single rate or seed."""
     rates, seeds = table.shape
     if rates < 2 or seeds < 2:
         return 0.0
@@ -116,8 +121,8 @@ def _noise(table: NDArray[np.float64]) -> float:
     return float(stdtrit(freedom, (1 + _LEVEL) / 2)) * math.sqrt(2 * variance / seeds)
 
 
-def _stretch(good: NDArray[np.bool_], place: int) -> tuple[int, int]:
-    """First and last index of the unbroken stretch of good rates around `place`."""
+def _good_range(good: NDArray[np.bool_], place: int) -> tuple[int, int]:
+    """First and last index of the unbroken run of good rates around `place`."""
     first = last = place
     while first > 0 and good[first - 1]:
         first -= 1
@@ -127,11 +132,11 @@ def _stretch(good: NDArray[np.bool_], place: int) -> tuple[int, int]:
 
 
 def _middle(lrs: Sequence[float], means: NDArray[np.float64], margin: float) -> float:
-    """The middle of good rates on a logarithmic scale, better ones counting for more: among equals, the one that is
-    furthest from where it stops being good."""
+    """The middle of the good rates on a logarithmic scale, weighted by how good they are: far from where rates stop
+    being good."""
     weights = np.exp(-2 * ((means - means.min()) / margin) ** 2)
     middle = float(np.exp((weights * np.log(lrs)).sum() / weights.sum()))
-    return min(max(middle, lrs[0]), lrs[-1])  # rounding
+    return min(max(middle, lrs[0]), lrs[-1])  # rounding may leave the range
 
 
 def _not_fallen(start: float, constant: float, noise: float) -> str:
@@ -142,17 +147,17 @@ def _not_fallen(start: float, constant: float, noise: float) -> str:
     )
 
 
-def _nothing(trials: Sequence[Trial], why: str) -> Verdict:
+def _nothing(trials: Sequence[RateTrial], why: str) -> Verdict:
     return Verdict(_rates(trials, frozenset()), None, None, None, why)
 
 
-def _rates(trials: Sequence[Trial], good: frozenset[float]) -> tuple[Rate, ...]:
+def _rates(trials: Sequence[RateTrial], good: frozenset[float]) -> tuple[RateResult, ...]:
     rates = []
     for lr in sorted({t.lr for t in trials}):
         own = [t for t in trials if t.lr == lr]
         losses = [t.held_out for t in own if t.held_out is not None]
         if len(losses) < len(own):
-            rates.append(Rate(lr, None, None, None, len(own), False))
+            rates.append(RateResult(lr, None, None, None, len(own), False))
         else:
-            rates.append(Rate(lr, sum(losses) / len(losses), min(losses), max(losses), len(own), lr in good))
+            rates.append(RateResult(lr, sum(losses) / len(losses), min(losses), max(losses), len(own), lr in good))
     return tuple(rates)

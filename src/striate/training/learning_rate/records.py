@@ -1,6 +1,4 @@
-"""What a search for a learning rate found, and how it reads; free of torch.
-What to paste to train with the rate that was found; free of torch.
-"""
+"""The records of a search for the learning rate, and the command that trains with the rate it found; free of torch."""
 
 from __future__ import annotations
 
@@ -24,49 +22,61 @@ Origin = Literal["recipe", "request"]
 
 @dataclass(frozen=True)
 class RangePoint:
-    """One step of the range test: its rate, the batch's loss, and the loss smoothed over the steps before."""
+    """One step of the range test."""
 
     lr: float
     loss: float
+    """Loss of the batch."""
     smoothed: float
+    """Exponential moving average of the loss, corrected for its start."""
 
 
 @dataclass(frozen=True)
 class Halving:
-    """One short training at a constant rate: training loss at its start and its end, and whether it diverged."""
+    """One short training at a constant rate."""
 
     lr: float
     loss_start: float
+    """Training loss of the first batch; Inf where even that is NaN or Inf."""
     loss_end: float
+    """Mean training loss over the last steps."""
     diverged: bool
+    """Whether the loss rose, or became NaN or Inf."""
 
 
 @dataclass(frozen=True)
-class Trial:
-    """One training in miniature, with `lr` as its peak.
-
-    `loss_start` is that of the first batch, `loss_end` the mean over the last batches, `held_out` that of samples the
-    trial was not trained on, after it; None where it diverged before.
-    """
+class RateTrial:
+    """One short training with the schedule of the run."""
 
     lr: float
+    """Peak learning rate."""
     seed: int
+    """Added to the seed of the run."""
     loss_start: float
+    """Training loss of the first batch."""
     loss_end: float
+    """Mean training loss over the last steps."""
     held_out: float | None
+    """Loss of held-out samples after the training. None: it diverged."""
     diverged: bool
+    """Whether the loss became NaN or Inf, or ended clearly above its start."""
 
 
 @dataclass(frozen=True)
-class Rate:
-    """All trials of one rate: mean, lowest and highest held-out loss (None where any diverged), and how many."""
+class RateResult:
+    """All trials of one learning rate."""
 
     lr: float
     held_out: float | None
+    """Mean held-out loss. None: a trial diverged."""
     lowest: float | None
+    """The lowest held-out loss. None: a trial diverged."""
     highest: float | None
+    """The highest held-out loss. None: a trial diverged."""
     trials: int
+    """Number of trials."""
     good: bool
+    """Whether the rate is as good as the best one within noise."""
 
     @property
     def diverged(self) -> bool:
@@ -76,36 +86,48 @@ class Rate:
 
 @dataclass(frozen=True)
 class LearningRateSearch:
-    """What was found.
-
-    `suggestion` is the peak rate to train with, None where the trials cannot tell; from `low` to `high`, rates were as
-    good within noise; `why` says it in words. All three are for a training of `run_steps`, where the trials, of
-    `steps`, were shorter. `configured` is the rate that training would use now, by
-    the `origin` "recipe" or "request", and `configured_is_good` whether it lies in the range (None where there is no
-    range). `diverges_at` is the smallest constant rate that diverged, None where none did. `start` is the held-out loss
-    of the network as it was, `constant` that of always giving the best constant prediction.
-    """
+    """The result of a search for the peak learning rate."""
 
     optimizer: str
+    """Name of the optimizer."""
     suggestion: float | None
+    """The peak rate to train with, for `run_steps` steps. None: the trials cannot tell."""
     low: float | None
+    """Lowest rate that is as good within noise, for `run_steps` steps. None without a suggestion."""
     high: float | None
+    """Highest rate that is as good within noise, for `run_steps` steps. None without a suggestion."""
     why: str
+    """The reason for the suggestion, or for its absence, in words."""
     configured: float
+    """The peak rate that training would use now."""
     origin: Origin
+    """Who chose that rate."""
     configured_is_good: bool | None
+    """Whether it lies from `low` to `high`. None without a suggestion."""
     diverges_at: float | None
+    """The smallest constant rate that diverged. None: none did, or none was tried."""
     start: float
+    """Held-out loss before training."""
     constant: float
+    """Held-out loss of the best constant prediction."""
     held_out_samples: int
+    """Number of held-out samples."""
     steps: int
+    """Optimizer steps of a trial."""
     run_steps: int
+    """Optimizer steps of the training that the suggestion is for."""
     seconds: float
-    rates: tuple[Rate, ...]
-    trials: tuple[Trial, ...]
+    """Wall-clock seconds of the search."""
+    rates: tuple[RateResult, ...]
+    """The rates that were tried, ascending."""
+    trials: tuple[RateTrial, ...]
+    """In the order in which they were made."""
     halvings: tuple[Halving, ...]
+    """The trainings at constant rates, each at half the rate of the one before. Empty: no time for them."""
     range_test: tuple[RangePoint, ...]
+    """The steps of the range test. Empty: no time for it, or the first loss is NaN or Inf."""
     command: str | None = None
+    """The command or call that trains with the suggestion. None: not asked for."""
 
     @property
     def informative(self) -> bool:
@@ -146,7 +168,7 @@ def _row(rate: str, mean: str, span: str, trials: str, mark: str) -> str:
     return f"{rate:>10}  {mean:>13}  {span:>19}  {trials:>6}  {mark}".rstrip()
 
 
-def _rate_row(rate: Rate) -> str:
+def _rate_row(rate: RateResult) -> str:
     if rate.held_out is None or rate.lowest is None or rate.highest is None:
         return _row(f"{rate.lr:g}", "diverged", "", str(rate.trials), "")
     span = f"{rate.lowest:.4g}–{rate.highest:.4g}" if rate.trials > 1 else ""
@@ -162,13 +184,13 @@ _SHORT = {
     "budget.epochs": "--epochs",
     "budget.minutes": "--minutes",
 }
-_SAID_OTHERWISE = ("data.source", "optim.lr", "decided")
-_NOT_TRIED = ("baseline", "cv")
+_NAMED_SEPARATELY = ("data.source", "optim.lr", "decided")
+_MORE_THAN_TRAINING = ("baseline", "cv")
 
 
 def refuse_untried(fields: Mapping[str, Any]) -> None:
-    """Raise ConfigError for a field that is about what comes beside or after a single training."""
-    for name in _NOT_TRIED:
+    """Raise ConfigError for a field that asks for more than a single training."""
+    for name in _MORE_THAN_TRAINING:
         if fields.get(name) not in (None, False, "false"):
             raise ConfigError(
                 name,
@@ -179,7 +201,7 @@ def refuse_untried(fields: Mapping[str, Any]) -> None:
 
 
 def refuse_own_rule(config: Config, command: str) -> None:
-    """Raise ConfigError for a network that learns by a rule of its own, which `command` trains."""
+    """Raise ConfigError for a network with a local learning rule. `command` trains it: the remedy."""
     if config.optim.name == "own-rule":
         raise ConfigError(
             "optim.name",
@@ -198,13 +220,13 @@ def fields_of(config: Config) -> dict[str, Any]:
 def how_to_train(
     lr: float, data: str | None, fields: Mapping[str, Any], size: object, config: ConfigSource, *, module: bool
 ) -> str:
-    """What was asked for, with the rate `lr`: a command, or a call in Python where the data or the network (`module`)
-    were given there. `config`, `size` and `fields` as in `merge_request`."""
+    """The command that trains as requested with the rate `lr`; a call in Python where the data or the network
+    (`module`) were given there. `config`, `size` and `fields` as in `merge_request`."""
     file = Path(config) if isinstance(config, str | Path) else None
     if file is None and config is not None:
         fields = {**fields_of(read_config(config)), **fields}
     source = data or fields.get("data.source") or (None if file else Config().data.source)
-    rest = {name: value for name, value in fields.items() if name not in _SAID_OTHERWISE}
+    rest = {name: value for name, value in fields.items() if name not in _NAMED_SEPARATELY}
     if module or (source is not None and is_given_data(source)):
         return _call(lr, source, rest, size, file, module=module)
     return _command(lr, source, rest, size, file)

@@ -1,4 +1,4 @@
-"""Trainings on copies that try a learning rate: the range test, and short trainings at one rate."""
+"""Short trainings on copies that try a learning rate: the range test, constant rates, and trials at one peak rate."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from striate.training.budget.speed import trial_state
 from striate.training.config import Config, ScheduleConfig
 from striate.training.events import EpochDone, Event, StepDone
 from striate.training.head_warm_up import training_mode
-from striate.training.learning_rate.records import Halving, RangePoint, Trial
+from striate.training.learning_rate.records import Halving, RangePoint, RateTrial
 from striate.training.loop import training_events, validate
 from striate.training.objective import Objective
 from striate.training.optimizers import set_learning_rate
@@ -39,8 +39,8 @@ _ITERATIONS = 60
 def constant_prediction_loss(task: Task, outputs: Outputs, targets: Targets) -> float:
     """The lowest loss on `targets` of outputs that are the same for every sample (and every pixel of a mask).
 
-    `outputs`: any (N, K, …) of the network, or a tree of such, for their shape; of `targets` (M, …) up to 2,048 are
-    used, fewer of masks.
+    `outputs`: any (N, K, …) of the network, or a tree of such, for their shape. Of the `targets` (M, …), up to 2,048
+    are used, fewer for masks.
     """
     known = task.constant_loss(targets)
     if known is not None:
@@ -71,60 +71,62 @@ def constant_prediction_loss(task: Task, outputs: Outputs, targets: Targets) -> 
         return float(task.loss(expanded(), targets))
 
 
-_TELLING = 200  # validation samples: with fewer, a fifth of the training samples is held out too
+_ENOUGH = 200  # validation samples: with fewer, a fifth of the training samples is held out too
 _FOLDS = 5
-_EXPLODED = 30.0  # times as bad as diverged: no schedule brings that back
-_WORSE = 1.5  # times the loss before: the end of a training that destroyed more than it learned
-_MARGIN = 0.05  # of the constant prediction's loss: a network that has learned already begins near zero
+_EXPLODED = 30.0  # times the limit of divergence: no schedule recovers from it
+_WORSE = 1.5  # times the loss before training: above it, a training has diverged
+_MARGIN = 0.05  # of the constant prediction's loss, added: a pretrained network begins with a loss near 0
 _HALVING_STEPS = 40
 _LOWEST_HALF = 1e-9
-_UNLEARNED = 1.1  # times the loss before: above it, a constant rate diverges
+_UNLEARNED = 1.1  # times the loss before training: above it, a constant rate diverges
 
 
 @dataclass(frozen=True)
 class Fold:
-    """Samples to train on and to measure on in one trial; on the latter, the loss of the network as it was, and that of
-    the best constant prediction."""
+    """The samples of one trial."""
 
     splits: dict[str, Split]
+    """`train` to train on, `val` to measure on."""
     start: float
+    """Loss on `val` of the untrained network."""
     constant: float
+    """Loss on `val` of the best constant prediction."""
 
     @property
     def divergence(self) -> float:
-        """A loss that is clearly worse than before."""
+        """The loss above which a training has diverged."""
         return _WORSE * self.start + _MARGIN * self.constant
 
 
 def objective_of(prepared: Prepared, config: Config, state: TrainingState) -> Objective:
-    """What is minimized, with the auxiliary heads of this copy."""
+    """What is minimized, with the auxiliary heads of the copy."""
     return Objective(prepared.task, config, state.heads)
 
 
 def make_fold(prepared: Prepared, number: int) -> Fold:
-    """The validation split; where it is too small to tell rates apart, with another fifth of the training split for
-    each `number`. The test split is never used."""
+    """The validation split; where it is too small to compare rates, with another fifth of the training split for each
+    `number`. The test split is never used."""
     splits, config = prepared.splits, prepared.config
     train, val = splits["train"], splits["val"]
-    if len(val) < _TELLING and len(train) >= 2 * _FOLDS:
+    if len(val) < _ENOUGH and len(train) >= 2 * _FOLDS:
         generator = torch.Generator().manual_seed(config.seed + number // _FOLDS)
         order = torch.randperm(len(train), generator=generator)
         held = torch.zeros(len(train), dtype=torch.bool)
         held[order[number % _FOLDS :: _FOLDS]] = True
         train, val = train.take(~held), join_splits([val, train.take(held)])
     state = trial_state(prepared.state, config)
-    loss = validate(state.answering, objective_of(prepared, config, state), val, config, prepared.normalize)["loss"]
+    loss = validate(state.eval_module, objective_of(prepared, config, state), val, config, prepared.normalize)["loss"]
     with torch.no_grad():
-        outputs = state.answering(to_memory_format(prepared.normalize(val.inputs[:2]), config))
+        outputs = state.eval_module(to_memory_format(prepared.normalize(val.inputs[:2]), config))
     return Fold({"train": train, "val": val}, loss, constant_prediction_loss(prepared.task, outputs, val.targets))
 
 
-def run_trial(prepared: Prepared, fold: Fold, lr: float, steps: int, seed: int) -> Trial:
-    """The training that was asked for with `lr` as its peak and its schedule pressed into `steps` steps, on a copy.
+def run_trial(prepared: Prepared, fold: Fold, lr: float, steps: int, seed: int) -> RateTrial:
+    """The requested training on a copy, with `lr` as its peak and its schedule compressed into `steps` steps.
 
-    `seed` is added to the run's: another order of samples and another augmentation, from the same weights. Held-out
-    loss is that of the epoch that the run would keep. Diverged: a loss that is not finite, or at the end clearly
-    above that before the first step; one that is 30 times as high ends early.
+    `seed` is added to the run's: another order of samples and augmentation, from the same weights. The held-out loss is
+    that of the epoch that the run would keep. A trial has diverged where the loss is NaN or Inf, or ends clearly above
+    its start; it ends early where the loss is 30 times as high.
     """
     config = _trial_config(prepared, lr, steps, seed)
     losses: list[float] = []
@@ -139,18 +141,19 @@ def run_trial(prepared: Prepared, fold: Fold, lr: float, steps: int, seed: int) 
                     continue
                 losses.append(float(event.loss))
                 if not math.isfinite(losses[-1]) or _mean_end(losses) > _EXPLODED * fold.divergence:
-                    return Trial(lr, seed, losses[0], losses[-1], None, True)
+                    return RateTrial(lr, seed, losses[0], losses[-1], None, True)
     except NonFiniteLoss:
-        return Trial(lr, seed, losses[0] if losses else math.inf, math.inf, None, True)
+        return RateTrial(lr, seed, losses[0] if losses else math.inf, math.inf, None, True)
     diverged = held_out is None or held_out > fold.divergence
-    return Trial(lr, seed, losses[0], _mean_end(losses), None if diverged else held_out, diverged)
+    return RateTrial(lr, seed, losses[0], _mean_end(losses), None if diverged else held_out, diverged)
 
 
 def halve_until_stable(prepared: Prepared, fold: Fold, highest: float) -> tuple[Halving, ...]:
-    """Short trainings at a constant rate from the same weights: begin at `highest`, halve until one does not diverge.
+    """Short trainings at a constant rate from the same weights: from `highest` on, halved until one does not diverge.
 
-    Bottou, "Stochastic gradient descent tricks", 2012, section 4.2. The last one is the one that did not, unless all
-    down to 1e-9 did. Diverged: the mean loss over the last steps is above that before the first, or not finite.
+    Bottou, "Stochastic gradient descent tricks", 2012, section 4.2. The last one does not diverge, unless all down to
+    1e-9 do. A training has diverged where the mean loss of its last steps is above that before the first, or NaN or
+    Inf.
     """
     done = [_constant_rate(prepared, fold, highest)]
     while done[-1].diverged and done[-1].lr >= _LOWEST_HALF:
@@ -168,7 +171,7 @@ def _constant_rate(prepared: Prepared, fold: Fold, lr: float) -> Halving:
                 if isinstance(event, StepDone):
                     losses.append(float(event.loss))
                     if not losses[-1] <= _EXPLODED * fold.divergence or event.step == event.steps:
-                        break  # before the last validation, which nobody asked for
+                        break  # before the last validation, which is not needed
     except NonFiniteLoss:
         return Halving(lr, losses[0] if losses else math.inf, math.inf, True)
     end = _mean_end(losses)
@@ -194,22 +197,22 @@ def _mean_end(losses: list[float]) -> float:
 
 
 LOWEST, HIGHEST = 1e-7, 10.0
-"""First rate, and the last unless the optimizer's usual rates are as high."""
+"""The first and the last rate; the last is higher for optimizers with high usual rates."""
 _STEPS = 100
-_ABOVE_USUAL = 1000.0  # times the configured rate: SGD and LARS stay stable far above AdamW
+_ABOVE_USUAL = 1000.0  # times the configured rate: SGD and LARS are stable at higher rates than AdamW
 _SMOOTHING = 0.9
-_BLOWN_UP = 3.0  # times as bad as diverged
+_BLOWN_UP = 3.0  # times the limit of divergence
 
 
 def range_test(prepared: Prepared, fold: Fold, steps: int = _STEPS) -> tuple[RangePoint, ...]:
     """Train a copy for at most `steps` steps with a rate that grows by the same factor from step to step.
 
     Smith, "Cyclical learning rates for training neural networks", 2015, with an exponential rate. The loss is smoothed
-    exponentially, freed of the bias of its start. Ends where the smoothed loss is three times as bad as diverged, or
-    the loss is not finite. The network is untouched.
+    exponentially, corrected for its start. The test ends where the smoothed loss is three times the limit of
+    divergence, or the loss is NaN or Inf. The network stays as it is.
     """
     config, train = prepared.config, fold.splits["train"]
-    # The head alone bears rates that the whole network does not.
+    # The head alone is stable at rates at which the whole network is not.
     config = replace(config, fine_tune=replace(config.fine_tune, head_share=0.0))
     batch_size, usual = config.batch, config.optim.lr
     assert batch_size is not None and usual is not None, "recipes decide both"
@@ -229,7 +232,7 @@ def range_test(prepared: Prepared, fold: Fold, steps: int = _STEPS) -> tuple[Ran
                     loss = float(training_step(setup, batch)[0])
                 except NonFiniteLoss:
                     return tuple(points)
-                if not math.isfinite(loss):  # on an accelerator, where the loop does not look at each step
+                if not math.isfinite(loss):  # on an accelerator, the step itself does not check
                     return tuple(points)
                 state.step += 1
                 average = _SMOOTHING * average + (1 - _SMOOTHING) * loss

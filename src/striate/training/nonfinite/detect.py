@@ -1,8 +1,8 @@
-"""NaN and Inf in losses, gradients and weights: found at the step, told with the layer, the samples and what to try.
+"""Finds NaN and Inf in losses, gradients and weights, at the step, and names the layer, the samples and a remedy.
 
-The gradients of a step are checked before the optimizer takes its step, all in one pass over memory. On a CPU each
-step reads the result. On an accelerator that would wait for it: there the flag stays on the device, fused optimizers
-skip every step from the first bad one on, and the flags of several steps are read together.
+The gradients of a step are checked before the optimizer's step, in one pass over memory. On a CPU each step reads the
+result. On an accelerator that would make the host wait: there the flag stays on the device, fused optimizers skip every
+step from the first bad one on, and the flags of several steps are read together.
 """
 
 from __future__ import annotations
@@ -17,56 +17,58 @@ from striate.data.loader import Batch
 from striate.errors import NonFiniteLoss
 from striate.training.events import EpochRow
 from striate.training.execution import uncompiled
-from striate.training.nonfinite.locate import Place, place_of_nonfinite
+from striate.training.nonfinite.locate import Fault, locate_nonfinite
 from striate.training.processes.group import ALONE
 from striate.training.setup import Setup
 from striate.training.state import TrainingState
 from striate.wording import several
 
 MakePasses = Callable[[Setup, Batch], tuple[torch.Tensor, Callable[[], object]]]
-"""Gives the prepared inputs (B, …) of a step, and what takes them through the network and back."""
+"""Returns the prepared inputs (B, …) of a step, and a function that runs its forward and backward pass."""
 
-_LOOK_EVERY = 20  # steps between looks on an accelerator
+_CHECK_EVERY = 20  # steps between two checks on an accelerator
 _NAMED = 5  # samples in the message
 
 
 def checked_each_step(device: torch.device) -> bool:
-    """Whether a look at each step waits for nobody."""
+    """Whether the check can be read at each step without waiting for an accelerator."""
     return device.type == "cpu"
 
 
 @dataclass(frozen=True)
 class StepFacts:
-    """Which step it is, from 1, in which epoch, at which learning rate, of which samples (ids in the order of the
-    batch)."""
+    """Facts about a step, for the message."""
 
     step: int
+    """From 1."""
     epoch: int
+    """From 1."""
     lr: float
     ids: Sequence[int] = ()
+    """Its samples, in the order of the batch."""
 
 
 def facts_of(setup: Setup, batch: Batch) -> StepFacts:
-    """The step that is being taken."""
+    """The facts of the current step."""
     lr = setup.state.optimizer.param_groups[-1]["lr"]
     return StepFacts(setup.state.step + 1, setup.epoch + 1, lr, batch.ids.tolist())
 
 
 def mark_nonfinite(state: TrainingState, parameters: Iterable[torch.Tensor]) -> torch.Tensor:
-    """A scalar on their device: 1 from the first call on where a gradient of `parameters` has a NaN or Inf, else 0. On
-    an accelerator fused optimizers take no step while it is 1."""
+    """A scalar on the device: 1 from the first call on where a gradient of `parameters` has NaN or Inf, else 0. On an
+    accelerator, fused optimizers take no step while it is 1."""
     gradients = [p.grad for p in parameters if p.grad is not None]
     if state.fault is None or state.unscaled is None:
         state.fault, state.unscaled = torch.zeros((), device=state.device), torch.ones((), device=state.device)
         if not checked_each_step(state.device) and state.optimizer.defaults.get("fused"):
             state.optimizer.found_inf = state.fault  # type: ignore[attr-defined]
-    # What torch.amp.GradScaler calls: the one pass over all gradients that torch has, here times 1.
+    # torch.amp.GradScaler's single pass over all gradients, here with the factor 1.
     torch._amp_foreach_non_finite_check_and_unscale_(gradients, state.fault, state.unscaled)
     return state.fault
 
 
 def count_skipped(state: TrainingState) -> None:
-    """After the step of a scaler, before its update: whether it left out the step, added up on the device."""
+    """After the scaler's step, before its update: count on the device whether the scaler skipped the step."""
     if state.scaler is None:
         return
     found = list(state.scaler._found_inf_per_device(state.optimizer).values())
@@ -82,12 +84,12 @@ def refuse_nonfinite_step(
     trained: Iterable[torch.Tensor],
     again: Callable[[], object],
 ) -> None:
-    """Raise NonFiniteLoss where the scalar `loss` or a gradient of the `trained` parameters has a NaN or Inf, before
-    the optimizer takes its step.
+    """Raise NonFiniteLoss where the scalar `loss` or a gradient of the `trained` parameters has NaN or Inf, before the
+    optimizer's step.
 
-    `inputs` (B, …) is the whole prepared batch, `again` repeats the step's passes. The network is left as it is. On an
-    accelerator only the flag is set, and `LossWatch` reads it later. Of several processes all have to come to the same
-    verdict: they look at the gradient alone, which is their sum.
+    `inputs` (B, …) is the whole prepared batch; `again` repeats the passes of the step. The network stays as it is. On
+    an accelerator only the flag is set, which `LossWatch` reads later. Several processes must come to the same verdict:
+    they check only the gradient, which is their sum.
     """
     state = setup.state
     if state.scaler is None and not setup.processes.sharded:
@@ -96,19 +98,19 @@ def refuse_nonfinite_step(
         return
     bad_loss = not setup.processes.several and not math.isfinite(loss.item())
     if bad_loss or (state.fault is not None and state.fault.item()):
-        place = place_of_nonfinite(state.module, inputs, again)
+        place = locate_nonfinite(state.module, inputs, again)
         raise _error(f"{float(loss):g}" if bad_loss else "", place, facts_of(setup, batch))
 
 
 def refuse_nonfinite_loss(setup: Setup, batch: Batch, inputs: torch.Tensor, loss: torch.Tensor) -> None:
-    """Raise NonFiniteLoss where the scalar `loss` of a network without gradients is NaN or Inf, as above."""
+    """Raise NonFiniteLoss where the scalar `loss` of a network that learns without gradients is NaN or Inf."""
     if checked_each_step(loss.device) and not math.isfinite(loss.item()):
         module = setup.state.module
-        place = place_of_nonfinite(module, inputs, torch.no_grad()(lambda: module(inputs)))
+        place = locate_nonfinite(module, inputs, torch.no_grad()(lambda: module(inputs)))
         raise _error(f"{float(loss):g}", place, facts_of(setup, batch))
 
 
-def _error(loss: str, place: Place, facts: StepFacts) -> NonFiniteLoss:
+def _error(loss: str, place: Fault, facts: StepFacts) -> NonFiniteLoss:
     ids = [facts.ids[row] for row in place.rows if row < len(facts.ids)]
     at_fault = f", of {_samples(ids)}" if ids else ""
     what, got = ("loss", f"{loss} at") if loss else ("gradient", "NaN or Inf at")
@@ -137,21 +139,21 @@ class LossWatch:
         self._unread: list[tuple[StepFacts, torch.Tensor, torch.Tensor | None]] = []
 
     def after_step(self, setup: Setup, batch: Batch, loss: torch.Tensor, passes: MakePasses) -> None:
-        """Where steps are not checked one by one: note the scalar `loss` of a step, and read those since the last look
-        when there are enough, or the epoch ends. Raises NonFiniteLoss as `look` does."""
+        """Where steps are not checked one by one: record the scalar `loss` of a step; read the losses since the last
+        check when there are enough, or the epoch ends. Raises NonFiniteLoss as `check` does."""
         if checked_each_step(loss.device):
             return
         self.add(facts_of(setup, batch), loss, setup.state.fault)
-        if len(self._unread) >= _LOOK_EVERY or setup.state.step + 1 == setup.epoch_end:
-            self.look(lambda facts: place_of_step(setup, passes, facts))
+        if len(self._unread) >= _CHECK_EVERY or setup.state.step + 1 == setup.epoch_end:
+            self.check(lambda facts: locate_in_step(setup, passes, facts))
 
     def add(self, facts: StepFacts, loss: torch.Tensor, fault: torch.Tensor | None = None) -> None:
-        """Note the scalar `loss` of a step, and the flag of `mark_nonfinite` as it is now."""
+        """Record the scalar `loss` of a step, and the current flag of `mark_nonfinite`."""
         self._unread.append((facts, loss, None if fault is None else fault.clone()))
 
-    def look(self, explain: Callable[[StepFacts], Place]) -> None:
-        """Raise NonFiniteLoss, with the first step at fault, where a loss or gradient since the last look has a NaN or
-        Inf. `explain` says where a bad gradient comes from, where the weights have not followed it."""
+    def check(self, explain: Callable[[StepFacts], Fault]) -> None:
+        """Raise NonFiniteLoss, about the first step at fault, where a loss or gradient since the last check has NaN or
+        Inf. `explain` locates a bad gradient, if the weights have not followed it."""
         unread, self._unread = self._unread, []
         if not unread:
             return
@@ -162,11 +164,11 @@ class LossWatch:
             if not flag and math.isfinite(loss):
                 continue
             late = f"found in step {unread[-1][0].step}, after the weights have changed: no layer can be named"
-            raise _error("" if math.isfinite(loss) else f"{loss:g}", explain(facts) if flag else Place(late), facts)
+            raise _error("" if math.isfinite(loss) else f"{loss:g}", explain(facts) if flag else Fault(late), facts)
 
 
 def refuse_nonfinite_epoch(row: EpochRow) -> None:
-    """Raise NonFiniteLoss where a metric of the epoch is NaN or Inf: such an epoch is never the best."""
+    """Raise NonFiniteLoss where a metric of the epoch is NaN or Inf, so that no such epoch becomes the best."""
     metrics = {f"{split} {name}": value for split in ("train", "val") for name, value in getattr(row, split).items()}
     bad = [name for name, value in metrics.items() if not math.isfinite(value)]
     if bad:
@@ -179,7 +181,7 @@ def refuse_nonfinite_epoch(row: EpochRow) -> None:
 
 
 def refuse_only_skipped(row: EpochRow, steps: int) -> None:
-    """Raise NonFiniteLoss where the scaler of fp16 left out every one of `steps` steps: nothing is learned so."""
+    """Raise NonFiniteLoss where the scaler of fp16 skipped all of `steps` steps."""
     if steps and row.skipped_steps == steps:
         raise NonFiniteLoss(
             f"training, end of epoch {row.epoch}",
@@ -190,8 +192,8 @@ def refuse_only_skipped(row: EpochRow, steps: int) -> None:
 
 
 def refuse_nonfinite_state(state: TrainingState) -> None:
-    """Raise NonFiniteLoss where weights, averages or the state of the optimizer have a NaN or Inf, or a step was
-    skipped because its gradient had one, so that no checkpoint ever holds such a state."""
+    """Raise NonFiniteLoss where weights, averages or optimizer state have NaN or Inf, or a step was skipped because its
+    gradient had, so that no checkpoint holds such a state."""
     lr = state.optimizer.param_groups[-1]["lr"]
     bad = next((name for name, tensor in _tensors(state) if not bool(torch.isfinite(tensor).all())), None)
     if bad is None and state.fault is not None and bool(state.fault):
@@ -201,7 +203,7 @@ def refuse_nonfinite_state(state: TrainingState) -> None:
 
 
 def _tensors(state: TrainingState) -> Iterable[tuple[str, torch.Tensor]]:
-    """Weights and buffers of all networks, and what the optimizer remembers of each weight."""
+    """Weights and buffers of all networks, and the optimizer state of each weight."""
     networks = {"": state.module, "averaged ": None if state.average is None else state.average.module}
     networks["auxiliary "] = state.heads
     for kind, network in networks.items():
@@ -220,15 +222,15 @@ def _remedy(lr: float) -> str:
     return f"{lower}, --optim.clip 1, or --plan plain for fp32; an earlier checkpoint is intact"
 
 
-def place_of_step(setup: Setup, passes: MakePasses, facts: StepFacts) -> Place:
-    """Where an earlier step of the epoch first got a NaN or Inf. Its update, and all after it, were skipped."""
+def locate_in_step(setup: Setup, passes: MakePasses, facts: StepFacts) -> Fault:
+    """Where NaN or Inf first appeared in an earlier step of the epoch. Its update and all later ones were skipped."""
     state = setup.state
     if not hasattr(state.optimizer, "found_inf"):
-        return Place("found later, after the weights have changed: no layer can be named")
+        return Fault("found later, after the weights have changed: no layer can be named")
     now, state.step = state.step, facts.step - 1
     try:
         inputs, both = passes(replace(setup.for_step(), processes=ALONE), setup.batch_of(state.step))
         with uncompiled(setup.config):
-            return place_of_nonfinite(state.module, inputs, both)
+            return locate_nonfinite(state.module, inputs, both)
     finally:
         state.step = now

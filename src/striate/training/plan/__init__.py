@@ -1,1 +1,1 @@
-"""The execution plan of training: ways to compute the same step, timed, checked against plain fp32, and chosen from."""
+"""The execution plan of training: candidates are timed, checked against plain fp32, and one is chosen."""

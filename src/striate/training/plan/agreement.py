@@ -1,25 +1,25 @@
 """Whether a candidate computes what plain fp32 computes: loss, outputs and gradients of a real batch.
 
-The check is made on copies, in training mode with dropout off and with the same random numbers. What is allowed:
+The check runs on copies, in training mode without dropout and with the same random numbers. The limits:
 
-- **fp32 in another layout** sums in another order. One rounding is 6e-8 of a number, a network makes some hundred of
-  them in a row: outputs, loss and gradients may be off by 1e-4 (L2 norm). Most networks of the zoo are off by 1e-6 or
-  not at all.
-- **bf16** keeps 8 bits of each product's factors: one rounding is up to 0.4 %. Through the layers they add up like
-  noise, so outputs may be off by 6 %, the loss by 1.5 %, gradients by 15 %. Most networks of the zoo have 0.7 % in
-  outputs and up to 5 % in gradients, airbench 4 and 12 %; GoogLeNet at initialization has more and is refused.
+- **fp32 in another layout** sums in another order. One rounding is 6e-8 of a number, and a network makes some hundred
+  in a row: outputs, loss and gradients may be off by 1e-4 (L2 norm). Most networks of the zoo are off by 1e-6 or less.
+- **bf16** keeps 8 bits of each factor: one rounding is up to 0.4 %. Over the layers they add up like noise, so outputs
+  may be off by 6 %, the loss by 1.5 %, gradients by 15 %. Most networks of the zoo have 0.7 % in outputs and up to 5 %
+  in gradients, airbench 4 and 12 %. GoogLeNet at initialization has more and is refused.
 - **fp16** and **tf32** keep 11 bits: outputs may be off by 1 %, the loss by 0.4 %, gradients by 3 %.
-- The gradient of a batch is itself only an estimate. How much it would differ for other samples is seen from the two
-  halves of the batch: ‖g₁ − g₂‖ / 2, often more than the gradient itself. An error below half of that adds less than
-  a quarter to its variance, no more than a batch smaller by a fifth would: bf16 may have that, fp16 and tf32 a fifth
-  of it. For fp32 layouts a twentieth of what other samples would change is allowed: where max pooling or ReLU sees
-  two numbers that are nearly the same, another order of sums sends a gradient another way, which counts for more the
-  fewer samples are compared. The halves are computed only where the strict limits are passed.
+- The gradient of a batch is itself an estimate. The two halves of the batch show how much it would differ for other
+  samples: ‖g₁ − g₂‖ / 2, often more than the gradient itself. An error of up to half of that adds at most a quarter to
+  the variance, as would a batch that is smaller by a fifth. bf16 may be off by half of it, fp16 and tf32 by a tenth,
+  fp32 layouts by a twentieth: where max pooling or ReLU sees two nearly equal numbers, another order of sums sends the
+  gradient to the other one, which weighs more the fewer samples are compared. The halves are computed only where the
+  strict limits are exceeded.
 
-Each tensor of the gradient is held to this, and the whole gradient as well. A tensor whose gradient is nothing beside
-the whole is held to a share of the whole: relative errors of nothing say nothing. A bias or a scale whose gradient is
-below a hundredth of the whole is held to a third of what the whole may be off by: what a later normalization takes out
-again, as of airbench's first bias, is a small difference of large sums, 0.1 % of the whole in fp32, in bf16 up to 4 %.
+The limits hold for each tensor of the gradient and for the whole gradient. A tensor whose gradient is tiny beside the
+whole is held to a share of the whole, since relative errors of tiny numbers say nothing. A bias or a scale whose
+gradient is below a hundredth of the whole may be off by a third of what the whole may: where a later normalization
+cancels it, as airbench's first bias, its gradient is a small difference of large sums, 0.1 % of the whole in fp32, up
+to 4 % in bf16.
 """
 
 from __future__ import annotations
@@ -48,26 +48,29 @@ from striate.training.plan.plan_table import Candidate
 from striate.training.plan.trial import Trials
 from striate.training.prepared_batch import prepared_inputs
 
-_SMALL = 0.02  # of the whole gradient's norm: what a tensor is held to at least
+_SMALL = 0.02  # of the norm of the whole gradient: smaller tensors are compared with this much
 _NOTHING = 0.01  # of the whole gradient's norm: below it a bias or a scale is held to `_OF_WHOLE`
-_OF_WHOLE = 1 / 3  # of what the whole gradient may be off by
+_OF_WHOLE = 1 / 3  # of the error that the whole gradient may have
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """How far a candidate is from plain fp32, as shares: errors of the whole gradient, and of the tensor of it that is
-    nearest to its limit, named `worst`. `identical`: not a bit differs. `why`: what goes too far, empty where nothing
-    does."""
+    """How far a candidate is from plain fp32."""
 
     gradient: float
+    """Relative error of the whole gradient (L2 norm)."""
     worst: str
+    """The parameter whose gradient is nearest to its limit, or furthest beyond."""
     worst_error: float
+    """Relative error of its gradient."""
     identical: bool
+    """Whether no bit differs."""
     why: str
+    """Which error exceeds its limit; empty where none does."""
 
     @property
     def passed(self) -> bool:
-        """Whether nothing goes too far."""
+        """Whether every error is within its limit."""
         return not self.why
 
     def __str__(self) -> str:
@@ -78,29 +81,33 @@ class Agreement:
 
 @dataclass(frozen=True)
 class Result:
-    """What one pass forward and backward gave: the loss, everything that the task's loss was taken of, and the
-    gradient of each parameter by name; all in fp32 or what the network has."""
+    """The result of one forward and backward pass."""
 
     loss: torch.Tensor
+    """Scalar."""
     outputs: torch.Tensor
+    """All values that the loss of the task was computed from, in one row."""
     gradients: dict[str, torch.Tensor]
+    """By name of the parameter."""
 
     @cached_property
     def norms(self) -> dict[str, float]:
-        """Of each gradient."""
+        """L2 norm of each gradient."""
         return {name: _norm(gradient) for name, gradient in self.gradients.items()}
 
 
 @dataclass(frozen=True)
-class Reference:
-    """The result of plain fp32, and by how much each gradient would differ for other samples, computed when asked."""
+class Fp32Reference:
+    """The result of plain fp32, which candidates are compared with."""
 
     result: Result
+    """Of the whole batch."""
     noise: Callable[[], Mapping[str, float]]
+    """By how much each gradient would differ for other samples (L2 norm); computed when it is called first."""
 
 
-def reference_result(trials: Trials, plain: Candidate) -> Reference:
-    """`plain`, uncompiled, of the whole batch, and when asked of its halves. Raises what the network raises."""
+def reference_result(trials: Trials, plain: Candidate) -> Fp32Reference:
+    """`plain`, uncompiled, on the whole batch; on its halves when `noise` is called. Raises what the network raises."""
     batch, plain = trials.batch, replace(plain, compile="off")
     half = len(batch.ids) // 2
 
@@ -112,17 +119,17 @@ def reference_result(trials: Trials, plain: Candidate) -> Reference:
         second = pass_through(trials, plain, _part(batch, half, 2 * half)).gradients
         return {name: _norm(first[name] - second[name]) / 2 for name in first if name in second}
 
-    return Reference(pass_through(trials, plain, batch), noise)
+    return Fp32Reference(pass_through(trials, plain, batch), noise)
 
 
-def compare(trials: Trials, candidate: Candidate, reference: Reference) -> Agreement:
-    """One pass of the candidate beside the reference. Raises what the network raises."""
+def compare(trials: Trials, candidate: Candidate, reference: Fp32Reference) -> Agreement:
+    """Run the candidate once and compare it with the reference. Raises what the network raises."""
     result = pass_through(trials, candidate, trials.batch)
     return agreement(result, reference, TOLERANCES[candidate.precision])
 
 
-def agreement(result: Result, reference: Reference, allowed: Tolerance) -> Agreement:
-    """How far `result` is from the reference, and whether that is too far."""
+def agreement(result: Result, reference: Fp32Reference, allowed: Tolerance) -> Agreement:
+    """How far `result` is from the reference, and whether that exceeds `allowed`."""
     strict = _compared(result, reference.result, {}, allowed)
     return strict if strict.passed else _compared(result, reference.result, reference.noise(), allowed)
 
@@ -144,7 +151,7 @@ def _compared(result: Result, plain: Result, noise: Mapping[str, float], allowed
         limit = max(allowed.gradient * own, allowed.noise * noise.get(name, 0.0), 1e-12)
         if plain.gradients[name].ndim <= 1 and norms[name] < _NOTHING * size:
             limit = max(limit, _OF_WHOLE * allowed.gradient * size)
-        pressing = math.inf if math.isnan(error) else error / limit  # NaN goes further than any number
+        pressing = math.inf if math.isnan(error) else error / limit  # NaN exceeds every limit
         if pressing > pressure:
             worst, pressure, worst_error = name, pressing, error / max(own, 1e-12)
     whole = _root_of_squares(errors.values())
@@ -163,7 +170,7 @@ def _compared(result: Result, plain: Result, noise: Mapping[str, float], allowed
 
 
 def pass_through(trials: Trials, candidate: Candidate, batch: Batch) -> Result:
-    """Loss, outputs and gradients of `batch`, computed so, on the candidate's copy."""
+    """Loss, outputs and gradients of `batch` as the candidate computes them, on its copy of the network."""
     config, state = trials.config(candidate), trials.state(candidate)
     recorder = _Recorder(trials.work.task)
     objective = Objective(recorder, config, state.heads)  # type: ignore[arg-type]
@@ -184,7 +191,7 @@ def pass_through(trials: Trials, candidate: Candidate, batch: Batch) -> Result:
 
 
 class _Recorder:
-    """A task that remembers what its loss was taken of."""
+    """A task that records what its loss was computed from."""
 
     def __init__(self, task: Task) -> None:
         self._task = task
@@ -194,12 +201,12 @@ class _Recorder:
         return getattr(self._task, name)
 
     def loss_sum(self, outputs: Outputs, targets: Targets) -> torch.Tensor:
-        """The task's."""
+        """The loss of the task."""
         self._seen += [part.detach().float().flatten() for part in leaves(outputs)]
         return self._task.loss_sum(outputs, targets)
 
     def outputs(self) -> torch.Tensor:
-        """All of them in one row."""
+        """All recorded values in one row."""
         return torch.cat(self._seen) if self._seen else torch.zeros(0)
 
 

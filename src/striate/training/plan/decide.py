@@ -1,4 +1,4 @@
-"""How a training about to start computes: plainly, by a cached plan, or by a new one; and the network laid out so."""
+"""The execution plan of a training: plain, cached, or newly measured; and the network prepared for it."""
 
 from __future__ import annotations
 
@@ -19,37 +19,39 @@ from striate.machine.memory import ran_out
 from striate.models.preserved_state import left_alone, uses_others
 from striate.training.budget.speed import steps_for_epochs
 from striate.training.config import Config, ExecutionConfig
-from striate.training.execution import crowded, make_scaler, place
+from striate.training.execution import make_scaler, place, thread_warning
 from striate.training.plan.offers import Offers, offers_for
 from striate.training.plan.plan_table import Candidate, PlanRecord, PlanRow, record_from_json
 from striate.training.plan.probe import LONGEST, Probe, probe
-from striate.training.plan.search import LONG_STEP, Search
+from striate.training.plan.search import LONG_STEP, PlanSearch
 from striate.training.plan.trial import Trials, Workload, fitting
 from striate.training.refusals import fewest_at_once
 from striate.wording import several
 
-_SHARE, _MOST = 0.015, 10.0  # of the expected run, and seconds
-_LONG_SHARE, _LONG_MOST = 0.005, 60.0  # of a run of an hour or more
-_TO_BEGIN = 0.85  # of that time a round may begin: it is ended, too
-_LEAST = 0.2  # seconds: less tells nothing
-_TRIAL_STEPS = 80  # that fit into the seconds that were asked for
+_SHARE, _MOST = 0.015, 10.0  # time for planning: share of the expected run, and seconds at most
+_LONG_SHARE, _LONG_MOST = 0.005, 60.0  # the same for runs of half an hour or more
+_TO_BEGIN = 0.85  # of that time, in which rounds may begin: a begun round is finished
+_LEAST = 0.2  # seconds: less is too short to measure anything
+_TRIAL_STEPS = 80  # trial steps that fit into the requested seconds
 SHARED = "no plan was measured, since a copy of the network shares parts with the original"
 UNMEASURED = "the plan could not be measured"
-_FORM = 2  # of what is cached: another number where older plans would be misread
+_FORM = 2  # version of the cached plans: raised where older ones would be misread
 _LONGEST_REASON = 160  # characters
-_SHORTEST = 2.0  # seconds of a run that is worth looking for an earlier plan
-_DUEL, _DUEL_STEPS = 0.08, 8  # of a run that is too short for a search; plain steps that a comparison with one takes
-_FEWEST_STEPS = 8  # that the time is for: the candidates have a step each that warms up, and one that counts
+_SHORTEST = 2.0  # seconds: for shorter runs no cached plan is looked for
+_QUICK, _QUICK_STEPS = 0.08, 8  # quick comparison of short runs: share of the run, and steps for each candidate
+_FEWEST_STEPS = 8  # steps that have to fit into the time: a warm-up step and a timed one for each candidate
 
 
 @dataclass(frozen=True)
 class Planned:
-    """How a run computes, all fields decided; the `record` of how that was found, None where nothing was measured,
-    and then perhaps a `note` that says why."""
+    """How a run computes."""
 
     execution: ExecutionConfig
+    """All fields decided."""
     record: PlanRecord | None = None
+    """The table of the plan. None: nothing was measured."""
     note: str = ""
+    """Why nothing was measured; empty where that needs no explanation."""
 
 
 def plan_execution(
@@ -59,23 +61,24 @@ def plan_execution(
     load: Callable[[], Load] | None = None,
     seconds: float | None = None,
 ) -> Planned:
-    """Decide what `request` leaves open; `work.config` is what is computed without a plan.
+    """Decide what `request` leaves open; `work.config` is the configuration without a plan.
 
-    With `seconds` a plan is measured in about that time however short the run, and no earlier one is taken; otherwise
-    it takes 1.5 % of the expected run, 10 seconds at most (a minute for long runs, or eight steps where these are
-    long). A run too short for that (below 14 seconds) takes an earlier plan, where there is one, or the faster of
-    plain and what is fastest nearly always, in up to 8 % of its time, or is computed plainly. Where the time is not
-    enough for eight steps, that candidate is taken untimed which is fastest nearly always, if it agrees. `load` of
-    the cores: None measures it meanwhile. Network, random state and modes stay as they are, also where copies reach
-    for it; gradients are computed whatever the caller computes. What a trial raises ends in the table or in the
-    note, except for what the user's own loss or transform raises, a ConfigError.
+    With `seconds`, a plan is measured in about that time, however short the run, and no cached plan is used. Otherwise
+    planning takes 1.5 % of the expected run: at most 10 seconds (a minute for long runs), or eight steps where steps
+    are long. A run below 14 seconds is too short for that. It uses a cached plan, or takes up to 8 % of its time to
+    compare plain fp32 with the candidate that is nearly always fastest, or is computed plainly. Where not even eight
+    steps fit, that candidate is used untimed, if its numbers agree.
+
+    `load` of the cores: None measures it. Network, random state and modes stay as they are, also where copies share
+    parts with the network; gradients are enabled whatever the caller's mode. An exception of a trial ends in the table
+    or the note, except a ConfigError from the user's own loss or transform, which is raised.
     """
     with left_alone(work.state.module), torch.inference_mode(False), torch.enable_grad():
         try:
             return _plan(work, request, load, seconds)
-        except (MemoryError, ConfigError):  # the latter from the user's own loss or transform, which the run has too
+        except (MemoryError, ConfigError):  # a ConfigError is from the user's loss or transform, which the run needs
             raise
-        except Exception as error:  # a network that cannot be copied, or fails: the run itself says so better
+        except Exception as error:  # a network that cannot be copied, or fails: the run itself explains it better
             reason = _first_of(" ".join(str(error).split()))
             return Planned(
                 work.config.execution, None, f"{UNMEASURED}, so training runs as with --plan plain: {reason}"
@@ -83,12 +86,12 @@ def plan_execution(
 
 
 def _expected(work: Workload, step: float) -> float:
-    """Seconds of the run, whose plain step takes `step`."""
+    """Seconds of the run, if a plain step takes `step` seconds."""
     return work.seconds if work.seconds is not None else (work.steps or 0) * step
 
 
 def _too_long(work: Workload, step: float, spent: float = 0.0) -> bool:
-    """Whether plain steps take so long that comparing a few would take more than its share of the run."""
+    """Whether comparing a few plain steps would take more than the planning time."""
     return step > LONG_STEP and spent + _FEWEST_STEPS * step > _SHARE * _expected(work, step)
 
 
@@ -126,27 +129,30 @@ def _plan(
         return Planned(cached.chosen.execution(usual), cached)
     spent = perf_counter() - started
     if offers.device != "cpu":
-        spent = 0.0  # it loaded libraries, as training would have
+        spent = 0.0  # mostly the loading of libraries, which training needs too
     if seconds is None:
         if budget < _LEAST:
-            short = _DUEL * expected > spent + _DUEL_STEPS * max(1, len(offers.rivals())) * found.whole
-            return _duel(work, request, found, offers, now, started) if short else Planned(usual)
+            short = _QUICK * expected > spent + _QUICK_STEPS * max(1, len(offers.quick_candidates())) * found.whole
+            return _quick_comparison(work, request, found, offers, now, started) if short else Planned(usual)
         needed = _FEWEST_STEPS * found.whole
         if _too_long(work, found.whole, spent):
             return _untimed(work, request, found, offers, now, started)
         budget = max(_TO_BEGIN * budget, spent + needed)
-    search = Search(found if seconds is not None else found.of_whole_batches, offers)
+    search = PlanSearch(found if seconds is not None else found.of_whole_batches, offers)
     chosen = search.run(max(0.0, budget - spent), expected, load=now, thorough=seconds is not None)
     record = _record(search, chosen, work, request, now, started)
-    if not search.refused:  # other weights, or other data, might not be
+    if not search.refused:  # with other weights or data, a refused candidate might agree
         save_plan("training", key | {"long": long and not search.no_time_to_compile}, record.to_json())
     return Planned(chosen.execution(usual), record)
 
 
-def _duel(work: Workload, request: ExecutionConfig, found: Probe, offers: Offers, now: Load, started: float) -> Planned:
-    """The faster of plain and what is fastest nearly always. Nothing is kept, since a longer run looks at more."""
-    search = Search(found.of_whole_batches, offers)
-    chosen = search.duel(offers.rivals(), load=now)
+def _quick_comparison(
+    work: Workload, request: ExecutionConfig, found: Probe, offers: Offers, now: Load, started: float
+) -> Planned:
+    """The faster of plain fp32 and the candidate that is nearly always fastest. Nothing is cached: a longer run
+    measures more candidates."""
+    search = PlanSearch(found.of_whole_batches, offers)
+    chosen = search.compare_quickly(offers.quick_candidates(), load=now)
     if len(search.timings) < 2:
         return Planned(work.config.execution)
     search.remarks.append("no other candidate was tried, since the run is short")
@@ -157,9 +163,9 @@ def _untimed(
     work: Workload, request: ExecutionConfig, found: Probe, offers: Offers, now: Load, started: float
 ) -> Planned:
     usual, likely = work.config.execution, [*offers.likely(), replace(offers.plain, allocator=offers.allocator)]
-    if not now.busy:  # for as long as the probe took; the run began with fewer threads if they were for a moment
+    if not now.busy:  # the run has fewer threads where the cores were busy only when it began
         likely = [replace(one, threads=max(offers.threads)) for one in likely]
-    search = Search(found, offers)
+    search = PlanSearch(found, offers)
     chosen = next((one for one in likely if one == offers.plain or search.accepts(one)), offers.plain)
     if chosen == offers.plain and len(search.agreements) == 0:
         return Planned(usual)
@@ -169,9 +175,9 @@ def _untimed(
 
 
 def _record(
-    search: Search, chosen: Candidate, work: Workload, request: ExecutionConfig, now: Load, started: float
+    search: PlanSearch, chosen: Candidate, work: Workload, request: ExecutionConfig, now: Load, started: float
 ) -> PlanRecord:
-    """The table of a search, and what is said of it."""
+    """The record of a search, with its remarks."""
     return PlanRecord(
         search.rows(chosen),
         search.probe.trials.samples,
@@ -183,8 +189,9 @@ def _record(
 
 
 def plan_key(work: Workload, request: ExecutionConfig, offers: Offers, load: Load) -> dict[str, Any]:
-    """Plain values. The load of the machine is one of them: a plan that was made on busy cores says nothing about quiet
-    ones. Weights and data are none: only times are cached, and agreement is measured anew."""
+    """The key of a cached plan, as plain values. It contains the load of the machine, since a plan for busy cores is
+    not one for idle cores. It contains no weights and no data: only times are cached, and agreement is measured
+    again."""
     config = work.config
     device = torch.device(config.execution.device or "cpu")
     return {
@@ -214,8 +221,8 @@ def budget_seconds(expected: float) -> float:
 
 
 def _cached(key: dict[str, object], found: Probe, offers: Offers) -> PlanRecord | None:
-    """The plan of an earlier run, where what it chose computes here, too, what plain fp32 computes: weights and data
-    may be others than its were. None where there is none, or one of what is not offered."""
+    """The plan of an earlier run, if its choice agrees with plain fp32 on these weights and data; None where there is
+    none, or its candidates are not available here."""
     values = read_plan("training", key)
     if values is None:
         return None
@@ -223,13 +230,13 @@ def _cached(key: dict[str, object], found: Probe, offers: Offers) -> PlanRecord 
         record = record_from_json(values, "kept")
         if record.rows[0].candidate != offers.plain or not all(offers.has(row.candidate) for row in record.rows):
             return None
-        search = Search(found, offers)
+        search = PlanSearch(found, offers)
         if record.chosen.numerics == offers.plain.numerics or search.accepts(record.chosen):
             return replace(record, rows=tuple(_checked(row, search) for row in record.rows))
     return None
 
 
-def _checked(row: PlanRow, search: Search) -> PlanRow:
+def _checked(row: PlanRow, search: PlanSearch) -> PlanRow:
     agreed = search.agreements.get(row.candidate)
     return row if agreed is None else replace(row, agreement=str(agreed))
 
@@ -240,7 +247,7 @@ def _remarks(
     part, remarks = work.config.execution.micro_batch, []
     if part is not None and request.micro_batch is None:
         remarks.append(f"batches are computed in parts of {several(part, 'sample')}, since more do not fit into memory")
-    if not load.busy or len(offered) == 1:  # nothing about threads was decided
+    if not load.busy or len(offered) == 1:  # no decision about threads
         return remarks
     threads = several(chosen.threads, "thread")
     instead = f"{threads} instead of {max(offered)}" if chosen.threads < max(offered) else threads
@@ -258,60 +265,63 @@ def _asides(found: Probe, work: Workload, request: ExecutionConfig) -> list[str]
     whole = min(batch, there)
     if timed < whole:
         asides.append(f"timed on {timed:,} of the {several(whole, 'sample')} of a batch")
-    crowd = "" if request.threads is None else crowded(work.config.execution)
-    return [*asides, crowd] if crowd else asides
+    warning = "" if request.threads is None else thread_warning(work.config.execution)
+    return [*asides, warning] if warning else asides
 
 
 @dataclass(frozen=True)
 class Applied:
-    """The configuration with all of `execution.*` decided, the `record` of how where it was measured, and what is to be
-    said of it."""
+    """A configuration with its execution plan, applied to the network."""
 
     config: Config
+    """All of `execution.*` is decided."""
     record: PlanRecord | None
+    """The table of the plan. None: nothing was measured."""
     notes: tuple[str, ...]
+    """What the user should know of it, a sentence each."""
 
 
 def apply_plan(work: Workload, request: ExecutionConfig, seconds: float | None) -> Applied:
-    """How it computes, decided where `request` leaves it open; network and average of `work` are laid out so. `seconds`
-    as for `plan_execution`."""
+    """Decide what `request` leaves open, and bring network and average of `work` into that form. `seconds` as in
+    `plan_execution`."""
     state, device = work.state, torch.device(work.config.execution.device or "cpu")
     planned = Planned(work.config.execution)
     if None in (request.precision, request.memory_format, request.compile, request.threads) and request.plan == "auto":
         planned = _within_memory(work, request, seconds)
         if torch.cuda.is_initialized():
-            torch.cuda.empty_cache()  # what the copies had
+            torch.cuda.empty_cache()  # the memory of the copies
     config = replace(work.config, execution=planned.execution)
     place(state.module, config, device)
     if state.average is not None:
-        place(state.answering, _uncompiled(config), device)
+        place(state.eval_module, _uncompiled(config), device)
     state.scaler = make_scaler(config)
     return Applied(config, planned.record, tuple(_notes(work, request, planned)))
 
 
 def _within_memory(work: Workload, request: ExecutionConfig, seconds: float | None) -> Planned:
-    """Copies to try ways on need memory of their own; a training that has none for them is computed plainly."""
+    """`plan_execution`; plain fp32 where memory is too short for the copies that it measures."""
     try:
         return plan_execution(work, request, seconds=seconds)
     except (MemoryError, RuntimeError) as error:
         if not ran_out(error) or seconds is not None:
             raise
-    said = "training runs in plain fp32: there is too little memory for the copies that the plan measures"
-    return Planned(work.config.execution, None, said)
+    note = "training runs in plain fp32: there is too little memory for the copies that the plan measures"
+    return Planned(work.config.execution, None, note)
 
 
 def _notes(work: Workload, request: ExecutionConfig, planned: Planned) -> list[str]:
-    said = [str(planned.record)] if planned.record else [planned.note] if planned.note else []
+    notes = [str(planned.record)] if planned.record else [planned.note] if planned.note else []
     used, table = planned.execution.threads or work.threads, work.train.inputs.ndim == 2
     if planned.record is None and request.threads is None and used < work.threads and not table:
         threads = several(used, "thread")
-        said.append(f"other processes use the cores, so training uses {threads} instead of {work.threads}")
-    crowd = "" if request.threads is None else crowded(planned.execution)
-    return [*said, crowd] if crowd else said
+        notes.append(f"other processes use the cores, so training uses {threads} instead of {work.threads}")
+    warning = "" if request.threads is None else thread_warning(planned.execution)
+    return [*notes, warning] if warning else notes
 
 
 def expected_length(config: Config, train: Split, spent: Callable[[], float]) -> tuple[int | None, float | None]:
-    """Optimizer steps of the run, or its seconds, whichever was asked for; of those, the ones `spent` are over."""
+    """Optimizer steps of the run, or its seconds without the `spent` ones: whichever was requested; the other is
+    None."""
     budget, batch = config.budget, config.batch
     assert batch is not None, "recipes decide it"
     if budget.steps is None and budget.minutes is not None:

@@ -1,4 +1,4 @@
-"""Which candidates a device offers for a network, stage by stage."""
+"""The candidates of an execution plan that a device offers for a network, stage by stage."""
 
 from __future__ import annotations
 
@@ -14,62 +14,68 @@ from striate.training.execution import has_compiler, has_maps
 from striate.training.plan.plan_table import Candidate, candidate_of
 from striate.training.plan.trial import Workload
 
-_COMPILE_SECONDS = 4.0, 0.35  # to load the compiler, and for each call of a layer (ResNet-18 on two cores: 24 s)
-_USUAL_GAIN = {"cpu": 0.05, "cuda": 0.15}  # of compiling, before anything was measured
+_COMPILE_SECONDS = 4.0, 0.35  # for loading the compiler, and for each layer (ResNet-18 on two cores: 24 s)
+_USUAL_GAIN = {"cpu": 0.05, "cuda": 0.15}  # share of the time that compiling saves, before it is measured
 
 
 @dataclass(frozen=True)
 class Offers:
-    """What may be varied: a tuple of one where the field was asked for, or where nothing else makes sense.
-
-    `device`: its kind. `compiles`: ways of `torch.compile` besides none; `compile_seconds` is about what it takes.
-    """
+    """The values that a plan may vary. A field has one value where the user chose it, or where others make no sense."""
 
     device: str
+    """`cpu` or `cuda`."""
     plain: Candidate
+    """The candidate without a plan."""
     precisions: tuple[str, ...]
+    """Precisions."""
     layouts: tuple[str, ...]
+    """Memory formats."""
     threads: tuple[int, ...]
+    """Numbers of threads."""
     allocator: str
+    """The allocator of all candidates but `plain`."""
     compiles: tuple[str, ...]
+    """Modes of `torch.compile`, besides none."""
     compile_seconds: float
+    """Seconds that compiling takes, roughly."""
     usual_gain: float
+    """Share of the time that compiling usually saves."""
 
     @property
     def varied(self) -> bool:
-        """Whether there is anything to choose from."""
+        """Whether there is more than one candidate."""
         return len({self.plain, *self.arithmetic(), *self.with_threads(self.plain)}) > 1 or bool(self.compiles)
 
     def arithmetic(self) -> list[Candidate]:
-        """The first stage: precision and layout, plainest first."""
+        """The first stage: precision and memory format, plainest first."""
         plain = replace(self.plain, allocator=self.allocator)
-        ways = product(self.precisions, self.layouts)
-        return [replace(plain, precision=precision, memory_format=layout) for precision, layout in ways]
+        pairs = product(self.precisions, self.layouts)
+        return [replace(plain, precision=precision, memory_format=layout) for precision, layout in pairs]
 
     def likely(self) -> list[Candidate]:
-        """What is fastest nearly always where a step is long, the fastest first: bf16, where its products are faster,
-        channels last; tf32, where there is any, and the plain precision laid out so."""
+        """The candidates that are nearly always fastest where steps are long, the fastest first: bf16 where the device
+        computes it faster, then tf32 where there is any, then the plain precision; all in channels last."""
         half = ["bf16"] if "bf16" in self.precisions and (self.device != "cpu" or bf16_pays_on_cpu()) else []
         last = {one.precision: one for one in self.arithmetic()}
-        ways = dict.fromkeys([*half, "tf32", self.plain.precision])
-        return [last[precision] for precision in ways if precision in last]
+        precisions = dict.fromkeys([*half, "tf32", self.plain.precision])
+        return [last[precision] for precision in precisions if precision in last]
 
-    def rivals(self) -> list[Candidate]:
-        """What plain is compared with where time is short. Short steps of an accelerator wait for the program, to which
-        the casts of bf16 are work, so there it is more than one."""
+    def quick_candidates(self) -> list[Candidate]:
+        """The candidates that plain is compared with where time is short. On an accelerator these are several: short
+        steps wait for the host, and the casts of bf16 are more work for it."""
         likely = [one for one in self.likely() if one != self.plain]
         return likely[:1] if self.device == "cpu" else likely
 
     def with_threads(self, candidate: Candidate) -> list[Candidate]:
-        """The same with each number of threads."""
+        """The candidate with each number of threads."""
         return [replace(candidate, threads=threads) for threads in self.threads]
 
     def compiled(self, candidate: Candidate) -> list[Candidate]:
-        """The same compiled."""
+        """The candidate with each mode of compiling."""
         return [replace(candidate, compile=how) for how in self.compiles]
 
     def has(self, candidate: Candidate) -> bool:
-        """Whether a search could have come to it."""
+        """Whether a search could have reached the candidate."""
         plain, threads = self.plain, candidate.threads
         return (
             candidate.precision in {plain.precision, *self.precisions}
@@ -80,25 +86,26 @@ class Offers:
         )
 
     def compiling_pays(self, remaining: float) -> bool:
-        """Whether `remaining` seconds of training are enough to try it: it is compiled for the trial and for the run,
-        where the second time is shorter."""
+        """Whether `remaining` seconds of training are enough to try compiling, which is done for the trial and again,
+        faster, for the run."""
         return bool(self.compiles) and remaining * self.usual_gain > 1.5 * self.compile_seconds
 
 
 def offers_for(work: Workload, request: ExecutionConfig) -> Offers:
-    """`request` has None in each field that may be varied; `work.config` is what is computed without a plan."""
+    """What a plan may vary. `request` has None in each field that is open; `work.config` is the configuration without a
+    plan."""
     execution, module = work.config.execution, work.state.module
     device = torch.device(execution.device or "cpu").type
     plain = replace(candidate_of(execution), allocator=request.allocator or "system")
     own_rule = work.config.optim.name == "own-rule"
     precisions: tuple[str, ...] = ("fp32",) if own_rule else _precisions(torch.device(execution.device or "cpu"))
     layouts = ("contiguous", "channels_last") if has_maps(module) and not own_rule else ("contiguous",)
-    # Hooks are not part of what is compiled, and auxiliary heads and penalties on outputs see through them.
-    hooks = work.state.heads is not None or work.config.regularize.looks_inside
+    # Auxiliary heads and penalties on activations use hooks, which compiled code does not call.
+    hooks = work.state.heads is not None or work.config.regularize.penalizes_activations
     compiler = device == "cuda" or has_compiler()
     compiles = () if own_rule or hooks or not compiler else _compiles(device)
     calls = sum(1 for part in module.modules() if not list(part.children()))
-    # A GPU computes whatever threads the host has, in memory of its own.
+    # The threads of the host do not matter to a GPU.
     one_number = bool(request.threads) or work.train.inputs.ndim == 2 or device == "cuda"
     return Offers(
         device,
@@ -127,5 +134,5 @@ def _compiles(device: str) -> tuple[str, ...]:
 
 
 def _threads(most: int) -> tuple[int, ...]:
-    """All, half, one: as many as there are."""
+    """All threads, half of them, one."""
     return tuple(sorted({most, max(1, most // 2), 1}, reverse=True))

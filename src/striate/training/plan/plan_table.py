@@ -1,4 +1,4 @@
-"""What a plan tried and chose: candidates, their rows, and the table; free of torch."""
+"""The record of an execution plan: candidates, their rows, and the table; free of torch."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _ROUGHNESS = {"fp32": 0, "tf32": 1, "bf16": 2, "fp16": 3}
 
 @dataclass(frozen=True)
 class Candidate:
-    """What `execution.*` calls by the same names, all decided."""
+    """A choice for an execution plan: decided values of the fields `execution.*` with the same names."""
 
     precision: str
     memory_format: str
@@ -28,19 +28,19 @@ class Candidate:
     @property
     def name(self) -> str:
         """`bf16, channels_last, 2 threads, compiled`; the allocator is named where it reuses memory."""
-        kept = "reuses freed memory" if self.allocator == "keep" else ""
+        reuse = "reuses freed memory" if self.allocator == "keep" else ""
         threads = several(self.threads, "thread")
-        return ", ".join(filter(None, [self.precision, self.memory_format, threads, _COMPILED[self.compile], kept]))
+        return ", ".join(filter(None, [self.precision, self.memory_format, threads, _COMPILED[self.compile], reuse]))
 
     @property
     def numerics(self) -> tuple[str, str, str]:
-        """What decides, up to the order of sums among threads, which numbers come out."""
+        """The fields that decide which numbers come out, up to the order of sums among threads."""
         return self.precision, self.memory_format, self.compile
 
     @property
     def plainness(self) -> tuple[int, ...]:
-        """Smaller is plainer: eager before compiled, fp32 before its roundings, contiguous before other layouts. The
-        allocator changes no number and does not count; of threads fewer leave more to others."""
+        """Smaller is plainer: eager before compiled, fp32 before lower precision, contiguous before other layouts, then
+        fewer threads. The allocator changes no number and does not count."""
         layout, compiled = self.memory_format != "contiguous", list(_COMPILED).index(self.compile)
         return compiled, _ROUGHNESS[self.precision], layout, self.threads
 
@@ -49,7 +49,7 @@ class Candidate:
         return replace(execution, **asdict(self))
 
     def config(self, config: Config) -> Config:
-        """`config` computed so."""
+        """`config` with this candidate's execution."""
         return replace(config, execution=self.execution(config.execution))
 
     def to_json(self) -> dict[str, Any]:
@@ -58,7 +58,7 @@ class Candidate:
 
 
 def candidate_of(execution: ExecutionConfig) -> Candidate:
-    """The candidate that a decided `execution` is."""
+    """The candidate with the decided values of `execution`."""
     assert execution.precision and execution.memory_format and execution.threads, "decided before"
     return Candidate(
         execution.precision,
@@ -70,8 +70,8 @@ def candidate_of(execution: ExecutionConfig) -> Candidate:
 
 
 def choose(timings: Mapping[Candidate, Timing]) -> Candidate:
-    """The plainest candidate, or from there on each less plain one that is ahead of what was taken so far; of two that
-    are as plain the faster."""
+    """Starts with the plainest candidate and takes each less plain one that is clearly faster than the one taken so
+    far; of equally plain ones the faster."""
     first, *others = sorted(timings, key=lambda candidate: (candidate.plainness, timings[candidate].seconds))
     taken = first
     for one in others:
@@ -81,51 +81,60 @@ def choose(timings: Mapping[Candidate, Timing]) -> Candidate:
 
 @dataclass(frozen=True)
 class PlanRow:
-    """One candidate. `seconds` a step and their `spread` (half the middle half), None where it was not timed or once;
-    `agreement` with plain fp32 in words, `passed` whether it was close enough to be chosen; `peak_bytes` of the
-    device's memory where that is known (a GPU)."""
+    """One candidate and what was measured of it."""
 
     candidate: Candidate
     seconds: float | None
+    """Median seconds per step. None: not timed."""
     spread: float | None
+    """Half the interquartile range of the seconds. None: timed once, or not at all."""
     agreement: str
+    """Its agreement with plain fp32, in words."""
     passed: bool
+    """Whether it agrees well enough to be chosen."""
     chosen: bool = False
+    """Whether the run takes it."""
     peak_bytes: int | None = None
+    """Peak memory of the GPU in bytes. None: not known, as on a CPU."""
 
 
 @dataclass(frozen=True)
 class PlanRecord:
-    """A plan: its `rows`, plain first. `samples` in each timed step; `load` of the cores while it was measured, in
-    words; `spent` seconds on it. `source`: measured now, or `kept` from an earlier run. `remarks`: what the line
-    says besides, a phrase each; `asides`: what only the table says."""
+    """The table of an execution plan."""
 
     rows: tuple[PlanRow, ...]
+    """One row per candidate, plain first."""
     samples: int
+    """Samples of each timed step."""
     load: str
+    """Load of the cores while it was measured, in words."""
     spent: float
+    """Seconds that planning took."""
     source: Literal["measured", "kept"] = "measured"
+    """Whether it was measured now, or is `kept` (cached) from an earlier run."""
     remarks: tuple[str, ...] = ()
+    """What the one-line summary says besides the choice, a phrase each."""
     asides: tuple[str, ...] = ()
+    """What only the table says, a sentence each."""
 
     @property
     def chosen(self) -> Candidate:
-        """What the run takes."""
+        """The candidate that the run takes."""
         return next(row.candidate for row in self.rows if row.chosen)
 
     @property
     def speedup(self) -> float | None:
-        """How many times as fast as plain fp32 the chosen one is; None where either was not timed."""
+        """How many times as fast as plain fp32 the chosen candidate is; None where either was not timed."""
         return self.times_plain(next(row for row in self.rows if row.chosen))
 
     def times_plain(self, row: PlanRow) -> float | None:
-        """How many times as fast as plain fp32 this row is."""
+        """How many times as fast as plain fp32 this row is; None where either was not timed."""
         plain = self.rows[0].seconds
         return None if plain is None or not row.seconds else plain / row.seconds
 
     @property
     def _base(self) -> str:
-        """What the line compares with. On busy cores the first row has fewer threads than `--plan plain` takes."""
+        """What the summary compares with. On busy cores the first row has fewer threads than `--plan plain` takes."""
         base = self.rows[0].candidate
         if base.numerics != ("fp32", "contiguous", "off"):
             alone = replace(base, allocator=self.chosen.allocator) == self.chosen
@@ -168,10 +177,10 @@ class PlanRecord:
 
 
 def record_from_json(values: Mapping[str, Any], source: Literal["measured", "kept"]) -> PlanRecord:
-    """What `to_json` gave. Raises KeyError, TypeError or ValueError for anything else."""
+    """The record that `to_json` wrote. Raises KeyError, TypeError or ValueError for anything else."""
     rows = tuple(_row(row) for row in values["rows"])
     if sum(row.chosen for row in rows) != 1 or not all(row.passed for row in rows if row.chosen):
-        raise ValueError("one row is chosen, which passed")
+        raise ValueError("exactly one row is chosen, and it passed")
     if int(values["samples"]) < 1:
         raise ValueError("a step has samples")
     remarks, asides = (tuple(map(str, values[name])) for name in ("remarks", "asides"))

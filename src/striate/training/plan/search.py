@@ -1,4 +1,4 @@
-"""The search for the fastest candidate that computes what plain fp32 computes: stage by stage, not the full product."""
+"""The search for the fastest candidate that computes what plain fp32 computes: in stages, not over all combinations."""
 
 from __future__ import annotations
 
@@ -12,44 +12,53 @@ import torch
 from striate.inference.race import FEWEST, Timing, failure, is_ahead, race
 from striate.machine.allocator import allocator_policy
 from striate.machine.load import Load
-from striate.training.plan.agreement import Agreement, Reference, compare, reference_result
+from striate.training.plan.agreement import Agreement, Fp32Reference, compare, reference_result
 from striate.training.plan.offers import Offers
 from striate.training.plan.plan_table import Candidate, PlanRow, choose
 from striate.training.plan.probe import Probe
 from striate.training.plan.trial import Trials
 from striate.wording import several
 
-_SHARES = {"arithmetic": 0.65, "threads": 0.35}  # of the time, each stage; threads are for short steps
-_LONG_ROUNDS = 2  # of steps that are long: the machine disturbs them less
-_ROOMY = 20  # plain steps that fit into the time for the arithmetic: enough to try fp32 in other ways, too
-_BY_FAR = 1.6  # times as fast as plain: no other way to compute fp32 gains as much
-_CLOSE = 1.35  # times what the fastest takes: a part of a batch may put them in another order than the whole
+_SHARES = {"arithmetic": 0.65, "threads": 0.35}  # share of the time of each stage
+_LONG_ROUNDS = 2  # rounds where steps are long: the machine disturbs them less
+_ROOMY = 20  # plain steps: where so many fit into the time for the arithmetic, other layouts of fp32 are tried too
+_BY_FAR = 1.6  # times as fast as plain: no layout of fp32 gains as much
+_CLOSE = 1.35  # times what the fastest takes: such candidates may change places with the whole batch
 _FEWER_THREADS = 0.1
-"""What fewer threads have to gain on quiet cores. While a neighbor of a virtual machine takes a core they gain a few
-hundredths, for a second or more."""
-_SHORT_STEP = 0.002  # seconds: to wake further threads takes about what they save
+"""Gain that fewer threads need on idle cores. While another virtual machine takes a core, they gain a few hundredths
+for a second or more."""
+_SHORT_STEP = 0.002  # seconds: waking further threads takes about as long as they save
 _MORE_THREADS = 0.05
-"""What more threads have to gain in so short a step: beside a neighbor they lose a third of it or more, for a part of a
-minute, and one thread nothing."""
-_THREADS_PAY = 0.01  # seconds: where no time is left, a longer step keeps all threads without a comparison
-LONG_STEP = 0.03  # seconds: the threads of a longer one have enough to do
-_CHECKED = 32  # samples of a batch whose results are compared: more take longer and show no more
+"""Gain that more threads need in so short a step: while another virtual machine takes a core, they lose a third of the
+speed or more, and one thread loses nothing."""
+_THREADS_PAY = 0.01  # seconds: where no time is left, longer steps keep all threads without a comparison
+LONG_STEP = 0.03  # seconds: longer steps use all threads well
+_CHECKED = 32  # samples whose results are compared with plain fp32: more show no more
 
 
 @dataclass
-class Search:
-    """A search in progress: times, agreement and failures of each candidate that was looked at."""
+class PlanSearch:
+    """A search in progress."""
 
     probe: Probe
+    """The time of a plain step, and the trials."""
     offers: Offers
+    """What may be varied."""
     timings: dict[Candidate, Timing] = field(default_factory=dict)
+    """Of each candidate that was timed."""
     agreements: dict[Candidate, Agreement | str] = field(default_factory=dict)
+    """Of each candidate that was compared with plain fp32, or why it failed."""
     peaks: dict[Candidate, int] = field(default_factory=dict)
+    """Peak bytes of GPU memory."""
     remarks: list[str] = field(default_factory=list)
+    """For the one-line summary, a phrase each."""
     asides: list[str] = field(default_factory=list)
+    """For the table, a sentence each."""
     no_time_to_compile: bool = False
+    """Whether compiling would have been tried with more time."""
     quiet: bool = False
-    _references: dict[int, Reference] = field(init=False)
+    """Whether the cores are idle apart from this process."""
+    _references: dict[int, Fp32Reference] = field(init=False)
     _few: Trials | None = None
 
     def __post_init__(self) -> None:
@@ -57,17 +66,18 @@ class Search:
         self._references = {} if known is None else {self.probe.trials.samples: known}
 
     def run(self, seconds: float, remaining: float, *, load: Load, thorough: bool) -> Candidate:
-        """The chosen candidate, in about `seconds`; compiling, whose trial takes longer, only where the `remaining`
-        seconds of the run suggest that it pays. On busy cores, or `thorough`ly, numbers of threads are compared
-        also for long steps; `thorough`ly, all ends with these seconds. Raises what the plain network raises."""
+        """The chosen candidate, found in about `seconds`. Compiling, whose trial takes longer, is tried only where the
+        `remaining` seconds of the run suggest that it pays. On busy cores, or where the search is `thorough`, numbers
+        of threads are compared for long steps too; a `thorough` search ends after these seconds. Raises what the plain
+        network raises."""
         self.quiet = not load.busy
         with allocator_policy(self.offers.allocator):  # type: ignore[arg-type]
             best = self._run(seconds, remaining, load, thorough)
         seems = min(self.timings, key=lambda one: self.timings[one].seconds)
         if self.quiet and is_ahead(self.timings[seems], self.timings[best]):
-            told = (f"{one.name} {1e3 * self._compared(self.timings[one]).seconds:.3g} ms" for one in (best, seems))
+            shown = (f"{one.name} {1e3 * self._compared(self.timings[one]).seconds:.3g} ms" for one in (best, seems))
             self.asides.append(
-                f"other programs slowed the cores at times; in the faster half of rounds: {', '.join(told)}"
+                f"other programs slowed the cores at times; in the faster half of rounds: {', '.join(shown)}"
             )
         return best
 
@@ -77,14 +87,14 @@ class Search:
         best = self._arithmetic(seconds, thorough)
         if self.probe.trials.samples < self.probe.batch:
             best = self._settled(best, seconds - (perf_counter() - started))
-        fewer = plain.threads < max(self.offers.threads)  # busy when the run began, whatever they are now
+        fewer = plain.threads < max(self.offers.threads)  # the cores were busy when the run began
         late = perf_counter() - started >= seconds and self.timings[best].seconds > _THREADS_PAY
-        asked = load.busy or fewer or thorough or (self.timings[best].seconds < LONG_STEP and not late)
-        if len(self.offers.threads) > 1 and asked:
+        compares = load.busy or fewer or thorough or (self.timings[best].seconds < LONG_STEP and not late)
+        if len(self.offers.threads) > 1 and compares:
             short = self.quiet and self.timings[best].seconds < _SHORT_STEP
-            # Which precision is faster may depend on the threads, too, where these cost as much as the numbers.
-            ways = [best, *(one for one in self.offers.arithmetic() if short and one in self.timings)]
-            compared = [plain, *(one for way in ways for one in self.offers.with_threads(way))]
+            # In short steps, which precision is faster depends on the number of threads.
+            varied = [best, *(one for one in self.offers.arithmetic() if short and one in self.timings)]
+            compared = [plain, *(one for other in varied for one in self.offers.with_threads(other))]
             rest = seconds - (perf_counter() - started)
             self._compare(compared, max(0.0, min(_SHARES["threads"] * seconds, rest)))
             timed = [one for one in compared if one in self.timings]
@@ -97,7 +107,7 @@ class Search:
                     self.offers.compile_seconds, f"it may pay off in runs of {worth:.0f} minutes and more"
                 )
             return best
-        # Those that have the cores as well make it longer: the compiler waits, and so do the trial's steps.
+        # On busy cores compiling and its trial steps take longer.
         needed = self.offers.compile_seconds * len(self.offers.compiles) * (1 + load.taken / load.cores)
         spent = perf_counter() - started
         if thorough and spent + needed > seconds:
@@ -109,17 +119,17 @@ class Search:
             best, seconds - spent - needed if thorough else _SHARES["arithmetic"] * seconds, left
         )
 
-    def duel(self, rivals: Sequence[Candidate], *, load: Load) -> Candidate:
-        """The fastest of plain and `rivals`, in a few steps; plain where all are refused or fail."""
+    def compare_quickly(self, others: Sequence[Candidate], *, load: Load) -> Candidate:
+        """The fastest of plain and the `others`, in a few steps; plain where all are refused or fail."""
         self.quiet = not load.busy
         with allocator_policy(self.offers.allocator):  # type: ignore[arg-type]
-            if accepted := [one for one in rivals if self.accepts(one)]:
+            if accepted := [one for one in others if self.accepts(one)]:
                 self._compare([self.offers.plain, *accepted], 0.0, _LONG_ROUNDS)
         return self._fastest(self.timings) if self.timings else self.offers.plain
 
     def _arithmetic(self, seconds: float, thorough: bool) -> Candidate:
-        """The fastest precision and layout. Where time is short, fp32 in other ways than the plain one is tried only
-        where nothing of less precision is faster by far."""
+        """The fastest precision and memory format. Where time is short, other layouts of the plain precision are tried
+        only where no lower precision is faster by far."""
         plain = self.offers.plain
         seconds *= _SHARES["arithmetic"]
         every = [one for one in self.offers.arithmetic() if one != plain]
@@ -137,38 +147,40 @@ class Search:
         return choose({one: self._compared(timing) for one, timing in timings.items()})
 
     def _with_threads(self, timed: Sequence[Candidate], best: Candidate) -> Candidate:
-        """The fastest; on quiet cores with fewer threads than `best` only what is faster by more than a neighbor
-        explains."""
+        """The fastest candidate; on idle cores, fewer threads than `best` need a gain that other processes do not
+        explain."""
         limit = (1 - _FEWER_THREADS) * self._compared(self.timings[best]).seconds
         few = {one for one in timed if self.quiet and one.threads < best.threads}
         kept = (one for one in timed if one not in few or self._compared(self.timings[one]).seconds < limit)
         return self._fastest({one: self.timings[one] for one in kept})
 
     def _of_short(self, timed: Sequence[Candidate]) -> Candidate:
-        """The fastest of short steps, those with more threads than are needed counted as slower."""
+        """The fastest candidate of short steps, where more threads than needed count as slower."""
         fewest = min(one.threads for one in timed)
         slower = {one: 1 + _MORE_THREADS * (one.threads > fewest) for one in timed}
         return self._fastest({one: self.timings[one].times(slower[one]) for one in timed})
 
     def _compared(self, timing: Timing) -> Timing:
-        """What of it is compared. Where others have the cores all the time, a fast round was a lucky one."""
+        """The timing that is compared. On idle cores only the faster half of the rounds counts; on busy cores a fast
+        round is luck."""
         return timing.undisturbed if self.quiet else timing
 
     def _not_compiled(self, needed: float, why: str) -> None:
         self.asides.append(f"compiling was not tried: it takes about {needed:.0f} s, and {why}")
 
     def _left(self, best: Candidate, remaining: float) -> float:
-        """Of the run's seconds, computed so rather than plainly."""
+        """Seconds of the run, computed by `best` rather than plainly."""
         return remaining * self.timings[best].seconds / self.timings[self.offers.plain].seconds
 
     def _compare(self, candidates: Sequence[Candidate], seconds: float, fewest: int | None = None) -> None:
-        """Check, then time together, those that were not refused; an earlier time is replaced."""
+        """Check the candidates, then time those that are not refused together; a candidate that was timed before gets
+        further rounds."""
         accepted = [one for one in dict.fromkeys(candidates) if self.accepts(one)]
         fewest = fewest or (FEWEST if self.probe.about < LONG_STEP else _LONG_ROUNDS)
         measure, about = self.probe.trials.seconds, self.probe.about
         timings, failed = race(measure, accepted, seconds, about, fewest=fewest, warm=set(self.timings))
         self.agreements |= failed
-        # An incumbent that was timed beside new ones has a time that can be compared with theirs, no other.
+        # A candidate that took part before keeps its earlier rounds.
         for one, timing in timings.items():
             self.timings[one] = timing if one not in self.timings else _joined(self.timings[one], timing)
         for one in failed:
@@ -178,31 +190,31 @@ class Search:
         self._measure_memory(timings)
 
     def accepts(self, candidate: Candidate) -> bool:
-        """Whether it computes what plain fp32 computes; looked at once for candidates that differ in threads or
-        allocator only."""
+        """Whether the candidate computes what plain fp32 computes; compared once for candidates that differ only in
+        threads or allocator."""
         if candidate in self.agreements:
             agreed = self.agreements[candidate]
             return isinstance(agreed, Agreement) and agreed.passed
         if self.probe.trials.work.config.optim.name == "own-rule":
-            return True  # only threads vary, and nothing is taken from a gradient
+            return True  # only threads vary, and there is no gradient to compare
         alike = [one for one in self.agreements if one.numerics == candidate.numerics]
-        found = self.agreements[alike[0]] if alike else self._look(candidate)
+        found = self.agreements[alike[0]] if alike else self._agreement(candidate)
         self.agreements[candidate] = found
         return isinstance(found, Agreement) and found.passed
 
-    def _look(self, candidate: Candidate) -> Agreement | str:
+    def _agreement(self, candidate: Candidate) -> Agreement | str:
         trials = self.probe.trials
-        if trials.samples > _CHECKED and candidate.compile == "off":  # what is compiled is so for whole batches
+        if trials.samples > _CHECKED and candidate.compile == "off":  # compiled code is for whole batches
             trials = self._few = self._few or trials.with_samples(_CHECKED)
         if trials.samples not in self._references:
             self._references[trials.samples] = reference_result(trials, self.offers.plain)
         try:
             return compare(trials, candidate, self._references[trials.samples])
-        except Exception as error:  # whatever a way of computing does not bear
+        except Exception as error:  # whatever fails in this precision or layout
             return failure(error)
 
     def _try_compiling(self, best: Candidate, seconds: float, left: float) -> Candidate:
-        """`best`, or the same compiled, timed for `seconds`, where that gains more than it costs."""
+        """`best`, or the same compiled and timed for `seconds`, where that gains more than it costs."""
         for compiled in self.offers.compiled(best):
             started = perf_counter()
             if self.accepts(compiled):
@@ -221,7 +233,8 @@ class Search:
         return best
 
     def _settled(self, best: Candidate, seconds: float) -> Candidate:
-        """`best`, or what is close to it and faster with the whole batch, where `seconds` are enough for two rounds."""
+        """`best`, or a similarly fast candidate that is faster with the whole batch, where `seconds` are enough for two
+        rounds."""
         trials, batch = self.probe.trials, self.probe.batch
         limit = _CLOSE * self.timings[best].seconds
         close = [one for one, timing in self.timings.items() if one == best or min(timing.rounds) <= limit]
@@ -234,9 +247,9 @@ class Search:
             self.timings.pop(one)
         if not whole:
             return self._fastest(self.timings)
-        told = ", ".join(f"{one.precision} {one.memory_format} {1e3 * whole[one].seconds:.0f} ms" for one in whole)
-        self.asides.append(f"with all {several(batch, 'sample')} of a batch: {told}")
-        # Of the same precision none is plainer in what it computes, and few rounds tell no small lead for certain.
+        shown = ", ".join(f"{one.precision} {one.memory_format} {1e3 * whole[one].seconds:.0f} ms" for one in whole)
+        self.asides.append(f"with all {several(batch, 'sample')} of a batch: {shown}")
+        # Candidates of one precision compute equally precisely, and a few rounds do not settle a small lead.
         precision = self._fastest(whole).precision
         return min((one for one in whole if one.precision == precision), key=lambda one: min(whole[one].rounds))
 
@@ -251,11 +264,11 @@ class Search:
 
     @property
     def refused(self) -> bool:
-        """Whether any candidate computed something too far from plain fp32."""
+        """Whether the numbers of a candidate are too far from plain fp32."""
         return any(isinstance(one, Agreement) and not one.passed for one in self.agreements.values())
 
     def rows(self, chosen: Candidate) -> tuple[PlanRow, ...]:
-        """The table: plain first, then as they were looked at."""
+        """The rows of the table: plain first, then in the order of the search."""
         plain = self.offers.plain
         known = [plain, *(one for one in (*self.timings, *self.agreements) if one != plain)]
         return tuple(self._row(one, one == chosen) for one in dict.fromkeys(known))
@@ -267,7 +280,7 @@ class Search:
         return PlanRow(
             candidate,
             timing.seconds if timing else None,
-            timing.spread if timing and len(timing.rounds) > 1 else None,  # one round says nothing about others
+            timing.half_interquartile_range if timing and len(timing.rounds) > 1 else None,
             text,
             not failed,
             chosen,

@@ -1,4 +1,4 @@
-"""Steps of a training on copies of its network, computed as a candidate says, and how many samples one may have."""
+"""Trial steps of a training on copies of its network, and the samples that fit into memory at once."""
 
 from __future__ import annotations
 
@@ -25,35 +25,40 @@ from striate.training.step import training_step
 
 @dataclass(frozen=True)
 class Workload:
-    """A training about to start, as it would be computed plainly: what a plan is made for.
-
-    `steps` of optimizer in all, or wall-clock `seconds`, whichever is known; `threads` at most.
-    """
+    """The training that a plan is made for, as it would be computed without one."""
 
     state: TrainingState
+    """The state before the first step."""
     task: Task
     train: Split
+    """The training samples."""
     config: Config
+    """The configuration without a plan."""
     normalize: Normalize
+    """From a raw batch to the input of the network."""
     steps: int | None = None
+    """Optimizer steps in all. None: `seconds` are known instead."""
     seconds: float | None = None
+    """Wall-clock seconds of the run. None: `steps` are known instead."""
     threads: int = 1
+    """The most threads that a step may use."""
 
 
 @dataclass
 class Trials:
-    """Runs steps of a workload on copies: one a memory format and way of compiling, since threads and precision of the
-    same copy can be changed between steps. `samples` a step, which may be fewer than the run's batch."""
+    """Runs steps of a workload on copies of its network: one copy for each memory format and mode of compiling, since
+    threads and precision can change between the steps of a copy."""
 
     work: Workload
     samples: int
+    """Samples of each step, at most the run's batch."""
     _states: dict[tuple[str, str], TrainingState] = field(default_factory=dict)
     _batch: Batch | None = None
     _trimmed: bool = True
 
     @property
     def batch(self) -> Batch:
-        """A copy, which a step may change, of the first batch of the first epoch, or of its first samples."""
+        """A copy of the first batch of the first epoch, or of its first samples; a step may change it."""
         if self._batch is None:
             train, seed = self.work.train, self.work.config.seed
             order = self.work.task.epoch_order(train.targets, seed, 0)
@@ -62,24 +67,24 @@ class Trials:
         return Batch(raw.inputs.clone(), raw.targets.clone(), raw.ids)
 
     def with_samples(self, samples: int) -> Trials:
-        """The same copies, with another number of samples a step."""
+        """The same copies, with another number of samples per step."""
         return Trials(self.work, samples, self._states)
 
     def config(self, candidate: Candidate) -> Config:
-        """The configuration of the workload, computed so, with images of their full size."""
+        """The configuration of the workload with this candidate, with images of their full size."""
         config = candidate.config(self.work.config)
         return replace(config, budget=config.budget.of(None))
 
     def state(self, candidate: Candidate) -> TrainingState:
-        """The copy on which such steps are taken; its weights never change. Raises ModelError where the network cannot
-        be copied."""
+        """The copy on which steps of this candidate run; its weights never change. Raises ModelError where the network
+        cannot be copied."""
         key = candidate.memory_format, candidate.compile
         if key not in self._states:
             config = self.config(candidate)
             state = trial_state(self.work.state, config)
             place(state.module, config, self.batch.inputs.device)
             state.module.train()
-            # A step takes as long at any rate, but at the peak without a warm-up the network may fall apart.
+            # The time of a step does not depend on the rate, and at the peak rate the network may diverge.
             set_learning_rate(state.optimizer, 0.0)
             self._states[key] = state
         state = self._states[key]
@@ -88,11 +93,11 @@ class Trials:
         return state
 
     def seconds(self, candidate: Candidate, count: int) -> float:
-        """Of `count` steps in a row. Raises what the network raises."""
+        """Seconds of `count` steps in a row. Raises what the network raises."""
         config = self.config(candidate)
         with speed_settings(config):
             if candidate.allocator == "keep" and self._trimmed:
-                self._steps(candidate, config, 1)  # nothing is kept yet that could be reused
+                self._steps(candidate, config, 1)  # there is no freed memory yet to reuse
             started = perf_counter()
             self._steps(candidate, config, count)
             elapsed = perf_counter() - started
@@ -108,14 +113,14 @@ class Trials:
         float(loss)  # wait for an accelerator
 
     def forget(self, candidate: Candidate) -> None:
-        """Free the copy that such steps are taken on."""
+        """Free the copy of this candidate."""
         self._states.pop((candidate.memory_format, candidate.compile), None)
 
 
 def fitting(work: Workload, plain: Candidate) -> Workload:
-    """The workload, with `execution.micro_batch` where a plain step of its whole batch does not fit into memory: half
-    of the batch, or a quarter, and so on, at least 1, or 2 with batch normalization. Unchanged where a size was asked
-    for, where nothing fits, and on a CPU, whose system ends a process rather than refusing it memory."""
+    """The workload, with `execution.micro_batch` where a plain step of its whole batch does not fit into the memory of
+    a GPU: half of the batch, or a quarter, and so on, at least 1, or 2 with batch normalization. Unchanged where the
+    user chose a size, where nothing fits, and on a CPU, whose system ends a process rather than refusing it memory."""
     config, batch = work.config, min(work.config.batch or 1, len(work.train))
     if config.execution.micro_batch is not None or work.task.compares_samples or on_cpu(work):
         return work
@@ -136,5 +141,5 @@ def fitting(work: Workload, plain: Candidate) -> Workload:
 
 
 def on_cpu(work: Workload) -> bool:
-    """Whether the workload is computed on the CPU."""
+    """Whether the workload runs on the CPU."""
     return torch.device(work.config.execution.device or "cpu").type == "cpu"

@@ -1,1 +1,1 @@
-"""Training in several processes: who does what, and what they tell one another."""
+"""Training in several processes: how the work is divided, and what the processes exchange."""

@@ -1,6 +1,6 @@
-"""Batch normalization over the whole batch, wherever its parts are computed.
+"""Batch normalization over the whole batch, when several processes compute its parts.
 
-torch's SyncBatchNorm computes the same, on GPUs only.
+torch's SyncBatchNorm does the same, but only on GPUs.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 @contextmanager
 def whole_batch_statistics(module: nn.Module, together: bool) -> Iterator[None]:
-    """While open, and `together`: layers of batch normalization in training mode take mean and variance over the
-    samples of all processes. Each process has to call them as often as the others."""
+    """While open, if `together`: batch normalization in training mode takes mean and variance over the samples of all
+    processes. All processes have to call these layers equally often."""
     layers = [part for part in module.modules() if isinstance(part, _BatchNorm)] if together else []
     for layer in layers:
         layer.forward = partial(_forward, layer)  # type: ignore[method-assign]
@@ -31,7 +31,7 @@ def whole_batch_statistics(module: nn.Module, together: bool) -> Iterator[None]:
 
 
 def _forward(layer: _BatchNorm, x: torch.Tensor) -> torch.Tensor:
-    """As `_BatchNorm.forward`, of all processes; (N, C, …)."""
+    """`_BatchNorm.forward` over the samples of all processes; (N, C, …)."""
     if not layer.training:
         return type(layer).forward(layer, x)
     layer._check_input_dim(x)
@@ -52,7 +52,7 @@ def _forward(layer: _BatchNorm, x: torch.Tensor) -> torch.Tensor:
 
 class _Normalized(torch.autograd.Function):
     """(x − mean) / √(var + eps) · scale + shift, with mean and variance over all axes but the second and over all
-    processes (Ioffe and Szegedy 2015). Gives these two and the number of values that they are of, too."""
+    processes (Ioffe and Szegedy 2015). Also returns mean, variance, and the number of values."""
 
     @staticmethod
     def forward(ctx: Any, x: torch.Tensor, scale: torch.Tensor, shift: torch.Tensor, eps: float) -> tuple[Any, ...]:
@@ -71,7 +71,7 @@ class _Normalized(torch.autograd.Function):
         view = (1, -1, *[1] * (x.ndim - 2))
         normal = (x.float() - mean.view(view)) * inverse.view(view)
         of_shift, of_scale = grad.sum(axes), (grad * normal).sum(axes)
-        sums = torch.stack([of_shift, of_scale])  # those of the parameters are summed later, with all others
+        sums = torch.stack([of_shift, of_scale])  # gradients of the parameters are summed later, with all others
         distributed.all_reduce(sums)
         means = (sums / count).float()
         factor = (scale.float() * inverse).view(view)

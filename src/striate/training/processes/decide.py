@@ -1,4 +1,4 @@
-"""What a configuration becomes among several processes."""
+"""The configuration of a training in several processes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from striate.wording import several
 
 
 def among_processes(config: Config, launch: Launch) -> Config:
-    """The configuration of a run of `launch.count` processes. Raises ConfigError for what only one can do."""
+    """The configuration of a run of `launch.count` processes. Raises ConfigError for what needs a single process."""
     execution, several = config.execution, f"with {launch.count} processes"
     if not launch.several:
         if execution.fsdp:
@@ -44,8 +44,8 @@ def among_processes(config: Config, launch: Launch) -> Config:
 
 
 def refuse_undivided(config: Config) -> None:
-    """Raise ConfigError where several processes should do what cannot be divided among them: learn by a rule that takes
-    sample after sample, or, with a network that is spread, what looks at its whole."""
+    """Raise ConfigError for what several processes cannot divide: a rule that learns from sample after sample, and,
+    with a sharded network, whatever needs the whole network."""
     execution, optim = config.execution, config.optim
     if execution.fsdp:
         whole = {
@@ -65,14 +65,14 @@ def refuse_undivided(config: Config) -> None:
         raise ConfigError(
             "optim.name",
             f"own-rule with {several(config.execution.processes, 'process', 'processes')}",
-            "one process, since such a rule takes sample after sample",
+            "one process, since such a rule learns from one sample after another",
             "striate train, without torchrun",
         )
 
 
 def resumed_among(config: Config, launch: Launch) -> tuple[Config, str]:
-    """The configuration of a run that goes on in `launch.count` processes, with the threads that all had shared out
-    anew; and what is to be said where it had another number of them."""
+    """The configuration of a run that is resumed in `launch.count` processes, with the threads divided anew; and a note
+    where the number of processes has changed."""
     before, now = config.execution.processes or 1, launch.count
     if before == now:
         return config, ""
@@ -86,8 +86,8 @@ def resumed_among(config: Config, launch: Launch) -> tuple[Config, str]:
     config = replace(config, execution=execution)
     bits = "the same bits" if same else "weights that are equal up to rounding, not bit for bit"
     changed = f"started with {_processes(before)}, continued with {_processes(now)}"
-    said = f"{changed}: the same samples in the same order, and {bits}"
-    return among_processes(config, launch), said
+    note = f"{changed}: the same samples in the same order, and {bits}"
+    return among_processes(config, launch), note
 
 
 def _processes(number: int) -> str:

@@ -1,8 +1,8 @@
 """A batch in a fixed number of parts, computed and added up alike by any number of processes (`--deterministic`).
 
-A sum of fp32 depends on the order of what is added, and a kernel's result on the shape of its input. So each part of a
-batch has the same samples and passes of its own, whoever computes it; all processes get what came out of each part, and
-add it up in the same order.
+An fp32 sum depends on the order of its terms, and a kernel's result on the shape of its input. So each part of a batch
+has the same samples and its own passes, whichever process computes it. All processes get the results of all parts, and
+add them up in the same order.
 """
 
 from __future__ import annotations
@@ -25,22 +25,25 @@ T = TypeVar("T")
 
 
 def in_fixed_parts(config: Config) -> bool:
-    """Whether batches are computed so."""
+    """Whether batches are computed in fixed parts."""
     return (config.execution.batch_parts or 1) > 1
 
 
 @dataclass(frozen=True)
 class FixedParts:
-    """The parts of a batch of `samples`: which samples they have and which process answers for each. Parts have at
-    least two samples, where the batch has as many; with fewer parts than processes some of these answer for none."""
+    """The parts of a batch. Each has at least two samples, if the batch has. With fewer parts than processes, some
+    processes own none."""
 
     samples: int
+    """Samples of the batch."""
     count: int
+    """Number of parts."""
     processes: Processes
+    """The processes that compute them."""
 
     @staticmethod
     def of(samples: int, config: Config, processes: Processes) -> FixedParts:
-        """Those of a batch of so many samples."""
+        """The parts of a batch of `samples` samples."""
         return FixedParts(samples, min(config.execution.batch_parts or 1, max(1, samples // 2)), processes)
 
     def bounds(self, part: int) -> tuple[int, int]:
@@ -48,32 +51,32 @@ class FixedParts:
         return part * self.samples // self.count, (part + 1) * self.samples // self.count
 
     def owner(self, part: int) -> int:
-        """The process that answers for it."""
+        """The process that is responsible for the part."""
         return part * self.processes.count // self.count
 
     @property
     def own(self) -> list[int]:
-        """The parts that this process answers for."""
+        """The parts that this process is responsible for."""
         return [part for part in range(self.count) if self.owner(part) == self.processes.rank]
 
     @property
     def computed(self) -> list[int]:
-        """The parts that this process computes: its own; the first, for nothing but its form, where it has none."""
+        """The parts that this process computes: its own; where it has none, the first, for its shapes."""
         return self.own or [0]
 
     def read(self) -> tuple[int, int]:
-        """First and last+1 of the samples that this process needs."""
+        """First and last+1 of the samples that this process reads."""
         return self.bounds(self.computed[0])[0], self.bounds(self.computed[-1])[1]
 
     def within(self, batch: Batch, part: int) -> slice:
-        """Where its samples lie in `batch`, which may be this process's alone."""
+        """The rows of the part in `batch`, which may hold only the samples of this process."""
         first, end = self.bounds(part)
         offset = 0 if batch.samples is None else batch.start
         return slice(first - offset, end - offset)
 
     def exchanged(self, values: Mapping[int, torch.Tensor]) -> list[torch.Tensor]:
-        """The tensor of each part, in order, the same in each process, from those that this one has `computed`; all of
-        one shape and type."""
+        """The tensors of all parts, in order, the same in each process, from those of the parts that this process has
+        `computed`; all have one shape and type."""
         if not self.processes.several:
             return [values[part] for part in range(self.count)]
         form, found = next(iter(values.values())), []
@@ -86,7 +89,7 @@ class FixedParts:
         return found
 
     def weight(self, task: Task, targets: Mapping[int, Targets]) -> torch.Tensor | float:
-        """The task's weight of the whole batch, from the targets of the parts that were `computed`."""
+        """The task's weight of the whole batch, from the targets of the parts that this process has `computed`."""
         weights = {part: task.weight(of_part) for part, of_part in targets.items()}
         values = {part: torch.as_tensor(w, device=targets[part].device) for part, w in weights.items()}
         total = added(self.exchanged(values))
@@ -95,17 +98,20 @@ class FixedParts:
 
 @dataclass(frozen=True)
 class PartDone:
-    """What the passes of one part gave: gradients of the trained parameters (None without one), the scalar loss, what
-    was measured, and the buffers after it, which all parts begin alike."""
+    """The result of the passes of one part."""
 
     gradients: list[torch.Tensor | None]
+    """Of the trained parameters. None: a parameter has none."""
     loss: torch.Tensor
+    """Scalar."""
     measured: Measured
+    """What was measured."""
     buffers: list[torch.Tensor]
+    """The buffers after it; before it they are the same for all parts."""
 
 
 def added(values: Sequence[torch.Tensor]) -> torch.Tensor:
-    """The sum of tensors of one shape, pair by pair: of 4, (a + b) + (c + d)."""
+    """The sum of tensors of one shape, in pairs: for 4, (a + b) + (c + d)."""
     while len(values) > 1:
         pairs = [values[k] + values[k + 1] for k in range(0, len(values) - 1, 2)]
         values = [*pairs, *values[len(pairs) * 2 :]]
@@ -119,8 +125,9 @@ def add_up(
     trained: Sequence[nn.Parameter],
     buffers: Sequence[torch.Tensor],
 ) -> tuple[torch.Tensor, Measured]:
-    """Give the `trained` parameters the gradient of the whole batch, and the `buffers` their mean over the parts; of
-    whole numbers, such as counts of batches, those of the first part. Returns the scalar loss and what is measured."""
+    """Set the gradients of the `trained` parameters to those of the whole batch, and the `buffers` to their mean over
+    the parts; whole numbers, such as counts of batches, to those of the first part. Returns the scalar loss and what is
+    measured."""
     first = next(iter(done.values()))
     having = [k for k, gradient in enumerate(first.gradients) if gradient is not None]
     if having:
@@ -143,7 +150,7 @@ def add_up(
 
 
 def _measured(parts: FixedParts, measured: Mapping[int, Measured]) -> Measured:
-    """What was measured of all parts, merged in their order."""
+    """The measurements of all parts, merged in their order."""
     first = next(iter(measured.values()))
     vectors = {part: vector for part, one in measured.items() if (vector := one.vector()) is not None}
     if len(vectors) == len(measured):
@@ -154,8 +161,7 @@ def _measured(parts: FixedParts, measured: Mapping[int, Measured]) -> Measured:
 
 
 def in_order(processes: Processes, measured: Sequence[Measured], empty: Callable[[], Measured]) -> Measured:
-    """What all processes have measured, one merged after the other: this one's in their order, and those of the
-    processes in theirs."""
+    """The measurements of all processes, merged in the order of the processes and, within each, in its own."""
     every = list(measured)
     if processes.several:
         states: list[list[object]] = [[] for _ in range(processes.count)]
@@ -171,7 +177,7 @@ def in_order(processes: Processes, measured: Sequence[Measured], empty: Callable
 
 
 def _moved(saved: T) -> T:
-    """In memory, where every process can take it over."""
+    """On the CPU, where every process can read it."""
     return saved.cpu() if isinstance(saved, torch.Tensor) else saved  # type: ignore[return-value]
 
 

@@ -25,42 +25,44 @@ class _HasGradient(Protocol):
 
 @dataclass(frozen=True)
 class Processes:
-    """Process `rank` of `count`; one alone sums nothing.
+    """The processes of one training, seen from one of them.
 
-    Each takes a contiguous part of every batch. A batch with fewer samples than there are processes is computed whole
-    by each of them, and counted once.
+    Each computes a contiguous part of every batch. A batch with fewer samples than there are processes is computed
+    whole by each of them, and counted once. A single process sums nothing.
     """
 
     rank: int = 0
+    """The number of this process, from 0."""
     count: int = 1
+    """The number of processes."""
     sharded: bool = False
-    """Whether the network is spread over them: then gradients are summed where they are computed."""
+    """Whether the network is sharded over them: then FSDP sums the gradients."""
 
     @property
     def several(self) -> bool:
-        """Whether there are others."""
+        """Whether there are several processes."""
         return self.count > 1
 
     def divides(self, samples: int) -> bool:
-        """Whether a batch of so many samples is divided among the processes."""
+        """Whether a batch of `samples` samples is divided among the processes."""
         return self.several and samples >= self.count
 
     def part(self, samples: int) -> tuple[int, int]:
-        """First and last+1 of the samples of a batch that are this process's; parts differ by one sample at most."""
+        """First and last+1 of the samples of a batch that this process computes; parts differ by at most one sample."""
         if not self.divides(samples):
             return 0, samples
         return self.rank * samples // self.count, (self.rank + 1) * samples // self.count
 
     def blocks(self, number: int) -> tuple[int, int]:
-        """First and last+1 of `number` batches of a measurement that are this process's; there may be none."""
+        """First and last+1 of the batches that this process measures, of `number` batches; it may be none."""
         return self.rank * number // self.count, (self.rank + 1) * number // self.count
 
     def counts(self, samples: int) -> bool:
-        """Whether what this process computes of a batch of so many samples enters sums."""
+        """Whether this process's results for a batch of `samples` samples enter sums."""
         return self.rank == 0 or self.divides(samples)
 
     def total(self, values: torch.Tensor, *, counted: bool = True) -> torch.Tensor:
-        """The sum of a tensor over the processes, the same bits in each; `values` itself where there is one."""
+        """The sum of a tensor over the processes, the same bits in each; `values` itself in a single process."""
         if not self.several:
             return values
         summed = values.clone() if counted else torch.zeros_like(values)
@@ -68,7 +70,8 @@ class Processes:
         return summed
 
     def summed(self, loss: torch.Tensor, measured: Measured, *, counted: bool = True) -> tuple[torch.Tensor, Measured]:
-        """`total` of a scalar loss, and what all processes have measured; at once where that is sums."""
+        """`total` of a scalar loss, and the merged measurements of all processes; in one exchange where these are plain
+        sums."""
         if not self.several:
             return loss, measured
         vector = measured.vector()
@@ -79,7 +82,8 @@ class Processes:
         return both[0].to(loss.dtype), measured
 
     def joined(self, measured: Measured, device: torch.device) -> Measured:
-        """What all processes have measured, sums of it on `device`; some of them, but not all, may have nothing."""
+        """The merged measurements of all processes, with sums on `device`; some processes, but not all, may have
+        none."""
         if not self.several:
             return measured
         if measured.sums is None:
@@ -92,7 +96,7 @@ class Processes:
         return measured
 
     def _gathered(self, measured: Measured, *, counted: bool = True) -> Measured:
-        """What all processes have measured, merged in their order, the same in each."""
+        """The measurements of all processes, merged in their order, the same in each."""
         states: list[Any] = [None] * self.count
         distributed.all_gather_object(states, measured.saved() if counted else None)
         whole = measured.empty()
@@ -104,13 +108,12 @@ class Processes:
         return whole
 
     def for_backward(self, loss: torch.Tensor, samples: int) -> torch.Tensor:
-        """The loss of a part of a batch as the backward pass is to begin with it: a spread network takes the mean of
-        the gradients of all processes, not their sum."""
+        """The loss of a part of a batch for its backward pass: FSDP takes the mean of the gradients over the processes,
+        so that the loss is multiplied by their number."""
         return loss * self.count if self.sharded and self.divides(samples) else loss
 
     def agreed(self, signal: str | None, due: bool = False) -> tuple[str | None, bool]:
-        """The signal that any of the processes got, told to all after the same step, which is then their last; and
-        whether any wants to save."""
+        """After a step: the signal that any process got, which ends all of them, and whether any wants to save."""
         if not self.several:
             return signal, due
         number, wanted = self.largest(Signals[signal].value if signal else 0, int(due))
@@ -125,10 +128,9 @@ class Processes:
         return tuple(map(int, vector.tolist()))
 
     def sum_gradients(self, parameters: Iterable[_HasGradient], *, counted: bool = True) -> None:
-        """Give each parameter that has a gradient the sum of its gradients over the processes, the same bits in each.
+        """Give each parameter with a gradient the sum of its gradients over the processes, the same bits in each.
 
-        Which parameters have one must not depend on the data. One sum of all of them: a network's gradients lie in one
-        stretch of memory meanwhile.
+        Which parameters have a gradient must not depend on the data. All gradients are summed at once, in one copy.
         """
         if not self.several or self.sharded:
             return
@@ -145,16 +147,16 @@ ALONE = Processes()
 """The only process."""
 
 
-def whole_for_mixing(config: Config) -> bool:
-    """Whether each process prepares whole batches and then computes its part: samples are blended with any others of
-    their batch."""
+def prepares_whole_batches(config: Config) -> bool:
+    """Whether each process prepares whole batches and then computes its part, since mixup and cutmix blend samples with
+    any other of the batch."""
     return bool(config.augment.mixup or config.augment.cutmix)
 
 
 def bounds_in_step(batch: Batch, config: Config, processes: Processes) -> list[tuple[int, int, int]]:
-    """What goes through the network at once: number in the whole batch, then first and last+1 in `batch`, which is
-    whole or this process's part. Every process has as many of these, since normalization makes them wait for one
-    another."""
+    """The parts of a batch that go through the network one after the other: for each, its number in the whole batch,
+    then its first and last+1 row in `batch`, which is whole or this process's part. All processes have the same number
+    of parts, since they wait for each other at normalizations."""
     first, end = processes.part(batch.whole)
     offset = first if batch.samples is None else 0
     most, own = config.execution.micro_batch, end - first
@@ -166,8 +168,9 @@ def bounds_in_step(batch: Batch, config: Config, processes: Processes) -> list[t
 
 
 def measured_batches(split: Split, samples: int, processes: Processes) -> Iterator[tuple[int, Batch, bool]]:
-    """Number, samples and whether they are counted of what this process measures of a split, `samples` at once: whole
-    batches; of a network that is spread its part of each, since all have to compute equally often."""
+    """For each batch of a split that this process measures, `samples` at once: its number, the batch, and whether it
+    counts. Whole batches; for a sharded network, this process's part of each batch, since all processes have to compute
+    equally often."""
     if processes.sharded:
         for number, batch in enumerate(batches(split, samples, part=processes.part)):
             yield number, batch, processes.counts(batch.whole)
@@ -178,10 +181,10 @@ def measured_batches(split: Split, samples: int, processes: Processes) -> Iterat
 
 
 def part_weight(task: Task, targets: torch.Tensor, batch: Batch, processes: Processes) -> torch.Tensor | float:
-    """The task's weight of the whole batch, from the `targets` of what this process has of it."""
+    """The task's weight of the whole batch, from the `targets` of this process."""
     weight = task.weight(targets)
     if len(targets) == batch.whole:
         return weight
     if isinstance(weight, torch.Tensor):
         return processes.total(weight)
-    return weight * batch.whole / len(targets)  # it depends on nothing but the number of samples
+    return weight * batch.whole / len(targets)  # it depends only on the number of samples

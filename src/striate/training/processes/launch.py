@@ -1,4 +1,4 @@
-"""What the launcher (`torchrun`) says of this process; free of torch."""
+"""What the launcher (`torchrun`) says about this process; free of torch."""
 
 from __future__ import annotations
 
@@ -13,22 +13,26 @@ _NEEDED = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
 @dataclass(frozen=True)
 class Launch:
-    """Process `rank` of `count`; on this machine it is `local_rank` of `local_count`."""
+    """This process among those of a launch."""
 
     rank: int = 0
+    """Its number, from 0."""
     count: int = 1
+    """The number of processes."""
     local_rank: int = 0
+    """Its number on this machine, from 0."""
     local_count: int = 1
+    """The number of processes on this machine."""
 
     @property
     def several(self) -> bool:
-        """Whether there are others."""
+        """Whether there are several processes."""
         return self.count > 1
 
 
 def launched(environment: Mapping[str, str] | None = None) -> Launch:
-    """This process as `torchrun` started it; the only one where nothing did. Raises UsageError for variables of a
-    launcher that are not as `torchrun` sets them."""
+    """This process as `torchrun` started it; a single process without a launcher. Raises UsageError for variables that
+    are not as `torchrun` sets them."""
     known = os.environ if environment is None else environment
     if not all(name in known for name in _NEEDED):
         return Launch()
@@ -47,5 +51,5 @@ def launched(environment: Mapping[str, str] | None = None) -> Launch:
 
 
 def first_process() -> bool:
-    """Whether this is the first process, or the only one: the one that speaks."""
+    """Whether this is the first process, or the only one: the one that prints."""
     return os.environ.get("RANK", "0") == "0" or "MASTER_ADDR" not in os.environ

@@ -1,5 +1,5 @@
-"""A network spread over the processes (torch's FSDP): each keeps a part of every weight, gradient and of what the
-optimizer remembers, and has a block whole only while it computes it."""
+"""A network sharded over the processes (torch's FSDP): each holds a part of every weight, gradient and optimizer state,
+and all of a block only while it computes it."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from striate.training.state import TrainingState
 
 
 def shard(state: TrainingState, config: Config, count: int) -> nn.Module:
-    """Spread network and optimizer of `state`, which are the same in all of `count` processes; returns a copy of the
+    """Shard network and optimizer of `state`, which are the same in all of `count` processes. Returns a copy of the
     network as it was. Raises ModelError for a network that cannot be copied."""
-    # Loaded here: only such a training needs them.
+    # Only a sharded training needs these.
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard
     from torch.distributed.tensor import DTensor, distribute_tensor
@@ -31,7 +31,7 @@ def shard(state: TrainingState, config: Config, count: int) -> nn.Module:
     state.optimizer = make_optimizer(state.module, config)
     state.optimizer.load_state_dict(saved)
     for group in state.optimizer.param_groups:
-        group["fused"] = False  # of which torch's spread tensors know nothing
+        group["fused"] = False  # not available for torch's sharded tensors
     for parameter, values in state.optimizer.state.items():
         for name, value in values.items():
             if isinstance(value, torch.Tensor) and value.shape == parameter.shape and isinstance(parameter, DTensor):
@@ -40,22 +40,23 @@ def shard(state: TrainingState, config: Config, count: int) -> nn.Module:
 
 
 def gathered(state: TrainingState) -> dict[str, Any]:
-    """What `state.to_dict` gives, with whole tensors. All processes have to call it."""
+    """The result of `state.to_dict` with whole tensors. All processes have to call it."""
     state.gathered = None
     whole: dict[str, Any] = _whole(state.to_dict())
     for group in whole["optimizer"]["param_groups"]:
-        group["fused"] = True  # as it is of whole ones
+        group["fused"] = True  # as for whole tensors
     return whole
 
 
 def unshard(state: TrainingState, plain: nn.Module) -> None:
-    """Give `state` the network `plain` with the weights that it has now. All processes have to call it."""
+    """Give `state` the network `plain` with its current weights. All processes have to call it."""
     plain.load_state_dict(gathered(state)["model"])
     state.module = plain
 
 
 def _blocks(module: nn.Module) -> Iterator[nn.Module]:
-    """What is called as one: parts of the network, and of the sequences in it, that have weights."""
+    """The modules to shard, each of which is called as a whole: the children of the network, and of sequences in it,
+    that have weights."""
     for part in module.children():
         if isinstance(part, nn.Sequential | nn.ModuleList):
             yield from _blocks(part)
@@ -67,7 +68,7 @@ def _whole(value: Any) -> Any:
     if hasattr(value, "full_tensor"):
         return value.full_tensor()
     if isinstance(value, dict):
-        shallow = copy.copy(value)  # of its own type: a state_dict carries the versions of its layers
+        shallow = copy.copy(value)  # keeps the type: a state_dict carries the versions of its layers
         shallow.update({key: _whole(part) for key, part in value.items()})
         return shallow
     return [_whole(part) for part in value] if isinstance(value, list) else value

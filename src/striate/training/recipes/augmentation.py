@@ -1,4 +1,4 @@
-"""How training images vary when nobody says: what leaves an image in its class, and nothing else."""
+"""The default augmentation of training images: changes that leave an image in its class."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from striate.wording import several
 
 _MIRROR_SAFE = {"fashion-mnist", "cifar10", "cifar100"}
 _MIRROR_UNSAFE = {"mnist", "mnist5k", "digits", "svhn"}
-_SMALL = 40  # pixels: up to here an image is shifted, above it is cropped
+_SMALL = 40  # pixels: smaller images are shifted, larger ones cropped
 WINDOW, ZOOM, COLOR = 256, 1.5, 0.2
-"""For masks of images that have half as many pixels again as a window, or more."""
+"""For masks of images with at least 1.5 times the pixels of a window."""
 TILT = 15
-"""Degrees, of images that look alike above and below: these are mirrored both ways, yet streets, and what else was
-built or laid out, keep their directions. Turned by any angle, a quarter of a window is what its edge repeats: of 250
-steps on aerial pictures the F1 of roads was 62.0 % then, and 72.5 % with this."""
+"""Degrees of rotation for images whose top and bottom look alike; they are also mirrored both ways. Rotated by any
+angle, a quarter of a window would be repeated edge pixels: after 250 steps on aerial pictures the F1 of roads was
+62.0 % then, and 72.5 % with this."""
 _FEW_PASSES, _BY_HEART = 4, 30
-"""Over small images; and passes after which a network with a parameter for each sample begins to know them by heart, of
-one with twice as many half of that.
+"""Passes over small images up to which these are not augmented; and passes after which a network with one parameter per
+sample begins to memorize them, half as many with two parameters per sample.
 
-Without augmentation and with it, of Fashion-MNIST: `mnist-cnn` (0.7 parameters a sample) reaches 83 and 79 % in 1 pass,
-88.5 and 85.7 % in 4, 90.4 and 88.8 % in 10, 91.1 and 89.8 % in 20, 91.5 and 90.5 % in 30; ResNet-18 of width 8 (3.2)
-92.7 and 91.7 % in 8, in 14 92.2 % without it. Of 3,500 digits (10): 80.0 and 78.7 % in 1, 95.3 and 94.8 % in 4, 96.9
-and 97.2 % in 10, 97.7 and 98.1 % in 30."""
+Accuracy without and with augmentation. Fashion-MNIST: `mnist-cnn` (0.7 parameters a sample) reaches 83 and 79 % in 1
+pass, 88.5 and 85.7 % in 4, 90.4 and 88.8 % in 10, 91.1 and 89.8 % in 20, 91.5 and 90.5 % in 30; ResNet-18 of width 8
+(3.2) 92.7 and 91.7 % in 8, in 14 92.2 % without it. Of 3,500 digits (10): 80.0 and 78.7 % in 1, 95.3 and 94.8 % in 4,
+96.9 and 97.2 % in 10, 97.7 and 98.1 % in 30."""
 _FEWEST, _COMPARED, _CERTAIN = 20, 200, 4.0
-"""Images that are compared, at least and at most, and the standard errors from which on a difference is one."""
+"""Images that are compared, at least and at most, and the standard errors from which on a difference counts."""
 _OFF = AugmentConfig(
     shift=0, flip=False, vertical_flip=False, crop=1.0, rotate=0, scale=0, shear=0, color=0, noise=0, blur=0, cutout=0,
     policy="none", mixup=0, cutmix=0, fill="edge", window=0, zoom=1.0, time_shift=0, gain=0, speed=0, time_mask=0,
@@ -45,7 +45,7 @@ def decide_augmentation(
     dense: bool = False,
     own_rule: bool = False,
     fast: bool = False,
-    keeps: bool = True,
+    survives_moves: bool = True,
     windows: bool = False,
     adapt: Adapt | None = None,
     epochs: int | None = None,
@@ -53,20 +53,20 @@ def decide_augmentation(
 ) -> tuple[AugmentConfig, str]:
     """The augmentation with every open field filled in, and the reason in a sentence ("" where none applies).
 
-    `dense`: for a network without convolutions, to which each shift is another image: half as far.
-    `own_rule`: for a network with a local learning rule, which is made for samples that come again as they were.
-    `fast`: for a training of few epochs: mirrored in turns rather than by chance, so that in two epochs each image is
-    seen both ways; crops of a third of the area at least.
-    `keeps`: whether a moved, mirrored or cropped image keeps its target; of a number nobody knows.
-    `windows`: whether targets can be those of a part of the image.
+    `dense`: the network has no convolutions, so that each shift is another image to it: half as far.
+    `own_rule`: the network has a local learning rule, which is made for unchanged samples.
+    `fast`: a training of few epochs: images are mirrored in turns rather than at random, so that two epochs show each
+    image both ways; crops have at least a third of the area.
+    `survives_moves`: whether a shifted, mirrored or cropped image keeps its target; unknown for numbers.
+    `windows`: whether the target of a crop can be cut from that of the image.
     `adapt`: `Task.augmentation` of the task.
-    `epochs`: passes over the samples, where that is known: in a few of them, small images are learned as they are; so
-    they are where the network's `parameters` (0: not known) are too few to learn them by heart meanwhile.
-    Raises ConfigError on what data and task cannot take.
+    `epochs`: passes over the samples, if known. Small images are not augmented where these are few, or where the
+    network's `parameters` (0: unknown) are too few to memorize the samples in them.
+    Raises ConfigError for what data and task cannot take.
     """
     check_augmentation(augment, data)
     if not data.medium.pictures:
-        fitting = {} if own_rule or not keeps else data.medium.varied(data.input_shape, windows=windows)
+        fitting = {} if own_rule or not survives_moves else data.medium.varied(data.input_shape, windows=windows)
         decided = _filled(augment, replace(_OFF, **fitting))  # type: ignore[arg-type]
         named = (
             ", ".join(describe_augmentation(decided, data.input_shape, frames=data.medium.folders)) if fitting else ""
@@ -85,45 +85,45 @@ def decide_augmentation(
     mirrors = data.name in _MIRROR_SAFE or (channels > 1 and data.name not in _MIRROR_UNSAFE)
     usual = replace(
         _OFF,
-        shift=max(1, min(height, width) // (24 if dense else 12)) if small and keeps else 0,
-        flip=("alternate" if fast else True) if mirrors and keeps else False,
-        crop=(1 / 3 if fast else 0.2) if keeps and not small else 1.0,
+        shift=max(1, min(height, width) // (24 if dense else 12)) if small and survives_moves else 0,
+        flip=("alternate" if fast else True) if mirrors and survives_moves else False,
+        crop=(1 / 3 if fast else 0.2) if survives_moves and not small else 1.0,
     )
     large = height * width >= 1.5 * WINDOW**2 and augment.crop is None
     if windows and (augment.window or (augment.window is None and large)):
         usual = replace(usual, window=WINDOW, zoom=ZOOM, crop=1.0, color=COLOR)
-    if windows and keeps and mirrors and not has_upright(data.splits["train"]):
+    if windows and survives_moves and mirrors and not has_upright(data.splits["train"]):
         usual = replace(usual, vertical_flip=True, rotate=TILT)
-    usual, said = (usual, "") if adapt is None else adapt(usual, augment)
-    if small and not said and not fast and epochs is not None:
+    usual, reason = (usual, "") if adapt is None else adapt(usual, augment)
+    if small and not reason and not fast and epochs is not None:
         samples = len(data.splits["train"])
         if epochs <= _FEW_PASSES:
-            said = (
+            reason = (
                 f"{several(epochs, 'epoch')} are too few to memorize the images; --augment.shift 2 or "
                 "--augment.flip true turns it on"
             )
         elif 0 < epochs * parameters <= _BY_HEART * samples:
-            said = (
+            reason = (
                 f"{several(parameters, 'parameter')} cannot memorize {several(samples, 'sample')} in "
                 f"{several(epochs, 'epoch')}; --augment.shift 2 or --augment.flip true turns it on"
             )
-        usual = _OFF if said else usual
+        usual = _OFF if reason else usual
     if fast and (usual.shift if augment.shift is None else augment.shift):
         usual = replace(usual, fill="reflect")
     decided = _filled(augment, usual)
     check_fill(decided)
-    return decided, _reason(decided, augment, data, said, keeps=keeps)
+    return decided, _reason(decided, augment, data, reason, survives_moves=survives_moves)
 
 
 def has_upright(train: Split) -> bool:
-    """Whether images (N, C, H, W) with masks differ between above and below: in a color, or in how much of a class
-    there is. Of aerial or microscopic images neither does. True where there are too few to tell."""
+    """Whether images (N, C, H, W) with masks differ between top and bottom, in a color or in the share of a class.
+    Aerial and microscopic images do not. True where there are too few images to tell."""
     count = min(len(train), _COMPARED)
     if count < _FEWEST:
         return True
     rows = torch.arange(count) * len(train) // count
     images, masks = train.inputs[rows], train.targets[rows].cpu()
-    if masks.dtype != torch.uint8:  # numbers of single objects: there is one class, or nobody asks which
+    if masks.dtype != torch.uint8:  # numbers of single objects
         masks = masks > 0
     half = images.shape[2] // 2
 
@@ -143,15 +143,15 @@ def _filled(request: AugmentConfig, usual: AugmentConfig) -> AugmentConfig:
     )
 
 
-def _reason(decided: AugmentConfig, request: AugmentConfig, data: Dataset, said: str, *, keeps: bool) -> str:
+def _reason(decided: AugmentConfig, request: AugmentConfig, data: Dataset, reason: str, *, survives_moves: bool) -> str:
     text = "augmentation: " + (
         ", ".join(describe_augmentation(decided, data.input_shape, frames=data.medium.folders)) or "none"
     )
-    if said:
-        return f"{text}; {said}"
+    if reason:
+        return f"{text}; {reason}"
     if not decided.flip and request.flip is None:
         why = "a flip may turn a letter or digit into another" if data.input_shape[0] == 1 else "these are digits"
-        if not keeps:
+        if not survives_moves:
             why = "a shifted or flipped image may have another target"
         text += f"; no horizontal flip ({why}; --augment.flip true turns it on)"
     return text

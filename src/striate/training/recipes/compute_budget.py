@@ -1,6 +1,6 @@
-"""What fits into the time: the size of photographs, and how long a run takes where the user names no budget.
+"""What fits into the time: the size of photographs, and the length of a run without a budget.
 
-Both rest on one short measurement of how many multiply–accumulates a second training steps have on this machine.
+Both rest on one short measurement: the multiply–accumulates per second of training steps on this machine.
 """
 
 from __future__ import annotations
@@ -24,34 +24,34 @@ from striate.models.weights.saved import Origin
 from striate.models.weights.weights_file import describe_weights
 from striate.training.config import Config
 from striate.training.recipes.facts import Facts
-from striate.training.recipes.speedrun import GROWING
+from striate.training.recipes.speedrun import RESIZED_COST
 from striate.training.recipes.standard import passes_for
 from striate.wording import duration, several
 
 SIDES = (96, 112, 128, 160, 192, 224)
-"""Pixels that photographs are trained at, growing with the time."""
+"""Sides of photographs in pixels; larger where more time is given."""
 WAIT = 10.0
-"""Minutes that somebody waits for a run who did not say how long it may take."""
+"""Minutes of a run without a budget."""
 LONGER = 1.5
-"""A run without a budget may take this many times `WAIT`; beyond, it gets `WAIT` minutes."""
+"""A run whose epochs take up to this many times `WAIT` keeps them; a longer one gets `WAIT` minutes."""
 FEWEST = 0.25
-"""Share of the usual passes that must fit, for a larger size to pay."""
+"""Share of the usual epochs that must fit for a size to be chosen."""
 ENOUGH = 3
-"""Passes that must fit for a larger size, up to that which they learned at, where weights are at hand."""
+"""With pretrained weights: epochs that must fit for a size to be chosen, up to the size of their training."""
 TRAINING = 0.7
-"""Share of the time that is left for training steps beside reading, measuring, validation and report."""
+"""Share of the time for training steps; the rest is for reading, measuring, validation and report."""
 NOMINAL_RATE = 4e10
-"""Multiply–accumulates a second of training steps on one core, where nothing may depend on time."""
+"""Multiply–accumulates per second of training steps on one core, where no decision may depend on timing."""
 EFFICIENCY = 0.8
-"""Of a whole training step, beside the two convolutions that are measured; small-resnet and airbench have 0.9 to 1.4
-of their rate, before images are varied (2 cores of an AMD EPYC, bf16)."""
+"""Rate of a whole training step over that of the two measured convolutions; small-resnet and airbench have 0.9 to 1.4,
+before augmentation (2 cores of an AMD EPYC, bf16)."""
 _CLASSES = 10
-_COUNTED = 128  # pixels at which multiply–accumulates are counted; they grow with the area
+_COUNTED = 128  # side in pixels at which multiply–accumulates are counted; they grow with the area
 
 
 def choose_size_for(config: Config, module: nn.Module | None) -> ChooseSize:
-    """What decides the size of photographs for a training of `config`, of a network given in Python or a named one:
-    the largest of `SIDES` at which enough passes over the data fit into the time."""
+    """Decides the size of photographs for a training of `config`, with a network given in Python or a named one: the
+    largest of `SIDES` at which enough epochs fit into the time."""
     return partial(_choose_size, config, module)
 
 
@@ -102,26 +102,29 @@ def _count(passes: float) -> str:
 
 
 def _macs(config: Config, module: nn.Module | None) -> float | None:
-    """Multiply–accumulates for one image of 128 × 128 pixels, fewer where it is smaller at first; None for a network
-    that does not take it."""
+    """Multiply–accumulates for one image of 128 × 128 pixels, fewer with progressive resizing; None for a network that
+    does not take it."""
     shape = (config.data.channels or 3, _COUNTED, _COUNTED)
     try:
         if module is not None:
             return float(count_macs(module, shape))
-        name, growing = config.model.name, 1.0
-        if name == "auto" and config.recipe in ("standard", "speedrun"):  # few photographs have speedrun either way
-            name, growing = choose_fast_model(PICTURE, shape, "vector", 1000)[0], GROWING
+        name, share = config.model.name, 1.0
+        if name == "auto" and config.recipe in (
+            "standard",
+            "speedrun",
+        ):  # few photographs get the recipe speedrun either way
+            name, share = choose_fast_model(PICTURE, shape, "vector", 1000)[0], RESIZED_COST
         elif name == "auto" or names_file(name):
             name = choose_model(PICTURE, shape, "vector", 1000)[0]
         with torch.random.fork_rng():
-            return growing * count_macs(build_model(name, shape, _CLASSES), shape)
+            return share * count_macs(build_model(name, shape, _CLASSES), shape)
     except StriateError:
         return None
 
 
 def training_rate(config: Config) -> float:
-    """Multiply–accumulates a second of training steps of a whole network: measured once a process, in half a second;
-    nominal where several processes or `--deterministic` must decide alike."""
+    """Multiply–accumulates per second of training steps of a whole network: measured once per process, in half a
+    second; nominal where several processes or `--deterministic` must decide alike."""
     threads = config.execution.threads or torch.get_num_threads()
     if config.execution.deterministic or config.execution.processes is not None:
         return NOMINAL_RATE * threads
@@ -141,15 +144,15 @@ def _measured_rate(device: str | None, threads: int, bf16: bool) -> float:
 
 
 def bounded_wait(config: Config, request: Config, facts: Facts) -> tuple[Config, list[str]]:
-    """The configuration with `WAIT` minutes in place of the recipe's epochs, where `request` has no budget and these
-    would take much longer on this machine; and a note that says so."""
-    asked, decided = request.budget, config.budget
-    if asked.epochs or asked.minutes or asked.steps or decided.epochs is None:
+    """The configuration with `WAIT` minutes instead of the recipe's epochs, where the `request` has no budget and these
+    epochs would take much longer on this machine; and a note about it."""
+    requested, decided = request.budget, config.budget
+    if requested.epochs or requested.minutes or requested.steps or decided.epochs is None:
         return config, []
     if config.execution.deterministic or config.execution.processes is not None:
         return config, []
     work = 3.0 * facts.macs * facts.samples * decided.epochs
-    if work / NOMINAL_RATE < 60 * WAIT:  # far from it on a single slow core: not worth measuring
+    if work / NOMINAL_RATE < 60 * WAIT:  # far below it even on a single slow core
         return config, []
     seconds = work / training_rate(config)
     if seconds <= 60 * WAIT * LONGER:

@@ -1,6 +1,4 @@
-"""Fills in every field that the user left open, and says why.
-Test-time augmentation: how many views of an image predictions are averaged over.
-"""
+"""Decides every field that the user left open, with reasons; and test-time augmentation."""
 
 from __future__ import annotations
 
@@ -16,13 +14,13 @@ from striate.tasks.views import VIEW_COUNTS
 from striate.training.config import Config
 from striate.training.config_file import with_fields
 from striate.training.recipes.augmentation import decide_augmentation
-from striate.training.recipes.facts import Choice, Facts, fill_open_fields
+from striate.training.recipes.facts import Facts, RecipeChoice, fill_open_fields
 from striate.training.recipes.local_rule import local_rule, uses_local_rule
 from striate.training.recipes.speedrun import speedrun
 from striate.training.recipes.standard import fine_tune, quick, standard
 from striate.wording import several
 
-RECIPES: dict[str, Callable[[Facts, Config], Choice]] = {
+RECIPES: dict[str, Callable[[Facts, Config], RecipeChoice]] = {
     "quick": quick,
     "standard": standard,
     "speedrun": speedrun,
@@ -32,21 +30,24 @@ RECIPES: dict[str, Callable[[Facts, Config], Choice]] = {
 
 @dataclass(frozen=True)
 class Decision:
-    """The decided configuration; in a sentence each, what was chosen and why; and what was noticed."""
+    """The decisions of a recipe."""
 
     config: Config
+    """The decided configuration."""
     notes: tuple[str, ...]
+    """What was chosen and why, a sentence each."""
     findings: tuple[Finding, ...] = ()
+    """What was noticed."""
 
 
 def decide(config: Config, data: Dataset, facts: Facts) -> Decision:
     """Fill in `augment`, `optim`, `schedule`, `evaluation`, `batch`, `budget`, `keep`, `fine_tune` where they are open.
 
-    Fields that are set stay as they are; the recipe `standard` becomes `fine-tune` for a network that has weights,
-    unless it learns by its local learning rule.
+    Fields that are set stay. The recipe `standard` becomes `fine-tune` for a network with pretrained weights, unless it
+    learns by its local learning rule.
 
-    Raises ConfigError on an augmentation that the data cannot take, on `fine-tune` without weights, `speedrun` with
-    them, and on a rule of learning that is not the network's.
+    Raises ConfigError for an augmentation that the data cannot take, for `fine-tune` without pretrained weights,
+    `speedrun` with them, and for a local learning rule that the network does not have.
     """
     if config.recipe == "fine-tune" and not facts.has_weights:
         raise ConfigError(
@@ -76,7 +77,7 @@ def decide(config: Config, data: Dataset, facts: Facts) -> Decision:
         dense=facts.network == "dense",
         own_rule=rule is not None,
         fast=recipe == "speedrun",
-        keeps=facts.keeps,
+        survives_moves=facts.survives_moves,
         windows=facts.windows,
         adapt=facts.adapt,
         epochs=config.budget.epochs or (RECIPES[recipe](facts, config).epochs if counted else None),
@@ -97,7 +98,7 @@ def decide(config: Config, data: Dataset, facts: Facts) -> Decision:
 
 
 def _imbalance(config: Config, data: Dataset, facts: Facts, *, weighed: bool) -> tuple[Finding, ...]:
-    """`weighed`: whether rare classes could be made to count for more."""
+    """`weighed`: whether rare classes could get more weight."""
     severity = imbalance_severity(facts.imbalance)
     if severity is None or config.task.class_weights == "balanced":
         return ()
@@ -123,10 +124,10 @@ def _imbalance(config: Config, data: Dataset, facts: Facts, *, weighed: bool) ->
 
 
 def decide_views(config: Config, request: Config, data: Dataset, task: Task) -> tuple[Config, list[str]]:
-    """The configuration with `evaluation.views` decided, and what should be known of it.
+    """The configuration with `evaluation.views` decided, and notes.
 
-    Open, it is `none`. A recipe's value for other data than images with classes is dropped with a note; raises
-    ConfigError where the user (`request`) set it.
+    Open, it is `none`. A recipe's value for other data than images with classes is dropped with a note; ConfigError is
+    raised where the user (`request`) set it.
     """
     views = config.evaluation.views or "none"
     evaluation = replace(config.evaluation, views=views)

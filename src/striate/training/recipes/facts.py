@@ -1,4 +1,4 @@
-"""What a recipe looks at, plain numbers about data and network, and the values that it chooses."""
+"""What a recipe decides by, plain numbers about data and network, and the values that it chooses."""
 
 from __future__ import annotations
 
@@ -20,39 +20,45 @@ from striate.models.learning_rule import LearningRule, learning_rule
 from striate.training.config import Config
 
 Adapt = Callable[[AugmentConfig, AugmentConfig], tuple[AugmentConfig, str]]
-"""What a task makes of the usual augmentation and the requested one."""
+"""From the usual and the requested augmentation to that of the task, with a reason."""
 
 
 @dataclass(frozen=True)
 class Facts:
-    """Of the data: `samples` to train on, `val_samples` to choose by, and how many the largest class has for each of
-    the smallest (`imbalance`, 1 where classes are equal or there are none). Of the network: `dense` where it has no
-    convolution, `macs` for one input, `has_weights` where it begins with trained
-    ones, `plain_depth` the number of its layers with weights, 0 where normalizations keep their signal in
-    bounds; `normalizes` whether it has any; `own_rule` the learning rule that it brings, if any."""
+    """What a recipe decides by: plain numbers about data, network and task."""
 
     kind: Kind
+    """What a sample is."""
     samples: int
+    """Training samples."""
     val_samples: int
+    """Validation samples."""
     imbalance: float
+    """Samples of the largest class for each sample of the smallest; 1 where classes are equal or there are none."""
     network: Literal["dense", "convolutional"]
+    """"dense": no layer with weights is a convolution."""
     macs: int
+    """Multiply–accumulates for one input."""
     has_weights: bool
+    """Whether the network begins with pretrained weights."""
     plain_depth: int = 0
+    """Number of layers with weights; 0 where normalizations keep their signal in bounds."""
     normalizes: bool = False
+    """Whether a layer normalizes."""
     own_rule: LearningRule | None = None
-    keeps: bool = True
-    """Whether a moved image keeps its target."""
+    """The local learning rule of the network. None: it learns by gradients."""
+    survives_moves: bool = True
+    """Whether a shifted or mirrored image keeps its target."""
     windows: bool = False
-    """Whether targets can be those of a part of the image, and in `decide`, whether they are."""
+    """Whether the target of a crop can be cut from that of the image; from `decide` on, whether crops are used."""
     adapt: Adapt | None = None
-    """`Task.augmentation` of the task that is trained."""
+    """`Task.augmentation` of the task. None: the usual augmentation."""
     passes: float = 1.0
-    """How many times as many passes over the samples as usual the task needs."""
+    """Passes over the samples that the task needs, as a multiple of the usual number."""
     positions: int = 0
-    """Of an input: pixels of an image."""
+    """Spatial positions of an input: the pixels of an image."""
     parameters: int = 0
-    """Of the network."""
+    """Trainable parameters of the network."""
 
     @property
     def medium(self) -> Medium:
@@ -65,13 +71,13 @@ def gather_facts(
     network: nn.Module,
     *,
     has_weights: bool,
-    keeps: bool = True,
+    survives_moves: bool = True,
     windows: bool = False,
     adapt: Adapt | None = None,
     passes: float = 1.0,
 ) -> Facts:
-    """The facts; the network is left as it is. `keeps`: whether a moved image keeps its target; `windows` and `adapt`
-    as in `Facts`. Raises ModelError where the network does not take the data."""
+    """The facts; the network stays as it is. `survives_moves`, `windows` and `adapt` as in `Facts`. Raises ModelError
+    where the network does not take the data."""
     train = data.splits["train"]
     dense = all(network.get_submodule(name).__class__ is nn.Linear for name in weighted_layers(network))
     return Facts(
@@ -87,7 +93,7 @@ def gather_facts(
         plain_depth=0 if _normalizes(network) else len(weighted_layers(network)),
         normalizes=_normalizes(network),
         own_rule=learning_rule(network),
-        keeps=keeps,
+        survives_moves=survives_moves,
         windows=windows,
         adapt=adapt,
         passes=passes,
@@ -107,16 +113,15 @@ def _imbalance(targets: torch.Tensor, classes: int) -> float:
 
 
 @dataclass(frozen=True)
-class Choice:
-    """Values for the fields of the configuration that a user may leave open.
-
-    Fields as in `Config`; `lr` and `weight_decay` belong to `optimizer`. What is None stays open. `why` has the
-    reasons that a user should be told, by dotted field.
-    """
+class RecipeChoice:
+    """Values that a recipe chooses for the fields of the configuration that a user may leave open. A field that is None
+    stays open."""
 
     optimizer: str
     lr: float
+    """For `optimizer`."""
     weight_decay: float
+    """For `optimizer`."""
     batch: int
     epochs: int
     ema: float
@@ -135,9 +140,10 @@ class Choice:
     train_samples: int | None = None
     val_samples: int | None = None
     why: Mapping[str, str] = field(default_factory=dict)
+    """Reasons for the user, by dotted field."""
 
 
-def fill_open_fields(config: Config, choice: Choice) -> dict[str, object]:
+def fill_open_fields(config: Config, choice: RecipeChoice) -> dict[str, object]:
     """Dotted fields that are open in `config`, with the values of `choice`."""
     budget = config.budget
     bounded = budget.epochs is not None or budget.minutes is not None or budget.steps is not None

@@ -1,4 +1,4 @@
-"""The recipe for a network with a local learning rule: what the rule says, and nothing that only a gradient has."""
+"""The recipe for a network with a local learning rule: the rule's own values, and nothing that needs a gradient."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from striate.errors import ConfigError
 from striate.models.learning_rule import LearningRule
 from striate.models.registry import MODELS
 from striate.training.config import Config
-from striate.training.recipes.facts import Choice, Facts
+from striate.training.recipes.facts import Facts, RecipeChoice
 from striate.training.recipes.standard import batch_size, which_epoch
 
 
 def uses_local_rule(config: Config, data: Dataset, rule: LearningRule | None, *, begun: bool = False) -> bool:
-    """Whether the training is one by the network's local learning rule: where that was asked for, where nothing else is
-    possible, or where that is usual for a network that has not `begun` with learned weights.
+    """Whether the network's local learning rule trains it: where that is requested, where nothing else is possible, and
+    where it is usual for a network that has not `begun` with pretrained weights.
 
     Raises ConfigError where the network has no rule, or no gradient, or the data have no classes.
     """
@@ -63,11 +63,11 @@ def uses_local_rule(config: Config, data: Dataset, rule: LearningRule | None, *,
     return True
 
 
-def local_rule(rule: LearningRule, facts: Facts, request: Config) -> Choice:
-    """Rate, schedule and epochs as the rule says, a quarter of these with the recipe `quick`; no weight decay.
+def local_rule(rule: LearningRule, facts: Facts, request: Config) -> RecipeChoice:
+    """Rate, schedule and epochs of the rule, a quarter of the epochs with the recipe `quick`; no weight decay.
 
-    Where samples are taken one after the other, the batch only says how often the rate changes. A rule that needs no
-    labels does not lower the loss that is measured, so that its last epoch is kept.
+    Where the rule takes one sample after another, the batch only decides how often the rate changes. A rule without
+    labels does not lower the measured loss, so the last epoch is the result.
     """
     keep, reason = which_epoch(facts)
     if not rule.labels:
@@ -76,7 +76,7 @@ def local_rule(rule: LearningRule, facts: Facts, request: Config) -> Choice:
         "optim.name": f"no gradient of a loss: the network learns by {rule.title}",
         "optim.lr": f"rate {rule.rate:g}: {rule.why}",
     }
-    return Choice(
+    return RecipeChoice(
         optimizer="own-rule",
         lr=rule.rate,
         weight_decay=0.0,

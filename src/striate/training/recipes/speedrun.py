@@ -1,7 +1,7 @@
-"""The recipe for the best network in little time: ideas of those who hold the records on CIFAR-10.
+"""The recipe for the best network in little time, with ideas from the records on CIFAR-10.
 
-Jordan, "94 % on CIFAR-10 in 3.29 seconds on a single GPU", 2024 (arXiv 2404.00498), and its followers with Muon; sizes
-that grow: Howard 2018. Each idea is a field of the configuration and can be set by itself.
+Jordan, "94 % on CIFAR-10 in 3.29 seconds on a single GPU", 2024 (arXiv 2404.00498), and its successors with Muon;
+progressive resizing: Howard 2018. Each idea is a field of the configuration and can be set by itself.
 """
 
 from __future__ import annotations
@@ -16,55 +16,56 @@ from striate.models.weights.named import USUAL, named_weights
 from striate.tasks.registry import task_for
 from striate.tasks.views import VIEW_COUNTS
 from striate.training.config import Config
-from striate.training.recipes.facts import Choice, Facts
+from striate.training.recipes.facts import Facts, RecipeChoice
 from striate.training.recipes.standard import standard
 
 VALIDATION = 0.02
-"""Share of the training data that is only watched: nothing is chosen by it, since the last epoch is kept."""
+"""Share of validation samples; nothing is chosen by them, since the last epoch is the result."""
 FEWEST_VALIDATION = 50
-"""Samples; where the share leaves fewer, the usual share is held back."""
+"""Validation samples; where the share leaves fewer, the usual share is taken."""
 SMOOTHING = 0.2
 FIRST_SIZE, FULL_SIZE_FROM = 0.75, 0.5
-"""Images begin at this share of their size, and have all of it from this share of the steps on."""
-GROWING = FULL_SIZE_FROM * FIRST_SIZE**2 + 1 - FULL_SIZE_FROM
-"""What a pass costs on average, as a share of one at full size."""
+"""Images begin at this share of their size, and have full size from this share of the steps on."""
+RESIZED_COST = FULL_SIZE_FROM * FIRST_SIZE**2 + 1 - FULL_SIZE_FROM
+"""Mean cost of an epoch with progressive resizing, as a share of one at full size."""
 SMALLEST_PHOTOGRAPH = 32
-"""Pixels a side of images in color for which the standard recipe gives way to this one."""
+"""Side in pixels from which on color images get this recipe instead of the standard one."""
 SMALLEST_TO_TRANSFER = 96
-"""Pixels a side of images for which weights are taken that were learned at 224."""
+"""Side in pixels from which on images get weights that were trained at 224 pixels."""
 USED = 0.85
-"""Share of the minutes that is left for training steps."""
+"""Share of the minutes for training steps."""
 MEASURED = 2_000
-"""Training samples that are measured at the end: all of them, from six views, take as long as two epochs."""
+"""Training samples that are measured at the end: all of them, in six views, would take as long as two epochs."""
 SEEN, MOST_EPOCHS = 400_000, 150
-"""Samples looked at where no budget is given: eight epochs of CIFAR-10, but no four thousand of 100 photographs."""
+"""Training samples of a run without a budget, eight epochs of CIFAR-10; and epochs at most."""
 SMALLEST_BATCH, LARGEST_BATCH = 64, 512
-"""A step of Muon costs as much as some thirty samples, however few a batch has: of 175 photographs, batches of 64 made
-107 passes in the time in which those of 16 made 62."""
-STEPS_AN_EPOCH = 50  # at least, as far as the smallest batch allows
+"""A step of Muon costs as much as some thirty samples, whatever the batch: with 175 photographs, batches of 64 took 107
+epochs in the time of 62 epochs with batches of 16."""
+STEPS_AN_EPOCH = 50  # at least, unless the smallest batch is too large
 MACS_A_CORE = 1.25e11
-"""Multiply–accumulates a second in training steps of airbench, in bfloat16 on one core of the machine that this was
-written on; only the width of the network follows from it, and is the same in every run. On a GPU time is no limit."""
+"""Multiply–accumulates per second in training steps of airbench, in bfloat16 on one core of a certain machine. Only the
+width of the network depends on it, which is thus the same in every run. On a GPU the time does not limit the width."""
 FIXED_SECONDS = 5.0  # start of the program, reading, pictures and report
 FIXED_STEPS = 150
-"""Steps' worth of planning, measuring each size of images, and the signal, before the first one; some in fp32."""
+"""Steps that planning, measuring each size of images, and the signal take before the first step; some in fp32."""
 VIEWS = VIEW_COUNTS["mirror-shift"]
-"""In each of which all that is measured at the end is predicted; digits have one, which leaves them time."""
+"""Views of each image in the final evaluation; digits have only one."""
 UNSCALED = 0.1
-"""Of SGD's usual rate for airbench, whose output layer sees maxima that nothing scales: at 0.1 it falls apart."""
-TURN, OTHER = 0.1, 0.01  # rates of kernels at a fixed norm, and of all else
+"""Share of SGD's usual rate for airbench, whose output layer gets unnormalized maxima: at a rate of 0.1 it diverges."""
+TURN, OTHER = 0.1, 0.01  # learning rates of kernels with a fixed norm, and of all other parameters
 
 
 def before_data(config: Config) -> Config:
-    """With `data.val_fraction` decided, if this recipe is asked for; it is decided after the data were read."""
+    """With `data.val_fraction` decided, if this recipe is requested; the other fields are decided after the data are
+    read."""
     if config.recipe != "speedrun" or "recipe" in config.decided or config.data.val_fraction is not None:
         return config
     return replace(config, data=replace(config.data, val_fraction=VALIDATION))
 
 
 def with_enough_validation(config: Config, request: Config, data: Dataset) -> Config:
-    """With the usual share of validation samples, where those of this recipe are so few that they show nothing; for
-    tables always. Unchanged where the `request` sets a share."""
+    """With the usual share of validation samples, where this recipe's share leaves too few; for tables always.
+    Unchanged where the `request` sets a share."""
     few = data.medium.flat or len(data.splits["val"]) < FEWEST_VALIDATION
     if config.recipe != "speedrun" or request.data.val_fraction is not None or not few:
         return config
@@ -72,7 +73,7 @@ def with_enough_validation(config: Config, request: Config, data: Dataset) -> Co
 
 
 def before_network(config: Config, data: Dataset) -> Config:
-    """With `task.label_smoothing` decided, if the recipe is this one and classes are told by cross-entropy."""
+    """With `task.label_smoothing` decided, for this recipe and a cross-entropy loss."""
     task = config.task
     if config.recipe != "speedrun" or task.label_smoothing is not None or config.optim.name == "own-rule":
         return config
@@ -82,15 +83,15 @@ def before_network(config: Config, data: Dataset) -> Config:
 
 
 def _by_cross_entropy(config: Config, data: Dataset) -> bool:
-    """Whether classes are told by cross-entropy, whose targets can be smoothed."""
+    """Whether the loss is a cross-entropy, whose targets can be smoothed."""
     found = task_for(data, config.task)
     loss = found.losses[0] if config.task.loss == "auto" else config.task.loss
     return "label_smoothing" in found.fields.get(loss, ())
 
 
 def _few_photographs(config: Config, data: Dataset, module: nn.Module | None, smallest: int) -> bool:
-    """Whether they are classes of a few thousand images of `smallest` pixels a side, and neither recipe nor network is
-    asked for."""
+    """Whether the data are a few thousand images with classes, with sides of at least `smallest` pixels, and neither
+    recipe nor network is requested."""
     if module is not None or config.model.name != "auto" or config.recipe != "standard":
         return False
     if config.optim.name == "own-rule" or len(data.splits["train"]) > FEW:
@@ -101,8 +102,8 @@ def _few_photographs(config: Config, data: Dataset, module: nn.Module | None, sm
 
 
 def with_cached_weights(config: Config, data: Dataset, module: nn.Module | None) -> tuple[Config, list[str]]:
-    """With weights of ImageNet for a few photographs, where such are on this machine already and `model.weights` is
-    open; with a note that says so."""
+    """With ImageNet weights for a few photographs, if such weights are on this machine and `model.weights` is open;
+    with a note about it."""
     if config.model.weights is not None or not _few_photographs(config, data, module, SMALLEST_TO_TRANSFER):
         return config, []
     found = next((name for name in USUAL if (named := named_weights(name)) is not None and named.cached), None)
@@ -113,9 +114,9 @@ def with_cached_weights(config: Config, data: Dataset, module: nn.Module | None)
 
 
 def for_photographs(config: Config, data: Dataset, module: nn.Module | None) -> tuple[Config, list[str]]:
-    """With this recipe in place of `standard`, where it is ahead: classes of a few thousand photographs at most, in
-    color from 32 pixels on, and the network is chosen, too (docs/results.md); with a note that says so. Embeddings keep
-    `standard`: pairs of persons that were never seen had an AUC of 92.1 % with this recipe and of 97.9 % without."""
+    """With this recipe instead of `standard` where it is more accurate: for at most a few thousand photographs with
+    classes, in color from 32 pixels on, and where the network is also chosen (docs/results.md); with a note about it.
+    Embeddings keep `standard`: pairs of unseen persons had an AUC of 92.1 % with this recipe and 97.9 % without."""
     smallest = LARGE_FOR_AIRBENCH + 1 if data.input_shape[0] == 1 else SMALLEST_PHOTOGRAPH
     few = _few_photographs(config, data, module, smallest) and _by_cross_entropy(config, data)
     if config.model.pretrained is not None or not few:
@@ -142,9 +143,10 @@ def network_for(config: Config, data: Dataset) -> tuple[str, str]:
 
 
 def _samples_beside_training(config: Config, data: Dataset) -> float:
-    """What is computed besides the passes, in samples of a training step, whose gradient costs two predictions more."""
+    """The work besides the epochs, in samples of a training step; a training sample costs as much as three
+    predictions."""
     train = len(data.splits["train"])
-    # Planning is counted in batches of a fiftieth of the samples: it makes fewer steps where batches are larger.
+    # Planning makes fewer steps where batches are larger.
     batch = min(train, config.batch or min(batch_size(train), max(16, train // STEPS_AN_EPOCH)))
     measured = min(train, config.evaluation.train_samples or MEASURED)
     measured += sum(len(split) for name, split in data.splits.items() if name != "train")
@@ -152,11 +154,11 @@ def _samples_beside_training(config: Config, data: Dataset) -> float:
     return FIXED_STEPS * batch + measured * views / 3
 
 
-def speedrun(facts: Facts, request: Config) -> Choice:
-    """Muon at a rate that falls in a straight line, smoothed labels, progressive resizing, and test-time augmentation.
+def speedrun(facts: Facts, request: Config) -> RecipeChoice:
+    """Muon with a rate that falls linearly, label smoothing, progressive resizing, and test-time augmentation.
 
-    Kernels keep their norms where normalizations make these meaningless. With another optimizer that was asked for,
-    its rate, decay and schedule are those of the standard recipe; for a table everything is.
+    Kernels keep their norms where normalizations make these irrelevant. With another requested optimizer, its rate,
+    decay and schedule are those of the standard recipe; for a table everything is.
     """
     if facts.medium.flat:
         usual = standard(facts, request)
@@ -187,7 +189,7 @@ def speedrun(facts: Facts, request: Config) -> Choice:
 
 
 def batch_size(samples: int) -> int:
-    """A power of two that leaves fifty steps an epoch, between 64 and 512."""
+    """A power of two with at least fifty steps per epoch, between 64 and 512."""
     batch = SMALLEST_BATCH
     while batch < LARGEST_BATCH and samples / (2 * batch) >= STEPS_AN_EPOCH:
         batch *= 2

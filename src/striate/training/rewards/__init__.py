@@ -1,1 +1,1 @@
-"""Learning from rewards: a loop of its own, since there are no samples to go through."""
+"""Learning from rewards, with its own loop, since there is no data set to pass over."""

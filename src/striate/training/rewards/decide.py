@@ -1,4 +1,4 @@
-"""Parse and plan: what is open in the configuration of a training from rewards, decided, and the learner made."""
+"""Parse and plan: decides what is open in the configuration of a training from rewards, and makes the learner."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ _NEVER = {
     "dqn": (*_OWN_PQN, *_OWN_PLANNER),
     "planner": (*_OWN_PQN, *_OWN_DQN, *_OF_VALUES),
 }
-"""Fields of `task.control.*` that have no meaning for an algorithm."""
+"""Fields of `task.control.*` that have no effect for an algorithm."""
 _USUAL = {
     ("pqn", False): (128, 5e-4, 128), ("pqn", True): (32, 2.5e-4, 256),
     ("dqn", False): (8, 2.5e-4, 32), ("dqn", True): (8, 6.25e-5, 32),
@@ -61,14 +61,17 @@ _USUAL = {
 
 @dataclass(frozen=True)
 class PreparedLearner:
-    """A training from rewards about to start: the decided configuration, the game, and the algorithm at its start."""
+    """A training from rewards about to start."""
 
     config: Config
+    """The decided configuration."""
     game: Game
     learner: Learner
+    """The algorithm before its first step."""
     network: dict[str, Any]
-    """What builds the network again: name, shape of its input (C, H, W), number of outputs, `dueling`."""
+    """Builds the network again: name, shape of its input (C, H, W), number of outputs, `dueling`."""
     notes: tuple[str, ...]
+    """What was decided, a sentence each."""
 
 
 def prepare_rewards(
@@ -76,13 +79,13 @@ def prepare_rewards(
 ) -> PreparedLearner:
     """Decide what is open, build network and environments. Writes nothing. `spent`: seconds since the request.
 
-    Raises DataError for an environment that there is not, ConfigError for a field that has no meaning here.
+    Raises DataError for an unknown environment, ConfigError for a field that has no effect here.
     """
     request = config
     if module is not None:
         got = "a network made in Python"
         raise ModelError("model", got, "a name, a layer string or file.py:function", "leave out model")
-    _refuse_foreign(config)
+    _refuse_unused(config)
     environment = open_environment(str(config.data.source))
     config, notes = _decide(config, environment.game)
     with execution_settings(config):
@@ -100,7 +103,7 @@ def build_network(network: dict[str, Any]) -> nn.Module:
     return Dueling(body) if network["dueling"] else body
 
 
-def _refuse_foreign(config: Config) -> None:
+def _refuse_unused(config: Config) -> None:
     default, control = Config(), config.task.control
     names = [name for name in field_names() if not name.startswith(_MEANT)]
     algorithm = _algorithm(config)
@@ -126,13 +129,13 @@ def _refuse_foreign(config: Config) -> None:
 
 
 def _algorithm(config: Config) -> str:
-    """What is asked for by name or by recipe. Raises ConfigError where both disagree."""
-    asked, recipe = config.task.control.algorithm, config.recipe
-    if recipe == "planner" and asked not in (None, "planner"):
+    """The requested algorithm, by its name or by the recipe. Raises ConfigError where these disagree."""
+    requested, recipe = config.task.control.algorithm, config.recipe
+    if recipe == "planner" and requested not in (None, "planner"):
         raise ConfigError(
-            "task.control.algorithm", str(asked), "planner, the algorithm of the recipe", "leave out one of them"
+            "task.control.algorithm", str(requested), "planner, the algorithm of the recipe", "leave out one of them"
         )
-    return asked or ("planner" if recipe == "planner" else "pqn")
+    return requested or ("planner" if recipe == "planner" else "pqn")
 
 
 def _decide(config: Config, game: Game) -> tuple[Config, list[str]]:
@@ -154,7 +157,7 @@ def _decide(config: Config, game: Game) -> tuple[Config, list[str]]:
             "task.control.limit", got, "a limit above the steps of a return", "leave out --task.control.limit"
         )
     device = config.execution.device or ("cuda" if torch.cuda.is_available() else "cpu")
-    # Batches of small frames are done before a second thread has woken up: with two it takes half as long again.
+    # Batches of small frames are done before a second thread wakes up: two threads take half as long again.
     threads = config.execution.threads or (torch.get_num_threads() if large else 1)
     execution = replace(
         config.execution, device=device, threads=threads, precision="fp32", memory_format="contiguous", compile="off"
@@ -204,8 +207,8 @@ def _learner(config: Config, network: dict[str, Any], control: ControlConfig | N
 def _decide_length(
     config: Config, network: dict[str, Any], learner: Learner, spent: Callable[[], float]
 ) -> tuple[Config, list[str]]:
-    """How many steps, and after how many a row is written: by the request, or by the speed that is measured on a copy
-    that learns from its first step on."""
+    """How many steps, and after how many a row is written: as requested, or by the speed, measured on a copy that
+    learns from its first step on."""
     control, notes, together = config.task.control, list[str](), len(learner.environments)
     if control.steps is not None and control.steps % together:
         rounded = -(-control.steps // together) * together
@@ -236,5 +239,5 @@ def _speed(config: Config, network: dict[str, Any]) -> float:
 
 
 def seconds_for_training(config: Config) -> float | None:
-    """How long the whole command may take until its final episodes; None where it has a number of steps."""
+    """Seconds of the whole command until its final episodes; None where the number of steps is given."""
     return None if config.budget.minutes is None else 60 * config.budget.minutes * (1 - _FINAL)

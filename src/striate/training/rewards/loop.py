@@ -1,4 +1,4 @@
-"""The loop that learns from rewards: play and learn, a stretch at a time; what it yields is read by who wants to."""
+"""The loop that learns from rewards: plays and learns, one stretch of steps at a time, and yields events."""
 
 from __future__ import annotations
 
@@ -25,44 +25,50 @@ _RANDOM_STEPS = 30
 
 @dataclass
 class RewardState:
-    """All that changes: the learner, what was measured of each stretch, and the sums of the one in progress.
-
-    `elapsed`: seconds since the run was asked for, without pauses. `returns` and `lengths`: of the training episodes
-    that ended in this stretch.
-    """
+    """Everything that changes during a training from rewards."""
 
     learner: Learner
+    """The algorithm, with its network."""
     history: list[dict[str, Any]] = field(default_factory=list)
+    """One row per stretch."""
     best: float | None = None
+    """The best mean return in validation. None before the first validation."""
     returns: list[float] = field(default_factory=list)
+    """Returns of the training episodes that ended in this stretch."""
     lengths: list[int] = field(default_factory=list)
+    """Steps of these episodes."""
     loss: float = 0.0
+    """Sum of the losses of this stretch."""
     updates: int = 0
+    """Number of updates in this stretch."""
     seconds: float = 0.0
+    """Seconds of playing and learning in this stretch."""
     began: int = 0
+    """Step at which this stretch began."""
     elapsed: float = 0.0
+    """Seconds since the request, without pauses between an interruption and a resume."""
 
-    _KEPT = ("history", "best", "returns", "lengths", "loss", "updates", "seconds", "began", "elapsed")
+    _SAVED = ("history", "best", "returns", "lengths", "loss", "updates", "seconds", "began", "elapsed")
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values and tensors, the network's apart: `model`."""
-        kept = {name: getattr(self, name) for name in self._KEPT}
-        kept |= {name: list(kept[name]) for name in ("history", "returns", "lengths")}
+        """Plain values and tensors, with the weights of the network under `model`."""
+        values = {name: getattr(self, name) for name in self._SAVED}
+        values |= {name: list(values[name]) for name in ("history", "returns", "lengths")}
         chance = torch.get_rng_state()  # of layers that have any
         return {
             "model": self.learner.module.state_dict(),
             "learner": self.learner.state_dict(),
             "random": chance,
-            **kept,
+            **values,
         }
 
     def restore(self, saved: dict[str, Any]) -> None:
-        """Become what `to_dict` gave."""
+        """Load what `to_dict` returned."""
         self.learner.module.load_state_dict(saved["model"])
         self.learner.load_state_dict(saved["learner"])
         torch.set_rng_state(saved["random"])
         elapsed = self.elapsed
-        for name in self._KEPT:
+        for name in self._SAVED:
             setattr(self, name, saved[name])
         self.elapsed += elapsed
 
@@ -76,27 +82,32 @@ class Advanced:
     """Some steps were played and learned from."""
 
     step: int
+    """Steps done."""
     total: int
+    """Planned steps."""
     loss: float | None
+    """Mean loss of the updates. None: no update."""
 
 
 @dataclass(frozen=True)
 class StretchDone:
-    """A stretch is over; `row` is that of metrics.csv; `best` where no earlier one was better in validation."""
+    """A stretch is over."""
 
     row: dict[str, Any]
+    """Its row of metrics.csv."""
     best: bool
+    """Whether this stretch's network is the result so far: no earlier one is better in validation, or `keep` is
+    "last"."""
     finished: bool
+    """Whether training ends here."""
 
 
 RewardEvent = Advanced | StretchDone
 
 
 def reward_events(state: RewardState, config: Config) -> Iterator[RewardEvent]:
-    """Play and learn from `state` on until the steps, or the minutes, are over. Between two events the state is whole.
-
-    Raises NonFiniteLoss.
-    """
+    """Play and learn from `state` on until the steps, or the minutes, are over. Between two events the state is
+    complete. Raises NonFiniteLoss."""
     learner, control = state.learner, config.task.control
     assert control.stretch is not None, "decided before"
     states = held_out_states(config)
@@ -131,7 +142,8 @@ def out_of_time(state: RewardState, config: Config) -> bool:
 
 
 def close_stretch(state: RewardState, config: Config, states: np.ndarray) -> StretchDone:
-    """Play validation episodes, write the row, begin the next stretch; with minutes, count anew how many steps fit."""
+    """Play validation episodes, append the row, begin the next stretch; with minutes, estimate again how many steps
+    fit."""
     learner, control = state.learner, config.task.control
     source, seed = str(config.data.source), split_seed(config.seed, "val")
     val = play_episodes(learner.module, source, control, control.val_episodes, seed)
@@ -184,8 +196,8 @@ def _fit_into_minutes(state: RewardState, config: Config) -> None:
 
 
 def held_out_states(config: Config) -> np.ndarray:
-    """States (S, H, W, C·stack) that random actions lead to, the same in every run of a game: the mean of the largest
-    value in them shows how what the network expects grows (Mnih et al. 2015, figure 2)."""
+    """States (S, H, W, C·stack) that random actions lead to, the same in every run of a game. The mean of the largest
+    action value in them shows how the network's expectation grows (Mnih et al. 2015, figure 2)."""
     control, source = config.task.control, str(config.data.source)
     small = min(open_environment(source).game.shape[:2]) <= SMALL_SIDE
     count = _HELD_OUT if small else _HELD_OUT_LARGE

@@ -27,18 +27,20 @@ from striate.visualize.inside.features import find_features
 
 @dataclass(frozen=True)
 class Player:
-    """A network that plays: values of actions for frames (B, C·stack, H, W), 0 to 1; the decided configuration of its
-    run; the game's source and actions."""
+    """A network that plays."""
 
     module: nn.Module
+    """From frames (B, C·stack, H, W), 0 to 1, to values of actions."""
     config: Config
+    """The decided configuration of its run."""
     source: str
     actions: tuple[str, ...]
+    """Names of the actions."""
 
 
 def load_player(path: str | Path) -> Player:
-    """The network of a run (that of the best stretch) or of one checkpoint, in eval mode. Raises RunError, also for a
-    run that learned from samples."""
+    """The network of a run (of its best stretch) or of one checkpoint, in eval mode. Raises RunError, also for a run
+    that learned from samples."""
     path = Path(path)
     file = typed(path) if is_there(path) and not path.is_dir() else open_run(path).best
     if not is_there(file):
@@ -58,7 +60,7 @@ def load_player(path: str | Path) -> Player:
 
 
 def map_player(player: Player, states: States, layer: str | None = None) -> StateMap:
-    """The map of states by what the last hidden layer, or another, makes of them (t-SNE)."""
+    """The map of states by the outputs of `layer`, by default the last hidden one (t-SNE)."""
     features = find_features(player.module, as_input(states.stacks), layer)
     embedding = embed_features(features.values, features.source, method="tsne", seed=player.config.seed)
     control = player.config.task.control
@@ -72,7 +74,7 @@ def learned_from_rewards(saved: Mapping[str, Any]) -> bool:
 
 
 def plays(path: str | Path) -> bool:
-    """Whether a run, or a checkpoint in one, learned from rewards; not where there is no run."""
+    """Whether a run, or a checkpoint in one, learned from rewards; False where there is no run."""
     try:
         run = open_run(Path(path))
     except RunError:
@@ -81,7 +83,7 @@ def plays(path: str | Path) -> bool:
 
 
 def player_refused(path: Path) -> RunError:
-    """What is said where a network that plays is asked to predict for samples."""
+    """The error where a network that plays is asked to predict for samples."""
     got = "a network that learned from rewards: it outputs values of actions for frames of its game"
     remedy = f"striate play {pasted(path)} --out game.gif, or striate eval {pasted(path)}"
     return RunError(str(path), got, "a network that predicts for samples", remedy)

@@ -1,4 +1,4 @@
-"""Act: follow the loop that learns from rewards, and keep the run directory true while it goes."""
+"""Act: run the loop that learns from rewards, and keep the run directory up to date meanwhile."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def write_beginning(run: RunDirectory, prepared: PreparedLearner) -> None:
 
 
 def _environment() -> dict[str, Any]:
-    """Machine and versions, those of the packages of games too: another version may play otherwise."""
+    """Machine and versions, also those of the packages of games: another version may play differently."""
     known = describe_environment()
     for name in ("gymnasium", "minatar", "ale-py"):
         with suppress(PackageNotFoundError):
@@ -48,18 +48,18 @@ def _environment() -> dict[str, Any]:
     return known
 
 
-def restore_rewards(state: RewardState, begun: Path) -> None:
-    """Become what the checkpoint holds. Raises RunError where it does not fit."""
-    saved = load_checkpoint(begun)
+def restore_rewards(state: RewardState, checkpoint: Path) -> None:
+    """Load the checkpoint. Raises RunError where it does not fit."""
+    saved = load_checkpoint(checkpoint)
     try:
         state.restore(saved)
     except (KeyError, RuntimeError, ValueError, TypeError) as error:
         reason = " ".join(str(error).split())[:300]
         raise RunError(
-            str(begun),
+            str(checkpoint),
             f"a checkpoint that does not fit: {reason}",
             "the checkpoint of this run",
-            "train anew: striate train",
+            "train again: striate train",
         ) from None
 
 
@@ -106,12 +106,12 @@ def run_rewards(
 
 
 def checkpoint_content(prepared: PreparedLearner, state: RewardState) -> dict[str, Any]:
-    """All that going on and playing need."""
+    """Everything that resuming and playing need."""
     return state.to_dict() | _described(prepared)
 
 
 def network_content(prepared: PreparedLearner, state: RewardState) -> dict[str, Any]:
-    """The network as it is now, copied: what playing needs."""
+    """A copy of the network as it is now: what playing needs."""
     weights = {name: tensor.detach().cpu().clone() for name, tensor in state.learner.module.state_dict().items()}
     return {"model": weights, "step": state.learner.step} | _described(prepared)
 

@@ -1,1 +1,1 @@
-"""Whether a run is what it says: its files whole, and its steps the same bits when they are done again."""
+"""Verifies a run: whether its files are intact, and whether its steps give the same bits when they are repeated."""

@@ -1,4 +1,4 @@
-"""The files of a run: each as it was written, and all telling the same."""
+"""The files of a run: whether each is as it was written, and whether they agree."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from striate.errors import RunError
 from striate.runs.checkpoint import load_checkpoint
 from striate.runs.directory import RunDirectory, csv_of
 from striate.runs.events import file_digest, noted_files, read_events
-from striate.runs.files import whole_lines
+from striate.runs.files import complete_lines
 from striate.runs.plain_files import is_there, read_bytes, read_text
 from striate.training.events import EpochRow
 from striate.training.first_files import config_changes
@@ -22,11 +22,14 @@ from striate.wording import several
 
 @dataclass(frozen=True)
 class FileCheck:
-    """One file of a run: its `name` in it, whether it is `whole`, and what there is to say, if anything."""
+    """One file of a run."""
 
     name: str
+    """Its path in the run."""
     whole: bool
+    """Whether it is as it was written."""
     said: str = ""
+    """What is wrong or notable; else empty."""
 
 
 def check_files(run: RunDirectory) -> tuple[FileCheck, ...]:
@@ -41,7 +44,7 @@ def check_files(run: RunDirectory) -> tuple[FileCheck, ...]:
 
 
 def read_last(run: RunDirectory) -> dict[str, Any] | None:
-    """The content of last.pt; None where it is damaged or not there."""
+    """The content of last.pt; None where it is damaged or missing."""
     try:
         return load_checkpoint(run.last)
     except RunError:
@@ -64,33 +67,34 @@ def _checkpoints(run: RunDirectory) -> Iterator[FileCheck]:
 
 def _events(run: RunDirectory) -> FileCheck:
     try:
-        told = {event["event"] for event in read_events(run)}
+        kinds = {event["event"] for event in read_events(run)}
         content = read_bytes(run.events) if is_there(run.events) else b""
     except RunError as error:
         said = f"{error.where.rpartition(', ')[2]}: {error.got}" if "line" in error.where else error.got
         return FileCheck("events.jsonl", False, said)
-    if is_there(run.metrics_json) and "finished" not in told:
+    if is_there(run.metrics_json) and "finished" not in kinds:
         return FileCheck("events.jsonl", False, "it lacks the end of the run, with the digests of its files")
     torn = content and not content.endswith(b"\n")
     return FileCheck("events.jsonl", True, "a crash left its last line incomplete; --resume removes it" if torn else "")
 
 
 def _config(run: RunDirectory, last: dict[str, Any] | None) -> Iterator[FileCheck]:
-    """Of a run in progress whether it would go on with this configuration; a finished one is compared by `_noted`."""
+    """For a run in progress, whether it would be resumed with the same configuration; `_noted` checks that of a
+    finished run."""
     if not run.metrics_json.exists():
-        with suppress(RunError):  # of events.jsonl, which is told as such
+        with suppress(RunError):  # about events.jsonl, which has its own check
             said = config_changes(run, None if last is None else last.get("config"))
             yield FileCheck(run.config.name, said is None, said or "")
 
 
 def _metrics_csv(run: RunDirectory, last: dict[str, Any] | None) -> FileCheck:
-    """Whether the rows are those of the checkpoint; later ones may follow, which a run that goes on writes again."""
+    """Whether the rows are those of the checkpoint. Later rows may follow, which a resumed run writes again."""
     name = "metrics.csv"
     if last is None:
         return FileCheck(name, True, "not compared: there is no checkpoint")
     expected = _rows(last)
     try:
-        found = whole_lines(run.metrics_csv)
+        found = complete_lines(run.metrics_csv)
     except RunError as error:
         return FileCheck(name, False, error.got)
     if found[: len(expected)] != expected:
@@ -105,7 +109,7 @@ def _metrics_csv(run: RunDirectory, last: dict[str, Any] | None) -> FileCheck:
 
 
 def _step(content: Mapping[str, Any]) -> int:
-    """The step of a checkpoint, which that of a game keeps with its learner."""
+    """The step of a checkpoint; a training from rewards stores it with its learner."""
     return int(content["step"] if "step" in content else content["learner"]["step"])
 
 
@@ -134,7 +138,7 @@ def _metrics_json(run: RunDirectory, last: dict[str, Any] | None) -> FileCheck:
 
 
 def _noted(run: RunDirectory) -> Iterator[FileCheck]:
-    """The files whose digests are in events.jsonl; checkpoints and tables are looked at above as well."""
+    """The files whose digests are in events.jsonl; checkpoints and tables are also checked above."""
     try:
         noted = noted_files(run)
     except RunError:
@@ -142,7 +146,7 @@ def _noted(run: RunDirectory) -> Iterator[FileCheck]:
     for name, digest in noted.items():
         path = run.path / name
         if len(path.parts) - len(run.path.parts) > 2 or ".." in path.parts or run.path not in path.parents:
-            continue  # written by a stranger
+            continue  # a path outside the run, from elsewhere
         if path == run.config and not is_there(run.metrics_json):
             continue
         try:

@@ -1,6 +1,4 @@
-"""A stretch of a run done again from a checkpoint, and held against what the run wrote down.
-Two states of a training, compared bit by bit.
-"""
+"""Repeats steps of a run from a checkpoint, and compares them bit by bit with what the run recorded."""
 
 from __future__ import annotations
 
@@ -16,19 +14,19 @@ from striate.training.prepare import Prepared
 from striate.training.saving import Trace, bits, trace_from_dict, weight_sums
 
 _TIMED = ("seconds", "data_wait", "augment_share")
-"""What a row of the history says of the time that its epoch took."""
+"""Fields of a history row that are times."""
 _COMPARED = ("model", "ema", "auxiliary", "optimizer", "scaler", "step", "best_score", "tally", "skipped", "history")
-"""Entries of a checkpoint that a run which goes on depends on; the others tell times, and what the network is."""
+"""Entries of a checkpoint that a resumed run depends on; the others are times, and the description of the network."""
 
 
 def state_differences(one: Mapping[str, Any], two: Mapping[str, Any]) -> list[str]:
     """Names of what differs between two checkpoints of a run, in the order of the network: `model.conv1.weight`,
-    `optimizer.state.0.exp_avg`, …; times are left out."""
+    `optimizer.state.0.exp_avg`, …. Times are not compared."""
     return [name for key in _COMPARED for name in _differences(one.get(key), two.get(key), key)]
 
 
 def layers_of(names: Sequence[str]) -> list[str]:
-    """The layers that names of weights (`conv1.weight`) belong to, each once, in order."""
+    """The layers of these weights (`conv1.weight`), each once, in order."""
     return list(dict.fromkeys(name.rpartition(".")[0] or name for name in names))
 
 
@@ -48,18 +46,23 @@ def _differences(one: Any, two: Any, name: str) -> Iterator[str]:
 
 
 @dataclass(frozen=True)
-class Parting:
-    """Where a replay parts from the run: the first `step` (from 1, in `epoch`, from 1) whose loss is another, with both
-    losses; and the `layers` whose weights are others at the first step `seen` where that is known. `others` names what
-    else differs at the end."""
+class ReplayDifference:
+    """Where a replay differs from the run."""
 
     step: int
+    """The first step, from 1, with another loss; else the first with other weights."""
     epoch: int
+    """Its epoch, from 1."""
     recorded: float | None
+    """The loss of the run. None: losses are equal."""
     replayed: float | None
+    """The loss of the replay. None: losses are equal."""
     seen: int | None = None
+    """The step after which other weights were found. None: not found."""
     layers: tuple[str, ...] = ()
+    """The layers with other weights then."""
     others: tuple[str, ...] = ()
+    """What else differs at the end."""
 
     def __str__(self) -> str:
         losses = "" if self.recorded is None else f": the loss was {self.recorded!r} and is now {self.replayed!r}"
@@ -74,31 +77,34 @@ class Parting:
 
 
 @dataclass(frozen=True)
-class Replay:
-    """Steps `begin` + 1 to `end` were done again; `whole` where that came to the last checkpoint, with which weights,
-    optimizer, tallies and history were then compared; `parting` is None where all bits agree."""
+class RunReplay:
+    """Steps of a run that were repeated from a checkpoint."""
 
     begin: int
+    """Steps done before the first repeated one."""
     end: int
+    """Steps done after the last repeated one."""
     whole: bool
-    parting: Parting | None
+    """Whether the replay reached the last checkpoint, whose weights, optimizer, sums and history were then compared."""
+    parting: ReplayDifference | None
+    """The first difference. None: all bits are equal."""
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
         return asdict(self)
 
 
-def replay(prepared: Prepared, goal: Mapping[str, Any], most: int | None = None) -> Replay:
-    """Train `prepared`, which is where the checkpoint before `goal` was, up to `goal` (`most` steps at most), comparing
-    losses at each step and sums of the weights where the run has noted them. Ends early once it is known where and in
-    which layers they part."""
+def replay(prepared: Prepared, goal: Mapping[str, Any], most: int | None = None) -> RunReplay:
+    """Train `prepared`, which is at the checkpoint before `goal`, up to `goal` (at most `most` steps), and compare the
+    losses of each step, and the sums of the weights where the run recorded them. Ends early once the differing layers
+    are known."""
     state, trace, begin = prepared.state, trace_from_dict(goal["trace"]), prepared.state.step
-    parting: Parting | None = None
+    parting: ReplayDifference | None = None
     whole = state.step == goal["step"] and len(state.history) == len(goal["history"])
     events = training_events(state, prepared.objective, prepared.splits, prepared.config, prepared.normalize)
     for event in events:
         if isinstance(event, StepDone):
-            parting = _look(event, prepared, trace, parting)
+            parting = _compare_step(event, prepared, trace, parting)
             if parting is not None and parting.layers:
                 break
         whole = state.step == goal["step"] and len(state.history) == len(goal["history"])
@@ -106,15 +112,17 @@ def replay(prepared: Prepared, goal: Mapping[str, Any], most: int | None = None)
             break
     if whole:
         parting = _compare_end(prepared, goal, parting)
-    return Replay(begin, state.step, whole, parting)
+    return RunReplay(begin, state.step, whole, parting)
 
 
-def _look(event: StepDone, prepared: Prepared, trace: Trace, parting: Parting | None) -> Parting | None:
-    """What is known of the parting after this step."""
+def _compare_step(
+    event: StepDone, prepared: Prepared, trace: Trace, parting: ReplayDifference | None
+) -> ReplayDifference | None:
+    """The difference as known after this step; None without one."""
     place, loss = event.step - trace.begin - 1, event.loss.item()
     recorded = trace.losses[place] if place < len(trace.losses) else None
     if parting is None and loss != recorded:
-        parting = Parting(event.step, event.epoch, recorded, loss)
+        parting = ReplayDifference(event.step, event.epoch, recorded, loss)
     expected = trace.sums.get(event.step)
     if expected is None:
         return parting
@@ -122,12 +130,14 @@ def _look(event: StepDone, prepared: Prepared, trace: Trace, parting: Parting | 
     names = [name for name, differs in zip(prepared.state.module.state_dict(), other, strict=True) if differs]
     if not names:
         return parting
-    parting = parting or Parting(event.step, event.epoch, None, None)
+    parting = parting or ReplayDifference(event.step, event.epoch, None, None)
     layers = tuple(layers_of(names))
-    return Parting(parting.step, parting.epoch, parting.recorded, parting.replayed, event.step, layers)
+    return ReplayDifference(parting.step, parting.epoch, parting.recorded, parting.replayed, event.step, layers)
 
 
-def _compare_end(prepared: Prepared, goal: Mapping[str, Any], parting: Parting | None) -> Parting | None:
+def _compare_end(
+    prepared: Prepared, goal: Mapping[str, Any], parting: ReplayDifference | None
+) -> ReplayDifference | None:
     names = state_differences(goal, prepared.checkpoint())
     if not names:
         return parting
@@ -135,7 +145,7 @@ def _compare_end(prepared: Prepared, goal: Mapping[str, Any], parting: Parting |
     others = tuple(name for name in names if not name.startswith("model."))
     step = prepared.state.step
     epoch = len(prepared.state.history) + (prepared.state.tally is not None)
-    found = parting or Parting(step, epoch, None, None)
-    return Parting(
+    found = parting or ReplayDifference(step, epoch, None, None)
+    return ReplayDifference(
         found.step, found.epoch, found.recorded, found.replayed, step, found.layers or tuple(layers_of(weights)), others
     )

@@ -9,7 +9,7 @@ import torch
 from small_networks import SHAPE, Block, network, packs_bf16, samples, with_statistics
 from torch import fx, nn
 
-from striate.inference.choose import prepare_backend, why_left_alone
+from striate.inference.choose import prepare_backend, why_plain_only
 from striate.inference.openvino_network import openvino_installed
 from striate.inference.plan import Backend
 from striate.inference.torch_network import FusedConvolution, fold_normalization, prepare_torch, traced
@@ -233,14 +233,14 @@ def test_openvino_is_loaded_without_what_reports_its_use() -> None:
 
 def test_networks_that_another_way_would_not_do_justice_are_left_alone() -> None:
     plain = network()
-    assert why_left_alone(plain) == ""
+    assert why_plain_only(plain) == ""
     hooked = network()
     hooked[0].register_forward_hook(lambda *_: None)
-    assert "hooks" in why_left_alone(hooked)
+    assert "hooks" in why_plain_only(hooked)
     own = network()
     own[3].forward = lambda x: x
-    assert "replaced forward" in why_left_alone(own)
-    assert "fp32" in why_left_alone(network().double())
-    assert "convolutions" in why_left_alone(nn.Sequential(nn.Flatten(), nn.Linear(4, 2)))
-    assert why_left_alone(nn.Sequential(nn.LazyConv2d(3, 3))) == "the network has lazy layers without shapes"
-    assert why_left_alone(Block(2)) == ""
+    assert "replaced forward" in why_plain_only(own)
+    assert "fp32" in why_plain_only(network().double())
+    assert "convolutions" in why_plain_only(nn.Sequential(nn.Flatten(), nn.Linear(4, 2)))
+    assert why_plain_only(nn.Sequential(nn.LazyConv2d(3, 3))) == "the network has lazy layers without shapes"
+    assert why_plain_only(Block(2)) == ""

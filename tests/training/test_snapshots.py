@@ -12,11 +12,11 @@ import torch
 from tests.training.short_runs import asked_for, events_of, parameters
 
 from striate.runs.directory import RunDirectory
-from striate.runs.watching import ask_to_watch, is_watched, read_look
+from striate.runs.watching import is_watched, read_snapshot, request_snapshots
 from striate.training import snapshots
 from striate.training.events import StepDone
 from striate.training.prepare import Prepared, prepare
-from striate.training.snapshots import Snapshots, first_filters
+from striate.training.snapshots import SnapshotWriter, first_filters
 
 NETWORK = "conv(6,3) bn relu dropout(0.3) pool(2) fc(10)"
 
@@ -26,7 +26,7 @@ def run(tmp_path: Path) -> RunDirectory:
     return RunDirectory(tmp_path)
 
 
-def train_with(prepared: Prepared, reader: Snapshots | None) -> Prepared:
+def train_with(prepared: Prepared, reader: SnapshotWriter | None) -> Prepared:
     for event in events_of(prepared):
         if reader is not None:
             reader(event)
@@ -44,12 +44,12 @@ def test_a_watched_training_ends_with_the_same_bits(run: RunDirectory, monkeypat
     always(monkeypatch)
     config = asked_for(model__name=NETWORK, execution__plan="plain")
     alone = train_with(prepare(config), None)
-    ask_to_watch(run)
+    request_snapshots(run)
     prepared = prepare(config)
-    watched = train_with(prepared, Snapshots(run, prepared))
+    watched = train_with(prepared, SnapshotWriter(run, prepared))
     one, two = parameters(alone), parameters(watched)
     assert all(torch.equal(one[name], two[name]) for name in one)
-    look = read_look(run)
+    look = read_snapshot(run)
     assert look is not None
     assert look["step"] == look["layers_step"] == look["steps"] == prepared.config.budget.steps
     assert [layer["kind"] for layer in look["layers"]] == ["weights", "relu", "weights"]
@@ -60,7 +60,7 @@ def test_a_watched_training_ends_with_the_same_bits(run: RunDirectory, monkeypat
 def test_nothing_is_written_where_nobody_watches(run: RunDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
     always(monkeypatch)
     prepared = prepare(asked_for())
-    train_with(prepared, Snapshots(run, prepared))
+    train_with(prepared, SnapshotWriter(run, prepared))
     assert not is_watched(run)
     assert list(run.path.iterdir()) == []
 
@@ -69,14 +69,14 @@ def test_figures_come_oftener_than_the_filters_that_take_longer(
     run: RunDirectory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     always(monkeypatch)
-    ask_to_watch(run)
+    request_snapshots(run)
     prepared = prepare(asked_for(budget__epochs=1))
-    reader = Snapshots(run, prepared, _filters_next=0.0)
+    reader = SnapshotWriter(run, prepared, _filters_next=0.0)
     events = [event for event in events_of(prepared) if isinstance(event, StepDone)]
     for event in events[:3]:
         reader(event)
         monkeypatch.setattr(reader, "_filters_next", inf if event.step == 2 else 0.0)
-    look = read_look(run)
+    look = read_snapshot(run)
     assert look is not None
     assert (look["step"], look["filters_step"], look["losses"][-1][0]) == (3, 2, 3)
     assert look["filters"] is not None
@@ -106,10 +106,10 @@ def test_a_table_has_no_filters() -> None:
 def test_losses_of_a_long_training_stay_few(run: RunDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(snapshots, "LOSSES", 20)
     always(monkeypatch)
-    ask_to_watch(run)
+    request_snapshots(run)
     prepared = prepare(asked_for())
-    train_with(prepared, Snapshots(run, prepared))
-    look = read_look(run)
+    train_with(prepared, SnapshotWriter(run, prepared))
+    look = read_snapshot(run)
     assert look is not None
     assert 10 <= len(look["losses"]) <= 20
     assert [step for step, _ in look["losses"]] == sorted({step for step, _ in look["losses"]})

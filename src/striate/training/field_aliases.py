@@ -1,4 +1,4 @@
-"""What fields of the configuration are called: on the command line for short, and by other tools."""
+"""Names of configuration fields: short options of the command line, and names in other tools."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SHORT_OPTIONS = {
 }
 """The shorter option of a field, where the command line has one."""
 
-FIELDS_ELSEWHERE = {
+FIELDS_OF_OTHER_TOOLS = {
     "imgsz": "data.size",
     "img": "data.size",
     "img-size": "data.size",

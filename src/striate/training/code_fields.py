@@ -1,4 +1,4 @@
-"""The fields that may name code of a file, beside the network's."""
+"""The fields that may name the user's own code (`file.py:name`), besides the network's."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ NAMES_OF_CODE = {
     "schedule.name": "a schedule",
     "augment.transform": "a transform",
 }
-"""Each with what it names."""
+"""Field to what it names."""
 ARGUMENTS = {
     "task.name": "task",
     "task.loss": "loss",
@@ -27,12 +27,12 @@ ARGUMENTS = {
     "schedule.name": "scheduler",
     "augment.transform": "transform",
 }
-"""Each with the argument of Python that gives it."""
+"""Field to the argument in Python."""
 
 
 def with_code(config: Config) -> Config:
-    """The configuration with whole paths of code and the digests of its files. Raises RunError for code that the user
-    has not named or that another process was given, ConfigError for a file that has changed since the run was
+    """The configuration with absolute paths of code and the digests of its files. Raises RunError for code that the
+    user has not named or that was given to another process, ConfigError for a file that has changed since the run
     started."""
     named = {name: get_field(config, name) for name in NAMES_OF_CODE}
     for field, value in named.items():
@@ -58,7 +58,7 @@ def with_code(config: Config) -> Config:
 
 def refuse_changed_network(path: Path, name: str, remedy: str = "") -> None:
     """Raise ModelError where the file of the network of the run or checkpoint at `path` has changed; a checkpoint alone
-    does not say what it was. `remedy`: what else can be done, by default to train anew."""
+    cannot be checked. `remedy`: by default, to train again."""
     try:
         config = open_run(path).config
     except RunError:
@@ -68,14 +68,14 @@ def refuse_changed_network(path: Path, name: str, remedy: str = "") -> None:
 
 
 def given_arguments(config: Config) -> tuple[str, ...]:
-    """The arguments of Python that gave what no file names."""
+    """The arguments in Python whose values no file names."""
     arguments = {"data.source": "data", "model.name": "module", **ARGUMENTS}
     values = {argument: get_field(config, field) for field, argument in arguments.items()}
     return tuple(argument for argument, value in values.items() if isinstance(value, str) and is_given(value))
 
 
 def how_to_resume(run: Path, config: Config) -> str:
-    """What goes on with a run: a command, or a call of Python that is given again what no file names."""
+    """What resumes a run: a command, or a call in Python with the arguments that no file names."""
     given = [f"{argument}=…" for argument in given_arguments(config)]
     if not given:
         return f"striate train --resume {pasted(run)}"
@@ -83,7 +83,7 @@ def how_to_resume(run: Path, config: Config) -> str:
 
 
 def how_to_repeat(run: RunDirectory, config: Config) -> str:
-    """What trains anew as a run was: a command, or such a call of Python."""
+    """What repeats a run: a command, or a call in Python with the arguments that no file names."""
     given = [f"{argument}=…".replace("module", "model") for argument in given_arguments(config)]
     out = f"{run.path}-again"
     if not given:
@@ -92,8 +92,8 @@ def how_to_repeat(run: RunDirectory, config: Config) -> str:
 
 
 def how_to_train_longer(run: RunDirectory, config: Config, budget: str) -> str | None:
-    """The command that trains anew as a run was, with another budget (`--epochs 20`); None where no file names all
-    that it was given."""
+    """The command that repeats a run with another budget (`--epochs 20`); None where it needs arguments that no file
+    names."""
     if given_arguments(config):
         return None
     return f"striate train --config {pasted(run.config)} {budget} --out {pasted(f'{run.path}-longer')}"

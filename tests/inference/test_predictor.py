@@ -45,8 +45,8 @@ def plan(module: nn.Module, **options: object) -> planning.Answering:
 def test_the_fastest_way_that_agrees_is_taken_and_answers() -> None:
     module, x = network(), samples(9)
     found = plan(module)
-    assert found.plan.way == BF16
-    precisions = [tried.way.precision for tried in found.plan.tried if tried.way.engine == "torch"]
+    assert found.plan.backend == BF16
+    precisions = [tried.backend.precision for tried in found.plan.tried if tried.backend.engine == "torch"]
     assert precisions == ["bf16"]  # twice as fast as plain: fp32 is not looked at
     chosen = found.plan.chosen
     assert chosen is not None
@@ -64,8 +64,8 @@ def test_the_fastest_way_that_agrees_is_taken_and_answers() -> None:
 def test_a_few_hundred_are_computed_in_fp32_by_other_kernels_after_a_look_at_eight() -> None:
     module = network()
     found = plan(module, total=999)
-    assert found.plan.way == Backend("torch", "fp32", "channels_last", True)
-    assert [tried.way.precision for tried in found.plan.tried] == ["fp32"]
+    assert found.plan.backend == Backend("torch", "fp32", "channels_last", True)
+    assert [tried.backend.precision for tried in found.plan.tried] == ["fp32"]
     assert found.plan.chosen.agreement.samples == 8
     with inference(found) as answer:
         assert torch.allclose(answer(samples(5)), module(samples(5)), rtol=1e-3, atol=1e-5)
@@ -77,7 +77,7 @@ def test_other_kernels_that_compute_something_else_are_not_taken_for_a_few_hundr
     other = nn.Conv2d(3, 4, 12)
     monkeypatch.setattr(choose, "prepare_backend", lambda *_: lambda x: other(x).flatten(1))
     found = plan(nn.Sequential(nn.Conv2d(3, 4, 12), nn.Flatten()).eval(), total=999)
-    assert found.plan.way == PLAIN
+    assert found.plan.backend == PLAIN
     assert "more than rounding" in found.plan.tried[0].refused
 
 
@@ -96,17 +96,19 @@ class Cancelling(nn.Module):
 def test_a_network_whose_answers_change_in_bf16_is_answered_in_fp32() -> None:
     torch.manual_seed(0)
     found = plan(Cancelling().eval())
-    refused = [tried for tried in found.plan.tried if tried.way.precision == "bf16" and tried.way.engine == "torch"]
+    refused = [
+        tried for tried in found.plan.tried if tried.backend.precision == "bf16" and tried.backend.engine == "torch"
+    ]
     assert len(refused) == 2  # whole in bf16, and by autocast
     assert all("of the predictions" in tried.refused or "move" in tried.refused for tried in refused)
-    assert found.plan.way.precision == "fp32"
+    assert found.plan.backend.precision == "fp32"
 
 
 def test_numbers_that_change_are_refused_too() -> None:
     torch.manual_seed(0)
     task = Regress(("a", "b", "c", "d"), (0.0,) * 4, (1.0,) * 4)
     found = plan(Cancelling().eval(), task=task)
-    assert found.plan.way.precision == "fp32"
+    assert found.plan.backend.precision == "fp32"
     assert any("predictions move by" in tried.refused for tried in found.plan.tried)
 
 
@@ -125,7 +127,7 @@ def test_a_network_that_answers_by_chance_stays_plain_and_the_random_state_stays
     module = Stochastic().eval()
     state = torch.random.get_rng_state()
     found = plan(module)
-    assert found.plan.way == PLAIN
+    assert found.plan.backend == PLAIN
     assert found.plan.line() == ""
     assert torch.equal(state, torch.random.get_rng_state())
 
@@ -151,7 +153,7 @@ def test_a_network_read_for_one_size_only_is_right_for_all() -> None:
 @pytest.mark.parametrize(
     ("options", "reason"),
     [
-        ({"asked": "plain"}, "asked for"),
+        ({"mode": "plain"}, "requested"),
         ({"total": 127}, "127 samples are too few"),
         ({"sample": lambda _: samples(3)[:0]}, "no sample can be read"),
         ({"sample": lambda count: samples(min(count, 150))}, "only 150 samples to compare"),
@@ -161,7 +163,7 @@ def test_what_is_answered_plainly_says_why(options: dict[str, object], reason: s
     module = network()
     found = plan(module, **options)
     assert found.network is module
-    assert found.plan.way == PLAIN
+    assert found.plan.backend == PLAIN
     assert reason in found.plan.reason
 
 
@@ -190,8 +192,8 @@ def test_a_plan_is_kept_for_the_same_weights_and_looked_for_anew_for_others(monk
     monkeypatch.setattr(planning, "choose_backend", never)
     again = plan(network())
     assert again.plan.cached
-    assert again.plan.way == first.plan.way
-    assert [row.way for row in again.plan.tried] == [row.way for row in first.plan.tried]
+    assert again.plan.backend == first.plan.backend
+    assert [row.backend for row in again.plan.tried] == [row.backend for row in first.plan.tried]
     assert again.plan.line() == first.plan.line()
     with inference(again) as answer, inference(first) as same:
         assert torch.equal(answer(samples(5)), same(samples(5)))
@@ -206,11 +208,11 @@ def test_what_was_found_for_as_many_samples_holds_however_long_they_now_seem_to_
     monkeypatch: pytest.MonkeyPatch, first: float, then: float
 ) -> None:
     monkeypatch.setattr(planning, "LEAST_SECONDS", first)
-    before = plan(network()).plan.way
+    before = plan(network()).plan.backend
     monkeypatch.setattr(planning, "LEAST_SECONDS", then)
-    assert plan(network()).plan.way == before
+    assert plan(network()).plan.backend == before
     assert (before == PLAIN) is (first > 0)
-    assert (plan(network(), total=3000).plan.way == PLAIN) is (then > 0)  # of so many nothing is known
+    assert (plan(network(), total=3000).plan.backend == PLAIN) is (then > 0)  # of so many nothing is known
 
 
 def test_a_weight_far_down_a_large_tensor_is_another_weight_too() -> None:
@@ -246,7 +248,7 @@ def test_a_kept_way_is_compared_again_on_the_data_at_hand() -> None:
     module = Doubtful().eval()
     small, large = (lambda count: samples(count) * 0.01), samples
     first = plan(module, sample=small)
-    assert first.plan.way.precision == "bf16"
+    assert first.plan.backend.precision == "bf16"
     others = plan(module, sample=lambda count: small(count + 1)[1:], total=8000)
     assert others.plan.cached
     assert others.plan.chosen is not None
@@ -255,8 +257,8 @@ def test_a_kept_way_is_compared_again_on_the_data_at_hand() -> None:
     assert "of 400 predictions" in others.plan.line()
     refused = plan(module, sample=large)
     assert not refused.plan.cached
-    assert refused.plan.way.precision == "fp32"
-    assert plan(module, sample=small).plan.way.precision == "fp32"  # what failed once is not trusted again
+    assert refused.plan.backend.precision == "fp32"
+    assert plan(module, sample=small).plan.backend.precision == "fp32"  # what failed once is not trusted again
 
 
 def test_a_cached_backend_is_not_taken_for_a_network_whose_forward_is_another() -> None:
@@ -266,11 +268,11 @@ def test_a_cached_backend_is_not_taken_for_a_network_whose_forward_is_another() 
     other.eval()
     assert str(other) == str(right)
     assert network_digest(other, weights=True) != network_digest(right, weights=True)
-    assert plan(right).plan.way.precision == "bf16"
+    assert plan(right).plan.backend.precision == "bf16"
     assert plan(right).plan.cached
     found = plan(other)
     assert not found.plan.cached
-    assert found.plan.way.precision == "fp32"
+    assert found.plan.backend.precision == "fp32"
 
 
 @packs_bf16
@@ -302,7 +304,7 @@ def test_a_network_that_nothing_makes_faster_is_not_compared_again(monkeypatch: 
 
 def test_a_word_that_asks_for_nothing_is_refused() -> None:
     with pytest.raises(UsageError, match="palin"):
-        plan(network(), asked="palin", total=3)
+        plan(network(), mode="palin", total=3)
 
 
 @packs_bf16
@@ -314,20 +316,20 @@ def test_a_kept_plan_that_cannot_be_followed_is_looked_for_anew(tmp_path: Path) 
         file.write_text(json.dumps(entry), encoding="utf-8")
     found = plan(network())
     assert not found.plan.cached
-    assert found.plan.way == BF16
+    assert found.plan.backend == BF16
 
 
 def test_a_plan_reads_back_as_it_was_written() -> None:
     found = plan(network()).plan
     read = plan_from_json(json.loads(json.dumps(found.to_json())))
-    assert (read.way, read.tried, read.reason, read.cached) == (found.way, found.tried, found.reason, True)
+    assert (read.backend, read.tried, read.reason, read.cached) == (found.backend, found.tried, found.reason, True)
     assert read.line() == found.line()
 
 
 def test_openvino_is_read_only_for_work_that_pays_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
     if not openvino_installed():
         pytest.skip("OpenVINO is not installed (extra openvino)")
-    assert [tried.refused for tried in plan(network()).plan.tried if tried.way.engine == "openvino"] == [
+    assert [tried.refused for tried in plan(network()).plan.tried if tried.backend.engine == "openvino"] == [
         "not tried: 0 s of work are too short to convert the network to OpenVINO"
     ] * 2
     monkeypatch.setattr(choose, "_OPENVINO_SECONDS", 0.0)
@@ -335,8 +337,8 @@ def test_openvino_is_read_only_for_work_that_pays_for_it(monkeypatch: pytest.Mon
     with torch.no_grad():
         module[-1].bias += 1  # other weights: nothing is kept
     found = plan(module)
-    assert found.plan.way == Backend("openvino", "bf16")
-    assert len([tried for tried in found.plan.tried if tried.way.engine == "openvino"]) == 1
+    assert found.plan.backend == Backend("openvino", "bf16")
+    assert len([tried for tried in found.plan.tried if tried.backend.engine == "openvino"]) == 1
     with inference(found) as answer:
         assert torch.allclose(answer(samples(7)), module(samples(7)), atol=0.05)
 
@@ -367,9 +369,9 @@ def test_batches_are_as_large_as_memory_is_spared() -> None:
 @packs_bf16
 def test_few_samples_are_predicted_in_the_precision_of_training_where_that_predicts_the_same(monkeypatch) -> None:
     found = plan(network(), total=300, trained_in="bf16").plan
-    assert found.way == BF16
+    assert found.backend == BF16
     assert found.reason == "as in training: the predictions for 32 samples equal those of fp32"
     assert found.tried[0].agreement.samples == 32
-    assert plan(network(), total=300).plan.way.precision == "fp32"
+    assert plan(network(), total=300).plan.backend.precision == "fp32"
     monkeypatch.setattr("striate.inference.plan.MOST_MOVED", -1.0)
-    assert plan(network(), total=300, trained_in="bf16").plan.way.precision == "fp32"
+    assert plan(network(), total=300, trained_in="bf16").plan.backend.precision == "fp32"
