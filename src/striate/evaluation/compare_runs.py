@@ -23,32 +23,40 @@ _MOST = 1e18
 
 @dataclass(frozen=True, eq=False)
 class RunPredictions:
-    """What a run predicted on a split.
-
-    `answers` for `targets` of `samples` (their paths in split.csv): class numbers (N,), numbers (N, T), masks
-    (N, H, W), or whatever `task` predicts. `value` is the headline metric of the split, `costs` the content of its
-    metrics.json (may be empty), `model` and `source` of the data as in its configuration, `splits` the options that
-    split them so, `images` whether the samples are images. `made`: the task, where its class alone cannot measure
-    predictions. `names`: what columns or arrays are called in its data. `groups`: that of each sample, where they have
-    any.
-    """
+    """What a run predicted on one split."""
 
     path: str
+    """Folder of the run."""
     model: str
+    """The model, as in the run's configuration."""
     source: str
+    """The source of the data, as in the run's configuration."""
     splits: str
+    """The command-line options that split the data in the same way."""
     data: str
+    """Name of the data set."""
     task: type[Task]
+    """Class of the task."""
     classes: tuple[str, ...]
+    """Names of the classes."""
     samples: NDArray[Any]
+    """(N,) paths of the samples, as in split.csv."""
     targets: NDArray[Any]
+    """(N, …) targets of the samples."""
     answers: NDArray[Any]
+    """Predictions for the samples: class numbers (N,), numbers (N, T), masks (N, H, W), or whatever `task` predicts."""
     value: float
+    """The headline metric of the split."""
     costs: Mapping[str, Any]
+    """The content of the run's metrics.json; may be empty."""
     images: bool
+    """Whether the samples are images."""
     made: Task | None = None
+    """The task itself, where its class alone cannot measure predictions; else None."""
     names: str = ""
+    """Options that name the columns or arrays of the data."""
     groups: Sequence[str] = ()
+    """The group of each sample; empty where samples have none."""
 
     def rows(self) -> Rows:
         """What each sample adds to the headline metric."""

@@ -21,22 +21,29 @@ _MOST = 10_000_000
 
 @dataclass(frozen=True)
 class ComparedRun:
-    """One run: `value` of the headline metric, with its `interval` for an accuracy (95 %, Wilson), and what it costs.
-
-    `params`; `macs` of one input; `train_seconds` and `images_per_second` of its training on the `device` it ran on.
-    Costs are None where the run does not say (one that is not complete). `name` tells it from the others.
-    """
+    """One run of a comparison, with its metric and its costs. A cost is None where metrics.json lacks it, as of a run
+    that is not complete."""
 
     name: str
+    """Short name that distinguishes the run from the others."""
     path: str
+    """Folder of the run."""
     model: str
+    """The model, as in the run's configuration."""
     value: float
+    """The headline metric."""
     interval: Interval | None
+    """95 % interval of an accuracy (Wilson); None for other metrics."""
     params: int | None
+    """Number of parameters."""
     macs: int | None
+    """Multiply–accumulates of one input."""
     train_seconds: float | None
+    """Duration of the training on `device`."""
     images_per_second: float | None
+    """Throughput of the training on `device`."""
     device: str | None
+    """The device that the run was trained on."""
 
     def to_json(self) -> dict[str, Any]:
         """Plain values; the interval as `[low, high]`."""
@@ -56,20 +63,23 @@ class ComparedRun:
 
 @dataclass(frozen=True)
 class Pair:
-    """Two runs: `better` leads `other` by `difference` (0 or more, as `Difference.value`).
-
-    `p_corrected` is the p-value after Holm's correction for all pairs, equal to that of the difference where there is
-    one pair. `more_than_noise`: it is below 0.05. Where it is not, about `needed` samples would show such a difference
-    four times in five; None where that cannot be said. `sentence` says all this.
-    """
+    """Two runs, and whether the difference of their metrics is more than noise."""
 
     better: str
+    """Name of the run with the better metric."""
     other: str
+    """Name of the other run."""
     difference: Difference
+    """By how much `better` leads; its value is 0 or more."""
     p_corrected: float
+    """The p-value after Holm's correction for all pairs; that of the difference where there is one pair."""
     more_than_noise: bool
+    """Whether `p_corrected` is below 0.05."""
     needed: int | None
+    """About how many samples would show such a difference with a power of 80 %; None where `more_than_noise`, or where
+    it cannot be computed."""
     sentence: str
+    """All of this in words."""
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, the interval as `[low, high]` with its method."""
@@ -92,22 +102,26 @@ class Pair:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Runs on the same `n` samples of one split.
-
-    `metric` is the headline of the task: `accuracy`, `rmse` or `iou`; `things` what the samples are, in words
-    (`images`, `samples`). `runs` are in the order they were given, `pairs` of all two of them, `notes` what should be
-    known.
-    """
+    """Runs that were measured on the same samples of one split."""
 
     data: str
+    """Name of the data set."""
     split: str
+    """Name of the split."""
     n: int
+    """Number of samples."""
     things: str
+    """What the samples are, in words: `images`, `samples`."""
     task: str
+    """Name of the task."""
     metric: str
+    """Key of the headline metric: `accuracy`, `rmse`, `iou`, …"""
     runs: tuple[ComparedRun, ...]
+    """The runs in the order given."""
     pairs: tuple[Pair, ...]
+    """All pairs of runs."""
     notes: tuple[str, ...] = ()
+    """Sentences on what else to know."""
 
     def to_json(self) -> dict[str, Any]:
         """One JSON object of plain values."""

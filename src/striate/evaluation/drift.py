@@ -29,13 +29,16 @@ QUANTITIES = ("brightness", "contrast", "sharpness")
 
 @dataclass(frozen=True)
 class Shift:
-    """A quantity of both: its median in the run's data and in the new ones, and the p-value of the test of Kolmogorov
-    and Smirnov, corrected for how many were looked at."""
+    """How one quantity of pictures differs between the run's data and the new data."""
 
     quantity: str
+    """`brightness`, `contrast` or `sharpness`."""
     before: float
+    """Its median in the run's data."""
     now: float
+    """Its median in the new data."""
     p_value: float
+    """The p-value of the Kolmogorov–Smirnov test, corrected for the number of quantities."""
 
     @property
     def differs(self) -> bool:
@@ -45,20 +48,27 @@ class Shift:
 
 @dataclass(frozen=True)
 class Drift:
-    """New pictures against held-out ones of a run. `auc`: how well a linear classifier tells which of both a picture is
-    of, from the network's features, and of pictures brightness, contrast and sharpness, on pictures that it did not
-    learn from: 0.5 where they are alike. `same`: so many new ones have the content of a held-out one. `unlike`: the new
-    ones that it is surest of."""
+    """How new samples differ from held-out samples of a run."""
 
     run: str
+    """Name of the run."""
     data: str
+    """Name of the new data."""
     n_before: int
+    """Number of held-out samples."""
     n_now: int
+    """Number of new samples."""
     same: int
+    """Number of new samples whose content equals that of a held-out sample."""
     auc: float
+    """How well a linear classifier separates new from held-out samples that it was not fitted to, by the network's
+    features and, of pictures, brightness, contrast and sharpness: 0.5 where both are alike."""
     auc_interval: Interval
+    """95 % interval of `auc`."""
     shifts: tuple[Shift, ...]
+    """A row for each quantity of pictures; empty for other samples."""
     unlike: tuple[str, ...]
+    """Paths of the new samples with the highest scores of that classifier, at most ten."""
 
     @property
     def drifts(self) -> bool:

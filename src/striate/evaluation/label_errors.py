@@ -50,13 +50,16 @@ _PLANTED, _PLANTED_SHARE, _MOST_TRIALS = 60, 0.03, 8
 
 @dataclass(frozen=True)
 class LabelDoubts:
-    """Samples (positions) with doubtful labels, the most doubtful first: `others` the class that they are taken for,
-    `sure` its probability and that of the label; `accuracy` of the model on what it had not seen."""
+    """The samples whose labels are doubtful, the most doubtful first."""
 
     positions: NDArray[np.int64]
+    """(D,) positions of the samples."""
     others: NDArray[np.int64]
+    """(D,) numbers of the classes that the classifier predicts instead."""
     sure: NDArray[np.float64]
+    """(D, 2) the probabilities of that class and of the label."""
     accuracy: float
+    """Accuracy of the classifier on samples that it was not fitted to."""
 
 
 def find_label_errors(
@@ -94,16 +97,23 @@ def find_label_errors(
 
 @dataclass(frozen=True)
 class WrongLabels:
-    """How many labels are wrong in all: of `planted` labels that were made wrong for a trial, `found` were doubted, so
-    what is doubted is about that share of what is wrong. `number`, and the ends of its 95 % interval; None, 0 and all
-    where none was found. Hard examples among the doubted make it too large; mistakes between classes that look alike
-    are harder to find than the planted ones, and make it too small."""
+    """An estimate of how many labels are wrong in total, from a test in which some labels are changed.
+
+    The doubted labels are about the same share of the wrong labels as `found` is of `planted`. Hard examples among the
+    doubted labels make the estimate too large. Mistakes between classes that look alike are harder to find than the
+    planted ones, and make it too small.
+    """
 
     planted: int
+    """Number of labels that were changed as a test."""
     found: int
+    """How many of those were doubted."""
     number: float | None
+    """Estimated number of wrong labels; None where `found` is 0."""
     low: float
+    """Lower end of its 95 % interval; 0 where `found` is 0."""
     high: float
+    """Upper end of its 95 % interval; the number of all labels where `found` is 0."""
 
 
 def estimate_wrong(

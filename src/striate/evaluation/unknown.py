@@ -37,12 +37,14 @@ SCORES = {
 
 @dataclass(frozen=True, eq=False)
 class Signals:
-    """Of samples: their unit `features` (N, F), the mean and deviation of outputs of `layers` (N, L), and the
-    `probabilities` (N, K) of classes, where the task has such."""
+    """What the scores of known and unknown samples are computed from."""
 
     features: Vectors
+    """(N, F) features of length 1."""
     layers: Vectors
+    """(N, L) means and standard deviations of the outputs of layers."""
     probabilities: NDArray[np.float32] | None
+    """(N, K) probabilities of classes; None where the task has none."""
 
 
 def signals_of(trained: Trained, inputs: Iterable[NDArray[Any]]) -> Signals:
@@ -93,12 +95,14 @@ def inputs_of(split: Split, most: int | None = None) -> Iterator[NDArray[Any]]:
 
 @dataclass(frozen=True, eq=False)
 class Familiar:
-    """What a network was trained on, to be compared with: the signals of training samples (`bank`), those of
-    validation samples, and their scores in rising order."""
+    """The samples that a network was trained and validated on, which new samples are compared with."""
 
     bank: Signals
+    """Signals of training samples."""
     val: Signals
+    """Signals of validation samples."""
     calibration: Mapping[str, NDArray[np.float64]]
+    """By score: its values for the validation samples, in rising order."""
 
     @staticmethod
     def of(trained: Trained, train: Split, val: Split) -> Familiar:
@@ -142,28 +146,36 @@ def _distances(bank: Vectors, vectors: Vectors, count: int) -> NDArray[np.float6
 
 @dataclass(frozen=True)
 class SetsMeasured:
-    """Sets that promise an error `rate`: the share of known samples whose set holds the true class, the mean number of
-    classes in it, how many known samples get one class and how many of those a wrong one; and how many of the unknown
-    samples get no single class."""
+    """How sets of classes that promise an error rate hold for known and unknown samples. Shares are from 0 to 1."""
 
     rate: float
+    """Promised error rate."""
     coverage: float
+    """Share of the known samples whose set holds the true class."""
     size: float
+    """Mean number of classes in the set of a known sample."""
     answered: float
+    """Share of the known samples whose set has exactly one class."""
     wrong: float
+    """Share of those whose one class is wrong."""
     unknown_turned_down: float
+    """Share of the unknown samples whose set does not have exactly one class."""
 
 
 @dataclass(frozen=True)
 class UnknownMeasured:
-    """How well each score tells known samples (of the run's own held-out split) from unknown ones. `headline` is the
-    score in front, chosen beforehand; `sets` for each rate."""
+    """How well each score separates known samples, those of the run's own held-out split, from unknown ones."""
 
     run: str
+    """Name of the run."""
     unknown: str
+    """Name of the unknown data."""
     headline: str
+    """The score that is reported first, chosen beforehand."""
     scores: Mapping[str, Detected]
+    """By the names of `SCORES`."""
     sets: tuple[SetsMeasured, ...] = ()
+    """A row for each promised error rate; empty where the task has no classes, or validation too few samples."""
 
     def to_json(self) -> dict[str, Any]:
         """One JSON object; `auroc` and `fpr95` are those of the headline."""

@@ -25,27 +25,35 @@ _ROWS = 1024
 
 @dataclass(frozen=True)
 class ReliabilityBin:
-    """Predictions whose confidence (the probability of the predicted class) lies above `low` and up to `high`: their
-    mean `confidence`, and their accuracy. Both are None in an empty bin."""
+    """The predictions whose confidence, the probability of the predicted class, lies in one bin."""
 
     low: float
+    """Lower edge of the confidence, exclusive."""
     high: float
+    """Upper edge of the confidence, inclusive."""
     n: int
+    """Number of predictions in the bin."""
     confidence: float | None
+    """Their mean confidence; None in an empty bin."""
     accuracy: Estimate
+    """Their accuracy; its value is None in an empty bin."""
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """Whether probabilities mean what they say. `ece`: the mean distance of confidence and accuracy over bins, weighted
-    by samples. `ece_by_chance`: the 95 % range of what perfectly calibrated predictions of the same confidences would
-    show on as many samples. `nll`: mean negative log-likelihood in nats; `brier`: summed over classes, 0 to 2."""
+    """How far the probabilities of a network agree with how often its predictions are right."""
 
     ece: float
+    """Expected calibration error: the mean distance of confidence and accuracy over bins, weighted by samples."""
     ece_by_chance: tuple[float, float]
+    """The 95 % range of the ECE that perfectly calibrated predictions of the same confidences would show on as many
+    samples."""
     nll: float
+    """Mean negative log-likelihood in nats."""
     brier: float
+    """Brier score, summed over classes: 0 to 2."""
     bins: tuple[ReliabilityBin, ...]
+    """The bins of the reliability diagram."""
 
     @property
     def surplus(self) -> float:
@@ -71,20 +79,25 @@ class Calibration:
 
 @dataclass(frozen=True)
 class Temperature:
-    """What logits are divided by so that probabilities fit best, found on the split `fitted_on` alone (`n` samples).
+    """The divisor of the logits with which the probabilities fit best; above 1 the network is overconfident.
 
-    Above 1 the network is too sure of itself. `nll` is that of the split before, `nll_after` after. `few` says of which
-    class there were fewer than ten, where that is so: what it says of such a class is mostly chance.
-    Source: C. Guo et al., "On calibration of modern neural networks", 2017.
+    Source: C. Guo et al., "On calibration of modern neural networks", ICML 2017.
     """
 
     value: float
+    """The temperature, 0.01 to 100."""
     interval: Interval
+    """Its 95 % interval, of the likelihood ratio."""
     fitted_on: str
+    """The split that it was fitted on."""
     n: int
+    """Number of samples of that split."""
     nll: float
+    """Mean negative log-likelihood of that split without the temperature, in nats."""
     nll_after: float
+    """The same with the temperature."""
     few: str = ""
+    """Which class has fewer than ten samples, in words: its probabilities are mostly chance. Empty where none has."""
 
 
 _FEWEST = 10

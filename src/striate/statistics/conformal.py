@@ -15,16 +15,19 @@ from striate.statistics.intervals import auc_interval
 
 @dataclass(frozen=True)
 class Conformal:
-    """A class is in the set of a sample where its probability is at least `least`; the true class then is with a
-    probability of 1 − `rate` or more, whatever the network, for samples like the `n` that it was calibrated on.
+    """The threshold of a set of classes that holds the true class with a probability of at least 1 − `rate`.
 
-    Source: M. Sadinle, J. Lei and L. Wasserman, "Least ambiguous set-valued classifiers with bounded error levels",
-    JASA 2019.
+    A class is in the set of a sample where its probability is at least `least`. The promise holds for every network,
+    for samples like those of the calibration. Source: M. Sadinle, J. Lei and L. Wasserman, "Least ambiguous set-valued
+    classifiers with bounded error levels", JASA 2019.
     """
 
     rate: float
+    """Promised error rate, 0 to 1."""
     least: float
+    """Lowest probability of a class in the set, 0 to 1."""
     n: int
+    """Number of samples of the calibration."""
 
     def sets(self, probabilities: ArrayLike) -> NDArray[np.bool_]:
         """(N, K) which classes are in the set of each sample; it may be empty."""
@@ -48,14 +51,18 @@ def calibrate(probabilities: ArrayLike, targets: ArrayLike, rate: float) -> Conf
 
 @dataclass(frozen=True)
 class Detected:
-    """How well a score, higher for what is known, tells `known` samples from `unknown` ones: the area under the ROC
-    curve, and how many unknown ones pass where 95 % of the known ones do."""
+    """How well a score, higher for known samples, separates known from unknown samples."""
 
     auroc: float
+    """Area under the ROC curve, 0 to 1."""
     auroc_interval: Interval
+    """Its 95 % interval."""
     fpr95: float
+    """Share of the unknown samples at or above the threshold that 95 % of the known samples reach."""
     known: int
+    """Number of known samples."""
     unknown: int
+    """Number of unknown samples."""
 
 
 def detection(known: ArrayLike, unknown: ArrayLike) -> Detected:

@@ -119,21 +119,23 @@ _WIDTH = NormalDist().inv_cdf(1 - LEVEL / 2)
 
 @dataclass(frozen=True)
 class Difference:
-    """By how much the first of two networks is better (negative: worse) on the same `n` samples.
-
-    `value` in the units of the headline metric, shares as 0 to 1. `interval` (95 %) with its method, None for fewer
-    than 20 numbers or masks, or where all are the same. `p_value` by `test`. `variance`: of what one sample adds to
-    `value`, so that `value` has a standard error of √(variance / n); None where there is no interval. `differing`:
-    samples on which one of the two alone is right, for classes.
-    """
+    """By how much the first of two networks is better than the second on the same samples."""
 
     n: int
+    """Number of samples."""
     value: float
+    """The difference in the units of the headline metric, shares as 0 to 1; negative where the first is worse."""
     interval: Interval | None
+    """Its 95 % interval; None for fewer than 20 numbers or masks, or where all are the same."""
     p_value: float
+    """The p-value of `test`."""
     test: str
+    """Name of the test."""
     variance: float | None
+    """Variance of what one sample adds to `value`, whose standard error is √(variance / n); None without an
+    interval."""
     differing: int | None = None
+    """Number of samples on which exactly one of the two networks is right; None where predictions are not classes."""
 
     def needed(self, level: float = LEVEL) -> int | None:
         """About how many samples would show this difference at `level` with power 0.8; None where it is 0 or its

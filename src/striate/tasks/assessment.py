@@ -22,18 +22,20 @@ _COLUMNS = 80
 
 @dataclass(frozen=True)
 class Slice:
-    """The samples that have the same `name` under `by` (`class`, `brightness`, `size`, or a column of the manifest).
-
-    `figure` is their headline metric. `p_value`: of the question whether they differ from all others, `differs`:
-    whether that is more than chance, corrected for how many slices were looked at.
-    """
+    """The samples of a split that have the same value of one property, compared with all others."""
 
     by: str
+    """The property: `class`, `brightness`, `size`, or a column of the manifest."""
     name: str
+    """Its value."""
     n: int
+    """Number of samples."""
     figure: Estimate
+    """Their headline metric."""
     p_value: float
+    """The p-value of the test against all other samples."""
     differs: bool
+    """Whether they differ significantly from all others, corrected for the number of slices."""
 
 
 class Figures(Protocol):
@@ -91,16 +93,22 @@ class PlainMetrics:
 
 @dataclass(frozen=True)
 class Gap:
-    """How much better the network is on what it learned from: `difference` of `metric` between training and validation,
-    in favor of training where positive."""
+    """By how much the network is better on its training split than on validation."""
 
     metric: str
+    """Key of the metric."""
     train: Estimate
+    """The metric on the training split."""
     n_train: int
+    """Number of training samples."""
     val: Estimate
+    """The metric on the validation split."""
     n_val: int
+    """Number of validation samples."""
     difference: Estimate
+    """Their difference, positive in favor of training."""
     sentence: str
+    """All of this in words."""
 
 
 @dataclass(frozen=True)

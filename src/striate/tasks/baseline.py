@@ -22,24 +22,26 @@ from striate.wording import number, several
 
 @dataclass(frozen=True, eq=False)
 class Baseline:
-    """A method that is not a network, fitted on the training split and measured on the test split.
-
-    `what` says in a sentence what it does, `features` what it sees. `hyperparameters` are those chosen on the
-    validation split (`{}` where there are none); the test split is never used for a choice. `n_train` samples (pixels,
-    for masks: `features` says so) were learned from; `seconds` covers features, choice, fit and predictions. `metrics`
-    has the keys of a network's on the same split, without `loss`; `top5` only where there are probabilities. `note`
-    says what was left out or cut short, or is empty. `decoded`: its predictions, as those of an `Evaluation`.
-    """
+    """A method other than a network, fitted on the training split and measured on the test split."""
 
     name: str
+    """Name of the method."""
     what: str
+    """What it does, as a sentence."""
     features: str
+    """What its inputs are, in words."""
     hyperparameters: dict[str, Any]
+    """Those chosen on the validation split, never on the test split; `{}` where there are none."""
     n_train: int
+    """Number of training samples that it is fitted to; pixels, for masks, as `features` says."""
     seconds: float
+    """Duration of features, choice of hyperparameters, fit and predictions together."""
     metrics: dict[str, Any]
+    """Under the keys of a network's metrics of the same split, without `loss`; `top5` only with probabilities."""
     note: str
+    """What was left out or cut short; empty where nothing was."""
     decoded: NDArray[Any] = field(repr=False)
+    """Its predictions, as `Evaluation.decoded`."""
 
     def to_json(self) -> dict[str, Any]:
         """The baseline as one JSON object of plain values, its metrics beside its name, without predictions."""
@@ -57,12 +59,16 @@ class Baseline:
 
 @dataclass(frozen=True, eq=False)
 class DataBaselines:
-    """The baselines of one data set, with the `notes` and `findings` of its reading."""
+    """The baselines of one data set."""
 
     data: str
+    """Name of the data set."""
     baselines: tuple[Baseline, ...]
+    """The baselines, the simplest first."""
     notes: tuple[str, ...]
+    """How the data were read, in sentences."""
     findings: tuple[Finding, ...]
+    """What is wrong with the data."""
 
     def to_json(self) -> dict[str, Any]:
         """One JSON object of plain values; all figures are of the test split."""
@@ -86,17 +92,20 @@ Model = TypeVar("Model")
 
 @dataclass(frozen=True, eq=False)
 class Fitted:
-    """What a method hands back: its predictions on the test split as `Task.decode` gives them, and how it came to them.
-
-    `ranked`: whether the order of the classes in `decoded` means anything beyond the first.
-    """
+    """The predictions of a fitted method for the test split, and how they were computed."""
 
     decoded: torch.Tensor
+    """Predictions as `Task.decode` gives them."""
     features: str
+    """What the method's inputs are, in words."""
     n_train: int
+    """Number of training samples that it is fitted to."""
     hyperparameters: dict[str, Any] = field(default_factory=dict)
+    """Those chosen on the validation split."""
     note: str = ""
+    """What was left out or cut short; empty where nothing was."""
     ranked: bool = True
+    """Whether the order of the classes in `decoded` means anything beyond the first."""
 
 
 @dataclass(frozen=True)
@@ -154,20 +163,21 @@ def sampling_note(n_train: int, total: int, chosen_on: int) -> str:
 
 @dataclass(frozen=True)
 class BaselineComparison:
-    """How a network stands against one baseline on the same test samples.
-
-    `difference` is in the network's favor where positive: samples that it alone has right minus those that the
-    baseline alone has right (classes), else how much better its headline metric is. `p_value` of McNemar's exact test
-    for classes, of a paired permutation test for others; `interval` (95 %) of the difference by
-    `paired_test`, or None. `beats`: the difference is positive and more than noise.
-    """
+    """How a network compares with one baseline on the same test samples."""
 
     baseline: str
+    """Name of the baseline."""
     difference: float
+    """Positive in the network's favor. Classes: samples that only the network predicts correctly minus those that only
+    the baseline does. Other tasks: by how much the network's headline metric is better."""
     p_value: float
+    """Of McNemar's exact test for classes, of a paired permutation test for other tasks."""
     interval: tuple[float, float] | None
+    """95 % interval of the difference by `paired_test`, as (low, high); None where there is none."""
     beats: bool
+    """Whether the difference is positive and more than noise."""
     sentence: str
+    """All of this in words."""
 
     def to_json(self) -> dict[str, Any]:
         """The comparison as plain values, without the baseline's name."""

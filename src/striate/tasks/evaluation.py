@@ -30,18 +30,20 @@ _METHODS = {"accuracy": "Wilson"}
 
 @dataclass(frozen=True)
 class ClassRow:
-    """One class of a classification.
-
-    `n` samples truly belong to it. `precision` is None where the class was never predicted, `recall` where it
-    has no samples, `f1` where both hold: a quotient over nothing is unknown, not zero.
-    """
+    """One class of a classification. A quotient of 0 by 0 is None: it is unknown, not zero."""
 
     name: str
+    """Name of the class."""
     n: int
+    """Number of samples that truly belong to it."""
     precision: float | None
+    """0 to 1; None where the class is never predicted."""
     recall: float | None
+    """0 to 1; None where the class has no samples."""
     f1: float | None
+    """0 to 1; None where both of these are None."""
     recall_interval: Interval
+    """95 % interval of the recall."""
 
     def to_json(self) -> dict[str, Any]:
         """The row as plain values, the interval as `[low, high]`."""
@@ -52,49 +54,60 @@ class ClassRow:
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    """What a network predicted on one split, and how good that is.
-
-    `data` names the data set, `split` its part, `task` the task. `metrics` has the keys of metrics.json: `n`, `loss`
-    and those of the task, whose records are `shown`. `decoded`: the predictions as the task decodes them (class
-    probabilities (N, K) float32, numbers (N, T) float32, masks (N, H, W) uint8, …); `targets` and `ids` (N,) are those
-    of the split, in the same order. Where each sample has one class, there are `confusion` (K, K) int64, a row a true
-    class, a column a predicted one, `per_class`, and `predicted` (N,) class numbers.
-    `notes` and `findings` say how the data were read, and what of them could not be; `inference` how the
-    predictions were computed. `brightness` (N,) float32: the mean of each image's bytes, 0 to 255; None where inputs
-    are not images. `figures`: everything that follows from the predictions;
-    `temperature` and `gap`, those of evaluation.json of the run, come from its validation split. None where nobody
-    asked. `sampled`: what the task remembers beside `decoded` (`Task.remembered`); None of kept predictions.
-    `inputs`: their shape in words.
-    """
+    """The predictions of a network for one split, and how good they are. All arrays are in the order of the split."""
 
     data: str
+    """Name of the data set."""
     split: str
+    """Name of the split."""
     task: str
+    """Name of the task."""
     classes: tuple[str, ...]
+    """Names of the classes; empty where there are none."""
     n: int
+    """Number of samples."""
     metrics: dict[str, Any]
+    """Under the keys of metrics.json: `n`, `loss` and the metrics of the task."""
     decoded: Any
+    """Predictions as the task decodes them: class probabilities (N, K) float32, numbers (N, T) float32, masks (N, H, W)
+    uint8, …"""
     targets: Any
+    """(N, …) targets of the samples."""
     ids: NDArray[np.int64]
+    """(N,) ids of the samples."""
     confusion: NDArray[np.int64] | None = None
+    """(K, K) confusion matrix, a row a true class, a column a predicted one; None where samples do not have one class
+    each."""
     per_class: tuple[ClassRow, ...] = ()
+    """A row for each class; empty where samples do not have one class each."""
     notes: tuple[str, ...] = ()
+    """How the data were read, in sentences."""
     findings: tuple[Finding, ...] = ()
+    """What is wrong with the data, such as files that could not be read."""
     inference: InferencePlan = field(default_factory=InferencePlan)
+    """How the predictions were computed."""
     brightness: NDArray[np.float32] | None = None
+    """(N,) mean of each image's bytes, 0 to 255; None where inputs are not images."""
     figures: Figures | None = None
+    """The assessment of this split; None where it was not requested."""
     temperature: Temperature | None = None
+    """The temperature of the run's evaluation.json, fitted on its validation split; None where there is none."""
     gap: Mapping[str, Any] | None = None
+    """The gap between training and validation in the run's evaluation.json; None where there is none."""
     shown: tuple[Metric, ...] = ()
+    """The metrics of the task that tables show."""
     sampled: Any = None
+    """What the task remembers besides `decoded` (`Task.remembered`); None for saved predictions."""
     inputs: str = ""
+    """Shape of the inputs in words; may be empty."""
     predicted: NDArray[np.int64] | None = None
+    """(N,) numbers of the predicted classes; None where samples do not have one class each."""
     classes_here: int | None = None
-    """Of the split, where it has not those of the training."""
+    """Number of classes of the split, where they are not those of the training; else None."""
     counted: str = ""
-    """What is counted in the title instead of classes: `3 labels`."""
+    """What the title counts instead of classes: `3 labels`. Empty for classes."""
     groups: tuple[str, ...] = ()
-    """That of each sample, where samples have any: intervals and tests draw whole groups."""
+    """The group of each sample: intervals and tests draw whole groups. Empty where samples have none."""
 
     @property
     def of(self) -> str:

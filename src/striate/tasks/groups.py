@@ -28,11 +28,14 @@ _SMALLEST = 5  # samples: of fewer nothing can be told
 
 @dataclass(frozen=True, eq=False)
 class Group:
-    """The samples where `members` (N,) is true have `name` under `by`."""
+    """The samples of a split that have the same value of one property."""
 
     by: str
+    """The property."""
     name: str
+    """Its value."""
     members: NDArray[np.bool_]
+    """(N,) whether each sample of the split has it."""
 
 
 def sample_groups(

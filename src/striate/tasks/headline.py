@@ -28,12 +28,14 @@ Rows = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Headline:
-    """`metric`, and how it is computed: `of_total` of the sum of rows and the number of samples.
-    `groups`: that of each sample, where samples are drawn together."""
+    """The headline metric, and how it is computed from rows, one a sample."""
 
     metric: Metric
+    """The metric."""
     of_total: Callable[[Rows, int], float]
+    """From the sum of the rows and the number of samples to the value."""
     groups: tuple[str, ...] = ()
+    """The group of each sample; samples of a group are drawn together. Empty where samples have none."""
 
     def over(self, groups: Sequence[str]) -> Self:
         """The figure of samples of which each belongs to one of `groups`; empty texts where they have none."""

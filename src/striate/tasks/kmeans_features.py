@@ -29,15 +29,20 @@ _AT_ONCE = 64
 
 @dataclass(frozen=True, eq=False)
 class KMeansFeatures:
-    """What turns images into features. `patch` pixels a side; `mean` (D,), `whiten` (D, D) and `centers` (K, D) of
-    patches with D values; `center`, `spread` (4 K,) standardize the features."""
+    """The features of images that were learned by k-means: K centers of patches with D values."""
 
     patch: int
+    """Height and width of a patch in pixels."""
     mean: torch.Tensor
+    """(D,) mean of the patches."""
     whiten: torch.Tensor
+    """(D, D) whitening matrix of the patches."""
     centers: torch.Tensor
+    """(K, D) centers of the whitened patches."""
     center: NDArray[np.float32]
+    """(4 K,) mean of the features."""
     spread: NDArray[np.float32]
+    """(4 K,) standard deviation of the features."""
 
     def __call__(self, inputs: Inputs) -> Features:
         """(N, 4 K) of (N, C, H, W) uint8: of each quadrant and center, by how much the center is nearer than the mean

@@ -11,21 +11,22 @@ from striate.wording import number
 
 @dataclass(frozen=True)
 class Metric:
-    """One figure of a task.
-
-    `key` is its name in metrics.json; `label` what tables and sentences call it (the key, with spaces, where empty).
-    `unit` is `share` for values of 0 to 1, which are shown in percent, or the text that follows the number.
-    `brief`: whether the one line of a split shows it. `above_classes`: of so many classes or fewer it says nothing.
-    `interval_of`: of what the interval beside it is, where it is not of the value itself.
-    """
+    """One metric of a task, and how it is shown."""
 
     key: str
+    """Its key in metrics.json."""
     label: str = ""
+    """Its name in tables and sentences; empty: the key, with spaces."""
     unit: Literal["share"] | str = ""
+    """`share` for values of 0 to 1, which are shown in percent; else the text that follows the number."""
     higher_is_better: bool = True
+    """Whether a higher value is better."""
     brief: bool = True
+    """Whether the one line of a split shows it."""
     above_classes: int = 0
+    """The metric is left out for this number of classes or fewer; 0: never."""
     interval_of: str = ""
+    """What the interval beside the value belongs to, where it is not the value itself."""
 
     def tells(self, classes: int) -> bool:
         """Whether it says something of so many classes; 0 for none."""

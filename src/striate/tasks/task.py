@@ -52,19 +52,23 @@ Predictions = Any
 
 @dataclass(frozen=True)
 class Explained:
-    """What is asked of a network when a prediction is explained: `score(outputs)` (N, K) of the network's outputs, of
-    which number `target` is explained, as `kind`. Where that is only a part of the prediction, `part` names it;
-    `notes`: what else the reader must know, a sentence each. `choose`: class numbers (N,) of probabilities (N, K),
-    where the most probable class is not always predicted. `prepare`: what the copy of the network that is asked has to
-    be told before."""
+    """The part of a network's outputs that is explained for one prediction."""
 
     score: Callable[[Outputs], torch.Tensor]
+    """From the network's outputs to scores (N, K)."""
     target: int
+    """Position of the explained score among the K."""
     kind: Literal["logits", "number"]
+    """Whether the scores are logits of classes or a number."""
     part: str = ""
+    """Name of the explained part of the prediction; empty where the whole prediction is explained."""
     notes: tuple[str, ...] = ()
+    """What else the reader must know, a sentence each."""
     choose: Callable[[torch.Tensor], NDArray[np.int64]] | None = None
+    """From probabilities (N, K) to class numbers (N,), where the predicted class may not be the most probable one; else
+    None."""
     prepare: Callable[[nn.Module], None] | None = None
+    """Prepares the copy of the network that is explained; None where nothing is to be done."""
 
 
 TRAIN_LONGER = "train for longer"
@@ -75,13 +79,15 @@ _UNEVEN = 1.5
 
 @dataclass(frozen=True)
 class Diagnosed:
-    """What the doctor has to know of targets: whether they are `labels` (a class number for each sample or position),
-    so that outputs (N, K, …) are scores of K classes, or `numbers` of the shape of the outputs; the usual loss of
-    (outputs, targets); and the label of positions that count for nothing."""
+    """What the doctor knows about targets."""
 
     targets: Literal["labels", "numbers"]
+    """`labels`: a class number for each sample or position, where outputs (N, K, …) are scores of K classes. `numbers`:
+    the shape of the outputs."""
     loss: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+    """The usual loss of (outputs, targets)."""
     unlabeled: int | None = None
+    """The label of positions that do not count; None where all do."""
 
 
 class Task:

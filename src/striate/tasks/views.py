@@ -29,14 +29,18 @@ class Unmoved(Protocol):
 
 
 class View(NamedTuple):
-    """An image as it is seen: moved by `shift` pixels (down, right), then `mirrored` from left to right and turned
-    `upside_down` by another mirror; and the `weight` of the outputs for it."""
+    """One version of an image in test-time augmentation: first shifted, then mirrored."""
 
     weight: float
+    """Weight of its outputs in the mean."""
     images: torch.Tensor
+    """(N, C, H, W) the images after shift and mirroring."""
     mirrored: bool = False
+    """Whether they are mirrored from left to right."""
     upside_down: bool = False
+    """Whether they are mirrored from top to bottom."""
     shift: tuple[int, int] = (0, 0)
+    """Pixels that they are moved down and right."""
 
 
 def mean_over_views(

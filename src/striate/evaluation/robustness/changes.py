@@ -26,17 +26,19 @@ from striate.data.counter_random import hash_key, uniforms
 
 @dataclass(frozen=True, eq=False)
 class Draws:
-    """The numbers of one batch: the same for every strength, so that a curve follows each image along one way.
-
-    `ids`: (B,) int64 sample ids; `places`: (B,) where the images lie among `pool` (N, C, H, W) uint8, all that are
-    measured, of which other images are taken as clutter.
-    """
+    """The random numbers of one batch. They are the same for every strength, so that a curve follows each image in one
+    direction."""
 
     seed: int
+    """Seed of the measurement."""
     kind: str
+    """Name of the kind of change."""
     ids: NDArray[np.int64]
+    """(B,) sample ids."""
     places: NDArray[np.int64]
+    """(B,) positions of the batch's images in `pool`."""
     pool: torch.Tensor
+    """(N, C, H, W) uint8, all images that are measured; clutter is taken from the others of them."""
 
     @property
     def key(self) -> int:

@@ -18,12 +18,14 @@ _MOST_COLUMNS = (_WIDTH - _LABEL) // _CELL
 
 @dataclass(frozen=True)
 class InvarianceLevel:
-    """One strength: of each layer the distance of features from those of the image as it is, 1 being as far as another
-    image's; `probability` of the true class, None where the run predicts no classes."""
+    """How far the features move at one strength of a change."""
 
     strength: float
+    """Strength of the change, in the unit of the curve."""
     distances: tuple[Mean, ...]
+    """For each layer the distance from the features of the original image; 1 is as far as another image's."""
     probability: Mean | None
+    """Probability of the true class; None where the run predicts no classes."""
 
     def to_json(self, layers: Sequence[str]) -> dict[str, Any]:
         """Plain values: `distances` by layer, each `{"mean", "interval"}`."""
@@ -48,22 +50,29 @@ class InvarianceCurve:
 
 @dataclass(frozen=True)
 class Invariance:
-    """How far the features of `layers`, from the first to the last, move with `n` images of a split that has `of`.
+    """How far the features of each layer move when images are changed.
 
     A distance is Euclidean, relative to the mean distance between the features of two different images in the same
-    layer, so that layers can be compared. `probability`: of the true class, of the images as they are. What is random
-    follows from `seed`, the kind and the sample's id. After M. Zeiler and R. Fergus, "Visualizing and understanding
-    convolutional networks", ECCV 2014, figure 5.
+    layer, so that layers can be compared. After M. Zeiler and R. Fergus, "Visualizing and understanding convolutional
+    networks", ECCV 2014, figure 5.
     """
 
     data: str
+    """Name of the data set."""
     split: str
+    """Name of the split."""
     n: int
+    """Number of images that are measured."""
     of: int
+    """Number of images of the split."""
     seed: int
+    """All randomness follows from it, the kind of change and the sample's id."""
     layers: tuple[str, ...]
+    """Names of the layers, from the first to the last."""
     curves: tuple[InvarianceCurve, ...]
+    """A curve for each kind of change."""
     probability: Mean | None
+    """Probability of the true class for the original images; None where the run predicts no classes."""
 
     def to_json(self) -> dict[str, Any]:
         """The content of invariance.json."""

@@ -24,21 +24,24 @@ _BLURS = (0.01, 0.02, 0.04, 0.08)
 
 @dataclass(frozen=True)
 class Kind:
-    """One kind of change.
-
-    `unit` follows a strength (`30°`, `4 pixels`); `identity` is the strength that would change nothing, None where
-    there is none; `what` says in a sentence what is done. `moves`: what lies where is another thing afterwards.
-    `warp`: the same movement as a record, by which targets on the grid of the image are moved too.
-    """
+    """One kind of change, and the strengths that are measured."""
 
     name: str
+    """Name of the kind: `shift`, `rotation`, …"""
     unit: str
+    """What follows a strength in words: `30°`, `4 pixels`."""
     strengths: tuple[float, ...]
+    """The strengths that are measured."""
     identity: float | None
+    """The strength that would change nothing; None where there is none."""
     what: str
+    """What the change does, as a sentence."""
     change: Change
+    """The function that changes a batch."""
     moves: bool = False
+    """Whether the change moves parts of the image, or covers them with other images: its targets may no longer fit."""
     warp: Callable[[float, Draws], Warp] | None = None
+    """The same movement as a `Warp`, which targets on the grid of the image follow; None without one."""
 
 
 def kinds_for(height: int, width: int) -> tuple[Kind, ...]:

@@ -47,14 +47,18 @@ def _kinds(height: int, width: int) -> tuple[_Kind, ...]:
 
 @dataclass
 class _Sums:
-    """Of all images so far: by kind and strength the distances of each layer, and probabilities; `others`: of each
-    layer the distances between an image and the one before it; `last`: the features of the last image."""
+    """The measurements of all images so far, a list entry for each batch."""
 
     moved: dict[tuple[str, float], list[Floats]] = field(default_factory=dict)
+    """By kind and strength: (B, layers) distances of the features of changed images from those of the originals."""
     probable: dict[tuple[str, float], list[Floats]] = field(default_factory=dict)
+    """By kind and strength: (B,) probabilities of the true class of changed images."""
     others: list[Floats] = field(default_factory=list)
+    """(B, layers) distances between the features of an image and the one before it."""
     last: list[torch.Tensor] = field(default_factory=list)
+    """For each layer the features of the last image."""
     plain: list[Floats] = field(default_factory=list)
+    """(B,) probabilities of the true class of original images."""
 
 
 def measure_invariance(

@@ -14,14 +14,18 @@ from striate.wording import paragraph, several
 
 @dataclass(frozen=True)
 class Level:
-    """One strength: the headline metric, and the share of predictions that stayed what they were for the unchanged
-    image (None where that has no meaning), each with its 95 % interval (None of few samples)."""
+    """How predictions hold at one strength of a change. Intervals are at 95 %, and None for few samples."""
 
     strength: float
+    """Strength of the change, in the unit of the curve."""
     value: float
+    """The headline metric."""
     interval: Interval | None
+    """Its interval."""
     unchanged: float | None = None
+    """Share of the predictions that are the same as for the original image; None where that has no meaning."""
     unchanged_interval: Interval | None = None
+    """Its interval."""
 
     def to_json(self, key: str) -> dict[str, Any]:
         """Plain values, the metric under `key`, intervals as `[low, high]`."""
@@ -71,24 +75,30 @@ class Curve:
 
 @dataclass(frozen=True)
 class Robustness:
-    """How a network's predictions hold on `n` images of one split that has `of`.
-
-    `value` of `metric` with its `interval` is that of the images as they are; `curves` has one for each kind of change;
-    `left_out` says which kinds were not tried, and why. What is random follows from `seed`, the kind and the sample's
-    id. `classes` is their number.
-    """
+    """How a network's predictions hold when images are changed."""
 
     data: str
+    """Name of the data set."""
     split: str
+    """Name of the split."""
     n: int
+    """Number of images that are measured."""
     of: int
+    """Number of images of the split."""
     seed: int
+    """All randomness follows from it, the kind of change and the sample's id."""
     classes: int
+    """Number of classes."""
     value: float
+    """The headline metric of the original images."""
     interval: Interval | None
+    """Its 95 % interval; None for few samples."""
     curves: tuple[Curve, ...]
+    """A curve for each kind of change."""
     metric: Metric
+    """The headline metric."""
     left_out: str = ""
+    """Which kinds were not measured, and why, as a sentence; empty where all were."""
 
     @property
     def of_hits(self) -> bool:

@@ -35,12 +35,14 @@ Vectors = NDArray[np.float32]
 
 @dataclass(frozen=True, eq=False)
 class Nearest:
-    """`vectors` (N, D) of length 1, and how they are searched. `recall`: of an index, the share of the ten nearest that
-    it finds, on 100 of the vectors; None where the search is exact."""
+    """Vectors, and how they are searched."""
 
     vectors: Vectors
+    """(N, D) of length 1."""
     index: Any = None
+    """The index of usearch; None where the search is exact."""
     recall: float | None = None
+    """Share of the ten nearest that the index finds, measured on 100 of the vectors; None where the search is exact."""
 
     def search(self, queries: Vectors, count: int) -> tuple[NDArray[np.int64], Vectors]:
         """Positions and cosines (Q, min(count, N)) of the nearest of each query, the nearest first."""

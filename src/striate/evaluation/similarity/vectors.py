@@ -38,14 +38,18 @@ Vectors = NDArray[np.float32]
 
 @dataclass(frozen=True, eq=False)
 class FileVectors:
-    """`vectors` (N, D) float32 of length 1 of the readable `paths`, and the reasons of others; `source` says what they
-    are, `computed` how many were not cached."""
+    """The vectors of picture files."""
 
     paths: tuple[str, ...]
+    """The files that could be read."""
     vectors: Vectors
+    """(N, D) float32 of length 1, a row for each of `paths`."""
     unreadable: tuple[tuple[str, str], ...]
+    """Each other file, and why it could not be read."""
     source: str
+    """What the vectors are, in words."""
     computed: int
+    """How many vectors were not cached."""
 
 
 def file_vectors(trained: Trained, files: Sequence[str]) -> FileVectors:

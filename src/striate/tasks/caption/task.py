@@ -61,18 +61,20 @@ EXCHANGED = {
 
 @dataclass(frozen=True)
 class Caption(Task):
-    """Captions of words of `words`, those that occur often enough in training, the commonest first; outputs are those
-    of `CaptionNetwork`, targets (N, M, LETTERS) int8 those of `striate.data.annotations.captions`, predictions
-    (N, T, LETTERS + 1 + L) float32, a row a word: its bytes, its log-probability, and the attention to each cell.
+    """Captions in words.
 
-    The loss is the cross-entropy of each true word, and of the end, after the true words before it; rows that only fill
-    up count for nothing. `longest`: words of the longest caption that is written. `beam`: captions that are followed at
-    once while the most probable one is looked for.
+    Outputs are those of `CaptionNetwork`. Targets (N, M, LETTERS) int8 are those of
+    `striate.data.annotations.captions`. Predictions (N, T, LETTERS + 1 + L) float32 have a row for each word: its
+    bytes, its log-probability, and the attention to each cell. The loss is the cross-entropy of each true word, and of
+    the end, after the true words before it; padding rows do not count.
     """
 
     words: tuple[str, ...] = ()
+    """The vocabulary: the words that occur often enough in training, the most frequent first."""
     longest: int = 1
+    """Number of words of the longest caption that is written."""
     beam: int = 3
+    """Width of the beam search for the most probable caption."""
 
     name: ClassVar[str] = "caption"
     annotation: ClassVar[str] = "caption"

@@ -33,18 +33,16 @@ _ENTRY = re.compile(r"(.+?)=([^=,]+)(?:,|$)")
 
 @dataclass(frozen=True)
 class DecisionRule:
-    """Which class is the answer; without fields the most probable one.
-
-    `costs`: pairs of a class number and what it costs to miss that class, 1 for the others. The answer is the class
-    with the largest cost × probability, which is the Bayes decision where a mistake costs what its true class does.
-    `thresholds`: pairs of a class number and the probability from which on that class is the answer (of several, the
-    one that is above its threshold by the largest factor); else one of the others is. `chosen` says how a threshold was
-    chosen.
-    """
+    """The rule that chooses a class from probabilities; without costs and thresholds, the most probable class."""
 
     costs: tuple[tuple[int, float], ...] = ()
+    """Pairs of a class number and the cost of missing that class, 1 for the others. The class with the largest cost ×
+    probability is chosen: the Bayes decision where the cost of a mistake depends on the true class."""
     thresholds: tuple[tuple[int, float], ...] = ()
+    """Pairs of a class number and the probability from which that class is chosen; of several, the one that exceeds its
+    threshold by the largest factor. Where none is reached, one of the other classes is chosen."""
     chosen: str = ""
+    """How a threshold was chosen, in words; may be empty."""
 
     def __bool__(self) -> bool:
         return bool(self.costs or self.thresholds)
@@ -241,30 +239,42 @@ def f1_of(said: NDArray[np.bool_], own: NDArray[np.bool_]) -> float:
 
 @dataclass(frozen=True)
 class ClassChange:
-    """What a rule changes for the class `name`: precision and recall of the most probable class (`_before`) and of the
-    rule. `n` samples are of the class; `predicted` times it is the answer."""
+    """What a rule changes for one class; `_before` is what the most probable class gives."""
 
     name: str
+    """Name of the class."""
     n: int
+    """Number of its samples."""
     predicted_before: int
+    """Number of samples that it is predicted for without the rule."""
     predicted: int
+    """Number of samples that it is predicted for with the rule."""
     recall_before: Estimate
+    """Its recall without the rule."""
     recall: Estimate
+    """Its recall with the rule."""
     precision_before: Estimate
+    """Its precision without the rule."""
     precision: Estimate
+    """Its precision with the rule."""
 
 
 @dataclass(frozen=True)
 class DecisionEffect:
-    """What the `rule`, in words, changes on a split of `n` samples beside the most probable class: the answers that
-    differ, the accuracy, and a row for each class that it names."""
+    """What a rule changes on a split, compared with the most probable class."""
 
     rule: str
+    """The rule in words."""
     n: int
+    """Number of samples."""
     differing: int
+    """Number of predictions that the rule changes."""
     accuracy_before: Estimate
+    """Accuracy without the rule."""
     accuracy: Estimate
+    """Accuracy with the rule."""
     classes: tuple[ClassChange, ...]
+    """A row for each class that the rule names."""
 
     def rows(self, whole: str = "accuracy") -> list[tuple[str, Estimate, int, Estimate, int]]:
         """What is measured, its value and of how many by the most probable class, and by the rule; `whole` of all."""

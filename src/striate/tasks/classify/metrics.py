@@ -55,27 +55,38 @@ def confusion_matrix(truth: NDArray[Any], predicted: NDArray[Any], classes: int)
 
 @dataclass(frozen=True)
 class ClassMetrics:
-    """One class against the rest: `n` samples truly are of it, `predicted` were taken for it. `auc` and
-    `average_precision` are None where they were not computed."""
+    """One class against all others."""
 
     name: str
+    """Name of the class."""
     n: int
+    """Number of samples that truly belong to it."""
     predicted: int
+    """Number of samples that it is predicted for."""
     precision: Estimate
+    """Share of the predicted samples that belong to it."""
     recall: Estimate
+    """Share of its samples that it is predicted for."""
     f1: Estimate
+    """Their harmonic mean."""
     auc: Estimate | None = None
+    """Area under the ROC curve; None where it was not computed."""
     average_precision: Estimate | None = None
+    """Area under the precision–recall curve; None where it was not computed."""
 
 
 @dataclass(frozen=True)
 class ConfusedPair:
-    """`n` samples of the class `true` were taken for `predicted`: the `share` of that class."""
+    """A class that is predicted in place of the true one."""
 
     true: str
+    """Name of the true class."""
     predicted: str
+    """Name of the predicted class."""
     n: int
+    """Number of such samples."""
     share: Estimate
+    """Their share of the samples of the true class."""
 
 
 @dataclass(frozen=True)
@@ -94,41 +105,55 @@ class RankCurve:
 
 @dataclass(frozen=True)
 class ClassPrediction:
-    """One prediction: `true` class, `predicted` one with its `probability`, and the next probable one."""
+    """The prediction for one sample."""
 
     id: int
+    """Id of the sample."""
     path: str
+    """Its path."""
     true: str
+    """Its true class."""
     predicted: str
+    """The predicted class."""
     probability: float
+    """Probability of the predicted class."""
     runner_up: str
+    """The second most probable class."""
     runner_up_probability: float
+    """Its probability."""
 
 
 @dataclass(frozen=True)
 class ClassificationMetrics(SplitRecord):
-    """Everything about one split of a classification.
-
-    `figures`: by name `accuracy`, `balanced_accuracy`, `top2` … `top10`, `macro_` and `weighted_` `precision`,
-    `recall`, `f1`. `confusion`: rows are true classes; None with more than 200. `calibrated`: the same as
-    `calibration` with the temperature that was fitted on validation; None where there is none. `mistakes` begins with
-    the most confident, `unsure` with the hit of the smallest lead. `left_out`: a sentence on each thing not computed.
-    `decision`: what a rule of costs or thresholds changes.
-    """
+    """Everything about one split of a classification."""
 
     n: int
+    """Number of samples."""
     figures: Mapping[str, Estimate]
+    """`accuracy`, `balanced_accuracy`, `top2` … `top10`, and `precision`, `recall`, `f1` after `macro_` and
+    `weighted_`."""
     classes: tuple[ClassMetrics, ...]
+    """A row for each class."""
     confusion: tuple[tuple[int, ...], ...] | None
+    """The confusion matrix, a row a true class; None for more than 200 classes."""
     confused: tuple[ConfusedPair, ...]
+    """The most frequent mistakes."""
     curves: tuple[RankCurve, ...]
+    """ROC and precision–recall curves."""
     calibration: Calibration
+    """Calibration of the probabilities."""
     calibrated: Calibration | None
+    """The same with the temperature that was fitted on validation; None without one."""
     mistakes: tuple[ClassPrediction, ...]
+    """Wrong predictions, beginning with the most confident one."""
     unsure: tuple[ClassPrediction, ...]
+    """Right predictions, beginning with the smallest lead over the second class."""
     slices: tuple[Slice, ...]
+    """Parts of the data."""
     left_out: tuple[str, ...] = ()
+    """What was not computed, a sentence each."""
     decision: DecisionEffect | None = None
+    """What a rule of costs or thresholds changes; None without one."""
 
     def lines(self, temperature: Temperature | None) -> list[list[str]]:
         """Averages over classes, calibration, slices, and predictions worth a look."""

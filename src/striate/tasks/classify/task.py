@@ -44,23 +44,25 @@ _MOST_SMOOTHED = 0.5
 
 @dataclass(frozen=True)
 class Classify(Task):
-    """Classification over `classes`; logits (N, K), targets (N,) int64, predictions are class probabilities (N, K).
-
-    `loss_name`: softmax cross-entropy, or the multi-class hinge loss of Weston and Watkins (1999), summed over
-    the wrong classes and averaged over samples. `class_weights`: K factors, or None for equal ones. `temperature`: what
-    logits are divided by before they become probabilities, where calibrated ones were asked for; the loss is of the
-    logits as they are. `rule`: how a class is chosen from probabilities; while training it is the most probable one.
-    """
+    """Classification: logits (N, K), targets (N,) int64; predictions are class probabilities (N, K)."""
 
     classes: tuple[str, ...]
+    """Names of the K classes."""
     loss_name: str = "cross-entropy"
+    """`cross-entropy` after a softmax, or `hinge`: the multi-class hinge loss of Weston and Watkins (1999), summed over
+    the wrong classes and averaged over samples."""
     label_smoothing: float = 0.0
+    """Share of each target that is spread over all classes."""
     class_weights: tuple[float, ...] | None = None
+    """K factors; None for equal ones."""
     margin: float = 1.0
+    """Margin of the hinge loss."""
     temperature: float = 1.0
+    """Divisor of the logits where calibrated probabilities were requested; the loss is that of the undivided logits."""
     rule: DecisionRule = MOST_PROBABLE
+    """How a class is chosen from probabilities; in training it is the most probable one."""
     conformal: Conformal | None = None
-    """Which samples are turned down; None none."""
+    """The threshold by which samples are rejected; None rejects none."""
 
     name: ClassVar[str] = "classify"
     diagnosed_as: ClassVar[Diagnosed | None] = Diagnosed("labels", functional.cross_entropy)

@@ -285,14 +285,18 @@ def stale_target(where: str, measured: str, every: int) -> Finding:
 
 @dataclass(frozen=True)
 class Recorded:
-    """The replay buffer of a run: `begun` (N,) episodes that each environment has begun by its end, `seed` of the
-    environments."""
+    """The replay buffer of a run."""
 
     source: str
+    """The environments, as `gym:ID`."""
     replay: Replay
+    """The buffer."""
     begun: NDArray[np.int64]
+    """(N,) number of episodes that each environment has begun by its end."""
     seed: int
+    """Seed of the environments."""
     config: ControlConfig
+    """Configuration of the run."""
 
 
 def replayed_findings(recorded: Recorded) -> Iterator[Finding]:

@@ -20,14 +20,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class StateMap:
-    """A map of states: `embedding` of the features of the last hidden layer, the `value` (N,) of the best action and
-    its number `action` (N,); `actions` by name; `meaning` of the value in words."""
+    """A map of states by the features of the last hidden layer."""
 
     embedding: Embedding
+    """Embedding of these features."""
     value: NDArray[np.float32]
+    """(N,) value of the best action."""
     action: NDArray[np.int64]
+    """(N,) number of the best action."""
     actions: tuple[str, ...]
+    """Names of the actions."""
     meaning: str
+    """What `value` is, in words."""
 
     @property
     def words(self) -> str:

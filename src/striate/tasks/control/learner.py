@@ -20,31 +20,43 @@ _ACTIONS = 1  # what random numbers are for, beside the seed and the step
 
 @dataclass
 class Advance:
-    """What `Learner.advance` did: steps, updates, episodes that ended, and the loss summed over updates."""
+    """What one call of `Learner.advance` did."""
 
     steps: int
+    """Number of environment steps."""
     updates: int
+    """Number of updates."""
     episodes: list[Episode]
+    """The episodes that ended."""
     loss: float
+    """Sum of the loss over the updates."""
 
 
 @dataclass
 class Learner(ABC):
-    """An algorithm in progress. All chance follows from `seed` and `step`, so that no generator has a state.
-
-    `total`: how many steps it will be; the schedules of exploration and rate are functions of `step / total`.
-    """
+    """An algorithm in progress. All randomness follows from `seed` and `step`, so that no generator has a state."""
 
     module: nn.Module
+    """The network that learns."""
     environments: Environments
+    """The environments that it plays in."""
     config: ControlConfig
+    """Configuration of the algorithm."""
     lr: float
+    """Peak learning rate."""
     batch: int
+    """Number of samples of an update."""
     seed: int
+    """Seed of all randomness."""
     total: int
+    """Number of steps of the whole training; schedules of exploration and learning rate are functions of `step /
+    total`."""
     step: int = 0
+    """Number of environment steps so far."""
     updates: int = 0
+    """Number of updates so far."""
     optimizer: torch.optim.Optimizer = field(init=False)
+    """The optimizer of the network's parameters."""
 
     def __post_init__(self) -> None:
         self.optimizer = self.make_optimizer()

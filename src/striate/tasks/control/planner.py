@@ -27,17 +27,21 @@ NAME = "lessons.npz"
 
 @dataclass
 class Planner(Learner):
-    """Each step of each environment is planned; what was seen and advised is a lesson. For each step some batches of
-    all lessons so far teach the network, the pupil: as classes (`lesson` action or visits), or as values of actions.
+    """A network, the pupil, that learns from a planner: each step of each environment is planned by a search.
 
-    Steps are those of the environments; `simulated` counts those of the planner's copies apart. Lessons, in the order
-    of play: `seen` (T, H, W, C·stack) uint8, `visits` (T, A) int32 and `values` (T, A) float32 of the search.
+    The state and the result of its search are a lesson. For each step, some batches of all lessons so far teach the
+    network: as classes (`lesson` action or visits), or as values of actions. Steps are those of the environments.
+    Lessons are in the order of play.
     """
 
     simulated: int = 0
+    """Number of steps in the planner's copies of the environments."""
     seen: np.ndarray = field(init=False)
+    """(T, H, W, C·stack) uint8, the states."""
     visits: np.ndarray = field(init=False)
+    """(T, A) int32, the search's visits of each action."""
     values: np.ndarray = field(init=False)
+    """(T, A) float32, the search's value of each action."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -19,18 +19,18 @@ _LONGEST = 400
 
 @dataclass(frozen=True, eq=False)
 class States:
-    """N states of games in which the best action was always taken.
-
-    `stacks`: (N, H, W, C·stack) uint8, as the network sees them; `pictures`: (N, H, W, 3) uint8, the newest frame drawn
-    `values`: (N, A) float32, what the network gives for each action
-    `steps`, `returns`: (N,) of the episode so far
-    """
+    """N states of games in which the best action was always taken."""
 
     stacks: NDArray[np.uint8]
+    """(N, H, W, C·stack), as the network sees them."""
     pictures: NDArray[np.uint8]
+    """(N, H, W, 3), the newest frame as a picture."""
     values: NDArray[np.float32]
+    """(N, A) float32, the network's output for each action."""
     steps: NDArray[np.int64]
+    """(N,) number of steps of the episode so far."""
     returns: NDArray[np.float64]
+    """(N,) return of the episode so far."""
 
     def __len__(self) -> int:
         return len(self.steps)

@@ -46,28 +46,30 @@ class Simulator(Protocol):
 
 @dataclass(frozen=True)
 class SearchConfig:
-    """How much a planner thinks about one action.
-
-    `trajectories`: played from the present state; `depth`: steps of each at most
-    `gamma`: discount of rewards for each step that they are away
-    `exploration`: the constant of UCB1, in units of the range of the returns that the search has seen
-    """
+    """How long a planner searches for one action."""
 
     trajectories: int = 100
+    """Number of trajectories played from the present state."""
     depth: int = 40
+    """Largest number of steps of each."""
     gamma: float = 0.99
+    """Discount of rewards per step."""
     exploration: float = 0.7
+    """The constant of UCB1, in units of the range of the returns that the search has seen."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What a search says of the present state: (A,) `visits` and mean discounted returns `values` (NaN where an action
-    was never tried) of each action, the best `action`, and how many `steps` were simulated."""
+    """The result of a search from the present state."""
 
     action: int
+    """Number of the best action."""
     visits: NDArray[np.int64]
+    """(A,) number of visits of each action."""
     values: NDArray[np.float64]
+    """(A,) mean discounted return of each action; NaN where it was never tried."""
     steps: int
+    """Number of steps that were simulated."""
 
 
 @dataclass

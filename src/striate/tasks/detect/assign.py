@@ -21,14 +21,18 @@ that lies between positions has one."""
 
 
 class Assigned(NamedTuple):
-    """For each position (B, P): whether it learns an object, the `boxes` (B, P, …) and `labels` (B, P) of that, and the
-    `quality` (B, P) that its score should have: 0 where it learns none; and which of the `objects` (B, P) it is."""
+    """What each of P positions learns in each of B images."""
 
     learns: torch.Tensor
+    """(B, P) whether the position learns an object."""
     boxes: torch.Tensor
+    """(B, P, …) the box of that object."""
     labels: torch.Tensor
+    """(B, P) its class number."""
     quality: torch.Tensor
+    """(B, P) the score that the position should predict; 0 where it learns no object."""
     objects: torch.Tensor
+    """(B, P) the number of the object."""
 
 
 _AT_ONCE = 8_000_000

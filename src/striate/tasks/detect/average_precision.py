@@ -119,14 +119,18 @@ def rows_of(decoded: NDArray[Any], targets: NDArray[Any], classes: int, overlaps
 
 @dataclass(frozen=True, eq=False)
 class Ranked:
-    """The detections of one class in all images by falling score: the `image` of each, `scores`, (D, T) `hits` and
-    `misses`; and how many `objects` (N,) each image has."""
+    """The detections of one class in all images, by falling score."""
 
     image: NDArray[np.int64]
+    """(D,) number of the image of each detection."""
     scores: NDArray[np.float64]
+    """(D,) scores."""
     hits: NDArray[np.float64]
+    """(D, T) whether the detection is correct at each IoU threshold."""
     misses: NDArray[np.float64]
+    """(D, T) whether it is wrong at each IoU threshold."""
     objects: NDArray[np.float64]
+    """(N,) number of objects in each image."""
 
     def precision(self, weights: NDArray[np.float64] | None = None) -> NDArray[np.float64]:
         """(T, 101) precision at `RECALLS`, 0 beyond the highest recall; `weights` (N,): how often each image counts.

@@ -85,22 +85,29 @@ _COARSE = 2.0
 
 @dataclass(frozen=True)
 class Detect(Task):
-    """Detection over `classes` in images of (height, width) `size`; outputs (N, P, K + 7) as `Detector` gives them,
-    targets (N, M, 6) under the columns of boxes, predictions (N, `most`, 6): edges in pixels, class (−1: none) and
-    score. Of `rotated` boxes a column more of each: the angle of targets and predictions is the last.
+    """Detection of objects.
 
-    `strides` of the pyramid and the `typical` half side of a box, both in pixels, follow from the training boxes.
-    `threshold`: the score from which on a detection is a prediction: the best on validation, or `chosen` by a user.
+    Outputs (N, P, K + 7) are those of `Detector`. Targets (N, M, 6) are in the columns of boxes. Predictions (N,
+    `most`, 6) are edges in pixels, class (−1: none) and score. Rotated boxes have one more column in targets and
+    predictions, the last: the angle.
     """
 
     classes: tuple[str, ...] = ()
+    """Names of the K classes."""
     size: tuple[int, int] = (0, 0)
+    """(height, width) of the images."""
     strides: tuple[int, ...] = _STRIDES
+    """Strides of the pyramid in pixels; they follow from the training boxes."""
     typical: float = 16.0
+    """Half the side of a typical training box, in pixels."""
     threshold: float = 0.5
+    """The score from which a detection is a prediction."""
     chosen: bool = False
+    """Whether a user chose `threshold`; else it is the best one on validation."""
     rotated: bool = False
+    """Whether boxes have an angle."""
     most: int = MOST
+    """Largest number of predictions per image."""
 
     name: ClassVar[str] = "detect"
     annotation: ClassVar[str] = "box"

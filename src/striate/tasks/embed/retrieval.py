@@ -73,12 +73,15 @@ def neighbor_rows(vectors: Any, targets: Any) -> Rows:
 
 @dataclass(frozen=True, eq=False)
 class Pairs:
-    """How many pairs of samples have each cosine: `same` and `other` (N, B), a row a sample with its pairs of one class
-    and of two; each pair counts in the rows of both. Or all in one row. `edges` (B + 1,)."""
+    """Histograms of the cosines of pairs of samples: a row a sample, with its pairs, or one row of all pairs. In rows
+    of samples, each pair counts for both."""
 
     same: NDArray[np.float64]
+    """(N, B) number of pairs of one class."""
     other: NDArray[np.float64]
+    """(N, B) number of pairs of two classes."""
     edges: NDArray[np.float64]
+    """(B + 1,) edges of the bins."""
 
 
 def count_pairs(vectors: Any, targets: Any) -> Pairs:
@@ -129,13 +132,16 @@ def _blocks(vectors: Any, targets: Any) -> Iterator[tuple[Vectors, NDArray[np.bo
 
 @dataclass(frozen=True)
 class Verification:
-    """How well the cosine of a pair tells whether both are of one class. `auc`: the area under the ROC curve; `eer`:
-    the share of wrong answers where it is the same for both kinds of pairs; `threshold`: the cosine of that. NaN where
-    a kind has no pairs."""
+    """How well the cosine of a pair tells whether both samples have one class. All are NaN where there are no pairs of
+    one kind."""
 
     auc: float
+    """Area under the ROC curve."""
     eer: float
+    """Equal error rate: the share of wrong predictions at the threshold where it is the same for both kinds of
+    pairs."""
     threshold: float
+    """The cosine of that threshold."""
 
 
 def verification(same: NDArray[Any], other: NDArray[Any], edges: NDArray[np.float64]) -> Verification:

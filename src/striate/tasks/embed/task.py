@@ -47,28 +47,34 @@ _COLLAPSED = 0.55
 
 @dataclass(frozen=True)
 class Embed(Task):
-    """Embeddings of `dimensions` numbers D, of length 1; outputs (N, D + K): embeddings, and their cosines with a proxy
-    of each of K training classes, where the loss has proxies. Targets (N,) int64, predictions (N, D) float32.
+    """Embeddings of length 1.
 
-    `seen` are the class numbers of the training split: others have no proxy, and count for nothing in the training
-    loss. `each`: so many samples of a class follow one another in a batch. `threshold`: the cosine from which on two
-    samples are said to be of one class; `slope`: how steep its probability rises there. Validation decides both.
-    `mirrored`: whether mirror images are of the same class, so that an embedding is that of both. `turned_classes`: in
-    how many ways training images are turned, each a class of its own with a proxy of its own: 1, 2 (by 0 and 180°), or
-    4 (by 0, 90, 180 and 270°). A target is then a class number plus the number of classes times the place of its turn.
-    `mirror_ratio`: what `mirrored` was decided by, where it was.
+    Outputs (N, D + K) are embeddings and, where the loss has proxies, their cosines with a proxy of each of K training
+    classes. Targets (N,) int64, predictions (N, D) float32. With `turned_classes`, a target is a class number plus the
+    number of classes times the number of its rotation.
     """
 
     classes: tuple[str, ...] = ()
+    """Names of the classes."""
     seen: tuple[int, ...] = ()
+    """Class numbers of the training split; other classes have no proxy, and do not count in the training loss."""
     dimensions: int = 128
+    """Number D of dimensions of an embedding."""
     loss_name: str = "arcface"
+    """Name of the loss."""
     each: int = 4
+    """Number of samples of a class that follow one another in a batch."""
     threshold: float = 0.5
+    """The cosine from which two samples are predicted to be of one class; chosen on validation."""
     slope: float = 10.0
+    """How steeply the probability of that rises at the threshold; chosen on validation."""
     mirrored: bool = False
+    """Whether mirror images have the same class, so that an embedding is that of both."""
     turned_classes: int = 1
+    """Number of rotations of training images, each a class with a proxy of its own: 1, 2 (by 0 and 180°), or 4 (by 0,
+    90, 180 and 270°)."""
     mirror_ratio: float | None = field(default=None, compare=False)
+    """The measured ratio that decided `mirrored`; None where the user decided."""
 
     name: ClassVar[str] = "embed"
     annotation: ClassVar[str] = "identity"

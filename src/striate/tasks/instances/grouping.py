@@ -30,16 +30,20 @@ NEAR = 0.5
 
 
 class Objects(NamedTuple):
-    """What targets (N, H, W) say of each pixel: the `kind` of its object, whether it is of one (`there`) or of a
-    `crowd`, and the `center` (N, 2, H, W), x and y in pixels, and `area` of the object; and how many objects `each`
-    image (N,) has."""
+    """What targets (N, H, W) hold for each pixel."""
 
     kind: torch.Tensor
+    """(N, H, W) class number of its object."""
     there: torch.Tensor
+    """(N, H, W) whether it belongs to an object."""
     crowd: torch.Tensor
+    """(N, H, W) whether it belongs to a crowd."""
     center: torch.Tensor
+    """(N, 2, H, W) x and y of the object's center in pixels."""
     area: torch.Tensor
+    """(N, H, W) area of the object in pixels."""
     each: torch.Tensor
+    """(N,) number of objects in each image."""
 
 
 def objects_in(maps: torch.Tensor, classes: int) -> Objects:

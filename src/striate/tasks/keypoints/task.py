@@ -67,25 +67,31 @@ _LEAST_REACH = 1.5  # cells
 
 @dataclass(frozen=True)
 class Keypoints(Task):
-    """K points; outputs (N, K, H, W) logits of heatmaps, or (N, 3 K) right, down and the logarithm of the expected
-    error. Targets (N, K, 4) are those of `striate.data.annotations.points`, predictions (N, K, 3) right and down, −1 to
-    1 over the input, and confidence.
+    """K points of an image.
 
-    The loss of heatmaps is that of Nibali et al. 2018 (DSNT): the distance between where the heat is on average and the
-    true point, and the divergence from a normal distribution around it; distances are shares of the size of the true
-    points, `size` being the usual one in shares of the input. Points that are not visible count for nothing.
-    `shape` (H, W): that of the inputs. `pairs`: of each point its counterpart in a mirror image; empty where nobody
-    knows. `skeleton`: pairs of points that are joined by a line. `usual`: how the points lie to one another as a rule.
+    Outputs are (N, K, H, W) logits of heatmaps, or (N, 3 K): right, down and the logarithm of the expected error.
+    Targets (N, K, 4) are those of `striate.data.annotations.points`. Predictions (N, K, 3) are right and down, −1 to 1
+    over the input, and confidence. The loss of heatmaps is that of Nibali et al. 2018 (DSNT): the distance between the
+    mean position of the heat and the true point, and the divergence from a normal distribution around that point;
+    distances are relative to the size of the true points. Points that are not visible do not count.
     """
 
     target_names: tuple[str, ...]
+    """Names of the K points."""
     shape: tuple[int, int]
+    """(H, W) of the inputs."""
     size: float
+    """The usual size of the true points, as a share of the input."""
     head: str = "heatmaps"
+    """`heatmaps` or `regress`."""
     pairs: tuple[int, ...] = ()
+    """For each point the number of its counterpart in a mirror image; empty where it is unknown."""
     skeleton: tuple[tuple[int, int], ...] = ()
+    """Pairs of points that are joined by a line."""
     suggested: str = ""
+    """Pairs that the mean positions of the points suggest, in words, where `pairs` is unknown."""
     usual: Shape = ()
+    """Right and down of each point in the mean shape; empty where no sample has two points."""
 
     name: ClassVar[str] = "keypoints"
     annotation: ClassVar[str] = "point"

@@ -41,25 +41,30 @@ _THRESHOLD = "threshold_"
 
 @dataclass(frozen=True)
 class Multilabel(Task):
-    """Labels `classes`; logits (N, K), targets (N, K) float32 of 0 and 1, predictions are probabilities (N, K).
+    """Sets of labels: logits (N, K), targets (N, K) float32 of 0 and 1; predictions are probabilities (N, K).
 
-    `loss_name`: binary cross-entropy, or the asymmetric loss of Ridnik et al. (2021) with its exponents and `shift`;
-    the mean over labels, so that their number does not change the learning rate. `shares`: of the training samples that
-    have each label, where rare ones weigh more. `thresholds`: from which probability on a label is predicted: those
-    that are best on validation, but for the `given` ones, pairs of a label's number and its threshold.
+    The loss is the mean over labels, so that their number does not change the learning rate.
     """
 
     classes: tuple[str, ...]
+    """Names of the K labels."""
     loss_name: str = "binary-cross-entropy"
+    """`binary-cross-entropy`, or `asymmetric`: the loss of Ridnik et al. (2021)."""
     shares: tuple[float, ...] | None = None
+    """Share of the training samples that have each label, where rare labels weigh more; else None."""
     positive: float = 0.0
+    """Exponent of the asymmetric loss for labels that a sample has."""
     negative: float = 4.0
+    """Exponent of the asymmetric loss for labels that a sample does not have."""
     shift: float = 0.05
+    """What the asymmetric loss subtracts from the probability of labels that a sample does not have."""
     thresholds: tuple[float, ...] = ()
+    """The probability from which each label is predicted: the best one on validation, unless `given`."""
     given: tuple[tuple[int, float], ...] = ()
+    """Pairs of a label's number and the threshold that the user gave."""
     certain: tuple[tuple[float, float], ...] = ()
-    """Of each label, where undecided ones are turned down: from which probability on it may be there, and up to which
-    it may not be."""
+    """For each label two probabilities, where undecided samples are rejected: from the first on, the label may be
+    there; up to the second, it may be absent."""
 
     name: ClassVar[str] = "multilabel"
     annotation: ClassVar[str] = "labels"

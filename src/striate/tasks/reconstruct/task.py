@@ -43,18 +43,21 @@ _LOSSES: dict[str, Callable[..., torch.Tensor]] = {
 
 @dataclass(frozen=True)
 class Reconstruct(Task):
-    """Reconstruction of images of `shape` (C, H, W); targets (N, C, H, W) uint8, the images themselves, predictions
-    (N, C, H, W) float32 with pixels from 0 to 1.
+    """Reconstruction of images: targets (N, C, H, W) uint8 are the images themselves, predictions (N, C, H, W) float32
+    have values from 0 to 1.
 
-    Outputs are as many numbers a sample, in this order and any shape: logits of pixels for `binary-cross-entropy`,
-    pixels for `squared`. The loss is the mean over pixels, channels and samples. `code`: how many numbers the code has
-    of a network that has none of its own. `components`: of the principal components that it is compared with.
+    Outputs have as many numbers a sample as an image, in the same order and any shape: logits of pixels for
+    `binary-cross-entropy`, pixels for `squared`. The loss is the mean over pixels, channels and samples.
     """
 
     shape: tuple[int, ...]
+    """(C, H, W) of the images."""
     loss_name: str = _CROSS_ENTROPY
+    """`binary-cross-entropy` or `squared`."""
     code: int = CODE
+    """Dimension of the code, for a network that has no code layer."""
     components: int | None = None
+    """Number of principal components of the baseline; None for its default."""
 
     name: ClassVar[str] = "reconstruct"
     annotation: ClassVar[str] = "input"

@@ -34,25 +34,34 @@ def r_squared(truth: NDArray[np.float64], predictions: NDArray[np.float64]) -> f
 
 @dataclass(frozen=True)
 class NumberPrediction:
-    """One prediction of a regression: `error` is predicted minus true, in the units of the data."""
+    """The prediction of one number of one sample, in the units of the data."""
 
     id: int
+    """Id of the sample."""
     path: str
+    """Its path."""
     target: str
+    """Name of the number."""
     true: float
+    """Its true value."""
     predicted: float
+    """Its prediction."""
     error: float
+    """Predicted minus true."""
 
 
 @dataclass(frozen=True)
 class RangeMetrics:
-    """Samples whose true number lies from `low` to `high`: `figures` are `bias` (mean of predicted minus true), `rmse`
-    and `mae`."""
+    """The samples whose true number lies in one range."""
 
     low: float
+    """Lower end of the range."""
     high: float
+    """Upper end of the range."""
     n: int
+    """Number of samples."""
     figures: Mapping[str, Estimate]
+    """`bias` (mean of predicted minus true), `rmse` and `mae`."""
 
 
 @dataclass(frozen=True)
@@ -67,14 +76,20 @@ class TargetMetrics:
 
 @dataclass(frozen=True)
 class RegressionMetrics(SplitRecord):
-    """Everything about one split of a regression: `figures` over all targets, each target, and the `largest` errors."""
+    """Everything about one split of a regression."""
 
     n: int
+    """Number of samples."""
     figures: Mapping[str, Estimate]
+    """Metrics over all targets."""
     targets: tuple[TargetMetrics, ...]
+    """A row for each number."""
     largest: tuple[NumberPrediction, ...]
+    """The predictions with the largest errors."""
     slices: tuple[Slice, ...]
+    """Parts of the data."""
     left_out: tuple[str, ...] = ()
+    """What was not computed, a sentence each."""
 
     def lines(self, temperature: Temperature | None) -> list[list[str]]:
         """Each number, slices, and the largest errors."""

@@ -36,16 +36,21 @@ _LOSSES: dict[str, Callable[..., torch.Tensor]] = {
 
 @dataclass(frozen=True)
 class Regress(Task):
-    """Regression of T numbers; outputs (N, T) standardized, targets and predictions (N, T) in the units of the data.
+    """Regression of T numbers: outputs (N, T) are standardized, targets and predictions (N, T) are in the units of the
+    data.
 
-    `mean` and `std` are those of the training targets: the network learns `(t − mean) / std`, so that one
-    learning rate fits targets in dollars and in millimeters. The loss is that of the standardized numbers.
+    The network learns `(t − mean) / std`, so that one learning rate fits targets in dollars and in millimeters. The
+    loss is that of the standardized numbers.
     """
 
     target_names: tuple[str, ...]
+    """Names of the T numbers."""
     mean: tuple[float, ...]
+    """Mean of each number over the training targets."""
     std: tuple[float, ...]
+    """Standard deviation of each number over the training targets."""
     loss_name: str = "squared"
+    """`squared`, `absolute` or `huber`."""
 
     name: ClassVar[str] = "regress"
     diagnosed_as: ClassVar[Diagnosed | None] = Diagnosed("numbers", functional.mse_loss)

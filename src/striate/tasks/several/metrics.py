@@ -18,14 +18,20 @@ METRICS = (ERROR,)
 
 @dataclass(frozen=True)
 class SeveralMetrics:
-    """Everything about one split: the mean `error` of the targets, and the figures of each target by its name."""
+    """Everything about one split with several targets."""
 
     n: int
+    """Number of samples."""
     figures: Mapping[str, Estimate]
+    """`error`, the mean over the targets."""
     targets: Mapping[str, Figures]
+    """The metrics of each target, by its name."""
     answers: Mapping[str, str]
+    """The headline metric of each target in words, by its name."""
     slices: tuple[Slice, ...]
+    """Parts of the data."""
     left_out: tuple[str, ...] = ()
+    """What was not computed, a sentence each."""
 
     def to_json(self) -> dict[str, Any]:
         """The figures as one JSON object, those of each target under `targets`."""

@@ -53,21 +53,26 @@ def _both(predictions: NDArray[Any], targets: NDArray[Any]) -> tuple[NDArray[Any
 
 @dataclass(frozen=True)
 class Several(Task):
-    """Targets `target_columns`, each learned by the task of the same place; outputs (N, ΣK) and predictions (N, ΣD) are
-    those of all tasks, one after the other, targets (N, M) those of `striate.data.annotations.target_columns`.
+    """Several targets of one sample, each learned by a task of its own.
 
-    The loss is Σ weight × mean loss of the target. `units`: of each target the sum of its weights over the training
-    samples as a share of these, so that a target that few samples have counts as much as one that all have. `scales`:
-    an error of 1 of numbers, the mean error of always naming their mean. `weighting`: `fixed` weights; by
-    `uncertainty`, learned variances (Kendall et al. 2018); or by `gradient-norm`: all targets pull equally hard.
+    Outputs (N, ΣK) and predictions (N, ΣD) are those of all tasks, concatenated. Targets (N, M) are those of
+    `striate.data.annotations.target_columns`. The loss is Σ weight × mean loss of the target.
     """
 
     target_columns: tuple[Column, ...]
+    """The targets."""
     tasks: tuple[Task, ...]
+    """The task of each target, in the same order."""
     units: tuple[float, ...]
+    """For each target the mean weight of a training sample, 0 for one without it: a target that few samples have counts
+    as much as one that all have."""
     scales: tuple[float, ...]
+    """For each target what counts as an error of 1: for numbers, the mean error of always predicting their mean."""
     weights: tuple[float, ...]
+    """Weight of the loss of each target."""
     weighting: str = "fixed"
+    """`fixed` weights; `uncertainty`: learned variances (Kendall et al. 2018); `gradient-norm`: all targets change the
+    shared network equally."""
 
     name: ClassVar[str] = "several"
     annotation: ClassVar[str] = "columns"
