@@ -199,7 +199,7 @@ def _with_findings(measured: Evaluation, run: RunDirectory, trained: Trained) ->
     with suppress(RunError):  # what is damaged says nothing
         kept = saved_predictions(run, "val")
         if kept is not None:
-            found = trained.task.noticed_on_validation(kept.answers, kept.targets, str(run.path))
+            found = trained.task.validation_findings(kept.answers, kept.targets, str(run.path))
             return replace(measured, findings=(*measured.findings, *found))
     return measured
 
@@ -298,7 +298,7 @@ def _complete(
     part, splits, batch = measured_part(data, config), tuple(data.splits), measured_at_once(config)
     with allocator_policy(usual_policy()):
         answering = plan_evaluation(trained, part, splits, batch=batch, asked=plan)
-        measured = {name: evaluate_trained(trained, part, name, batch=batch, answering=answering) for name in splits}
+        measured = {name: evaluate_trained(trained, part, name, batch=batch, predictor=answering) for name in splits}
     save_assessment(run, assess_run(trained.task, data, measured), data, measured, say)
     note_files(run, [file for file in (run.evaluation, *run.predictions.glob("*.npz")) if is_there(file)])
 
@@ -314,7 +314,7 @@ def _evaluate_on(
 ) -> Evaluation:
     with allocator_policy(usual_policy()):
         answering = plan_evaluation(trained, data, (split,), batch=batch, asked=plan, written=written)
-        evaluation = evaluate_trained(trained, data, split, batch=batch, answering=answering)
+        evaluation = evaluate_trained(trained, data, split, batch=batch, predictor=answering)
     figures = assess_split(trained.task, evaluation, data, temperature)
     return replace(
         evaluation,

@@ -1,5 +1,4 @@
-"""From networks that learned from rewards to what the differences of their returns are worth: all play the same
-episodes."""
+"""Compares networks that learned from rewards by their returns in the same episodes."""
 
 from __future__ import annotations
 
@@ -21,7 +20,8 @@ from striate.training.rewards.player import Player
 
 @dataclass(frozen=True, eq=False)
 class ComparedPlayer:
-    """A network that plays, of the run at `path`; `costs`: the content of its metrics.json, which may be empty."""
+    """A network that learned from rewards, of the run at `path`; `costs`: the content of its metrics.json, which may be
+    empty."""
 
     path: str
     player: Player

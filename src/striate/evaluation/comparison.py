@@ -1,4 +1,4 @@
-"""Trained networks beside each other: a plain record, its sentences and its text for a terminal."""
+"""The comparison of trained networks: a plain record, its sentences and its text for a terminal."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from striate.wording import duration, paragraph, scaled, shorten_middle
 _WIDTH = 80
 _NAME = 24
 _PAIRS = 6
-"""So many pairs are told in sentences; of more, those of the best run."""
+"""Up to this number of pairs, each has a sentence; of more, those of the best run."""
 _MOST = 10_000_000
 
 
@@ -165,8 +165,8 @@ def sentence_of(
     metric: str,
     things: str,
 ) -> str:
-    """What a difference is worth: `A is better than B by 1.2 points (95 %: 0.4 to 2.0; McNemar p = 0.003): more than
-    noise.`"""
+    """Whether a difference is more than noise: `A is better than B by 1.2 points (95 %: 0.4 to 2.0; McNemar p = 0.003):
+    more than noise.`"""
     test = _test(difference, corrected, pairs, metric)
     lead = _amount(difference, metric)
     if corrected < LEVEL:
@@ -188,7 +188,7 @@ def _needed(needed: int | None) -> str:
 
 
 def _rounded(count: int) -> int:
-    """Two digits: more would pretend."""
+    """Two significant digits: the count is an estimate."""
     unit = int(10 ** max(0, len(str(count)) - 2))
     return -(-count // unit) * unit
 
@@ -202,7 +202,7 @@ def _amount(difference: Difference, metric: str) -> str:
 
 
 def _points(share: float, n: int) -> str:
-    """Not more digits than so many samples can tell apart."""
+    """In points, with as many digits as `n` samples can resolve."""
     return f"{100 * share:.{1 if n <= 1000 else 2}f}".replace("-", "−")
 
 
@@ -217,7 +217,7 @@ def _test(difference: Difference, corrected: float, pairs: int, metric: str) -> 
 
 
 def render(comparison: Comparison) -> str:
-    """Of which samples, a row a run with its costs, and a sentence a pair."""
+    """The samples, a row for each run with its costs, and a sentence for each pair."""
     title = (
         f"{one_line(comparison.data)}, {comparison.split} split: {comparison.n:,} {comparison.things}, the same for all"
     )

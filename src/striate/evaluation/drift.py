@@ -1,4 +1,4 @@
-"""Whether new pictures are like those that a network was trained on."""
+"""Whether new samples are like those that a network was trained on."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from striate.statistics.intervals import auc_interval
 from striate.wording import percent, several
 
 MOST = 2_000
-"""So many of either are compared, evenly spread."""
+"""At most this number of new and of held-out samples are compared, evenly spaced."""
 _FOLDS = 5
 _CORRECTED = _FOLDS * (1 / _FOLDS + 1 / (_FOLDS - 1))
-"""By how much the variance of a mean over folds exceeds that of independent samples, since the folds share what they
-learn from. Source: C. Nadeau and Y. Bengio, "Inference for the generalization error", Machine Learning 2003."""
+"""Factor by which the variance of a mean over folds exceeds that of independent samples, since the folds share training
+samples. Source: C. Nadeau and Y. Bengio, "Inference for the generalization error", Machine Learning 2003."""
 _SLIGHT, _GRAVE = 0.6, 0.8
 _LEVEL = 0.01
 _SHOWN = 10
@@ -42,7 +42,7 @@ class Shift:
 
     @property
     def differs(self) -> bool:
-        """By more than chance explains."""
+        """Whether the medians differ by more than chance explains."""
         return self.p_value < _LEVEL
 
 
@@ -72,12 +72,12 @@ class Drift:
 
     @property
     def drifts(self) -> bool:
-        """Whether they are told apart by more than chance, and by more than a little."""
+        """Whether the AUC is significantly above chance, and high enough for a warning."""
         return self.auc_interval.low > 0.5 and self.auc >= _SLIGHT
 
     @property
     def findings(self) -> tuple[Finding, ...]:
-        """`data.drift`, where they differ."""
+        """`data.drift`, where the new samples differ."""
         if not self.drifts:
             return ()
         changed = [f"{one.quantity} {one.before:.3g} → {one.now:.3g}" for one in self.shifts if one.differs]
@@ -111,7 +111,7 @@ class Drift:
         }
 
     def lines(self) -> list[str]:
-        """In 80 columns."""
+        """Lines of up to 80 columns."""
         low, high = self.auc_interval.low, self.auc_interval.high
         found = [
             f"{several(self.n_now, 'new sample')} of {self.data}, against {self.n_before:,} held-out of {self.run}",
@@ -150,8 +150,11 @@ def measure_drift(
     run: str,
     data: str,
 ) -> Drift:
-    """From the features of both, and of pictures the quantities of `picture_quantities`; samples of equal `contents`
-    are in one fold. Source: D. Lopez-Paz and M. Oquab, "Revisiting classifier two-sample tests", 2017."""
+    """Compare the features of held-out samples (`before`) and new ones (`now`), and of pictures `picture_quantities`.
+
+    Samples of equal `contents` are in one fold. Source: D. Lopez-Paz and M. Oquab, "Revisiting classifier two-sample
+    tests", 2017.
+    """
     from scipy.stats import false_discovery_control, ks_2samp
     from sklearn.linear_model import LogisticRegression
     from sklearn.metrics import roc_auc_score
@@ -166,7 +169,7 @@ def measure_drift(
     )
     x, y = np.concatenate(seen), np.repeat([0, 1], [len(before), len(now)])
     model = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, class_weight="balanced", max_iter=500))
-    # Learned from as a sample of the one, the same content would be taken for it as a sample of the other.
+    # If the same content were in two folds, the classifier would predict the data set that it was trained on.
     groups = np.arange(len(y)) if contents is None else np.unique([*contents[0], *contents[1]], return_inverse=True)[1]
     folds = list(StratifiedGroupKFold(_FOLDS, shuffle=True, random_state=0).split(x, y, groups))
     scores = cross_val_predict(model, x, y, cv=folds, method="decision_function")

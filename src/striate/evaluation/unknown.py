@@ -15,7 +15,7 @@ from striate.data.loader import batches
 from striate.errors import one_line
 from striate.evaluation.similarity.nearest import search_exactly
 from striate.evaluation.similarity.vectors import Vectors, compute_vectors
-from striate.statistics.conformal import Conformal, Detected, calibrate, detection, fewest_for
+from striate.statistics.conformal import Conformal, UnknownDetection, calibrate, fewest_for, measure_detection
 from striate.training.trained import Trained
 from striate.visualize.inside.passes import batches as batches_of
 from striate.visualize.inside.passes import layer_outputs, spread
@@ -94,7 +94,7 @@ def inputs_of(split: Split, most: int | None = None) -> Iterator[NDArray[Any]]:
 
 
 @dataclass(frozen=True, eq=False)
-class Familiar:
+class KnownSamples:
     """The samples that a network was trained and validated on, which new samples are compared with."""
 
     bank: Signals
@@ -105,12 +105,12 @@ class Familiar:
     """By score: its values for the validation samples, in rising order."""
 
     @staticmethod
-    def of(trained: Trained, train: Split, val: Split) -> Familiar:
+    def of(trained: Trained, train: Split, val: Split) -> KnownSamples:
         """From the splits of the run's own data."""
         bank = signals_of(trained, inputs_of(train, BANK))
         signals = signals_of(trained, inputs_of(val))
         scores = raw_scores(bank, signals)
-        return Familiar(bank, signals, {name: np.sort(values) for name, values in scores.items()})
+        return KnownSamples(bank, signals, {name: np.sort(values) for name, values in scores.items()})
 
     def scores(self, signals: Signals) -> dict[str, NDArray[np.float64]]:
         """(N,) of each of `SCORES` that there is, higher for what is known."""
@@ -172,7 +172,7 @@ class UnknownMeasured:
     """Name of the unknown data."""
     headline: str
     """The score that is reported first, chosen beforehand."""
-    scores: Mapping[str, Detected]
+    scores: Mapping[str, UnknownDetection]
     """By the names of `SCORES`."""
     sets: tuple[SetsMeasured, ...] = ()
     """A row for each promised error rate; empty where the task has no classes, or validation too few samples."""
@@ -252,12 +252,12 @@ def measure_unknown(
     trained: Trained, splits: Mapping[str, Split], held_out: str, unknown: Signals, *, run: str, name: str
 ) -> UnknownMeasured:
     """From the run's own `splits` and the signals of unknown samples."""
-    familiar = Familiar.of(trained, splits["train"], splits["val"])
+    reference = KnownSamples.of(trained, splits["train"], splits["val"])
     known = signals_of(trained, inputs_of(splits[held_out]))
-    inside, outside = familiar.scores(known), familiar.scores(unknown)
-    scores = {score: detection(inside[score], outside[score]) for score in inside}
+    inside, outside = reference.scores(known), reference.scores(unknown)
+    scores = {score: measure_detection(inside[score], outside[score]) for score in inside}
     sets: tuple[SetsMeasured, ...] = ()
-    val = familiar.val.probabilities
+    val = reference.val.probabilities
     if val is not None and known.probabilities is not None and unknown.probabilities is not None:
         of_val, of_known = splits["val"].targets.numpy(), splits[held_out].targets.numpy()
         sets = measure_sets((val, of_val), (known.probabilities, of_known), unknown.probabilities)

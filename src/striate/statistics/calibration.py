@@ -61,7 +61,7 @@ class Calibration:
         return sum(self._shares().values())
 
     @property
-    def both_ways(self) -> tuple[float, float] | None:
+    def over_and_under(self) -> tuple[float, float] | None:
         """Where too sure and not sure enough cancel by more than half, and by more than chance makes them: the mean
         confidence of the bin that adds most to the one, and to the other; None elsewhere."""
         shares = self._shares()
@@ -103,7 +103,7 @@ class Temperature:
 _FEWEST = 10
 
 
-def few_of(truth: NDArray[np.int64], classes: Sequence[str]) -> str:
+def rare_class_note(truth: NDArray[np.int64], classes: Sequence[str]) -> str:
     """Of which class there are too few among the `truth` (N,) to say how far to trust its probabilities: `only 3 of
     them are of ill`; empty where there are ten or more of each."""
     counts = np.bincount(truth, minlength=len(classes))

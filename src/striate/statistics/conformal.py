@@ -50,7 +50,7 @@ def calibrate(probabilities: ArrayLike, targets: ArrayLike, rate: float) -> Conf
 
 
 @dataclass(frozen=True)
-class Detected:
+class UnknownDetection:
     """How well a score, higher for known samples, separates known from unknown samples."""
 
     auroc: float
@@ -65,7 +65,7 @@ class Detected:
     """Number of unknown samples."""
 
 
-def detection(known: ArrayLike, unknown: ArrayLike) -> Detected:
+def measure_detection(known: ArrayLike, unknown: ArrayLike) -> UnknownDetection:
     """From the scores (N,) and (M,)."""
     from scipy.stats import rankdata
 
@@ -74,4 +74,4 @@ def detection(known: ArrayLike, unknown: ArrayLike) -> Detected:
     ranks = rankdata(np.concatenate([inside, outside]))[:n]
     area = float((ranks.sum() - n * (n + 1) / 2) / (n * m))
     least = np.sort(inside)[math.floor(0.05 * n)]  # at least 95 % reach it
-    return Detected(area, auc_interval(area, n, m), float((outside >= least).mean()), n, m)
+    return UnknownDetection(area, auc_interval(area, n, m), float((outside >= least).mean()), n, m)

@@ -146,7 +146,7 @@ class Difference:
         reach = NormalDist().inv_cdf(1 - level / 2) + NormalDist().inv_cdf(POWER)
         return math.ceil(self.variance * (reach / self.value) ** 2)
 
-    def turned(self) -> Difference:
+    def reversed(self) -> Difference:
         """The same, seen from the second network."""
         interval = self.interval
         if interval is not None:

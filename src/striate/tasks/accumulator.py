@@ -41,7 +41,7 @@ def with_sums(total: torch.Tensor | None, more: torch.Tensor) -> torch.Tensor:
     return more if total is None else total.to(more.device) + more
 
 
-class KeptRows:
+class RowAccumulator:
     """The loss of all batches; and, of those that are measured without learning from them, what each sample adds to the
     headline metric, for one that is not a sum. `figures` makes metrics of all rows.
 

@@ -38,7 +38,7 @@ class Slice:
     """Whether they differ significantly from all others, corrected for the number of slices."""
 
 
-class Figures(Protocol):
+class SplitMetrics(Protocol):
     """Everything about one split of a task.
 
     `figures` are those over all samples, by name; `slices` parts of the data; `left_out` a sentence on each thing that
@@ -120,7 +120,7 @@ class Assessment:
     classes: tuple[str, ...]
     temperature: Temperature | None
     gap: Gap | None
-    splits: Mapping[str, Figures]
+    splits: Mapping[str, SplitMetrics]
 
     def to_json(self) -> dict[str, Any]:
         """The document as one JSON object."""
@@ -180,8 +180,8 @@ def calibration_lines(raw: Calibration, after: Calibration | None, temperature: 
 def _verdict(calibration: Calibration) -> str:
     if calibration.ece <= calibration.ece_by_chance[1]:
         return "no miscalibration beyond chance"
-    if calibration.both_ways is not None:
-        over, under = calibration.both_ways
+    if calibration.over_and_under is not None:
+        over, under = calibration.over_and_under
         return f"the network is overconfident around {100 * over:.0f} %, underconfident around {100 * under:.0f} %"
     points = f"{abs(100 * calibration.surplus):.1f} points on average"
     return f"the network is {'overconfident' if calibration.surplus > 0 else 'underconfident'} by {points}"

@@ -16,7 +16,7 @@ from striate.inference.plan import InferencePlan
 from striate.records import Finding, Interval
 from striate.statistics.calibration import Temperature
 from striate.statistics.estimate import plain
-from striate.tasks.assessment import Figures, gap_lines
+from striate.tasks.assessment import SplitMetrics, gap_lines
 from striate.tasks.metric import Metric, shown_metrics
 from striate.wording import filled, number, percent, several
 
@@ -88,7 +88,7 @@ class Evaluation:
     """How the predictions were computed."""
     brightness: NDArray[np.float32] | None = None
     """(N,) mean of each image's bytes, 0 to 255; None where inputs are not images."""
-    figures: Figures | None = None
+    figures: SplitMetrics | None = None
     """The assessment of this split; None where it was not requested."""
     temperature: Temperature | None = None
     """The temperature of the run's evaluation.json, fitted on its validation split; None where there is none."""
@@ -172,7 +172,7 @@ class Evaluation:
         return "\n".join(line.rstrip() for line in lines)
 
 
-def _left_out_lines(figures: Figures) -> list[str]:
+def _left_out_lines(figures: SplitMetrics) -> list[str]:
     return [f"  {line}" for sentence in figures.left_out for line in filled(sentence, 78).split("\n")]
 
 
@@ -195,7 +195,7 @@ def _metric_lines(evaluation: Evaluation) -> list[str]:
         lines += line.split("\n")
         if f"{metric.key}_one_view" in metrics and "views" in metrics:
             lines.append(f"  {'':<15}{'':>9} with test-time augmentation, {metrics['views']} images each")
-    if named := only_class(evaluation):
+    if named := only_predicted_class(evaluation):
         lines.append(f"  It predicts {one_line(named)} for every sample.")
     return lines
 
@@ -233,7 +233,7 @@ def summary_line(metrics: Mapping[str, Any], shown: tuple[Metric, ...]) -> str:
     return ", ".join([*parts, f"n = {metrics['n']:,}"])
 
 
-def only_class(evaluation: Evaluation) -> str | None:
+def only_predicted_class(evaluation: Evaluation) -> str | None:
     """The class that is predicted everywhere, though there are several; None where predictions differ."""
     if evaluation.confusion is None or (evaluation.confusion.sum(1) > 0).sum() < 2:
         return None

@@ -19,7 +19,7 @@ from striate.models.trusted_code import is_given, names_code, refuse_unnamed_cod
 from striate.runs.directory import RunDirectory
 from striate.runs.predictions import Predictions, read_predictions
 from striate.tasks.config import TaskConfig
-from striate.tasks.control.play import RETURN, kept_line, return_line
+from striate.tasks.control.play import RETURN, network_line, return_line
 from striate.tasks.evaluation import summary_line
 from striate.tasks.every import REWARDS, TASKS
 from striate.tasks.losses import with_loss
@@ -211,9 +211,9 @@ def split_line(metrics: Mapping[str, Any]) -> str:
     return summary_line(metrics, _metrics_among(metrics))
 
 
-def kept_note(metrics: Mapping[str, Any]) -> str:
+def network_note(metrics: Mapping[str, Any]) -> str:
     """Of which network the splits of metrics.json are, where they are not all of one; else empty."""
-    return kept_line(metrics) if "return_interval" in metrics.get("test", {}) else ""
+    return network_line(metrics) if "return_interval" in metrics.get("test", {}) else ""
 
 
 def _metrics_among(keys: Iterable[str]) -> tuple[Metric, ...]:
@@ -228,12 +228,12 @@ def _metrics_among(keys: Iterable[str]) -> tuple[Metric, ...]:
 def saved_predictions(run: RunDirectory, split: str) -> Predictions | None:
     """As `read_predictions`; raises RunError too for an unknown task, and for predictions of another one than theirs:
     whoever reads them computes with them as those of the task."""
-    kept = read_predictions(run, split)
-    if kept is None or task_of_run(kept.task, str(run.path)).made(kept):
-        return kept
+    saved = read_predictions(run, split)
+    if saved is None or task_of_run(saved.task, str(run.path)).accepts_saved(saved):
+        return saved
     raise RunError(
         str(run.predictions / f"{split}.npz"),
-        f"damaged (a task {kept.task[:40]!r} with predictions of another task)",
+        f"damaged (a task {saved.task[:40]!r} with predictions of another task)",
         "the predictions as striate wrote them",
         f"remove it, then: striate eval {pasted(run.path)}",
     )

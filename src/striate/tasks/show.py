@@ -13,7 +13,7 @@ from striate.data.drawn_inputs import DrawnInputs
 from striate.data.store.stored import StoredInputs
 from striate.statistics.calibration import Calibration, Temperature
 from striate.statistics.estimate import Estimate, plain
-from striate.tasks.assessment import Figures, Slice
+from striate.tasks.assessment import Slice, SplitMetrics
 from striate.tasks.evaluation import Evaluation
 from striate.tasks.metric import Metric
 from striate.visualize.canvas import of_split, save_figure
@@ -36,7 +36,7 @@ ROWS = 200
 """So many rows at most in a table of parts of the data."""
 
 
-def slices_section(figures: Figures, metric: Metric, of: str) -> tuple[Section, ...]:
+def slices_section(figures: SplitMetrics, metric: Metric, of: str) -> tuple[Section, ...]:
     """Parts of the data whose headline differs, as a table and a chart; nothing where there are none."""
     share = metric.is_share
     # Where the figures are of classes, these have a table of their own.
@@ -116,7 +116,7 @@ def drawable_images(inputs: ArrayLike | StoredInputs | None) -> NDArray[Any] | S
     return None if isinstance(images, np.ndarray) and images.dtype != np.uint8 else images
 
 
-def places_at_random(n: int, count: int) -> NDArray[np.int64]:
+def random_positions(n: int, count: int) -> NDArray[np.int64]:
     """The same places in every run, in rising order."""
     return np.sort(np.random.default_rng(0).choice(n, min(n, count), replace=False))
 
@@ -148,7 +148,7 @@ def ranked_pictures(
         ("Best images", "best.png", order[::-1][:shown], best),
     ]
     if at_random is not None:
-        chosen = places_at_random(evaluation.n, drawn)
+        chosen = random_positions(evaluation.n, drawn)
         galleries.insert(0, ("Samples", at_random, chosen, f"{len(chosen)} drawn at random"))
     pictures = []
     for name, file, chosen, caption in galleries:
@@ -159,7 +159,7 @@ def ranked_pictures(
     return tuple(pictures)
 
 
-def overall_table(metrics: Sequence[Metric], figures: Figures, of: str) -> Table:
+def overall_table(metrics: Sequence[Metric], figures: SplitMetrics, of: str) -> Table:
     """The figures over all samples, each with its interval."""
     named = {metric.key: metric for metric in metrics}
     rows: tuple[Row, ...] = tuple(
@@ -169,7 +169,7 @@ def overall_table(metrics: Sequence[Metric], figures: Figures, of: str) -> Table
     return Table(f"Over all images, {of}", ("metric", "value", "95 % interval"), rows)
 
 
-def trust_section(
+def calibration_section(
     raw: Calibration, after: Calibration | None, temperature: Temperature | None, of: str, more: tuple[str, ...] = ()
 ) -> Section:
     """How far to trust the probabilities: calibration, before and after the temperature; `more` sentences on it."""
@@ -211,8 +211,8 @@ def trust_section(
 
 
 def _direction(calibration: Calibration) -> str:
-    if calibration.both_ways is not None:
-        over, under = (f"{100 * said:.0f} %" for said in calibration.both_ways)
+    if calibration.over_and_under is not None:
+        over, under = (f"{100 * said:.0f} %" for said in calibration.over_and_under)
         over, under = f"overconfident where its confidence is about {over}", f"underconfident where it is about {under}"
         return f"the network is {over}, and {under}"
     return f"the network is {'overconfident' if calibration.surplus > 0 else 'underconfident'}"

@@ -22,8 +22,8 @@ Mirror = Callable[[bool, bool], Network]
 """The network for views that are mirrored from left to right, and upside down."""
 
 
-class Unmoved(Protocol):
-    """Brings outputs for moved images back to where the images are: `Task.unmoved`."""
+class MoveBack(Protocol):
+    """Brings outputs for moved images back to where the images are: `Task.move_back`."""
 
     def __call__(self, outputs: Any, *, mirrored: bool, shift: tuple[int, int], upside_down: bool = False) -> Any: ...
 
@@ -44,7 +44,7 @@ class View(NamedTuple):
 
 
 def mean_over_views(
-    network: Network, images: torch.Tensor, views: Views, unmoved: Unmoved, mirror: Mirror | None = None
+    network: Network, images: torch.Tensor, views: Views, move_back: MoveBack, mirror: Mirror | None = None
 ) -> torch.Tensor:
     """Outputs (N, K) for images (N, C, H, W): the weighted mean over the views, in float32.
 
@@ -54,11 +54,11 @@ def mean_over_views(
     edge. `mirror` is asked for mirrored views, where that is not `network`. The mean of logits is that of
     log-probabilities but for a constant: the normalized geometric mean.
     """
-    return outputs_of_views(network, images, views, unmoved, mirror)[0]
+    return outputs_of_views(network, images, views, move_back, mirror)[0]
 
 
 def outputs_of_views(
-    network: Network, images: torch.Tensor, views: Views, unmoved: Unmoved, mirror: Mirror | None = None
+    network: Network, images: torch.Tensor, views: Views, move_back: MoveBack, mirror: Mirror | None = None
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """The outputs of `mean_over_views`, and those of the image as it is alone; the same tensor for `none`."""
     alone = network(images)
@@ -67,7 +67,7 @@ def outputs_of_views(
     total: torch.Tensor | None = None
     for view in _other_views(images, views):
         asked = network if mirror is None else mirror(view.mirrored, view.upside_down)
-        turned = unmoved(asked(view.images), mirrored=view.mirrored, shift=view.shift, upside_down=view.upside_down)
+        turned = move_back(asked(view.images), mirrored=view.mirrored, shift=view.shift, upside_down=view.upside_down)
         outputs = view.weight * turned.float()
         total = outputs if total is None else total + outputs
     assert total is not None
@@ -98,7 +98,7 @@ def _other_views(images: torch.Tensor, views: Views) -> Iterator[View]:
         yield View(0.125, moved.flip(-1), mirrored=True, shift=shift)
 
 
-def maps_turned_back(
+def maps_moved_back(
     maps: torch.Tensor, *, mirrored: bool, shift: tuple[int, int], upside_down: bool = False
 ) -> torch.Tensor:
     """Maps (N, C, H, W) for images that were moved, turned back to where these are; what was moved out is taken from

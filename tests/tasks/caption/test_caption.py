@@ -163,13 +163,13 @@ def test_bleu_of_captions_without_four_words_is_said_to_compare_nothing() -> Non
     assert set(task.interval(decoded, true)) == {"cider_interval", "rouge_l_interval", "exact_match_interval"}
     metrics = task.measure(said, true)
     found = Evaluation("made", "test", "caption", (), 24, metrics, decoded, np.asarray(true), np.arange(24))
-    assert "BLEU-4 is 0 for every prediction" in task.noticed(found)[-1].measured
+    assert "BLEU-4 is 0 for every prediction" in task.prediction_findings(found)[-1].measured
     facts = SampleFacts(tuple(map(str, range(24))))
     assert any("has four words" in line for line in task.assess(found, facts, None, ()).left_out)
     longer = replace(found, targets=np.asarray(targets_of(*[["a red box here"]] * 24)))
-    assert "BLEU-4 is 0: no predicted caption" in task.noticed(longer)[-1].measured
+    assert "BLEU-4 is 0: no predicted caption" in task.prediction_findings(longer)[-1].measured
     longer = replace(longer, decoded=np.asarray(captions_as_predictions([["here", "is", "a", "box"]] * 24)))
-    assert not any("BLEU" in finding.measured for finding in task.noticed(longer))
+    assert not any("BLEU" in finding.measured for finding in task.prediction_findings(longer))
 
 
 def _scenes(folder: Path, count: int = 60) -> Path:

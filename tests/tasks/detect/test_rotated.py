@@ -22,7 +22,7 @@ from striate.data.config import AugmentConfig
 from striate.data.media.medium import Placement
 from striate.data.rotated_boxes import bent, common_area, corners, scaled, seen_shares
 from striate.models.build import build_model
-from striate.tasks.detect.assess import angle_errors, coco_figures, rotated_figures
+from striate.tasks.detect.assess import angle_errors, coco_metrics, rotated_metrics
 from striate.tasks.detect.average_precision import average_precisions, overlaps_for, ranked, rotated_overlaps, rows_of
 from striate.tasks.detect.move import resize_boxes, warp_boxes
 from striate.tasks.detect.overlap import suppressed
@@ -133,8 +133,8 @@ def test_where_no_box_is_turned_precision_is_that_of_coco() -> None:
         decoded[image, :18, :4] = moved
         decoded[image, :18, 4], decoded[image, :18, 5] = np.tile(targets[image, :, 4], 3), random.random(18)
     assert overlaps_for(decoded, targets) is rotated_overlaps
-    own = rotated_figures(average_precisions(ranked(rows_of(decoded, targets, 2, rotated_overlaps))))
-    assert own == pytest.approx(coco_figures(decoded, targets, 2), abs=1e-6)
+    own = rotated_metrics(average_precisions(ranked(rows_of(decoded, targets, 2, rotated_overlaps))))
+    assert own == pytest.approx(coco_metrics(decoded, targets, 2), abs=1e-6)
     assert 0.05 < own["map"] < 0.95
 
 

@@ -169,11 +169,11 @@ def test_predictions_for_a_mirror_image_are_turned_back(head: str) -> None:
             return torch.cat([at, torch.zeros(1, 3, 1)], dim=2).flatten(1)
         return bump(at, (20, 30), 1.0).clamp(min=1e-9).log()
 
-    back = task.unmoved(outputs(flipped), mirrored=True, shift=(0, 0))
+    back = task.move_back(outputs(flipped), mirrored=True, shift=(0, 0))
     assert torch.allclose(task.decode(back)[..., :2], places, atol=5e-3)
     if head == "regress":  # one pixel down and right, then mirrored
         moved = (places + torch.tensor([2 / 60, 2 / 40]))[:, [1, 0, 2]] * torch.tensor([-1.0, 1.0])
-        back = task.unmoved(outputs(moved), mirrored=True, shift=(1, 1))
+        back = task.move_back(outputs(moved), mirrored=True, shift=(1, 1))
         assert torch.allclose(task.decode(back)[..., :2], places, atol=1e-5)
 
 

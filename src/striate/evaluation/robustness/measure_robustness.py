@@ -118,7 +118,7 @@ def _headline(
     """The metric with its 95 % interval: by the formula of the task, or else by bootstrap; over groups, where the
     images belong to any."""
     rows: Rows = task.rows_for(_array(decoded), _array(targets))
-    figure = task.headline_figure().over(groups)
+    figure = task.headline_metric().over(groups)
     interval = task.headline_interval(rows, groups)
     return figure.value(rows), figure.estimate(rows).interval if interval is None else interval
 

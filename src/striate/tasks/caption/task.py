@@ -21,10 +21,10 @@ from striate.data.dataset import Dataset, SampleFacts
 from striate.errors import UsageError
 from striate.records import Finding
 from striate.reference.captions import bleu
-from striate.runs.predictions import Predictions as KeptPredictions
+from striate.runs.predictions import Predictions as SavedPredictions
 from striate.statistics.calibration import Temperature
-from striate.tasks.accumulator import Accumulator, KeptRows
-from striate.tasks.assessment import Assessment, Figures
+from striate.tasks.accumulator import Accumulator, RowAccumulator
+from striate.tasks.assessment import Assessment, SplitMetrics
 from striate.tasks.baseline import Baseline, BaselineComparison, Method, compare_rows
 from striate.tasks.caption.assess import (
     assess_captions,
@@ -176,7 +176,7 @@ class Caption(Task):
 
     def accumulator(self) -> Accumulator:
         """The loss, and BLEU-4 of what is said of validation images."""
-        return KeptRows(self, lambda rows: {"bleu4": bleu(rows.sum(0))})
+        return RowAccumulator(self, lambda rows: {"bleu4": bleu(rows.sum(0))})
 
     def decode(self, outputs: Outputs) -> torch.Tensor:
         """(N, T, LETTERS + 1 + L) float32."""
@@ -236,18 +236,18 @@ class Caption(Task):
 
     def assess(
         self, evaluation: Evaluation, facts: SampleFacts, temperature: Temperature | None, names: Sequence[str]
-    ) -> Figures:
+    ) -> SplitMetrics:
         """Each figure with its interval, the worst images, and slices."""
         del temperature, names
-        return assess_captions(evaluation, facts, self.headline_figure())
+        return assess_captions(evaluation, facts, self.headline_metric())
 
     @classmethod
-    def made(cls, kept: KeptPredictions) -> bool:
+    def accepts_saved(cls, saved: SavedPredictions) -> bool:
         """Whether there are rows of words for words."""
-        rows = kept.predicted is None and kept.answers.ndim == kept.targets.ndim == 3
-        return rows and kept.answers.shape[2] > LETTERS + 1 and kept.targets.shape[2] == LETTERS
+        rows = saved.predicted is None and saved.answers.ndim == saved.targets.ndim == 3
+        return rows and saved.answers.shape[2] > LETTERS + 1 and saved.targets.shape[2] == LETTERS
 
-    def noticed(self, evaluation: Evaluation) -> tuple[Finding, ...]:
+    def prediction_findings(self, evaluation: Evaluation) -> tuple[Finding, ...]:
         """That the same is said of all images; that captions are too short for BLEU-4."""
         return (*same_caption(evaluation), *short_captions(evaluation))
 
@@ -288,7 +288,7 @@ class Caption(Task):
 
     # How it is shown
 
-    def answer(self, evaluation: Evaluation) -> tuple[str, str]:
+    def headline_text(self, evaluation: Evaluation) -> tuple[str, str]:
         """CIDEr-D, and the other figures."""
         metrics, n = evaluation.metrics, evaluation.n
         of = f"{several(n, 'image')} of the {evaluation.split} split of {evaluation.data}"
@@ -314,7 +314,7 @@ class Caption(Task):
         del target_names
         return caption_pictures(folder, evaluation, images, names)
 
-    def sections(self, assessment: Assessment, figures: Figures, of: str) -> tuple[Section, ...]:
+    def sections(self, assessment: Assessment, figures: SplitMetrics, of: str) -> tuple[Section, ...]:
         """What is said."""
         from striate.tasks.caption.show import caption_sections
 

@@ -14,7 +14,7 @@ from striate.data.drawn_inputs import DrawnInputs
 from striate.statistics.estimate import Estimate, plain
 from striate.tasks.classify.metrics import ClassificationMetrics, confusion_matrix, runner_up
 from striate.tasks.evaluation import Evaluation
-from striate.tasks.show import CHART_DPI, PHOTO_DPI, ROWS, Images, Row, places_at_random, share_cells, split_text
+from striate.tasks.show import CHART_DPI, PHOTO_DPI, ROWS, Images, Row, random_positions, share_cells, split_text
 from striate.visualize.canvas import save_figure, shorten
 from striate.visualize.charts import chart
 from striate.visualize.classification_charts import COUNTED, confusion_figure, draw_precision_recall, draw_roc
@@ -143,7 +143,7 @@ def galleries(
     predicted = predicted_by(evaluation)
     sure = evaluation.decoded[np.arange(evaluation.n), predicted]
     right = predicted == evaluation.targets
-    wrong, hits, drawn = np.flatnonzero(~right), np.flatnonzero(right), places_at_random(evaluation.n, SHOWN)
+    wrong, hits, drawn = np.flatnonzero(~right), np.flatnonzero(right), random_positions(evaluation.n, SHOWN)
     mistakes = wrong[np.argsort(-sure[wrong], kind="stable")[:SHOWN]]
     lead = sure[hits] - runner_up(evaluation.decoded[hits], predicted[hits])[1]
     unsure = hits[np.argsort(lead, kind="stable")[:SHOWN]]

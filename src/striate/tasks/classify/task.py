@@ -19,18 +19,18 @@ from striate.errors import UsageError
 from striate.inference.agreement import agreement_of_classes
 from striate.inference.plan import PredictionAgreement
 from striate.records import Finding, Interval
-from striate.runs.predictions import Predictions as KeptPredictions
-from striate.statistics.calibration import Temperature, few_of, fit_temperature, with_temperature
+from striate.runs.predictions import Predictions as SavedPredictions
+from striate.statistics.calibration import Temperature, fit_temperature, rare_class_note, with_temperature
 from striate.statistics.conformal import Conformal, calibrate, fewest_for
 from striate.statistics.intervals import METHOD, hits_interval
 from striate.statistics.paired import Difference, difference_of_classes
-from striate.tasks.assessment import Assessment, Figures, Gap
+from striate.tasks.assessment import Assessment, Gap, SplitMetrics
 from striate.tasks.baseline import Baseline, BaselineComparison, Method
 from striate.tasks.classify.assess import compare_hits, gap_of_hits
 from striate.tasks.classify.decision import MOST_PROBABLE, DecisionRule, make_rule, rare_class_findings, rule_of_state
 from striate.tasks.classify.metrics import METRICS, ClassificationMetrics
 from striate.tasks.config import ByClass, TaskConfig, Validation
-from striate.tasks.evaluation import ClassRow, Evaluation, only_class, views_text
+from striate.tasks.evaluation import ClassRow, Evaluation, only_predicted_class, views_text
 from striate.tasks.headline import Rows
 from striate.tasks.losses import balanced_weights
 from striate.tasks.outputs import constants
@@ -276,9 +276,9 @@ class Classify(Task):
     def fit_temperature(self, val: Evaluation) -> Temperature | None:
         """What validation says of the probabilities; None where it does not tell."""
         fitted = fit_temperature(val.targets, val.decoded, val.split)
-        return None if fitted is None else replace(fitted, few=few_of(val.targets, val.classes))
+        return None if fitted is None else replace(fitted, few=rare_class_note(val.targets, val.classes))
 
-    def noticed_on_validation(self, decoded: Any, targets: Any, run: str) -> tuple[Finding, ...]:
+    def validation_findings(self, decoded: Any, targets: Any, run: str) -> tuple[Finding, ...]:
         """Rare classes for which a cost brings more than noise; nothing where there is a rule already."""
         return () if self.rule else rare_class_findings(self.classes, decoded, targets, run)
 
@@ -288,7 +288,7 @@ class Classify(Task):
 
     def assess(
         self, evaluation: Evaluation, facts: SampleFacts, temperature: Temperature | None, names: Sequence[str]
-    ) -> Figures:
+    ) -> SplitMetrics:
         """Classes, calibration, notable predictions and slices."""
         from striate.tasks.classify.assess import assess_classes
 
@@ -309,9 +309,9 @@ class Classify(Task):
         )
 
     @classmethod
-    def made(cls, kept: KeptPredictions) -> bool:
+    def accepts_saved(cls, saved: SavedPredictions) -> bool:
         """Whether there are class numbers."""
-        return kept.predicted is not None
+        return saved.predicted is not None
 
     def baselines(self, data: Dataset) -> tuple[Method, ...]:
         """The commonest class; logistic regression; for images HOG and a linear SVM."""
@@ -327,7 +327,7 @@ class Classify(Task):
         grouped = self.difference(ours, theirs, seed, groups) if any(groups) else None
         return compare_hits(baseline.name, theirs > 0, ours > 0, grouped)
 
-    def answer(self, evaluation: Evaluation) -> tuple[str, str]:
+    def headline_text(self, evaluation: Evaluation) -> tuple[str, str]:
         """The accuracy, with what naming always one class would reach."""
         metrics, n = evaluation.metrics, evaluation.n
         low, high = metrics["accuracy_interval"]
@@ -337,7 +337,7 @@ class Classify(Task):
             f"Always predicting the most frequent of the {several(len(evaluation.classes), 'class', 'classes')} "
             f"among these samples would reach {percent(most)}."
         )
-        if named := only_class(evaluation):
+        if named := only_predicted_class(evaluation):
             reached = f"always predicting the most frequent class reaches {percent(most)}"
             always = f"It predicts {named} for every sample; {reached}."
         right = round(metrics["accuracy"] * n)
@@ -368,19 +368,19 @@ class Classify(Task):
         galleries = () if images is None else show.galleries(folder, evaluation, images, title, names)
         return (show.confusion_picture(folder, evaluation, title), *galleries)
 
-    def sections(self, assessment: Assessment, figures: Figures, of: str) -> tuple[Section, ...]:
+    def sections(self, assessment: Assessment, figures: SplitMetrics, of: str) -> tuple[Section, ...]:
         """Thresholds, and how far to trust the probabilities."""
         from striate.tasks.classify import show
-        from striate.tasks.show import trust_section
+        from striate.tasks.show import calibration_section
 
         assert isinstance(figures, ClassificationMetrics)
-        trust = trust_section(figures.calibration, figures.calibrated, assessment.temperature, of)
+        trust = calibration_section(figures.calibration, figures.calibrated, assessment.temperature, of)
         return (*show.decision_sections(figures, of), *show.thresholds_sections(figures, of), trust)
 
     def tables(
         self,
         evaluation: Evaluation,
-        figures: Figures | None,
+        figures: SplitMetrics | None,
         target_names: Sequence[str],
         names: Sequence[str] = (),
     ) -> dict[str, Table | None]:

@@ -84,7 +84,7 @@ def return_line(metrics: Mapping[str, Any]) -> str:
     return f"return {metrics['return']:.4g}{span}, {episodes}, {steps}"
 
 
-def kept_line(metrics: Mapping[str, Any]) -> str:
+def network_line(metrics: Mapping[str, Any]) -> str:
     """Which network a run that learned from rewards has kept, and of which one each of its returns is."""
     best, last = metrics["best_epoch"], metrics["epochs"]
     kept = f"the network after stretch {best} of {last} is saved; val and test are its returns"

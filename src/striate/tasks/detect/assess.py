@@ -41,7 +41,7 @@ NEAR = 0.1
 WORST = 10
 
 
-def coco_figures(decoded: NDArray[Any], targets: NDArray[Any], classes: int) -> dict[str, float]:
+def coco_metrics(decoded: NDArray[Any], targets: NDArray[Any], classes: int) -> dict[str, float]:
     """`map`, `map50` and `map75` by faster-coco-eval, which knows upright boxes alone; 0 where there are no objects."""
     truth: list[dict[str, Any]] = []
     for image, rows in enumerate(targets):
@@ -93,7 +93,7 @@ def by_coco(
     return {key: max(0.0, float(evaluation.stats[k])) for k, key in enumerate(("map", "map50", "map75"))}
 
 
-def rotated_figures(each: NDArray[np.float64]) -> dict[str, float]:
+def rotated_metrics(each: NDArray[np.float64]) -> dict[str, float]:
     """The same from the average precision of each class (K, T) at `IOUS`."""
     known = {"map": each, "map50": each[:, :1], "map75": each[:, 5:6]}
     return {key: mean_of_known(values) for key, values in known.items()}

@@ -24,11 +24,11 @@ from striate.inference.agreement import agreement_of_numbers
 from striate.inference.plan import PredictionAgreement
 from striate.models.choose import DETECTOR, network_for_objects
 from striate.records import Finding
-from striate.runs.predictions import Predictions as KeptPredictions
+from striate.runs.predictions import Predictions as SavedPredictions
 from striate.statistics.calibration import Temperature
 from striate.statistics.ranking import mean_of_known
-from striate.tasks.accumulator import Accumulator, KeptRows
-from striate.tasks.assessment import Assessment, Figures
+from striate.tasks.accumulator import Accumulator, RowAccumulator
+from striate.tasks.assessment import Assessment, SplitMetrics
 from striate.tasks.baseline import Method
 from striate.tasks.config import ByClass, TaskConfig, Validation
 from striate.tasks.detect.assess import (
@@ -36,9 +36,9 @@ from striate.tasks.detect.assess import (
     angle_errors,
     assess_detections,
     best_threshold,
-    coco_figures,
+    coco_metrics,
     counts_of,
-    rotated_figures,
+    rotated_metrics,
 )
 from striate.tasks.detect.average_precision import (
     SCORE,
@@ -392,7 +392,7 @@ class Detect(Task):
 
     def accumulator(self) -> Accumulator:
         """The loss, and of validation what is found."""
-        return KeptRows(self, self._followed)
+        return RowAccumulator(self, self._followed)
 
     def _followed(self, rows: Rows) -> dict[str, float]:
         """`map`, `map50`, and the `threshold` with the best F1, of all images."""
@@ -423,7 +423,7 @@ class Detect(Task):
         counts, _ = counts_of(rows, threshold)
         whole = Counts(*(part.sum() for part in counts))
         return {
-            **(rotated_figures(aps) if turned else coco_figures(found, truth, self.outputs)),
+            **(rotated_metrics(aps) if turned else coco_metrics(found, truth, self.outputs)),
             "ap50": {name: None if np.isnan(ap) else ap for name, ap in zip(self.classes, each, strict=True)},
             "precision": whole.precision,
             "recall": whole.recall,
@@ -437,7 +437,7 @@ class Detect(Task):
         return rows_of(decoded, targets, classes, overlaps_for(decoded, targets))
 
     @classmethod
-    def headline_figure(cls) -> Headline:
+    def headline_metric(cls) -> Headline:
         """Mean average precision of ranked detections."""
         return RankedHeadline(MAP, lambda *_: 0.0)
 
@@ -452,19 +452,19 @@ class Detect(Task):
         }
         return {key: ends for key, ends in found.items() if ends is not None}
 
-    def noticed(self, evaluation: Evaluation) -> tuple[Finding, ...]:
+    def prediction_findings(self, evaluation: Evaluation) -> tuple[Finding, ...]:
         """That hardly anything is found, or hardly any small object, and why."""
         return nothing_found(evaluation, self.size) or small_missed(evaluation, self.size, self.threshold)
 
     @classmethod
-    def made(cls, kept: KeptPredictions) -> bool:
+    def accepts_saved(cls, saved: SavedPredictions) -> bool:
         """Whether there are rows of boxes for boxes."""
-        rows = kept.predicted is None and kept.answers.ndim == kept.targets.ndim == 3 and bool(kept.classes)
-        return rows and min(kept.answers.shape[2], kept.targets.shape[2]) >= 6
+        rows = saved.predicted is None and saved.answers.ndim == saved.targets.ndim == 3 and bool(saved.classes)
+        return rows and min(saved.answers.shape[2], saved.targets.shape[2]) >= 6
 
     def assess(
         self, evaluation: Evaluation, facts: SampleFacts, temperature: Temperature | None, names: Sequence[str]
-    ) -> Figures:
+    ) -> SplitMetrics:
         """Each class, kinds of mistakes, slices, and the worst images."""
         del temperature, names
         return assess_detections(evaluation, facts, self.rows_of(evaluation), self.threshold)
@@ -477,7 +477,7 @@ class Detect(Task):
 
     # How it is shown
 
-    def answer(self, evaluation: Evaluation) -> tuple[str, str]:
+    def headline_text(self, evaluation: Evaluation) -> tuple[str, str]:
         """mAP at IoU 0.5, and what it is of."""
         return self.answer_of(evaluation, "", "", int((evaluation.targets[..., CLASS] >= 0).sum()))
 
@@ -510,7 +510,7 @@ class Detect(Task):
     def tables(
         self,
         evaluation: Evaluation,
-        figures: Figures | None,
+        figures: SplitMetrics | None,
         target_names: Sequence[str],
         names: Sequence[str] = (),
     ) -> dict[str, Table | None]:
@@ -520,7 +520,7 @@ class Detect(Task):
         del target_names, names
         return tables(evaluation, figures) if isinstance(figures, DetectionMetrics) else {}
 
-    def sections(self, assessment: Assessment, figures: Figures, of: str) -> tuple[Section, ...]:
+    def sections(self, assessment: Assessment, figures: SplitMetrics, of: str) -> tuple[Section, ...]:
         """The kinds of mistakes."""
         from striate.tasks.detect.show import mistakes_section
 

@@ -19,10 +19,10 @@ from striate.data.dataset import Dataset, SampleFacts
 from striate.data.loader import order_by_class
 from striate.errors import ConfigError
 from striate.records import Finding
-from striate.runs.predictions import Predictions as KeptPredictions
+from striate.runs.predictions import Predictions as SavedPredictions
 from striate.statistics.calibration import Temperature
 from striate.tasks.accumulator import Accumulator
-from striate.tasks.assessment import Assessment, Figures
+from striate.tasks.assessment import Assessment, SplitMetrics
 from striate.tasks.baseline import Method
 from striate.tasks.config import TaskConfig
 from striate.tasks.embed.assess import assess_embeddings, neighbor_estimates
@@ -273,7 +273,7 @@ class Embed(Task):
         """Those that occur: no class is in two splits."""
         return len(np.unique(targets))
 
-    def noticed(self, evaluation: Evaluation) -> tuple[Finding, ...]:
+    def prediction_findings(self, evaluation: Evaluation) -> tuple[Finding, ...]:
         """That classes are hardly told apart."""
         area = evaluation.metrics.get("auc")
         if area is None or area >= _COLLAPSED:
@@ -298,17 +298,17 @@ class Embed(Task):
 
     def assess(
         self, evaluation: Evaluation, facts: SampleFacts, temperature: Temperature | None, names: Sequence[str]
-    ) -> Figures:
+    ) -> SplitMetrics:
         """ROC, the hardest pairs, and slices."""
         del temperature, names
         rows = self._rows4(evaluation.decoded, evaluation.targets)
-        return assess_embeddings(evaluation, facts, self.headline_figure(), rows, self.threshold)
+        return assess_embeddings(evaluation, facts, self.headline_metric(), rows, self.threshold)
 
     @classmethod
-    def made(cls, kept: KeptPredictions) -> bool:
+    def accepts_saved(cls, saved: SavedPredictions) -> bool:
         """Whether there is a vector for each class number."""
-        vectors = kept.predicted is None and kept.answers.ndim == 2 and kept.answers.dtype.kind == "f"
-        return vectors and kept.targets.ndim == 1 and kept.targets.dtype.kind in "iu"
+        vectors = saved.predicted is None and saved.answers.ndim == 2 and saved.answers.dtype.kind == "f"
+        return vectors and saved.targets.ndim == 1 and saved.targets.dtype.kind in "iu"
 
     def baselines(self, data: Dataset) -> tuple[Method, ...]:
         """Inputs as they are; of images histograms of oriented gradients."""
@@ -359,7 +359,7 @@ class Embed(Task):
 
     # How it is shown
 
-    def answer(self, evaluation: Evaluation) -> tuple[str, str]:
+    def headline_text(self, evaluation: Evaluation) -> tuple[str, str]:
         """How often the nearest neighbor is of the class, and how well pairs are told."""
         metrics = evaluation.metrics
         ends = metrics.get("recall@1_interval")
@@ -387,7 +387,7 @@ class Embed(Task):
         del target_names
         return embedding_pictures(folder, evaluation, images, names)
 
-    def sections(self, assessment: Assessment, figures: Figures, of: str) -> tuple[Section, ...]:
+    def sections(self, assessment: Assessment, figures: SplitMetrics, of: str) -> tuple[Section, ...]:
         """ROC, and the hardest pairs."""
         from striate.tasks.embed.show import embedding_sections
 
@@ -398,7 +398,7 @@ class Embed(Task):
     def tables(
         self,
         evaluation: Evaluation,
-        figures: Figures | None,
+        figures: SplitMetrics | None,
         target_names: Sequence[str],
         names: Sequence[str] = (),
     ) -> dict[str, Table | None]:

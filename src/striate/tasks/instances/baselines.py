@@ -58,7 +58,7 @@ def _watershed(data: Dataset, task: Task, seed: int) -> Fitted:
     best, chosen = -1.0, _Choice(False, 1.0, 0.5)
     for choice in (_Choice(*each) for each in product((False, True), (0.5, 2.0), (0.35, 0.7))):
         found = _found(some, choice, side, kind, most)
-        score = task.headline_figure().value(task.rows_for(found, some.targets))
+        score = task.headline_metric().value(task.rows_for(found, some.targets))
         if score > best:
             best, chosen = score, choice
     parameters = {"dark": chosen.dark, "smoothing": chosen.smooth, "distance": chosen.near}

@@ -23,12 +23,12 @@ from striate.data.mask_codes import as_entry, encode_part
 from striate.data.media.medium import Placement
 from striate.models.decoder import MaskNetwork, with_decoder
 from striate.records import Finding
-from striate.runs.predictions import Predictions as KeptPredictions
+from striate.runs.predictions import Predictions as SavedPredictions
 from striate.statistics.calibration import Temperature
-from striate.tasks.assessment import Figures
+from striate.tasks.assessment import SplitMetrics
 from striate.tasks.baseline import Method
 from striate.tasks.config import TaskConfig
-from striate.tasks.detect.assess import Counts, assess_detections, coco_figures, counts_of
+from striate.tasks.detect.assess import Counts, assess_detections, coco_metrics, counts_of
 from striate.tasks.detect.average_precision import SCORE, RankedHeadline, average_precisions, ranked, rows_of
 from striate.tasks.detect.decode import room_for
 from striate.tasks.detect.doctor import nothing_found, small_missed
@@ -41,12 +41,12 @@ from striate.tasks.instances.decode import WIDTH, apart, inside, instances, mask
 from striate.tasks.instances.export import OUTPUTS, disparity_of_instances, exported_instances, rows_of_arrays
 from striate.tasks.instances.grouping import OFFSET
 from striate.tasks.instances.loss import image_weights, instance_loss
-from striate.tasks.instances.metrics import MASK_MAP, METRICS, mask_figures
+from striate.tasks.instances.metrics import MASK_MAP, METRICS, mask_metrics
 from striate.tasks.instances.overlap import MaskOverlaps
 from striate.tasks.marks import PositionMap
 from striate.tasks.metric import Metric
 from striate.tasks.task import Explained
-from striate.tasks.views import maps_turned_back
+from striate.tasks.views import maps_moved_back
 from striate.visualize.drawn_file import write_drawn
 from striate.visualize.page_parts import Picture
 
@@ -179,12 +179,12 @@ class Instances(Detect):
         """How likely each pixel is of an object."""
         return (PositionMap("pixels", "probability", self.classes, outputs[0, : self.outputs].float().sigmoid().cpu()),)
 
-    def unmoved(
+    def move_back(
         self, outputs: torch.Tensor, *, mirrored: bool, shift: tuple[int, int], upside_down: bool = False
     ) -> torch.Tensor:
         """Maps turned back to where the image is; what was to the right is to the left in a mirror image, and what was
         below is above in one that is upside down."""
-        maps = maps_turned_back(outputs, mirrored=mirrored, shift=shift, upside_down=upside_down)
+        maps = maps_moved_back(outputs, mirrored=mirrored, shift=shift, upside_down=upside_down)
         if not (mirrored or upside_down):
             return maps
         signs = maps.new_ones(maps.shape[1])
@@ -242,7 +242,7 @@ class Instances(Detect):
         return rows_of(overlaps.found, overlaps.objects, classes, overlaps)
 
     @classmethod
-    def headline_figure(cls) -> Headline:
+    def headline_metric(cls) -> Headline:
         """Mean average precision of ranked masks."""
         return RankedHeadline(MASK_MAP, lambda *_: 0.0)
 
@@ -259,8 +259,8 @@ class Instances(Detect):
         counts, _ = counts_of(rows, threshold)
         whole = Counts(*(part.sum() for part in counts))
         return {
-            **mask_figures(found, truth, self.outputs),
-            **coco_figures(plain, boxes, self.outputs),
+            **mask_metrics(found, truth, self.outputs),
+            **coco_metrics(plain, boxes, self.outputs),
             "ap50": {name: None if np.isnan(ap) else ap for name, ap in zip(self.classes, each, strict=True)},
             "precision": whole.precision,
             "recall": whole.recall,
@@ -288,20 +288,20 @@ class Instances(Detect):
             return replace(evaluation, decoded=evaluation.decoded[..., : SCORE + 1], targets=boxes)
         return replace(evaluation, decoded=overlaps.found, targets=overlaps.objects)
 
-    def noticed(self, evaluation: Evaluation) -> tuple[Finding, ...]:
+    def prediction_findings(self, evaluation: Evaluation) -> tuple[Finding, ...]:
         """That hardly anything is found, or hardly any small object, and why."""
         boxed = self._boxed(evaluation)
         return nothing_found(boxed, self.size) or small_missed(boxed, self.size, self.threshold)
 
     @classmethod
-    def made(cls, kept: KeptPredictions) -> bool:
+    def accepts_saved(cls, saved: SavedPredictions) -> bool:
         """Whether there are detections with masks for numbered objects."""
-        there = kept.predicted is None and kept.answers.ndim == kept.targets.ndim == 3 and bool(kept.classes)
-        return there and kept.answers.shape[2] == WIDTH and kept.targets.dtype.kind == "i"
+        there = saved.predicted is None and saved.answers.ndim == saved.targets.ndim == 3 and bool(saved.classes)
+        return there and saved.answers.shape[2] == WIDTH and saved.targets.dtype.kind == "i"
 
     def assess(
         self, evaluation: Evaluation, facts: SampleFacts, temperature: Temperature | None, names: Sequence[str]
-    ) -> Figures:
+    ) -> SplitMetrics:
         """Each class, kinds of mistakes, slices, and the worst images, all of masks."""
         del temperature, names
         overlaps = MaskOverlaps(evaluation.decoded, evaluation.targets, self.outputs)
@@ -317,7 +317,7 @@ class Instances(Detect):
 
     # How it is shown
 
-    def answer(self, evaluation: Evaluation) -> tuple[str, str]:
+    def headline_text(self, evaluation: Evaluation) -> tuple[str, str]:
         """Mask mAP at IoU 0.5, and what it is of."""
         objects = int((objects_of(torch.from_numpy(evaluation.targets), self.outputs)[1] > 0).sum())
         return self.answer_of(evaluation, "mask_", " of masks", objects)

@@ -22,9 +22,9 @@ from striate.inference.agreement import agreement_of_numbers
 from striate.inference.plan import PredictionAgreement
 from striate.models.choose import network_for_places
 from striate.records import Finding
-from striate.runs.predictions import Predictions as KeptPredictions
+from striate.runs.predictions import Predictions as SavedPredictions
 from striate.statistics.calibration import Temperature
-from striate.tasks.assessment import Assessment, Figures
+from striate.tasks.assessment import Assessment, SplitMetrics
 from striate.tasks.baseline import Method
 from striate.tasks.config import TaskConfig
 from striate.tasks.evaluation import Evaluation
@@ -53,7 +53,7 @@ from striate.tasks.keypoints.skeleton import spanning_tree
 from striate.tasks.marks import Marks, PositionMap, Spot, as_colors
 from striate.tasks.outputs import constants
 from striate.tasks.task import Explained, Feature, Task
-from striate.tasks.views import maps_turned_back
+from striate.tasks.views import maps_moved_back
 from striate.visualize.canvas import class_colors
 from striate.visualize.page_parts import Picture, Section
 from striate.wording import listed, percent, several
@@ -219,7 +219,7 @@ class Keypoints(Task):
         """Whether a mirror image can be turned back: left and right are known."""
         return bool(self.pairs)
 
-    def unmoved(
+    def move_back(
         self, outputs: torch.Tensor, *, mirrored: bool, shift: tuple[int, int], upside_down: bool = False
     ) -> torch.Tensor:
         """Outputs turned back, left and right exchanged, but not where both mirrors make a rotation. Heatmaps stay
@@ -232,7 +232,7 @@ class Keypoints(Task):
             moved = (2 * shift[1] / self.shape[1], 2 * shift[0] / self.shape[0], 0.0)
             return (values - constants(moved, outputs.device)).flatten(1)
         maps = outputs[:, list(self.pairs)] if mirrored != upside_down else outputs
-        return maps_turned_back(maps, mirrored=mirrored, shift=(0, 0), upside_down=upside_down)
+        return maps_moved_back(maps, mirrored=mirrored, shift=(0, 0), upside_down=upside_down)
 
     def augmentation(self, usual: AugmentConfig, request: AugmentConfig) -> tuple[AugmentConfig, str]:
         """Turned, scaled and shifted, which leaves the points where they are in what is seen; mirrored only where left
@@ -323,16 +323,16 @@ class Keypoints(Task):
 
     def assess(
         self, evaluation: Evaluation, facts: SampleFacts, temperature: Temperature | None, names: Sequence[str]
-    ) -> Figures:
+    ) -> SplitMetrics:
         """Each point, the curve of PCK, the worst images, and slices."""
         del temperature, names
-        return assess_points(evaluation, facts, self.headline_figure(), self.rows_of(evaluation), self.target_names)
+        return assess_points(evaluation, facts, self.headline_metric(), self.rows_of(evaluation), self.target_names)
 
     @classmethod
-    def made(cls, kept: KeptPredictions) -> bool:
+    def accepts_saved(cls, saved: SavedPredictions) -> bool:
         """Whether there are three numbers a point, and four of its target."""
-        points = kept.predicted is None and kept.answers.ndim == 3 and kept.answers.shape[2:] == (3,)
-        return points and kept.targets.shape == (*kept.answers.shape[:2], 4) and not kept.classes
+        points = saved.predicted is None and saved.answers.ndim == 3 and saved.answers.shape[2:] == (3,)
+        return points and saved.targets.shape == (*saved.answers.shape[:2], 4) and not saved.classes
 
     def agreement(self, reference: torch.Tensor, outputs: torch.Tensor) -> PredictionAgreement:
         """How far places are apart."""
@@ -430,11 +430,11 @@ class Keypoints(Task):
 
     # How it is shown
 
-    def noticed(self, evaluation: Evaluation) -> tuple[Finding, ...]:
+    def prediction_findings(self, evaluation: Evaluation) -> tuple[Finding, ...]:
         """That left and right are exchanged, or that the same places are predicted in every image."""
         return (*sides_exchanged(evaluation, self.pairs, self.target_names), *same_everywhere(evaluation))
 
-    def answer(self, evaluation: Evaluation) -> tuple[str, str]:
+    def headline_text(self, evaluation: Evaluation) -> tuple[str, str]:
         """The NME, and the share of points within 0.1."""
         metrics, span = evaluation.metrics, evaluation.span_of("nme")
         return f"NME {percent(metrics['nme'])}", (
@@ -458,7 +458,7 @@ class Keypoints(Task):
         del target_names
         return () if images is None else point_pictures(self, folder, evaluation, images, names)
 
-    def sections(self, assessment: Assessment, figures: Figures, of: str) -> tuple[Section, ...]:
+    def sections(self, assessment: Assessment, figures: SplitMetrics, of: str) -> tuple[Section, ...]:
         """The curve of PCK, and each point."""
         from striate.tasks.keypoints.show import points_section
 

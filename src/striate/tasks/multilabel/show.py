@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from striate.tasks.evaluation import Evaluation
 from striate.tasks.multilabel.assess import MATRIX, names_of, sample_f1
 from striate.tasks.multilabel.metrics import METRICS, MultilabelMetrics
-from striate.tasks.show import CHART_DPI, PHOTO_DPI, Images, Row, places_at_random, share_cells, split_text
+from striate.tasks.show import CHART_DPI, PHOTO_DPI, Images, Row, random_positions, share_cells, split_text
 from striate.visualize.canvas import BLUE, INK, SMALL, heading, main_title, new_figure, of_split, save_figure, shorten
 from striate.visualize.gallery import Tile, encode, gallery_figure
 from striate.visualize.page_parts import Picture, SampleTile, Section, Table
@@ -42,7 +42,7 @@ def label_pictures(
     order = np.argsort(each, kind="stable")
     middle = max(0, (len(order) - SHOWN) // 2)
     galleries = (
-        ("Drawn at random", "samples.png", places_at_random(evaluation.n, SHOWN), "drawn at random"),
+        ("Drawn at random", "samples.png", random_positions(evaluation.n, SHOWN), "drawn at random"),
         ("Worst samples", "worst.png", order[:SHOWN], "samples with the lowest F1: look here for wrong labels"),
         ("Typical samples", "typical.png", order[middle : middle + SHOWN], "samples around the median F1"),
         ("Best samples", "best.png", order[::-1][:SHOWN], "samples with the highest F1"),

@@ -16,11 +16,11 @@ from striate.data.dataset import Dataset, SampleFacts
 from striate.errors import UsageError, pasted
 from striate.inference.agreement import agreement_of_classes
 from striate.inference.plan import PredictionAgreement
-from striate.runs.predictions import Predictions as KeptPredictions
+from striate.runs.predictions import Predictions as SavedPredictions
 from striate.statistics.calibration import Temperature
 from striate.statistics.conformal import calibrate, fewest_for
-from striate.tasks.accumulator import Accumulator, KeptRows
-from striate.tasks.assessment import Assessment, Figures
+from striate.tasks.accumulator import Accumulator, RowAccumulator
+from striate.tasks.assessment import Assessment, SplitMetrics
 from striate.tasks.baseline import Method
 from striate.tasks.classify.decision import numbers_by_class
 from striate.tasks.config import ByClass, TaskConfig, Validation
@@ -203,13 +203,13 @@ class Multilabel(Task):
 
     def accumulator(self) -> Accumulator:
         """The loss, and of validation the ranking of samples."""
-        return KeptRows(self, self._followed)
+        return RowAccumulator(self, self._followed)
 
     def _followed(self, rows: Rows) -> dict[str, float]:
         scores, truth = parts_of(rows)
         thresholds = best_thresholds(scores, truth).tolist()
         named = {f"{_THRESHOLD}{name}": value for name, value in zip(self.classes, thresholds, strict=True)}
-        return {"map": self.headline_figure().value(rows), **named}
+        return {"map": self.headline_metric().value(rows), **named}
 
     def decode(self, outputs: torch.Tensor) -> torch.Tensor:
         """(N, K) float32 probabilities."""
@@ -240,7 +240,7 @@ class Multilabel(Task):
         return np.concatenate([np.asarray(decoded, np.float64), np.asarray(targets, np.float64)], axis=1)
 
     @classmethod
-    def headline_figure(cls) -> Headline:
+    def headline_metric(cls) -> Headline:
         """Mean average precision of ranked samples."""
         return RankedLabels(MAP, lambda *_: 0.0)
 
@@ -274,7 +274,7 @@ class Multilabel(Task):
 
     def assess(
         self, evaluation: Evaluation, facts: SampleFacts, temperature: Temperature | None, names: Sequence[str]
-    ) -> Figures:
+    ) -> SplitMetrics:
         """Each label, which occur together, slices, and the worst samples."""
         from striate.tasks.multilabel.assess import assess_labels, given_effect
 
@@ -283,13 +283,13 @@ class Multilabel(Task):
         if self.given:
             was, named = replace(self, given=()).said(evaluation.decoded), [k for k, _ in self.given]
             effect = given_effect(self.decision_text, named, self.classes, evaluation.targets > 0, was, said)
-        return assess_labels(evaluation, facts, self.headline_figure(), rows, said, self.lowest.tolist(), effect)
+        return assess_labels(evaluation, facts, self.headline_metric(), rows, said, self.lowest.tolist(), effect)
 
     @classmethod
-    def made(cls, kept: KeptPredictions) -> bool:
+    def accepts_saved(cls, saved: SavedPredictions) -> bool:
         """Whether there is a probability, and 0 or 1, for each label."""
-        shape = (len(kept.ids), len(kept.classes))
-        return kept.predicted is None and kept.answers.shape == kept.targets.shape == shape
+        shape = (len(saved.ids), len(saved.classes))
+        return saved.predicted is None and saved.answers.shape == saved.targets.shape == shape
 
     def baselines(self, data: Dataset) -> tuple[Method, ...]:
         """How often each label occurs; a linear classifier for each label, of pixels and of edges."""
@@ -340,7 +340,7 @@ class Multilabel(Task):
 
     # How it is shown
 
-    def answer(self, evaluation: Evaluation) -> tuple[str, str]:
+    def headline_text(self, evaluation: Evaluation) -> tuple[str, str]:
         """The mAP, and how many sets are right."""
         metrics, span = evaluation.metrics, evaluation.span_of("map")
         return percent(metrics["map"]), (
@@ -364,7 +364,7 @@ class Multilabel(Task):
         del target_names
         return label_pictures(folder, evaluation, images, self.said(evaluation.decoded), names)
 
-    def sections(self, assessment: Assessment, figures: Figures, of: str) -> tuple[Section, ...]:
+    def sections(self, assessment: Assessment, figures: SplitMetrics, of: str) -> tuple[Section, ...]:
         """Which labels occur together."""
         from striate.tasks.multilabel.show import together_section
 
@@ -374,7 +374,7 @@ class Multilabel(Task):
     def tables(
         self,
         evaluation: Evaluation,
-        figures: Figures | None,
+        figures: SplitMetrics | None,
         target_names: Sequence[str],
         names: Sequence[str] = (),
     ) -> dict[str, Table | None]:

@@ -18,9 +18,9 @@ from striate.data.config import AugmentConfig
 from striate.data.dataset import Dataset, SampleFacts
 from striate.layers.code import code_layer
 from striate.records import Finding
-from striate.runs.predictions import Predictions as KeptPredictions
+from striate.runs.predictions import Predictions as SavedPredictions
 from striate.statistics.calibration import Temperature
-from striate.tasks.assessment import Figures
+from striate.tasks.assessment import SplitMetrics
 from striate.tasks.baseline import Method
 from striate.tasks.config import TaskConfig
 from striate.tasks.evaluation import Evaluation
@@ -154,9 +154,11 @@ class Reconstruct(Task):
         return squared_errors(decoded, targets)
 
     @classmethod
-    def made(cls, kept: KeptPredictions) -> bool:
+    def accepts_saved(cls, saved: SavedPredictions) -> bool:
         """Whether there is an image for each image."""
-        return kept.predicted is None and kept.answers.shape == kept.targets.shape and kept.targets.dtype == np.uint8
+        return (
+            saved.predicted is None and saved.answers.shape == saved.targets.shape and saved.targets.dtype == np.uint8
+        )
 
     def baselines(self, data: Dataset) -> tuple[Method, ...]:
         """The mean image; principal components."""
@@ -164,7 +166,7 @@ class Reconstruct(Task):
 
         return reconstruct_methods(data, self.components)
 
-    def beside(self, network: nn.Module) -> Self:
+    def for_network(self, network: nn.Module) -> Self:
         """Compared with as many principal components as the code of `network` has numbers."""
         layer = code_layer(network)
         size = self.code if isinstance(network, CodedNetwork) else None if layer is None else layer.out_features
@@ -207,18 +209,18 @@ class Reconstruct(Task):
 
     def assess(
         self, evaluation: Evaluation, facts: SampleFacts, temperature: Temperature | None, names: Sequence[str]
-    ) -> Figures:
+    ) -> SplitMetrics:
         """Each figure with its interval, and slices."""
         from striate.tasks.reconstruct.show import assess_images
 
         del temperature, names
-        return assess_images(evaluation, facts, self.headline_figure(), self.rows_of(evaluation))
+        return assess_images(evaluation, facts, self.headline_metric(), self.rows_of(evaluation))
 
-    def noticed(self, evaluation: Evaluation) -> tuple[Finding, ...]:
+    def prediction_findings(self, evaluation: Evaluation) -> tuple[Finding, ...]:
         """One image for all, a range that is not reached, an error as that of the mean image."""
         return reconstruction_findings(evaluation)
 
-    def answer(self, evaluation: Evaluation) -> tuple[str, str]:
+    def headline_text(self, evaluation: Evaluation) -> tuple[str, str]:
         """The mean squared error, PSNR, and the squared error of an image."""
         metrics, n = evaluation.metrics, evaluation.n
         of = f"{several(n, 'image')} of the {evaluation.split} split of {evaluation.data}"

@@ -14,9 +14,9 @@ from torch.nn import functional
 
 from striate.data.dataset import Dataset, SampleFacts
 from striate.data.normalize import divisor
-from striate.runs.predictions import Predictions as KeptPredictions
+from striate.runs.predictions import Predictions as SavedPredictions
 from striate.statistics.calibration import Temperature
-from striate.tasks.assessment import Assessment, Figures
+from striate.tasks.assessment import Assessment, SplitMetrics
 from striate.tasks.baseline import Method
 from striate.tasks.config import TaskConfig
 from striate.tasks.evaluation import Evaluation
@@ -169,18 +169,18 @@ class Regress(Task):
 
     def assess(
         self, evaluation: Evaluation, facts: SampleFacts, temperature: Temperature | None, names: Sequence[str]
-    ) -> Figures:
+    ) -> SplitMetrics:
         """Each number, the largest errors, and slices."""
         from striate.tasks.regress.assess import assess_numbers  # scikit-learn loads when training is over
 
         del temperature
-        return assess_numbers(evaluation, facts, self.headline_figure(), names)
+        return assess_numbers(evaluation, facts, self.headline_metric(), names)
 
     @classmethod
-    def made(cls, kept: KeptPredictions) -> bool:
+    def accepts_saved(cls, saved: SavedPredictions) -> bool:
         """Whether there are numbers, as many as targets, and no classes."""
-        numbers = kept.predicted is None and kept.answers.ndim == 2 and kept.answers.shape == kept.targets.shape
-        return numbers and not kept.classes
+        numbers = saved.predicted is None and saved.answers.ndim == 2 and saved.answers.shape == saved.targets.shape
+        return numbers and not saved.classes
 
     def baselines(self, data: Dataset) -> tuple[Method, ...]:
         """The mean; ridge regression; for tables gradient boosting."""
@@ -188,7 +188,7 @@ class Regress(Task):
 
         return regress_methods(data)
 
-    def answer(self, evaluation: Evaluation) -> tuple[str, str]:
+    def headline_text(self, evaluation: Evaluation) -> tuple[str, str]:
         """The RMSE, beside that of always predicting the mean."""
         metrics, n = evaluation.metrics, evaluation.n
         of = f"{n:,} {evaluation.split} {'sample' if n == 1 else 'samples'} of {evaluation.data}"
@@ -218,7 +218,7 @@ class Regress(Task):
         scatter = scatter_picture(folder, evaluation, title, target_names)
         return (scatter, *(() if images is None else sample_pictures(folder, evaluation, images, names)))
 
-    def sections(self, assessment: Assessment, figures: Figures, of: str) -> tuple[Section, ...]:
+    def sections(self, assessment: Assessment, figures: SplitMetrics, of: str) -> tuple[Section, ...]:
         """Each number."""
         from striate.tasks.regress.show import numbers_section
 
@@ -229,7 +229,7 @@ class Regress(Task):
     def tables(
         self,
         evaluation: Evaluation,
-        figures: Figures | None,
+        figures: SplitMetrics | None,
         target_names: Sequence[str],
         names: Sequence[str] = (),
     ) -> dict[str, Table | None]:

@@ -15,7 +15,7 @@ from striate.data.media.volume.slices_picture import across, fullest, middle_sli
 from striate.statistics.calibration import Temperature
 from striate.tasks.evaluation import Evaluation
 from striate.tasks.segment.metrics import AVERAGES, SegmentationMetrics
-from striate.tasks.show import Images, Row, ranked_pictures, share_cells, split_text, trust_section
+from striate.tasks.show import Images, Row, calibration_section, ranked_pictures, share_cells, split_text
 from striate.visualize.mask_figures import masks_figure
 from striate.visualize.page_parts import Picture, Section, Table
 from striate.wording import percent
@@ -79,4 +79,4 @@ def calibration_sections(figures: SegmentationMetrics, temperature: Temperature 
         return ()
     pixels = f"{figures.pixels:,} labeled pixels of the {of}"
     dependent = "Pixels of one image are correlated, so chance gives more miscalibration than these intervals say."
-    return (trust_section(figures.calibration, figures.calibrated, temperature, pixels, (dependent,)),)
+    return (calibration_section(figures.calibration, figures.calibrated, temperature, pixels, (dependent,)),)

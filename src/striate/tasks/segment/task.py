@@ -29,10 +29,10 @@ from striate.inference.plan import PredictionAgreement
 from striate.inference.tiles import Tile
 from striate.inference.windows import InWindows
 from striate.runs.files import explained, write_atomic
-from striate.runs.predictions import Predictions as KeptPredictions
+from striate.runs.predictions import Predictions as SavedPredictions
 from striate.statistics.calibration import Temperature, fit_temperature
 from striate.tasks.accumulator import Accumulator
-from striate.tasks.assessment import Assessment, Figures
+from striate.tasks.assessment import Assessment, SplitMetrics
 from striate.tasks.baseline import Method
 from striate.tasks.config import TaskConfig
 from striate.tasks.evaluation import Evaluation
@@ -46,7 +46,7 @@ from striate.tasks.segment.borders import border_f1, border_rows
 from striate.tasks.segment.losses import LOSSES, SMALL_LOSS, pixel_losses
 from striate.tasks.segment.metrics import METRICS, SegmentationMetrics
 from striate.tasks.task import Diagnosed, Explained, Feature, Task
-from striate.tasks.views import maps_turned_back
+from striate.tasks.views import maps_moved_back
 from striate.visualize.mask_figures import mask_colors
 from striate.visualize.page_parts import Picture, Section, Table
 from striate.wording import percent, several
@@ -302,10 +302,10 @@ class Segment(Task):
 
     def assess(
         self, evaluation: Evaluation, facts: SampleFacts, temperature: Temperature | None, names: Sequence[str]
-    ) -> Figures:
+    ) -> SplitMetrics:
         """Each class, the images with the lowest IoU, slices, and the calibration of pixels."""
         del names
-        return assess_masks(evaluation, facts, self.headline_figure(), self.rows_of(evaluation), temperature)
+        return assess_masks(evaluation, facts, self.headline_metric(), self.rows_of(evaluation), temperature)
 
     def describe(self, decoded: torch.Tensor) -> dict[str, Any]:
         """`shares`: the share of pixels of each class that occurs."""
@@ -364,11 +364,11 @@ class Segment(Task):
         """The probabilities of each pixel."""
         return (PositionMap("pixels", "probability", self.classes, outputs[0].float().softmax(0).cpu()),)
 
-    def unmoved(
+    def move_back(
         self, outputs: torch.Tensor, *, mirrored: bool, shift: tuple[int, int], upside_down: bool = False
     ) -> torch.Tensor:
         """Maps turned back to where the image is."""
-        return maps_turned_back(outputs, mirrored=mirrored, shift=shift, upside_down=upside_down)
+        return maps_moved_back(outputs, mirrored=mirrored, shift=shift, upside_down=upside_down)
 
     @classmethod
     def rows(cls, decoded: NDArray[Any], targets: NDArray[Any], classes: int = 0) -> Rows:
@@ -397,10 +397,10 @@ class Segment(Task):
         return equal
 
     @classmethod
-    def made(cls, kept: KeptPredictions) -> bool:
+    def accepts_saved(cls, saved: SavedPredictions) -> bool:
         """Whether there are masks of the size of their targets, with classes."""
-        masks = kept.predicted is None and kept.answers.ndim in (3, 4) and kept.answers.shape == kept.targets.shape
-        return masks and kept.answers.dtype == np.uint8 and bool(kept.classes)
+        masks = saved.predicted is None and saved.answers.ndim in (3, 4) and saved.answers.shape == saved.targets.shape
+        return masks and saved.answers.dtype == np.uint8 and bool(saved.classes)
 
     def baselines(self, data: Dataset) -> tuple[Method, ...]:
         """The commonest class; a random forest on each pixel's surroundings."""
@@ -408,14 +408,14 @@ class Segment(Task):
 
         return segment_methods(data)
 
-    def names_only(self, evaluation: Evaluation) -> str | None:
+    def only_predicted_class(self, evaluation: Evaluation) -> str | None:
         """The class of all pixels, though the masks have several."""
         labeled = evaluation.targets != IGNORED
         said = np.unique(evaluation.decoded[labeled])
         several = len(said) == 1 and np.ptp(evaluation.targets[labeled]) > 0
         return evaluation.classes[said[0]] if several else None
 
-    def answer(self, evaluation: Evaluation) -> tuple[str, str]:
+    def headline_text(self, evaluation: Evaluation) -> tuple[str, str]:
         """The mean intersection over union, and the share of right pixels, beside that of always the same class."""
         metrics = evaluation.metrics
         counts = np.bincount(evaluation.targets[evaluation.targets != IGNORED].ravel())
@@ -442,10 +442,10 @@ class Segment(Task):
         del target_names
         if images is None:
             return ()
-        each = self.headline_figure().each(self.rows_of(evaluation))
+        each = self.headline_metric().each(self.rows_of(evaluation))
         return mask_pictures(folder, evaluation, images, each, names)
 
-    def sections(self, assessment: Assessment, figures: Figures, of: str) -> tuple[Section, ...]:
+    def sections(self, assessment: Assessment, figures: SplitMetrics, of: str) -> tuple[Section, ...]:
         """How far to trust the probabilities of pixels."""
         from striate.tasks.segment.show import calibration_sections
 
@@ -455,7 +455,7 @@ class Segment(Task):
     def tables(
         self,
         evaluation: Evaluation,
-        figures: Figures | None,
+        figures: SplitMetrics | None,
         target_names: Sequence[str],
         names: Sequence[str] = (),
     ) -> dict[str, Table | None]:

@@ -9,7 +9,7 @@ from typing import Any
 from striate.errors import one_line
 from striate.statistics.calibration import Temperature
 from striate.statistics.estimate import Estimate, plain
-from striate.tasks.assessment import Figures, Slice, cut_text, slice_lines
+from striate.tasks.assessment import Slice, SplitMetrics, cut_text, slice_lines
 from striate.tasks.metric import Metric
 
 ERROR = Metric("error", "mean error", higher_is_better=False)
@@ -24,7 +24,7 @@ class SeveralMetrics:
     """Number of samples."""
     figures: Mapping[str, Estimate]
     """`error`, the mean over the targets."""
-    targets: Mapping[str, Figures]
+    targets: Mapping[str, SplitMetrics]
     """The metrics of each target, by its name."""
     answers: Mapping[str, str]
     """The headline metric of each target in words, by its name."""

@@ -21,11 +21,11 @@ from striate.errors import ConfigError, UsageError, pasted
 from striate.inference.agreement import agreement_of_numbers
 from striate.inference.plan import PredictionAgreement
 from striate.records import Finding
-from striate.runs.predictions import Predictions as KeptPredictions
+from striate.runs.predictions import Predictions as SavedPredictions
 from striate.statistics.calibration import Temperature
 from striate.statistics.paired import Difference
 from striate.tasks.accumulator import Accumulator
-from striate.tasks.assessment import Assessment, Figures
+from striate.tasks.assessment import Assessment, SplitMetrics
 from striate.tasks.baseline import Fitted, Method
 from striate.tasks.classify.task import Classify
 from striate.tasks.config import ByClass, TaskConfig, Validation
@@ -344,7 +344,7 @@ class Several(Task):
                 found[column.name] |= task.measure(*of)
             elif rows and tasks is not None:
                 found[column.name] |= task.measure_each([tasks[row].tasks[number] for row in rows], *of)
-        return {"error": self.headline_figure().value(self.rows_for(decoded, targets)), "targets": found}
+        return {"error": self.headline_metric().value(self.rows_for(decoded, targets)), "targets": found}
 
     def rows_for(self, decoded: Any, targets: Any) -> Rows:
         """(N, 2 T) the error of each target, 0 where it is not known, and whether it is: 1 − the headline metric of a
@@ -355,7 +355,7 @@ class Several(Task):
             places = np.flatnonzero(known.numpy())
             if len(places):
                 task = self.tasks[number]
-                each = task.headline_figure().each(task.rows_for(own[known].numpy(), values[known].numpy()))
+                each = task.headline_metric().each(task.rows_for(own[known].numpy(), values[known].numpy()))
                 share = task.metrics[0].is_share and task.higher_is_better
                 rows[places, number] = 1 - each if share else each / self.scales[number]
                 rows[places, len(self.tasks) + number] = 1
@@ -392,20 +392,20 @@ class Several(Task):
         """How far the outputs of all targets are apart."""
         return agreement_of_numbers(reference[:, : self.outputs].float(), outputs[:, : self.outputs].float())
 
-    def noticed(self, evaluation: Evaluation) -> tuple[Finding, ...]:
+    def prediction_findings(self, evaluation: Evaluation) -> tuple[Finding, ...]:
         """What each task notices."""
         return tuple(
             replace(finding, where=f"{finding.where}, {name}")
             for name, (task, part, _) in self.evaluations(evaluation).items()
-            for finding in task.noticed(part)
+            for finding in task.prediction_findings(part)
         )
 
     def assess(
         self, evaluation: Evaluation, facts: SampleFacts, temperature: Temperature | None, names: Sequence[str]
-    ) -> Figures:
+    ) -> SplitMetrics:
         """What each task says of its target, and slices of the mean error."""
         del temperature, names
-        headline, rows, n = self.headline_figure(), self.rows_of(evaluation), evaluation.n
+        headline, rows, n = self.headline_metric(), self.rows_of(evaluation), evaluation.n
         headline = headline.over(facts.columns.get("group", ()))
         targets, answers = {}, {}
         for name, (task, part, places) in self.evaluations(evaluation).items():
@@ -418,9 +418,9 @@ class Several(Task):
         return SeveralMetrics(n, figures, targets, answers, headline.slices(groups, rows), too_few(n))
 
     @classmethod
-    def made(cls, kept: KeptPredictions) -> bool:
+    def accepts_saved(cls, saved: SavedPredictions) -> bool:
         """Whether there are numbers for numbers."""
-        return kept.predicted is None and kept.answers.ndim == kept.targets.ndim == 2
+        return saved.predicted is None and saved.answers.ndim == saved.targets.ndim == 2
 
     def baselines(self, data: Dataset) -> tuple[Method, ...]:
         """For all targets together the plainest method of each, …, the strongest of each."""
@@ -433,7 +433,7 @@ class Several(Task):
             methods.append(Method(name, what, _Together(tuple(chosen))))
         return tuple(methods)
 
-    def alone(self) -> Mapping[str, Mapping[str, Any]]:
+    def single_targets(self) -> Mapping[str, Mapping[str, Any]]:
         """Each target with the weight of its loss alone."""
         names = [column.name for column in self.target_columns]
         return {
@@ -444,7 +444,7 @@ class Several(Task):
             for name in names
         }
 
-    def compare_alone(
+    def compare_single(
         self, name: str, together: Evaluation, alone: Evaluation
     ) -> tuple[Metric, float | None, float | None, Difference]:
         """By the test of the target's own task."""
@@ -495,7 +495,7 @@ class Several(Task):
 
     # How it is shown
 
-    def answer(self, evaluation: Evaluation) -> tuple[str, str]:
+    def headline_text(self, evaluation: Evaluation) -> tuple[str, str]:
         """The headline of each target."""
         parts = []
         for name, (task, part, _) in self.evaluations(evaluation).items():
@@ -529,7 +529,7 @@ class Several(Task):
             pictures += [replace(picture, title=f"{name}: {picture.title}") for picture in drawn]
         return tuple(pictures)
 
-    def sections(self, assessment: Assessment, figures: Figures, of: str) -> tuple[Section, ...]:
+    def sections(self, assessment: Assessment, figures: SplitMetrics, of: str) -> tuple[Section, ...]:
         """What each task says of its target."""
         assert isinstance(figures, SeveralMetrics)
         found: list[Section] = []
@@ -542,7 +542,7 @@ class Several(Task):
     def tables(
         self,
         evaluation: Evaluation,
-        figures: Figures | None,
+        figures: SplitMetrics | None,
         target_names: Sequence[str],
         names: Sequence[str] = (),
     ) -> dict[str, Table | None]:
@@ -602,7 +602,7 @@ class _Together:
 def _usual_error(task: Task, truth: torch.Tensor) -> float:
     """The mean error of always naming the mean; 1 where all are equal."""
     mean = truth.float().mean(0).expand(len(truth), -1)
-    error = float(task.headline_figure().each(task.rows_for(mean.numpy(), truth.numpy())).mean())
+    error = float(task.headline_metric().each(task.rows_for(mean.numpy(), truth.numpy())).mean())
     return error if error > 0 else 1.0
 
 
