@@ -1,4 +1,4 @@
-"""How well a network tells that a sample is of nothing that it was trained on."""
+"""How well a network detects samples unlike those that it was trained on (out-of-distribution detection)."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from striate.visualize.inside.passes import layer_outputs, spread
 from striate.wording import filled, percent, several
 
 BANK = 5_000
-"""So many training samples at most, evenly spread, that features are compared with."""
+"""Largest number of training samples, evenly spaced, that features are compared with."""
 _NEIGHBOR = 10
 _BATCH = 256
 _LAYERS, _UNITS = 8, 128
-"""Layers whose outputs are summed up, and units of each, both evenly spread."""
+"""Numbers of layers whose outputs are summarized, and of units of each layer, both evenly spaced."""
 SCORES = {
     "all": "the lowest of the others, each as the share of validation samples with a lower score",
     "probability": "the probability of the most probable class",
@@ -48,7 +48,7 @@ class Signals:
 
 
 def signals_of(trained: Trained, inputs: Iterable[NDArray[Any]]) -> Signals:
-    """Of batches of raw inputs (B, …)."""
+    """The signals of batches of raw inputs (B, …)."""
     features, layers, decoded = [], [], []
     for raw in inputs:
         features.append(compute_vectors(trained, raw)[0])
@@ -61,9 +61,11 @@ def signals_of(trained: Trained, inputs: Iterable[NDArray[Any]]) -> Signals:
 
 
 def _of_layers(trained: Trained, inputs: NDArray[Any]) -> Vectors:
-    """(N, L) what the layers of the network give, in few numbers: of maps mean and standard deviation over positions.
-    Source: K. Lee et al., "A simple unified framework for detecting out-of-distribution samples", NeurIPS 2018, for
-    looking at all depths."""
+    """(N, L) outputs of the layers of the network in few numbers: of maps, mean and standard deviation over positions.
+
+    Source of the use of all depths: K. Lee et al., "A simple unified framework for detecting out-of-distribution
+    samples", NeurIPS 2018.
+    """
     raw = torch.from_numpy(inputs)
     x = trained.normalization.on(trained.device, raw.ndim)(raw.to(trained.device))
     parts = []
@@ -77,7 +79,7 @@ def _of_layers(trained: Trained, inputs: NDArray[Any]) -> Vectors:
 
 
 def _summed_up(values: torch.Tensor) -> torch.Tensor:
-    """(B, at most 2 · 128) of (B, C, …)."""
+    """(B, at most 2 · 128) numbers of outputs (B, C, …)."""
     some = values[:, spread(values.shape[1], _UNITS).to(values.device)].float()
     if some.ndim == 2:
         return some
@@ -86,7 +88,7 @@ def _summed_up(values: torch.Tensor) -> torch.Tensor:
 
 
 def inputs_of(split: Split, most: int | None = None) -> Iterator[NDArray[Any]]:
-    """Batches of raw inputs of a split, of `most` samples at most, evenly spread."""
+    """Batches of raw inputs of a split; of at most `most` samples, evenly spaced."""
     if most is not None and len(split) > most:
         split = split.take(torch.arange(most) * len(split) // most)
     for part in batches(split, _BATCH):
@@ -106,14 +108,14 @@ class KnownSamples:
 
     @staticmethod
     def of(trained: Trained, train: Split, val: Split) -> KnownSamples:
-        """From the splits of the run's own data."""
+        """The known samples of the run's own splits."""
         bank = signals_of(trained, inputs_of(train, BANK))
         signals = signals_of(trained, inputs_of(val))
         scores = raw_scores(bank, signals)
         return KnownSamples(bank, signals, {name: np.sort(values) for name, values in scores.items()})
 
     def scores(self, signals: Signals) -> dict[str, NDArray[np.float64]]:
-        """(N,) of each of `SCORES` that there is, higher for what is known."""
+        """(N,) values of each score that can be computed, by the names of `SCORES`; higher for known samples."""
         found = raw_scores(self.bank, signals)
         shares = [
             (np.searchsorted(self.calibration[name], values, "right") + values * 1e-9) / len(self.calibration[name])
@@ -123,7 +125,7 @@ class KnownSamples:
 
 
 def raw_scores(bank: Signals, signals: Signals) -> dict[str, NDArray[np.float64]]:
-    """`probability`, where there are classes, `features` and `layers`."""
+    """The scores `probability` (where there are classes), `features` and `layers`."""
     count = min(_NEIGHBOR, len(bank.features))
     near = search_exactly(bank.features, signals.features, count)[1][:, -1].astype(np.float64)
     found = {"features": near, "layers": -_distances(bank.layers, signals.layers, count)}
@@ -133,7 +135,7 @@ def raw_scores(bank: Signals, signals: Signals) -> dict[str, NDArray[np.float64]
 
 
 def _distances(bank: Vectors, vectors: Vectors, count: int) -> NDArray[np.float64]:
-    """(N,) from each to the `count`-th nearest of `bank`, in deviations of the bank's numbers."""
+    """(N,) distance of each vector to the `count`-th nearest of `bank`, in units of the bank's standard deviations."""
     mean, deviation = bank.mean(0), bank.std(0)
     deviation = np.where(deviation > 0, deviation, 1)
     known, new = (bank - mean) / deviation, (vectors - mean) / deviation
@@ -200,7 +202,7 @@ class UnknownMeasured:
         }
 
     def __str__(self) -> str:
-        """In 80 columns."""
+        """Text of up to 80 columns."""
         first = self.scores[self.headline]
         unknown, known = several(first.unknown, "sample"), several(first.known, "held-out sample")
         lines = filled(f"{unknown} of {one_line(self.unknown)}, against {known}", 80).split("\n")
@@ -228,7 +230,8 @@ def measure_sets(
     unknown: NDArray[Any],
     rates: Iterable[float] = RATES,
 ) -> tuple[SetsMeasured, ...]:
-    """For each rate that the validation samples (probabilities, class numbers) are enough for."""
+    """The measurements for each rate for which there are enough validation samples. Tuples hold probabilities and class
+    numbers."""
     found = []
     for rate in rates:
         if len(calibrated_on[1]) < fewest_for(rate):
@@ -251,7 +254,7 @@ def _measured(conformal: Conformal, known: tuple[NDArray[Any], NDArray[Any]], un
 def measure_unknown(
     trained: Trained, splits: Mapping[str, Split], held_out: str, unknown: Signals, *, run: str, name: str
 ) -> UnknownMeasured:
-    """From the run's own `splits` and the signals of unknown samples."""
+    """Measure with the run's own `splits` and the signals of unknown samples."""
     reference = KnownSamples.of(trained, splits["train"], splits["val"])
     known = signals_of(trained, inputs_of(splits[held_out]))
     inside, outside = reference.scores(known), reference.scores(unknown)

@@ -1,5 +1,5 @@
-"""Sets of classes that hold the true one as often as is stated (split conformal prediction), and how well a score tells
-what is known from what is not."""
+"""Split conformal prediction: sets of classes that hold the true one at a promised rate; and how well a score separates
+known from unknown samples."""
 
 from __future__ import annotations
 
@@ -30,19 +30,22 @@ class Conformal:
     """Number of samples of the calibration."""
 
     def sets(self, probabilities: ArrayLike) -> NDArray[np.bool_]:
-        """(N, K) which classes are in the set of each sample; it may be empty."""
+        """(N, K) whether each class is in the set of each sample; a set may be empty."""
         return np.asarray(np.asarray(probabilities) >= self.least)
 
 
 def fewest_for(rate: float) -> int:
-    """So many calibration samples are the fewest with which an error `rate` can be promised by anything but the set of
-    all classes."""
+    """The smallest number of calibration samples for an error `rate`; with fewer, only the set of all classes keeps the
+    promise."""
     return math.ceil(1 / rate) - 1
 
 
 def calibrate(probabilities: ArrayLike, targets: ArrayLike, rate: float) -> Conformal:
-    """From probabilities (N, K) and class numbers (N,) of samples that nothing was learned from: of the probabilities
-    of the true classes, the ⌊rate · (N + 1)⌋-th smallest; 0, every class, with fewer than `fewest_for(rate)`."""
+    """Calibrate on probabilities (N, K) and class numbers (N,) of samples that the network was not trained on.
+
+    The threshold is the ⌊rate · (N + 1)⌋-th smallest of the probabilities of the true classes; 0, which takes every
+    class, with fewer than `fewest_for(rate)` samples.
+    """
     table, truth = np.asarray(probabilities), np.asarray(targets)
     true = np.sort(table[np.arange(len(truth)), truth])
     place = math.floor(rate * (len(true) + 1))
@@ -66,7 +69,7 @@ class UnknownDetection:
 
 
 def measure_detection(known: ArrayLike, unknown: ArrayLike) -> UnknownDetection:
-    """From the scores (N,) and (M,)."""
+    """How well the scores (N,) of known samples and (M,) of unknown samples are separated."""
     from scipy.stats import rankdata
 
     inside, outside = np.asarray(known, np.float64), np.asarray(unknown, np.float64)

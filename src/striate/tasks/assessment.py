@@ -1,5 +1,5 @@
-"""Everything that follows from the predictions for a split, as it lies in evaluation.json: plain frozen values, without
-torch. docs/evaluation.md has its keys.
+"""The assessment of the predictions for a split, as in evaluation.json: plain frozen values, without torch. Its keys
+are documented in docs/evaluation.md.
 """
 
 from __future__ import annotations
@@ -39,10 +39,10 @@ class Slice:
 
 
 class SplitMetrics(Protocol):
-    """Everything about one split of a task.
+    """The assessment of one split.
 
-    `figures` are those over all samples, by name; `slices` parts of the data; `left_out` a sentence on each thing that
-    was not computed.
+    `n`: number of samples; `figures`: metrics over all samples, by name; `slices`: parts of the data; `left_out`: what
+    was not computed, a sentence each.
     """
 
     @property
@@ -55,25 +55,25 @@ class SplitMetrics(Protocol):
     def left_out(self) -> tuple[str, ...]: ...
 
     def lines(self, temperature: Temperature | None) -> list[list[str]]:
-        """Parts of lines for a terminal of 80 columns."""
+        """Groups of lines for a terminal of 80 columns."""
         ...
 
     def to_json(self) -> dict[str, Any]:
-        """The figures as one JSON object."""
+        """The metrics as one JSON object."""
         ...
 
 
 class SplitRecord:
-    """Figures of one split that are written as they are."""
+    """Metrics of one split whose fields are the keys of their JSON object."""
 
     def to_json(self) -> dict[str, Any]:
-        """The figures as one JSON object."""
+        """The metrics as one JSON object."""
         return as_object(self)
 
 
 @dataclass(frozen=True)
 class PlainMetrics:
-    """What every task has: figures over all samples, and parts of the data."""
+    """The metrics that every task has: over all samples, and of parts of the data."""
 
     metric: Metric
     n: int
@@ -87,7 +87,7 @@ class PlainMetrics:
         return [slice_lines(self.slices, self.metric)]
 
     def to_json(self) -> dict[str, Any]:
-        """The figures as one JSON object, the metric by its key."""
+        """The metrics as one JSON object, with the key of the metric."""
         return as_object(self) | {"metric": self.metric.key}
 
 
@@ -113,7 +113,7 @@ class Gap:
 
 @dataclass(frozen=True)
 class Assessment:
-    """All of evaluation.json: the splits `val` and `test`, the temperature fitted on `val`, and the gap."""
+    """The content of evaluation.json: the splits `val` and `test`, the temperature fitted on `val`, and the gap."""
 
     task: str
     data: str
@@ -128,7 +128,7 @@ class Assessment:
 
 
 def slice_lines(slices: Sequence[Slice], metric: Metric) -> list[str]:
-    """The slices that differ from all other samples, those of the smallest p-values."""
+    """The slices that differ from all other samples, the smallest p-values first."""
     differing = sorted((entry for entry in slices if entry.differs), key=lambda entry: entry.p_value)
     if not differing:
         return []
@@ -145,7 +145,7 @@ def slice_lines(slices: Sequence[Slice], metric: Metric) -> list[str]:
 
 
 def gap_lines(gap: Mapping[str, Any] | None) -> list[str]:
-    """The sentence of a gap: its metric, and below it what follows."""
+    """The sentence of a gap: the metric, and below it the conclusion."""
     if gap is None:
         return []
     said, _, judged = one_line(str(gap.get("sentence", ""))).partition(": ")
@@ -155,7 +155,7 @@ def gap_lines(gap: Mapping[str, Any] | None) -> list[str]:
 
 
 def calibration_lines(raw: Calibration, after: Calibration | None, temperature: Temperature | None) -> list[str]:
-    """The calibration as it is, and what a temperature would make of it, `after`."""
+    """The calibration before (`raw`) and after a temperature."""
     low, high = raw.ece_by_chance
     lines = [
         f"  calibration: ECE {raw.ece:.4f} (a perfectly calibrated network: {low:.4f} to {high:.4f})",
@@ -202,17 +202,17 @@ def span_text(figure: Estimate, scale: float, digits: str | int = 4) -> str:
 
 
 def cut_text(text: str, width: int) -> str:
-    """At most so many cells of a terminal, cut with an ellipsis."""
+    """The text, cut with an ellipsis to at most `width` cells of a terminal."""
     return text if cell_len(text) <= width else set_cell_size(text, width - 1) + "…"
 
 
 def with_paths(line: str, *paths: str) -> list[str]:
-    """The line with the paths of files behind it; where they find no room, each below it, whole, to be copied."""
+    """The line with the paths of files behind it; where they do not fit, each path, uncut, on a line below it."""
     shown = [one_line(path) for path in paths]
     joined = f"{line} {' – '.join(shown)}"
     return [joined] if cell_len(joined) <= _COLUMNS else [line.rstrip(), *(f"      {path}" for path in shown)]
 
 
 def fit_text(text: str, width: int) -> str:
-    """Exactly so many cells of a terminal."""
+    """The text, cut or padded to exactly `width` cells of a terminal."""
     return set_cell_size(cut_text(one_line(text), width), width)

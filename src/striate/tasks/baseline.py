@@ -1,4 +1,4 @@
-"""What a network has to beat: a method before it is fitted, and what came of it once it is measured.
+"""Baselines, which a network should beat: methods, their measured results, and the comparison with a network.
 Is a network better than a baseline, or is the difference noise? Both predict the same samples.
 """
 
@@ -44,7 +44,7 @@ class Baseline:
     """Its predictions, as `Evaluation.decoded`."""
 
     def to_json(self) -> dict[str, Any]:
-        """The baseline as one JSON object of plain values, its metrics beside its name, without predictions."""
+        """The baseline as one JSON object of plain values, its metrics on the same level, without predictions."""
         return {
             "name": self.name,
             **self.metrics,
@@ -71,7 +71,7 @@ class DataBaselines:
     """What is wrong with the data."""
 
     def to_json(self) -> dict[str, Any]:
-        """One JSON object of plain values; all figures are of the test split."""
+        """One JSON object of plain values; all metrics are those of the test split."""
         return {
             "data": self.data,
             "split": "test",
@@ -82,9 +82,9 @@ class DataBaselines:
 
 
 CHOICE = 5_000
-"""So many samples at most are learned from while hyperparameters are chosen, and validated on."""
+"""Largest number of training and of validation samples while hyperparameters are chosen."""
 MOST = 60_000
-"""So many samples at most are learned from with the chosen ones."""
+"""Largest number of training samples with the chosen hyperparameters."""
 
 Value = TypeVar("Value")
 Model = TypeVar("Model")
@@ -110,7 +110,7 @@ class Fitted:
 
 @dataclass(frozen=True)
 class Method:
-    """A baseline before it is fitted; `fit(data, task, seed)` learns from train, chooses by val, predicts test."""
+    """A baseline before it is fitted; `fit(data, task, seed)` fits on train, chooses by val, and predicts test."""
 
     name: str
     what: str
@@ -118,8 +118,8 @@ class Method:
 
 
 def stratified_sample(targets: ArrayLike, count: int, seed: int) -> NDArray[np.int64]:
-    """(min(count, N),) positions in rising order, drawn at random so that each class (or each stretch of a number)
-    keeps its share; all of them where there are no more than `count`."""
+    """(min(count, N),) positions in rising order, drawn at random so that each class, or each range of a number, keeps
+    its share; all positions where there are no more than `count`."""
     values = np.asarray(targets).reshape(len(np.asarray(targets)), -1)[:, 0]
     total = len(values)
     if total <= count:
@@ -138,7 +138,7 @@ def choose_by_validation(
 ) -> tuple[Value, Model]:
     """The value of `grid` with the highest `score`, the first of equal ones, and its model.
 
-    `fit(value, positions)` learns from the samples at `positions`: `few` while choosing, then once from `many`.
+    `fit(value, positions)` fits a model to the samples at `positions`: `few` for each value, `many` for the chosen one.
     """
     best, chosen, model = -np.inf, None, None
     for value in grid:
@@ -151,7 +151,7 @@ def choose_by_validation(
 
 
 def sampling_note(n_train: int, total: int, chosen_on: int) -> str:
-    """What was cut short: fewer samples than there are, or a choice made on fewer than are fitted."""
+    """A note where a method was fitted, or its hyperparameters were chosen, on part of the samples; else empty."""
     notes = []
     if n_train < total:
         drawn_from = several(total, "training sample")
@@ -193,8 +193,8 @@ class BaselineComparison:
 def compare_rows(
     headline: Headline, baseline: str, theirs: Rows, ours: Rows, seed: int = 0, thing: str = "test sample"
 ) -> BaselineComparison:
-    """The comparison of a network with the baseline of this name, from what each sample (`thing`) adds to the headline
-    metric: a paired permutation test and a paired bootstrap, of whole groups where the headline is over groups."""
+    """The comparison of a network with the baseline of this name, from the row of each sample (`thing`): a paired
+    permutation test and a paired bootstrap, of whole groups where the headline is over groups."""
     n, metric = len(ours), headline.metric
     difference = headline.lead(theirs, ours)
     p, interval = paired_test(theirs, ours, headline.lead, np.random.default_rng(seed), headline.groups)
@@ -224,5 +224,5 @@ def samples_word(n: int) -> str:
 
 
 def called(baseline: str) -> str:
-    """A name within a sentence: `the mean`, but `ridge regression`."""
+    """The name of a baseline within a sentence: `the mean`, but `ridge regression`."""
     return f"the {baseline}" if baseline.split()[0] in ("majority", "mean", "random") else baseline

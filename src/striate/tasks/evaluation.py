@@ -1,4 +1,5 @@
-"""How good a network is on one split of one data set: a plain record, without torch, and its text for a terminal."""
+"""The evaluation of a network on one split of a data set: a plain record, without torch, and its text for a
+terminal."""
 
 from __future__ import annotations
 
@@ -21,11 +22,11 @@ from striate.tasks.metric import Metric, shown_metrics
 from striate.wording import filled, number, percent, several
 
 SHOWN = 20
-"""So many classes are listed; of more, those with the lowest recall."""
+"""Largest number of classes that are listed; of more, those with the lowest recall."""
 PAIRS = 3
 _NAME_WIDTH = 26
 _METHODS = {"accuracy": "Wilson"}
-"""How the interval of a metric is computed, where not by bootstrap over samples."""
+"""How the interval of a metric is computed, if not by bootstrap over samples."""
 
 
 @dataclass(frozen=True)
@@ -120,7 +121,7 @@ class Evaluation:
         return "" if ends is None else f" (95 % interval {' to '.join(map(text, ends))}, bootstrap)"
 
     def to_json(self) -> dict[str, Any]:
-        """The evaluation as one JSON object of plain values, without the single predictions."""
+        """The evaluation as one JSON object of plain values, without the predictions."""
         document = {"data": self.data, "split": self.split, "task": self.task, **self.metrics}
         if self.inputs:
             document["inputs"] = self.inputs
@@ -152,7 +153,7 @@ class Evaluation:
         )
 
     def __str__(self) -> str:
-        """Of which data, how many samples, the metrics with their interval, classes, findings, in 80 columns."""
+        """The data, the number of samples, the metrics with their intervals, classes and findings, in 80 columns."""
         title = f"{one_line(self.data)}, {one_line(self.split)} split: {several(self.n, 'sample')}"
         if self.counted:
             title += f", {self.counted}"
@@ -206,7 +207,7 @@ def _range(metric: Metric, interval: Any, between: str) -> str:
 
 
 def _from_keys(metrics: Mapping[str, Any]) -> tuple[Metric, ...]:
-    """Of numbers that nobody described, what their keys say."""
+    """Metrics made from keys, where the task lists none."""
     return tuple(Metric(key) for key, value in metrics.items() if key != "n" and isinstance(value, float))
 
 
@@ -262,7 +263,7 @@ def _class_line(row: ClassRow, width: int) -> str:
 
 
 def _pair_lines(evaluation: Evaluation) -> list[str]:
-    """Which mistakes are the most frequent."""
+    """The most frequent mistakes."""
     assert evaluation.confusion is not None
     wrong = evaluation.confusion.copy()
     np.fill_diagonal(wrong, 0)
@@ -281,7 +282,7 @@ def _number(value: float | None) -> str:
 
 
 def _fit(text: str, width: int) -> str:
-    """Exactly `width` terminal cells where shorter or longer; cut with an ellipsis."""
+    """The text, padded or cut with an ellipsis to exactly `width` cells of a terminal."""
     return set_cell_size(text, width) if cell_len(text) <= width else set_cell_size(text, width - 1) + "…"
 
 

@@ -1,4 +1,4 @@
-"""What a task is told where its network becomes a file that other programs run."""
+"""What a task knows of the input of an exported network."""
 
 from __future__ import annotations
 
@@ -27,5 +27,5 @@ class Frame:
     """Whether the input has another size than the picture."""
 
     def in_picture(self, points: torch.Tensor) -> torch.Tensor:
-        """(…, 2) points in pixels of the input as they are in the picture."""
+        """(…, 2) points in pixels of the picture, from points in pixels of the input."""
         return (points - self.offset) / self.scale

@@ -1,4 +1,4 @@
-"""What of a prediction can be cut out of its picture."""
+"""The parts of a prediction that can be cut out of its picture."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a page draws over a picture: all that a task finds in it, and what each position of its outputs says."""
+"""What a page draws over a picture: the objects and points of a prediction, and maps of the network's outputs."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class Marks:
     """The probability from which an outline or a spot is a prediction."""
 
     def to_json(self) -> dict[str, Any]:
-        """The record without its areas, of which there is the share of each kind."""
+        """The record, with the share of each kind in place of the areas."""
         shares = None
         if self.areas is not None:
             counts = np.bincount(self.areas.reshape(-1), minlength=len(self.names))
@@ -81,7 +81,7 @@ class Marks:
 
 
 def as_colors(drawn: Sequence[Any]) -> tuple[Color, ...]:
-    """Colors as matplotlib knows them, in bytes."""
+    """Colors of matplotlib as bytes."""
     from matplotlib.colors import to_rgb
 
     return tuple((round(255 * r), round(255 * g), round(255 * b)) for r, g, b in map(to_rgb, drawn))

@@ -1,4 +1,4 @@
-"""How invariant the layers of a network are: how far features move when an image is shifted, scaled or turned."""
+"""Invariance of the layers of a network: how far features move when an image is shifted, scaled or rotated."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def _plain(mean: Mean) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class InvarianceCurve:
-    """One kind of change; `identity` is the strength that changes nothing, where all distances are 0."""
+    """The distances for one kind of change; at the strength `identity`, which changes nothing, all are 0."""
 
     name: str
     unit: str
@@ -105,7 +105,7 @@ def _sentence(found: Invariance, curve: InvarianceCurve) -> str:
 
 
 def render(found: Invariance) -> str:
-    """A table a kind: the distance of each layer, and the probability of the true class, at each strength."""
+    """A table for each kind: the distance of each layer, and the probability of the true class, at each strength."""
     count = several(found.n, "image") if found.n == found.of else f"{found.n:,} of {several(found.of, 'image')}"
     title = (
         f"{one_line(found.data)}, {found.split} split: {count}. Distance of features from those of the original image; "
@@ -129,7 +129,7 @@ def render(found: Invariance) -> str:
 
 
 def _shown(levels: Sequence[InvarianceLevel]) -> list[InvarianceLevel]:
-    """As many as a line holds, evenly spread, with both ends."""
+    """As many levels as fit on a line, evenly spaced, with both ends."""
     count = min(_MOST_COLUMNS, len(levels))
     return [levels[round(k * (len(levels) - 1) / max(1, count - 1))] for k in range(count)]
 

@@ -1,5 +1,5 @@
-"""How predictions hold against changes of the image: a plain record with its sentences and its text for a terminal of
-80 columns; without torch."""
+"""The robustness of predictions against changes of images: a plain record, its sentences, and its text for a terminal
+of 80 columns; without torch."""
 
 from __future__ import annotations
 
@@ -107,17 +107,17 @@ class Robustness:
 
     @property
     def worst(self) -> Curve:
-        """The kind that costs the most on average over its strengths."""
+        """The kind that worsens the metric most, on average over its strengths."""
         return max(self.curves, key=self.cost)
 
     def cost(self, curve: Curve) -> float:
-        """How much worse the metric is than that of the images as they are, on average over the strengths."""
+        """By how much the metric is worse than that of the original images, on average over the strengths."""
         lost = self.value - curve.mean
         return lost if self.metric.higher_is_better else -lost
 
     @property
     def summary(self) -> str:
-        """Sentences: what costs most and least, and how far predictions stay when an image is shifted."""
+        """Sentences: which kind costs most, which least, and how many predictions stay the same after a shift."""
 
         return summarize(self)
 
@@ -158,7 +158,7 @@ def strength_text(strength: float, unit: str) -> str:
 
 
 def summarize(found: Robustness) -> str:
-    """What costs most and least, and how far predictions stay under a shift."""
+    """Which kind costs most, which least, and how many predictions stay the same after a shift."""
     worst, least = found.worst, min(found.curves, key=found.cost)
     low = worst.worst
     doubt = f", not significant with {several(found.n, 'image')}" if _reaches(low.interval, found) else ""
@@ -185,7 +185,7 @@ def summarize(found: Robustness) -> str:
 
 
 def _reaches(interval: Interval | None, found: Robustness) -> bool:
-    """Whether the interval of the worst strength reaches that of the images as they are."""
+    """Whether the interval of the worst strength overlaps that of the original images."""
     if interval is None or found.interval is None:
         return False
     one, two = (interval, found.interval) if found.metric.higher_is_better else (found.interval, interval)
@@ -193,7 +193,7 @@ def _reaches(interval: Interval | None, found: Robustness) -> bool:
 
 
 def render(found: Robustness) -> str:
-    """Two lines a kind: strengths, and the metric at each; then the summary."""
+    """Two lines for each kind: strengths, and the metric at each; then the summary."""
     count = (
         several(found.n, "image")
         if found.n == found.of
@@ -216,7 +216,7 @@ def render(found: Robustness) -> str:
 
 
 def _spans(found: Robustness) -> str:
-    """How far the intervals reach, as the end of a sentence."""
+    """The width of the intervals, as the end of a sentence."""
     spans = [level.interval for curve in found.curves for level in curve.levels if level.interval is not None]
     if not spans:
         return "; too few images for intervals."
@@ -241,7 +241,7 @@ def _curve_lines(found: Robustness, curve: Curve) -> list[str]:
 
 
 def _number(found: Robustness, value: float) -> str:
-    """As a table shows it: at most five letters."""
+    """The value as a table shows it, in at most five characters."""
     return f"{100 * value:.1f}" if found.metric.is_share else f"{value:.3g}"
 
 

@@ -1,4 +1,4 @@
-"""What of a folder is alike, and what is unlike all else."""
+"""Similar files of a folder, and outliers among them."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ _ROWS = 1024
 
 @dataclass(frozen=True)
 class Hits:
-    """The files most like `query`, with the cosine of both vectors, the most similar first; `error` where the query
-    could not be read."""
+    """The files that are most similar to `query`, each with its cosine, the most similar first; `error` says why the
+    query could not be read."""
 
     query: str
     hits: tuple[tuple[str, float], ...] = ()
@@ -32,7 +32,7 @@ class Hits:
 
 
 def find_hits(nearest: Nearest, paths: Sequence[str], queries: Sequence[str], vectors: Vectors, top: int) -> list[Hits]:
-    """The `top` most similar of `paths` for each query; the query's own file, where it is among them, is left out."""
+    """The `top` most similar of `paths` for each query, without the query's own file."""
     places, near = nearest.search(vectors, top + 1)
     found = []
     for query, row, similar in zip(queries, places.tolist(), near.tolist(), strict=True):
@@ -56,7 +56,7 @@ class SimilarPair:
 
 @dataclass(frozen=True)
 class Outlier:
-    """A file, and the mean cosine with the five files that are most like it."""
+    """A file, and its mean cosine with the five most similar files."""
 
     path: str
     similarity: float
@@ -67,12 +67,12 @@ class Outlier:
 
 
 def neighbors(nearest: Nearest, count: int) -> tuple[Any, Any]:
-    """Positions and cosines (N, count) of the nearest others of all vectors."""
+    """Positions and cosines (N, count) of the nearest other vectors of each vector."""
     n, places, near = len(nearest.vectors), [], []
     for start in range(0, n, _ROWS):
         found, similar = nearest.search(nearest.vectors[start : start + _ROWS], count + 1)
         own = found == np.arange(start, start + len(found))[:, None]
-        own[~own.any(1), -1] = True  # among equal ones it may not be found itself
+        own[~own.any(1), -1] = True  # with equal vectors, the search may not return the vector itself
         places.append(found[~own].reshape(len(found), -1))
         near.append(similar[~own].reshape(len(found), -1))
     return np.concatenate(places), np.concatenate(near)

@@ -66,9 +66,11 @@ def caption_pictures(
         main_title(figure, title)
         return figure
 
-    said = ("images with the lowest CIDEr-D", "images around the median CIDEr-D", "images with the highest CIDEr-D")
+    choices = ("images with the lowest CIDEr-D", "images around the median CIDEr-D", "images with the highest CIDEr-D")
     note = ". Bright: where the attention of the word is."
-    return ranked_pictures(folder, evaluation, order, draw, said=said, note=note, names=names, at_random="captions.png")
+    return ranked_pictures(
+        folder, evaluation, order, draw, choices=choices, note=note, names=names, at_random="captions.png"
+    )
 
 
 def caption_sections(figures: CaptionMetrics, of: str) -> tuple[Section, ...]:

@@ -56,11 +56,11 @@ def detection_pictures(
 
     pictures: tuple[Picture, ...] = ()
     if images is not None:
-        said = ("images with the lowest F1: look here for wrong boxes", "images around the median F1",
+        choices = ("images with the lowest F1: look here for wrong boxes", "images around the median F1",
                 "images with the highest F1")  # fmt: skip
         note = f"; predictions with a score of at least {task.threshold:.2f}."
         pictures = ranked_pictures(
-            folder, evaluation, order, figure_of_samples, said=said, note=note, names=names, shown=3
+            folder, evaluation, order, figure_of_samples, choices=choices, note=note, names=names, shown=3
         )
     curves = [(name, one.precision()[0]) for name, one in zip(evaluation.classes, ranked(rows), strict=True)]
     known = [(name, curve) for name, curve in curves if not np.isnan(curve).any()]

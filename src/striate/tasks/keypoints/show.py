@@ -40,10 +40,12 @@ def point_pictures(
         drawn = [task.draw(image, evaluation.decoded[k], evaluation.targets[k]) for image, k in rows]
         return points_figure(drawn, title=title, labels=[f"NME {percent(float(each[k]))}" for k in chosen])
 
-    said = ("images with the largest NME: look here for wrong points", "images around the median NME",
+    choices = ("images with the largest NME: look here for wrong points", "images around the median NME",
             "images with the smallest NME")  # fmt: skip
     note = ". Dots: predicted, crosses if uncertain; rings: true."
-    return ranked_pictures(folder, evaluation, order, draw, said=said, note=note, names=names, at_random="points.png")
+    return ranked_pictures(
+        folder, evaluation, order, draw, choices=choices, note=note, names=names, at_random="points.png"
+    )
 
 
 def points_section(figures: KeypointMetrics, of: str) -> Section:

@@ -59,9 +59,9 @@ def reconstruction_pictures(
             evaluation.targets[chosen], evaluation.decoded[chosen], title=title, labels=labels
         )
 
-    said = ("images with the largest mean squared error", "images around the median error",
+    choices = ("images with the largest mean squared error", "images around the median error",
             "images with the smallest mean squared error")  # fmt: skip
     return ranked_pictures(
-        folder, evaluation, order, draw, said=said, names=names, at_random="reconstructions.png", shown=SHOWN,
+        folder, evaluation, order, draw, choices=choices, names=names, at_random="reconstructions.png", shown=SHOWN,
         note=". The number is the mean squared error; the last row shows the error, bright where large.", drawn=SHOWN,
     )  # fmt: skip

@@ -52,13 +52,13 @@ def sample_pictures(folder: Path, evaluation: Evaluation, images: Images, names:
         tiles = [Tile(image, said, None, truth, right=True) for image, said, truth in chosen]
         return gallery_figure(tiles, title=title)
 
-    said = (
+    choices = (
         "those with the largest errors: look here for wrong targets",
         "those around the median",
         "the smallest errors",
     )
     note = ". Below each image: what is predicted, and what is true."
-    return ranked_pictures(folder, evaluation, order, draw, said=said, note=note, names=names, shown=SHOWN)
+    return ranked_pictures(folder, evaluation, order, draw, choices=choices, note=note, names=names, shown=SHOWN)
 
 
 def numbers_section(figures: RegressionMetrics, of: str) -> Section:

@@ -34,10 +34,10 @@ def mask_pictures(
         labels = [f"IoU {percent(float(each[k]))}" for k in chosen]
         return masks_figure(*_drawn(images, evaluation, chosen), evaluation.classes, title=title, labels=labels)
 
-    said = ("images with the lowest IoU: look here for wrong masks", "images around the median IoU",
+    choices = ("images with the lowest IoU: look here for wrong masks", "images around the median IoU",
             "images with the highest IoU")  # fmt: skip
     return ranked_pictures(
-        folder, evaluation, np.argsort(each, kind="stable"), draw, said=said, names=names, at_random="masks.png",
+        folder, evaluation, np.argsort(each, kind="stable"), draw, choices=choices, names=names, at_random="masks.png",
         note=". Hatched: wrong. Gray checks: not labeled.", shown=3, drawn=5,
     )  # fmt: skip
 
