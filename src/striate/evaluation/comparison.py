@@ -207,13 +207,13 @@ def _points(share: float, n: int) -> str:
 
 
 def _test(difference: Difference, corrected: float, pairs: int, metric: str) -> str:
-    said = []
+    parts = []
     if (interval := difference.interval) is not None:
         ends = (interval.low, interval.high)
         low, high = (_points(end, difference.n) if metric_named(metric).is_share else signed(end) for end in ends)
-        said.append(f"95 %: {low} to {high}")
-    said.append(f"{difference.test} p {p_text(corrected)}" + (" after Holm" if pairs > 1 else ""))
-    return "; ".join(said)
+        parts.append(f"95 %: {low} to {high}")
+    parts.append(f"{difference.test} p {p_text(corrected)}" + (" after Holm" if pairs > 1 else ""))
+    return "; ".join(parts)
 
 
 def render(comparison: Comparison) -> str:

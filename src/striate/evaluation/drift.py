@@ -118,8 +118,8 @@ class Drift:
             f"  told apart with an AUC of {percent(self.auc)} ({100 * low:.1f} – {100 * high:.1f} %; 50 %: alike)",
         ]
         if self.same:
-            said = several(self.same, "new sample is also a held-out one", "new samples are also held-out ones")
-            found.insert(1, f"  {said} of the run")
+            line = several(self.same, "new sample is also a held-out one", "new samples are also held-out ones")
+            found.insert(1, f"  {line} of the run")
         for one in self.shifts:
             verdict = "differs" if one.differs else "not significant"
             found.append(

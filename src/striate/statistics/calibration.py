@@ -152,12 +152,12 @@ def measure_calibration(truth: NDArray[np.int64], probabilities: NDArray[np.floa
 def _ece_by_chance(confidence: NDArray[np.float64], places: NDArray[np.int64]) -> tuple[float, float]:
     """The middle 95 % of the ECE of perfectly calibrated predictions."""
     order = np.argsort(places, kind="stable")
-    said = confidence[order]
+    ordered = confidence[order]
     starts = np.flatnonzero(np.diff(places[order], prepend=-1))
     draw = np.random.default_rng(0)
     drawn = [
-        np.abs(np.add.reduceat((draw.random(len(said)) < said) - said, starts)).sum() / len(said)
-        for _ in range(max(50, min(200, _DRAWS // len(said))))
+        np.abs(np.add.reduceat((draw.random(len(ordered)) < ordered) - ordered, starts)).sum() / len(ordered)
+        for _ in range(max(50, min(200, _DRAWS // len(ordered))))
     ]
     low, high = np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return float(low), float(high)

@@ -148,9 +148,9 @@ def gap_lines(gap: Mapping[str, Any] | None) -> list[str]:
     """The sentence of a gap: the metric, and below it the conclusion."""
     if gap is None:
         return []
-    said, _, judged = one_line(str(gap.get("sentence", ""))).partition(": ")
+    start, _, judged = one_line(str(gap.get("sentence", ""))).partition(": ")
     return (
-        [f"  {cut_text(said, 76)}:", *(f"    {line}" for line in paragraph(judged, 76).split("\n"))] if judged else []
+        [f"  {cut_text(start, 76)}:", *(f"    {line}" for line in paragraph(judged, 76).split("\n"))] if judged else []
     )
 
 

@@ -238,8 +238,8 @@ def only_predicted_class(evaluation: Evaluation) -> str | None:
     """The class that is predicted everywhere, though there are several; None where predictions differ."""
     if evaluation.confusion is None or (evaluation.confusion.sum(1) > 0).sum() < 2:
         return None
-    said = np.flatnonzero(evaluation.confusion.sum(0))
-    return evaluation.classes[said[0]] if len(said) == 1 else None
+    predicted = np.flatnonzero(evaluation.confusion.sum(0))
+    return evaluation.classes[predicted[0]] if len(predicted) == 1 else None
 
 
 def _class_lines(evaluation: Evaluation) -> list[str]:

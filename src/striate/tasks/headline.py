@@ -101,9 +101,9 @@ class Headline:
         lead = values[0] - values[1] if metric.higher_is_better else values[1] - values[0]
         difference = Estimate(lead, interval)
         trained, validated = (metric.text(value) for value in values)
-        said = f"{_capital(metric.name)} in training {trained}, in validation {validated}: "
-        said += judged_gap(difference, metric.lead[0], _words(metric))
-        return Gap(metric.key, shares[0], len(train), shares[1], len(val), difference, said)
+        sentence = f"{_capital(metric.name)} in training {trained}, in validation {validated}: "
+        sentence += judged_gap(difference, metric.lead[0], _words(metric))
+        return Gap(metric.key, shares[0], len(train), shares[1], len(val), difference, sentence)
 
 
 def _words(metric: Metric) -> str:
@@ -122,13 +122,13 @@ def judged_gap(difference: Estimate, scale: float, unit: str) -> str:
         return f"{scale * share:.2f}" if scale == 100 else number(scale * share)
 
     value = difference.value or 0.0
-    said = f"{text(abs(value))}{unit} on {'training' if value >= 0 else 'validation'}"
+    size = f"{text(abs(value))}{unit} on {'training' if value >= 0 else 'validation'}"
     if difference.interval is None:
-        return f"{said}; too few samples for an interval."
+        return f"{size}; too few samples for an interval."
     low, high = difference.interval.low, difference.interval.high
     ends = " to ".join(text(end).replace("-", "−") for end in (low, high))
     chance = ", within noise" if low <= 0 <= high else ""
-    return f"{said}{chance} (95 % interval {ends})."
+    return f"{size}{chance} (95 % interval {ends})."
 
 
 def interval_of(estimate: Estimate) -> list[float] | None:

@@ -17,7 +17,7 @@ from striate.cli import main
 from striate.data.annotations.captions import LETTERS, caption_rows, captions_in, words_of
 from striate.data.augment.warp import Warp
 from striate.data.dataset import SampleFacts
-from striate.tasks.caption.assess import estimates, figures_of, image_rows, said_words
+from striate.tasks.caption.assess import caption_words, estimates, figures_of, image_rows
 from striate.tasks.caption.baselines import captions_as_predictions
 from striate.tasks.caption.head import CaptionNetwork
 from striate.tasks.caption.task import Caption
@@ -91,7 +91,7 @@ def test_an_unknown_word_is_one_of_the_vocabulary_never_said(network: CaptionNet
     assert numbers[:4].tolist() == [2, 1, 7, 0]
     with torch.no_grad():
         zebra, giraffe = (network(images[:1], targets_of([f"a {word} left"]))["truth"] for word in ("zebra", "giraffe"))
-        said = said_words(network(images)["predicted"])
+        said = caption_words(network(images)["predicted"])
     assert torch.equal(zebra, giraffe)
     assert {word for words in said for word in words} <= set(WORDS)
 
@@ -99,7 +99,7 @@ def test_an_unknown_word_is_one_of_the_vocabulary_never_said(network: CaptionNet
 def test_what_is_said_has_the_probability_of_teacher_forcing(network: CaptionNetwork, images: torch.Tensor) -> None:
     with torch.no_grad():
         predicted = network(images)["predicted"]
-        said = [[" ".join(words)] for words in said_words(predicted)]
+        said = [[" ".join(words)] for words in caption_words(predicted)]
         truth = network(images, targets_of(*said))["truth"]
     torch.testing.assert_close(predicted[..., LETTERS].sum(1), truth.sum(1))
     cells = predicted[0, : len(said[0][0].split()), LETTERS + 1 :]
@@ -118,7 +118,7 @@ def test_the_search_finds_what_is_most_probable(network: CaptionNetwork, images:
         lengths = torch.tensor([len(own[0].split()) + 1 for own in captions])
         predicted = small(images[:1])["predicted"]
     best = captions[int((truth / lengths**0.7).argmax())][0]
-    assert " ".join(said_words(predicted)[0]) == best
+    assert " ".join(caption_words(predicted)[0]) == best
 
 
 def test_gradients_reach_all_weights_and_only_true_words_teach(network: CaptionNetwork, images: torch.Tensor) -> None:

@@ -164,13 +164,13 @@ def summarize(found: Robustness) -> str:
     doubt = f", not significant with {several(found.n, 'image')}" if _reaches(low.interval, found) else ""
     unit = found.metric.lead[1]
     right = " right" if found.of_hits else ""
-    said = [
+    sentences = [
         f"Of the changes, {worst.name} costs the most: {_cost(found, worst)}{unit} on average over"
         f" its strengths, from {_with_unit(found, found.value)}{right} to {_with_unit(found, low.value)} at"
         f" {strength_text(low.strength, worst.unit)}{doubt}."
     ]
     if least is not worst:
-        said.append(f"{least.name[0].upper()}{least.name[1:]} costs least ({_cost(found, least)}).")
+        sentences.append(f"{least.name[0].upper()}{least.name[1:]} costs least ({_cost(found, least)}).")
     shift = next((curve for curve in found.curves if curve.name == "shift"), None)
     if shift is not None:
         ends = [shift.levels[0], shift.levels[-1]] if len(shift.levels) > 1 else [shift.levels[0]]
@@ -180,8 +180,8 @@ def summarize(found: Robustness) -> str:
             if e.unchanged is not None
         )
         if parts:
-            said.append(f"Of the predictions, {parts} of shift are unchanged.")
-    return " ".join(said)
+            sentences.append(f"Of the predictions, {parts} of shift are unchanged.")
+    return " ".join(sentences)
 
 
 def _reaches(interval: Interval | None, found: Robustness) -> bool:

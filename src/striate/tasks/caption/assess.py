@@ -25,7 +25,7 @@ COUNTS = 10
 MEANS = ("cider", "rouge_l", "exact_match")
 
 
-def said_words(decoded: Any) -> list[list[str]]:
+def caption_words(decoded: Any) -> list[list[str]]:
     """The words of each predicted caption, of predictions (N, T, …)."""
     rows = np.asarray(decoded)[..., :LETTERS]
     return [next(iter(captions_in(each)), []) for each in rows]
@@ -38,25 +38,25 @@ def true_captions(targets: Any) -> list[list[list[str]]]:
 
 def bleu_rows(decoded: Any, targets: Any) -> NDArray[np.float64]:
     """(N, 10) what each image adds to BLEU."""
-    pairs = zip(said_words(decoded), true_captions(targets), strict=True)
-    return np.array([bleu_counts(said, true) for said, true in pairs]).reshape(-1, COUNTS)
+    pairs = zip(caption_words(decoded), true_captions(targets), strict=True)
+    return np.array([bleu_counts(predicted, true) for predicted, true in pairs]).reshape(-1, COUNTS)
 
 
 def cider_rows(decoded: Any, targets: Any) -> NDArray[np.float64]:
     """(N,) CIDEr-D of each image, among these."""
-    return cider(said_words(decoded), true_captions(targets))
+    return cider(caption_words(decoded), true_captions(targets))
 
 
 def image_rows(decoded: Any, targets: Any) -> NDArray[np.float64]:
     """(N, 14) what each image adds to the figures: to BLEU, CIDEr-D, ROUGE-L, whether it is one of the true captions,
     and 1."""
-    said, true = said_words(decoded), true_captions(targets)
-    pairs = list(zip(said, true, strict=True))
+    predicted, true = caption_words(decoded), true_captions(targets)
+    pairs = list(zip(predicted, true, strict=True))
     columns = (
-        cider(said, true),
+        cider(predicted, true),
         np.array([rouge_l(one, own) for one, own in pairs]),
         np.array([one in own for one, own in pairs]),
-        np.ones(len(said)),
+        np.ones(len(predicted)),
     )
     return np.concatenate([bleu_rows(decoded, targets), np.stack(columns, 1)], axis=1)
 
@@ -81,12 +81,12 @@ def estimates(rows: NDArray[np.float64], groups: Sequence[str] = ()) -> dict[str
     return found if rows[:, LONGEST - 1].any() else found | {"bleu4": Estimate(0.0, None)}
 
 
-def too_short(split: str, said: Sequence[Sequence[str]], true: Sequence[Sequence[Sequence[str]]]) -> str:
-    """A sentence on a split in which no true caption, or none that is said, has a run of four words; empty for
+def too_short(split: str, predicted: Sequence[Sequence[str]], true: Sequence[Sequence[Sequence[str]]]) -> str:
+    """A sentence on a split in which no true caption, or none that is predicted, has a run of four words; empty for
     others."""
     if not any(len(words) >= LONGEST for own in true for words in own):
         return f"BLEU-4 is 0 for every prediction: no true caption of {split} has four words."
-    if not any(len(words) >= LONGEST for words in said):
+    if not any(len(words) >= LONGEST for words in predicted):
         return f"BLEU-4 is 0: no predicted caption of {split} has four words."
     return ""
 
@@ -94,12 +94,16 @@ def too_short(split: str, said: Sequence[Sequence[str]], true: Sequence[Sequence
 def assess_captions(evaluation: Evaluation, facts: SampleFacts, headline: Headline) -> CaptionMetrics:
     """Everything that follows from predicted captions."""
     decoded, targets, n = evaluation.decoded, evaluation.targets, evaluation.n
-    rows, said, true = image_rows(decoded, targets), said_words(decoded), true_captions(targets)
+    rows, predicted, true = image_rows(decoded, targets), caption_words(decoded), true_captions(targets)
     each = rows[:, COUNTS]
     order = np.argsort(each, kind="stable")[:WORST]
     worst = tuple(
         ImageCaption(
-            int(evaluation.ids[k]), facts.paths[k], " ".join(said[k]), " ".join(next(iter(true[k]), [])), float(each[k])
+            int(evaluation.ids[k]),
+            facts.paths[k],
+            " ".join(predicted[k]),
+            " ".join(next(iter(true[k]), [])),
+            float(each[k]),
         )
         for k in order
     )
@@ -107,10 +111,10 @@ def assess_captions(evaluation: Evaluation, facts: SampleFacts, headline: Headli
     return CaptionMetrics(
         n=n,
         figures=estimates(rows, facts.columns.get("group", ())),
-        different=len(set(map(tuple, said))),
+        different=len(set(map(tuple, predicted))),
         worst=worst,
         slices=headline.slices(groups, rows[:, :COUNTS]),
-        left_out=tuple(filter(None, (too_short(evaluation.split, said, true), *too_few(n)))),
+        left_out=tuple(filter(None, (too_short(evaluation.split, predicted, true), *too_few(n)))),
     )
 
 

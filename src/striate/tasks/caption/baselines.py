@@ -112,14 +112,14 @@ def _neighbors(data: Dataset, task: Task, seed: int) -> Fitted:
         return count
 
     def score(count: int) -> float:
-        said = captions_as_predictions([agreement.best(own[:count]) for own in nearest[0]])
-        return float(cider_rows(said, val.targets.cpu()).mean())
+        predictions = captions_as_predictions([agreement.best(own[:count]) for own in nearest[0]])
+        return float(cider_rows(predictions, val.targets.cpu()).mean())
 
     everything = np.arange(len(train))
     sizes = [count for count in _NEIGHBORS if count <= len(train)]
     _, count = choose_by_validation(sizes, fit, score, everything, everything)
-    said = captions_as_predictions([agreement.best(own[:count]) for own in nearest[1]])
-    return Fitted(said, "edges and colors", len(train), {"neighbors": count})
+    predictions = captions_as_predictions([agreement.best(own[:count]) for own in nearest[1]])
+    return Fitted(predictions, "edges and colors", len(train), {"neighbors": count})
 
 
 def _colors(inputs: Inputs) -> NDArray[np.float32]:

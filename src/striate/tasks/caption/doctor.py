@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 from striate.records import Finding
-from striate.tasks.caption.assess import said_words, too_short, true_captions
+from striate.tasks.caption.assess import caption_words, too_short, true_captions
 from striate.tasks.evaluation import Evaluation
 from striate.wording import percent, several
 
@@ -15,7 +15,7 @@ SHARE, FEWEST = 0.8, 12
 
 def short_captions(evaluation: Evaluation) -> tuple[Finding, ...]:
     """`eval.short-captions` where BLEU-4 has nothing to compare."""
-    short = too_short(evaluation.split, said_words(evaluation.decoded), true_captions(evaluation.targets))
+    short = too_short(evaluation.split, caption_words(evaluation.decoded), true_captions(evaluation.targets))
     if not short:
         return ()
     return (
@@ -33,10 +33,10 @@ def short_captions(evaluation: Evaluation) -> tuple[Finding, ...]:
 
 def same_caption(evaluation: Evaluation) -> tuple[Finding, ...]:
     """`fit.one-caption` where one caption is said of most images, though people say different things of them."""
-    said = Counter(map(tuple, said_words(evaluation.decoded)))
+    captions = Counter(map(tuple, caption_words(evaluation.decoded)))
     if evaluation.n < FEWEST:
         return ()
-    (words, count), *_ = said.most_common(1)
+    (words, count), *_ = captions.most_common(1)
     true = Counter(tuple(words) for own in true_captions(evaluation.targets) for words in own)
     usual = max(true.values()) / evaluation.n
     if count < SHARE * evaluation.n or usual >= SHARE:

@@ -61,7 +61,7 @@ def _places(cells: torch.Tensor) -> torch.Tensor:
     return torch.stack([value for turn in turns for value in (turn.sin(), turn.cos())], dim=1)
 
 
-class Said(NamedTuple):
+class DecoderStep(NamedTuple):
     """A decoder after some words: its state (N, R, WIDTH), and the attention (N, R, L) with which the last step saw."""
 
     state: torch.Tensor
@@ -95,7 +95,7 @@ class Decoder(nn.Module):
 
     def step(
         self, state: torch.Tensor, last: torch.Tensor, cells: torch.Tensor, keys: torch.Tensor
-    ) -> tuple[Said, torch.Tensor]:
+    ) -> tuple[DecoderStep, torch.Tensor]:
         """What follows the words `last` (N, R): the new state, and (N, R, WIDTH) from which `logits` come."""
         scores = self.query(state) @ keys.transpose(1, 2) / WIDTH**0.5
         attention = scores.float().softmax(2).to(cells.dtype)
@@ -103,7 +103,7 @@ class Decoder(nn.Module):
         given = torch.cat([word, seen], dim=2)
         new = self.cell(given.flatten(0, 1), state.flatten(0, 1)).view_as(state)
         mixed = self.mix(torch.cat([new, given], dim=2))
-        return Said(new, attention), mixed
+        return DecoderStep(new, attention), mixed
 
     def logits(self, mixed: torch.Tensor) -> torch.Tensor:
         """(…, words + 2) of what `step` gave: words whose vectors are near. END and UNKNOWN come first."""
@@ -126,7 +126,8 @@ class CaptionNetwork(nn.Module):
     ) -> None:
         super().__init__()
         self.longest, self.beam = longest, beam
-        self.told: torch.Tensor | None = None  # (M, LETTERS) a caption: then only its log-probabilities are given
+        # (M, LETTERS): outputs are then only the log-probabilities of this caption
+        self.forced_caption: torch.Tensor | None = None
         self.grid = Grid(body, input_shape)
         self.decoder = Decoder(len(words))
         rows = torch.from_numpy(word_rows(["", "", *words]).copy())
@@ -140,8 +141,8 @@ class CaptionNetwork(nn.Module):
     def forward(self, x: torch.Tensor, targets: torch.Tensor | None = None) -> dict[str, torch.Tensor]:
         """What the class says."""
         cells = self.grid(x)
-        if self.told is not None:
-            return {"truth": self.truth(cells, self.told.expand(len(x), -1, -1))}
+        if self.forced_caption is not None:
+            return {"truth": self.truth(cells, self.forced_caption.expand(len(x), -1, -1))}
         found = {} if targets is None else {"truth": self.truth(cells, targets)}
         if targets is None or not torch.is_grad_enabled():
             found["tokens"], found["predicted"] = self.predict(cells)
@@ -180,8 +181,8 @@ class CaptionNetwork(nn.Module):
         going = (length[..., None] > torch.arange(longest, device=words.device)).sum(1).amax(0).clamp(min=1).tolist()
         keys, state, mixed = self.decoder.keys(cells), self.decoder.first(cells).expand(-1, captions, -1), []
         for place, some in enumerate(going):
-            said, each = self.decoder.step(state[:, :some], given[:, :some, place], cells, keys)
-            state = said.state
+            after, each = self.decoder.step(state[:, :some], given[:, :some, place], cells, keys)
+            state = after.state
             mixed.append(functional.pad(each, (0, 0, 0, captions - some)))
         logits = self.decoder.logits(torch.stack(mixed, dim=2)[at])
         found = cells.new_zeros(targets.shape[:2], dtype=torch.float32)
@@ -201,7 +202,7 @@ class CaptionNetwork(nn.Module):
         stay = torch.full((self.decoder.count,), -torch.inf, device=cells.device)
         stay[END] = 0.0
         for place in range(self.longest + 1):
-            said, mixed = self.decoder.step(state, last, cells, keys)
+            after, mixed = self.decoder.step(state, last, cells, keys)
             each = self._allowed(self.decoder.logits(mixed).log_softmax(2), place)
             each = torch.where(done[..., None], stay, each)
             sums = total[..., None] + each
@@ -213,9 +214,9 @@ class CaptionNetwork(nn.Module):
             ended = done.gather(1, parent)
             length = length.gather(1, parent) + (~ended).long()
             rows = [tuple(_of(part, parent) for part in row) for row in rows]  # type: ignore[misc]
-            seen = torch.where(ended[..., None], 0.0, _of(said.attention, parent))
+            seen = torch.where(ended[..., None], 0.0, _of(after.attention, parent))
             rows.append((word, each.flatten(1).gather(1, best), seen))
-            state, last, done = _of(said.state, parent), word, ended | (word == END)
+            state, last, done = _of(after.state, parent), word, ended | (word == END)
             if not done.is_meta and not torch.compiler.is_compiling() and bool(done.all()):
                 break
         picked = (total / length.clamp(min=1).float() ** SHORTER).argmax(1, keepdim=True)

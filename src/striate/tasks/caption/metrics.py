@@ -69,8 +69,8 @@ class CaptionMetrics(SplitRecord):
             for key, figure in self.figures.items()
         ]
         head = f"  {'over all images':<24}{'':>10}   95 % interval (bootstrap)"
-        said = f"  {self.different:,} different captions for {several(self.n, 'image')}"
-        return [[head, *rows, said], slice_lines(self.slices, BLEU), self._worst_lines()]
+        count = f"  {self.different:,} different captions for {several(self.n, 'image')}"
+        return [[head, *rows, count], slice_lines(self.slices, BLEU), self._worst_lines()]
 
     def _worst_lines(self) -> list[str]:
         lines = []

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from striate.data.annotations.captions import LETTERS, captions_in
-from striate.tasks.caption.assess import cider_rows, said_words
+from striate.tasks.caption.assess import caption_words, cider_rows
 from striate.tasks.caption.metrics import CaptionMetrics
 from striate.tasks.evaluation import Evaluation
 from striate.tasks.show import Images, Row, ranked_pictures
@@ -30,7 +30,7 @@ def picture_of(image: NDArray[np.uint8], shown: NDArray[Any], truth: NDArray[Any
     """The image (C, H, W) with what each word of a predicted caption looked at, or with the true captions under it."""
     if shown.dtype == np.int8:
         return drawn_words(image, (), np.empty((0, 1), np.float32), _true_lines(shown))
-    words = said_words(shown[None])[0]
+    words = caption_words(shown[None])[0]
     said = f"said: {' '.join(words)} ({100 * probability(shown):.0f} %)"
     lines = [] if truth is None else _true_lines(truth)
     return drawn_words(image, words, shown[: len(words), LETTERS + 1 :], [said, *lines])
@@ -77,5 +77,5 @@ def caption_sections(figures: CaptionMetrics, of: str) -> tuple[Section, ...]:
     """The captions with the lowest CIDEr-D."""
     rows: tuple[Row, ...] = tuple((one.path, one.said, one.true, f"{one.cider:.3f}") for one in figures.worst)
     table = Table(f"Images with the lowest CIDEr-D of the {of}", ("image", "predicted", "true", "CIDEr-D"), rows)
-    said = f"The network predicts {figures.different:,} different captions for {several(figures.n, 'image')}."
-    return (Section("Predicted captions", (said,), (table,)),)
+    sentence = f"The network predicts {figures.different:,} different captions for {several(figures.n, 'image')}."
+    return (Section("Predicted captions", (sentence,), (table,)),)

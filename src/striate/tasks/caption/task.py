@@ -29,12 +29,12 @@ from striate.tasks.baseline import Baseline, BaselineComparison, Method, compare
 from striate.tasks.caption.assess import (
     assess_captions,
     bleu_rows,
+    caption_words,
     cider_rows,
     estimates,
     figures_of,
     image_rows,
     joined_text,
-    said_words,
 )
 from striate.tasks.caption.doctor import same_caption, short_captions
 from striate.tasks.caption.head import CaptionNetwork
@@ -204,7 +204,7 @@ class Caption(Task):
     def disparity(self, right: NDArray[Any], found: NDArray[Any]) -> tuple[float, bool]:
         """How far log-probabilities and attention differ, and whether the words are the same."""
         one, other = (np.asarray(part, np.float64) for part in (right, found))
-        same = said_words(one[None]) == said_words(other[None])
+        same = caption_words(one[None]) == caption_words(other[None])
         return float(np.abs(one[:, LETTERS:] - other[:, LETTERS:]).max()) if same else float("inf"), same
 
     def measure(self, decoded: torch.Tensor, targets: torch.Tensor) -> dict[str, Any]:
@@ -231,8 +231,8 @@ class Caption(Task):
 
     def same(self, one: NDArray[Any], other: NDArray[Any]) -> NDArray[np.float64]:
         """1 where both captions are the same."""
-        pairs = zip(said_words(one), said_words(other), strict=True)
-        return np.array([said == theirs for said, theirs in pairs], np.float64)
+        pairs = zip(caption_words(one), caption_words(other), strict=True)
+        return np.array([one == theirs for one, theirs in pairs], np.float64)
 
     def assess(
         self, evaluation: Evaluation, facts: SampleFacts, temperature: Temperature | None, names: Sequence[str]
@@ -269,7 +269,7 @@ class Caption(Task):
 
     def describe(self, decoded: torch.Tensor) -> dict[str, Any]:
         """`caption`, and its `probability`: the product over its words and its end."""
-        words = said_words(decoded[None])[0]
+        words = caption_words(decoded[None])[0]
         return {"caption": " ".join(words), "probability": float(decoded[:, LETTERS].double().sum().exp())}
 
     def line(self, fields: Mapping[str, Any]) -> str:
@@ -328,31 +328,31 @@ class Caption(Task):
 
     def cells(self, truth: Any, decoded: Any) -> list[Any]:
         """One sample's row."""
-        return [joined_text(captions_in(truth)), " ".join(said_words(np.asarray(decoded)[None])[0])]
+        return [joined_text(captions_in(truth)), " ".join(caption_words(np.asarray(decoded)[None])[0])]
 
     def explained(self, decoded: torch.Tensor) -> Explained:
         """The whole caption: the sum of the log-probabilities of its words and its end."""
         note = "The map explains the log-probability of this caption, which stays fixed while the image changes."
         several_words = "--part WORD explains one word; striate predict --draw DIR draws the attention of each word."
-        return self._asked(decoded, slice(None), "the whole caption", (note, several_words))
+        return self._explained_words(decoded, slice(None), "the whole caption", (note, several_words))
 
     def explained_part(self, decoded: torch.Tensor, part: str) -> Explained:
         """A word, at its first place in the caption. Raises UsageError where it has none."""
-        words = said_words(decoded[None])[0]
+        words = caption_words(decoded[None])[0]
         if part not in words:
             expected = f"a word of the caption: {' '.join(words)}"
             raise UsageError("--part", repr(part), expected, f"--part {words[0]}" if words else "leave out --part")
         place = words.index(part)
         note = "The map explains the log-probability of this word, given the words before it."
-        return self._asked(decoded, slice(place, place + 1), f"the word {part}", (note,))
+        return self._explained_words(decoded, slice(place, place + 1), f"the word {part}", (note,))
 
-    def _asked(self, decoded: torch.Tensor, places: slice, part: str, notes: tuple[str, ...]) -> Explained:
-        words = said_words(decoded[None])[0]
-        said = torch.from_numpy(caption_rows([words], len(words) + 1))
+    def _explained_words(self, decoded: torch.Tensor, places: slice, part: str, notes: tuple[str, ...]) -> Explained:
+        words = caption_words(decoded[None])[0]
+        caption = torch.from_numpy(caption_rows([words], len(words) + 1))
 
-        def tell(network: nn.Module) -> None:
-            network.told = said.to(next(network.parameters()).device)
+        def force(network: nn.Module) -> None:
+            network.forced_caption = caption.to(next(network.parameters()).device)
 
         return Explained(
-            lambda outputs: outputs["truth"][:, places].sum(1, keepdim=True), 0, "number", part, notes, prepare=tell
+            lambda outputs: outputs["truth"][:, places].sum(1, keepdim=True), 0, "number", part, notes, prepare=force
         )

@@ -260,8 +260,8 @@ def table_of_classes(
             for k, (hit, n, interval) in enumerate(zip(hits, counts, intervals, strict=True))
         ]
     rows = [
-        ClassRow(name, n, _known(hit, said), _known(hit, n), _known(2 * hit, n + said), interval)
-        for name, hit, n, said, interval in zip(classes, hits, counts, named, intervals, strict=True)
+        ClassRow(name, n, _known(hit, predicted), _known(hit, n), _known(2 * hit, n + predicted), interval)
+        for name, hit, n, predicted, interval in zip(classes, hits, counts, named, intervals, strict=True)
     ]
     return confusion, tuple(rows)
 
@@ -307,7 +307,7 @@ def gap_of_hits(
     values = [share.value or 0.0 for share in shares]
     interval = sum_interval(values, [share.interval for share in shares if share.interval is not None], [1, -1])
     difference = Estimate(values[0] - values[1], interval)
-    said = f"Training {100 * values[0]:.2f} %, validation {100 * values[1]:.2f} %: " + judged_gap(
+    sentence = f"Training {100 * values[0]:.2f} %, validation {100 * values[1]:.2f} %: " + judged_gap(
         difference, 100, " points better"
     )
-    return Gap("accuracy", shares[0], len(train), shares[1], len(val), difference, said)
+    return Gap("accuracy", shares[0], len(train), shares[1], len(val), difference, sentence)

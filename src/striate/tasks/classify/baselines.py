@@ -132,7 +132,7 @@ def _fit_linear(
 
     def fit(c: float, positions: NDArray[np.int64]) -> Any:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)  # said in the note
+            warnings.simplefilter("ignore", ConvergenceWarning)  # the note mentions it
             return make(C=c, max_iter=_ITERATIONS, tol=_TOLERANCE).fit(x[positions], y[positions])
 
     def score(model: Any) -> float:

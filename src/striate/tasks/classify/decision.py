@@ -141,8 +141,8 @@ def make_rule(
             if validation is None:
                 expected = "a number: only for a finished run can it be chosen on the validation split"
                 raise _refusal(options[1], f"{classes[k]!r} without a number", expected, classes[k], 0.2)
-            known[k], said = _choose_threshold(classes, k, *validation(), options[1])
-            chosen.append(said)
+            known[k], how = _choose_threshold(classes, k, *validation(), options[1])
+            chosen.append(how)
     given = {k: number for k, number in costs.items() if number is not None}
     return DecisionRule(tuple(sorted(given.items())), tuple(sorted(known.items())), "; ".join(chosen))
 
@@ -223,18 +223,18 @@ def _choose_threshold(
     value = rounded if low < rounded <= values[last] else value
     before = f1_of(probabilities.argmax(1) == k, own)
     named = several(n, "sample")
-    said = (
+    how = (
         f"the threshold of {one_line(classes[k])} has the best F1 on validation: {f1[last]:.2f} instead of "
         f"{before:.2f} (n = {len(truth):,}, {named} of {one_line(classes[k])}"
         f"{', too few for a reliable threshold' if n < _FEW else ''})"
     )
-    return value, said
+    return value, how
 
 
-def f1_of(said: NDArray[np.bool_], own: NDArray[np.bool_]) -> float:
+def f1_of(predicted: NDArray[np.bool_], own: NDArray[np.bool_]) -> float:
     """F1 of one class, from (N,) whether it is the answer and whether it is right; 0 where neither ever is."""
-    both = int(said.sum() + own.sum())
-    return 2 * int((said & own).sum()) / both if both else 0.0
+    both = int(predicted.sum() + own.sum())
+    return 2 * int((predicted & own).sum()) / both if both else 0.0
 
 
 @dataclass(frozen=True)
@@ -311,7 +311,7 @@ def effect_of(
                 share_of(hits, named),
             )
         )
-    was_right, is_right = (share_of(int((said == truth).sum()), len(truth)) for said in (before, after))
+    was_right, is_right = (share_of(int((chosen == truth).sum()), len(truth)) for chosen in (before, after))
     differing = int((before != after).sum())
     return DecisionEffect(rule.text(classes), len(truth), differing, was_right, is_right, tuple(rows))
 
@@ -324,16 +324,16 @@ def rare_class_findings(
     The cost is chosen on four fifths of these validation samples and measured on the other fifth, five times, so that
     no sample judges the cost that it helped to choose. Nothing is said where that finds no more of the class by
     McNemar's test, does not raise its F1, or is right no more often in what it adds than chance is (binomial test)."""
-    said, findings = probabilities.argmax(1), []
+    predicted, findings = probabilities.argmax(1), []
     for k, name in enumerate(classes):
         own = truth == k
-        n, found = int(own.sum()), int((own & (said == k)).sum())
+        n, found = int(own.sum()), int((own & (predicted == k)).sum())
         if n < FEWEST or n >= _RARE * len(truth) or found >= _LOW * n:
             continue
         cost, with_cost = _cross_chosen(k, probabilities, own)
         hits, named = int((own & with_cost).sum()), int(with_cost.sum())
-        before = int((said == k).sum())
-        if cost == 1 or f1_of(with_cost, own) <= f1_of(said == k, own) or mcnemar(hits - found, 0) >= LEVEL:
+        before = int((predicted == k).sum())
+        if cost == 1 or f1_of(with_cost, own) <= f1_of(predicted == k, own) or mcnemar(hits - found, 0) >= LEVEL:
             continue
         from scipy.stats import binomtest  # takes a third of a second to load
 
@@ -363,10 +363,10 @@ def _cross_chosen(
 ) -> tuple[float, NDArray[np.bool_]]:
     """The cost with the best F1 of class `k` on all samples; and (N,) where the class is the answer with the cost that
     the other four fifths choose."""
-    answered = [DecisionRule(((k, cost),)).choose(probabilities) == k for cost in _COSTS]
+    chosen_by_cost = [DecisionRule(((k, cost),)).choose(probabilities) == k for cost in _COSTS]
 
     def best(rows: NDArray[np.bool_]) -> int:
-        return int(np.argmax([f1_of(said[rows], own[rows]) for said in answered]))
+        return int(np.argmax([f1_of(chosen[rows], own[rows]) for chosen in chosen_by_cost]))
 
     fold = np.empty(len(own), np.int64)
     for part in (own, ~own):
@@ -374,5 +374,5 @@ def _cross_chosen(
     held_out = np.zeros(len(own), np.bool_)
     for number in range(_FOLDS):
         rows = fold == number
-        held_out[rows] = answered[best(~rows)][rows]
+        held_out[rows] = chosen_by_cost[best(~rows)][rows]
     return _COSTS[best(np.ones(len(own), np.bool_))], held_out

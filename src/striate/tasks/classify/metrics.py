@@ -186,8 +186,8 @@ def decision_lines(
     if effect is None:
         return []
     differing = f"{effect.differing:,} of {several(effect.n, 'prediction')} differ from {than}"
-    said = filled(f"Predicted: {effect.rule}. {differing[:1].upper()}{differing[1:]}.", 78).split("\n")
-    lines = [f"  {line}" for line in said]
+    wrapped = filled(f"Predicted: {effect.rule}. {differing[:1].upper()}{differing[1:]}.", 78).split("\n")
+    lines = [f"  {line}" for line in wrapped]
     lines.append(f"  {'':<34}{heads[0]:>21}{heads[1]:>21}")
     for name, before, n_before, after, n in effect.rows(whole):
         cells = (f"{percent(value.value)} of {count:,}" for value, count in ((before, n_before), (after, n)))
@@ -200,11 +200,11 @@ def _prediction_lines(title: str, predictions: Sequence[ClassPrediction]) -> lis
     for prediction in predictions[:_MOST_SHOWN]:
         predicted, true = (one_line(name) for name in (prediction.predicted, prediction.true))
         if prediction.predicted != prediction.true:
-            said = f"{cut_text(true, 16)} predicted as {cut_text(predicted, 16)}"
+            text = f"{cut_text(true, 16)} predicted as {cut_text(predicted, 16)}"
         else:
             next_one = f"{cut_text(one_line(prediction.runner_up), 18)} {100 * prediction.runner_up_probability:.1f} %"
-            said = f"{cut_text(true, 18)}, then {next_one}"
-        lines += with_paths(f"  {100 * prediction.probability:6.1f} %  {fit_text(said, 47)}", prediction.path)
+            text = f"{cut_text(true, 18)}, then {next_one}"
+        lines += with_paths(f"  {100 * prediction.probability:6.1f} %  {fit_text(text, 47)}", prediction.path)
     return [f"  {title}", *lines] if lines else []
 
 
@@ -246,12 +246,12 @@ def notable_predictions(
 
 
 def runner_up(
-    probabilities: NDArray[np.float32], said: NDArray[np.int64]
+    probabilities: NDArray[np.float32], predicted: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """(N,) which class is the most probable beside the one that is `said`, and how probable it is; 0 and 0 where there
-    is one class."""
+    """(N,) which class is the most probable beside the one that is `predicted`, and how probable it is; 0 and 0 where
+    there is one class."""
     rows = np.arange(len(probabilities))
     rest = probabilities.copy()
-    rest[rows, said] = 0 if rest.shape[1] == 1 else -1
+    rest[rows, predicted] = 0 if rest.shape[1] == 1 else -1
     second = rest.argmax(1)
     return second, rest[rows, second]

@@ -173,10 +173,10 @@ def _tiles(evaluation: Evaluation, pixels: NDArray[np.uint8], chosen: NDArray[np
     tiles = []
     predicted = predicted_by(evaluation)
     for place, image in zip(chosen, pixels, strict=True):
-        said, true = int(predicted[place]), int(evaluation.targets[place])
-        probability = float(evaluation.decoded[place, said])
+        chosen_class, true = int(predicted[place]), int(evaluation.targets[place])
+        probability = float(evaluation.decoded[place, chosen_class])
         names = evaluation.classes
-        tiles.append(Tile(image, names[said], probability, names[true], said == true))
+        tiles.append(Tile(image, names[chosen_class], probability, names[true], chosen_class == true))
     return tiles
 
 
@@ -207,7 +207,7 @@ def confusion_table(evaluation: Evaluation) -> Table:
     pairs = np.argwhere(wrong)
     pairs = pairs[np.argsort(-wrong[tuple(pairs.T)], kind="stable")]
     names = evaluation.classes
-    listed = tuple((names[true], names[said], int(wrong[true, said])) for true, said in pairs[:ROWS])
+    listed = tuple((names[true], names[other], int(wrong[true, other])) for true, other in pairs[:ROWS])
     caption = (
         f"The {len(listed):,} most frequent of {several(len(pairs), 'kind')} of mistakes, {split_text(evaluation)}"
     )
@@ -234,9 +234,9 @@ def sample_tiles(
     tiles, chosen_classes = [], predicted_by(evaluation)
     for place, image in zip(chosen, pixels, strict=True):
         shares, true = evaluation.decoded[place], int(evaluation.targets[place])
-        said = int(chosen_classes[place])
-        others = [int(k) for k in np.argsort(-shares, kind="stable")[:2] if k != said][:1]
-        predicted, *after = (f"{evaluation.classes[k]}, {percent(float(shares[k]))}" for k in (said, *others))
+        chosen_class = int(chosen_classes[place])
+        others = [int(k) for k in np.argsort(-shares, kind="stable")[:2] if k != chosen_class][:1]
+        predicted, *after = (f"{evaluation.classes[k]}, {percent(float(shares[k]))}" for k in (chosen_class, *others))
         name = names[place] if len(names) else f"sample {int(evaluation.ids[place])}"
         png, width, height, enlarged = encode(image, side)
         tiles.append(
@@ -248,7 +248,7 @@ def sample_tiles(
                 name,
                 predicted,
                 evaluation.classes[true],
-                said == true,
+                chosen_class == true,
                 after[0] if runner_up and after else "",
             )
         )
@@ -269,10 +269,10 @@ def tables(evaluation: Evaluation, figures: ClassificationMetrics | None) -> dic
 
 
 def pooled_confusion(
-    folder: Path, truth: NDArray[Any], said: NDArray[Any], classes: Sequence[str], title: str, of: str
+    folder: Path, truth: NDArray[Any], predicted: NDArray[Any], classes: Sequence[str], title: str, of: str
 ) -> tuple[Picture, Table | None]:
     """`confusion.png` of the pooled predictions of a cross-validation, and its counts."""
-    counts = confusion_matrix(truth, said, len(classes))
+    counts = confusion_matrix(truth, predicted, len(classes))
     figure = confusion_figure(counts, classes, title=title)
     path = save_figure(figure, folder / "confusion.png", CHART_DPI)
     caption = f"{of}. Rows: true class; columns: prediction of the fold that held the sample out; numbers are samples."

@@ -171,11 +171,11 @@ class Classify(Task):
         """`label`, its `probability`, and the `top` five as [label, probability]."""
         values, places = decoded.topk(min(5, self.outputs))
         top = [[self.classes[i], float(p)] for p, i in zip(values.tolist(), places.tolist(), strict=True)]
-        said = int(self.predicted(decoded[None])[0])
-        fields = {"label": self.classes[said], "probability": float(decoded[said]), "top": top}
-        return fields if self.conformal is None else fields | self._answered(decoded, self.conformal)
+        chosen = int(self.predicted(decoded[None])[0])
+        fields = {"label": self.classes[chosen], "probability": float(decoded[chosen]), "top": top}
+        return fields if self.conformal is None else fields | self._with_set(decoded, self.conformal)
 
-    def _answered(self, decoded: torch.Tensor, conformal: Conformal) -> dict[str, Any]:
+    def _with_set(self, decoded: torch.Tensor, conformal: Conformal) -> dict[str, Any]:
         """`set`, the classes that may be right, `label`, the only one of them or None, and `reason` for None."""
         names = [self.classes[int(k)] for k in np.flatnonzero(conformal.sets(decoded.numpy()))]
         if len(names) == 1:
@@ -203,8 +203,8 @@ class Classify(Task):
     def rows(cls, decoded: NDArray[Any], targets: NDArray[Any], classes: int = 0) -> Rows:
         """(N,) 1 for a hit; `decoded` are class numbers (N,), or probabilities (N, K) of which the largest counts."""
         del classes
-        said = decoded if decoded.ndim == 1 else MOST_PROBABLE.choose(decoded)
-        return np.asarray(said == targets, np.float64)
+        predicted = decoded if decoded.ndim == 1 else MOST_PROBABLE.choose(decoded)
+        return np.asarray(predicted == targets, np.float64)
 
     def rows_for(self, decoded: Any, targets: Any) -> Rows:
         """(N,) 1 for a hit by the rule of this task."""
@@ -397,8 +397,8 @@ class Classify(Task):
 
     def cells(self, truth: Any, decoded: Any) -> list[Any]:
         """One sample's row."""
-        said = int(self.predicted(decoded[None])[0])
-        return [self.classes[int(truth)], self.classes[said], f"{decoded[said]:.6g}"]
+        chosen = int(self.predicted(decoded[None])[0])
+        return [self.classes[int(truth)], self.classes[chosen], f"{decoded[chosen]:.6g}"]
 
     def pooled(
         self, folder: Path, truth: Any, decoded: Any, title: str, of: str, names: Sequence[str]
@@ -411,8 +411,8 @@ class Classify(Task):
 
     def explained(self, decoded: torch.Tensor) -> Explained:
         """The logit of the class that is predicted."""
-        said = int(self.predicted(decoded[None])[0])
-        return Explained(lambda outputs: outputs, said, "logits", choose=self.predicted if self.rule else None)
+        chosen = int(self.predicted(decoded[None])[0])
+        return Explained(lambda outputs: outputs, chosen, "logits", choose=self.predicted if self.rule else None)
 
     def target_text(self, target: Any) -> str:
         """The name of the class."""

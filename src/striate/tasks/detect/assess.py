@@ -108,10 +108,10 @@ def angle_errors(
     for rows, truth, least in zip(decoded, targets, np.broadcast_to(threshold, len(decoded)), strict=True):
         for number in np.unique(truth[truth[:, CLASS] >= 0, CLASS]):
             own = truth[truth[:, CLASS] == number]
-            said = rows[(rows[:, CLASS] == number) & (rows[:, SCORE] >= least)]
-            said = said[np.argsort(-said[:, SCORE], kind="stable")]
-            hits, _, chose = match(said, own, rotated_overlaps)
-            one, other = said[hits[:, 0]], own[chose[hits[:, 0], 0]]
+            found = rows[(rows[:, CLASS] == number) & (rows[:, SCORE] >= least)]
+            found = found[np.argsort(-found[:, SCORE], kind="stable")]
+            hits, _, chose = match(found, own, rotated_overlaps)
+            one, other = found[hits[:, 0]], own[chose[hits[:, 0], 0]]
             sides = np.sort(other[:, 2:4] - other[:, :2], 1)
             apart = (_direction(one) - _direction(other))[sides[:, 1] >= longer * sides[:, 0]]
             errors.append(np.abs((apart + 90) % 180 - 90))
@@ -151,9 +151,9 @@ def counts_of(rows: Rows, threshold: float | NDArray[np.float64]) -> tuple[Count
     each = np.zeros((3, n))
     by_class = np.zeros((len(classes), 3))
     for number, one in enumerate(classes):
-        said = one.scores >= least[one.image]
-        hits = np.bincount(one.image[said], one.hits[said, 0], n)
-        wrong = np.bincount(one.image[said], one.misses[said, 0], n)
+        counted = one.scores >= least[one.image]
+        hits = np.bincount(one.image[counted], one.hits[counted, 0], n)
+        wrong = np.bincount(one.image[counted], one.misses[counted, 0], n)
         parts = np.stack([hits, wrong, one.objects - hits])
         each += parts
         by_class[number] = parts.sum(1)
@@ -256,13 +256,13 @@ def mistakes(
     meant for are `missed`. Without them: the class or the place becomes right, unless the object is found already; all
     other wrong detections are taken away; missed objects do not count.
     """
-    said = np.where((decoded[:, :, SCORE] >= threshold)[..., None], decoded, np.array([0, 0, 0, 0, -1, 0] + [0] * (
+    predicted = np.where((decoded[:, :, SCORE] >= threshold)[..., None], decoded, np.array([0, 0, 0, 0, -1, 0] + [0] * (
         decoded.shape[2] - 6
     )))  # fmt: skip
     kinds = ("class", "localization", "both", "duplicate", "background", "missed")
     found: dict[str, int] = dict.fromkeys(kinds, 0)
-    mended = {kind: (said.copy(), targets.copy()) for kind in kinds}
-    for image, (rows, truth) in enumerate(zip(said, targets, strict=True)):
+    fixed = {kind: (predicted.copy(), targets.copy()) for kind in kinds}
+    for image, (rows, truth) in enumerate(zip(predicted, targets, strict=True)):
         places = np.flatnonzero(rows[:, CLASS] >= 0)
         places = places[np.argsort(-rows[places, SCORE], kind="stable")]
         objects = np.flatnonzero(truth[:, CLASS] >= 0)
@@ -270,7 +270,7 @@ def mistakes(
         claimed: dict[str, set[int]] = {"class": set(), "localization": set()}
         for place, kind, object_ in wrong:
             found[kind] += 1
-            row = mended[kind][0][image, places[place]]
+            row = fixed[kind][0][image, places[place]]
             if kind in claimed and object_ not in owned | claimed[kind]:
                 claimed[kind].add(object_)
                 row[CLASS], row[:4] = truth[objects[object_], CLASS], truth[objects[object_], :4]
@@ -281,12 +281,12 @@ def mistakes(
         for object_ in range(len(objects)):
             if object_ not in meant and truth[objects[object_], CROWD] == 0:
                 found["missed"] += 1
-                mended["missed"][1][image, objects[object_], CLASS] = -1
-    base = map50_of(said, targets, classes, overlaps)
+                fixed["missed"][1][image, objects[object_], CLASS] = -1
+    base = map50_of(predicted, targets, classes, overlaps)
     gains: dict[str, float | None] = {
-        kind: map50_of(*mended[kind], classes, overlaps) - base if found[kind] else 0.0 for kind in kinds
+        kind: map50_of(*fixed[kind], classes, overlaps) - base if found[kind] else 0.0 for kind in kinds
     }
-    left = mended["missed"][1]
+    left = fixed["missed"][1]
     if found["missed"] and not ((left[:, :, CLASS] >= 0) & (left[:, :, CROWD] == 0)).any():
         gains["missed"] = None
     return {kind: {"count": found[kind], "gain": gains[kind]} for kind in kinds}

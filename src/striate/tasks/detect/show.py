@@ -99,8 +99,8 @@ def picture_of(
     if truth is not None:
         boxes = [box._replace(text="wrong" if box.wrong else "") for box in both_drawn(shown, truth, task)[1]]
     elif len(shown) and not np.isin(shown[:, SCORE], (0, 1)).all():  # scores; of objects, whether they are crowds
-        said = shown[shown[:, SCORE] >= task.threshold]
-        boxes = [_drawn(row, f"{task.classes[int(row[CLASS])]} {100 * row[SCORE]:.0f} %", False) for row in said]
+        predicted = shown[shown[:, SCORE] >= task.threshold]
+        boxes = [_drawn(row, f"{task.classes[int(row[CLASS])]} {100 * row[SCORE]:.0f} %", False) for row in predicted]
     else:
         boxes = [_drawn(row, task.classes[int(row[CLASS])], False) for row in shown]
     return drawn_picture(image, boxes, task.classes)

@@ -44,7 +44,7 @@ def embedding_pictures(
             "the pairs of two classes with the highest similarity: look for wrong labels",
         ),
     )
-    for (name, file, said), pairs in zip(
+    for (name, file, which), pairs in zip(
         kinds, hardest_pairs(evaluation.decoded, evaluation.targets, _SHOWN), strict=True
     ):
         if not pairs:
@@ -58,7 +58,7 @@ def embedding_pictures(
         ]
         figure = points_figure(beside, title=f"{title}: {name.lower()}", labels=labels)
         path = save_figure(figure, folder / f"{file}.png", PHOTO_DPI)
-        pictures += (Picture(name, f"{title}; {said}. The number is their cosine similarity.", path, "samples"),)
+        pictures += (Picture(name, f"{title}; {which}. The number is their cosine similarity.", path, "samples"),)
     return pictures
 
 
@@ -87,10 +87,10 @@ def _map(
         images=None if images is None else np.asarray(images[taken]),
     )
     path = save_figure(figure, folder / "map.png", CHART_DPI)
-    said = (
+    caption = (
         f"{title}. Points near each other are similar to the network; even classes not in training should form groups."
     )
-    return (Picture("Map of the embeddings", said, path, "samples", _clicked(evaluation, images, taken, names)),)
+    return (Picture("Map of the embeddings", caption, path, "samples", _clicked(evaluation, images, taken, names)),)
 
 
 def _clicked(
@@ -116,7 +116,7 @@ def embedding_sections(figures: EmbeddingMetrics, of: str, chosen: Interval | No
     """The ROC curve with the threshold, and the hardest pairs. `chosen`: the threshold's interval on validation."""
     ends = "" if chosen is None else f" (95 % interval {chosen.low:.3f} to {chosen.high:.3f}, bootstrap)"
     missed, taken = map(percent, figures.wrong)
-    said = (
+    sentence = (
         f"Two samples with a cosine similarity of at least {figures.threshold:.3f} are predicted to have one class. The"
         f" threshold was chosen on validation{ends}, so that both kinds of mistakes are equally frequent there. In the"
         f" {of}, {missed} of the pairs of one class are below it, and {taken} of the pairs of two classes above it."
@@ -127,7 +127,7 @@ def embedding_sections(figures: EmbeddingMetrics, of: str, chosen: Interval | No
     return (
         Section(
             "Same class, or not",
-            (said,),
+            (sentence,),
             (
                 _pairs_table("Pairs of one class that are least similar", figures.apart),
                 _pairs_table("Pairs of two classes that are most similar", figures.alike),

@@ -156,18 +156,18 @@ class Embed(Task):
         keeps the class."""
         del request
         varied = replace(usual, crop=max(usual.crop or 1.0, CROP), rotate=ROTATE, scale=SCALE)
-        said = []
+        notes = []
         if self.mirrored:
             varied = replace(varied, flip=usual.flip or True)
             ratio = self.mirror_ratio
             near = "" if ratio is None else f" (nearest to it {ratio:.2f} times as often as the original images)"
             mean = "embeddings are the mean over both (--task.mirrored false turns this off)"
-            said.append(f"mirror images have the class of their image{near}: {mean}")
+            notes.append(f"mirror images have the class of their image{near}: {mean}")
         if self.turned_classes > 1:
             varied = replace(varied, quarter_turns=True)
             turn = "by 90, 180 and 270°" if self.turned_classes > 2 else "by 180°"
-            said.append(f"images rotated {turn} are additional classes (--task.turned_classes false turns this off)")
-        return varied, "; ".join(said)
+            notes.append(f"images rotated {turn} are additional classes (--task.turned_classes false turns this off)")
+        return varied, "; ".join(notes)
 
     def epoch_order(self, targets: torch.Tensor, seed: int, epoch: int) -> torch.Tensor:
         """`each` samples of a class after one another."""

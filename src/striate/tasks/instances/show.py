@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from striate.tasks.instances.task import Instances
 
 
-def said(decoded: NDArray[Any], task: Instances) -> NDArray[Any]:
+def predicted_instances(decoded: NDArray[Any], task: Instances) -> NDArray[Any]:
     """The detections of an image (D, WIDTH) that are predictions: from the threshold on."""
     chosen: NDArray[Any] = decoded[(decoded[:, CLASS] >= 0) & (decoded[:, SCORE] >= task.threshold)]
     return chosen
@@ -37,7 +37,7 @@ def picture_of(
     """The image (C, H, W) with objects (H, W), or predictions (D, WIDTH), over it: (H, W, 3)."""
     if shown.dtype.kind != "f":
         return outlined(image, _in_turns(shown, task.outputs))
-    found = said(shown, task)
+    found = predicted_instances(shown, task)
     wrong = () if truth is None else _wrong(found, truth, task)[0]
     return outlined(image, apart(found, (image.shape[1], image.shape[2])), wrong)
 
@@ -73,7 +73,7 @@ def instance_pictures(
         assert images is not None
         rows = []
         for place, image in zip(chosen, np.asarray(images[chosen]), strict=True):
-            truth, found = evaluation.targets[place], said(evaluation.decoded[place], task)
+            truth, found = evaluation.targets[place], predicted_instances(evaluation.decoded[place], task)
             wrong, missed = _wrong(found, truth, task)
             size = (image.shape[1], image.shape[2])
             pictured = (

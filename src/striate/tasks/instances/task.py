@@ -95,8 +95,8 @@ class Instances(Detect):
     def augmentation(self, usual: AugmentConfig, request: AugmentConfig) -> tuple[AugmentConfig, str]:
         """Turned by no angle unless asked for: what comes in at the corners has no object in the targets, though it
         repeats the edge of the image."""
-        decided, said = super().augmentation(usual, request)
-        return replace(decided, rotate=0.0), said
+        decided, note = super().augmentation(usual, request)
+        return replace(decided, rotate=0.0), note
 
     # What is learned
 
@@ -161,10 +161,10 @@ class Instances(Detect):
     ) -> dict[str, Any]:
         """A PNG in the size of the file whose values number the objects by falling score, 0 where there is none; of 16
         bits where there are more than 255. Nothing in the folder is overwritten."""
-        from striate.tasks.instances.show import said
+        from striate.tasks.instances.show import predicted_instances
 
         rows, size = (decoded, self.size) if placed is None else (self.in_file(decoded, placed), placed.file)
-        found = said(np.asarray(rows), self)
+        found = predicted_instances(np.asarray(rows), self)
         numbers = apart(found, size)
         kind = np.uint8 if len(found) <= np.iinfo(np.uint8).max else np.uint16
         return {"mask": write_drawn(folder, name, numbers.astype(kind))}

@@ -59,15 +59,15 @@ def same_everywhere(evaluation: Evaluation) -> tuple[Finding, ...]:
     some = seen.sum(0) >= FEWEST
     if not some.any():
         return ()
-    said, true = (float(np.nanstd(places[:, some], axis=0).mean()) for places in moves)
-    if not true or said >= STILL * true:
+    predicted, true = (float(np.nanstd(places[:, some], axis=0).mean()) for places in moves)
+    if not true or predicted >= STILL * true:
         return ()
     finding = Finding(
         code="fit.points-still",
         severity="warning",
         where=f"{evaluation.split} split",
-        measured=f"the standard deviation of predicted points over images is {percent(said / true)} of that of the "
-        f"true points; NME is {percent(float(error.mean()))}",
+        measured=f"the standard deviation of predicted points over images is {percent(predicted / true)} of that of "
+        f"the true points; NME is {percent(float(error.mean()))}",
         threshold=percent(STILL),
         why="The network predicts the mean position of each point: it has not learned to use the image yet, or each "
         "image has the points of another.",

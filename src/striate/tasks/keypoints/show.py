@@ -56,12 +56,12 @@ def points_section(figures: KeypointMetrics, of: str) -> Section:
     columns = ("point", "visible", "NME", "95 % interval", "PCK at 0.1", "95 % interval")
     near = percent(figures.figures["pck"].value)
     auc = percent(figures.figures["auc"].value)
-    said = f"{near} of the points are within 0.1 of the size of the true points; the area up to 0.1 is {auc}."
-    drawn = chart(lambda axes: _draw_curve(axes, figures.curve), f"PCK curve of the {of}. {said}", 2.6, 4.6)
+    sentence = f"{near} of the points are within 0.1 of the size of the true points; the area up to 0.1 is {auc}."
+    drawn = chart(lambda axes: _draw_curve(axes, figures.curve), f"PCK curve of the {of}. {sentence}", 2.6, 4.6)
     curve = tuple((f"{at:.3f}", percent(share)) for at, share in figures.curve)
     return Section(
         "Each point",
-        (said,),
+        (sentence,),
         (Table(f"Each point, {of}", columns, rows),),
         (drawn,),
         f"{of}. The share of points closer than each distance, in units of √(w · h) of the box around the true points.",

@@ -474,9 +474,9 @@ class Keypoints(Task):
     def cells(self, truth: Any, decoded: Any) -> list[Any]:
         """One sample's row, places from −1 to 1 over the input; empty where a point is not visible."""
         found: list[Any] = []
-        for true, said in zip(truth, decoded, strict=True):
+        for true, predicted in zip(truth, decoded, strict=True):
             found += [f"{value:.5g}" for value in true[:2]] if true[2] > 0 else ["", ""]
-            found += [f"{value:.5g}" for value in said[:2]]
+            found += [f"{value:.5g}" for value in predicted[:2]]
         return found
 
     def explained(self, decoded: torch.Tensor) -> Explained:

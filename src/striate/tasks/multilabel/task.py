@@ -129,7 +129,7 @@ class Multilabel(Task):
             found[k] = value
         return found
 
-    def said(self, decoded: Any) -> NDArray[np.bool_]:
+    def predicted_labels(self, decoded: Any) -> NDArray[np.bool_]:
         """(…, K) which labels are predicted, from probabilities as an array or a tensor."""
         return np.asarray(np.asarray(torch.as_tensor(decoded).cpu()) >= self.lowest)
 
@@ -221,16 +221,16 @@ class Multilabel(Task):
 
     def measure(self, decoded: torch.Tensor, targets: torch.Tensor) -> dict[str, Any]:
         """`map`, `macro_f1` (both over the labels that occur), `micro_f1`, `exact_match`, and `ap` of each label."""
-        return self._measured(decoded, targets, self.said(decoded))
+        return self._measured(decoded, targets, self.predicted_labels(decoded))
 
     def measure_each(self, tasks: Sequence[Self], decoded: torch.Tensor, targets: torch.Tensor) -> dict[str, Any]:
         """Each sample by the thresholds of its own task."""
         return self._measured(decoded, targets, decoded.cpu().numpy() >= np.stack([task.lowest for task in tasks]))
 
-    def _measured(self, decoded: torch.Tensor, targets: torch.Tensor, said: NDArray[np.bool_]) -> dict[str, Any]:
+    def _measured(self, decoded: torch.Tensor, targets: torch.Tensor, predicted: NDArray[np.bool_]) -> dict[str, Any]:
         from striate.tasks.multilabel.assess import set_figures  # scikit-learn loads when training is over
 
-        found = set_figures(decoded.cpu().numpy(), targets.cpu().numpy(), said)
+        found = set_figures(decoded.cpu().numpy(), targets.cpu().numpy(), predicted)
         return {**found, "ap": dict(zip(self.classes, found["ap"], strict=True))}
 
     @classmethod
@@ -248,13 +248,13 @@ class Multilabel(Task):
         """Of each figure over all labels, by bootstrap over samples, or groups where there are any."""
         from striate.tasks.multilabel.assess import set_estimates
 
-        found, _ = set_estimates(decoded, targets, self.said(decoded), groups)
+        found, _ = set_estimates(decoded, targets, self.predicted_labels(decoded), groups)
         known = {f"{name}_interval": interval_of(figure) for name, figure in found.items()}
         return {key: ends for key, ends in known.items() if ends is not None}
 
     def same(self, one: NDArray[Any], other: NDArray[Any]) -> NDArray[np.float64]:
         """The share of labels that are predicted in both or in neither."""
-        return np.asarray((self.said(one) == self.said(other)).mean(1), np.float64)
+        return np.asarray((self.predicted_labels(one) == self.predicted_labels(other)).mean(1), np.float64)
 
     def agreement(self, reference: torch.Tensor, outputs: torch.Tensor) -> PredictionAgreement:
         """The share of equal labels, and how far probabilities move."""
@@ -279,11 +279,11 @@ class Multilabel(Task):
         from striate.tasks.multilabel.assess import assess_labels, given_effect
 
         del temperature, names
-        rows, said, effect = self.rows_of(evaluation), self.said(evaluation.decoded), None
+        rows, predicted, effect = self.rows_of(evaluation), self.predicted_labels(evaluation.decoded), None
         if self.given:
-            was, named = replace(self, given=()).said(evaluation.decoded), [k for k, _ in self.given]
-            effect = given_effect(self.decision_text, named, self.classes, evaluation.targets > 0, was, said)
-        return assess_labels(evaluation, facts, self.headline_metric(), rows, said, self.lowest.tolist(), effect)
+            was, named = replace(self, given=()).predicted_labels(evaluation.decoded), [k for k, _ in self.given]
+            effect = given_effect(self.decision_text, named, self.classes, evaluation.targets > 0, was, predicted)
+        return assess_labels(evaluation, facts, self.headline_metric(), rows, predicted, self.lowest.tolist(), effect)
 
     @classmethod
     def accepts_saved(cls, saved: SavedPredictions) -> bool:
@@ -303,16 +303,18 @@ class Multilabel(Task):
         """`labels`, those from their threshold on as [label, probability], the surest first; and `probabilities` of
         all. Where undecided ones are turned down: `labels` that are surely there, `undecided`, and the `reason`."""
         shares = dict(zip(self.classes, (float(value) for value in decoded.tolist()), strict=True))
-        said = [name for name, there in zip(self.classes, self.said(decoded).tolist(), strict=True) if there]
+        names = [
+            name for name, there in zip(self.classes, self.predicted_labels(decoded).tolist(), strict=True) if there
+        ]
         undecided = []
         if self.certain:
             sides = {
                 name: (shares[name] >= low, shares[name] <= high)
                 for name, (low, high) in zip(self.classes, self.certain, strict=True)
             }
-            said = [name for name, side in sides.items() if side == (True, False)]
+            names = [name for name, side in sides.items() if side == (True, False)]
             undecided = [name for name, (there, absent) in sides.items() if there == absent]
-        labels = sorted(((name, shares[name]) for name in said), key=lambda pair: -pair[1])
+        labels = sorted(((name, shares[name]) for name in names), key=lambda pair: -pair[1])
         found = {"labels": [list(pair) for pair in labels], "probabilities": shares}
         if not self.certain:
             return found
@@ -320,14 +322,14 @@ class Multilabel(Task):
 
     def line(self, fields: Mapping[str, Any]) -> str:
         """The labels and their percentages."""
-        said = ", ".join(f"{name} {100 * share:.1f} %" for name, share in fields["labels"]) or "none of the labels"
-        return f"{said}  ({reason})" if (reason := fields.get("reason")) else said
+        text = ", ".join(f"{name} {100 * share:.1f} %" for name, share in fields["labels"]) or "none of the labels"
+        return f"{text}  ({reason})" if (reason := fields.get("reason")) else text
 
     def explained(self, decoded: torch.Tensor) -> Explained:
         """The logit of the most probable label."""
         found = self.explained_part(decoded, self.classes[int(decoded.argmax())])
-        said = f"Of {several(self.outputs, 'label')}, the most probable is explained; --part NAME names another."
-        return replace(found, notes=(said, *found.notes))
+        note = f"Of {several(self.outputs, 'label')}, the most probable is explained; --part NAME names another."
+        return replace(found, notes=(note, *found.notes))
 
     def explained_part(self, decoded: torch.Tensor, part: str) -> Explained:
         """The logit of this label. Raises UsageError where there is none."""
@@ -362,7 +364,7 @@ class Multilabel(Task):
         from striate.tasks.multilabel.show import label_pictures
 
         del target_names
-        return label_pictures(folder, evaluation, images, self.said(evaluation.decoded), names)
+        return label_pictures(folder, evaluation, images, self.predicted_labels(evaluation.decoded), names)
 
     def sections(self, assessment: Assessment, figures: SplitMetrics, of: str) -> tuple[Section, ...]:
         """Which labels occur together."""
@@ -393,7 +395,7 @@ class Multilabel(Task):
         """One sample's row."""
         sets = (
             BETWEEN.join(name for name, there in zip(self.classes, own, strict=True) if there)
-            for own in (truth, self.said(decoded))
+            for own in (truth, self.predicted_labels(decoded))
         )
         return [*sets, *(f"{value:.6g}" for value in decoded)]
 

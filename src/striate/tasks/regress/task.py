@@ -234,10 +234,10 @@ class Regress(Task):
         names: Sequence[str] = (),
     ) -> dict[str, Table | None]:
         """True and predicted numbers."""
-        from striate.tasks.regress.show import answer_table
+        from striate.tasks.regress.show import prediction_table
 
         del figures
-        return {"scatter": answer_table(evaluation, target_names, names)}
+        return {"scatter": prediction_table(evaluation, target_names, names)}
 
     def columns(self, names: Sequence[str]) -> list[str]:
         """A pair of columns for each number."""

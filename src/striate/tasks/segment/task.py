@@ -411,9 +411,9 @@ class Segment(Task):
     def only_predicted_class(self, evaluation: Evaluation) -> str | None:
         """The class of all pixels, though the masks have several."""
         labeled = evaluation.targets != IGNORED
-        said = np.unique(evaluation.decoded[labeled])
-        several = len(said) == 1 and np.ptp(evaluation.targets[labeled]) > 0
-        return evaluation.classes[said[0]] if several else None
+        predicted = np.unique(evaluation.decoded[labeled])
+        several = len(predicted) == 1 and np.ptp(evaluation.targets[labeled]) > 0
+        return evaluation.classes[predicted[0]] if several else None
 
     def headline_text(self, evaluation: Evaluation) -> tuple[str, str]:
         """The mean intersection over union, and the share of right pixels, beside that of always the same class."""

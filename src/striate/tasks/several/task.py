@@ -349,9 +349,9 @@ class Several(Task):
     def rows_for(self, decoded: Any, targets: Any) -> Rows:
         """(N, 2 T) the error of each target, 0 where it is not known, and whether it is: 1 − the headline metric of a
         share, else the metric by the one of always naming the mean."""
-        said, truth = (torch.as_tensor(x).cpu() for x in (decoded, targets))
-        rows = np.zeros((len(said), 2 * len(self.tasks)))
-        for number, (known, own, values) in enumerate(self.parts(said, truth)):
+        predicted, truth = (torch.as_tensor(x).cpu() for x in (decoded, targets))
+        rows = np.zeros((len(predicted), 2 * len(self.tasks)))
+        for number, (known, own, values) in enumerate(self.parts(predicted, truth)):
             places = np.flatnonzero(known.numpy())
             if len(places):
                 task = self.tasks[number]
@@ -467,9 +467,9 @@ class Several(Task):
     def explained(self, decoded: torch.Tensor) -> Explained:
         """The first target."""
         name = self.target_columns[0].name
-        said = f"Of {several(len(self.target_columns), 'target')}, {name} is explained; --part NAME names another."
+        note = f"Of {several(len(self.target_columns), 'target')}, {name} is explained; --part NAME names another."
         found = self.explained_part(decoded, name)
-        return replace(found, notes=(said, *found.notes))
+        return replace(found, notes=(note, *found.notes))
 
     def explained_part(self, decoded: torch.Tensor, part: str) -> Explained:
         """What the task of this target explains. Raises UsageError where there is none."""
