@@ -1,4 +1,4 @@
-"""Everything that follows from predicted captions for a split."""
+"""The assessment of predicted captions for a split."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from striate.tasks.groups import FEWEST, sample_groups, too_few
 from striate.tasks.headline import Headline
 
 WORST = 10
-"""So many images with the lowest CIDEr-D are named."""
+"""Number of images with the lowest CIDEr-D that are listed."""
 COUNTS = 10
-"""Columns of rows that are those of BLEU."""
+"""Number of columns of rows that belong to BLEU."""
 MEANS = ("cider", "rouge_l", "exact_match")
 
 
@@ -43,13 +43,13 @@ def bleu_rows(decoded: Any, targets: Any) -> NDArray[np.float64]:
 
 
 def cider_rows(decoded: Any, targets: Any) -> NDArray[np.float64]:
-    """(N,) CIDEr-D of each image, among these."""
+    """(N,) CIDEr-D of each image, with the word frequencies of these images."""
     return cider(caption_words(decoded), true_captions(targets))
 
 
 def image_rows(decoded: Any, targets: Any) -> NDArray[np.float64]:
-    """(N, 14) what each image adds to the figures: to BLEU, CIDEr-D, ROUGE-L, whether it is one of the true captions,
-    and 1."""
+    """(N, 14) what each image adds to the metrics: to BLEU, CIDEr-D, ROUGE-L, whether the prediction is one of the true
+    captions, and 1."""
     predicted, true = caption_words(decoded), true_captions(targets)
     pairs = list(zip(predicted, true, strict=True))
     columns = (
@@ -62,14 +62,14 @@ def image_rows(decoded: Any, targets: Any) -> NDArray[np.float64]:
 
 
 def figures_of(total: NDArray[np.float64]) -> dict[str, float]:
-    """The figures from the sum (14,) of rows."""
+    """The metrics from the sum (14,) of rows."""
     means = dict(zip(MEANS, (total[COUNTS:-1] / max(total[-1], 1e-12)).tolist(), strict=True))
     return {"bleu4": bleu(total[:COUNTS]), **means}
 
 
 def estimates(rows: NDArray[np.float64], groups: Sequence[str] = ()) -> dict[str, Estimate]:
-    """The figures of rows (N, 14) with their 95 % intervals by bootstrap over images, or over groups; without one of a
-    BLEU-4 of 0. How rare a run of words is stays what it is among all images."""
+    """The metrics of rows (N, 14) with 95 % intervals by bootstrap over images, or over groups; a BLEU-4 of 0 has none.
+    Resamples use the n-gram frequencies of all images."""
     units, drawn = grouped(rows, groups), []
     if len(units) >= FEWEST:
         drawn = [figures_of(mean) for mean in resampled_means(units)]
@@ -77,13 +77,12 @@ def estimates(rows: NDArray[np.float64], groups: Sequence[str] = ()) -> dict[str
         name: Estimate(value, percentile_interval([one[name] for one in drawn]) if drawn else None)
         for name, value in figures_of(rows.sum(0)).items()
     }
-    # Where no run of four words was right, every draw has a BLEU-4 of 0.
+    # Where no 4-gram was right, every resample has a BLEU-4 of 0.
     return found if rows[:, LONGEST - 1].any() else found | {"bleu4": Estimate(0.0, None)}
 
 
 def too_short(split: str, predicted: Sequence[Sequence[str]], true: Sequence[Sequence[Sequence[str]]]) -> str:
-    """A sentence on a split in which no true caption, or none that is predicted, has a run of four words; empty for
-    others."""
+    """A sentence on a split in which no true caption, or no predicted one, has four words; empty for other splits."""
     if not any(len(words) >= LONGEST for own in true for words in own):
         return f"BLEU-4 is 0 for every prediction: no true caption of {split} has four words."
     if not any(len(words) >= LONGEST for words in predicted):
@@ -92,7 +91,7 @@ def too_short(split: str, predicted: Sequence[Sequence[str]], true: Sequence[Seq
 
 
 def assess_captions(evaluation: Evaluation, facts: SampleFacts, headline: Headline) -> CaptionMetrics:
-    """Everything that follows from predicted captions."""
+    """The assessment of the predicted captions."""
     decoded, targets, n = evaluation.decoded, evaluation.targets, evaluation.n
     rows, predicted, true = image_rows(decoded, targets), caption_words(decoded), true_captions(targets)
     each = rows[:, COUNTS]
@@ -119,5 +118,5 @@ def assess_captions(evaluation: Evaluation, facts: SampleFacts, headline: Headli
 
 
 def joined_text(captions: Sequence[Sequence[str]]) -> str:
-    """Captions in one text."""
+    """The captions as one text."""
     return BETWEEN.join(" ".join(words) for words in captions)

@@ -1,4 +1,4 @@
-"""Typical mistakes with captions, as predictions show them."""
+"""Typical mistakes with captions that predictions show."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from striate.tasks.evaluation import Evaluation
 from striate.wording import percent, several
 
 SHARE, FEWEST = 0.8, 12
-"""From which share of images on that have the same caption that is told; and the least number of images."""
+"""Share of images with the same caption from which there is a finding; and the smallest number of images."""
 
 
 def short_captions(evaluation: Evaluation) -> tuple[Finding, ...]:
@@ -32,7 +32,7 @@ def short_captions(evaluation: Evaluation) -> tuple[Finding, ...]:
 
 
 def same_caption(evaluation: Evaluation) -> tuple[Finding, ...]:
-    """`fit.one-caption` where one caption is said of most images, though people say different things of them."""
+    """`fit.one-caption` where most images get the same caption, though their true captions differ."""
     captions = Counter(map(tuple, caption_words(evaluation.decoded)))
     if evaluation.n < FEWEST:
         return ()

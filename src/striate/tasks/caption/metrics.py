@@ -60,7 +60,7 @@ class CaptionMetrics(SplitRecord):
     """What was not computed, a sentence each."""
 
     def lines(self, temperature: Temperature | None) -> list[list[str]]:
-        """The figures, slices, and the images with the lowest CIDEr-D."""
+        """The metrics, slices, and the images with the lowest CIDEr-D."""
         del temperature
         names = {metric.key: metric for metric in METRICS}
         rows = [

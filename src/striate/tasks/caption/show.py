@@ -23,11 +23,12 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _TRUE = 3
-"""True captions that are written under a picture."""
+"""Largest number of true captions under a picture."""
 
 
 def picture_of(image: NDArray[np.uint8], shown: NDArray[Any], truth: NDArray[Any] | None) -> NDArray[np.uint8]:
-    """The image (C, H, W) with what each word of a predicted caption looked at, or with the true captions under it."""
+    """The image (C, H, W) with the attention of each word of a predicted caption, or with the true captions under
+    it."""
     if shown.dtype == np.int8:
         return drawn_words(image, (), np.empty((0, 1), np.float32), _true_lines(shown))
     words = caption_words(shown[None])[0]
@@ -37,7 +38,7 @@ def picture_of(image: NDArray[np.uint8], shown: NDArray[Any], truth: NDArray[Any
 
 
 def probability(decoded: NDArray[Any]) -> float:
-    """How probable a predicted caption is, as the network sees it: the product over its words and its end."""
+    """The network's probability of a predicted caption: the product over its words and its end."""
     return float(np.exp(np.asarray(decoded, np.float64)[:, LETTERS].sum()))
 
 
@@ -49,8 +50,8 @@ def _true_lines(target: NDArray[Any]) -> list[str]:
 def caption_pictures(
     folder: Path, evaluation: Evaluation, images: Images | None, names: Sequence[str]
 ) -> tuple[Picture, ...]:
-    """`captions.png` with some samples at random, then those of the lowest CIDEr-D, around its median, and of the
-    highest, each with what its words looked at."""
+    """`captions.png` with random samples, then samples with the lowest CIDEr-D, around its median, and with the
+    highest, each with the attention of its words."""
     if images is None:
         return ()
     order = np.argsort(cider_rows(evaluation.decoded, evaluation.targets), kind="stable")

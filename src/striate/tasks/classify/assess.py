@@ -1,4 +1,4 @@
-"""What follows from the predictions of a classifier, and two classifiers compared on the same samples."""
+"""The assessment of a classifier's predictions, and the comparison of two classifiers on the same samples."""
 
 from __future__ import annotations
 
@@ -50,13 +50,13 @@ def average_figures(
     confusion: NDArray[np.int64],
     groups: Sequence[str] = (),
 ) -> dict[str, Estimate]:
-    """The figures of a split by name, each from 0 to 1.
+    """The metrics of a split by name, each from 0 to 1.
 
-    `truth` (N,), `probabilities` (N, K), `confusion` (K, K) with true classes as rows. Averages are
-    over the classes that are there or were named; a precision or recall over nothing counts as 0 there, as in
-    metrics.json. Balanced accuracy is the mean recall of the classes that are there. Intervals: Wilson's where
-    samples are counted, of the effective number of samples for averages over classes. `groups` (N,): those of the
-    samples, which the intervals of `top…` draw together; `over_groups` does so for the others.
+    `truth` (N,), `probabilities` (N, K), `confusion` (K, K) with true classes as rows. Averages are over the classes
+    that occur in truth or in prediction; an undefined precision or recall counts as 0, as in metrics.json. Balanced
+    accuracy is the mean recall of the classes that occur in truth. Intervals: Wilson's where samples are counted, with
+    the effective number of samples for averages over classes. `groups` (N,): those of the samples, which the intervals
+    of `top…` draw together; `over_groups` does so for the others.
     """
     n = len(truth)
     figures = {"accuracy": share_of(int(confusion.trace()), n)}
@@ -87,9 +87,9 @@ def average_figures(
 
 
 def _ranks(truth: NDArray[np.int64], probabilities: NDArray[np.float32]) -> NDArray[np.int64]:
-    """(N,) how many classes come before the true one; of equally probable ones the first does.
+    """(N,) how many classes rank above the true one; of equally probable classes, the first ranks higher.
 
-    Not by scikit-learn's top_k_accuracy_score, which sorts all classes of all samples once for each k.
+    scikit-learn's top_k_accuracy_score would sort all classes of all samples once for each k.
     """
     own = probabilities[np.arange(len(truth)), truth][:, None]
     earlier = np.arange(probabilities.shape[1]) < truth[:, None]
@@ -98,19 +98,19 @@ def _ranks(truth: NDArray[np.int64], probabilities: NDArray[np.float32]) -> NDAr
 
 
 PAIRS = 20
-"""So many confused pairs are listed."""
+"""Largest number of confused pairs that are listed."""
 DRAWN = 20
-"""So many classes have curves: of more, those with the lowest average precision."""
+"""Largest number of classes with curves; of more, those with the lowest average precision."""
 MOST_RANKED = 1_000_000
-"""Of more probabilities (samples × classes) areas and curves are not computed: sorting them would take seconds."""
+"""Areas and curves are left out for more probabilities (samples × classes): sorting them would take seconds."""
 _POINTS = 101
 
 
 def class_figures(
     truth: NDArray[np.int64], probabilities: NDArray[np.float32], confusion: NDArray[np.int64], classes: Sequence[str]
 ) -> tuple[ClassMetrics, ...]:
-    """A row a class, in the order of class numbers. Areas are None for more than `MOST_RANKED` probabilities, and where
-    a class has no samples or all of them."""
+    """A row for each class, in the order of class numbers. Areas are None for more than `MOST_RANKED` probabilities,
+    and where a class has no samples or all of them."""
     truly, named, right = confusion.sum(1), confusion.sum(0), confusion.diagonal()
     ranked = probabilities.size <= MOST_RANKED
     rows = []
@@ -158,7 +158,7 @@ def _thinned(x: NDArray[Any], y: NDArray[Any]) -> tuple[tuple[float, ...], tuple
 
 
 def confused_pairs(confusion: NDArray[np.int64], classes: Sequence[str]) -> tuple[ConfusedPair, ...]:
-    """The most frequent mistakes, the commonest first; among equals, in the order of class numbers."""
+    """The most frequent mistakes, the most frequent first; equally frequent ones in the order of class numbers."""
     wrong, truly = confusion.copy(), confusion.sum(1)
     np.fill_diagonal(wrong, 0)
     order = np.argsort(-wrong, axis=None, kind="stable")[:PAIRS]
@@ -171,13 +171,13 @@ def confused_pairs(confusion: NDArray[np.int64], classes: Sequence[str]) -> tupl
 
 
 MATRIX = 200
-"""Up to so many classes the confusion matrix is part of the record."""
+"""Largest number of classes for which the confusion matrix is part of the record."""
 
 
 def assess_classes(
     evaluation: Evaluation, facts: SampleFacts, temperature: Temperature | None, rule: DecisionRule
 ) -> ClassificationMetrics:
-    """Everything that follows from class probabilities for a split, and from the classes that `rule` chose."""
+    """The assessment of the class probabilities for a split, and of the classes that `rule` chooses."""
     truth, probabilities, classes = evaluation.targets, evaluation.decoded, evaluation.classes
     confusion, predicted = evaluation.confusion, evaluation.predicted
     assert confusion is not None and predicted is not None
@@ -273,7 +273,7 @@ def _known(part: int, whole: int) -> float | None:
 def compare_hits(
     baseline: str, theirs: NDArray[np.bool_], ours: NDArray[np.bool_], grouped: Difference | None = None
 ) -> BaselineComparison:
-    """How a network stands against the baseline of this name, from (N,) whether each is right: McNemar's exact test, or
+    """How a network compares with the baseline of this name, from (N,) whether each is right: McNemar's exact test, or
     the test of samples in groups."""
     n = len(ours)
     ahead, behind = int((ours & ~theirs).sum()), int((theirs & ~ours).sum())
@@ -298,8 +298,8 @@ def compare_hits(
 def gap_of_hits(
     train: NDArray[np.bool_], val: NDArray[np.bool_], groups: tuple[Sequence[str], Sequence[str]] = ((), ())
 ) -> Gap:
-    """The gap in accuracy between the splits, from (N,) whether each sample is right; Newcombe's interval, of those
-    over `groups` where the samples of a split have any."""
+    """The gap in accuracy between the splits, from (N,) whether each sample is right, with Newcombe's interval; where
+    the samples of a split have `groups`, its accuracy has an interval over these."""
     shares = [
         Estimate(float(hits.mean()), hits_interval(hits, own)) if len(hits) else Estimate(None)
         for hits, own in zip((train, val), groups, strict=True)

@@ -1,4 +1,4 @@
-"""From class probabilities to an answer: the one place where a class is chosen."""
+"""The decision rule: the only code that chooses a class from probabilities."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from striate.wording import listed, percent, several
 
 MOST_COST = 1e6
 FEWEST = 20
-"""Validation samples of a rare class from which on a cost is suggested for it."""
+"""Smallest number of validation samples of a rare class for which a cost is suggested."""
 _RARE, _LOW = 0.1, 0.7
-"""A class of a smaller share of the samples is rare; one with a lower recall is looked at."""
+"""A class with less than this share of the samples is rare; a rare class with less than this recall gets a finding."""
 _COSTS = (1.0, 2.0, 3.0, 5.0, 10.0, 20.0, 30.0, 50.0, 100.0)
 _FOLDS = 5
 _BY_CHANCE = 0.01
@@ -49,7 +49,7 @@ class DecisionRule:
 
     @property
     def named(self) -> tuple[int, ...]:
-        """The numbers of the classes that it names, in their order."""
+        """The numbers of the classes with a cost or a threshold, in their order."""
         return tuple(sorted(k for k, _ in (*self.costs, *self.thresholds)))
 
     def choose(self, probabilities: Any) -> NDArray[np.int64]:
@@ -93,7 +93,7 @@ MOST_PROBABLE = DecisionRule()
 
 
 def rule_of_state(state: Mapping[str, Any], classes: int) -> DecisionRule:
-    """The rule whose `state()` this is. Raises TypeError for what is none."""
+    """The rule from what `state()` returned. Raises TypeError for anything else."""
     return DecisionRule(_pairs(state["costs"], classes), _pairs(state["thresholds"], classes))
 
 
@@ -114,9 +114,9 @@ def make_rule(
     validation: Validation | None = None,
     options: tuple[str, str] = ("--cost", "--threshold"),
 ) -> DecisionRule:
-    """The rule of what the user gave. A threshold without a number is chosen by `validation`: the one with the best F1
-    of that class. Raises UsageError for an unknown class, a number out of range, a class that has both, and thresholds
-    for every class; and for a threshold without a number where there is no validation split."""
+    """The rule of the user's costs and thresholds. A threshold without a number is chosen on `validation`: the one with
+    the best F1 of that class. Raises UsageError for an unknown class, a number out of range, a class that has both,
+    thresholds for every class, and a threshold without a number where there is no validation split."""
     costs = numbers_by_class(classes, cost, options[0], 10)
     thresholds = numbers_by_class(classes, threshold, options[1], 0.2)
     for k, number in costs.items():
@@ -196,7 +196,7 @@ def _entries(classes: Sequence[str], text: str, option: str, example: float) -> 
 def _refusal(
     option: str, got: str, expected: str, name: str, number: float | None, with_option: str = ""
 ) -> UsageError:
-    """With the option as it can be typed."""
+    """The error, whose remedy is the option as it can be typed."""
     value = name if number is None or not math.isfinite(number) else f"{name}={number:g}"
     return UsageError(option, got, expected, f"{with_option or option} {pasted(value)}")
 
@@ -204,8 +204,8 @@ def _refusal(
 def _choose_threshold(
     classes: Sequence[str], k: int, probabilities: NDArray[np.float32], truth: NDArray[np.int64], option: str
 ) -> tuple[float, str]:
-    """The threshold with the best F1 of class `k` (of equal ones, that with the highest recall), and what is to be said
-    of it."""
+    """The threshold with the best F1 of class `k` (of equal ones, that with the highest recall), and a sentence on
+    it."""
     own, n = truth == k, int((truth == k).sum())
     if not n:
         got = f"{classes[k]!r} without a number, and no validation sample of it"
@@ -214,7 +214,7 @@ def _choose_threshold(
     order = np.argsort(-column, kind="stable")
     values, hits = column[order], own[order].cumsum()
     f1 = 2 * hits / (np.arange(1, len(values) + 1) + n)
-    ends = np.append(values[1:] < values[:-1], True)  # equal probabilities are on one side
+    ends = np.append(values[1:] < values[:-1], True)  # a threshold cannot separate equal probabilities
     f1[~ends] = -1
     last = int(len(f1) - 1 - f1[::-1].argmax())
     low = values[last + 1] if last + 1 < len(values) else 0.0
@@ -232,7 +232,7 @@ def _choose_threshold(
 
 
 def f1_of(predicted: NDArray[np.bool_], own: NDArray[np.bool_]) -> float:
-    """F1 of one class, from (N,) whether it is the answer and whether it is right; 0 where neither ever is."""
+    """F1 of one class, from (N,) whether it is predicted and whether it is true; 0 where neither occurs."""
     both = int(predicted.sum() + own.sum())
     return 2 * int((predicted & own).sum()) / both if both else 0.0
 
@@ -277,7 +277,8 @@ class DecisionEffect:
     """A row for each class that the rule names."""
 
     def rows(self, whole: str = "accuracy") -> list[tuple[str, Estimate, int, Estimate, int]]:
-        """What is measured, its value and of how many by the most probable class, and by the rule; `whole` of all."""
+        """For each metric: its name, then its value and number of samples for the most probable class, and for the
+        rule. `whole`: the name of the accuracy."""
         rows = []
         for row in self.classes:
             name = one_line(row.name)
@@ -319,11 +320,12 @@ def effect_of(
 def rare_class_findings(
     classes: Sequence[str], probabilities: NDArray[np.float32], truth: NDArray[np.int64], run: str
 ) -> tuple[Finding, ...]:
-    """`fit.rare-class`: rare classes that are often missed, and what a cost would bring.
+    """`fit.rare-class`: rare classes that are often missed, and the effect of a cost.
 
     The cost is chosen on four fifths of these validation samples and measured on the other fifth, five times, so that
-    no sample judges the cost that it helped to choose. Nothing is said where that finds no more of the class by
-    McNemar's test, does not raise its F1, or is right no more often in what it adds than chance is (binomial test)."""
+    no sample measures a cost that it helped to choose. There is no finding where the cost does not find significantly
+    more samples of the class (McNemar's test), does not raise its F1, or where the added predictions are correct no
+    more often than by chance (binomial test)."""
     predicted, findings = probabilities.argmax(1), []
     for k, name in enumerate(classes):
         own = truth == k
@@ -361,8 +363,8 @@ def rare_class_findings(
 def _cross_chosen(
     k: int, probabilities: NDArray[np.float32], own: NDArray[np.bool_]
 ) -> tuple[float, NDArray[np.bool_]]:
-    """The cost with the best F1 of class `k` on all samples; and (N,) where the class is the answer with the cost that
-    the other four fifths choose."""
+    """The cost with the best F1 of class `k` on all samples; and (N,) whether the class is predicted with the cost that
+    was chosen on the other four fifths."""
     chosen_by_cost = [DecisionRule(((k, cost),)).choose(probabilities) == k for cost in _COSTS]
 
     def best(rows: NDArray[np.bool_]) -> int:

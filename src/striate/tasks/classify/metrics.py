@@ -156,7 +156,7 @@ class ClassificationMetrics(SplitRecord):
     """What a rule of costs or thresholds changes; None without one."""
 
     def lines(self, temperature: Temperature | None) -> list[list[str]]:
-        """Averages over classes, calibration, slices, and predictions worth a look."""
+        """Averages over classes, calibration, slices, and notable predictions."""
         return _class_parts(self, temperature)
 
 
@@ -170,7 +170,8 @@ def _class_parts(figures: ClassificationMetrics, temperature: Temperature | None
         decision_lines(figures.decision),
         [f"  {'over all classes':<19}{'':>10}   95 % interval", *averages],
         calibration_lines(figures.calibration, figures.calibrated, temperature),
-        slice_lines([entry for entry in figures.slices if entry.by != "class"], ACCURACY),  # classes have their table
+        # Classes have a table of their own.
+        slice_lines([entry for entry in figures.slices if entry.by != "class"], ACCURACY),
         _prediction_lines("most confident mistakes", figures.mistakes),
         _prediction_lines("least confident correct predictions", figures.unsure),
     ]
@@ -182,7 +183,7 @@ def decision_lines(
     heads: tuple[str, str] = ("most probable class", "by this rule"),
     whole: str = "accuracy",
 ) -> list[str]:
-    """The rule, how many predictions differ by it, and what it changes."""
+    """The rule, how many predictions it changes, and the metrics with and without it."""
     if effect is None:
         return []
     differing = f"{effect.differing:,} of {several(effect.n, 'prediction')} differ from {than}"
@@ -209,7 +210,7 @@ def _prediction_lines(title: str, predictions: Sequence[ClassPrediction]) -> lis
 
 
 SHOWN = 24
-"""So many predictions a list."""
+"""Largest number of predictions of a list."""
 
 
 def notable_predictions(
@@ -220,7 +221,8 @@ def notable_predictions(
     ids: NDArray[np.int64],
     paths: Sequence[str],
 ) -> tuple[tuple[ClassPrediction, ...], tuple[ClassPrediction, ...]]:
-    """The mistakes, the most confident first, and the hits, the one with the smallest lead over another class first."""
+    """The mistakes, the most confident first, and the correct predictions, the smallest lead over another class
+    first."""
     confidence = probabilities[np.arange(len(truth)), predicted]
     lead = confidence - runner_up(probabilities, predicted)[1]
     wrong, right = np.flatnonzero(predicted != truth), np.flatnonzero(predicted == truth)
@@ -248,8 +250,8 @@ def notable_predictions(
 def runner_up(
     probabilities: NDArray[np.float32], predicted: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """(N,) which class is the most probable beside the one that is `predicted`, and how probable it is; 0 and 0 where
-    there is one class."""
+    """(N,) the most probable class other than the `predicted` one, and its probability; 0 and 0 where there is one
+    class."""
     rows = np.arange(len(probabilities))
     rest = probabilities.copy()
     rest[rows, predicted] = 0 if rest.shape[1] == 1 else -1

@@ -24,13 +24,13 @@ from striate.visualize.themed_svg import themed_svg
 from striate.wording import percent, several
 
 SHOWN = 15
-"""Samples in a gallery."""
+"""Number of samples of a gallery."""
 MATRIX = 20
-"""Up to so many classes the whole confusion matrix is a table; of more classes, its mistakes are listed."""
+"""Largest number of classes for which the confusion matrix is a table; for more classes, its mistakes are listed."""
 
 
 def class_table(figures: ClassificationMetrics, of: str) -> Table:
-    """A row a class, each figure with its 95 % interval."""
+    """A row for each class, with 95 % intervals."""
     columns = ("class", "n", *_with_intervals("precision", "recall", "F1"))
     rows: list[Row] = []
     for row in figures.classes:
@@ -60,7 +60,7 @@ def confused_table(figures: ClassificationMetrics, of: str) -> Table | None:
 
 
 def averages_table(figures: ClassificationMetrics, of: str) -> Table:
-    """Everything over all classes."""
+    """The metrics over all classes."""
     rows = tuple((name.replace("_", " "), *share_cells(figure)) for name, figure in figures.figures.items())
     return Table(f"Over all classes, {of}", ("metric", "value", "95 % interval"), rows)
 
@@ -125,7 +125,7 @@ def confusion_picture(folder: Path, evaluation: Evaluation, title: str) -> Pictu
     path = save_figure(figure, folder / "confusion.png", CHART_DPI)
     what = "numbers are counts, an empty cell is 0" if len(evaluation.classes) <= COUNTED else "no counts shown"
     caption = f"{title}. Rows: true class; columns: predicted class; the darker, the larger the share; {what}."
-    # Of few classes a page shows the matrix as a table.
+    # For few classes, the page shows the matrix as a table.
     panels = () if len(evaluation.classes) <= MATRIX else (themed_svg(figure, caption),)
     return Picture("Confusion matrix", caption, path, "confusion", panels)
 
@@ -192,14 +192,14 @@ def recall_table(evaluation: Evaluation) -> Table:
 
 
 def confusion_table(evaluation: Evaluation) -> Table:
-    """The matrix for few classes, the mistakes by frequency for many."""
+    """The confusion matrix for few classes, the mistakes by frequency for many."""
     assert evaluation.confusion is not None
     if len(evaluation.classes) <= MATRIX:
         rows = tuple(
             (name, *counts) for name, counts in zip(evaluation.classes, evaluation.confusion.tolist(), strict=True)
         )
         caption = f"Rows: true class; columns: predicted class; {split_text(evaluation)}"
-        # The rows have the names in full; above narrow columns of counts they would push each other out.
+        # Only rows have full names: columns of counts are too narrow for them.
         columns = ("true", *(shorten(name, 24) for name in evaluation.classes))
         return Table(caption, columns, rows, shades(evaluation.confusion))
     wrong = evaluation.confusion.copy()
@@ -215,7 +215,7 @@ def confusion_table(evaluation: Evaluation) -> Table:
 
 
 def shades(counts: NDArray[np.int64]) -> tuple[tuple[int, ...], ...]:
-    """From 0 for none to 10 for all of a row."""
+    """The shade of each count, from 0 for none to 10 for all of its row."""
     shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
     return tuple(tuple(row) for row in np.ceil(10 * shares).astype(int).tolist())
 
@@ -229,8 +229,9 @@ def sample_tiles(
     runner_up: bool = False,
     side: int = SIDE,
 ) -> tuple[SampleTile, ...]:
-    """The samples at the places `chosen` of a classification; `pixels` (len(chosen), C, H, W) with 1 or 3 channels.
-    `names` of all samples of the split, such as their paths; with `runner_up` each says its next probable class."""
+    """The samples at the positions `chosen` of a classification; `pixels` (len(chosen), C, H, W) with 1 or 3 channels.
+    `names` of all samples of the split, such as their paths; with `runner_up`, each has its second most probable
+    class."""
     tiles, chosen_classes = [], predicted_by(evaluation)
     for place, image in zip(chosen, pixels, strict=True):
         shares, true = evaluation.decoded[place], int(evaluation.targets[place])
@@ -256,7 +257,7 @@ def sample_tiles(
 
 
 def tables(evaluation: Evaluation, figures: ClassificationMetrics | None) -> dict[str, Table | None]:
-    """The tables of the report, with the figures of evaluation.json more than without."""
+    """The tables of the report; with the metrics of evaluation.json, there are more."""
     found: dict[str, Table | None] = {"confusion": confusion_table(evaluation)}
     if figures is None:
         return found | {"classes": recall_table(evaluation)}
