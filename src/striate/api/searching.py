@@ -15,7 +15,7 @@ from striate.data.media.every_medium import medium_of
 from striate.data.predict_inputs import list_inputs, require_pictures
 from striate.errors import DataError, pasted
 from striate.evaluation.similarity.nearest import Nearest, nearest_of
-from striate.evaluation.similarity.search import Hits, Outlier, SimilarPair, find_hits, most_similar_pairs, outliers
+from striate.evaluation.similarity.search import Hits, Outlier, SimilarFiles, find_hits, most_similar_pairs, outliers
 from striate.evaluation.similarity.vectors import FileVectors, file_vectors
 from striate.training.trained import Trained
 from striate.wording import several
@@ -29,7 +29,7 @@ class Searched:
     the reason; `how` it was searched, in words."""
 
     hits: tuple[Hits, ...]
-    alike: tuple[SimilarPair, ...]
+    alike: tuple[SimilarFiles, ...]
     outliers: tuple[Outlier, ...]
     unreadable: tuple[tuple[str, str], ...]
     how: str

@@ -43,7 +43,7 @@ def find_hits(nearest: Nearest, paths: Sequence[str], queries: Sequence[str], ve
 
 
 @dataclass(frozen=True)
-class SimilarPair:
+class SimilarFiles:
     """Two files of a folder, and the cosine of their vectors."""
 
     paths: tuple[str, str]
@@ -78,7 +78,7 @@ def neighbors(nearest: Nearest, count: int) -> tuple[Any, Any]:
     return np.concatenate(places), np.concatenate(near)
 
 
-def most_similar_pairs(nearest: Nearest, paths: Sequence[str], count: int) -> list[SimilarPair]:
+def most_similar_pairs(nearest: Nearest, paths: Sequence[str], count: int) -> list[SimilarFiles]:
     """The `count` pairs with the highest cosine, among each file and its nearest five."""
     places, near = neighbors(nearest, min(_NEIGHBORS, len(paths) - 1))
     pairs: dict[tuple[int, int], float] = {}
@@ -86,7 +86,7 @@ def most_similar_pairs(nearest: Nearest, paths: Sequence[str], count: int) -> li
         for other, value in zip(row, similar, strict=True):
             pairs[min(one, other), max(one, other)] = value
     best = sorted(pairs.items(), key=lambda item: (-item[1], item[0]))[:count]
-    return [SimilarPair((paths[one], paths[other]), value) for (one, other), value in best]
+    return [SimilarFiles((paths[one], paths[other]), value) for (one, other), value in best]
 
 
 def outliers(nearest: Nearest, paths: Sequence[str], count: int) -> list[Outlier]:

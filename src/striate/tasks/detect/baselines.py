@@ -1,4 +1,4 @@
-"""What a detector has to beat without looking at the image: the boxes that occur most often, in every image."""
+"""The baseline of detection, which ignores the image: the most frequent boxes, in every image."""
 
 from __future__ import annotations
 

@@ -70,7 +70,7 @@ class ImageDetections:
 
     @property
     def f1(self) -> float:
-        """2 hits / (2 hits + wrong + missed); 1 where there is nothing to find and nothing is found."""
+        """2 hits / (2 hits + wrong + missed); 1 where there are neither objects nor detections."""
         whole = 2 * self.hits + self.wrong + self.missed
         return 2 * self.hits / whole if whole else 1.0
 
@@ -99,8 +99,7 @@ class DetectionMetrics(SplitRecord):
 
     @property
     def half_labeled(self) -> tuple[str, ...]:
-        """Of the worst images those in which more is found where nothing was marked than was marked: they may be
-        labeled in part."""
+        """The worst images that may be partly labeled: more objects are found without a label than with one."""
         return tuple(one.path for one in self.worst if one.wrong >= _MANY and one.wrong > one.hits + one.missed)
 
     def lines(self, temperature: Temperature | None) -> list[list[str]]:

@@ -36,13 +36,13 @@ def detection_pictures(
     draw: Callable[[Any, str, list[str]], Figure] | None = None,
 ) -> tuple[Picture, ...]:
     """The images with the lowest F1 at the threshold, around its median, and with the highest; and precision by
-    recall. `draw(chosen, title, labels)` makes a figure of samples, in place of one with boxes."""
+    recall. `draw(chosen, title, labels)` draws a figure of samples, instead of one with boxes."""
     title = of_split(evaluation.data, evaluation.split, evaluation.n)
     rows = task.rows_of(evaluation)
     each, _ = counts_of(rows, task.threshold)
     whole = 2 * each.hits + each.wrong + each.missed
     f1 = np.divide(2 * each.hits, whole, out=np.ones(evaluation.n), where=whole > 0)
-    # Of equal ones, those with more objects show more.
+    # Among equal images, those with more objects show more.
     order = np.lexsort((each.hits + each.missed, f1))
 
     def figure_of_samples(chosen: NDArray[np.int64], title: str) -> Figure:
@@ -71,7 +71,7 @@ def detection_pictures(
 
 
 def both_drawn(decoded: NDArray[Any], truth: NDArray[Any], task: Detect) -> tuple[list[DrawnBox], list[DrawnBox]]:
-    """Objects and predictions of one image, with what is missed and wrong (at IoU 0.5) marked."""
+    """Objects and predictions of one image; missed objects and wrong predictions (at IoU 0.5) are marked."""
     found = decoded[(decoded[:, CLASS] >= 0) & (decoded[:, SCORE] >= task.threshold)]
     objects = truth[truth[:, CLASS] >= 0]
     right, seen = np.zeros(len(found), np.bool_), np.zeros(len(objects), np.bool_)
@@ -107,7 +107,7 @@ def picture_of(
 
 
 def tables(evaluation: Evaluation, figures: DetectionMetrics) -> dict[str, Table | None]:
-    """Over all classes, and each class."""
+    """Tables over all classes, and of each class."""
     of = split_text(evaluation)
     columns = ("class", "objects", "images", "AP", "95 % interval", "AP50", "95 % interval", "found", "wrong", "missed")
     rows: tuple[Row, ...] = tuple(

@@ -320,7 +320,7 @@ class Instances(Detect):
     def headline_text(self, evaluation: Evaluation) -> tuple[str, str]:
         """Mask mAP at IoU 0.5, and what it is of."""
         objects = int((objects_of(torch.from_numpy(evaluation.targets), self.outputs)[1] > 0).sum())
-        return self.answer_of(evaluation, "mask_", " of masks", objects)
+        return self.headline_text_of(evaluation, "mask_", " of masks", objects)
 
     def pictures(
         self,
