@@ -1,4 +1,4 @@
-"""Everything that follows from the embeddings of a split."""
+"""The assessment of the embeddings of a split."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def neighbor_estimates(rows: Rows, groups: Sequence[str] = ()) -> dict[str, Esti
 def assess_embeddings(
     evaluation: Evaluation, facts: SampleFacts, headline: Headline, rows: Rows, threshold: float
 ) -> EmbeddingMetrics:
-    """Everything that follows from embeddings; `rows` (N, 4) are those of the neighbors."""
+    """The assessment of embeddings; `rows` (N, 4) are those of `neighbor_rows`."""
     vectors, truth, groups = evaluation.decoded, evaluation.targets, facts.columns.get("group", ())
     n = evaluation.n
     apart, alike = hardest_pairs(vectors, truth, HARDEST)

@@ -65,7 +65,7 @@ class EmbeddingMetrics:
         return as_object(self)
 
     def lines(self, temperature: Temperature | None) -> list[list[str]]:
-        """What the threshold does, the hardest pairs, and slices."""
+        """The mistakes at the threshold, the hardest pairs, and slices."""
         del temperature
         return [self._threshold_lines(), self._pair_lines(), slice_lines(self.slices, RECALL)]
 

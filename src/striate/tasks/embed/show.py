@@ -31,7 +31,7 @@ _METHODS: tuple[tuple[Method, str], ...] = (("pca", "First two principal compone
 def embedding_pictures(
     folder: Path, evaluation: Evaluation, images: Images | None, names: Sequence[str] = ()
 ) -> tuple[Picture, ...]:
-    """`map.png`, all samples in two dimensions; of images the hardest pairs, `apart.png` and `alike.png`."""
+    """`map.png`, all samples in two dimensions; for images also the hardest pairs, `apart.png` and `alike.png`."""
     title = of_split(evaluation.data, evaluation.split, evaluation.n)
     pictures = _map(folder, evaluation, images, title, names)
     if images is None:
@@ -72,7 +72,7 @@ def _beside(pair: NDArray[np.uint8]) -> NDArray[np.uint8]:
 def _map(
     folder: Path, evaluation: Evaluation, images: Images | None, title: str, names: Sequence[str]
 ) -> tuple[Picture, ...]:
-    """PCA and t-SNE of at most `MOST` samples; nothing for few samples, or where all embeddings are the same."""
+    """PCA and t-SNE of at most `MOST` samples; empty for few samples, or where all embeddings are the same."""
     taken = spread(evaluation.n, MOST)
     vectors = np.asarray(evaluation.decoded, np.float32)[taken]
     if len(taken) < FEWEST or not (vectors != vectors[:1]).any():
@@ -96,8 +96,8 @@ def _map(
 def _clicked(
     evaluation: Evaluation, images: Images | None, taken: NDArray[np.int64], names: Sequence[str]
 ) -> tuple[str, ...]:
-    """The map as a page shows it, of `_CLICKED` of the samples: a click on a point shows its neighbors; nothing of what
-    are no pictures."""
+    """The interactive map of a page, with `_CLICKED` of the samples: a click on a point shows its neighbors. Empty
+    where inputs are not pictures."""
     some = taken[spread(len(taken), _CLICKED)]
     shown = None if images is None else np.asarray(images[some])
     if shown is None or shown.ndim != 4 or shown.shape[1] not in (1, 3):
@@ -156,7 +156,7 @@ def _draw_roc(axes: Any, figures: EmbeddingMetrics) -> None:
 
 
 def overall_table(figures: EmbeddingMetrics, of: str) -> Table:
-    """The figures over all samples and pairs."""
+    """The metrics over all samples and pairs."""
     names = {
         "recall@1": "recall@1: the nearest has the class",
         "recall@5": "recall@5: one of the nearest five has the class",

@@ -1,4 +1,4 @@
-"""What an instance detector has to beat without learning: a threshold, and watersheds between what touches."""
+"""The baseline of instance segmentation, without learning: a threshold, and a watershed between touching objects."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from striate.tasks.instances.decode import MASK, WIDTH
 from striate.tasks.task import Task
 
 _IMAGES = 30
-"""Images that the sizes of objects, and the choice, follow from."""
+"""Number of images from which the sizes of objects, and the parameters, are chosen."""
 _SMALLEST = 0.1
-"""Of the area of a median training object's box: smaller parts are none."""
+"""As a share of the area of a median training object's box: smaller parts are no objects."""
 
 
 class _Choice(NamedTuple):
-    """Whether objects are darker than what is around them, the width (σ, pixels) of the smoothing, and how near the
-    middles of two objects may be to each other, in shares of the median object's side."""
+    """Whether objects are darker than the background, the standard deviation of the smoothing in pixels, and the
+    smallest distance of the centers of two objects, as a share of the median object's side."""
 
     dark: bool
     smooth: float
@@ -67,7 +67,7 @@ def _watershed(data: Dataset, task: Task, seed: int) -> Fitted:
 
 
 def _spread(count: int) -> torch.Tensor:
-    """Positions of `_IMAGES` of so many samples at most, evenly spread."""
+    """Positions of at most `_IMAGES` samples, evenly spaced."""
     return torch.from_numpy(np.unique(np.linspace(0, count - 1, min(count, _IMAGES)).round().astype(np.int64)))
 
 
@@ -92,7 +92,7 @@ class _Object(NamedTuple):
 
 
 def _objects(gray: NDArray[np.float32], choice: _Choice, side: float) -> list[_Object]:
-    """The parts of a gray image that are brighter than its threshold; those that stand out most first."""
+    """The parts of a gray image that are brighter than its threshold; those with the highest contrast first."""
     smooth = gaussian(gray, choice.smooth)
     if np.ptp(smooth) == 0:
         return []

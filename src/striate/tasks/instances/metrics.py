@@ -1,4 +1,4 @@
-"""The metrics of instances: those of masks first, then those of their boxes."""
+"""The metrics of instance segmentation: those of masks first, then those of boxes."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 def predicted_instances(decoded: NDArray[Any], task: Instances) -> NDArray[Any]:
-    """The detections of an image (D, WIDTH) that are predictions: from the threshold on."""
+    """The detections of an image (D, WIDTH) whose score reaches the threshold."""
     chosen: NDArray[Any] = decoded[(decoded[:, CLASS] >= 0) & (decoded[:, SCORE] >= task.threshold)]
     return chosen
 
@@ -49,8 +49,8 @@ def _in_turns(target: NDArray[Any], classes: int) -> NDArray[np.int64]:
 
 
 def _wrong(found: NDArray[Any], truth: NDArray[Any], task: Instances) -> tuple[list[int], list[int]]:
-    """Numbers, from 1, of predictions that hit no object at IoU 0.5, and of objects, as they lie in `_in_turns`, that
-    none hits."""
+    """Numbers, from 1, of predictions that hit no object at IoU 0.5, and of objects, in the order of `_in_turns`, that
+    no prediction hits."""
     overlaps = MaskOverlaps(found[None], truth[None], task.outputs)
     rows, objects = overlaps.found[0], overlaps.objects[0]
     objects = objects[objects[:, CLASS] >= 0]
@@ -67,7 +67,7 @@ def _wrong(found: NDArray[Any], truth: NDArray[Any], task: Instances) -> tuple[l
 def instance_pictures(
     folder: Path, evaluation: Evaluation, images: Images | None, task: Instances, names: Sequence[str]
 ) -> tuple[Picture, ...]:
-    """As of detections, with masks."""
+    """The pictures of `detection_pictures`, with masks."""
 
     def draw(chosen: Any, title: str, labels: list[str]) -> Figure:
         assert images is not None
