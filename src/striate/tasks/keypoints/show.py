@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 def point_pictures(
     task: Keypoints, folder: Path, evaluation: Evaluation, images: Images, names: Sequence[str]
 ) -> tuple[Picture, ...]:
-    """`points.png` with some samples at random, then those of the largest error, around its median, and of the
-    smallest; of samples with a visible point."""
+    """`points.png` with random samples, then samples with the largest error, around its median, and with the smallest;
+    only samples with a visible point."""
     errors = errors_of(evaluation.decoded, evaluation.targets)
     seen = ~np.isnan(errors)
     each = np.where(seen, errors, 0).sum(1) / np.maximum(seen.sum(1), 1)
@@ -49,7 +49,7 @@ def point_pictures(
 
 
 def points_section(figures: KeypointMetrics, of: str) -> Section:
-    """The curve of PCK, with each point's error."""
+    """The PCK curve, with the error of each point."""
     rows: tuple[Row, ...] = tuple(
         (row.name, row.n, *share_cells(row.nme), *share_cells(row.pck)) for row in figures.points
     )

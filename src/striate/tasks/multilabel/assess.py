@@ -1,4 +1,4 @@
-"""What follows from the probabilities of labels for a split, and from the labels that reach their threshold."""
+"""The assessment of the probabilities of labels for a split, and of the labels that reach their threshold."""
 
 from __future__ import annotations
 
@@ -22,14 +22,15 @@ from striate.wording import several
 
 WORST = 10
 MATRIX = 50
-"""Up to so many labels the record says which occur together."""
+"""Largest number of labels for which the record has their co-occurrence."""
 
 
 def set_figures(
     scores: NDArray[Any], truth: NDArray[Any], predicted: NDArray[np.bool_], ranking: Ranking | None = None
 ) -> dict[str, Any]:
     """`map`, `macro_f1` (both over the labels that occur), `micro_f1`, `exact_match`, and `ap` of each label, None
-    where it does not occur; of (N, K) probabilities, labels and predicted labels. `ranking`: of the same samples."""
+    where it does not occur; from (N, K) probabilities, labels and predicted labels. `ranking`: that of the same
+    samples."""
     from sklearn.metrics import accuracy_score, f1_score
 
     y = np.asarray(truth) > 0
@@ -47,10 +48,13 @@ def set_figures(
 def set_estimates(
     scores: NDArray[Any], truth: NDArray[Any], predicted: NDArray[np.bool_], groups: Sequence[str] = ()
 ) -> tuple[dict[str, Estimate], tuple[Estimate, ...]]:
-    """The figures of `set_figures` with 95 % intervals by bootstrap over samples, or over groups where there are any,
-    and the average precision of each label with the interval of its positives. Where one label, or as many samples,
-    leave more open than the bootstrap, which is empty where all are right, so does the interval. None of the figures
-    over all labels for fewer than 20 samples or groups; no value over labels where none occurs."""
+    """The metrics of `set_figures` with 95 % intervals by bootstrap over samples, or over groups where there are any,
+    and the average precision of each label with the interval of its positives.
+
+    Each interval is at least as wide as the uncertainty of one label, or of this number of samples, allows: a bootstrap
+    has no width where all predictions are right. Metrics over all labels have no interval for fewer than 20 samples or
+    groups, and no value where no label occurs.
+    """
     y = np.asarray(truth, np.float64)
     ranking = Ranking(scores, y)
     known = set_figures(scores, truth, predicted, ranking)
@@ -88,7 +92,7 @@ def set_estimates(
 
 
 def sample_f1(truth: NDArray[Any], predicted: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """(N,) 2 hits / (labels + predicted labels) of each sample; 1 where there is nothing and nothing is predicted."""
+    """(N,) 2 hits / (labels + predicted labels) of each sample; 1 where a sample has neither."""
     y = np.asarray(truth) > 0
     whole = y.sum(1) + predicted.sum(1)
     return np.where(whole > 0, 2 * (y & predicted).sum(1) / np.maximum(whole, 1), 1.0)
@@ -103,8 +107,8 @@ def assess_labels(
     thresholds: Sequence[float],
     decision: DecisionEffect | None = None,
 ) -> MultilabelMetrics:
-    """Everything that follows from the probabilities of a split; `predicted` (N, K) are the labels that are predicted,
-    from `thresholds` on; `decision`, what given ones change."""
+    """The assessment of the probabilities of a split; `predicted` (N, K) are the labels that reach their `thresholds`;
+    `decision`: what thresholds of the user change."""
     n, names, y = evaluation.n, evaluation.classes, evaluation.targets > 0
     figures, precisions = set_estimates(evaluation.decoded, y, predicted, facts.columns.get("group", ()))
     labels = []
@@ -134,8 +138,8 @@ def given_effect(
     rule: str, named: Sequence[int], names: Sequence[str], truth: NDArray[np.bool_], was: NDArray[np.bool_],
     now: NDArray[np.bool_],
 ) -> DecisionEffect:  # fmt: skip
-    """What thresholds that were given, `rule` in words, change for the labels of these numbers and the exact match;
-    (N, K) the labels, and those predicted without (`was`) and by the rule."""
+    """What the user's thresholds, `rule` in words, change for the labels with the numbers `named` and for the exact
+    match. (N, K) each: the true labels, and those predicted without (`was`) and with the rule (`now`)."""
     rows = []
     for k in named:
         own, before, after = truth[:, k], was[:, k], now[:, k]

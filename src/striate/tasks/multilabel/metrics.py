@@ -57,7 +57,7 @@ class LabelMetrics:
 
 @dataclass(frozen=True)
 class SampleLabels:
-    """One sample: its labels, those that are predicted, and the F1 of its set."""
+    """One sample: its true labels, the predicted ones, and the F1 of the set."""
 
     id: int
     path: str
@@ -92,7 +92,7 @@ class MultilabelMetrics(SplitRecord):
     None without such thresholds."""
 
     def lines(self, temperature: Temperature | None) -> list[list[str]]:
-        """What given thresholds change, each label, slices, and the samples with the lowest F1."""
+        """The effect of the user's thresholds, each label, slices, and the samples with the lowest F1."""
         del temperature
         rows, rest = list(self.labels), []
         if len(rows) > _LABELS:

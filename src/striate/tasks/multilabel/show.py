@@ -29,7 +29,7 @@ SHOWN, COUNTED = 10, 14
 def label_pictures(
     folder: Path, evaluation: Evaluation, images: Images | None, predicted: NDArray[np.bool_], names: Sequence[str]
 ) -> tuple[Picture, ...]:
-    """Samples at random, those of the lowest F1, around its median and of the highest, with their labels; and
+    """Random samples, and samples with the lowest F1, around its median and with the highest, with their labels; and
     `together.png`, which the report has as a chart."""
     title = of_split(evaluation.data, evaluation.split, evaluation.n)
     if len(evaluation.classes) <= MATRIX:
@@ -65,7 +65,7 @@ def _words(names: Sequence[str]) -> str:
 
 
 def _sureness(probabilities: NDArray[Any], predicted: NDArray[np.bool_]) -> float:
-    """How probable the set is, its labels being independent."""
+    """The probability of the set, if labels are independent."""
     return float(np.prod(np.where(predicted, probabilities, 1 - probabilities)))
 
 
@@ -99,7 +99,7 @@ def _sample_tiles(
 
 
 def together_figure(true: ArrayLike, predicted: ArrayLike, names: Sequence[str], title: str) -> Figure:
-    """Which labels occur together in truth, and in what is predicted, side by side: (K, K) counts."""
+    """Which labels occur together in truth and in predictions, side by side: (K, K) counts."""
     side = max(2.6, 0.34 * len(names))
     longest = 0.075 * max(len(shorten(name, 18)) for name in names)
     figure = new_figure(2 * (side + longest) + 0.6, side + longest + 1.0)
@@ -112,7 +112,7 @@ def together_figure(true: ArrayLike, predicted: ArrayLike, names: Sequence[str],
 
 
 def _draw_together(axes: Axes, counts: NDArray[np.int64], names: Sequence[str]) -> None:
-    """Color: of the samples that have the label of the row, the share that has that of the column too."""
+    """The color is the share of the samples with the row's label that also have the column's label."""
     from matplotlib.colors import LinearSegmentedColormap
 
     shares = counts / np.maximum(counts.diagonal()[:, None], 1)

@@ -1,4 +1,4 @@
-"""Any number of labels out of K for each sample."""
+"""The task of sets of labels: any number out of K for each sample."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from striate.visualize.page_parts import Picture, Section, Table
 from striate.wording import listed, percent, several
 
 _THRESHOLD = "threshold_"
-"""Before the name of a label, among what is followed on validation."""
+"""Prefix of a label's name, in the validation metric that holds its threshold."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ class Multilabel(Task):
 
     @classmethod
     def make(cls, data: Dataset, config: TaskConfig, loss: str) -> Self:
-        """Over the labels of the data, with weights by their frequency in training where these are asked for."""
+        """The task over the labels of the data, with weights by frequency in training if requested."""
         shares = None
         if config.class_weights == "balanced":
             counts = data.splits["train"].targets.double().sum(0).cpu()
@@ -123,24 +123,24 @@ class Multilabel(Task):
 
     @property
     def lowest(self) -> NDArray[np.float64]:
-        """(K,) the probability from which on each label is predicted; 0.5 where nothing was chosen."""
+        """(K,) the probability from which each label is predicted; 0.5 where no threshold was chosen."""
         found = np.array(self.thresholds or (0.5,) * self.outputs)
         for k, value in self.given:
             found[k] = value
         return found
 
     def predicted_labels(self, decoded: Any) -> NDArray[np.bool_]:
-        """(…, K) which labels are predicted, from probabilities as an array or a tensor."""
+        """(…, K) whether each label is predicted, from probabilities as an array or a tensor."""
         return np.asarray(np.asarray(torch.as_tensor(decoded).cpu()) >= self.lowest)
 
     def settled(self, val: Mapping[str, float]) -> Self:
-        """With the thresholds that were best on validation."""
+        """The task with the thresholds that were best on validation."""
         found = tuple(val[f"{_THRESHOLD}{name}"] for name in self.classes if f"{_THRESHOLD}{name}" in val)
         return replace(self, thresholds=found) if len(found) == self.outputs else self
 
     def deciding(self, cost: ByClass, threshold: ByClass, validation: Validation | None = None) -> Self:
-        """With other thresholds; without any, a half for each label. One without a number stays that of validation.
-        Raises UsageError for costs, unknown labels, and numbers that are none of a probability."""
+        """The task with other thresholds; without any, 0.5 for each label. A label without a number keeps its threshold
+        of validation. Raises UsageError for costs, unknown labels, and numbers that are not probabilities."""
         del validation
         if cost:
             remedy = f"--threshold {pasted(f'{self.classes[0]}=0.2')}"
@@ -158,9 +158,9 @@ class Multilabel(Task):
         return replace(self, given=tuple(sorted(pairs)))
 
     def rejecting(self, rate: float, validation: Validation) -> Self:
-        """With two sets for each label, calibrated apart: of samples that have it, and that have it not, a share of
-        `rate` at most is said to be the other; what neither set, or both, would take is undecided. Raises UsageError
-        where validation has too few samples of either kind for every label."""
+        """The task with two thresholds for each label, calibrated separately on samples with and without it, so that at
+        most a share of `rate` of each is wrongly decided. Labels that both thresholds accept, or neither, are
+        undecided. Raises UsageError where validation has too few samples of either kind for every label."""
         probabilities, truth = (np.asarray(part, np.float64) for part in validation())
         bounds, fewest = [], fewest_for(rate)
         for k in range(self.outputs):
@@ -177,7 +177,7 @@ class Multilabel(Task):
 
     @property
     def decision_text(self) -> str:
-        """The thresholds that a user gave."""
+        """The thresholds that the user gave, in words."""
         parts = [f"{self.classes[k]} if its probability is at least {value:g}" for k, value in self.given]
         return listed(parts, 5)
 
@@ -193,7 +193,8 @@ class Multilabel(Task):
         return losses.mean(1).sum()
 
     def _weights(self, device: torch.device) -> tuple[torch.Tensor, torch.Tensor] | None:
-        """Both halves of the training samples weigh the same, n / (2 n₁) and n / (2 n₀) (King and Zeng 2001)."""
+        """Weights n / (2 n₁) and n / (2 n₀), so that samples with and without a label weigh the same in total (King and
+        Zeng 2001)."""
         if self.shares is None:
             return None
         shares = constants(self.shares, device)
@@ -202,7 +203,7 @@ class Multilabel(Task):
     # Metrics
 
     def accumulator(self) -> Accumulator:
-        """The loss, and of validation the ranking of samples."""
+        """The loss, and on validation the rows for ranking."""
         return RowAccumulator(self, self._followed)
 
     def _followed(self, rows: Rows) -> dict[str, float]:
@@ -216,7 +217,7 @@ class Multilabel(Task):
         return outputs.float().sigmoid()
 
     def exported_facts(self) -> dict[str, Any]:
-        """From which probability on each label is predicted."""
+        """The probability from which each label is predicted."""
         return {"thresholds": list(self.thresholds or (0.5,) * self.outputs)}
 
     def measure(self, decoded: torch.Tensor, targets: torch.Tensor) -> dict[str, Any]:
@@ -224,7 +225,7 @@ class Multilabel(Task):
         return self._measured(decoded, targets, self.predicted_labels(decoded))
 
     def measure_each(self, tasks: Sequence[Self], decoded: torch.Tensor, targets: torch.Tensor) -> dict[str, Any]:
-        """Each sample by the thresholds of its own task."""
+        """The metrics, each sample with the thresholds of its own task."""
         return self._measured(decoded, targets, decoded.cpu().numpy() >= np.stack([task.lowest for task in tasks]))
 
     def _measured(self, decoded: torch.Tensor, targets: torch.Tensor, predicted: NDArray[np.bool_]) -> dict[str, Any]:
@@ -235,7 +236,7 @@ class Multilabel(Task):
 
     @classmethod
     def rows(cls, decoded: NDArray[Any], targets: NDArray[Any], classes: int = 0) -> Rows:
-        """(N, 2 K) probabilities and labels, to be ranked together."""
+        """(N, 2 K) probabilities and labels, which are ranked together."""
         del classes
         return np.concatenate([np.asarray(decoded, np.float64), np.asarray(targets, np.float64)], axis=1)
 
@@ -245,7 +246,7 @@ class Multilabel(Task):
         return RankedLabels(MAP, lambda *_: 0.0)
 
     def interval(self, decoded: Any, targets: Any, groups: Sequence[str] = ()) -> dict[str, list[float]]:
-        """Of each figure over all labels, by bootstrap over samples, or groups where there are any."""
+        """The interval of each metric over all labels, by bootstrap over samples, or groups where there are any."""
         from striate.tasks.multilabel.assess import set_estimates
 
         found, _ = set_estimates(decoded, targets, self.predicted_labels(decoded), groups)
@@ -253,11 +254,11 @@ class Multilabel(Task):
         return {key: ends for key, ends in known.items() if ends is not None}
 
     def same(self, one: NDArray[Any], other: NDArray[Any]) -> NDArray[np.float64]:
-        """The share of labels that are predicted in both or in neither."""
+        """(N,) share of labels that are predicted in both or in neither."""
         return np.asarray((self.predicted_labels(one) == self.predicted_labels(other)).mean(1), np.float64)
 
     def agreement(self, reference: torch.Tensor, outputs: torch.Tensor) -> PredictionAgreement:
-        """The share of equal labels, and how far probabilities move."""
+        """The share of equal labels, and how far probabilities differ."""
         right, other = self.decode(reference).cpu(), self.decode(outputs).cpu()
         return agreement_of_classes(right, other, float(self.same(right.numpy(), other.numpy()).mean()))
 
@@ -267,7 +268,7 @@ class Multilabel(Task):
         return np.asarray(-np.where(evaluation.targets > 0, np.log(p), np.log(1 - p)).mean(1))
 
     def calibrated(self, temperature: float) -> Self:
-        """Raises UsageError: none is fitted."""
+        """Raises UsageError: no temperature is fitted."""
         del temperature
         got = "a run that predicts sets of labels, whose probabilities have no temperature"
         raise UsageError("--calibrated", got, "a classification", "leave out --calibrated")
@@ -275,7 +276,7 @@ class Multilabel(Task):
     def assess(
         self, evaluation: Evaluation, facts: SampleFacts, temperature: Temperature | None, names: Sequence[str]
     ) -> SplitMetrics:
-        """Each label, which occur together, slices, and the worst samples."""
+        """Each label, their co-occurrence, slices, and the worst samples."""
         from striate.tasks.multilabel.assess import assess_labels, given_effect
 
         del temperature, names
@@ -287,12 +288,12 @@ class Multilabel(Task):
 
     @classmethod
     def accepts_saved(cls, saved: SavedPredictions) -> bool:
-        """Whether there is a probability, and 0 or 1, for each label."""
+        """Whether predictions have a probability, and targets 0 or 1, for each label."""
         shape = (len(saved.ids), len(saved.classes))
         return saved.predicted is None and saved.answers.shape == saved.targets.shape == shape
 
     def baselines(self, data: Dataset) -> tuple[Method, ...]:
-        """How often each label occurs; a linear classifier for each label, of pixels and of edges."""
+        """The frequency of each label; a linear classifier for each label, on pixels and on edges."""
         from striate.tasks.multilabel.baselines import label_methods
 
         return label_methods(data)
@@ -300,8 +301,8 @@ class Multilabel(Task):
     # Predictions
 
     def describe(self, decoded: torch.Tensor) -> dict[str, Any]:
-        """`labels`, those from their threshold on as [label, probability], the surest first; and `probabilities` of
-        all. Where undecided ones are turned down: `labels` that are surely there, `undecided`, and the `reason`."""
+        """`labels`, the predicted ones as [label, probability], the most probable first; and `probabilities` of all.
+        Where undecided labels are rejected: `labels` that are certain, `undecided` ones, and the `reason`."""
         shares = dict(zip(self.classes, (float(value) for value in decoded.tolist()), strict=True))
         names = [
             name for name, there in zip(self.classes, self.predicted_labels(decoded).tolist(), strict=True) if there
@@ -332,7 +333,7 @@ class Multilabel(Task):
         return replace(found, notes=(note, *found.notes))
 
     def explained_part(self, decoded: torch.Tensor, part: str) -> Explained:
-        """The logit of this label. Raises UsageError where there is none."""
+        """The logit of this label. Raises UsageError for an unknown label."""
         if part not in self.classes:
             remedy = f"--part {pasted(self.classes[0])}"
             raise UsageError("--part", repr(part), f"a label: {listed(list(self.classes), 12)}", remedy)
@@ -343,7 +344,7 @@ class Multilabel(Task):
     # How it is shown
 
     def headline_text(self, evaluation: Evaluation) -> tuple[str, str]:
-        """The mAP, and how many sets are right."""
+        """The mAP, and the share of exactly right sets."""
         metrics, span = evaluation.metrics, evaluation.span_of("map")
         return percent(metrics["map"]), (
             f"mean average precision{span} over {several(self.outputs, 'label')} on the {evaluation.of}. With a "
