@@ -28,7 +28,7 @@ SHOWN = 8
 
 
 def assess_images(evaluation: Evaluation, facts: SampleFacts, headline: Headline, rows: Any) -> PlainMetrics:
-    """Each figure with its interval by bootstrap over images, or groups, and slices."""
+    """Each metric with its interval by bootstrap over images, or groups, and slices."""
     own_groups = facts.columns.get("group", ())
     n, headline = evaluation.n, headline.over(own_groups)
     mse = headline.estimate(rows)
@@ -49,7 +49,7 @@ def assess_images(evaluation: Evaluation, facts: SampleFacts, headline: Headline
 def reconstruction_pictures(
     folder: Path, evaluation: Evaluation, each: NDArray[np.float64], names: Sequence[str]
 ) -> tuple[Picture, ...]:
-    """`reconstructions.png` with some samples at random, then those of the largest error, around its median, and of the
+    """`reconstructions.png` with random samples, then samples with the largest error, around its median, and with the
     smallest; `each` (N,) is the mean squared error of each image."""
     order = np.argsort(-each, kind="stable")
 

@@ -24,8 +24,8 @@ _MOST_SHOWN = 5
 
 
 def r_squared(truth: NDArray[np.float64], predictions: NDArray[np.float64]) -> float | None:
-    """1 − Σ (error²) / Σ (difference from the mean²) of (N,) or (N, T) numbers: the mean over the targets that vary;
-    None where none does. Agrees with scikit-learn, which takes a second to load."""
+    """1 − Σ (error²) / Σ (difference from the mean²) of (N,) or (N, T) numbers, the mean over the targets that vary;
+    None where no target varies. Agrees with scikit-learn, which takes a second to load."""
     about_mean = ((truth - truth.mean(0)) ** 2).sum(0)
     varied = truth.min(0) < truth.max(0)
     shares = ((predictions - truth) ** 2).sum(0)[varied] / about_mean[varied]

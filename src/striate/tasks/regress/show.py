@@ -38,12 +38,12 @@ def scatter_picture(folder: Path, evaluation: Evaluation, title: str, target_nam
 
 
 def sample_pictures(folder: Path, evaluation: Evaluation, images: Images, names: Sequence[str]) -> tuple[Picture, ...]:
-    """The samples with the largest, with usual and with the smallest errors, with predicted and true numbers."""
+    """The samples with the largest, typical and smallest errors, with predicted and true numbers."""
     parts = [
         np.asarray(part, np.float64).reshape(evaluation.n, -1) for part in (evaluation.decoded, evaluation.targets)
     ]
     predicted, true = parts
-    scale = np.maximum(true.std(0), np.finfo(np.float64).tiny)  # each number counts alike, whatever its unit
+    scale = np.maximum(true.std(0), np.finfo(np.float64).tiny)  # each number has the same weight, whatever its unit
     order = np.argsort(-(((predicted - true) / scale) ** 2).mean(1), kind="stable")
 
     def draw(places: NDArray[np.int64], title: str) -> Figure:

@@ -1,4 +1,4 @@
-"""Numbers for each sample."""
+"""The task of regression: numbers for each sample."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class Regress(Task):
 
     @classmethod
     def make(cls, data: Dataset, config: TaskConfig, loss: str) -> Self:
-        """For the numbers of the data, standardized by those of the training split."""
+        """The task for the numbers of the data, standardized by the training split."""
         del config
         targets = data.splits["train"].targets
         mean, std = targets.double().mean(0), targets.double().std(0, correction=0)
@@ -70,7 +70,7 @@ class Regress(Task):
 
     @property
     def outputs(self) -> int:
-        """One output a number."""
+        """One output for each number."""
         return len(self.target_names)
 
     def weight(self, targets: torch.Tensor) -> float:
@@ -106,7 +106,7 @@ class Regress(Task):
 
     @property
     def scored_by_loss(self) -> bool:
-        """It is, as `score` has it."""
+        """True: see `score`."""
         return True
 
     def decode(self, outputs: torch.Tensor) -> torch.Tensor:
@@ -115,18 +115,18 @@ class Regress(Task):
         return outputs.float() * std + mean
 
     def exported_facts(self) -> dict[str, Any]:
-        """What each number is called."""
+        """The names of the numbers."""
         return {"names": list(self.target_names)}
 
     def disparity(self, right: NDArray[Any], found: NDArray[Any]) -> tuple[float, bool]:
-        """How far standardized numbers differ."""
+        """The largest difference of standardized numbers."""
         difference = float((np.abs(right - found) / np.array(self.std)).max())
         return difference, difference < 1e-3
 
     def measure(self, decoded: torch.Tensor, targets: torch.Tensor) -> dict[str, Any]:
         """`rmse` and `mae` in the units of the data, over all samples and numbers together, and `r2`, averaged over
-        the numbers that vary (1 is perfect, 0 what always naming the mean reaches; None where none varies, as of one
-        sample)."""
+        the numbers that vary (1 is perfect, 0 is the result of always predicting the mean; None where no number varies,
+        as with one sample)."""
         predicted, truth = decoded.double().cpu().numpy(), targets.double().cpu().numpy()
         errors = predicted - truth
         return {
@@ -161,7 +161,7 @@ class Regress(Task):
         return float(np.sqrt(total / n))
 
     def interval(self, decoded: Any, targets: Any, groups: Sequence[str] = ()) -> dict[str, list[float]]:
-        """`rmse_interval` by bootstrap over samples, or groups; nothing for fewer than 20."""
+        """`rmse_interval` by bootstrap over samples, or groups; empty for fewer than 20."""
         from striate.tasks.regress.assess import root_mean
 
         ends = interval_of(root_mean(self.rows(decoded, targets), groups))
@@ -178,7 +178,7 @@ class Regress(Task):
 
     @classmethod
     def accepts_saved(cls, saved: SavedPredictions) -> bool:
-        """Whether there are numbers, as many as targets, and no classes."""
+        """Whether predictions are as many numbers as targets, without classes."""
         numbers = saved.predicted is None and saved.answers.ndim == 2 and saved.answers.shape == saved.targets.shape
         return numbers and not saved.classes
 
@@ -189,7 +189,7 @@ class Regress(Task):
         return regress_methods(data)
 
     def headline_text(self, evaluation: Evaluation) -> tuple[str, str]:
-        """The RMSE, beside that of always predicting the mean."""
+        """The RMSE, and that of always predicting the mean."""
         metrics, n = evaluation.metrics, evaluation.n
         of = f"{n:,} {evaluation.split} {'sample' if n == 1 else 'samples'} of {evaluation.data}"
         spread = float(np.asarray(evaluation.targets, dtype=np.float64).reshape(n, -1).std(0).mean())
@@ -210,7 +210,7 @@ class Regress(Task):
         target_names: Sequence[str] = (),
         names: Sequence[str] = (),
     ) -> tuple[Picture, ...]:
-        """Predicted against true; of images the worst, typical and best ones."""
+        """Predicted against true values; for images, the worst, typical and best samples."""
         from striate.tasks.regress.show import sample_pictures, scatter_picture  # drawing loads only where it is needed
         from striate.visualize.canvas import of_split
 

@@ -34,7 +34,7 @@ class SeveralMetrics:
     """What was not computed, a sentence each."""
 
     def to_json(self) -> dict[str, Any]:
-        """The figures as one JSON object, those of each target under `targets`."""
+        """The metrics as one JSON object, those of each target under `targets`."""
         return {
             "n": self.n,
             "figures": plain(self.figures),
