@@ -8,7 +8,7 @@ from itertools import combinations
 from typing import Any, Literal
 
 from striate.errors import DataError, pasted
-from striate.evaluation.compare_runs import described, pairs_of, short_names
+from striate.evaluation.compare_runs import compared_run, pairs_of, short_names
 from striate.evaluation.comparison import Comparison
 from striate.statistics.paired import difference_of_rows
 from striate.tasks.control.baseline import HEADLINE
@@ -51,7 +51,7 @@ def compare_players(
             rows.append(play_episodes(run.player.module, first.source, own, count, chosen).returns[:, None])
     names = short_names([run.path for run in runs])
     compared = tuple(
-        described(name, run.path, run.player.config.model.name, HEADLINE.value(found), None, run.costs)
+        compared_run(name, run.path, run.player.config.model.name, HEADLINE.value(found), None, run.costs)
         for name, run, found in zip(names, runs, rows, strict=True)
     )
     differences = [difference_of_rows(theirs, ours, HEADLINE.lead, seed) for ours, theirs in combinations(rows, 2)]

@@ -80,7 +80,7 @@ def compare_predictions(
     places = list(combinations(range(len(aligned)), 2))
     groups = next((run.groups for run in aligned if any(run.groups)), ())
     differences = [_difference(aligned[one], aligned[two], seed, groups) for one, two in places]
-    compared = tuple(_described(run, name, groups) for run, name in zip(aligned, names, strict=True))
+    compared = tuple(_compared_run(run, name, groups) for run, name in zip(aligned, names, strict=True))
     pairs = pairs_of(names, differences, metric, things)
     n, task = len(first.samples), first.task.name
     return Comparison(first.data, split, n, things, task, metric, compared, pairs, tuple(notes))
@@ -106,12 +106,12 @@ def short_names(paths: Sequence[str]) -> list[str]:
     return list(paths)
 
 
-def _described(run: RunPredictions, name: str, groups: Sequence[str]) -> ComparedRun:
+def _compared_run(run: RunPredictions, name: str, groups: Sequence[str]) -> ComparedRun:
     interval = run.task.headline_interval(run.rows(), groups)
-    return described(name, run.path, run.model, run.value, interval, run.costs)
+    return compared_run(name, run.path, run.model, run.value, interval, run.costs)
 
 
-def described(
+def compared_run(
     name: str, path: str, model: str, value: float, interval: Interval | None, costs: Mapping[str, Any]
 ) -> ComparedRun:
     """A run with its costs, as far as its metrics.json has them."""

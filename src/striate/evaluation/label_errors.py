@@ -93,7 +93,7 @@ def find_label_errors(
         return doubt_labels(out_of_fold(features, planted, fold, count, (strength,))[0], planted).positions
 
     doubts = doubt_labels(probabilities, labels)
-    return _told(evidence, ids, doubts, estimate_wrong(doubts.positions, labels, count, doubted, seed))
+    return _marked(evidence, ids, doubts, estimate_wrong(doubts.positions, labels, count, doubted, seed))
 
 
 @dataclass(frozen=True)
@@ -283,7 +283,7 @@ def _chunks(ids: Sequence[int]) -> list[Sequence[int]]:
     return [ids[start : start + _CHUNK] for start in range(0, len(ids), _CHUNK)]
 
 
-def _told(evidence: Evidence, ids: Sequence[int], doubts: LabelDoubts, wrong: WrongLabels) -> Marked:
+def _marked(evidence: Evidence, ids: Sequence[int], doubts: LabelDoubts, wrong: WrongLabels) -> Marked:
     classes = evidence.listing.classes
     found = [ids[place] for place in doubts.positions]
     words = {

@@ -56,7 +56,7 @@ class Calibration:
     """The bins of the reliability diagram."""
 
     @property
-    def surplus(self) -> float:
+    def overconfidence(self) -> float:
         """Mean confidence minus accuracy: above 0 the network is overconfident, below 0 underconfident."""
         return sum(self._shares().values())
 
@@ -64,11 +64,11 @@ class Calibration:
     def over_and_under(self) -> tuple[float, float] | None:
         """The mean confidence of the bin that is overconfident by most, and of the one that is underconfident by most.
 
-        None unless the two cancel in `surplus` by more than half, and by more than chance explains.
+        None unless the two cancel in `overconfidence` by more than half, and by more than chance explains.
         """
         shares = self._shares()
         total = sum(map(abs, shares.values()))
-        if not shares or abs(self.surplus) >= min(total / 2, total - self.ece_by_chance[1]):
+        if not shares or abs(self.overconfidence) >= min(total / 2, total - self.ece_by_chance[1]):
             return None
         return max(shares, key=lambda mean: shares[mean]), min(shares, key=lambda mean: shares[mean])
 

@@ -213,7 +213,7 @@ def shares_interval(hits: NDArray[Any], counts: NDArray[Any], weights: NDArray[A
     alone = float((weights * (shares - low)).max()), float((weights * (high - shares)).max())
     weighty = shares[weights > 0]
     if (weighty == 0).all() or (weighty == 1).all():
-        return _interval(round(value), _alike(weights, counted), alone)
+        return _interval(round(value), _effective_number(weights, counted), alone)
     variances = _variances(shares * counted, counted, value) / counted
     number = value * (1 - value) / float(weights**2 @ variances)
     return _interval(value, number, alone, lower=float(weights @ variances) if named else 0.0)
@@ -233,7 +233,7 @@ def f1_average_interval(confusion: NDArray[np.int64], weights: NDArray[Any]) -> 
     low, high = (2 * end / (1 + end) for end in wilson_ends(hits / (sizes - hits), sizes - hits))  # as f1_interval
     alone = float((weights * (scores - low)).max()), float((weights * (high - scores)).max())
     if hits.sum() in (0, confusion.sum()):
-        return _interval(round(value), _alike(weights, sizes / 2), alone)
+        return _interval(round(value), _effective_number(weights, sizes / 2), alone)
     expected = (2 * hits + _BORROWED * value) / (sizes + _BORROWED)
     true, predicted = np.nonzero(confusion)
     each, lost = weights / sizes, weights * expected / sizes
@@ -249,7 +249,7 @@ def _variances(hits: NDArray[Any], counts: NDArray[Any], value: float) -> NDArra
     return np.asarray(expected * (1 - expected) / (1 - counts / (counts + _BORROWED) ** 2), np.float64)
 
 
-def _alike(weights: NDArray[Any], counts: NDArray[Any]) -> float:
+def _effective_number(weights: NDArray[Any], counts: NDArray[Any]) -> float:
     """The effective number of samples where all classes are predicted equally well."""
     return 1 / float(weights**2 @ (1 / counts))
 

@@ -183,8 +183,8 @@ def _verdict(calibration: Calibration) -> str:
     if calibration.over_and_under is not None:
         over, under = calibration.over_and_under
         return f"the network is overconfident around {100 * over:.0f} %, underconfident around {100 * under:.0f} %"
-    points = f"{abs(100 * calibration.surplus):.1f} points on average"
-    return f"the network is {'overconfident' if calibration.surplus > 0 else 'underconfident'} by {points}"
+    points = f"{abs(100 * calibration.overconfidence):.1f} points on average"
+    return f"the network is {'overconfident' if calibration.overconfidence > 0 else 'underconfident'} by {points}"
 
 
 def share_text(figure: Estimate, digits: int = 2) -> str:

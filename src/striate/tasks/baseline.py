@@ -208,12 +208,12 @@ def compare_rows(
         low, high = (signed(scale * end) for end in (interval.low, interval.high))
         test += f"; 95 % interval of its lead {low} to {high}{unit}, {interval.method}"
     if difference > 0 and certain:
-        sentence = f"The network's {figure} is {how} than that of {called(baseline)}: more than noise ({test})."
+        sentence = f"The network's {figure} is {how} than that of {in_sentence(baseline)}: more than noise ({test})."
     elif difference == 0:
-        sentence = f"The network does not beat {called(baseline)}: the {figure} is the same."
+        sentence = f"The network does not beat {in_sentence(baseline)}: the {figure} is the same."
     else:
         noise = "more than noise" if certain else "within noise"
-        sentence = f"The network does not beat {called(baseline)}: its {figure} is {how}, {noise} ({test})."
+        sentence = f"The network does not beat {in_sentence(baseline)}: its {figure} is {how}, {noise} ({test})."
     ends = None if interval is None else (interval.low, interval.high)
     return BaselineComparison(baseline, difference, p, ends, difference > 0 and certain, sentence)
 
@@ -223,6 +223,6 @@ def samples_word(n: int) -> str:
     return "sample" if n == 1 else "samples"
 
 
-def called(baseline: str) -> str:
+def in_sentence(baseline: str) -> str:
     """The name of a baseline within a sentence: `the mean`, but `ridge regression`."""
     return f"the {baseline}" if baseline.split()[0] in ("majority", "mean", "random") else baseline

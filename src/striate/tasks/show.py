@@ -217,7 +217,7 @@ def _direction(calibration: Calibration) -> str:
         over, under = (f"{100 * mean:.0f} %" for mean in calibration.over_and_under)
         over, under = f"overconfident where its confidence is about {over}", f"underconfident where it is about {under}"
         return f"the network is {over}, and {under}"
-    return f"the network is {'overconfident' if calibration.surplus > 0 else 'underconfident'}"
+    return f"the network is {'overconfident' if calibration.overconfidence > 0 else 'underconfident'}"
 
 
 def _bins(raw: Calibration, after: Calibration | None) -> Table:

@@ -17,7 +17,7 @@ from striate.cli import main
 from striate.data.annotations.captions import LETTERS, caption_rows, captions_in, words_of
 from striate.data.augment.warp import Warp
 from striate.data.dataset import SampleFacts
-from striate.tasks.caption.assess import caption_words, estimates, figures_of, image_rows
+from striate.tasks.caption.assess import caption_words, estimates, image_rows, metrics_of
 from striate.tasks.caption.baselines import captions_as_predictions
 from striate.tasks.caption.head import CaptionNetwork
 from striate.tasks.caption.task import Caption
@@ -147,7 +147,7 @@ def test_left_and_right_change_places_in_mirrored_images() -> None:
 def test_figures_follow_from_what_is_said() -> None:
     said = captions_as_predictions([["a", "red", "square"], ["a", "blue", "circle", "left"], []])
     true = targets_of(["a red square", "a box"], ["a blue circle right"], ["a red circle"])
-    found = figures_of(image_rows(said, true).sum(0))
+    found = metrics_of(image_rows(said, true).sum(0))
     assert found["exact_match"] == pytest.approx(1 / 3)
     assert found["rouge_l"] == pytest.approx((1 + 0.75 + 0) / 3)
     assert found["bleu4"] == 0

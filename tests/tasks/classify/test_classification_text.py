@@ -70,7 +70,7 @@ def test_the_verdict_where_errors_cancel():
     probabilities = np.stack([said, 1 - said], 1).astype(np.float32)
     calibration = measure_calibration((~right).astype(np.int64), probabilities)
     assert calibration.ece == pytest.approx(0.145, abs=1e-3)
-    assert calibration.surplus == pytest.approx(0.005, abs=1e-3)
+    assert calibration.overconfidence == pytest.approx(0.005, abs=1e-3)
     assert calibration.over_and_under == pytest.approx((0.95, 0.6))
     evaluation = evaluated((~right).astype(np.int64), probabilities)
     figures = assess_split(task_of(evaluation), evaluation, data_of(2000), None)

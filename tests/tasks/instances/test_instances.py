@@ -19,7 +19,7 @@ from striate.data.mask_codes import decode
 from striate.data.media.medium import Placement
 from striate.models.build import build_model
 from striate.tasks.instances.box_masks import SIDE, gathered, packed, pasted, unpacked
-from striate.tasks.instances.decode import MASK, WIDTH, apart, inside
+from striate.tasks.instances.decode import MASK, WIDTH, inside, instance_map
 from striate.tasks.instances.grouping import OFFSET, agreement, objects_in, places
 from striate.tasks.instances.metrics import mask_metrics
 from striate.tasks.instances.overlap import MaskOverlaps
@@ -76,7 +76,7 @@ def test_touching_objects_stay_apart() -> None:
     """A point between two middles is of the nearer one, though both boxes hold it."""
     left, right = _disk(14, 20, 8), _disk(30, 20, 8)
     found = torch.stack([_row(left, 0, 0.9), _row(right, 0, 0.8)]).numpy()
-    numbers = apart(found, SIZE)
+    numbers = instance_map(found, SIZE)
     assert set(np.unique(numbers)) == {0, 1, 2}
     assert (numbers[left & ~right] == 1).mean() > 0.95
     assert (numbers[right & ~left] == 2).mean() > 0.95

@@ -161,7 +161,7 @@ def summarize(found: Robustness) -> str:
     """Which kind costs most, which least, and how many predictions stay the same after a shift."""
     worst, least = found.worst, min(found.curves, key=found.cost)
     low = worst.worst
-    doubt = f", not significant with {several(found.n, 'image')}" if _reaches(low.interval, found) else ""
+    doubt = f", not significant with {several(found.n, 'image')}" if _overlaps(low.interval, found) else ""
     unit = found.metric.lead[1]
     right = " right" if found.of_hits else ""
     sentences = [
@@ -184,7 +184,7 @@ def summarize(found: Robustness) -> str:
     return " ".join(sentences)
 
 
-def _reaches(interval: Interval | None, found: Robustness) -> bool:
+def _overlaps(interval: Interval | None, found: Robustness) -> bool:
     """Whether the interval of the worst strength overlaps that of the original images."""
     if interval is None or found.interval is None:
         return False

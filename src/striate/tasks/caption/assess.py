@@ -61,7 +61,7 @@ def image_rows(decoded: Any, targets: Any) -> NDArray[np.float64]:
     return np.concatenate([bleu_rows(decoded, targets), np.stack(columns, 1)], axis=1)
 
 
-def figures_of(total: NDArray[np.float64]) -> dict[str, float]:
+def metrics_of(total: NDArray[np.float64]) -> dict[str, float]:
     """The metrics from the sum (14,) of rows."""
     means = dict(zip(MEANS, (total[COUNTS:-1] / max(total[-1], 1e-12)).tolist(), strict=True))
     return {"bleu4": bleu(total[:COUNTS]), **means}
@@ -72,10 +72,10 @@ def estimates(rows: NDArray[np.float64], groups: Sequence[str] = ()) -> dict[str
     Resamples use the n-gram frequencies of all images."""
     units, drawn = grouped(rows, groups), []
     if len(units) >= FEWEST:
-        drawn = [figures_of(mean) for mean in resampled_means(units)]
+        drawn = [metrics_of(mean) for mean in resampled_means(units)]
     found = {
         name: Estimate(value, percentile_interval([one[name] for one in drawn]) if drawn else None)
-        for name, value in figures_of(rows.sum(0)).items()
+        for name, value in metrics_of(rows.sum(0)).items()
     }
     # Where no 4-gram was right, every resample has a BLEU-4 of 0.
     return found if rows[:, LONGEST - 1].any() else found | {"bleu4": Estimate(0.0, None)}

@@ -32,9 +32,9 @@ from striate.tasks.caption.assess import (
     caption_words,
     cider_rows,
     estimates,
-    figures_of,
     image_rows,
     joined_text,
+    metrics_of,
 )
 from striate.tasks.caption.doctor import same_caption, short_captions
 from striate.tasks.caption.head import CaptionNetwork
@@ -210,7 +210,7 @@ class Caption(Task):
 
     def measure(self, decoded: torch.Tensor, targets: torch.Tensor) -> dict[str, Any]:
         """`bleu4`, `cider`, `rouge_l` and `exact_match`."""
-        return figures_of(image_rows(decoded.cpu(), targets.cpu()).sum(0))
+        return metrics_of(image_rows(decoded.cpu(), targets.cpu()).sum(0))
 
     @classmethod
     def rows(cls, decoded: NDArray[Any], targets: NDArray[Any], classes: int = 0) -> Rows:

@@ -25,7 +25,7 @@ from striate.statistics.intervals import (
 from striate.statistics.paired import LEVEL, Difference, mcnemar, p_text
 from striate.statistics.ranking import ranked_scores
 from striate.tasks.assessment import Gap
-from striate.tasks.baseline import BaselineComparison, called, samples_word
+from striate.tasks.baseline import BaselineComparison, in_sentence, samples_word
 from striate.tasks.classify.decision import DecisionRule, effect_of
 from striate.tasks.classify.metrics import (
     ClassificationMetrics,
@@ -35,7 +35,7 @@ from striate.tasks.classify.metrics import (
     confusion_matrix,
     notable_predictions,
 )
-from striate.tasks.classify.over_groups import Drawn, over_groups
+from striate.tasks.classify.over_groups import GroupResamples, over_groups
 from striate.tasks.evaluation import ClassRow, Evaluation
 from striate.tasks.groups import FEWEST, sample_groups, slices_of_hits
 from striate.tasks.headline import judged_gap
@@ -44,7 +44,7 @@ from striate.wording import several
 TOPS = (2, 3, 5, 10)
 
 
-def average_figures(
+def average_metrics(
     truth: NDArray[np.int64],
     probabilities: NDArray[np.float32],
     confusion: NDArray[np.int64],
@@ -106,7 +106,7 @@ MOST_RANKED = 1_000_000
 _POINTS = 101
 
 
-def class_figures(
+def class_metrics(
     truth: NDArray[np.int64], probabilities: NDArray[np.float32], confusion: NDArray[np.int64], classes: Sequence[str]
 ) -> tuple[ClassMetrics, ...]:
     """A row for each class, in the order of class numbers. Areas are None for more than `MOST_RANKED` probabilities,
@@ -181,10 +181,10 @@ def assess_classes(
     truth, probabilities, classes = evaluation.targets, evaluation.decoded, evaluation.classes
     confusion, predicted = evaluation.confusion, evaluation.predicted
     assert confusion is not None and predicted is not None
-    rows = class_figures(truth, probabilities, confusion, classes)
+    rows = class_metrics(truth, probabilities, confusion, classes)
     groups = sample_groups(facts, evaluation.n, truth=truth, classes=classes, brightness=evaluation.brightness)
     own_groups = facts.columns.get("group", ())
-    figures = average_figures(truth, probabilities, confusion, own_groups)
+    figures = average_metrics(truth, probabilities, confusion, own_groups)
     confused = confused_pairs(confusion, classes)
     if any(own_groups):
         interval = hits_interval(predicted == truth, own_groups)
@@ -254,7 +254,7 @@ def table_of_classes(
     hits, counts, named = confusion.diagonal().tolist(), confusion.sum(1).tolist(), confusion.sum(0).tolist()
     intervals = [wilson(hit, n) for hit, n in zip(hits, counts, strict=True)]
     if any(groups):
-        drawn = Drawn(targets, predicted, groups, len(classes))
+        drawn = GroupResamples(targets, predicted, groups, len(classes))
         intervals = [
             drawn.recall(k, hit / n) if n else interval
             for k, (hit, n, interval) in enumerate(zip(hits, counts, intervals, strict=True))
@@ -283,15 +283,14 @@ def compare_hits(
         p, test = grouped.p_value, f"{grouped.test}, p {p_text(grouped.p_value)}"
     samples = f"{n:,} test {samples_word(n)}"
     if lead == 0:
-        sentence = f"The network does not beat {called(baseline)}: both are right on equally many of {samples}."
+        sentence = f"The network does not beat {in_sentence(baseline)}: both are right on equally many of {samples}."
     elif lead > 0 and p < LEVEL:
-        sentence = (
-            f"The network is right on {lead:,} more of {samples} than {called(baseline)}: more than noise ({test})."
-        )
+        than = in_sentence(baseline)
+        sentence = f"The network is right on {lead:,} more of {samples} than {than}: more than noise ({test})."
     else:
         how = f"{abs(lead):,} {'more' if lead > 0 else 'fewer'} of {samples}"
         noise = "more than noise" if p < LEVEL else "within noise"
-        sentence = f"The network does not beat {called(baseline)}: it is right on {how}, {noise} ({test})."
+        sentence = f"The network does not beat {in_sentence(baseline)}: it is right on {how}, {noise} ({test})."
     return BaselineComparison(baseline, lead, p, None, lead > 0 and p < LEVEL, sentence)
 
 

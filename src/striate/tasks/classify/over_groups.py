@@ -17,7 +17,7 @@ from striate.wording import several
 Counts = NDArray[np.float64]
 
 
-class Drawn:
+class GroupResamples:
     """Counts of samples per class in B resamples of whole groups, from `truth`, `predicted` and `groups` (N,).
 
     (B, K) each: `hits`, correct predictions; `truly`, samples of the class; `named`, samples predicted as the class.
@@ -51,7 +51,7 @@ class Drawn:
         return _interval(values, int(self._with_either[k]))
 
     def averages(self) -> dict[str, NDArray[np.float64]]:
-        """(B,) each average over classes in the resamples, as `average_figures` computes it."""
+        """(B,) each average over classes in the resamples, as `average_metrics` computes it."""
         both = self.truly + self.named
         precision, recall, f1 = (
             np.nan_to_num(_ratio(part, whole))
@@ -80,14 +80,14 @@ def over_groups(
     Averages and F1 have no interval for fewer than 20 groups, areas under curves never have one. Metrics of other names
     do not change.
     """
-    drawn = Drawn(truth, predicted, groups, len(rows))
+    drawn = GroupResamples(truth, predicted, groups, len(rows))
     averages = {
         key: replace(figures[key], interval=_interval(values, drawn.groups)) for key, values in drawn.averages().items()
     }
     return {**figures, **averages}, tuple(_class_row(row, k, drawn) for k, row in enumerate(rows))
 
 
-def _class_row(row: ClassMetrics, k: int, drawn: Drawn) -> ClassMetrics:
+def _class_row(row: ClassMetrics, k: int, drawn: GroupResamples) -> ClassMetrics:
     precision, recall = row.precision, row.recall
     if precision.value is not None:
         precision = replace(precision, interval=drawn.precision(k, precision.value))

@@ -113,8 +113,8 @@ def play_episodes(
     fields. The network is put into eval mode and back.
     """
     training = module.training
-    at_once = at_once or (64 if min(_kept(source, 1)[0].game.shape[:2]) <= SMALL_SIDE else 16)
-    environments = _kept(source, min(at_once, episodes))
+    at_once = at_once or (64 if min(_reused(source, 1)[0].game.shape[:2]) <= SMALL_SIDE else 16)
+    environments = _reused(source, min(at_once, episodes))
     module.eval()
     parts = []
     try:
@@ -129,15 +129,15 @@ def play_episodes(
     return Played(returns, steps, truncated, actions, float(errors.mean()) if len(errors) else None)
 
 
-_KEPT: dict[str, list[Environment]] = {}
+_REUSED: dict[str, list[Environment]] = {}
 
 
-def _kept(source: str, count: int) -> list[Environment]:
+def _reused(source: str, count: int) -> list[Environment]:
     """Environments of `source`, which are reused from the last call: an emulator takes a quarter of a second to make,
     and a seed restarts it."""
-    if not (_KEPT.get(source) and _KEPT[source][0].copies):  # the name may be registered for another environment by now
-        _KEPT.clear()
-    kept, make = _KEPT.setdefault(source, []), opener(source)
+    if not (_REUSED.get(source) and _REUSED[source][0].copies):  # another environment may have the name now
+        _REUSED.clear()
+    kept, make = _REUSED.setdefault(source, []), opener(source)
     kept += [make() for _ in range(count - len(kept))]
     return kept[:count]
 

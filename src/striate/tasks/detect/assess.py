@@ -265,7 +265,7 @@ def mistakes(
         places = np.flatnonzero(rows[:, CLASS] >= 0)
         places = places[np.argsort(-rows[places, SCORE], kind="stable")]
         objects = np.flatnonzero(truth[:, CLASS] >= 0)
-        wrong, owned = sort_out(rows[places], truth[objects], overlaps)
+        wrong, owned = classify_mistakes(rows[places], truth[objects], overlaps)
         claimed: dict[str, set[int]] = {"class": set(), "localization": set()}
         for place, kind, object_ in wrong:
             found[kind] += 1
@@ -291,7 +291,7 @@ def mistakes(
     return {kind: {"count": found[kind], "gain": gains[kind]} for kind in kinds}
 
 
-def sort_out(
+def classify_mistakes(
     found: NDArray[Any], objects: NDArray[Any], overlaps: Overlaps
 ) -> tuple[list[tuple[int, str, int]], set[int]]:
     """For one image: each wrong detection with its kind and the object that it is assigned to, and which objects are

@@ -7,12 +7,12 @@ from torch.nn import functional
 
 from striate.data.annotations.boxes import CLASS
 from striate.tasks.detect.head import parts_of
-from striate.tasks.detect.overlap import suppressed
+from striate.tasks.detect.overlap import nms_mask
 from striate.tasks.detect.rotated import boxes_of
 
 SCORED = 0.01
 """Positions with a lower score are dropped."""
-BEFORE, MOST = 1000, 100
+CANDIDATES, MOST = 1000, 100
 """Number of (position, class) pairs of an image, with the highest scores, that go into non-maximum suppression; and the
 largest number that comes out, unless training images have more objects."""
 _ROOM = 1.5
@@ -30,9 +30,9 @@ def room_for(objects: int) -> int:
     return MOST * max(1, -(-int(_ROOM * objects) // MOST))
 
 
-def before(most: int) -> int:
+def candidates_for(most: int) -> int:
     """The number of (position, class) pairs that go into suppression where up to `most` may come out."""
-    return max(BEFORE, 3 * most)
+    return max(CANDIDATES, 3 * most)
 
 
 @torch.no_grad()
@@ -48,7 +48,7 @@ def detections(
     width) `size`: edges in pixels, class, score; class −1 for padding. `rotated` boxes are (N, `most`, 7): the angle
     comes last, and edges may lie beyond the image."""
     scores = outputs[..., :count].float().sigmoid().flatten(1)
-    values, places = scores.topk(min(before(most), scores.shape[1]), dim=1)
+    values, places = scores.topk(min(candidates_for(most), scores.shape[1]), dim=1)
     # Equal scores keep the order of their positions, also where topk does not.
     order = torch.argsort(places, 1)
     values, places = values.gather(1, order), places.gather(1, order)
@@ -60,7 +60,7 @@ def detections(
     boxes = parts_of(outputs, count, rotated=rotated)[1].float()
     boxes = boxes.gather(1, (places // count)[..., None].expand(-1, -1, boxes.shape[2]))
     boxes = boxes_of(boxes) if rotated else boxes
-    kept = suppressed(boxes, numbers, SUPPRESSED_ROTATED if rotated else SUPPRESSED) & (values >= SCORED)
+    kept = nms_mask(boxes, numbers, SUPPRESSED_ROTATED if rotated else SUPPRESSED) & (values >= SCORED)
     columns = [column[..., None] for column in (numbers, values)]
     columns += [boxes[..., 4:]] if rotated else []
     edges = boxes[..., :4]

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from striate.data.annotations.boxes import CLASS, CROWD
 from striate.records import Finding, Remedy
-from striate.tasks.detect.assess import map50_of, sort_out
+from striate.tasks.detect.assess import classify_mistakes, map50_of
 from striate.tasks.detect.average_precision import SCORE, overlaps_for
 from striate.tasks.evaluation import Evaluation
 from striate.wording import percent, several
@@ -106,7 +106,7 @@ def small_missed(evaluation: Evaluation, size: tuple[int, int], threshold: float
     for rows, truth in zip(evaluation.decoded, evaluation.targets, strict=True):
         rows = rows[(rows[:, CLASS] >= 0) & (rows[:, SCORE] >= threshold)]
         objects = truth[truth[:, CLASS] >= 0]
-        _, owned = sort_out(rows[np.argsort(-rows[:, SCORE], kind="stable")], objects, overlaps)
+        _, owned = classify_mistakes(rows[np.argsort(-rows[:, SCORE], kind="stable")], objects, overlaps)
         for number, row in enumerate(objects):
             if row[CROWD] == 0:
                 sides.append(float(np.sqrt(max(0.0, (row[2] - row[0]) * (row[3] - row[1])))))

@@ -13,7 +13,7 @@ from striate.data.rotated_boxes import bent
 from striate.layers.looping import repeat_while
 from striate.layers.suppression import suppress
 from striate.tasks.detect.average_precision import SCORE
-from striate.tasks.detect.decode import SCORED, SUPPRESSED, SUPPRESSED_ROTATED, before
+from striate.tasks.detect.decode import SCORED, SUPPRESSED, SUPPRESSED_ROTATED, candidates_for
 from striate.tasks.detect.head import parts_of
 from striate.tasks.detect.rotated import boxes_of, ellipses, iou_of_pairs, with_angle
 from striate.tasks.exported import Frame
@@ -26,7 +26,7 @@ _NEAR = 0.002
 def _likeliest(outputs: torch.Tensor, count: int, most: int, *, rotated: bool) -> tuple[torch.Tensor, ...]:
     """Scores (N, B) by falling score, class numbers (N, B) and boxes (N, B, …) that go into suppression."""
     scores = outputs[..., :count].float().sigmoid().flatten(1)
-    values, places = scores.topk(min(before(most), scores.shape[1]), dim=1)
+    values, places = scores.topk(min(candidates_for(most), scores.shape[1]), dim=1)
     boxes = parts_of(outputs, count, rotated=rotated)[1].float()
     boxes = boxes.gather(1, (places // count)[..., None].expand(-1, -1, boxes.shape[2]))
     return values, places % count, boxes

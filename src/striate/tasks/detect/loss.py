@@ -9,7 +9,7 @@ from striate.data.annotations.boxes import CLASS, CROWD
 from striate.tasks.detect.assign import Assigned, assign, inside_any
 from striate.tasks.detect.head import parts_of
 from striate.tasks.detect.overlap import generalized_iou
-from striate.tasks.detect.rotated import apart, boxes_of, ellipses, with_angle
+from striate.tasks.detect.rotated import boxes_of, ellipses, probiou_distance, with_angle
 
 _BOX_WEIGHT = 2.0
 
@@ -51,7 +51,7 @@ def loss_and_assignment(
     blind = inside_any(cells, edges, crowd) & ~found.learns
     scores = (each.sum(2) * ~blind).sum()
     if rotated:
-        wrong = apart(boxes[found.learns], ellipses(found.boxes[found.learns])) * found.quality[found.learns]
+        wrong = probiou_distance(boxes[found.learns], ellipses(found.boxes[found.learns])) * found.quality[found.learns]
     else:
         wrong = (1 - generalized_iou(boxes, found.boxes)) * found.quality * found.learns
     return scores + _BOX_WEIGHT * wrong.sum(), found

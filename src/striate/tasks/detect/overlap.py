@@ -34,7 +34,7 @@ def generalized_iou(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
     return common / union.clamp(min=1e-9) - (around - union) / around
 
 
-def suppressed(boxes: torch.Tensor, classes: torch.Tensor, threshold: float) -> torch.Tensor:
+def nms_mask(boxes: torch.Tensor, classes: torch.Tensor, threshold: float) -> torch.Tensor:
     """(N, B) bool: which of the boxes (N, B, 4), or rotated ones (N, B, 5), in order of falling scores, remain after
     greedy non-maximum suppression within their classes (N, B): a box that remains drops later ones whose IoU with it
     is above the threshold.

@@ -113,7 +113,7 @@ def boxes_of(ellipse: torch.Tensor) -> torch.Tensor:
     return torch.stack([x - wide, y - high, x + wide, y + high, -torch.rad2deg(torch.atan2(q, p)) / 2], -1)
 
 
-def apart(predicted: torch.Tensor, true: torch.Tensor) -> torch.Tensor:
+def probiou_distance(predicted: torch.Tensor, true: torch.Tensor) -> torch.Tensor:
     """(K,) distance of ellipses (K, 5), 0 to 1: 1 − ProbIoU, the Hellinger distance of the normal distributions with
     the center and the covariance of the boxes.
 

@@ -29,7 +29,7 @@ SimilarPair = tuple[int, int, float]
 """Positions of two samples, and the cosine of their embeddings."""
 
 
-def spread(n: int, most: int) -> NDArray[np.int64]:
+def evenly_spaced(n: int, most: int) -> NDArray[np.int64]:
     """min(n, most) positions, evenly spaced."""
     count = min(n, most)
     return np.arange(count) * n // max(1, count)
@@ -54,7 +54,7 @@ def neighbor_rows(vectors: Any, targets: Any) -> Rows:
     numbers, places, counts = np.unique(labels, return_inverse=True, return_counts=True)
     del numbers
     others = counts[places] - 1
-    asked = spread(len(labels), QUERIES)
+    asked = evenly_spaced(len(labels), QUERIES)
     asked = asked[others[asked] > 0]
     for start in range(0, len(asked), _ROWS):
         part = asked[start : start + _ROWS]
@@ -107,7 +107,7 @@ def count_pairs_of_each(vectors: Any, targets: Any) -> Pairs:
     inner = np.unique(np.concatenate([np.searchsorted(share, np.linspace(0, 1, _COARSE)) for share in shares]))
     edges = whole.edges[np.unique(np.concatenate([[0], inner[(inner > 0) & (inner < _BINS)], [_BINS]]))]
     bins, start = len(edges) - 1, 0
-    kinds = np.zeros((2, len(spread(len(np.asarray(targets)), PAIRED)), bins))
+    kinds = np.zeros((2, len(evenly_spaced(len(np.asarray(targets)), PAIRED)), bins))
     for near, *chosen in _blocks(vectors, targets):
         places = np.clip(np.searchsorted(edges, near, "right") - 1, 0, bins - 1)
         places += np.arange(len(near))[:, None] * bins
@@ -122,7 +122,7 @@ def _blocks(vectors: Any, targets: Any) -> Iterator[tuple[Vectors, NDArray[np.bo
     """For a few samples at a time: their cosines with all samples, and which of these are pairs of one class, and of
     two."""
     labels = np.asarray(targets)
-    taken = spread(len(labels), PAIRED)
+    taken = evenly_spaced(len(labels), PAIRED)
     rows, labels = unit(vectors)[taken], labels[taken]
     for start in range(0, len(labels), _ROWS):
         near = rows[start : start + _ROWS] @ rows.T
@@ -192,7 +192,7 @@ def verification_estimates(vectors: Any, targets: Any, groups: Sequence[str] = (
     pair follows from how often its samples were drawn, to first order (wᵢ + wⱼ − 1)."""
     found = vars(verify_pairs(vectors, targets))
     known = {name: None if np.isnan(value) else value for name, value in found.items()}
-    taken = spread(len(np.asarray(targets)), PAIRED)
+    taken = evenly_spaced(len(np.asarray(targets)), PAIRED)
     units = np.unique(drawn_units(groups, len(np.asarray(targets)))[taken], return_inverse=True)[1]
     count = int(units.max()) + 1 if len(units) else 0
     if count < FEW or known["auc"] is None:
@@ -223,7 +223,7 @@ def hardest_pairs(vectors: Any, targets: Any, count: int) -> tuple[list[SimilarP
     """The pairs of one class with the lowest cosines, and those of two classes with the highest. Each sample is in at
     most one pair of each kind."""
     labels = np.asarray(targets)
-    taken = spread(len(labels), PAIRED)
+    taken = evenly_spaced(len(labels), PAIRED)
     vectors, labels = unit(vectors)[taken], labels[taken]
     found: tuple[list[SimilarPair], list[SimilarPair]] = ([], [])
     for start in range(0, len(labels), _ROWS):

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from striate.records import Interval
 from striate.tasks.embed.assess import HARDEST
 from striate.tasks.embed.metrics import EmbeddingMetrics, SamplePair
-from striate.tasks.embed.retrieval import hardest_pairs, spread
+from striate.tasks.embed.retrieval import evenly_spaced, hardest_pairs
 from striate.tasks.evaluation import Evaluation
 from striate.tasks.show import CHART_DPI, PHOTO_DPI, Images, Row, plain_cells, share_cells
 from striate.visualize.canvas import of_split, save_figure
@@ -73,7 +73,7 @@ def _map(
     folder: Path, evaluation: Evaluation, images: Images | None, title: str, names: Sequence[str]
 ) -> tuple[Picture, ...]:
     """PCA and t-SNE of at most `MOST` samples; empty for few samples, or where all embeddings are the same."""
-    taken = spread(evaluation.n, MOST)
+    taken = evenly_spaced(evaluation.n, MOST)
     vectors = np.asarray(evaluation.decoded, np.float32)[taken]
     if len(taken) < FEWEST or not (vectors != vectors[:1]).any():
         return ()
@@ -98,7 +98,7 @@ def _clicked(
 ) -> tuple[str, ...]:
     """The interactive map of a page, with `_CLICKED` of the samples: a click on a point shows its neighbors. Empty
     where inputs are not pictures."""
-    some = taken[spread(len(taken), _CLICKED)]
+    some = taken[evenly_spaced(len(taken), _CLICKED)]
     shown = None if images is None else np.asarray(images[some])
     if shown is None or shown.ndim != 4 or shown.shape[1] not in (1, 3):
         return ()

@@ -211,16 +211,16 @@ class Embed(Task):
 
     def accumulator(self) -> Accumulator:
         """The loss, and on validation the metrics of embeddings."""
-        from striate.tasks.embed.accumulate import Embeddings
+        from striate.tasks.embed.accumulate import EmbeddingAccumulator
 
-        return Embeddings(self, whole=True)
+        return EmbeddingAccumulator(self, whole=True)
 
     def collector(self, samples: int) -> Accumulator:
         """The loss of neighbors alone; `measure` computes the metrics."""
         del samples
-        from striate.tasks.embed.accumulate import Embeddings
+        from striate.tasks.embed.accumulate import EmbeddingAccumulator
 
-        return Embeddings(self, whole=False)
+        return EmbeddingAccumulator(self, whole=False)
 
     def decode(self, outputs: torch.Tensor) -> torch.Tensor:
         """(N, D) float32 of length 1."""

@@ -50,11 +50,11 @@ def instance_methods(data: Dataset) -> tuple[Method, ...]:
 def _watershed(data: Dataset, task: Task, seed: int) -> Fitted:
     del seed
     train, val, test = (data.splits[name] for name in ("train", "val", "test"))
-    boxes, values = objects_of(train.targets[_spread(len(train))].cpu(), len(data.classes))
+    boxes, values = objects_of(train.targets[_evenly_spaced(len(train))].cpu(), len(data.classes))
     kinds = boxes[..., CLASS][values > 0].long()
     kind, most = int(kinds.mode().values), int(getattr(task, "most", 100))
     side = float((boxes[..., 2:4] - boxes[..., :2])[values > 0].prod(1).sqrt().median())
-    some = val.take(_spread(len(val)))
+    some = val.take(_evenly_spaced(len(val)))
     best, chosen = -1.0, _Choice(False, 1.0, 0.5)
     for choice in (_Choice(*each) for each in product((False, True), (0.5, 2.0), (0.35, 0.7))):
         found = _found(some, choice, side, kind, most)
@@ -66,7 +66,7 @@ def _watershed(data: Dataset, task: Task, seed: int) -> Fitted:
     return Fitted(_found(test, chosen, side, kind, most), "gray values", learned, parameters)
 
 
-def _spread(count: int) -> torch.Tensor:
+def _evenly_spaced(count: int) -> torch.Tensor:
     """Positions of at most `_IMAGES` samples, evenly spaced."""
     return torch.from_numpy(np.unique(np.linspace(0, count - 1, min(count, _IMAGES)).round().astype(np.int64)))
 

@@ -77,7 +77,7 @@ def inside(part: NDArray[np.float32]) -> NDArray[np.bool_]:
     return part >= _INSIDE
 
 
-def apart(found: NDArray[np.floating], size: tuple[int, int]) -> NDArray[np.int32]:
+def instance_map(found: NDArray[np.floating], size: tuple[int, int]) -> NDArray[np.int32]:
     """(height, width): for each pixel the number, from 1, of the most probable detection (D, WIDTH) that it belongs to;
     0 for none."""
     numbers, best = np.zeros(size, np.int32), np.full(size, np.nextafter(np.float32(_INSIDE), np.float32(0)))

@@ -120,14 +120,14 @@ def _labeled(centers: torch.Tensor) -> torch.Tensor:
     height, width = centers.shape[1:]
     numbers = torch.arange(1.0, height * width + 1).view(height, width) * centers
 
-    def spreads(now: torch.Tensor, before: torch.Tensor) -> torch.Tensor:
+    def changes(now: torch.Tensor, before: torch.Tensor) -> torch.Tensor:
         return (now != before).any()
 
-    def spread(now: torch.Tensor, before: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def propagate(now: torch.Tensor, before: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         del before
         return functional.max_pool2d(now[:, None], 3, 1, 1)[:, 0] * centers, now.clone()
 
-    return repeat_while(spreads, spread, (numbers, numbers - 1))[0]
+    return repeat_while(changes, propagate, (numbers, numbers - 1))[0]
 
 
 def _nearest_center(labels: torch.Tensor, asked: torch.Tensor) -> torch.Tensor:
@@ -223,12 +223,12 @@ def _under_grids(
         return turn + 1, boxes, torch.where(here[None, :, None, None], mask[:, None], masks)
 
     empty = torch.zeros_like(order, dtype=torch.float32)
-    begin = torch.zeros((), dtype=torch.int64), _spread(empty, (4,)), _spread(empty, (SIDE, SIDE))
+    begin = torch.zeros((), dtype=torch.int64), _zeros(empty, (4,)), _zeros(empty, (SIDE, SIDE))
     _, boxes, masks = repeat_while(some_left, lay, begin)
     return boxes, masks
 
 
-def _spread(values: torch.Tensor, more: tuple[int, ...]) -> torch.Tensor:
+def _zeros(values: torch.Tensor, more: tuple[int, ...]) -> torch.Tensor:
     """Zeros (N, M, *more)."""
     return values.view(*values.shape, *(1 for _ in more)) * torch.zeros(more)
 

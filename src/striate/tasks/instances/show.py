@@ -13,7 +13,7 @@ from striate.data.annotations.boxes import CLASS
 from striate.tasks.detect.average_precision import SCORE, match
 from striate.tasks.detect.show import detection_pictures
 from striate.tasks.evaluation import Evaluation
-from striate.tasks.instances.decode import apart
+from striate.tasks.instances.decode import instance_map
 from striate.tasks.instances.overlap import MaskOverlaps
 from striate.tasks.show import Images
 from striate.visualize.instance_pictures import instances_figure, outlined
@@ -39,7 +39,7 @@ def picture_of(
         return outlined(image, _in_turns(shown, task.outputs))
     found = predicted_instances(shown, task)
     wrong = () if truth is None else _wrong(found, truth, task)[0]
-    return outlined(image, apart(found, (image.shape[1], image.shape[2])), wrong)
+    return outlined(image, instance_map(found, (image.shape[1], image.shape[2])), wrong)
 
 
 def _in_turns(target: NDArray[Any], classes: int) -> NDArray[np.int64]:
@@ -78,7 +78,7 @@ def instance_pictures(
             size = (image.shape[1], image.shape[2])
             pictured = (
                 outlined(image, _in_turns(truth, task.outputs), missed),
-                outlined(image, apart(found, size), wrong),
+                outlined(image, instance_map(found, size), wrong),
             )
             rows.append((image, *pictured))
         return instances_figure(rows, title=title, labels=labels)

@@ -37,7 +37,7 @@ from striate.tasks.evaluation import Evaluation
 from striate.tasks.exported import Frame
 from striate.tasks.headline import Headline, Rows, interval_of
 from striate.tasks.instances.box_masks import MARGIN
-from striate.tasks.instances.decode import WIDTH, apart, inside, instances, masks_of
+from striate.tasks.instances.decode import WIDTH, inside, instance_map, instances, masks_of
 from striate.tasks.instances.export import OUTPUTS, disparity_of_instances, exported_instances, rows_of_arrays
 from striate.tasks.instances.grouping import OFFSET
 from striate.tasks.instances.loss import image_weights, instance_loss
@@ -167,7 +167,7 @@ class Instances(Detect):
 
         rows, size = (decoded, self.size) if placed is None else (self.in_file(decoded, placed), placed.file)
         found = predicted_instances(np.asarray(rows), self)
-        numbers = apart(found, size)
+        numbers = instance_map(found, size)
         kind = np.uint8 if len(found) <= np.iinfo(np.uint8).max else np.uint16
         return {"mask": write_drawn(folder, name, numbers.astype(kind))}
 

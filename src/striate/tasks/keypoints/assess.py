@@ -49,7 +49,7 @@ def image_rows(errors: NDArray[np.float64]) -> Rows:
     return np.stack(columns, axis=1).astype(np.float64)
 
 
-def figures_of(sums: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
+def metrics_of(sums: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
     """`nme`, `pck` and `auc` (B,) from sums (B, 5) of rows; NaN where no point is visible."""
     nme, images, near, area, points = np.moveaxis(sums, 1, 0)
     pairs = {"nme": (nme, images), "pck": (near, points), "auc": (area, points)}
@@ -62,8 +62,8 @@ def figures_of(sums: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
 def estimates(rows: Rows, groups: Sequence[str] = ()) -> dict[str, Estimate]:
     """The metrics of rows (N, 5) with 95 % intervals by bootstrap over samples, or over groups."""
     units = grouped(rows, groups)
-    drawn = figures_of(resampled_means(units)) if len(units) >= FEWEST else {}
-    whole = figures_of(rows.sum(0)[None])
+    drawn = metrics_of(resampled_means(units)) if len(units) >= FEWEST else {}
+    whole = metrics_of(rows.sum(0)[None])
     return {name: estimate_of(float(value[0]), drawn.get(name)) for name, value in whole.items()}
 
 

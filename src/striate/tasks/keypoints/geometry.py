@@ -37,7 +37,7 @@ def expected_places(shares: torch.Tensor) -> torch.Tensor:
     return torch.stack([(shares.sum(2) * right).sum(2), (shares.sum(3) * down).sum(2)], dim=2)
 
 
-def bump(places: torch.Tensor, cells: tuple[int, int], deviation: float) -> torch.Tensor:
+def gaussian_maps(places: torch.Tensor, cells: tuple[int, int], deviation: float) -> torch.Tensor:
     """(N, K, H, W) normal distributions around positions (N, K, 2), with a standard deviation of `deviation` cells,
     each of which sums to 1."""
     parts = []

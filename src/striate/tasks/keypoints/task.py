@@ -32,15 +32,15 @@ from striate.tasks.exported import Frame
 from striate.tasks.found import Found
 from striate.tasks.headline import Rows
 from striate.tasks.keypoints.alignment import Shape, aligned, usual_shape
-from striate.tasks.keypoints.assess import assess_points, errors_of, estimates, figures_of, image_rows
+from striate.tasks.keypoints.assess import assess_points, errors_of, estimates, image_rows, metrics_of
 from striate.tasks.keypoints.doctor import same_everywhere, sides_exchanged
 from striate.tasks.keypoints.geometry import (
     NEAR,
-    bump,
     confidence_of_heat,
     distances,
     divergence,
     expected_places,
+    gaussian_maps,
     heat,
     in_pixels,
     relative_distances,
@@ -191,7 +191,7 @@ class Keypoints(Task):
             return ((error + SURENESS * (error.detach() / spread.exp() + 2 * spread)) * seen).sum()
         shares = heat(outputs)
         error = distances(expected_places(shares), targets) / unit
-        shape = divergence(shares, bump(targets[..., :2], (shares.shape[2], shares.shape[3]), 1.0))
+        shape = divergence(shares, gaussian_maps(targets[..., :2], (shares.shape[2], shares.shape[3]), 1.0))
         return ((error + SHAPED * shape) * seen).sum()
 
     def _places(self, outputs: torch.Tensor) -> torch.Tensor:
@@ -300,7 +300,7 @@ class Keypoints(Task):
 
     def measure(self, decoded: torch.Tensor, targets: torch.Tensor) -> dict[str, Any]:
         """`nme`, `pck` and `auc`; None where no point is visible."""
-        figures = figures_of(image_rows(errors_of(decoded, targets)).sum(0)[None])
+        figures = metrics_of(image_rows(errors_of(decoded, targets)).sum(0)[None])
         return {name: None if np.isnan(value[0]) else float(value[0]) for name, value in figures.items()}
 
     @classmethod

@@ -17,7 +17,7 @@ from striate.tasks.evaluation import Evaluation
 from striate.tasks.groups import sample_groups, too_few
 from striate.tasks.headline import Headline, Rows
 from striate.tasks.multilabel.metrics import LabelMetrics, MultilabelMetrics, SampleLabels
-from striate.tasks.multilabel.ranking import Ranking, drawn_weights, estimates_of, one_of_many, opened
+from striate.tasks.multilabel.ranking import Ranking, drawn_weights, estimates_of, single_part_widths, widened
 from striate.wording import several
 
 WORST = 10
@@ -25,7 +25,7 @@ MATRIX = 50
 """Largest number of labels for which the record has their co-occurrence."""
 
 
-def set_figures(
+def set_metrics(
     scores: NDArray[Any], truth: NDArray[Any], predicted: NDArray[np.bool_], ranking: Ranking | None = None
 ) -> dict[str, Any]:
     """`map`, `macro_f1` (both over the labels that occur), `micro_f1`, `exact_match`, and `ap` of each label, None
@@ -48,7 +48,7 @@ def set_figures(
 def set_estimates(
     scores: NDArray[Any], truth: NDArray[Any], predicted: NDArray[np.bool_], groups: Sequence[str] = ()
 ) -> tuple[dict[str, Estimate], tuple[Estimate, ...]]:
-    """The metrics of `set_figures` with 95 % intervals by bootstrap over samples, or over groups where there are any,
+    """The metrics of `set_metrics` with 95 % intervals by bootstrap over samples, or over groups where there are any,
     and the average precision of each label with the interval of its positives.
 
     Each interval is at least as wide as the uncertainty of one label, or of this number of samples, allows: a bootstrap
@@ -57,7 +57,7 @@ def set_estimates(
     """
     y = np.asarray(truth, np.float64)
     ranking = Ranking(scores, y)
-    known = set_figures(scores, truth, predicted, ranking)
+    known = set_metrics(scores, truth, predicted, ranking)
     labels = estimates_of(np.array(known.pop("ap"), np.float64), y.sum(0))
     if not y.any():
         known |= {"map": None, "macro_f1": None} | ({} if predicted.any() else {"micro_f1": None})
@@ -77,15 +77,15 @@ def set_estimates(
     there = y.any(0)
     f1s = [Estimate(2 * h / (2 * h + w), f1_interval(h, w)) for h, w in zip(hits[there], wrong[there], strict=True)]
     alone = {
-        "map": one_of_many(labels),
-        "macro_f1": one_of_many(f1s),
-        "micro_f1": one_of_many([Estimate(known["micro_f1"], f1_interval(int(hits.sum()), int(wrong.sum())))]),
-        "exact_match": one_of_many(
+        "map": single_part_widths(labels),
+        "macro_f1": single_part_widths(f1s),
+        "micro_f1": single_part_widths([Estimate(known["micro_f1"], f1_interval(int(hits.sum()), int(wrong.sum())))]),
+        "exact_match": single_part_widths(
             [Estimate(known["exact_match"], wilson(round(known["exact_match"] * units), units))]
         ),
     }
     figures = {
-        name: opened(known[name], percentile_interval(column), alone[name])
+        name: widened(known[name], percentile_interval(column), alone[name])
         for name, column in zip(alone, np.array(drawn).T, strict=True)
     }
     return figures, labels
@@ -134,7 +134,7 @@ def assess_labels(
     )
 
 
-def given_effect(
+def threshold_effect(
     rule: str, named: Sequence[int], names: Sequence[str], truth: NDArray[np.bool_], was: NDArray[np.bool_],
     now: NDArray[np.bool_],
 ) -> DecisionEffect:  # fmt: skip

@@ -69,7 +69,7 @@ def estimates_of(precisions: NDArray[np.float64], positives: NDArray[Any]) -> tu
     )
 
 
-def one_of_many(parts: Sequence[Estimate]) -> tuple[float, float]:
+def single_part_widths(parts: Sequence[Estimate]) -> tuple[float, float]:
     """How far the uncertainty of a single part can move the mean of all parts down and up; parts without a value are
     left out."""
     known = [(part.value, part.interval) for part in parts if part.value is not None and part.interval is not None]
@@ -78,7 +78,7 @@ def one_of_many(parts: Sequence[Estimate]) -> tuple[float, float]:
     return below / max(1, len(known)), above / max(1, len(known))
 
 
-def opened(value: float | None, drawn: Interval, alone: tuple[float, float]) -> Estimate:
+def widened(value: float | None, drawn: Interval, alone: tuple[float, float]) -> Estimate:
     """The estimate whose interval is `drawn`, but at least as far from the value, below and above, as `alone`."""
     if value is None:
         return Estimate(None)
@@ -109,7 +109,7 @@ class RankedLabels(Headline):
         if drawn_count(self.groups, len(rows)) < FEW:
             return Estimate(self.value(rows))
         labels = estimates_of(Ranking(scores, truth).precisions(), truth.sum(0))
-        return opened(self.value(rows), percentile_interval(self.draws(rows, seed)), one_of_many(labels))
+        return widened(self.value(rows), percentile_interval(self.draws(rows, seed)), single_part_widths(labels))
 
     def each(self, rows: Rows) -> NDArray[np.float64]:
         """(N,) how well the labels of each sample are ranked above those that it does not have: label ranking average

@@ -34,7 +34,7 @@ def label_pictures(
     title = of_split(evaluation.data, evaluation.split, evaluation.n)
     if len(evaluation.classes) <= MATRIX:
         true = evaluation.targets > 0
-        figure = together_figure(
+        figure = cooccurrence_figure(
             true.T @ true.astype(int), predicted.T @ predicted.astype(int), evaluation.classes, title
         )
         save_figure(figure, folder / "together.png", CHART_DPI)
@@ -98,7 +98,7 @@ def _sample_tiles(
     return tuple(tiles)
 
 
-def together_figure(true: ArrayLike, predicted: ArrayLike, names: Sequence[str], title: str) -> Figure:
+def cooccurrence_figure(true: ArrayLike, predicted: ArrayLike, names: Sequence[str], title: str) -> Figure:
     """Which labels occur together in truth and in predictions, side by side: (K, K) counts."""
     side = max(2.6, 0.34 * len(names))
     longest = 0.075 * max(len(shorten(name, 18)) for name in names)
@@ -127,7 +127,7 @@ def _draw_together(axes: Axes, counts: NDArray[np.int64], names: Sequence[str]) 
         axes.text(column, row, f"{counts[row, column]:,}", ha="center", va="center", fontsize=SMALL, color=color)
 
 
-def together_section(figures: MultilabelMetrics, of: str) -> tuple[Section, ...]:
+def cooccurrence_section(figures: MultilabelMetrics, of: str) -> tuple[Section, ...]:
     """Which labels occur together, and the pairs that are predicted together more or less often than they are true."""
     if figures.together is None or figures.predicted_together is None:
         return ()
@@ -146,7 +146,7 @@ def together_section(figures: MultilabelMetrics, of: str) -> tuple[Section, ...]
         sentence = (
             f"Largest difference: {worst[0]}, in {worst[1]} of {several(figures.n, 'sample')}, predicted in {worst[2]}."
         )
-    figure = together_figure(true, predicted, names, "")
+    figure = cooccurrence_figure(true, predicted, names, "")
     label = f"Which labels occur together, in truth and as predicted; {of}. {sentence}"
     return (
         Section(

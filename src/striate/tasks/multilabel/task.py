@@ -229,9 +229,9 @@ class Multilabel(Task):
         return self._measured(decoded, targets, decoded.cpu().numpy() >= np.stack([task.lowest for task in tasks]))
 
     def _measured(self, decoded: torch.Tensor, targets: torch.Tensor, predicted: NDArray[np.bool_]) -> dict[str, Any]:
-        from striate.tasks.multilabel.assess import set_figures  # scikit-learn loads when training is over
+        from striate.tasks.multilabel.assess import set_metrics  # scikit-learn loads when training is over
 
-        found = set_figures(decoded.cpu().numpy(), targets.cpu().numpy(), predicted)
+        found = set_metrics(decoded.cpu().numpy(), targets.cpu().numpy(), predicted)
         return {**found, "ap": dict(zip(self.classes, found["ap"], strict=True))}
 
     @classmethod
@@ -277,13 +277,13 @@ class Multilabel(Task):
         self, evaluation: Evaluation, facts: SampleFacts, temperature: Temperature | None, names: Sequence[str]
     ) -> SplitMetrics:
         """Each label, their co-occurrence, slices, and the worst samples."""
-        from striate.tasks.multilabel.assess import assess_labels, given_effect
+        from striate.tasks.multilabel.assess import assess_labels, threshold_effect
 
         del temperature, names
         rows, predicted, effect = self.rows_of(evaluation), self.predicted_labels(evaluation.decoded), None
         if self.given:
             was, named = replace(self, given=()).predicted_labels(evaluation.decoded), [k for k, _ in self.given]
-            effect = given_effect(self.decision_text, named, self.classes, evaluation.targets > 0, was, predicted)
+            effect = threshold_effect(self.decision_text, named, self.classes, evaluation.targets > 0, was, predicted)
         return assess_labels(evaluation, facts, self.headline_metric(), rows, predicted, self.lowest.tolist(), effect)
 
     @classmethod
@@ -369,10 +369,10 @@ class Multilabel(Task):
 
     def sections(self, assessment: Assessment, figures: SplitMetrics, of: str) -> tuple[Section, ...]:
         """Which labels occur together."""
-        from striate.tasks.multilabel.show import together_section
+        from striate.tasks.multilabel.show import cooccurrence_section
 
         del assessment
-        return together_section(figures, of) if isinstance(figures, MultilabelMetrics) else ()
+        return cooccurrence_section(figures, of) if isinstance(figures, MultilabelMetrics) else ()
 
     def tables(
         self,

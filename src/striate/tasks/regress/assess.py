@@ -20,13 +20,13 @@ RANGES, _RANGE = 5, 25
 """Largest number of ranges of true values, and the smallest number of samples of each, about."""
 
 
-def overall_figures(
+def overall_metrics(
     truth: NDArray[np.float64], predictions: NDArray[np.float64], groups: Sequence[str] = ()
 ) -> dict[str, Estimate]:
     """`rmse`, `mae` and `r2` of (N, T) numbers, over samples and targets together as in metrics.json; for a single
     target also `bias`."""
     if truth.shape[1] == 1:
-        return number_figures(truth[:, 0], predictions[:, 0], groups)
+        return number_metrics(truth[:, 0], predictions[:, 0], groups)
     errors, varied = predictions - truth, truth.min(0) < truth.max(0)
     columns = np.stack([(errors**2).mean(1), np.abs(errors).mean(1)], 1)
     rmse, mae = root_mean(columns[:, 0], groups), _mean(columns[:, 1], np.abs(errors).mean(), groups)
@@ -37,7 +37,7 @@ def overall_figures(
     return {"rmse": rmse, "mae": mae, "r2": Estimate(r2, interval)}
 
 
-def number_figures(
+def number_metrics(
     truth: NDArray[np.float64], predictions: NDArray[np.float64], groups: Sequence[str] = ()
 ) -> dict[str, Estimate]:
     """`rmse`, `mae`, `bias` (mean of predicted minus true) and `r2` of (N,) numbers; `r2` is None where all true values
@@ -54,12 +54,12 @@ def number_figures(
     }
 
 
-def target_figures(
+def target_metrics(
     truth: NDArray[np.float64], predictions: NDArray[np.float64], names: Sequence[str], groups: Sequence[str] = ()
 ) -> tuple[TargetMetrics, ...]:
     """The metrics of each column of (N, T) numbers under its name, over all samples and by ranges of true values."""
     return tuple(
-        TargetMetrics(name, number_figures(true, predicted, groups), _ranges(true, predicted, groups))
+        TargetMetrics(name, number_metrics(true, predicted, groups), _ranges(true, predicted, groups))
         for name, true, predicted in zip(names, truth.T, predictions.T, strict=True)
     )
 
@@ -75,7 +75,7 @@ def _ranges(
     for place in np.unique(places):
         own = places == place
         of_own = [groups[k] for k in np.flatnonzero(own).tolist()] if groups else ()
-        figures = number_figures(truth[own], predictions[own], of_own)
+        figures = number_metrics(truth[own], predictions[own], of_own)
         kept = {name: figures[name] for name in ("bias", "rmse", "mae")}
         found.append(RangeMetrics(float(truth[own].min()), float(truth[own].max()), int(own.sum()), kept))
     return tuple(found)
@@ -142,8 +142,8 @@ def assess_numbers(
     own_groups = facts.columns.get("group", ())
     return RegressionMetrics(
         n=evaluation.n,
-        figures=overall_figures(truth, predictions, own_groups),
-        targets=target_figures(truth, predictions, named, own_groups),
+        figures=overall_metrics(truth, predictions, own_groups),
+        targets=target_metrics(truth, predictions, named, own_groups),
         largest=largest_errors(truth, predictions, named, evaluation.ids, facts.paths),
         slices=headline.over(own_groups).slices(groups, ((predictions - truth) ** 2).mean(1)),
         left_out=too_few(evaluation.n),

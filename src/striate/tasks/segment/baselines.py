@@ -63,13 +63,13 @@ def _forest(data: Dataset, task: Task, seed: int) -> Fitted:
         return forest.fit(x[positions], y[positions])
 
     def iou(forest: RandomForestClassifier) -> float:
-        return float(task.measure(_answers(forest, looked_at, normalization), looked_at.targets.cpu())["iou"])
+        return float(task.measure(_predictions(forest, looked_at, normalization), looked_at.targets.cpu())["iou"])
 
     everything = np.arange(len(y))
     leaf, forest = choose_by_validation(_LEAVES, fit, iou, everything, everything)
     total = int((train.targets != IGNORED).sum())
     note = "" if len(y) == total else f"Fitted on {len(y):,} of the {total:,} labeled pixels, drawn from all images."
-    decoded = _answers(forest, test, normalization)
+    decoded = _predictions(forest, test, normalization)
     return Fitted(decoded, FEATURES, len(y), {"trees": _TREES, "min_samples_leaf": leaf}, note)
 
 
@@ -91,7 +91,7 @@ def _training_pixels(
     return np.concatenate(xs)[:_PIXELS], np.concatenate(ys)[:_PIXELS]
 
 
-def _answers(forest: RandomForestClassifier, split: Split, normalization: Normalization) -> torch.Tensor:
+def _predictions(forest: RandomForestClassifier, split: Split, normalization: Normalization) -> torch.Tensor:
     """(N, H, W) uint8 predictions, one image at a time: the features of all pixels would not fit into memory."""
     masks = []
     for place in range(len(split)):

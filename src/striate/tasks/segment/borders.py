@@ -37,7 +37,7 @@ def border_rows(decoded: NDArray[np.uint8], targets: NDArray[np.uint8], classes:
             ((predicted, borders[0], truth, borders[1]), (truth, borders[1], predicted, borders[0]))
         ):
             row[2 * place + 1] = np.bincount(mask[own], minlength=classes)[:classes]
-            row[2 * place] = _met(mask, own, other, theirs, reach, classes)
+            row[2 * place] = _matched_borders(mask, own, other, theirs, reach, classes)
     return rows
 
 
@@ -54,7 +54,7 @@ def borders_of(mask: NDArray[np.uint8]) -> NDArray[np.bool_]:
     return found
 
 
-def _met(
+def _matched_borders(
     mask: NDArray[np.uint8],
     own: NDArray[np.bool_],
     other: NDArray[np.uint8],
@@ -75,13 +75,13 @@ def _met(
         bits = np.zeros(mask.shape, number)
         bits[edges] = power[beside]
         for axis in range(bits.ndim):
-            bits = np.moveaxis(_spread(np.moveaxis(bits, axis, 0), reach), 0, axis)
+            bits = np.moveaxis(_dilated(np.moveaxis(bits, axis, 0), reach), 0, axis)
         near = bits[places]
         met += np.bincount(labels[(near & power[labels]) > 0], minlength=classes)[:classes]
     return met
 
 
-def _spread(bits: NDArray[Any], reach: int) -> NDArray[Any]:
+def _dilated(bits: NDArray[Any], reach: int) -> NDArray[Any]:
     """The bits of all rows within `reach`, combined by OR."""
     found = bits.copy()
     for step in range(1, min(reach, len(bits) - 1) + 1):

@@ -66,7 +66,7 @@ classes). Cross-entropy alone then predicts it for too few pixels: its minimum i
 overlap loss at more. With it, four of eleven classes of street scenes were never predicted."""
 
 
-def has_small_part(masks: torch.Tensor, classes: int) -> bool:
+def has_rare_class(masks: torch.Tensor, classes: int) -> bool:
     """Whether a class that occurs in masks (N, H, W) is rare among the labeled pixels."""
     found = class_counts(masks, classes).double()
     least = float(found[found > 0].min() / found.sum()) if classes > 1 and bool((found > 0).any()) else 1.0
@@ -117,7 +117,7 @@ class Segment(Task):
     def make(cls, data: Dataset, config: TaskConfig, loss: str) -> Self:
         """The task over the classes of the masks, with weights by frequency in training if requested."""
         masks, classes, volumes = data.splits["train"].targets, len(data.classes), len(data.input_shape) == 4
-        rare = has_small_part(masks, classes)
+        rare = has_rare_class(masks, classes)
         # In volumes, segmented structures are small compared with the background.
         if config.loss == "auto" and (volumes or rare):
             loss = SMALL_LOSS

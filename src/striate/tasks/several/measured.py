@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from striate.tasks.several.task import Several
 
 
-class EachTarget:
+class TargetAccumulators:
     """Accumulates the loss of all batches, the metrics of each target, and, in evaluation, what each sample adds to the
     error."""
 

@@ -37,7 +37,7 @@ from striate.tasks.metric import Metric
 from striate.tasks.multilabel.task import Multilabel
 from striate.tasks.regress.task import Regress
 from striate.tasks.several.head import with_heads
-from striate.tasks.several.measured import EachTarget
+from striate.tasks.several.measured import TargetAccumulators
 from striate.tasks.several.metrics import METRICS, SeveralMetrics
 from striate.tasks.task import Explained, Task
 from striate.visualize.page_parts import Picture, Section, Table
@@ -284,7 +284,7 @@ class Several(Task):
 
     def accumulator(self) -> Accumulator:
         """The accumulators of all targets."""
-        return EachTarget(self)
+        return TargetAccumulators(self)
 
     def decode(self, outputs: torch.Tensor) -> torch.Tensor:
         """(N, ΣD) float32, the predictions of all tasks."""
