@@ -65,13 +65,12 @@ def test_sentences():
     ours, theirs = rights(400, 22, 30, 48)
     found = compare_predictions([run(ours, "runs/a"), run(theirs, "runs/b")], "test")
     said = found.pairs[0].sentence
-    assert said.startswith("b and a cannot be told apart with 500 images: b leads by 1.6 points (95 %: −")
+    assert said.startswith("b and a do not differ significantly on 500 images: b leads by 1.6 points (95 %: −")
     assert said.endswith("McNemar p = 0.332); detecting such a difference with a power of 80 % takes about 3,200.")
     ours, theirs = rights(400, 3, 3, 4)
     found = compare_predictions([run(ours, "runs/a", images=False), run(theirs, "runs/b", images=False)], "test")
-    assert "cannot be told apart with 410 samples: both have the same accuracy, though they differ on 6 samples" in (
-        found.pairs[0].sentence
-    )
+    same = "both have the same accuracy, with different predictions for 6 samples"
+    assert f"do not differ significantly on 410 samples: {same}" in found.pairs[0].sentence
 
 
 @pytest.mark.slow

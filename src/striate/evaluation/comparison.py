@@ -171,11 +171,11 @@ def sentence_of(
     lead = _amount(difference, metric)
     if corrected < LEVEL:
         return f"{better} is better than {other} by {lead} ({test}): more than noise."
-    beginning = f"{better} and {other} cannot be told apart with {difference.n:,} {things}"
+    beginning = f"{better} and {other} do not differ significantly on {difference.n:,} {things}"
     if difference.value == 0:
         same = f"both have the same {metric_named(metric).name}"
         if difference.differing:
-            same += f", though they differ on {difference.differing:,} {things}"
+            same += f", with different predictions for {difference.differing:,} {things}"
         return f"{beginning}: {same} ({test})."
     return f"{beginning}: {better} leads by {lead} ({test}){_needed(needed)}."
 

@@ -23,7 +23,7 @@ SMALLEST = 8
 _PATCH, _PATCHES, _IMAGES = 6, 40_000, 4_000
 _OF_EACH = 50
 """Largest number of patches of one image: more would overlap and add little."""
-_CONTRAST, _WHITEN, _SPREAD = 10.0, 0.1, 0.01
+_CONTRAST, _WHITEN, _VARIANCE = 10.0, 0.1, 0.01
 _AT_ONCE = 64
 
 
@@ -41,13 +41,13 @@ class KMeansFeatures:
     """(K, D) centers of the whitened patches."""
     center: NDArray[np.float32]
     """(4 K,) mean of the features."""
-    spread: NDArray[np.float32]
+    std: NDArray[np.float32]
     """(4 K,) standard deviation of the features."""
 
     def __call__(self, inputs: Inputs) -> Features:
         """(N, 4 K) standardized features of (N, C, H, W) uint8: for each quadrant and center, by how much the center is
         nearer than the mean center ("triangle"), summed over the patches of the quadrant."""
-        return (self.sums(inputs) - self.center) / self.spread
+        return (self.sums(inputs) - self.center) / self.std
 
     def sums(self, inputs: Inputs) -> Features:
         """The features before they are standardized."""
@@ -91,8 +91,8 @@ def learn_kmeans_features(inputs: Inputs, seed: int) -> KMeansFeatures:
     centers = torch.from_numpy(np.asarray(found.cluster_centers_, dtype=np.float32))
     nothing = np.zeros(1, np.float32)
     raw = KMeansFeatures(patch, mean, whiten, centers, nothing, nothing + 1).sums(images)
-    spread = np.sqrt(raw.var(0) + _SPREAD)
-    return KMeansFeatures(patch, mean, whiten, centers, raw.mean(0), spread)
+    std = np.sqrt(raw.var(0) + _VARIANCE)
+    return KMeansFeatures(patch, mean, whiten, centers, raw.mean(0), std)
 
 
 def _patches(images: torch.Tensor, patch: int) -> torch.Tensor:

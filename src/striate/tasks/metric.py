@@ -26,7 +26,7 @@ class Metric:
     above_classes: int = 0
     """The metric is left out for this number of classes or fewer; 0: never."""
     interval_of: str = ""
-    """What the interval beside the value belongs to, where it is not the value itself."""
+    """What the interval after the value belongs to, where it is not the value itself."""
 
     def tells(self, classes: int) -> bool:
         """Whether the metric is shown for this number of classes; 0 for none."""

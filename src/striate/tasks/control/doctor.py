@@ -61,8 +61,10 @@ def environment_findings(found: Experience, limit: int, where: str) -> Iterator[
     lengths = np.diff(np.flatnonzero(found.ends), prepend=-1)
     at_limit = found.terminated[found.ends] & (lengths == limit)
     if len(lengths) >= FEWEST_RESETS and at_limit.all():
-        told = f"all of {several(len(lengths), 'episode')} are terminated after {several(limit, 'step')}, their limit"
-        yield truncated_terminal(where, told)
+        measured = (
+            f"all of {several(len(lengths), 'episode')} are terminated after {several(limit, 'step')}, their limit"
+        )
+        yield truncated_terminal(where, measured)
 
 
 def experience_findings(found: Experience, where: str = _PLAYED) -> Iterator[Finding]:
@@ -82,12 +84,12 @@ def reward_values(rewards: NDArray[np.float64], where: str) -> Iterator[Finding]
     least = 0.0 if len(rewards) and rewards.min() == rewards.max() < 0 else SMALLEST
     size = 1.0 if not len(paid) else float(np.median(paid)) if np.median(paid) > LARGEST else float(paid.max())
     if not least <= size <= LARGEST:
-        what, told = ("huge", "their median is") if size > 1 else ("tiny", "the largest is")
+        what, which = ("huge", "their median is") if size > 1 else ("tiny", "the largest is")
         yield Finding(
             code="reward.scale",
             severity="warning",
             where=where,
-            measured=f"rewards other than 0 are {what}: {told} {short_number(size)}",
+            measured=f"rewards other than 0 are {what}: {which} {short_number(size)}",
             threshold=f"a median of {LARGEST:g} at most, and a largest reward of {SMALLEST:g} at least",
             why="Values and gradients scale with the rewards, but learning rate, clipping and the Huber loss are "
             "made for rewards around 1.",
@@ -195,10 +197,10 @@ def truncated_terminal(
 
 
 def _shifted(found: Experience, where: str) -> Iterator[Finding]:
-    told = reward_shift(found)
-    if told is None:
+    found_shift = reward_shift(found)
+    if found_shift is None:
         return
-    shift, areas = told
+    shift, areas = found_shift
     if shift and areas[shift] >= TELLS and areas[shift] > areas[0] + BETTER:
         when = "later" if shift > 0 else "earlier"
         fits = f"changes in the observations predict rewards with an area under the ROC curve of {areas[shift]:.2f}"

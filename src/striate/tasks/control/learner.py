@@ -15,7 +15,7 @@ from striate.data.counter_random import hash_key
 from striate.data.environments.vectorized import Environments, Episode
 from striate.tasks.control.config import ControlConfig
 
-_ACTIONS = 1  # what random numbers are for, beside the seed and the step
+_ACTIONS = 1  # what random numbers are for, besides the seed and the step
 
 
 @dataclass

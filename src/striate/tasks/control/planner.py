@@ -20,7 +20,7 @@ from striate.tasks.control.learner import Advance, Learner
 from striate.tasks.control.network import action_values, as_input
 from striate.tasks.control.uct import SearchConfig, search
 
-_SEARCH, _SAMPLE, _PLAYER = 11, 12, 13  # what random numbers are for, beside the seed and the step
+_SEARCH, _SAMPLE, _PLAYER = 11, 12, 13  # what random numbers are for, besides the seed and the step
 _TOGETHER = 8
 _ROOM = 1024
 NAME = "lessons.npz"

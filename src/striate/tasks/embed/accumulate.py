@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from striate.tasks.embed.task import Embed
 
 
-class Embeddings:
+class EmbeddingAccumulator:
     """Accumulates the loss in training steps, and all embeddings in evaluation.
 
     In training, weights change between batches, so that embeddings of two batches cannot be compared. `whole`: whether

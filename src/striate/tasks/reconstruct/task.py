@@ -188,7 +188,7 @@ class Reconstruct(Task):
         return f"mean squared error {fields['mse']:.4g}"
 
     def draw(self, image: NDArray[np.uint8], decoded: Any, truth: Any = None) -> NDArray[np.uint8]:
-        """The image beside its reconstruction."""
+        """The image next to its reconstruction."""
         from striate.visualize.reconstruction_figures import pair_picture
 
         del truth

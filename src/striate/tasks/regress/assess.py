@@ -103,8 +103,8 @@ def _r2_draws(
     """(B,) R² of resamples; the mean is subtracted from true values first, so that their squares lose no digits."""
     from_mean = truth - truth.mean()
     means = resampled_means(np.stack([(predictions - truth) ** 2, from_mean, from_mean**2], 1), groups=groups)
-    spread = means[:, 2] - means[:, 1] ** 2
-    return np.asarray(1 - means[:, 0] / np.where(spread > 0, spread, np.inf))
+    variance = means[:, 2] - means[:, 1] ** 2
+    return np.asarray(1 - means[:, 0] / np.where(variance > 0, variance, np.inf))
 
 
 SHOWN = 24
@@ -120,8 +120,8 @@ def largest_errors(
 ) -> tuple[NumberPrediction, ...]:
     """The largest errors, compared in standard deviations of their targets; `truth` and `predictions` (N, T)."""
     errors = predictions - truth
-    spread = truth.std(0)
-    distance = np.abs(errors) / np.where(spread > 0, spread, 1)
+    deviation = truth.std(0)
+    distance = np.abs(errors) / np.where(deviation > 0, deviation, 1)
     order = np.argsort(-distance, axis=None, kind="stable")[:SHOWN]
     found = []
     for i, t in zip(*np.unravel_index(order, errors.shape), strict=True):

@@ -47,8 +47,8 @@ def sample_pictures(folder: Path, evaluation: Evaluation, images: Images, names:
     order = np.argsort(-(((predicted - true) / scale) ** 2).mean(1), kind="stable")
 
     def draw(places: NDArray[np.int64], title: str) -> Figure:
-        told = ([", ".join(map(number, row)) for row in part[places]] for part in parts)
-        chosen = zip(np.asarray(images[places]), *told, strict=True)
+        texts = ([", ".join(map(number, row)) for row in part[places]] for part in parts)
+        chosen = zip(np.asarray(images[places]), *texts, strict=True)
         tiles = [Tile(image, predicted, None, truth, right=True) for image, predicted, truth in chosen]
         return gallery_figure(tiles, title=title)
 

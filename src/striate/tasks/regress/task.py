@@ -192,13 +192,13 @@ class Regress(Task):
         """The RMSE, and that of always predicting the mean."""
         metrics, n = evaluation.metrics, evaluation.n
         of = f"{n:,} {evaluation.split} {'sample' if n == 1 else 'samples'} of {evaluation.data}"
-        spread = float(np.asarray(evaluation.targets, dtype=np.float64).reshape(n, -1).std(0).mean())
+        deviation = float(np.asarray(evaluation.targets, dtype=np.float64).reshape(n, -1).std(0).mean())
         r2 = "–" if metrics["r2"] is None else f"{metrics['r2']:.3f}"
         return f"RMSE {number(metrics['rmse'])}", (
             f"root mean squared error on the {of}{evaluation.span_of('rmse', number)}, in the units of the data. "
             "On average predictions are "
             f"{number(metrics['mae'])} off (mean absolute error); R² {r2}. "
-            f"Always predicting the mean of these samples would have an RMSE of {number(spread)}."
+            f"Always predicting the mean of these samples would have an RMSE of {number(deviation)}."
         )
 
     def pictures(
