@@ -25,7 +25,7 @@ from striate.errors import ChangedDataError, ConfigError, OtherClassesError, Run
 from striate.evaluation.assessment import (
     assess_run,
     assess_split,
-    is_saved_whole,
+    is_fully_saved,
     read_gap,
     read_temperature,
     save_assessment,
@@ -289,7 +289,7 @@ def _complete(
     run: RunDirectory, config: Config, trained: Trained, data: Dataset, plan: Asked, announce: Announce | None
 ) -> None:
     """Write the evaluation.json and the predictions that a finished run lacks, such as damaged ones, if possible."""
-    if not is_there(run.metrics_json) or is_saved_whole(run):
+    if not is_there(run.metrics_json) or is_fully_saved(run):
         return
     if not os.access(run.path, os.W_OK):
         return
@@ -409,7 +409,7 @@ def write_robustness(run: str | Path, found: Robustness, *, other: bool = False)
     figure = robustness_figure(
         found.to_json(),
         title=of_split(found.data, found.split, found.n),
-        name="right" if found.of_hits else found.metric.name,
+        name="right" if found.is_accuracy else found.metric.name,
         share=found.metric.is_share,
     )
     with explained(picture.parent):

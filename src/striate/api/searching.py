@@ -14,7 +14,7 @@ from striate.api.training import Run
 from striate.data.media.every_medium import medium_of
 from striate.data.predict_inputs import list_inputs, require_pictures
 from striate.errors import DataError, pasted
-from striate.evaluation.similarity.nearest import Nearest, nearest_of
+from striate.evaluation.similarity.nearest import Nearest, prepare_search
 from striate.evaluation.similarity.search import Hits, Outlier, SimilarFiles, find_hits, most_similar_pairs, outliers
 from striate.evaluation.similarity.vectors import FileVectors, file_vectors
 from striate.training.trained import Trained
@@ -74,7 +74,7 @@ def search(
     if ignored:
         many = medium_of(trained.preparation.kind).many
         say(f"{several(ignored, 'other file')} ignored: their suffixes are not those of {many}")
-    nearest = nearest_of(stored.vectors, say)
+    nearest = prepare_search(stored.vectors, say)
     asked = file_vectors(trained, asked_for) if asked_for else None
     return Searched(
         () if asked is None else _hits(nearest, stored, asked, asked_for, top),

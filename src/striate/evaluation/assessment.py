@@ -87,7 +87,7 @@ def sample_paths(evaluation: Evaluation, data: Dataset) -> tuple[str, ...]:
     return tuple(map(str, ids.tolist())) if facts is None or len(facts.paths) != len(ids) else facts.paths
 
 
-def is_saved_whole(run: RunDirectory) -> bool:
+def is_fully_saved(run: RunDirectory) -> bool:
     """Whether the run has a readable evaluation.json, and the predictions that are saved with it."""
     with suppress(RunError, KeyError, TypeError):
         document = read_written_json(run.evaluation)

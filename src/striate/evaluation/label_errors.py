@@ -57,7 +57,7 @@ class LabelDoubts:
     """(D,) positions of the samples."""
     others: NDArray[np.int64]
     """(D,) numbers of the classes that the classifier predicts instead."""
-    sure: NDArray[np.float64]
+    probabilities: NDArray[np.float64]
     """(D, 2) the probabilities of that class and of the label."""
     accuracy: float
     """Accuracy of the classifier on samples that it was not fitted to."""
@@ -214,9 +214,9 @@ def _features(evidence: Evidence, ids: Sequence[int], announce: Callable[[str], 
     listing = evidence.listing
     if not listing.medium.pictures:
         inputs = listing.inputs[list(ids)] if listing.inputs is not None else _decoded(evidence, ids)
-        if listing.medium.lasting:  # what is heard, whenever it is
+        if listing.medium.lasting:  # statistics over time
             inputs = np.concatenate([inputs.mean(-1), inputs.std(-1)], axis=-1)
-        elif listing.medium.folders:  # what is seen, whenever it is
+        elif listing.medium.folders:  # statistics over frames
             inputs = np.concatenate([inputs.mean(2, np.float32), inputs.std(2, np.float32)], axis=1)
         rows = inputs.reshape(len(ids), -1)
         deviation = rows.std(axis=0)
@@ -288,7 +288,7 @@ def _marked(evidence: Evidence, ids: Sequence[int], doubts: LabelDoubts, wrong: 
     found = [ids[place] for place in doubts.positions]
     words = {
         number: f"{classes[other]}? {100 * sure:.0f} %"
-        for number, other, (sure, _) in zip(found, doubts.others, doubts.sure, strict=True)
+        for number, other, (sure, _) in zip(found, doubts.others, doubts.probabilities, strict=True)
     }
     named = [f"{evidence.named(i)} ({evidence.listing.labels[i]}, rather {words[i].replace('?', '')})" for i in found]
     first = f", the most doubtful first: {some(named)}" if found else ""

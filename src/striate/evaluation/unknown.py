@@ -175,7 +175,7 @@ class UnknownMeasured:
     headline: str
     """The score that is reported first, chosen beforehand."""
     scores: Mapping[str, UnknownDetection]
-    """By the names of `SCORES`."""
+    """How well each score separates, by the names of `SCORES`."""
     sets: tuple[SetsMeasured, ...] = ()
     """A row for each promised error rate; empty where the task has no classes, or validation too few samples."""
 
@@ -212,7 +212,7 @@ class UnknownMeasured:
             lines.append(f"  {name:<14}{percent(one.auroc):>9}   {ends:<19} {percent(one.fpr95):>9}")
         if self.sets:
             lines.append("  sets of classes that contain the true one, calibrated on validation:")
-            lines.append("    promised  holds it  classes  one class  of which wrong  unknown: not one")
+            lines.append("    promised  coverage  classes  one class  of which wrong  unknown: not one")
         for row in self.sets:
             lines.append(
                 f"    {percent(1 - row.rate):>8}  {percent(row.coverage):>8}  {row.size:>7.2f}"

@@ -101,7 +101,7 @@ class Robustness:
     """Which kinds were not measured, and why, as a sentence; empty where all were."""
 
     @property
-    def of_hits(self) -> bool:
+    def is_accuracy(self) -> bool:
         """Whether the metric is the share of predictions that are right."""
         return self.metric.key == "accuracy"
 
@@ -123,7 +123,7 @@ class Robustness:
 
     def to_json(self) -> dict[str, Any]:
         """The content of robustness.json."""
-        key = "accuracy" if self.of_hits else "value"
+        key = "accuracy" if self.is_accuracy else "value"
         return {
             "data": self.data,
             "split": self.split,
@@ -131,7 +131,7 @@ class Robustness:
             "of": self.of,
             "seed": self.seed,
             "classes": self.classes,
-            **({} if self.of_hits else {"metric": self.metric.key, "left_out": self.left_out}),
+            **({} if self.is_accuracy else {"metric": self.metric.key, "left_out": self.left_out}),
             key: self.value,
             "interval": _ends(self.interval),
             "worst": self.worst.name,
@@ -163,7 +163,7 @@ def summarize(found: Robustness) -> str:
     low = worst.worst
     doubt = f", not significant with {several(found.n, 'image')}" if _overlaps(low.interval, found) else ""
     unit = found.metric.lead[1]
-    right = " right" if found.of_hits else ""
+    right = " right" if found.is_accuracy else ""
     sentences = [
         f"Of the changes, {worst.name} costs the most: {_cost(found, worst)}{unit} on average over"
         f" its strengths, from {_with_unit(found, found.value)}{right} to {_with_unit(found, low.value)} at"
@@ -201,14 +201,14 @@ def render(found: Robustness) -> str:
     )
     title = f"{one_line(found.data)}, {found.split} split: {count}; without changes, "
     value = _with_unit(found, found.value)
-    title += f"{value} are right" if found.of_hits else f"the {found.metric.name} is {value}"
+    title += f"{value} are right" if found.is_accuracy else f"the {found.metric.name} is {value}"
     if found.interval is not None:
         title += f" (95 %: {_number(found, found.interval.low)} to {_number(found, found.interval.high)})"
     lines = [paragraph(f"{title}.", _WIDTH), ""]
     for curve in found.curves:
         lines += _curve_lines(found, curve)
     metric = found.metric
-    head = "Accuracy" if found.of_hits else f"{metric.name[0].upper()}{metric.name[1:]}"
+    head = "Accuracy" if found.is_accuracy else f"{metric.name[0].upper()}{metric.name[1:]}"
     note = f"{head}{' in percent' if metric.is_share else ''}{_spans(found)}"
     note += " Averages depend on the strengths measured."
     after = [found.summary, note, *([found.left_out] if found.left_out else [])]
@@ -223,7 +223,7 @@ def _spans(found: Robustness) -> str:
     scale, unit = found.metric.lead
     widest = max(scale * (span.high - span.low) / 2 for span in spans)
     size = f"{widest:.1f}" if found.metric.is_share else f"{widest:.3g}"
-    method = "Wilson" if found.of_hits else "bootstrap"
+    method = "Wilson" if found.is_accuracy else "bootstrap"
     return f"; 95 % intervals ({method}) reach at most {size}{unit} either way."
 
 
@@ -232,11 +232,11 @@ def _curve_lines(found: Robustness, curve: Curve) -> list[str]:
         return f"{label:<{_LABEL}}" + "".join(f"{cell:>6}" for cell in cells)
 
     head = row(f"{curve.name}, {curve.unit}", [f"{v.strength:g}".replace("-", "−") for v in curve.levels])
-    label = "accuracy" if found.of_hits else found.metric.name
+    label = "accuracy" if found.is_accuracy else found.metric.name
     lines = [head, row(f"  {label[: _LABEL - 3]}", [_number(found, v.value) for v in curve.levels])]
     shares = [f"{100 * v.unchanged:.1f}" for v in curve.levels if v.unchanged is not None]
     if curve.name == "shift" and shares:
-        lines.append(row("  prediction unchanged" if found.of_hits else "  % unchanged", shares))
+        lines.append(row("  prediction unchanged" if found.is_accuracy else "  % unchanged", shares))
     return lines
 
 

@@ -79,7 +79,7 @@ def search_exactly(vectors: Vectors, queries: Vectors, count: int) -> tuple[NDAr
     return places, near
 
 
-def nearest_of(vectors: Vectors, say: Callable[[str], None] = lambda _: None, *, exact: int = EXACT) -> Nearest:
+def prepare_search(vectors: Vectors, say: Callable[[str], None] = lambda _: None, *, exact: int = EXACT) -> Nearest:
     """Prepare the search of `vectors`.
 
     Beyond `exact` of them, usearch builds a graph of neighbors (HNSW, Malkov and Yashunin 2018), wide enough to find

@@ -126,7 +126,7 @@ def agreement(numbers: NDArray[np.int32], offset: torch.Tensor) -> NDArray[np.fl
 
 
 def shares_inside(likely: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Probabilities as shares of an object, half of which is `LIKELY`."""
+    """Probabilities, rescaled to shares of an object so that `LIKELY` becomes one half."""
     shares: NDArray[np.float32] = np.minimum(likely * np.float32(0.5 / LIKELY), 1)
     return shares
 
