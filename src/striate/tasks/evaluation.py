@@ -184,7 +184,7 @@ def _metric_lines(evaluation: Evaluation) -> list[str]:
         if metric.key not in metrics or not metric.tells(len(evaluation.classes)):
             continue
         value = metrics[metric.key]
-        if value is None:  # such as R² of one sample
+        if value is None:  # undefined, such as R² of one sample
             lines.append(f"  {metric.name:<15}{'–':>9}")
             continue
         shown = f"{100 * value:8.2f} %" if metric.is_share else f"{number(value):>9}"

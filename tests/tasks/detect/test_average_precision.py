@@ -1,4 +1,4 @@
-"""Figures agree with COCO's own code, and with faster-coco-eval."""
+"""Metrics agree with COCO's own code, and with faster-coco-eval."""
 
 from __future__ import annotations
 

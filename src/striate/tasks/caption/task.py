@@ -287,7 +287,7 @@ class Caption(Task):
         """The captions."""
         return joined_text(captions_in(torch.as_tensor(target).cpu()))
 
-    # How it is shown
+    # Reports
 
     def headline_text(self, evaluation: Evaluation) -> tuple[str, str]:
         """CIDEr-D, and the other metrics."""

@@ -157,7 +157,7 @@ def galleries(
          f"{several(len(hits), 'correct prediction')} with the smallest margin over the second class: more samples "
          "like these would help."),
     )  # fmt: skip
-    pictures, drawn_for_it = [], isinstance(images, DrawnInputs)  # with letters in them
+    pictures, drawn_for_it = [], isinstance(images, DrawnInputs)  # drawn inputs have text in them
     for name, file, chosen, caption in galleries:
         if len(chosen):
             pixels = np.asarray(images[chosen])

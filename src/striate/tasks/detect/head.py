@@ -21,8 +21,8 @@ BOX, CELL = 4, 3
 """Numbers of an upright box; and of a position: its x, y and stride."""
 _PRIOR = 0.01
 """The score of all positions before the first step, low since most see no object (Lin et al., "Focal loss", 2017)."""
-_LARGEST = 7.0  # of the logarithm of a distance in strides: a thousand of them
-_LONGEST = 3.0  # of half the logarithm of how many times longer than wide a box is
+_LARGEST = 7.0  # logarithm of the largest distance in strides, about a thousand
+_LONGEST = 3.0  # half the logarithm of the largest ratio of length to width
 
 
 class Detector(nn.Module):
@@ -53,9 +53,8 @@ class Detector(nn.Module):
         self.for_box = nn.ModuleList(_Shared(channels, count) for _ in range(depth))
         self.rotated = rotated
         self.edges = nn.Conv2d(channels, COUNT if rotated else 4, 3, padding=1)
-        self.score = nn.Conv2d(
-            channels, classes, 3, padding=1
-        )  # last: a fine-tuned network replaces it for other classes
+        # Last, since fine-tuning replaces the last layer for other classes.
+        self.score = nn.Conv2d(channels, classes, 3, padding=1)
         for layer, start in ((self.edges, 0.0), (self.score, -math.log((1 - _PRIOR) / _PRIOR))):
             nn.init.normal_(layer.weight, std=0.01)
             assert layer.bias is not None

@@ -181,7 +181,7 @@ class Detect(Task):
         """The task with the threshold that was best on validation."""
         return replace(self, threshold=val["threshold"]) if "threshold" in val else self
 
-    # What is learned
+    # Loss and targets
 
     def weight(self, targets: torch.Tensor) -> torch.Tensor:
         """The number of objects plus the number of images, so that images without objects have a weight."""
@@ -199,7 +199,7 @@ class Detect(Task):
         """Boxes are scaled with their image."""
         return resize_boxes(targets, self.size, size)
 
-    # What is predicted
+    # Predictions
 
     def decode(self, outputs: torch.Tensor) -> torch.Tensor:
         """(N, `most`, 6) float32 detections by falling score: edges in pixels, class, score; class −1 for padding."""
@@ -388,7 +388,7 @@ class Detect(Task):
         part = f"the {self.classes[kind]} at {place} (left, top, right, bottom in pixels of the input)"
         return Explained(score, kind, "logits", part)
 
-    # What is measured
+    # Metrics
 
     def accumulator(self) -> Accumulator:
         """The loss, and on validation the rows of detections."""
@@ -475,7 +475,7 @@ class Detect(Task):
 
         return detect_methods(data)
 
-    # How it is shown
+    # Reports
 
     def headline_text(self, evaluation: Evaluation) -> tuple[str, str]:
         """mAP at IoU 0.5, and the samples that it was measured on."""

@@ -360,7 +360,7 @@ class Embed(Task):
         """One sample's row."""
         return [self.classes[int(truth)], " ".join(f"{value:.6g}" for value in np.ravel(decoded))]
 
-    # How it is shown
+    # Reports
 
     def headline_text(self, evaluation: Evaluation) -> tuple[str, str]:
         """How often the nearest neighbor has the class, and how well pairs are separated."""

@@ -100,7 +100,7 @@ class Instances(Detect):
         decided, note = super().augmentation(usual, request)
         return replace(decided, rotate=0.0), note
 
-    # What is learned
+    # Loss and targets
 
     def weight(self, targets: torch.Tensor) -> torch.Tensor:
         """The sum of the images' weights."""
@@ -120,7 +120,7 @@ class Instances(Detect):
         """Masks are resized with their image; a pixel belongs to the object at its center."""
         return _from_bytes(resize_batch(_as_bytes(targets), size, nearest=True), targets.dtype)
 
-    # What is predicted
+    # Predictions
 
     def decode(self, outputs: torch.Tensor) -> torch.Tensor:
         """(N, `most`, WIDTH) float32 detections by falling score."""
@@ -136,7 +136,7 @@ class Instances(Detect):
 
     def in_file(self, decoded: torch.Tensor, placed: Placement) -> torch.Tensor:
         """Detections in pixels of the file; masks are relative to their boxes."""
-        rows = np.asarray(decoded).astype(np.float64)  # of a tensor, or an array that was saved
+        rows = np.asarray(decoded).astype(np.float64)  # a tensor, or a saved array
         rows[:, :4] = placed.boxes_in_file(rows[:, :4])
         return torch.from_numpy(rows)
 
@@ -235,7 +235,7 @@ class Instances(Detect):
         edges = [float(rows[:, :4].max(initial=0)) for rows in (right, found)]
         return disparity_of_instances(right, found, self.threshold, max(1.0, *edges) + 1)
 
-    # What is measured
+    # Metrics
 
     @classmethod
     def rows(cls, decoded: NDArray[Any], targets: NDArray[Any], classes: int = 0) -> Rows:
@@ -317,7 +317,7 @@ class Instances(Detect):
 
         return instance_methods(data)
 
-    # How it is shown
+    # Reports
 
     def headline_text(self, evaluation: Evaluation) -> tuple[str, str]:
         """Mask mAP at IoU 0.5, and the samples that it was measured on."""

@@ -429,7 +429,7 @@ class Keypoints(Task):
         """The number of visible points."""
         return f"{int((torch.as_tensor(target)[..., 2] > 0).sum())} of {several(len(self.target_names), 'point')}"
 
-    # How it is shown
+    # Reports
 
     def prediction_findings(self, evaluation: Evaluation) -> tuple[Finding, ...]:
         """Findings where left and right are exchanged, or where every image has the same predicted positions."""

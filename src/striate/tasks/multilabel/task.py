@@ -341,7 +341,7 @@ class Multilabel(Task):
         note = f"{part} has a probability of {percent(float(decoded[k]))}; the map explains its logit."
         return Explained(lambda outputs: outputs[:, k : k + 1], 0, "number", f"the label {part}", (note,))
 
-    # How it is shown
+    # Reports
 
     def headline_text(self, evaluation: Evaluation) -> tuple[str, str]:
         """The mAP, and the share of exactly right sets."""

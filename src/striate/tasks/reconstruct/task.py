@@ -205,7 +205,7 @@ class Reconstruct(Task):
         del target
         return ""
 
-    # How it is shown
+    # Reports
 
     def assess(
         self, evaluation: Evaluation, facts: SampleFacts, temperature: Temperature | None, names: Sequence[str]

@@ -17,7 +17,7 @@ from striate.data.annotations.masks import IGNORED
 TOLERANCE = 0.0075
 """Tolerance as a share of the diagonal."""
 _NUMBERS = (np.uint8, np.uint16, np.uint32, np.uint64)
-_BITS = 64  # classes that the largest of them can hold
+_BITS = 64  # number of classes that the largest integer type can hold
 
 
 def tolerance_of(shape: tuple[int, ...]) -> int:

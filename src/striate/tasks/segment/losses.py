@@ -19,7 +19,7 @@ LOSSES = (
 )
 """Names of `--task.loss`, the default first; `+` adds losses."""
 SMALL_LOSS = "cross-entropy+dice"
-_SMOOTH = 1.0  # pixel, so that a class of few pixels has a gradient and no division by 0
+_SMOOTH = 1.0  # in pixels, so that a class of few pixels has a gradient, without division by 0
 
 
 def pixel_losses(

@@ -494,7 +494,7 @@ class Several(Task):
         """The targets by name."""
         return "; ".join(f"{c.name} {text}" for c, text in zip(self.target_columns, self._texts(target), strict=True))
 
-    # How it is shown
+    # Reports
 
     def headline_text(self, evaluation: Evaluation) -> tuple[str, str]:
         """The headline of each target."""

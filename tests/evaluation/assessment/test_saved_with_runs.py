@@ -1,4 +1,4 @@
-"""A run keeps its evaluation and its answers; `evaluate` shows the same, and makes them anew where they are missing."""
+"""A run saves its evaluation and predictions; `evaluate` shows the same, and computes them again if they are missing."""
 
 from __future__ import annotations
 
