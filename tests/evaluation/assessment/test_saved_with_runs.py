@@ -1,4 +1,4 @@
-"""A run saves its evaluation and predictions; `evaluate` shows the same, and computes them again if they are missing."""
+"""A run saves its evaluation and predictions; `evaluate` shows the same and computes them again if they are missing."""
 
 from __future__ import annotations
 

@@ -40,12 +40,16 @@ def _plain(mean: Mean) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class InvarianceCurve:
-    """The distances for one kind of change; at the strength `identity`, which changes nothing, all are 0."""
+    """The distances for one kind of change."""
 
     name: str
+    """Name of the kind."""
     unit: str
+    """What follows a strength in words."""
     identity: float
+    """The strength that changes nothing, where all distances are 0."""
     levels: tuple[InvarianceLevel, ...]
+    """The distances at each strength."""
 
 
 @dataclass(frozen=True)

@@ -44,14 +44,20 @@ def _ends(interval: Interval | None) -> list[float] | None:
 
 @dataclass(frozen=True)
 class Curve:
-    """The metric against the strength of one kind of change; `identity` is the strength that changes nothing."""
+    """The metric against the strength of one kind of change."""
 
     name: str
+    """Name of the kind."""
     unit: str
+    """What follows a strength in words."""
     what: str
+    """What the change does, as a sentence."""
     identity: float | None
+    """The strength that changes nothing; None where there is none."""
     levels: tuple[Level, ...]
+    """The metric at each strength."""
     higher_is_better: bool = True
+    """Whether a higher value of the metric is better."""
 
     @property
     def mean(self) -> float:

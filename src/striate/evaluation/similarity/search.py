@@ -17,12 +17,14 @@ _ROWS = 1024
 
 @dataclass(frozen=True)
 class Hits:
-    """The files that are most similar to `query`, each with its cosine, the most similar first; `error` says why the
-    query could not be read."""
+    """The files that are most similar to one query."""
 
     query: str
+    """The query file."""
     hits: tuple[tuple[str, float], ...] = ()
+    """Pairs of a file and its cosine, the most similar first."""
     error: str | None = None
+    """Why the query could not be read; None where it was read."""
 
     def to_json(self) -> dict[str, Any]:
         """A line of `striate search --json`."""

@@ -27,18 +27,23 @@ SEEDS = {"train": 0, "val": 1, "test": 2, "play": 3, "states": 4}
 
 @dataclass(frozen=True)
 class Played:
-    """E episodes: undiscounted returns (E,), steps (E,), whether each was cut off (E,), how often each action was taken
-    (A,), and the mean squared difference of each step's value from what came a step later (the loss of TD(0))."""
+    """E played episodes."""
 
     returns: np.ndarray
+    """(E,) undiscounted returns."""
     steps: np.ndarray
+    """(E,) numbers of steps."""
     truncated: np.ndarray
+    """(E,) whether each episode was truncated."""
     actions: np.ndarray
+    """(A,) how often each action was taken."""
     loss: float | None
+    """Mean squared difference of the value of each step from its target one step later (the loss of TD(0)); None where
+    no step has one."""
 
     @property
     def interval(self) -> Interval:
-        """95 % for the mean return."""
+        """The 95 % interval of the mean return."""
         return mean_interval(self.returns)
 
     def metrics(self) -> dict[str, Any]:

@@ -11,14 +11,18 @@ from striate.data.environments.vectorized import Steps
 
 
 class Sampled(NamedTuple):
-    """Transitions: uint8 (B, H, W, C·stack) before and n steps later; actions (B,) int64; rewards float32 and
-    `terminated` bool, both (B, n)."""
+    """A batch of B transitions with n steps each."""
 
     before: np.ndarray
+    """(B, H, W, C·stack) uint8, the states before."""
     actions: np.ndarray
+    """(B,) int64, the first action of each."""
     rewards: np.ndarray
+    """(B, n) float32."""
     terminated: np.ndarray
+    """(B, n) bool, whether each step ended the episode."""
     after: np.ndarray
+    """(B, H, W, C·stack) uint8, the states n steps later."""
 
 
 class Replay:

@@ -134,12 +134,12 @@ class Counts(NamedTuple):
 
     @property
     def precision(self) -> float | None:
-        """None where nothing was detected."""
+        """Share of detections that are hits; None without detections."""
         return float(self.hits / (self.hits + self.wrong)) if self.hits + self.wrong else None
 
     @property
     def recall(self) -> float | None:
-        """None where there is nothing to find."""
+        """Share of objects that are found; None without objects."""
         return float(self.hits / (self.hits + self.missed)) if self.hits + self.missed else None
 
 

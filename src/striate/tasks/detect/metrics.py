@@ -60,13 +60,18 @@ class ClassDetections:
 
 @dataclass(frozen=True)
 class ImageDetections:
-    """One image: at the threshold its `hits`, `wrong` detections and `missed` objects, and their F1."""
+    """The detections of one image at the threshold."""
 
     id: int
+    """Id of the sample."""
     path: str
+    """Its path."""
     hits: int
+    """Number of objects that are detected."""
     wrong: int
+    """Number of wrong detections."""
     missed: int
+    """Number of objects that are not detected."""
 
     @property
     def f1(self) -> float:

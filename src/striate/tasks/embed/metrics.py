@@ -61,7 +61,7 @@ class EmbeddingMetrics:
     """What was not computed, a sentence each."""
 
     def to_json(self) -> dict[str, Any]:
-        """The figures as one JSON object."""
+        """The metrics as one JSON object."""
         return as_object(self)
 
     def lines(self, temperature: Temperature | None) -> list[list[str]]:

@@ -57,13 +57,18 @@ class LabelMetrics:
 
 @dataclass(frozen=True)
 class SampleLabels:
-    """One sample: its true labels, the predicted ones, and the F1 of the set."""
+    """The labels of one sample."""
 
     id: int
+    """Id of the sample."""
     path: str
+    """Its path."""
     true: tuple[str, ...]
+    """Its true labels."""
     predicted: tuple[str, ...]
+    """The predicted labels."""
     f1: float
+    """F1 of the set."""
 
 
 @dataclass(frozen=True)

@@ -66,12 +66,14 @@ class RangeMetrics:
 
 @dataclass(frozen=True)
 class TargetMetrics:
-    """One number of a regression: `figures` are `rmse`, `mae`, `bias` and `r2`; `ranges` of its true values are fifths
-    where there are many samples."""
+    """The metrics of one number of a regression."""
 
     name: str
+    """Name of the number."""
     figures: Mapping[str, Estimate]
+    """`rmse`, `mae`, `bias` and `r2`."""
     ranges: tuple[RangeMetrics, ...]
+    """Metrics by ranges of its true values, fifths where there are many samples."""
 
 
 @dataclass(frozen=True)
