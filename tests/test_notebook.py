@@ -75,7 +75,7 @@ def evaluation() -> Evaluation:
 def comparison() -> Comparison:
     runs = tuple(ComparedRun(name, name, NASTY, 0.9, None, 10, None, 1.5, None, "cpu") for name in ("a", "b"))
     difference = Difference(10, 0.01, None, 0.2, "McNemar", None)
-    pair = Pair("a", "b", difference, 0.2, False, 500, "a and b cannot be told apart with 10 images.")
+    pair = Pair("a", "b", difference, 0.2, False, 500, "a and b do not differ significantly on 10 images.")
     return Comparison(NASTY, "test", 10, "images", "classify", "accuracy", runs, (pair,), (NASTY,))
 
 
@@ -131,7 +131,7 @@ def test_an_evaluation() -> None:
 
 
 def test_a_comparison() -> None:
-    assert "cannot be told apart" in shown(comparison()).text
+    assert "do not differ significantly" in shown(comparison()).text
 
 
 def test_an_explanation() -> None:

@@ -20,7 +20,7 @@ def test_a_label_without_probability_is_doubted_where_another_is_given_with_conf
     # The last is likely wrong, but not surely so.
     assert doubts.positions.tolist() == [4]
     assert doubts.others.tolist() == [0]
-    assert doubts.sure.tolist() == [[0.995, 0.005]]
+    assert doubts.probabilities.tolist() == [[0.995, 0.005]]
     assert doubts.accuracy == 4 / 6
 
 

@@ -28,28 +28,28 @@ def rights(both, first, second, neither):
 
 
 def run(right, path="runs/a", samples=None, targets=None, **fields):
-    """A run that answers 0 where the truth is 0, as far as it is `right`."""
+    """A run that predictions 0 where the truth is 0, as far as it is `right`."""
     n = len(right)
     targets = np.zeros(n, np.int64) if targets is None else targets
     values = {
         "path": path, "model": "mnist-cnn", "source": "mnist5k",
         "splits": "--data.split_seed 0", "data": "made", "task": Classify, "classes": ("a", "b"),
         "samples": np.arange(n) if samples is None else samples, "targets": targets,
-        "answers": (~right).astype(np.int64),
+        "predictions": (~right).astype(np.int64),
         "value": float(right.mean()), "costs": {"params": 35_330}, "images": True,
     }  # fmt: skip
     return RunPredictions(**values | fields)
 
 
-def headline_of(task, answers, targets):
-    return task.headline_figure().value(task.rows(answers, targets))
+def headline_of(task, predictions, targets):
+    return task.headline_metric().value(task.rows(predictions, targets))
 
 
 def test_headlines_are_those_of_scikit_learn():
     rng = np.random.default_rng(0)
-    answers, targets = rng.normal(5, 3, (2, 40, 3)).astype(np.float32)
-    assert headline_of(Regress, answers, targets) == pytest.approx(
-        root_mean_squared_error(targets.ravel(), answers.ravel())
+    predictions, targets = rng.normal(5, 3, (2, 40, 3)).astype(np.float32)
+    assert headline_of(Regress, predictions, targets) == pytest.approx(
+        root_mean_squared_error(targets.ravel(), predictions.ravel())
     )
     said, true = rng.integers(0, 4, (2, 40))
     assert headline_of(Classify, said, true) == accuracy_score(true, said)
@@ -65,13 +65,12 @@ def test_sentences():
     ours, theirs = rights(400, 22, 30, 48)
     found = compare_predictions([run(ours, "runs/a"), run(theirs, "runs/b")], "test")
     said = found.pairs[0].sentence
-    assert said.startswith("b and a cannot be told apart with 500 images: b leads by 1.6 points (95 %: −")
+    assert said.startswith("b and a do not differ significantly on 500 images: b leads by 1.6 points (95 %: −")
     assert said.endswith("McNemar p = 0.332); detecting such a difference with a power of 80 % takes about 3,200.")
     ours, theirs = rights(400, 3, 3, 4)
     found = compare_predictions([run(ours, "runs/a", images=False), run(theirs, "runs/b", images=False)], "test")
-    assert "cannot be told apart with 410 samples: both have the same accuracy, though they differ on 6 samples" in (
-        found.pairs[0].sentence
-    )
+    same = "both have the same accuracy, with different predictions for 6 samples"
+    assert f"do not differ significantly on 410 samples: {same}" in found.pairs[0].sentence
 
 
 @pytest.mark.slow
@@ -83,8 +82,8 @@ def test_the_verdict_is_the_tests_and_turning_the_runs_turns_the_difference(both
     assert found.value == pytest.approx((first - second) / len(ours))
     assert found.interval.low <= found.value + 1e-9 or first + second < 20
     assert -1 <= found.interval.low < found.interval.high <= 1
-    assert found.turned().value == -found.value
-    assert found.turned().interval.low == -found.interval.high
+    assert found.reversed().value == -found.value
+    assert found.reversed().interval.low == -found.interval.high
     pair = compare_predictions([run(ours), run(theirs, "runs/b")], "test").pairs[0]
     assert pair.difference.value >= 0
     assert pair.better == ("runs/b" if second > first else "runs/a").removeprefix("runs/")
@@ -186,8 +185,8 @@ def test_numbers():
         rmse[1] - rmse[0]
     )
     runs = [
-        run(np.ones(200, bool), path, answers=answers, targets=targets, task=Regress, classes=(), value=r)
-        for path, answers, r in zip(("x/good", "x/bad"), (good, bad), rmse, strict=True)
+        run(np.ones(200, bool), path, predictions=predictions, targets=targets, task=Regress, classes=(), value=r)
+        for path, predictions, r in zip(("x/good", "x/bad"), (good, bad), rmse, strict=True)
     ]
     pair = compare_predictions(runs, "test").pairs[0]
     assert pair.more_than_noise
@@ -200,8 +199,8 @@ def test_masks():
     good, bad = (np.where(rng.random(targets.shape) < wrong, 1 - targets, targets) for wrong in (0.05, 0.3))
     targets[:, 0] = 255
     runs = [
-        run(np.ones(24, bool), path, answers=answers, targets=targets, task=Segment, value=iou)
-        for path, answers, iou in (("bad", bad, 0.5), ("good", good, 0.9))
+        run(np.ones(24, bool), path, predictions=predictions, targets=targets, task=Segment, value=iou)
+        for path, predictions, iou in (("bad", bad, 0.5), ("good", good, 0.9))
     ]
     pair = compare_predictions(runs, "test").pairs[0]
     task = Segment(("a", "b"))

@@ -35,7 +35,7 @@ from striate.exporting.staging import staged
 from striate.layers.suppression import suppression
 from striate.runs.directory import open_run
 from striate.runs.lock import owned
-from striate.tasks.detect.overlap import suppressed
+from striate.tasks.detect.overlap import nms_mask
 from striate.tasks.task import Task
 
 
@@ -297,6 +297,6 @@ def test_suppression_keeps_what_the_definition_keeps() -> None:
     scores = torch.from_numpy(np.sort(rng.uniform(0.02, 1, (3, 60)))[:, ::-1].copy()).float()
     classes = torch.from_numpy(rng.integers(0, 4, (3, 60)))
     by_class = torch.where(classes[:, None] == torch.arange(4)[:, None], scores[:, None], 0.0)
-    right = suppressed(boxes, classes, 0.5)
+    right = nms_mask(boxes, classes, 0.5)
     assert torch.equal(suppression()(boxes, by_class, 0.5, 0.01), right)
     assert not right.all()

@@ -19,7 +19,7 @@ from striate.report.write import render_report
 from striate.statistics.calibration import Calibration, ReliabilityBin, Temperature
 from striate.statistics.estimate import Estimate
 from striate.statistics.intervals import wilson
-from striate.tasks.assessment import Assessment, Figures, Gap, Slice
+from striate.tasks.assessment import Assessment, Gap, Slice, SplitMetrics
 from striate.tasks.caption.baselines import captions_as_predictions
 from striate.tasks.caption.task import Caption
 from striate.tasks.classify.metrics import ClassificationMetrics, ClassMetrics, ConfusedPair, RankCurve
@@ -74,7 +74,7 @@ def regressed() -> RegressionMetrics:
     return RegressionMetrics(250, figures, (TargetMetrics("price", figures, ranges),), answers, ())
 
 
-def assessed(figures: Figures, task: str) -> Assessment:
+def assessed(figures: SplitMetrics, task: str) -> Assessment:
     temperature = Temperature(2.5, Interval(2.0, 3.0, 0.95, "profile likelihood"), "val", 25, 1.4, 1.0)
     gap = Gap("accuracy", SURE, 100, SURE, 20, Estimate(0.1, None), "Training 80 %, validation 70 %: a gap.")
     known = temperature if task == "classify" else None
@@ -107,7 +107,7 @@ def test_names_stay_text(page: str) -> None:
     assert "&lt;script&gt;alert(1)" in page
 
 
-def sections_of(figures: dict[str, Figures]) -> tuple[Section, ...]:
+def sections_of(figures: dict[str, SplitMetrics]) -> tuple[Section, ...]:
     evaluation = classification()
     known = replace(assessed(classified(), "classify"), splits=figures)
     return of_task(task_of(evaluation), evaluation, known, ())["sections"]

@@ -38,7 +38,7 @@ def test_shares_are_percent_and_the_sign_stays_with_the_number():
 
 
 def answer(evaluation):
-    return task_of(evaluation).answer(evaluation)
+    return task_of(evaluation).headline_text(evaluation)
 
 
 def test_the_answer_names_what_guessing_would_reach():

@@ -129,8 +129,8 @@ def test_numbers_that_are_none_are_refused(tmp_path, changed, said):
 def test_the_task_sees_that_numbers_are_not_those_of_its_targets() -> None:
     answers = np.ones((2, 2), np.float32)
     given = Predictions("regress", "test", (), np.arange(2), ("0", "1"), answers, answers, None)
-    assert task_class("regress").made(given)
-    assert not task_class("regress").made(replace(given, answers=np.ones((2, 3), np.float32)))
+    assert task_class("regress").accepts_saved(given)
+    assert not task_class("regress").accepts_saved(replace(given, answers=np.ones((2, 3), np.float32)))
 
 
 def test_a_file_that_unpacks_to_too_much_is_refused(tmp_path, monkeypatch):

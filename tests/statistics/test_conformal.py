@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from striate.statistics.conformal import calibrate, detection, fewest_for
+from striate.statistics.conformal import calibrate, fewest_for, measure_detection
 
 
 def _drawn(seed: int, n: int) -> tuple[np.ndarray, np.ndarray]:
@@ -40,11 +40,11 @@ def test_the_quantile_is_that_of_the_definition() -> None:
 def test_detection_is_the_area_of_pairs() -> None:
     rng = np.random.default_rng(0)
     known, unknown = np.round(rng.normal(1, 1, 80), 1), np.round(rng.normal(0, 1, 60), 1)
-    found = detection(known, unknown)
+    found = measure_detection(known, unknown)
     wins = np.sign(np.subtract.outer(known, unknown))
     assert found.auroc == pytest.approx((wins.mean() + 1) / 2)
     assert found.auroc_interval.low < found.auroc < found.auroc_interval.high
     least = np.sort(known)[4]
     assert (known >= least).mean() >= 0.95
     assert found.fpr95 == (unknown >= least).mean()
-    assert detection([1.0, 2.0], [0.0]).auroc == 1
+    assert measure_detection([1.0, 2.0], [0.0]).auroc == 1

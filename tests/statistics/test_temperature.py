@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from answers_made import assessed, calibrated
-from striate.statistics.calibration import few_of, fit_temperature, measure_calibration, with_temperature
+from striate.statistics.calibration import fit_temperature, measure_calibration, rare_class_note, with_temperature
 
 
 @pytest.mark.parametrize("sharpness", [0.5, 1.0, 2.5])
@@ -61,8 +61,8 @@ def test_probabilities_of_zero_are_survived():
 
 def test_a_class_with_few_samples_is_named() -> None:
     truth = np.array([0] * 40 + [1] * 3 + [2] * 12)
-    assert few_of(truth, ("well", "ill", "other")) == "only 3 of them are of ill"
-    assert few_of(truth[:43], ("well", "ill", "other")) == (
+    assert rare_class_note(truth, ("well", "ill", "other")) == "only 3 of them are of ill"
+    assert rare_class_note(truth[:43], ("well", "ill", "other")) == (
         "only 0 of them are of other, and of 1 more class fewer than 10"
     )
-    assert few_of(np.zeros(10, np.int64), ("well",)) == ""
+    assert rare_class_note(np.zeros(10, np.int64), ("well",)) == ""

@@ -144,7 +144,7 @@ def hits(share, tests=4000, seed=0):
 
 
 def test_a_gain_is_paired_and_its_interval_holds_the_truth():
-    headline = Classify.headline_figure()
+    headline = Classify.headline_metric()
     hard = np.random.default_rng(1).random(4000)
     pairs = [((hard < 0.80 + luck).astype(float), (hard < 0.84 + luck).astype(float)) for luck in (-0.01, 0.0, 0.012)]
     found = gain_at(100, headline, pairs)

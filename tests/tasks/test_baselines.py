@@ -75,7 +75,7 @@ def test_kmeans_features_are_the_definition():
             far = np.linalg.norm(z - learned.centers.numpy(), axis=1)
             place = int(row >= (height - size + 1) // 2), int(column >= (width - size + 1) // 2)
             codes[place] += np.maximum(0, far.mean() - far)
-    expected = (codes.reshape(-1) - learned.center) / learned.spread
+    expected = (codes.reshape(-1) - learned.center) / learned.std
     np.testing.assert_allclose(learned(images[7:8])[0], expected, atol=2e-3, rtol=1e-3)
     whitened = learned(images)
     assert np.abs(whitened.mean(0)).max() < 1e-3

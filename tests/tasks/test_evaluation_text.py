@@ -131,13 +131,13 @@ def test_the_record_and_its_text_do_not_import_torch():
 
 def test_a_network_that_names_one_class_says_so_beside_its_figure() -> None:
     always = made(["healthy", "ill"], [[89, 0], [11, 0]])
-    [finding] = Classify(always.classes).noticed(always)
+    [finding] = Classify(always.classes).prediction_findings(always)
     assert (finding.code, finding.severity) == ("fit.one-class", "warning")
     assert finding.remedy.settings == {"task.class_weights": "balanced"}
-    [finding] = Classify(always.classes).noticed(made(["healthy", "ill"], [[50, 0], [48, 0]]))
+    [finding] = Classify(always.classes).prediction_findings(made(["healthy", "ill"], [[50, 0], [48, 0]]))
     assert not finding.remedy.settings
     assert "It predicts healthy for every sample" in str(always)
-    assert "predicts healthy for every sample" in Classify(always.classes).answer(always)[1]
+    assert "predicts healthy for every sample" in Classify(always.classes).headline_text(always)[1]
     for other in (made(["healthy", "ill"], [[89, 0], [10, 1]]), made(["healthy", "ill"], [[100, 0], [0, 0]])):
-        assert Classify(other.classes).noticed(other) == ()
+        assert Classify(other.classes).prediction_findings(other) == ()
         assert "everywhere" not in str(other)

@@ -199,7 +199,7 @@ def test_the_headline_of_rows_is_that_of_the_measured_predictions(prepared: Prep
     rows = task.rows_for(decoded.numpy(), targets.numpy())
     assert len(rows) == 12
     measured = task.measure(decoded, targets)
-    assert task.headline_figure().value(rows) == pytest.approx(measured[task.headline])
+    assert task.headline_metric().value(rows) == pytest.approx(measured[task.headline])
     assert str(task.measure_each([task] * 12, decoded, targets)) == str(measured)  # also of what is not a number
 
 
@@ -292,7 +292,7 @@ def test_predictions_are_kept_and_read_again(run: Path, name: str) -> None:
     rows = (
         task.rows(said, kept.targets, len(kept.classes)) if own else striate.load(run).task.rows_for(said, kept.targets)
     )
-    value = task.headline_figure().value(rows)
+    value = task.headline_metric().value(rows)
     assert value == pytest.approx(metrics[task.metrics[0].key], rel=1e-6)
 
 

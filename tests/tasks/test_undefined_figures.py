@@ -1,4 +1,4 @@
-"""Figures that nothing defines are refused or left empty, never a number or a silent not-a-number."""
+"""Metrics that nothing defines are refused or left empty, never a number or a silent not-a-number."""
 
 from __future__ import annotations
 

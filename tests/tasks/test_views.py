@@ -11,7 +11,7 @@ from torch import nn
 from striate.tasks.classify.task import Classify
 from striate.tasks.views import VIEW_COUNTS, Views, mean_over_views, outputs_of_views
 
-UNMOVED = Classify(("a", "b", "c")).unmoved
+UNMOVED = Classify(("a", "b", "c")).move_back
 ALL: tuple[Views, ...] = ("none", "mirror", "mirrors", "mirror-shift")
 
 

@@ -24,7 +24,7 @@ from striate.cli.main import main
 from striate.cli.train import _print_result
 from striate.errors import ConfigError, RunError, UsageError
 from striate.runs.checkpoint import load_checkpoint
-from striate.tasks.registry import kept_note
+from striate.tasks.registry import network_note
 from striate.training.interruption import Interrupted
 from striate.training.request import merge_request, read_config
 from striate.training.rewards import session
@@ -162,7 +162,7 @@ def test_of_which_stretch_the_returns_are_is_said(finished: Path, capsys: pytest
     said = capsys.readouterr().out
     assert f"the network after stretch {metrics['best_epoch']} of {metrics['epochs']} is saved; val and" in said
     del metrics["test"]["return_interval"]
-    assert kept_note(metrics) == ""
+    assert network_note(metrics) == ""
 
 
 def test_help_names_all_keys_of_what_play_prints(

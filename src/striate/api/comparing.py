@@ -103,13 +103,13 @@ def _predictions(run: RunDirectory, split: Compared, read: ReadData) -> RunPredi
     costs = metrics if isinstance(metrics, dict) else {}
     kept = saved_predictions(run, split) if split in costs else None  # else the run is not complete
     if kept is not None and len(kept.ids):
-        data, answers = costs.get("data"), kept.answers if kept.predicted is None else kept.predicted
+        data, predictions = costs.get("data"), kept.answers if kept.predicted is None else kept.predicted
         task = task_of_run(kept.task, str(run.path))
         made = None if task.has_rows() else load(run.path).task
         rows = (
-            task.rows(answers, kept.targets, len(kept.classes))
+            task.rows(predictions, kept.targets, len(kept.classes))
             if made is None
-            else made.rows_for(answers, kept.targets)
+            else made.rows_for(predictions, kept.targets)
         )
         return RunPredictions(
             path=str(run.path),
@@ -121,8 +121,8 @@ def _predictions(run: RunDirectory, split: Compared, read: ReadData) -> RunPredi
             classes=kept.classes,
             samples=_names(kept.paths, kept.ids),
             targets=kept.targets,
-            answers=answers,
-            value=task.headline_figure().value(rows),
+            predictions=predictions,
+            value=task.headline_metric().value(rows),
             costs=costs,
             images=config.data.channels is not None,
             made=made,
@@ -142,7 +142,7 @@ def _predictions(run: RunDirectory, split: Compared, read: ReadData) -> RunPredi
         classes=found.classes,
         samples=paths,
         targets=found.targets,
-        answers=found.decoded,
+        predictions=found.decoded,
         value=float(found.metrics[found.shown[0].key]),
         costs=costs,
         images=images,
@@ -169,7 +169,7 @@ def _asked_now(
     batch = measured_at_once(config)
     with allocator_policy(usual_policy()):
         answering = plan_evaluation(trained, data, (split,), batch=batch)
-        found = evaluate_trained(trained, data, split, batch=batch, answering=answering)
+        found = evaluate_trained(trained, data, split, batch=batch, predictor=answering)
     return found, _names(sample_paths(found, data), found.ids), data.medium.pictures, groups_of(data, split)
 
 

@@ -25,7 +25,7 @@ from striate.errors import ChangedDataError, ConfigError, OtherClassesError, Run
 from striate.evaluation.assessment import (
     assess_run,
     assess_split,
-    is_saved_whole,
+    is_fully_saved,
     read_gap,
     read_temperature,
     save_assessment,
@@ -199,7 +199,7 @@ def _with_findings(measured: Evaluation, run: RunDirectory, trained: Trained) ->
     with suppress(RunError):  # what is damaged says nothing
         kept = saved_predictions(run, "val")
         if kept is not None:
-            found = trained.task.noticed_on_validation(kept.answers, kept.targets, str(run.path))
+            found = trained.task.validation_findings(kept.answers, kept.targets, str(run.path))
             return replace(measured, findings=(*measured.findings, *found))
     return measured
 
@@ -289,7 +289,7 @@ def _complete(
     run: RunDirectory, config: Config, trained: Trained, data: Dataset, plan: PlanMode, announce: Announce | None
 ) -> None:
     """Write the evaluation.json and the predictions that a finished run lacks, such as damaged ones, if possible."""
-    if not is_there(run.metrics_json) or is_saved_whole(run):
+    if not is_there(run.metrics_json) or is_fully_saved(run):
         return
     if not os.access(run.path, os.W_OK):
         return
@@ -298,7 +298,7 @@ def _complete(
     part, splits, batch = measured_part(data, config), tuple(data.splits), measured_at_once(config)
     with allocator_policy(usual_policy()):
         answering = plan_evaluation(trained, part, splits, batch=batch, mode=plan)
-        measured = {name: evaluate_trained(trained, part, name, batch=batch, answering=answering) for name in splits}
+        measured = {name: evaluate_trained(trained, part, name, batch=batch, predictor=answering) for name in splits}
     save_assessment(run, assess_run(trained.task, data, measured), data, measured, say)
     note_files(run, [file for file in (run.evaluation, *run.predictions.glob("*.npz")) if is_there(file)])
 
@@ -314,7 +314,7 @@ def _evaluate_on(
 ) -> Evaluation:
     with allocator_policy(usual_policy()):
         answering = plan_evaluation(trained, data, (split,), batch=batch, mode=plan, recorded=written)
-        evaluation = evaluate_trained(trained, data, split, batch=batch, answering=answering)
+        evaluation = evaluate_trained(trained, data, split, batch=batch, predictor=answering)
     figures = assess_split(trained.task, evaluation, data, temperature)
     return replace(
         evaluation,
@@ -409,7 +409,7 @@ def write_robustness(run: str | Path, found: Robustness, *, other: bool = False)
     figure = robustness_figure(
         found.to_json(),
         title=of_split(found.data, found.split, found.n),
-        name="right" if found.of_hits else found.metric.name,
+        name="right" if found.is_accuracy else found.metric.name,
         share=found.metric.is_share,
     )
     with explained(picture.parent):

@@ -14,8 +14,8 @@ from striate.api.training import Run
 from striate.data.media.every_medium import medium_of
 from striate.data.predict_inputs import list_inputs, require_pictures
 from striate.errors import DataError, pasted
-from striate.evaluation.similarity.nearest import Nearest, nearest_of
-from striate.evaluation.similarity.search import Alike, Hits, Outlier, find_hits, most_alike, outliers
+from striate.evaluation.similarity.nearest import Nearest, prepare_search
+from striate.evaluation.similarity.search import Hits, Outlier, SimilarFiles, find_hits, most_similar_pairs, outliers
 from striate.evaluation.similarity.vectors import FileVectors, file_vectors
 from striate.training.trained import Trained
 from striate.wording import several
@@ -29,7 +29,7 @@ class Searched:
     the reason; `how` it was searched, in words."""
 
     hits: tuple[Hits, ...]
-    alike: tuple[Alike, ...]
+    alike: tuple[SimilarFiles, ...]
     outliers: tuple[Outlier, ...]
     unreadable: tuple[tuple[str, str], ...]
     how: str
@@ -74,11 +74,11 @@ def search(
     if ignored:
         many = medium_of(trained.preparation.kind).many
         say(f"{several(ignored, 'other file')} ignored: their suffixes are not those of {many}")
-    nearest = nearest_of(stored.vectors, say)
+    nearest = prepare_search(stored.vectors, say)
     asked = file_vectors(trained, asked_for) if asked_for else None
     return Searched(
         () if asked is None else _hits(nearest, stored, asked, asked_for, top),
-        tuple(most_alike(nearest, stored.paths, alike)) if alike else (),
+        tuple(most_similar_pairs(nearest, stored.paths, alike)) if alike else (),
         tuple(outliers(nearest, stored.paths, outliers_shown)) if outliers_shown else (),
         stored.unreadable,
         nearest.line() + (f"; {stored.source}" if stored.source else ""),

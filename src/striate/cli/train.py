@@ -120,7 +120,7 @@ def _print_cross_validation(path: Path, metrics: dict[str, Any]) -> None:
 def _print_result(path: Path, metrics: dict[str, Any]) -> None:
     from striate.cli.output import print_text
     from striate.evaluation.baselines import comparison_lines
-    from striate.tasks.registry import kept_note, split_line
+    from striate.tasks.registry import network_note, split_line
 
     if "not_trained" in metrics:
         print_text(metrics["not_trained"])
@@ -130,7 +130,7 @@ def _print_result(path: Path, metrics: dict[str, Any]) -> None:
         print_text(f"{finding['severity']}: {finding['measured']}. {finding['why']}\n  {finding['remedy']}")
     for split in (name for name in ("train", "val", "test") if name in metrics):
         print_text(f"{split + ':':<7}{split_line(metrics[split])}")
-    if note := kept_note(metrics):
+    if note := network_note(metrics):
         print_text(note)
     if "without_labels" in metrics:
         print_text(metrics["without_labels"])

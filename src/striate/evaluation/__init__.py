@@ -1,1 +1,1 @@
-"""How good a network is, honestly: metrics with intervals, of which data, on how many samples."""
+"""How good a network is: metrics with intervals, on named data and a stated number of samples."""

@@ -1,5 +1,5 @@
-"""From the predictions for a split, or for the splits of a run, to everything that follows from them.
-An assessment is saved in the run: evaluation.json, and the predictions for each sample.
+"""Assesses the predictions for one split, or for the splits of a run.
+A run saves the assessment, evaluation.json, and the predictions for each sample.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ from striate.runs.plain_files import is_there
 from striate.runs.predictions import MOST_SAMPLES, MOST_VALUES, Predictions, write_predictions
 from striate.runs.verified_files import read_verified_json
 from striate.statistics.calibration import LEAST, MOST, Temperature
-from striate.tasks.assessment import Assessment, Figures
+from striate.tasks.assessment import Assessment, SplitMetrics
 from striate.tasks.evaluation import Evaluation
 from striate.tasks.task import Task
 from striate.wording import several
 
 
 def assess_run(task: Task, data: Dataset, evaluations: Mapping[str, Evaluation]) -> Assessment:
-    """Everything about the splits `val` and `test` (if there is one), which one network predicted, and the gap to
+    """The assessment of one network's predictions for the splits `val` and `test` (if there is one), and the gap to
     `train`.
 
-    The temperature is fitted on `val`; nothing of `test` goes into any other figure.
+    The temperature is fitted on `val`; no other metric depends on `test`.
     """
     val = evaluations["val"]
     temperature = task.fit_temperature(val)
@@ -40,8 +40,10 @@ def assess_run(task: Task, data: Dataset, evaluations: Mapping[str, Evaluation])
     return Assessment(task.name, data.name, val.classes, temperature, task.gap(evaluations["train"], val), splits)
 
 
-def assess_split(task: Task, evaluation: Evaluation, data: Dataset, temperature: Temperature | None = None) -> Figures:
-    """Everything that follows from the predictions for one split of `data`."""
+def assess_split(
+    task: Task, evaluation: Evaluation, data: Dataset, temperature: Temperature | None = None
+) -> SplitMetrics:
+    """The assessment of the predictions for one split of `data`."""
     facts = data.facts.get(evaluation.split)
     if facts is None or len(facts.paths) != evaluation.n:  # splits that were dealt anew
         facts = SampleFacts(tuple(map(str, evaluation.ids.tolist())))
@@ -55,7 +57,8 @@ def save_assessment(
     evaluations: Mapping[str, Evaluation],
     announce: Callable[[str], None],
 ) -> None:
-    """Write evaluation.json and `predictions/`; `announce` is told of what is too large to be kept. Raises RunError."""
+    """Write evaluation.json and `predictions/`; `announce` gets a message where predictions are too many to be saved.
+    Raises RunError."""
     left_out = []
     for split in assessment.splits:
         if not write_predictions(run, _predictions(evaluations[split], data)):
@@ -79,13 +82,13 @@ def _predictions(evaluation: Evaluation, data: Dataset) -> Predictions:
 
 
 def sample_paths(evaluation: Evaluation, data: Dataset) -> tuple[str, ...]:
-    """Of each sample the path, as in split.csv, or its number where there are no files."""
+    """The path of each sample, as in split.csv, or its number where there are no files."""
     facts, ids = data.facts.get(evaluation.split), evaluation.ids
     return tuple(map(str, ids.tolist())) if facts is None or len(facts.paths) != len(ids) else facts.paths
 
 
-def is_saved_whole(run: RunDirectory) -> bool:
-    """Whether the run has an evaluation.json that can be read, and the answers beside it that are kept."""
+def is_fully_saved(run: RunDirectory) -> bool:
+    """Whether the run has a readable evaluation.json, and the predictions that are saved with it."""
     with suppress(RunError, KeyError, TypeError):
         document = read_verified_json(run.evaluation)
         splits, classes = document["splits"], document["classes"]
@@ -98,7 +101,7 @@ def is_saved_whole(run: RunDirectory) -> bool:
 
 
 def read_temperature(run: RunDirectory) -> Temperature | None:
-    """The temperature of evaluation.json; None where there is none that a fit can have written."""
+    """The temperature of evaluation.json; None where there is none, or one that no fit has written."""
     document = read_verified_json(run.evaluation)
     with suppress(KeyError, TypeError, ValueError, OverflowError):
         if isinstance(document, dict) and document["temperature"] is not None:
@@ -114,8 +117,8 @@ def read_gap(run: RunDirectory) -> dict[str, Any] | None:
 
 
 def _temperature(saved: dict[str, Any]) -> Temperature:
-    """Raises ValueError for what no fit has written: other than numbers, outside of what can be fitted, an end of the
-    interval on the wrong side."""
+    """Raises ValueError for values that no fit has written: not a number, out of range, or an interval that does not
+    hold the temperature."""
     low, high = map(_number, saved["interval"])
     values = {name: _number(saved[name]) for name in ("value", "nll", "nll_after")}
     fitted_on, n = saved["fitted_on"], saved["n"]

@@ -1,4 +1,4 @@
-"""Fits the baselines that a network has to beat, on the same splits, and writes them as lines for a terminal."""
+"""Fits baselines on the splits of a network, and writes them as lines for a terminal."""
 
 from __future__ import annotations
 
@@ -24,12 +24,13 @@ _FIELDS = ("task.name", "task.class_weights", "seed")
 def fit_baselines(
     data: Dataset, task: Task, *, seed: int = 0, announce: Callable[[str], None] = lambda _: None
 ) -> tuple[Baseline, ...]:
-    """Fit the baselines of the task on `train`, choose by `val`, measure on `test`; the plainest first.
+    """Fit the baselines of the task on `train`, choose hyperparameters by `val`, measure on `test`; the simplest first.
 
-    Classes: the commonest; logistic regression; for images HOG (and color) with a linear SVM. Numbers: the mean; ridge
-    regression; for tables gradient boosting. Masks: the commonest; a random forest on each pixel's surroundings.
-    The same data, seed and threads give the same predictions; torch's number of threads is kept to. `announce` is told
-    what is fitted before it is. Raises DataError where one of the three splits is missing or empty.
+    Classes: the most frequent class; logistic regression; for images HOG (and color) with a linear SVM. Numbers: the
+    mean; ridge regression; for tables gradient boosting. Masks: the most frequent class; a random forest on each
+    pixel's surroundings. The same data, seed and threads give the same predictions; baselines use torch's number of
+    threads. `announce` gets a message before each fit. Raises DataError where one of the three splits is missing or
+    empty.
     """
     data.require_test("baselines")
     task = task.deciding(None, None)  # costs and thresholds are meant for the network's probabilities
@@ -48,7 +49,7 @@ def fit_baselines(
 
 
 def refuse_network_fields(fields: Mapping[str, object]) -> None:
-    """Raise ConfigError for the first dotted field that only a network would follow."""
+    """Raise ConfigError for the first dotted field that only networks use."""
     for name in fields:
         if not name.startswith("data.") and name not in _FIELDS:
             raise ConfigError(
@@ -85,7 +86,8 @@ def baseline_lines(entries: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def comparison_lines(entries: Sequence[Mapping[str, Any]]) -> list[str]:
-    """What follows the test line of a training: `entries` as in metrics.json under `baselines`; nothing without any."""
+    """The lines after the test line of a training: `entries` as in metrics.json under `baselines`; empty without
+    any."""
     if not entries:
         return []
     thing = "test episode" if "episodes" in entries[0] else "test sample"

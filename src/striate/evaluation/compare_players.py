@@ -1,5 +1,4 @@
-"""From networks that learned from rewards to what the differences of their returns are worth: all play the same
-episodes."""
+"""Compares networks that learned from rewards by their returns in the same episodes."""
 
 from __future__ import annotations
 
@@ -9,7 +8,7 @@ from itertools import combinations
 from typing import Any, Literal
 
 from striate.errors import DataError, pasted
-from striate.evaluation.compare_runs import described, pairs_of, short_names
+from striate.evaluation.compare_runs import compared_run, pairs_of, short_names
 from striate.evaluation.comparison import Comparison
 from striate.statistics.paired import difference_of_rows
 from striate.tasks.control.baseline import HEADLINE
@@ -21,7 +20,8 @@ from striate.training.rewards.player import Player
 
 @dataclass(frozen=True, eq=False)
 class ComparedPlayer:
-    """A network that plays, of the run at `path`; `costs`: the content of its metrics.json, which may be empty."""
+    """A network that learned from rewards, of the run at `path`; `costs`: the content of its metrics.json, which may be
+    empty."""
 
     path: str
     player: Player
@@ -51,7 +51,7 @@ def compare_players(
             rows.append(play_episodes(run.player.module, first.source, own, count, chosen).returns[:, None])
     names = short_names([run.path for run in runs])
     compared = tuple(
-        described(name, run.path, run.player.config.model.name, HEADLINE.value(found), None, run.costs)
+        compared_run(name, run.path, run.player.config.model.name, HEADLINE.value(found), None, run.costs)
         for name, run, found in zip(names, runs, rows, strict=True)
     )
     differences = [difference_of_rows(theirs, ours, HEADLINE.lead, seed) for ours, theirs in combinations(rows, 2)]

@@ -1,4 +1,4 @@
-"""From the predictions of several runs to what their differences are worth."""
+"""Compares runs by their predictions for the same samples."""
 
 from __future__ import annotations
 
@@ -23,62 +23,72 @@ _MOST = 1e18
 
 @dataclass(frozen=True, eq=False)
 class RunPredictions:
-    """What a run predicted on a split.
-
-    `answers` for `targets` of `samples` (their paths in split.csv): class numbers (N,), numbers (N, T), masks
-    (N, H, W), or whatever `task` predicts. `value` is the headline metric of the split, `costs` the content of its
-    metrics.json (may be empty), `model` and `source` of the data as in its configuration, `splits` the options that
-    split them so, `images` whether the samples are images. `made`: the task, where its class alone cannot measure
-    predictions. `names`: what columns or arrays are called in its data. `groups`: that of each sample, where they have
-    any.
-    """
+    """What a run predicted on one split."""
 
     path: str
+    """Folder of the run."""
     model: str
+    """The model, as in the run's configuration."""
     source: str
+    """The source of the data, as in the run's configuration."""
     splits: str
+    """The command-line options that split the data in the same way."""
     data: str
+    """Name of the data set."""
     task: type[Task]
+    """Class of the task."""
     classes: tuple[str, ...]
+    """Names of the classes."""
     samples: NDArray[Any]
+    """(N,) paths of the samples, as in split.csv."""
     targets: NDArray[Any]
-    answers: NDArray[Any]
+    """(N, …) targets of the samples."""
+    predictions: NDArray[Any]
+    """Predictions for the samples: class numbers (N,), numbers (N, T), masks (N, H, W), or whatever `task` predicts."""
     value: float
+    """The headline metric of the split."""
     costs: Mapping[str, Any]
+    """The content of the run's metrics.json; may be empty."""
     images: bool
+    """Whether the samples are images."""
     made: Task | None = None
+    """The task itself, where its class alone cannot measure predictions; else None."""
     names: str = ""
+    """Options that name the columns or arrays of the data."""
     groups: Sequence[str] = ()
+    """The group of each sample; empty where samples have none."""
 
     def rows(self) -> Rows:
         """What each sample adds to the headline metric."""
         if self.made is not None:
-            return self.made.rows_for(self.answers, self.targets)
-        return self.task.rows(self.answers, self.targets, len(self.classes))
+            return self.made.rows_for(self.predictions, self.targets)
+        return self.task.rows(self.predictions, self.targets, len(self.classes))
 
 
 def compare_predictions(
-    answers: Sequence[RunPredictions], split: str, *, seed: int = 0, notes: Sequence[str] = ()
+    runs: Sequence[RunPredictions], split: str, *, seed: int = 0, notes: Sequence[str] = ()
 ) -> Comparison:
     """The comparison of two or more runs on one split; `seed` is that of the bootstrap.
 
     Raises DataError where the runs were not measured on the same samples with the same labels.
     """
-    first = answers[0]
-    aligned = [first, *(_aligned(first, other, split) for other in answers[1:])]
+    first = runs[0]
+    aligned = [first, *(_aligned(first, other, split) for other in runs[1:])]
     names = short_names([run.path for run in aligned])
     metric = first.task.metrics[0].key
     things = "images" if first.images else "samples"
     places = list(combinations(range(len(aligned)), 2))
     groups = next((run.groups for run in aligned if any(run.groups)), ())
     differences = [_difference(aligned[one], aligned[two], seed, groups) for one, two in places]
-    runs = tuple(_described(run, name, groups) for run, name in zip(aligned, names, strict=True))
+    compared = tuple(_compared_run(run, name, groups) for run, name in zip(aligned, names, strict=True))
     pairs = pairs_of(names, differences, metric, things)
-    return Comparison(first.data, split, len(first.samples), things, first.task.name, metric, runs, pairs, tuple(notes))
+    n, task = len(first.samples), first.task.name
+    return Comparison(first.data, split, n, things, task, metric, compared, pairs, tuple(notes))
 
 
 def pairs_of(names: Sequence[str], differences: Sequence[Difference], metric: str, things: str) -> tuple[Pair, ...]:
-    """All pairs of runs, in the order of `combinations`, with the differences of their `metric`; corrected by Holm."""
+    """All pairs of runs, in the order of `combinations`, with the differences of their `metric` and p-values after
+    Holm's correction."""
     corrected = holm([difference.p_value for difference in differences])
     return tuple(
         _pair(two, difference, p, len(differences), metric, things)
@@ -87,7 +97,7 @@ def pairs_of(names: Sequence[str], differences: Sequence[Difference], metric: st
 
 
 def short_names(paths: Sequence[str]) -> list[str]:
-    """The last part of each path, or as many of its parts as tell it from the others."""
+    """The last part of each path, or as many of its last parts as make it unique."""
     parts = [[part for part in path.split("/") if part not in ("", ".")] or [path] for path in paths]
     for count in range(1, max(map(len, parts)) + 1):
         names = ["/".join(own[-count:]) for own in parts]
@@ -96,12 +106,12 @@ def short_names(paths: Sequence[str]) -> list[str]:
     return list(paths)
 
 
-def _described(run: RunPredictions, name: str, groups: Sequence[str]) -> ComparedRun:
+def _compared_run(run: RunPredictions, name: str, groups: Sequence[str]) -> ComparedRun:
     interval = run.task.headline_interval(run.rows(), groups)
-    return described(name, run.path, run.model, run.value, interval, run.costs)
+    return compared_run(name, run.path, run.model, run.value, interval, run.costs)
 
 
-def described(
+def compared_run(
     name: str, path: str, model: str, value: float, interval: Interval | None, costs: Mapping[str, Any]
 ) -> ComparedRun:
     """A run with its costs, as far as its metrics.json has them."""
@@ -112,7 +122,7 @@ def described(
 
 
 def _count(value: Any) -> Any:
-    """A cost, where it is a number that can be one: the file may hold anything."""
+    """The value, if it is a plausible cost; else None: the file may hold anything."""
     number = isinstance(value, int | float) and not isinstance(value, bool)
     return value if number and 0 <= value < _MOST else None
 
@@ -126,9 +136,9 @@ def _pair(
 ) -> Pair:
     better, other = names if difference.value >= 0 else names[::-1]
     if difference.value < 0:
-        difference = difference.turned()
+        difference = difference.reversed()
     certain = corrected < LEVEL
-    # Where several pairs are tested each has to be surer: Bonferroni's share is what Holm asks of the first.
+    # With several pairs, each needs a smaller p-value: Holm's level for the smallest one is Bonferroni's.
     needed = None if certain else difference.needed(LEVEL / pairs)
     needed = None if needed is None or needed <= difference.n else needed
     sentence = sentence_of(
@@ -138,7 +148,8 @@ def _pair(
 
 
 def _aligned(first: RunPredictions, other: RunPredictions, split: str) -> RunPredictions:
-    """The other run's predictions in the first one's order. Raises DataError where they are for other samples."""
+    """The other run's predictions in the order of the first one's. Raises DataError where they are for other
+    samples."""
     config, out = pasted(f"{other.path}/config.yaml"), pasted(f"{other.path}-same-data")
     names = "" if first.names == other.names else f" --data.names {pasted(first.names)}"
     again = (
@@ -176,4 +187,6 @@ def _aligned(first: RunPredictions, other: RunPredictions, split: str) -> RunPre
         got = f"{changed:,} of {len(targets):,} {split} samples with other labels in {other.path} than in {first.path}"
         raise refuse(got, "the same samples with the same labels in both")
     groups = [other.groups[place] for place in order] if any(other.groups) else ()
-    return replace(other, samples=other.samples[order], targets=targets, answers=other.answers[order], groups=groups)
+    return replace(
+        other, samples=other.samples[order], targets=targets, predictions=other.predictions[order], groups=groups
+    )

@@ -1,4 +1,4 @@
-"""Trained networks beside each other: a plain record, its sentences and its text for a terminal."""
+"""The comparison of trained networks: a plain record, its sentences and its text for a terminal."""
 
 from __future__ import annotations
 
@@ -15,28 +15,35 @@ from striate.wording import duration, paragraph, scaled, shorten_middle
 _WIDTH = 80
 _NAME = 24
 _PAIRS = 6
-"""So many pairs are told in sentences; of more, those of the best run."""
+"""Up to this number of pairs, each has a sentence; of more, those of the best run."""
 _MOST = 10_000_000
 
 
 @dataclass(frozen=True)
 class ComparedRun:
-    """One run: `value` of the headline metric, with its `interval` for an accuracy (95 %, Wilson), and what it costs.
-
-    `params`; `macs` of one input; `train_seconds` and `images_per_second` of its training on the `device` it ran on.
-    Costs are None where the run does not say (one that is not complete). `name` tells it from the others.
-    """
+    """One run of a comparison, with its metric and its costs. A cost is None where metrics.json lacks it, as of a run
+    that is not complete."""
 
     name: str
+    """Short name that distinguishes the run from the others."""
     path: str
+    """Folder of the run."""
     model: str
+    """The model, as in the run's configuration."""
     value: float
+    """The headline metric."""
     interval: Interval | None
+    """95 % interval of an accuracy (Wilson); None for other metrics."""
     params: int | None
+    """Number of parameters."""
     macs: int | None
+    """Multiply–accumulates of one input."""
     train_seconds: float | None
+    """Duration of the training on `device`."""
     images_per_second: float | None
+    """Throughput of the training on `device`."""
     device: str | None
+    """The device that the run was trained on."""
 
     def to_json(self) -> dict[str, Any]:
         """Plain values; the interval as `[low, high]`."""
@@ -56,20 +63,23 @@ class ComparedRun:
 
 @dataclass(frozen=True)
 class Pair:
-    """Two runs: `better` leads `other` by `difference` (0 or more, as `Difference.value`).
-
-    `p_corrected` is the p-value after Holm's correction for all pairs, equal to that of the difference where there is
-    one pair. `more_than_noise`: it is below 0.05. Where it is not, about `needed` samples would show such a difference
-    four times in five; None where that cannot be said. `sentence` says all this.
-    """
+    """Two runs, and whether the difference of their metrics is more than noise."""
 
     better: str
+    """Name of the run with the better metric."""
     other: str
+    """Name of the other run."""
     difference: Difference
+    """By how much `better` leads; its value is 0 or more."""
     p_corrected: float
+    """The p-value after Holm's correction for all pairs; that of the difference where there is one pair."""
     more_than_noise: bool
+    """Whether `p_corrected` is below 0.05."""
     needed: int | None
+    """About how many samples would show such a difference with a power of 80 %; None where `more_than_noise`, or where
+    it cannot be computed."""
     sentence: str
+    """All of this in words."""
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, the interval as `[low, high]` with its method."""
@@ -92,22 +102,26 @@ class Pair:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Runs on the same `n` samples of one split.
-
-    `metric` is the headline of the task: `accuracy`, `rmse` or `iou`; `things` what the samples are, in words
-    (`images`, `samples`). `runs` are in the order they were given, `pairs` of all two of them, `notes` what should be
-    known.
-    """
+    """Runs that were measured on the same samples of one split."""
 
     data: str
+    """Name of the data set."""
     split: str
+    """Name of the split."""
     n: int
+    """Number of samples."""
     things: str
+    """What the samples are, in words: `images`, `samples`."""
     task: str
+    """Name of the task."""
     metric: str
+    """Key of the headline metric: `accuracy`, `rmse`, `iou`, …"""
     runs: tuple[ComparedRun, ...]
+    """The runs in the order given."""
     pairs: tuple[Pair, ...]
+    """All pairs of runs."""
     notes: tuple[str, ...] = ()
+    """Sentences on what else to know."""
 
     def to_json(self) -> dict[str, Any]:
         """One JSON object of plain values."""
@@ -151,17 +165,17 @@ def sentence_of(
     metric: str,
     things: str,
 ) -> str:
-    """What a difference is worth: `A is better than B by 1.2 points (95 %: 0.4 to 2.0; McNemar p = 0.003): more than
-    noise.`"""
+    """Whether a difference is more than noise: `A is better than B by 1.2 points (95 %: 0.4 to 2.0; McNemar p = 0.003):
+    more than noise.`"""
     test = _test(difference, corrected, pairs, metric)
     lead = _amount(difference, metric)
     if corrected < LEVEL:
         return f"{better} is better than {other} by {lead} ({test}): more than noise."
-    beginning = f"{better} and {other} cannot be told apart with {difference.n:,} {things}"
+    beginning = f"{better} and {other} do not differ significantly on {difference.n:,} {things}"
     if difference.value == 0:
         same = f"both have the same {metric_named(metric).name}"
         if difference.differing:
-            same += f", though they differ on {difference.differing:,} {things}"
+            same += f", with different predictions for {difference.differing:,} {things}"
         return f"{beginning}: {same} ({test})."
     return f"{beginning}: {better} leads by {lead} ({test}){_needed(needed)}."
 
@@ -174,7 +188,7 @@ def _needed(needed: int | None) -> str:
 
 
 def _rounded(count: int) -> int:
-    """Two digits: more would pretend."""
+    """Two significant digits: the count is an estimate."""
     unit = int(10 ** max(0, len(str(count)) - 2))
     return -(-count // unit) * unit
 
@@ -188,22 +202,22 @@ def _amount(difference: Difference, metric: str) -> str:
 
 
 def _points(share: float, n: int) -> str:
-    """Not more digits than so many samples can tell apart."""
+    """In points, with as many digits as `n` samples can resolve."""
     return f"{100 * share:.{1 if n <= 1000 else 2}f}".replace("-", "−")
 
 
 def _test(difference: Difference, corrected: float, pairs: int, metric: str) -> str:
-    said = []
+    parts = []
     if (interval := difference.interval) is not None:
         ends = (interval.low, interval.high)
         low, high = (_points(end, difference.n) if metric_named(metric).is_share else signed(end) for end in ends)
-        said.append(f"95 %: {low} to {high}")
-    said.append(f"{difference.test} p {p_text(corrected)}" + (" after Holm" if pairs > 1 else ""))
-    return "; ".join(said)
+        parts.append(f"95 %: {low} to {high}")
+    parts.append(f"{difference.test} p {p_text(corrected)}" + (" after Holm" if pairs > 1 else ""))
+    return "; ".join(parts)
 
 
 def render(comparison: Comparison) -> str:
-    """Of which samples, a row a run with its costs, and a sentence a pair."""
+    """The samples, a row for each run with its costs, and a sentence for each pair."""
     title = (
         f"{one_line(comparison.data)}, {comparison.split} split: {comparison.n:,} {comparison.things}, the same for all"
     )

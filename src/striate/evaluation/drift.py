@@ -1,4 +1,4 @@
-"""Whether new pictures are like those that a network was trained on."""
+"""Whether new samples are like those that a network was trained on."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from striate.statistics.intervals import auc_interval
 from striate.wording import percent, several
 
 MOST = 2_000
-"""So many of either are compared, evenly spread."""
+"""At most this number of new and of held-out samples are compared, evenly spaced."""
 _FOLDS = 5
 _CORRECTED = _FOLDS * (1 / _FOLDS + 1 / (_FOLDS - 1))
-"""By how much the variance of a mean over folds exceeds that of independent samples, since the folds share what they
-learn from. Source: C. Nadeau and Y. Bengio, "Inference for the generalization error", Machine Learning 2003."""
+"""Factor by which the variance of a mean over folds exceeds that of independent samples, since the folds share training
+samples. Source: C. Nadeau and Y. Bengio, "Inference for the generalization error", Machine Learning 2003."""
 _SLIGHT, _GRAVE = 0.6, 0.8
 _LEVEL = 0.01
 _SHOWN = 10
@@ -29,45 +29,55 @@ QUANTITIES = ("brightness", "contrast", "sharpness")
 
 @dataclass(frozen=True)
 class Shift:
-    """A quantity of both: its median in the run's data and in the new ones, and the p-value of the test of Kolmogorov
-    and Smirnov, corrected for how many were looked at."""
+    """How one quantity of pictures differs between the run's data and the new data."""
 
     quantity: str
+    """`brightness`, `contrast` or `sharpness`."""
     before: float
+    """Its median in the run's data."""
     now: float
+    """Its median in the new data."""
     p_value: float
+    """The p-value of the Kolmogorov–Smirnov test, corrected for the number of quantities."""
 
     @property
     def differs(self) -> bool:
-        """By more than chance explains."""
+        """Whether the medians differ by more than chance explains."""
         return self.p_value < _LEVEL
 
 
 @dataclass(frozen=True)
 class Drift:
-    """New pictures against held-out ones of a run. `auc`: how well a linear classifier tells which of both a picture is
-    of, from the network's features, and of pictures brightness, contrast and sharpness, on pictures that it did not
-    learn from: 0.5 where they are alike. `same`: so many new ones have the content of a held-out one. `unlike`: the new
-    ones that it is surest of."""
+    """How new samples differ from held-out samples of a run."""
 
     run: str
+    """Name of the run."""
     data: str
+    """Name of the new data."""
     n_before: int
+    """Number of held-out samples."""
     n_now: int
+    """Number of new samples."""
     same: int
+    """Number of new samples whose content equals that of a held-out sample."""
     auc: float
+    """How well a linear classifier separates new from held-out samples that it was not fitted to, by the network's
+    features and, of pictures, brightness, contrast and sharpness: 0.5 where both are alike."""
     auc_interval: Interval
+    """95 % interval of `auc`."""
     shifts: tuple[Shift, ...]
+    """A row for each quantity of pictures; empty for other samples."""
     unlike: tuple[str, ...]
+    """Paths of the new samples with the highest scores of that classifier, at most ten."""
 
     @property
     def drifts(self) -> bool:
-        """Whether they are told apart by more than chance, and by more than a little."""
+        """Whether the AUC is significantly above chance, and high enough for a warning."""
         return self.auc_interval.low > 0.5 and self.auc >= _SLIGHT
 
     @property
     def findings(self) -> tuple[Finding, ...]:
-        """`data.drift`, where they differ."""
+        """`data.drift`, where the new samples differ."""
         if not self.drifts:
             return ()
         changed = [f"{one.quantity} {one.before:.3g} → {one.now:.3g}" for one in self.shifts if one.differs]
@@ -101,15 +111,15 @@ class Drift:
         }
 
     def lines(self) -> list[str]:
-        """In 80 columns."""
+        """Lines of up to 80 columns."""
         low, high = self.auc_interval.low, self.auc_interval.high
         found = [
             f"{several(self.n_now, 'new sample')} of {self.data}, against {self.n_before:,} held-out of {self.run}",
-            f"  told apart with an AUC of {percent(self.auc)} ({100 * low:.1f} – {100 * high:.1f} %; 50 %: alike)",
+            f"  separable with an AUC of {percent(self.auc)} ({100 * low:.1f} – {100 * high:.1f} %; 50 %: not at all)",
         ]
         if self.same:
-            said = several(self.same, "new sample is also a held-out one", "new samples are also held-out ones")
-            found.insert(1, f"  {said} of the run")
+            line = several(self.same, "new sample is also a held-out one", "new samples are also held-out ones")
+            found.insert(1, f"  {line} of the run")
         for one in self.shifts:
             verdict = "differs" if one.differs else "not significant"
             found.append(
@@ -140,8 +150,11 @@ def measure_drift(
     run: str,
     data: str,
 ) -> Drift:
-    """From the features of both, and of pictures the quantities of `picture_quantities`; samples of equal `contents`
-    are in one fold. Source: D. Lopez-Paz and M. Oquab, "Revisiting classifier two-sample tests", 2017."""
+    """Compare the features of held-out samples (`before`) and new ones (`now`), and of pictures `picture_quantities`.
+
+    Samples of equal `contents` are in one fold. Source: D. Lopez-Paz and M. Oquab, "Revisiting classifier two-sample
+    tests", 2017.
+    """
     from scipy.stats import false_discovery_control, ks_2samp
     from sklearn.linear_model import LogisticRegression
     from sklearn.metrics import roc_auc_score
@@ -156,7 +169,7 @@ def measure_drift(
     )
     x, y = np.concatenate(seen), np.repeat([0, 1], [len(before), len(now)])
     model = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, class_weight="balanced", max_iter=500))
-    # Learned from as a sample of the one, the same content would be taken for it as a sample of the other.
+    # If the same content were in two folds, the classifier would predict the data set that it was trained on.
     groups = np.arange(len(y)) if contents is None else np.unique([*contents[0], *contents[1]], return_inverse=True)[1]
     folds = list(StratifiedGroupKFold(_FOLDS, shuffle=True, random_state=0).split(x, y, groups))
     scores = cross_val_predict(model, x, y, cv=folds, method="decision_function")

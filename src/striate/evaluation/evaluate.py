@@ -1,4 +1,4 @@
-"""Runs a network over a split of a data set and measures its predictions; and plans how to compute them fastest."""
+"""Measures the predictions of a network for a split of a data set, and plans how to compute them fastest."""
 
 from __future__ import annotations
 
@@ -31,10 +31,13 @@ from striate.wording import several
 
 
 def evaluate_trained(
-    trained: Trained, data: Dataset, split: str, *, batch: int | None = None, answering: Predictor | None = None
+    trained: Trained, data: Dataset, split: str, *, batch: int | None = None, predictor: Predictor | None = None
 ) -> Evaluation:
-    """Measure a trained network on one split of a data set that was prepared as its training data were, `batch` samples
-    at once (None: as many as make some megabytes), computed as `answering` says (None: plainly)."""
+    """Measure a trained network on one split of a data set that was prepared like its training data.
+
+    `batch`: samples at once (None: as many as make some megabytes). `predictor`: how predictions are computed (None:
+    plainly).
+    """
     return evaluate_split(
         trained.module,
         trained.task,
@@ -46,7 +49,7 @@ def evaluate_trained(
         split_name=split,
         classes=data.classes,
         views=trained.views,
-        answering=answering,
+        predictor=predictor,
         groups=groups_of(data, split),
     )
 
@@ -69,16 +72,16 @@ def evaluate_split(
     split_name: str,
     classes: tuple[str, ...],
     views: Views = "none",
-    answering: Predictor | None = None,
+    predictor: Predictor | None = None,
     progress: Callable[[int, int], None] | None = None,
     groups: Sequence[str] = (),
 ) -> Evaluation:
-    """Measure `module`, which already is on `device`, on every sample of `split`; nothing in it is changed.
+    """Measure `module`, which already is on `device`, on every sample of `split`; `module` does not change.
 
-    `normalize` turns a batch of the split's inputs into what the network takes. Where answers are the mean over several
-    `views`, the metrics have their number, `views`, and beside the headline that of the image alone,
-    `accuracy_one_view`. `answering` is `module` as it is to be computed, plainly by default. `progress(done, total)` is
-    called after every batch with numbers of samples. `groups`: that of each sample, for intervals.
+    `normalize` turns a batch of the split's inputs into inputs of the network. With test-time augmentation (`views`),
+    the metrics also have the number of images, `views`, and the headline without augmentation, `accuracy_one_view`.
+    `predictor`: how predictions are computed, plainly by default. `progress(done, total)` is called after every batch
+    with numbers of samples. `groups`: the group of each sample, for intervals.
     Raises DataError for an empty split, ModelError for NaN or Inf in the predictions, UsageError for
     a batch below 1.
     """
@@ -87,10 +90,10 @@ def evaluate_split(
         raise DataError(where, "no samples", "at least one", f"add samples to {split_name} or name another split")
     if batch < 1:
         raise UsageError(where, f"batch={batch}", "a batch of at least 1", "batch=512")
-    answering = answering or plain_predictor(module)
-    place, asked = torch.device(device), answering
+    predictor = predictor or plain_predictor(module)
+    place, asked = torch.device(device), predictor
 
-    def run(samples: int) -> _Answered:
+    def run(samples: int) -> _SplitPredictions:
         return _run(asked, task, split, normalize, place, samples, views, progress)
 
     measured, decoded, alone, brightness = in_halves(batch, run)
@@ -101,10 +104,10 @@ def evaluate_split(
     if views != "none":
         metrics[f"{task.headline}_one_view"] = task.measure(alone, split.all_targets())[task.headline]
         metrics["views"] = VIEW_COUNTS[views]
-    answers, targets = as_arrays(decoded), as_arrays(split.all_targets())
+    predictions, targets = as_arrays(decoded), as_arrays(split.all_targets())
     drawn_with = tuple(groups) if len(groups) == len(split) else ()
-    confusion, per_class = task.table_of_classes(answers, targets, drawn_with)
-    metrics |= task.interval(answers, targets, drawn_with)
+    confusion, per_class = task.table_of_classes(predictions, targets, drawn_with)
+    metrics |= task.interval(predictions, targets, drawn_with)
     return Evaluation(
         data=data_name,
         split=split_name,
@@ -112,34 +115,37 @@ def evaluate_split(
         classes=tuple(classes),
         n=len(split),
         metrics=metrics,
-        decoded=answers,
+        decoded=predictions,
         targets=targets,
         ids=split.ids.cpu().numpy(),
         confusion=confusion,
         per_class=per_class,
-        inference=answering.plan,
+        inference=predictor.plan,
         brightness=brightness,
         shown=task.metrics,
         sampled=task.remembered(measured),
-        predicted=task.predicted(answers),
+        predicted=task.predicted(predictions),
         classes_here=task.classes_of_split(targets),
         counted=task.counted,
         groups=drawn_with,
     )
 
 
-class _Answered(NamedTuple):
-    """What was measured, the decoded predictions of all samples, those for one view of each (None without test-time
-    augmentation), and how bright the images are."""
+class _SplitPredictions(NamedTuple):
+    """The predictions for all samples of a split."""
 
     measured: Accumulator
+    """The metrics."""
     decoded: Any
+    """The decoded predictions."""
     alone: Any
+    """Those without test-time augmentation; None where `decoded` has none either."""
     brightness: NDArray[np.float32] | None
+    """(N,) mean of each image's bytes; None where inputs are not images."""
 
 
 def _run(
-    answering: Predictor,
+    predictor: Predictor,
     task: Task,
     split: Split,
     normalize: Callable[[torch.Tensor], torch.Tensor],
@@ -147,36 +153,38 @@ def _run(
     batch: int,
     views: Views,
     progress: Callable[[int, int], None] | None,
-) -> _Answered:
+) -> _SplitPredictions:
     measured = task.collector(len(split))
-    answers, single, brightness = [], [], []
+    predictions, single, brightness = [], [], []
     done = 0
-    with inference(answering) as network, closing(_read(split, batch, device)) as parts:
+    with inference(predictor) as network, closing(_read(split, batch, device)) as parts:
         for part in parts:
             targets = part.targets.to(device)
-            told = partial(task.outputs_for, network, targets=targets)
-            outputs, alone = outputs_of_views(told, normalize(part.inputs.to(device)), views, task.unmoved)
+            with_targets = partial(task.outputs_for, network, targets=targets)
+            inputs = normalize(part.inputs.to(device))
+            outputs, alone = outputs_of_views(with_targets, inputs, views, task.move_back)
             measured.update(outputs, targets)
             if views != "none":
                 single.append(on_cpu(task.decode(alone)))
-            answers.append(on_cpu(task.decode(outputs)))
+            predictions.append(on_cpu(task.decode(outputs)))
             if part.inputs.dtype == torch.uint8 and part.inputs.ndim == 4:
                 brightness.append(_mean_bytes(part.inputs))
             done += len(targets)
             if progress is not None:
                 progress(done, len(split))
-    # Outside of inference mode, so that what is handed on are ordinary tensors.
+    # Outside of inference mode, so that the results are ordinary tensors.
     bright = torch.cat(brightness).numpy() if brightness else None
-    return _Answered(measured, joined(answers), joined(single) if single else None, bright)
+    return _SplitPredictions(measured, joined(predictions), joined(single) if single else None, bright)
 
 
 def _mean_bytes(images: torch.Tensor) -> torch.Tensor:
-    """(N,) float32 of (N, C, H, W) uint8; summed as whole numbers, which makes no copy of the batch in another type."""
+    """(N,) float32 of (N, C, H, W) uint8; integer sums need no copy of the batch in another type."""
     return (images.sum((1, 2, 3)) / images[0].numel()).float().cpu()
 
 
 def _read(split: Split, batch: int, device: torch.device) -> Generator[Batch, None, None]:
-    """The split in order; what is not in memory is read, and sent to the device, while the network computes."""
+    """The batches of the split in order; those that are not in memory are read, and sent to the device, while the
+    network computes."""
     if isinstance(split.inputs, StoredInputs):
         inputs = split.inputs.to(device)
         split = replace(split, inputs=inputs, targets=inputs if split.of_inputs else split.targets)
@@ -205,19 +213,21 @@ def plan_evaluation(
     recorded: InferencePlan | None = None,
     trained_in: Precision | None = None,
 ) -> Predictor:
-    """The trained network as it is best computed for all samples of `splits` together. Predictions are compared with
-    those of plain fp32 on evenly spaced validation samples, so that test data choose nothing; without validation, on
-    the largest split that the network was not trained on. `batch` as in `evaluate_trained`. `recorded`: the plan with
-    which the run was measured on these data, which is used again. `trained_in`: the precision of the training that has
-    just ended."""
-    splits = splits if recorded is None else tuple(data.splits)  # for which it was chosen
-    kept = [name for name in splits if name == "val"] or [name for name in splits if name != "train"] or ["train"]
-    largest = max((data.splits[name] for name in kept), key=len)
+    """The fastest way to compute the predictions for all samples of `splits` together.
 
-    def spread(count: int) -> torch.Tensor:
+    Its predictions are compared with those of plain fp32 on evenly spaced samples of validation, so that test data
+    choose nothing; without validation, on samples of the largest split that the network was not trained on. `batch` as
+    in `evaluate_trained`. `recorded`: how the run computed its metrics for these data; they are computed again in the
+    same way. `trained_in`: the precision of the training that has just ended.
+    """
+    splits = splits if recorded is None else tuple(data.splits)  # those that `recorded` was chosen for
+    compared = [name for name in splits if name == "val"] or [name for name in splits if name != "train"] or ["train"]
+    largest = max((data.splits[name] for name in compared), key=len)
+
+    def spaced(count: int) -> torch.Tensor:
         count = min(count, len(largest))
         return largest.inputs[torch.arange(count) * len(largest) // max(1, count)]
 
     total = sum(len(data.splits[name]) for name in splits)
     precision, own = trained_in or "fp32", recorded is not None
-    return trained.planned(spread, total, batch=batch, mode=mode, recorded=recorded, own=own, trained_in=precision)
+    return trained.planned(spaced, total, batch=batch, mode=mode, recorded=recorded, own=own, trained_in=precision)

@@ -1,10 +1,10 @@
-"""Labels that are likely wrong: what was learned from the other samples says something else, and is sure of it.
+"""Labels that are likely wrong: a classifier fitted to other samples confidently predicts another class.
 
 Confident learning (C. Northcutt, L. Jiang and I. Chuang, "Confident learning: estimating uncertainty in dataset
-labels", 2021). Every sample is classified by a model that was fitted without it and without its copies. A class is
-given with confidence where its probability is at least the mean of what samples of that class get for it. A label is
-doubtful where another class is given with confidence, and the label has next to no probability: without the second
-condition, a model that is right in half of all cases would doubt a third of all labels.
+labels", 2021). Every sample is classified by a model that was fitted without it and without its copies. A prediction is
+confident where the probability of the class is at least the mean probability that samples of that class get for it. A
+label is doubtful where another class is confidently predicted, and the label has next to no probability: without the
+second condition, a model with an accuracy of 50 % would doubt a third of all labels.
 """
 
 from __future__ import annotations
@@ -42,28 +42,32 @@ _COMPONENTS, _FITTED = 256, 4096
 _DOUBT = 0.01
 """Largest probability of a label that is doubted."""
 _STRENGTHS = (0.1, 1.0, 10.0, 100.0)
-"""Of these values of C of the regression the one with the highest likelihood is taken."""
+"""Values of C of the regression, of which the one with the highest likelihood is taken."""
 _CHUNK = 512
 _PLANTED, _PLANTED_SHARE, _MOST_TRIALS = 60, 0.03, 8
-"""Labels that are made wrong for trials: so many in all, this share of them at once, in so many trials at most."""
+"""Labels that are changed as a test: their number in all trials, the share of labels that one trial changes, and the
+largest number of trials."""
 
 
 @dataclass(frozen=True)
 class LabelDoubts:
-    """Samples (positions) with doubtful labels, the most doubtful first: `others` the class that they are taken for,
-    `sure` its probability and that of the label; `accuracy` of the model on what it had not seen."""
+    """The samples whose labels are doubtful, the most doubtful first."""
 
     positions: NDArray[np.int64]
+    """(D,) positions of the samples."""
     others: NDArray[np.int64]
-    sure: NDArray[np.float64]
+    """(D,) numbers of the classes that the classifier predicts instead."""
+    probabilities: NDArray[np.float64]
+    """(D, 2) the probabilities of that class and of the label."""
     accuracy: float
+    """Accuracy of the classifier on samples that it was not fitted to."""
 
 
 def find_label_errors(
     evidence: DataEvidence, seed: int = 0, announce: Callable[[str], None] | None = None
 ) -> SampleFinding | None:
-    """`data.label-noise`: samples whose label is likely wrong. Images are seen as histograms of oriented gradients and
-    of color, tables and grids as their numbers, standardized.
+    """`data.label-noise`: samples whose label is likely wrong. The features of images are histograms of oriented
+    gradients and of color; those of tables and grids are their standardized numbers.
 
     Raises DataError where the labels are not classes, or a class has fewer than two different samples.
     """
@@ -89,21 +93,28 @@ def find_label_errors(
         return doubt_labels(out_of_fold(features, planted, fold, count, (strength,))[0], planted).positions
 
     doubts = doubt_labels(probabilities, labels)
-    return _told(evidence, ids, doubts, estimate_wrong(doubts.positions, labels, count, doubted, seed))
+    return _marked(evidence, ids, doubts, estimate_wrong(doubts.positions, labels, count, doubted, seed))
 
 
 @dataclass(frozen=True)
 class WrongLabels:
-    """How many labels are wrong in all: of `planted` labels that were made wrong for a trial, `found` were doubted, so
-    what is doubted is about that share of what is wrong. `number`, and the ends of its 95 % interval; None, 0 and all
-    where none was found. Hard examples among the doubted make it too large; mistakes between classes that look alike
-    are harder to find than the planted ones, and make it too small."""
+    """An estimate of how many labels are wrong in total, from a test in which some labels are changed.
+
+    The doubted labels are about the same share of the wrong labels as `found` is of `planted`. Hard examples among the
+    doubted labels make the estimate too large. Mistakes between classes that look alike are harder to find than the
+    planted ones, and make it too small.
+    """
 
     planted: int
+    """Number of labels that were changed as a test."""
     found: int
+    """How many of those were doubted."""
     number: float | None
+    """Estimated number of wrong labels; None where `found` is 0."""
     low: float
+    """Lower end of its 95 % interval; 0 where `found` is 0."""
     high: float
+    """Upper end of its 95 % interval; the number of all labels where `found` is 0."""
 
 
 def estimate_wrong(
@@ -113,8 +124,8 @@ def estimate_wrong(
     doubted: Callable[[NDArray[np.int64]], NDArray[np.int64]],
     seed: int = 0,
 ) -> WrongLabels:
-    """How many of the `labels` (N,) are wrong, where those at `positions` are doubted. `doubted` gives the positions
-    that are doubted among other labels: it is tried on labels of which a few were made wrong at random."""
+    """How many of the `labels` (N,) are wrong, where those at `positions` are doubted. `doubted` returns the doubted
+    positions of any labels: it is tested on labels of which a few are changed at random."""
     rng, total = np.random.default_rng(seed), len(labels)
     others = np.setdiff1d(np.arange(total), positions)
     each = max(1, min(len(others), round(_PLANTED_SHARE * total)))
@@ -127,7 +138,7 @@ def estimate_wrong(
     count = len(positions)
     if not found:
         return WrongLabels(planted, found, None, 0, total)
-    if not count:  # three expected ones are all missed in 5 % of cases (the rule of three)
+    if not count:  # the rule of three: of three expected ones, all are missed in 5 % of cases
         return WrongLabels(planted, found, 0.0, 0, min(3 / wilson(found, planted).low, total))
     number = count * planted / found
     # Both counts are binomial with about this share; the ends are those of the logarithm of their ratio.
@@ -143,7 +154,7 @@ def out_of_fold(
     strengths: Sequence[float] = _STRENGTHS,
 ) -> tuple[NDArray[np.float64], float]:
     """(N, K) probabilities of each sample from a logistic regression on the samples of the other folds, and the best of
-    the `strengths`, with which it was fitted."""
+    the `strengths`, which the regression was fitted with."""
     centered = features - features.mean(axis=0)
     centered /= max(float(np.sqrt((centered**2).sum(axis=1).mean())), 1e-12)
     best, chosen, taken = -np.inf, np.zeros((len(labels), classes)), strengths[0]
@@ -152,7 +163,7 @@ def out_of_fold(
         for held in np.unique(fold):
             learned = fold != held
             known = np.unique(labels[learned])
-            if len(known) == 1:  # labels that were made wrong for a trial may leave no other
+            if len(known) == 1:  # changed labels may leave a single class
                 probabilities[~learned, known[0]] = 1
                 continue
             model = LogisticRegression(C=strength, max_iter=200, tol=1e-3)
@@ -167,7 +178,7 @@ def out_of_fold(
 
 
 def doubt_labels(probabilities: NDArray[np.float64], labels: NDArray[np.int64]) -> LabelDoubts:
-    """Which of the labels (N,) the probabilities (N, K) from out of fold make doubtful."""
+    """The doubtful ones of the labels (N,), by out-of-fold probabilities (N, K)."""
     rows = np.arange(len(labels))
     own = probabilities[rows, labels]
     counts = np.bincount(labels, minlength=probabilities.shape[1])
@@ -201,13 +212,13 @@ def _folds(evidence: DataEvidence, ids: Sequence[int], labels: NDArray[np.int64]
 def _features(
     evidence: DataEvidence, ids: Sequence[int], announce: Callable[[str], None] | None
 ) -> NDArray[np.float32]:
-    """(N, F) numbers of each sample, 256 principal components at most; a chunk of images is in memory at a time."""
+    """(N, F) features of each sample, 256 principal components at most; one chunk of images is in memory at a time."""
     listing = evidence.listing
     if not listing.medium.pictures:
         inputs = listing.inputs[list(ids)] if listing.inputs is not None else _decoded(evidence, ids)
-        if listing.medium.lasting:  # what is heard, whenever it is
+        if listing.medium.lasting:  # statistics over time
             inputs = np.concatenate([inputs.mean(-1), inputs.std(-1)], axis=-1)
-        elif listing.medium.folders:  # what is seen, whenever it is
+        elif listing.medium.folders:  # statistics over frames
             inputs = np.concatenate([inputs.mean(2, np.float32), inputs.std(2, np.float32)], axis=1)
         rows = inputs.reshape(len(ids), -1)
         deviation = rows.std(axis=0)
@@ -249,7 +260,7 @@ def reduced(rows: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def describe_images(x_NCHW: torch.Tensor) -> NDArray[np.float32]:
-    """(N, F) what the simple model sees of uint8 images (N, C, H, W), C = 1 or 3."""
+    """(N, F) features of uint8 images (N, C, H, W), C = 1 or 3."""
     hog = hog_features(x_NCHW)
     return hog if x_NCHW.shape[1] == 1 else np.concatenate([hog, color_histograms(x_NCHW)], axis=1)
 
@@ -274,12 +285,12 @@ def _chunks(ids: Sequence[int]) -> list[Sequence[int]]:
     return [ids[start : start + _CHUNK] for start in range(0, len(ids), _CHUNK)]
 
 
-def _told(evidence: DataEvidence, ids: Sequence[int], doubts: LabelDoubts, wrong: WrongLabels) -> SampleFinding:
+def _marked(evidence: DataEvidence, ids: Sequence[int], doubts: LabelDoubts, wrong: WrongLabels) -> SampleFinding:
     classes = evidence.listing.classes
     found = [ids[place] for place in doubts.positions]
     words = {
         number: f"{classes[other]}? {100 * sure:.0f} %"
-        for number, other, (sure, _) in zip(found, doubts.others, doubts.sure, strict=True)
+        for number, other, (sure, _) in zip(found, doubts.others, doubts.probabilities, strict=True)
     }
     named = [f"{evidence.named(i)} ({evidence.listing.labels[i]}, rather {words[i].replace('?', '')})" for i in found]
     first = f", the most doubtful first: {some(named)}" if found else ""

@@ -1,4 +1,4 @@
-"""How well a network tells that a sample is of nothing that it was trained on."""
+"""How well a network detects samples unlike those that it was trained on (out-of-distribution detection)."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from striate.data.loader import batches
 from striate.errors import one_line
 from striate.evaluation.similarity.nearest import search_exactly
 from striate.evaluation.similarity.vectors import Vectors, compute_vectors
-from striate.statistics.conformal import Conformal, Detected, calibrate, detection, fewest_for
+from striate.statistics.conformal import Conformal, UnknownDetection, calibrate, fewest_for, measure_detection
 from striate.training.trained import Trained
 from striate.visualize.inside.passes import batches as batches_of
 from striate.visualize.inside.passes import layer_outputs, spread
 from striate.wording import filled, percent, several
 
 BANK = 5_000
-"""So many training samples at most, evenly spread, that features are compared with."""
+"""Largest number of training samples, evenly spaced, that features are compared with."""
 _NEIGHBOR = 10
 _BATCH = 256
 _LAYERS, _UNITS = 8, 128
-"""Layers whose outputs are summed up, and units of each, both evenly spread."""
+"""Numbers of layers whose outputs are summarized, and of units of each layer, both evenly spaced."""
 SCORES = {
     "all": "the lowest of the others, each as the share of validation samples with a lower score",
     "probability": "the probability of the most probable class",
@@ -37,16 +37,18 @@ SCORES = {
 
 @dataclass(frozen=True, eq=False)
 class Signals:
-    """Of samples: their unit `features` (N, F), the mean and deviation of outputs of `layers` (N, L), and the
-    `probabilities` (N, K) of classes, where the task has such."""
+    """What the scores of known and unknown samples are computed from."""
 
     features: Vectors
+    """(N, F) features of length 1."""
     layers: Vectors
+    """(N, L) means and standard deviations of the outputs of layers."""
     probabilities: NDArray[np.float32] | None
+    """(N, K) probabilities of classes; None where the task has none."""
 
 
 def signals_of(trained: Trained, inputs: Iterable[NDArray[Any]]) -> Signals:
-    """Of batches of raw inputs (B, …)."""
+    """The signals of batches of raw inputs (B, …)."""
     features, layers, decoded = [], [], []
     for raw in inputs:
         features.append(compute_vectors(trained, raw)[0])
@@ -59,9 +61,11 @@ def signals_of(trained: Trained, inputs: Iterable[NDArray[Any]]) -> Signals:
 
 
 def _of_layers(trained: Trained, inputs: NDArray[Any]) -> Vectors:
-    """(N, L) what the layers of the network give, in few numbers: of maps mean and standard deviation over positions.
-    Source: K. Lee et al., "A simple unified framework for detecting out-of-distribution samples", NeurIPS 2018, for
-    looking at all depths."""
+    """(N, L) outputs of the layers of the network in few numbers: of maps, mean and standard deviation over positions.
+
+    Source of the use of all depths: K. Lee et al., "A simple unified framework for detecting out-of-distribution
+    samples", NeurIPS 2018.
+    """
     raw = torch.from_numpy(inputs)
     x = trained.normalization.on(trained.device, raw.ndim)(raw.to(trained.device))
     parts = []
@@ -75,7 +79,7 @@ def _of_layers(trained: Trained, inputs: NDArray[Any]) -> Vectors:
 
 
 def _summed_up(values: torch.Tensor) -> torch.Tensor:
-    """(B, at most 2 · 128) of (B, C, …)."""
+    """(B, at most 2 · 128) numbers of outputs (B, C, …)."""
     some = values[:, spread(values.shape[1], _UNITS).to(values.device)].float()
     if some.ndim == 2:
         return some
@@ -84,7 +88,7 @@ def _summed_up(values: torch.Tensor) -> torch.Tensor:
 
 
 def inputs_of(split: Split, most: int | None = None) -> Iterator[NDArray[Any]]:
-    """Batches of raw inputs of a split, of `most` samples at most, evenly spread."""
+    """Batches of raw inputs of a split; of at most `most` samples, evenly spaced."""
     if most is not None and len(split) > most:
         split = split.take(torch.arange(most) * len(split) // most)
     for part in batches(split, _BATCH):
@@ -92,24 +96,26 @@ def inputs_of(split: Split, most: int | None = None) -> Iterator[NDArray[Any]]:
 
 
 @dataclass(frozen=True, eq=False)
-class Familiar:
-    """What a network was trained on, to be compared with: the signals of training samples (`bank`), those of
-    validation samples, and their scores in rising order."""
+class KnownSamples:
+    """The samples that a network was trained and validated on, which new samples are compared with."""
 
     bank: Signals
+    """Signals of training samples."""
     val: Signals
+    """Signals of validation samples."""
     calibration: Mapping[str, NDArray[np.float64]]
+    """By score: its values for the validation samples, in rising order."""
 
     @staticmethod
-    def of(trained: Trained, train: Split, val: Split) -> Familiar:
-        """From the splits of the run's own data."""
+    def of(trained: Trained, train: Split, val: Split) -> KnownSamples:
+        """The known samples of the run's own splits."""
         bank = signals_of(trained, inputs_of(train, BANK))
         signals = signals_of(trained, inputs_of(val))
         scores = raw_scores(bank, signals)
-        return Familiar(bank, signals, {name: np.sort(values) for name, values in scores.items()})
+        return KnownSamples(bank, signals, {name: np.sort(values) for name, values in scores.items()})
 
     def scores(self, signals: Signals) -> dict[str, NDArray[np.float64]]:
-        """(N,) of each of `SCORES` that there is, higher for what is known."""
+        """(N,) values of each score that can be computed, by the names of `SCORES`; higher for known samples."""
         found = raw_scores(self.bank, signals)
         shares = [
             (np.searchsorted(self.calibration[name], values, "right") + values * 1e-9) / len(self.calibration[name])
@@ -119,7 +125,7 @@ class Familiar:
 
 
 def raw_scores(bank: Signals, signals: Signals) -> dict[str, NDArray[np.float64]]:
-    """`probability`, where there are classes, `features` and `layers`."""
+    """The scores `probability` (where there are classes), `features` and `layers`."""
     count = min(_NEIGHBOR, len(bank.features))
     near = search_exactly(bank.features, signals.features, count)[1][:, -1].astype(np.float64)
     found = {"features": near, "layers": -_distances(bank.layers, signals.layers, count)}
@@ -129,7 +135,7 @@ def raw_scores(bank: Signals, signals: Signals) -> dict[str, NDArray[np.float64]
 
 
 def _distances(bank: Vectors, vectors: Vectors, count: int) -> NDArray[np.float64]:
-    """(N,) from each to the `count`-th nearest of `bank`, in deviations of the bank's numbers."""
+    """(N,) distance of each vector to the `count`-th nearest of `bank`, in units of the bank's standard deviations."""
     mean, deviation = bank.mean(0), bank.std(0)
     deviation = np.where(deviation > 0, deviation, 1)
     known, new = (bank - mean) / deviation, (vectors - mean) / deviation
@@ -142,28 +148,36 @@ def _distances(bank: Vectors, vectors: Vectors, count: int) -> NDArray[np.float6
 
 @dataclass(frozen=True)
 class SetsMeasured:
-    """Sets that promise an error `rate`: the share of known samples whose set holds the true class, the mean number of
-    classes in it, how many known samples get one class and how many of those a wrong one; and how many of the unknown
-    samples get no single class."""
+    """How sets of classes that promise an error rate hold for known and unknown samples. Shares are from 0 to 1."""
 
     rate: float
+    """Promised error rate."""
     coverage: float
+    """Share of the known samples whose set holds the true class."""
     size: float
+    """Mean number of classes in the set of a known sample."""
     answered: float
+    """Share of the known samples whose set has exactly one class."""
     wrong: float
+    """Share of those whose one class is wrong."""
     unknown_turned_down: float
+    """Share of the unknown samples whose set does not have exactly one class."""
 
 
 @dataclass(frozen=True)
 class UnknownMeasured:
-    """How well each score tells known samples (of the run's own held-out split) from unknown ones. `headline` is the
-    score in front, chosen beforehand; `sets` for each rate."""
+    """How well each score separates known samples, those of the run's own held-out split, from unknown ones."""
 
     run: str
+    """Name of the run."""
     unknown: str
+    """Name of the unknown data."""
     headline: str
-    scores: Mapping[str, Detected]
+    """The score that is reported first, chosen beforehand."""
+    scores: Mapping[str, UnknownDetection]
+    """How well each score separates, by the names of `SCORES`."""
     sets: tuple[SetsMeasured, ...] = ()
+    """A row for each promised error rate; empty where the task has no classes, or validation too few samples."""
 
     def to_json(self) -> dict[str, Any]:
         """One JSON object; `auroc` and `fpr95` are those of the headline."""
@@ -188,7 +202,7 @@ class UnknownMeasured:
         }
 
     def __str__(self) -> str:
-        """In 80 columns."""
+        """Text of up to 80 columns."""
         first = self.scores[self.headline]
         unknown, known = several(first.unknown, "sample"), several(first.known, "held-out sample")
         lines = filled(f"{unknown} of {one_line(self.unknown)}, against {known}", 80).split("\n")
@@ -198,7 +212,7 @@ class UnknownMeasured:
             lines.append(f"  {name:<14}{percent(one.auroc):>9}   {ends:<19} {percent(one.fpr95):>9}")
         if self.sets:
             lines.append("  sets of classes that contain the true one, calibrated on validation:")
-            lines.append("    promised  holds it  classes  one class  of which wrong  unknown: not one")
+            lines.append("    promised  coverage  classes  one class  of which wrong  unknown: not one")
         for row in self.sets:
             lines.append(
                 f"    {percent(1 - row.rate):>8}  {percent(row.coverage):>8}  {row.size:>7.2f}"
@@ -216,7 +230,8 @@ def measure_sets(
     unknown: NDArray[Any],
     rates: Iterable[float] = RATES,
 ) -> tuple[SetsMeasured, ...]:
-    """For each rate that the validation samples (probabilities, class numbers) are enough for."""
+    """The measurements for each rate for which there are enough validation samples. Tuples hold probabilities and class
+    numbers."""
     found = []
     for rate in rates:
         if len(calibrated_on[1]) < fewest_for(rate):
@@ -239,13 +254,13 @@ def _measured(conformal: Conformal, known: tuple[NDArray[Any], NDArray[Any]], un
 def measure_unknown(
     trained: Trained, splits: Mapping[str, Split], held_out: str, unknown: Signals, *, run: str, name: str
 ) -> UnknownMeasured:
-    """From the run's own `splits` and the signals of unknown samples."""
-    familiar = Familiar.of(trained, splits["train"], splits["val"])
+    """Measure with the run's own `splits` and the signals of unknown samples."""
+    reference = KnownSamples.of(trained, splits["train"], splits["val"])
     known = signals_of(trained, inputs_of(splits[held_out]))
-    inside, outside = familiar.scores(known), familiar.scores(unknown)
-    scores = {score: detection(inside[score], outside[score]) for score in inside}
+    inside, outside = reference.scores(known), reference.scores(unknown)
+    scores = {score: measure_detection(inside[score], outside[score]) for score in inside}
     sets: tuple[SetsMeasured, ...] = ()
-    val = familiar.val.probabilities
+    val = reference.val.probabilities
     if val is not None and known.probabilities is not None and unknown.probabilities is not None:
         of_val, of_known = splits["val"].targets.numpy(), splits[held_out].targets.numpy()
         sets = measure_sets((val, of_val), (known.probabilities, of_known), unknown.probabilities)

@@ -1,4 +1,4 @@
-"""How the figures of a run were computed, as the run wrote it down: by what its network predicts again."""
+"""Reads and writes how a run computed its metrics, so that its network predicts in the same way again."""
 
 from __future__ import annotations
 
@@ -15,12 +15,13 @@ _EVENT = "inference"
 
 
 def write_inference(run: RunDirectory, plan: InferencePlan) -> None:
-    """Write down how the run's figures are computed, before they are. Raises RunError."""
+    """Write how the run's metrics are going to be computed. Raises RunError."""
     append_event(run, _EVENT, plan=plan.to_json())
 
 
 def written_inference(run: RunDirectory) -> InferencePlan | None:
-    """What metrics.json says of it, or `write_inference` where the run is not complete; None where nothing does."""
+    """The plan in metrics.json, or that of `write_inference` where the run is not complete; None where neither is
+    there."""
     metrics = read_optional_json(run.metrics_json)
     if isinstance(metrics, dict) and (found := _plan(metrics.get("inference"))) is not None:
         return found
@@ -36,7 +37,7 @@ def _plan(values: Any) -> InferencePlan | None:
 
     try:
         return replace(TypeAdapter(InferencePlan).validate_python(_as_fields(values)), seconds=0.0, cached=True)
-    except ValidationError:  # a stranger's run may say anything
+    except ValidationError:  # the file of another person's run may hold anything
         return None
 
 

@@ -100,7 +100,7 @@ class ExportedNetwork(Traceable):
         network: Any = self.module if self.in_windows is None else self.in_windows.as_traced
         if self.multiple != 1:
             network = partial(any_size_as_traced, self.module, self.multiple)
-        outputs: Outputs = mean_over_views(network, (x - self.mean) * self.scale, self.views, self.task.unmoved)
+        outputs: Outputs = mean_over_views(network, (x - self.mean) * self.scale, self.views, self.task.move_back)
         return self.task.export(outputs, frame)
 
     def _numbers(self, values: torch.Tensor) -> tuple[torch.Tensor, Frame | None]:

@@ -157,7 +157,7 @@ def measure_quantized(
         trained.task.rows_for(_predictions(trained, split.inputs, next(iter(runners.values()))), targets)
         for runners in (int8, fp32)
     )
-    figure = trained.task.headline_figure()
+    figure = trained.task.headline_metric()
     lead = type(trained.task).difference(ours, theirs)
     raw = split.inputs[torch.arange(BATCH) % len(split)].cpu()
     batch = as_file_input(trained, raw)

@@ -71,10 +71,10 @@ def measure_alone(prepared: Prepared, test: Evaluation, announce: Callable[[str]
     """Train a network for each target alone, with the configuration of the run, and compare it with the network of all
     on the same samples; p-values are corrected for the number of targets (Holm)."""
     found = []
-    for name, fields in prepared.task.alone().items():
+    for name, fields in prepared.task.single_targets().items():
         announce(f"alone: {name}")
         other = _trained_alone(prepared, fields, test.split)
-        found.append((name, *prepared.task.compare_alone(name, test, other)))
+        found.append((name, *prepared.task.compare_single(name, test, other)))
     corrected = holm([difference.p_value for *_, difference in found])
     return tuple(Shared(*one, p) for one, p in zip(found, corrected, strict=True))
 

@@ -47,7 +47,9 @@ def measure_baselines(
     from striate.evaluation.evaluate import groups_of
 
     seed = prepared.config.seed
-    fitted = fit_baselines(prepared.data, prepared.task.beside(prepared.state.module), seed=seed, announce=announce)
+    fitted = fit_baselines(
+        prepared.data, prepared.task.for_network(prepared.state.module), seed=seed, announce=announce
+    )
     compare = partial(prepared.task.compare_baseline, test, seed=seed, groups=groups_of(prepared.data, "test"))
     return tuple(Compared(baseline, compare(baseline)) for baseline in fitted)
 

@@ -169,8 +169,8 @@ def end_findings(
 ) -> tuple[Finding, ...]:
     """What the curves of a training say that is over, after so many passes over its samples, and its predictions."""
     known = {finding.code for finding in prepared.findings}
-    of_validation = prepared.task.noticed_on_validation(val.decoded, val.targets, str(run.path))
-    of_predictions = (*prepared.task.noticed(test), *of_validation)
+    of_validation = prepared.task.validation_findings(val.decoded, val.targets, str(run.path))
+    of_predictions = (*prepared.task.prediction_findings(test), *of_validation)
     curves = read_curves(run, prepared.task.guessed_classes, passes)
     found = *of_predictions, *curve_findings(curves)
     told = (in_options(finding, prepared.config) for finding in found if finding.code not in known)

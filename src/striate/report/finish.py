@@ -195,7 +195,7 @@ def _evaluate(
     offered: Sequence[str] = ()
     for name in splits:
         began = monotonic()
-        found = evaluate_trained(trained, data, name, batch=batch, answering=answering)
+        found = evaluate_trained(trained, data, name, batch=batch, predictor=answering)
         seconds = 2 * (monotonic() - began)
         evaluations[name] = _with_sparsity(found, prepared)
         mirrored = data.medium.pictures and prepared.config.augment.flip and trained.views == "none"
@@ -360,7 +360,7 @@ def of_task(
     of = f"{test.split} split of {assessment.data}, n = {test.n:,}"
     own = () if figures is None else task.sections(assessment, figures, of)
     return {
-        "answer": task.answer(test),
+        "answer": task.headline_text(test),
         "tables": task.tables(test, figures, target_names, names),
         "sections": (*own, *(() if figures is None else slices_section(figures, task.metrics[0], of))),
     }

@@ -30,7 +30,7 @@ def views_offer(
     before = trained.task.sample_losses(val)
     if before is None:
         return ()
-    mirrored = evaluate_trained(replace(trained, views="mirror"), data, "val", batch=batch, answering=answering)
+    mirrored = evaluate_trained(replace(trained, views="mirror"), data, "val", batch=batch, predictor=answering)
     after = trained.task.sample_losses(mirrored)
     metric = trained.task.metrics[0]
     old, new = val.metrics[metric.key], mirrored.metrics[metric.key]

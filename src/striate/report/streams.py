@@ -95,7 +95,7 @@ def measure_streams(
     if not names:
         return None
     alone = {name: _alone(prepared, network, name, test) for name in names}
-    headline, ours = task.headline_figure(), task.rows_of(test)
+    headline, ours = task.headline_metric(), task.rows_of(test)
     rows = {name: task.rows_of(found) for name, found in alone.items()}
     better = max(names, key=lambda name: headline.lead(ours, rows[name]))
     found = Streams(

@@ -1,1 +1,1 @@
-"""Intervals, tests and calibration: numbers in, numbers out."""
+"""Confidence intervals, significance tests and calibration, as functions of numbers."""

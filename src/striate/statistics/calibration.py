@@ -1,4 +1,4 @@
-"""Whether probabilities mean what they say, and the temperature that makes them mean it."""
+"""Calibration of probabilities, and the temperature that improves it."""
 
 from __future__ import annotations
 
@@ -15,84 +15,99 @@ from striate.statistics.intervals import LEVEL
 
 BINS = 15
 LEAST, MOST = 0.01, 100.0
-"""Temperatures that can be fitted."""
+"""Range of the fitted temperature."""
 _LEAST, _MOST = math.log(LEAST), math.log(MOST)
 _MOST_FITTED = 4_000_000
-"""Probabilities that the temperature is fitted on; of more, those of samples evenly spread over the split."""
+"""Largest number of probabilities that the temperature is fitted on; of more, evenly spaced samples are taken."""
 _DRAWS = 2_000_000
 _ROWS = 1024
 
 
 @dataclass(frozen=True)
 class ReliabilityBin:
-    """Predictions whose confidence (the probability of the predicted class) lies above `low` and up to `high`: their
-    mean `confidence`, and their accuracy. Both are None in an empty bin."""
+    """The predictions whose confidence, the probability of the predicted class, lies in one bin."""
 
     low: float
+    """Lower edge of the confidence, exclusive."""
     high: float
+    """Upper edge of the confidence, inclusive."""
     n: int
+    """Number of predictions in the bin."""
     confidence: float | None
+    """Their mean confidence; None in an empty bin."""
     accuracy: Estimate
+    """Their accuracy; its value is None in an empty bin."""
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """Whether probabilities mean what they say. `ece`: the mean distance of confidence and accuracy over bins, weighted
-    by samples. `ece_by_chance`: the 95 % range of what perfectly calibrated predictions of the same confidences would
-    show on as many samples. `nll`: mean negative log-likelihood in nats; `brier`: summed over classes, 0 to 2."""
+    """How far the probabilities of a network agree with how often its predictions are right."""
 
     ece: float
+    """Expected calibration error: the mean distance of confidence and accuracy over bins, weighted by samples."""
     ece_by_chance: tuple[float, float]
+    """The 95 % range of the ECE that perfectly calibrated predictions of the same confidences would show on as many
+    samples."""
     nll: float
+    """Mean negative log-likelihood in nats."""
     brier: float
+    """Brier score, summed over classes: 0 to 2."""
     bins: tuple[ReliabilityBin, ...]
+    """The bins of the reliability diagram."""
 
     @property
-    def surplus(self) -> float:
-        """Mean confidence minus accuracy: above 0 the network is too sure of itself, below 0 not sure enough."""
+    def overconfidence(self) -> float:
+        """Mean confidence minus accuracy: above 0 the network is overconfident, below 0 underconfident."""
         return sum(self._shares().values())
 
     @property
-    def both_ways(self) -> tuple[float, float] | None:
-        """Where too sure and not sure enough cancel by more than half, and by more than chance makes them: the mean
-        confidence of the bin that adds most to the one, and to the other; None elsewhere."""
+    def over_and_under(self) -> tuple[float, float] | None:
+        """The mean confidence of the bin that is overconfident by most, and of the one that is underconfident by most.
+
+        None unless the two cancel in `overconfidence` by more than half, and by more than chance explains.
+        """
         shares = self._shares()
         total = sum(map(abs, shares.values()))
-        if not shares or abs(self.surplus) >= min(total / 2, total - self.ece_by_chance[1]):
+        if not shares or abs(self.overconfidence) >= min(total / 2, total - self.ece_by_chance[1]):
             return None
-        return max(shares, key=lambda said: shares[said]), min(shares, key=lambda said: shares[said])
+        return max(shares, key=lambda mean: shares[mean]), min(shares, key=lambda mean: shares[mean])
 
     def _shares(self) -> dict[float, float]:
-        """What each bin, by its mean confidence, adds to the surplus."""
+        """By the mean confidence of each bin: what the bin adds to the surplus."""
         total = sum(part.n for part in self.bins)
         known = ((part.n, part.confidence or 0.0, part.accuracy.value or 0.0) for part in self.bins if part.n)
-        return {said: n * (said - true) / total for n, said, true in known}
+        return {mean: n * (mean - accuracy) / total for n, mean, accuracy in known}
 
 
 @dataclass(frozen=True)
 class Temperature:
-    """What logits are divided by so that probabilities fit best, found on the split `fitted_on` alone (`n` samples).
+    """The divisor of the logits with which the probabilities fit best; above 1 the network is overconfident.
 
-    Above 1 the network is too sure of itself. `nll` is that of the split before, `nll_after` after. `few` says of which
-    class there were fewer than ten, where that is so: what it says of such a class is mostly chance.
-    Source: C. Guo et al., "On calibration of modern neural networks", 2017.
+    Source: C. Guo et al., "On calibration of modern neural networks", ICML 2017.
     """
 
     value: float
+    """The temperature, 0.01 to 100."""
     interval: Interval
+    """Its 95 % interval, of the likelihood ratio."""
     fitted_on: str
+    """The split that it was fitted on."""
     n: int
+    """Number of samples of that split."""
     nll: float
+    """Mean negative log-likelihood of that split without the temperature, in nats."""
     nll_after: float
+    """The same with the temperature."""
     few: str = ""
+    """Which class has fewer than ten samples, in words: its probabilities are mostly chance. Empty where none has."""
 
 
 _FEWEST = 10
 
 
-def few_of(truth: NDArray[np.int64], classes: Sequence[str]) -> str:
-    """Of which class there are too few among the `truth` (N,) to say how far to trust its probabilities: `only 3 of
-    them are of ill`; empty where there are ten or more of each."""
+def rare_class_note(truth: NDArray[np.int64], classes: Sequence[str]) -> str:
+    """A note on the rarest class among the `truth` (N,), where it has too few samples to judge its probabilities: `only
+    3 of them are of ill`. Empty where each class has ten or more."""
     counts = np.bincount(truth, minlength=len(classes))
     rarest = int(counts.argmin())
     if counts[rarest] >= _FEWEST:
@@ -103,7 +118,7 @@ def few_of(truth: NDArray[np.int64], classes: Sequence[str]) -> str:
 
 
 def measure_calibration(truth: NDArray[np.int64], probabilities: NDArray[np.float32]) -> Calibration:
-    """Bins of equal width of the confidence, and metrics over all samples.
+    """The calibration over bins of equal width of the confidence, and over all samples.
 
     `truth` (N,), `probabilities` (N, K). ECE: M. P. Naeini et al., "Obtaining well calibrated probabilities using
     Bayesian binning", AAAI 2015, with 15 bins as in Guo et al., 2017.
@@ -135,14 +150,14 @@ def measure_calibration(truth: NDArray[np.int64], probabilities: NDArray[np.floa
 
 
 def _ece_by_chance(confidence: NDArray[np.float64], places: NDArray[np.int64]) -> tuple[float, float]:
-    """The middle 95 % of the ECE of predictions that are right just as often as they say."""
+    """The middle 95 % of the ECE of perfectly calibrated predictions."""
     order = np.argsort(places, kind="stable")
-    said = confidence[order]
+    ordered = confidence[order]
     starts = np.flatnonzero(np.diff(places[order], prepend=-1))
     draw = np.random.default_rng(0)
     drawn = [
-        np.abs(np.add.reduceat((draw.random(len(said)) < said) - said, starts)).sum() / len(said)
-        for _ in range(max(50, min(200, _DRAWS // len(said))))
+        np.abs(np.add.reduceat((draw.random(len(ordered)) < ordered) - ordered, starts)).sum() / len(ordered)
+        for _ in range(max(50, min(200, _DRAWS // len(ordered))))
     ]
     low, high = np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return float(low), float(high)
@@ -151,10 +166,11 @@ def _ece_by_chance(confidence: NDArray[np.float64], places: NDArray[np.int64]) -
 def fit_temperature(
     truth: NDArray[np.int64], probabilities: NDArray[np.float32], fitted_on: str = "val"
 ) -> Temperature | None:
-    """The temperature with the highest likelihood of the labels, between 0.01 and 100; the interval is that of the
-    likelihood ratio.
+    """The temperature with the highest likelihood of the labels, between 0.01 and 100, and its likelihood-ratio
+    interval.
 
-    None where the labels do not tell: every prediction is right or every one wrong, or the best lies outside.
+    None where the labels do not determine it: all predictions are right, or all are wrong, or the best temperature is
+    out of range.
     Source: C. Guo et al., "On calibration of modern neural networks", ICML 2017.
     """
     from scipy.optimize import brentq, minimize_scalar  # takes half a second to load
@@ -187,16 +203,16 @@ def fit_temperature(
 
 
 def with_temperature(probabilities: NDArray[np.float32], temperature: float) -> NDArray[np.float32]:
-    """(N, K) probabilities as they are when the logits behind them are divided by `temperature`."""
+    """(N, K) probabilities after their logits are divided by `temperature`."""
     from scipy.special import log_softmax
 
     scaled = np.empty(probabilities.shape, np.float32)
-    for first in range(0, len(probabilities), _ROWS):  # a few rows at a time: what is made on the way stays small
+    for first in range(0, len(probabilities), _ROWS):  # a few rows at a time: intermediate results stay small
         rows = slice(first, first + _ROWS)
         scaled[rows] = np.exp(log_softmax(_logits(probabilities[rows]) / temperature, axis=1))
     return scaled
 
 
 def _logits(probabilities: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Logits but for a constant a row, which a softmax does not see."""
+    """Logits up to a constant per row, which does not change a softmax."""
     return np.log(np.maximum(probabilities, np.finfo(np.float32).tiny)).astype(np.float64)

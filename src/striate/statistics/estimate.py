@@ -1,4 +1,4 @@
-"""A metric with its interval, and records as plain values of JSON."""
+"""A metric with its interval, and dataclasses as plain values of JSON."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from striate.statistics.intervals import varying_interval, wilson
 
 @dataclass(frozen=True)
 class Estimate:
-    """The value of a metric and its 95 % interval; None where nothing is known of it."""
+    """The value of a metric and its 95 % interval; each is None where it is unknown."""
 
     value: float | None
     interval: Interval | None = None
@@ -29,12 +29,13 @@ class Estimate:
 
 
 def share_of(hits: int, n: int) -> Estimate:
-    """The proportion `hits / n` with Wilson's interval; nothing is known of it without samples."""
+    """The proportion `hits / n` with Wilson's interval; unknown without samples."""
     return Estimate(hits / n, wilson(hits, n)) if n else Estimate(None)
 
 
 def estimate_of(value: float, draws: NDArray[np.float64] | None) -> Estimate:
-    """The value with the interval of its resamples `draws`, of those that are not NaN; nothing where it is NaN."""
+    """The value with the interval of its resamples `draws`, ignoring NaN among them; unknown where the value is
+    NaN."""
     if np.isnan(value):
         return Estimate(None)
     known = np.empty(0) if draws is None else draws[~np.isnan(draws)]
@@ -42,7 +43,7 @@ def estimate_of(value: float, draws: NDArray[np.float64] | None) -> Estimate:
 
 
 def plain(value: Any) -> Any:
-    """The value as JSON knows it."""
+    """The value as plain values of JSON."""
     if isinstance(value, Estimate):
         return value.to_json()
     if isinstance(value, Interval):

@@ -1,8 +1,8 @@
 """95 % intervals of metrics that were measured on n samples: by formula, and by bootstrap.
 
-Averages over classes have Wilson's interval with the effective number of samples: as many as would vary as much as the
-average does. Source: N. Dean and M. Pagano, "Evaluating confidence interval methods for binomial proportions in
-clustered surveys", Journal of Survey Statistics and Methodology 2015.
+Averages over classes have Wilson's interval with the effective number of samples: the number for which a proportion
+varies as much as the average. Source: N. Dean and M. Pagano, "Evaluating confidence interval methods for binomial
+proportions in clustered surveys", Journal of Survey Statistics and Methodology 2015.
 """
 
 from __future__ import annotations
@@ -23,21 +23,22 @@ LEVEL = 0.95
 
 
 def wilson_ends(share: Any, number: Any) -> tuple[Any, Any]:
-    """Both ends of the Wilson score interval of a share of `number` samples, which need not be whole; or of arrays.
+    """Both ends of the Wilson score interval of a share of `number` samples, which need not be an integer; or of
+    arrays.
 
-    Unlike the textbook `p ± 1.96 √(p(1-p)/n)` it never leaves [0, 1] and stays honest where p is 0 or 1.
+    Unlike the textbook `p ± 1.96 √(p(1-p)/n)` it never leaves [0, 1] and has a width where p is 0 or 1.
     Source: E. B. Wilson, "Probable inference, the law of succession, and statistical inference", JASA 1927.
     """
     z = NormalDist().inv_cdf(0.5 + 0.5 * LEVEL)
     twice = 2 * (number + z**2)
     center = (2 * number * share + z**2) / twice
     half = z / twice * np.sqrt(4 * number * share * (1 - share) + z**2)
-    # The interval holds the share and stays within 0 to 1; rounding alone would miss that.
+    # Rounding must not push an end past the share, or out of [0, 1].
     return np.clip(center - half, 0.0, share), np.clip(center + half, share, 1.0)
 
 
 def wilson(hits: int, n: int) -> Interval:
-    """The Wilson score interval of the proportion `hits / n`. Without samples (n = 0) nothing is known: [0, 1]."""
+    """The Wilson score interval of the proportion `hits / n`; [0, 1] without samples (n = 0)."""
     if n == 0:
         return Interval(0.0, 1.0, LEVEL, METHOD)
     low, high = wilson_ends(hits / n, n)
@@ -45,10 +46,11 @@ def wilson(hits: int, n: int) -> Interval:
 
 
 def f1_interval(hits: int, others: int) -> Interval:
-    """The interval of F1 = 2 hits / (2 hits + others), `others` being samples of the class missed or wrongly taken.
+    """The interval of F1 = 2 hits / (2 hits + others); `others` are the false negatives and false positives of the
+    class.
 
-    Of the samples that are of the class or were taken for it, the share J that is both is a proportion, with Wilson's
-    interval; F1 = 2J / (1 + J) rises with it.
+    Among the samples that belong to the class or are predicted as it, the share J of hits is a proportion, with
+    Wilson's interval; F1 = 2J / (1 + J) rises with J.
     """
     both = wilson(hits, hits + others)
     low, high = (2 * end / (1 + end) for end in (both.low, both.high))
@@ -72,14 +74,14 @@ def auc_interval(auc: float, positives: float, negatives: float) -> Interval:
     def distance(area: float) -> float:
         return (area - auc) ** 2 - z * z * variance(area)
 
-    # At the area itself the distance is below zero, at 0 and 1, where the variance is 0, above.
+    # The distance is negative at the area itself, and positive at 0 and 1, where the variance is 0.
     low = 0.0 if auc <= 0 else brentq(distance, 0, min(auc, 1 - 1e-12))
     high = 1.0 if auc >= 1 else brentq(distance, max(auc, 1e-12), 1)
     return Interval(float(low), float(high), LEVEL, "Newcombe")
 
 
 def average_precision_interval(average_precision: float, positives: int) -> Interval:
-    """The interval of an average precision, which varies about as a proportion of the positives does; in Wilson's form.
+    """The interval of an average precision: Wilson's, since it varies about like a proportion of the positives.
 
     Source: K. Boyd, K. H. Eng and C. D. Page, "Area under the precision-recall curve: point estimates and confidence
     intervals", ECML 2013 (the binomial interval).
@@ -89,7 +91,7 @@ def average_precision_interval(average_precision: float, positives: int) -> Inte
 
 
 def sum_interval(values: Sequence[float], intervals: Sequence[Interval], weights: Sequence[float]) -> Interval:
-    """The interval of Σ weight × value of independent values, from the intervals of each; weights may be negative.
+    """The interval of Σ weight × value of independent values, from the interval of each value; weights may be negative.
 
     Source: G. Y. Zou and A. Donner, "Construction of confidence limits about effect measures", Statistics in Medicine
     2008 (MOVER); for the difference of two proportions it is Newcombe's interval of 1998.
@@ -105,18 +107,18 @@ def sum_interval(values: Sequence[float], intervals: Sequence[Interval], weights
 
 RESAMPLES, FEWEST = 1000, 200
 _DRAWS = 10_000_000
-"""So many numbers are drawn for one metric: of large splits fewer resamples, which vary less."""
+"""Numbers that are drawn for one metric: large splits, whose metrics vary less, have fewer resamples."""
 FEW = 20
-"""Of fewer samples a bootstrap's interval is too narrow: it is not given."""
+"""With fewer samples, a bootstrap's interval is too narrow and is left out."""
 
 
 def resamples_for(items: int) -> int:
-    """How many resamples of so many items are drawn."""
+    """The number of resamples for this number of items."""
     return max(FEWEST, min(RESAMPLES, _DRAWS // max(1, items)))
 
 
 def drawn_units(groups: Sequence[str], n: int) -> NDArray[np.int64]:
-    """(N,) the number of what each of n samples is drawn with: its group, or itself alone where it has none."""
+    """(N,) for each of n samples the number of the unit that it is drawn with: its group, or itself without a group."""
     if not any(groups):
         return np.arange(n)
     keys = [name or f"\0{place}" for place, name in enumerate(groups)]
@@ -124,12 +126,12 @@ def drawn_units(groups: Sequence[str], n: int) -> NDArray[np.int64]:
 
 
 def drawn_count(groups: Sequence[str], n: int) -> int:
-    """How many groups n samples are drawn in, each sample without one being its own; n without groups."""
+    """The number of units that n samples are drawn in; a sample without a group is a unit of its own."""
     return int(drawn_units(groups, n).max(initial=-1)) + 1
 
 
 def grouped(rows: NDArray[np.float64], groups: Sequence[str]) -> NDArray[np.float64]:
-    """Rows (N, M) of samples as sums over what is drawn together."""
+    """Rows (N, M) of samples, summed over the units that are drawn together."""
     units = drawn_units(groups, len(rows))
     found = np.zeros((drawn_count(groups, len(rows)), rows.shape[1]))
     np.add.at(found, units, rows)
@@ -137,7 +139,7 @@ def grouped(rows: NDArray[np.float64], groups: Sequence[str]) -> NDArray[np.floa
 
 
 def resample_counts(count: int) -> NDArray[np.float64]:
-    """(B, count) how often each of so many units, as groups, is drawn in each resample; the same in every run."""
+    """(B, count) how often each unit, such as a group, is drawn in each resample; the same in every run."""
     even = np.full(count, 1 / count)
     return np.random.default_rng(0).multinomial(count, even, resamples_for(count)).astype(np.float64)
 
@@ -145,7 +147,7 @@ def resample_counts(count: int) -> NDArray[np.float64]:
 def resampled_means(columns: ArrayLike, seed: int = 0, groups: Sequence[str] = ()) -> NDArray[np.float64]:
     """(B, M) means of (N, M) columns over B resamples of the rows, or of `groups` of them; the same in every run."""
     rows = np.asarray(columns, np.float64)
-    if any(groups):  # the rows of a resample are then not as many each time: a mean divides by how many were drawn
+    if any(groups):  # resamples of groups differ in their number of rows: a mean divides by the number that was drawn
         sums = resampled_means(grouped(np.column_stack([rows, np.ones(len(rows))]), groups), seed)
         return sums[:, :-1] / sums[:, -1:]
     draw, count = np.random.default_rng(seed), len(rows)
@@ -154,22 +156,22 @@ def resampled_means(columns: ArrayLike, seed: int = 0, groups: Sequence[str] = (
 
 
 def percentile_interval(draws: ArrayLike) -> Interval:
-    """The middle 95 % of what resampling gave."""
+    """The middle 95 % of the resamples."""
     values = np.asarray(draws, np.float64)
     low, high = np.quantile(values, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return Interval(float(low), float(high), LEVEL, f"bootstrap, {len(values):,} resamples")
 
 
 def varying_interval(draws: ArrayLike) -> Interval | None:
-    """As `percentile_interval`; None where all agree, as of objects that were all found: others need not be."""
+    """As `percentile_interval`; None where all resamples are equal, as when every object was found."""
     found = percentile_interval(draws)
     return found if found.low < found.high else None
 
 
 def hits_interval(right: NDArray[Any], groups: Sequence[str]) -> Interval:
-    """The interval of the share of samples that are `right` (N,): Wilson's, or by bootstrap over `groups`, samples of
-    which are right or wrong together. Where a bootstrap tells nothing, of few groups or where all are right, it is
-    Wilson's with as many samples as there are groups."""
+    """The interval of the share of samples that are `right` (N,): Wilson's, or by bootstrap over `groups`, whose
+    samples are right or wrong together. For few groups, or where all samples are right, it is Wilson's with as many
+    samples as there are groups."""
     count, n = drawn_count(groups, len(right)), len(right)
     if count == n:
         return wilson(int(right.sum()), n)
@@ -178,8 +180,9 @@ def hits_interval(right: NDArray[Any], groups: Sequence[str]) -> Interval:
 
 
 def share_over_groups(share: float, groups: int, draws: NDArray[np.float64]) -> Interval:
-    """The interval of a share of samples in so many groups, from what it is in draws of these (NaN where a draw has no
-    such samples). Of few groups, or where all draws agree, it is Wilson's with as many samples as there are groups."""
+    """The interval of a share of samples in this number of groups, from the share in draws of groups (NaN where a draw
+    has no such samples). For few groups, or where all draws agree, it is Wilson's with as many samples as there are
+    groups."""
     known, over = draws[~np.isnan(draws)], several(groups, "group")
     drawn = varying_interval(known) if groups >= FEW else None
     if drawn is not None:
@@ -190,16 +193,16 @@ def share_over_groups(share: float, groups: int, draws: NDArray[np.float64]) -> 
 
 EFFECTIVE = "Wilson, effective samples"
 _BORROWED = 2
-"""So many samples, predicted as well as the average class, are added to a class where its variance is estimated: a few
-predictions that are all right do not mean that none could be wrong."""
+"""Number of samples, predicted as well as the average class, that are added to a class where its variance is estimated:
+without them, a class of few samples that are all right would have a variance of 0."""
 
 
 def shares_interval(hits: NDArray[Any], counts: NDArray[Any], weights: NDArray[Any], named: bool = False) -> Interval:
     """The interval of Σ weight × hits / count, for (K,) `hits`, `counts` and `weights` that sum to 1; it holds the sum.
 
-    A share of nothing counts as 0 of 1. `named`: the counts are themselves by chance, as in a precision; such shares
-    may come out too high by as much as their variances, which the low end makes up for. Of classes of equally many
-    samples and equal weights that are predicted equally well, it is about Wilson's of all samples together.
+    A class with a count of 0 counts as 0 hits of 1. `named`: the counts are random themselves, as in a precision; such
+    shares may be too high by up to their variances, so that the low end is lowered by these. For classes of equal size,
+    weight and accuracy, the interval is about Wilson's of all samples together.
     """
     counted = np.maximum(counts, 1)
     shares = hits / counted
@@ -210,18 +213,19 @@ def shares_interval(hits: NDArray[Any], counts: NDArray[Any], weights: NDArray[A
     alone = float((weights * (shares - low)).max()), float((weights * (high - shares)).max())
     weighty = shares[weights > 0]
     if (weighty == 0).all() or (weighty == 1).all():
-        return _interval(round(value), _alike(weights, counted), alone)
+        return _interval(round(value), _effective_number(weights, counted), alone)
     variances = _variances(shares * counted, counted, value) / counted
     number = value * (1 - value) / float(weights**2 @ variances)
     return _interval(value, number, alone, lower=float(weights @ variances) if named else 0.0)
 
 
 def f1_average_interval(confusion: NDArray[np.int64], weights: NDArray[Any]) -> Interval:
-    """The interval of Σ weight × F1 of the classes of a (K, K) confusion matrix, all of which are there or were named.
+    """The interval of Σ weight × F1 of the classes of a (K, K) confusion matrix, each of which occurs in truth or in
+    prediction.
 
     A mistake lowers the F1 of two classes: the variance is that of what each sample adds (K. Takahashi et al.,
     "Confidence interval for micro-averaged F1 and macro-averaged F1 scores", Applied Intelligence 2022). An F1 of few
-    samples comes out too low by about its variance, which the high end makes up for.
+    samples is too low by about its variance, so that the high end is raised by it.
     """
     hits, sizes = confusion.diagonal(), confusion.sum(0) + confusion.sum(1)
     scores = 2 * hits / sizes
@@ -229,7 +233,7 @@ def f1_average_interval(confusion: NDArray[np.int64], weights: NDArray[Any]) -> 
     low, high = (2 * end / (1 + end) for end in wilson_ends(hits / (sizes - hits), sizes - hits))  # as f1_interval
     alone = float((weights * (scores - low)).max()), float((weights * (high - scores)).max())
     if hits.sum() in (0, confusion.sum()):
-        return _interval(round(value), _alike(weights, sizes / 2), alone)
+        return _interval(round(value), _effective_number(weights, sizes / 2), alone)
     expected = (2 * hits + _BORROWED * value) / (sizes + _BORROWED)
     true, predicted = np.nonzero(confusion)
     each, lost = weights / sizes, weights * expected / sizes
@@ -245,7 +249,7 @@ def _variances(hits: NDArray[Any], counts: NDArray[Any], value: float) -> NDArra
     return np.asarray(expected * (1 - expected) / (1 - counts / (counts + _BORROWED) ** 2), np.float64)
 
 
-def _alike(weights: NDArray[Any], counts: NDArray[Any]) -> float:
+def _effective_number(weights: NDArray[Any], counts: NDArray[Any]) -> float:
     """The effective number of samples where all classes are predicted equally well."""
     return 1 / float(weights**2 @ (1 / counts))
 
@@ -253,8 +257,8 @@ def _alike(weights: NDArray[Any], counts: NDArray[Any]) -> float:
 def _interval(
     value: float, number: float, alone: tuple[float, float], *, lower: float = 0.0, raised: float = 0.0
 ) -> Interval:
-    """Wilson's interval of `value` for a `number` of samples, its ends moved by `lower` and `raised`; never nearer to
-    the value than what a single class `alone` leaves open below and above."""
+    """Wilson's interval of `value` for a `number` of samples, its ends moved by `lower` and `raised`; at least as far
+    from the value, below and above, as `alone`, that of a single class."""
     low, high = wilson_ends(value, number)
     low, high = min(low - lower, value - alone[0], value), max(high + raised, value + alone[1], value)
     return Interval(max(0.0, float(low)), min(1.0, float(high)), LEVEL, EFFECTIVE)

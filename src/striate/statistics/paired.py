@@ -1,4 +1,4 @@
-"""By how much one network leads another on the same samples, and whether noise alone may do that: exact, permutation
+"""By how much one network leads another on the same samples, and whether that is more than noise: exact, permutation
 and bootstrap tests."""
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ from striate.statistics.intervals import FEW, drawn_count, drawn_units
 from striate.wording import number, several
 
 LEVEL = 0.05
-"""A difference that noise would make more rarely than this is more than noise."""
+"""A difference with a p-value below this is more than noise."""
 
 
 _RESAMPLES = 2000
 Lead = Callable[[NDArray[Any], NDArray[Any]], float]
-"""How far the second method leads, from a row a sample of the first and of the second."""
+"""By how much the second method leads, from the rows of the first and of the second, one a sample."""
 
 
 def mcnemar(only_first: int, only_second: int) -> float:
     """The two-sided p-value of McNemar's exact test: `only_first` samples are right by the first method alone.
 
-    Without samples on which the two differ there is nothing to tell them apart: 1. Source: Q. McNemar, "Note on the
-    sampling error of the difference between correlated proportions or percentages", 1947.
+    It is 1 without samples on which the two differ. Source: Q. McNemar, "Note on the sampling error of the difference
+    between correlated proportions or percentages", 1947.
     """
     from scipy.stats import binomtest
 
@@ -40,10 +40,12 @@ def mcnemar(only_first: int, only_second: int) -> float:
 def paired_test(
     theirs: NDArray[Any], ours: NDArray[Any], lead: Lead, rng: np.random.Generator, groups: Sequence[str] = ()
 ) -> tuple[float, Interval | None]:
-    """The p-value of a difference by permutations, and from 20 samples on its interval by bootstrap, each of whole
-    `groups` where samples belong to any; none where no sample differs, since every draw is 0. Where one of them rules
-    out 0 and the other does not, the bootstrap is wrong (of a few samples that decide, it is too narrow): the interval
-    is what the permutations leave open."""
+    """The p-value of a difference by permutations, and from 20 samples on its interval by bootstrap; both draw whole
+    `groups` where samples belong to any.
+
+    The interval is None where no sample differs, since every draw is 0. Where only one of the two excludes 0, the
+    bootstrap is too narrow, since few samples decide: the interval is then that of the permutations.
+    """
     if np.array_equal(theirs, ours):
         return 1.0, None
     units = drawn_units(groups, len(ours))
@@ -61,10 +63,11 @@ def paired_test(
 def _permuted(
     theirs: NDArray[Any], ours: NDArray[Any], lead: Lead, rng: np.random.Generator, units: NDArray[np.int64]
 ) -> tuple[float, float]:
-    """The two-sided p-value of the difference: were the two methods alike, each unit's pairs could as well be the
-    other way round. All ways for few samples, drawn ones (which include what was seen) for many, so that the chance of
-    p < 0.05 without a difference is at most 0.05 for any n. And the largest difference whose p-value is not below 0.05.
+    """The two-sided p-value of the difference, and the largest difference whose p-value is not below 0.05.
 
+    If the methods are equally good, each unit's pairs can be exchanged. For few samples all permutations are computed;
+    for many, random ones, with the observed one among them, so that the probability of p < 0.05 without a difference is
+    at most 0.05 for any n.
     Source: R. A. Fisher, "The Design of Experiments", 1935, section 21.
     """
     n = int(units.max()) + 1
@@ -77,7 +80,7 @@ def _permuted(
         swap = (k >> np.arange(n)) & 1 if every else rng.integers(0, 2, n)
         chosen = swap.astype(bool)[units][axes]
         leads.append(abs(lead(np.where(chosen, ours, theirs), np.where(chosen, theirs, ours))))
-    # The sum of the same numbers in another order is the same sum.
+    # Sums of the same numbers in another order differ by rounding, and must count as equal.
     drawn = np.sort(leads)[::-1] * (1 + 1e-9)
     return float((drawn >= seen).mean()), float(drawn[math.ceil(LEVEL * len(drawn)) - 1])
 
@@ -89,7 +92,7 @@ def bootstrap_interval(
     rng: np.random.Generator,
     units: NDArray[np.int64] | None = None,
 ) -> tuple[float, float]:
-    """The middle 95 % of the differences on samples, or `units` of them, drawn anew with replacement."""
+    """The middle 95 % of the differences on resamples of the samples, or of `units` of them, with replacement."""
     n = len(ours) if units is None else int(units.max()) + 1
     draws = (rng.integers(0, n, n) for _ in range(_RESAMPLES))
     if n < len(ours):
@@ -112,40 +115,42 @@ def signed(value: float) -> str:
 
 
 POWER = 0.8
-"""The share of repetitions in which `needed` samples would show a difference such as was measured."""
+"""The power at which `needed` samples detect the measured difference."""
 _DRAWS = 10_000
 _WIDTH = NormalDist().inv_cdf(1 - LEVEL / 2)
 
 
 @dataclass(frozen=True)
 class Difference:
-    """By how much the first of two networks is better (negative: worse) on the same `n` samples.
-
-    `value` in the units of the headline metric, shares as 0 to 1. `interval` (95 %) with its method, None for fewer
-    than 20 numbers or masks, or where all are the same. `p_value` by `test`. `variance`: of what one sample adds to
-    `value`, so that `value` has a standard error of √(variance / n); None where there is no interval. `differing`:
-    samples on which one of the two alone is right, for classes.
-    """
+    """By how much the first of two networks is better than the second on the same samples."""
 
     n: int
+    """Number of samples."""
     value: float
+    """The difference in the units of the headline metric, shares as 0 to 1; negative where the first is worse."""
     interval: Interval | None
+    """Its 95 % interval; None for fewer than 20 numbers or masks, or where all are the same."""
     p_value: float
+    """The p-value of `test`."""
     test: str
+    """Name of the test."""
     variance: float | None
+    """Variance of what one sample adds to `value`, whose standard error is √(variance / n); None without an
+    interval."""
     differing: int | None = None
+    """Number of samples on which exactly one of the two networks is right; None where predictions are not classes."""
 
     def needed(self, level: float = LEVEL) -> int | None:
-        """About how many samples would show this difference at `level` with power 0.8; None where it is 0 or its
-        variance unknown. Source: R. J. Connor, "Sample size for testing differences in proportions for the
+        """About how many samples detect this difference at `level` with power 0.8; None where the difference is 0 or
+        its variance is unknown. Source: R. J. Connor, "Sample size for testing differences in proportions for the
         paired-sample design", Biometrics 43, 1987, with the variance under the alternative for both."""
         if self.value == 0 or not self.variance:
             return None
         reach = NormalDist().inv_cdf(1 - level / 2) + NormalDist().inv_cdf(POWER)
         return math.ceil(self.variance * (reach / self.value) ** 2)
 
-    def turned(self) -> Difference:
-        """The same, seen from the second network."""
+    def reversed(self) -> Difference:
+        """The difference of the second network from the first."""
         interval = self.interval
         if interval is not None:
             interval = replace(interval, low=-interval.high, high=-interval.low)
@@ -166,10 +171,10 @@ def difference_of_classes(first: NDArray[np.bool_], second: NDArray[np.bool_], s
 def _accuracy_interval(ahead: int, behind: int, n: int, seed: int) -> Interval:
     """The 95 % interval of (ahead − behind) / n.
 
-    Drawing samples anew changes only how many of each sort there are, which is a multinomial draw. Where fewer than 20
-    samples differ, a bootstrap is too narrow, and empty where none do: half a sample is added to each of the four
-    sorts. Source: A. Agresti and Y. Min, "Simple improved confidence intervals for comparing matched proportions",
-    Statistics in Medicine 24, 2005.
+    A resample changes only the counts of the sorts of samples, which are a multinomial draw. Where fewer than 20
+    samples differ, a bootstrap is too narrow: the interval is then by formula, with half a sample added to each of the
+    four sorts. Source: A. Agresti and Y. Min, "Simple improved confidence intervals for comparing matched
+    proportions", Statistics in Medicine 24, 2005.
     """
     if ahead + behind >= FEW:
         rng = np.random.default_rng(seed)
@@ -185,7 +190,7 @@ def _accuracy_interval(ahead: int, behind: int, n: int, seed: int) -> Interval:
 def difference_of_rows(
     theirs: NDArray[Any], ours: NDArray[Any], lead: Lead, seed: int = 0, groups: Sequence[str] = ()
 ) -> Difference:
-    """How far `ours` leads by a metric that `lead` computes from a row a sample of each: `paired_test`."""
+    """By how much `ours` leads in a metric that `lead` computes from the rows of both, one a sample: `paired_test`."""
     n = len(ours)
     p, interval = paired_test(theirs, ours, lead, np.random.default_rng(seed), groups)
     variance = None if interval is None else n * ((interval.high - interval.low) / (2 * _WIDTH)) ** 2
@@ -194,8 +199,8 @@ def difference_of_rows(
 
 
 def holm(p_values: list[float]) -> list[float]:
-    """The p-values of several tests, corrected so that among true null hypotheses any is refused by chance as rarely as
-    one would be alone. Source: S. Holm, "A simple sequentially rejective multiple test procedure", 1979."""
+    """The p-values of several tests, corrected so that the probability of rejecting any true null hypothesis is that of
+    a single test. Source: S. Holm, "A simple sequentially rejective multiple test procedure", 1979."""
     order = np.argsort(p_values, kind="stable")
     count = len(p_values)
     stepped = [(count - rank) * p_values[place] for rank, place in enumerate(order)]

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from striate.statistics.intervals import drawn_units, resample_counts, resamples_for
 
 _COUNTED = 10
-"""So many permutations that reach the difference tell how often chance does; of fewer, their spread tells."""
+"""From this number of permutations that reach the difference, the p-value is their share; with fewer, it follows from
+the standard deviation of the permutations."""
 
 
 def part_differs(values: NDArray[np.float64], members: NDArray[np.bool_], groups: Sequence[str]) -> float:

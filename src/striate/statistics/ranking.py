@@ -1,6 +1,6 @@
-"""How well scores put samples of a class before the others: ROC, precision and recall, and the areas under them.
+"""How well scores rank samples of a class above the others: ROC, precision–recall, and the areas under these curves.
 
-Agrees with scikit-learn, which takes a second to load: too much for the end of every training.
+Agrees with scikit-learn, which would take a second to load at the end of every training.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ Points = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class RankedScores:
-    """Of each distinct score, highest first, how many samples of the class (`true`) and others (`false`) reach it."""
+    """For each distinct score, highest first, how many samples of the class (`true`) and others (`false`) reach it."""
 
     true: Points
     false: Points
@@ -29,13 +29,13 @@ class RankedScores:
 
     @property
     def auc(self) -> float:
-        """The area under the ROC curve: how often a sample of the class comes before another; a tie is half."""
+        """The area under the ROC curve: how often a sample of the class ranks above another one; a tie counts half."""
         false, true = self.roc
         return float(np.diff(false) @ (true[1:] + true[:-1]) / 2)
 
     @property
     def precision_recall(self) -> tuple[Points, Points]:
-        """Recall and precision, from recall 0, where precision counts as 1, on."""
+        """Recall and precision; at recall 0, precision counts as 1."""
         recall, precision = self.true / self.true[-1], self.true / (self.true + self.false)
         return np.concatenate([[0.0], recall]), np.concatenate([[1.0], precision])
 
@@ -47,7 +47,7 @@ class RankedScores:
 
 
 def ranked_scores(positive: NDArray[np.bool_], scores: NDArray[Any]) -> RankedScores:
-    """Samples (N,) by their scores (N,); there has to be one that is `positive`, and one that is not."""
+    """Samples (N,) ranked by their scores (N,); at least one must be `positive`, and one must not."""
     order = np.argsort(-scores, kind="stable")
     ranked, last = scores[order], np.ones(len(scores), np.bool_)
     last[:-1] = ranked[1:] != ranked[:-1]
@@ -56,6 +56,6 @@ def ranked_scores(positive: NDArray[np.bool_], scores: NDArray[Any]) -> RankedSc
 
 
 def mean_of_known(values: NDArray[np.float64]) -> float:
-    """The mean of those that are not NaN, as over the classes or labels that occur; 0 where all are."""
+    """The mean without NaN, as over the classes or labels that occur; 0 where all values are NaN."""
     known = values[~np.isnan(values)]
     return float(known.mean()) if len(known) else 0.0

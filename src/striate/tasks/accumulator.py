@@ -1,4 +1,4 @@
-"""What is measured over many samples, batch by batch: sums, or whatever a metric has to remember."""
+"""Accumulators of metrics over many samples, batch by batch: sums, or whatever a metric has to store."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from striate.tasks.outputs import Outputs
 
 
 class Accumulator(Protocol):
-    """Takes in batches, adds up with others of its kind (those of other parts, batches and processes), lies in a
-    checkpoint, and becomes metrics at the end."""
+    """Accumulates batches, merges with accumulators of other parts and processes, is saved in a checkpoint, and
+    computes metrics at the end."""
 
     def update(self, outputs: Outputs, targets: Targets, loss_sum: torch.Tensor | None = None) -> None:
-        """Take in a batch. `loss_sum` is the loss of these outputs and targets where it is known already."""
+        """Add a batch. `loss_sum` is the loss of these outputs and targets, if it is known already."""
         ...
 
     def merge(self, other: Self) -> None:
-        """Take in what another one has; it stays as it is."""
+        """Add the content of `other`, which does not change."""
         ...
 
     def state_dict(self) -> dict[str, Any]:
@@ -28,24 +28,24 @@ class Accumulator(Protocol):
         ...
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Become what `state_dict` gave."""
+        """Restore what `state_dict` returned."""
         ...
 
     def compute(self) -> dict[str, float]:
-        """`loss`, and the metrics that are followed epoch by epoch."""
+        """`loss`, and the metrics of each epoch."""
         ...
 
 
 def with_sums(total: torch.Tensor | None, more: torch.Tensor) -> torch.Tensor:
-    """`total` and `more`, on the device of `more`: what a checkpoint held comes from memory."""
+    """`total` plus `more`, on the device of `more`: a total from a checkpoint is on the CPU."""
     return more if total is None else total.to(more.device) + more
 
 
-class KeptRows:
-    """The loss of all batches; and, of those that are measured without learning from them, what each sample adds to the
-    headline metric, for one that is not a sum. `figures` makes metrics of all rows.
+class RowAccumulator:
+    """Accumulates the loss and, for a headline metric that is not a sum, the row of each sample. `figures` computes
+    metrics from all rows.
 
-    In training steps rows are not kept: images are varied, and weights change.
+    Training steps add no rows, since images are augmented and weights change.
     """
 
     def __init__(self, task: Any, figures: Callable[[Any], dict[str, float]]) -> None:
@@ -54,7 +54,7 @@ class KeptRows:
         self.rows: list[torch.Tensor] = []
 
     def update(self, outputs: Outputs, targets: Targets, loss_sum: torch.Tensor | None = None) -> None:
-        """Take in a batch."""
+        """Add a batch."""
         total = self._task.loss_sum(outputs, targets) if loss_sum is None else loss_sum
         weight = torch.as_tensor(self._task.weight(targets)).to(total.device)
         sums = torch.stack([total.double(), weight.double()]).detach()
@@ -63,7 +63,7 @@ class KeptRows:
             self.rows.append(torch.from_numpy(self._task.rows_for(self._task.decode(outputs), targets)))
 
     def merge(self, other: Self) -> None:
-        """Take in what another one has."""
+        """Add the content of `other`."""
         if other.sums is not None:
             self.sums = with_sums(self.sums, other.sums)
         self.rows += other.rows
@@ -73,11 +73,11 @@ class KeptRows:
         return {"sums": self.sums, "rows": torch.cat(self.rows) if self.rows else None}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Become what `state_dict` gave."""
+        """Restore what `state_dict` returned."""
         self.sums, self.rows = state["sums"], [] if state["rows"] is None else [state["rows"]]
 
     def compute(self) -> dict[str, float]:
-        """`loss`; and the figures of what was not learned from."""
+        """`loss`, and the metrics of the samples that were not trained on."""
         assert self.sums is not None, "nothing was measured"
         total, weight = self.sums.tolist()
         found = {"loss": total / max(weight, 1e-12)}
@@ -85,9 +85,9 @@ class KeptRows:
 
 
 class Sums:
-    """An accumulator whose memory is one vector of sums, (M,) float64 on the device of the outputs.
+    """An accumulator of one vector of sums, (M,) float64 on the device of the outputs.
 
-    `count(outputs, targets, loss_sum)` gives the vector of a batch; `compute` of the whole one becomes metrics.
+    `count(outputs, targets, loss_sum)` returns the vector of a batch; `summarize` computes metrics from the sum of all.
     """
 
     def __init__(
@@ -103,23 +103,23 @@ class Sums:
         self.add(self._count(outputs, targets, loss_sum))
 
     def add(self, sums: torch.Tensor | None) -> None:
-        """Add sums that were counted elsewhere."""
+        """Add sums of other batches."""
         if sums is not None:
             self.total = with_sums(self.total, sums)
 
     def merge(self, other: Sums) -> None:
-        """Add the sums of another one."""
+        """Add the sums of `other`."""
         self.add(other.total)
 
     def state_dict(self) -> dict[str, Any]:
-        """The vector, None before the first batch."""
+        """The vector; None before the first batch."""
         return {"total": self.total}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take the vector over."""
+        """Restore the vector."""
         self.total = state["total"]
 
     def compute(self) -> dict[str, float]:
-        """The metrics of everything added. At least one batch must have been."""
+        """The metrics of all batches; there must be at least one."""
         assert self.total is not None, "nothing was measured"
         return self._summarize(self.total)

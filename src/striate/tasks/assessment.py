@@ -1,5 +1,5 @@
-"""Everything that follows from the predictions for a split, as it lies in evaluation.json: plain frozen values, without
-torch. docs/evaluation.md has its keys.
+"""The assessment of the predictions for a split, as in evaluation.json: plain frozen values, without torch. Its keys
+are documented in docs/evaluation.md.
 """
 
 from __future__ import annotations
@@ -22,25 +22,27 @@ _COLUMNS = 80
 
 @dataclass(frozen=True)
 class Slice:
-    """The samples that have the same `name` under `by` (`class`, `brightness`, `size`, or a column of the manifest).
-
-    `figure` is their headline metric. `p_value`: of the question whether they differ from all others, `differs`:
-    whether that is more than chance, corrected for how many slices were looked at.
-    """
+    """The samples of a split that have the same value of one property, compared with all others."""
 
     by: str
+    """The property: `class`, `brightness`, `size`, or a column of the manifest."""
     name: str
+    """Its value."""
     n: int
+    """Number of samples."""
     figure: Estimate
+    """Their headline metric."""
     p_value: float
+    """The p-value of the test against all other samples."""
     differs: bool
+    """Whether they differ significantly from all others, corrected for the number of slices."""
 
 
-class Figures(Protocol):
-    """Everything about one split of a task.
+class SplitMetrics(Protocol):
+    """The assessment of one split.
 
-    `figures` are those over all samples, by name; `slices` parts of the data; `left_out` a sentence on each thing that
-    was not computed.
+    `n`: number of samples; `figures`: metrics over all samples, by name; `slices`: parts of the data; `left_out`: what
+    was not computed, a sentence each.
     """
 
     @property
@@ -53,25 +55,25 @@ class Figures(Protocol):
     def left_out(self) -> tuple[str, ...]: ...
 
     def lines(self, temperature: Temperature | None) -> list[list[str]]:
-        """Parts of lines for a terminal of 80 columns."""
+        """Groups of lines for a terminal of 80 columns."""
         ...
 
     def to_json(self) -> dict[str, Any]:
-        """The figures as one JSON object."""
+        """The metrics as one JSON object."""
         ...
 
 
 class SplitRecord:
-    """Figures of one split that are written as they are."""
+    """Metrics of one split whose fields are the keys of their JSON object."""
 
     def to_json(self) -> dict[str, Any]:
-        """The figures as one JSON object."""
+        """The metrics as one JSON object."""
         return as_object(self)
 
 
 @dataclass(frozen=True)
 class PlainMetrics:
-    """What every task has: figures over all samples, and parts of the data."""
+    """The metrics that every task has: over all samples, and of parts of the data."""
 
     metric: Metric
     n: int
@@ -85,34 +87,40 @@ class PlainMetrics:
         return [slice_lines(self.slices, self.metric)]
 
     def to_json(self) -> dict[str, Any]:
-        """The figures as one JSON object, the metric by its key."""
+        """The metrics as one JSON object, with the key of the metric."""
         return as_object(self) | {"metric": self.metric.key}
 
 
 @dataclass(frozen=True)
 class Gap:
-    """How much better the network is on what it learned from: `difference` of `metric` between training and validation,
-    in favor of training where positive."""
+    """By how much the network is better on its training split than on validation."""
 
     metric: str
+    """Key of the metric."""
     train: Estimate
+    """The metric on the training split."""
     n_train: int
+    """Number of training samples."""
     val: Estimate
+    """The metric on the validation split."""
     n_val: int
+    """Number of validation samples."""
     difference: Estimate
+    """Their difference, positive in favor of training."""
     sentence: str
+    """All of this in words."""
 
 
 @dataclass(frozen=True)
 class Assessment:
-    """All of evaluation.json: the splits `val` and `test`, the temperature fitted on `val`, and the gap."""
+    """The content of evaluation.json: the splits `val` and `test`, the temperature fitted on `val`, and the gap."""
 
     task: str
     data: str
     classes: tuple[str, ...]
     temperature: Temperature | None
     gap: Gap | None
-    splits: Mapping[str, Figures]
+    splits: Mapping[str, SplitMetrics]
 
     def to_json(self) -> dict[str, Any]:
         """The document as one JSON object."""
@@ -120,7 +128,7 @@ class Assessment:
 
 
 def slice_lines(slices: Sequence[Slice], metric: Metric) -> list[str]:
-    """The slices that differ from all other samples, those of the smallest p-values."""
+    """The slices that differ from all other samples, the smallest p-values first."""
     differing = sorted((entry for entry in slices if entry.differs), key=lambda entry: entry.p_value)
     if not differing:
         return []
@@ -137,17 +145,17 @@ def slice_lines(slices: Sequence[Slice], metric: Metric) -> list[str]:
 
 
 def gap_lines(gap: Mapping[str, Any] | None) -> list[str]:
-    """The sentence of a gap: its metric, and below it what follows."""
+    """The sentence of a gap: the metric, and below it the conclusion."""
     if gap is None:
         return []
-    said, _, judged = one_line(str(gap.get("sentence", ""))).partition(": ")
+    start, _, judged = one_line(str(gap.get("sentence", ""))).partition(": ")
     return (
-        [f"  {cut_text(said, 76)}:", *(f"    {line}" for line in paragraph(judged, 76).split("\n"))] if judged else []
+        [f"  {cut_text(start, 76)}:", *(f"    {line}" for line in paragraph(judged, 76).split("\n"))] if judged else []
     )
 
 
 def calibration_lines(raw: Calibration, after: Calibration | None, temperature: Temperature | None) -> list[str]:
-    """The calibration as it is, and what a temperature would make of it, `after`."""
+    """The calibration before (`raw`) and after a temperature."""
     low, high = raw.ece_by_chance
     lines = [
         f"  calibration: ECE {raw.ece:.4f} (a perfectly calibrated network: {low:.4f} to {high:.4f})",
@@ -172,11 +180,11 @@ def calibration_lines(raw: Calibration, after: Calibration | None, temperature: 
 def _verdict(calibration: Calibration) -> str:
     if calibration.ece <= calibration.ece_by_chance[1]:
         return "no miscalibration beyond chance"
-    if calibration.both_ways is not None:
-        over, under = calibration.both_ways
+    if calibration.over_and_under is not None:
+        over, under = calibration.over_and_under
         return f"the network is overconfident around {100 * over:.0f} %, underconfident around {100 * under:.0f} %"
-    points = f"{abs(100 * calibration.surplus):.1f} points on average"
-    return f"the network is {'overconfident' if calibration.surplus > 0 else 'underconfident'} by {points}"
+    points = f"{abs(100 * calibration.overconfidence):.1f} points on average"
+    return f"the network is {'overconfident' if calibration.overconfidence > 0 else 'underconfident'} by {points}"
 
 
 def share_text(figure: Estimate, digits: int = 2) -> str:
@@ -194,17 +202,17 @@ def span_text(figure: Estimate, scale: float, digits: str | int = 4) -> str:
 
 
 def cut_text(text: str, width: int) -> str:
-    """At most so many cells of a terminal, cut with an ellipsis."""
+    """The text, cut with an ellipsis to at most `width` cells of a terminal."""
     return text if cell_len(text) <= width else set_cell_size(text, width - 1) + "…"
 
 
 def with_paths(line: str, *paths: str) -> list[str]:
-    """The line with the paths of files behind it; where they find no room, each below it, whole, to be copied."""
+    """The line with the paths of files behind it; where they do not fit, each path, uncut, on a line below it."""
     shown = [one_line(path) for path in paths]
     joined = f"{line} {' – '.join(shown)}"
     return [joined] if cell_len(joined) <= _COLUMNS else [line.rstrip(), *(f"      {path}" for path in shown)]
 
 
 def fit_text(text: str, width: int) -> str:
-    """Exactly so many cells of a terminal."""
+    """The text, cut or padded to exactly `width` cells of a terminal."""
     return set_cell_size(cut_text(one_line(text), width), width)

@@ -1,4 +1,4 @@
-"""What a network has to beat: a method before it is fitted, and what came of it once it is measured.
+"""Baselines, which a network should beat: methods, their measured results, and the comparison with a network.
 Is a network better than a baseline, or is the difference noise? Both predict the same samples.
 """
 
@@ -22,27 +22,29 @@ from striate.wording import number, several
 
 @dataclass(frozen=True, eq=False)
 class Baseline:
-    """A method that is not a network, fitted on the training split and measured on the test split.
-
-    `what` says in a sentence what it does, `features` what it sees. `hyperparameters` are those chosen on the
-    validation split (`{}` where there are none); the test split is never used for a choice. `n_train` samples (pixels,
-    for masks: `features` says so) were learned from; `seconds` covers features, choice, fit and predictions. `metrics`
-    has the keys of a network's on the same split, without `loss`; `top5` only where there are probabilities. `note`
-    says what was left out or cut short, or is empty. `decoded`: its predictions, as those of an `Evaluation`.
-    """
+    """A method other than a network, fitted on the training split and measured on the test split."""
 
     name: str
+    """Name of the method."""
     what: str
+    """What it does, as a sentence."""
     features: str
+    """What its inputs are, in words."""
     hyperparameters: dict[str, Any]
+    """Those chosen on the validation split, never on the test split; `{}` where there are none."""
     n_train: int
+    """Number of training samples that it is fitted to; pixels, for masks, as `features` says."""
     seconds: float
+    """Duration of features, choice of hyperparameters, fit and predictions together."""
     metrics: dict[str, Any]
+    """Under the keys of a network's metrics of the same split, without `loss`; `top5` only with probabilities."""
     note: str
+    """What was left out or cut short; empty where nothing was."""
     decoded: NDArray[Any] = field(repr=False)
+    """Its predictions, as `Evaluation.decoded`."""
 
     def to_json(self) -> dict[str, Any]:
-        """The baseline as one JSON object of plain values, its metrics beside its name, without predictions."""
+        """The baseline as one JSON object of plain values, its metrics on the same level, without predictions."""
         return {
             "name": self.name,
             **self.metrics,
@@ -57,15 +59,19 @@ class Baseline:
 
 @dataclass(frozen=True, eq=False)
 class DataBaselines:
-    """The baselines of one data set, with the `notes` and `findings` of its reading."""
+    """The baselines of one data set."""
 
     data: str
+    """Name of the data set."""
     baselines: tuple[Baseline, ...]
+    """The baselines, the simplest first."""
     notes: tuple[str, ...]
+    """How the data were read, in sentences."""
     findings: tuple[Finding, ...]
+    """What is wrong with the data."""
 
     def to_json(self) -> dict[str, Any]:
-        """One JSON object of plain values; all figures are of the test split."""
+        """One JSON object of plain values; all metrics are those of the test split."""
         return {
             "data": self.data,
             "split": "test",
@@ -76,9 +82,9 @@ class DataBaselines:
 
 
 CHOICE = 5_000
-"""So many samples at most are learned from while hyperparameters are chosen, and validated on."""
+"""Largest number of training and of validation samples while hyperparameters are chosen."""
 MOST = 60_000
-"""So many samples at most are learned from with the chosen ones."""
+"""Largest number of training samples with the chosen hyperparameters."""
 
 Value = TypeVar("Value")
 Model = TypeVar("Model")
@@ -86,22 +92,25 @@ Model = TypeVar("Model")
 
 @dataclass(frozen=True, eq=False)
 class Fitted:
-    """What a method hands back: its predictions on the test split as `Task.decode` gives them, and how it came to them.
-
-    `ranked`: whether the order of the classes in `decoded` means anything beyond the first.
-    """
+    """The predictions of a fitted method for the test split, and how they were computed."""
 
     decoded: torch.Tensor
+    """Predictions as `Task.decode` gives them."""
     features: str
+    """What the method's inputs are, in words."""
     n_train: int
+    """Number of training samples that it is fitted to."""
     hyperparameters: dict[str, Any] = field(default_factory=dict)
+    """Those chosen on the validation split."""
     note: str = ""
+    """What was left out or cut short; empty where nothing was."""
     ranked: bool = True
+    """Whether the order of the classes in `decoded` means anything beyond the first."""
 
 
 @dataclass(frozen=True)
 class Method:
-    """A baseline before it is fitted; `fit(data, task, seed)` learns from train, chooses by val, predicts test."""
+    """A baseline before it is fitted; `fit(data, task, seed)` fits on train, chooses by val, and predicts test."""
 
     name: str
     what: str
@@ -109,8 +118,8 @@ class Method:
 
 
 def stratified_sample(targets: ArrayLike, count: int, seed: int) -> NDArray[np.int64]:
-    """(min(count, N),) positions in rising order, drawn at random so that each class (or each stretch of a number)
-    keeps its share; all of them where there are no more than `count`."""
+    """(min(count, N),) positions in rising order, drawn at random so that each class, or each range of a number, keeps
+    its share; all positions where there are no more than `count`."""
     values = np.asarray(targets).reshape(len(np.asarray(targets)), -1)[:, 0]
     total = len(values)
     if total <= count:
@@ -129,7 +138,7 @@ def choose_by_validation(
 ) -> tuple[Value, Model]:
     """The value of `grid` with the highest `score`, the first of equal ones, and its model.
 
-    `fit(value, positions)` learns from the samples at `positions`: `few` while choosing, then once from `many`.
+    `fit(value, positions)` fits a model to the samples at `positions`: `few` for each value, `many` for the chosen one.
     """
     best, chosen, model = -np.inf, None, None
     for value in grid:
@@ -142,7 +151,7 @@ def choose_by_validation(
 
 
 def sampling_note(n_train: int, total: int, chosen_on: int) -> str:
-    """What was cut short: fewer samples than there are, or a choice made on fewer than are fitted."""
+    """A note where a method was fitted, or its hyperparameters were chosen, on part of the samples; else empty."""
     notes = []
     if n_train < total:
         drawn_from = several(total, "training sample")
@@ -154,20 +163,21 @@ def sampling_note(n_train: int, total: int, chosen_on: int) -> str:
 
 @dataclass(frozen=True)
 class BaselineComparison:
-    """How a network stands against one baseline on the same test samples.
-
-    `difference` is in the network's favor where positive: samples that it alone has right minus those that the
-    baseline alone has right (classes), else how much better its headline metric is. `p_value` of McNemar's exact test
-    for classes, of a paired permutation test for others; `interval` (95 %) of the difference by
-    `paired_test`, or None. `beats`: the difference is positive and more than noise.
-    """
+    """How a network compares with one baseline on the same test samples."""
 
     baseline: str
+    """Name of the baseline."""
     difference: float
+    """Positive in the network's favor. Classes: samples that only the network predicts correctly minus those that only
+    the baseline does. Other tasks: by how much the network's headline metric is better."""
     p_value: float
+    """Of McNemar's exact test for classes, of a paired permutation test for other tasks."""
     interval: tuple[float, float] | None
+    """95 % interval of the difference by `paired_test`, as (low, high); None where there is none."""
     beats: bool
+    """Whether the difference is positive and more than noise."""
     sentence: str
+    """All of this in words."""
 
     def to_json(self) -> dict[str, Any]:
         """The comparison as plain values, without the baseline's name."""
@@ -183,8 +193,8 @@ class BaselineComparison:
 def compare_rows(
     headline: Headline, baseline: str, theirs: Rows, ours: Rows, seed: int = 0, thing: str = "test sample"
 ) -> BaselineComparison:
-    """The comparison of a network with the baseline of this name, from what each sample (`thing`) adds to the headline
-    metric: a paired permutation test and a paired bootstrap, of whole groups where the headline is over groups."""
+    """The comparison of a network with the baseline of this name, from the row of each sample (`thing`): a paired
+    permutation test and a paired bootstrap, of whole groups where the headline is over groups."""
     n, metric = len(ours), headline.metric
     difference = headline.lead(theirs, ours)
     p, interval = paired_test(theirs, ours, headline.lead, np.random.default_rng(seed), headline.groups)
@@ -198,12 +208,12 @@ def compare_rows(
         low, high = (signed(scale * end) for end in (interval.low, interval.high))
         test += f"; 95 % interval of its lead {low} to {high}{unit}, {interval.method}"
     if difference > 0 and certain:
-        sentence = f"The network's {figure} is {how} than that of {called(baseline)}: more than noise ({test})."
+        sentence = f"The network's {figure} is {how} than that of {in_sentence(baseline)}: more than noise ({test})."
     elif difference == 0:
-        sentence = f"The network does not beat {called(baseline)}: the {figure} is the same."
+        sentence = f"The network does not beat {in_sentence(baseline)}: the {figure} is the same."
     else:
         noise = "more than noise" if certain else "within noise"
-        sentence = f"The network does not beat {called(baseline)}: its {figure} is {how}, {noise} ({test})."
+        sentence = f"The network does not beat {in_sentence(baseline)}: its {figure} is {how}, {noise} ({test})."
     ends = None if interval is None else (interval.low, interval.high)
     return BaselineComparison(baseline, difference, p, ends, difference > 0 and certain, sentence)
 
@@ -213,6 +223,6 @@ def samples_word(n: int) -> str:
     return "sample" if n == 1 else "samples"
 
 
-def called(baseline: str) -> str:
-    """A name within a sentence: `the mean`, but `ridge regression`."""
+def in_sentence(baseline: str) -> str:
+    """The name of a baseline within a sentence: `the mean`, but `ridge regression`."""
     return f"the {baseline}" if baseline.split()[0] in ("majority", "mean", "random") else baseline

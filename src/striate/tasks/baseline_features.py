@@ -1,4 +1,4 @@
-"""What baselines see: standardized inputs, histograms of oriented gradients, histograms of color."""
+"""Features of baselines: standardized inputs, histograms of oriented gradients, histograms of color."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from striate.data.store.stored import Inputs
 Features = NDArray[np.float32]
 
 POSITIONS = 1024
-"""So many positions at most of each channel: images become at most 32 × 32, signals 1,024 steps long."""
+"""Largest number of positions of each channel: images become at most 32 × 32, signals 1,024 steps long."""
 HOG_SIDE = 128
 """Images with a longer side are averaged down to it before their gradients are taken."""
 HOG_SMALLEST = 4
@@ -29,7 +29,7 @@ _CHUNK = 512
 
 
 def describe_inputs(data: Dataset) -> str:
-    """What `standardized_inputs` gives of a data set, in words."""
+    """The features of `standardized_inputs` for a data set, in words."""
     what = f"standardized {data.medium.values}"
     if math.prod(data.input_shape[1:]) > POSITIONS:
         what += f", each channel averaged down to at most {POSITIONS:,} positions"
@@ -37,8 +37,8 @@ def describe_inputs(data: Dataset) -> str:
 
 
 def standardized_inputs(inputs: Inputs, normalization: Normalization) -> Features:
-    """(N, F): zero mean and unit variance per channel or feature, as the network gets them; more than `POSITIONS`
-    positions a channel are averaged down."""
+    """(N, F) inputs with zero mean and unit variance per channel or feature, like those of the network; more than
+    `POSITIONS` positions per channel are averaged down."""
     normalize = normalization.on("cpu", inputs.ndim)
     axes = inputs.ndim - 2
     limit = round(POSITIONS ** (1 / axes)) if axes else 0
@@ -54,14 +54,14 @@ def standardized_inputs(inputs: Inputs, normalization: Normalization) -> Feature
 
 
 def hog_cell(height: int, width: int) -> int:
-    """Side of a cell in pixels: about 8 × 8 cells an image, and never fewer than two each way."""
+    """Side of a cell in pixels, for about 8 × 8 cells per image, and at least two in each direction."""
     return min(max(2, math.ceil(math.sqrt(height * width / 64))), min(height, width) // 2)
 
 
 def hog_features(inputs: Inputs) -> Features:
     """(N, F) histograms of oriented gradients of (N, C, H, W) uint8, C = 1 or 3, each of length 1.
 
-    9 orientations, 2 × 2 cells a block, normalized by "L2-Hys"; of a color image, at each pixel the channel with the
+    9 orientations, 2 × 2 cells per block, normalized by "L2-Hys"; color images use, at each pixel, the channel with the
     longest gradient. Source: N. Dalal and B. Triggs, "Histograms of oriented gradients for human detection", 2005.
     """
     from skimage.feature import hog
@@ -81,8 +81,8 @@ def hog_features(inputs: Inputs) -> Features:
 def color_histograms(inputs: Inputs) -> Features:
     """(N, 192) square roots of the shares of hue × saturation × value in (N, 3, H, W) uint8, each row of length 1.
 
-    A pixel counts for the bins around it in proportion, so that a shade at the edge of a bin does not jump; hue goes
-    in a circle. The root makes the dot product of two rows Hellinger's kernel (R. Arandjelović and A. Zisserman, 2012).
+    A pixel is shared among the bins around it by trilinear interpolation, so that features are continuous; hue is
+    cyclic. The root makes the dot product of two rows Hellinger's kernel (R. Arandjelović and A. Zisserman, 2012).
     """
     from skimage.color import rgb2hsv
 
@@ -105,7 +105,7 @@ def _soft_histogram(pixels: NDArray[np.floating]) -> NDArray[np.float64]:
     for corner in np.ndindex(2, 2, 2):
         h, s, v = (lower[..., axis] + corner[axis] for axis in range(3))
         share = np.prod(np.where(corner, upper_share, 1 - upper_share), axis=-1)
-        # Beyond the last bin the share is 0; only the place must exist.
+        # The share beyond the last bin is 0, but its position must exist.
         place = ((h % hues) * others[0] + np.minimum(s, others[0] - 1)) * others[1] + np.minimum(v, others[1] - 1)
         histogram += np.bincount((image + place).ravel(), share.ravel(), minlength=len(histogram))
     return histogram.reshape(len(pixels), bins)
@@ -122,13 +122,13 @@ def _limited(images: torch.Tensor) -> torch.Tensor:
 
 
 def _unit(rows: NDArray[np.floating]) -> Features:
-    """Each row divided by its length; a row of zeros (an even image has no gradients) stays."""
+    """Each row divided by its length; rows of zeros (uniform images have no gradients) stay zeros."""
     lengths = np.linalg.norm(rows, axis=1, keepdims=True)
     return np.asarray(rows / np.where(lengths > 0, lengths, 1), dtype=np.float32)
 
 
 def by_chunks(inputs: Inputs, describe: Callable[[torch.Tensor], Features]) -> Features:
-    """A few images at a time: intermediate results are many times as large as the features."""
+    """The features of all inputs, computed for a few images at a time, since intermediate results are much larger."""
     places = torch.arange(len(inputs))
     parts = batches(Split(inputs.cpu(), places, places), _CHUNK)
     return np.concatenate([describe(part.inputs) for part in parts])

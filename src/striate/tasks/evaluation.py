@@ -1,4 +1,5 @@
-"""How good a network is on one split of one data set: a plain record, without torch, and its text for a terminal."""
+"""The evaluation of a network on one split of a data set: a plain record, without torch, and its text for a
+terminal."""
 
 from __future__ import annotations
 
@@ -16,32 +17,34 @@ from striate.inference.plan import InferencePlan
 from striate.records import Finding, Interval
 from striate.statistics.calibration import Temperature
 from striate.statistics.estimate import plain
-from striate.tasks.assessment import Figures, gap_lines
+from striate.tasks.assessment import SplitMetrics, gap_lines
 from striate.tasks.metric import Metric, shown_metrics
 from striate.wording import filled, number, percent, several
 
 SHOWN = 20
-"""So many classes are listed; of more, those with the lowest recall."""
+"""Largest number of classes that are listed; of more, those with the lowest recall."""
 PAIRS = 3
 _NAME_WIDTH = 26
 _METHODS = {"accuracy": "Wilson"}
-"""How the interval of a metric is computed, where not by bootstrap over samples."""
+"""How the interval of a metric is computed, if not by bootstrap over samples."""
 
 
 @dataclass(frozen=True)
 class ClassRow:
-    """One class of a classification.
-
-    `n` samples truly belong to it. `precision` is None where the class was never predicted, `recall` where it
-    has no samples, `f1` where both hold: a quotient over nothing is unknown, not zero.
-    """
+    """One class of a classification. A quotient of 0 by 0 is None: it is unknown, not zero."""
 
     name: str
+    """Name of the class."""
     n: int
+    """Number of samples that truly belong to it."""
     precision: float | None
+    """0 to 1; None where the class is never predicted."""
     recall: float | None
+    """0 to 1; None where the class has no samples."""
     f1: float | None
+    """0 to 1; None where both of these are None."""
     recall_interval: Interval
+    """95 % interval of the recall."""
 
     def to_json(self) -> dict[str, Any]:
         """The row as plain values, the interval as `[low, high]`."""
@@ -52,49 +55,60 @@ class ClassRow:
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    """What a network predicted on one split, and how good that is.
-
-    `data` names the data set, `split` its part, `task` the task. `metrics` has the keys of metrics.json: `n`, `loss`
-    and those of the task, whose records are `shown`. `decoded`: the predictions as the task decodes them (class
-    probabilities (N, K) float32, numbers (N, T) float32, masks (N, H, W) uint8, …); `targets` and `ids` (N,) are those
-    of the split, in the same order. Where each sample has one class, there are `confusion` (K, K) int64, a row a true
-    class, a column a predicted one, `per_class`, and `predicted` (N,) class numbers.
-    `notes` and `findings` say how the data were read, and what of them could not be; `inference` how the
-    predictions were computed. `brightness` (N,) float32: the mean of each image's bytes, 0 to 255; None where inputs
-    are not images. `figures`: everything that follows from the predictions;
-    `temperature` and `gap`, those of evaluation.json of the run, come from its validation split. None where nobody
-    asked. `sampled`: what the task remembers beside `decoded` (`Task.remembered`); None of kept predictions.
-    `inputs`: their shape in words.
-    """
+    """The predictions of a network for one split, and how good they are. All arrays are in the order of the split."""
 
     data: str
+    """Name of the data set."""
     split: str
+    """Name of the split."""
     task: str
+    """Name of the task."""
     classes: tuple[str, ...]
+    """Names of the classes; empty where there are none."""
     n: int
+    """Number of samples."""
     metrics: dict[str, Any]
+    """Under the keys of metrics.json: `n`, `loss` and the metrics of the task."""
     decoded: Any
+    """Predictions as the task decodes them: class probabilities (N, K) float32, numbers (N, T) float32, masks (N, H, W)
+    uint8, …"""
     targets: Any
+    """(N, …) targets of the samples."""
     ids: NDArray[np.int64]
+    """(N,) ids of the samples."""
     confusion: NDArray[np.int64] | None = None
+    """(K, K) confusion matrix, a row a true class, a column a predicted one; None where samples do not have one class
+    each."""
     per_class: tuple[ClassRow, ...] = ()
+    """A row for each class; empty where samples do not have one class each."""
     notes: tuple[str, ...] = ()
+    """How the data were read, in sentences."""
     findings: tuple[Finding, ...] = ()
+    """What is wrong with the data, such as files that could not be read."""
     inference: InferencePlan = field(default_factory=InferencePlan)
+    """How the predictions were computed."""
     brightness: NDArray[np.float32] | None = None
-    figures: Figures | None = None
+    """(N,) mean of each image's bytes, 0 to 255; None where inputs are not images."""
+    figures: SplitMetrics | None = None
+    """The assessment of this split; None where it was not requested."""
     temperature: Temperature | None = None
+    """The temperature of the run's evaluation.json, fitted on its validation split; None where there is none."""
     gap: Mapping[str, Any] | None = None
+    """The gap between training and validation in the run's evaluation.json; None where there is none."""
     shown: tuple[Metric, ...] = ()
+    """The metrics of the task that tables show."""
     sampled: Any = None
+    """What the task remembers besides `decoded` (`Task.remembered`); None for saved predictions."""
     inputs: str = ""
+    """Shape of the inputs in words; may be empty."""
     predicted: NDArray[np.int64] | None = None
+    """(N,) numbers of the predicted classes; None where samples do not have one class each."""
     classes_here: int | None = None
-    """Of the split, where it has not those of the training."""
+    """Number of classes of the split, where they are not those of the training; else None."""
     counted: str = ""
-    """What is counted in the title instead of classes: `3 labels`."""
+    """What the title counts instead of classes: `3 labels`. Empty for classes."""
     groups: tuple[str, ...] = ()
-    """That of each sample, where samples have any: intervals and tests draw whole groups."""
+    """The group of each sample: intervals and tests draw whole groups. Empty where samples have none."""
 
     @property
     def of(self) -> str:
@@ -107,7 +121,7 @@ class Evaluation:
         return "" if ends is None else f" (95 % interval {' to '.join(map(text, ends))}, bootstrap)"
 
     def to_json(self) -> dict[str, Any]:
-        """The evaluation as one JSON object of plain values, without the single predictions."""
+        """The evaluation as one JSON object of plain values, without the predictions."""
         document = {"data": self.data, "split": self.split, "task": self.task, **self.metrics}
         if self.inputs:
             document["inputs"] = self.inputs
@@ -139,7 +153,7 @@ class Evaluation:
         )
 
     def __str__(self) -> str:
-        """Of which data, how many samples, the metrics with their interval, classes, findings, in 80 columns."""
+        """The data, the number of samples, the metrics with their intervals, classes and findings, in 80 columns."""
         title = f"{one_line(self.data)}, {one_line(self.split)} split: {several(self.n, 'sample')}"
         if self.counted:
             title += f", {self.counted}"
@@ -159,7 +173,7 @@ class Evaluation:
         return "\n".join(line.rstrip() for line in lines)
 
 
-def _left_out_lines(figures: Figures) -> list[str]:
+def _left_out_lines(figures: SplitMetrics) -> list[str]:
     return [f"  {line}" for sentence in figures.left_out for line in filled(sentence, 78).split("\n")]
 
 
@@ -170,7 +184,7 @@ def _metric_lines(evaluation: Evaluation) -> list[str]:
         if metric.key not in metrics or not metric.tells(len(evaluation.classes)):
             continue
         value = metrics[metric.key]
-        if value is None:  # such as R² of one sample
+        if value is None:  # undefined, such as R² of one sample
             lines.append(f"  {metric.name:<15}{'–':>9}")
             continue
         shown = f"{100 * value:8.2f} %" if metric.is_share else f"{number(value):>9}"
@@ -182,7 +196,7 @@ def _metric_lines(evaluation: Evaluation) -> list[str]:
         lines += line.split("\n")
         if f"{metric.key}_one_view" in metrics and "views" in metrics:
             lines.append(f"  {'':<15}{'':>9} with test-time augmentation, {metrics['views']} images each")
-    if named := only_class(evaluation):
+    if named := only_predicted_class(evaluation):
         lines.append(f"  It predicts {one_line(named)} for every sample.")
     return lines
 
@@ -193,7 +207,7 @@ def _range(metric: Metric, interval: Any, between: str) -> str:
 
 
 def _from_keys(metrics: Mapping[str, Any]) -> tuple[Metric, ...]:
-    """Of numbers that nobody described, what their keys say."""
+    """Metrics made from keys, where the task lists none."""
     return tuple(Metric(key) for key, value in metrics.items() if key != "n" and isinstance(value, float))
 
 
@@ -220,12 +234,12 @@ def summary_line(metrics: Mapping[str, Any], shown: tuple[Metric, ...]) -> str:
     return ", ".join([*parts, f"n = {metrics['n']:,}"])
 
 
-def only_class(evaluation: Evaluation) -> str | None:
+def only_predicted_class(evaluation: Evaluation) -> str | None:
     """The class that is predicted everywhere, though there are several; None where predictions differ."""
     if evaluation.confusion is None or (evaluation.confusion.sum(1) > 0).sum() < 2:
         return None
-    said = np.flatnonzero(evaluation.confusion.sum(0))
-    return evaluation.classes[said[0]] if len(said) == 1 else None
+    predicted = np.flatnonzero(evaluation.confusion.sum(0))
+    return evaluation.classes[predicted[0]] if len(predicted) == 1 else None
 
 
 def _class_lines(evaluation: Evaluation) -> list[str]:
@@ -249,7 +263,7 @@ def _class_line(row: ClassRow, width: int) -> str:
 
 
 def _pair_lines(evaluation: Evaluation) -> list[str]:
-    """Which mistakes are the most frequent."""
+    """The most frequent mistakes."""
     assert evaluation.confusion is not None
     wrong = evaluation.confusion.copy()
     np.fill_diagonal(wrong, 0)
@@ -268,7 +282,7 @@ def _number(value: float | None) -> str:
 
 
 def _fit(text: str, width: int) -> str:
-    """Exactly `width` terminal cells where shorter or longer; cut with an ellipsis."""
+    """The text, padded or cut with an ellipsis to exactly `width` cells of a terminal."""
     return set_cell_size(text, width) if cell_len(text) <= width else set_cell_size(text, width - 1) + "…"
 
 

@@ -15,9 +15,9 @@ TASKS: dict[str, str] = {
     "reconstruct": "striate.tasks.reconstruct.task:Reconstruct",
     "caption": "striate.tasks.caption.task:Caption",
 }
-"""Name to module and class, in the order in which they are offered."""
+"""Name to module and class, in the order in which messages list them."""
 
 REWARDS = "control"
 """The task of environments: it has no samples, and a loop of its own."""
 NAMES = ("auto", *TASKS, REWARDS)
-"""What `--task` takes, beside `file.py:name`."""
+"""The names that `--task` takes, besides `file.py:name`."""

@@ -1,4 +1,4 @@
-"""What of a prediction can be cut out of its picture."""
+"""The parts of a prediction that can be cut out of its picture."""
 
 from __future__ import annotations
 
@@ -7,11 +7,15 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Found:
-    """A rectangle around something that was found, in pixels of the file: its `center` (x, y) and `sides` (width,
-    height), turned by `angle` degrees counterclockwise; what it is (empty where nobody asked), and how probable."""
+    """A rectangle around a detected object or point set, in pixels of the file."""
 
     label: str
+    """Class of the object; empty where no class was requested."""
     probability: float
+    """Its probability, 0 to 1."""
     center: tuple[float, float]
+    """(x, y)."""
     sides: tuple[float, float]
+    """(width, height)."""
     angle: float = 0.0
+    """Rotation in degrees, counterclockwise."""

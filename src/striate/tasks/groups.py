@@ -1,5 +1,5 @@
-"""The groups of samples whose figures are compared with those of all others: by class, brightness, size, and column.
-Where a network is better or worse than elsewhere, and whether that is more than chance.
+"""Groups of samples, by class, brightness, size and column of the manifest, and slices: the metric of each group, and
+whether it differs from that of all other samples by more than chance.
 """
 
 from __future__ import annotations
@@ -20,19 +20,23 @@ from striate.tasks.assessment import Slice
 from striate.wording import several
 
 FEWEST = 20
-"""Smaller splits are not cut."""
+"""Smaller splits have no groups."""
 MOST_VALUES = 20
-"""So many values of a column are groups, the commonest ones; more different numbers are cut into quarters."""
-_SMALLEST = 5  # samples: of fewer nothing can be told
+"""Largest number of values of a column that are groups, the most frequent ones; more distinct numbers are divided into
+quarters."""
+_SMALLEST = 5  # samples of a group
 
 
 @dataclass(frozen=True, eq=False)
 class Group:
-    """The samples where `members` (N,) is true have `name` under `by`."""
+    """The samples of a split that have the same value of one property."""
 
     by: str
+    """The property."""
     name: str
+    """Its value."""
     members: NDArray[np.bool_]
+    """(N,) whether each sample of the split has it."""
 
 
 def sample_groups(
@@ -43,9 +47,9 @@ def sample_groups(
     classes: Sequence[str] = (),
     brightness: NDArray[np.float32] | None = None,
 ) -> tuple[Group, ...]:
-    """All groups of a split of `n` samples; none where it is small.
+    """All groups of a split of `n` samples; none where the split is small.
 
-    `truth` (N,) with `classes` for groups by class, at most 100; `brightness` (N,) from 0 to 255.
+    `truth` (N,) with `classes` gives groups by class, for at most 100 classes; `brightness` (N,) is from 0 to 255.
     """
     if n < FEWEST:
         return ()
@@ -62,13 +66,13 @@ def sample_groups(
 
 
 def _by_size(sizes: Sequence[tuple[int, int]]) -> list[Group]:
-    """By the side of a square of as many pixels as the picture file has."""
+    """Quarters by the square root of the number of pixels of the picture file."""
     sides = np.sqrt(np.prod(np.asarray(sizes, np.float64), 1))
     return _quarters("size", sides, unit=" px")
 
 
 def _by_column(column: str, texts: Sequence[str]) -> list[Group]:
-    """One group a value; quarters where the values are more than a few different numbers."""
+    """One group for each value; quarters where the values are many distinct numbers."""
     counts = Counter(texts)
     if len(counts) > MOST_VALUES:
         numbers = [number for text in texts if (number := as_number(text)) is not None]
@@ -80,7 +84,7 @@ def _by_column(column: str, texts: Sequence[str]) -> list[Group]:
 
 
 def _quarters(by: str, values: ArrayLike, digits: str = ".0f", unit: str = "") -> list[Group]:
-    """A quarter of the samples each, or less evenly where many values are equal."""
+    """Groups of a quarter of the samples each; less even where many values are equal."""
     numbers = np.asarray(values, np.float64)
     edges = np.unique(np.quantile(numbers, [0, 0.25, 0.5, 0.75, 1]))
     if len(edges) < 2:
@@ -97,7 +101,7 @@ def _quarters(by: str, values: ArrayLike, digits: str = ".0f", unit: str = "") -
 
 
 _PRECISE = ".6g"
-"""Where rounded ends would give two quarters one name."""
+"""Format of the ends of quarters, where rounded ends would give two quarters the same name."""
 
 LEVEL = 0.05
 
@@ -105,8 +109,8 @@ LEVEL = 0.05
 def slices_of_hits(
     groups: Sequence[Group], right: NDArray[np.bool_], drawn_with: Sequence[str] = ()
 ) -> tuple[Slice, ...]:
-    """The accuracy of each slice; Fisher's exact test against all other samples. `right` (N,). `drawn_with`: the group
-    of each sample, where samples have any, for interval and test."""
+    """The accuracy of each slice, with Fisher's exact test against all other samples. `right`: (N,) whether predictions
+    are correct. `drawn_with`: the group of each sample, for intervals and tests; empty where samples have none."""
 
     from scipy.stats import fisher_exact
 
@@ -126,8 +130,8 @@ def slices_of_hits(
 def judged_slices(
     groups: Sequence[Group], measure: Callable[[NDArray[np.bool_]], tuple[Estimate, float]]
 ) -> tuple[Slice, ...]:
-    """The slices as `measure` finds each: its figure, and the p-value of whether it differs from all others. Of those
-    said to differ, at most 5 % are expected to do so by chance, however they overlap (Benjamini and Yekutieli 2001)."""
+    """The slices with the metric and the p-value that `measure` returns for each. At most 5 % of the slices that are
+    marked as different are expected to be so by chance, however they overlap (Benjamini and Yekutieli 2001)."""
     measured = [measure(group.members) for group in groups]
     if not measured:
         return ()
@@ -141,7 +145,7 @@ def judged_slices(
 
 
 def too_few(n: int) -> tuple[str, ...]:
-    """The sentence on a split of `n` samples that has neither intervals nor slices; nothing for larger ones."""
+    """A sentence on a split of `n` samples that is too small for intervals and slices; empty for larger splits."""
     if n >= FEWEST:
         return ()
     return (f"No intervals and no slices: {several(n, 'sample')}, fewer than {FEWEST}.",)

@@ -1,7 +1,7 @@
-"""The headline metric of a task as a figure of rows, one a sample: its interval, its slices, its gap, what leads.
+"""The headline metric of a task, computed from rows, one a sample, with its interval, slices, gap and lead.
 
-A task says what each sample adds (`Task.rows`: 1 for a hit, a squared error, pixels in intersection and union), and how
-the sum over samples becomes the figure (`Task.headline_of`). Everything else that honesty asks for follows from that.
+A task defines what each sample adds (`Task.rows`: 1 for a hit, a squared error, pixels in intersection and union), and
+how the metric follows from the sum over samples (`Task.headline_of`). Everything else follows from these two.
 """
 
 from __future__ import annotations
@@ -28,45 +28,47 @@ Rows = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Headline:
-    """`metric`, and how it is computed: `of_total` of the sum of rows and the number of samples.
-    `groups`: that of each sample, where samples are drawn together."""
+    """The headline metric, and how it is computed from rows, one a sample."""
 
     metric: Metric
+    """The metric."""
     of_total: Callable[[Rows, int], float]
+    """From the sum of the rows and the number of samples to the value."""
     groups: tuple[str, ...] = ()
+    """The group of each sample; samples of a group are drawn together. Empty where samples have none."""
 
     def over(self, groups: Sequence[str]) -> Self:
-        """The figure of samples of which each belongs to one of `groups`; empty texts where they have none."""
+        """The metric of samples that are drawn in `groups`: the group of each sample, an empty text for none."""
         return replace(self, groups=tuple(groups))
 
     def value(self, rows: Rows) -> float:
-        """The figure of these samples."""
+        """The metric of these samples."""
         return self.of_total(rows.sum(0), len(rows))
 
     def draws(self, rows: Rows, seed: int = 0) -> NDArray[np.float64]:
-        """The figure of as many samples, or groups, drawn anew with replacement, many times."""
+        """The metric of each of many resamples, drawn with replacement from samples or groups."""
         means = resampled_means(rows.reshape(len(rows), -1), seed, self.groups)
         return np.array([self.of_total(mean.reshape(rows.shape[1:]), 1) for mean in means])
 
     def estimate(self, rows: Rows, seed: int = 0) -> Estimate:
-        """The figure with its 95 % interval by bootstrap; without one for fewer than 20 samples, or groups, and where
-        all draws agree."""
+        """The metric with its 95 % interval by bootstrap; without an interval for fewer than 20 samples, or groups, and
+        where all resamples are equal."""
         many = drawn_count(self.groups, len(rows)) >= FEW
         interval = varying_interval(self.draws(rows, seed)) if many else None
         return Estimate(self.value(rows), interval)
 
     def lead(self, theirs: Rows, ours: Rows) -> float:
-        """How much better the second is: above 0 where it leads."""
+        """By how much the second is better; above 0 where it leads."""
         one, two = self.value(theirs), self.value(ours)
         return two - one if self.metric.higher_is_better else one - two
 
     def each(self, rows: Rows) -> NDArray[np.float64]:
-        """(N,) the figure of each sample alone."""
+        """(N,) the metric of each sample alone."""
         return np.array([self.of_total(row, 1) for row in rows], np.float64)
 
     def slices(self, groups: Sequence[Group], rows: Rows) -> tuple[Slice, ...]:
-        """The figure of each slice; the rank test of Mann and Whitney against all other samples, or a test of the mean
-        rank that draws whole groups, where samples have any."""
+        """The metric of each slice, with the Mann–Whitney test against all other samples, or, where samples have
+        groups, a test of the mean rank that draws whole groups."""
         from scipy.stats import mannwhitneyu, rankdata
 
         each = self.each(rows) if len(groups) else np.empty(0)
@@ -81,10 +83,10 @@ class Headline:
         return judged_slices(groups, measure)
 
     def gap(self, train: Rows, val: Rows, groups: tuple[Sequence[str], Sequence[str]] = ((), ())) -> Gap:
-        """The gap between what was learned from and validation, with its interval by bootstrap; `groups`: those of the
-        samples of each."""
+        """The gap between training and validation, with its interval by bootstrap; `groups`: those of the samples of
+        each split."""
         metric, both = self.metric, (train, val)
-        # Seeds of their own: the two splits are independent.
+        # Different seeds, since the two splits are independent.
         draws = [self.over(own).draws(rows, seed) for seed, (rows, own) in enumerate(zip(both, groups, strict=True))]
         many = [drawn_count(own, len(rows)) >= FEW for rows, own in zip(both, groups, strict=True)]
         shares = [
@@ -99,9 +101,9 @@ class Headline:
         lead = values[0] - values[1] if metric.higher_is_better else values[1] - values[0]
         difference = Estimate(lead, interval)
         trained, validated = (metric.text(value) for value in values)
-        said = f"{_capital(metric.name)} in training {trained}, in validation {validated}: "
-        said += judged_gap(difference, metric.lead[0], _words(metric))
-        return Gap(metric.key, shares[0], len(train), shares[1], len(val), difference, said)
+        sentence = f"{_capital(metric.name)} in training {trained}, in validation {validated}: "
+        sentence += judged_gap(difference, metric.lead[0], _words(metric))
+        return Gap(metric.key, shares[0], len(train), shares[1], len(val), difference, sentence)
 
 
 def _words(metric: Metric) -> str:
@@ -114,19 +116,19 @@ def _capital(text: str) -> str:
 
 
 def judged_gap(difference: Estimate, scale: float, unit: str) -> str:
-    """The second half of a gap's sentence: by how much, on which side, with its interval."""
+    """The second half of a gap's sentence: its size, its direction, and its interval."""
 
     def text(share: float) -> str:
         return f"{scale * share:.2f}" if scale == 100 else number(scale * share)
 
     value = difference.value or 0.0
-    said = f"{text(abs(value))}{unit} on {'training' if value >= 0 else 'validation'}"
+    size = f"{text(abs(value))}{unit} on {'training' if value >= 0 else 'validation'}"
     if difference.interval is None:
-        return f"{said}; too few samples for an interval."
+        return f"{size}; too few samples for an interval."
     low, high = difference.interval.low, difference.interval.high
     ends = " to ".join(text(end).replace("-", "−") for end in (low, high))
     chance = ", within noise" if low <= 0 <= high else ""
-    return f"{said}{chance} (95 % interval {ends})."
+    return f"{size}{chance} (95 % interval {ends})."
 
 
 def interval_of(estimate: Estimate) -> list[float] | None:

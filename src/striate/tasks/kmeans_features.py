@@ -17,32 +17,37 @@ from striate.tasks.baseline_features import Features, by_chunks
 
 CENTERS = 200
 SIDE = 32
-"""Images with a longer side are averaged down to it, the size of the paper's."""
+"""Images with a longer side are averaged down to this side, that of the paper."""
 SMALLEST = 8
 """Images with a shorter side have no room for patches in four quadrants."""
 _PATCH, _PATCHES, _IMAGES = 6, 40_000, 4_000
 _OF_EACH = 50
-"""Patches of one image at most: more overlap, and tell little."""
-_CONTRAST, _WHITEN, _SPREAD = 10.0, 0.1, 0.01
+"""Largest number of patches of one image: more would overlap and add little."""
+_CONTRAST, _WHITEN, _VARIANCE = 10.0, 0.1, 0.01
 _AT_ONCE = 64
 
 
 @dataclass(frozen=True, eq=False)
 class KMeansFeatures:
-    """What turns images into features. `patch` pixels a side; `mean` (D,), `whiten` (D, D) and `centers` (K, D) of
-    patches with D values; `center`, `spread` (4 K,) standardize the features."""
+    """The features of images that were learned by k-means: K centers of patches with D values."""
 
     patch: int
+    """Height and width of a patch in pixels."""
     mean: torch.Tensor
+    """(D,) mean of the patches."""
     whiten: torch.Tensor
+    """(D, D) whitening matrix of the patches."""
     centers: torch.Tensor
+    """(K, D) centers of the whitened patches."""
     center: NDArray[np.float32]
-    spread: NDArray[np.float32]
+    """(4 K,) mean of the features."""
+    std: NDArray[np.float32]
+    """(4 K,) standard deviation of the features."""
 
     def __call__(self, inputs: Inputs) -> Features:
-        """(N, 4 K) of (N, C, H, W) uint8: of each quadrant and center, by how much the center is nearer than the mean
-        center ("triangle"), summed over the patches there; standardized."""
-        return (self.sums(inputs) - self.center) / self.spread
+        """(N, 4 K) standardized features of (N, C, H, W) uint8: for each quadrant and center, by how much the center is
+        nearer than the mean center ("triangle"), summed over the patches of the quadrant."""
+        return (self.sums(inputs) - self.center) / self.std
 
     def sums(self, inputs: Inputs) -> Features:
         """The features before they are standardized."""
@@ -63,12 +68,12 @@ class KMeansFeatures:
 
 
 def learn_kmeans_features(inputs: Inputs, seed: int) -> KMeansFeatures:
-    """Patches of at most 4,000 images (N, C, H, W) uint8, evenly spread: 40,000 drawn at random, at most 50 of each,
-    their means taken away and divided by their standard deviations, whitened (ZCA), in 200 clusters. Labels are not
-    used.
+    """Learn features, without labels, from at most 4,000 images (N, C, H, W) uint8, evenly spaced.
 
-    A. Coates, H. Lee and A. Ng, "An analysis of single-layer networks in unsupervised feature learning", AISTATS 2011:
-    their patches of 6 × 6 pixels at every position, "triangle" codes and quadrants; fewer centers than their 4,000.
+    40,000 patches are drawn at random, at most 50 of each image, standardized, whitened (ZCA), and clustered into 200
+    clusters. After A. Coates, H. Lee and A. Ng, "An analysis of single-layer networks in unsupervised feature
+    learning", AISTATS 2011, with their patches of 6 × 6 pixels at every position, "triangle" codes and quadrants, and
+    fewer centers than their 4,000.
     """
     count = min(_IMAGES, len(inputs))
     images = take_rows(inputs, torch.arange(count) * len(inputs) // count)
@@ -81,13 +86,13 @@ def learn_kmeans_features(inputs: Inputs, seed: int) -> KMeansFeatures:
     z = ((drawn - mean) @ whiten).numpy()
     clusters = min(CENTERS, len(z))
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # fewer distinct patches than clusters, as in even images
+        warnings.simplefilter("ignore")  # fewer distinct patches than clusters, as in uniform images
         found = MiniBatchKMeans(clusters, random_state=seed, n_init=1, batch_size=4096, max_iter=30).fit(z)
     centers = torch.from_numpy(np.asarray(found.cluster_centers_, dtype=np.float32))
     nothing = np.zeros(1, np.float32)
     raw = KMeansFeatures(patch, mean, whiten, centers, nothing, nothing + 1).sums(images)
-    spread = np.sqrt(raw.var(0) + _SPREAD)
-    return KMeansFeatures(patch, mean, whiten, centers, raw.mean(0), spread)
+    std = np.sqrt(raw.var(0) + _VARIANCE)
+    return KMeansFeatures(patch, mean, whiten, centers, raw.mean(0), std)
 
 
 def _patches(images: torch.Tensor, patch: int) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""The loss of a task: a user's in place of its own, and the weights of classes by their frequency."""
+"""A user's loss in place of the task's, and class weights by frequency."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from striate.tasks.task import Task
 
 
 class _OwnLoss(Task):
-    """What is put in front of a task's class. The code is looked for when the first loss is computed: predictions need
-    none."""
+    """A mixin that replaces the loss of a task. The user's code is imported when the first loss is computed, since
+    predictions do not need it."""
 
     @cached_property
     def _function(self) -> Any:
@@ -31,7 +31,7 @@ class _OwnLoss(Task):
         return found
 
     def loss_sum(self, outputs: Outputs, targets: Targets) -> torch.Tensor:
-        """The mean that the function gives, times the weight. Numbers are standardized, as the network learns them."""
+        """The mean loss that the function returns, times the weight. Targets that are numbers are standardized."""
         own, given = self._function, map_outputs(torch.Tensor.float, outputs)
         mean = call_own("task.loss", self.own_loss, own, given, self.standardized(targets))
         return scalar(mean, self.own_loss) * self.weight(targets)
@@ -42,7 +42,7 @@ class _OwnLoss(Task):
 
 
 def with_loss(task: Task, name: str) -> Task:
-    """The task with the loss that `name` stands for: `file.py:name`, or one that was given in Python."""
+    """The task with the loss `name`: `file.py:name`, or the name of one that was given in Python."""
     made = copy(task)
     whole: Any = type(task)  # a class is hashable, though an instance may not be
     object.__setattr__(made, "__class__", _class_with_loss(whole, name))
@@ -56,7 +56,7 @@ def _class_with_loss(task: type[Task], name: str) -> type[Task]:
 
 
 def scalar(value: object, whose: str) -> torch.Tensor:
-    """`value`, if it is a tensor of one number. Raises ConfigError with what it is instead."""
+    """`value`, if it is a scalar tensor. Raises ConfigError for anything else."""
     if isinstance(value, torch.Tensor) and value.ndim == 0:
         return value
     got = f"a tensor of shape {tuple(value.shape)}" if isinstance(value, torch.Tensor) else f"a {type(value).__name__}"

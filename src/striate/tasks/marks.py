@@ -1,4 +1,4 @@
-"""What a page draws over a picture: all that a task finds in it, and what each position of its outputs says."""
+"""What a page draws over a picture: the objects and points of a prediction, and maps of the network's outputs."""
 
 from __future__ import annotations
 
@@ -16,44 +16,53 @@ Color = tuple[int, int, int]
 
 @dataclass(frozen=True)
 class Outline:
-    """An object: the `corners` of its outline (x, y), its `kind` and `probability`."""
+    """The outline of an object."""
 
     corners: tuple[tuple[float, float], ...]
+    """Its corners (x, y)."""
     kind: int
+    """Position of its class among the names."""
     probability: float
+    """Its probability, 0 to 1."""
 
 
 @dataclass(frozen=True)
 class Spot:
-    """A point at (x, y), with its `kind` and `probability`."""
+    """A point of a prediction."""
 
     x: float
+    """To the right."""
     y: float
+    """Down."""
     kind: int
+    """Position of its name among the names."""
     probability: float
+    """Its probability, 0 to 1."""
 
 
 @dataclass(frozen=True, eq=False)
 class Marks:
-    """All that is found in a picture of (height, width) `size`, in its pixels from the corner of the first one.
-
-    `names`, `colors`: of each kind
-    `outlines`, `spots`: also those of a low probability; `threshold` is the one from which on they are predictions
-    `lines`: pairs of numbers of spots that are joined
-    `areas`: (height, width) uint8, the kind of each pixel; None where there are none
-    """
+    """All that a prediction locates in a picture, in pixels from the corner of its first pixel."""
 
     size: tuple[int, int]
+    """(height, width) of the picture."""
     names: tuple[str, ...]
+    """Names of the kinds."""
     colors: tuple[Color, ...]
+    """Color of each kind."""
     outlines: tuple[Outline, ...] = ()
+    """The outlines of objects, also of those with a low probability."""
     spots: tuple[Spot, ...] = ()
+    """The points, also those with a low probability."""
     lines: tuple[tuple[int, int], ...] = ()
+    """Pairs of positions in `spots` that are joined by a line."""
     areas: NDArray[np.uint8] | None = None
+    """(height, width) uint8, the kind of each pixel; None where there are none."""
     threshold: float = 0.0
+    """The probability from which an outline or a spot is a prediction."""
 
     def to_json(self) -> dict[str, Any]:
-        """The record without its areas, of which there is the share of each kind."""
+        """The record, with the share of each kind in place of the areas."""
         shares = None
         if self.areas is not None:
             counts = np.bincount(self.areas.reshape(-1), minlength=len(self.names))
@@ -72,7 +81,7 @@ class Marks:
 
 
 def as_colors(drawn: Sequence[Any]) -> tuple[Color, ...]:
-    """Colors as matplotlib knows them, in bytes."""
+    """Colors of matplotlib as bytes."""
     from matplotlib.colors import to_rgb
 
     return tuple((round(255 * r), round(255 * g), round(255 * b)) for r, g, b in map(to_rgb, drawn))
@@ -80,15 +89,16 @@ def as_colors(drawn: Sequence[Any]) -> tuple[Color, ...]:
 
 @dataclass(frozen=True, eq=False)
 class PositionMap:
-    """What the positions of one map of outputs say.
-
-    `name`: which map it is; `what`: what its numbers are, in a word or two
-    `values`: (K, rows, columns), 0 to 1, one map for each of the `names`
-    `boxes`: (rows, columns, 4) the edges in pixels of the input that each position predicts, where it does
-    """
+    """One map of a network's outputs, position by position."""
 
     name: str
+    """Name of the map."""
     what: str
+    """What its values are, in a word or two."""
     names: tuple[str, ...]
+    """What each of its K channels stands for."""
     values: torch.Tensor
+    """(K, rows, columns), 0 to 1."""
     boxes: torch.Tensor | None = None
+    """(rows, columns, 4) edges in pixels of the input of the box that each position predicts; None where it predicts
+    none."""

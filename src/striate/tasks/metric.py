@@ -1,4 +1,4 @@
-"""What a figure is: its key, its label, its unit, and which way is better."""
+"""What a metric is: its key, its label, its unit, and whether higher is better."""
 
 from __future__ import annotations
 
@@ -11,24 +11,25 @@ from striate.wording import number
 
 @dataclass(frozen=True)
 class Metric:
-    """One figure of a task.
-
-    `key` is its name in metrics.json; `label` what tables and sentences call it (the key, with spaces, where empty).
-    `unit` is `share` for values of 0 to 1, which are shown in percent, or the text that follows the number.
-    `brief`: whether the one line of a split shows it. `above_classes`: of so many classes or fewer it says nothing.
-    `interval_of`: of what the interval beside it is, where it is not of the value itself.
-    """
+    """One metric of a task, and how it is shown."""
 
     key: str
+    """Its key in metrics.json."""
     label: str = ""
+    """Its name in tables and sentences; empty: the key, with spaces."""
     unit: Literal["share"] | str = ""
+    """`share` for values of 0 to 1, which are shown in percent; else the text that follows the number."""
     higher_is_better: bool = True
+    """Whether a higher value is better."""
     brief: bool = True
+    """Whether the one line of a split shows it."""
     above_classes: int = 0
+    """The metric is left out for this number of classes or fewer; 0: never."""
     interval_of: str = ""
+    """What the interval after the value belongs to, where it is not the value itself."""
 
     def tells(self, classes: int) -> bool:
-        """Whether it says something of so many classes; 0 for none."""
+        """Whether the metric is shown for this number of classes; 0 for none."""
         return not 0 < classes <= self.above_classes
 
     @property
@@ -43,11 +44,11 @@ class Metric:
 
     @property
     def lead(self) -> tuple[float, str]:
-        """By what a difference of two values is multiplied to be read, and its unit: shares differ by points."""
+        """The factor by which a difference of two values is shown, and its unit: shares differ by points."""
         return (100, " points") if self.is_share else (1, f" {self.unit}" if self.unit else "")
 
     def text(self, mean: float | None, std: float | None = None) -> str:
-        """`96.40 ± 2.90 %`, or `3.412 ± 0.51`; without a deviation the mean alone, and a dash where there is none."""
+        """`96.40 ± 2.90 %`, or `3.412 ± 0.51`; without `std` the mean alone; a dash where `mean` is None."""
         if mean is None:
             return "–"
         if self.is_share:
@@ -61,17 +62,18 @@ SILENT_UNITS = Metric("hidden_sparsity", "silent units", "share")
 
 
 def one_view(metric: Metric) -> Metric:
-    """The same figure of the image alone, where predictions are the mean over several views of it."""
+    """The same metric without test-time augmentation."""
     return replace(metric, key=f"{metric.key}_one_view", label="one view", brief=False)
 
 
 def shown_metrics(metrics: Sequence[Metric]) -> tuple[Metric, ...]:
-    """All that a table of a task may show, in its order: the headline, that of one view, the others, the loss."""
+    """The metrics that a table of a task may show, in order: the headline, also without test-time augmentation, the
+    others, the loss."""
     first, *others = metrics
     return tuple(dict.fromkeys((first, one_view(first), *others, LOSS, SILENT_UNITS)))
 
 
 def metric_of(metrics: Iterable[Metric], key: str) -> Metric:
-    """The record of `key` among those of a task; of a figure that it does not list, one made from the key."""
+    """The metric `key` among those of a task; for a key that the task does not list, one made from the key."""
     known = {metric.key: metric for metric in (LOSS, SILENT_UNITS, *metrics)}
     return known.get(key, Metric(key))

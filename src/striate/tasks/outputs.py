@@ -1,5 +1,5 @@
-"""Outputs of a network as a tree: one tensor, or tuples, lists and dicts of such (several heads, a pyramid).
-Numbers of a task as tensors where they are needed, made once: a copy to an accelerator is waited for.
+"""Outputs of a network as a tree: one tensor, or tuples, lists and dicts of trees (several heads, a pyramid).
+Constants of a task as tensors on a device, made once, since a copy to an accelerator blocks.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ Outputs = Any
 
 
 def map_outputs(function: Callable[..., Any], outputs: Outputs, *others: Outputs) -> Outputs:
-    """The tree of `function(tensor, …)` for each tensor (or `Ragged`) of trees of one form."""
+    """The tree of `function(tensor, …)` over the tensors (or `Ragged`) of trees of the same structure."""
     if isinstance(outputs, torch.Tensor | Ragged):
         return function(outputs, *others)
     if isinstance(outputs, dict):
@@ -27,7 +27,7 @@ def map_outputs(function: Callable[..., Any], outputs: Outputs, *others: Outputs
 
 
 def leaves(outputs: Outputs) -> Iterator[torch.Tensor]:
-    """The tensors of a tree, in order; the fields of what is ragged."""
+    """The tensors of a tree, in order; for a `Ragged`, its fields."""
     if isinstance(outputs, torch.Tensor):
         yield outputs
     elif isinstance(outputs, Ragged):
@@ -38,7 +38,7 @@ def leaves(outputs: Outputs) -> Iterator[torch.Tensor]:
 
 
 def detached(outputs: Outputs) -> Outputs:
-    """The tree without its history."""
+    """The tree, detached from the computation graph."""
     return outputs.detach() if isinstance(outputs, torch.Tensor) else map_outputs(torch.Tensor.detach, outputs)
 
 
@@ -48,23 +48,23 @@ def first_samples(outputs: Outputs, count: int) -> Outputs:
 
 
 def on_cpu(outputs: Outputs) -> Outputs:
-    """The tree in memory."""
+    """The tree on the CPU."""
     return map_outputs(lambda part: part.cpu(), outputs)
 
 
 def joined(parts: Sequence[Outputs]) -> Outputs:
-    """Trees of batches as one of all their samples."""
+    """The trees of several batches, concatenated."""
     return map_outputs(lambda *aligned: join_targets(aligned), *parts)
 
 
 def as_arrays(outputs: Outputs) -> Any:
-    """The tree with NumPy arrays in place of tensors; what is ragged stays as it is."""
+    """The tree with NumPy arrays in place of tensors; a `Ragged` stays as it is."""
     return map_outputs(lambda part: part if isinstance(part, Ragged) else part.numpy(), outputs)
 
 
 @lru_cache(maxsize=64)
 def constants(values: tuple[float, ...], device: torch.device) -> torch.Tensor:
-    """(len(values),) float32 on `device`; the same object each time, so nobody may write into it."""
+    """(len(values),) float32 on `device`; the same object for each call, which must not be written to."""
     # A tensor made in inference mode could not take part in a later training step.
     with torch.inference_mode(False):
         return torch.tensor(values, device=device)

@@ -1,4 +1,4 @@
-"""The tasks by name, the user's among them, and the metrics of all of them by key."""
+"""The tasks by name, including the user's own, and the metrics of all tasks by key."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from striate.models.trusted_code import is_given, names_code, refuse_unnamed_cod
 from striate.runs.directory import RunDirectory
 from striate.runs.predictions import Predictions, read_predictions
 from striate.tasks.config import TaskConfig
-from striate.tasks.control.play import RETURN, kept_line, return_line
+from striate.tasks.control.play import RETURN, network_line, return_line
 from striate.tasks.evaluation import summary_line
 from striate.tasks.every import REWARDS, TASKS
 from striate.tasks.losses import with_loss
@@ -27,13 +27,13 @@ from striate.tasks.metric import LOSS, SILENT_UNITS, Metric, metric_of, one_view
 from striate.tasks.task import Task
 
 ENTRY_POINTS = "striate.tasks"
-"""The group under which installed packages register tasks."""
+"""The entry-point group under which installed packages register tasks."""
 
 
 def task_class(name: str) -> type[Task]:
     """The task of this name: one of `TASKS`, one that an installed package registers, `file.py:name`, which RUNS that
-    code, or one that was given in Python. Raises RunError for code that the user has not named, ConfigError for another
-    name, with the nearest one."""
+    code, or one that was given in Python. Raises RunError for code that the user has not named; ConfigError for an
+    unknown name, with the nearest known one."""
     if name in TASKS:
         return _built_in(name)
     if names_code(name):
@@ -62,7 +62,7 @@ def _built_in(name: str) -> type[Task]:
 
 
 def _own(name: str) -> type[Task]:
-    """One class for each name and what it stands for."""
+    """The class of a user's task; the same for the same name and code."""
     code = trusted_code(name, "a task", "task")
     if name not in _LOADED or _LOADED[name][0] is not code:
         _LOADED[name] = code, as_task_class(code, name)
@@ -73,13 +73,13 @@ _LOADED: dict[str, tuple[object, type[Task]]] = {}
 
 
 def known_tasks() -> tuple[type[Task], ...]:
-    """The built-in tasks, and those of a user's own that were loaded."""
+    """The built-in tasks, and the user's tasks that were loaded."""
     return (*map(_built_in, TASKS), *(found for _, found in _LOADED.values()))
 
 
 def as_task_class(given: object, name: str) -> type[Task]:
-    """A class of a user's own as a task: what it does not define itself is that of `Task`. It gets `name`, under which
-    a checkpoint finds it again. Raises ConfigError for what is not a class, or defines no loss."""
+    """A user's class as a task, which inherits from `Task` what it does not define. A checkpoint refers to it by
+    `name`. Raises ConfigError unless `given` is a class that defines the loss and the outputs."""
     if not isinstance(given, type):
         return _of_instance(given, name)
     for part in ("outputs", "loss_sum"):
@@ -95,7 +95,7 @@ def as_task_class(given: object, name: str) -> type[Task]:
 
 
 def _of_instance(given: object, name: str) -> type[Task]:
-    """The class of a task that was made already: making one for any data, or from any state, gives a copy of it."""
+    """The class of a task instance: `make` and `from_state` return a copy of the instance."""
     if isinstance(given, FunctionType | ModuleType | str | int):
         raise ConfigError("task.name", f"{name}, a {type(given).__name__}", "a class", "class MyTask(striate.Task): …")
     found = as_task_class(type(given), name)
@@ -109,7 +109,8 @@ def _of_instance(given: object, name: str) -> type[Task]:
 
 
 def task_for(data: Dataset, config: TaskConfig) -> type[Task]:
-    """The task that is asked for, or that reads the annotations of the data. Raises ConfigError where it cannot."""
+    """The requested task, or the one that reads the annotations of the data. Raises ConfigError where the requested
+    task cannot read them."""
     if config.name == "auto":
         return next(found for found in map(_built_in, TASKS) if found.annotation == data.annotation)
     found = task_class(config.name)
@@ -125,12 +126,13 @@ def task_for(data: Dataset, config: TaskConfig) -> type[Task]:
 
 
 def annotation_for(config: TaskConfig) -> str | None:
-    """The kind of annotation that the task asked for reads; None where the data say."""
+    """The kind of annotation that the requested task reads; None where the data decide the task."""
     return None if config.name == "auto" else task_class(config.name).annotation
 
 
 def make_task(data: Dataset, config: TaskConfig) -> Task:
-    """The task that the annotations ask for. Raises ConfigError for a loss of another task, DataError."""
+    """The requested task, or the one that reads the annotations of the data. Raises ConfigError for a loss of another
+    task, DataError."""
     found = task_for(data, config)
     own = names_code(config.loss)
     loss = found.losses[0] if own or config.loss == "auto" else config.loss
@@ -147,13 +149,14 @@ def make_task(data: Dataset, config: TaskConfig) -> Task:
 
 
 def task_to_state(task: Task) -> dict[str, Any]:
-    """Plain values for a checkpoint, from which `task_from_state` makes the same task."""
+    """Plain values for a checkpoint, from which `task_from_state` restores the task."""
     own = {"own_loss": task.own_loss} if task.own_loss else {}
     return {"name": task.name, **own, **task.state()}
 
 
 def task_of_run(name: str, where: str) -> type[Task]:
-    """The task that a file of a run names. Raises RunError for an unknown one, and for code that nobody has named."""
+    """The task that a file of a run names. Raises RunError for an unknown task, and for code that the user has not
+    named."""
     refuse_unnamed_code(name, "a task", where)
     if is_given(name):
         return task_class(name)
@@ -169,8 +172,8 @@ def task_of_run(name: str, where: str) -> type[Task]:
 
 
 def task_from_state(state: Mapping[str, Any], where: str) -> Task:
-    """The task whose state this is. Raises RunError for an unknown one, and for one of a user's own code that nobody
-    has named."""
+    """The task from the state that `task_to_state` returned. Raises RunError for an unknown task, and for code that the
+    user has not named."""
     found = task_of_run(str(state.get("name")), where)
     task = found.from_state({key: value for key, value in state.items() if key not in ("name", "own_loss")})
     loss = state.get("own_loss")
@@ -189,8 +192,8 @@ def known_metrics() -> tuple[Metric, ...]:
 
 
 def metric_named(key: str, beside: Iterable[str] = ()) -> Metric:
-    """The metric of this key; of one that no task lists, what the key says. Where several tasks list it, that of the
-    task whose metrics the keys `beside` it are."""
+    """The metric of this key; for a key that no task lists, one made from the key. Where several tasks list it, that of
+    the task that lists most of the keys `beside` it."""
     return metric_of((*known_metrics(), *_metrics_among(beside)), key)
 
 
@@ -200,7 +203,7 @@ def is_known(key: str) -> bool:
 
 
 def metric_text(key: str, mean: float | None, std: float | None = None) -> str:
-    """A value of the metric as text, with its deviation where there is one."""
+    """A value of the metric as text, with its standard deviation where there is one."""
     return metric_named(key).text(mean, std)
 
 
@@ -211,29 +214,29 @@ def split_line(metrics: Mapping[str, Any]) -> str:
     return summary_line(metrics, _metrics_among(metrics))
 
 
-def kept_note(metrics: Mapping[str, Any]) -> str:
-    """Of which network the splits of metrics.json are, where they are not all of one; else empty."""
-    return kept_line(metrics) if "return_interval" in metrics.get("test", {}) else ""
+def network_note(metrics: Mapping[str, Any]) -> str:
+    """Which network each split of metrics.json belongs to, where that differs between splits; else empty."""
+    return network_line(metrics) if "return_interval" in metrics.get("test", {}) else ""
 
 
 def _metrics_among(keys: Iterable[str]) -> tuple[Metric, ...]:
-    """The metrics of the task that these keys of metrics.json are of; none where they are of no task."""
+    """The metrics of the task whose keys these keys of metrics.json are; empty where no task has them."""
     keys = set(keys)
     fitting = [task for task in known_tasks() if task.metrics[0].key in keys]
-    # Metrics of one task may be among those of another, which has more.
+    # The metrics of one task may be a subset of another's.
     most = max(fitting, key=lambda task: sum(metric.key in keys for metric in task.metrics), default=None)
     return () if most is None else most.metrics
 
 
 def saved_predictions(run: RunDirectory, split: str) -> Predictions | None:
-    """As `read_predictions`; raises RunError too for an unknown task, and for predictions of another one than theirs:
-    whoever reads them computes with them as those of the task."""
-    kept = read_predictions(run, split)
-    if kept is None or task_of_run(kept.task, str(run.path)).made(kept):
-        return kept
+    """As `read_predictions`; also raises RunError for an unknown task, and for predictions that do not have the form of
+    the task's."""
+    saved = read_predictions(run, split)
+    if saved is None or task_of_run(saved.task, str(run.path)).accepts_saved(saved):
+        return saved
     raise RunError(
         str(run.predictions / f"{split}.npz"),
-        f"damaged (a task {kept.task[:40]!r} with predictions of another task)",
+        f"damaged (a task {saved.task[:40]!r} with predictions of another task)",
         "the predictions as striate wrote them",
         f"remove it, then: striate eval {pasted(run.path)}",
     )

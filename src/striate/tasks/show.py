@@ -1,4 +1,4 @@
-"""What tasks show in the same way: slices of the data, cells of tables, and which images are drawn."""
+"""Parts of reports that several tasks share: slices of the data, cells of tables, and the choice of images."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from striate.data.drawn_inputs import DrawnInputs
 from striate.data.store.stored import StoredInputs
 from striate.statistics.calibration import Calibration, Temperature
 from striate.statistics.estimate import Estimate, plain
-from striate.tasks.assessment import Figures, Slice
+from striate.tasks.assessment import Slice, SplitMetrics
 from striate.tasks.evaluation import Evaluation
 from striate.tasks.metric import Metric
 from striate.visualize.canvas import of_split, save_figure
@@ -27,19 +27,19 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Images = NDArray[Any] | StoredInputs | DrawnInputs
-# Photographs make large files; what is only lines and letters may be finer.
+# Photographs make large files; pictures of lines and text can have a higher resolution.
 PHOTO_DPI, CHART_DPI, FINE_DPI = 80, 100, 144
 Row = tuple[str | int | float | None, ...]
 
 
 ROWS = 200
-"""So many rows at most in a table of parts of the data."""
+"""Largest number of rows of a table of slices."""
 
 
-def slices_section(figures: Figures, metric: Metric, of: str) -> tuple[Section, ...]:
-    """Parts of the data whose headline differs, as a table and a chart; nothing where there are none."""
+def slices_section(figures: SplitMetrics, metric: Metric, of: str) -> tuple[Section, ...]:
+    """The slices of the data, as a table and a chart; empty where there are none."""
     share = metric.is_share
-    # Where the figures are of classes, these have a table of their own.
+    # Classes have a table of their own.
     shown = [entry for entry in figures.slices if entry.by != "class" or not hasattr(figures, "classes")]
     differing = sorted((entry for entry in shown if entry.differs), key=lambda entry: entry.p_value)
     if not shown:
@@ -86,7 +86,7 @@ def plain_cells(figure: Estimate) -> tuple[str, str]:
 
 
 def value_text(figure: Estimate, share: bool) -> str:
-    """The value in percent where it is a share."""
+    """The value, in percent if it is a share."""
     return percent(figure.value) if share else number_text(figure.value)
 
 
@@ -99,7 +99,7 @@ def span_cell(figure: Estimate, share: bool) -> str:
 
 
 def number_text(value: float | None) -> str:
-    """A number in four digits or more, or a dash."""
+    """A number with at least four significant digits, or a dash."""
     return number(value)
 
 
@@ -109,15 +109,16 @@ def split_text(evaluation: Evaluation) -> str:
 
 
 def drawable_images(inputs: ArrayLike | StoredInputs | None) -> NDArray[Any] | StoredInputs | None:
-    """The inputs of a split where they are images that can be drawn: (N, C, H, W) uint8 of one or three channels."""
+    """The inputs of a split, if they are images that can be drawn: (N, C, H, W) uint8 of one or three channels; else
+    None."""
     images = inputs if inputs is None or isinstance(inputs, StoredInputs) else np.asarray(inputs)
     if images is None or images.ndim != 4 or images.shape[1] not in (1, 3):
         return None
     return None if isinstance(images, np.ndarray) and images.dtype != np.uint8 else images
 
 
-def places_at_random(n: int, count: int) -> NDArray[np.int64]:
-    """The same places in every run, in rising order."""
+def random_positions(n: int, count: int) -> NDArray[np.int64]:
+    """Random positions in rising order; the same in every run."""
     return np.sort(np.random.default_rng(0).choice(n, min(n, count), replace=False))
 
 
@@ -127,28 +128,28 @@ def ranked_pictures(
     order: NDArray[np.int64],
     draw: Callable[[NDArray[np.int64], str], Figure],
     *,
-    said: tuple[str, str, str],
+    choices: tuple[str, str, str],
     note: str,
     names: Sequence[str] = (),
     at_random: str | None = None,
     shown: int = 4,
     drawn: int = 4,
 ) -> tuple[Picture, ...]:
-    """`worst.png`, `typical.png` and `best.png` with `shown` samples each of `order`, from the worst to the best;
-    before them a picture `at_random` with `drawn` samples, where that has a name.
+    """`worst.png`, `typical.png` and `best.png` with `shown` samples each of `order`, from the worst to the best.
 
-    `draw(places, title)` makes a figure of samples; `said` of each picture by what its samples are chosen; `note` ends
-    each caption; `names` of all samples are told of those that were chosen.
+    If `at_random` has a file name, a picture of `drawn` random samples comes first. `draw(positions, title)` draws a
+    figure of samples; `choices` says how the samples of each picture are chosen; `note` ends each caption, which lists
+    the `names` of its samples.
     """
     title = of_split(evaluation.data, evaluation.split, evaluation.n)
-    middle, (worst, typical, best) = max(0, (len(order) - shown) // 2), said
+    middle, (worst, typical, best) = max(0, (len(order) - shown) // 2), choices
     galleries = [
         ("Worst images", "worst.png", order[:shown], worst),
         ("Typical images", "typical.png", order[middle : middle + shown], typical),
         ("Best images", "best.png", order[::-1][:shown], best),
     ]
     if at_random is not None:
-        chosen = places_at_random(evaluation.n, drawn)
+        chosen = random_positions(evaluation.n, drawn)
         galleries.insert(0, ("Samples", at_random, chosen, f"{len(chosen)} drawn at random"))
     pictures = []
     for name, file, chosen, caption in galleries:
@@ -159,8 +160,8 @@ def ranked_pictures(
     return tuple(pictures)
 
 
-def overall_table(metrics: Sequence[Metric], figures: Figures, of: str) -> Table:
-    """The figures over all samples, each with its interval."""
+def overall_table(metrics: Sequence[Metric], figures: SplitMetrics, of: str) -> Table:
+    """The metrics over all samples, each with its interval."""
     named = {metric.key: metric for metric in metrics}
     rows: tuple[Row, ...] = tuple(
         (named[key].name, *(share_cells if named[key].is_share else plain_cells)(figure))
@@ -169,20 +170,21 @@ def overall_table(metrics: Sequence[Metric], figures: Figures, of: str) -> Table
     return Table(f"Over all images, {of}", ("metric", "value", "95 % interval"), rows)
 
 
-def trust_section(
+def calibration_section(
     raw: Calibration, after: Calibration | None, temperature: Temperature | None, of: str, more: tuple[str, ...] = ()
 ) -> Section:
-    """How far to trust the probabilities: calibration, before and after the temperature; `more` sentences on it."""
+    """How far to trust the probabilities: calibration before and after the temperature; `more` sentences are
+    appended."""
     low, high = raw.ece_by_chance
     agrees = raw.ece <= high
-    said = [
+    sentences = [
         f"Confidence and accuracy differ by {100 * raw.ece:.1f} points on average (expected calibration error, {of})."
         f" A perfectly calibrated network would show {100 * low:.1f} to {100 * high:.1f} points by chance on this many"
         f" samples: {'no miscalibration beyond chance' if agrees else _direction(raw)}."
     ]
     if temperature is not None and temperature.interval.low <= 1 <= temperature.interval.high:
         low, high = temperature.interval.low, temperature.interval.high
-        said.append(
+        sentences.append(
             f"A temperature of {temperature.value:.3g} (fitted on {temperature.fitted_on}, n = {temperature.n:,}) does"
             f" not differ significantly from 1 (95 % interval {low:.3g} to {high:.3g}): leave the probabilities as"
             " they are."
@@ -192,7 +194,7 @@ def trust_section(
         low, high = temperature.interval.low, temperature.interval.high
         worse = " That does not help: leave the probabilities as they are." if after.nll >= raw.nll else ""
         worse += f" It is not reliable: {temperature.few}." if temperature.few else ""
-        said.append(
+        sentences.append(
             f"Logits divided by a temperature of {temperature.value:.3g} (95 % interval {low:.3g} to {high:.3g}, fitted"
             f" on {temperature.fitted_on}, n = {temperature.n:,}) would make that {100 * after.ece:.1f} points, and the"
             f" log loss {after.nll:.4f} instead of {raw.nll:.4f}. The predicted classes stay the same;"
@@ -202,7 +204,7 @@ def trust_section(
     label = f"Reliability diagram of the {of}: expected calibration error {100 * raw.ece:.1f} points"
     return Section(
         "Calibration: how far to trust the probabilities",
-        (*said, *more),
+        (*sentences, *more),
         charts=(chart(lambda axes: draw_reliability(axes, *bins), label, 3.6),),
         caption=f"{of}. Points: the accuracy of predictions of similar confidence, with its 95 % interval; on the"
         " dashed line both agree. Gray: the number of predictions. Pale: fewer than ten.",
@@ -211,11 +213,11 @@ def trust_section(
 
 
 def _direction(calibration: Calibration) -> str:
-    if calibration.both_ways is not None:
-        over, under = (f"{100 * said:.0f} %" for said in calibration.both_ways)
+    if calibration.over_and_under is not None:
+        over, under = (f"{100 * mean:.0f} %" for mean in calibration.over_and_under)
         over, under = f"overconfident where its confidence is about {over}", f"underconfident where it is about {under}"
         return f"the network is {over}, and {under}"
-    return f"the network is {'overconfident' if calibration.surplus > 0 else 'underconfident'}"
+    return f"the network is {'overconfident' if calibration.overconfidence > 0 else 'underconfident'}"
 
 
 def _bins(raw: Calibration, after: Calibration | None) -> Table:

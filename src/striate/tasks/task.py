@@ -1,4 +1,4 @@
-"""What other rooms know of a task: this class, and nothing more.
+"""The base class of tasks: all that the rest of the program knows of a task.
 
 A task subclasses `Task`. `loss_sum` and `outputs` have to be written; everything else has a default that is right for a
 task whose predictions are its outputs and whose headline is its loss. docs/extending.md has one of twenty lines.
@@ -26,14 +26,14 @@ from striate.inference.agreement import agreement_of_numbers
 from striate.inference.plan import PredictionAgreement
 from striate.inference.tiles import Tile
 from striate.records import Finding, Interval, Remedy
-from striate.runs.predictions import Predictions as KeptPredictions
+from striate.runs.predictions import Predictions as SavedPredictions
 from striate.statistics.calibration import Temperature
 from striate.statistics.paired import Difference, difference_of_rows
 from striate.tasks.accumulator import Accumulator, Sums
-from striate.tasks.assessment import Assessment, Figures, Gap, PlainMetrics
+from striate.tasks.assessment import Assessment, Gap, PlainMetrics, SplitMetrics
 from striate.tasks.baseline import Baseline, BaselineComparison, Method, compare_rows
 from striate.tasks.config import ByClass, TaskConfig, Validation
-from striate.tasks.evaluation import ClassRow, Evaluation, only_class
+from striate.tasks.evaluation import ClassRow, Evaluation, only_predicted_class
 from striate.tasks.exported import Frame
 from striate.tasks.found import Found
 from striate.tasks.groups import sample_groups, too_few
@@ -44,69 +44,75 @@ from striate.tasks.outputs import Outputs, leaves, map_outputs
 from striate.visualize.page_parts import Picture, Section, Table
 
 Feature = Literal["vector", "map", "pyramid", "sequence"]
-"""What a network offers and a task needs: (N, C), (N, C, *positions), several maps, or (N, length, C)."""
+"""Features of a network: (N, C), (N, C, *positions), several maps, or (N, length, C)."""
 
 Predictions = Any
-"""What `decode` gives: a tensor (N, …), or a tree of them."""
+"""What `decode` returns: a tensor (N, …), or a tree of tensors."""
 
 
 @dataclass(frozen=True)
 class Explained:
-    """What is asked of a network when a prediction is explained: `score(outputs)` (N, K) of the network's outputs, of
-    which number `target` is explained, as `kind`. Where that is only a part of the prediction, `part` names it;
-    `notes`: what else the reader must know, a sentence each. `choose`: class numbers (N,) of probabilities (N, K),
-    where the most probable class is not always predicted. `prepare`: what the copy of the network that is asked has to
-    be told before."""
+    """The part of a network's outputs that is explained for one prediction."""
 
     score: Callable[[Outputs], torch.Tensor]
+    """From the network's outputs to scores (N, K)."""
     target: int
+    """Position of the explained score among the K."""
     kind: Literal["logits", "number"]
+    """Whether the scores are logits of classes or a number."""
     part: str = ""
+    """Name of the explained part of the prediction; empty where the whole prediction is explained."""
     notes: tuple[str, ...] = ()
+    """What else the reader must know, a sentence each."""
     choose: Callable[[torch.Tensor], NDArray[np.int64]] | None = None
+    """From probabilities (N, K) to class numbers (N,), where the predicted class may not be the most probable one; else
+    None."""
     prepare: Callable[[nn.Module], None] | None = None
+    """Prepares the copy of the network that is explained; None where nothing is to be done."""
 
 
 TRAIN_LONGER = "train for longer"
-"""The advice to which a report adds the command."""
+"""An advice that the report completes with the command."""
 _UNEVEN = 1.5
-"""Times that the most frequent class has the samples of the rarest, for weights of classes to change anything."""
+"""From this ratio of the most frequent class to the rarest, class weights are advised."""
 
 
 @dataclass(frozen=True)
 class Diagnosed:
-    """What the doctor has to know of targets: whether they are `labels` (a class number for each sample or position),
-    so that outputs (N, K, …) are scores of K classes, or `numbers` of the shape of the outputs; the usual loss of
-    (outputs, targets); and the label of positions that count for nothing."""
+    """What the doctor knows about targets."""
 
     targets: Literal["labels", "numbers"]
+    """`labels`: a class number for each sample or position, where outputs (N, K, …) are scores of K classes. `numbers`:
+    the shape of the outputs."""
     loss: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+    """The usual loss of (outputs, targets)."""
     unlabeled: int | None = None
+    """The label of positions that do not count; None where all do."""
 
 
 class Task:
-    """What is asked of a network: how targets are read and moved, the loss, metrics, predictions, and how all of that
-    is shown. Plain values only: `state()` makes the same task again."""
+    """What a network learns: how targets are read and moved, the loss, metrics, predictions, and how all of that is
+    shown. Its fields are plain values, so that `state()` can restore the same task."""
 
     name: ClassVar[str]
-    """As `--task` names it."""
+    """Its name as `--task` takes it."""
     annotation: ClassVar[str] = "class"
     """The kind of annotation that it reads (`striate.data.dataset.Annotation`)."""
     needs: ClassVar[Feature] = "vector"
-    """What it needs of a network."""
+    """The kind of features that it needs from a network."""
     metrics: ClassVar[tuple[Metric, ...]] = (LOSS,)
-    """The figures of metrics.json, the headline first."""
+    """The metrics of metrics.json, the headline first."""
     losses: ClassVar[tuple[str, ...]] = ("own",)
     """Names of `--task.loss`, the default first."""
     reads_tree: ClassVar[bool] = False
-    """Whether it reads all that the network gives (a tuple, list or dict of tensors). Where not, that is one tensor, or
-    a tuple whose first is followed by auxiliary classifiers' outputs."""
+    """Whether it reads all outputs of the network (a tuple, list or dict of tensors). If not, the network outputs one
+    tensor, or a tuple whose first tensor is followed by those of auxiliary classifiers."""
     needs_placement: ClassVar[bool] = False
-    """Whether predictions for a file need to know where it lies in the input (`describe_in_file`)."""
+    """Whether predictions for a file depend on where the file lies in the input (`describe_in_file`)."""
     refused_augmentation: ClassVar[Mapping[str, str]] = {}
     """Fields of `augment.*` that have no meaning for its targets, and why."""
     fields: ClassVar[Mapping[str, frozenset[str]]] = {}
-    """Further fields of `task.*` that have a meaning, by loss."""
+    """Further fields of `task.*` that it reads, by loss."""
     learns_inputs: ClassVar[bool] = False
     """Whether the target of an image is the image, as it is after augmentation and before noise."""
     moves_with_image: ClassVar[bool] = False
@@ -116,40 +122,40 @@ class Task:
     takes_windows: ClassVar[bool] = False
     """Whether `warp_targets` follows a `Warp.window`, so that a part of each image can be trained on."""
     passes: ClassVar[float] = 1.0
-    """How many times as many passes over the samples as usual a training takes where nobody says."""
+    """Factor of the usual number of epochs, where the user gives none."""
     mean_of_views: ClassVar[bool] = False
     """Whether predictions may be the mean over mirrored and moved images."""
     whole_pictures: ClassVar[bool] = False
-    """Whether a picture is predicted whole, in its own proportions, and the prediction has its size: `decode_at`."""
+    """Whether a picture keeps its proportions, uncropped, and the prediction has the picture's size: `decode_at`."""
     explains: ClassVar[str] = ""
-    """What the parts of a prediction are that can be explained alone, as an option of `striate explain`: `box` (its
-    number, from 1), `pixel` (`x,y` in the input) or `point` (its name); empty where it has none."""
+    """The option of `striate explain` that names a part of a prediction to be explained alone: `box` (its number, from
+    1), `pixel` (`x,y` in the input) or `point` (its name); empty where predictions have no parts."""
     diagnosed_as: ClassVar[Diagnosed | None] = None
-    """What the doctor's checks of targets have to know; None leaves them out."""
+    """What the doctor's checks of targets need to know; None leaves the checks out."""
     exports: ClassVar[tuple[str, ...]] = ()
     """Names of the outputs of an exported file; empty where the task has none."""
     why_no_export: ClassVar[str] = "a task that says what an exported file of it gives (Task.exports)"
     """What a run has to be for an export, where `exports` is empty."""
     batch_unit: int = 1
-    """Batches have a multiple of so many samples, twice as many at least where that is more than 1."""
+    """The size of a batch is a multiple of this number; where it is above 1, at least twice the number."""
     gives_vector: ClassVar[bool] = False
-    """Whether a prediction is a vector of length 1 whose cosine with another says how alike both are: `embedding`."""
+    """Whether a prediction is an embedding: a vector of length 1 whose cosine with another is their similarity."""
     rejects: ClassVar[bool] = False
-    """Whether `rejecting` can turn down predictions."""
+    """Whether `rejecting` can reject predictions."""
     compares_samples: ClassVar[bool] = False
-    """Whether the loss compares the samples of a batch with one another, so that no batch is computed in parts."""
+    """Whether the loss compares the samples of a batch with one another, so that a batch cannot be split."""
     own_loss: ClassVar[str] = ""
-    """The name of the user's own loss that stands in place of the task's, where one does."""
+    """Name of the user's own loss that replaces the task's; empty without one."""
     words: tuple[str, ...] = ()
-    """The vocabulary, where it writes."""
+    """The vocabulary of a task that writes text; else empty."""
     classes: tuple[str, ...] = ()
     loss_name: str = "own"
 
-    # Making it
+    # Construction
 
     @classmethod
     def make(cls, data: Dataset, config: TaskConfig, loss: str) -> Self:
-        """The task for `data`, of which it may look at the training split; `loss` is one of `losses`."""
+        """The task for `data`, of which it may read the training split; `loss` is one of `losses`."""
         del data, config, loss
         return cls()
 
@@ -162,11 +168,11 @@ class Task:
         """The task whose `state()` this is."""
         return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in state.items()})
 
-    # What the network gives, and how wrong it is
+    # Outputs and the loss
 
     def outputs_for(self, network: Callable[..., Outputs], inputs: torch.Tensor, targets: Targets) -> Outputs:
-        """What the network gives for a batch (N, …) whose targets are known. The default does not show it them: only a
-        network that learns from a part of a target to predict the rest (teacher forcing) is told."""
+        """The network's outputs for a batch (N, …) whose targets are known. Only a network that learns from a part of a
+        target to predict the rest (teacher forcing) gets the targets; the default ignores them."""
         del targets
         return network(inputs)
 
@@ -177,42 +183,43 @@ class Task:
 
     @property
     def outputs(self) -> int:
-        """How many outputs (channels, where it needs a map) the network must give."""
+        """The number of outputs of the network; of channels, where the task needs a map."""
         raise NotImplementedError(f"{type(self).__name__}.outputs: how many outputs the network must give")
 
     @classmethod
     def usual_network(cls, input_shape: tuple[int, ...]) -> tuple[str, str] | None:
-        """The network where none is named, and why; None where only the shape of the data decides it."""
+        """The default network, and why; None where only the shape of the data decides it."""
         del input_shape
         return None
 
     @property
     def target_count(self) -> int:
-        """How many numbers or entries a target has, where there are no classes: other data must have as many."""
+        """The number of numbers or entries of a target, where there are no classes; it must be the same in other
+        data."""
         return self.outputs
 
     @property
     def data_targets(self) -> str | None:
-        """`data.targets` of the data that it reads, where that says what is learned."""
+        """`data.targets` of the data that it reads, where that field decides what is learned; else None."""
         return None
 
     @property
     def built_outputs(self) -> int | None:
-        """How many outputs the network has to have as it is built; None where `attach` makes them, or it gives a
-        tree."""
+        """The number of outputs that the network is built with; None where `attach` adds the outputs, or where they are
+        a tree."""
         return None if self.reads_tree or self.needs == "pyramid" else self.outputs
 
     def attach(self, network: nn.Module, input_shape: tuple[int, ...]) -> nn.Module:
-        """The network with what it takes to give the outputs. Raises ModelError where it lacks what is needed."""
+        """The network with the head of the task. Raises ModelError where the network lacks the features for it."""
         del input_shape
         return network
 
     def bare(self, network: nn.Module) -> nn.Module:
-        """The network under what `attach` has put on it, to which weights of other tasks belong."""
+        """The network without the head that `attach` added, which takes weights of other tasks."""
         return network
 
     def settled(self, val: Mapping[str, float]) -> Self:
-        """The task with what the metrics of validation decide."""
+        """The task with the settings that validation metrics decide, such as thresholds."""
         del val
         return self
 
@@ -221,36 +228,36 @@ class Task:
         return self.loss_sum(outputs, targets) / self.weight(targets)
 
     def loss_sum(self, outputs: Outputs, targets: Targets) -> torch.Tensor:
-        """Scalar sum of the losses of all that counts: sums of the parts of a batch add up to that of the whole."""
+        """Scalar sum of losses, so that the sums of the parts of a batch add up to the sum of the batch."""
         raise NotImplementedError(f"{type(self).__name__}.loss_sum(outputs, targets): the sum of the losses")
 
     def weight(self, targets: Targets) -> torch.Tensor | float:
-        """What `loss_sum` is divided by for the mean: how many samples or labeled pixels there are, or the sum of
-        their class weights. A tensor only where it depends on the values of the targets."""
+        """The divisor of `loss_sum` for the mean loss: the number of samples or labeled pixels, or the sum of their
+        class weights. It is a tensor only where it depends on the values of the targets."""
         return float(len(targets))
 
     @property
     def guessed_classes(self) -> int:
-        """K where equal probabilities of K classes have a loss of ln K, from which learning brings it down; else 0."""
+        """K where the loss of equal probabilities for K classes is ln K, the loss before training; else 0."""
         return 0
 
     def constant_loss(self, targets: Targets) -> float | None:
-        """The lowest loss of predictions that are the same for every sample; None where outputs that are the same for
-        every sample tell it."""
+        """The lowest loss of predictions that are the same for every sample; None where it follows from outputs that
+        are the same for every sample."""
         del targets
         return None
 
     def loss_text(self) -> str:
-        """A sentence on what of the loss followed from the data; empty where nothing did."""
+        """A sentence on what the data decided about the loss; empty where they decided nothing."""
         return ""
 
     def decided(self, config: TaskConfig) -> TaskConfig:
-        """The configuration that this task was made of, with what was measured on the data."""
+        """The configuration of this task, with the values that were measured on the data filled in."""
         return config
 
     def augmentation(self, usual: AugmentConfig, request: AugmentConfig) -> tuple[AugmentConfig, str]:
-        """How training images vary where nobody says, of what is `usual` for such images, and what should be known of
-        it. Raises ConfigError for a `request` that targets cannot follow."""
+        """The default augmentation, derived from what is `usual` for such images, and a note on it, which may be empty.
+        Raises ConfigError for a `request` that targets cannot follow."""
         del request
         return usual, ""
 
@@ -264,38 +271,38 @@ class Task:
         return targets
 
     def resize_targets(self, targets: Targets, size: tuple[int, int]) -> Targets:
-        """Targets of images that were made (height, width) `size` pixels large."""
+        """Targets of images that were resized to (height, width) `size` pixels."""
         del size
         return targets
 
-    def unmoved(
+    def move_back(
         self, outputs: Outputs, *, mirrored: bool, shift: tuple[int, int], upside_down: bool = False
     ) -> Outputs:
-        """Outputs for images that were moved by `shift` (down, right) pixels and mirrored, from left to right
-        (`mirrored`) and `upside_down`, as they are for the images themselves."""
+        """Outputs for the original images, from outputs for images that were shifted by `shift` (down, right) pixels,
+        then mirrored from left to right (`mirrored`) and from top to bottom (`upside_down`)."""
         del mirrored, shift, upside_down
         return outputs
 
-    # What is measured
+    # Metrics of batches
 
     def accumulator(self) -> Accumulator:
-        """A new one, empty: what is measured batch by batch while training. The default adds up `tally`."""
+        """A new, empty accumulator of the metrics that are followed in training. The default sums `tally`."""
         return Sums(self.tally, self.summarize)
 
     def collector(self, samples: int) -> Accumulator:
-        """A new one, empty: what is measured of a whole split of so many samples, once a network is trained. It may
-        remember more than that of training, for `remembered`."""
+        """A new, empty accumulator for a split of this number of samples, for a trained network. It may store more than
+        the accumulator of training, for `remembered`."""
         del samples
         return self.accumulator()
 
     def remembered(self, collected: Accumulator) -> Any:
-        """What a collector remembers for `fit_temperature` and `assess`, which find it as `Evaluation.sampled`."""
+        """What a collector stores for `fit_temperature` and `assess`, which read it from `Evaluation.sampled`."""
         del collected
         return None
 
     def tally(self, outputs: Outputs, targets: Targets, loss_sum: torch.Tensor | None = None) -> torch.Tensor:
-        """(M,) float64 sums over the batch from which `summarize` makes metrics; M does not depend on the batch.
-        `loss_sum` is that of these outputs and targets where it is known already."""
+        """(M,) float64 sums over the batch, from which `summarize` computes metrics; M does not depend on the batch.
+        `loss_sum` is the one of these outputs and targets, if it is known already."""
         device = next(leaves(outputs)).device
         sums = torch.full((3,), float(len(targets)), dtype=torch.float64, device=device)
         sums[1] = self.loss_sum(outputs, targets) if loss_sum is None else loss_sum
@@ -308,11 +315,11 @@ class Task:
 
     @property
     def _follows_headline(self) -> bool:
-        """Whether the headline is followed epoch by epoch: where `rows` says what each sample adds to it."""
+        """Whether the headline is computed in each epoch, which takes `rows`."""
         return self.headline != LOSS.key and self.has_rows()
 
     def summarize(self, tally: torch.Tensor) -> dict[str, float]:
-        """`loss` and the one or two metrics that are followed epoch by epoch, from summed tallies."""
+        """`loss` and the one or two metrics of each epoch, from summed tallies."""
         count, total, weight = tally[:3].tolist()
         if not self._follows_headline:
             return {"loss": total / weight}
@@ -324,42 +331,42 @@ class Task:
 
     @property
     def headline(self) -> str:
-        """The key of the metric that says most."""
+        """The key of the headline metric."""
         return self.metrics[0].key
 
     @property
     def higher_is_better(self) -> bool:
-        """Whether a larger value of the headline metric is a better one."""
+        """Whether a higher value of the headline metric is better."""
         return self.metrics[0].higher_is_better
 
     @property
     def scored_by_loss(self) -> bool:
-        """Whether the best is what has the lowest loss: scores of different losses cannot be compared then."""
+        """Whether the headline is the loss: scores of different losses cannot be compared then."""
         return self.metrics[0] is LOSS
 
     @property
     def shown(self) -> tuple[Metric, ...]:
-        """All that a table of this task may show, in its order."""
+        """The metrics that a table of this task may show, in their order."""
         return shown_metrics(self.metrics)
 
     def score(self, metrics: Mapping[str, float]) -> tuple[float, ...]:
-        """What "best" means: compared as tuples, higher is better. The headline; where it is equal, the lower loss."""
+        """The score by which the best network is chosen, the highest tuple: first the headline, then the loss."""
         sign = 1 if self.higher_is_better else -1
         return (sign * metrics.get(self.headline, -sign * metrics["loss"]), -metrics["loss"])
 
     # Predictions
 
     def decode(self, outputs: Outputs) -> Predictions:
-        """Predictions from outputs, small enough to keep for a whole split."""
+        """Predictions from outputs, small enough for memory to hold those of a whole split."""
         return outputs.float() if isinstance(outputs, torch.Tensor) else outputs
 
     def decode_at(self, outputs: Outputs, size: tuple[int, ...]) -> Predictions:
-        """Predictions for pictures of (height, width) `size` pixels from outputs for these at another scale."""
+        """Predictions for pictures of (height, width) `size` pixels, from outputs for the pictures at another scale."""
         raise NotImplementedError(f"{type(self).__name__}.decode_at")
 
     def stitched(self, parts: Iterable[tuple[Tile, Outputs]], size: tuple[int, int]) -> Predictions:
-        """The prediction for a picture of (height, width) `size` pixels from outputs for its tiles, of one sample each.
-        Raises UsageError where the task has none."""
+        """The prediction for a picture of (height, width) `size` pixels, from outputs for its tiles (one sample each).
+        Raises UsageError where predictions cannot be computed by tiles."""
         del parts, size
         got = f"a run of the task {self.name}"
         raise UsageError("--tile", got, "a task whose predictions are positions or maps", "leave out --tile")
@@ -370,7 +377,7 @@ class Task:
         return {"value": values[0]} if len(values) == 1 else {"values": values}
 
     def describe_in_file(self, decoded: Predictions, placed: Placement | None) -> dict[str, Any]:
-        """`describe`, for a file that lies in the input as `placed` says; None where that is not known."""
+        """`describe`, for a file whose position in the input is `placed`; None where it is unknown."""
         del placed
         return self.describe(decoded)
 
@@ -380,14 +387,14 @@ class Task:
         return decoded
 
     def found(self, decoded: Predictions, placed: Placement) -> tuple[Found, ...]:
-        """What of one sample's prediction can be cut out of its picture, the most probable first. Raises UsageError
-        where predictions are of no places."""
+        """The rectangles of one sample's prediction that can be cut out of its picture, the most probable first. Raises
+        UsageError where predictions locate nothing."""
         del decoded, placed
         got = f"a run of the task {self.name}"
         raise UsageError("--with", got, "a run that predicts boxes or points", "give another run")
 
     def describe_beside_input(self, decoded: Predictions, raw: torch.Tensor) -> dict[str, Any]:
-        """Further fields of a `predict --json` line: what follows from one sample's prediction and its raw input."""
+        """Further fields of a `predict --json` line, computed from one sample's prediction and its raw input."""
         del decoded, raw
         return {}
 
@@ -398,89 +405,88 @@ class Task:
     def write_prediction(
         self, folder: Path, name: str, decoded: Predictions, placed: Placement | None = None
     ) -> dict[str, Any]:
-        """Write what is a file of its own (a mask) into `folder`, named after `name`, which lies in the input as
-        `placed` says; further fields of the line. Raises UsageError where the predictions of the task have none."""
+        """Write the prediction for the file `name`, whose position in the input is `placed`, as a file (a mask) into
+        `folder`, and return further fields of the line. Raises UsageError where the task writes no files."""
         del folder, name, decoded, placed
         raise self.no_files()
 
     def no_files(self) -> UsageError:
-        """What is said where files of predictions are asked for that the task does not have."""
+        """The error where files of predictions are requested and the task writes none."""
         return UsageError(
             "--masks", f"a run of the task {self.name}", "a segmentation, or instances", "leave out --masks"
         )
 
     writes_files: ClassVar[bool] = False
-    """Whether `write_prediction` does."""
+    """Whether `write_prediction` writes files."""
 
     draws: ClassVar[bool] = False
     """Whether predictions lie in the image, so that `draw` draws them over it."""
 
     def draw(self, image: NDArray[np.uint8], decoded: Any, truth: Any = None) -> NDArray[np.uint8]:
-        """The image (C, H, W) with a prediction, or a target, drawn over it, or in words below it: (H, W, 3); where
-        `truth` is given, with what is wrong marked."""
+        """The image (C, H, W) with a prediction or a target drawn over it, or in words below it: (H, W, 3). Where
+        `truth` is given, mistakes are marked."""
         from striate.visualize.word_pictures import drawn_words
 
         del truth
         return drawn_words(image, (), np.zeros((0, 1), np.float32), [self.line(self.describe(decoded))])
 
     def threshold_of_pairs(self, similarity: float = 0.0) -> tuple[float, float]:
-        """The similarity (cosine of two predictions) from which on two samples are said to be of one class, and how
-        probable that is at `similarity`. Raises UsageError where predictions are not compared."""
+        """The similarity (cosine of two predictions) from which two samples are predicted to be of one class, and the
+        probability of that at `similarity`. Raises UsageError where predictions are not embeddings."""
         del similarity
         got = f"a run of the task {self.name}, without a threshold for pairs"
         raise UsageError("match", got, "a run of embeddings", "striate train DATA --task embed")
 
     def marks(self, decoded: Predictions, placed: Placement | None) -> Marks | None:
-        """All that one sample's prediction says of places, also what is below a threshold, for a page to draw over the
-        picture; None where it says nothing of places."""
+        """All that one sample's prediction locates, also below the threshold, for a page to draw over the picture; None
+        where predictions locate nothing."""
         del decoded, placed
         return None
 
     def position_maps(self, outputs: Outputs) -> tuple[PositionMap, ...]:
-        """What each position of the outputs (of one sample) says, map by map; nothing where outputs have no
-        positions."""
+        """The outputs for one sample, position by position, as maps; empty where outputs have no positions."""
         del outputs
         return ()
 
     def agreement(self, reference: Outputs, outputs: Outputs) -> PredictionAgreement:
-        """How far outputs computed in another way are those of plain fp32, `reference`."""
+        """How far outputs of another backend or precision agree with those of plain fp32, `reference`."""
         return agreement_of_numbers(self.decode(reference), self.decode(outputs))
 
-    # What an exported file gives
+    # Exported files
 
     def export(self, outputs: Outputs, frame: Frame | None) -> tuple[torch.Tensor, ...]:
-        """The tensors (N, …) named in `exports`, from outputs, by operations that can be traced; for pictures in pixels
-        of what lies in the input as `frame` says."""
+        """The tensors (N, …) named in `exports`, computed from outputs by operations that can be traced. Positions are
+        in pixels of the picture that lies in the input as `frame` says."""
         del frame
         return (self.decode(outputs),)
 
     def exported_facts(self) -> dict[str, Any]:
-        """What a reader of an exported file must know beside the classes, as plain values."""
+        """What a reader of an exported file must know besides the classes, as plain values."""
         return {}
 
     def from_exported(self, arrays: Sequence[NDArray[Any]], size: tuple[int, int] | None) -> Any:
-        """Predictions (N, …) as `in_file` has them, from arrays of an exported file for pictures of (height, width)
-        `size`."""
+        """Predictions (N, …) in the form of `in_file`, from the outputs of an exported file for pictures of (height,
+        width) `size`."""
         del size
         return arrays[0]
 
     def disparity(self, right: Any, found: Any) -> tuple[float, bool]:
-        """How far one sample's prediction `found` by an exported file is from the `right` one, as `in_file` has both,
-        where 1e-4 is the most that rounding makes; and whether both say the same."""
+        """The distance of one sample's prediction `found` by an exported file from the `right` one, both in the form of
+        `in_file`, on a scale where rounding makes at most 1e-4; and whether both are the same prediction."""
         difference = float(np.abs(np.asarray(right, np.float64) - np.asarray(found, np.float64)).max(initial=0))
         return difference, difference < 1e-3
 
-    # How good predictions are
+    # Metrics of a split
 
     def measure(self, decoded: Predictions, targets: Targets) -> dict[str, Any]:
-        """The final metrics of a split under their public names, without `n` and `loss`: the headline, of `rows`."""
+        """The final metrics of a split under their public names, without `n` and `loss`; by default the headline."""
         if self.headline == LOSS.key:
             return {}
-        return {self.headline: self.headline_figure().value(self.rows_for(decoded, targets))}
+        return {self.headline: self.headline_metric().value(self.rows_for(decoded, targets))}
 
     def measure_each(self, tasks: Sequence[Self], decoded: Predictions, targets: Targets) -> dict[str, Any]:
-        """`measure` of predictions of several networks, each sample by its own of `tasks` (N), with what validation
-        decided for its network."""
+        """`measure` for predictions of several networks. `tasks` (N) has for each sample the task of its network, with
+        what validation decided for that network."""
         del tasks
         return self.measure(decoded, targets)
 
@@ -488,24 +494,24 @@ class Task:
     def rows(cls, decoded: Any, targets: Any, classes: int = 0) -> Rows:
         """(N,) or (N, M) float64: what each sample adds to the headline metric, from predictions and targets as arrays.
 
-        The default is the loss of each sample, where predictions are outputs.
+        Without it, the loss of each sample is taken.
         """
         raise NotImplementedError
 
     @classmethod
     def headline_of(cls, total: Rows, n: int) -> float:
-        """The headline metric from the sum of `rows` over n samples: their mean."""
+        """The headline metric from the sum of `rows` over n samples; by default their mean."""
         return float(total / n)
 
     @classmethod
-    def headline_figure(cls) -> Headline:
-        """The headline as a figure of rows."""
+    def headline_metric(cls) -> Headline:
+        """The headline metric, and how it is computed from rows."""
         return Headline(cls.metrics[0], cls.headline_of)
 
     @classmethod
     def headline_interval(cls, rows: Rows, groups: Sequence[str] = ()) -> Interval | None:
-        """The 95 % interval of the headline by a formula, from rows and the group of each, where samples have any; None
-        where there is none but the bootstrap's."""
+        """The 95 % interval of the headline by a formula, from rows and the group of each sample, where samples have
+        groups; None where only a bootstrap gives an interval."""
         del rows, groups
         return None
 
@@ -515,7 +521,7 @@ class Task:
 
     @classmethod
     def has_rows(cls) -> bool:
-        """Whether `rows` is defined, so that predictions are measured without a task that was made."""
+        """Whether the class defines `rows`, so that it measures predictions without an instance."""
         return cls.rows.__func__ is not Task.rows.__func__  # type: ignore[attr-defined]
 
     def rows_for(self, decoded: Any, targets: Any) -> Rows:
@@ -531,7 +537,7 @@ class Task:
         return np.array(losses, np.float64)
 
     def _refuse_rows(self, rows: Rows, decoded: Any, targets: Any) -> None:
-        """Raise ConfigError for rows that are not one a sample: (N, 1) beside (N,) makes (N, N) of them."""
+        """Raise ConfigError unless there is one row a sample: (N, 1) and (N,) broadcast to (N, N)."""
         count = len(targets)
         crossed = rows.ndim == 2 and np.shape(decoded) == (count, 1) and rows.shape == (count, count) and count > 1
         if rows.ndim not in (1, 2) or len(rows) != count or (crossed and np.ndim(targets) == 1):
@@ -540,13 +546,13 @@ class Task:
             raise ConfigError("task.name", got, "(N,) or (N, M): what each sample adds to the metric", remedy)
 
     def same(self, one: Any, other: Any) -> NDArray[np.float64] | None:
-        """(N,) how much of each sample's prediction is the same in both, 0 to 1, from predictions as arrays; None where
-        that has no meaning, as of numbers."""
+        """(N,) share of each sample's prediction that is the same in both, 0 to 1, from predictions as arrays; None
+        where that has no meaning, as for numbers."""
         del one, other
         return None
 
     def predicted(self, decoded: Any) -> NDArray[np.int64] | None:
-        """(N,) the class of each sample, where it has one: what the rule of decision makes of its prediction."""
+        """(N,) the class that the decision rule chooses for each sample; None where samples do not have one class."""
         del decoded
         return None
 
@@ -560,8 +566,8 @@ class Task:
         return self
 
     def rejecting(self, rate: float, validation: Validation) -> Self:
-        """The task that turns down samples to which it cannot give one class, or a label, with an error `rate` that it
-        promises. Raises UsageError where predictions are not classes (`rejects` is false)."""
+        """The task that rejects samples for which one class, or a label, cannot be predicted at the promised error
+        `rate`. Raises UsageError where predictions are not classes (`rejects` is false)."""
         del rate, validation
         got, remedy = f"a run of the task {self.name}, without classes", "leave out --reject"
         if self.gives_vector:
@@ -570,44 +576,45 @@ class Task:
 
     @property
     def decision_text(self) -> str:
-        """By which rule a class is chosen, where that is not the most probable one."""
+        """The rule that chooses a class, in words; empty where it is the most probable class."""
         return ""
 
     def table_of_classes(
         self, decoded: Any, targets: Any, groups: Sequence[str] = ()
     ) -> tuple[NDArray[np.int64] | None, tuple[ClassRow, ...]]:
-        """The confusion matrix (K, K) and a row a class, where each sample has one class; `groups`: that of each."""
+        """The confusion matrix (K, K) and a row for each class; None and () where samples do not have one class each.
+        `groups`: the group of each sample."""
         del decoded, targets, groups
         return None, ()
 
     def interval(self, decoded: Any, targets: Any, groups: Sequence[str] = ()) -> dict[str, list[float]]:
         """`<headline>_interval`: [low, high] (95 %), by bootstrap over samples, or over groups where there are any;
-        nothing for fewer than 20. `groups`: that of each sample, where samples have any."""
-        ends = interval_of(self.headline_figure().over(groups).estimate(self.rows_for(decoded, targets)))
+        empty for fewer than 20. `groups`: the group of each sample; empty where samples have none."""
+        ends = interval_of(self.headline_metric().over(groups).estimate(self.rows_for(decoded, targets)))
         return {} if ends is None else {f"{self.headline}_interval": ends}
 
     def sample_losses(self, evaluation: Evaluation) -> NDArray[np.float64] | None:
-        """(N,) how wrong the probabilities of each sample are; None where the task gives none."""
+        """(N,) loss of the probabilities of each sample; None where predictions have no probabilities."""
         del evaluation
         return None
 
     @property
     def counted(self) -> str:
-        """What an evaluation counts in its title instead of classes; empty for classes and where there is nothing."""
+        """What an evaluation counts in its title instead of classes; empty for classes."""
         return ""
 
     def classes_of_split(self, targets: Any) -> int | None:
-        """How many classes the targets of a split have, where each split has its own; else None."""
+        """The number of classes of a split's targets, where each split has classes of its own; else None."""
         del targets
         return None
 
-    def names_only(self, evaluation: Evaluation) -> str | None:
+    def only_predicted_class(self, evaluation: Evaluation) -> str | None:
         """The class that is predicted everywhere, though there are several; None where predictions differ."""
-        return only_class(evaluation)
+        return only_predicted_class(evaluation)
 
-    def noticed(self, evaluation: Evaluation) -> tuple[Finding, ...]:
-        """What the predictions of a trained network say against it, beside its figures."""
-        named = self.names_only(evaluation)
+    def prediction_findings(self, evaluation: Evaluation) -> tuple[Finding, ...]:
+        """Findings on the predictions of a trained network, such as one class for every sample."""
+        named = self.only_predicted_class(evaluation)
         if named is None:
             return ()
         counts = () if evaluation.confusion is None else evaluation.confusion.sum(1)
@@ -630,29 +637,30 @@ class Task:
             ),
         )
 
-    def noticed_on_validation(self, decoded: Any, targets: Any, run: str) -> tuple[Finding, ...]:
-        """What the predictions for the validation split of `run` say can be done better without training again."""
+    def validation_findings(self, decoded: Any, targets: Any, run: str) -> tuple[Finding, ...]:
+        """Findings on the predictions for the validation split of `run` that can be fixed without training again."""
         del decoded, targets, run
         return ()
 
     def fit_temperature(self, val: Evaluation) -> Temperature | None:
-        """What validation says of probabilities; None where the task has none, or it does not tell."""
+        """The temperature fitted on validation; None where predictions have no probabilities, or validation does not
+        determine it."""
         del val
         return None
 
     def calibrated(self, temperature: float) -> Self:
-        """The task with probabilities of logits divided by the temperature. Raises UsageError where predictions have
-        none."""
+        """The task whose logits are divided by the temperature. Raises UsageError where predictions have no
+        probabilities."""
         del temperature
         got, expected = f"a run of the task {self.name}, without probabilities", "a classification"
         raise UsageError("--calibrated", got, expected, "leave out --calibrated")
 
     def assess(
         self, evaluation: Evaluation, facts: SampleFacts, temperature: Temperature | None, names: Sequence[str]
-    ) -> Figures:
-        """Everything that follows from the predictions for a split. `names` are those of the target's numbers."""
+    ) -> SplitMetrics:
+        """The assessment of the predictions for a split. `names` are those of the target's numbers."""
         del temperature, names
-        rows, figure = self.rows_of(evaluation), self.headline_figure().over(facts.columns.get("group", ()))
+        rows, figure = self.rows_of(evaluation), self.headline_metric().over(facts.columns.get("group", ()))
         groups = sample_groups(facts, evaluation.n, brightness=evaluation.brightness)
         return PlainMetrics(
             self.metrics[0],
@@ -663,55 +671,56 @@ class Task:
         )
 
     def gap(self, train: Evaluation, val: Evaluation) -> Gap:
-        """How much better it is on what it learned from."""
-        return self.headline_figure().gap(self.rows_of(train), self.rows_of(val), (train.groups, val.groups))
+        """By how much the network is better on training than on validation."""
+        return self.headline_metric().gap(self.rows_of(train), self.rows_of(val), (train.groups, val.groups))
 
     @classmethod
     def difference(cls, ours: Rows, theirs: Rows, seed: int = 0, groups: Sequence[str] = ()) -> Difference:
-        """How far one network leads another on the same samples, from the rows of both; `groups`: that of each."""
-        return difference_of_rows(theirs, ours, cls.headline_figure().lead, seed, groups)
+        """By how much one network leads another on the same samples, from the rows of both; `groups`: the group of each
+        sample."""
+        return difference_of_rows(theirs, ours, cls.headline_metric().lead, seed, groups)
 
     @classmethod
-    def made(cls, kept: KeptPredictions) -> bool:
-        """Whether predictions from a file of a run are such as this task makes."""
-        del kept
+    def accepts_saved(cls, saved: SavedPredictions) -> bool:
+        """Whether predictions from a file of a run have the form of this task's."""
+        del saved
         return True
 
-    # What it has to beat
+    # Baselines
 
     def baselines(self, data: Dataset) -> tuple[Method, ...]:
-        """Methods that are not networks, the plainest first."""
+        """Methods other than networks, the simplest first."""
         del data
         return ()
 
-    def beside(self, network: nn.Module) -> Self:
-        """The task with what its baselines must know of the network that they are compared with."""
+    def for_network(self, network: nn.Module) -> Self:
+        """The task whose baselines are compared with `network`, such as one with as many components as its code."""
         del network
         return self
 
     def compare_baseline(
         self, network: Evaluation, baseline: Baseline, seed: int = 0, groups: Sequence[str] = ()
     ) -> BaselineComparison:
-        """How a network stands against a baseline on the same samples; `groups`: that of each, where they have any."""
+        """How a network compares with a baseline on the same samples; `groups`: the group of each sample, if any."""
         theirs, ours = self.rows_for(baseline.decoded, network.targets), self.rows_of(network)
-        return compare_rows(self.headline_figure().over(groups), baseline.name, theirs, ours, seed)
+        return compare_rows(self.headline_metric().over(groups), baseline.name, theirs, ours, seed)
 
-    def alone(self) -> Mapping[str, Mapping[str, Any]]:
-        """What is learned together and could be learned alone: by its name the fields of `task.*` that do so, with the
-        same outputs."""
+    def single_targets(self) -> Mapping[str, Mapping[str, Any]]:
+        """The targets that are learned jointly and can be learned alone: by name, the fields of `task.*` that select
+        the target, with the same outputs."""
         return {}
 
-    def compare_alone(
+    def compare_single(
         self, name: str, together: Evaluation, alone: Evaluation
     ) -> tuple[Metric, float | None, float | None, Difference]:
-        """The headline metric of one of `alone`, its values in the network of all and in its own, and by how much the
-        first is better on the same samples."""
-        raise NotImplementedError(f"{type(self).__name__}.compare_alone")
+        """The headline metric of the target `name`, its values in the joint network and in that of the target alone,
+        and by how much the joint network is better on the same samples."""
+        raise NotImplementedError(f"{type(self).__name__}.compare_single")
 
-    # How it is shown
+    # Reports
 
-    def answer(self, evaluation: Evaluation) -> tuple[str, str]:
-        """The result in one figure, and the sentence that says of what it is."""
+    def headline_text(self, evaluation: Evaluation) -> tuple[str, str]:
+        """The value of the headline metric, and a sentence that names the metric and the samples."""
         metric = self.metrics[0]
         value = metric.text(evaluation.metrics.get(metric.key))
         of = f"{evaluation.n:,} {evaluation.split} samples of {evaluation.data}"
@@ -726,26 +735,26 @@ class Task:
         target_names: Sequence[str] = (),
         names: Sequence[str] = (),
     ) -> tuple[Picture, ...]:
-        """Draw into `folder` what predictions look like. `images` (N, C, H, W) uint8 of the split, None where there are
-        none to be drawn; `names` of the samples."""
+        """Draw samples with their predictions into `folder`. `images` (N, C, H, W) uint8 of the split, None where they
+        cannot be drawn; `names` of the samples."""
         del folder, evaluation, images, target_names, names
         return ()
 
-    def sections(self, assessment: Assessment, figures: Figures, of: str) -> tuple[Section, ...]:
-        """Parts of the report on the figures of the test split; `of` says of which samples."""
+    def sections(self, assessment: Assessment, figures: SplitMetrics, of: str) -> tuple[Section, ...]:
+        """Sections of the report on the metrics of the test split; `of` names the samples."""
         del assessment, figures, of
         return ()
 
     def tables(
         self,
         evaluation: Evaluation,
-        figures: Figures | None,
+        figures: SplitMetrics | None,
         target_names: Sequence[str],
         names: Sequence[str] = (),
     ) -> dict[str, Table | None]:
         """Tables of the report: `averages`, `confused` and `classes`, and those behind pictures, by their kind.
-        `names` of all samples are such as their paths. The default is one of the figures over all samples, where there
-        is more than the headline."""
+        `names` of all samples, such as their paths. The default is `averages`, where there are metrics besides the
+        headline."""
         del target_names, names
         if figures is None or len(figures.figures) < 2:
             return {}
@@ -759,14 +768,14 @@ class Task:
         return ["truth", "prediction"]
 
     def cells(self, truth: Any, decoded: Any) -> list[Any]:
-        """One sample's row under these columns, from arrays without batch."""
+        """One sample's row under these columns, from arrays without a batch dimension."""
         return [" ".join(f"{value:.7g}" for value in np.ravel(part)) for part in (truth, decoded)]
 
     def pooled(
         self, folder: Path, truth: Any, decoded: Any, title: str, of: str, names: Sequence[str]
     ) -> tuple[Picture | None, Table | None]:
         """The predictions of a cross-validation, each sample's from the fold that held it out, as a picture in `folder`
-        and the table behind it; `title` says of what, `of` how often each was predicted too."""
+        and the table behind it. `title` names the data; `of` adds how often each sample was predicted."""
         del folder, truth, decoded, title, of, names
         return None, None
 
@@ -779,17 +788,16 @@ class Task:
         return targets
 
     def explained(self, decoded: Predictions) -> Explained:
-        """What is explained of one sample's prediction. Raises UsageError where nothing can be."""
+        """The part of one sample's prediction that is explained. Raises UsageError where nothing can be explained."""
         del decoded
         return Explained(lambda outputs: outputs.flatten(1), 0, "number")
 
     def explained_part(self, decoded: Predictions, part: str) -> Explained:
-        """What is explained of one sample's prediction where the user names a `part` of it. Raises UsageError for one
-        that it does not have."""
+        """The `part` of one sample's prediction that the user named. Raises UsageError for an unknown part."""
         del decoded
         got = f"{part!r}, for a run of the task {self.name}"
         raise UsageError("--part", got, "a task whose predictions have parts with names", "leave out --part")
 
     def target_text(self, target: Any) -> str:
-        """One sample's target in words, beside a small picture of it."""
+        """One sample's target in words, for the caption of its picture."""
         return ", ".join(f"{value:g}" for value in torch.as_tensor(target).flatten().tolist())

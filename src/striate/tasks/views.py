@@ -15,55 +15,59 @@ from torch.nn import functional
 Views = Literal["none", "mirror", "mirrors", "mirror-shift"]
 
 VIEW_COUNTS: dict[Views, int] = {"none": 1, "mirror": 2, "mirrors": 4, "mirror-shift": 6}
-"""How many times the network looks at each image."""
+"""How many versions of each image the network predicts."""
 
 Network = Callable[[torch.Tensor], torch.Tensor]
 Mirror = Callable[[bool, bool], Network]
 """The network for views that are mirrored from left to right, and upside down."""
 
 
-class Unmoved(Protocol):
-    """Brings outputs for moved images back to where the images are: `Task.unmoved`."""
+class MoveBack(Protocol):
+    """Computes outputs for the original images from those for moved images: `Task.move_back`."""
 
     def __call__(self, outputs: Any, *, mirrored: bool, shift: tuple[int, int], upside_down: bool = False) -> Any: ...
 
 
 class View(NamedTuple):
-    """An image as it is seen: moved by `shift` pixels (down, right), then `mirrored` from left to right and turned
-    `upside_down` by another mirror; and the `weight` of the outputs for it."""
+    """One version of an image in test-time augmentation: first shifted, then mirrored."""
 
     weight: float
+    """Weight of its outputs in the mean."""
     images: torch.Tensor
+    """(N, C, H, W) the images after shift and mirroring."""
     mirrored: bool = False
+    """Whether they are mirrored from left to right."""
     upside_down: bool = False
+    """Whether they are mirrored from top to bottom."""
     shift: tuple[int, int] = (0, 0)
+    """Pixels that they are moved down and right."""
 
 
 def mean_over_views(
-    network: Network, images: torch.Tensor, views: Views, unmoved: Unmoved, mirror: Mirror | None = None
+    network: Network, images: torch.Tensor, views: Views, move_back: MoveBack, mirror: Mirror | None = None
 ) -> torch.Tensor:
     """Outputs (N, K) for images (N, C, H, W): the weighted mean over the views, in float32.
 
-    `none`: f(x). `mirror`: (f(x) + f(mirrored x)) / 2. `mirrors`: the mean over x, x mirrored from left to right,
-    upside down, and both ways. `mirror-shift`: with m for that mean, m(x) / 2 +
-    m(x moved up and left by a pixel) / 4 + m(x moved down and right) / 4, what is moved in being the reflection at the
-    edge. `mirror` is asked for mirrored views, where that is not `network`. The mean of logits is that of
-    log-probabilities but for a constant: the normalized geometric mean.
+    `none`: f(x). `mirror`: m(x) = (f(x) + f(mirrored x)) / 2. `mirrors`: the mean over x, x mirrored from left to
+    right, upside down, and both. `mirror-shift`: m(x) / 2 + m(x moved up and left by a pixel) / 4 + m(x moved down and
+    right) / 4, padded by reflection at the edge. `mirror` returns the network for mirrored views, if it is not
+    `network`. Up to a constant, the mean of logits is that of log-probabilities: the normalized geometric mean.
     """
-    return outputs_of_views(network, images, views, unmoved, mirror)[0]
+    return outputs_of_views(network, images, views, move_back, mirror)[0]
 
 
 def outputs_of_views(
-    network: Network, images: torch.Tensor, views: Views, unmoved: Unmoved, mirror: Mirror | None = None
+    network: Network, images: torch.Tensor, views: Views, move_back: MoveBack, mirror: Mirror | None = None
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """The outputs of `mean_over_views`, and those of the image as it is alone; the same tensor for `none`."""
+    """The outputs of `mean_over_views`, and those for the original image alone; for `none`, both are the same
+    tensor."""
     alone = network(images)
     if views == "none":
         return alone, alone
     total: torch.Tensor | None = None
     for view in _other_views(images, views):
         asked = network if mirror is None else mirror(view.mirrored, view.upside_down)
-        turned = unmoved(asked(view.images), mirrored=view.mirrored, shift=view.shift, upside_down=view.upside_down)
+        turned = move_back(asked(view.images), mirrored=view.mirrored, shift=view.shift, upside_down=view.upside_down)
         outputs = view.weight * turned.float()
         total = outputs if total is None else total + outputs
     assert total is not None
@@ -75,7 +79,7 @@ def _own_weight(views: Views) -> float:
 
 
 def _other_views(images: torch.Tensor, views: Views) -> Iterator[View]:
-    """All views but the image itself, one at a time."""
+    """All views but the original image, one at a time."""
     weight = _own_weight(views)
     yield View(weight, images.flip(-1), mirrored=True)
     if views == "mirror":
@@ -94,11 +98,11 @@ def _other_views(images: torch.Tensor, views: Views) -> Iterator[View]:
         yield View(0.125, moved.flip(-1), mirrored=True, shift=shift)
 
 
-def maps_turned_back(
+def maps_moved_back(
     maps: torch.Tensor, *, mirrored: bool, shift: tuple[int, int], upside_down: bool = False
 ) -> torch.Tensor:
-    """Maps (N, C, H, W) for images that were moved, turned back to where these are; what was moved out is taken from
-    the edge."""
+    """Maps (N, C, H, W) for the original images, from maps for moved images; pixels that were moved out repeat the
+    edge."""
     axes = [axis for axis, flipped in ((-1, mirrored), (-2, upside_down)) if flipped]
     maps = maps.flip(axes) if axes else maps
     down, right = shift

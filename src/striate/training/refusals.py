@@ -142,7 +142,7 @@ def refuse_untrainable(
 ) -> None:
     """Raise ConfigError or TrainingError where network, data and the decided `config` do not fit; `request` is the
     configuration before anything was decided."""
-    if config.compare_single and (config.cv is not None or not task.alone()):
+    if config.compare_single and (config.cv is not None or not task.single_targets()):
         got = "with --cv" if config.cv is not None else f"a run of the task {task.name}"
         remedy = "leave out --compare-single, or train on several targets: --targets age:number,gender:class"
         raise ConfigError("compare_single", got, "one training of several targets", remedy)

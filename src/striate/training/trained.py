@@ -227,7 +227,7 @@ class Trained:
         with inference(predictor or plain_predictor(self.module)) as network:
             if tuple(raw.shape[1:]) != own:
                 network = partial(any_size, self.module, (own[1], own[2])) if raw.ndim == 4 else self.module
-            outputs = mean_over_views(network, normalize(raw.to(self.device)), self.views, self.task.unmoved)
+            outputs = mean_over_views(network, normalize(raw.to(self.device)), self.views, self.task.move_back)
             same = size is None or size == tuple(raw.shape[2:])
             found = self.task.decode(outputs) if same or size is None else self.task.decode_at(outputs, size)
             return finite(found.cpu())
@@ -264,7 +264,7 @@ class Trained:
                     before = tile.missing_before(size, self.reach, mirrored, upside_down)
                     return partial(padded_before, network, before)
 
-                yield tile, mean_over_views(network, x, self.views, self.task.unmoved, mirror)
+                yield tile, mean_over_views(network, x, self.views, self.task.move_back, mirror)
 
         with inference(plain_predictor(self.module)):
             decoded: torch.Tensor = self.task.stitched(outputs(), size)

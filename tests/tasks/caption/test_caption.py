@@ -17,7 +17,7 @@ from striate.cli import main
 from striate.data.annotations.captions import LETTERS, caption_rows, captions_in, words_of
 from striate.data.augment.warp import Warp
 from striate.data.dataset import SampleFacts
-from striate.tasks.caption.assess import estimates, figures_of, image_rows, said_words
+from striate.tasks.caption.assess import caption_words, estimates, image_rows, metrics_of
 from striate.tasks.caption.baselines import captions_as_predictions
 from striate.tasks.caption.head import CaptionNetwork
 from striate.tasks.caption.task import Caption
@@ -91,7 +91,7 @@ def test_an_unknown_word_is_one_of_the_vocabulary_never_said(network: CaptionNet
     assert numbers[:4].tolist() == [2, 1, 7, 0]
     with torch.no_grad():
         zebra, giraffe = (network(images[:1], targets_of([f"a {word} left"]))["truth"] for word in ("zebra", "giraffe"))
-        said = said_words(network(images)["predicted"])
+        said = caption_words(network(images)["predicted"])
     assert torch.equal(zebra, giraffe)
     assert {word for words in said for word in words} <= set(WORDS)
 
@@ -99,7 +99,7 @@ def test_an_unknown_word_is_one_of_the_vocabulary_never_said(network: CaptionNet
 def test_what_is_said_has_the_probability_of_teacher_forcing(network: CaptionNetwork, images: torch.Tensor) -> None:
     with torch.no_grad():
         predicted = network(images)["predicted"]
-        said = [[" ".join(words)] for words in said_words(predicted)]
+        said = [[" ".join(words)] for words in caption_words(predicted)]
         truth = network(images, targets_of(*said))["truth"]
     torch.testing.assert_close(predicted[..., LETTERS].sum(1), truth.sum(1))
     cells = predicted[0, : len(said[0][0].split()), LETTERS + 1 :]
@@ -118,7 +118,7 @@ def test_the_search_finds_what_is_most_probable(network: CaptionNetwork, images:
         lengths = torch.tensor([len(own[0].split()) + 1 for own in captions])
         predicted = small(images[:1])["predicted"]
     best = captions[int((truth / lengths**0.7).argmax())][0]
-    assert " ".join(said_words(predicted)[0]) == best
+    assert " ".join(caption_words(predicted)[0]) == best
 
 
 def test_gradients_reach_all_weights_and_only_true_words_teach(network: CaptionNetwork, images: torch.Tensor) -> None:
@@ -147,7 +147,7 @@ def test_left_and_right_change_places_in_mirrored_images() -> None:
 def test_figures_follow_from_what_is_said() -> None:
     said = captions_as_predictions([["a", "red", "square"], ["a", "blue", "circle", "left"], []])
     true = targets_of(["a red square", "a box"], ["a blue circle right"], ["a red circle"])
-    found = figures_of(image_rows(said, true).sum(0))
+    found = metrics_of(image_rows(said, true).sum(0))
     assert found["exact_match"] == pytest.approx(1 / 3)
     assert found["rouge_l"] == pytest.approx((1 + 0.75 + 0) / 3)
     assert found["bleu4"] == 0
@@ -163,13 +163,13 @@ def test_bleu_of_captions_without_four_words_is_said_to_compare_nothing() -> Non
     assert set(task.interval(decoded, true)) == {"cider_interval", "rouge_l_interval", "exact_match_interval"}
     metrics = task.measure(said, true)
     found = Evaluation("made", "test", "caption", (), 24, metrics, decoded, np.asarray(true), np.arange(24))
-    assert "BLEU-4 is 0 for every prediction" in task.noticed(found)[-1].measured
+    assert "BLEU-4 is 0 for every prediction" in task.prediction_findings(found)[-1].measured
     facts = SampleFacts(tuple(map(str, range(24))))
     assert any("has four words" in line for line in task.assess(found, facts, None, ()).left_out)
     longer = replace(found, targets=np.asarray(targets_of(*[["a red box here"]] * 24)))
-    assert "BLEU-4 is 0: no predicted caption" in task.noticed(longer)[-1].measured
+    assert "BLEU-4 is 0: no predicted caption" in task.prediction_findings(longer)[-1].measured
     longer = replace(longer, decoded=np.asarray(captions_as_predictions([["here", "is", "a", "box"]] * 24)))
-    assert not any("BLEU" in finding.measured for finding in task.noticed(longer))
+    assert not any("BLEU" in finding.measured for finding in task.prediction_findings(longer))
 
 
 def _scenes(folder: Path, count: int = 60) -> Path:

@@ -1,4 +1,4 @@
-"""Figures of a classification agree with scikit-learn and torchmetrics."""
+"""Metrics of a classification agree with scikit-learn and torchmetrics."""
 
 from __future__ import annotations
 

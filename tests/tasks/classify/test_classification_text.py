@@ -70,8 +70,8 @@ def test_the_verdict_where_errors_cancel():
     probabilities = np.stack([said, 1 - said], 1).astype(np.float32)
     calibration = measure_calibration((~right).astype(np.int64), probabilities)
     assert calibration.ece == pytest.approx(0.145, abs=1e-3)
-    assert calibration.surplus == pytest.approx(0.005, abs=1e-3)
-    assert calibration.both_ways == pytest.approx((0.95, 0.6))
+    assert calibration.overconfidence == pytest.approx(0.005, abs=1e-3)
+    assert calibration.over_and_under == pytest.approx((0.95, 0.6))
     evaluation = evaluated((~right).astype(np.int64), probabilities)
     figures = assess_split(task_of(evaluation), evaluation, data_of(2000), None)
     lines = [line for part in figures.lines(None) for line in part]
@@ -91,7 +91,7 @@ def test_chance_does_not_make_two_directions_of_one():
         said = rng.uniform(0.56, 1, 100)
         probabilities = np.stack([said, 1 - said], 1).astype(np.float32)
         calibration = measure_calibration((rng.random(100) >= said - 0.06).astype(np.int64), probabilities)
-        assert calibration.both_ways is None or calibration.ece <= calibration.ece_by_chance[1]
+        assert calibration.over_and_under is None or calibration.ece <= calibration.ece_by_chance[1]
 
 
 @pytest.mark.parametrize("part", ["over all classes", "most confident mistakes", "least confident correct predictions"])

@@ -130,7 +130,7 @@ def test_a_cost_is_suggested_where_validation_shows_that_it_finds_more() -> None
     effect = effect_of(rule, ("healthy", "ill"), *rare(rng, 1000, 0.05, 2.0))  # other samples like these
     assert effect.classes[0].recall.value > effect.classes[0].recall_before.value
     said = Classify(("healthy", "ill")).deciding("ill=2", None)
-    assert not said.noticed_on_validation(probabilities, truth, "runs/cells")
+    assert not said.validation_findings(probabilities, truth, "runs/cells")
 
 
 @pytest.mark.parametrize(

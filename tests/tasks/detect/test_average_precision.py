@@ -1,4 +1,4 @@
-"""Figures agree with COCO's own code, and with faster-coco-eval."""
+"""Metrics agree with COCO's own code, and with faster-coco-eval."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from striate.statistics.ranking import mean_of_known
-from striate.tasks.detect.assess import best_threshold, coco_figures, counts_of, mistakes
+from striate.tasks.detect.assess import best_threshold, coco_metrics, counts_of, mistakes
 from striate.tasks.detect.average_precision import RankedHeadline, average_precisions, ranked, rows_of
 from striate.tasks.detect.metrics import MAP
 
@@ -72,7 +72,7 @@ def test_average_precision_is_that_of_coco(seed: int) -> None:
     each = average_precisions(ranked(rows))
     own = {"map": mean_of_known(each), "map50": mean_of_known(each[:, 0]), "map75": mean_of_known(each[:, 5])}
     assert own == pytest.approx(_coco(decoded, targets), abs=1e-9)
-    assert own == pytest.approx(coco_figures(decoded, targets, CLASSES), abs=1e-6)
+    assert own == pytest.approx(coco_metrics(decoded, targets, CLASSES), abs=1e-6)
     assert 0.01 < own["map"] < 0.9
 
 
@@ -100,7 +100,7 @@ def test_an_absent_class_is_unknown_and_not_zero() -> None:
     targets[targets[..., 4] == 2] = [0, 0, 0, 0, -1, 0]
     each = average_precisions(ranked(rows_of(decoded, targets, CLASSES)))
     assert np.isnan(each[2]).all()
-    assert mean_of_known(each) == pytest.approx(coco_figures(decoded, targets, CLASSES)["map"], abs=1e-6)
+    assert mean_of_known(each) == pytest.approx(coco_metrics(decoded, targets, CLASSES)["map"], abs=1e-6)
 
 
 def test_the_threshold_has_the_best_f1() -> None:

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from striate import reference
-from striate.tasks.detect.overlap import generalized_iou, pairwise_iou, suppressed
+from striate.tasks.detect.overlap import generalized_iou, nms_mask, pairwise_iou
 
 
 def _boxes(random: np.random.Generator, count: int, side: float = 20.0) -> np.ndarray:
@@ -32,12 +32,12 @@ def test_suppression_is_greedy(seed: int, count: int, threshold: float) -> None:
     random = np.random.default_rng(seed)
     boxes, classes = _boxes(random, count), random.integers(0, 3, count)
     scores = np.sort(np.round(random.random(count), 2))[::-1].copy()
-    kept = suppressed(torch.tensor(boxes)[None], torch.tensor(classes)[None], threshold)[0]
+    kept = nms_mask(torch.tensor(boxes)[None], torch.tensor(classes)[None], threshold)[0]
     expected = reference.non_maximum_suppression(boxes, scores, classes, threshold)
     assert torch.nonzero(kept)[:, 0].tolist() == expected.tolist()
 
 
 def test_a_chain_of_boxes_needs_many_turns() -> None:
     boxes = torch.tensor([[2.0 * k, 0, 2.0 * k + 6, 6] for k in range(40)])[None]
-    kept = suppressed(boxes, torch.zeros(1, 40), 0.4)[0]
+    kept = nms_mask(boxes, torch.zeros(1, 40), 0.4)[0]
     assert kept.tolist() == [k % 2 == 0 for k in range(40)]

@@ -22,11 +22,11 @@ from striate.data.config import AugmentConfig
 from striate.data.media.medium import Placement
 from striate.data.rotated_boxes import bent, common_area, corners, scaled, seen_shares
 from striate.models.build import build_model
-from striate.tasks.detect.assess import angle_errors, coco_figures, rotated_figures
+from striate.tasks.detect.assess import angle_errors, coco_metrics, rotated_metrics
 from striate.tasks.detect.average_precision import average_precisions, overlaps_for, ranked, rotated_overlaps, rows_of
 from striate.tasks.detect.move import resize_boxes, warp_boxes
-from striate.tasks.detect.overlap import suppressed
-from striate.tasks.detect.rotated import apart, boxes_of, ellipses, rotated_iou
+from striate.tasks.detect.overlap import nms_mask
+from striate.tasks.detect.rotated import boxes_of, ellipses, probiou_distance, rotated_iou
 from striate.tasks.detect.task import Detect
 from striate.tasks.exported import Frame
 
@@ -81,7 +81,7 @@ def test_known_overlaps() -> None:
 def test_suppression_is_greedy(seed: int) -> None:
     random = np.random.default_rng(seed)
     boxes, classes = _boxes(random, 20), random.integers(0, 2, 20)
-    kept = suppressed(torch.tensor(boxes)[None], torch.tensor(classes)[None], 0.4)[0]
+    kept = nms_mask(torch.tensor(boxes)[None], torch.tensor(classes)[None], 0.4)[0]
     expected = reference.non_maximum_suppression(boxes, -np.arange(20.0), classes, 0.4)
     assert torch.nonzero(kept)[:, 0].tolist() == expected.tolist()
 
@@ -110,12 +110,12 @@ def test_the_distance_of_boxes_has_no_jump_and_finite_gradients() -> None:
 
     a, b = [2.0, 3, 14, 8, 30], [3.0, 1, 13, 9, 75]
     one, other = (ellipses(torch.tensor([box], dtype=torch.float64)) for box in (a, b))
-    assert float(apart(one, other)) == pytest.approx(distance(a, b), abs=1e-5)
+    assert float(probiou_distance(one, other)) == pytest.approx(distance(a, b), abs=1e-5)
     long = torch.tensor([[0.0, 0, 8, 2, 89.99], [0, 0, 8, 2, -89.99], [0, 0, 4, 4, 10], [0, 0, 8, 2, 90]])
     shapes = ellipses(long)
     assert torch.allclose(shapes[0], shapes[1], atol=2e-3), "a network predicts nearly the same numbers"
     given = torch.stack([shapes[2], shapes[3], shapes[3]]).requires_grad_()
-    apart(given, shapes[3].expand(3, -1)).sum().backward()
+    probiou_distance(given, shapes[3].expand(3, -1)).sum().backward()
     assert given.grad is not None
     assert torch.isfinite(given.grad).all()
     assert given.grad[0, 3].abs() > 0.01, "of a square too, it is known which way it should grow longer"
@@ -133,8 +133,8 @@ def test_where_no_box_is_turned_precision_is_that_of_coco() -> None:
         decoded[image, :18, :4] = moved
         decoded[image, :18, 4], decoded[image, :18, 5] = np.tile(targets[image, :, 4], 3), random.random(18)
     assert overlaps_for(decoded, targets) is rotated_overlaps
-    own = rotated_figures(average_precisions(ranked(rows_of(decoded, targets, 2, rotated_overlaps))))
-    assert own == pytest.approx(coco_figures(decoded, targets, 2), abs=1e-6)
+    own = rotated_metrics(average_precisions(ranked(rows_of(decoded, targets, 2, rotated_overlaps))))
+    assert own == pytest.approx(coco_metrics(decoded, targets, 2), abs=1e-6)
     assert 0.05 < own["map"] < 0.95
 
 

@@ -122,7 +122,7 @@ def test_collapsed_embeddings_are_noticed_and_others_are_not() -> None:
         decoded = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
         metrics = task.measure(torch.from_numpy(decoded), torch.from_numpy(truth))
         found = Evaluation("made", "test", "embed", task.classes, 60, metrics, decoded, truth, np.arange(60))
-        return [finding.why for finding in task.noticed(found)]
+        return [finding.why for finding in task.prediction_findings(found)]
 
     collapsed = np.ones((60, 8)) + 0.01 * rng.normal(size=(60, 8))
     assert "collapse" in said(collapsed)[0]

@@ -1,4 +1,4 @@
-"""The figures of embeddings against their definitions, and what they are of made vectors."""
+"""The metrics of embeddings against their definitions, and what they are of made vectors."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from PIL import Image
 from striate import explain, load, match, show
 from striate.cli import main
 from striate.errors import DataError, UsageError
-from striate.evaluation.similarity.nearest import nearest_of, search_exactly
+from striate.evaluation.similarity.nearest import prepare_search, search_exactly
 from striate.runs.directory import open_run
 from striate.runs.events import read_notes
 from striate.training.config_file import config_from_yaml
@@ -249,7 +249,7 @@ def test_an_index_finds_what_the_exact_search_finds() -> None:
     vectors = rng.normal(size=(3000, 8)).astype(np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     said: list[str] = []
-    index = nearest_of(vectors, said.append, exact=1000)
+    index = prepare_search(vectors, said.append, exact=1000)
     assert index.recall is not None
     assert index.recall >= 0.99
     assert "recall@10" in index.line()
@@ -259,7 +259,7 @@ def test_an_index_finds_what_the_exact_search_finds() -> None:
     assert (places == truth).mean() > 0.98
     assert near[:, 0] == pytest.approx(cosines[:, 0], abs=1e-5)
     again: list[str] = []
-    assert nearest_of(vectors, again.append, exact=1000).recall == index.recall
+    assert prepare_search(vectors, again.append, exact=1000).recall == index.recall
     assert not again, "the index was cached"
-    assert nearest_of(vectors).recall is None
+    assert prepare_search(vectors).recall is None
     assert (truth == np.argsort(-(vectors[:50] @ vectors.T), axis=1, kind="stable")[:, :10]).mean() > 0.99

@@ -19,9 +19,9 @@ from striate.data.mask_codes import decode
 from striate.data.media.medium import Placement
 from striate.models.build import build_model
 from striate.tasks.instances.box_masks import SIDE, gathered, packed, pasted, unpacked
-from striate.tasks.instances.decode import MASK, WIDTH, apart, inside
+from striate.tasks.instances.decode import MASK, WIDTH, inside, instance_map
 from striate.tasks.instances.grouping import OFFSET, agreement, objects_in, places
-from striate.tasks.instances.metrics import mask_figures
+from striate.tasks.instances.metrics import mask_metrics
 from striate.tasks.instances.overlap import MaskOverlaps
 from striate.tasks.instances.task import Instances
 
@@ -76,7 +76,7 @@ def test_touching_objects_stay_apart() -> None:
     """A point between two middles is of the nearer one, though both boxes hold it."""
     left, right = _disk(14, 20, 8), _disk(30, 20, 8)
     found = torch.stack([_row(left, 0, 0.9), _row(right, 0, 0.8)]).numpy()
-    numbers = apart(found, SIZE)
+    numbers = instance_map(found, SIZE)
     assert set(np.unique(numbers)) == {0, 1, 2}
     assert (numbers[left & ~right] == 1).mean() > 0.95
     assert (numbers[right & ~left] == 2).mean() > 0.95
@@ -130,9 +130,9 @@ def _random(seed: int, images: int = 12) -> tuple[torch.Tensor, torch.Tensor]:
 
 def test_figures_are_those_of_coco() -> None:
     decoded, targets = _random(0)
-    found = mask_figures(decoded.numpy(), targets.numpy(), 2)
+    found = mask_metrics(decoded.numpy(), targets.numpy(), 2)
     rows = TASK.rows_for(decoded, targets)
-    assert TASK.headline_figure().value(rows) == pytest.approx(found["mask_map"], abs=1e-9)
+    assert TASK.headline_metric().value(rows) == pytest.approx(found["mask_map"], abs=1e-9)
     assert 0.05 < found["mask_map"] < found["mask_map50"] < 1
     with_pycocotools = _by_pycocotools(decoded.numpy(), targets.numpy())
     assert [found["mask_map"], found["mask_map50"]] == pytest.approx(with_pycocotools, abs=1e-6)
@@ -224,7 +224,7 @@ def test_pixels_that_name_the_same_center_are_one_object(noise: float) -> None:
     truth = _target(*TOUCHING[0])[None]
     found = TASK.decode(_outputs(truth, noise))
     assert (found[0, :, 4] >= 0).sum() == 3
-    figures = mask_figures(found.numpy(), truth.numpy(), 2)
+    figures = mask_metrics(found.numpy(), truth.numpy(), 2)
     assert figures["mask_map50"] == pytest.approx(1)
     assert sorted(found[0, :3, 4].tolist()) == [0, 0, 1]
 
@@ -250,11 +250,11 @@ def test_pixels_that_disagree_about_their_center_are_less_sure() -> None:
 def test_a_mirror_image_says_the_same() -> None:
     truth = _target(*TOUCHING[0])[None]
     mirrored = _outputs(truth.flip(-1))
-    assert torch.allclose(TASK.unmoved(mirrored, mirrored=True, shift=(0, 0)), _outputs(truth), atol=1e-5)
-    assert torch.equal(TASK.unmoved(mirrored, mirrored=False, shift=(0, 0)), mirrored)
+    assert torch.allclose(TASK.move_back(mirrored, mirrored=True, shift=(0, 0)), _outputs(truth), atol=1e-5)
+    assert torch.equal(TASK.move_back(mirrored, mirrored=False, shift=(0, 0)), mirrored)
     below = _outputs(truth.flip(-2))
     assert torch.allclose(
-        TASK.unmoved(below, mirrored=False, shift=(0, 0), upside_down=True), _outputs(truth), atol=1e-5
+        TASK.move_back(below, mirrored=False, shift=(0, 0), upside_down=True), _outputs(truth), atol=1e-5
     )
 
 

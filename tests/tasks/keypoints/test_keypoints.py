@@ -20,7 +20,7 @@ from striate.errors import ConfigError
 from striate.reference import area_of_correct_points, correct_points, normalized_mean_error
 from striate.runs.checkpoint import load_checkpoint
 from striate.tasks.keypoints.assess import estimates, image_rows
-from striate.tasks.keypoints.geometry import bump, expected_places, heat
+from striate.tasks.keypoints.geometry import expected_places, gaussian_maps, heat
 from striate.tasks.keypoints.head import with_head
 from striate.tasks.keypoints.skeleton import spanning_tree
 from striate.tasks.keypoints.task import Keypoints
@@ -132,7 +132,7 @@ def test_without_pairs_nothing_is_mirrored_and_it_is_said() -> None:
 
 def test_heat_is_decoded_between_cells() -> None:
     places = torch.tensor([[[0.13, -0.4], [-0.02, 0.31]]])
-    shares = bump(places, (16, 24), 1.0)
+    shares = gaussian_maps(places, (16, 24), 1.0)
     assert torch.allclose(shares.sum((2, 3)), torch.ones(1, 2))
     assert torch.allclose(expected_places(shares), places, atol=2e-3)
     assert torch.allclose(expected_places(heat(torch.zeros(1, 2, 5, 7))), torch.zeros(1, 2, 2), atol=1e-6)
@@ -148,7 +148,7 @@ def test_the_loss_falls_as_predictions_come_nearer(head: str) -> None:
         if head == "regress":
             outputs = torch.cat([places, torch.full((1, 3, 1), math.log(0.1))], dim=2).flatten(1)
         else:
-            outputs = bump(places, (20, 30), 1.0).clamp(min=1e-9).log()
+            outputs = gaussian_maps(places, (20, 30), 1.0).clamp(min=1e-9).log()
         losses.append(float(task.loss(outputs, targets)))
         decoded = task.decode(outputs)
         assert torch.allclose(decoded[..., :2], places, atol=5e-3)
@@ -167,13 +167,13 @@ def test_predictions_for_a_mirror_image_are_turned_back(head: str) -> None:
     def outputs(at: torch.Tensor) -> torch.Tensor:
         if head == "regress":
             return torch.cat([at, torch.zeros(1, 3, 1)], dim=2).flatten(1)
-        return bump(at, (20, 30), 1.0).clamp(min=1e-9).log()
+        return gaussian_maps(at, (20, 30), 1.0).clamp(min=1e-9).log()
 
-    back = task.unmoved(outputs(flipped), mirrored=True, shift=(0, 0))
+    back = task.move_back(outputs(flipped), mirrored=True, shift=(0, 0))
     assert torch.allclose(task.decode(back)[..., :2], places, atol=5e-3)
     if head == "regress":  # one pixel down and right, then mirrored
         moved = (places + torch.tensor([2 / 60, 2 / 40]))[:, [1, 0, 2]] * torch.tensor([-1.0, 1.0])
-        back = task.unmoved(outputs(moved), mirrored=True, shift=(1, 1))
+        back = task.move_back(outputs(moved), mirrored=True, shift=(1, 1))
         assert torch.allclose(task.decode(back)[..., :2], places, atol=1e-5)
 
 

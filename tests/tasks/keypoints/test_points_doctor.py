@@ -21,7 +21,7 @@ def codes(places: np.ndarray, targets: np.ndarray) -> list[str]:
     decoded = np.concatenate([places, np.full((*places.shape[:2], 1), 0.9)], 2)
     ids = np.arange(len(targets))
     found = Evaluation("made", "test", "keypoints", (), len(targets), {"nme": 0.1}, decoded, targets, ids)
-    return [finding.code for finding in TASK.noticed(found)]
+    return [finding.code for finding in TASK.prediction_findings(found)]
 
 
 def test_points_that_fit_have_nothing() -> None:

@@ -21,7 +21,7 @@ from striate.data.sources.list_source import list_source
 from striate.errors import ConfigError, DataError, UsageError
 from striate.tasks.assessment import slice_lines
 from striate.tasks.evaluation import Evaluation
-from striate.tasks.multilabel.assess import sample_f1, set_estimates, set_figures
+from striate.tasks.multilabel.assess import sample_f1, set_estimates, set_metrics
 from striate.tasks.multilabel.metrics import MAP
 from striate.tasks.multilabel.ranking import RankedLabels, Ranking, best_threshold, best_thresholds
 from striate.tasks.multilabel.task import Multilabel
@@ -66,7 +66,7 @@ def test_each_sample_alone_is_measured_by_how_its_labels_are_ranked() -> None:
 def test_means_are_over_the_labels_that_occur() -> None:
     truth = np.array([[1, 0, 0], [1, 1, 0], [0, 0, 0]])
     scores = np.array([[0.9, 0.2, 0.6], [0.8, 0.7, 0.1], [0.1, 0.3, 0.2]])
-    found = set_figures(scores, truth, scores >= 0.5)
+    found = set_metrics(scores, truth, scores >= 0.5)
     assert found["ap"] == [1.0, 1.0, None]
     assert found["map"] == found["macro_f1"] == 1.0
     assert found["micro_f1"] == pytest.approx(2 * 3 / 7)

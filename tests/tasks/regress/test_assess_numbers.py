@@ -1,4 +1,4 @@
-"""Figures of a regression agree with scikit-learn; what was planted is seen."""
+"""Metrics of a regression agree with scikit-learn; what was planted is seen."""
 
 from __future__ import annotations
 

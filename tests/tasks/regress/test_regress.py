@@ -9,7 +9,7 @@ from sklearn.metrics import mean_absolute_error, mean_squared_error, r2_score
 from torch.nn import functional
 
 from striate.tasks.evaluation import Evaluation
-from striate.tasks.regress.assess import overall_figures
+from striate.tasks.regress.assess import overall_metrics
 from striate.tasks.regress.task import Regress
 from striate.wording import number
 
@@ -74,7 +74,7 @@ def test_the_rmse_has_the_interval_of_evaluation_json() -> None:
     outputs, targets = answers()
     decoded = TASK.decode(outputs)
     [(key, ends)] = TASK.interval(decoded, targets).items()
-    interval = overall_figures(targets.double().numpy(), decoded.double().numpy())["rmse"].interval
+    interval = overall_metrics(targets.double().numpy(), decoded.double().numpy())["rmse"].interval
     assert interval is not None
     assert (key, ends) == ("rmse_interval", pytest.approx([interval.low, interval.high]))
     assert TASK.interval(decoded[:19], targets[:19]) == {}

@@ -11,7 +11,7 @@ import torch
 
 from striate.tasks.config import TaskConfig
 from striate.tasks.segment.losses import LOSSES
-from striate.tasks.segment.task import IGNORED, Segment, has_small_part
+from striate.tasks.segment.task import IGNORED, Segment, has_rare_class
 
 
 def made() -> tuple[torch.Tensor, torch.Tensor]:
@@ -80,7 +80,7 @@ def test_dice_is_added_where_a_class_is_rare(counts: tuple[int, ...], rare: bool
     without a label counted."""
     masks = torch.cat([torch.full((count,), number) for number, count in enumerate((*counts, 50))])
     masks = torch.where(masks == len(counts), IGNORED, masks).to(torch.uint8)[None, None]
-    assert has_small_part(masks, len(counts)) == rare
+    assert has_rare_class(masks, len(counts)) == rare
 
 
 def _made(counts: tuple[int, ...], **fields: Any) -> Segment:

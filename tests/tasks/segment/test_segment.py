@@ -50,10 +50,10 @@ def test_a_network_that_finds_nothing_says_so() -> None:
     targets[:, :2, :2], targets[:, 7] = 1, IGNORED
     task = Segment(("ground", "disc"))
     nothing = _evaluation(targets, torch.zeros_like(targets))
-    [finding] = task.noticed(nothing)
+    [finding] = task.prediction_findings(nothing)
     assert (finding.code, finding.measured) == ("fit.one-class", "ground is predicted everywhere")
-    assert "the most frequent class would reach 92.9\u00a0%" in task.answer(nothing)[1]
-    assert task.noticed(_evaluation(targets, targets)) == ()
+    assert "the most frequent class would reach 92.9\u00a0%" in task.headline_text(nothing)[1]
+    assert task.prediction_findings(_evaluation(targets, targets)) == ()
 
 
 def _evaluation(targets: torch.Tensor, decoded: torch.Tensor) -> Evaluation:

@@ -1,4 +1,4 @@
-"""The figures of a segmentation: of classes, of pixels, and what is remembered of them."""
+"""The metrics of a segmentation: of classes, of pixels, and what is remembered of them."""
 
 from __future__ import annotations
 

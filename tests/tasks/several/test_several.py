@@ -170,7 +170,7 @@ def test_weights_are_those_of_the_request(data) -> None:
     outputs = _outputs(one, len(train))
     known, own, truth = one.parts(outputs, train)[0]
     assert float(one.loss(outputs, train)) == pytest.approx(float(one.tasks[0].loss(own[known], truth[known])))
-    assert one.alone()["age"]["target_weights"] == "age=1,gender=0,tags=0"
+    assert one.single_targets()["age"]["target_weights"] == "age=1,gender=0,tags=0"
     for wrong in ("size=1", "age=-1", "age=0,gender=0,tags=0"):
         with pytest.raises(ConfigError, match="target_weights"):
             Several.make(data, TaskConfig(target_weights=wrong), "sum")

@@ -1,1 +1,2 @@
-"""How predictions hold when images are moved, covered, bent, lit and damaged."""
+"""Robustness of predictions against changes of images: movement, occlusion, deformation, light, noise and
+compression."""

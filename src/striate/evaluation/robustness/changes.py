@@ -1,8 +1,8 @@
-"""Changes of a batch of images, each a pure function of (seed, kind of change, sample id).
+"""Changes of a batch of images; each is a pure function of (seed, kind of change, sample id).
 
-Pixel values: light, noise, blur, JPEG. Movements: shift, rotation, scale, deformation, viewpoint; what comes in from
-outside repeats the edge, and all but shifts interpolate (bilinear) and round to bytes. Occlusion: a blank patch, or
-fragments of other images around the middle.
+Pixel values: light, noise, blur, JPEG. Movements: shift, rotation, scale, deformation, viewpoint; pixels from outside
+repeat the edge, and all but shifts interpolate (bilinear) and round to bytes. Occlusion: a blank patch, or fragments of
+other images around the center.
 """
 
 from __future__ import annotations
@@ -26,21 +26,23 @@ from striate.data.counter_random import hash_key, uniforms
 
 @dataclass(frozen=True, eq=False)
 class Draws:
-    """The numbers of one batch: the same for every strength, so that a curve follows each image along one way.
-
-    `ids`: (B,) int64 sample ids; `places`: (B,) where the images lie among `pool` (N, C, H, W) uint8, all that are
-    measured, of which other images are taken as clutter.
-    """
+    """The random numbers of one batch. They are the same for every strength, so that a curve follows each image in one
+    direction."""
 
     seed: int
+    """Seed of the measurement."""
     kind: str
+    """Name of the kind of change."""
     ids: NDArray[np.int64]
+    """(B,) sample ids."""
     places: NDArray[np.int64]
+    """(B,) positions of the batch's images in `pool`."""
     pool: torch.Tensor
+    """(N, C, H, W) uint8, all images that are measured; clutter is taken from the others of them."""
 
     @property
     def key(self) -> int:
-        """Of the seed and the kind alone."""
+        """The key of the random numbers, which depends on the seed and the kind alone."""
         return hash_key(self.seed, zlib.crc32(self.kind.encode()))
 
     def uniform(self, count: int) -> NDArray[np.float64]:
@@ -53,30 +55,31 @@ class Draws:
 
 
 _GAMMA = 2.2
-"""Light is about the byte to this power (sRGB)."""
+"""Light intensity is about the byte value to this power (sRGB)."""
 
 
 def relight(images: torch.Tensor, stops: float, draws: Draws) -> torch.Tensor:
-    """The light times 2 to the power of `stops`; what is brighter than white is white."""
+    """Multiply the light by 2 to the power of `stops`; values brighter than white are clipped to white."""
     del draws
     table = (torch.arange(256).float() * 2 ** (stops / _GAMMA)).round().clamp(0, 255).to(torch.uint8)
     return table[images.long()]
 
 
 def add_noise(images: torch.Tensor, deviation: float, draws: Draws) -> torch.Tensor:
-    """Independent normal noise of this standard deviation in gray levels (0 to 255) on each value."""
+    """Add independent normal noise of this standard deviation in gray levels (0 to 255) to each value."""
     noise = draws.normal(math.prod(images.shape[1:])).view(images.shape)
     return (images.float() + deviation * noise).round_().clamp_(0, 255).to(torch.uint8)
 
 
 def blur(images: torch.Tensor, pixels: float, draws: Draws) -> torch.Tensor:
-    """A Gaussian of this standard deviation in pixels."""
+    """Blur with a Gaussian of this standard deviation in pixels."""
     del draws
     return blurred(images, torch.full((len(images),), pixels), pixels)
 
 
 def compress(images: torch.Tensor, quality: float, draws: Draws) -> torch.Tensor:
-    """Written as a JPEG of this quality (Pillow's, 1 to 95) and read again; other than 1 or 3 channels each alone."""
+    """Write as a JPEG of this quality (Pillow's, 1 to 95) and read again; where there are not 1 or 3 channels, each
+    channel by itself."""
     del draws
     return torch.from_numpy(np.stack([_through_jpeg(image, int(quality)) for image in images.numpy()]))
 
@@ -95,13 +98,13 @@ def _decoded(pixels: np.ndarray, quality: int) -> np.ndarray:
 
 
 _DISTANCE = 2.0
-"""Of the camera from the tilted picture, in its longer sides."""
+"""Distance of the camera from the tilted picture, in units of the picture's longer side."""
 _CONTROL = 5
-"""Points of the elastic net along each side."""
+"""Number of control points of the elastic net along each side."""
 
 
 def shift(images: torch.Tensor, pixels: float, draws: Draws) -> torch.Tensor:
-    """By whole pixels up, down, left or right: every value is copied."""
+    """Shift by whole pixels up, down, left or right, without interpolation."""
     return shifted(pixels, draws).apply(images)
 
 
@@ -113,7 +116,7 @@ def shifted(pixels: float, draws: Draws) -> Warp:
 
 
 def rotate(images: torch.Tensor, degrees: float, draws: Draws) -> torch.Tensor:
-    """About the center, to the left or to the right."""
+    """Rotate about the center, counterclockwise or clockwise."""
     angle = math.radians(degrees) * (1 - 2 * (torch.from_numpy(draws.uniform(1)[:, 0]) < 0.5).float())
     x, y = _from_center(images)
     cos, sin = (f(angle).view(-1, 1, 1) for f in (torch.cos, torch.sin))
@@ -121,7 +124,7 @@ def rotate(images: torch.Tensor, degrees: float, draws: Draws) -> torch.Tensor:
 
 
 def scale(images: torch.Tensor, factor: float, draws: Draws) -> torch.Tensor:
-    """About the center: larger above 1, smaller below."""
+    """Scale about the center; factors above 1 enlarge."""
     del draws
     x, y = _from_center(images)
     every = torch.ones(len(images), 1, 1)
@@ -129,9 +132,12 @@ def scale(images: torch.Tensor, factor: float, draws: Draws) -> torch.Tensor:
 
 
 def deform(images: torch.Tensor, percent: float, draws: Draws) -> torch.Tensor:
-    """Elastic: pulled along a smooth random field, whose mean square length is the strength in percent of the shorter
-    side. A net of 5 × 5 points is drawn and interpolated (bicubic); in the manner of P. Simard, D. Steinkraus and
-    J. Platt, "Best practices for convolutional neural networks", 2003."""
+    """Deform elastically along a smooth random field, whose root mean square length is the strength in percent of the
+    shorter side.
+
+    A net of 5 × 5 points is drawn and interpolated (bicubic), similar to P. Simard, D. Steinkraus and J. Platt, "Best
+    practices for convolutional neural networks", 2003.
+    """
     height, width = images.shape[2:]
     net = draws.normal(2 * _CONTROL**2).view(-1, 2, _CONTROL, _CONTROL)
     field = functional.interpolate(net, (height, width), mode="bicubic", align_corners=True)
@@ -142,28 +148,28 @@ def deform(images: torch.Tensor, percent: float, draws: Draws) -> torch.Tensor:
 
 
 def tilt(images: torch.Tensor, degrees: float, draws: Draws) -> torch.Tensor:
-    """A homography: the picture, as a flat card, turned by the angle about a random line through its center, seen by a
-    camera two sides away."""
+    """Apply a homography: the picture is a flat card that is tilted by the angle about a random line through its center
+    and seen by a camera two sides away."""
     axis = math.tau * torch.from_numpy(draws.uniform(1)[:, 0]).float().view(-1, 1, 1)
     x, y = _from_center(images)
     along, across = axis.cos() * x + axis.sin() * y, axis.cos() * y - axis.sin() * x
     distance = _DISTANCE * max(images.shape[2:])
     cos, sin = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
-    # Where the ray through a pixel meets the card, along the line that it turns about and across it.
+    # The point of the card on the ray through each pixel, along the axis of rotation and across it.
     across = across * distance / (distance * cos - across * sin)
     along = along * (distance + across * sin) / distance
     return _sampled(images, axis.cos() * along - axis.sin() * across, axis.sin() * along + axis.cos() * across)
 
 
 def _from_center(images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """(1, H, W) right and (1, H, W) down from the center, in pixels."""
+    """(1, H, W) distances to the right and (1, H, W) down from the center, in pixels."""
     height, width = images.shape[2:]
     y, x = torch.meshgrid(torch.arange(height) - (height - 1) / 2, torch.arange(width) - (width - 1) / 2, indexing="ij")
     return x[None], y[None]
 
 
 def _sampled(images: torch.Tensor, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-    """Each pixel from the place (B, H, W) right and down from the center."""
+    """The images, sampled for each pixel at the position (B, H, W) right and down from the center."""
     sides = [max(1, side - 1) / 2 for side in images.shape[2:]]
     grid = torch.stack([x / sides[1], y / sides[0]], dim=3).float()
     moved = functional.grid_sample(images.float(), grid, mode="bilinear", padding_mode="border", align_corners=True)
@@ -171,11 +177,11 @@ def _sampled(images: torch.Tensor, x: torch.Tensor, y: torch.Tensor) -> torch.Te
 
 
 _FRAGMENT = 5
-"""A fragment's sides are this part of the image's."""
+"""The image's sides are this multiple of a fragment's."""
 
 
 def occlude(images: torch.Tensor, percent: float, draws: Draws) -> torch.Tensor:
-    """A rectangle of the image's own mean color, as wide to high as the image, lies on so much of its area."""
+    """Cover this share of the area by a rectangle of the image's proportions and mean color."""
     share, sides = math.sqrt(percent / 100), images.shape[2:]
     inside = []
     for drawn, side in zip(torch.from_numpy(draws.uniform(2)).T, sides, strict=True):
@@ -189,11 +195,11 @@ def occlude(images: torch.Tensor, percent: float, draws: Draws) -> torch.Tensor:
 
 
 def clutter(images: torch.Tensor, fragments: float, draws: Draws) -> torch.Tensor:
-    """So many fragments of other images, each a fifth of the sides long, lie around the middle: their centers outside
-    of the inner half of height and width. In the manner of the cluttered MNIST of V. Mnih et al., 2014."""
+    """Place this number of fragments of other images, each a fifth of the sides long, with centers outside of the inner
+    half of height and width. Similar to the cluttered MNIST of V. Mnih et al., 2014."""
     count, (height, width) = int(fragments), images.shape[2:]
     lengths = [max(1, round(side / _FRAGMENT)) for side in (height, width)]
-    # Five numbers a fragment, in its order: so a weaker strength has the first fragments of a stronger one.
+    # Five numbers for each fragment, in order: a weaker strength has the first fragments of a stronger one.
     drawn = draws.uniform(5 * count).reshape(len(images), count, 5)
     others = (draws.places[:, None] + 1 + (drawn[..., 0] * max(1, len(draws.pool) - 1)).astype(np.int64)) % len(
         draws.pool
@@ -211,13 +217,13 @@ def clutter(images: torch.Tensor, fragments: float, draws: Draws) -> torch.Tenso
 
 
 def _firsts(drawn: np.ndarray, sides: tuple[int, int], lengths: list[int]) -> np.ndarray:
-    """Where pieces of these lengths begin, anywhere inside."""
+    """Random positions inside at which pieces of these lengths begin."""
     first: np.ndarray = (drawn * (np.array(sides) - lengths + 1)).astype(np.int64)
     return first
 
 
 def _around(drawn: np.ndarray, sides: tuple[int, int]) -> np.ndarray:
-    """Points evenly spread over the frame around the inner half of both sides."""
+    """Random points, uniform over the frame around the inner half of both sides."""
     angle = math.tau * drawn[..., 0]
     way = np.stack([np.sin(angle), np.cos(angle)], axis=-1)
     way /= np.abs(way).max(-1, keepdims=True)

@@ -1,4 +1,4 @@
-"""How invariant the layers of a network are: how far features move when an image is shifted, scaled or turned."""
+"""Invariance of the layers of a network: how far features move when an image is shifted, scaled or rotated."""
 
 from __future__ import annotations
 
@@ -18,12 +18,14 @@ _MOST_COLUMNS = (_WIDTH - _LABEL) // _CELL
 
 @dataclass(frozen=True)
 class InvarianceLevel:
-    """One strength: of each layer the distance of features from those of the image as it is, 1 being as far as another
-    image's; `probability` of the true class, None where the run predicts no classes."""
+    """How far the features move at one strength of a change."""
 
     strength: float
+    """Strength of the change, in the unit of the curve."""
     distances: tuple[Mean, ...]
+    """For each layer the distance from the features of the original image; 1 is as far as another image's."""
     probability: Mean | None
+    """Probability of the true class; None where the run predicts no classes."""
 
     def to_json(self, layers: Sequence[str]) -> dict[str, Any]:
         """Plain values: `distances` by layer, each `{"mean", "interval"}`."""
@@ -38,32 +40,43 @@ def _plain(mean: Mean) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class InvarianceCurve:
-    """One kind of change; `identity` is the strength that changes nothing, where all distances are 0."""
+    """The distances for one kind of change."""
 
     name: str
+    """Name of the kind."""
     unit: str
+    """What follows a strength in words."""
     identity: float
+    """The strength that changes nothing, where all distances are 0."""
     levels: tuple[InvarianceLevel, ...]
+    """The distances at each strength."""
 
 
 @dataclass(frozen=True)
 class Invariance:
-    """How far the features of `layers`, from the first to the last, move with `n` images of a split that has `of`.
+    """How far the features of each layer move when images are changed.
 
     A distance is Euclidean, relative to the mean distance between the features of two different images in the same
-    layer, so that layers can be compared. `probability`: of the true class, of the images as they are. What is random
-    follows from `seed`, the kind and the sample's id. After M. Zeiler and R. Fergus, "Visualizing and understanding
-    convolutional networks", ECCV 2014, figure 5.
+    layer, so that layers can be compared. After M. Zeiler and R. Fergus, "Visualizing and understanding convolutional
+    networks", ECCV 2014, figure 5.
     """
 
     data: str
+    """Name of the data set."""
     split: str
+    """Name of the split."""
     n: int
+    """Number of images that are measured."""
     of: int
+    """Number of images of the split."""
     seed: int
+    """All randomness follows from it, the kind of change and the sample's id."""
     layers: tuple[str, ...]
+    """Names of the layers, from the first to the last."""
     curves: tuple[InvarianceCurve, ...]
+    """A curve for each kind of change."""
     probability: Mean | None
+    """Probability of the true class for the original images; None where the run predicts no classes."""
 
     def to_json(self) -> dict[str, Any]:
         """The content of invariance.json."""
@@ -96,7 +109,7 @@ def _sentence(found: Invariance, curve: InvarianceCurve) -> str:
 
 
 def render(found: Invariance) -> str:
-    """A table a kind: the distance of each layer, and the probability of the true class, at each strength."""
+    """A table for each kind: the distance of each layer, and the probability of the true class, at each strength."""
     count = several(found.n, "image") if found.n == found.of else f"{found.n:,} of {several(found.of, 'image')}"
     title = (
         f"{one_line(found.data)}, {found.split} split: {count}. Distance of features from those of the original image; "
@@ -120,7 +133,7 @@ def render(found: Invariance) -> str:
 
 
 def _shown(levels: Sequence[InvarianceLevel]) -> list[InvarianceLevel]:
-    """As many as a line holds, evenly spread, with both ends."""
+    """As many levels as fit on a line, evenly spaced, with both ends."""
     count = min(_MOST_COLUMNS, len(levels))
     return [levels[round(k * (len(levels) - 1) / max(1, count - 1))] for k in range(count)]
 

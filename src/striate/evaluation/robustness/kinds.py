@@ -1,4 +1,4 @@
-"""The changes that a network is tried with: their strengths, units, and what is done."""
+"""The changes for which robustness is measured: their strengths, units and functions."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from striate.evaluation.robustness import changes
 from striate.evaluation.robustness.changes import Draws
 
 Change = Callable[[torch.Tensor, float, Draws], torch.Tensor]
-"""From (B, C, H, W) uint8, a strength and what is drawn to images of the same shape and type."""
+"""From images (B, C, H, W) uint8, a strength and random numbers to images of the same shape and type."""
 
 _STEPS = (1, 2, 3, 4, 6, 8, 12, 16)
 _LARGE_STEPS = (1, 2, 4, 8, 16, 32, 64, 128)
@@ -24,25 +24,28 @@ _BLURS = (0.01, 0.02, 0.04, 0.08)
 
 @dataclass(frozen=True)
 class Kind:
-    """One kind of change.
-
-    `unit` follows a strength (`30°`, `4 pixels`); `identity` is the strength that would change nothing, None where
-    there is none; `what` says in a sentence what is done. `moves`: what lies where is another thing afterwards.
-    `warp`: the same movement as a record, by which targets on the grid of the image are moved too.
-    """
+    """One kind of change, and the strengths that are measured."""
 
     name: str
+    """Name of the kind: `shift`, `rotation`, …"""
     unit: str
+    """What follows a strength in words: `30°`, `4 pixels`."""
     strengths: tuple[float, ...]
+    """The strengths that are measured."""
     identity: float | None
+    """The strength that would change nothing; None where there is none."""
     what: str
+    """What the change does, as a sentence."""
     change: Change
+    """The function that changes a batch."""
     moves: bool = False
+    """Whether the change moves parts of the image, or covers them with other images: its targets may no longer fit."""
     warp: Callable[[float, Draws], Warp] | None = None
+    """The same movement as a `Warp`, which targets on the grid of the image follow; None without one."""
 
 
 def kinds_for(height: int, width: int) -> tuple[Kind, ...]:
-    """All kinds, with strengths for images of this size: the lectures' list of what recognition has to bear."""
+    """All kinds, with strengths for images of this size."""
     side = min(height, width)
     edge = "outside, the edge is repeated"
     moved = partial(Kind, moves=True)
@@ -64,7 +67,8 @@ def kinds_for(height: int, width: int) -> tuple[Kind, ...]:
 
 
 def shifts(side: int) -> tuple[float, ...]:
-    """Whole pixels, up to 30 % of the side: one by one at first, since strides of pooling show there."""
+    """Integers of pixels, up to 30 % of the side: in steps of 1 at first, since strides of pooling have an effect
+    there."""
     steps = _LARGE_STEPS if side > _LARGE else _STEPS
     return tuple(float(step) for step in steps if step <= max(1, _MOST_SHIFT * side))
 

@@ -1,4 +1,4 @@
-"""Shifts, scales and turns images, and measures how far the features of each layer move."""
+"""Shifts, scales and rotates images, and measures how far the features of each layer move."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from striate.visualize.inside.passes import batches, layer_outputs, spread
 from striate.wording import several
 
 MOST, LAYERS = 200, 5
-"""Images, and layers, that are measured where nothing else is asked."""
+"""Default numbers of images and of layers that are measured."""
 _ANGLES = (10, 20, 30, 45, 60, 75, 90, 105, 120, 135, 150, 165, 180)
 _SCALES = (0.5, 0.6, 0.7, 0.8, 0.9, 1.1, 1.25, 1.5, 1.75, 2.0)
 Floats = NDArray[np.float64]
@@ -47,14 +47,18 @@ def _kinds(height: int, width: int) -> tuple[_Kind, ...]:
 
 @dataclass
 class _Sums:
-    """Of all images so far: by kind and strength the distances of each layer, and probabilities; `others`: of each
-    layer the distances between an image and the one before it; `last`: the features of the last image."""
+    """The measurements of all images so far, a list entry for each batch."""
 
     moved: dict[tuple[str, float], list[Floats]] = field(default_factory=dict)
+    """By kind and strength: (B, layers) distances of the features of changed images from those of the originals."""
     probable: dict[tuple[str, float], list[Floats]] = field(default_factory=dict)
+    """By kind and strength: (B,) probabilities of the true class of changed images."""
     others: list[Floats] = field(default_factory=list)
+    """(B, layers) distances between the features of an image and the one before it."""
     last: list[torch.Tensor] = field(default_factory=list)
+    """For each layer the features of the last image."""
     plain: list[Floats] = field(default_factory=list)
+    """(B,) probabilities of the true class of original images."""
 
 
 def measure_invariance(
@@ -67,10 +71,10 @@ def measure_invariance(
     progress: Callable[[str], None] = lambda _: None,
 ) -> Invariance:
     """How far the features of up to 5 layers, the first and the last among them, move when `samples` images of a split
-    are shifted (by a random one of four ways), scaled about the center, or turned either way.
+    are shifted (in one of four random directions), scaled about the center, or rotated in a random direction.
 
-    Layers are activations, and what the network gives. Images are changed as bytes, what comes in from outside repeats
-    the edge. The network is not changed. Raises DataError for other media than images, and for fewer than two.
+    Layers are activations and the output layer. Images are changed as bytes; pixels from outside repeat the edge. The
+    network does not change. Raises DataError for other media than images, and for fewer than two images.
     """
     refuse_no_images(data, split, "invariance")
     held = data.splits[split]
@@ -103,7 +107,7 @@ def _has_classes(trained: Trained, data: Dataset) -> bool:
 
 
 def _layers(trained: Trained, raw: torch.Tensor) -> tuple[str, ...]:
-    """Names of up to 5 layers, evenly spread: activations and the last layer. Raises ModelError where none is known."""
+    """Names of up to 5 layers, evenly spaced: activations and the last layer. Raises ModelError where none is known."""
     found = layer_outputs(trained.module, _normalized(trained, raw))
     names = [each.name for each in found if each.activation]
     names += [each.name for each in found[-1:] if each.name not in names]
@@ -117,7 +121,7 @@ def _normalized(trained: Trained, raw: torch.Tensor) -> torch.Tensor:
 
 
 def _features(trained: Trained, raw: torch.Tensor, layers: Sequence[str]) -> list[torch.Tensor]:
-    """Of each layer (N, F), float32."""
+    """The features (N, F) float32 of each layer."""
     outputs = layer_outputs(trained.module, _normalized(trained, raw), layers)
     known = {output.name: output.values.flatten(1) for output in outputs}
     return [known[name] for name in layers]
@@ -132,9 +136,9 @@ def _measure(
     draws: Mapping[str, Draws],
     sums: _Sums,
 ) -> None:
-    """Add the distances of some images."""
+    """Add the measurements of a batch."""
     before = _features(trained, part, layers)
-    if sums.last:  # of large images there may be one at a time
+    if sums.last:  # a batch of large images may have a single one
         sums.others.append(_distances([each[:1] for each in before], sums.last))
     sums.others.append(_distances([each[1:] for each in before], [each[:-1] for each in before]))
     sums.last = [each[-1:].clone() for each in before]
@@ -158,7 +162,7 @@ def _distances(one: Sequence[torch.Tensor], two: Sequence[torch.Tensor]) -> Floa
 
 
 def _probability(trained: Trained, raw: torch.Tensor, truth: torch.Tensor) -> Floats:
-    """(N,) that of the true class."""
+    """(N,) probability of the true class."""
     decoded = trained.decode(raw)
     return decoded[torch.arange(len(truth)), truth].double().numpy()
 
@@ -174,7 +178,7 @@ def _curve(kind: _Kind, sums: _Sums, between: Floats) -> InvarianceCurve:
 
 
 def _mean(values: Floats) -> list[Mean]:
-    """Of each column of (N, M) the mean over images with its interval."""
+    """The mean of each column of (N, M) over images, with its interval."""
     drawn = resampled_means(values)
     spans = [percentile_interval(column) for column in drawn.T]
     return [(float(mean), span.low, span.high) for mean, span in zip(values.mean(0), spans, strict=True)]

@@ -1,4 +1,4 @@
-"""Changes images, predicts them again, and measures these predictions."""
+"""Measures the predictions of a network for changed images."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from striate.tasks.task import Predictions, Task
 from striate.training.trained import Trained
 
 MOST = 1000
-"""Images that are measured where nothing else is asked, evenly spaced over the split."""
+"""Default number of images that are measured, evenly spaced over the split."""
 _MOST_BYTES = 2**30
 
 
@@ -39,13 +39,13 @@ def measure_robustness(
     plan: PlanMode = "auto",
     progress: Callable[[str], None] = lambda _: None,
 ) -> Robustness:
-    """How the headline metric of a network of images holds on `samples` images of a split, at most as many as 1 GiB
-    holds.
+    """How the headline metric of a network holds on `samples` changed images of a split, at most as many as fit into
+    1 GiB.
 
-    Images are changed as bytes, before normalization; they are the same images, changed in the same way, in every
-    call with this seed. Predictions are computed as `plan` says. The network is not changed. `progress` is told each
-    kind. Kinds that change what the targets say are left out, by name. Raises DataError for other media than images,
-    and for an empty split.
+    Images are changed as bytes, before normalization; every call with this seed changes the same images in the same
+    way. Predictions are computed as `plan` says. The network does not change. `progress` gets the name of each kind.
+    Kinds that would make the targets wrong are left out and named. Raises DataError for other media than images, and
+    for an empty split.
     """
     refuse_no_images(data, split, "robustness")
     task, held = trained.task, data.splits[split]
@@ -63,7 +63,7 @@ def measure_robustness(
         return Draws(seed, kind.name, ids[at], np.arange(count)[at], pool)
 
     def predict(kind: Kind | None = None, strength: float = 0.0) -> Predictions:
-        """The predictions for all images, changed by so much."""
+        """The predictions for all images, changed by this strength."""
         parts = []
         size = batch_size(data.input_shape)
         for start in range(0, count, size):
@@ -96,7 +96,7 @@ def measure_robustness(
 
 
 def _kinds(task: Task, data: Dataset) -> tuple[Sequence[Kind], str]:
-    """The kinds after which it is known what is right, and a sentence on the others."""
+    """The kinds after which the targets are known, and a sentence on the others."""
     every = kinds_for(*data.input_shape[1:])
     if task.moves_with_image:
         kinds = [kind for kind in every if not kind.moves or kind.warp is not None]
@@ -115,17 +115,17 @@ def _array(values: Any) -> Any:
 def _headline(
     task: Task, decoded: Predictions, targets: Targets, groups: Sequence[str]
 ) -> tuple[float, Interval | None]:
-    """The metric with its 95 % interval: by the formula of the task, or else by bootstrap; over groups, where the
-    images belong to any."""
+    """The metric with its 95 % interval: by the formula of the task, or else by bootstrap; over groups, where images
+    have any."""
     rows: Rows = task.rows_for(_array(decoded), _array(targets))
-    figure = task.headline_figure().over(groups)
+    figure = task.headline_metric().over(groups)
     interval = task.headline_interval(rows, groups)
     return figure.value(rows), figure.estimate(rows).interval if interval is None else interval
 
 
 def _share(same: NDArray[np.float64], groups: Sequence[str]) -> tuple[float, Interval | None]:
-    """A mean of shares with its interval: Wilson's where each is all or nothing, or else by bootstrap; over groups,
-    where the images belong to any."""
+    """A mean of shares with its interval: Wilson's where each share is 0 or 1, or else by bootstrap; over groups, where
+    images have any."""
     if ((same == 0) | (same == 1)).all():
         return float(same.mean()), hits_interval(same, groups)
     many = drawn_count(groups, len(same)) >= FEW
@@ -134,7 +134,7 @@ def _share(same: NDArray[np.float64], groups: Sequence[str]) -> tuple[float, Int
 
 
 def refuse_no_images(data: Dataset, split: str, what: str) -> None:
-    """Raise DataError where `what` cannot be measured, for want of images."""
+    """Raise DataError where `what` cannot be measured because there are no images."""
     where = f"{what} on the {split} split of {data.name}"
     if not data.medium.shows_itself:
         remedy = "a run of images, as: striate train fashion-mnist"

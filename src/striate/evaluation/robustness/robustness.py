@@ -1,5 +1,5 @@
-"""How predictions hold against changes of the image: a plain record with its sentences and its text for a terminal of
-80 columns; without torch."""
+"""The robustness of predictions against changes of images: a plain record, its sentences, and its text for a terminal
+of 80 columns; without torch."""
 
 from __future__ import annotations
 
@@ -14,14 +14,18 @@ from striate.wording import paragraph, several
 
 @dataclass(frozen=True)
 class Level:
-    """One strength: the headline metric, and the share of predictions that stayed what they were for the unchanged
-    image (None where that has no meaning), each with its 95 % interval (None of few samples)."""
+    """How predictions hold at one strength of a change. Intervals are at 95 %, and None for few samples."""
 
     strength: float
+    """Strength of the change, in the unit of the curve."""
     value: float
+    """The headline metric."""
     interval: Interval | None
+    """Its interval."""
     unchanged: float | None = None
+    """Share of the predictions that are the same as for the original image; None where that has no meaning."""
     unchanged_interval: Interval | None = None
+    """Its interval."""
 
     def to_json(self, key: str) -> dict[str, Any]:
         """Plain values, the metric under `key`, intervals as `[low, high]`."""
@@ -40,14 +44,20 @@ def _ends(interval: Interval | None) -> list[float] | None:
 
 @dataclass(frozen=True)
 class Curve:
-    """The metric against the strength of one kind of change; `identity` is the strength that changes nothing."""
+    """The metric against the strength of one kind of change."""
 
     name: str
+    """Name of the kind."""
     unit: str
+    """What follows a strength in words."""
     what: str
+    """What the change does, as a sentence."""
     identity: float | None
+    """The strength that changes nothing; None where there is none."""
     levels: tuple[Level, ...]
+    """The metric at each strength."""
     higher_is_better: bool = True
+    """Whether a higher value of the metric is better."""
 
     @property
     def mean(self) -> float:
@@ -71,49 +81,55 @@ class Curve:
 
 @dataclass(frozen=True)
 class Robustness:
-    """How a network's predictions hold on `n` images of one split that has `of`.
-
-    `value` of `metric` with its `interval` is that of the images as they are; `curves` has one for each kind of change;
-    `left_out` says which kinds were not tried, and why. What is random follows from `seed`, the kind and the sample's
-    id. `classes` is their number.
-    """
+    """How a network's predictions hold when images are changed."""
 
     data: str
+    """Name of the data set."""
     split: str
+    """Name of the split."""
     n: int
+    """Number of images that are measured."""
     of: int
+    """Number of images of the split."""
     seed: int
+    """All randomness follows from it, the kind of change and the sample's id."""
     classes: int
+    """Number of classes."""
     value: float
+    """The headline metric of the original images."""
     interval: Interval | None
+    """Its 95 % interval; None for few samples."""
     curves: tuple[Curve, ...]
+    """A curve for each kind of change."""
     metric: Metric
+    """The headline metric."""
     left_out: str = ""
+    """Which kinds were not measured, and why, as a sentence; empty where all were."""
 
     @property
-    def of_hits(self) -> bool:
+    def is_accuracy(self) -> bool:
         """Whether the metric is the share of predictions that are right."""
         return self.metric.key == "accuracy"
 
     @property
     def worst(self) -> Curve:
-        """The kind that costs the most on average over its strengths."""
+        """The kind that worsens the metric most, on average over its strengths."""
         return max(self.curves, key=self.cost)
 
     def cost(self, curve: Curve) -> float:
-        """How much worse the metric is than that of the images as they are, on average over the strengths."""
+        """By how much the metric is worse than that of the original images, on average over the strengths."""
         lost = self.value - curve.mean
         return lost if self.metric.higher_is_better else -lost
 
     @property
     def summary(self) -> str:
-        """Sentences: what costs most and least, and how far predictions stay when an image is shifted."""
+        """Sentences: which kind costs most, which least, and how many predictions stay the same after a shift."""
 
         return summarize(self)
 
     def to_json(self) -> dict[str, Any]:
         """The content of robustness.json."""
-        key = "accuracy" if self.of_hits else "value"
+        key = "accuracy" if self.is_accuracy else "value"
         return {
             "data": self.data,
             "split": self.split,
@@ -121,7 +137,7 @@ class Robustness:
             "of": self.of,
             "seed": self.seed,
             "classes": self.classes,
-            **({} if self.of_hits else {"metric": self.metric.key, "left_out": self.left_out}),
+            **({} if self.is_accuracy else {"metric": self.metric.key, "left_out": self.left_out}),
             key: self.value,
             "interval": _ends(self.interval),
             "worst": self.worst.name,
@@ -148,19 +164,19 @@ def strength_text(strength: float, unit: str) -> str:
 
 
 def summarize(found: Robustness) -> str:
-    """What costs most and least, and how far predictions stay under a shift."""
+    """Which kind costs most, which least, and how many predictions stay the same after a shift."""
     worst, least = found.worst, min(found.curves, key=found.cost)
     low = worst.worst
-    doubt = f", not significant with {several(found.n, 'image')}" if _reaches(low.interval, found) else ""
+    doubt = f", not significant with {several(found.n, 'image')}" if _overlaps(low.interval, found) else ""
     unit = found.metric.lead[1]
-    right = " right" if found.of_hits else ""
-    said = [
+    right = " right" if found.is_accuracy else ""
+    sentences = [
         f"Of the changes, {worst.name} costs the most: {_cost(found, worst)}{unit} on average over"
         f" its strengths, from {_with_unit(found, found.value)}{right} to {_with_unit(found, low.value)} at"
         f" {strength_text(low.strength, worst.unit)}{doubt}."
     ]
     if least is not worst:
-        said.append(f"{least.name[0].upper()}{least.name[1:]} costs least ({_cost(found, least)}).")
+        sentences.append(f"{least.name[0].upper()}{least.name[1:]} costs least ({_cost(found, least)}).")
     shift = next((curve for curve in found.curves if curve.name == "shift"), None)
     if shift is not None:
         ends = [shift.levels[0], shift.levels[-1]] if len(shift.levels) > 1 else [shift.levels[0]]
@@ -170,12 +186,12 @@ def summarize(found: Robustness) -> str:
             if e.unchanged is not None
         )
         if parts:
-            said.append(f"Of the predictions, {parts} of shift are unchanged.")
-    return " ".join(said)
+            sentences.append(f"Of the predictions, {parts} of shift are unchanged.")
+    return " ".join(sentences)
 
 
-def _reaches(interval: Interval | None, found: Robustness) -> bool:
-    """Whether the interval of the worst strength reaches that of the images as they are."""
+def _overlaps(interval: Interval | None, found: Robustness) -> bool:
+    """Whether the interval of the worst strength overlaps that of the original images."""
     if interval is None or found.interval is None:
         return False
     one, two = (interval, found.interval) if found.metric.higher_is_better else (found.interval, interval)
@@ -183,7 +199,7 @@ def _reaches(interval: Interval | None, found: Robustness) -> bool:
 
 
 def render(found: Robustness) -> str:
-    """Two lines a kind: strengths, and the metric at each; then the summary."""
+    """Two lines for each kind: strengths, and the metric at each; then the summary."""
     count = (
         several(found.n, "image")
         if found.n == found.of
@@ -191,14 +207,14 @@ def render(found: Robustness) -> str:
     )
     title = f"{one_line(found.data)}, {found.split} split: {count}; without changes, "
     value = _with_unit(found, found.value)
-    title += f"{value} are right" if found.of_hits else f"the {found.metric.name} is {value}"
+    title += f"{value} are right" if found.is_accuracy else f"the {found.metric.name} is {value}"
     if found.interval is not None:
         title += f" (95 %: {_number(found, found.interval.low)} to {_number(found, found.interval.high)})"
     lines = [paragraph(f"{title}.", _WIDTH), ""]
     for curve in found.curves:
         lines += _curve_lines(found, curve)
     metric = found.metric
-    head = "Accuracy" if found.of_hits else f"{metric.name[0].upper()}{metric.name[1:]}"
+    head = "Accuracy" if found.is_accuracy else f"{metric.name[0].upper()}{metric.name[1:]}"
     note = f"{head}{' in percent' if metric.is_share else ''}{_spans(found)}"
     note += " Averages depend on the strengths measured."
     after = [found.summary, note, *([found.left_out] if found.left_out else [])]
@@ -206,14 +222,14 @@ def render(found: Robustness) -> str:
 
 
 def _spans(found: Robustness) -> str:
-    """How far the intervals reach, as the end of a sentence."""
+    """The width of the intervals, as the end of a sentence."""
     spans = [level.interval for curve in found.curves for level in curve.levels if level.interval is not None]
     if not spans:
         return "; too few images for intervals."
     scale, unit = found.metric.lead
     widest = max(scale * (span.high - span.low) / 2 for span in spans)
     size = f"{widest:.1f}" if found.metric.is_share else f"{widest:.3g}"
-    method = "Wilson" if found.of_hits else "bootstrap"
+    method = "Wilson" if found.is_accuracy else "bootstrap"
     return f"; 95 % intervals ({method}) reach at most {size}{unit} either way."
 
 
@@ -222,16 +238,16 @@ def _curve_lines(found: Robustness, curve: Curve) -> list[str]:
         return f"{label:<{_LABEL}}" + "".join(f"{cell:>6}" for cell in cells)
 
     head = row(f"{curve.name}, {curve.unit}", [f"{v.strength:g}".replace("-", "−") for v in curve.levels])
-    label = "accuracy" if found.of_hits else found.metric.name
+    label = "accuracy" if found.is_accuracy else found.metric.name
     lines = [head, row(f"  {label[: _LABEL - 3]}", [_number(found, v.value) for v in curve.levels])]
     shares = [f"{100 * v.unchanged:.1f}" for v in curve.levels if v.unchanged is not None]
     if curve.name == "shift" and shares:
-        lines.append(row("  prediction unchanged" if found.of_hits else "  % unchanged", shares))
+        lines.append(row("  prediction unchanged" if found.is_accuracy else "  % unchanged", shares))
     return lines
 
 
 def _number(found: Robustness, value: float) -> str:
-    """As a table shows it: at most five letters."""
+    """The value as a table shows it, in at most five characters."""
     return f"{100 * value:.1f}" if found.metric.is_share else f"{value:.3g}"
 
 

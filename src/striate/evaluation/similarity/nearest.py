@@ -1,4 +1,4 @@
-"""The nearest of many vectors: exactly, or by an index whose recall is measured."""
+"""Nearest-neighbor search among many vectors: exact, or by an index whose recall is measured."""
 
 from __future__ import annotations
 
@@ -15,32 +15,34 @@ from striate.machine.cache import cache_folder
 from striate.wording import several
 
 EXACT = 100_000
-"""Up to so many vectors are compared one by one."""
+"""Up to this number of vectors, the search is exact."""
 _BLOCK = 2**24
 """Numbers of a block of cosines."""
 _CHECKED, _NEAREST = 100, 10
-"""So many vectors, evenly spread, are searched exactly too, for so many neighbors, to know the recall of an index."""
+"""The recall of an index is measured on this number of vectors, evenly spaced, and of neighbors, by exact search."""
 _ENOUGH = 0.995
-"""Recall on those vectors, so that it is 99 % of others too."""
+"""Recall required on those vectors, so that it is 99 % on new vectors too."""
 _WIDTHS = (512, 1024, 2048)
-"""Candidates that the index looks at; the first with enough recall is taken. Vectors of the index are found more easily
-than new ones: of 190,000, 64 candidates found 99.1 % of the neighbors of theirs and 94.2 % of those of new vectors, 128
-99.3 and 97.4 %, 512 99.9 and 100.0 %."""
+"""Numbers of candidates that the index visits; the first with enough recall is taken. Neighbors of indexed vectors are
+found more easily than those of new ones: among 190,000, 64 candidates found 99.1 % of the former and 94.2 % of the
+latter, 128 found 99.3 and 97.4 %, 512 found 99.9 and 100.0 %."""
 _CONNECTIVITY, _BUILT_WITH = 32, 128
 _ALONE = 10_000
-"""Vectors that one thread adds first."""
+"""Number of vectors that one thread adds before others join."""
 
 Vectors = NDArray[np.float32]
 
 
 @dataclass(frozen=True, eq=False)
 class Nearest:
-    """`vectors` (N, D) of length 1, and how they are searched. `recall`: of an index, the share of the ten nearest that
-    it finds, on 100 of the vectors; None where the search is exact."""
+    """Vectors, and how they are searched."""
 
     vectors: Vectors
+    """(N, D) of length 1."""
     index: Any = None
+    """The index of usearch; None where the search is exact."""
     recall: float | None = None
+    """Share of the ten nearest that the index finds, measured on 100 of the vectors; None where the search is exact."""
 
     def search(self, queries: Vectors, count: int) -> tuple[NDArray[np.int64], Vectors]:
         """Positions and cosines (Q, min(count, N)) of the nearest of each query, the nearest first."""
@@ -54,7 +56,7 @@ class Nearest:
         return np.take_along_axis(places, order, 1), np.take_along_axis(near, order, 1)
 
     def line(self) -> str:
-        """How it searches, in words."""
+        """How the search works, in words."""
         n = several(len(self.vectors), "vector")
         if self.recall is None:
             return f"{n}, searched exactly"
@@ -62,7 +64,7 @@ class Nearest:
 
 
 def search_exactly(vectors: Vectors, queries: Vectors, count: int) -> tuple[NDArray[np.int64], Vectors]:
-    """As `Nearest.search`, by comparing with every vector; of equal ones the first comes first."""
+    """As `Nearest.search`, by comparison with every vector; equally near ones are in their order."""
     count = min(count, len(vectors))
     places = np.empty((len(queries), count), np.int64)
     near = np.empty((len(queries), count), np.float32)
@@ -77,10 +79,13 @@ def search_exactly(vectors: Vectors, queries: Vectors, count: int) -> tuple[NDAr
     return places, near
 
 
-def nearest_of(vectors: Vectors, say: Callable[[str], None] = lambda _: None, *, exact: int = EXACT) -> Nearest:
-    """How to search `vectors`: beyond `exact` of them by a graph of neighbors (HNSW, Malkov and Yashunin 2018) as
-    usearch builds it, wide enough that it finds 99 % of the ten nearest where that is possible. `say` is told of what
-    takes long. Without usearch the search is exact."""
+def prepare_search(vectors: Vectors, say: Callable[[str], None] = lambda _: None, *, exact: int = EXACT) -> Nearest:
+    """Prepare the search of `vectors`.
+
+    Beyond `exact` of them, usearch builds a graph of neighbors (HNSW, Malkov and Yashunin 2018), wide enough to find
+    99 % of the ten nearest where that is possible. Without usearch the search is exact. `say` gets a message before
+    what takes long.
+    """
     vectors = np.ascontiguousarray(vectors, np.float32)
     if len(vectors) <= exact:
         return Nearest(vectors)
@@ -99,7 +104,7 @@ def nearest_of(vectors: Vectors, say: Callable[[str], None] = lambda _: None, *,
             ndim=vectors.shape[1], metric="ip", dtype="f32", connectivity=_CONNECTIVITY, expansion_add=_BUILT_WITH
         )
         keys = np.arange(len(vectors))
-        # Threads that begin an empty graph together may leave vectors in it that no link reaches.
+        # If several threads start an empty graph, it may hold vectors that no link reaches.
         index.add(keys[:_ALONE], vectors[:_ALONE], threads=1)
         if len(vectors) > _ALONE:
             index.add(keys[_ALONE:], vectors[_ALONE:])
@@ -129,7 +134,7 @@ def _restored(kind: Any, path: Path | None, count: int) -> Any:
     try:
         index = None if path is None or not path.is_file() or path.is_symlink() else kind.restore(str(path))
         return index if index is not None and len(index) == count else None
-    except Exception:  # damaged: it is built anew
+    except Exception:  # damaged: it is built again
         return None
 
 

@@ -1,4 +1,4 @@
-"""What of a folder is alike, and what is unlike all else."""
+"""Similar files of a folder, and outliers among them."""
 
 from __future__ import annotations
 
@@ -17,12 +17,14 @@ _ROWS = 1024
 
 @dataclass(frozen=True)
 class Hits:
-    """The files most like `query`, with the cosine of both vectors, the most similar first; `error` where the query
-    could not be read."""
+    """The files that are most similar to one query."""
 
     query: str
+    """The query file."""
     hits: tuple[tuple[str, float], ...] = ()
+    """Pairs of a file and its cosine, the most similar first."""
     error: str | None = None
+    """Why the query could not be read; None where it was read."""
 
     def to_json(self) -> dict[str, Any]:
         """A line of `striate search --json`."""
@@ -32,7 +34,7 @@ class Hits:
 
 
 def find_hits(nearest: Nearest, paths: Sequence[str], queries: Sequence[str], vectors: Vectors, top: int) -> list[Hits]:
-    """The `top` most similar of `paths` for each query; the query's own file, where it is among them, is left out."""
+    """The `top` most similar of `paths` for each query, without the query's own file."""
     places, near = nearest.search(vectors, top + 1)
     found = []
     for query, row, similar in zip(queries, places.tolist(), near.tolist(), strict=True):
@@ -43,7 +45,7 @@ def find_hits(nearest: Nearest, paths: Sequence[str], queries: Sequence[str], ve
 
 
 @dataclass(frozen=True)
-class Alike:
+class SimilarFiles:
     """Two files of a folder, and the cosine of their vectors."""
 
     paths: tuple[str, str]
@@ -56,7 +58,7 @@ class Alike:
 
 @dataclass(frozen=True)
 class Outlier:
-    """A file, and the mean cosine with the five files that are most like it."""
+    """A file, and its mean cosine with the five most similar files."""
 
     path: str
     similarity: float
@@ -67,18 +69,18 @@ class Outlier:
 
 
 def neighbors(nearest: Nearest, count: int) -> tuple[Any, Any]:
-    """Positions and cosines (N, count) of the nearest others of all vectors."""
+    """Positions and cosines (N, count) of the nearest other vectors of each vector."""
     n, places, near = len(nearest.vectors), [], []
     for start in range(0, n, _ROWS):
         found, similar = nearest.search(nearest.vectors[start : start + _ROWS], count + 1)
         own = found == np.arange(start, start + len(found))[:, None]
-        own[~own.any(1), -1] = True  # among equal ones it may not be found itself
+        own[~own.any(1), -1] = True  # with equal vectors, the search may not return the vector itself
         places.append(found[~own].reshape(len(found), -1))
         near.append(similar[~own].reshape(len(found), -1))
     return np.concatenate(places), np.concatenate(near)
 
 
-def most_alike(nearest: Nearest, paths: Sequence[str], count: int) -> list[Alike]:
+def most_similar_pairs(nearest: Nearest, paths: Sequence[str], count: int) -> list[SimilarFiles]:
     """The `count` pairs with the highest cosine, among each file and its nearest five."""
     places, near = neighbors(nearest, min(_NEIGHBORS, len(paths) - 1))
     pairs: dict[tuple[int, int], float] = {}
@@ -86,7 +88,7 @@ def most_alike(nearest: Nearest, paths: Sequence[str], count: int) -> list[Alike
         for other, value in zip(row, similar, strict=True):
             pairs[min(one, other), max(one, other)] = value
     best = sorted(pairs.items(), key=lambda item: (-item[1], item[0]))[:count]
-    return [Alike((paths[one], paths[other]), value) for (one, other), value in best]
+    return [SimilarFiles((paths[one], paths[other]), value) for (one, other), value in best]
 
 
 def outliers(nearest: Nearest, paths: Sequence[str], count: int) -> list[Outlier]:

@@ -1,7 +1,7 @@
-"""Vectors of files by which they are compared: the embedding, or of any other network the features before its outputs.
+"""Vectors that files are compared by: embeddings, or, of any other network, the features before its outputs.
 
-They are cached under the content of the file and all that the network consists of: a file that changes, or a network
-that is trained on, has others. The cache is advice: what is damaged, or somebody else's, counts as not there.
+They are cached under the content of the file and of the network: a changed file, or a network that is trained further,
+has other vectors. A cache that is damaged, or belongs to another user, is ignored.
 """
 
 from __future__ import annotations
@@ -31,25 +31,29 @@ from striate.visualize.inside.features import Features, find_features
 
 _AT_ONCE = 64
 _MOST_CACHED = 2_000_000_000
-"""Bytes of the file of one network; beyond, only the vectors that were asked for last are kept."""
+"""Largest cache of one network in bytes; beyond it, only the vectors of the last request are cached."""
 
 Vectors = NDArray[np.float32]
 
 
 @dataclass(frozen=True, eq=False)
 class FileVectors:
-    """`vectors` (N, D) float32 of length 1 of the readable `paths`, and the reasons of others; `source` says what they
-    are, `computed` how many were not cached."""
+    """The vectors of picture files."""
 
     paths: tuple[str, ...]
+    """The files that could be read."""
     vectors: Vectors
+    """(N, D) float32 of length 1, a row for each of `paths`."""
     unreadable: tuple[tuple[str, str], ...]
+    """Each other file, and why it could not be read."""
     source: str
+    """What the vectors are, in words."""
     computed: int
+    """How many vectors were not cached."""
 
 
 def file_vectors(trained: Trained, files: Sequence[str]) -> FileVectors:
-    """Vectors of picture files, in order. Raises DataError where the network takes no files."""
+    """Vectors of picture files, in their order. Raises DataError where the network cannot read files."""
     cache, digests = _Cache.of(trained), [_digest(file) for file in files]
     found = {digest: vector for digest in digests if digest and (vector := cache.get(digest)) is not None}
     missing = {digest: file for file, digest in zip(files, digests, strict=True) if digest and digest not in found}
@@ -71,7 +75,8 @@ def file_vectors(trained: Trained, files: Sequence[str]) -> FileVectors:
 
 
 def sample_features(trained: Trained, raw: torch.Tensor) -> Features:
-    """Of raw inputs (N, …) the embeddings, where the network gives some; else what `find_features` takes."""
+    """The embeddings of raw inputs (N, …), where the network outputs embeddings; else the features of
+    `find_features`."""
     if trained.task.gives_vector:
         return Features(trained.decode(raw).numpy().astype(np.float32), "embeddings")
     normalize = trained.normalization.on(trained.device, raw.ndim)
@@ -79,7 +84,7 @@ def sample_features(trained: Trained, raw: torch.Tensor) -> Features:
 
 
 def compute_vectors(trained: Trained, inputs: NDArray[Any]) -> tuple[Vectors, str]:
-    """(N, D) of length 1 of raw inputs (N, …), and what they are in words."""
+    """(N, D) vectors of length 1 of raw inputs (N, …), and what they are in words."""
     features = sample_features(trained, torch.from_numpy(inputs))
     if trained.task.gives_vector:
         return features.values, features.source
@@ -96,7 +101,7 @@ def _digest(file: str) -> bytes | None:
 
 
 class _Cache:
-    """The vectors of one network by the digest of the file that they are of."""
+    """The vectors of one network, by the digest of the file's content."""
 
     def __init__(self, path: Path | None) -> None:
         self.path = path
@@ -128,19 +133,19 @@ class _Cache:
                 return nothing
             with self.path.open("rb") as file, np.load(file, allow_pickle=False) as saved:
                 digests, vectors = saved["digests"], saved["vectors"]
-        except Exception:  # every damage of an archive has an error of its own
+        except Exception:  # a damaged archive raises one of many types
             return nothing
         whole = digests.dtype == np.uint8 and vectors.dtype == np.float32 and digests.ndim == vectors.ndim == 2
         fits = whole and len(digests) == len(vectors) and digests.shape[1] == 16 and np.isfinite(vectors).all()
         return (digests, vectors) if fits else nothing
 
     def get(self, digest: bytes) -> NDArray[np.float32] | None:
-        """The vector of a file with this content, if it is known."""
+        """The vector of a file with this content; None where it is not cached."""
         place = self.places.get(digest)
         return None if place is None else self.vectors[place]
 
     def save(self, new: dict[bytes, NDArray[np.float32]], keep: set[bytes | None]) -> None:
-        """Add what is new; where nothing can be written nothing is."""
+        """Add the new vectors, if the file can be written."""
         if self.path is None or not new:
             return
         rows = np.stack(list(new.values()))

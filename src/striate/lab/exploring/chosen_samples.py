@@ -156,7 +156,7 @@ def find_ranked(lab: Lab, samples: Samples, split: str) -> Ranked:
         raise DataError(f"the order of {split}", got, "the split val or test of a finished run", "choose test")
     task = lab.trained.task
     rows = task.rows_for(saved.answers, saved.targets)
-    return Ranked(task, saved.ids, task.headline_figure().each(rows), saved.targets, saved.answers)
+    return Ranked(task, saved.ids, task.headline_metric().each(rows), saved.targets, saved.answers)
 
 
 def drawn(lab: Lab, samples: Samples, ranked: Ranked, number: int, *, truth: bool) -> bytes:

@@ -93,7 +93,7 @@ def _pooled(results: Sequence[FoldResult], targets: torch.Tensor, task: Task) ->
     measured = task.measure_each([tasks[number] for number in sorted(tasks)], decoded, targets)
     if task.headline in measured:
         return measured
-    return {task.headline: task.headline_figure().value(task.rows_for(decoded, targets)), **measured}
+    return {task.headline: task.headline_metric().value(task.rows_for(decoded, targets)), **measured}
 
 
 def held_share(results: Sequence[FoldResult], *, chosen: bool) -> float:

@@ -139,7 +139,7 @@ def refuse_unmeasurable(
     """Raise DataError, ConfigError or ModelError for data, task, sizes or pretrained weights that allow no learning
     curve. `run`: where the network of `config` was trained."""
     data.require_test("learning curve")
-    task_for(data, config.task).headline_figure()
+    task_for(data, config.task).headline_metric()
     if not config.auxiliary.task:
         begun = "" if run is None else f" --weights {pasted(run)}"
         raise ConfigError(
@@ -176,7 +176,7 @@ def measure_learning_curve(
     """
     refuse_unmeasurable(data, run.config, counts, weights, path)
     task = task_for(data, run.config.task)
-    headline = task.headline_figure()
+    headline = task.headline_metric()
     metric = headline.metric
     shares = shares_of(counts, data)
     arms: tuple[str | None, ...] = (None,) if weights is None else (weights, "")
@@ -247,7 +247,7 @@ def _train(
     n, steps = len(data.splits["train"]), steps_for(share, run.steps)
     test = data.splits["test"]
     targets = test.targets.cpu().numpy()
-    figure = task.headline_figure()
+    figure = task.headline_metric()
     if share == 1 and seed == run.config.seed and (predictions := _saved_predictions(run, test)) is not None:
         rows = make_task(data, run.config.task).rows_for(predictions, targets)
         return SizePoint(share, n, seed, run.steps, figure.value(rows), run.seconds, of_run=True), rows

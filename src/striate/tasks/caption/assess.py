@@ -1,4 +1,4 @@
-"""Everything that follows from predicted captions for a split."""
+"""The assessment of predicted captions for a split."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from striate.tasks.groups import FEWEST, sample_groups, too_few
 from striate.tasks.headline import Headline
 
 WORST = 10
-"""So many images with the lowest CIDEr-D are named."""
+"""Number of images with the lowest CIDEr-D that are listed."""
 COUNTS = 10
-"""Columns of rows that are those of BLEU."""
+"""Number of columns of rows that belong to BLEU."""
 MEANS = ("cider", "rouge_l", "exact_match")
 
 
-def said_words(decoded: Any) -> list[list[str]]:
+def caption_words(decoded: Any) -> list[list[str]]:
     """The words of each predicted caption, of predictions (N, T, …)."""
     rows = np.asarray(decoded)[..., :LETTERS]
     return [next(iter(captions_in(each)), []) for each in rows]
@@ -38,68 +38,71 @@ def true_captions(targets: Any) -> list[list[list[str]]]:
 
 def bleu_rows(decoded: Any, targets: Any) -> NDArray[np.float64]:
     """(N, 10) what each image adds to BLEU."""
-    pairs = zip(said_words(decoded), true_captions(targets), strict=True)
-    return np.array([bleu_counts(said, true) for said, true in pairs]).reshape(-1, COUNTS)
+    pairs = zip(caption_words(decoded), true_captions(targets), strict=True)
+    return np.array([bleu_counts(predicted, true) for predicted, true in pairs]).reshape(-1, COUNTS)
 
 
 def cider_rows(decoded: Any, targets: Any) -> NDArray[np.float64]:
-    """(N,) CIDEr-D of each image, among these."""
-    return cider(said_words(decoded), true_captions(targets))
+    """(N,) CIDEr-D of each image, with the word frequencies of these images."""
+    return cider(caption_words(decoded), true_captions(targets))
 
 
 def image_rows(decoded: Any, targets: Any) -> NDArray[np.float64]:
-    """(N, 14) what each image adds to the figures: to BLEU, CIDEr-D, ROUGE-L, whether it is one of the true captions,
-    and 1."""
-    said, true = said_words(decoded), true_captions(targets)
-    pairs = list(zip(said, true, strict=True))
+    """(N, 14) what each image adds to the metrics: to BLEU, CIDEr-D, ROUGE-L, whether the prediction is one of the true
+    captions, and 1."""
+    predicted, true = caption_words(decoded), true_captions(targets)
+    pairs = list(zip(predicted, true, strict=True))
     columns = (
-        cider(said, true),
+        cider(predicted, true),
         np.array([rouge_l(one, own) for one, own in pairs]),
         np.array([one in own for one, own in pairs]),
-        np.ones(len(said)),
+        np.ones(len(predicted)),
     )
     return np.concatenate([bleu_rows(decoded, targets), np.stack(columns, 1)], axis=1)
 
 
-def figures_of(total: NDArray[np.float64]) -> dict[str, float]:
-    """The figures from the sum (14,) of rows."""
+def metrics_of(total: NDArray[np.float64]) -> dict[str, float]:
+    """The metrics from the sum (14,) of rows."""
     means = dict(zip(MEANS, (total[COUNTS:-1] / max(total[-1], 1e-12)).tolist(), strict=True))
     return {"bleu4": bleu(total[:COUNTS]), **means}
 
 
 def estimates(rows: NDArray[np.float64], groups: Sequence[str] = ()) -> dict[str, Estimate]:
-    """The figures of rows (N, 14) with their 95 % intervals by bootstrap over images, or over groups; without one of a
-    BLEU-4 of 0. How rare a run of words is stays what it is among all images."""
+    """The metrics of rows (N, 14) with 95 % intervals by bootstrap over images, or over groups; a BLEU-4 of 0 has none.
+    Resamples use the n-gram frequencies of all images."""
     units, drawn = grouped(rows, groups), []
     if len(units) >= FEWEST:
-        drawn = [figures_of(mean) for mean in resampled_means(units)]
+        drawn = [metrics_of(mean) for mean in resampled_means(units)]
     found = {
         name: Estimate(value, percentile_interval([one[name] for one in drawn]) if drawn else None)
-        for name, value in figures_of(rows.sum(0)).items()
+        for name, value in metrics_of(rows.sum(0)).items()
     }
-    # Where no run of four words was right, every draw has a BLEU-4 of 0.
+    # Where no 4-gram was right, every resample has a BLEU-4 of 0.
     return found if rows[:, LONGEST - 1].any() else found | {"bleu4": Estimate(0.0, None)}
 
 
-def too_short(split: str, said: Sequence[Sequence[str]], true: Sequence[Sequence[Sequence[str]]]) -> str:
-    """A sentence on a split in which no true caption, or none that is said, has a run of four words; empty for
-    others."""
+def too_short(split: str, predicted: Sequence[Sequence[str]], true: Sequence[Sequence[Sequence[str]]]) -> str:
+    """A sentence on a split in which no true caption, or no predicted one, has four words; empty for other splits."""
     if not any(len(words) >= LONGEST for own in true for words in own):
         return f"BLEU-4 is 0 for every prediction: no true caption of {split} has four words."
-    if not any(len(words) >= LONGEST for words in said):
+    if not any(len(words) >= LONGEST for words in predicted):
         return f"BLEU-4 is 0: no predicted caption of {split} has four words."
     return ""
 
 
 def assess_captions(evaluation: Evaluation, facts: SampleFacts, headline: Headline) -> CaptionMetrics:
-    """Everything that follows from predicted captions."""
+    """The assessment of the predicted captions."""
     decoded, targets, n = evaluation.decoded, evaluation.targets, evaluation.n
-    rows, said, true = image_rows(decoded, targets), said_words(decoded), true_captions(targets)
+    rows, predicted, true = image_rows(decoded, targets), caption_words(decoded), true_captions(targets)
     each = rows[:, COUNTS]
     order = np.argsort(each, kind="stable")[:WORST]
     worst = tuple(
         ImageCaption(
-            int(evaluation.ids[k]), facts.paths[k], " ".join(said[k]), " ".join(next(iter(true[k]), [])), float(each[k])
+            int(evaluation.ids[k]),
+            facts.paths[k],
+            " ".join(predicted[k]),
+            " ".join(next(iter(true[k]), [])),
+            float(each[k]),
         )
         for k in order
     )
@@ -107,13 +110,13 @@ def assess_captions(evaluation: Evaluation, facts: SampleFacts, headline: Headli
     return CaptionMetrics(
         n=n,
         figures=estimates(rows, facts.columns.get("group", ())),
-        different=len(set(map(tuple, said))),
+        different=len(set(map(tuple, predicted))),
         worst=worst,
         slices=headline.slices(groups, rows[:, :COUNTS]),
-        left_out=tuple(filter(None, (too_short(evaluation.split, said, true), *too_few(n)))),
+        left_out=tuple(filter(None, (too_short(evaluation.split, predicted, true), *too_few(n)))),
     )
 
 
 def joined_text(captions: Sequence[Sequence[str]]) -> str:
-    """Captions in one text."""
+    """The captions as one text."""
     return BETWEEN.join(" ".join(words) for words in captions)

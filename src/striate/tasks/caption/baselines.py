@@ -1,7 +1,7 @@
-"""What a captioning network has to beat: one caption for all images, and a caption of the images that look most alike.
+"""Baselines of captions: one caption for all images, and a caption of the most similar training images.
 
-Devlin et al., "Exploring nearest neighbor approaches for image captioning", 2015: of the captions of the nearest
-training images, the one that agrees most with the others is taken over.
+Devlin et al., "Exploring nearest neighbor approaches for image captioning", 2015: the prediction is the caption of the
+nearest training images that agrees most with their other captions.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from striate.tasks.task import Task
 
 _NEIGHBORS = (1, 5, 15, 40, 90)
 _MOST = 500
-"""Captions at most that are compared with one another for the one that fits all images."""
+"""Largest number of captions that are compared with one another to find the one for all images."""
 
 
 def caption_methods(data: Dataset) -> tuple[Method, ...]:
@@ -43,16 +43,15 @@ def caption_methods(data: Dataset) -> tuple[Method, ...]:
 
 
 def captions_as_predictions(captions: Sequence[Sequence[str]]) -> torch.Tensor:
-    """(N, T, LETTERS + 2) as a network predicts them, seen in one cell, of a probability of 1."""
+    """(N, T, LETTERS + 2) in the form of a network's predictions, with one cell and a probability of 1."""
     longest = max(map(len, captions), default=0) + 1
     rows = np.stack([caption_rows([words], longest) for words in captions]).view(np.uint8).astype(np.float32)
-    rows[rows == 255] = 0  # no byte of UTF-8
+    rows[rows == 255] = 0  # 255 does not occur in UTF-8
     return torch.from_numpy(np.concatenate([rows, np.zeros((*rows.shape[:2], 2), np.float32)], axis=2))
 
 
 class _Agreement:
-    """Training captions as vectors whose products are CIDEr: for each length of runs of length 1, weighed by how few
-    images have a run."""
+    """Training captions as vectors whose dot products are CIDEr: for each n, TF-IDF vectors of n-grams, of length 1."""
 
     def __init__(self, captions: Sequence[Sequence[Sequence[str]]]) -> None:
         self.texts = [words for own in captions for words in own]
@@ -69,7 +68,7 @@ class _Agreement:
         self.vectors = [part.tocsr() for part in parts]
 
     def best(self, chosen: NDArray[np.int64]) -> list[str]:
-        """Of the captions of these images the one that agrees most with the captions of the others."""
+        """The caption of these images that agrees most with the captions of the other ones."""
         rows = np.flatnonzero(np.isin(self.image, chosen))
         rows = rows[np.linspace(0, len(rows) - 1, min(len(rows), _MOST)).astype(np.int64)]
         others = self.image[rows][:, None] != self.image[rows][None]
@@ -112,16 +111,16 @@ def _neighbors(data: Dataset, task: Task, seed: int) -> Fitted:
         return count
 
     def score(count: int) -> float:
-        said = captions_as_predictions([agreement.best(own[:count]) for own in nearest[0]])
-        return float(cider_rows(said, val.targets.cpu()).mean())
+        predictions = captions_as_predictions([agreement.best(own[:count]) for own in nearest[0]])
+        return float(cider_rows(predictions, val.targets.cpu()).mean())
 
     everything = np.arange(len(train))
     sizes = [count for count in _NEIGHBORS if count <= len(train)]
     _, count = choose_by_validation(sizes, fit, score, everything, everything)
-    said = captions_as_predictions([agreement.best(own[:count]) for own in nearest[1]])
-    return Fitted(said, "edges and colors", len(train), {"neighbors": count})
+    predictions = captions_as_predictions([agreement.best(own[:count]) for own in nearest[1]])
+    return Fitted(predictions, "edges and colors", len(train), {"neighbors": count})
 
 
 def _colors(inputs: Inputs) -> NDArray[np.float32]:
-    """Histograms of color; nothing of gray images."""
+    """Histograms of color; empty for gray images."""
     return color_histograms(inputs) if inputs.shape[1] == 3 else np.zeros((len(inputs), 1), np.float32)

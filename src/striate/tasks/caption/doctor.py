@@ -1,21 +1,21 @@
-"""Typical mistakes with captions, as predictions show them."""
+"""Typical mistakes with captions that predictions show."""
 
 from __future__ import annotations
 
 from collections import Counter
 
 from striate.records import Finding
-from striate.tasks.caption.assess import said_words, too_short, true_captions
+from striate.tasks.caption.assess import caption_words, too_short, true_captions
 from striate.tasks.evaluation import Evaluation
 from striate.wording import percent, several
 
 SHARE, FEWEST = 0.8, 12
-"""From which share of images on that have the same caption that is told; and the least number of images."""
+"""Share of images with the same caption from which there is a finding; and the smallest number of images."""
 
 
 def short_captions(evaluation: Evaluation) -> tuple[Finding, ...]:
     """`eval.short-captions` where BLEU-4 has nothing to compare."""
-    short = too_short(evaluation.split, said_words(evaluation.decoded), true_captions(evaluation.targets))
+    short = too_short(evaluation.split, caption_words(evaluation.decoded), true_captions(evaluation.targets))
     if not short:
         return ()
     return (
@@ -32,11 +32,11 @@ def short_captions(evaluation: Evaluation) -> tuple[Finding, ...]:
 
 
 def same_caption(evaluation: Evaluation) -> tuple[Finding, ...]:
-    """`fit.one-caption` where one caption is said of most images, though people say different things of them."""
-    said = Counter(map(tuple, said_words(evaluation.decoded)))
+    """`fit.one-caption` where most images get the same caption, though their true captions differ."""
+    captions = Counter(map(tuple, caption_words(evaluation.decoded)))
     if evaluation.n < FEWEST:
         return ()
-    (words, count), *_ = said.most_common(1)
+    (words, count), *_ = captions.most_common(1)
     true = Counter(tuple(words) for own in true_captions(evaluation.targets) for words in own)
     usual = max(true.values()) / evaluation.n
     if count < SHARE * evaluation.n or usual >= SHARE:

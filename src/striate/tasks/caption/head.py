@@ -1,9 +1,9 @@
-"""What is put on a network so that it writes captions: its maps as a grid of cells, and a decoder that attends to them.
+"""The head of a captioning network: the maps of the network as a grid of cells, and a decoder that attends to them.
 
-Xu et al., "Show, attend and tell: neural image caption generation with visual attention", ICML 2015: in each step soft
-attention over the cells, by what was said so far, and a recurrent cell that gets the last word and what is seen there.
-A GRU (Cho et al. 2014) in place of an LSTM, and scaled dot products in place of a small network as the attention's
-score (Luong et al. 2015, Vaswani et al. 2017), which takes a hundredth of the memory.
+Xu et al., "Show, attend and tell: neural image caption generation with visual attention", ICML 2015: each step has soft
+attention over the cells, by the words so far, and a recurrent cell that gets the last word and the attended features.
+Here the recurrent cell is a GRU (Cho et al. 2014) instead of an LSTM, and the attention's scores are scaled dot
+products (Luong et al. 2015, Vaswani et al. 2017) instead of a small network, which takes a hundredth of the memory.
 """
 
 from __future__ import annotations
@@ -20,22 +20,22 @@ from striate.data.annotations.captions import LETTERS, word_rows
 from striate.models.pyramid import Pyramid, as_pyramid
 
 WIDTH = 256
-"""Numbers of a cell, a word and the state of the decoder."""
+"""Dimension of a cell, of a word and of the decoder's state."""
 CELLS = 14
-"""The grid has so many cells at most along the longer side, as in the paper."""
+"""Largest number of cells along the longer side of the grid, as in the paper."""
 DROPOUT = 0.4
 SHORTER = 0.7
-"""The log-probability of a caption is divided by (its words + 1) to this power before captions are compared, since each
-word makes it less probable (Wu et al., "Google's neural machine translation system", 2016)."""
+"""Before captions are compared, the log-probability of each is divided by (its words + 1) to this power, since each
+word makes a caption less probable (Wu et al., "Google's neural machine translation system", 2016)."""
 END, UNKNOWN = 0, 1
 """Numbers of the end of a caption, and of words that are not in the vocabulary; the first word is 2."""
 _MIX = (-7046029254386353131, -4658895280553007687, 1609587929392839161)
-"""Odd 64-bit factors by which the bytes of a word become one number."""
+"""Odd 64-bit factors that hash the bytes of a word to one number."""
 
 
 class Grid(nn.Module):
-    """Cells (N, L, WIDTH) of images (N, C, H, W), line by line: the largest map of at most `CELLS` cells a side, with
-    the coarser ones added to it, and where each cell lies."""
+    """Cells (N, L, WIDTH) of images (N, C, H, W), line by line: the largest map of at most `CELLS` cells per side, plus
+    the coarser maps and an encoding of the position of each cell."""
 
     def __init__(self, body: nn.Module, input_shape: tuple[int, ...]) -> None:
         super().__init__()
@@ -54,27 +54,28 @@ class Grid(nn.Module):
 
 
 def _places(cells: torch.Tensor) -> torch.Tensor:
-    """(L, 8) where each cell lies: sine and cosine of a half and a whole turn over the height and the width."""
+    """(L, 8) encoding of the position of each cell: sine and cosine of half a period and of a period over height and
+    width."""
     sides = [torch.linspace(-1, 1, side, device=cells.device, dtype=cells.dtype) for side in cells.shape[2:]]
     down, right = torch.meshgrid(*sides, indexing="ij")
     turns = [angle * part.flatten() for part in (down, right) for angle in (math.pi / 2, math.pi)]
     return torch.stack([value for turn in turns for value in (turn.sin(), turn.cos())], dim=1)
 
 
-class Said(NamedTuple):
-    """A decoder after some words: its state (N, R, WIDTH), and the attention (N, R, L) with which the last step saw."""
+class DecoderStep(NamedTuple):
+    """The decoder after a step: its state (N, R, WIDTH), and the attention (N, R, L) of that step."""
 
     state: torch.Tensor
     attention: torch.Tensor
 
 
 class Decoder(nn.Module):
-    """Next words of captions, R of each image, by what was said and the cells of the image."""
+    """Predicts the next words of R captions of each image, from their words so far and the cells of the image."""
 
     def __init__(self, words: int) -> None:
         super().__init__()
         self.count = words + 2
-        self.words = nn.Embedding(self.count + 1, WIDTH)  # the last is what stands before the first word
+        self.words = nn.Embedding(self.count + 1, WIDTH)  # the last one is the start token
         self.begin = nn.Linear(WIDTH, WIDTH)
         self.query = nn.Linear(WIDTH, WIDTH, bias=False)
         self.keys = nn.Linear(WIDTH, WIDTH, bias=False)
@@ -86,7 +87,7 @@ class Decoder(nn.Module):
 
     @property
     def start(self) -> int:
-        """The number of what stands before the first word."""
+        """The number of the start token."""
         return self.count
 
     def first(self, cells: torch.Tensor) -> torch.Tensor:
@@ -95,18 +96,18 @@ class Decoder(nn.Module):
 
     def step(
         self, state: torch.Tensor, last: torch.Tensor, cells: torch.Tensor, keys: torch.Tensor
-    ) -> tuple[Said, torch.Tensor]:
-        """What follows the words `last` (N, R): the new state, and (N, R, WIDTH) from which `logits` come."""
+    ) -> tuple[DecoderStep, torch.Tensor]:
+        """The step after the words `last` (N, R): the new state, and (N, R, WIDTH), the input of `logits`."""
         scores = self.query(state) @ keys.transpose(1, 2) / WIDTH**0.5
         attention = scores.float().softmax(2).to(cells.dtype)
         seen, word = attention @ cells, self.dropout(self.words(last))
         given = torch.cat([word, seen], dim=2)
         new = self.cell(given.flatten(0, 1), state.flatten(0, 1)).view_as(state)
         mixed = self.mix(torch.cat([new, given], dim=2))
-        return Said(new, attention), mixed
+        return DecoderStep(new, attention), mixed
 
     def logits(self, mixed: torch.Tensor) -> torch.Tensor:
-        """(…, words + 2) of what `step` gave: words whose vectors are near. END and UNKNOWN come first."""
+        """(…, words + 2) logits from the output of `step`; END and UNKNOWN come first."""
         nearest = functional.linear(self.dropout(torch.tanh(mixed)), self.words.weight[: self.count])
         return (nearest + self.bias).float()
 
@@ -114,11 +115,11 @@ class Decoder(nn.Module):
 class CaptionNetwork(nn.Module):
     """A network that writes captions of up to `longest` of its `words`.
 
-    For images (N, C, H, W) alone: `{"predicted": (N, longest + 1, LETTERS + 1 + L)}`, a row a word: its bytes, its
-    log-probability and the attention to each cell; behind the caption a row of the end, and rows of zeros. It is the
-    best of a search that follows `beam` captions at once. `tokens` (N, longest + 1) are the numbers of the same words.
+    For images (N, C, H, W) alone: `{"predicted": (N, longest + 1, LETTERS + 1 + L)}`, a row for each word: its bytes,
+    its log-probability and the attention to each cell; after the caption a row of the end, and rows of zeros. The
+    caption is the result of a beam search of width `beam`. `tokens` (N, longest + 1) are the numbers of the same words.
     For images and their true captions (N, M, LETTERS): `{"truth": (N, M)}`, the log-probability of each word after the
-    true ones before it (teacher forcing), 0 where there is none; when it is measured, with what is predicted.
+    true words before it (teacher forcing), 0 for padding; in evaluation, `predicted` too.
     """
 
     def __init__(
@@ -126,7 +127,8 @@ class CaptionNetwork(nn.Module):
     ) -> None:
         super().__init__()
         self.longest, self.beam = longest, beam
-        self.told: torch.Tensor | None = None  # (M, LETTERS) a caption: then only its log-probabilities are given
+        # (M, LETTERS): outputs are then only the log-probabilities of this caption
+        self.forced_caption: torch.Tensor | None = None
         self.grid = Grid(body, input_shape)
         self.decoder = Decoder(len(words))
         rows = torch.from_numpy(word_rows(["", "", *words]).copy())
@@ -138,17 +140,17 @@ class CaptionNetwork(nn.Module):
         )
 
     def forward(self, x: torch.Tensor, targets: torch.Tensor | None = None) -> dict[str, torch.Tensor]:
-        """What the class says."""
+        """See the class."""
         cells = self.grid(x)
-        if self.told is not None:
-            return {"truth": self.truth(cells, self.told.expand(len(x), -1, -1))}
+        if self.forced_caption is not None:
+            return {"truth": self.truth(cells, self.forced_caption.expand(len(x), -1, -1))}
         found = {} if targets is None else {"truth": self.truth(cells, targets)}
         if targets is None or not torch.is_grad_enabled():
             found["tokens"], found["predicted"] = self.predict(cells)
         return found
 
     def numbers(self, rows: torch.Tensor) -> torch.Tensor:
-        """(…) the numbers of words from their bytes (…, LETTERS): END of an empty row, UNKNOWN of other words."""
+        """(…) numbers of words from their bytes (…, LETTERS): END for an empty row, UNKNOWN for other words."""
         wanted = _key(rows)
         if not len(self.keys):
             return torch.where(wanted == 0, END, UNKNOWN)
@@ -157,7 +159,7 @@ class CaptionNetwork(nn.Module):
         return torch.where((rows == 0).all(-1), END, known)
 
     def truth(self, cells: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        """(N, M) log-probabilities of true words; all captions of an image are learned at once."""
+        """(N, M) log-probabilities of true words, for all captions of an image at once."""
         there = targets[..., 0] != -1
         words = torch.where(there, self.numbers(targets), END)
         ends = there & (words == END)
@@ -171,7 +173,7 @@ class CaptionNetwork(nn.Module):
         length = words.new_zeros(len(targets), captions).index_put_(
             (image[there], caption[there]), words.new_ones(()), accumulate=True
         )
-        # Long captions come first: steps behind the end of short ones are not computed.
+        # Long captions come first: steps after the end of short ones are not computed.
         rank = length.argsort(dim=1, descending=True, stable=True).argsort(dim=1)
         at = image[there], rank[image[there], caption[there]], position[there]
         table = words.new_zeros(len(targets), captions, longest)
@@ -180,32 +182,32 @@ class CaptionNetwork(nn.Module):
         going = (length[..., None] > torch.arange(longest, device=words.device)).sum(1).amax(0).clamp(min=1).tolist()
         keys, state, mixed = self.decoder.keys(cells), self.decoder.first(cells).expand(-1, captions, -1), []
         for place, some in enumerate(going):
-            said, each = self.decoder.step(state[:, :some], given[:, :some, place], cells, keys)
-            state = said.state
+            after, each = self.decoder.step(state[:, :some], given[:, :some, place], cells, keys)
+            state = after.state
             mixed.append(functional.pad(each, (0, 0, 0, captions - some)))
         logits = self.decoder.logits(torch.stack(mixed, dim=2)[at])
         found = cells.new_zeros(targets.shape[:2], dtype=torch.float32)
         return found.masked_scatter(there, -functional.cross_entropy(logits, words[there], reduction="none"))
 
     def predict(self, cells: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """The most probable caption that the search finds: (N, longest + 1) the numbers of its words, and the same
-        words as (N, longest + 1, LETTERS + 1 + L)."""
-        count, beam = cells.shape[0], self.beam  # a length, where it is traced, is free
+        """The caption that the beam search finds: (N, longest + 1) numbers of its words, and the same words as (N,
+        longest + 1, LETTERS + 1 + L)."""
+        count, beam = cells.shape[0], self.beam  # sizes that tracing keeps dynamic
         keys, state = self.decoder.keys(cells), self.decoder.first(cells).expand(-1, beam, -1)
         last = torch.full((count, beam), self.decoder.start, device=cells.device)
         total = cells.new_zeros(count, beam, dtype=torch.float32)
-        total[:, 1:] = -torch.inf  # all begin alike: the first words are those of one
+        total[:, 1:] = -torch.inf  # all beams start equal: only the first one expands in the first step
         done = torch.zeros_like(last, dtype=torch.bool)
         length = torch.zeros_like(last)
         rows: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = []
         stay = torch.full((self.decoder.count,), -torch.inf, device=cells.device)
         stay[END] = 0.0
         for place in range(self.longest + 1):
-            said, mixed = self.decoder.step(state, last, cells, keys)
+            after, mixed = self.decoder.step(state, last, cells, keys)
             each = self._allowed(self.decoder.logits(mixed).log_softmax(2), place)
             each = torch.where(done[..., None], stay, each)
             sums = total[..., None] + each
-            # Of longer captions the mean over more words is compared: those that are done keep theirs.
+            # Longer captions are compared by the mean over more words; finished captions keep their length.
             words = torch.where(done, length, length + 1)[..., None].float()
             best = (sums / words**SHORTER).flatten(1).topk(beam, dim=1).indices
             parent, word = best // self.decoder.count, best % self.decoder.count
@@ -213,9 +215,9 @@ class CaptionNetwork(nn.Module):
             ended = done.gather(1, parent)
             length = length.gather(1, parent) + (~ended).long()
             rows = [tuple(_of(part, parent) for part in row) for row in rows]  # type: ignore[misc]
-            seen = torch.where(ended[..., None], 0.0, _of(said.attention, parent))
+            seen = torch.where(ended[..., None], 0.0, _of(after.attention, parent))
             rows.append((word, each.flatten(1).gather(1, best), seen))
-            state, last, done = _of(said.state, parent), word, ended | (word == END)
+            state, last, done = _of(after.state, parent), word, ended | (word == END)
             if not done.is_meta and not torch.compiler.is_compiling() and bool(done.all()):
                 break
         picked = (total / length.clamp(min=1).float() ** SHORTER).argmax(1, keepdim=True)
@@ -229,8 +231,7 @@ class CaptionNetwork(nn.Module):
         return functional.pad(tokens, (0, left)), functional.pad(torch.stack(found, dim=1), (0, 0, 0, left))
 
     def _allowed(self, logs: torch.Tensor, place: int) -> torch.Tensor:
-        """Log-probabilities of the words that may stand here: never an unknown one, no end before the first, only the
-        end at last."""
+        """Log-probabilities of the allowed words: never UNKNOWN, no END as the first word, only END as the last."""
         banned = [UNKNOWN, *([END] if place == 0 and self.decoder.count > 2 else [])]
         logs = logs.index_fill(-1, torch.tensor(banned, device=logs.device), -torch.inf)
         if place < self.longest:
@@ -239,14 +240,14 @@ class CaptionNetwork(nn.Module):
 
 
 def _of(values: torch.Tensor, which: torch.Tensor) -> torch.Tensor:
-    """(N, K, …) of values (N, R, …) those at `which` (N, K)."""
+    """(N, K, …) the values (N, R, …) at the positions `which` (N, K)."""
     more = (1,) * (values.ndim - 2)
     return values.gather(1, which.view(*which.shape, *more).expand(*which.shape, *values.shape[2:]))
 
 
 def _key(rows: torch.Tensor) -> torch.Tensor:
-    """(…) one 64-bit number for each row (…, LETTERS) of bytes, 0 of an empty one; that two words have the same is as
-    improbable as 1 in 10¹⁹."""
+    """(…) a 64-bit hash of each row (…, LETTERS) of bytes, 0 for an empty one; two words collide with a probability of
+    1 in 10¹⁹."""
     parts = rows.contiguous().view(torch.int64)
     factors = torch.tensor(_MIX[: LETTERS // 8], device=rows.device)
     mixed = parts * factors

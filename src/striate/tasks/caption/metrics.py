@@ -26,34 +26,41 @@ _IMAGES = 5
 
 @dataclass(frozen=True)
 class ImageCaption:
-    """One image: what was `said`, the first of what is `true`, and its CIDEr-D."""
+    """The caption of one image."""
 
     id: int
+    """Id of the sample."""
     path: str
+    """Its path."""
     said: str
+    """The predicted caption."""
     true: str
+    """The first of the true captions."""
     cider: float
+    """Its CIDEr-D."""
 
 
 @dataclass(frozen=True)
 class CaptionMetrics(SplitRecord):
-    """Everything about one split of captions.
-
-    `figures`: `bleu4` of the corpus, the means of `cider` (0 to 10, by how few images of this split have a run of
-    words), `rouge_l` and `exact_match` over images; with bootstrap intervals over images, or groups where there are
-    groups. `different`: how many different captions are said. `worst` begins with the image of the lowest CIDEr-D.
-    `left_out`: a sentence on each thing not computed.
-    """
+    """Everything about one split of captions."""
 
     n: int
+    """Number of images."""
     figures: Mapping[str, Estimate]
+    """`bleu4` of the corpus, and means over images of `cider` (0 to 10; a sequence of words weighs more, the fewer
+    images of this split have it), `rouge_l` and `exact_match`. Intervals are by bootstrap over images, or over groups
+    where there are groups."""
     different: int
+    """Number of different captions among the predictions."""
     worst: tuple[ImageCaption, ...]
+    """Images, beginning with the lowest CIDEr-D."""
     slices: tuple[Slice, ...]
+    """Parts of the data."""
     left_out: tuple[str, ...] = ()
+    """What was not computed, a sentence each."""
 
     def lines(self, temperature: Temperature | None) -> list[list[str]]:
-        """The figures, slices, and the images with the lowest CIDEr-D."""
+        """The metrics, slices, and the images with the lowest CIDEr-D."""
         del temperature
         names = {metric.key: metric for metric in METRICS}
         rows = [
@@ -62,8 +69,8 @@ class CaptionMetrics(SplitRecord):
             for key, figure in self.figures.items()
         ]
         head = f"  {'over all images':<24}{'':>10}   95 % interval (bootstrap)"
-        said = f"  {self.different:,} different captions for {several(self.n, 'image')}"
-        return [[head, *rows, said], slice_lines(self.slices, BLEU), self._worst_lines()]
+        count = f"  {self.different:,} different captions for {several(self.n, 'image')}"
+        return [[head, *rows, count], slice_lines(self.slices, BLEU), self._worst_lines()]
 
     def _worst_lines(self) -> list[str]:
         lines = []

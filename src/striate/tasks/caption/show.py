@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from striate.data.annotations.captions import LETTERS, captions_in
-from striate.tasks.caption.assess import cider_rows, said_words
+from striate.tasks.caption.assess import caption_words, cider_rows
 from striate.tasks.caption.metrics import CaptionMetrics
 from striate.tasks.evaluation import Evaluation
 from striate.tasks.show import Images, Row, ranked_pictures
@@ -23,21 +23,22 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _TRUE = 3
-"""True captions that are written under a picture."""
+"""Largest number of true captions under a picture."""
 
 
 def picture_of(image: NDArray[np.uint8], shown: NDArray[Any], truth: NDArray[Any] | None) -> NDArray[np.uint8]:
-    """The image (C, H, W) with what each word of a predicted caption looked at, or with the true captions under it."""
+    """The image (C, H, W) with the attention of each word of a predicted caption, or with the true captions under
+    it."""
     if shown.dtype == np.int8:
         return drawn_words(image, (), np.empty((0, 1), np.float32), _true_lines(shown))
-    words = said_words(shown[None])[0]
+    words = caption_words(shown[None])[0]
     said = f"said: {' '.join(words)} ({100 * probability(shown):.0f} %)"
     lines = [] if truth is None else _true_lines(truth)
     return drawn_words(image, words, shown[: len(words), LETTERS + 1 :], [said, *lines])
 
 
 def probability(decoded: NDArray[Any]) -> float:
-    """How probable a predicted caption is, as the network sees it: the product over its words and its end."""
+    """The network's probability of a predicted caption: the product over its words and its end."""
     return float(np.exp(np.asarray(decoded, np.float64)[:, LETTERS].sum()))
 
 
@@ -49,8 +50,8 @@ def _true_lines(target: NDArray[Any]) -> list[str]:
 def caption_pictures(
     folder: Path, evaluation: Evaluation, images: Images | None, names: Sequence[str]
 ) -> tuple[Picture, ...]:
-    """`captions.png` with some samples at random, then those of the lowest CIDEr-D, around its median, and of the
-    highest, each with what its words looked at."""
+    """`captions.png` with random samples, then samples with the lowest CIDEr-D, around its median, and with the
+    highest, each with the attention of its words."""
     if images is None:
         return ()
     order = np.argsort(cider_rows(evaluation.decoded, evaluation.targets), kind="stable")
@@ -66,14 +67,16 @@ def caption_pictures(
         main_title(figure, title)
         return figure
 
-    said = ("images with the lowest CIDEr-D", "images around the median CIDEr-D", "images with the highest CIDEr-D")
+    choices = ("images with the lowest CIDEr-D", "images around the median CIDEr-D", "images with the highest CIDEr-D")
     note = ". Bright: where the attention of the word is."
-    return ranked_pictures(folder, evaluation, order, draw, said=said, note=note, names=names, at_random="captions.png")
+    return ranked_pictures(
+        folder, evaluation, order, draw, choices=choices, note=note, names=names, at_random="captions.png"
+    )
 
 
 def caption_sections(figures: CaptionMetrics, of: str) -> tuple[Section, ...]:
     """The captions with the lowest CIDEr-D."""
     rows: tuple[Row, ...] = tuple((one.path, one.said, one.true, f"{one.cider:.3f}") for one in figures.worst)
     table = Table(f"Images with the lowest CIDEr-D of the {of}", ("image", "predicted", "true", "CIDEr-D"), rows)
-    said = f"The network predicts {figures.different:,} different captions for {several(figures.n, 'image')}."
-    return (Section("Predicted captions", (said,), (table,)),)
+    sentence = f"The network predicts {figures.different:,} different captions for {several(figures.n, 'image')}."
+    return (Section("Predicted captions", (sentence,), (table,)),)

@@ -1,4 +1,4 @@
-"""What is in a picture, in a sentence."""
+"""The task of image captioning."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ from striate.data.dataset import Dataset, SampleFacts
 from striate.errors import UsageError
 from striate.records import Finding
 from striate.reference.captions import bleu
-from striate.runs.predictions import Predictions as KeptPredictions
+from striate.runs.predictions import Predictions as SavedPredictions
 from striate.statistics.calibration import Temperature
-from striate.tasks.accumulator import Accumulator, KeptRows
-from striate.tasks.assessment import Assessment, Figures
+from striate.tasks.accumulator import Accumulator, RowAccumulator
+from striate.tasks.assessment import Assessment, SplitMetrics
 from striate.tasks.baseline import Baseline, BaselineComparison, Method, compare_rows
 from striate.tasks.caption.assess import (
     assess_captions,
     bleu_rows,
+    caption_words,
     cider_rows,
     estimates,
-    figures_of,
     image_rows,
     joined_text,
-    said_words,
+    metrics_of,
 )
 from striate.tasks.caption.doctor import same_caption, short_captions
 from striate.tasks.caption.head import CaptionNetwork
@@ -49,30 +49,32 @@ from striate.visualize.page_parts import Picture, Section
 from striate.wording import percent, several
 
 LONGEST = 40
-"""Words of the longest caption that is written, however long those of the training images are."""
+"""Largest number of words of a predicted caption, however long the training captions are."""
 CROP = 0.8
-"""The least share of an image that a crop keeps: captions tell of what smaller ones would cut off."""
+"""Smallest crop as a share of the image: smaller ones would cut off what captions describe."""
 EXCHANGED = {
     "flip": (("left", "right"),),
     "vertical_flip": (("above", "below"), ("top", "bottom"), ("over", "under"), ("upper", "lower")),
 }
-"""Words that are exchanged in the captions of images that are mirrored so."""
+"""Words that are exchanged in the captions of mirrored images, by the direction of the mirror."""
 
 
 @dataclass(frozen=True)
 class Caption(Task):
-    """Captions of words of `words`, those that occur often enough in training, the commonest first; outputs are those
-    of `CaptionNetwork`, targets (N, M, LETTERS) int8 those of `striate.data.annotations.captions`, predictions
-    (N, T, LETTERS + 1 + L) float32, a row a word: its bytes, its log-probability, and the attention to each cell.
+    """Captions in words.
 
-    The loss is the cross-entropy of each true word, and of the end, after the true words before it; rows that only fill
-    up count for nothing. `longest`: words of the longest caption that is written. `beam`: captions that are followed at
-    once while the most probable one is looked for.
+    Outputs are those of `CaptionNetwork`. Targets (N, M, LETTERS) int8 are those of
+    `striate.data.annotations.captions`. Predictions (N, T, LETTERS + 1 + L) float32 have a row for each word: its
+    bytes, its log-probability, and the attention to each cell. The loss is the cross-entropy of each true word, and of
+    the end, after the true words before it; padding rows do not count.
     """
 
     words: tuple[str, ...] = ()
+    """The vocabulary: the words that occur often enough in training, the most frequent first."""
     longest: int = 1
+    """Number of words of the longest caption that is written."""
     beam: int = 3
+    """Width of the beam search for the most probable caption."""
 
     name: ClassVar[str] = "caption"
     annotation: ClassVar[str] = "caption"
@@ -91,7 +93,7 @@ class Caption(Task):
 
     @classmethod
     def make(cls, data: Dataset, config: TaskConfig, loss: str) -> Self:
-        """With the words of the training captions."""
+        """The task with the vocabulary of the training captions."""
         del loss
         captions = [words for target in data.splits["train"].targets.cpu().numpy() for words in captions_in(target)]
         counts = Counter(word for words in captions for word in words)
@@ -112,7 +114,7 @@ class Caption(Task):
 
     @property
     def outputs(self) -> int:
-        """One a word."""
+        """One for each word."""
         return len(self.words)
 
     def attach(self, network: nn.Module, input_shape: tuple[int, ...]) -> nn.Module:
@@ -127,7 +129,7 @@ class Caption(Task):
         return network.grid.pyramid.body if isinstance(network, CaptionNetwork) else network
 
     def outputs_for(self, network: Callable[..., Outputs], inputs: torch.Tensor, targets: torch.Tensor) -> Outputs:
-        """The network is told the true captions, whose words it learns one by one."""
+        """The network gets the true captions (teacher forcing)."""
         return network(inputs, targets)
 
     # Loss
@@ -137,24 +139,25 @@ class Caption(Task):
         return (targets[..., 0] != NOTHING).sum().float().clamp(min=1e-12)
 
     def loss_sum(self, outputs: Outputs, targets: torch.Tensor) -> torch.Tensor:
-        """Scalar: minus the sum of the log-probabilities of the true words; where nobody told the network what they
-        are, of those that it says."""
+        """Scalar: minus the sum of the log-probabilities of the true words, or, where the network did not get them, of
+        the predicted words."""
         del targets
         if "truth" in outputs:
             return -outputs["truth"].sum()  # type: ignore[no-any-return]
         return -outputs["predicted"][..., LETTERS].sum()  # type: ignore[no-any-return]
 
     def constant_loss(self, targets: torch.Tensor) -> float:
-        """The entropy of the words and ends, each as probable as it is frequent, whatever stands before it."""
+        """The entropy of the frequencies of words and ends, regardless of the words before."""
         counts = targets[targets[..., 0] != NOTHING].unique(dim=0, return_counts=True)[1].double()
         return float(-(counts / counts.sum()).log().mul(counts / counts.sum()).sum())
 
     def metrics_of_loss(self, loss: float) -> dict[str, Any]:
-        """`perplexity`: among how many words, equally probable ones, the next one is as hard to tell."""
+        """`perplexity`: the number of equally probable words among which the next one would be as hard to predict."""
         return {"perplexity": None if self.own_loss else exp(min(loss, 700.0))}
 
     def warp_targets(self, targets: torch.Tensor, warp: Warp) -> torch.Tensor:
-        """In the captions of mirrored images left and right are exchanged, of those upside down above and below."""
+        """Captions of images mirrored from left to right exchange left and right; of those mirrored from top to bottom,
+        above and below."""
         turned = targets
         for way, pairs in EXCHANGED.items():
             mirrored = getattr(warp, way)
@@ -173,23 +176,23 @@ class Caption(Task):
     # Metrics
 
     def accumulator(self) -> Accumulator:
-        """The loss, and BLEU-4 of what is said of validation images."""
-        return KeptRows(self, lambda rows: {"bleu4": bleu(rows.sum(0))})
+        """The loss, and BLEU-4 of the captions of validation images."""
+        return RowAccumulator(self, lambda rows: {"bleu4": bleu(rows.sum(0))})
 
     def decode(self, outputs: Outputs) -> torch.Tensor:
         """(N, T, LETTERS + 1 + L) float32."""
         return outputs["predicted"].float()  # type: ignore[no-any-return]
 
     def export(self, outputs: Outputs, frame: Frame | None) -> tuple[torch.Tensor, ...]:
-        """`tokens` (N, T), the numbers of words, 0 from the end on; `log_probabilities` (N, T) of each; `attention`
-        (N, T, L) of each to the cells of the image. All steps of the search are in the file, also those behind the
-        end."""
+        """`tokens` (N, T), the numbers of words, 0 from the end on; `log_probabilities` (N, T) of the words;
+        `attention` (N, T, L) of the words to the cells of the image. The file computes all steps of the search, also
+        those after the end."""
         del frame
         predicted = self.decode(outputs)
         return outputs["tokens"], predicted[..., LETTERS], predicted[..., LETTERS + 1 :]
 
     def exported_facts(self) -> dict[str, Any]:
-        """The words by their numbers."""
+        """The vocabulary, by the numbers of words."""
         return {"words": ["<end>", "<unknown>", *self.words]}
 
     def from_exported(self, arrays: Sequence[NDArray[Any]], size: tuple[int, int] | None) -> NDArray[np.float32]:
@@ -202,12 +205,12 @@ class Caption(Task):
     def disparity(self, right: NDArray[Any], found: NDArray[Any]) -> tuple[float, bool]:
         """How far log-probabilities and attention differ, and whether the words are the same."""
         one, other = (np.asarray(part, np.float64) for part in (right, found))
-        same = said_words(one[None]) == said_words(other[None])
+        same = caption_words(one[None]) == caption_words(other[None])
         return float(np.abs(one[:, LETTERS:] - other[:, LETTERS:]).max()) if same else float("inf"), same
 
     def measure(self, decoded: torch.Tensor, targets: torch.Tensor) -> dict[str, Any]:
         """`bleu4`, `cider`, `rouge_l` and `exact_match`."""
-        return figures_of(image_rows(decoded.cpu(), targets.cpu()).sum(0))
+        return metrics_of(image_rows(decoded.cpu(), targets.cpu()).sum(0))
 
     @classmethod
     def rows(cls, decoded: NDArray[Any], targets: NDArray[Any], classes: int = 0) -> Rows:
@@ -222,35 +225,35 @@ class Caption(Task):
         return bleu(total)
 
     def interval(self, decoded: Any, targets: Any, groups: Sequence[str] = ()) -> dict[str, list[float]]:
-        """Of each figure, by bootstrap over images or groups."""
+        """The interval of each metric, by bootstrap over images or groups."""
         found = estimates(image_rows(decoded, targets), groups)
         ends = {f"{name}_interval": interval_of(figure) for name, figure in found.items()}
         return {name: span for name, span in ends.items() if span is not None}
 
     def same(self, one: NDArray[Any], other: NDArray[Any]) -> NDArray[np.float64]:
         """1 where both captions are the same."""
-        pairs = zip(said_words(one), said_words(other), strict=True)
-        return np.array([said == theirs for said, theirs in pairs], np.float64)
+        pairs = zip(caption_words(one), caption_words(other), strict=True)
+        return np.array([one == theirs for one, theirs in pairs], np.float64)
 
     def assess(
         self, evaluation: Evaluation, facts: SampleFacts, temperature: Temperature | None, names: Sequence[str]
-    ) -> Figures:
-        """Each figure with its interval, the worst images, and slices."""
+    ) -> SplitMetrics:
+        """Each metric with its interval, the worst images, and slices."""
         del temperature, names
-        return assess_captions(evaluation, facts, self.headline_figure())
+        return assess_captions(evaluation, facts, self.headline_metric())
 
     @classmethod
-    def made(cls, kept: KeptPredictions) -> bool:
-        """Whether there are rows of words for words."""
-        rows = kept.predicted is None and kept.answers.ndim == kept.targets.ndim == 3
-        return rows and kept.answers.shape[2] > LETTERS + 1 and kept.targets.shape[2] == LETTERS
+    def accepts_saved(cls, saved: SavedPredictions) -> bool:
+        """Whether predictions and targets have rows of words."""
+        rows = saved.predicted is None and saved.answers.ndim == saved.targets.ndim == 3
+        return rows and saved.answers.shape[2] > LETTERS + 1 and saved.targets.shape[2] == LETTERS
 
-    def noticed(self, evaluation: Evaluation) -> tuple[Finding, ...]:
-        """That the same is said of all images; that captions are too short for BLEU-4."""
+    def prediction_findings(self, evaluation: Evaluation) -> tuple[Finding, ...]:
+        """Findings on images that get the same caption, and on captions that are too short for BLEU-4."""
         return (*same_caption(evaluation), *short_captions(evaluation))
 
     def baselines(self, data: Dataset) -> tuple[Method, ...]:
-        """One caption for all; a caption of the images that look most alike."""
+        """One caption for all images; a caption of the most similar training images."""
         from striate.tasks.caption.baselines import caption_methods  # loads only where it is needed
 
         return caption_methods(data)
@@ -258,7 +261,7 @@ class Caption(Task):
     def compare_baseline(
         self, network: Evaluation, baseline: Baseline, seed: int = 0, groups: Sequence[str] = ()
     ) -> BaselineComparison:
-        """By CIDEr-D, which is a mean over images, and by which neighbors are chosen."""
+        """By CIDEr-D, which is a mean over images, and which also chooses the number of neighbors."""
         theirs, ours = (cider_rows(decoded, network.targets) for decoded in (baseline.decoded, network.decoded))
         headline = Headline(CIDER, lambda total, n: float(total / n))
         return compare_rows(headline.over(groups), baseline.name, theirs, ours, seed)
@@ -267,7 +270,7 @@ class Caption(Task):
 
     def describe(self, decoded: torch.Tensor) -> dict[str, Any]:
         """`caption`, and its `probability`: the product over its words and its end."""
-        words = said_words(decoded[None])[0]
+        words = caption_words(decoded[None])[0]
         return {"caption": " ".join(words), "probability": float(decoded[:, LETTERS].double().sum().exp())}
 
     def line(self, fields: Mapping[str, Any]) -> str:
@@ -275,7 +278,7 @@ class Caption(Task):
         return f"{fields['caption']}  ({percent(fields['probability'])})"
 
     def draw(self, image: NDArray[np.uint8], decoded: Any, truth: Any = None) -> NDArray[np.uint8]:
-        """The image, and what each word looked at."""
+        """The image, with the attention of each word."""
         from striate.tasks.caption.show import picture_of
 
         return picture_of(image, np.asarray(decoded), None if truth is None else np.asarray(truth))
@@ -284,10 +287,10 @@ class Caption(Task):
         """The captions."""
         return joined_text(captions_in(torch.as_tensor(target).cpu()))
 
-    # How it is shown
+    # Reports
 
-    def answer(self, evaluation: Evaluation) -> tuple[str, str]:
-        """CIDEr-D, and the other figures."""
+    def headline_text(self, evaluation: Evaluation) -> tuple[str, str]:
+        """CIDEr-D, and the other metrics."""
         metrics, n = evaluation.metrics, evaluation.n
         of = f"{several(n, 'image')} of the {evaluation.split} split of {evaluation.data}"
         span = evaluation.span_of("cider", "{:.3f}".format)
@@ -306,14 +309,14 @@ class Caption(Task):
         target_names: Sequence[str] = (),
         names: Sequence[str] = (),
     ) -> tuple[Picture, ...]:
-        """Samples with what each word looked at: at random, the worst, typical and the best ones."""
+        """Samples with the attention of each word: random, worst, typical and best ones."""
         from striate.tasks.caption.show import caption_pictures  # drawing loads only where it is needed
 
         del target_names
         return caption_pictures(folder, evaluation, images, names)
 
-    def sections(self, assessment: Assessment, figures: Figures, of: str) -> tuple[Section, ...]:
-        """What is said."""
+    def sections(self, assessment: Assessment, figures: SplitMetrics, of: str) -> tuple[Section, ...]:
+        """The predicted captions."""
         from striate.tasks.caption.show import caption_sections
 
         del assessment
@@ -326,31 +329,31 @@ class Caption(Task):
 
     def cells(self, truth: Any, decoded: Any) -> list[Any]:
         """One sample's row."""
-        return [joined_text(captions_in(truth)), " ".join(said_words(np.asarray(decoded)[None])[0])]
+        return [joined_text(captions_in(truth)), " ".join(caption_words(np.asarray(decoded)[None])[0])]
 
     def explained(self, decoded: torch.Tensor) -> Explained:
-        """The whole caption: the sum of the log-probabilities of its words and its end."""
+        """The whole caption, by the sum of the log-probabilities of its words and its end."""
         note = "The map explains the log-probability of this caption, which stays fixed while the image changes."
         several_words = "--part WORD explains one word; striate predict --draw DIR draws the attention of each word."
-        return self._asked(decoded, slice(None), "the whole caption", (note, several_words))
+        return self._explained_words(decoded, slice(None), "the whole caption", (note, several_words))
 
     def explained_part(self, decoded: torch.Tensor, part: str) -> Explained:
-        """A word, at its first place in the caption. Raises UsageError where it has none."""
-        words = said_words(decoded[None])[0]
+        """A word, at its first position in the caption. Raises UsageError for a word that is not in it."""
+        words = caption_words(decoded[None])[0]
         if part not in words:
             expected = f"a word of the caption: {' '.join(words)}"
             raise UsageError("--part", repr(part), expected, f"--part {words[0]}" if words else "leave out --part")
         place = words.index(part)
         note = "The map explains the log-probability of this word, given the words before it."
-        return self._asked(decoded, slice(place, place + 1), f"the word {part}", (note,))
+        return self._explained_words(decoded, slice(place, place + 1), f"the word {part}", (note,))
 
-    def _asked(self, decoded: torch.Tensor, places: slice, part: str, notes: tuple[str, ...]) -> Explained:
-        words = said_words(decoded[None])[0]
-        said = torch.from_numpy(caption_rows([words], len(words) + 1))
+    def _explained_words(self, decoded: torch.Tensor, places: slice, part: str, notes: tuple[str, ...]) -> Explained:
+        words = caption_words(decoded[None])[0]
+        caption = torch.from_numpy(caption_rows([words], len(words) + 1))
 
-        def tell(network: nn.Module) -> None:
-            network.told = said.to(next(network.parameters()).device)
+        def force(network: nn.Module) -> None:
+            network.forced_caption = caption.to(next(network.parameters()).device)
 
         return Explained(
-            lambda outputs: outputs["truth"][:, places].sum(1, keepdim=True), 0, "number", part, notes, prepare=tell
+            lambda outputs: outputs["truth"][:, places].sum(1, keepdim=True), 0, "number", part, notes, prepare=force
         )

@@ -1,4 +1,4 @@
-"""What follows from the predictions of a classifier, and two classifiers compared on the same samples."""
+"""The assessment of a classifier's predictions, and the comparison of two classifiers on the same samples."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from striate.statistics.intervals import (
 from striate.statistics.paired import LEVEL, Difference, mcnemar, p_text
 from striate.statistics.ranking import ranked_scores
 from striate.tasks.assessment import Gap
-from striate.tasks.baseline import BaselineComparison, called, samples_word
+from striate.tasks.baseline import BaselineComparison, in_sentence, samples_word
 from striate.tasks.classify.decision import DecisionRule, effect_of
 from striate.tasks.classify.metrics import (
     ClassificationMetrics,
@@ -35,7 +35,7 @@ from striate.tasks.classify.metrics import (
     confusion_matrix,
     notable_predictions,
 )
-from striate.tasks.classify.over_groups import Drawn, over_groups
+from striate.tasks.classify.over_groups import GroupResamples, over_groups
 from striate.tasks.evaluation import ClassRow, Evaluation
 from striate.tasks.groups import FEWEST, sample_groups, slices_of_hits
 from striate.tasks.headline import judged_gap
@@ -44,19 +44,19 @@ from striate.wording import several
 TOPS = (2, 3, 5, 10)
 
 
-def average_figures(
+def average_metrics(
     truth: NDArray[np.int64],
     probabilities: NDArray[np.float32],
     confusion: NDArray[np.int64],
     groups: Sequence[str] = (),
 ) -> dict[str, Estimate]:
-    """The figures of a split by name, each from 0 to 1.
+    """The metrics of a split by name, each from 0 to 1.
 
-    `truth` (N,), `probabilities` (N, K), `confusion` (K, K) with true classes as rows. Averages are
-    over the classes that are there or were named; a precision or recall over nothing counts as 0 there, as in
-    metrics.json. Balanced accuracy is the mean recall of the classes that are there. Intervals: Wilson's where
-    samples are counted, of the effective number of samples for averages over classes. `groups` (N,): those of the
-    samples, which the intervals of `top…` draw together; `over_groups` does so for the others.
+    `truth` (N,), `probabilities` (N, K), `confusion` (K, K) with true classes as rows. Averages are over the classes
+    that occur in truth or in prediction; an undefined precision or recall counts as 0, as in metrics.json. Balanced
+    accuracy is the mean recall of the classes that occur in truth. Intervals: Wilson's where samples are counted, with
+    the effective number of samples for averages over classes. `groups` (N,): those of the samples, which the intervals
+    of `top…` draw together; `over_groups` does so for the others.
     """
     n = len(truth)
     figures = {"accuracy": share_of(int(confusion.trace()), n)}
@@ -87,9 +87,9 @@ def average_figures(
 
 
 def _ranks(truth: NDArray[np.int64], probabilities: NDArray[np.float32]) -> NDArray[np.int64]:
-    """(N,) how many classes come before the true one; of equally probable ones the first does.
+    """(N,) how many classes rank above the true one; of equally probable classes, the first ranks higher.
 
-    Not by scikit-learn's top_k_accuracy_score, which sorts all classes of all samples once for each k.
+    scikit-learn's top_k_accuracy_score would sort all classes of all samples once for each k.
     """
     own = probabilities[np.arange(len(truth)), truth][:, None]
     earlier = np.arange(probabilities.shape[1]) < truth[:, None]
@@ -98,19 +98,19 @@ def _ranks(truth: NDArray[np.int64], probabilities: NDArray[np.float32]) -> NDAr
 
 
 PAIRS = 20
-"""So many confused pairs are listed."""
+"""Largest number of confused pairs that are listed."""
 DRAWN = 20
-"""So many classes have curves: of more, those with the lowest average precision."""
+"""Largest number of classes with curves; of more, those with the lowest average precision."""
 MOST_RANKED = 1_000_000
-"""Of more probabilities (samples × classes) areas and curves are not computed: sorting them would take seconds."""
+"""Areas and curves are left out for more probabilities (samples × classes): sorting them would take seconds."""
 _POINTS = 101
 
 
-def class_figures(
+def class_metrics(
     truth: NDArray[np.int64], probabilities: NDArray[np.float32], confusion: NDArray[np.int64], classes: Sequence[str]
 ) -> tuple[ClassMetrics, ...]:
-    """A row a class, in the order of class numbers. Areas are None for more than `MOST_RANKED` probabilities, and where
-    a class has no samples or all of them."""
+    """A row for each class, in the order of class numbers. Areas are None for more than `MOST_RANKED` probabilities,
+    and where a class has no samples or all of them."""
     truly, named, right = confusion.sum(1), confusion.sum(0), confusion.diagonal()
     ranked = probabilities.size <= MOST_RANKED
     rows = []
@@ -158,7 +158,7 @@ def _thinned(x: NDArray[Any], y: NDArray[Any]) -> tuple[tuple[float, ...], tuple
 
 
 def confused_pairs(confusion: NDArray[np.int64], classes: Sequence[str]) -> tuple[ConfusedPair, ...]:
-    """The most frequent mistakes, the commonest first; among equals, in the order of class numbers."""
+    """The most frequent mistakes, the most frequent first; equally frequent ones in the order of class numbers."""
     wrong, truly = confusion.copy(), confusion.sum(1)
     np.fill_diagonal(wrong, 0)
     order = np.argsort(-wrong, axis=None, kind="stable")[:PAIRS]
@@ -171,20 +171,20 @@ def confused_pairs(confusion: NDArray[np.int64], classes: Sequence[str]) -> tupl
 
 
 MATRIX = 200
-"""Up to so many classes the confusion matrix is part of the record."""
+"""Largest number of classes for which the confusion matrix is part of the record."""
 
 
 def assess_classes(
     evaluation: Evaluation, facts: SampleFacts, temperature: Temperature | None, rule: DecisionRule
 ) -> ClassificationMetrics:
-    """Everything that follows from class probabilities for a split, and from the classes that `rule` chose."""
+    """The assessment of the class probabilities for a split, and of the classes that `rule` chooses."""
     truth, probabilities, classes = evaluation.targets, evaluation.decoded, evaluation.classes
     confusion, predicted = evaluation.confusion, evaluation.predicted
     assert confusion is not None and predicted is not None
-    rows = class_figures(truth, probabilities, confusion, classes)
+    rows = class_metrics(truth, probabilities, confusion, classes)
     groups = sample_groups(facts, evaluation.n, truth=truth, classes=classes, brightness=evaluation.brightness)
     own_groups = facts.columns.get("group", ())
-    figures = average_figures(truth, probabilities, confusion, own_groups)
+    figures = average_metrics(truth, probabilities, confusion, own_groups)
     confused = confused_pairs(confusion, classes)
     if any(own_groups):
         interval = hits_interval(predicted == truth, own_groups)
@@ -254,14 +254,14 @@ def table_of_classes(
     hits, counts, named = confusion.diagonal().tolist(), confusion.sum(1).tolist(), confusion.sum(0).tolist()
     intervals = [wilson(hit, n) for hit, n in zip(hits, counts, strict=True)]
     if any(groups):
-        drawn = Drawn(targets, predicted, groups, len(classes))
+        drawn = GroupResamples(targets, predicted, groups, len(classes))
         intervals = [
             drawn.recall(k, hit / n) if n else interval
             for k, (hit, n, interval) in enumerate(zip(hits, counts, intervals, strict=True))
         ]
     rows = [
-        ClassRow(name, n, _known(hit, said), _known(hit, n), _known(2 * hit, n + said), interval)
-        for name, hit, n, said, interval in zip(classes, hits, counts, named, intervals, strict=True)
+        ClassRow(name, n, _known(hit, predicted), _known(hit, n), _known(2 * hit, n + predicted), interval)
+        for name, hit, n, predicted, interval in zip(classes, hits, counts, named, intervals, strict=True)
     ]
     return confusion, tuple(rows)
 
@@ -273,7 +273,7 @@ def _known(part: int, whole: int) -> float | None:
 def compare_hits(
     baseline: str, theirs: NDArray[np.bool_], ours: NDArray[np.bool_], grouped: Difference | None = None
 ) -> BaselineComparison:
-    """How a network stands against the baseline of this name, from (N,) whether each is right: McNemar's exact test, or
+    """How a network compares with the baseline of this name, from (N,) whether each is right: McNemar's exact test, or
     the test of samples in groups."""
     n = len(ours)
     ahead, behind = int((ours & ~theirs).sum()), int((theirs & ~ours).sum())
@@ -283,23 +283,22 @@ def compare_hits(
         p, test = grouped.p_value, f"{grouped.test}, p {p_text(grouped.p_value)}"
     samples = f"{n:,} test {samples_word(n)}"
     if lead == 0:
-        sentence = f"The network does not beat {called(baseline)}: both are right on equally many of {samples}."
+        sentence = f"The network does not beat {in_sentence(baseline)}: both are right on equally many of {samples}."
     elif lead > 0 and p < LEVEL:
-        sentence = (
-            f"The network is right on {lead:,} more of {samples} than {called(baseline)}: more than noise ({test})."
-        )
+        than = in_sentence(baseline)
+        sentence = f"The network is right on {lead:,} more of {samples} than {than}: more than noise ({test})."
     else:
         how = f"{abs(lead):,} {'more' if lead > 0 else 'fewer'} of {samples}"
         noise = "more than noise" if p < LEVEL else "within noise"
-        sentence = f"The network does not beat {called(baseline)}: it is right on {how}, {noise} ({test})."
+        sentence = f"The network does not beat {in_sentence(baseline)}: it is right on {how}, {noise} ({test})."
     return BaselineComparison(baseline, lead, p, None, lead > 0 and p < LEVEL, sentence)
 
 
 def gap_of_hits(
     train: NDArray[np.bool_], val: NDArray[np.bool_], groups: tuple[Sequence[str], Sequence[str]] = ((), ())
 ) -> Gap:
-    """The gap in accuracy between the splits, from (N,) whether each sample is right; Newcombe's interval, of those
-    over `groups` where the samples of a split have any."""
+    """The gap in accuracy between the splits, from (N,) whether each sample is right, with Newcombe's interval; where
+    the samples of a split have `groups`, its accuracy has an interval over these."""
     shares = [
         Estimate(float(hits.mean()), hits_interval(hits, own)) if len(hits) else Estimate(None)
         for hits, own in zip((train, val), groups, strict=True)
@@ -307,7 +306,7 @@ def gap_of_hits(
     values = [share.value or 0.0 for share in shares]
     interval = sum_interval(values, [share.interval for share in shares if share.interval is not None], [1, -1])
     difference = Estimate(values[0] - values[1], interval)
-    said = f"Training {100 * values[0]:.2f} %, validation {100 * values[1]:.2f} %: " + judged_gap(
+    sentence = f"Training {100 * values[0]:.2f} %, validation {100 * values[1]:.2f} %: " + judged_gap(
         difference, 100, " points better"
     )
-    return Gap("accuracy", shares[0], len(train), shares[1], len(val), difference, said)
+    return Gap("accuracy", shares[0], len(train), shares[1], len(val), difference, sentence)

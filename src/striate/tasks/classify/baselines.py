@@ -1,5 +1,5 @@
-"""Baselines of a classification: the commonest class, logistic regression, and a linear SVM on HOG (with color), and on
-features of k-means."""
+"""Baselines of a classification: the most frequent class, logistic regression, and a linear SVM on HOG (with color),
+and on features of k-means."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _ITERATIONS, _TOLERANCE = 100, 1e-3
 _WORK = 800_000_000
 """Samples × features × classes: about half a minute of one core for one fit."""
 _LEAST = 10_000
-"""So many samples are learned from in any case, where there are as many."""
+"""Smallest number of training samples of a fit, if there are as many."""
 _HOG_PIXELS = 50_000_000
 """Pixels of the training images whose gradients are taken: about half a minute of one core."""
 
@@ -117,7 +117,7 @@ def _fit_linear(
     features: str,
     most: int = MOST,
 ) -> Fitted:
-    """A linear classifier whose C is chosen by its likelihood (without probabilities: its accuracy) on `val`."""
+    """A linear classifier whose C is chosen by the likelihood (without probabilities: the accuracy) on `val`."""
     train, val, test = (data.splits[name] for name in ("train", "val", "test"))
     labels = train.targets.cpu().numpy()
     width = extract(train.inputs[:1]).shape[1]
@@ -132,11 +132,11 @@ def _fit_linear(
 
     def fit(c: float, positions: NDArray[np.int64]) -> Any:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)  # said in the note
+            warnings.simplefilter("ignore", ConvergenceWarning)  # the note mentions it
             return make(C=c, max_iter=_ITERATIONS, tol=_TOLERANCE).fit(x[positions], y[positions])
 
     def score(model: Any) -> float:
-        # The log-likelihood is less of a lottery than accuracy on few samples; where predictions are 0 or 1 they agree.
+        # On few samples, the log-likelihood varies less than the accuracy; where predictions are 0 or 1, both agree.
         likelihoods = _decoded(model, val_x, task.outputs).numpy()[np.arange(len(val_y)), val_y]
         return float(np.log(np.clip(likelihoods, 1e-12, None)).mean())
 
@@ -150,7 +150,8 @@ def _fit_linear(
 
 
 def _decoded(model: Any, x: NDArray[np.float32], classes: int) -> torch.Tensor:
-    """(N, K) probabilities, or 1 for the predicted class where there are none; 0 for a class that was never seen."""
+    """(N, K) probabilities, or, without probabilities, 1 for the predicted class; 0 for a class without training
+    samples."""
     if not hasattr(model, "predict_proba"):
         return _one_hot(model.predict(x), classes)
     decoded = torch.zeros(len(x), classes)
@@ -163,6 +164,6 @@ def _one_hot(predicted: NDArray[np.int64], classes: int) -> torch.Tensor:
 
 
 def _class_weights(task: Task) -> dict[int, float] | None:
-    """The weights of `task.class_weights`, so that baselines are asked the same as the network."""
+    """The weights of `task.class_weights`, so that baselines minimize the same loss as the network."""
     weights = getattr(task, "class_weights", None)
     return None if weights is None else dict(enumerate(weights))

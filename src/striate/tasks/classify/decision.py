@@ -1,4 +1,4 @@
-"""From class probabilities to an answer: the one place where a class is chosen."""
+"""The decision rule: the only code that chooses a class from probabilities."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from striate.wording import listed, percent, several
 
 MOST_COST = 1e6
 FEWEST = 20
-"""Validation samples of a rare class from which on a cost is suggested for it."""
+"""Smallest number of validation samples of a rare class for which a cost is suggested."""
 _RARE, _LOW = 0.1, 0.7
-"""A class of a smaller share of the samples is rare; one with a lower recall is looked at."""
+"""A class with less than this share of the samples is rare; a rare class with less than this recall gets a finding."""
 _COSTS = (1.0, 2.0, 3.0, 5.0, 10.0, 20.0, 30.0, 50.0, 100.0)
 _FOLDS = 5
 _BY_CHANCE = 0.01
@@ -33,25 +33,23 @@ _ENTRY = re.compile(r"(.+?)=([^=,]+)(?:,|$)")
 
 @dataclass(frozen=True)
 class DecisionRule:
-    """Which class is the answer; without fields the most probable one.
-
-    `costs`: pairs of a class number and what it costs to miss that class, 1 for the others. The answer is the class
-    with the largest cost × probability, which is the Bayes decision where a mistake costs what its true class does.
-    `thresholds`: pairs of a class number and the probability from which on that class is the answer (of several, the
-    one that is above its threshold by the largest factor); else one of the others is. `chosen` says how a threshold was
-    chosen.
-    """
+    """The rule that chooses a class from probabilities; without costs and thresholds, the most probable class."""
 
     costs: tuple[tuple[int, float], ...] = ()
+    """Pairs of a class number and the cost of missing that class, 1 for the others. The class with the largest cost ×
+    probability is chosen: the Bayes decision where the cost of a mistake depends on the true class."""
     thresholds: tuple[tuple[int, float], ...] = ()
+    """Pairs of a class number and the probability from which that class is chosen; of several, the one that exceeds its
+    threshold by the largest factor. Where none is reached, one of the other classes is chosen."""
     chosen: str = ""
+    """How a threshold was chosen, in words; may be empty."""
 
     def __bool__(self) -> bool:
         return bool(self.costs or self.thresholds)
 
     @property
     def named(self) -> tuple[int, ...]:
-        """The numbers of the classes that it names, in their order."""
+        """The numbers of the classes with a cost or a threshold, in their order."""
         return tuple(sorted(k for k, _ in (*self.costs, *self.thresholds)))
 
     def choose(self, probabilities: Any) -> NDArray[np.int64]:
@@ -95,7 +93,7 @@ MOST_PROBABLE = DecisionRule()
 
 
 def rule_of_state(state: Mapping[str, Any], classes: int) -> DecisionRule:
-    """The rule whose `state()` this is. Raises TypeError for what is none."""
+    """The rule from what `state()` returned. Raises TypeError for anything else."""
     return DecisionRule(_pairs(state["costs"], classes), _pairs(state["thresholds"], classes))
 
 
@@ -116,9 +114,9 @@ def make_rule(
     validation: Validation | None = None,
     options: tuple[str, str] = ("--cost", "--threshold"),
 ) -> DecisionRule:
-    """The rule of what the user gave. A threshold without a number is chosen by `validation`: the one with the best F1
-    of that class. Raises UsageError for an unknown class, a number out of range, a class that has both, and thresholds
-    for every class; and for a threshold without a number where there is no validation split."""
+    """The rule of the user's costs and thresholds. A threshold without a number is chosen on `validation`: the one with
+    the best F1 of that class. Raises UsageError for an unknown class, a number out of range, a class that has both,
+    thresholds for every class, and a threshold without a number where there is no validation split."""
     costs = numbers_by_class(classes, cost, options[0], 10)
     thresholds = numbers_by_class(classes, threshold, options[1], 0.2)
     for k, number in costs.items():
@@ -143,8 +141,8 @@ def make_rule(
             if validation is None:
                 expected = "a number: only for a finished run can it be chosen on the validation split"
                 raise _refusal(options[1], f"{classes[k]!r} without a number", expected, classes[k], 0.2)
-            known[k], said = _choose_threshold(classes, k, *validation(), options[1])
-            chosen.append(said)
+            known[k], how = _choose_threshold(classes, k, *validation(), options[1])
+            chosen.append(how)
     given = {k: number for k, number in costs.items() if number is not None}
     return DecisionRule(tuple(sorted(given.items())), tuple(sorted(known.items())), "; ".join(chosen))
 
@@ -198,7 +196,7 @@ def _entries(classes: Sequence[str], text: str, option: str, example: float) -> 
 def _refusal(
     option: str, got: str, expected: str, name: str, number: float | None, with_option: str = ""
 ) -> UsageError:
-    """With the option as it can be typed."""
+    """The error, whose remedy is the option as it can be typed."""
     value = name if number is None or not math.isfinite(number) else f"{name}={number:g}"
     return UsageError(option, got, expected, f"{with_option or option} {pasted(value)}")
 
@@ -206,8 +204,8 @@ def _refusal(
 def _choose_threshold(
     classes: Sequence[str], k: int, probabilities: NDArray[np.float32], truth: NDArray[np.int64], option: str
 ) -> tuple[float, str]:
-    """The threshold with the best F1 of class `k` (of equal ones, that with the highest recall), and what is to be said
-    of it."""
+    """The threshold with the best F1 of class `k` (of equal ones, that with the highest recall), and a sentence on
+    it."""
     own, n = truth == k, int((truth == k).sum())
     if not n:
         got = f"{classes[k]!r} without a number, and no validation sample of it"
@@ -216,7 +214,7 @@ def _choose_threshold(
     order = np.argsort(-column, kind="stable")
     values, hits = column[order], own[order].cumsum()
     f1 = 2 * hits / (np.arange(1, len(values) + 1) + n)
-    ends = np.append(values[1:] < values[:-1], True)  # equal probabilities are on one side
+    ends = np.append(values[1:] < values[:-1], True)  # a threshold cannot separate equal probabilities
     f1[~ends] = -1
     last = int(len(f1) - 1 - f1[::-1].argmax())
     low = values[last + 1] if last + 1 < len(values) else 0.0
@@ -225,49 +223,62 @@ def _choose_threshold(
     value = rounded if low < rounded <= values[last] else value
     before = f1_of(probabilities.argmax(1) == k, own)
     named = several(n, "sample")
-    said = (
+    how = (
         f"the threshold of {one_line(classes[k])} has the best F1 on validation: {f1[last]:.2f} instead of "
         f"{before:.2f} (n = {len(truth):,}, {named} of {one_line(classes[k])}"
         f"{', too few for a reliable threshold' if n < _FEW else ''})"
     )
-    return value, said
+    return value, how
 
 
-def f1_of(said: NDArray[np.bool_], own: NDArray[np.bool_]) -> float:
-    """F1 of one class, from (N,) whether it is the answer and whether it is right; 0 where neither ever is."""
-    both = int(said.sum() + own.sum())
-    return 2 * int((said & own).sum()) / both if both else 0.0
+def f1_of(predicted: NDArray[np.bool_], own: NDArray[np.bool_]) -> float:
+    """F1 of one class, from (N,) whether it is predicted and whether it is true; 0 where neither occurs."""
+    both = int(predicted.sum() + own.sum())
+    return 2 * int((predicted & own).sum()) / both if both else 0.0
 
 
 @dataclass(frozen=True)
 class ClassChange:
-    """What a rule changes for the class `name`: precision and recall of the most probable class (`_before`) and of the
-    rule. `n` samples are of the class; `predicted` times it is the answer."""
+    """What a rule changes for one class; `_before` is what the most probable class gives."""
 
     name: str
+    """Name of the class."""
     n: int
+    """Number of its samples."""
     predicted_before: int
+    """Number of samples that it is predicted for without the rule."""
     predicted: int
+    """Number of samples that it is predicted for with the rule."""
     recall_before: Estimate
+    """Its recall without the rule."""
     recall: Estimate
+    """Its recall with the rule."""
     precision_before: Estimate
+    """Its precision without the rule."""
     precision: Estimate
+    """Its precision with the rule."""
 
 
 @dataclass(frozen=True)
 class DecisionEffect:
-    """What the `rule`, in words, changes on a split of `n` samples beside the most probable class: the answers that
-    differ, the accuracy, and a row for each class that it names."""
+    """What a rule changes on a split, compared with the most probable class."""
 
     rule: str
+    """The rule in words."""
     n: int
+    """Number of samples."""
     differing: int
+    """Number of predictions that the rule changes."""
     accuracy_before: Estimate
+    """Accuracy without the rule."""
     accuracy: Estimate
+    """Accuracy with the rule."""
     classes: tuple[ClassChange, ...]
+    """A row for each class that the rule names."""
 
     def rows(self, whole: str = "accuracy") -> list[tuple[str, Estimate, int, Estimate, int]]:
-        """What is measured, its value and of how many by the most probable class, and by the rule; `whole` of all."""
+        """For each metric: its name, then its value and number of samples for the most probable class, and for the
+        rule. `whole`: the name of the accuracy."""
         rows = []
         for row in self.classes:
             name = one_line(row.name)
@@ -301,7 +312,7 @@ def effect_of(
                 share_of(hits, named),
             )
         )
-    was_right, is_right = (share_of(int((said == truth).sum()), len(truth)) for said in (before, after))
+    was_right, is_right = (share_of(int((chosen == truth).sum()), len(truth)) for chosen in (before, after))
     differing = int((before != after).sum())
     return DecisionEffect(rule.text(classes), len(truth), differing, was_right, is_right, tuple(rows))
 
@@ -309,21 +320,22 @@ def effect_of(
 def rare_class_findings(
     classes: Sequence[str], probabilities: NDArray[np.float32], truth: NDArray[np.int64], run: str
 ) -> tuple[Finding, ...]:
-    """`fit.rare-class`: rare classes that are often missed, and what a cost would bring.
+    """`fit.rare-class`: rare classes that are often missed, and the effect of a cost.
 
     The cost is chosen on four fifths of these validation samples and measured on the other fifth, five times, so that
-    no sample judges the cost that it helped to choose. Nothing is said where that finds no more of the class by
-    McNemar's test, does not raise its F1, or is right no more often in what it adds than chance is (binomial test)."""
-    said, findings = probabilities.argmax(1), []
+    no sample measures a cost that it helped to choose. There is no finding where the cost does not find significantly
+    more samples of the class (McNemar's test), does not raise its F1, or where the added predictions are correct no
+    more often than by chance (binomial test)."""
+    predicted, findings = probabilities.argmax(1), []
     for k, name in enumerate(classes):
         own = truth == k
-        n, found = int(own.sum()), int((own & (said == k)).sum())
+        n, found = int(own.sum()), int((own & (predicted == k)).sum())
         if n < FEWEST or n >= _RARE * len(truth) or found >= _LOW * n:
             continue
         cost, with_cost = _cross_chosen(k, probabilities, own)
         hits, named = int((own & with_cost).sum()), int(with_cost.sum())
-        before = int((said == k).sum())
-        if cost == 1 or f1_of(with_cost, own) <= f1_of(said == k, own) or mcnemar(hits - found, 0) >= LEVEL:
+        before = int((predicted == k).sum())
+        if cost == 1 or f1_of(with_cost, own) <= f1_of(predicted == k, own) or mcnemar(hits - found, 0) >= LEVEL:
             continue
         from scipy.stats import binomtest  # takes a third of a second to load
 
@@ -351,12 +363,12 @@ def rare_class_findings(
 def _cross_chosen(
     k: int, probabilities: NDArray[np.float32], own: NDArray[np.bool_]
 ) -> tuple[float, NDArray[np.bool_]]:
-    """The cost with the best F1 of class `k` on all samples; and (N,) where the class is the answer with the cost that
-    the other four fifths choose."""
-    answered = [DecisionRule(((k, cost),)).choose(probabilities) == k for cost in _COSTS]
+    """The cost with the best F1 of class `k` on all samples; and (N,) whether the class is predicted with the cost that
+    was chosen on the other four fifths."""
+    chosen_by_cost = [DecisionRule(((k, cost),)).choose(probabilities) == k for cost in _COSTS]
 
     def best(rows: NDArray[np.bool_]) -> int:
-        return int(np.argmax([f1_of(said[rows], own[rows]) for said in answered]))
+        return int(np.argmax([f1_of(chosen[rows], own[rows]) for chosen in chosen_by_cost]))
 
     fold = np.empty(len(own), np.int64)
     for part in (own, ~own):
@@ -364,5 +376,5 @@ def _cross_chosen(
     held_out = np.zeros(len(own), np.bool_)
     for number in range(_FOLDS):
         rows = fold == number
-        held_out[rows] = answered[best(~rows)][rows]
+        held_out[rows] = chosen_by_cost[best(~rows)][rows]
     return _COSTS[best(np.ones(len(own), np.bool_))], held_out

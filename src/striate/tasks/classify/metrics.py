@@ -55,27 +55,38 @@ def confusion_matrix(truth: NDArray[Any], predicted: NDArray[Any], classes: int)
 
 @dataclass(frozen=True)
 class ClassMetrics:
-    """One class against the rest: `n` samples truly are of it, `predicted` were taken for it. `auc` and
-    `average_precision` are None where they were not computed."""
+    """One class against all others."""
 
     name: str
+    """Name of the class."""
     n: int
+    """Number of samples that truly belong to it."""
     predicted: int
+    """Number of samples that it is predicted for."""
     precision: Estimate
+    """Share of the predicted samples that belong to it."""
     recall: Estimate
+    """Share of its samples that it is predicted for."""
     f1: Estimate
+    """Their harmonic mean."""
     auc: Estimate | None = None
+    """Area under the ROC curve; None where it was not computed."""
     average_precision: Estimate | None = None
+    """Area under the precision–recall curve; None where it was not computed."""
 
 
 @dataclass(frozen=True)
 class ConfusedPair:
-    """`n` samples of the class `true` were taken for `predicted`: the `share` of that class."""
+    """A class that is predicted in place of the true one."""
 
     true: str
+    """Name of the true class."""
     predicted: str
+    """Name of the predicted class."""
     n: int
+    """Number of such samples."""
     share: Estimate
+    """Their share of the samples of the true class."""
 
 
 @dataclass(frozen=True)
@@ -94,44 +105,58 @@ class RankCurve:
 
 @dataclass(frozen=True)
 class ClassPrediction:
-    """One prediction: `true` class, `predicted` one with its `probability`, and the next probable one."""
+    """The prediction for one sample."""
 
     id: int
+    """Id of the sample."""
     path: str
+    """Its path."""
     true: str
+    """Its true class."""
     predicted: str
+    """The predicted class."""
     probability: float
+    """Probability of the predicted class."""
     runner_up: str
+    """The second most probable class."""
     runner_up_probability: float
+    """Its probability."""
 
 
 @dataclass(frozen=True)
 class ClassificationMetrics(SplitRecord):
-    """Everything about one split of a classification.
-
-    `figures`: by name `accuracy`, `balanced_accuracy`, `top2` … `top10`, `macro_` and `weighted_` `precision`,
-    `recall`, `f1`. `confusion`: rows are true classes; None with more than 200. `calibrated`: the same as
-    `calibration` with the temperature that was fitted on validation; None where there is none. `mistakes` begins with
-    the most confident, `unsure` with the hit of the smallest lead. `left_out`: a sentence on each thing not computed.
-    `decision`: what a rule of costs or thresholds changes.
-    """
+    """Everything about one split of a classification."""
 
     n: int
+    """Number of samples."""
     figures: Mapping[str, Estimate]
+    """`accuracy`, `balanced_accuracy`, `top2` … `top10`, and `precision`, `recall`, `f1` after `macro_` and
+    `weighted_`."""
     classes: tuple[ClassMetrics, ...]
+    """A row for each class."""
     confusion: tuple[tuple[int, ...], ...] | None
+    """The confusion matrix, a row a true class; None for more than 200 classes."""
     confused: tuple[ConfusedPair, ...]
+    """The most frequent mistakes."""
     curves: tuple[RankCurve, ...]
+    """ROC and precision–recall curves."""
     calibration: Calibration
+    """Calibration of the probabilities."""
     calibrated: Calibration | None
+    """The same with the temperature that was fitted on validation; None without one."""
     mistakes: tuple[ClassPrediction, ...]
+    """Wrong predictions, beginning with the most confident one."""
     unsure: tuple[ClassPrediction, ...]
+    """Right predictions, beginning with the smallest lead over the second class."""
     slices: tuple[Slice, ...]
+    """Parts of the data."""
     left_out: tuple[str, ...] = ()
+    """What was not computed, a sentence each."""
     decision: DecisionEffect | None = None
+    """What a rule of costs or thresholds changes; None without one."""
 
     def lines(self, temperature: Temperature | None) -> list[list[str]]:
-        """Averages over classes, calibration, slices, and predictions worth a look."""
+        """Averages over classes, calibration, slices, and notable predictions."""
         return _class_parts(self, temperature)
 
 
@@ -145,7 +170,8 @@ def _class_parts(figures: ClassificationMetrics, temperature: Temperature | None
         decision_lines(figures.decision),
         [f"  {'over all classes':<19}{'':>10}   95 % interval", *averages],
         calibration_lines(figures.calibration, figures.calibrated, temperature),
-        slice_lines([entry for entry in figures.slices if entry.by != "class"], ACCURACY),  # classes have their table
+        # Classes have a table of their own.
+        slice_lines([entry for entry in figures.slices if entry.by != "class"], ACCURACY),
         _prediction_lines("most confident mistakes", figures.mistakes),
         _prediction_lines("least confident correct predictions", figures.unsure),
     ]
@@ -157,12 +183,12 @@ def decision_lines(
     heads: tuple[str, str] = ("most probable class", "by this rule"),
     whole: str = "accuracy",
 ) -> list[str]:
-    """The rule, how many predictions differ by it, and what it changes."""
+    """The rule, how many predictions it changes, and the metrics with and without it."""
     if effect is None:
         return []
     differing = f"{effect.differing:,} of {several(effect.n, 'prediction')} differ from {than}"
-    said = filled(f"Predicted: {effect.rule}. {differing[:1].upper()}{differing[1:]}.", 78).split("\n")
-    lines = [f"  {line}" for line in said]
+    wrapped = filled(f"Predicted: {effect.rule}. {differing[:1].upper()}{differing[1:]}.", 78).split("\n")
+    lines = [f"  {line}" for line in wrapped]
     lines.append(f"  {'':<34}{heads[0]:>21}{heads[1]:>21}")
     for name, before, n_before, after, n in effect.rows(whole):
         cells = (f"{percent(value.value)} of {count:,}" for value, count in ((before, n_before), (after, n)))
@@ -175,16 +201,16 @@ def _prediction_lines(title: str, predictions: Sequence[ClassPrediction]) -> lis
     for prediction in predictions[:_MOST_SHOWN]:
         predicted, true = (one_line(name) for name in (prediction.predicted, prediction.true))
         if prediction.predicted != prediction.true:
-            said = f"{cut_text(true, 16)} predicted as {cut_text(predicted, 16)}"
+            text = f"{cut_text(true, 16)} predicted as {cut_text(predicted, 16)}"
         else:
             next_one = f"{cut_text(one_line(prediction.runner_up), 18)} {100 * prediction.runner_up_probability:.1f} %"
-            said = f"{cut_text(true, 18)}, then {next_one}"
-        lines += with_paths(f"  {100 * prediction.probability:6.1f} %  {fit_text(said, 47)}", prediction.path)
+            text = f"{cut_text(true, 18)}, then {next_one}"
+        lines += with_paths(f"  {100 * prediction.probability:6.1f} %  {fit_text(text, 47)}", prediction.path)
     return [f"  {title}", *lines] if lines else []
 
 
 SHOWN = 24
-"""So many predictions a list."""
+"""Largest number of predictions of a list."""
 
 
 def notable_predictions(
@@ -195,7 +221,8 @@ def notable_predictions(
     ids: NDArray[np.int64],
     paths: Sequence[str],
 ) -> tuple[tuple[ClassPrediction, ...], tuple[ClassPrediction, ...]]:
-    """The mistakes, the most confident first, and the hits, the one with the smallest lead over another class first."""
+    """The mistakes, the most confident first, and the correct predictions, the smallest lead over another class
+    first."""
     confidence = probabilities[np.arange(len(truth)), predicted]
     lead = confidence - runner_up(probabilities, predicted)[1]
     wrong, right = np.flatnonzero(predicted != truth), np.flatnonzero(predicted == truth)
@@ -221,12 +248,12 @@ def notable_predictions(
 
 
 def runner_up(
-    probabilities: NDArray[np.float32], said: NDArray[np.int64]
+    probabilities: NDArray[np.float32], predicted: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """(N,) which class is the most probable beside the one that is `said`, and how probable it is; 0 and 0 where there
-    is one class."""
+    """(N,) the most probable class other than the `predicted` one, and its probability; 0 and 0 where there is one
+    class."""
     rows = np.arange(len(probabilities))
     rest = probabilities.copy()
-    rest[rows, said] = 0 if rest.shape[1] == 1 else -1
+    rest[rows, predicted] = 0 if rest.shape[1] == 1 else -1
     second = rest.argmax(1)
     return second, rest[rows, second]

@@ -1,4 +1,4 @@
-"""The intervals of a classifier's figures where samples are in groups: whole groups are drawn anew."""
+"""Intervals of a classifier's metrics by bootstrap over groups of samples."""
 
 from __future__ import annotations
 
@@ -17,9 +17,11 @@ from striate.wording import several
 Counts = NDArray[np.float64]
 
 
-class Drawn:
-    """How many samples of each of K classes there are, in draws of whole groups, from `truth`, `predicted` and `groups`
-    (N,): `hits`, `truly` and `named`, (B, K) each."""
+class GroupResamples:
+    """Counts of samples per class in B resamples of whole groups, from `truth`, `predicted` and `groups` (N,).
+
+    (B, K) each: `hits`, correct predictions; `truly`, samples of the class; `named`, samples predicted as the class.
+    """
 
     def __init__(
         self, truth: NDArray[np.int64], predicted: NDArray[np.int64], groups: Sequence[str], classes: int
@@ -36,20 +38,20 @@ class Drawn:
         self.hits, self.truly, self.named = (weights @ part for part in (hits, truly, named))
 
     def recall(self, k: int, value: float) -> Interval:
-        """That of a class whose recall is `value`."""
+        """The interval of class `k`, whose recall is `value`."""
         return share_over_groups(value, int(self._with_truth[k]), _ratio(self.hits[:, k], self.truly[:, k]))
 
     def precision(self, k: int, value: float) -> Interval:
-        """That of a class whose precision is `value`."""
+        """The interval of class `k`, whose precision is `value`."""
         return share_over_groups(value, int(self._with_name[k]), _ratio(self.hits[:, k], self.named[:, k]))
 
     def f1(self, k: int) -> Interval | None:
-        """That of a class; none for fewer than 20 groups."""
+        """The interval of class `k`; None for fewer than 20 groups."""
         values = _ratio(2 * self.hits[:, k], self.truly[:, k] + self.named[:, k])
         return _interval(values, int(self._with_either[k]))
 
     def averages(self) -> dict[str, NDArray[np.float64]]:
-        """(B,) each average over classes in the draws, as `average_figures` computes it."""
+        """(B,) each average over classes in the resamples, as `average_metrics` computes it."""
         both = self.truly + self.named
         precision, recall, f1 = (
             np.nan_to_num(_ratio(part, whole))
@@ -73,18 +75,19 @@ def over_groups(
     predicted: NDArray[np.int64],
     groups: Sequence[str],
 ) -> tuple[dict[str, Estimate], tuple[ClassMetrics, ...]]:
-    """The averages over classes, and the figures of each class, with intervals by bootstrap over `groups` (N,).
+    """The averages over classes, and the metrics of each class, with intervals by bootstrap over `groups` (N,).
 
-    Averages and F1 have none for fewer than 20 groups, areas under curves have none. Figures of other names stay.
+    Averages and F1 have no interval for fewer than 20 groups, areas under curves never have one. Metrics of other names
+    do not change.
     """
-    drawn = Drawn(truth, predicted, groups, len(rows))
+    drawn = GroupResamples(truth, predicted, groups, len(rows))
     averages = {
         key: replace(figures[key], interval=_interval(values, drawn.groups)) for key, values in drawn.averages().items()
     }
     return {**figures, **averages}, tuple(_class_row(row, k, drawn) for k, row in enumerate(rows))
 
 
-def _class_row(row: ClassMetrics, k: int, drawn: Drawn) -> ClassMetrics:
+def _class_row(row: ClassMetrics, k: int, drawn: GroupResamples) -> ClassMetrics:
     precision, recall = row.precision, row.recall
     if precision.value is not None:
         precision = replace(precision, interval=drawn.precision(k, precision.value))

@@ -14,7 +14,7 @@ from striate.data.drawn_inputs import DrawnInputs
 from striate.statistics.estimate import Estimate, plain
 from striate.tasks.classify.metrics import ClassificationMetrics, confusion_matrix, runner_up
 from striate.tasks.evaluation import Evaluation
-from striate.tasks.show import CHART_DPI, PHOTO_DPI, ROWS, Images, Row, places_at_random, share_cells, split_text
+from striate.tasks.show import CHART_DPI, PHOTO_DPI, ROWS, Images, Row, random_positions, share_cells, split_text
 from striate.visualize.canvas import save_figure, shorten
 from striate.visualize.charts import chart
 from striate.visualize.classification_charts import COUNTED, confusion_figure, draw_precision_recall, draw_roc
@@ -24,13 +24,13 @@ from striate.visualize.themed_svg import themed_svg
 from striate.wording import percent, several
 
 SHOWN = 15
-"""Samples in a gallery."""
+"""Number of samples of a gallery."""
 MATRIX = 20
-"""Up to so many classes the whole confusion matrix is a table; of more classes, its mistakes are listed."""
+"""Largest number of classes for which the confusion matrix is a table; for more classes, its mistakes are listed."""
 
 
 def class_table(figures: ClassificationMetrics, of: str) -> Table:
-    """A row a class, each figure with its 95 % interval."""
+    """A row for each class, with 95 % intervals."""
     columns = ("class", "n", *_with_intervals("precision", "recall", "F1"))
     rows: list[Row] = []
     for row in figures.classes:
@@ -60,7 +60,7 @@ def confused_table(figures: ClassificationMetrics, of: str) -> Table | None:
 
 
 def averages_table(figures: ClassificationMetrics, of: str) -> Table:
-    """Everything over all classes."""
+    """The metrics over all classes."""
     rows = tuple((name.replace("_", " "), *share_cells(figure)) for name, figure in figures.figures.items())
     return Table(f"Over all classes, {of}", ("metric", "value", "95 % interval"), rows)
 
@@ -125,7 +125,7 @@ def confusion_picture(folder: Path, evaluation: Evaluation, title: str) -> Pictu
     path = save_figure(figure, folder / "confusion.png", CHART_DPI)
     what = "numbers are counts, an empty cell is 0" if len(evaluation.classes) <= COUNTED else "no counts shown"
     caption = f"{title}. Rows: true class; columns: predicted class; the darker, the larger the share; {what}."
-    # Of few classes a page shows the matrix as a table.
+    # For few classes, the page shows the matrix as a table.
     panels = () if len(evaluation.classes) <= MATRIX else (themed_svg(figure, caption),)
     return Picture("Confusion matrix", caption, path, "confusion", panels)
 
@@ -143,7 +143,7 @@ def galleries(
     predicted = predicted_by(evaluation)
     sure = evaluation.decoded[np.arange(evaluation.n), predicted]
     right = predicted == evaluation.targets
-    wrong, hits, drawn = np.flatnonzero(~right), np.flatnonzero(right), places_at_random(evaluation.n, SHOWN)
+    wrong, hits, drawn = np.flatnonzero(~right), np.flatnonzero(right), random_positions(evaluation.n, SHOWN)
     mistakes = wrong[np.argsort(-sure[wrong], kind="stable")[:SHOWN]]
     lead = sure[hits] - runner_up(evaluation.decoded[hits], predicted[hits])[1]
     unsure = hits[np.argsort(lead, kind="stable")[:SHOWN]]
@@ -157,7 +157,7 @@ def galleries(
          f"{several(len(hits), 'correct prediction')} with the smallest margin over the second class: more samples "
          "like these would help."),
     )  # fmt: skip
-    pictures, drawn_for_it = [], isinstance(images, DrawnInputs)  # with letters in them
+    pictures, drawn_for_it = [], isinstance(images, DrawnInputs)  # drawn inputs have text in them
     for name, file, chosen, caption in galleries:
         if len(chosen):
             pixels = np.asarray(images[chosen])
@@ -173,10 +173,10 @@ def _tiles(evaluation: Evaluation, pixels: NDArray[np.uint8], chosen: NDArray[np
     tiles = []
     predicted = predicted_by(evaluation)
     for place, image in zip(chosen, pixels, strict=True):
-        said, true = int(predicted[place]), int(evaluation.targets[place])
-        probability = float(evaluation.decoded[place, said])
+        chosen_class, true = int(predicted[place]), int(evaluation.targets[place])
+        probability = float(evaluation.decoded[place, chosen_class])
         names = evaluation.classes
-        tiles.append(Tile(image, names[said], probability, names[true], said == true))
+        tiles.append(Tile(image, names[chosen_class], probability, names[true], chosen_class == true))
     return tiles
 
 
@@ -192,14 +192,14 @@ def recall_table(evaluation: Evaluation) -> Table:
 
 
 def confusion_table(evaluation: Evaluation) -> Table:
-    """The matrix for few classes, the mistakes by frequency for many."""
+    """The confusion matrix for few classes, the mistakes by frequency for many."""
     assert evaluation.confusion is not None
     if len(evaluation.classes) <= MATRIX:
         rows = tuple(
             (name, *counts) for name, counts in zip(evaluation.classes, evaluation.confusion.tolist(), strict=True)
         )
         caption = f"Rows: true class; columns: predicted class; {split_text(evaluation)}"
-        # The rows have the names in full; above narrow columns of counts they would push each other out.
+        # Only rows have full names: columns of counts are too narrow for them.
         columns = ("true", *(shorten(name, 24) for name in evaluation.classes))
         return Table(caption, columns, rows, shades(evaluation.confusion))
     wrong = evaluation.confusion.copy()
@@ -207,7 +207,7 @@ def confusion_table(evaluation: Evaluation) -> Table:
     pairs = np.argwhere(wrong)
     pairs = pairs[np.argsort(-wrong[tuple(pairs.T)], kind="stable")]
     names = evaluation.classes
-    listed = tuple((names[true], names[said], int(wrong[true, said])) for true, said in pairs[:ROWS])
+    listed = tuple((names[true], names[other], int(wrong[true, other])) for true, other in pairs[:ROWS])
     caption = (
         f"The {len(listed):,} most frequent of {several(len(pairs), 'kind')} of mistakes, {split_text(evaluation)}"
     )
@@ -215,7 +215,7 @@ def confusion_table(evaluation: Evaluation) -> Table:
 
 
 def shades(counts: NDArray[np.int64]) -> tuple[tuple[int, ...], ...]:
-    """From 0 for none to 10 for all of a row."""
+    """The shade of each count, from 0 for none to 10 for all of its row."""
     shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
     return tuple(tuple(row) for row in np.ceil(10 * shares).astype(int).tolist())
 
@@ -229,14 +229,15 @@ def sample_tiles(
     runner_up: bool = False,
     side: int = SIDE,
 ) -> tuple[SampleTile, ...]:
-    """The samples at the places `chosen` of a classification; `pixels` (len(chosen), C, H, W) with 1 or 3 channels.
-    `names` of all samples of the split, such as their paths; with `runner_up` each says its next probable class."""
+    """The samples at the positions `chosen` of a classification; `pixels` (len(chosen), C, H, W) with 1 or 3 channels.
+    `names` of all samples of the split, such as their paths; with `runner_up`, each has its second most probable
+    class."""
     tiles, chosen_classes = [], predicted_by(evaluation)
     for place, image in zip(chosen, pixels, strict=True):
         shares, true = evaluation.decoded[place], int(evaluation.targets[place])
-        said = int(chosen_classes[place])
-        others = [int(k) for k in np.argsort(-shares, kind="stable")[:2] if k != said][:1]
-        predicted, *after = (f"{evaluation.classes[k]}, {percent(float(shares[k]))}" for k in (said, *others))
+        chosen_class = int(chosen_classes[place])
+        others = [int(k) for k in np.argsort(-shares, kind="stable")[:2] if k != chosen_class][:1]
+        predicted, *after = (f"{evaluation.classes[k]}, {percent(float(shares[k]))}" for k in (chosen_class, *others))
         name = names[place] if len(names) else f"sample {int(evaluation.ids[place])}"
         png, width, height, enlarged = encode(image, side)
         tiles.append(
@@ -248,7 +249,7 @@ def sample_tiles(
                 name,
                 predicted,
                 evaluation.classes[true],
-                said == true,
+                chosen_class == true,
                 after[0] if runner_up and after else "",
             )
         )
@@ -256,7 +257,7 @@ def sample_tiles(
 
 
 def tables(evaluation: Evaluation, figures: ClassificationMetrics | None) -> dict[str, Table | None]:
-    """The tables of the report, with the figures of evaluation.json more than without."""
+    """The tables of the report; with the metrics of evaluation.json, there are more."""
     found: dict[str, Table | None] = {"confusion": confusion_table(evaluation)}
     if figures is None:
         return found | {"classes": recall_table(evaluation)}
@@ -269,10 +270,10 @@ def tables(evaluation: Evaluation, figures: ClassificationMetrics | None) -> dic
 
 
 def pooled_confusion(
-    folder: Path, truth: NDArray[Any], said: NDArray[Any], classes: Sequence[str], title: str, of: str
+    folder: Path, truth: NDArray[Any], predicted: NDArray[Any], classes: Sequence[str], title: str, of: str
 ) -> tuple[Picture, Table | None]:
     """`confusion.png` of the pooled predictions of a cross-validation, and its counts."""
-    counts = confusion_matrix(truth, said, len(classes))
+    counts = confusion_matrix(truth, predicted, len(classes))
     figure = confusion_figure(counts, classes, title=title)
     path = save_figure(figure, folder / "confusion.png", CHART_DPI)
     caption = f"{of}. Rows: true class; columns: prediction of the fold that held the sample out; numbers are samples."

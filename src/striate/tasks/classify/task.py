@@ -19,18 +19,18 @@ from striate.errors import UsageError
 from striate.inference.agreement import agreement_of_classes
 from striate.inference.plan import PredictionAgreement
 from striate.records import Finding, Interval
-from striate.runs.predictions import Predictions as KeptPredictions
-from striate.statistics.calibration import Temperature, few_of, fit_temperature, with_temperature
+from striate.runs.predictions import Predictions as SavedPredictions
+from striate.statistics.calibration import Temperature, fit_temperature, rare_class_note, with_temperature
 from striate.statistics.conformal import Conformal, calibrate, fewest_for
 from striate.statistics.intervals import METHOD, hits_interval
 from striate.statistics.paired import Difference, difference_of_classes
-from striate.tasks.assessment import Assessment, Figures, Gap
+from striate.tasks.assessment import Assessment, Gap, SplitMetrics
 from striate.tasks.baseline import Baseline, BaselineComparison, Method
 from striate.tasks.classify.assess import compare_hits, gap_of_hits
 from striate.tasks.classify.decision import MOST_PROBABLE, DecisionRule, make_rule, rare_class_findings, rule_of_state
 from striate.tasks.classify.metrics import METRICS, ClassificationMetrics
 from striate.tasks.config import ByClass, TaskConfig, Validation
-from striate.tasks.evaluation import ClassRow, Evaluation, only_class, views_text
+from striate.tasks.evaluation import ClassRow, Evaluation, only_predicted_class, views_text
 from striate.tasks.headline import Rows
 from striate.tasks.losses import balanced_weights
 from striate.tasks.outputs import constants
@@ -39,28 +39,30 @@ from striate.visualize.page_parts import Picture, Section, Table
 from striate.wording import listed, percent, several
 
 _MOST_SMOOTHED = 0.5
-"""Label smoothing beyond which the loss of the best predictions may be near that of a guess."""
+"""With more label smoothing, the loss of the best predictions may be near that of equal probabilities."""
 
 
 @dataclass(frozen=True)
 class Classify(Task):
-    """Classification over `classes`; logits (N, K), targets (N,) int64, predictions are class probabilities (N, K).
-
-    `loss_name`: softmax cross-entropy, or the multi-class hinge loss of Weston and Watkins (1999), summed over
-    the wrong classes and averaged over samples. `class_weights`: K factors, or None for equal ones. `temperature`: what
-    logits are divided by before they become probabilities, where calibrated ones were asked for; the loss is of the
-    logits as they are. `rule`: how a class is chosen from probabilities; while training it is the most probable one.
-    """
+    """Classification: logits (N, K), targets (N,) int64; predictions are class probabilities (N, K)."""
 
     classes: tuple[str, ...]
+    """Names of the K classes."""
     loss_name: str = "cross-entropy"
+    """`cross-entropy` after a softmax, or `hinge`: the multi-class hinge loss of Weston and Watkins (1999), summed over
+    the wrong classes and averaged over samples."""
     label_smoothing: float = 0.0
+    """Share of each target that is spread over all classes."""
     class_weights: tuple[float, ...] | None = None
+    """K factors; None for equal ones."""
     margin: float = 1.0
+    """Margin of the hinge loss."""
     temperature: float = 1.0
+    """Divisor of the logits where calibrated probabilities were requested; the loss is that of the undivided logits."""
     rule: DecisionRule = MOST_PROBABLE
+    """How a class is chosen from probabilities; in training it is the most probable one."""
     conformal: Conformal | None = None
-    """Which samples are turned down; None none."""
+    """The threshold by which samples are rejected; None rejects none."""
 
     name: ClassVar[str] = "classify"
     diagnosed_as: ClassVar[Diagnosed | None] = Diagnosed("labels", functional.cross_entropy)
@@ -76,7 +78,7 @@ class Classify(Task):
 
     @classmethod
     def make(cls, data: Dataset, config: TaskConfig, loss: str) -> Self:
-        """Over the classes of the data, with weights by their frequency in training where these are asked for."""
+        """The task over the classes of the data, with class weights by frequency in training if requested."""
         weights = None
         if config.class_weights == "balanced":
             weights = balanced_weights(class_counts(data.splits["train"].targets, len(data.classes)), data.classes)
@@ -92,7 +94,8 @@ class Classify(Task):
     @property
     def guessed_classes(self) -> int:
         """K for cross-entropy, weighted by class or moderately smoothed; 0 for others."""
-        most = _MOST_SMOOTHED if self.class_weights is None else 0.0  # torch's mean of both is none of a guess
+        # With class weights and smoothing, torch's mean is not ln K for equal probabilities.
+        most = _MOST_SMOOTHED if self.class_weights is None else 0.0
         known = self.loss_name == "cross-entropy" and not self.own_loss and self.label_smoothing <= most
         return len(self.classes) if known else 0
 
@@ -105,7 +108,7 @@ class Classify(Task):
         return None if self.class_weights is None else constants(self.class_weights, device)
 
     def loss_sum(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        """Scalar sum over samples, times the weights of their classes; of smoothed labels where those are asked for."""
+        """Scalar sum over samples, times the weights of their classes; with label smoothing if requested."""
         return self._loss_sum(outputs, targets, self.label_smoothing)
 
     def _loss_sum(self, outputs: torch.Tensor, targets: torch.Tensor, smoothing: float) -> torch.Tensor:
@@ -115,12 +118,12 @@ class Classify(Task):
             total = outputs.shape[1] * functional.multi_margin_loss(
                 outputs, targets, margin=self.margin, weight=weights, reduction="sum"
             )
-            return total + 0 * outputs.sum()  # torch's hinge of outputs that are not a number is 0
+            return total + 0 * outputs.sum()  # torch's hinge loss of NaN is 0
         return functional.cross_entropy(outputs, targets, weight=weights, label_smoothing=smoothing, reduction="sum")
 
     def tally(self, outputs: torch.Tensor, targets: torch.Tensor, loss_sum: torch.Tensor | None = None) -> torch.Tensor:
-        """(4,) samples, summed loss, summed weight, correct predictions. The loss is that of the labels as they are,
-        unless `loss_sum` is given: smoothing is a means of training, not what predictions are measured by."""
+        """(4,) number of samples, summed loss, summed weight, number of correct predictions. Unless `loss_sum` is
+        given, the loss is that of the labels without smoothing, which is meant for training alone."""
         tally = torch.full((4,), float(len(targets)), dtype=torch.float64, device=outputs.device)
         tally[1] = self._loss_sum(outputs, targets, 0.0) if loss_sum is None else loss_sum
         if self.class_weights is not None:
@@ -142,11 +145,11 @@ class Classify(Task):
         return (outputs.float() / self.temperature).softmax(1)
 
     def exported_facts(self) -> dict[str, Any]:
-        """By which rule a class is chosen, where that is not the most probable one."""
+        """The rule that chooses a class, where it is not the most probable class."""
         return {"rule": self.decision_text} if self.rule else {}
 
     def disparity(self, right: NDArray[Any], found: NDArray[Any]) -> tuple[float, bool]:
-        """How far probabilities differ; whether the class is the same, or two are equally probable."""
+        """The largest difference of probabilities; whether the class is the same, or two are equally probable."""
         difference = float(np.abs(right - found).max())
         one, other = (int(self.predicted(part[None])[0]) for part in (right, found))
         return difference, one == other or abs(float(right[one] - right[other])) <= 2 * difference < 1e-3
@@ -155,7 +158,7 @@ class Classify(Task):
         """`accuracy`, `top5` (among the min(5, K) most probable) and `macro_f1`, each from 0 to 1."""
         predicted, truth = self.predicted(decoded), targets.cpu().numpy()
         top = decoded.topk(min(5, self.outputs), dim=1).indices
-        # Not by scikit-learn, which takes a second to load, as long as a short training.
+        # scikit-learn takes a second to load, as long as a short training.
         right, counts = truth == predicted, np.bincount(truth, minlength=self.outputs)
         hits = np.bincount(truth[right], minlength=self.outputs)
         both = counts + np.bincount(predicted, minlength=self.outputs)
@@ -169,12 +172,13 @@ class Classify(Task):
         """`label`, its `probability`, and the `top` five as [label, probability]."""
         values, places = decoded.topk(min(5, self.outputs))
         top = [[self.classes[i], float(p)] for p, i in zip(values.tolist(), places.tolist(), strict=True)]
-        said = int(self.predicted(decoded[None])[0])
-        fields = {"label": self.classes[said], "probability": float(decoded[said]), "top": top}
-        return fields if self.conformal is None else fields | self._answered(decoded, self.conformal)
+        chosen = int(self.predicted(decoded[None])[0])
+        fields = {"label": self.classes[chosen], "probability": float(decoded[chosen]), "top": top}
+        return fields if self.conformal is None else fields | self._with_set(decoded, self.conformal)
 
-    def _answered(self, decoded: torch.Tensor, conformal: Conformal) -> dict[str, Any]:
-        """`set`, the classes that may be right, `label`, the only one of them or None, and `reason` for None."""
+    def _with_set(self, decoded: torch.Tensor, conformal: Conformal) -> dict[str, Any]:
+        """`set`, the classes that may be right; `label`, the class where the set has exactly one, else None; and
+        `reason`, why it is None."""
         names = [self.classes[int(k)] for k in np.flatnonzero(conformal.sets(decoded.numpy()))]
         if len(names) == 1:
             return {"label": names[0], "probability": float(decoded[self.classes.index(names[0])]), "set": names}
@@ -185,7 +189,7 @@ class Classify(Task):
         return {"label": None, "set": names, "reason": reason}
 
     def line(self, fields: Mapping[str, Any]) -> str:
-        """The class, its percentage, and the next two; or why there is none."""
+        """The class, its percentage, and the next two; or why no class is predicted."""
         if fields["label"] is None:
             return str(fields["reason"])
         rest = [(label, p) for label, p in fields["top"] if label != fields["label"]]
@@ -193,7 +197,7 @@ class Classify(Task):
         return f"{fields['label']}  {100 * fields['probability']:.1f} %" + (f"  ({others})" if others else "")
 
     def agreement(self, reference: torch.Tensor, outputs: torch.Tensor) -> PredictionAgreement:
-        """The share of equal classes, and how far probabilities move."""
+        """The share of equal classes, and how far probabilities differ."""
         right, other = self.decode(reference).cpu(), self.decode(outputs).cpu()
         return agreement_of_classes(right, other, float((self.predicted(right) == self.predicted(other)).mean()))
 
@@ -201,8 +205,8 @@ class Classify(Task):
     def rows(cls, decoded: NDArray[Any], targets: NDArray[Any], classes: int = 0) -> Rows:
         """(N,) 1 for a hit; `decoded` are class numbers (N,), or probabilities (N, K) of which the largest counts."""
         del classes
-        said = decoded if decoded.ndim == 1 else MOST_PROBABLE.choose(decoded)
-        return np.asarray(said == targets, np.float64)
+        predicted = decoded if decoded.ndim == 1 else MOST_PROBABLE.choose(decoded)
+        return np.asarray(predicted == targets, np.float64)
 
     def rows_for(self, decoded: Any, targets: Any) -> Rows:
         """(N,) 1 for a hit by the rule of this task."""
@@ -218,7 +222,8 @@ class Classify(Task):
         return self.rule.choose(decoded.cpu() if isinstance(decoded, torch.Tensor) else decoded)
 
     def deciding(self, cost: ByClass, threshold: ByClass, validation: Validation | None = None) -> Self:
-        """With the rule of these costs and thresholds; probabilities of `validation` are those of temperature 1."""
+        """The task with the rule of these costs and thresholds; the probabilities of `validation` are those of
+        temperature 1."""
 
         def calibrated() -> tuple[NDArray[np.float32], NDArray[np.int64]]:
             assert validation is not None, "given below"
@@ -231,8 +236,8 @@ class Classify(Task):
         return replace(self, rule=rule)
 
     def rejecting(self, rate: float, validation: Validation) -> Self:
-        """With sets of classes that hold the true one with a probability of 1 − `rate`: where such a set has one class,
-        it is the answer. Raises UsageError where validation has too few samples for that."""
+        """The task with sets of classes that hold the true one with a probability of 1 − `rate`. A class is predicted
+        where its set has no other. Raises UsageError where validation has too few samples."""
         probabilities, truth = validation()
         if len(truth) < (fewest := fewest_for(rate)):
             got = f"{rate:g}, with {several(len(truth), 'validation sample')}"
@@ -244,7 +249,7 @@ class Classify(Task):
 
     @property
     def decision_text(self) -> str:
-        """The rule in words; nothing for the most probable class."""
+        """The rule in words; empty for the most probable class."""
         return self.rule.text(self.classes) if self.rule else ""
 
     @classmethod
@@ -261,7 +266,7 @@ class Classify(Task):
         return table_of_classes(self.predicted(decoded), targets, self.classes, groups)
 
     def interval(self, decoded: NDArray[Any], targets: NDArray[Any], groups: Sequence[str] = ()) -> dict[str, Any]:
-        """`accuracy_interval` (Wilson); with groups also `accuracy_interval_method`, which says over how many it is."""
+        """`accuracy_interval` (Wilson); with groups also `accuracy_interval_method`, which names their number."""
         ends = hits_interval(self.rows_for(decoded, targets), groups)
         method = {} if ends.method == METHOD else {"accuracy_interval_method": ends.method}
         return {"accuracy_interval": [ends.low, ends.high], **method}
@@ -272,21 +277,22 @@ class Classify(Task):
         return -np.log(np.maximum(right, 1e-12))
 
     def fit_temperature(self, val: Evaluation) -> Temperature | None:
-        """What validation says of the probabilities; None where it does not tell."""
+        """The temperature fitted on validation; None where validation does not determine it."""
         fitted = fit_temperature(val.targets, val.decoded, val.split)
-        return None if fitted is None else replace(fitted, few=few_of(val.targets, val.classes))
+        return None if fitted is None else replace(fitted, few=rare_class_note(val.targets, val.classes))
 
-    def noticed_on_validation(self, decoded: Any, targets: Any, run: str) -> tuple[Finding, ...]:
-        """Rare classes for which a cost brings more than noise; nothing where there is a rule already."""
+    def validation_findings(self, decoded: Any, targets: Any, run: str) -> tuple[Finding, ...]:
+        """Rare classes for which a cost improves predictions by more than noise; empty where there is a rule
+        already."""
         return () if self.rule else rare_class_findings(self.classes, decoded, targets, run)
 
     def calibrated(self, temperature: float) -> Self:
-        """With probabilities of logits divided by the temperature."""
+        """The task whose logits are divided by the temperature."""
         return replace(self, temperature=temperature)
 
     def assess(
         self, evaluation: Evaluation, facts: SampleFacts, temperature: Temperature | None, names: Sequence[str]
-    ) -> Figures:
+    ) -> SplitMetrics:
         """Classes, calibration, notable predictions and slices."""
         from striate.tasks.classify.assess import assess_classes
 
@@ -299,7 +305,7 @@ class Classify(Task):
 
     @classmethod
     def difference(cls, ours: Rows, theirs: Rows, seed: int = 0, groups: Sequence[str] = ()) -> Difference:
-        """McNemar's exact test; of samples in groups a permutation of these."""
+        """McNemar's exact test; for samples in groups, a permutation test over groups."""
         if not any(groups):
             return difference_of_classes(ours > 0, theirs > 0, seed)
         return replace(
@@ -307,12 +313,12 @@ class Classify(Task):
         )
 
     @classmethod
-    def made(cls, kept: KeptPredictions) -> bool:
-        """Whether there are class numbers."""
-        return kept.predicted is not None
+    def accepts_saved(cls, saved: SavedPredictions) -> bool:
+        """Whether the predictions have class numbers."""
+        return saved.predicted is not None
 
     def baselines(self, data: Dataset) -> tuple[Method, ...]:
-        """The commonest class; logistic regression; for images HOG and a linear SVM."""
+        """The most frequent class; logistic regression; for images HOG and a linear SVM."""
         from striate.tasks.classify.baselines import classify_methods  # scikit-image loads only where it is needed
 
         return classify_methods(data)
@@ -320,13 +326,13 @@ class Classify(Task):
     def compare_baseline(
         self, network: Evaluation, baseline: Baseline, seed: int = 0, groups: Sequence[str] = ()
     ) -> BaselineComparison:
-        """McNemar's exact test; of samples in groups a permutation of these."""
+        """McNemar's exact test; for samples in groups, a permutation test over groups."""
         theirs, ours = self.rows(baseline.decoded, network.targets), self.rows_of(network)
         grouped = self.difference(ours, theirs, seed, groups) if any(groups) else None
         return compare_hits(baseline.name, theirs > 0, ours > 0, grouped)
 
-    def answer(self, evaluation: Evaluation) -> tuple[str, str]:
-        """The accuracy, with what naming always one class would reach."""
+    def headline_text(self, evaluation: Evaluation) -> tuple[str, str]:
+        """The accuracy, and that of always predicting the most frequent class."""
         metrics, n = evaluation.metrics, evaluation.n
         low, high = metrics["accuracy_interval"]
         method = metrics.get("accuracy_interval_method", METHOD)
@@ -335,7 +341,7 @@ class Classify(Task):
             f"Always predicting the most frequent of the {several(len(evaluation.classes), 'class', 'classes')} "
             f"among these samples would reach {percent(most)}."
         )
-        if named := only_class(evaluation):
+        if named := only_predicted_class(evaluation):
             reached = f"always predicting the most frequent class reaches {percent(most)}"
             always = f"It predicts {named} for every sample; {reached}."
         right = round(metrics["accuracy"] * n)
@@ -357,7 +363,7 @@ class Classify(Task):
         target_names: Sequence[str] = (),
         names: Sequence[str] = (),
     ) -> tuple[Picture, ...]:
-        """The confusion matrix, and galleries of mistakes, unsure hits and random samples."""
+        """The confusion matrix, and galleries of mistakes, unsure correct predictions and random samples."""
         from striate.tasks.classify import show  # drawing loads only where it is needed
         from striate.visualize.canvas import of_split
 
@@ -366,37 +372,37 @@ class Classify(Task):
         galleries = () if images is None else show.galleries(folder, evaluation, images, title, names)
         return (show.confusion_picture(folder, evaluation, title), *galleries)
 
-    def sections(self, assessment: Assessment, figures: Figures, of: str) -> tuple[Section, ...]:
+    def sections(self, assessment: Assessment, figures: SplitMetrics, of: str) -> tuple[Section, ...]:
         """Thresholds, and how far to trust the probabilities."""
         from striate.tasks.classify import show
-        from striate.tasks.show import trust_section
+        from striate.tasks.show import calibration_section
 
         assert isinstance(figures, ClassificationMetrics)
-        trust = trust_section(figures.calibration, figures.calibrated, assessment.temperature, of)
+        trust = calibration_section(figures.calibration, figures.calibrated, assessment.temperature, of)
         return (*show.decision_sections(figures, of), *show.thresholds_sections(figures, of), trust)
 
     def tables(
         self,
         evaluation: Evaluation,
-        figures: Figures | None,
+        figures: SplitMetrics | None,
         target_names: Sequence[str],
         names: Sequence[str] = (),
     ) -> dict[str, Table | None]:
-        """Over all classes, each class, the confused pairs, and the confusion matrix."""
+        """Tables over all classes, of each class, of the confused pairs, and the confusion matrix."""
         from striate.tasks.classify import show
 
         del target_names, names
         return show.tables(evaluation, figures if isinstance(figures, ClassificationMetrics) else None)
 
     def columns(self, names: Sequence[str]) -> list[str]:
-        """Class names, and the probability of the one that is predicted."""
+        """The names of the true and the predicted class, and the probability of the latter."""
         del names
         return ["truth", "answer", "probability"]
 
     def cells(self, truth: Any, decoded: Any) -> list[Any]:
         """One sample's row."""
-        said = int(self.predicted(decoded[None])[0])
-        return [self.classes[int(truth)], self.classes[said], f"{decoded[said]:.6g}"]
+        chosen = int(self.predicted(decoded[None])[0])
+        return [self.classes[int(truth)], self.classes[chosen], f"{decoded[chosen]:.6g}"]
 
     def pooled(
         self, folder: Path, truth: Any, decoded: Any, title: str, of: str, names: Sequence[str]
@@ -409,8 +415,8 @@ class Classify(Task):
 
     def explained(self, decoded: torch.Tensor) -> Explained:
         """The logit of the class that is predicted."""
-        said = int(self.predicted(decoded[None])[0])
-        return Explained(lambda outputs: outputs, said, "logits", choose=self.predicted if self.rule else None)
+        chosen = int(self.predicted(decoded[None])[0])
+        return Explained(lambda outputs: outputs, chosen, "logits", choose=self.predicted if self.rule else None)
 
     def target_text(self, target: Any) -> str:
         """The name of the class."""

@@ -1,4 +1,4 @@
-"""What a network that plays has to beat: random actions, in the same episodes."""
+"""The baseline of a network that plays: random actions, in the same episodes."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from striate.tasks.control.play import RETURN, play_episodes
 from striate.tasks.headline import Headline
 
 HEADLINE = Headline(RETURN, lambda total, n: float(total.sum() / n))
-"""The mean return over episodes; a row (1,) an episode."""
+"""The mean return over episodes, from one row (1,) for each episode."""
 
 
 class RandomActions(nn.Module):
-    """Values of actions drawn at random, whatever is seen, so that each action is the best equally often."""
+    """Random values of actions, independent of the state, so that each action is the best equally often."""
 
     def __init__(self, actions: int, seed: int) -> None:
         super().__init__()
@@ -33,7 +33,8 @@ class RandomActions(nn.Module):
 
 
 def random_actions(source: str, config: ControlConfig, seed: int) -> Baseline:
-    """The test episodes of `seed`, that of the test split, played with random actions: as many as `config` says."""
+    """The result of random actions in the test episodes: those of `seed`, the seed of the test split, as many as
+    `config` says."""
     began, game = monotonic(), open_environment(source).game
     decided = ControlConfig(stack=1, limit=config.limit or game.limit)
     chosen = RandomActions(len(game.actions), seed)
@@ -44,5 +45,5 @@ def random_actions(source: str, config: ControlConfig, seed: int) -> Baseline:
 
 
 def compare_with_random(baseline: Baseline, returns: np.ndarray, seed: int) -> BaselineComparison:
-    """How a network stands against it in the same episodes, by its `returns` (E,)."""
+    """How a network, with its `returns` (E,), compares with random actions in the same episodes."""
     return compare_rows(HEADLINE, baseline.name, baseline.decoded[:, None], returns[:, None], seed, "test episode")

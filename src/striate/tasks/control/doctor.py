@@ -1,4 +1,4 @@
-"""Typical mistakes in learning from rewards, as replay buffers, settings and values show them."""
+"""Typical mistakes in learning from rewards that replay buffers, settings and values show."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ from striate.tasks.control.replay import Replay
 from striate.wording import percent, several, short_number
 
 FEWEST_STEPS = 1000
-"""In which a reward other than 0 must have come."""
+"""Number of steps in which there must be a reward other than 0."""
 SMALLEST, LARGEST = 0.02, 50.0
-"""The size that a reward other than 0 has at least, and their median at most, outside of which their scale is told: the
-usual losses are made for 1."""
+"""There is a finding on the scale of rewards if the largest is below the first, or the median of those other than 0
+above the second: the usual losses are made for rewards around 1."""
 FEWEST_RESETS = 3
 CONSTANT = 0.5
-"""Share of random actions at the end from which on exploration does not decay."""
+"""Share of random actions at the end from which exploration does not decay."""
 ABOVE = 3.0
-"""Times the largest discounted return seen, from which on a mean value is an overestimate."""
+"""A mean value is an overestimate from this multiple of the largest discounted return on."""
 TELLS, BETTER = 0.9, 0.1
-"""Area under the ROC curve with which what appears and disappears tells steps with a reward, shifted by one step; and
-by how much it is larger than as recorded."""
+"""Area under the ROC curve with which changes of the observations predict rewards that are shifted by one step; and by
+how much it must exceed that for rewards as recorded."""
 REPLAYED = 2000
 _PLAYED = "replay buffer"
 
 
 def play_randomly(source: str, steps: int, limit: int | None = None, seed: int = 0) -> Experience:
-    """So many steps of an environment with random actions, one episode after another."""
+    """`steps` steps of an environment with random actions, one episode after another."""
     environment, rng, rows = open_environment(source), np.random.default_rng(seed), list[tuple[Any, ...]]()
     frame, length, limit = environment.reset(seed), 0, limit or environment.game.limit
     while len(rows) < steps:
@@ -53,20 +53,22 @@ def play_randomly(source: str, steps: int, limit: int | None = None, seed: int =
 
 
 def environment_findings(found: Experience, limit: int, where: str) -> Iterator[Finding]:
-    """What random play says of an environment: the scale of its rewards, resets that it does not tell, and a limit that
-    it tells as an end. Rewards that random play never meets are none of its faults."""
+    """Findings on an environment by random play: the scale of its rewards, resets that are not marked, and a limit that
+    is marked as an end. Missing rewards are no finding: random play may not reach any."""
     for finding in experience_findings(found, where):
         if finding.code in ("reward.scale", "reward.terminal-lost"):
             yield finding
     lengths = np.diff(np.flatnonzero(found.ends), prepend=-1)
     at_limit = found.terminated[found.ends] & (lengths == limit)
     if len(lengths) >= FEWEST_RESETS and at_limit.all():
-        told = f"all of {several(len(lengths), 'episode')} are terminated after {several(limit, 'step')}, their limit"
-        yield truncated_terminal(where, told)
+        measured = (
+            f"all of {several(len(lengths), 'episode')} are terminated after {several(limit, 'step')}, their limit"
+        )
+        yield truncated_terminal(where, measured)
 
 
 def experience_findings(found: Experience, where: str = _PLAYED) -> Iterator[Finding]:
-    """What transitions in the order of time say by themselves, of any program."""
+    """Findings on transitions in the order of time, of any program."""
     yield from reward_values(found.rewards, where)
     yield from _observations(found, where)
     yield from _terminals(found, where)
@@ -78,16 +80,16 @@ def reward_values(rewards: NDArray[np.float64], where: str) -> Iterator[Finding]
     paid = np.abs(rewards[rewards != 0])
     if len(rewards) >= FEWEST_STEPS and not len(paid):
         yield _never_seen(where, f"all rewards of {several(len(rewards), 'step')} are 0")
-    # A price for each step is tiny by intent, beside a goal that pays more, which may not have been met yet.
+    # A small cost of each step is intended, if the goal has a larger reward, which may not have been reached yet.
     least = 0.0 if len(rewards) and rewards.min() == rewards.max() < 0 else SMALLEST
     size = 1.0 if not len(paid) else float(np.median(paid)) if np.median(paid) > LARGEST else float(paid.max())
     if not least <= size <= LARGEST:
-        what, told = ("huge", "their median is") if size > 1 else ("tiny", "the largest is")
+        what, which = ("huge", "their median is") if size > 1 else ("tiny", "the largest is")
         yield Finding(
             code="reward.scale",
             severity="warning",
             where=where,
-            measured=f"rewards other than 0 are {what}: {told} {short_number(size)}",
+            measured=f"rewards other than 0 are {what}: {which} {short_number(size)}",
             threshold=f"a median of {LARGEST:g} at most, and a largest reward of {SMALLEST:g} at least",
             why="Values and gradients scale with the rewards, but learning rate, clipping and the Huber loss are "
             "made for rewards around 1.",
@@ -99,7 +101,7 @@ def reward_values(rewards: NDArray[np.float64], where: str) -> Iterator[Finding]
 
 
 def never_seen(history: Sequence[Mapping[str, Any]]) -> Iterator[Finding]:
-    """`reward.never-seen` of a run by its rows of metrics.csv."""
+    """`reward.never-seen` for a run, from its rows of metrics.csv."""
     returns = [row[f"{split}_return"] for row in history for split in ("train", "val")]
     steps = sum(row["train_steps"] for row in history)
     if steps >= FEWEST_STEPS and not any(returns):
@@ -133,7 +135,7 @@ def _observations(found: Experience, where: str) -> Iterator[Finding]:
 
 
 def observation_same(where: str, what: str) -> Finding:
-    """`reward.off-by-one` of observations: the next one is `what`."""
+    """`reward.off-by-one` for observations: the next one is `what`."""
     return Finding(
         code="reward.off-by-one",
         severity="error",
@@ -195,10 +197,10 @@ def truncated_terminal(
 
 
 def _shifted(found: Experience, where: str) -> Iterator[Finding]:
-    told = reward_shift(found)
-    if told is None:
+    found_shift = reward_shift(found)
+    if found_shift is None:
         return
-    shift, areas = told
+    shift, areas = found_shift
     if shift and areas[shift] >= TELLS and areas[shift] > areas[0] + BETTER:
         when = "later" if shift > 0 else "earlier"
         fits = f"changes in the observations predict rewards with an area under the ROC curve of {areas[shift]:.2f}"
@@ -220,7 +222,7 @@ def _late(where: str, measured: str) -> Finding:
 
 
 def setting_findings(config: ControlConfig, updates: int) -> Iterator[Finding]:
-    """What settings cannot bring about, after so many updates."""
+    """Findings on settings, after this number of updates."""
     start, end = config.explore_start, config.explore_end
     if config.algorithm != "planner" and max(start, end) <= 0:
         yield explores_never("settings", "actions are never random (epsilon is 0)")
@@ -235,7 +237,7 @@ def setting_findings(config: ControlConfig, updates: int) -> Iterator[Finding]:
 
 
 def explores_never(where: str, measured: str) -> Finding:
-    """`reward.no-exploration` where the best action known is always taken."""
+    """`reward.no-exploration` where the action with the largest value is always taken."""
     return Finding(
         code="reward.no-exploration",
         severity="error",
@@ -251,7 +253,7 @@ def explores_never(where: str, measured: str) -> Finding:
 
 
 def explores_always(where: str, measured: str) -> Finding:
-    """`reward.no-exploration` where random actions do not become fewer."""
+    """`reward.no-exploration` where the share of random actions does not decay."""
     return Finding(
         code="reward.no-exploration",
         severity="warning",
@@ -285,19 +287,23 @@ def stale_target(where: str, measured: str, every: int) -> Finding:
 
 @dataclass(frozen=True)
 class Recorded:
-    """The replay buffer of a run: `begun` (N,) episodes that each environment has begun by its end, `seed` of the
-    environments."""
+    """The replay buffer of a run."""
 
     source: str
+    """The environments, as `gym:ID`."""
     replay: Replay
+    """The buffer."""
     begun: NDArray[np.int64]
+    """(N,) number of episodes that each environment has begun by its end."""
     seed: int
+    """Seed of the environments."""
     config: ControlConfig
+    """Configuration of the run."""
 
 
 def replayed_findings(recorded: Recorded) -> Iterator[Finding]:
-    """Whole episodes of the buffer, played again: environments are functions of seed and actions, so that each reward
-    and each end must be the same."""
+    """Findings from replaying whole episodes of the buffer: environments are functions of seed and actions, so that
+    each reward and each end must be the same."""
     rows, pairs = 0, list[tuple[Experience, Experience]]()
     for number in range(recorded.replay.frames.shape[1]):
         for pair in _episodes(recorded, number):
@@ -326,8 +332,8 @@ def replayed_findings(recorded: Recorded) -> Iterator[Finding]:
 
 
 def _episodes(recorded: Recorded, number: int) -> Iterator[tuple[Experience, Experience]]:
-    """Of each whole episode of an environment, from the newest back, what is recorded and what it is when played again;
-    frames are left out."""
+    """For each whole episode of an environment, the newest first: the recorded experience and that of the replay,
+    without frames."""
     replay, limit = recorded.replay, recorded.config.limit
     order = np.arange(max(replay.added - replay.rows, 0), replay.added) % replay.rows
     starts = np.flatnonzero(replay.first[order, number])
@@ -353,7 +359,7 @@ def _episodes(recorded: Recorded, number: int) -> Iterator[tuple[Experience, Exp
 
 
 def value_findings(module: nn.Module, replay: Replay, config: ControlConfig, seed: int = 0) -> Iterator[Finding]:
-    """Whether values of states in the buffer are such as its rewards can come to."""
+    """A finding where the values of states in the buffer exceed what its rewards can add up to."""
     if len(replay) < FEWEST_STEPS // 4:
         return
     rng = np.random.default_rng(seed)
@@ -374,11 +380,11 @@ def value_findings(module: nn.Module, replay: Replay, config: ControlConfig, see
 def value_finding(
     values: NDArray[np.float32], largest: float, reward: float, config: ControlConfig
 ) -> Iterator[Finding]:
-    """`reward.diverges`, where values (N,) are not finite, or larger than what rewards of at most `reward`, and returns
-    of at most `largest`, can come to."""
+    """`reward.diverges`, where values (N,) are not finite, or larger than rewards of at most `reward`, and returns of
+    at most `largest`, allow."""
     finite = np.isfinite(values).all()
     mean, bound = float(np.abs(values).mean()), reward / (1 - config.discount)
-    # A state is worth what a good player makes of it, and players get better: only far more is an overestimate.
+    # A good player reaches higher returns than those so far: only values far above them are overestimates.
     if finite and (mean <= bound or not reward) and mean <= ABOVE * largest + max(reward, 1.0):
         return
     seen = f"the mean value is {short_number(mean)}" if finite else "values are NaN or Inf"
@@ -403,7 +409,7 @@ def value_finding(
 
 
 def endless_findings(config: ControlConfig, truncated: float, where: str = "validation episodes") -> Iterator[Finding]:
-    """`reward.endless`, where most episodes are cut off and hardly anything is discounted."""
+    """`reward.endless`, where most episodes are truncated and rewards are hardly discounted."""
     assert config.limit is not None, "decided before"
     horizon = 1 / (1 - config.discount)
     if truncated <= 0.5 or horizon <= config.limit:

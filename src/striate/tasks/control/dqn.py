@@ -22,7 +22,7 @@ from striate.tasks.control.targets import n_step_targets, next_values
 _SAMPLE = 3
 _TOGETHER = 32
 MOST = 1_000_000
-"""Steps in the replay buffer at most, as published."""
+"""Largest number of steps in the replay buffer, as published."""
 
 
 @dataclass
@@ -44,7 +44,7 @@ class Dqn(Learner):
         return torch.optim.Adam(self.module.parameters(), lr=self.lr, eps=1.5e-4)
 
     def advance(self) -> Advance:
-        """Some steps of each environment, with an update for every `update_every` of them."""
+        """Play some steps in each environment, with an update after every `update_every` steps."""
         first, before, losses = self.step, self.updates, 0.0
         episodes: list[Episode] = []
         for _ in range(self.rounds(_TOGETHER)):
@@ -62,7 +62,7 @@ class Dqn(Learner):
         return Advance(self.step - first, self.updates - before, episodes, losses)
 
     def update(self) -> float:
-        """One batch; its loss."""
+        """One update on a batch; returns its loss."""
         rng = np.random.default_rng(hash_key(self.seed, _SAMPLE, self.updates))
         sampled, device = self.replay.sample(self.batch, rng), next(self.module.parameters()).device
         after = as_input(sampled.after, device)

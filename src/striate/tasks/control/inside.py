@@ -1,4 +1,4 @@
-"""Pictures of what a network that plays has learned: its states by their features (Mnih et al. 2015, figure 4)."""
+"""Maps of the states of a network that plays, by their features (Mnih et al. 2015, figure 4)."""
 
 from __future__ import annotations
 
@@ -20,14 +20,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class StateMap:
-    """A map of states: `embedding` of the features of the last hidden layer, the `value` (N,) of the best action and
-    its number `action` (N,); `actions` by name; `meaning` of the value in words."""
+    """A map of states by the features of the last hidden layer."""
 
     embedding: Embedding
+    """Embedding of these features."""
     value: NDArray[np.float32]
+    """(N,) value of the best action."""
     action: NDArray[np.int64]
+    """(N,) number of the best action."""
     actions: tuple[str, ...]
+    """Names of the actions."""
     meaning: str
+    """What `value` is, in words."""
 
     @property
     def words(self) -> str:
@@ -44,7 +48,7 @@ class StateMap:
 
 def map_states(embedding: Embedding, states: States, actions: tuple[str, ...], *, scores: bool) -> StateMap:
     """The map of states whose features were embedded. `scores`: whether outputs are scores of actions, as of a network
-    that a planner taught, and not values of rewards to come; of such the probability of the action is shown."""
+    that a planner taught, instead of values; the map then shows the probability of the action."""
     value = states.values.max(1)
     if scores:
         wide = np.exp(states.values - value[:, None])
@@ -54,7 +58,8 @@ def map_states(embedding: Embedding, states: States, actions: tuple[str, ...], *
 
 
 def states_figure(found: StateMap, pictures: NDArray[np.uint8], *, title: str) -> Figure:
-    """Two panels of the same map: a point a state, in the color of its value; and frames (N, H, W, 3) at the points."""
+    """Two panels of the same map: a point for each state, colored by its value; and frames (N, H, W, 3) at the
+    points."""
     figure = new_figure(10.6, 5.9)
     left, right = figure.subplots(1, 2)
     points, facts = found.embedding.points, f"{percent(found.embedding.kept)} of neighbors kept"

@@ -1,4 +1,4 @@
-"""What every algorithm has: environments, a network, an optimizer, and a count of steps."""
+"""The base class of algorithms: environments, a network, an optimizer, and a count of steps."""
 
 from __future__ import annotations
 
@@ -15,36 +15,48 @@ from striate.data.counter_random import hash_key
 from striate.data.environments.vectorized import Environments, Episode
 from striate.tasks.control.config import ControlConfig
 
-_ACTIONS = 1  # what random numbers are for, beside the seed and the step
+_ACTIONS = 1  # what random numbers are for, besides the seed and the step
 
 
 @dataclass
 class Advance:
-    """What `Learner.advance` did: steps, updates, episodes that ended, and the loss summed over updates."""
+    """What one call of `Learner.advance` did."""
 
     steps: int
+    """Number of environment steps."""
     updates: int
+    """Number of updates."""
     episodes: list[Episode]
+    """The episodes that ended."""
     loss: float
+    """Sum of the loss over the updates."""
 
 
 @dataclass
 class Learner(ABC):
-    """An algorithm in progress. All chance follows from `seed` and `step`, so that no generator has a state.
-
-    `total`: how many steps it will be; the schedules of exploration and rate are functions of `step / total`.
-    """
+    """An algorithm in progress. All randomness follows from `seed` and `step`, so that no generator has a state."""
 
     module: nn.Module
+    """The network that learns."""
     environments: Environments
+    """The environments that it plays in."""
     config: ControlConfig
+    """Configuration of the algorithm."""
     lr: float
+    """Peak learning rate."""
     batch: int
+    """Number of samples of an update."""
     seed: int
+    """Seed of all randomness."""
     total: int
+    """Number of steps of the whole training; schedules of exploration and learning rate are functions of `step /
+    total`."""
     step: int = 0
+    """Number of environment steps so far."""
     updates: int = 0
+    """Number of updates so far."""
     optimizer: torch.optim.Optimizer = field(init=False)
+    """The optimizer of the network's parameters."""
 
     def __post_init__(self) -> None:
         self.optimizer = self.make_optimizer()
@@ -56,41 +68,41 @@ class Learner(ABC):
 
     @abstractmethod
     def advance(self) -> Advance:
-        """Play and learn for the smallest number of steps after which the state is whole."""
+        """Play and learn for the smallest number of steps after which the state can be saved."""
 
     def rounds(self, most: int) -> int:
-        """How many steps each environment takes now: `most`, fewer where training ends before."""
+        """The next number of steps of each environment: `most`, fewer at the end of training."""
         return max(1, min(most, -(-(self.total - self.step) // len(self.environments))))
 
     @property
     def explore(self) -> float:
-        """The share of random actions now."""
+        """The present share of random actions (epsilon)."""
         config = self.config
         done = min(self.step / (config.explore_until * self.total), 1.0)
         return config.explore_start + done * (config.explore_end - config.explore_start)
 
     def facts(self) -> dict[str, Any]:
-        """What metrics.json has of this algorithm alone."""
+        """Fields of metrics.json that only this algorithm has."""
         return {}
 
     def write_data(self, folder: Path) -> None:
-        """Write into a run's folder, once training is over, what others can learn from."""
+        """After training, write data that other networks can be trained on into a run's folder."""
         del folder
 
     def choose(self, values_NA: np.ndarray) -> np.ndarray:
-        """(N,): the best action of each, or with probability `explore` any (epsilon-greedy)."""
+        """(N,) the best action of each, or, with probability `explore`, a random one (epsilon-greedy)."""
         rng = np.random.default_rng(hash_key(self.seed, _ACTIONS, self.step))
         chosen = values_NA.argmax(axis=1)
         random = rng.integers(0, values_NA.shape[1], len(chosen))
         return np.where(rng.random(len(chosen)) < self.explore, random, chosen)
 
     def rewards_of(self, rewards: np.ndarray) -> np.ndarray:
-        """What the network learns from: rewards, or their signs."""
+        """The rewards that the network learns from: as they are, or their signs."""
         clipped: np.ndarray = np.sign(rewards) if self.config.clip_rewards else rewards
         return clipped
 
     def minimize(self, loss: torch.Tensor) -> float:
-        """One update; the loss."""
+        """One update; returns the loss."""
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(self.module.parameters(), self.config.clip)
@@ -99,12 +111,12 @@ class Learner(ABC):
         return loss.item()
 
     def set_lr(self, lr: float) -> None:
-        """The rate of the next updates."""
+        """Set the learning rate of the next updates."""
         for group in self.optimizer.param_groups:
             group["lr"] = lr
 
     def state_dict(self) -> dict[str, Any]:
-        """All that going on bit for bit needs, beside the network."""
+        """The state, besides the network, from which training continues bit for bit."""
         return {
             "optimizer": self.optimizer.state_dict(),
             "environments": self.environments.state_dict(),
@@ -114,7 +126,7 @@ class Learner(ABC):
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from there; the network has its weights already."""
+        """Restore the state; the network has its weights already."""
         self.optimizer.load_state_dict(state["optimizer"])
         self.environments.load_state_dict(state["environments"])
         self.step, self.updates, self.total = state["step"], state["updates"], state["total"]

@@ -1,4 +1,4 @@
-"""The network that gives the value of each action, and how frames become its input."""
+"""The network that outputs the value of each action, and its input from frames."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from torch import nn
 SMALL = "conv(16,3) ln relu fc(128) ln relu"
 LARGE = "conv(32,8,4) ln relu conv(64,4,2) ln relu conv(64,3,1) ln relu fc(512) ln relu"
 SMALL_SIDE = 24
-"""Up to so many pixels of the shorter side the default network is `SMALL`, that of MinAtar's authors; else `LARGE`,
-that of Mnih et al. (2015). Both with layer normalization, which keeps learning stable without a target network."""
+"""Up to this shorter side in pixels, the default network is `SMALL`, that of MinAtar's authors; else `LARGE`, that of
+Mnih et al. (2015). Both have layer normalization, which keeps learning stable without a target network."""
 
 
 class Dueling(nn.Module):
-    """Values of actions as the value of the state and what each action adds (Wang et al. 2016): of a body with 1 + A
-    outputs, V + D_a − mean(D)."""
+    """Values of actions as the value of the state plus the advantage of each action (Wang et al. 2016): V + D_a −
+    mean(D), from a body with 1 + A outputs."""
 
     def __init__(self, body: nn.Module) -> None:
         super().__init__()
@@ -40,7 +40,7 @@ def as_input(frames: np.ndarray, device: torch.device | str = "cpu") -> torch.Te
 
 @torch.no_grad()
 def action_values(module: nn.Module, frames: np.ndarray) -> np.ndarray:
-    """(B, A) float32: what each action is worth, by the network in eval mode."""
+    """(B, A) float32: the value of each action, by the network in eval mode."""
     parameter = next(module.parameters())
     values: np.ndarray = module(as_input(frames, parameter.device)).float().cpu().numpy()
     return values

@@ -1,5 +1,6 @@
-"""A planner teaches a network: UCT looks ahead in copies of the environment, and the network learns what it advises
-(Guo et al., "Deep learning for real-time Atari game play using offline Monte-Carlo tree search planning", 2014)."""
+"""A planner teaches a network: UCT searches in copies of the environment, and the network learns the actions that it
+advises (Guo et al., "Deep learning for real-time Atari game play using offline Monte-Carlo tree search planning",
+2014)."""
 
 from __future__ import annotations
 
@@ -19,7 +20,7 @@ from striate.tasks.control.learner import Advance, Learner
 from striate.tasks.control.network import action_values, as_input
 from striate.tasks.control.uct import SearchConfig, search
 
-_SEARCH, _SAMPLE, _PLAYER = 11, 12, 13  # what random numbers are for, beside the seed and the step
+_SEARCH, _SAMPLE, _PLAYER = 11, 12, 13  # what random numbers are for, besides the seed and the step
 _TOGETHER = 8
 _ROOM = 1024
 NAME = "lessons.npz"
@@ -27,17 +28,21 @@ NAME = "lessons.npz"
 
 @dataclass
 class Planner(Learner):
-    """Each step of each environment is planned; what was seen and advised is a lesson. For each step some batches of
-    all lessons so far teach the network, the pupil: as classes (`lesson` action or visits), or as values of actions.
+    """A network, the pupil, that learns from a planner: each step of each environment is planned by a search.
 
-    Steps are those of the environments; `simulated` counts those of the planner's copies apart. Lessons, in the order
-    of play: `seen` (T, H, W, C·stack) uint8, `visits` (T, A) int32 and `values` (T, A) float32 of the search.
+    The state and the result of its search are a lesson. For each step, some batches of all lessons so far teach the
+    network: as classes (`lesson` action or visits), or as values of actions. Steps are those of the environments.
+    Lessons are in the order of play.
     """
 
     simulated: int = 0
+    """Number of steps in the planner's copies of the environments."""
     seen: np.ndarray = field(init=False)
+    """(T, H, W, C·stack) uint8, the states."""
     visits: np.ndarray = field(init=False)
+    """(T, A) int32, the search's visits of each action."""
     values: np.ndarray = field(init=False)
+    """(T, A) float32, the search's value of each action."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -52,7 +57,7 @@ class Planner(Learner):
         self._make_room(_ROOM)
 
     def _make_room(self, rows: int) -> None:
-        """For so many lessons at least; how many there will be is not known where minutes are counted."""
+        """Enlarge the arrays to at least `rows` lessons; with --minutes, their number is not known beforehand."""
         while len(self.seen) < rows:
             for name in _LESSONS:
                 part = getattr(self, name)
@@ -65,11 +70,11 @@ class Planner(Learner):
 
     @property
     def explore(self) -> float:
-        """Whoever plays takes no random actions."""
+        """0: neither the planner nor the network takes random actions."""
         return 0.0
 
     def advance(self) -> Advance:
-        """Some steps of each environment, with `pupil_updates` updates for each step."""
+        """Play some steps in each environment, with `pupil_updates` updates for each step."""
         first, before, losses = self.step, self.updates, 0.0
         episodes: list[Episode] = []
         for _ in range(self.rounds(_TOGETHER)):
@@ -81,8 +86,8 @@ class Planner(Learner):
         return Advance(self.step - first, self.updates - before, episodes, losses)
 
     def _plan(self) -> np.ndarray:
-        """(N,) actions: the planner's, or, with probability `pupil_plays`, the network's. What was seen and advised
-        becomes a lesson."""
+        """(N,) actions: the planner's, or, with probability `pupil_plays`, the network's. The states and the planner's
+        advice become lessons."""
         played, config = self.environments, self.config
         searched = SearchConfig(config.trajectories, config.depth, config.discount, config.search_bonus)
         advised = []
@@ -101,7 +106,7 @@ class Planner(Learner):
         return np.where(rng.random(len(own)) < config.pupil_plays, own, advised)
 
     def update(self) -> float:
-        """One batch of lessons; its loss."""
+        """One update on a batch of lessons; returns its loss."""
         rng = np.random.default_rng(hash_key(self.seed, _SAMPLE, self.updates))
         rows = rng.integers(0, self.step, self.batch)
         device = next(self.module.parameters()).device
@@ -114,12 +119,12 @@ class Planner(Learner):
         return self.minimize(cross_entropy(outputs, visits.argmax(1)))
 
     def facts(self) -> dict[str, Any]:
-        """How many steps were simulated in copies, beside those of the environments; the data set."""
+        """The number of steps that were simulated in copies of the environments, and the data set of lessons."""
         return {"simulated_steps": self.simulated, "lessons": NAME}
 
     def write_data(self, folder: Path) -> None:
-        """The lessons as a data set of images and classes, which `striate train` reads: `x_train` (T, H, W, C·stack)
-        and `y_train` (T,), the action advised; beside them `visits` and `values` of the search."""
+        """Write the lessons as a data set of images and classes, which `striate train` reads: `x_train` (T, H, W,
+        C·stack) and `y_train` (T,), the advised action; also `visits` and `values` of the search."""
         arrays = {"x_train": self.seen, "y_train": self.visits.argmax(1), "visits": self.visits, "values": self.values}
         filled = {name: part[: self.step] for name, part in arrays.items()}
         write_atomic(folder / NAME, lambda file: np.savez_compressed(file, **filled))

@@ -1,4 +1,4 @@
-"""Episodes played by a network that takes the best action, and what they came to."""
+"""Plays episodes with the best action of a network, and measures their returns."""
 
 from __future__ import annotations
 
@@ -27,18 +27,23 @@ SEEDS = {"train": 0, "val": 1, "test": 2, "play": 3, "states": 4}
 
 @dataclass(frozen=True)
 class Played:
-    """E episodes: undiscounted returns (E,), steps (E,), whether each was cut off (E,), how often each action was taken
-    (A,), and the mean squared difference of each step's value from what came a step later (the loss of TD(0))."""
+    """E played episodes."""
 
     returns: np.ndarray
+    """(E,) undiscounted returns."""
     steps: np.ndarray
+    """(E,) numbers of steps."""
     truncated: np.ndarray
+    """(E,) whether each episode was truncated."""
     actions: np.ndarray
+    """(A,) how often each action was taken."""
     loss: float | None
+    """Mean squared difference of the value of each step from its target one step later (the loss of TD(0)); None where
+    no step has one."""
 
     @property
     def interval(self) -> Interval:
-        """95 % for the mean return."""
+        """The 95 % interval of the mean return."""
         return mean_interval(self.returns)
 
     def metrics(self) -> dict[str, Any]:
@@ -58,9 +63,9 @@ class Played:
 
 
 def mean_interval(returns: np.ndarray) -> Interval:
-    """95 % for a mean over episodes, by the percentiles of resampled means (Efron 1979); of few episodes, for which
-    these lie too close together, Student's. Of games that are won or lost, 1 or −1, Wilson's, which stays honest where
-    all are won."""
+    """95 % interval for a mean over episodes, by the percentiles of resampled means (Efron 1979). For few episodes,
+    where these are too narrow, it is Student's. For games that are won or lost, 1 or −1, it is Wilson's, which has a
+    width where all are won."""
     values = np.asarray(returns, np.float64)
     if (np.abs(values) == 1).all():
         won = wilson(int((values > 0).sum()), len(values))
@@ -84,8 +89,8 @@ def return_line(metrics: Mapping[str, Any]) -> str:
     return f"return {metrics['return']:.4g}{span}, {episodes}, {steps}"
 
 
-def kept_line(metrics: Mapping[str, Any]) -> str:
-    """Which network a run that learned from rewards has kept, and of which one each of its returns is."""
+def network_line(metrics: Mapping[str, Any]) -> str:
+    """Which network a run that learned from rewards saved, and which network each of its returns belongs to."""
     best, last = metrics["best_epoch"], metrics["epochs"]
     kept = f"the network after stretch {best} of {last} is saved; val and test are its returns"
     return f"{kept}; train is the return of the last stretch, with exploration"
@@ -106,15 +111,15 @@ def play_episodes(
     watch: Callable[[int, Environment, float], None] | None = None,
     at_once: int | None = None,
 ) -> Played:
-    """Play `episodes` whole episodes, number k from hash(seed, k), always the action of the largest value.
+    """Play `episodes` whole episodes, number k from hash(seed, k), always with the action of the largest value.
 
-    They are played side by side, each once: to take those that end first would favor short ones. `watch` is told the
-    number of each episode, its environment and its return so far, at the start and after each step. `config` is
-    decided. The network is put into eval mode and back.
+    They are played in parallel, each once: taking those that end first would favor short ones. `watch` gets the number
+    of each episode, its environment and its return so far, at the start and after each step. `config` has no open
+    fields. The network is put into eval mode and back.
     """
     training = module.training
-    at_once = at_once or (64 if min(_kept(source, 1)[0].game.shape[:2]) <= SMALL_SIDE else 16)
-    environments = _kept(source, min(at_once, episodes))
+    at_once = at_once or (64 if min(_reused(source, 1)[0].game.shape[:2]) <= SMALL_SIDE else 16)
+    environments = _reused(source, min(at_once, episodes))
     module.eval()
     parts = []
     try:
@@ -129,15 +134,15 @@ def play_episodes(
     return Played(returns, steps, truncated, actions, float(errors.mean()) if len(errors) else None)
 
 
-_KEPT: dict[str, list[Environment]] = {}
+_REUSED: dict[str, list[Environment]] = {}
 
 
-def _kept(source: str, count: int) -> list[Environment]:
-    """Environments of `source`, those of the last call among them: an emulator takes a quarter of a second to make,
-    and a seed begins any of them anew."""
-    if not (_KEPT.get(source) and _KEPT[source][0].copies):  # what is registered under a name may be another by now
-        _KEPT.clear()
-    kept, make = _KEPT.setdefault(source, []), opener(source)
+def _reused(source: str, count: int) -> list[Environment]:
+    """Environments of `source`, which are reused from the last call: an emulator takes a quarter of a second to make,
+    and a seed restarts it."""
+    if not (_REUSED.get(source) and _REUSED[source][0].copies):  # another environment may have the name now
+        _REUSED.clear()
+    kept, make = _REUSED.setdefault(source, []), opener(source)
     kept += [make() for _ in range(count - len(kept))]
     return kept[:count]
 
@@ -165,7 +170,7 @@ def _play_together(
         values = action_values(module, stacked[going])
         for row, k in enumerate(list(going)):
             best = float(values[row].max())
-            if k in before:  # the step before led here
+            if k in before:  # the previous step led here
                 value, reward = before[k]
                 errors.append((reward + config.discount * best - value) ** 2)
             action = int(values[row].argmax())

@@ -16,13 +16,14 @@ _SHUFFLE = 2
 
 
 class Pqn(Learner):
-    """A rollout of every environment, then `passes` over it in shuffled minibatches; the rate falls to 0 in a line."""
+    """Alternates a rollout of every environment and `passes` over it in shuffled minibatches; the learning rate falls
+    to 0 linearly."""
 
     def make_optimizer(self) -> torch.optim.Optimizer:
         return torch.optim.RAdam(self.module.parameters(), lr=self.lr)
 
     def advance(self) -> Advance:
-        """A rollout and its updates: `rollout` × N steps, fewer at the end."""
+        """Play a rollout of `rollout` × N steps, fewer at the end, and learn from it."""
         first = self.step
         states, actions, targets, episodes = self._rollout()
         self.set_lr(self.lr * max(1.0 - self.step / self.total, 0.0))

@@ -1,4 +1,4 @@
-"""The replay buffer: bytes of frames, each once, from which stacks are made when they are sampled."""
+"""The replay buffer: frames are stored once, as bytes, and stacked when they are sampled."""
 
 from __future__ import annotations
 
@@ -11,22 +11,26 @@ from striate.data.environments.vectorized import Steps
 
 
 class Sampled(NamedTuple):
-    """Transitions: uint8 (B, H, W, C·stack) before and n steps later; actions (B,) int64; rewards float32 and
-    `terminated` bool, both (B, n)."""
+    """A batch of B transitions with n steps each."""
 
     before: np.ndarray
+    """(B, H, W, C·stack) uint8, the states before."""
     actions: np.ndarray
+    """(B,) int64, the first action of each."""
     rewards: np.ndarray
+    """(B, n) float32."""
     terminated: np.ndarray
+    """(B, n) bool, whether each step ended the episode."""
     after: np.ndarray
+    """(B, H, W, C·stack) uint8, the states n steps later."""
 
 
 class Replay:
     """The last steps of N environments, as many as fit into `megabytes`, at most `most`.
 
-    Row t has the frame that was acted on, the action, the reward, and whether the episode was over with it. A stack is
-    the frames before it, zeros before the first of its episode. Windows of n steps that an episode's truncation cuts
-    are not sampled: the frame that it ended with has no row.
+    Row t has the frame that was acted on, the action, the reward, and whether the episode ended with it. A stack is
+    this frame and the ones before it, with zeros before the first frame of the episode. Windows of n steps with a
+    truncation are not sampled: the last frame of a truncated episode has no row.
     """
 
     def __init__(
@@ -46,25 +50,25 @@ class Replay:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of memory that it takes."""
+        """The size of the buffer in bytes."""
         return sum(part.nbytes for part in self._parts().values())
 
     def __len__(self) -> int:
-        """Steps that can be sampled, before those that a truncation cuts are left out."""
+        """Number of steps that can be sampled, including those whose window has a truncation."""
         return max(self.newest - self.oldest, 0) * self.frames.shape[1]
 
     @property
     def oldest(self) -> int:
-        """The first step, counted from the beginning of training, whose stack is still there."""
+        """The first step, counted from the start of training, whose stack is still in the buffer."""
         return max(self.added - self.rows, 0) + (self.stack - 1 if self.added > self.rows else 0)
 
     @property
     def newest(self) -> int:
-        """The step after the last one that has a state n steps later."""
+        """The step after the last one whose state n steps later is in the buffer."""
         return self.added - self.n_step
 
     def add(self, frames: np.ndarray, actions: np.ndarray, steps: Steps) -> None:
-        """A step of all environments: the frames (N, H, W, C) acted on, the actions (N,), and what they led to."""
+        """Add a step of all environments: the frames (N, H, W, C) acted on, the actions (N,), and their results."""
         row = self.added % self.rows
         self.frames[row], self.actions[row], self.rewards[row] = frames, actions, steps.rewards
         self.terminated[row], self.truncated[row], self.first[row] = steps.terminated, steps.truncated, self._begins
@@ -97,8 +101,8 @@ class Replay:
         return cut
 
     def stacked(self, steps: np.ndarray, numbers: np.ndarray) -> np.ndarray:
-        """(B, H, W, C·stack): what the network saw at these steps of these environments. The step after the last one
-        that was added has no frame yet."""
+        """(B, H, W, C·stack) inputs of the network at these steps of these environments. The step after the last added
+        one has no frame yet."""
         batch, _, height, width, channels = len(steps), *self.frames.shape[1:]
         out = np.zeros((batch, height, width, channels * self.stack), np.uint8)
         seen = np.ones(batch, bool)
@@ -114,13 +118,13 @@ class Replay:
         return {name: getattr(self, name) for name in names}
 
     def state_dict(self) -> dict[str, Any]:
-        """What is filled of it."""
+        """The filled part of the buffer."""
         filled = min(self.added, self.rows)
         parts = {name: torch.from_numpy(part[:filled]) for name, part in self._parts().items()}
         return {**parts, "added": self.added, "begins": torch.from_numpy(self._begins)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Become what `state_dict` gave. Raises ValueError where it is of another size."""
+        """Restore what `state_dict` returned. Raises ValueError for a buffer of another size."""
         filled = min(state["added"], self.rows)
         for name, part in self._parts().items():
             if len(state[name]) != filled or tuple(state[name].shape[1:]) != part.shape[1:]:

@@ -1,4 +1,4 @@
-"""What a page shows of a network that plays: curves of returns and values, actions, frames of an episode."""
+"""Pictures of a network that plays: curves of returns and values, actions, frames of an episode."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ if TYPE_CHECKING:
 
 Row = Mapping[str, Any]
 MOST_FRAMES = 3000
-"""Frames of a film; of longer play only the beginning."""
+"""Largest number of frames of a film, which has only the beginning of longer episodes."""
 
 
 def returns_figure(rows: Sequence[Row], title: str, best: int) -> Figure:
-    """The return against the steps: of training episodes, which explore, and of validation episodes, which do not, each
-    with the 95 % interval of its mean; `best` is the epoch whose network was kept. Below, the value that the network
-    expects of states that no training changes, and the loss."""
+    """The return against the steps: for training episodes, with exploration, and validation episodes, without, each
+    with the 95 % interval of its mean; `best` is the epoch whose network was saved. Below, the network's values of a
+    fixed set of states, and the loss."""
     figure = new_figure(5.8, 7.4)
     returns, value, loss = figure.subplots(3, 1, sharex=True, height_ratios=(3, 1.6, 1.6))
     _draw_returns(returns, rows, best)
@@ -81,7 +81,7 @@ def actions_figure(played: Played, actions: Sequence[str], title: str) -> Figure
 
 
 def returns_histogram(played: Played, title: str) -> Figure:
-    """How the returns of episodes are spread."""
+    """The histogram of the returns of episodes."""
 
     def draw(axes: Axes) -> None:
         axes.hist(played.returns, bins=min(30, max(len(np.unique(played.returns)), 2)), color=BLUE)

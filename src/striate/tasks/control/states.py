@@ -1,4 +1,4 @@
-"""What a network sees and expects while it plays: states of whole games, for looking inside."""
+"""States of played games, with the network's inputs and outputs, for visualization."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ _LONGEST = 400
 
 @dataclass(frozen=True, eq=False)
 class States:
-    """N states of games in which the best action was always taken.
-
-    `stacks`: (N, H, W, C·stack) uint8, as the network sees them; `pictures`: (N, H, W, 3) uint8, the newest frame drawn
-    `values`: (N, A) float32, what the network gives for each action
-    `steps`, `returns`: (N,) of the episode so far
-    """
+    """N states of games in which the best action was always taken."""
 
     stacks: NDArray[np.uint8]
+    """(N, H, W, C·stack), as the network sees them."""
     pictures: NDArray[np.uint8]
+    """(N, H, W, 3), the newest frame as a picture."""
     values: NDArray[np.float32]
+    """(N, A) float32, the network's output for each action."""
     steps: NDArray[np.int64]
+    """(N,) number of steps of the episode so far."""
     returns: NDArray[np.float64]
+    """(N,) return of the episode so far."""
 
     def __len__(self) -> int:
         return len(self.steps)
@@ -43,7 +43,7 @@ class States:
 
 
 def played_states(module: nn.Module, source: str, config: ControlConfig, count: int, seed: int) -> States:
-    """`count` states, evenly chosen from games that are played side by side, of up to 400 steps each."""
+    """`count` evenly spaced states of games that are played in parallel, of up to 400 steps each."""
     environments = Environments(source, _AT_ONCE, seed, config.stack, config.limit)
     rows = [_row(environments, module)]
     needed = max(_LONGEST, -(-count // _AT_ONCE))
@@ -56,7 +56,7 @@ def played_states(module: nn.Module, source: str, config: ControlConfig, count: 
 
 
 def state_of_game(module: nn.Module, source: str, config: ControlConfig, step: int, seed: int) -> tuple[States, int]:
-    """The state after so many steps of one game, or the last one where it is over before; and its number of steps."""
+    """The state after `step` steps of one game, or the last state of a shorter game; and its number of steps."""
     environments = Environments(source, 1, seed, config.stack, config.limit)
     state = _row(environments, module)
     while state.steps[0] < step:
@@ -67,7 +67,7 @@ def state_of_game(module: nn.Module, source: str, config: ControlConfig, step: i
 
 
 def _row(environments: Environments, module: nn.Module) -> States:
-    """The present states; begins the first games."""
+    """The present states; resets the environments before the first step."""
     if not environments.begun.any():
         environments.reset()
     stacks = environments.stacked.copy()

@@ -1,7 +1,7 @@
-"""What the value of an action is learned from: rewards, and the value of where they end.
+"""Targets of the values of actions: rewards, and the value of the state after them.
 
-A terminated episode has no value after its end; a truncated one has, since it was only cut off. The NumPy definitions
-that these agree with: `striate.reference.returns`.
+A terminated episode has no value after its end; a truncated one has. NumPy definitions of the same functions are in
+`striate.reference.returns`.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ def lambda_returns(
     """(T, N): for each step t the return G_t = r_t + γ · ((1 − λ) · v_t + λ · G_{t+1}) of Peng and Williams (1996),
     where v_t is `next_values`, the value of the state after step t.
 
-    Where an episode is over, nothing of the next one counts: G_t = r_t where it is terminated, r_t + γ · v_t where it
-    is truncated. So it is after the last step.
+    At the end of an episode, the next one does not count: G_t = r_t where the episode is terminated, r_t + γ · v_t
+    where it is truncated, and after the last step.
     """
     returns = torch.empty_like(rewards_TN)
     ahead = next_values_TN[-1]
@@ -37,8 +37,8 @@ def n_step_targets(
     values_B: torch.Tensor,
     discount: float,
 ) -> torch.Tensor:
-    """(B,): r_0 + γ r_1 + … + γ^(n−1) r_(n−1) + γ^n · `values`, up to the step that is terminated, after which nothing
-    counts (Sutton and Barto 2018, 7.1)."""
+    """(B,): r_0 + γ r_1 + … + γ^(n−1) r_(n−1) + γ^n · `values`; terms after a terminated step do not count (Sutton and
+    Barto 2018, 7.1)."""
     going = torch.ones_like(values_B)
     total, factor = torch.zeros_like(values_B), 1.0
     for step in range(rewards_BN.shape[1]):
@@ -49,8 +49,8 @@ def n_step_targets(
 
 
 def next_values(online_BA: torch.Tensor, target_BA: torch.Tensor, *, double: bool) -> torch.Tensor:
-    """(B,): the value of the best action by the target network; with `double`, of the action that the network itself
-    holds best."""
+    """(B,): the target network's value of its best action; with `double`, of the action that the network itself ranks
+    first."""
     if not double:
         return target_BA.amax(dim=1)
     return target_BA.gather(1, online_BA.argmax(dim=1, keepdim=True))[:, 0]

@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 
 
 class Outcome(Protocol):
-    """What an action led to."""
+    """The result of an action."""
 
     @property
     def reward(self) -> float:
-        """Of this step."""
+        """The reward of this step."""
         ...
 
     @property
@@ -28,51 +28,54 @@ class Simulator(Protocol):
     """What a search needs of an environment (`striate.data.environments.environment.Environment` is one)."""
 
     def snapshot(self) -> Any:
-        """The whole state, which nothing changes later."""
+        """A copy of the whole state."""
         ...
 
     def restore(self, snapshot: Any) -> None:
-        """Become what the snapshot says, chance included."""
+        """Restore the state, including that of random numbers."""
         ...
 
     def reseed(self, seed: int) -> None:
-        """Draw what chance decides from here on from another seed."""
+        """Draw random numbers from another seed from now on."""
         ...
 
     def step(self, action: int) -> Outcome:
-        """Act once."""
+        """Take one action."""
         ...
 
 
 @dataclass(frozen=True)
 class SearchConfig:
-    """How much a planner thinks about one action.
-
-    `trajectories`: played from the present state; `depth`: steps of each at most
-    `gamma`: discount of rewards for each step that they are away
-    `exploration`: the constant of UCB1, in units of the range of the returns that the search has seen
-    """
+    """How long a planner searches for one action."""
 
     trajectories: int = 100
+    """Number of trajectories played from the present state."""
     depth: int = 40
+    """Largest number of steps of each."""
     gamma: float = 0.99
+    """Discount of rewards per step."""
     exploration: float = 0.7
+    """The constant of UCB1, in units of the range of the returns that the search has seen."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What a search says of the present state: (A,) `visits` and mean discounted returns `values` (NaN where an action
-    was never tried) of each action, the best `action`, and how many `steps` were simulated."""
+    """The result of a search from the present state."""
 
     action: int
+    """Number of the best action."""
     visits: NDArray[np.int64]
+    """(A,) number of visits of each action."""
     values: NDArray[np.float64]
+    """(A,) mean discounted return of each action; NaN where it was never tried."""
     steps: int
+    """Number of steps that were simulated."""
 
 
 @dataclass
 class _Node:
-    """A sequence of actions: how often each next action followed, and the sum of the returns from there."""
+    """A node of the tree, a sequence of actions: how often each action followed it, and the sum of the returns from
+    there."""
 
     visits: list[int]
     totals: list[float]
@@ -81,20 +84,20 @@ class _Node:
 
 
 def search(simulator: Simulator, actions: int, config: SearchConfig, rng: np.random.Generator) -> Plan:
-    """The plan for the present state of a simulator with so many `actions`; it is in that state again afterwards.
+    """The plan for the present state of a simulator with this number of `actions`, which returns to that state.
 
     UCT of Kocsis and Szepesvári, "Bandit based Monte-Carlo planning" (2006), as Guo et al., "Deep learning for
     real-time Atari game play using offline Monte-Carlo tree search planning" (2014) let it teach a network: actions in
     the tree by UCB1, untried ones first, one new node a trajectory, then random actions to the given depth. Nodes are
-    sequences of actions, not states, so that chance is drawn anew in each trajectory. The best action is the one with
-    most visits, of equal ones the one with the higher value.
+    sequences of actions, not states, so that each trajectory has random numbers of its own. The best action is the one
+    with most visits; of equal ones, the one with the higher value.
     """
     here = simulator.snapshot()
     root = _new_node(actions, rng)
     low, high, steps = math.inf, -math.inf, 0
     for _ in range(max(config.trajectories, actions)):
         simulator.restore(here)
-        simulator.reseed(int(rng.integers(2**31)))  # who saw the chance of the game itself would know the future
+        simulator.reseed(int(rng.integers(2**31)))  # a search with the game's own random numbers would know the future
         path, rewards = _trajectory(simulator, root, config, max(high - low, 1e-9), rng)
         steps += len(rewards)
         value = 0.0
@@ -119,7 +122,7 @@ def _new_node(actions: int, rng: np.random.Generator) -> _Node:
 def _trajectory(
     simulator: Simulator, root: _Node, config: SearchConfig, unit: float, rng: np.random.Generator
 ) -> tuple[list[tuple[_Node, int]], list[float]]:
-    """One trajectory: the nodes of the tree that it went through with the actions there, and all its rewards."""
+    """One trajectory: its nodes of the tree with the actions taken there, and all its rewards."""
     path: list[tuple[_Node, int]] = []
     rewards: list[float] = []
     node: _Node | None = root

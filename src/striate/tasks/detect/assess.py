@@ -1,4 +1,4 @@
-"""What follows from the detections of a split: figures by COCO's rules, the threshold, kinds of mistakes, the worst
+"""The assessment of the detections for a split: metrics by COCO's rules, the threshold, kinds of mistakes, the worst
 images.
 """
 
@@ -37,12 +37,12 @@ from striate.tasks.groups import FEWEST, sample_groups, too_few
 from striate.tasks.headline import Rows
 
 NEAR = 0.1
-"""IoU from which on a wrong detection is badly placed, and below which nothing is there (Bolya et al. 2020)."""
+"""A wrong detection is badly localized from this IoU with an object, and background below it (Bolya et al. 2020)."""
 WORST = 10
 
 
-def coco_figures(decoded: NDArray[Any], targets: NDArray[Any], classes: int) -> dict[str, float]:
-    """`map`, `map50` and `map75` by faster-coco-eval, which knows upright boxes alone; 0 where there are no objects."""
+def coco_metrics(decoded: NDArray[Any], targets: NDArray[Any], classes: int) -> dict[str, float]:
+    """`map`, `map50` and `map75` by faster-coco-eval, for upright boxes; 0 where there are no objects."""
     truth: list[dict[str, Any]] = []
     for image, rows in enumerate(targets):
         for row in rows[rows[:, CLASS] >= 0].astype(np.float64):
@@ -71,8 +71,8 @@ def by_coco(
     kind: str = "bbox",
     size: tuple[int, int] = (0, 0),
 ) -> dict[str, float]:
-    """The figures of entries as COCO has them; `most` detections of an image are there, `kind` is bbox or segm, `size`
-    (height, width) that of the images, for masks."""
+    """The metrics of entries in COCO's format. `most`: number of detections per image; `kind`: bbox or segm; `size`:
+    (height, width) of the images, for masks."""
     from faster_coco_eval import COCO, COCOeval_faster  # loads only where it is needed
 
     if not found or all(entry["iscrowd"] for entry in truth):
@@ -93,8 +93,8 @@ def by_coco(
     return {key: max(0.0, float(evaluation.stats[k])) for k, key in enumerate(("map", "map50", "map75"))}
 
 
-def rotated_figures(each: NDArray[np.float64]) -> dict[str, float]:
-    """The same from the average precision of each class (K, T) at `IOUS`."""
+def rotated_metrics(each: NDArray[np.float64]) -> dict[str, float]:
+    """`map`, `map50` and `map75` from the average precision of each class (K, T) at `IOUS`."""
     known = {"map": each, "map50": each[:, :1], "map75": each[:, 5:6]}
     return {key: mean_of_known(values) for key, values in known.items()}
 
@@ -102,16 +102,16 @@ def rotated_figures(each: NDArray[np.float64]) -> dict[str, float]:
 def angle_errors(
     decoded: NDArray[Any], targets: NDArray[Any], threshold: float | NDArray[np.float64], longer: float = 2.0
 ) -> NDArray[np.float64]:
-    """(H,) by how many degrees the longer sides of detections and of the objects that they hit (at IoU 0.5, from the
-    threshold on, or that of each image) differ, of objects that are at least so many times `longer` than wide."""
+    """(H,) angle in degrees between the longer side of each object, at least `longer` times as long as wide, and that
+    of the detection that hits it, at IoU 0.5. Detections count from the threshold on, which may be given per image."""
     errors: list[NDArray[np.float64]] = []
     for rows, truth, least in zip(decoded, targets, np.broadcast_to(threshold, len(decoded)), strict=True):
         for number in np.unique(truth[truth[:, CLASS] >= 0, CLASS]):
             own = truth[truth[:, CLASS] == number]
-            said = rows[(rows[:, CLASS] == number) & (rows[:, SCORE] >= least)]
-            said = said[np.argsort(-said[:, SCORE], kind="stable")]
-            hits, _, chose = match(said, own, rotated_overlaps)
-            one, other = said[hits[:, 0]], own[chose[hits[:, 0], 0]]
+            found = rows[(rows[:, CLASS] == number) & (rows[:, SCORE] >= least)]
+            found = found[np.argsort(-found[:, SCORE], kind="stable")]
+            hits, _, chose = match(found, own, rotated_overlaps)
+            one, other = found[hits[:, 0]], own[chose[hits[:, 0], 0]]
             sides = np.sort(other[:, 2:4] - other[:, :2], 1)
             apart = (_direction(one) - _direction(other))[sides[:, 1] >= longer * sides[:, 0]]
             errors.append(np.abs((apart + 90) % 180 - 90))
@@ -119,14 +119,14 @@ def angle_errors(
 
 
 def _direction(rows: NDArray[Any]) -> NDArray[np.float64]:
-    """Of the longer sides, in degrees."""
+    """The direction of the longer sides, in degrees."""
     higher = rows[:, 3] - rows[:, 1] > rows[:, 2] - rows[:, 0]
     turned: NDArray[np.float64] = rows[:, ANGLE].astype(np.float64) + 90.0 * higher
     return turned
 
 
 class Counts(NamedTuple):
-    """At a threshold: hits, wrong detections and missed objects, (N,) or a number each."""
+    """Numbers of hits, wrong detections and missed objects at a threshold, each (N,) or one number."""
 
     hits: Any
     wrong: Any
@@ -134,26 +134,26 @@ class Counts(NamedTuple):
 
     @property
     def precision(self) -> float | None:
-        """None where nothing was detected."""
+        """Share of detections that are hits; None without detections."""
         return float(self.hits / (self.hits + self.wrong)) if self.hits + self.wrong else None
 
     @property
     def recall(self) -> float | None:
-        """None where there is nothing to find."""
+        """Share of objects that are found; None without objects."""
         return float(self.hits / (self.hits + self.missed)) if self.hits + self.missed else None
 
 
 def counts_of(rows: Rows, threshold: float | NDArray[np.float64]) -> tuple[Counts, NDArray[np.float64]]:
-    """Hits at IoU 0.5 from the threshold on, or that of each image (N,), of all classes: (N,) each; and (K, 3) those of
-    each class."""
+    """Counts (N,) at IoU 0.5 over all classes, and (K, 3) of each class, for detections from the threshold on, which
+    may be given per image (N,)."""
     classes, n = ranked(rows), len(rows)
     least = np.broadcast_to(threshold, n)
     each = np.zeros((3, n))
     by_class = np.zeros((len(classes), 3))
     for number, one in enumerate(classes):
-        said = one.scores >= least[one.image]
-        hits = np.bincount(one.image[said], one.hits[said, 0], n)
-        wrong = np.bincount(one.image[said], one.misses[said, 0], n)
+        counted = one.scores >= least[one.image]
+        hits = np.bincount(one.image[counted], one.hits[counted, 0], n)
+        wrong = np.bincount(one.image[counted], one.misses[counted, 0], n)
         parts = np.stack([hits, wrong, one.objects - hits])
         each += parts
         by_class[number] = parts.sum(1)
@@ -161,7 +161,7 @@ def counts_of(rows: Rows, threshold: float | NDArray[np.float64]) -> tuple[Count
 
 
 def best_threshold(rows: Rows) -> float:
-    """The score from which on F1 at IoU 0.5, over all classes together, is highest; 0.5 where nothing is a hit."""
+    """The threshold with the highest F1 at IoU 0.5 over all classes together; 0.5 where there is no hit."""
     classes = ranked(rows)
     scores = np.concatenate([one.scores for one in classes])
     order = np.argsort(-scores, kind="stable")
@@ -172,7 +172,7 @@ def best_threshold(rows: Rows) -> float:
     if not len(scores) or not hits[-1]:
         return 0.5
     f1 = 2 * hits / (hits + misses + objects)
-    last = np.flatnonzero(np.diff(scores[order], append=-1.0))  # equal scores are told apart by no threshold
+    last = np.flatnonzero(np.diff(scores[order], append=-1.0))  # no threshold separates equal scores
     place = last[f1[last].argmax()]
     after = scores[order][place + 1] if place + 1 < len(scores) else 0.0
     return float(scores[order][place] + after) / 2
@@ -187,8 +187,7 @@ def assess_detections(
     overlaps: Overlaps = upright_overlaps,
     of: str = "",
 ) -> DetectionMetrics:
-    """Everything that follows from the detections of a split, whose `rows` these are; `of`: what the names of figures
-    begin with."""
+    """The assessment of the detections for a split, whose `rows` these are; `of`: prefix of the names of metrics."""
     n, names = evaluation.n, evaluation.classes
     own_groups = tuple(facts.columns.get("group", ()))
     headline = RankedHeadline(evaluation.shown[0], lambda *_: 0.0, own_groups)
@@ -216,7 +215,7 @@ def assess_detections(
 
 
 def _figures(rows: Rows, groups: Sequence[str]) -> tuple[dict[str, Estimate], list[tuple[Estimate, Estimate]]]:
-    """Over all classes, and (AP, AP50) of each, with intervals by bootstrap over images, or over groups."""
+    """The metrics over all classes, and (AP, AP50) of each, with intervals by bootstrap over images, or over groups."""
     classes, units = ranked(rows), drawn_units(groups, len(rows))
     n = drawn_count(groups, len(rows))
     whole, draw = average_precisions(classes), np.random.default_rng(0)
@@ -248,29 +247,29 @@ def mistakes(
     threshold: float,
     overlaps: Overlaps = upright_overlaps,
 ) -> Mapping[str, Mapping[str, float | None]]:
-    """By kind, how many `count` among the predictions from the threshold on, and by how much their mAP at IoU 0.5 would
-    rise without them (`gain`; None where all objects are missed, so that without them none is left).
+    """For each kind of mistake: its `count` among the predictions from the threshold on, and its `gain`, by how much
+    mAP at IoU 0.5 would rise without it (None where all objects are missed, so that none would be left).
 
     Bolya et al., "TIDE: a general toolbox for identifying object detection errors", ECCV 2020: a wrong detection is of
-    another `class`, badly placed (`localization`), `both`, a `duplicate`, or `background`; objects that no detection is
-    meant for are `missed`. Without them: the class or the place becomes right, unless the object is found already; all
-    other wrong detections are taken away; missed objects do not count.
+    another `class`, badly placed (`localization`), `both`, a `duplicate`, or `background`; objects to which no
+    detection is assigned are `missed`. For the gain, the class or the box is corrected, unless the object is found
+    already; all other wrong detections, and missed objects, are removed.
     """
-    said = np.where((decoded[:, :, SCORE] >= threshold)[..., None], decoded, np.array([0, 0, 0, 0, -1, 0] + [0] * (
+    predicted = np.where((decoded[:, :, SCORE] >= threshold)[..., None], decoded, np.array([0, 0, 0, 0, -1, 0] + [0] * (
         decoded.shape[2] - 6
     )))  # fmt: skip
     kinds = ("class", "localization", "both", "duplicate", "background", "missed")
     found: dict[str, int] = dict.fromkeys(kinds, 0)
-    mended = {kind: (said.copy(), targets.copy()) for kind in kinds}
-    for image, (rows, truth) in enumerate(zip(said, targets, strict=True)):
+    fixed = {kind: (predicted.copy(), targets.copy()) for kind in kinds}
+    for image, (rows, truth) in enumerate(zip(predicted, targets, strict=True)):
         places = np.flatnonzero(rows[:, CLASS] >= 0)
         places = places[np.argsort(-rows[places, SCORE], kind="stable")]
         objects = np.flatnonzero(truth[:, CLASS] >= 0)
-        wrong, owned = sort_out(rows[places], truth[objects], overlaps)
+        wrong, owned = classify_mistakes(rows[places], truth[objects], overlaps)
         claimed: dict[str, set[int]] = {"class": set(), "localization": set()}
         for place, kind, object_ in wrong:
             found[kind] += 1
-            row = mended[kind][0][image, places[place]]
+            row = fixed[kind][0][image, places[place]]
             if kind in claimed and object_ not in owned | claimed[kind]:
                 claimed[kind].add(object_)
                 row[CLASS], row[:4] = truth[objects[object_], CLASS], truth[objects[object_], :4]
@@ -281,22 +280,22 @@ def mistakes(
         for object_ in range(len(objects)):
             if object_ not in meant and truth[objects[object_], CROWD] == 0:
                 found["missed"] += 1
-                mended["missed"][1][image, objects[object_], CLASS] = -1
-    base = map50_of(said, targets, classes, overlaps)
+                fixed["missed"][1][image, objects[object_], CLASS] = -1
+    base = map50_of(predicted, targets, classes, overlaps)
     gains: dict[str, float | None] = {
-        kind: map50_of(*mended[kind], classes, overlaps) - base if found[kind] else 0.0 for kind in kinds
+        kind: map50_of(*fixed[kind], classes, overlaps) - base if found[kind] else 0.0 for kind in kinds
     }
-    left = mended["missed"][1]
+    left = fixed["missed"][1]
     if found["missed"] and not ((left[:, :, CLASS] >= 0) & (left[:, :, CROWD] == 0)).any():
         gains["missed"] = None
     return {kind: {"count": found[kind], "gain": gains[kind]} for kind in kinds}
 
 
-def sort_out(
+def classify_mistakes(
     found: NDArray[Any], objects: NDArray[Any], overlaps: Overlaps
 ) -> tuple[list[tuple[int, str, int]], set[int]]:
-    """Of an image: each wrong detection with its kind and the object that it is meant for, and which objects are found
-    (at IoU 0.5)."""
+    """For one image: each wrong detection with its kind and the object that it is assigned to, and which objects are
+    found (at IoU 0.5)."""
     right = np.zeros(len(found), np.bool_)
     owned: set[int] = set()
     for number in np.unique(found[:, CLASS]):

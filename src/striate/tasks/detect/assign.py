@@ -1,4 +1,4 @@
-"""Which positions of a pyramid learn which object: by how well they predict it already.
+"""Assigns objects to the positions of a pyramid that learn them, by how well the positions predict them already.
 
 Feng et al., "TOOD: task-aligned one-stage object detection", ICCV 2021. The alignment of a position with an object is
 score^α · IoU^β; of the positions in the object, those with the highest alignment learn it.
@@ -16,23 +16,27 @@ from striate.tasks.detect.rotated import COUNT, rotated_iou
 ALPHA, BETA, MOST = 1.0, 6.0, 10
 """Exponents of score and IoU, and how many positions learn one object."""
 REACH = 0.75
-"""Of the stride: a position so near to the center of an object may learn it though it lies outside, so that an object
-that lies between positions has one."""
+"""In strides: a position outside of an object, but within this distance of its center, may learn it, so that an object
+between positions has one."""
 
 
 class Assigned(NamedTuple):
-    """For each position (B, P): whether it learns an object, the `boxes` (B, P, …) and `labels` (B, P) of that, and the
-    `quality` (B, P) that its score should have: 0 where it learns none; and which of the `objects` (B, P) it is."""
+    """What each of P positions learns in each of B images."""
 
     learns: torch.Tensor
+    """(B, P) whether the position learns an object."""
     boxes: torch.Tensor
+    """(B, P, …) the box of that object."""
     labels: torch.Tensor
+    """(B, P) its class number."""
     quality: torch.Tensor
+    """(B, P) the score that the position should predict; 0 where it learns no object."""
     objects: torch.Tensor
+    """(B, P) the number of the object."""
 
 
 _AT_ONCE = 8_000_000
-"""Pairs of an object and a position that are looked at together."""
+"""Number of pairs of an object and a position that are computed together."""
 
 
 @torch.no_grad()
@@ -44,15 +48,18 @@ def assign(
     labels: torch.Tensor,
     real: torch.Tensor,
 ) -> Assigned:
-    """`scores` (B, P, K), 0 to 1, and `predicted` boxes (B, P, 4) of positions with `cells` (P, 3), their x, y and
-    stride in pixels; objects with `boxes` (B, M, 4), `labels` (B, M) int64 and whether they are `real` (B, M), not
-    filled up. Rotated boxes are (…, 5)."""
+    """Assign objects to positions.
+
+    Positions have `scores` (B, P, K), 0 to 1, `predicted` boxes (B, P, 4), and `cells` (P, 3), their x, y and stride in
+    pixels. Objects have `boxes` (B, M, 4) and `labels` (B, M) int64; `real` (B, M) is false for padding. Rotated boxes
+    are (…, 5).
+    """
     step = max(1, _AT_ONCE // (boxes.shape[1] * len(cells)))
     if step < len(scores):
         found = []
         for start in range(0, len(scores), step):
             part = slice(start, start + step)
-            # Objects that only fill up come last; of most images there are fewer than of the fullest one.
+            # Padding comes last, and most images have fewer objects than the fullest one.
             last = (real[part].any(0).nonzero()[-1:] + 1).sum().clamp(min=1)
             objects = (given[part, :last] for given in (boxes, labels, real))
             found.append(assign(scores[part], predicted[part], cells, *objects))
@@ -64,12 +71,12 @@ def assign(
     alignment = own.pow(ALPHA) * overlap.pow(BETA) * candidates
     most = min(MOST, alignment.shape[2])
     chosen = torch.zeros_like(candidates).scatter_(2, alignment.topk(most, dim=2).indices, True) & candidates
-    # A position that several objects want learns the one that it overlaps most.
+    # A position that is a candidate for several objects learns the one that it overlaps most.
     best = torch.where(chosen, overlap, -1.0).max(1)
     chosen &= torch.arange(boxes.shape[1], device=boxes.device)[None, :, None] == best.indices[:, None]
     aligned = alignment * chosen
     highest = aligned.amax(2, keepdim=True).clamp(min=1e-12)
-    # The best position of an object gets its IoU as target, the others their share of that.
+    # The target of the best position of an object is its IoU; the others get a share of it.
     quality = (aligned / highest * (overlap * chosen).amax(2, keepdim=True)).amax(1)
     object_ = chosen.float().argmax(1)
     return Assigned(
@@ -82,13 +89,13 @@ def assign(
 
 
 def _near(cells: torch.Tensor, boxes: torch.Tensor) -> torch.Tensor:
-    """(B, M, P): whether a position lies in a box, or near its center."""
+    """(B, M, P) whether each position lies in a box, or near its center."""
     right, down = _from_center(cells, boxes)
     return _inside(right, down, boxes) | (torch.maximum(right.abs(), down.abs()) < REACH * cells[:, 2])
 
 
 def _from_center(cells: torch.Tensor, boxes: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """(B, M, P) how far each position is from the center of a box, along its width and along its height."""
+    """(B, M, P) distances of each position from the center of a box, along its width and along its height."""
     x, y = (cells[:, k] - (boxes[..., k] + boxes[..., k + 2])[..., None] / 2 for k in range(2))
     if boxes.shape[2] < COUNT:
         return x, y
@@ -102,5 +109,5 @@ def _inside(right: torch.Tensor, down: torch.Tensor, boxes: torch.Tensor) -> tor
 
 
 def inside_any(cells: torch.Tensor, boxes: torch.Tensor, which: torch.Tensor) -> torch.Tensor:
-    """(B, P): whether a position lies in one of the boxes (B, M, 4 or 5) that `which` (B, M) names."""
+    """(B, P) whether each position lies in one of the boxes (B, M, 4 or 5) for which `which` (B, M) is true."""
     return (_inside(*_from_center(cells, boxes), boxes) & which[..., None]).any(1)

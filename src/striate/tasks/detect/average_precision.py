@@ -1,8 +1,8 @@
-"""Which detections are hits, as COCO counts them, and what average precision follows from that.
+"""Average precision as COCO computes it, and which detections are hits.
 
-Lin et al., "Microsoft COCO: common objects in context", 2014, and its code: of each image and class the detections
-choose, by falling score, the object that they overlap most; crowds may be chosen any number of times, and what chose
-one counts for nothing. Precision is the highest at this recall or a higher one, its mean is over 101 recalls.
+Lin et al., "Microsoft COCO: common objects in context", 2014, and its code: in each image and class, by falling score,
+each detection is matched to the object that it overlaps most; crowds may be matched any number of times, and their
+detections do not count. Precision is the highest at this recall or a higher one; its mean is over 101 recalls.
 """
 
 from __future__ import annotations
@@ -25,21 +25,22 @@ from striate.tasks.headline import Headline, Rows
 IOUS = np.linspace(0.5, 0.95, 10)
 RECALLS = np.linspace(0.0, 1.0, 101)
 SCORE = 5
-"""The column of the score, of detections under the columns of targets."""
+"""The column of the score in detections, whose other columns are those of targets."""
 FIELDS = 4
-"""Numbers that a row has for each detection: its score, its class (−1: there is none), at which of `IOUS` it is a hit,
-and at which it counts for nothing, as bits. Before them, the number of classes; behind them, of objects of each."""
+"""Numbers of a row for each detection: its score, its class (−1: no detection), and, as bits, at which of `IOUS` it is
+a hit, and at which it does not count. Before them comes the number of classes; after them, the objects of each
+class."""
 MOST = 100
-"""So many detections of a class in an image count, those with the highest scores; more only where predictions have
-room for more, as of images with more objects than that."""
+"""Largest number of detections of a class that count in an image, those with the highest scores; more where predictions
+have room for more, because images have more objects."""
 _BITS = 2.0 ** np.arange(len(IOUS))
 
 Overlaps = Callable[[NDArray[Any], NDArray[Any]], NDArray[np.float64]]
-"""(D, G) IoU of detections and objects, rows under the columns of targets; of crowds, the share of the detection."""
+"""(D, G) IoU of detections and objects in the columns of targets; for crowds, the covered share of the detection."""
 
 
 def upright_overlaps(found: NDArray[Any], objects: NDArray[Any]) -> NDArray[np.float64]:
-    """Of boxes without an angle."""
+    """The overlaps of boxes without an angle."""
     a, b = found[:, None, :4].astype(np.float64), objects[None, :, :4].astype(np.float64)
     corner = np.minimum(a[..., 2:], b[..., 2:]) - np.maximum(a[..., :2], b[..., :2])
     common = np.clip(corner, 0, None).prod(-1)
@@ -50,7 +51,7 @@ def upright_overlaps(found: NDArray[Any], objects: NDArray[Any]) -> NDArray[np.f
 
 
 def rotated_overlaps(found: NDArray[Any], objects: NDArray[Any]) -> NDArray[np.float64]:
-    """Of boxes with an angle; those that have none are upright."""
+    """The overlaps of boxes with an angle; those without one are upright."""
     a, b = (with_angle(torch.as_tensor(rows, dtype=torch.float64)) for rows in (found, objects))
     one, other = (part.flatten() for part in torch.meshgrid(torch.arange(len(a)), torch.arange(len(b)), indexing="ij"))
     common = common_area(a[one], b[other]).clamp(min=0).view(len(a), len(b)).numpy()
@@ -61,15 +62,18 @@ def rotated_overlaps(found: NDArray[Any], objects: NDArray[Any]) -> NDArray[np.f
 
 
 def overlaps_for(*rows: NDArray[Any]) -> Overlaps:
-    """Of rotated boxes where any of these detections or objects has an angle."""
+    """`rotated_overlaps` where any of these detections or objects has an angle, else `upright_overlaps`."""
     return rotated_overlaps if any(part.shape[-1] > ANGLE for part in rows) else upright_overlaps
 
 
 def match(
     found: NDArray[Any], objects: NDArray[Any], overlaps: Overlaps = upright_overlaps
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_], NDArray[np.int64]]:
-    """Of detections (D, …) of one image and class by falling score, and its objects (G, …): (D, T) which are hits at
-    each of `IOUS`, which count for nothing, and which object they chose (−1: none)."""
+    """Match detections (D, …) of one image and class, by falling score, to its objects (G, …).
+
+    Returns (D, T) each: whether a detection is a hit at each of `IOUS`, whether it does not count, and the object that
+    it is matched to (−1: none).
+    """
     hits = np.zeros((len(found), len(IOUS)), np.bool_)
     nothing, chose = hits.copy(), np.full(hits.shape, -1)
     if not len(found) or not len(objects):
@@ -79,12 +83,12 @@ def match(
     free = np.ones((len(IOUS), len(objects)), np.bool_)
     for place in np.flatnonzero(iou.max(1) >= IOUS[0] - 1e-9):
         fits = (iou[place] >= np.minimum(IOUS, 1 - 1e-10)[:, None]) & free
-        for group in (~crowd, crowd):  # a crowd only where no single object fits
+        for group in (~crowd, crowd):  # crowds only match if no single object does
             open_ = fits & group & (chose[place] < 0)[:, None]
             which = np.flatnonzero(open_.any(1))
             if len(which):
                 shown = np.where(open_[which], iou[place], -1)
-                # Of equal overlaps the last one, as COCO has it.
+                # COCO takes the last one of equal overlaps.
                 chose[place, which] = shown.shape[1] - 1 - shown[:, ::-1].argmax(1)
         taken = np.flatnonzero(chose[place] >= 0)
         nothing[place, taken] = crowd[chose[place, taken]]
@@ -94,7 +98,7 @@ def match(
 
 
 def rows_of(decoded: NDArray[Any], targets: NDArray[Any], classes: int, overlaps: Overlaps = upright_overlaps) -> Rows:
-    """(N, 1 + 4 D + K) float64 of detections (N, D, …) and objects (N, M, …): what each image adds to the figures."""
+    """(N, 1 + 4 D + K) float64 from detections (N, D, …) and objects (N, M, …): what each image adds to the metrics."""
     count = decoded.shape[1]
     rows = np.zeros((len(decoded), 1 + FIELDS * count + classes))
     rows[:, 0] = classes
@@ -119,14 +123,18 @@ def rows_of(decoded: NDArray[Any], targets: NDArray[Any], classes: int, overlaps
 
 @dataclass(frozen=True, eq=False)
 class Ranked:
-    """The detections of one class in all images by falling score: the `image` of each, `scores`, (D, T) `hits` and
-    `misses`; and how many `objects` (N,) each image has."""
+    """The detections of one class in all images, by falling score."""
 
     image: NDArray[np.int64]
+    """(D,) number of the image of each detection."""
     scores: NDArray[np.float64]
+    """(D,) scores."""
     hits: NDArray[np.float64]
+    """(D, T) whether the detection is correct at each IoU threshold."""
     misses: NDArray[np.float64]
+    """(D, T) whether it is wrong at each IoU threshold."""
     objects: NDArray[np.float64]
+    """(N,) number of objects in each image."""
 
     def precision(self, weights: NDArray[np.float64] | None = None) -> NDArray[np.float64]:
         """(T, 101) precision at `RECALLS`, 0 beyond the highest recall; `weights` (N,): how often each image counts.
@@ -147,13 +155,13 @@ class Ranked:
         return out
 
     def recall(self) -> NDArray[np.float64]:
-        """(D, T) of all objects, the share that is found from this score on."""
+        """(D, T) share of all objects that are found with this score as threshold."""
         found: NDArray[np.float64] = self.hits.cumsum(0) / max(1.0, self.objects.sum())
         return found
 
 
 def ranked(rows: Rows) -> tuple[Ranked, ...]:
-    """One record a class."""
+    """One record for each class."""
     classes = int(rows[0, 0])
     n, count, rows = len(rows), (rows.shape[1] - 1 - classes) // FIELDS, rows[:, 1:]
     entries = rows[:, : FIELDS * count].reshape(-1, FIELDS)
@@ -178,17 +186,17 @@ def average_precisions(classes: tuple[Ranked, ...], weights: NDArray[np.float64]
 
 @dataclass(frozen=True)
 class RankedHeadline(Headline):
-    """Mean average precision, whose rows do not add up: the detections of all images are ranked together. `ious`:
-    the first of `IOUS` that counts, and the first that does not any more."""
+    """Mean average precision, which is no sum of rows: the detections of all images are ranked together. `ious`: the
+    range of `IOUS` that counts, its end exclusive."""
 
     ious: tuple[int, int] = (0, 10)
 
     def value(self, rows: Rows) -> float:
-        """Of these images; one that is there twice counts twice."""
+        """The metric of these images; an image that occurs twice counts twice."""
         return mean_of_known(average_precisions(ranked(rows))[:, slice(*self.ious)])
 
     def draws(self, rows: Rows, seed: int = 0) -> NDArray[np.float64]:
-        """Of as many images, or groups, drawn anew with replacement, many times."""
+        """The metric of each of many resamples, drawn with replacement from images or groups."""
         units = drawn_units(self.groups, len(rows))
         classes, draw, n = ranked(rows), np.random.default_rng(seed), drawn_count(self.groups, len(rows))
         cost = len(IOUS) * sum(len(one.image) + len(RECALLS) for one in classes)
@@ -198,10 +206,10 @@ class RankedHeadline(Headline):
         return np.array([mean_of_known(average_precisions(classes, some)[:, slice(*self.ious)]) for some in weights])
 
     def estimate(self, rows: Rows, seed: int = 0) -> Estimate:
-        """The figure with its 95 % interval; without one for fewer than 20 images, or groups."""
+        """The metric with its 95 % interval; without an interval for fewer than 20 images, or groups."""
         few = drawn_count(self.groups, len(rows)) < FEW
         return Estimate(self.value(rows), None if few else varying_interval(self.draws(rows, seed)))
 
     def each(self, rows: Rows) -> NDArray[np.float64]:
-        """(N,) of each image alone."""
+        """(N,) the metric of each image alone."""
         return np.array([self.value(rows[k : k + 1]) for k in range(len(rows))], np.float64)

@@ -1,4 +1,4 @@
-"""What a detector has to beat without looking at the image: the boxes that occur most often, in every image."""
+"""The baseline of detection, which ignores the image: the most frequent boxes, in every image."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 from striate.data.annotations.boxes import ANGLE, CLASS
 from striate.data.dataset import Dataset
 from striate.tasks.baseline import Fitted, Method
-from striate.tasks.detect.overlap import pairwise_iou, suppressed
+from striate.tasks.detect.overlap import nms_mask, pairwise_iou
 from striate.tasks.detect.rotated import rotated_iou, with_angle
 from striate.tasks.task import Task
 
@@ -39,7 +39,7 @@ def _commonest(data: Dataset, task: Task, seed: int) -> Fitted:
         shares = iou(chosen.expand(len(others), -1, -1), others).amax(2) >= 0.5
         score = shares.float().mean(0)
         order = torch.argsort(score, descending=True, stable=True)
-        kept = suppressed(chosen[order][None], torch.zeros(1, len(order)), 0.5)[0]
+        kept = nms_mask(chosen[order][None], torch.zeros(1, len(order)), 0.5)[0]
         picked = order[kept]
         kind = torch.full((len(picked), 1), float(number))
         rows.append(torch.cat([chosen[picked, :4], kind, score[picked, None], chosen[picked, 4:]], 1))

@@ -1,4 +1,4 @@
-"""From what a detector says of positions to detections: the highest scores, of each object once."""
+"""Decodes a detector's outputs to detections: the highest scores, one detection for each object."""
 
 from __future__ import annotations
 
@@ -7,32 +7,32 @@ from torch.nn import functional
 
 from striate.data.annotations.boxes import CLASS
 from striate.tasks.detect.head import parts_of
-from striate.tasks.detect.overlap import suppressed
+from striate.tasks.detect.overlap import nms_mask
 from striate.tasks.detect.rotated import boxes_of
 
 SCORED = 0.01
-"""Positions with a lower score are no detections."""
-BEFORE, MOST = 1000, 100
-"""So many positions and classes of an image, with the highest scores, go into suppression; so many at most come out,
-unless training images have more objects."""
+"""Positions with a lower score are dropped."""
+CANDIDATES, MOST = 1000, 100
+"""Number of (position, class) pairs of an image, with the highest scores, that go into non-maximum suppression; and the
+largest number that comes out, unless training images have more objects."""
 _ROOM = 1.5
-"""Times as many detections of an image as the fullest training image has objects."""
+"""Largest number of detections of an image, as a multiple of the objects of the fullest training image."""
 SUPPRESSED = 0.6
-"""IoU from which on two detections of a class are of one object."""
+"""IoU from which two detections of a class belong to one object."""
 SUPPRESSED_ROTATED = 0.3
-"""Of rotated boxes, which lie close around their objects: those of two objects hardly overlap, and those of one object
-overlap less where their angles differ."""
+"""The same for rotated boxes, which fit closely around their objects: boxes of two objects hardly overlap, and boxes of
+one object overlap less where their angles differ."""
 
 
 def room_for(objects: int) -> int:
-    """How many detections of an image there may be, in whole hundreds, where the fullest training image has so many
-    objects."""
+    """The largest number of detections of an image, a multiple of 100, for this number of objects in the fullest
+    training image."""
     return MOST * max(1, -(-int(_ROOM * objects) // MOST))
 
 
-def before(most: int) -> int:
-    """How many positions and classes go into suppression where `most` may come out."""
-    return max(BEFORE, 3 * most)
+def candidates_for(most: int) -> int:
+    """The number of (position, class) pairs that go into suppression where up to `most` may come out."""
+    return max(CANDIDATES, 3 * most)
 
 
 @torch.no_grad()
@@ -45,11 +45,11 @@ def detections(
     most: int = MOST,
 ) -> torch.Tensor:
     """(N, `most`, 6) float32 by falling score, from outputs (N, P, K + 7) for `count` classes K in images of (height,
-    width) `size`: edges in pixels, class, score; class −1 where there are no more. Of `rotated` boxes (N, `most`, 7):
-    the angle comes last, and edges may lie beyond the image."""
+    width) `size`: edges in pixels, class, score; class −1 for padding. `rotated` boxes are (N, `most`, 7): the angle
+    comes last, and edges may lie beyond the image."""
     scores = outputs[..., :count].float().sigmoid().flatten(1)
-    values, places = scores.topk(min(before(most), scores.shape[1]), dim=1)
-    # Equal scores in the order of their positions, whatever made them come first.
+    values, places = scores.topk(min(candidates_for(most), scores.shape[1]), dim=1)
+    # Equal scores keep the order of their positions, also where topk does not.
     order = torch.argsort(places, 1)
     values, places = values.gather(1, order), places.gather(1, order)
     values, order = values.sort(dim=1, descending=True, stable=True)
@@ -60,7 +60,7 @@ def detections(
     boxes = parts_of(outputs, count, rotated=rotated)[1].float()
     boxes = boxes.gather(1, (places // count)[..., None].expand(-1, -1, boxes.shape[2]))
     boxes = boxes_of(boxes) if rotated else boxes
-    kept = suppressed(boxes, numbers, SUPPRESSED_ROTATED if rotated else SUPPRESSED) & (values >= SCORED)
+    kept = nms_mask(boxes, numbers, SUPPRESSED_ROTATED if rotated else SUPPRESSED) & (values >= SCORED)
     columns = [column[..., None] for column in (numbers, values)]
     columns += [boxes[..., 4:]] if rotated else []
     edges = boxes[..., :4]
@@ -82,7 +82,7 @@ def _nothing(rows: torch.Tensor) -> torch.Tensor:
 
 
 def _filling(rows: torch.Tensor, count: int) -> torch.Tensor:
-    """(N, count, …) zeros, with class −1 behind the rows that there are."""
+    """(N, count, …) padding: zeros, with class −1."""
     filling = torch.zeros(len(rows), count, rows.shape[2], dtype=rows.dtype, device=rows.device)
     filling[:, rows.shape[1] :, CLASS] = -1
     return filling

@@ -1,4 +1,4 @@
-"""Typical mistakes of detectors, as their predictions show them."""
+"""Typical mistakes of detectors that predictions show."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from numpy.typing import NDArray
 
 from striate.data.annotations.boxes import CLASS, CROWD
 from striate.records import Finding, Remedy
-from striate.tasks.detect.assess import map50_of, sort_out
+from striate.tasks.detect.assess import classify_mistakes, map50_of
 from striate.tasks.detect.average_precision import SCORE, overlaps_for
 from striate.tasks.evaluation import Evaluation
 from striate.wording import percent, several
 
 NOTHING, HEARD, SURE, PLACED = 0.01, 0.05, 0.5, 0.2
-"""mAP at IoU 0.5 below which nothing is found; a score that is not a prediction, and one that always is; mAP of objects
-whatever their class, or read in another way."""
+"""mAP at IoU 0.5 below which nothing is found; a score that is never a prediction, and one that always is; mAP from
+which objects count as found regardless of class, or with boxes in another format."""
 _LONGER_FIRST = "Train for longer: --minutes 10. If that does not help, check the boxes: striate data check."
 
 _Boxes = NDArray[Any]
@@ -24,8 +24,7 @@ _AT_MOST = 500
 
 
 def _readings(targets: _Boxes, size: tuple[int, int]) -> dict[str, _Boxes]:
-    """How the boxes of a split may have been written otherwise than those of training: in words, the targets as they
-    would be then."""
+    """Other formats that the boxes of a split may have been written in, in words, with the targets in each format."""
     (height, width), edges, rest = size, targets[..., :4], targets[..., 4:]
     x0, y0, x1, y1 = (edges[..., k] for k in range(4))
     half = np.tile((edges[..., 2:] - edges[..., :2]) / 2, 2)
@@ -44,7 +43,7 @@ def _readings(targets: _Boxes, size: tuple[int, int]) -> dict[str, _Boxes]:
 
 
 def nothing_found(evaluation: Evaluation, size: tuple[int, int]) -> tuple[Finding, ...]:
-    """`fit.nothing-found` where hardly any detection hits, with what that comes from; inputs have (height, width)
+    """`fit.nothing-found` where hardly any detection hits, with the likely cause; inputs have (height, width)
     `size`."""
     if evaluation.metrics["map50"] >= NOTHING:
         return ()
@@ -63,7 +62,7 @@ def nothing_found(evaluation: Evaluation, size: tuple[int, int]) -> tuple[Findin
 
 
 def _why_nothing(decoded: _Boxes, targets: _Boxes, size: tuple[int, int]) -> tuple[str, str, str]:
-    """What is measured of detections that hit nothing, why that may be, and what to do."""
+    """The measurement of detections that hit nothing, its likely cause, and the remedy."""
     best = float(decoded[..., SCORE].max(initial=0.0))
     if best < HEARD:
         why = "The network cannot yet distinguish objects from background."
@@ -95,8 +94,8 @@ def _why_nothing(decoded: _Boxes, targets: _Boxes, size: tuple[int, int]) -> tup
 
 
 FEWEST, LARGE_FOUND, SHARE = 20, 0.5, 0.5
-"""Objects in a third; the recall of the largest third from which on that of the smallest is compared with it, and the
-share of it below which that is told."""
+"""Smallest number of objects in a third; the recall of the largest third from which the smallest third is compared with
+it; and the share of that recall below which there is a finding."""
 
 
 def small_missed(evaluation: Evaluation, size: tuple[int, int], threshold: float) -> tuple[Finding, ...]:
@@ -107,7 +106,7 @@ def small_missed(evaluation: Evaluation, size: tuple[int, int], threshold: float
     for rows, truth in zip(evaluation.decoded, evaluation.targets, strict=True):
         rows = rows[(rows[:, CLASS] >= 0) & (rows[:, SCORE] >= threshold)]
         objects = truth[truth[:, CLASS] >= 0]
-        _, owned = sort_out(rows[np.argsort(-rows[:, SCORE], kind="stable")], objects, overlaps)
+        _, owned = classify_mistakes(rows[np.argsort(-rows[:, SCORE], kind="stable")], objects, overlaps)
         for number, row in enumerate(objects):
             if row[CROWD] == 0:
                 sides.append(float(np.sqrt(max(0.0, (row[2] - row[0]) * (row[3] - row[1])))))

@@ -1,4 +1,4 @@
-"""What an exported detector gives: boxes, scores and labels of each picture of a batch."""
+"""Outputs of an exported detector: boxes, scores and labels for each picture of a batch."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from striate.data.rotated_boxes import bent
 from striate.layers.looping import repeat_while
 from striate.layers.suppression import suppress
 from striate.tasks.detect.average_precision import SCORE
-from striate.tasks.detect.decode import SCORED, SUPPRESSED, SUPPRESSED_ROTATED, before
+from striate.tasks.detect.decode import SCORED, SUPPRESSED, SUPPRESSED_ROTATED, candidates_for
 from striate.tasks.detect.head import parts_of
 from striate.tasks.detect.rotated import boxes_of, ellipses, iou_of_pairs, with_angle
 from striate.tasks.exported import Frame
 
 OUTPUTS = ("boxes", "scores", "labels")
 _NEAR = 0.002
-"""Detections whose scores are that near to the threshold may be on either side of it."""
+"""Detections whose scores differ from the threshold by less than this may be on either side of it."""
 
 
 def _likeliest(outputs: torch.Tensor, count: int, most: int, *, rotated: bool) -> tuple[torch.Tensor, ...]:
     """Scores (N, B) by falling score, class numbers (N, B) and boxes (N, B, …) that go into suppression."""
     scores = outputs[..., :count].float().sigmoid().flatten(1)
-    values, places = scores.topk(min(before(most), scores.shape[1]), dim=1)
+    values, places = scores.topk(min(candidates_for(most), scores.shape[1]), dim=1)
     boxes = parts_of(outputs, count, rotated=rotated)[1].float()
     boxes = boxes.gather(1, (places // count)[..., None].expand(-1, -1, boxes.shape[2]))
     return values, places % count, boxes
@@ -36,10 +36,10 @@ def exported_boxes(
     outputs: torch.Tensor, count: int, most: int, size: tuple[int, int], frame: Frame
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """`detections` by operations that can be traced: boxes (N, M, 4) in pixels of the picture, scores (N, M) by falling
-    score, labels (N, M) int64; score 0 and label −1 where there are no more."""
+    score, labels (N, M) int64; score 0 and label −1 for padding."""
     values, numbers, boxes = _likeliest(outputs, count, most, rotated=False)
     by_class = torch.where(numbers[:, None] == torch.arange(count)[:, None], values[:, None], 0.0)
-    # What has a lower score suppresses nothing: it may as well take part.
+    # Detections below the threshold suppress none above it, so they can take part.
     kept = suppress(boxes, by_class, SUPPRESSED, SCORED / 2) & (values >= SCORED)
     best, order = torch.where(kept, values, 0.0).topk(min(most, values.shape[1]), dim=1)
     limits = torch.tensor([*size[::-1], *size[::-1]], dtype=boxes.dtype)
@@ -53,9 +53,9 @@ def exported_boxes(
 def exported_rotated_boxes(
     outputs: torch.Tensor, count: int, most: int, frame: Frame
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """The same of rotated boxes (N, M, 5): edges before they are turned, and an angle. No runtime has a suppression of
-    them, so it is a loop: each turn keeps of all images the box with the highest score that is left, and drops what
-    overlaps it; after `most` turns enough are kept."""
+    """The same for rotated boxes (N, M, 5): edges before rotation, and an angle. No runtime has a suppression of
+    rotated boxes, so it is a loop: each of `most` iterations keeps, in every image, the remaining box with the highest
+    score and drops those that overlap it."""
     values, numbers, ellipse = _likeliest(outputs, count, most, rotated=True)
     boxes, most = boxes_of(ellipse), min(most, values.shape[1])
     turns = torch.arange(most)
@@ -96,7 +96,7 @@ def _in_picture(boxes: torch.Tensor, frame: Frame) -> torch.Tensor:
 
 
 def detections_of(arrays: Any) -> NDArray[np.float64]:
-    """(N, M, 6) rows as `detections` gives them, of rotated boxes (N, M, 7)."""
+    """(N, M, 6) rows in the form of `detections`; for rotated boxes (N, M, 7)."""
     boxes, scores, labels = arrays
     rows = [boxes[..., :4], labels[..., None], scores[..., None], boxes[..., 4:]]
     return np.concatenate(rows, 2).astype(np.float64)
@@ -105,9 +105,12 @@ def detections_of(arrays: Any) -> NDArray[np.float64]:
 def disparity_of_boxes(
     right: NDArray[Any], found: NDArray[Any], threshold: float, *, rotated: bool = False
 ) -> tuple[float, bool]:
-    """How far scores differ, and edges in shares of the picture's longer side as far as the boxes tell it, of the
-    detections from the threshold on; and whether the same ones are found. Of rotated boxes centers and the logarithms
-    of their sides in place of edges, which do not jump where an angle does."""
+    """The largest difference of scores and edges among detections from the threshold on, and whether the same ones are
+    found.
+
+    Edges are in shares of the longer side of the area that the boxes cover. Rotated boxes are compared by their centers
+    and the logarithms of their sides, which are continuous where an angle is not.
+    """
     right, found = (rows[rows[:, CLASS] >= 0] for rows in (right, found))
     side = max(1.0, float(right[:, :4].max(initial=0)))
     worst, same = 0.0, True

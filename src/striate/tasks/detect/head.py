@@ -1,8 +1,9 @@
-"""What a detector adds to a network: a pyramid of its maps, and a head that says of each position what lies there.
+"""The head of a detector: a pyramid of the network's maps, and convolutions that predict scores and a box at each
+position.
 
-Tian et al., "FCOS: fully convolutional one-stage object detection", ICCV 2019: no anchors, a position predicts the
-distances to the four edges. One score a class stands for class and quality (Li et al., "Generalized focal loss",
-NeurIPS 2020). Kernels are shared between strides, normalizations are not (Lyu et al., "RTMDet", 2022).
+Tian et al., "FCOS: fully convolutional one-stage object detection", ICCV 2019: there are no anchors, and a position
+predicts the distances to the four edges. One score per class is both probability and quality (Li et al., "Generalized
+focal loss", NeurIPS 2020). Kernels are shared between strides, normalizations are not (Lyu et al., "RTMDet", 2022).
 """
 
 from __future__ import annotations
@@ -17,19 +18,20 @@ from striate.models.feature_pyramid import FeaturePyramid
 from striate.tasks.detect.rotated import COUNT
 
 BOX, CELL = 4, 3
-"""The numbers of an upright box; those of a position: its x, y and stride."""
+"""Numbers of an upright box; and of a position: its x, y and stride."""
 _PRIOR = 0.01
-"""The score of all positions before the first step: most of them see no object (Lin et al., "Focal loss", 2017)."""
-_LARGEST = 7.0  # of the logarithm of a distance in strides: a thousand of them
-_LONGEST = 3.0  # of half the logarithm of how many times longer than wide a box is
+"""The score of all positions before the first step, low since most see no object (Lin et al., "Focal loss", 2017)."""
+_LARGEST = 7.0  # logarithm of the largest distance in strides, about a thousand
+_LONGEST = 3.0  # half the logarithm of the largest ratio of length to width
 
 
 class Detector(nn.Module):
-    """A network as a detector: images (N, C, H, W) to (N, P, K + 7), a row a position of all strides.
+    """A network with a detection head: from images (N, C, H, W) to (N, P, K + 7), a row for each position of all
+    strides.
 
-    K logits of the classes; left, top, right and bottom edge of a box; x, y and stride of the position; all in pixels
-    of the input. `typical`: half a side of an object in pixels, which all positions predict before the first step.
-    `rotated`: (N, P, K + 8), in place of edges the numbers of an ellipse, as in `detect.rotated`.
+    A row has K logits of the classes; left, top, right and bottom edge of a box; x, y and stride of the position; all
+    in pixels of the input. `typical`: half the side of a box in pixels, which all positions predict before the first
+    step. `rotated`: (N, P, K + 8), with the numbers of an ellipse instead of edges, as in `detect.rotated`.
     """
 
     def __init__(
@@ -51,7 +53,8 @@ class Detector(nn.Module):
         self.for_box = nn.ModuleList(_Shared(channels, count) for _ in range(depth))
         self.rotated = rotated
         self.edges = nn.Conv2d(channels, COUNT if rotated else 4, 3, padding=1)
-        self.score = nn.Conv2d(channels, classes, 3, padding=1)  # last: it is new where weights are of other classes
+        # Last, since fine-tuning replaces the last layer for other classes.
+        self.score = nn.Conv2d(channels, classes, 3, padding=1)
         for layer, start in ((self.edges, 0.0), (self.score, -math.log((1 - _PRIOR) / _PRIOR))):
             nn.init.normal_(layer.weight, std=0.01)
             assert layer.bias is not None
@@ -59,7 +62,7 @@ class Detector(nn.Module):
         self.size = nn.Parameter(torch.tensor([math.log(typical / stride) for stride in self.pyramid.strides]))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """One row for each position, those of the finest stride first, line by line."""
+        """A row for each position, those of the finest stride first, line by line."""
         rows = []
         for level, given in enumerate(self.pyramid(x)):
             kind, box = self.read(given, level)
@@ -67,15 +70,14 @@ class Detector(nn.Module):
         return torch.cat(rows, 1)
 
     def read(self, given: torch.Tensor, level: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """What the two stacks of layers make of a map of the pyramid: for classes, and for boxes."""
+        """The outputs of the two stacks of layers, for classes and for boxes, on a map of the pyramid."""
         kind = box = given
         for one, other in zip(self.for_class, self.for_box, strict=True):
             kind, box = one(kind, level), other(box, level)
         return kind, box
 
     def rows(self, score: torch.Tensor, edges: torch.Tensor, level: int, shape: torch.Size) -> torch.Tensor:
-        """(N, positions, K + 7) of one map; in float32, whatever the maps are: bfloat16 counts pixels beyond 256 in
-        twos."""
+        """(N, positions, K + 7) of one map, always in float32: bfloat16 cannot represent odd pixels beyond 256."""
         height, width = edges.shape[2:]
         down, right = shape[2] / height, shape[3] / width
         y = (torch.arange(height, device=edges.device, dtype=torch.float32) + 0.5) * down
@@ -97,7 +99,7 @@ class Detector(nn.Module):
 def parts_of(
     outputs: torch.Tensor, count: int, *, rotated: bool = False
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """The logits of `count` classes, the boxes and the positions in rows of a detector; more may follow them."""
+    """The logits of `count` classes, the boxes and the positions in a detector's outputs."""
     end = count + (COUNT if rotated else BOX)
     return outputs[..., :count], outputs[..., count:end], outputs[..., end : end + CELL]
 

@@ -38,60 +38,73 @@ _MANY = 3
 
 @dataclass(frozen=True)
 class ClassDetections:
-    """One class: its `objects` in `images` images, average precision over all IoUs and at 0.5 (no value where it has
-    no objects), and at the threshold of the predictions how many are `hits`, `wrong`, and `missed`."""
+    """The detections of one class. `hits`, `wrong` and `missed` are counted at the threshold of the predictions."""
 
     name: str
+    """Name of the class."""
     objects: int
+    """Number of its objects."""
     images: int
+    """Number of images that have such an object."""
     ap: Estimate
+    """Average precision over all IoUs; without a value where the class has no objects."""
     ap50: Estimate
+    """Average precision at an IoU of 0.5; without a value where the class has no objects."""
     hits: int
+    """Number of objects that are detected."""
     wrong: int
+    """Number of wrong detections."""
     missed: int
+    """Number of objects that are not detected."""
 
 
 @dataclass(frozen=True)
 class ImageDetections:
-    """One image: at the threshold its `hits`, `wrong` detections and `missed` objects, and their F1."""
+    """The detections of one image at the threshold."""
 
     id: int
+    """Id of the sample."""
     path: str
+    """Its path."""
     hits: int
+    """Number of objects that are detected."""
     wrong: int
+    """Number of wrong detections."""
     missed: int
+    """Number of objects that are not detected."""
 
     @property
     def f1(self) -> float:
-        """2 hits / (2 hits + wrong + missed); 1 where there is nothing to find and nothing is found."""
+        """2 hits / (2 hits + wrong + missed); 1 where there are neither objects nor detections."""
         whole = 2 * self.hits + self.wrong + self.missed
         return 2 * self.hits / whole if whole else 1.0
 
 
 @dataclass(frozen=True)
 class DetectionMetrics(SplitRecord):
-    """Everything about one split of a detection.
-
-    `figures`: `map`, `map50`, `map75` (of masks: `mask_map` and so on), with bootstrap intervals over images.
-    `threshold`: the score from which on a detection is a prediction. `mistakes`: by kind how many there are at this
-    threshold, and how much mAP at IoU 0.5 would rise without them (None: without them no object is left). `worst`
-    begins with the image of the lowest F1.
-    `left_out`: what was not computed.
-    """
+    """Everything about one split of a detection."""
 
     n: int
+    """Number of images."""
     figures: Mapping[str, Estimate]
+    """`map`, `map50` and `map75` (`mask_map`, … for masks), with bootstrap intervals over images."""
     threshold: float
+    """The score from which a detection is a prediction."""
     classes: tuple[ClassDetections, ...]
+    """A row for each class."""
     mistakes: Mapping[str, Mapping[str, float | None]]
+    """By kind of mistake: how many there are at the threshold, and by how much mAP at IoU 0.5 would rise without them;
+    None where no object would be left."""
     worst: tuple[ImageDetections, ...]
+    """Images, beginning with the lowest F1."""
     slices: tuple[Slice, ...]
+    """Parts of the data."""
     left_out: tuple[str, ...] = ()
+    """What was not computed, a sentence each."""
 
     @property
     def half_labeled(self) -> tuple[str, ...]:
-        """Of the worst images those in which more is found where nothing was marked than was marked: they may be
-        labeled in part."""
+        """The worst images that may be partly labeled: more objects are found without a label than with one."""
         return tuple(one.path for one in self.worst if one.wrong >= _MANY and one.wrong > one.hits + one.missed)
 
     def lines(self, temperature: Temperature | None) -> list[list[str]]:

@@ -11,9 +11,12 @@ from striate.tasks.detect.rotated import areas, common_area, with_angle
 
 
 def warp_boxes(targets: torch.Tensor, warp: Warp, size: tuple[int, int]) -> torch.Tensor:
-    """(B, M, …) targets of images of (height, width) `size` pixels that were moved by `warp`: cropped, mirrored, bent,
-    shifted. Of a box that is bent it is the upright box around its four corners. A box that leaves the image is
-    clipped, and dropped where less than `VISIBLE` of its area is left. Rotated boxes: `_warp_rotated`."""
+    """(B, M, …) targets of images of (height, width) `size` pixels that were moved by `warp`: cropped, mirrored,
+    transformed linearly, shifted.
+
+    A box that is transformed becomes the upright box around its four corners. A box that leaves the image is clipped,
+    and dropped where less than `VISIBLE` of its area is left. For rotated boxes, see `_warp_rotated`.
+    """
     if targets.shape[-1] > ANGLE:
         return _warp_rotated(targets, warp, size)
     height, width = size
@@ -39,7 +42,7 @@ def warp_boxes(targets: torch.Tensor, warp: Warp, size: tuple[int, int]) -> torc
 
 
 def _mirrored(places: torch.Tensor, mirror: torch.Tensor, side: int) -> torch.Tensor:
-    """(B, M, 2) from low to high, in images that are mirrored where (B,) `mirror` says so."""
+    """(B, M, 2) low and high edges after mirroring, in the images for which `mirror` (B,) is true."""
     return torch.where(mirror.to(places.device)[:, None, None], side - places.flip(-1), places)
 
 
@@ -59,7 +62,7 @@ def _is(column: int, targets: torch.Tensor) -> torch.Tensor:
 
 
 def resize_boxes(targets: torch.Tensor, before: tuple[int, int], size: tuple[int, int]) -> torch.Tensor:
-    """Targets of images that were of (height, width) `before` pixels and have `size` now."""
+    """Targets of images that were resized from (height, width) `before` to `size` pixels."""
     scale = torch.tensor([size[1] / before[1], size[0] / before[0]], dtype=targets.dtype, device=targets.device)
     resized = targets.clone()
     if targets.shape[-1] > ANGLE:
@@ -73,8 +76,8 @@ def resize_boxes(targets: torch.Tensor, before: tuple[int, int], size: tuple[int
 
 
 def _warp_rotated(targets: torch.Tensor, warp: Warp, size: tuple[int, int]) -> torch.Tensor:
-    """A mirrored box has the opposite angle, one that is bent becomes the nearest box (`bent`). One that leaves the
-    image stays whole, and is dropped where less than `SEEN` of its area is left there."""
+    """Mirroring a rotated box negates its angle; a linear transformation gives the nearest box (`bent`). A box that
+    leaves the image is not clipped, and dropped where less than `SEEN` of its area is left in the image."""
     height, width = size
     center, half, angle = _rotated_parts(targets)
     if warp.box is not None:
@@ -116,7 +119,7 @@ def _rotated_parts(targets: torch.Tensor) -> _Parts:
 def _bent(
     center: torch.Tensor, half: torch.Tensor, angle: torch.Tensor, matrix: torch.Tensor, about: tuple[float, float]
 ) -> _Parts:
-    """Bent by (B, 2, 2) about a point. What is only scaled keeps its angle, bit for bit."""
+    """The boxes after a linear transformation (B, 2, 2) about a point. Scaling keeps the angle, bit for bit."""
     middle, lone = center.new_tensor(about), matrix.to(center)[:, None]
     center = torch.einsum("bmij,bmj->bmi", lone.expand(-1, center.shape[1], -1, -1), center - middle) + middle
     (a, b), (c, d) = lone[..., 0, :].unbind(-1), lone[..., 1, :].unbind(-1)

@@ -1,4 +1,4 @@
-"""How far boxes (left, top, right, bottom) overlap, and which of many, upright or rotated, are kept."""
+"""Overlaps of boxes (left, top, right, bottom), and non-maximum suppression of upright and rotated boxes."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import torch
 from striate.tasks.detect.rotated import COUNT, rotated_iou
 
 _AT_ONCE = 4_000_000
-"""Pairs of boxes that are compared at once."""
+"""Number of pairs of boxes that are compared at once."""
 
 
 def pairwise_iou(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
@@ -19,12 +19,13 @@ def pairwise_iou(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
 
 
 def area(boxes: torch.Tensor) -> torch.Tensor:
-    """(…) areas; 0 where edges are the wrong way round."""
+    """(…) areas; 0 where left and right, or top and bottom, are exchanged."""
     return (boxes[..., 2:] - boxes[..., :2]).clamp(min=0).prod(-1)
 
 
 def generalized_iou(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-    """(…) of boxes (…, 4) in pairs, −1 to 1. Rezatofighi et al., "Generalized intersection over union", CVPR 2019."""
+    """(…) generalized IoU of pairs of boxes (…, 4), −1 to 1. Rezatofighi et al., "Generalized intersection over union",
+    CVPR 2019."""
     corner, first = torch.minimum(a[..., 2:], b[..., 2:]), torch.maximum(a[..., :2], b[..., :2])
     common = (corner - first).clamp(min=0).prod(-1)
     union = area(a) + area(b) - common
@@ -33,13 +34,13 @@ def generalized_iou(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
     return common / union.clamp(min=1e-9) - (around - union) / around
 
 
-def suppressed(boxes: torch.Tensor, classes: torch.Tensor, threshold: float) -> torch.Tensor:
-    """(N, B) bool: which of the boxes (N, B, 4), or rotated ones (N, B, 5), in order of falling scores, are kept by
-    greedy suppression within their classes (N, B): of two whose IoU is above the threshold, the second goes if the
-    first stays.
+def nms_mask(boxes: torch.Tensor, classes: torch.Tensor, threshold: float) -> torch.Tensor:
+    """(N, B) bool: which of the boxes (N, B, 4), or rotated ones (N, B, 5), in order of falling scores, remain after
+    greedy non-maximum suppression within their classes (N, B): a box that remains drops later ones whose IoU with it
+    is above the threshold.
 
-    Each turn takes as kept what no kept box before it overlaps. What is kept for good grows from the front with each
-    turn, so the turns end with what the greedy rule gives, as a rule after a few of them (Zheng et al., "Enhancing
+    Each iteration keeps the boxes that no kept box before them overlaps. With each iteration, more boxes at the front
+    are final, so that the result is that of the greedy rule, usually after a few iterations (Zheng et al., "Enhancing
     geometric factors in model learning and inference for object detection", 2020: Cluster-NMS).
     """
     kept = torch.ones(boxes.shape[:2], dtype=torch.bool, device=boxes.device)

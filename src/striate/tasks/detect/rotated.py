@@ -1,9 +1,9 @@
-"""Rotated boxes (…, 5): left, top, right and bottom before they are turned about their center, and an angle in degrees,
-counterclockwise. How far two overlap, and how a network predicts one without a jump at any angle.
+"""Rotated boxes (…, 5): left, top, right and bottom before the rotation about the center, and an angle in degrees,
+counterclockwise; their overlaps, and a representation for networks that is continuous in the angle.
 
-A network gives an `ellipse` (…, 5): center x and y, and m, p, q of its logarithm m I + [[p, q], [q, −p]], the symmetric
-matrix whose eigenvalues are the logarithms of the half sides. It changes as smoothly as the box does: a box that is
-turned by half a turn is the same matrix, and of a square, whose angle says nothing, p and q are 0 (Arsigny et al.,
+A network outputs an `ellipse` (…, 5): center x and y, and m, p, q of its logarithm m I + [[p, q], [q, −p]], the
+symmetric matrix whose eigenvalues are the logarithms of the half sides. It is a smooth function of the box: a box
+rotated by 180° has the same matrix, and for a square, whose angle is undefined, p and q are 0 (Arsigny et al.,
 "Log-Euclidean metrics for fast and simple calculus on diffusion tensors", 2006).
 """
 
@@ -19,11 +19,11 @@ COUNT = 5
 """Numbers of an ellipse, and of a rotated box."""
 _TINY, _SMALLEST = 1e-12, 0.05  # half a side in pixels
 _TOUCHING = 1e-9
-"""Of the larger side: edges that are nearer than this are the same."""
+"""As a share of the larger side: edges that are nearer than this coincide."""
 
 
 def with_angle(rows: torch.Tensor) -> torch.Tensor:
-    """(…, 5) boxes of rows under the columns of targets, or of predictions; 0 where they have no angle."""
+    """(…, 5) boxes of rows in the columns of targets or predictions; the angle is 0 where they have none."""
     angle = rows[..., ANGLE] if rows.shape[-1] > ANGLE else torch.zeros_like(rows[..., 0])
     return torch.cat([rows[..., :4], angle[..., None]], -1)
 
@@ -40,10 +40,11 @@ def corners(boxes: torch.Tensor) -> torch.Tensor:
 
 
 def common_area(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-    """(K,) float64 area that boxes (K, 5) have in common in pairs.
+    """(K,) float64 area of the intersection of each pair of boxes (K, 5).
 
-    By Green's theorem: half the sum, over the parts of the edges of each that lie in the other, of the cross products
-    of their ends. Where edges of both fall together, those of the first count if both run the same way, else none.
+    By Green's theorem, it is half the sum, over the parts of the edges of each box that lie in the other, of the cross
+    products of their ends. Where edges coincide, those of the first box count if both have the same direction, else
+    none.
     """
     first, second = corners(a.double()), corners(b.double())
     middle = first.mean(1, keepdim=True)
@@ -53,8 +54,8 @@ def common_area(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
 
 
 def _within(polygon: torch.Tensor, other: torch.Tensor, slack: float) -> torch.Tensor:
-    """(K,) what the edges of the polygons (K, 4, 2) that lie in the others (K, 4, 2) add; `slack`: so far outside of an
-    edge that runs the same way they may be."""
+    """(K,) the contribution of the edges of the polygons (K, 4, 2) that lie in the others (K, 4, 2); `slack`: how far
+    they may lie outside of an edge with the same direction."""
     follows, along = polygon.roll(-1, 1), other.roll(-1, 1) - other
     along = along / along.norm(dim=2, keepdim=True).clamp(min=_TINY)
     same = torch.einsum("kic,kjc->kij", follows - polygon, along) > 0
@@ -71,20 +72,20 @@ def _within(polygon: torch.Tensor, other: torch.Tensor, slack: float) -> torch.T
 
 
 def areas(boxes: torch.Tensor) -> torch.Tensor:
-    """(…) of boxes (…, 5); 0 where edges are the wrong way round."""
+    """(…) areas of boxes (…, 5); 0 where left and right, or top and bottom, are exchanged."""
     return (boxes[..., 2:4] - boxes[..., :2]).clamp(min=0).prod(-1)
 
 
 def iou_of_pairs(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-    """(K,) intersection over union of boxes (K, 5) in pairs."""
+    """(K,) intersection over union of each pair of boxes (K, 5)."""
     common = common_area(a, b).clamp(min=0)
     union = areas(a.double()) + areas(b.double()) - common
     return (common / union.clamp(min=_TINY)).to(a.dtype)
 
 
 def rotated_iou(a: torch.Tensor, b: torch.Tensor, wanted: torch.Tensor | None = None) -> torch.Tensor:
-    """(…, N, M) intersection over union of boxes (…, N, 5) and (…, M, 5), where they are `wanted`, else 0. Only pairs
-    that are near enough to each other are looked at closely."""
+    """(…, N, M) intersection over union of boxes (…, N, 5) and (…, M, 5), where `wanted`, else 0. It is computed only
+    for pairs that are near enough to each other."""
     reach = [(boxes[..., 2:4] - boxes[..., :2]).norm(dim=-1) / 2 for boxes in (a, b)]
     center = [(boxes[..., :2] + boxes[..., 2:4]) / 2 for boxes in (a, b)]
     apart = torch.cdist(center[0], center[1], compute_mode="donot_use_mm_for_euclid_dist")
@@ -96,7 +97,7 @@ def rotated_iou(a: torch.Tensor, b: torch.Tensor, wanted: torch.Tensor | None = 
 
 
 def ellipses(boxes: torch.Tensor) -> torch.Tensor:
-    """(…, 5) of boxes (…, 5): see above."""
+    """(…, 5) ellipses of boxes (…, 5), as the module describes them."""
     log = ((boxes[..., 2:4] - boxes[..., :2]) / 2).clamp(min=_SMALLEST).log()
     mean, half = log.mean(-1), (log[..., 0] - log[..., 1]) / 2
     twice = -2 * torch.deg2rad(boxes[..., 4])  # y runs down
@@ -112,9 +113,9 @@ def boxes_of(ellipse: torch.Tensor) -> torch.Tensor:
     return torch.stack([x - wide, y - high, x + wide, y + high, -torch.rad2deg(torch.atan2(q, p)) / 2], -1)
 
 
-def apart(predicted: torch.Tensor, true: torch.Tensor) -> torch.Tensor:
-    """(K,) how far ellipses (K, 5) are from each other, 0 to 1: 1 − ProbIoU, the Hellinger distance of the normal
-    distributions with the center and the covariance of the boxes.
+def probiou_distance(predicted: torch.Tensor, true: torch.Tensor) -> torch.Tensor:
+    """(K,) distance of ellipses (K, 5), 0 to 1: 1 − ProbIoU, the Hellinger distance of the normal distributions with
+    the center and the covariance of the boxes.
 
     Murrugarra-Llerena, Kirsten, Jung, "Probabilistic intersection-over-union for training and evaluation of oriented
     object detectors", 2022.
@@ -132,7 +133,7 @@ _LOG_SHAPE = math.log(9 / 4) / 2
 
 
 def _covariance(ellipse: torch.Tensor) -> torch.Tensor:
-    """(…, 3) variance right and down, and covariance, of points that are spread evenly over the boxes."""
+    """(…, 3) horizontal and vertical variance, and covariance, of the uniform distribution over each box."""
     _, _, mean, p, q = ellipse.unbind(-1)
     half = (p * p + q * q + 1e-9).sqrt()
     size = (2 * mean).exp() / 3

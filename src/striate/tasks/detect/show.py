@@ -36,13 +36,13 @@ def detection_pictures(
     draw: Callable[[Any, str, list[str]], Figure] | None = None,
 ) -> tuple[Picture, ...]:
     """The images with the lowest F1 at the threshold, around its median, and with the highest; and precision by
-    recall. `draw(chosen, title, labels)` makes a figure of samples, in place of one with boxes."""
+    recall. `draw(chosen, title, labels)` draws a figure of samples, instead of one with boxes."""
     title = of_split(evaluation.data, evaluation.split, evaluation.n)
     rows = task.rows_of(evaluation)
     each, _ = counts_of(rows, task.threshold)
     whole = 2 * each.hits + each.wrong + each.missed
     f1 = np.divide(2 * each.hits, whole, out=np.ones(evaluation.n), where=whole > 0)
-    # Of equal ones, those with more objects show more.
+    # Among equal images, those with more objects show more.
     order = np.lexsort((each.hits + each.missed, f1))
 
     def figure_of_samples(chosen: NDArray[np.int64], title: str) -> Figure:
@@ -56,11 +56,11 @@ def detection_pictures(
 
     pictures: tuple[Picture, ...] = ()
     if images is not None:
-        said = ("images with the lowest F1: look here for wrong boxes", "images around the median F1",
+        choices = ("images with the lowest F1: look here for wrong boxes", "images around the median F1",
                 "images with the highest F1")  # fmt: skip
         note = f"; predictions with a score of at least {task.threshold:.2f}."
         pictures = ranked_pictures(
-            folder, evaluation, order, figure_of_samples, said=said, note=note, names=names, shown=3
+            folder, evaluation, order, figure_of_samples, choices=choices, note=note, names=names, shown=3
         )
     curves = [(name, one.precision()[0]) for name, one in zip(evaluation.classes, ranked(rows), strict=True)]
     known = [(name, curve) for name, curve in curves if not np.isnan(curve).any()]
@@ -71,7 +71,7 @@ def detection_pictures(
 
 
 def both_drawn(decoded: NDArray[Any], truth: NDArray[Any], task: Detect) -> tuple[list[DrawnBox], list[DrawnBox]]:
-    """Objects and predictions of one image, with what is missed and wrong (at IoU 0.5) marked."""
+    """Objects and predictions of one image; missed objects and wrong predictions (at IoU 0.5) are marked."""
     found = decoded[(decoded[:, CLASS] >= 0) & (decoded[:, SCORE] >= task.threshold)]
     objects = truth[truth[:, CLASS] >= 0]
     right, seen = np.zeros(len(found), np.bool_), np.zeros(len(objects), np.bool_)
@@ -98,16 +98,18 @@ def picture_of(
     shown = shown[shown[:, CLASS] >= 0]
     if truth is not None:
         boxes = [box._replace(text="wrong" if box.wrong else "") for box in both_drawn(shown, truth, task)[1]]
-    elif len(shown) and not np.isin(shown[:, SCORE], (0, 1)).all():  # scores; of objects, whether they are crowds
-        said = shown[shown[:, SCORE] >= task.threshold]
-        boxes = [_drawn(row, f"{task.classes[int(row[CLASS])]} {100 * row[SCORE]:.0f} %", False) for row in said]
+    elif (
+        len(shown) and not np.isin(shown[:, SCORE], (0, 1)).all()
+    ):  # the column of predictions has scores; that of objects, whether they are crowds
+        predicted = shown[shown[:, SCORE] >= task.threshold]
+        boxes = [_drawn(row, f"{task.classes[int(row[CLASS])]} {100 * row[SCORE]:.0f} %", False) for row in predicted]
     else:
         boxes = [_drawn(row, task.classes[int(row[CLASS])], False) for row in shown]
     return drawn_picture(image, boxes, task.classes)
 
 
 def tables(evaluation: Evaluation, figures: DetectionMetrics) -> dict[str, Table | None]:
-    """Over all classes, and each class."""
+    """Tables over all classes, and of each class."""
     of = split_text(evaluation)
     columns = ("class", "objects", "images", "AP", "95 % interval", "AP50", "95 % interval", "found", "wrong", "missed")
     rows: tuple[Row, ...] = tuple(

@@ -1,4 +1,4 @@
-"""Boxes around objects, with a class each."""
+"""The task of object detection."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from striate.inference.agreement import agreement_of_numbers
 from striate.inference.plan import PredictionAgreement
 from striate.models.choose import DETECTOR, network_for_objects
 from striate.records import Finding
-from striate.runs.predictions import Predictions as KeptPredictions
+from striate.runs.predictions import Predictions as SavedPredictions
 from striate.statistics.calibration import Temperature
 from striate.statistics.ranking import mean_of_known
-from striate.tasks.accumulator import Accumulator, KeptRows
-from striate.tasks.assessment import Assessment, Figures
+from striate.tasks.accumulator import Accumulator, RowAccumulator
+from striate.tasks.assessment import Assessment, SplitMetrics
 from striate.tasks.baseline import Method
 from striate.tasks.config import ByClass, TaskConfig, Validation
 from striate.tasks.detect.assess import (
@@ -36,9 +36,9 @@ from striate.tasks.detect.assess import (
     angle_errors,
     assess_detections,
     best_threshold,
-    coco_figures,
+    coco_metrics,
     counts_of,
-    rotated_figures,
+    rotated_metrics,
 )
 from striate.tasks.detect.average_precision import (
     SCORE,
@@ -74,33 +74,40 @@ from striate.visualize.page_parts import Picture, Section, Table
 from striate.wording import percent, several
 
 _CROP = 0.5
-"""The least share of an image that a crop keeps."""
+"""Smallest crop as a share of the image."""
 _FINEST, _COARSEST = 1.5, 4.0
-"""The finest stride goes that often into the shorter side of small boxes (a twentieth are smaller), the coarsest that
-often into the longer side of large ones."""
+"""The shorter side of small boxes (the 5 % quantile) in finest strides, and the longer side of large boxes in coarsest
+strides."""
 _STRIDES = (4, 8, 16, 32, 64)
 _COARSE = 2.0
-"""Times as large as the median object the finest stride may be."""
+"""Largest finest stride, as a multiple of the median object."""
 
 
 @dataclass(frozen=True)
 class Detect(Task):
-    """Detection over `classes` in images of (height, width) `size`; outputs (N, P, K + 7) as `Detector` gives them,
-    targets (N, M, 6) under the columns of boxes, predictions (N, `most`, 6): edges in pixels, class (−1: none) and
-    score. Of `rotated` boxes a column more of each: the angle of targets and predictions is the last.
+    """Detection of objects.
 
-    `strides` of the pyramid and the `typical` half side of a box, both in pixels, follow from the training boxes.
-    `threshold`: the score from which on a detection is a prediction: the best on validation, or `chosen` by a user.
+    Outputs (N, P, K + 7) are those of `Detector`. Targets (N, M, 6) are in the columns of boxes. Predictions (N,
+    `most`, 6) are edges in pixels, class (−1: none) and score. Rotated boxes have one more column in targets and
+    predictions, the last: the angle.
     """
 
     classes: tuple[str, ...] = ()
+    """Names of the K classes."""
     size: tuple[int, int] = (0, 0)
+    """(height, width) of the images."""
     strides: tuple[int, ...] = _STRIDES
+    """Strides of the pyramid in pixels; they follow from the training boxes."""
     typical: float = 16.0
+    """Half the side of a typical training box, in pixels."""
     threshold: float = 0.5
+    """The score from which a detection is a prediction."""
     chosen: bool = False
+    """Whether a user chose `threshold`; else it is the best one on validation."""
     rotated: bool = False
+    """Whether boxes have an angle."""
     most: int = MOST
+    """Largest number of predictions per image."""
 
     name: ClassVar[str] = "detect"
     annotation: ClassVar[str] = "box"
@@ -123,8 +130,8 @@ class Detect(Task):
 
     @classmethod
     def make(cls, data: Dataset, config: TaskConfig, loss: str) -> Self:
-        """With the strides that the boxes of the training split need, and room for as many detections as it has objects
-        in an image."""
+        """The task with strides for the boxes of the training split, and room for as many detections as its images have
+        objects."""
         del config, loss
         _, height, width = data.input_shape
         targets = data.splits["train"].targets
@@ -141,7 +148,8 @@ class Detect(Task):
         return len(self.classes)
 
     def attach(self, network: nn.Module, input_shape: tuple[int, ...]) -> nn.Module:
-        """The network with a pyramid and a head, whose positions are near enough to each other."""
+        """The network with a pyramid and a head. Raises ModelError where its positions are too far apart for the
+        objects."""
         detector = self.detector(network, input_shape)
         stride = detector.pyramid.strides[0]
         if stride > 2 * self.typical * _COARSE:
@@ -159,24 +167,24 @@ class Detect(Task):
         return Detector(network, input_shape, self.outputs, self.strides, self.typical, rotated=self.rotated)
 
     def bare(self, network: nn.Module) -> nn.Module:
-        """The network whose maps are used."""
+        """The network whose maps the pyramid uses."""
         return network.pyramid.backbone if isinstance(network, Detector) else network
 
     def augmentation(self, usual: AugmentConfig, request: AugmentConfig) -> tuple[AugmentConfig, str]:
-        """Crops of no less than `_CROP` of the image: smaller ones cut most objects. Where boxes have angles, nothing
-        says which side of an image is up: it is turned by any angle, and mirrored both ways."""
+        """Crops are at least `_CROP` of the image, since smaller ones cut most objects. Images with rotated boxes have
+        no upper side: they are rotated by any angle, and mirrored in both directions."""
         del request
         cropped = replace(usual, crop=max(usual.crop or 1.0, _CROP))
         return (replace(cropped, rotate=180.0, vertical_flip=True) if self.rotated else cropped), ""
 
     def settled(self, val: Mapping[str, float]) -> Self:
-        """With the threshold that was best on validation."""
+        """The task with the threshold that was best on validation."""
         return replace(self, threshold=val["threshold"]) if "threshold" in val else self
 
-    # What is learned
+    # Loss and targets
 
     def weight(self, targets: torch.Tensor) -> torch.Tensor:
-        """The number of objects, and of images, so that one without objects weighs something."""
+        """The number of objects plus the number of images, so that images without objects have a weight."""
         return ((targets[..., CLASS] >= 0) & (targets[..., CROWD] == 0)).sum().float() + len(targets)
 
     def loss_sum(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
@@ -188,14 +196,13 @@ class Detect(Task):
         return warp_boxes(targets, warp, self.size)
 
     def resize_targets(self, targets: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
-        """Boxes grow or shrink with their image."""
+        """Boxes are scaled with their image."""
         return resize_boxes(targets, self.size, size)
 
-    # What is predicted
+    # Predictions
 
     def decode(self, outputs: torch.Tensor) -> torch.Tensor:
-        """(N, `most`, 6) float32 detections by falling score: edges in pixels, class, score; class −1 where there are
-        no more."""
+        """(N, `most`, 6) float32 detections by falling score: edges in pixels, class, score; class −1 for padding."""
         return detections(outputs, self.outputs, self.size, rotated=self.rotated, most=self.most)
 
     def describe_in_file(self, decoded: torch.Tensor, placed: Placement | None) -> dict[str, Any]:
@@ -207,7 +214,7 @@ class Detect(Task):
 
     def in_file(self, decoded: torch.Tensor, placed: Placement) -> torch.Tensor:
         """Detections in pixels of the file; upright ones are within it."""
-        rows = np.asarray(decoded).astype(np.float64)  # of a tensor, or an array that was saved
+        rows = np.asarray(decoded).astype(np.float64)  # a tensor, or a saved array
         if self.rotated:
             columns = [0, 1, 2, 3, ANGLE]
             rows[:, columns] = placed.rotated_boxes_in_file(rows[:, columns])
@@ -247,7 +254,7 @@ class Detect(Task):
         )
 
     def line(self, fields: Mapping[str, Any]) -> str:
-        """How many of each class."""
+        """The number of boxes of each class."""
         counts: dict[str, int] = {}
         for box in fields["boxes"]:
             counts[box["label"]] = counts.get(box["label"], 0) + 1
@@ -282,7 +289,7 @@ class Detect(Task):
         return tuple(found)
 
     def agreement(self, reference: torch.Tensor, outputs: torch.Tensor) -> PredictionAgreement:
-        """How far scores and boxes of positions differ, before any is chosen."""
+        """How far the scores and boxes of all positions agree, before suppression."""
         return agreement_of_numbers(self._numbers(reference), self._numbers(outputs))
 
     def _numbers(self, outputs: torch.Tensor) -> torch.Tensor:
@@ -296,14 +303,14 @@ class Detect(Task):
 
     def export(self, outputs: torch.Tensor, frame: Frame | None) -> tuple[torch.Tensor, ...]:
         """`boxes` (N, M, 4) in pixels of the picture, rotated ones (N, M, 5) with their angle; `scores` and `labels`
-        (N, M), −1 where there are no more."""
+        (N, M), −1 for padding."""
         assert frame is not None
         if self.rotated:
             return exported_rotated_boxes(outputs, self.outputs, self.most, frame)
         return exported_boxes(outputs, self.outputs, self.most, self.size, frame)
 
     def exported_facts(self) -> dict[str, Any]:
-        """From which score on a detection is a prediction."""
+        """The score from which a detection is a prediction."""
         return {"threshold": self.threshold}
 
     def from_exported(self, arrays: Sequence[NDArray[Any]], size: tuple[int, int] | None) -> NDArray[np.float64]:
@@ -312,7 +319,7 @@ class Detect(Task):
         return detections_of(arrays)
 
     def disparity(self, right: NDArray[Any], found: NDArray[Any]) -> tuple[float, bool]:
-        """Of the detections from the threshold on."""
+        """See `disparity_of_boxes`."""
         return disparity_of_boxes(right, found, self.threshold, rotated=self.rotated)
 
     def draw(self, image: NDArray[np.uint8], decoded: Any, truth: Any = None) -> NDArray[np.uint8]:
@@ -322,7 +329,8 @@ class Detect(Task):
         return picture_of(image, np.asarray(decoded), None if truth is None else np.asarray(truth), self)
 
     def deciding(self, cost: ByClass, threshold: ByClass, validation: Validation | None = None) -> Self:
-        """With another threshold, a score from 0 to 1. Raises UsageError for costs, and for what is not a score."""
+        """The task with another threshold, a score from 0 to 1. Raises UsageError for costs, and for anything but a
+        score."""
         del validation
         if cost:
             raise UsageError("--cost", "a run that predicts boxes", "a classification", "leave out --cost")
@@ -340,7 +348,7 @@ class Detect(Task):
 
     @property
     def decision_text(self) -> str:
-        """From which score on boxes are predicted, where that was asked for."""
+        """The score from which boxes are predicted, if the user chose it."""
         return f"boxes with a score of at least {self.threshold:g}" if self.chosen else ""
 
     def explained(self, decoded: torch.Tensor) -> Explained:
@@ -355,8 +363,7 @@ class Detect(Task):
         return found if count < 2 else replace(found, notes=(others,))
 
     def explained_part(self, decoded: torch.Tensor, part: str) -> Explained:
-        """The box of this number among those that are predicted, by falling score, from 1. Raises UsageError where
-        there is none."""
+        """The predicted box with this number, from 1, by falling score. Raises UsageError for an unknown number."""
         count = len(self.describe(decoded)["boxes"])
         if not (part.isascii() and part.isdigit() and 1 <= int(part) <= count):
             expected = f"the number of a box, from 1 to {count}, by decreasing score"
@@ -367,7 +374,7 @@ class Detect(Task):
         return self._box_explained(decoded[int(part) - 1])
 
     def _box_explained(self, row: torch.Tensor) -> Explained:
-        """The logits where a box was found: the highest among positions in its middle."""
+        """The highest logit among the positions in the middle of the box."""
         count, box, kind = self.outputs, row[:4], int(row[CLASS])
         center, reach = (box[:2] + box[2:]) / 2, (box[2:] - box[:2]) / 4
         reach = reach.amin().expand(2) if self.rotated else reach
@@ -381,11 +388,11 @@ class Detect(Task):
         part = f"the {self.classes[kind]} at {place} (left, top, right, bottom in pixels of the input)"
         return Explained(score, kind, "logits", part)
 
-    # What is measured
+    # Metrics
 
     def accumulator(self) -> Accumulator:
-        """The loss, and of validation what is found."""
-        return KeptRows(self, self._followed)
+        """The loss, and on validation the rows of detections."""
+        return RowAccumulator(self, self._followed)
 
     def _followed(self, rows: Rows) -> dict[str, float]:
         """`map`, `map50`, and the `threshold` with the best F1, of all images."""
@@ -394,19 +401,19 @@ class Detect(Task):
         return {**figures, "threshold": best_threshold(rows)}
 
     def measure(self, decoded: torch.Tensor, targets: torch.Tensor) -> dict[str, Any]:
-        """What `_measured` gives, from the threshold on."""
+        """The metrics of `_measured`, with predictions from the threshold on."""
         return self._measured(decoded, targets, self.threshold)
 
     def measure_each(self, tasks: Sequence[Self], decoded: torch.Tensor, targets: torch.Tensor) -> dict[str, Any]:
-        """Each image from the threshold of its own task on."""
+        """The metrics, with predictions of each image from the threshold of its own task on."""
         return self._measured(decoded, targets, np.array([task.threshold for task in tasks]))
 
     def _measured(
         self, decoded: torch.Tensor, targets: torch.Tensor, threshold: float | NDArray[np.float64]
     ) -> dict[str, Any]:
-        """COCO's figures, `ap50` of each class (None where it does not occur), and precision and recall at IoU 0.5 from
-        the threshold on. Of rotated boxes the figures follow from their own overlaps, and the median angle error is
-        that of objects at least twice as long as wide."""
+        """COCO's metrics, `ap50` of each class (None where it does not occur), and precision and recall at IoU 0.5 from
+        the threshold on. For rotated boxes, metrics follow from the overlaps of rotated boxes, and the median angle
+        error is that of objects at least twice as long as wide."""
         found, truth = decoded.cpu().numpy(), targets.cpu().numpy()
         rows = self.rows(found, truth, self.outputs)
         aps = average_precisions(ranked(rows))
@@ -416,7 +423,7 @@ class Detect(Task):
         counts, _ = counts_of(rows, threshold)
         whole = Counts(*(part.sum() for part in counts))
         return {
-            **(rotated_figures(aps) if turned else coco_figures(found, truth, self.outputs)),
+            **(rotated_metrics(aps) if turned else coco_metrics(found, truth, self.outputs)),
             "ap50": {name: None if np.isnan(ap) else ap for name, ap in zip(self.classes, each, strict=True)},
             "precision": whole.precision,
             "recall": whole.recall,
@@ -426,17 +433,17 @@ class Detect(Task):
 
     @classmethod
     def rows(cls, decoded: NDArray[Any], targets: NDArray[Any], classes: int = 0) -> Rows:
-        """What each image's detections and objects add, to be ranked together."""
+        """The detections and objects of each image, which are ranked together."""
         return rows_of(decoded, targets, classes, overlaps_for(decoded, targets))
 
     @classmethod
-    def headline_figure(cls) -> Headline:
+    def headline_metric(cls) -> Headline:
         """Mean average precision of ranked detections."""
         return RankedHeadline(MAP, lambda *_: 0.0)
 
     def interval(self, decoded: Any, targets: Any, groups: Sequence[str] = ()) -> dict[str, list[float]]:
         """`map_interval` and `map50_interval` by bootstrap over images, or over groups of images where there are any;
-        nothing for fewer than 20."""
+        empty for fewer than 20."""
         rows = self.rows_for(decoded, targets)
         figures = {"map": (0, 10), "map50": (0, 1)}
         found = {
@@ -445,37 +452,37 @@ class Detect(Task):
         }
         return {key: ends for key, ends in found.items() if ends is not None}
 
-    def noticed(self, evaluation: Evaluation) -> tuple[Finding, ...]:
-        """That hardly anything is found, or hardly any small object, and why."""
+    def prediction_findings(self, evaluation: Evaluation) -> tuple[Finding, ...]:
+        """Findings where hardly any object, or hardly any small one, is found, with the likely cause."""
         return nothing_found(evaluation, self.size) or small_missed(evaluation, self.size, self.threshold)
 
     @classmethod
-    def made(cls, kept: KeptPredictions) -> bool:
-        """Whether there are rows of boxes for boxes."""
-        rows = kept.predicted is None and kept.answers.ndim == kept.targets.ndim == 3 and bool(kept.classes)
-        return rows and min(kept.answers.shape[2], kept.targets.shape[2]) >= 6
+    def accepts_saved(cls, saved: SavedPredictions) -> bool:
+        """Whether predictions and targets have rows of boxes."""
+        rows = saved.predicted is None and saved.answers.ndim == saved.targets.ndim == 3 and bool(saved.classes)
+        return rows and min(saved.answers.shape[2], saved.targets.shape[2]) >= 6
 
     def assess(
         self, evaluation: Evaluation, facts: SampleFacts, temperature: Temperature | None, names: Sequence[str]
-    ) -> Figures:
+    ) -> SplitMetrics:
         """Each class, kinds of mistakes, slices, and the worst images."""
         del temperature, names
         return assess_detections(evaluation, facts, self.rows_of(evaluation), self.threshold)
 
     def baselines(self, data: Dataset) -> tuple[Method, ...]:
-        """The commonest boxes of the training images, in every image."""
+        """The most frequent boxes of the training images, in every image."""
         from striate.tasks.detect.baselines import detect_methods
 
         return detect_methods(data)
 
-    # How it is shown
+    # Reports
 
-    def answer(self, evaluation: Evaluation) -> tuple[str, str]:
-        """mAP at IoU 0.5, and what it is of."""
-        return self.answer_of(evaluation, "", "", int((evaluation.targets[..., CLASS] >= 0).sum()))
+    def headline_text(self, evaluation: Evaluation) -> tuple[str, str]:
+        """mAP at IoU 0.5, and the samples that it was measured on."""
+        return self.headline_text_of(evaluation, "", "", int((evaluation.targets[..., CLASS] >= 0).sum()))
 
-    def answer_of(self, evaluation: Evaluation, prefix: str, of: str, objects: int) -> tuple[str, str]:
-        """The answer, by the metrics whose keys begin with `prefix`; `of` says what is compared."""
+    def headline_text_of(self, evaluation: Evaluation, prefix: str, of: str, objects: int) -> tuple[str, str]:
+        """The headline in words, from the metrics whose keys begin with `prefix`; `of` names what is compared."""
         metrics, kinds = evaluation.metrics, several(len(self.classes), "class", "classes")
         return percent(metrics[f"{prefix}map50"]), (
             f"mean average precision{of} at IoU 0.5{evaluation.span_of(f'{prefix}map50')} over {kinds}, "
@@ -503,7 +510,7 @@ class Detect(Task):
     def tables(
         self,
         evaluation: Evaluation,
-        figures: Figures | None,
+        figures: SplitMetrics | None,
         target_names: Sequence[str],
         names: Sequence[str] = (),
     ) -> dict[str, Table | None]:
@@ -513,7 +520,7 @@ class Detect(Task):
         del target_names, names
         return tables(evaluation, figures) if isinstance(figures, DetectionMetrics) else {}
 
-    def sections(self, assessment: Assessment, figures: Figures, of: str) -> tuple[Section, ...]:
+    def sections(self, assessment: Assessment, figures: SplitMetrics, of: str) -> tuple[Section, ...]:
         """The kinds of mistakes."""
         from striate.tasks.detect.show import mistakes_section
 
@@ -521,7 +528,7 @@ class Detect(Task):
         return mistakes_section(figures, of) if isinstance(figures, DetectionMetrics) else ()
 
     def columns(self, names: Sequence[str]) -> list[str]:
-        """The objects and what was predicted, as JSON."""
+        """Columns of the objects and the predictions, as JSON."""
         del names
         return ["objects", "predictions"]
 
@@ -553,8 +560,8 @@ class Detect(Task):
 
 
 def strides_for(sides: NDArray[np.float64]) -> tuple[int, ...]:
-    """Strides in pixels for boxes of these sides (M, 2), width and height: from one that small ones hold one
-    and a half positions of, to one that large ones hold four of; two at least."""
+    """Strides in pixels for boxes of these sides (M, 2), width and height; at least two. Small boxes are 1.5 finest
+    strides wide, large ones 4 coarsest strides."""
     small, large = float(np.quantile(sides.min(1), 0.05)), float(np.quantile(sides.max(1), 0.95))
     finest = max([stride for stride in _STRIDES if stride <= small / _FINEST], default=_STRIDES[0])
     coarsest = max([stride for stride in _STRIDES if stride <= large / _COARSEST], default=finest)

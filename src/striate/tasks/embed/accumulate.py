@@ -1,4 +1,4 @@
-"""What is measured of embeddings batch by batch."""
+"""The accumulator of embeddings."""
 
 from __future__ import annotations
 
@@ -16,9 +16,12 @@ if TYPE_CHECKING:
     from striate.tasks.embed.task import Embed
 
 
-class Embeddings:
-    """In training steps the loss alone: weights change between batches, and embeddings of two do not compare. Where
-    nothing is learned, all embeddings, which are measured together. `whole`: with what is followed epoch by epoch."""
+class EmbeddingAccumulator:
+    """Accumulates the loss in training steps, and all embeddings in evaluation.
+
+    In training, weights change between batches, so that embeddings of two batches cannot be compared. `whole`: whether
+    `compute` also returns the metrics of each epoch.
+    """
 
     def __init__(self, task: Embed, *, whole: bool) -> None:
         self._task, self._whole = task, whole
@@ -27,7 +30,7 @@ class Embeddings:
         self.labels: list[torch.Tensor] = []
 
     def update(self, outputs: torch.Tensor, targets: torch.Tensor, loss_sum: torch.Tensor | None = None) -> None:
-        """Take in a batch."""
+        """Add a batch."""
         if not torch.is_grad_enabled():
             self.vectors.append(self._task.decode(outputs).cpu())
             self.labels.append(targets.cpu())
@@ -37,7 +40,7 @@ class Embeddings:
         self.sums = with_sums(self.sums, sums.detach())
 
     def merge(self, other: Self) -> None:
-        """Take in what another one has."""
+        """Add the content of `other`."""
         if other.sums is not None:
             self.sums = with_sums(self.sums, other.sums)
         self.vectors += other.vectors
@@ -49,13 +52,13 @@ class Embeddings:
         return {"sums": self.sums, "vectors": vectors, "labels": torch.cat(self.labels) if self.labels else None}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Become what `state_dict` gave."""
+        """Restore what `state_dict` returned."""
         self.sums = state["sums"]
         self.vectors, self.labels = ([] if state[name] is None else [state[name]] for name in ("vectors", "labels"))
 
     def compute(self) -> dict[str, float]:
-        """`loss`; of embeddings `recall@1`, `auc`, `eer`, the `threshold` at which both kinds of mistakes are as
-        frequent, and the `slope` of the probability around it."""
+        """`loss`, and for embeddings `recall@1`, `auc`, `eer`, the `threshold` at which both kinds of mistakes are
+        equally frequent, and the `slope` of the probability around it."""
         if not self.vectors:
             assert self.sums is not None, "nothing was measured"
             total, weight = self.sums.tolist()
@@ -67,6 +70,6 @@ class Embeddings:
         rows = neighbor_rows(vectors, labels).sum(0)
         found = {"loss": loss, "recall@1": float(rows[0] / max(rows[3], 1))}
         pairs = verify_pairs(vectors, labels)
-        if np.isnan(pairs.auc):  # of so few samples that no two are of one class, or all are
+        if np.isnan(pairs.auc):  # no two samples have one class, or all have
             return found
         return {**found, **vars(pairs), "slope": steepness(vectors, labels, pairs.threshold)}

@@ -1,4 +1,4 @@
-"""Everything that follows from the embeddings of a split."""
+"""The assessment of the embeddings of a split."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def neighbor_estimates(rows: Rows, groups: Sequence[str] = ()) -> dict[str, Esti
 def assess_embeddings(
     evaluation: Evaluation, facts: SampleFacts, headline: Headline, rows: Rows, threshold: float
 ) -> EmbeddingMetrics:
-    """Everything that follows from embeddings; `rows` (N, 4) are those of the neighbors."""
+    """The assessment of embeddings; `rows` (N, 4) are those of `neighbor_rows`."""
     vectors, truth, groups = evaluation.decoded, evaluation.targets, facts.columns.get("group", ())
     n = evaluation.n
     apart, alike = hardest_pairs(vectors, truth, HARDEST)
@@ -85,12 +85,12 @@ def _wrong(pairs: Pairs, threshold: float) -> tuple[float | None, float | None]:
 
 def _left_out(truth: Any) -> tuple[str, ...]:
     n = len(truth)
-    said = [*too_few(n)]
+    sentences = [*too_few(n)]
     if n > PAIRED:
-        said.append(f"Pairs are formed from {several(PAIRED, 'sample')}, evenly spaced, of {n:,}.")
+        sentences.append(f"Pairs are formed from {several(PAIRED, 'sample')}, evenly spaced, of {n:,}.")
     if n > QUERIES:
-        said.append(f"Neighbors are searched for {several(QUERIES, 'sample')}, evenly spaced, of {n:,}.")
+        sentences.append(f"Neighbors are searched for {several(QUERIES, 'sample')}, evenly spaced, of {n:,}.")
     counts = np.unique(truth, return_counts=True)[1]
     if alone := int((counts == 1).sum()):
-        said.append(f"Not used as queries: {several(alone, 'sample')} without another sample of the class.")
-    return tuple(said)
+        sentences.append(f"Not used as queries: {several(alone, 'sample')} without another sample of the class.")
+    return tuple(sentences)

@@ -1,4 +1,4 @@
-"""What is put on a network so that it gives embeddings."""
+"""The head of a network that outputs embeddings."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ _LENGTH = 0.1
 
 
 class Proxies(nn.Module):
-    """A vector for each class of the training split, beside which its embeddings are to lie."""
+    """A vector for each class of the training split, which the embeddings of the class are trained to be near."""
 
     def __init__(self, classes: int, dimensions: int) -> None:
         super().__init__()
-        # Only directions count, and short vectors turn faster: proxies have to keep up with a network that begins anew.
+        # Only directions count, and short vectors turn faster: proxies must keep up with an untrained network.
         self.weight = nn.Parameter(_LENGTH * torch.randn(classes, dimensions) / dimensions**0.5)
 
     def forward(self, embeddings: torch.Tensor) -> torch.Tensor:
@@ -25,11 +25,11 @@ class Proxies(nn.Module):
 
 
 class EmbeddingNetwork(nn.Module):
-    """(N, D) embeddings of length 1, followed by their (N, K) cosines with the proxies, where there are some.
+    """(N, D) embeddings of length 1, followed by their (N, K) cosines with the proxies, if there are any.
 
-    What the network gives is standardized over the batch before its length becomes 1: cosines of vectors that all lie
-    on one side of the origin would differ little. `mirrored`: once trained, the embedding is the direction of the mean
-    of that of an image (N, C, H, W) and of its mirror image.
+    Batch normalization standardizes the network's outputs before their length becomes 1: cosines of vectors that all
+    lie on one side of the origin would differ little. `mirrored`: in evaluation, the embedding of an image (N, C, H, W)
+    is the direction of the mean of its embedding and that of its mirror image.
     """
 
     def __init__(self, body: nn.Module, dimensions: int, classes: int, *, mirrored: bool = False) -> None:

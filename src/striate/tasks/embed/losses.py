@@ -12,26 +12,26 @@ from striate.errors import UsageError
 from striate.models.preserved_state import same_random_state
 
 BY_PROXY = ("arcface", "proxy-anchor")
-"""Losses that compare embeddings with a proxy of each class, the others with one another."""
+"""Losses that compare embeddings with a proxy of each class; the others compare embeddings with one another."""
 MARGIN, SCALE = 28.6, 30.0
-"""ArcFace: degrees by which an angle has to be smaller, and what cosines are multiplied by."""
+"""ArcFace: the angular margin in degrees, and the scale of cosines."""
 _TRIPLET_MARGIN = 0.2
 _TEMPERATURE = 0.1
 _LARGEST = 1 - 1e-6
-"""The slope of the arc cosine is infinite at 1."""
+"""Largest cosine: the derivative of the arc cosine is infinite at 1."""
 
 Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 
 def loss_of(name: str, classes: int) -> Loss:
-    """The mean loss over samples of cosines (N, K) with the proxies of `classes`, or of embeddings (N, D), and class
-    numbers (N,).
+    """The function that computes the mean loss over samples, from class numbers (N,) and cosines (N, K) with the
+    proxies of `classes`, or embeddings (N, D).
 
     `arcface`: Deng et al., "ArcFace: additive angular margin loss for deep face recognition", 2019. `proxy-anchor`: Kim
-    et al., "Proxy anchor loss for deep metric learning", 2020. `triplet`: of each sample the farthest of its class and
-    the nearest of the others (batch-hard), Hermans et al., "In defense of the triplet loss for person
-    re-identification", 2017. `supcon`: Khosla et al., "Supervised contrastive learning", 2020.
-    Raises UsageError where pytorch-metric-learning is not there.
+    et al., "Proxy anchor loss for deep metric learning", 2020. `triplet`: for each sample, the farthest of its class
+    and the nearest of other classes (batch-hard), Hermans et al., "In defense of the triplet loss for person
+    re-identification", 2017. `supcon`: Khosla et al., "Supervised contrastive learning", 2020. Raises UsageError where
+    pytorch-metric-learning is not installed.
     """
     try:
         import pytorch_metric_learning  # noqa: F401
@@ -43,7 +43,7 @@ def loss_of(name: str, classes: int) -> Loss:
 
 
 @cache
-@same_random_state()  # they make proxies of their own, which nobody asks for
+@same_random_state()  # they draw proxies of their own, which are not used
 def _made(name: str, classes: int) -> Loss:
     from pytorch_metric_learning import losses, miners, reducers
 
@@ -83,11 +83,11 @@ TEMPERATURE = 0.1
 
 
 def neighbor_loss(embeddings: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """(N,) the loss of each sample with another of its class, NaN of others: minus the logarithm of how probable it is
-    that a neighbor, drawn by exp(cosine / 0.1), is of its class.
+    """(N,) loss of each sample: minus the logarithm of the probability that a neighbor, drawn with weights exp(cosine /
+    0.1), has its class; NaN for samples without another of their class.
 
-    It needs no proxies, so that classes that were never seen have one too. Source: Frosst et al., "Analyzing and
-    improving representations with the soft nearest neighbor loss", 2019.
+    It needs no proxies, so that it is also defined for classes that are not in training. Source: Frosst et al.,
+    "Analyzing and improving representations with the soft nearest neighbor loss", 2019.
     """
     found = []
     for start in range(0, len(labels), _ROWS):

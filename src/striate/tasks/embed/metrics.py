@@ -34,32 +34,38 @@ class SamplePair:
 
 @dataclass(frozen=True)
 class EmbeddingMetrics:
-    """Everything about one split of embeddings, whose classes were not trained.
-
-    `figures`: `recall@1`, `recall@5` and `map@r` over the samples that have another of their class, `auc` and `eer`
-    over pairs, and the `threshold` that this split alone would choose, with bootstrap intervals over samples, or groups
-    where there are groups. `threshold` is the one in use, chosen on validation; `wrong` the shares of pairs of one
-    class below it, and of two classes above it. `curve`: ROC, pairs of false and true positive rate. `apart`,
-    `alike`: the pairs of one class, and of two, that are hardest to tell. `left_out`: what was not computed.
-    """
+    """Everything about one split of embeddings, whose classes are not those of the training."""
 
     n: int
+    """Number of samples."""
     classes: int
+    """Number of classes."""
     figures: Mapping[str, Estimate]
+    """`recall@1`, `recall@5` and `map@r` over the samples that have another of their class, `auc` and `eer` over pairs,
+    and the `threshold` that this split alone would choose. Intervals are by bootstrap over samples, or over groups
+    where there are groups."""
     threshold: float
+    """The threshold in use, chosen on validation."""
     wrong: tuple[float | None, float | None]
+    """Share of the pairs of one class below it, and of the pairs of two classes above it; None where there are no such
+    pairs."""
     curve: tuple[tuple[float, float], ...]
+    """The ROC curve: pairs of false and true positive rate."""
     apart: tuple[SamplePair, ...]
+    """Pairs of one class with the lowest cosines."""
     alike: tuple[SamplePair, ...]
+    """Pairs of two classes with the highest cosines."""
     slices: tuple[Slice, ...]
+    """Parts of the data."""
     left_out: tuple[str, ...] = ()
+    """What was not computed, a sentence each."""
 
     def to_json(self) -> dict[str, Any]:
-        """The figures as one JSON object."""
+        """The metrics as one JSON object."""
         return as_object(self)
 
     def lines(self, temperature: Temperature | None) -> list[list[str]]:
-        """What the threshold does, the hardest pairs, and slices."""
+        """The mistakes at the threshold, the hardest pairs, and slices."""
         del temperature
         return [self._threshold_lines(), self._pair_lines(), slice_lines(self.slices, RECALL)]
 

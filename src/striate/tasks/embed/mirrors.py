@@ -1,4 +1,4 @@
-"""Whether a mirror image is of the class of its image: of a face it is, of a letter seldom."""
+"""Whether a mirror image has the class of its image: that of a face does, that of a letter seldom."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from striate.data.dataset import Dataset
 from striate.tasks.baseline_features import HOG_SMALLEST, hog_features
 
 _COMPARED, _EACH, _FEWEST = 300, 10, 20
-"""Images that are compared, of a class, and in all at least."""
+"""Largest number of images that are compared, largest number per class, and smallest total number."""
 ENOUGH = 0.55
-"""Measured: 0.64 to 0.85 of faces, 0.7 of clothes (whose shoes all point to the left), 0.41 of ten digits, 0.29 to 0.43
-of the characters of four alphabets."""
+"""The ratio from which mirror images have the class. Measured: 0.64 to 0.85 for faces, 0.7 for clothes (whose shoes all
+point to the left), 0.41 for ten digits, 0.29 to 0.43 for the characters of four alphabets."""
 
 
 def mirrors_keep_class(data: Dataset) -> float | None:
-    """How often mirrored training images are nearest, by histograms of oriented gradients, to another image of their
-    class, divided by how often the images themselves are. None where there are too few to tell, and of what are no
-    pictures of one or three channels."""
+    """How often the nearest image of a mirrored training image, by histograms of oriented gradients, has its class,
+    divided by how often that of the original image has. None for too few images, and for inputs other than pictures of
+    one or three channels."""
     train = data.splits["train"]
     shape = data.input_shape
     if not data.medium.pictures or len(shape) != 3 or shape[0] not in (1, 3) or min(shape[1:]) < HOG_SMALLEST:

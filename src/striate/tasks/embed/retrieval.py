@@ -1,4 +1,4 @@
-"""How well embeddings tell classes apart: by the nearest neighbors of each sample, and by all pairs."""
+"""How well embeddings separate classes: by the nearest neighbors of each sample, and by all pairs."""
 
 from __future__ import annotations
 
@@ -14,47 +14,47 @@ from striate.statistics.intervals import FEW, drawn_units, percentile_interval, 
 from striate.tasks.headline import Rows
 
 QUERIES = 5_000
-"""So many samples at most, evenly spread, are asked for their neighbors among all samples."""
+"""Largest number of samples, evenly spaced, whose neighbors are searched among all samples."""
 PAIRED = 8_000
-"""The pairs are those of so many samples at most, evenly spread."""
+"""Largest number of samples, evenly spaced, that pairs are formed from."""
 _NEAR = 5
 _ROWS = 256
 _BINS = 20_000
-"""Of cosines, from the lowest to the highest: areas and thresholds are exact to a ten thousandth of that."""
+"""Bins of cosines, from the lowest to the highest: areas and thresholds are exact to a ten-thousandth of the range."""
 _COARSE = 200
-"""For intervals the bins have about so many of the quantiles of either kind of pairs between them."""
+"""For intervals, the edges of bins are about this number of quantiles of each kind of pairs."""
 
 Vectors = NDArray[np.float32]
 SimilarPair = tuple[int, int, float]
-"""Two positions, and the cosine."""
+"""Positions of two samples, and the cosine of their embeddings."""
 
 
-def spread(n: int, most: int) -> NDArray[np.int64]:
-    """min(n, most) positions, evenly spread."""
+def evenly_spaced(n: int, most: int) -> NDArray[np.int64]:
+    """min(n, most) positions, evenly spaced."""
     count = min(n, most)
     return np.arange(count) * n // max(1, count)
 
 
 def unit(vectors: Any) -> Vectors:
-    """Rows of length 1; a row of zeros stays."""
+    """The rows, normalized to length 1; rows of zeros stay zeros."""
     rows = np.asarray(vectors, np.float32)
     lengths = np.linalg.norm(rows, axis=1, keepdims=True)
     return np.asarray(rows / np.where(lengths > 0, lengths, 1), np.float32)
 
 
 def neighbor_rows(vectors: Any, targets: Any) -> Rows:
-    """(N, 4) what each sample adds: whether its nearest neighbor is of its class, whether one of the nearest five is,
-    its MAP@R, and 1; all 0 for a sample without another of its class, and for those that are not asked (`QUERIES`).
+    """(N, 4) what each sample adds: whether its nearest neighbor has its class, whether one of the nearest five has,
+    its MAP@R, and 1; all 0 for samples without another of their class, and for those that are no queries (`QUERIES`).
 
-    MAP@R: the mean over the first R neighbors, R being how many others are of the class, of the precision so far where
-    the neighbor is of the class, else 0 (Musgrave et al., "A metric learning reality check", 2020).
+    MAP@R: with R other samples of the class, the mean over the first R neighbors of the precision up to a neighbor of
+    the class, 0 for other neighbors (Musgrave et al., "A metric learning reality check", 2020).
     """
     vectors, labels = unit(vectors), np.asarray(targets)
     rows = np.zeros((len(labels), 4))
     numbers, places, counts = np.unique(labels, return_inverse=True, return_counts=True)
     del numbers
     others = counts[places] - 1
-    asked = spread(len(labels), QUERIES)
+    asked = evenly_spaced(len(labels), QUERIES)
     asked = asked[others[asked] > 0]
     for start in range(0, len(asked), _ROWS):
         part = asked[start : start + _ROWS]
@@ -73,19 +73,22 @@ def neighbor_rows(vectors: Any, targets: Any) -> Rows:
 
 @dataclass(frozen=True, eq=False)
 class Pairs:
-    """How many pairs of samples have each cosine: `same` and `other` (N, B), a row a sample with its pairs of one class
-    and of two; each pair counts in the rows of both. Or all in one row. `edges` (B + 1,)."""
+    """Histograms of the cosines of pairs of samples: a row a sample, with its pairs, or one row of all pairs. In rows
+    of samples, each pair counts for both."""
 
     same: NDArray[np.float64]
+    """(N, B) number of pairs of one class."""
     other: NDArray[np.float64]
+    """(N, B) number of pairs of two classes."""
     edges: NDArray[np.float64]
+    """(B + 1,) edges of the bins."""
 
 
 def count_pairs(vectors: Any, targets: Any) -> Pairs:
-    """The pairs of `PAIRED` samples at most, in one row, in `_BINS` bins from the lowest cosine to the highest."""
+    """The pairs of at most `PAIRED` samples, in one row, in `_BINS` bins from the lowest cosine to the highest."""
     low, high = 1.0, -1.0
     for near, same, other in _blocks(vectors, targets):
-        pairs = near[same | other]  # of a single sample there are none
+        pairs = near[same | other]  # a single sample has none
         low, high = min(low, float(pairs.min(initial=1.0))), max(high, float(pairs.max(initial=-1.0)))
     edges = np.linspace(low, max(high, low + 1e-9), _BINS + 1)
     kinds = np.zeros((2, 1, _BINS))
@@ -97,13 +100,14 @@ def count_pairs(vectors: Any, targets: Any) -> Pairs:
 
 
 def count_pairs_of_each(vectors: Any, targets: Any) -> Pairs:
-    """The same with a row for each of the samples, in a few hundred bins that are fine where there are many pairs."""
+    """The same with a row for each of the samples, in a few hundred bins, which are narrow where there are many
+    pairs."""
     whole = count_pairs(vectors, targets)
     shares = [kind[0].cumsum() / max(1, kind.sum()) for kind in (whole.same, whole.other)]
     inner = np.unique(np.concatenate([np.searchsorted(share, np.linspace(0, 1, _COARSE)) for share in shares]))
     edges = whole.edges[np.unique(np.concatenate([[0], inner[(inner > 0) & (inner < _BINS)], [_BINS]]))]
     bins, start = len(edges) - 1, 0
-    kinds = np.zeros((2, len(spread(len(np.asarray(targets)), PAIRED)), bins))
+    kinds = np.zeros((2, len(evenly_spaced(len(np.asarray(targets)), PAIRED)), bins))
     for near, *chosen in _blocks(vectors, targets):
         places = np.clip(np.searchsorted(edges, near, "right") - 1, 0, bins - 1)
         places += np.arange(len(near))[:, None] * bins
@@ -115,9 +119,10 @@ def count_pairs_of_each(vectors: Any, targets: Any) -> Pairs:
 
 
 def _blocks(vectors: Any, targets: Any) -> Iterator[tuple[Vectors, NDArray[np.bool_], NDArray[np.bool_]]]:
-    """Of some samples at a time their cosines with all, and which of these are pairs of one class, and of two."""
+    """For a few samples at a time: their cosines with all samples, and which of these are pairs of one class, and of
+    two."""
     labels = np.asarray(targets)
-    taken = spread(len(labels), PAIRED)
+    taken = evenly_spaced(len(labels), PAIRED)
     rows, labels = unit(vectors)[taken], labels[taken]
     for start in range(0, len(labels), _ROWS):
         near = rows[start : start + _ROWS] @ rows.T
@@ -129,17 +134,21 @@ def _blocks(vectors: Any, targets: Any) -> Iterator[tuple[Vectors, NDArray[np.bo
 
 @dataclass(frozen=True)
 class Verification:
-    """How well the cosine of a pair tells whether both are of one class. `auc`: the area under the ROC curve; `eer`:
-    the share of wrong answers where it is the same for both kinds of pairs; `threshold`: the cosine of that. NaN where
-    a kind has no pairs."""
+    """How well the cosine of a pair tells whether both samples have one class. All are NaN where there are no pairs of
+    one kind."""
 
     auc: float
+    """Area under the ROC curve."""
     eer: float
+    """Equal error rate: the share of wrong predictions at the threshold where it is the same for both kinds of
+    pairs."""
     threshold: float
+    """The cosine of that threshold."""
 
 
 def verification(same: NDArray[Any], other: NDArray[Any], edges: NDArray[np.float64]) -> Verification:
-    """From counts (B,) of pairs of one class and of two, by cosine; pairs of one bin count as equal."""
+    """The verification from counts (B,) of pairs of one class and of two, by cosine; pairs of one bin count as
+    equal."""
     total_same, total_other = same.sum(), other.sum()
     if total_same <= 0 or total_other <= 0:
         return Verification(np.nan, np.nan, np.nan)
@@ -148,7 +157,7 @@ def verification(same: NDArray[Any], other: NDArray[Any], edges: NDArray[np.floa
     auc = float(((kept_out[1:] + kept_out[:-1]) / 2 * np.diff(missed)).sum())
     gap = missed - (1 - kept_out)
     first, last = int(np.searchsorted(gap, 0, "left")), int(np.searchsorted(gap, 0, "right"))
-    if last > first:  # a stretch of edges at which both are equal: its middle
+    if last > first:  # both are equal over a range of edges: its middle
         low, high = edges[first], edges[last - 1]
         return Verification(auc, float(missed[first]), float(low + high) / 2)
     share = -gap[first - 1] / (gap[first] - gap[first - 1])
@@ -157,14 +166,14 @@ def verification(same: NDArray[Any], other: NDArray[Any], edges: NDArray[np.floa
 
 
 def verify_pairs(vectors: Any, targets: Any) -> Verification:
-    """Of all pairs."""
+    """The verification of all pairs."""
     pairs = count_pairs(vectors, targets)
     return verification(pairs.same[0], pairs.other[0], pairs.edges)
 
 
 def steepness(vectors: Any, targets: Any, threshold: float) -> float:
-    """The `a` of 1 / (1 + exp(−a · (cosine − threshold))), how probable it is that a pair is of one class, both kinds
-    of pairs being as frequent: the most likely one (Platt 1999, with the threshold kept)."""
+    """The slope a of 1 / (1 + exp(−a · (cosine − threshold))), the probability that a pair has one class where both
+    kinds of pairs are equally frequent, by maximum likelihood (Platt 1999, with a fixed threshold)."""
     from scipy.optimize import minimize_scalar  # takes half a second to load
 
     pairs = count_pairs(vectors, targets)
@@ -179,11 +188,11 @@ def steepness(vectors: Any, targets: Any, threshold: float) -> float:
 
 
 def verification_estimates(vectors: Any, targets: Any, groups: Sequence[str] = ()) -> dict[str, Estimate]:
-    """`auc`, `eer` and `threshold` with 95 % intervals by bootstrap over samples, or over `groups`: a pair weighs as
-    often as its samples were drawn, to first order (wᵢ + wⱼ − 1)."""
+    """`auc`, `eer` and `threshold` with 95 % intervals by bootstrap over samples, or over `groups`: the weight of a
+    pair follows from how often its samples were drawn, to first order (wᵢ + wⱼ − 1)."""
     found = vars(verify_pairs(vectors, targets))
     known = {name: None if np.isnan(value) else value for name, value in found.items()}
-    taken = spread(len(np.asarray(targets)), PAIRED)
+    taken = evenly_spaced(len(np.asarray(targets)), PAIRED)
     units = np.unique(drawn_units(groups, len(np.asarray(targets)))[taken], return_inverse=True)[1]
     count = int(units.max()) + 1 if len(units) else 0
     if count < FEW or known["auc"] is None:
@@ -200,7 +209,7 @@ def verification_estimates(vectors: Any, targets: Any, groups: Sequence[str] = (
 
 
 def roc_curve(vectors: Any, targets: Any) -> tuple[tuple[float, float], ...]:
-    """At most 200 points (share of pairs of two classes that are taken for one, share of pairs of one that are)."""
+    """At most 200 points of the ROC curve: the share of pairs of two classes, and of one class, above the threshold."""
     pairs = count_pairs(vectors, targets)
     same, other = (kind[0][::-1].cumsum() / max(1, kind.sum()) for kind in (pairs.same, pairs.other))
     steps = np.unique(
@@ -211,10 +220,10 @@ def roc_curve(vectors: Any, targets: Any) -> tuple[tuple[float, float], ...]:
 
 
 def hardest_pairs(vectors: Any, targets: Any, count: int) -> tuple[list[SimilarPair], list[SimilarPair]]:
-    """Of pairs of one class those with the lowest cosine, and of two classes those with the highest: (one, other,
-    cosine), each sample in one pair of a kind."""
+    """The pairs of one class with the lowest cosines, and those of two classes with the highest. Each sample is in at
+    most one pair of each kind."""
     labels = np.asarray(targets)
-    taken = spread(len(labels), PAIRED)
+    taken = evenly_spaced(len(labels), PAIRED)
     vectors, labels = unit(vectors)[taken], labels[taken]
     found: tuple[list[SimilarPair], list[SimilarPair]] = ([], [])
     for start in range(0, len(labels), _ROWS):

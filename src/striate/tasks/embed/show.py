@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from striate.records import Interval
 from striate.tasks.embed.assess import HARDEST
 from striate.tasks.embed.metrics import EmbeddingMetrics, SamplePair
-from striate.tasks.embed.retrieval import hardest_pairs, spread
+from striate.tasks.embed.retrieval import evenly_spaced, hardest_pairs
 from striate.tasks.evaluation import Evaluation
 from striate.tasks.show import CHART_DPI, PHOTO_DPI, Images, Row, plain_cells, share_cells
 from striate.visualize.canvas import of_split, save_figure
@@ -31,7 +31,7 @@ _METHODS: tuple[tuple[Method, str], ...] = (("pca", "First two principal compone
 def embedding_pictures(
     folder: Path, evaluation: Evaluation, images: Images | None, names: Sequence[str] = ()
 ) -> tuple[Picture, ...]:
-    """`map.png`, all samples in two dimensions; of images the hardest pairs, `apart.png` and `alike.png`."""
+    """`map.png`, all samples in two dimensions; for images also the hardest pairs, `apart.png` and `alike.png`."""
     title = of_split(evaluation.data, evaluation.split, evaluation.n)
     pictures = _map(folder, evaluation, images, title, names)
     if images is None:
@@ -44,7 +44,7 @@ def embedding_pictures(
             "the pairs of two classes with the highest similarity: look for wrong labels",
         ),
     )
-    for (name, file, said), pairs in zip(
+    for (name, file, which), pairs in zip(
         kinds, hardest_pairs(evaluation.decoded, evaluation.targets, _SHOWN), strict=True
     ):
         if not pairs:
@@ -58,7 +58,7 @@ def embedding_pictures(
         ]
         figure = points_figure(beside, title=f"{title}: {name.lower()}", labels=labels)
         path = save_figure(figure, folder / f"{file}.png", PHOTO_DPI)
-        pictures += (Picture(name, f"{title}; {said}. The number is their cosine similarity.", path, "samples"),)
+        pictures += (Picture(name, f"{title}; {which}. The number is their cosine similarity.", path, "samples"),)
     return pictures
 
 
@@ -72,8 +72,8 @@ def _beside(pair: NDArray[np.uint8]) -> NDArray[np.uint8]:
 def _map(
     folder: Path, evaluation: Evaluation, images: Images | None, title: str, names: Sequence[str]
 ) -> tuple[Picture, ...]:
-    """PCA and t-SNE of at most `MOST` samples; nothing for few samples, or where all embeddings are the same."""
-    taken = spread(evaluation.n, MOST)
+    """PCA and t-SNE of at most `MOST` samples; empty for few samples, or where all embeddings are the same."""
+    taken = evenly_spaced(evaluation.n, MOST)
     vectors = np.asarray(evaluation.decoded, np.float32)[taken]
     if len(taken) < FEWEST or not (vectors != vectors[:1]).any():
         return ()
@@ -87,18 +87,18 @@ def _map(
         images=None if images is None else np.asarray(images[taken]),
     )
     path = save_figure(figure, folder / "map.png", CHART_DPI)
-    said = (
+    caption = (
         f"{title}. Points near each other are similar to the network; even classes not in training should form groups."
     )
-    return (Picture("Map of the embeddings", said, path, "samples", _clicked(evaluation, images, taken, names)),)
+    return (Picture("Map of the embeddings", caption, path, "samples", _clicked(evaluation, images, taken, names)),)
 
 
 def _clicked(
     evaluation: Evaluation, images: Images | None, taken: NDArray[np.int64], names: Sequence[str]
 ) -> tuple[str, ...]:
-    """The map as a page shows it, of `_CLICKED` of the samples: a click on a point shows its neighbors; nothing of what
-    are no pictures."""
-    some = taken[spread(len(taken), _CLICKED)]
+    """The interactive map of a page, with `_CLICKED` of the samples: a click on a point shows its neighbors. Empty
+    where inputs are not pictures."""
+    some = taken[evenly_spaced(len(taken), _CLICKED)]
     shown = None if images is None else np.asarray(images[some])
     if shown is None or shown.ndim != 4 or shown.shape[1] not in (1, 3):
         return ()
@@ -116,7 +116,7 @@ def embedding_sections(figures: EmbeddingMetrics, of: str, chosen: Interval | No
     """The ROC curve with the threshold, and the hardest pairs. `chosen`: the threshold's interval on validation."""
     ends = "" if chosen is None else f" (95 % interval {chosen.low:.3f} to {chosen.high:.3f}, bootstrap)"
     missed, taken = map(percent, figures.wrong)
-    said = (
+    sentence = (
         f"Two samples with a cosine similarity of at least {figures.threshold:.3f} are predicted to have one class. The"
         f" threshold was chosen on validation{ends}, so that both kinds of mistakes are equally frequent there. In the"
         f" {of}, {missed} of the pairs of one class are below it, and {taken} of the pairs of two classes above it."
@@ -127,7 +127,7 @@ def embedding_sections(figures: EmbeddingMetrics, of: str, chosen: Interval | No
     return (
         Section(
             "Same class, or not",
-            (said,),
+            (sentence,),
             (
                 _pairs_table("Pairs of one class that are least similar", figures.apart),
                 _pairs_table("Pairs of two classes that are most similar", figures.alike),
@@ -156,7 +156,7 @@ def _draw_roc(axes: Any, figures: EmbeddingMetrics) -> None:
 
 
 def overall_table(figures: EmbeddingMetrics, of: str) -> Table:
-    """The figures over all samples and pairs."""
+    """The metrics over all samples and pairs."""
     names = {
         "recall@1": "recall@1: the nearest has the class",
         "recall@5": "recall@5: one of the nearest five has the class",

@@ -1,4 +1,5 @@
-"""A vector for each sample, near those of its class: for classes that the network has never seen."""
+"""The task of embeddings: vectors that are near one another for samples of a class, also for classes that are not in
+training."""
 
 from __future__ import annotations
 
@@ -19,10 +20,10 @@ from striate.data.dataset import Dataset, SampleFacts
 from striate.data.loader import order_by_class
 from striate.errors import ConfigError
 from striate.records import Finding
-from striate.runs.predictions import Predictions as KeptPredictions
+from striate.runs.predictions import Predictions as SavedPredictions
 from striate.statistics.calibration import Temperature
 from striate.tasks.accumulator import Accumulator
-from striate.tasks.assessment import Assessment, Figures
+from striate.tasks.assessment import Assessment, SplitMetrics
 from striate.tasks.baseline import Method
 from striate.tasks.config import TaskConfig
 from striate.tasks.embed.assess import assess_embeddings, neighbor_estimates
@@ -38,37 +39,43 @@ from striate.visualize.page_parts import Picture, Section, Table
 from striate.wording import percent, several
 
 _MANY = 1000
-"""Classes, from which on they are enough as they are."""
+"""Number of classes from which rotated images are not needed as additional classes."""
 CROP, ROTATE, SCALE = 0.7, 10.0, 0.1
-"""The least share of an image that a crop keeps; degrees; and the largest change of size."""
+"""Augmentation: smallest crop as a share of the image, largest rotation in degrees, largest change of scale."""
 _COLLAPSED = 0.55
-"""An area under the ROC curve of pairs below which classes are hardly told apart; 0.5 is chance."""
+"""Area under the ROC curve of pairs below which there is a finding; 0.5 is chance."""
 
 
 @dataclass(frozen=True)
 class Embed(Task):
-    """Embeddings of `dimensions` numbers D, of length 1; outputs (N, D + K): embeddings, and their cosines with a proxy
-    of each of K training classes, where the loss has proxies. Targets (N,) int64, predictions (N, D) float32.
+    """Embeddings of length 1.
 
-    `seen` are the class numbers of the training split: others have no proxy, and count for nothing in the training
-    loss. `each`: so many samples of a class follow one another in a batch. `threshold`: the cosine from which on two
-    samples are said to be of one class; `slope`: how steep its probability rises there. Validation decides both.
-    `mirrored`: whether mirror images are of the same class, so that an embedding is that of both. `turned_classes`: in
-    how many ways training images are turned, each a class of its own with a proxy of its own: 1, 2 (by 0 and 180°), or
-    4 (by 0, 90, 180 and 270°). A target is then a class number plus the number of classes times the place of its turn.
-    `mirror_ratio`: what `mirrored` was decided by, where it was.
+    Outputs (N, D + K) are embeddings and, where the loss has proxies, their cosines with a proxy of each of K training
+    classes. Targets (N,) int64, predictions (N, D) float32. With `turned_classes`, a target is a class number plus the
+    number of classes times the number of its rotation.
     """
 
     classes: tuple[str, ...] = ()
+    """Names of the classes."""
     seen: tuple[int, ...] = ()
+    """Class numbers of the training split; other classes have no proxy, and do not count in the training loss."""
     dimensions: int = 128
+    """Number D of dimensions of an embedding."""
     loss_name: str = "arcface"
+    """Name of the loss."""
     each: int = 4
+    """Number of samples of a class that follow one another in a batch."""
     threshold: float = 0.5
+    """The cosine from which two samples are predicted to be of one class; chosen on validation."""
     slope: float = 10.0
+    """How steeply the probability of that rises at the threshold; chosen on validation."""
     mirrored: bool = False
+    """Whether mirror images have the same class, so that an embedding is that of both."""
     turned_classes: int = 1
+    """Number of rotations of training images, each a class with a proxy of its own: 1, 2 (by 0 and 180°), or 4 (by 0,
+    90, 180 and 270°)."""
     mirror_ratio: float | None = field(default=None, compare=False)
+    """The measured ratio that decided `mirrored`; None where the user decided."""
 
     name: ClassVar[str] = "embed"
     annotation: ClassVar[str] = "identity"
@@ -85,7 +92,7 @@ class Embed(Task):
 
     @classmethod
     def make(cls, data: Dataset, config: TaskConfig, loss: str) -> Self:
-        """For the classes of the training split."""
+        """The task for the classes of the training split."""
         seen = torch.unique(data.splits["train"].targets).tolist()
         ratio = mirrors_keep_class(data) if config.mirrored is None else None
         mirrored = (ratio or 0.0) >= ENOUGH if config.mirrored is None else config.mirrored
@@ -94,14 +101,14 @@ class Embed(Task):
         if config.turned_classes and not images:
             got, remedy = f"true, for {data.medium.values}", "--task.turned_classes false"
             raise ConfigError("task.turned_classes", got, "images, which can be rotated", remedy)
-        # Losses that compare samples need several that are turned alike in a batch.
+        # Losses that compare samples need several with the same rotation in a batch.
         few = images and not mirrored and len(seen) < _MANY and loss in BY_PROXY
         turned = few if config.turned_classes is None else config.turned_classes
         ways = 1 if not turned else 4 if data.input_shape[1] == data.input_shape[2] else 2
         return cls(data.classes, tuple(seen), *sizes, mirrored=mirrored, turned_classes=ways, mirror_ratio=ratio)
 
     def decided(self, config: TaskConfig) -> TaskConfig:
-        """With whether images are mirrored, and whether turned ones are classes."""
+        """The configuration, with whether images are mirrored, and whether rotated ones are classes."""
         return replace(config, mirrored=self.mirrored, turned_classes=self.turned_classes > 1)
 
     @property
@@ -115,17 +122,17 @@ class Embed(Task):
 
     @property
     def built_outputs(self) -> int:
-        """The embedding."""
+        """The dimensions of the embedding."""
         return self.dimensions
 
     @property
     def batch_unit(self) -> int:  # type: ignore[override]
-        """The samples of one class."""
+        """The number of samples of one class."""
         return self.each
 
     @property
     def compares_samples(self) -> bool:  # type: ignore[override]
-        """All losses do but ArcFace."""
+        """True for all losses but ArcFace."""
         return self.loss_name != "arcface"
 
     def attach(self, network: nn.Module, input_shape: tuple[int, ...]) -> nn.Module:
@@ -141,35 +148,35 @@ class Embed(Task):
         return network.body if isinstance(network, EmbeddingNetwork) else network
 
     def settled(self, val: Mapping[str, float]) -> Self:
-        """With the threshold and the slope of validation, where they are known."""
+        """The task with the threshold and the slope of validation, where they are known."""
         threshold, slope = (float(val.get(name, np.nan)) for name in ("threshold", "slope"))
         return replace(self, threshold=threshold, slope=slope) if np.isfinite([threshold, slope]).all() else self
 
     def augmentation(self, usual: AugmentConfig, request: AugmentConfig) -> tuple[AugmentConfig, str]:
-        """Turned and scaled a little; crops keep most of it: unseen classes may differ in any part. Mirrored where that
-        keeps the class."""
+        """Small rotations and changes of scale; large crops, since unseen classes may differ in any part of the image;
+        mirroring where it keeps the class."""
         del request
         varied = replace(usual, crop=max(usual.crop or 1.0, CROP), rotate=ROTATE, scale=SCALE)
-        said = []
+        notes = []
         if self.mirrored:
             varied = replace(varied, flip=usual.flip or True)
             ratio = self.mirror_ratio
             near = "" if ratio is None else f" (nearest to it {ratio:.2f} times as often as the original images)"
             mean = "embeddings are the mean over both (--task.mirrored false turns this off)"
-            said.append(f"mirror images have the class of their image{near}: {mean}")
+            notes.append(f"mirror images have the class of their image{near}: {mean}")
         if self.turned_classes > 1:
             varied = replace(varied, quarter_turns=True)
             turn = "by 90, 180 and 270°" if self.turned_classes > 2 else "by 180°"
-            said.append(f"images rotated {turn} are additional classes (--task.turned_classes false turns this off)")
-        return varied, "; ".join(said)
+            notes.append(f"images rotated {turn} are additional classes (--task.turned_classes false turns this off)")
+        return varied, "; ".join(notes)
 
     def epoch_order(self, targets: torch.Tensor, seed: int, epoch: int) -> torch.Tensor:
-        """`each` samples of a class after one another."""
+        """An order in which `each` samples of a class follow one another."""
         return order_by_class(targets, self.each, seed, epoch)
 
     def warp_targets(self, targets: torch.Tensor, warp: Warp) -> torch.Tensor:
-        """Where turned images are classes of their own, the class number plus the number of classes times the place of
-        the image's turn among the `turned_classes`."""
+        """Where rotated images are additional classes: the class number plus the number of classes times the number of
+        the image's rotation among the `turned_classes`."""
         if self.turned_classes == 1 or warp.turns is None:
             return targets
         places = warp.turns // (4 // self.turned_classes)
@@ -178,11 +185,12 @@ class Embed(Task):
     # Loss
 
     def weight(self, targets: torch.Tensor) -> torch.Tensor:
-        """The number of samples of classes that were seen; a little above 0 where there are none."""
+        """The number of samples of training classes; a little above 0 where there are none."""
         return (self._places(targets) >= 0).sum().float().clamp(min=1e-12)
 
     def _places(self, targets: torch.Tensor) -> torch.Tensor:
-        """(N,) of each class its place among those seen, of turned ones behind all that are not; −1 of others."""
+        """(N,) position of each class among the training classes, those of rotated images last; −1 for other
+        classes."""
         seen, count = torch.tensor(self.seen, device=targets.device), max(1, len(self.classes))
         numbers, ways = targets % count, targets // count
         places = torch.searchsorted(seen, numbers).clamp(max=len(self.seen) - 1)
@@ -190,7 +198,7 @@ class Embed(Task):
         return torch.where(known, places + ways * len(self.seen), -1)
 
     def loss_sum(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        """Scalar: the mean loss of `loss_of` times the number of samples of classes that were seen."""
+        """Scalar: the mean loss of `loss_of` times the number of samples of training classes."""
         places, outputs = self._places(targets), outputs.float()
         known = places >= 0
         given = outputs[known, self.dimensions :] if self._proxies else outputs[known]
@@ -202,29 +210,30 @@ class Embed(Task):
     # Metrics
 
     def accumulator(self) -> Accumulator:
-        """The loss, and of validation what embeddings tell."""
-        from striate.tasks.embed.accumulate import Embeddings
+        """The loss, and on validation the metrics of embeddings."""
+        from striate.tasks.embed.accumulate import EmbeddingAccumulator
 
-        return Embeddings(self, whole=True)
+        return EmbeddingAccumulator(self, whole=True)
 
     def collector(self, samples: int) -> Accumulator:
-        """The loss of neighbors: figures are those of `measure`."""
+        """The loss of neighbors alone; `measure` computes the metrics."""
         del samples
-        from striate.tasks.embed.accumulate import Embeddings
+        from striate.tasks.embed.accumulate import EmbeddingAccumulator
 
-        return Embeddings(self, whole=False)
+        return EmbeddingAccumulator(self, whole=False)
 
     def decode(self, outputs: torch.Tensor) -> torch.Tensor:
         """(N, D) float32 of length 1."""
         return functional.normalize(outputs[:, : self.dimensions].float())
 
     def exported_facts(self) -> dict[str, Any]:
-        """From which cosine on two samples are said to be of one class, and how steep its probability rises there."""
+        """The cosine from which two samples are predicted to be of one class, and the slope of its probability
+        there."""
         return {"threshold": self.threshold, "slope": self.slope}
 
     def measure(self, decoded: torch.Tensor, targets: torch.Tensor) -> dict[str, Any]:
-        """`recall@1`, `recall@5` and `map@r` of samples with another of their class, `auc` and `eer` of pairs; None
-        where there are none; and the threshold that validation chose."""
+        """`recall@1`, `recall@5` and `map@r` of samples with another of their class, and `auc` and `eer` of pairs, None
+        where there are no such samples or pairs; and the threshold chosen on validation."""
         found = {name: figure.value for name, figure in neighbor_estimates(self._rows4(decoded, targets)).items()}
         pairs = verify_pairs(decoded, targets)
         for name in ("auc", "eer"):
@@ -232,7 +241,7 @@ class Embed(Task):
         return {**found, "threshold": self.threshold}
 
     def measure_each(self, tasks: Sequence[Self], decoded: torch.Tensor, targets: torch.Tensor) -> dict[str, Any]:
-        """With the mean of the thresholds."""
+        """The metrics, with the mean of the thresholds."""
         return self.measure(decoded, targets) | {"threshold": float(np.mean([task.threshold for task in tasks]))}
 
     @staticmethod
@@ -241,7 +250,7 @@ class Embed(Task):
 
     @classmethod
     def rows(cls, decoded: NDArray[Any], targets: NDArray[Any], classes: int = 0) -> Rows:
-        """(N, 2) whether the nearest neighbor is of the class, and whether there is another of the class."""
+        """(N, 2) whether the nearest neighbor has the class, and whether there is another sample of the class."""
         del classes
         return neighbor_rows(decoded, targets)[:, [0, 3]]
 
@@ -252,8 +261,8 @@ class Embed(Task):
         return float(total[0] / total[1]) if total[1] else 0.0
 
     def interval(self, decoded: Any, targets: Any, groups: Sequence[str] = ()) -> dict[str, list[float]]:
-        """Of each figure, by bootstrap over samples or groups; of the threshold, where these samples alone put it,
-        which for validation is the interval of the one in use."""
+        """The interval of each metric, by bootstrap over samples or groups. That of the threshold belongs to the
+        threshold of these samples alone; on validation, this is the threshold in use."""
         found = {
             **neighbor_estimates(self._rows4(decoded, targets), groups),
             **verification_estimates(decoded, targets, groups),
@@ -264,11 +273,11 @@ class Embed(Task):
         return {name: span for name, span in ends.items() if span is not None}
 
     def classes_of_split(self, targets: Any) -> int:
-        """Those that occur: no class is in two splits."""
+        """The number of classes that occur: no class is in two splits."""
         return len(np.unique(targets))
 
-    def noticed(self, evaluation: Evaluation) -> tuple[Finding, ...]:
-        """That classes are hardly told apart."""
+    def prediction_findings(self, evaluation: Evaluation) -> tuple[Finding, ...]:
+        """A finding where the embeddings hardly separate the classes."""
         area = evaluation.metrics.get("auc")
         if area is None or area >= _COLLAPSED:
             return ()
@@ -292,20 +301,20 @@ class Embed(Task):
 
     def assess(
         self, evaluation: Evaluation, facts: SampleFacts, temperature: Temperature | None, names: Sequence[str]
-    ) -> Figures:
+    ) -> SplitMetrics:
         """ROC, the hardest pairs, and slices."""
         del temperature, names
         rows = self._rows4(evaluation.decoded, evaluation.targets)
-        return assess_embeddings(evaluation, facts, self.headline_figure(), rows, self.threshold)
+        return assess_embeddings(evaluation, facts, self.headline_metric(), rows, self.threshold)
 
     @classmethod
-    def made(cls, kept: KeptPredictions) -> bool:
+    def accepts_saved(cls, saved: SavedPredictions) -> bool:
         """Whether there is a vector for each class number."""
-        vectors = kept.predicted is None and kept.answers.ndim == 2 and kept.answers.dtype.kind == "f"
-        return vectors and kept.targets.ndim == 1 and kept.targets.dtype.kind in "iu"
+        vectors = saved.predicted is None and saved.answers.ndim == 2 and saved.answers.dtype.kind == "f"
+        return vectors and saved.targets.ndim == 1 and saved.targets.dtype.kind in "iu"
 
     def baselines(self, data: Dataset) -> tuple[Method, ...]:
-        """Inputs as they are; of images histograms of oriented gradients."""
+        """The inputs themselves; for images, histograms of oriented gradients."""
         from striate.tasks.embed.baselines import embed_methods
 
         return embed_methods(data)
@@ -317,16 +326,16 @@ class Embed(Task):
         return {"embedding": [round(value, 7) for value in decoded.tolist()]}
 
     def line(self, fields: Mapping[str, Any]) -> str:
-        """The first numbers."""
+        """The first components."""
         values = fields["embedding"]
         return f"{' '.join(f'{value:+.3f}' for value in values[:_FIRST])} … ({several(len(values), 'number')})"
 
     def threshold_of_pairs(self, similarity: float = 0.0) -> tuple[float, float]:
-        """The threshold of validation, and the probability where pairs of one class and of two are as frequent."""
+        """The threshold of validation, and the probability if pairs of one class and of two are equally frequent."""
         return self.threshold, float(1 / (1 + np.exp(-self.slope * (similarity - self.threshold))))
 
     def explained(self, decoded: torch.Tensor) -> Explained:
-        """The largest of the numbers, which says most about where the embedding points."""
+        """The largest component, which determines most of the direction of the embedding."""
         place = int(decoded.abs().argmax())
         note = "The map explains the largest component of the embedding, since the length of the whole is always 1."
         return Explained(
@@ -338,7 +347,7 @@ class Embed(Task):
         )
 
     def target_text(self, target: Any) -> str:
-        """The name of the class, and how a training image of it was turned."""
+        """The name of the class, and the rotation of a training image."""
         turn, number = divmod(int(target), len(self.classes))
         return self.classes[number] + (f", rotated by {360 // self.turned_classes * turn}°" if turn else "")
 
@@ -351,10 +360,10 @@ class Embed(Task):
         """One sample's row."""
         return [self.classes[int(truth)], " ".join(f"{value:.6g}" for value in np.ravel(decoded))]
 
-    # How it is shown
+    # Reports
 
-    def answer(self, evaluation: Evaluation) -> tuple[str, str]:
-        """How often the nearest neighbor is of the class, and how well pairs are told."""
+    def headline_text(self, evaluation: Evaluation) -> tuple[str, str]:
+        """How often the nearest neighbor has the class, and how well pairs are separated."""
         metrics = evaluation.metrics
         ends = metrics.get("recall@1_interval")
         span = "" if ends is None else f" (95 % interval {' to '.join(map(percent, ends))}, bootstrap)"
@@ -381,7 +390,7 @@ class Embed(Task):
         del target_names
         return embedding_pictures(folder, evaluation, images, names)
 
-    def sections(self, assessment: Assessment, figures: Figures, of: str) -> tuple[Section, ...]:
+    def sections(self, assessment: Assessment, figures: SplitMetrics, of: str) -> tuple[Section, ...]:
         """ROC, and the hardest pairs."""
         from striate.tasks.embed.show import embedding_sections
 
@@ -392,11 +401,11 @@ class Embed(Task):
     def tables(
         self,
         evaluation: Evaluation,
-        figures: Figures | None,
+        figures: SplitMetrics | None,
         target_names: Sequence[str],
         names: Sequence[str] = (),
     ) -> dict[str, Table | None]:
-        """The figures over all samples."""
+        """The metrics over all samples."""
         from striate.tasks.embed.show import overall_table
         from striate.tasks.show import split_text
 

@@ -1,4 +1,4 @@
-"""What an instance detector has to beat without learning: a threshold, and watersheds between what touches."""
+"""The baseline of instance segmentation, without learning: a threshold, and a watershed between touching objects."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from striate.tasks.instances.decode import MASK, WIDTH
 from striate.tasks.task import Task
 
 _IMAGES = 30
-"""Images that the sizes of objects, and the choice, follow from."""
+"""Number of images from which the sizes of objects, and the parameters, are chosen."""
 _SMALLEST = 0.1
-"""Of the area of a median training object's box: smaller parts are none."""
+"""As a share of the area of a median training object's box: smaller parts are no objects."""
 
 
 class _Choice(NamedTuple):
-    """Whether objects are darker than what is around them, the width (σ, pixels) of the smoothing, and how near the
-    middles of two objects may be to each other, in shares of the median object's side."""
+    """Whether objects are darker than the background, the standard deviation of the smoothing in pixels, and the
+    smallest distance of the centers of two objects, as a share of the median object's side."""
 
     dark: bool
     smooth: float
@@ -50,15 +50,15 @@ def instance_methods(data: Dataset) -> tuple[Method, ...]:
 def _watershed(data: Dataset, task: Task, seed: int) -> Fitted:
     del seed
     train, val, test = (data.splits[name] for name in ("train", "val", "test"))
-    boxes, values = objects_of(train.targets[_spread(len(train))].cpu(), len(data.classes))
+    boxes, values = objects_of(train.targets[_evenly_spaced(len(train))].cpu(), len(data.classes))
     kinds = boxes[..., CLASS][values > 0].long()
     kind, most = int(kinds.mode().values), int(getattr(task, "most", 100))
     side = float((boxes[..., 2:4] - boxes[..., :2])[values > 0].prod(1).sqrt().median())
-    some = val.take(_spread(len(val)))
+    some = val.take(_evenly_spaced(len(val)))
     best, chosen = -1.0, _Choice(False, 1.0, 0.5)
     for choice in (_Choice(*each) for each in product((False, True), (0.5, 2.0), (0.35, 0.7))):
         found = _found(some, choice, side, kind, most)
-        score = task.headline_figure().value(task.rows_for(found, some.targets))
+        score = task.headline_metric().value(task.rows_for(found, some.targets))
         if score > best:
             best, chosen = score, choice
     parameters = {"dark": chosen.dark, "smoothing": chosen.smooth, "distance": chosen.near}
@@ -66,8 +66,8 @@ def _watershed(data: Dataset, task: Task, seed: int) -> Fitted:
     return Fitted(_found(test, chosen, side, kind, most), "gray values", learned, parameters)
 
 
-def _spread(count: int) -> torch.Tensor:
-    """Positions of `_IMAGES` of so many samples at most, evenly spread."""
+def _evenly_spaced(count: int) -> torch.Tensor:
+    """Positions of at most `_IMAGES` samples, evenly spaced."""
     return torch.from_numpy(np.unique(np.linspace(0, count - 1, min(count, _IMAGES)).round().astype(np.int64)))
 
 
@@ -92,7 +92,7 @@ class _Object(NamedTuple):
 
 
 def _objects(gray: NDArray[np.float32], choice: _Choice, side: float) -> list[_Object]:
-    """The parts of a gray image that are brighter than its threshold; those that stand out most first."""
+    """The parts of a gray image that are brighter than its threshold; those with the highest contrast first."""
     smooth = gaussian(gray, choice.smooth)
     if np.ptp(smooth) == 0:
         return []

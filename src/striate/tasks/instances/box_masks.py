@@ -1,7 +1,7 @@
-"""The mask of an object as shares on a grid that lies over its box, whatever the size of the picture.
+"""The mask of an object as shares on a grid over its box, independent of the size of the picture.
 
-Between the points of the grid a mask is interpolated, so that it has smooth borders in pixels of a file that is larger
-than the input. He et al., "Mask R-CNN", ICCV 2017, has masks of 28 × 28 points in their boxes too.
+Between the points of the grid, a mask is interpolated, so that its borders are smooth in a file that is larger than the
+input. He et al., "Mask R-CNN", ICCV 2017, also have masks of 28 × 28 points in boxes.
 """
 
 from __future__ import annotations
@@ -13,17 +13,17 @@ import torch
 from numpy.typing import NDArray
 
 SIDE = 28
-"""Points of the grid on a side."""
+"""Number of points along each side of the grid."""
 MARGIN = 1.25
-"""The grid is as many times as large as the box, about its center: boxes that are a little small cut nothing off."""
+"""Side of the grid as a multiple of the box's, so that a box that is a little too small does not cut the mask."""
 _LEVELS, _EACH = 16, 6
-"""Shares are kept in so many steps, and so many of them in one float32, which holds 24 bits."""
+"""Levels that shares are quantized to, and number of shares in one float32, which holds 24 bits."""
 COLUMNS = -(-SIDE * SIDE // _EACH)
-"""Numbers that hold one mask."""
+"""Number of float32 values of one mask."""
 
 
 def packed(shares: torch.Tensor) -> torch.Tensor:
-    """(…, COLUMNS) float32 of masks (…, SIDE, SIDE), 0 to 1."""
+    """(…, COLUMNS) float32 that encode masks (…, SIDE, SIDE), 0 to 1."""
     steps = (shares.flatten(-2) * (_LEVELS - 1)).round()
     steps = torch.nn.functional.pad(steps, (0, COLUMNS * _EACH - SIDE * SIDE))
     powers = torch.tensor([float(_LEVELS**k) for k in range(_EACH)], device=shares.device)
@@ -32,7 +32,7 @@ def packed(shares: torch.Tensor) -> torch.Tensor:
 
 
 def unpacked(columns: NDArray[np.floating]) -> NDArray[np.float32]:
-    """(…, SIDE, SIDE) shares of `packed` masks (…, COLUMNS)."""
+    """(…, SIDE, SIDE) shares, decoded from `packed` masks (…, COLUMNS)."""
     steps = columns.astype(np.int64)[..., None] // _LEVELS ** np.arange(_EACH) % _LEVELS
     flat = steps.reshape(*columns.shape[:-1], COLUMNS * _EACH)[..., : SIDE * SIDE]
     shares = flat.reshape(*columns.shape[:-1], SIDE, SIDE) / (_LEVELS - 1)
@@ -50,8 +50,8 @@ def region_of(box: NDArray[np.floating]) -> tuple[float, float, float, float]:
 def pasted(
     shares: NDArray[np.float32], box: NDArray[np.floating], size: tuple[int, int]
 ) -> tuple[NDArray[np.float32], tuple[int, int]]:
-    """A mask (SIDE, SIDE) over its box in a picture of (height, width) `size`: the shares (h, w) of the pixels whose
-    centers lie under the grid, and the first of these (top, left)."""
+    """A mask (SIDE, SIDE) in pixels of a picture of (height, width) `size`: the shares (h, w) of the pixels whose
+    centers lie under the grid, and the first of these pixels (top, left)."""
     left, top, right, bottom = region_of(box)
     rows, first_row = _interpolation(top, bottom, size[0])
     columns, first_column = _interpolation(left, right, size[1])
@@ -67,7 +67,8 @@ def _interpolation(low: float, high: float, length: int) -> tuple[NDArray[np.flo
 
 
 def gathered(inside: NDArray[Any], corner: tuple[int, int], box: NDArray[np.floating]) -> NDArray[np.float32]:
-    """(SIDE, SIDE) shares of a mask whose part `inside`, 0 to 1, has its first pixel at `corner` (top, left)."""
+    """(SIDE, SIDE) shares on the grid over `box` of a mask in pixels: `inside`, 0 to 1, with its first pixel at
+    `corner` (top, left)."""
     left, top, right, bottom = region_of(box)
     rows = _means(top, bottom, corner[0], inside.shape[0])
     columns = _means(left, right, corner[1], inside.shape[1])
@@ -76,7 +77,7 @@ def gathered(inside: NDArray[Any], corner: tuple[int, int], box: NDArray[np.floa
 
 
 def _means(low: float, high: float, first: int, count: int) -> NDArray[np.float32]:
-    """(SIDE, pixels) the share that each point takes of the pixels around it."""
+    """(SIDE, pixels) weights of the pixels around each point."""
     step = (high - low) / SIDE
     points, places = low + (np.arange(SIDE) + 0.5) * step, first - 1 + np.arange(count + 2) + 0.5
     weights = np.maximum(0, 1 - np.abs(points[:, None] - places) / max(1.0, step))

@@ -1,4 +1,4 @@
-"""From what pixels say to detections with their masks; and from these to pixels."""
+"""Decodes outputs for pixels to detections with masks, and masks to pixels."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from striate.tasks.instances.box_masks import COLUMNS, gathered, packed, pasted,
 from striate.tasks.instances.grouping import agreement, grouped, shares_inside
 
 MASK = SCORE + 1
-"""The first of the columns of a detection that hold its mask."""
+"""The first column of a detection's mask."""
 WIDTH = MASK + COLUMNS
 _INSIDE = 0.5
-"""The share of a pixel from which on it is of the object."""
+"""The share from which a pixel belongs to the object."""
 
 
 @torch.no_grad()
 def instances(outputs: torch.Tensor, count: int, most: int, typical: float) -> torch.Tensor:
     """(N, `most`, WIDTH) float32 by falling score, from outputs (N, K + 2, H, W) for `count` classes K: edges in
-    pixels, class (−1: none), score, and the mask under the grid over the box (`box_masks`). An object's class is the
-    likeliest over its pixels, its score the mean probability of that in them, times their `agreement`."""
+    pixels, class (−1: none), score, and the mask on the grid over the box (`box_masks`). An object's class is the most
+    probable one over its pixels; its score is the mean probability of that class in them, times their `agreement`."""
     found = torch.zeros(len(outputs), most, WIDTH)
     found[..., CLASS] = NO_OBJECT
     for image, each in enumerate(outputs.float()):
@@ -44,7 +44,7 @@ def _rows(
     agreed: NDArray[np.float64],
     most: int,
 ) -> list[NDArray[np.float32]]:
-    """A row for each object in `numbers` (H, W), those of the `most` with the highest scores by falling score."""
+    """A row for each of the `most` objects in `numbers` (H, W) with the highest scores, by falling score."""
     area = np.bincount(numbers.ravel())
     totals = [np.bincount(numbers.ravel(), each.ravel(), len(area)) for each in shares]
     means = (np.stack(totals) / np.maximum(area, 1))[:, 1:]
@@ -66,20 +66,20 @@ def _rows(
 def masks_of(
     found: NDArray[np.floating], size: tuple[int, int]
 ) -> Iterator[tuple[NDArray[np.float32], tuple[int, int]]]:
-    """Of each detection (D, WIDTH), in pixels of a picture of (height, width) `size`: shares (h, w) and the first pixel
-    (top, left)."""
+    """The mask of each detection (D, WIDTH) in pixels of a picture of (height, width) `size`: shares (h, w) and the
+    first pixel (top, left)."""
     for row, shares in zip(found, unpacked(found[:, MASK:]), strict=True):
         yield pasted(shares, row, size)
 
 
 def inside(part: NDArray[np.float32]) -> NDArray[np.bool_]:
-    """Which pixels are of the object."""
+    """Whether each pixel belongs to the object."""
     return part >= _INSIDE
 
 
-def apart(found: NDArray[np.floating], size: tuple[int, int]) -> NDArray[np.int32]:
-    """(height, width): for each pixel the number, from 1, of the detection (D, WIDTH) that it is of; where several are
-    likely, of the likeliest."""
+def instance_map(found: NDArray[np.floating], size: tuple[int, int]) -> NDArray[np.int32]:
+    """(height, width): for each pixel the number, from 1, of the most probable detection (D, WIDTH) that it belongs to;
+    0 for none."""
     numbers, best = np.zeros(size, np.int32), np.full(size, np.nextafter(np.float32(_INSIDE), np.float32(0)))
     for number, (part, (top, left)) in enumerate(masks_of(found, size), 1):
         at = np.s_[top : top + part.shape[0], left : left + part.shape[1]]

@@ -1,9 +1,9 @@
-"""What an exported network gives of single objects: `decode.instances` and `grouping.grouped` by operations that can be
+"""Outputs of an exported instance segmentation: `decode.instances` and `grouping.grouped` by operations that can be
 traced, for all images of a batch at once.
 
-Loops whose number of turns depends on the image are operations of their own (`layers.looping`): labels spread over a
-center until nothing changes, the nearest center is looked for in ever wider columns, groups take in smaller ones by
-falling size, and each object's mask is put under its grid.
+Loops whose number of iterations depends on the image are operations of their own (`layers.looping`): labels are
+propagated over a center until nothing changes, the nearest center is searched in columns of growing distance, groups
+absorb smaller ones by falling size, and each object's mask is resampled to its grid.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ from striate.tasks.instances.grouping import FEWEST, LIKELY, NEAR, SMALLEST, STE
 
 OUTPUTS = ("boxes", "scores", "labels", "masks")
 _GROUPS = 1024
-"""So many of the largest groups of pixels are looked at."""
+"""Largest number of groups of pixels, the largest ones first."""
 _NOT_NEAR_BORDER = 0.002
-"""Detections whose scores are that near to the threshold may be on either side of it."""
+"""Detections whose scores differ from the threshold by less than this may be on either side of it."""
 _SAME_MASK = 0.95
-"""IoU from which on two masks are of one object: the last bit decides for single pixels to which center they go."""
+"""IoU from which two masks are the same: for single pixels, rounding decides the nearest center."""
 
 
 def exported_instances(
     outputs: torch.Tensor, count: int, most: int, typical: float, frame: Frame
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Of outputs (N, K + 2, H, W) for `count` classes: boxes (N, M, 4) in pixels of the picture, scores (N, M) by
-    falling score, labels (N, M) int64 (−1 where there are no more), and masks (N, M, SIDE, SIDE): the shares, 0 to 1,
-    of the cells of a grid that lies over each box and is `MARGIN` times as large."""
+    """From outputs (N, K + 2, H, W) for `count` classes: boxes (N, M, 4) in pixels of the picture, scores (N, M) by
+    falling score, labels (N, M) int64 (−1 for padding), and masks (N, M, SIDE, SIDE): the shares, 0 to 1, of the cells
+    of a grid over each box that is `MARGIN` times as large."""
     shares = outputs[:, :count].float().sigmoid()
     likely = torch.nan_to_num(shares.amax(1))
     offset = torch.nan_to_num(outputs[:, count:].float()) * typical
@@ -57,8 +57,8 @@ def exported_instances(
 
 
 def _grouped(likely: torch.Tensor, offset: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """(N, H · W) the number of the group of each pixel, by falling size before they were merged, 0 for none; and (N, G)
-    how many pixels each has."""
+    """(N, H · W) the number of the group of each pixel, by falling size before groups are merged, 0 for none; and (N,
+    G) the number of pixels of each group."""
     height, width = likely.shape[1:]
     within = (likely >= LIKELY).flatten(1)
     ends = _followed(offset)
@@ -68,7 +68,7 @@ def _grouped(likely: torch.Tensor, offset: torch.Tensor) -> tuple[torch.Tensor, 
     met = torch.zeros_like(likely).flatten(1).scatter_add(1, end, within.float()).view_as(likely)
     around = functional.conv2d(met[:, None], torch.ones(1, 1, 3, 3), padding=1)[:, 0]
     own = _nearest_center(_labeled(around > FEWEST - 0.5), met > 0).flatten(1).long().gather(1, end) * within
-    # Groups by falling size, as many as there is room for; number 0 is of what is in none.
+    # The largest groups, by falling size; number 0 is for pixels in no group.
     area = torch.zeros(own.shape[0], height * width + 1).scatter_add(1, own, within.float())
     area = area * (torch.arange(height * width + 1) > 0)
     count = min(_GROUPS, height * width)
@@ -87,12 +87,12 @@ def _grouped(likely: torch.Tensor, offset: torch.Tensor) -> tuple[torch.Tensor, 
 
 
 def _agreement(group: torch.Tensor, area: torch.Tensor, offset: torch.Tensor) -> torch.Tensor:
-    """(N, G) `grouping.agreement` of the groups (N, H · W) with so many pixels each."""
+    """(N, G) `grouping.agreement` of the groups (N, H · W), which have `area` pixels each."""
     here = places(offset.shape[2], offset.shape[3], offset.device)
     count = area.clamp(min=1)
 
     def mean(values: torch.Tensor) -> torch.Tensor:
-        """(N, G, 2) of values (N, 2, H · W)."""
+        """(N, G, 2) means of values (N, 2, H · W) over the groups."""
         totals = [torch.zeros_like(area).scatter_add(1, group, part) for part in values.unbind(1)]
         return torch.stack(totals, 2) / count[..., None]
 
@@ -105,7 +105,7 @@ def _agreement(group: torch.Tensor, area: torch.Tensor, offset: torch.Tensor) ->
 
 
 def _followed(offset: torch.Tensor) -> torch.Tensor:
-    """(N, 2, H, W) where the pixels come to: `grouping._followed` of all of them."""
+    """(N, 2, H, W) final positions of all pixels: `grouping._followed`."""
     height, width = offset.shape[2:]
     at, scale = places(height, width, offset.device) + offset, torch.tensor([2 / width, 2 / height])
     for _ in range(STEPS):
@@ -115,25 +115,25 @@ def _followed(offset: torch.Tensor) -> torch.Tensor:
 
 
 def _labeled(centers: torch.Tensor) -> torch.Tensor:
-    """(N, H, W) float32: for each pixel that is `centers` (N, H, W) the highest number of a pixel, from 1, that it
-    touches, also at corners, over others; 0 elsewhere."""
+    """(N, H, W) float32 connected components of `centers` (N, H, W), also connected at corners: for each pixel the
+    highest number, from 1, of a pixel of its component; 0 elsewhere."""
     height, width = centers.shape[1:]
     numbers = torch.arange(1.0, height * width + 1).view(height, width) * centers
 
-    def spreads(now: torch.Tensor, before: torch.Tensor) -> torch.Tensor:
+    def changes(now: torch.Tensor, before: torch.Tensor) -> torch.Tensor:
         return (now != before).any()
 
-    def spread(now: torch.Tensor, before: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def propagate(now: torch.Tensor, before: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         del before
         return functional.max_pool2d(now[:, None], 3, 1, 1)[:, 0] * centers, now.clone()
 
-    return repeat_while(spreads, spread, (numbers, numbers - 1))[0]
+    return repeat_while(changes, propagate, (numbers, numbers - 1))[0]
 
 
 def _nearest_center(labels: torch.Tensor, asked: torch.Tensor) -> torch.Tensor:
-    """(N, H, W) the label of the nearest labeled pixel, exact where it is `asked` for; 0 where there is none at all.
+    """(N, H, W) the label of the nearest labeled pixel, exact where `asked`; 0 where no pixel is labeled.
 
-    In its own column first, then in columns that are ever farther away, until none of these could be nearer.
+    The search begins in the pixel's own column and goes on in columns farther away, until none could be nearer.
     """
     width, far = labels.shape[2], float(labels.shape[1] + labels.shape[2]) ** 2
     squared, label = _nearest_in_columns(labels, far)
@@ -160,7 +160,7 @@ def _nearest_in_columns(labels: torch.Tensor, far: float) -> tuple[torch.Tensor,
     height = labels.shape[1]
     rows = torch.arange(float(height))[:, None]
     found = []
-    for sign in (1, -1):  # the last one above, the first one below
+    for sign in (1, -1):  # the nearest one above, and the nearest one below
         last = torch.where(labels > 0, sign * rows, -far)
         step = 1
         while step < height:
@@ -176,7 +176,7 @@ def _nearest_in_columns(labels: torch.Tensor, far: float) -> tuple[torch.Tensor,
 
 
 def _merged(area: torch.Tensor, middle: torch.Tensor) -> torch.Tensor:
-    """(N, G) the place of the group that each group becomes a part of, of groups by falling `area` (N, G) around
+    """(N, G) the position of the group that absorbs each group, from groups by falling `area` (N, G) with centers
     `middle` (N, G, 2): `grouping._merged`."""
     slots = torch.arange(area.shape[1])
 
@@ -223,26 +223,26 @@ def _under_grids(
         return turn + 1, boxes, torch.where(here[None, :, None, None], mask[:, None], masks)
 
     empty = torch.zeros_like(order, dtype=torch.float32)
-    begin = torch.zeros((), dtype=torch.int64), _spread(empty, (4,)), _spread(empty, (SIDE, SIDE))
+    begin = torch.zeros((), dtype=torch.int64), _zeros(empty, (4,)), _zeros(empty, (SIDE, SIDE))
     _, boxes, masks = repeat_while(some_left, lay, begin)
     return boxes, masks
 
 
-def _spread(values: torch.Tensor, more: tuple[int, ...]) -> torch.Tensor:
+def _zeros(values: torch.Tensor, more: tuple[int, ...]) -> torch.Tensor:
     """Zeros (N, M, *more)."""
     return values.view(*values.shape, *(1 for _ in more)) * torch.zeros(more)
 
 
 def _ends(there: torch.Tensor, side: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """(N, 1) where what is there (N, side) begins and ends."""
+    """(N, 1) the first and the last position at which `there` (N, side) is true."""
     at = torch.arange(float(side))
     first = torch.where(there > 0, at, float(side)).amin(1, keepdim=True)
     return first, torch.where(there > 0, at + 1, 0.0).amax(1, keepdim=True)
 
 
 def _grid_weights(low: torch.Tensor, high: torch.Tensor, side: int) -> torch.Tensor:
-    """(N, SIDE, side) the share that each cell of the grid over a box takes of the pixels around it: of those of the
-    box, and one more at either end."""
+    """(N, SIDE, side) weights of the pixels around each cell of the grid over a box: pixels of the box, and one more at
+    each end."""
     center, half = (low + high) / 2, (high - low).clamp(min=1e-3) * (MARGIN / 2)
     step = 2 * half / SIDE
     points = (center - half + (torch.arange(SIDE) + 0.5) * step)[..., None]
@@ -254,7 +254,7 @@ def _grid_weights(low: torch.Tensor, high: torch.Tensor, side: int) -> torch.Ten
 
 
 def rows_of_arrays(arrays: Any) -> NDArray[np.float64]:
-    """(N, M, WIDTH) rows as `decode.instances` gives them, in pixels of the picture."""
+    """(N, M, WIDTH) rows in the form of `decode.instances`, in pixels of the picture."""
     boxes, scores, labels, masks = (np.asarray(part) for part in arrays)
     columns = packed(torch.from_numpy(masks)).numpy()
     return np.concatenate([boxes, labels[..., None], scores[..., None], columns], 2).astype(np.float64)
@@ -263,8 +263,8 @@ def rows_of_arrays(arrays: Any) -> NDArray[np.float64]:
 def disparity_of_instances(
     right: NDArray[Any], found: NDArray[Any], threshold: float, longest: float
 ) -> tuple[float, bool]:
-    """How far the scores of the same objects differ whose masks are the same, pixel by pixel, from the threshold on;
-    and whether the same objects are found. `longest`: pixels of the longer side of the picture."""
+    """The largest difference of scores of objects with the same masks, from the threshold on; and whether the same
+    objects are found. `longest`: pixels of the longer side of the picture."""
     size = (int(longest), int(longest))
     right, found = (rows[(rows[:, CLASS] >= 0) & (rows[:, SCORE] > 0)] for rows in (right, found))
     worst, same = 0.0, True

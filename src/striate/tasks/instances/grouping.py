@@ -1,9 +1,9 @@
-"""What pixels say of the objects that they are of, and how pixels are grouped by it.
+"""Groups pixels to objects by the center that the network predicts for each pixel.
 
-Each pixel says how likely it is of an object of each class, and where the center of its object is; pixels that name the
+For each pixel, the network predicts the probability of each class and the center of the pixel's object; pixels with the
 same center are one object (Kendall, Gal and Cipolla, "Multi-task learning using uncertainty", CVPR 2018; Cheng et al.,
-"Panoptic-DeepLab", CVPR 2020). Guesses are followed step by step, so that a pixel with a bad one is led by those with
-better ones (Stringer et al., "Cellpose", Nature Methods 2021).
+"Panoptic-DeepLab", CVPR 2020). Predictions are followed step by step from pixel to pixel, which corrects bad ones
+(Stringer et al., "Cellpose", Nature Methods 2021).
 """
 
 from __future__ import annotations
@@ -16,34 +16,38 @@ from numpy.typing import NDArray
 from torch.nn import functional
 
 OFFSET = 2
-"""Numbers, beside a score a class, that a pixel gives: how far its center is to the right, and below."""
+"""Outputs of a pixel besides a score per class: the distance of its center to the right, and down."""
 LIKELY = 0.4
-"""The probability from which on a pixel is of an object: at the edges of dim ones it is lower."""
+"""The probability from which a pixel belongs to an object; below 0.5, since it is lower at the edges of dim objects."""
 STEPS = 12
-"""So often a pixel goes on to where the pixel at its last place says that the center is."""
+"""Number of steps of a pixel, each to the center that is predicted at its last position."""
 FEWEST = 3
-"""Pixels that must meet within a square of 3 × 3 of them, to be a center."""
+"""Number of pixels that must meet within 3 × 3 pixels for a center."""
 SMALLEST = 0.05
-"""Of the area of a typical object: smaller groups are none."""
+"""As a share of the area of a typical object: smaller groups are no objects."""
 NEAR = 0.5
-"""Two centers that are nearer than this share of the radius that both objects would have as one are of one object."""
+"""Two centers belong to one object if they are nearer than this share of the radius of both objects merged."""
 
 
 class Objects(NamedTuple):
-    """What targets (N, H, W) say of each pixel: the `kind` of its object, whether it is of one (`there`) or of a
-    `crowd`, and the `center` (N, 2, H, W), x and y in pixels, and `area` of the object; and how many objects `each`
-    image (N,) has."""
+    """What targets (N, H, W) hold for each pixel."""
 
     kind: torch.Tensor
+    """(N, H, W) class number of its object."""
     there: torch.Tensor
+    """(N, H, W) whether it belongs to an object."""
     crowd: torch.Tensor
+    """(N, H, W) whether it belongs to a crowd."""
     center: torch.Tensor
+    """(N, 2, H, W) x and y of the object's center in pixels."""
     area: torch.Tensor
+    """(N, H, W) area of the object in pixels."""
     each: torch.Tensor
+    """(N,) number of objects in each image."""
 
 
 def objects_in(maps: torch.Tensor, classes: int) -> Objects:
-    """Of targets (N, H, W) over so many classes."""
+    """The objects in targets (N, H, W) with this number of classes."""
     values = maps.long()
     seen, crowd, kind = values > 0, (values > 0) & ((values - 1) % 2 == 1), (values - 1).clamp(min=0) // 2 % classes
     there = seen & ~crowd
@@ -63,7 +67,7 @@ def objects_in(maps: torch.Tensor, classes: int) -> Objects:
 
 
 def places(height: int, width: int, device: torch.device) -> torch.Tensor:
-    """(2, H, W) x and y of the middles of pixels."""
+    """(2, H, W) x and y of the centers of pixels."""
     y, x = torch.meshgrid(
         torch.arange(height, device=device, dtype=torch.float32) + 0.5,
         torch.arange(width, device=device, dtype=torch.float32) + 0.5,
@@ -73,9 +77,11 @@ def places(height: int, width: int, device: torch.device) -> torch.Tensor:
 
 
 def grouped(likely: NDArray[np.float32], offset: torch.Tensor, typical: float) -> NDArray[np.int32]:
-    """(H, W) the number of the object of each pixel, from 1, 0 for none: of `likely` (H, W) probabilities that a pixel
-    is of any object, and the `offset` (2, H, W) of each from its center, in pixels. `typical`: half a side of an
-    object."""
+    """(H, W) the number of each pixel's object, from 1; 0 for none.
+
+    `likely`: (H, W) probability that the pixel belongs to any object; `offset`: (2, H, W) offset to its center in
+    pixels; `typical`: half the side of an object.
+    """
     height, width = likely.shape
     numbers = np.zeros((height, width), np.int32)
     inside = likely >= LIKELY
@@ -89,7 +95,7 @@ def grouped(likely: NDArray[np.float32], offset: torch.Tensor, typical: float) -
     centers, count = ndimage.label(_around(met) >= FEWEST, np.ones((3, 3)))
     if not count:
         return numbers
-    # What ended beside all centers goes to the nearest one.
+    # Pixels that end at no center go to the nearest one.
     nearest = ndimage.distance_transform_edt(centers == 0, return_distances=False, return_indices=True)
     own = centers[tuple(nearest)][row, column]
     own = _merged(own, ends)[own]
@@ -100,11 +106,12 @@ def grouped(likely: NDArray[np.float32], offset: torch.Tensor, typical: float) -
 
 
 def agreement(numbers: NDArray[np.int32], offset: torch.Tensor) -> NDArray[np.float64]:
-    """(D,) from 0 to 1, of each object in `numbers` (H, W): how far its pixels agree about its center, by the `offset`
-    (2, H, W) of each. exp(−(s + d)): s is the root of the mean square of how far the centers that they name are from
-    the mean of these, d how far that is from the middle of the pixels, both in radii of a disk of its area.
+    """(D,) from 0 to 1, for each object in `numbers` (H, W): how far its pixels agree on its center, by their `offset`
+    (2, H, W).
 
-    Two objects that are taken for one, or one that is cut, look as likely as others; their pixels disagree.
+    It is exp(−(s + d)): s is the root mean square distance of the predicted centers from their mean, d the distance of
+    that mean from the center of the pixels, both in radii of a disk of the same area. Two merged objects, or a part of
+    one, may have high probabilities, but their pixels disagree.
     """
     height, width = numbers.shape
     own = numbers.ravel()
@@ -119,13 +126,13 @@ def agreement(numbers: NDArray[np.int32], offset: torch.Tensor) -> NDArray[np.fl
 
 
 def shares_inside(likely: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Probabilities as shares of an object, half of which is `LIKELY`."""
+    """Probabilities, rescaled to shares of an object so that `LIKELY` becomes one half."""
     shares: NDArray[np.float32] = np.minimum(likely * np.float32(0.5 / LIKELY), 1)
     return shares
 
 
 def _followed(offset: torch.Tensor, inside: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """(2, n) where the pixels `inside` (H, W) come to."""
+    """(2, n) final positions of the pixels `inside` (H, W)."""
     height, width = inside.shape
     chosen = torch.from_numpy(inside).to(offset.device)
     start = places(height, width, offset.device)[:, chosen]
@@ -146,15 +153,15 @@ def _around(counts: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 def _merged(own: NDArray[np.int64], ends: NDArray[np.float32]) -> NDArray[np.int64]:
-    """The number of the object that each group (1, 2, …) is of, from the groups (n,) of pixels and where these came
-    to."""
+    """The number of the object that each group (1, 2, …) belongs to, from the groups (n,) of pixels and their final
+    positions."""
     area = np.bincount(own).astype(np.float64)
     middle = np.stack([np.bincount(own, ends[k]) for k in range(2)], 1) / np.maximum(area, 1)[:, None]
     becomes = np.arange(len(area))
     order = np.argsort(-area)
     order = order[area[order] > 0]
     taken: list[int] = []
-    for number in order.tolist():  # the larger ones first, which take in smaller ones
+    for number in order.tolist():  # larger groups come first and absorb smaller ones
         if taken:
             apart = np.hypot(*(middle[taken] - middle[number]).T)
             radius = np.sqrt((area[taken] + area[number]) / np.pi)

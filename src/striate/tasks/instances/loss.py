@@ -1,4 +1,4 @@
-"""How wrong pixels are about what they are of, and about the center of their object."""
+"""The loss of the classes of pixels and of the centers of their objects."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ _OFFSET_WEIGHT = 1.0
 
 
 def image_weights(maps: torch.Tensor, count: int) -> torch.Tensor:
-    """(N,) how much each image of targets (N, H, W) over `count` classes counts: the square root of 1 + its objects.
+    """(N,) weight of each image, from targets (N, H, W) with `count` classes: the square root of 1 + its objects.
 
-    What is measured are objects, and some images have a hundred times as many as others; those with a few, or none, say
-    what the background is.
+    Metrics count objects, and some images have a hundred times as many as others; images with few objects, or none,
+    teach the background.
     """
     values = maps.long()
     alone = (values > 0) & ((values - 1) % 2 == 0)  # the others are crowds
@@ -25,22 +25,24 @@ def image_weights(maps: torch.Tensor, count: int) -> torch.Tensor:
 
 
 def instance_loss(outputs: torch.Tensor, maps: torch.Tensor, count: int, typical: float) -> torch.Tensor:
-    """Scalar sum over images, times their `image_weights`, of outputs (N, K + 2, H, W) for `count` classes K and
-    targets (N, H, W): the mean binary cross-entropy of pixels and 1 − Dice (Milletari et al., "V-Net", 2016); and how
-    far the named centers are from the true ones, in radii of the object, the mean over its pixels and over objects. Of
-    pixels in a crowd nothing is asked.
+    """The loss of outputs (N, K + 2, H, W) for `count` classes K and targets (N, H, W), a scalar sum over images times
+    their `image_weights`.
+
+    It is the mean binary cross-entropy of pixels, plus 1 − Dice (Milletari et al., "V-Net", 2016), plus the distance of
+    the predicted centers from the true ones in radii of the object, the mean over its pixels and over objects. Pixels
+    in crowds do not count.
     """
     logits, offset = outputs[:, :count].float(), outputs[:, count:].float() * typical
     objects = objects_in(maps, count)
     wanted = functional.one_hot(objects.kind, count).movedim(-1, 1).float() * objects.there[:, None]
     asked = (~objects.crowd)[:, None]
     each = functional.binary_cross_entropy_with_logits(logits, wanted, reduction="none") * asked
-    said = logits.sigmoid() * asked
-    both, either = (part.flatten(1).sum(1) for part in (said * wanted, said.square() + wanted))
+    predicted = logits.sigmoid() * asked
+    both, either = (part.flatten(1).sum(1) for part in (predicted * wanted, predicted.square() + wanted))
     pixels = each.flatten(1).sum(1) / asked.flatten(1).sum(1).clamp(min=1) + 1 - (2 * both + 1) / (either + 1)
     here = places(maps.shape[1], maps.shape[2], maps.device)
     apart = (here + offset - objects.center).abs().sum(1)
-    # As many pixels as the object has share one weight, and objects share that of the image.
+    # Objects share the weight of the image equally, and pixels that of their object.
     share = objects.there / (objects.area.clamp(min=1).pow(1.5) / torch.pi**0.5)
     wrong = (apart * share).flatten(1).sum(1) / objects.each.clamp(min=1)
     total: torch.Tensor = ((pixels + _OFFSET_WEIGHT * wrong) * image_weights(maps, count)).sum()

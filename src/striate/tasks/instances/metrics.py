@@ -1,4 +1,4 @@
-"""The metrics of instances: those of masks first, then those of their boxes."""
+"""The metrics of instance segmentation: those of masks first, then those of boxes."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ METRICS = (
 )
 
 
-def mask_figures(decoded: NDArray[Any], targets: NDArray[Any], classes: int) -> dict[str, float]:
+def mask_metrics(decoded: NDArray[Any], targets: NDArray[Any], classes: int) -> dict[str, float]:
     """`mask_map`, `mask_map50` and `mask_map75` by faster-coco-eval; 0 where there are no objects."""
     import torch
 

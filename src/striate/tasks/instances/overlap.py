@@ -1,4 +1,4 @@
-"""How far masks of detections and of objects overlap."""
+"""Overlaps of the masks of detections and objects."""
 
 from __future__ import annotations
 
@@ -14,12 +14,14 @@ from striate.tasks.detect.average_precision import SCORE
 from striate.tasks.instances.decode import MASK, inside, masks_of
 
 _IMAGE, _PLACE = MASK, MASK + 1
-"""Columns in place of masks: the image, and which row of its table of overlaps."""
+"""Columns in place of masks: the image, and the row in its table of overlaps."""
 
 
 class MaskOverlaps:
-    """The detections (N, D, 8) and objects (N, M, 8) of images, whose last two columns say where their overlap is
-    found: called with some of both, of one image, it gives their IoU; of crowds, the share of the detection.
+    """The detections (N, D, 8) and objects (N, M, 8) of images, whose last two columns are positions in tables of
+    overlaps.
+
+    A call with some detections and objects of one image returns their IoU; for crowds, the share of the detection.
 
     `decoded` (N, D, WIDTH), `targets` (N, H, W).
     """
@@ -48,10 +50,10 @@ def _with_places(rows: NDArray[Any], first: int) -> NDArray[np.float64]:
 def _table(
     found: NDArray[Any], boxes: NDArray[Any], values: NDArray[np.int64], target: NDArray[Any]
 ) -> NDArray[np.float64]:
-    """(D + M, M) overlaps of the detections of an image, and of its objects with themselves, with the objects."""
+    """(D + M, M) overlaps of the detections of an image, and of its objects, with its objects."""
     table = np.zeros((len(found) + len(values), len(values)))
     table[len(found) :] = np.eye(len(values))
-    # Numbers of objects by the values of pixels, so that one count of a part gives its overlap with all of them.
+    # Pixel values mapped to object numbers, so that one count gives a part's overlap with all objects.
     known, places = np.unique(np.concatenate([[0], values[values > 0]]), return_inverse=True)
     areas = np.bincount(np.searchsorted(known, target.ravel()), minlength=len(known)).astype(np.float64)
     there = found[:, CLASS] >= 0

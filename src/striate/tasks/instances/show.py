@@ -13,7 +13,7 @@ from striate.data.annotations.boxes import CLASS
 from striate.tasks.detect.average_precision import SCORE, match
 from striate.tasks.detect.show import detection_pictures
 from striate.tasks.evaluation import Evaluation
-from striate.tasks.instances.decode import apart
+from striate.tasks.instances.decode import instance_map
 from striate.tasks.instances.overlap import MaskOverlaps
 from striate.tasks.show import Images
 from striate.visualize.instance_pictures import instances_figure, outlined
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from striate.tasks.instances.task import Instances
 
 
-def said(decoded: NDArray[Any], task: Instances) -> NDArray[Any]:
-    """The detections of an image (D, WIDTH) that are predictions: from the threshold on."""
+def predicted_instances(decoded: NDArray[Any], task: Instances) -> NDArray[Any]:
+    """The detections of an image (D, WIDTH) whose score reaches the threshold."""
     chosen: NDArray[Any] = decoded[(decoded[:, CLASS] >= 0) & (decoded[:, SCORE] >= task.threshold)]
     return chosen
 
@@ -37,9 +37,9 @@ def picture_of(
     """The image (C, H, W) with objects (H, W), or predictions (D, WIDTH), over it: (H, W, 3)."""
     if shown.dtype.kind != "f":
         return outlined(image, _in_turns(shown, task.outputs))
-    found = said(shown, task)
+    found = predicted_instances(shown, task)
     wrong = () if truth is None else _wrong(found, truth, task)[0]
-    return outlined(image, apart(found, (image.shape[1], image.shape[2])), wrong)
+    return outlined(image, instance_map(found, (image.shape[1], image.shape[2])), wrong)
 
 
 def _in_turns(target: NDArray[Any], classes: int) -> NDArray[np.int64]:
@@ -49,8 +49,8 @@ def _in_turns(target: NDArray[Any], classes: int) -> NDArray[np.int64]:
 
 
 def _wrong(found: NDArray[Any], truth: NDArray[Any], task: Instances) -> tuple[list[int], list[int]]:
-    """Numbers, from 1, of predictions that hit no object at IoU 0.5, and of objects, as they lie in `_in_turns`, that
-    none hits."""
+    """Numbers, from 1, of predictions that hit no object at IoU 0.5, and of objects, in the order of `_in_turns`, that
+    no prediction hits."""
     overlaps = MaskOverlaps(found[None], truth[None], task.outputs)
     rows, objects = overlaps.found[0], overlaps.objects[0]
     objects = objects[objects[:, CLASS] >= 0]
@@ -67,18 +67,18 @@ def _wrong(found: NDArray[Any], truth: NDArray[Any], task: Instances) -> tuple[l
 def instance_pictures(
     folder: Path, evaluation: Evaluation, images: Images | None, task: Instances, names: Sequence[str]
 ) -> tuple[Picture, ...]:
-    """As of detections, with masks."""
+    """The pictures of `detection_pictures`, with masks."""
 
     def draw(chosen: Any, title: str, labels: list[str]) -> Figure:
         assert images is not None
         rows = []
         for place, image in zip(chosen, np.asarray(images[chosen]), strict=True):
-            truth, found = evaluation.targets[place], said(evaluation.decoded[place], task)
+            truth, found = evaluation.targets[place], predicted_instances(evaluation.decoded[place], task)
             wrong, missed = _wrong(found, truth, task)
             size = (image.shape[1], image.shape[2])
             pictured = (
                 outlined(image, _in_turns(truth, task.outputs), missed),
-                outlined(image, apart(found, size), wrong),
+                outlined(image, instance_map(found, size), wrong),
             )
             rows.append((image, *pictured))
         return instances_figure(rows, title=title, labels=labels)

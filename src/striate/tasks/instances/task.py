@@ -1,4 +1,4 @@
-"""A mask for each object, with a class."""
+"""The task of instance segmentation."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from striate.data.mask_codes import as_entry, encode_part
 from striate.data.media.medium import Placement
 from striate.models.decoder import MaskNetwork, with_decoder
 from striate.records import Finding
-from striate.runs.predictions import Predictions as KeptPredictions
+from striate.runs.predictions import Predictions as SavedPredictions
 from striate.statistics.calibration import Temperature
-from striate.tasks.assessment import Figures
+from striate.tasks.assessment import SplitMetrics
 from striate.tasks.baseline import Method
 from striate.tasks.config import TaskConfig
-from striate.tasks.detect.assess import Counts, assess_detections, coco_figures, counts_of
+from striate.tasks.detect.assess import Counts, assess_detections, coco_metrics, counts_of
 from striate.tasks.detect.average_precision import SCORE, RankedHeadline, average_precisions, ranked, rows_of
 from striate.tasks.detect.decode import room_for
 from striate.tasks.detect.doctor import nothing_found, small_missed
@@ -37,28 +37,30 @@ from striate.tasks.evaluation import Evaluation
 from striate.tasks.exported import Frame
 from striate.tasks.headline import Headline, Rows, interval_of
 from striate.tasks.instances.box_masks import MARGIN
-from striate.tasks.instances.decode import WIDTH, apart, inside, instances, masks_of
+from striate.tasks.instances.decode import WIDTH, inside, instance_map, instances, masks_of
 from striate.tasks.instances.export import OUTPUTS, disparity_of_instances, exported_instances, rows_of_arrays
 from striate.tasks.instances.grouping import OFFSET
 from striate.tasks.instances.loss import image_weights, instance_loss
-from striate.tasks.instances.metrics import MASK_MAP, METRICS, mask_figures
+from striate.tasks.instances.metrics import MASK_MAP, METRICS, mask_metrics
 from striate.tasks.instances.overlap import MaskOverlaps
 from striate.tasks.marks import PositionMap
 from striate.tasks.metric import Metric
 from striate.tasks.task import Explained
-from striate.tasks.views import maps_turned_back
+from striate.tasks.views import maps_moved_back
 from striate.visualize.drawn_file import write_drawn
 from striate.visualize.page_parts import Picture
 
-_IMAGES = 64  # looked at together
+_IMAGES = 64  # computed together
 
 
 @dataclass(frozen=True)
 class Instances(Detect):
-    """Instance segmentation over `classes` in images of (height, width) `size`. Outputs (N, K + 2, H, W): of each pixel
-    how likely it is of an object of each class, and where the center of that is, in units of `typical` pixels; targets
-    (N, H, W) as `data.annotations.instances` numbers objects, predictions (N, `most`, WIDTH) as `decode.instances`
-    gives them. What is measured of objects is that of `Detect`.
+    """Instance segmentation over `classes` in images of (height, width) `size`, with the fields and metrics of
+    `Detect`.
+
+    Outputs (N, K + 2, H, W) are, for each pixel, the logit of an object of each class, and the offset to the object's
+    center in units of `typical` pixels. Targets (N, H, W) number the objects as `data.annotations.instances` does.
+    Predictions (N, `most`, WIDTH) are those of `decode.instances`.
     """
 
     name: ClassVar[str] = "instances"
@@ -70,7 +72,7 @@ class Instances(Detect):
 
     @classmethod
     def make(cls, data: Dataset, config: TaskConfig, loss: str) -> Self:
-        """With room for as many detections as the objects of the training split need."""
+        """The task with room for as many detections as the images of the training split have objects."""
         del config, loss
         _, height, width = data.input_shape
         sides, most = [], 0
@@ -85,20 +87,20 @@ class Instances(Detect):
         return cls(data.classes, (height, width), typical=typical, most=room_for(most))
 
     def attach(self, network: nn.Module, input_shape: tuple[int, ...]) -> nn.Module:
-        """The network with a decoder, which gives as many numbers for each pixel."""
+        """The network with a decoder that outputs K + 2 numbers for each pixel."""
         return with_decoder(network, input_shape, self.outputs + OFFSET)
 
     def bare(self, network: nn.Module) -> nn.Module:
-        """The network whose maps are used."""
+        """The network whose maps the decoder uses."""
         return network.backbone if isinstance(network, MaskNetwork) else network
 
     def augmentation(self, usual: AugmentConfig, request: AugmentConfig) -> tuple[AugmentConfig, str]:
-        """Turned by no angle unless asked for: what comes in at the corners has no object in the targets, though it
-        repeats the edge of the image."""
-        decided, said = super().augmentation(usual, request)
-        return replace(decided, rotate=0.0), said
+        """No rotation by default: the corners of rotated images repeat the edge, but their objects are not in the
+        targets."""
+        decided, note = super().augmentation(usual, request)
+        return replace(decided, rotate=0.0), note
 
-    # What is learned
+    # Loss and targets
 
     def weight(self, targets: torch.Tensor) -> torch.Tensor:
         """The sum of the images' weights."""
@@ -109,16 +111,16 @@ class Instances(Detect):
         return instance_loss(outputs, targets, self.outputs, self.typical)
 
     def warp_targets(self, targets: torch.Tensor, warp: Warp) -> torch.Tensor:
-        """Masks move with their image; what comes in from outside is no object."""
+        """Masks move with their image; pixels from outside belong to no object."""
         planes = _as_bytes(targets)
         moved = warp.apply(planes, nearest=True, fill=0)
         return _from_bytes(moved, targets.dtype)
 
     def resize_targets(self, targets: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
-        """Masks are resized with their image; a pixel is of the object at its center."""
+        """Masks are resized with their image; a pixel belongs to the object at its center."""
         return _from_bytes(resize_batch(_as_bytes(targets), size, nearest=True), targets.dtype)
 
-    # What is predicted
+    # Predictions
 
     def decode(self, outputs: torch.Tensor) -> torch.Tensor:
         """(N, `most`, WIDTH) float32 detections by falling score."""
@@ -133,8 +135,8 @@ class Instances(Detect):
         return {"width": width, "height": height, "boxes": found}
 
     def in_file(self, decoded: torch.Tensor, placed: Placement) -> torch.Tensor:
-        """Detections in pixels of the file; masks lie over boxes wherever these are."""
-        rows = np.asarray(decoded).astype(np.float64)  # of a tensor, or an array that was saved
+        """Detections in pixels of the file; masks are relative to their boxes."""
+        rows = np.asarray(decoded).astype(np.float64)  # a tensor, or a saved array
         rows[:, :4] = placed.boxes_in_file(rows[:, :4])
         return torch.from_numpy(rows)
 
@@ -159,32 +161,32 @@ class Instances(Detect):
     def write_prediction(
         self, folder: Path, name: str, decoded: torch.Tensor, placed: Placement | None = None
     ) -> dict[str, Any]:
-        """A PNG in the size of the file whose values number the objects by falling score, 0 where there is none; of 16
-        bits where there are more than 255. Nothing in the folder is overwritten."""
-        from striate.tasks.instances.show import said
+        """Write a PNG in the size of the file whose values number the objects by falling score, 0 for none; with 16
+        bits for more than 255 objects. Nothing in the folder is overwritten."""
+        from striate.tasks.instances.show import predicted_instances
 
         rows, size = (decoded, self.size) if placed is None else (self.in_file(decoded, placed), placed.file)
-        found = said(np.asarray(rows), self)
-        numbers = apart(found, size)
+        found = predicted_instances(np.asarray(rows), self)
+        numbers = instance_map(found, size)
         kind = np.uint8 if len(found) <= np.iinfo(np.uint8).max else np.uint16
         return {"mask": write_drawn(folder, name, numbers.astype(kind))}
 
     def draw(self, image: NDArray[np.uint8], decoded: Any, truth: Any = None) -> NDArray[np.uint8]:
-        """Each object in a color of its own over the image, or predictions, of which wrong ones are checkered."""
+        """The image with each object, or prediction, in a color of its own; wrong predictions are checkered."""
         from striate.tasks.instances.show import picture_of
 
         return picture_of(image, np.asarray(decoded), None if truth is None else np.asarray(truth), self)
 
     def position_maps(self, outputs: torch.Tensor) -> tuple[PositionMap, ...]:
-        """How likely each pixel is of an object."""
+        """The probability that each pixel belongs to an object."""
         return (PositionMap("pixels", "probability", self.classes, outputs[0, : self.outputs].float().sigmoid().cpu()),)
 
-    def unmoved(
+    def move_back(
         self, outputs: torch.Tensor, *, mirrored: bool, shift: tuple[int, int], upside_down: bool = False
     ) -> torch.Tensor:
-        """Maps turned back to where the image is; what was to the right is to the left in a mirror image, and what was
-        below is above in one that is upside down."""
-        maps = maps_turned_back(outputs, mirrored=mirrored, shift=shift, upside_down=upside_down)
+        """Maps for the original images. Offsets change their sign: to the right in images mirrored from left to right,
+        down in images mirrored from top to bottom."""
+        maps = maps_moved_back(outputs, mirrored=mirrored, shift=shift, upside_down=upside_down)
         if not (mirrored or upside_down):
             return maps
         signs = maps.new_ones(maps.shape[1])
@@ -214,13 +216,13 @@ class Instances(Detect):
     exports: ClassVar[tuple[str, ...]] = OUTPUTS
 
     def export(self, outputs: torch.Tensor, frame: Frame | None) -> tuple[torch.Tensor, ...]:
-        """`boxes` (N, M, 4) in pixels of the picture, `scores` and `labels` (N, M), −1 where there are no more, and
-        `masks` (N, M, 28, 28) over boxes."""
+        """`boxes` (N, M, 4) in pixels of the picture, `scores` and `labels` (N, M), −1 for padding, and `masks` (N, M,
+        28, 28) on grids over the boxes."""
         assert frame is not None
         return exported_instances(outputs, self.outputs, self.most, self.typical, frame)
 
     def exported_facts(self) -> dict[str, Any]:
-        """From which score on a detection is a prediction, and how many times as large as its box a mask is."""
+        """The score from which a detection is a prediction, and the side of a mask's grid as a multiple of its box."""
         return {"threshold": self.threshold, "mask_margin": MARGIN}
 
     def from_exported(self, arrays: Sequence[NDArray[Any]], size: tuple[int, int] | None) -> NDArray[np.float64]:
@@ -229,27 +231,27 @@ class Instances(Detect):
         return rows_of_arrays(arrays)
 
     def disparity(self, right: NDArray[Any], found: NDArray[Any]) -> tuple[float, bool]:
-        """Of the objects from the threshold on."""
+        """See `disparity_of_instances`."""
         edges = [float(rows[:, :4].max(initial=0)) for rows in (right, found)]
         return disparity_of_instances(right, found, self.threshold, max(1.0, *edges) + 1)
 
-    # What is measured
+    # Metrics
 
     @classmethod
     def rows(cls, decoded: NDArray[Any], targets: NDArray[Any], classes: int = 0) -> Rows:
-        """What each image's masks add, to be ranked together."""
+        """The masks of each image, which are ranked together."""
         overlaps = MaskOverlaps(decoded, targets, classes)
         return rows_of(overlaps.found, overlaps.objects, classes, overlaps)
 
     @classmethod
-    def headline_figure(cls) -> Headline:
+    def headline_metric(cls) -> Headline:
         """Mean average precision of ranked masks."""
         return RankedHeadline(MASK_MAP, lambda *_: 0.0)
 
     def _measured(
         self, decoded: torch.Tensor, targets: torch.Tensor, threshold: float | NDArray[np.float64]
     ) -> dict[str, Any]:
-        """COCO's figures of masks and of boxes, `ap50` of each class (None where it does not occur), and precision and
+        """COCO's metrics of masks and of boxes, `ap50` of each class (None where it does not occur), and precision and
         recall of masks at IoU 0.5 from the threshold on."""
         found, truth = decoded.cpu().numpy(), targets.cpu().numpy()
         rows = self.rows(found, truth, self.outputs)
@@ -259,8 +261,8 @@ class Instances(Detect):
         counts, _ = counts_of(rows, threshold)
         whole = Counts(*(part.sum() for part in counts))
         return {
-            **mask_figures(found, truth, self.outputs),
-            **coco_figures(plain, boxes, self.outputs),
+            **mask_metrics(found, truth, self.outputs),
+            **coco_metrics(plain, boxes, self.outputs),
             "ap50": {name: None if np.isnan(ap) else ap for name, ap in zip(self.classes, each, strict=True)},
             "precision": whole.precision,
             "recall": whole.recall,
@@ -268,7 +270,7 @@ class Instances(Detect):
         }
 
     def interval(self, decoded: Any, targets: Any, groups: Sequence[str] = ()) -> dict[str, list[float]]:
-        """As of boxes, and `mask_map_interval` and `mask_map50_interval`."""
+        """The intervals of boxes, and `mask_map_interval` and `mask_map50_interval`."""
         decoded, targets = np.asarray(decoded), np.asarray(targets)
         boxes = objects_of(torch.from_numpy(targets), self.outputs)[0].numpy()
         rows = {"": rows_of(decoded[..., : SCORE + 1], boxes, self.outputs), "mask_": self.rows_for(decoded, targets)}
@@ -288,21 +290,21 @@ class Instances(Detect):
             return replace(evaluation, decoded=evaluation.decoded[..., : SCORE + 1], targets=boxes)
         return replace(evaluation, decoded=overlaps.found, targets=overlaps.objects)
 
-    def noticed(self, evaluation: Evaluation) -> tuple[Finding, ...]:
-        """That hardly anything is found, or hardly any small object, and why."""
+    def prediction_findings(self, evaluation: Evaluation) -> tuple[Finding, ...]:
+        """Findings where hardly any object, or hardly any small one, is found, with the likely cause."""
         boxed = self._boxed(evaluation)
         return nothing_found(boxed, self.size) or small_missed(boxed, self.size, self.threshold)
 
     @classmethod
-    def made(cls, kept: KeptPredictions) -> bool:
-        """Whether there are detections with masks for numbered objects."""
-        there = kept.predicted is None and kept.answers.ndim == kept.targets.ndim == 3 and bool(kept.classes)
-        return there and kept.answers.shape[2] == WIDTH and kept.targets.dtype.kind == "i"
+    def accepts_saved(cls, saved: SavedPredictions) -> bool:
+        """Whether predictions are detections with masks, and targets are numbered objects."""
+        there = saved.predicted is None and saved.answers.ndim == saved.targets.ndim == 3 and bool(saved.classes)
+        return there and saved.answers.shape[2] == WIDTH and saved.targets.dtype.kind == "i"
 
     def assess(
         self, evaluation: Evaluation, facts: SampleFacts, temperature: Temperature | None, names: Sequence[str]
-    ) -> Figures:
-        """Each class, kinds of mistakes, slices, and the worst images, all of masks."""
+    ) -> SplitMetrics:
+        """Each class, kinds of mistakes, slices, and the worst images, all by masks."""
         del temperature, names
         overlaps = MaskOverlaps(evaluation.decoded, evaluation.targets, self.outputs)
         rows = rows_of(overlaps.found, overlaps.objects, self.outputs, overlaps)
@@ -310,17 +312,17 @@ class Instances(Detect):
         return assess_detections(boxed, facts, rows, self.threshold, overlaps=overlaps, of="mask_")
 
     def baselines(self, data: Dataset) -> tuple[Method, ...]:
-        """A threshold, and watersheds."""
+        """A threshold and a watershed."""
         from striate.tasks.instances.baselines import instance_methods  # scikit-image loads only where it is needed
 
         return instance_methods(data)
 
-    # How it is shown
+    # Reports
 
-    def answer(self, evaluation: Evaluation) -> tuple[str, str]:
-        """Mask mAP at IoU 0.5, and what it is of."""
+    def headline_text(self, evaluation: Evaluation) -> tuple[str, str]:
+        """Mask mAP at IoU 0.5, and the samples that it was measured on."""
         objects = int((objects_of(torch.from_numpy(evaluation.targets), self.outputs)[1] > 0).sum())
-        return self.answer_of(evaluation, "mask_", " of masks", objects)
+        return self.headline_text_of(evaluation, "mask_", " of masks", objects)
 
     def pictures(
         self,
@@ -353,7 +355,7 @@ class Instances(Detect):
 
 
 def _as_bytes(targets: torch.Tensor) -> torch.Tensor:
-    """(B, bytes, H, W) uint8: so every number survives whatever moves bytes."""
+    """(B, bytes, H, W) uint8: the bytes of each number, which operations on uint8 can move without loss."""
     planes: torch.Tensor = targets.contiguous().view(torch.uint8).unflatten(2, (targets.shape[2], -1))
     return planes.permute(0, 3, 1, 2).contiguous()
 

@@ -1,4 +1,4 @@
-"""How points lie to one another as a rule, and the turn and scale at which a set of points lies like that.
+"""The mean shape of a set of points, and its rotation and scale that fit best to given points.
 
 Generalized Procrustes analysis (Gower 1975) with rotations in the plane, as complex numbers x + iy: a similarity is
 z → a z + b, its least-squares fit a quotient of two sums.
@@ -15,14 +15,14 @@ from striate.tasks.found import Found
 
 _TURNS = 10
 _NARROW = 0.5
-"""The shorter side of what is cut out is no less than this share of the longer one: points may lie in a line."""
+"""Smallest ratio of the shorter to the longer side of a cut-out rectangle, since points may lie on a line."""
 
 Shape = tuple[tuple[float, float], ...]
 
 
 def usual_shape(places: NDArray[np.float64], seen: NDArray[np.bool_]) -> Shape:
-    """(K) right and down of the mean shape of points (N, K, 2) that are `seen` (N, K), of size 1; upright as they are
-    on average. NaN for points that never are; empty where no sample has two."""
+    """(K) right and down of the mean shape of points (N, K, 2) that are `seen` (N, K), with size 1 and their mean
+    rotation. NaN for points that are never seen; empty where no sample has two points."""
     z, weights = places[..., 0] + 1j * places[..., 1], seen.astype(np.float64)
     weights = weights[seen.sum(1) > 1]
     z = np.where(weights > 0, z[seen.sum(1) > 1], 0)
@@ -47,7 +47,7 @@ def usual_shape(places: NDArray[np.float64], seen: NDArray[np.bool_]) -> Shape:
 def similarity(shape: NDArray[np.complex128], points: NDArray[np.complex128], weights: NDArray[np.float64]) -> tuple[
     complex, complex
 ]:  # fmt: skip
-    """a and b of the fit of a · shape + b to the points, with these weights."""
+    """a and b of the weighted least-squares fit of a · shape + b to the points."""
     total = weights.sum()
     one, other = (shape * weights).sum() / total, (points * weights).sum() / total
     spread = (np.abs(shape - one) ** 2 * weights).sum()
@@ -56,8 +56,8 @@ def similarity(shape: NDArray[np.complex128], points: NDArray[np.complex128], we
 
 
 def aligned(shape: Shape, points: NDArray[np.float64]) -> Found:
-    """The box around the usual shape, where it fits points (K, 3), x, y and confidence in pixels, best; the surer of a
-    point, the more it counts."""
+    """The box around the mean shape where it fits points (K, 3) best; these are x and y in pixels, and confidence, by
+    which points are weighted."""
     z = np.array([complex(*place) for place in shape])
     known = np.isfinite(z)
     weights = np.where(known, points[:, 2].clip(1e-3), 0.0)

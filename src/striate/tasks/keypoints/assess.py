@@ -1,4 +1,4 @@
-"""Everything that follows from predicted points for a split."""
+"""The assessment of predicted points for a split."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from striate.tasks.keypoints.metrics import ImageNme, KeypointMetrics, PointMetr
 from striate.wording import several
 
 WORST = 10
-"""So many images with the largest error are named."""
+"""Number of images with the largest error that are listed."""
 FAR, STEPS = 0.2, 40
-"""The curve goes to this distance, in so many steps."""
+"""Largest distance of the curve, and its number of steps."""
 
 
 def errors_of(decoded: Any, targets: Any) -> NDArray[np.float64]:
@@ -34,8 +34,8 @@ def errors_of(decoded: Any, targets: Any) -> NDArray[np.float64]:
 
 
 def image_rows(errors: NDArray[np.float64]) -> Rows:
-    """(N, 5) what each image adds to the figures: the mean distance of its points, whether it has a visible one, the
-    points within reach, the area of their curve, and how many points are visible; of (N, K) errors."""
+    """(N, 5) what each image adds to the metrics, from (N, K) errors: the mean distance of its points, whether it has a
+    visible one, the points within 0.1, the area of their curve, and the number of visible points."""
     seen = ~np.isnan(errors)
     known = np.where(seen, errors, 0)
     count = seen.sum(1)
@@ -49,8 +49,8 @@ def image_rows(errors: NDArray[np.float64]) -> Rows:
     return np.stack(columns, axis=1).astype(np.float64)
 
 
-def figures_of(sums: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
-    """`nme`, `pck` and `auc` (B,) of sums (B, 5) of rows; NaN where no point is visible."""
+def metrics_of(sums: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
+    """`nme`, `pck` and `auc` (B,) from sums (B, 5) of rows; NaN where no point is visible."""
     nme, images, near, area, points = np.moveaxis(sums, 1, 0)
     pairs = {"nme": (nme, images), "pck": (near, points), "auc": (area, points)}
     return {
@@ -60,10 +60,10 @@ def figures_of(sums: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
 
 
 def estimates(rows: Rows, groups: Sequence[str] = ()) -> dict[str, Estimate]:
-    """The figures of rows (N, 5) with their 95 % intervals by bootstrap over samples, or over groups."""
+    """The metrics of rows (N, 5) with 95 % intervals by bootstrap over samples, or over groups."""
     units = grouped(rows, groups)
-    drawn = figures_of(resampled_means(units)) if len(units) >= FEWEST else {}
-    whole = figures_of(rows.sum(0)[None])
+    drawn = metrics_of(resampled_means(units)) if len(units) >= FEWEST else {}
+    whole = metrics_of(rows.sum(0)[None])
     return {name: estimate_of(float(value[0]), drawn.get(name)) for name, value in whole.items()}
 
 
@@ -77,7 +77,7 @@ def curve_of(errors: NDArray[np.float64]) -> tuple[tuple[float, float], ...]:
 def assess_points(
     evaluation: Evaluation, facts: SampleFacts, headline: Headline, rows: Rows, names: Sequence[str]
 ) -> KeypointMetrics:
-    """Everything that follows from predicted points; `rows` (N, 2) are those of the headline."""
+    """The assessment of predicted points; `rows` (N, 2) are those of the headline."""
     errors = errors_of(evaluation.decoded, evaluation.targets)
     own_groups = facts.columns.get("group", ())
     each = np.nan_to_num(errors).sum(1) / np.maximum((~np.isnan(errors)).sum(1), 1)

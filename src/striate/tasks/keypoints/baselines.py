@@ -13,7 +13,7 @@ from striate.tasks.baseline import Fitted, Method, choose_by_validation
 from striate.tasks.task import Task
 
 _SIDE = 16
-"""Pixels of a side of the copies that ridge regression sees."""
+"""Side in pixels of the small copies of images for ridge regression."""
 _ALPHAS = (1e5, 1e4, 1e3, 100.0, 10.0)
 _PART = 512
 
@@ -28,7 +28,7 @@ def keypoint_methods(data: Dataset) -> tuple[Method, ...]:
 
 
 def mean_shape(split: Split) -> torch.Tensor:
-    """(K, 2) the mean place of each point in the samples where it is visible; the center where it never is."""
+    """(K, 2) mean position of each point in the samples where it is visible; the center for points that never are."""
     targets = split.targets.cpu().double()
     seen = (targets[..., 2:3] > 0).double()
     mean: torch.Tensor = (targets[..., :2] * seen).sum(0) / seen.sum(0).clamp(min=1)
@@ -36,7 +36,7 @@ def mean_shape(split: Split) -> torch.Tensor:
 
 
 def _predicted(places: torch.Tensor) -> torch.Tensor:
-    """Places (N, K, 2) as predictions; baselines are equally sure of all."""
+    """Positions (N, K, 2) as predictions, all with the same confidence."""
     return torch.cat([places.float(), torch.ones(*places.shape[:2], 1)], dim=2)
 
 

@@ -1,4 +1,4 @@
-"""Typical mistakes with points, as predictions show them."""
+"""Typical mistakes with points that predictions show."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from striate.tasks.keypoints.assess import errors_of
 from striate.wording import listed, percent, several
 
 BETTER, SHARE = 0.5, 0.05
-"""An image has left and right exchanged where its error is less than so much of what it is, once they are exchanged;
-and the share of images from which on that is told."""
+"""An image has left and right exchanged where exchanging them reduces its error to less than this share; and the share
+of such images from which there is a finding."""
 STILL, FAR, FEWEST = 0.2, 0.1, 12
-"""Predictions that vary by less than this share of how the true points vary; an error from which on that is told; and
-the least number of images."""
+"""There is a finding where predicted points have less than this share of the true points' standard deviation, from this
+error and this number of images on."""
 
 
 def sides_exchanged(evaluation: Evaluation, pairs: Sequence[int], names: Sequence[str]) -> tuple[Finding, ...]:
-    """`fit.sides-exchanged` where left and right of the predictions have to be exchanged for them to fit."""
+    """`fit.sides-exchanged` where predictions fit better with left and right exchanged."""
     if not pairs:
         return ()
     decoded, targets = evaluation.decoded, evaluation.targets
@@ -46,7 +46,7 @@ def sides_exchanged(evaluation: Evaluation, pairs: Sequence[int], names: Sequenc
 
 
 def same_everywhere(evaluation: Evaluation) -> tuple[Finding, ...]:
-    """`fit.points-still` where the predicted points hardly move from image to image, while the true ones do."""
+    """`fit.points-still` where predicted points are nearly the same in all images, and true ones are not."""
     error = _mean(errors_of(evaluation.decoded, evaluation.targets))
     error = error[np.isfinite(error)]
     seen = evaluation.targets[..., 2] > 0
@@ -59,15 +59,15 @@ def same_everywhere(evaluation: Evaluation) -> tuple[Finding, ...]:
     some = seen.sum(0) >= FEWEST
     if not some.any():
         return ()
-    said, true = (float(np.nanstd(places[:, some], axis=0).mean()) for places in moves)
-    if not true or said >= STILL * true:
+    predicted, true = (float(np.nanstd(places[:, some], axis=0).mean()) for places in moves)
+    if not true or predicted >= STILL * true:
         return ()
     finding = Finding(
         code="fit.points-still",
         severity="warning",
         where=f"{evaluation.split} split",
-        measured=f"the standard deviation of predicted points over images is {percent(said / true)} of that of the "
-        f"true points; NME is {percent(float(error.mean()))}",
+        measured=f"the standard deviation of predicted points over images is {percent(predicted / true)} of that of "
+        f"the true points; NME is {percent(float(error.mean()))}",
         threshold=percent(STILL),
         why="The network predicts the mean position of each point: it has not learned to use the image yet, or each "
         "image has the points of another.",
@@ -77,7 +77,7 @@ def same_everywhere(evaluation: Evaluation) -> tuple[Finding, ...]:
 
 
 def _mean(errors: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(N,) of (N, K) errors; NaN where no point is visible."""
+    """(N,) means of (N, K) errors; NaN where no point is visible."""
     seen = ~np.isnan(errors)
     count = seen.sum(1)
     return np.where(count > 0, np.where(seen, errors, 0).sum(1) / np.maximum(count, 1), np.nan)

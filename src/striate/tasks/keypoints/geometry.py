@@ -1,7 +1,7 @@
-"""Points as tensors: where heat is, how far predictions are off, and how sure they are.
+"""Points as tensors: expected positions of heatmaps, distances, and confidence.
 
-Places are right and down, −1 to 1 over the input. Targets (N, K, 4) are those of `striate.data.annotations.points`:
-place, and how many pixels of the file a unit is along each axis, 0 where the point is not visible.
+Positions are right and down, −1 to 1 over the input. Targets (N, K, 4) are those of `striate.data.annotations.points`:
+a position, and the pixels of the file per unit along each axis, 0 where the point is not visible.
 """
 
 from __future__ import annotations
@@ -14,31 +14,32 @@ import torch
 from numpy.typing import NDArray
 
 NEAR = 0.1
-"""Predictions closer than this share of the size of the true points are right (PCK)."""
+"""Predictions within this share of the size of the true points are correct (PCK)."""
 
 
 @lru_cache(maxsize=32)
 def _centers(cells: int, device: torch.device) -> torch.Tensor:
-    """(cells,) the places of their centers; the same object each time."""
+    """(cells,) positions of the centers of cells; the same object for each call."""
     with torch.inference_mode(False):
         return (2 * torch.arange(cells, device=device, dtype=torch.float32) + 1) / cells - 1
 
 
 def heat(logits: torch.Tensor) -> torch.Tensor:
-    """(N, K, H, W) shares of each map, which sum to 1."""
+    """(N, K, H, W) heatmaps by softmax, each of which sums to 1."""
     return logits.float().flatten(2).softmax(2).view(logits.shape)
 
 
 def expected_places(shares: torch.Tensor) -> torch.Tensor:
-    """(N, K, 2) where the heat is on average: between the cells, and differentiable (Nibali et al., "Numerical
+    """(N, K, 2) mean positions of the heatmaps: differentiable, and finer than a cell (Nibali et al., "Numerical
     coordinate regression with convolutional neural networks", 2018; Sun et al., "Integral human pose regression",
     2018)."""
     down, right = (_centers(side, shares.device) for side in shares.shape[2:])
     return torch.stack([(shares.sum(2) * right).sum(2), (shares.sum(3) * down).sum(2)], dim=2)
 
 
-def bump(places: torch.Tensor, cells: tuple[int, int], deviation: float) -> torch.Tensor:
-    """(N, K, H, W) normal distributions around places (N, K, 2), of `deviation` cells, which sum to 1."""
+def gaussian_maps(places: torch.Tensor, cells: tuple[int, int], deviation: float) -> torch.Tensor:
+    """(N, K, H, W) normal distributions around positions (N, K, 2), with a standard deviation of `deviation` cells,
+    each of which sums to 1."""
     parts = []
     for axis, side in ((1, cells[0]), (0, cells[1])):
         distance = (_centers(side, places.device) - places[..., axis, None]) * (side / 2)
@@ -47,7 +48,7 @@ def bump(places: torch.Tensor, cells: tuple[int, int], deviation: float) -> torc
 
 
 def divergence(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
-    """(N, K) Jensen–Shannon divergence of shares (N, K, H, W), in nats."""
+    """(N, K) Jensen–Shannon divergence of heatmaps (N, K, H, W), in nats."""
     tiny = 1e-12
     mean = ((one + other) / 2).clamp(min=tiny).log()
     first, second = ((part * (part.clamp(min=tiny).log() - mean)).sum((2, 3)) for part in (one, other))
@@ -55,13 +56,13 @@ def divergence(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
 
 
 def visible(targets: torch.Tensor) -> torch.Tensor:
-    """(N, K) bool."""
+    """(N, K) bool: whether each point is visible."""
     return targets[..., 2] > 0
 
 
 def sizes(targets: torch.Tensor) -> torch.Tensor:
-    """(N,) √(w · h) of the box around the visible true points, in pixels of the file; of the input where the points
-    span none: a single one, or all in a row along an axis. 1 where none is visible."""
+    """(N,) √(w · h) of the box around the visible true points, in pixels of the file; the size of the input where the
+    box has no area, as for a single point. 1 where no point is visible."""
     seen = visible(targets)[..., None]
     units = targets[..., 2:]
     places = targets[..., :2] * units
@@ -73,19 +74,20 @@ def sizes(targets: torch.Tensor) -> torch.Tensor:
 
 
 def distances(places: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """(N, K) how far places (N, K, 2) are from the true ones, in pixels of the file; 0 where a point is not visible."""
+    """(N, K) distances of positions (N, K, 2) from the true ones, in pixels of the file; 0 where a point is not
+    visible."""
     offset = (places - targets[..., :2]) * targets[..., 2:]
-    # The root of 0 has no slope.
+    # The square root has no derivative at 0.
     return (offset.square().sum(2) + 1e-12).sqrt() * visible(targets)
 
 
 def relative_distances(places: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """(N, K) the distances over the sizes of the true points."""
+    """(N, K) distances divided by the sizes of the true points."""
     return distances(places, targets) / sizes(targets)[:, None]
 
 
 def confidence_of_heat(shares: torch.Tensor, places: torch.Tensor, reach: torch.Tensor) -> torch.Tensor:
-    """(N, K) the share of heat that lies within `reach` (N, 2), right and down, of the place."""
+    """(N, K) share of the heat within `reach` (N, 2), right and down, of each position."""
     down, right = (_centers(side, shares.device) for side in shares.shape[2:])
     x = ((right - places[..., :1]) / reach[:, None, :1]) ** 2
     y = ((down - places[..., 1:]) / reach[:, None, 1:]) ** 2

@@ -1,4 +1,4 @@
-"""What is put on a network's pyramid: a heatmap for each point, or the coordinates themselves."""
+"""Heads for the pyramid of a network: a heatmap for each point, or its coordinates."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from torch.nn import functional
 from striate.models.pyramid import Pyramid, as_pyramid
 
 WIDTH = 64
-"""Channels of the maps that are merged."""
+"""Channels of the merged maps."""
 CELLS, SHARE = 32, 4
-"""Heatmaps have so many cells along the longer side of the input, or one for so many pixels where that is more."""
+"""Smallest number of cells of heatmaps along the longer side of the input; and pixels per cell for larger inputs."""
 _GRID = 4
-"""Coordinates are read from the coarsest map, pooled to so many cells along each side."""
+"""Number of cells along each side that the coarsest map is pooled to before coordinates are predicted."""
 
 
 class Heatmaps(nn.Module):
-    """Logits (N, K, H, W) of where each point is, on the grid of the finest map: coarser ones are enlarged and added
-    from the top down, as in Lin et al., "Feature pyramid networks for object detection", 2017."""
+    """Logits (N, K, H, W) of the position of each point, on the grid of the finest map: coarser maps are upsampled and
+    added from the top down, as in Lin et al., "Feature pyramid networks for object detection", 2017."""
 
     def __init__(self, channels: tuple[int, ...], points: int) -> None:
         super().__init__()
@@ -41,7 +41,7 @@ class Heatmaps(nn.Module):
 
 
 class Coordinates(nn.Module):
-    """(N, 3 K) numbers of the coarsest map: right, down and the logarithm of the expected error of each point."""
+    """(N, 3 K) outputs from the coarsest map: right, down and the logarithm of the expected error of each point."""
 
     def __init__(self, channels: tuple[int, ...], points: int) -> None:
         super().__init__()
@@ -56,7 +56,7 @@ class Coordinates(nn.Module):
 
 
 class KeypointNetwork(nn.Module):
-    """A pyramid with one of these heads."""
+    """A network with a pyramid and one of these heads."""
 
     def __init__(self, pyramid: Pyramid, head: nn.Module) -> None:
         super().__init__()
@@ -68,7 +68,8 @@ class KeypointNetwork(nn.Module):
 
 
 def with_head(body: nn.Module, input_shape: tuple[int, ...], points: int, head: str) -> KeypointNetwork:
-    """`body` for images of `input_shape` (C, H, W), with one of the heads. Raises ModelError where it has no maps."""
+    """`body` for images of `input_shape` (C, H, W), with one of the heads. Raises ModelError where `body` has no
+    maps."""
     side = max(input_shape[1:])
     pyramid = as_pyramid(body, input_shape, max(CELLS, side // SHARE))
     channels = tuple(level.channels for level in pyramid.levels)

@@ -18,12 +18,16 @@ _POINTS, _IMAGES = 20, 5
 
 @dataclass(frozen=True)
 class PointMetrics:
-    """One point: it is visible in `n` samples. `nme`: its mean distance; `pck`: the share within 0.1."""
+    """One point; distances as in `KeypointMetrics`."""
 
     name: str
+    """Name of the point."""
     n: int
+    """Number of samples in which it is visible."""
     nme: Estimate
+    """Its mean distance."""
     pck: Estimate
+    """Share of its distances within 0.1."""
 
 
 @dataclass(frozen=True)
@@ -37,22 +41,24 @@ class ImageNme:
 
 @dataclass(frozen=True)
 class KeypointMetrics(SplitRecord):
-    """Everything about one split of keypoints; distances are shares of √(w · h) of the box around the true points.
-
-    `figures`: `nme`, the mean over images of the mean over their visible points; `pck`, the share of points within 0.1;
-    `auc`, the area under the curve of that share, for distances of 0 to 0.1, as a share of what is possible; with
-    bootstrap intervals over images, or groups where there are groups. `curve`: pairs of a distance and the share of
-    points within it. `worst` begins with the image of the largest NME. `left_out`: a sentence on each thing not
-    computed.
-    """
+    """Everything about one split of keypoints; distances are shares of √(w · h) of the box around the true points."""
 
     n: int
+    """Number of images."""
     figures: Mapping[str, Estimate]
+    """`nme`, the mean over images of the mean over their visible points; `pck`, the share of points within 0.1; `auc`,
+    the area under the curve of that share for distances of 0 to 0.1, as a share of what is possible. Intervals are by
+    bootstrap over images, or over groups where there are groups."""
     points: tuple[PointMetrics, ...]
+    """A row for each point."""
     curve: tuple[tuple[float, float], ...]
+    """Pairs of a distance and the share of points within it."""
     worst: tuple[ImageNme, ...]
+    """Images, beginning with the largest NME."""
     slices: tuple[Slice, ...]
+    """Parts of the data."""
     left_out: tuple[str, ...] = ()
+    """What was not computed, a sentence each."""
 
     def lines(self, temperature: Temperature | None) -> list[list[str]]:
         """Each point, slices, and the images with the largest error."""

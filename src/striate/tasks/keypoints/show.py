@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 def point_pictures(
     task: Keypoints, folder: Path, evaluation: Evaluation, images: Images, names: Sequence[str]
 ) -> tuple[Picture, ...]:
-    """`points.png` with some samples at random, then those of the largest error, around its median, and of the
-    smallest; of samples with a visible point."""
+    """`points.png` with random samples, then samples with the largest error, around its median, and with the smallest;
+    only samples with a visible point."""
     errors = errors_of(evaluation.decoded, evaluation.targets)
     seen = ~np.isnan(errors)
     each = np.where(seen, errors, 0).sum(1) / np.maximum(seen.sum(1), 1)
@@ -40,26 +40,28 @@ def point_pictures(
         drawn = [task.draw(image, evaluation.decoded[k], evaluation.targets[k]) for image, k in rows]
         return points_figure(drawn, title=title, labels=[f"NME {percent(float(each[k]))}" for k in chosen])
 
-    said = ("images with the largest NME: look here for wrong points", "images around the median NME",
+    choices = ("images with the largest NME: look here for wrong points", "images around the median NME",
             "images with the smallest NME")  # fmt: skip
     note = ". Dots: predicted, crosses if uncertain; rings: true."
-    return ranked_pictures(folder, evaluation, order, draw, said=said, note=note, names=names, at_random="points.png")
+    return ranked_pictures(
+        folder, evaluation, order, draw, choices=choices, note=note, names=names, at_random="points.png"
+    )
 
 
 def points_section(figures: KeypointMetrics, of: str) -> Section:
-    """The curve of PCK, with each point's error."""
+    """The PCK curve, with the error of each point."""
     rows: tuple[Row, ...] = tuple(
         (row.name, row.n, *share_cells(row.nme), *share_cells(row.pck)) for row in figures.points
     )
     columns = ("point", "visible", "NME", "95 % interval", "PCK at 0.1", "95 % interval")
     near = percent(figures.figures["pck"].value)
     auc = percent(figures.figures["auc"].value)
-    said = f"{near} of the points are within 0.1 of the size of the true points; the area up to 0.1 is {auc}."
-    drawn = chart(lambda axes: _draw_curve(axes, figures.curve), f"PCK curve of the {of}. {said}", 2.6, 4.6)
+    sentence = f"{near} of the points are within 0.1 of the size of the true points; the area up to 0.1 is {auc}."
+    drawn = chart(lambda axes: _draw_curve(axes, figures.curve), f"PCK curve of the {of}. {sentence}", 2.6, 4.6)
     curve = tuple((f"{at:.3f}", percent(share)) for at, share in figures.curve)
     return Section(
         "Each point",
-        (said,),
+        (sentence,),
         (Table(f"Each point, {of}", columns, rows),),
         (drawn,),
         f"{of}. The share of points closer than each distance, in units of √(w · h) of the box around the true points.",

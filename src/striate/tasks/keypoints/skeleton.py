@@ -1,4 +1,4 @@
-"""Which points are joined by a line where the data do not say."""
+"""The skeleton of points, where the data have none."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 
 def spanning_tree(mean: NDArray[np.float64]) -> tuple[tuple[int, int], ...]:
-    """The shortest lines that join all points of the mean shape (K, 2); points that are NaN stay alone."""
+    """The minimum spanning tree of the mean shape (K, 2), as pairs of points; points that are NaN are not joined."""
     known = np.flatnonzero(np.isfinite(mean).all(1))
     if len(known) < 2:
         return ()

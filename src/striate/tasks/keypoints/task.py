@@ -1,4 +1,4 @@
-"""Where named points are, to a part of a pixel."""
+"""The task of keypoints: the positions of named points."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from striate.inference.agreement import agreement_of_numbers
 from striate.inference.plan import PredictionAgreement
 from striate.models.choose import network_for_places
 from striate.records import Finding
-from striate.runs.predictions import Predictions as KeptPredictions
+from striate.runs.predictions import Predictions as SavedPredictions
 from striate.statistics.calibration import Temperature
-from striate.tasks.assessment import Assessment, Figures
+from striate.tasks.assessment import Assessment, SplitMetrics
 from striate.tasks.baseline import Method
 from striate.tasks.config import TaskConfig
 from striate.tasks.evaluation import Evaluation
@@ -32,15 +32,15 @@ from striate.tasks.exported import Frame
 from striate.tasks.found import Found
 from striate.tasks.headline import Rows
 from striate.tasks.keypoints.alignment import Shape, aligned, usual_shape
-from striate.tasks.keypoints.assess import assess_points, errors_of, estimates, figures_of, image_rows
+from striate.tasks.keypoints.assess import assess_points, errors_of, estimates, image_rows, metrics_of
 from striate.tasks.keypoints.doctor import same_everywhere, sides_exchanged
 from striate.tasks.keypoints.geometry import (
     NEAR,
-    bump,
     confidence_of_heat,
     distances,
     divergence,
     expected_places,
+    gaussian_maps,
     heat,
     in_pixels,
     relative_distances,
@@ -53,39 +53,45 @@ from striate.tasks.keypoints.skeleton import spanning_tree
 from striate.tasks.marks import Marks, PositionMap, Spot, as_colors
 from striate.tasks.outputs import constants
 from striate.tasks.task import Explained, Feature, Task
-from striate.tasks.views import maps_turned_back
+from striate.tasks.views import maps_moved_back
 from striate.visualize.canvas import class_colors
 from striate.visualize.page_parts import Picture, Section
 from striate.wording import listed, percent, several
 
 SHAPED = 1.0
-"""Weight of how far a heatmap is from a normal distribution of a cell around its point, as in the paper."""
+"""Weight of the divergence of a heatmap from a normal distribution of one cell around its point, as in the paper."""
 SURENESS = 0.1
-"""Weight of how well the expected error fits the error, where coordinates are predicted."""
+"""Weight of the loss of the expected error, where coordinates are predicted."""
 _LEAST_REACH = 1.5  # cells
 
 
 @dataclass(frozen=True)
 class Keypoints(Task):
-    """K points; outputs (N, K, H, W) logits of heatmaps, or (N, 3 K) right, down and the logarithm of the expected
-    error. Targets (N, K, 4) are those of `striate.data.annotations.points`, predictions (N, K, 3) right and down, −1 to
-    1 over the input, and confidence.
+    """K points of an image.
 
-    The loss of heatmaps is that of Nibali et al. 2018 (DSNT): the distance between where the heat is on average and the
-    true point, and the divergence from a normal distribution around it; distances are shares of the size of the true
-    points, `size` being the usual one in shares of the input. Points that are not visible count for nothing.
-    `shape` (H, W): that of the inputs. `pairs`: of each point its counterpart in a mirror image; empty where nobody
-    knows. `skeleton`: pairs of points that are joined by a line. `usual`: how the points lie to one another as a rule.
+    Outputs are (N, K, H, W) logits of heatmaps, or (N, 3 K): right, down and the logarithm of the expected error.
+    Targets (N, K, 4) are those of `striate.data.annotations.points`. Predictions (N, K, 3) are right and down, −1 to 1
+    over the input, and confidence. The loss of heatmaps is that of Nibali et al. 2018 (DSNT): the distance between the
+    mean position of the heat and the true point, and the divergence from a normal distribution around that point;
+    distances are relative to the size of the true points. Points that are not visible do not count.
     """
 
     target_names: tuple[str, ...]
+    """Names of the K points."""
     shape: tuple[int, int]
+    """(H, W) of the inputs."""
     size: float
+    """The usual size of the true points, as a share of the input."""
     head: str = "heatmaps"
+    """`heatmaps` or `regress`."""
     pairs: tuple[int, ...] = ()
+    """For each point the number of its counterpart in a mirror image; empty where it is unknown."""
     skeleton: tuple[tuple[int, int], ...] = ()
+    """Pairs of points that are joined by a line."""
     suggested: str = ""
+    """Pairs that the mean positions of the points suggest, in words, where `pairs` is unknown."""
     usual: Shape = ()
+    """Right and down of each point in the mean shape; empty where no sample has two points."""
 
     name: ClassVar[str] = "keypoints"
     annotation: ClassVar[str] = "point"
@@ -110,7 +116,7 @@ class Keypoints(Task):
 
     @classmethod
     def make(cls, data: Dataset, config: TaskConfig, loss: str) -> Self:
-        """For the points of the data; left and right are those of their names, or of `task.flip_pairs`."""
+        """The task for the points of the data; left and right follow from their names, or from `task.flip_pairs`."""
         del loss
         names, targets = data.target_names, data.splits["train"].targets.cpu()
         pairs = pairs_of_names(names) if config.flip_pairs is None else read_pairs(config.flip_pairs, names)
@@ -149,12 +155,12 @@ class Keypoints(Task):
 
     @property
     def outputs(self) -> int:
-        """One heatmap a point, or three numbers."""
+        """One heatmap for each point, or three numbers."""
         return len(self.target_names) * (3 if self.head == "regress" else 1)
 
     @property
     def target_count(self) -> int:
-        """One a point."""
+        """One for each point."""
         return len(self.target_names)
 
     def attach(self, network: nn.Module, input_shape: tuple[int, ...]) -> nn.Module:
@@ -176,7 +182,7 @@ class Keypoints(Task):
     def loss_sum(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         """Scalar sum over visible points."""
         seen = visible(targets)
-        # Of few points, or points that moved out of the image, the box may be next to nothing.
+        # The box of few points, or of points that moved out of the image, may be tiny.
         side = 2 * targets[..., 2:].amax((1, 2)).clamp(min=1e-12)
         unit = torch.maximum(sizes(targets), self.size / 2 * side)[:, None]
         if self.head == "regress":
@@ -185,7 +191,7 @@ class Keypoints(Task):
             return ((error + SURENESS * (error.detach() / spread.exp() + 2 * spread)) * seen).sum()
         shares = heat(outputs)
         error = distances(expected_places(shares), targets) / unit
-        shape = divergence(shares, bump(targets[..., :2], (shares.shape[2], shares.shape[3]), 1.0))
+        shape = divergence(shares, gaussian_maps(targets[..., :2], (shares.shape[2], shares.shape[3]), 1.0))
         return ((error + SHAPED * shape) * seen).sum()
 
     def _places(self, outputs: torch.Tensor) -> torch.Tensor:
@@ -193,13 +199,13 @@ class Keypoints(Task):
         return self._coordinates(outputs)[0] if self.head == "regress" else expected_places(heat(outputs))
 
     def _coordinates(self, outputs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """(N, K, 2) places, and (N, K) the logarithm of the expected error, a share of the size of the points."""
+        """(N, K, 2) positions, and (N, K) the logarithm of the expected error as a share of the size of the points."""
         values = outputs.float().view(outputs.shape[0], len(self.target_names), 3)
         return values[..., :2], values[..., 2].clamp(-7, 3)
 
     def warp_targets(self, targets: torch.Tensor, warp: Warp) -> torch.Tensor:
-        """Points move with their image; mirrored, left and right are exchanged. What moves out of the image counts for
-        nothing."""
+        """Points move with their image; mirroring exchanges left and right. Points that leave the image do not
+        count."""
         places = warp.move(targets[..., :2], self.shape)
         left = (targets[..., :2].abs() <= 1).all(2) & (places.abs() > 1).any(2)
         moved = torch.cat([places, targets[..., 2:] * ~left[..., None]], dim=2)
@@ -210,14 +216,15 @@ class Keypoints(Task):
 
     @property
     def mean_of_views(self) -> bool:  # type: ignore[override]
-        """Whether a mirror image can be turned back: left and right are known."""
+        """Whether outputs for mirror images can be used, because left and right are known."""
         return bool(self.pairs)
 
-    def unmoved(
+    def move_back(
         self, outputs: torch.Tensor, *, mirrored: bool, shift: tuple[int, int], upside_down: bool = False
     ) -> torch.Tensor:
-        """Outputs turned back, left and right exchanged, but not where both mirrors make a rotation. Heatmaps stay
-        where a shift by part of a cell has put them: views are shifted both ways, and their mean is where it was."""
+        """Outputs for the original images. Left and right are exchanged, except where both mirrors together are a
+        rotation. Shifts of heatmaps by part of a cell are not undone, since views are shifted in both directions and
+        their mean is not shifted."""
         if self.head == "regress":
             values = outputs.view(outputs.shape[0], len(self.target_names), 3)
             values = values[:, list(self.pairs)] if mirrored != upside_down else values
@@ -226,11 +233,10 @@ class Keypoints(Task):
             moved = (2 * shift[1] / self.shape[1], 2 * shift[0] / self.shape[0], 0.0)
             return (values - constants(moved, outputs.device)).flatten(1)
         maps = outputs[:, list(self.pairs)] if mirrored != upside_down else outputs
-        return maps_turned_back(maps, mirrored=mirrored, shift=(0, 0), upside_down=upside_down)
+        return maps_moved_back(maps, mirrored=mirrored, shift=(0, 0), upside_down=upside_down)
 
     def augmentation(self, usual: AugmentConfig, request: AugmentConfig) -> tuple[AugmentConfig, str]:
-        """Turned, scaled and shifted, which leaves the points where they are in what is seen; mirrored only where left
-        and right are known."""
+        """Rotation, scaling and shifts, which points follow; mirroring only where left and right are known."""
         side = min(self.shape)
         hint = f"--task.flip_pairs {self.suggested or 'left=right,…'}"
         if (request.flip or request.vertical_flip) and not self.pairs:
@@ -257,8 +263,8 @@ class Keypoints(Task):
     # Metrics
 
     def tally(self, outputs: torch.Tensor, targets: torch.Tensor, loss_sum: torch.Tensor | None = None) -> torch.Tensor:
-        """(7,) samples, summed loss and weight; summed NME and how many images have one, points within reach and how
-        many are visible."""
+        """(7,) number of samples, summed loss and weight, summed NME and number of images that have one, number of
+        points within 0.1 and of visible points."""
         seen = visible(targets)
         errors = relative_distances(self._places(outputs), targets)
         count = seen.sum(1)
@@ -277,11 +283,11 @@ class Keypoints(Task):
         return {"loss": loss / max(weight, 1e-12), "nme": error / max(images, 1), "pck": near / max(points, 1)}
 
     def decode(self, outputs: torch.Tensor) -> torch.Tensor:
-        """(N, K, 3) float32 right, down and confidence: how probable it is that the point is within 0.1 of the size of
-        the predicted points, as far as the network knows; of heatmaps the share of heat there."""
+        """(N, K, 3) float32 right, down and confidence: the network's probability that the point is within 0.1 of the
+        size of the predicted points; for heatmaps, the share of heat there."""
         if self.head == "regress":
             places, spread = self._coordinates(outputs)
-            # Of a two-dimensional Laplace distribution with this mean distance.
+            # The probability for a two-dimensional Laplace distribution with this mean distance.
             reach = NEAR / spread.exp()
             return torch.cat([places, (1 - (1 + reach) * torch.exp(-reach))[..., None]], dim=2)
         shares = heat(outputs)
@@ -294,7 +300,7 @@ class Keypoints(Task):
 
     def measure(self, decoded: torch.Tensor, targets: torch.Tensor) -> dict[str, Any]:
         """`nme`, `pck` and `auc`; None where no point is visible."""
-        figures = figures_of(image_rows(errors_of(decoded, targets)).sum(0)[None])
+        figures = metrics_of(image_rows(errors_of(decoded, targets)).sum(0)[None])
         return {name: None if np.isnan(value[0]) else float(value[0]) for name, value in figures.items()}
 
     @classmethod
@@ -310,26 +316,26 @@ class Keypoints(Task):
         return float(total[0] / total[1]) if total[1] else 0.0
 
     def interval(self, decoded: Any, targets: Any, groups: Sequence[str] = ()) -> dict[str, list[float]]:
-        """Of each figure, by bootstrap over samples or groups."""
+        """The interval of each metric, by bootstrap over samples or groups."""
         found = estimates(image_rows(errors_of(decoded, targets)), groups)
         known = {name: figure.interval for name, figure in found.items()}
         return {f"{name}_interval": [span.low, span.high] for name, span in known.items() if span is not None}
 
     def assess(
         self, evaluation: Evaluation, facts: SampleFacts, temperature: Temperature | None, names: Sequence[str]
-    ) -> Figures:
-        """Each point, the curve of PCK, the worst images, and slices."""
+    ) -> SplitMetrics:
+        """Each point, the PCK curve, the worst images, and slices."""
         del temperature, names
-        return assess_points(evaluation, facts, self.headline_figure(), self.rows_of(evaluation), self.target_names)
+        return assess_points(evaluation, facts, self.headline_metric(), self.rows_of(evaluation), self.target_names)
 
     @classmethod
-    def made(cls, kept: KeptPredictions) -> bool:
-        """Whether there are three numbers a point, and four of its target."""
-        points = kept.predicted is None and kept.answers.ndim == 3 and kept.answers.shape[2:] == (3,)
-        return points and kept.targets.shape == (*kept.answers.shape[:2], 4) and not kept.classes
+    def accepts_saved(cls, saved: SavedPredictions) -> bool:
+        """Whether predictions have three numbers for each point, and targets four."""
+        points = saved.predicted is None and saved.answers.ndim == 3 and saved.answers.shape[2:] == (3,)
+        return points and saved.targets.shape == (*saved.answers.shape[:2], 4) and not saved.classes
 
     def agreement(self, reference: torch.Tensor, outputs: torch.Tensor) -> PredictionAgreement:
-        """How far places are apart."""
+        """How far positions agree."""
         return agreement_of_numbers(
             self.decode(reference)[..., :2].flatten(1), self.decode(outputs)[..., :2].flatten(1)
         )
@@ -372,7 +378,7 @@ class Keypoints(Task):
         return (torch.cat([frame.in_picture(places), decoded[..., 2:]], 2),)
 
     def exported_facts(self) -> dict[str, Any]:
-        """What each point is called."""
+        """The names of the points."""
         return {"names": list(self.target_names)}
 
     def from_exported(self, arrays: Sequence[NDArray[Any]], size: tuple[int, int] | None) -> NDArray[np.float64]:
@@ -390,7 +396,7 @@ class Keypoints(Task):
         return Marks(size, self.target_names, colors, spots=spots, lines=self.skeleton)
 
     def position_maps(self, outputs: torch.Tensor) -> tuple[PositionMap, ...]:
-        """The heat of each point, as a share of its largest."""
+        """The heatmap of each point, divided by its maximum."""
         if self.head == "regress":
             return ()
         shares = heat(outputs)[0].cpu()
@@ -398,37 +404,38 @@ class Keypoints(Task):
         return (PositionMap("heatmaps", "heat, of the highest", self.target_names, shares),)
 
     def found(self, decoded: torch.Tensor, placed: Placement) -> tuple[Found, ...]:
-        """One: what lies where the points usually lie, so turned and scaled that they lie there."""
+        """One rectangle: that of the mean shape, rotated and scaled to fit the predicted points."""
         if not self.usual:
             got = "a run without the usual shape of its points: it is older, or has one point"
             raise UsageError("--with", got, "a run with at least two points", "train again")
         return (aligned(self.usual, in_pixels(self.in_file(decoded, placed), placed.file)),)
 
     def line(self, fields: Mapping[str, Any]) -> str:
-        """The places of the points, and the mean of their confidence."""
+        """The positions of the points, and their mean confidence."""
         points = fields["points"]
         shown = "  ".join(f"{name} {x:.1f},{y:.1f}" for name, x, y, _ in points[:_SHOWN])
         rest = f"  … {len(points) - _SHOWN} more" if len(points) > _SHOWN else ""
         return f"{shown}{rest}  confidence {np.mean([point[3] for point in points]):.2f}"
 
     def draw(self, image: NDArray[np.uint8], decoded: Any, truth: Any = None) -> NDArray[np.uint8]:
-        """The points, joined by the skeleton, over the image; true ones are rings, with a line to the predicted."""
+        """The image with the points, joined by the skeleton; true points are rings, with a line to the predicted
+        ones."""
         from striate.visualize.point_figures import drawn_points
 
         points, true = (None if part is None else in_pixels(part, image.shape[1:]) for part in (decoded, truth))
         return drawn_points(image, points, self.skeleton, true)
 
     def target_text(self, target: Any) -> str:
-        """How many points are visible."""
+        """The number of visible points."""
         return f"{int((torch.as_tensor(target)[..., 2] > 0).sum())} of {several(len(self.target_names), 'point')}"
 
-    # How it is shown
+    # Reports
 
-    def noticed(self, evaluation: Evaluation) -> tuple[Finding, ...]:
-        """That left and right are exchanged, or that the same places are predicted in every image."""
+    def prediction_findings(self, evaluation: Evaluation) -> tuple[Finding, ...]:
+        """Findings where left and right are exchanged, or where every image has the same predicted positions."""
         return (*sides_exchanged(evaluation, self.pairs, self.target_names), *same_everywhere(evaluation))
 
-    def answer(self, evaluation: Evaluation) -> tuple[str, str]:
+    def headline_text(self, evaluation: Evaluation) -> tuple[str, str]:
         """The NME, and the share of points within 0.1."""
         metrics, span = evaluation.metrics, evaluation.span_of("nme")
         return f"NME {percent(metrics['nme'])}", (
@@ -446,14 +453,14 @@ class Keypoints(Task):
         target_names: Sequence[str] = (),
         names: Sequence[str] = (),
     ) -> tuple[Picture, ...]:
-        """Samples with true and predicted points: at random, the worst, typical and the best ones."""
+        """Samples with true and predicted points: random, worst, typical and best ones."""
         from striate.tasks.keypoints.show import point_pictures  # drawing loads only where it is needed
 
         del target_names
         return () if images is None else point_pictures(self, folder, evaluation, images, names)
 
-    def sections(self, assessment: Assessment, figures: Figures, of: str) -> tuple[Section, ...]:
-        """The curve of PCK, and each point."""
+    def sections(self, assessment: Assessment, figures: SplitMetrics, of: str) -> tuple[Section, ...]:
+        """The PCK curve, and each point."""
         from striate.tasks.keypoints.show import points_section
 
         del assessment
@@ -461,20 +468,20 @@ class Keypoints(Task):
         return (points_section(figures, of),)
 
     def columns(self, names: Sequence[str]) -> list[str]:
-        """Four columns a point."""
+        """Four columns for each point."""
         del names
         return [f"{what} {name} {axis}" for name in self.target_names for what in ("truth", "answer") for axis in "xy"]
 
     def cells(self, truth: Any, decoded: Any) -> list[Any]:
-        """One sample's row, places from −1 to 1 over the input; empty where a point is not visible."""
+        """One sample's row, positions from −1 to 1 over the input; empty where a point is not visible."""
         found: list[Any] = []
-        for true, said in zip(truth, decoded, strict=True):
+        for true, predicted in zip(truth, decoded, strict=True):
             found += [f"{value:.5g}" for value in true[:2]] if true[2] > 0 else ["", ""]
-            found += [f"{value:.5g}" for value in said[:2]]
+            found += [f"{value:.5g}" for value in predicted[:2]]
         return found
 
     def explained(self, decoded: torch.Tensor) -> Explained:
-        """The point of the highest confidence: its heat where it is predicted, or how far right it is."""
+        """The point of the highest confidence: its heat at the predicted position, or its x coordinate."""
         place = int(decoded[:, 2].argmax())
         others = (
             f"Of {several(len(self.target_names), 'point')}, the most certain is explained; --point NAME names another."
@@ -483,7 +490,7 @@ class Keypoints(Task):
         return found if len(self.target_names) == 1 else replace(found, notes=(others, *found.notes))
 
     def explained_part(self, decoded: torch.Tensor, part: str) -> Explained:
-        """The point of this name. Raises UsageError where there is none."""
+        """The point of this name. Raises UsageError for an unknown name."""
         if part not in self.target_names:
             known = listed(list(self.target_names), 12)
             raise UsageError("--point", repr(part), f"a point: {known}", f"--point {pasted(self.target_names[0])}")

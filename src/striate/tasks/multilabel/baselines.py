@@ -1,4 +1,4 @@
-"""What sets of labels have to beat: how often each label occurs, and a linear classifier for each label."""
+"""Baselines of sets of labels: the frequency of each label, and a linear classifier for each label."""
 
 from __future__ import annotations
 
@@ -66,7 +66,8 @@ def _linear(
     grid: tuple[float, ...],
     features: str,
 ) -> Fitted:
-    """One C for all labels, by the mean average precision on `val`; thresholds are chosen there too."""
+    """Linear classifiers with one C for all labels, chosen by the mean average precision on `val`; thresholds are
+    chosen there too."""
     train, val, test = (data.splits[name] for name in ("train", "val", "test"))
     width = extract(train.inputs[:1]).shape[1]
     most = max(1000, _WORK // (width * task.outputs))
@@ -87,14 +88,14 @@ def _linear(
     chosen, models = choose_by_validation(grid, fit, score, few, np.arange(len(y)))
     thresholds = best_thresholds(_probabilities(models, val_x), val_y).clip(1e-6, 1 - 1e-6)
     found = _probabilities(models, extract(test.inputs))
-    # As far above its threshold as a probability above one half: that is where what is predicted begins.
+    # Scores are shifted so that each label's threshold becomes a probability of one half.
     share = np.where(found < thresholds, found / thresholds, 1 + (found - thresholds) / (1 - thresholds))
     note = sampling_note(len(y), len(train), len(few))
     return Fitted(torch.from_numpy(share / 2).float(), features, len(y), {"C": chosen}, note)
 
 
 def _fit_label(strength: float, x: NDArray[np.float32], y: NDArray[np.float32]) -> Any:
-    """A model of one label, or the share of samples that have it, where all have it or none."""
+    """A model of one label; the share of samples that have it where that is all or none."""
     share = float(y.mean())
     return LogisticRegression(C=strength, max_iter=100, tol=1e-3).fit(x, y > 0) if 0 < share < 1 else share
 

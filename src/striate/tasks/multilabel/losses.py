@@ -1,4 +1,4 @@
-"""Losses of sets of labels, (N, K) of logits and of targets 0 or 1."""
+"""Losses of sets of labels, from logits (N, K) and targets (N, K) of 0 or 1."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch.nn import functional
 def binary_cross_entropy(
     logits: torch.Tensor, targets: torch.Tensor, weights: tuple[torch.Tensor, torch.Tensor] | None = None
 ) -> torch.Tensor:
-    """(N, K) log losses; `weights`: (K,) of labels that a sample has, and of those that it has not."""
+    """(N, K) log losses; `weights`: (K,) for labels that a sample has, and (K,) for those that it does not have."""
     losses = functional.binary_cross_entropy_with_logits(logits, targets, reduction="none")
     return losses if weights is None else losses * torch.where(targets > 0.5, weights[0], weights[1])
 
@@ -17,8 +17,8 @@ def binary_cross_entropy(
 def asymmetric(
     logits: torch.Tensor, targets: torch.Tensor, positive: float, negative: float, shift: float
 ) -> torch.Tensor:
-    """(N, K) asymmetric losses: with p the probability and q = max(p − shift, 0), −(1 − p)^positive · log p of a label
-    that a sample has, −q^negative · log(1 − q) of one that it has not, so that the many easy ones count for little.
+    """(N, K) asymmetric losses: with p the probability and q = max(p − shift, 0), −(1 − p)^positive · log p for a label
+    that a sample has, −q^negative · log(1 − q) for others, so that the many easy ones count little.
 
     Source: T. Ridnik et al., "Asymmetric loss for multi-label classification", ICCV 2021.
     """

@@ -35,52 +35,69 @@ _LABELS, _SAMPLES = 20, 5
 
 @dataclass(frozen=True)
 class LabelMetrics:
-    """One label: `n` samples have it, `predicted` ones reach its `threshold`; no value where there is nothing to divide
-    by."""
+    """One label. An estimate has no value where its denominator is 0."""
 
     name: str
+    """Name of the label."""
     n: int
+    """Number of samples that have it."""
     predicted: int
+    """Number of samples whose probability reaches the threshold."""
     threshold: float
+    """The probability from which it is predicted."""
     ap: Estimate
+    """Average precision."""
     precision: Estimate
+    """Share of the predicted samples that have it."""
     recall: Estimate
+    """Share of its samples that it is predicted for."""
     f1: Estimate
+    """Their harmonic mean."""
 
 
 @dataclass(frozen=True)
 class SampleLabels:
-    """One sample: its labels, those that are predicted, and the F1 of its set."""
+    """The labels of one sample."""
 
     id: int
+    """Id of the sample."""
     path: str
+    """Its path."""
     true: tuple[str, ...]
+    """Its true labels."""
     predicted: tuple[str, ...]
+    """The predicted labels."""
     f1: float
+    """F1 of the set."""
 
 
 @dataclass(frozen=True)
 class MultilabelMetrics(SplitRecord):
-    """Everything about one split.
-
-    `figures`: `map`, `macro_f1`, `micro_f1`, `exact_match`. `together` and `predicted_together` (K, K): in how many
-    samples two labels are both true, or both predicted, on the diagonal how many have the label; None of more than 50.
-    `worst` begins with the sample of the lowest F1. `left_out`: what was not computed. `decision`: what thresholds that
-    were given change beside those chosen on validation, the accuracy being the exact match; None without them.
-    """
+    """Everything about one split of sets of labels."""
 
     n: int
+    """Number of samples."""
     figures: Mapping[str, Estimate]
+    """`map`, `macro_f1`, `micro_f1`, `exact_match`."""
     labels: tuple[LabelMetrics, ...]
+    """A row for each label."""
     together: tuple[tuple[int, ...], ...] | None
+    """(K, K) number of samples that have both labels; on the diagonal, that have the label. None for more than 50
+    labels."""
     predicted_together: tuple[tuple[int, ...], ...] | None
+    """The same for the predicted labels."""
     worst: tuple[SampleLabels, ...]
+    """Samples, beginning with the lowest F1."""
     slices: tuple[Slice, ...]
+    """Parts of the data."""
     left_out: tuple[str, ...] = ()
+    """What was not computed, a sentence each."""
     decision: DecisionEffect | None = None
+    """What thresholds of the user change, compared with those chosen on validation; its accuracy is the exact match.
+    None without such thresholds."""
 
     def lines(self, temperature: Temperature | None) -> list[list[str]]:
-        """What given thresholds change, each label, slices, and the samples with the lowest F1."""
+        """The effect of the user's thresholds, each label, slices, and the samples with the lowest F1."""
         del temperature
         rows, rest = list(self.labels), []
         if len(rows) > _LABELS:

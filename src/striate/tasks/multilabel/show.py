@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from striate.tasks.evaluation import Evaluation
 from striate.tasks.multilabel.assess import MATRIX, names_of, sample_f1
 from striate.tasks.multilabel.metrics import METRICS, MultilabelMetrics
-from striate.tasks.show import CHART_DPI, PHOTO_DPI, Images, Row, places_at_random, share_cells, split_text
+from striate.tasks.show import CHART_DPI, PHOTO_DPI, Images, Row, random_positions, share_cells, split_text
 from striate.visualize.canvas import BLUE, INK, SMALL, heading, main_title, new_figure, of_split, save_figure, shorten
 from striate.visualize.gallery import Tile, encode, gallery_figure
 from striate.visualize.page_parts import Picture, SampleTile, Section, Table
@@ -27,22 +27,24 @@ SHOWN, COUNTED = 10, 14
 
 
 def label_pictures(
-    folder: Path, evaluation: Evaluation, images: Images | None, said: NDArray[np.bool_], names: Sequence[str]
+    folder: Path, evaluation: Evaluation, images: Images | None, predicted: NDArray[np.bool_], names: Sequence[str]
 ) -> tuple[Picture, ...]:
-    """Samples at random, those of the lowest F1, around its median and of the highest, with their labels; and
+    """Random samples, and samples with the lowest F1, around its median and with the highest, with their labels; and
     `together.png`, which the report has as a chart."""
     title = of_split(evaluation.data, evaluation.split, evaluation.n)
     if len(evaluation.classes) <= MATRIX:
         true = evaluation.targets > 0
-        figure = together_figure(true.T @ true.astype(int), said.T @ said.astype(int), evaluation.classes, title)
+        figure = cooccurrence_figure(
+            true.T @ true.astype(int), predicted.T @ predicted.astype(int), evaluation.classes, title
+        )
         save_figure(figure, folder / "together.png", CHART_DPI)
     if images is None:
         return ()
-    each = sample_f1(evaluation.targets, said)
+    each = sample_f1(evaluation.targets, predicted)
     order = np.argsort(each, kind="stable")
     middle = max(0, (len(order) - SHOWN) // 2)
     galleries = (
-        ("Drawn at random", "samples.png", places_at_random(evaluation.n, SHOWN), "drawn at random"),
+        ("Drawn at random", "samples.png", random_positions(evaluation.n, SHOWN), "drawn at random"),
         ("Worst samples", "worst.png", order[:SHOWN], "samples with the lowest F1: look here for wrong labels"),
         ("Typical samples", "typical.png", order[middle : middle + SHOWN], "samples around the median F1"),
         ("Best samples", "best.png", order[::-1][:SHOWN], "samples with the highest F1"),
@@ -50,10 +52,10 @@ def label_pictures(
     pictures = []
     for name, file, chosen, caption in galleries:
         pixels = np.asarray(images[chosen])
-        figure = gallery_figure(_tiles(evaluation, pixels, chosen, said), title=f"{title}: {name.lower()}")
+        figure = gallery_figure(_tiles(evaluation, pixels, chosen, predicted), title=f"{title}: {name.lower()}")
         path = save_figure(figure, folder / file, PHOTO_DPI)
         text = f"{title}; {caption}. ✗ and a thick frame: not all labels are right. The percentages are the predicted"
-        tiles = _sample_tiles(evaluation, pixels, chosen, said, names)
+        tiles = _sample_tiles(evaluation, pixels, chosen, predicted, names)
         pictures.append(Picture(name, f"{text} probabilities of the labels.", path, "samples", tiles=tiles))
     return tuple(pictures)
 
@@ -62,19 +64,19 @@ def _words(names: Sequence[str]) -> str:
     return ", ".join(names) or "nothing"
 
 
-def _sureness(probabilities: NDArray[Any], said: NDArray[np.bool_]) -> float:
-    """How probable the set is, its labels being independent."""
-    return float(np.prod(np.where(said, probabilities, 1 - probabilities)))
+def _sureness(probabilities: NDArray[Any], predicted: NDArray[np.bool_]) -> float:
+    """The probability of the set, if labels are independent."""
+    return float(np.prod(np.where(predicted, probabilities, 1 - probabilities)))
 
 
 def _tiles(
-    evaluation: Evaluation, pixels: NDArray[np.uint8], chosen: NDArray[np.int64], said: NDArray[np.bool_]
+    evaluation: Evaluation, pixels: NDArray[np.uint8], chosen: NDArray[np.int64], predicted: NDArray[np.bool_]
 ) -> list[Tile]:
     tiles = []
     for place, image in zip(chosen.tolist(), pixels, strict=True):
-        predicted, true = (names_of(part[place], evaluation.classes) for part in (said, evaluation.targets))
-        sure = _sureness(evaluation.decoded[place], said[place])
-        tiles.append(Tile(image, _words(predicted), sure, _words(true), predicted == true))
+        labels, true = (names_of(part[place], evaluation.classes) for part in (predicted, evaluation.targets))
+        sure = _sureness(evaluation.decoded[place], predicted[place])
+        tiles.append(Tile(image, _words(labels), sure, _words(true), labels == true))
     return tiles
 
 
@@ -82,35 +84,35 @@ def _sample_tiles(
     evaluation: Evaluation,
     pixels: NDArray[np.uint8],
     chosen: NDArray[np.int64],
-    said: NDArray[np.bool_],
+    predicted: NDArray[np.bool_],
     names: Sequence[str],
 ) -> tuple[SampleTile, ...]:
     tiles = []
     for place, image in zip(chosen.tolist(), pixels, strict=True):
         shares = evaluation.decoded[place]
-        own = [f"{evaluation.classes[k]} {percent(float(shares[k]))}" for k in np.flatnonzero(said[place])]
+        own = [f"{evaluation.classes[k]} {percent(float(shares[k]))}" for k in np.flatnonzero(predicted[place])]
         true = names_of(evaluation.targets[place], evaluation.classes)
-        right = bool((said[place] == (evaluation.targets[place] > 0)).all())
+        right = bool((predicted[place] == (evaluation.targets[place] > 0)).all())
         name = names[place] if len(names) else f"sample {int(evaluation.ids[place])}"
         tiles.append(SampleTile(*encode(image), name, _words(own), _words(true), right))
     return tuple(tiles)
 
 
-def together_figure(true: ArrayLike, predicted: ArrayLike, names: Sequence[str], title: str) -> Figure:
-    """Which labels occur together in truth, and in what is predicted, side by side: (K, K) counts."""
+def cooccurrence_figure(true: ArrayLike, predicted: ArrayLike, names: Sequence[str], title: str) -> Figure:
+    """Which labels occur together in truth and in predictions, side by side: (K, K) counts."""
     side = max(2.6, 0.34 * len(names))
     longest = 0.075 * max(len(shorten(name, 18)) for name in names)
     figure = new_figure(2 * (side + longest) + 0.6, side + longest + 1.0)
     axes = figure.subplots(1, 2)
-    for part, counts, said in zip(axes, (true, predicted), ("true", "predicted"), strict=True):
+    for part, counts, name in zip(axes, (true, predicted), ("true", "predicted"), strict=True):
         _draw_together(part, np.asarray(counts), names)
-        heading(part, said)
+        heading(part, name)
     main_title(figure, title)
     return figure
 
 
 def _draw_together(axes: Axes, counts: NDArray[np.int64], names: Sequence[str]) -> None:
-    """Color: of the samples that have the label of the row, the share that has that of the column too."""
+    """The color is the share of the samples with the row's label that also have the column's label."""
     from matplotlib.colors import LinearSegmentedColormap
 
     shares = counts / np.maximum(counts.diagonal()[:, None], 1)
@@ -125,18 +127,18 @@ def _draw_together(axes: Axes, counts: NDArray[np.int64], names: Sequence[str]) 
         axes.text(column, row, f"{counts[row, column]:,}", ha="center", va="center", fontsize=SMALL, color=color)
 
 
-def together_section(figures: MultilabelMetrics, of: str) -> tuple[Section, ...]:
+def cooccurrence_section(figures: MultilabelMetrics, of: str) -> tuple[Section, ...]:
     """Which labels occur together, and the pairs that are predicted together more or less often than they are true."""
     if figures.together is None or figures.predicted_together is None:
         return ()
-    true, said = np.array(figures.together), np.array(figures.predicted_together)
+    true, predicted = np.array(figures.together), np.array(figures.predicted_together)
     names = [row.name for row in figures.labels]
     pairs = [(i, j) for i in range(len(names)) for j in range(i)]
-    pairs.sort(key=lambda pair: (-abs(int(said[pair] - true[pair])), -int(true[pair])))
+    pairs.sort(key=lambda pair: (-abs(int(predicted[pair] - true[pair])), -int(true[pair])))
     rows: tuple[Row, ...] = tuple(
-        (f"{names[j]} and {names[i]}", int(true[i, j]), int(said[i, j]), int(said[i, j] - true[i, j]))
+        (f"{names[j]} and {names[i]}", int(true[i, j]), int(predicted[i, j]), int(predicted[i, j] - true[i, j]))
         for i, j in pairs
-        if true[i, j] or said[i, j]
+        if true[i, j] or predicted[i, j]
     )
     worst = next((row for row in rows if row[3]), None)
     sentence = "Each pair is predicted together as often as it is true."
@@ -144,7 +146,7 @@ def together_section(figures: MultilabelMetrics, of: str) -> tuple[Section, ...]
         sentence = (
             f"Largest difference: {worst[0]}, in {worst[1]} of {several(figures.n, 'sample')}, predicted in {worst[2]}."
         )
-    figure = together_figure(true, said, names, "")
+    figure = cooccurrence_figure(true, predicted, names, "")
     label = f"Which labels occur together, in truth and as predicted; {of}. {sentence}"
     return (
         Section(

@@ -1,4 +1,4 @@
-"""Any number of labels out of K for each sample."""
+"""The task of sets of labels: any number out of K for each sample."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from striate.data.dataset import Dataset, SampleFacts
 from striate.errors import UsageError, pasted
 from striate.inference.agreement import agreement_of_classes
 from striate.inference.plan import PredictionAgreement
-from striate.runs.predictions import Predictions as KeptPredictions
+from striate.runs.predictions import Predictions as SavedPredictions
 from striate.statistics.calibration import Temperature
 from striate.statistics.conformal import calibrate, fewest_for
-from striate.tasks.accumulator import Accumulator, KeptRows
-from striate.tasks.assessment import Assessment, Figures
+from striate.tasks.accumulator import Accumulator, RowAccumulator
+from striate.tasks.assessment import Assessment, SplitMetrics
 from striate.tasks.baseline import Method
 from striate.tasks.classify.decision import numbers_by_class
 from striate.tasks.config import ByClass, TaskConfig, Validation
@@ -36,30 +36,35 @@ from striate.visualize.page_parts import Picture, Section, Table
 from striate.wording import listed, percent, several
 
 _THRESHOLD = "threshold_"
-"""Before the name of a label, among what is followed on validation."""
+"""Prefix of a label's name, in the validation metric that holds its threshold."""
 
 
 @dataclass(frozen=True)
 class Multilabel(Task):
-    """Labels `classes`; logits (N, K), targets (N, K) float32 of 0 and 1, predictions are probabilities (N, K).
+    """Sets of labels: logits (N, K), targets (N, K) float32 of 0 and 1; predictions are probabilities (N, K).
 
-    `loss_name`: binary cross-entropy, or the asymmetric loss of Ridnik et al. (2021) with its exponents and `shift`;
-    the mean over labels, so that their number does not change the learning rate. `shares`: of the training samples that
-    have each label, where rare ones weigh more. `thresholds`: from which probability on a label is predicted: those
-    that are best on validation, but for the `given` ones, pairs of a label's number and its threshold.
+    The loss is the mean over labels, so that their number does not change the learning rate.
     """
 
     classes: tuple[str, ...]
+    """Names of the K labels."""
     loss_name: str = "binary-cross-entropy"
+    """`binary-cross-entropy`, or `asymmetric`: the loss of Ridnik et al. (2021)."""
     shares: tuple[float, ...] | None = None
+    """Share of the training samples that have each label, where rare labels weigh more; else None."""
     positive: float = 0.0
+    """Exponent of the asymmetric loss for labels that a sample has."""
     negative: float = 4.0
+    """Exponent of the asymmetric loss for labels that a sample does not have."""
     shift: float = 0.05
+    """What the asymmetric loss subtracts from the probability of labels that a sample does not have."""
     thresholds: tuple[float, ...] = ()
+    """The probability from which each label is predicted: the best one on validation, unless `given`."""
     given: tuple[tuple[int, float], ...] = ()
+    """Pairs of a label's number and the threshold that the user gave."""
     certain: tuple[tuple[float, float], ...] = ()
-    """Of each label, where undecided ones are turned down: from which probability on it may be there, and up to which
-    it may not be."""
+    """For each label two probabilities, where undecided samples are rejected: from the first on, the label may be
+    there; up to the second, it may be absent."""
 
     name: ClassVar[str] = "multilabel"
     annotation: ClassVar[str] = "labels"
@@ -75,7 +80,7 @@ class Multilabel(Task):
 
     @classmethod
     def make(cls, data: Dataset, config: TaskConfig, loss: str) -> Self:
-        """Over the labels of the data, with weights by their frequency in training where these are asked for."""
+        """The task over the labels of the data, with weights by frequency in training if requested."""
         shares = None
         if config.class_weights == "balanced":
             counts = data.splits["train"].targets.double().sum(0).cpu()
@@ -118,24 +123,24 @@ class Multilabel(Task):
 
     @property
     def lowest(self) -> NDArray[np.float64]:
-        """(K,) the probability from which on each label is predicted; 0.5 where nothing was chosen."""
+        """(K,) the probability from which each label is predicted; 0.5 where no threshold was chosen."""
         found = np.array(self.thresholds or (0.5,) * self.outputs)
         for k, value in self.given:
             found[k] = value
         return found
 
-    def said(self, decoded: Any) -> NDArray[np.bool_]:
-        """(…, K) which labels are predicted, from probabilities as an array or a tensor."""
+    def predicted_labels(self, decoded: Any) -> NDArray[np.bool_]:
+        """(…, K) whether each label is predicted, from probabilities as an array or a tensor."""
         return np.asarray(np.asarray(torch.as_tensor(decoded).cpu()) >= self.lowest)
 
     def settled(self, val: Mapping[str, float]) -> Self:
-        """With the thresholds that were best on validation."""
+        """The task with the thresholds that were best on validation."""
         found = tuple(val[f"{_THRESHOLD}{name}"] for name in self.classes if f"{_THRESHOLD}{name}" in val)
         return replace(self, thresholds=found) if len(found) == self.outputs else self
 
     def deciding(self, cost: ByClass, threshold: ByClass, validation: Validation | None = None) -> Self:
-        """With other thresholds; without any, a half for each label. One without a number stays that of validation.
-        Raises UsageError for costs, unknown labels, and numbers that are none of a probability."""
+        """The task with other thresholds; without any, 0.5 for each label. A label without a number keeps its threshold
+        of validation. Raises UsageError for costs, unknown labels, and numbers that are not probabilities."""
         del validation
         if cost:
             remedy = f"--threshold {pasted(f'{self.classes[0]}=0.2')}"
@@ -153,9 +158,9 @@ class Multilabel(Task):
         return replace(self, given=tuple(sorted(pairs)))
 
     def rejecting(self, rate: float, validation: Validation) -> Self:
-        """With two sets for each label, calibrated apart: of samples that have it, and that have it not, a share of
-        `rate` at most is said to be the other; what neither set, or both, would take is undecided. Raises UsageError
-        where validation has too few samples of either kind for every label."""
+        """The task with two thresholds for each label, calibrated separately on samples with and without it, so that at
+        most a share of `rate` of each is wrongly decided. Labels that both thresholds accept, or neither, are
+        undecided. Raises UsageError where validation has too few samples of either kind for every label."""
         probabilities, truth = (np.asarray(part, np.float64) for part in validation())
         bounds, fewest = [], fewest_for(rate)
         for k in range(self.outputs):
@@ -172,7 +177,7 @@ class Multilabel(Task):
 
     @property
     def decision_text(self) -> str:
-        """The thresholds that a user gave."""
+        """The thresholds that the user gave, in words."""
         parts = [f"{self.classes[k]} if its probability is at least {value:g}" for k, value in self.given]
         return listed(parts, 5)
 
@@ -188,7 +193,8 @@ class Multilabel(Task):
         return losses.mean(1).sum()
 
     def _weights(self, device: torch.device) -> tuple[torch.Tensor, torch.Tensor] | None:
-        """Both halves of the training samples weigh the same, n / (2 n₁) and n / (2 n₀) (King and Zeng 2001)."""
+        """Weights n / (2 n₁) and n / (2 n₀), so that samples with and without a label weigh the same in total (King and
+        Zeng 2001)."""
         if self.shares is None:
             return None
         shares = constants(self.shares, device)
@@ -197,62 +203,62 @@ class Multilabel(Task):
     # Metrics
 
     def accumulator(self) -> Accumulator:
-        """The loss, and of validation the ranking of samples."""
-        return KeptRows(self, self._followed)
+        """The loss, and on validation the rows for ranking."""
+        return RowAccumulator(self, self._followed)
 
     def _followed(self, rows: Rows) -> dict[str, float]:
         scores, truth = parts_of(rows)
         thresholds = best_thresholds(scores, truth).tolist()
         named = {f"{_THRESHOLD}{name}": value for name, value in zip(self.classes, thresholds, strict=True)}
-        return {"map": self.headline_figure().value(rows), **named}
+        return {"map": self.headline_metric().value(rows), **named}
 
     def decode(self, outputs: torch.Tensor) -> torch.Tensor:
         """(N, K) float32 probabilities."""
         return outputs.float().sigmoid()
 
     def exported_facts(self) -> dict[str, Any]:
-        """From which probability on each label is predicted."""
+        """The probability from which each label is predicted."""
         return {"thresholds": list(self.thresholds or (0.5,) * self.outputs)}
 
     def measure(self, decoded: torch.Tensor, targets: torch.Tensor) -> dict[str, Any]:
         """`map`, `macro_f1` (both over the labels that occur), `micro_f1`, `exact_match`, and `ap` of each label."""
-        return self._measured(decoded, targets, self.said(decoded))
+        return self._measured(decoded, targets, self.predicted_labels(decoded))
 
     def measure_each(self, tasks: Sequence[Self], decoded: torch.Tensor, targets: torch.Tensor) -> dict[str, Any]:
-        """Each sample by the thresholds of its own task."""
+        """The metrics, each sample with the thresholds of its own task."""
         return self._measured(decoded, targets, decoded.cpu().numpy() >= np.stack([task.lowest for task in tasks]))
 
-    def _measured(self, decoded: torch.Tensor, targets: torch.Tensor, said: NDArray[np.bool_]) -> dict[str, Any]:
-        from striate.tasks.multilabel.assess import set_figures  # scikit-learn loads when training is over
+    def _measured(self, decoded: torch.Tensor, targets: torch.Tensor, predicted: NDArray[np.bool_]) -> dict[str, Any]:
+        from striate.tasks.multilabel.assess import set_metrics  # scikit-learn loads when training is over
 
-        found = set_figures(decoded.cpu().numpy(), targets.cpu().numpy(), said)
+        found = set_metrics(decoded.cpu().numpy(), targets.cpu().numpy(), predicted)
         return {**found, "ap": dict(zip(self.classes, found["ap"], strict=True))}
 
     @classmethod
     def rows(cls, decoded: NDArray[Any], targets: NDArray[Any], classes: int = 0) -> Rows:
-        """(N, 2 K) probabilities and labels, to be ranked together."""
+        """(N, 2 K) probabilities and labels, which are ranked together."""
         del classes
         return np.concatenate([np.asarray(decoded, np.float64), np.asarray(targets, np.float64)], axis=1)
 
     @classmethod
-    def headline_figure(cls) -> Headline:
+    def headline_metric(cls) -> Headline:
         """Mean average precision of ranked samples."""
         return RankedLabels(MAP, lambda *_: 0.0)
 
     def interval(self, decoded: Any, targets: Any, groups: Sequence[str] = ()) -> dict[str, list[float]]:
-        """Of each figure over all labels, by bootstrap over samples, or groups where there are any."""
+        """The interval of each metric over all labels, by bootstrap over samples, or groups where there are any."""
         from striate.tasks.multilabel.assess import set_estimates
 
-        found, _ = set_estimates(decoded, targets, self.said(decoded), groups)
+        found, _ = set_estimates(decoded, targets, self.predicted_labels(decoded), groups)
         known = {f"{name}_interval": interval_of(figure) for name, figure in found.items()}
         return {key: ends for key, ends in known.items() if ends is not None}
 
     def same(self, one: NDArray[Any], other: NDArray[Any]) -> NDArray[np.float64]:
-        """The share of labels that are predicted in both or in neither."""
-        return np.asarray((self.said(one) == self.said(other)).mean(1), np.float64)
+        """(N,) share of labels that are predicted in both or in neither."""
+        return np.asarray((self.predicted_labels(one) == self.predicted_labels(other)).mean(1), np.float64)
 
     def agreement(self, reference: torch.Tensor, outputs: torch.Tensor) -> PredictionAgreement:
-        """The share of equal labels, and how far probabilities move."""
+        """The share of equal labels, and how far probabilities differ."""
         right, other = self.decode(reference).cpu(), self.decode(outputs).cpu()
         return agreement_of_classes(right, other, float(self.same(right.numpy(), other.numpy()).mean()))
 
@@ -262,32 +268,32 @@ class Multilabel(Task):
         return np.asarray(-np.where(evaluation.targets > 0, np.log(p), np.log(1 - p)).mean(1))
 
     def calibrated(self, temperature: float) -> Self:
-        """Raises UsageError: none is fitted."""
+        """Raises UsageError: no temperature is fitted."""
         del temperature
         got = "a run that predicts sets of labels, whose probabilities have no temperature"
         raise UsageError("--calibrated", got, "a classification", "leave out --calibrated")
 
     def assess(
         self, evaluation: Evaluation, facts: SampleFacts, temperature: Temperature | None, names: Sequence[str]
-    ) -> Figures:
-        """Each label, which occur together, slices, and the worst samples."""
-        from striate.tasks.multilabel.assess import assess_labels, given_effect
+    ) -> SplitMetrics:
+        """Each label, their co-occurrence, slices, and the worst samples."""
+        from striate.tasks.multilabel.assess import assess_labels, threshold_effect
 
         del temperature, names
-        rows, said, effect = self.rows_of(evaluation), self.said(evaluation.decoded), None
+        rows, predicted, effect = self.rows_of(evaluation), self.predicted_labels(evaluation.decoded), None
         if self.given:
-            was, named = replace(self, given=()).said(evaluation.decoded), [k for k, _ in self.given]
-            effect = given_effect(self.decision_text, named, self.classes, evaluation.targets > 0, was, said)
-        return assess_labels(evaluation, facts, self.headline_figure(), rows, said, self.lowest.tolist(), effect)
+            was, named = replace(self, given=()).predicted_labels(evaluation.decoded), [k for k, _ in self.given]
+            effect = threshold_effect(self.decision_text, named, self.classes, evaluation.targets > 0, was, predicted)
+        return assess_labels(evaluation, facts, self.headline_metric(), rows, predicted, self.lowest.tolist(), effect)
 
     @classmethod
-    def made(cls, kept: KeptPredictions) -> bool:
-        """Whether there is a probability, and 0 or 1, for each label."""
-        shape = (len(kept.ids), len(kept.classes))
-        return kept.predicted is None and kept.answers.shape == kept.targets.shape == shape
+    def accepts_saved(cls, saved: SavedPredictions) -> bool:
+        """Whether predictions have a probability, and targets 0 or 1, for each label."""
+        shape = (len(saved.ids), len(saved.classes))
+        return saved.predicted is None and saved.answers.shape == saved.targets.shape == shape
 
     def baselines(self, data: Dataset) -> tuple[Method, ...]:
-        """How often each label occurs; a linear classifier for each label, of pixels and of edges."""
+        """The frequency of each label; a linear classifier for each label, on pixels and on edges."""
         from striate.tasks.multilabel.baselines import label_methods
 
         return label_methods(data)
@@ -295,19 +301,21 @@ class Multilabel(Task):
     # Predictions
 
     def describe(self, decoded: torch.Tensor) -> dict[str, Any]:
-        """`labels`, those from their threshold on as [label, probability], the surest first; and `probabilities` of
-        all. Where undecided ones are turned down: `labels` that are surely there, `undecided`, and the `reason`."""
+        """`labels`, the predicted ones as [label, probability], the most probable first; and `probabilities` of all.
+        Where undecided labels are rejected: `labels` that are certain, `undecided` ones, and the `reason`."""
         shares = dict(zip(self.classes, (float(value) for value in decoded.tolist()), strict=True))
-        said = [name for name, there in zip(self.classes, self.said(decoded).tolist(), strict=True) if there]
+        names = [
+            name for name, there in zip(self.classes, self.predicted_labels(decoded).tolist(), strict=True) if there
+        ]
         undecided = []
         if self.certain:
             sides = {
                 name: (shares[name] >= low, shares[name] <= high)
                 for name, (low, high) in zip(self.classes, self.certain, strict=True)
             }
-            said = [name for name, side in sides.items() if side == (True, False)]
+            names = [name for name, side in sides.items() if side == (True, False)]
             undecided = [name for name, (there, absent) in sides.items() if there == absent]
-        labels = sorted(((name, shares[name]) for name in said), key=lambda pair: -pair[1])
+        labels = sorted(((name, shares[name]) for name in names), key=lambda pair: -pair[1])
         found = {"labels": [list(pair) for pair in labels], "probabilities": shares}
         if not self.certain:
             return found
@@ -315,17 +323,17 @@ class Multilabel(Task):
 
     def line(self, fields: Mapping[str, Any]) -> str:
         """The labels and their percentages."""
-        said = ", ".join(f"{name} {100 * share:.1f} %" for name, share in fields["labels"]) or "none of the labels"
-        return f"{said}  ({reason})" if (reason := fields.get("reason")) else said
+        text = ", ".join(f"{name} {100 * share:.1f} %" for name, share in fields["labels"]) or "none of the labels"
+        return f"{text}  ({reason})" if (reason := fields.get("reason")) else text
 
     def explained(self, decoded: torch.Tensor) -> Explained:
         """The logit of the most probable label."""
         found = self.explained_part(decoded, self.classes[int(decoded.argmax())])
-        said = f"Of {several(self.outputs, 'label')}, the most probable is explained; --part NAME names another."
-        return replace(found, notes=(said, *found.notes))
+        note = f"Of {several(self.outputs, 'label')}, the most probable is explained; --part NAME names another."
+        return replace(found, notes=(note, *found.notes))
 
     def explained_part(self, decoded: torch.Tensor, part: str) -> Explained:
-        """The logit of this label. Raises UsageError where there is none."""
+        """The logit of this label. Raises UsageError for an unknown label."""
         if part not in self.classes:
             remedy = f"--part {pasted(self.classes[0])}"
             raise UsageError("--part", repr(part), f"a label: {listed(list(self.classes), 12)}", remedy)
@@ -333,10 +341,10 @@ class Multilabel(Task):
         note = f"{part} has a probability of {percent(float(decoded[k]))}; the map explains its logit."
         return Explained(lambda outputs: outputs[:, k : k + 1], 0, "number", f"the label {part}", (note,))
 
-    # How it is shown
+    # Reports
 
-    def answer(self, evaluation: Evaluation) -> tuple[str, str]:
-        """The mAP, and how many sets are right."""
+    def headline_text(self, evaluation: Evaluation) -> tuple[str, str]:
+        """The mAP, and the share of exactly right sets."""
         metrics, span = evaluation.metrics, evaluation.span_of("map")
         return percent(metrics["map"]), (
             f"mean average precision{span} over {several(self.outputs, 'label')} on the {evaluation.of}. With a "
@@ -357,19 +365,19 @@ class Multilabel(Task):
         from striate.tasks.multilabel.show import label_pictures
 
         del target_names
-        return label_pictures(folder, evaluation, images, self.said(evaluation.decoded), names)
+        return label_pictures(folder, evaluation, images, self.predicted_labels(evaluation.decoded), names)
 
-    def sections(self, assessment: Assessment, figures: Figures, of: str) -> tuple[Section, ...]:
+    def sections(self, assessment: Assessment, figures: SplitMetrics, of: str) -> tuple[Section, ...]:
         """Which labels occur together."""
-        from striate.tasks.multilabel.show import together_section
+        from striate.tasks.multilabel.show import cooccurrence_section
 
         del assessment
-        return together_section(figures, of) if isinstance(figures, MultilabelMetrics) else ()
+        return cooccurrence_section(figures, of) if isinstance(figures, MultilabelMetrics) else ()
 
     def tables(
         self,
         evaluation: Evaluation,
-        figures: Figures | None,
+        figures: SplitMetrics | None,
         target_names: Sequence[str],
         names: Sequence[str] = (),
     ) -> dict[str, Table | None]:
@@ -388,7 +396,7 @@ class Multilabel(Task):
         """One sample's row."""
         sets = (
             BETWEEN.join(name for name, there in zip(self.classes, own, strict=True) if there)
-            for own in (truth, self.said(decoded))
+            for own in (truth, self.predicted_labels(decoded))
         )
         return [*sets, *(f"{value:.6g}" for value in decoded)]
 

@@ -1,1 +1,1 @@
-"""Images from what a network makes of them: autoencoders."""
+"""The task of reconstruction: autoencoders."""

@@ -1,4 +1,4 @@
-"""What an autoencoder has to beat: the mean image, and principal components, the best linear code."""
+"""Baselines of reconstruction: the mean image, and principal components, the best linear code."""
 
 from __future__ import annotations
 
@@ -15,13 +15,14 @@ from striate.tasks.task import Task
 from striate.wording import several
 
 COMPONENTS = 30
-"""Of the code of Hinton and Salakhutdinov 2006; fewer where there are fewer images or pixels."""
+"""Default number of components, the code's dimension in Hinton and Salakhutdinov 2006; fewer for fewer images or
+pixels."""
 _VALUES = 200_000_000
-"""Images × pixels from which components are computed, 4 bytes each."""
+"""Largest number of values (images × pixels) from which components are computed, 4 bytes each."""
 
 
 def reconstruct_methods(data: Dataset, code: int | None = None) -> tuple[Method, ...]:
-    """The mean image; principal components, as many as the code has numbers."""
+    """The mean image; principal components, as many as the dimension of the code."""
     pixels = int(np.prod(data.input_shape))
     count = min(code or COMPONENTS, len(data.splits["train"]) - 1, pixels)
     of = f", the dimension of the code{'' if code == count else ' or the largest possible number'}" if code else ""

@@ -1,4 +1,4 @@
-"""Typical mistakes of autoencoders, as reconstructions show them."""
+"""Typical mistakes of autoencoders that reconstructions show."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from striate.wording import percent, several
 
 FEWEST = 12
 SAME = 0.02
-"""Share of the variance of the images from which on reconstructions vary: below, all are the same image."""
+"""Reconstructions with less than this share of the variance of the images are all the same image."""
 RANGE = 0.1
-"""By how much the range of outputs may stay behind that of the images."""
+"""Largest difference between the range of outputs and that of the images."""
 _OF_ZERO, _OF_TANH = 0.4999, (0.2689, 0.7311)
-"""The sigmoid of 0, below which no pixel is after relu or sigmoid; of −1 and 1, between which all are after tanh."""
+"""The sigmoid of 0, the smallest pixel after relu or sigmoid; and of −1 and 1, the range of pixels after tanh."""
 
 
 def reconstruction_findings(evaluation: Evaluation) -> tuple[Finding, ...]:
-    """What the reconstructions of a split say of the network."""
+    """Findings on the reconstructions of a split."""
     if evaluation.n < FEWEST:
         return ()
     found = (_same_image(evaluation), _range_not_reached(evaluation), _no_better_than_mean(evaluation))
@@ -31,13 +31,13 @@ def _variance(images: np.ndarray) -> float:
 
 
 def _some(evaluation: Evaluation) -> tuple[np.ndarray, np.ndarray]:
-    """Images and reconstructions of 1,000 samples at most, as numbers from 0 to 1."""
+    """Images and reconstructions of at most 1,000 samples, as numbers from 0 to 1."""
     rows = np.linspace(0, evaluation.n - 1, min(evaluation.n, 1_000)).astype(int)
     return evaluation.targets[rows].astype(np.float64) / 255, np.asarray(evaluation.decoded[rows], np.float64)
 
 
 def _same_image(evaluation: Evaluation) -> Finding | None:
-    """`fit.same-image`: all reconstructions are one image."""
+    """`fit.same-image`: all reconstructions are the same image."""
     images, made = _some(evaluation)
     whole, own = _variance(images), _variance(made)
     if whole == 0 or own >= SAME * whole:
@@ -56,7 +56,7 @@ def _same_image(evaluation: Evaluation) -> Finding | None:
 
 
 def _range_not_reached(evaluation: Evaluation) -> Finding | None:
-    """`fit.output-range`: outputs cannot be as dark or as bright as the images are."""
+    """`fit.output-range`: outputs cannot be as dark or as bright as the images."""
     images, made = _some(evaluation)
     low, high = np.quantile(images, (0.001, 0.999))
     least, most = float(made.min()), float(made.max())
@@ -76,7 +76,7 @@ def _range_not_reached(evaluation: Evaluation) -> Finding | None:
 
 
 def _no_better_than_mean(evaluation: Evaluation) -> Finding | None:
-    """`fit.no-better-than-mean`: the error is that of always giving the mean image, or larger."""
+    """`fit.no-better-than-mean`: the error is at least that of always predicting the mean image."""
     images, made = _some(evaluation)
     own = float(squared_errors(made, (255 * images).round().astype(np.uint8)).mean())
     mean = _variance(images)

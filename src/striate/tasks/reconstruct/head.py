@@ -1,4 +1,4 @@
-"""What makes an autoencoder of a network that has no decoder: a code and a decoder of convolutions."""
+"""A code and a convolutional decoder for networks that have none."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from striate.models.weights.replace_head import replace_head
 from striate.wording import several, show_shape
 
 _WIDTHS = (16, 32, 64, 64)
-"""Channels of the decoder, from the size of the image on, halved each time."""
+"""Channels of the decoder, from the resolution of the image on, which halves each time."""
 _SMALLEST = 4
 _MOST_WEIGHTS = 20_000_000
 
 
 class CodedNetwork(nn.Module):
-    """A network `body` whose outputs are the code, and a decoder: (N, C, H, W) to (N, C, H, W)."""
+    """A network `body` whose outputs are the code, with a decoder: from (N, C, H, W) to (N, C, H, W)."""
 
     def __init__(self, body: nn.Module, code: int, input_shape: tuple[int, ...]) -> None:
         super().__init__()
@@ -37,7 +37,7 @@ class CodedNetwork(nn.Module):
 
 
 def halvings(input_shape: tuple[int, ...]) -> int:
-    """How often height and width can be halved without a remainder, four times at most, down to `_SMALLEST` pixels."""
+    """How often height and width can be halved without a remainder, at most four times, down to `_SMALLEST` pixels."""
     sides, count = input_shape[1:], 0
     while count < len(_WIDTHS) and all(s % 2 == 0 and s // 2 >= _SMALLEST for s in sides):
         sides, count = tuple(s // 2 for s in sides), count + 1
@@ -66,8 +66,8 @@ def decoder_layers(input_shape: tuple[int, ...]) -> str:
 
 
 def as_autoencoder(network: nn.Module, input_shape: tuple[int, ...], code: int, *, logits: bool) -> nn.Module:
-    """The network where it gives as many numbers as the image has, and is told to reconstruct where it has a form for
-    that; else with its output layer replaced by a code of so many numbers, and a decoder. Raises ModelError."""
+    """The network itself, if it outputs as many numbers as the image has, in its mode for reconstruction if it has one;
+    else with its output layer replaced by a code of dimension `code`, and a decoder. Raises ModelError."""
     if isinstance(network, CodedNetwork):
         return network
     if isinstance(network, Reconstructing):

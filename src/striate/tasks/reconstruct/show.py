@@ -28,7 +28,7 @@ SHOWN = 8
 
 
 def assess_images(evaluation: Evaluation, facts: SampleFacts, headline: Headline, rows: Any) -> PlainMetrics:
-    """Each figure with its interval by bootstrap over images, or groups, and slices."""
+    """Each metric with its interval by bootstrap over images, or groups, and slices."""
     own_groups = facts.columns.get("group", ())
     n, headline = evaluation.n, headline.over(own_groups)
     mse = headline.estimate(rows)
@@ -49,7 +49,7 @@ def assess_images(evaluation: Evaluation, facts: SampleFacts, headline: Headline
 def reconstruction_pictures(
     folder: Path, evaluation: Evaluation, each: NDArray[np.float64], names: Sequence[str]
 ) -> tuple[Picture, ...]:
-    """`reconstructions.png` with some samples at random, then those of the largest error, around its median, and of the
+    """`reconstructions.png` with random samples, then samples with the largest error, around its median, and with the
     smallest; `each` (N,) is the mean squared error of each image."""
     order = np.argsort(-each, kind="stable")
 
@@ -59,9 +59,9 @@ def reconstruction_pictures(
             evaluation.targets[chosen], evaluation.decoded[chosen], title=title, labels=labels
         )
 
-    said = ("images with the largest mean squared error", "images around the median error",
+    choices = ("images with the largest mean squared error", "images around the median error",
             "images with the smallest mean squared error")  # fmt: skip
     return ranked_pictures(
-        folder, evaluation, order, draw, said=said, names=names, at_random="reconstructions.png", shown=SHOWN,
+        folder, evaluation, order, draw, choices=choices, names=names, at_random="reconstructions.png", shown=SHOWN,
         note=". The number is the mean squared error; the last row shows the error, bright where large.", drawn=SHOWN,
     )  # fmt: skip

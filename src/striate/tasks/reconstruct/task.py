@@ -1,4 +1,4 @@
-"""The image itself, from what a network makes of it."""
+"""The task of reconstructing an image from a code."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from striate.data.config import AugmentConfig
 from striate.data.dataset import Dataset, SampleFacts
 from striate.layers.code import code_layer
 from striate.records import Finding
-from striate.runs.predictions import Predictions as KeptPredictions
+from striate.runs.predictions import Predictions as SavedPredictions
 from striate.statistics.calibration import Temperature
-from striate.tasks.assessment import Figures
+from striate.tasks.assessment import SplitMetrics
 from striate.tasks.baseline import Method
 from striate.tasks.config import TaskConfig
 from striate.tasks.evaluation import Evaluation
@@ -33,7 +33,7 @@ from striate.visualize.page_parts import Picture
 from striate.wording import number, several
 
 CODE = 32
-"""Numbers of a code where nobody says."""
+"""Default dimension of a code."""
 _CROSS_ENTROPY, _SQUARED = "binary-cross-entropy", "squared"
 _LOSSES: dict[str, Callable[..., torch.Tensor]] = {
     _CROSS_ENTROPY: functional.binary_cross_entropy_with_logits,
@@ -43,18 +43,21 @@ _LOSSES: dict[str, Callable[..., torch.Tensor]] = {
 
 @dataclass(frozen=True)
 class Reconstruct(Task):
-    """Reconstruction of images of `shape` (C, H, W); targets (N, C, H, W) uint8, the images themselves, predictions
-    (N, C, H, W) float32 with pixels from 0 to 1.
+    """Reconstruction of images: targets (N, C, H, W) uint8 are the images themselves, predictions (N, C, H, W) float32
+    have values from 0 to 1.
 
-    Outputs are as many numbers a sample, in this order and any shape: logits of pixels for `binary-cross-entropy`,
-    pixels for `squared`. The loss is the mean over pixels, channels and samples. `code`: how many numbers the code has
-    of a network that has none of its own. `components`: of the principal components that it is compared with.
+    Outputs have as many numbers a sample as an image, in the same order and any shape: logits of pixels for
+    `binary-cross-entropy`, pixels for `squared`. The loss is the mean over pixels, channels and samples.
     """
 
     shape: tuple[int, ...]
+    """(C, H, W) of the images."""
     loss_name: str = _CROSS_ENTROPY
+    """`binary-cross-entropy` or `squared`."""
     code: int = CODE
+    """Dimension of the code, for a network that has no code layer."""
     components: int | None = None
+    """Number of principal components of the baseline; None for its default."""
 
     name: ClassVar[str] = "reconstruct"
     annotation: ClassVar[str] = "input"
@@ -71,7 +74,7 @@ class Reconstruct(Task):
 
     @classmethod
     def make(cls, data: Dataset, config: TaskConfig, loss: str) -> Self:
-        """For images of this shape."""
+        """The task for images of this shape."""
         return cls(data.input_shape, loss, config.code)
 
     def state(self) -> dict[str, Any]:
@@ -80,17 +83,17 @@ class Reconstruct(Task):
 
     @property
     def outputs(self) -> int:
-        """One output a pixel and channel."""
+        """One output for each pixel and channel."""
         return math.prod(self.shape)
 
     @property
     def built_outputs(self) -> int | None:
-        """Whatever the network gives: `attach` looks at it."""
+        """None: `attach` checks the outputs of the network."""
         return None
 
     @classmethod
     def usual_network(cls, input_shape: tuple[int, ...]) -> tuple[str, str] | None:
-        """Convolutions that halve the image, a code, and the same mirrored."""
+        """A convolutional encoder, a code, and the mirrored decoder."""
         if len(input_shape) != 3:
             return None
         return encoder_layers(
@@ -98,16 +101,16 @@ class Reconstruct(Task):
         ), f"a code of {CODE} numbers between a convolutional encoder and the mirrored decoder"
 
     def attach(self, network: nn.Module, input_shape: tuple[int, ...]) -> nn.Module:
-        """The network as it is where it gives images; one that gives a vector with a code and a decoder. Raises
-        ModelError for others."""
+        """The network itself if it outputs images; if it outputs a vector, with a code and a decoder. Raises ModelError
+        for other outputs."""
         return as_autoencoder(network, input_shape, self.code, logits=self.loss_name == _CROSS_ENTROPY)
 
     def bare(self, network: nn.Module) -> nn.Module:
-        """The network whose outputs are the code, where a decoder was made for it."""
+        """The network whose outputs are the code, if `attach` added a decoder."""
         return network.body if isinstance(network, CodedNetwork) else network
 
     def augmentation(self, usual: AugmentConfig, request: AugmentConfig) -> tuple[AugmentConfig, str]:
-        """None: a code has no room for where an image was moved to."""
+        """No augmentation: a code is too small to store how an image was moved."""
         del request
         return replace(usual, shift=0, flip=False, crop=1.0, color=0, policy="none"), (
             "the code is too small to store shifts and other changes; --augment.noise 0.3 for a denoising autoencoder"
@@ -151,9 +154,11 @@ class Reconstruct(Task):
         return squared_errors(decoded, targets)
 
     @classmethod
-    def made(cls, kept: KeptPredictions) -> bool:
-        """Whether there is an image for each image."""
-        return kept.predicted is None and kept.answers.shape == kept.targets.shape and kept.targets.dtype == np.uint8
+    def accepts_saved(cls, saved: SavedPredictions) -> bool:
+        """Whether predictions and targets are images."""
+        return (
+            saved.predicted is None and saved.answers.shape == saved.targets.shape and saved.targets.dtype == np.uint8
+        )
 
     def baselines(self, data: Dataset) -> tuple[Method, ...]:
         """The mean image; principal components."""
@@ -161,8 +166,8 @@ class Reconstruct(Task):
 
         return reconstruct_methods(data, self.components)
 
-    def beside(self, network: nn.Module) -> Self:
-        """Compared with as many principal components as the code of `network` has numbers."""
+    def for_network(self, network: nn.Module) -> Self:
+        """The task that is compared with as many principal components as the dimension of `network`'s code."""
         layer = code_layer(network)
         size = self.code if isinstance(network, CodedNetwork) else None if layer is None else layer.out_features
         return replace(self, components=size)
@@ -170,7 +175,7 @@ class Reconstruct(Task):
     # Predictions
 
     def describe(self, decoded: torch.Tensor) -> dict[str, Any]:
-        """Nothing: the error follows from the input, too."""
+        """No fields: the error also depends on the input (`describe_beside_input`)."""
         del decoded
         return {}
 
@@ -183,7 +188,7 @@ class Reconstruct(Task):
         return f"mean squared error {fields['mse']:.4g}"
 
     def draw(self, image: NDArray[np.uint8], decoded: Any, truth: Any = None) -> NDArray[np.uint8]:
-        """The image beside its reconstruction."""
+        """The image next to its reconstruction."""
         from striate.visualize.reconstruction_figures import pair_picture
 
         del truth
@@ -196,26 +201,27 @@ class Reconstruct(Task):
         return Explained(lambda outputs: outputs.flatten(1).mean(1, keepdim=True), 0, "number", "its mean brightness")
 
     def target_text(self, target: Any) -> str:
-        """Nothing: the target is the image."""
+        """Empty: the target is the image."""
         del target
         return ""
 
-    # How it is shown
+    # Reports
 
     def assess(
         self, evaluation: Evaluation, facts: SampleFacts, temperature: Temperature | None, names: Sequence[str]
-    ) -> Figures:
-        """Each figure with its interval, and slices."""
+    ) -> SplitMetrics:
+        """Each metric with its interval, and slices."""
         from striate.tasks.reconstruct.show import assess_images
 
         del temperature, names
-        return assess_images(evaluation, facts, self.headline_figure(), self.rows_of(evaluation))
+        return assess_images(evaluation, facts, self.headline_metric(), self.rows_of(evaluation))
 
-    def noticed(self, evaluation: Evaluation) -> tuple[Finding, ...]:
-        """One image for all, a range that is not reached, an error as that of the mean image."""
+    def prediction_findings(self, evaluation: Evaluation) -> tuple[Finding, ...]:
+        """Findings where all reconstructions are the same image, where outputs do not reach the range of the images, or
+        where the error is that of the mean image."""
         return reconstruction_findings(evaluation)
 
-    def answer(self, evaluation: Evaluation) -> tuple[str, str]:
+    def headline_text(self, evaluation: Evaluation) -> tuple[str, str]:
         """The mean squared error, PSNR, and the squared error of an image."""
         metrics, n = evaluation.metrics, evaluation.n
         of = f"{several(n, 'image')} of the {evaluation.split} split of {evaluation.data}"
@@ -234,7 +240,7 @@ class Reconstruct(Task):
         target_names: Sequence[str] = (),
         names: Sequence[str] = (),
     ) -> tuple[Picture, ...]:
-        """Samples with their reconstructions: at random, the worst, typical and the best ones."""
+        """Samples with their reconstructions: random, worst, typical and best ones."""
         from striate.tasks.reconstruct.show import reconstruction_pictures  # drawing loads only where it is needed
 
         del images, target_names

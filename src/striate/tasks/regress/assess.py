@@ -1,6 +1,4 @@
-"""Everything that follows from predicted numbers for a split.
-How far the numbers of a regression are off: over all, each target, and by how large the true value is.
-"""
+"""The assessment of predicted numbers for a split: over all numbers, per target, and by ranges of its true value."""
 
 from __future__ import annotations
 
@@ -19,16 +17,16 @@ from striate.tasks.headline import Headline
 from striate.tasks.regress.metrics import NumberPrediction, RangeMetrics, RegressionMetrics, TargetMetrics, r_squared
 
 RANGES, _RANGE = 5, 25
-"""So many ranges of true values at most, of about 25 samples or more each."""
+"""Largest number of ranges of true values, and the smallest number of samples of each, about."""
 
 
-def overall_figures(
+def overall_metrics(
     truth: NDArray[np.float64], predictions: NDArray[np.float64], groups: Sequence[str] = ()
 ) -> dict[str, Estimate]:
-    """`rmse`, `mae` and `r2` of (N, T) numbers, over samples and targets together as in metrics.json; of one target
-    its `bias` too."""
+    """`rmse`, `mae` and `r2` of (N, T) numbers, over samples and targets together as in metrics.json; for a single
+    target also `bias`."""
     if truth.shape[1] == 1:
-        return number_figures(truth[:, 0], predictions[:, 0], groups)
+        return number_metrics(truth[:, 0], predictions[:, 0], groups)
     errors, varied = predictions - truth, truth.min(0) < truth.max(0)
     columns = np.stack([(errors**2).mean(1), np.abs(errors).mean(1)], 1)
     rmse, mae = root_mean(columns[:, 0], groups), _mean(columns[:, 1], np.abs(errors).mean(), groups)
@@ -39,7 +37,7 @@ def overall_figures(
     return {"rmse": rmse, "mae": mae, "r2": Estimate(r2, interval)}
 
 
-def number_figures(
+def number_metrics(
     truth: NDArray[np.float64], predictions: NDArray[np.float64], groups: Sequence[str] = ()
 ) -> dict[str, Estimate]:
     """`rmse`, `mae`, `bias` (mean of predicted minus true) and `r2` of (N,) numbers; `r2` is None where all true values
@@ -56,12 +54,12 @@ def number_figures(
     }
 
 
-def target_figures(
+def target_metrics(
     truth: NDArray[np.float64], predictions: NDArray[np.float64], names: Sequence[str], groups: Sequence[str] = ()
 ) -> tuple[TargetMetrics, ...]:
-    """Each column of (N, T) numbers under its name, as a whole and by ranges of true values."""
+    """The metrics of each column of (N, T) numbers under its name, over all samples and by ranges of true values."""
     return tuple(
-        TargetMetrics(name, number_figures(true, predicted, groups), _ranges(true, predicted, groups))
+        TargetMetrics(name, number_metrics(true, predicted, groups), _ranges(true, predicted, groups))
         for name, true, predicted in zip(names, truth.T, predictions.T, strict=True)
     )
 
@@ -69,7 +67,7 @@ def target_figures(
 def _ranges(
     truth: NDArray[np.float64], predictions: NDArray[np.float64], groups: Sequence[str]
 ) -> tuple[RangeMetrics, ...]:
-    """About as many samples each, from the smallest true values to the largest; equal ones stay together."""
+    """Ranges of true values with about as many samples each, in rising order; equal values are in one range."""
     count = max(1, min(RANGES, len(truth) // _RANGE))
     edges = np.unique(np.quantile(truth, np.linspace(0, 1, count + 1)))
     places = np.searchsorted(edges[1:-1], truth)
@@ -77,7 +75,7 @@ def _ranges(
     for place in np.unique(places):
         own = places == place
         of_own = [groups[k] for k in np.flatnonzero(own).tolist()] if groups else ()
-        figures = number_figures(truth[own], predictions[own], of_own)
+        figures = number_metrics(truth[own], predictions[own], of_own)
         kept = {name: figures[name] for name in ("bias", "rmse", "mae")}
         found.append(RangeMetrics(float(truth[own].min()), float(truth[own].max()), int(own.sum()), kept))
     return tuple(found)
@@ -90,7 +88,7 @@ def _mean(values: NDArray[np.float64], mean: float, groups: Sequence[str]) -> Es
 
 
 def root_mean(squares: NDArray[np.float64], groups: Sequence[str] = ()) -> Estimate:
-    """The root of the mean, with its interval by bootstrap from 20 samples on, or 20 groups."""
+    """The root of the mean, with its interval by bootstrap for at least 20 samples, or 20 groups."""
     mean = _mean(squares, float(squares.mean()), groups)
     interval = mean.interval
     if interval is not None:
@@ -102,15 +100,15 @@ def root_mean(squares: NDArray[np.float64], groups: Sequence[str] = ()) -> Estim
 def _r2_draws(
     truth: NDArray[np.float64], predictions: NDArray[np.float64], groups: Sequence[str]
 ) -> NDArray[np.float64]:
-    """(B,) R² of resamples; the true values are taken from their mean, so that their squares lose no digits."""
+    """(B,) R² of resamples; the mean is subtracted from true values first, so that their squares lose no digits."""
     from_mean = truth - truth.mean()
     means = resampled_means(np.stack([(predictions - truth) ** 2, from_mean, from_mean**2], 1), groups=groups)
-    spread = means[:, 2] - means[:, 1] ** 2
-    return np.asarray(1 - means[:, 0] / np.where(spread > 0, spread, np.inf))
+    variance = means[:, 2] - means[:, 1] ** 2
+    return np.asarray(1 - means[:, 0] / np.where(variance > 0, variance, np.inf))
 
 
 SHOWN = 24
-"""So many errors are listed."""
+"""Number of errors that are listed."""
 
 
 def largest_errors(
@@ -120,10 +118,10 @@ def largest_errors(
     ids: NDArray[np.int64],
     paths: Sequence[str],
 ) -> tuple[NumberPrediction, ...]:
-    """The largest errors, each in standard deviations of its target; `truth` and `predictions` (N, T)."""
+    """The largest errors, compared in standard deviations of their targets; `truth` and `predictions` (N, T)."""
     errors = predictions - truth
-    spread = truth.std(0)
-    distance = np.abs(errors) / np.where(spread > 0, spread, 1)
+    deviation = truth.std(0)
+    distance = np.abs(errors) / np.where(deviation > 0, deviation, 1)
     order = np.argsort(-distance, axis=None, kind="stable")[:SHOWN]
     found = []
     for i, t in zip(*np.unravel_index(order, errors.shape), strict=True):
@@ -135,7 +133,7 @@ def largest_errors(
 def assess_numbers(
     evaluation: Evaluation, facts: SampleFacts, headline: Headline, names: Sequence[str]
 ) -> RegressionMetrics:
-    """Everything that follows from predicted numbers for a split; `names` are those of the numbers."""
+    """The assessment of predicted numbers for a split; `names` are those of the numbers."""
     truth, predictions = (
         np.asarray(values, np.float64).reshape(evaluation.n, -1) for values in (evaluation.targets, evaluation.decoded)
     )
@@ -144,8 +142,8 @@ def assess_numbers(
     own_groups = facts.columns.get("group", ())
     return RegressionMetrics(
         n=evaluation.n,
-        figures=overall_figures(truth, predictions, own_groups),
-        targets=target_figures(truth, predictions, named, own_groups),
+        figures=overall_metrics(truth, predictions, own_groups),
+        targets=target_metrics(truth, predictions, named, own_groups),
         largest=largest_errors(truth, predictions, named, evaluation.ids, facts.paths),
         slices=headline.over(own_groups).slices(groups, ((predictions - truth) ** 2).mean(1)),
         left_out=too_few(evaluation.n),

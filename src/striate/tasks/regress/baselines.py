@@ -21,7 +21,7 @@ from striate.tasks.task import Task
 _ALPHAS = (1e5, 1e4, 1e3, 100.0, 10.0, 1.0, 0.1, 0.01)
 _LEAVES, _TREES = (4, 8, 16, 32), (25, 50, 100, 200, 400)
 _VALUES = 40_000_000
-"""Samples × features of ridge regression, 8 bytes each."""
+"""Largest number of values (samples × features) of ridge regression, 8 bytes each."""
 
 
 def regress_methods(data: Dataset) -> tuple[Method, ...]:
@@ -70,7 +70,7 @@ def _ridge(data: Dataset, task: Task, seed: int) -> Fitted:
 
 
 def _boosting(data: Dataset, task: Task, seed: int) -> Fitted:
-    """One ensemble a target; the number of trees and their size are chosen for each."""
+    """One ensemble for each target; the number of trees and their size are chosen for each."""
     train, val, test = (data.splits[name] for name in ("train", "val", "test"))
     used = stratified_sample(train.targets.cpu(), MOST, seed)
     x, y = train.inputs[:].cpu().numpy()[used], train.targets.cpu().double().numpy()[used]
@@ -103,7 +103,7 @@ def _choose_trees(
 
 
 def _trees(leaves: int, trees: int, seed: int) -> HistGradientBoostingRegressor:
-    # Leaves of five samples, not twenty: small tables have few.
+    # Leaves of five samples instead of the default of twenty, for small tables.
     return HistGradientBoostingRegressor(
         max_leaf_nodes=leaves, max_iter=trees, min_samples_leaf=5, early_stopping=False, random_state=seed
     )

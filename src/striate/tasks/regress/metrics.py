@@ -24,8 +24,8 @@ _MOST_SHOWN = 5
 
 
 def r_squared(truth: NDArray[np.float64], predictions: NDArray[np.float64]) -> float | None:
-    """1 − Σ (error²) / Σ (difference from the mean²) of (N,) or (N, T) numbers: the mean over the targets that vary;
-    None where none does. Agrees with scikit-learn, which takes a second to load."""
+    """1 − Σ (error²) / Σ (difference from the mean²) of (N,) or (N, T) numbers, the mean over the targets that vary;
+    None where no target varies. Agrees with scikit-learn, which takes a second to load."""
     about_mean = ((truth - truth.mean(0)) ** 2).sum(0)
     varied = truth.min(0) < truth.max(0)
     shares = ((predictions - truth) ** 2).sum(0)[varied] / about_mean[varied]
@@ -34,47 +34,64 @@ def r_squared(truth: NDArray[np.float64], predictions: NDArray[np.float64]) -> f
 
 @dataclass(frozen=True)
 class NumberPrediction:
-    """One prediction of a regression: `error` is predicted minus true, in the units of the data."""
+    """The prediction of one number of one sample, in the units of the data."""
 
     id: int
+    """Id of the sample."""
     path: str
+    """Its path."""
     target: str
+    """Name of the number."""
     true: float
+    """Its true value."""
     predicted: float
+    """Its prediction."""
     error: float
+    """Predicted minus true."""
 
 
 @dataclass(frozen=True)
 class RangeMetrics:
-    """Samples whose true number lies from `low` to `high`: `figures` are `bias` (mean of predicted minus true), `rmse`
-    and `mae`."""
+    """The samples whose true number lies in one range."""
 
     low: float
+    """Lower end of the range."""
     high: float
+    """Upper end of the range."""
     n: int
+    """Number of samples."""
     figures: Mapping[str, Estimate]
+    """`bias` (mean of predicted minus true), `rmse` and `mae`."""
 
 
 @dataclass(frozen=True)
 class TargetMetrics:
-    """One number of a regression: `figures` are `rmse`, `mae`, `bias` and `r2`; `ranges` of its true values are fifths
-    where there are many samples."""
+    """The metrics of one number of a regression."""
 
     name: str
+    """Name of the number."""
     figures: Mapping[str, Estimate]
+    """`rmse`, `mae`, `bias` and `r2`."""
     ranges: tuple[RangeMetrics, ...]
+    """Metrics by ranges of its true values, fifths where there are many samples."""
 
 
 @dataclass(frozen=True)
 class RegressionMetrics(SplitRecord):
-    """Everything about one split of a regression: `figures` over all targets, each target, and the `largest` errors."""
+    """Everything about one split of a regression."""
 
     n: int
+    """Number of samples."""
     figures: Mapping[str, Estimate]
+    """Metrics over all targets."""
     targets: tuple[TargetMetrics, ...]
+    """A row for each number."""
     largest: tuple[NumberPrediction, ...]
+    """The predictions with the largest errors."""
     slices: tuple[Slice, ...]
+    """Parts of the data."""
     left_out: tuple[str, ...] = ()
+    """What was not computed, a sentence each."""
 
     def lines(self, temperature: Temperature | None) -> list[list[str]]:
         """Each number, slices, and the largest errors."""
@@ -110,9 +127,9 @@ def _largest_lines(figures: RegressionMetrics) -> list[str]:
     lines = []
     for prediction in figures.largest[:_MOST_SHOWN]:
         of = f" ({cut_text(one_line(prediction.target), 14)})" if several else ""
-        said = f"{number(prediction.predicted)} instead of {number(prediction.true)}{of}"
+        text = f"{number(prediction.predicted)} instead of {number(prediction.true)}{of}"
         error = f"{'-' if prediction.error < 0 else '+'}{number(abs(prediction.error))}"
-        lines += with_paths(f"  {error:>10}  {fit_text(said, 45)}", prediction.path)
+        lines += with_paths(f"  {error:>10}  {fit_text(text, 45)}", prediction.path)
     return ["  largest errors", *lines] if lines else []
 
 

@@ -38,27 +38,27 @@ def scatter_picture(folder: Path, evaluation: Evaluation, title: str, target_nam
 
 
 def sample_pictures(folder: Path, evaluation: Evaluation, images: Images, names: Sequence[str]) -> tuple[Picture, ...]:
-    """The samples with the largest, with usual and with the smallest errors, with predicted and true numbers."""
+    """The samples with the largest, typical and smallest errors, with predicted and true numbers."""
     parts = [
         np.asarray(part, np.float64).reshape(evaluation.n, -1) for part in (evaluation.decoded, evaluation.targets)
     ]
     predicted, true = parts
-    scale = np.maximum(true.std(0), np.finfo(np.float64).tiny)  # each number counts alike, whatever its unit
+    scale = np.maximum(true.std(0), np.finfo(np.float64).tiny)  # each number has the same weight, whatever its unit
     order = np.argsort(-(((predicted - true) / scale) ** 2).mean(1), kind="stable")
 
     def draw(places: NDArray[np.int64], title: str) -> Figure:
-        told = ([", ".join(map(number, row)) for row in part[places]] for part in parts)
-        chosen = zip(np.asarray(images[places]), *told, strict=True)
-        tiles = [Tile(image, said, None, truth, right=True) for image, said, truth in chosen]
+        texts = ([", ".join(map(number, row)) for row in part[places]] for part in parts)
+        chosen = zip(np.asarray(images[places]), *texts, strict=True)
+        tiles = [Tile(image, predicted, None, truth, right=True) for image, predicted, truth in chosen]
         return gallery_figure(tiles, title=title)
 
-    said = (
+    choices = (
         "those with the largest errors: look here for wrong targets",
         "those around the median",
         "the smallest errors",
     )
     note = ". Below each image: what is predicted, and what is true."
-    return ranked_pictures(folder, evaluation, order, draw, said=said, note=note, names=names, shown=SHOWN)
+    return ranked_pictures(folder, evaluation, order, draw, choices=choices, note=note, names=names, shown=SHOWN)
 
 
 def numbers_section(figures: RegressionMetrics, of: str) -> Section:
@@ -76,9 +76,9 @@ def numbers_section(figures: RegressionMetrics, of: str) -> Section:
         (a.path, a.target, number_text(a.true), number_text(a.predicted), number_text(a.error)) for a in figures.largest
     )
     tables.append(Table(f"Largest errors, {of}", ("sample", "number", "true", "predicted", "error"), largest))
-    said = "Bias: the mean of predicted minus true. All in the units of the data."
+    sentence = "Bias: the mean of predicted minus true. All in the units of the data."
     caption = f"{of}. Mean of predicted minus true in each range of true values, with its 95 % interval."
-    return Section("Each number", (said,), tuple(tables), tuple(charts), caption, tuple(behind))
+    return Section("Each number", (sentence,), tuple(tables), tuple(charts), caption, tuple(behind))
 
 
 def _range_table(target: TargetMetrics) -> Table:
@@ -100,14 +100,14 @@ _NUMBERS = {"rmse": "RMSE", "mae": "mean absolute error", "bias": "bias", "r2": 
 _RANGES = ("bias", "rmse")
 
 
-def answer_table(evaluation: Evaluation, target_names: Sequence[str] = (), paths: Sequence[str] = ()) -> Table:
+def prediction_table(evaluation: Evaluation, target_names: Sequence[str] = (), paths: Sequence[str] = ()) -> Table:
     """True and predicted numbers of the first samples, by their `paths` where they have any."""
-    truth, said = (a.reshape(evaluation.n, -1)[:ROWS] for a in (evaluation.targets, evaluation.decoded))
+    truth, predicted = (a.reshape(evaluation.n, -1)[:ROWS] for a in (evaluation.targets, evaluation.decoded))
     names = tuple(target_names) or tuple(f"target {k + 1}" for k in range(truth.shape[1]))
     columns = ("sample", *(f"{name}, {what}" for name in names for what in ("true", "predicted")))
     rows: list[tuple[str | float, ...]] = []
-    for sample, true_row, said_row in zip(paths or evaluation.ids, truth, said, strict=False):
-        pairs = (float(v) for pair in zip(true_row, said_row, strict=True) for v in pair)
+    for sample, true_row, predicted_row in zip(paths or evaluation.ids, truth, predicted, strict=False):
+        pairs = (float(v) for pair in zip(true_row, predicted_row, strict=True) for v in pair)
         rows.append((str(sample), *pairs))
     caption = (
         f"{'The first ' if evaluation.n > ROWS else ''}{several(len(rows), 'prediction')}, {split_text(evaluation)}"

@@ -1,4 +1,4 @@
-"""Numbers for each sample."""
+"""The task of regression: numbers for each sample."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from torch.nn import functional
 
 from striate.data.dataset import Dataset, SampleFacts
 from striate.data.normalize import divisor
-from striate.runs.predictions import Predictions as KeptPredictions
+from striate.runs.predictions import Predictions as SavedPredictions
 from striate.statistics.calibration import Temperature
-from striate.tasks.assessment import Assessment, Figures
+from striate.tasks.assessment import Assessment, SplitMetrics
 from striate.tasks.baseline import Method
 from striate.tasks.config import TaskConfig
 from striate.tasks.evaluation import Evaluation
@@ -36,16 +36,21 @@ _LOSSES: dict[str, Callable[..., torch.Tensor]] = {
 
 @dataclass(frozen=True)
 class Regress(Task):
-    """Regression of T numbers; outputs (N, T) standardized, targets and predictions (N, T) in the units of the data.
+    """Regression of T numbers: outputs (N, T) are standardized, targets and predictions (N, T) are in the units of the
+    data.
 
-    `mean` and `std` are those of the training targets: the network learns `(t − mean) / std`, so that one
-    learning rate fits targets in dollars and in millimeters. The loss is that of the standardized numbers.
+    The network learns `(t − mean) / std`, so that one learning rate fits targets in dollars and in millimeters. The
+    loss is that of the standardized numbers.
     """
 
     target_names: tuple[str, ...]
+    """Names of the T numbers."""
     mean: tuple[float, ...]
+    """Mean of each number over the training targets."""
     std: tuple[float, ...]
+    """Standard deviation of each number over the training targets."""
     loss_name: str = "squared"
+    """`squared`, `absolute` or `huber`."""
 
     name: ClassVar[str] = "regress"
     diagnosed_as: ClassVar[Diagnosed | None] = Diagnosed("numbers", functional.mse_loss)
@@ -57,7 +62,7 @@ class Regress(Task):
 
     @classmethod
     def make(cls, data: Dataset, config: TaskConfig, loss: str) -> Self:
-        """For the numbers of the data, standardized by those of the training split."""
+        """The task for the numbers of the data, standardized by the training split."""
         del config
         targets = data.splits["train"].targets
         mean, std = targets.double().mean(0), targets.double().std(0, correction=0)
@@ -65,7 +70,7 @@ class Regress(Task):
 
     @property
     def outputs(self) -> int:
-        """One output a number."""
+        """One output for each number."""
         return len(self.target_names)
 
     def weight(self, targets: torch.Tensor) -> float:
@@ -101,7 +106,7 @@ class Regress(Task):
 
     @property
     def scored_by_loss(self) -> bool:
-        """It is, as `score` has it."""
+        """True: see `score`."""
         return True
 
     def decode(self, outputs: torch.Tensor) -> torch.Tensor:
@@ -110,18 +115,18 @@ class Regress(Task):
         return outputs.float() * std + mean
 
     def exported_facts(self) -> dict[str, Any]:
-        """What each number is called."""
+        """The names of the numbers."""
         return {"names": list(self.target_names)}
 
     def disparity(self, right: NDArray[Any], found: NDArray[Any]) -> tuple[float, bool]:
-        """How far standardized numbers differ."""
+        """The largest difference of standardized numbers."""
         difference = float((np.abs(right - found) / np.array(self.std)).max())
         return difference, difference < 1e-3
 
     def measure(self, decoded: torch.Tensor, targets: torch.Tensor) -> dict[str, Any]:
         """`rmse` and `mae` in the units of the data, over all samples and numbers together, and `r2`, averaged over
-        the numbers that vary (1 is perfect, 0 what always naming the mean reaches; None where none varies, as of one
-        sample)."""
+        the numbers that vary (1 is perfect, 0 is the result of always predicting the mean; None where no number varies,
+        as with one sample)."""
         predicted, truth = decoded.double().cpu().numpy(), targets.double().cpu().numpy()
         errors = predicted - truth
         return {
@@ -156,7 +161,7 @@ class Regress(Task):
         return float(np.sqrt(total / n))
 
     def interval(self, decoded: Any, targets: Any, groups: Sequence[str] = ()) -> dict[str, list[float]]:
-        """`rmse_interval` by bootstrap over samples, or groups; nothing for fewer than 20."""
+        """`rmse_interval` by bootstrap over samples, or groups; empty for fewer than 20."""
         from striate.tasks.regress.assess import root_mean
 
         ends = interval_of(root_mean(self.rows(decoded, targets), groups))
@@ -164,18 +169,18 @@ class Regress(Task):
 
     def assess(
         self, evaluation: Evaluation, facts: SampleFacts, temperature: Temperature | None, names: Sequence[str]
-    ) -> Figures:
+    ) -> SplitMetrics:
         """Each number, the largest errors, and slices."""
         from striate.tasks.regress.assess import assess_numbers  # scikit-learn loads when training is over
 
         del temperature
-        return assess_numbers(evaluation, facts, self.headline_figure(), names)
+        return assess_numbers(evaluation, facts, self.headline_metric(), names)
 
     @classmethod
-    def made(cls, kept: KeptPredictions) -> bool:
-        """Whether there are numbers, as many as targets, and no classes."""
-        numbers = kept.predicted is None and kept.answers.ndim == 2 and kept.answers.shape == kept.targets.shape
-        return numbers and not kept.classes
+    def accepts_saved(cls, saved: SavedPredictions) -> bool:
+        """Whether predictions are as many numbers as targets, without classes."""
+        numbers = saved.predicted is None and saved.answers.ndim == 2 and saved.answers.shape == saved.targets.shape
+        return numbers and not saved.classes
 
     def baselines(self, data: Dataset) -> tuple[Method, ...]:
         """The mean; ridge regression; for tables gradient boosting."""
@@ -183,17 +188,17 @@ class Regress(Task):
 
         return regress_methods(data)
 
-    def answer(self, evaluation: Evaluation) -> tuple[str, str]:
-        """The RMSE, beside that of always predicting the mean."""
+    def headline_text(self, evaluation: Evaluation) -> tuple[str, str]:
+        """The RMSE, and that of always predicting the mean."""
         metrics, n = evaluation.metrics, evaluation.n
         of = f"{n:,} {evaluation.split} {'sample' if n == 1 else 'samples'} of {evaluation.data}"
-        spread = float(np.asarray(evaluation.targets, dtype=np.float64).reshape(n, -1).std(0).mean())
+        deviation = float(np.asarray(evaluation.targets, dtype=np.float64).reshape(n, -1).std(0).mean())
         r2 = "–" if metrics["r2"] is None else f"{metrics['r2']:.3f}"
         return f"RMSE {number(metrics['rmse'])}", (
             f"root mean squared error on the {of}{evaluation.span_of('rmse', number)}, in the units of the data. "
             "On average predictions are "
             f"{number(metrics['mae'])} off (mean absolute error); R² {r2}. "
-            f"Always predicting the mean of these samples would have an RMSE of {number(spread)}."
+            f"Always predicting the mean of these samples would have an RMSE of {number(deviation)}."
         )
 
     def pictures(
@@ -205,7 +210,7 @@ class Regress(Task):
         target_names: Sequence[str] = (),
         names: Sequence[str] = (),
     ) -> tuple[Picture, ...]:
-        """Predicted against true; of images the worst, typical and best ones."""
+        """Predicted against true values; for images, the worst, typical and best samples."""
         from striate.tasks.regress.show import sample_pictures, scatter_picture  # drawing loads only where it is needed
         from striate.visualize.canvas import of_split
 
@@ -213,7 +218,7 @@ class Regress(Task):
         scatter = scatter_picture(folder, evaluation, title, target_names)
         return (scatter, *(() if images is None else sample_pictures(folder, evaluation, images, names)))
 
-    def sections(self, assessment: Assessment, figures: Figures, of: str) -> tuple[Section, ...]:
+    def sections(self, assessment: Assessment, figures: SplitMetrics, of: str) -> tuple[Section, ...]:
         """Each number."""
         from striate.tasks.regress.show import numbers_section
 
@@ -224,15 +229,15 @@ class Regress(Task):
     def tables(
         self,
         evaluation: Evaluation,
-        figures: Figures | None,
+        figures: SplitMetrics | None,
         target_names: Sequence[str],
         names: Sequence[str] = (),
     ) -> dict[str, Table | None]:
         """True and predicted numbers."""
-        from striate.tasks.regress.show import answer_table
+        from striate.tasks.regress.show import prediction_table
 
         del figures
-        return {"scatter": answer_table(evaluation, target_names, names)}
+        return {"scatter": prediction_table(evaluation, target_names, names)}
 
     def columns(self, names: Sequence[str]) -> list[str]:
         """A pair of columns for each number."""

@@ -1,5 +1,5 @@
-"""Everything that follows from predicted masks for a split.
-Some labeled pixels of a split with what the network gave for them: decoded masks have no probabilities.
+"""The assessment of predicted masks for a split.
+Since masks have no probabilities, a sample of labeled pixels stores those of the network.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from striate.tasks.segment.borders import border_f1, border_rows
 from striate.tasks.segment.metrics import ClassPixels, ImageIou, SegmentationMetrics
 
 MOST_PIXELS = 200_000
-"""So many pixels of a split are kept, about as many of each image."""
+"""Number of pixels of a split whose probabilities are stored, about as many from each image."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,8 +37,8 @@ class Pixels:
 
 
 class SampledPixels(Sums):
-    """Sums that also keep a fixed random sample of the labeled pixels of a split of `samples` images: which ones
-    depends on the place of the image alone."""
+    """Sums that also store a fixed random sample of the labeled pixels of a split of `samples` images; it depends only
+    on the position of the image in the split."""
 
     def __init__(
         self,
@@ -53,7 +53,7 @@ class SampledPixels(Sums):
         self._probabilities: list[torch.Tensor] = []
 
     def update(self, outputs: torch.Tensor, targets: torch.Tensor, loss_sum: torch.Tensor | None = None) -> None:
-        """Add the sums of a batch, and keep some of its pixels."""
+        """Add the sums of a batch, and store some of its pixels."""
         super().update(outputs, targets, loss_sum)
         flat, truth = outputs.flatten(2), targets.flatten(1)
         for row in range(len(targets)):
@@ -69,7 +69,7 @@ class SampledPixels(Sums):
             self._images += 1
 
     def merge(self, other: Sums) -> None:
-        """Add the sums and the pixels of another one."""
+        """Add the sums and the pixels of `other`."""
         super().merge(other)
         if isinstance(other, SampledPixels):
             self._images += other._images
@@ -82,24 +82,24 @@ class SampledPixels(Sums):
         return super().state_dict() | pixels
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take all of it over."""
+        """Restore the sums and the pixels."""
         super().load_state_dict(state)
         self._images = state["images"]
         self._truth, self._probabilities = list(state["truth"]), list(state["probabilities"])
 
     def pixels(self) -> Pixels:
-        """What was kept."""
+        """The stored pixels."""
         return Pixels(torch.cat(self._truth).numpy(), torch.cat(self._probabilities).numpy())
 
 
 WORST = 10
-"""So many images with the lowest IoU are named."""
+"""Number of images with the lowest IoU that are listed."""
 
 
 def assess_masks(
     evaluation: Evaluation, facts: SampleFacts, headline: Headline, rows: Rows, temperature: Temperature | None
 ) -> SegmentationMetrics:
-    """Everything that follows from predicted masks; `rows` (N, 2, K) are pixels in intersection and union."""
+    """The assessment of predicted masks; `rows` (N, 2, K) are pixels in intersection and union."""
     n, pixels = evaluation.n, evaluation.sampled
     groups = sample_groups(facts, n, brightness=evaluation.brightness)
     own_groups = facts.columns.get("group", ())
@@ -138,7 +138,7 @@ def _left_out(n: int, probable: bool, temperature: Temperature | None) -> tuple[
 def _figures(
     rows: Rows, borders: Rows, targets: NDArray[np.uint8], names: tuple[str, ...], groups: Sequence[str]
 ) -> tuple[dict[str, Estimate], tuple[ClassPixels, ...]]:
-    """Over all classes, and of each, with intervals by bootstrap over images, or groups."""
+    """The metrics over all classes, and of each class, with intervals by bootstrap over images, or groups."""
     n, count = len(rows), rows.shape[2]
     whole = rows.sum(0)[None]
     many = drawn_count(groups, n) >= FEWEST
@@ -189,8 +189,8 @@ def _mean(values: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _hits(sums: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(B,) right pixels of all labeled ones: each of these lies in the union of its class, and, where it is wrong, in
-    that of the class that was predicted too."""
+    """(B,) share of labeled pixels that are right. Each labeled pixel lies in the union of its class; a wrong one also
+    in that of the predicted class."""
     hits, union = sums[:, 0].sum(1), sums[:, 1].sum(1)
     labeled = (hits + union) / 2
     found: NDArray[np.float64] = np.divide(hits, labeled, out=np.full(len(sums), np.nan), where=labeled > 0)

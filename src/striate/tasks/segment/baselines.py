@@ -1,4 +1,4 @@
-"""Baselines of a segmentation: the commonest class, and a random forest that sees each pixel's surroundings."""
+"""Baselines of a segmentation: the most frequent class, and a random forest on each pixel's surroundings."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from striate.tasks.baseline import Fitted, Method, choose_by_validation
 from striate.tasks.task import Task
 
 _PIXELS = 50_000
-"""Training pixels."""
+"""Largest number of training pixels."""
 _IMAGES = 50
-"""Validation images that the choice is made on."""
+"""Largest number of validation images that hyperparameters are chosen on."""
 _LEAVES = (100, 20, 4)
 _TREES = 30
 _NEAR, _FAR = 5, 15
@@ -57,26 +57,26 @@ def _forest(data: Dataset, task: Task, seed: int) -> Fitted:
     weights = getattr(task, "class_weights", None)
 
     def fit(leaf: int, positions: NDArray[np.int64]) -> RandomForestClassifier:
-        # A label may be absent from the drawn pixels; scikit-learn refuses weights for those.
+        # A class may be absent from the drawn pixels; scikit-learn refuses weights for absent classes.
         balance = None if weights is None else {int(k): weights[k] for k in np.unique(y)}
         forest = RandomForestClassifier(_TREES, min_samples_leaf=leaf, class_weight=balance, random_state=seed)
         return forest.fit(x[positions], y[positions])
 
     def iou(forest: RandomForestClassifier) -> float:
-        return float(task.measure(_answers(forest, looked_at, normalization), looked_at.targets.cpu())["iou"])
+        return float(task.measure(_predictions(forest, looked_at, normalization), looked_at.targets.cpu())["iou"])
 
     everything = np.arange(len(y))
     leaf, forest = choose_by_validation(_LEAVES, fit, iou, everything, everything)
     total = int((train.targets != IGNORED).sum())
     note = "" if len(y) == total else f"Fitted on {len(y):,} of the {total:,} labeled pixels, drawn from all images."
-    decoded = _answers(forest, test, normalization)
+    decoded = _predictions(forest, test, normalization)
     return Fitted(decoded, FEATURES, len(y), {"trees": _TREES, "min_samples_leaf": leaf}, note)
 
 
 def _training_pixels(
     train: Split, normalization: Normalization, seed: int
 ) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
-    """Features (P, F) and classes (P,) of labeled pixels, about as many from each image."""
+    """Features (P, F) and classes (P,) of labeled pixels, with about as many pixels from each image."""
     rng = np.random.default_rng(seed)
     images = rng.permutation(len(train))[:_PIXELS]
     each = -(-_PIXELS // len(images))
@@ -91,8 +91,8 @@ def _training_pixels(
     return np.concatenate(xs)[:_PIXELS], np.concatenate(ys)[:_PIXELS]
 
 
-def _answers(forest: RandomForestClassifier, split: Split, normalization: Normalization) -> torch.Tensor:
-    """(N, H, W) uint8, an image at a time: the features of all pixels would not fit into memory."""
+def _predictions(forest: RandomForestClassifier, split: Split, normalization: Normalization) -> torch.Tensor:
+    """(N, H, W) uint8 predictions, one image at a time: the features of all pixels would not fit into memory."""
     masks = []
     for place in range(len(split)):
         classes = forest.predict(pixel_features(split.inputs[place : place + 1], normalization))
@@ -101,8 +101,8 @@ def _answers(forest: RandomForestClassifier, split: Split, normalization: Normal
 
 
 def pixel_features(image: torch.Tensor, normalization: Normalization) -> NDArray[np.float32]:
-    """(H · W, 4 C + 2) of one image (1, C, H, W): standardized color, two local means, local
-    standard deviation, place (0 to 1)."""
+    """(H · W, 4 C + 2) features of one image (1, C, H, W): standardized color, two local means, local standard
+    deviation, position (0 to 1)."""
     x = normalization.on("cpu", 4)(image.cpu()).contiguous()
     near, far = _local_mean(x, _NEAR), _local_mean(x, _FAR)
     deviation = (_local_mean(x * x, _NEAR) - near * near).clamp(min=0).sqrt()
@@ -112,5 +112,5 @@ def pixel_features(image: torch.Tensor, normalization: Normalization) -> NDArray
 
 
 def _local_mean(x: torch.Tensor, side: int) -> torch.Tensor:
-    """The mean over a window of `side` pixels, of as much of it as lies within the image."""
+    """The mean over the part of a window of `side` pixels that lies within the image."""
     return functional.avg_pool2d(x, side, stride=1, padding=side // 2, count_include_pad=False)

@@ -1,4 +1,4 @@
-"""How well the borders of classes are met: IoU says little of them, since most pixels lie inside.
+"""The boundary F1 of classes: IoU depends little on borders, since most pixels lie inside.
 
 The F1 measure of Csurka, Larlus and Perronnin, "What is a good evaluation measure for semantic segmentation?", BMVC
 2013: a border pixel is right where the other mask has a border of the same class within 0.75 % of the image's diagonal.
@@ -15,19 +15,20 @@ from numpy.typing import NDArray
 from striate.data.annotations.masks import IGNORED
 
 TOLERANCE = 0.0075
-"""Share of the diagonal."""
+"""Tolerance as a share of the diagonal."""
 _NUMBERS = (np.uint8, np.uint16, np.uint32, np.uint64)
-_BITS = 64  # classes that the largest of them can hold
+_BITS = 64  # number of classes that the largest integer type can hold
 
 
 def tolerance_of(shape: tuple[int, ...]) -> int:
-    """Pixels along each axis, at least 1, of a mask (H, W) or (D, H, W)."""
+    """The tolerance in pixels along each axis, at least 1, for a mask (H, W) or (D, H, W)."""
     return max(1, round(TOLERANCE * math.hypot(*shape)))
 
 
 def border_rows(decoded: NDArray[np.uint8], targets: NDArray[np.uint8], classes: int) -> NDArray[np.float64]:
-    """(N, 4, K) of masks (N, H, W) or (N, D, H, W): predicted border pixels that are met, all of them, true ones that
-    are met, and all of them, a column a class. What is not labeled has no border and counts for nothing."""
+    """(N, 4, K) counts for masks (N, H, W) or (N, D, H, W), a column for each class: predicted border pixels near true
+    ones, all predicted ones, true border pixels near predicted ones, all true ones. Unlabeled pixels have no border and
+    do not count."""
     reach, rows = tolerance_of(targets.shape[1:]), np.zeros((len(targets), 4, classes))
     for row, predicted, truth in zip(rows, decoded, targets, strict=True):
         predicted = np.where(truth == IGNORED, IGNORED, predicted)
@@ -36,7 +37,7 @@ def border_rows(decoded: NDArray[np.uint8], targets: NDArray[np.uint8], classes:
             ((predicted, borders[0], truth, borders[1]), (truth, borders[1], predicted, borders[0]))
         ):
             row[2 * place + 1] = np.bincount(mask[own], minlength=classes)[:classes]
-            row[2 * place] = _met(mask, own, other, theirs, reach, classes)
+            row[2 * place] = _matched_borders(mask, own, other, theirs, reach, classes)
     return rows
 
 
@@ -53,7 +54,7 @@ def borders_of(mask: NDArray[np.uint8]) -> NDArray[np.bool_]:
     return found
 
 
-def _met(
+def _matched_borders(
     mask: NDArray[np.uint8],
     own: NDArray[np.bool_],
     other: NDArray[np.uint8],
@@ -61,27 +62,27 @@ def _met(
     reach: int,
     classes: int,
 ) -> NDArray[np.int64]:
-    """(K,) how many of the border pixels `own` of `mask` have one of their class of `other` within `reach`. Classes are
-    bits of one number a pixel, so that all are spread at once."""
+    """(K,) number of border pixels `own` of `mask` with a border pixel of their class in `other` within `reach`.
+    Classes are bits of one number per pixel, so that all are dilated at once."""
     met = np.zeros(classes, np.int64)
     places, edges = np.nonzero(own), np.nonzero(theirs)
     labels, beside = mask[places], other[edges]
     for first in range(0, classes, _BITS):
         count = min(_BITS, classes - first)
         number = next(kind for kind in _NUMBERS if np.iinfo(kind).bits >= count)
-        power = np.zeros(256, number)  # of the class: 2 to its place; of all others 0
+        power = np.zeros(256, number)  # 2 to the number of the class; 0 for all others
         power[first : first + count] = np.left_shift(number(1), np.arange(count, dtype=number))
         bits = np.zeros(mask.shape, number)
         bits[edges] = power[beside]
         for axis in range(bits.ndim):
-            bits = np.moveaxis(_spread(np.moveaxis(bits, axis, 0), reach), 0, axis)
+            bits = np.moveaxis(_dilated(np.moveaxis(bits, axis, 0), reach), 0, axis)
         near = bits[places]
         met += np.bincount(labels[(near & power[labels]) > 0], minlength=classes)[:classes]
     return met
 
 
-def _spread(bits: NDArray[Any], reach: int) -> NDArray[Any]:
-    """The bits of all rows within `reach`."""
+def _dilated(bits: NDArray[Any], reach: int) -> NDArray[Any]:
+    """The bits of all rows within `reach`, combined by OR."""
     found = bits.copy()
     for step in range(1, min(reach, len(bits) - 1) + 1):
         found[step:] |= bits[:-step]

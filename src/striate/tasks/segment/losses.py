@@ -1,4 +1,5 @@
-"""Losses of a segmentation, as sums over labeled pixels: those of the parts of a batch add up to that of the whole."""
+"""Losses of a segmentation, as sums over labeled pixels: the sums of the parts of a batch add up to that of the
+batch."""
 
 from __future__ import annotations
 
@@ -16,16 +17,16 @@ LOSSES = (
     "cross-entropy+focal",
     "cross-entropy+focal+dice",
 )
-"""Names of `--task.loss`, the default first; `+` adds losses up."""
+"""Names of `--task.loss`, the default first; `+` adds losses."""
 SMALL_LOSS = "cross-entropy+dice"
-_SMOOTH = 1.0  # pixel, so that a class of few pixels has a gradient and no division by 0
+_SMOOTH = 1.0  # in pixels, so that a class of few pixels has a gradient, without division by 0
 
 
 def pixel_losses(
     names: str, logits: torch.Tensor, targets: torch.Tensor, weights: torch.Tensor | None, gamma: float
 ) -> torch.Tensor:
-    """Scalar sum of the losses that `names` adds up, of logits (N, K, H, W) and targets (N, H, W) uint8, 255 ignored;
-    each pixel counts as often as the `weights` (K,) of its class say."""
+    """Scalar sum of the losses in `names`, from logits (N, K, H, W) and targets (N, H, W) uint8, where 255 is ignored;
+    each pixel has the weight of its class, `weights` (K,)."""
     parts = names.split("+")
     total = logits.new_zeros(())
     if "cross-entropy" in parts:
@@ -48,7 +49,7 @@ def _focal(logits: torch.Tensor, targets: torch.Tensor, weights: torch.Tensor | 
 
 
 def _dice(logits: torch.Tensor, targets: torch.Tensor, weights: torch.Tensor | None) -> torch.Tensor:
-    """1 minus the mean soft Dice of the classes that an image has, times what its labeled pixels count. Milletari,
+    """1 minus the mean soft Dice of the classes of an image, times the total weight of its labeled pixels. Milletari,
     Navab and Ahmadi, "V-Net", 3DV 2016."""
     labeled = targets != IGNORED
     truth = functional.one_hot(torch.where(labeled, targets, 0).long(), logits.shape[1]).movedim(-1, 1)
@@ -61,6 +62,6 @@ def _dice(logits: torch.Tensor, targets: torch.Tensor, weights: torch.Tensor | N
 
 
 def _counts(targets: torch.Tensor, weights: torch.Tensor | None) -> torch.Tensor:
-    """(N, H, W) how often each pixel counts."""
+    """(N, H, W) weight of each pixel; 0 where it is not labeled."""
     labeled = targets != IGNORED
     return labeled.float() if weights is None else weights[torch.where(labeled, targets, 0).long()] * labeled

@@ -35,14 +35,19 @@ AVERAGES = {metric.key: metric.name for metric in METRICS}
 
 @dataclass(frozen=True)
 class ClassPixels:
-    """One class: `images` have it in truth, `share` of all labeled pixels are of it. `iou` and `dice` have no value
-    where it occurs neither in truth nor in prediction."""
+    """The pixels of one class. `iou` and `dice` have no value where the class occurs neither in targets nor in
+    predictions."""
 
     name: str
+    """Name of the class."""
     images: int
+    """Number of images whose target has it."""
     share: float
+    """Share of all labeled pixels that are of it."""
     iou: Estimate
+    """Intersection over union."""
     dice: Estimate
+    """Dice coefficient."""
 
 
 @dataclass(frozen=True)
@@ -56,23 +61,27 @@ class ImageIou:
 
 @dataclass(frozen=True)
 class SegmentationMetrics(SplitRecord):
-    """Everything about one split of a segmentation.
-
-    `figures`: `iou`, `dice`, `boundary_f1` (means over the classes that occur) and `pixel_accuracy`, over all labeled
-    pixels, with bootstrap intervals over images. `worst` begins with the image of the lowest IoU. `calibration`: of a
-    fixed random sample of labeled `pixels`; `calibrated`: the same with the temperature that was fitted on validation.
-    None where nobody kept probabilities. `left_out`: a sentence on each thing not computed.
-    """
+    """Everything about one split of a segmentation."""
 
     n: int
+    """Number of images."""
     figures: Mapping[str, Estimate]
+    """`iou`, `dice`, `boundary_f1` (means over the classes that occur) and `pixel_accuracy`, over all labeled pixels,
+    with bootstrap intervals over images."""
     classes: tuple[ClassPixels, ...]
+    """A row for each class."""
     worst: tuple[ImageIou, ...]
+    """Images, beginning with the lowest IoU."""
     pixels: int
+    """Number of labeled pixels, a fixed random sample, that the calibration is computed from."""
     calibration: Calibration | None
+    """Calibration of the probabilities; None where they were not saved."""
     calibrated: Calibration | None
+    """The same with the temperature that was fitted on validation; None without one."""
     slices: tuple[Slice, ...]
+    """Parts of the data."""
     left_out: tuple[str, ...] = ()
+    """What was not computed, a sentence each."""
 
     def lines(self, temperature: Temperature | None) -> list[list[str]]:
         """Each class, slices, the images with the lowest IoU, and calibration."""

@@ -15,7 +15,7 @@ from striate.data.media.volume.slices_picture import across, fullest, middle_sli
 from striate.statistics.calibration import Temperature
 from striate.tasks.evaluation import Evaluation
 from striate.tasks.segment.metrics import AVERAGES, SegmentationMetrics
-from striate.tasks.show import Images, Row, ranked_pictures, share_cells, split_text, trust_section
+from striate.tasks.show import Images, Row, calibration_section, ranked_pictures, share_cells, split_text
 from striate.visualize.mask_figures import masks_figure
 from striate.visualize.page_parts import Picture, Section, Table
 from striate.wording import percent
@@ -27,17 +27,17 @@ if TYPE_CHECKING:
 def mask_pictures(
     folder: Path, evaluation: Evaluation, images: Images, each: NDArray[np.float64], names: Sequence[str]
 ) -> tuple[Picture, ...]:
-    """`masks.png` with some samples at random, then those of the lowest IoU, around its median, and of the highest;
-    `each` (N,) is that of each image."""
+    """`masks.png` with random samples, then samples with the lowest IoU, around its median, and with the highest;
+    `each` (N,) is the IoU of each image."""
 
     def draw(chosen: NDArray[np.int64], title: str) -> Figure:
         labels = [f"IoU {percent(float(each[k]))}" for k in chosen]
         return masks_figure(*_drawn(images, evaluation, chosen), evaluation.classes, title=title, labels=labels)
 
-    said = ("images with the lowest IoU: look here for wrong masks", "images around the median IoU",
+    choices = ("images with the lowest IoU: look here for wrong masks", "images around the median IoU",
             "images with the highest IoU")  # fmt: skip
     return ranked_pictures(
-        folder, evaluation, np.argsort(each, kind="stable"), draw, said=said, names=names, at_random="masks.png",
+        folder, evaluation, np.argsort(each, kind="stable"), draw, choices=choices, names=names, at_random="masks.png",
         note=". Hatched: wrong. Gray checks: not labeled.", shown=3, drawn=5,
     )  # fmt: skip
 
@@ -45,7 +45,8 @@ def mask_pictures(
 def _drawn(
     images: Images, evaluation: Evaluation, chosen: NDArray[np.int64]
 ) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
-    """Images (K, C, H, W), truths and predictions (K, H, W); of volumes the slices that show most of the classes."""
+    """Images (K, C, H, W), targets and predictions (K, H, W); for volumes, the slices with most pixels of the
+    classes."""
     truths, predictions = evaluation.targets[chosen], evaluation.decoded[chosen]
     if truths.ndim == 3 or not isinstance(images, DrawnInputs):
         return np.asarray(images[chosen]), truths, predictions
@@ -59,7 +60,7 @@ def _drawn(
 
 
 def tables(evaluation: Evaluation, figures: SegmentationMetrics) -> dict[str, Table | None]:
-    """Over all labeled pixels, and each class."""
+    """Tables over all labeled pixels, and of each class."""
     of = split_text(evaluation)
     columns = ("class", "images", "of labeled pixels", "IoU", "95 % interval", "Dice", "95 % interval")
     rows: tuple[Row, ...] = tuple(
@@ -74,9 +75,9 @@ def tables(evaluation: Evaluation, figures: SegmentationMetrics) -> dict[str, Ta
 
 
 def calibration_sections(figures: SegmentationMetrics, temperature: Temperature | None, of: str) -> tuple[Section, ...]:
-    """How far to trust the probabilities of pixels; nothing where none were kept."""
+    """How far to trust the probabilities of pixels; empty where none were stored."""
     if figures.calibration is None:
         return ()
     pixels = f"{figures.pixels:,} labeled pixels of the {of}"
     dependent = "Pixels of one image are correlated, so chance gives more miscalibration than these intervals say."
-    return (trust_section(figures.calibration, figures.calibrated, temperature, pixels, (dependent,)),)
+    return (calibration_section(figures.calibration, figures.calibrated, temperature, pixels, (dependent,)),)

@@ -1,4 +1,4 @@
-"""One class out of K for each pixel."""
+"""The task of semantic segmentation: one class out of K for each pixel."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ from striate.inference.plan import PredictionAgreement
 from striate.inference.tiles import Tile
 from striate.inference.windows import InWindows
 from striate.runs.files import explained, write_atomic
-from striate.runs.predictions import Predictions as KeptPredictions
+from striate.runs.predictions import Predictions as SavedPredictions
 from striate.statistics.calibration import Temperature, fit_temperature
 from striate.tasks.accumulator import Accumulator
-from striate.tasks.assessment import Assessment, Figures
+from striate.tasks.assessment import Assessment, SplitMetrics
 from striate.tasks.baseline import Method
 from striate.tasks.config import TaskConfig
 from striate.tasks.evaluation import Evaluation
@@ -46,7 +46,7 @@ from striate.tasks.segment.borders import border_f1, border_rows
 from striate.tasks.segment.losses import LOSSES, SMALL_LOSS, pixel_losses
 from striate.tasks.segment.metrics import METRICS, SegmentationMetrics
 from striate.tasks.task import Diagnosed, Explained, Feature, Task
-from striate.tasks.views import maps_turned_back
+from striate.tasks.views import maps_moved_back
 from striate.visualize.mask_figures import mask_colors
 from striate.visualize.page_parts import Picture, Section, Table
 from striate.wording import percent, several
@@ -58,23 +58,23 @@ def _usual_loss(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
 
 _NUMBERS_AT_ONCE = 1 << 24
 _ON_BORDERS = 1e-3
-"""Share of pixels between two classes whose logits are the same up to rounding."""
+"""Largest share of pixels at borders where two logits are equal up to rounding, so that backends may differ."""
 _LEAVE_OUT = "leave out --calibrated"
 _SMALL_PART, _RARE = 0.25, 0.1
-"""Share of the pixels below which the rarer one of two classes, and share of an equal part below which one of several,
-is found by too few of its pixels, where only the probability of each pixel is learned: cross-entropy is least at the
-share of a class, overlap at more. Of eleven classes of street scenes four were never predicted."""
+"""A class is rare below this share of the pixels (the rarer of two classes), or below this share of 1 / K (one of K
+classes). Cross-entropy alone then predicts it for too few pixels: its minimum is at the share of the class, that of an
+overlap loss at more. With it, four of eleven classes of street scenes were never predicted."""
 
 
-def has_small_part(masks: torch.Tensor, classes: int) -> bool:
-    """Whether a class that occurs in masks (N, H, W) has few of the labeled pixels."""
+def has_rare_class(masks: torch.Tensor, classes: int) -> bool:
+    """Whether a class that occurs in masks (N, H, W) is rare among the labeled pixels."""
     found = class_counts(masks, classes).double()
     least = float(found[found > 0].min() / found.sum()) if classes > 1 and bool((found > 0).any()) else 1.0
     return least < (_SMALL_PART if classes == 2 else _RARE / classes)
 
 
 def _unused(folder: Path, stem: str, suffix: str) -> Path:
-    """A file that is not there yet."""
+    """A path at which no file exists yet."""
     names = (folder / f"{stem}{f'-{k}' if k else ''}{suffix}" for k in count())
     return next(file for file in names if not file.exists())
 
@@ -115,10 +115,10 @@ class Segment(Task):
 
     @classmethod
     def make(cls, data: Dataset, config: TaskConfig, loss: str) -> Self:
-        """Over the values of the masks, with weights by their frequency in training where these are asked for."""
+        """The task over the classes of the masks, with weights by frequency in training if requested."""
         masks, classes, volumes = data.splits["train"].targets, len(data.classes), len(data.input_shape) == 4
-        rare = has_small_part(masks, classes)
-        # What is segmented in volumes is small against its background.
+        rare = has_rare_class(masks, classes)
+        # In volumes, segmented structures are small compared with the background.
         if config.loss == "auto" and (volumes or rare):
             loss = SMALL_LOSS
         weights, counts = None, class_counts(masks, classes)
@@ -129,13 +129,13 @@ class Segment(Task):
         return cls(data.classes, weights, data.preparation.values, data.preparation.colors, loss, config.gamma)
 
     def loss_text(self) -> str:
-        """What of the loss is not usual."""
+        """A sentence on what differs from plain cross-entropy; empty where nothing does."""
         weighed = "" if self.class_weights is None else ", pixels weighted by how rare their class is in training"
         return "" if self.loss_name == LOSSES[0] and not weighed else f"loss: {self.loss_name}{weighed}"
 
     @property
     def outputs(self) -> int:
-        """One output channel a class."""
+        """One output channel for each class."""
         return len(self.classes)
 
     @property
@@ -144,11 +144,11 @@ class Segment(Task):
         return len(self.classes) if self.loss_name == "cross-entropy" and not self.own_loss else 0
 
     def attach(self, network: nn.Module, input_shape: tuple[int, ...]) -> nn.Module:
-        """A network of volumes takes any size, large ones in windows."""
+        """The network; for volumes, one that takes any size, and large volumes in windows."""
         return InWindows(network) if len(input_shape) == 4 else network
 
     def bare(self, network: nn.Module) -> nn.Module:
-        """Without the windows."""
+        """The network without the windows."""
         return network.network if isinstance(network, InWindows) else network
 
     def weight(self, targets: torch.Tensor) -> torch.Tensor:
@@ -157,7 +157,7 @@ class Segment(Task):
         labeled = targets != IGNORED
         if self.class_weights is None:
             return labeled.sum().float().clamp(min=1e-12)
-        # Not by picking the labeled ones: how many there are would have to be waited for on an accelerator.
+        # Indexing the labeled pixels would wait for their number on an accelerator.
         weights = constants(self.class_weights, targets.device)[torch.where(labeled, targets, 0).long()]
         return (weights * labeled).sum().clamp(min=1e-12)
 
@@ -167,7 +167,7 @@ class Segment(Task):
         return pixel_losses(self.loss_name, outputs.float(), targets, weights, self.gamma)
 
     def warp_targets(self, targets: torch.Tensor, warp: Warp | VolumeWarp) -> torch.Tensor:
-        """The mask moves with its image; what comes in from outside is ignored."""
+        """The mask moves with its image; pixels from outside are ignored."""
         return warp.apply(targets.unsqueeze(1), nearest=True, fill=IGNORED).squeeze(1)
 
     def resize_targets(self, targets: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
@@ -183,7 +183,7 @@ class Segment(Task):
 
     def _confusion(self, predicted: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         pairs = torch.where(targets == IGNORED, self.outputs**2, targets.long() * self.outputs + predicted.long())
-        # All that is not labeled has a last count of its own: nothing is picked, so nothing is waited for.
+        # Unlabeled pixels are counted in a last bin: indexing would wait for their number on an accelerator.
         counts = torch.zeros(self.outputs**2 + 1, dtype=torch.int64, device=targets.device)
         return counts.index_add_(0, pairs.flatten(), counts.new_ones(1).expand(pairs.numel()))[:-1]
 
@@ -193,7 +193,7 @@ class Segment(Task):
         return {"loss": total / max(weight, 1e-12), **self._agreement(tally[3:])}
 
     def _agreement(self, confusion: torch.Tensor) -> dict[str, float]:
-        """Mean intersection over union of the classes that occur in truth or prediction; share of right pixels."""
+        """Mean intersection over union of the classes that occur in truth or prediction, and share of right pixels."""
         matrix = confusion.view(self.outputs, self.outputs).double()
         hits = matrix.diagonal()
         union = matrix.sum(0) + matrix.sum(1) - hits
@@ -204,7 +204,7 @@ class Segment(Task):
         }
 
     def score(self, metrics: Mapping[str, float]) -> tuple[float, ...]:
-        """The higher intersection over union; at equal ones the lower loss."""
+        """The higher intersection over union; if equal, the lower loss."""
         return (metrics["iou"], -metrics["loss"])
 
     def decode(self, outputs: torch.Tensor) -> torch.Tensor:
@@ -212,8 +212,8 @@ class Segment(Task):
         return outputs.argmax(1).to(torch.uint8)
 
     def decode_at(self, outputs: torch.Tensor, size: tuple[int, ...]) -> torch.Tensor:
-        """(N, *size) uint8: the class of the largest logit, the logits being interpolated between pixels, a few rows
-        (or slices) at a time: those of a large picture in all classes would not fit into memory."""
+        """(N, *size) uint8: the class of the largest logit after interpolation, computed for a few rows (or slices) at
+        a time: the logits of a large picture would not fit into memory."""
         first, *others = size
         have, outputs = outputs.shape[2], outputs.float()
         masks = torch.empty(len(outputs), *size, dtype=torch.uint8)
@@ -237,17 +237,16 @@ class Segment(Task):
         return (self.decode(functional.interpolate(outputs.float(), frame.sides, mode="bilinear")),)
 
     def exported_facts(self) -> dict[str, Any]:
-        """The values that the classes have in the files of masks."""
+        """The values of the classes in files of masks."""
         return {"values": list(self.values)}
 
     def disparity(self, right: NDArray[Any], found: NDArray[Any]) -> tuple[float, bool]:
-        """The share of pixels with another class beyond the few that are on the border between two, where rounding
-        decides."""
+        """The share of pixels with another class, minus the few at borders between classes where rounding decides."""
         wrong = float((right != found).mean()) if right.shape == found.shape else 1.0
         return max(0.0, wrong - _ON_BORDERS), wrong <= _ON_BORDERS
 
     def stitched(self, parts: Iterable[tuple[Tile, torch.Tensor]], size: tuple[int, int]) -> torch.Tensor:
-        """(H, W) uint8: of each tile the classes of its core."""
+        """(H, W) uint8, from the core of each tile."""
         mask = torch.empty(size, dtype=torch.uint8)
         for tile, outputs in parts:
             top, left, height, width = tile.core
@@ -280,36 +279,36 @@ class Segment(Task):
         }
 
     def collector(self, samples: int) -> SampledPixels:
-        """Sums, and some pixels with their probabilities."""
+        """Sums, and a sample of pixels with their probabilities."""
         return SampledPixels(self.tally, self.summarize, samples)
 
     def remembered(self, collected: Accumulator) -> Pixels | None:
-        """The pixels that were kept."""
+        """The stored pixels."""
         return collected.pixels() if isinstance(collected, SampledPixels) else None
 
     def fit_temperature(self, val: Evaluation) -> Temperature | None:
-        """What the pixels that were kept say of the probabilities; None where they do not tell."""
+        """The temperature fitted on the stored pixels; None where they do not determine it."""
         pixels = val.sampled
         if not isinstance(pixels, Pixels) or not len(pixels.truth):
             return None
         return fit_temperature(pixels.truth, pixels.probabilities, val.split)
 
     def calibrated(self, temperature: float) -> Self:
-        """Refused: the class of a pixel is the same at every temperature."""
+        """Raises UsageError: the class of a pixel is the same at every temperature."""
         del temperature
         got = "a segmentation, whose masks do not depend on the temperature"
         raise UsageError("--calibrated", got, "a classification, whose predictions have probabilities", _LEAVE_OUT)
 
     def assess(
         self, evaluation: Evaluation, facts: SampleFacts, temperature: Temperature | None, names: Sequence[str]
-    ) -> Figures:
+    ) -> SplitMetrics:
         """Each class, the images with the lowest IoU, slices, and the calibration of pixels."""
         del names
-        return assess_masks(evaluation, facts, self.headline_figure(), self.rows_of(evaluation), temperature)
+        return assess_masks(evaluation, facts, self.headline_metric(), self.rows_of(evaluation), temperature)
 
     def describe(self, decoded: torch.Tensor) -> dict[str, Any]:
         """`shares`: the share of pixels of each class that occurs."""
-        parts = decoded.reshape(-1).split(_NUMBERS_AT_ONCE)  # as whole numbers they take eight times the memory
+        parts = decoded.reshape(-1).split(_NUMBERS_AT_ONCE)  # as int64 they take eight times the memory
         counts = torch.stack([torch.bincount(part.long(), minlength=self.outputs) for part in parts]).sum(0)
         counts = counts / decoded.numel()
         return {"shares": {c: float(s) for c, s in zip(self.classes, counts.tolist(), strict=True) if s}}
@@ -321,8 +320,8 @@ class Segment(Task):
     def write_prediction(
         self, folder: Path, name: str, decoded: torch.Tensor, placed: Placement | None = None
     ) -> dict[str, Any]:
-        """A PNG whose pixels have the values, or colors, of the training masks; of a volume, a file of these values in
-        its space. Nothing in the folder is overwritten."""
+        """Write a PNG whose pixels have the values, or colors, of the training masks; for a volume, a file of these
+        values in its space. Nothing in the folder is overwritten."""
         del placed
         values = np.array(self.values or [int(name) for name in self.classes], np.uint8)
         table = np.array(self.colors, np.uint8)[values] if self.colors else values
@@ -347,8 +346,8 @@ class Segment(Task):
         return agreement_of_labels(self.decode(reference), self.decode(outputs))
 
     def draw(self, image: NDArray[np.uint8], decoded: Any, truth: Any = None) -> NDArray[np.uint8]:
-        """The colors of the classes, but of a background, over the image; wrong pixels are checkered, those without a
-        label gray."""
+        """The image with the colors of the classes, except a background; wrong pixels are checkered, unlabeled ones
+        gray."""
         from striate.visualize.mask_figures import colored
 
         return colored(image, decoded, self.classes, truth)
@@ -364,15 +363,15 @@ class Segment(Task):
         """The probabilities of each pixel."""
         return (PositionMap("pixels", "probability", self.classes, outputs[0].float().softmax(0).cpu()),)
 
-    def unmoved(
+    def move_back(
         self, outputs: torch.Tensor, *, mirrored: bool, shift: tuple[int, int], upside_down: bool = False
     ) -> torch.Tensor:
-        """Maps turned back to where the image is."""
-        return maps_turned_back(outputs, mirrored=mirrored, shift=shift, upside_down=upside_down)
+        """Maps for the original images."""
+        return maps_moved_back(outputs, mirrored=mirrored, shift=shift, upside_down=upside_down)
 
     @classmethod
     def rows(cls, decoded: NDArray[Any], targets: NDArray[Any], classes: int = 0) -> Rows:
-        """(N, 2, K): labeled pixels of each image in intersection and union, a column a class."""
+        """(N, 2, K) labeled pixels of each image in intersection and union, a column for each class."""
         labeled = targets != IGNORED
         counts = [
             [
@@ -391,32 +390,33 @@ class Segment(Task):
         return float((hits[union > 0] / union[union > 0]).mean()) if (union > 0).any() else 0.0
 
     def same(self, one: NDArray[Any], other: NDArray[Any]) -> NDArray[np.float64]:
-        """The share of pixels of the same class, of those that have one in both."""
+        """(N,) share of pixels with the same class, among those that have a class in both."""
         both = (one != IGNORED) & (other != IGNORED)
         equal: NDArray[np.float64] = ((one == other) & both).sum((1, 2)) / np.maximum(both.sum((1, 2)), 1)
         return equal
 
     @classmethod
-    def made(cls, kept: KeptPredictions) -> bool:
-        """Whether there are masks of the size of their targets, with classes."""
-        masks = kept.predicted is None and kept.answers.ndim in (3, 4) and kept.answers.shape == kept.targets.shape
-        return masks and kept.answers.dtype == np.uint8 and bool(kept.classes)
+    def accepts_saved(cls, saved: SavedPredictions) -> bool:
+        """Whether predictions are masks of classes, of the size of their targets."""
+        masks = saved.predicted is None and saved.answers.ndim in (3, 4) and saved.answers.shape == saved.targets.shape
+        return masks and saved.answers.dtype == np.uint8 and bool(saved.classes)
 
     def baselines(self, data: Dataset) -> tuple[Method, ...]:
-        """The commonest class; a random forest on each pixel's surroundings."""
+        """The most frequent class; a random forest on each pixel's surroundings."""
         from striate.tasks.segment.baselines import segment_methods  # scikit-learn loads only where it is needed
 
         return segment_methods(data)
 
-    def names_only(self, evaluation: Evaluation) -> str | None:
-        """The class of all pixels, though the masks have several."""
+    def only_predicted_class(self, evaluation: Evaluation) -> str | None:
+        """The class that is predicted for all pixels, though the masks have several; else None."""
         labeled = evaluation.targets != IGNORED
-        said = np.unique(evaluation.decoded[labeled])
-        several = len(said) == 1 and np.ptp(evaluation.targets[labeled]) > 0
-        return evaluation.classes[said[0]] if several else None
+        predicted = np.unique(evaluation.decoded[labeled])
+        several = len(predicted) == 1 and np.ptp(evaluation.targets[labeled]) > 0
+        return evaluation.classes[predicted[0]] if several else None
 
-    def answer(self, evaluation: Evaluation) -> tuple[str, str]:
-        """The mean intersection over union, and the share of right pixels, beside that of always the same class."""
+    def headline_text(self, evaluation: Evaluation) -> tuple[str, str]:
+        """The mean intersection over union, and the share of right pixels, compared with always predicting one
+        class."""
         metrics = evaluation.metrics
         counts = np.bincount(evaluation.targets[evaluation.targets != IGNORED].ravel())
         most = counts.max() / counts.sum() if counts.any() else None
@@ -436,16 +436,16 @@ class Segment(Task):
         target_names: Sequence[str] = (),
         names: Sequence[str] = (),
     ) -> tuple[Picture, ...]:
-        """Samples with true and predicted masks: at random, the worst, typical and the best ones."""
+        """Samples with true and predicted masks: random, worst, typical and best ones."""
         from striate.tasks.segment.show import mask_pictures  # drawing loads only where it is needed
 
         del target_names
         if images is None:
             return ()
-        each = self.headline_figure().each(self.rows_of(evaluation))
+        each = self.headline_metric().each(self.rows_of(evaluation))
         return mask_pictures(folder, evaluation, images, each, names)
 
-    def sections(self, assessment: Assessment, figures: Figures, of: str) -> tuple[Section, ...]:
+    def sections(self, assessment: Assessment, figures: SplitMetrics, of: str) -> tuple[Section, ...]:
         """How far to trust the probabilities of pixels."""
         from striate.tasks.segment.show import calibration_sections
 
@@ -455,7 +455,7 @@ class Segment(Task):
     def tables(
         self,
         evaluation: Evaluation,
-        figures: Figures | None,
+        figures: SplitMetrics | None,
         target_names: Sequence[str],
         names: Sequence[str] = (),
     ) -> dict[str, Table | None]:
@@ -466,7 +466,7 @@ class Segment(Task):
         return tables(evaluation, figures) if isinstance(figures, SegmentationMetrics) else {}
 
     def columns(self, names: Sequence[str]) -> list[str]:
-        """How many of how many labeled pixels are right."""
+        """The numbers of right and of labeled pixels."""
         del names
         return ["right", "labeled"]
 
@@ -476,8 +476,8 @@ class Segment(Task):
         return [int(((decoded == truth) & labeled).sum()), int(labeled.sum())]
 
     def explained(self, decoded: torch.Tensor) -> Explained:
-        """The mean logits over the pixels of the class that takes most of the image, the first class aside where
-        another occurs: it is the background as a rule. Where `decoded` is −1, there is no image."""
+        """The mean logits over the pixels of the most frequent class, other than the first one, which is usually the
+        background, unless no other occurs. Pixels where `decoded` is −1 are outside of the image."""
         known = decoded[decoded >= 0]
         counts = torch.bincount(known.long(), minlength=self.outputs)
         others = counts.clone()
@@ -495,7 +495,7 @@ class Segment(Task):
         return Explained(score, target, "logits", part)
 
     def explained_part(self, decoded: torch.Tensor, part: str) -> Explained:
-        """The logits of one pixel, `x,y`. Raises UsageError for one that is not in the image, and for a volume."""
+        """The logits of one pixel, `x,y`. Raises UsageError for a pixel outside of the image, and for volumes."""
         if decoded.ndim == 3:
             expected = "images; for a volume the largest class is explained"
             raise UsageError("--pixel", f"{part}, of a volume", expected, "leave out --pixel")
@@ -513,7 +513,7 @@ class Segment(Task):
         return Explained(score, target, "logits", f"the pixel {x}, {y} of the input, of class {self.classes[target]}")
 
     def target_text(self, target: Any) -> str:
-        """The classes that occur, the commonest first, with their shares of the labeled pixels."""
+        """The classes that occur, the most frequent first, with their shares of the labeled pixels."""
         labeled = torch.as_tensor(target)
         labeled = labeled[labeled != IGNORED].long()
         shares = (torch.bincount(labeled, minlength=self.outputs) / max(1, len(labeled))).tolist()

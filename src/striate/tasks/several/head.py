@@ -1,4 +1,4 @@
-"""Heads of several targets on one trunk, and how much each target pulls at it."""
+"""Heads of several targets on a shared network, and the weighting of their gradients."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ from striate.models.features import output_layer
 
 
 class TargetHeads(nn.Linear):
-    """A linear head for each of T targets on the same features, in the weights of one layer; `sizes` outputs each.
+    """A linear head for each of T targets on the same features, as one layer; `sizes` are their numbers of outputs.
 
     `uncertain`: in training, T logarithms of variances follow the outputs, the same for every sample (Kendall et al.
-    2018). `balanced`: in training, the gradients of all targets by the features are brought to their mean length.
+    2018). `balanced`: in training, the gradients of all targets with respect to the features are scaled to their mean
+    norm.
     """
 
     def __init__(self, layer: nn.Linear, sizes: Sequence[int], *, uncertain: bool = False, balanced: bool = False):
@@ -30,7 +31,7 @@ class TargetHeads(nn.Linear):
         )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(N, ΣK), in training with what it takes to weigh the targets."""
+        """(N, ΣK), in training followed by the variances, if there are any."""
         if not self.training:
             return functional.linear(x, self.weight, self.bias)
         if self.balanced and torch.is_grad_enabled():
@@ -47,7 +48,7 @@ class TargetHeads(nn.Linear):
 
 
 class _Balanced(torch.autograd.Function):
-    """Copies of features whose gradients are brought to one length before they are added up."""
+    """Copies of features whose gradients are scaled to the same norm before they are added."""
 
     @staticmethod
     def forward(context: Any, x: torch.Tensor, count: int) -> tuple[torch.Tensor, ...]:
@@ -65,7 +66,8 @@ class _Balanced(torch.autograd.Function):
 
 
 def with_heads(network: nn.Module, sizes: Sequence[int], weighting: str) -> nn.Module:
-    """The network with its last layer as heads of the targets. Raises ModelError where that is not a linear one."""
+    """The network with its last layer replaced by heads of the targets. Raises ModelError where that layer is not
+    linear."""
     name = output_layer(network)
     layer = None if name is None else network.get_submodule(name)
     if isinstance(layer, TargetHeads):

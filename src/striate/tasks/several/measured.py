@@ -1,4 +1,4 @@
-"""What is measured of several targets batch by batch: the accumulator of each target, losses and errors of all."""
+"""The accumulator of several targets: that of each target, and losses and errors of all."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ if TYPE_CHECKING:
     from striate.tasks.several.task import Several
 
 
-class EachTarget:
-    """The loss of all batches, the accumulator of each target, and, of what is not learned from, what the samples add
-    to the error."""
+class TargetAccumulators:
+    """Accumulates the loss of all batches, the metrics of each target, and, in evaluation, what each sample adds to the
+    error."""
 
     def __init__(self, task: Several) -> None:
         self._task = task
@@ -25,7 +25,7 @@ class EachTarget:
         self.seen = [0] * len(self.parts)
 
     def update(self, outputs: torch.Tensor, targets: torch.Tensor, loss_sum: torch.Tensor | None = None) -> None:
-        """Take in a batch; samples of which a target is not known count for nothing in its accumulator."""
+        """Add a batch; samples without a target do not count in its accumulator."""
         task = self._task
         outputs = outputs[:, : task.outputs]
         total = task.loss_sum(outputs, targets) if loss_sum is None else loss_sum
@@ -41,7 +41,7 @@ class EachTarget:
             self.errors = with_sums(self.errors, errors)
 
     def merge(self, other: Self) -> None:
-        """Take in what another one has."""
+        """Add the content of `other`."""
         if other.sums is not None:
             self.sums = with_sums(self.sums, other.sums)
         if other.errors is not None:
@@ -57,13 +57,13 @@ class EachTarget:
         return {"sums": self.sums, "errors": self.errors, "seen": list(self.seen), "parts": parts}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Become what `state_dict` gave."""
+        """Restore what `state_dict` returned."""
         self.sums, self.errors, self.seen = state["sums"], state["errors"], list(state["seen"])
         for number, part in state["parts"].items():
             self.parts[int(number)].load_state_dict(part)
 
     def compute(self) -> dict[str, float]:
-        """`loss`, of what was not learned from `error`, and what each target follows, `age.rmse`."""
+        """`loss`; in evaluation `error`; and the metrics of each target, such as `age.rmse`."""
         assert self.sums is not None, "nothing was measured"
         total, weight = self.sums.tolist()
         found = {"loss": total / weight}

@@ -9,7 +9,7 @@ from typing import Any
 from striate.errors import one_line
 from striate.statistics.calibration import Temperature
 from striate.statistics.estimate import Estimate, plain
-from striate.tasks.assessment import Figures, Slice, cut_text, slice_lines
+from striate.tasks.assessment import Slice, SplitMetrics, cut_text, slice_lines
 from striate.tasks.metric import Metric
 
 ERROR = Metric("error", "mean error", higher_is_better=False)
@@ -18,17 +18,23 @@ METRICS = (ERROR,)
 
 @dataclass(frozen=True)
 class SeveralMetrics:
-    """Everything about one split: the mean `error` of the targets, and the figures of each target by its name."""
+    """Everything about one split with several targets."""
 
     n: int
+    """Number of samples."""
     figures: Mapping[str, Estimate]
-    targets: Mapping[str, Figures]
+    """`error`, the mean over the targets."""
+    targets: Mapping[str, SplitMetrics]
+    """The metrics of each target, by its name."""
     answers: Mapping[str, str]
+    """The headline metric of each target in words, by its name."""
     slices: tuple[Slice, ...]
+    """Parts of the data."""
     left_out: tuple[str, ...] = ()
+    """What was not computed, a sentence each."""
 
     def to_json(self) -> dict[str, Any]:
-        """The figures as one JSON object, those of each target under `targets`."""
+        """The metrics as one JSON object, those of each target under `targets`."""
         return {
             "n": self.n,
             "figures": plain(self.figures),

@@ -1,4 +1,4 @@
-"""Several targets of one sample, each of its own task, on a shared network: a composition of other tasks."""
+"""The task of several targets of one sample, each with a task of its own, on a shared network."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from striate.errors import ConfigError, UsageError, pasted
 from striate.inference.agreement import agreement_of_numbers
 from striate.inference.plan import PredictionAgreement
 from striate.records import Finding
-from striate.runs.predictions import Predictions as KeptPredictions
+from striate.runs.predictions import Predictions as SavedPredictions
 from striate.statistics.calibration import Temperature
 from striate.statistics.paired import Difference
 from striate.tasks.accumulator import Accumulator
-from striate.tasks.assessment import Assessment, Figures
+from striate.tasks.assessment import Assessment, SplitMetrics
 from striate.tasks.baseline import Fitted, Method
 from striate.tasks.classify.task import Classify
 from striate.tasks.config import ByClass, TaskConfig, Validation
@@ -37,7 +37,7 @@ from striate.tasks.metric import Metric
 from striate.tasks.multilabel.task import Multilabel
 from striate.tasks.regress.task import Regress
 from striate.tasks.several.head import with_heads
-from striate.tasks.several.measured import EachTarget
+from striate.tasks.several.measured import TargetAccumulators
 from striate.tasks.several.metrics import METRICS, SeveralMetrics
 from striate.tasks.task import Explained, Task
 from striate.visualize.page_parts import Picture, Section, Table
@@ -53,21 +53,26 @@ def _both(predictions: NDArray[Any], targets: NDArray[Any]) -> tuple[NDArray[Any
 
 @dataclass(frozen=True)
 class Several(Task):
-    """Targets `target_columns`, each learned by the task of the same place; outputs (N, ΣK) and predictions (N, ΣD) are
-    those of all tasks, one after the other, targets (N, M) those of `striate.data.annotations.target_columns`.
+    """Several targets of one sample, each learned by a task of its own.
 
-    The loss is Σ weight × mean loss of the target. `units`: of each target the sum of its weights over the training
-    samples as a share of these, so that a target that few samples have counts as much as one that all have. `scales`:
-    an error of 1 of numbers, the mean error of always naming their mean. `weighting`: `fixed` weights; by
-    `uncertainty`, learned variances (Kendall et al. 2018); or by `gradient-norm`: all targets pull equally hard.
+    Outputs (N, ΣK) and predictions (N, ΣD) are those of all tasks, concatenated. Targets (N, M) are those of
+    `striate.data.annotations.target_columns`. The loss is Σ weight × mean loss of the target.
     """
 
     target_columns: tuple[Column, ...]
+    """The targets."""
     tasks: tuple[Task, ...]
+    """The task of each target, in the same order."""
     units: tuple[float, ...]
+    """For each target the mean weight of a training sample, 0 for one without it: a target that few samples have counts
+    as much as one that all have."""
     scales: tuple[float, ...]
+    """For each target what counts as an error of 1: for numbers, the mean error of always predicting their mean."""
     weights: tuple[float, ...]
+    """Weight of the loss of each target."""
     weighting: str = "fixed"
+    """`fixed` weights; `uncertainty`: learned variances (Kendall et al. 2018); `gradient-norm`: all targets change the
+    shared network equally."""
 
     name: ClassVar[str] = "several"
     annotation: ClassVar[str] = "columns"
@@ -80,7 +85,8 @@ class Several(Task):
 
     @classmethod
     def make(cls, data: Dataset, config: TaskConfig, loss: str) -> Self:
-        """For the columns of the data, each task made of the training samples whose value is known."""
+        """The task for the columns of the data; each column's task is made from the training samples that have a
+        value."""
         del loss
         columns = columns_of(data.target_names, data.classes)
         tasks, units, scales = [], [], []
@@ -127,22 +133,22 @@ class Several(Task):
 
     @property
     def outputs(self) -> int:
-        """Those of all tasks."""
+        """The outputs of all tasks."""
         return sum(task.outputs for task in self.tasks)
 
     @property
     def survives_moves(self) -> bool:  # type: ignore[override]
-        """Whether all targets do."""
+        """Whether those of all tasks do."""
         return all(task.survives_moves for task in self.tasks)
 
     @property
     def mean_of_views(self) -> bool:  # type: ignore[override]
-        """Whether all predictions may be."""
+        """Whether the predictions of all tasks may be."""
         return all(task.mean_of_views for task in self.tasks)
 
     @property
     def target_count(self) -> int:
-        """One a column."""
+        """One for each column."""
         return len(self.target_columns)
 
     @property
@@ -151,7 +157,7 @@ class Several(Task):
         return ",".join(f"{column.name}:{column.word}" for column in self.target_columns)
 
     def attach(self, network: nn.Module, input_shape: tuple[int, ...]) -> nn.Module:
-        """The network; with heads that weigh the targets, where weights are not fixed."""
+        """The network; with `TargetHeads` where weights are not fixed."""
         del input_shape
         sizes = [task.outputs for task in self.tasks]
         return network if self.weighting == "fixed" else with_heads(network, sizes, self.weighting)
@@ -159,13 +165,13 @@ class Several(Task):
     # Each target
 
     def parts(self, outputs: torch.Tensor, targets: torch.Tensor) -> list[tuple[torch.Tensor, ...]]:
-        """Of each target (N,) which samples are known, its outputs or predictions, and its own targets."""
+        """For each target: (N,) whether samples have a value, its outputs or predictions, and its values."""
         found = outputs.split([task.outputs for task in self.tasks], dim=1)
         truth = parts_of(targets, self.target_columns)
         return [(known, own, values) for own, (known, values) in zip(found, truth, strict=True)]
 
     def _of(self, name: str) -> tuple[int, Task, slice]:
-        """The number, the task and the outputs of a target. Raises UsageError where there is none of the name."""
+        """The number, the task and the outputs of a target. Raises UsageError for an unknown name."""
         names = [column.name for column in self.target_columns]
         if name not in names:
             remedy = f"--part {pasted(names[0])}"
@@ -175,14 +181,14 @@ class Several(Task):
         return number, self.tasks[number], slice(start, start + self.tasks[number].outputs)
 
     def _each(self, decoded: Any) -> list[tuple[Column, Task, Any]]:
-        """The predictions of each target, of one sample or many."""
+        """The column, task and predictions of each target, for one sample or many."""
         return [
             (column, task, decoded[..., self._of(column.name)[2]])
             for column, task in zip(self.target_columns, self.tasks, strict=True)
         ]
 
     def evaluations(self, evaluation: Evaluation) -> dict[str, tuple[Task, Evaluation, NDArray[np.int64]]]:
-        """Each target's task and its part of an evaluation, with the rows of the samples of which it is known."""
+        """For each target: its task, its part of an evaluation, and the rows of the samples that have a value."""
         found = {}
         parts = self.parts(*(torch.as_tensor(x) for x in (evaluation.decoded, evaluation.targets)))
         for column, task, (known, own, truth) in zip(self.target_columns, self.tasks, parts, strict=True):
@@ -220,14 +226,14 @@ class Several(Task):
     # Loss
 
     def loss_sum(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        """Scalar sum over samples and targets; what is not known adds nothing."""
+        """Scalar sum over samples and targets; samples without a value add nothing."""
         total = outputs.float().sum() * 0
         variances = outputs[:, self.outputs :].float()
         for number, (known, own, truth) in enumerate(self.parts(outputs[:, : self.outputs], targets)):
             loss = self.weights[number] * self.tasks[number].loss_sum(own[known], truth[known]) / self.units[number]
             if variances.shape[1]:
                 log = variances[:, number].mean()
-                # Of a normal distribution half of the squared error counts (Kendall et al. 2018, equations 5 and 10).
+                # A normal log-likelihood has half of the squared error (Kendall et al. 2018, equations 5 and 10).
                 half = 0.5 if self.target_columns[number].kind == "number" else 1.0
                 loss = half * torch.exp(-log) * loss + len(targets) * log / 2
             total = total + loss
@@ -238,7 +244,7 @@ class Several(Task):
         return float(len(targets))
 
     def settled(self, val: Mapping[str, float]) -> Self:
-        """Each task with what its metrics of validation decide."""
+        """The task whose parts have the settings that their validation metrics decide."""
         tasks = []
         for column, task in zip(self.target_columns, self.tasks, strict=True):
             before = f"{column.name}."
@@ -246,7 +252,7 @@ class Several(Task):
         return replace(self, tasks=tuple(tasks))
 
     def deciding(self, cost: ByClass, threshold: ByClass, validation: Validation | None = None) -> Self:
-        """As each task decides without costs and thresholds. Raises UsageError for these."""
+        """The task whose parts decide without costs and thresholds. Raises UsageError for these."""
         if cost or threshold:
             option = "--cost" if cost else "--threshold"
             got = "a run that predicts several targets"
@@ -255,12 +261,12 @@ class Several(Task):
 
     @property
     def rejects(self) -> bool:  # type: ignore[override]
-        """Whether one of the targets can be turned down."""
+        """Whether predictions of one of the targets can be rejected."""
         return any(task.rejects for task in self.tasks)
 
     def rejecting(self, rate: float, validation: Validation) -> Self:
-        """Each target that is a class or a set of labels is turned down by itself, by the validation samples of which
-        it is known. Raises UsageError where there is none, or too few of these."""
+        """The task that rejects predictions of each target, a class or a set of labels, separately, calibrated on the
+        validation samples that have a value. Raises UsageError where there is no such target, or too few samples."""
         if not self.rejects:
             return super().rejecting(rate, validation)
         tasks = []
@@ -277,8 +283,8 @@ class Several(Task):
     # Metrics
 
     def accumulator(self) -> Accumulator:
-        """Each target's own."""
-        return EachTarget(self)
+        """The accumulators of all targets."""
+        return TargetAccumulators(self)
 
     def decode(self, outputs: torch.Tensor) -> torch.Tensor:
         """(N, ΣD) float32, the predictions of all tasks."""
@@ -297,7 +303,7 @@ class Several(Task):
         return tuple(task.decode(own) for _, task, own in self._each(outputs[:, : self.outputs]))
 
     def exported_facts(self) -> dict[str, Any]:
-        """Of each output its column and kind, its classes, and what its own task says."""
+        """For each output: its column and kind, its classes, and the facts of its own task."""
         return {
             "targets": {
                 output: {"name": column.name, "kind": column.kind, "classes": list(column.classes)}
@@ -307,12 +313,12 @@ class Several(Task):
         }
 
     def from_exported(self, arrays: Sequence[NDArray[Any]], size: tuple[int, int] | None) -> NDArray[Any]:
-        """The predictions of all targets beside one another."""
+        """The predictions of all targets, concatenated."""
         del size
         return np.concatenate(list(arrays), axis=1)
 
     def disparity(self, right: NDArray[Any], found: NDArray[Any]) -> tuple[float, bool]:
-        """The largest over the targets; whether all say the same."""
+        """The largest difference over the targets; whether all predictions are the same."""
         pairs = zip(self._each(right), self._each(found), strict=True)
         apart = [task.disparity(own, theirs) for (_, task, own), (_, _, theirs) in pairs]
         return max(difference for difference, _ in apart), all(same for _, same in apart)
@@ -322,7 +328,7 @@ class Several(Task):
         return self._measured(decoded, targets)
 
     def measure_each(self, tasks: Sequence[Self], decoded: torch.Tensor, targets: torch.Tensor) -> dict[str, Any]:
-        """Each target of each sample by its own task."""
+        """The metrics, each sample with the settings of its own task."""
         return self._measured(decoded, targets, tasks)
 
     def _measured(
@@ -339,18 +345,18 @@ class Several(Task):
                 found[column.name] |= task.measure(*of)
             elif rows and tasks is not None:
                 found[column.name] |= task.measure_each([tasks[row].tasks[number] for row in rows], *of)
-        return {"error": self.headline_figure().value(self.rows_for(decoded, targets)), "targets": found}
+        return {"error": self.headline_metric().value(self.rows_for(decoded, targets)), "targets": found}
 
     def rows_for(self, decoded: Any, targets: Any) -> Rows:
-        """(N, 2 T) the error of each target, 0 where it is not known, and whether it is: 1 − the headline metric of a
-        share, else the metric by the one of always naming the mean."""
-        said, truth = (torch.as_tensor(x).cpu() for x in (decoded, targets))
-        rows = np.zeros((len(said), 2 * len(self.tasks)))
-        for number, (known, own, values) in enumerate(self.parts(said, truth)):
+        """(N, 2 T) the error of each target, 0 where a sample has no value, and whether it has one. The error is 1 −
+        the headline metric, if that is a share; else the metric divided by that of always predicting the mean."""
+        predicted, truth = (torch.as_tensor(x).cpu() for x in (decoded, targets))
+        rows = np.zeros((len(predicted), 2 * len(self.tasks)))
+        for number, (known, own, values) in enumerate(self.parts(predicted, truth)):
             places = np.flatnonzero(known.numpy())
             if len(places):
                 task = self.tasks[number]
-                each = task.headline_figure().each(task.rows_for(own[known].numpy(), values[known].numpy()))
+                each = task.headline_metric().each(task.rows_for(own[known].numpy(), values[known].numpy()))
                 share = task.metrics[0].is_share and task.higher_is_better
                 rows[places, number] = 1 - each if share else each / self.scales[number]
                 rows[places, len(self.tasks) + number] = 1
@@ -358,13 +364,13 @@ class Several(Task):
 
     @classmethod
     def headline_of(cls, total: Rows, n: int) -> float:
-        """The mean over targets of their mean errors."""
+        """The mean over targets of the mean error of each."""
         del n
         errors, known = np.split(np.asarray(total), 2)
         return float((errors[known > 0] / known[known > 0]).mean()) if (known > 0).any() else 0.0
 
     def interval(self, decoded: Any, targets: Any, groups: Sequence[str] = ()) -> dict[str, Any]:
-        """`error_interval`, and `targets` with the intervals of each."""
+        """`error_interval`, and `targets` with the intervals of each target."""
         found = super().interval(decoded, targets, groups)
         measured = self.measure(*(torch.as_tensor(x) for x in (decoded, targets)))["targets"]
         parts = self.parts(*(torch.as_tensor(x) for x in (decoded, targets)))
@@ -377,30 +383,30 @@ class Several(Task):
         return {**found, "targets": measured}
 
     def same(self, one: NDArray[Any], other: NDArray[Any]) -> NDArray[np.float64] | None:
-        """The mean over the targets that have classes."""
+        """The mean over the targets for which it is defined."""
         pairs = zip(self._each(one), self._each(other), strict=True)
         found = [task.same(own, theirs) for (_, task, own), (_, _, theirs) in pairs]
         known = [part for part in found if part is not None]
         return np.mean(known, axis=0) if known else None
 
     def agreement(self, reference: torch.Tensor, outputs: torch.Tensor) -> PredictionAgreement:
-        """How far the outputs of all targets are apart."""
+        """How far the outputs of all targets agree."""
         return agreement_of_numbers(reference[:, : self.outputs].float(), outputs[:, : self.outputs].float())
 
-    def noticed(self, evaluation: Evaluation) -> tuple[Finding, ...]:
-        """What each task notices."""
+    def prediction_findings(self, evaluation: Evaluation) -> tuple[Finding, ...]:
+        """The findings of each target's task."""
         return tuple(
             replace(finding, where=f"{finding.where}, {name}")
             for name, (task, part, _) in self.evaluations(evaluation).items()
-            for finding in task.noticed(part)
+            for finding in task.prediction_findings(part)
         )
 
     def assess(
         self, evaluation: Evaluation, facts: SampleFacts, temperature: Temperature | None, names: Sequence[str]
-    ) -> Figures:
-        """What each task says of its target, and slices of the mean error."""
+    ) -> SplitMetrics:
+        """The assessment of each target by its task, and slices of the mean error."""
         del temperature, names
-        headline, rows, n = self.headline_figure(), self.rows_of(evaluation), evaluation.n
+        headline, rows, n = self.headline_metric(), self.rows_of(evaluation), evaluation.n
         headline = headline.over(facts.columns.get("group", ()))
         targets, answers = {}, {}
         for name, (task, part, places) in self.evaluations(evaluation).items():
@@ -413,12 +419,12 @@ class Several(Task):
         return SeveralMetrics(n, figures, targets, answers, headline.slices(groups, rows), too_few(n))
 
     @classmethod
-    def made(cls, kept: KeptPredictions) -> bool:
-        """Whether there are numbers for numbers."""
-        return kept.predicted is None and kept.answers.ndim == kept.targets.ndim == 2
+    def accepts_saved(cls, saved: SavedPredictions) -> bool:
+        """Whether predictions and targets are tables of numbers."""
+        return saved.predicted is None and saved.answers.ndim == saved.targets.ndim == 2
 
     def baselines(self, data: Dataset) -> tuple[Method, ...]:
-        """For all targets together the plainest method of each, …, the strongest of each."""
+        """Methods that combine one method for each target: the simplest ones, …, the strongest ones."""
         own = [task.baselines(data_of(data, number)) for number, task in enumerate(self.tasks)]
         methods = []
         for place in range(max(map(len, own))):
@@ -428,7 +434,7 @@ class Several(Task):
             methods.append(Method(name, what, _Together(tuple(chosen))))
         return tuple(methods)
 
-    def alone(self) -> Mapping[str, Mapping[str, Any]]:
+    def single_targets(self) -> Mapping[str, Mapping[str, Any]]:
         """Each target with the weight of its loss alone."""
         names = [column.name for column in self.target_columns]
         return {
@@ -439,10 +445,10 @@ class Several(Task):
             for name in names
         }
 
-    def compare_alone(
+    def compare_single(
         self, name: str, together: Evaluation, alone: Evaluation
     ) -> tuple[Metric, float | None, float | None, Difference]:
-        """By the test of the target's own task."""
+        """The comparison by the test of the target's own task."""
         (task, ours, _), (other, theirs, _) = (self.evaluations(one)[name] for one in (together, alone))
         metric = task.metrics[0]
         difference = type(task).difference(task.rows_of(ours), other.rows_of(theirs))
@@ -451,7 +457,7 @@ class Several(Task):
     # Predictions
 
     def describe(self, decoded: torch.Tensor) -> dict[str, Any]:
-        """`targets`, the prediction of each, and `details`, all that its task says of it."""
+        """`targets`, the prediction of each, and `details`, all fields of its task."""
         details = {column.name: task.describe(own) for column, task, own in self._each(decoded)}
         return {"targets": {name: next(iter(own.values())) for name, own in details.items()}, "details": details}
 
@@ -462,12 +468,12 @@ class Several(Task):
     def explained(self, decoded: torch.Tensor) -> Explained:
         """The first target."""
         name = self.target_columns[0].name
-        said = f"Of {several(len(self.target_columns), 'target')}, {name} is explained; --part NAME names another."
+        note = f"Of {several(len(self.target_columns), 'target')}, {name} is explained; --part NAME names another."
         found = self.explained_part(decoded, name)
-        return replace(found, notes=(said, *found.notes))
+        return replace(found, notes=(note, *found.notes))
 
     def explained_part(self, decoded: torch.Tensor, part: str) -> Explained:
-        """What the task of this target explains. Raises UsageError where there is none."""
+        """The explanation of this target by its task. Raises UsageError for an unknown target."""
         _, task, place = self._of(part)
         own = task.explained(decoded[place])
         target = own.target
@@ -488,9 +494,9 @@ class Several(Task):
         """The targets by name."""
         return "; ".join(f"{c.name} {text}" for c, text in zip(self.target_columns, self._texts(target), strict=True))
 
-    # How it is shown
+    # Reports
 
-    def answer(self, evaluation: Evaluation) -> tuple[str, str]:
+    def headline_text(self, evaluation: Evaluation) -> tuple[str, str]:
         """The headline of each target."""
         parts = []
         for name, (task, part, _) in self.evaluations(evaluation).items():
@@ -511,7 +517,7 @@ class Several(Task):
         target_names: Sequence[str] = (),
         names: Sequence[str] = (),
     ) -> tuple[Picture, ...]:
-        """The pictures of each task, of its target, in a folder each."""
+        """The pictures of each target, in a folder of their own."""
         del target_names
         pictures: list[Picture] = []
         for number, (name, (task, part, rows)) in enumerate(self.evaluations(evaluation).items()):
@@ -524,8 +530,8 @@ class Several(Task):
             pictures += [replace(picture, title=f"{name}: {picture.title}") for picture in drawn]
         return tuple(pictures)
 
-    def sections(self, assessment: Assessment, figures: Figures, of: str) -> tuple[Section, ...]:
-        """What each task says of its target."""
+    def sections(self, assessment: Assessment, figures: SplitMetrics, of: str) -> tuple[Section, ...]:
+        """The sections of each target's task."""
         assert isinstance(figures, SeveralMetrics)
         found: list[Section] = []
         for column, task in zip(self.target_columns, self.tasks, strict=True):
@@ -537,11 +543,11 @@ class Several(Task):
     def tables(
         self,
         evaluation: Evaluation,
-        figures: Figures | None,
+        figures: SplitMetrics | None,
         target_names: Sequence[str],
         names: Sequence[str] = (),
     ) -> dict[str, Table | None]:
-        """Each target's figures, side by side."""
+        """The metrics of all targets, side by side."""
         del target_names, names
         if not isinstance(figures, SeveralMetrics):
             return {}
@@ -557,7 +563,7 @@ class Several(Task):
         return {"classes": Table(f"Each target, {evaluation.split} split", columns, tuple(rows))}
 
     def columns(self, names: Sequence[str]) -> list[str]:
-        """Those of each task, after the name of its target."""
+        """The columns of each task, prefixed with the name of its target."""
         del names
         return [f"{name} {head}" for name, heads in self._heads() for head in heads]
 
@@ -565,7 +571,7 @@ class Several(Task):
         return [(c.name, task.columns((c.name,))) for c, task in zip(self.target_columns, self.tasks, strict=True)]
 
     def cells(self, truth: Any, decoded: Any) -> list[Any]:
-        """One sample's row; empty where a target is not known."""
+        """One sample's row; empty where it has no value."""
         found: list[Any] = []
         parts = self.parts(torch.as_tensor(decoded)[None], torch.as_tensor(truth)[None])
         for (_, heads), task, (known, own, values) in zip(self._heads(), self.tasks, parts, strict=True):
@@ -580,7 +586,7 @@ class _Together:
     methods: tuple[Method, ...]
 
     def __call__(self, data: Dataset, task: Several, seed: int) -> Fitted:
-        """The predictions of all, beside one another."""
+        """The predictions of all methods, concatenated."""
         own = [
             method.fit(data_of(data, number, ("test",)), task.tasks[number], seed)
             for number, method in enumerate(self.methods)
@@ -595,14 +601,14 @@ class _Together:
 
 
 def _usual_error(task: Task, truth: torch.Tensor) -> float:
-    """The mean error of always naming the mean; 1 where all are equal."""
+    """The mean error of always predicting the mean; 1 where all values are equal."""
     mean = truth.float().mean(0).expand(len(truth), -1)
-    error = float(task.headline_figure().each(task.rows_for(mean.numpy(), truth.numpy())).mean())
+    error = float(task.headline_metric().each(task.rows_for(mean.numpy(), truth.numpy())).mean())
     return error if error > 0 else 1.0
 
 
 def _facts_of(facts: SampleFacts, rows: NDArray[np.int64]) -> SampleFacts:
-    """Those of the samples at `rows`."""
+    """The facts of the samples at `rows`."""
     columns = {name: tuple(values[k] for k in rows) for name, values in facts.columns.items()}
     sizes = tuple(facts.sizes[k] for k in rows) if facts.sizes else ()
     return SampleFacts(tuple(facts.paths[k] for k in rows), sizes, columns)

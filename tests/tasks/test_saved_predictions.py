@@ -1,4 +1,4 @@
-"""Predictions that lie with a run are read as those of the task that they name only where they are."""
+"""Saved predictions are only read if they have the form of those of the task that they name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A run keeps its evaluation and its answers; `evaluate` shows the same, and makes them anew where they are missing."""
+"""A run saves its evaluation and predictions; `evaluate` shows the same and computes them again if they are missing."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import striate
 from answers_made import calibrated, data_of, evaluated, task_of
 from striate.cli.main import main
 from striate.errors import RunError
-from striate.evaluation.assessment import assess_run, is_saved_whole, read_gap, read_temperature, save_assessment
+from striate.evaluation.assessment import assess_run, is_fully_saved, read_gap, read_temperature, save_assessment
 from striate.runs.directory import open_run
 from striate.runs.files import finite
 from striate.runs.lock import owned
@@ -55,7 +55,7 @@ def run(folder, tmp_path_factory):
 def test_the_files_agree_with_the_metrics(run):
     opened = open_run(run.path)
     document = json.loads(opened.evaluation.read_text())
-    assert is_saved_whole(opened)
+    assert is_fully_saved(opened)
     for split in ("val", "test"):
         kept, metrics = read_predictions(opened, split), run.metrics[split]
         assert kept is not None
@@ -176,7 +176,7 @@ def test_a_damaged_record_is_none(tmp_path, text):
     (tmp_path / "config.yaml").write_text("")
     opened = open_run(tmp_path)
     opened.evaluation.write_text(text)
-    assert not is_saved_whole(opened)
+    assert not is_fully_saved(opened)
     assert read_temperature(opened) is None
     assert read_gap(opened) is None
 
@@ -225,7 +225,7 @@ def test_numbers_are_kept_too(tmp_path):
     document = json.loads(opened.evaluation.read_text())
     assert document["temperature"] is None
     assert document["splits"]["test"]["figures"]["bias"]["value"] == pytest.approx(1)
-    assert is_saved_whole(opened)
+    assert is_fully_saved(opened)
     text = str(replace(parts["test"], figures=assessment.splits["test"], gap=plain(assessment.gap)))
     assert "by true value" in text
     assert max(map(len, text.splitlines())) <= 80
