@@ -40,19 +40,22 @@ _LARGEST = 4.0
 
 @dataclass(frozen=True)
 class CroppedData:
-    """`crops` of `files` pictures, written into the folder `path`; `data` is what `striate train` takes.
-
-    `nothing`: the files in which nothing was found. `further`: how many more were found than were cut out.
-    `unreadable`: files that were left out, and why.
-    """
+    """A folder of crops, and what was cut out of which pictures."""
 
     path: Path
+    """The folder."""
     data: Path
+    """The manifest `crops.csv` in it, which `striate train` takes."""
     files: int
+    """Number of pictures that were searched."""
     crops: int
+    """Number of crops that were written."""
     further: int
+    """Number of detections that were not cut out."""
     nothing: tuple[str, ...]
+    """Paths of the pictures in which nothing was found."""
     unreadable: tuple[str, ...]
+    """The pictures that were left out, each with the reason."""
 
 
 class _Crop(NamedTuple):

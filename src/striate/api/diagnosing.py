@@ -43,13 +43,18 @@ BUDGET = 30.0
 
 @dataclass(frozen=True)
 class Consultation:
-    """A diagnosis and what it is of: `subject` in words, `model` and `data` by name, `run` where it is of one."""
+    """A diagnosis, and the training or run that it is of."""
 
     subject: str
+    """The training in words: model, data, shape of the inputs, batch, optimizer."""
     model: str
+    """The model by name."""
     data: str
+    """The data by name."""
     diagnosis: Diagnosis
+    """The findings."""
     run: Path | None = None
+    """The folder of the run; None of a training that has not begun."""
 
     def to_json(self) -> dict[str, Any]:
         """The document of `striate doctor --json`."""

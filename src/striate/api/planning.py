@@ -29,15 +29,20 @@ from striate.wording import show_shape
 
 @dataclass(frozen=True)
 class TrainingPlan:
-    """The plan of a training: the table (`record`), and what it is for. `batch` is in samples, `input_shape` without
-    the batch."""
+    """The plan of a training, and the training that it is for."""
 
     record: PlanRecord
+    """The table of the plan."""
     model: str
+    """The model by name."""
     data: str
+    """The data by name."""
     input_shape: tuple[int, ...]
+    """Shape of one input, without the batch."""
     batch: int
+    """Samples a step."""
     device: str
+    """The device by torch's name, such as `cpu`."""
 
     def to_json(self) -> dict[str, Any]:
         """Plain values: the record's, after model, data, input, batch and device."""

@@ -35,34 +35,41 @@ _MOST_AT_ONCE = 64
 
 @dataclass(frozen=True)
 class FileAnswer:
-    """The `prediction` for the file at `path`, or the `error` in plain words where it could not be read; `span`: for
-    which part of it, from and to which second, where not for all of it. `input`: the raw input of a sample that is no
-    file of its own."""
+    """The prediction for one file, for one sample in it, or for a part of it."""
 
     path: str
+    """The file, or the name of the sample."""
     prediction: Prediction | None
+    """None where the file could not be read."""
     error: str | None
+    """Why the file could not be read; None where it could."""
     span: tuple[float, float] | None = None
+    """The part of the file that the prediction is for, from and to which second; None: the whole file."""
     input: np.ndarray | None = None
+    """The raw input of a sample that is not a file of its own; None for a file."""
 
 
 @dataclass(frozen=True)
 class FileAnswers:
     """The predictions for `files`, in their order; each is computed during the iteration.
 
-    `ignored`: number of other files in the folders, which are not pictures by their suffix. While the network computes,
-    threads decode some dozen files ahead, and no more; they end with the iteration. `rows`: by their name among the
-    files, samples of an .npz or a table, and what was given and is refused. With a `tile` (pixels), each file is
-    computed in such parts; with `every` (seconds), there is a prediction for each window of a file that lasts.
+    While the network computes, threads decode some dozen files ahead, and no more; they end with the iteration.
     """
 
     trained: Trained
+    """The network."""
     files: tuple[str, ...]
+    """The files, and the names of the samples that are not files of their own."""
     ignored: int
+    """Number of other files in the folders, which are not pictures by their suffix."""
     answering: Predictor
+    """What computes the predictions."""
     rows: Mapping[str, ReadInput] = field(default_factory=dict)
+    """By their name in `files`: the samples of an .npz or a table, and the paths that were refused."""
     tile: int | None = None
+    """Side in pixels of the parts in which each file is computed; None: each file in one piece."""
     every: float | None = None
+    """Seconds between the windows of a recording, each of which has a prediction; None: one prediction for a file."""
 
     @property
     def plan(self) -> InferencePlan:

@@ -25,14 +25,18 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Searched:
-    """What was asked of a folder: `hits` of each query, the pairs most `alike`, the `outliers`; `unreadable` files with
-    the reason; `how` it was searched, in words."""
+    """What a search of a folder found."""
 
     hits: tuple[Hits, ...]
+    """The most similar files of each query; empty where there were no queries."""
     alike: tuple[Alike, ...]
+    """The pairs of files with the highest cosine, the most similar first; empty where none were requested."""
     outliers: tuple[Outlier, ...]
+    """The files that are least like any other; empty where none were requested."""
     unreadable: tuple[tuple[str, str], ...]
+    """The files of the folder that cannot be read, each with the reason."""
     how: str
+    """How the folder was searched, in words."""
 
     def to_json(self) -> list[dict[str, Any]]:
         """The lines of `striate search --json`."""
@@ -116,13 +120,16 @@ def _hits(
 
 @dataclass(frozen=True)
 class Match:
-    """Whether two pictures are of one class (one person): where their `similarity` (cosine) reaches the `threshold`
-    that was chosen on validation. `probability` of that, both answers being as frequent beforehand."""
+    """Whether two pictures are of one class (one person)."""
 
     same: bool
+    """Whether the similarity reaches the threshold."""
     similarity: float
+    """Cosine of the two embeddings, at most 1."""
     threshold: float
+    """The similarity that was chosen on validation."""
     probability: float
+    """Probability that the class is the same, where half of all pairs are of one class."""
 
     def to_json(self) -> dict[str, Any]:
         """As `striate match --json` prints it."""

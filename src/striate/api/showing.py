@@ -55,15 +55,20 @@ _LANDSCAPE, _WORK = 512, 4e11
 
 @dataclass(frozen=True, eq=False)
 class Shown:
-    """One picture: `record` holds its numbers, `figure` is drawn from them, `words` say in a line what it shows,
-    `notes` what was decided."""
+    """One picture, and the numbers that it is drawn from."""
 
     what: str
+    """What it shows, as an argument of `striate show`."""
     model: str
+    """The network by name."""
     words: str
+    """What the picture shows, in a line."""
     record: Any
+    """The numbers."""
     figure: Figure
+    """The figure, drawn from the record."""
     notes: tuple[str, ...] = ()
+    """What was decided, such as random weights, a sentence each."""
 
     def save(self, path: str | Path) -> Path:
         """Write the picture as a PNG, or an SVG where `path` ends so. Raises RunError where it cannot."""

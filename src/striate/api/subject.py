@@ -51,20 +51,28 @@ _LATEST = 100_000
 
 @dataclass(frozen=True, eq=False)
 class Subject:
-    """`module` takes normalized inputs of `preparation.input_shape`; `run`, where its data are known. `note` says what
-    its weights are, where they are not trained ones."""
+    """The network that is examined, with what is known of its inputs and data."""
 
     name: str
+    """The network by name."""
     module: nn.Module
+    """Takes normalized inputs of `preparation.input_shape`."""
     preparation: Preparation
+    """How a file becomes an input."""
     normalization: Normalization
+    """Mean and standard deviation of each channel."""
     classes: tuple[str, ...]
+    """Names of the classes, or of the actions of a game; empty where there are none."""
     announce: Announce
+    """Is given progress, such as a download, as text."""
     trained: Trained | None = None
+    """The loaded network; None where it was not trained, or plays."""
     run: RunDirectory | None = None
+    """The run whose data are known; None where there is none."""
     note: str = ""
+    """What the weights are, where they are not trained ones; else empty."""
     player: Player | None = None
-    """Where the network plays: its inputs are states of games."""
+    """The network that plays, whose inputs are states of games; None of any other."""
 
     @property
     def input_shape(self) -> Shape:

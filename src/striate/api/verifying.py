@@ -34,17 +34,23 @@ _TOLD = ("striate", "python", "torch", "numpy", "processor", "cpu_capability", "
 
 @dataclass(frozen=True)
 class Verification:
-    """What was found: the `verdict`, a check of each file, and the replay, which is not made where files are damaged.
-    `whole`: the files are, and the steps cannot be done again, for the reason `not_replayed`. `changed` says what of
-    machine and versions is no longer what it was."""
+    """What `striate verify` found in a run."""
 
     path: Path
+    """The folder of the run."""
     verdict: Literal["agree", "part", "damaged", "whole"]
+    """`agree`: the replayed steps are bit-identical; `part`: they are not; `damaged`: a file is; `whole`: all files are
+    intact, and the steps cannot be replayed."""
     files: tuple[FileCheck, ...]
+    """The check of each file."""
     replay: Replay | None = None
+    """None where files are damaged, or the steps cannot be replayed."""
     replayed_from: str = ""
+    """The state that the replay starts from, in words; empty without a replay."""
     changed: tuple[str, ...] = ()
+    """What of machine and versions has changed since the run, where the replay differs."""
     not_replayed: str = ""
+    """Why the steps cannot be replayed; empty where they can."""
 
     def to_json(self) -> dict[str, Any]:
         """The document of `striate verify --json`."""

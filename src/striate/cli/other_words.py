@@ -34,14 +34,14 @@ VERBS = {
 
 
 class Ours(NamedTuple):
-    """What we have for an option: our `option`, empty where there is none, and `why` there is none.
-
-    `flag`: the other tool's option may stand alone, and stands alone where what follows it is not a value of it.
-    """
+    """Our option in place of one of another tool."""
 
     option: str
+    """Our option; empty where there is none."""
     why: str = ""
+    """Why there is none; else empty."""
     flag: bool = False
+    """Whether the other tool's option may stand alone, as it does before a word that is not a value of it."""
 
 
 _NO_WORKERS = "no workers: images are decoded once and then read from memory; --execution.threads sets the threads"

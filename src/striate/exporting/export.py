@@ -34,20 +34,22 @@ from striate.wording import several
 
 @dataclass(frozen=True)
 class Exported:
-    """What was written where, and what it was compared with.
-
-    `refused`: why nothing was written, `path` then being None. `speed`: milliseconds of one input and images a second
-    in batches, of each runtime here and of torch in fp32. `quantized`: what 8-bit integers brought, where they were
-    asked for.
-    """
+    """The exported file, and the runtimes that it was compared with."""
 
     path: Path | None
+    """The file; None where it was refused."""
     format: str
+    """The format by name."""
     bytes: int
+    """Size of the file."""
     parity: Parity
+    """How the predictions of the file compare with those of the run."""
     speed: dict[str, Any] = field(default_factory=dict)
+    """Milliseconds of one input and images a second in batches, of each runtime here and of torch in fp32."""
     refused: str = ""
+    """Why nothing was written; else empty."""
     quantized: Quantized | None = None
+    """What 8-bit integers change, where they were requested; else None."""
 
     def to_json(self) -> dict[str, Any]:
         """The document of `striate export --json`."""

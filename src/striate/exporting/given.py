@@ -28,12 +28,14 @@ Case = tuple[tuple[int, ...], NDArray[Any]]
 
 
 class Given:
-    """A form in which samples are given to a file: `name` of the input, the axes `free` in length and what they are
-    called, and `rounding`, the largest difference of predictions that rounding alone makes."""
+    """A form in which samples are given to a file."""
 
     name: ClassVar[str]
+    """Name of the input."""
     free: ClassVar[dict[int, str]]
+    """The axes of any length, by number, and their names."""
     rounding: ClassVar[float] = 1e-4
+    """The largest difference of predictions that counts as rounding."""
 
     def __init__(self, preparation: Preparation, *, whole: bool) -> None:
         self.preparation, self.whole = preparation, whole

@@ -28,16 +28,20 @@ LIMIT = 1e-4
 
 @dataclass(frozen=True)
 class Parity:
-    """How a file's predictions compare with the run's: `n` comparisons of predictions for inputs of (height, width)
-    `sizes`, in batches of `batches`, of which `same` say the same; the largest difference of each runtime, and the
-    `limit` of what counts as none."""
+    """How a file's predictions compare with the run's."""
 
     n: int
+    """Number of predictions that were compared."""
     sizes: tuple[tuple[int, ...], ...]
+    """(height, width) of the inputs."""
     same: int
+    """Number of predictions that say the same."""
     differences: Mapping[str, float]
+    """The largest difference of each runtime."""
     batches: tuple[int, ...] = BATCHES
+    """Sizes of the batches."""
     limit: float = LIMIT
+    """The largest difference that counts as rounding."""
 
     @property
     def max_difference(self) -> float:

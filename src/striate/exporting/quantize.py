@@ -38,16 +38,22 @@ _MOST_LOST = 0.01
 
 @dataclass(frozen=True)
 class Quantized:
-    """What quantization brought: the headline metric in fp32 and in int8 on `n` validation samples, by how much int8
-    leads there, and images a second in batches, of the file and of everything else that predicts here."""
+    """What quantization changes, on validation samples."""
 
     metric: str
+    """The headline metric by name."""
     n: int
+    """Number of samples."""
     fp32: float
+    """The metric in fp32."""
     int8: float
+    """The metric in int8."""
     lead: Difference
+    """By how much int8 leads."""
     rates: Mapping[str, float]
+    """Images a second in batches, of the file."""
     other_rates: Mapping[str, float]
+    """Images a second in batches, of everything else that predicts here."""
 
     @property
     def speedup(self) -> float:

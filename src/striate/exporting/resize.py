@@ -24,13 +24,16 @@ Side = Any
 
 
 class AxisFit(NamedTuple):
-    """How a side of a picture lies on a side of the canvas: `kept` pixels from `start` on are scaled to `inner` ones,
-    laid at `offset`; whole numbers, tensors ()."""
+    """How a side of a picture lies on a side of the canvas; whole numbers, tensors ()."""
 
     start: torch.Tensor
+    """The first pixel of the side that is used."""
     kept: torch.Tensor
+    """Number of pixels that are used."""
     inner: torch.Tensor
+    """Number of pixels that they are scaled to."""
     offset: torch.Tensor
+    """Where these begin on the canvas."""
 
     @property
     def scale(self) -> torch.Tensor:

@@ -68,12 +68,16 @@ _MOST_AT_ONCE = 60
 
 @dataclass(frozen=True)
 class NamedImage:
-    """A picture with the `name` it has in addresses, a `title` to read, and its `label`, empty where it has none."""
+    """A picture that pages may request."""
 
     name: str
+    """Its name in addresses."""
     title: str
+    """Its name for readers."""
     picture: Picture
+    """The pixels."""
     label: str = ""
+    """Its label; empty where it has none."""
 
     def to_json(self) -> dict[str, Any]:
         """What a page says of it; not the pixels."""

@@ -18,20 +18,21 @@ if TYPE_CHECKING:
 
 @dataclass
 class Lab:
-    """One lab, from its start to its end.
-
-    `run`: the run directory or checkpoint it was opened with, if any; no page may name another one. `unlabeled`: a
-    folder of pictures without labels, if one was given. `token` is what a browser has to show; `signed_in` is set once
-    one has. `computing`: held by whoever runs a network or draws from torch's random state, so that one computation
-    does not disturb another. `ending` is set when the lab ends; what streams or waits looks at it.
-    """
+    """One lab, from its start to its end."""
 
     run: Path | None = None
+    """The run directory or checkpoint that it was opened with; None without one. No page may name another one."""
     unlabeled: Path | None = None
+    """A folder of pictures without labels; None without one."""
     token: str = field(default_factory=lambda: secrets.token_urlsafe(32))
+    """What a browser has to show."""
     computing: threading.RLock = field(default_factory=threading.RLock)
+    """Held by whoever runs a network or draws from torch's random state, so that one computation does not disturb
+    another."""
     signed_in: threading.Event = field(default_factory=threading.Event)
+    """Set once a browser has shown the token."""
     ending: threading.Event = field(default_factory=threading.Event)
+    """Set when the lab ends; streams and waits look at it."""
     _at_end: list[Callable[[], None]] = field(default_factory=list)
 
     @cached_property

@@ -22,20 +22,21 @@ PRODUCT = "product"
 
 @dataclass(eq=False, slots=True)
 class LayerCall:
-    """One call of a module, or of a function that does what a layer does.
-
-    `name`: the module's path, "" of the network; of a function, the path of the module that calls it, and its name.
-    `kind`: the word for an activation, `product` for a function with weights; None of all other modules.
-    `given`: its arguments. `module`: None of a function.
-    `weight`: of a product, (units, inputs of a unit), a copy; None where channels are grouped.
-    """
+    """One call of a module, or of a function that does what a layer does."""
 
     name: str
+    """The module's path, "" of the network; of a function, the path of the module that calls it, and the function's
+    name."""
     kind: str | None
+    """The word for an activation, `product` for a function with weights; None of all other modules."""
     given: tuple[Any, ...]
+    """The arguments."""
     output: Any
+    """What it returned."""
     module: nn.Module | None = None
+    """The module; None of a function."""
     weight: torch.Tensor | None = None
+    """Of a product, (units, inputs of a unit), a copy; None where channels are grouped, and of other calls."""
 
 
 _MODULES: dict[type[nn.Module], str] = {

@@ -19,25 +19,32 @@ Hooks = Iterable[tuple[nn.Module, Callable[..., Any]]]
 
 @dataclass(eq=False, slots=True)
 class ModuleCall:
-    """One call of a module. `args`, `kwargs`: what its forward is given. `output`: None until it has returned."""
+    """One call of a module."""
 
     name: str
+    """The module's path."""
     module: nn.Module
+    """The module."""
     args: tuple[Any, ...]
+    """Positional arguments of its forward."""
     kwargs: dict[str, Any]
+    """Keyword arguments of its forward."""
     output: Any = None
+    """None until it has returned."""
     outside: BaseException | None = None
-    """The exception that was being handled when the call began."""
+    """The exception that was being handled when the call began; None where none was."""
 
 
 @dataclass(eq=False)
 class OpenCalls:
-    """The calls that have begun and not ended, the innermost last. `failed`: the innermost call that the latest
-    exception left; `error`: that exception, until the watching ends."""
+    """The calls that have begun and not ended."""
 
     stack: list[ModuleCall] = field(default_factory=list)
+    """The innermost call last."""
     failed: ModuleCall | None = None
+    """The innermost call that the latest exception left; None before an exception."""
     error: BaseException | None = None
+    """That exception, until the observation ends."""
 
     @property
     def innermost(self) -> ModuleCall | None:

@@ -20,15 +20,21 @@ from striate.visualize.page_parts import Section, Table
 
 @dataclass(frozen=True)
 class Shared:
-    """One target in the network of all, and in one of its own that saw the same samples for as many steps: `together`
-    and `alone` are its headline metric, `difference` is positive where sharing is better."""
+    """One target in the network that predicts all targets, and in a network of its own that was trained on the same
+    samples for as many steps."""
 
     name: str
+    """The target by name."""
     metric: Metric
+    """Its headline metric."""
     together: float | None
+    """The metric in the network of all targets; None where it is not defined."""
     alone: float | None
+    """The metric in the network of its own; None where it is not defined."""
     difference: Difference
+    """Positive where sharing is better."""
     p_value: float
+    """Of the difference."""
 
     @property
     def verdict(self) -> str:

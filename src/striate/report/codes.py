@@ -29,20 +29,20 @@ _METHODS: tuple[Method, ...] = ("pca", "tsne")
 
 @dataclass(frozen=True, eq=False)
 class Codes:
-    """Of samples of a split.
-
-    `values`: (N, code), their codes.
-    `images`: (N, C, H, W) uint8.
-    `labels`: the number of each in `classes`; None where there are no classes.
-    `walks`: rows of images (steps, C, H, W) uint8, decoded from codes on the way from one image to another.
-    """
+    """The codes of an autoencoder for samples of a split."""
 
     values: NDArray[np.float32]
+    """(N, code), their codes."""
     images: NDArray[np.uint8]
+    """(N, C, H, W) uint8."""
     labels: NDArray[np.int64] | None
+    """(N,) class numbers; None where there are no classes."""
     classes: tuple[str, ...]
+    """Names of the classes; empty where there are none."""
     walks: tuple[NDArray[np.uint8], ...]
+    """Rows of images (steps, C, H, W) uint8, decoded from codes between those of two images."""
     title: str
+    """What the samples are, in words."""
 
 
 def find_codes(prepared: Prepared) -> Codes | None:

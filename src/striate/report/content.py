@@ -37,19 +37,22 @@ _LONGER = 5
 
 @dataclass(frozen=True)
 class ModelFacts:
-    """Which network, why this one, and what it costs: trained numbers, and multiply–accumulates an input.
-
-    `macs` is None where they were not counted. `layers` has a row a layer, `diagram` is an SVG of them, and `remarks`
-    are what a teacher would say.
-    """
+    """Which network, why this one, and what it costs."""
 
     name: str
+    """The network by name."""
     reason: str
+    """Why this network."""
     params: int
+    """Number of trained parameters."""
     macs: int | None
+    """Multiply–accumulates an input; None where they were not counted."""
     layers: Table
+    """A row a layer."""
     diagram: str = ""
+    """An SVG of the layers."""
     remarks: Sequence[Finding] = ()
+    """What a teacher would say."""
 
 
 @dataclass(frozen=True)
@@ -65,40 +68,54 @@ class Worth:
 
 @dataclass(frozen=True)
 class ReportContent:
-    """All of a run that its report shows.
-
-    `created`: when, as text. `data`: a sentence each about the data. `metrics`: of each split, under the keys of
-    metrics.json. `evaluation`: the test split's, or None where there is none. `history`: a row an epoch, as in
-    metrics.csv. `config`: config.yaml as text. `command`: what repeats the run when pasted.
-    `target_names` name the numbers of a regression. `worth` is None where no baselines were asked for.
-    `offers`: what helps without training again.
-    `signal`: strength of signal and gradient, a row a layer. `assessment`: the record of evaluation.json.
-    `answer`: the result in one figure and its sentence; `tables` and `sections` are those of the task.
-    """
+    """All of a run that its report shows."""
 
     title: str
+    """Title of the page."""
     created: str
+    """When, as text."""
     task: str
+    """The task by name."""
     data: Sequence[str]
+    """What there is to say about the data, a sentence each."""
     splits: Table
+    """The number of samples of each split."""
     model: ModelFacts
+    """The network."""
     metrics: Mapping[str, Mapping[str, Any]]
+    """Of each split, under the keys of metrics.json."""
     evaluation: Evaluation | None
+    """The test split's; None where there is none."""
     history: Sequence[Mapping[str, float | None]]
+    """A row an epoch, as in metrics.csv."""
     config: str
+    """config.yaml as text."""
     environment: Mapping[str, object]
+    """env.json."""
     command: str
+    """Repeats the run when pasted."""
     findings: Sequence[Finding] = ()
+    """Of data, training and predictions."""
     notes: Sequence[str] = ()
+    """What was decided, a sentence each."""
     pictures: Sequence[Picture] = ()
+    """The plots."""
     target_names: Sequence[str] = ()
+    """Name the numbers of a regression."""
     worth: Worth | None = None
+    """None where no baselines were requested."""
     offers: Sequence[str] = ()
+    """What helps without training again, a sentence each."""
     signal: Table | None = None
+    """Strength of signal and gradient, a row a layer; None where it was not measured."""
     assessment: Assessment | None = None
+    """The record of evaluation.json; None where there is none."""
     answer: tuple[str, str] | None = None
+    """The result in one metric, and its sentence; None where there is none."""
     tables: Mapping[str, Table | None] = field(default_factory=dict)
+    """Those of the task."""
     sections: Sequence[Section] = ()
+    """Those of the task."""
 
 
 _DRAWN = 150

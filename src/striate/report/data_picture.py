@@ -34,16 +34,22 @@ from striate.wording import several, show_shape
 
 @dataclass(frozen=True)
 class DataPicture:
-    """What was drawn at `path`: `samples` images of the training split of `data`; `words` as they stand under it;
-    `augment`, decided, where it was to be shown; `notes` and `findings` of the data."""
+    """A picture of images of the training split, and what was decided about the data."""
 
     path: Path
+    """The file."""
     data: str
+    """The data by name."""
     samples: int
+    """Number of images that are drawn."""
     words: str
+    """The caption of the picture."""
     augment: AugmentConfig | None
+    """The augmentation that was decided, where it was to be shown; else None."""
     notes: tuple[str, ...]
+    """Of the data, a sentence each."""
     findings: tuple[Finding, ...]
+    """Of the data."""
 
 
 def draw_data(

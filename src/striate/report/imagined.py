@@ -34,12 +34,16 @@ _CHAINS, _STEPS, _FEW_STEPS = 5, (0, 1, 10, 100, 1000), (0, 1, 10, 100)
 
 @dataclass(frozen=True)
 class Imagined:
-    """`free_energy`: the mean of so many images of each split, in nats; `likelihood` of each where it was measured."""
+    """The free energy of images under a Boltzmann machine, and images that it generates."""
 
     images: dict[str, int]
+    """Number of images of each split."""
     free_energy: dict[str, float]
+    """The mean over these images, in nats."""
     likelihood: dict[str, LogLikelihood]
+    """Log-likelihood of each split where it was measured."""
     samples: GibbsSamples
+    """The generated images."""
 
     def to_json(self) -> dict[str, Any]:
         """As metrics.json has it under `boltzmann`."""

@@ -32,16 +32,20 @@ class OneStream(nn.Module):
 
 @dataclass(frozen=True)
 class Streams:
-    """`metrics` of each stream alone on the split that was held out; `difference` is by how much the fusion, whose
-    headline is `fused`, leads the `better` of them on the same samples. `how`: what fuses them, where that
-    was chosen."""
+    """The streams of a network and their fusion, on the split that was held out."""
 
     metric: Metric
+    """The headline metric."""
     fused: float
+    """The headline metric of the fusion."""
     metrics: Mapping[str, Mapping[str, Any]]
+    """All metrics of each stream alone."""
     better: str
+    """The better stream by name."""
     difference: Difference
+    """By how much the fusion leads the better stream on the same samples."""
     how: str = ""
+    """How the streams are fused, where that was chosen; else empty."""
 
     @property
     def sentence(self) -> str:

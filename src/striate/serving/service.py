@@ -28,16 +28,14 @@ _SMOOTHING = 0.9  # of the seconds that a picture takes, over the last batches
 
 @dataclass(frozen=True)
 class Limits:
-    """What a server takes.
-
-    `queue`: pictures that are accepted and not answered yet; more are told to come again
-    `largest`: bytes of a request
-    `patience`: seconds that the first picture of a batch waits for others
-    """
+    """What a server accepts."""
 
     queue: int = 256
+    """Pictures that may wait for a prediction; further ones are refused, and the client is told to try again."""
     largest: int = 32 << 20
+    """Bytes of a request."""
     patience: float = 0.002
+    """Seconds that the first picture of a batch waits for others."""
 
 
 class Busy(Exception):

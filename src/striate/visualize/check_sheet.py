@@ -47,23 +47,30 @@ _COLORS = {"error": VERMILION, "warning": ORANGE, "note": BLUE}
 
 @dataclass(frozen=True)
 class SheetTile:
-    """`image` (C, H, W) uint8, or None where it cannot be read; `path` and `words` stand under it. Neighbors with the
-    same `group` are copies of each other and have one frame's color."""
+    """One sample of a sheet."""
 
     image: NDArray[np.uint8] | None
+    """(C, H, W) uint8; None where it cannot be read."""
     path: str
+    """Stands under the image."""
     words: str
+    """Stand under the path."""
     group: int
+    """Neighbors with the same number are copies of each other and have frames of one color."""
 
 
 @dataclass(frozen=True)
 class SheetRow:
-    """A finding's `code` and `severity`, `heading` in words, and up to six tiles."""
+    """The samples of one finding."""
 
     code: str
+    """Code of the finding."""
     severity: str
+    """Severity of the finding."""
     heading: str
+    """The finding in words."""
     tiles: tuple[SheetTile, ...]
+    """Up to six samples."""
 
 
 def sheet_figure(rows: Sequence[SheetRow], *, title: str) -> Figure:

@@ -119,28 +119,40 @@ _MOST_TERMS = 25
 
 @dataclass(frozen=True)
 class ChannelArithmetic:
-    """One channel: the values under the kernel and the products with it, row by row, their `sum`, and what becomes of
-    it: `quotient` after division, `rounded` to nearest (halves up), `value` limited to 0 to 255."""
+    """How the value of one channel of an output pixel is computed."""
 
     channel: str
+    """The channel by name."""
     neighborhood: tuple[tuple[int, ...], ...]
+    """The values under the kernel, row by row."""
     products: tuple[tuple[int, ...], ...]
+    """Their products with the kernel, row by row."""
     sum: int
+    """Sum of the products."""
     quotient: Fraction
+    """The sum after division."""
     rounded: int
+    """The quotient rounded to nearest, halves up."""
     value: int
+    """The rounded value limited to 0 to 255."""
 
 
 @dataclass(frozen=True)
 class PixelArithmetic:
-    """The output pixel in column `x` and row `y`; `outside` says, row by row, which values lie beyond the border."""
+    """How one output pixel is computed."""
 
     x: int
+    """Column of the pixel, from 0."""
     y: int
+    """Row of the pixel, from 0."""
     kernel: Kernel
+    """The kernel."""
     padding_mode: str
+    """What lies beyond the border."""
     outside: tuple[tuple[bool, ...], ...]
+    """Of each value under the kernel, row by row, whether it lies beyond the border."""
     channels: tuple[ChannelArithmetic, ...]
+    """The arithmetic of each channel."""
 
     def __str__(self) -> str:
         lines = [f"output pixel x = {self.x}, y = {self.y} (column and row, counted from 0)"]

@@ -98,17 +98,24 @@ _Rows = Mapping[int, Row]
 
 @dataclass(frozen=True)
 class Box:
-    """One box: its module's path, what it is, its output, its costs, how many layers are in it, the places of the boxes
-    whose outputs it takes (−1: the network's input), and of its layers among the ledger's rows."""
+    """One box of the diagram."""
 
     name: str
+    """The module's path."""
     text: str
+    """What it is."""
     out_shape: Shape
+    """Shape of its output."""
     params: int
+    """Number of parameters."""
     macs: int
+    """Multiply–accumulates."""
     layers: int
+    """Number of layers in it."""
     inputs: tuple[int, ...] = ()
+    """Positions of the boxes whose outputs it takes; −1 is the network's input."""
     rows: tuple[int, ...] = ()
+    """Positions of its layers among the ledger's rows."""
 
     @property
     def stage(self) -> str:

@@ -11,33 +11,44 @@ PictureKind = Literal["curves", "confusion", "scatter", "samples", "baselines", 
 
 @dataclass(frozen=True)
 class SampleTile:
-    """One sample of a gallery: its image as a PNG in base64, shown at `width` × `height`, `enlarged` from fewer pixels;
-    its `name`, and in words the prediction, the truth, and where it matters the next probable class."""
+    """One sample of a gallery."""
 
     png: str
+    """The image as a PNG in base64."""
     width: int
+    """Width in pixels on the page."""
     height: int
+    """Height in pixels on the page."""
     enlarged: bool
+    """Whether the image has fewer pixels than the page shows."""
     name: str
+    """The sample by name."""
     answer: str
+    """The prediction in words."""
     truth: str
+    """The label in words."""
     right: bool
+    """Whether both are the same."""
     next: str = ""
+    """The second most probable class in words, where it matters; else empty."""
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A PNG with its title and caption; `kind` decides its section and which numbers go with it.
-
-    A page shows instead of the PNG: `panels`, the same as SVG in the page's colors, or `tiles`, the samples one by one.
-    """
+    """A PNG with its title and caption."""
 
     title: str
+    """Title of the picture."""
     caption: str
+    """What it shows, in sentences."""
     path: Path
+    """The PNG."""
     kind: PictureKind
+    """Decides the section of the page, and which numbers stand with it."""
     panels: tuple[str, ...] = ()
+    """The same as SVG in the page's colors, which a page shows instead of the PNG; empty: it shows the PNG."""
     tiles: tuple[SampleTile, ...] = ()
+    """The samples one by one, which a page shows instead of the PNG; empty: it shows the PNG."""
 
 
 @dataclass(frozen=True)

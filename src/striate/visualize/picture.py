@@ -45,13 +45,16 @@ _COLORS = {
 
 @dataclass(frozen=True)
 class Picture:
-    """`values`: (H, W, C) uint8, C = 1 for gray and 3 for red, green, blue. `alpha`: (H, W) uint8, or None where
-    there is none. `profile` is the embedded color profile; `notes` say what reading has changed."""
+    """The pixels of a picture file."""
 
     values: Bytes
+    """(H, W, C) uint8, C = 1 for gray and 3 for red, green, blue."""
     alpha: Bytes | None = None
+    """(H, W) uint8; None where there is none."""
     profile: bytes | None = None
+    """The embedded color profile; None where there is none."""
     notes: tuple[str, ...] = ()
+    """What reading has changed, a sentence each."""
 
     @property
     def channels(self) -> tuple[str, ...]:

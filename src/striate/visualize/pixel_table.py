@@ -21,15 +21,16 @@ _ROWS = {1: 18, 2: 10, 3: 8, 4: 6}
 
 @dataclass(frozen=True)
 class PixelTable:
-    """The values of `channels` in the `region` (x, y, width, height) of a picture of `size` (width, height) pixels.
-
-    `values`: (H, W) uint8 by channel, of the region; `ranges`: smallest, mean, largest of the whole channel.
-    """
+    """The values of a region of a picture."""
 
     size: tuple[int, int]
+    """Width and height of the picture."""
     region: tuple[int, int, int, int]
+    """(x, y, width, height) of the region."""
     values: dict[str, Bytes]
+    """(H, W) uint8 by channel, of the region."""
     ranges: dict[str, tuple[int, float, int]]
+    """Smallest, mean and largest value by channel, of all pixels of the picture."""
 
     def __str__(self) -> str:
         x, y, wide, high = self.region

@@ -36,13 +36,16 @@ _LEAST = 5.5  # inches, so that title and words find room
 
 @dataclass(frozen=True)
 class SampleRow:
-    """`images` (K, C, H, W) uint8; `masks` (K, H, W) class numbers, 255 = ignored, drawn over them; `captions` of the
-    images, where there are some."""
+    """One row of a figure of samples."""
 
     name: str
+    """Stands in front of the row."""
     images: NDArray
+    """(K, C, H, W) uint8."""
     masks: NDArray | None = None
+    """(K, H, W) class numbers, 255 = ignored, drawn over the images; None without masks."""
     captions: tuple[str, ...] = ()
+    """Stand over the images; empty without captions."""
 
 
 def samples_figure(

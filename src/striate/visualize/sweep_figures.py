@@ -48,15 +48,20 @@ class Point:
 
 @dataclass(frozen=True)
 class Dimension:
-    """A field that was searched: from `low` to `high`, on a logarithmic axis if `log`, in whole numbers if `whole`;
-    or with named `choices`."""
+    """A field that was searched."""
 
     field: str
+    """The field by name."""
     low: float = 0.0
+    """The smallest value of a number."""
     high: float = 1.0
+    """The largest value of a number."""
     log: bool = False
+    """Whether the axis is logarithmic."""
     whole: bool = False
+    """Whether values are whole numbers."""
     choices: tuple[str, ...] = ()
+    """The named values; empty for numbers."""
 
 
 def progress_figure(

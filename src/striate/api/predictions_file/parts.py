@@ -26,15 +26,20 @@ _ROWS_AT_ONCE = 10_000
 
 @dataclass
 class Parts:
-    """The parts of `file`. `about`: what the predictions are of, as plain values; `paths`: the files that have rows."""
+    """The parts of a Parquet file of predictions."""
 
     file: Path
+    """The Parquet file into which the parts are joined."""
     about: Mapping[str, Any]
+    """What the predictions depend on, as plain values: network, files of its weights, options."""
     paths: set[str] = field(default_factory=set)
+    """The files that have rows."""
     rows: int = 0
+    """Number of rows in the file and its parts."""
     unreadable: int = 0
-    """Rows with an error."""
+    """Number of rows with an error."""
     count: int = 0
+    """Number of the latest part, from 1; 0 before the first one."""
 
     @property
     def folder(self) -> Path:

@@ -26,18 +26,17 @@ Show = Literal["all", "mistakes", "unsure", "worst", "best"]
 
 @dataclass(frozen=True)
 class Choice:
-    """The samples that a page requests.
-
-    `split`: its name
-    `true`, `predicted`: class numbers; None: any
-    `show`: `all`; `mistakes`, the most confident first; `unsure`: hits, those with the smallest lead first; where
-    samples have no class, the `worst` or the `best` first
-    """
+    """The samples that a page requests."""
 
     split: str
+    """The split by name."""
     true: int | None = None
+    """Number of the true class; None: any."""
     predicted: int | None = None
+    """Number of the predicted class; None: any."""
     show: Show = "all"
+    """`all`; `mistakes`, the most confident first; `unsure`: hits, those with the smallest lead first; where samples
+    have no class, the `worst` or the `best` first."""
 
     @property
     def needs_predictions(self) -> bool:
@@ -122,14 +121,18 @@ def confusion(samples: Samples, predictions: SplitPredictions) -> dict[str, Any]
 
 @dataclass(frozen=True, eq=False)
 class Ranked:
-    """Of one split, in the order of `ids` (N,): the headline metric of `each` sample alone (N,), its target and its
-    prediction."""
+    """The samples of one split with the metric of each."""
 
     task: Task
+    """The task of the run."""
     ids: NDArray[np.int64]
+    """(N,) positions in the listing; the order of all other fields."""
     each: NDArray[np.float64]
+    """(N,) the headline metric of each sample alone."""
     targets: NDArray[Any]
+    """Its target."""
     decoded: NDArray[Any]
+    """Its prediction."""
 
     def ordered(self, *, best: bool) -> NDArray[np.int64]:
         """The ids, the worst sample first, or the best."""

@@ -52,15 +52,20 @@ _AT_ONCE = 64
 
 @dataclass(frozen=True, eq=False)
 class Features:
-    """Of the samples `ids` (N,): `values` (N, F), from where in the network (`source`), and `sheet`, a PNG of their
-    pictures, 25 in a row, each at most 32 × 32 pixels in the corner of its tile. `predictions` of a classification."""
+    """The features of samples, and a sheet of their pictures."""
 
     ids: NDArray[np.int64]
+    """(N,) positions in the listing."""
     values: NDArray[np.float32]
+    """(N, F) features."""
     source: str
+    """Which layer of the network the features are from, in words."""
     sheet: bytes
+    """A PNG of the pictures, 25 in a row, each in the corner of its tile."""
     tile: tuple[int, int]
+    """Sides of a tile, at most 32 × 32 pixels."""
     predictions: SplitPredictions | None = None
+    """The predictions of a classification; None of any other task."""
 
 
 def features_of(lab: Lab, samples: Samples, split: str) -> Features:

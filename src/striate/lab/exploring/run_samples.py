@@ -33,14 +33,18 @@ SPLITS = ("train", "val", "test")
 
 @dataclass(frozen=True, eq=False)
 class Samples:
-    """All samples of a run, by id: the position in its data's listing. `splits` and `labels` (N,) texts; `classes` in
-    the order of class numbers, empty where samples have none."""
+    """All samples of a run, by id: the position in its data's listing."""
 
     run: RunDirectory
+    """The run."""
     listing: Listing
+    """The listing of its data."""
     splits: NDArray[np.str_]
+    """(N,) the split of each sample."""
     labels: NDArray[np.str_]
+    """(N,) the label of each sample, as text."""
     classes: tuple[str, ...]
+    """In the order of class numbers; empty where samples have none."""
 
     def of_split(self, split: str) -> NDArray[np.int64]:
         """The ids of a split, ascending. Raises DataError for one that is not there."""
@@ -106,22 +110,22 @@ MOST = 100_000
 
 @dataclass(frozen=True, eq=False)
 class SplitPredictions:
-    """Of one split of a classification, in the order of `ids`.
-
-    `ids`: (N,) positions in the listing
-    `true`, `predicted`: (N,) class numbers
-    `probability`: (N,) of the predicted class
-    `lead`: (N,) by how much that exceeds the probability of the next class
-    `saved`: whether the run saved them at the end of its training
-    """
+    """The predictions of a classification for one split, in the order of `ids`."""
 
     split: str
+    """The split by name."""
     ids: NDArray[np.int64]
+    """(N,) positions in the listing."""
     true: NDArray[np.int64]
+    """(N,) class numbers."""
     predicted: NDArray[np.int64]
+    """(N,) class numbers."""
     probability: NDArray[np.float32]
+    """(N,) of the predicted class."""
     lead: NDArray[np.float32]
+    """(N,) by how much that exceeds the probability of the next class."""
     saved: bool
+    """Whether the run saved them at the end of its training."""
 
     @property
     def hits(self) -> NDArray[np.bool_]:

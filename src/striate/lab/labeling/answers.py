@@ -47,17 +47,22 @@ SEEN = "the network"
 
 @dataclass(frozen=True, eq=False)
 class Answers:
-    """Of the samples of one split, or of an unlabeled folder: `ids` (N,), positions in the run's data or in `files`;
-    `probabilities` (N, K) of the classes; `labels` (N,) class numbers, −1 where there are none; `by` whom, in words;
-    and which labels are `likely` wrong (N,), the class then being given with confidence (confident learning)."""
+    """Predictions for the samples of one split, or of an unlabeled folder."""
 
     split: str
+    """The split by name."""
     ids: NDArray[np.int64]
+    """(N,) positions in the run's data, or in `files`."""
     probabilities: NDArray[np.float64]
+    """(N, K) of the classes."""
     labels: NDArray[np.int64]
+    """(N,) class numbers, −1 where there are none."""
     by: str
+    """What predicts, in words."""
     likely: NDArray[np.bool_]
+    """(N,) which labels are likely wrong: another class has a high enough probability (confident learning)."""
     files: tuple[str, ...] = ()
+    """The pictures of the unlabeled folder; empty for a split of the run."""
 
     @cached_property
     def doubt(self) -> NDArray[np.float64]:

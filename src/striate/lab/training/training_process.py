@@ -35,12 +35,14 @@ _BYTES = 100_000  # of its messages that are read
 
 @dataclass(frozen=True)
 class Ended:
-    """How a training ended: its exit `code`, the `error` as a record where the request could not be carried out, and
-    the last lines that it wrote."""
+    """How a training ended."""
 
     code: int
+    """Exit code of the process."""
     error: dict[str, Any] | None
+    """The error as a record, where the request could not be carried out; else None."""
     said: tuple[str, ...]
+    """The last lines that the process wrote."""
 
 
 class TrainingProcess:

@@ -30,29 +30,36 @@ RECIPES = ("standard", "quick", "speedrun")
 
 @dataclass(frozen=True)
 class Source:
-    """Data that a page may name: `key`, what it is called, and what the command line is given; the shape of an `input`
-    (`1x28x28`), and the number of `outputs` where these are classes."""
+    """Data that a page may name."""
 
     key: str
+    """Name in addresses."""
     title: str
+    """Name for readers."""
     source: str
+    """The argument of the command line."""
     input: str = ""
+    """Shape of an input (`1x28x28`); empty where it is not known."""
     outputs: int | None = None
+    """Number of classes; None where there are none."""
 
 
 @dataclass(frozen=True)
 class TrainingRequest:
-    """A training with the fields that are filled in; what is None, `striate train` decides.
-
-    `model` is a name of the zoo or a layer string; `epochs` and `minutes` are not given both.
-    """
+    """A training with the fields that are filled in; `striate train` decides those that are None."""
 
     source: Source
+    """The data."""
     model: str | None = None
+    """A name of the zoo or a layer string."""
     epochs: int | None = None
+    """Not together with `minutes`."""
     minutes: float | None = None
+    """Not together with `epochs`."""
     recipe: str | None = None
+    """A recipe by name."""
     lr: float | None = None
+    """Peak learning rate."""
 
     def arguments(self, out: Path) -> list[str]:
         """What follows `striate train`."""

@@ -79,29 +79,36 @@ Shape = tuple[int, ...]
 
 @dataclass(frozen=True, eq=False)
 class Step:
-    """One layer at work on one image.
-
-    `name`: the module's path, or that with the function's name; `kind`: the word of layer strings where there is one;
-    `words`: what it computes. Shapes are without the batch. `sources`: the places of the steps whose outputs it takes,
-    −1 the input. `maps`: its output as (maps, rows, columns); a vector is that many maps of one number each.
-    """
+    """One layer at work on one image. Shapes are without the batch."""
 
     place: int
+    """Position among the steps, from 0."""
     name: str
+    """The module's path; of a function, the path of the module that calls it, and the function's name."""
     kind: str
+    """The word of layer strings where there is one."""
     words: str
+    """What it computes."""
     in_shape: Shape
+    """Shape of its input."""
     out_shape: Shape
+    """Shape of its output."""
     sources: tuple[int, ...]
+    """The places of the steps whose outputs it takes; −1 is the network's input."""
     output: torch.Tensor
+    """(maps, rows, columns); a vector is that many maps of one number each."""
     calls: tuple[Call, ...] = ()
+    """The calls that compute it."""
     module: nn.Module | None = None
+    """The module; None of a function."""
     fields: Fields | None = None
+    """The receptive fields; None where they are not known."""
     labels: tuple[str, ...] = ()
     """Names of the outputs, where they have some: those of classes."""
     before: Shape = ()
-    """The shape of the maps that were stretched to the vector that goes in; () where that is none, or not known."""
+    """Shape of the maps that were flattened to the vector that goes in; () where there are none, or it is not known."""
     parameters: int = 0
+    """Number of parameters."""
 
     @property
     def maps(self) -> torch.Tensor:

@@ -14,21 +14,24 @@ Numbers = tuple[float, ...]
 
 @dataclass(frozen=True)
 class Patch:
-    """What one channel of the input holds under the window, row by row, and the kernel that it meets.
-
-    `rows`, `columns`: positions on the input map; those below 0 or beyond its end are padding, and `outside` says so
-    for every value. `weights` is the kernel's part for this channel, `sum` that of the products; None where there is no
-    kernel. `winner`: row and column within the patch of the value that is taken.
-    """
+    """What one channel of the input holds under the window, row by row, and the kernel that it meets."""
 
     channel: int
+    """Number of the channel."""
     rows: tuple[int, ...]
+    """Positions on the input map; those below 0 or beyond its end are padding."""
     columns: tuple[int, ...]
+    """The same of the columns."""
     values: tuple[Numbers, ...]
+    """The values under the window."""
     outside: tuple[tuple[bool, ...], ...]
+    """Of every value, whether it is padding."""
     weights: tuple[Numbers, ...] | None = None
+    """The kernel's part for this channel; None where there is no kernel."""
     sum: float | None = None
+    """Sum of the products; None where there is no kernel."""
     winner: tuple[int, int] | None = None
+    """Row and column within the patch of the value that is taken; None where none is."""
 
 
 @dataclass(frozen=True)
@@ -52,25 +55,28 @@ class Line:
 
 @dataclass(frozen=True)
 class UnitArithmetic:
-    """How one number comes about.
-
-    `kind` is `convolution`, `window`, `terms`, `function`, `copy` or, where nothing is told but the number, `none`;
-    `words` say in a sentence what happens. `patches`: the windows, of the channels with the largest sums where there
-    are too many; `channels`: channel and sum, of all. `terms`: the largest; `rest_count` others add `rest_sum`.
-    `lines` go from there to the result. `value` is what all that comes to, in double precision; None for kind `none`.
-    `output` is the network's own number.
-    """
+    """How one number of a layer's output is computed."""
 
     kind: str
+    """`convolution`, `window`, `terms`, `function` or `copy`; `none` where only the number is known."""
     words: str
+    """What happens, in a sentence."""
     output: float
+    """The network's own number."""
     value: float | None = None
+    """The result of the arithmetic in double precision; None for kind `none`."""
     patches: tuple[Patch, ...] = ()
+    """The windows; of the channels with the largest sums, where there are too many."""
     channels: tuple[tuple[int, float], ...] = ()
+    """Channel and sum, of all channels."""
     terms: tuple[Term, ...] = ()
+    """The largest terms."""
     rest_count: int = 0
+    """Number of the terms that are not in `terms`."""
     rest_sum: float = 0.0
+    """Sum of the terms that are not in `terms`."""
     lines: tuple[Line, ...] = ()
+    """The steps from the sums to the result."""
 
     def to_json(self) -> dict[str, Any]:
         """The record as a JSON object."""

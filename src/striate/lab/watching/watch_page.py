@@ -31,18 +31,26 @@ SMALL = 64
 
 @dataclass(frozen=True)
 class MapPicture:
-    """One map: `data` are its bytes row by row, base64; a byte b stands for (b − 128) / 127 · `scale`. `low`, `high`:
-    its smallest and largest number; `activity`: the mean of absolute values. `finite`: whether all numbers are."""
+    """One map as the page draws it."""
 
     unit: int
+    """Number of the unit."""
     rows: int
+    """Rows of the map."""
     columns: int
+    """Columns of the map."""
     low: float
+    """The smallest number."""
     high: float
+    """The largest number."""
     scale: float
+    """A byte b of `data` stands for (b − 128) / 127 · `scale`."""
     activity: float
+    """Mean of the absolute values."""
     finite: bool
+    """Whether all numbers are."""
     data: str
+    """A byte for each number, row by row, as base64."""
 
     def to_json(self) -> dict[str, Any]:
         """The record as a JSON object."""

@@ -41,21 +41,26 @@ MOST_PARAMETERS = 160_000_000
 
 @dataclass(frozen=True, eq=False)
 class WatchedNetwork:
-    """A network, how a picture becomes its input, and what its outputs mean.
-
-    `classes` name its outputs; () where they have no names. `probable`: whether softmax of the outputs are
-    probabilities. `notes` say in a sentence each what a reader has to know of it. `task`: what it was trained for.
-    """
+    """A network, how a picture becomes its input, and what its outputs mean."""
 
     name: str
+    """The network by name."""
     module: nn.Module
+    """Takes normalized inputs."""
     preparation: Preparation
+    """How a file becomes an input."""
     normalization: Normalization
+    """Mean and standard deviation of each channel."""
     classes: tuple[str, ...] = ()
+    """Names of its outputs; () where they have none."""
     probable: bool = False
+    """Whether the softmax of the outputs is a probability."""
     notes: tuple[str, ...] = ()
+    """What a reader has to know of it, a sentence each."""
     parameters: int = 0
+    """Number of parameters."""
     task: Task | None = None
+    """What it was trained for; None where it was not trained."""
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -152,21 +157,22 @@ _MOST_NETWORKS = 3
 
 @dataclass(frozen=True, eq=False)
 class WatchedPass:
-    """The forward pass of one network on one image.
-
-    `raw`: the prepared picture, (channels, rows, columns) bytes
-    `x`: the normalized input, (1, channels, rows, columns)
-    `steps`: its layers and the operations between them; `bytes`: the memory that they hold
-    `maps`: what the positions of its outputs say, where its task knows
-    """
+    """The forward pass of one network on one image."""
 
     network: WatchedNetwork
+    """The network."""
     image: NamedImage
+    """The image."""
     raw: np.ndarray
+    """The prepared picture, (channels, rows, columns) bytes."""
     x: torch.Tensor
+    """The normalized input, (1, channels, rows, columns)."""
     steps: tuple[Step, ...]
+    """Its layers and the operations between them."""
     bytes: int
+    """The memory that the steps hold."""
     maps: tuple[PositionMap, ...] = ()
+    """What the positions of its outputs mean, where its task knows; else empty."""
 
     def step(self, layer: int) -> Step:
         """The step of that place. Raises UsageError."""

@@ -19,14 +19,18 @@ _BEYOND = 1.02
 
 @dataclass(frozen=True)
 class Covering:
-    """The smallest square of those tried whose blurring changes the prediction: its `first` position and `size` along
-    each axis, the `share` of the input that it covers, and the class and its probability then."""
+    """The smallest square of those tried whose blurring changes the prediction."""
 
     first: tuple[int, ...]
+    """Its first position along each axis."""
     size: tuple[int, ...]
+    """Its size along each axis."""
     share: float
+    """The share of the input that it covers, 0 to 1."""
     answer: int
+    """Number of the class that is predicted then."""
     probability: float
+    """Probability of that class."""
 
     def to_json(self) -> dict[str, Any]:
         """The record as a JSON object."""
@@ -35,12 +39,14 @@ class Covering:
 
 @dataclass(frozen=True, eq=False)
 class Nudge:
-    """A small change of the input, `changed` (1, …) instead of x, in normalized units, after which the network predicts
-    class `answer` with `probability`."""
+    """A small change of the input that changes the prediction."""
 
     changed: torch.Tensor
+    """The changed input (1, …), in normalized units."""
     answer: int
+    """Number of the class that is predicted then."""
     probability: float
+    """Probability of that class."""
 
 
 def smallest_covering(question: Question) -> Covering | None:

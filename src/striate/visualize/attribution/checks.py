@@ -43,16 +43,17 @@ NOT_TRUSTED = "not to be trusted"
 class PredictionCheck:
     """Has the network learned at all?
 
-    `strength`: how far the highest output lies above the mean of all outputs; of a `number`, its standard deviation
-        while random halves of the input are removed
-    `copies`: the same of copies of the network with shuffled weights
-
-    A network with random weights resembles these copies, so a strength far above theirs is a sign of learning.
+    A network with random weights resembles its copies with shuffled weights, so a strength far above theirs is a sign
+    of learning.
     """
 
     strength: float
+    """By how much the highest output exceeds the mean of all outputs; of a `number`, its standard deviation while
+    random halves of the input are removed."""
     copies: tuple[float, ...]
+    """The same of copies of the network with shuffled weights."""
     number: bool = False
+    """Whether a single number is explained, without classes."""
 
     @property
     def learned(self) -> bool:
@@ -77,24 +78,25 @@ class PredictionCheck:
 
 @dataclass(frozen=True)
 class MapCheck:
-    """How far one map can be trusted.
-
-    `alike`: mean Spearman rank correlation of the map with those of `copies` copies of the network with shuffled
-    weights, -1 to 1 (Adebayo et al., "Sanity checks for saliency maps", NeurIPS 2018); None where the map is the same
-    everywhere. `shares`: parts of the input removed, the most important first; `falling`: what is left of the
-    probability (or the number) then; `random`: the same in random order, the mean of several; `gain`: the mean of
-    `random` minus that of `falling` (Petsiuk et al., "RISE", BMVC 2018); `first`: whether it fell faster than in each
-    of the random orders. `answer`: whether the network has learned at all.
-    """
+    """How far one map can be trusted."""
 
     alike: float | None
+    """Mean Spearman rank correlation of the map with those of copies of the network with shuffled weights, -1 to 1
+    (Adebayo et al., "Sanity checks for saliency maps", NeurIPS 2018); None where the map is the same everywhere."""
     copies: int
+    """Number of these copies."""
     shares: tuple[float, ...]
+    """Shares of the input that are removed, the most important positions first."""
     falling: tuple[float, ...]
+    """What is left of the probability (or the number) after each share."""
     random: tuple[float, ...]
+    """The same in random order, the mean of several orders."""
     gain: float
+    """The mean of `random` minus that of `falling` (Petsiuk et al., "RISE", BMVC 2018)."""
     first: bool
+    """Whether the probability falls faster than in each of the random orders."""
     answer: PredictionCheck
+    """Whether the network has learned at all."""
 
     @property
     def reasons(self) -> tuple[str, ...]:
@@ -136,14 +138,18 @@ class MapCheck:
 
 @dataclass(frozen=True, eq=False)
 class AttributionMap:
-    """One map with its check. `values` (*spatial) or (F,) float32, of each position or feature; `signed` where negative
-    ones are evidence against the prediction; `layer` of Grad-CAM."""
+    """One attribution map with its check."""
 
     method: Method
+    """The attribution method."""
     layer: str | None
+    """The layer of Grad-CAM; None of all other methods."""
     values: NDArray[np.float32]
+    """(*spatial) or (F,) float32, of each position or feature."""
     signed: bool
+    """Whether negative values are evidence against the prediction."""
     check: MapCheck
+    """How far the map can be trusted."""
 
     @property
     def name(self) -> str:

@@ -26,19 +26,20 @@ _SIDE = 160  # pixels of a picture in a notebook
 
 @dataclass(frozen=True, eq=False)
 class NudgeShown:
-    """The smallest change that gradients find toward the second class.
-
-    `changed`: the changed input, raw, of the shape of the explanation's `input`
-    `typical`, `largest`: root mean square and largest of the changes, in `unit`
-    `answer`: the class predicted then, with its `probability`
-    """
+    """The smallest change that gradients find toward the second class."""
 
     changed: NDArray[Any]
+    """The changed input, raw, of the shape of the explanation's `input`."""
     typical: float
+    """Root mean square of the changes, in `unit`."""
     largest: float
+    """The largest change, in `unit`."""
     unit: str
+    """The unit, in words."""
     answer: str
+    """The class that is predicted then."""
     probability: float
+    """Probability of that class."""
 
     def to_json(self) -> dict[str, Any]:
         """The figures, without the input."""
@@ -47,37 +48,41 @@ class NudgeShown:
 
 @dataclass(frozen=True, eq=False)
 class Explanation:
-    """The explanation of one prediction.
-
-    `subject`, `network`: the input and the network by name
-    `fields`: the prediction as in a `predict --json` line: `label`, `probability`, `top`; or `value` or `values`
-    `classes`: all names
-    `input`: the input of the network before normalization, (C, *spatial) or (F,); `features` name those of a table
-    `maps`: the maps with their checks, the one to show first in front
-    `covering`, `nudge`: what changes the prediction; None where nothing that was tried does, or without classes
-    `nearest`: the most similar training samples
-    `notes`: what else the reader must know, a sentence each
-    `said`: the prediction in words; `part`: which part of it is explained, where that is not all;
-    `rule`: how its class is chosen, where not as the most probable one
-    `preparation`: what is known of the input, where it is that of a run; `played`: a file to hear, where it is a sound
-    """
+    """The explanation of one prediction."""
 
     subject: str
+    """The input by name."""
     network: str
+    """The network by name."""
     fields: dict[str, Any]
+    """The prediction as in a `predict --json` line: `label`, `probability`, `top`; or `value` or `values`."""
     classes: tuple[str, ...]
+    """Names of all classes; empty without classes."""
     input: NDArray[Any]
+    """The input of the network before normalization, (C, *spatial) or (F,)."""
     features: tuple[str, ...]
+    """Names of the features of a table; empty for other inputs."""
     maps: Maps
+    """The maps with their checks, the one to show first in front."""
     covering: Covering | None
+    """The smallest blurred square that changes the prediction; None where no square that was tried does, or without
+    classes."""
     nudge: NudgeShown | None
+    """The smallest change that changes the prediction; None where no change that was tried does, or without classes."""
     nearest: Nearest
+    """The most similar training samples."""
     notes: tuple[str, ...] = ()
+    """What else the reader must know, a sentence each."""
     said: str = ""
+    """The prediction in words."""
     part: str = ""
+    """Which part of the prediction is explained; empty: all of it."""
     rule: str = ""
+    """How the class is chosen; empty: as the most probable one."""
     preparation: Preparation | None = None
+    """How the input was prepared; None where that is not known."""
     played: bytes = b""
+    """A file to play, of a sound; else empty."""
 
     @property
     def of_class(self) -> bool:

@@ -20,13 +20,16 @@ _AT_ONCE = 256
 
 @dataclass(frozen=True, eq=False)
 class Neighbor:
-    """A training sample: `path` as in split.csv, its `label`, its raw `input`, and the cosine of the angle between its
-    features and those of the sample in question, at most 1."""
+    """A training sample."""
 
     path: str
+    """As in split.csv."""
     label: str
+    """Its label as text."""
     similarity: float
+    """Cosine of the angle between its features and those of the explained sample, at most 1."""
     input: NDArray[Any]
+    """The raw input."""
 
     def to_json(self) -> dict[str, Any]:
         """Path, label and similarity."""
@@ -35,14 +38,18 @@ class Neighbor:
 
 @dataclass(frozen=True)
 class Nearest:
-    """The nearest training samples, the nearest first, of `looked_at` of `total`; `source`: which features, in words.
-    Without any, `missing` says why."""
+    """The training samples that are most similar to the explained sample."""
 
     neighbors: tuple[Neighbor, ...] = ()
+    """The nearest first; empty where there are none."""
     looked_at: int = 0
+    """Number of training samples that were compared."""
     total: int = 0
+    """Number of training samples."""
     source: str = ""
+    """Which features were compared, in words."""
     missing: str = ""
+    """Why there are no neighbors; else empty."""
 
     def to_json(self) -> dict[str, Any]:
         """The record as a JSON object."""

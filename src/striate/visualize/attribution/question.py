@@ -24,14 +24,18 @@ _EXPECTED, _REMEDY = "a tensor with a row of numbers for each input", "explain t
 
 @dataclass(frozen=True)
 class Question:
-    """Why does `module` give `x`, a normalized batch of one (1, C, *spatial) or (1, F), what it gives at `target`?
-    `choose`: class numbers (N,) of probabilities (N, K) where the prediction is not the most probable class."""
+    """Why does a network give this output for this input?"""
 
     module: nn.Module
+    """The network."""
     x: torch.Tensor
+    """A normalized batch of one, (1, C, *spatial) or (1, F)."""
     target: int
+    """Number of the output that is explained."""
     kind: Kind = "logits"
+    """`logits` or `probabilities` of classes, or `number`."""
     choose: Choose | None = None
+    """Gives class numbers (N,) for probabilities (N, K); None: the most probable class is predicted."""
 
     def predicted(self, probabilities: torch.Tensor) -> torch.Tensor:
         """(N,) class numbers of probabilities (N, K)."""

@@ -42,26 +42,26 @@ _FEW = 0.25
 
 @dataclass(frozen=True, eq=False)
 class LayerCorrelation:
-    """The units of one layer over all samples and positions.
-
-    `units`: how many
-    `dead`: those that are 0 everywhere, for every sample; `still`: others that never vary
-    `std`: (units,) standard deviations
-    `correlation`: (units, units) Pearson's r, NaN with units that never vary
-    `effective`: the effective number of uncorrelated units, (Σλ)² / Σλ² of the correlation's eigenvalues λ
-    `alike`: pairs with |r| ≥ 0.95, the most similar first
-    `mean_absolute`: the mean of |r| over all pairs
-    """
+    """The units of one layer over all samples and positions."""
 
     name: str
+    """The layer by name."""
     units: int
+    """Number of units."""
     dead: tuple[int, ...]
+    """Units that are 0 everywhere, for every sample."""
     still: tuple[int, ...]
+    """Other units that never vary."""
     std: NDArray[np.float64]
+    """(units,) standard deviations."""
     correlation: NDArray[np.float64]
+    """(units, units) Pearson's r, NaN with units that never vary."""
     effective: float
+    """The effective number of uncorrelated units, (Σλ)² / Σλ² of the correlation's eigenvalues λ."""
     alike: tuple[tuple[int, int, float], ...]
+    """Pairs with |r| ≥ 0.95, the most similar first."""
     mean_absolute: float
+    """Mean of |r| over all pairs."""
 
     @property
     def verdict(self) -> str:

@@ -29,20 +29,21 @@ NEIGHBORS = 10
 
 @dataclass(frozen=True, eq=False)
 class Embedding:
-    """`points`: (N, 2) float32, one a sample, in the order of the inputs.
-
-    `source`: which features, in words; `features`: how many
-    `explained`: of PCA, the explained variance ratio of both axes
-    `kept`: how faithful the map is: the share of each sample's 10 nearest neighbors among the features that is among
-        its 10 nearest on the map, 0 to 1, averaged
-    """
+    """A map of samples in two dimensions, in the order of the inputs."""
 
     points: NDArray[np.float32]
+    """(N, 2) float32."""
     method: Method
+    """How the points were computed."""
     source: str
+    """Which features were embedded, in words."""
     features: int
+    """Number of features."""
     kept: float
+    """How faithful the map is: the share of each sample's 10 nearest neighbors among the features that is among its 10
+    nearest on the map, 0 to 1, averaged."""
     explained: tuple[float, ...] = ()
+    """Explained variance ratio of both axes of PCA; empty of other methods."""
 
     def to_json(self) -> dict[str, Any]:
         """The record as a JSON object."""

@@ -28,22 +28,26 @@ MOST = 256
 
 @dataclass(frozen=True, eq=False)
 class LayerMaps:
-    """The outputs of one layer for one image.
-
-    `shape`: (C, *spatial), or (F,). `activity`: of every unit, the mean of its absolute values. `units`: unit numbers,
-    the most active first; `maps`: theirs, in that order, (K, *spatial), or (K,) of a layer without positions. `low`,
-    `high`: of all values of the layer. `silent`: how many units are 0 everywhere.
-    """
+    """The outputs of one layer for one image."""
 
     name: str
+    """The layer by name."""
     kind: str
+    """The word of layer strings where there is one."""
     shape: Shape
+    """(C, *spatial), or (F,)."""
     activity: tuple[float, ...]
+    """Of every unit, the mean of its absolute values."""
     units: tuple[int, ...]
+    """Numbers of the units in `maps`, the most active first."""
     maps: NDArray[np.float32]
+    """(K, *spatial), or (K,) of a layer without positions."""
     low: float
+    """The smallest value of the layer."""
     high: float
+    """The largest value of the layer."""
     silent: int
+    """Number of units that are 0 everywhere."""
 
     def to_json(self) -> dict[str, Any]:
         """The record as a JSON object."""

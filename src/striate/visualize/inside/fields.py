@@ -28,13 +28,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Sight:
-    """Of a layer: `size` of the receptive field, `center` of the first unit's (0 is the middle of the first pixel) and
-    `jump` from one unit to the next, along each axis; `input`: the sides of the input. Not cut at the border."""
+    """The receptive fields of a layer, along each axis, not cut at the border."""
 
     size: Shape
+    """Size of a field, in pixels."""
     center: tuple[float, ...]
+    """Center of the first unit's field; 0 is the middle of the first pixel."""
     jump: tuple[float, ...]
+    """Distance in pixels from one unit's field to the next."""
     input: Shape
+    """Sides of the input."""
 
     @property
     def whole(self) -> bool:

@@ -29,22 +29,25 @@ MOST = 256
 
 @dataclass(frozen=True, eq=False)
 class FilterBank:
-    """Filters of one layer, in their order.
-
-    `weights`: (N, C, *kernel) float32, of the first N of `filters` filters and the first C of `channels` input
-    channels; of a fully connected layer on images, (N, *input shape). `units`: their numbers. `norms`: (N,) L2 norms
-    of the whole filters. `one`: whether it is a single filter, shown with every input channel. `groups`: parts of the
-    input channels, each with filters of its own; `channels` are then those of one part.
-    """
+    """Filters of one layer, in their order."""
 
     layer: str
+    """The layer by name."""
     weights: NDArray[np.float32]
+    """(N, C, *kernel) float32, of the first N filters and the first C input channels; of a fully connected layer on
+    images, (N, *input shape)."""
     units: tuple[int, ...]
+    """Numbers of these filters."""
     norms: tuple[float, ...]
+    """(N,) L2 norms over all input channels."""
     filters: int
+    """Number of filters of the layer."""
     channels: int
+    """Number of input channels of a filter, which are those of its group."""
     one: bool = False
+    """Whether it is a single filter, shown with every input channel."""
     groups: int = 1
+    """Parts of the input channels, each with filters of its own."""
 
     def to_json(self) -> dict[str, Any]:
         """The record as a JSON object."""

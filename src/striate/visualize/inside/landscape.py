@@ -42,19 +42,20 @@ Loss = Callable[[Any, torch.Tensor], torch.Tensor]
 
 @dataclass(frozen=True, eq=False)
 class Landscape:
-    """The mean loss around the weights; a step of 1 moves each filter by its own norm.
-
-    `steps`: (L,) along both lines; `lines`: (2, L), the loss there
-    `grid`: (G,); `plane`: (G, G), the loss at `grid[i]` along the second and `grid[j]` along the first direction
-    `center`: the loss of the weights themselves; `n`: samples
-    """
+    """The mean loss around the weights; a step of 1 moves each filter by its own norm."""
 
     steps: NDArray[np.float64]
+    """(L,) along both lines."""
     lines: NDArray[np.float64]
+    """(2, L), the loss at each step."""
     grid: NDArray[np.float64]
+    """(G,) steps along both directions of the plane."""
     plane: NDArray[np.float64]
+    """(G, G), the loss at `grid[i]` along the second and `grid[j]` along the first direction."""
     center: float
+    """The loss of the weights themselves."""
     n: int
+    """Number of samples."""
 
     @property
     def width(self) -> float | None:

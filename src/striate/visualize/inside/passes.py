@@ -23,13 +23,16 @@ _MOST, _NUMBERS = 64, 2**20
 
 @dataclass(frozen=True, eq=False)
 class LayerOutput:
-    """What one call gave: the module's path (or that of the module where a function was called, with the function's
-    name), the kind in words of layer strings, `values` (B, …), a copy in float32, and whether it is an `activation`."""
+    """The output of one call."""
 
     name: str
+    """The module's path; of a function, the path of the module that calls it, and the function's name."""
     kind: str
+    """The kind in words of layer strings."""
     values: torch.Tensor
+    """(B, …), a copy in float32."""
     activation: bool = False
+    """Whether it is the output of an activation."""
 
     @property
     def is_map(self) -> bool:

@@ -39,27 +39,36 @@ _SHARE = 0.6
 
 @dataclass(frozen=True)
 class UnitPatches:
-    """What excites one unit: `samples`, places in the inputs, the strongest first, each sample once; `values` of the
-    unit; `positions` in its map, () where it has none; `boxes`, for each axis of the image the first pixel and how
-    many, which may reach over the border."""
+    """The patches that excite one unit most, the strongest first, at most one of each sample."""
 
     unit: int
+    """Number of the unit."""
     samples: tuple[int, ...]
+    """Positions of the samples among the inputs."""
     values: tuple[float, ...]
+    """Values of the unit."""
     positions: tuple[Shape, ...]
+    """Positions in the unit's map; () where it has none."""
     boxes: tuple[tuple[tuple[int, int], ...], ...]
+    """For each axis of the image, the first pixel and the number of pixels, which may reach over the border."""
 
 
 @dataclass(frozen=True)
 class ExcitingPatches:
-    """For some units of a layer; `silent`: how many units of the layer no sample excites; `n` samples were seen."""
+    """The patches that excite some units of a layer most."""
 
     layer: str
+    """The layer by name."""
     shape: Shape
+    """Shape of its output."""
     sight: Sight
+    """Its receptive fields."""
     units: tuple[UnitPatches, ...]
+    """The patches of each unit."""
     silent: int
+    """Number of units of the layer that no sample excites."""
     n: int
+    """Number of samples."""
 
     def to_json(self) -> dict[str, Any]:
         """The record as a JSON object."""

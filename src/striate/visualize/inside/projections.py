@@ -31,15 +31,18 @@ EACH = 9
 
 @dataclass(frozen=True, eq=False)
 class Projections:
-    """Of each unit of `patches` and each of its patches the projection, `values` (K, C, *spatial) a unit: as large as
-    the patch, 0 beyond the border. `relus`, `pools`: how many ReLUs and max poolings, with their switches, lie between
-    the unit and the image."""
+    """Projections of patches to the image, from the units that they excite."""
 
     rule: Rule
+    """How ReLUs are passed backward."""
     patches: ExcitingPatches
+    """The patches."""
     values: tuple[NDArray[np.float32], ...]
+    """(K, C, *spatial) of each unit: one for each of its patches, of the patch's size, 0 beyond the border."""
     relus: int
+    """Number of ReLUs between the units and the image."""
     pools: int
+    """Number of max poolings between the units and the image, whose switches are used."""
 
     def to_json(self) -> dict[str, Any]:
         """The record as a JSON object: each unit with its `projections`, to four digits of the largest."""

@@ -40,15 +40,20 @@ Range = tuple[Sequence[float], Sequence[float]]
 
 @dataclass(frozen=True, eq=False)
 class MaximizedUnits:
-    """`images`: (U, C, *spatial), 0 to 1 between the least and the largest value of a pixel; `before`, `after`: the
-    mean of the unit over its positions, for noise at the start and for the image."""
+    """Images that maximize units of a layer."""
 
     layer: str
+    """The layer by name."""
     units: tuple[int, ...]
+    """Numbers of the units."""
     images: NDArray[np.float32]
+    """(U, C, *spatial), from 0 for the smallest to 1 for the largest value of a pixel."""
     before: tuple[float, ...]
+    """The mean of the unit over its positions, for the noise at the start."""
     after: tuple[float, ...]
+    """The same for the image."""
     steps: int
+    """Number of gradient steps."""
 
     def to_json(self) -> dict[str, Any]:
         """The record as a JSON object."""
@@ -57,13 +62,16 @@ class MaximizedUnits:
 
 @dataclass(frozen=True, eq=False)
 class Inversions:
-    """`images`: (L, C, *spatial), 0 to 1, one a layer; `errors`: the squared distance of the layer's activations from
-    those of the original, relative to their squared norm."""
+    """Images with the features of an original, for several layers."""
 
     layers: tuple[str, ...]
+    """The layers by name."""
     images: NDArray[np.float32]
+    """(L, C, *spatial), from 0 for the smallest to 1 for the largest value of a pixel."""
     errors: tuple[float, ...]
+    """Squared distance of the layer's activations from those of the original, relative to their squared norm."""
     steps: int
+    """Number of gradient steps."""
 
     def to_json(self) -> dict[str, Any]:
         """The record as a JSON object."""

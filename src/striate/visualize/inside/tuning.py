@@ -47,21 +47,23 @@ TUNED = 0.33
 
 @dataclass(frozen=True)
 class TuningCurve:
-    """How one unit responds to bars.
-
-    `responses`: at each of 16 orientations of the bars, 0° horizontal, counterclockwise, up to 180°; the mean over the
-    phases of the activation above that for uniform gray, at the `wavelength` (pixels) that excites it most.
-    `selectivity`: 1 minus circular variance, |Σ r·e^{2iθ}| / Σ r, 0 for any orientation, 1 for one alone (Ringach et
-    al., Journal of Neuroscience 2002). `preferred`: degrees. `modulation`: F1/F0 over the phases: above 1 as in simple
-    cells, below as in complex cells (Skottun et al., Vision Research 1991).
-    """
+    """How one unit responds to bars."""
 
     unit: int
+    """Number of the unit."""
     responses: tuple[float, ...]
+    """At each of 16 orientations of the bars, 0° horizontal, counterclockwise, up to 180°: the mean over the phases of
+    the activation above that for uniform gray, at the `wavelength`."""
     wavelength: int
+    """The wavelength that excites the unit most, in pixels."""
     selectivity: float
+    """1 minus circular variance, |Σ r·e^{2iθ}| / Σ r: 0 for equal responses at all orientations, 1 for a response at a
+    single one (Ringach et al., Journal of Neuroscience 2002)."""
     preferred: float
+    """The preferred orientation, in degrees."""
     modulation: float
+    """F1/F0 over the phases: above 1 as in simple cells, below as in complex cells (Skottun et al., Vision Research
+    1991)."""
 
 
 @dataclass(frozen=True)
