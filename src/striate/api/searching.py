@@ -1,4 +1,4 @@
-"""What is like what, as a trained network sees it."""
+"""Search for similar pictures, and match two pictures, by the features of a trained network."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
-class Searched:
+class SearchResult:
     """What a search of a folder found."""
 
     hits: tuple[Hits, ...]
@@ -52,14 +52,14 @@ def search(
     alike: int = 0,
     outliers_shown: int = 0,
     announce: Say | None = None,
-) -> Searched:
-    """The `top` files of `folder`, at any depth, that are most like each of `queries`, files or folders of them, by the
-    cosine of their vectors: the embeddings of a run of `--task embed`, or the features before the outputs of any other
-    network. `alike` pairs of the folder with the highest cosine; so many `outliers_shown` that are least like any other
-    file.
+) -> SearchResult:
+    """Find the `top` files of `folder`, at any depth, that are most similar to each of `queries` (files, or folders of
+    files), by the cosine of their vectors: the embeddings of a run of `--task embed`, or the features before the output
+    layer of any other network. `alike`: number of pairs in the folder with the highest cosine to list.
+    `outliers_shown`: number of files to list that are least like any other.
 
-    Up to 100,000 files are compared one by one; of more an index is built, whose recall is measured. Vectors are cached
-    by the content of files. Raises DataError where there is nothing to search, UsageError for tables.
+    Up to 100,000 files are compared one by one; for more an index is built, whose recall is measured. Vectors are
+    cached by the content of files. Raises DataError where there is nothing to search, UsageError for tables.
     """
     trained, say = _trained(run), announce or (lambda _: None)
     files, ignored = list_inputs([folder], medium_of(trained.preparation.kind))
@@ -80,7 +80,7 @@ def search(
         say(f"{several(ignored, 'other file')} ignored: their suffixes are not those of {many}")
     nearest = nearest_of(stored.vectors, say)
     asked = file_vectors(trained, asked_for) if asked_for else None
-    return Searched(
+    return SearchResult(
         () if asked is None else _hits(nearest, stored, asked, asked_for, top),
         tuple(most_alike(nearest, stored.paths, alike)) if alike else (),
         tuple(outliers(nearest, stored.paths, outliers_shown)) if outliers_shown else (),
@@ -90,7 +90,7 @@ def search(
 
 
 def _files_of(queries: Sequence[str | Path], trained: Trained) -> list[str]:
-    """The files that are asked for; of a folder, those in it. Raises DataError for a folder without any."""
+    """The query files, with those in folders. Raises DataError for a folder without any."""
     found: list[str] = []
     for query in queries:
         if not Path(query).is_dir():
@@ -145,7 +145,7 @@ def match(run: str | Path | Run | Trained, one: str | Path, other: str | Path) -
     for path, reason in found.unreadable:
         remedy = "replace the file" if Path(path).is_file() else "check the path of the file"
         raise DataError(f"picture {path}", reason, "a picture that can be read", remedy)
-    similarity = min(1.0, float(np.dot(*found.vectors.astype(np.float64))))  # lengths are 1 as nearly as fp32 has them
+    similarity = min(1.0, float(np.dot(*found.vectors.astype(np.float64))))  # lengths are 1 up to rounding of fp32
     threshold, probability = trained.task.threshold_of_pairs(similarity)
     return Match(similarity >= threshold, similarity, threshold, probability)
 

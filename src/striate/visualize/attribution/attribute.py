@@ -40,8 +40,8 @@ from striate.visualize.attribution.question import LogOdds, Question
 from striate.visualize.inside.rectified import RULES
 from striate.wording import several
 
-Asked = Literal["auto"] | Method
-ASKED: tuple[Asked, ...] = ("auto", *METHODS, *RULES)
+RequestedMethod = Literal["auto"] | Method
+REQUESTED_METHODS: tuple[RequestedMethod, ...] = ("auto", *METHODS, *RULES)
 
 _PLAIN: dict[Method, Callable[[nn.Module, torch.Tensor, int], torch.Tensor]] = {
     "saliency": saliency,
@@ -55,13 +55,13 @@ _PLAIN: dict[Method, Callable[[nn.Module, torch.Tensor, int], torch.Tensor]] = {
 
 def require_method(method: str) -> None:
     """Raise UsageError for a word that is not a method."""
-    if method not in ASKED:
+    if method not in REQUESTED_METHODS:
         raise UsageError(
-            "method", repr(method), f"one of {', '.join(ASKED)}", "method auto, which computes all of them"
+            "method", repr(method), f"one of {', '.join(REQUESTED_METHODS)}", "method auto, which computes all of them"
         )
 
 
-def attribute(question: Question, method: Asked = "auto") -> Maps:
+def attribute(question: Question, method: RequestedMethod = "auto") -> Maps:
     """Attribution maps of a prediction, each checked; call it within `on_trial`.
 
     `auto` makes all maps that this network allows. Maps that pass their checks come first, and among these the one with
@@ -143,7 +143,7 @@ def _unseen(question: Question, got: str) -> ModelError:
     )
 
 
-def _why(found: list[AttributionMap], method: Asked) -> str:
+def _why(found: list[AttributionMap], method: RequestedMethod) -> str:
     first, passed = found[0], sum(each.check.trusted for each in found)
     name, gain = f"{first.name[0].upper()}{first.name[1:]}", f"(deletion gain {first.check.gain:.2f})"
     if method != "auto":
