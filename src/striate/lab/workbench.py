@@ -1,4 +1,4 @@
-"""What all pages of one lab share: the run it was opened with, the pictures, and the end."""
+"""The state that all pages of a lab share: the run that it was opened with, the images, and the signal of its end."""
 
 from __future__ import annotations
 
@@ -46,8 +46,7 @@ class Lab:
             return load(self.run)
 
     def load(self) -> None:
-        """Load the run, so that one that cannot be opened is told before anything is served. Raises RunError,
-        ModelError."""
+        """Load the run, so that errors are raised before the lab is served. Raises RunError, ModelError."""
         _ = self.trained
 
     @cached_property
@@ -58,14 +57,14 @@ class Lab:
         return Images(self)
 
     def at_end(self, function: Callable[[], None]) -> None:
-        """Have `function` called when the lab ends; it has a second."""
+        """Register a function to call when the lab ends; it has a second."""
         self._at_end.append(function)
 
     def end(self) -> None:
-        """Tell everybody that the lab ends; once."""
+        """End the lab: set `ending`, and call the registered functions, once."""
         if self.ending.is_set():
             return
         self.ending.set()
         for function in self._at_end:
-            with suppress(Exception):  # the others are to be told too
+            with suppress(Exception):  # the other functions are called too
                 function()

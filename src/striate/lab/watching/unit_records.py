@@ -36,7 +36,7 @@ class Patch:
 
 @dataclass(frozen=True)
 class Term:
-    """One number that goes in: what it is, what it is multiplied by (None: by nothing), and what it adds."""
+    """One input number: what it is, its weight (None without one), and what it adds to the sum."""
 
     label: str
     value: float
@@ -46,7 +46,7 @@ class Term:
 
 @dataclass(frozen=True)
 class Line:
-    """One step of the arithmetic: what it is, written out, and its result."""
+    """One step of the arithmetic: what it is, the formula, and its result."""
 
     label: str
     text: str
@@ -86,8 +86,8 @@ class UnitArithmetic:
 
 
 @dataclass(frozen=True)
-class Seen:
-    """The part of the input that a unit depends on: first and last row and column, not cut at the border."""
+class InputRegion:
+    """The region of the input that a unit depends on: first and last row and column, not cut at the border."""
 
     rows: tuple[int, int]
     columns: tuple[int, int]
@@ -98,7 +98,7 @@ class Seen:
 
 
 def some_terms(terms: Sequence[Term], total: float, count: int) -> dict[str, Any]:
-    """The fields of a unit that is a sum of `count` numbers, `total` together, of which these terms are told."""
+    """The fields of a unit that is the sum `total` of `count` numbers, of which only these terms are listed."""
     rest = count - len(terms)
     return {
         "terms": tuple(terms),
@@ -108,16 +108,16 @@ def some_terms(terms: Sequence[Term], total: float, count: int) -> dict[str, Any
 
 
 def broadcast_number(tensor: torch.Tensor, at: tuple[int, ...]) -> float:
-    """The number of a tensor that meets the place `at` of a result, with broadcasting."""
+    """The number of a tensor that is combined into the result at the place `at`, with broadcasting."""
     inner = at[len(at) - tensor.ndim :]
     return float(tensor[tuple(i if side > 1 else 0 for i, side in zip(inner, tensor.shape, strict=True))])
 
 
 def written(value: float) -> str:
-    """A number as it is shown within arithmetic: five significant digits, and a true minus sign."""
+    """A number in a formula: five significant digits, and a true minus sign."""
     return f"{value:.5g}".replace("-", "−")
 
 
 def in_sum(value: float) -> str:
-    """A number behind a plus sign or an operator: negative ones in brackets."""
+    """A number after an operator: in brackets if it is negative."""
     return f"({written(value)})" if value < 0 else written(value)
