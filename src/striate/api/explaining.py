@@ -360,7 +360,7 @@ def _in_units(nudge: Nudge, x: torch.Tensor, trained: Trained) -> NudgeShown:
         float(np.sqrt(np.square(difference).mean())),
         float(np.abs(difference).max()),
         medium.unit,
-        trained.classes[nudge.answer],
+        trained.classes[nudge.predicted],
         nudge.probability,
     )
 
@@ -438,7 +438,7 @@ def _in_input_units(nudge: Nudge, given: torch.Tensor, classes: tuple[str, ...])
     difference = changed - given[0].detach().float().cpu()
     typical, largest = float(difference.square().mean().sqrt()), float(difference.abs().max())
     unit = "in the units of the input"
-    return NudgeShown(changed.numpy(), typical, largest, unit, classes[nudge.answer], nudge.probability)
+    return NudgeShown(changed.numpy(), typical, largest, unit, classes[nudge.predicted], nudge.probability)
 
 
 def _read(trained: Trained, image: Any, network: str) -> tuple[np.ndarray, str]:

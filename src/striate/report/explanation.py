@@ -24,12 +24,12 @@ from striate.visualize.attribution.checks import AttributionMap
 from striate.visualize.attribution.explanation_record import (
     LEGEND,
     Explanation,
-    answer_line,
     as_pixels,
     covering_line,
     nudge_line,
     part_lines,
     percent,
+    prediction_line,
     trust_lines,
 )
 from striate.visualize.attribution.maps import Method
@@ -138,7 +138,7 @@ def explanation_page(explained: Explanation) -> str:
     page = page_environment().get_template("explanation.html")
     return page.render(
         explained=explained,
-        answer=answer_line(explained).removeprefix(f"{explained.subject}: "),
+        answer=prediction_line(explained).removeprefix(f"{explained.subject}: "),
         lines=trust_lines(explained),
         part=part_lines(explained),
         legend=LEGEND,
@@ -261,7 +261,7 @@ def _covering_pictures(explained: Explanation) -> list[Shown]:
     raw = explained.input
     pixels = outlined(raw, explained.covering, blurred.round().astype(raw.dtype) if raw.dtype == np.uint8 else blurred)
     words = f"A blurred square of {show_sizes(explained.covering.size)} pixels, outlined"
-    return [_framed(explained, pixels, f"{words}: {explained.classes[explained.covering.answer]}")]
+    return [_framed(explained, pixels, f"{words}: {explained.classes[explained.covering.predicted]}")]
 
 
 def _neighbor_picture(explained: Explanation, place: int) -> Shown | None:

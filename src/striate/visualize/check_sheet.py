@@ -1,4 +1,4 @@
-"""A contact sheet of what a check of data found: a strip of pictures for each finding."""
+"""A contact sheet of the findings of a data check: a strip of pictures for each finding."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ class SheetRow:
 
 
 def sheet_figure(rows: Sequence[SheetRow], *, title: str) -> Figure:
-    """The rows one under the other, on white ground, so that it can be read on a dark page as well."""
+    """The rows one under the other, on a white background, so that it is readable on a dark page too."""
     figure = new_figure(_WIDTH, len(rows) * (_TILE + _HEADING) + 0.4)
     main_title(figure, title)
     parts = figure.subfigures(len(rows), 1, squeeze=False)[:, 0]
@@ -133,7 +133,7 @@ def refuse_sheet(kind: str) -> None:
 
 
 def draw_sheet(check: DataCheck, out: Path) -> Path | None:
-    """Draw up to six samples of each finding that is about single samples; None where there is no such finding."""
+    """Draw up to six samples of each finding on single samples; None without such a finding."""
     rows = [row for mark in check.marked if (row := _row(check.evidence, mark)) is not None]
     if not rows:
         return None
@@ -156,7 +156,7 @@ def _row(evidence: Evidence, mark: Marked) -> SheetRow | None:
 
 
 def _telling(evidence: Evidence, group: tuple[int, ...], most: int) -> tuple[int, ...]:
-    """The samples of a group that tell why it is one: the first of each split and label, or two copies."""
+    """The samples that show why a group is one: the first of each split and label, or two copies."""
     if len(group) == 1:
         return group
     first: dict[tuple[str, str], int] = {}
@@ -189,5 +189,5 @@ def _pixels(evidence: Evidence, number: int) -> NDArray[np.uint8] | None:
     preparation = Preparation(listing.kind, shape, "stretch", evidence.config.max_pixels, reduced=True)
     try:
         return listing.medium.decode(listing.read(number), listing.paths[number], preparation)
-    except (OSError, DataError):  # gone since it was looked at
+    except (OSError, DataError):  # removed since the check
         return None

@@ -1,4 +1,4 @@
-"""What pages are made of: pictures, tables and sections, as plain records."""
+"""The parts of pages: pictures, tables and sections, as plain records."""
 
 from __future__ import annotations
 
@@ -53,8 +53,8 @@ class Picture:
 
 @dataclass(frozen=True)
 class Table:
-    """A table of texts and numbers; each row has a cell for each of `columns`, the first names the row. `shades`: how
-    dark each cell of a matrix is, from 0 to 10, without the names of the rows."""
+    """A table of texts and numbers; each row has a cell for each of `columns`, and the first cell names the row.
+    `shades`: the darkness of each cell of a matrix, from 0 to 10, without the names of the rows."""
 
     caption: str
     columns: tuple[str, ...]
@@ -64,8 +64,8 @@ class Table:
 
 @dataclass(frozen=True)
 class Section:
-    """A part of a page under a heading of its own: sentences, tables, charts (SVG) with their caption, and the tables
-    `behind` them."""
+    """A part of a page under a heading: sentences, tables, charts (SVG) with their caption, and the tables `behind`
+    the charts."""
 
     title: str
     sentences: tuple[str, ...] = ()

@@ -60,7 +60,7 @@ def find_nearest(
     features: Callable[[torch.Tensor], Features], raw: torch.Tensor, data: Dataset, label: Callable[[Any], str]
 ) -> Nearest:
     """The six samples of the training split whose `features` have the smallest angle to those of the input `raw`,
-    (1, …); of at most 5,000 samples, evenly chosen. `label` says a sample's target in words."""
+    (1, …), among at most 5,000 evenly spaced samples. `label` gives a sample's target in words."""
     train = data.splits["train"]
     rows = spread(len(train), MOST)
     own = features(raw)

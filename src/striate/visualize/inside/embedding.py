@@ -53,7 +53,7 @@ class Embedding:
 def embed(
     module: nn.Module, x: torch.Tensor, layer: str | None = None, *, method: Method = "pca", seed: int = 0
 ) -> Embedding:
-    """The map of normalized inputs `x` (N, …), 5 to any number of them (t-SNE takes seconds for a thousand).
+    """The map of normalized inputs `x` (N, …), at least 5 (t-SNE takes seconds for a thousand).
 
     Features: the inputs of the last layer with weights, or the outputs of `layer`. `pca`: their first two principal
     components. `tsne`: van der Maaten and Hinton, "Visualizing data using t-SNE", JMLR 2008, from the first 50
@@ -68,7 +68,7 @@ def embed(
 
 @same_random_state()  # scikit-learn draws a number when it is loaded
 def embed_features(values: NDArray[np.float32], source: str, *, method: Method = "pca", seed: int = 0) -> Embedding:
-    """`embed` for features (N, F) that are there already."""
+    """`embed` for known features (N, F)."""
     from sklearn.decomposition import PCA
 
     wide = values.astype(np.float64)
@@ -113,7 +113,7 @@ def _kept(values: NDArray[np.float64], points: NDArray[np.float64]) -> float:
 
 @dataclass(frozen=True, eq=False)
 class BothEmbeddings:
-    """Two maps of the same samples, whose `ids` these are, and their class numbers, where there are classes."""
+    """Two maps of the same samples, their `ids`, and their class numbers if there are classes."""
 
     pca: Embedding
     tsne: Embedding
@@ -183,7 +183,7 @@ def draw_embedding(
 
 
 def draw_images(axes: Axes, found: Embedding, images: NDArray[np.uint8]) -> None:
-    """Images (N, C, H, W) uint8 at the places of their samples, as many as lie beside one another."""
+    """Images (N, C, H, W) uint8 at the points of their samples, as many as do not overlap."""
     from matplotlib.offsetbox import AnnotationBbox, OffsetImage
 
     axes.scatter(found.points[:, 0], found.points[:, 1], s=2, color="#CCCCCC", linewidths=0)

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 REACH, LINE, PLANE = 1.0, 31, 15
 Loss = Callable[[Any, torch.Tensor], torch.Tensor]
-"""From the outputs for a batch and its targets to the mean loss."""
+"""Computes the mean loss from the outputs for a batch and its targets."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,8 +59,8 @@ class Landscape:
 
     @property
     def width(self) -> float | None:
-        """How far, on average over both lines and ways, until the loss is twice that of the weights; None where it is
-        not anywhere within reach."""
+        """The distance at which the loss is twice that of the weights, on average over both lines and directions; None
+        if the loss is not doubled within reach."""
         middle = len(self.steps) // 2
         found = []
         for way in (*(line[middle:] for line in self.lines), *(line[middle::-1] for line in self.lines)):
@@ -126,7 +126,7 @@ def _direction(weights: dict[str, nn.Parameter], draw: torch.Generator) -> dict[
     for name, weight in weights.items():
         way = torch.randn(weight.shape, generator=draw).to(weight)
         if weight.ndim > 1:
-            # A filter is what makes one output: a row of the weights.
+            # A filter is a row of the weights, which computes one output.
             sizes = [each.detach().flatten(1).norm(dim=1).view(-1, *[1] * (weight.ndim - 1)) for each in (weight, way)]
             found[name] = way * (sizes[0] / sizes[1].clamp_min(1e-12))
         else:

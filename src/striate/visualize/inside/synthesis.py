@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 STEPS, RATE = 160, 0.08
 UNITS, LAYERS = 12, 6
 Range = tuple[Sequence[float], Sequence[float]]
-"""The least and the largest value of each channel, as the network gets them."""
+"""The smallest and the largest normalized value of each channel."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,8 +92,8 @@ def maximize_units(
     Default: the last layer, and 12 of its units. The image is parametrized by its Fourier transform, high frequencies
     scaled down, and shifted a little at each step; without that, the result looks like noise. Erhan et al.,
     "Visualizing higher-layer features of a deep network", 2009; the parametrization: Olah et al., "Feature
-    visualization", Distill 2017. Such an image need not resemble anything in the data. Raises UsageError for a layer or
-    unit that is not there.
+    visualization", Distill 2017. Such an image need not resemble anything in the data. Raises UsageError for an unknown
+    layer or unit.
     """
     first = _outputs(module, input_shape)
     chosen = first[-1] if layer is None else choose_layer(first, layer)
@@ -115,12 +115,12 @@ def maximize_units(
 def invert_layers(
     module: nn.Module, x: torch.Tensor, values: Range, layer: str | None = None, *, steps: int = STEPS
 ) -> Inversions:
-    """Images with the same activations of a layer as the normalized image `x`, (C, *spatial) or a batch of it: what the
-    layer preserves.
+    """Images with the same activations of a layer as the normalized image `x`, (C, *spatial) or a batch of one; they
+    show what the layer preserves.
 
     Default: up to 6 layers, from the first to the last. Mahendran and Vedaldi, "Understanding deep image
-    representations by inverting them", CVPR 2015. Raises UsageError for a layer that is not there, DataError for inputs
-    that are not images, or several.
+    representations by inverting them", CVPR 2015. Raises UsageError for an unknown layer, DataError for inputs that are
+    not images, and for several.
     """
     _refuse_tables(tuple(x.shape), "image for a layer", "striate show mnist-cnn invert mnist5k#17")
     x, outputs = outputs_of_one(module, x)
@@ -174,13 +174,13 @@ def _make(
     *,
     shifted: bool,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """The first and the last images (count, *shape), 0 to 1, in going down the loss of what they are to the network."""
+    """The first and the last images (count, *shape), 0 to 1, of a descent along the loss of their network inputs."""
     draw = torch.Generator().manual_seed(0)
     sides, axes = shape[1:], tuple(range(2, len(shape) + 1))
     with on_trial(module), torch.inference_mode(False), torch.enable_grad():
         fall = _fall(sides)
         waves = torch.randn(count, shape[0], *fall.shape, 2, generator=draw) * 0.05
-        # The same waves in all channels to begin with: gray.
+        # All channels start with the same waves: gray.
         waves = waves[:, :1].repeat(1, shape[0], *[1] * (waves.ndim - 2)).requires_grad_(True)
         optimizer = torch.optim.Adam([waves], lr=RATE)
         first = _drawn(waves, fall, sides).detach()
@@ -198,14 +198,14 @@ def _make(
                     "a layer that depends on the input",
                     "another layer: --layer NAME",
                 )
-            # By the waves only: no parameter of the network gets a gradient.
+            # Only with respect to the waves: no parameter of the network gets a gradient.
             (waves.grad,) = torch.autograd.grad(result, waves)
             optimizer.step()
         return first, _drawn(waves, fall, sides).detach()
 
 
 def _fall(sides: Shape) -> torch.Tensor:
-    """How strong each wave is drawn: as one over its frequency, as in natural images."""
+    """The amplitude of each wave: one over its frequency, as in natural images."""
     along = [torch.fft.fftfreq(side) for side in sides[:-1]] + [torch.fft.rfftfreq(sides[-1])]
     grid = torch.meshgrid(*along, indexing="ij")
     frequency = torch.stack([axis.square() for axis in grid]).sum(0).sqrt()
@@ -220,7 +220,7 @@ def _drawn(waves: torch.Tensor, fall: torch.Tensor, sides: Shape) -> torch.Tenso
 
 
 def _within(module: nn.Module, image: torch.Tensor, values: Range) -> torch.Tensor:
-    """Images 0 to 1 as the network gets them."""
+    """Images 0 to 1 as normalized inputs."""
     low, high = (torch.tensor(bound, dtype=torch.float32).view(1, -1, *[1] * (image.ndim - 2)) for bound in values)
     return (low + image * (high - low)).to(zero_input(module, (1,)))
 
@@ -241,7 +241,7 @@ def maximized_figure(found: MaximizedUnits, *, title: str, names: Sequence[str] 
 
 
 def inverted_figure(found: Inversions, image: NDArray[np.float32], *, title: str) -> Figure:
-    """The image (C, H, W), 0 to 1, and what each layer preserves of it."""
+    """The image (C, H, W), 0 to 1, and the image that each layer preserves of it."""
     under = [
         "the image",
         *(
@@ -258,7 +258,7 @@ def inverted_figure(found: Inversions, image: NDArray[np.float32], *, title: str
 
 
 def draw_made(axes: Axes, image: NDArray[np.float32], name: str) -> None:
-    """One image (C, H, W) with values 0 to 1, and its name beneath; a signal as lines."""
+    """One image (C, H, W) with values 0 to 1, and its name below; a signal as lines."""
     if image.ndim == 2:
         axes.plot(image.T, linewidth=1)
     elif image.ndim == 3 and len(image) in (1, 3):
