@@ -1,4 +1,4 @@
-"""The picture of a data set as a network will see it, from a configuration to a PNG."""
+"""Draw a data set as a network will see it, from a configuration to a PNG."""
 
 from __future__ import annotations
 
@@ -61,10 +61,10 @@ def draw_data(
     epochs: int = 6,
     announce: Callable[[str], None] | None = None,
 ) -> DataPicture:
-    """Draw samples of the training split: `count` of each class, or, `augmented`, `count` in all, each as it is and in
-    the first `epochs` of a training with `config.seed`.
+    """Draw samples of the training split: `count` of each class, or, `augmented`, `count` in all, each without
+    augmentation and as in the first `epochs` of a training with `config.seed`.
 
-    Raises DataError where the data are no images, ConfigError for an augmentation that they cannot take.
+    Raises DataError for data that are not images, ConfigError for an augmentation that does not apply to them.
     """
     config, data = read_data(config, announce)
     refuse_unseen(data)
@@ -98,7 +98,7 @@ def _painted(task: Task, images: torch.Tensor, targets: Targets) -> torch.Tensor
 
 
 def _augmentation_words(augment: AugmentConfig, reason: str, data: Dataset, seed: int) -> str:
-    """All that is on, why the rest is off, and what is not in the picture."""
+    """The augmentation, why the rest is off, and what the picture leaves out."""
     what = ", ".join(describe_augmentation(augment, data.input_shape, frames=data.medium.folders)) or "none"
     why = reason.partition("; ")[2]  # before it, the recipe lists what it chose
     text = f"Augmentation: {what}" + (f"; {why}" if why else "") + "."

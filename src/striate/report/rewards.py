@@ -1,4 +1,4 @@
-"""What is written once learning from rewards is over: episodes of seeds apart, pictures, metrics.json, the report."""
+"""Finish a run that learned from rewards: play episodes of other seeds, write pictures, metrics.json and the report."""
 
 from __future__ import annotations
 
@@ -37,15 +37,15 @@ from striate.visualize.themed_svg import saved_picture
 from striate.wording import duration, number, several
 
 MILLISECONDS = 80
-"""Of a frame of a film."""
+"""Time of a frame of a film."""
 _SHOWN = 6
 _STATES = 500
 _LARGEST = 3_000_000  # bytes of a film inside the page
 
 
 def finish_rewards(run: RunDirectory, prepared: PreparedLearner, state: RewardState) -> dict[str, Any]:
-    """Play the final episodes with the network that was kept; write plots, report.html and metrics.json, the last last.
-    Returns its content."""
+    """Play the final episodes with the best network; write plots, report.html and, last, metrics.json. Returns its
+    content."""
     config, module = prepared.config, state.learner.module
     control, source = config.task.control, prepared.game.source
     kept = load_checkpoint(run.best, config.execution.device or "cpu")
@@ -140,12 +140,12 @@ def _film(run: RunDirectory, prepared: PreparedLearner, module: Any) -> tuple[Pi
     strip = run.plots / "frames.png"
     Image.fromarray(film_strip(shown)).save(strip)
     steps = several(int(played.steps[0]), "step")
-    said = f"An episode of {steps}, return {played.returns[0]:g}; the whole film is plots/game.gif"
-    return Picture("Frames of an episode", said, strip, "samples"), path
+    words = f"An episode of {steps}, return {played.returns[0]:g}; the whole film is plots/game.gif"
+    return Picture("Frames of an episode", words, strip, "samples"), path
 
 
 def _inside(run: RunDirectory, prepared: PreparedLearner, module: Any) -> list[Picture]:
-    """The filters of the first layer, and states of games by the features of the last hidden one."""
+    """The filters of the first layer, and a map of states of games by the features of the last hidden layer."""
     game, config = prepared.game, prepared.config
     player = Player(module.eval(), config, game.source, game.actions)
     states = played_states(module, game.source, config.task.control, _STATES, split_seed(config.seed, "states"))
@@ -158,7 +158,7 @@ def _inside(run: RunDirectory, prepared: PreparedLearner, module: Any) -> list[P
         figure = filters_figure(bank, title=f"Filters of {bank.layer}")
         path = run.plots / "filters.png"
         pictures.append(saved_picture("First filters", f"{bank.layer}: {filter_words(bank)}", figure, path, "filters"))
-    except StriateError as error:  # a network without convolutions, or one that sees no difference
+    except StriateError as error:  # a network without convolutions, or with the same features for all states
         append_event(run, "note", text=f"left out of the report: {error.where}: {error.got}")
     return pictures
 
