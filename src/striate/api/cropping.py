@@ -247,13 +247,13 @@ def _write_tables(part: Path, listing: Listing, crops: Sequence[_Crop], nothing:
         fields = kind.manifest_fields(listing, number)
         rows.append([name, *fields, *(known[column] for column in further), *others])
     _write_table(part / "crops.csv", rows)
-    told = [["source", "path", "found", "probability", "x", "y", "width", "height", "angle"]]
+    rows_found = [["source", "path", "found", "probability", "x", "y", "width", "height", "angle"]]
     for number, name, one in crops:
         place = (*one.center, *one.sides, one.angle)
         numbers = [f"{one.probability:.4f}", *(f"{value:.2f}" for value in place)]
-        told.append([listing.paths[number], name, one.label, *numbers])
-    told += [[path, *[""] * 8] for path in nothing]
-    _write_table(part / "found.csv", told)
+        rows_found.append([listing.paths[number], name, one.label, *numbers])
+    rows_found += [[path, *[""] * 8] for path in nothing]
+    _write_table(part / "found.csv", rows_found)
 
 
 def _write_table(file: Path, rows: Sequence[Sequence[str]]) -> None:

@@ -223,11 +223,14 @@ def build(
 
 @dataclass(frozen=True)
 class Summary:
-    """A ledger, with the measured field and the comparison where they were requested."""
+    """The summary of a network."""
 
     ledger: Ledger
+    """The ledger."""
     field: EffectiveField | None = None
+    """The measured effective receptive field; None unless it was requested."""
     comparison: LedgerComparison | None = None
+    """The comparison with a second network; None unless it was requested."""
 
     def to_json(self) -> dict[str, Any]:
         """The ledger's object; with a comparison also `against`, `ratios` and `layers`."""

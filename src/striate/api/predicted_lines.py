@@ -25,15 +25,25 @@ class Predicting:
     """The options of `striate predict`; they can be sent to another process."""
 
     run: Path
+    """A run directory, a checkpoint, or a file or folder of `striate export`."""
     calibrated: bool = False
+    """Whether probabilities are calibrated."""
     views: Views | None = None
+    """Test-time augmentation; None: that of the run."""
     cost: tuple[str, ...] = ()
+    """Costs of classes, as texts `ill=10`."""
     threshold: tuple[str, ...] = ()
+    """Thresholds of classes, as texts `ill=0.2`."""
     reject: float | None = None
+    """The largest share of wrong predictions, above which samples get no class; None: every sample gets one."""
     masks: Path | None = None
+    """The folder for predicted masks; None: masks are not written."""
     draw: Path | None = None
+    """The folder for pictures with predictions; None: they are not drawn."""
     tile: int | None = None
+    """Side in pixels of the parts in which pictures are computed; None: pictures are computed in one piece."""
     every: float | None = None
+    """Seconds between the windows of a recording; None: one window."""
 
     def load(self) -> Trained:
         """The network with these options. Raises StriateError for options that the network does not support."""

@@ -66,7 +66,7 @@ def search(
     if not Path(folder).is_dir():
         expected, remedy = "a folder to search", f"--in {pasted(Path(folder).absolute().parent)}"
         raise DataError(f"folder {folder}", "a file", expected, remedy)
-    asked_for = _files_of(queries, trained)
+    query_files = _files_of(queries, trained)
     least, many = (2, "two pictures or more") if alike or outliers_shown else (1, "pictures")
     if len(files) < least:
         got, remedy = several(len(files), "picture"), "check the path, or add pictures"
@@ -79,9 +79,9 @@ def search(
         many = medium_of(trained.preparation.kind).many
         say(f"{several(ignored, 'other file')} ignored: their suffixes are not those of {many}")
     nearest = nearest_of(stored.vectors, say)
-    asked = file_vectors(trained, asked_for) if asked_for else None
+    queried = file_vectors(trained, query_files) if query_files else None
     return SearchResult(
-        () if asked is None else _hits(nearest, stored, asked, asked_for, top),
+        () if queried is None else _hits(nearest, stored, queried, query_files, top),
         tuple(most_alike(nearest, stored.paths, alike)) if alike else (),
         tuple(outliers(nearest, stored.paths, outliers_shown)) if outliers_shown else (),
         stored.unreadable,
@@ -109,12 +109,12 @@ def _files_of(queries: Sequence[str | Path], trained: Trained) -> list[str]:
 
 
 def _hits(
-    nearest: Nearest, stored: FileVectors, asked: FileVectors, queries: Sequence[str], top: int
+    nearest: Nearest, stored: FileVectors, queried: FileVectors, queries: Sequence[str], top: int
 ) -> tuple[Hits, ...]:
     found = {}
-    if asked.paths:
-        found = {hit.query: hit for hit in find_hits(nearest, stored.paths, asked.paths, asked.vectors, top)}
-    reasons = dict(asked.unreadable)
+    if queried.paths:
+        found = {hit.query: hit for hit in find_hits(nearest, stored.paths, queried.paths, queried.vectors, top)}
+    reasons = dict(queried.unreadable)
     return tuple(found[query] if query in found else Hits(query, error=reasons[query]) for query in queries)
 
 

@@ -37,7 +37,7 @@ from striate.training.config_file import config_from_yaml
 from striate.training.prepare import read_data
 from striate.training.rewards.player import Player, load_player
 from striate.training.trained import Trained
-from striate.visualize.inside.passes import spread
+from striate.visualize.inside.passes import evenly_spaced
 from striate.visualize.picture import names_sample, sample_input
 from striate.wording import several, type_of
 
@@ -110,7 +110,7 @@ class Subject:
         whole, of = splits["val"], "val split"
         if len(whole) < min(most, _FEW):
             whole, of = join_splits([whole, splits["train"]]), "train and val splits"
-        part = whole.take(spread(len(whole), most))
+        part = whole.take(evenly_spaced(len(whole), most))
         raw = part.inputs[:]
         return Split(raw, part.targets, part.ids), self.normalized(raw), f"{of} of {self.data.name}, n = {len(raw):,}"
 
@@ -125,7 +125,7 @@ class Subject:
         """Normalized inputs (N, …) and targets of at most `most` training samples, evenly spaced, and their origin in
         words."""
         part = self.data.splits["train"]
-        part = part.take(spread(len(part), most))
+        part = part.take(evenly_spaced(len(part), most))
         return self.normalized(part.inputs[:]), part.targets, f"train split of {self.data.name}, n = {len(part):,}"
 
     def value_range(self) -> tuple[tuple[float, ...], tuple[float, ...]]:

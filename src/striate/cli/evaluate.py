@@ -58,7 +58,7 @@ def evaluate(
         with the largest cost × probability; probabilities stay as they are.
     threshold
         Predict a class if its probability is at least this threshold, otherwise the most probable other class: ill=0.2.
-        Without a number: the threshold with the best F1 on the run's validation split. What changes beside the most
+        Without a number: the threshold with the best F1 on the run's validation split. What changes others the most
         probable class is printed.
     unknown
         Measure instead how well the network recognizes samples of classes that it was not trained on: a folder of such
@@ -93,15 +93,15 @@ def evaluate(
     kinds = {"--unknown": unknown, "--robustness": robustness, "--invariance": invariance}
     kinds |= {"--learning-curve": learning_curve}
     curve = {"--weights": weights, "--counts": counts, "--seeds": seeds}
-    beside = _given({"--cost": cost, "--threshold": threshold, "other data": data})
+    others = _given({"--cost": cost, "--threshold": threshold, "other data": data})
     chosen, of_curve = _given(kinds), _given(curve)
     if _plays(run):
-        return _print_episodes(run, [*chosen, *of_curve, *beside], json=json)
+        return _print_episodes(run, [*chosen, *of_curve, *others], json=json)
     if of_curve and not learning_curve:
         raise _without_curve(run, of_curve[0], curve[of_curve[0]])
     if not chosen:
         return _print_evaluation(run, data, fields.get("data.names"), plan, cost, threshold, json=json)
-    _refuse_together(run, chosen, beside, unknown)
+    _refuse_together(run, chosen, others, unknown)
     measure, write = _measurement(run, chosen[0], data, plan, unknown, weights, read_counts(counts), seeds)
     return measure_and_write(run, measure, write, json=json)
 
@@ -201,10 +201,10 @@ def _without_curve(run: Path, option: str, value: object) -> Exception:
     return UsageError(option, str(value), "this option together with --learning-curve", remedy)
 
 
-def _refuse_together(run: Path, chosen: Sequence[str], beside: Sequence[str], unknown: str | None) -> None:
+def _refuse_together(run: Path, chosen: Sequence[str], others: Sequence[str], unknown: str | None) -> None:
     """Raise UsageError for a measurement together with another one, or with an option that it does not use."""
     option = chosen[0]
-    others = [*chosen[1:], *(name for name in beside if name != "other data" or option != "--robustness")]
+    others = [*chosen[1:], *(name for name in others if name != "other data" or option != "--robustness")]
     if others:
         from striate.errors import UsageError, pasted
 

@@ -170,12 +170,14 @@ def comparable_error(info: ModelInfo) -> PublishedError | None:
 
 @dataclass(frozen=True)
 class Form:
-    """A network with arguments: as written, its trainable parameters, and its multiply–accumulates for one input of the
-    published size."""
+    """A network with arguments."""
 
     written: str
+    """The name with its arguments."""
     params: int
+    """Number of trainable parameters."""
     macs: int
+    """Multiply–accumulates for one input of the published size."""
 
 
 def model_entry(info: ModelInfo, form: Form | None = None) -> str:

@@ -111,28 +111,28 @@ def _fitting(error: InputMisfit, model: str, against: str | None, shape: tuple[i
 
     if shape is None:
         return ""
-    ways = []
+    remedies = []
     if any(names_run(name) for name in (model, against or "")):
-        ways.append("leave out --input: a run has its own")
+        remedies.append("leave out --input: a run has its own")
     elif error.fitting:
-        ways.append(f"--input {_written(error.fitting)}")
+        remedies.append(f"--input {_written(error.fitting)}")
     if error.instead:
         command = f"striate summary {pasted(error.instead)} --input {_written(shape)}"
-        ways.append(f"another network: {command}" if against is None else f"another network: {error.instead}")
-    return ", or ".join(ways)
+        remedies.append(f"another network: {command}" if against is None else f"another network: {error.instead}")
+    return ", or ".join(remedies)
 
 
 def _written(shape: tuple[int, ...]) -> str:
     return "x".join(map(str, shape))
 
 
-def _refuse(depth: int | None, beside: str | None) -> None:
+def _refuse(depth: int | None, other: str | None) -> None:
     """Raise UsageError for a depth below 1, or together with an option that lists single layers."""
     if depth is not None and depth < 1:
         raise UsageError("--depth", str(depth), "at least 1", "--depth 1")
-    if depth is not None and beside is not None:
-        got = f"--depth {depth} with {beside}, which lists single layers"
-        raise UsageError("--depth", got, "one of the two", f"leave out --depth, or {beside}")
+    if depth is not None and other is not None:
+        got = f"--depth {depth} with {other}, which lists single layers"
+        raise UsageError("--depth", got, "one of the two", f"leave out --depth, or {other}")
 
 
 def _refuse_files(html: Path | None, svg: Path | None, force: bool) -> None:

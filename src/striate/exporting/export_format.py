@@ -27,7 +27,7 @@ class ExportFormat:
     """What it is, in a few words."""
     suffix: ClassVar[str] = ""
     """Of its file; empty where it is a folder."""
-    beside: ClassVar[str] = ""
+    second_suffix: ClassVar[str] = ""
     """The suffix of a second file that lies beside it; empty where there is none."""
     extra: ClassVar[str] = ""
     """The extra of striate that it needs."""

@@ -161,7 +161,8 @@ def _format_of(path: Path) -> type[ExportFormat] | None:
     """The format of the file by its suffix, which may be that of the second file; None of other files."""
     for kind in formats.FORMATS:
         if kind.suffix and (
-            path.suffix == kind.suffix or (kind.beside == path.suffix and path.with_suffix(kind.suffix).is_file())
+            path.suffix == kind.suffix
+            or (kind.second_suffix == path.suffix and path.with_suffix(kind.suffix).is_file())
         ):
             return kind
     return None
@@ -189,9 +190,9 @@ def load_exported(path: Path, device: str = "cpu", module: nn.Module | None = No
     if path.suffix != kind.suffix:
         own = path.with_suffix(kind.suffix)
         raise RunError(str(path), f"the weights of {own.name}", "the file of the network", f"name {own}")
-    if kind.beside and path.is_file() and not (beside := path.with_suffix(kind.beside)).is_file():
-        remedy = f"put {beside.name} there; or striate export RUN --format {kind.name} writes both again"
-        raise RunError(str(path), f"no {beside.name} beside it", "its weights in a file beside it", remedy)
+    if kind.second_suffix and path.is_file() and not (second := path.with_suffix(kind.second_suffix)).is_file():
+        remedy = f"put {second.name} there; or striate export RUN --format {kind.name} writes both again"
+        raise RunError(str(path), f"no {second.name} beside it", "its weights in a file beside it", remedy)
     kind.require()
     try:
         facts: dict[str, Any] = kind.facts(path)

@@ -101,8 +101,8 @@ class Frames(InputForm):
         for k, size in enumerate(sizes_around((own[0], own[1]))):
             count = samples[0].shape[0]
             length = (count, 2 * count + 1, max(1, count // 2), count + 3, 3 * count)[k]
-            kept = [clip[np.arange(length) * count // length] for clip in samples]
-            yield (length, *size), np.stack([np.stack([_scaled(frame, size) for frame in clip]) for clip in kept])
+            shortened = [clip[np.arange(length) * count // length] for clip in samples]
+            yield (length, *size), np.stack([np.stack([_scaled(frame, size) for frame in clip]) for clip in shortened])
 
 
 def _scaled(frame: NDArray[Any], size: tuple[int, int]) -> NDArray[Any]:

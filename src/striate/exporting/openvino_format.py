@@ -23,7 +23,7 @@ class OpenvinoFormat(ExportFormat):
     name: ClassVar[str] = "openvino"
     what: ClassVar[str] = "OpenVINO's graph, with its weights in a file beside it"
     suffix: ClassVar[str] = ".xml"
-    beside: ClassVar[str] = ".bin"
+    second_suffix: ClassVar[str] = ".bin"
     extra: ClassVar[str] = "openvino"
     needs: ClassVar[tuple[str, ...]] = ("openvino", "onnx", "onnxscript")
 

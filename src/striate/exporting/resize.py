@@ -28,7 +28,7 @@ class AxisFit(NamedTuple):
 
     start: torch.Tensor
     """The first pixel of the side that is used."""
-    kept: torch.Tensor
+    used: torch.Tensor
     """Number of pixels that are used."""
     inner: torch.Tensor
     """Number of pixels that they are scaled to."""
@@ -38,7 +38,7 @@ class AxisFit(NamedTuple):
     @property
     def scale(self) -> torch.Tensor:
         """Pixels of the canvas for a pixel of the picture, ()."""
-        return self.inner.float() / self.kept.float()
+        return self.inner.float() / self.used.float()
 
     @property
     def shift(self) -> torch.Tensor:
@@ -66,8 +66,8 @@ def _fit_axis(side: Side, other: Side, size: tuple[Side, Side], fit: Fit) -> Axi
     if fit == "pad":
         inner = torch.minimum(to_own, _nearest(own * to_across, across).clamp(min=1))
         return AxisFit(none, own, inner, (to_own - inner) // 2)
-    kept = torch.minimum(own, _nearest(to_own * across, to_across).clamp(min=1))
-    return AxisFit((own - kept) // 2, kept, to_own, none)
+    used = torch.minimum(own, _nearest(to_own * across, to_across).clamp(min=1))
+    return AxisFit((own - used) // 2, used, to_own, none)
 
 
 def whole_axes(height: Any, width: Any, size: tuple[int, int], fit: Fit) -> tuple[Any, Any]:
@@ -102,10 +102,10 @@ def axis_weights(fit: AxisFit, side: Side, out: Side) -> tuple[torch.Tensor, tor
     of two."""
     at = 2 * (torch.arange(out) - fit.offset) + 1
     pixel = 2 * (torch.arange(side) - fit.start) + 1
-    inside = ((pixel > 0) & (pixel < 2 * fit.kept))[None] & ((at > 0) & (at < 2 * fit.inner))[:, None]
+    inside = ((pixel > 0) & (pixel < 2 * fit.used))[None] & ((at > 0) & (at < 2 * fit.inner))[:, None]
     # The triangle filter, in units in which its corners are whole numbers.
-    distance = (pixel[None] * fit.inner - at[:, None] * fit.kept).abs()
-    heights = (2 * torch.maximum(fit.kept, fit.inner) - distance).clamp(min=0) * inside
+    distance = (pixel[None] * fit.inner - at[:, None] * fit.used).abs()
+    heights = (2 * torch.maximum(fit.used, fit.inner) - distance).clamp(min=0) * inside
     part = heights.float()
     total = part.sum(1, keepdim=True).clamp(min=1)
     steps = 2.0 ** torch.arange(_MOST_BITS)

@@ -103,12 +103,12 @@ class Guard:
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                answer = MutableHeaders(scope=message)
+                headers = MutableHeaders(scope=message)
                 for name, value in _HEADERS.items():
-                    answer[name] = value
-                answer.setdefault("cache-control", "no-cache" if path.startswith("/static/") else "no-store")
+                    headers[name] = value
+                headers.setdefault("cache-control", "no-cache" if path.startswith("/static/") else "no-store")
                 if signs_in and session is not None:
-                    answer.append("set-cookie", f"{self._cookie}={session.cookie}; Path=/; HttpOnly; SameSite=Strict")
+                    headers.append("set-cookie", f"{self._cookie}={session.cookie}; Path=/; HttpOnly; SameSite=Strict")
             await send(message)
 
         if refusal is not None:

@@ -19,7 +19,7 @@ from striate.training.prepare import Prepared
 from striate.visualize.canvas import of_split, save_figure
 from striate.visualize.inside.embedding import FEWEST, Method, embed_features, embedding_figure
 from striate.visualize.inside.features import find_features
-from striate.visualize.inside.passes import spread
+from striate.visualize.inside.passes import evenly_spaced
 from striate.visualize.page_parts import Picture
 from striate.visualize.reconstruction_figures import as_bytes, codes_figure
 
@@ -52,7 +52,7 @@ def find_codes(prepared: Prepared) -> Codes | None:
     split = data.splits[data.held_out]
     if code_layer(module) is None or not task.learns_inputs or len(split) < FEWEST or data.input_shape[0] not in (1, 3):
         return None
-    rows = spread(len(split), _MAPPED)
+    rows = evenly_spaced(len(split), _MAPPED)
     raw = split.inputs[rows]
     x = prepared.normalize(raw.to(prepared.device))
     values = find_features(module, x).values

@@ -24,7 +24,7 @@ from striate.visualize.canvas import of_split, save_figure
 from striate.visualize.sample_figures import (
     MOST_CLASSES,
     SampleRow,
-    refuse_unseen,
+    refuse_undrawable,
     rows_by_class,
     rows_by_epoch,
     samples_figure,
@@ -67,7 +67,7 @@ def draw_data(
     Raises DataError for data that are not images, ConfigError for an augmentation that does not apply to them.
     """
     config, data = read_data(config, announce)
-    refuse_unseen(data)
+    refuse_undrawable(data)
     task, augment = make_task(data, config.task), None
     paint = None if data.has_masks or not task.draws else partial(_painted, task)
     if augmented:

@@ -104,29 +104,40 @@ _LEFT = 46.0
 
 @dataclass(frozen=True)
 class Shown:
-    """A picture of the page: a file in base64, its caption, whether its pixels are enlarged as squares, and the kind of
-    file: `png`, or `gif` for an animation."""
+    """A picture of the page."""
 
     png: str
+    """The file in base64."""
     words: str
+    """The caption."""
     enlarged: bool
+    """Whether the page enlarges its pixels as squares."""
     kind: str = "png"
+    """`png`, or `gif` for an animation."""
 
 
 @dataclass(frozen=True)
 class MapShown:
-    """A map on the page: its picture (None for a table), numbers, and the two lines of its deletion curve as points of
-    an SVG of 260 × 140, with the ends of its axes."""
+    """A map on the page."""
 
     one: AttributionMap
+    """The map."""
     about: str
+    """What the method measures."""
     picture: Shown | None
+    """None for a table."""
     falling: str
+    """The line of the deletion curve, as points of an SVG of 260 × 140."""
     random: str
+    """The same for random order."""
     low: str
+    """The lower end of the vertical axis."""
     high: str
+    """The upper end of the vertical axis."""
     most: str
+    """The end of the horizontal axis."""
     numbers: Table
+    """The deletion curve as a table."""
 
 
 def explanation_page(explained: Explanation) -> str:

@@ -124,8 +124,10 @@ def _mark(axes: Axes, search: LearningRateSearch) -> None:
     if search.suggestion is not None:
         label = f"suggestion {search.suggestion:g}"
         axes.axvline(search.suggestion, color=GREEN, linewidth=1.6, label=label, zorder=1)
-    who = "recipe" if search.origin == "recipe" else "asked for"
-    axes.axvline(search.configured, color=ORANGE, linestyle="--", linewidth=1.6, label=f"{who} {search.configured:g}")
+    origin = "recipe" if search.origin == "recipe" else "requested"
+    axes.axvline(
+        search.configured, color=ORANGE, linestyle="--", linewidth=1.6, label=f"{origin} {search.configured:g}"
+    )
 
 
 def _span(search: LearningRateSearch) -> tuple[float, float]:

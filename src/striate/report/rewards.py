@@ -48,13 +48,13 @@ def finish_rewards(run: RunDirectory, prepared: PreparedLearner, state: RewardSt
     content."""
     config, module = prepared.config, state.learner.module
     control, source = config.task.control, prepared.game.source
-    kept = load_checkpoint(run.best, config.execution.device or "cpu")
-    module.load_state_dict(kept["model"])
+    best = load_checkpoint(run.best, config.execution.device or "cpu")
+    module.load_state_dict(best["model"])
     played = {
         split: play_episodes(module, source, control, episodes, split_seed(config.seed, split))
         for split, episodes in (("val", control.val_episodes), ("test", control.test_episodes))
     }
-    metrics = _metrics(prepared, state, played, kept["step"])
+    metrics = _metrics(prepared, state, played, best["step"])
     if config.baseline:
         baseline = random_actions(source, control, split_seed(config.seed, "test"))
         compared = Compared(baseline, compare_with_random(baseline, played["test"].returns, config.seed))
@@ -72,7 +72,7 @@ def finish_rewards(run: RunDirectory, prepared: PreparedLearner, state: RewardSt
     return metrics
 
 
-def _metrics(prepared: PreparedLearner, state: RewardState, played: dict[str, Played], kept: int) -> dict[str, Any]:
+def _metrics(prepared: PreparedLearner, state: RewardState, played: dict[str, Played], best: int) -> dict[str, Any]:
     config, rows, learner = prepared.config, state.history, state.learner
     seconds = sum(row["seconds"] for row in rows)
     last = rows[-1]
@@ -86,7 +86,7 @@ def _metrics(prepared: PreparedLearner, state: RewardState, played: dict[str, Pl
         "params": sum(p.numel() for p in learner.module.parameters()),
         "macs": ledger.macs,
         "epochs": len(rows),
-        "best_epoch": next(row["epoch"] for row in rows if row["step"] == kept),
+        "best_epoch": next(row["epoch"] for row in rows if row["step"] == best),
         "steps": learner.step,
         "updates": learner.updates,
         **learner.facts(),
@@ -119,7 +119,7 @@ def _pictures(
             "Return", curve, returns_figure(state.history, game.source, best), run.plots / "returns.png", "curves"
         ),
         saved_picture(
-            "Spread", f"Returns, {of}", returns_histogram(test, short.format("Returns")), run.plots / "spread.png"
+            "Distribution", f"Returns, {of}", returns_histogram(test, short.format("Returns")), run.plots / "spread.png"
         ),
         saved_picture(
             "Actions",
@@ -175,7 +175,7 @@ def _page(
 ) -> str:
     game, module = prepared.game, state.learner.module
     low, high = metrics["test"]["return_interval"]
-    beside = metrics.get("baselines", ())
+    baselines = metrics.get("baselines", ())
     columns = ("epoch", "step", "explore", "train_loss", "train_return", "val_return", "value", "steps_per_second")
     history = Table(
         "One row for each evaluation", columns, tuple(tuple(row[name] for name in columns) for row in state.history)
@@ -189,7 +189,8 @@ def _page(
             for split in ("train", "val", "test")
         )
         + tuple(
-            (entry["name"], *(entry.get(key) for key in keys), _interval(entry["return_interval"])) for entry in beside
+            (entry["name"], *(entry.get(key) for key in keys), _interval(entry["return_interval"]))
+            for entry in baselines
         ),
     )
     page = page_environment().get_template("rewards.html")
@@ -201,7 +202,7 @@ def _page(
         sentence=f"The mean of {several(len(test.returns), 'episode')} with seeds that training does not use, always"
         f" with the best action; 95 % interval {number(low)} to {number(high)} over episodes. This is one training:"
         " another seed may give a lower or higher return."
-        + "".join(f" {entry['comparison']['sentence']}" for entry in beside),
+        + "".join(f" {entry['comparison']['sentence']}" for entry in baselines),
         notes=read_notes(run),
         pictures=pictures,
         inside=inside,

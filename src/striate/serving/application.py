@@ -110,8 +110,8 @@ def make_application(service: Service, token: str, host: str) -> ASGIApp:
         openapi_extra={"requestBody": _BODY},
         responses=_refusals(*_REFUSALS)
         | {
-            200: _answer("The prediction, or a list of them", _LINES),
-            422: _answer("The line with the error of a picture that cannot be read", _LINE),
+            200: _response("The prediction, or a list of them", _LINES),
+            422: _response("The line with the error of a picture that cannot be read", _LINE),
         },
     )
     async def predict(request: Request, run: str | None = None, name: str = "picture") -> Any:
@@ -128,26 +128,26 @@ def make_application(service: Service, token: str, host: str) -> ASGIApp:
                     lines = await _all([service.predict(queued, name, read) for name, read in sent])
         return FiniteJSON(lines[0], 422 if "error" in lines[0] else 200) if single else FiniteJSON(lines)
 
-    async def answered(scope: Scope, receive: Receive, send: Send) -> None:
+    async def handle(scope: Scope, receive: Receive, send: Send) -> None:
         """Handle predictions without FastAPI's routing, which takes longer than all else of a request."""
         if scope["type"] != "http" or (scope["method"], scope["path"]) != ("POST", "/predict"):
             await app(scope, receive, send)
             return
         request = Request(scope, receive)
         try:
-            answer = await predict(request, **_query(request))
+            response = await predict(request, **_query(request))
         except ClientDisconnect:
             return
         except (TooLarge, TooSlow, Busy, StriateError) as error:
-            answer = _refusal(error, largest)
-        await answer(scope, receive, send)
+            response = _refusal(error, largest)
+        await response(scope, receive, send)
 
     def count(path: str, status: int, seconds: float) -> None:
         if path == "/predict":
             service.counts.requests.labels(str(status)).inc()
             service.counts.seconds.observe(seconds)
 
-    return AccessChecks(answered, token, host, largest, count)
+    return AccessChecks(handle, token, host, largest, count)
 
 
 class _Described(FastAPI):
@@ -162,7 +162,7 @@ class _Described(FastAPI):
         return document
 
 
-def _answer(description: str, schema: dict[str, Any]) -> dict[str, Any]:
+def _response(description: str, schema: dict[str, Any]) -> dict[str, Any]:
     return {"description": description, "content": {"application/json": {"schema": schema}}}
 
 
@@ -170,22 +170,22 @@ def _refusals(*statuses: int) -> dict[int | str, dict[str, Any]]:
     text = {"type": "string"}
     record = {"type": "object", "properties": dict.fromkeys(("where", "got", "expected", "remedy"), text)}
     schema = {"type": "object", "properties": {"error": record}}
-    return {status: _answer(_REFUSALS[status], schema) for status in statuses}
+    return {status: _response(_REFUSALS[status], schema) for status in statuses}
 
 
 def _query(request: Request) -> dict[str, str]:
     """The parameters `run` and `name` of the request. Raises UsageError for other ones, and for one given twice."""
-    asked: dict[str, str] = {}
+    parameters: dict[str, str] = {}
     for word, value in request.query_params.multi_items():
         expected = "run and name, each at most once"
-        if word in asked:
+        if word in parameters:
             raise UsageError("the request", f"{word} twice", expected, "leave out one of them")
         if word not in ("run", "name"):
             close = nearest(word, ("run", "name"))
             remedy = f"?{close}={quote(value)}" if close else "leave it out"
             raise UsageError("the request", f"the parameter {word}", expected, remedy)
-        asked[word] = value
-    return asked
+        parameters[word] = value
+    return parameters
 
 
 async def _all(waited: Sequence[Coroutine[Any, Any, Found]]) -> list[Found]:

@@ -31,23 +31,32 @@ Load = Callable[[Path], Trained]
 
 @dataclass(frozen=True)
 class ReadPicture:
-    """An input that a client sent, as the network takes it, and where the file lies in it."""
+    """An input that a client sent."""
 
     path: str
+    """The name of the input."""
     read: Read
+    """The input as the network takes it."""
     placed: Placement | None
+    """Where the file lies in the input; None for numbers."""
 
 
 @dataclass(frozen=True)
 class ServedRun:
-    """A loaded run, with the `stamp` of its weights file. Predictions equal those of `striate predict`."""
+    """A loaded run. Predictions equal those of `striate predict`."""
 
     name: str
+    """The name that requests use."""
     path: Path
+    """The run directory, checkpoint, or exported file."""
     trained: Trained
+    """The network."""
     predictor: Predictor
+    """The backend."""
     stamp: tuple[int, int, int]
+    """Changes with the weights file."""
     since: float = field(default_factory=monotonic)
+    """When it was loaded, by `monotonic`."""
 
     @property
     def at_once(self) -> int:

@@ -30,14 +30,18 @@ _NAMED = 24
 
 
 class DrawnBox(NamedTuple):
-    """One box: left, top, right and bottom in pixels, the number of its class, its text, and whether it is wrong or
-    missed, and so drawn dashed."""
+    """One box over a picture."""
 
     edges: tuple[float, float, float, float]
+    """Left, top, right and bottom in pixels."""
     kind: int
+    """Number of its class."""
     text: str = ""
+    """The text at the box."""
     wrong: bool = False
+    """Whether it is wrong or missed, and so drawn dashed."""
     angle: float = 0.0
+    """By which it is rotated about its center, counterclockwise on the screen."""
 
 
 def corners(box: DrawnBox) -> NDArray[np.float64]:

@@ -147,7 +147,7 @@ def _row(evidence: Evidence, mark: Marked) -> SheetRow | None:
         return None
     tiles: list[SheetTile] = []
     for place, group in enumerate(islice(mark.groups, COLUMNS)):
-        shown = _telling(evidence, group, COLUMNS - len(tiles))
+        shown = _representatives(evidence, group, COLUMNS - len(tiles))
         tiles += [_tile(evidence, mark, number, place) for number in shown]
         if len(tiles) >= COLUMNS:
             break
@@ -155,7 +155,7 @@ def _row(evidence: Evidence, mark: Marked) -> SheetRow | None:
     return SheetRow(mark.finding.code, mark.finding.severity, heading, tuple(tiles))
 
 
-def _telling(evidence: Evidence, group: tuple[int, ...], most: int) -> tuple[int, ...]:
+def _representatives(evidence: Evidence, group: tuple[int, ...], most: int) -> tuple[int, ...]:
     """The samples that show why a group is one: the first of each split and label, or two copies."""
     if len(group) == 1:
         return group

@@ -23,14 +23,18 @@ _LETTERS = 22
 
 @dataclass(frozen=True)
 class Tile:
-    """One sample: `image` (C, H, W) uint8, the predicted class with its probability (0 to 1), and the true class.
-    Without a probability, the predicted and the true number, neither right nor wrong."""
+    """One sample of a gallery."""
 
     image: ArrayLike
+    """(C, H, W) uint8."""
     predicted: str
+    """The predicted class, or number."""
     probability: float | None
+    """Of the predicted class, 0 to 1; None for numbers, which are neither right nor wrong."""
     truth: str
+    """The true class, or number."""
     right: bool
+    """Whether the predicted class is the true one."""
 
 
 _CELL, _PICTURE, _TOP = (1.75, 2.2), 1.6, 0.4

@@ -28,11 +28,14 @@ _MOST_DECIMALS = 15
 
 @dataclass(frozen=True)
 class ChosenKernel:
-    """A kernel, its kind of source, and its source in words: `the kernel named sharpen`."""
+    """A kernel, and where it comes from."""
 
     kernel: Kernel
+    """The kernel."""
     source: Literal["name", "file", "text"]
+    """The kind of source."""
     words: str
+    """The source in words: `the kernel named sharpen`."""
 
 
 def choose_kernel(given: str) -> ChosenKernel:
@@ -42,8 +45,8 @@ def choose_kernel(given: str) -> ChosenKernel:
     """
     text = given.strip()
     if text in KERNELS:
-        beside = f" (for the file {text} in this folder: ./{text})" if _is_file(text) else ""
-        return ChosenKernel(KERNELS[text], "name", f"the kernel named {text}{beside}")
+        hint = f" (for the file {text} in this folder: ./{text})" if _is_file(text) else ""
+        return ChosenKernel(KERNELS[text], "name", f"the kernel named {text}{hint}")
     if not _NUMERIC_TEXT.fullmatch(text):
         if _is_file(text):
             kernel = _from_file(Path(text))

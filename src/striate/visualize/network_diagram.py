@@ -22,21 +22,26 @@ _HEAD = 5.0
 
 @dataclass(frozen=True)
 class Place:
-    """The position of a box: its right edge, its middle from the top, its height."""
+    """The position of a box."""
 
     right: float
+    """Its right edge."""
     middle: float
+    """Its middle, from the top."""
     high: float
+    """Its height."""
 
 
 @dataclass(frozen=True)
 class Bypass:
-    """A line from an output past other boxes: the position of its box (−1: the network's input), the positions of the
-    boxes that take it, and its lane, from 0, the innermost."""
+    """A line from an output past other boxes."""
 
     source: int
+    """Position of the box whose output it is; −1 is the network's input."""
     targets: tuple[int, ...]
+    """Positions of the boxes that take the output."""
     lane: int
+    """From 0, the innermost."""
 
     @property
     def span(self) -> tuple[int, int]:

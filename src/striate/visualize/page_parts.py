@@ -53,23 +53,31 @@ class Picture:
 
 @dataclass(frozen=True)
 class Table:
-    """A table of texts and numbers; each row has a cell for each of `columns`, and the first cell names the row.
-    `shades`: the darkness of each cell of a matrix, from 0 to 10, without the names of the rows."""
+    """A table of texts and numbers."""
 
     caption: str
+    """What it shows."""
     columns: tuple[str, ...]
+    """The headings."""
     rows: tuple[tuple[str | int | float | None, ...], ...]
+    """A cell for each column; the first cell names the row."""
     shades: tuple[tuple[int, ...], ...] = ()
+    """The darkness of each cell of a matrix, from 0 to 10, without the names of the rows; empty for other tables."""
 
 
 @dataclass(frozen=True)
 class Section:
-    """A part of a page under a heading: sentences, tables, charts (SVG) with their caption, and the tables `behind`
-    the charts."""
+    """A part of a page under a heading."""
 
     title: str
+    """The heading."""
     sentences: tuple[str, ...] = ()
+    """A paragraph each."""
     tables: tuple[Table, ...] = ()
+    """Shown below the sentences."""
     charts: tuple[str, ...] = ()
+    """SVG."""
     caption: str = ""
+    """Of the charts."""
     behind: tuple[Table, ...] = ()
+    """The numbers of the charts, as tables."""

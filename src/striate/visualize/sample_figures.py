@@ -115,7 +115,7 @@ _ACROSS = 8  # samples in a row
 _CHOICE = 7  # what the random numbers are for
 
 
-def refuse_unseen(data: Dataset) -> None:
+def refuse_undrawable(data: Dataset) -> None:
     """Raise DataError for data that are neither images of one or three channels nor drawn as such."""
     if data.medium.shows_itself and data.input_shape[0] in (1, 3):
         return
@@ -130,7 +130,7 @@ def refuse_unseen(data: Dataset) -> None:
     )
 
 
-def _seen(images: torch.Tensor, data: Dataset) -> torch.Tensor:
+def _as_pictures(images: torch.Tensor, data: Dataset) -> torch.Tensor:
     """Inputs (B, …) as pictures (B, C, H, W)."""
     drawn = drawn_inputs(images, data.preparation)
     return images if drawn is None else torch.from_numpy(drawn[np.arange(len(images))])
@@ -172,13 +172,13 @@ def rows_by_epoch(
     train = data.splits["train"]
     chosen = _in_turn(data, train, count, seed)
     inputs, targets, ids = train.inputs[chosen].cpu(), train.targets[chosen].cpu(), train.ids[chosen].cpu()
-    images, masks = [_seen(inputs, data) if paint is None else paint(inputs, targets)], [targets]
+    images, masks = [_as_pictures(inputs, data) if paint is None else paint(inputs, targets)], [targets]
     for epoch in range(epochs):
         known = targets if data.has_masks else None
         moved, warp = augment_batch(inputs, augment, seed, epoch, ids, motion=data.medium.motion, masks=known)
         varied = _with_visible_noise(moved, train, augment, seed, epoch, ids)
         at = targets if warp is None else move(targets, warp)
-        images.append(_seen(varied, data) if paint is None else paint(varied, at))
+        images.append(_as_pictures(varied, data) if paint is None else paint(varied, at))
         if data.has_masks:
             unmoved = targets[:, None]
             masks.append((unmoved if warp is None else warp.apply(unmoved, nearest=True, fill=IGNORED))[:, 0])
@@ -236,5 +236,5 @@ def _row(
     targets, images = split.targets[rows].cpu(), split.inputs[rows].cpu()
     masks = _layers(targets) if data.has_masks else None
     names = tuple(data.target_text(target) for target in targets) if captions else ()
-    shown = _seen(images, data) if paint is None else paint(images, targets)
+    shown = _as_pictures(images, data) if paint is None else paint(images, targets)
     return SampleRow(name, shown.numpy(), masks, names)

@@ -39,11 +39,14 @@ _CHOICES = 8
 
 @dataclass(frozen=True)
 class Point:
-    """A trial: its `number`, the metric after each of its trainings, cheapest first, and the value of each field."""
+    """A trial."""
 
     number: int
+    """Number of the trial."""
     scores: tuple[float, ...]
+    """The metric after each of its trainings, the cheapest first."""
     fields: Mapping[str, object]
+    """The value of each field."""
 
 
 @dataclass(frozen=True)
@@ -179,8 +182,8 @@ def _position(point: Point, dimension: Dimension) -> float:
     if not dimension.choices:
         return float(value)  # type: ignore[arg-type]
     # Side by side, so that trials with equal choices do not overlap.
-    beside = (point.number * 0.618034 % 1 - 0.5) * 0.3
-    return dimension.choices.index(str(value)) + beside
+    offset = (point.number * 0.618034 % 1 - 0.5) * 0.3
+    return dimension.choices.index(str(value)) + offset
 
 
 def _shown(points: Sequence[Point], lower: bool) -> tuple[float, float] | None:

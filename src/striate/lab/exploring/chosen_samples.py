@@ -82,7 +82,7 @@ def describe(
     predicted class), `probability` and whether it is `right`; with `metrics`, the sample's metric as `label`, and
     `figure`."""
     rows = {} if predictions is None else {number: row for row, number in enumerate(predictions.ids.tolist())}
-    told = []
+    records = []
     for number in ids.tolist():
         one = {"name": f"{RUN}#{number}", "path": samples.listing.paths[number], "label": str(samples.labels[number])}
         if metrics is not None and number in metrics:
@@ -92,8 +92,8 @@ def describe(
             predicted = samples.classes[int(predictions.predicted[row])]
             right = bool(predictions.hits[row])
             one |= {"said": predicted, "probability": float(predictions.probability[row]), "right": right}
-        told.append(one)
-    return told
+        records.append(one)
+    return records
 
 
 def confusion(samples: Samples, predictions: SplitPredictions) -> dict[str, Any]:

@@ -214,8 +214,8 @@ def routes(lab: Lab) -> APIRouter:
         else:
             ids = chosen_ids(choice, samples, predictions)
         metrics = None if ranked is None else ranked.words()
-        told = describe(ids[start : start + count], samples, predictions, metrics)
-        return {"total": len(ids), "start": start, "samples": told}
+        records = describe(ids[start : start + count], samples, predictions, metrics)
+        return {"total": len(ids), "start": start, "samples": records}
 
     @router.get("/drawn")
     def over(split: str, sample: int, truth: bool = False) -> Response:

@@ -59,7 +59,9 @@ class Trainings:
             if RunDirectory(run).metrics_json.exists():
                 raise UsageError("run", f"{name}, which is finished", "one that was interrupted", "start another one")
             if (process := owner(run)) is not None:
-                raise UsageError("run", f"{name}, which {process} is training", "one that nobody trains", "wait for it")
+                raise UsageError(
+                    "run", f"{name}, which {process} is training", "a run that no process trains", "wait for it"
+                )
             self._process = TrainingProcess([f"--resume={run}"], run)
             return name
 
@@ -104,7 +106,7 @@ class Trainings:
 
     def _refuse_second(self) -> None:
         if self._process is not None and self._process.running:
-            got = f"a second training beside {self._name(self._process.run)}"
+            got = f"a second training while {self._name(self._process.run)} is trained"
             raise UsageError("train", got, "one at a time: each is given all cores", "pause or stop it first")
 
     def _new_run(self, request: TrainingRequest) -> Path:

@@ -262,16 +262,16 @@ def _classes(run: RunDirectory) -> int:
 
 def _findings(curves: Curves, data: str, *, over: bool) -> list[dict[str, Any]]:
     """The findings of the check before training, and of the curves so far; each code once."""
-    told = [
+    records = [
         {name: value for name, value in event.items() if name not in ("time", "event")}
         for event in curves.events
         if event["event"] == "finding"
     ]
-    known = {one.get("code") for one in told}
+    known = {one.get("code") for one in records}
     if not over:
         known.add(TOO_SHORT)  # a running training is expected to be still learning
     seen = (finding for finding in curve_findings(curves) if finding.code not in known)
-    return told + [finding.to_json() | {"remedy": _on_the_page(finding.remedy, data)} for finding in seen]
+    return records + [finding.to_json() | {"remedy": _on_the_page(finding.remedy, data)} for finding in seen]
 
 
 def _on_the_page(remedy: str, data: str) -> str:

@@ -106,12 +106,16 @@ LARGEST_PASS = 1 << 30
 
 @dataclass(frozen=True, eq=False)
 class Call:
-    """One operation of torch: its name, its arguments by name, with slots in place of tensors, and its results."""
+    """One operation of torch."""
 
     name: str
+    """The operation by name."""
     arguments: dict[str, Any]
+    """By name, with slots in place of tensors."""
     outputs: tuple[Slot, ...]
+    """The results."""
     fields: Fields | None = None
+    """The receptive fields of the results; None where they are not known."""
 
     def tensor(self, name: str) -> torch.Tensor | None:
         """An argument that is a tensor, as it was when the operation took it; None where there is none."""
@@ -138,11 +142,14 @@ class Call:
 
 @dataclass(eq=False)
 class Part:
-    """One layer of the pass: its entry (None for operations between layers), its calls in order, and its output."""
+    """One layer of the pass."""
 
     entry: Entry | None
+    """None for operations between layers."""
     calls: list[Call] = field(default_factory=list)
+    """The operations, in order."""
     output: Slot | None = None
+    """None without a tensor."""
     gives: list[tuple[Entry, ...]] = field(default_factory=list)
     """For each tensor that goes in, of operations between layers, the entries that it is made of."""
 

@@ -125,8 +125,8 @@ def explain_reduction(call: Call, at: tuple[int, ...]) -> UnitArithmetic | None:
     given = call.get("dim")
     dims = list(range(x.ndim)) if given in (None, []) else [given] if isinstance(given, int) else list(given)
     gone = {dim % x.ndim for dim in dims}
-    kept = iter(at if call.out.ndim < x.ndim else [i for d, i in enumerate(at) if d not in gone])
-    row = tuple(slice(None) if dim in gone else next(kept) for dim in range(x.ndim))
+    remaining = iter(at if call.out.ndim < x.ndim else [i for d, i in enumerate(at) if d not in gone])
+    row = tuple(slice(None) if dim in gone else next(remaining) for dim in range(x.ndim))
     values = x[row].double().numpy().ravel()
     order = np.argsort(-np.abs(values), kind="stable")[:MOST_TERMS]
     terms = tuple(Term(f"number {i}", float(values[i]), None, float(values[i])) for i in order)

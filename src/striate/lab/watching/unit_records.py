@@ -36,21 +36,28 @@ class Patch:
 
 @dataclass(frozen=True)
 class Term:
-    """One input number: what it is, its weight (None without one), and what it adds to the sum."""
+    """One input number of a sum."""
 
     label: str
+    """What it is."""
     value: float
+    """The number."""
     weight: float | None
+    """None without a weight."""
     adds: float
+    """What it adds to the sum."""
 
 
 @dataclass(frozen=True)
 class Line:
-    """One step of the arithmetic: what it is, the formula, and its result."""
+    """One step of the arithmetic."""
 
     label: str
+    """What it is."""
     text: str
+    """The formula."""
     value: float
+    """Its result."""
 
 
 @dataclass(frozen=True)

@@ -93,14 +93,20 @@ def order_of(maps: torch.Tensor, order: str) -> list[int]:
 
 @dataclass(frozen=True)
 class FilterPicture:
-    """The kernel of one map: a plane for each of the first input channels, as in `MapPicture`, on one scale."""
+    """The kernel of one map as the page draws it."""
 
     unit: int
+    """Number of the map."""
     channels: int
+    """Number of input channels."""
     rows: int
+    """Rows of the kernel."""
     columns: int
+    """Columns of the kernel."""
     scale: float
+    """As in `MapPicture`, the same for all planes."""
     planes: tuple[str, ...]
+    """Bytes of the first input channels, as in `MapPicture`."""
 
     def to_json(self) -> dict[str, Any]:
         """The record as a JSON object."""
@@ -283,16 +289,16 @@ def _positions(levels: tuple[PositionMap, ...], kind: int) -> dict[str, Any]:
         kind = int(torch.stack([level.values.amax((1, 2)) for level in levels]).amax(0).argmax())
     maps = [level.values[kind] for level in levels]
     highest = max(float(values.max()) for values in maps)
-    told = []
+    records = []
     for level, values in zip(levels, maps, strict=True):
         rows, columns = values.shape
         row, column = divmod(int(values.argmax()), columns)
         data = b64encode((values * (255 / (highest or 1.0))).round().to(torch.uint8).numpy().tobytes()).decode("ascii")
-        told.append(
+        records.append(
             {"name": level.name, "rows": rows, "columns": columns, "data": data, "row": row, "column": column}
             | {"highest": float(values.max())}
         )
-    return {"names": names, "kind": kind, "what": levels[0].what, "highest": highest, "levels": told}
+    return {"names": names, "kind": kind, "what": levels[0].what, "highest": highest, "levels": records}
 
 
 def _cell(levels: tuple[PositionMap, ...], number: int, row: int, column: int) -> dict[str, Any]:

@@ -171,12 +171,16 @@ class AttributionMap:
 
 @dataclass(frozen=True)
 class Maps:
-    """Maps of one prediction; `why` the first is shown first; `left_out`: why others could not be made."""
+    """The maps of one prediction."""
 
     maps: tuple[AttributionMap, ...]
+    """The one to show first in front."""
     why: str
+    """Why the first map is shown first."""
     left_out: tuple[str, ...]
+    """Why other maps could not be computed."""
     prediction_check: PredictionCheck
+    """Whether the network has learned at all."""
 
     @property
     def chosen(self) -> AttributionMap:
@@ -255,12 +259,14 @@ def alike(values: torch.Tensor, again: Callable[[], torch.Tensor], question: Que
 
 @dataclass(frozen=True)
 class Deletion:
-    """Removes parts of the input of `question`, cell by cell; `random` (orders, shares): the scores then, in random
-    orders."""
+    """Removes parts of the input of a question, cell by cell."""
 
     question: Question
+    """The question."""
     blank: torch.Tensor
+    """The input with everything removed."""
     random: torch.Tensor
+    """(orders, shares) the scores while cells are removed in random orders."""
 
     def follow(self, values: torch.Tensor) -> torch.Tensor:
         """(shares,) the scores while cells are removed, those of the highest mean value first."""

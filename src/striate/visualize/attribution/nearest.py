@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from striate.data.dataset import Dataset
 from striate.visualize.inside.features import Features
-from striate.visualize.inside.passes import spread
+from striate.visualize.inside.passes import evenly_spaced
 
 COUNT, MOST = 6, 5000
 _AT_ONCE = 256
@@ -62,7 +62,7 @@ def find_nearest(
     """The six samples of the training split whose `features` have the smallest angle to those of the input `raw`,
     (1, …), among at most 5,000 evenly spaced samples. `label` gives a sample's target in words."""
     train = data.splits["train"]
-    rows = spread(len(train), MOST)
+    rows = evenly_spaced(len(train), MOST)
     own = features(raw)
     cosines = [_cosines(features(train.inputs[part]).values, own.values[0]) for part in rows.split(_AT_ONCE)]
     joined = np.concatenate(cosines)

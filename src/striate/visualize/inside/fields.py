@@ -18,7 +18,7 @@ from striate.errors import DataError, ModelError
 from striate.models.preserved_state import zero_input
 from striate.visualize.canvas import ORANGE, VERMILION, heading, main_title, new_figure, show_image
 from striate.visualize.inside.mosaic import caption
-from striate.visualize.inside.passes import choose_layer, layer_outputs, no_such_layer, spread
+from striate.visualize.inside.passes import choose_layer, evenly_spaced, layer_outputs, no_such_layer
 from striate.wording import several, shorten_path, show_sizes
 
 if TYPE_CHECKING:
@@ -92,12 +92,14 @@ LAYERS = 4
 
 @dataclass(frozen=True, eq=False)
 class LayerField:
-    """The measured effective receptive field of a layer's center unit, and the theoretical one (`box`: first pixel and
-    size along each axis, which may reach over the border)."""
+    """The receptive field of a layer's center unit."""
 
     effective: EffectiveField
+    """The effective field, as measured."""
     geometry: FieldGeometry
+    """The theoretical fields of the layer."""
     box: tuple[tuple[int, int], ...]
+    """First pixel and size of the theoretical field along each axis, which may reach over the border."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -159,7 +161,7 @@ def _growing(names: list[str], geometries: dict[str, FieldGeometry]) -> list[str
         size = geometry_of(geometries, name).size
         if not larger or sum(size) > sum(geometry_of(geometries, larger[-1]).size):
             larger.append(name)
-    return [larger[int(k)] for k in np.unique(spread(len(larger), LAYERS).numpy())] if larger else []
+    return [larger[int(k)] for k in np.unique(evenly_spaced(len(larger), LAYERS).numpy())] if larger else []
 
 
 def _as_json(field: LayerField) -> dict[str, Any]:

@@ -23,12 +23,14 @@ STEPS = (0, 1, 10, 100, 1000)
 
 @dataclass(frozen=True, eq=False)
 class GibbsSamples:
-    """`pixels`: (chains, len(steps), H, W, C) float32, 0 to 1, the means of visible units after each number of `steps`;
-    the first `of_data` chains begin with images, the others with noise."""
+    """Chains of Gibbs sampling."""
 
     pixels: NDArray[np.float32]
+    """(chains, len(steps), H, W, C) float32, 0 to 1, the means of visible units after each number of steps."""
     steps: tuple[int, ...]
+    """Numbers of steps."""
     of_data: int
+    """Number of chains that begin with images; the others begin with noise."""
 
 
 def gibbs_samples(

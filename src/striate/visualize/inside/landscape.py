@@ -99,12 +99,15 @@ def loss_landscape(
             f"network {type(module).__name__}", "no filters or matrices", "a network with filters or matrices", command
         )
     draw = torch.Generator().manual_seed(seed)
-    ways = [_direction(weights, draw), _direction(weights, draw)]
+    directions = [_direction(weights, draw), _direction(weights, draw)]
     steps, grid = np.linspace(-REACH, REACH, line), np.linspace(-REACH, REACH, plane)
     with on_trial(module), torch.no_grad():
 
         def at(first: float, second: float) -> float:
-            moved = {name: weight + first * ways[0][name] + second * ways[1][name] for name, weight in weights.items()}
+            moved = {
+                name: weight + first * directions[0][name] + second * directions[1][name]
+                for name, weight in weights.items()
+            }
             total = 0.0
             rest = targets
             for part in batches(x):

@@ -159,7 +159,7 @@ def batches(x: torch.Tensor) -> Iterator[torch.Tensor]:
     yield from x.split(max(1, min(_MOST, _NUMBERS // x[0].numel())))
 
 
-def spread(count: int, most: int) -> torch.Tensor:
+def evenly_spaced(count: int, most: int) -> torch.Tensor:
     """At most `most` of `count` positions, evenly spaced."""
     return torch.linspace(0, count - 1, min(most, count)).round().long()
 

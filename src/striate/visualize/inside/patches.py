@@ -22,9 +22,9 @@ from striate.visualize.inside.passes import (
     batches,
     choose_layer,
     choose_unit,
+    evenly_spaced,
     layer_outputs,
     no_such_layer,
-    spread,
 )
 from striate.wording import several, show_shape, show_sizes
 
@@ -103,7 +103,7 @@ def exciting_patches(
     live = best.max(0) > 0 if bool((best > 0).any()) else np.ones(best.shape[1], bool)
     if units is None:
         known = np.flatnonzero(live)
-        units = [int(known[k]) for k in spread(len(known), UNITS)]
+        units = [int(known[k]) for k in evenly_spaced(len(known), UNITS)]
     geometry = geometry_of(geometries, name)
     found = tuple(
         _of_unit(choose_unit(unit, best.shape[1], name), best, places, size, geometry, each) for unit in units

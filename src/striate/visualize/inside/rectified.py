@@ -89,11 +89,14 @@ def rectified_gradients(rule: Rule) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Passed:
-    """What a gradient passed: the number of ReLUs and of max poolings, and the names of other activations."""
+    """The operations that a gradient passed."""
 
     relus: int
+    """Number of ReLUs."""
     pools: int
+    """Number of max poolings."""
     others: tuple[str, ...]
+    """Names of other activations."""
 
 
 def passed(output: torch.Tensor) -> Passed:

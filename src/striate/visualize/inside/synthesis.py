@@ -21,10 +21,10 @@ from striate.visualize.inside.passes import (
     attached_output,
     choose_layer,
     choose_unit,
+    evenly_spaced,
     layer_outputs,
     no_such_layer,
     outputs_of_one,
-    spread,
 )
 from striate.wording import several, shorten_path, show_shape
 
@@ -98,7 +98,9 @@ def maximize_units(
     first = _outputs(module, input_shape)
     chosen = first[-1] if layer is None else choose_layer(first, layer)
     count = chosen.values.shape[1]
-    wanted = [choose_unit(unit, count, chosen.name) for unit in units] if units is not None else spread(count, UNITS)
+    wanted = (
+        [choose_unit(unit, count, chosen.name) for unit in units] if units is not None else evenly_spaced(count, UNITS)
+    )
     numbers = tuple(int(unit) for unit in wanted)
     rows = list(range(len(numbers)))
 
@@ -126,7 +128,7 @@ def invert_layers(
     x, outputs = outputs_of_one(module, x)
     if layer is None:
         shown = [output for output in outputs if output.kind not in ("flatten", "dropout")]
-        chosen = [shown[int(k)] for k in spread(len(shown), LAYERS)]
+        chosen = [shown[int(k)] for k in evenly_spaced(len(shown), LAYERS)]
     else:
         chosen = [choose_layer(outputs, layer)]
     images, errors = [], []
@@ -257,7 +259,7 @@ def inverted_figure(found: Inversions, image: NDArray[np.float32], *, title: str
     return _page([image, *found.images], under, title, words)
 
 
-def draw_made(axes: Axes, image: NDArray[np.float32], name: str) -> None:
+def draw_synthetic(axes: Axes, image: NDArray[np.float32], name: str) -> None:
     """One image (C, H, W) with values 0 to 1, and its name below; a signal as lines."""
     if image.ndim == 2:
         axes.plot(image.T, linewidth=1)
@@ -278,7 +280,7 @@ def _page(images: Sequence[NDArray[np.float32]], names: Sequence[str], title: st
     figure = new_figure(max(6.0, columns * _TILE), rows * (_TILE + 0.35) + 1.0)
     grid = figure.subplots(rows, columns, squeeze=False).ravel()
     for axes, image, name in zip(grid, images, names, strict=False):
-        draw_made(axes, image, name)
+        draw_synthetic(axes, image, name)
     for axes in grid[len(images) :]:
         axes.set_axis_off()
     caption(figure, words)
