@@ -2,7 +2,7 @@
 
 Command: python benchmarks/explanations.py RUN [--images 50] [--random 6]
 
-Test images of the run, evenly spread, each explained by every method; then the same with the run's network built anew,
+Test images of the run, evenly spaced, each explained by every method; then the same with the run's network built anew,
 with three seeds and three sizes of weights: its own, He's, and 1.5 times He's, which answer as firmly as
 trained networks. Prints counts.
 """
@@ -24,7 +24,7 @@ from striate.training.config_file import config_from_yaml
 from striate.training.prepare import read_data
 from striate.visualize.attribution.attribute import attribute
 from striate.visualize.attribution.question import make_question
-from striate.visualize.inside.passes import spread
+from striate.visualize.inside.passes import evenly_spaced
 
 
 def main() -> None:
@@ -36,7 +36,7 @@ def main() -> None:
     config = config_from_yaml(open_run(asked.run).config)
     trained, data = striate.load(asked.run), read_data(config)[1]
     test = data.splits["test"]
-    x = trained.normalization.on("cpu", 4)(test.inputs[spread(len(test), asked.images)])
+    x = trained.normalization.on("cpu", 4)(test.inputs[evenly_spaced(len(test), asked.images)])
     count("trained", trained.module, x)
     for scale in (0.0, 1.0, 1.5):
         for seed in range(3):

@@ -98,14 +98,14 @@ def test_called_again_only_new_files_are_predicted(pictures: Path, capsys) -> No
 
 def test_what_was_predicted_is_kept_where_the_iteration_ends(pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(write, "_LINES", 6)
-    asked, out = Predicting(Path("any")), Path("found.parquet")
-    with predictions_file(asked, [pictures], out) as found:
+    request, out = Predicting(Path("any")), Path("found.parquet")
+    with predictions_file(request, [pictures], out) as found:
         for number, _ in enumerate(found):
             if number == 14:
                 break
     assert not out.exists()
-    with predictions_file(asked, [pictures], out) as found:
-        assert (found.before, len(found.answers)) == (15, 25)
+    with predictions_file(request, [pictures], out) as found:
+        assert (found.before, len(found.predictions)) == (15, 25)
         for _ in found:
             pass
         assert (found.rows, found.unreadable) == (40, 1)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from striate.cli.output import print_kept_measure, print_note
+from striate.cli.output import measure_and_write, print_note
 from striate.runs.files import explained
 
 
@@ -24,7 +24,7 @@ def test_what_was_measured_is_printed_though_the_run_cannot_be_written(capsys: p
         with explained(run / "found.json"):
             raise OSError(errno.EROFS, os.strerror(errno.EROFS))
 
-    assert print_kept_measure(Path("run"), lambda *_, **__: {"n": 3}, write, json=True) == 0
+    assert measure_and_write(Path("run"), lambda *_, **__: {"n": 3}, write, json=True) == 0
     out, err = capsys.readouterr()
     assert json.loads(out) == {"n": 3}
     assert err == "not written: run/found.json: cannot be used: Read-only file system\n"

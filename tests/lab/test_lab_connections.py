@@ -21,7 +21,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from striate.lab import security
 from striate.lab.security import UPLOAD, Guard
-from striate.lab.watching import passing
+from striate.lab.watching import pass_recorder
 from striate.lab.workbench import Lab
 from striate.serving import connection
 from striate.serving.connection import Connection
@@ -144,16 +144,16 @@ def test_tensors_of_a_pass_are_freed_at_once(
     client: TestClient, monkeypatch: pytest.MonkeyPatch, refused: bool
 ) -> None:
     known: list[weakref.ref[Any]] = []
-    keep = passing.KeptTensors.keep
+    save = pass_recorder.SavedTensors.save
 
-    def noted(kept: passing.KeptTensors, tensor: Any) -> Any:
+    def noted(saved: pass_recorder.SavedTensors, tensor: Any) -> Any:
         known.append(weakref.ref(tensor))
-        return keep(kept, tensor)
+        return save(saved, tensor)
 
-    monkeypatch.setattr(passing.KeptTensors, "keep", noted)
+    monkeypatch.setattr(pass_recorder.SavedTensors, "save", noted)
     monkeypatch.setattr("striate.lab.watching.watched_network.LARGEST_PASS", 1)
     if refused:
-        monkeypatch.setattr(passing.run_pass, "__defaults__", (10_000,))
+        monkeypatch.setattr(pass_recorder.run_pass, "__defaults__", (10_000,))
     asked = {"model": "conv(4,3) conv(4,3) fc(3)", "input": "1x32x32"}
     gc.disable()
     try:

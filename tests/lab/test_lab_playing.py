@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from striate.errors import ShapeError, UsageError
-from striate.lab.play_page import digits, kernel_of, lay, read_kernel
+from striate.lab.play_page import digits, kernel_of, read_kernel, windows_on_map
 from striate.layers.axis_windows import AxisWindows
 from striate.layers.kernels import KERNELS
 from striate.reference import convolve
@@ -27,7 +27,7 @@ MODES = ("zeros", "reflect", "replicate", "circular")
     st.sampled_from(MODES), st.sampled_from(("ones", "digits", "sobel-x", "gaussian5")),
 )  # fmt: skip
 def test_what_is_shown_is_the_reference(size, kernel, stride, padding, dilation, mode, weights) -> None:
-    laid = lay(AxisWindows(size, kernel, stride, padding, padding, dilation), mode, weights)
+    laid = windows_on_map(AxisWindows(size, kernel, stride, padding, padding, dilation), mode, weights)
     w = np.array(kernel_of(weights, kernel).weights)
     x = digits(size)
     settings = {"stride": stride, "padding": padding, "dilation": dilation, "padding_mode": mode}

@@ -18,7 +18,7 @@ import striate
 from striate.data.dataset import Preparation
 from striate.data.normalize import Normalization
 from striate.errors import ModelError
-from striate.lab.watching.passing import run_pass
+from striate.lab.watching.pass_recorder import run_pass
 from striate.lab.watching.pointwise_arithmetic import explain_input
 from striate.lab.watching.watch_page import map_pictures
 from striate.lab.watching.watched_network import CachedPasses

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from striate import reference
-from striate.lab.watching.passing import run_pass
+from striate.lab.watching.pass_recorder import run_pass
 from striate.lab.watching.step import Step, softmax_step, steps_of
 from striate.lab.watching.unit_arithmetic import explain_unit
 from striate.lab.watching.unit_records import UnitArithmetic

@@ -44,8 +44,8 @@ def test_the_page_has_the_table_the_sentences_and_the_picture(tmp_path, evaluati
     assert picture.caption.endswith("left is better." if task.name == "regress" else "right is better.")
     with Image.open(picture.path) as image:
         image.verify()
-    worth = describe_baselines(compared, network(evaluation), OF)
-    page = render_report(replace(content, worth=worth, pictures=(*content.pictures, picture)))
+    baselines = describe_baselines(compared, network(evaluation), OF)
+    page = render_report(replace(content, baselines=baselines, pictures=(*content.pictures, picture)))
     assert TITLE in page
     assert "<b>" not in page
     told = [page.count(escape(entry.comparison.sentence)) for entry in compared]
@@ -83,7 +83,7 @@ def test_features_are_named_once():
 def test_what_was_cut_short_is_said():
     evaluation = regression()
     compared = made_baselines(evaluation, "Learned from 5.")
-    worth = describe_baselines(compared, network(evaluation), OF)
-    assert worth.strongest == compared[0].comparison.sentence, "not the last one's"
-    assert all(text.endswith("Learned from 5.") for text in worth.explanations)
-    assert worth.table.columns == ("method", "RMSE", "MAE", "R²", "learned from", "seconds")
+    baselines = describe_baselines(compared, network(evaluation), OF)
+    assert baselines.strongest == compared[0].comparison.sentence, "not the last one's"
+    assert all(text.endswith("Learned from 5.") for text in baselines.explanations)
+    assert baselines.table.columns == ("method", "RMSE", "MAE", "R²", "learned from", "seconds")

@@ -23,7 +23,7 @@ from striate.cli import main
 from striate.errors import RunError, UsageError
 from striate.exporting.exported_file import ExportedFile, _File
 from striate.exporting.exported_network import ExportedNetwork
-from striate.serving import door
+from striate.serving import access
 from striate.serving import service as serving
 from striate.serving.application import make_application
 from striate.serving.server import Server, listen
@@ -109,7 +109,7 @@ def test_a_body_that_is_too_large_ends_wherever_its_length_is_not_told(client: T
 
 
 def test_a_body_that_does_not_go_on_is_not_waited_for(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(door, "_PATIENCE", 0.01)
+    monkeypatch.setattr(access, "_PATIENCE", 0.01)
     application, sent = make_application(Service([run], striate.load, Limits()), TOKEN, "127.0.0.1"), []
 
     async def ask() -> None:

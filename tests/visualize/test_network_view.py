@@ -12,7 +12,7 @@ from striate.data.dataset import Annotation, Dataset, Kind, Preparation, Split
 from striate.data.media.every_medium import medium_of
 from striate.data.media.volume.slices_picture import middle_slices
 from striate.errors import DataError
-from striate.visualize.sample_figures import MOST_CLASSES, refuse_unseen, rows_by_class, rows_by_epoch
+from striate.visualize.sample_figures import MOST_CLASSES, refuse_undrawable, rows_by_class, rows_by_epoch
 
 SHIFTS = AugmentConfig(shift=2, flip=True)
 
@@ -100,7 +100,7 @@ def test_what_is_no_picture_is_refused(kind: Kind, shape: tuple[int, ...]) -> No
     split = Split(torch.zeros(2, *shape), torch.zeros(2, dtype=torch.int64), torch.arange(2))
     data = Dataset("made", "made", kind, "class", {"train": split}, ("a",), Preparation(kind, shape), (), "0" * 64)
     with pytest.raises(DataError, match="one or three channels"):
-        refuse_unseen(data)
+        refuse_undrawable(data)
 
 
 def test_arrays_of_volumes_are_drawn_as_their_middle_slices() -> None:

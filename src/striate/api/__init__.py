@@ -1,5 +1,5 @@
-"""The public functions: each a short composition of rooms. Each is loaded when first used: training takes seconds to
-load, and what looks at a network needs none of it."""
+"""The public functions, each of which combines several packages. A function is loaded when it is first used: training
+takes seconds to load, and functions that examine a network do not need it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from striate.api.comparing import compare
     from striate.api.cropping import CroppedData, crop_data
     from striate.api.data import check_data, convert_data, index_data, pack, pack_shards
-    from striate.api.diagnosing import Consultation, diagnose_run, diagnose_training, write_diagnosis
+    from striate.api.diagnosing import TrainingDiagnosis, diagnose_run, diagnose_training, write_diagnosis
     from striate.api.explaining import explain, write_explanation
     from striate.api.exporting import export, try_export
     from striate.api.measuring import (
@@ -28,9 +28,9 @@ if TYPE_CHECKING:
     from striate.api.planning import TrainingPlan, plan_training
     from striate.api.playing import evaluate_player, play
     from striate.api.predicted_lines import Predicting
-    from striate.api.predicting import FileAnswer, FileAnswers, answer_files
+    from striate.api.predicting import FilePrediction, FilePredictions, answer_files
     from striate.api.predictions_file.write import PredictionsFile, predictions_file
-    from striate.api.searching import Match, Searched, match, search
+    from striate.api.searching import Match, SearchResult, match, search
     from striate.api.serving import serve
     from striate.api.showing import Shown, show
     from striate.api.studies import find_learning_rate, learning_curve, sweep, write_learning_curve
@@ -39,13 +39,13 @@ if TYPE_CHECKING:
     from striate.api.verifying import Verification, verify
 
 _PLACES = {
-    "predicting": ("FileAnswer", "FileAnswers", "answer_files"),
+    "predicting": ("FilePrediction", "FilePredictions", "answer_files"),
     "predicted_lines": ("Predicting",),
     "predictions_file.write": ("PredictionsFile", "predictions_file"),
     "comparing": ("compare",),
     "cropping": ("CroppedData", "crop_data"),
     "data": ("check_data", "convert_data", "index_data", "pack", "pack_shards"),
-    "diagnosing": ("Consultation", "diagnose_run", "diagnose_training", "write_diagnosis"),
+    "diagnosing": ("TrainingDiagnosis", "diagnose_run", "diagnose_training", "write_diagnosis"),
     "explaining": ("explain", "write_explanation"),
     "measuring": (
         "baselines",
@@ -62,7 +62,7 @@ _PLACES = {
     "playing": ("evaluate_player", "play"),
     "planning": ("TrainingPlan", "plan_training"),
     "studies": ("find_learning_rate", "learning_curve", "sweep", "write_learning_curve"),
-    "searching": ("Match", "Searched", "match", "search"),
+    "searching": ("Match", "SearchResult", "match", "search"),
     "serving": ("serve",),
     "showing": ("Shown", "show"),
     "training": ("Run", "resume", "train", "train_config"),
@@ -72,17 +72,17 @@ _PLACES = {
 _PLACE_OF = {name: place for place, names in _PLACES.items() for name in names}
 
 __all__ = [
-    "Consultation",
     "CroppedData",
-    "FileAnswer",
-    "FileAnswers",
+    "FilePrediction",
+    "FilePredictions",
     "Match",
     "Predicting",
     "PredictionsFile",
     "Run",
-    "Searched",
+    "SearchResult",
     "Shown",
     "Summary",
+    "TrainingDiagnosis",
     "TrainingPlan",
     "Verification",
     "announcer",

@@ -14,7 +14,7 @@ Announce = Callable[[str], None]
 
 
 def announcer(console: Console, quiet: bool) -> Announce:
-    """A function that prints one line of progress on `console`, whatever characters it holds."""
+    """A function that prints a text, whatever characters it has, as one line on `console`, unless `quiet`."""
 
     def announce(text: str) -> None:
         if not quiet:
@@ -24,7 +24,7 @@ def announcer(console: Console, quiet: bool) -> Announce:
 
 
 def announce_decisions(prepared: Prepared, announce: Announce, spent: float = 0.0) -> None:
-    """Say what was decided about data and training, what was noticed, and when it will end; `spent` are the seconds
+    """Announce what was decided about data and training, the findings, and when training will end; `spent`: seconds
     since the user's request."""
     sizes = ", ".join(f"{len(split):,} {name}" for name, split in prepared.data.splits.items())
     announce(f"{prepared.data.name}: {sizes}; {prepared.data.inputs_in_words}")

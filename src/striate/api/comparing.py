@@ -1,4 +1,4 @@
-"""Trained runs beside each other, on the same samples."""
+"""Compare trained runs on the same samples."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ Compared = Literal["test", "val"]
 def compare(
     runs: Sequence[str | Path | Run], *, split: Compared = "test", announce: Announce | None = None
 ) -> Comparison:
-    """Whether the difference between trained runs is more than noise, on the same samples of their test split, or of
-    `val`; and what each costs.
+    """Test whether the difference between trained runs is more than noise, on the same samples of their test split or
+    `val`, and list what each network costs.
 
     Classes: McNemar's exact test, and a paired bootstrap of the difference of the accuracies. Numbers, masks and
-    samples in groups: a paired permutation test and a paired bootstrap, of whole groups where there are any. Networks
-    that learned from rewards: the same for the returns of episodes that all of them play now. More than two runs are
-    corrected for by Holm's procedure.
+    samples in groups: a paired permutation test and a paired bootstrap, which resample groups where there are any.
+    Networks that learned from rewards: the same for the returns of episodes that all of them play now. With more than
+    two runs, p-values are corrected by Holm's procedure.
     Raises UsageError for fewer than two different runs; DataError where they were not measured on the same samples with
     the same labels; RunError where there is no run.
     """
@@ -83,33 +83,33 @@ ReadData = Callable[[Config], Dataset]
 
 
 def _reader(announce: Announce | None) -> ReadData:
-    """Reads the data of a configuration; those of the last one are cached, since runs that are compared share them."""
-    kept: dict[tuple[object, str], Dataset] = {}
+    """Reads the data of a configuration, and caches the latest, which compared runs share."""
+    cached: dict[tuple[object, str], Dataset] = {}
 
     def read(config: Config) -> Dataset:
         key = (config.data, config.task.name)
-        if key not in kept:
-            kept.clear()
-            kept[key] = read_data(config, announce)[1]
-        return kept[key]
+        if key not in cached:
+            cached.clear()
+            cached[key] = read_data(config, announce)[1]
+        return cached[key]
 
     return read
 
 
 def _predictions(run: RunDirectory, split: Compared, read: ReadData) -> RunPredictions:
-    """The predictions of the run's network for each sample of the split: those that were saved with the run, or, where
-    none were, computed now."""
+    """The predictions of the run's network for each sample of the split: those that the run saved, or, without any, new
+    ones."""
     config, metrics = config_from_yaml(run.config), read_verified_json(run.metrics_json)
     costs = metrics if isinstance(metrics, dict) else {}
-    kept = saved_predictions(run, split) if split in costs else None  # else the run is not complete
-    if kept is not None and len(kept.ids):
-        data, predictions = costs.get("data"), kept.answers if kept.predicted is None else kept.predicted
-        task = task_of_run(kept.task, str(run.path))
+    saved = saved_predictions(run, split) if split in costs else None  # else the run is not complete
+    if saved is not None and len(saved.ids):
+        data, predictions = costs.get("data"), saved.answers if saved.predicted is None else saved.predicted
+        task = task_of_run(saved.task, str(run.path))
         made = None if task.has_rows() else load(run.path).task
         rows = (
-            task.rows(predictions, kept.targets, len(kept.classes))
+            task.rows(predictions, saved.targets, len(saved.classes))
             if made is None
-            else made.rows_for(predictions, kept.targets)
+            else made.rows_for(predictions, saved.targets)
         )
         return RunPredictions(
             path=str(run.path),
@@ -118,18 +118,18 @@ def _predictions(run: RunDirectory, split: Compared, read: ReadData) -> RunPredi
             splits=_split_options(config),
             data=data if isinstance(data, str) else config.data.source,
             task=task,
-            classes=kept.classes,
-            samples=_names(kept.paths, kept.ids),
-            targets=kept.targets,
+            classes=saved.classes,
+            samples=_names(saved.paths, saved.ids),
+            targets=saved.targets,
             predictions=predictions,
             value=task.headline_metric().value(rows),
             costs=costs,
             images=config.data.channels is not None,
             made=made,
             names=config.data.names or "",
-            groups=kept.groups,
+            groups=saved.groups,
         )
-    found, paths, images, groups = _asked_now(run, config, split, read)
+    found, paths, images, groups = _predict_now(run, config, split, read)
     task = task_of_run(found.task, str(run.path))
     made = None if task.has_rows() else load(run.path).task
     return RunPredictions(
@@ -159,10 +159,10 @@ def _split_options(config: Config) -> str:
     return " ".join(f"--data.{name} {value:g}" for name, value in fields.items() if value is not None)
 
 
-def _asked_now(
+def _predict_now(
     run: RunDirectory, config: Config, split: Compared, read: ReadData
 ) -> tuple[Evaluation, NDArray[Any], bool, Sequence[str]]:
-    """The network's predictions, the paths of the samples, whether they are images, and their groups."""
+    """The network's predictions, and of the samples: paths, whether they are images, and groups."""
     trained, data = load(run.path), read(config)
     if split == "test":
         data.require_test(f"compare {run.path}")
@@ -174,12 +174,12 @@ def _asked_now(
 
 
 def _names(paths: Sequence[str], ids: NDArray[np.int64]) -> NDArray[Any]:
-    """What tells samples apart in all runs: their paths, or their numbers where several are of one file."""
+    """Names that are the same in all runs: the samples' paths, or their ids where several are of one file."""
     return np.array(paths) if len(set(paths)) == len(paths) else ids
 
 
 def _notes(runs: Sequence[RunDirectory], split: str) -> tuple[str, ...]:
-    """What a reader of the figures should know."""
+    """What a reader of the metrics should know."""
     notes = ["This compares these trained networks only; the same training with another seed gives other metrics."]
     notes += [
         f"{run.path} is not finished: its latest saved network is used; to finish it: {remedy}"

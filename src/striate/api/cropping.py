@@ -1,4 +1,4 @@
-"""What a network found in the pictures of a data set, cut out so that another network learns from it."""
+"""Cut out what a network detects in the pictures of a data set, so that another network learns from the crops."""
 
 from __future__ import annotations
 
@@ -32,31 +32,34 @@ from striate.training.trained import Trained
 from striate.wording import several
 
 MARGIN = 0.1
-"""Of each side of what was found: so much more is cut out on every side."""
+"""Width of the margin on each side, as a share of that side of the detection."""
 _AT_ONCE = 32
 _LARGEST = 4.0
-"""Times the longer side of a picture: what is found larger than this is not a place in it."""
+"""Times the longer side of a picture: a larger detection is not a place in the picture."""
 
 
 @dataclass(frozen=True)
 class CroppedData:
-    """`crops` of `files` pictures, written into the folder `path`; `data` is what `striate train` takes.
-
-    `nothing`: the files in which nothing was found. `further`: how many more were found than were cut out.
-    `unreadable`: files that were left out, and why.
-    """
+    """A folder of crops, and what was cut out of which pictures."""
 
     path: Path
+    """The folder."""
     data: Path
+    """The manifest `crops.csv` in it, which `striate train` takes."""
     files: int
+    """Number of pictures that were searched."""
     crops: int
+    """Number of crops that were written."""
     further: int
+    """Number of detections that were not cut out."""
     nothing: tuple[str, ...]
+    """Paths of the pictures in which nothing was found."""
     unreadable: tuple[str, ...]
+    """The pictures that were left out, each with the reason."""
 
 
 class _Crop(NamedTuple):
-    """One crop: the number of its sample, the path of its file, and what it is of."""
+    """One crop: the number of its sample, the path of its file, and the detection."""
 
     number: int
     name: str
@@ -75,13 +78,13 @@ def crop_data(
     config: ConfigSource = None,
     announce: Announce | None = None,
 ) -> CroppedData:
-    """Cut out what a network finds in the pictures of a data set, upright, into the folder `out`, which must not be
-    there, or be empty; after an error nothing is left there. The data are only read.
+    """Cut out what a network detects in the pictures of a data set, upright, into the new or empty folder `out`.
 
-    Of each picture it is the most probable that is found, or `every` one, with `margin` times its sides around it. Each
-    crop has the label, split and group of its picture; several of one picture have one group, so that they stay in one
-    split. `size` (pixels, or height × width): all crops have it, nothing is stretched. `threshold`: the score from
-    which on something is found; by default that of the run. Raises DataError, UsageError.
+    Of each picture the most probable detection is cut out, or `every` one, with `margin` times its sides around it.
+    Each crop has the label, split and group of its picture; several crops of one picture have one group, so that they
+    stay in one split. `size` (pixels, or height × width) of all crops, which are scaled and not stretched. `threshold`:
+    smallest score of a detection; by default that of the run. The data are only read; after an error nothing is left in
+    `out`. Raises DataError, UsageError.
     """
     if not 0 <= margin <= 4:
         raise UsageError("--margin", f"{margin:g}", "a share of the sides from 0 to 4", f"--margin {MARGIN:g}")
@@ -100,7 +103,7 @@ def crop_data(
 
 
 def _refuse(listing: Listing, trained: Trained) -> None:
-    """Raise DataError or UsageError for data without files of pictures, or whose labels lie in the picture."""
+    """Raise DataError or UsageError for data without files of pictures, or whose labels are positions in them."""
     if listing.read is None or not listing.medium.pictures:
         got = "arrays" if listing.read is None else listing.medium.many
         raise DataError(f"data {listing.source}", got, "files of pictures", "give a folder, an archive or a manifest")
@@ -162,7 +165,7 @@ def _write(
 def _found(
     listing: Listing, trained: Trained, numbers: Sequence[int], unreadable: list[str]
 ) -> Iterator[tuple[int, list[Found]]]:
-    """What is found in each of these pictures, the most probable first."""
+    """The detections in each of these pictures, the most probable first."""
     known, inputs, placed = list[int](), list[np.ndarray](), list[Placement | None]()
     medium, preparation = listing.medium, trained.preparation
     assert listing.read is not None
@@ -199,7 +202,7 @@ def _pixels(listing: Listing, number: int, max_pixels: int) -> np.ndarray:
 
 
 def _sides(sides: tuple[float, float], margin: float, size: tuple[int, int] | None) -> tuple[float, float]:
-    """Width and height with the margin; where crops have a size, in its proportions."""
+    """Width and height with the margin, in the proportions of `size` if it is given."""
     wide, high = (max(1.0, side * (1 + 2 * margin)) for side in sides)
     if size is not None:
         scale = max(wide / size[1], high / size[0])
@@ -208,8 +211,8 @@ def _sides(sides: tuple[float, float], margin: float, size: tuple[int, int] | No
 
 
 def _names(paths: Sequence[str]) -> list[str]:
-    """Of each file that of its crop, without a suffix: its path; with a number where that is taken, or a number alone
-    where a manifest cannot hold it."""
+    """The name of each file's crop without a suffix: the file's path, with a number where that is taken, or a number
+    alone where a manifest cannot hold the path."""
     names: dict[str, None] = {}
     taken: set[str] = set()
     for number, path in enumerate(paths):
@@ -224,14 +227,14 @@ def _names(paths: Sequence[str]) -> list[str]:
 
 
 def _free(begin: str, taken: set[str]) -> str:
-    """The first name that begins so and is not taken, then a number; it is taken now."""
+    """The first name of `begin` and a number that is not taken, which is added to `taken`."""
     name = next(name for k in count(2) if (name := f"{begin}{k}").lower() not in taken)
     taken.add(name.lower())
     return name
 
 
 def _write_tables(part: Path, listing: Listing, crops: Sequence[_Crop], nothing: Sequence[str]) -> None:
-    """`crops.csv`, which is trained on; `found.csv`, which says where each crop comes from."""
+    """Write `crops.csv`, which is trained on, and `found.csv`, which says where each crop comes from."""
     kind = annotation_kind(listing.annotation)
     several_of_one = len({crop.number for crop in crops}) < len(crops)
     groups = listing.groups or (None,) * len(listing)
@@ -244,13 +247,13 @@ def _write_tables(part: Path, listing: Listing, crops: Sequence[_Crop], nothing:
         fields = kind.manifest_fields(listing, number)
         rows.append([name, *fields, *(known[column] for column in further), *others])
     _write_table(part / "crops.csv", rows)
-    told = [["source", "path", "found", "probability", "x", "y", "width", "height", "angle"]]
+    rows_found = [["source", "path", "found", "probability", "x", "y", "width", "height", "angle"]]
     for number, name, one in crops:
         place = (*one.center, *one.sides, one.angle)
         numbers = [f"{one.probability:.4f}", *(f"{value:.2f}" for value in place)]
-        told.append([listing.paths[number], name, one.label, *numbers])
-    told += [[path, *[""] * 8] for path in nothing]
-    _write_table(part / "found.csv", told)
+        rows_found.append([listing.paths[number], name, one.label, *numbers])
+    rows_found += [[path, *[""] * 8] for path in nothing]
+    _write_table(part / "found.csv", rows_found)
 
 
 def _write_table(file: Path, rows: Sequence[Sequence[str]]) -> None:

@@ -38,12 +38,12 @@ def check_data(
     set: Mapping[str, Any] | None = None,
     announce: Announce | None = None,
 ) -> DataCheck:
-    """Look at every sample of a data set for what would make a training wrong, or impossible.
+    """Check every sample of a data set for what would make a training wrong, or impossible.
 
-    `size` is the size that will be trained with. `labels` looks for labels that are likely wrong too, which takes
-    longer. `quarantine` writes a manifest without what should not be trained on, `sheet` a picture (PNG) of the worst;
-    neither overwrites a file, and nothing is ever deleted. Data, `config` and `set` are as in `train`; of the fields,
-    those of `data.` that change what is read or how it is split, and task.name. `announce` is told how far it is.
+    `size` is the size that will be trained with. `labels` also finds labels that are likely wrong, which takes longer.
+    `quarantine` writes a manifest without the samples that should not be trained on, `sheet` a picture (PNG) of the
+    worst; neither overwrites a file, and nothing is ever deleted. Data, `config` and `set` are as in `train`; of the
+    fields, those of `data.` that change what is read or how it is split, and task.name. `announce` is given progress.
 
     Raises UsageError, ConfigError, and DataError where the data cannot be listed at all.
     """
@@ -144,10 +144,10 @@ def pack(
 ) -> PackedData:
     """Decode all images of a data set once into a pack, from which a training with the same `size` starts.
 
-    A pack that is there is compared with its digests, and made anew where it is damaged; an interrupted one is gone on
-    with. `out`: the folder of packs, `data.packs` of a training; the cache folder by default. Data, `config` and `set`
-    are as in `train`; of the fields only those that change what is decoded may be set. `announce` is told how far it
-    is. Raises UsageError for other fields, DataError for what cannot be packed, ConfigError.
+    An existing pack is compared with its digests, and made anew where it is damaged; an interrupted one is continued.
+    `out`: the folder of packs, `data.packs` of a training; the cache folder by default. Data, `config` and `set` are as
+    in `train`; of the fields only those that change what is decoded may be set. `announce` is given progress. Raises
+    UsageError for other fields, DataError for data that cannot be packed, ConfigError.
     """
     fields = dict(set or {})
     refuse_unused(fields, PACKED, "a pack")
@@ -162,7 +162,7 @@ def pack(
     except DataError as error:
         if not error.remedy.startswith("--data.packs FOLDER"):
             raise
-        # What a training may do instead, decode as it goes, is no pack.
+        # The remedy of a training, which may decode during each epoch instead, makes no pack.
         raise DataError(error.where, error.got, error.expected, "--out FOLDER on another disk") from None
 
 
@@ -174,9 +174,9 @@ def pack_shards(
     config: ConfigSource = None,
     announce: Announce | None = None,
 ) -> WrittenShards:
-    """Write the pictures of a data set as they are into WebDataset shards of about `megabytes` in the folder `shards`,
-    new or empty, which `striate train` and other readers take. Interrupted, the same call goes on. Raises UsageError,
-    DataError."""
+    """Write the pictures of a data set unchanged into WebDataset shards of about `megabytes` in the new or empty folder
+    `shards`, which `striate train` and other readers take. After an interruption the same call continues. Raises
+    UsageError, DataError."""
     if not megabytes > 0:
         raise UsageError("--shard-size", f"{megabytes:g}", "megabytes above 0", "--shard-size 256")
     source = _named(data, "pack_shards")
@@ -185,8 +185,9 @@ def pack_shards(
 
 
 def index_data(shards: str | Path, *, announce: Announce | None = None) -> WrittenShards:
-    """Read all samples of the shards in a folder and write the index that `striate train` needs beside them: those of
-    other programs, or of a striate that wrote none. Raises DataError, also for a part of what striate wrote."""
+    """Read all samples of the shards in a folder, and write the index that `striate train` needs beside them: for
+    shards of other programs, or of a striate that wrote no index. Raises DataError, also for shards of striate that are
+    incomplete."""
     return index_shards(Path(shards), announce=announce or (lambda _: None))
 
 
@@ -194,6 +195,6 @@ def convert_data(
     data: str | Path, to: BoxLayout, out: str | Path, *, config: ConfigSource = None, announce: Announce | None = None
 ) -> ConvertedBoxes:
     """Write a data set of boxes into the folder `out` as `coco`, `voc`, `yolo` or `csv`: images byte for byte, and all
-    that both layouts can hold; what cannot be held is in `lost`. Raises DataError, UsageError."""
+    that both layouts can hold; `lost` lists the rest. Raises DataError, UsageError."""
     fields = merge_request(read_config(config), data=str(data), fields={}).data
     return convert_boxes(fields, to, Path(out), announce=announce or (lambda _: None))

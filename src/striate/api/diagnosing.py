@@ -1,4 +1,4 @@
-"""The doctor for a training or a run, and its short check before the first step of a training."""
+"""The doctor for a training or a run, and the short check before the first step of a training."""
 
 from __future__ import annotations
 
@@ -42,14 +42,19 @@ BUDGET = 30.0
 
 
 @dataclass(frozen=True)
-class Consultation:
-    """A diagnosis and what it is of: `subject` in words, `model` and `data` by name, `run` where it is of one."""
+class TrainingDiagnosis:
+    """A diagnosis, and the training or run that it is of."""
 
     subject: str
+    """The training in words: model, data, shape of the inputs, batch, optimizer."""
     model: str
+    """The model by name."""
     data: str
+    """The data by name."""
     diagnosis: Diagnosis
+    """The findings."""
     run: Path | None = None
+    """The folder of the run; None of a training that has not begun."""
 
     def to_json(self) -> dict[str, Any]:
         """The document of `striate doctor --json`."""
@@ -67,10 +72,9 @@ def diagnose_training(
     set: Mapping[str, Any] | None = None,
     seconds: float = BUDGET,
     announce: Announce = lambda _: None,
-) -> Consultation:
-    """What would go wrong if this were trained: the training that `train` would make, tried on copies for about
-    `seconds` in all, after the data are read. `check_data` looks at all files of the data. Arguments are as in `train`.
-    Nothing is written.
+) -> TrainingDiagnosis:
+    """Find what would go wrong in the training that `train` would make: it is tried on copies for about `seconds`,
+    after the data are read. `check_data` checks all files of the data. Arguments are as in `train`. Nothing is written.
 
     Raises StriateError.
     """
@@ -81,11 +85,11 @@ def diagnose_training(
     with given_data(data, announce) as source:
         merged = merge_request(read_config(config), data=source, size=size, fields=fields)
         if is_environment(merged.data.source):
-            plan = Config().execution.plan  # there is none to be measured
+            plan = Config().execution.plan  # trainings on environments have no plan to measure
             merged = replace(merged, execution=replace(merged.execution, plan=plan))
-            return _consult_rewards(prepare_rewards(merged, module).config)
+            return _diagnose_rewards(prepare_rewards(merged, module).config)
         prepared = _prepare(merged, module, announce)
-        return _consult(prepared, seconds)
+        return _diagnose(prepared, seconds)
 
 
 def diagnose_run(
@@ -94,9 +98,9 @@ def diagnose_run(
     module: nn.Module | Callable[..., nn.Module] | None = None,
     seconds: float = BUDGET,
     announce: Announce = lambda _: None,
-) -> Consultation:
-    """What went wrong in a run: its curves and events, then its training as it began, as in `diagnose_training`; of a
-    network that learned by its own rule, curves and events alone.
+) -> TrainingDiagnosis:
+    """Find what went wrong in a run, by its curves and events, and by the start of its training as in
+    `diagnose_training`; of a network that learned by a local learning rule, by curves and events alone.
 
     `module` for a run of a network made in Python. Nothing is written. Raises StriateError.
     """
@@ -104,15 +108,15 @@ def diagnose_run(
     run = open_run(Path(path))
     config = config_from_yaml(run.config)
     if is_environment(config.data.source):
-        return _consult_rewards(config, run)
+        return _diagnose_rewards(config, run)
     if config.cv is not None:
         got, remedy = "a cross-validation, which saves no network", f"striate doctor {config.data.source}"
         raise ConfigError(str(run.config), got, "the run of one training", remedy)
     prepared = _prepare(config, module_of_run(config.model.name, module), announce, rules_too=True)
-    return _consult(prepared, seconds, run)
+    return _diagnose(prepared, seconds, run)
 
 
-def write_diagnosis(found: Consultation, path: str | Path) -> None:
+def write_diagnosis(found: TrainingDiagnosis, path: str | Path) -> None:
     """Write the diagnosis as one HTML page with its pictures. Raises RunError where the file cannot be written."""
     from striate.report.doctor_page import doctor_page  # templates and drawing load only where they are needed
 
@@ -125,7 +129,7 @@ def _refuse_seconds(seconds: float) -> None:
 
 
 def _prepare(config: Config, module: nn.Module | None, announce: Announce, *, rules_too: bool = False) -> Prepared:
-    """`rules_too`: also trainings by a local learning rule, of which the curves of a run tell something."""
+    """`rules_too`: accept trainings by a local learning rule, whose curves can be diagnosed."""
     with memory_explained(config):
         prepared = prepare(config, module, announce=announce)
     if prepared.config.optim.name == "own-rule" and not rules_too:
@@ -138,18 +142,18 @@ def _prepare(config: Config, module: nn.Module | None, announce: Announce, *, ru
     return prepared
 
 
-def _consult(prepared: Prepared, seconds: float, run: RunDirectory | None = None) -> Consultation:
+def _diagnose(prepared: Prepared, seconds: float, run: RunDirectory | None = None) -> TrainingDiagnosis:
     known = list(prepared.findings)
-    told = ""
+    trained = ""
     if run is not None:
         curves = read_curves(run, prepared.task.guessed_classes)
-        # That a run was short is no fault of its setup.
+        # A short run is not a fault of its setup.
         of_curves = curve_findings(curves)
         codes = {finding.code for finding in (*known, *of_curves)}
         found = [replace(f, severity="note") if f.code == TOO_SHORT else f for f in of_curves]
         found += [finding for finding in _of_predictions(run) if finding.code not in codes]
         known += [in_options(finding, prepared.config) for finding in found]
-        told = f"{run.path}, {several(curves.epochs, 'epoch')} trained: "
+        trained = f"{run.path}, {several(curves.epochs, 'epoch')} trained: "
     if prepared.config.optim.name == "own-rule":
         diagnosis = Diagnosis(
             (), skipped={"gradients": "the network learns by a local learning rule, without gradients"}
@@ -161,24 +165,26 @@ def _consult(prepared: Prepared, seconds: float, run: RunDirectory | None = None
     findings, follows = sort_out([*known, *tried])
     model, data = prepared.config.model.name, prepared.data.name
     shape = show_shape(tuple(prepared.data.input_shape))
-    subject = f"{told}{model} on {data}: inputs {shape}, batch {prepared.config.batch:,}"
+    subject = f"{trained}{model} on {data}: inputs {shape}, batch {prepared.config.batch:,}"
     subject += f", {prepared.config.optim.name} at {prepared.config.optim.lr:.3g}"
     sorted_out = replace(diagnosis, findings=findings, follows=follows)
-    return Consultation(subject, model, data, sorted_out, None if run is None else run.path)
+    return TrainingDiagnosis(subject, model, data, sorted_out, None if run is None else run.path)
 
 
-def _consult_rewards(config: Config, run: RunDirectory | None = None) -> Consultation:
-    """Of a training on an environment: there are no samples to try it on."""
+def _diagnose_rewards(config: Config, run: RunDirectory | None = None) -> TrainingDiagnosis:
+    """The diagnosis of a training on an environment, which has no samples to try it on."""
     diagnosis = examine_environment(config) if run is None else examine_reward_run(run, config)
     findings = tuple(in_options(finding, config) for finding in diagnosis.findings)
-    told = "" if run is None else f"{run.path}: "
-    subject = f"{told}{config.task.control.algorithm} on {config.data.source}: {config.model.name}"
+    where = "" if run is None else f"{run.path}: "
+    subject = f"{where}{config.task.control.algorithm} on {config.data.source}: {config.model.name}"
     found = replace(diagnosis, findings=findings)
-    return Consultation(subject, config.model.name, str(config.data.source), found, None if run is None else run.path)
+    return TrainingDiagnosis(
+        subject, config.model.name, str(config.data.source), found, None if run is None else run.path
+    )
 
 
 def _of_predictions(run: RunDirectory) -> list[Finding]:
-    """What the run noticed of its predictions when it was over; nothing where it is not."""
+    """The findings on predictions that a finished run recorded; none of an unfinished one."""
     try:
         return [Finding(**record) for record in read_metrics(run).get("findings", ())]
     except (RunError, TypeError):
@@ -190,15 +196,14 @@ def _all(diagnosis: Diagnosis) -> list[Finding]:
 
 
 SHARE = 0.02
-"""Of the time that the steps of the run will take; half of it where the run has so many minutes, which are planned."""
+"""Share of the time of the run's steps that the check may take; half of it for a budget in minutes."""
 MOST = 10.0
 LEAST = 0.3
-"""Seconds: in less nothing certain can be said."""
+"""Seconds: a shorter check finds nothing certain."""
 
 
 def pre_checked(prepared: Prepared) -> Prepared:
-    """The same training with the errors that a quick examination found among its findings. Bits of the run do not
-    depend on it."""
+    """The training with the errors of a quick examination as findings. The run stays the same, bit for bit."""
     config = prepared.config
     steps = config.budget.steps or 0
     began = perf_counter()
@@ -207,14 +212,14 @@ def pre_checked(prepared: Prepared) -> Prepared:
         with execution_settings(config), uncompiled(config), state_preserved(setup):
             trial = run_trial(setup, list(islice(setup.train, 2)), 3, began + MOST, close=False)
             if not trial.rows:
-                return prepared  # training itself tells it in full
+                return prepared  # training itself raises the full error
             pace = min(row.seconds for row in trial.rows)
             share = SHARE if config.budget.minutes is None else SHARE / 2
             budget = min(MOST, share * steps * pace) - (perf_counter() - began)
             if budget < LEAST:
                 return prepared
         diagnosis = examine_prepared(prepared, Clock(budget), quick=True)
-    except Exception:  # a network that cannot be copied, no memory for copies: training itself tells what is wrong
+    except Exception:  # a network that cannot be copied, no memory for copies: training itself raises the error
         if torch.cuda.is_initialized():
             torch.cuda.empty_cache()  # training needs what the copies had
         return prepared

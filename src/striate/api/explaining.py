@@ -34,7 +34,7 @@ from striate.training.prepare import read_data
 from striate.training.refusals import number_format_explained
 from striate.training.rewards.player import Player, load_player, plays
 from striate.training.trained import Prediction, Trained
-from striate.visualize.attribution.attribute import Asked, attribute, require_method
+from striate.visualize.attribution.attribute import RequestedMethod, attribute, require_method
 from striate.visualize.attribution.change import Covering, Nudge, smallest_covering, smallest_nudge
 from striate.visualize.attribution.checks import Maps
 from striate.visualize.attribution.explanation_record import Explanation, NudgeShown
@@ -51,7 +51,7 @@ if TYPE_CHECKING:
 def explain(
     run_or_trained: str | Path | Run | Trained | nn.Module,
     image: Input,
-    method: Asked = "auto",
+    method: RequestedMethod = "auto",
     *,
     cost: ByClass = None,
     threshold: ByClass = None,
@@ -60,42 +60,41 @@ def explain(
     pixel: str | tuple[int, int] | None = None,
     point: str | None = None,
 ) -> Explanation:
-    """Why the network predicts what it does for `image`: attribution maps, each with the checks that say how far to
-    trust it; the smallest change that changes the prediction; and, of a run, the most similar training images.
+    """Explain the prediction for `image`: attribution maps, each with checks of how far to trust it; the smallest
+    change that changes the prediction; and, of a run, the most similar training images.
 
     `image` as in `Trained.predict`: a path, a PIL image, or a raw array of the training shape; or a sample of a named
     data set (`mnist5k#17`); for a table, its numbers, also as text (`"5.1,3.5,1.4,0.2"`); of arrays and tables also a
-    sample in a file (`"new.npz#3"`). For an `nn.Module`, which
-    knows no preparation, a normalized tensor (C, H, W) or (F,). `method`: `saliency`, `integrated-gradients`,
-    `smoothgrad`, `grad-cam` or `occlusion`; `auto` tries all of these, and several layers for Grad-CAM; by name only:
-    `deconvnet` and `guided-backprop`. `cost` and
-    `threshold` of a run say how its class is chosen, as in `load`. One part of the prediction is explained where it is
-    named: a `box` by its number, from 1, in the order of `predict`; a `pixel` (x, y) of the file; a `point` by its
-    name; `part` is whichever of these the run has. The network is left as it is, in every bit.
-    Raises UsageError for a word that is not a method, and for a part that the prediction does not have; DataError for
-    an input that cannot be read; ModelError where the method cannot look into the network.
+    sample in a file (`"new.npz#3"`). For an `nn.Module`, which has no preparation, a normalized tensor (C, H, W) or
+    (F,). `method`: `saliency`, `integrated-gradients`, `smoothgrad`, `grad-cam` or `occlusion`; `auto` tries all of
+    these, and several layers for Grad-CAM; by name only: `deconvnet` and `guided-backprop`. `cost` and `threshold` of a
+    run say how its class is chosen, as in `load`. To explain one part of the prediction: a `box` by its number, from 1,
+    in the order of `predict`; a `pixel` (x, y) of the file; a `point` by its name; `part` is whichever of these the run
+    has. The network stays as it is, bit for bit.
+    Raises UsageError for an unknown method, and for a part that the prediction does not have; DataError for an input
+    that cannot be read; ModelError where the method does not support the network.
     """
     require_method(method)
-    asked = _asked_part(part=part, box=box, pixel=pixel, point=point)
+    requested = _requested_part(part=part, box=box, pixel=pixel, point=point)
     kinds: tuple[type, ...] = (str, Path, Run, Trained, nn.Module)
     if not isinstance(run_or_trained, kinds):
         expected = "a run, what striate.load gives, or an nn.Module"
         raise UsageError("explain", type_of(run_or_trained), expected, 'striate.explain("runs/NAME", image)')
     with torch.inference_mode(False):  # gradients are needed, wherever this is called
         if isinstance(run_or_trained, nn.Module):
-            if asked is not None:
-                got, expected = f"{asked[0]} {asked[1]} for an nn.Module", "a run, whose task defines parts"
-                raise UsageError("explain", got, expected, f"leave out {asked[0]}")
+            if requested is not None:
+                got, expected = f"{requested[0]} {requested[1]} for an nn.Module", "a run, whose task defines parts"
+                raise UsageError("explain", got, expected, f"leave out {requested[0]}")
             return _explain_module(run_or_trained, image, method)
-        return _explain(run_or_trained, image, method, cost, threshold, asked)
+        return _explain(run_or_trained, image, method, cost, threshold, requested)
 
 
 Part = tuple[str, str]
-"""What part of a prediction is meant (`box`, `pixel`, `point`, or `part` for whichever the task has), and which one."""
+"""The kind of part (`box`, `pixel`, `point`, or `part` for whichever the task has), and which one of them."""
 
 
-def _asked_part(**given: object) -> Part | None:
-    """The part that is named, as text. Raises UsageError for more than one."""
+def _requested_part(**given: object) -> Part | None:
+    """The requested part as text; None without one. Raises UsageError for several."""
     named = [
         (kind, ",".join(map(str, value)) if isinstance(value, tuple) else str(value).strip())
         for kind, value in given.items()
@@ -110,7 +109,7 @@ def _asked_part(**given: object) -> Part | None:
 def _explain(
     given: str | Path | Run | Trained,
     image: Any,
-    method: Asked,
+    method: RequestedMethod,
     cost: ByClass,
     threshold: ByClass,
     part: Part | None,
@@ -143,8 +142,8 @@ def _explain(
     return _with_data(explained, trained, Path(path))
 
 
-def _explain_state(player: Player, step: Any, method: Asked, network: str, part: Part | None) -> Explanation:
-    """Which pixels of a state of a game drive the value of the action that is taken."""
+def _explain_state(player: Player, step: Any, method: RequestedMethod, network: str, part: Part | None) -> Explanation:
+    """Explain which pixels of a state of a game determine the value of the action that is taken."""
     if part is not None:
         raise UsageError(
             f"--{part[0]}", part[1], "no part: the explanation is for the action taken", f"leave out --{part[0]}"
@@ -154,7 +153,7 @@ def _explain_state(player: Player, step: Any, method: Asked, network: str, part:
     copy = trial_copy(player.module)
     with on_trial(copy), torch.enable_grad():
         question = make_question(copy, x, action, kind="number")
-        maps, covering, nudge = _look(question, method, None)
+        maps, covering, nudge = _maps_and_changes(question, method, None)
     name, value = player.actions[action], float(state.values[0, action])
     every = ", ".join(f"{one} {v:.3g}" for one, v in zip(player.actions, state.values[0].tolist(), strict=True))
     return Explanation(
@@ -166,7 +165,7 @@ def _explain_state(player: Player, step: Any, method: Asked, network: str, part:
         (),
         maps,
         covering,
-        None if nudge is None else _as_given(nudge, x, player.actions),
+        None if nudge is None else _in_input_units(nudge, x, player.actions),
         Nearest(missing="No training samples to compare with: the network learned from playing."),
         (f"Return so far: {state.returns[0]:g}. Outputs for each action: {every}.",),
         f"{name}, {value:.3g}",
@@ -190,7 +189,7 @@ def _refuse_input(trained: Trained) -> None:
 
 
 def _known_part(trained: Trained, part: Part) -> Part:
-    """The part by the name that the task has for it. Raises UsageError where its predictions have no such parts."""
+    """The part with its kind as the task names it. Raises UsageError where its predictions have no such parts."""
     kind, which = part
     own = trained.task.explains
     if kind in ("part", own) or not own:
@@ -203,7 +202,7 @@ def _known_part(trained: Trained, part: Part) -> Part:
 
 
 def _placed(trained: Trained, image: Any) -> Placement | None:
-    """Where a file lies in the input; None of what is an input already."""
+    """Where a file lies in the input; None of an array that is already the input."""
     path = isinstance(image, str | Path) and not names_sample(str(image))
     return trained.placed(image) if path or hasattr(image, "getexif") else None
 
@@ -211,8 +210,8 @@ def _placed(trained: Trained, image: Any) -> Placement | None:
 def _at_own_scale(
     trained: Trained, image: Any, raw: np.ndarray, placed: Placement
 ) -> tuple[np.ndarray, Placement, tuple[str, ...]]:
-    """The pixels that `predict` computes of a picture that is smaller than the input and predicted at its own scale,
-    where the file lies among them, and notes on that. All other pictures stay as they are given."""
+    """The input for a picture that is smaller than the network's input and predicted at its own scale, where the file
+    lies in it, and notes. Other pictures are returned unchanged."""
     if not (trained.reads_whole and trained.preparation.native) or (np.array(placed.file) >= placed.canvas).all():
         return raw, placed, ()
     whole = trained.read(image)[0]
@@ -220,8 +219,8 @@ def _at_own_scale(
     for pixels in (whole, filled_up(torch.from_numpy(whole)[None])[0].numpy()):
         if takes(trained.module, normalize(torch.from_numpy(pixels)[None].to(trained.device))):
             size = pixels.shape[1:]
-            said = f"Its border pixels are repeated up to {show_shape(size)}, as for predictions."
-            notes = () if size == whole.shape[1:] else (said,)
+            note = f"Its border pixels are repeated up to {show_shape(size)}, as for predictions."
+            notes = () if size == whole.shape[1:] else (note,)
             return pixels, Placement(placed.file, size, (1.0, 1.0), (0.0, 0.0)), notes
     return raw, placed, ()
 
@@ -229,9 +228,9 @@ def _at_own_scale(
 def _around_pixel(
     trained: Trained, image: Any, raw: np.ndarray, placed: Placement, which: str
 ) -> tuple[np.ndarray, Part]:
-    """The input with the pixel `x,y` of the file, and where that is in it; of a picture that is larger than the input
-    and not scaled to it, the part around the pixel. Raises UsageError for a pixel that is not in the file, or cut
-    off."""
+    """The input that contains the pixel `x,y` of the file, and the position of the pixel in it; of a picture that is
+    larger than the input and not scaled to it, the crop around the pixel. Raises UsageError for a pixel that is outside
+    the file, or cut off."""
     (height, width), (rows, columns) = placed.file, placed.canvas
     file, canvas = np.array([width, height]), np.array([columns, rows])
     try:
@@ -257,8 +256,8 @@ def _around_pixel(
 
 
 def _predicted_whole(trained: Trained, image: Any) -> tuple[Prediction, torch.Tensor] | None:
-    """The prediction for a volume with a mask as `predict` gives it, and its mask as it lies in the input, −1 around
-    it; None of everything else."""
+    """The prediction for the mask of a volume as `predict` computes it, and the mask at the scale of the input, −1
+    around it; None of all other predictions."""
     medium, preparation = medium_of(trained.preparation.kind), trained.preparation
     if not trained.reads_whole or medium.pictures or not isinstance(image, str | Path):
         return None
@@ -271,7 +270,7 @@ def _predicted_whole(trained: Trained, image: Any) -> tuple[Prediction, torch.Te
 def _explain_trained(
     trained: Trained,
     raw: np.ndarray,
-    method: Asked,
+    method: RequestedMethod,
     subject: str,
     network: str,
     part: str | None,
@@ -289,11 +288,11 @@ def _explain_trained(
     module = trial_copy(trained.module)
     if asked.prepare is not None:
         asked.prepare(module)
-    # A hook, not a module around it: the names of the layers, which Grad-CAM tells, stay those of the network.
+    # A hook, not a module around the network, which would change the names of the layers that Grad-CAM prints.
     score = forward_hooks(after=[(module, lambda _module, _inputs, outputs: asked.score(outputs))])
     with score, on_trial(module), torch.enable_grad():
         question = make_question(module, x, asked.target, kind=asked.kind, choose=asked.choose)
-        maps, covering, nudge = _look(question, method, _bounds(trained, x))
+        maps, covering, nudge = _maps_and_changes(question, method, _bounds(trained, x))
     shown = None if nudge is None else _in_units(nudge, x, trained)
     return Explanation(
         subject,
@@ -314,15 +313,15 @@ def _explain_trained(
     )
 
 
-def _look(
-    question: Question, method: Asked, bounds: tuple[torch.Tensor, torch.Tensor] | None
+def _maps_and_changes(
+    question: Question, method: RequestedMethod, bounds: tuple[torch.Tensor, torch.Tensor] | None
 ) -> tuple[Maps, Covering | None, Nudge | None]:
-    """Maps, and what would change the prediction."""
+    """Attribution maps, and the changes that change the prediction."""
     maps = attribute(question, method)
     outputs = question.outputs(question.x)[0]
     if question.kind == "number" or len(outputs) < 2:
         return maps, None, None
-    if question.choose is not None:  # gradients lead to where another class is more probable, which is elsewhere
+    if question.choose is not None:  # gradients lead to where another class is the most probable, not to where it wins
         return maps, smallest_covering(question), None
     outputs[question.target] = -torch.inf
     low, high = bounds or (None, None)
@@ -331,7 +330,7 @@ def _look(
 
 
 def _nudged(question: Question, other: int, low: torch.Tensor | None, high: torch.Tensor | None) -> Nudge | None:
-    """None also where the network has no gradients to follow."""
+    """The smallest change toward class `other`; None also where the network has no gradients."""
     try:
         return smallest_nudge(question, other, low, high)
     except RuntimeError:
@@ -361,7 +360,7 @@ def _in_units(nudge: Nudge, x: torch.Tensor, trained: Trained) -> NudgeShown:
         float(np.sqrt(np.square(difference).mean())),
         float(np.abs(difference).max()),
         medium.unit,
-        trained.classes[nudge.answer],
+        trained.classes[nudge.predicted],
         nudge.probability,
     )
 
@@ -389,8 +388,8 @@ def _with_data(explained: Explanation, trained: Trained, path: Path) -> Explanat
     return replace(explained, nearest=nearest, features=data.features or explained.features)
 
 
-def _explain_module(module: nn.Module, image: Any, method: Asked) -> Explanation:
-    """Of a network alone: its classes are numbers, and the input is as it was given."""
+def _explain_module(module: nn.Module, image: Any, method: RequestedMethod) -> Explanation:
+    """Explain a network without a run: its classes are numbers, and the input is used as given."""
     expected = "one normalized input (C, H, W) or (F,) of finite floating-point values"
     remedy = "use striate.load(run), which prepares images"
     try:
@@ -406,7 +405,7 @@ def _explain_module(module: nn.Module, image: Any, method: Asked) -> Explanation
     copy = trial_copy(module)
     with number_format_explained(module), on_trial(copy), torch.enable_grad():
         question = make_question(copy, as_input(copy, given))
-        maps, covering, nudge = _look(question, method, None)
+        maps, covering, nudge = _maps_and_changes(question, method, None)
         outputs = question.outputs(question.x)
         probabilities = None if question.kind == "number" else question.probabilities(outputs)[0]
     count = outputs.shape[1]
@@ -420,7 +419,7 @@ def _explain_module(module: nn.Module, image: Any, method: Asked) -> Explanation
         tuple(f"feature {k}" for k in range(given.shape[1])) if given.ndim == 2 else (),
         maps,
         covering,
-        None if nudge is None else _as_given(nudge, given, classes),
+        None if nudge is None else _in_input_units(nudge, given, classes),
         Nearest(missing="No training samples to compare with: a network without its run has no data; name its run."),
         () if probabilities is not None else (f"The first of {several(count, 'output')} is explained.",),
     )
@@ -434,16 +433,16 @@ def _fields(outputs: torch.Tensor, probabilities: torch.Tensor | None, classes: 
     return {"label": top[0][0], "probability": top[0][1], "top": top}
 
 
-def _as_given(nudge: Nudge, given: torch.Tensor, classes: tuple[str, ...]) -> NudgeShown:
+def _in_input_units(nudge: Nudge, given: torch.Tensor, classes: tuple[str, ...]) -> NudgeShown:
     changed = nudge.changed[0].detach().float().cpu()
     difference = changed - given[0].detach().float().cpu()
     typical, largest = float(difference.square().mean().sqrt()), float(difference.abs().max())
     unit = "in the units of the input"
-    return NudgeShown(changed.numpy(), typical, largest, unit, classes[nudge.answer], nudge.probability)
+    return NudgeShown(changed.numpy(), typical, largest, unit, classes[nudge.predicted], nudge.probability)
 
 
 def _read(trained: Trained, image: Any, network: str) -> tuple[np.ndarray, str]:
-    """The raw input, and what it is in words."""
+    """The raw input, and its name."""
     if medium_of(trained.preparation.kind).of_files and isinstance(image, str | Path):
         values, name = find_subject(trained, None, lambda _: None).input(image)
         return values.numpy(), name
@@ -457,7 +456,7 @@ def _read(trained: Trained, image: Any, network: str) -> tuple[np.ndarray, str]:
 
 
 def _numbers(trained: Trained, image: Any, network: str) -> Any:
-    """Text of numbers, parted by commas, for a table; everything else as it is."""
+    """The numbers in a text, separated by commas, for a network of tables; everything else unchanged."""
     if not medium_of(trained.preparation.kind).flat or not isinstance(image, str):
         return image
     count = trained.preparation.input_shape[0]

@@ -1,4 +1,4 @@
-"""Trained networks as files of other programs."""
+"""Export trained networks to files that other programs run."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ def export(
     announce: Announce | None = None,
 ) -> Exported:
     """Write the network of a run as a file that other programs run, with preparation and predictions inside; at `out`
-    or in the folder `exports` of the run. `format`: onnx, openvino, torch, hub; None takes the one that `out` ends
-    like, else onnx. `data`: the run's, if given in Python. `int8`: in 8-bit integers, if these are faster here than
-    anything else and predict as well.
+    or in the folder `exports` of the run. `format`: onnx, openvino, torch, hub; None: by the suffix of `out`, else
+    onnx. `data`: the run's, if they were given in Python. `int8`: quantize to 8-bit integers, if that is faster here
+    than anything else and predicts as well.
 
-    The file is run here, and its predictions compared with those of the run for samples of the run's data, at several
-    sizes and in batches of several. Raises ModelError where they are not the same, and leaves nothing then; UsageError
-    where a package is missing, the place is taken, or the task has no such file; DataError where the data are gone.
+    The file is run here on samples of the run's data, at several sizes and in batches of several, and its predictions
+    are compared with those of the run. Raises ModelError where they differ, and writes nothing then; UsageError where a
+    package is missing, the file exists, or the task does not support the format; DataError where the data are gone.
     """
     exported = try_export(run, format, data=data, int8=int8, out=out, announce=announce)
     if exported.path is None:
@@ -59,7 +59,7 @@ def try_export(
     out: str | Path | None = None,
     announce: Announce | None = None,
 ) -> Exported:
-    """`export`, which says in `refused` why nothing was written where predictions differ."""
+    """`export`, but where predictions differ it returns the reason in `refused` and raises nothing."""
     place = None if out is None else Path(out)
     kind = format_named(format, place)
     kind.require()

@@ -1,4 +1,4 @@
-"""Which fields of the configuration concern what is done with data alone; free of torch."""
+"""Which fields of the configuration matter to functions on data alone; free of torch."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ CHECKED = (
     ),
     *("data.view", "data.frames", "data.class_level", "data.group", "data.targets", "data.max_pixels", "task.name"),
 )
-"""What changes a check of the data: what is read, and how it is split."""
+"""Fields that change a check of the data: what is read, and how it is split."""
 PACKED = (
     *(
         f"data.{name}"
@@ -22,16 +22,15 @@ PACKED = (
     ),
     *("data.class_level", "data.targets", "task.name"),
 )
-"""What changes a pack: what is decoded."""
+"""Fields that change a pack: what is decoded."""
 MEASURED = ("data.names",)
-"""What other data for a trained network may need, beside what the run knows."""
+"""Fields that other data for a trained network may need in addition to those of the run."""
 SHOWN = ("data.", "augment.", "task.name", "seed")
-"""What changes a picture of the data."""
+"""Fields that change a picture of the data; a name that ends with a dot is a section."""
 
 
 def refuse_unused(fields: Mapping[str, object], used: tuple[str, ...], what: str) -> None:
-    """Raise UsageError for the first field that changes nothing in `what`; one of `used` that ends with a dot is a
-    section."""
+    """Raise UsageError for the first field that has no effect on `what`, since it is not among `used`."""
     unused = [name for name in fields if name != "data.source" and not name.startswith(used)]
     if unused:
         listed = [f"{name}*" if name.endswith(".") else name for name in used]

@@ -1,4 +1,4 @@
-"""The processes of one training after the first: they do what it has decided, and their training ends as its does."""
+"""The further processes of a training: they follow what the first process decides, and end when it ends."""
 
 from __future__ import annotations
 
@@ -24,33 +24,33 @@ from striate.training.processes.sharding import gathered
 _BEGUN, _ENDED = "begun", "ended"
 
 
-def tell_beginning(coordinator: Coordinator, run: RunDirectory, prepared: Prepared, begun: Path | None = None) -> None:
-    """Tell the others what was decided; `begun` is the checkpoint that the run goes on from."""
-    told = {
+def send_start(coordinator: Coordinator, run: RunDirectory, prepared: Prepared, begun: Path | None = None) -> None:
+    """Send the other processes what was decided; `begun` is the checkpoint that the run continues from."""
+    message = {
         "run": str(run.path.absolute()),
         "config": config_to_dict(prepared.config),
         "begun": None if begun is None else str(begun.absolute()),
     }
-    coordinator.publish(_BEGUN, json.dumps(told))
+    coordinator.publish(_BEGUN, json.dumps(message))
 
 
-def tell_end(coordinator: Coordinator, path: Path, metrics: dict[str, Any]) -> None:
-    """Tell the others that the run at `path` is complete."""
+def send_end(coordinator: Coordinator, path: Path, metrics: dict[str, Any]) -> None:
+    """Send the other processes the metrics of the run at `path`, which is complete."""
     coordinator.publish(_ENDED, json.dumps({"run": str(path.absolute()), "metrics": metrics}))
 
 
 def follow_run(
     coordinator: Coordinator, module: nn.Module | Callable[..., nn.Module] | None
 ) -> tuple[Path, dict[str, Any]]:
-    """Take part in the run that the first process begins, if it begins one; its path and metrics.json once it is
-    complete. Raises StriateError, Interrupted."""
-    told = json.loads(coordinator.wait_for(_BEGUN, _ENDED))
-    if "config" in told:
-        config = config_from_dict(told["config"], "the first process")
-        checkpoint = None if told["begun"] is None else Path(told["begun"])
+    """Take part in the run of the first process, if it trains one; the run's path and metrics.json once it is complete.
+    Raises StriateError, Interrupted."""
+    message = json.loads(coordinator.wait_for(_BEGUN, _ENDED))
+    if "config" in message:
+        config = config_from_dict(message["config"], "the first process")
+        checkpoint = None if message["begun"] is None else Path(message["begun"])
         with memory_explained(config):
             prepared = prepare(config, module_of_run(config.model.name, module), checkpoint=checkpoint)
-            run = RunDirectory(Path(told["run"]))
+            run = RunDirectory(Path(message["run"]))
             with (
                 execution_settings(prepared.config),
                 coordinator.process_group(prepared.state, prepared.config, run.path) as processes,
@@ -61,7 +61,7 @@ def follow_run(
 
 
 def _follow_training(run: RunDirectory, prepared: Prepared, processes: Processes) -> None:
-    """Train this process's part to the end, or to the first signal; files and screen are left to the first process.
+    """Train this process's part to the end, or to the first signal; the first process alone writes files and progress.
     Raises Interrupted, NonFiniteLoss."""
     with watch_signals(quiet=True) as asked:
         for event in training_events(
@@ -69,6 +69,6 @@ def _follow_training(run: RunDirectory, prepared: Prepared, processes: Processes
         ):
             stop, due = processes.agreed(asked.signal_name)
             if processes.sharded and (stop or due or isinstance(event, EpochDone)):
-                gathered(prepared.state)  # for the first one, which saves it
+                gathered(prepared.state)  # for the first process, which saves it
             if stop:
                 raise Interrupted(run.path, prepared.config, stop)

@@ -1,5 +1,5 @@
-"""What a public function refuses is answered with its own arguments: a misspelt one with the right one, an option in a
-remedy with the argument that it stands for.
+"""Errors of public functions name Python arguments: a misspelled keyword gets the right one, and an option in a remedy
+becomes the argument that it stands for.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from striate.training.field_aliases import FIELDS_OF_OTHER_TOOLS, SHORT_OPTIONS
 _Arguments = ParamSpec("_Arguments")
 _Result = TypeVar("_Result")
 _ARGUMENTS = {"task.loss": "loss", "augment.transform": "transform", "schedule.name": "scheduler"}
-"""Fields that are arguments, and no short options."""
-_ELSEWHERE = {"project": "out", "output": "out", "output_dir": "out", "save_dir": "out", "pretrained": "weights"}
-_ELSEWHERE |= dict.fromkeys(("callback", "callbacks", "on_epoch_end"), "on_event")
+"""Fields that are arguments but not short options."""
+_OTHER_TOOLS = {"project": "out", "output": "out", "output_dir": "out", "save_dir": "out", "pretrained": "weights"}
+_OTHER_TOOLS |= dict.fromkeys(("callback", "callbacks", "on_epoch_end"), "on_event")
 _FIELDS = {option.removeprefix("--"): field for field, option in SHORT_OPTIONS.items()}
 _OPTION = re.compile(
     r"(?P<left>leave out )?(?<!\S)--(?P<name>\w[\w.-]*\w)"
@@ -35,8 +35,8 @@ _INSTEAD = {
 
 
 def known_keywords(function: Callable[_Arguments, _Result]) -> Callable[_Arguments, _Result]:
-    """The function, with UsageError in place of TypeError for a keyword that it does not have, and, where no command
-    calls it, its arguments in place of options in remedies."""
+    """The function with UsageError in place of TypeError for an unknown keyword, and, unless a command calls it, with
+    its arguments in place of options in remedies."""
     parameters = signature(function).parameters
     known = [*parameters]
 
@@ -49,7 +49,7 @@ def known_keywords(function: Callable[_Arguments, _Result]) -> Callable[_Argumen
                 raise UsageError(f"striate.{function.__name__}({name}=…)", got, ", ".join(known), remedy)
         if REMEDIES_AS_OPTIONS.get():
             return function(*args, **kwargs)
-        inside = REMEDIES_AS_OPTIONS.set(True)  # of a function within, which has other arguments
+        inside = REMEDIES_AS_OPTIONS.set(True)  # functions that this one calls have other arguments
         try:
             return function(*args, **kwargs)
         except StriateError as error:
@@ -62,31 +62,31 @@ def known_keywords(function: Callable[_Arguments, _Result]) -> Callable[_Argumen
 
 
 def in_arguments(remedy: str, parameters: Mapping[str, Parameter]) -> str:
-    """The remedy with arguments of a function, or fields of its `set`, in place of options; a command, which is typed,
-    as it is."""
-    told, command, rest = remedy.partition("striate ")
-    if "--" not in told:
+    """The remedy with arguments of a function, or fields of its `set`, in place of options; a command in it stays as it
+    is."""
+    text, command, rest = remedy.partition("striate ")
+    if "--" not in text:
         return remedy
 
     def argument(option: re.Match[str]) -> str:
-        given, text = option["name"], option["value"]
-        if given == "set" and text is not None and "=" in text:  # --set code=[]
-            given, _, text = text.partition("=")
+        given, typed = option["name"], option["value"]
+        if given == "set" and typed is not None and "=" in typed:  # --set code=[]
+            given, _, typed = typed.partition("=")
         field = _FIELDS.get(given, given)
         name = _ARGUMENTS.get(field, option_of(field).removeprefix("--"))
-        own = name in parameters and text != "null"  # None is what an argument is that is not given
+        own = name in parameters and typed != "null"  # an argument that is None counts as not given
         if not own and ("set" not in parameters or field not in field_names()):
             return option[0]
         if option["left"]:
             return option["left"] + (name if own else f'"{field}" in set')
-        value = _shown(text, parameters[name].default if own else get_field(Config(), field))
+        value = _as_python(typed, parameters[name].default if own else get_field(Config(), field))
         return f"{name}={value}" if own else f'set={{"{field}": {value}}}'
 
-    return _OPTION.sub(argument, told) + command + rest
+    return _OPTION.sub(argument, text) + command + rest
 
 
-def _shown(text: str | None, default: object) -> str:
-    """The value behind an option as Python has it."""
+def _as_python(text: str | None, default: object) -> str:
+    """The value of an option as Python code."""
     if text is None:
         return "True" if isinstance(default, bool) else "…"
     word = shlex.split(text)[0]
@@ -96,14 +96,14 @@ def _shown(text: str | None, default: object) -> str:
 
 
 def _nearest(name: str, value: object, known: list[str]) -> str | None:
-    """What to write: an argument, or else a field of the configuration."""
+    """The argument to write instead, or else the field of the configuration; None without a similar one."""
     plain = isinstance(value, int | float | str) and not isinstance(value, bool)
     shown = repr(value) if plain and len(repr(value)) <= 40 else "…"
     close, field = next(iter(get_close_matches(name, known, 1)), None), nearest_field(name)
-    elsewhere = name in _ELSEWHERE or name.replace("_", "-") in FIELDS_OF_OTHER_TOOLS
+    elsewhere = name in _OTHER_TOOLS or name.replace("_", "-") in FIELDS_OF_OTHER_TOOLS
     if close and not (elsewhere or (field or "").endswith(f".{name}")):
         return f"{close}={shown}"
-    argument = _ELSEWHERE.get(name) or _ARGUMENTS.get(field or "", option_of(field or "").removeprefix("--"))
+    argument = _OTHER_TOOLS.get(name) or _ARGUMENTS.get(field or "", option_of(field or "").removeprefix("--"))
     if argument in known:
         return f"{argument}={shown}"
     return f'set={{"{field}": {shown}}}' if field and "set" in known else None

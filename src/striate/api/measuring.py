@@ -1,4 +1,4 @@
-"""How good a network is on data, what it has to beat, and how robust it is against changes of its images."""
+"""Evaluate a network, fit its baselines, and measure its robustness and invariance against changes of images."""
 
 from __future__ import annotations
 
@@ -72,23 +72,22 @@ def evaluate(
     threshold: ByClass = None,
     announce: Announce | None = None,
 ) -> Evaluation:
-    """How good a trained network is on `data`, prepared as in its training; the run's own test split by default.
+    """Evaluate a trained network on `data`, prepared as in its training; by default on the run's own test split.
 
-    `data` as `train` takes them, arrays and datasets too; `names` says what its columns or arrays are called, as
-    `data.names` does, where otherwise than in the run's own.
+    `data` as `train` takes them, arrays and datasets too; `names`, like `data.names`, names its columns or arrays if
+    they differ from those of the run's data.
 
     Of other data the given test split is used, or everything (split `all`) where there is none; samples that the run
-    was trained on are a finding. A `Trained` and the folder of a hub need `data`, of which they measure all alike,
-    also where it is that of the run. For many samples the fastest backend
-    is chosen whose predictions agree with plain fp32, unless `plan` is `plain`; the result's `inference` says which.
-    `announce` is told of a download before it starts.
-    The run's own data are predicted as the run predicted them, bit for bit on the same machine.
-    The run's own data, if they have changed since and are named, are measured as other data; unnamed, they are refused.
+    was trained on are a finding. A `Trained` and the folder of a hub need `data`, and treat them as other data, also
+    those of the run. For many samples the fastest backend is chosen whose predictions agree with plain fp32, unless
+    `plan` is `plain`; the result's `inference` says which. `announce` is told of a download before it starts.
+    The run's own data are predicted as the run predicted them, bit for bit on the same machine. If they have changed
+    since, they are evaluated as other data when `data` names them, and refused when it does not.
     `cost` and `threshold` say how a class is chosen, as in `load`.
-    As many samples are measured at once as the run's `execution.micro_batch` says. A run without its
-    evaluation.json and predictions gets them again, when it is measured on its own data.
-    Raises DataError, also when classes do not match; UsageError for a `plan` that is not one of these words, and for
-    costs or thresholds of an unknown class.
+    The run's `execution.micro_batch` sets the batch. A run without its evaluation.json and predictions gets them again
+    when it is evaluated on its own data.
+    Raises DataError, also when classes do not match; UsageError for an unknown `plan`, and for costs or thresholds of
+    an unknown class.
     """
     require_plan_mode(plan)
     with given_data(data, announce) as source:
@@ -132,7 +131,7 @@ def _evaluate(
                 raise
         else:
             _complete(opened, config, trained, own, plan, announce)
-            with speed_settings(config):  # threads and layout of the run: else the last bits of fp32 are others
+            with speed_settings(config):  # other threads or layouts than the run's change the last bits of fp32
                 as_trained = replace(chosen, module=laid_out(chosen.module, config))
                 temperature, written = read_temperature(opened), written_inference(opened)
                 measured = _evaluate_on(as_trained, own, own.held_out, plan, batch, temperature, written)
@@ -155,7 +154,7 @@ def _evaluate(
 def _evaluate_trained(
     trained: Trained, data: str, names: str | None, plan: PlanMode, announce: Announce | None
 ) -> Evaluation:
-    """A network that was loaded: of its run's own data all are measured, and those it was trained on are a finding."""
+    """Evaluate a loaded network; samples that its run was trained on are a finding, also in the run's own data."""
     opened: RunDirectory | None = None
     with suppress(RunError):  # its folder may be gone
         opened = None if trained.run is None else open_run(trained.run)
@@ -176,7 +175,7 @@ def _evaluate_exported(
     threshold: ByClass,
     announce: Announce | None,
 ) -> Evaluation:
-    """The network of an exported folder, which knows no data of its own."""
+    """Evaluate the network of an exported folder, which has no data of its own."""
     if data is None:
         got, remedy = "a network without the test split of its run", f"striate eval {pasted(path)} DATA"
         raise RunError(str(path), got, "data to measure it on", remedy)
@@ -186,8 +185,8 @@ def _evaluate_exported(
 
 
 def _with_findings(measured: Evaluation, run: RunDirectory, trained: Trained) -> Evaluation:
-    """With what the run's validation says that can be done better without training again, and whether there is more
-    to train."""
+    """The evaluation with findings on the run's saved validation predictions, and with a note if the run is not
+    finished."""
     if (remedy := how_to_finish(run)) is not None:
         note = (
             f"{run.path} is not finished: its latest saved network is used, and results of the end, such as the "
@@ -196,10 +195,10 @@ def _with_findings(measured: Evaluation, run: RunDirectory, trained: Trained) ->
         measured = replace(measured, notes=(*measured.notes, note))
     if note := note_without_labels(run.path):
         measured = replace(measured, notes=(*measured.notes, note))
-    with suppress(RunError):  # what is damaged says nothing
-        kept = saved_predictions(run, "val")
-        if kept is not None:
-            found = trained.task.validation_findings(kept.answers, kept.targets, str(run.path))
+    with suppress(RunError):  # damaged predictions have no findings
+        saved = saved_predictions(run, "val")
+        if saved is not None:
+            found = trained.task.validation_findings(saved.answers, saved.targets, str(run.path))
             return replace(measured, findings=(*measured.findings, *found))
     return measured
 
@@ -212,10 +211,10 @@ def baselines(
     set: Mapping[str, Any] | None = None,
     announce: Announce | None = None,
 ) -> tuple[Baseline, ...]:
-    """What a network has to beat on `data`: plain methods fitted and measured on the splits that training would use.
+    """Fit and measure the baselines that a network has to beat on `data`, on the splits that training would use.
 
     Data, size, config and `set` are as in `train`; of the fields only `data.*`, `task.name`, `task.class_weights`
-    and `seed` have a meaning. `announce` is told what was decided about the data and what is fitted. Raises
+    and `seed` have an effect. `announce` is told what was decided about the data and what is fitted. Raises
     StriateError.
     """
     return data_baselines(data, size=size, config=config, fields=dict(set or {}), announce=announce).baselines
@@ -249,8 +248,8 @@ def data_baselines(
             "leave out --task.class_weights",
         )
     say(f"{read.name}: " + ", ".join(f"{len(split):,} {name}" for name, split in read.splits.items()))
-    for said in (*read.notes, *read.findings):
-        say(str(said))
+    for note in (*read.notes, *read.findings):
+        say(str(note))
     if not task.baselines(read):
         got = f"{task.name}, a task without baselines"
         raise UsageError("baseline", got, "a task with baselines", "define baselines(self, data) in it")
@@ -259,19 +258,19 @@ def data_baselines(
 
 
 def _same_source(data: str, source: str) -> bool:
-    """Whether `data`, as a user types it, is what a run was trained on."""
+    """Whether `data`, as a user types it, is the `source` of a run."""
     return data == source or os.path.realpath(data) == os.path.realpath(source)
 
 
 def _same_names(source: str, names: str | None) -> str | None:
-    """The names of the run's columns or arrays, where other data may have such."""
+    """The names of the run's columns or arrays, for other data that have columns or arrays; else None."""
     return names if source.lower().endswith((".csv", ".tsv", ".npz")) else None
 
 
 def _other_data(
     trained: Trained, source: str, names: str | None, seen: Mapping[str, str], announce: Announce | None
 ) -> tuple[Dataset, str]:
-    """Other data as one split, and that split's name."""
+    """Data other than the run's as one split, and that split's name."""
     task = trained.task
     data = load_for_evaluation(
         DataConfig(source=source, names=names, targets=task.data_targets),
@@ -288,7 +287,7 @@ def _other_data(
 def _complete(
     run: RunDirectory, config: Config, trained: Trained, data: Dataset, plan: PlanMode, announce: Announce | None
 ) -> None:
-    """Write the evaluation.json and the predictions that a finished run lacks, such as damaged ones, if possible."""
+    """Write evaluation.json and predictions of a finished run again where they are missing or damaged, if possible."""
     if not is_there(run.metrics_json) or is_fully_saved(run):
         return
     if not os.access(run.path, os.W_OK):
@@ -331,8 +330,8 @@ _DPI = 110
 
 @explained_in_place()
 def write_evaluation(run: str | Path, evaluation: Evaluation) -> tuple[Path, ...]:
-    """Write what was measured on other data into the folder `evaluations` of the run, as JSON and as text; the paths.
-    Nothing that says something else is overwritten. Raises RunError."""
+    """Write an evaluation on other data into the folder `evaluations` of the run, as JSON and as text; the paths. No
+    file with other content is overwritten. Raises RunError."""
     opened, document = open_run(Path(run)), evaluation.to_json()
     place = _free(opened, f"{evaluation.data}-{evaluation.split}", document)
     write_json(place, document)
@@ -341,7 +340,8 @@ def write_evaluation(run: str | Path, evaluation: Evaluation) -> tuple[Path, ...
 
 
 def _free(run: RunDirectory, name: str, document: Mapping[str, Any]) -> Path:
-    """The file of this name in the folder of other data; with a number where one is there that says something else."""
+    """A file of this name in the folder `evaluations`, which is new or has the same content; with a number where the
+    name is taken."""
     stem = re.sub(r"[^\w.-]+", "-", name)[:80].strip(".-") or "data"
     with explained(run.evaluations):
         make_folder(run.evaluations)
@@ -367,12 +367,13 @@ def robustness(
     plan: PlanMode = "auto",
     announce: Announce | None = None,
 ) -> Robustness:
-    """The headline metric of a run's network (accuracy, mean IoU, …) against shift, rotation, scale, occlusion,
+    """Measure the headline metric of a run's network (accuracy, mean IoU, …) under shift, rotation, scale, occlusion,
     deformation, viewpoint, clutter, illumination, noise, blur and JPEG, each at several strengths, with intervals.
-    Where targets move with their image, only the changes after which it is known what is right.
+    Where targets move with their image, only changes are made after which the targets are known.
 
-    Of the test split, or `val`; of other `data`, as `evaluate` takes them; of at most `samples` images, evenly spaced.
-    Images are changed as bytes, by a function of (seed, kind, sample id). `plan` as in `evaluate`. Nothing is written.
+    Samples: of the test split, or `val`; of other `data`, as `evaluate` takes them; at most `samples` images, evenly
+    spaced. Images are changed as bytes, by a function of (seed, kind, sample id). `plan` as in `evaluate`. Nothing is
+    written.
     Raises UsageError; DataError for data that are not images, or have changed; RunError where there is no run.
     """
     if split not in ("test", "val"):
@@ -427,10 +428,10 @@ def invariance(
     seed: int = 0,
     announce: Announce | None = None,
 ) -> Invariance:
-    """How far the features of a run's layers move when an image is shifted, scaled or turned, relative to the distance
-    between two images, and the probability of the true class, with intervals over images.
+    """Measure how far the features of a run's layers move when an image is shifted, scaled or rotated, relative to the
+    distance between two images, and how the probability of the true class changes, with intervals over images.
 
-    Of the test split, or `val`; of at most `samples` images, evenly spaced. Nothing is written. Raises UsageError;
+    Samples: at most `samples` images of the test split, or `val`, evenly spaced. Nothing is written. Raises UsageError;
     DataError for data that are not images, or have changed; RunError where there is no run.
     """
     if split not in ("test", "val"):

@@ -1,6 +1,4 @@
-"""Networks by name: new ones, and trained ones.
-What a network costs and sees, alone or beside another one.
-"""
+"""Build new networks, load trained ones, and summarize a network, alone or compared with another one."""
 
 from __future__ import annotations
 
@@ -59,24 +57,24 @@ def load(
     threshold: ByClass = None,
     reject: float | None = None,
 ) -> Trained:
-    """The trained network of a run directory (its best epoch), of one checkpoint file, or of what `striate export`
-    wrote, ready to predict; the runtime of an exported file predicts, except for the folder of a hub, which has the
-    network itself.
+    """Load the trained network of a run directory (its best epoch), of one checkpoint file, or of a file or folder that
+    `striate export` wrote. An exported file predicts with its runtime; the folder of a hub has the network itself.
 
     Nothing of the file is executed, except the program that a .pt2 is. A run of `file.py:function` runs that function
-    again, if you have named it yourself before and the file is the same; except in the process that trained it, a run
-    of a network made in Python needs one of the same form as `module`, and so does one with a `task` or `loss` given in
-    Python (predicting needs no loss).
-    `calibrated`: logits are divided by the temperature that was fitted on validation (evaluation.json), which changes
-    probabilities, and without costs or thresholds no predicted class. `cost={"ill": 10}`: the predicted class is the
-    one with the largest cost × probability; `threshold={"ill": 0.2}`: `ill` where its probability is at least that,
-    else the most probable other class, with None for the threshold with the best F1 on the run's validation split; both
-    as text too, `"ill=10,doubtful=3"`.
-    They take the place of the rule that the run was trained with. `reject`: a promised error rate, above which samples
-    get no class (`label` None, with a `reason`): the sets of classes behind that are calibrated on the run's validation
-    split, and hold the true class of samples like those with a probability of 1 − `reject` or more. No random state is
-    changed. Raises RunError, also where there is no temperature; ModelError for code that you have not named, or
-    that has changed; UsageError for an unknown class, and for a rate that validation has too few samples for.
+    again, if you have named it yourself before and the file is the same. A run of a network made in Python needs one of
+    the same form as `module`, except in the process that trained it; a `task` or `loss` that was given in Python is
+    needed likewise (predicting needs no loss).
+    `calibrated`: logits are divided by the temperature that was fitted on validation (evaluation.json). That changes
+    probabilities, but without costs or thresholds no predicted class. `cost={"ill": 10}`: the predicted class is the
+    one with the largest cost × probability. `threshold={"ill": 0.2}`: `ill` where its probability is at least that,
+    else the most probable other class; None takes the threshold with the best F1 on the run's validation split. Both
+    may be text, `"ill=10,doubtful=3"`, and replace the rule that the run was trained with.
+    `reject`: the largest share of wrong predictions; samples for which no single class meets it get no class (`label`
+    None, with a `reason`). The sets of classes behind this are calibrated on the run's validation split, and contain
+    the true class of samples like those with a probability of 1 − `reject` or more.
+    No random state is changed. Raises RunError, also where there is no temperature; ModelError for code that you have
+    not named, or that has changed; UsageError for an unknown class, and for a rate that validation has too few samples
+    for.
     """
     path = Path(path)
     if is_exported(path):
@@ -89,7 +87,7 @@ def load(
     file = typed(path) if is_there(path) and not path.is_dir() else open_run(path).best
     if not is_there(file):
         raise without_checkpoint(open_run(path), file)
-    with same_random_state():  # a network has weights of its own before it gets those of the file
+    with same_random_state():  # a network is initialized before it gets the weights of the file
         saved = load_checkpoint(file, device)
         if learned_from_rewards(saved):
             raise player_refused(path)
@@ -111,11 +109,11 @@ def load(
 
 _MODULES = 8
 _modules: dict[Path, nn.Module] = {}
-"""The networks of the last runs of this process that no name builds, by folder."""
+"""The networks of this process's latest runs that cannot be built from a name, by folder."""
 
 
 def remember_module(run: Path, module: nn.Module) -> None:
-    """Let `load` in this process know the network of a run that no name builds."""
+    """Remember the network of a run that cannot be built from a name, for `load` in this process."""
     _modules.pop(run.resolve(), None)
     _modules[run.resolve()] = module
     while len(_modules) > _MODULES:
@@ -123,7 +121,7 @@ def remember_module(run: Path, module: nn.Module) -> None:
 
 
 def _trained_here(file: Path) -> nn.Module | None:
-    """A copy of the network whose checkpoint this is, where this process has trained it and it can be copied."""
+    """A copy of the network of the checkpoint `file`, if this process trained it and it can be copied; else None."""
     with suppress(StriateError):
         found = _modules.get(open_run(file).path.resolve())
         return None if found is None else copied(found)
@@ -131,8 +129,8 @@ def _trained_here(file: Path) -> nn.Module | None:
 
 
 def with_rejection_of(path: Path, trained: Trained, rate: float | None) -> Trained:
-    """The network of the run or checkpoint at `path`, which turns down samples by this error rate; as it is for None.
-    Raises UsageError."""
+    """The network of the run or checkpoint at `path`, rejecting samples by the error `rate`; unchanged for None. Raises
+    UsageError."""
     if rate is None:
         return trained
     if not 0 < rate < 1:
@@ -141,7 +139,7 @@ def with_rejection_of(path: Path, trained: Trained, rate: float | None) -> Train
 
 
 def with_rule_of(path: Path, trained: Trained, cost: ByClass, threshold: ByClass) -> Trained:
-    """The network of the run or checkpoint at `path`, choosing classes by costs and thresholds; as it is without any.
+    """The network of the run or checkpoint at `path`, choosing classes by costs and thresholds; unchanged without any.
     Raises UsageError."""
     if cost is None and threshold is None:
         return trained
@@ -150,13 +148,13 @@ def with_rule_of(path: Path, trained: Trained, cost: ByClass, threshold: ByClass
 
 def _validation(path: Path, trained: Trained) -> tuple[NDArray[Any], NDArray[Any]]:
     """The predictions for the validation split without calibration, and its targets: those that the run saved, unless
-    they are of another checkpoint or other views."""
+    they are of another checkpoint or with other test-time augmentation."""
     run = open_run(path)
     config = config_from_yaml(run.config)
     if not path.is_file() and trained.views == (config.evaluation.views or "none"):
-        kept = saved_predictions(run, "val")
-        if kept is not None:
-            return kept.answers, kept.targets
+        saved = saved_predictions(run, "val")
+        if saved is not None:
+            return saved.answers, saved.targets
     raw = trained
     with suppress(UsageError):  # of a task without a temperature
         raw = replace(trained, task=trained.task.calibrated(1.0))
@@ -165,8 +163,8 @@ def _validation(path: Path, trained: Trained) -> tuple[NDArray[Any], NDArray[Any
 
 
 def with_temperature_of(run: RunDirectory, trained: Trained) -> Trained:
-    """The network of `run` with calibrated probabilities. Raises UsageError for a task without any, RunError where the
-    run has no temperature."""
+    """The network of `run` with calibrated probabilities. Raises UsageError for a task without probabilities, RunError
+    for a run without a temperature."""
     task = trained.task.calibrated(1.0)
     temperature = read_temperature(run)
     if temperature is None and (remedy := how_to_finish(run)) is not None:
@@ -185,8 +183,8 @@ def with_temperature_of(run: RunDirectory, trained: Trained) -> Trained:
 
 
 def note_without_labels(path: Path) -> str:
-    """A note on what the run or checkpoint at `path` predicts, where it learned no labels; empty otherwise."""
-    with suppress(RunError, ConfigError):  # of a file without its run nobody knows
+    """A note on the predictions of the run or checkpoint at `path` if it was trained without labels; else empty."""
+    with suppress(RunError, ConfigError):  # a file without its run has no configuration
         file = open_run(path).config
         # To check all fields takes as long as to predict some pictures.
         auxiliary = read_yaml(file).get("auxiliary")
@@ -198,7 +196,7 @@ def note_without_labels(path: Path) -> str:
 
 
 def how_to_finish(run: RunDirectory) -> str | None:
-    """What finishes the run; None where it is finished."""
+    """A command or advice that finishes the run; None where it is finished."""
     if is_there(run.metrics_json):
         return None
     if (process := owner(run.path)) is not None:
@@ -214,10 +212,10 @@ def build(
     *,
     dense: bool | None = None,
 ) -> nn.Module:
-    """The network that `model` names or makes, for inputs of `input_shape` without batch (C, *spatial) or (F,).
+    """Build the network that `model` names or makes, for inputs of `input_shape` without batch (C, *spatial) or (F,).
 
-    Without a shape or a number of classes, the published ones of a zoo name. `dense`: one output a pixel, as masks
-    need; None takes what the network was made for. Weights are drawn from torch's random state. Raises ModelError.
+    By default a zoo network has its published input shape and classes. `dense`: one output a pixel, as masks need;
+    None: as the network was designed. Weights are drawn from torch's random state. Raises ModelError.
     """
     network: nn.Module = build_model(model, input_shape, classes, dense=dense)
     return network
@@ -225,11 +223,14 @@ def build(
 
 @dataclass(frozen=True)
 class Summary:
-    """A ledger, with the measured field and the comparison where they were requested."""
+    """The summary of a network."""
 
     ledger: Ledger
+    """The ledger."""
     field: EffectiveField | None = None
+    """The measured effective receptive field; None unless it was requested."""
     comparison: LedgerComparison | None = None
+    """The comparison with a second network; None unless it was requested."""
 
     def to_json(self) -> dict[str, Any]:
         """The ledger's object; with a comparison also `against`, `ratios` and `layers`."""
@@ -244,11 +245,10 @@ def summary(
     against: Model | None = None,
     effective: bool = False,
 ) -> Summary:
-    """The account of `model`, and of `against`.
+    """Summarize `model`, and compare it with `against`.
 
-    Without a shape each has its own; a second network that has none takes that of the first.
-    `effective`: their effective receptive fields are measured too; that takes some passes with real weights.
-    Raises StriateError.
+    Without a shape each network gets its published one; a second network that has none gets that of the first.
+    `effective`: also measure effective receptive fields, by some passes with real weights. Raises StriateError.
     """
     ledger, field = _account(model, input_shape, outputs, effective=effective)
     if against is None:
@@ -263,13 +263,14 @@ def summary(
 def _account(
     model: Model, shape: Shape | None, outputs: int | None, *, effective: bool
 ) -> tuple[Ledger, EffectiveField | None]:
-    """Of a run whose task has put a head on a network with a name, what was trained: both together."""
+    """The ledger of a network, and its effective receptive field if requested; of a run whose task has added a head,
+    the network together with the head."""
     require_layers(model)
     trained = None
     if isinstance(model, str) and names_run(model) and outputs is None:
-        with suppress(StriateError):  # of what is not a whole run the account says what it can
+        with suppress(StriateError):  # an incomplete run is summarized by the name of its network
             trained = load(model)
-    own = trained is not None and trained.task.built_outputs is None  # of images, which is not a number of outputs
+    own = trained is not None and trained.task.built_outputs is None  # outputs are images, whose number says nothing
     if trained is None or (not own and trained.task.bare(trained.module) is trained.module):
         return summarize_and_measure(model, shape, outputs=outputs, effective=effective)
     shape = trained.preparation.input_shape if shape is None else shape
@@ -278,7 +279,7 @@ def _account(
 
 
 def write_summary(summary: Summary, *, html: Path | None = None, svg: Path | None = None) -> None:
-    """Write the page and the diagram, each at once. Raises RunError where a file cannot be written."""
+    """Write the page and the diagram. Raises RunError where a file cannot be written."""
     # Templates and drawing load only where they are needed.
     if html is not None:
         from striate.report.summary import summary_page

@@ -1,6 +1,4 @@
-"""How a training would compute: the execution plan, measured without training.
-Measuring the machine.
-"""
+"""Measure the execution plan of a training without training, and the speed of the machine."""
 
 from __future__ import annotations
 
@@ -29,15 +27,20 @@ from striate.wording import show_shape
 
 @dataclass(frozen=True)
 class TrainingPlan:
-    """The plan of a training: the table (`record`), and what it is for. `batch` is in samples, `input_shape` without
-    the batch."""
+    """The plan of a training, and the training that it is for."""
 
     record: PlanRecord
+    """The table of the plan."""
     model: str
+    """The model by name."""
     data: str
+    """The data by name."""
     input_shape: tuple[int, ...]
+    """Shape of one input, without the batch."""
     batch: int
+    """Samples a step."""
     device: str
+    """The device by torch's name, such as `cpu`."""
 
     def to_json(self) -> dict[str, Any]:
         """Plain values: the record's, after model, data, input, batch and device."""
@@ -60,12 +63,11 @@ def plan_training(
     seconds: float = 20.0,
     announce: Announce | None = None,
 ) -> TrainingPlan:
-    """Measure in about `seconds` how a training would compute fastest, and check each way against plain fp32.
+    """Measure in about `seconds` how a training computes fastest, and check each candidate against plain fp32.
 
-    The other arguments are as in `train`; requested fields of `execution.*` are not varied, what the plan of the run in
-    `config` decided is. No earlier plan is taken, and the new one is kept for trainings to come. Not a bit of an
-    `nn.Module`, nor any random state, is changed. Raises StriateError; TrainingError where the network does not take a
-    plain step.
+    The other arguments are as in `train`. Requested fields of `execution.*` are not varied; fields that the plan of the
+    run in `config` decided are. Cached plans are ignored, and the new one is cached for later trainings. An `nn.Module`
+    and all random states stay as they are. Raises StriateError; TrainingError where a plain training step fails.
     """
     from striate.models.preserved_state import copied, left_alone
 
@@ -80,7 +82,7 @@ def plan_training(
     with given_data(data, announce) as source:
         merged = merge_request(read_config(config), data=source, size=size, fields=fields)
         merged = with_open_plan(merged)
-        # A copy may reach for the original: by a closure.
+        # A copy may refer to the original, by a closure.
         alone = nullcontext() if original is None else left_alone(original)
         with memory_explained(merged), alone, torch.inference_mode(False), torch.enable_grad():
             module = None if original is None else copied(original)
@@ -117,12 +119,12 @@ def _nothing_to_plan(notes: tuple[str, ...]) -> TrainingError:
 
 
 SMALL = 160
-"""Side in pixels to which photographs are brought in the second measurement of decoding."""
+"""Side in pixels to which photographs are resized in the second measurement of decoding."""
 
 
 def measure_machine() -> tuple[Rate, ...]:
-    """What the machine can do: matrix products by precision and library (of GPUs too), memory bandwidth, decoding
-    photographs with striate's own reader, whole and brought to 160 × 160, on one thread. Takes a few seconds."""
+    """Measure the machine: matrix products by precision and library (of GPUs too), memory bandwidth, and striate's
+    decoding of photographs on one thread, at full size and resized to 160 × 160. Takes a few seconds."""
     import torch
 
     from striate.data.dataset import Preparation

@@ -1,4 +1,4 @@
-"""Networks that learn from rewards: trained, resumed, measured, and watched while they play."""
+"""Networks that learn from rewards: train them, resume their training, evaluate them, and record episodes as a film."""
 
 from __future__ import annotations
 
@@ -39,7 +39,8 @@ _PLAIN_EVERY = 2.0  # seconds
 def train_on_rewards(
     config: Config, module: nn.Module | None, out: Path | None, console: Console, quiet: bool, started: float
 ) -> tuple[Path, dict[str, Any]]:
-    """Train on an environment; the run and its metrics.json. `started`: when the user asked, by `monotonic`."""
+    """Train on an environment; the run and its metrics.json. `started`: the time of the user's request, by
+    `monotonic`."""
     if launched().several:
         remedy = f"without torchrun: striate train {pasted(config.data.source)}"
         raise UsageError("torchrun", "several processes", "one process, which plays all environments", remedy)
@@ -58,7 +59,7 @@ def train_on_rewards(
 
 
 def resume_on_rewards(path: Path, console: Console, quiet: bool) -> tuple[Path, dict[str, Any]]:
-    """Go on with an interrupted run, bit for bit; on a finished one, check that its networks can be loaded."""
+    """Resume an interrupted run, bit for bit; of a finished one, check that its networks can be loaded."""
     started, run, announce = monotonic(), open_run(path), announcer(console, quiet)
     if is_there(run.metrics_json):
         for file in (run.last, run.best):
@@ -85,7 +86,8 @@ def _to_the_end(
     quiet: bool,
     begun: Path | None = None,
 ) -> tuple[Path, dict[str, Any]]:
-    """From the beginning, or from the checkpoint `begun`, whose random state is that of torch from then on."""
+    """Train from the beginning, or from the checkpoint `begun`, whose random state torch then has, and finish the
+    run."""
     announce = announcer(console, quiet)
     with execution_settings(prepared.config):
         if begun is not None:
@@ -116,14 +118,19 @@ def _reader(announce: Announce) -> Callable[[RewardEvent], None]:
 
 
 @dataclass(frozen=True)
-class Watched:
-    """Episodes that a network played, and where their film lies, of how many frames; whether it was `cut` there."""
+class RecordedEpisodes:
+    """Episodes that a network played, and their film."""
 
     path: Path
+    """The GIF."""
     played: Played
+    """Returns, steps and actions of the episodes."""
     actions: tuple[str, ...]
+    """Names of the actions."""
     frames: int
+    """Number of frames of the film."""
     cut: bool
+    """Whether the film ends before the episodes do."""
 
     def to_json(self) -> dict[str, Any]:
         """The document of `striate play --json`."""
@@ -133,11 +140,11 @@ class Watched:
         return {"path": str(self.path), "episodes": episodes, "actions": counts, "film_is_cut": self.cut}
 
 
-def play(run: str | Path, out: str | Path, *, episodes: int = 1, seed: int = 0) -> Watched:
+def play(run: str | Path, out: str | Path, *, episodes: int = 1, seed: int = 0) -> RecordedEpisodes:
     """Let the network of a run play whole episodes, always the best action, and write them as a GIF.
 
-    The episodes are others than those of training, validation and test; `seed` chooses them. Raises RunError for a run
-    that did not learn from rewards, UsageError for a file that is no GIF.
+    The episodes occur neither in training nor in validation or test; `seed` chooses them. Raises RunError for a run
+    that did not learn from rewards, UsageError for a file that is not a GIF.
     """
     path = Path(out)
     if path.suffix.lower() != ".gif":
@@ -149,11 +156,11 @@ def play(run: str | Path, out: str | Path, *, episodes: int = 1, seed: int = 0) 
     with execution_settings(player.config):
         played, frames = filmed(player.module, player.source, player.config.task.control, episodes, chosen)
     write_film(path, frames, MILLISECONDS)
-    return Watched(path, played, player.actions, len(frames), len(frames) >= MOST_FRAMES)
+    return RecordedEpisodes(path, played, player.actions, len(frames), len(frames) >= MOST_FRAMES)
 
 
 def evaluate_player(run: str | Path, *, episodes: int | None = None) -> Played:
-    """The run's test episodes played again, or the first `episodes` of their seeds. Raises RunError."""
+    """Play the run's test episodes again, or the first `episodes` of them. Raises RunError."""
     player: Player = load_player(run)
     control = player.config.task.control
     with execution_settings(player.config):

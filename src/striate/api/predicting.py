@@ -30,49 +30,56 @@ from striate.visualize.picture import names_sample, sample_input
 from striate.wording import several
 
 _MOST_AT_ONCE = 64
-"""Files at once: few, so that the first predictions come soon."""
+"""Largest number of files in a batch: small, so that the first predictions come soon."""
 
 
 @dataclass(frozen=True)
-class FileAnswer:
-    """The `prediction` for the file at `path`, or the `error` in plain words where it could not be read; `span`: for
-    which part of it, from and to which second, where not for all of it. `input`: the raw input of a sample that is no
-    file of its own."""
+class FilePrediction:
+    """The prediction for one file, for one sample in it, or for a part of it."""
 
     path: str
+    """The file, or the name of the sample."""
     prediction: Prediction | None
+    """None where the file could not be read."""
     error: str | None
+    """Why the file could not be read; None where it could."""
     span: tuple[float, float] | None = None
+    """The part of the file that the prediction is for, from and to which second; None: the whole file."""
     input: np.ndarray | None = None
+    """The raw input of a sample that is not a file of its own; None for a file."""
 
 
 @dataclass(frozen=True)
-class FileAnswers:
+class FilePredictions:
     """The predictions for `files`, in their order; each is computed during the iteration.
 
-    `ignored`: number of other files in the folders, which are not pictures by their suffix. While the network computes,
-    threads decode some dozen files ahead, and no more; they end with the iteration. `rows`: by their name among the
-    files, samples of an .npz or a table, and what was given and is refused. With a `tile` (pixels), each file is
-    computed in such parts; with `every` (seconds), there is a prediction for each window of a file that lasts.
+    While the network computes, threads decode some dozen files ahead, and no more; they end with the iteration.
     """
 
     trained: Trained
+    """The network."""
     files: tuple[str, ...]
+    """The files, and the names of the samples that are not files of their own."""
     ignored: int
-    answering: Predictor
+    """Number of other files in the folders, which are not pictures by their suffix."""
+    predictor: Predictor
+    """What computes the predictions."""
     rows: Mapping[str, ReadInput] = field(default_factory=dict)
+    """By their name in `files`: the samples of an .npz or a table, and the paths that were refused."""
     tile: int | None = None
+    """Side in pixels of the parts in which each file is computed; None: each file in one piece."""
     every: float | None = None
+    """Seconds between the windows of a recording, each of which has a prediction; None: one prediction for a file."""
 
     @property
     def plan(self) -> InferencePlan:
         """The backend that computes the predictions."""
-        return self.answering.plan
+        return self.predictor.plan
 
     def __len__(self) -> int:
         return len(self.files)
 
-    def __iter__(self) -> Generator[FileAnswer, None, None]:
+    def __iter__(self) -> Generator[FilePrediction, None, None]:
         if self.tile is not None:
             with allocator_policy(usual_policy()):
                 yield from map(self._in_tiles, self.files)
@@ -89,40 +96,40 @@ class FileAnswers:
             while chunk := list(islice(inputs, _batch(self.trained))):
                 yield from self._predict(chunk)
 
-    def _in_tiles(self, file: str) -> FileAnswer:
+    def _in_tiles(self, file: str) -> FilePrediction:
         assert self.tile is not None
         if file in self.rows:
-            return FileAnswer(as_text(file), None, self.rows[file].error)
+            return FilePrediction(as_text(file), None, self.rows[file].error)
         try:
-            return FileAnswer(as_text(file), self.trained.predict_tiled(Path(file), self.tile), None)
+            return FilePrediction(as_text(file), self.trained.predict_tiled(Path(file), self.tile), None)
         except Unreadable as error:
-            return FileAnswer(as_text(file), None, error.reason)
+            return FilePrediction(as_text(file), None, error.reason)
 
-    def _in_windows(self, file: str, every: float) -> Iterator[FileAnswer]:
+    def _in_windows(self, file: str, every: float) -> Iterator[FilePrediction]:
         name = as_text(file)
         if file in self.rows:
-            yield FileAnswer(name, None, self.rows[file].error)
+            yield FilePrediction(name, None, self.rows[file].error)
             return
         windows = self.trained.windows(Path(file), name, every)
         try:
             while part := list(islice(windows, _batch(self.trained))):
-                found = self.trained.predict_batch([(raw, None) for _, raw in part], self.answering)
+                found = self.trained.predict_batch([(raw, None) for _, raw in part], self.predictor)
                 for (span, _), prediction in zip(part, found, strict=True):
-                    yield FileAnswer(name, prediction, None, span)
+                    yield FilePrediction(name, prediction, None, span)
         except Unreadable as error:
-            yield FileAnswer(name, None, error.reason)
+            yield FilePrediction(name, None, error.reason)
 
-    def _predict(self, chunk: Sequence[ReadInput]) -> Iterator[FileAnswer]:
+    def _predict(self, chunk: Sequence[ReadInput]) -> Iterator[FilePrediction]:
         readable = [(read.input, read.size) for read in chunk if read.input is not None]
         placed = [self._placement(read.path) for read in chunk if read.input is not None]
-        predictions = self.trained.predict_batch(readable, self.answering, placed)
+        predictions = self.trained.predict_batch(readable, self.predictor, placed)
         for read in chunk:
             prediction = None if read.input is None else next(predictions)
             own = read.input if read.path in self.rows or _is_sample(read.path) else None
-            yield FileAnswer(read.path, prediction, read.error, input=own)
+            yield FilePrediction(read.path, prediction, read.error, input=own)
 
     def _placement(self, path: str) -> Placement | None:
-        """Where a file lies in its input; of other samples, which are inputs already, None."""
+        """Where a file lies in its input; None of a sample that is already an input."""
         return self.trained.placement(path) if Path(path).is_file() else None
 
 
@@ -134,17 +141,17 @@ def answer_files(
     tile: int | None = None,
     every: float | None = None,
     known: AbstractSet[str] = frozenset(),
-) -> FileAnswers:
-    """Predictions for image files, for the images in folders, at any depth, for samples of named data sets
-    (`digits#3`), and for the samples in an .npz or, with a network of tables, a .csv, in order; hidden files are left
-    out. A path that does not exist, or cannot be read, has an error among predictions for others.
+) -> FilePredictions:
+    """Predict for image files, for the images in folders, at any depth, for samples of named data sets (`digits#3`),
+    and for the samples in an .npz or, with a network of tables, a .csv, in order; hidden files are left out. A path
+    that does not exist or cannot be read gets an error in place of its prediction.
 
-    They are computed as the run's own figures were; for thousands of images that is compared with plain fp32 first, and
-    another backend chosen where it does not agree or the run had too few samples to choose one; unless `plan` is
-    `plain`. `tile`: files of any size are computed in parts of so many pixels a side, in fp32. `every`: sounds of any
-    length are predicted in windows, one that begins every so many seconds. `known`: files whose predictions are known
-    already, and are left out. Raises DataError where there are no pictures or the network takes none, UsageError for
-    another word as `plan`.
+    Predictions are computed by the backend of the run's metrics. For thousands of images it is first compared with
+    plain fp32, and another one is chosen where it does not agree or the run had too few samples to choose one; `plan`
+    `plain` takes plain fp32. `tile`: files of any size are computed in parts of this many pixels a side, in fp32.
+    `every`: sounds of any length are predicted in windows, of which one begins every this many seconds. `known`: files
+    that are left out, since their predictions are known. Raises DataError where there are no pictures or the network
+    takes none, UsageError for an unknown `plan`.
     """
     require_plan_mode(plan)
     trained = run if isinstance(run, Trained) else load(run.path if isinstance(run, Run) else run)
@@ -164,22 +171,22 @@ def answer_files(
         if not medium_of(trained.preparation.kind).lasting or samples:
             got = samples[0] if samples else f"a run of {medium_of(trained.preparation.kind).many}"
             raise UsageError("--every", got, "sound files", "leave out --every")
-        return FileAnswers(trained, files, ignored, plain_predictor(trained.module), rows, every=every)
+        return FilePredictions(trained, files, ignored, plain_predictor(trained.module), rows, every=every)
     with allocator_policy(usual_policy()):
         if tile is not None:
             _ = trained.reach  # refuses a task without places before the first file
-            answering = plain_predictor(trained.module, "tiles are computed in plain fp32")
+            predictor = plain_predictor(trained.module, "tiles are computed in plain fp32")
             samples += [file for file in files if file not in rows and _is_sample(file)]
             if samples:
                 raise UsageError("--tile", samples[0], "files of pictures", "leave out --tile")
-            return FileAnswers(trained, files, ignored, answering, rows, tile)
+            return FilePredictions(trained, files, ignored, predictor, rows, tile)
         spread, batch, written = _spread(files, trained, rows), _batch(trained), _written(run)
-        answering = trained.planned(spread, len(files), batch=batch, mode=plan, recorded=written)
-    return FileAnswers(trained, files, ignored, answering, rows)
+        predictor = trained.planned(spread, len(files), batch=batch, mode=plan, recorded=written)
+    return FilePredictions(trained, files, ignored, predictor, rows)
 
 
 def _written(run: str | Path | Run | Trained) -> InferencePlan | None:
-    """How the run computed its figures; None of a network that is of no run."""
+    """The backend of the run's metrics; None of a network without a run."""
     if isinstance(run, Trained):
         return None
     with suppress(RunError):
@@ -188,8 +195,8 @@ def _written(run: str | Path | Run | Trained) -> InferencePlan | None:
 
 
 def _list(paths: Sequence[str | Path], preparation: Preparation) -> tuple[tuple[str, ...], int, dict[str, ReadInput]]:
-    """Samples as they are named, and the files of `list_inputs`, in order; how many files were ignored; and by name the
-    samples that files of many hold, and what is refused. Raises DataError where all is refused."""
+    """The named samples and the files of `list_inputs`, in order; the number of ignored files; and by name the samples
+    in files of many, and the refused paths with their errors. Raises DataError where all paths are refused."""
     found: list[str] = []
     rows: dict[str, ReadInput] = {}
     ignored, refused = 0, list[DataError]()
@@ -209,7 +216,7 @@ def _list(paths: Sequence[str | Path], preparation: Preparation) -> tuple[tuple[
 
 
 def _list_one(path: str, preparation: Preparation) -> tuple[tuple[str, ...], int, dict[str, ReadInput]]:
-    """The same of one path."""
+    """The same for one path."""
     if holds_rows(path, preparation):
         inside = read_rows(Path(path), preparation)
         return tuple(inside), 0, {name: ReadInput(name, row, None) for name, row in inside.items()}
@@ -223,8 +230,8 @@ def _list_one(path: str, preparation: Preparation) -> tuple[tuple[str, ...], int
 def _read(
     files: Sequence[str], trained: Trained, rows: Mapping[str, ReadInput], *, raw: bool = False
 ) -> Generator[ReadInput, None, None]:
-    """`read_inputs` of what `_list` found; `raw`: each in the shape of the inputs. Raises DataError for a sample that
-    there is not."""
+    """The inputs of the samples and files that `_list` found; `raw`: each in the shape of the network's input. Raises
+    DataError for a sample that does not exist."""
     preparation = trained.preparation
 
     def source(file: str) -> str:
@@ -249,7 +256,7 @@ def _batch(trained: Trained) -> int:
 
 
 def _spread(files: Sequence[str], trained: Trained, rows: Mapping[str, ReadInput]) -> Callable[[int], torch.Tensor]:
-    """A function that reads so many pictures of the files, evenly spread; fewer where the others cannot be read."""
+    """A function that reads a number of pictures, evenly spaced among the files; fewer where too few can be read."""
 
     def sample(count: int) -> torch.Tensor:
         step = max(1, len(files) // count)

@@ -1,4 +1,4 @@
-"""What is like what, as a trained network sees it."""
+"""Search for similar pictures, and match two pictures, by the features of a trained network."""
 
 from __future__ import annotations
 
@@ -24,15 +24,19 @@ Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
-class Searched:
-    """What was asked of a folder: `hits` of each query, the pairs most `alike`, the `outliers`; `unreadable` files with
-    the reason; `how` it was searched, in words."""
+class SearchResult:
+    """What a search of a folder found."""
 
     hits: tuple[Hits, ...]
+    """The most similar files of each query; empty where there were no queries."""
     alike: tuple[SimilarFiles, ...]
+    """The pairs of files with the highest cosine, the most similar first; empty where none were requested."""
     outliers: tuple[Outlier, ...]
+    """The files that are least like any other; empty where none were requested."""
     unreadable: tuple[tuple[str, str], ...]
+    """The files of the folder that cannot be read, each with the reason."""
     how: str
+    """How the folder was searched, in words."""
 
     def to_json(self) -> list[dict[str, Any]]:
         """The lines of `striate search --json`."""
@@ -48,21 +52,21 @@ def search(
     alike: int = 0,
     outliers_shown: int = 0,
     announce: Say | None = None,
-) -> Searched:
-    """The `top` files of `folder`, at any depth, that are most like each of `queries`, files or folders of them, by the
-    cosine of their vectors: the embeddings of a run of `--task embed`, or the features before the outputs of any other
-    network. `alike` pairs of the folder with the highest cosine; so many `outliers_shown` that are least like any other
-    file.
+) -> SearchResult:
+    """Find the `top` files of `folder`, at any depth, that are most similar to each of `queries` (files, or folders of
+    files), by the cosine of their vectors: the embeddings of a run of `--task embed`, or the features before the output
+    layer of any other network. `alike`: number of pairs in the folder with the highest cosine to list.
+    `outliers_shown`: number of files to list that are least like any other.
 
-    Up to 100,000 files are compared one by one; of more an index is built, whose recall is measured. Vectors are cached
-    by the content of files. Raises DataError where there is nothing to search, UsageError for tables.
+    Up to 100,000 files are compared one by one; for more an index is built, whose recall is measured. Vectors are
+    cached by the content of files. Raises DataError where there is nothing to search, UsageError for tables.
     """
     trained, say = _trained(run), announce or (lambda _: None)
     files, ignored = list_inputs([folder], medium_of(trained.preparation.kind))
     if not Path(folder).is_dir():
         expected, remedy = "a folder to search", f"--in {pasted(Path(folder).absolute().parent)}"
         raise DataError(f"folder {folder}", "a file", expected, remedy)
-    asked_for = _files_of(queries, trained)
+    query_files = _files_of(queries, trained)
     least, many = (2, "two pictures or more") if alike or outliers_shown else (1, "pictures")
     if len(files) < least:
         got, remedy = several(len(files), "picture"), "check the path, or add pictures"
@@ -75,9 +79,9 @@ def search(
         many = medium_of(trained.preparation.kind).many
         say(f"{several(ignored, 'other file')} ignored: their suffixes are not those of {many}")
     nearest = prepare_search(stored.vectors, say)
-    asked = file_vectors(trained, asked_for) if asked_for else None
-    return Searched(
-        () if asked is None else _hits(nearest, stored, asked, asked_for, top),
+    queried = file_vectors(trained, query_files) if query_files else None
+    return SearchResult(
+        () if queried is None else _hits(nearest, stored, queried, query_files, top),
         tuple(most_similar_pairs(nearest, stored.paths, alike)) if alike else (),
         tuple(outliers(nearest, stored.paths, outliers_shown)) if outliers_shown else (),
         stored.unreadable,
@@ -86,7 +90,7 @@ def search(
 
 
 def _files_of(queries: Sequence[str | Path], trained: Trained) -> list[str]:
-    """The files that are asked for; of a folder, those in it. Raises DataError for a folder without any."""
+    """The query files, with those in folders. Raises DataError for a folder without any."""
     found: list[str] = []
     for query in queries:
         if not Path(query).is_dir():
@@ -105,24 +109,27 @@ def _files_of(queries: Sequence[str | Path], trained: Trained) -> list[str]:
 
 
 def _hits(
-    nearest: Nearest, stored: FileVectors, asked: FileVectors, queries: Sequence[str], top: int
+    nearest: Nearest, stored: FileVectors, queried: FileVectors, queries: Sequence[str], top: int
 ) -> tuple[Hits, ...]:
     found = {}
-    if asked.paths:
-        found = {hit.query: hit for hit in find_hits(nearest, stored.paths, asked.paths, asked.vectors, top)}
-    reasons = dict(asked.unreadable)
+    if queried.paths:
+        found = {hit.query: hit for hit in find_hits(nearest, stored.paths, queried.paths, queried.vectors, top)}
+    reasons = dict(queried.unreadable)
     return tuple(found[query] if query in found else Hits(query, error=reasons[query]) for query in queries)
 
 
 @dataclass(frozen=True)
 class Match:
-    """Whether two pictures are of one class (one person): where their `similarity` (cosine) reaches the `threshold`
-    that was chosen on validation. `probability` of that, both answers being as frequent beforehand."""
+    """Whether two pictures are of one class (one person)."""
 
     same: bool
+    """Whether the similarity reaches the threshold."""
     similarity: float
+    """Cosine of the two embeddings, at most 1."""
     threshold: float
+    """The similarity that was chosen on validation."""
     probability: float
+    """Probability that the class is the same, where half of all pairs are of one class."""
 
     def to_json(self) -> dict[str, Any]:
         """As `striate match --json` prints it."""
@@ -138,7 +145,7 @@ def match(run: str | Path | Run | Trained, one: str | Path, other: str | Path) -
     for path, reason in found.unreadable:
         remedy = "replace the file" if Path(path).is_file() else "check the path of the file"
         raise DataError(f"picture {path}", reason, "a picture that can be read", remedy)
-    similarity = min(1.0, float(np.dot(*found.vectors.astype(np.float64))))  # lengths are 1 as nearly as fp32 has them
+    similarity = min(1.0, float(np.dot(*found.vectors.astype(np.float64))))  # lengths are 1 up to rounding of fp32
     threshold, probability = trained.task.threshold_of_pairs(similarity)
     return Match(similarity >= threshold, similarity, threshold, probability)
 

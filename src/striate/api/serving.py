@@ -1,4 +1,4 @@
-"""Serving trained networks."""
+"""Serve predictions of trained networks over HTTP."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from striate.serving.server import Server, listen
 from striate.serving.service import Limits, Service
 from striate.wording import several
 
-_GRACE = 1.7  # seconds for what was accepted, when it is told to end
+_GRACE = 1.7  # seconds for accepted requests when the server ends
 
 
 def serve(
@@ -32,9 +32,10 @@ def serve(
 ) -> None:
     """Answer requests for predictions of these runs until SIGINT or SIGTERM; blocks until then.
 
-    `host` and `port` (0: a free one) of this machine. Who asks shows the `token`, 32 random characters by default.
-    `announce` is given the address once it answers, `say` what happens later. What was accepted is finished within
-    1.7 seconds of the end. Raises StriateError for a run that cannot be loaded, and for a port that cannot be had."""
+    `host` and `port` (0: a free one) of this machine. Clients show the `token`, 32 random characters by default.
+    `announce` is given the address once the server answers, `say` later messages. When the server ends, accepted
+    requests have 1.7 seconds to finish. Raises StriateError for a run that cannot be loaded, and for a port that is
+    not free."""
     given = [runs] if isinstance(runs, str | Path | Run) else list(runs)
     if not given:
         raise UsageError("serve", "no run", "a run, or several", "striate serve runs/NAME")
@@ -44,7 +45,7 @@ def serve(
     token = token or secrets.token_urlsafe(24)
     paths = [run.path if isinstance(run, Run) else Path(run) for run in given]
     service = Service(paths, load, limits or Limits(), say)
-    # Threads of torch that wait for one another sleep: the cores are also those that read pictures and answer.
+    # Waiting threads of torch sleep, since the same cores also read pictures and answer requests.
     with listen(host, port) as listening, closing(IdleTeam()) as team:
         team.set(True)
         shown = f"[{host}]" if ":" in host else host

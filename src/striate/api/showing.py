@@ -50,27 +50,33 @@ _LONG = (
 _PHOTOS = ("patches", "deconvnet", "guided-backprop")
 _EMBEDDED, _CORRELATED, _SEARCHED = 1000, 256, 1000
 _LANDSCAPE, _WORK = 512, 4e11
-"""Samples at most, and multiply–accumulates of all their forward passes: about a minute."""
+"""Largest number of samples, and of multiply–accumulates of all their forward passes: about a minute."""
 
 
 @dataclass(frozen=True, eq=False)
 class Shown:
-    """One picture: `record` holds its numbers, `figure` is drawn from them, `words` say in a line what it shows,
-    `notes` what was decided."""
+    """One picture, and the numbers that it is drawn from."""
 
     what: str
+    """What it shows, as an argument of `striate show`."""
     model: str
+    """The network by name."""
     words: str
+    """What the picture shows, in a line."""
     record: Any
+    """The numbers."""
     figure: Figure
+    """The figure, drawn from the record."""
     notes: tuple[str, ...] = ()
+    """What was decided, such as random weights, a sentence each."""
 
     def save(self, path: str | Path) -> Path:
-        """Write the picture as a PNG, or an SVG where `path` ends so. Raises RunError where it cannot."""
+        """Write the picture as a PNG, or as an SVG if `path` has that suffix. Raises RunError where it cannot be
+        written."""
         return save_figure(self.figure, path, _PHOTO_DPI if self.what in _PHOTOS else _DPI)
 
     def to_json(self) -> dict[str, Any]:
-        """The record with what it is of."""
+        """The record, with the picture's name, network, words and notes."""
         return {"what": self.what, "model": self.model, "words": self.words, "notes": list(self.notes),
                 **self.record.to_json()}  # fmt: skip
 
@@ -96,14 +102,14 @@ def show(
     outputs: int | None = None,
     announce: Announce | None = None,
 ) -> Shown:
-    """A picture of what a network does, with its numbers.
+    """Draw what a network does.
 
-    `model`: a run, or anything that `build` takes, where no data are needed; its weights are then random, and a note
-    says so. `what`: see `striate show --help`. `image`: a picture file or `mnist5k#17`; by default, of a run, the first
-    validation sample. `layer`, `unit`: names as `striate summary` lists them, units from 0; each has a default.
-    `input_shape`, `outputs`: of a network without a run, as `build` takes them.
-    `position`: (row, column) in the map of a unit, from 0, that is projected; by default the strongest of each image.
-    Data of a run are those of its validation split. The network and all random state stay as they are.
+    `model`: a run, or, for pictures that need no data, anything that `build` takes, with random weights, which a note
+    mentions. `what`: see `striate show --help`. `image`: a picture file or `mnist5k#17`; by default the first
+    validation sample of the run. `layer`: a name as `striate summary` lists it; `unit`: its number, from 0; each has a
+    default. `position`: (row, column) in the map of a unit, from 0, that is projected; by default the strongest of each
+    image. `input_shape`, `outputs`: of a network without a run, as `build` takes them.
+    Data of a run are those of its validation split. The network and all random states stay as they are.
     Raises StriateError.
     """
     if what not in _SHOWS:
@@ -111,7 +117,7 @@ def show(
     say = announce or (lambda _: None)
     with same_random_state():
         subject = find_subject(model, input_shape, say, outputs=outputs)
-        # What no option would mend is said first.
+        # Errors that no other option fixes come first.
         if what in _OF_RUNS or (what in ("deconvnet", "guided-backprop") and image is None):
             subject.require_run(what)
     options = (("image", image), ("layer", layer), ("unit", unit), ("position", position))
@@ -133,7 +139,7 @@ def show(
 
 
 def _check_unit(request: _Request, what: str) -> None:
-    """Raise UsageError for a layer that is not there, or a unit that it does not have, before minutes are spent."""
+    """Raise UsageError for an unknown layer, or a unit that it does not have, before minutes are spent."""
     if request.layer is None and request.unit is None:
         return
     outputs = layer_outputs(request.subject.module, torch.zeros(1, *request.subject.input_shape))
@@ -157,7 +163,7 @@ def _filters(request: _Request) -> Shown:
     subject = request.subject
     bank = find_filters(subject.module, request.layer, unit=request.unit, input_shape=subject.input_shape)
     figure = filters_figure(bank, title=_title(subject, f"filters of {bank.layer}"))
-    noise = "" if subject.note else noise_words(bank)  # of an untrained network it is no finding
+    noise = "" if subject.note else noise_words(bank)  # noisy filters are normal in an untrained network
     return _shown(request, "filters", f"{bank.layer}: {filter_words(bank)} {noise}".rstrip(), bank, figure)
 
 
@@ -268,7 +274,7 @@ def _embedding(request: _Request) -> Shown:
 
 
 def _features(subject: Subject, split: Split, x: torch.Tensor, layer: str | None) -> Features:
-    """Those of a layer; where none is named, of a network that gives embeddings these."""
+    """The features of a layer; without a layer, the embeddings of a network that gives embeddings."""
     from striate.evaluation.similarity.vectors import sample_features
     from striate.visualize.inside.features import Features, find_features
 

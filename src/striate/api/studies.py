@@ -1,6 +1,4 @@
-"""What more labels would bring to a run.
-Finding a learning rate, or a whole configuration.
-"""
+"""Studies of several trainings: learning curves, the search for a learning rate, sweeps of configurations."""
 
 from __future__ import annotations
 
@@ -49,23 +47,24 @@ def learning_curve(
     seeds: Sequence[int] | None = None,
     announce: Announce | None = None,
 ) -> LearningCurve:
-    """How good the network of a finished run would be with 1/8, 1/4 and 1/2 of its training samples, and, by a power
-    law, with twice as many.
+    """Measure the network of a finished run with 1/8, 1/4 and 1/2 of its training samples, and estimate it, by a power
+    law, for twice as many.
 
     The network is trained anew on each part, with the run's configuration; steps as in `steps_for`. `counts`: numbers
     of training samples instead of these parts. `weights`: a run, or other pretrained weights as `train` takes them;
-    each training is then done twice, from random weights and from these, and compared. `seeds`: three from that of the
-    run on where that takes two minutes at most or trainings are compared, else its own. Nothing is written.
+    each training is then done twice, from random weights and from these, and both are compared. `seeds`: by default
+    three, counted up from the run's seed, if that takes two minutes at most or trainings are compared; else the run's
+    seed. Nothing is written.
     Raises RunError for a run that is not complete or has no network, DataError, ConfigError, ModelError.
     """
     say = announce or (lambda _: None)
     opened = open_run(run.path if isinstance(run, Run) else Path(run))
     load(opened.path)  # says what is missing, where the network cannot be built again
     config, metrics = config_from_yaml(opened.config), read_metrics(opened)
-    kept = saved_predictions(opened, "test")
-    answers = None if kept is None else kept.answers if kept.predicted is None else kept.predicted
+    saved = saved_predictions(opened, "test")
+    predicted = None if saved is None else saved.answers if saved.predicted is None else saved.predicted
     finished = FinishedRun(
-        config, int(metrics["steps"]), float(metrics["train_seconds"]), None if kept is None else kept.ids, answers
+        config, int(metrics["steps"]), float(metrics["train_seconds"]), None if saved is None else saved.ids, predicted
     )
     named = None if weights is None else str(weights)
     if named in ("", NONE):
@@ -84,8 +83,8 @@ def refuse_learning_curve(
     config: ConfigSource = None,
     set: Mapping[str, Any] | None = None,
 ) -> None:
-    """Raise what `learning_curve` would of a run on these data, before it is trained. The arguments are as in `train`;
-    the data are read, and nothing is written."""
+    """Raise the errors that `learning_curve` would raise for a run on these data, before the run is trained. The
+    arguments are as in `train`; the data are read, and nothing is written."""
     with given_data(data) as source:
         merged = merge_request(read_config(config), data=source, fields=requested_fields({}, set or {}))
         refuse_unmeasurable(read_data(merged)[1], merged, counts, weights)
@@ -122,10 +121,10 @@ def find_learning_rate(
     force: bool = False,
     announce: Announce | None = None,
 ) -> LearningRateSearch:
-    """The learning rate to train with, by short trainings on copies, in about `seconds`.
+    """Find the learning rate to train with, by short trainings on copies, in about `seconds`.
 
-    The other arguments are as in `train`. Not a bit of an `nn.Module`, nor any random state, is changed. `out`: a .png
-    to draw the search into, a new one unless `force`; nothing else is written. `announce` is told of each step. Raises
+    The other arguments are as in `train`. An `nn.Module` and all random states stay as they are. `out`: a .png to draw
+    the search into, a new one unless `force`; nothing else is written. `announce` is given each step as text. Raises
     StriateError.
     """
     from striate.models.preserved_state import copied
@@ -185,8 +184,8 @@ def sweep(
 
     `over`: what is searched, as `{"optim.lr": "1e-4..1e-1", "batch": [16, 32]}` or texts `optim.lr=1e-4..1e-1`; by
     default learning rate and weight decay around the recipe's. `trials` (30 if neither is given) or `minutes`, not
-    both; the best are repeated with `seeds` other seeds (1: not at all). The other arguments are as in `train`. News
-    are shown on standard error when it is a terminal. Raises StriateError; SweepInterrupted after Ctrl-C.
+    both; the best are repeated with `seeds` other seeds (1: not at all). The other arguments are as in `train`.
+    Progress is shown on standard error when it is a terminal. Raises StriateError; SweepInterrupted after Ctrl-C.
     """
     name, module = named_model(model)
     if module is not None:

@@ -37,7 +37,7 @@ from striate.training.config_file import config_from_yaml
 from striate.training.prepare import read_data
 from striate.training.rewards.player import Player, load_player
 from striate.training.trained import Trained
-from striate.visualize.inside.passes import spread
+from striate.visualize.inside.passes import evenly_spaced
 from striate.visualize.picture import names_sample, sample_input
 from striate.wording import several, type_of
 
@@ -51,28 +51,36 @@ _LATEST = 100_000
 
 @dataclass(frozen=True, eq=False)
 class Subject:
-    """`module` takes normalized inputs of `preparation.input_shape`; `run`, where its data are known. `note` says what
-    its weights are, where they are not trained ones."""
+    """The network that is examined, with what is known of its inputs and data."""
 
     name: str
+    """The network by name."""
     module: nn.Module
+    """Takes normalized inputs of `preparation.input_shape`."""
     preparation: Preparation
+    """How a file becomes an input."""
     normalization: Normalization
+    """Mean and standard deviation of each channel."""
     classes: tuple[str, ...]
+    """Names of the classes, or of the actions of a game; empty where there are none."""
     announce: Announce
+    """Is given progress, such as a download, as text."""
     trained: Trained | None = None
+    """The loaded network; None where it was not trained, or plays."""
     run: RunDirectory | None = None
+    """The run whose data are known; None where there is none."""
     note: str = ""
+    """What the weights are, where they are not trained ones; else empty."""
     player: Player | None = None
-    """Where the network plays: its inputs are states of games."""
+    """The network that plays, whose inputs are states of games; None of any other."""
 
     @property
     def input_shape(self) -> Shape:
-        """Of one input, without the batch."""
+        """Shape of one input, without the batch."""
         return self.preparation.input_shape
 
     def require_run(self, what: str = "embedding") -> RunDirectory:
-        """The run; UsageError where there is none, whose remedy shows `what` of one."""
+        """The run. Raises UsageError without a run; its remedy is the command that shows `what` of a run."""
         if self.run is None:
             remedy = f"striate train mnist5k --out runs/first && striate show runs/first {what}"
             raise UsageError("RUN", f"{self.name}, whose data are not known", "a run", remedy)
@@ -80,19 +88,19 @@ class Subject:
 
     @cached_property
     def data(self) -> Dataset:
-        """The data of the run. UsageError where there is no run, DataError where they are gone."""
+        """The data of the run. Raises UsageError without a run, DataError where the data are gone."""
         return read_data(config_from_yaml(self.require_run().config), self.announce)[1]
 
     @property
     def task(self) -> Task:
-        """What the network was trained for. RunError where it was not trained."""
+        """The task that the network was trained for. Raises RunError where it was not trained."""
         if self.trained is None:
             raise RunError(self.name, "a network that was not trained", "a run", "striate train mnist5k")
         return make_task(self.data, config_from_yaml(self.run.config).task) if self.run else self.trained.task
 
     def samples(self, most: int) -> tuple[Split, torch.Tensor, str]:
-        """At most `most` samples that the weights were not fitted to, evenly spread over the validation split, as they
-        are and normalized (N, …), and which these are in words; of a small one, with training samples."""
+        """At most `most` samples, evenly spaced in the validation split (of a small one, also in the training split);
+        their normalized inputs (N, …); and their origin in words."""
         if self.player is not None:
             states = self.states(most)
             raw = torch.from_numpy(np.ascontiguousarray(states.stacks.transpose(0, 3, 1, 2)))
@@ -102,26 +110,27 @@ class Subject:
         whole, of = splits["val"], "val split"
         if len(whole) < min(most, _FEW):
             whole, of = join_splits([whole, splits["train"]]), "train and val splits"
-        part = whole.take(spread(len(whole), most))
+        part = whole.take(evenly_spaced(len(whole), most))
         raw = part.inputs[:]
         return Split(raw, part.targets, part.ids), self.normalized(raw), f"{of} of {self.data.name}, n = {len(raw):,}"
 
     def states(self, most: int) -> States:
-        """States of games that the network plays, of seeds that neither training nor test has."""
-        assert self.player is not None, "asked only of networks that play"
+        """States of games that the network plays, with seeds that neither training nor test has."""
+        assert self.player is not None, "only for networks that play"
         config = self.player.config
         seed = split_seed(config.seed, "states")
         return played_states(self.player.module, self.player.source, config.task.control, most, seed)
 
     def training_samples(self, most: int) -> tuple[torch.Tensor, torch.Tensor, str]:
-        """Normalized inputs (N, …) and targets of at most `most` training samples, evenly spread, and which."""
+        """Normalized inputs (N, …) and targets of at most `most` training samples, evenly spaced, and their origin in
+        words."""
         part = self.data.splits["train"]
-        part = part.take(spread(len(part), most))
+        part = part.take(evenly_spaced(len(part), most))
         return self.normalized(part.inputs[:]), part.targets, f"train split of {self.data.name}, n = {len(part):,}"
 
     def value_range(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        """The least and the largest value of each channel of an image, as the network gets them; three standard
-        deviations either way, of what is not an image."""
+        """The smallest and the largest normalized value of each channel of an image; of other inputs, three standard
+        deviations below and above the mean."""
         ends = (0.0, 255.0) if self.player is not None else medium_of(self.preparation.kind).bounds
         moments = list(zip(self.normalization.mean, self.normalization.std, strict=True))
         low, high = (
@@ -130,12 +139,12 @@ class Subject:
         return low, high
 
     def normalized(self, raw: torch.Tensor) -> torch.Tensor:
-        """A raw batch as the network takes it."""
+        """A raw batch, normalized."""
         return self.normalization.on("cpu", raw.ndim)(raw)
 
     def input(self, image: str | Path | None) -> tuple[torch.Tensor, str]:
-        """One raw input, and what it is in words: the picture in a file, `mnist5k#17`, or, where there is none, the
-        first of the run's validation split. NoImage where that is not known, DataError where it cannot be read."""
+        """One raw input, and its name: the picture in a file, `mnist5k#17`, or, for None, the first sample of the run's
+        validation split. Raises NoImage for None without a run, DataError where the picture cannot be read."""
         if self.player is not None:
             return self._state(image)
         if image is None:
@@ -181,7 +190,7 @@ def find_subject(
     model: str | Path | Run | Trained, input_shape: Shape | None, announce: Announce, *, outputs: int | None = None
 ) -> Subject:
     """The network that `model` means: a run, a checkpoint, a trained network, or any name that `build` takes, whose
-    weights are then its first ones, the same each time. Raises StriateError."""
+    weights are then an initialization with a fixed seed. Raises StriateError."""
     model = getattr(model, "path", model)  # a finished training knows its directory
     if isinstance(model, Trained):
         require_layers(model)
@@ -235,8 +244,8 @@ def _of_player(name: str, player: Player, run: RunDirectory, announce: Announce)
 
 
 def game_state(player: Player, step: str | Path | None) -> tuple[States, int]:
-    """The state of the game of `striate play RUN` after so many steps, 20 at most where none is given; and how many
-    they were. Raises UsageError for anything but a number of steps that the game has."""
+    """The state of the game of `striate play RUN` after `step` steps, and their number; for None after 20, or fewer if
+    the game ends earlier. Raises UsageError for anything but a number of steps that the game has."""
     text = "20" if step is None else str(step)
     if not text.isdecimal() or int(text) > _LATEST:
         expected = f"a step of a game, 0 to {_LATEST:,}, since this network plays a game"

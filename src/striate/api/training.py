@@ -1,4 +1,4 @@
-"""Training: one run, or a cross-validation; and going on with either."""
+"""Train and resume: one run, or a cross-validation."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from torch import nn
 
 from striate import notebook
 from striate.api.announcing import announce_decisions, announcer
-from striate.api.following import follow_run, tell_beginning, tell_end
+from striate.api.following import follow_run, send_end, send_start
 from striate.api.keywords import known_keywords
 from striate.api.networks import load, remember_module
 from striate.api.playing import resume_on_rewards, train_on_rewards
@@ -79,7 +79,7 @@ class Run:
 
     @property
     def findings(self) -> tuple[Finding, ...]:
-        """What was noticed: of data, weights and signal before the first step, and of the training when it ended."""
+        """The findings: on data, weights and signal before the first step, and on the training at its end."""
         before = [event for event in read_events(open_run(self.path)) if event["event"] == "finding"]
         every = (*before, *self.metrics.get("findings", ()))
         return tuple(Finding(**{field.name: record[field.name] for field in fields(Finding)}) for record in every)
@@ -90,15 +90,15 @@ class Run:
             notebook.items(
                 f"{split}: {split_line(self.metrics[split])}"
                 for split in ("train", "val", "test")
-                # Of several trainings they are means with deviations, and the report says of what.
+                # Metrics of several trainings are means with standard deviations, which the report shows.
                 if isinstance(self.metrics.get(split, {}).get("loss"), float)
             ),
-            *(finding._repr_html_() for finding in self._told()),
+            *(finding._repr_html_() for finding in self._findings_if_readable()),
             notebook.line(f"The run: {self.path}; its report: {self.report}"),
         )
 
-    def _told(self) -> tuple[Finding, ...]:
-        with suppress(RunError, KeyError):  # of a folder that is gone, a notebook still shows the metrics
+    def _findings_if_readable(self) -> tuple[Finding, ...]:
+        with suppress(RunError, KeyError):  # a notebook shows the metrics also after the folder is removed
             return self.findings
         return ()
 
@@ -126,8 +126,8 @@ def run_and_network(run: str | Path | Run | Trained) -> tuple[RunDirectory, Trai
 
 
 TRAININGS = RLock()
-"""Held while a run trains: random states, threads and precision are those of the process, so that trainings of two
-threads at once would change each other's."""
+"""Held while a run trains: random states, threads and precision belong to the process, so trainings in two threads
+would change each other's."""
 
 
 @known_keywords
@@ -185,7 +185,7 @@ def train(
             "train", "start and config", "start alone: the run has its own configuration", "leave out config"
         )
     name, module = named_model(model)
-    reader = None if on_event is None else _reader_of_ones_own(on_event)
+    reader = None if on_event is None else _reader_calling(on_event)
     given: dict[str, Any] = {"batch": batch, "optim.lr": lr}
     given |= {"seed": seed or None, "recipe": None if recipe == "standard" else recipe}
     given |= {"baseline": baseline or None, "model.name": name}
@@ -227,7 +227,7 @@ def train_config(
     reader: Reader | None = None,
 ) -> Run:
     """`train` for a merged configuration; notes and progress go to `console` unless `quiet`. `spent`: seconds since the
-    user's request, which are part of `budget.minutes`. `reader` is told of each event."""
+    user's request, which count toward `budget.minutes`. `reader` is called with each event."""
     started = monotonic() - spent
     if is_environment(config.data.source):
         if reader is not None:
@@ -241,12 +241,12 @@ def train_config(
 
 
 LEAST_STEPS = 200
-"""Of a run that is looked at before: the three that show how long one takes are then a small share of it."""
+"""Steps of the shortest run that is checked before it: the three timing steps of the check are then a small share."""
 
 
 def _pre_checked(prepared: Prepared) -> Prepared:
-    """With the errors that a quick examination finds. Short runs, networks that learn by rules of their own, and
-    several processes are let pass, without the third of a second that it takes to load the doctor."""
+    """The training with the errors of a quick examination as findings. Short runs, networks that learn by a local
+    learning rule, and several processes are not examined, which saves the third of a second that loading takes."""
     config = prepared.config
     short = (config.budget.steps or 0) < LEAST_STEPS
     if short or config.optim.name == "own-rule" or (config.execution.processes or 1) > 1:
@@ -292,7 +292,7 @@ def _train(
         prepared.state.elapsed = monotonic() - started
         if module is not None:
             note_trained(module, run.path)
-        tell_beginning(coordinator, run, prepared)
+        send_start(coordinator, run, prepared)
         return _train_to_end(run, prepared, console, quiet, coordinator, reader)
 
 
@@ -309,7 +309,7 @@ def resume(
     console: Console | None = None,
     quiet: bool = False,
 ) -> Run:
-    """Go on with an interrupted run, bit for bit as if it had never stopped; start over where it had no checkpoint.
+    """Resume an interrupted run, bit for bit as if it had never stopped; start over if it has no checkpoint.
 
     On a finished run: verify its checkpoints and return it. `module` for a run of a network made in Python;
     likewise `data`, `task`, `loss`, `optimizer`, `scheduler` and `transform` that were given in Python.
@@ -336,7 +336,7 @@ def resume(
 
 
 def refuse_other_data(source: str | None, config: Config, verb: str, run: Path) -> None:
-    """Raise DataError where the data of a call that needs those of the run are others."""
+    """Raise DataError where `source` is not the data of the run, which `verb` needs."""
     if source not in (None, config.data.source):
         got = f"data other than those of {run}: {source}"
         raise DataError(f"{verb}, data", got, config.data.source, "give the data of the run, unchanged")
@@ -360,7 +360,7 @@ def _resume(path: Path, module: nn.Module | None, console: Console, quiet: bool,
                 raise
         announce(f"{run.path} is already finished, so nothing is trained; its checkpoints are intact")
         metrics = read_metrics(run)
-        tell_end(coordinator, run.path, metrics)
+        send_end(coordinator, run.path, metrics)
         return Run(run.path, metrics)
     config, change = resumed_among(config, coordinator.launch)
     with owned(run.path, announce):
@@ -381,7 +381,7 @@ def _resume(path: Path, module: nn.Module | None, console: Console, quiet: bool,
                 append_event(run, "note", text=change)
         if module is not None:
             note_trained(module, run.path)
-        tell_beginning(coordinator, run, prepared, begun)
+        send_start(coordinator, run, prepared, begun)
         return _train_to_end(run, prepared, console, quiet, coordinator)
 
 
@@ -396,7 +396,7 @@ def _train_to_end(
     announce, steps = announcer(console, quiet), prepared.config.budget.steps or 0
     if prepared.network_name is None:
         remember_module(run.path, prepared.state.module)
-    with _worth_going_on(run, prepared.config), execution_settings(prepared.config):
+    with _resumable(run, prepared.config), execution_settings(prepared.config):
         watch = time_watch(run, prepared.state, steps, announce)
         together = coordinator.process_group(prepared.state, prepared.config, run.path)
         validated = watched_count(len(prepared.splits["val"]), prepared.config)
@@ -407,12 +407,12 @@ def _train_to_end(
                 readers.append(SnapshotWriter(run, prepared, watch))
             prepared = run_training(run, prepared, readers, processes)
         metrics = finish_run(run, prepared, announce)
-        tell_end(coordinator, run.path, metrics)
+        send_end(coordinator, run.path, metrics)
         return Run(run.path, metrics)
 
 
-def _reader_of_ones_own(on_event: Callable[[Event], None]) -> Reader:
-    """The function, whose exceptions are told as its own."""
+def _reader_calling(on_event: Callable[[Event], None]) -> Reader:
+    """The user's function, with UsageError in place of its exceptions."""
     expected = "a function of an event that raises no exception"
     if not callable(on_event):
         raise UsageError("on_event", type_of(on_event), expected, "on_event=print")
@@ -430,7 +430,7 @@ def _reader_of_ones_own(on_event: Callable[[Event], None]) -> Reader:
 def _resume_cross_validation(
     run: RunDirectory, config: Config, module: nn.Module | None, console: Console, quiet: bool
 ) -> Run:
-    """Go on with the next fold, also where a finished study has lost some; otherwise read its folds again."""
+    """Continue with the next fold, or with those that a finished study has lost; of a complete study read the folds."""
     announce = announcer(console, quiet)
     if is_there(run.metrics_json):
         results = load_folds(run)
@@ -447,36 +447,36 @@ def _resume_cross_validation(
 def _cross_validate(run: RunDirectory, study: CrossValidation, console: Console, quiet: bool) -> Run:
     announce = announcer(console, quiet)
     write_cv_beginning(run, study)
-    for said in (*study.notes, *study.findings):
-        announce(str(said))
-    with _worth_going_on(run, study.config):
+    for note in (*study.notes, *study.findings):
+        announce(str(note))
+    with _resumable(run, study.config):
         results = run_folds(run, study, announce, None if quiet else console)
         return Run(run.path, finish_cross_validation(run, study, results))
 
 
 @contextmanager
 def _disk_explained(run: RunDirectory, config: Config) -> Iterator[None]:
-    """A disk that refuses a run which goes on is told with how to go on then: `--out` is for a new one."""
+    """Add to the error of a disk, while a run is resumed, how to resume it again; `--out` is for new runs only."""
     try:
         yield
     except RunError as error:
         if isinstance(error.__cause__, OSError):
-            _say_how_to_resume(error, run, config)
+            _add_how_to_resume(error, run, config)
         raise
 
 
-def _say_how_to_resume(error: RunError, run: RunDirectory, config: Config) -> None:
+def _add_how_to_resume(error: RunError, run: RunDirectory, config: Config) -> None:
     error.remedy = f"{remedy_in_place(error.remedy)}; then resume with: {how_to_resume(run.path, config)}"
 
 
 @contextmanager
-def _worth_going_on(run: RunDirectory, config: Config) -> Iterator[None]:
-    """Every ending from outside says how to go on with what was saved."""
+def _resumable(run: RunDirectory, config: Config) -> Iterator[None]:
+    """Add to errors and interruptions how to resume the run."""
     try:
         with memory_explained(config), terminating_interrupts():
             yield
-    except RunError as error:  # a full disk, for one: what was saved is worth going on from
-        _say_how_to_resume(error, run, config)
+    except RunError as error:  # such as a full disk
+        _add_how_to_resume(error, run, config)
         raise
     except Interrupted:
         raise

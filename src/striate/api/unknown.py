@@ -1,4 +1,4 @@
-"""What a trained network does not know: samples of other things, and pictures unlike those of its training."""
+"""Measure how well a network recognizes samples of unknown classes, and how far new pictures have drifted."""
 
 from __future__ import annotations
 
@@ -30,10 +30,11 @@ _AT_ONCE, _FEWEST = 64, 20
 
 
 def evaluate_unknown(run: str | Path, unknown: str | Path, *, announce: Announce | None = None) -> UnknownMeasured:
-    """How well the network of `run` tells that samples are of nothing that it was trained on: those of `unknown`, a
-    folder of pictures at any depth or data in any form that `train` takes, against the run's own held-out split.
+    """Measure how well the network of `run` recognizes samples of classes that it was not trained on: those of
+    `unknown`, a folder of pictures at any depth or data in any form that `train` takes, against the run's held-out
+    split.
 
-    Its data are read again: features are compared with those of training samples. Raises DataError, RunError.
+    The run's data are read, to compare features with those of training samples. Raises DataError, RunError.
     """
     trained, data = load(run), read_data(config_from_yaml(open_run(Path(run)).config), announce)[1]
     _, inputs = _read(trained, unknown, announce)
@@ -45,34 +46,34 @@ def evaluate_unknown(run: str | Path, unknown: str | Path, *, announce: Announce
 
 
 def data_drift(run: str | Path, new: str | Path, *, announce: Announce | None = None) -> Drift:
-    """Whether the pictures of `new`, a folder or data in any form that `train` takes, are like the held-out ones of
-    `run`, as its network and plain looks see them. Raises DataError, RunError."""
+    """Test whether the pictures of `new`, a folder or data in any form that `train` takes, are like the held-out ones
+    of `run`, by the features of its network and by statistics of the pictures. Raises DataError, RunError."""
     trained, data = load(run), read_data(config_from_yaml(open_run(Path(run)).config), announce)[1]
     paths, inputs = _read(trained, new, announce)
-    now, looks_now, contents = _features(trained, inputs)
-    before, looks_before, known = _features(trained, inputs_of(data.splits[data.held_out], MOST))
+    now, statistics_now, contents = _features(trained, inputs)
+    before, statistics_before, known = _features(trained, inputs_of(data.splits[data.held_out], MOST))
     for what, found in (("new pictures", contents), ("held-out samples of the run", known)):
         if (count := len(set(found))) < _FEWEST:
             got = f"{count:,} {'different ' if count < len(found) else ''}of the {what}"
             raise DataError(f"drift of {new}", got, f"{_FEWEST} or more", "give a folder with more samples")
-    looks = None if looks_now is None or looks_before is None else (looks_before, looks_now)
-    return measure_drift(before, now, looks, paths, contents=(known, contents), run=str(run), data=str(new))
+    both = None if statistics_now is None or statistics_before is None else (statistics_before, statistics_now)
+    return measure_drift(before, now, both, paths, contents=(known, contents), run=str(run), data=str(new))
 
 
 def _features(trained: Trained, inputs: Iterator[NDArray[Any]]) -> tuple[NDArray[np.float32], Any, list[bytes]]:
-    """Features, plain looks of pictures, and a hash of each content."""
-    features, looks, contents = [], [], []
+    """Features, statistics of pictures, and a hash of each input's content."""
+    features, statistics, contents = [], [], []
     for raw in inputs:
         contents += [blake2b(one.tobytes(), digest_size=16).digest() for one in raw]
         features.append(compute_vectors(trained, raw)[0])
         if raw.ndim == 4 and raw.dtype == np.uint8:
-            looks.append(picture_quantities(raw))
+            statistics.append(picture_quantities(raw))
     found = np.concatenate(features) if features else np.empty((0, 1), np.float32)
-    return found, np.concatenate(looks) if looks else None, contents
+    return found, np.concatenate(statistics) if statistics else None, contents
 
 
 def _read(trained: Trained, source: str | Path, announce: Announce | None) -> tuple[tuple[str, ...], Iterator[Any]]:
-    """Names of samples, and their raw inputs in batches: pictures of a folder, whatever they are of; else data."""
+    """Names of samples, and their raw inputs in batches: of the pictures in a folder, or else of data."""
     medium = medium_of(trained.preparation.kind)
     files = list_inputs([source], medium)[0] if Path(source).is_dir() and medium.suffixes else ()
     if files:

@@ -1,4 +1,4 @@
-"""Is a run what it says? Its files, and a stretch of its steps done again."""
+"""Verify a run: check its files, and replay some of its steps."""
 
 from __future__ import annotations
 
@@ -28,23 +28,29 @@ from striate.training.verification.files import FileCheck, check_files, read_las
 from striate.training.verification.replay import RunReplay, replay
 from striate.wording import listed
 
-_TOLD = ("striate", "python", "torch", "numpy", "processor", "cpu_capability", "cuda")
-"""What of env.json may change bits."""
+_MAY_CHANGE_BITS = ("striate", "python", "torch", "numpy", "processor", "cpu_capability", "cuda")
+"""Fields of env.json that may change results bit for bit."""
 
 
 @dataclass(frozen=True)
 class Verification:
-    """What was found: the `verdict`, a check of each file, and the replay, which is not made where files are damaged.
-    `whole`: the files are, and the steps cannot be done again, for the reason `not_replayed`. `changed` says what of
-    machine and versions is no longer what it was."""
+    """What `striate verify` found in a run."""
 
     path: Path
+    """The folder of the run."""
     verdict: Literal["agree", "part", "damaged", "whole"]
+    """`agree`: the replayed steps are bit-identical; `part`: they are not; `damaged`: a file is; `whole`: all files are
+    intact, and the steps cannot be replayed."""
     files: tuple[FileCheck, ...]
-    replay: RunReplay | None = None
+    """The check of each file."""
+    replay: Replay | None = None
+    """None where files are damaged, or the steps cannot be replayed."""
     replayed_from: str = ""
+    """The state that the replay starts from, in words; empty without a replay."""
     changed: tuple[str, ...] = ()
+    """What of machine and versions has changed since the run, where the replay differs."""
     not_replayed: str = ""
+    """Why the steps cannot be replayed; empty where they can."""
 
     def to_json(self) -> dict[str, Any]:
         """The document of `striate verify --json`."""
@@ -65,12 +71,12 @@ def verify(
     module: nn.Module | Callable[..., nn.Module] | None = None,
     announce: Callable[[str], None] = lambda _: None,
 ) -> Verification:
-    """Check every file of a run; then do the steps between its last two checkpoints again (`steps` of them at most; all
-    from the beginning where there is one checkpoint) and compare losses, weights and all that the run depends on.
+    """Check every file of a run; then replay the steps between its last two checkpoints (from the beginning if there is
+    only one; at most `steps`), and compare losses, weights, optimizer state and metrics.
 
-    Of a game, and of steps that several processes computed, the files alone are checked. Writes nothing into the run.
-    `module` for a run of a network made in Python. Raises RunError where it cannot be
-    done: no checkpoint, a run that is being trained; DataError where the data have changed.
+    Of a game, and of steps that several processes computed, only the files are checked. Writes nothing into the run.
+    `module` for a run of a network made in Python. Raises RunError for a run without a checkpoint, or one that is being
+    trained; DataError where the data have changed.
     """
     if steps is not None and steps < 1:
         raise UsageError("--steps", str(steps), "1 or more", "--steps 100, or leave it out")
@@ -92,8 +98,8 @@ def verify(
     if (config.execution.processes or 1) > 1 and not in_fixed_parts(config):
         why = f"{config.execution.processes} processes computed the steps; a single one sums in another order"
         return Verification(run.path, "whole", files, not_replayed=why)
-    if lost := _lost(config, module):
-        why = f"{listed(lost)} given in Python, not in a file, would be needed again"
+    if missing := _missing_arguments(config, module):
+        why = f"{listed(missing)} given in Python, not in a file, would be needed again"
         return Verification(run.path, "whole", files, not_replayed=why)
     begun = run.previous if last["trace"]["begin"] and is_there(run.previous) else None
     done = _replay(run, config, module, begun, last, steps, announce)
@@ -124,8 +130,8 @@ def _replay(
             return replay(prepared, last, steps)
 
 
-def _lost(config: Config, module: nn.Module | None) -> list[str]:
-    """The arguments of the training that Python gave and this call cannot find again."""
+def _missing_arguments(config: Config, module: nn.Module | None) -> list[str]:
+    """The arguments of the training that were given in Python and are not known in this process."""
     names = {"module": "model.name", **{argument: field for field, argument in ARGUMENTS.items()}}
     return [
         argument
@@ -149,12 +155,12 @@ def _refuse_unverifiable(run: RunDirectory) -> None:
 
 
 def _changed(run: RunDirectory) -> tuple[str, ...]:
-    """Machine and versions, where they are no longer those of the run."""
+    """What of machine and versions has changed since the run, in words."""
     then = read_environment(run.environment)
     described = describe_environment()
     now = described | described["packages"]
     return tuple(
         f"{name} was {then[name]} and is {now.get(name)}"
-        for name in _TOLD
+        for name in _MAY_CHANGE_BITS
         if name in then and then[name] != now.get(name)
     )

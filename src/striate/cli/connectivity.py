@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 _EXAMPLE = "striate connectivity 1x280x320 --kernel 1x2"
 _EXACT = (10**15, 10**9)
-"""Numbers are written with all digits up to the first; up to the second where they would not fit beside each other."""
+"""Largest number that is written with all digits; the second one where columns would not fit otherwise."""
 
 
 def connectivity(
@@ -80,9 +80,9 @@ def _text(found: Connectivity) -> str:
     )
     table = next((text for text in tables if len(text.split("\n")[1]) <= WIDTH), "")
     head = f"{show_shape(found.in_shape)} → {show_shape(found.out_shape)}, kernel {show_shape(found.kernel)}"
-    said = [f"ignored inputs: {found.unread}."] if found.unread else []
-    said += [*(f"{way.name}: {way.words}." for way in found.ways), _ratios(found), _OPERATIONS]
-    return "\n".join([head, "", table, "", *(fill(text, WIDTH, subsequent_indent="  ") for text in said)])
+    notes = [f"ignored inputs: {found.unread}."] if found.unread else []
+    notes += [*(f"{way.name}: {way.words}." for way in found.ways), _ratios(found), _OPERATIONS]
+    return "\n".join([head, "", table, "", *(fill(text, WIDTH, subsequent_indent="  ") for text in notes)])
 
 
 _SIDES = ("left", *["right"] * 4)
@@ -103,7 +103,7 @@ def _ratios(found: Connectivity) -> str:
 
 
 def _compared(many: int, few: int) -> str:
-    """How many times fewer `few` is; all in whole numbers, since these are too large for floats."""
+    """How many times fewer `few` is, computed in whole numbers, since these are too large for floats."""
     if many == few:
         return "as many"
     return f"{_times(many, few)} times fewer" if many > few else f"{_times(few, many)} times more"
@@ -118,7 +118,7 @@ def _times(many: int, few: int) -> str:
 
 
 def _count(count: int, exact: int) -> str:
-    """All digits up to `exact`, else three: `3.00·10^20`."""
+    """The count with all digits up to `exact`, else with three: `3.00·10^20`."""
     if count < exact:
         return f"{count:,}"
     digits, _, power = f"{count:.2e}".partition("e")

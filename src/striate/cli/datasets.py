@@ -41,7 +41,7 @@ def datasets(*, json: Annotated[bool, Parameter(negative=())] = False) -> int:
         for info in catalogue():
             where = shown.get(info.name) or places[info.name] or f"not here ({info.size_bytes / 1e6:,.0f} MB)"
             samples, classes = f"{sum(info.samples):,}", f"{len(info.classes) or '–'}"
-            # A path is no markup, whatever brackets and control characters it has.
+            # Brackets and control characters of a path are not markup.
             table.add_row(info.name, samples, classes, show_shape(info.shape), info.license, Text(one_line(where)))
         return table
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from striate.cli.fields import NOT_ONE_TRAINING, WRITTEN, Flag, takes_fields
 
 if TYPE_CHECKING:
-    from striate.api import Consultation
+    from striate.api import TrainingDiagnosis
 
 
 @takes_fields(without=(*NOT_ONE_TRAINING, *WRITTEN))
@@ -55,7 +55,7 @@ def doctor(
     json
         Print one JSON document on stdout, everything else on stderr.
     """
-    if data is not None and data.endswith(".py"):  # before anything is loaded that only the other process needs
+    if data is not None and data.endswith(".py"):  # first, since only the other process needs what is loaded below
         return _examine_script(data, arguments, fields, config, seconds, training, html, as_json=json)
     from striate.api import write_diagnosis
     from striate.cli.output import print_note, print_result, results_only, stdout
@@ -99,7 +99,7 @@ def _examine_script(
     *,
     as_json: bool,
 ) -> int:
-    """In a process of its own: the script ends in the middle of its training, and may leave anything behind."""
+    """Examine a script in a process of its own, since the script ends in the middle of its training."""
     import subprocess
     import sys
 
@@ -120,7 +120,7 @@ def _examine_script(
     return done.returncode
 
 
-def _diagnose(data: str | None, fields: dict[str, Any], config: Path | None, seconds: float) -> Consultation:
+def _diagnose(data: str | None, fields: dict[str, Any], config: Path | None, seconds: float) -> TrainingDiagnosis:
     from striate.api import diagnose_run, diagnose_training
     from striate.cli.output import print_note
 

@@ -13,7 +13,7 @@ from cyclopts import Parameter
 from striate.api.fields_of_data import MEASURED, refuse_unused
 from striate.cli.fields import takes_fields
 from striate.cli.learning_curve import read_counts, read_seeds
-from striate.cli.output import print_kept_measure
+from striate.cli.output import measure_and_write
 
 if TYPE_CHECKING:
     from striate.tasks.evaluation import Evaluation
@@ -58,7 +58,7 @@ def evaluate(
         with the largest cost × probability; probabilities stay as they are.
     threshold
         Predict a class if its probability is at least this threshold, otherwise the most probable other class: ill=0.2.
-        Without a number: the threshold with the best F1 on the run's validation split. What changes beside the most
+        Without a number: the threshold with the best F1 on the run's validation split. What changes others the most
         probable class is printed.
     unknown
         Measure instead how well the network recognizes samples of classes that it was not trained on: a folder of such
@@ -93,17 +93,17 @@ def evaluate(
     kinds = {"--unknown": unknown, "--robustness": robustness, "--invariance": invariance}
     kinds |= {"--learning-curve": learning_curve}
     curve = {"--weights": weights, "--counts": counts, "--seeds": seeds}
-    beside = _given({"--cost": cost, "--threshold": threshold, "other data": data})
+    others = _given({"--cost": cost, "--threshold": threshold, "other data": data})
     chosen, of_curve = _given(kinds), _given(curve)
     if _plays(run):
-        return _print_episodes(run, [*chosen, *of_curve, *beside], json=json)
+        return _print_episodes(run, [*chosen, *of_curve, *others], json=json)
     if of_curve and not learning_curve:
         raise _without_curve(run, of_curve[0], curve[of_curve[0]])
     if not chosen:
         return _print_evaluation(run, data, fields.get("data.names"), plan, cost, threshold, json=json)
-    _refuse_together(run, chosen, beside, unknown)
+    _refuse_together(run, chosen, others, unknown)
     measure, write = _measurement(run, chosen[0], data, plan, unknown, weights, read_counts(counts), seeds)
-    return print_kept_measure(run, measure, write, json=json)
+    return measure_and_write(run, measure, write, json=json)
 
 
 def _given(options: Mapping[str, object]) -> list[str]:
@@ -121,7 +121,7 @@ def _measurement(
     counts: tuple[int, ...] | None,
     seeds: int | None,
 ) -> tuple[Callable[..., Any], Callable[[Path, Any], tuple[Path, ...]]]:
-    """What measures the run, and what writes the result into it."""
+    """The function that measures the run, and the one that writes the result into it."""
     from striate import api
 
     if kind == "--unknown":
@@ -156,9 +156,9 @@ def _print_evaluation(
         print_note(str(said))
     if line := evaluation.inference.line():
         print_note(line)
-    print_result(evaluation if json else replace(evaluation, findings=()), json=json)  # these were told
+    print_result(evaluation if json else replace(evaluation, findings=()), json=json)  # findings are printed already
     if data is not None:
-        _keep(run, evaluation)
+        _write(run, evaluation)
     return exit_code(evaluation.findings)
 
 
@@ -186,8 +186,8 @@ def _print_episodes(run: Path, others: list[str], *, json: bool) -> int:
     return 0
 
 
-def _keep(run: Path, evaluation: Evaluation) -> None:
-    """Write what was measured on other data into the run."""
+def _write(run: Path, evaluation: Evaluation) -> None:
+    """Write the evaluation on other data into the run."""
     from striate.api import write_evaluation
     from striate.cli.output import print_written
 
@@ -201,10 +201,10 @@ def _without_curve(run: Path, option: str, value: object) -> Exception:
     return UsageError(option, str(value), "this option together with --learning-curve", remedy)
 
 
-def _refuse_together(run: Path, chosen: Sequence[str], beside: Sequence[str], unknown: str | None) -> None:
-    """Raise UsageError where a measurement comes with another one, or with an option that it has no use for."""
+def _refuse_together(run: Path, chosen: Sequence[str], others: Sequence[str], unknown: str | None) -> None:
+    """Raise UsageError for a measurement together with another one, or with an option that it does not use."""
     option = chosen[0]
-    others = [*chosen[1:], *(name for name in beside if name != "other data" or option != "--robustness")]
+    others = [*chosen[1:], *(name for name in others if name != "other data" or option != "--robustness")]
     if others:
         from striate.errors import UsageError, pasted
 

@@ -108,7 +108,7 @@ def explain(
 
 
 def _every(run: Path, image: str, images: tuple[str, ...]) -> list[str]:
-    """The images, with those in folders, as far as a folder is not itself an input: the frames of a clip."""
+    """The images, with those in folders; a folder that is itself an input, the frames of a clip, stays one."""
     from striate.api import load
     from striate.data.media.every_medium import medium_of
     from striate.data.predict_inputs import list_inputs
@@ -142,10 +142,10 @@ def _pages(every: list[str], folder: Path | None) -> list[Path]:
 
 
 def _page(image: str) -> Path:
-    """The usual name of an image's page."""
+    """The default name of an image's page."""
     name = image if "," in image else Path(image).stem  # a row of numbers ends with decimals, not with a suffix
     stem = re.sub(r"[^\w.-]+", "-", name)[:60]
-    stem = f"row{stem}" if stem.startswith("-") else stem  # a name with a minus first would be an option of rm
+    stem = f"row{stem}" if stem.startswith("-") else stem  # commands take a name that begins with a minus as an option
     return Path(f"{stem or 'image'}-explained.html")
 
 

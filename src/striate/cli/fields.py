@@ -1,7 +1,7 @@
 """Options that are fields of the configuration: `--lr`, `--optim.momentum`, `--set FIELD=VALUE`.
 
-Their names, help and choices follow from the configuration; a verb names only which fields concern it. Beside them,
-sizes as a user types them: `3x224x224`, `13`, `1x2`.
+Their names, help and choices are derived from the configuration; a verb only names the fields that it takes. The module
+also reads sizes as a user types them: `3x224x224`, `13`, `1x2`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Flag = Annotated[bool, Parameter(negative=(), show_default=False)]
 """An option without a value."""
 
 FIRST = -1
-"""The place of a group of options before all others."""
+"""Sort key of a group of options that comes before all others."""
 _SHORT = Group("Common options", sort_key=0)
 _OWN = Group("Options of this command", sort_key=1)
 _WRITTEN = Group(
@@ -37,19 +37,19 @@ _ORDER = (
     "compare_single",
     *("execution.plan", "execution.deterministic", "execution.fsdp"),
 )
-"""The options with a short name, the most used first."""
+"""The fields whose options have short names, the most used first."""
 NOT_ONE_TRAINING = ("budget.target", "cv", "baseline", "compare_single", "keep", "execution.fsdp", "save_seconds")
-"""Fields that say nothing about the steps of one training."""
+"""Fields that do not change the steps of one training."""
 WRITTEN = tuple(field.name for field in config_fields().values() if field.written)
 """Fields that a run writes for itself."""
 _SET = "A field of the configuration: --set optim.momentum=0.8, or shorter --optim.momentum 0.8. May be repeated."
 
 
 def takes_fields(*prefixes: str, without: Sequence[str] = ()) -> Callable[[Callable[..., int]], Callable[..., int]]:
-    """A verb that has the fields of the configuration as options: those whose names begin with `prefixes`, or all.
+    """Give a verb the fields of the configuration as options: those whose names begin with `prefixes`, or all.
 
-    The verb's parameter `fields` gets those that were given, dotted, as text. `without` lists fields that do not
-    concern the verb, and those whose short option means something else there.
+    The verb's parameter `fields` gets the given ones by dotted name, as text. `without` lists fields that the verb does
+    not take, and those whose short option means something else there.
     """
     fields = [
         field
@@ -115,7 +115,7 @@ _SET_OPTION = _keyword("set", Annotated[list[str] | None, Parameter(negative=(),
 
 
 def chosen_fields(given: Mapping[str, Any], assignments: Sequence[str]) -> dict[str, Any]:
-    """The dotted fields that were chosen: those of `given` that are not None, and `assignments`, which are
+    """The requested fields by dotted name: those of `given` that are not None, and `assignments` of the form
     `FIELD=VALUE`. Raises UsageError where the two contradict each other, or an assignment has no `=`."""
     return requested_fields(given, _parse(assignments), "leave out --{}")
 
@@ -136,10 +136,10 @@ def _parse(assignments: Sequence[str]) -> dict[str, str | None]:
 
 
 def read_sizes(option: str, text: str, example: str) -> tuple[int, ...]:
-    """Whole numbers with x or × between them. Raises UsageError; the remedy of an option has the numbers of the text,
-    or else `example`, which for an argument is the whole command."""
+    """Read whole numbers with x or × between them. Raises UsageError, whose remedy has the numbers of the text, or else
+    `example`; for an argument, `example` is the whole command."""
     parts = re.split("[x×]", text.strip().lower())
-    # Nine digits are more than any limit behind this.
+    # Nine digits exceed all later limits.
     if not all(re.fullmatch("[0-9]{1,9}", part) for part in parts):
         found = re.findall(r"\d+", text)
         usable = 1 <= len(found) <= 4 and "." not in text and all(len(number) < 10 for number in found)

@@ -82,7 +82,7 @@ class _Request:
 
 
 def _filter(request: _Request) -> tuple[dict[str, Any], str, PixelArithmetic | None]:
-    """What was done, which kernel it was done with in words, and the arithmetic of the requested pixel."""
+    """Filter; returns what was done as plain values, the kernel in words, and the arithmetic of the requested pixel."""
     from striate.runs.files import user_path
     from striate.visualize.filter_picture import explain_pixel, filter_picture
     from striate.visualize.kernel_text import choose_kernel
@@ -111,7 +111,7 @@ def _filter(request: _Request) -> tuple[dict[str, Any], str, PixelArithmetic | N
 
 
 def _read(request: _Request, out: Path | None) -> Picture:
-    """The picture, once it is clear that what comes of it can be written."""
+    """Read the picture, after checking that the result can be written."""
     from striate.visualize.picture import read_picture, to_gray
     from striate.visualize.picture_path import refuse_out
 

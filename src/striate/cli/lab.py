@@ -66,10 +66,11 @@ def lab(
 
 
 def _show(address: str, lab: Lab) -> None:
-    """Open the address in a browser with a window; a browser in this terminal would take it over.
+    """Open the address in a browser with a window, not in one that would take over this terminal.
 
-    The browser is given a file that leads there and that this user alone can read: arguments of a process can be read
-    by everybody on the machine. The file is removed once the browser has shown the token, or when the lab ends.
+    The browser is given a file that redirects to the address and that only this user can read, since everybody on the
+    machine can read arguments of a process. The file is removed once the browser has shown the token, or when the lab
+    ends.
     """
     import os
     import shutil

@@ -47,7 +47,7 @@ def learning_curve(
     from striate.api import learning_curve as measure
     from striate.api import train, write_learning_curve
     from striate.api.studies import refuse_learning_curve
-    from striate.cli.output import print_kept_measure, print_note, results_only
+    from striate.cli.output import measure_and_write, print_note, results_only
 
     sizes = read_counts(counts)
     read_seeds(seeds)  # before minutes are spent
@@ -56,11 +56,11 @@ def learning_curve(
         run = train(data, config=config, set=fields, out=out)
     print_note(f"run: {run.path}")
     found = partial(measure, weights=weights, counts=sizes, seeds=read_seeds(seeds, run.path))
-    return print_kept_measure(run.path, found, write_learning_curve, json=json)
+    return measure_and_write(run.path, found, write_learning_curve, json=json)
 
 
 def read_counts(text: str | None) -> tuple[int, ...] | None:
-    """The numbers of training samples that were named. Raises UsageError."""
+    """Read the numbers of training samples. Raises UsageError."""
     if text is None:
         return None
     parts = [part.strip().replace("_", "") for part in text.split(",")]
@@ -73,7 +73,7 @@ def read_counts(text: str | None) -> tuple[int, ...] | None:
 
 
 def read_seeds(count: int | None, run: Path | None = None) -> tuple[int, ...] | None:
-    """So many seeds, from that of the run on; None for the usual ones. Raises UsageError."""
+    """`count` seeds, counted up from that of the run; None for the default. Raises UsageError."""
     if count is None:
         return None
     if not 1 <= count <= _MOST_SEEDS:

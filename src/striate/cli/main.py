@@ -1,4 +1,4 @@
-"""Entry point: from words to a verb, and from every ending to an exit code."""
+"""Entry point: parses the command line, runs the verb, and returns the exit code."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from typing import get_args
 
 from cyclopts import App, ArgumentCollection, CoercionError, CycloptsError, Group, UnknownOptionError
 
-from striate.cli.other_words import refuse_other_words
-from striate.cli.output import LostOutput, print_error, print_interrupted, print_note, watched_stdout
+from striate.cli.other_tools import refuse_other_tools
+from striate.cli.output import LostOutput, guarded_stdout, print_error, print_interrupted, print_note
 from striate.errors import REMEDIES_AS_OPTIONS, OtherProcessFailed, StriateError, UsageError, unforeseen
 from striate.machine.allocator import keep_by_default
 from striate.machine.library_caches import keep_caches_private
@@ -97,9 +97,9 @@ def make_app(documented: Sequence[str] = ()) -> App:
         help_format="plaintext",
         version_flags=["--version"],
         help_flags=["--help", "-h"],
-        suppress_keyboard_interrupt=False,  # what was saved is for us to say
+        suppress_keyboard_interrupt=False,  # `_run` prints what was saved
         group_commands=Group("Other", sort_key=len(_VERBS)),
-        config=_refuse_parts_of_whole_numbers,
+        config=_refuse_fractions,
     )
     for position, (title, verbs) in enumerate(_VERBS.items()):
         group = Group(title, sort_key=position)
@@ -117,8 +117,8 @@ def make_app(documented: Sequence[str] = ()) -> App:
     return app
 
 
-def _refuse_parts_of_whole_numbers(_app: App, _words: tuple[str, ...], arguments: ArgumentCollection) -> None:
-    """Raise CoercionError for 1.5 where a whole number is meant, which would be rounded in silence."""
+def _refuse_fractions(_app: App, _words: tuple[str, ...], arguments: ArgumentCollection) -> None:
+    """Raise CoercionError for 1.5 in place of a whole number, which cyclopts would round silently."""
     for argument in arguments:
         if int not in (argument.hint, *get_args(argument.hint)):
             continue
@@ -147,7 +147,7 @@ def _part_of_app(name: str, text: str, group: Group, order: int, documented: Seq
 
 
 def _documented(place: str) -> Callable[..., int]:
-    """The function at `module:name`, each paragraph of its docstring on one line, which the terminal then breaks."""
+    """The function at `module:name`, with each paragraph of its docstring on one line, which the terminal wraps."""
     module, _, name = place.partition(":")
     function: Callable[..., int] = getattr(import_module(module), name)
     text, mark, parameters = inspect.cleandoc(function.__doc__ or "").partition("\n\nParameters\n")
@@ -160,8 +160,8 @@ def _documented(place: str) -> Callable[..., int]:
 
 
 def _ignore_this_folder() -> None:
-    """Obey no configuration of the current folder, whose files may be a stranger's; Python processes that libraries
-    start do not either."""
+    """Ignore configuration files and modules of the current folder, which may be a stranger's, also in Python processes
+    that libraries start."""
     os.environ["PYTHONSAFEPATH"] = "1"
     if os.path.lexists("matplotlibrc"):  # matplotlib reads it when it is imported
         here = Path.cwd()
@@ -172,15 +172,15 @@ def _ignore_this_folder() -> None:
 
 
 def program() -> int:
-    """`striate` as a program of its own: `main`, with less garbage collection, where it helps with an allocator that
-    keeps what is freed (`--execution.allocator system` turns that off for a run), caches of libraries in a folder of
-    its own, and giving way to other programs.
+    """`main` as a program: with less garbage collection, an allocator that keeps freed memory where that is faster
+    (`--execution.allocator system` turns it off for a run), caches of libraries in a private folder, and lower priority
+    than other programs.
 
-    torch alone makes half a million objects that stay to the end. Looking through them again and again, and freeing
-    each when the program ends, took a fifth of the time of `striate summary`.
+    torch alone makes half a million objects that live until the program ends. Scanning them repeatedly, and freeing
+    each at the end, took a fifth of the time of `striate summary`.
     """
     ended: list[int] = []
-    atexit.register(_leave_at_once, ended)  # the first that is registered is the last that is called
+    atexit.register(_leave_at_once, ended)  # functions are called in reverse order, so this one last
     keep_caches_private()  # before anything of matplotlib is imported
     _ignore_this_folder()
     gc.set_threshold(50_000, 20, 20)
@@ -196,23 +196,23 @@ def program() -> int:
 
 
 def _leave_at_once(ended: list[int]) -> None:
-    """With the exit code that is in `ended`, where one is; what is in memory goes with the process."""
+    """Exit with the code in `ended`, if there is one, without freeing memory."""
     if ended:
-        with suppress(OSError, ValueError):  # Python says what is wrong with an output
+        with suppress(OSError, ValueError):  # Python reports an output that fails
             for output in filter(None, (sys.stdout, sys.stderr)):
                 output.flush()
             os._exit(ended[0])
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one verb; 0 done, 1 done with a bad verdict, 2 impossible, 130 interrupted, what there was to save saved."""
+    """Run one verb; 0 done, 1 done with a bad verdict, 2 impossible, 130 interrupted, with the state saved."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     before = REMEDIES_AS_OPTIONS.set(True)
     try:
-        with watched_stdout():
+        with guarded_stdout():
             return _run(words)
     except BrokenPipeError:
-        # The reader of our output has gone; leave quietly, as `head` expects.
+        # The reader of our output, such as `head`, has ended: exit without a message.
         _discard_stdout()
         return 0
     except LostOutput as error:
@@ -224,7 +224,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _discard_stdout() -> None:
-    """What is still buffered goes nowhere, so that Python does not fail on it again when it ends."""
+    """Discard the buffered output, so that Python does not fail on it again when it ends."""
     if sys.stdout is not None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
@@ -237,21 +237,21 @@ def _run(words: list[str]) -> int:
         if not words:
             app.help_print([])
             return 0
-        refuse_other_words(app, VERBS, own)
+        refuse_other_tools(app, VERBS, own)
         _refuse_undivided(words)
         result = app(join_fields(words), exit_on_error=False, print_error=False, result_action="return_value")
         return result if isinstance(result, int) else 0
     except (BrokenPipeError, LostOutput):
         raise
     except OtherProcessFailed:
-        return _unsaid(2)
+        return _silent_exit(2)
     except StriateError as error:
-        # What is wrong with the request is so in every process of a training, and said by the first.
-        return print_error(error, as_json) if error.process is not None or first_process() else _unsaid(2)
+        # All processes of a training get the same request; the first one prints what is wrong with it.
+        return print_error(error, as_json) if error.process is not None or first_process() else _silent_exit(2)
     except CycloptsError as error:
-        return print_error(_usage(error, words), as_json) if first_process() else _unsaid(2)
+        return print_error(_usage(error, words), as_json) if first_process() else _silent_exit(2)
     except KeyboardInterrupt as error:
-        return print_interrupted(error, as_json) if first_process() else _unsaid(130)
+        return print_interrupted(error, as_json) if first_process() else _silent_exit(130)
     except Exception as error:
         if os.environ.get("STRIATE_TRACEBACK"):
             raise
@@ -259,8 +259,8 @@ def _run(words: list[str]) -> int:
 
 
 def _refuse_undivided(words: Sequence[str]) -> None:
-    """Raise UsageError where several processes would each do, and write, all that a verb does: only trainings are
-    divided."""
+    """Raise UsageError for a verb that several processes do not divide, so that each would do and write all of it; only
+    trainings are divided."""
     if words[0] in VERBS and words[0] != "train" and (launch := launched()).several:
         got = several(launch.count, "process", "processes")
         raise UsageError(
@@ -271,20 +271,20 @@ def _refuse_undivided(words: Sequence[str]) -> None:
         )
 
 
-def _unsaid(code: int) -> int:
-    """The exit code of a process that leaves it to another one to say what happened, and time for that: the launcher
-    ends all as soon as one of them has ended."""
+def _silent_exit(code: int) -> int:
+    """The exit code, after a pause in which another process prints what happened: the launcher ends all processes as
+    soon as one has ended."""
     sleep(_PATIENCE)
     return code
 
 
 def join_fields(words: Sequence[str]) -> list[str]:
-    """Rewrite `--optim.lr 0.1` (any dotted option, also with `=`) as `--set optim.lr=0.1`; alone it means true."""
+    """Rewrite `--optim.lr 0.1` (any dotted option, also with `=`) as `--set optim.lr=0.1`; without a value, as true."""
     joined: list[str] = []
     rest = list(words)
     while rest:
         word = rest.pop(0)
-        if word == "--":  # what follows is for somebody else
+        if word == "--":  # the rest are arguments of a script
             return [*joined, word, *rest]
         name, equals, value = word.removeprefix("--").partition("=")
         if not word.startswith("--") or "." not in name:
@@ -319,7 +319,7 @@ def _usage(error: CycloptsError, words: list[str]) -> UsageError:
 
 
 def _corrected(text: str, words: list[str]) -> str | None:
-    """The command with the word that a message suggests; None where it suggests none, or one that is not similar."""
+    """The command with the word that a message suggests; None without a suggestion, or if it is not similar."""
     option = text.removeprefix("no value for ")
     value = words[words.index(option) + 1 :][:1] if option in words else []
     if value and re.match("-[^-]", value[0]):  # a value that looks like an option

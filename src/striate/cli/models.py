@@ -1,6 +1,4 @@
-"""`striate models`.
-What `striate models` prints: the list, one entry in full, ImageNet's progress.
-"""
+"""`striate models`: the list of networks, one entry in full, ImageNet's progress."""
 
 from __future__ import annotations
 
@@ -91,7 +89,7 @@ def _one(name: str, as_json: bool) -> int:
 
 
 def _form(name: str) -> Form:
-    """What a network costs with these arguments."""
+    """The cost of a network with these arguments."""
     from striate.api.networks import summary
 
     ledger = summary(name).ledger
@@ -105,7 +103,7 @@ def _history(out: Path | None, force: bool, as_json: bool) -> int:
     from striate.models.catalog.history import HISTORY
 
     if out is not None:
-        # Drawing loads matplotlib: refused before that.
+        # Refuse the path before matplotlib is loaded.
         from striate.visualize.picture_path import refuse_picture_path
 
         refuse_picture_path(out, force=force, endings=(".png", ".svg"))
@@ -125,9 +123,9 @@ _WIDTH = 80
 
 
 def model_list(groups: Mapping[str, Sequence[ModelInfo]]) -> tuple[Table, str]:
-    """A line for each network under the name of its family, and the notes below it: on what its errors are measured.
+    """A line for each network under the name of its family, and the notes below, which name the data of the errors.
 
-    Of several published errors the line has the most comparable one: of one network, looking once at each image.
+    Of several published errors the line has the most comparable one: of a single network with a single crop.
     """
     table = _table(
         ("name", "year", "parameters", "MACs", "top-1", "top-5", "measured on"), left=("name", "measured on")
@@ -163,8 +161,8 @@ def model_list(groups: Mapping[str, Sequence[ModelInfo]]) -> tuple[Table, str]:
 
 
 def comparable_error(info: ModelInfo) -> PublishedError | None:
-    """The error to set beside those of other networks: of one network looking once at each image where there is such,
-    else the first that was published; of several, that of the weights that can be downloaded."""
+    """The error to compare with other networks: that of a single network with a single crop, else the first published
+    one; of several, that of the weights that can be downloaded."""
     single = [e for e in info.errors if re.search(r"\b(1|one|single)( central)? crop\b", e.of)]
     downloaded = [e for e in single if info.weights and e.source.startswith(info.weights)]
     return next(iter([*downloaded, *single, *info.errors]), None)
@@ -172,24 +170,26 @@ def comparable_error(info: ModelInfo) -> PublishedError | None:
 
 @dataclass(frozen=True)
 class Form:
-    """A network as it is written with arguments: trainable parameters, and multiply–accumulates for one input of the
-    published size."""
+    """A network with arguments."""
 
     written: str
+    """The name with its arguments."""
     params: int
+    """Number of trainable parameters."""
     macs: int
+    """Multiply–accumulates for one input of the published size."""
 
 
 def model_entry(info: ModelInfo, form: Form | None = None) -> str:
-    """Everything about one network, a line or more for each thing known; with a `form`, what that costs too."""
+    """All that is known of one network, in lines; with a `form`, also the cost of that variant."""
     shape = show_shape(info.input_shape)
-    answer = "classes at every pixel" if info.dense else "outputs"
+    outputs = "classes at every pixel" if info.dense else "outputs"
     divides = f"; its layers divide the size by {info.reduction}" if info.reduction > 1 else ""
     lines = [
         ("description", info.description),
         ("source", info.source),
         ("written", info.signature),
-        ("input", f"{shape} as published, {info.outputs:,} {answer}{divides}"),
+        ("input", f"{shape} as published, {info.outputs:,} {outputs}{divides}"),
         ("parameters", f"{info.published_parameters:,} trainable"),
         ("MACs", f"{info.published_macs:,} multiply–accumulates for one such input"),
     ]

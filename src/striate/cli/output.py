@@ -27,7 +27,7 @@ def stdout() -> Console:
 
 
 def print_table(table: Table) -> None:
-    """A table whose numbers are never cut: in a narrower terminal its lines wrap."""
+    """Print a table. Numbers are never cut: in a narrow terminal lines wrap."""
     console = stdout()
     unbounded = console.options.update(max_width=10_000)
     console.width = max(console.width, console.measure(table, options=unbounded).maximum)
@@ -35,12 +35,12 @@ def print_table(table: Table) -> None:
 
 
 def print_text(text: str) -> None:
-    """A result, as it is: no markup, no wrapping. Control characters (a file name may hold some) are shown."""
+    """Print a result without markup and wrapping. Control characters, for example of a file name, are shown."""
     sys.stdout.write(printable(text) + "\n")
 
 
 def print_note(text: str) -> None:
-    """A line of progress on stderr: no markup, no wrapping, and one line whatever names it holds."""
+    """Print a message on stderr as one line, without markup and wrapping."""
     _print_plainly(one_line(text))
 
 
@@ -49,7 +49,7 @@ def _print_plainly(text: str) -> None:
 
 
 def print_json(value: Any, indent: int | None = 2) -> None:
-    """One JSON document on stdout; what is not finite is null, and what no terminal should be given is `\\u…`."""
+    """Print one JSON document on stdout; NaN and Inf become null, and control characters `\\u…`."""
     from striate.runs.files import finite, visible_json
 
     text = json.dumps(finite(value), indent=indent, ensure_ascii=False, allow_nan=False)
@@ -57,7 +57,7 @@ def print_json(value: Any, indent: int | None = 2) -> None:
 
 
 def print_result(found: Any, text: Any = None, *, json: bool, indent: int | None = 2) -> None:
-    """With `json` one document on stdout: of a record its `to_json()`; else `text`, or the record's own."""
+    """Print a record as one JSON document, or else as `text`, by default the record's own."""
     if json:
         print_json(found.to_json() if hasattr(found, "to_json") else found, indent)
     else:
@@ -65,21 +65,21 @@ def print_result(found: Any, text: Any = None, *, json: bool, indent: int | None
 
 
 def print_address(address: str, note: str, *, json: bool) -> None:
-    """Where a program that was started answers, flushed, on stdout; a note on stderr."""
+    """Print the address of a server that has started on stdout, flushed, and a note on stderr."""
     print_result({"url": address}, address, json=json, indent=None)
     sys.stdout.flush()
     print_note(note)
 
 
 def exit_code(findings: Iterable[Finding]) -> int:
-    """1 where one of the findings is an error, else 0."""
+    """1 if one of the findings is an error, else 0."""
     return int(any(finding.severity == "error" for finding in findings))
 
 
-def print_kept_measure(
+def measure_and_write(
     run: Path, measure: Callable[..., Any], write: Callable[[Path, Any], tuple[Path, ...]], *, json: bool
 ) -> int:
-    """Measure a run, print what was found, write it into the run; exit code 0, also where that cannot be written."""
+    """Measure a run, print the result, and write it into the run; exit code 0, also if it cannot be written."""
     with results_only(json):
         found = measure(run, announce=print_note)
     print_result(found, json=json)
@@ -89,7 +89,7 @@ def print_kept_measure(
 
 
 def print_written(write: Callable[[], Iterable[object]]) -> None:
-    """Write what was measured, say where, and also where a run cannot be written to: the result has been printed."""
+    """Write a result, and print its files, or why it could not be written: the result itself is printed already."""
     try:
         for written in write():
             print_note(f"written: {written}")
@@ -101,8 +101,8 @@ class LostOutput(Exception):
     """Standard output cannot be written; says why."""
 
 
-class _Watched:
-    """A stream whose own failures are told apart from those of other files."""
+class _GuardedStream:
+    """Standard output, whose failures raise LostOutput, so that they differ from those of other files."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -111,16 +111,16 @@ class _Watched:
         return getattr(self._stream, name)
 
     def write(self, text: str) -> int:
-        with _told():
+        with _raising_lost_output():
             return self._stream.write(text)
 
     def flush(self) -> None:
-        with _told():
+        with _raising_lost_output():
             self._stream.flush()
 
 
 @contextmanager
-def _told() -> Iterator[None]:
+def _raising_lost_output() -> Iterator[None]:
     try:
         yield
     except BrokenPipeError:
@@ -130,24 +130,24 @@ def _told() -> Iterator[None]:
 
 
 @contextmanager
-def watched_stdout() -> Iterator[None]:
-    """Raises LostOutput where standard output is closed, and within, where it cannot be written (a full disk)."""
-    if cast("TextIO | None", sys.stdout) is None:  # as Python leaves it where the descriptor is closed
+def guarded_stdout() -> Iterator[None]:
+    """Raises LostOutput if standard output is closed, or cannot be written within the context (a full disk)."""
+    if cast("TextIO | None", sys.stdout) is None:  # the descriptor is closed
         raise LostOutput("it is closed")
-    with redirect_stdout(cast("TextIO", _Watched(sys.stdout))):
+    with redirect_stdout(cast("TextIO", _GuardedStream(sys.stdout))):
         yield
         sys.stdout.flush()
 
 
 @contextmanager
 def results_only(as_json: bool) -> Iterator[None]:
-    """With `--json`, what other code prints (a user's network, say) goes to stderr: stdout holds one document."""
+    """With `--json`, send what other code prints, such as a user's network, to stderr: stdout has one document."""
     with redirect_stdout(sys.stderr) if as_json else nullcontext():
         yield
 
 
 def print_error(error: StriateError, as_json: bool) -> int:
-    """The error on stderr, and with `--json` on stdout too; exit code 2."""
+    """Print the error on stderr, with `--json` also on stdout; exit code 2."""
     if as_json:
         print_json({"error": error.to_json()}, indent=None)
     stderr().print("error:", style="bold red", end=" ")
@@ -156,7 +156,7 @@ def print_error(error: StriateError, as_json: bool) -> int:
 
 
 def print_interrupted(error: KeyboardInterrupt, as_json: bool) -> int:
-    """What was saved, if anything; exit code 130."""
+    """Print what was saved; exit code 130."""
     text = str(error) or "interrupted"
     if as_json:
         print_json({"interrupted": text}, indent=None)

@@ -90,7 +90,7 @@ def _cells(record: PlanRecord, row: PlanRow) -> tuple[str, ...]:
 
 
 def plan_notes(record: PlanRecord) -> list[str]:
-    """What the table leaves out: why candidates were refused, what a step was, the remarks, the line."""
+    """What the table leaves out: units, why candidates were refused, the load of the machine, the chosen plan."""
     notes = [
         "",
         f"ms: median time of a step of {several(record.samples, 'sample')} over several rounds; "
@@ -109,7 +109,7 @@ def plan_notes(record: PlanRecord) -> list[str]:
 
 
 def _milliseconds(seconds: float) -> str:
-    """Steps of tables take a quarter of one, give or take some thousandths."""
+    """Milliseconds with three digits: steps of networks on tables take a quarter of one."""
     value = 1e3 * seconds
     return f"{value:.3f}" if 0 < value < 0.9995 else _short(value)
 

@@ -14,7 +14,7 @@ from striate.wording import several
 
 if TYPE_CHECKING:
     from striate.api.predicted_lines import Predicting
-    from striate.api.predicting import FileAnswers
+    from striate.api.predicting import FilePredictions
     from striate.inference.plan import PlanMode
     from striate.training.trained import Trained
 
@@ -103,15 +103,15 @@ def predict(
     from striate.cli.output import print_note
 
     rule = tuple(cost or ()), tuple(threshold or ())
-    asked = Predicting(run, calibrated, views, *rule, reject, masks, draw, tile, every)
+    request = Predicting(run, calibrated, views, *rule, reject, masks, draw, tile, every)
     if note := note_without_labels(run):
         print_note(note)
     if ray is not None or (out is not None and out.suffix == ".parquet"):
-        return _into_file(asked, [path, *paths], _parquet(out), ray, plan, json=json)
-    trained = asked.load()
+        return _into_file(request, [path, *paths], _parquet(out), ray, plan, json=json)
+    trained = request.load()
     if out is not None:
         _refuse_vectors(trained, out)
-    writers = asked.writers(trained)
+    writers = request.writers(trained)
     predictions = answer_files(trained, [path, *paths], plan=plan, tile=tile, every=every)
     _announce(predictions)
     unreadable, vectors = 0, dict[str, Any]()
@@ -128,18 +128,18 @@ def predict(
     return _close(predictions, unreadable, several(len(predictions), "file"))
 
 
-def _into_file(asked: Predicting, paths: list[str], out: Path, ray: str | None, plan: PlanMode, *, json: bool) -> int:
-    """All predictions in one Parquet file."""
+def _into_file(request: Predicting, paths: list[str], out: Path, ray: str | None, plan: PlanMode, *, json: bool) -> int:
+    """Write all predictions into one Parquet file."""
     from striate.api.predictions_file.write import predictions_file
     from striate.cli.output import print_note
 
-    with predictions_file(asked, paths, out, ray=ray, plan=plan) as found:
+    with predictions_file(request, paths, out, ray=ray, plan=plan) as found:
         if found.before:
-            left = several(len(found.answers), "file is", "files are")
+            left = several(len(found.predictions), "file is", "files are")
             print_note(f"{out}: {several(found.before, 'row')} from before; {left} left to predict")
-        _announce(found.answers)
+        _announce(found.predictions)
         try:
-            with _progress(len(found.answers)) as advance, closing(iter(found)) as computed:
+            with _progress(len(found.predictions)) as advance, closing(iter(found)) as computed:
                 for lines in computed:
                     for line in lines:
                         _show(line, found.trained, json=json, quiet=True)
@@ -148,11 +148,11 @@ def _into_file(asked: Predicting, paths: list[str], out: Path, ray: str | None, 
             print_note(f"{several(found.rows, 'row is', 'rows are')} saved; the same command continues")
             raise
         print_note(f"written: {out}, {several(found.rows, 'row')}")
-        return _close(found.answers, found.unreadable, several(found.rows, "row"))
+        return _close(found.predictions, found.unreadable, several(found.rows, "row"))
 
 
 def _parquet(out: Path | None) -> Path:
-    """The file of `--out`. Raises UsageError for none, or another kind."""
+    """The Parquet file of `--out`. Raises UsageError for None and other files."""
     from striate.errors import UsageError
 
     if out is None or out.suffix != ".parquet":
@@ -161,23 +161,23 @@ def _parquet(out: Path | None) -> Path:
     return out
 
 
-def _announce(answers: FileAnswers) -> None:
-    """What is to be known of the predictions, before the first."""
+def _announce(predictions: FilePredictions) -> None:
+    """Print how predictions are computed, before the first one."""
     from striate.cli.output import print_note
 
-    trained = answers.trained
+    trained = predictions.trained
     if rule := trained.task.decision_text:
         print_note(f"predicted class: {rule}")
-    if answers.tile is not None and (everywhere := trained.reach.everywhere):
+    if predictions.tile is not None and (everywhere := trained.reach.everywhere):
         print_note(
             f"masks of tiles differ from those of whole pictures: the layer {everywhere[0]} sees all of its input"
         )
-    if said := answers.plan.line():
-        print_note(said)
+    if plan := predictions.plan.line():
+        print_note(plan)
 
 
 def _show(line: dict[str, Any], trained: Trained, *, json: bool, quiet: bool) -> None:
-    """A line as JSON or as text, unless it is `quiet`; what could not be read is named on stderr."""
+    """Print a line as JSON, or, unless `quiet`, as text; a file that could not be read is named on stderr."""
     from striate.cli.output import print_json, print_note, print_text
     from striate.errors import one_line
 
@@ -189,13 +189,13 @@ def _show(line: dict[str, Any], trained: Trained, *, json: bool, quiet: bool) ->
         print_text(one_line(f"{line['path']}{_span(line)}  {trained.task.line(line)}"))
 
 
-def _close(answers: FileAnswers, unreadable: int, total: str) -> int:
-    """The last words, and the exit code."""
+def _close(predictions: FilePredictions, unreadable: int, total: str) -> int:
+    """Print the number of ignored and of unreadable files; returns the exit code."""
     from striate.cli.output import print_note
     from striate.data.media.every_medium import medium_of
 
-    if ignored := answers.ignored:
-        many = medium_of(answers.trained.preparation.kind).many
+    if ignored := predictions.ignored:
+        many = medium_of(predictions.trained.preparation.kind).many
         print_note(
             f"{ignored:,} other {'file' if ignored == 1 else 'files'} ignored: their suffixes are not those of {many}"
         )
@@ -205,7 +205,7 @@ def _close(answers: FileAnswers, unreadable: int, total: str) -> int:
 
 
 def _refuse_vectors(trained: Trained, out: Path) -> None:
-    """Raise UsageError for predictions that are not vectors, and for a file that is there already."""
+    """Raise UsageError for predictions that are not vectors, and for a file that exists or is not an .npz."""
     from striate.errors import UsageError, pasted
 
     if not trained.task.gives_vector:
@@ -234,7 +234,7 @@ def _span(line: dict[str, Any]) -> str:
 
 @contextmanager
 def _progress(total: int) -> Iterator[Callable[[], None]]:
-    """A bar on a terminal's stderr, where the predictions themselves go elsewhere; to be called once a file."""
+    """A progress bar on a terminal, unless the predictions are printed there too; it is called once for each file."""
     import sys
 
     from striate.cli.output import stderr

@@ -68,7 +68,7 @@ def serve(
     def announce(address: str) -> None:
         print_address(address, "Ctrl-C ends it.", json=json)
         if open:
-            webbrowser.open(address.partition("?")[0])  # arguments of a process can be read: the page asks for it
+            webbrowser.open(address.partition("?")[0])  # without the token: others can read arguments of a process
 
     serve_runs(
         [run, *runs],

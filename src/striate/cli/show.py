@@ -126,7 +126,7 @@ def _position(text: str) -> tuple[int, ...]:
 
 
 def _command(run: str, what: str, image: str | None, **options: object) -> str:
-    """The command with all that was given, and what it lacked."""
+    """The command with all given options, and the missing one."""
     words: list[object] = ["striate", "show", run, what, *([] if image is None else [image])]
     for name, value in options.items():
         if value is True:

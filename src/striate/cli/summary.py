@@ -77,7 +77,7 @@ def summary(
 
 
 def _axes(model: str, shape: tuple[int, ...] | None) -> str:
-    """What the axes of a run's inputs mean, where their shape does not say it."""
+    """The meaning of the axes of a run's inputs, where their shape does not show it; else empty."""
     from striate.models.from_run import names_run
 
     if shape is not None or not names_run(model):
@@ -106,37 +106,37 @@ def _summarize(
 
 
 def _fitting(error: InputMisfit, model: str, against: str | None, shape: tuple[int, ...] | None) -> str:
-    """The remedy in the words of this verb, "" where no shape was requested."""
+    """The remedy with options of this verb; empty where no shape was requested."""
     from striate.models.from_run import names_run
 
     if shape is None:
         return ""
-    ways = []
+    remedies = []
     if any(names_run(name) for name in (model, against or "")):
-        ways.append("leave out --input: a run has its own")
+        remedies.append("leave out --input: a run has its own")
     elif error.fitting:
-        ways.append(f"--input {_written(error.fitting)}")
+        remedies.append(f"--input {_written(error.fitting)}")
     if error.instead:
         command = f"striate summary {pasted(error.instead)} --input {_written(shape)}"
-        ways.append(f"another network: {command}" if against is None else f"another network: {error.instead}")
-    return ", or ".join(ways)
+        remedies.append(f"another network: {command}" if against is None else f"another network: {error.instead}")
+    return ", or ".join(remedies)
 
 
 def _written(shape: tuple[int, ...]) -> str:
     return "x".join(map(str, shape))
 
 
-def _refuse(depth: int | None, beside: str | None) -> None:
-    """A depth that means nothing."""
+def _refuse(depth: int | None, other: str | None) -> None:
+    """Raise UsageError for a depth below 1, or together with an option that lists single layers."""
     if depth is not None and depth < 1:
         raise UsageError("--depth", str(depth), "at least 1", "--depth 1")
-    if depth is not None and beside is not None:
-        got = f"--depth {depth} with {beside}, which lists single layers"
-        raise UsageError("--depth", got, "one of the two", f"leave out --depth, or {beside}")
+    if depth is not None and other is not None:
+        got = f"--depth {depth} with {other}, which lists single layers"
+        raise UsageError("--depth", got, "one of the two", f"leave out --depth, or {other}")
 
 
 def _refuse_files(html: Path | None, svg: Path | None, force: bool) -> None:
-    """Files that cannot be written, before time is spent."""
+    """Raise UsageError for files that cannot be written, before the network is summarized."""
     from striate.visualize.picture_path import refuse_picture_path
 
     for option, path, endings in (("--html", html, (".html", ".htm")), ("--svg", svg, (".svg",))):
@@ -145,7 +145,7 @@ def _refuse_files(html: Path | None, svg: Path | None, force: bool) -> None:
 
 
 def _write(found: Summary, html: Path | None, svg: Path | None) -> None:
-    """Write the files, and say so once all are there."""
+    """Write the files, and print their names once all are written."""
     from tempfile import gettempdir
 
     from striate.cli.output import print_note
@@ -171,7 +171,7 @@ def _text(found: Summary, depth: int | None) -> str:
     from striate.account.ledger import ledger_table
     from striate.account.table import WIDTH
 
-    # Wider where the terminal is, so that names stay whole; a pipe gets what a page takes.
+    # A wide terminal gets a wide table with uncut names, a pipe one that fits a page.
     width = max(WIDTH, min(120, get_terminal_size((WIDTH, 24)).columns))
     if found.comparison is not None:
         return comparison_table(found.comparison, width)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Group, Parameter
 
 from striate.cli.fields import FIRST, WRITTEN, Data, Flag, takes_fields
-from striate.cli.train import refuse_beside_resume
+from striate.cli.train import refuse_with_resume
 from striate.errors import pasted
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def sweep(
         Print metrics.json on stdout, everything else on stderr.
     """
     if resume is not None:
-        refuse_beside_resume("sweep", resume, [data, over, trials, minutes, seeds, out, config, *fields.values()])
+        refuse_with_resume("sweep", resume, [data, over, trials, minutes, seeds, out, config, *fields.values()])
     from striate.api import announcer
     from striate.cli.output import print_json, results_only, stderr
     from striate.studies.sweep.run_sweep import SweepRequest, resume_sweep, run_sweep

@@ -47,7 +47,7 @@ def train(
         Print metrics.json on stdout, everything else on stderr.
     """
     if resume is not None:
-        refuse_beside_resume("train", resume, [data, out, start, config, *fields.values()])
+        refuse_with_resume("train", resume, [data, out, start, config, *fields.values()])
     if start is not None and config is not None:
         remedy = "leave out --config"
         raise UsageError(
@@ -71,8 +71,8 @@ def train(
     return 1 if "not_trained" in run.metrics else 0
 
 
-def refuse_beside_resume(verb: str, resume: Path, others: list[object]) -> None:
-    """Raise UsageError where `--resume` is not alone: what is resumed has its configuration."""
+def refuse_with_resume(verb: str, resume: Path, others: list[object]) -> None:
+    """Raise UsageError for other options together with `--resume`: a run that is resumed has its configuration."""
     if any(value is not None for value in others):
         raise UsageError(
             f"striate {verb} --resume",
@@ -126,7 +126,7 @@ def _print_result(path: Path, metrics: dict[str, Any]) -> None:
         print_text(metrics["not_trained"])
     for finding in metrics.get("findings", ()):
         if finding["code"] == "fit.too-short" and "not_trained" in metrics:
-            continue  # which says it more strongly
+            continue  # `not_trained` says it more strongly
         print_text(f"{finding['severity']}: {finding['measured']}. {finding['why']}\n  {finding['remedy']}")
     for split in (name for name in ("train", "val", "test") if name in metrics):
         print_text(f"{split + ':':<7}{split_line(metrics[split])}")

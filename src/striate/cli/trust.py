@@ -27,7 +27,7 @@ def trust(code: str, /, *, json: Annotated[bool, Parameter(negative=())] = False
 
     if not names_file(code):
         raise UsageError("striate trust", repr(code), "path/to/file.py:name", "striate trust my_task.py:MyTask")
-    digest = source_digest(code)  # refuses what is not there
+    digest = source_digest(code)  # raises for missing code
     refuse_missing_name(code)
     trust_named(code)
     named = resolve_name(code)

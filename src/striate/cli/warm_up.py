@@ -1,4 +1,4 @@
-"""What a process does that will draw: load the libraries, and draw once, since the first picture takes longest."""
+"""Prepare a process to draw: load the libraries, and draw once, since the first picture takes longest."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _LOADED = ("scipy.optimize", "scipy.stats", "striate.report.finish", "striate.ta
 
 
 def prepare_to_draw() -> None:
-    """Import what the end of a training and pictures of a classification need, and draw a picture of nothing."""
+    """Import the modules for the end of a training and for pictures of a classification, and draw an empty picture."""
     load_drawing()
     for module in _LOADED:
         import_module(module)

@@ -18,7 +18,7 @@ from striate.evaluation.similarity.vectors import Vectors, compute_vectors
 from striate.statistics.conformal import Conformal, UnknownDetection, calibrate, fewest_for, measure_detection
 from striate.training.trained import Trained
 from striate.visualize.inside.passes import batches as batches_of
-from striate.visualize.inside.passes import layer_outputs, spread
+from striate.visualize.inside.passes import evenly_spaced, layer_outputs
 from striate.wording import filled, percent, several
 
 BANK = 5_000
@@ -72,7 +72,9 @@ def _of_layers(trained: Trained, inputs: NDArray[Any]) -> Vectors:
     for part in batches_of(x):
         given = layer_outputs(trained.module, part, part=_summed_up)[:-1]
         chosen = (
-            [given[place].values for place in spread(len(given), _LAYERS)] if given else [torch.zeros(len(part), 1)]
+            [given[place].values for place in evenly_spaced(len(given), _LAYERS)]
+            if given
+            else [torch.zeros(len(part), 1)]
         )
         parts.append(torch.cat(chosen, 1))
     return torch.cat(parts).cpu().numpy()
@@ -80,7 +82,7 @@ def _of_layers(trained: Trained, inputs: NDArray[Any]) -> Vectors:
 
 def _summed_up(values: torch.Tensor) -> torch.Tensor:
     """(B, at most 2 · 128) numbers of outputs (B, C, …)."""
-    some = values[:, spread(values.shape[1], _UNITS).to(values.device)].float()
+    some = values[:, evenly_spaced(values.shape[1], _UNITS).to(values.device)].float()
     if some.ndim == 2:
         return some
     flat = some.flatten(2)

@@ -1,1 +1,1 @@
-"""A trained network as a file that other programs run: a format a file, and one line in `formats`."""
+"""Export trained networks as files that other programs run. Each format has a module, and one line in `formats`."""

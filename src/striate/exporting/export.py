@@ -1,4 +1,4 @@
-"""From a run to a file that has shown that it predicts the same."""
+"""Export the network of a run as a file, and check that the file predicts the same."""
 
 from __future__ import annotations
 
@@ -34,20 +34,22 @@ from striate.wording import several
 
 @dataclass(frozen=True)
 class Exported:
-    """What was written where, and what it was compared with.
-
-    `refused`: why nothing was written, `path` then being None. `speed`: milliseconds of one input and images a second
-    in batches, of each runtime here and of torch in fp32. `quantized`: what 8-bit integers brought, where they were
-    asked for.
-    """
+    """The exported file, and the runtimes that it was compared with."""
 
     path: Path | None
+    """The file; None where it was refused."""
     format: str
+    """The format by name."""
     bytes: int
+    """Size of the file."""
     parity: Parity
+    """How the predictions of the file compare with those of the run."""
     speed: dict[str, Any] = field(default_factory=dict)
+    """Milliseconds of one input and images a second in batches, of each runtime here and of torch in fp32."""
     refused: str = ""
+    """Why nothing was written; else empty."""
     quantized: Quantized | None = None
+    """What 8-bit integers change, where they were requested; else None."""
 
     def to_json(self) -> dict[str, Any]:
         """The document of `striate export --json`."""
@@ -100,12 +102,12 @@ def export_trained(
     announce: Callable[[str], None] | None = None,
     read: Callable[[int], bytes] | None = None,
 ) -> Exported:
-    """Write the network of a run as a file of format `kind`, at `out` or in the folder `exports` of the run, once the
-    file has been run and predicts what the run predicts; otherwise nothing is left. `int8`: in 8-bit integers, if these
-    are faster here than anything else and predict as well. `read` gives the file of a sample by its id, where there are
-    files: they are what is compared of sounds.
+    """Write the network of a run as a file of format `kind`, at `out` or in the folder `exports` of the run. The file
+    is run first, and is removed if it does not predict what the run predicts. `int8`: in 8-bit integers, if these are
+    faster here than anything else and predict as well. `read` returns the file of a sample by its id, where there are
+    files, which are the inputs for the comparison of sounds.
 
-    Raises UsageError where a package is missing, the place is taken, or the task or format has no such file.
+    Raises UsageError where a package is missing, the file exists, or the task does not support the format.
     """
     kind.require()
     announce = announce or (lambda _: None)
@@ -143,7 +145,7 @@ def export_trained(
 
 
 def facts_of(network: ExportedNetwork, trained: Trained, run: RunDirectory, source: str) -> dict[str, Any]:
-    """What a file says of itself: whose network it is, what its outputs mean, and how inputs are prepared."""
+    """The facts in a file: whose network it is, what its outputs mean, and how inputs are prepared."""
     metrics, task, model = read_metrics(run), trained.task, config_from_yaml(run.config).model
     return {
         "striate": VERSION,
@@ -157,7 +159,7 @@ def facts_of(network: ExportedNetwork, trained: Trained, run: RunDirectory, sour
         "network": dict(load_run(str(run.path))[1]["network"]),
         "views": trained.views,
         "card": card_facts(metrics, read_optional_json(run.evaluation), tuple(m.key for m in task.shown), source)
-        | {"weights": _begun_with(model)},
+        | {"weights": _pretrained_weights(model)},
         "weights_license": model.weights_license or "",
         "model": str(metrics.get("model")),
         "data": str(metrics.get("data")),
@@ -165,8 +167,8 @@ def facts_of(network: ExportedNetwork, trained: Trained, run: RunDirectory, sour
     }
 
 
-def _begun_with(model: ModelConfig) -> dict[str, str] | None:
-    """Name and license of the weights that the network began with; of a file, its name without the folders."""
+def _pretrained_weights(model: ModelConfig) -> dict[str, str] | None:
+    """Name and license of the pretrained weights; of a file, its name without the folders. None without any."""
     if model.pretrained is None:
         return None
     path = Path(model.pretrained)
@@ -174,8 +176,8 @@ def _begun_with(model: ModelConfig) -> dict[str, str] | None:
 
 
 def checked_place(run: RunDirectory, kind: ExportFormat, out: Path | None, ending: str = "") -> Path:
-    """Where the file goes: `out`, or a name in the folder `exports` of the run. Raises UsageError where that cannot
-    be."""
+    """The path of the file: `out`, or a name in the folder `exports` of the run. Raises UsageError for a path that
+    exists, or has another suffix."""
     place = run.path / "exports" / f"{run.path.name}{ending}{kind.suffix}" if out is None else out
     if place.suffix != kind.suffix and kind.suffix:
         remedy = f"--out {pasted(place.with_suffix(kind.suffix))}"
@@ -187,7 +189,7 @@ def checked_place(run: RunDirectory, kind: ExportFormat, out: Path | None, endin
 
 
 def refuse_taken(place: Path) -> None:
-    """Raise UsageError where something is at the place already."""
+    """Raise UsageError for a path that exists."""
     if os.path.lexists(place):
         other = next(
             free

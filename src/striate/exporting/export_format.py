@@ -1,4 +1,4 @@
-"""What the rest of the room knows of a format: this class, and nothing more."""
+"""The interface of export formats."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from striate.exporting.traceable import Traceable
 from striate.training.trained import Trained
 
 Runner = Callable[[np.ndarray], list[np.ndarray]]
-"""The outputs of a file for a batch of inputs, computed by one runtime."""
+"""Computes the outputs of a file for a batch of inputs by one runtime."""
 
 
 class ExportFormat:
-    """A format: how it is written, and how what was written is run again."""
+    """A format: how its files are written, read and run."""
 
     name: ClassVar[str]
     """As `--format` names it."""
@@ -27,7 +27,7 @@ class ExportFormat:
     """What it is, in a few words."""
     suffix: ClassVar[str] = ""
     """Of its file; empty where it is a folder."""
-    beside: ClassVar[str] = ""
+    second_suffix: ClassVar[str] = ""
     """The suffix of a second file that lies beside it; empty where there is none."""
     extra: ClassVar[str] = ""
     """The extra of striate that it needs."""
@@ -46,25 +46,25 @@ class ExportFormat:
             )
 
     def write(self, network: Traceable, facts: Mapping[str, Any], place: Path) -> None:
-        """Write the file, or the files of the folder, at `place`, of which nobody knows yet; what lies beside the
-        folder of `place` is gone in the end."""
+        """Write the file, or the files of the folder, at the temporary path `place`, whose folder is removed in the
+        end."""
         raise NotImplementedError
 
     exports_players: ClassVar[bool] = True
     """Whether it takes networks that play, which have no metrics of samples."""
     quantizes: ClassVar[bool] = False
-    """Whether `write_int8` is there."""
+    """Whether the format has `write_int8`."""
 
     def write_int8(self, source: Path, place: Path, trained: Trained, data: Dataset) -> None:
-        """Write at `place` what was written at `source`, in 8-bit integers."""
+        """Write the file `source` in 8-bit integers at `place`."""
         raise NotImplementedError
 
     def facts(self, place: Path) -> dict[str, Any]:
-        """What `write` was given, read from the file; empty for a file of another program."""
+        """The facts in the file; empty for a file of another program."""
         raise NotImplementedError
 
     def runners(self, place: Path) -> dict[str, Runner]:
-        """What runs it here, by name, the one that counts first."""
+        """The runtimes for the file on this machine, by name, the decisive one first."""
         raise NotImplementedError
 
 

@@ -1,4 +1,4 @@
-"""An exported file, read back: its own runtime predicts, and everything around it is that of the run."""
+"""An exported file that is loaded again: its own runtime predicts, and the rest is as in a run."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from striate.data.normalize import Normalization
 from striate.errors import ModelError, RunError, StriateError, UsageError, pasted, reason_of
 from striate.exporting import formats
 from striate.exporting.export_format import ExportFormat, Runner
-from striate.exporting.given import given_of
+from striate.exporting.input_forms import input_form_of
 from striate.exporting.speed import as_file_input
 from striate.inference.plan import InferencePlan, PlanMode
 from striate.inference.predictor import Predictor, plain_predictor
@@ -38,39 +38,39 @@ from striate.wording import listed, show_shape
 
 
 class ExportedFile(Trained):
-    """A network whose predictions an exported file computes; nothing else is known of it: what looks inside, such as
-    `explain`, is refused with a reason."""
+    """A network whose predictions an exported file computes. Functions that need its layers, such as `explain`, refuse
+    it."""
 
     def decode(
         self, raw: torch.Tensor, predictor: Predictor | None = None, size: tuple[int, ...] | None = None
     ) -> torch.Tensor:
         """The file's predictions (N, …) for a raw batch (N, C, H, W) of any size, or of other inputs."""
         del predictor, size
-        given = given_of(self.preparation, whole=False)
-        arrays = cast(_File, self.module).run(as_file_input(self, raw) if given is None else raw.numpy())
+        form = input_form_of(self.preparation, whole=False)
+        arrays = cast(_File, self.module).run(as_file_input(self, raw) if form is None else raw.numpy())
         height_and_width = (raw.shape[2], raw.shape[3]) if raw.ndim == 4 else None
         return finite(torch.from_numpy(np.asarray(self.task.from_exported(arrays, height_and_width))))
 
     def prepare(self, image: Any) -> NDArray[Any]:
-        """One sample as the file is given it. Raises DataError."""
-        if given_of(self.preparation, whole=False) is None:
+        """One sample in the form that the file takes. Raises DataError."""
+        if input_form_of(self.preparation, whole=False) is None:
             return super().prepare(image)
-        return self._given(image, str(image)[:80], self.preparation)
+        return self._as_input(image, str(image)[:80], self.preparation)
 
     def read(self, image: Any) -> Read:
-        """The same, also of what a run predicts whole."""
-        if given_of(self.preparation, whole=False) is None:
+        """The same, also for samples that a run predicts whole."""
+        if input_form_of(self.preparation, whole=False) is None:
             return super().read(image)
         return self.prepare(image), None
 
     def read_bytes(self, data: bytes, where: str, preparation: Preparation) -> Read:
-        """The bytes of a file as this file is given them."""
-        if given_of(preparation, whole=False) is None:
+        """The bytes of a sample's file in the form that this file takes."""
+        if input_form_of(preparation, whole=False) is None:
             return super().read_bytes(data, where, preparation)
-        return self._given(data, where, preparation), None
+        return self._as_input(data, where, preparation), None
 
-    def _given(self, given: Any, where: str, preparation: Preparation) -> NDArray[Any]:
-        """A sample as this file is given it. Raises Unreadable for a whole one that it does not take."""
+    def _as_input(self, given: Any, where: str, preparation: Preparation) -> NDArray[Any]:
+        """A sample in the form that this file takes. Raises Unreadable for a size or spacing that it does not take."""
         medium, free, got = medium_of(preparation.kind), cast(_File, self.module).free, ""
         sample = medium.as_given(given, where, preparation)
         if not self.reads_whole:
@@ -89,7 +89,7 @@ class ExportedFile(Trained):
         return sample
 
     def windows(self, path: Path, where: str, every: float) -> Iterator[tuple[tuple[float, float], NDArray[Any]]]:
-        """Parts of a file that lasts, as this file is given them."""
+        """Windows of a recording in the form that this file takes."""
         return medium_of(self.preparation.kind).windows(path, where, self.preparation, every)
 
     def planned(
@@ -103,12 +103,12 @@ class ExportedFile(Trained):
         own: bool = False,
         trained_in: Precision = "fp32",
     ) -> Predictor:
-        """As the file's runtime computes it."""
+        """The predictor of the file's runtime."""
         del sample, total, batch, mode, recorded, own, trained_in
         return plain_predictor(self.module, "an exported file is computed by its own runtime")
 
     def with_views(self, views: Views) -> Trained:
-        """Raises UsageError: the file computes those of its run, and no others."""
+        """Raises UsageError: test-time augmentation is part of the file."""
         got, expected = (
             f"{views}, for an exported file",
             "no --views: the file includes the test-time augmentation of its run",
@@ -117,10 +117,10 @@ class ExportedFile(Trained):
 
 
 class _File(nn.Module):
-    """What stands for the network: it runs the file, and has no layers to look at."""
+    """Takes the place of the network: it runs the file, and has no layers."""
 
     def __init__(self, path: Path, run: Runner, *, free: bool = True) -> None:
-        """`free`: whether it takes volumes of any size."""
+        """`free`: whether the file takes volumes of any size."""
         super().__init__()
         self.path, self.run, self.free = path, run, free
 
@@ -138,7 +138,7 @@ def _no_layers(path: Path) -> ModelError:
 
 
 def require_layers(given: object) -> None:
-    """Raise ModelError for an exported file, or its path: whatever looks inside a network finds none there."""
+    """Raise ModelError for an exported file, or its path, whose layers are not accessible."""
     if isinstance(given, ExportedFile):
         raise _no_layers(cast(_File, given.module).path)
     if isinstance(given, str | Path):
@@ -151,36 +151,37 @@ def require_layers(given: object) -> None:
 
 
 def is_exported(path: Path) -> bool:
-    """Whether this is what `striate export` writes, by its name."""
+    """Whether `striate export` writes files of this name."""
     if path.is_dir():
         return is_hub_folder(path)
     return path.name == TENSORS or _format_of(path) is not None
 
 
 def _format_of(path: Path) -> type[ExportFormat] | None:
-    """The format whose file it is, by its suffix, or that of the file which lies beside that one."""
+    """The format of the file by its suffix, which may be that of the second file; None of other files."""
     for kind in formats.FORMATS:
         if kind.suffix and (
-            path.suffix == kind.suffix or (kind.beside == path.suffix and path.with_suffix(kind.suffix).is_file())
+            path.suffix == kind.suffix
+            or (kind.second_suffix == path.suffix and path.with_suffix(kind.suffix).is_file())
         ):
             return kind
     return None
 
 
 def load_exported(path: Path, device: str = "cpu", module: nn.Module | None = None) -> Trained:
-    """What `striate export` wrote: the folder of a hub, or its model.safetensors, is the network itself, with its
-    weights; any other file predicts by its own runtime. Raises UsageError where that is missing, RunError for a file
-    that this program did not write."""
+    """Load a file or folder that `striate export` wrote. The folder of a hub, or its model.safetensors, contains the
+    network itself; any other file predicts by its own runtime. Raises UsageError for a missing runtime, RunError for a
+    file that striate did not write."""
     folder = path.parent if path.name == TENSORS else path
     if folder.is_dir():
         config = read_config(folder)
         if "task_state" not in config:
-            raise _strange(path, f"no {CONFIG} of striate beside {TENSORS}")
+            raise _not_exported(path, f"no {CONFIG} of striate beside {TENSORS}")
         tensors = read_weights(str(folder / TENSORS)).tensors
         content = {**config, "task": config["task_state"], "model": tensors}
         return trained_from_dict(content, str(folder), torch.device(device), module)
     found = _format_of(path)
-    assert found is not None, "asked only of what is_exported"
+    assert found is not None, "only for paths that `is_exported`"
     kind = found()
     if not path.exists():
         near = get_close_matches(path.name, [one.name for one in path.parent.glob(f"*{path.suffix}")], 3, 0)
@@ -189,29 +190,29 @@ def load_exported(path: Path, device: str = "cpu", module: nn.Module | None = No
     if path.suffix != kind.suffix:
         own = path.with_suffix(kind.suffix)
         raise RunError(str(path), f"the weights of {own.name}", "the file of the network", f"name {own}")
-    if kind.beside and path.is_file() and not (beside := path.with_suffix(kind.beside)).is_file():
-        remedy = f"put {beside.name} there; or striate export RUN --format {kind.name} writes both again"
-        raise RunError(str(path), f"no {beside.name} beside it", "its weights in a file beside it", remedy)
+    if kind.second_suffix and path.is_file() and not (second := path.with_suffix(kind.second_suffix)).is_file():
+        remedy = f"put {second.name} there; or striate export RUN --format {kind.name} writes both again"
+        raise RunError(str(path), f"no {second.name} beside it", "its weights in a file beside it", remedy)
     kind.require()
     try:
         facts: dict[str, Any] = kind.facts(path)
         run = next(iter(kind.runners(path).values()))
     except StriateError:
         raise
-    except Exception as error:  # whatever its runtime says of a damaged file
-        raise _strange(path, reason_of(error)) from None
+    except Exception as error:  # runtimes raise anything for a damaged file
+        raise _not_exported(path, reason_of(error)) from None
     if "game" in facts:
         got = f"a network that plays {facts['game']}: it outputs values of actions for frames of that game"
         remedy = "run it in its own runtime (docs/control.md, Export); or use striate play RUN with its run"
         raise RunError(str(path), got, "a file that predicts for samples", remedy)
     if "task_state" not in facts:
-        raise _strange(path, "a file without a record of its predictions")
+        raise _not_exported(path, "a file without a record of its predictions")
     content = {**facts, "task": facts["task_state"], "model": {}}  # its tensors, where a checkpoint has a name
     check_content(content, str(path))
     task = task_from_state(content["task"], str(path))
     values: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in content["preparation"].items()}
     preparation = Preparation(**values)
-    if task.whole_pictures:  # the file scales them itself
+    if task.whole_pictures:  # the file itself scales pictures
         preparation = replace(preparation, native=True)
     normalization = Normalization(**{key: tuple(v) for key, v in content["normalization"].items()})
     classes, cpu = tuple(content["classes"]), torch.device("cpu")
@@ -219,7 +220,7 @@ def load_exported(path: Path, device: str = "cpu", module: nn.Module | None = No
     return ExportedFile(file, task, preparation, normalization, classes, cpu, content["views"])
 
 
-def _strange(path: Path, got: str) -> RunError:
+def _not_exported(path: Path, got: str) -> RunError:
     expected = "a complete file or folder that striate export wrote"
     return RunError(
         str(path), got, expected, "write it again with striate export RUN; use other files in other programs"

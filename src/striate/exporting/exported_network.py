@@ -1,4 +1,4 @@
-"""All that a prediction needs as one module: from the bytes of pictures of any size to what the task gives."""
+"""A network with its preprocessing and predictions as one module: from pictures of any size to the task's tensors."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 
 from striate.data.media.every_medium import medium_of
 from striate.errors import UsageError
-from striate.exporting.given import given_of
+from striate.exporting.input_forms import input_form_of
 from striate.exporting.resize import AxisFit, resize, whole_axes
 from striate.exporting.traceable import Traceable
 from striate.inference.any_size import any_size_as_traced, multiple_of_sizes
@@ -21,14 +21,15 @@ from striate.tasks.views import mean_over_views
 from striate.training.trained import Trained
 
 _TRACED = (37, 53)
-"""Pixels that a picture is larger than the inputs while it is traced: no size of it is one that means something."""
+"""Pixels by which pictures exceed the inputs while the network is traced: no common size, which would become a
+constant."""
 
 
 class ExportedNetwork(Traceable):
     """A copy of a trained network in fp32, in eval mode, with preparation, normalization and predictions around it.
 
-    Pictures are (N, H, W, C) uint8 of any N, H and W; clips, sounds and volumes as `exporting.given` says; other inputs
-    (N, *input_shape) float32, with values as files have them: levels of the range of the data are made of them here.
+    Pictures are (N, H, W, C) uint8 of any N, H and W; clips, sounds and volumes as in `exporting.input_forms`; other
+    inputs (N, *input_shape) float32 with the values of files, which are scaled to levels of the data's range here.
     """
 
     mean: torch.Tensor
@@ -50,7 +51,7 @@ class ExportedNetwork(Traceable):
         self.task, self.preparation, self.views = task, preparation, trained.views
         self.pictures = medium_of(preparation.kind).shows_itself
         self.whole = trained.reads_whole
-        self.given = given_of(preparation, whole=self.whole)
+        self.form = input_form_of(preparation, whole=self.whole)
         self.in_windows = self.module if isinstance(self.module, InWindows) and 2 in self.dynamic_axes else None
         self.any_side = self.in_windows is not None
         own: tuple[Any, Any, Any] = preparation.input_shape  # type: ignore[assignment]
@@ -64,39 +65,39 @@ class ExportedNetwork(Traceable):
 
     @property
     def input_name(self) -> str:
-        """What the input is called."""
-        if self.given is not None:
-            return self.given.name
+        """Name of the input."""
+        if self.form is not None:
+            return self.form.name
         return "image" if self.pictures else "input"
 
     @property
     def output_names(self) -> tuple[str, ...]:
-        """Those of the task."""
+        """The names of the task's outputs."""
         return self.task.exports
 
     def example(self, count: int = 2) -> torch.Tensor:
-        """An input that it can be traced with."""
+        """An input to trace the network with."""
         shape = self.preparation.input_shape
-        if self.given is not None:
-            return self.given.example(count)
+        if self.form is not None:
+            return self.form.example(count)
         if not self.pictures:
             return torch.zeros(count, *shape)
-        # Maps are enlarged by the factors of the inputs' size; what is padded needs a size at which it is.
+        # Maps are enlarged by the factors of the inputs' size; padding needs a size at which it occurs.
         more = (0, 0) if self.whole and self.preparation.native and self.multiple == 1 else _TRACED
         height, width = (side + by for side, by in zip(shape[1:], more, strict=True))
         return torch.zeros(count, height, width, shape[0], dtype=torch.uint8)
 
     @property
     def dynamic_axes(self) -> dict[int, str]:
-        """The axes of the input whose length is free, and what they are called."""
-        if self.given is not None:
-            return self.given.axes
+        """The axes of the input that may have any length, and their names."""
+        if self.form is not None:
+            return self.form.axes
         return {0: "N", 1: "H", 2: "W"} if self.pictures else {0: "N"}
 
     def forward(self, image: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """The tensors that the task exports."""
         prepared = self._numbers if not self.pictures else self._prepared
-        x, frame = prepared(image) if self.given is None else self.given.prepared(image)
+        x, frame = prepared(image) if self.form is None else self.form.prepared(image)
         network: Any = self.module if self.in_windows is None else self.in_windows.as_traced
         if self.multiple != 1:
             network = partial(any_size_as_traced, self.module, self.multiple)
@@ -104,7 +105,8 @@ class ExportedNetwork(Traceable):
         return self.task.export(outputs, frame)
 
     def _numbers(self, values: torch.Tensor) -> tuple[torch.Tensor, Frame | None]:
-        """Of pictures from instruments the levels, and that they lie in themselves; of others the numbers."""
+        """The values scaled to levels, and the frame, of pictures from instruments; of other inputs the values, and
+        None."""
         if not self.preparation.low:
             return values, None
         known = torch.where(values.isnan() | values.isinf(), self.low, values)

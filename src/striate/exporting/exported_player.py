@@ -1,4 +1,4 @@
-"""A network that plays, as a file of other programs: stacked frames in, the values of actions and the best one out."""
+"""Export a network that plays: the file takes stacked frames, and gives the values of actions and the best action."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from striate.training.rewards.player import Player
 from striate.version import VERSION
 
 _STATES = 64
-"""States of played games that the file is compared with."""
+"""Number of states of games for the comparison."""
 
 
 class ExportedPlayer(Traceable):
@@ -41,7 +41,7 @@ class ExportedPlayer(Traceable):
 
     @property
     def input_name(self) -> str:
-        """Of the stacked frames."""
+        """Name of the stacked frames."""
         return "frames"
 
     @property
@@ -59,7 +59,7 @@ class ExportedPlayer(Traceable):
         return torch.zeros(count, *self.shape, dtype=torch.uint8)
 
     def forward(self, frames: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """As `tasks.control.network.as_input` and `action_values` have it."""
+        """The same as `tasks.control.network.as_input` and `action_values`."""
         values: torch.Tensor = self.module(frames.permute(0, 3, 1, 2).to(torch.float32) / 255)
         return values, values.argmax(1)
 
@@ -74,8 +74,8 @@ def export_player(
     announce: Callable[[str], None] | None = None,
 ) -> Exported:
     """Write the network of a run that learned from rewards as a file of format `kind`, at `out` or in the folder
-    `exports` of the run, once the file gives the values and actions of the run for states of games that it plays.
-    Raises UsageError where a package is missing, the place is taken, or the format has no such file."""
+    `exports` of the run, if the file computes the values and actions of the run for states of games that it plays.
+    Raises UsageError where a package is missing, the file exists, or the format does not support it."""
     announce = announce or (lambda _: None)
     _refuse(kind, int8)
     place = checked_place(run, kind, out)
@@ -101,8 +101,9 @@ def export_player(
 
 
 def player_parity(values: NDArray[np.float32], frames: NDArray[np.uint8], runners: Mapping[str, Runner]) -> Parity:
-    """Compare what the runners give for frames with the run's `values` (N, A). Differences are shares of the largest
-    value, at least of 1; an action is the same where its value is the largest one up to such a difference."""
+    """Compare the outputs of the runners for frames with the run's `values` (N, A). Differences are relative to the
+    largest value, or to 1 if that is larger; an action counts as the same if its value is the largest one up to the
+    allowed difference."""
     unit = max(1.0, float(np.abs(values).max()))
     count, same, worst = 0, 0, dict.fromkeys(runners, 0.0)
     for name, run in runners.items():

@@ -1,4 +1,4 @@
-"""The formats: a line each."""
+"""The list of export formats."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ FORMATS: tuple[type[ExportFormat], ...] = (OnnxFormat, OpenvinoFormat, TorchForm
 
 
 def format_named(name: str | None, out: Path | None = None) -> ExportFormat:
-    """The format of this name; without a name the one that `out` ends like, else the first. Raises UsageError."""
+    """The format of this name; without a name, by the suffix of `out`, else the first. Raises UsageError."""
     for kind in FORMATS:
         if kind.name == name or (name is None and out is not None and out.suffix == kind.suffix != ""):
             return kind()

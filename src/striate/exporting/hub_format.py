@@ -1,4 +1,4 @@
-"""A folder as model hubs have it: weights, what they mean, a model card, and a loader that needs torch alone."""
+"""A folder for model hubs: weights, their description, a model card, and a loader that needs only torch."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class HubFormat(ExportFormat):
         with by_rounds():
             program = traced_program(network)
         with quiet_exporter():
-            # Copies of their own: layers may share weights, which the format does not know.
+            # Copies: layers may share weights, which the format does not support.
             weights = {
                 name.removeprefix("module."): tensor.detach().clone().contiguous()
                 for name, tensor in program.state_dict.items()
@@ -51,7 +51,7 @@ class HubFormat(ExportFormat):
         (place / "load.py").write_text(_for_input(loader, facts), encoding="utf-8")
 
     def runners(self, place: Path) -> dict[str, Runner]:
-        """torch, by what the loader does."""
+        """torch, with the operations of the loader."""
         from safetensors.torch import load_file
 
         with quiet_exporter():
@@ -63,7 +63,7 @@ class HubFormat(ExportFormat):
 
 
 def _for_input(loader: str, facts: Mapping[str, Any]) -> str:
-    """The loader, whose first lines say what the network takes: as they stand, they are for pictures."""
+    """The loader, with the network's input in its first lines, which are written for pictures."""
     if facts["input"]["name"] == "image":
         return loader
     begin, end = loader.index("outputs = network(images)"), loader.index('"""', 3)

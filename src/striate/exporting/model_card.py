@@ -1,4 +1,4 @@
-"""The model card of a run, from what lies in the run alone.
+"""The model card of a run, from the files of the run alone.
 
 Mitchell et al., "Model cards for model reporting", 2019.
 """
@@ -20,7 +20,7 @@ _SPLITS = {"val": "validation", "test": "test"}
 def card_facts(
     metrics: Mapping[str, Any], assessment: Mapping[str, Any] | None, shown: tuple[str, ...], source: str
 ) -> dict[str, Any]:
-    """What the card says, from metrics.json and evaluation.json; `shown` are the keys of the task's metrics."""
+    """The facts of the card, from metrics.json and evaluation.json; `shown` are the keys of the task's metrics."""
     assessment = assessment or {}
     test = assessment.get("splits", {}).get("test") or assessment.get("splits", {}).get("val") or {}
     return {
@@ -113,18 +113,18 @@ def input_shape_text(facts: Mapping[str, Any]) -> str:
 
 
 def input_text(facts: Mapping[str, Any]) -> str:
-    """What the network was given in training, and what its axes mean."""
+    """The network's input in training, and what its axes mean."""
     preparation = facts["preparation"]
     shape = " × ".join(map(str, preparation["input_shape"]))
     if facts["input"]["name"] != "image":
         fields: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in preparation.items()}
         known = Preparation(**fields)
         medium = medium_of(known.kind)
-        said = [f"numbers of shape {shape}: {medium.describe(known.input_shape)}", medium.axes(known).rstrip(".")]
+        parts = [f"numbers of shape {shape}: {medium.describe(known.input_shape)}", medium.axes(known).rstrip(".")]
         if known.intensity:
             limits = " to ".join(f"{limit:g}" for limit in known.limits)
-            said.append(f"Intensities: {known.intensity}" + (f", {limits} become 0 to 1" if limits else ""))
-        return ". ".join(part for part in said if part)
+            parts.append(f"Intensities: {known.intensity}" + (f", {limits} become 0 to 1" if limits else ""))
+        return ". ".join(part for part in parts if part)
     how = {
         "crop": "cropped to the center where proportions differ",
         "stretch": "stretched where proportions differ",
@@ -140,8 +140,8 @@ def _limits(card: Mapping[str, Any]) -> Iterator[str]:
     if heat := card["temperature"]:
         low, high = heat["interval"]
         sure = "too high" if low > 1 else "too low" if high < 1 else ""
-        said = f"probabilities are {sure}" if sure else "probabilities are calibrated"
-        yield f"On validation, {said}: the best temperature is {heat['value']:.3g} ({low:.3g} to {high:.3g})."
+        verdict = f"probabilities are {sure}" if sure else "probabilities are calibrated"
+        yield f"On validation, {verdict}: the best temperature is {heat['value']:.3g} ({low:.3g} to {high:.3g})."
     for part in card["slices"][:8]:
         figure = part["figure"]["value"]
         yield f"{_safe(part['by'])} {_safe(part['name'])} differs from the rest: {figure:.3g}, n = {part['n']:,}."
@@ -149,5 +149,5 @@ def _limits(card: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _safe(text: object) -> str:
-    """Names of files and classes may hold anything: one line, without markup."""
+    """The text, such as the name of a file or class, as one line without markup."""
     return "".join(f"\\{c}" if c in "\\`*_[]<>|#" else c for c in one_line(str(text)))

@@ -23,7 +23,7 @@ _OPSET = 18  # in which torch's exporter writes
 
 
 class OnnxFormat(ExportFormat):
-    """By torch's exporter of traced programs."""
+    """Written by torch's exporter of traced programs."""
 
     name: ClassVar[str] = "onnx"
     what: ClassVar[str] = "one file for onnxruntime, OpenVINO and others"
@@ -32,7 +32,7 @@ class OnnxFormat(ExportFormat):
     needs: ClassVar[tuple[str, ...]] = ("onnx", "onnxscript", "onnxruntime")
 
     def write(self, network: Traceable, facts: Mapping[str, Any], place: Path) -> None:
-        """The weights lie in the file; `facts` are its metadata, in JSON where they are no text."""
+        """The file contains the weights; `facts` are its metadata, as JSON unless they are text."""
         traced = traced_program(network)
         with quiet_exporter(), torch.no_grad():
             program = torch.onnx.export(
@@ -46,7 +46,7 @@ class OnnxFormat(ExportFormat):
                 verbose=False,
             )
         assert program is not None
-        # The exporter notes where in the source each operation stands, with paths of this machine.
+        # The exporter records the source line of each operation, with paths of this machine.
         graph: Any = program.model.graph
         for part in [*graph.all_nodes(), *graph.inputs, *graph.outputs]:
             part.metadata_props.clear()
@@ -69,7 +69,7 @@ class OnnxFormat(ExportFormat):
 
         found: dict[str, Any] = {}
         for entry in onnx.load(place, load_external_data=False).metadata_props:
-            found[entry.key] = entry.value  # what is no text is JSON
+            found[entry.key] = entry.value  # text, unless it is JSON
             with contextlib.suppress(ValueError):
                 found[entry.key] = json.loads(entry.value)
         return found

@@ -18,12 +18,12 @@ from striate.training.trained import Trained
 
 
 class OpenvinoFormat(ExportFormat):
-    """Made from ONNX."""
+    """Converted from ONNX."""
 
     name: ClassVar[str] = "openvino"
     what: ClassVar[str] = "OpenVINO's graph, with its weights in a file beside it"
     suffix: ClassVar[str] = ".xml"
-    beside: ClassVar[str] = ".bin"
+    second_suffix: ClassVar[str] = ".bin"
     extra: ClassVar[str] = "openvino"
     needs: ClassVar[tuple[str, ...]] = ("openvino", "onnx", "onnxscript")
 
@@ -36,7 +36,7 @@ class OpenvinoFormat(ExportFormat):
     quantizes: ClassVar[bool] = True
 
     def write_int8(self, source: Path, place: Path, trained: Trained, data: Dataset) -> None:
-        """By way of ONNX."""
+        """Quantized as ONNX, then converted."""
         between = place.parent.parent / "int8.onnx"
         quantize_onnx(source.parent.parent / "fp32.onnx", between, trained, data)
         facts = load_openvino().Core().read_model(source).get_rt_info("striate").value
@@ -53,7 +53,7 @@ class OpenvinoFormat(ExportFormat):
 
 
 def _convert(between: Path, facts: str, place: Path) -> None:
-    """Write an ONNX file as OpenVINO has it."""
+    """Convert an ONNX file to OpenVINO's format."""
     library = load_openvino()
     model = library.convert_model(between)
     model.set_rt_info(facts, "striate")

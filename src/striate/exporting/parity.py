@@ -1,5 +1,5 @@
-"""Whether an exported file predicts what the run predicts: pictures of the run's own splits, at several sizes and in
-batches of several."""
+"""Compare the predictions of an exported file with those of the run, for samples of the run's data, at several sizes
+and in batches of several."""
 
 from __future__ import annotations
 
@@ -15,38 +15,42 @@ from PIL import Image
 from striate.data.dataset import Dataset, Split
 from striate.data.media.every_medium import medium_of
 from striate.exporting.export_format import Runner
-from striate.exporting.given import Given, given_of
+from striate.exporting.input_forms import InputForm, input_form_of
 from striate.exporting.resize import sizes_around
 from striate.training.trained import Prediction, Trained
 from striate.wording import several
 
 BATCHES = (1, 3, 8)
-"""Samples that are computed at once."""
+"""Sizes of the batches."""
 LIMIT = 1e-4
-"""The largest difference that counts as none, in the units of `Task.disparity`."""
+"""The largest difference that counts as rounding, in the units of `Task.disparity`."""
 
 
 @dataclass(frozen=True)
 class Parity:
-    """How a file's predictions compare with the run's: `n` comparisons of predictions for inputs of (height, width)
-    `sizes`, in batches of `batches`, of which `same` say the same; the largest difference of each runtime, and the
-    `limit` of what counts as none."""
+    """How a file's predictions compare with the run's."""
 
     n: int
+    """Number of predictions that were compared."""
     sizes: tuple[tuple[int, ...], ...]
+    """(height, width) of the inputs."""
     same: int
+    """Number of predictions that say the same."""
     differences: Mapping[str, float]
+    """The largest difference of each runtime."""
     batches: tuple[int, ...] = BATCHES
+    """Sizes of the batches."""
     limit: float = LIMIT
+    """The largest difference that counts as rounding."""
 
     @property
     def max_difference(self) -> float:
-        """Of all runtimes."""
+        """The largest difference of all runtimes."""
         return max(self.differences.values())
 
     @property
     def holds(self) -> bool:
-        """Whether there is no difference but that of rounding."""
+        """Whether predictions differ by rounding at most."""
         return self.same == self.n and self.max_difference <= self.limit
 
     def to_json(self) -> dict[str, Any]:
@@ -77,7 +81,7 @@ def _spread(data: Dataset, count: int) -> Split:
 
 
 def spread_inputs(data: Dataset, count: int) -> torch.Tensor:
-    """So many raw inputs (N, *input_shape), evenly spread over the test split; without one, over validation."""
+    """`count` raw inputs (N, *input_shape), evenly spaced in the test split, or else in validation or training."""
     part = _spread(data, count)
     inputs: torch.Tensor = part.inputs[torch.arange(len(part))]
     return inputs.cpu()
@@ -91,13 +95,15 @@ def spread_ids(data: Dataset, count: int) -> list[int]:
 def measure_parity(
     trained: Trained, data: Dataset, runners: Mapping[str, Runner], read: Callable[[int], bytes] | None = None
 ) -> Parity:
-    """Compare what the runners give with what `Trained.predict` gives in plain fp32. `read` gives the file of a sample
-    by its id: what is heard is not in the inputs of a network of spectrograms."""
+    """Compare the predictions of the runners with those of `Trained.predict` in plain fp32. `read` returns the file of
+    a sample by its id; networks of spectrograms need it, since their inputs do not contain the waveform."""
     count, same = 0, 0
     worst = dict.fromkeys(runners, 0.0)
     sizes = []
-    given = given_of(trained.preparation, whole=trained.reads_whole)
-    cases = _cases(trained, spread_inputs(data, max(BATCHES))) if given is None else _given(trained, given, data, read)
+    form = input_form_of(trained.preparation, whole=trained.reads_whole)
+    cases = (
+        _cases(trained, spread_inputs(data, max(BATCHES))) if form is None else _form_cases(trained, form, data, read)
+    )
     for size, batch, predictions in cases:
         if size is not None:
             sizes.append(size)
@@ -105,7 +111,7 @@ def measure_parity(
         for name, run in runners.items():
             for at_once in BATCHES:
                 part = batch[:at_once]
-                found = trained.task.from_exported(run(part), size if given is None else None)  # type: ignore[arg-type]
+                found = trained.task.from_exported(run(part), size if form is None else None)  # type: ignore[arg-type]
                 for one, other in zip(right, found, strict=False):
                     difference, equal = trained.task.disparity(one, other)
                     worst[name] = max(worst[name], difference)
@@ -113,22 +119,22 @@ def measure_parity(
                 count += len(part)
                 if len(found) != len(part):
                     worst[name] = float("inf")
-    limit = LIMIT if given is None else given.rounding
+    limit = LIMIT if form is None else form.rounding
     return Parity(count, tuple(sizes), same, worst, limit=limit)
 
 
-def _given(
-    trained: Trained, given: Given, data: Dataset, read: Callable[[int], bytes] | None
+def _form_cases(
+    trained: Trained, form: InputForm, data: Dataset, read: Callable[[int], bytes] | None
 ) -> Iterator[tuple[tuple[int, ...], NDArray[Any], list[Prediction]]]:
-    """Of each size the samples as the file is given them, and the run's predictions for them."""
+    """For each size, the samples in the form that the file takes, and the run's predictions for them."""
     medium, preparation = medium_of(trained.preparation.kind), trained.preparation
     if read is not None:
         ids = spread_ids(data, max(BATCHES))
         samples = [medium.as_given(read(number), f"sample {number}", preparation) for number in ids]
     else:
-        samples = list(given.given_back(spread_inputs(data, max(BATCHES)).numpy()))
-    for size, batch in given.cases(samples):
-        if given.whole:  # nothing is cut off, and nothing put around
+        samples = list(form.samples_of(spread_inputs(data, max(BATCHES)).numpy()))
+    for size, batch in form.cases(samples):
+        if form.whole:  # samples are neither cropped nor padded
             preparation = replace(preparation, input_shape=batch.shape[1:])
         yield (
             size,
@@ -140,14 +146,14 @@ def _given(
 def _cases(
     trained: Trained, inputs: torch.Tensor
 ) -> Iterator[tuple[tuple[int, int] | None, NDArray[Any], list[Prediction]]]:
-    """Of each size the inputs as the file takes them, and the run's predictions for them."""
+    """For each size, the inputs as the file takes them, and the run's predictions for them."""
     raw = inputs.numpy()
     medium = medium_of(trained.preparation.kind)
     if not medium.shows_itself:
         yield None, medium.as_in_files(raw, trained.preparation), trained.predict_prepared(list(raw), plan="plain")
         return
     channels, *own = trained.preparation.input_shape
-    if channels not in (1, 3):  # Pillow has no such pictures: they come as arrays of the inputs' size
+    if channels not in (1, 3):  # Pillow does not support them: they are arrays of the inputs' size
         yield (
             tuple(own),
             np.ascontiguousarray(np.moveaxis(raw, 1, -1)),

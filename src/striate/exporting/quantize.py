@@ -1,8 +1,8 @@
-"""Post-training quantization to 8-bit integers, and whether it was worth it.
+"""Post-training quantization to 8-bit integers, and its effect on accuracy and speed.
 
 Jacob et al., "Quantization and training of neural networks for efficient integer-arithmetic-only inference", CVPR
-2018. Convolutions and fully connected layers get a scale a channel for their weights and one for their inputs, the
-latter from samples of the training split; resizing, normalization and predictions stay as they are.
+2018. Convolutions and fully connected layers get a scale for each channel of their weights, and one for their inputs,
+calibrated on samples of the training split; resizing, normalization and predictions are not quantized.
 """
 
 from __future__ import annotations
@@ -29,34 +29,40 @@ from striate.training.trained import Trained
 from striate.wording import several
 
 CALIBRATED_ON = 128
-"""Training samples whose activations decide the scales."""
+"""Number of training samples whose activations calibrate the scales."""
 _SPLIT = "val"
 _LEAST_SPEEDUP = 1.05
 _MOST_LOST = 0.01
-"""Share of the headline metric that may be lost, where that is not more than noise anyway."""
+"""Share of the headline metric that may be lost if the loss is not significant."""
 
 
 @dataclass(frozen=True)
 class Quantized:
-    """What quantization brought: the headline metric in fp32 and in int8 on `n` validation samples, by how much int8
-    leads there, and images a second in batches, of the file and of everything else that predicts here."""
+    """What quantization changes, on validation samples."""
 
     metric: str
+    """The headline metric by name."""
     n: int
+    """Number of samples."""
     fp32: float
+    """The metric in fp32."""
     int8: float
+    """The metric in int8."""
     lead: Difference
+    """By how much int8 leads."""
     rates: Mapping[str, float]
+    """Images a second in batches, of the file."""
     other_rates: Mapping[str, float]
+    """Images a second in batches, of everything else that predicts here."""
 
     @property
     def speedup(self) -> float:
-        """Times as fast as the fastest other way."""
+        """Speed relative to the fastest other backend."""
         return max(self.rates.values()) / max(self.other_rates.values())
 
     @property
     def refused(self) -> str:
-        """Why it is no gain; empty where it is one."""
+        """Why quantization is not a gain; empty where it is."""
         fastest = max(self.other_rates, key=lambda name: self.other_rates[name])
         if self.speedup < _LEAST_SPEEDUP:
             return (
@@ -69,7 +75,7 @@ class Quantized:
         return ""
 
     def accuracy_text(self) -> str:
-        """Both figures and their difference with its interval."""
+        """Both metrics and their difference with its interval."""
         ends = self.lead.interval
         span = "" if ends is None else f" ({signed(ends.low)} to {signed(ends.high)}, {ends.method})"
         return (
@@ -120,7 +126,7 @@ def quantize_onnx(source: Path, target: Path, trained: Trained, data: Dataset) -
 
 
 class _Calibration:
-    """The samples as onnxruntime asks for them, one by one."""
+    """Gives the samples one by one, as onnxruntime's calibration requests them."""
 
     def __init__(self, batch: NDArray[Any], name: str) -> None:
         self._left = iter({name: one[None]} for one in batch)
@@ -137,7 +143,7 @@ def _input_name(path: Path) -> str:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """onnxruntime's quantization logs what could be done better by hand."""
+    """Silence onnxruntime's quantization, which logs advice on manual steps."""
     logger = logging.getLogger()
     before = logger.level
     logger.setLevel(logging.ERROR)
@@ -150,7 +156,7 @@ def _quiet() -> Iterator[None]:
 def measure_quantized(
     trained: Trained, data: Dataset, int8: Mapping[str, Runner], fp32: Mapping[str, Runner]
 ) -> Quantized:
-    """Accuracy on the validation split and speed of an int8 file, beside the fp32 file and the backends of torch."""
+    """Measure accuracy on the validation split and speed of an int8 file, the fp32 file and the backends of torch."""
     split = data.splits[_SPLIT]
     targets = split.targets.cpu().numpy() if isinstance(split.targets, torch.Tensor) else split.targets
     ours, theirs = (
@@ -168,7 +174,7 @@ def measure_quantized(
 
 
 def _predictions(trained: Trained, inputs: Any, run: Runner) -> Any:
-    """Of all samples of a split by a file."""
+    """The predictions of a file for all samples of a split."""
     size = trained.preparation.input_shape[1:] if len(trained.preparation.input_shape) == 3 else None
     found = []
     for start in range(0, len(inputs), BATCH):
@@ -178,11 +184,11 @@ def _predictions(trained: Trained, inputs: Any, run: Runner) -> Any:
 
 
 def _backend_rates(trained: Trained, raw: torch.Tensor) -> dict[str, float]:
-    """Images a second of what `predict` may choose here, bf16 among it."""
+    """Images a second of the backends that `predict` may choose here, also bf16."""
     normalized = trained.normalization.on("cpu", raw.ndim)(raw)
     rates = {}
     for way in backends_to_try(torch.device("cpu")):
-        with contextlib.suppress(Exception), inference(plain_predictor(trained.module)):  # what takes not every network
+        with contextlib.suppress(Exception), inference(plain_predictor(trained.module)):  # not for every network
             network = prepare_backend(way, trained.module, normalized)
             name = f"torch {way.name}" if way.engine == "torch" else way.name
             rates[name] = len(raw) / median_seconds(partial(network, normalized))

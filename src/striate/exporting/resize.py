@@ -1,9 +1,9 @@
-"""Resizing as part of a network: the geometry and the very bytes of `striate.data.media.image.fitting`, as operations
-on tensors that every runtime has.
+"""Resizing as part of a network: the same geometry and bytes as `striate.data.media.image.fitting`, by tensor
+operations that every runtime has.
 
-The filter for bytes that torch took from Pillow sums whole numbers: weights of 16 bits, and a byte between the two
-axes. All of that is done here in float32 on whole numbers below 2^24, which float32 holds exactly, so that no runtime
-and no order of summation can give other bytes.
+The filter for bytes that torch took from Pillow sums whole numbers, with weights of 16 bits, and rounds to bytes
+between the two axes. Here it is computed in float32 on whole numbers below 2^24, which float32 represents exactly, so
+that all runtimes and orders of summation give the same bytes.
 """
 
 from __future__ import annotations
@@ -15,31 +15,34 @@ import torch
 from striate.data.config import Fit
 
 _LARGEST_WEIGHT, _MOST_BITS = 2**15, 22
-"""Weights have as many bits behind the point as keep the largest of them below 2^15, and no more than that."""
+"""Weights have as many fractional bits as keep the largest below 2^15, at most 22."""
 _LOW = 2**7
 """Weights are multiplied in two parts, so that each sum stays below 2^24."""
 
 Side = Any
-"""A whole number, or one that a traced shape stands for."""
+"""A whole number, or a symbolic one of a traced shape."""
 
 
 class AxisFit(NamedTuple):
-    """How a side of a picture lies on a side of the canvas: `kept` pixels from `start` on are scaled to `inner` ones,
-    laid at `offset`; whole numbers, tensors ()."""
+    """How a side of a picture lies on a side of the canvas; whole numbers, tensors ()."""
 
     start: torch.Tensor
-    kept: torch.Tensor
+    """The first pixel of the side that is used."""
+    used: torch.Tensor
+    """Number of pixels that are used."""
     inner: torch.Tensor
+    """Number of pixels that they are scaled to."""
     offset: torch.Tensor
+    """Where these begin on the canvas."""
 
     @property
     def scale(self) -> torch.Tensor:
-        """Pixels of the canvas for one of the picture, ()."""
-        return self.inner.float() / self.kept.float()
+        """Pixels of the canvas for a pixel of the picture, ()."""
+        return self.inner.float() / self.used.float()
 
     @property
     def shift(self) -> torch.Tensor:
-        """Where on the canvas the edge of the picture lies, ()."""
+        """Position of the picture's edge on the canvas, ()."""
         return self.offset.float() - self.start.float() * self.scale
 
 
@@ -49,8 +52,8 @@ def number(value: Side) -> torch.Tensor:
 
 
 def fit_axes(height: Side, width: Side, size: tuple[Side, Side], fit: Fit) -> tuple[AxisFit, AxisFit]:
-    """`striate.data.media.image.fitting.geometry`, of sizes that are known when the network is called: of the height,
-    and of the width."""
+    """`striate.data.media.image.fitting.geometry` of the height and of the width, for sizes that are known only when
+    the network is called."""
     down, right = _fit_axis(height, width, size, fit), _fit_axis(width, height, size[::-1], fit)
     return down, right
 
@@ -63,12 +66,12 @@ def _fit_axis(side: Side, other: Side, size: tuple[Side, Side], fit: Fit) -> Axi
     if fit == "pad":
         inner = torch.minimum(to_own, _nearest(own * to_across, across).clamp(min=1))
         return AxisFit(none, own, inner, (to_own - inner) // 2)
-    kept = torch.minimum(own, _nearest(to_own * across, to_across).clamp(min=1))
-    return AxisFit((own - kept) // 2, kept, to_own, none)
+    used = torch.minimum(own, _nearest(to_own * across, to_across).clamp(min=1))
+    return AxisFit((own - used) // 2, used, to_own, none)
 
 
 def whole_axes(height: Any, width: Any, size: tuple[int, int], fit: Fit) -> tuple[Any, Any]:
-    """`striate.data.media.image.fitting.whole_size`, of whole numbers as a traced shape has them."""
+    """`striate.data.media.image.fitting.whole_size` for the symbolic whole numbers of a traced shape."""
     if fit == "stretch":
         return size
     choose = torch.sym_max if fit == "crop" else torch.sym_min
@@ -79,7 +82,7 @@ def whole_axes(height: Any, width: Any, size: tuple[int, int], fit: Fit) -> tupl
 
 
 def _nearest(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-    """The whole number nearest to a / b, of two the even one."""
+    """The whole number nearest to a / b; of two, the even one."""
     whole = torch.div(a, b, rounding_mode="floor")
     rest = 2 * (a - whole * b)
     up = (rest > b) | ((rest == b) & (whole % 2 == 1))
@@ -87,7 +90,7 @@ def _nearest(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
 
 
 def _nearest_of_sizes(a: Any, b: Any) -> Any:
-    """`_nearest` without a comparison, which would have to be decided while a network is traced."""
+    """`_nearest` without a comparison, which tracing would have to evaluate."""
     doubled = 2 * a + b
     up = doubled // (2 * b)
     tie = 1 - torch.sym_min(1, doubled % (2 * b))
@@ -95,14 +98,14 @@ def _nearest_of_sizes(a: Any, b: Any) -> Any:
 
 
 def axis_weights(fit: AxisFit, side: Side, out: Side) -> tuple[torch.Tensor, torch.Tensor]:
-    """(out, side) weights of a side's pixels for those of the canvas, whole numbers; and () what they sum to as a rule,
-    a power of two."""
+    """(out, side) weights of a side's pixels for those of the canvas, whole numbers; and () their nominal sum, a power
+    of two."""
     at = 2 * (torch.arange(out) - fit.offset) + 1
     pixel = 2 * (torch.arange(side) - fit.start) + 1
-    inside = ((pixel > 0) & (pixel < 2 * fit.kept))[None] & ((at > 0) & (at < 2 * fit.inner))[:, None]
-    # The triangle of the filter, in units in which its corners are whole numbers.
-    distance = (pixel[None] * fit.inner - at[:, None] * fit.kept).abs()
-    heights = (2 * torch.maximum(fit.kept, fit.inner) - distance).clamp(min=0) * inside
+    inside = ((pixel > 0) & (pixel < 2 * fit.used))[None] & ((at > 0) & (at < 2 * fit.inner))[:, None]
+    # The triangle filter, in units in which its corners are whole numbers.
+    distance = (pixel[None] * fit.inner - at[:, None] * fit.used).abs()
+    heights = (2 * torch.maximum(fit.used, fit.inner) - distance).clamp(min=0) * inside
     part = heights.float()
     total = part.sum(1, keepdim=True).clamp(min=1)
     steps = 2.0 ** torch.arange(_MOST_BITS)
@@ -112,8 +115,8 @@ def axis_weights(fit: AxisFit, side: Side, out: Side) -> tuple[torch.Tensor, tor
 
 
 def _rounded_quotient(numerator: torch.Tensor, divisor: torch.Tensor) -> torch.Tensor:
-    """The whole number nearest to a quotient below 2^15, half going up; the quotient of float32 is corrected by its
-    remainder, which is computed in parts that are exact."""
+    """The whole number nearest to a quotient below 2^15, halves rounded up; the float32 quotient is corrected by the
+    remainder, which is computed in exact parts."""
     guess = torch.floor(numerator / divisor + 0.5)
     high, over = torch.floor(guess / 256), torch.floor(divisor / 4096)
     low, under = guess - 256 * high, divisor - 4096 * over
@@ -127,13 +130,13 @@ def _digits(weights: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def _bytes_of(high: torch.Tensor, low: torch.Tensor, unit: torch.Tensor) -> torch.Tensor:
-    """(high · 128 + low) / unit, rounded to bytes, half going up."""
+    """(high · 128 + low) / unit, rounded to bytes, halves rounded up."""
     carried = torch.floor((low + unit / 2) / _LOW)
     return torch.floor((high + carried) / (unit / _LOW)).clamp(0, 255)
 
 
 def resize(image: torch.Tensor, size: tuple[Side, Side], fit: Fit) -> tuple[torch.Tensor, tuple[AxisFit, AxisFit]]:
-    """(N, C, *size) float32 whole bytes of pictures (N, H, W, C) uint8, on a black canvas; and how they lie on it."""
+    """(N, C, *size) pictures (N, H, W, C) uint8 on a black canvas, as bytes in float32; and how they lie on it."""
     height, width = image.shape[1:3]
     down, right = fit_axes(height, width, size, fit)
     x = image.permute(0, 3, 1, 2).float()

@@ -1,4 +1,4 @@
-"""Exported files as their runtimes compute them here."""
+"""Runners of exported files by their runtimes on this machine."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def onnxruntime_runner(place: Path) -> Runner:
 
 
 def openvino_runner(place: Path) -> Runner:
-    """OpenVINO on the CPU, which by itself would take bf16 where the processor has it."""
+    """OpenVINO on the CPU in fp32; by default it would use bf16 where the processor has it."""
     compiled = openvino_core().compile_model(
         str(place),
         "CPU",

@@ -1,4 +1,4 @@
-"""How fast an exported file is, beside the run's own network."""
+"""Measure the speed of an exported file and of the run's own network."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch
 
 from striate.data.media.every_medium import medium_of
 from striate.exporting.export_format import Runner
-from striate.exporting.given import given_of
+from striate.exporting.input_forms import input_form_of
 from striate.training.trained import Trained
 
 BATCH = 32
@@ -20,10 +20,10 @@ _SECONDS, _LEAST = 0.3, 3
 
 
 def as_file_input(trained: Trained, raw: torch.Tensor) -> np.ndarray:
-    """Raw inputs (N, *input_shape) as an exported file takes them; of a network of spectrograms, noise."""
+    """Raw inputs (N, *input_shape) in the form that an exported file takes; noise for a network of spectrograms."""
     medium = medium_of(trained.preparation.kind)
-    if (given := given_of(trained.preparation, whole=trained.reads_whole)) is not None:
-        return given.given_back(raw.numpy())
+    if (form := input_form_of(trained.preparation, whole=trained.reads_whole)) is not None:
+        return form.samples_of(raw.numpy())
     if not medium.shows_itself:
         return medium.as_in_files(raw.numpy(), trained.preparation)
     return np.ascontiguousarray(np.moveaxis(raw.numpy(), 1, -1))
@@ -40,7 +40,7 @@ def measure_speed(trained: Trained, inputs: torch.Tensor, runners: Mapping[str, 
 
 
 def speeds(works: Mapping[str, Callable[[int], object]]) -> dict[str, Any]:
-    """The same of any `works`, each of which computes so many inputs; medians."""
+    """The same for any `works`, which compute a number of inputs each; medians."""
     alone = {name: median_seconds(partial(work, 1)) for name, work in works.items()}
     many = {name: median_seconds(partial(work, BATCH)) for name, work in works.items()}
     return {
@@ -52,12 +52,12 @@ def speeds(works: Mapping[str, Callable[[int], object]]) -> dict[str, Any]:
 
 
 def run_first(run: Runner, batch: np.ndarray, count: int) -> object:
-    """The outputs for so many of a batch."""
+    """The outputs for the first `count` inputs of a batch."""
     return run(batch[:count])
 
 
 def median_seconds(work: Callable[[], object]) -> float:
-    """What it takes, the first time left out."""
+    """Median seconds of repeated calls, without the first one."""
     work()
     times: list[float] = []
     while len(times) < _LEAST or sum(times) < _SECONDS:

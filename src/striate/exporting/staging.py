@@ -1,4 +1,5 @@
-"""Files that are written beside their place and named last, so that nobody ever sees half of one."""
+"""Files that are written in a temporary folder and then moved to their place, so that no incomplete file is ever
+there."""
 
 from __future__ import annotations
 
@@ -15,14 +16,14 @@ from striate.runs.files import explained
 from striate.runs.lock import fcntl
 
 _NO_ROOM = 1 << 20
-"""Bytes that are left of a disk that is full."""
+"""A disk with fewer free bytes counts as full."""
 _PREFIX, _SUFFIX = ".striate-export.", ".tmp"
 
 
 @contextmanager
 def staged(place: Path) -> Iterator[Path]:
-    """The same name in a hidden folder beside the place, gone in the end: a process that is killed leaves nothing at
-    the place, and its folder until the next one comes by."""
+    """A path of the same name in a hidden folder beside `place`; the folder is removed in the end. A process that is
+    killed leaves only that folder, which a later call removes."""
     with explained(place):
         place.parent.mkdir(parents=True, exist_ok=True)
         _clear_left(place.parent)
@@ -33,7 +34,7 @@ def staged(place: Path) -> Iterator[Path]:
             yield folder / "fp32" / place.name
     except StriateError:
         raise
-    except Exception as error:  # runtimes that write files have errors of their own for a disk that is full
+    except Exception as error:  # runtimes raise various errors for a full disk
         if shutil.disk_usage(folder).free >= _NO_ROOM:
             raise
         with explained(place):
@@ -45,7 +46,8 @@ def staged(place: Path) -> Iterator[Path]:
 
 
 def _own_folder(parent: Path) -> tuple[Path, int | None]:
-    """A new hidden folder, and the open lock on it that says that its process lives; None where there are no locks."""
+    """A new hidden folder, and the open lock on it, which shows that its process lives; None where there are no
+    locks."""
     while True:
         folder = Path(tempfile.mkdtemp(prefix=_PREFIX, suffix=_SUFFIX, dir=parent))
         held = _locked(folder)
@@ -55,7 +57,7 @@ def _own_folder(parent: Path) -> tuple[Path, int | None]:
 
 
 def _clear_left(parent: Path) -> None:
-    """Remove the folders of processes that were killed: those that nobody has locked any more."""
+    """Remove the folders of killed processes, which are no longer locked."""
     for left in parent.glob(f"{_PREFIX}*{_SUFFIX}"):
         held = _locked(left, wait=False)
         if held is not None:
@@ -64,8 +66,8 @@ def _clear_left(parent: Path) -> None:
 
 
 def _locked(folder: Path, *, wait: bool = True) -> int | None:
-    """An open lock on the folder, which the system takes back when the process ends, however it ends; None where
-    another has it, or the system has no such locks."""
+    """An open lock on the folder, which the system releases when the process ends in any way; None if another process
+    has it, or the system has no such locks."""
     if fcntl is None:
         return None
     descriptor = None
@@ -80,7 +82,7 @@ def _locked(folder: Path, *, wait: bool = True) -> int | None:
 
 
 def publish(temporary: Path, place: Path) -> None:
-    """Flush what was written and give it its name, the file that is named last."""
+    """Flush the file to the disk, and move it to its place."""
     with explained(place):
         files = [path for path in temporary.parent.rglob("*") if path.is_file()]
         for path in files:

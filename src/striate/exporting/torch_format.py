@@ -1,4 +1,4 @@
-"""A program of torch.export: one file that `torch.export.load` gives back, with torch alone and none of our code."""
+"""A program of torch.export: one file that `torch.export.load` loads with torch alone, without striate."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from striate.exporting.tracing import quiet_exporter, traced_program
 from striate.layers.suppression import by_rounds
 
 FACTS = "facts.json"
-"""The file in the archive that says what its outputs mean."""
+"""The file in the archive that describes its outputs."""
 
 
 class TorchFormat(ExportFormat):
@@ -29,13 +29,13 @@ class TorchFormat(ExportFormat):
     suffix: ClassVar[str] = ".pt2"
 
     def write(self, network: Traceable, facts: Mapping[str, Any], place: Path) -> None:
-        """The facts lie beside the program in the archive."""
+        """The facts are a file beside the program in the archive."""
         with by_rounds():
             program = traced_program(network)
         save_program(program, place, {FACTS: json.dumps(facts)})
 
     def facts(self, place: Path) -> dict[str, Any]:
-        """What lies beside the program."""
+        """The facts beside the program."""
         found = {FACTS: ""}
         with quiet_exporter():
             torch.export.load(place, extra_files=found)
@@ -48,7 +48,7 @@ class TorchFormat(ExportFormat):
 
 
 def save_program(program: ExportedProgram, place: Path, extra_files: dict[str, Any] | None = None) -> None:
-    """Write a program, made in memory first: where a disk is full, torch's own writer of files ends the process."""
+    """Write a program by way of memory: torch's own writer of files would end the process on a full disk."""
     made = BytesIO()
     with quiet_exporter():
         torch.export.save(program, made, extra_files=extra_files)
@@ -56,7 +56,7 @@ def save_program(program: ExportedProgram, place: Path, extra_files: dict[str, A
 
 
 def program_runner(program: ExportedProgram) -> Runner:
-    """A program as it is run by torch."""
+    """Runs a program by torch."""
     module = program.module()
 
     def run(batch: np.ndarray) -> list[np.ndarray]:

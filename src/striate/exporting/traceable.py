@@ -1,4 +1,4 @@
-"""What formats know of a network: a module that takes one tensor, and what that and its outputs are called."""
+"""The interface of networks for export formats: a module that takes one tensor, and the names of input and outputs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import nn
 
 
 class Traceable(nn.Module):
-    """A network with everything around it that a file has: one input tensor to a tuple of tensors."""
+    """A network with all that its file computes: from one input tensor to a tuple of tensors."""
 
     module: nn.Module
     """The network itself."""
@@ -19,26 +19,26 @@ class Traceable(nn.Module):
 
     @property
     def input_name(self) -> str:
-        """What the input is called."""
+        """Name of the input."""
         raise NotImplementedError
 
     @property
     def output_names(self) -> tuple[str, ...]:
-        """What the outputs are called, in their order."""
+        """Names of the outputs, in order."""
         raise NotImplementedError
 
     @property
     def dynamic_axes(self) -> dict[int, str]:
-        """The axes of the input whose length is free, and what they are called."""
+        """The axes of the input that may have any length, and their names."""
         raise NotImplementedError
 
     def example(self, count: int = 2) -> torch.Tensor:
-        """An input that it can be traced with."""
+        """An input to trace the network with."""
         raise NotImplementedError
 
     @property
     def described(self) -> dict[str, Any]:
-        """The input as a reader of the file needs it: its name, its type, and its axes."""
+        """The input for readers of the file: its name, its type, and its axes."""
         example = self.example()
         shape = [self.dynamic_axes.get(axis, side) for axis, side in enumerate(example.shape)]
         return {"name": self.input_name, "type": str(example.dtype).removeprefix("torch."), "shape": shape}

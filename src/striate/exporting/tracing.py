@@ -1,4 +1,4 @@
-"""A network as a program of torch.export, of which all formats are made."""
+"""Trace a network as a program of torch.export, from which all formats are written."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from striate.exporting.traceable import Traceable
 
 
 def traced_program(network: Traceable) -> ExportedProgram:
-    """The network as a program whose input has free axes. Raises ModelError for one that cannot be traced."""
+    """The network as a program whose input has axes of any length. Raises ModelError for one that cannot be traced."""
     example = network.example()
     free = dict.fromkeys(network.dynamic_axes, torch.export.Dim.DYNAMIC)
     with torch.no_grad():
-        network(example)  # what tasks make once for all batches is made of numbers, not while tracing
+        network(example)  # tasks compute their constants in the first call, which must not be traced
         try:
             with quiet_exporter():
                 program = torch.export.export(
@@ -31,7 +31,7 @@ def traced_program(network: Traceable) -> ExportedProgram:
                     prefer_deferred_runtime_asserts_over_guards=True,
                 )
             return without_asserts(program) if network.any_side else program
-        except Exception as error:  # whatever the code of a network makes of sizes that are not known yet
+        except Exception as error:  # code of a network raises anything for symbolic sizes
             raise ModelError(
                 f"striate export of {type(network.module).__name__}",
                 reason_of(error),
@@ -41,8 +41,7 @@ def traced_program(network: Traceable) -> ExportedProgram:
 
 
 def without_asserts(program: ExportedProgram) -> ExportedProgram:
-    """The program for sides of any length: of the deepest maps the tracer asserts that they are longer than 1, though
-    no operation depends on it."""
+    """The program without the assertions that the deepest maps are longer than 1, on which no operation depends."""
     graph = program.graph
     for node in list(graph.nodes):
         if node.target is torch.ops.aten._assert_scalar.default:
@@ -54,7 +53,7 @@ def without_asserts(program: ExportedProgram) -> ExportedProgram:
 
 @contextlib.contextmanager
 def quiet_exporter() -> Iterator[None]:
-    """torch's exporters report their progress, and warn of their own insides."""
+    """Silence torch's exporters, which print progress and warnings about their internals."""
     loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.utils._sympy", "torch.fx")]
     before = [logger.level for logger in loggers]
     for logger in loggers:

@@ -1,4 +1,4 @@
-"""The lab as a web application: its pages, what they ask, and errors as JSON records."""
+"""The lab as a web application: its pages, their endpoints, and errors as JSON records."""
 
 from __future__ import annotations
 
@@ -29,16 +29,14 @@ from striate.version import VERSION
 
 @dataclass(frozen=True)
 class Page:
-    """One page: `/NAME` shows `static/NAME.js` with `static/NAME.css`, which sends its requests to `/api/NAME/…`.
-
-    `routes`: the Python module whose function `routes(lab)` gives these endpoints as an APIRouter
-    `purpose`: what the page is for, in a sentence
-    """
+    """One page: `/NAME` shows `static/NAME.js` with `static/NAME.css`, which sends its requests to `/api/NAME/…`."""
 
     name: str
     title: str
     purpose: str
+    """What the page is for, in a sentence."""
     routes: str
+    """The Python module whose function `routes(lab)` returns the page's endpoints as an APIRouter."""
 
 
 PAGES = (
@@ -57,7 +55,7 @@ PAGES = (
     Page(
         "labels",
         "Labels",
-        "Samples whose label is doubtful or whose answer is unsure; one key corrects, the data stay as they are.",
+        "Samples whose label is doubtful or whose prediction is unsure; one key corrects, the data stay as they are.",
         "striate.lab.labeling.labels_page",
     ),
     Page(
@@ -97,7 +95,7 @@ _STATIC = Path(str(files("striate.lab") / "static"))
 
 
 def make_application(lab: Lab, port: int) -> ASGIApp:
-    """The lab as an ASGI application behind its checks, which answers requests to this `port`."""
+    """The lab as an ASGI application behind its access checks, for requests to this `port`."""
     app = FastAPI(
         title="striate lab", docs_url=None, redoc_url=None, openapi_url=None, default_response_class=FiniteJSON
     )
@@ -151,18 +149,18 @@ def _refuse(request: Request, error: Exception) -> Response:
 
 
 def _forget(error: BaseException | None) -> None:
-    """Free what the functions had computed that ended with this error: it holds them, and one another, until some
-    garbage collection, and may be gigabytes."""
+    """Free the local variables of the functions that ended with this error: they may be gigabytes, which reference
+    cycles would keep until a garbage collection."""
     while error is not None:
         for frame, _ in walk_tb(error.__traceback__):
-            with suppress(RuntimeError):  # it goes on
-                if not frame.f_code.co_flags & CO_COROUTINE:  # which is about to answer
+            with suppress(RuntimeError):  # the frame is still running
+                if not frame.f_code.co_flags & CO_COROUTINE:  # a coroutine still has to respond
                     frame.clear()
         error = error.__context__
 
 
 def _refusal(request: Request, record: dict[str, Any]) -> Response:
-    """Status 422; 200 for the requests of its own pages, since browsers write any other status on their console."""
+    """Status 422; 200 for requests of the lab's own pages, since browsers log any other status on their console."""
     return FiniteJSON({"error": record}, 200 if request.headers.get("striate-refusals") == "answers" else 422)
 
 
@@ -171,7 +169,7 @@ def _report_fault(_: Request, error: Exception) -> Response:
 
 
 def _refuse_arguments(request: Request, error: Exception) -> Response:
-    """Arguments of the wrong type: fields of a page, or an address that somebody typed."""
+    """The refusal of arguments of the wrong type, from fields of a page or from a typed address."""
     assert isinstance(error, RequestValidationError)
     first = error.errors()[0]
     if first["type"] == "json_invalid" or first["loc"] == ("body",):
@@ -188,14 +186,14 @@ def _refuse_arguments(request: Request, error: Exception) -> Response:
 
 
 def _no_object(body: object) -> dict[str, str]:
-    """The record for a body that is damaged, or of another kind."""
+    """The record for a body that is not a JSON object."""
     text = body.decode(errors="replace") if isinstance(body, bytes) else "" if body is None else str(body)
     remedy = 'send {"name": value, …}, with content-type: application/json'
     return {"where": "the body", "got": text[:80] or "nothing", "expected": "a JSON object", "remedy": remedy}
 
 
 _FIELDS = {"size": "input"}
-"""By argument: how the page calls its field, where it has another name."""
+"""The name of the page's field by argument, where they differ."""
 _EXPECTED = {
     "int_parsing": "a whole number",
     "less_than_equal": "at most {le}",

@@ -29,7 +29,7 @@ _EXAMPLES = (
 
 
 class NetworkRequest(BaseModel):
-    """A network as it is typed, the shape of its input (`1x28x28`) and its number of outputs; empty: its own."""
+    """A network as typed, the shape of its input (`1x28x28`) and its number of outputs; empty: the network's own."""
 
     model: Annotated[str, Field(max_length=LONGEST)]
     input: Annotated[str, Field(max_length=60)] = ""
@@ -121,7 +121,7 @@ def drawing(ledger: Ledger) -> dict[str, Any]:
 
 
 def _layer(row: Row) -> dict[str, Any]:
-    """A row as it is read, with the arithmetic of its output's size along each axis."""
+    """A row for readers, with the arithmetic of its output's size along each axis."""
     from striate.account.remarks.window_arithmetic import arithmetic, windows_of
 
     windows = windows_of(row)
@@ -144,7 +144,7 @@ def _share(count: int, total: int) -> str:
 
 
 def _side(shape: tuple[int, ...]) -> float:
-    """The longest side of a map; 1 of what is none."""
+    """The longest side of a map; 1 for a vector."""
     return float(max(shape[1:], default=1))
 
 

@@ -14,15 +14,15 @@ from striate.models.registry import MODELS
 from striate.models.unknown_model import means_path
 
 RUN = "run"
-"""What the network of the run is called."""
+"""Name of the run's network."""
 LONGEST = 20_000
-"""Letters of a layer string."""
+"""Largest number of letters of a layer string."""
 
 
 def network_name(lab: Lab, text: str) -> str:
-    """What `text` of a page names, as the rest of the program writes it: `run` becomes the run's path.
+    """The network that `text` of a page names, for the rest of the program: `run` becomes the run's path.
 
-    Raises ModelError for a path, so that a page can neither run code nor open what is not its own.
+    Raises ModelError for a path, so that a page can neither run code nor open other files.
     """
     text = text.strip()
     if text == RUN and lab.run is not None:
@@ -40,7 +40,7 @@ def network_name(lab: Lab, text: str) -> str:
 
 
 def input_shape(text: str) -> tuple[int, ...] | None:
-    """The shape that `1x28x28` means; None for nothing. Raises ModelError."""
+    """The shape of a text such as `1x28x28`; None for an empty text. Raises ModelError."""
     if not text.strip():
         return None
     parts = re.split(r"\s*[x×,]\s*", text.strip().lower())

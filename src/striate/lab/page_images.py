@@ -1,8 +1,8 @@
-"""Images that a page may show and compute with: samples of data, and pictures that were sent, for a while.
+"""Images that a page may show and compute with: samples of data, and pictures that were sent, which are cached.
 
-An image has a name that stands in addresses: `mnist5k#17` is a sample of a named set on this machine, `run#17` one of
-the run's own data, in the order of split.csv, and `upload:DIGEST` a picture that was sent: an upload, a photograph of
-the webcam, a drawing.
+An image has a name in addresses: `mnist5k#17` is a sample of a named set on this machine, `run#17` a sample of the
+run's data, in the order of split.csv, and `upload:DIGEST` a picture that was sent: an upload, a photograph of the
+webcam, a drawing.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def run_config(lab: Lab) -> Config:
 
 
 def run_listing(lab: Lab) -> Listing:
-    """The samples of the run's data. Raises DataError where they are not there any more, RunError without a run."""
+    """The samples of the run's data. Raises DataError where they no longer exist, RunError without a run."""
     from striate.data.sources.list_source import list_source
     from striate.tasks.registry import annotation_for
 
@@ -57,7 +57,7 @@ def run_listing(lab: Lab) -> Listing:
 MAX_PIXELS = 24_000_000
 """Pictures that are sent and have more pixels are refused before they are decoded."""
 RUN = "run"
-"""What the data of the run are called."""
+"""Name of the run's data."""
 _MOST_BYTES = 256 << 20  # of pictures that were sent
 _MOST_LISTINGS = 2
 _MOST_REDUCED = 16
@@ -68,15 +68,19 @@ _MOST_AT_ONCE = 60
 
 @dataclass(frozen=True)
 class NamedImage:
-    """A picture with the `name` it has in addresses, a `title` to read, and its `label`, empty where it has none."""
+    """A picture that pages may request."""
 
     name: str
+    """Its name in addresses."""
     title: str
+    """Its name for readers."""
     picture: Picture
+    """The pixels."""
     label: str = ""
+    """Its label; empty where it has none."""
 
     def to_json(self) -> dict[str, Any]:
-        """What a page says of it; not the pixels."""
+        """The record for a page, without the pixels."""
         width, height = self.picture.size
         channels = [*self.picture.channels, *([] if self.picture.alpha is None else ["alpha"])]
         alpha = self.picture.alpha
@@ -121,7 +125,7 @@ class Images:
         return NamedImage(name, f"sample {number} of {listing.name}", picture, _label(listing, number))
 
     def add(self, data: bytes, title: str, *, gray: bool = False) -> NamedImage:
-        """Keep a picture that was sent, made gray if asked. Raises UnreadableImage."""
+        """Cache a picture that was sent, converted to gray if requested. Raises UnreadableImage."""
         with self._decoding:
             try:
                 picture = read_picture_bytes(data, title, MAX_PIXELS)
@@ -144,7 +148,7 @@ class Images:
         return image
 
     def reduced(self, name: str, side: int) -> Picture:
-        """The image, made smaller where a side has more than `side` pixels, which is a note. Raises DataError."""
+        """The image, reduced with a note if a side has more than `side` pixels. Raises DataError."""
         with self._lock:
             cached = self._reduced.get((name, side))
         if cached is None:
@@ -166,14 +170,14 @@ class Images:
             return self._listings[data]
 
     def sets(self) -> list[dict[str, Any]]:
-        """The data that samples can be taken from, those of the run first."""
+        """The data whose samples can be chosen, those of the run first."""
         own = []
         if self._lab.run is not None:
             try:
                 listing = self.listing(RUN)
                 own = [{"name": RUN, "title": f"the data of the run, {listing.name}", "samples": len(listing)}]
             except StriateError:
-                own = []  # not here any more, or no images: the others are
+                own = []  # the run's data no longer exist, or are not images
         named = [entry for entry in catalogue() if medium_of(entry.kind).shows_itself and place(entry.name) is not None]
         return [
             *own,
@@ -198,7 +202,7 @@ class Images:
 
 
 def made_smaller(picture: Picture, side: int) -> Picture:
-    """The picture, made smaller by averages where its longer side has more than `side` pixels, which is a note."""
+    """The picture, reduced by averaging, with a note, if its longer side has more than `side` pixels."""
     image = as_image(picture)
     if max(image.size) <= side:
         return picture
@@ -210,14 +214,14 @@ def made_smaller(picture: Picture, side: int) -> Picture:
 
 
 def as_png(picture: Picture, side: int | None = None) -> bytes:
-    """The picture as a PNG file, made smaller where its longer side has more than `side` pixels."""
+    """The picture as a PNG file, reduced if its longer side has more than `side` pixels."""
     out = BytesIO()
     as_image(picture if side is None else made_smaller(picture, side)).save(out, "PNG", compress_level=1)
     return out.getvalue()
 
 
 def as_image(picture: Picture) -> Image.Image:
-    """The picture as Pillow has it."""
+    """The picture as an image of Pillow."""
     planes = picture.values if picture.alpha is None else np.dstack([picture.values, picture.alpha])
     return Image.fromarray(planes[..., 0] if planes.shape[2] == 1 else planes)
 
@@ -266,7 +270,7 @@ def _thumbnail(images: Images, data: str, number: int) -> dict[str, Any]:
         if listing.read is None:
             small = made_smaller(listed_picture(listing, number), _THUMBNAIL)
         else:
-            # Two dozen photographs decoded whole would be waited for.
+            # Decoding two dozen photographs at full size would take too long.
             square = Preparation(PICTURE, (3, _THUMBNAIL, _THUMBNAIL), fit="crop", reduced=True)
             pixels_CHW = decode_image(listing.read(number), listing.paths[number], square)
             small = Picture(np.ascontiguousarray(np.moveaxis(pixels_CHW, 0, -1)))
@@ -277,8 +281,8 @@ def _thumbnail(images: Images, data: str, number: int) -> dict[str, Any]:
 
 
 def _mixed(position: int, count: int) -> int:
-    """A walk through all samples in steps of about 0.618 of them: sets are sorted by class, and neighbors on a page
-    are to be of several."""
+    """The sample at a position of a page: steps of about 0.618 of all samples mix the classes, by which sets are
+    sorted."""
     step = max(1, round(count * 0.618))
     while np.gcd(step, count) != 1:
         step += 1

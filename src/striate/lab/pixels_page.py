@@ -14,7 +14,7 @@ from striate.visualize.picture import Picture
 from striate.visualize.pixel_table import pixel_table
 
 MOST_ACROSS = 64
-"""Rows and columns of numbers at once."""
+"""Largest number of rows and of columns of numbers."""
 
 _Place = Annotated[int, Query(ge=0)]
 _Count = Annotated[int, Query(ge=1, le=MOST_ACROSS)]
@@ -36,7 +36,7 @@ def routes(lab: Lab) -> APIRouter:
 
 
 def one_channel(picture: Picture, name: str) -> Picture:
-    """A channel, or the transparency, as a gray picture. Raises UsageError where there is none of that name."""
+    """A channel, or the transparency, as a gray picture. Raises UsageError for an unknown name."""
     if name == "alpha" and picture.alpha is not None:
         return Picture(picture.alpha[..., None])
     if name not in picture.channels:

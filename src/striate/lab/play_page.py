@@ -1,4 +1,4 @@
-"""The page Play: where the windows of a kernel lie, number by number, and classic kernels on a picture."""
+"""The page Play: the windows of a kernel on a map, number by number, and classic kernels on a picture."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from striate.visualize.picture import Picture, to_gray
 
 Mode = Literal["zeros", "reflect", "replicate", "circular"]
 SIDE = 512
-"""Pictures with a longer side are made smaller before a kernel is laid on them."""
+"""Pictures with a longer side are reduced before a kernel is applied."""
 
 _LARGEST, _KERNEL, _STEP = 16, 7, 8
 _LONGEST = 2000  # letters of a kernel
@@ -44,7 +44,7 @@ def routes(lab: Lab) -> APIRouter:
         mode: Mode = "zeros",
         weights: str = "ones",
     ) -> dict[str, Any]:
-        return lay(AxisWindows(size, kernel, stride, padding, padding, dilation), mode, weights)
+        return windows_on_map(AxisWindows(size, kernel, stride, padding, padding, dilation), mode, weights)
 
     @router.get("/kernels")
     def kernels() -> list[dict[str, Any]]:
@@ -71,33 +71,33 @@ def routes(lab: Lab) -> APIRouter:
     return router
 
 
-def lay(along: AxisWindows, mode: Mode, weights: str = "ones") -> dict[str, Any]:
-    """A square kernel on a square map of digits, the same along both axes.
+def windows_on_map(along: AxisWindows, mode: Mode, weights: str = "ones") -> dict[str, Any]:
+    """The windows of a square kernel on a square map of digits, the same along both axes, as a JSON object.
 
     `arithmetic`: that of the output's size; `uncovered`: positions that no window reads; `ways_out`: what would fix
-    that. Where windows fit: the `padded` map, with `before` positions of border on each side, the positions of each
-    window in it (`taps`), and of each output its `products` and their sum. Where none does, `problem`.
+    that. If windows fit: the `padded` map, with `before` positions of border on each side, the positions of each window
+    in it (`taps`), and of each output its `products` and their sum. If none fits: `problem`.
     """
     classic = [name for name, kernel in KERNELS.items() if kernel.shape == (along.kernel, along.kernel)]
-    said = {
+    shown = {
         **{"arithmetic": arithmetic(along), "count": along.count, "span": along.span, "room": along.padded},
         **{"uncovered": along.uncovered(), "ways_out": ways_out(along)},
         "choices": ["ones", "digits", *classic],
     }
     try:
-        return said | _numbers(along, mode, weights)
+        return shown | _numbers(along, mode, weights)
     except ShapeError as error:
         fits = {}
         if error.where == "kernel":
             fits = {"remedy": _what_fits(along, mode)}
-        elif error.where == "padding":  # more than the border can give
+        elif error.where == "padding":  # wider than this border can be
             fits = {"remedy": "border replicate"}
-        return said | {"problem": problem_record(error) | fits}
+        return shown | {"problem": problem_record(error) | fits}
 
 
 def _what_fits(along: AxisWindows, mode: Mode) -> str:
-    """What makes room for a kernel that is larger than its map, among what the page has: the least padding, or the
-    largest dilation or kernel."""
+    """The remedy for a kernel that is larger than its map, with the page's fields: the smallest padding, or the largest
+    dilation or kernel, that fits."""
     padding = -(-(along.span - along.size) // 2)
     if padding <= _STEP:
         return f"padding {padding}" if mode == "zeros" else f"padding {padding}, border zeros"
@@ -112,9 +112,9 @@ def _numbers(along: AxisWindows, mode: Mode, weights: str) -> dict[str, Any]:
     x_NCHW, w_KCRS = x_HW[None, None], np.array(kernel.weights)[None, None]
     settings: dict[str, Any] = {"stride": along.stride, "padding": along.before, "dilation": along.dilation}
     sums = convolve(x_NCHW, w_KCRS, padding_mode=mode, **settings)[0, 0]
-    seen = windows(x_HW.shape, along.kernel, along.stride, along.before, along.dilation, mode)
-    padded = pad(x_NCHW, seen.pads, mode)
-    # The padded map has the padding, so its windows need none.
+    fitted = windows(x_HW.shape, along.kernel, along.stride, along.before, along.dilation, mode)
+    padded = pad(x_NCHW, fitted.pads, mode)
+    # The map is padded already, so its windows need no padding.
     patches = im2col(padded, along.kernel, along.stride, 0, along.dilation)[0]
     positions = np.arange(along.padded, dtype=float)[None, None]
     return {
@@ -143,7 +143,7 @@ def kernel_of(name: str, size: int) -> Kernel:
 
 
 def read_kernel(text: str) -> Kernel:
-    """The classic kernel of that name, or that of the numbers; never that of a file. Raises UsageError."""
+    """The classic kernel of that name, or the kernel of the numbers; files are not read. Raises UsageError."""
     text = text.strip()
     if text in KERNELS:
         return KERNELS[text]
@@ -154,7 +154,7 @@ def read_kernel(text: str) -> Kernel:
 
 
 def _picture(lab: Lab, name: str, gray: bool) -> Picture:
-    """The image without transparency, not larger than a page shows it."""
+    """The image without transparency, reduced to the size that a page shows."""
     picture = lab.images.reduced(name, SIDE)
     if picture.alpha is not None:
         note = "alpha is left out: transparent pixels count with the colors that the file has for them"

@@ -1,4 +1,4 @@
-"""The page Predict: an image, and what the run's network finds in it, drawn over it."""
+"""The page Predict: an image, with the prediction of the run's network drawn over it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from PIL import Image
 
 from striate.data.media.every_medium import medium_of
 from striate.errors import ModelError, RunError
-from striate.lab import played_files
+from striate.lab import media_files
 from striate.lab.page_images import as_image
 from striate.tasks.marks import Marks
 from striate.wording import show_shape
@@ -25,18 +25,20 @@ if TYPE_CHECKING:
     from striate.training.trained import Trained
 
 SIDE = 1024
-"""Areas with a longer side are drawn from fewer pixels, as the picture is."""
+"""Areas with a longer side are reduced, like the picture."""
 _CACHED = 8
 
 
 @dataclass(frozen=True, eq=False)
-class Predicted:
-    """What the network predicts for one image: the `fields` of `predict --json`, the same in words (`line`), and what
-    there is to draw."""
+class ImagePrediction:
+    """The network's prediction for one image."""
 
     fields: dict[str, Any]
+    """As in a line of `predict --json`."""
     line: str
+    """The same in words."""
     marks: Marks | None
+    """What is drawn over the image; None where nothing is."""
 
     def to_json(self) -> dict[str, Any]:
         """The record as a JSON object; `areas` as bytes row by row, base64."""
@@ -49,7 +51,7 @@ class Predicted:
 
 
 def reduced(areas: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Areas (H, W) with at most `SIDE` pixels on the longer side, each with the kind at its middle."""
+    """Areas (H, W) reduced to at most `SIDE` pixels on the longer side, each with the kind at its middle."""
     image = Image.fromarray(areas)
     if max(image.size) > SIDE:
         image.thumbnail((SIDE, SIDE), Image.Resampling.NEAREST)
@@ -61,11 +63,11 @@ class CachedPredictions:
 
     def __init__(self, lab: Lab) -> None:
         self._lab, self._lock = lab, threading.Lock()
-        self._found: OrderedDict[str, Predicted] = OrderedDict()
+        self._found: OrderedDict[str, ImagePrediction] = OrderedDict()
 
-    def of(self, name: str) -> Predicted:
-        """What the run's network predicts for the image of that name. Raises DataError; RunError without a run,
-        ModelError where its network takes no images."""
+    def of(self, name: str) -> ImagePrediction:
+        """The prediction for the image of that name. Raises DataError; RunError without a run; ModelError for a network
+        that takes no images."""
         trained = self._trained()
         with self._lock:
             if name in self._found:
@@ -75,7 +77,7 @@ class CachedPredictions:
         with self._lab.computing:
             prediction = trained.predict(image)
         marks = trained.task.marks(prediction.decoded, prediction.placed)
-        found = Predicted(prediction.fields, trained.task.line(prediction.fields), marks)
+        found = ImagePrediction(prediction.fields, trained.task.line(prediction.fields), marks)
         with self._lock:
             self._found[name] = found
             while len(self._found) > _CACHED:
@@ -95,7 +97,7 @@ class CachedPredictions:
 def routes(lab: Lab) -> APIRouter:
     """The endpoints of the page."""
     router, predictions = APIRouter(), CachedPredictions(lab)
-    router.include_router(played_files.routes(lab))
+    router.include_router(media_files.routes(lab))
 
     @router.get("/prediction")
     def prediction(image: str) -> dict[str, Any]:

@@ -21,16 +21,16 @@ LABELS = {
     "recipe": "recipe",
     "lr": "learning rate",
 }
-"""By option of the command line or field of the configuration: how pages call it."""
+"""The name on pages of an option of the command line or a field of the configuration."""
 _MODEL_ON_A_PAGE = "a layer string, or a name of the zoo"
 
 
 def problem_record(error: StriateError) -> dict[str, Any]:
-    """The error's object for a page; with the character of a layer string and what to `write` for it, or an input that
-    would fit.
+    """The error as a JSON object for a page, with the position in a layer string and what to `write` there, or an input
+    shape that fits.
 
-    Where a mistake is a usual answer, as while somebody types, an endpoint returns `{"error": problem_record(error)}`
-    with status 200: browsers write any other status on their console.
+    Where errors are normal, such as while the user types, an endpoint returns `{"error": problem_record(error)}` with
+    status 200, since browsers log any other status on their console.
     """
     record = error.to_json()
     name, blank, value = error.where.removeprefix("--").partition(" ")
@@ -60,5 +60,5 @@ def _another_input(error: InputMisfit) -> str:
 
 
 def shows_faults() -> bool:
-    """Whether the environment asks for the traces of faults."""
+    """Whether the environment requests tracebacks of faults."""
     return bool(os.environ.get(TRACEBACK))

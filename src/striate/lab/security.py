@@ -1,11 +1,12 @@
-"""Who may ask what: this machine only, who has the token or a session, from our own pages, and no more than fits.
+"""Access checks of requests to the lab: from this machine, with the token or a session, from the lab's own pages, and
+of limited size.
 
-A browser shows the token once, in the address that is printed, and gets a session for it, of two random values. One is
-a cookie, which no other site's request carries (SameSite=Strict) and no script reads (HttpOnly). Browsers send cookies
-to every port of a host, so other programs of this machine may see it: it opens pages as they are before they are
-filled. The other value, the key, is kept where only pages of this port find it; it opens what fills them. Checking Host
-keeps out names that others point at this machine (DNS rebinding), checking Origin what other pages send. The content
-security policy lets a page run our scripts only and ask nobody else.
+A browser shows the token once, in the address that is printed, and gets a session of two random values. One is a
+cookie, which no other site's request carries (SameSite=Strict) and no script reads (HttpOnly). Browsers send cookies to
+every port of a host, so other programs of this machine may see it; it only opens pages without content. The other
+value, the key, is stored where only pages of this port can read it; it opens the content. Checking Host refuses names
+that others point at this machine (DNS rebinding), checking Origin requests of other sites. The content security policy
+allows a page to run only our scripts, and to send requests only to the lab.
 """
 
 from __future__ import annotations
@@ -27,14 +28,14 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from striate.lab.workbench import Lab
 
 LARGEST_UPLOAD = 16 << 20
-"""Bytes of a picture or sound that is sent."""
+"""Largest size of a picture or sound that is sent, in bytes."""
 LARGEST_REQUEST = 256 << 10
-"""Bytes of any other request."""
+"""Largest size of any other request, in bytes."""
 
 UPLOAD = "/api/images/upload"
 UPLOADS = frozenset((UPLOAD, "/api/predict/upload"))
 SIGN_OUT = "/sign-out"
-_UPLOADS_AT_ONCE = 4  # that are in memory, read or half read; the others are read when their turn comes
+_UPLOADS_AT_ONCE = 4  # uploads in memory; further ones are read when one of these is done
 _PATIENCE = 10.0  # seconds until the next bytes of a request
 _MOST_SESSIONS = 64
 _HOSTS = frozenset(("127.0.0.1", "localhost"))
@@ -59,7 +60,7 @@ _HEADERS = {
 
 @dataclass(frozen=True)
 class Session:
-    """What a browser has got for the token: the value of its cookie, and the key that its pages show."""
+    """What a browser gets for the token: the value of its cookie, and the key that its pages send."""
 
     cookie: str = field(default_factory=lambda: secrets.token_urlsafe(32))
     key: str = field(default_factory=lambda: secrets.token_urlsafe(32))
@@ -102,12 +103,12 @@ class Guard:
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                answer = MutableHeaders(scope=message)
+                headers = MutableHeaders(scope=message)
                 for name, value in _HEADERS.items():
-                    answer[name] = value
-                answer.setdefault("cache-control", "no-cache" if path.startswith("/static/") else "no-store")
+                    headers[name] = value
+                headers.setdefault("cache-control", "no-cache" if path.startswith("/static/") else "no-store")
                 if signs_in and session is not None:
-                    answer.append("set-cookie", f"{self._cookie}={session.cookie}; Path=/; HttpOnly; SameSite=Strict")
+                    headers.append("set-cookie", f"{self._cookie}={session.cookie}; Path=/; HttpOnly; SameSite=Strict")
             await send(message)
 
         if refusal is not None:
@@ -140,8 +141,8 @@ def _same(shown: str, known: str) -> bool:
 
 
 async def _content(receive: Receive, limit: int) -> bytes | Response | None:
-    """The body of a request; the refusal of one that is too large (its length need not be announced) or stops coming;
-    None where the client has gone."""
+    """The body of a request; the refusal of a body that is too large (also without a content-length) or stops arriving;
+    None where the client has disconnected."""
     pieces, size = [], 0
     while True:
         try:
@@ -159,7 +160,7 @@ async def _content(receive: Receive, limit: int) -> bytes | Response | None:
 
 
 def _again(content: bytes, receive: Receive) -> Receive:
-    """What the application receives: the body that was read, then what comes after it."""
+    """`receive` for the application: the body that was read, then the messages after it."""
     messages: list[Message] = [{"type": "http.request", "body": content, "more_body": False}]
 
     async def next_message() -> Message:
@@ -169,7 +170,7 @@ def _again(content: bytes, receive: Receive) -> Receive:
 
 
 def _has_half_characters(content: bytes) -> bool:
-    """Whether it is JSON with an escape for half of a character, which no text can hold that is sent back."""
+    """Whether the content is JSON with a lone surrogate, which no response can contain."""
     if b"\\u" not in content:
         return False
     try:
@@ -177,7 +178,7 @@ def _has_half_characters(content: bytes) -> bool:
     except UnicodeEncodeError:
         return True
     except (ValueError, RecursionError):
-        return False  # no JSON: that is told where it is read
+        return False  # not JSON, which is refused where it is parsed
     return False
 
 
@@ -193,7 +194,7 @@ def _too_much(limit: int, size: str = "a request that is too large") -> Response
 
 
 def _foreign(headers: Headers, port: int) -> Response | None:
-    """The refusal of what another site sends, or sends here under a name of its own; None where all is well."""
+    """The refusal of a request from another site, or to another host name; None for all other requests."""
     host = headers.get("host", "")
     name, _, number = host.partition(":")
     if name.lower() not in _HOSTS or (number or "80") != str(port):  # which browsers leave out

@@ -1,4 +1,4 @@
-"""The lab's server: it says when it answers, and ends when it is told to."""
+"""The lab's server: it announces its address, and ends on a signal."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ HOST = "127.0.0.1"
 def serve(lab: Lab, port: int, announce: Callable[[str], None]) -> None:
     """Serve the lab on `port` of this machine (0: a free one) until SIGINT, SIGTERM or SIGHUP.
 
-    `announce` is called with the address, token included, once it answers. Raises UsageError for a port that cannot be
-    had.
+    `announce` is called with the address, token included, once the server is ready. Raises UsageError for a port that
+    is not free.
     """
     with listen(HOST, port) as listening:
         number = listening.getsockname()[1]

@@ -1,4 +1,4 @@
-"""What all pages of one lab share: the run it was opened with, the pictures, and the end."""
+"""The state that all pages of a lab share: the run that it was opened with, the images, and the signal of its end."""
 
 from __future__ import annotations
 
@@ -18,20 +18,21 @@ if TYPE_CHECKING:
 
 @dataclass
 class Lab:
-    """One lab, from its start to its end.
-
-    `run`: the run directory or checkpoint it was opened with, if any; no page may name another one. `unlabeled`: a
-    folder of pictures without labels, if one was given. `token` is what a browser has to show; `signed_in` is set once
-    one has. `computing`: held by whoever runs a network or draws from torch's random state, so that one computation
-    does not disturb another. `ending` is set when the lab ends; what streams or waits looks at it.
-    """
+    """One lab, from its start to its end."""
 
     run: Path | None = None
+    """The run directory or checkpoint that it was opened with; None without one. No page may name another one."""
     unlabeled: Path | None = None
+    """A folder of pictures without labels; None without one."""
     token: str = field(default_factory=lambda: secrets.token_urlsafe(32))
+    """What a browser has to show."""
     computing: threading.RLock = field(default_factory=threading.RLock)
+    """Held by whoever runs a network or draws from torch's random state, so that one computation does not disturb
+    another."""
     signed_in: threading.Event = field(default_factory=threading.Event)
+    """Set once a browser has shown the token."""
     ending: threading.Event = field(default_factory=threading.Event)
+    """Set when the lab ends; streams and waits look at it."""
     _at_end: list[Callable[[], None]] = field(default_factory=list)
 
     @cached_property
@@ -45,8 +46,7 @@ class Lab:
             return load(self.run)
 
     def load(self) -> None:
-        """Load the run, so that one that cannot be opened is told before anything is served. Raises RunError,
-        ModelError."""
+        """Load the run, so that errors are raised before the lab is served. Raises RunError, ModelError."""
         _ = self.trained
 
     @cached_property
@@ -57,14 +57,14 @@ class Lab:
         return Images(self)
 
     def at_end(self, function: Callable[[], None]) -> None:
-        """Have `function` called when the lab ends; it has a second."""
+        """Register a function to call when the lab ends; it has a second."""
         self._at_end.append(function)
 
     def end(self) -> None:
-        """Tell everybody that the lab ends; once."""
+        """End the lab: set `ending`, and call the registered functions, once."""
         if self.ending.is_set():
             return
         self.ending.set()
         for function in self._at_end:
-            with suppress(Exception):  # the others are to be told too
+            with suppress(Exception):  # the other functions are called too
                 function()

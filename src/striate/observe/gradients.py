@@ -1,4 +1,4 @@
-"""Which gradients come back to tensors."""
+"""Record the gradients of tensors."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import torch
 
 
 def on_gradient(tensor: torch.Tensor, note: Callable[[torch.Tensor], None]) -> Callable[[], None]:
-    """Call `note` with each gradient of the loss by `tensor`, for as long as the tensor lives: of outputs of layers,
-    until the step is over. Returns what ends it. Nothing happens where the tensor needs no gradient."""
+    """Call `note` with each gradient of the loss with respect to `tensor`, as long as the tensor lives: for outputs of
+    layers, until the step is over. Returns a function that ends it. Has no effect if the tensor needs no gradient."""
     if not tensor.requires_grad:
         return lambda: None
     remove: Callable[[], None] = tensor.register_hook(note).remove
@@ -19,7 +19,7 @@ def on_gradient(tensor: torch.Tensor, note: Callable[[torch.Tensor], None]) -> C
 
 @contextmanager
 def gradients_of(tensors: Iterable[tuple[torch.Tensor, Callable[[torch.Tensor], None]]]) -> Iterator[None]:
-    """While the body runs, call each note with the gradients that come back to its tensor."""
+    """While the body runs, call each note with the gradients of its tensor."""
     with ExitStack() as stack:
         for tensor, note in tensors:
             stack.callback(on_gradient(tensor, note))

@@ -1,4 +1,4 @@
-"""Changes to a copy of a network that last as long as the copy does: the doctor's trials of what would help."""
+"""Permanent changes to a copy of a network, for the doctor's trials of remedies."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from torch import nn
 
 
 def change_inputs(module: nn.Module, change: Callable[[tuple[Any, ...]], tuple[Any, ...] | None]) -> None:
-    """From now on the module is given `change(args)` in place of its positional arguments; None leaves them. Where it
-    is given named ones alone, that is of the first tensor of fractions among them."""
+    """From now on the module gets `change(args)` in place of its positional arguments, or the same ones if that is
+    None. In a call with keyword arguments only, `args` is the first floating-point tensor among them."""
 
     def hook(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], Any] | None:
         named = ((key, v) for key, v in kwargs.items() if isinstance(v, torch.Tensor) and v.is_floating_point())
@@ -25,10 +25,10 @@ def change_inputs(module: nn.Module, change: Callable[[tuple[Any, ...]], tuple[A
 
 
 def change_output(module: nn.Module, change: Callable[[tuple[Any, ...], Any], Any]) -> None:
-    """From now on the module returns `change(args, output)` in place of its output; None leaves it."""
+    """From now on the module returns `change(args, output)` in place of its output, unless that is None."""
     module.register_forward_hook(lambda _, args, output: change(args, output))
 
 
 def change_gradient(tensor: torch.Tensor, change: Callable[[torch.Tensor], torch.Tensor | None]) -> None:
-    """From now on the tensor gets `change(gradient)` in place of its gradient; None leaves it."""
+    """From now on the tensor gets `change(gradient)` in place of its gradient, unless that is None."""
     tensor.register_hook(change)

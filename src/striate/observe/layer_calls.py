@@ -1,4 +1,4 @@
-"""Which layers a network calls, wherever it does: as modules, as functions, as methods of tensors."""
+"""Record which layers a network calls: as modules, as functions, as methods of tensors."""
 
 from __future__ import annotations
 
@@ -16,26 +16,27 @@ from striate.observe.module_calls import ModuleCall, module_calls
 from striate.observe.torch_calls import torch_functions
 
 WEIGHTED = (nn.modules.conv._ConvNd, nn.Linear, nn.Bilinear, nn.Embedding)
-"""Modules whose products with weights are their own."""
+"""Modules that compute products with weights."""
 PRODUCT = "product"
 
 
 @dataclass(eq=False, slots=True)
 class LayerCall:
-    """One call of a module, or of a function that does what a layer does.
-
-    `name`: the module's path, "" of the network; of a function, the path of the module that calls it, and its name.
-    `kind`: the word for an activation, `product` for a function with weights; None of all other modules.
-    `given`: its arguments. `module`: None of a function.
-    `weight`: of a product, (units, inputs of a unit), a copy; None where channels are grouped.
-    """
+    """One call of a module, or of a function that does what a layer does."""
 
     name: str
+    """The module's path, "" of the network; of a function, the path of the module that calls it, and the function's
+    name."""
     kind: str | None
+    """The word for an activation, `product` for a function with weights; None of all other modules."""
     given: tuple[Any, ...]
+    """The arguments."""
     output: Any
+    """What it returned."""
     module: nn.Module | None = None
+    """The module; None of a function."""
     weight: torch.Tensor | None = None
+    """Of a product, (units, inputs of a unit), a copy; None where channels are grouped, and of other calls."""
 
 
 _MODULES: dict[type[nn.Module], str] = {
@@ -99,19 +100,19 @@ _KIND_OF = {function: kind for kind, functions in _FUNCTIONS.items() for functio
 
 
 def activation_kind(layer: nn.Module) -> str | None:
-    """The layer-string word of an activation module, or its torch name in lower case; None for all else."""
+    """The layer-string word of an activation module, or its torch name in lower case; None for other modules."""
     return next((kind for known, kind in _MODULES.items() if isinstance(layer, known)), None)
 
 
 def function_kind(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str | None:
-    """The word for an activation that is called as a function of torch with these arguments; None for all else."""
+    """The word for an activation that is called as a function of torch with these arguments; None for other calls."""
     return _KIND_OF.get(func) or _kind_of_clamp(func, args[1:], kwargs)
 
 
 @contextmanager
 def layer_calls(module: nn.Module, note: Callable[[LayerCall], object]) -> Iterator[None]:
-    """While the body runs, tell `note` of each call of a module that returns, of each activation that is called as a
-    function outside of activation modules, and of each product with weights outside of modules for that."""
+    """While the body runs, call `note` with each call of a module that returns, with each activation that is called as
+    a function outside activation modules, and with each product with weights outside weighted modules."""
 
     def ended(call: ModuleCall) -> None:
         given = (*call.args, *call.kwargs.values())
@@ -138,14 +139,14 @@ def _joined(module: str, function: str) -> str:
 
 
 def _has_weights(func: Any, args: tuple[Any, ...]) -> bool:
-    """A product of two activations, as in attention, is none with weights."""
+    """Whether a product has weights, unlike that of two activations in attention."""
     if len(args) < 2 or not isinstance(args[0], torch.Tensor) or not isinstance(args[1], torch.Tensor):
         return False
     return func not in _MATRIX or (isinstance(args[1], nn.Parameter) and args[1].ndim == 2)
 
 
 def _rows(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> torch.Tensor | None:
-    """The weights as (units, inputs of a unit), a copy; None of grouped ones."""
+    """The weights as (units, inputs of a unit), a copy; None for grouped channels."""
     groups = args[6] if len(args) > 6 else kwargs.get("groups", 1)
     if func in _CONVOLUTIONS and groups != 1:
         return None
@@ -155,7 +156,7 @@ def _rows(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> torch.Ten
 
 
 def _kind_of_clamp(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str | None:
-    """`relu` where a function cuts off what is below zero, and nothing else."""
+    """`relu` for a function that clamps negative values to zero and changes no others; else None."""
     if func not in _CLAMPS and func not in _CLAMPS_BELOW:
         return None
     low = args[0] if args else kwargs.get("min")

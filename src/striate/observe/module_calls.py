@@ -1,4 +1,4 @@
-"""Which modules of a network are called, with which arguments, and what they return."""
+"""Record which modules of a network are called, with which arguments, and what they return."""
 
 from __future__ import annotations
 
@@ -14,30 +14,37 @@ from torch import nn
 from torch.optim import Optimizer
 
 Hooks = Iterable[tuple[nn.Module, Callable[..., Any]]]
-"""Modules, each with a hook of it in torch's signature."""
+"""Modules, each with a hook in torch's signature."""
 
 
 @dataclass(eq=False, slots=True)
 class ModuleCall:
-    """One call of a module. `args`, `kwargs`: what its forward is given. `output`: None until it has returned."""
+    """One call of a module."""
 
     name: str
+    """The module's path."""
     module: nn.Module
+    """The module."""
     args: tuple[Any, ...]
+    """Positional arguments of its forward."""
     kwargs: dict[str, Any]
+    """Keyword arguments of its forward."""
     output: Any = None
+    """None until it has returned."""
     outside: BaseException | None = None
-    """The exception that was being handled when the call began."""
+    """The exception that was being handled when the call began; None where none was."""
 
 
 @dataclass(eq=False)
 class OpenCalls:
-    """The calls that have begun and not ended, the innermost last. `failed`: the innermost call that the latest
-    exception left; `error`: that exception, until the watching ends."""
+    """The calls that have begun and not ended."""
 
     stack: list[ModuleCall] = field(default_factory=list)
+    """The innermost call last."""
     failed: ModuleCall | None = None
+    """The innermost call that the latest exception left; None before an exception."""
     error: BaseException | None = None
+    """That exception, until the observation ends."""
 
     @property
     def innermost(self) -> ModuleCall | None:
@@ -57,11 +64,11 @@ def module_calls(
     *,
     prepend: bool = False,
 ) -> Iterator[OpenCalls]:
-    """While the body runs, tell `begin` and `end` of each call of `parts`: all modules of a network, or those named.
+    """While the body runs, call `begin` and `end` with each call of `parts`: all modules of a network, or named ones.
 
-    `end` is told of calls that return, in the order in which they do, `fail` of those that raise. The modules' own
-    hooks run before `begin` and before `end`; with `prepend`, before `end` only, and what they do happens within the
-    call. A module that is registered twice has its first name. Scripted modules take no hooks and are left out.
+    `end` is called for calls that return, in that order, `fail` for calls that raise. The modules' own hooks run before
+    `begin` and before `end`; with `prepend` they run after `begin`, as part of the call. A module that is registered
+    twice has its first name. Scripted modules take no hooks and are left out.
     """
     named = dict(parts.named_modules()) if isinstance(parts, nn.Module) else parts
     calls = OpenCalls()
@@ -92,10 +99,10 @@ def _begin(calls: OpenCalls, name: str, begin: Note | None) -> Callable[..., Non
 def _end(calls: OpenCalls, end: Note | None, fail: Note | None) -> Callable[..., None]:
     def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
         if not calls.stack or calls.stack[-1].module is not module:
-            return  # a hook of the module's own raised before its call began
+            return  # a hook of the module raised before its call began
         call, error = calls.stack.pop(), sys.exception()
         if error is not call.outside:
-            if error is not calls.error:  # the innermost call that an exception leaves is told of first
+            if error is not calls.error:  # an exception leaves the innermost call first
                 calls.error, calls.failed = error, call
             if fail is not None:
                 fail(call)
@@ -108,14 +115,14 @@ def _end(calls: OpenCalls, end: Note | None, fail: Note | None) -> Callable[...,
 
 
 def leaves(module: nn.Module) -> dict[str, nn.Module]:
-    """The modules without modules in them, by name."""
+    """The modules without submodules, by name."""
     return {name: part for name, part in module.named_modules() if next(part.children(), None) is None}
 
 
 @contextmanager
 def forward_hooks(before: Hooks = (), after: Hooks = ()) -> Iterator[None]:
-    """While the body runs, call torch's forward hooks, and nothing else, so that compiled networks take them:
-    `before(module, args)` and `after(module, args, output)`. What a hook returns takes the place of `args`, `output`.
+    """While the body runs, register torch's forward hooks `before(module, args)` and `after(module, args, output)`,
+    which compiled networks take too. A value that a hook returns replaces `args` or `output`.
     """
     with ExitStack() as stack:
         for part, hook in before:
@@ -129,8 +136,8 @@ def forward_hooks(before: Hooks = (), after: Hooks = ()) -> Iterator[None]:
 def forward_hooks_everywhere(
     before: Callable[[nn.Module, Any], None], after: Callable[[nn.Module, Any, Any], None] | None = None
 ) -> Iterator[None]:
-    """While the body runs, call `before(module, args)` and `after(module, args, output)` of every module that this
-    thread calls, of whatever network."""
+    """While the body runs, call `before(module, args)` and `after(module, args, output)` for every module that this
+    thread calls, of all networks."""
     here = threading.get_ident()
 
     def entering(module: nn.Module, args: Any) -> None:

@@ -1,4 +1,4 @@
-"""The tensors in whatever a module takes or gives: tuples, dictionaries, records and objects."""
+"""Find the tensors in arguments and outputs of modules: tuples, dictionaries, records and objects."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ DEEPEST = 8
 
 
 def tensors_in(value: object, depth: int = 0) -> Iterator[torch.Tensor]:
-    """All tensors in a value, in order; of other objects, those among their attributes.
+    """All tensors in a value, in order; of objects, those among their attributes.
 
-    One that torch.vmap or torch.func has wrapped comes as it is underneath, with the axis that they hide.
+    A tensor that torch.vmap or torch.func has wrapped is unwrapped, with the axis that they hide.
     """
     if isinstance(value, torch.Tensor):
         while torch._C._functorch.is_functorch_wrapped_tensor(value):

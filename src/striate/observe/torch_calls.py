@@ -1,4 +1,4 @@
-"""Which functions and operations of torch run, as records, or something else in their place."""
+"""Record or replace the functions and operations of torch that run."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 Around = Callable[[Any, tuple[Any, ...], dict[str, Any]], Any]
-"""Is given what is called, its arguments and its named arguments; calls it, and returns the result."""
+"""Gets a function, its arguments and its keyword arguments; calls it, and returns the result."""
 
 
 @contextmanager
 def torch_functions(around: Around) -> Iterator[None]:
-    """While the body runs, every function of torch and method of a tensor is called by `around`; what those call
-    in turn is not. Above autograd: `F.conv2d`, `torch.Tensor.item`."""
+    """While the body runs, call every function of torch and method of a tensor through `around`, except those that
+    they call themselves. Above autograd: `F.conv2d`, `torch.Tensor.item`."""
     with _Functions(around):
         yield
 
 
 @contextmanager
 def torch_operations(around: Around) -> Iterator[None]:
-    """While the body runs, every operation below autograd (`aten.convolution.default`) is called by `around`."""
+    """While the body runs, call every operation below autograd (`aten.convolution.default`) through `around`."""
     with _Operations(around):
         yield
 
@@ -48,7 +48,7 @@ class _Operations(TorchDispatchMode):
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
-        return False  # or torch would load its compiler to keep it away from this
+        return False  # otherwise torch loads its compiler
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -57,7 +57,7 @@ class _Operations(TorchDispatchMode):
 
 
 def function_name(func: Any) -> str:
-    """The name of a function of torch, one for its forms as function, method, and in place."""
+    """The name of a function of torch, the same for function, method, and in-place variant."""
     name = getattr(func, "__name__", type(func).__name__)
     if name in ("__get__", "__set__"):
         name = getattr(getattr(func, "__self__", None), "__name__", name)
@@ -80,7 +80,7 @@ class Operation:
         object.__setattr__(self, "name", short_name(self.func))
 
     def get(self, name: str, default: Any = None) -> Any:
-        """An argument by the name that the operation's schema gives it; `default` where it has none of that name."""
+        """An argument by its name in the operation's schema; `default` if there is none of that name."""
         if name in self.kwargs:
             return self.kwargs[name]
         for place, argument in enumerate(self.func._schema.arguments):
@@ -123,7 +123,7 @@ _NAMES: dict[Any, str] = {}
 
 
 def is_pointwise(operation: Operation) -> bool:
-    """Whether each number of the result is computed from the numbers at its own place alone."""
+    """Whether each number of the result depends only on numbers at the same position."""
     return torch.Tag.pointwise in operation.func.tags or operation.name in _UNTAGGED
 
 
@@ -140,7 +140,7 @@ def short_name(func: Any) -> str:
 
 
 def dims_of(operation: Operation) -> tuple[int, ...]:
-    """The dimensions of the first tensor that a reduction names, counted from the front; all where it names none."""
+    """The dimensions that a reduction reduces in its first tensor, counted from the front; all if it names none."""
     ndim = next(operation.inputs()).ndim
     given = operation.get("dim")
     if given is None or given == []:

@@ -1,4 +1,4 @@
-"""The network beside its baselines: measured, compared, as a table, as sentences, as a picture."""
+"""Measure the baselines, compare the network with them, and describe the result as a table, sentences and a picture."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from striate.report.content import Worth
+from striate.report.content import BaselineContent
 from striate.report.numbers import columns_of, heading, metric
 from striate.tasks.baseline import Baseline, BaselineComparison
 from striate.tasks.evaluation import Evaluation
@@ -28,13 +28,13 @@ _DPI = 144
 
 @dataclass(frozen=True)
 class Compared:
-    """A baseline with what its comparison with the network said."""
+    """A baseline, and its comparison with the network."""
 
     baseline: Baseline
     comparison: BaselineComparison
 
     def to_json(self) -> dict[str, Any]:
-        """One entry of `baselines` in metrics.json: figures of the test split, how it was made, the comparison."""
+        """One entry of `baselines` in metrics.json: metrics of the test split, how it was fitted, the comparison."""
         return self.baseline.to_json() | {"comparison": self.comparison.to_json()}
 
 
@@ -42,7 +42,7 @@ def measure_baselines(
     prepared: Prepared, test: Evaluation, announce: Callable[[str], None] = lambda _: None
 ) -> tuple[Compared, ...]:
     """The baselines of a run's data, each compared with the network's predictions `test` on the test split."""
-    # scikit-learn's estimators take a second to load, and only this needs them.
+    # scikit-learn's estimators take a second to load, and only this function needs them.
     from striate.evaluation.baselines import fit_baselines
     from striate.evaluation.evaluate import groups_of
 
@@ -55,8 +55,8 @@ def measure_baselines(
 
 
 def baseline_table(baselines: Sequence[Baseline], of: str, network: dict[str, Any] | None = None) -> Table:
-    """A row a method: metrics of the test split, samples learned from, seconds; `network` as the first row has the
-    keys of a split in metrics.json and `n_train` and `seconds`. `of` says of which data the figures are."""
+    """A row for each method: metrics of the test split, training samples, seconds. `network`, the first row, has the
+    keys of a split in metrics.json, `n_train` and `seconds`. `of` names the data of the metrics."""
     rows = [(baseline.name, baseline.to_json()) for baseline in baselines]
     if network is not None:
         rows.insert(0, (NETWORK, network))
@@ -75,14 +75,14 @@ def baseline_table(baselines: Sequence[Baseline], of: str, network: dict[str, An
 
 
 def _unit(name: str, values: dict[str, Any]) -> str:
-    """Of masks a network learns from whole images, a baseline from pixels."""
+    """The unit of the training samples: of masks, a network learns from whole images, a baseline from pixels."""
     return "" if "iou" not in values else " images" if name == NETWORK else " pixels"
 
 
-def describe_baselines(compared: Sequence[Compared], network: dict[str, Any], of: str) -> Worth:
-    """What the report says under "Is the network worth it?"."""
+def describe_baselines(compared: Sequence[Compared], network: dict[str, Any], of: str) -> BaselineContent:
+    """The content of the report's section "Is the network worth it?"."""
     table = baseline_table([entry.baseline for entry in compared], of, network)
-    return Worth(
+    return BaselineContent(
         table,
         tuple(entry.comparison.sentence for entry in compared),
         tuple(explain_baseline(entry.baseline) for entry in compared),
@@ -91,7 +91,7 @@ def describe_baselines(compared: Sequence[Compared], network: dict[str, Any], of
 
 
 def explain_baseline(baseline: Baseline) -> str:
-    """How a baseline was made, in one paragraph."""
+    """How a baseline was fitted, in one paragraph."""
     parts = [f"{baseline.name}: {baseline.what}"]
     if baseline.features != "none" and baseline.features not in baseline.what:
         parts.append(f"Its features: {baseline.features}.")
@@ -102,7 +102,7 @@ def explain_baseline(baseline: Baseline) -> str:
 
 
 def _flat(values: Mapping[str, Any]) -> dict[str, Any]:
-    """With those of each of several targets under its name: `C of color`."""
+    """The values with those of several targets under their names: `C of color`."""
     found: dict[str, Any] = {}
     for name, value in values.items():
         inner = _flat(value) if isinstance(value, Mapping) else None
@@ -128,7 +128,7 @@ def draw_baselines(folder: Path, compared: Sequence[Compared], test: Evaluation,
         title=title,
         share=metric_named(key).is_share,
     )
-    way = "Further right is better." if task.higher_is_better else "Further left is better."
+    direction = "Further right is better." if task.higher_is_better else "Further left is better."
     path = save_figure(figure, folder / "baselines.png", _DPI)
-    caption = f"{title}. {way}"
+    caption = f"{title}. {direction}"
     return Picture("The network beside its baselines", caption, path, "baselines", (themed_svg(figure, caption),))

@@ -1,4 +1,4 @@
-"""What a report shows of the code of an autoencoder: a map of the codes, and images between two images."""
+"""The report's pictures of the codes of an autoencoder: a map of the codes, and images decoded between two images."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from striate.training.prepare import Prepared
 from striate.visualize.canvas import of_split, save_figure
 from striate.visualize.inside.embedding import FEWEST, Method, embed_features, embedding_figure
 from striate.visualize.inside.features import find_features
-from striate.visualize.inside.passes import spread
+from striate.visualize.inside.passes import evenly_spaced
 from striate.visualize.page_parts import Picture
 from striate.visualize.reconstruction_figures import as_bytes, codes_figure
 
@@ -29,30 +29,30 @@ _METHODS: tuple[Method, ...] = ("pca", "tsne")
 
 @dataclass(frozen=True, eq=False)
 class Codes:
-    """Of samples of a split.
-
-    `values`: (N, code), their codes.
-    `images`: (N, C, H, W) uint8.
-    `labels`: the number of each in `classes`; None where there are no classes.
-    `walks`: rows of images (steps, C, H, W) uint8, decoded from codes on the way from one image to another.
-    """
+    """The codes of an autoencoder for samples of a split."""
 
     values: NDArray[np.float32]
+    """(N, code), their codes."""
     images: NDArray[np.uint8]
+    """(N, C, H, W) uint8."""
     labels: NDArray[np.int64] | None
+    """(N,) class numbers; None where there are no classes."""
     classes: tuple[str, ...]
+    """Names of the classes; empty where there are none."""
     walks: tuple[NDArray[np.uint8], ...]
+    """Rows of images (steps, C, H, W) uint8, decoded from codes between those of two images."""
     title: str
+    """What the samples are, in words."""
 
 
 def find_codes(prepared: Prepared) -> Codes | None:
-    """The codes of at most 1,000 samples of the held-out split; None where the network has none, or does something else
-    than reconstruct images, or samples are few."""
+    """The codes of at most 1,000 samples of the held-out split; None for a network without codes, for one that does not
+    reconstruct images, and for few samples."""
     data, module, task = prepared.data, prepared.state.eval_module, prepared.task
     split = data.splits[data.held_out]
     if code_layer(module) is None or not task.learns_inputs or len(split) < FEWEST or data.input_shape[0] not in (1, 3):
         return None
-    rows = spread(len(split), _MAPPED)
+    rows = evenly_spaced(len(split), _MAPPED)
     raw = split.inputs[rows]
     x = prepared.normalize(raw.to(prepared.device))
     values = find_features(module, x).values
@@ -82,7 +82,7 @@ def _pairs(labels: NDArray[np.int64] | None, count: int) -> list[tuple[int, int]
 def _walk(
     module: nn.Module, task: Task, x: torch.Tensor, values: NDArray[np.float32], first: int, last: int
 ) -> NDArray[np.uint8]:
-    """(steps, C, H, W): what the decoder makes of codes evenly spaced from one sample's to the other's."""
+    """(steps, C, H, W): images decoded from codes that are evenly spaced between those of two samples."""
     layer = code_layer(module)
     assert layer is not None
     ends = torch.from_numpy(values[[first, last]]).to(x.device)
@@ -103,15 +103,17 @@ def draw_codes(folder: Path, codes: Codes | None) -> tuple[Picture, ...]:
     maps = [embed_features(codes.values, "the code", method=method) for method in _METHODS]
     figure = embedding_figure(maps, title=codes.title, labels=codes.labels, classes=codes.classes, images=codes.images)
     path = save_figure(figure, folder / "codes.png", _DPI)
-    said = (
+    caption = (
         f"{codes.title}; {len(codes.values):,} of them. Each point is the code of an image of {codes.values.shape[1]}"
     )
-    said += " numbers. The network was trained without the classes." if codes.classes else " numbers."
-    pictures = [Picture("Map of the codes", said, path, "samples")]
+    caption += " numbers. The network was trained without the classes." if codes.classes else " numbers."
+    pictures = [Picture("Map of the codes", caption, path, "samples")]
     if codes.walks:
         path = save_figure(
             codes_figure(codes.walks, title=f"{codes.title}: between two images"), folder / "between.png", _DPI
         )
-        said = f"{codes.title}. Each row: the codes of two images, and what the decoder outputs for codes between them."
-        pictures.append(Picture("Between two images", said, path, "samples"))
+        caption = (
+            f"{codes.title}. Each row: the codes of two images, and what the decoder outputs for codes between them."
+        )
+        pictures.append(Picture("Between two images", caption, path, "samples"))
     return tuple(pictures)

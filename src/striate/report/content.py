@@ -1,6 +1,5 @@
-"""Everything that a report says, as plain records; the template only arranges it.
-What the report says of a run: gathered from its files and from what training knows.
-"""
+"""The content of a report as plain records, gathered from the files of a run and from its training; the template only
+arranges it."""
 
 from __future__ import annotations
 
@@ -32,77 +31,97 @@ from striate.visualize.page_parts import Picture, Section, Table
 from striate.wording import duration, several, short_number
 
 _LONGER = 5
-"""Times the epochs or minutes, where training for longer is the advice."""
+"""Factor on epochs or minutes in the advice to train for longer."""
 
 
 @dataclass(frozen=True)
 class ModelFacts:
-    """Which network, why this one, and what it costs: trained numbers, and multiply–accumulates an input.
-
-    `macs` is None where they were not counted. `layers` has a row a layer, `diagram` is an SVG of them, and `remarks`
-    are what a teacher would say.
-    """
+    """Which network, why this one, and what it costs."""
 
     name: str
+    """The network by name."""
     reason: str
+    """Why this network."""
     params: int
+    """Number of trained parameters."""
     macs: int | None
+    """Multiply–accumulates an input; None where they were not counted."""
     layers: Table
+    """A row a layer."""
     diagram: str = ""
+    """An SVG of the layers."""
     remarks: Sequence[Finding] = ()
+    """What a teacher would say."""
 
 
 @dataclass(frozen=True)
-class Worth:
-    """Is the network worth it? Its figures beside those of its baselines, a sentence on each difference, how each
-    baseline was made, and the sentence on the one that did best."""
+class BaselineContent:
+    """The comparison of the network with its baselines."""
 
     table: Table
+    """The metrics of the network and of its baselines."""
     sentences: Sequence[str]
+    """The difference from each baseline."""
     explanations: Sequence[str]
+    """How each baseline was fitted."""
     strongest: str
+    """The difference from the best baseline."""
 
 
 @dataclass(frozen=True)
 class ReportContent:
-    """All of a run that its report shows.
-
-    `created`: when, as text. `data`: a sentence each about the data. `metrics`: of each split, under the keys of
-    metrics.json. `evaluation`: the test split's, or None where there is none. `history`: a row an epoch, as in
-    metrics.csv. `config`: config.yaml as text. `command`: what repeats the run when pasted.
-    `target_names` name the numbers of a regression. `worth` is None where no baselines were asked for.
-    `offers`: what helps without training again.
-    `signal`: strength of signal and gradient, a row a layer. `assessment`: the record of evaluation.json.
-    `answer`: the result in one figure and its sentence; `tables` and `sections` are those of the task.
-    """
+    """All of a run that its report shows."""
 
     title: str
+    """Title of the page."""
     created: str
+    """When, as text."""
     task: str
+    """The task by name."""
     data: Sequence[str]
+    """What there is to say about the data, a sentence each."""
     splits: Table
+    """The number of samples of each split."""
     model: ModelFacts
+    """The network."""
     metrics: Mapping[str, Mapping[str, Any]]
+    """Of each split, under the keys of metrics.json."""
     evaluation: Evaluation | None
+    """The test split's; None where there is none."""
     history: Sequence[Mapping[str, float | None]]
+    """A row an epoch, as in metrics.csv."""
     config: str
+    """config.yaml as text."""
     environment: Mapping[str, object]
+    """env.json."""
     command: str
+    """Repeats the run when pasted."""
     findings: Sequence[Finding] = ()
+    """Of data, training and predictions."""
     notes: Sequence[str] = ()
+    """What was decided, a sentence each."""
     pictures: Sequence[Picture] = ()
+    """The plots."""
     target_names: Sequence[str] = ()
-    worth: Worth | None = None
+    """Name the numbers of a regression."""
+    baselines: BaselineContent | None = None
+    """None where no baselines were requested."""
     offers: Sequence[str] = ()
+    """What helps without training again, a sentence each."""
     signal: Table | None = None
+    """Strength of signal and gradient, a row a layer; None where it was not measured."""
     assessment: Assessment | None = None
+    """The record of evaluation.json; None where there is none."""
     answer: tuple[str, str] | None = None
+    """The result in one metric, and its sentence; None where there is none."""
     tables: Mapping[str, Table | None] = field(default_factory=dict)
+    """Those of the task."""
     sections: Sequence[Section] = ()
+    """Those of the task."""
 
 
 _DRAWN = 150
-"""Of networks with more layers the diagram would be longer than the rest of the page."""
+"""Largest number of layers for a diagram, which would otherwise be longer than the rest of the page."""
 
 
 def run_content(
@@ -115,8 +134,8 @@ def run_content(
     endings: tuple[str, ...],
     noticed: tuple[Finding, ...],
 ) -> ReportContent:
-    """Everything but what was measured apart; `endings` say how training ended, where not simply with its budget, and
-    `noticed` are `end_findings`."""
+    """The content without separate measurements; `endings` say how training ended if not with its budget, and `noticed`
+    are `end_findings`."""
     data, config = prepared.data, prepared.config
     notes = read_notes(run) + endings
     counts = tuple((name, len(split)) for name, split in data.splits.items())
@@ -142,7 +161,7 @@ def run_content(
 
 
 def _training(prepared: Prepared, metrics: Mapping[str, Any]) -> str:
-    """What was trained, on how much, for how long."""
+    """The network, the epochs and samples, and the time of training, in words."""
     passes, samples = metrics["epochs"], len(prepared.data.splits["train"])
     made = f"{short_number(passes)} {'epoch' if passes == 1 else 'epochs'} of {several(samples, 'training sample')}"
     seconds = metrics["train_seconds"]
@@ -167,14 +186,14 @@ def _model_facts(name: str, notes: Sequence[str], metrics: Mapping[str, Any], le
 def end_findings(
     run: RunDirectory, prepared: Prepared, val: Evaluation, test: Evaluation, passes: float
 ) -> tuple[Finding, ...]:
-    """What the curves of a training say that is over, after so many passes over its samples, and its predictions."""
+    """The findings of the curves of a finished training, after `passes` epochs, and of its predictions."""
     known = {finding.code for finding in prepared.findings}
     of_validation = prepared.task.validation_findings(val.decoded, val.targets, str(run.path))
     of_predictions = (*prepared.task.prediction_findings(test), *of_validation)
     curves = read_curves(run, prepared.task.guessed_classes, passes)
     found = *of_predictions, *curve_findings(curves)
-    told = (in_options(finding, prepared.config) for finding in found if finding.code not in known)
-    return tuple(_with_command(finding, run, prepared.config, passes, early=ended_early(curves)) for finding in told)
+    new = (in_options(finding, prepared.config) for finding in found if finding.code not in known)
+    return tuple(_with_command(finding, run, prepared.config, passes, early=ended_early(curves)) for finding in new)
 
 
 def _longer_budget(budget: BudgetConfig, passes: float) -> str:
@@ -186,21 +205,21 @@ def _longer_budget(budget: BudgetConfig, passes: float) -> str:
 
 
 def _with_command(finding: Finding, run: RunDirectory, config: Config, passes: float, *, early: bool) -> Finding:
-    """The finding with the command of a longer training, where that is its advice and the data and the network have
-    names; of one that ended `early` without what ended it, since its budget was not used up."""
-    told = finding.remedy
-    if not isinstance(told, Remedy) or told.advice != TRAIN_LONGER or told.command:
+    """The finding with the command of a longer training, if that is its advice and the data and the network have names.
+    A training that ended `early` did not use up its budget, so the command leaves out what ended it."""
+    remedy = finding.remedy
+    if not isinstance(remedy, Remedy) or remedy.advice != TRAIN_LONGER or remedy.command:
         return finding
-    budget, text = _longer_budget(config.budget, passes), str(told)
+    budget, text = _longer_budget(config.budget, passes), str(remedy)
     ends = {"patience": "0"} if early and config.budget.patience else {}
     ends |= {"target": "null"} if early and config.budget.target is not None else {}
     if ends:
         budget = " ".join(f"--{name} {off}" for name, off in ends.items())
-        text = f"{told}, without the {' and the '.join(ends)} that ended this training"
+        text = f"{remedy}, without the {' and the '.join(ends)} that ended this training"
     command = how_to_train_longer(run, config, budget)
     text = f"{text}." if command is None else f"{text}: {command}"
     if ends and command is not None and config.optim.name != "own-rule":
         text += (
             f"; or use another learning rate than {config.optim.lr:g}: striate lr-find --config {pasted(run.config)}"
         )
-    return replace(finding, remedy=Remedy(text, settings=told.settings, advice=told.advice))
+    return replace(finding, remedy=Remedy(text, settings=remedy.settings, advice=remedy.advice))

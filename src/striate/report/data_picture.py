@@ -1,4 +1,4 @@
-"""The picture of a data set as a network will see it, from a configuration to a PNG."""
+"""Draw a data set as a network will see it, from a configuration to a PNG."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from striate.visualize.canvas import of_split, save_figure
 from striate.visualize.sample_figures import (
     MOST_CLASSES,
     SampleRow,
-    refuse_unseen,
+    refuse_undrawable,
     rows_by_class,
     rows_by_epoch,
     samples_figure,
@@ -34,16 +34,22 @@ from striate.wording import several, show_shape
 
 @dataclass(frozen=True)
 class DataPicture:
-    """What was drawn at `path`: `samples` images of the training split of `data`; `words` as they stand under it;
-    `augment`, decided, where it was to be shown; `notes` and `findings` of the data."""
+    """A picture of images of the training split, and what was decided about the data."""
 
     path: Path
+    """The file."""
     data: str
+    """The data by name."""
     samples: int
+    """Number of images that are drawn."""
     words: str
+    """The caption of the picture."""
     augment: AugmentConfig | None
+    """The augmentation that was decided, where it was to be shown; else None."""
     notes: tuple[str, ...]
+    """Of the data, a sentence each."""
     findings: tuple[Finding, ...]
+    """Of the data."""
 
 
 def draw_data(
@@ -55,13 +61,13 @@ def draw_data(
     epochs: int = 6,
     announce: Callable[[str], None] | None = None,
 ) -> DataPicture:
-    """Draw samples of the training split: `count` of each class, or, `augmented`, `count` in all, each as it is and in
-    the first `epochs` of a training with `config.seed`.
+    """Draw samples of the training split: `count` of each class, or, `augmented`, `count` in all, each without
+    augmentation and as in the first `epochs` of a training with `config.seed`.
 
-    Raises DataError where the data are no images, ConfigError for an augmentation that they cannot take.
+    Raises DataError for data that are not images, ConfigError for an augmentation that does not apply to them.
     """
     config, data = read_data(config, announce)
-    refuse_unseen(data)
+    refuse_undrawable(data)
     task, augment = make_task(data, config.task), None
     paint = None if data.has_masks or not task.draws else partial(_painted, task)
     if augmented:
@@ -94,7 +100,7 @@ def _painted(task: Task, images: torch.Tensor, targets: Targets) -> torch.Tensor
 
 
 def _augmentation_words(augment: AugmentConfig, reason: str, data: Dataset, seed: int) -> str:
-    """All that is on, why the rest is off, and what is not in the picture."""
+    """The augmentation, why the rest is off, and what the picture leaves out."""
     what = ", ".join(describe_augmentation(augment, data.input_shape, frames=data.medium.folders)) or "none"
     why = reason.partition("; ")[2]  # before it, the recipe lists what it chose
     text = f"Augmentation: {what}" + (f"; {why}" if why else "") + "."

@@ -15,7 +15,7 @@ from striate.wording import several
 
 
 def doctor_page(diagnosis: Diagnosis, subject: str) -> str:
-    """The page as HTML text that needs nothing else: each finding with its picture, and what follows from it."""
+    """The page as HTML text without external files: each finding with its picture, and its consequences."""
     pictures = {code: _encoded(picture) for code, picture in diagnosis.pictures.items()}
     page = page_environment().get_template("doctor.html")
     return page.render(

@@ -1,6 +1,4 @@
-"""An explanation as one HTML page.
-Pictures of an explanation: maps laid over the image, squares, changes; each a PNG that a page holds itself.
-"""
+"""An explanation as one HTML page, with its pictures: maps over the image, squares, changes."""
 
 from __future__ import annotations
 
@@ -24,12 +22,12 @@ from striate.visualize.attribution.checks import AttributionMap
 from striate.visualize.attribution.explanation_record import (
     LEGEND,
     Explanation,
-    answer_line,
     as_pixels,
     covering_line,
     nudge_line,
     part_lines,
     percent,
+    prediction_line,
     trust_lines,
 )
 from striate.visualize.attribution.maps import Method
@@ -39,15 +37,15 @@ from striate.wording import show_sizes
 
 Pixels = NDArray[np.uint8]
 
-# Okabe and Ito's vermilion and sky blue, brighter, so that they are seen on black too.
+# Okabe and Ito's vermilion and sky blue, brighter, so that they are visible on black too.
 FOR, AGAINST = (255, 110, 0), (40, 150, 255)
 _DIM = 0.55
 _SMALL = 100
 
 
 def overlay(raw: NDArray[Any], shown: AttributionMap) -> Pixels:
-    """The image, or each frame of a clip, in gray (…, H, W, 3), orange where the map speaks for the prediction, blue
-    where it speaks against it; full color is at the half percent of highest values."""
+    """The image, or each frame of a clip, in gray (…, H, W, 3), orange where the map supports the prediction, blue
+    where it opposes it; the highest half percent of values has full color."""
     values = shown.values.astype(np.float64)
     top = float(np.quantile(np.abs(values), 0.995)) or float(np.abs(values).max()) or 1.0
     share = (np.abs(values) / top).clip(0, 1)[..., None] ** 0.8
@@ -58,7 +56,7 @@ def overlay(raw: NDArray[Any], shown: AttributionMap) -> Pixels:
 
 
 def outlined(raw: NDArray[Any], covering: Covering, blurred: NDArray[Any]) -> Pixels:
-    """The image (H, W, 3) with the square that is blurred, and a line around it."""
+    """The image (H, W, 3) with the blurred square, and a line around it."""
     pixels, other = as_pixels(raw).copy(), as_pixels(blurred)
     inside = np.zeros(pixels.shape[:2], bool)
     (top, left), (height, width) = covering.first, covering.size
@@ -70,8 +68,7 @@ def outlined(raw: NDArray[Any], covering: Covering, blurred: NDArray[Any]) -> Pi
 
 
 def difference(raw: NDArray[Any], changed: NDArray[Any]) -> Pixels:
-    """By how much the mean of the channels differs: gray where it does not, brighter and darker where it does, as far
-    as black and white at the largest difference."""
+    """The difference of the channel means: gray for none, black and white for the largest difference."""
     gap = (changed.astype(np.float64) - raw.astype(np.float64)).mean(0)
     most = float(np.abs(gap).max()) or 1.0
     gray = (127.5 + 127.5 * gap / most).round().clip(0, 255).astype(np.uint8)
@@ -86,7 +83,7 @@ def as_png(pixels: Pixels) -> str:
 
 
 def enlarged(pixels: Pixels) -> bool:
-    """Whether its pixels are to be seen as squares."""
+    """Whether the page enlarges the pixels as squares."""
     return bool(max(pixels.shape[-3:-1]) <= _SMALL)
 
 
@@ -107,38 +104,49 @@ _LEFT = 46.0
 
 @dataclass(frozen=True)
 class Shown:
-    """A picture of the page: a file in base64, what it shows in words, whether its pixels are seen as squares, and what
-    kind of file it is: `png`, or `gif`, which moves."""
+    """A picture of the page."""
 
     png: str
+    """The file in base64."""
     words: str
+    """The caption."""
     enlarged: bool
+    """Whether the page enlarges its pixels as squares."""
     kind: str = "png"
+    """`png`, or `gif` for an animation."""
 
 
 @dataclass(frozen=True)
 class MapShown:
-    """A map on the page: its picture (None for a table), figures, and the two lines of its deletion curve as points of
-    an SVG of 260 × 140, with the ends of its axes."""
+    """A map on the page."""
 
     one: AttributionMap
+    """The map."""
     about: str
+    """What the method measures."""
     picture: Shown | None
+    """None for a table."""
     falling: str
+    """The line of the deletion curve, as points of an SVG of 260 × 140."""
     random: str
+    """The same for random order."""
     low: str
+    """The lower end of the vertical axis."""
     high: str
+    """The upper end of the vertical axis."""
     most: str
+    """The end of the horizontal axis."""
     numbers: Table
+    """The deletion curve as a table."""
 
 
 def explanation_page(explained: Explanation) -> str:
-    """The page as HTML text: the prediction, why, what would change it, the nearest training samples."""
+    """The page as HTML text: the prediction, the maps, what would change it, the nearest training samples."""
     image = explained.input.ndim > 2
     page = page_environment().get_template("explanation.html")
     return page.render(
         explained=explained,
-        answer=answer_line(explained).removeprefix(f"{explained.subject}: "),
+        answer=prediction_line(explained).removeprefix(f"{explained.subject}: "),
         lines=trust_lines(explained),
         part=part_lines(explained),
         legend=LEGEND,
@@ -160,7 +168,7 @@ def _input(explained: Explanation) -> Shown:
 
 
 def _moving(explained: Explanation, rows: Sequence[Pixels], words: str) -> Shown:
-    """Frames of a clip or slices of a volume (T, H, W, 3) beside each other, one after the other."""
+    """An animation of rows of frames of a clip, or of slices of a volume, (T, H, W, 3) each, side by side."""
     known = explained.preparation
     return _animated(rows if known is None else [medium_of(known.kind).framed(row, known) for row in rows], words)
 
@@ -176,7 +184,7 @@ def _shown(pixels: Pixels, words: str) -> Shown:
 
 
 def _framed(explained: Explanation, pixels: Pixels, words: str) -> Shown:
-    """With the axes that its medium has."""
+    """The picture with the axes of its medium."""
     known = explained.preparation
     framed = pixels if known is None else medium_of(known.kind).framed(pixels, known)
     return _shown(framed, words)
@@ -204,7 +212,7 @@ def _map(explained: Explanation, one: AttributionMap) -> MapShown:
 
 
 def _rows(raw: NDArray[Any]) -> list[Pixels]:
-    """Of a clip its frames, and their motion where it has both; of a volume its slices."""
+    """The frames of a clip, and their motion if it has both; the slices of a volume."""
     both = len(raw) > 3 and raw.dtype == np.uint8
     return [as_pixels(raw), *([in_flow_colors(raw[3:])] if both else [])]
 
@@ -217,7 +225,7 @@ def _line(values: tuple[float, ...], low: float, high: float) -> str:
 
 
 def _features(explained: Explanation) -> Table:
-    """A row a feature: its value, and each map's, as a share of the map's largest."""
+    """A row for each feature: its value, and its value in each map, as a share of the map's largest."""
     maps = explained.maps.maps
     tops = [float(np.abs(one.values).max()) or 1.0 for one in maps]
     order = np.argsort(-np.abs(maps[0].values), kind="stable")
@@ -234,7 +242,7 @@ def _features(explained: Explanation) -> Table:
 
 
 def _changes(explained: Explanation) -> list[tuple[str, list[Shown], Table | None]]:
-    """What would change the prediction: a sentence each, with its pictures, or its table."""
+    """The changes that change the prediction: sentences with their pictures or tables."""
     if not explained.of_class:
         return []
     image, found = explained.input.ndim > 2, []
@@ -261,7 +269,7 @@ def _covering_pictures(explained: Explanation) -> list[Shown]:
     raw = explained.input
     pixels = outlined(raw, explained.covering, blurred.round().astype(raw.dtype) if raw.dtype == np.uint8 else blurred)
     words = f"A blurred square of {show_sizes(explained.covering.size)} pixels, outlined"
-    return [_framed(explained, pixels, f"{words}: {explained.classes[explained.covering.answer]}")]
+    return [_framed(explained, pixels, f"{words}: {explained.classes[explained.covering.predicted]}")]
 
 
 def _neighbor_picture(explained: Explanation, place: int) -> Shown | None:
@@ -272,7 +280,7 @@ def _neighbor_picture(explained: Explanation, place: int) -> Shown | None:
 
 
 def _neighbor_table(explained: Explanation) -> Table | None:
-    """The nearest rows of a table beside the one in question."""
+    """The explained row of a table, and the nearest training rows."""
     found = explained.nearest.neighbors
     if not found:
         return None

@@ -1,4 +1,4 @@
-"""What is written once training is over: measurements of every split, pictures, metrics.json, the report."""
+"""Finish a run after training: measure every split, write pictures, metrics.json and the report."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from striate.evaluation.evaluate import evaluate_trained, plan_evaluation
 from striate.evaluation.written_inference import write_inference, written_inference
 from striate.machine.memory import only_new_garbage
 from striate.machine.second_process import Later, later
-from striate.report.alone import Shared, measure_alone, sharing_section
 from striate.report.baselines import Compared, describe_baselines, draw_baselines, measure_baselines
+from striate.report.boltzmann import measure_boltzmann
 from striate.report.codes import draw_codes, find_codes
-from striate.report.content import Worth, end_findings, run_content
-from striate.report.imagined import measure_imagined
+from striate.report.content import BaselineContent, end_findings, run_content
 from striate.report.offers import temperature_offer, views_offer
 from striate.report.pictures import draw_curves, draw_first_filters, first_filters
+from striate.report.sharing import SharedTarget, measure_sharing, sharing_section
 from striate.report.signal import complete_signal, draw_signal, signal_table
 from striate.report.streams import measure_streams
 from striate.report.write import write_report
@@ -56,8 +56,8 @@ from striate.visualize.inside.filters import FilterBank
 from striate.visualize.page_parts import Picture, Section
 
 _OFFERED = 0.02
-"""Of the time until here, to see whether test-time augmentation would help."""
-_VIEWS_COST = 0.01  # of the accuracy: below, nobody would choose otherwise
+"""Largest share of the time so far for testing whether test-time augmentation would help."""
+_VIEWS_COST = 0.01  # of the accuracy; a smaller loss changes no decision
 
 
 @only_new_garbage()
@@ -67,12 +67,12 @@ def finish_run(
     """Measure the best epoch's network on every split and write evaluation.json, predictions, plots, report.html and
     metrics.json, in this order.
 
-    With `config.baseline` its baselines too, which `announce` is told of. metrics.json comes last: where it is, the
-    run is complete. Returns its content. Raises RunError.
+    With `config.baseline` also its baselines, which are announced. metrics.json is written last: a run that has it is
+    complete. Returns its content. Raises RunError.
     """
     began = monotonic()
     for sentence in _endings(prepared):
-        # The first two are told with the results; the other was told when it happened.
+        # The first two are printed with the results; the other was announced when it happened.
         if sentence not in (_not_trained(prepared), _without_labels(prepared), str(_other_steps(prepared.config))):
             announce(sentence)
     best = load_checkpoint(run.best, prepared.device)
@@ -91,7 +91,7 @@ def finish_run(
     curves = _curves(run, prepared)
     codes = later(draw_codes, run.plots, find_codes(prepared))
     ledger = observe(prepared.state.module, data.input_shape)
-    load_drawing()  # while the other process assesses
+    load_drawing()  # while the other process computes the assessment
     assessment = figures.result()
     save_assessment(run, assessment, data, evaluations, announce)
     if lost := views_lost(measured.metrics, measured.n, prepared.task.metrics[0]):
@@ -110,19 +110,19 @@ def finish_run(
         *temperature_offer(run.path, prepared.task, evaluations["val"], assessment.temperature),
     ]
     metrics["findings"] = [finding.to_json() for finding in noticed]
-    said = of_task(
+    task_fields = of_task(
         prepared.task, measured, assessment, data.target_names, _names(data, measured)
-    )  # here: the other draws the samples
+    )  # in this process: the other one draws the samples
     pictures = [curves.result(), *samples.result(), signal.result()]
-    worth, drawn, sections = _comparisons(run, prepared, measured, metrics, announce, fused)
+    baselines, drawn, sections = _comparisons(run, prepared, measured, metrics, announce, fused)
     pictures += (*drawn, *codes.result(), *filters.result())
     content = replace(
         run_content(run, prepared, evaluations, metrics, pictures, ledger, _endings(prepared), noticed),
-        worth=worth,
+        baselines=baselines,
         offers=metrics["offers"],
         signal=signal_table(start, end),
         assessment=assessment,
-        **said,
+        **task_fields,
     )
     content = replace(content, sections=(*sections, *content.sections))
     write_report(run.report, content)
@@ -143,35 +143,36 @@ def _comparisons(
     metrics: dict[str, Any],
     announce: Callable[[str], None],
     fused: str,
-) -> tuple[Worth | None, list[Picture], tuple[Section, ...]]:
-    """What the network is compared with: baselines, a network for each target alone, its streams, and what it imagines.
+) -> tuple[BaselineContent | None, list[Picture], tuple[Section, ...]]:
+    """Compare the network with baselines, with a network for each target, with its streams, and measure a Boltzmann
+    machine.
 
-    Their figures are added to `metrics`; `fused` says what fuses the streams. Returned are the sentence on what the
-    network is worth beside its baselines, pictures, and sections of the report."""
-    worth: Worth | None = None
+    The results are added to `metrics`; `fused` says how the streams are fused. Returns the comparison with the
+    baselines, pictures, and sections of the report."""
+    baselines: BaselineContent | None = None
     pictures, sections = list[Picture](), list[Section]()
     if prepared.config.baseline:
         compared = measure_baselines(prepared, measured, announce)
         metrics["baselines"] = [entry.to_json() for entry in compared]
-        worth = _worth(prepared, compared, measured, metrics["train_seconds"])
+        baselines = _baseline_content(prepared, compared, measured, metrics["train_seconds"])
         pictures.append(draw_baselines(run.plots, compared, measured, prepared.task))
-    shared: tuple[Shared, ...] = ()
+    shared: tuple[SharedTarget, ...] = ()
     if prepared.config.compare_single:
-        shared = measure_alone(prepared, measured, announce)
+        shared = measure_sharing(prepared, measured, announce)
         metrics["single"] = {one.name: one.to_json() for one in shared}
         for one in shared:
             announce(one.sentence)
     if (streams := measure_streams(prepared, measured, fused, announce)) is not None:
         metrics |= {"streams": dict(streams.metrics), "fusion": streams.fusion()}
         sections.append(streams.section(split_text(measured)))
-    if (imagined := measure_imagined(prepared, announce)) is not None:
-        metrics["boltzmann"] = imagined.to_json()
-        sections.append(imagined.section())
-    return worth, pictures, (*sections, *sharing_section(shared, split_text(measured)))
+    if (boltzmann := measure_boltzmann(prepared, announce)) is not None:
+        metrics["boltzmann"] = boltzmann.to_json()
+        sections.append(boltzmann.section())
+    return baselines, pictures, (*sections, *sharing_section(shared, split_text(measured)))
 
 
 def _first_filters(prepared: Prepared) -> FilterBank | None:
-    """Also those of a fully connected layer, where the network says what shape they have (`filter_shape`)."""
+    """The filters of the first layer, also of a fully connected one if the network has a `filter_shape`."""
     network: Any = prepared.state.eval_module
     return first_filters(network, getattr(network, "filter_shape", None))
 
@@ -179,8 +180,8 @@ def _first_filters(prepared: Prepared) -> FilterBank | None:
 def _evaluate(
     run: RunDirectory, prepared: Prepared, trained: Trained, announce: Callable[[str], None]
 ) -> tuple[dict[str, Evaluation], Sequence[str]]:
-    """Every split, all with the network computed in the same way, which `announce` is told of; and whether several
-    views of an image would predict validation better, where it takes little of the time to see that."""
+    """Evaluate every split with the same backend, which is announced; and, if it takes little of the time, test whether
+    test-time augmentation predicts validation better."""
     execution, splits = prepared.config.execution, tuple(prepared.data.splits)
     data, batch = measured_part(prepared.data, prepared.config), measured_at_once(prepared.config)
     written = written_inference(run)
@@ -205,12 +206,12 @@ def _evaluate(
 
 
 def views_lost(metrics: dict[str, Any], n: int, headline: Metric) -> str:
-    """What test-time augmentation costs, where one view is right more often; empty where it is not, or by
-    so little that chance explains it for `n` samples."""
+    """A sentence on the accuracy that test-time augmentation costs; empty if it costs none, or so little that chance
+    explains it for `n` samples."""
     alone, several = metrics.get(f"{headline.key}_one_view"), metrics.get(headline.key)
     if alone is None or several is None or alone <= several:
         return ""
-    # At least this share of the samples changed sides, each by chance either way.
+    # At least this share of the samples changed, each in a random direction by chance.
     if alone - several < max(_VIEWS_COST, 2 * math.sqrt((alone - several) / n)):
         return ""
     points = 100 * (alone - several)
@@ -219,7 +220,7 @@ def views_lost(metrics: dict[str, Any], n: int, headline: Metric) -> str:
 
 
 def _with_sparsity(evaluation: Evaluation, prepared: Prepared) -> Evaluation:
-    """With the share of silent hidden outputs, where they are penalized."""
+    """The evaluation with the share of silent hidden outputs, if the training penalizes them."""
     if not prepared.config.regularize.penalizes_activations:
         return evaluation
     split, answering = prepared.splits[evaluation.split], prepared.state.eval_module
@@ -253,7 +254,7 @@ def _metrics(
 
 
 def _mean_share(history: list[EpochRow], name: str) -> float | None:
-    """A share of the time of all epochs together; None where it was not measured in all of them."""
+    """A share of the time of all epochs; None unless it was measured in all of them."""
     shares = [(getattr(row, name), row.seconds) for row in history]
     seconds = sum(seconds for _, seconds in shares)
     if not seconds or any(share is None for share, _ in shares):
@@ -263,7 +264,7 @@ def _mean_share(history: list[EpochRow], name: str) -> float | None:
 
 
 def _epochs(prepared: Prepared) -> int | float:
-    """Passes over the training split; a fraction where the budget ended within one."""
+    """Passes over the training split; a fraction if the budget ended within one."""
     assert prepared.config.batch is not None
     per_epoch = len(batch_bounds(len(prepared.splits["train"]), prepared.config.batch))
     whole, rest = divmod(prepared.state.step, per_epoch)
@@ -276,9 +277,9 @@ def _best_epoch(prepared: Prepared) -> int:
 
 
 def _endings(prepared: Prepared) -> tuple[str, ...]:
-    """Sentences on how training ended, where not simply with its budget."""
-    told = (_not_trained(prepared), _without_labels(prepared), _early_end(prepared))
-    every = (*told, _target_outcome(prepared), _other_steps(prepared.config))
+    """Sentences on how training ended if not with its budget."""
+    endings = (_not_trained(prepared), _without_labels(prepared), _early_end(prepared))
+    every = (*endings, _target_outcome(prepared), _other_steps(prepared.config))
     return tuple(str(ending) for ending in every if ending is not None)
 
 
@@ -292,7 +293,7 @@ def _without_labels(prepared: Prepared) -> str | None:
 
 
 def _other_steps(config: Config) -> StepsChanged | None:
-    """From the number of steps that was measured to fit to the one that came of it."""
+    """The change from the planned number of steps to the actual one; None without a change."""
     budget = config.budget
     if not budget.steps_before or budget.steps is None or budget.minutes is None:
         return None
@@ -336,26 +337,25 @@ def _names(data: Dataset, test: Evaluation) -> Sequence[str]:
 
 
 def _sample_pictures(run: RunDirectory, prepared: Prepared, test: Evaluation) -> Later[tuple[Picture, ...]]:
-    """What predictions look like, drawn into `plots/`."""
+    """Pictures of predictions, drawn into `plots/`."""
     data, task = prepared.data, prepared.task
     inputs = data.splits[test.split].inputs
     names = _names(data, test)
     shown = drawable_images(inputs) if data.medium.shows_itself else drawn_inputs(inputs, data.preparation)
     draw = partial(task.pictures, run.plots, test, shown, target_names=data.target_names, names=names)
-    # What lies on the disk is not copied from process to process.
+    # Samples on the disk are not copied between processes.
     return later(draw) if data.store == "memory" else Later(draw, (), None)
 
 
 def _without_samples(data: Dataset) -> Dataset:
-    """What an assessment has to know of the data."""
+    """The data without samples, as an assessment needs them."""
     return replace(data, splits={}, contents={}, units={})
 
 
 def of_task(
     task: Task, test: Evaluation, assessment: Assessment, target_names: Sequence[str], names: Sequence[str] = ()
 ) -> dict[str, Any]:
-    """What the task says, tabulates and explains of the split that was held out: fields of `ReportContent`; `names` are
-    those of its samples."""
+    """The task's fields of `ReportContent`, for the held-out split; `names` are those of its samples."""
     figures = assessment.splits.get(test.split)
     of = f"{test.split} split of {assessment.data}, n = {test.n:,}"
     own = () if figures is None else task.sections(assessment, figures, of)
@@ -366,6 +366,8 @@ def of_task(
     }
 
 
-def _worth(prepared: Prepared, compared: Sequence[Compared], test: Evaluation, seconds: float) -> Worth:
+def _baseline_content(
+    prepared: Prepared, compared: Sequence[Compared], test: Evaluation, seconds: float
+) -> BaselineContent:
     network = test.metrics | {"n_train": len(prepared.data.splits["train"]), "seconds": seconds}
     return describe_baselines(compared, network, f"test split of {prepared.data.name}, n = {test.n:,}")

@@ -1,4 +1,4 @@
-"""How a learning rate was found: the range test above, the trials below, on one axis of rates."""
+"""The figure of a search for a learning rate: the range test above, the trials below, on one axis of rates."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ from striate.visualize.canvas import (
 )
 from striate.wording import several
 
-_BEFORE = 300.0  # how far below the trials the axis begins: further down the range test is flat
-_ABOVE = 1.35  # times the highest reference loss: where the range test explodes is cut off
+_BEFORE = 300.0  # factor from the start of the axis to the trials: at lower rates the range test is flat
+_ABOVE = 1.35  # times the highest reference loss: the axis cuts off where the range test diverges
 
 
 def lr_find_figure(search: LearningRateSearch, *, title: str) -> Figure:
     """Two panels: loss of the range test, and held-out loss of each tried rate with its lowest and highest trial.
 
-    The range of good rates for the length of the training is shaded, the suggestion is a line, the rate that training
-    would use a broken one; rates that diverged are crosses at the upper edge.
+    The range of good rates for the length of the training is shaded, the suggestion is a line, the rate of the
+    configuration a dashed line; rates that diverged are crosses at the upper edge.
     """
     figure = new_figure(6.4, 6.2)
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(1, 1.25))
@@ -68,7 +68,7 @@ def save_lr_find(search: LearningRateSearch, data: str, model: str, path: Path) 
 
 
 def draw_range_test(axes: Axes, search: LearningRateSearch) -> None:
-    """Loss against the rate, as it was and smoothed, in the one training whose rate grew."""
+    """Loss against the rate, raw and smoothed, in a single training with a growing rate."""
     points = search.range_test
     heading(axes, "range test: one training with a learning rate that grows at each step")
     if not points:
@@ -118,14 +118,16 @@ def draw_trials(axes: Axes, search: LearningRateSearch) -> None:
 
 def _mark(axes: Axes, search: LearningRateSearch) -> None:
     if search.low is not None and search.high is not None:
-        # Rates that were not tried lie on both sides: the shade reaches half-way.
+        # The shade reaches half-way to the next tried rates.
         label = f"as good for {several(search.run_steps, 'step')}"
         axes.axvspan(search.low / 1.15, search.high * 1.15, color=GREEN, alpha=0.13, linewidth=0, label=label)
     if search.suggestion is not None:
         label = f"suggestion {search.suggestion:g}"
         axes.axvline(search.suggestion, color=GREEN, linewidth=1.6, label=label, zorder=1)
-    who = "recipe" if search.origin == "recipe" else "asked for"
-    axes.axvline(search.configured, color=ORANGE, linestyle="--", linewidth=1.6, label=f"{who} {search.configured:g}")
+    origin = "recipe" if search.origin == "recipe" else "requested"
+    axes.axvline(
+        search.configured, color=ORANGE, linestyle="--", linewidth=1.6, label=f"{origin} {search.configured:g}"
+    )
 
 
 def _span(search: LearningRateSearch) -> tuple[float, float]:

@@ -1,6 +1,4 @@
-"""The numbers behind each picture, as tables.
-How the report writes numbers.
-"""
+"""The report's tables of numbers, and how it writes numbers."""
 
 from __future__ import annotations
 
@@ -16,7 +14,7 @@ from striate.wording import number, percent
 
 
 def columns_of(rows: list[dict[str, Any]]) -> list[str]:
-    """The keys of metrics.json that a table of these rows shows, in its order."""
+    """The keys of metrics.json in these rows that a table shows, in its order."""
     order = ["n", "loss"]
     for known in known_metrics():
         order += [known.key, f"{known.key}_interval"]
@@ -24,7 +22,7 @@ def columns_of(rows: list[dict[str, Any]]) -> list[str]:
 
 
 def heading(key: str, keys: Sequence[str]) -> str:
-    """What stands above a column of metrics.json, of a table with the columns `keys`."""
+    """The heading of a column of metrics.json, in a table with the columns `keys`."""
     if key == "n":
         return "samples"
     if key.endswith("_interval"):
@@ -33,7 +31,7 @@ def heading(key: str, keys: Sequence[str]) -> str:
 
 
 def metric(key: str, value: Any) -> str:
-    """One entry of metrics.json for reading: shares in percent, intervals as a range."""
+    """One entry of metrics.json for readers: shares in percent, intervals as a range."""
     if key.endswith("_interval"):
         known: Metric = metric_named(key.removesuffix("_interval"))
         return " to ".join(percent(end) if known.is_share else number(end) for end in value)
@@ -43,7 +41,7 @@ def metric(key: str, value: Any) -> str:
 
 
 def plain(value: object) -> str:
-    """A value of env.json in words: its parts one after the other, without brackets."""
+    """A value of env.json in words, without brackets."""
     if isinstance(value, dict):
         return ", ".join(f"{name} {plain(part)}" for name, part in value.items())
     if isinstance(value, list):
@@ -52,7 +50,7 @@ def plain(value: object) -> str:
 
 
 def metric_table(metrics: Mapping[str, Mapping[str, Any]], classes: int = 0) -> Table:
-    """A row a split, a column a metric that says something of so many classes."""
+    """A row for each split, a column for each metric that is meaningful for this number of classes."""
     columns = columns_of([dict(values) for values in metrics.values()])
     keys = [key for key in columns if metric_named(key.removesuffix("_interval")).tells(classes)]
     rows = tuple(
@@ -63,7 +61,8 @@ def metric_table(metrics: Mapping[str, Mapping[str, Any]], classes: int = 0) -> 
 
 
 def history_table(history: Sequence[Mapping[str, float | None]]) -> Table:
-    """A row an epoch, the columns of metrics.csv; splits are measured anew once training is over, in fp32."""
+    """A row for each epoch, with the columns of metrics.csv; final metrics are measured again after training, in
+    fp32."""
     keys = tuple(dict.fromkeys(key for row in history for key in row))
     return Table(
         "Each epoch, in the precision of training", keys, tuple(tuple(row.get(key) for key in keys) for row in history)
@@ -71,6 +70,6 @@ def history_table(history: Sequence[Mapping[str, float | None]]) -> Table:
 
 
 def environment_table(path: Path) -> Table:
-    """What env.json says of machine and versions."""
+    """The machine and versions in env.json."""
     rows = tuple((key, str(value)) for key, value in read_environment(path).items())
     return Table("Where it ran", ("what", "value"), rows)

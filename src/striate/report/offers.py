@@ -1,4 +1,4 @@
-"""What makes a trained network better without training it again, where validation data show that it does."""
+"""Offers to improve a trained network without training it again, if validation data show that they do."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from striate.training.trained import Trained
 from striate.wording import several
 
 CERTAIN = 2.0
-"""Standard errors by which a mean has to differ from none."""
+"""Standard errors by which a mean has to differ from 0."""
 
 
 def views_offer(
     run: Path, trained: Trained, data: Dataset, val: Evaluation, answering: Predictor, batch: int | None
 ) -> Sequence[str]:
-    """A sentence where the mean over each image and its mirror image predicts validation better than the image alone
-    (`val`), by more than noise: the losses of the same samples are compared. It takes as long as two times `val`."""
+    """A sentence if the mean over each image and its mirror image predicts validation better than the image alone
+    (`val`), by more than noise: the losses of the same samples are compared. Takes twice as long as `val`."""
     before = trained.task.sample_losses(val)
     if before is None:
         return ()
@@ -51,7 +51,7 @@ def views_offer(
 
 
 def temperature_offer(run: Path, task: Task, val: Evaluation, temperature: Temperature | None) -> Sequence[str]:
-    """A sentence where validation says that the probabilities are too high or too low."""
+    """A sentence if validation shows that the probabilities are too high or too low."""
     if (
         temperature is None
         or temperature.few  # mostly chance

@@ -1,6 +1,5 @@
-"""What every HTML page of ours has: templates in which all is escaped, numbers as we write them, pictures inside.
-The table of contents of a page, made from its headings.
-"""
+"""Shared by all HTML pages: templates that escape everything, filters for numbers, embedded pictures, and the table of
+contents, which is made from the headings."""
 
 from __future__ import annotations
 
@@ -17,15 +16,15 @@ from striate.visualize.page_parts import Picture
 
 PLACE = "<!-- contents -->\n"
 FEWEST = 4
-"""Of fewer headings nobody needs a list."""
+"""Smallest number of headings for a table of contents."""
 
-# Names of strangers are escaped, so that only a template writes a heading.
+# Names of classes and files are escaped, so that only a template writes a heading.
 _HEADING = re.compile(r"<h2>(.*?)</h2>", re.DOTALL)
 _TAG = re.compile(r"<[^>]+>")
 
 
 class PageTemplate(Template):
-    """A template whose pages have a table of contents where `PLACE` stands."""
+    """A template whose pages have a table of contents at `PLACE`."""
 
     def render(self, *arguments: Any, **values: Any) -> str:
         """The page as text."""
@@ -45,15 +44,15 @@ def with_contents(page: str) -> str:
 
 
 def page_environment(*packages: str) -> Environment:
-    """The environment of templates in the folder `templates` of each of `packages`, those of the report after them.
+    """The environment of templates in the folders `templates` of `packages` and of the report.
 
-    In them `number` and `percent` are filters. Pages with several headings get a table of contents.
+    `number` and `percent` are filters. Pages with several headings get a table of contents.
     """
     environment = Environment(
         loader=ChoiceLoader([PackageLoader(package, "templates") for package in (*packages, "striate.report")]),
         # Everything is escaped: names of classes and files come from strangers.
         autoescape=True,
-        # Control characters are shown; what is marked safe is our own.
+        # Control characters are shown; only our own text is marked as safe.
         finalize=lambda value: printable(value) if type(value) is str else value,
         undefined=StrictUndefined,
         trim_blocks=True,

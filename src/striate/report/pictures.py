@@ -1,6 +1,4 @@
-"""Draws the pictures of a run into its `plots/` folder.
-The filters of a network's first layer, as a picture of its report.
-"""
+"""Draw pictures of a run into its `plots/` folder: the learning curves, and the filters of the first layer."""
 
 from __future__ import annotations
 
@@ -24,7 +22,7 @@ from striate.visualize.training_curves import by_step, curves_figure
 from striate.wording import short_number
 
 _FINE_DPI = 144
-"""Of what is only lines and letters; photographs would make large files."""
+"""Resolution of pictures of lines and letters; photographs would make large files."""
 
 
 def draw_curves(
@@ -40,9 +38,8 @@ def draw_curves(
 ) -> Picture:
     """`curves.png`: the columns `epoch lr train_loss val_loss train_<m> val_<m>` of `history`, a row an epoch.
 
-    `sizes` says how many samples `train` and `val` have; `best_epoch` is None where the last epoch is the result.
-    `passes` over the training samples; `steps` are rows `step lr train_loss` of a training of few epochs, which is
-    drawn by step.
+    `sizes`: numbers of samples of `train` and `val`; `best_epoch`: None if the last epoch is the result; `passes`: over
+    the training samples; `steps`: rows `step lr train_loss` of a training of few epochs, which is drawn by step.
     """
     of = ", ".join(f"{split} n = {n:,}" for split, n in sizes.items() if split in ("train", "val"))
     title = f"{data}, {of}"
@@ -65,12 +62,12 @@ def draw_curves(
 
 _DPI = 80
 _SMALLEST = 3
-"""Filters of a single value show nothing."""
+"""Smallest number of values of a filter that is drawn."""
 
 
 def first_filters(module: nn.Module, input_shape: tuple[int, ...] | None = None) -> FilterBank | None:
-    """Those of the first layer; None where no layer has filters, or those of the first are smaller than 3 values.
-    `input_shape` where fully connected layers on images count as such."""
+    """The filters of the first layer; None if no layer has filters, or if those of the first have fewer than 3 values.
+    With `input_shape`, fully connected layers on images count too."""
     if not filter_layers(module, input_shape):
         return None
     bank = find_filters(module, input_shape=input_shape)
@@ -78,7 +75,7 @@ def first_filters(module: nn.Module, input_shape: tuple[int, ...] | None = None)
 
 
 def draw_first_filters(folder: Path, bank: FilterBank | None, data: str) -> tuple[Picture, ...]:
-    """`filters.png`, as they are after training; nothing where there are none."""
+    """`filters.png`, the filters after training; empty without filters."""
     if bank is None:
         return ()
     title = f"{data}: filters of {bank.layer}"

@@ -1,4 +1,4 @@
-"""What is written once learning from rewards is over: episodes of seeds apart, pictures, metrics.json, the report."""
+"""Finish a run that learned from rewards: play episodes of other seeds, write pictures, metrics.json and the report."""
 
 from __future__ import annotations
 
@@ -37,24 +37,24 @@ from striate.visualize.themed_svg import saved_picture
 from striate.wording import duration, number, several
 
 MILLISECONDS = 80
-"""Of a frame of a film."""
+"""Time of a frame of a film."""
 _SHOWN = 6
 _STATES = 500
 _LARGEST = 3_000_000  # bytes of a film inside the page
 
 
 def finish_rewards(run: RunDirectory, prepared: PreparedLearner, state: RewardState) -> dict[str, Any]:
-    """Play the final episodes with the network that was kept; write plots, report.html and metrics.json, the last last.
-    Returns its content."""
+    """Play the final episodes with the best network; write plots, report.html and, last, metrics.json. Returns its
+    content."""
     config, module = prepared.config, state.learner.module
     control, source = config.task.control, prepared.game.source
-    kept = load_checkpoint(run.best, config.execution.device or "cpu")
-    module.load_state_dict(kept["model"])
+    best = load_checkpoint(run.best, config.execution.device or "cpu")
+    module.load_state_dict(best["model"])
     played = {
         split: play_episodes(module, source, control, episodes, split_seed(config.seed, split))
         for split, episodes in (("val", control.val_episodes), ("test", control.test_episodes))
     }
-    metrics = _metrics(prepared, state, played, kept["step"])
+    metrics = _metrics(prepared, state, played, best["step"])
     if config.baseline:
         baseline = random_actions(source, control, split_seed(config.seed, "test"))
         compared = Compared(baseline, compare_with_random(baseline, played["test"].returns, config.seed))
@@ -72,7 +72,7 @@ def finish_rewards(run: RunDirectory, prepared: PreparedLearner, state: RewardSt
     return metrics
 
 
-def _metrics(prepared: PreparedLearner, state: RewardState, played: dict[str, Played], kept: int) -> dict[str, Any]:
+def _metrics(prepared: PreparedLearner, state: RewardState, played: dict[str, Played], best: int) -> dict[str, Any]:
     config, rows, learner = prepared.config, state.history, state.learner
     seconds = sum(row["seconds"] for row in rows)
     last = rows[-1]
@@ -86,7 +86,7 @@ def _metrics(prepared: PreparedLearner, state: RewardState, played: dict[str, Pl
         "params": sum(p.numel() for p in learner.module.parameters()),
         "macs": ledger.macs,
         "epochs": len(rows),
-        "best_epoch": next(row["epoch"] for row in rows if row["step"] == kept),
+        "best_epoch": next(row["epoch"] for row in rows if row["step"] == best),
         "steps": learner.step,
         "updates": learner.updates,
         **learner.facts(),
@@ -119,7 +119,7 @@ def _pictures(
             "Return", curve, returns_figure(state.history, game.source, best), run.plots / "returns.png", "curves"
         ),
         saved_picture(
-            "Spread", f"Returns, {of}", returns_histogram(test, short.format("Returns")), run.plots / "spread.png"
+            "Distribution", f"Returns, {of}", returns_histogram(test, short.format("Returns")), run.plots / "spread.png"
         ),
         saved_picture(
             "Actions",
@@ -140,12 +140,12 @@ def _film(run: RunDirectory, prepared: PreparedLearner, module: Any) -> tuple[Pi
     strip = run.plots / "frames.png"
     Image.fromarray(film_strip(shown)).save(strip)
     steps = several(int(played.steps[0]), "step")
-    said = f"An episode of {steps}, return {played.returns[0]:g}; the whole film is plots/game.gif"
-    return Picture("Frames of an episode", said, strip, "samples"), path
+    words = f"An episode of {steps}, return {played.returns[0]:g}; the whole film is plots/game.gif"
+    return Picture("Frames of an episode", words, strip, "samples"), path
 
 
 def _inside(run: RunDirectory, prepared: PreparedLearner, module: Any) -> list[Picture]:
-    """The filters of the first layer, and states of games by the features of the last hidden one."""
+    """The filters of the first layer, and a map of states of games by the features of the last hidden layer."""
     game, config = prepared.game, prepared.config
     player = Player(module.eval(), config, game.source, game.actions)
     states = played_states(module, game.source, config.task.control, _STATES, split_seed(config.seed, "states"))
@@ -158,7 +158,7 @@ def _inside(run: RunDirectory, prepared: PreparedLearner, module: Any) -> list[P
         figure = filters_figure(bank, title=f"Filters of {bank.layer}")
         path = run.plots / "filters.png"
         pictures.append(saved_picture("First filters", f"{bank.layer}: {filter_words(bank)}", figure, path, "filters"))
-    except StriateError as error:  # a network without convolutions, or one that sees no difference
+    except StriateError as error:  # a network without convolutions, or with the same features for all states
         append_event(run, "note", text=f"left out of the report: {error.where}: {error.got}")
     return pictures
 
@@ -175,7 +175,7 @@ def _page(
 ) -> str:
     game, module = prepared.game, state.learner.module
     low, high = metrics["test"]["return_interval"]
-    beside = metrics.get("baselines", ())
+    baselines = metrics.get("baselines", ())
     columns = ("epoch", "step", "explore", "train_loss", "train_return", "val_return", "value", "steps_per_second")
     history = Table(
         "One row for each evaluation", columns, tuple(tuple(row[name] for name in columns) for row in state.history)
@@ -189,7 +189,8 @@ def _page(
             for split in ("train", "val", "test")
         )
         + tuple(
-            (entry["name"], *(entry.get(key) for key in keys), _interval(entry["return_interval"])) for entry in beside
+            (entry["name"], *(entry.get(key) for key in keys), _interval(entry["return_interval"]))
+            for entry in baselines
         ),
     )
     page = page_environment().get_template("rewards.html")
@@ -201,7 +202,7 @@ def _page(
         sentence=f"The mean of {several(len(test.returns), 'episode')} with seeds that training does not use, always"
         f" with the best action; 95 % interval {number(low)} to {number(high)} over episodes. This is one training:"
         " another seed may give a lower or higher return."
-        + "".join(f" {entry['comparison']['sentence']}" for entry in beside),
+        + "".join(f" {entry['comparison']['sentence']}" for entry in baselines),
         notes=read_notes(run),
         pictures=pictures,
         inside=inside,

@@ -21,13 +21,13 @@ from striate.visualize.signal_figure import signal_figure
 from striate.wording import number, percent, several
 
 ROWS = 200
-"""So many layers at most in the table; its caption says how many there are."""
+"""Largest number of layers in the table; its caption has the number of all."""
 
 
 def complete_signal(run: RunDirectory, prepared: Prepared) -> tuple[tuple[SignalRow, ...], tuple[SignalRow, ...]]:
-    """The rows of the start, as signal.json has them, and of the trained network; both are in the file then.
+    """The rows of the start, from signal.json, and of the trained network, which are added to the file.
 
-    A run without the file, of an older version, has no rows of the start; nor has one whose file is damaged.
+    A run of an older version without the file, or with a damaged one, has no rows of the start.
     """
     start = _start(run)
     network, train = prepared.state.eval_module, prepared.splits["train"]
@@ -64,7 +64,7 @@ def draw_signal(folder: Path, start: tuple[SignalRow, ...], end: tuple[SignalRow
 
 
 def signal_table(start: tuple[SignalRow, ...], end: tuple[SignalRow, ...]) -> Table:
-    """A row a layer; a dash where there is nothing to measure."""
+    """A row for each layer; a dash where there is no value."""
     columns = (
         "layer",
         "kind",

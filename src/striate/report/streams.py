@@ -1,4 +1,4 @@
-"""What each stream of a network predicts alone, and whether their fusion is better than the best of them."""
+"""Evaluate each stream of a network alone, and compare their fusion with the best of them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from striate.visualize.page_parts import Section, Table
 
 
 class OneStream(nn.Module):
-    """The outputs of one stream of a network that has `streams` and gives the outputs of each by `alone`."""
+    """One stream of a network that has `streams`, and whose `alone` returns the outputs of each."""
 
     def __init__(self, network: nn.Module, name: str) -> None:
         super().__init__()
@@ -32,20 +32,24 @@ class OneStream(nn.Module):
 
 @dataclass(frozen=True)
 class Streams:
-    """`metrics` of each stream alone on the split that was held out; `difference` is by how much the fusion, whose
-    headline is `fused`, leads the `better` of them on the same samples. `how`: what fuses them, where that
-    was chosen."""
+    """The streams of a network and their fusion, on the split that was held out."""
 
     metric: Metric
+    """The headline metric."""
     fused: float
+    """The headline metric of the fusion."""
     metrics: Mapping[str, Mapping[str, Any]]
+    """All metrics of each stream alone."""
     better: str
+    """The better stream by name."""
     difference: Difference
+    """By how much the fusion leads the better stream on the same samples."""
     how: str = ""
+    """How the streams are fused, where that was chosen; else empty."""
 
     @property
     def sentence(self) -> str:
-        """How the fusion stands against the better stream."""
+        """How the fusion compares with the better stream."""
         values = ", ".join(f"{name} {self.metric.text(of.get(self.metric.key))}" for name, of in self.metrics.items())
         noise = self.difference.p_value >= LEVEL or not self.difference.value
         better = "better" if self.difference.value > 0 else "worse"
@@ -81,15 +85,15 @@ class Streams:
         """The table and the sentence."""
         named = {**self.metrics, "fused": {self.metric.key: self.fused}}
         rows = tuple((name, self.metric.text(figures.get(self.metric.key))) for name, figures in named.items())
-        said = tuple(filter(None, (self.how, self.sentence)))
-        return Section("What does each stream see?", said, (Table(of, ("stream", self.metric.name), rows),))
+        sentences = tuple(filter(None, (self.how, self.sentence)))
+        return Section("What does each stream see?", sentences, (Table(of, ("stream", self.metric.name), rows),))
 
 
 def measure_streams(
     prepared: Prepared, test: Evaluation, fused: str, announce: Callable[[str], None]
 ) -> Streams | None:
-    """Each stream of the network alone, on the samples of `test`; None where it has no streams. `fused`: what fuses
-    them, in a sentence; empty for their mean."""
+    """Evaluate each stream of the network alone, on the samples of `test`; None without streams. `fused`: how they are
+    fused, in a sentence; empty for their mean."""
     network, task = prepared.state.eval_module, prepared.task
     names = getattr(network, "streams", ())
     if not names:

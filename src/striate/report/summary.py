@@ -1,4 +1,4 @@
-"""The account of a network as one HTML page."""
+"""The model summary as one HTML page."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from striate.visualize.network_diagram import network_diagram
 from striate.visualize.page_parts import Table
 from striate.wording import percent_of, show_shape, show_sizes
 
-# What is looked at first stands first: the rest is pushed aside on most screens.
+# The most important columns come first: most screens need to scroll to the rest.
 _COLUMNS = (
     *("layer", "kind", "input", "output", "parameters", "MACs", "receptive field", "jump", "left over"),
     *("first center", "trainable", "% of parameters", "% of MACs", "other operations", "weights, bytes"),
@@ -21,9 +21,9 @@ _COLUMNS = (
 def summary_page(
     ledger: Ledger, field: EffectiveField | None = None, comparison: LedgerComparison | None = None
 ) -> str:
-    """The page as HTML text that needs nothing else: figures, remarks, diagram, every layer with all its columns.
+    """The page as HTML text without external files: totals, remarks, diagram, every layer with all columns.
 
-    `field` is drawn with the diagram; `comparison` puts the network beside another one.
+    `field` is drawn with the diagram; `comparison` compares the network with another one.
     """
     page = page_environment().get_template("summary.html")
     return page.render(
@@ -40,7 +40,7 @@ def summary_page(
 
 
 def layer_table(ledger: Ledger) -> Table:
-    """A row a layer with everything that the ledger has of it, and a last row with the sums."""
+    """A row for each layer with all of its entries in the ledger, and a last row with the sums."""
     sums: tuple[str | int | float | None, ...] = (
         *("total", "", show_shape(ledger.input), show_shape(ledger.output), ledger.params, ledger.macs),
         *("", "", "", "", ledger.trainable, "", "", sum(ledger.other_ops.values())),
@@ -51,7 +51,7 @@ def layer_table(ledger: Ledger) -> Table:
 
 
 def short_layer_table(ledger: Ledger) -> Table:
-    """A row a layer: what it is, its output, parameters, multiply–accumulates and receptive field."""
+    """A row for each layer: kind, output, parameters, multiply–accumulates and receptive field."""
     return Table("Layers in the order of execution", SHORT_COLUMNS, tuple(short_rows(ledger)))
 
 

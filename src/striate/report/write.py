@@ -1,4 +1,4 @@
-"""Writes the report: one HTML file with everything inside."""
+"""Write the report: one HTML file without external files."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from striate.runs.files import write_text
 from striate.visualize.page_parts import Table
 
 _FIRST = (TOO_SHORT, "fit.one-class", "fit.plateau")
-"""Whoever reads the figure without these takes it for more than it is."""
+"""Findings at the top of the report, without which its metrics would mislead."""
 _KINDS = ("curves", "confusion", "scatter", "samples", "baselines", "signal", "filters")
 
 
 def write_report(path: str | Path, content: ReportContent) -> Path:
-    """Write `content` as one HTML file that needs nothing else: no network, no script, no other file.
+    """Write `content` as one HTML file, which needs no network, no script and no other file.
 
-    An older report is replaced at once, never half. Raises RunError where a picture cannot be read or the
-    file cannot be written.
+    An older report is replaced atomically. Raises RunError where a picture cannot be read, or the file cannot be
+    written.
     """
     path = Path(path)
     write_text(path, render_report(content))
@@ -49,7 +49,7 @@ def render_report(content: ReportContent) -> str:
 
 
 def _noticed(findings: Sequence[Finding]) -> dict[str, list[Finding]]:
-    """Grave ones first; apart: what has to be known before anything else, and what is found in data."""
+    """The findings by place on the page, the gravest first: those for the top, those on data, and the others."""
     ordered = sorted(findings, key=lambda finding: SEVERITIES.index(finding.severity))
     first = [finding for finding in ordered if finding.code in _FIRST]
     of_data = [finding for finding in ordered if finding.code.startswith("data.")]
@@ -58,7 +58,7 @@ def _noticed(findings: Sequence[Finding]) -> dict[str, list[Finding]]:
 
 
 def _behind(content: ReportContent) -> dict[str, Table | None]:
-    """The table that belongs to each kind of picture."""
+    """The table of numbers behind each kind of picture."""
     tables: dict[str, Table | None] = dict.fromkeys(_KINDS)
     if content.history:
         tables["curves"] = numbers.history_table(content.history)

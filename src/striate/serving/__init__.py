@@ -1,1 +1,1 @@
-"""Trained networks behind HTTP: pictures in, predictions out, many requests computed together."""
+"""Trained networks over HTTP: pictures in, predictions out; requests that come together are computed together."""

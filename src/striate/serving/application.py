@@ -22,7 +22,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from striate.errors import StriateError, UsageError
 from striate.machine.allocator import allocator_policy, usual_policy
 from striate.models.layer_strings.arguments import nearest
-from striate.serving.door import Door, TooLarge, TooSlow, refused, too_large
+from striate.serving.access import AccessChecks, TooLarge, TooSlow, refused, too_large
 from striate.serving.finite_json import FiniteJSON
 from striate.serving.form import files_of
 from striate.serving.served_run import ReadPicture, ServedRun
@@ -32,7 +32,7 @@ from striate.wording import several
 
 _STATIC = Path(str(files("striate.serving") / "static"))
 _MOST_FILES = 256
-_BODIES_AT_ONCE = 8  # large ones that are in memory: the others are read when their turn comes
+_BODIES_AT_ONCE = 8  # large bodies in memory; further ones are read when one of these is done
 
 _PICTURE = {"schema": {"type": "string", "format": "binary"}}
 _BODY = {
@@ -59,7 +59,7 @@ _REFUSALS = {
 
 Found = TypeVar("Found")
 Sent = tuple[str, Callable[[], ReadPicture]]
-"""The name of something that was sent, and what reads it."""
+"""The name of an input that was sent, and the function that reads it."""
 
 
 def make_application(service: Service, token: str, host: str) -> ASGIApp:
@@ -68,7 +68,7 @@ def make_application(service: Service, token: str, host: str) -> ASGIApp:
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         following = asyncio.create_task(service.follow())
-        with allocator_policy(usual_policy()):  # from batch to batch: each would get its memory anew from the system
+        with allocator_policy(usual_policy()):  # across batches, which would otherwise request their memory anew
             yield
         following.cancel()
         await service.end()
@@ -92,12 +92,12 @@ def make_application(service: Service, token: str, host: str) -> ASGIApp:
 
     @app.get("/health")
     def health() -> dict[str, Any]:
-        """Whether it answers."""
+        """Whether the server answers."""
         return {"status": "ok", "version": VERSION}
 
     @app.get("/runs", responses=_refusals(401))
     def runs() -> list[dict[str, Any]]:
-        """What is served; the first is asked where no run is named."""
+        """The served runs; a request without `run` is for the first one."""
         return [run.about() for run in service.runs]
 
     @app.get("/metrics", response_class=PlainTextResponse, responses=_refusals(401))
@@ -110,44 +110,44 @@ def make_application(service: Service, token: str, host: str) -> ASGIApp:
         openapi_extra={"requestBody": _BODY},
         responses=_refusals(*_REFUSALS)
         | {
-            200: _answer("The prediction, or a list of them", _LINES),
-            422: _answer("The line with the error of a picture that cannot be read", _LINE),
+            200: _response("The prediction, or a list of them", _LINES),
+            422: _response("The line with the error of a picture that cannot be read", _LINE),
         },
     )
     async def predict(request: Request, run: str | None = None, name: str = "picture") -> Any:
         """The prediction for the bytes of a picture, as `striate predict --json` prints it; a list of them for several
         (multipart), or for numbers as JSON, {"inputs": […]}."""
-        desk = service.find(run)
+        queued = service.find(run)
         with service.accepted(1):
             async with nullcontext() if _length(request) <= small else bodies:
-                sent, single = await _sent(request, desk.run, name)
+                sent, single = await _sent(request, queued.run, name)
                 if len(sent) > (most := service.limits.queue):  # the queue never has room for all of them
                     got, remedy = several(len(sent), "input"), f"send fewer, or striate serve --queue {len(sent)}"
                     raise UsageError("the request", got, f"at most {most}, the size of the queue", remedy)
                 with service.accepted(len(sent) - 1):
-                    lines = await _all([service.answer(desk, name, read) for name, read in sent])
+                    lines = await _all([service.predict(queued, name, read) for name, read in sent])
         return FiniteJSON(lines[0], 422 if "error" in lines[0] else 200) if single else FiniteJSON(lines)
 
-    async def answered(scope: Scope, receive: Receive, send: Send) -> None:
-        """FastAPI's own way to a handler takes longer than all else of a request, so predictions go around it."""
+    async def handle(scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle predictions without FastAPI's routing, which takes longer than all else of a request."""
         if scope["type"] != "http" or (scope["method"], scope["path"]) != ("POST", "/predict"):
             await app(scope, receive, send)
             return
         request = Request(scope, receive)
         try:
-            answer = await predict(request, **_query(request))
+            response = await predict(request, **_query(request))
         except ClientDisconnect:
             return
         except (TooLarge, TooSlow, Busy, StriateError) as error:
-            answer = _refusal(error, largest)
-        await answer(scope, receive, send)
+            response = _refusal(error, largest)
+        await response(scope, receive, send)
 
     def count(path: str, status: int, seconds: float) -> None:
         if path == "/predict":
             service.counts.requests.labels(str(status)).inc()
             service.counts.seconds.observe(seconds)
 
-    return Door(answered, token, host, largest, count)
+    return AccessChecks(handle, token, host, largest, count)
 
 
 class _Described(FastAPI):
@@ -162,7 +162,7 @@ class _Described(FastAPI):
         return document
 
 
-def _answer(description: str, schema: dict[str, Any]) -> dict[str, Any]:
+def _response(description: str, schema: dict[str, Any]) -> dict[str, Any]:
     return {"description": description, "content": {"application/json": {"schema": schema}}}
 
 
@@ -170,37 +170,36 @@ def _refusals(*statuses: int) -> dict[int | str, dict[str, Any]]:
     text = {"type": "string"}
     record = {"type": "object", "properties": dict.fromkeys(("where", "got", "expected", "remedy"), text)}
     schema = {"type": "object", "properties": {"error": record}}
-    return {status: _answer(_REFUSALS[status], schema) for status in statuses}
+    return {status: _response(_REFUSALS[status], schema) for status in statuses}
 
 
 def _query(request: Request) -> dict[str, str]:
-    """The `run` and the `name` that are asked for. Raises UsageError for other words, and for one of them twice."""
-    asked: dict[str, str] = {}
+    """The parameters `run` and `name` of the request. Raises UsageError for other ones, and for one given twice."""
+    parameters: dict[str, str] = {}
     for word, value in request.query_params.multi_items():
         expected = "run and name, each at most once"
-        if word in asked:
+        if word in parameters:
             raise UsageError("the request", f"{word} twice", expected, "leave out one of them")
         if word not in ("run", "name"):
             close = nearest(word, ("run", "name"))
             remedy = f"?{close}={quote(value)}" if close else "leave it out"
             raise UsageError("the request", f"the parameter {word}", expected, remedy)
-        asked[word] = value
-    return asked
+        parameters[word] = value
+    return parameters
 
 
 async def _all(waited: Sequence[Coroutine[Any, Any, Found]]) -> list[Found]:
-    """What all of them give; of one without a task of its own."""
+    """The results of all; a single one is awaited without a task."""
     return [await waited[0]] if len(waited) == 1 else list(await asyncio.gather(*waited))
 
 
 def _length(request: Request) -> float:
-    """Bytes of the body; infinite where nobody says."""
+    """Bytes of the body; infinite where the request does not say."""
     return float(request.headers.get("content-length", "inf"))
 
 
 async def _sent(request: Request, run: ServedRun, name: str) -> tuple[list[Sent], bool]:
-    """The names of what was sent, with what reads it, and whether it was one picture, of this `name`. Raises
-    UsageError."""
+    """The inputs that were sent, and whether it was one picture, of this `name`. Raises UsageError."""
     said = request.headers.get("content-type", "")
     kind = said.partition(";")[0].strip().lower()
     body = await request.body()

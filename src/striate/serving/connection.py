@@ -1,4 +1,4 @@
-"""A connection that ends where it asks nothing: uvicorn only limits the time after an answer."""
+"""A connection that is closed if no request comes: uvicorn only limits the time after a response."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ except ImportError:
     from uvicorn.protocols.http.h11_impl import H11Protocol as Protocol  # type: ignore[assignment]
 
 MOST_CONNECTIONS = 1024
-"""More at once are closed. Clients have one each: with as many as the queue has places none would be told to come
-again."""
+"""Further connections are closed. The limit exceeds the size of the queue, so that clients of a full queue are told to
+retry."""
 SECONDS = 10.0
-"""After its beginning, or after an answer, until the head of a request is there, and the rest of a refused one gone."""
+"""Time from the connection, or from a response, until the head of a request and the rest of a refused one are read."""
 
 
 class Connection(Protocol):
@@ -22,7 +22,7 @@ class Connection(Protocol):
     _end: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Begin to wait for a request."""
+        """Start the time limit for a request."""
         super().connection_made(transport)
         if len(self.connections) > MOST_CONNECTIONS:
             transport.abort()
@@ -30,23 +30,23 @@ class Connection(Protocol):
             self._limit()
 
     def data_received(self, data: bytes) -> None:
-        """Wait on, unless this was the rest of a request's head."""
+        """Stop the time limit once the head of a request is complete."""
         super().data_received(data)
         self._limit()
 
     def on_response_complete(self) -> None:
-        """Wait for the next request."""
+        """Start the time limit for the next request."""
         super().on_response_complete()
         self._limit()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Wait no longer."""
+        """Stop the time limit."""
         super().connection_lost(exc)
         self._stop()
 
     def _limit(self) -> None:
         if self.cycle is not None and not self.cycle.response_complete:
-            self._stop()  # how long its body may take is for whoever reads it
+            self._stop()  # the reader of the body has a time limit of its own
         elif self._end is None:
             self._end = self.loop.call_later(SECONDS, self.transport.abort)
 

@@ -14,12 +14,12 @@ _text = partial(json.dumps, ensure_ascii=False, allow_nan=False, separators=(","
 
 
 class FiniteJSON(JSONResponse):
-    """JSON in which what is not finite is null, and what no terminal should be given is `\\u…`."""
+    """JSON in which NaN and Inf are null, and control characters are `\\u…`."""
 
     def render(self, content: Any) -> bytes:
         """The document's bytes."""
         try:
             text = _text(content)
-        except ValueError:  # what is not finite is rare, and looking for it takes longer than the document
+        except ValueError:  # NaN and Inf are rare, and looking for them takes longer than writing the document
             text = _text(finite(content))
         return visible_json(text).encode()

@@ -1,4 +1,4 @@
-"""The files of a form (multipart/form-data, RFC 7578) whose bytes are all there."""
+"""Parse the files of a complete form (multipart/form-data, RFC 7578)."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from striate.errors import UsageError
 
 
 def files_of(body: bytes, content_type: str, most: int) -> list[tuple[str, bytes]]:
-    """The name and the bytes of each file, in order; other fields are left out. Raises UsageError where there is none,
-    where there are more than `most` fields, and where it is no such form.
+    """The name and the bytes of each file, in order; other fields are left out. Raises UsageError for a form without
+    files, with more than `most` fields, or that is not complete.
 
-    A form that is all there is cut at its boundaries: parsers of streams, which starlette has, take four times as long.
+    The form is split at its boundaries; starlette's parsers of streams take four times as long.
     """
     boundary = parse_options_header(content_type)[1].get(b"boundary")
     before_first, *parts = (b"\r\n" + body).split(b"\r\n--" + boundary, most + 2) if boundary else [body]
@@ -26,7 +26,7 @@ def files_of(body: bytes, content_type: str, most: int) -> list[tuple[str, bytes
 
 
 def _part(part: bytes) -> tuple[str | None, bytes]:
-    """The name of the file, or None where the part is no file, and its bytes."""
+    """The name of the file (None for a part that is not a file), and its bytes."""
     head, _, data = part.partition(b"\r\n\r\n")
     for line in head.split(b"\r\n"):
         field, _, value = line.partition(b":")

@@ -1,4 +1,4 @@
-"""A run that is served: the bytes of a picture in, and out what `predict --json` prints for its file."""
+"""A run that is served: from the bytes of a picture to the line that `predict --json` prints."""
 
 from __future__ import annotations
 
@@ -22,40 +22,50 @@ from striate.runs.directory import open_run
 from striate.training.trained import Read, Trained
 
 MOST_PIXELS = 64_000_000
-"""A picture with more is refused before it is decoded, also where the training took larger ones."""
+"""Larger pictures are refused before they are decoded, also if the training accepted them."""
 _MOST_AT_ONCE = 32
-"""Half of what many clients send at once: the others' pictures are decoded while a batch is computed."""
+"""Pictures of a batch at most: with many clients, others are decoded while a batch is computed."""
 
 Load = Callable[[Path], Trained]
 
 
 @dataclass(frozen=True)
 class ReadPicture:
-    """What a client sent, as the network takes it, and where its file lies in the input."""
+    """An input that a client sent."""
 
     path: str
+    """The name of the input."""
     read: Read
+    """The input as the network takes it."""
     placed: Placement | None
+    """Where the file lies in the input; None for numbers."""
 
 
 @dataclass(frozen=True)
 class ServedRun:
-    """A run, loaded: its `stamp` is that of the file of its weights. Predictions are those of `striate predict`."""
+    """A loaded run. Predictions equal those of `striate predict`."""
 
     name: str
+    """The name that requests use."""
     path: Path
+    """The run directory, checkpoint, or exported file."""
     trained: Trained
+    """The network."""
     predictor: Predictor
+    """The backend."""
     stamp: tuple[int, int, int]
+    """Changes with the weights file."""
     since: float = field(default_factory=monotonic)
+    """When it was loaded, by `monotonic`."""
 
     @property
     def at_once(self) -> int:
-        """How many pictures make a batch at most."""
+        """Largest number of pictures in a batch."""
         return min(_MOST_AT_ONCE, batch_size(self.trained.preparation.input_shape))
 
     def read_picture(self, data: bytes, name: str) -> ReadPicture:
-        """The bytes of a picture file. Raises DataError where they cannot be read, or the network takes none."""
+        """Read the bytes of a picture file. Raises DataError for bytes that cannot be read, and for a network that
+        takes no files."""
         trained = self.trained
         medium, preparation = medium_of(trained.preparation.kind), trained.preparation
         if not medium.suffixes:
@@ -68,7 +78,7 @@ class ServedRun:
         return ReadPicture(name, trained.read_bytes(data, name, preparation), placed)
 
     def read_numbers(self, values: Any, name: str) -> ReadPicture:
-        """One input as nested lists of numbers, as `predict` takes arrays. Raises DataError."""
+        """Read one input from nested lists of numbers, as `predict` takes arrays. Raises DataError."""
         shape, kind = self.trained.preparation.input_shape, medium_of(self.trained.preparation.kind).dtype
         try:
             array = np.asarray(values, object)
@@ -89,7 +99,7 @@ class ServedRun:
         return ReadPicture(name, (raw, None), None)
 
     def predict(self, pictures: Sequence[ReadPicture]) -> list[dict[str, Any]]:
-        """A line for each, in order; those of one shape are computed together."""
+        """A line for each input, in order; inputs of one shape are computed together."""
         order = sorted(range(len(pictures)), key=lambda i: (pictures[i].read[0].shape, pictures[i].read[1] or ()))
         inputs, placed = [pictures[i].read for i in order], [pictures[i].placed for i in order]
         found = self.trained.predict_batch(inputs, self.predictor, placed)
@@ -97,7 +107,7 @@ class ServedRun:
         return [lines[i] for i in range(len(pictures))]
 
     def about(self) -> dict[str, Any]:
-        """What a client may want to know of it."""
+        """Facts about the run for clients."""
         shape, task = self.trained.preparation.input_shape, self.trained.task
         facts = {"run": self.name, "task": task.name, "classes": list(self.trained.classes), "input_shape": list(shape)}
         return facts | {
@@ -107,8 +117,8 @@ class ServedRun:
 
 
 def open_served(path: Path, load: Load, name: str = "") -> ServedRun:
-    """Load the run at `path`, a directory or a checkpoint; its way of computing is the one it wrote down, where that is
-    torch's. Raises StriateError where it cannot be loaded."""
+    """Load the run at `path`, a directory or a checkpoint, with the backend that the run recorded, if torch has it.
+    Raises StriateError where it cannot be loaded."""
     stamp, trained = weights_stamp(path), load(path)
     written = None
     if path.is_dir():
@@ -123,8 +133,8 @@ def open_served(path: Path, load: Load, name: str = "") -> ServedRun:
 
 
 def weights_stamp(path: Path) -> tuple[int, int, int]:
-    """Changes when the file of the weights is replaced or written; of a run that of its best checkpoint, of a hub's
-    folder its tensors. Raises RunError or UsageError where there is none."""
+    """A value that changes when the weights file is replaced or written: of a run its best checkpoint, of a hub's
+    folder its tensors. Raises RunError or UsageError without such a file."""
     file = path / "checkpoints" / "best.pt" if path.is_dir() else path
     if path.is_dir() and (path / TENSORS).is_file() and not file.exists():
         file = path / TENSORS

@@ -1,4 +1,4 @@
-"""A web server that says when it answers, and ends when it is told to."""
+"""A web server that announces when it is ready, and ends within a time limit on a signal."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from striate.errors import UsageError
 from striate.serving.connection import Connection
 
 _HOSTS = "--host 127.0.0.1 for this machine only, or --host 0.0.0.0 for every interface"
-_LAST = 0.1  # seconds between the time that open connections have and the end of what computes still
+_LAST = 0.1  # seconds from the end of open connections to the end of the process
 
 
 class Server(uvicorn.Server):
-    """uvicorn's server: `announce` is called once it answers, `end` in a thread when it is told to end. Open requests
-    have `grace` seconds then; what still computes in a thread cannot be stopped, and ends with the process."""
+    """uvicorn's server: `announce` is called once it is ready, `end` in a thread when it ends. Open requests then have
+    `grace` seconds; threads that still compute end with the process."""
 
     def __init__(
         self,
@@ -40,10 +40,10 @@ class Server(uvicorn.Server):
             http=Connection,
             ws="none",
             proxy_headers=False,
-            access_log=False,  # it would hold the token
+            access_log=False,  # it would contain the token
             log_level=log_level,
             lifespan="on" if lifespan else "off",
-            timeout_graceful_shutdown=grace,  # type: ignore[arg-type]  # it waits for parts of a second too
+            timeout_graceful_shutdown=grace,  # type: ignore[arg-type]  # fractions of a second work too
         )
         super().__init__(config)
         self._announce, self._end_of_all, self._last = announce, end, grace + _LAST
@@ -54,18 +54,18 @@ class Server(uvicorn.Server):
             runner.run(self.serve(sockets=[listening]))
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Answer, and say so."""
+        """Start, and announce it."""
         await super().startup(sockets)
         if self.started:
             self._announce()
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """These signals end the server as it should end, and are not sent on: to be told to end is no failure."""
+        """End the server on these signals, without raising them again: such an end is not a failure."""
         loop = asyncio.get_running_loop()
         ours = [signal.SIGINT, signal.SIGTERM]
         if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
-            ours.append(signal.SIGHUP)  # the terminal was closed; `nohup` ignores it
+            ours.append(signal.SIGHUP)  # the terminal is closed; `nohup` ignores the signal
         for number in ours:
             loop.add_signal_handler(number, self._end)
         try:
@@ -85,7 +85,7 @@ class Server(uvicorn.Server):
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    """uvloop's, where it is installed: it is written in C."""
+    """uvloop's faster event loop, where it is installed; else None."""
     try:
         import uvloop  # type: ignore[import-not-found,unused-ignore]
     except ImportError:
@@ -97,7 +97,7 @@ def listen(host: str, port: int) -> socket.socket:
     """A socket that listens at an address of this machine (port 0: a free one). Raises UsageError."""
     if not 0 <= port <= 65535:
         raise UsageError("--port", str(port), "0 to 65535; 0 picks a free one", "--port 0")
-    # asyncio turns off the waiting for fuller packets (40 ms an answer) only where the protocol is named.
+    # Only with the protocol named does asyncio turn off Nagle's algorithm, which delays a response by 40 ms.
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

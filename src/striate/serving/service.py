@@ -1,4 +1,4 @@
-"""What is served: several runs, what waits for them, and what is counted."""
+"""The served runs, their queue, and their counts."""
 
 from __future__ import annotations
 
@@ -23,25 +23,23 @@ from striate.serving.batching import Batcher
 from striate.serving.served_run import Load, ReadPicture, ServedRun, open_served, weights_stamp
 
 _RELOAD_SECONDS = 2.0
-_SMOOTHING = 0.9  # of the seconds that a picture takes, over the last batches
+_SMOOTHING = 0.9  # decay of the moving average of the seconds for a picture
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What a server takes.
-
-    `queue`: pictures that are accepted and not answered yet; more are told to come again
-    `largest`: bytes of a request
-    `patience`: seconds that the first picture of a batch waits for others
-    """
+    """What a server accepts."""
 
     queue: int = 256
+    """Pictures that may wait for a prediction; further ones are refused, and the client is told to try again."""
     largest: int = 32 << 20
+    """Bytes of a request."""
     patience: float = 0.002
+    """Seconds that the first picture of a batch waits for others."""
 
 
 class Busy(Exception):
-    """The queue is full; it has room in about `seconds`."""
+    """The queue is full, and has room again in about `seconds`."""
 
     def __init__(self, seconds: int) -> None:
         self.seconds = seconds
@@ -49,7 +47,7 @@ class Busy(Exception):
 
 
 class Counts:
-    """What `/metrics` tells, in the form of Prometheus."""
+    """The counts of `/metrics`, in the form of Prometheus."""
 
     def __init__(self) -> None:
         self.registry = registry = CollectorRegistry()
@@ -63,16 +61,16 @@ class Counts:
 
 
 @dataclass(frozen=True)
-class Desk:
-    """A run, and what waits for it."""
+class QueuedRun:
+    """A run, and the inputs that wait for it."""
 
     run: ServedRun
     batcher: Batcher[ReadPicture, dict[str, Any]]
 
 
 class Service:
-    """The runs at `paths`; the first is the one that is asked where none is named. Raises StriateError for one that
-    cannot be loaded, and UsageError for two of one name."""
+    """Serves the runs at `paths`; the first is the default. Raises StriateError for a run that cannot be loaded, and
+    UsageError for two of one name."""
 
     def __init__(
         self, paths: Sequence[Path], load: Load, limits: Limits, say: Callable[[str], None] = lambda _: None
@@ -82,32 +80,32 @@ class Service:
         self.counts.waiting.set_function(lambda: self._waiting)
         self._decoders = ThreadPoolExecutor(max(2, os.cpu_count() or 2), "decode")
         self._compute = ThreadPoolExecutor(1, "predict")
-        self._desks: dict[str, Desk] = {}
+        self._queued: dict[str, QueuedRun] = {}
         for path, name in zip(paths, _names(paths), strict=True):
             run = open_served(path, load, name)
-            self._desks[run.name] = self._desk(run)
+            self._queued[run.name] = self._with_queue(run)
 
-    def _desk(self, run: ServedRun) -> Desk:
+    def _with_queue(self, run: ServedRun) -> QueuedRun:
         compute, seen = partial(self._predict, run), self.counts.batches.observe
-        return Desk(run, Batcher(compute, self._compute, self._decoders, run.at_once, self.limits.patience, seen))
+        return QueuedRun(run, Batcher(compute, self._compute, self._decoders, run.at_once, self.limits.patience, seen))
 
     @property
     def runs(self) -> tuple[ServedRun, ...]:
-        """Those that are served now."""
-        return tuple(desk.run for desk in self._desks.values())
+        """The runs as they are served now."""
+        return tuple(queued.run for queued in self._queued.values())
 
-    def find(self, name: str | None) -> Desk:
+    def find(self, name: str | None) -> QueuedRun:
         """The run of this name, or the first. Raises UsageError."""
-        first = next(iter(self._desks))
-        if (found := self._desks.get(first if name is None else name)) is not None:
+        first = next(iter(self._queued))
+        if (found := self._queued.get(first if name is None else name)) is not None:
             return found
-        known = ", ".join(self._desks)
-        close = quote(nearest(str(name), self._desks) or first)
+        known = ", ".join(self._queued)
+        close = quote(nearest(str(name), self._queued) or first)
         raise UsageError("run", str(name), f"one of the served runs: {known}", f"run={close}")
 
     @contextmanager
     def accepted(self, count: int) -> Iterator[None]:
-        """A place in the queue for so many pictures while they are answered. Raises Busy."""
+        """Places in the queue for `count` pictures within the context. Raises Busy."""
         if self._waiting + count > self.limits.queue:
             raise Busy(max(1, math.ceil(self._waiting * self._per_picture)))
         self._waiting += count
@@ -116,10 +114,10 @@ class Service:
         finally:
             self._waiting -= count
 
-    async def answer(self, desk: Desk, path: str, read: Callable[[], ReadPicture]) -> dict[str, Any]:
-        """The line of what was sent; where it cannot be read or predicted, with the error in plain words."""
+    async def predict(self, queued: QueuedRun, path: str, read: Callable[[], ReadPicture]) -> dict[str, Any]:
+        """The line for an input; if it cannot be read or predicted, with the error in plain words."""
         try:
-            return await desk.batcher.submit(read)
+            return await queued.batcher.submit(read)
         except (DataError, ModelError) as error:
             return {"path": path, "error": getattr(error, "reason", f"{error.got}; expected: {error.expected}")}
 
@@ -132,7 +130,7 @@ class Service:
         return lines
 
     async def follow(self) -> None:
-        """Load a run anew whenever the file of its weights has changed; what cannot be loaded leaves the old one."""
+        """Reload a run whenever its weights file changes; if that fails, the earlier version stays."""
         loop = asyncio.get_running_loop()
         seen = {run.name: run.stamp for run in self.runs}
         while True:
@@ -144,29 +142,29 @@ class Service:
                         continue
                     seen[run.name] = stamp
                     newer = await loop.run_in_executor(self._decoders, open_served, run.path, self._load, run.name)
-                except Exception as error:  # a file that is half written may raise anything
+                except Exception as error:  # an incomplete file may raise anything
                     why = error.got if isinstance(error, StriateError) else type(error).__name__
                     self._say(
                         f"{run.path} has changed and cannot be loaded, so the earlier version is still served: {why}"
                     )
                     continue
-                earlier, self._desks[run.name] = self._desks[run.name], self._desk(newer)
+                earlier, self._queued[run.name] = self._queued[run.name], self._with_queue(newer)
                 await earlier.batcher.end()
                 self.counts.reloads.labels(run.name).inc()
                 self._say(f"{run.path} has changed and was reloaded")
 
     async def end(self) -> None:
-        """Finish what was accepted."""
-        for desk in self._desks.values():
-            await desk.batcher.end()
+        """Finish accepted requests."""
+        for queued in self._queued.values():
+            await queued.batcher.end()
         self._decoders.shutdown(wait=False, cancel_futures=True)
         self._compute.shutdown(wait=False, cancel_futures=True)
 
 
 def _names(paths: Sequence[Path]) -> list[str]:
-    """What the runs are called: a folder as it is, also that of a checkpoint in it; a file without its suffix, and with
-    it where several share that name, so that a name does not depend on their order. Raises UsageError for two of one
-    name."""
+    """The names of the runs: that of the folder, also for a checkpoint in it; of another file, its name without the
+    suffix, or with it if several files share that name, so that names do not depend on the order. Raises UsageError for
+    two of one name."""
     names: list[str] = []
     places = [path.absolute() for path in paths]
     if len(set(places)) < len(places):

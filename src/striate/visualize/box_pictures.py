@@ -26,22 +26,26 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _NAMED = 24
-"""So many classes are named under a picture."""
+"""Largest number of classes that are named under a picture."""
 
 
 class DrawnBox(NamedTuple):
-    """One box: left, top, right and bottom in pixels, the number of its class, what is written at it, and whether it is
-    wrong, or missed: then it is dashed."""
+    """One box over a picture."""
 
     edges: tuple[float, float, float, float]
+    """Left, top, right and bottom in pixels."""
     kind: int
+    """Number of its class."""
     text: str = ""
+    """The text at the box."""
     wrong: bool = False
+    """Whether it is wrong or missed, and so drawn dashed."""
     angle: float = 0.0
+    """By which it is rotated about its center, counterclockwise on the screen."""
 
 
 def corners(box: DrawnBox) -> NDArray[np.float64]:
-    """(4, 2) x and y, turned about the center by its angle, counterclockwise for the eye."""
+    """(4, 2) x and y of the corners, rotated about the center by the box's angle, counterclockwise on the screen."""
     left, top, right, bottom = box.edges
     center = np.array([(left + right) / 2, (top + bottom) / 2])
     turn = np.radians(box.angle)
@@ -77,7 +81,7 @@ def boxes_figure(
     title: str,
     labels: Sequence[str] = (),
 ) -> Figure:
-    """A row a sample: what is there (dashed: missed), what was predicted (dashed: wrong)."""
+    """A row a sample: the true objects (dashed: missed), and the predictions (dashed: wrong)."""
     images = np.asarray(images)
     rows, named = len(images), min(len(classes), _NAMED)
     figure = new_figure(7.2, 3.5 * rows * images.shape[2] / images.shape[3] + 0.9 + 0.19 * -(-named // 4))
@@ -129,7 +133,7 @@ def drawn_picture(image: NDArray[np.uint8], boxes: Sequence[DrawnBox], classes: 
 
 
 def draw_precision_recall(axes: Axes, recalls: ArrayLike, curves: Sequence[tuple[str, ArrayLike]]) -> None:
-    """Precision at these recalls, a line a class with its name; of many classes the first eight."""
+    """Precision at these recalls, a line with a name for each class, at most the first eight."""
     colors = class_colors(min(8, max(1, len(curves))))
     for (name, precision), color in zip(curves, colors, strict=False):
         axes.plot(np.asarray(recalls), np.asarray(precision), color=color, label=shorten(name, 24), linewidth=1.4)

@@ -1,6 +1,6 @@
-"""What all pictures share: figures without pyplot, colors that color-blind readers tell apart, titles, axes, legends.
+"""Shared by all pictures: figures without pyplot, colors for color-blind readers, titles, axes, legends.
 
-Matplotlib is imported by the functions that draw: who only computes what a picture shows does not wait for it.
+Only the functions that draw import matplotlib, so that computing what a picture shows does not wait for it.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ TEXT, SMALL = 10.0, 8.5
 
 
 def load_drawing() -> None:
-    """Import what draws, which the first figure would do."""
+    """Import matplotlib ahead of the first figure."""
     import matplotlib.backends.backend_agg
     import matplotlib.backends.backend_svg  # noqa: F401
 
@@ -58,9 +58,9 @@ def figure_of(draw: Callable[[Axes], object], width: float, height: float, title
 
 
 def save_figure(figure: Figure, path: str | Path, dpi: int = 100) -> Path:
-    """Write the figure as a PNG, or as an SVG where `path` ends so; the same figure gives the same bytes.
+    """Write the figure as a PNG, or as an SVG if `path` has that suffix; the same figure gives the same bytes.
 
-    Raises RunError where it cannot.
+    Raises RunError where the file cannot be written.
     """
     kind: Literal["png", "svg"] = "svg" if Path(path).suffix.lower() == ".svg" else "png"
     write_atomic(Path(path), lambda file: print_figure(figure, file, kind, dpi))
@@ -84,7 +84,7 @@ def print_figure(figure: Figure, file: IO[Any], kind: Literal["png", "svg"], dpi
         if (engine := figure.get_layout_engine()) is not None:
             engine.execute(figure)
             figure.set_layout_engine("none")
-        # Without what would differ from one machine or day to another.
+        # Metadata that differ between machines or days are left out.
         if kind == "svg":
             FigureCanvasSVG(figure).print_svg(file, metadata={"Date": None})
         else:
@@ -107,7 +107,7 @@ def heading(axes: Axes, text: str) -> None:
 
 
 def main_title(figure: Figure, text: str) -> Text:
-    """The title of the whole figure, cut where the figure ends."""
+    """The title of the figure, cut to its width."""
     letters = int(figure.get_figwidth() * 72 / ((TEXT + 1) * 0.7))
     return figure.suptitle(shorten(text, letters), fontsize=TEXT + 1, color=INK, fontweight="bold", parse_math=False)
 
@@ -121,7 +121,7 @@ def quiet_frame(axes: Axes, grid: Literal["both", "x"] = "both") -> None:
 
 
 def name_axes(axes: Axes, x: str = "", y: str = "", size: float = TEXT) -> None:
-    """Write what the axes are: `x` below, `y` at the left; an empty name leaves what is there."""
+    """Name the axes: `x` below, `y` at the left; an empty name changes nothing."""
     if x:
         axes.set_xlabel(x, fontsize=size, parse_math=False)
     if y:
@@ -129,7 +129,7 @@ def name_axes(axes: Axes, x: str = "", y: str = "", size: float = TEXT) -> None:
 
 
 def legend(drawn: Axes | Figure, *series: Any, **options: Any) -> None:
-    """A legend in small letters, without a frame; `series`: handles and labels where not all are to be named."""
+    """A legend in small letters, without a frame; `series`: handles and labels, by default all."""
     drawn.legend(*series, **{"fontsize": SMALL, "frameon": False, **options})
 
 
@@ -137,7 +137,7 @@ _BESIDE = 22  # letters of the longest of two names that stand side by side belo
 
 
 def legend_below(axes: Axes, **options: Any) -> None:
-    """A legend below the axes, where it covers no curve; nothing where nothing is named."""
+    """A legend below the axes, where it covers no curve; none without labels."""
     figure, (handles, labels) = axes.get_figure(root=True), axes.get_legend_handles_labels()
     if labels and figure is not None:
         columns = 2 if max(map(len, labels)) <= _BESIDE else 1
@@ -145,14 +145,14 @@ def legend_below(axes: Axes, **options: Any) -> None:
 
 
 def limit_ticks(axis: Axis, most: int = 10, *, whole: bool = False) -> None:
-    """About `most` ticks at round numbers; at `whole` ones alone, one at least."""
+    """About `most` ticks at round numbers; `whole`: only at whole numbers, at least one."""
     from matplotlib.ticker import MaxNLocator
 
     axis.set_major_locator(MaxNLocator(nbins=most, integer=whole, min_n_ticks=1 if whole else 2))
 
 
 def show_plain_numbers(axis: Axis) -> None:
-    """Numbers as `0.001`, not as powers of ten, at the large ticks; none at the small ones."""
+    """Write numbers as `0.001`, not as powers of ten, at the major ticks, and none at the minor ticks."""
     from matplotlib.ticker import FuncFormatter, NullFormatter
 
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
@@ -160,7 +160,7 @@ def show_plain_numbers(axis: Axis) -> None:
 
 
 def show_percent(axis: Axis) -> None:
-    """Shares from 0 to 1 in percent."""
+    """Write shares from 0 to 1 in percent."""
     from matplotlib.ticker import FuncFormatter
 
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:g} %"))
@@ -177,17 +177,17 @@ def logarithmic(axes: Axes) -> None:
 
 
 def evenly_chosen(count: int, most: int) -> list[int]:
-    """At most `most` of the places 0 to `count` − 1, evenly spaced, the first and the last among them."""
+    """At most `most` of the numbers 0 to `count` − 1, evenly spaced, with the first and the last."""
     return [int(k) for k in np.unique(np.linspace(0, count - 1, min(most, count)).round())]
 
 
 def of_split(data: str, split: str, n: int) -> str:
-    """Of what a picture is: `flowers, test split, n = 50`."""
+    """The samples of a picture: `flowers, test split, n = 50`."""
     return f"{data}, {split} split, n = {n:,}"
 
 
 def shorten(name: str, letters: int) -> str:
-    """The name on one line, in at most so many letters, cut with an ellipsis; wide letters count twice."""
+    """The name on one line, cut with an ellipsis to at most `letters`; wide letters count twice."""
     clean = one_line(name)
     widths = [2 if unicodedata.east_asian_width(letter) in "WF" else 1 for letter in clean]
     if sum(widths) <= letters:
@@ -206,8 +206,8 @@ def class_colors(count: int) -> list[Any]:
 
 
 def show_image(axes: Axes, image: ArrayLike, extent: tuple[float, float, float, float] | None = None) -> None:
-    """Draw one (C, H, W) uint8 image with 1 or 3 channels, every pixel a square, without ticks; in `extent`, (left,
-    right, bottom, top) in the units of the axes, where several are drawn into them."""
+    """Draw one (C, H, W) uint8 image with 1 or 3 channels, every pixel a square, without ticks; `extent`: its (left,
+    right, bottom, top) in the units of the axes, for several images on one pair of axes."""
     pixels = np.asarray(image)
     if pixels.ndim != 3 or pixels.shape[0] not in (1, 3) or pixels.dtype != np.uint8:
         raise DataError(
@@ -217,7 +217,7 @@ def show_image(axes: Axes, image: ArrayLike, extent: tuple[float, float, float, 
             "pass the split's inputs as they are, not normalized",
         )
     shown: NDArray[Any] = pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0)
-    # Enlarged pixels stay squares; photographs that are made smaller are averaged.
+    # Enlarged pixels stay squares; reduced photographs are averaged.
     interpolation = "nearest" if max(shown.shape[:2]) < 64 else "antialiased"
     axes.imshow(shown, cmap="gray", vmin=0, vmax=255, interpolation=interpolation, extent=extent)
     axes.set_xticks([])

@@ -1,4 +1,4 @@
-"""Charts of a page: small pictures on one pair of axes each, which lie beside or under one another as there is room."""
+"""Charts of a page: small pictures with one pair of axes each, which the page arranges by its width."""
 
 from __future__ import annotations
 
@@ -18,16 +18,17 @@ if TYPE_CHECKING:
 
 History = Sequence[Mapping[str, float | None]]
 WIDTH, HEIGHT = 3.9, 2.6
-"""Inches: as wide as a telephone, where ten points can still be read."""
+"""Size in inches: as wide as a phone, on which letters of ten points are readable."""
 
 
 def chart(draw: Callable[[Axes], object], label: str, height: float = HEIGHT, width: float = WIDTH) -> str:
-    """What `draw` draws on a pair of axes, as an SVG in the colors of the page; `label` is what is heard of it."""
+    """An SVG in the colors of the page of what `draw` draws on a pair of axes; `label` is for screen readers."""
     return themed_svg(figure_of(draw, width, height), label)
 
 
 def curve_charts(history: History, metric: str, best_epoch: float | None = None) -> tuple[str, ...]:
-    """Loss, `metric`, what else was followed, and the learning rate against the epoch, or the step of rows without."""
+    """Loss, `metric`, further quantities, and the learning rate against the epoch, or the step if rows have no
+    epoch."""
     if not history:
         return ()
     followed = ["loss", metric, *further_quantities(history, metric)]
@@ -82,7 +83,7 @@ def _draw_signal(
 
 
 def _heard(history: History, quantity: str) -> str:
-    """What a curve comes to, in words."""
+    """The first and the last values of a curve, in words."""
     parts = []
     for part in ("train", "val"):
         values = [row[key] for row in history if row.get(key := f"{part}_{quantity}") is not None]

@@ -1,4 +1,4 @@
-"""A contact sheet of what a check of data found: a strip of pictures for each finding."""
+"""A contact sheet of the findings of a data check: a strip of pictures for each finding."""
 
 from __future__ import annotations
 
@@ -47,27 +47,34 @@ _COLORS = {"error": VERMILION, "warning": ORANGE, "note": BLUE}
 
 @dataclass(frozen=True)
 class SheetTile:
-    """`image` (C, H, W) uint8, or None where it cannot be read; `path` and `words` stand under it. Neighbors with the
-    same `group` are copies of each other and have one frame's color."""
+    """One sample of a sheet."""
 
     image: NDArray[np.uint8] | None
+    """(C, H, W) uint8; None where it cannot be read."""
     path: str
+    """Stands under the image."""
     words: str
+    """Stand under the path."""
     group: int
+    """Neighbors with the same number are copies of each other and have frames of one color."""
 
 
 @dataclass(frozen=True)
 class SheetRow:
-    """A finding's `code` and `severity`, `heading` in words, and up to six tiles."""
+    """The samples of one finding."""
 
     code: str
+    """Code of the finding."""
     severity: str
+    """Severity of the finding."""
     heading: str
+    """The finding in words."""
     tiles: tuple[SheetTile, ...]
+    """Up to six samples."""
 
 
 def sheet_figure(rows: Sequence[SheetRow], *, title: str) -> Figure:
-    """The rows one under the other, on white ground, so that it can be read on a dark page as well."""
+    """The rows one under the other, on a white background, so that it is readable on a dark page too."""
     figure = new_figure(_WIDTH, len(rows) * (_TILE + _HEADING) + 0.4)
     main_title(figure, title)
     parts = figure.subfigures(len(rows), 1, squeeze=False)[:, 0]
@@ -126,7 +133,7 @@ def refuse_sheet(kind: str) -> None:
 
 
 def draw_sheet(check: DataCheck, out: Path) -> Path | None:
-    """Draw up to six samples of each finding that is about single samples; None where there is no such finding."""
+    """Draw up to six samples of each finding on single samples; None without such a finding."""
     rows = [row for mark in check.sample_findings if (row := _row(check.evidence, mark)) is not None]
     if not rows:
         return None
@@ -140,7 +147,7 @@ def _row(evidence: DataEvidence, mark: SampleFinding) -> SheetRow | None:
         return None
     tiles: list[SheetTile] = []
     for place, group in enumerate(islice(mark.groups, COLUMNS)):
-        shown = _telling(evidence, group, COLUMNS - len(tiles))
+        shown = _representatives(evidence, group, COLUMNS - len(tiles))
         tiles += [_tile(evidence, mark, number, place) for number in shown]
         if len(tiles) >= COLUMNS:
             break
@@ -148,8 +155,8 @@ def _row(evidence: DataEvidence, mark: SampleFinding) -> SheetRow | None:
     return SheetRow(mark.finding.code, mark.finding.severity, heading, tuple(tiles))
 
 
-def _telling(evidence: DataEvidence, group: tuple[int, ...], most: int) -> tuple[int, ...]:
-    """The samples of a group that tell why it is one: the first of each split and label, or two copies."""
+def _representatives(evidence: DataEvidence, group: tuple[int, ...], most: int) -> tuple[int, ...]:
+    """The samples that show why a group is one: the first of each split and label, or two copies."""
     if len(group) == 1:
         return group
     first: dict[tuple[str, str], int] = {}
@@ -182,5 +189,5 @@ def _pixels(evidence: DataEvidence, number: int) -> NDArray[np.uint8] | None:
     preparation = Preparation(listing.kind, shape, "stretch", evidence.config.max_pixels, reduced=True)
     try:
         return listing.medium.decode(listing.read(number), listing.paths[number], preparation)
-    except (OSError, DataError):  # gone since it was looked at
+    except (OSError, DataError):  # removed since the check
         return None

@@ -33,15 +33,15 @@ if TYPE_CHECKING:
 _COLORS = (VERMILION, BLUE, GREEN, ORANGE, INK, FAINT)
 _DASHES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (1, 2)))
 _NAMED = 4
-"""Of more classes than colors, so many are named and the others gray."""
+"""Number of named classes if there are more classes than colors; the others are gray."""
 Rows = Sequence[Mapping[str, Any]]
 
 
 def draw_roc(axes: Axes, curves: Rows, classes: Rows = ()) -> None:
     """True against false positive rate; the dashed line is random guessing.
 
-    `curves` and `classes` as in evaluation.json. Up to six classes are named; of more the four with the smallest area,
-    which `classes` tells, and the others are gray.
+    `curves` and `classes` as in evaluation.json. Up to six classes are named; of more, the four with the smallest area
+    in `classes`, and the others are gray.
     """
     axes.plot([0, 1], [0, 1], color=FAINT, linestyle="--", linewidth=1.2)
     _draw(axes, curves, _areas(classes, "auc"), "false_positive_rate", "true_positive_rate")
@@ -106,7 +106,7 @@ def draw_reliability(axes: Axes, bins: Bins, calibrated: Bins = ()) -> None:
 
 
 def _draw_points(axes: Axes, bins: Bins, label: str, color: str, marker: str) -> None:
-    """A point a bin; the line leaves out bins of so few predictions that it would only show chance."""
+    """A point a bin; the line leaves out bins with too few predictions."""
     filled = [part for part in bins if part["n"]]
     face = color if marker == "o" else "none"
     for part in filled:
@@ -123,9 +123,9 @@ def _draw_points(axes: Axes, bins: Bins, label: str, color: str, marker: str) ->
 
 
 COUNTED = 20
-"""Up to so many classes each cell shows its count."""
+"""Largest number of classes for which each cell shows its count."""
 LABELED = 100
-"""Of more classes only every second, third, … is named."""
+"""Of more classes, only every second, third, … is named."""
 _LETTERS = 24
 
 
@@ -151,11 +151,11 @@ def confusion_figure(confusion: ArrayLike, classes: Sequence[str], *, title: str
 def draw_confusion(axes: Axes, confusion: ArrayLike, classes: Sequence[str]) -> AxesImage:
     """Color: share of the true class (row); numbers: counts other than 0, up to 20 classes.
 
-    Of more classes rare mistakes would vanish: there the color follows the square root of the share.
+    With more classes the color follows the square root of the share, so that rare mistakes are visible.
     """
     from matplotlib.colors import LinearSegmentedColormap, PowerNorm
 
-    # From transparent to blue: on a dark page too, a cell without samples has the color of the page.
+    # From transparent to blue, so that a cell without samples has the color of the page, also of a dark one.
     shades = LinearSegmentedColormap.from_list("shades", [f"{BLUE}00", BLUE])
     counts = np.asarray(confusion)
     shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
@@ -196,7 +196,7 @@ def draw_recall(axes: Axes, confusion: ArrayLike) -> None:
 
 
 def _size(counts: NDArray[Any], classes: Sequence[str]) -> tuple[float, float]:
-    """Inches for the square matrix and for the names beside it."""
+    """Size in inches of the square matrix, and of the names beside it."""
     count = min(len(counts), LABELED)
     letters = len(f"{int(counts.max(initial=0)):,}")
     cell = max(0.36, letters * 0.095) if count <= COUNTED else (_label_font(count) + 2.5) / 72

@@ -1,5 +1,5 @@
 """Maps of samples whose points can be clicked, for pages without scripts: a link leads to the sample's picture and its
-nearest neighbors, which lie beneath and are shown while they are the target of the address."""
+nearest neighbors below the map, which are visible while they are the target of the address."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def _shown(number: int, label: str) -> str:
 
 
 def _tiles(images: NDArray[np.uint8]) -> str:
-    """Each picture once, to be used wherever it is shown."""
+    """Each picture as a symbol, which the page references wherever it is shown."""
     symbols = []
     for number, pixels in enumerate(images):
         planes = pixels[0] if len(pixels) == 1 else np.moveaxis(pixels[:3], 0, -1)

@@ -1,4 +1,4 @@
-"""A picture with a prediction drawn over it, written beside others."""
+"""Write a picture with a prediction drawn over it into a folder of such pictures."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 SHOWN = 24
-"""So many slices are drawn; of more, first those that differ, then in their order."""
+"""Largest number of slices that are drawn: first those that differ, then the others in their order."""
 _LETTERS = 26
 
 
@@ -56,8 +56,8 @@ def draw_slices(axes: Axes, slices: Sequence[Mapping[str, Any]], overall: float,
 
 
 def draw_bias(axes: Axes, ranges: Sequence[Mapping[str, Any]], name: str = "") -> None:
-    """Mean of predicted minus true in each range of true values, with its 95 % interval; at 0 neither too large nor too
-    small. `ranges` as in evaluation.json, in the units of the data."""
+    """Mean of predicted minus true in each range of true values, with its 95 % interval. `ranges` as in
+    evaluation.json, in the units of the data."""
     axes.axvline(0, color=FAINT, linestyle="--", linewidth=1.2)
     _draw_points(axes, [part["figures"]["bias"] for part in ranges], range(len(ranges)), BLUE, "o", None)
     labels = [f"{number(part['low'])} to {number(part['high'])}" for part in ranges]
@@ -168,7 +168,7 @@ def draw_scatter(axes: Axes, predicted: ArrayLike, true: ArrayLike, name: str = 
     margin = 0.05 * (high - low) or 0.5
     span = (low - margin, high + margin)
     axes.plot(span, span, color=FAINT, linestyle="--", linewidth=1.2, label="predicted = true")
-    # Many points stay readable where they are small and let each other through.
+    # Many points stay readable if they are small and translucent.
     many = len(truth) > 300
     axes.scatter(truth, outputs, s=9 if many else 22, alpha=0.35 if many else 0.65, color=BLUE, linewidths=0)
     axes.set(xlim=span, ylim=span, aspect="equal")

@@ -20,8 +20,8 @@ _INK = np.array((27, 31, 36))
 
 
 def draw_field(svg: ElementTree.Element, field: EffectiveField, ledger: Ledger, top: float) -> float:
-    """Draw the map from `top` on, with the effective and the theoretical receptive field around its center; where it
-    ends. A signal is a strip; of a volume, its slices are added up."""
+    """Draw the map from `top` on, with the effective and the theoretical receptive field around its center; returns the
+    bottom. A signal is a strip; the slices of a volume are added up."""
     shares = _as_picture(field.map)
     rows, columns = shares.shape
     high = _SIDE * rows / max(rows, columns) if rows > 1 else _STRIP
@@ -65,11 +65,11 @@ def _as_picture(shares: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _theory(field: EffectiveField, ledger: Ledger) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Where the theoretical receptive field of the layer's center unit begins, and its size; empty where unknown."""
+    """The start of the theoretical receptive field of the layer's center unit, and its size; empty where unknown."""
     row = next((row for row in reversed(ledger.rows) if row.name == field.layer and row.center), None)
     if row is None:
         return (), ()
-    # The center of a field is counted from the middle of the first pixel.
+    # Centers of fields are relative to the middle of the first pixel.
     middles = (c + j * (side // 2) + 0.5 for c, j, side in zip(row.center, row.jump, row.out_shape[1:], strict=True))
     size = tuple(map(float, row.receptive_field))
     return tuple(middle - side / 2 for middle, side in zip(middles, size, strict=True)), size

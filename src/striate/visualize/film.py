@@ -19,15 +19,15 @@ _LAST = 1200  # milliseconds
 
 
 class FilmFrame(NamedTuple):
-    """A picture, uint8 (H, W, 3), and what is written under it."""
+    """A picture, uint8 (H, W, 3), and the text under it."""
 
     picture: NDArray[np.uint8]
     text: str
 
 
 def write_film(path: Path, frames: Sequence[FilmFrame], milliseconds: int) -> None:
-    """Write an endless GIF, each frame shown for so long, the last one longer. Small pictures are enlarged by whole
-    pixels to about `SIDE`. Raises RunError."""
+    """Write an endless GIF that shows each frame for `milliseconds`, the last one longer. Small pictures are enlarged
+    by a whole number to about `SIDE`. Raises RunError."""
     images = [_drawn(frame).quantize(64, dither=Image.Dither.NONE) for frame in frames]
     durations = [milliseconds] * (len(images) - 1) + [_LAST]
     buffer = io.BytesIO()

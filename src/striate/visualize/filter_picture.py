@@ -19,14 +19,14 @@ from striate.visualize.picture import Bytes, Picture, whole_numbers
 from striate.wording import several
 
 NUMPY_MODES: dict[str, Any] = {"replicate": "edge", "zeros": "constant", "reflect": "reflect", "circular": "wrap"}
-"""What NumPy calls the padding modes."""
+"""NumPy's names of the padding modes."""
 
-_BAND = 1 << 18  # values that are summed at once: they stay in the cache
-_MANY_WEIGHTS = 300  # from here on Fourier transforms are faster than one sum a weight
+_BAND = 1 << 18  # values of a band of rows, which stays in the cache
+_MANY_WEIGHTS = 300  # for more weights, Fourier transforms are faster than a sum over weights
 
 
 def filter_picture(picture: Picture, kernel: Kernel, padding_mode: str = "replicate") -> Picture:
-    """The picture with every channel filtered by itself; the size stays, and alpha is left as it is."""
+    """The picture with every channel filtered by itself; size and alpha stay the same."""
     channels = [filter_values(channel, kernel, padding_mode) for channel in np.moveaxis(picture.values, -1, 0)]
     notes = picture.notes if picture.alpha is None else (*picture.notes, "transparency is copied, not filtered")
     return replace(picture, values=np.stack(channels, axis=-1), notes=notes)
@@ -91,7 +91,7 @@ def _sums(padded: Bytes, kernel: Kernel) -> NDArray[Any]:
     """The sums of products over a padded band, one shifted copy of it for each weight."""
     rows, columns = kernel.shape
     high, wide = len(padded) - rows + 1, padded.shape[1] - columns + 1
-    # Twice a sum and a divisor have to fit; half as many bytes are twice as fast.
+    # The type must hold twice a sum plus a divisor; a type of half the bytes is twice as fast.
     kind = np.int32 if 2 * 255 * kernel.reach + kernel.divisor < 2**31 else np.int64
     wider, total, product = padded.astype(kind), np.zeros((high, wide), kind), np.empty((high, wide), kind)
     for a, row in enumerate(kernel.weights):
@@ -103,7 +103,7 @@ def _sums(padded: Bytes, kernel: Kernel) -> NDArray[Any]:
 
 
 def _sums_by_fourier(padded: Bytes, kernel: Kernel) -> NDArray[Any]:
-    """The same by Fourier transforms, where their rounding errors are far too small to reach another whole number."""
+    """The same by Fourier transforms, if their rounding errors are too small to change a whole number."""
     weights = np.array(kernel.weights, np.float64)
     # ε · log₂(length) · ‖x‖ · ‖w‖ bounds the error of a transform there and back, for any constant of moderate size.
     bound = 2**-52 * 16 * 255 * np.sqrt(padded.size) * np.linalg.norm(weights) * 32
@@ -119,28 +119,40 @@ _MOST_TERMS = 25
 
 @dataclass(frozen=True)
 class ChannelArithmetic:
-    """One channel: the values under the kernel and the products with it, row by row, their `sum`, and what becomes of
-    it: `quotient` after division, `rounded` to nearest (halves up), `value` limited to 0 to 255."""
+    """How the value of one channel of an output pixel is computed."""
 
     channel: str
+    """The channel by name."""
     neighborhood: tuple[tuple[int, ...], ...]
+    """The values under the kernel, row by row."""
     products: tuple[tuple[int, ...], ...]
+    """Their products with the kernel, row by row."""
     sum: int
+    """Sum of the products."""
     quotient: Fraction
+    """The sum after division."""
     rounded: int
+    """The quotient rounded to nearest, halves up."""
     value: int
+    """The rounded value limited to 0 to 255."""
 
 
 @dataclass(frozen=True)
 class PixelArithmetic:
-    """The output pixel in column `x` and row `y`; `outside` says, row by row, which values lie beyond the border."""
+    """How one output pixel is computed."""
 
     x: int
+    """Column of the pixel, from 0."""
     y: int
+    """Row of the pixel, from 0."""
     kernel: Kernel
+    """The kernel."""
     padding_mode: str
+    """What lies beyond the border."""
     outside: tuple[tuple[bool, ...], ...]
+    """Of each value under the kernel, row by row, whether it lies beyond the border."""
     channels: tuple[ChannelArithmetic, ...]
+    """The arithmetic of each channel."""
 
     def __str__(self) -> str:
         lines = [f"output pixel x = {self.x}, y = {self.y} (column and row, counted from 0)"]
@@ -152,7 +164,7 @@ class PixelArithmetic:
         return "\n".join(lines)
 
     def to_json(self) -> dict[str, Any]:
-        """The record as a `--json` document has it."""
+        """The record as in a `--json` document."""
         return {
             "x": self.x,
             "y": self.y,
@@ -175,7 +187,7 @@ class PixelArithmetic:
         return [*lines, f"value    {channel.value}"]
 
     def _blocks(self, channel: ChannelArithmetic) -> list[str]:
-        """Neighborhood, kernel and products side by side; one above the other, or as sums, where there is no room."""
+        """Neighborhood, kernel and products side by side; if there is no room, below each other, or as sums."""
         rows = zip(channel.neighborhood, self.outside, strict=True)
         values = [[f"({v})" if out else f"{v}" for v, out in zip(*row, strict=True)] for row in rows]
         tables = {"pixels": values, "kernel": _words(self.kernel.weights), "products": _words(channel.products)}
@@ -197,7 +209,7 @@ _BEYOND = {
 
 
 def explain_pixel(picture: Picture, kernel: Kernel, padding_mode: str, at: str) -> PixelArithmetic:
-    """The arithmetic of the output pixel `at` (`x,y`) of the filtered picture. Raises UsageError outside of it."""
+    """The arithmetic of the output pixel `at` (`x,y`) of the filtered picture. Raises UsageError for other texts."""
     (width, height), numbers = picture.size, whole_numbers(at, 2)
     if numbers is None or not (0 <= numbers[0] < width and 0 <= numbers[1] < height):
         expected = f"x,y with x from 0 to {width - 1} and y from 0 to {height - 1}"
@@ -205,7 +217,7 @@ def explain_pixel(picture: Picture, kernel: Kernel, padding_mode: str, at: str) 
     check_padding(width, height, kernel, padding_mode)
     x, y = numbers
     (above, left), (rows, columns) = kernel.center, kernel.shape
-    # Positions are padded instead of values: the same rule, and it is known which lie beyond the border.
+    # Padding the positions instead of the values shows which of them lie beyond the border.
     down = np.arange(y - above, y - above + rows)
     across = np.arange(x - left, x - left + columns)
     outside = ((down < 0) | (down >= height))[:, None] | ((across < 0) | (across >= width))[None, :]
@@ -220,7 +232,7 @@ def explain_pixel(picture: Picture, kernel: Kernel, padding_mode: str, at: str) 
 
 
 def _inside(positions: np.ndarray, size: int, padding_mode: str) -> np.ndarray:
-    """The position whose value each gets along one axis; for zeros any position inside."""
+    """For each padded position along one axis, the position of its value; for zeros any position inside."""
     mode: Any = "edge" if padding_mode == "zeros" else NUMPY_MODES[padding_mode]
     before, after = max(0, -int(positions[0])), max(0, int(positions[-1]) - size + 1)
     padded: np.ndarray = np.pad(np.arange(size), (before, after), mode=mode)[positions + before]

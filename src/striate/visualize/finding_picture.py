@@ -33,11 +33,12 @@ _COLORS = (BLUE, VERMILION, GREEN, ORANGE)
 _STYLES = ("-", "--", "-.", ":")
 _MOST_BARS = 24
 _MOST_TIMES = 1000
-"""Of where the curves begin: what diverges leaves the picture."""
+"""The axis ends at this multiple of the first values: curves that diverge leave the picture."""
 
 
 def lines_figure(title: str, series: Mapping[str, Sequence[float]]) -> Figure:
-    """Each series against the step, from 1; the axis is logarithmic where positive values span more than 50 times."""
+    """Each series against the step, from 1; the axis is logarithmic if positive values span a factor of more than
+    50."""
     return figure_of(lambda axes: draw_lines(axes, title, series), 5.0, 2.6)
 
 

@@ -23,14 +23,18 @@ _LETTERS = 22
 
 @dataclass(frozen=True)
 class Tile:
-    """One sample: `image` (C, H, W) uint8, the predicted class with its probability (0 to 1), the true class. Without a
-    probability these are predicted and true numbers, neither right nor wrong."""
+    """One sample of a gallery."""
 
     image: ArrayLike
+    """(C, H, W) uint8."""
     predicted: str
+    """The predicted class, or number."""
     probability: float | None
+    """Of the predicted class, 0 to 1; None for numbers, which are neither right nor wrong."""
     truth: str
+    """The true class, or number."""
     right: bool
+    """Whether the predicted class is the true one."""
 
 
 _CELL, _PICTURE, _TOP = (1.75, 2.2), 1.6, 0.4
@@ -40,7 +44,7 @@ _CELL, _PICTURE, _TOP = (1.75, 2.2), 1.6, 0.4
 def gallery_figure(tiles: Sequence[Tile], *, title: str, columns: int = 5) -> Figure:
     """The tiles row by row; wrong predictions have a cross, the true class and a thick frame.
 
-    All are drawn into one pair of axes, in inches: arranging one pair a tile took longer than drawing them.
+    All are drawn into one pair of axes, in inches: laying out a pair of axes for each tile takes longer than drawing.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -61,7 +65,7 @@ def gallery_figure(tiles: Sequence[Tile], *, title: str, columns: int = 5) -> Fi
 
 
 def draw_tile(axes: Axes, tile: Tile, x: float, y: float) -> None:
-    """One sample around (`x`, `y`), under it what is predicted, and what is true."""
+    """One sample around (`x`, `y`), with the predicted and the true class under it."""
     from matplotlib.patches import Rectangle
 
     high, wide = (_PICTURE / 2 * side / max(np.shape(tile.image)[1:]) for side in np.shape(tile.image)[1:])
@@ -92,12 +96,12 @@ def _below(tile: Tile) -> tuple[str, str]:
 
 
 SIDE = 96
-"""Pixels of the longer side: larger images are made smaller, smaller ones are enlarged by whole factors."""
+"""Pixels of the longer side: larger images are reduced, smaller ones enlarged by whole factors."""
 
 
 def encode(image: NDArray[Any], side: int = SIDE) -> tuple[str, int, int, bool]:
-    """An image (C, H, W) uint8 as a PNG in base64, the width and height at which it is shown, and whether that is more
-    than it has."""
+    """An image (C, H, W) uint8 as a PNG in base64, the width and height at which it is shown, and whether it is
+    enlarged."""
     picture = Image.fromarray(image[0] if len(image) == 1 else np.ascontiguousarray(image.transpose(1, 2, 0)))
     if max(picture.size) > side:
         picture.thumbnail((side, side), Image.Resampling.LANCZOS)

@@ -28,19 +28,19 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _COLORS = {"features": FAINT, "network": BLUE, "human": ORANGE}
-_NUMBER = 2.5  # so many percent wide at most, with the space before it
+_NUMBER = 2.5  # largest width in percent, with the space before it
 _LEGEND = {"features": "hand-crafted features", "network": "convolutional networks", "human": "a trained human"}
 
 
 def imagenet_history_figure(results: Sequence[ChallengeResult] = HISTORY) -> Figure:
     """A bar for each result, the first on top: top-5 error in percent; a line at the lowest error of a human.
 
-    Winners of a year are drawn full, others pale.
+    Winners of a year have full color, others are pale.
     """
     figure = figure_of(lambda axes: draw_imagenet_history(axes, results), 8.6, 0.34 * len(results) + 1.5)
     axes = figure.axes[0]
     title = main_title(figure, "ImageNet challenge: true class not among five predictions")
-    figure.draw_without_rendering()  # or it is not known where the bars begin
+    figure.draw_without_rendering()  # to lay out the axes, which decides where the bars begin
     title.set(x=axes.get_position().x0, horizontalalignment="left")
     return figure
 
@@ -65,12 +65,12 @@ def draw_imagenet_history(axes: Axes, results: Sequence[ChallengeResult] = HISTO
 
 
 def save_imagenet_history(path: Path) -> Path:
-    """Write the figure as a .png or .svg, whichever `path` ends in. Raises RunError where it cannot."""
+    """Write the figure as a .png or .svg, by the suffix of `path`. Raises RunError where it cannot be written."""
     return save_figure(imagenet_history_figure(), path)
 
 
 def _draw_bars(axes: Axes, results: Sequence[ChallengeResult], line: float | None) -> None:
-    """The bars with their numbers behind them; those that the line would run through stand behind the line."""
+    """The bars with their numbers to the right; numbers that the line would cross are right of the line."""
     for row, result in enumerate(results):
         pale = result.place not in (None, 1)
         axes.barh(row, result.top5, height=0.72, color=_COLORS[result.method], alpha=0.45 if pale else 1.0)

@@ -35,7 +35,7 @@ def outlined(image: NDArray[np.uint8], numbers: NDArray[np.integer], wrong: Coll
 
 
 def _borders(numbers: NDArray[np.integer], thick: int) -> NDArray[np.bool_]:
-    """Pixels no farther than `thick` from one of another number, along an axis."""
+    """Pixels at most `thick` from a pixel of another object, along an axis."""
     found = np.zeros(numbers.shape, np.bool_)
     for step in range(1, thick + 1):
         for axis in (0, 1):
@@ -51,7 +51,7 @@ def _borders(numbers: NDArray[np.integer], thick: int) -> NDArray[np.bool_]:
 def instances_figure(
     rows: Sequence[tuple[ArrayLike, ArrayLike, ArrayLike]], *, title: str, labels: Sequence[str] = ()
 ) -> Figure:
-    """A row a sample: the image (C, H, W), and it (H, W, 3) with its objects and with what was predicted."""
+    """A row a sample: the image (C, H, W), and the image (H, W, 3) with its objects, and with the predictions."""
     height, width = np.asarray(rows[0][1]).shape[:2]
     figure = new_figure(7.2, 2.4 * len(rows) * height / width + 0.8)
     grid = figure.subplots(len(rows), 3, squeeze=False)

@@ -22,28 +22,31 @@ _NUMBER = re.compile(r"[+-]?(\d{1,30}(\.\d{0,30})?|\.\d{1,30})([eE][+-]?\d{1,3})
 _NUMERIC_TEXT = re.compile(r"(?!\.{0,2}/)[\d\s.,;+\-eE/]*\d[\d\s.,;+\-eE/]*")
 _DIVISOR = re.compile(r"(?:^|[\s;,])/\s*([^\s;,/]+)\s*$")
 _LARGEST_FILE = 1_000_000
-_MOST_BITS = 53  # what double precision, in which large kernels are computed, holds exactly
+_MOST_BITS = 53  # exact in double precision, in which large kernels are computed
 _MOST_DECIMALS = 15
 
 
 @dataclass(frozen=True)
 class ChosenKernel:
-    """A kernel, what it was taken from, and the words for that: `the kernel named sharpen`."""
+    """A kernel, and where it comes from."""
 
     kernel: Kernel
+    """The kernel."""
     source: Literal["name", "file", "text"]
+    """The kind of source."""
     words: str
+    """The source in words: `the kernel named sharpen`."""
 
 
 def choose_kernel(given: str) -> ChosenKernel:
     """The kernel that `given` means: a name of the table, else a text of numbers, else a file with one.
 
-    Raises UsageError. A file that is called as a kernel or as a number is meant by `./name`.
+    Raises UsageError. `./name` means a file whose name is also that of a kernel, or a number.
     """
     text = given.strip()
     if text in KERNELS:
-        beside = f" (for the file {text} in this folder: ./{text})" if _is_file(text) else ""
-        return ChosenKernel(KERNELS[text], "name", f"the kernel named {text}{beside}")
+        hint = f" (for the file {text} in this folder: ./{text})" if _is_file(text) else ""
+        return ChosenKernel(KERNELS[text], "name", f"the kernel named {text}{hint}")
     if not _NUMERIC_TEXT.fullmatch(text):
         if _is_file(text):
             kernel = _from_file(Path(text))
@@ -59,10 +62,10 @@ def _rounding(kernel: Kernel) -> str:
 
 
 def parse_kernel(text: str, where: str = "--kernel") -> Kernel:
-    """A kernel from rows that are parted by `;` or line ends, numbers by blanks or commas.
+    """A kernel from rows separated by `;` or line ends, with numbers separated by blanks or commas.
 
-    A number is whole, a decimal or a fraction (`1/9`), each taken exactly (`kernel_from_rows`); `/16` at the end, after
-    a blank, divides the whole kernel. From `#` to the end of a line is comment. Raises UsageError.
+    A number is whole, a decimal or a fraction (`1/9`), and is exact (`kernel_from_rows`); `/16` at the end, after a
+    blank, divides the whole kernel. `#` begins a comment. Raises UsageError.
     """
     if len(text) > _LARGEST_FILE:
         raise UsageError(where, several(len(text), "character"), f"at most {_LARGEST_FILE:,}", _EXAMPLE)
@@ -73,7 +76,7 @@ def parse_kernel(text: str, where: str = "--kernel") -> Kernel:
         joined = joined[: found.start()]
     rows = [row.strip() for line in joined.splitlines() for row in line.strip().removesuffix(";").split(";")]
     words = [[word for word in re.split(r"[\s,]+", row) if word] for row in rows]
-    if (count := sum(map(len, words))) > LONGEST_SIDE**2:  # each is made a fraction, which takes its time
+    if (count := sum(map(len, words))) > LONGEST_SIDE**2:  # parsing fractions takes time
         expected = f"sides of at most {LONGEST_SIDE}"
         raise UsageError(where, several(count, "number"), expected, _EXAMPLE)
     numbers = [[_number(word, where, words) for word in row] for row in words]
@@ -84,8 +87,8 @@ def parse_kernel(text: str, where: str = "--kernel") -> Kernel:
 
 
 def kernel_from_rows(rows: Sequence[Sequence[Fraction]], where: str = "--kernel") -> Kernel:
-    """The kernel of these numbers: exact, as whole ones over their least common denominator; or with as many decimals
-    as double precision can still sum exactly, where they have more. Raises UsageError."""
+    """The kernel of these numbers as whole numbers over their least common denominator; numbers whose sums double
+    precision cannot hold exactly are rounded to as many decimals as it can. Raises UsageError."""
     check_form(rows, where, _as_option)
     kernel = _over(_common_divisor(rows), rows)
     decimals = _MOST_DECIMALS
@@ -104,7 +107,7 @@ def kernel_from_rows(rows: Sequence[Sequence[Fraction]], where: str = "--kernel"
 
 
 def _common_divisor(rows: Sequence[Sequence[Fraction]]) -> int:
-    """The least common denominator, or some larger number than can be summed exactly: that of thousands of fractions
+    """The least common denominator, or any number that is too large for exact sums: that of thousands of fractions
     would have millions of digits."""
     divisor = 1
     for row in rows:
@@ -134,7 +137,7 @@ def _few_digits(rows: Sequence[Sequence[Fraction]]) -> str:
 
 
 def _number(word: str, where: str, words: Words = ()) -> Fraction:
-    """A number of the kernel that `words` are; where it is none, the remedy has 0 in its place."""
+    """Parse a number of the kernel `words`; for another word, the remedy is the kernel with 0 in its place."""
     upper, slash, lower = word.partition("/")
     parts = [upper, lower] if slash else [upper]
     if word.lower().lstrip("+-") in ("nan", "inf", "infinity"):

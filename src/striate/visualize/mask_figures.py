@@ -26,16 +26,16 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 LEGEND = 24
-"""So many classes are named under the picture."""
+"""Largest number of classes that are named under the picture."""
 _ALPHA = 0.6
 _HUES = 20
 _BACKGROUND = frozenset({"0", "background", "void"})
-"""Names of a first class that is what is left, and has no color: what lies beneath it is seen as it is."""
+"""Names of a first class that is the background and has no color, so that the image is visible."""
 
 
 def mask_colors(count: int) -> list[Any]:
-    """A color for each class: of nine to twenty, ten hues and then their light forms. Neighbors on a map from dark to
-    light are hard to tell apart under an image."""
+    """A color for each class; for nine to twenty classes, ten hues and then their light variants, since neighbors on a
+    map from dark to light are hard to distinguish over an image."""
     if not 8 < count <= _HUES:
         return class_colors(count)
     from matplotlib import colormaps
@@ -45,7 +45,7 @@ def mask_colors(count: int) -> list[Any]:
 
 
 def covered(classes: Sequence[str]) -> list[bool]:
-    """Whether the color of each class is laid over the image: of all but a background."""
+    """Whether each class is drawn over the image: all but a background."""
     return [number > 0 or name.lower() not in _BACKGROUND for number, name in enumerate(classes)]
 
 
@@ -105,7 +105,7 @@ def mark_wrong(axes: Axes, truth: ArrayLike, prediction: ArrayLike) -> None:
     truths = np.asarray(truth)
     wrong = (truths != np.asarray(prediction)) & (truths != IGNORED)
     if wrong.any() and min(wrong.shape) > 1:
-        # One direction in black, one in white: one of them shows on any color.
+        # One direction in black, one in white, of which one is visible on any color.
         for hatch, color in (("////", "black"), ("\\\\\\\\", "white")):
             drawn = axes.contourf(wrong, levels=[0.5, 1.5], colors="none", hatches=[hatch])
             drawn.set_edgecolor(color)
@@ -113,7 +113,7 @@ def mark_wrong(axes: Axes, truth: ArrayLike, prediction: ArrayLike) -> None:
 
 
 def name_classes(figure: Figure, classes: Sequence[str]) -> None:
-    """A legend under the picture: the color of each class that has one, as far as there is room."""
+    """A legend under the picture with the colors of the classes, as far as there is room."""
     from matplotlib.colors import to_rgb
     from matplotlib.patches import Patch
 

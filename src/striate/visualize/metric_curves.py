@@ -35,9 +35,9 @@ def learning_curve_figure(found: Mapping[str, Any], *, title: str, name: str, sh
 
 
 def draw_learning_curve(axes: Axes, found: Mapping[str, Any], *, name: str, share: bool) -> None:
-    """A dot a training, their means as a line; dashed the power law on to twice the samples, where a bar is its 95 %
-    interval. Where trainings from pretrained weights are beside them, the two lines, without the law. `name`: that of
-    the metric; a `share` is drawn in percent, and what the law lowers is what it lacks."""
+    """A dot for each training, and their means as a line; dashed, the power law up to twice the samples, with its 95 %
+    interval there. With trainings from pretrained weights, two lines without the law. `name`: that of the metric. A
+    `share` is drawn in percent, and the law describes what it lacks of 100 %."""
     sizes = sorted({point["n"] for point in found["points"]})
     pretrained = found.get("pretrained")
     _draw_trainings(axes, found["points"], sizes, BLUE, "measured" if pretrained is None else "from random weights")
@@ -86,11 +86,11 @@ robustness.json."""
 
 
 def robustness_figure(found: Mapping[str, Any], *, title: str, name: str = "right", share: bool = True) -> Figure:
-    """A panel for each of `curves`, then how many predictions stay what they were under the first of them, where that
-    is a shift.
+    """A panel for each of `curves`, and one for the share of predictions that the first of them, if it is a shift,
+    leaves unchanged.
 
-    `found` has the keys of robustness.json, `name` is that of its metric. All panels share an axis: of a `share`, 0 to
-    100 %. A dashed line is the metric of the images as they are, a dotted one the accuracy of guessing among all
+    `found` has the keys of robustness.json, `name` is that of its metric. All panels have the same axis: for a `share`,
+    0 to 100 %. A dashed line is the metric of the original images, a dotted one the accuracy of guessing among all
     classes.
     """
     curves, hits = found["curves"], "accuracy" in found
@@ -130,9 +130,9 @@ def draw_strengths(
     color: str = BLUE,
     percent: bool = True,
 ) -> None:
-    """One curve: what lies under `key` (`accuracy`, `value` or `unchanged`) against the strength, with a band for its
-    95 % interval; where the image as it is has a strength, that is a point too: `clean`, with the ends of its
-    interval."""
+    """One curve: the values of `key` (`accuracy`, `value` or `unchanged`) against the strength, with a band for the
+    95 % interval. `clean`: the value of the original images with the ends of its interval, a point if the kind of
+    change has a strength for them."""
     levels: list[Mapping[str, Any]] = list(curve["levels"])
     ends = "unchanged_interval" if key == "unchanged" else "interval"
     points = [(level["strength"], level[key], *(level[ends] or (level[key],) * 2)) for level in levels]
@@ -156,7 +156,7 @@ def draw_strengths(
 
 
 def _scale(axes: Axes, levels: Levels, identity: float | None) -> None:
-    """Factors, and qualities, whose larger numbers are the weaker changes, lie on a logarithmic axis."""
+    """Use a logarithmic axis for factors, and for qualities, whose larger numbers are the weaker changes."""
     if identity == 0:
         limit_ticks(axes.xaxis, 6, whole=all(level["strength"] % 1 == 0 for level in levels))
         return
@@ -204,7 +204,7 @@ def invariance_figure(found: Mapping[str, Any], *, title: str) -> Figure:
 
 
 def _shade(place: int, count: int) -> Any:
-    """From light, of the first layer, to dark, of the last one."""
+    """A color from light, for the first layer, to dark, for the last one."""
     from matplotlib import colormaps
 
     return colormaps["viridis"](0.85 * (1 - place / max(1, count - 1)))

@@ -1,4 +1,4 @@
-"""The boxes of a network's diagram: a layer with what follows it, or a module where there are too many layers."""
+"""The boxes of a network's diagram: a layer with its normalization and activation, or a module of a large network."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from striate.account.ledger import Ledger, Row, Shape, module_output
 from striate.wording import several, show_shape, show_sizes
 
 _MOST_LAYERS = 4
-"""So many are named one by one."""
+"""Largest number of layers that are named one by one."""
 
 
 def chain_text(rows: Sequence[Row]) -> str:
-    """`conv 3×3 · bn · relu`; a kind that comes again at once is not repeated: `conv 1×1 · 3×3 /2 · 1×1`."""
+    """`conv 3×3 · bn · relu`; the same kind in a row is named once: `conv 1×1 · 3×3 /2 · 1×1`."""
     kinds = [_kind(row) for row in rows]
     again = [before.kind == row.kind and row.settings.get("kernel") for before, row in pairwise(rows)]
     return " · ".join(
@@ -25,10 +25,9 @@ def chain_text(rows: Sequence[Row]) -> str:
 
 
 def module_text(name: str, rows: Mapping[int, Row]) -> str:
-    """`conv 1×1 · 3×3 · 1×1 | skip`, `4 branches, 19 layers`, `3 blocks, 32 layers`; what is side by side has a bar
-    between.
+    """`conv 1×1 · 3×3 · 1×1 | skip`, `4 branches, 19 layers`, `3 blocks, 32 layers`; `|` separates branches.
 
-    `rows` are those of the module `name` by their places; parts of it that hold several layers are blocks.
+    `rows` are those of the module `name` by their positions; its submodules with several layers are blocks.
     """
     depth = name.count(".") + 2
     part_of = {place: ".".join(row.name.split(".")[:depth]) for place, row in rows.items()}
@@ -47,7 +46,7 @@ def module_text(name: str, rows: Mapping[int, Row]) -> str:
 
 
 def _side_by_side(rows: Mapping[int, Row]) -> str:
-    """The chains of layers in a module that begin outside of it; nothing where others begin inside."""
+    """The chains of layers in a module that start from its input; empty if another chain starts inside."""
     chains = [working for chain in _chains(rows) if any(map(_works, working := [rows[place] for place in chain]))]
     if not all(_from_outside(chain[0], rows) for chain in chains):
         return ""
@@ -56,7 +55,7 @@ def _side_by_side(rows: Mapping[int, Row]) -> str:
 
 
 def _chains(rows: Mapping[int, Row]) -> list[list[int]]:
-    """Layers one behind the other: each takes the output of the one before alone, and nothing else takes it."""
+    """Chains of layers: each layer has the output of the one before as its only input, and no other layer takes it."""
     takers = Counter(source for row in rows.values() for source in row.inputs)
     chains: dict[int, list[int]] = {}
     for place, row in rows.items():
@@ -84,7 +83,7 @@ def _kind(row: Row) -> str:
 
 
 MOST_BOXES = 32
-"""More are not taken in at a glance; a residual network of 18 layers still shows each of its sums."""
+"""Largest readable number of boxes; a residual network of 18 layers still shows each of its sums."""
 _FOLLOWERS = frozenset(
     (
         *("bn", "gn", "ln", "lrn", "lcn", "relu", "leaky", "prelu", "elu", "sigmoid", "tanh", "swish", "softmax"),
@@ -98,17 +97,24 @@ _Rows = Mapping[int, Row]
 
 @dataclass(frozen=True)
 class Box:
-    """One box: its module's path, what it is, its output, its costs, how many layers are in it, the places of the boxes
-    whose outputs it takes (−1: the network's input), and of its layers among the ledger's rows."""
+    """One box of the diagram."""
 
     name: str
+    """The module's path."""
     text: str
+    """What it is."""
     out_shape: Shape
+    """Shape of its output."""
     params: int
+    """Number of parameters."""
     macs: int
+    """Multiply–accumulates."""
     layers: int
+    """Number of layers in it."""
     inputs: tuple[int, ...] = ()
+    """Positions of the boxes whose outputs it takes; −1 is the network's input."""
     rows: tuple[int, ...] = ()
+    """Positions of its layers among the ledger's rows."""
 
     @property
     def stage(self) -> str:
@@ -119,9 +125,9 @@ class Box:
 def network_boxes(ledger: Ledger, most: int = MOST_BOXES) -> list[Box]:
     """The boxes of the layers that ran, in the order of execution.
 
-    Normalizations and activations belong to the layer before, where they take its output and nothing else does;
-    flattening has no box. Where that leaves more than `most`, layers are put together by as much of their path as
-    needed; a network without a hierarchy keeps a box a layer.
+    Normalizations and activations belong to the layer before if they alone take its output; flattening has no box. If
+    that leaves more than `most` boxes, layers are grouped by leading parts of their paths; a network without a
+    hierarchy keeps a box for each layer.
     """
     rows = _drawn(ledger.rows)
     units = _units(rows)
@@ -138,7 +144,7 @@ def network_boxes(ledger: Ledger, most: int = MOST_BOXES) -> list[Box]:
 
 
 def _drawn(rows: Sequence[Row]) -> dict[int, Row]:
-    """The rows that are drawn, by their places; what takes the output of one that is not, takes its inputs."""
+    """The rows that are drawn, by their positions; consumers of a row that is not drawn get its inputs instead."""
     drawn: dict[int, Row] = {}
     passed: dict[int, Iterable[int]] = {-1: (-1,)}
     for place, row in enumerate(rows):
@@ -151,7 +157,7 @@ def _drawn(rows: Sequence[Row]) -> dict[int, Row]:
 
 
 def _units(rows: _Rows) -> list[list[int]]:
-    """Each layer with the normalizations and activations behind it."""
+    """Each layer with the normalizations and activations after it."""
     takers = Counter(source for row in rows.values() for source in row.inputs)
     units: list[list[int]] = []
     for place, row in rows.items():
@@ -165,7 +171,7 @@ def _units(rows: _Rows) -> list[list[int]]:
 
 
 def _within(before: Row, row: Row) -> bool:
-    """Whether a layer stands in the same module as the one before, or in one around it."""
+    """Whether a layer is in the same module as the one before, or in an enclosing one."""
     parent = row.name.rpartition(".")[0]
     return not parent or before.name.startswith(f"{parent}.")
 

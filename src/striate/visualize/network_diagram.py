@@ -1,4 +1,4 @@
-"""A network as a diagram in SVG, drawn from its ledger: the size and depth of maps, and where the costs are."""
+"""A network as a diagram in SVG, drawn from its ledger: the size and depth of maps, and the costs of layers."""
 
 from __future__ import annotations
 
@@ -16,39 +16,44 @@ from striate.visualize.network_boxes import Box, network_boxes
 from striate.visualize.themed_svg import add_text
 from striate.wording import percent_of, scaled, several, shorten_middle, shorten_path, show_shape
 
-_STEP = 9.0  # between the lanes where they fit
+_STEP = 9.0  # between lanes, if they fit
 _HEAD = 5.0
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where a box is: its right edge, its middle from the top, its height."""
+    """The position of a box."""
 
     right: float
+    """Its right edge."""
     middle: float
+    """Its middle, from the top."""
     high: float
+    """Its height."""
 
 
 @dataclass(frozen=True)
 class Bypass:
-    """One output on its way past other boxes: the place of the box it comes from (−1: the network's input), those of
-    the boxes that take it, and how far out it runs, the innermost lane being 0."""
+    """A line from an output past other boxes."""
 
     source: int
+    """Position of the box whose output it is; −1 is the network's input."""
     targets: tuple[int, ...]
+    """Positions of the boxes that take the output."""
     lane: int
+    """From 0, the innermost."""
 
     @property
     def span(self) -> tuple[int, int]:
-        """The places of its first and its last box."""
+        """The positions of its first and its last box."""
         ends = (self.source, *self.targets)
         return min(ends), max(ends)
 
 
 def find_bypasses(inputs: Sequence[tuple[int, ...]]) -> list[Bypass]:
-    """A bypass for each box whose output is taken by others than the next one; `inputs` are those of the boxes.
+    """A bypass for each box whose output is an input of boxes other than the next one; `inputs` are those of the boxes.
 
-    Short ones run inside; two share a lane where none begins before the other ends.
+    Short bypasses have inner lanes; two bypasses that do not overlap may share a lane.
     """
     bare = []
     for source in range(-1, len(inputs)):
@@ -73,8 +78,8 @@ def draw_bypasses(
     x: float,
     to: float,
 ) -> None:
-    """Draw all bypasses in lanes from `x` to `to`, with a head at each box that takes the output; `begin` is where the
-    network's input comes in."""
+    """Draw all bypasses in lanes from `x` to `to`, with an arrowhead at each box that takes the output; `begin` is the
+    place of the network's input."""
     bypasses = find_bypasses(inputs)
     most = max((bypass.lane for bypass in bypasses), default=0)
     step = min(_STEP, (to - x) / max(1, most))
@@ -164,7 +169,7 @@ def _subtitle(ledger: Ledger) -> str:
 
 
 def _draw_boxes(svg: ElementTree.Element, boxes: Sequence[Box], ledger: Ledger) -> float:
-    """Draws all boxes, and behind them the stages they belong to; where they end."""
+    """Draw all boxes, and the stages behind them; returns the bottom."""
     places: list[tuple[Box, float, float, float]] = []
     top = float(_TOP)
     for box in boxes:
@@ -186,7 +191,7 @@ def _draw_boxes(svg: ElementTree.Element, boxes: Sequence[Box], ledger: Ledger) 
 
 
 def _draw_wires(svg: ElementTree.Element, places: Sequence[tuple[Box, float, float, float]]) -> None:
-    """Lines between boxes that follow each other, and beside those that do not."""
+    """Draw lines between consecutive boxes, and bypasses beside the boxes."""
     spots = [Place(_MIDDLE + wide / 2, y + max(high, 30.0) / 2, high) for _, y, wide, high in places]
     begin = Place(_MIDDLE, _TOP - 6, 0)
     inputs = [box.inputs for box, *_ in places]

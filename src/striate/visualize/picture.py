@@ -1,4 +1,4 @@
-"""A picture as its pixels are, from a file or a named data set: values of 0 to 255, nothing resized or blended."""
+"""The pixels of a picture, from a file or a named data set: values of 0 to 255, not resized and not blended."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Bytes = NDArray[np.uint8]
 
 MAX_PIXELS = 64_000_000
 GRAY_WEIGHTS = "0.299 red + 0.587 green + 0.114 blue, rounded to nearest"
-"""ITU-R BT.601, as Pillow computes its mode L (16 bits of each weight)."""
+"""ITU-R BT.601, as in Pillow's mode L (weights of 16 bits)."""
 
 _PLAIN = {"L": "L", "RGB": "RGB", "LA": "LA", "RGBA": "RGBA"}
 # Pillow's modes in words.
@@ -45,13 +45,16 @@ _COLORS = {
 
 @dataclass(frozen=True)
 class Picture:
-    """`values`: (H, W, C) uint8, C = 1 for gray and 3 for red, green, blue. `alpha`: (H, W) uint8, or None where
-    there is none. `profile` is the embedded color profile; `notes` say what reading has changed."""
+    """The pixels of a picture file."""
 
     values: Bytes
+    """(H, W, C) uint8, C = 1 for gray and 3 for red, green, blue."""
     alpha: Bytes | None = None
+    """(H, W) uint8; None where there is none."""
     profile: bytes | None = None
+    """The embedded color profile; None where there is none."""
     notes: tuple[str, ...] = ()
+    """What reading has changed, a sentence each."""
 
     @property
     def channels(self) -> tuple[str, ...]:
@@ -65,10 +68,10 @@ class Picture:
 
 
 def read_picture(path: str | Path, max_pixels: int = MAX_PIXELS) -> Picture:
-    """The picture in a file, as it is seen (EXIF orientation applied), in eight bits a value.
+    """The picture in a file, upright (EXIF orientation applied), with eight bits a value.
 
     Palettes and color models other than RGB become RGB, one-bit and deeper gray become gray of eight bits; of several
-    pictures in a file the first is read. Each such change is a note. Raises UnreadableImage, a DataError.
+    pictures in a file only the first is read. Each such change is a note. Raises UnreadableImage, a DataError.
     """
     place = user_path(str(path))
     try:
@@ -89,13 +92,13 @@ def read_picture(path: str | Path, max_pixels: int = MAX_PIXELS) -> Picture:
 
 
 def read_picture_bytes(data: bytes, where: str, max_pixels: int = MAX_PIXELS) -> Picture:
-    """The picture in the bytes of a file, as `read_picture` gives it. Raises UnreadableImage."""
+    """The same as `read_picture`, for the bytes of a file. Raises UnreadableImage."""
     with open_picture(data, where, max_pixels) as image:
         return _as_picture(image, where)
 
 
 def to_gray(picture: Picture) -> Picture:
-    """The picture in gray, by `GRAY_WEIGHTS`; a gray one as it is."""
+    """The picture in gray, by `GRAY_WEIGHTS`; a gray one unchanged."""
     if picture.values.shape[2] == 1:
         return picture
     gray = np.asarray(Image.fromarray(picture.values).convert("L"))[..., None]
@@ -103,7 +106,7 @@ def to_gray(picture: Picture) -> Picture:
 
 
 def whole_numbers(text: str, count: int) -> list[int] | None:
-    """So many whole numbers, parted by commas; None where the text is something else."""
+    """`count` whole numbers, separated by commas; None for other texts."""
     try:
         numbers = [int(part) for part in text.split(",")] if len(text) < 100 else []
     except ValueError:
@@ -161,7 +164,7 @@ def _gray_if_it_is(image: Image.Image) -> Image.Image:
 
 
 def names_sample(text: str) -> bool:
-    """Whether the text is `NAME#NUMBER`, or means that: a data set's name, without a number too; and not a file."""
+    """Whether the text is `NAME#NUMBER`, or a data set's name without a number, and not a file."""
     from striate.data.sources.named import info
 
     name, _, number = text.partition("#")
@@ -170,9 +173,9 @@ def names_sample(text: str) -> bool:
 
 
 def sample_picture(text: str, announce: Callable[[str], None] | None = None) -> Picture:
-    """The sample of that number (in the order of split.csv, from 0) of a named set, with its label as a note.
+    """A sample of a named set, by its number in the order of split.csv, from 0, with its label as a note.
 
-    Raises DataError where there is no such set or sample, or it holds no images.
+    Raises DataError for an unknown set or sample, and for a set without images.
     """
     from striate.data.config import DataConfig
     from striate.data.sources.list_source import list_source
@@ -210,8 +213,8 @@ def sample_input(
 
 
 def listed_picture(listing: Listing, number: int) -> Picture:
-    """The sample of that number of a listing of images, as its file is; of an instrument in bytes, over the range of
-    the file. Raises UnreadableImage; OSError where its file has gone."""
+    """A sample of a listing of images, by number, unchanged; values of an instrument are scaled to bytes over the range
+    of the file. Raises UnreadableImage; OSError for a missing file."""
     if listing.inputs is not None:
         return Picture(np.ascontiguousarray(np.moveaxis(listing.inputs[number], 0, -1)))
     assert listing.read is not None

@@ -1,4 +1,4 @@
-"""Where a picture may be written, checked before it is computed, and writing it in the format of its suffix."""
+"""Check where a picture may be written, before it is computed, and write it in the format of its suffix."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from striate.runs.files import write_atomic
 from striate.visualize.picture import Picture
 
 _LONGEST = 200
-"""Bytes of a file's name. Folders take 255; while a file is written, its name is some longer."""
+"""Largest size of a file's name, in bytes. Folders allow 255, and the temporary name of a file is longer."""
 
 
 def refuse_picture_path(
     path: Path, *, force: bool = False, endings: Collection[str] = (".png",), option: str = "--out"
 ) -> None:
-    """Raise UsageError where no new file with one of these endings can be written to `path`, which came with `option`,
-    `--out` or the name of an argument; `force` allows to overwrite one."""
+    """Raise UsageError where no new file with one of these endings can be written to `path`, the value of `option`
+    (`--out`, or the name of an argument); `force` allows overwriting a file."""
     first = next(iter(endings))
     folder, there = _what_is_there(path, option, first)
     if path.suffix.lower() not in endings:
@@ -40,7 +40,7 @@ def refuse_picture_path(
 
 
 def _what_is_there(path: Path, option: str, ending: str) -> tuple[bool, bool]:
-    """Whether it is a folder, and whether there is anything; UsageError for a path longer than the system takes."""
+    """Whether the path is a folder, and whether it exists. Raises UsageError for a path that is too long."""
     try:
         folder, there, reason = path.is_dir(), path.exists(), "File name too long"
     except OSError as error:
@@ -58,7 +58,7 @@ def _what_is_there(path: Path, option: str, ending: str) -> tuple[bool, bool]:
 
 
 def _place(option: str, path: Path) -> str:
-    """What to type: an option with its value, or what stands for an argument."""
+    """The remedy: an option with its value, or `write to` with the path for an argument."""
     return f"{option} {pasted(path)}" if option.startswith("-") else f"write to {pasted(path)}"
 
 
@@ -71,12 +71,12 @@ FORMATS = {
     **{".png": "PNG", ".tif": "TIFF", ".tiff": "TIFF", ".bmp": "BMP", ".ppm": "PPM", ".pgm": "PPM"},
     **{".jpg": "JPEG", ".jpeg": "JPEG"},
 }
-"""Suffixes that a picture is written under. All but JPEG keep every value."""
+"""Pillow's format by suffix. All but JPEG preserve every value."""
 
 
 def refuse_out(out: Path, picture: Picture | None = None, *, force: bool = False) -> None:
-    """Raise UsageError where no picture can be written to `out`: its suffix, its folder, what is there already, or
-    transparency or color that the format does not hold."""
+    """Raise UsageError where the picture cannot be written to `out`: for its suffix, its folder, an existing file, and
+    for transparency or color that the format does not support."""
     refuse_picture_path(out, force=force, endings=FORMATS, option="OUT")
     if picture is not None and picture.alpha is not None and out.suffix.lower() not in (".png", ".tif", ".tiff"):
         got, expected = f"{out}, for a picture with transparency", "a format with transparency: .png, .tif"
@@ -87,7 +87,7 @@ def refuse_out(out: Path, picture: Picture | None = None, *, force: bool = False
 
 
 def save_picture(picture: Picture, out: Path) -> str | None:
-    """Write the picture whole or not at all, in the format of the suffix; a note where the file holds other values.
+    """Write the picture atomically, in the format of the suffix; returns a note if the file has other values.
 
     Call `refuse_out` first. Raises UsageError where the file cannot be written.
     """

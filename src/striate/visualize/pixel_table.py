@@ -1,4 +1,4 @@
-"""A part of a picture as numbers, channels apart, in lines of at most 80 letters."""
+"""A part of a picture as numbers, channel by channel, in lines of at most 80 letters."""
 
 from __future__ import annotations
 
@@ -21,15 +21,16 @@ _ROWS = {1: 18, 2: 10, 3: 8, 4: 6}
 
 @dataclass(frozen=True)
 class PixelTable:
-    """The values of `channels` in the `region` (x, y, width, height) of a picture of `size` (width, height) pixels.
-
-    `values`: (H, W) uint8 by channel, of the region; `ranges`: smallest, mean, largest of the whole channel.
-    """
+    """The values of a region of a picture."""
 
     size: tuple[int, int]
+    """Width and height of the picture."""
     region: tuple[int, int, int, int]
+    """(x, y, width, height) of the region."""
     values: dict[str, Bytes]
+    """(H, W) uint8 by channel, of the region."""
     ranges: dict[str, tuple[int, float, int]]
+    """Smallest, mean and largest value by channel, of all pixels of the picture."""
 
     def __str__(self) -> str:
         x, y, wide, high = self.region
@@ -45,7 +46,7 @@ class PixelTable:
         return "\n".join(lines)
 
     def to_json(self) -> dict[str, Any]:
-        """The record as a `--json` document has it; values are rows of numbers."""
+        """The record as in a `--json` document; values are rows of numbers."""
         return {
             "width": self.size[0],
             "height": self.size[1],
@@ -58,8 +59,8 @@ class PixelTable:
 
 
 def pixel_table(picture: Picture, region: str | None = None, channel: str | None = None) -> PixelTable:
-    """The values in `region` (`x,y,width,height`; by default as much from the upper left as fits a terminal), of one
-    channel or all. Raises UsageError for what lies outside of the picture."""
+    """The values in `region` (`x,y,width,height`; by default the upper left, as much as fits a terminal), of one
+    channel or all. Raises UsageError for an unknown channel, and for a region outside the picture."""
     planes = dict(zip(picture.channels, np.moveaxis(picture.values, -1, 0), strict=True))
     if picture.alpha is not None:
         planes["alpha"] = picture.alpha
@@ -95,7 +96,7 @@ def _read_region(text: str | None, size: tuple[int, int]) -> tuple[int, int, int
 
 
 def _lines(values: Bytes, x: int, y: int) -> Iterator[str]:
-    """Rows of numbers under their columns; what is wider than a line goes on below."""
+    """Rows of numbers under their column numbers; tables wider than a line continue below."""
     label = max(_LABEL, len(str(y + len(values) - 1)) + 1)
     cell = max(_CELL, len(str(x + values.shape[1] - 1)) + 1)
     step = max(1, (_WIDTH - label) // cell)

@@ -19,15 +19,15 @@ Edges = Sequence[tuple[int, int]]
 
 _POINT, _EDGE, _TRUE, _UNSURE = (255, 210, 0), (0, 190, 255), (255, 255, 255), (255, 90, 60)
 _SURE = 0.5
-"""Points of less confidence are drawn in another color, as a cross."""
+"""Points with less confidence are crosses in another color."""
 _LEAST = 256
-"""Pixels of the longer side: smaller images are enlarged by a whole number first, for the points to be seen."""
+"""Pixels of the longer side: smaller images are enlarged by a whole number, so that points are visible."""
 
 
 def drawn_points(image: ArrayLike, points: Any, skeleton: Edges, truth: Any = None) -> NDArray[np.uint8]:
-    """(H, W, 3) the image (C, H, W) uint8, enlarged where it is small, with points (K, 3): right and down in its pixels
-    from the corner of the first one, and confidence, 0 where there is none. `truth` (K, 3 or more): true points as
-    rings, each with a line to the predicted one."""
+    """(H, W, 3) the image (C, H, W) uint8, enlarged if it is small, with points (K, 3): x and y in pixels from the
+    upper left corner, and confidence, 0 for a missing point. `truth` (K, 3 or more): true points, drawn as rings, each
+    with a line to the predicted one."""
     planes = np.asarray(image)
     pixels = np.ascontiguousarray(np.moveaxis(planes[[0, 0, 0]] if len(planes) == 1 else planes, 0, -1))
     height, width = pixels.shape[:2]
@@ -73,7 +73,7 @@ def points_figure(drawn: Sequence[NDArray[np.uint8]], *, title: str, labels: Seq
 
 
 def draw_points(axes: Axes, drawn: NDArray[np.uint8], label: str) -> None:
-    """One image with its points, as `drawn_points` gives it, under its label."""
+    """One image from `drawn_points` under its label."""
     show_image(axes, np.moveaxis(drawn, -1, 0))
     heading(axes, label)
     axes.title.set_fontsize(SMALL)

@@ -1,4 +1,4 @@
-"""Images above what a network makes of them."""
+"""Images with their reconstructions by a network."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _ROWS = ("image", "reconstruction", "difference")
 
 
 def as_bytes(pixels: ArrayLike) -> NDArray[np.uint8]:
-    """Pixels from 0 to 1 as bytes; what lies outside is clipped."""
+    """Pixels from 0 to 1 as bytes; other values are clipped."""
     return np.asarray(np.clip(np.rint(np.asarray(pixels, np.float64) * 255), 0, 255), np.uint8)
 
 
@@ -33,7 +33,7 @@ def pair_picture(image: NDArray[np.uint8], reconstruction: ArrayLike) -> NDArray
 
 
 def _shown(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """An image (C, H, W) with 1 or 3 channels: of others the first one."""
+    """An image (C, H, W) with 1 or 3 channels; of other numbers of channels, the first one."""
     return image if len(image) in (1, 3) else image[:1]
 
 
@@ -46,8 +46,8 @@ def _planes(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
 def reconstructions_figure(
     images: ArrayLike, reconstructions: ArrayLike, *, title: str, labels: Sequence[str] = ()
 ) -> Figure:
-    """A column a sample: image (N, C, H, W) uint8, reconstruction (N, C, H, W) from 0 to 1, and where both differ, the
-    brighter the more; `labels` above the images."""
+    """A column a sample: image (N, C, H, W) uint8, reconstruction (N, C, H, W) from 0 to 1, and their absolute
+    difference; `labels` above the images."""
     images = np.asarray(images)
     pixels: NDArray[Any] = np.asarray(reconstructions, np.float64)
     apart = as_bytes(np.abs(images / 255.0 - pixels))
@@ -65,7 +65,7 @@ def reconstructions_figure(
 
 
 def codes_figure(rows: Sequence[NDArray[np.uint8]], *, title: str) -> Figure:
-    """Rows of images (K, C, H, W) uint8, the decoded codes between two images, which stand at both ends."""
+    """Rows of images (K, C, H, W) uint8: decoded codes between those of two images at both ends."""
     count, ratio = len(rows[0]), rows[0].shape[2] / rows[0].shape[3]
     figure = new_figure(0.75 * count + 0.3, 0.75 * ratio * len(rows) + 0.6)
     grid = figure.subplots(len(rows), count, squeeze=False)

@@ -1,4 +1,4 @@
-"""Rows of images with names and captions: training samples as they are and as augmentation varies them."""
+"""Rows of images with names and captions: training samples, original and augmented."""
 
 from __future__ import annotations
 
@@ -31,18 +31,21 @@ if TYPE_CHECKING:
 
 _LETTERS = 18
 _SIDE = 1.2  # inches for the longer side of an image
-_LEAST = 5.5  # inches, so that title and words find room
+_LEAST = 5.5  # inches, enough for title and words
 
 
 @dataclass(frozen=True)
 class SampleRow:
-    """`images` (K, C, H, W) uint8; `masks` (K, H, W) class numbers, 255 = ignored, drawn over them; `captions` of the
-    images, where there are some."""
+    """One row of a figure of samples."""
 
     name: str
+    """Stands in front of the row."""
     images: NDArray
+    """(K, C, H, W) uint8."""
     masks: NDArray | None = None
+    """(K, H, W) class numbers, 255 = ignored, drawn over the images; None without masks."""
     captions: tuple[str, ...] = ()
+    """Stand over the images; empty without captions."""
 
 
 def samples_figure(
@@ -53,11 +56,11 @@ def samples_figure(
     columns: Sequence[str] = (),
     classes: Sequence[str] = (),
 ) -> Figure:
-    """The rows one under the other, with `columns` as headings and `words` beneath; `classes` of the masks, if any."""
+    """The rows one under the other, with `columns` as headings and `words` below; `classes` of the masks, if any."""
     across = max(len(row.images) for row in rows)
     height, width = rows[0].images.shape[-2:]
     tall, wide = _SIDE * height / max(height, width), _SIDE * width / max(height, width)
-    # A long side of a thousand times the short one is still a picture.
+    # An image may be a thousand times as wide as high.
     tall, wide = max(tall, 0.15), max(wide, 0.3)
     label = 0.085 * max((len(shorten(row.name, _LETTERS)) for row in rows), default=0) + 0.1
     page = max(_LEAST, label + across * (wide + 0.06))
@@ -74,7 +77,7 @@ def samples_figure(
     if rows[0].masks is not None:
         from matplotlib.font_manager import FontProperties
 
-        # Two texts below the images would lie over each other, so the words are the legend's title.
+        # Two texts below the images would overlap, so the words are the legend's title.
         name_classes(figure, classes)
         figure.legends[0].set_title("\n".join(lines), FontProperties(size=SMALL))
         figure.legends[0].set_alignment("left")
@@ -107,13 +110,13 @@ def _draw(axes: Axes, image: ArrayLike, mask: ArrayLike | None, classes: Sequenc
 
 
 MOST_CLASSES = 20
-"""So many classes have a row; a picture of more would be unreadable."""
+"""Largest number of classes with a row; a picture of more would be unreadable."""
 _ACROSS = 8  # samples in a row
 _CHOICE = 7  # what the random numbers are for
 
 
-def refuse_unseen(data: Dataset) -> None:
-    """Raise DataError where the data are no images of one or three channels, and nothing that is drawn as one."""
+def refuse_undrawable(data: Dataset) -> None:
+    """Raise DataError for data that are neither images of one or three channels nor drawn as such."""
     if data.medium.shows_itself and data.input_shape[0] in (1, 3):
         return
     if drawn_inputs(data.splits["train"].inputs, data.preparation) is not None:
@@ -127,19 +130,19 @@ def refuse_unseen(data: Dataset) -> None:
     )
 
 
-def _seen(images: torch.Tensor, data: Dataset) -> torch.Tensor:
+def _as_pictures(images: torch.Tensor, data: Dataset) -> torch.Tensor:
     """Inputs (B, …) as pictures (B, C, H, W)."""
     drawn = drawn_inputs(images, data.preparation)
     return images if drawn is None else torch.from_numpy(drawn[np.arange(len(images))])
 
 
 Paint = Callable[[torch.Tensor, Any], torch.Tensor]
-"""Images (B, C, H, W) uint8 with what lies in them, of their targets, drawn over them."""
+"""Draws the targets that are positions, such as boxes, over images (B, C, H, W) uint8."""
 
 
 def rows_by_class(data: Dataset, *, count: int, seed: int, paint: Paint | None = None) -> list[SampleRow]:
     """`count` samples of each of the first MOST_CLASSES classes, a row a class; without classes, `count` in all, in
-    rows of eight. Which ones, follows from `seed`."""
+    rows of eight. They are chosen by `seed`."""
     train = data.splits["train"]
     ranked = _ranked(train, seed)
     if not data.has_one_class_each:
@@ -161,21 +164,21 @@ def rows_by_epoch(
     paint: Paint | None = None,
     move: Callable[[Any, Any], Any] = lambda targets, _: targets,
 ) -> list[SampleRow]:
-    """`count` samples, the classes in turn: each as it is, then as a training with `seed` sees it in its first epochs.
+    """`count` samples, the classes in turn: each original, then as a training with `seed` sees it in its first epochs.
 
-    What lies in the images is drawn by `paint`, and moves with them as `move` says. `augment` must be decided. Noise is
-    drawn in the units of the image; pairs that training mixes are not.
+    `paint` draws targets over the images, after `move` has moved them with their images. `augment` must be decided.
+    Noise is drawn in the units of the image; mixing of pairs is not drawn.
     """
     train = data.splits["train"]
     chosen = _in_turn(data, train, count, seed)
     inputs, targets, ids = train.inputs[chosen].cpu(), train.targets[chosen].cpu(), train.ids[chosen].cpu()
-    images, masks = [_seen(inputs, data) if paint is None else paint(inputs, targets)], [targets]
+    images, masks = [_as_pictures(inputs, data) if paint is None else paint(inputs, targets)], [targets]
     for epoch in range(epochs):
         known = targets if data.has_masks else None
         moved, warp = augment_batch(inputs, augment, seed, epoch, ids, motion=data.medium.motion, masks=known)
         varied = _with_visible_noise(moved, train, augment, seed, epoch, ids)
         at = targets if warp is None else move(targets, warp)
-        images.append(_seen(varied, data) if paint is None else paint(varied, at))
+        images.append(_as_pictures(varied, data) if paint is None else paint(varied, at))
         if data.has_masks:
             unmoved = targets[:, None]
             masks.append((unmoved if warp is None else warp.apply(unmoved, nearest=True, fill=IGNORED))[:, 0])
@@ -188,7 +191,7 @@ def rows_by_epoch(
 
 
 def _layers(masks: torch.Tensor) -> np.ndarray:
-    """(K, H, W) class numbers; of volumes the slices that are drawn of them."""
+    """(K, H, W) class numbers; of volumes, those of the drawn slices."""
     found: np.ndarray = masks.numpy()
     return found if found.ndim == 3 else np.stack([across(one, fill=IGNORED) for one in found])
 
@@ -196,7 +199,7 @@ def _layers(masks: torch.Tensor) -> np.ndarray:
 def _with_visible_noise(
     images: torch.Tensor, train: Split, augment: AugmentConfig, seed: int, epoch: int, ids: torch.Tensor
 ) -> torch.Tensor:
-    """Bytes with the noise that their standardized form gets, back in bytes; the same where there is none."""
+    """Images as bytes with the noise that training adds to their standardized values; unchanged without noise."""
     if not augment.noise or images.dtype != torch.uint8:
         return images
     normalization = measure_normalization(train)
@@ -208,7 +211,7 @@ def _with_visible_noise(
 
 
 def _ranked(split: Split, seed: int) -> np.ndarray:
-    """The rows of the split in an order that follows from the seed."""
+    """The rows of the split in a random order by the seed."""
     order: np.ndarray = np.argsort(uniforms(hash_key(seed, _CHOICE), split.ids.cpu().numpy(), 1)[:, 0], kind="stable")
     return order
 
@@ -233,5 +236,5 @@ def _row(
     targets, images = split.targets[rows].cpu(), split.inputs[rows].cpu()
     masks = _layers(targets) if data.has_masks else None
     names = tuple(data.target_text(target) for target in targets) if captions else ()
-    shown = _seen(images, data) if paint is None else paint(images, targets)
+    shown = _as_pictures(images, data) if paint is None else paint(images, targets)
     return SampleRow(name, shown.numpy(), masks, names)

@@ -43,9 +43,9 @@ QUANTITIES: dict[str, tuple[str, Callable[[SignalRow], float | None]]] = {
     "std": ("standard deviation", lambda row: row.std),
     "gradient": ("gradient of a sample's loss, L2 norm", lambda row: row.gradient_norm),
 }
-"""What is drawn of a layer: its name in words, and where it is in a row."""
+"""The quantities that are drawn: name in words, and the value in a row."""
 _NAMED = 12
-"""So many layers at most have their names under the axis; of more, every second or every k-th has."""
+"""Largest number of layers that are named under the axis; of more, every k-th is named."""
 _MARKED = 45
 
 
@@ -55,13 +55,14 @@ def signal_figure(
     *,
     title: str,
 ) -> Figure:
-    """Standard deviation of each layer's outputs above, L2 norm of the gradient of a sample's loss by them below, on
-    logarithmic axes; a column for the start and, if `end` is not empty, one for the end on the same scales.
+    """Above, the standard deviation of each layer's outputs; below, the L2 norm of the gradient of a sample's loss with
+    respect to them, on logarithmic axes; a column for the start and, if `end` is not empty, one for the end on the same
+    scales.
 
-    What is zero or not finite leaves a gap.
+    Values that are zero or not finite leave a gap.
     """
     columns = [("before the first step", start), *([("after training", end)] if end else [])]
-    # Wide enough for the names of the layers, which stand upright.
+    # Wide enough for the names of the layers, which are vertical.
     figure = new_figure(5.2 * len(columns) + 0.4, 6.0)
     panels = figure.subplots(2, len(columns), sharey="row", sharex="col", squeeze=False)
     for column, (name, rows) in enumerate(columns):
@@ -95,7 +96,7 @@ def draw_signal_curve(axes: Axes, rows: Sequence[SignalRow], quantity: str) -> N
 
 
 def _drawable(values: Sequence[float | None]) -> NDArray[np.float64]:
-    """The values as float64; what a logarithmic axis cannot show is NaN."""
+    """The values as float64; values that a logarithmic axis cannot show are NaN."""
     column = np.array([np.nan if value is None else value for value in values], dtype=np.float64)
     return np.where(np.isfinite(column) & (column > 0), column, np.nan)
 
@@ -113,7 +114,7 @@ def name_layers(axes: Axes, rows: Sequence[SignalRow]) -> None:
 
 
 def logarithmic_decades(axes: Axes) -> None:
-    """A logarithmic vertical axis of at least two powers of ten, so that what is nearly equal looks so."""
+    """A logarithmic vertical axis of at least two powers of ten, so that nearly equal values look equal."""
     from matplotlib.ticker import LogLocator
 
     axes.set_yscale("log")
@@ -152,7 +153,7 @@ class Statistics:
 
 
 def read_statistics(run: RunDirectory) -> Statistics:
-    """What the run recorded. RunError where it has recorded nothing, or the file is damaged."""
+    """The statistics that the run recorded. Raises RunError where there are none, or the file is damaged."""
     content = read_optional_json(run.signal)
     try:
         start, end = (signal_from_json(content.get(when, [])) for when in ("start", "end"))

@@ -34,36 +34,44 @@ _RUNGS = (FAINT, GREEN, BLUE)
 _MARKS = ("o", "s", "D")
 _COLUMNS = 3
 _CHOICES = 8
-"""So many choices have their names below the axis; of more, every other one and so on."""
+"""Largest number of choices that are named below the axis; of more, every second, third, … is named."""
 
 
 @dataclass(frozen=True)
 class Point:
-    """A trial: its `number`, the metric after each of its trainings, cheapest first, and the value of each field."""
+    """A trial."""
 
     number: int
+    """Number of the trial."""
     scores: tuple[float, ...]
+    """The metric after each of its trainings, the cheapest first."""
     fields: Mapping[str, object]
+    """The value of each field."""
 
 
 @dataclass(frozen=True)
 class Dimension:
-    """A field that was searched: from `low` to `high`, on a logarithmic axis if `log`, in whole numbers if `whole`;
-    or with named `choices`."""
+    """A field that was searched."""
 
     field: str
+    """The field by name."""
     low: float = 0.0
+    """The smallest value of a number."""
     high: float = 1.0
+    """The largest value of a number."""
     log: bool = False
+    """Whether the axis is logarithmic."""
     whole: bool = False
+    """Whether values are whole numbers."""
     choices: tuple[str, ...] = ()
+    """The named values; empty for numbers."""
 
 
 def progress_figure(
     points: Sequence[Point], rungs: Sequence[str], *, metric: str, title: str, lower: bool = False
 ) -> Figure:
-    """The metric of every training against the number of its trial, a mark and color a rung, and the best whole
-    training so far as a line. `rungs` name the budgets; `lower` where lower is better."""
+    """The metric of every training against the number of its trial, with a mark and color for each rung, and the best
+    full training so far as a line. `rungs` name the budgets; `lower`: whether lower is better."""
     figure = new_figure(6.4, 4.1)
     draw_progress(figure.subplots(), points, rungs, metric=metric, lower=lower)
     legend(figure, loc="outside lower left", ncols=len(rungs) + 1)
@@ -98,7 +106,8 @@ def slices_figure(
     points: Sequence[Point], dimensions: Sequence[Dimension], rungs: Sequence[str], *, metric: str, title: str,
     lower: bool = False,
 ) -> Figure:  # fmt: skip
-    """One panel a field: the metric of every training against the field's value, a mark and color a rung."""
+    """One panel for each field: the metric of every training against the field's value, with a mark and color for each
+    rung."""
     columns = 2 if len(dimensions) == 4 else min(_COLUMNS, len(dimensions))
     rows, shown = -(-len(dimensions) // columns), _shown(points, lower)
     figure = new_figure(max(5.2, 3.3 * columns), 3.1 * rows + 0.6)
@@ -172,14 +181,14 @@ def _position(point: Point, dimension: Dimension) -> float:
     value = point.fields[dimension.field]
     if not dimension.choices:
         return float(value)  # type: ignore[arg-type]
-    # Beside one another, so that trials with equal choices are not one dot.
-    beside = (point.number * 0.618034 % 1 - 0.5) * 0.3
-    return dimension.choices.index(str(value)) + beside
+    # Side by side, so that trials with equal choices do not overlap.
+    offset = (point.number * 0.618034 % 1 - 0.5) * 0.3
+    return dimension.choices.index(str(value)) + offset
 
 
 def _shown(points: Sequence[Point], lower: bool) -> tuple[float, float] | None:
-    """The part of the axis that is drawn where some trials went so wrong that the good ones could no longer be told
-    apart; None where all fits."""
+    """The limits of the axis if some trials are so bad that the good ones would be indistinguishable; None if all
+    fit."""
     values = np.array([score for p in points for score in p.scores], dtype=np.float64)
     if len(values) < 4:
         return None
@@ -194,7 +203,7 @@ def _shown(points: Sequence[Point], lower: bool) -> tuple[float, float] | None:
 def _mark(
     axes: Axes, x: Sequence[float], y: Sequence[float], rung: int, name: str, shown: tuple[float, float] | None
 ) -> None:
-    """The trainings of one rung; those outside of what is shown as triangles at the edge."""
+    """The trainings of one rung; those outside the limits are triangles at the edge."""
     places, values = np.array(x, dtype=np.float64), np.array(y, dtype=np.float64)
     low, high = shown or (-np.inf, np.inf)
     inside = (values >= low) & (values <= high)

@@ -26,14 +26,14 @@ _LONG_NUMBER = re.compile(r"-?\d+\.\d{2,}")
 _KEPT = {"d", "x", "y", "x1", "x2", "y1", "y2", "width", "height", "points", "cx", "cy", "r"}
 _PIXELS_PER_POINT = 96 / 72
 LARGE = 500
-"""Pixels: wider charts are of class `large`, which a phone pushes aside, since shrunk they could not be read."""
+"""Pixels: wider charts have the class `large`, which scrolls on a phone, where they would be too small to read."""
 
 
 def themed_svg(figure: Figure, label: str) -> str:
-    """The figure as an `<svg>` element to be put into a page, `label` for those who hear it.
+    """The figure as an `<svg>` element for a page; `label` is for screen readers.
 
     Text stays text. The colors of `striate.visualize.canvas` and black become CSS variables, backgrounds are left out.
-    Ids begin with a digest of the picture, so that several fit on a page; the same figure gives the same text.
+    Ids begin with a digest of the picture, so that they are unique on a page; the same figure gives the same text.
     """
     import matplotlib
 
@@ -57,7 +57,7 @@ def themed_svg(figure: Figure, label: str) -> str:
 
 
 def _take_over(drawn: ElementTree.Element, into: ElementTree.Element, prefix: str) -> None:
-    """Copy what is drawn; groups and definitions that say nothing are dissolved."""
+    """Copy the drawn elements without groups and definitions that have no effect."""
     for part in drawn:
         tag = part.tag.rpartition("}")[2]
         if tag in ("metadata", "style"):
@@ -119,7 +119,7 @@ def _shorter(number: re.Match[str]) -> str:
 
 
 def add_text(svg: ElementTree.Element, x: float, y: float, text: str, kind: str) -> None:
-    """Write one line from (x, y) on, in the style of class `kind`. XML knows no control characters: they are shown."""
+    """Write one line from (x, y) on, in the style of class `kind`. Control characters, which XML forbids, are shown."""
     element = ElementTree.SubElement(svg, "text", {"class": kind, "x": f"{x:g}", "y": f"{y:.1f}"})
     element.text = one_line(text)
 

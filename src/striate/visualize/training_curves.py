@@ -42,11 +42,11 @@ _LOG_FROM = 20
 
 
 def curves_figure(rows: Sequence[Row], *, metric: str, title: str, best_epoch: float | None = None) -> Figure:
-    """Panels under one another: loss, `metric`, what else was followed (`further_quantities`), learning rate.
+    """Panels one under the other: loss, `metric`, further quantities (`further_quantities`), learning rate.
 
-    Each row is an epoch with the keys `epoch`, `lr`, `train_loss`, `val_loss`, `train_<metric>` and
-    `val_<metric>`; what is missing, None or not finite leaves a gap. `best_epoch` is marked by a line. Rows without
-    `epoch` are drawn against their `step`, over what is missing.
+    Each row is an epoch with the keys `epoch`, `lr`, `train_loss`, `val_loss`, `train_<metric>` and `val_<metric>`;
+    values that are missing, None or not finite leave a gap. `best_epoch` is marked by a line. Rows without `epoch` are
+    drawn against their `step`, without gaps.
     """
     further = further_quantities(rows, metric)
     figure = new_figure(5.6, 6.4 + 1.7 * len(further))
@@ -66,20 +66,20 @@ def curves_figure(rows: Sequence[Row], *, metric: str, title: str, best_epoch: f
 
 
 def further_quantities(rows: Sequence[Row], metric: str) -> list[str]:
-    """What was followed beside the task: `<layer>_<metric>` of inner classifiers and the columns of `_FOLLOWED`, in
-    their order in the table."""
+    """Columns in addition to loss and metric: `<layer>_<metric>` of inner classifiers, and those of `_FOLLOWED`, in the
+    order of the table."""
     names = dict.fromkeys(key.removeprefix("val_") for row in rows for key in row if key.startswith("val_"))
     return [name for name in names if name.endswith(f"_{metric}") or name in _FOLLOWED]
 
 
 def axis_of(rows: Sequence[Row]) -> str:
-    """What curves are drawn against: the epoch, or the step where rows are not epochs."""
+    """The horizontal axis of curves: the epoch, or the step if rows are not epochs."""
     return "epoch" if "epoch" in rows[0] else "step"
 
 
 def by_step(epochs: Sequence[Row], steps: Sequence[Row]) -> list[Row]:
-    """The rows of a training of few epochs against the step: losses and rates of `steps`, what else was measured of
-    `epochs`, at their last steps."""
+    """The rows of a training of few epochs by step: losses and rates from `steps`, the rest from `epochs`, at their
+    last steps."""
     measured = [
         {key: value for key, value in row.items() if key not in ("epoch", "train_loss", "lr")} for row in epochs
     ]
@@ -108,7 +108,7 @@ def draw_curve(axes: Axes, rows: Sequence[Row], quantity: str, *, log: bool | st
 
 
 def name_epochs(axes: Axes, rows: Sequence[Row]) -> None:
-    """The horizontal axis: whole epochs, with room on both sides where there is only one; or steps, from the first."""
+    """The horizontal axis: whole epochs, with room on both sides if there is only one; or steps, from the first."""
     axis = axis_of(rows)
     name_axes(axes, axis)
     limit_ticks(axes.xaxis, whole=True)
@@ -142,7 +142,7 @@ def _line(axes: Axes, epochs: NDArray[np.float64], values: NDArray[np.float64], 
 
 
 def _column(rows: Sequence[Row], key: str) -> NDArray[np.float64]:
-    """One column as float64, what is missing or not finite as NaN."""
+    """One column as float64; values that are missing or not finite are NaN."""
     values = [row.get(key) for row in rows]
     column = np.array([np.nan if value is None else float(value) for value in values], dtype=np.float64)
     return np.where(np.isfinite(column), column, np.nan)
@@ -154,8 +154,8 @@ _PANEL = 0.34  # inches for a repeat
 def folds_figure(
     values: Sequence[Sequence[float]], *, metric: str, title: str, share: bool, mean: float, std: float | None
 ) -> Figure:
-    """A row a repeat, a dot a fold; equal folds lie above one another. A tick marks the repeat's mean, the line and the
-    band the mean of all folds with one standard deviation each way. A `share` is drawn in percent."""
+    """A row for each repeat, a dot for each fold; equal folds are stacked. A tick marks the mean of the repeat, the
+    line and the band the mean of all folds ± one standard deviation. A `share` is drawn in percent."""
     draw = partial(draw_folds, values=values, metric=metric, share=share, mean=mean, std=std)
     return figure_of(draw, 6.2, 1.35 + _PANEL * len(values), title)
 
@@ -191,8 +191,8 @@ def _apart(numbers: np.ndarray) -> np.ndarray:
 
 
 def fold_curves_figure(curves: Sequence[Sequence[Mapping[str, float | None]]], *, metric: str, title: str) -> Figure:
-    """Loss and `metric` against the epoch: a thin line a fold, a thick one for their mean, on the training part and on
-    the validation part. Each of `curves` has the rows of metrics.csv."""
+    """Loss and `metric` against the epoch: a thin line for each fold, a thick one for their mean, of training and of
+    validation. Each of `curves` has the rows of metrics.csv."""
     figure = new_figure(5.6, 5.4)
     panels = figure.subplots(2, 1, sharex=True)
     for axes, quantity in zip(panels, ("loss", metric), strict=True):
@@ -211,7 +211,7 @@ def draw_fold_curves(axes: Axes, curves: Sequence[Sequence[Mapping[str, float | 
         epochs = np.arange(1, table.shape[1] + 1)
         marker = "o" if table.shape[1] == 1 else ""
         axes.plot(epochs, table.T, color=color, linewidth=0.5, alpha=0.3, marker=marker, markersize=3)
-        # Folds that stopped early are not in the mean of what came after: it would jump.
+        # The mean leaves out epochs that some fold does not have: otherwise it would jump.
         everywhere = np.isfinite(table).all(0)
         mean = np.where(everywhere, np.where(everywhere, table, 0).mean(0), np.nan)
         axes.plot(epochs, mean, color=color, linestyle=style, linewidth=2, marker=marker, label=part)

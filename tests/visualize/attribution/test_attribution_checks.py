@@ -53,7 +53,7 @@ def test_random_weights_are_not_to_be_trusted(name: str, gain: float) -> None:
                 parameter.data *= gain
             x = torch.randn(1, 1, 28, 28)
         found = look(module, x, "integrated-gradients")
-        assert not found.answer.learned
+        assert not found.prediction_check.learned
         assert found.chosen.check.verdict.startswith("not to be trusted: ")
         assert "networks with shuffled weights predict as confidently" in found.chosen.check.reasons
 
@@ -61,7 +61,7 @@ def test_random_weights_are_not_to_be_trusted(name: str, gain: float) -> None:
 @pytest.mark.slow
 def test_a_trained_network_is_trusted(trained: nn.Module) -> None:
     found = look(trained, marked_digits(1, 5)[0])
-    assert found.answer.learned
+    assert found.prediction_check.learned
     assert found.chosen.check.trusted
     assert "shown first" in found.why
     ranks = [(not one.check.trusted, -one.check.gain) for one in found.maps]
@@ -133,7 +133,7 @@ def test_verdicts_follow_from_the_figures() -> None:
         {"alike": None},
         {"gain": 0.04},
         {"first": False},
-        {"answer": PredictionCheck(3, (2.1,))},
+        {"prediction_check": PredictionCheck(3, (2.1,))},
     ):
         worse = replace(check, **change)
         assert not worse.trusted
@@ -150,7 +150,7 @@ def test_what_would_change_the_answer_does(trained: nn.Module) -> None:
             covering, nudge = smallest_covering(question), smallest_nudge(question, 1 - question.target)
         assert nudge is not None
         with torch.no_grad():
-            assert int(trained(nudge.changed).argmax()) == nudge.answer == 1 - question.target
+            assert int(trained(nudge.changed).argmax()) == nudge.predicted == 1 - question.target
         if covering is not None:
             first, size = covering.first, covering.size
             for begin, own, marker in zip(first, size, (row, column), strict=True):

@@ -9,7 +9,7 @@ from looked_at import SHAPE, inputs, network
 from torch import nn
 
 from striate.errors import DataError, UsageError
-from striate.visualize.inside.fields import find_sights
+from striate.visualize.inside.fields import find_geometries
 from striate.visualize.inside.patches import cut, exciting_patches, patches_figure
 from striate.visualize.inside.synthesis import invert_layers, inverted_figure, maximize_units, maximized_figure
 
@@ -67,10 +67,10 @@ def test_only_what_a_unit_sees_changes_it(layer: str | None) -> None:
 
 
 def test_sights_have_the_names_of_layers() -> None:
-    sights = find_sights(network(), SHAPE)
-    assert sights["0"].box((2, 3)) == ((2, 3), (3, 3))
-    assert sights["3"].box((1, 1)) == ((2, 4), (2, 4))
-    assert sights["8"].whole
+    geometries = find_geometries(network(), SHAPE)
+    assert geometries["0"].box((2, 3)) == ((2, 3), (3, 3))
+    assert geometries["3"].box((1, 1)) == ((2, 4), (2, 4))
+    assert geometries["8"].whole
 
 
 def test_units_answer_more_to_their_images() -> None:

@@ -1,4 +1,4 @@
-"""Predictions computed on Ray: by a process on each core of a cluster, or of this machine."""
+"""Compute predictions on Ray: by a process on each core of a cluster, or of this machine."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 import torch
 
 from striate.api.predicted_lines import Predicting, line_of
-from striate.api.predicting import FileAnswers
+from striate.api.predicting import FilePredictions
 from striate.errors import RunError, UsageError, missing_extra, reason_of
 from striate.inference.plan import InferencePlan
 from striate.machine.load import own_cores
@@ -26,45 +26,45 @@ _AT_ONCE = 64
 """Files that a process is given at once."""
 _MOST_BLOCKS = 10_000
 _STORE_BYTES = 256 * 2**20
-"""Memory of a cluster of our own for lines that were not fetched yet."""
+"""Memory for lines that are not fetched yet, in a cluster that is started here."""
 
 
 _WAIT = 5.0
 """Seconds for a cluster to be reached."""
 _SETTINGS = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_BACKEND_LOG_LEVEL": "fatal"}
-"""Nothing is sent to anybody, and Ray's notes for its developers are not shown."""
+"""Ray sends no usage statistics, and its notes for developers are not shown."""
 
 
 class _Process:
-    """One of the processes that predict. They see the files and the run at the same paths as the one that asks."""
+    """One of the processes that predict. It needs the files and the run at the same paths as the calling process."""
 
-    def __init__(self, asked: Predicting, folder: str, plan: InferencePlan) -> None:
+    def __init__(self, request: Predicting, folder: str, plan: InferencePlan) -> None:
         os.chdir(folder)
         torch.set_num_threads(1)
-        trained = asked.load()
+        trained = request.load()
         none = torch.empty(0, *trained.preparation.input_shape)
-        answering = trained.planned(lambda _: none, 0, recorded=plan, own=True)
-        self.answers = FileAnswers(trained, (), 0, answering, {}, asked.tile, asked.every)
+        predictor = trained.planned(lambda _: none, 0, recorded=plan, own=True)
+        self.predictions = FilePredictions(trained, (), 0, predictor, {}, request.tile, request.every)
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[str]]:
-        """A JSON list of lines for each file: Ray never divides those of one file."""
+        """A JSON list for each file, so that Ray keeps the lines of one file together."""
         found: dict[str, list[Any]] = {file: [] for file in batch["item"]}
-        for answer in replace(self.answers, files=tuple(found)):
-            found[answer.path].append(line_of(answer, ()))
+        for predicted in replace(self.predictions, files=tuple(found)):
+            found[predicted.path].append(line_of(predicted, ()))
         return {"lines": [json.dumps(lines) for lines in found.values()]}
 
 
-def lines_on_ray(asked: Predicting, answers: FileAnswers, address: str) -> Iterator[list[dict[str, Any]]]:
-    """The lines of each file, in any order, computed in the cluster at `address`; `auto`: in the one that runs here, or
-    in a cluster of this machine's cores, which ends with the iteration.
+def lines_on_ray(request: Predicting, predictions: FilePredictions, address: str) -> Iterator[list[dict[str, Any]]]:
+    """The lines of each file, in any order, computed in the cluster at `address`; `auto`: in the cluster that runs
+    here, or in a new one of this machine's cores, which ends with the iteration.
 
-    Raises UsageError where Ray is not installed or there is no cluster at the address, RunError where a process of it
-    cannot predict."""
+    Raises UsageError where Ray is not installed or there is no cluster at the address, RunError where a process of the
+    cluster cannot predict."""
     with _cluster(address) as ray:
         strategy = ray.data.ActorPoolStrategy(min_size=1, max_size=max(1, int(ray.cluster_resources().get("CPU", 1))))
-        blocks = min(_MOST_BLOCKS, -(-len(answers.files) // _AT_ONCE))
-        files = ray.data.from_items(list(answers.files), override_num_blocks=blocks)
-        given = {"asked": asked, "folder": str(Path.cwd()), "plan": answers.plan}
+        blocks = min(_MOST_BLOCKS, -(-len(predictions.files) // _AT_ONCE))
+        files = ray.data.from_items(list(predictions.files), override_num_blocks=blocks)
+        given = {"request": request, "folder": str(Path.cwd()), "plan": predictions.plan}
         found = files.map_batches(
             _Process, batch_size=_AT_ONCE, compute=strategy, num_cpus=1, fn_constructor_kwargs=given
         )
@@ -82,7 +82,7 @@ def lines_on_ray(asked: Predicting, answers: FileAnswers, address: str) -> Itera
 
 @contextmanager
 def _cluster(address: str) -> Iterator[Any]:
-    """The module ray, connected; a cluster that was started for it ends."""
+    """The module ray, connected to a cluster; a cluster that was started here ends with the context."""
     for name, value in _SETTINGS.items():
         os.environ.setdefault(name, value)
     try:
@@ -109,7 +109,8 @@ def _cluster(address: str) -> Iterator[Any]:
 
 
 def _reach(address: str) -> None:
-    """Raise UsageError where nobody listens at the address: Ray itself tries for two minutes, and ends the process."""
+    """Raise UsageError where nothing listens at the address: Ray itself would try for two minutes, and end the
+    process."""
     try:
         place = urlsplit(address if "://" in address else f"//{address}")
         socket.create_connection((place.hostname or "", place.port or 0), _WAIT).close()

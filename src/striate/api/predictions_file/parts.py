@@ -1,8 +1,8 @@
-"""A Parquet file that grows by parts: what is in a part is never computed again, whenever the process is killed.
+"""A Parquet file that is written in parts: predictions in a part are not computed again after the process is killed.
 
-Parts lie in a folder beside the file, each whole or not there. In the end they are joined into the file, which replaces
-an earlier one in one step, and only then they are removed. Parts of a process that was killed in between are recognized
-by their paths, which are in the file already.
+Parts lie in a folder beside the file; each is written atomically. In the end they are joined into the file, which
+replaces an earlier one atomically, and then they are removed. Parts that a killed process has joined but not removed
+are recognized by their paths, which the file has already.
 """
 
 from __future__ import annotations
@@ -26,23 +26,28 @@ _ROWS_AT_ONCE = 10_000
 
 @dataclass
 class Parts:
-    """The parts of `file`. `about`: what the predictions are of, as plain values; `paths`: the files that have rows."""
+    """The parts of a Parquet file of predictions."""
 
     file: Path
+    """The Parquet file into which the parts are joined."""
     about: Mapping[str, Any]
+    """What the predictions depend on, as plain values: network, files of its weights, options."""
     paths: set[str] = field(default_factory=set)
+    """The files that have rows."""
     rows: int = 0
+    """Number of rows in the file and its parts."""
     unreadable: int = 0
-    """Rows with an error."""
+    """Number of rows with an error."""
     count: int = 0
+    """Number of the latest part, from 1; 0 before the first one."""
 
     @property
     def folder(self) -> Path:
-        """Where the parts are, until they are joined."""
+        """The folder of the parts, until they are joined."""
         return self.file.with_name(f"{self.file.name}.parts")
 
     def add(self, lines: Sequence[Mapping[str, Any]]) -> None:
-        """Write one more part, all lines of a file in the same one. Raises RunError."""
+        """Write one more part; `lines` have all lines of each of their files. Raises RunError."""
         if not lines:
             return
         _, pq = arrow()
@@ -52,13 +57,13 @@ class Parts:
         self._note(table)
 
     def join(self) -> None:
-        """Write the file, from what was in it and all parts, and remove these; it stays where there are none. Raises
-        RunError."""
+        """Join the file and all parts into the new file, and remove the parts; without parts the file stays as it is.
+        Raises RunError."""
         _, pq = arrow()
         if not self._files():
             return
         files = [*([self.file] if self.file.exists() else []), *self._files()]
-        schema = common_schema(map(pq.read_schema, files), self._said())
+        schema = common_schema(map(pq.read_schema, files), self._metadata())
 
         def write(out: Any) -> None:
             with pq.ParquetWriter(out, schema) as writer:
@@ -69,28 +74,29 @@ class Parts:
         for part in self._files():
             part.unlink()
 
-    def _said(self) -> bytes:
+    def _metadata(self) -> bytes:
         return json.dumps(dict(self.about), sort_keys=True).encode()
 
     def _files(self) -> list[Path]:
         return sorted(self.folder.glob("*.parquet"))
 
     def read(self) -> None:
-        """Note what is there. Raises UsageError for a file or parts that are of something else."""
+        """Read which rows the file and its parts have. Raises UsageError where they are of another network or other
+        options."""
         _, pq = arrow()
         if self.file.exists():
-            self._require(_kept(self.file), self.file)
+            self._require(_metadata_of(self.file), self.file)
             for table in _tables(self.file):
                 self._note(table)
         about = self.folder / _ABOUT
         if about.exists():
             self._require(about.read_bytes(), self.folder)
         else:
-            write_atomic(about, lambda out: out.write(self._said()))
+            write_atomic(about, lambda out: out.write(self._metadata()))
         for part in self._files():
             self.count = int(part.stem)
             table = pq.read_table(part)
-            if self.paths.issuperset(table.column("path").to_pylist()):  # joined by a process that was killed then
+            if self.paths.issuperset(table.column("path").to_pylist()):  # joined by a process that was then killed
                 part.unlink()
             else:
                 self._note(table)
@@ -102,7 +108,7 @@ class Parts:
             self.unreadable += table.num_rows - table.column("error").null_count
 
     def _require(self, found: bytes | None, place: Path) -> None:
-        if found == self._said():
+        if found == self._metadata():
             return
         got = f"{place}, which exists" if found is None else f"{place}, which is of another network or other options"
         new = self.file.with_name(f"{self.file.stem}-new.parquet")
@@ -113,16 +119,16 @@ class Parts:
         if not self._files():
             for left in (self.folder / _ABOUT, self.folder / LOCK, *self.folder.glob(TEMPORARY)):
                 left.unlink(missing_ok=True)
-            with suppress(OSError):  # a file of somebody else is in it
+            with suppress(OSError):  # another program's file is in it
                 self.folder.rmdir()
 
 
 @contextmanager
 def opened_parts(file: Path, about: Mapping[str, Any]) -> Iterator[Parts]:
-    """The parts of a Parquet file, read as far as they are there; one process at a time has them.
+    """The parts of a Parquet file, locked for this process; rows that exist are read.
 
-    Raises UsageError for a file that is of something else, or where pyarrow is not installed; RunError where it cannot
-    be written, or another process does.
+    Raises UsageError for a file of another network or other options, or where pyarrow is not installed; RunError where
+    it cannot be written, or another process writes it.
     """
     arrow()
     parts = Parts(file, about)
@@ -142,8 +148,8 @@ def opened_parts(file: Path, about: Mapping[str, Any]) -> Iterator[Parts]:
             parts.clear()
 
 
-def _kept(file: Path) -> bytes | None:
-    """What a file says that its predictions are of; None for one of another program, or one that is no Parquet."""
+def _metadata_of(file: Path) -> bytes | None:
+    """The metadata that striate wrote into a file; None for a file of another program, or one that is not Parquet."""
     pa, pq = arrow()
     try:
         return (pq.read_schema(file).metadata or {}).get(KEY)

@@ -1,4 +1,4 @@
-"""Lines of predictions as tables of Arrow: a column for each field, whatever the task."""
+"""Lines of predictions as Arrow tables: a column for each field, whatever the task."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Any
 from striate.errors import UsageError, missing_extra
 
 KEY = b"striate"
-"""Under which a file says what its predictions are of."""
+"""Key of the metadata that say what the predictions of a file depend on."""
 Table = Any
-"""A pyarrow.Table: the package has no types."""
+"""A pyarrow.Table; the package has no type annotations."""
 
 
 def arrow() -> tuple[Any, Any]:
@@ -24,14 +24,14 @@ def arrow() -> tuple[Any, Any]:
 
 
 def as_table(lines: Sequence[Mapping[str, Any]]) -> Table:
-    """A row for each line: fields that a line lacks are null, the most probable classes are a list of structs."""
+    """A row for each line; fields that a line lacks are null, and the most probable classes are a list of structs."""
     pa, _ = arrow()
     names = dict.fromkeys(name for line in lines for name in line)
     return pa.Table.from_pylist([{name: _value(line.get(name)) for name in names} for line in lines])
 
 
 def _value(value: Any) -> Any:
-    """What a column can hold: Parquet has no empty structs, and lists of one type."""
+    """The value in a form that a column can hold: Parquet has no empty structs, and each list has one type."""
     if isinstance(value, Mapping):
         return {str(name): _value(part) for name, part in value.items()} or None
     if not isinstance(value, list | tuple):
@@ -42,7 +42,7 @@ def _value(value: Any) -> Any:
 
 
 def common_schema(schemas: Iterable[Any], about: bytes) -> Any:
-    """The schema that holds the rows of all: the columns of each, numbers as wide as the widest; with `about` kept."""
+    """The schema with the columns of all `schemas`, each of the widest type among them, and `about` as metadata."""
     pa, _ = arrow()
     return pa.unify_schemas(list(schemas), promote_options="permissive").with_metadata({KEY: about})
 

@@ -1,4 +1,4 @@
-"""Predictions for any number of files in bounded memory, as one Parquet file."""
+"""Write predictions for any number of files in bounded memory, as one Parquet file."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from time import monotonic
 from typing import Any
 
 from striate.api.predicted_lines import Predicting, line_of
-from striate.api.predicting import FileAnswers, answer_files
+from striate.api.predicting import FilePredictions, answer_files
 from striate.api.predictions_file.parts import Parts, opened_parts
 from striate.data.sources.tree import as_text
 from striate.errors import UsageError
@@ -21,40 +21,43 @@ from striate.runs.events import file_digest
 from striate.training.trained import Trained
 
 _SECONDS, _LINES = 10.0, 4096
-"""A part is written after so long, or with so many lines: what a process that is killed loses at most."""
+"""A part is written after this time or this many lines: a process that is killed loses no more."""
 
 
 Line = dict[str, Any]
-"""What `predict --json` prints of a file."""
+"""A line of `predict --json`."""
 
 
 @dataclass(frozen=True)
 class PredictionsFile:
-    """Predictions on the way into a file. `answers`: those that have no row yet; `before`: how many rows there were."""
+    """Predictions that are written into a file while they are iterated."""
 
     trained: Trained
-    answers: FileAnswers
+    """The network."""
+    predictions: FilePredictions
+    """The predictions that have no row yet."""
     before: int
-    _asked: Predicting
+    """Number of rows that the file had before."""
+    _request: Predicting
     _parts: Parts
     _ray: str | None
 
     @property
     def rows(self) -> int:
-        """How many there are by now."""
+        """Number of rows by now."""
         return self._parts.rows
 
     @property
     def unreadable(self) -> int:
-        """How many of them are of files that could not be read."""
+        """Number of rows with an error."""
         return self._parts.unreadable
 
     def __iter__(self) -> Generator[list[Line], None, None]:
-        """Predict: the lines of one file after the other. The file is there when all are; where the iteration ends
-        earlier, in any way, what was predicted is kept for the next call."""
+        """Predict, and yield the lines of one file after the other. The Parquet file is complete when the iteration is;
+        if the iteration ends earlier, in any way, the next call continues with the saved predictions."""
         began, pending = monotonic(), list[Line]()
         try:
-            with closing(_by_file(self._asked, self.answers, self._ray)) as files:
+            with closing(_by_file(self._request, self.predictions, self._ray)) as files:
                 for lines in files:
                     pending += lines
                     yield lines
@@ -69,47 +72,45 @@ class PredictionsFile:
 
 @contextmanager
 def predictions_file(
-    asked: Predicting, paths: Sequence[str | Path], out: Path, *, ray: str | None = None, plan: PlanMode = "auto"
+    request: Predicting, paths: Sequence[str | Path], out: Path, *, ray: str | None = None, plan: PlanMode = "auto"
 ) -> Iterator[PredictionsFile]:
-    """A Parquet file `out` with a row for each file, of any number, in bounded memory: a column `path` and one for each
-    field of `predict --json`; a row for each window with `every`.
+    """Predict into the Parquet file `out`, in bounded memory: a row for each file, or for each window with `every`; a
+    column `path`, and one for each field of `predict --json`. The context is iterated to predict.
 
-    To be iterated. Whenever the process is killed, the next call goes on where it was, and no row is lost or doubled;
-    of files that have a row nothing is computed. `ray`: the address of a cluster, or `auto`. Raises UsageError for a
-    file of another network or other options and where an extra is not installed; DataError and RunError as
-    `answer_files`.
+    If the process is killed, the next call continues; no row is lost or written twice, and files that have a row are
+    not predicted again. `ray`: the address of a cluster, or `auto`. Raises UsageError for a file of another network or
+    other options and where an extra is not installed; DataError and RunError as `answer_files`.
     """
-    if ray is not None and (asked.masks or asked.draw):
-        option = "--masks" if asked.masks else "--draw"
+    if ray is not None and (request.masks or request.draw):
+        option = "--masks" if request.masks else "--draw"
         raise UsageError(option, "with --ray", "files that one process writes", f"leave out --ray or {option}")
-    trained = asked.load()
-    with opened_parts(out, _about(asked, trained)) as parts:
-        answers = answer_files(trained, paths, plan=plan, tile=asked.tile, every=asked.every, known=parts.paths)
-        answers = replace(answers, files=tuple(dict.fromkeys(answers.files)))
-        yield PredictionsFile(trained, answers, parts.rows, asked, parts, ray)
+    trained = request.load()
+    with opened_parts(out, _about(request, trained)) as parts:
+        predictions = answer_files(trained, paths, plan=plan, tile=request.tile, every=request.every, known=parts.paths)
+        predictions = replace(predictions, files=tuple(dict.fromkeys(predictions.files)))
+        yield PredictionsFile(trained, predictions, parts.rows, request, parts, ray)
 
 
-def _about(asked: Predicting, trained: Trained) -> dict[str, Any]:
-    """All that predictions depend on, as plain values."""
-    options = {name: value for name, value in asdict(asked).items() if name not in ("run", "masks", "draw") and value}
-    files = [file for file in (asked.run, asked.run.with_suffix(".bin")) if file.is_file()]  # OpenVINO's weights
+def _about(request: Predicting, trained: Trained) -> dict[str, Any]:
+    """What predictions depend on, as plain values."""
+    options = {name: value for name, value in asdict(request).items() if name not in ("run", "masks", "draw") and value}
+    files = [file for file in (request.run, request.run.with_suffix(".bin")) if file.is_file()]  # OpenVINO's weights
     network = network_digest(trained.module, weights=True)
     return {"network": network, "files": [file_digest(file) for file in files], "options": options}
 
 
-def _by_file(asked: Predicting, answers: FileAnswers, ray: str | None) -> Generator[list[Line], None, None]:
+def _by_file(request: Predicting, predictions: FilePredictions, ray: str | None) -> Generator[list[Line], None, None]:
     """The lines of each file."""
-    if ray is None or not answers.files:
-        writers = asked.writers(answers.trained)
-        for _, of_one in groupby(answers, lambda answer: answer.path):
-            yield [line_of(answer, writers) for answer in of_one]
+    if ray is None or not predictions.files:
+        writers = request.writers(predictions.trained)
+        for _, of_one in groupby(predictions, lambda predicted: predicted.path):
+            yield [line_of(predicted, writers) for predicted in of_one]
         return
     from striate.api.predictions_file.on_ray import lines_on_ray
 
-    # What arrays and tables hold, and what was refused, is in this process.
-    # So are names that are no text: on some systems a name may be any bytes.
-    here = tuple(file for file in answers.files if file in answers.rows or as_text(file) != file)
-    there = tuple(sorted(set(answers.files).difference(here)))
-    yield from _by_file(asked, replace(answers, files=here), None)
+    # Samples of arrays and tables, refused paths, and file names that are not valid text stay in this process.
+    here = tuple(file for file in predictions.files if file in predictions.rows or as_text(file) != file)
+    there = tuple(sorted(set(predictions.files).difference(here)))
+    yield from _by_file(request, replace(predictions, files=here), None)
     if there:
-        yield from lines_on_ray(asked, replace(answers, files=there), ray)
+        yield from lines_on_ray(request, replace(predictions, files=there), ray)

@@ -98,7 +98,7 @@ def _print_drift(run: Path, data: str | None, others: list[str], *, json: bool) 
 
 
 def check_text(check: DataCheck, width: int) -> str:
-    """What was checked, the findings, and what was written, in lines of at most `width` letters."""
+    """The checked data, the findings, and the written files, in lines of at most `width` letters."""
     width = max(40, width)
     parts = [_what(check, width), *(finding_text(finding, width) for finding in check.findings)]
     counts = check.counts()

@@ -77,7 +77,7 @@ def _document(drawn: DataPicture) -> dict[str, Any]:
 
 
 def _refuse(fields: dict[str, Any], count: int, out: Path, force: bool) -> None:
-    """Refuse what cannot be done, before the data are read."""
+    """Raise UsageError for requests that cannot be carried out, before the data are read."""
     from striate.visualize.picture_path import refuse_picture_path
 
     refuse_unused(fields, SHOWN, "the picture")

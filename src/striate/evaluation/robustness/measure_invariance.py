@@ -18,7 +18,7 @@ from striate.evaluation.robustness.kinds import Change, shifts
 from striate.evaluation.robustness.measure_robustness import refuse_no_images
 from striate.statistics.intervals import percentile_interval, resampled_means
 from striate.training.trained import Trained
-from striate.visualize.inside.passes import batches, layer_outputs, spread
+from striate.visualize.inside.passes import batches, evenly_spaced, layer_outputs
 from striate.wording import several
 
 MOST, LAYERS = 200, 5
@@ -81,7 +81,7 @@ def measure_invariance(
     count = min(samples, len(held))
     if count < 2:
         raise DataError(f"invariance on the {split} split of {data.name}", "1 image", "2 or more", "add images")
-    rows = spread(len(held), count)
+    rows = evenly_spaced(len(held), count)
     pool, ids = held.inputs[rows].cpu().contiguous(), held.ids.cpu()[rows].numpy()
     labels = held.targets.cpu()[rows] if _has_classes(trained, data) else None
     layers = _layers(trained, pool[:1])
@@ -113,7 +113,7 @@ def _layers(trained: Trained, raw: torch.Tensor) -> tuple[str, ...]:
     names += [each.name for each in found[-1:] if each.name not in names]
     if not names:
         raise ModelError("network", "no layers whose outputs are known", "one with layers", "another network")
-    return tuple(names[int(k)] for k in spread(len(names), LAYERS))
+    return tuple(names[int(k)] for k in evenly_spaced(len(names), LAYERS))
 
 
 def _normalized(trained: Trained, raw: torch.Tensor) -> torch.Tensor:

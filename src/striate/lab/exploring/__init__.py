@@ -1,1 +1,1 @@
-"""The page Explore: the data of a run, and what its network makes of them."""
+"""The page Explore: the data of a run, and what its network predicts for them."""

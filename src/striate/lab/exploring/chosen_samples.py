@@ -26,18 +26,17 @@ Show = Literal["all", "mistakes", "unsure", "worst", "best"]
 
 @dataclass(frozen=True)
 class Choice:
-    """The samples that a page requests.
-
-    `split`: its name
-    `true`, `predicted`: class numbers; None: any
-    `show`: `all`; `mistakes`, the most confident first; `unsure`: hits, those with the smallest lead first; where
-    samples have no class, the `worst` or the `best` first
-    """
+    """The samples that a page requests."""
 
     split: str
+    """The split by name."""
     true: int | None = None
+    """Number of the true class; None: any."""
     predicted: int | None = None
+    """Number of the predicted class; None: any."""
     show: Show = "all"
+    """`all`; `mistakes`, the most confident first; `unsure`: hits, those with the smallest lead first; where samples
+    have no class, the `worst` or the `best` first."""
 
     @property
     def needs_predictions(self) -> bool:
@@ -46,13 +45,13 @@ class Choice:
 
     @property
     def ranks(self) -> bool:
-        """Whether samples are to be in the order of their metric."""
+        """Whether samples are ordered by their metric."""
         return self.show in ("worst", "best")
 
 
 def chosen_ids(choice: Choice, samples: Samples, predictions: SplitPredictions | None) -> NDArray[np.int64]:
     """The ids of the samples in the order in which they are shown: by id where only a split or class is requested,
-    otherwise by confidence. Raises UsageError for a class that is not there, DataError for a split."""
+    otherwise by confidence. Raises UsageError for an unknown class, DataError for an unknown split."""
     for name, number in (("true", choice.true), ("said", choice.predicted)):
         if number is not None and not 0 <= number < len(samples.classes):
             expected = f"a class number from 0 to {len(samples.classes) - 1}"
@@ -79,10 +78,11 @@ def describe(
     predictions: SplitPredictions | None,
     metrics: Mapping[int, str] | None = None,
 ) -> list[dict[str, Any]]:
-    """Each sample as a page needs it: the `name` of its image in addresses, `path`, `label`; with predictions `said`
-    (the predicted class), `probability` and whether it is `right`; with `metrics`, its own as label, and `figure`."""
+    """The record of each sample: the `name` of its image in addresses, `path`, `label`; with predictions `said` (the
+    predicted class), `probability` and whether it is `right`; with `metrics`, the sample's metric as `label`, and
+    `figure`."""
     rows = {} if predictions is None else {number: row for row, number in enumerate(predictions.ids.tolist())}
-    told = []
+    records = []
     for number in ids.tolist():
         one = {"name": f"{RUN}#{number}", "path": samples.listing.paths[number], "label": str(samples.labels[number])}
         if metrics is not None and number in metrics:
@@ -92,8 +92,8 @@ def describe(
             predicted = samples.classes[int(predictions.predicted[row])]
             right = bool(predictions.hits[row])
             one |= {"said": predicted, "probability": float(predictions.probability[row]), "right": right}
-        told.append(one)
-    return told
+        records.append(one)
+    return records
 
 
 def confusion(samples: Samples, predictions: SplitPredictions) -> dict[str, Any]:
@@ -121,18 +121,22 @@ def confusion(samples: Samples, predictions: SplitPredictions) -> dict[str, Any]
 
 
 @dataclass(frozen=True, eq=False)
-class Ranked:
-    """Of one split, in the order of `ids` (N,): the headline metric of `each` sample alone (N,), its target and its
-    prediction."""
+class RankedSamples:
+    """The samples of one split with the metric of each."""
 
     task: Task
+    """The task of the run."""
     ids: NDArray[np.int64]
+    """(N,) positions in the listing; the order of all other fields."""
     each: NDArray[np.float64]
+    """(N,) the headline metric of each sample alone."""
     targets: NDArray[Any]
+    """Its target."""
     decoded: NDArray[Any]
+    """Its prediction."""
 
     def ordered(self, *, best: bool) -> NDArray[np.int64]:
-        """The ids, the worst sample first, or the best."""
+        """The ids, the worst sample first, or, with `best`, the best one."""
         upward = self.task.higher_is_better != best
         rows = np.argsort(self.each if upward else -self.each, kind="stable")
         found: NDArray[np.int64] = self.ids[rows]
@@ -147,7 +151,7 @@ class Ranked:
         }
 
 
-def find_ranked(lab: Lab, samples: Samples, split: str) -> Ranked:
+def find_ranked(lab: Lab, samples: Samples, split: str) -> RankedSamples:
     """The samples of a split with their saved predictions. Raises DataError where the run saved none of this split."""
     ids = samples.of_split(split)
     saved = read_predictions(samples.run, split)
@@ -156,12 +160,12 @@ def find_ranked(lab: Lab, samples: Samples, split: str) -> Ranked:
         raise DataError(f"the order of {split}", got, "the split val or test of a finished run", "choose test")
     task = lab.trained.task
     rows = task.rows_for(saved.answers, saved.targets)
-    return Ranked(task, saved.ids, task.headline_metric().each(rows), saved.targets, saved.answers)
+    return RankedSamples(task, saved.ids, task.headline_metric().each(rows), saved.targets, saved.answers)
 
 
-def drawn(lab: Lab, samples: Samples, ranked: Ranked, number: int, *, truth: bool) -> bytes:
-    """A PNG of one sample with the prediction drawn over it, or with the truth. Raises DataError where the task draws
-    nothing, and for a sample that is not there."""
+def drawn(lab: Lab, samples: Samples, ranked: RankedSamples, number: int, *, truth: bool) -> bytes:
+    """A PNG of one sample with the prediction drawn over it, or with the truth. Raises DataError for a task that does
+    not draw, and for an unknown sample."""
     rows = np.flatnonzero(ranked.ids == number)
     if not len(rows) or not ranked.task.draws:
         got = "no drawing of predictions" if len(rows) else f"no sample {number}"

@@ -19,7 +19,7 @@ from striate.evaluation.similarity.search import neighbors
 from striate.evaluation.similarity.vectors import sample_features
 from striate.lab.exploring.chosen_samples import (
     Choice,
-    Ranked,
+    RankedSamples,
     Show,
     chosen_ids,
     confusion,
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from striate.lab.workbench import Lab
 
 MOST = 500
-"""Samples of a map: it takes seconds to draw by t-SNE, and more lie over one another."""
+"""Largest number of samples on a map: t-SNE takes seconds for them, and more would overlap."""
 TILE = 32  # pixels of a small picture
 ACROSS = 25  # of them in a row of the sheet
 NEIGHBORS = 6  # that are shown beside a chosen sample
@@ -52,19 +52,24 @@ _AT_ONCE = 64
 
 @dataclass(frozen=True, eq=False)
 class Features:
-    """Of the samples `ids` (N,): `values` (N, F), from where in the network (`source`), and `sheet`, a PNG of their
-    pictures, 25 in a row, each at most 32 × 32 pixels in the corner of its tile. `predictions` of a classification."""
+    """The features of samples, and a sheet of their pictures."""
 
     ids: NDArray[np.int64]
+    """(N,) positions in the listing."""
     values: NDArray[np.float32]
+    """(N, F) features."""
     source: str
+    """Which layer of the network the features are from, in words."""
     sheet: bytes
+    """A PNG of the pictures, 25 in a row, each in the corner of its tile."""
     tile: tuple[int, int]
+    """Sides of a tile, at most 32 × 32 pixels."""
     predictions: SplitPredictions | None = None
+    """The predictions of a classification; None of any other task."""
 
 
 def features_of(lab: Lab, samples: Samples, split: str) -> Features:
-    """The features of at most 500 samples, evenly spread over the split. Raises DataError, RunError."""
+    """The features of at most 500 samples, evenly spaced in the split. Raises DataError, RunError."""
     assert lab.trained is not None, "samples are of a run"
     all_ids = samples.of_split(split)
     wanted = all_ids[np.linspace(0, len(all_ids) - 1, min(MOST, len(all_ids))).astype(int)]
@@ -87,8 +92,8 @@ def features_of(lab: Lab, samples: Samples, split: str) -> Features:
 
 
 def make_map(features: Features, method: Method) -> dict[str, Any]:
-    """The map of `striate.visualize.inside.embedding`: `points`, and how true it is; of each point the `neighbors` by
-    the features, [position, cosine], the nearest first. Raises DataError."""
+    """The map of `striate.visualize.inside.embedding`: `points`, how faithful they are, and for each point its
+    `neighbors` by the features, [position, cosine], the nearest first. Raises DataError."""
     made = embed_features(features.values, features.source, method=method)
     lengths = np.linalg.norm(features.values, axis=1, keepdims=True)
     near = Nearest(np.asarray(features.values / np.where(lengths > 0, lengths, 1), np.float32))
@@ -124,7 +129,7 @@ Cached = TypeVar("Cached")
 
 
 class Explorer:
-    """Caches what was read and computed for one lab, so that all open pages share it."""
+    """Caches samples, predictions, features and maps of one lab, so that all open pages share them."""
 
     def __init__(self, lab: Lab) -> None:
         self._lab = lab
@@ -138,15 +143,15 @@ class Explorer:
         return self._once(("samples",), lambda: read_samples(self._lab))
 
     def predictions(self, split: str) -> SplitPredictions:
-        """What the network predicts for a split."""
+        """The network's predictions for a split."""
         return self._once(("predictions", split), lambda: find_predictions(self._lab, self.samples, split))
 
     def known_predictions(self, split: str) -> SplitPredictions | None:
-        """The predictions that were computed already or that the run saved; None where there are none."""
+        """The predictions that are cached or that the run saved; None where there are none."""
         saved = self.samples.classes and is_there(self.samples.run.predictions / f"{split}.npz")
         return self.predictions(split) if saved or ("predictions", split) in self._cache else None
 
-    def ranked(self, split: str) -> Ranked:
+    def ranked(self, split: str) -> RankedSamples:
         """The samples of a split in the order of their metric."""
         return self._once(("ranked", split), lambda: find_ranked(self._lab, self.samples, split))
 
@@ -156,7 +161,7 @@ class Explorer:
         return not samples.classes and is_there(samples.run.predictions / f"{split}.npz")
 
     def features(self, split: str) -> Features:
-        """What the map of a split is made from."""
+        """The features for the map of a split."""
         return self._once(("features", split), lambda: features_of(self._lab, self.samples, split))
 
     def map(self, split: str, method: Method) -> dict[str, Any]:
@@ -166,7 +171,7 @@ class Explorer:
     def _once(self, key: tuple[str, ...], make: Callable[[], Cached]) -> Cached:
         with self._lock:
             mine = self._making.setdefault(key, threading.Lock())
-        with mine:  # others may be read or computed meanwhile
+        with mine:  # other values may be computed at the same time
             if key not in self._cache:
                 self._cache[key] = make()
             value: Cached = self._cache[key]
@@ -209,8 +214,8 @@ def routes(lab: Lab) -> APIRouter:
         else:
             ids = chosen_ids(choice, samples, predictions)
         metrics = None if ranked is None else ranked.words()
-        told = describe(ids[start : start + count], samples, predictions, metrics)
-        return {"total": len(ids), "start": start, "samples": told}
+        records = describe(ids[start : start + count], samples, predictions, metrics)
+        return {"total": len(ids), "start": start, "samples": records}
 
     @router.get("/drawn")
     def over(split: str, sample: int, truth: bool = False) -> Response:

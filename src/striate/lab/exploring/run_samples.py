@@ -33,29 +33,33 @@ SPLITS = ("train", "val", "test")
 
 @dataclass(frozen=True, eq=False)
 class Samples:
-    """All samples of a run, by id: the position in its data's listing. `splits` and `labels` (N,) texts; `classes` in
-    the order of class numbers, empty where samples have none."""
+    """All samples of a run, by id: the position in its data's listing."""
 
     run: RunDirectory
+    """The run."""
     listing: Listing
+    """The listing of its data."""
     splits: NDArray[np.str_]
+    """(N,) the split of each sample."""
     labels: NDArray[np.str_]
+    """(N,) the label of each sample, as text."""
     classes: tuple[str, ...]
+    """In the order of class numbers; empty where samples have none."""
 
     def of_split(self, split: str) -> NDArray[np.int64]:
-        """The ids of a split, ascending. Raises DataError for one that is not there."""
+        """The ids of a split, ascending. Raises DataError for an unknown split."""
         found = np.flatnonzero(self.splits == split)
         if not len(found):
             raise DataError("split", repr(split[:40]), f"one of: {', '.join(self.counts())}", "test")
         return found
 
     def counts(self) -> dict[str, int]:
-        """How many samples each split has, of those with any."""
+        """The number of samples of each split that has any."""
         numbers = {split: int((self.splits == split).sum()) for split in SPLITS}
         return {split: n for split, n in numbers.items() if n}
 
     def class_counts(self, split: str) -> list[int]:
-        """How many samples of a split each class has."""
+        """The number of samples of a split in each class."""
         labels = self.labels[self.splits == split]
         return [int((labels == name).sum()) for name in self.classes]
 
@@ -63,7 +67,7 @@ class Samples:
 def read_samples(lab: Lab, page: str = "explore", purpose: str = "data and predictions are to be explored") -> Samples:
     """The samples of the run that the lab was opened with, for the `page` that needs them and its `purpose`.
 
-    Raises RunError without a run, DataError where its data are no images, not there, or no longer what they were.
+    Raises RunError without a run, DataError for data that are not images, do not exist, or have changed.
     """
     if lab.run is None:
         got, remedy = "a lab without a run", "end it, and open one: striate lab RUN"
@@ -106,31 +110,31 @@ MOST = 100_000
 
 @dataclass(frozen=True, eq=False)
 class SplitPredictions:
-    """Of one split of a classification, in the order of `ids`.
-
-    `ids`: (N,) positions in the listing
-    `true`, `predicted`: (N,) class numbers
-    `probability`: (N,) of the predicted class
-    `lead`: (N,) by how much that exceeds the probability of the next class
-    `saved`: whether the run saved them at the end of its training
-    """
+    """The predictions of a classification for one split, in the order of `ids`."""
 
     split: str
+    """The split by name."""
     ids: NDArray[np.int64]
+    """(N,) positions in the listing."""
     true: NDArray[np.int64]
+    """(N,) class numbers."""
     predicted: NDArray[np.int64]
+    """(N,) class numbers."""
     probability: NDArray[np.float32]
+    """(N,) of the predicted class."""
     lead: NDArray[np.float32]
+    """(N,) by how much that exceeds the probability of the next class."""
     saved: bool
+    """Whether the run saved them at the end of its training."""
 
     @property
     def hits(self) -> NDArray[np.bool_]:
-        """Which are right."""
+        """(N,) which predictions are right."""
         return np.equal(self.true, self.predicted)
 
 
 def find_predictions(lab: Lab, samples: Samples, split: str) -> SplitPredictions:
-    """The predictions for a split, those of the run where it saved some.
+    """The predictions for a split: those that the run saved, or else new ones.
 
     Raises RunError; DataError for other tasks than classification, and for a split that is too large to predict here.
     """
@@ -153,8 +157,7 @@ def find_predictions(lab: Lab, samples: Samples, split: str) -> SplitPredictions
 def new_predictions(
     split: str, samples: Samples, ids: NDArray[np.int64], probabilities: NDArray[Any], task: Task
 ) -> SplitPredictions:
-    """The predictions for `ids` of a split, whose `probabilities` (N, K) were computed just now by a network of the
-    task."""
+    """The predictions for the samples `ids` of a split, from the `probabilities` (N, K) of a network of the task."""
     order = {name: number for number, name in enumerate(samples.classes)}
     true = np.array([order[samples.labels[k]] for k in ids.tolist()], np.int64)
     predicted = task.predicted(probabilities)
@@ -179,8 +182,8 @@ def predict_samples(lab: Lab, samples: Samples, ids: NDArray[np.int64]) -> tuple
 
 
 def read_inputs(lab: Lab, samples: Samples, ids: NDArray[np.int64]) -> tuple[NDArray[np.int64], torch.Tensor]:
-    """The ids that can be read, and their images as the network gets them, before standardization: uint8 (N, C, H, W).
-    Raises DataError where none can."""
+    """The ids that can be read, and their prepared images before standardization, uint8 (N, C, H, W). Raises DataError
+    where none can be read."""
     assert lab.trained is not None, "samples are of a run"
     decoded = decode_samples(samples.listing, ids.tolist(), lab.trained.preparation)
     if not len(decoded.ids):

@@ -1,1 +1,1 @@
-"""The page Labels: samples whose label is doubtful, and answers that are unsure; corrections go into a table."""
+"""The page Labels: samples with doubtful labels or unsure predictions; corrections are written into a table."""

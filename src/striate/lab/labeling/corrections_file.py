@@ -1,4 +1,5 @@
-"""The table of corrected labels beside a run: `labels.csv`, which `striate train --labels` lays over untouched data."""
+"""The table of corrected labels beside a run: `labels.csv`, which `striate train --labels` applies; data stay as they
+are."""
 
 from __future__ import annotations
 
@@ -17,8 +18,8 @@ NAME = "labels.csv"
 
 
 class CorrectionsFile:
-    """The table at `path`; where it is not there yet, it begins with the rows of `earlier`, the table that the run was
-    trained with. Each change is written at once, and whole: a reader finds the table of before or of after."""
+    """The table at `path`; a new one begins with the rows of `earlier`, the table that the run was trained with. Each
+    change is written at once and atomically."""
 
     def __init__(self, path: Path, earlier: Path | None = None) -> None:
         self.path, self._earlier = path, earlier
@@ -26,15 +27,16 @@ class CorrectionsFile:
         self._changed: list[str] = []
 
     def labels(self) -> dict[str, str]:
-        """The labels by path; an empty one leaves the sample out. Raises DataError for what is no such table."""
+        """The labels by path; an empty label leaves the sample out. Raises DataError for a file that is not such a
+        table."""
         if is_there(self.path):
             return read_labels(self.path)
         return {} if self._earlier is None else read_labels(self._earlier)
 
     def set(self, path: str, label: str) -> str | None:
-        """Give the sample a label; an empty one leaves it out. One that the table has already keeps its label, which is
-        returned: somebody else has decided. Raises DataError for a name that no class can have, and
-        for a path that no table can hold; RunError where nothing can be written."""
+        """Give the sample a label; an empty one leaves it out. If the table has a label of the sample already, from
+        another page, that label stays and is returned. Raises DataError for a name that no class can have, and for a
+        path that no table can hold; RunError where nothing can be written."""
         if label and not is_class_name(label):
             remedy = "write letters, digits and spaces on one line"
             raise DataError("the class", repr(label[:80]), "a name on one line, without control characters", remedy)
@@ -50,8 +52,8 @@ class CorrectionsFile:
             return None
 
     def undo(self, path: str | None = None) -> str | None:
-        """Take back what this lab decided for the sample, or latest; the path of its sample, None where there is
-        none."""
+        """Undo this lab's decision on the sample, or its latest one; the path of the sample, None without a
+        decision."""
         with self._lock:
             path = path or (self._changed[-1] if self._changed else None)
             if path is None or path not in self._changed:

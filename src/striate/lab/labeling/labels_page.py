@@ -1,4 +1,4 @@
-"""The page Labels: which samples to look at, with label and answer; each correction goes into a table at once."""
+"""The page Labels: the samples to check, with label and prediction; each correction is written at once."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from striate.data.listing import order_classes
 from striate.data.sources.tree import read_file
 from striate.errors import DataError, pasted
 from striate.lab.exploring.run_samples import Samples, read_samples
-from striate.lab.labeling.answers import UNLABELED, Answers, answer_files, answer_split
 from striate.lab.labeling.corrections_file import NAME, CorrectionsFile
+from striate.lab.labeling.label_predictions import UNLABELED, LabelPredictions, predict_folder, predict_split
 from striate.lab.page_images import MAX_PIXELS, RUN, as_png, made_smaller, run_config
 from striate.visualize.picture import read_picture_bytes
 from striate.wording import percent
@@ -28,16 +28,16 @@ if TYPE_CHECKING:
 
 Which = Literal["doubtful", "unsure"]
 AT_ONCE = 200
-"""So many samples at most are listed at once."""
+"""Largest number of samples that are listed at once."""
 _EPOCHS = 5
 _UNSURE = 0.5
-"""An answer is unsure whose class leads by less."""
+"""A prediction is unsure if the probability of its class exceeds that of the next one by less."""
 _DIGITS = "1234567890"
 
 
 def keys_of(classes: tuple[str, ...]) -> list[str]:
-    """A key for each class, "" where none is left: its own name where that is one character, else the first letter of
-    its name that is free, else a digit that is free."""
+    """A key for each class, "" where none is left: its name if that is one character, else the first free letter of its
+    name, else a free digit."""
     keys = {name: name.lower() for name in classes if len(name) == 1 and name.isalnum()}
     if len(set(keys.values())) < len(keys):  # a and A
         keys = {name: name for name in keys}
@@ -50,10 +50,10 @@ def keys_of(classes: tuple[str, ...]) -> list[str]:
 
 @dataclass
 class Labeling:
-    """The samples of one lab whose labels are looked at, and the table of corrections."""
+    """The samples of one lab whose labels are checked, and the table of corrections."""
 
     lab: Lab
-    _found: dict[str, Answers] = field(default_factory=dict)
+    _found: dict[str, LabelPredictions] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     @cached_property
@@ -78,7 +78,7 @@ class Labeling:
         return Counter(self._own.values())
 
     def _untrained(self, labels: dict[str, str]) -> list[str]:
-        """The classes that samples have by the table `labels`, but none of train."""
+        """The classes that samples have with the corrections `labels`, but no training sample has."""
         counts = Counter(self._counts)
         for path, label in labels.items():
             own, split = self._own.get(path, ("", "train"))  # further files are trained on
@@ -88,30 +88,30 @@ class Labeling:
         return [name for name in order_classes(tuple(there)) if counts[name, "train"] < 1]
 
     def parts(self) -> list[dict[str, Any]]:
-        """What can be looked at: the splits, the held-out ones first, and the unlabeled folder."""
+        """The parts that can be checked: the splits, the held-out ones first, and the unlabeled folder."""
         counts = self.samples.counts()
         named = {name: counts[name] for name in ("test", "val", "train") if name in counts}
         parts: list[dict[str, Any]] = [{"name": name, "n": n} for name, n in named.items()]
         return parts if self.lab.unlabeled is None else [*parts, {"name": UNLABELED, "n": None}]
 
-    def answers(self, part: str) -> Answers:
-        """The answers for a split, or the unlabeled folder; once. Raises DataError."""
+    def predictions(self, part: str) -> LabelPredictions:
+        """The cached predictions for a split, or the unlabeled folder. Raises DataError."""
         with self._lock:
             if part not in self._found:
                 if part != UNLABELED:
-                    self._found[part] = answer_split(self.lab, self.samples, part)
+                    self._found[part] = predict_split(self.lab, self.samples, part)
                 elif self.lab.unlabeled is None or self.lab.trained is None:
                     remedy = "end the lab, and open it with --unlabeled FOLDER"
                     raise DataError("unlabeled pictures", "no folder", "one that the lab was opened with", remedy)
                 else:
                     with self.lab.computing:
-                        self._found[part] = answer_files(self.lab.trained, self.lab.unlabeled)
+                        self._found[part] = predict_folder(self.lab.trained, self.lab.unlabeled)
             return self._found[part]
 
     def path_of(self, part: str, number: int) -> str:
-        """The path of a sample as the table names it. Raises DataError for one that is not there."""
+        """The path of a sample in the table. Raises DataError for an unknown sample."""
         if part == UNLABELED:
-            files = self.answers(part).files
+            files = self.predictions(part).files
             if not 0 <= number < len(files):
                 raise DataError("sample", str(number), f"a number from 0 to {len(files) - 1}", "load the page again")
             return str(Path(files[number]).absolute())
@@ -120,48 +120,48 @@ class Labeling:
         return self.samples.listing.paths[number]
 
     def queue(self, part: str, which: Which) -> dict[str, Any]:
-        """The samples that are to be looked at next: those of the table are done."""
-        answers, done = self.answers(part), self.table.labels()
-        by = -answers.doubt if which == "doubtful" else answers.lead
+        """The samples to check next, without those in the table."""
+        predictions, done = self.predictions(part), self.table.labels()
+        by = -predictions.doubt if which == "doubtful" else predictions.lead
         order = np.argsort(by, kind="stable")
         if which == "doubtful":
-            order = order[answers.doubt[order] > 0]
-        rows = [row for row in order.tolist() if self.path_of(part, int(answers.ids[row])) not in done]
-        listed = [self._told(answers, row) for row in rows[:AT_ONCE]]
+            order = order[predictions.doubt[order] > 0]
+        rows = [row for row in order.tolist() if self.path_of(part, int(predictions.ids[row])) not in done]
+        listed = [self._record(predictions, row) for row in rows[:AT_ONCE]]
         return {
             "total": len(rows),
-            "of": len(answers.ids),
-            "likely": int(answers.likely.sum()),
-            "by": answers.by,
+            "of": len(predictions.ids),
+            "likely": int(predictions.likely.sum()),
+            "by": predictions.by,
             "samples": listed,
         }
 
-    def _told(self, answers: Answers, row: int) -> dict[str, Any]:
-        number, table = int(answers.ids[row]), answers.probabilities[row]
+    def _record(self, predictions: LabelPredictions, row: int) -> dict[str, Any]:
+        number, table = int(predictions.ids[row]), predictions.probabilities[row]
         top = [[self.samples.classes[k], float(table[k])] for k in np.argsort(-table, kind="stable")[:3].tolist()]
-        label = None if answers.labels[row] < 0 else self.samples.classes[int(answers.labels[row])]
-        told = {
+        label = None if predictions.labels[row] < 0 else self.samples.classes[int(predictions.labels[row])]
+        record = {
             "sample": number,
-            "part": answers.split,
-            "path": self.path_of(answers.split, number),
-            "image": None if answers.files else f"{RUN}#{number}",
+            "part": predictions.split,
+            "path": self.path_of(predictions.split, number),
+            "image": None if predictions.files else f"{RUN}#{number}",
             "label": label,
             "top": top,
-            "likely": bool(answers.likely[row]),
+            "likely": bool(predictions.likely[row]),
         }
-        first = f"{answers.by} gives {top[0][0]} with {percent(top[0][1])}"
+        first = f"{predictions.by} gives {top[0][0]} with {percent(top[0][1])}"
         if label is None or label == top[0][0]:
-            how = "Unsure" if answers.lead[row] < _UNSURE else "Hardly in doubt"
-            return told | {
+            how = "Unsure" if predictions.lead[row] < _UNSURE else "Hardly in doubt"
+            return record | {
                 "why": f"{how}: {first}" + "".join(f", {name} with {percent(p)}" for name, p in top[1:2]) + "."
             }
-        own = percent(float(table[answers.labels[row]]))
-        doubt = "Likely wrong" if answers.likely[row] else "Doubtful"
-        return told | {"why": f"{doubt}: {first}, {label} with {own}."}
+        own = percent(float(table[predictions.labels[row]]))
+        doubt = "Likely wrong" if predictions.likely[row] else "Doubtful"
+        return record | {"why": f"{doubt}: {first}, {label} with {own}."}
 
     def state(self) -> dict[str, Any]:
-        """The classes with their keys, what the table holds, and the command that trains on: None where nothing is
-        corrected, or where classes are `untrained`, since no sample of train has them."""
+        """The classes with their keys, the counts of the table, and the command that trains further: None where nothing
+        is corrected, or where classes are `untrained`, since no training sample has them."""
         labels, run = self.table.labels(), self.samples.run.path
         classes = order_classes((*self.samples.classes, *filter(None, labels.values())))
         left = sum(not label for label in labels.values())
@@ -196,7 +196,7 @@ def routes(lab: Lab) -> APIRouter:
 
     @router.get("/about")
     def about() -> dict[str, Any]:
-        """What can be looked at, and the state of the table."""
+        """The parts that can be checked, and the state of the table."""
         listing = labeling.samples.listing
         return {"data": listing.name, "parts": labeling.parts(), **labeling.state()}
 
@@ -209,13 +209,13 @@ def routes(lab: Lab) -> APIRouter:
         part: Annotated[str, Body()], sample: Annotated[int, Body()], label: Annotated[str, Body(max_length=200)]
     ) -> dict[str, Any]:
         """Give a sample a label, "" to leave it out; the state of the table, with the label that the sample has
-        `already`, and keeps, where it was decided meanwhile."""
+        `already`, and keeps, if another page has decided."""
         already = labeling.table.set(labeling.path_of(part, sample), label)
         return {"already": already, **labeling.state()}
 
     @router.post("/undo")
     def undo(path: Annotated[str | None, Body(embed=True)] = None) -> dict[str, Any]:
-        """Take back the decision on the sample at `path`, or the latest; its `path`, None where there is none."""
+        """Undo the decision on the sample at `path`, or the latest one; its `path`, None without a decision."""
         return {"path": labeling.table.undo(path), **labeling.state()}
 
     @router.get("/picture")

@@ -1,4 +1,4 @@
-// What a page shows stands in its address, as names and texts behind the question mark: a link to a state.
+// The state of a page in its address, as names and texts after the question mark, so that a link restores it.
 import { make } from "./dom.js";
 
 /** All names and texts of the address. */

@@ -1,4 +1,4 @@
-// Build: a network draws itself while one types.
+// Build: the network is drawn while the user types.
 import { followAddress, pageAddress, remember, state } from "./address.js";
 import { request, latest, quietly } from "./api.js";
 import { choice, labeled, make, number, shape, table } from "./dom.js";

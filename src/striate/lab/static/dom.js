@@ -1,4 +1,4 @@
-// Elements in one line each, and numbers for reading.
+// Helpers to create elements, and to format numbers.
 
 const SVG = "http://www.w3.org/2000/svg";
 

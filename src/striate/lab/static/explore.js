@@ -1,4 +1,4 @@
-// Explore: the data of the run, and what its network makes of them.
+// Explore: the data of the run, and the predictions of its network.
 import { among, followAddress, remember, state } from "./address.js";
 import { request } from "./api.js";
 import { choice, labeled, make, number } from "./dom.js";

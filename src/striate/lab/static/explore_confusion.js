@@ -1,4 +1,4 @@
-// The confusion matrix; its cells open the images behind them.
+// The confusion matrix; a click on a cell shows its images.
 import { pageAddress } from "./address.js";
 import { request } from "./api.js";
 import { make, number, percent } from "./dom.js";

@@ -1,4 +1,4 @@
-// The embedding map: images where the network's features put them.
+// The embedding map: images at the points of their features.
 import { remember } from "./address.js";
 import { apiAddress, request } from "./api.js";
 import { draw as makeSvg, make, number, percent, table } from "./dom.js";
@@ -40,7 +40,7 @@ export async function mapView(query) {
   const details = make("details", { ontoggle: () => {
     if (details.open && details.childElementCount === 1) details.append(table("Samples of the map", ["sample", "class", "predicted class", "x", "y"], rows));
   } }, make("summary", {}, `All ${points.length} images as a table`));
-  const said = `${number(points.length)} images of ${split}, evenly spread over it, by ${NAMES[method]} of ${number(response.features)} features: ${response.source}.`;
+  const said = `${number(points.length)} images of ${split}, evenly spaced in it, by ${NAMES[method]} of ${number(response.features)} features: ${response.source}.`;
   const element = make("div", {}, make("div", { class: "map-columns" }, canvas, make("div", {}, about, legend(response))), make("p", { class: "faint" }, `Frames are colored by class; a red corner marks a wrong prediction. How faithful the map is: ${faithful}.${shares}`), details);
   return { element, said };
 }

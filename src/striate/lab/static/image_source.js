@@ -1,4 +1,4 @@
-// Where an image comes from: a sample of data, an upload, the webcam, or a drawing. All pages share this chooser.
+// The chooser of an image, shared by all pages: a sample of data, an upload, the webcam, or a drawing.
 import { apiAddress, request } from "./api.js";
 import { choice, labeled, make } from "./dom.js";
 import { drawingBoard } from "./drawing_board.js";

@@ -1,4 +1,4 @@
-// Keys of an element: `onKeys(element, { ArrowLeft: () => move(-1, 0) })`. What is named is not scrolled with.
+// Keys of an element: `onKeys(element, { ArrowLeft: () => move(-1, 0) })`. These keys do not scroll.
 
 const PRESSING = ["Enter", " "]; // press the button that is focused
 

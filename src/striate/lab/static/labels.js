@@ -1,4 +1,4 @@
-// Labels: samples whose label is doubtful or whose answer is unsure, one after another; one key decides.
+// Labels: samples whose label is doubtful or whose prediction is unsure, one after another; one key decides.
 import { among, followAddress, remember } from "./address.js";
 import { apiAddress, request } from "./api.js";
 import { choice, labeled, make, number, percent } from "./dom.js";

@@ -1,4 +1,4 @@
-// What is wrong with a network that is typed: the place in the text, and the fix to click on.
+// The error of a typed network: its position in the text, and the fix as a button.
 import { LabError } from "./api.js";
 import { make } from "./dom.js";
 import { problem } from "./problem.js";

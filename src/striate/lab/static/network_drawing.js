@@ -1,4 +1,4 @@
-// A network as a column of boxes, with its words beside it; the sizes come from the ledger.
+// A network as a column of boxes with their descriptions; the sizes are those of the ledger.
 import { draw, make } from "./dom.js";
 import { onKeys } from "./keys.js";
 

@@ -1,4 +1,4 @@
-// Play: where the windows of a kernel lie, and classic kernels on a picture.
+// Play: the windows of a kernel on a map, and classic kernels on a picture.
 import { make } from "./dom.js";
 import { PICTURE_ADDRESS, pictureLaboratory } from "./play_picture.js";
 import { WINDOW_ADDRESS, windowLaboratory } from "./play_windows.js";

@@ -1,4 +1,4 @@
-// Where the windows of a kernel lie on a padded map, one after the other, with their sums.
+// The windows of a kernel on a padded map, one after the other, with their sums.
 import { among, followAddress, remember, state } from "./address.js";
 import { latest } from "./api.js";
 import { choice, draw, labeled, make } from "./dom.js";

@@ -1,4 +1,4 @@
-// Predict: an image, and what the network of the run finds in it, drawn over it.
+// Predict: an image with the prediction of the run's network drawn over it.
 import { followAddress, remember, state } from "./address.js";
 import { apiAddress, latest, request as ask } from "./api.js";
 import { labeled, make, number, percent } from "./dom.js";

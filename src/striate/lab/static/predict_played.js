@@ -1,5 +1,5 @@
-// Predict, of a run on sounds, clips or volumes: a file is played or drawn, and predicted; of sounds what the network
-// listened to.
+// Predict, for a run on sounds, clips or volumes: a file is played or drawn, and predicted; for sounds with an
+// attribution map.
 import { followAddress, remember, state } from "./address.js";
 import { apiAddress, latest, request } from "./api.js";
 import { choice, labeled, make, percent } from "./dom.js";

@@ -1,4 +1,4 @@
-// An error for reading: where, what came, what was expected, and the remedy.
+// An error for readers: where, what was received, what was expected, and the remedy.
 import { LabError } from "./api.js";
 import { make } from "./dom.js";
 

@@ -1,4 +1,4 @@
-// What each position of the outputs says: a map for each stride over the image, and one position in numbers.
+// The predictions of each position of the outputs: a map for each stride over the image, and one position in numbers.
 import { latest } from "./api.js";
 import { choice, draw, labeled, make, percent } from "./dom.js";
 import { onKeys } from "./keys.js";

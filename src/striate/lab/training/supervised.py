@@ -1,8 +1,8 @@
-"""Run as a program: `striate` as a process of a lab, told to save and end by the end of its stdin, which comes from the
-lab, or because the lab is gone, however it ended.
+"""Run as a program: `striate` as a process of a lab. It saves and ends at the end of its stdin, which the lab closes,
+or which closes when the lab ends in any way.
 
-Its first argument says as JSON where it finds modules: Python runs it isolated (`-I`), so that neither the current
-folder nor the environment adds to that.
+Its first argument is the module search path as JSON: Python runs it isolated (`-I`), so that neither the current folder
+nor the environment adds to it.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""The page Train: the trainings of a lab, one that it runs itself and all runs in the folder `runs`."""
+"""The page Train: the lab's own training, and all runs in the folder `runs`."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ _LISTED = 100
 
 
 class Trainings:
-    """Starts, stops and follows trainings; all calls may come from several threads.
+    """Starts, stops and follows trainings; safe for calls from several threads.
 
-    `folder`: where runs lie, each by its name. `opened`: the run that the lab was opened with. A name that
-    is not of one of these is refused, so no name leads out of the folder.
+    `folder`: the folder of runs; `opened`: the run that the lab was opened with. Other names are refused, so no name
+    leads out of the folder.
     """
 
     def __init__(self, folder: Path, opened: Path | None = None) -> None:
@@ -44,7 +44,7 @@ class Trainings:
         return [_listed(name, run) for run in found for name in [self._name(run)]]
 
     def start(self, request: TrainingRequest) -> str:
-        """Begin a training; the name of its run. Raises UsageError while another one runs."""
+        """Start a training; the name of its run. Raises UsageError while another one runs."""
         with self._lock:
             self._refuse_second()
             run = self._new_run(request)
@@ -59,12 +59,14 @@ class Trainings:
             if RunDirectory(run).metrics_json.exists():
                 raise UsageError("run", f"{name}, which is finished", "one that was interrupted", "start another one")
             if (process := owner(run)) is not None:
-                raise UsageError("run", f"{name}, which {process} is training", "one that nobody trains", "wait for it")
+                raise UsageError(
+                    "run", f"{name}, which {process} is training", "a run that no process trains", "wait for it"
+                )
             self._process = TrainingProcess([f"--resume={run}"], run)
             return name
 
     def stop(self) -> str:
-        """Let the training of this lab save and end; the name of its run. Raises UsageError where none runs."""
+        """Make the training of this lab save and end; the name of its run. Raises UsageError where none runs."""
         with self._lock:
             if self._process is None or not self._process.running:
                 raise UsageError("run", "no training of this lab", "one that runs", "start one")
@@ -72,11 +74,11 @@ class Trainings:
             return self._name(self._process.run)
 
     def current(self) -> str | None:
-        """The name of the run that this lab has trained last, or trains."""
+        """The name of the run that this lab trains, or trained last."""
         return None if self._process is None else self._name(self._process.run)
 
     def follow(self, name: str, epochs_known: int = 0) -> dict[str, Any]:
-        """The state of a run now (`training_process.follow`). Raises UsageError for a name that is of none."""
+        """The current state of a run (`training_process.follow`). Raises UsageError for an unknown name."""
         process = self._process
         own = process if process is not None and name == self._name(process.run) else None
         run = self._run(name) if own is None else own.run
@@ -87,9 +89,9 @@ class Trainings:
         return self._snapshots.at(self._run(name), step)
 
     def end(self) -> None:
-        """Let the training save and end within a second, and say on stderr how to resume it.
+        """Make the training save and end within a second, and print on stderr how to resume it.
 
-        A training whose step takes longer saves after that step by itself.
+        A training whose step takes longer saves after that step.
         """
         process = self._process
         if process is None or not process.running:
@@ -97,14 +99,14 @@ class Trainings:
         process.stop()
         over = process.wait(_AT_END)
         if (process.run / "config.yaml").exists():
-            said = "is saved" if over else "saves after this step"
+            state = "is saved" if over else "saves after this step"
             sys.stderr.write(
-                one_line(f"{process.run} {said}; resume with: striate train --resume {pasted(process.run)}") + "\n"
+                one_line(f"{process.run} {state}; resume with: striate train --resume {pasted(process.run)}") + "\n"
             )
 
     def _refuse_second(self) -> None:
         if self._process is not None and self._process.running:
-            got = f"a second training beside {self._name(self._process.run)}"
+            got = f"a second training while {self._name(self._process.run)} is trained"
             raise UsageError("train", got, "one at a time: each is given all cores", "pause or stop it first")
 
     def _new_run(self, request: TrainingRequest) -> Path:
@@ -122,7 +124,7 @@ class Trainings:
         return runs if self._opened is None else runs | {self._name(self._opened): self._opened}
 
     def _name(self, run: Path) -> str:
-        """Of the run that the lab was opened with, where another one has its name: with its folder's."""
+        """The name of a run; that of the run that the lab was opened with includes its folder if it is taken."""
         other = self._opened is not None and run == self._opened and run.parent.absolute() != self._folder.absolute()
         return f"{run.absolute().name} (opened)" if other else run.absolute().name
 

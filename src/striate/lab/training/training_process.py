@@ -1,4 +1,4 @@
-"""The training process of a lab, and what is known of a run while it trains, from the run's own files."""
+"""The training process of a lab, and the state of a run while it trains, read from the run's files."""
 
 from __future__ import annotations
 
@@ -35,19 +35,21 @@ _BYTES = 100_000  # of its messages that are read
 
 @dataclass(frozen=True)
 class Ended:
-    """How a training ended: its exit `code`, the `error` as a record where the request could not be carried out, and
-    the last lines that it wrote."""
+    """How a training ended."""
 
     code: int
+    """Exit code of the process."""
     error: dict[str, Any] | None
+    """The error as a record, where the request could not be carried out; else None."""
     said: tuple[str, ...]
+    """The last lines that the process wrote."""
 
 
 class TrainingProcess:
-    """`striate train --json` with these arguments, which has begun; `run` is the directory that it writes.
+    """A running process of `striate train --json` with these arguments; `run` is the directory that it writes.
 
-    It is told to stop by the end of its stdin: it saves, and can be gone on with. So it stops too when the lab is
-    killed. Ctrl-C in the terminal of the lab does not reach it.
+    At the end of its stdin it saves and ends, also when the lab is killed, and can be resumed. Ctrl-C in the terminal
+    of the lab does not reach it.
     """
 
     def __init__(self, arguments: Sequence[str], run: Path) -> None:
@@ -69,17 +71,18 @@ class TrainingProcess:
 
     @property
     def running(self) -> bool:
-        """Whether it has not ended yet."""
+        """Whether the process has not ended yet."""
         return self._process.poll() is None
 
     def stop(self) -> None:
-        """Ask it to save and end, once: a second signal would end it at once."""
+        """Make the process save and end; a second signal would end it immediately, so only the first call has an
+        effect."""
         if not self.stopping and self.running:
             self.stopping = True
             self._tell_to_end()
 
     def wait(self, seconds: float) -> bool:
-        """Whether it has ended within so many seconds."""
+        """Wait at most `seconds`; whether the process has ended."""
         try:
             self._process.wait(seconds)
         except subprocess.TimeoutExpired:
@@ -87,12 +90,12 @@ class TrainingProcess:
         return True
 
     def said(self) -> tuple[str, ...]:
-        """The last lines that it wrote."""
+        """The last lines that the process wrote."""
         lines = _read(self._err).decode(errors="replace").splitlines()
         return tuple(line for line in lines if line.strip())[-_LINES:]
 
     def ended(self) -> Ended | None:
-        """How it ended; None while it runs."""
+        """How the process ended; None while it runs."""
         if self.running:
             return None
         error = None
@@ -103,13 +106,13 @@ class TrainingProcess:
 
 
 def _module_folders() -> list[str]:
-    """Where this process finds modules, but for the current folder: the files in it may be a stranger's."""
+    """The module search path of this process without the current folder, whose files may be a stranger's."""
     own, here = Path(striate.__file__).parents[1], Path.cwd()
     return [text for text in sys.path if (folder := Path(text).resolve()) != here or folder == own]
 
 
 def _read(file: IO[bytes]) -> bytes:
-    """The end of a file that a process is writing: without seeking, which would move where it writes."""
+    """The end of a file that a process is writing; not by seeking, which would move the position where it writes."""
     size = os.fstat(file.fileno()).st_size
     return os.pread(file.fileno(), _BYTES, max(0, size - _BYTES))
 
@@ -119,14 +122,15 @@ _INTERRUPTED = (130, -2, -15)  # exit codes: as striate ends, and as Python ends
 
 
 class Snapshots:
-    """Caches snapshots of runs, so that a page can go back: the first one, and others evenly spaced over the steps."""
+    """Caches snapshots of runs, so that a page can show earlier ones: the first, and others evenly spaced in steps."""
 
     def __init__(self) -> None:
         self._of: dict[Path, list[dict[str, Any]]] = {}
         self._lock = threading.Lock()
 
     def add(self, run: Path, snapshot: dict[str, Any]) -> None:
-        """Cache a snapshot by the step of its filters; where that is before the newest, the run has started again."""
+        """Cache a snapshot by the step of its filters; a step before the newest one means that the run has started
+        again."""
         step = snapshot.get("filters_step")
         step = step if isinstance(step, int) else snapshot["step"]
         entry = {"step": step, **{key: snapshot.get(key) for key in ("filters", "layers", "layers_step")}}
@@ -153,10 +157,10 @@ class Snapshots:
 
 
 def follow(run: RunDirectory, own: TrainingProcess | None, snapshots: Snapshots, epochs_known: int) -> dict[str, Any]:
-    """The state of a run now, as a JSON object; a training that is running is told to write snapshots.
+    """The current state of a run as a JSON object; a running training is also made to write snapshots.
 
     `state`: `preparing training finishing stopping paused stopped finished failed`, or `elsewhere` for a training that
-        this lab has not started; `stopped`: before there was anything to save
+        this lab has not started; `stopped`: ended before there was anything to save
     `own`: whether this lab trains it
     `data model epochs steps batch lr optimizer`: as decided
     `rows`: those of metrics.csv after the first `epochs_known`
@@ -165,7 +169,7 @@ def follow(run: RunDirectory, own: TrainingProcess | None, snapshots: Snapshots,
     `notes`, `findings`, `result` (metrics.json)
     `said`: the last lines of the process; `refusal`: its error as a record
     """
-    ended = None if own is None else own.ended()  # first: who has ended has written all of its files
+    ended = None if own is None else own.ended()  # first: a process that has ended has written all of its files
     config = _config(run)
     curves = _curves(run, config)
     state = _state(run, own, ended, over=_steps_are_over(config, curves))
@@ -195,12 +199,12 @@ def follow(run: RunDirectory, own: TrainingProcess | None, snapshots: Snapshots,
 
 def _notes(curves: Curves, *, finished: bool) -> list[str]:
     lost = finished and all(event["event"] != "finished" for event in curves.events)
-    said = [str(event.get("text", "")) for event in curves.events if event["event"] == "note"]
-    return said + ["events.jsonl is damaged: some of what happened in this run is not known"] * lost
+    notes = [str(event.get("text", "")) for event in curves.events if event["event"] == "note"]
+    return notes + ["events.jsonl is damaged: some of what happened in this run is not known"] * lost
 
 
 def _saved_step(curves: Curves) -> int:
-    """The step at which the run was last saved to go on, or went on; 0 where it was never interrupted."""
+    """The step at which the run was last paused or resumed; 0 if it was never interrupted."""
     pauses = (event.get("step") for event in reversed(curves.events) if event["event"] in ("interrupted", "resumed"))
     step = next(pauses, 0)
     return step if isinstance(step, int) else 0
@@ -247,7 +251,7 @@ def _facts(config: Config | None) -> Mapping[str, Any]:
 
 def _curves(run: RunDirectory, config: Config | None) -> Curves:
     curves = read_curves(run, 0)
-    # Guessing has a known loss only where each sample has one class, and with the usual loss.
+    # Guessing has a known loss only with one class a sample and the task's own loss.
     known = "train_accuracy" in curves.columns and config is not None and config.task.loss == "auto"
     return replace(curves, classes=_classes(run)) if known else curves
 
@@ -257,17 +261,17 @@ def _classes(run: RunDirectory) -> int:
 
 
 def _findings(curves: Curves, data: str, *, over: bool) -> list[dict[str, Any]]:
-    """What the look before training found, and what the curves say so far; each code once."""
-    told = [
+    """The findings of the check before training, and of the curves so far; each code once."""
+    records = [
         {name: value for name, value in event.items() if name not in ("time", "event")}
         for event in curves.events
         if event["event"] == "finding"
     ]
-    known = {one.get("code") for one in told}
+    known = {one.get("code") for one in records}
     if not over:
-        known.add(TOO_SHORT)  # that it still learns says nothing while it does
+        known.add(TOO_SHORT)  # a running training is expected to be still learning
     seen = (finding for finding in curve_findings(curves) if finding.code not in known)
-    return told + [finding.to_json() | {"remedy": _on_the_page(finding.remedy, data)} for finding in seen]
+    return records + [finding.to_json() | {"remedy": _on_the_page(finding.remedy, data)} for finding in seen]
 
 
 def _on_the_page(remedy: str, data: str) -> str:

@@ -1,4 +1,4 @@
-"""The training that a page requests, and the command that does it."""
+"""The training that a page requests, and its command."""
 
 from __future__ import annotations
 
@@ -30,40 +30,47 @@ RECIPES = ("standard", "quick", "speedrun")
 
 @dataclass(frozen=True)
 class Source:
-    """Data that a page may name: `key`, what it is called, and what the command line is given; the shape of an `input`
-    (`1x28x28`), and the number of `outputs` where these are classes."""
+    """Data that a page may name."""
 
     key: str
+    """Name in addresses."""
     title: str
+    """Name for readers."""
     source: str
+    """The argument of the command line."""
     input: str = ""
+    """Shape of an input (`1x28x28`); empty where it is not known."""
     outputs: int | None = None
+    """Number of classes; None where there are none."""
 
 
 @dataclass(frozen=True)
 class TrainingRequest:
-    """A training with the fields that are filled in; what is None, `striate train` decides.
-
-    `model` is a name of the zoo or a layer string; `epochs` and `minutes` are not given both.
-    """
+    """A training with the fields that are filled in; `striate train` decides those that are None."""
 
     source: Source
+    """The data."""
     model: str | None = None
+    """A name of the zoo or a layer string."""
     epochs: int | None = None
+    """Not together with `minutes`."""
     minutes: float | None = None
+    """Not together with `epochs`."""
     recipe: str | None = None
+    """A recipe by name."""
     lr: float | None = None
+    """Peak learning rate."""
 
     def arguments(self, out: Path) -> list[str]:
-        """What follows `striate train`."""
+        """The arguments of `striate train`."""
         given: dict[str, object] = {"--model": self.model, "--epochs": self.epochs, "--minutes": self.minutes}
         given |= {"--recipe": self.recipe, "--lr": self.lr, "--out": out}
         return [self.source.source, *(f"{name}={value}" for name, value in given.items() if value is not None)]
 
 
 def sources(run: Path | None, trained: Trained | None = None) -> tuple[Source, ...]:
-    """The named data that are on this machine, and those of the run that the lab was opened with: a page names no
-    other files. The run's come first; `trained` is its network."""
+    """The data that a page may name: those of the run that the lab was opened with, first, and named data on this
+    machine. `trained` is the network of the run."""
     named = tuple(
         Source(info.name, info.name, info.name, _written(info.shape), len(info.classes) or None)
         for info in catalogue()
@@ -92,8 +99,8 @@ def _of_run(run: Path | None, trained: Trained | None, named: tuple[Source, ...]
 
 
 def read_request(fields: Mapping[str, Any], lab: Lab) -> TrainingRequest:
-    """The training of the fields `data`, `model`, `epochs`, `minutes`, `recipe` and `lr` of a page; empty ones are left
-    to be decided. Raises UsageError; ModelError for a network that is named by a path."""
+    """The training for the fields `data`, `model`, `epochs`, `minutes`, `recipe` and `lr` of a page; `striate train`
+    decides empty ones. Raises UsageError; ModelError for a network that is named by a path."""
     key = _text(fields, "data") or "mnist5k"
     offered = sources(lab.run)
     source = next((one for one in offered if one.key == key), None)
@@ -120,7 +127,7 @@ def read_request(fields: Mapping[str, Any], lab: Lab) -> TrainingRequest:
 
 
 def _network(text: str, lab: Lab) -> str:
-    """What a page names, so far as it can be read without data. Raises ModelError, LayerStringError."""
+    """The network that a page names, parsed as far as possible without data. Raises ModelError, LayerStringError."""
     name = network_name(lab, text)
     if text == RUN:
         return name

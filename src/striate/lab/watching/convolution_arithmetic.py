@@ -1,4 +1,4 @@
-"""The arithmetic of convolutions, and what a window holds: positions, values, and which of them are padding."""
+"""The arithmetic of convolutions, and the windows: positions, values, and which of them are padding."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from striate.lab.watching.passing import Call
+from striate.lab.watching.pass_recorder import Call
 from striate.lab.watching.unit_records import Line, Patch, UnitArithmetic, in_sum, written
 from striate.layers.convolution import LocallyConnected
 from striate.wording import several
@@ -19,12 +19,12 @@ Array = NDArray[np.float64]
 Index = NDArray[np.int64]
 
 MOST_NUMBERS = 2500
-"""In patches that are told, at most; of the other channels the sum is told."""
+"""Largest number of values in the patches of a record; of further channels it has only the sums."""
 
 
 @dataclass(frozen=True)
 class Positions:
-    """Rows and columns under a window, on the map that it slides over, and which of both count."""
+    """Rows and columns of the map under a window, and which of them are on the map."""
 
     rows: Index
     columns: Index
@@ -33,7 +33,7 @@ class Positions:
 
     @property
     def outside(self) -> NDArray[np.bool_]:
-        """(rows, columns): whether there is no number of the map."""
+        """(rows, columns): whether the position is outside the map."""
         return ~(self.rows_there[:, None] & self.columns_there[None, :])
 
     def values(self, maps: torch.Tensor, fill: float = 0.0) -> Array:
@@ -49,7 +49,7 @@ def in_plane(x: torch.Tensor) -> torch.Tensor:
     return x[0] if x.ndim == 4 else x[0].unsqueeze(-2)
 
 
-def sliding(
+def sliding_window(
     at: int, kernel: int, stride: int, before: int, dilation: int, size: int
 ) -> tuple[Index, NDArray[np.bool_]]:
     """The positions of one window along an axis of `size`, and which are on the map."""
@@ -57,17 +57,17 @@ def sliding(
     return positions, (positions >= 0) & (positions < size)
 
 
-def spreading(
+def transposed_window(
     at: int, kernel: int, stride: int, before: int, dilation: int, size: int
 ) -> tuple[Index, NDArray[np.bool_]]:
-    """The positions whose kernels reach `at` in a transposed convolution, and which are on the grid and on the map."""
+    """The input positions whose kernels reach the output `at` in a transposed convolution, and which of them exist."""
     offset = at + before - np.arange(kernel, dtype=np.int64) * dilation
     positions: Index = offset // stride
     return positions, (offset % stride == 0) & (positions >= 0) & (positions < size)
 
 
 def two(value: int | Sequence[int], axes: int, missing: int) -> tuple[int, int]:
-    """A setting, one number or one an axis, as (rows, columns); `missing` for the rows of a map of one axis."""
+    """A setting, a number or one for each axis, as (rows, columns); `missing` for the rows of a map of one axis."""
     numbers = [value] if isinstance(value, int) else list(value)
     return (numbers[0] if axes == 2 else missing), numbers[-1]
 
@@ -82,9 +82,10 @@ def window_at(
     *,
     transposed: bool = False,
 ) -> Positions:
-    """The window of the output at (0, c, *place), on maps (channels, height, width); all settings (rows, columns)."""
+    """The window of the output at (0, c, *place) on maps (channels, height, width); all settings are (rows,
+    columns)."""
     place = at[2:] if len(at) == 4 else (0, at[2])
-    slide = spreading if transposed else sliding
+    slide = transposed_window if transposed else sliding_window
     rows, columns = (slide(place[i], kernel[i], strides[i], pads[i], gaps[i], int(maps.shape[1 + i])) for i in range(2))
     return Positions(rows[0], columns[0], rows[1], columns[1])
 
@@ -113,7 +114,7 @@ def explain_convolution(call: Call, at: tuple[int, ...], module: nn.Module | Non
 
 
 def _positions(call: Call, weight: torch.Tensor, maps: torch.Tensor, at: tuple[int, ...]) -> Positions:
-    """Where the window lies on the map that the operation got."""
+    """The window on the input map of the operation."""
     axes = weight.ndim - 2
     kernel = two(tuple(weight.shape[2:]), axes, 1)
     strides, pads, gaps = (
@@ -123,8 +124,8 @@ def _positions(call: Call, weight: torch.Tensor, maps: torch.Tensor, at: tuple[i
 
 
 def _moved(positions: Positions, module: nn.Module | None, shape: Sequence[int]) -> Positions:
-    """The positions on the map without the padding that a layer's padding mode put around it, and which of them are on
-    it. (Zeros are added by the operation itself.)"""
+    """The positions on the map without the border that the layer's padding mode added (zeros are added by the operation
+    itself), and which of them are on the map."""
     if getattr(module, "padding_mode", "zeros") == "zeros":
         return positions
     pads = list(getattr(module, "_reversed_padding_repeated_twice", ()))  # columns first: before, after
@@ -174,7 +175,7 @@ def explain_local(layer: LocallyConnected, call: Call, x: torch.Tensor, at: tupl
 
 @dataclass(frozen=True)
 class Products:
-    """All that a window's products come to: patches of some channels, the sums of all."""
+    """The products of a window: patches of some channels, and the sums of all."""
 
     patches: tuple[Patch, ...]
     channels: tuple[tuple[int, float], ...]

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from striate.lab.watching.passing import Call
+from striate.lab.watching.pass_recorder import Call
 from striate.lab.watching.unit_records import Line, Term, UnitArithmetic, in_sum, written
 from striate.wording import several
 
@@ -64,7 +64,7 @@ def explain_layer_norm(call: Call, at: tuple[int, ...]) -> UnitArithmetic | None
 
 
 def _statistics(values: torch.Tensor) -> tuple[float, float]:
-    """Mean and variance, as normalizations take them."""
+    """Mean and biased variance, as normalizations use them."""
     return float(values.mean()), float(values.var(correction=0))
 
 

@@ -8,12 +8,12 @@ from typing import Any
 
 import torch
 
-from striate.lab.watching.passing import Call
-from striate.lab.watching.unit_records import Line, Seen, Term, UnitArithmetic, broadcast_number, in_sum, written
+from striate.lab.watching.pass_recorder import Call
+from striate.lab.watching.unit_records import InputRegion, Line, Term, UnitArithmetic, broadcast_number, in_sum, written
 from striate.lab.watching.watched_network import WatchedPass
 
 Formula = Callable[[float, Call], tuple[str, float]]
-"""From the number that goes in to the formula written out, and its result."""
+"""Maps the input number to the formula in writing, and its result."""
 
 
 def _sigmoid(x: float) -> float:
@@ -101,7 +101,7 @@ _FORMULAS: dict[str, Formula] = {
 
 
 def explain_function(call: Call, at: tuple[int, ...]) -> UnitArithmetic | None:
-    """The number at a place that depends on one other number, that at its own place, alone."""
+    """The number at a place that depends only on the input number at the same place."""
     formula, x = _FORMULAS.get(call.name), call.tensor("self")
     if formula is None or x is None or x.shape != call.out.shape or isinstance(call.get("exponent"), torch.Tensor):
         return None
@@ -111,7 +111,7 @@ def explain_function(call: Call, at: tuple[int, ...]) -> UnitArithmetic | None:
 
 
 def explain_prelu(call: Call, at: tuple[int, ...]) -> UnitArithmetic | None:
-    """The number at a place behind a PReLU, whose slope belongs to the map."""
+    """The number at a place of a PReLU's output, whose slope belongs to the map."""
     x, slopes = call.tensor("self"), call.tensor("weight")
     if x is None or slopes is None:
         return None
@@ -135,7 +135,7 @@ _SIGNS = {"add": "+", "sub": "−", "mul": "·", "div": "/"}
 def explain_two(call: Call, at: tuple[int, ...], name: Callable[[torch.Tensor], str]) -> UnitArithmetic | None:
     """The number at a place that is computed from two: the sum of a residual connection, a product, …
 
-    `name` gives that of the layer that a tensor comes from, or "".
+    `name` gives the name of the layer whose output a tensor is, or "".
     """
     sign = _SIGNS.get(call.name)
     if sign is None or call.get("rounding_mode") is not None:
@@ -166,7 +166,7 @@ def _label(call: Call, side: str, name: Callable[[torch.Tensor], str]) -> str:
 
 
 def _operand(call: Call, name: str, at: tuple[int, ...]) -> float | None:
-    """The number that meets the place `at` of the result, with broadcasting."""
+    """The number that is combined into the result at the place `at`, with broadcasting."""
     tensor = call.tensor(name)
     if tensor is None:
         given = call.get(name)
@@ -175,7 +175,7 @@ def _operand(call: Call, name: str, at: tuple[int, ...]) -> float | None:
 
 
 def explain_joined(call: Call, at: tuple[int, ...], name: Callable[[torch.Tensor], str]) -> UnitArithmetic | None:
-    """The number at a place of tensors behind one another: which of them it comes from."""
+    """The number at a place of concatenated tensors, and which of them it comes from."""
     slots = call.get("tensors", [])
     dim = int(call.get("dim", 0)) % max(1, call.out.ndim)
     left = at[dim]
@@ -193,8 +193,8 @@ def explain_joined(call: Call, at: tuple[int, ...], name: Callable[[torch.Tensor
     return None
 
 
-def explain_input(watched: WatchedPass, unit: tuple[int, int, int]) -> tuple[UnitArithmetic, Seen]:
-    """The normalized number at (channel, row, column), and the place it comes from. It has to be on the image."""
+def explain_input(watched: WatchedPass, unit: tuple[int, int, int]) -> tuple[UnitArithmetic, InputRegion]:
+    """The normalized number at (channel, row, column), which has to be on the image, and its input region."""
     normalization = watched.network.normalization
     byte = int(watched.raw[unit])
     mean, std = normalization.mean[unit[0]], normalization.std[unit[0]]
@@ -206,4 +206,4 @@ def explain_input(watched: WatchedPass, unit: tuple[int, int, int]) -> tuple[Uni
     terms = (Term("byte of the image", byte, None, byte),)
     output = float(watched.x[(0, *unit)])
     found = UnitArithmetic("function", words, output, lines[-1].value, terms=terms, lines=lines)
-    return found, Seen((unit[1], unit[1]), (unit[2], unit[2]))
+    return found, InputRegion((unit[1], unit[1]), (unit[2], unit[2]))

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from striate.lab.watching.convolution_arithmetic import MOST_NUMBERS, Array, Positions, in_plane, patch, two, window_at
-from striate.lab.watching.passing import Call
+from striate.lab.watching.pass_recorder import Call
 from striate.lab.watching.unit_records import Line, UnitArithmetic, in_sum, written
 from striate.layers.pooling import L2Pool
 from striate.layers.windows import per_axis
@@ -32,7 +32,7 @@ def explain_max_pool(call: Call, at: tuple[int, ...]) -> UnitArithmetic | None:
 
 
 def explain_average_pool(call: Call, at: tuple[int, ...]) -> UnitArithmetic | None:
-    """The number at (0, c, *place) of an average pooling, padding counted as the layer says."""
+    """The number at (0, c, *place) of an average pooling; the layer decides whether padding counts."""
     x = call.tensor("self")
     if x is None or x.ndim not in (3, 4):
         return None
@@ -59,7 +59,7 @@ def explain_adaptive_pool(call: Call, at: tuple[int, ...]) -> UnitArithmetic | N
 
 
 def _adapted(call: Call, x: torch.Tensor, at: tuple[int, ...]) -> Positions:
-    """The window of a pooling whose windows follow from the number of outputs."""
+    """The window of an adaptive pooling, whose windows depend on the number of outputs."""
     place = at[2:] if len(at) == 4 else (0, at[2]) if len(at) == 3 and x.ndim == 3 else (0, 0)
     sides = in_plane(x).shape[1:]
     outputs = in_plane(call.out).shape[1:] if call.out.ndim == x.ndim else (1, 1)

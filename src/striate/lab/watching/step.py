@@ -1,6 +1,4 @@
-"""The layers of a pass, one step each: what it is, what it takes and gives, and where its numbers come from.
-What a layer computes, in a sentence.
-"""
+"""The layers of a pass, one step each: what it computes, its input and output, and where its numbers come from."""
 
 from __future__ import annotations
 
@@ -14,8 +12,8 @@ from torch import nn
 
 from striate.account.field.intervals import Fields
 from striate.account.observing.entries import sample_shape
-from striate.lab.watching.passing import Call, Part, Passing, Slot
-from striate.lab.watching.unit_records import Seen
+from striate.lab.watching.pass_recorder import Call, Part, PassRecorder, Slot
+from striate.lab.watching.unit_records import InputRegion
 
 _WORDS = {
     "conv": "A sliding kernel: each number is the sum of products over all channels, plus the bias if there is one.",
@@ -63,7 +61,7 @@ _WORDS = {
 
 
 def step_words(kind: str, module: nn.Module | None) -> str:
-    """What a step of this kind computes; for layers of striate or the user, the beginning of their docstring."""
+    """What a step of this kind computes, in a sentence; for layers of striate or the user, from their docstring."""
     if kind in _WORDS:
         return _WORDS[kind]
     if module is not None and not type(module).__module__.startswith("torch."):
@@ -79,37 +77,45 @@ Shape = tuple[int, ...]
 
 @dataclass(frozen=True, eq=False)
 class Step:
-    """One layer at work on one image.
-
-    `name`: the module's path, or that with the function's name; `kind`: the word of layer strings where there is one;
-    `words`: what it computes. Shapes are without the batch. `sources`: the places of the steps whose outputs it takes,
-    −1 the input. `maps`: its output as (maps, rows, columns); a vector is that many maps of one number each.
-    """
+    """One layer at work on one image. Shapes are without the batch."""
 
     place: int
+    """Position among the steps, from 0."""
     name: str
+    """The module's path; of a function, the path of the module that calls it, and the function's name."""
     kind: str
+    """The word of layer strings where there is one."""
     words: str
+    """What it computes."""
     in_shape: Shape
+    """Shape of its input."""
     out_shape: Shape
+    """Shape of its output."""
     sources: tuple[int, ...]
+    """The places of the steps whose outputs it takes; −1 is the network's input."""
     output: torch.Tensor
+    """(maps, rows, columns); a vector is that many maps of one number each."""
     calls: tuple[Call, ...] = ()
+    """The calls that compute it."""
     module: nn.Module | None = None
+    """The module; None of a function."""
     fields: Fields | None = None
+    """The receptive fields; None where they are not known."""
     labels: tuple[str, ...] = ()
     """Names of the outputs, where they have some: those of classes."""
     before: Shape = ()
-    """The shape of the maps that were stretched to the vector that goes in; () where that is none, or not known."""
+    """Shape of the maps that were flattened to the vector that goes in; () where there are none, or it is not known."""
     parameters: int = 0
+    """Number of parameters."""
 
     @property
     def maps(self) -> torch.Tensor:
         """(maps, rows, columns)."""
         return as_maps(self.output)
 
-    def seen(self, index: tuple[int, int, int]) -> Seen | None:
-        """What of the input the number at (map, row, column) depends on; None where it is not known, or nothing."""
+    def input_region(self, index: tuple[int, int, int]) -> InputRegion | None:
+        """The region of the input that the number at (map, row, column) depends on; None where it is not known, or
+        empty."""
         fields = self.fields
         shape = self.output.shape
         if fields is None or len(fields) != 2 or fields[0].ndim != len(shape):
@@ -123,10 +129,10 @@ class Step:
             if not np.isfinite(low + high):
                 return None
             spans.append((int(low), int(high)))
-        return Seen(spans[0], spans[1])
+        return InputRegion(spans[0], spans[1])
 
     def to_json(self) -> dict[str, Any]:
-        """What a list of steps tells of it."""
+        """The record for a list of steps."""
         maps = self.maps
         return {
             "place": self.place,
@@ -153,10 +159,10 @@ def as_maps(output: torch.Tensor) -> torch.Tensor:
     return values.reshape(-1, *values.shape[-2:])
 
 
-def steps_of(passing: Passing, classes: tuple[str, ...] = ()) -> tuple[Step, ...]:
-    """The steps of a pass, without those that give nothing with numbers; `classes` name the last one's outputs."""
-    parts = [part for part in passing.parts() if part.output is not None and part.output.tensor.numel()]
-    places = {id(passing.input): -1}
+def steps_of(recorder: PassRecorder, classes: tuple[str, ...] = ()) -> tuple[Step, ...]:
+    """The steps of a pass, without those whose output has no numbers; `classes` name the last one's outputs."""
+    parts = [part for part in recorder.parts() if part.output is not None and part.output.tensor.numel()]
+    places = {id(recorder.input): -1}
     places |= {id(part.entry): place for place, part in enumerate(parts) if part.entry is not None}
     steps: list[Step] = []
     for place, part in enumerate(parts):
@@ -177,7 +183,7 @@ def _step(place: int, part: Part, places: dict[int, int], done: list[Step]) -> S
         return Step(place, call.name, call.name, words, *shapes, (), output, tuple(part.calls), fields=call.fields)
     sources = tuple(sorted({places[id(source)] for source in entry.inputs if id(source) in places}))
     module = entry.module
-    # The root has no path: a network that is one layer.
+    # A network that is a single layer has no path.
     name = entry.name or (type(module).__name__ if module is not None else entry.kind)
     return Step(
         *(place, name, entry.kind, step_words(entry.kind, module), entry.in_shape, sample_shape(output)),
@@ -186,13 +192,13 @@ def _step(place: int, part: Part, places: dict[int, int], done: list[Step]) -> S
         tuple(part.calls),
         module,
         entry.fields,
-        before=_stretched(entry.in_shape, sources, done),
+        before=_flattened_from(entry.in_shape, sources, done),
         parameters=0 if module is None else sum(p.numel() for p in module.parameters()),
     )
 
 
-def _stretched(shape: Shape, sources: tuple[int, ...], done: list[Step]) -> Shape:
-    """The maps that a vector was made of by stretching, through steps that give the same numbers on."""
+def _flattened_from(shape: Shape, sources: tuple[int, ...], done: list[Step]) -> Shape:
+    """The shape of the maps that were flattened to a vector, through steps that pass on the same numbers."""
     if len(shape) != 1 or len(sources) != 1 or sources[0] < 0:
         return ()
     source = done[sources[0]]
@@ -203,7 +209,7 @@ def _stretched(shape: Shape, sources: tuple[int, ...], done: list[Step]) -> Shap
 
 
 def softmax_step(steps: tuple[Step, ...], classes: tuple[str, ...]) -> Step:
-    """What turns the network's outputs into probabilities, as a step behind its last one; no part of the network."""
+    """The softmax that turns the network's outputs into probabilities, as a further step; not part of the network."""
     last = steps[-1]
     out = torch.softmax(last.output, 1)
     call = Call("_softmax", {"self": Slot(last.output), "dim": 1}, (Slot(out),), last.fields or ())

@@ -9,19 +9,19 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from striate.lab.watching.passing import Call
+from striate.lab.watching.pass_recorder import Call
 from striate.lab.watching.unit_records import Line, Term, UnitArithmetic, broadcast_number, in_sum, some_terms, written
 from striate.wording import several
 
 Array = NDArray[np.float64]
 MOST_TERMS = 100
-"""That are told one by one; the others as one sum."""
+"""Largest number of terms in a record; it has only the sum of further ones."""
 
 
 def explain_product(call: Call, at: tuple[int, ...], before: tuple[int, ...]) -> UnitArithmetic | None:
-    """The number at (i, j) of a matrix product, a fully connected layer's among them.
+    """The number at (i, j) of a matrix product, such as that of a fully connected layer.
 
-    `before`: the shape of the maps that were stretched to what goes in, for the names of its numbers; () where none.
+    `before`: the shape of the maps that were flattened to the input, which gives its numbers names; () without maps.
     """
     found = _factors(call, at)
     if found is None:
@@ -43,7 +43,7 @@ def explain_product(call: Call, at: tuple[int, ...], before: tuple[int, ...]) ->
 
 
 def _factors(call: Call, at: tuple[int, ...]) -> tuple[Array, Array, float | None] | None:
-    """What is multiplied by what, and the bias."""
+    """The factors of the products, and the bias."""
     scale, offset = 1.0, None
     if call.name == "addmm":
         left, right, bias = call.tensor("mat1"), call.tensor("mat2"), call.tensor("self")
@@ -64,7 +64,7 @@ def _factors(call: Call, at: tuple[int, ...]) -> tuple[Array, Array, float | Non
 
 
 class _Names:
-    """The names of the numbers of a vector: places on the maps that it was stretched from."""
+    """The names of the numbers of a vector: places on the maps that it was flattened from."""
 
     def __init__(self, before: tuple[int, ...], count: int) -> None:
         fitting = len(before) == 3 and math.prod(before) == count and math.prod(before[1:]) > 1
@@ -79,7 +79,7 @@ class _Names:
 
 
 def explain_softmax(call: Call, at: tuple[int, ...], labels: Sequence[str]) -> UnitArithmetic | None:
-    """The number at a place behind a softmax, or its logarithm: exponentials, their sum, the quotient."""
+    """The number at a place of a softmax, or of its logarithm: exponentials, their sum, the quotient."""
     x = call.tensor("self")
     if x is None:
         return None
@@ -125,8 +125,8 @@ def explain_reduction(call: Call, at: tuple[int, ...]) -> UnitArithmetic | None:
     given = call.get("dim")
     dims = list(range(x.ndim)) if given in (None, []) else [given] if isinstance(given, int) else list(given)
     gone = {dim % x.ndim for dim in dims}
-    kept = iter(at if call.out.ndim < x.ndim else [i for d, i in enumerate(at) if d not in gone])
-    row = tuple(slice(None) if dim in gone else next(kept) for dim in range(x.ndim))
+    remaining = iter(at if call.out.ndim < x.ndim else [i for d, i in enumerate(at) if d not in gone])
+    row = tuple(slice(None) if dim in gone else next(remaining) for dim in range(x.ndim))
     values = x[row].double().numpy().ravel()
     order = np.argsort(-np.abs(values), kind="stable")[:MOST_TERMS]
     terms = tuple(Term(f"number {i}", float(values[i]), None, float(values[i])) for i in order)

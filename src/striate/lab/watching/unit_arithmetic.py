@@ -1,4 +1,4 @@
-"""Which arithmetic belongs to which operation: from a step and a place on its maps to how that number comes about."""
+"""Choose the arithmetic of an operation: from a step and a place on its maps to how that number is computed."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from striate.lab.watching.normalization_arithmetic import (
     explain_layer_norm,
     explain_local_response,
 )
-from striate.lab.watching.passing import MOVEMENTS, Call, Slot
+from striate.lab.watching.pass_recorder import MOVEMENTS, Call, Slot
 from striate.lab.watching.pointwise_arithmetic import explain_function, explain_joined, explain_prelu, explain_two
 from striate.lab.watching.pooling_arithmetic import (
     explain_adaptive_pool,
@@ -46,9 +46,9 @@ Place = tuple[int, ...]
 
 
 def explain_unit(step: Step, unit: tuple[int, int, int], steps: Sequence[Step] = ()) -> UnitArithmetic:
-    """How the number at (map, row, column) of a step comes about.
+    """How the number at (map, row, column) of a step is computed.
 
-    `steps`: those of the pass, for the names of what goes in. UsageError where there is no such place.
+    `steps`: those of the pass, for the names of the inputs. Raises UsageError for a place outside the map.
     """
     maps = step.maps
     if not all(0 <= i < side for i, side in zip(unit, maps.shape, strict=True)):
@@ -62,7 +62,7 @@ def explain_unit(step: Step, unit: tuple[int, int, int], steps: Sequence[Step] =
 
 
 class _Origins:
-    """Which steps the tensors that an operation takes come from: told by their numbers, since they may be copies."""
+    """Finds the steps whose outputs an operation reads, by comparing their numbers, since tensors may be copies."""
 
     def __init__(self, step: Step, steps: Sequence[Step]) -> None:
         self._sources = [steps[place] for place in step.sources if 0 <= place < len(steps)]
@@ -81,7 +81,7 @@ def _explain(step: Step, unit: tuple[int, int, int], names: _Origins) -> UnitAri
     own = _of_layer(step, _place(flat, step.output))
     if own is not None:
         return own
-    # What does not see the input made the layer's weights.
+    # Operations that do not depend on the input compute the layer's weights.
     works = [call for call in step.calls if call.name not in _APART and call.fields is not None]
     if not works:
         return _copied(step, flat)
@@ -94,7 +94,8 @@ def _explain(step: Step, unit: tuple[int, int, int], names: _Origins) -> UnitAri
 
 
 def _chain(step: Step, works: list[Call], flat: int, names: _Origins) -> UnitArithmetic | None:
-    """A layer of several operations, each of which goes on with what the one before gave, place by place."""
+    """The arithmetic of a layer of several operations, each of which continues with the output of the one before, place
+    by place."""
     if works[0].out.shape != works[-1].out.shape:
         return None
     found = _of_call(step, works[0], _place(flat, works[0].out), names)
@@ -113,7 +114,7 @@ def _chain(step: Step, works: list[Call], flat: int, names: _Origins) -> UnitAri
 
 
 def _named(unit: UnitArithmetic, call: Call) -> tuple[Line, ...]:
-    """Lines that are called by their operation, as one result among several."""
+    """The lines of one of several operations, labeled with its name."""
     name = _CHAINED.get(call.name, call.name)
     return tuple(replace(line, label=name) if line.label == "result" else line for line in unit.lines)
 
@@ -130,7 +131,7 @@ def _place(flat: int, tensor: torch.Tensor) -> Place:
 
 
 def _of_call(step: Step, call: Call, at: Place, names: _Origins) -> UnitArithmetic | None:
-    """What one operation of torch computed."""
+    """The arithmetic of one operation of torch."""
     name = call.name
     if name in ("convolution", "_convolution", "cudnn_convolution", "mkldnn_convolution"):
         return explain_convolution(call, at, step.module)
@@ -165,7 +166,7 @@ def _of_call(step: Step, call: Call, at: Place, names: _Origins) -> UnitArithmet
 
 
 def _over_maps(call: Call) -> bool:
-    """Whether a mean is that of whole maps (1, C, H, W) or (1, C, L)."""
+    """Whether a mean is over whole maps (1, C, H, W) or (1, C, L)."""
     x, dims = call.tensor("self"), call.get("dim")
     if x is None or x.ndim not in (3, 4) or not isinstance(dims, list):
         return False
@@ -173,8 +174,8 @@ def _over_maps(call: Call) -> bool:
 
 
 def _of_layer(step: Step, at: Place) -> UnitArithmetic | None:
-    """Layers of several operations whose arithmetic is known as a whole."""
-    layer, x = step.module, _given(step)
+    """The arithmetic of layers of several operations that are explained as one."""
+    layer, x = step.module, _input_of(step)
     if layer is None or x is None or x.ndim < 2:
         return None
     call = step.calls[-1]
@@ -196,15 +197,15 @@ def _of_layer(step: Step, at: Place) -> UnitArithmetic | None:
     return None
 
 
-def _given(step: Step) -> torch.Tensor | None:
-    """What goes into a layer: the first tensor that the first operation takes that sees the image."""
+def _input_of(step: Step) -> torch.Tensor | None:
+    """The input of a layer: the first tensor of the first operation that depends on the image."""
     seeing = (call for call in step.calls if call.fields is not None)
     slot = next((slot for call in seeing for slot in call.inputs()), None)
     return None if slot is None else slot.tensor
 
 
 def _copied(step: Step, flat: int) -> UnitArithmetic | None:
-    """The number of a step that hands its input on: in order, as far as is known."""
+    """The number of a step that passes its input on, in the same order as far as is known."""
     if any(call.name not in MOVEMENTS for call in step.calls):
         return None
     value = float(step.output.reshape(-1)[flat])
@@ -218,7 +219,7 @@ def _copied(step: Step, flat: int) -> UnitArithmetic | None:
 
 
 def _moved(call: Call, at: Place) -> UnitArithmetic | None:
-    """The number of a padded or enlarged map: where it comes from."""
+    """The number of a padded or enlarged map, and the place that it is copied from."""
     x = call.tensor("self")
     if x is None:
         return None
@@ -239,9 +240,8 @@ def _moved(call: Call, at: Place) -> UnitArithmetic | None:
 
 
 def _nearest(call: Call, x: torch.Tensor, at: Place) -> Place:
-    """The place that an enlarged map takes its number at `at` from: the same operation, on a map of places.
-
-    How torch rounds a factor depends on the axes, the factor and the version.
+    """The place that the number at `at` of an enlarged map is copied from, found by the same operation on a map of
+    places: how torch rounds a factor depends on the axes, the factor and the version.
     """
     sides = tuple(x.shape[2:])
     places = torch.arange(math.prod(sides), dtype=torch.promote_types(x.dtype, torch.float32)).reshape(1, 1, *sides)

@@ -14,63 +14,76 @@ Numbers = tuple[float, ...]
 
 @dataclass(frozen=True)
 class Patch:
-    """What one channel of the input holds under the window, row by row, and the kernel that it meets.
-
-    `rows`, `columns`: positions on the input map; those below 0 or beyond its end are padding, and `outside` says so
-    for every value. `weights` is the kernel's part for this channel, `sum` that of the products; None where there is no
-    kernel. `winner`: row and column within the patch of the value that is taken.
-    """
+    """What one channel of the input holds under the window, row by row, and the kernel that it meets."""
 
     channel: int
+    """Number of the channel."""
     rows: tuple[int, ...]
+    """Positions on the input map; those below 0 or beyond its end are padding."""
     columns: tuple[int, ...]
+    """The same of the columns."""
     values: tuple[Numbers, ...]
+    """The values under the window."""
     outside: tuple[tuple[bool, ...], ...]
+    """Of every value, whether it is padding."""
     weights: tuple[Numbers, ...] | None = None
+    """The kernel's part for this channel; None where there is no kernel."""
     sum: float | None = None
+    """Sum of the products; None where there is no kernel."""
     winner: tuple[int, int] | None = None
+    """Row and column within the patch of the value that is taken; None where none is."""
 
 
 @dataclass(frozen=True)
 class Term:
-    """One number that goes in: what it is, what it is multiplied by (None: by nothing), and what it adds."""
+    """One input number of a sum."""
 
     label: str
+    """What it is."""
     value: float
+    """The number."""
     weight: float | None
+    """None without a weight."""
     adds: float
+    """What it adds to the sum."""
 
 
 @dataclass(frozen=True)
 class Line:
-    """One step of the arithmetic: what it is, written out, and its result."""
+    """One step of the arithmetic."""
 
     label: str
+    """What it is."""
     text: str
+    """The formula."""
     value: float
+    """Its result."""
 
 
 @dataclass(frozen=True)
 class UnitArithmetic:
-    """How one number comes about.
-
-    `kind` is `convolution`, `window`, `terms`, `function`, `copy` or, where nothing is told but the number, `none`;
-    `words` say in a sentence what happens. `patches`: the windows, of the channels with the largest sums where there
-    are too many; `channels`: channel and sum, of all. `terms`: the largest; `rest_count` others add `rest_sum`.
-    `lines` go from there to the result. `value` is what all that comes to, in double precision; None for kind `none`.
-    `output` is the network's own number.
-    """
+    """How one number of a layer's output is computed."""
 
     kind: str
+    """`convolution`, `window`, `terms`, `function` or `copy`; `none` where only the number is known."""
     words: str
+    """What happens, in a sentence."""
     output: float
+    """The network's own number."""
     value: float | None = None
+    """The result of the arithmetic in double precision; None for kind `none`."""
     patches: tuple[Patch, ...] = ()
+    """The windows; of the channels with the largest sums, where there are too many."""
     channels: tuple[tuple[int, float], ...] = ()
+    """Channel and sum, of all channels."""
     terms: tuple[Term, ...] = ()
+    """The largest terms."""
     rest_count: int = 0
+    """Number of the terms that are not in `terms`."""
     rest_sum: float = 0.0
+    """Sum of the terms that are not in `terms`."""
     lines: tuple[Line, ...] = ()
+    """The steps from the sums to the result."""
 
     def to_json(self) -> dict[str, Any]:
         """The record as a JSON object."""
@@ -80,8 +93,8 @@ class UnitArithmetic:
 
 
 @dataclass(frozen=True)
-class Seen:
-    """The part of the input that a unit depends on: first and last row and column, not cut at the border."""
+class InputRegion:
+    """The region of the input that a unit depends on: first and last row and column, not cut at the border."""
 
     rows: tuple[int, int]
     columns: tuple[int, int]
@@ -92,7 +105,7 @@ class Seen:
 
 
 def some_terms(terms: Sequence[Term], total: float, count: int) -> dict[str, Any]:
-    """The fields of a unit that is a sum of `count` numbers, `total` together, of which these terms are told."""
+    """The fields of a unit that is the sum `total` of `count` numbers, of which only these terms are listed."""
     rest = count - len(terms)
     return {
         "terms": tuple(terms),
@@ -102,16 +115,16 @@ def some_terms(terms: Sequence[Term], total: float, count: int) -> dict[str, Any
 
 
 def broadcast_number(tensor: torch.Tensor, at: tuple[int, ...]) -> float:
-    """The number of a tensor that meets the place `at` of a result, with broadcasting."""
+    """The number of a tensor that is combined into the result at the place `at`, with broadcasting."""
     inner = at[len(at) - tensor.ndim :]
     return float(tensor[tuple(i if side > 1 else 0 for i, side in zip(inner, tensor.shape, strict=True))])
 
 
 def written(value: float) -> str:
-    """A number as it is shown within arithmetic: five significant digits, and a true minus sign."""
+    """A number in a formula: five significant digits, and a true minus sign."""
     return f"{value:.5g}".replace("-", "−")
 
 
 def in_sum(value: float) -> str:
-    """A number behind a plus sign or an operator: negative ones in brackets."""
+    """A number after an operator: in brackets if it is negative."""
     return f"({written(value)})" if value < 0 else written(value)

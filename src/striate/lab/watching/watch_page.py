@@ -26,23 +26,31 @@ if TYPE_CHECKING:
     from striate.tasks.marks import PositionMap
 
 SMALL = 64
-"""Rows and columns of a small picture; of a larger map, means of neighboring numbers are shown."""
+"""Largest number of rows and columns of a small picture; larger maps are reduced by averaging."""
 
 
 @dataclass(frozen=True)
 class MapPicture:
-    """One map: `data` are its bytes row by row, base64; a byte b stands for (b − 128) / 127 · `scale`. `low`, `high`:
-    its smallest and largest number; `activity`: the mean of absolute values. `finite`: whether all numbers are."""
+    """One map as the page draws it."""
 
     unit: int
+    """Number of the unit."""
     rows: int
+    """Rows of the map."""
     columns: int
+    """Columns of the map."""
     low: float
+    """The smallest number."""
     high: float
+    """The largest number."""
     scale: float
+    """A byte b of `data` stands for (b − 128) / 127 · `scale`."""
     activity: float
+    """Mean of the absolute values."""
     finite: bool
+    """Whether all numbers are."""
     data: str
+    """A byte for each number, row by row, as base64."""
 
     def to_json(self) -> dict[str, Any]:
         """The record as a JSON object."""
@@ -77,7 +85,7 @@ def map_pictures(maps: torch.Tensor, units: list[int], *, small: bool) -> list[M
 
 
 def order_of(maps: torch.Tensor, order: str) -> list[int]:
-    """Numbers of maps, the most active first, or as they are."""
+    """Numbers of maps, the most active first, or in their order."""
     if order == "activity":
         return [int(unit) for unit in np.argsort(-activities(maps), kind="stable")]
     return list(range(len(maps)))
@@ -85,14 +93,20 @@ def order_of(maps: torch.Tensor, order: str) -> list[int]:
 
 @dataclass(frozen=True)
 class FilterPicture:
-    """The kernel of one map: for each of the first channels of the input a plane as in `MapPicture`, on one scale."""
+    """The kernel of one map as the page draws it."""
 
     unit: int
+    """Number of the map."""
     channels: int
+    """Number of input channels."""
     rows: int
+    """Rows of the kernel."""
     columns: int
+    """Columns of the kernel."""
     scale: float
+    """As in `MapPicture`, the same for all planes."""
     planes: tuple[str, ...]
+    """Bytes of the first input channels, as in `MapPicture`."""
 
     def to_json(self) -> dict[str, Any]:
         """The record as a JSON object."""
@@ -100,8 +114,8 @@ class FilterPicture:
 
 
 def filters_of(step: Step) -> NDArray[np.float32] | None:
-    """The kernels (maps, channels, rows, columns) that a convolution's maps are made by; None of all else, and of
-    transposed and 3-D ones."""
+    """The kernels (maps, channels, rows, columns) of a convolution; None of other layers, and of transposed and 3-D
+    convolutions."""
     call = step.calls[-1] if step.calls else None
     if call is None or call.name != "convolution" or call.get("transposed", False):
         return None
@@ -113,7 +127,7 @@ def filters_of(step: Step) -> NDArray[np.float32] | None:
 
 
 def filter_pictures(kernels: NDArray[np.float32], units: list[int], most_planes: int = 3) -> list[FilterPicture]:
-    """The kernels of some maps, with at most so many planes each."""
+    """The kernels of some maps, with at most `most_planes` planes each."""
     found = []
     for unit in units:
         kernel = kernels[unit]
@@ -133,11 +147,12 @@ Count = Annotated[int, Query(ge=1, le=96)]
 
 _FIRST = "mnist-cnn"
 _MOST_PLANES = 64
-_SHOWN_ANSWERS = 5
+_SHOWN_PREDICTIONS = 5
 
 
 def routes(lab: Lab) -> APIRouter:
-    """What the page asks. Every question names network, input shape and image: nothing is remembered of a page."""
+    """The endpoints of the page. Every request names network, input shape and image, so that the server has no state of
+    a page."""
     from striate.lab.watching.watched_network import CachedPasses, input_step, step_at
 
     router, passes = APIRouter(), CachedPasses(lab)
@@ -211,7 +226,7 @@ def _projections(watched: WatchedPass, layer: int, place: tuple[int, int, int]) 
 
 
 def _choices(lab: Lab) -> dict[str, Any]:
-    """The networks with a name that take images, and the one to begin with."""
+    """The named networks that take images, and the first one to show."""
     own = [{"name": RUN, "text": f"the network of {lab.run.name}", "group": "opened with"}] if lab.run else []
     zoo = [
         {"name": info.name, "text": f"{info.name} ({info.year})", "group": group}
@@ -223,7 +238,7 @@ def _choices(lab: Lab) -> dict[str, Any]:
 
 
 def _unit(watched: WatchedPass, layer: int, place: tuple[int, int, int]) -> dict[str, Any]:
-    """One number's arithmetic, and what it sees."""
+    """The arithmetic of one number, and its input region."""
     from striate.lab.watching.pointwise_arithmetic import explain_input
     from striate.lab.watching.unit_arithmetic import explain_unit
 
@@ -232,8 +247,8 @@ def _unit(watched: WatchedPass, layer: int, place: tuple[int, int, int]) -> dict
         found, lit = explain_input(watched, place)
         return {"unit": found.to_json(), "seen": lit.to_json()}
     step = watched.step(layer)
-    found, seen = explain_unit(step, place, watched.steps), step.seen(place)
-    return {"unit": found.to_json(), "seen": None if seen is None else seen.to_json()}
+    found, region = explain_unit(step, place, watched.steps), step.input_region(place)
+    return {"unit": found.to_json(), "seen": None if region is None else region.to_json()}
 
 
 def _maps(step: Step, order: str, start: int, count: int) -> dict[str, Any]:
@@ -263,8 +278,8 @@ def _picture(step: Step, number: int) -> dict[str, Any]:
 
 
 def _positions(levels: tuple[PositionMap, ...], kind: int) -> dict[str, Any]:
-    """What the positions of every map of outputs say of one kind, -1 the one with the highest number: bytes row
-    by row, base64, on one scale, of which `highest` is 255; and where each is highest."""
+    """The values of one kind at the positions of every map of outputs, or, for -1, of the kind with the highest value:
+    bytes row by row, base64, on one scale, of which `highest` is 255; and the position of each maximum."""
     names = levels[0].names if levels else ()
     if not names:
         return {"names": [], "levels": []}
@@ -274,20 +289,20 @@ def _positions(levels: tuple[PositionMap, ...], kind: int) -> dict[str, Any]:
         kind = int(torch.stack([level.values.amax((1, 2)) for level in levels]).amax(0).argmax())
     maps = [level.values[kind] for level in levels]
     highest = max(float(values.max()) for values in maps)
-    told = []
+    records = []
     for level, values in zip(levels, maps, strict=True):
         rows, columns = values.shape
         row, column = divmod(int(values.argmax()), columns)
         data = b64encode((values * (255 / (highest or 1.0))).round().to(torch.uint8).numpy().tobytes()).decode("ascii")
-        told.append(
+        records.append(
             {"name": level.name, "rows": rows, "columns": columns, "data": data, "row": row, "column": column}
             | {"highest": float(values.max())}
         )
-    return {"names": names, "kind": kind, "what": levels[0].what, "highest": highest, "levels": told}
+    return {"names": names, "kind": kind, "what": levels[0].what, "highest": highest, "levels": records}
 
 
 def _cell(levels: tuple[PositionMap, ...], number: int, row: int, column: int) -> dict[str, Any]:
-    """What one position says: a value for each name, and the box that it predicts."""
+    """The predictions of one position: a value for each name, and its box."""
     if number >= len(levels):
         raise UsageError("level", str(number), f"0 to {len(levels) - 1}", "choose one of the page")
     level = levels[number]
@@ -307,7 +322,7 @@ def _check(unit: tuple[int, int, int], watched: WatchedPass) -> None:
 
 
 def _about(watched: WatchedPass) -> dict[str, Any]:
-    """The network, the image as it was prepared, and the answer."""
+    """The network, the prepared image, and the prediction."""
     network, image = watched.network, watched.image
     prepared = Picture(watched.raw.transpose(1, 2, 0))
     notes = list(network.notes)
@@ -320,17 +335,17 @@ def _about(watched: WatchedPass) -> dict[str, Any]:
     return {
         "network": {"name": network.name, "input": network.shape, "parameters": network.parameters, "notes": notes},
         "image": image.to_json() | {"prepared": as_address(as_png(prepared))},
-        "answer": _answer(watched),
+        "answer": _prediction(watched),
     }
 
 
-def _answer(watched: WatchedPass) -> list[dict[str, Any]]:
+def _prediction(watched: WatchedPass) -> list[dict[str, Any]]:
     """The most probable classes, or outputs where they have no names."""
     step = watched.probabilities
     if step is None:
         return []
     values = step.maps.reshape(-1)
-    top = values.topk(min(_SHOWN_ANSWERS, len(values)))
+    top = values.topk(min(_SHOWN_PREDICTIONS, len(values)))
     return [
         {"place": place, "label": step.labels[place] if step.labels else f"output {place}", "probability": share}
         for share, place in zip(top.values.tolist(), top.indices.tolist(), strict=True)

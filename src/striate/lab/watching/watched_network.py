@@ -20,7 +20,7 @@ from striate.data.normalize import Normalization
 from striate.errors import ModelError, UsageError
 from striate.lab.network_names import RUN, input_shape, network_name
 from striate.lab.page_images import as_image
-from striate.lab.watching.passing import LARGEST_PASS, run_pass
+from striate.lab.watching.pass_recorder import LARGEST_PASS, run_pass
 from striate.lab.watching.step import Step, softmax_step, steps_of
 from striate.models.build import build_model
 from striate.models.preserved_state import same_random_state
@@ -36,26 +36,31 @@ if TYPE_CHECKING:
     from striate.lab.workbench import Lab
 
 MOST_PARAMETERS = 160_000_000
-"""Of a network that is built for a page: VGG-19 has 144 million."""
+"""Largest number of parameters of a network that is built for a page: VGG-19 has 144 million."""
 
 
 @dataclass(frozen=True, eq=False)
 class WatchedNetwork:
-    """A network, how a picture becomes its input, and what its outputs mean.
-
-    `classes` name its outputs; () where they have no names. `probable`: whether softmax of the outputs are
-    probabilities. `notes` say in a sentence each what a reader has to know of it. `task`: what it was trained for.
-    """
+    """A network, how a picture becomes its input, and what its outputs mean."""
 
     name: str
+    """The network by name."""
     module: nn.Module
+    """Takes normalized inputs."""
     preparation: Preparation
+    """How a file becomes an input."""
     normalization: Normalization
+    """Mean and standard deviation of each channel."""
     classes: tuple[str, ...] = ()
+    """Names of its outputs; () where they have none."""
     probable: bool = False
+    """Whether the softmax of the outputs is a probability."""
     notes: tuple[str, ...] = ()
+    """What a reader has to know of it, a sentence each."""
     parameters: int = 0
+    """Number of parameters."""
     task: Task | None = None
+    """What it was trained for; None where it was not trained."""
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -68,7 +73,7 @@ class WatchedNetwork:
         return prepare_image(as_image(picture), title, self.preparation)
 
     def normalize(self, raw: np.ndarray) -> torch.Tensor:
-        """What the network gets: (1, channels, rows, columns), (byte − mean) / standard deviation by channel."""
+        """The network's input: (1, channels, rows, columns), (byte − mean) / standard deviation by channel."""
         like = next((p for p in self.module.parameters() if p.is_floating_point()), torch.empty(0))
         return self.normalization.on("cpu", 4)(torch.from_numpy(raw[None])).to(like.dtype)
 
@@ -76,8 +81,8 @@ class WatchedNetwork:
 def find_network(lab: Lab, model: str, shape: str, picture: Picture) -> WatchedNetwork:
     """The network that a page names (see `network_names.network_name`), for inputs of `shape` (`3x64x64`).
 
-    Without a shape: the run's, the published one, that of the run the lab was opened with, or one that fits the
-    picture. Raises ModelError.
+    Without a shape: that of the run, else the published one, else that of the run that the lab was opened with, else
+    one that fits the picture. Raises ModelError.
     """
     if model.strip() == RUN and lab.run is not None and not shape.strip():
         return _of_run(lab)
@@ -152,24 +157,25 @@ _MOST_NETWORKS = 3
 
 @dataclass(frozen=True, eq=False)
 class WatchedPass:
-    """The forward pass of one network on one image.
-
-    `raw`: the prepared picture, (channels, rows, columns) bytes
-    `x`: the normalized input, (1, channels, rows, columns)
-    `steps`: its layers and the operations between them; `bytes`: the memory that they hold
-    `maps`: what the positions of its outputs say, where its task knows
-    """
+    """The forward pass of one network on one image."""
 
     network: WatchedNetwork
+    """The network."""
     image: NamedImage
+    """The image."""
     raw: np.ndarray
+    """The prepared picture, (channels, rows, columns) bytes."""
     x: torch.Tensor
+    """The normalized input, (1, channels, rows, columns)."""
     steps: tuple[Step, ...]
+    """Its layers and the operations between them."""
     bytes: int
+    """The memory that the steps hold."""
     maps: tuple[PositionMap, ...] = ()
+    """What the positions of its outputs mean, where its task knows; else empty."""
 
     def step(self, layer: int) -> Step:
-        """The step of that place. Raises UsageError."""
+        """The step at this position. Raises UsageError."""
         if not 0 <= layer < len(self.steps):
             expected = f"0 to {len(self.steps) - 1}"
             raise UsageError("layer", str(layer), expected, "choose a layer of the list")
@@ -177,7 +183,7 @@ class WatchedPass:
 
     @property
     def probabilities(self) -> Step | None:
-        """The last step, where it gives probabilities of classes."""
+        """The last step if its outputs are probabilities of classes; else None."""
         last = self.steps[-1]
         return last if last.kind == "softmax" and last.maps.shape[1:] == (1, 1) else None
 
@@ -191,10 +197,10 @@ class CachedPasses:
         self._passes: OrderedDict[tuple[str, str, str], WatchedPass] = OrderedDict()
 
     def watched(self, model: str, shape: str, image: str) -> WatchedPass:
-        """The network `model` for inputs of `shape` at work on the image of that name. Raises StriateError."""
+        """The pass of the network `model` for inputs of `shape` on the image of that name. Raises StriateError."""
         key = model.strip(), shape.strip(), image
         found = self._cached(key)
-        if found is not None:  # without waiting for what others compute
+        if found is not None:  # without waiting for other computations
             return found
         named = self._lab.images.find(image)
         with self._lab.computing:
@@ -216,8 +222,8 @@ class CachedPasses:
             self._networks[key] = find_network(self._lab, model, shape, image.picture)
             while len(self._networks) > _MOST_NETWORKS:
                 _, evicted = self._networks.popitem(last=False)
-                with self._lock:  # passes hold the weights of their network
-                    for old in [key for key, kept in self._passes.items() if kept.network is evicted]:
+                with self._lock:  # cached passes keep the weights of their network in memory
+                    for old in [key for key, cached in self._passes.items() if cached.network is evicted]:
                         del self._passes[old]
         self._networks.move_to_end(key)
         return self._networks[key]
@@ -225,32 +231,32 @@ class CachedPasses:
     def _add(self, key: tuple[str, str, str], found: WatchedPass) -> None:
         with self._lock:
             self._passes[key] = found
-            while len(self._passes) > 1 and sum(kept.bytes for kept in self._passes.values()) > LARGEST_PASS:
+            while len(self._passes) > 1 and sum(cached.bytes for cached in self._passes.values()) > LARGEST_PASS:
                 self._passes.popitem(last=False)
 
 
 def _watch(network: WatchedNetwork, image: NamedImage) -> WatchedPass:
     raw = network.prepare(image.picture, image.title)
     x = network.normalize(raw)
-    passing, output = run_pass(network.module, x)
+    recorder, output = run_pass(network.module, x)
     maps = () if network.task is None else network.task.position_maps(output)
-    steps = steps_of(passing, network.classes)
-    passing.forget()
+    steps = steps_of(recorder, network.classes)
+    recorder.forget()
     last = steps[-1]
-    # Behind a softmax of its own there is nothing to add.
+    # A network that ends with a softmax needs no further step.
     several = last.maps.shape[0] > 1
     if several and last.kind not in ("softmax", "log_softmax") and (network.probable or last.output.ndim == 2):
         steps = (*steps, softmax_step(steps, network.classes))
-    return WatchedPass(network, image, raw, x, steps, passing.kept.bytes, maps)
+    return WatchedPass(network, image, raw, x, steps, recorder.saved.bytes, maps)
 
 
 def input_step(watched: WatchedPass) -> Step:
-    """What goes in, as a step: the channels of the image after normalization."""
+    """The input as a step: the channels of the image after normalization."""
     shape = tuple(watched.x.shape[1:])
     words = "The image as the network gets it: each channel minus its mean, divided by its standard deviation."
     return Step(-1, "input", "input", words, shape, shape, (), watched.x)
 
 
 def step_at(watched: WatchedPass, layer: int) -> Step:
-    """The step of that place, −1 the input. Raises UsageError."""
+    """The step at this position; −1 is the input. Raises UsageError."""
     return input_step(watched) if layer < 0 else watched.step(layer)

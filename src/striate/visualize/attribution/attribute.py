@@ -40,8 +40,8 @@ from striate.visualize.attribution.question import LogOdds, Question
 from striate.visualize.inside.rectified import RULES
 from striate.wording import several
 
-Asked = Literal["auto"] | Method
-ASKED: tuple[Asked, ...] = ("auto", *METHODS, *RULES)
+RequestedMethod = Literal["auto"] | Method
+REQUESTED_METHODS: tuple[RequestedMethod, ...] = ("auto", *METHODS, *RULES)
 
 _PLAIN: dict[Method, Callable[[nn.Module, torch.Tensor, int], torch.Tensor]] = {
     "saliency": saliency,
@@ -54,19 +54,19 @@ _PLAIN: dict[Method, Callable[[nn.Module, torch.Tensor, int], torch.Tensor]] = {
 
 
 def require_method(method: str) -> None:
-    """Raise UsageError for a word that is not a method."""
-    if method not in ASKED:
+    """Raise UsageError for an unknown method."""
+    if method not in REQUESTED_METHODS:
         raise UsageError(
-            "method", repr(method), f"one of {', '.join(ASKED)}", "method auto, which computes all of them"
+            "method", repr(method), f"one of {', '.join(REQUESTED_METHODS)}", "method auto, which computes all of them"
         )
 
 
-def attribute(question: Question, method: Asked = "auto") -> Maps:
-    """Attribution maps of a prediction, each checked; call it within `on_trial`.
+def attribute(question: Question, method: RequestedMethod = "auto") -> Maps:
+    """Attribution maps of a prediction, each with its checks; call it within `on_trial`.
 
-    `auto` makes all maps that this network allows. Maps that pass their checks come first, and among these the one with
-    the largest deletion gain: removing positions in its order lowers the probability fastest. Grad-CAM takes the layer
-    with the largest gain. Raises UsageError for another word, ModelError where the method does not work on this
+    `auto` computes all maps that this network allows. Maps that pass their checks come first, and among these the one
+    with the largest deletion gain: removing positions in its order lowers the probability fastest. Grad-CAM uses the
+    layer with the largest gain. Raises UsageError for an unknown method, ModelError where it does not work on this
     network.
     """
     require_method(method)
@@ -91,7 +91,7 @@ def attribute(question: Question, method: Asked = "auto") -> Maps:
 
 
 def _checked(question: Question, method: Method, deletion: Deletion, strength: PredictionCheck) -> AttributionMap:
-    """One map with its figures. Raises ModelError where it cannot be made."""
+    """One map with its check. Raises ModelError where it cannot be computed."""
     layer, again = _maker(question, method, deletion)
     values = again()
     falling, random = deletion.follow(values), deletion.random
@@ -103,13 +103,14 @@ def _checked(question: Question, method: Method, deletion: Deletion, strength: P
         random=tuple(random.mean(0).tolist()),
         gain=float(random.mean() - falling.mean()),
         first=bool((falling.mean() < random.mean(1)).all()),
-        answer=strength,
+        prediction_check=strength,
     )
     return AttributionMap(method, layer, values.numpy(), method in SIGNED, check)
 
 
 def _maker(question: Question, method: Method, deletion: Deletion) -> tuple[str | None, Callable[[], torch.Tensor]]:
-    """The layer, where there is one, and what makes the map, with the weights that the network has at the time."""
+    """The layer of the map, if it has one, and the function that computes the map with the network's current
+    weights."""
     odds, x = LogOdds(question), question.x
     if method != "grad-cam":
         make = _PLAIN[method]
@@ -127,10 +128,10 @@ def _maker(question: Question, method: Method, deletion: Deletion) -> tuple[str 
 
 
 def _made(question: Question, make: Callable[[], torch.Tensor]) -> torch.Tensor:
-    """The map, finite everywhere. Raises ModelError where the network does not allow it."""
+    """Compute the map. Raises ModelError where the network does not allow it, or values are not finite."""
     try:
         values = make()
-    except Exception as error:  # whatever a network of one's own, or one without gradients, raises
+    except Exception as error:  # networks of users, or without gradients, raise anything
         if ran_out(error) or isinstance(error, ModelError):
             raise
         raise _unseen(question, f"{type(error).__name__}: {' '.join(str(error).split())[:200]}") from None
@@ -143,7 +144,7 @@ def _unseen(question: Question, got: str) -> ModelError:
     )
 
 
-def _why(found: list[AttributionMap], method: Asked) -> str:
+def _why(found: list[AttributionMap], method: RequestedMethod) -> str:
     first, passed = found[0], sum(each.check.trusted for each in found)
     name, gain = f"{first.name[0].upper()}{first.name[1:]}", f"(deletion gain {first.check.gain:.2f})"
     if method != "auto":

@@ -12,21 +12,25 @@ from striate.visualize.attribution.question import Question, outputs_of
 from striate.visualize.attribution.removal import removed, without
 
 SIZES = tuple(k / 10 for k in range(1, 8))
-"""Sides of the blurred square, in parts of the sides of the input: at most about half of its area."""
+"""Sides of the blurred square relative to the sides of the input: at most about half of its area."""
 _STEPS, _HALVINGS = 30, 12
 _BEYOND = 1.02
 
 
 @dataclass(frozen=True)
 class Covering:
-    """The smallest square of those tried whose blurring changes the prediction: its `first` position and `size` along
-    each axis, the `share` of the input that it covers, and the class and its probability then."""
+    """The smallest square of those tried whose blurring changes the prediction."""
 
     first: tuple[int, ...]
+    """Its first position along each axis."""
     size: tuple[int, ...]
+    """Its size along each axis."""
     share: float
-    answer: int
+    """The share of the input that it covers, 0 to 1."""
+    predicted: int
+    """Number of the class that is predicted then."""
     probability: float
+    """Probability of that class."""
 
     def to_json(self) -> dict[str, Any]:
         """The record as a JSON object."""
@@ -35,18 +39,20 @@ class Covering:
 
 @dataclass(frozen=True, eq=False)
 class Nudge:
-    """A small change of the input, `changed` (1, …) instead of x, in normalized units, after which the network predicts
-    class `answer` with `probability`."""
+    """A small change of the input that changes the prediction."""
 
     changed: torch.Tensor
-    answer: int
+    """The changed input (1, …), in normalized units."""
+    predicted: int
+    """Number of the class that is predicted then."""
     probability: float
+    """Probability of that class."""
 
 
 def smallest_covering(question: Question) -> Covering | None:
-    """The smallest blurred square, a tenth to seven tenths of each side, at steps of a quarter of its own, that changes
-    the prediction; of equally large ones, the one that lowers its probability most. None where none does, or for a
-    table."""
+    """The smallest square whose blurring changes the prediction; of equally large ones, the one that lowers its
+    probability most. Squares have a tenth to seven tenths of each side, and move in steps of a quarter of their own.
+    None if no square changes the prediction, and for a table."""
     sides = tuple(question.x.shape[2:])
     if not sides or question.kind == "number":
         return None
@@ -66,26 +72,26 @@ def smallest_covering(question: Question) -> Covering | None:
         if bool(other.any()):
             left = torch.where(other, probabilities[:, question.target], torch.inf)
             row = int(left.argmin())
-            answer = int(predicted[row])
+            predicted_class = int(predicted[row])
             share = float(taken[row].float().mean())
-            return Covering(firsts[row], size, share, answer, float(probabilities[row, answer]))
+            return Covering(firsts[row], size, share, predicted_class, float(probabilities[row, predicted_class]))
     return None
 
 
 def _starts(side: int, size: int) -> list[int]:
-    """Where a window of this size begins: every quarter of it, and at the end."""
+    """The positions of a window of this size: at every quarter of it, and at the end."""
     return sorted({*range(0, side - size + 1, max(1, size // 4)), side - size})
 
 
 def smallest_nudge(
     question: Question, other: int, low: torch.Tensor | None = None, high: torch.Tensor | None = None
 ) -> Nudge | None:
-    """The smallest change that gradients find after which class `other` is more probable than the target; values stay
-    between `low` and `high`, where those are given, of the shape of x or of one number a channel.
+    """The smallest change, found by gradients, after which class `other` is more probable than the target. Values stay
+    between `low` and `high`, if given, of the shape of x or with one number for each channel.
 
-    Steps go to where the two outputs would be equal if the network were linear, and a little beyond (DeepFool, with one
-    other class: Moosavi-Dezfooli et al., CVPR 2016); then bisection shortens the change. None where the gradients
-    lead nowhere.
+    Each step goes to where the two outputs would be equal if the network were linear, and a little beyond (DeepFool,
+    with one other class: Moosavi-Dezfooli et al., CVPR 2016); then bisection shortens the change. None if the gradients
+    lead to no such change.
     """
     start = x = question.x.detach()
     for _ in range(_STEPS):
@@ -106,7 +112,7 @@ def smallest_nudge(
 
 
 def _gap(question: Question, x: torch.Tensor, other: int) -> tuple[float, torch.Tensor]:
-    """By how much the output of the target is above that of the other class, and its gradient."""
+    """By how much the output of the target exceeds that of the other class, and the gradient of this difference."""
     leaf = x.clone().requires_grad_(True)
     outputs = outputs_of(question.module, leaf)[0].float()
     gap = outputs[question.target] - outputs[other]
@@ -125,5 +131,5 @@ def _within(x: torch.Tensor, low: torch.Tensor | None, high: torch.Tensor | None
 
 def _reached(question: Question, x: torch.Tensor) -> Nudge:
     probabilities = question.probabilities(question.outputs(x))[0]
-    answer = int(probabilities.argmax())
-    return Nudge(x, answer, float(probabilities[answer]))
+    predicted_class = int(probabilities.argmax())
+    return Nudge(x, predicted_class, float(probabilities[predicted_class]))

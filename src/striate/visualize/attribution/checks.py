@@ -1,4 +1,4 @@
-"""Attribution maps as records, and how far each can be trusted: shuffled weights, removal of what it marks."""
+"""Attribution maps as records, and their checks: with shuffled weights, and by removing what the map marks."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ MOST_ALIKE = 0.5
 LEAST_GAIN = 0.05
 """A map whose deletion gain is smaller does not show what the prediction depends on."""
 LEAST_STRENGTH = 1.5
-"""A prediction must stand out by this factor more than the strongest one of the shuffled copies."""
+"""The strength of a prediction must be this many times that of the strongest shuffled copy."""
 WRITTEN: dict[Method, str] = {
     "saliency": "saliency",
     "integrated-gradients": "integrated gradients",
@@ -43,16 +43,17 @@ NOT_TRUSTED = "not to be trusted"
 class PredictionCheck:
     """Has the network learned at all?
 
-    `strength`: how far the highest output lies above the mean of all outputs; of a `number`, its standard deviation
-        while random halves of the input are removed
-    `copies`: the same of copies of the network with shuffled weights
-
-    A network with random weights resembles these copies, so a strength far above theirs is a sign of learning.
+    A network with random weights resembles its copies with shuffled weights, so a strength far above theirs is a sign
+    of learning.
     """
 
     strength: float
+    """By how much the highest output exceeds the mean of all outputs; of a `number`, its standard deviation while
+    random halves of the input are removed."""
     copies: tuple[float, ...]
+    """The same of copies of the network with shuffled weights."""
     number: bool = False
+    """Whether a single number is explained, without classes."""
 
     @property
     def learned(self) -> bool:
@@ -60,7 +61,7 @@ class PredictionCheck:
         return self.strength >= LEAST_STRENGTH * max(self.copies)
 
     def sentence(self) -> str:
-        """What was found, in one sentence."""
+        """The result of the check in one sentence."""
         than = f"{several(len(self.copies), 'copy', 'copies')} of the network with shuffled weights"
         most = f"{max(self.copies):.3g} at most (the check takes {LEAST_STRENGTH:g} times as much)"
         if self.learned:
@@ -77,28 +78,29 @@ class PredictionCheck:
 
 @dataclass(frozen=True)
 class MapCheck:
-    """How far one map can be trusted.
-
-    `alike`: mean Spearman rank correlation of the map with those of `copies` copies of the network with shuffled
-    weights, -1 to 1 (Adebayo et al., "Sanity checks for saliency maps", NeurIPS 2018); None where the map is the same
-    everywhere. `shares`: parts of the input removed, the most important first; `falling`: what is left of the
-    probability (or the number) then; `random`: the same in random order, the mean of several; `gain`: the mean of
-    `random` minus that of `falling` (Petsiuk et al., "RISE", BMVC 2018); `first`: whether it fell faster than in each
-    of the random orders. `answer`: whether the network has learned at all.
-    """
+    """How far one map can be trusted."""
 
     alike: float | None
+    """Mean Spearman rank correlation of the map with those of copies of the network with shuffled weights, -1 to 1
+    (Adebayo et al., "Sanity checks for saliency maps", NeurIPS 2018); None where the map is the same everywhere."""
     copies: int
+    """Number of these copies."""
     shares: tuple[float, ...]
+    """Shares of the input that are removed, the most important positions first."""
     falling: tuple[float, ...]
+    """What is left of the probability (or the number) after each share."""
     random: tuple[float, ...]
+    """The same in random order, the mean of several orders."""
     gain: float
+    """The mean of `random` minus that of `falling` (Petsiuk et al., "RISE", BMVC 2018)."""
     first: bool
-    answer: PredictionCheck
+    """Whether the probability falls faster than in each of the random orders."""
+    prediction_check: PredictionCheck
+    """Whether the network has learned at all."""
 
     @property
     def reasons(self) -> tuple[str, ...]:
-        """Why it is not to be trusted; empty where it is."""
+        """Why the map is not to be trusted; empty if it is."""
         found = []
         if self.alike is None:
             found.append("the map is the same everywhere")
@@ -106,13 +108,13 @@ class MapCheck:
             found.append("networks with shuffled weights give nearly the same map")
         if self.gain < LEAST_GAIN or not self.first:
             found.append("the prediction does not depend on what the map marks")
-        if not self.answer.learned:
+        if not self.prediction_check.learned:
             found.append("networks with shuffled weights predict as confidently")
         return tuple(found)
 
     @property
     def trusted(self) -> bool:
-        """Whether all checks are passed."""
+        """Whether the map passes all checks."""
         return not self.reasons
 
     @property
@@ -121,7 +123,7 @@ class MapCheck:
         return "trusted" if self.trusted else f"{NOT_TRUSTED}: {'; '.join(self.reasons)}"
 
     def to_json(self) -> dict[str, Any]:
-        """All figures, the thresholds they are held against, and the verdict."""
+        """All values of the check, their thresholds, and the verdict."""
         return {
             "rank_correlation": self.alike,
             "most_rank_correlation": MOST_ALIKE,
@@ -136,23 +138,27 @@ class MapCheck:
 
 @dataclass(frozen=True, eq=False)
 class AttributionMap:
-    """One map with its check. `values` (*spatial) or (F,) float32, of each position or feature; `signed` where negative
-    ones are evidence against the prediction; `layer` of Grad-CAM."""
+    """One attribution map with its check."""
 
     method: Method
+    """The attribution method."""
     layer: str | None
+    """The layer of Grad-CAM; None of all other methods."""
     values: NDArray[np.float32]
+    """(*spatial) or (F,) float32, of each position or feature."""
     signed: bool
+    """Whether negative values are evidence against the prediction."""
     check: MapCheck
+    """How far the map can be trusted."""
 
     @property
     def name(self) -> str:
-        """The method as it is written, and its layer."""
+        """The method for readers, and its layer."""
         return WRITTEN[self.method] + ("" if self.layer is None else f" at {self.layer}")
 
     @property
     def peak(self) -> tuple[int, ...]:
-        """Where the mean over a window of a tenth of each side is highest; of a table, the highest feature."""
+        """The position with the highest mean over a window of a tenth of each side; of a table, the highest feature."""
         window = tuple(max(1, side // 10) if self.values.ndim > 1 else 1 for side in self.values.shape)
         means = uniform_filter(self.values.astype(np.float64), window, mode="constant")
         return tuple(int(place) for place in np.unravel_index(int(means.argmax()), means.shape))
@@ -165,12 +171,16 @@ class AttributionMap:
 
 @dataclass(frozen=True)
 class Maps:
-    """Maps of one prediction; `why` the first is shown first; `left_out`: why others could not be made."""
+    """The maps of one prediction."""
 
     maps: tuple[AttributionMap, ...]
+    """The one to show first in front."""
     why: str
+    """Why the first map is shown first."""
     left_out: tuple[str, ...]
-    answer: PredictionCheck
+    """Why other maps could not be computed."""
+    prediction_check: PredictionCheck
+    """Whether the network has learned at all."""
 
     @property
     def chosen(self) -> AttributionMap:
@@ -180,9 +190,8 @@ class Maps:
 
 @contextmanager
 def shuffled(module: nn.Module, seed: int) -> Iterator[None]:
-    """While the body runs, the numbers of each parameter are in random order: what was learned is lost, the
-    distribution of the weights is not. Parameters get other memory meanwhile, so that none of their own is ever
-    written."""
+    """While the body runs, the values of each parameter are in random order: what was learned is lost, the distribution
+    of the weights stays. The shuffled values are in other memory, so that the parameters themselves are not written."""
     generator = torch.Generator().manual_seed(seed)
     before = [(parameter, parameter.data) for parameter in module.parameters()]
     try:
@@ -195,16 +204,16 @@ def shuffled(module: nn.Module, seed: int) -> Iterator[None]:
             parameter.data = values
 
 
-ANSWER_COPIES, MAP_COPIES = 20, 6
+PREDICTION_COPIES, MAP_COPIES = 20, 6
 SHARES = tuple(k / 20 for k in range(1, 11))
-"""Up to half of the input is removed: with less left, no prediction tells much."""
+"""Shares of the input that are removed: at most half, since predictions for less than half say little."""
 ORDERS, _HALVES = 8, 64
 
 
 def check_prediction(question: Question) -> PredictionCheck:
-    """How strong the prediction is, in the network and in 20 copies with shuffled weights."""
+    """The strength of the prediction in the network and in 20 copies with shuffled weights."""
     copies = []
-    for seed in range(ANSWER_COPIES):
+    for seed in range(PREDICTION_COPIES):
         with shuffled(question.module, seed):
             copies.append(_strength(question))
     return PredictionCheck(_strength(question), tuple(copies), question.kind == "number")
@@ -228,13 +237,13 @@ def _halves(question: Question) -> torch.Tensor:
 
 
 def _bounded(outputs: torch.Tensor) -> torch.Tensor:
-    """A copy may overflow."""
+    """The outputs without NaN and Inf: a copy with shuffled weights may overflow."""
     return torch.nan_to_num(outputs, nan=0.0, posinf=1e30, neginf=-1e30)
 
 
 def alike(values: torch.Tensor, again: Callable[[], torch.Tensor], question: Question) -> float | None:
-    """The mean Spearman correlation of a map with what `again` gives for copies with shuffled weights; None for a map
-    that is the same everywhere. A copy whose map is the same everywhere has nothing in common with it."""
+    """The mean Spearman correlation of a map with the maps that `again` computes for copies with shuffled weights; None
+    for a constant map. A copy with a constant map counts as correlation 0."""
     if not float(values.max()) > float(values.min()):
         return None
     found = []
@@ -250,12 +259,14 @@ def alike(values: torch.Tensor, again: Callable[[], torch.Tensor], question: Que
 
 @dataclass(frozen=True)
 class Deletion:
-    """Removes parts of the input of `question`, cell by cell; `random` (orders, shares): the scores then, in random
-    orders."""
+    """Removes parts of the input of a question, cell by cell."""
 
     question: Question
+    """The question."""
     blank: torch.Tensor
+    """The input with everything removed."""
     random: torch.Tensor
+    """(orders, shares) the scores while cells are removed in random orders."""
 
     def follow(self, values: torch.Tensor) -> torch.Tensor:
         """(shares,) the scores while cells are removed, those of the highest mean value first."""

@@ -26,63 +26,68 @@ _SIDE = 160  # pixels of a picture in a notebook
 
 @dataclass(frozen=True, eq=False)
 class NudgeShown:
-    """The smallest change that gradients find toward the second class.
-
-    `changed`: the changed input, raw, of the shape of the explanation's `input`
-    `typical`, `largest`: root mean square and largest of the changes, in `unit`
-    `answer`: the class predicted then, with its `probability`
-    """
+    """The smallest change that gradients find toward the second class."""
 
     changed: NDArray[Any]
+    """The changed input, raw, of the shape of the explanation's `input`."""
     typical: float
+    """Root mean square of the changes, in `unit`."""
     largest: float
+    """The largest change, in `unit`."""
     unit: str
+    """The unit, in words."""
     answer: str
+    """The class that is predicted then."""
     probability: float
+    """Probability of that class."""
 
     def to_json(self) -> dict[str, Any]:
-        """The figures, without the input."""
+        """The record as a JSON object, without the input."""
         return {key: value for key, value in vars(self).items() if key != "changed"}
 
 
 @dataclass(frozen=True, eq=False)
 class Explanation:
-    """The explanation of one prediction.
-
-    `subject`, `network`: the input and the network by name
-    `fields`: the prediction as in a `predict --json` line: `label`, `probability`, `top`; or `value` or `values`
-    `classes`: all names
-    `input`: the input of the network before normalization, (C, *spatial) or (F,); `features` name those of a table
-    `maps`: the maps with their checks, the one to show first in front
-    `covering`, `nudge`: what changes the prediction; None where nothing that was tried does, or without classes
-    `nearest`: the most similar training samples
-    `notes`: what else the reader must know, a sentence each
-    `said`: the prediction in words; `part`: which part of it is explained, where that is not all;
-    `rule`: how its class is chosen, where not as the most probable one
-    `preparation`: what is known of the input, where it is that of a run; `played`: a file to hear, where it is a sound
-    """
+    """The explanation of one prediction."""
 
     subject: str
+    """The input by name."""
     network: str
+    """The network by name."""
     fields: dict[str, Any]
+    """The prediction as in a `predict --json` line: `label`, `probability`, `top`; or `value` or `values`."""
     classes: tuple[str, ...]
+    """Names of all classes; empty without classes."""
     input: NDArray[Any]
+    """The input of the network before normalization, (C, *spatial) or (F,)."""
     features: tuple[str, ...]
+    """Names of the features of a table; empty for other inputs."""
     maps: Maps
+    """The maps with their checks, the one to show first in front."""
     covering: Covering | None
+    """The smallest blurred square that changes the prediction; None where no square that was tried does, or without
+    classes."""
     nudge: NudgeShown | None
+    """The smallest change that changes the prediction; None where no change that was tried does, or without classes."""
     nearest: Nearest
+    """The most similar training samples."""
     notes: tuple[str, ...] = ()
+    """What else the reader must know, a sentence each."""
     said: str = ""
+    """The prediction in words."""
     part: str = ""
+    """Which part of the prediction is explained; empty: all of it."""
     rule: str = ""
+    """How the class is chosen; empty: as the most probable one."""
     preparation: Preparation | None = None
+    """How the input was prepared; None where that is not known."""
     played: bytes = b""
+    """A file to play, of a sound; else empty."""
 
     @property
     def of_class(self) -> bool:
-        """Whether what is explained is a class, which can change into another one."""
-        return self.label is not None or not self.maps.answer.number
+        """Whether a class is explained, which can change into another one."""
+        return self.label is not None or not self.maps.prediction_check.number
 
     @property
     def label(self) -> str | None:
@@ -104,7 +109,7 @@ class Explanation:
         """The document of `striate explain --json`: everything but pictures."""
         covering = None
         if self.covering is not None:
-            then = {"label": self.classes[self.covering.answer], "probability": self.covering.probability}
+            then = {"label": self.classes[self.covering.predicted], "probability": self.covering.probability}
             covering = self.covering.to_json() | then
         runner_up = self.runner_up
         return {
@@ -116,7 +121,7 @@ class Explanation:
             "layer": self.maps.chosen.layer,
             "trusted": self.trusted,
             "why": self.maps.why,
-            "answer": self.maps.answer.to_json(),
+            "answer": self.maps.prediction_check.to_json(),
             "maps": [one.to_json() for one in self.maps.maps],
             "left_out": list(self.maps.left_out),
             "change": {"covering": covering, "nudge": None if self.nudge is None else self.nudge.to_json()},
@@ -134,10 +139,10 @@ class Explanation:
 
 
 def as_pixels(raw: NDArray[Any]) -> NDArray[np.uint8]:
-    """A raw input (C, H, W) as a picture (H, W, 3): bytes as they are; other numbers from their smallest, black, to
-    their largest, white; one channel, or the mean of other numbers of channels than three, in gray. Of a clip
-    (C, T, H, W) its frames (T, H, W, 3), in the colors of its flow where it has no others; of a volume (C, D, H, W)
-    its slices (D, H, W, 3), the first channel from its 1st to its 99th percentile."""
+    """A raw input (C, H, W) as a picture (H, W, 3): bytes unchanged; other numbers scaled from the smallest, black, to
+    the largest, white. One channel, or the mean of channels other than three, is gray. A clip (C, T, H, W) gives its
+    frames (T, H, W, 3), in the colors of its flow if it has no others; a volume (C, D, H, W) its slices (D, H, W, 3),
+    with the first channel from its 1st to its 99th percentile."""
     if raw.ndim == 4 and raw.dtype != np.uint8:
         return np.repeat(in_gray(raw)[..., None], 3, -1)
     if raw.ndim == 4:
@@ -155,7 +160,8 @@ def explanation_text(explained: Explanation, width: int = 80) -> str:
     at most `width` letters where names allow it."""
     parts = [
         "\n".join(
-            filled(line, width) for line in (answer_line(explained), *part_lines(explained), *trust_lines(explained))
+            filled(line, width)
+            for line in (prediction_line(explained), *part_lines(explained), *trust_lines(explained))
         ),
         _map_table(explained, width),
         "\n".join(filled(line, width) for line in change_lines(explained)),
@@ -165,7 +171,7 @@ def explanation_text(explained: Explanation, width: int = 80) -> str:
     return "\n\n".join(part for part in parts if part)
 
 
-def answer_line(explained: Explanation) -> str:
+def prediction_line(explained: Explanation) -> str:
     """`subject: cat, 93.1 %; then dog, 5.0 %`."""
     if explained.label is None:
         fields = explained.fields
@@ -178,12 +184,12 @@ def answer_line(explained: Explanation) -> str:
 
 
 def part_lines(explained: Explanation) -> list[str]:
-    """Which part of the prediction is explained, where that is not all of it."""
+    """Which part of the prediction is explained, if not all of it."""
     return [f"Explained: {explained.part}."] if explained.part else []
 
 
 def percent(share: float) -> str:
-    """`93.1 %`; no probability is ever written as 0 or 100 unless it is."""
+    """`93.1 %`; only exact probabilities are written as 0 or 100."""
     text = f"{100 * share:.1f}"
     if (text == "100.0" and share < 1) or (text == "0.0" and share > 0):
         return "> 99.9 %" if share > 0.5 else "< 0.1 %"
@@ -193,7 +199,7 @@ def percent(share: float) -> str:
 def trust_lines(explained: Explanation) -> list[str]:
     """Whether to trust the maps, and which one is shown first."""
     verdict = "" if explained.trusted else f"{NOT_TRUSTED[0].upper()}{NOT_TRUSTED[1:]}. "
-    return [f"{verdict}{explained.maps.why}", explained.maps.answer.sentence()]
+    return [f"{verdict}{explained.maps.why}", explained.maps.prediction_check.sentence()]
 
 
 def change_lines(explained: Explanation) -> list[str]:
@@ -204,7 +210,7 @@ def change_lines(explained: Explanation) -> list[str]:
 
 
 def covering_line(explained: Explanation) -> str:
-    """On the smallest square whose blurring changes the prediction; empty for a table."""
+    """A sentence on the smallest square whose blurring changes the prediction; empty for a table."""
     if explained.input.ndim != 3:
         return ""
     found = explained.covering
@@ -213,12 +219,12 @@ def covering_line(explained: Explanation) -> str:
     place = f"{show_sizes(found.size)} pixels at row {found.first[0]}, column {found.first[1]}"
     return (
         f"Blurring a square of {place} ({100 * found.share:.0f} % of the image) changes {_it(explained)} to "
-        f"{explained.classes[found.answer]}, {percent(found.probability)}: the smallest of those tried."
+        f"{explained.classes[found.predicted]}, {percent(found.probability)}: the smallest of those tried."
     )
 
 
 def nudge_line(explained: Explanation) -> str:
-    """On the smallest change toward the second class."""
+    """A sentence on the smallest change toward the second class."""
     found = explained.nudge
     if explained.rule:
         return f"The predicted class is {explained.rule}; the smallest change is not computed for such a rule."
@@ -240,13 +246,13 @@ def _map_table(explained: Explanation, width: int) -> str:
         check = one.check
         alike = "–" if check.alike is None else f"{check.alike:.2f}"
         rows.append((shorten_middle(one.name, 32), alike, f"{check.gain:.2f}", "" if check.trusted else NOT_TRUSTED))
-    told = [
+    sentences = [
         f"{one.name[0].upper()}{one.name[1:]}: {'; '.join(one.check.reasons)}."
         for one in explained.maps.maps
         if one.check.reasons
     ]
-    told += [f"Not computed: {reason}." for reason in explained.maps.left_out]
-    lines = [*_aligned(rows), "", *(filled(line, width) for line in (*LEGEND, *told))]
+    sentences += [f"Not computed: {reason}." for reason in explained.maps.left_out]
+    lines = [*_aligned(rows), "", *(filled(line, width) for line in (*LEGEND, *sentences))]
     return "\n".join(lines)
 
 
@@ -283,7 +289,7 @@ def _notebook_page(explained: Explanation) -> str:
     columns = ("map", "correlation with shuffled weights", "deletion gain", "verdict")
     rows = ((one.name, one.check.alike, one.check.gain, one.check.verdict) for one in explained.maps.maps)
     return notebook.page(
-        answer_line(explained),
+        prediction_line(explained),
         pictures,
         *map(notebook.line, trust_lines(explained)),
         notebook.table(columns, rows),

@@ -1,7 +1,7 @@
-"""Attribution maps, each from (module, x, target): captum's methods with the settings that are used here.
+"""Attribution maps, each from (module, x, target): captum's methods with fixed settings.
 
-`x` is a normalized batch of one, (1, C, *spatial) or (1, F); what comes back has the shape of its positions,
-(*spatial) or (F,), float32 on the CPU. The module is used as it is: call them within `on_trial`.
+`x` is a normalized batch of one, (1, C, *spatial) or (1, F); a map has the shape of its positions, (*spatial) or (F,),
+float32 on the CPU. The functions neither copy the module nor set its mode: call them within `on_trial`.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ Method = Literal[
     "saliency", "integrated-gradients", "smoothgrad", "grad-cam", "occlusion", "deconvnet", "guided-backprop"
 ]
 METHODS: tuple[Method, ...] = ("integrated-gradients", "saliency", "smoothgrad", "grad-cam", "occlusion")
-"""Those that `auto` tries. The two others show edges of the image rather than what was learned (Adebayo et al., "Sanity
-checks for saliency maps", NeurIPS 2018), and are for who asks for them."""
+"""The methods that `auto` tries. The two others show edges of the image rather than what was learned (Adebayo et al.,
+"Sanity checks for saliency maps", NeurIPS 2018), and are computed only by name."""
 SIGNED: frozenset[Method] = frozenset(("integrated-gradients", "occlusion"))
-"""Maps whose sign says whether a position is evidence for the prediction or against it."""
+"""Methods whose sign says whether a position is evidence for the prediction or against it."""
 
 STEPS, NOISY, NOISE = 24, 12, 0.15
 _SEED = 0
@@ -66,7 +66,7 @@ def smooth_grad(module: nn.Module, x: torch.Tensor, target: int) -> torch.Tensor
 
 def rectified(module: nn.Module, x: torch.Tensor, target: int, rule: Rule) -> torch.Tensor:
     """The projection of the output to the input by the rule of a deconvnet or of guided backpropagation: the largest
-    magnitude of the channels. Raises ModelError where the rule does not say how to come back."""
+    magnitude of the channels. Raises ModelError where the rule does not apply to the network."""
     given = _leaf(x)
     with rectified_gradients(rule):
         output = _forward(module)(given)[:, target]
@@ -123,8 +123,8 @@ _MOST = 4
 
 
 def grad_cam_layers(module: nn.Module, x: torch.Tensor) -> tuple[str, ...]:
-    """The names of up to four modules whose maps Grad-CAM can weigh for `x` (1, C, *spatial), the last one first: of
-    each size of maps with more than one position, the module that is done last. Modules that run more than once have
-    no maps of their own. Empty for networks without such maps."""
+    """The names of up to four modules whose maps Grad-CAM can weight for `x` (1, C, *spatial), the last one first: for
+    each size of maps with more than one position, the module that ends last. Modules that run more than once are left
+    out. Empty for networks without such maps."""
     maps = network_features(module, x, lambda: outputs_of(module, x)).pyramid
     return tuple(part.name for part in reversed(maps))[:_MOST]

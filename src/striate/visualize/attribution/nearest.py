@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from striate.data.dataset import Dataset
 from striate.visualize.inside.features import Features
-from striate.visualize.inside.passes import spread
+from striate.visualize.inside.passes import evenly_spaced
 
 COUNT, MOST = 6, 5000
 _AT_ONCE = 256
@@ -20,13 +20,16 @@ _AT_ONCE = 256
 
 @dataclass(frozen=True, eq=False)
 class Neighbor:
-    """A training sample: `path` as in split.csv, its `label`, its raw `input`, and the cosine of the angle between its
-    features and those of the sample in question, at most 1."""
+    """A training sample."""
 
     path: str
+    """As in split.csv."""
     label: str
+    """Its label as text."""
     similarity: float
+    """Cosine of the angle between its features and those of the explained sample, at most 1."""
     input: NDArray[Any]
+    """The raw input."""
 
     def to_json(self) -> dict[str, Any]:
         """Path, label and similarity."""
@@ -35,14 +38,18 @@ class Neighbor:
 
 @dataclass(frozen=True)
 class Nearest:
-    """The nearest training samples, the nearest first, of `looked_at` of `total`; `source`: which features, in words.
-    Without any, `missing` says why."""
+    """The training samples that are most similar to the explained sample."""
 
     neighbors: tuple[Neighbor, ...] = ()
+    """The nearest first; empty where there are none."""
     looked_at: int = 0
+    """Number of training samples that were compared."""
     total: int = 0
+    """Number of training samples."""
     source: str = ""
+    """Which features were compared, in words."""
     missing: str = ""
+    """Why there are no neighbors; else empty."""
 
     def to_json(self) -> dict[str, Any]:
         """The record as a JSON object."""
@@ -53,9 +60,9 @@ def find_nearest(
     features: Callable[[torch.Tensor], Features], raw: torch.Tensor, data: Dataset, label: Callable[[Any], str]
 ) -> Nearest:
     """The six samples of the training split whose `features` have the smallest angle to those of the input `raw`,
-    (1, …); of at most 5,000 samples, evenly chosen. `label` says a sample's target in words."""
+    (1, …), among at most 5,000 evenly spaced samples. `label` gives a sample's target in words."""
     train = data.splits["train"]
-    rows = spread(len(train), MOST)
+    rows = evenly_spaced(len(train), MOST)
     own = features(raw)
     cosines = [_cosines(features(train.inputs[part]).values, own.values[0]) for part in rows.split(_AT_ONCE)]
     joined = np.concatenate(cosines)

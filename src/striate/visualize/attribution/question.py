@@ -1,4 +1,4 @@
-"""What is explained: one output of a network for one input."""
+"""The output of a network that is explained, for one input."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from striate.visualize.inside.passes import run
 from striate.wording import show_shape
 
 Kind = Literal["logits", "probabilities", "number"]
-"""What outputs (N, K) are: logits of classes, their probabilities, or numbers that are not compared."""
+"""The meaning of outputs (N, K): logits of classes, their probabilities, or separate numbers."""
 
 Choose = Callable[[torch.Tensor], Any]
 
@@ -24,14 +24,18 @@ _EXPECTED, _REMEDY = "a tensor with a row of numbers for each input", "explain t
 
 @dataclass(frozen=True)
 class Question:
-    """Why does `module` give `x`, a normalized batch of one (1, C, *spatial) or (1, F), what it gives at `target`?
-    `choose`: class numbers (N,) of probabilities (N, K) where the prediction is not the most probable class."""
+    """Why does a network give this output for this input?"""
 
     module: nn.Module
+    """The network."""
     x: torch.Tensor
+    """A normalized batch of one, (1, C, *spatial) or (1, F)."""
     target: int
+    """Number of the output that is explained."""
     kind: Kind = "logits"
+    """`logits` or `probabilities` of classes, or `number`."""
     choose: Choose | None = None
+    """Gives class numbers (N,) for probabilities (N, K); None: the most probable class is predicted."""
 
     def predicted(self, probabilities: torch.Tensor) -> torch.Tensor:
         """(N,) class numbers of probabilities (N, K)."""
@@ -52,15 +56,15 @@ class Question:
         return outputs if self.kind == "probabilities" else outputs.softmax(1)
 
     def outputs(self, x: torch.Tensor) -> torch.Tensor:
-        """(N, K) float32 outputs on the CPU, without gradients, some inputs at once."""
+        """(N, K) float32 outputs on the CPU, without gradients, computed in batches."""
         with torch.no_grad():
             return torch.cat([outputs_of(self.module, part).float().cpu() for part in _parts(x)])
 
 
 class LogOdds(nn.Module):
     """The network of a question with the output (N, 1) that maps explain: of a class the log-odds, log p / (1 - p), so
-    that evidence against the other classes counts as evidence for it; of a number, itself. `module.` stands before the
-    names of its parts."""
+    that evidence against the other classes counts as evidence for it; of a number, the number. The names of the
+    network's modules begin with `module.`."""
 
     def __init__(self, question: Question) -> None:
         super().__init__()
@@ -78,7 +82,7 @@ class LogOdds(nn.Module):
 
 
 def outputs_of(module: nn.Module, x: torch.Tensor) -> torch.Tensor:
-    """(N, K) outputs for (N, …). Raises ModelError where it gives something else."""
+    """(N, K) outputs for (N, …). Raises ModelError for other outputs."""
     outputs = run(module, x.clone())  # a network may write into its input
     if not isinstance(outputs, torch.Tensor) or outputs.ndim != 2 or len(outputs) != len(x):
         got = f"outputs of {show_shape(outputs.shape)}" if isinstance(outputs, torch.Tensor) else type(outputs).__name__
@@ -94,11 +98,11 @@ def make_question(
     kind: Kind | None = None,
     choose: Choose | None = None,
 ) -> Question:
-    """The question why the network predicts class `target` for `x` (1, …), by default its own prediction; or, of
-    numbers, that number, by default the first.
+    """The question why the network gives this output for `x` (1, …): `target` is a class, by default the predicted one,
+    or one of several numbers, by default the first.
 
-    Where `kind` is None, outputs that are nowhere negative and sum to 1 are probabilities, a single one is a number,
-    others are logits. Raises ModelError; UsageError for an output that is not there.
+    If `kind` is None, outputs that are nonnegative and sum to 1 are probabilities, a single output is a number, others
+    are logits. Raises ModelError; UsageError for an output that does not exist.
     """
     with torch.no_grad():
         outputs = outputs_of(module, x).float().cpu()

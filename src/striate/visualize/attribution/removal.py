@@ -6,7 +6,7 @@ import torch
 from scipy.ndimage import gaussian_filter
 
 BLUR = 8
-"""Standard deviation of the blur: this part of a side."""
+"""The standard deviation of the blur is a side divided by this."""
 _MOST_CELLS = 14
 
 
@@ -24,13 +24,13 @@ def removed(x: torch.Tensor) -> torch.Tensor:
 
 
 def without(x: torch.Tensor, taken: torch.Tensor, blank: torch.Tensor) -> torch.Tensor:
-    """(N, …) inputs `x` (1, …), with `blank` where `taken` (N, *spatial) bool says so."""
+    """(N, …) copies of the input `x` (1, …), with `blank` where `taken` (N, *spatial) is true."""
     mask = taken.unsqueeze(1) if x.ndim > 2 else taken
     return torch.where(mask.to(x.device), blank, x)
 
 
 def grid_of(spatial: tuple[int, ...]) -> tuple[int, ...]:
-    """Into how many cells each side is divided: 14, or as many as there are positions; features are cells."""
+    """The number of cells along each side: 14, or the number of positions if that is smaller; features are cells."""
     return spatial if len(spatial) == 1 else tuple(min(_MOST_CELLS, side) for side in spatial)
 
 

@@ -1,2 +1,2 @@
-"""What a network does, as plain records of any `nn.Module`: `passes` (the outputs of each layer), then one question a
-file, with the figure that shows its record. Nothing here changes the network."""
+"""What a network does, as plain records, for any `nn.Module`. `passes` records the outputs of each layer; each of the
+other modules has one kind of record with its figure. The network stays as it is."""

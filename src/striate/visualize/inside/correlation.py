@@ -33,39 +33,39 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 ALIKE = 0.95
-"""Absolute correlation of two maps from here on: nearly copies."""
+"""Two maps with an absolute correlation of this or more are nearly copies."""
 _MOST_UNITS = 4096
 _MOST_VALUES = 2**24
-"""Numbers of a layer that are used from a batch; of more, every second or every k-th position."""
+"""Largest number of values of a layer from one batch; of more, every k-th position is used."""
 _FEW = 0.25
 
 
 @dataclass(frozen=True, eq=False)
 class LayerCorrelation:
-    """The units of one layer over all samples and positions.
-
-    `units`: how many
-    `dead`: those that are 0 everywhere, for every sample; `still`: others that never vary
-    `std`: (units,) standard deviations
-    `correlation`: (units, units) Pearson's r, NaN with units that never vary
-    `effective`: the effective number of uncorrelated units, (Σλ)² / Σλ² of the correlation's eigenvalues λ
-    `alike`: pairs with |r| ≥ 0.95, the most similar first
-    `mean_absolute`: the mean of |r| over all pairs
-    """
+    """The units of one layer over all samples and positions."""
 
     name: str
+    """The layer by name."""
     units: int
+    """Number of units."""
     dead: tuple[int, ...]
+    """Units that are 0 everywhere, for every sample."""
     still: tuple[int, ...]
+    """Other units that never vary."""
     std: NDArray[np.float64]
+    """(units,) standard deviations."""
     correlation: NDArray[np.float64]
+    """(units, units) Pearson's r, NaN with units that never vary."""
     effective: float
+    """The effective number of uncorrelated units, (Σλ)² / Σλ² of the correlation's eigenvalues λ."""
     alike: tuple[tuple[int, int, float], ...]
+    """Pairs with |r| ≥ 0.95, the most similar first."""
     mean_absolute: float
+    """Mean of |r| over all pairs."""
 
     @property
     def verdict(self) -> str:
-        """One sentence: how many of the units carry something of their own."""
+        """A sentence on how many of the units are not redundant."""
         silent = len(self.dead) + len(self.still)
         if silent == self.units:
             return (
@@ -107,7 +107,7 @@ class Correlations:
         return said + "."
 
     def to_json(self) -> dict[str, Any]:
-        """The record as a JSON object; the matrix of the chosen layer alone, null where a unit never varies."""
+        """The record as a JSON object, with the matrix of the chosen layer only, null where a unit never varies."""
         matrix = [[float(r) if np.isfinite(r) else None for r in row] for row in self.chosen.correlation]
         return {
             "n": self.n,
@@ -122,8 +122,8 @@ def correlate_maps(module: nn.Module, x: torch.Tensor, layer: str | None = None)
     """The correlation of the units of each layer over normalized inputs `x` (N, …), over samples and positions.
 
     Layers: activations and residual sums with more than one unit, or, of a network without activations, all its
-    layers. Shown in detail: `layer`, or the last one whose units have positions. Raises UsageError for a layer that
-    is not there.
+    layers. Shown in detail: `layer`, or the last one whose units have positions. Raises UsageError for an unknown
+    layer.
     """
     sums: dict[str, _Sums] = {}
     for part in batches(x):
@@ -199,8 +199,8 @@ def _rows(values: torch.Tensor) -> torch.Tensor:
 
 
 def grouped(matrix: NDArray[np.float64]) -> NDArray[np.int64]:
-    """An order of the units in which correlated ones lie beside one another (average linkage on 1 − |r|); units
-    without a correlation come last."""
+    """An order of the units in which correlated ones are neighbors (average linkage on 1 − |r|); units without a
+    correlation come last."""
     from scipy.cluster.hierarchy import leaves_list, linkage
     from scipy.spatial.distance import squareform
 
@@ -218,8 +218,8 @@ _MOST = 30
 
 
 def correlation_figure(found: Correlations, *, title: str) -> Figure:
-    """At the left how diverse the maps of each layer are and how many are dead, at the right the correlations of one
-    layer, beneath the verdict."""
+    """Left: how diverse the maps of each layer are, and how many are dead; right: the correlations of one layer; below:
+    the verdict."""
     figure = new_figure(10.5, max(5.2, 0.24 * min(len(found.layers), _MOST) + 1.8))
     left, right = figure.subplots(1, 2, width_ratios=(1, 1.15))
     draw_diversity(left, found.layers)
@@ -231,8 +231,8 @@ def correlation_figure(found: Correlations, *, title: str) -> Figure:
 
 
 def draw_diversity(axes: Axes, layers: tuple[LayerCorrelation, ...]) -> None:
-    """A bar a layer: the share of its maps that would be as diverse, were they uncorrelated; beside it, in red, the
-    share that is dead or never varies."""
+    """Two bars a layer: its effective number of uncorrelated maps, as a share of all; and, in red, the share that is
+    dead or never varies."""
     shown = [layers[k] for k in evenly_chosen(len(layers), _MOST)]
     places = np.arange(len(shown))
     diverse = [100 * layer.effective / layer.units for layer in shown]
@@ -250,7 +250,7 @@ def draw_diversity(axes: Axes, layers: tuple[LayerCorrelation, ...]) -> None:
 
 
 def draw_correlation(axes: Axes, layer: LayerCorrelation) -> None:
-    """The matrix of correlations, units that go together beside one another; gray where a unit never varies."""
+    """The matrix of correlations, with correlated units as neighbors; gray where a unit never varies."""
     order = grouped(layer.correlation)
     colors = axes.imshow(
         layer.correlation[np.ix_(order, order)], cmap="RdBu_r", vmin=-1, vmax=1, interpolation="nearest"

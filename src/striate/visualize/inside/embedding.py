@@ -29,20 +29,21 @@ NEIGHBORS = 10
 
 @dataclass(frozen=True, eq=False)
 class Embedding:
-    """`points`: (N, 2) float32, one a sample, in the order of the inputs.
-
-    `source`: which features, in words; `features`: how many
-    `explained`: of PCA, the explained variance ratio of both axes
-    `kept`: how faithful the map is: the share of each sample's 10 nearest neighbors among the features that is among
-        its 10 nearest on the map, 0 to 1, averaged
-    """
+    """A map of samples in two dimensions, in the order of the inputs."""
 
     points: NDArray[np.float32]
+    """(N, 2) float32."""
     method: Method
+    """How the points were computed."""
     source: str
+    """Which features were embedded, in words."""
     features: int
+    """Number of features."""
     kept: float
+    """How faithful the map is: the share of each sample's 10 nearest neighbors among the features that is among its 10
+    nearest on the map, 0 to 1, averaged."""
     explained: tuple[float, ...] = ()
+    """Explained variance ratio of both axes of PCA; empty of other methods."""
 
     def to_json(self) -> dict[str, Any]:
         """The record as a JSON object."""
@@ -52,7 +53,7 @@ class Embedding:
 def embed(
     module: nn.Module, x: torch.Tensor, layer: str | None = None, *, method: Method = "pca", seed: int = 0
 ) -> Embedding:
-    """The map of normalized inputs `x` (N, …), 5 to any number of them (t-SNE takes seconds for a thousand).
+    """The map of normalized inputs `x` (N, …), at least 5 (t-SNE takes seconds for a thousand).
 
     Features: the inputs of the last layer with weights, or the outputs of `layer`. `pca`: their first two principal
     components. `tsne`: van der Maaten and Hinton, "Visualizing data using t-SNE", JMLR 2008, from the first 50
@@ -67,7 +68,7 @@ def embed(
 
 @same_random_state()  # scikit-learn draws a number when it is loaded
 def embed_features(values: NDArray[np.float32], source: str, *, method: Method = "pca", seed: int = 0) -> Embedding:
-    """`embed` for features (N, F) that are there already."""
+    """`embed` for known features (N, F)."""
     from sklearn.decomposition import PCA
 
     wide = values.astype(np.float64)
@@ -112,7 +113,7 @@ def _kept(values: NDArray[np.float64], points: NDArray[np.float64]) -> float:
 
 @dataclass(frozen=True, eq=False)
 class BothEmbeddings:
-    """Two maps of the same samples, whose `ids` these are, and their class numbers, where there are classes."""
+    """Two maps of the same samples, their `ids`, and their class numbers if there are classes."""
 
     pca: Embedding
     tsne: Embedding
@@ -182,7 +183,7 @@ def draw_embedding(
 
 
 def draw_images(axes: Axes, found: Embedding, images: NDArray[np.uint8]) -> None:
-    """Images (N, C, H, W) uint8 at the places of their samples, as many as lie beside one another."""
+    """Images (N, C, H, W) uint8 at the points of their samples, as many as do not overlap."""
     from matplotlib.offsetbox import AnnotationBbox, OffsetImage
 
     axes.scatter(found.points[:, 0], found.points[:, 1], s=2, color="#CCCCCC", linewidths=0)

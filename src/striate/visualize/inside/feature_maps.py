@@ -23,27 +23,31 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 MOST = 256
-"""Maps of a layer in the record at most; of a layer without positions, all units."""
+"""Largest number of maps of a layer in the record; of a layer without positions, it has all units."""
 
 
 @dataclass(frozen=True, eq=False)
 class LayerMaps:
-    """The outputs of one layer for one image.
-
-    `shape`: (C, *spatial), or (F,). `activity`: of every unit, the mean of its absolute values. `units`: unit numbers,
-    the most active first; `maps`: theirs, in that order, (K, *spatial), or (K,) of a layer without positions. `low`,
-    `high`: of all values of the layer. `silent`: how many units are 0 everywhere.
-    """
+    """The outputs of one layer for one image."""
 
     name: str
+    """The layer by name."""
     kind: str
+    """The word of layer strings where there is one."""
     shape: Shape
+    """(C, *spatial), or (F,)."""
     activity: tuple[float, ...]
+    """Of every unit, the mean of its absolute values."""
     units: tuple[int, ...]
+    """Numbers of the units in `maps`, the most active first."""
     maps: NDArray[np.float32]
+    """(K, *spatial), or (K,) of a layer without positions."""
     low: float
+    """The smallest value of the layer."""
     high: float
+    """The largest value of the layer."""
     silent: int
+    """Number of units that are 0 everywhere."""
 
     def to_json(self) -> dict[str, Any]:
         """The record as a JSON object."""
@@ -62,9 +66,9 @@ class FeatureMaps:
 
 
 def feature_maps(module: nn.Module, x: torch.Tensor, layer: str | None = None, *, most: int = MOST) -> FeatureMaps:
-    """What every layer, or `layer` alone, gives for one normalized input `x`, (C, *spatial), (F,) or a batch of it, the
-    most active units first, at most `most` maps a layer. Raises UsageError for a layer that is not there, DataError for
-    a batch of several inputs, or where what comes out is not finite."""
+    """The outputs of every layer, or of `layer` alone, for one normalized input `x`, (C, *spatial), (F,) or a batch of
+    one, the most active units first, at most `most` maps a layer. Raises UsageError for an unknown layer, DataError for
+    a batch of several inputs, and for outputs that are not finite."""
     _, outputs = outputs_of_one(module, x)
     if not outputs:
         raise DataError("feature maps", "no layer that outputs a tensor for each input", "one", "another network")
@@ -93,7 +97,7 @@ def _maps(output: LayerOutput, most: int) -> LayerMaps:
 
 
 ACROSS, DOWN = 12, 24
-"""Maps of each layer, and layers, at most."""
+"""Largest number of maps of each layer, and of layers."""
 _WIDE, _ROW = 10.0, 0.92  # inches
 _NAME = 20
 _QUIET = ("dropout", "flatten", "Identity")
@@ -169,7 +173,7 @@ def _draw_units(axes: Axes, layer: LayerMaps) -> None:
 
 
 def _tiles(layer: LayerMaps, most: int) -> list[Picture]:
-    """A layer has one scale for all its maps, so that the weak ones look weak."""
+    """The maps as pictures, on one scale, so that weak maps look weak."""
     maps = [flat_kernel(each) for each in layer.maps[:most]]
     if layer.low < 0:
         high = max(-layer.low, layer.high)
@@ -183,7 +187,7 @@ def _shown(layers: tuple[LayerMaps, ...]) -> tuple[list[LayerMaps], str]:
     words = maps if any(layer.maps.ndim > 1 for layer in chosen) else "The output of every unit of each layer."
     count = len(chosen)
     if count > DOWN:
-        # Of convolution, normalization and activation, the last one tells what the next layer gets.
+        # Of convolution, normalization and activation, only the last one is the input of the next layer.
         ends = (chosen[0], chosen[-1])
         chosen = [layer for layer in chosen if layer.kind not in ("conv", "bn") or layer in ends]
     chosen = [chosen[k] for k in evenly_chosen(len(chosen), DOWN)]

@@ -22,7 +22,7 @@ _HEADS = (nn.Linear, nn.modules.conv._ConvNd)
 
 @dataclass(frozen=True, eq=False)
 class Features:
-    """`values`: (N, F) float32, of the layer that `source` names in words."""
+    """Features `values` (N, F), float32, of the layer that `source` names in words."""
 
     values: NDArray[np.float32]
     source: str
@@ -32,8 +32,8 @@ def find_features(module: nn.Module, x: torch.Tensor, layer: str | None = None) 
     """The features of normalized inputs `x` (N, …): the code of an autoencoder, of other networks the inputs of the
     last layer with weights, or the outputs of `layer`.
 
-    Of maps with positions, each feature is the mean over them. Computed a batch at a time, in eval mode. Raises
-    UsageError for a layer that is not there, DataError where features are not finite.
+    A map with positions gives one feature, its mean. Computed in batches, in eval mode. Raises UsageError for an
+    unknown layer, DataError where features are not finite.
     """
     if layer is not None:
         parts = [choose_layer(layer_outputs(module, part), layer).values for part in batches(x)]
@@ -58,18 +58,18 @@ def _flat(values: torch.Tensor) -> torch.Tensor:
 
 
 def _last_head(module: nn.Module, x: torch.Tensor) -> str:
-    """The name of the layer with weights that runs last; "" where that is the network itself, or there is none."""
+    """The name of the layer with weights that runs last; "" if that is the network itself, or if there is none."""
     ran: list[str] = []
     heads = {name: part for name, part in module.named_modules() if isinstance(part, _HEADS)}
     with on_trial(module), torch.no_grad(), module_calls(heads, end=lambda call: ran.append(call.name)):
         run(module, as_input(module, x))
-    # A linear layer that runs again and again says something of a step of a sequence, not of the sample.
+    # A linear layer that runs repeatedly has features of a step of a sequence, not of the sample.
     once = [name for name in ran if ran.count(name) == 1 or not isinstance(heads[name], nn.Linear)]
     return (once or ran or [""])[-1]
 
 
 def layer_outputs_of(module: nn.Module, name: str, x: torch.Tensor) -> torch.Tensor:
-    """What the layer `name` gives for normalized inputs `x` (N, …)."""
+    """The outputs of the layer `name` for normalized inputs `x` (N, …)."""
     return choose_layer(layer_outputs(module, x), name).values
 
 

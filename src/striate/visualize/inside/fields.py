@@ -18,7 +18,7 @@ from striate.errors import DataError, ModelError
 from striate.models.preserved_state import zero_input
 from striate.visualize.canvas import ORANGE, VERMILION, heading, main_title, new_figure, show_image
 from striate.visualize.inside.mosaic import caption
-from striate.visualize.inside.passes import choose_layer, layer_outputs, no_such_layer, spread
+from striate.visualize.inside.passes import choose_layer, evenly_spaced, layer_outputs, no_such_layer
 from striate.wording import several, shorten_path, show_sizes
 
 if TYPE_CHECKING:
@@ -27,23 +27,26 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Sight:
-    """Of a layer: `size` of the receptive field, `center` of the first unit's (0 is the middle of the first pixel) and
-    `jump` from one unit to the next, along each axis; `input`: the sides of the input. Not cut at the border."""
+class FieldGeometry:
+    """The receptive fields of a layer, along each axis, not cut at the border."""
 
     size: Shape
+    """Size of a field, in pixels."""
     center: tuple[float, ...]
+    """Center of the first unit's field; 0 is the middle of the first pixel."""
     jump: tuple[float, ...]
+    """Distance in pixels from one unit's field to the next."""
     input: Shape
+    """Sides of the input."""
 
     @property
     def whole(self) -> bool:
-        """Whether some unit may see more than the whole input along some axis."""
+        """Whether the field is at least as large as the input along some axis."""
         return any(size >= side for size, side in zip(self.size, self.input, strict=True))
 
     def box(self, position: Shape) -> tuple[tuple[int, int], ...]:
-        """First pixel and number of pixels along each axis that the unit at `position` sees; first may lie before 0.
-        Of a field as large as the input along an axis, the input."""
+        """First pixel and number of pixels of the field of the unit at `position`, along each axis; the first may be
+        negative. Along an axis where the field is as large as the input, the whole input."""
         found = []
         places = position if len(position) == len(self.input) else (0,) * len(self.input)
         for size, center, jump, side, place in zip(self.size, self.center, self.jump, self.input, places, strict=True):
@@ -52,35 +55,36 @@ class Sight:
         return tuple(found)
 
 
-def find_sights(module: nn.Module, input_shape: Shape) -> dict[str, Sight]:
-    """For each layer by its name, as `layer_outputs` names them, where its units look; layers whose units have no
-    positions see the whole input. Raises ModelError where the network does not take the input."""
+def find_geometries(module: nn.Module, input_shape: Shape) -> dict[str, FieldGeometry]:
+    """The receptive fields of each layer, by its name in `layer_outputs`; units without positions see the whole input.
+    Raises ModelError where the network does not take the input."""
     sides = tuple(input_shape[1:])
     times: dict[str, int] = {}
     found = {}
     for row in observe(module, input_shape).rows:
         count = times[row.name] = times.get(row.name, 0) + 1
-        found[row.name if count == 1 else f"{row.name} ({count})"] = _sight(row, sides)
+        found[row.name if count == 1 else f"{row.name} ({count})"] = _geometry(row, sides)
     return found
 
 
-def sight_of(sights: dict[str, Sight], name: str) -> Sight:
-    """That of a layer; of a module that holds others, of its last one. ModelError where it is not known."""
-    if name in sights:
-        return sights[name]
-    # A residual sum is computed in a module that has no row of its own, only its addition has.
+def geometry_of(geometries: dict[str, FieldGeometry], name: str) -> FieldGeometry:
+    """The fields of a layer; of a module with submodules, those of its last one. Raises ModelError where they are not
+    known."""
+    if name in geometries:
+        return geometries[name]
+    # The module of a residual sum has no row, only its addition has one.
     base = re.sub(r" \(\d+\)$", "", name)
-    inside = [sight for known, sight in sights.items() if known.startswith(f"{base}.")]
+    inside = [geometry for known, geometry in geometries.items() if known.startswith(f"{base}.")]
     if inside:
         return inside[-1]
     got = "a layer whose receptive field is not known"
     raise ModelError(f"layer {name}", got, "one that striate summary lists", "name another layer: --layer NAME")
 
 
-def _sight(row: Row, sides: Shape) -> Sight:
+def _geometry(row: Row, sides: Shape) -> FieldGeometry:
     if len(row.receptive_field) != len(sides) or len(row.out_shape) != len(sides) + 1 or row.sees_all:
-        return Sight(sides, tuple((side - 1) / 2 for side in sides), (0.0,) * len(sides), sides)
-    return Sight(row.receptive_field, row.center, row.jump, sides)
+        return FieldGeometry(sides, tuple((side - 1) / 2 for side in sides), (0.0,) * len(sides), sides)
+    return FieldGeometry(row.receptive_field, row.center, row.jump, sides)
 
 
 LAYERS = 4
@@ -88,17 +92,19 @@ LAYERS = 4
 
 @dataclass(frozen=True, eq=False)
 class LayerField:
-    """Of the center unit of a layer: the effective receptive field, as measured, and the theoretical one (`box`: first
-    pixel and size along each axis, which may reach over the border)."""
+    """The receptive field of a layer's center unit."""
 
     effective: EffectiveField
-    sight: Sight
+    """The effective field, as measured."""
+    geometry: FieldGeometry
+    """The theoretical fields of the layer."""
     box: tuple[tuple[int, int], ...]
+    """First pixel and size of the theoretical field along each axis, which may reach over the border."""
 
 
 @dataclass(frozen=True, eq=False)
 class Fields:
-    """One a layer, in the order of execution."""
+    """The fields of some layers, in the order of execution."""
 
     layers: tuple[LayerField, ...]
 
@@ -107,7 +113,7 @@ class Fields:
         """Sizes of the effective and the theoretical fields."""
         said = [
             f"{each.effective.layer}: effective {show_sizes([round(side) for side in each.effective.size])} of "
-            f"{show_sizes(each.sight.size)} pixels"
+            f"{show_sizes(each.geometry.size)} pixels"
             for each in self.layers
         ]
         return "; ".join(said)
@@ -119,7 +125,7 @@ class Fields:
 
 def find_fields(module: nn.Module, input_shape: Shape, layer: str | None = None) -> Fields:
     """The theoretical and the effective receptive field of the center units of `layer`, or of up to 4 layers with
-    maps. `input_shape`: (C, H, W). See `effective_receptive_field`. Raises UsageError for a layer that is not there."""
+    maps. `input_shape`: (C, H, W). See `effective_receptive_field`. Raises UsageError for an unknown layer."""
     if len(input_shape) != 3:
         command = "striate show mnist-cnn field mnist5k#17"
         raise DataError("field", f"inputs of {input_shape}", "images (C, H, W)", command)
@@ -130,39 +136,39 @@ def find_fields(module: nn.Module, input_shape: Shape, layer: str | None = None)
         for output in outputs
         if output.values.ndim == 4 and output.values[0, 0].numel() > 1 and output.name in modules
     }
-    sights = find_sights(module, input_shape)
+    geometries = find_geometries(module, input_shape)
     if layer is not None:
         name = layer if layer in sides else choose_layer(outputs, layer).name
         names = [name]
     else:
-        names = _growing(list(sides), sights)
+        names = _growing(list(sides), geometries)
     if not names or any(name not in sides for name in names):
         raise no_such_layer(layer or "", list(sides))
     found = []
     for name in names:
-        sight = sight_of(sights, name)
+        geometry = geometry_of(geometries, name)
         center = tuple(side // 2 for side in sides[name])
         with torch.inference_mode(False):
             effective = effective_receptive_field(module, input_shape, name)
-        found.append(LayerField(effective, sight, sight.box(center)))
+        found.append(LayerField(effective, geometry, geometry.box(center)))
     return Fields(tuple(found))
 
 
-def _growing(names: list[str], sights: dict[str, Sight]) -> list[str]:
-    """Up to 4 of the layers, from the first to the last, each of which sees more than the one before."""
+def _growing(names: list[str], geometries: dict[str, FieldGeometry]) -> list[str]:
+    """Up to 4 of the layers, from the first to the last, each with a larger field than the one before."""
     larger: list[str] = []
     for name in names:
-        size = sight_of(sights, name).size
-        if not larger or sum(size) > sum(sight_of(sights, larger[-1]).size):
+        size = geometry_of(geometries, name).size
+        if not larger or sum(size) > sum(geometry_of(geometries, larger[-1]).size):
             larger.append(name)
-    return [larger[int(k)] for k in np.unique(spread(len(larger), LAYERS).numpy())] if larger else []
+    return [larger[int(k)] for k in np.unique(evenly_spaced(len(larger), LAYERS).numpy())] if larger else []
 
 
 def _as_json(field: LayerField) -> dict[str, Any]:
     effective = field.effective
     return {
         "name": effective.layer,
-        "receptive_field": field.sight.size,
+        "receptive_field": field.geometry.size,
         "box": field.box,
         "effective": effective.size,
         "first": effective.first,
@@ -193,7 +199,7 @@ def draw_field_on(axes: Axes, field: LayerField, image: NDArray[np.uint8]) -> No
 
     strength = np.sqrt(field.effective.map / field.effective.map.max())
     lit = _DIM * 255 + (image.astype(np.float64) - _DIM * 255) * (_DIM + (1 - _DIM) * strength)
-    # What lies outside the field fades into gray, whatever the image.
+    # Outside the field, any image fades into gray.
     show_image(axes, lit.clip(0, 255).astype(np.uint8))
     effective = zip(field.effective.first, field.effective.size, strict=True)
     for box, color, style in ((tuple(effective), VERMILION, "-"), (field.box, ORANGE, "--")):
@@ -206,7 +212,7 @@ def draw_field_on(axes: Axes, field: LayerField, image: NDArray[np.uint8]) -> No
         )
     heading(axes, shorten_path(field.effective.layer, 22))
     sizes = show_sizes([round(side) for side in field.effective.size])
-    axes.set_xlabel(f"effective {sizes}, theoretical {show_sizes(field.sight.size)} pixels", fontsize=8.5)
+    axes.set_xlabel(f"effective {sizes}, theoretical {show_sizes(field.geometry.size)} pixels", fontsize=8.5)
 
 
 def _words(found: Fields) -> str:

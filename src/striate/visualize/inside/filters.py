@@ -29,22 +29,25 @@ MOST = 256
 
 @dataclass(frozen=True, eq=False)
 class FilterBank:
-    """Filters of one layer, in their order.
-
-    `weights`: (N, C, *kernel) float32, of the first N of `filters` filters and the first C of `channels` input
-    channels; of a fully connected layer on images, (N, *input shape). `units`: their numbers. `norms`: (N,) L2 norms
-    of the whole filters. `one`: whether it is a single filter, shown with every input channel. `groups`: parts of the
-    input channels, each with filters of its own; `channels` are then those of one part.
-    """
+    """Filters of one layer, in their order."""
 
     layer: str
+    """The layer by name."""
     weights: NDArray[np.float32]
+    """(N, C, *kernel) float32, of the first N filters and the first C input channels; of a fully connected layer on
+    images, (N, *input shape)."""
     units: tuple[int, ...]
+    """Numbers of these filters."""
     norms: tuple[float, ...]
+    """(N,) L2 norms over all input channels."""
     filters: int
+    """Number of filters of the layer."""
     channels: int
+    """Number of input channels of a filter, which are those of its group."""
     one: bool = False
+    """Whether it is a single filter, shown with every input channel."""
     groups: int = 1
+    """Parts of the input channels, each with filters of its own."""
 
     def to_json(self) -> dict[str, Any]:
         """The record as a JSON object."""
@@ -72,11 +75,11 @@ def find_filters(
 ) -> FilterBank:
     """The filters of `layer`, by default of the first layer that has some; of `unit` alone, where it is given.
 
-    At most `most` filters, and of each as many input channels as make `most` pictures in all; those of three channels
-    stay whole, since they are a color picture. Raises UsageError for a layer or unit that is not there, ModelError
-    where no layer has filters.
+    At most `most` filters, and of each as many input channels as give `most` pictures in all; filters of three channels
+    have all of them, as one color picture. Raises UsageError for an unknown layer or unit, ModelError where no layer
+    has filters.
     """
-    with on_trial(module):  # reading a weight that is computed (spectral norm) may change buffers
+    with on_trial(module):  # reading a computed weight (spectral norm) may change buffers
         known = _filter_layers(module, input_shape)
         if not known:
             remedy = "name a network with a convolution: mnist-cnn"
@@ -105,7 +108,7 @@ def find_filters(
 
 
 def _kernels(part: nn.Module, input_shape: Shape | None) -> NDArray[np.float32] | None:
-    """(filters, input channels, *kernel), or None where the layer has no such thing."""
+    """(filters, input channels, *kernel); None for a layer without kernels."""
     weight = getattr(part, "weight", None)
     if not isinstance(weight, torch.Tensor) or weight.is_meta or nn.parameter.is_lazy(weight):
         return None
@@ -123,7 +126,7 @@ def _kernels(part: nn.Module, input_shape: Shape | None) -> NDArray[np.float32] 
 
 
 def flat_kernel(kernel: NDArray[np.float32]) -> NDArray[np.float32]:
-    """A kernel (*kernel) as a picture (H, W): one axis is a row, the slices of a volume stand side by side."""
+    """A kernel (*kernel) as a picture (H, W): a single axis is a row, the slices of a volume are side by side."""
     if kernel.ndim == 1:
         return kernel[None]
     if kernel.ndim == 2:
@@ -137,7 +140,7 @@ _TILE = 0.42  # inches
 
 
 def filters_figure(bank: FilterBank, *, title: str) -> Figure:
-    """The filters of a layer, with what the colors mean beneath."""
+    """The filters of a layer, and below them the meaning of the colors."""
     tiles, columns = _tiles(bank)
     rows = -(-len(tiles) // columns)
     ratio = tiles[0].shape[0] / tiles[0].shape[1]
@@ -152,8 +155,8 @@ def filters_figure(bank: FilterBank, *, title: str) -> Figure:
 
 
 def draw_filters(axes: Axes, bank: FilterBank) -> None:
-    """The filters on one pair of axes: of one or three input channels in rows, else a row a filter and a column an
-    input channel."""
+    """The filters on one pair of axes: with one or three input channels in rows, else a row for each filter and a
+    column for each input channel."""
     tiles, columns = _tiles(bank)
     rows = -(-len(tiles) // columns)
     channel = "input channel of the group" if bank.groups > 1 else "input channel"
@@ -187,14 +190,13 @@ def filter_words(bank: FilterBank) -> str:
 
 
 STRUCTURED = 0.1
-"""By so much Moran's I of trained filters differs at least from that of shuffled ones; those that one can read have 0.2
-and more."""
+"""Smallest difference of Moran's I of trained filters from that of shuffled ones; readable filters have 0.2 or more."""
 _READABLE = 5  # weights a side
-_FEWEST = 8  # filters, and weights of each: with fewer a figure says nothing
+_FEWEST = 8  # filters, and weights of each: with fewer, Moran's I says nothing
 
 
 def noise_words(bank: FilterBank) -> str:
-    """A sentence on filters that still look like noise; empty where they do not, or are too few to tell.
+    """A sentence on filters that still look like noise; empty if they do not, or are too few to decide.
 
     Moran's I (P. A. P. Moran, "Notes on continuous stochastic phenomena", 1950) is the mean correlation of neighboring
     weights, of those of a color picture also from color to color. Shuffled, n weights have −1 / (n − 1).
@@ -216,7 +218,7 @@ def noise_words(bank: FilterBank) -> str:
     shuffled = -1 / (count - 1)
     if abs(alike - shuffled) >= STRUCTURED:
         return ""
-    # A digits network of 97 % has 3 × 3 filters like that; of 5 × 5 and more they are those of the initialization.
+    # A digits network of 97 % accuracy has such 3 × 3 filters; of 5 × 5 or more, only the initialization has them.
     small = max(weights.shape[2:]) < _READABLE
     then = (
         "Filters this small seldom show more, in good networks too."

@@ -1,4 +1,4 @@
-"""What a Boltzmann machine imagines: images after steps of Gibbs sampling, as numbers and as a picture."""
+"""Samples of a Boltzmann machine: images after steps of Gibbs sampling, as numbers and as a picture."""
 
 from __future__ import annotations
 
@@ -23,19 +23,21 @@ STEPS = (0, 1, 10, 100, 1000)
 
 @dataclass(frozen=True, eq=False)
 class GibbsSamples:
-    """`pixels`: (chains, len(steps), H, W, C) float32, 0 to 1, the means of visible units after so many steps; the
-    first `of_data` chains begin with images, the others with noise."""
+    """Chains of Gibbs sampling."""
 
     pixels: NDArray[np.float32]
+    """(chains, len(steps), H, W, C) float32, 0 to 1, the means of visible units after each number of steps."""
     steps: tuple[int, ...]
+    """Numbers of steps."""
     of_data: int
+    """Number of chains that begin with images; the others begin with noise."""
 
 
 def gibbs_samples(
     network: BoltzmannNetwork, images: torch.Tensor, steps: Sequence[int] = STEPS, seed: int = 0
 ) -> GibbsSamples:
     """Chains of the highest machine that begin with `images` (N, C, H, W), values 0 to 1, and as many that begin with
-    noise. Random numbers follow from `seed`; network and torch's random state stay as they were."""
+    noise. Random numbers are drawn with `seed`; the network and torch's random state stay as they are."""
     with on_trial(network), torch.no_grad():
         torch.manual_seed(seed)
         found = [network.chains(images, steps, noise=noise) for noise in (False, True)]

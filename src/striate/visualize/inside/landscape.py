@@ -37,29 +37,30 @@ if TYPE_CHECKING:
 
 REACH, LINE, PLANE = 1.0, 31, 15
 Loss = Callable[[Any, torch.Tensor], torch.Tensor]
-"""From the outputs for a batch and its targets to the mean loss."""
+"""Computes the mean loss from the outputs for a batch and its targets."""
 
 
 @dataclass(frozen=True, eq=False)
 class Landscape:
-    """The mean loss around the weights; a step of 1 moves each filter by its own norm.
-
-    `steps`: (L,) along both lines; `lines`: (2, L), the loss there
-    `grid`: (G,); `plane`: (G, G), the loss at `grid[i]` along the second and `grid[j]` along the first direction
-    `center`: the loss of the weights themselves; `n`: samples
-    """
+    """The mean loss around the weights; a step of 1 moves each filter by its own norm."""
 
     steps: NDArray[np.float64]
+    """(L,) along both lines."""
     lines: NDArray[np.float64]
+    """(2, L), the loss at each step."""
     grid: NDArray[np.float64]
+    """(G,) steps along both directions of the plane."""
     plane: NDArray[np.float64]
+    """(G, G), the loss at `grid[i]` along the second and `grid[j]` along the first direction."""
     center: float
+    """The loss of the weights themselves."""
     n: int
+    """Number of samples."""
 
     @property
     def width(self) -> float | None:
-        """How far, on average over both lines and ways, until the loss is twice that of the weights; None where it is
-        not anywhere within reach."""
+        """The distance at which the loss is twice that of the weights, on average over both lines and directions; None
+        if the loss is not doubled within reach."""
         middle = len(self.steps) // 2
         found = []
         for way in (*(line[middle:] for line in self.lines), *(line[middle::-1] for line in self.lines)):
@@ -98,12 +99,15 @@ def loss_landscape(
             f"network {type(module).__name__}", "no filters or matrices", "a network with filters or matrices", command
         )
     draw = torch.Generator().manual_seed(seed)
-    ways = [_direction(weights, draw), _direction(weights, draw)]
+    directions = [_direction(weights, draw), _direction(weights, draw)]
     steps, grid = np.linspace(-REACH, REACH, line), np.linspace(-REACH, REACH, plane)
     with on_trial(module), torch.no_grad():
 
         def at(first: float, second: float) -> float:
-            moved = {name: weight + first * ways[0][name] + second * ways[1][name] for name, weight in weights.items()}
+            moved = {
+                name: weight + first * directions[0][name] + second * directions[1][name]
+                for name, weight in weights.items()
+            }
             total = 0.0
             rest = targets
             for part in batches(x):
@@ -125,7 +129,7 @@ def _direction(weights: dict[str, nn.Parameter], draw: torch.Generator) -> dict[
     for name, weight in weights.items():
         way = torch.randn(weight.shape, generator=draw).to(weight)
         if weight.ndim > 1:
-            # A filter is what makes one output: a row of the weights.
+            # A filter is a row of the weights, which computes one output.
             sizes = [each.detach().flatten(1).norm(dim=1).view(-1, *[1] * (weight.ndim - 1)) for each in (weight, way)]
             found[name] = way * (sizes[0] / sizes[1].clamp_min(1e-12))
         else:

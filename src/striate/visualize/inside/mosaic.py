@@ -1,4 +1,4 @@
-"""What the figures of this folder share: many small pictures as one, and a caption beneath."""
+"""Shared by the figures of this folder: many small pictures as one, and a caption below."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ _PLANE, _LINE = 3, 0.72
 
 
 def columns_for(count: int, height: int, width: int, ratio: float = 1.7) -> int:
-    """About so many columns that a mosaic of `count` tiles is `ratio` times as wide as high, and few places empty."""
+    """The number of columns with which a mosaic of `count` tiles is about `ratio` times as wide as high, and few places
+    are empty."""
     best = max(1, min(count, round(math.sqrt(count * ratio * height / width))))
     near = range(max(1, round(0.75 * best)), min(count, round(1.34 * best)) + 1)
     return min(near, key=lambda columns: (-count % columns, abs(columns - best)))
@@ -58,7 +59,7 @@ def _colors(name: str, values: NDArray[Any]) -> Picture:
 def show_mosaic(
     axes: Axes, tiles: Sequence[Picture], columns: int, *, rows: Sequence[str] = (), heads: Sequence[str] = ()
 ) -> None:
-    """Draw the tiles; `rows` and `heads` name them along both sides, as many as find room."""
+    """Draw the tiles; `rows` and `heads` name them along both sides, as far as there is room."""
     # Small tiles are enlarged, so that the lines between them stay thin.
     times = max(1, 32 // max(tiles[0].shape[:2]))
     tiles = [tile.repeat(times, 0).repeat(times, 1) for tile in tiles]
@@ -75,6 +76,6 @@ def show_mosaic(
 
 
 def caption(figure: Figure, text: str) -> None:
-    """Write the text beneath the figure, in as many lines as it takes."""
+    """Write the text below the figure, wrapped."""
     lines = textwrap.wrap(text, int(figure.get_figwidth() * 72 / (SMALL * 0.56)))
     figure.supxlabel("\n".join(lines), x=0.01, ha="left", fontsize=SMALL, color=INK, parse_math=False)

@@ -1,4 +1,4 @@
-"""What the layers of a network give for a batch, and where a layer's name is looked up; the network stays as it is."""
+"""The outputs of a network's layers for a batch, and the lookup of layers by name; the network stays as it is."""
 
 from __future__ import annotations
 
@@ -23,13 +23,16 @@ _MOST, _NUMBERS = 64, 2**20
 
 @dataclass(frozen=True, eq=False)
 class LayerOutput:
-    """What one call gave: the module's path (or that of the module where a function was called, with the function's
-    name), the kind in words of layer strings, `values` (B, …), a copy in float32, and whether it is an `activation`."""
+    """The output of one call."""
 
     name: str
+    """The module's path; of a function, the path of the module that calls it, and the function's name."""
     kind: str
+    """The kind in words of layer strings."""
     values: torch.Tensor
+    """(B, …), a copy in float32."""
     activation: bool = False
+    """Whether it is the output of an activation."""
 
     @property
     def is_map(self) -> bool:
@@ -44,19 +47,19 @@ def layer_outputs(
     *,
     part: Callable[[torch.Tensor], torch.Tensor] = lambda values: values,
 ) -> tuple[LayerOutput, ...]:
-    """What every layer gives for the normalized batch `x` (B, …), or only those of `names`, in the order of execution.
+    """The outputs of every layer for the normalized batch `x` (B, …), or only of `names`, in the order of execution.
 
-    Layers are modules without parts, activations wherever they are called, and modules that compute a result of their
-    own from those of their parts, as a residual sum. A layer that is called again has its call behind its name:
-    `relu (2)`. `part`: what is kept of each output, where that is not all. In eval mode, without gradients. Raises
-    ModelError where the network does not take the batch.
+    Layers are modules without submodules, activations of any kind, and modules that combine the results of their
+    submodules, such as a residual sum. Further calls of a layer have a number: `relu (2)`. `part`: the part of each
+    output to record; default: all of it. In eval mode, without gradients. Raises ModelError where the network does not
+    take the batch.
     """
     wanted = None if names is None else set(names)
     found: list[LayerOutput] = []
 
     def keep(name: str, kind: str, output: torch.Tensor, activation: bool) -> None:
         if wanted is None or name in wanted:
-            # A copy: an activation behind it may write into the same memory.
+            # A copy: a later activation may write into the same memory.
             found.append(LayerOutput(name, kind, part(output.detach()).float().clone(), activation))
 
     with on_trial(module), torch.no_grad(), _watched(module, len(x), keep):
@@ -65,8 +68,9 @@ def layer_outputs(
 
 
 def outputs_of_one(module: nn.Module, x: torch.Tensor) -> tuple[torch.Tensor, tuple[LayerOutput, ...]]:
-    """One normalized input without batch, (C, *spatial) or (F,), also where `x` is a batch that holds one; and what
-    every layer gives for it. Raises DataError for a batch of several, ModelError where the network takes neither."""
+    """One normalized input without batch, (C, *spatial) or (F,), also if `x` is a batch of one, and the outputs of
+    every layer for it. Raises DataError for a batch of several, ModelError where the network does not take the
+    input."""
     try:
         return x, layer_outputs(module, x[None])
     except ModelError:
@@ -82,7 +86,7 @@ def outputs_of_one(module: nn.Module, x: torch.Tensor) -> tuple[torch.Tensor, tu
 
 
 def attached_output(module: nn.Module, x: torch.Tensor, name: str) -> torch.Tensor:
-    """What the layer `name` gives for `x` (B, …), with its way back to x; for use within `on_trial`."""
+    """The output of the layer `name` for `x` (B, …), attached to the graph of x; for use within `on_trial`."""
     found: list[torch.Tensor] = []
 
     def keep(given: str, _kind: str, output: torch.Tensor, _activation: bool) -> None:
@@ -107,7 +111,7 @@ def as_input(module: nn.Module, x: torch.Tensor) -> torch.Tensor:
 
 
 def run(module: nn.Module, x: torch.Tensor) -> object:
-    """What the network gives; ModelError where it does not take the batch."""
+    """The network's output. Raises ModelError where it does not take the batch."""
     try:
         return module(x)
     except (RuntimeError, ValueError, TypeError, IndexError) as error:
@@ -120,8 +124,8 @@ def run(module: nn.Module, x: torch.Tensor) -> object:
 
 
 def choose_layer(outputs: Sequence[LayerOutput], name: str) -> LayerOutput:
-    """The output of the layer `name`; of a module that holds others, what its last one gives. UsageError where there
-    is none."""
+    """The output of the layer `name`; of a module with submodules, that of its last one. Raises UsageError for an
+    unknown layer."""
     for output in outputs:
         if output.name == name:
             return output
@@ -132,7 +136,7 @@ def choose_layer(outputs: Sequence[LayerOutput], name: str) -> LayerOutput:
 
 
 def no_such_layer(name: str, known: Sequence[str]) -> UsageError:
-    """The error for a layer that is not there, or not of the kind that is needed."""
+    """The error for a layer that does not exist, or is not of the needed kind."""
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.5) or list(known[:1])
     shown = ", ".join(known[:12]) + (f" and {len(known) - 12} more" if len(known) > 12 else "")
     remedy = f"--layer {one_line(near[0])}" if near else "another network"
@@ -140,7 +144,7 @@ def no_such_layer(name: str, known: Sequence[str]) -> UsageError:
 
 
 def choose_unit(unit: int, count: int, where: str) -> int:
-    """The unit, if the layer has it; UsageError otherwise."""
+    """The unit. Raises UsageError if the layer does not have it."""
     if not 0 <= unit < count:
         got = f"{unit}, of {where} with {count:,} {'unit' if count == 1 else 'units'}"
         raise UsageError("--unit", got, f"0 to {count - 1}", f"--unit {min(max(unit, 0), count - 1)}")
@@ -148,25 +152,25 @@ def choose_unit(unit: int, count: int, where: str) -> int:
 
 
 def batches(x: torch.Tensor) -> Iterator[torch.Tensor]:
-    """The samples in parts of at most 64, of large images so few that all outputs of a network find room; DataError
-    where there are none."""
+    """The samples in batches of at most 64, fewer for large images, so that all outputs of a network fit into memory.
+    Raises DataError without samples."""
     if not len(x):
         raise DataError("samples", "none", "at least one", "give the inputs of a split")
     yield from x.split(max(1, min(_MOST, _NUMBERS // x[0].numel())))
 
 
-def spread(count: int, most: int) -> torch.Tensor:
-    """At most `most` of `count` positions, evenly spread."""
+def evenly_spaced(count: int, most: int) -> torch.Tensor:
+    """At most `most` of `count` positions, evenly spaced."""
     return torch.linspace(0, count - 1, min(most, count)).round().long()
 
 
 @contextmanager
 def _watched(module: nn.Module, batch: int, note: Callable[[str, str, torch.Tensor, bool], None]) -> Iterator[None]:
-    """`note` is told of each layer's name, kind and output while the body runs."""
+    """While the body runs, call `note` with each layer's name, kind, output, and whether it is an activation."""
     seen: dict[str, int] = {}
     given: list[ref[torch.Tensor]] = []
 
-    def told(call: LayerCall) -> None:
+    def record(call: LayerCall) -> None:
         name, part, output = call.name, call.module, call.output
         if not isinstance(output, torch.Tensor) or not output.is_floating_point() or output.ndim < 2:
             return
@@ -175,8 +179,8 @@ def _watched(module: nn.Module, batch: int, note: Callable[[str, str, torch.Tens
         kind = call.kind
         if kind is None:
             assert part is not None
-            # The network itself, and a container that hands on what its last part gave, or dropout in eval mode,
-            # compute nothing of their own.
+            # The network itself, a container that returns the output of its last module, and dropout in eval mode
+            # compute nothing.
             if (not name and next(part.children(), None) is not None) or any(output is one() for one in given):
                 return
             kind = "sum" if isinstance(part, Residual) else layer_kind(part)
@@ -186,5 +190,5 @@ def _watched(module: nn.Module, batch: int, note: Callable[[str, str, torch.Tens
         times = seen[name] = seen.get(name, 0) + 1
         note(name if times == 1 else f"{name} ({times})", kind, output, call.kind is not None)
 
-    with layer_calls(module, told):
+    with layer_calls(module, record):
         yield

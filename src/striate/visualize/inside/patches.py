@@ -15,16 +15,16 @@ from torch import nn
 from striate.account.ledger import Shape
 from striate.errors import DataError, UsageError
 from striate.visualize.canvas import INK, SMALL, main_title, new_figure, shorten
-from striate.visualize.inside.fields import Sight, find_sights, sight_of
+from striate.visualize.inside.fields import FieldGeometry, find_geometries, geometry_of
 from striate.visualize.inside.mosaic import Picture, caption, columns_for, show_mosaic
 from striate.visualize.inside.passes import (
     LayerOutput,
     batches,
     choose_layer,
     choose_unit,
+    evenly_spaced,
     layer_outputs,
     no_such_layer,
-    spread,
 )
 from striate.wording import several, show_shape, show_sizes
 
@@ -39,27 +39,36 @@ _SHARE = 0.6
 
 @dataclass(frozen=True)
 class UnitPatches:
-    """What excites one unit: `samples`, places in the inputs, the strongest first, each sample once; `values` of the
-    unit; `positions` in its map, () where it has none; `boxes`, for each axis of the image the first pixel and how
-    many, which may reach over the border."""
+    """The patches that excite one unit most, the strongest first, at most one of each sample."""
 
     unit: int
+    """Number of the unit."""
     samples: tuple[int, ...]
+    """Positions of the samples among the inputs."""
     values: tuple[float, ...]
+    """Values of the unit."""
     positions: tuple[Shape, ...]
+    """Positions in the unit's map; () where it has none."""
     boxes: tuple[tuple[tuple[int, int], ...], ...]
+    """For each axis of the image, the first pixel and the number of pixels, which may reach over the border."""
 
 
 @dataclass(frozen=True)
 class ExcitingPatches:
-    """For some units of a layer; `silent`: how many units of the layer no sample excites; `n` samples were seen."""
+    """The patches that excite some units of a layer most."""
 
     layer: str
+    """The layer by name."""
     shape: Shape
-    sight: Sight
+    """Shape of its output."""
+    sight: FieldGeometry
+    """Its receptive fields."""
     units: tuple[UnitPatches, ...]
+    """The patches of each unit."""
     silent: int
+    """Number of units of the layer that no sample excites."""
     n: int
+    """Number of samples."""
 
     def to_json(self) -> dict[str, Any]:
         """The record as a JSON object."""
@@ -79,51 +88,54 @@ def exciting_patches(
     of them.
 
     Default: the last activation (or layer) with maps whose units see at most 60 % of each side, and 12 of its units
-    that some sample excites. A patch is what the unit at the position of its largest value sees, or at `position` of
-    its map. Zeiler and Fergus,
-    "Visualizing and understanding convolutional networks", ECCV 2014. Raises UsageError for a layer or unit that is not
-    there.
+    that some sample excites. A patch is the receptive field of the unit at its largest value, or at `position` of its
+    map. Zeiler and Fergus, "Visualizing and understanding convolutional networks", ECCV 2014. Raises UsageError for an
+    unknown layer or unit.
     """
     if x.ndim < 3:
         command = "striate train mnist5k --out runs/first && striate show runs/first patches"
         raise DataError("patches", f"inputs of {tuple(x.shape[1:])}", "images", command)
     shape = tuple(x.shape[1:])
-    sights = find_sights(module, shape)
+    geometries = find_geometries(module, shape)
     first = layer_outputs(module, x[:1])
-    name = choose_layer(first, layer).name if layer is not None else _last_local(first, sights, shape)
+    name = choose_layer(first, layer).name if layer is not None else _last_local(first, geometries, shape)
     best, places, size = _scan(module, x, name, position)
     live = best.max(0) > 0 if bool((best > 0).any()) else np.ones(best.shape[1], bool)
     if units is None:
         known = np.flatnonzero(live)
-        units = [int(known[k]) for k in spread(len(known), UNITS)]
-    sight = sight_of(sights, name)
-    found = tuple(_of_unit(choose_unit(unit, best.shape[1], name), best, places, size, sight, each) for unit in units)
-    return ExcitingPatches(name, (best.shape[1], *size), sight, found, int((~live).sum()), len(x))
+        units = [int(known[k]) for k in evenly_spaced(len(known), UNITS)]
+    geometry = geometry_of(geometries, name)
+    found = tuple(
+        _of_unit(choose_unit(unit, best.shape[1], name), best, places, size, geometry, each) for unit in units
+    )
+    return ExcitingPatches(name, (best.shape[1], *size), geometry, found, int((~live).sum()), len(x))
 
 
-def _last_local(outputs: Sequence[LayerOutput], sights: dict[str, Sight], shape: Shape) -> str:
+def _last_local(outputs: Sequence[LayerOutput], geometries: dict[str, FieldGeometry], shape: Shape) -> str:
     maps = [output.name for output in outputs if output.is_map and output.values.ndim == len(shape) + 1]
     if not maps:
         raise no_such_layer("", [output.name for output in outputs])
     active = {output.name for output in outputs if output.activation}
     maps = [name for name in maps if name in active] or maps
-    local = [name for name in maps if not sight_of(sights, name).whole]
-    # Patches nearly as large as the image would show little but its border.
+    local = [name for name in maps if not geometry_of(geometries, name).whole]
+    # Patches nearly as large as the image would show mostly its border.
     small = [
-        name for name in local if all(size <= _SHARE * side for size, side in zip(*_sides(sights, name), strict=True))
+        name
+        for name in local
+        if all(size <= _SHARE * side for size, side in zip(*_sides(geometries, name), strict=True))
     ]
     return (small or local or maps)[-1]
 
 
-def _sides(sights: dict[str, Sight], name: str) -> tuple[Shape, Shape]:
-    sight = sight_of(sights, name)
-    return sight.size, sight.input
+def _sides(geometries: dict[str, FieldGeometry], name: str) -> tuple[Shape, Shape]:
+    geometry = geometry_of(geometries, name)
+    return geometry.size, geometry.input
 
 
 def _scan(
     module: nn.Module, x: torch.Tensor, name: str, position: Shape | None
 ) -> tuple[NDArray[np.float32], NDArray[np.int64], Shape]:
-    """Of each sample and unit the largest value, or that at `position`, and its place in the flattened map (N, units),
+    """(N, units) the largest value of each sample and unit, or that at `position`; its position in the flattened map;
     and the map's sides."""
     values, places = [], []
     size: Shape = ()
@@ -142,7 +154,7 @@ def _scan(
 
 
 def _place(position: Shape, size: Shape, name: str) -> int:
-    """Where the position lies in the flattened map. Raises UsageError where the map does not have it."""
+    """The index of the position in the flattened map. Raises UsageError for a position outside the map."""
     if len(position) != len(size) or any(not 0 <= at < side for at, side in zip(position, size, strict=True)):
         got = (
             f"{','.join(map(str, position))}, in {name}, whose maps have {show_shape(size) if size else 'no'} positions"
@@ -154,7 +166,7 @@ def _place(position: Shape, size: Shape, name: str) -> int:
 
 
 def _of_unit(
-    unit: int, best: NDArray[np.float32], places: NDArray[np.int64], size: Shape, sight: Sight, each: int
+    unit: int, best: NDArray[np.float32], places: NDArray[np.int64], size: Shape, geometry: FieldGeometry, each: int
 ) -> UnitPatches:
     order = np.argsort(-best[:, unit], kind="stable")[:each]
     positions = [
@@ -165,7 +177,7 @@ def _of_unit(
         tuple(int(sample) for sample in order),
         tuple(float(best[sample, unit]) for sample in order),
         tuple(positions),
-        tuple(sight.box(position) for position in positions),
+        tuple(geometry.box(position) for position in positions),
     )
 
 
@@ -188,8 +200,8 @@ _TILE = 0.8  # inches
 def patches_figure(
     found: ExcitingPatches, images: NDArray[np.uint8], *, title: str, labels: Sequence[str] = ()
 ) -> Figure:
-    """The patches, cut from `images` (N, C, H, W) uint8, a row a unit; of one unit alone, a page. `labels` (N,): class
-    names, of which the commonest is told."""
+    """The patches, cut from `images` (N, C, H, W) uint8, a row a unit; a single unit fills the page. `labels` (N,):
+    class names, of which the most common one is shown."""
     if len(found.units) == 1:
         unit = found.units[0]
         columns = columns_for(len(unit.samples), 1, 1)
@@ -222,7 +234,7 @@ def draw_patches(axes: Axes, unit: UnitPatches, images: NDArray[np.uint8], colum
 
 
 def patches_words(found: ExcitingPatches) -> str:
-    """Which patches these are."""
+    """What the patches show, in words."""
     whole = found.sight.whole
     what = (
         "whole images, the receptive field of its units"
@@ -234,7 +246,7 @@ def patches_words(found: ExcitingPatches) -> str:
 
 
 def unit_name(unit: UnitPatches, labels: Sequence[str]) -> str:
-    """`unit 3`, and on a second line the commonest class of its samples."""
+    """`unit 3`, and on a second line the most common class of its samples."""
     said = f"unit {unit.unit}"
     if labels:
         (name, count), *_ = Counter(labels[sample] for sample in unit.samples).most_common(1)

@@ -1,4 +1,4 @@
-"""What excites a unit, projected back to the pixels beside the patches of images themselves."""
+"""Activations of a unit projected back to the pixels, beside the patches of images that cause them."""
 
 from __future__ import annotations
 
@@ -26,20 +26,23 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 EACH = 9
-"""Patches of a unit, as in the paper."""
+"""Number of patches of a unit, as in the paper."""
 
 
 @dataclass(frozen=True, eq=False)
 class Projections:
-    """Of each unit of `patches` and each of its patches the projection, `values` (K, C, *spatial) a unit: as large as
-    the patch, 0 beyond the border. `relus`, `pools`: how many ReLUs and max poolings, with their switches, lie between
-    the unit and the image."""
+    """Projections of patches to the image, from the units that they excite."""
 
     rule: Rule
+    """How ReLUs are passed backward."""
     patches: ExcitingPatches
+    """The patches."""
     values: tuple[NDArray[np.float32], ...]
+    """(K, C, *spatial) of each unit: one for each of its patches, of the patch's size, 0 beyond the border."""
     relus: int
+    """Number of ReLUs between the units and the image."""
     pools: int
+    """Number of max poolings between the units and the image, whose switches are used."""
 
     def to_json(self) -> dict[str, Any]:
         """The record as a JSON object: each unit with its `projections`, to four digits of the largest."""
@@ -64,14 +67,13 @@ def project_units(
     each: int = EACH,
     position: Shape | None = None,
 ) -> Projections:
-    """The patches of `exciting_patches` with what of them excites the unit: its activation at this one position,
-    projected back to the pixels.
+    """The patches of `exciting_patches`, each with the unit's activation at this position projected back to the pixels.
 
-    On the way back, convolutions are transposed, a max pooling puts each value where its maximum was (its switch), and
-    a ReLU does as `rule` says: `deconvnet`, Zeiler and Fergus, "Visualizing and understanding convolutional networks",
-    ECCV 2014; `guided-backprop`, Springenberg et al., "Striving for simplicity", 2015. The deconvnet
-    sends the activation back, guided backpropagation a gradient of 1. Normalization and other operations pass their
-    gradient. Raises what `exciting_patches` raises, and ModelError where the rule does not say how to come back.
+    In the backward direction, convolutions are transposed, a max pooling puts each value where its maximum was (its
+    switch), and a ReLU follows `rule`: `deconvnet`, Zeiler and Fergus, "Visualizing and understanding convolutional
+    networks", ECCV 2014; `guided-backprop`, Springenberg et al., "Striving for simplicity", 2015. The deconvnet
+    projects the activation, guided backpropagation a gradient of 1. Normalization and other operations pass their
+    gradient. Raises the errors of `exciting_patches`, and ModelError where the rule does not apply to the network.
     """
     found = exciting_patches(module, x, layer, units=units, each=each, position=position)
     values, way = [], Passed(0, 0, ())
@@ -86,9 +88,9 @@ def project_units(
 def project_at(
     module: nn.Module, x: torch.Tensor, rule: Rule, layer: str, unit: int, positions: Sequence[Shape]
 ) -> tuple[NDArray[np.float32], Passed]:
-    """The projections (K, C, *spatial) of `unit` of `layer` for normalized inputs `x` (K, C, *spatial), of each at its
-    one of `positions` in the map, () where it has none; and what they came back through. Raises ModelError as
-    `project_units` does."""
+    """The projections (K, C, *spatial) of `unit` of `layer` for normalized inputs `x` (K, C, *spatial), each at its one
+    of `positions` in the map, () without positions; and the activations and poolings that they passed. Raises
+    ModelError as `project_units` does."""
     with on_trial(module), torch.inference_mode(False), torch.enable_grad():
         given = as_input(module, x).clone().requires_grad_(True)
         with rectified_gradients(rule):
@@ -100,7 +102,7 @@ def project_at(
 
 
 def _behind_relu(module: nn.Module, x: torch.Tensor) -> str:
-    """How to name a layer that the rules are for."""
+    """The remedy: a layer to which the rules apply."""
     relus = [each.name for each in layer_outputs(module, x) if each.activation and each.kind in ("relu", "relu6")]
     return f"--layer {relus[0]}" if relus else "a network with ReLUs; for any network: striate show RUN maximize"
 
@@ -112,7 +114,7 @@ def projections_figure(
     found: Projections, images: NDArray[np.uint8], *, title: str, labels: Sequence[str] = ()
 ) -> Figure:
     """For each unit its projections on the left and the patches of `images` (N, C, H, W) uint8 on the right, the
-    strongest first. `labels` (N,): class names, of which the commonest is told."""
+    strongest first. `labels` (N,): class names, of which the most common one is shown."""
     units = found.patches.units
     across = min(_COLUMNS, len(units))
     down = -(-len(units) // across)
@@ -142,7 +144,7 @@ def gray_middle(values: NDArray[np.float32]) -> Picture:
 
 
 def projection_words(found: Projections) -> str:
-    """What is seen, and what lies on the way back."""
+    """What the projections show, and the operations that they passed, in words."""
     patches = found.patches
     seen = "whole images" if patches.sight.whole else f"patches of {show_sizes(patches.sight.size)} pixels"
     shown = several(max((len(unit.samples) for unit in patches.units), default=0), "sample")

@@ -1,4 +1,4 @@
-"""Gradients that are rectified on their way back: the projections of deconvnets and of guided backpropagation."""
+"""Gradients that are rectified in the backward pass: the projections of deconvnets and of guided backpropagation."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from striate.observe.layer_calls import function_kind
 from striate.observe.torch_calls import torch_functions
 
 Rule = Literal["deconvnet", "guided-backprop"]
-"""What a ReLU does with a gradient that comes back. `deconvnet`: it passes what is above 0, as it does on the way
-forth. `guided-backprop`: also, as the gradient does, only where its own input was above 0."""
+"""What a ReLU does with a gradient in the backward pass. `deconvnet`: it passes values above 0, as in the forward pass.
+`guided-backprop`: it passes values above 0 only where its input was above 0, as the gradient does."""
 RULES: tuple[Rule, ...] = get_args(Rule)
 SOURCES: dict[Rule, str] = {
     "deconvnet": "Zeiler and Fergus, ECCV 2014",
@@ -53,7 +53,7 @@ class _Rectified(torch.autograd.Function):
     def forward(ctx: Any, x: torch.Tensor, most: float | None, rule: Rule) -> torch.Tensor:
         ctx.rule = rule
         y = x.clamp(0, most)
-        # Where a gradient passes rather than x itself, which a ReLU in place writes over.
+        # Saves where a gradient passes, not x itself, which an in-place ReLU overwrites.
         ctx.save_for_backward((x > 0) if most is None else (x > 0) & (x < most))
         return y
 
@@ -65,11 +65,11 @@ class _Rectified(torch.autograd.Function):
 
 @contextmanager
 def rectified_gradients(rule: Rule) -> Iterator[None]:
-    """While the body runs, gradients will come back through each ReLU (and ReLU6) by `rule`, whether it is called as a
-    module, as a function or in place, and however often; outputs stay as they are. The network is not changed.
+    """While the body runs, each call of a ReLU (or ReLU6) passes gradients by `rule`, as a module, as a function or in
+    place; outputs stay the same. The network is not changed.
 
-    captum's `Deconvolution` and `GuidedBackprop` compute the same of networks whose ReLUs are modules, each called
-    once; a ReLU that is called as a function keeps its gradient there, without a word.
+    captum's `Deconvolution` and `GuidedBackprop` compute the same for networks whose ReLUs are modules that are called
+    once; they silently ignore ReLUs that are called as functions.
     """
 
     def around(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -89,15 +89,18 @@ def rectified_gradients(rule: Rule) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Passed:
-    """What a gradient came back through: how many ReLUs, how many max poolings, and, by name, other activations."""
+    """The operations that a gradient passed."""
 
     relus: int
+    """Number of ReLUs."""
     pools: int
+    """Number of max poolings."""
     others: tuple[str, ...]
+    """Names of other activations."""
 
 
 def passed(output: torch.Tensor) -> Passed:
-    """What lies between `output`, computed within `rectified_gradients`, and the leaves that it depends on."""
+    """The operations between `output`, computed within `rectified_gradients`, and the leaves of its graph."""
     names, seen, left = [], set(), [output.grad_fn]
     while left:
         node = left.pop()
@@ -114,11 +117,11 @@ def passed(output: torch.Tensor) -> Passed:
 def projected(
     output: torch.Tensor, x: torch.Tensor, rule: Rule, where: str, remedy: Callable[[], str], *, strong: bool = False
 ) -> tuple[torch.Tensor, Passed]:
-    """The projection of `output` to `x`, of the shape of x, and what it came back through. What goes back is 1 for each
-    number of the output or, `strong`, the number itself.
+    """The projection of `output` to `x`, of the shape of x, and the operations that it passed. The gradient of the
+    output is 1 for each number, or, `strong`, the number itself.
 
-    Raises ModelError where the rule does not say how: without a ReLU on the way, where the projection would be the
-    gradient, and with activations that are no ReLU.
+    Raises ModelError where the rule does not apply: without a ReLU, where the projection would be the gradient, and
+    with activations other than ReLU.
     """
     way = passed(output)
     expected = "ReLUs as the only activations on the way: the rule says how gradients pass a ReLU"

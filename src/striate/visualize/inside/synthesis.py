@@ -21,10 +21,10 @@ from striate.visualize.inside.passes import (
     attached_output,
     choose_layer,
     choose_unit,
+    evenly_spaced,
     layer_outputs,
     no_such_layer,
     outputs_of_one,
-    spread,
 )
 from striate.wording import several, shorten_path, show_shape
 
@@ -35,20 +35,25 @@ if TYPE_CHECKING:
 STEPS, RATE = 160, 0.08
 UNITS, LAYERS = 12, 6
 Range = tuple[Sequence[float], Sequence[float]]
-"""The least and the largest value of each channel, as the network gets them."""
+"""The smallest and the largest normalized value of each channel."""
 
 
 @dataclass(frozen=True, eq=False)
 class MaximizedUnits:
-    """`images`: (U, C, *spatial), 0 to 1 between the least and the largest value of a pixel; `before`, `after`: the
-    mean of the unit over its positions, for noise at the start and for the image."""
+    """Images that maximize units of a layer."""
 
     layer: str
+    """The layer by name."""
     units: tuple[int, ...]
+    """Numbers of the units."""
     images: NDArray[np.float32]
+    """(U, C, *spatial), from 0 for the smallest to 1 for the largest value of a pixel."""
     before: tuple[float, ...]
+    """The mean of the unit over its positions, for the noise at the start."""
     after: tuple[float, ...]
+    """The same for the image."""
     steps: int
+    """Number of gradient steps."""
 
     def to_json(self) -> dict[str, Any]:
         """The record as a JSON object."""
@@ -57,13 +62,16 @@ class MaximizedUnits:
 
 @dataclass(frozen=True, eq=False)
 class Inversions:
-    """`images`: (L, C, *spatial), 0 to 1, one a layer; `errors`: the squared distance of the layer's activations from
-    those of the original, relative to their squared norm."""
+    """Images with the features of an original, for several layers."""
 
     layers: tuple[str, ...]
+    """The layers by name."""
     images: NDArray[np.float32]
+    """(L, C, *spatial), from 0 for the smallest to 1 for the largest value of a pixel."""
     errors: tuple[float, ...]
+    """Squared distance of the layer's activations from those of the original, relative to their squared norm."""
     steps: int
+    """Number of gradient steps."""
 
     def to_json(self) -> dict[str, Any]:
         """The record as a JSON object."""
@@ -84,13 +92,15 @@ def maximize_units(
     Default: the last layer, and 12 of its units. The image is parametrized by its Fourier transform, high frequencies
     scaled down, and shifted a little at each step; without that, the result looks like noise. Erhan et al.,
     "Visualizing higher-layer features of a deep network", 2009; the parametrization: Olah et al., "Feature
-    visualization", Distill 2017. Such an image need not resemble anything in the data. Raises UsageError for a layer or
-    unit that is not there.
+    visualization", Distill 2017. Such an image need not resemble anything in the data. Raises UsageError for an unknown
+    layer or unit.
     """
     first = _outputs(module, input_shape)
     chosen = first[-1] if layer is None else choose_layer(first, layer)
     count = chosen.values.shape[1]
-    wanted = [choose_unit(unit, count, chosen.name) for unit in units] if units is not None else spread(count, UNITS)
+    wanted = (
+        [choose_unit(unit, count, chosen.name) for unit in units] if units is not None else evenly_spaced(count, UNITS)
+    )
     numbers = tuple(int(unit) for unit in wanted)
     rows = list(range(len(numbers)))
 
@@ -107,18 +117,18 @@ def maximize_units(
 def invert_layers(
     module: nn.Module, x: torch.Tensor, values: Range, layer: str | None = None, *, steps: int = STEPS
 ) -> Inversions:
-    """Images with the same activations of a layer as the normalized image `x`, (C, *spatial) or a batch of it: what the
-    layer preserves.
+    """Images with the same activations of a layer as the normalized image `x`, (C, *spatial) or a batch of one; they
+    show what the layer preserves.
 
     Default: up to 6 layers, from the first to the last. Mahendran and Vedaldi, "Understanding deep image
-    representations by inverting them", CVPR 2015. Raises UsageError for a layer that is not there, DataError for inputs
-    that are not images, or several.
+    representations by inverting them", CVPR 2015. Raises UsageError for an unknown layer, DataError for inputs that are
+    not images, and for several.
     """
     _refuse_tables(tuple(x.shape), "image for a layer", "striate show mnist-cnn invert mnist5k#17")
     x, outputs = outputs_of_one(module, x)
     if layer is None:
         shown = [output for output in outputs if output.kind not in ("flatten", "dropout")]
-        chosen = [shown[int(k)] for k in spread(len(shown), LAYERS)]
+        chosen = [shown[int(k)] for k in evenly_spaced(len(shown), LAYERS)]
     else:
         chosen = [choose_layer(outputs, layer)]
     images, errors = [], []
@@ -166,13 +176,13 @@ def _make(
     *,
     shifted: bool,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """The first and the last images (count, *shape), 0 to 1, in going down the loss of what they are to the network."""
+    """The first and the last images (count, *shape), 0 to 1, of a descent along the loss of their network inputs."""
     draw = torch.Generator().manual_seed(0)
     sides, axes = shape[1:], tuple(range(2, len(shape) + 1))
     with on_trial(module), torch.inference_mode(False), torch.enable_grad():
         fall = _fall(sides)
         waves = torch.randn(count, shape[0], *fall.shape, 2, generator=draw) * 0.05
-        # The same waves in all channels to begin with: gray.
+        # All channels start with the same waves: gray.
         waves = waves[:, :1].repeat(1, shape[0], *[1] * (waves.ndim - 2)).requires_grad_(True)
         optimizer = torch.optim.Adam([waves], lr=RATE)
         first = _drawn(waves, fall, sides).detach()
@@ -190,14 +200,14 @@ def _make(
                     "a layer that depends on the input",
                     "another layer: --layer NAME",
                 )
-            # By the waves only: no parameter of the network gets a gradient.
+            # Only with respect to the waves: no parameter of the network gets a gradient.
             (waves.grad,) = torch.autograd.grad(result, waves)
             optimizer.step()
         return first, _drawn(waves, fall, sides).detach()
 
 
 def _fall(sides: Shape) -> torch.Tensor:
-    """How strong each wave is drawn: as one over its frequency, as in natural images."""
+    """The amplitude of each wave: one over its frequency, as in natural images."""
     along = [torch.fft.fftfreq(side) for side in sides[:-1]] + [torch.fft.rfftfreq(sides[-1])]
     grid = torch.meshgrid(*along, indexing="ij")
     frequency = torch.stack([axis.square() for axis in grid]).sum(0).sqrt()
@@ -212,7 +222,7 @@ def _drawn(waves: torch.Tensor, fall: torch.Tensor, sides: Shape) -> torch.Tenso
 
 
 def _within(module: nn.Module, image: torch.Tensor, values: Range) -> torch.Tensor:
-    """Images 0 to 1 as the network gets them."""
+    """Images 0 to 1 as normalized inputs."""
     low, high = (torch.tensor(bound, dtype=torch.float32).view(1, -1, *[1] * (image.ndim - 2)) for bound in values)
     return (low + image * (high - low)).to(zero_input(module, (1,)))
 
@@ -233,7 +243,7 @@ def maximized_figure(found: MaximizedUnits, *, title: str, names: Sequence[str] 
 
 
 def inverted_figure(found: Inversions, image: NDArray[np.float32], *, title: str) -> Figure:
-    """The image (C, H, W), 0 to 1, and what each layer preserves of it."""
+    """The image (C, H, W), 0 to 1, and the image that each layer preserves of it."""
     under = [
         "the image",
         *(
@@ -249,8 +259,8 @@ def inverted_figure(found: Inversions, image: NDArray[np.float32], *, title: str
     return _page([image, *found.images], under, title, words)
 
 
-def draw_made(axes: Axes, image: NDArray[np.float32], name: str) -> None:
-    """One image (C, H, W) with values 0 to 1, and its name beneath; a signal as lines."""
+def draw_synthetic(axes: Axes, image: NDArray[np.float32], name: str) -> None:
+    """One image (C, H, W) with values 0 to 1, and its name below; a signal as lines."""
     if image.ndim == 2:
         axes.plot(image.T, linewidth=1)
     elif image.ndim == 3 and len(image) in (1, 3):
@@ -270,7 +280,7 @@ def _page(images: Sequence[NDArray[np.float32]], names: Sequence[str], title: st
     figure = new_figure(max(6.0, columns * _TILE), rows * (_TILE + 0.35) + 1.0)
     grid = figure.subplots(rows, columns, squeeze=False).ravel()
     for axes, image, name in zip(grid, images, names, strict=False):
-        draw_made(axes, image, name)
+        draw_synthetic(axes, image, name)
     for axes in grid[len(images) :]:
         axes.set_axis_off()
     caption(figure, words)

@@ -39,47 +39,55 @@ if TYPE_CHECKING:
 
 ORIENTATIONS, PHASES, UNITS = 16, 8, 12
 WAVELENGTHS = (4, 6, 8, 12, 16, 24)
-"""In pixels; of these, as long as half a side or less."""
+"""Wavelengths in pixels; those longer than half a side are left out."""
 CONTRAST = 0.9
 TUNED = 0.33
-"""Selectivity from here on: the activation across the best orientation is about half of the best one or less."""
+"""Units with this selectivity or more count as tuned: their activation perpendicular to the best orientation is about
+half of the best one or less."""
 
 
 @dataclass(frozen=True)
 class TuningCurve:
-    """How one unit responds to bars.
-
-    `responses`: at each of 16 orientations of the bars, 0° horizontal, counterclockwise, up to 180°; the mean over the
-    phases of the activation above that for uniform gray, at the `wavelength` (pixels) that excites it most.
-    `selectivity`: 1 minus circular variance, |Σ r·e^{2iθ}| / Σ r, 0 for any orientation, 1 for one alone (Ringach et
-    al., Journal of Neuroscience 2002). `preferred`: degrees. `modulation`: F1/F0 over the phases: above 1 as in simple
-    cells, below as in complex cells (Skottun et al., Vision Research 1991).
-    """
+    """How one unit responds to bars."""
 
     unit: int
+    """Number of the unit."""
     responses: tuple[float, ...]
+    """At each of 16 orientations of the bars, 0° horizontal, counterclockwise, up to 180°: the mean over the phases of
+    the activation above that for uniform gray, at the `wavelength`."""
     wavelength: int
+    """The wavelength that excites the unit most, in pixels."""
     selectivity: float
+    """1 minus circular variance, |Σ r·e^{2iθ}| / Σ r: 0 for equal responses at all orientations, 1 for a response at a
+    single one (Ringach et al., Journal of Neuroscience 2002)."""
     preferred: float
+    """The preferred orientation, in degrees."""
     modulation: float
+    """F1/F0 over the phases: above 1 as in simple cells, below as in complex cells (Skottun et al., Vision Research
+    1991)."""
 
 
 @dataclass(frozen=True)
 class LayerTuning:
-    """Of a layer, over the units that respond to gratings at all: how many of all, the median selectivity, the shares
-    that are tuned (selectivity of 0.33 or more) and simple (modulation above 1)."""
+    """The tuning of a layer, over its units that respond to gratings."""
 
     name: str
+    """The layer by name."""
     units: int
+    """Number of units of the layer."""
     answering: int
+    """Number of units that respond to gratings."""
     selectivity: float
+    """Their median selectivity, 0 to 1."""
     tuned: float
+    """The share of them that is tuned (selectivity of 0.33 or more)."""
     simple: float
+    """The share of them that is simple (modulation above 1)."""
 
 
 @dataclass(frozen=True)
 class Tuning:
-    """Of every layer with maps, and the curves of one of them, the most selective units first."""
+    """The tuning of every layer with maps, and the curves of one of them, the most selective units first."""
 
     layers: tuple[LayerTuning, ...]
     layer: str
@@ -113,11 +121,11 @@ def tune(
     *,
     units: Sequence[int] | None = None,
 ) -> Tuning:
-    """How units respond to gratings over the whole image: of each channel of a map, the one in the middle.
+    """How units respond to gratings over the whole image; of each channel of a map, the unit in the middle.
 
-    `values`: the least and the largest value of each channel of an image, as the network gets them. Default: the first
-    layer with an activation, and 12 of its units. Raises UsageError for a layer or unit that is not there, DataError
-    for inputs that are not images.
+    `values`: the smallest and the largest normalized value of each channel of an image. Default: the first layer with
+    an activation, and 12 of its units. Raises UsageError for an unknown layer or unit, DataError for inputs that are
+    not images.
     """
     if len(input_shape) != 3:
         raise DataError("tuning", f"inputs of {input_shape}", "images (C, H, W)", "striate show mnist-cnn tuning")
@@ -143,8 +151,8 @@ def tune(
 def _responses(
     module: nn.Module, input_shape: Shape, values: Range, waves: Sequence[int]
 ) -> tuple[dict[str, NDArray[np.float64]], list[str]]:
-    """Of each layer with maps, (wavelengths, orientations, phases, units) above the activation for gray, not below 0;
-    and which of them are activations or sums."""
+    """For each layer with maps, the activations above that for gray, at least 0, (wavelengths, orientations, phases,
+    units); and the names of the layers that are activations or sums."""
     low, high = (torch.tensor(bound, dtype=torch.float32).view(1, -1, 1, 1) for bound in values)
     gray = torch.full((1, *input_shape), 0.5)
     found: dict[str, list[torch.Tensor]] = {}
@@ -167,16 +175,16 @@ def _responses(
 
 
 def _middle(values: torch.Tensor) -> torch.Tensor:
-    """Of a map, the units in its middle (N, C); nothing of all else."""
+    """(N, C) the units in the middle of a map; empty for other outputs."""
     if values.ndim != 4:
         return values[:0]
     return values[:, :, values.shape[2] // 2, values.shape[3] // 2]
 
 
 def _curves(all_responses: NDArray[np.float64], waves: Sequence[int]) -> list[TuningCurve]:
-    """Of each unit that responds at all."""
+    """The curves of the units that respond."""
     mean = all_responses.mean(2)
-    # A millionth of the layer's strongest response is rounding.
+    # Responses below a millionth of the layer's strongest one are rounding errors.
     least = max(1e-12, 1e-6 * float(mean.max(initial=0)))
     doubled = np.exp(2j * np.pi * np.arange(ORIENTATIONS) / ORIENTATIONS)
     turn = np.exp(-2j * np.pi * np.arange(PHASES) / PHASES)
@@ -230,7 +238,7 @@ def tuning_figure(found: Tuning, *, title: str) -> Figure:
 
 
 def draw_curve(axes: Axes, curve: TuningCurve) -> None:
-    """The response of one unit at each orientation, as a share of its best; the dotted line is what it prefers."""
+    """The response of one unit at each orientation, as a share of its best; the dotted line is the preferred one."""
     degrees = np.arange(ORIENTATIONS + 1) * 180 / ORIENTATIONS
     responses = np.array([*curve.responses, curve.responses[0]])
     axes.plot(degrees, responses / (responses.max() or 1.0), color=BLUE, linewidth=1.6)

@@ -1,6 +1,5 @@
-"""One forward pass of a network, with every operation kept that a layer of it did.
-Tensors of a forward pass, as they were when an operation took or gave them.
-"""
+"""Record one forward pass of a network: the operations of each layer, and their tensors as they were when an operation
+read or returned them."""
 
 from __future__ import annotations
 
@@ -24,7 +23,7 @@ from striate.wording import size_in_bytes
 
 
 class Slot:
-    """A place for one tensor, which is copied when something is about to write into it."""
+    """Holds one tensor, which is copied before an operation writes into it."""
 
     __slots__ = ("tensor",)
 
@@ -32,11 +31,11 @@ class Slot:
         self.tensor = tensor
 
 
-class KeptTensors:
-    """Slots of all tensors that were kept, and how many `bytes` they hold together, memory of `apart` not counted.
+class SavedTensors:
+    """Slots of all saved tensors, and the `bytes` of their memory, without that of `apart`.
 
-    Layers that work in place, as ReLU often does, would write over what the layer before has given: what they are about
-    to write into is copied first, and only that. ModelError beyond `limit` bytes.
+    Layers that work in place, as ReLU often does, overwrite the output of the layer before: only tensors that are about
+    to be overwritten are copied. Raises ModelError beyond `limit` bytes.
     """
 
     def __init__(self, apart: Iterable[torch.Tensor], limit: int) -> None:
@@ -45,7 +44,7 @@ class KeptTensors:
         self._slots: dict[int, list[Slot]] = {}
         self._before: dict[int, Slot] = {}
 
-    def keep(self, tensor: torch.Tensor) -> Slot:
+    def save(self, tensor: torch.Tensor) -> Slot:
         """A slot with the tensor as it is now."""
         slot, key = Slot(tensor), storage_key(tensor)
         if key not in self._slots and key not in self._apart:
@@ -54,25 +53,25 @@ class KeptTensors:
         return slot
 
     def about_to_write(self, tensor: torch.Tensor) -> None:
-        """What is kept of the tensor's memory gets memory of its own."""
+        """Copy the saved tensors that share the tensor's memory."""
         before = Slot(tensor.clone())
         self._count(before.tensor.untyped_storage().nbytes())
         self._before = {id(tensor): before}
         for slot in self._slots.pop(storage_key(tensor), ()):
-            kept = slot.tensor
-            alike = kept.shape == tensor.shape and kept.stride() == tensor.stride()
-            if alike and kept.storage_offset() == tensor.storage_offset():
+            saved = slot.tensor
+            alike = saved.shape == tensor.shape and saved.stride() == tensor.stride()
+            if alike and saved.storage_offset() == tensor.storage_offset():
                 slot.tensor = before.tensor
             else:
-                slot.tensor = kept.clone()
+                slot.tensor = saved.clone()
                 self._count(slot.tensor.untyped_storage().nbytes())
 
     def taken(self, tensor: torch.Tensor) -> Slot:
-        """A slot with an argument of the operation that has just run, as it was before."""
-        return self._before.pop(id(tensor), None) or self.keep(tensor)
+        """A slot with an argument of the operation that has just run, as it was before the operation."""
+        return self._before.pop(id(tensor), None) or self.save(tensor)
 
     def forget(self) -> None:
-        """Let go of all tensors; what they took together stays known."""
+        """Free all tensors; `bytes` stays as it is."""
         self._slots.clear()
         self._before.clear()
 
@@ -85,34 +84,38 @@ class KeptTensors:
 
 
 @contextmanager
-def _copied_before_writes(kept: KeptTensors) -> Iterator[None]:
-    """While the body runs, `kept` is told before an operation writes into a tensor."""
+def _copied_before_writes(saved: SavedTensors) -> Iterator[None]:
+    """While the body runs, copy saved tensors before an operation writes into them."""
 
-    def tell(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def copy_first(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         for place, argument in enumerate(func._schema.arguments if func._schema.is_mutable else ()):
             given = args[place] if place < len(args) else kwargs.get(argument.name)
             if argument.alias_info is not None and argument.alias_info.is_write:
                 for tensor in given if isinstance(given, list | tuple) else [given]:
                     if isinstance(tensor, torch.Tensor):
-                        kept.about_to_write(tensor)
+                        saved.about_to_write(tensor)
         return func(*args, **kwargs)
 
-    with torch_operations(tell):
+    with torch_operations(copy_first):
         yield
 
 
 LARGEST_PASS = 1 << 30
-"""Bytes of feature maps that are kept of one pass, at most."""
+"""Largest size of the saved feature maps of one pass, in bytes."""
 
 
 @dataclass(frozen=True, eq=False)
 class Call:
-    """One operation of torch: its name, its arguments by name with slots in the place of tensors, and its results."""
+    """One operation of torch."""
 
     name: str
+    """The operation by name."""
     arguments: dict[str, Any]
+    """By name, with slots in place of tensors."""
     outputs: tuple[Slot, ...]
+    """The results."""
     fields: Fields | None = None
+    """The receptive fields of the results; None where they are not known."""
 
     def tensor(self, name: str) -> torch.Tensor | None:
         """An argument that is a tensor, as it was when the operation took it; None where there is none."""
@@ -139,72 +142,76 @@ class Call:
 
 @dataclass(eq=False)
 class Part:
-    """What one layer did: its entry (None for operations that belong to none), calls in order, and its output."""
+    """One layer of the pass."""
 
     entry: Entry | None
+    """None for operations between layers."""
     calls: list[Call] = field(default_factory=list)
+    """The operations, in order."""
     output: Slot | None = None
+    """None without a tensor."""
     gives: list[tuple[Entry, ...]] = field(default_factory=list)
     """For each tensor that goes in, of operations between layers, the entries that it is made of."""
 
 
-class Passing(Observer):
-    """An observer that keeps tensors; `parts` are the layers after the pass, in order."""
+class PassRecorder(Observer):
+    """An observer that saves tensors; `parts` are the layers of the pass, in order."""
 
     def __init__(self, module: nn.Module, limit: int = LARGEST_PASS) -> None:
         super().__init__(module)
-        self.kept = KeptTensors((*module.parameters(), *module.buffers()), limit)
+        self.saved = SavedTensors((*module.parameters(), *module.buffers()), limit)
         self._calls: list[tuple[Call, list[Entry]]] = []
         self._outputs: dict[int, Slot] = {}
         self._end_entry = self.entries.end
-        self.entries.end = self._keep_output  # type: ignore[method-assign]
+        self.entries.end = self._save_output  # type: ignore[method-assign]
 
     def forget(self) -> None:
-        """Let go of all tensors. Observers are part of cycles: these would stay until some garbage collection."""
+        """Free all tensors: observers are part of reference cycles, which would keep them until a garbage
+        collection."""
         self._calls.clear()
         self._outputs.clear()
-        self.kept.forget()
+        self.saved.forget()
 
     def note(self, operation: Operation) -> None:
-        """One operation has run."""
+        """Record an operation that has run."""
         before = len(self.entries.done)
         stack = [frame.entry for frame in self.entries.stack]
         between = self.entries.between()
         super().note(operation)
         cost = arithmetic(operation)
         works = operation.name == "cat" or cost is None or bool(cost.operations)
-        if between and works and len(self.entries.done) == before and any(map(_seeing, operation.inputs())):
+        if between and works and len(self.entries.done) == before and any(map(_depends_on_input, operation.inputs())):
             self.entries.add_product(operation.name, operation.inputs(), operation.outputs()[0], Arithmetic())
         if between and len(self.entries.done) > before:
             stack = [self.entries.done[-1]]
-            self._outputs[id(stack[0])] = self.kept.keep(operation.outputs()[0])
+            self._outputs[id(stack[0])] = self.saved.save(operation.outputs()[0])
         self._calls.append((self._call(operation), stack))
 
     def _call(self, operation: Operation) -> Call:
         names = [argument.name for argument in operation.func._schema.arguments]
-        arguments = {name: self._kept(operation.get(name)) for name in names}
+        arguments = {name: self._saved(operation.get(name)) for name in names}
         outputs = operation.outputs()
         fields = get_fields(outputs[0]) if outputs else None
-        return Call(operation.name, arguments, tuple(map(self.kept.keep, outputs)), fields)
+        return Call(operation.name, arguments, tuple(map(self.saved.save, outputs)), fields)
 
-    def _kept(self, value: Any) -> Any:
+    def _saved(self, value: Any) -> Any:
         if isinstance(value, torch.Tensor):
-            return self.kept.taken(value)
+            return self.saved.taken(value)
         if isinstance(value, list | tuple):
-            return [self.kept.taken(item) if isinstance(item, torch.Tensor) else item for item in value]
+            return [self.saved.taken(item) if isinstance(item, torch.Tensor) else item for item in value]
         return value
 
-    def _keep_output(self, output: object) -> None:
+    def _save_output(self, output: object) -> None:
         entry = self.entries.stack[-1].entry
         self._end_entry(output)
         first = next(iter(tensors_in(output)), None)
         if first is not None and self.entries.done and self.entries.done[-1] is entry:
-            self._outputs[id(entry)] = self.kept.keep(first)
+            self._outputs[id(entry)] = self.saved.save(first)
 
     def parts(self) -> list[Part]:
-        """The layers of the pass, in order; operations that belong to none, where they compute something, among them.
+        """The layers of the pass, in order, and the operations between layers that compute something.
 
-        A call belongs to the outermost layer that it ran in: what that layer called itself is part of it.
+        A call belongs to the outermost layer that it ran in.
         """
         found = {id(entry): Part(entry) for entry in self.entries.done if entry.kind != "Parameter"}
         strangers: list[tuple[int, Part]] = []
@@ -227,29 +234,30 @@ class Passing(Observer):
 _IN_ORDER = "view _unsafe_view reshape alias clone unsqueeze squeeze flatten unflatten contiguous detach _to_copy"
 _MOVED = "t transpose permute slice select split unbind chunk as_strided unfold narrow"
 MOVEMENTS = frozenset(_IN_ORDER.split())
-"""Operations that leave every number what it is, and in its order."""
+"""Operations that change neither the numbers nor their order."""
 _ALL_MOVEMENTS = MOVEMENTS | frozenset((*_MOVED.split(), "_reshape_alias", "expand"))
 
 
 def is_movement(call: Call) -> bool:
-    """Whether an operation only hands numbers on, in whatever order."""
+    """Whether an operation only copies or reorders numbers."""
     return call.name in _ALL_MOVEMENTS
 
 
-def _seeing(tensor: torch.Tensor) -> bool:
+def _depends_on_input(tensor: torch.Tensor) -> bool:
     return get_fields(tensor) is not None
 
 
-def run_pass(module: nn.Module, x: torch.Tensor, limit: int = LARGEST_PASS) -> tuple[Passing, torch.Tensor]:
-    """The network's pass over one input (1, *shape), in eval mode, and its output; the network stays as it is.
+def run_pass(module: nn.Module, x: torch.Tensor, limit: int = LARGEST_PASS) -> tuple[PassRecorder, torch.Tensor]:
+    """Record the network's pass over one input (1, *shape) in eval mode; the recorder and the output. The network stays
+    as it is.
 
-    ModelError where more feature maps came than are kept, or where the network gives no tensor.
+    Raises ModelError where feature maps exceed `limit` bytes, or where the output is not a tensor.
     """
-    passing = Passing(module, limit)
+    recorder = PassRecorder(module, limit)
     try:
-        with on_trial(module), torch.inference_mode(False), torch.no_grad(), _copied_before_writes(passing.kept):
-            output = passing.run(module, x)
+        with on_trial(module), torch.inference_mode(False), torch.no_grad(), _copied_before_writes(recorder.saved):
+            output = recorder.run(module, x)
     except BaseException:
-        passing.forget()
+        recorder.forget()
         raise
-    return passing, next(iter(tensors_in(output)))
+    return recorder, next(iter(tensors_in(output)))

@@ -1,4 +1,4 @@
-"""Who may ask what: who has the token, from no page of another site, and no more than fits."""
+"""Access checks of requests: the token, the host, the origin, and the size."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from striate.serving.finite_json import FiniteJSON
 
 OPEN = ("/", "/health", "/static/page.js", "/static/page.css")
-"""What shows nothing of a run, and is answered without a token."""
+"""Paths that show nothing of a run and need no token."""
 EVERYWHERE = ("0.0.0.0", "::", "")
-"""Addresses that mean every interface: there a client may call the server by any name."""
+"""Addresses that mean every interface, for which any host name is accepted."""
 _OWN = frozenset(("127.0.0.1", "localhost", "[::1]"))
 _PATIENCE = 10.0  # seconds until the next bytes of a request
 _HEADERS = (
@@ -32,16 +32,16 @@ _HEADERS = (
 
 
 class TooLarge(Exception):
-    """A request of more bytes than are taken."""
+    """A request with too many bytes."""
 
 
 class TooSlow(Exception):
-    """A request whose next bytes do not come."""
+    """A request whose next bytes do not arrive in time."""
 
 
-class Door:
-    """The application behind the checks of this module, served under the name `host`; `largest` in bytes. `count` is
-    told the path of each request, its status, and the seconds until the answer began."""
+class AccessChecks:
+    """The application behind the checks of this module, served under the name `host`; `largest`: bytes of a request.
+    `count` is called with the path of each request, its status, and the seconds until the response began."""
 
     def __init__(
         self, app: ASGIApp, token: str, host: str, largest: int, count: Callable[[str, int, float], None]
@@ -55,7 +55,7 @@ class Door:
             if scope["type"] == "lifespan":
                 await self._app(scope, receive, send)
             return
-        # Without starlette's Headers, which decode and search them all for each that is asked for; the first of a name.
+        # starlette's Headers would decode and search all of them for each lookup; the first of a name counts.
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in reversed(scope["headers"])}
         began = monotonic()
         refusal = self._refusal(headers, scope["path"])
@@ -95,15 +95,15 @@ class Door:
         return None
 
     def _bounded(self, receive: Receive) -> Receive:
-        """What the application receives: no more than `largest` bytes, which keep coming."""
+        """`receive`, which raises for more than `largest` bytes, and for bytes that do not arrive in time."""
         taken, whole = 0, False
 
         async def next_message() -> Message:
             nonlocal taken, whole
             if whole:
-                return await receive()  # only the client's end is still to come
+                return await receive()  # only the disconnection of the client
             try:
-                async with asyncio.timeout(_PATIENCE):  # without a task of its own, as wait_for has
+                async with asyncio.timeout(_PATIENCE):  # wait_for would create a task
                     message = await receive()
             except TimeoutError:
                 raise TooSlow from None
@@ -122,7 +122,7 @@ def _shown(headers: Mapping[str, str]) -> str:
 
 
 def refused(status: int, got: str, expected: str) -> FiniteJSON:
-    """A refusal as JSON, with what to do."""
+    """A refusal as JSON, with its remedy."""
     record = {"where": "the request", "got": got, "expected": expected, "remedy": _REMEDIES[status]}
     return FiniteJSON({"error": record}, status)
 

@@ -1,4 +1,4 @@
-"""Whether targets that share a network are predicted better than each alone, at the same budget."""
+"""Compare a network of several targets with a network for each target, at the same budget."""
 
 from __future__ import annotations
 
@@ -19,16 +19,22 @@ from striate.visualize.page_parts import Section, Table
 
 
 @dataclass(frozen=True)
-class Shared:
-    """One target in the network of all, and in one of its own that saw the same samples for as many steps: `together`
-    and `alone` are its headline metric, `difference` is positive where sharing is better."""
+class SharedTarget:
+    """One target in the network that predicts all targets, and in a network of its own that was trained on the same
+    samples for as many steps."""
 
     name: str
+    """The target by name."""
     metric: Metric
+    """Its headline metric."""
     together: float | None
+    """The metric in the network of all targets; None where it is not defined."""
     alone: float | None
+    """The metric in the network of its own; None where it is not defined."""
     difference: Difference
+    """Positive where sharing is better."""
     p_value: float
+    """Of the difference."""
 
     @property
     def verdict(self) -> str:
@@ -39,7 +45,7 @@ class Shared:
 
     @property
     def sentence(self) -> str:
-        """What sharing does to this target."""
+        """The effect of sharing on this target, in a sentence."""
         values = f"{self.metric.name} {self.metric.text(self.together)} together, {self.metric.text(self.alone)} alone"
         return f"Sharing {self.verdict} for {self.name}: {values} ({self._span}p {p_text(self.p_value)})."
 
@@ -67,7 +73,7 @@ class Shared:
         }
 
 
-def measure_alone(prepared: Prepared, test: Evaluation, announce: Callable[[str], None]) -> tuple[Shared, ...]:
+def measure_sharing(prepared: Prepared, test: Evaluation, announce: Callable[[str], None]) -> tuple[SharedTarget, ...]:
     """Train a network for each target alone, with the configuration of the run, and compare it with the network of all
     on the same samples; p-values are corrected for the number of targets (Holm)."""
     found = []
@@ -76,7 +82,7 @@ def measure_alone(prepared: Prepared, test: Evaluation, announce: Callable[[str]
         other = _trained_alone(prepared, fields, test.split)
         found.append((name, *prepared.task.compare_single(name, test, other)))
     corrected = holm([difference.p_value for *_, difference in found])
-    return tuple(Shared(*one, p) for one, p in zip(found, corrected, strict=True))
+    return tuple(SharedTarget(*one, p) for one, p in zip(found, corrected, strict=True))
 
 
 def _trained_alone(prepared: Prepared, fields: Mapping[str, Any], split: str) -> Evaluation:
@@ -99,8 +105,8 @@ def _trained_alone(prepared: Prepared, fields: Mapping[str, Any], split: str) ->
         return evaluate_trained(trained, data, split, batch=measured_at_once(again.config))
 
 
-def sharing_section(found: tuple[Shared, ...], of: str) -> tuple[Section, ...]:
-    """The table and a sentence for each target; nothing where nothing was compared."""
+def sharing_section(found: tuple[SharedTarget, ...], of: str) -> tuple[Section, ...]:
+    """The table and a sentence for each target; empty without comparisons."""
     if not found:
         return ()
     rows = tuple(
@@ -108,5 +114,5 @@ def sharing_section(found: tuple[Shared, ...], of: str) -> tuple[Section, ...]:
         for one in found
     )
     table = Table(f"Together and alone, {of}", ("target", "figure", "together", "alone", "sharing"), rows)
-    said = "Each target was also trained alone, with only its loss: same network, samples, steps and seed."
-    return (Section("Does sharing help?", (said, *(one.sentence for one in found)), (table,)),)
+    how = "Each target was also trained alone, with only its loss: same network, samples, steps and seed."
+    return (Section("Does sharing help?", (how, *(one.sentence for one in found)), (table,)),)

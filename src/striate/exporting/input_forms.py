@@ -1,7 +1,7 @@
-"""What an exported file is given of a clip, a sound or a volume, and how the network's input is made of it.
+"""The forms in which an exported file takes clips, sounds and volumes, and how it computes the network's input.
 
-Each class does in operations that can be traced what its medium's `from_given` does in NumPy; pictures and plain
-numbers are those of `exported_network`.
+Each class does with traceable operations what its medium's `from_given` does in NumPy; for pictures and plain numbers
+see `exported_network`.
 """
 
 from __future__ import annotations
@@ -27,27 +27,29 @@ Case = tuple[tuple[int, ...], NDArray[Any]]
 """A size, and samples of it as a file takes them."""
 
 
-class Given:
-    """A form in which samples are given to a file: `name` of the input, the axes `free` in length and what they are
-    called, and `rounding`, the largest difference of predictions that rounding alone makes."""
+class InputForm:
+    """The form in which an exported file takes samples."""
 
     name: ClassVar[str]
+    """Name of the input."""
     free: ClassVar[dict[int, str]]
+    """The axes of any length, by number, and their names."""
     rounding: ClassVar[float] = 1e-4
+    """The largest difference of predictions that counts as rounding."""
 
     def __init__(self, preparation: Preparation, *, whole: bool) -> None:
         self.preparation, self.whole = preparation, whole
 
     def example(self, count: int) -> torch.Tensor:
-        """An input of a size that means nothing."""
+        """An input to trace the network with, of an arbitrary size."""
         raise NotImplementedError
 
     def prepared(self, given: torch.Tensor) -> tuple[torch.Tensor, Frame | None]:
-        """The network's inputs (N, *input_shape), and how they lie in the sample."""
+        """The network's inputs (N, *input_shape), and where they lie in the sample."""
         raise NotImplementedError
 
-    def given_back(self, inputs: NDArray[Any]) -> NDArray[Any]:
-        """Samples of which these inputs are, or would be, made; to measure speed with."""
+    def samples_of(self, inputs: NDArray[Any]) -> NDArray[Any]:
+        """Samples that give these inputs, or inputs of this shape; for measurements of speed."""
         raise NotImplementedError
 
     def cases(self, samples: Sequence[NDArray[Any]]) -> Iterator[Case]:
@@ -56,12 +58,12 @@ class Given:
 
     @property
     def axes(self) -> dict[int, str]:
-        """Those whose length is free."""
+        """The axes that may have any length, by number, and their names."""
         return self.free
 
 
 def middle(x: torch.Tensor, axis: int, want: int) -> torch.Tensor:
-    """The middle of an axis, or all of it amid zeros."""
+    """The middle of an axis; a short axis is padded with zeros on both sides."""
     have = number(x.shape[axis])
     places = torch.arange(want) + torch.div(have - want, 2, rounding_mode="trunc")
     there = (places >= 0) & (places < have)
@@ -69,7 +71,7 @@ def middle(x: torch.Tensor, axis: int, want: int) -> torch.Tensor:
     return taken * there.view(-1, *(1,) * (x.ndim - 1 - axis)).to(x.dtype)
 
 
-class Frames(Given):
+class Frames(InputForm):
     """`clip` uint8 (N, T, H, W, C): frames in color, of any number and size."""
 
     name: ClassVar[str] = "clip"
@@ -89,7 +91,7 @@ class Frames(Given):
         x, _ = resize(chosen, (height, width), self.preparation.fit)
         return x.view(-1, frames, channels, height, width).transpose(1, 2), None
 
-    def given_back(self, inputs: NDArray[Any]) -> NDArray[Any]:
+    def samples_of(self, inputs: NDArray[Any]) -> NDArray[Any]:
         """The frames themselves."""
         return np.ascontiguousarray(np.moveaxis(inputs, 1, -1))
 
@@ -99,15 +101,15 @@ class Frames(Given):
         for k, size in enumerate(sizes_around((own[0], own[1]))):
             count = samples[0].shape[0]
             length = (count, 2 * count + 1, max(1, count // 2), count + 3, 3 * count)[k]
-            kept = [clip[np.arange(length) * count // length] for clip in samples]
-            yield (length, *size), np.stack([np.stack([_scaled(frame, size) for frame in clip]) for clip in kept])
+            shortened = [clip[np.arange(length) * count // length] for clip in samples]
+            yield (length, *size), np.stack([np.stack([_scaled(frame, size) for frame in clip]) for clip in shortened])
 
 
 def _scaled(frame: NDArray[Any], size: tuple[int, int]) -> NDArray[Any]:
     return np.asarray(Image.fromarray(frame).resize(size[::-1], Image.Resampling.BICUBIC))
 
 
-class Samples(Given):
+class Samples(InputForm):
     """`waveform` float32 (N, S), mono, at the rate of the run, of any length."""
 
     name: ClassVar[str] = "waveform"
@@ -121,7 +123,7 @@ class Samples(Given):
         """The middle of the waveform."""
         return middle(given, 1, self.preparation.samples)[:, None], None
 
-    def given_back(self, inputs: NDArray[Any]) -> NDArray[Any]:
+    def samples_of(self, inputs: NDArray[Any]) -> NDArray[Any]:
         """The waveforms themselves."""
         return np.ascontiguousarray(inputs[:, 0])
 
@@ -151,29 +153,29 @@ class SamplesOfSpectrograms(Samples):
         levels = torch.round((decibels - QUIETEST) * LEVELS_A_DECIBEL).clamp(0, 255)
         return levels.transpose(1, 2).flip(1)[:, None], None
 
-    def given_back(self, inputs: NDArray[Any]) -> NDArray[Any]:
-        """Noise: what was heard is not in the levels."""
+    def samples_of(self, inputs: NDArray[Any]) -> NDArray[Any]:
+        """Noise: the waveform cannot be computed from the levels."""
         rng = np.random.default_rng(0)
         return rng.normal(0, 0.1, (len(inputs), self.preparation.samples)).astype(np.float32)
 
 
 def _fourier(window: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """(window, window // 2 + 1) real and imaginary part of the transform of a frame under its window, as matrices: the
-    operation of ONNX ends some runtimes."""
+    """(window, window // 2 + 1) real and imaginary part of the Fourier transform of a windowed frame, as matrices: the
+    operation of ONNX crashes some runtimes."""
     turns = torch.outer(torch.arange(window), torch.arange(window // 2 + 1)) % window
     angles, weights = turns.double() * (2 * math.pi / window), torch.from_numpy(hann_window(window).copy())[:, None]
     return (angles.cos() * weights).float(), (angles.sin() * weights).float()
 
 
-class Voxels(Given):
-    """`volume` float32 (N, C, D, H, W), at the spacing of the run, with the values of the file; of any size, but for
-    masks: up to that of a window, or that of the inputs where these are computed in several windows."""
+class Voxels(InputForm):
+    """`volume` float32 (N, C, D, H, W), at the spacing of the run, with the values of the file, of any size. A file
+    that predicts masks takes sizes up to that of a window, or only that of the inputs if these have several windows."""
 
     name: ClassVar[str] = "volume"
     free: ClassVar[dict[int, str]] = {0: "N", 2: "D", 3: "H", 4: "W"}
 
     def example(self, count: int) -> torch.Tensor:
-        """Larger than the inputs, where that may be."""
+        """Larger than the inputs, if the size is free."""
         channels, *sides = self.preparation.input_shape
         more = (0, 0, 0) if self.fixed else (3, 5, 7)
         return torch.zeros(count, channels, *(side + by for side, by in zip(sides, more, strict=True)))
@@ -189,7 +191,7 @@ class Voxels(Given):
         return x, None
 
     def _intensities(self, x: torch.Tensor) -> torch.Tensor:
-        """Of each channel of each volume by itself: `Volumes.from_given`."""
+        """Intensities of each channel of each volume, as in `Volumes.from_given`."""
         kind, axes = self.preparation.intensity, (2, 3, 4)
         if kind == "as-is":
             return x
@@ -211,16 +213,16 @@ class Voxels(Given):
 
     @property
     def fixed(self) -> bool:
-        """Whether the windows are part of the file, which are laid for one size."""
+        """Whether the file computes windows, which are laid out for one size."""
         return self.whole and max(self.preparation.input_shape[1:]) > SIDE
 
     @property
     def axes(self) -> dict[int, str]:
-        """The sides, too, but for windows."""
+        """The samples, and without windows also the sides."""
         return {0: "N"} if self.fixed else self.free
 
-    def given_back(self, inputs: NDArray[Any]) -> NDArray[Any]:
-        """Volumes that are scaled to these."""
+    def samples_of(self, inputs: NDArray[Any]) -> NDArray[Any]:
+        """Volumes that give these inputs."""
         return self._unscaled(inputs)
 
     def _unscaled(self, inputs: NDArray[Any]) -> NDArray[Any]:
@@ -231,7 +233,7 @@ class Voxels(Given):
         return (inputs * np.float32(factor) + np.float32(offset)).astype(np.float32)
 
     def cases(self, samples: Sequence[NDArray[Any]]) -> Iterator[Case]:
-        """Larger and smaller ones, where the size is free."""
+        """The volumes, and larger and smaller ones if the size is free."""
         sides = samples[0].shape[1:]
         most = SIDE if self.whole and not self.fixed else max(sides) + 9
         for more in ((0, 0, 0),) if self.fixed else ((0, 0, 0), (5, 4, 9), (-2, -3, -1), (0, 7, -2), (3, 0, -9)):
@@ -241,7 +243,7 @@ class Voxels(Given):
 
 
 def _at_share(ordered: torch.Tensor, share: float) -> torch.Tensor:
-    """(N, C, 1) the quantile of rising values (N, C, n), linear between two."""
+    """(N, C, 1) the quantile of sorted values (N, C, n), with linear interpolation."""
     last = number(ordered.shape[2]) - 1
     place = share * last.double()
     below = place.floor().long()
@@ -249,7 +251,7 @@ def _at_share(ordered: torch.Tensor, share: float) -> torch.Tensor:
     return torch.lerp(parts[0], parts[1], (place - below).float())
 
 
-_FORMS: dict[str, type[Given]] = {
+_FORMS: dict[str, type[InputForm]] = {
     "frames": Frames,
     "samples": Samples,
     "samples-of-spectrograms": SamplesOfSpectrograms,
@@ -257,7 +259,7 @@ _FORMS: dict[str, type[Given]] = {
 }
 
 
-def given_of(preparation: Preparation, *, whole: bool) -> Given | None:
-    """How a file is given samples of this medium; None for pictures and numbers."""
+def input_form_of(preparation: Preparation, *, whole: bool) -> InputForm | None:
+    """The form of this medium's samples; None for pictures and numbers."""
     form = _FORMS.get(medium_of(preparation.kind).given_as)
     return None if form is None else form(preparation, whole=whole)

@@ -1,4 +1,4 @@
-"""What was answered for samples whose label is to be checked, by something that had not learned that label."""
+"""Predictions for samples whose labels are to be checked, where possible from a model that did not learn that label."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ if TYPE_CHECKING:
     from striate.training.trained import Trained
 
 MOST = 10_000
-"""Training samples that are answered from the others, at most; of more, the network alone is asked."""
+"""Largest number of training samples that a model of the other folds predicts; for more, the network predicts."""
 UNLABELED = "unlabeled"
-"""What the samples of a folder without labels are called, among the splits."""
+"""Name of the folder without labels, in place of a split."""
 _AT_ONCE = 256
 _NEIGHBORS = 10
-_WARMTH = 0.1
+_TEMPERATURE = 0.1
 _STRENGTH = (1.0,)
 
 HELD_OUT = "the network, which did not learn from it,"
@@ -46,18 +46,23 @@ SEEN = "the network"
 
 
 @dataclass(frozen=True, eq=False)
-class Answers:
-    """Of the samples of one split, or of an unlabeled folder: `ids` (N,), positions in the run's data or in `files`;
-    `probabilities` (N, K) of the classes; `labels` (N,) class numbers, −1 where there are none; `by` whom, in words;
-    and which labels are `likely` wrong (N,), the class then being given with confidence (confident learning)."""
+class LabelPredictions:
+    """Predictions for the samples of one split, or of an unlabeled folder."""
 
     split: str
+    """The split by name."""
     ids: NDArray[np.int64]
+    """(N,) positions in the run's data, or in `files`."""
     probabilities: NDArray[np.float64]
+    """(N, K) of the classes."""
     labels: NDArray[np.int64]
+    """(N,) class numbers, −1 where there are none."""
     by: str
+    """What predicts, in words."""
     likely: NDArray[np.bool_]
+    """(N,) which labels are likely wrong: another class has a high enough probability (confident learning)."""
     files: tuple[str, ...] = ()
+    """The pictures of the unlabeled folder; empty for a split of the run."""
 
     @cached_property
     def doubt(self) -> NDArray[np.float64]:
@@ -75,9 +80,9 @@ class Answers:
         return np.asarray(top[:, -1] - top[:, -2])
 
 
-def answer_split(lab: Lab, samples: Samples, split: str) -> Answers:
-    """The answers for a split of the run. Raises DataError where samples have no class each, or the network answers
-    with others."""
+def predict_split(lab: Lab, samples: Samples, split: str) -> LabelPredictions:
+    """Predictions for a split of the run. Raises DataError where samples do not have one class each, or the network
+    predicts other classes."""
     assert lab.trained is not None, "samples are of a run"
     if not samples.classes:
         expected = "samples that have one class each: classify, or embed"
@@ -85,8 +90,8 @@ def answer_split(lab: Lab, samples: Samples, split: str) -> Answers:
     if lab.trained.task.gives_vector:
         ids, probabilities = _of_neighbors(lab, samples, split)
         by = NEIGHBORS
-    elif split == "train" and (folded := _of_others(lab, samples, split)) is not None:
-        # The network has learned these labels, wrong ones too: trained for long, it doubts none of them.
+    elif split == "train" and (folded := _of_other_folds(lab, samples, split)) is not None:
+        # The network has learned these labels, also wrong ones, and after long training it doubts none of them.
         (ids, probabilities), by = folded, FOLDED
     else:
         ids, probabilities = _of_network(lab, samples, split)
@@ -94,12 +99,12 @@ def answer_split(lab: Lab, samples: Samples, split: str) -> Answers:
     labels = _class_numbers(samples, ids)
     likely = np.zeros(len(ids), bool)
     likely[doubt_labels(probabilities, labels).positions] = True
-    return Answers(split, ids, probabilities, labels, by, likely)
+    return LabelPredictions(split, ids, probabilities, labels, by, likely)
 
 
-def answer_files(trained: Trained, folder: Path) -> Answers:
-    """The answers for the pictures of a folder, at any depth. Raises DataError where there are none, and for a network
-    that gives no classes."""
+def predict_folder(trained: Trained, folder: Path) -> LabelPredictions:
+    """Predictions for the pictures of a folder, at any depth. Raises DataError for a folder without pictures, and for a
+    network that predicts no classes."""
     if trained.task.gives_vector or not trained.classes:
         got = f"a run of the task {trained.task.name}"
         raise DataError("unlabeled pictures", got, "a classification", "leave out --unlabeled")
@@ -114,7 +119,7 @@ def answer_files(trained: Trained, folder: Path) -> Answers:
     if not taken:
         raise DataError(f"folder {folder}", "no picture that can be read", "pictures", "give another folder")
     probabilities, nothing = np.concatenate(tables), np.full(len(taken), -1)
-    return Answers(UNLABELED, np.array(taken), probabilities, nothing, SEEN, np.zeros(len(taken), bool), files)
+    return LabelPredictions(UNLABELED, np.array(taken), probabilities, nothing, SEEN, np.zeros(len(taken), bool), files)
 
 
 def _of_network(lab: Lab, samples: Samples, split: str) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
@@ -135,8 +140,8 @@ def _class_numbers(samples: Samples, ids: NDArray[np.int64]) -> NDArray[np.int64
     return np.array([order[samples.labels[k]] for k in ids.tolist()], np.int64)
 
 
-def _of_others(lab: Lab, samples: Samples, split: str) -> tuple[NDArray[np.int64], NDArray[np.float64]] | None:
-    """For each sample from those of other folds; None where there are too many, or too few of a class."""
+def _of_other_folds(lab: Lab, samples: Samples, split: str) -> tuple[NDArray[np.int64], NDArray[np.float64]] | None:
+    """Predictions for each sample by a model of the other folds; None for too many samples, or too few of a class."""
     wanted = samples.of_split(split)
     taken: list[NDArray[np.int64]] = []
     if len(wanted) > MOST:
@@ -164,11 +169,11 @@ def _of_others(lab: Lab, samples: Samples, split: str) -> tuple[NDArray[np.int64
 
 
 def _of_neighbors(lab: Lab, samples: Samples, split: str) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """For each sample the classes of the nearest others, weighted by exp(cosine / 0.1)."""
+    """For each sample the classes of its nearest neighbors, weighted by exp(cosine / 0.1)."""
     ids, vectors = split_vectors(lab, samples, split)
     labels = _class_numbers(samples, ids)
     places, near = search_exactly(vectors, vectors, _NEIGHBORS + 1)
-    weights = np.exp((near - near.max(1, keepdims=True)) / _WARMTH) * (places != np.arange(len(ids))[:, None])
+    weights = np.exp((near - near.max(1, keepdims=True)) / _TEMPERATURE) * (places != np.arange(len(ids))[:, None])
     table = np.zeros((len(ids), len(samples.classes)))
     np.add.at(table, (np.arange(len(ids))[:, None], labels[places]), weights)
     return ids, table / np.maximum(table.sum(1, keepdims=True), 1e-12)

@@ -20,7 +20,7 @@ from striate.data.media.medium import Unreadable
 from striate.data.normalize import Normalization
 from striate.exporting.exported_file import ExportedFile, _File
 from striate.exporting.exported_network import ExportedNetwork
-from striate.exporting.given import Samples, given_of, middle
+from striate.exporting.input_forms import Samples, input_form_of, middle
 from striate.inference.windows import InWindows
 from striate.tasks.classify.task import Classify
 from striate.tasks.segment.task import Segment
@@ -34,14 +34,14 @@ RNG = np.random.default_rng(0)
 
 def _both(preparation: Preparation, samples: NDArray[Any]) -> list[tuple[NDArray[Any], NDArray[Any]]]:
     """For each size the inputs of the file, and those of the program."""
-    given, medium = given_of(preparation, whole=False), medium_of(preparation.kind)
-    assert given is not None
+    form, medium = input_form_of(preparation, whole=False), medium_of(preparation.kind)
+    assert form is not None
     return [
         (
-            given.prepared(torch.from_numpy(batch))[0].numpy(),
+            form.prepared(torch.from_numpy(batch))[0].numpy(),
             np.stack([medium.from_given(one, preparation) for one in batch]),
         )
-        for _, batch in given.cases(list(samples))
+        for _, batch in form.cases(list(samples))
     ]
 
 
@@ -95,7 +95,7 @@ def test_the_middle_of_an_axis_is_that_of_numpy(have: int) -> None:
 
 
 def test_pictures_and_numbers_have_no_form_of_their_own() -> None:
-    assert given_of(Preparation("image", (3, 8, 8)), whole=False) is None
+    assert input_form_of(Preparation("image", (3, 8, 8)), whole=False) is None
     assert Samples.name == "waveform"
 
 

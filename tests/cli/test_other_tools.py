@@ -9,7 +9,7 @@ import pytest
 from striate.cli import main
 from striate.cli.main import VERBS as OURS
 from striate.cli.main import join_fields, make_app
-from striate.cli.other_words import OPTIONS, VERBS
+from striate.cli.other_tools import OPTIONS, VERBS
 
 
 def remedy(capsys: pytest.CaptureFixture[str], command: str) -> str:

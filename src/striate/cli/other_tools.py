@@ -1,6 +1,6 @@
-"""Words of other tools, and ours for them: `--imgsz` is `--size`, `fit` is `train`, `data=photos epochs=3`.
+"""Options and commands of other tools, and ours in their place: `--imgsz` is `--size`, `fit` is `train`.
 
-They give an error whose remedy is the user's own command line in our words.
+They raise an error whose remedy is the user's command line with our options.
 """
 
 from __future__ import annotations
@@ -30,18 +30,18 @@ VERBS = {
     "info": "summary",
     "tune": "sweep",
 }
-"""Verb of another tool: ours."""
+"""Our verb by the verb of another tool."""
 
 
-class Ours(NamedTuple):
-    """What we have for an option: our `option`, empty where there is none, and `why` there is none.
-
-    `flag`: the other tool's option may stand alone, and stands alone where what follows it is not a value of it.
-    """
+class Replacement(NamedTuple):
+    """Our option in place of one of another tool."""
 
     option: str
+    """Our option; empty where there is none."""
     why: str = ""
+    """Why there is none; else empty."""
     flag: bool = False
+    """Whether the other tool's option may have no value: a word after it is its value only if it looks like one."""
 
 
 _NO_WORKERS = "no workers: images are decoded once and then read from memory; --execution.threads sets the threads"
@@ -49,14 +49,14 @@ _VALIDATES = "no such option: every training validates after each epoch; --data.
 _NO_PRETRAINED = "the file, run or name that the weights come from: --weights resnet18.tv_in1k"
 
 OPTIONS = {
-    **{word: Ours(SHORT_OPTIONS.get(field, f"--{field}")) for word, field in FIELDS_OF_OTHER_TOOLS.items()},
-    **dict.fromkeys(("project", "output", "output-dir", "save-dir"), Ours("--out")),
-    "pretrained": Ours("--weights", _NO_PRETRAINED, flag=True),
-    "workers": Ours("", _NO_WORKERS),
-    "num-workers": Ours("", _NO_WORKERS),
-    "val": Ours("", _VALIDATES, flag=True),
+    **{word: Replacement(SHORT_OPTIONS.get(field, f"--{field}")) for word, field in FIELDS_OF_OTHER_TOOLS.items()},
+    **dict.fromkeys(("project", "output", "output-dir", "save-dir"), Replacement("--out")),
+    "pretrained": Replacement("--weights", _NO_PRETRAINED, flag=True),
+    "workers": Replacement("", _NO_WORKERS),
+    "num-workers": Replacement("", _NO_WORKERS),
+    "val": Replacement("", _VALIDATES, flag=True),
 }
-"""Option of another tool, without dashes before it and with `-` for `_`: ours."""
+"""Our option by the option of another tool, without leading dashes and with `-` for `_`."""
 
 _ARGUMENTS = {
     "data": ("train", "sweep", "plan", "lr-find", "doctor", "baseline", "check", "show", "pack"),
@@ -65,7 +65,7 @@ _ARGUMENTS = {
     "model": ("eval", "predict", "summary", "explain"),
     "run": ("eval", "predict", "explain", "verify", "show", "compare"),
 }
-"""Option of another tool that is an argument of ours, and of which verbs."""
+"""Our verbs that take the option of another tool as an argument, by that option."""
 
 _TRUTHS = ("true", "false", "1", "0", "yes", "no", "none")
 _ASSIGNMENT = re.compile(r"-{0,2}([A-Za-z][\w.-]*)=(.*)", re.DOTALL)
@@ -73,7 +73,7 @@ _ASSIGNMENT = re.compile(r"-{0,2}([A-Za-z][\w.-]*)=(.*)", re.DOTALL)
 
 @dataclass
 class _Line:
-    """A command line that is being rewritten: verb, arguments and options in our words, and what was exchanged."""
+    """A command line that is being rewritten with our verb, arguments and options."""
 
     verb: list[str]
     options: dict[str, bool]
@@ -82,12 +82,12 @@ class _Line:
     got: list[str] = field(default_factory=list)
     expected: list[str] = field(default_factory=list)
 
-    def exchange(self, got: str, expected: str) -> None:
+    def replace(self, got: str, expected: str) -> None:
         self.got.append(got)
         self.expected.append(expected)
 
 
-def refuse_other_words(app: App, verbs: Sequence[str], words: Sequence[str]) -> None:
+def refuse_other_tools(app: App, verbs: Sequence[str], words: Sequence[str]) -> None:
     """Raise UsageError where the command line uses options or commands of other tools."""
     line = _rewritten(words, verbs, lambda verb: _options_of(app, verb))
     if line is None or not line.got or any(_is_unknown(word, line.options) for word in line.rest):
@@ -102,7 +102,7 @@ def _is_unknown(word: str, options: dict[str, bool]) -> bool:
 
 
 _KNOWN: dict[tuple[str, ...], dict[str, bool]] = {}
-"""The options of verbs that were asked for: they are the same in every call, and take a tenth of a second to list."""
+"""Cached options by verb: to list them takes a tenth of a second."""
 
 
 def _options_of(app: App, verb: Sequence[str]) -> dict[str, bool]:
@@ -123,30 +123,30 @@ def _options_of(app: App, verb: Sequence[str]) -> dict[str, bool]:
 def _rewritten(
     words: Sequence[str], verbs: Sequence[str], options_of: Callable[[Sequence[str]], dict[str, bool]]
 ) -> _Line | None:
-    """The command line in our words; None where all its words may be ours. A verb loads only where one may not be."""
+    """The command line with our options; None where all its words may be ours, so that no verb is loaded."""
     ours = words[0] if words[0] in verbs else VERBS.get(words[0])
     if ours is None:
         return None
     verb = [ours, *words[1:2]] if ours == "data" else [ours]
-    suspects = [word for word in words[len(verb) :] if _names_other(word)]
+    suspects = [word for word in words[len(verb) :] if _is_of_other_tool(word)]
     if ours == words[0] and not suspects:
         return None
     line = _Line(verb, options_of(verb))
     if ours != words[0]:
-        line.exchange(words[0], f"{ours}, the name of this command in striate")
+        line.replace(words[0], f"{ours}, the name of this command in striate")
     _rewrite_rest(line, list(words[len(verb) :]))
     return line
 
 
-def _names_other(word: str) -> bool:
+def _is_of_other_tool(word: str) -> bool:
     assigned = _ASSIGNMENT.fullmatch(word)
     if assigned and not word.startswith("-"):
         return not os.path.exists(word)  # noqa: PTH110 - False also for a name that no file can have
-    name = _plain(word)
+    name = _bare_name(word)
     return word.startswith("--") and (name in OPTIONS or name in _ARGUMENTS)
 
 
-def _plain(word: str) -> str:
+def _bare_name(word: str) -> str:
     return word.removeprefix("--").partition("=")[0].replace("_", "-")
 
 
@@ -159,8 +159,8 @@ def _rewrite_rest(line: _Line, rest: list[str]) -> None:
             takes_value = line.options.get(name, True) and "=" not in word
             if takes_value and rest and not rest[0].startswith("--"):
                 line.rest.append(rest.pop(0))
-        elif _names_other(word):
-            _exchange(line, word, rest)
+        elif _is_of_other_tool(word):
+            _replace(line, word, rest)
         elif word.startswith("--") and _is_option_of_a_field(name):
             _drop(line, word, rest)
         elif word.startswith("-"):
@@ -176,14 +176,14 @@ def _is_option_of_a_field(option: str) -> bool:
 
 
 def _drop(line: _Line, word: str, rest: list[str]) -> None:
-    """Leave out an option that other verbs have, with its value."""
+    """Leave out an option that only other verbs have, with its value."""
     value = [] if "=" in word or not rest or rest[0].startswith("--") else [rest.pop(0)]
-    line.exchange(" ".join([word, *value]), f"what `striate {' '.join(line.verb)} --help` lists")
+    line.replace(" ".join([word, *value]), f"what `striate {' '.join(line.verb)} --help` lists")
 
 
-def _exchange(line: _Line, word: str, rest: list[str]) -> None:
-    """Rewrite one word of another tool, with the value behind it."""
-    name = _plain(word)
+def _replace(line: _Line, word: str, rest: list[str]) -> None:
+    """Rewrite one word of another tool, with its value."""
+    name = _bare_name(word)
     entry = OPTIONS.get(name)
     assigned = _ASSIGNMENT.fullmatch(word)
     value = assigned[2] if assigned else None
@@ -195,17 +195,17 @@ def _exchange(line: _Line, word: str, rest: list[str]) -> None:
     given = word if assigned or value is None else f"{word} {value}"
     if line.verb[-1] in _ARGUMENTS.get(name, ()) and value is not None:
         line.arguments.insert(len(line.arguments) if name == "source" else 0, value)
-        line.exchange(given, f"{value} as an argument")
+        line.replace(given, f"{value} as an argument")
     elif (
         (option in line.options or "." in option)
         and value is not None
         and not (entry and entry.flag and value.lower() in _TRUTHS)
     ):
         line.rest += [option, value]
-        line.exchange(given, option)
+        line.replace(given, option)
     elif entry is None and word.startswith("-"):
         line.rest += [word] if value is None else [word, value]
     elif entry is None:
         line.arguments.append(word)
     else:
-        line.exchange(given, entry.why or f"what `striate {' '.join(line.verb)} --help` lists")
+        line.replace(given, entry.why or f"what `striate {' '.join(line.verb)} --help` lists")

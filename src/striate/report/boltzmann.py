@@ -1,4 +1,4 @@
-"""What a Boltzmann machine imagines, and how likely it finds images: a section of the report."""
+"""The report's section on a Boltzmann machine: free energy and likelihood of images, and samples of the machine."""
 
 from __future__ import annotations
 
@@ -26,20 +26,24 @@ from striate.visualize.inside.gibbs_samples import GibbsSamples, draw_gibbs_samp
 from striate.visualize.page_parts import Section, Table
 
 MOST_IMAGES = 1000
-"""Of each split whose free energy and likelihood are measured."""
+"""Largest number of images of each split for free energy and likelihood."""
 CHEAP = 4e11
-"""Operations up to which annealed importance sampling is done unasked: some seconds on a core."""
+"""Largest number of operations for annealed importance sampling: some seconds on a core."""
 _CHAINS, _STEPS, _FEW_STEPS = 5, (0, 1, 10, 100, 1000), (0, 1, 10, 100)
 
 
 @dataclass(frozen=True)
-class Imagined:
-    """`free_energy`: the mean of so many images of each split, in nats; `likelihood` of each where it was measured."""
+class BoltzmannMeasures:
+    """The free energy of images under a Boltzmann machine, and images that it generates."""
 
     images: dict[str, int]
+    """Number of images of each split."""
     free_energy: dict[str, float]
+    """The mean over these images, in nats."""
     likelihood: dict[str, LogLikelihood]
+    """Log-likelihood of each split where it was measured."""
     samples: GibbsSamples
+    """The generated images."""
 
     def to_json(self) -> dict[str, Any]:
         """As metrics.json has it under `boltzmann`."""
@@ -54,20 +58,20 @@ class Imagined:
 
     @property
     def sentence(self) -> str:
-        """The gap of free energy, and the likelihood of test images."""
+        """The gap of free text, and the likelihood of test images, in words."""
         gap = self.free_energy["val"] - self.free_energy["train"]
-        told = f"Free energy: validation minus training images: {gap:+.2f} nats; a growing gap means overfitting."
+        text = f"Free text: validation minus training images: {gap:+.2f} nats; a growing gap means overfitting."
         if (found := self.likelihood.get("test")) is None:
-            return told
+            return text
         if found.method == "exact":
-            return f"{told} Log-likelihood of test images: {found.value:.2f} nats, exact."
+            return f"{text} Log-likelihood of test images: {found.value:.2f} nats, exact."
         return (
-            f"{told} Log-likelihood of test images: {found.value:.2f} nats, {_nats(found.low)} to {_nats(found.high)} "
+            f"{text} Log-likelihood of test images: {found.value:.2f} nats, {_nats(found.low)} to {_nats(found.high)} "
             f"(3 standard errors) by {found.method} with {RUNS} runs over {TEMPERATURES:,} temperatures."
         )
 
     def section(self) -> Section:
-        """The figures of each split and the chains."""
+        """The section, with a table of the splits and a chart of the chains."""
         rows = tuple(
             (
                 split,
@@ -98,8 +102,8 @@ class Imagined:
         )
 
 
-def measure_imagined(prepared: Prepared, announce: Callable[[str], None]) -> Imagined | None:
-    """Of the network's machines; None where it has none, or classifies."""
+def measure_boltzmann(prepared: Prepared, announce: Callable[[str], None]) -> BoltzmannMeasures | None:
+    """Measure the network's machines; None for a network without any, and for a classifier."""
     network = prepared.state.eval_module
     if not isinstance(network, BoltzmannNetwork) or network.head is not None:
         return None
@@ -108,13 +112,15 @@ def measure_imagined(prepared: Prepared, announce: Callable[[str], None]) -> Ima
         energy = {name: float(network.followed(x)[0]) / len(x) for name, x in splits.items()}
     steps = _STEPS if isinstance(network.stack[0], RestrictedBoltzmannMachine) else _FEW_STEPS
     samples = gibbs_samples(network, splits[prepared.data.held_out][:_CHAINS], steps, prepared.config.seed)
-    found = Imagined({name: len(x) for name, x in splits.items()}, energy, _likelihood(network, splits), samples)
+    found = BoltzmannMeasures(
+        {name: len(x) for name, x in splits.items()}, energy, _likelihood(network, splits), samples
+    )
     announce(found.sentence)
     return found
 
 
 def _likelihood(network: BoltzmannNetwork, splits: dict[str, torch.Tensor]) -> dict[str, LogLikelihood]:
-    """Of one machine with binary units, where that is cheap."""
+    """The log-likelihoods of each split, for a single machine with binary units if that is cheap; else empty."""
     machine = network.stack[0]
     known = isinstance(machine, RestrictedBoltzmannMachine) and machine.visible == "binary"
     if len(network.stack) > 1 or not known:
@@ -130,7 +136,7 @@ def _likelihood(network: BoltzmannNetwork, splits: dict[str, torch.Tensor]) -> d
 
 
 def _images(prepared: Prepared, name: str) -> torch.Tensor:
-    """At most `MOST_IMAGES` of a split, evenly spaced, as the network gets them."""
+    """At most `MOST_IMAGES` images of a split, evenly spaced, as the network's inputs."""
     split = prepared.data.splits[name]
     rows = torch.arange(min(len(split), MOST_IMAGES)) * len(split) // min(len(split), MOST_IMAGES)
     return prepared.normalize(split.take(rows).inputs[:].to(prepared.device))

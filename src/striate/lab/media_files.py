@@ -1,9 +1,8 @@
-"""The page Predict of a run on what is no picture: sounds, which are played, clips and volumes. Files of the run's data
-and files that are sent, with what the network takes of them, what it predicts, drawn over slices where that is a mask,
-and of sounds what in them made it predict so.
+"""The page Predict for runs on sounds, clips and volumes. It shows files of the run's data and files that are sent: the
+network's input, the prediction, which is drawn over slices if it is a mask, and for sounds an attribution map.
 
-A file has a name that stands in addresses: `run#17` is one of the run's data, in the order of split.csv, `sent:DIGEST`
-one that was sent.
+A file has a name in addresses: `run#17` is a file of the run's data, in the order of split.csv, `sent:DIGEST` a file
+that was sent.
 """
 
 from __future__ import annotations
@@ -40,32 +39,35 @@ _AT_ONCE = 60
 
 
 @dataclass(frozen=True)
-class PlayedFile:
-    """A file with its `title` and its `label`, empty where it has none."""
+class MediaFile:
+    """A sound, clip or volume."""
 
     name: str
     title: str
     label: str
+    """Its label; empty where it has none."""
     data: bytes
+    """The bytes of the file."""
 
 
-class PlayedFiles:
-    """The files of one lab; those that were sent are kept until newer ones need the memory."""
+class MediaFiles:
+    """The files of one lab; those that were sent are cached until newer ones need the memory."""
 
     def __init__(self, lab: Lab) -> None:
         self._lab, self._lock = lab, threading.Lock()
-        self._sent: OrderedDict[str, PlayedFile] = OrderedDict()
+        self._sent: OrderedDict[str, MediaFile] = OrderedDict()
         self._listing: Listing | None = None
 
     @property
     def medium(self) -> Medium | None:
-        """What the files of the run are; None where they are pictures, which have a page of their own, or no files."""
+        """The medium of the run's files; None for pictures, which have a page of their own, and for data without
+        files."""
         trained = self._lab.trained
         medium = None if trained is None else medium_of(trained.preparation.kind)
         return medium if medium is not None and medium.of_files and not medium.pictures else None
 
     def run(self) -> tuple[Trained, Medium]:
-        """The trained network, and what its samples are. Raises RunError, ModelError."""
+        """The trained network, and the medium of its samples. Raises RunError, ModelError."""
         trained = self._lab.trained
         if trained is None:
             raise RunError("predict", "a lab without a run", "the run that is to predict", "striate lab RUN")
@@ -75,18 +77,18 @@ class PlayedFiles:
         return trained, self.medium
 
     def listing(self) -> Listing:
-        """The run's data. Raises DataError where they are not there any more."""
+        """The run's data. Raises DataError where they no longer exist."""
         with self._lock:
             if self._listing is None:
                 self._listing = run_listing(self._lab)
             return self._listing
 
     def label(self, listing: Listing, number: int) -> str:
-        """What a file of the run is said to be; empty where that is the file of a mask."""
+        """The label of a file of the run; empty where the label is the file of a mask."""
         trained, _ = self.run()
         return listing.labels[number] if number < len(listing.labels) and not trained.reads_whole else ""
 
-    def find(self, name: str) -> PlayedFile:
+    def find(self, name: str) -> MediaFile:
         """The file of that name. Raises DataError."""
         self.run()
         if name.startswith("sent:"):
@@ -104,13 +106,13 @@ class PlayedFiles:
         except OSError as error:
             why = error.strerror or str(error)
             raise DataError(f"file {name[:80]}", why, "a file that can be read", "choose another one") from None
-        return PlayedFile(name, listing.paths[number], self.label(listing, number), content)
+        return MediaFile(name, listing.paths[number], self.label(listing, number), content)
 
-    def add(self, data: bytes, title: str) -> PlayedFile:
-        """Keep a file that was sent. Raises Unreadable for one that cannot be read."""
+    def add(self, data: bytes, title: str) -> MediaFile:
+        """Cache a file that was sent. Raises Unreadable for a file that cannot be read."""
         trained, medium = self.run()
         medium.header(data, title, max_pixels=trained.preparation.max_pixels)
-        file = PlayedFile(f"sent:{hashlib.sha256(data).hexdigest()[:16]}", title, "", data)
+        file = MediaFile(f"sent:{hashlib.sha256(data).hexdigest()[:16]}", title, "", data)
         with self._lock:
             self._sent[file.name] = file
             while len(self._sent) > 1 and sum(len(one.data) for one in self._sent.values()) > _MOST_BYTES:
@@ -118,7 +120,7 @@ class PlayedFiles:
         return file
 
     def shown(self, name: str) -> dict[str, Any]:
-        """What is drawn of a file, and what the network predicts for it. Raises StriateError."""
+        """The pictures of a file, and the network's prediction for it. Raises StriateError."""
         trained, medium = self.run()
         file = self.find(name)
         with self._lab.computing:
@@ -140,7 +142,7 @@ class PlayedFiles:
         }
 
     def evidence(self, name: str) -> dict[str, Any]:
-        """What in the file speaks for the prediction, drawn over it, and how far that is to be trusted."""
+        """The attribution map, drawn over the file's picture, and how far to trust it."""
         from striate.api.explaining import explain
         from striate.report.explanation import overlay
         from striate.visualize.attribution.explanation_record import trust_lines
@@ -160,8 +162,8 @@ class PlayedFiles:
         }
 
 
-def _mask(trained: Trained, file: PlayedFile) -> tuple[Prediction, Drawings]:
-    """The mask of a file that is predicted whole, and slices of it with the mask over them."""
+def _mask(trained: Trained, file: MediaFile) -> tuple[Prediction, Drawings]:
+    """The predicted mask of a whole file, and slices of the file with the mask drawn over them."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"file{suffix_of(file.title)[:8]}"
         path.write_bytes(file.data)
@@ -176,7 +178,7 @@ def _drawn(trained: Trained, medium: Medium, raw: NDArray[Any]) -> Drawings:
 
 
 def _legend(trained: Trained, prediction: Prediction) -> list[dict[str, Any]]:
-    """The share of each class that is found, and its color; None of a background."""
+    """The share and the color of each class in the mask; the background has no color."""
     from matplotlib.colors import to_rgb
 
     from striate.visualize.mask_figures import covered, mask_colors
@@ -192,7 +194,7 @@ def _legend(trained: Trained, prediction: Prediction) -> list[dict[str, Any]]:
 
 def routes(lab: Lab) -> APIRouter:
     """The endpoints."""
-    router, files = APIRouter(), PlayedFiles(lab)
+    router, files = APIRouter(), MediaFiles(lab)
 
     @router.get("/files")
     def listed(start: Annotated[int, Query(ge=0, le=10**9)] = 0) -> dict[str, Any]:
