@@ -43,7 +43,7 @@ class Verification:
     intact, and the steps cannot be replayed."""
     files: tuple[FileCheck, ...]
     """The check of each file."""
-    replay: Replay | None = None
+    replay: RunReplay | None = None
     """None where files are damaged, or the steps cannot be replayed."""
     replayed_from: str = ""
     """The state that the replay starts from, in words; empty without a replay."""
