@@ -9,7 +9,7 @@ from contextlib import suppress
 import torch
 
 from striate.doctor.checks.check import Check
-from striate.doctor.checks.data.looking import score
+from striate.doctor.checks.data.common import score
 from striate.doctor.diagnosis import Picture
 from striate.doctor.evidence.calls import watch_steps
 from striate.doctor.evidence.clock import NoEvidence
@@ -45,7 +45,7 @@ def _judged(evidence: Evidence, numbers: torch.Tensor, what: str) -> Iterator[Fi
         targets, numbers = numbers, numbers.unique(dim=0, return_inverse=True)[1]
     if is_class and not evidence.train.whole and len(targets) >= _ONE_CLASS and float(targets.var(0).sum()) == 0:
         measured = f"the first {several(len(targets), 'sample is', 'samples are')} all of one class"
-        yield _told(
+        yield _finding(
             _in_a_batch(evidence, targets), measured, "error", f"the first {_ONE_CLASS} samples or more of one class"
         )
         return
@@ -55,7 +55,7 @@ def _judged(evidence: Evidence, numbers: torch.Tensor, what: str) -> Iterator[Fi
     between = between_stretches(targets, stretch)
     if between < LIKE:
         return
-    gain, words = _tried(evidence)
+    gain, words = _gain_shuffled(evidence)
     matters = is_class and _one_after_the_other(evidence, numbers) if gain is None else gain >= GAIN
     if between < ALIKE and not matters:
         return
@@ -73,7 +73,7 @@ def _judged(evidence: Evidence, numbers: torch.Tensor, what: str) -> Iterator[Fi
     better = better if gain is None else f"shuffled batches learn better by {GAIN:g}"
     limit = f"{ALIKE:g} {_BETWEEN}" if between >= ALIKE else f"{LIKE:g} {_BETWEEN}; and {better}"
     measured = f"{told}{between:.2f} of the variance of the {what} is between them{words}"
-    yield _told(_in_a_batch(evidence, targets), measured, severity, limit)
+    yield _finding(_in_a_batch(evidence, targets), measured, severity, limit)
 
 
 def _in_a_batch(evidence: Evidence, targets: torch.Tensor) -> int:
@@ -158,7 +158,7 @@ def between_stretches(targets: torch.Tensor, stretch: int) -> float:
     return max(0.0, (between - 1 / stretch) / (1 - 1 / stretch))
 
 
-def _tried(evidence: Evidence) -> tuple[float | None, str]:
+def _gain_shuffled(evidence: Evidence) -> tuple[float | None, str]:
     """How much better the trial learns with the same samples in batches by chance, and that in words."""
     dealt = dealt_anew(evidence.train.raw)
     if dealt is None:
@@ -180,7 +180,7 @@ def _tried(evidence: Evidence) -> tuple[float | None, str]:
     )
 
 
-def _told(batch: int, measured: str, severity: str, limit: str) -> Finding:
+def _finding(batch: int, measured: str, severity: str, limit: str) -> Finding:
     return NOT_SHUFFLED.finding(
         severity="error" if severity == "error" else "warning",
         where="training loader",

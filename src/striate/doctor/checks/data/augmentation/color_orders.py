@@ -9,7 +9,7 @@ from itertools import permutations
 import torch
 from torch.nn.functional import one_hot
 
-from striate.doctor.checks.data.augmentation.told import told
+from striate.doctor.checks.data.augmentation.finding import augmentation_finding
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.draws import ALIKE, MOVES, Pair, drawn_twice, images, likeness
 from striate.doctor.evidence.evidence import Evidence
@@ -18,9 +18,9 @@ from striate.doctor.setup.batch import main_tensor, parts
 from striate.records import Finding
 from striate.wording import several
 
-_COLORS, _TOLD, _OFTEN = 3, 0.05, 0.1
+_COLORS, _CLEARER, _OFTEN = 3, 0.05, 0.1
 """Channels; of correlation, by which a draw is more like another with other colors; of draws."""
-_KEPT, _TURNED = (0, 1, 2), (2, 1, 0)
+_ORIGINAL, _REVERSED = (0, 1, 2), (2, 1, 0)
 _OF_A_BATCH, _LEVELS, _FEWEST, _MOST_TARGETS = 4, 4, 100, 64
 """Samples; of a color; samples of validation, numbers of a target."""
 _NUMBERS, _STRENGTHS = 100_000, (1.0, 10.0, 100.0)
@@ -31,13 +31,13 @@ _EXPLAINED, _LOST = 0.2, 0.4
 def colors_exchanged(evidence: Evidence) -> Finding | None:
     """Color images that come with their colors in another order now and then, in the loader or in the step."""
     place, orders = "loader", Counter(_order(pair) for pair in _color_images(evidence))
-    if orders.total() == orders[_KEPT] and evidence.first.shown is not None:
+    if orders.total() == orders[_ORIGINAL] and evidence.first.shown is not None:
         place, orders = "step", Counter(_order(pair) for pair in _changed_in_step(evidence))
-    turned, count = orders.total() - orders[_KEPT], orders.total()
+    turned, count = orders.total() - orders[_ORIGINAL], orders.total()
     if turned <= _OFTEN * count or len(orders) == 1:
         return None
-    if set(orders) <= {_KEPT, _TURNED} and place == "loader":
-        return told(
+    if set(orders) <= {_ORIGINAL, _REVERSED} and place == "loader":
+        return augmentation_finding(
             place,
             f"{turned} of {several(count, 'training image')} that were drawn twice have their first and last color "
             "exchanged in one of the two draws",
@@ -46,10 +46,10 @@ def colors_exchanged(evidence: Evidence) -> Finding | None:
             threshold=f"first and last color are exchanged in {_OFTEN:.0%} of the draws",
             severity="warning",
         )
-    known = _told_by_colors(evidence)
+    known = _explained_by_colors(evidence)
     if known is None:
         return None
-    return told(
+    return augmentation_finding(
         place,
         f"the color channels of {turned} of {several(count, 'image')} are permuted, {len(orders)} orders in all; "
         f"the frequencies of colors explain {known[0]:.0%} of a validation target, and {known[1]:.0%} if the order "
@@ -91,14 +91,14 @@ def _order(pair: Pair) -> tuple[int, ...]:
     moved = [image for move in (_as_it_is, *MOVES.values()) if (image := move(other)).shape == one.shape]
     found = {order: max(likeness(one, image[list(order)]) for image in moved) for order in permutations(range(_COLORS))}
     best = max(found, key=lambda order: found[order])
-    return best if found[best] > ALIKE and found[best] > found[_KEPT] + _TOLD else _KEPT
+    return best if found[best] > ALIKE and found[best] > found[_ORIGINAL] + _CLEARER else _ORIGINAL
 
 
 def _as_it_is(image: torch.Tensor) -> torch.Tensor:
     return image
 
 
-def _told_by_colors(evidence: Evidence) -> tuple[float, float] | None:
+def _explained_by_colors(evidence: Evidence) -> tuple[float, float] | None:
     """What the colors of validation's images explain of the target that they explain best, and what they do without
     their order; None where that is little, or about as much."""
     x, y = evidence.val_samples.x, evidence.val_samples.y

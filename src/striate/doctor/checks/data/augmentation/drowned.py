@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from striate.doctor.checks.data.augmentation.told import told
+from striate.doctor.checks.data.augmentation.finding import augmentation_finding
 from striate.doctor.checks.model.variants import question
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.read_batches import DRAWN
@@ -44,12 +44,12 @@ def drowned_beside_validation(evidence: Evidence, x: torch.Tensor, plain: torch.
     # Else it is the scale of validation that differs, not noise that hides all: that leaves no value like its neighbor.
     noisy = white < max(_WHITE, _LESS_SMOOTH * smooth) and apart > _NOISE * values > 0 and apart > _MOSTLY * drawn
     if noisy:
-        return _told_of_draws(
+        return _finding_of_draws(
             apart, drawn, values, f"{_FAR_APART}, and neighboring values correlate half as much as in validation"
         )
     # Where noise is clamped to the range of the images, it is no larger than they are.
     if abs(white) < _WHITE and smooth > _SMOOTH and apart**2 > _OF_NOISE * drawn**2:
-        return _told_of_draws(
+        return _finding_of_draws(
             apart, drawn, values, f"{_DRAWN_AWAY}, while neighboring values of validation are similar"
         )
     return None
@@ -67,11 +67,11 @@ def _noisy_sets(evidence: Evidence, x: torch.Tensor, plain: torch.Tensor) -> Fin
     learned = skill(evidence.after)
     if learned is None or learned >= _LEARNED:
         return None
-    return _told_of_draws(apart, drawn, values, f"{_FAR_APART}, and the trial's network learned nothing")
+    return _finding_of_draws(apart, drawn, values, f"{_FAR_APART}, and the trial's network learned nothing")
 
 
-def _told_of_draws(apart: float, drawn: float, values: float, threshold: str) -> Finding:
-    return _told(
+def _finding_of_draws(apart: float, drawn: float, values: float, threshold: str) -> Finding:
+    return _finding(
         "loader",
         f"two draws of the same training sample differ by {apart:.3g} (root mean square, divided by the square root "
         f"of 2); the standard deviation of training is {drawn:.3g}, that of validation {values:.3g}",
@@ -97,7 +97,7 @@ def drowned_by_step(evidence: Evidence) -> Finding | None:
     if not (smooth > _SMOOTH and abs(white) < _WHITE):
         return None
     if bytes_read and not any(evidence.graph.noise_asked_for()) and _share_drawn(evidence) > _OF_NOISE:
-        return _told(
+        return _finding(
             "step",
             f"{_OF_NOISE:.0%} or more of the variance of the network's input is noise that differs in each draw and "
             f"each value; neighboring values correlate by {smooth:.2f} in the samples and by {white:.2f} in the "
@@ -107,7 +107,7 @@ def drowned_by_step(evidence: Evidence) -> Finding | None:
     least, times = (float(given.flatten(1).std(1).min()), plain[0].numel() ** 0.5) if restores else (apart, _NOISE)
     if bytes_read or not least > times * values > 0 or (restores and not _is_added(evidence)):
         return None
-    return _told(
+    return _finding(
         "step",
         f"the network's input has a standard deviation of {apart:.3g}, the samples one of {values:.3g}; neighboring "
         f"values correlate by {smooth:.2f} in the samples and by {white:.2f} in the input",
@@ -152,7 +152,7 @@ def drowned_when_drawn(evidence: Evidence) -> Finding | None:
     best = evidence.reference.best[0]
     if evidence.reference.accuracy(best) - evidence.reference.by_chance(best) > _LEARNED:
         return None  # what is drawn is no noise to them
-    return _told(
+    return _finding(
         "loader",
         f"two draws of a sample differ by {apart:.3g} in each value independently, and all values have a standard "
         f"deviation of {drawn:.3g}: almost nothing of the sample is left",
@@ -177,8 +177,8 @@ def _between_draws(evidence: Evidence) -> float:
     return float(torch.stack(found).mean().sqrt()) if found else 0.0
 
 
-def _told(place: str, measured: str, threshold: str, why: str = "The added noise hides the sample.") -> Finding:
-    return told(
+def _finding(place: str, measured: str, threshold: str, why: str = "The added noise hides the sample.") -> Finding:
+    return augmentation_finding(
         place,
         measured,
         why=why,

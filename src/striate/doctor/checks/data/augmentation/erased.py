@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
-from striate.doctor.checks.data.augmentation.told import told
+from striate.doctor.checks.data.augmentation.finding import augmentation_finding
 from striate.doctor.checks.model.variants import question
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.comparable_outputs import predicts_targets
@@ -46,12 +46,12 @@ def erased(evidence: Evidence) -> Finding | None:
     if len(held) != 1 or len(shapes) != 1:
         return None
     drawn = torch.stack([part for parts in draws for part in parts])
-    shares = _of_one_number(drawn)
-    before = float(_of_one_number(held[0]).median())
+    shares = _share_of_mode(drawn)
+    before = float(_share_of_mode(held[0]).median())
     now, least = float(shares.median()), float(shares.quantile(0.1))
     if least < _ERASED or 1 - now > _LEFT * (1 - before):
         return None
-    return _told(
+    return _finding(
         "loader",
         f"{now:.0%} of the values of a training image are the same number, and {before:.0%} of those that the data "
         "set stores",
@@ -66,7 +66,7 @@ def erased_by_step(evidence: Evidence) -> Finding | None:
     plain = main_tensor(parts(batch)[0])
     if plain is None or first is None or plain.ndim < 3 or not plain.is_floating_point() or first.shape != plain.shape:
         return None
-    before, now = (_of_one_number(part.detach().cpu()) for part in (plain, first))
+    before, now = (_share_of_mode(part.detach().cpu()) for part in (plain, first))
     whole, masked = float(before.median()), float(now.median())
     if float(now.quantile(0.1)) < _BY_STEP or 1 - masked > _LEFT * (1 - whole):
         return None
@@ -81,7 +81,7 @@ def erased_by_step(evidence: Evidence) -> Finding | None:
     left = torch.stack([part != part.mode(1, keepdim=True).values for part in shown])
     if float(left.all(0).sum()) >= _LEFT * float(left.any(0).sum()):
         return None  # the same places: it is no augmentation
-    return _told(
+    return _finding(
         "step",
         f"{masked:.0%} of a sample's values are the same number in the network's input, and {whole:.0%} in what the "
         "loader yields; each draw leaves other positions, and the trial's network learns nothing",
@@ -105,7 +105,7 @@ def tokens_erased(evidence: Evidence) -> Finding | None:
     now, before = (float((tokens == most).double().mean()) for tokens in (drawn, plain))
     if now < _ERASED or 1 - now > _LEFT * (1 - before):
         return None
-    return told(
+    return augmentation_finding(
         "loader",
         f"{now:.0%} of the tokens of training sequences are {int(most)}, in other places with each draw, and "
         f"{before:.0%} of those of validation",
@@ -127,8 +127,8 @@ def _tokens(batches: Sequence[Any]) -> torch.Tensor:
     return torch.cat(found) if found else torch.zeros(0)
 
 
-def _told(place: str, measured: str, threshold: str) -> Finding:
-    return told(
+def _finding(place: str, measured: str, threshold: str) -> Finding:
+    return augmentation_finding(
         place,
         measured,
         threshold=threshold,
@@ -142,7 +142,7 @@ def _is_array(value: object, length: int, shapes: set[torch.Size]) -> bool:
     return fits and any(int(np.prod(value.shape[1:])) == shape.numel() for shape in shapes)  # type: ignore[attr-defined]
 
 
-def _of_one_number(images: torch.Tensor) -> torch.Tensor:
+def _share_of_mode(images: torch.Tensor) -> torch.Tensor:
     """(N,) the share of each image's values that are its most frequent one."""
     flat = images.flatten(1)
     return (flat == flat.mode(1, keepdim=True).values).double().mean(1)

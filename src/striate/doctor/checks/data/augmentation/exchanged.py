@@ -8,8 +8,8 @@ from itertools import combinations
 import numpy as np
 import torch
 
-from striate.doctor.checks.data.augmentation.given import Given
-from striate.doctor.checks.data.augmentation.told import told
+from striate.doctor.checks.data.augmentation.finding import augmentation_finding
+from striate.doctor.checks.data.augmentation.network_inputs import NetworkInputs
 from striate.doctor.evidence.clock import NoEvidence, OutOfTime
 from striate.doctor.evidence.draws import ALIKE, MOVES, Pair, drawn_twice, images, likeness
 from striate.doctor.evidence.evidence import Evidence
@@ -34,12 +34,12 @@ accuracy for the classes that change places with none, what a move leaves."""
 _WHY = "Augmentation turns samples of one class into samples of another, but keeps their labels."
 
 
-def classes_exchanged(evidence: Evidence, given: Given, shown: Reference, plain: Reference) -> Finding | None:
+def classes_exchanged(evidence: Evidence, given: NetworkInputs, shown: Reference, plain: Reference) -> Finding | None:
     """What `plain`, of validation, and `shown`, of what the network is given, tell of two classes."""
     turned = _taken_for_each_other(given, shown, plain)
     if turned is not None and _confuses(evidence, *turned[:2]):
         one, other, share = turned
-        return told(
+        return augmentation_finding(
             given.place,
             f"a simple model takes {share:.0%} of the augmented training samples of class {one} for class {other}, "
             f"and as many of class {other} for class {one}; in validation it confuses at most {_SELDOM:.0%} of them",
@@ -51,7 +51,7 @@ def classes_exchanged(evidence: Evidence, given: Given, shown: Reference, plain:
     if (swapped := _exchanged(evidence, plain, given)) is None:
         return None
     words, one, other = swapped
-    return _of_a_move(
+    return _finding(
         given.place,
         words,
         f"some training images are {words}; if validation images are as well, simple models take {_EXCHANGED:.0%} "
@@ -62,7 +62,7 @@ def classes_exchanged(evidence: Evidence, given: Given, shown: Reference, plain:
     )
 
 
-def exchanged_once(evidence: Evidence, given: Given) -> Finding | None:
+def exchanged_once(evidence: Evidence, given: NetworkInputs) -> Finding | None:
     """As `classes_exchanged`, of samples of which no second draw can be compared."""
     val = evidence.val_samples
     if given.inputs.shape[1:] != val.sole_inputs.shape[1:] or given.inputs.ndim != 4:
@@ -72,7 +72,7 @@ def exchanged_once(evidence: Evidence, given: Given) -> Finding | None:
     if swapped is None:
         return None
     words, one, other = swapped
-    return _of_a_move(
+    return _finding(
         given.place,
         words,
         f"a simple model takes {_TAKEN:.0%} or more of the training samples of class {one} for class {other}, and "
@@ -82,8 +82,8 @@ def exchanged_once(evidence: Evidence, given: Given) -> Finding | None:
     )
 
 
-def _of_a_move(place: str, words: str, measured: str, threshold: str) -> Finding:
-    return told(
+def _finding(place: str, words: str, measured: str, threshold: str) -> Finding:
+    return augmentation_finding(
         place,
         measured,
         why=_WHY,
@@ -93,7 +93,7 @@ def _of_a_move(place: str, words: str, measured: str, threshold: str) -> Finding
     )
 
 
-def _exchanged(evidence: Evidence, plain: Reference, given: Given) -> tuple[str, int, int] | None:
+def _exchanged(evidence: Evidence, plain: Reference, given: NetworkInputs) -> tuple[str, int, int] | None:
     """A move of training images, and two classes each of which is often taken for the other one once validation is
     moved so, by the simple models that tell validation apart."""
     x, labels = evidence.val_samples.sole_inputs, plain.labels
@@ -151,7 +151,7 @@ def moved_back(plain: Reference, shown: torch.Tensor, labels: torch.Tensor) -> t
     for words, move in _moves(square=shown.shape[-1] == shown.shape[-2]):
         again = plain.ask(move(shown), name)
         for pair in combinations(classes, 2):
-            if all(_goes_and_comes(a, b, own, told, again) for a, b in (pair, pair[::-1])) and not any(
+            if all(_is_restored(a, b, own, told, again) for a, b in (pair, pair[::-1])) and not any(
                 (known[plain.labels == a] == b).mean() > _CONFUSED for a, b in (pair, pair[::-1])
             ):
                 others = (own != pair[0]) & (own != pair[1])
@@ -160,7 +160,7 @@ def moved_back(plain: Reference, shown: torch.Tensor, labels: torch.Tensor) -> t
     return None
 
 
-def _goes_and_comes(one: int, other: int, own: Whole, told: Whole, again: Whole) -> bool:
+def _is_restored(one: int, other: int, own: Whole, told: Whole, again: Whole) -> bool:
     of = own == one
     taken = of & (told == other)
     enough = of.sum() >= _FEWEST and taken.sum() >= _TAKEN * of.sum()
@@ -184,7 +184,7 @@ def _moves_between(pairs: list[Pair]) -> Iterator[str]:
             yield words
 
 
-def _taken_for_each_other(given: Given, shown: Reference, plain: Reference) -> tuple[int, int, float] | None:
+def _taken_for_each_other(given: NetworkInputs, shown: Reference, plain: Reference) -> tuple[int, int, float] | None:
     """Two classes some of each of which are taken for the other in training, by a model of validation that tells them
     apart, and by one of training: where validation numbers classes otherwise, training tells them apart."""
     name, mine = plain.best[0], shown.best[0]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from striate.doctor.checks.data.augmentation.told import told
+from striate.doctor.checks.data.augmentation.finding import augmentation_finding
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.quality import quality
 from striate.doctor.evidence.simple_models import consult, related
@@ -15,7 +15,7 @@ FEWEST, GAP, SHARE = 100, 0.25, 0.7
 """Samples; how much less simple models tell of training inputs than of validation, and as a share of that."""
 _LABELS, _RARE, _KNOWN = 20, 0.15, 0.4
 """Labels of a sample that are looked at; the share of samples that has one, or has it not; of what there is to know."""
-_TOLD, _MORE_LEFT, _HALF = 0.8, 2.5, 0.5
+_CORRELATED, _MORE_LEFT, _HALF = 0.8, 2.5, 0.5
 """Of a quantity: the correlation in validation; how much more is left unexplained of training; the part of the variance
 that the network has not learned."""
 
@@ -40,12 +40,12 @@ def number_hidden(evidence: Evidence) -> Finding | None:
         return None
     there = max(related(plain_x, plain_y, evidence.clock).models.values())
     after = quality(evidence.after_val.outputs, evidence.after_val.targets)
-    if there < _TOLD or after is None or after.loss < _HALF * after.constant:
+    if there < _CORRELATED or after is None or after.loss < _HALF * after.constant:
         return None
     seen = max(related(x, y, evidence.clock).models.values())
     if 1 - seen**2 < _MORE_LEFT * (1 - there**2):
         return None
-    return told(
+    return augmentation_finding(
         "loader",
         f"held-out predictions of simple models correlate by {seen:.2f} with the targets of "
         f"{several(len(x), 'training sample')} after augmentation, and by {there:.2f} with those of "
@@ -53,7 +53,7 @@ def number_hidden(evidence: Evidence) -> Finding | None:
         why="After augmentation, samples hardly show the target: zooming changes a size, and cropping changes a count.",
         remedy="remove the change that the target does not follow, such as crops that are resized to full size, or "
         "change the target with it",
-        threshold=f"simple models, whose predictions correlate by {_TOLD:g} with a target in validation, leave "
+        threshold=f"simple models, whose predictions correlate by {_CORRELATED:g} with a target in validation, leave "
         f"{_MORE_LEFT:g} times as much of its variance unexplained in augmented training samples",
     )
 
@@ -79,7 +79,7 @@ def label_hidden(evidence: Evidence, y: torch.Tensor, other: torch.Tensor) -> Fi
         right = (after.outputs[:, label] > 0).long() == other[: len(after.outputs), label]
         if _skill(float(right.double().mean()), shares[1]) > there - GAP:
             continue
-        return told(
+        return augmentation_finding(
             "loader",
             f"for label {label} of {y.shape[1]}, held-out predictions of simple models get {there:.0%} of the way "
             f"from chance to perfect on {several(len(plain_x), 'validation sample')}, and {max(seen, 0):.0%} on "

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, IterableDataset
 
-from striate.doctor.checks.data.augmentation.told import told
+from striate.doctor.checks.data.augmentation.finding import augmentation_finding
 from striate.doctor.checks.data.augmentation.wrapped_sums import Sums
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.setup.reached_objects import written_by_user
@@ -63,7 +63,7 @@ def wrapped_around(evidence: Evidence) -> Finding | None:
         numbers = torch.cat(given)
         outside = numbers[(numbers <= -1) | (numbers >= 256)]
         if _LEAST <= len(outside) / len(numbers) <= _MOST and len(outside.unique()) >= _VALUES:
-            return told(
+            return augmentation_finding(
                 "loader",
                 f"{Path(file).name}, line {line} casts numbers from {float(numbers.min()):.4g} to "
                 f"{float(numbers.max()):.4g} to eight bits: {len(outside) / len(numbers):.1%} of them wrap around, "
@@ -78,7 +78,7 @@ def wrapped_around(evidence: Evidence) -> Finding | None:
         numbers = torch.cat(given)
         outside = numbers[(numbers < 0) | (numbers > 255)]
         if _LEAST <= len(outside) / len(numbers) <= _MOST_OF_SUM and len(outside.unique()) >= _VALUES:
-            return told(
+            return augmentation_finding(
                 "loader",
                 f"{Path(file).name}, line {line} computes `{text}` in eight bits: the results are from "
                 f"{int(numbers.min())} to {int(numbers.max())}, and {len(outside) / len(numbers):.1%} of them wrap "

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import torch
 
 from striate.doctor.checks.check import Check
-from striate.doctor.checks.data.looking import WORDS, both_parts, deviation_of, picture_of
+from striate.doctor.checks.data.common import WORDS, both_parts, deviation_of, picture_of
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.samples import Samples
 from striate.records import Finding
@@ -25,7 +25,7 @@ _THRESHOLD = (
 
 def _find_constant_images(evidence: Evidence) -> Iterable[Finding]:
     for samples, _ in both_parts(evidence):
-        blank = blank_samples(samples) & ~_said_to_be_empty(samples)
+        blank = blank_samples(samples) & ~_empty_by_target(samples)
         count, total = int(blank.sum()), len(blank)
         if count < max(_FEWEST, _WARN * total):
             continue
@@ -63,7 +63,7 @@ def blank_samples(samples: Samples) -> torch.Tensor:
     return deviation <= torch.maximum(torch.tensor(_FLAT * typical).double(), 1e-7 * level)
 
 
-def _said_to_be_empty(samples: Samples) -> torch.Tensor:
+def _empty_by_target(samples: Samples) -> torch.Tensor:
     """Which samples (N,) show nothing by their targets: none of several labels, a mask of nothing but background. Of
     targets that are the inputs themselves none."""
     x, y = samples.inputs, samples.y

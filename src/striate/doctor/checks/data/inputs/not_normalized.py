@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from striate.doctor.checks.check import Check
-from striate.doctor.checks.data.looking import score
+from striate.doctor.checks.data.common import score
 from striate.doctor.checks.loss.degenerate.no_density import is_flow
 from striate.doctor.checks.loss.initial_off import INITIAL_OFF
 from striate.doctor.checks.model.saturated import SATURATED
@@ -93,7 +93,7 @@ def _find_not_normalized(evidence: Evidence) -> Iterable[Finding]:
         return
     if given is None or not (given.is_floating_point() or given.dtype == torch.uint8) or given.ndim < 2:
         raise NoEvidence("the network's inputs are not numbers that can be scaled")
-    if found := list(_beside_noise(evidence, given.cpu().double())):
+    if found := list(_with_added_noise(evidence, given.cpu().double())):
         yield from found
         return
     inputs = _all_inputs(evidence, given.cpu())
@@ -108,7 +108,7 @@ def _find_not_normalized(evidence: Evidence) -> Iterable[Finding]:
         place = rescaled[0]
     if scales.of == "column" and not are_of_batch(evidence, given.cpu()):
         raise NoEvidence("the network's input is computed by another network: it is not columns of the data")
-    own, fixed, trial = _tried(evidence, scales, place)
+    own, fixed, trial = _trial_standardized(evidence, scales, place)
     known = own is not None and fixed is not None
     own, fixed = own or 0.0, fixed or 0.0
     gain = f"predictions that are better by {GAIN:g} after as many steps"
@@ -143,7 +143,7 @@ def _find_not_normalized(evidence: Evidence) -> Iterable[Finding]:
     )
 
 
-def _beside_noise(evidence: Evidence, given: torch.Tensor) -> Iterable[Finding]:
+def _with_added_noise(evidence: Evidence, given: torch.Tensor) -> Iterable[Finding]:
     """Images to which noise of deviation 1 is added that is asked for, as by diffusion: standardized ones, with the
     same noise, have to bring a loss half as high."""
     x, path = evidence.samples.x, evidence.samples.x_path
@@ -377,7 +377,7 @@ def _trial_with(evidence: Evidence, scales: _Scales, place: str, name: str) -> T
     return evidence.variant(f"{name} {place}", Change(prepare=prepare))
 
 
-def _tried(evidence: Evidence, scales: _Scales, place: str) -> tuple[float | None, float | None, Trial]:
+def _trial_standardized(evidence: Evidence, scales: _Scales, place: str) -> tuple[float | None, float | None, Trial]:
     """How good the trial's network is, and that of a trial with standardized inputs."""
     trial = _trial_with(evidence, scales, place, "standardized")
     if trial.error is not None:

@@ -11,9 +11,9 @@ import torch
 from torch import nn
 
 from striate.doctor.checks.check import Check
+from striate.doctor.checks.data.common import picture_of, score
 from striate.doctor.checks.data.inputs.constant_images import blank_samples
 from striate.doctor.checks.data.labels.labels_random import SLIGHT
-from striate.doctor.checks.data.looking import picture_of, score
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.features import channels_first, is_grid
@@ -124,10 +124,10 @@ def _viewed(evidence: Evidence, entrance: Entrance, given: torch.Tensor | None) 
     if came.shape[1] == came.shape[2] or not torch.equal(came.detach().cpu().float().reshape(x.shape), x):
         return
     whole = torch.equal(given.detach().cpu(), x)
-    gain, words = _tried(evidence, Entrance("", x, 1) if whole else entrance, (2, 1))
+    gain, words = _gain_reread(evidence, Entrance("", x, 1) if whole else entrance, (2, 1))
     if gain is not None and gain >= 2 * GAIN:
         rough, other = (float(roughness(part, 1).median()) for part in (x, reread(x, (2, 1))))
-        yield _told(entrance, given, (2, 1), rough, other / rough, gain, words, _ROWS_VIEWED)
+        yield _finding(entrance, given, (2, 1), rough, other / rough, gain, words, _ROWS_VIEWED)
 
 
 def _dealt_in_clips(evidence: Evidence, entrance: Entrance, given: torch.Tensor | None) -> Iterable[Finding]:
@@ -153,7 +153,7 @@ def _dealt_at(evidence: Evidence, entrance: Entrance, given: torch.Tensor | None
     clips = x.ndim == _CLIPS and not entrance.name
     least, limit = -GAIN, _SMOOTH_ANEW
     if (noisy := _colors_in_noise(x, rough)) is not None:
-        yield _told(entrance, given, _COLORS_LAST, float(rough.median()), noisy, None, "", _NOISY_COLORS)
+        yield _finding(entrance, given, _COLORS_LAST, float(rough.median()), noisy, None, "", _NOISY_COLORS)
         return
     for order, other in _orders(x):
         ratio = roughness(other, entrance.channels) / rough.clamp_min(1e-12)
@@ -173,7 +173,7 @@ def _dealt_at(evidence: Evidence, entrance: Entrance, given: torch.Tensor | None
             best, least, limit = (middle, order, other), 0.0, _IN_TURNS
     if best is None or float(rough.median()) <= 0:
         return
-    gain, words = _tried(evidence, entrance, best[1])
+    gain, words = _gain_reread(evidence, entrance, best[1])
     if clips and gain is not None and -_BY_CHANCE < gain < GAIN:
         gain, words = None, ""  # what a few steps show is chance: no frame of a proper clip becomes smoother
     if (gain if gain is not None else 0.0) < least:
@@ -184,7 +184,7 @@ def _dealt_at(evidence: Evidence, entrance: Entrance, given: torch.Tensor | None
     drawn = picture_of("Input of the network, unchanged and reordered", [x[0], best[2][0]], ["unchanged", "reordered"])
     if drawn is not None:
         evidence.pictures["data.scrambled"] = drawn
-    yield _told(entrance, given, best[1], float(rough.median()), best[0], gain, words, limit)
+    yield _finding(entrance, given, best[1], float(rough.median()), best[0], gain, words, limit)
 
 
 def _frames_smoother(x: torch.Tensor, other: torch.Tensor, channels: int) -> bool:
@@ -252,7 +252,7 @@ def reread(x: torch.Tensor, order: tuple[int, ...]) -> torch.Tensor:
     return x.reshape(len(x), *(x.shape[axis] for axis in order)).permute(back).contiguous()
 
 
-def _tried(evidence: Evidence, entrance: Entrance, order: tuple[int, ...]) -> tuple[float | None, str]:
+def _gain_reread(evidence: Evidence, entrance: Entrance, order: tuple[int, ...]) -> tuple[float | None, str]:
     """How much better the trial learns with the places put right, and that in words."""
     if entrance.name is None:  # a function, whose input cannot be changed
         return None, ""
@@ -282,7 +282,7 @@ def _tried(evidence: Evidence, entrance: Entrance, order: tuple[int, ...]) -> tu
     return other - own, words
 
 
-def _told(
+def _finding(
     entrance: Entrance,
     given: torch.Tensor | None,
     order: tuple[int, ...],
@@ -302,7 +302,7 @@ def _told(
         severity="error" if gain is not None and gain >= GAIN else "warning",
         where=f"forward, before {entrance.name or 'the first convolution'}" if inside else "inputs of the network",
         measured=f"neighbors differ by {rough:.2f} standard deviations, and by {rough * ratio:.2f} if the values "
-        f"are read in memory order {_shown(lying)} instead of {_shown(shape)}{words}",
+        f"are read in memory order {_shape_text(lying)} instead of {_shape_text(shape)}{words}",
         limit=limit,
         why="`view` and `reshape` keep the order in memory: they do not exchange axes, so neighboring values end "
         "up far apart.",
@@ -311,7 +311,7 @@ def _told(
     )
 
 
-def _shown(shape: tuple[int, ...]) -> str:
+def _shape_text(shape: tuple[int, ...]) -> str:
     return "(" + ", ".join(map(str, shape)) + ")"
 
 

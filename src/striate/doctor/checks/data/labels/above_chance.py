@@ -26,7 +26,7 @@ NOTHING_TO_LEARN = (
 )
 
 
-def in_validation(evidence: Evidence) -> Predictions | None:
+def validation_predictions(evidence: Evidence) -> Predictions | None:
     """What the trial's network predicts of validation; None where it cannot be asked."""
     try:
         return evidence.after_val

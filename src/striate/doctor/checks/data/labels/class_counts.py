@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
-from striate.doctor.checks.data.looking import are_tokens
+from striate.doctor.checks.data.common import are_tokens
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.comparable_outputs import need_all_data, need_targets
 from striate.doctor.evidence.evidence import Evidence
@@ -75,7 +75,7 @@ def _need_no_entries(evidence: Evidence) -> None:
         raise NoEvidence("the class numbers are looked up in a table, like the items of users")
 
 
-def need_asked(evidence: Evidence) -> None:
+def need_used_targets(evidence: Evidence) -> None:
     """Raise NoEvidence where nothing is learned from targets, as where views of an image are told from others."""
     if not evidence.targets_matter:
         raise NoEvidence("the loss is the same with other targets")

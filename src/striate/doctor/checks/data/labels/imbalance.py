@@ -8,7 +8,7 @@ import torch
 
 from striate.data.audit.classes import IMBALANCE_THRESHOLD, VERY_IMBALANCED, imbalance_severity
 from striate.doctor.checks.check import Check
-from striate.doctor.checks.data.labels.class_counts import class_counts, need_asked
+from striate.doctor.checks.data.labels.class_counts import class_counts, need_used_targets
 from striate.doctor.diagnosis import Picture
 from striate.doctor.evidence.calls import watch_steps
 from striate.doctor.evidence.clock import NoEvidence
@@ -68,7 +68,7 @@ def _of_samples(evidence: Evidence, counts: torch.Tensor) -> Iterable[Finding]:
     severity = imbalance_severity(ratio)
     if severity is None or int(counts[most]) < (_SEEN if evidence.train.whole else _SEEN_OF_A_PART):
         return
-    need_asked(evidence)
+    need_used_targets(evidence)
     known, words = _recall(evidence, least)
     if known is not None and known >= _FOUND:
         severity = "note"

@@ -11,9 +11,9 @@ import torch
 from numpy.typing import NDArray
 
 from striate.doctor.checks.check import Check
-from striate.doctor.checks.data.inputs.bare_samples import bare_samples
+from striate.doctor.checks.data.common import picture_of
+from striate.doctor.checks.data.inputs.near_blank import near_blank_samples
 from striate.doctor.checks.data.labels.class_counts import need_class_loss
-from striate.doctor.checks.data.looking import picture_of
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.features import is_grid
@@ -30,7 +30,7 @@ LEARNED = 0.3
 """Least advantage over chance of the models, as a share of what there is to gain."""
 FLAT, FLATTER = 0.45, 0.75
 ONE_CLASS, ONE_CLASS_SURELY = 0.3, 0.2
-TORN = 0.03
+CONTRADICTORY = 0.03
 _FEWEST = 30
 _FEWEST_IN_CLASS = 15
 
@@ -68,7 +68,7 @@ class _Doubt:
 
 def _run(evidence: Evidence) -> Iterable[Finding]:
     need_class_loss(evidence)
-    torn = list(_torn(evidence))
+    torn = list(_contradictory_copies(evidence))
     if torn:
         return torn
     reference = evidence.reference
@@ -83,7 +83,7 @@ def _run(evidence: Evidence) -> Iterable[Finding]:
     if _knows_better(evidence, reference, doubt):
         return []
     _draw(evidence, reference, doubt)
-    told = _told(doubt, pair)
+    told = _finding(doubt, pair)
     return [replace(told, severity="note") if _on_purpose(evidence) else told]
 
 
@@ -165,13 +165,13 @@ def _knows_better(evidence: Evidence, reference: Reference, doubt: _Doubt) -> bo
     return keeps > 0.5 and accuracy > reference.accuracy(doubt.names[0]) + 0.05
 
 
-def _torn(evidence: Evidence) -> Iterable[Finding]:
+def _contradictory_copies(evidence: Evidence) -> Iterable[Finding]:
     """Images, not rows of tables, that are there several times with different labels."""
     samples = evidence.samples
     x, labels = samples.sole_inputs, samples.labels
     if not is_grid(x):
         return
-    keep = ~bare_samples(x)
+    keep = ~near_blank_samples(x)
     x, labels = x[keep], labels[keep]
     if not len(x):
         return
@@ -181,7 +181,7 @@ def _torn(evidence: Evidence) -> Iterable[Finding]:
         counts.setdefault(home, set()).add(label)
     odd = [home for home, found in counts.items() if len(found) > 1]
     share = sum(len(counts[int(home)]) > 1 for home in first) / len(x)
-    if len(odd) < 3 or share < TORN or not names_count(evidence):
+    if len(odd) < 3 or share < CONTRADICTORY or not names_count(evidence):
         return
     yield LABEL_NOISE.finding(
         severity="error" if share >= 0.2 else "warning",
@@ -189,7 +189,7 @@ def _torn(evidence: Evidence) -> Iterable[Finding]:
         measured=f"{several(len(odd), 'image occurs', 'images occur')} with two or more different labels, "
         f"{share:.0%} of the samples; the first have the classes "
         + ", ".join("/".join(map(str, sorted(counts[home]))) for home in odd[:3]),
-        limit=f"{TORN:.0%} of the images occur with two different labels",
+        limit=f"{CONTRADICTORY:.0%} of the images occur with two different labels",
         why="At most one of the labels is right, and the network gets contradictory gradients.",
         remedy=Remedy(
             "Keep one label for each image (that of the majority, or check them), and remove the copies.",
@@ -207,7 +207,7 @@ def _draw(evidence: Evidence, reference: Reference, doubt: _Doubt) -> None:
         evidence.pictures["data.label-noise"] = drawn
 
 
-def _told(doubt: _Doubt, pair: tuple[int, float] | None) -> Finding:
+def _finding(doubt: _Doubt, pair: tuple[int, float] | None) -> Finding:
     rows = np.flatnonzero(doubt.sure & (doubt.predictions != doubt.labels))
     shown = ", ".join(f"{doubt.labels[row]} for what looks like {doubt.predictions[row]}" for row in rows[:3])
     where = "" if pair is None else f" ({pair[1]:.0%} of what looks like class {pair[0]})"

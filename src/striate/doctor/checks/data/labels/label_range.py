@@ -64,13 +64,13 @@ def _whole(evidence: Evidence, outputs: torch.Tensor, y: torch.Tensor) -> Iterab
     classes = int(outputs.shape[1])
     odd = y[(y < 0) | (y >= classes)]
     for value in odd.unique().tolist():
-        what = _what_comes_of(evidence, outputs, y, int(value))
+        what = _effect_of(evidence, outputs, y, int(value))
         if what:
-            yield _told(y, classes, f"the loss {what}")
+            yield _finding(y, classes, f"the loss {what}")
             return
 
 
-def _what_comes_of(evidence: Evidence, outputs: torch.Tensor, y: torch.Tensor, value: int) -> str:
+def _effect_of(evidence: Evidence, outputs: torch.Tensor, y: torch.Tensor, value: int) -> str:
     """What the loss makes of a label: nothing (then the text is empty), an error, or a number as of any other."""
     error = evidence.trial.error
     told = f"raises {type(error).__name__}: {one_line(str(error))[:120]}" if error is not None else ""
@@ -114,10 +114,10 @@ def _fractions(evidence: Evidence, outputs: torch.Tensor, y: torch.Tensor) -> It
     value = _loss(evidence, prediction.reshape(len(prediction), *outputs.shape[1:]), wanted.to(outputs.dtype))
     if isinstance(value, float) and value < -0.1:
         found = ", ".join(f"{v:g}" for v in odd.unique().tolist()[:5])
-        yield _told(y, 2, f"falls to {value:.3g} for confident predictions of them ({found})")
+        yield _finding(y, 2, f"falls to {value:.3g} for confident predictions of them ({found})")
 
 
-def _told(y: torch.Tensor, classes: int, what: str) -> Finding:
+def _finding(y: torch.Tensor, classes: int, what: str) -> Finding:
     whole = not y.is_floating_point()
     low, high = (f"{float(v):g}" for v in (y.min(), y.max()))
     odd = (y < 0) | (y >= classes) if whole else (y < 0) | (y > 1)

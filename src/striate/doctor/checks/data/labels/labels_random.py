@@ -12,22 +12,22 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from striate.doctor.checks.check import Check
-from striate.doctor.checks.data.inputs.bare_samples import bare_samples
+from striate.doctor.checks.data.inputs.near_blank import near_blank_samples
 from striate.doctor.checks.data.labels.above_chance import (
     MOST_NUMBERS,
     NOTHING_TO_LEARN,
     SIGMAS,
     better_than_chance,
     held_out,
-    in_validation,
     network_on_held_out,
     rank_sum,
+    validation_predictions,
 )
-from striate.doctor.checks.data.labels.as_held import labels_fit_as_held
-from striate.doctor.checks.data.labels.collated_apart import collated_apart
-from striate.doctor.checks.data.labels.maps_apart import maps_apart
-from striate.doctor.checks.data.labels.noise_apart import noise_apart
-from striate.doctor.checks.data.labels.sources_apart import sources_apart
+from striate.doctor.checks.data.labels.collated_rows import mismatched_by_collate
+from striate.doctor.checks.data.labels.mismatched_maps import mismatched_maps
+from striate.doctor.checks.data.labels.mismatched_sequences import mismatched_sequences
+from striate.doctor.checks.data.labels.stored_images import labels_fit_stored_images
+from striate.doctor.checks.data.labels.unseen_noise import unseen_noise
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.comparable_outputs import need_targets
 from striate.doctor.evidence.evidence import Evidence
@@ -69,18 +69,18 @@ _REMEDY = (
 
 def _run(evidence: Evidence) -> Iterable[Finding]:
     with suppress(NoEvidence):
-        if (noise := noise_apart(evidence)) is not None:
+        if (noise := unseen_noise(evidence)) is not None:
             return [noise]
-    if (sequences := sources_apart(evidence)) is not None:
+    if (sequences := mismatched_sequences(evidence)) is not None:
         return [sequences]
-    if (apart := collated_apart(evidence)) is not None:
+    if (apart := mismatched_by_collate(evidence)) is not None:
         return [apart]
     return _of_samples(evidence)
 
 
 def _of_samples(evidence: Evidence) -> Iterable[Finding]:
     if evidence.samples.maps is not None:
-        return maps_apart(evidence, evidence.samples.maps)
+        return mismatched_maps(evidence, evidence.samples.maps)
     if not evidence.samples.alone and (linked := _linked(evidence.train.raw)) is not None:
         return _of_held(evidence, *linked, where="training labels", how="of images that pairs mark as the same")
     need_targets(evidence)
@@ -103,10 +103,10 @@ def _classes(evidence: Evidence) -> Iterable[Finding]:
     graphs = graphs_described(evidence.train.raw, evidence.samples.labels)
     torn = (_copies(evidence) or _beside_validation(evidence)) if graphs is None else None
     if torn is not None:
-        if not labels_fit_as_held(evidence):
+        if not labels_fit_stored_images(evidence):
             yield torn
         return
-    if better_than_chance(in_validation(evidence)):
+    if better_than_chance(validation_predictions(evidence)):
         return
     labels = evidence.samples.labels
     rows = _evened(labels) if graphs is None else None
@@ -118,7 +118,7 @@ def _classes(evidence: Evidence) -> Iterable[Finding]:
     if said is None:
         return
     network = network_on_held_out(evidence, graphs is not None, ranked=rows is not None)
-    if network is None or labels_fit_as_held(evidence):
+    if network is None or labels_fit_stored_images(evidence):
         return
     yield LABELS_RANDOM.finding(
         severity="error",
@@ -138,7 +138,7 @@ def _turned_in_validation(evidence: Evidence) -> Finding | None:
     given = list(tensors_in(parts(evidence.train.raw[0])[0]))
     if any(part.ndim != 1 or part.is_floating_point() for part in given):
         return None
-    area, sigmas = _area(in_validation(evidence))
+    area, sigmas = _area(validation_predictions(evidence))
     held = held_out(evidence) if area < _TURNED and sigmas < -_SURELY else None
     if held is None:
         return None
@@ -245,7 +245,7 @@ def _copies(evidence: Evidence) -> Finding | None:
     if not is_grid(x):
         return None
     first = copies_in(x)
-    again = (first >= 0) & (first != torch.arange(len(x))) & ~bare_samples(x)
+    again = (first >= 0) & (first != torch.arange(len(x))) & ~near_blank_samples(x)
     count = int(again.sum())
     if count < _FEWEST:
         return None
@@ -311,7 +311,7 @@ def _numbers(evidence: Evidence) -> Iterable[Finding]:
         raise NoEvidence(
             f"{several(len(columns), 'sample is', 'samples are')} too few to distinguish random targets from hard ones"
         )
-    if better_than_chance(in_validation(evidence)):
+    if better_than_chance(validation_predictions(evidence)):
         return
     certain = SIGMAS if columns.shape[1] == 1 else _OF_SEVERAL
     for values in columns.T[:_ASKED_FOR]:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import torch
 
 from striate.doctor.checks.check import Check
-from striate.doctor.checks.data.labels.class_counts import ClassCounts, class_counts, need_asked
+from striate.doctor.checks.data.labels.class_counts import ClassCounts, class_counts, need_used_targets
 from striate.doctor.checks.data.labels.missing_tokens import CHANCE, SHARE, tokens_missing
 from striate.doctor.checks.data.labels.too_few import are_drawn_often, weights_of_few
 from striate.doctor.evidence.clock import NoEvidence
@@ -52,14 +52,14 @@ def _find_missing_class(evidence: Evidence) -> Iterable[Finding]:
             return
     if not wanted:
         return
-    if counts.val is not None and tried_with_others(evidence, counts.train.nonzero(), counts.val.nonzero()):
+    if counts.val is not None and validates_on_new_classes(evidence, counts.train.nonzero(), counts.val.nonzero()):
         raise NoEvidence("validation has none of the classes of training: embeddings are evaluated on new classes")
     weighted, x = weights_of_few(evidence.setup.train), evidence.samples.x
     if weighted and are_drawn_often(evidence.setup.train, x):
         return  # the others are never drawn, whatever their class: `data.too-few`
     if x is not None and not weighted and 2 * len(first_of_each(x)) < len(x):
         raise NoEvidence("most samples are copies of others, which explains missing classes")
-    need_asked(evidence)
+    need_used_targets(evidence)
     named = ", ".join(map(str, wanted[:8])) + (f" and {len(wanted) - 8} more" if len(wanted) > 8 else "")
     held = 0 if counts.val is None else int(counts.val[wanted].sum())
     beside = f"; validation has {held:,} of {'it' if len(wanted) == 1 else 'them'}" if held else ""
@@ -89,7 +89,7 @@ def _of_tokens(share: float, by_chance: float, tokens: list[int]) -> Finding:
     )
 
 
-def tried_with_others(evidence: Evidence, train: torch.Tensor, val: torch.Tensor) -> bool:
+def validates_on_new_classes(evidence: Evidence, train: torch.Tensor, val: torch.Tensor) -> bool:
     """Whether validation has none of the classes of training, and the network no outputs for just those of both."""
     outputs = main_tensor(evidence.first.outputs)
     given = outputs.shape[1] if outputs is not None and outputs.ndim == 2 else 0

@@ -18,7 +18,7 @@ _FEWEST = 200
 def tokens_missing(evidence: Evidence) -> tuple[float, float, list[int]] | None:
     """Which share of the tokens that sequences of validation ask for never occurs in training, the same of one half of
     training and the other, and the commonest of these tokens; None where that is chance."""
-    path = _asked(evidence)
+    path = _target_path(evidence)
     if path is None or not evidence.train.whole:
         return None
     try:
@@ -41,7 +41,7 @@ def tokens_missing(evidence: Evidence) -> tuple[float, float, list[int]] | None:
     return share, by_chance, numbers[counts.argsort(descending=True)].tolist()
 
 
-def _asked(evidence: Evidence) -> Path | None:
+def _target_path(evidence: Evidence) -> Path | None:
     """Where the sequences lie that the loss asks for, all or without their first token."""
     for _, path, tokens in token_inputs(evidence):
         for call in class_losses(evidence):

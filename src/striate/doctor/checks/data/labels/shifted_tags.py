@@ -30,8 +30,8 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
     call, batch, path, place, tokens = found
     if not _lacks_last(call, main_tensor(evidence.first.outputs), tokens):
         return
-    by_metric = _said_by_metric(evidence)
-    said = by_metric or _said_by_words(evidence, call, batch, path, place)
+    by_metric = _measured_by_metric(evidence)
+    said = by_metric or _measured_by_words(evidence, call, batch, path, place)
     if said is None:
         return
     yield SHIFTED_TAGS.finding(
@@ -49,7 +49,7 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
     )
 
 
-def _said_by_metric(evidence: Evidence) -> str | None:
+def _measured_by_metric(evidence: Evidence) -> str | None:
     """That the script's own metric wants labels at their place."""
     with suppress(NoEvidence):
         answers, _ = shares_of_right(evidence)
@@ -63,9 +63,9 @@ def _said_by_metric(evidence: Evidence) -> str | None:
     return None
 
 
-def _said_by_words(evidence: Evidence, call: LossCall, batch: Any, path: Path, place: Path) -> str | None:
+def _measured_by_words(evidence: Evidence, call: LossCall, batch: Any, path: Path, place: Path) -> str | None:
     """That words tell the label at their place and a network that sees what follows needs not tell the next one."""
-    own, before = _told_by_words(evidence, path, place, call.ignored)
+    own, before = _errors_by_word(evidence, path, place, call.ignored)
     if own > _FEWER * before:
         return None
     tokens = leaf(batch, path)
@@ -95,7 +95,7 @@ def _shifted(evidence: Evidence) -> Iterator[tuple[LossCall, Any, Path, Path, to
                     yield call, batch, path, place, tokens
 
 
-def _told_by_words(evidence: Evidence, path: Path, place: Path, ignored: int) -> tuple[float, float]:
+def _errors_by_word(evidence: Evidence, path: Path, place: Path, ignored: int) -> tuple[float, float]:
     """The shares of labels that are not the commonest one of the word at their place, and of the word before, counted
     in one half of the sequences, and held against the other."""
     words, labels = ([leaf(batch, where) for batch in evidence.train.raw] for where in (path, place))

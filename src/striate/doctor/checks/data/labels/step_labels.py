@@ -16,11 +16,11 @@ from striate.doctor.checks.data.labels.blends import (
     partners_named,
     swapped_shares,
 )
-from striate.doctor.checks.data.labels.rows_asked_for import (
-    FEWEST_ASKED,
+from striate.doctor.checks.data.labels.label_rows import (
+    FEWEST_JUDGED,
     MOST_RIGHT,
-    rows_asked_for_others,
     rows_of_two_samples,
+    rows_with_other_labels,
 )
 from striate.doctor.evidence.calls import LossCall, watch_calls
 from striate.doctor.evidence.clock import NoEvidence
@@ -40,7 +40,7 @@ _LESS = 0.4
 
 
 def _step_labels(evidence: Evidence) -> Iterator[Finding]:
-    found = _by_position(evidence) or _never_changing(evidence) or _blended(evidence) or _put_together(evidence)
+    found = _by_position(evidence) or _never_changing(evidence) or _blended(evidence) or _mixed_inputs(evidence)
     found = found or _of_other_samples(evidence)
     yield from [] if found is None else [found]
 
@@ -57,7 +57,7 @@ def _by_position(evidence: Evidence) -> Finding | None:
     whole = [part.cpu() for part in words if part.ndim >= 2]
     shifted = [part for tokens in whole if tokens.ndim == 2 for part in (tokens[:, 1:], tokens[:, :-1])]
     for call, wanted in product(evidence.calls.losses, [*whole, *shifted]):
-        right = _right_places(outputs, wanted, call)
+        right = _share_in_place(outputs, wanted, call)
         wrong = right is not None and right < 0.5
         if wrong:
             return STEP_LABELS.finding(
@@ -73,7 +73,7 @@ def _by_position(evidence: Evidence) -> Finding | None:
     return None
 
 
-def _right_places(outputs: torch.Tensor, wanted: torch.Tensor, call: LossCall) -> float | None:
+def _share_in_place(outputs: torch.Tensor, wanted: torch.Tensor, call: LossCall) -> float | None:
     """The share of the numbers that a loss compares with the target of their own position, known by their values; None
     where outputs or targets are changed on the way."""
     axis = next((a for a in (1, -1) if outputs.movedim(a, -1).shape[:-1] == wanted.shape), None)
@@ -176,16 +176,16 @@ def _blended(evidence: Evidence) -> Finding | None:
     )
 
 
-def _put_together(evidence: Evidence) -> Finding | None:
+def _mixed_inputs(evidence: Evidence) -> Finding | None:
     with suppress(NoEvidence):
         wrong, asked = rows_of_two_samples(evidence)
-        if wrong >= FEWEST_ASKED and asked - wrong <= MOST_RIGHT:
+        if wrong >= FEWEST_JUDGED and asked - wrong <= MOST_RIGHT:
             return STEP_LABELS.finding(
                 severity="error",
                 where="the training step",
                 measured=f"for {wrong} of {several(asked, 'sample')} the two inputs of a batch reach different rows "
                 "of the network's outputs: each row mixes two samples",
-                limit=f"two inputs of a sample that never reach the same output row, for {FEWEST_ASKED} or more "
+                limit=f"two inputs of a sample that never reach the same output row, for {FEWEST_JUDGED} or more "
                 f"samples and all but {MOST_RIGHT}, measured by exchanging an input",
                 why="The network gets parts of different samples together: there is nothing to learn.",
                 remedy="index all parts of a batch in the same way: `index = lengths.argsort(descending=True); x, "
@@ -195,15 +195,15 @@ def _put_together(evidence: Evidence) -> Finding | None:
 
 
 def _of_other_samples(evidence: Evidence) -> Finding | None:
-    wrong, asked, blended = rows_asked_for_others(evidence)
-    if wrong < FEWEST_ASKED or asked - wrong > MOST_RIGHT:
+    wrong, asked, blended = rows_with_other_labels(evidence)
+    if wrong < FEWEST_JUDGED or asked - wrong > MOST_RIGHT:
         return None
     return STEP_LABELS.finding(
         severity="error",
         where="the training step",
         measured=f"for {wrong} of {several(asked, 'sample')} the loss compares the label with outputs for inputs "
         f"that contain nothing of the sample{': samples are blended, each with one other' if blended else ''}",
-        limit=f"labels that are compared with outputs of other samples, for {FEWEST_ASKED} or more samples and all "
+        limit=f"labels that are compared with outputs of other samples, for {FEWEST_JUDGED} or more samples and all "
         f"but {MOST_RIGHT}, measured by exchanging a label and an input",
         why="Each blend is trained on the label of a sample that it does not contain."
         if blended

@@ -9,8 +9,8 @@ import torch
 from torch.utils.data import WeightedRandomSampler
 
 from striate.doctor.checks.check import Check
+from striate.doctor.checks.data.common import are_tokens
 from striate.doctor.checks.data.labels.class_counts import need_class_loss
-from striate.doctor.checks.data.looking import are_tokens
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.comparable_outputs import need_all_data
 from striate.doctor.evidence.evidence import Evidence
@@ -62,7 +62,7 @@ def _find_too_few(evidence: Evidence) -> Iterable[Finding]:
         dealt
         and len(kept) <= FEW_DRAWN
         and len(x) >= _OFTEN * len(kept)
-        and (said := _never_dealt(evidence, len(kept)))
+        and (said := _never_drawn(evidence, len(kept)))
     ):
         yield TOO_FEW.finding(
             severity="error",
@@ -90,7 +90,7 @@ def _find_too_few(evidence: Evidence) -> Iterable[Finding]:
     yield _too_few(got, limit)
 
 
-def _never_dealt(evidence: Evidence, distinct: int) -> str:
+def _never_drawn(evidence: Evidence, distinct: int) -> str:
     """How many samples a sampler of the user's own draws in several passes, where it leaves most out in all of them."""
     drawn = set[int]()
     for seed in range(_PASSES):

@@ -8,7 +8,7 @@ from contextlib import suppress
 import torch
 
 from striate.doctor.checks.data.moved.left_behind import BETWEEN, left_behind
-from striate.doctor.checks.data.moved.mirrored_numbers import turns_round
+from striate.doctor.checks.data.moved.mirrored_numbers import sign_changing_number
 from striate.doctor.checks.data.moved.named_sides import left_of_names
 from striate.doctor.evidence.calls import StepCalls, watch_steps
 from striate.doctor.evidence.clock import NoEvidence
@@ -44,7 +44,7 @@ def left_by_step(evidence: Evidence) -> Finding | None:
         if mapped:
             return _left(f"{told} their target map")
         with suppress(NoEvidence):
-            found = turns_round(evidence.val_samples, axis)
+            found = sign_changing_number(evidence.val_samples, axis)
             if found is not None:
                 return _left(
                     f"{told} their target numbers; predictions of a ridge regression for new images correlate by "

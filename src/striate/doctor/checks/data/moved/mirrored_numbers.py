@@ -27,7 +27,7 @@ _NUMBERS = 32
 """Of a target, as of points and boxes."""
 _COLUMNS = 8
 """Of a table, as of the edges of boxes and what each of them is."""
-_TOLD, _TURNED = 0.6, -0.5
+_PREDICTED, _NEGATED = 0.6, -0.5
 """Correlations of what a simple model says of new pictures with their numbers, as they are and mirrored."""
 
 
@@ -69,7 +69,7 @@ def _kept_when_mirrored(evidence: Evidence, flips: list[tuple[Any, Any]], axis: 
                 samples = _read_tables(evidence, path)
             else:
                 samples = replace(evidence.val_samples, y=gathered(evidence.val.raw, path))
-            told = turns_round(samples, axis)
+            told = sign_changing_number(samples, axis)
         except NoEvidence:
             return None
         if told is None or any(told[0] >= len(a) for a, _ in known):
@@ -122,7 +122,7 @@ def _read_tables(evidence: Evidence, path: Path) -> Samples:
     return replace(evidence.val_samples, x=torch.stack(images), y=torch.stack(means))
 
 
-def turns_round(samples: Samples, axis: int = -1) -> tuple[int, float, float] | None:
+def sign_changing_number(samples: Samples, axis: int = -1) -> tuple[int, float, float] | None:
     """Of a target's number that turns round with its picture, such as a column, which one it is, and the correlations
     with what a model that was made of half of the samples says of the other half: as they are, and mirrored along an
     axis. None where no number does; a yes or no is none, nor are rows of all boxes of a batch."""
@@ -134,7 +134,7 @@ def turns_round(samples: Samples, axis: int = -1) -> tuple[int, float, float] | 
     for place, column in enumerate(y[:_MOST].reshape(len(x), -1).double().T):
         if len(column.unique()) > 2:
             told = _correlations(x, column, axis)
-            if told[0] >= _TOLD and told[1] <= _TURNED:
+            if told[0] >= _PREDICTED and told[1] <= _NEGATED:
                 return (place, *told)
     return None
 
@@ -146,7 +146,7 @@ def _only_along(samples: Samples, place: int, axis: int) -> bool:
     assert samples.y is not None
     y = samples.y[:_MOST].reshape(len(x), -1)[:, place].double()
     return all(
-        _correlations(shown, y, axis)[1] <= _TURNED and _correlations(shown, y, -3 - axis)[1] >= -_TURNED
+        _correlations(shown, y, axis)[1] <= _NEGATED and _correlations(shown, y, -3 - axis)[1] >= -_NEGATED
         for shown in (x, (x - x.mean(0)).abs())
     )
 

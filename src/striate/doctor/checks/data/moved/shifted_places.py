@@ -23,7 +23,7 @@ _SHORTEST, _FEWEST_PLACES = 8, 6
 """Axis of inputs, and of targets, along which a place is looked for."""
 _ALIKE, _CLEARLY = 0.8, 0.2
 """Correlation of two draws once one is shifted, and how much less it is as they are."""
-_TOLD, _MOVED = 0.5, 0.3
+_PREDICTED, _MOVED = 0.5, 0.3
 _FEWEST, _MOST, _NUMBERS = 60, 600, 100_000
 _PAIRS, _OFTEN = 3, 0.5
 Pair = tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]
@@ -38,7 +38,7 @@ def left_when_shifted(evidence: Evidence) -> Finding | None:
     x, y = val.sole_inputs[:_MOST], _of_places(val.y if val.maps is None else None)
     if y is None or len(x) < _FEWEST or not x.is_floating_point() or max(x[0].numel(), y[0].numel()) > _NUMBERS:
         return None
-    goes_along = _told_by_ridge(x, y[: len(x)])
+    goes_along = _ridge_shifts(x, y[: len(x)])
     for who, pairs in (("augmentation of the training data set", _draws), ("training step", _steps)):
         left, moved, shifts = 0, 0, list[str]()
         for one, other, before, after in pairs(evidence):
@@ -61,8 +61,8 @@ def left_when_shifted(evidence: Evidence) -> Finding | None:
                 f"the {who}",
                 f"of {several(left + moved, 'sample')} that are shifted, {left:,} keep their targets; {shifts[0]}",
                 "inputs shifted in three pairs and a third of all, while targets along their axis stay; predictions "
-                f"of a ridge regression for shifted validation correlate by {_TOLD:g} with targets that move along, "
-                f"and by {_MOVED:g} less with targets that stay",
+                f"of a ridge regression for shifted validation correlate by {_PREDICTED:g} with targets that move "
+                f"along, and by {_MOVED:g} less with targets that stay",
                 "Targets and inputs are at different positions: most targets belong to other inputs.",
                 "move targets with their inputs, by the same number of their own positions: `x, y = x.roll(shift * "
                 "bins_per_place, -1), y.roll(shift, -1)`",
@@ -132,7 +132,7 @@ def _shift(one: torch.Tensor, other: torch.Tensor) -> Shift | None:
     return None
 
 
-def _told_by_ridge(x: torch.Tensor, y: torch.Tensor) -> Callable[[Shift], tuple[Shift, float, float] | None]:
+def _ridge_shifts(x: torch.Tensor, y: torch.Tensor) -> Callable[[Shift], tuple[Shift, float, float] | None]:
     """By a shift of inputs (N, …): how targets (N, …, places) move with it, the correlation of what a ridge regression
     of half of the samples says of the others, shifted, with targets that do, and with those that stay. None where it
     does not know of it, or says that they stay."""
@@ -151,7 +151,7 @@ def _told_by_ridge(x: torch.Tensor, y: torch.Tensor) -> Callable[[Shift], tuple[
         along = max(axes, key=lambda axis: float(by_axis[axis].max()))
         found = by_axis[along]
         best = int(found.argmax())
-        if found[best] < max(_TOLD, float(found[0]) + _MOVED):
+        if found[best] < max(_PREDICTED, float(found[0]) + _MOVED):
             return None
         return (along, best if best <= len(found) // 2 else best - len(found)), float(found[best]), float(found[0])
 

@@ -52,10 +52,10 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
                 labels=bool(_LABELS.search(ast.unparse(owner))),
             )
             return
-    yield from _numbered_anew(evidence, source)
+    yield from _built_again(evidence, source)
 
 
-def _numbered_anew(evidence: Evidence, source: ScriptSource) -> Iterator[Finding]:
+def _built_again(evidence: Evidence, source: ScriptSource) -> Iterator[Finding]:
     """A vocabulary, or the like, that the same function builds of what is trained with, and again of validation."""
     sites: dict[str, list[tuple[Site, set[str]]]] = {}
     for site in source.calls(*_builders(source), *_IN_ORDER_OF_APPEARANCE):
@@ -98,7 +98,7 @@ def _given_by_callers(source: ScriptSource, call: ast.Call, numbered: ast.expr, 
     chosen = any(isinstance(part, _CHOOSING) for part in inside)  # where no codes are given
     if function is None or chosen or (in_order and not _LABELS.search(ast.unparse(statement))):
         return
-    if not in_order and (_ends_before(function, call) or _only_told(function, statement)):
+    if not in_order and (_ends_before(function, call) or _only_size_used(function, statement)):
         return
     while isinstance(numbered, ast.Attribute | ast.Subscript):
         numbered = numbered.value
@@ -121,7 +121,7 @@ def _ends_before(function: ast.AST, call: ast.Call) -> bool:
     return any(isinstance(part, ast.Return) and part.lineno < call.lineno for part in ast.walk(function))
 
 
-def _only_told(function: ast.AST, statement: ast.AST) -> bool:
+def _only_size_used(function: ast.AST, statement: ast.AST) -> bool:
     """Whether only the size is asked of what a statement gives a name, as to print it."""
     names = {ast.unparse(target) for target in getattr(statement, "targets", [])}
     nodes = list(ast.walk(function))

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from striate.doctor.checks.data.shift.prepared_apart import MOST, far_apart
+from striate.doctor.checks.data.shift.input_statistics import MOST, far_apart
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.corrections import Correction
 from striate.doctor.evidence.evidence import Evidence

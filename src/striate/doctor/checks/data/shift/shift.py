@@ -11,12 +11,9 @@ from typing import Any
 import torch
 
 from striate.doctor.checks.check import Check
-from striate.doctor.checks.data.looking import picture_of
-from striate.doctor.checks.data.shift.asked_as_read import asked_as_read
-from striate.doctor.checks.data.shift.judges import AT_ONCE, Judge, judges, some_batches
-from striate.doctor.checks.data.shift.made_small import made_otherwise
-from striate.doctor.checks.data.shift.normalized_apart import LEAST, NEARER, normalized_apart
-from striate.doctor.checks.data.shift.prepared_apart import (
+from striate.doctor.checks.data.common import picture_of
+from striate.doctor.checks.data.shift.downscaled_inputs import downscaled_differently
+from striate.doctor.checks.data.shift.input_statistics import (
     CHANCE,
     FAR,
     MOST,
@@ -26,11 +23,14 @@ from striate.doctor.checks.data.shift.prepared_apart import (
     compared,
     deviations_apart,
     far_apart,
-    figures_of,
     scaled_apart,
     smoothness_apart,
+    statistics_of,
     tokens_apart,
 )
+from striate.doctor.checks.data.shift.judges import AT_ONCE, Judge, judges, some_batches
+from striate.doctor.checks.data.shift.normalization_constants import LEAST, NEARER, differing_constants
+from striate.doctor.checks.data.shift.unprepared_evaluation import unprepared_call
 from striate.doctor.evidence.clock import NoEvidence, OutOfTime
 from striate.doctor.evidence.corrections import Correction, corrections
 from striate.doctor.evidence.draws import ALIKE, are_zoomed, drawn_twice, jitter, likeness
@@ -44,7 +44,7 @@ from striate.doctor.setup.syntax import called
 from striate.records import Finding
 
 GAP, GAIN, CERTAIN = 0.08, 0.1, 4.0
-LOSS, LOSS_MENDED, _OF_START = 1.5, 1.15, 0.05
+LOSS, LOSS_CORRECTED, _OF_START = 1.5, 1.15, 0.05
 DEVIATIONS, FAR_WORSE, WIDER = 4.0, 3.0, 10.0
 BEHIND = 0.12
 _JITTER = 2.0
@@ -58,8 +58,8 @@ _LEAST, _LEARNED = 0.25, 0.2
 _SURE = 0.5
 """Of both, from which on a flip is believed: of fewer several ways to look at it may be."""
 _REFUSED = "validation inputs of another shape or kind, which the network does not accept"
-_MADE_SMALL = "inputs are targets that are downscaled in one way in training, and in another way in validation"
-_MENDED = (
+_DOWNSCALED = "inputs are targets that are downscaled in one way in training, and in another way in validation"
+_CORRECTED = (
     f"validation is predicted worse than training by {GAP:g}, and one correction of its inputs makes {GAIN:g} more "
     f"of it right, by {CERTAIN:g} standard errors of the change, and three of that of runs of neighboring samples"
 )
@@ -76,8 +76,8 @@ _SMOOTHNESS = (
 )
 _SCALES_APART = (
     f"scales that differ by {FAR:g}; correcting them lowers the loss from {LOSS:g} times that of training "
-    f"({LOSS_MENDED:g} if standard deviations differ {SCALED:g} times) to {LOSS_MENDED:g} times, and by half of the "
-    "gap"
+    f"({LOSS_CORRECTED:g} if standard deviations differ {SCALED:g} times) to {LOSS_CORRECTED:g} times, and by half of "
+    "the gap"
 )
 _FAR_OFF = (
     f"means that are {DEVIATIONS:g} standard deviations of training apart, or standard deviations {WIDER:g} times "
@@ -97,17 +97,17 @@ _NUMBERS_APART = (
 def _run(evidence: Evidence) -> Iterable[Finding]:
     train, val = evidence.samples, evidence.val_samples
     x, known = val.inputs, train.inputs
-    made = made_otherwise(evidence)
+    made = downscaled_differently(evidence)
     if made:
-        yield _told(made, "warning", known, x, _MADE_SMALL)
+        yield _finding(made, "warning", known, x, _DOWNSCALED)
         return
     refused = _refused(evidence, x, known)
     if refused:
-        yield _told(compared(known, x) + refused, "error", known, x, _REFUSED)
+        yield _finding(compared(known, x) + refused, "error", known, x, _REFUSED)
         return
     if _prepared_by_step(evidence, known, x):
         raise NoEvidence("the step prepares training inputs, and validation inputs are already prepared")
-    unprepared = _asked_unprepared(evidence, known, x)
+    unprepared = _evaluates_unprepared(evidence, known, x)
     if unprepared is not None:
         yield unprepared
         return
@@ -125,7 +125,7 @@ def _run(evidence: Evidence) -> Iterable[Finding]:
             words = (
                 f"{judge.name} predicts {judge.train:.2f} of training and {float(plain.mean()):.2f} of validation right"
             )
-            yield _told(f"{tokens}; {words}", "error", known, x, _TOKENS_APART)
+            yield _finding(f"{tokens}; {words}", "error", known, x, _TOKENS_APART)
             return
         ways = _unexplained(evidence, known, x)
         if judge.numbers and not far_apart(known, x):  # later parts of a series are a little higher or lower
@@ -139,7 +139,7 @@ def _run(evidence: Evidence) -> Iterable[Finding]:
                     f"{judge.name} predicts {judge.train:.2f} of training and {float(plain.mean()):.2f} of validation "
                     "right"
                 )
-                yield _told(f"{other}; {words}", "warning", known, x, _SMOOTHNESS)
+                yield _finding(f"{other}; {words}", "warning", known, x, _SMOOTHNESS)
                 return
             continue
         correction, fixed = best
@@ -155,16 +155,16 @@ def _run(evidence: Evidence) -> Iterable[Finding]:
         if drawn is not None:
             evidence.pictures["data.shift"] = drawn
         severity = "error" if fixed - own >= 2 * GAIN else "warning"
-        yield _told(compared(known, x) + words, severity, known, x, _MENDED)
+        yield _finding(compared(known, x) + words, severity, known, x, _CORRECTED)
         return
     found = list(_by_loss(evidence, known, x, tokens)) or list(_of_tables(evidence))
     yield from found
-    apart = "" if found else normalized_apart(evidence, known)
+    apart = "" if found else differing_constants(evidence, known)
     if apart:
-        yield _told(apart, "warning", known, x, _NUMBERS_APART)
+        yield _finding(apart, "warning", known, x, _NUMBERS_APART)
 
 
-def _asked_unprepared(evidence: Evidence, known: torch.Tensor, x: torch.Tensor) -> Finding | None:
+def _evaluates_unprepared(evidence: Evidence, known: torch.Tensor, x: torch.Tensor) -> Finding | None:
     """Where the step prepares what both loaders yield, and an evaluation of the script's does not."""
     shown, y = evidence.first.shown, evidence.val_samples.y
     if shown is None or not shown.is_floating_point() or y is None or y.is_floating_point() or len(y) != len(x):
@@ -173,7 +173,7 @@ def _asked_unprepared(evidence: Evidence, known: torch.Tensor, x: torch.Tensor) 
     alike = given.shape[1:] == x.shape[1:] and not far_apart(known, x)
     if evidence.setup.source is None or not alike or not far_apart(given, x):
         return None
-    site = asked_as_read(evidence)
+    site = unprepared_call(evidence)
     if site is None:
         return None
 
@@ -196,12 +196,12 @@ def _asked_unprepared(evidence: Evidence, known: torch.Tensor, x: torch.Tensor) 
     if best is None:
         return None
     words = (
-        f"the step gives the network {figures_of(given)}, but `{site.text}` ({site.where}) gives it unprepared "
-        f"inputs of {figures_of(x)}: the trial's network predicts {float(plain.mean()):.2f} of validation right, "
+        f"the step gives the network {statistics_of(given)}, but `{site.text}` ({site.where}) gives it unprepared "
+        f"inputs of {statistics_of(x)}: the trial's network predicts {float(plain.mean()):.2f} of validation right, "
         f"and {best[1]:.2f} if they are prepared as in training"
     )
     severity = "error" if best[1] - float(plain.mean()) >= 2 * GAIN else "warning"
-    return _told(words, severity, known, x, _UNPREPARED)
+    return _finding(words, severity, known, x, _UNPREPARED)
 
 
 def _prepared_by_step(evidence: Evidence, known: torch.Tensor, x: torch.Tensor) -> bool:
@@ -216,7 +216,7 @@ def _unexplained(evidence: Evidence, known: torch.Tensor, x: torch.Tensor) -> li
     """The corrections, but for such as undo what augmentation does to training: crops where it crops, and a scale where
     draws of a sample are as far apart."""
     found = list(corrections(known, x))
-    if _prepared_when_asked(evidence):
+    if _prepared_in_evaluation(evidence):
         found = [way for way in found if "scale" not in way.what]
     try:
         pairs = drawn_twice(evidence)
@@ -238,7 +238,7 @@ def _unexplained(evidence: Evidence, known: torch.Tensor, x: torch.Tensor) -> li
     return found
 
 
-def _prepared_when_asked(evidence: Evidence) -> bool:
+def _prepared_in_evaluation(evidence: Evidence) -> bool:
     """Whether the script evaluates by `network(prepare(x))`, and does not train so: what lies there for validation is
     not what is asked."""
     source = evidence.setup.source
@@ -273,38 +273,38 @@ def _by_loss(evidence: Evidence, known: torch.Tensor, x: torch.Tensor, tokens: s
         own, val = ask(evidence.train.raw[: len(batches)]), ask(batches)
     if tokens and val > LOSS * own > 0:
         words = f"the loss is {own:.3g} for training and {val:.3g} for validation"
-        yield _told(f"{tokens}; {words}", "error", known, x, _TOKENS_APART)
+        yield _finding(f"{tokens}; {words}", "error", known, x, _TOKENS_APART)
         return
     apart = by_step or far_apart(known, x)
-    least = LOSS_MENDED if scaled_apart(known, x) else LOSS
+    least = LOSS_CORRECTED if scaled_apart(known, x) else LOSS
     if path is None or not apart or not own > 0 or not (val > least * own or val != val):
         return
     if val - own < _OF_START * evidence.trial.losses[0]:  # next to nothing: a single sample may be it
         return
-    prepared = _prepared_when_asked(evidence)
+    prepared = _prepared_in_evaluation(evidence)
     for way in corrections(known, x):
         scaled = "scale" in way.what
         if (scaled and prepared) or not (scaled or by_step):
             continue
         fixed = ask([altered(batch, path, way.undo) for batch in batches])
-        enough = LOSS_MENDED * own if val != val else min(LOSS_MENDED * own, own + (val - own) / 2)
+        enough = LOSS_CORRECTED * own if val != val else min(LOSS_CORRECTED * own, own + (val - own) / 2)
         if fixed <= enough and not _helps_training(evidence, evidence.samples.x_path, way, ask, own, len(batches)):
             words = (
                 f"; the loss is {own:.3g} for training and {val:.3g} for validation, and {fixed:.3g} if this is undone"
             )
-            yield _told(f"{compared(known, x)}{words}: {way.what}", "error", known, x, _SCALES_APART)
+            yield _finding(f"{compared(known, x)}{words}: {way.what}", "error", known, x, _SCALES_APART)
             return
     deviations = 0.0 if prepared else deviations_apart(known, x)
     if deviations > DEVIATIONS and (val > FAR_WORSE * own or val != val):
         words = f"; the loss is {own:.3g} for training and {val:.3g} for validation"
         said = f"{compared(known, x)}: the means are {deviations:.2g} standard deviations apart{words}"
-        yield _told(said, "error", known, x, _FAR_OFF)
+        yield _finding(said, "error", known, x, _FAR_OFF)
         return
     wider = 0.0 if prepared or not scaled_apart(known, x) else float(x.double().std() / known.double().std())
     if wider > WIDER and (val > FAR_WORSE * own or val != val):
         words = f"; the loss is {own:.3g} for training and {val:.3g} for validation"
         said = f"{compared(known, x)}: the standard deviation is {wider:.2g} times as large{words}"
-        yield _told(said, "error", known, x, _FAR_OFF)
+        yield _finding(said, "error", known, x, _FAR_OFF)
 
 
 def _of_tables(evidence: Evidence) -> Iterable[Finding]:
@@ -320,7 +320,7 @@ def _of_tables(evidence: Evidence) -> Iterable[Finding]:
         mean, spread, other = known.double().mean(0), known.double().std(0), x.double().mean(0)
         gaps = torch.where(spread > 0, (mean - other).abs() / spread, 0.0)
         column = int(gaps.argmax())
-        if not known.is_floating_point() or float(gaps[column]) < DEVIATIONS or _prepared_when_asked(evidence):
+        if not known.is_floating_point() or float(gaps[column]) < DEVIATIONS or _prepared_in_evaluation(evidence):
             continue
         ask = _by_step(evidence)
         own, val = ask(shown), ask(batches)
@@ -333,7 +333,7 @@ def _of_tables(evidence: Evidence) -> Iterable[Finding]:
                     f"loss is {own:.3g} for training and {val:.3g} for validation, and {fixed:.3g} if this is "
                     f"undone: {way.what}"
                 )
-                yield _told(measured, "error", known, x, _COLUMN)
+                yield _finding(measured, "error", known, x, _COLUMN)
                 return
 
 
@@ -417,7 +417,7 @@ def _error_of_runs(change: torch.Tensor) -> float:
     return float(runs.std()) / math.sqrt(len(runs))
 
 
-def _told(measured: str, severity: str, known: torch.Tensor, x: torch.Tensor, limit: str) -> Finding:
+def _finding(measured: str, severity: str, known: torch.Tensor, x: torch.Tensor, limit: str) -> Finding:
     shape = known.shape[1:] != x.shape[1:] or known.dtype != x.dtype
     return SHIFT.finding(
         severity="error" if severity == "error" else "warning",

@@ -15,14 +15,14 @@ from striate.wording import several
 
 RANGES, _FEWEST_ROWS = 3.0, 30
 _MOST_CODED, _CODES, _OFTEN_ENOUGH = 40, 12, 8
-_TOLD_WITHIN, _TOLD_ACROSS = 0.7, 0.3
+_WITHIN, _ACROSS = 0.7, 0.3
 """Columns of codes; codes that are there often enough, and how often that is; correlations of their mean targets."""
 OUTSIDE = 0.02
 """Of the training targets, on either side: those of validation that are all beyond were split by their size."""
 
 _CODES_APART = (
-    f"mean targets of the codes in a column that correlate by {_TOLD_WITHIN:g} or more between halves of training, "
-    f"and by {_TOLD_ACROSS:g} or less with validation"
+    f"mean targets of the codes in a column that correlate by {_WITHIN:g} or more between halves of training, "
+    f"and by {_ACROSS:g} or less with validation"
 )
 
 
@@ -100,7 +100,7 @@ def _codes_apart(evidence: Evidence) -> str | None:
             continue
         for column in range(known.shape[1] if known.shape[1] <= _MOST_CODED else 0):
             within, across, codes = _means_by_code(known[:, column], y, x[:, column], other)
-            if within >= _TOLD_WITHIN and across <= _TOLD_ACROSS:
+            if within >= _WITHIN and across <= _ACROSS:
                 return (
                     f"column {column} has {several(codes, 'code')}; their mean targets correlate by {within:.2f} "
                     f"between two halves of training, and by {across:.2f} between training and validation"

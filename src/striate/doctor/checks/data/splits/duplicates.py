@@ -11,9 +11,9 @@ from typing import Any
 import torch
 
 from striate.doctor.checks.check import Check
-from striate.doctor.checks.data.inputs.bare_samples import bare_samples
+from striate.doctor.checks.data.common import picture_of
 from striate.doctor.checks.data.inputs.constant_images import blank_samples
-from striate.doctor.checks.data.looking import picture_of
+from striate.doctor.checks.data.inputs.near_blank import near_blank_samples
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.features import is_grid
@@ -42,7 +42,7 @@ def _find_duplicates(evidence: Evidence) -> Iterable[Finding]:
     x = samples.sole_inputs[~blank_samples(samples)]
     if share_of_copies(x) < _SHARE:
         return
-    x = x[~bare_samples(x)]
+    x = x[~near_blank_samples(x)]
     where = "training loader"
     if draws_again(evidence.setup.train):
         x, where = _of_data_set(evidence), "training data set"

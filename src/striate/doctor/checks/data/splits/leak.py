@@ -12,9 +12,9 @@ import numpy as np
 import torch
 
 from striate.doctor.checks.check import Check
-from striate.doctor.checks.data.inputs.bare_samples import bare_samples
+from striate.doctor.checks.data.common import picture_of
 from striate.doctor.checks.data.inputs.constant_images import blank_samples
-from striate.doctor.checks.data.looking import picture_of
+from striate.doctor.checks.data.inputs.near_blank import near_blank_samples
 from striate.doctor.checks.data.splits.duplicates import ALL_BUT_EQUAL, MOST_OF_THEM, of_whole_numbers, share_of_copies
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
@@ -56,7 +56,7 @@ def _find_leak(evidence: Evidence) -> Iterable[Finding]:
     if shared is not None and shared[0] >= max(_FEWEST, _SHARE * shared[1]):
         count, total = shared
         how = "the same positions of the same data set as training samples, or the same objects in a list"
-        yield _told(count, total, how, _GRAVE, _FROM)
+        yield _finding(count, total, how, _GRAVE, _FROM)
         return
     looked_up = _looked_up(evidence) or _kept_for_each(evidence)
     if looked_up is not None:
@@ -73,7 +73,7 @@ def _find_leak(evidence: Evidence) -> Iterable[Finding]:
     if pairs is not None and others is not None:
         yield from _pairs_again(pairs, others)
         return
-    useful = torch.arange(len(x))[~(blank_samples(val) | bare_samples(x))]
+    useful = torch.arange(len(x))[~(blank_samples(val) | near_blank_samples(x))]
     if x[0].numel() < 3 or len(useful) < 5:
         raise NoEvidence(
             "validation samples of one or two numbers, or fewer than five samples, cannot distinguish "
@@ -86,7 +86,7 @@ def _find_leak(evidence: Evidence) -> Iterable[Finding]:
         pair = (where >= 0).nonzero()[:3].flatten()
         _draw(evidence, x[pair], known[where[pair]])
         how = f"identical to a training sample{_first(useful, where)}"
-        found = _told(count, len(x), how, _GRAVE, _EQUAL)
+        found = _finding(count, len(x), how, _GRAVE, _EQUAL)
         yield replace(found, severity="note") if _alike_by_chance(known, count / len(x)) else found
         return
     yield from list(_held(evidence, x)) or _near(evidence, x, known, useful)
@@ -98,7 +98,7 @@ def _held(evidence: Evidence, x: torch.Tensor) -> Iterator[Finding]:
         return
     held = held_in_common(evidence.setup.train, evidence.setup.val, _LARGER * x[0].numel())
     if held is not None and held[0] >= max(_FEWEST, _SHARE * held[1]):
-        yield _told(*held, "made from the same stored image as a training sample", _GRAVE, _FROM)
+        yield _finding(*held, "made from the same stored image as a training sample", _GRAVE, _FROM)
 
 
 def _equal_in_all(evidence: Evidence) -> Iterator[Finding]:
@@ -109,7 +109,7 @@ def _equal_in_all(evidence: Evidence) -> Iterator[Finding]:
         raise NoEvidence("the network gets several inputs, which cannot be judged one by one")
     count = int((same_in(x, known) >= 0).sum())
     if count >= max(_FEWEST, _SHARE * len(x)):
-        yield _told(count, len(x), "identical to a training sample in all inputs", _GRAVE, _FROM)
+        yield _finding(count, len(x), "identical to a training sample in all inputs", _GRAVE, _FROM)
 
 
 def _side_by_side(batches: Sequence[Any]) -> torch.Tensor | None:
@@ -183,13 +183,13 @@ def _pairs_again(known: torch.Tensor, x: torch.Tensor, read: float = 1.0) -> Ite
     if count < _FEWEST or count < _TABLE * read * len(x) or share_of_copies(known) * _OFTENER > count / len(x):
         return
     how = "pairs of numbers, such as a user and an item, that also occur in training, which repeats almost none"
-    yield _told(count, len(x), how, _GRAVE, _PAIRS_EQUAL)
+    yield _finding(count, len(x), how, _GRAVE, _PAIRS_EQUAL)
 
 
 def _alike_by_chance(known: torch.Tensor, share: float) -> bool:
     """Whether samples are sequences of whole numbers, as of words, or drawings in one color, that training repeats at
     least half as often: short sentences are said twice, and signs are written twice."""
-    known = known[~bare_samples(known)]
+    known = known[~near_blank_samples(known)]
     first = copies_in(known)
     repeated = float((torch.bincount(first)[first] > 1).double().mean())
     return (of_whole_numbers(known) or _in_one_color(known)) and repeated > share / 2
@@ -224,7 +224,7 @@ def _near(evidence: Evidence, x: torch.Tensor, known: torch.Tensor, useful: torc
     if is_grid(x) and float(copies.double().mean()) >= MOST_OF_THEM:
         first = int(copies.nonzero()[0])
         _draw(evidence, x[first : first + 1], known[across.nearest[first : first + 1]])
-        yield _told(
+        yield _finding(
             int(copies.sum()),
             len(x),
             f"a training sample except for brightness and contrast: their distance is less than {ALL_BUT_EQUAL:g} "
@@ -245,7 +245,7 @@ def _near(evidence: Evidence, x: torch.Tensor, known: torch.Tensor, useful: torc
     pair = near[:3]
     _draw(evidence, x[pair], known[across.nearest[pair]])
     first = int(pair[0])
-    yield _told(
+    yield _finding(
         count,
         len(x),
         "nearly identical to a training sample: their distance is less than 0.3 times that to the tenth nearest; "
@@ -277,7 +277,7 @@ def _draw(evidence: Evidence, val: torch.Tensor, train: torch.Tensor) -> None:
         evidence.pictures["data.leak"] = drawn
 
 
-def _told(count: int, total: int, how: str, grave: float, limit: str) -> Finding:
+def _finding(count: int, total: int, how: str, grave: float, limit: str) -> Finding:
     return LEAK.finding(
         severity="error" if count >= grave * total else "warning",
         where="validation loader",

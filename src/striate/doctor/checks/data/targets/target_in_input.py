@@ -9,16 +9,16 @@ import torch
 
 from striate.doctor.checks.check import Check
 from striate.doctor.checks.data.inputs.scrambled import roughness
-from striate.doctor.checks.data.targets.columns_that_tell import (
-    LINEAR,
-    Told,
-    columns_given,
-    durations_told,
-    first_told,
-    left_by_each,
-    numbers_told,
-)
 from striate.doctor.checks.data.targets.noise_in_place import noise_in_both
+from striate.doctor.checks.data.targets.revealing_columns import (
+    LINEAR,
+    RevealedTarget,
+    columns_given,
+    left_by_each,
+    revealed_durations,
+    revealed_first_time,
+    revealed_numbers,
+)
 from striate.doctor.checks.model.sees_future import CHANGED, outputs_moved
 from striate.doctor.evidence.call_graph import INPUT, NORMAL, SUMS, Call, CallGraph
 from striate.doctor.evidence.evidence import Evidence
@@ -37,28 +37,28 @@ _RELATED, _ROUGH = 0.2, 0.7
 _PLACES = 6
 """At which outputs are looked at: a decoder may be given its own words at some."""
 _SAME_TOKENS = f"{_SAME:.0%} of the targets that count, without padding, are the input tokens at the same position"
-_TOLD, _FEWEST_ROUGH = 0.9, 8
+_CORRELATED, _FEWEST_ROUGH = 0.9, 8
 """A correlation of noise levels with second differences, and in how many samples."""
 
 
 def _run(evidence: Evidence) -> Iterator[Finding]:
     yield from (
-        list(_spoiled(evidence))
+        list(_changed_by_reading(evidence))
         or list(_noise_in_both(evidence))
         or list(_tokens(evidence))
-        or list(_words_given(evidence))
+        or list(_decoder_gets_targets(evidence))
         or list(_fed_back(evidence))
         or list(_passed_on(evidence))
-        or list(_asked_back(evidence))
-        or list(_left_whole(evidence))
+        or list(_reproduces_input(evidence))
+        or list(_hole_not_cut(evidence))
         or list(_given_to_loss(evidence))
-        or list(_told(durations_told(evidence)))
-        or list(_told(first_told(evidence)))
-        or _told(numbers_told(evidence))
+        or list(_revealed(revealed_durations(evidence)))
+        or list(_revealed(revealed_first_time(evidence)))
+        or _revealed(revealed_numbers(evidence))
     )
 
 
-def _spoiled(evidence: Evidence) -> Iterator[Finding]:
+def _changed_by_reading(evidence: Evidence) -> Iterator[Finding]:
     """Inputs that are changed in place, and their targets with them."""
     changed = evidence.changed_by_reading
     if changed is not None and changed.same:
@@ -98,7 +98,7 @@ def _tokens(evidence: Evidence) -> Iterator[Finding]:
             share = float(here.float().mean()) if len(here) else 0.0
             if len(here) < _FEWEST or len(target[counted].unique()) < 5 or share < _SAME:
                 continue
-            if short or not _given(evidence, tokens) or not _looked_up(evidence, tokens):
+            if short or not _is_only_sequence(evidence, tokens) or not _looked_up(evidence, tokens):
                 continue
             yield _finding(
                 f"{share:.0%} of the targets that count are the input token at the same position",
@@ -115,7 +115,7 @@ def _no_padding(tokens: torch.Tensor) -> torch.Tensor:
     return torch.ones_like(tokens, dtype=torch.bool) if filler is None else tokens != filler
 
 
-def _words_given(evidence: Evidence) -> Iterator[Finding]:
+def _decoder_gets_targets(evidence: Evidence) -> Iterator[Finding]:
     """Targets of positions that are the words which a decoder is given there, beside what it describes: with it, or by
     another network before."""
     sequences = _sequences(evidence)
@@ -213,7 +213,7 @@ def _sequences(evidence: Evidence) -> list[torch.Tensor]:
     return [tensor for tensor in found if len(tensor.unique()) > 2 and int(tensor.min()) >= 0]
 
 
-def _given(evidence: Evidence, tokens: torch.Tensor) -> bool:
+def _is_only_sequence(evidence: Evidence, tokens: torch.Tensor) -> bool:
     """Whether the network gets these tokens, and no other sequence beside them, as a decoder does; numbers of
     positions, the same for all samples, are none."""
     sequences = [tensor for tensor in _sequences(evidence) if not bool((tensor == tensor[:1]).all())]
@@ -233,7 +233,7 @@ def _passed_on(evidence: Evidence) -> Iterator[Finding]:
         x, y = (main_tensor(part) for part in parts(batch))
         if x is None or y is None or x.ndim < 2 or not x.is_floating_point() or not torch.equal(x, y):
             return
-        if x is y and not _asks_for_given(evidence):
+        if x is y and not _targets_are_inputs(evidence):
             return
     last = _adds_input(evidence.predicting)
     if last is None or _adds_input(evidence.graph) is None:  # in training a network may add noise itself
@@ -254,10 +254,10 @@ def _adds_input(graph: CallGraph) -> Call | None:
     return last
 
 
-def _asked_back(evidence: Evidence) -> Iterator[Finding]:
+def _reproduces_input(evidence: Evidence) -> Iterator[Finding]:
     """Targets that are the network's input, noise and all, where the batch holds what is without."""
     shown = evidence.calls.shown
-    if shown is None or not shown.is_floating_point() or shown.ndim < 3 or not _asks_for_given(evidence):
+    if shown is None or not shown.is_floating_point() or shown.ndim < 3 or not _targets_are_inputs(evidence):
         return
     if _noisy_for_nothing(evidence.graph, shown.shape):
         yield _finding(
@@ -267,7 +267,7 @@ def _asked_back(evidence: Evidence) -> Iterator[Finding]:
             limit="the loss gets the network's input, and the batch with added noise is not used",
         )
         return
-    if _tells_noise(evidence, shown) and _narrowest(evidence) >= shown.numel():
+    if _gets_noise_level(evidence, shown) and _narrowest(evidence) >= shown.numel():
         yield _finding(
             "the loss compares outputs with the network's own input, and the network also gets the noise level of "
             "each sample",
@@ -308,13 +308,13 @@ def _noisy_for_nothing(graph: CallGraph, shape: torch.Size) -> bool:
     )
 
 
-def _asks_for_given(evidence: Evidence) -> bool:
+def _targets_are_inputs(evidence: Evidence) -> bool:
     """Whether all of torch's losses in a step ask for what the network is given, number for number."""
     shown, calls = evidence.calls.shown, evidence.calls.losses
     return bool(calls) and all(shown is not None and torch.equal(call.target, shown) for call in calls)
 
 
-def _tells_noise(evidence: Evidence, shown: torch.Tensor) -> bool:
+def _gets_noise_level(evidence: Evidence, shown: torch.Tensor) -> bool:
     """Whether the network is given one number a sample that goes along with how rough the sample is."""
     rough = shown.double().diff(n=2, dim=-1).flatten(1).square().mean(1).sqrt().cpu()
     beside = [
@@ -323,7 +323,7 @@ def _tells_noise(evidence: Evidence, shown: torch.Tensor) -> bool:
         if len(shown) >= _FEWEST_ROUGH and tensor.ndim and len(tensor) == tensor.numel() == len(shown)
     ]
     found = (float(torch.corrcoef(torch.stack([rough, one]))[0, 1]) for one in beside if len(one.unique()) > 2)
-    return any(related > _TOLD for related in found)
+    return any(related > _CORRELATED for related in found)
 
 
 def _narrowest(evidence: Evidence) -> int:
@@ -332,7 +332,7 @@ def _narrowest(evidence: Evidence) -> int:
     return 0 if end is None else min((math.prod(call.shape) for call in graph.bottlenecks(end)), default=0)
 
 
-def _left_whole(evidence: Evidence) -> Iterator[Finding]:
+def _hole_not_cut(evidence: Evidence) -> Iterator[Finding]:
     """Pictures with a hole that is to be filled, of which nothing was cut out: the network is given the mask of the
     hole beside them, and the loss weighs errors by it."""
     calls = evidence.calls
@@ -396,7 +396,7 @@ def _given_to_loss(evidence: Evidence) -> Iterator[Finding]:
             return
 
 
-def _told(by_columns: Iterator[Told]) -> Iterator[Finding]:
+def _revealed(by_columns: Iterator[RevealedTarget]) -> Iterator[Finding]:
     for told in by_columns:
         yield _finding(told.measured, told.remedy, told.severity, limit=told.limit)
 

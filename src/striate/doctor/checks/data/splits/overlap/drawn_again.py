@@ -23,7 +23,7 @@ from striate.records import Finding
 
 _SEEDING = ("manual_seed", "seed_everything", "default_rng", "seed", "RandomState", "Random")
 _DRAWING = ("random_split", "randperm", "permutation", "train_test_split", "shuffle")
-_FIGURES = frozenset(["mean", "std", "var", "min", "max", "sum", "median", "len", "unique", "fit"])
+_STATISTICS = frozenset(["mean", "std", "var", "min", "max", "sum", "median", "len", "unique", "fit"])
 
 
 def split_again(source: ScriptSource) -> Iterator[Finding]:
@@ -109,7 +109,7 @@ def _holds(value: ast.expr, drawn: ast.Call, names: set[str]) -> bool:
     if isinstance(value, ast.Call):
         receiver = [value.func.value] if isinstance(value.func, ast.Attribute) else []
         given = [*receiver, *value.args, *(word.value for word in value.keywords)]
-        return called(value) not in _FIGURES and any(_holds(part, drawn, names) for part in given)
+        return called(value) not in _STATISTICS and any(_holds(part, drawn, names) for part in given)
     parts: list[ast.expr] = []
     if isinstance(value, ast.Subscript):
         parts = [value.value, value.slice]

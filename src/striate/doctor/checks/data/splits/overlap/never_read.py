@@ -127,7 +127,7 @@ def _evaluates(function: Function) -> bool:
     return not learns and any(isinstance(node, ast.For) for node in inside)
 
 
-def asked_whatever_the_name(source: ScriptSource) -> Iterator[Finding]:
+def training_under_each_name(source: ScriptSource) -> Iterator[Finding]:
     """A loop over names of splits that evaluates batches of training for each, and keeps the result under the name:
     `for split in ("train", "val"): out[split] = loss(get_batch("train"))`."""
     for loop in source.nodes(ast.For):

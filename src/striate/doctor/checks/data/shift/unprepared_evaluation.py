@@ -1,0 +1,79 @@
+"""Evaluations that give the network inputs as their loader yields them."""
+
+from __future__ import annotations
+
+import ast
+
+from torch import nn
+
+from striate.doctor.checks.eval.evaluation_loops import evaluation_loops
+from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.setup.script_source import ScriptSource, Site
+from striate.doctor.setup.syntax import assigned, called, last_name, receiver_of
+
+_AS_IT_IS = ("to", "float", "double", "half", "bfloat16", "cuda", "cpu", "contiguous", "clone", "detach")
+
+
+def unprepared_call(evidence: Evidence) -> Site | None:
+    """The first call in a loop over validation that gives the network, or a copy of it, a batch as it is read, but for
+    its number format; None where there is none."""
+    source, model = evidence.source, evidence.setup.model
+    for loop, loader, known in evaluation_loops(source):
+        file = next(name for name, tree in source.trees.items() if any(node is loop for node in ast.walk(tree)))
+        if loader is not evidence.setup.val or _goes_through_own(source, loop):
+            continue
+        as_read = _as_read(loop)
+        for call in (node for node in ast.walk(loop) if isinstance(node, ast.Call) and len(node.args) == 1):
+            if not source.without_gradient(call):
+                continue
+            network = source.value(call.func, **known)
+            if isinstance(network, nn.Module) and _is_one_of(model, network) and _is_as_read(call.args[0], as_read):
+                return Site(call, file, source.often(call, file))
+    return None
+
+
+def _goes_through_own(source: ScriptSource, loop: ast.For) -> bool:
+    """Whether a function of the script's stands around the loader, which may prepare its batches."""
+    return any(source.functions_of(part) for part in ast.walk(loop.iter) if isinstance(part, ast.Call))
+
+
+def _is_one_of(model: nn.Module, network: nn.Module) -> bool:
+    """Whether a network is the one that is trained, or an average or a copy of it."""
+    return network is model or (
+        type(network) is type(model)
+        and [(name, p.shape) for name, p in network.named_parameters()]
+        == [(name, p.shape) for name, p in model.named_parameters()]
+    )
+
+
+def _as_read(loop: ast.For) -> set[str]:
+    """Variables that hold parts of a batch as they are read, all through the loop."""
+    names = {part.id for part in ast.walk(loop.target) if isinstance(part, ast.Name)}
+    given = [(target, value) for node in ast.walk(loop) for target, value in assigned(node)]
+    names |= {part.id for target, _ in given for part in ast.walk(target) if isinstance(part, ast.Name)}
+    changed = {
+        last_name(owner)
+        for node in ast.walk(loop)
+        if isinstance(node, ast.Call) and called(node).endswith("_") and (owner := receiver_of(node)) is not None
+    }
+    changed |= {last_name(node.target) for node in ast.walk(loop) if isinstance(node, ast.AugAssign)}
+    before = None
+    names -= changed
+    while before != names:  # until none is left that is made of another
+        before = set(names)
+        for target, value in given:
+            for part in ast.walk(target):
+                if isinstance(part, ast.Name) and not _is_as_read(value, names):
+                    names.discard(part.id)
+    return names
+
+
+def _is_as_read(node: ast.expr, names: set[str]) -> bool:
+    """Whether an expression is one of these variables, or a part of it, in another number format or place at most."""
+    while True:
+        if isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Constant):
+            node = node.value
+        elif isinstance(node, ast.Call) and called(node) in _AS_IT_IS and isinstance(node.func, ast.Attribute):
+            node = node.func.value
+        else:
+            return isinstance(node, ast.Name) and node.id in names
