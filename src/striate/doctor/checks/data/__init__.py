@@ -1,4 +1,4 @@
-"""Checks of `data.`, in folders by what they ask of the data."""
+"""Checks of `data.`, in folders by what they examine."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ CHECKS: tuple[Check, ...] = (
     MISSING_CLASS,
     IMBALANCE,
     TOO_FEW,
-    COPIED_BEFORE_SPLIT,  # before the next: what is measured takes the place of what code says
+    COPIED_BEFORE_SPLIT,  # before LEAK: a measured finding replaces one that code suggests
     LEAK,
     SPLIT_OVERLAP,
     HELD_OUT_LABELS,

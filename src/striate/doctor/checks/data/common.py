@@ -1,4 +1,4 @@
-"""What several checks of data share: the two parts of the data, samples as pictures, scores of predictions."""
+"""Functions that several checks of data share: both splits, pictures of samples, scores of predictions."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ WORDS = {"train": "training", "val": "validation"}
 
 
 def are_tokens(evidence: Evidence, labels: torch.Tensor) -> bool:
-    """Whether there is a class for each place of a sequence of whole numbers."""
+    """Whether each position of a sequence of integers has a class."""
     x = evidence.samples.x
     return x is not None and not x.is_floating_point() and x.ndim == 2 and x.numel() == len(labels) > len(x)
 
 
 def both_parts(evidence: Evidence) -> Iterator[tuple[Samples, Batches]]:
-    """Training, and validation where it was given and there is time to read it."""
+    """Training data; then validation data, if they exist and there is time to read them."""
     yield evidence.samples, evidence.train
     try:
         yield evidence.val_samples, evidence.val
@@ -37,13 +37,13 @@ def both_parts(evidence: Evidence) -> Iterator[tuple[Samples, Batches]]:
 
 
 def deviation_of(x: torch.Tensor) -> torch.Tensor:
-    """Of each sample (N, …) the standard deviation of its numbers."""
+    """The standard deviation of the values of each sample (N, …)."""
     return x.double().flatten(1).std(1, correction=0)
 
 
 def score(predictions: Predictions) -> float | None:
-    """How good predictions are, 0 for those that do not depend on the input, 1 for perfect ones: the accuracy of
-    classes, else the share of the constant prediction's loss that is gone. None where that is not known."""
+    """The quality of predictions: the accuracy of classes, else the share by which their loss is below that of a
+    constant prediction (0 for a constant one, 1 for perfect ones). None where unknown."""
     if not bool(torch.isfinite(predictions.outputs).all()):
         return 0.0
     known = quality(predictions.outputs, predictions.targets)
@@ -55,7 +55,7 @@ def score(predictions: Predictions) -> float | None:
 
 
 def picture_of(title: str, samples: list[torch.Tensor], labels: list[str]) -> Picture | None:
-    """Images side by side, each from its darkest number to its lightest; None where samples are no images."""
+    """Images side by side, each scaled to its own minimum and maximum; None if samples are not images."""
     images = [_levels(sample) for sample in samples]
     if not images or any(image is None for image in images):
         return None

@@ -1,4 +1,4 @@
-"""`data.augmentation`: does what augmentation leaves of training inputs still show what is asked?"""
+"""`data.augmentation`: do augmented training inputs still show their targets?"""
 
 from __future__ import annotations
 
@@ -42,10 +42,11 @@ from striate.records import Finding
 from striate.wording import several, show_shape
 
 _LEARNED = 0.15
-"""So near to simple models of validation, the network has learned all the same, as from samples that are blended."""
+"""The network has learned nevertheless, as from blended samples, if its accuracy is less than this below that of simple
+models."""
 _PAIRS, _ASKED = 4, 1000
 _CROPPED = 0.1
-"""Of the area of validation."""
+"""A share of the area of validation images."""
 
 
 def _run(evidence: Evidence) -> Iterator[Finding]:
@@ -90,7 +91,7 @@ def _beside_validation(evidence: Evidence) -> Finding | None:
 
 
 def _of_classes(evidence: Evidence, given: NetworkInputs) -> Finding | None:
-    """Simple models of what the network is given, beside those of validation."""
+    """Compare simple models fitted to the inputs of the network with those fitted to validation."""
     val = evidence.val_samples
     shown, plain = (consult(x, labels, evidence.clock) for x, labels in (given[:2], (val.sole_inputs, val.labels)))
     seen, there = _best(shown), _best(plain)
@@ -100,10 +101,10 @@ def _of_classes(evidence: Evidence, given: NetworkInputs) -> Finding | None:
     if there - seen < GAP or seen > SHARE * there or _learned(evidence) > there - _LEARNED:
         return None
     if given.place == "step" and there - _best(evidence.reference) > GAP:
-        return None  # it is the loader's samples themselves
+        return None  # already true of the loader's samples
     others = alike and are_of_others(plain, given.inputs[:_ASKED], given.labels[:_ASKED])
     if others and not labels_fit_stored_images(evidence):
-        return None  # it is the labels
+        return None  # the labels are wrong, not the inputs
     return augmentation_finding(
         given.place,
         f"simple models predict {seen:.0%} of {several(len(shown.labels), 'training sample')} right after "
@@ -120,7 +121,7 @@ def _of_classes(evidence: Evidence, given: NetworkInputs) -> Finding | None:
 
 
 def _learned(evidence: Evidence) -> float:
-    """The network's accuracy in validation after the trial; 0 where it names no classes, as of embeddings."""
+    """The network's validation accuracy after the trial; 0 where its outputs are not classes, such as embeddings."""
     try:
         return evidence.after_val.accuracy
     except NoEvidence:
@@ -134,7 +135,7 @@ def _best(reference: Reference) -> float:
 
 
 def _differs_each_time(evidence: Evidence) -> tuple[bool, NoEvidence | None]:
-    """Whether samples are drawn anew each time, and why that is not known."""
+    """Whether reading a sample again gives another one, and if that is unknown, the reason."""
     try:
         return evidence.drawn_anew or collated_anew(evidence.setup.train), None
     except NoEvidence as reason:
@@ -154,11 +155,11 @@ def _accumulating_changes(changed: Changed) -> Finding:
 
 
 def _identical_views(evidence: Evidence) -> Finding | None:
-    """Several views of each sample, to be compared with each other, that are equal number for number: as the loader
-    yields them, or one set behind the other as the network is given them."""
+    """Views of each sample for contrastive learning that are identical: as the loader yields them, or concatenated in
+    the input of the network."""
     inputs, second = parts(evidence.train.raw[0])
     runs = sum(call.module is evidence.setup.model or not call.name for call in evidence.graph.modules)
-    if runs > 1 and evidence.drawn_anew:  # each view by itself: the second stands where a target would
+    if runs > 1 and evidence.drawn_anew:  # one call for each view: the second is in the place of the target
         inputs = [inputs, second]
     views = [t for t in tensors_in(inputs) if isinstance(t, torch.Tensor) and t.ndim > 2]
     shown = evidence.first.shown
@@ -177,7 +178,7 @@ def _identical_views(evidence: Evidence) -> Finding | None:
 
 
 def _destroyed(evidence: Evidence) -> Finding | None:
-    """What no label can be told from, whatever it says: crops of next to nothing, noise far above the signal."""
+    """Inputs that show no label of any kind: tiny crops, or noise far above the signal."""
     x, plain = evidence.samples.x, evidence.val_samples.x
     if x is None or plain is None or x.ndim not in (3, 4) or plain.ndim != x.ndim or not evidence.drawn_anew:
         return None

@@ -1,4 +1,4 @@
-"""Views that the step makes of each sample, to be compared with each other, in which next to nothing is left of it."""
+"""Views for contrastive learning that the step creates, with nearly all of the sample erased."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from striate.doctor.evidence.pairs import inputs_embedded
 from striate.records import Finding
 
 _LEFT = 0.8
-"""Of a view, that is one and the same number: what is cut out of it is less."""
+"""The share of a view that is one value; usual cutouts are smaller."""
 
 
 def erased_views(evidence: Evidence) -> Finding | None:
-    """Views of which most is one number, and that are no nearer to the other view of their sample than to others."""
+    """Views that are mostly one value, and no nearer to the other view of their sample than to other samples."""
     try:
         found = nearest_mates(evidence)
         steps = [torch.cat(inputs).flatten(1) for inputs in inputs_embedded(evidence) if inputs]

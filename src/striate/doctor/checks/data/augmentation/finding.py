@@ -1,4 +1,4 @@
-"""What is said of augmentation, whatever it does."""
+"""The finding of all checks of augmentation."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from striate.records import Finding, Severity
 def augmentation_finding(
     place: str, measured: str, *, why: str, remedy: str, threshold: str, severity: Severity = "error"
 ) -> Finding:
-    """`place`: "loader", or "step" where the training step changes what the loader yields."""
+    """A finding of `data.augmentation`. `place`: "loader", or "step" if the training step augments."""
     return Finding(
         code="data.augmentation",
         severity=severity,

@@ -1,4 +1,4 @@
-"""What the network is given in training steps, and who made that of the samples."""
+"""The inputs of the network in training steps."""
 
 from __future__ import annotations
 
@@ -17,16 +17,19 @@ _BATCHES = 24
 
 
 class NetworkInputs(NamedTuple):
-    """`inputs` (N, …) of the network in training steps, their `labels` (N,), and `place`: who made that of the samples,
-    "loader" or "step"."""
+    """Inputs of the network in training steps, with their labels."""
 
     inputs: torch.Tensor
+    """(N, …)."""
     labels: torch.Tensor
+    """(N,)."""
     place: str
+    """What prepares the inputs: "loader" or "step"."""
 
 
 def network_inputs(evidence: Evidence) -> NetworkInputs:
-    """What some steps give it. Raises NoEvidence where they ask for other targets than the loader yields."""
+    """The inputs of the network in some steps. Raises NoEvidence if the loss gets other targets than the loader
+    yields."""
     first, inputs = evidence.first, main_tensor(parts(evidence.train.raw[0])[0])
     shown = first.shown
     if shown is None or inputs is None or (shown.shape == inputs.shape and torch.equal(shown.cpu(), inputs.cpu())):
@@ -66,7 +69,7 @@ def network_inputs(evidence: Evidence) -> NetworkInputs:
 
 
 def _gets_loader_labels(evidence: Evidence) -> bool:
-    """Whether the loss is given the labels that the loader yields, also where it is none of the setup's but torch's."""
+    """Whether the loss of the setup, or one of torch's in the step, gets the labels that the loader yields."""
     plain, labels = evidence.samples.plain, main_tensor(parts(evidence.train.raw[0])[1])
     if plain is not None or labels is None:
         return bool(plain)

@@ -1,5 +1,5 @@
-"""Bytes that wrap around: numbers below 0 or above 255 that the script casts to eight bits, or computes in them, as it
-draws samples."""
+"""Bytes that wrap around: the script casts numbers below 0 or above 255 to eight bits, or computes such numbers in
+eight bits, when it reads samples."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ from striate.records import Finding
 _CASTS = ("astype", "to", "type", "byte")
 _SAMPLES, _BATCHES, _FEWEST, _ENOUGH = 32, 6, 64, 20_000
 _LEAST, _MOST, _VALUES = 0.005, 0.5, 8
-"""Of the numbers that a line casts, what is out of range: more is no image; different values of it, since -1 may stand
-for 255 in a map of classes."""
+"""The share of the numbers cast in a line that is out of range (a larger one is not an image); and the fewest different
+values out of range, since -1 may stand for 255 in a class map."""
 _MOST_OF_SUM = 0.95
-"""The same of a sum: half of an image is below its mean."""
+"""The largest share for a sum: half of an image is below its mean."""
 
 
 def wrapped_around(evidence: Evidence) -> Finding | None:
-    """Such casts and sums in the user's code. Which numbers they are given is seen while the data set is asked for some
-    samples, or the loop draws some batches."""
+    """Casts and sums in the user's code whose results wrap around. Their operands are recorded while the data set reads
+    some samples, or the loop draws some batches."""
     noted = defaultdict[tuple[str, int], list[torch.Tensor]](list)
     source = evidence.setup.source
     sums = Sums("" if source is None else source.loop[0])
@@ -105,7 +105,7 @@ def _draw(loader: Any, until: float) -> None:
 
 
 def _numbers(given: Any) -> torch.Tensor | None:
-    """Some numbers of an image or several, of more than eight bits."""
+    """Some values of one image or several, with more than eight bits; None for other objects."""
     if not isinstance(given, np.ndarray | torch.Tensor) or given.ndim < 2 or len(flat := given.reshape(-1)) < _FEWEST:
         return None
     some: Any = flat[:: max(1, len(flat) // _ENOUGH)]
@@ -115,7 +115,7 @@ def _numbers(given: Any) -> torch.Tensor | None:
 
 
 def _called(frame: types.FrameType, file: str) -> tuple[int, str]:
-    """The line of the call that a frame is in the middle of, and its text."""
+    """The line of the call that a frame executes, and its text."""
     first, last, start, end = list(frame.f_code.co_positions())[frame.f_lasti // 2]
     if first is None or last is None:
         return frame.f_lineno, ""

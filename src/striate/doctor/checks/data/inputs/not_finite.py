@@ -69,10 +69,10 @@ def _matters(evidence: Evidence, name: str, batches: Batches, odd: _NotFinite) -
         if all(number < len(trial.rows) for number in odd.batches):
             return False
     try:
-        told = predict(evidence.setup, evidence.fresh, [batches.raw[odd.batches[0]]])
+        predictions = predict(evidence.setup, evidence.fresh, [batches.raw[odd.batches[0]]])
     except NoEvidence:
         return True
-    return (odd.what == "targets" and name == "train") or not bool(torch.isfinite(told.outputs).all())
+    return (odd.what == "targets" and name == "train") or not bool(torch.isfinite(predictions.outputs).all())
 
 
 def _finding(samples: Samples, odd: _NotFinite, matters: bool) -> Finding:

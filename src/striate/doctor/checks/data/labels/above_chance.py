@@ -49,16 +49,16 @@ def _sigmas(predictions: Predictions) -> float | None:
         predictions = replace(predictions, targets=targets)
     try:
         predicted = predictions.predicted.flatten()
-        wanted = targets.flatten().long()
+        labels = targets.flatten().long()
     except NoEvidence:
         return _correlation(predictions.outputs, targets)
-    size = int(max(predicted.max(), wanted.max())) + 1
-    if int(wanted.min()) < 0:
+    size = int(max(predicted.max(), labels.max())) + 1
+    if int(labels.min()) < 0:
         return None
-    said, are = (torch.bincount(part, minlength=size).double() / len(part) for part in (predicted, wanted))
-    chance = float((said * are).sum())
-    got = float((predicted == wanted).double().mean())
-    return (got - chance) / max(math.sqrt(chance * (1 - chance) / len(wanted)), 0.5 / len(wanted))
+    shares, true_shares = (torch.bincount(part, minlength=size).double() / len(part) for part in (predicted, labels))
+    chance = float((shares * true_shares).sum())
+    accuracy = float((predicted == labels).double().mean())
+    return (accuracy - chance) / max(math.sqrt(chance * (1 - chance) / len(labels)), 0.5 / len(labels))
 
 
 def _correlation(outputs: torch.Tensor, targets: torch.Tensor) -> float | None:
@@ -104,7 +104,7 @@ def network_on_held_out(evidence: Evidence, graphs: bool = False, ranked: bool =
     held = held_out(evidence)
     if held is None:
         return None
-    train, asked = held
+    train, held_out_batches = held
     change = Change(
         optimizer=lambda model: torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=1e-3)
     )
@@ -112,9 +112,9 @@ def network_on_held_out(evidence: Evidence, graphs: bool = False, ranked: bool =
     given = main_tensor(parts(evidence.train.raw[0])[0])
     words = graphs or (given is not None and not given.is_floating_point())  # of whose order simple models see nothing
     enough = _OF_WORDS if words else SIGMAS
-    for name, wanted in (("held out", Change()), ("held out, Adam", change)):
-        trial = evidence.variant(name, wanted, batches=train)
-        predictions = None if trial.error is not None else evidence.predictions_of(trial, asked)
+    for name, variation in (("held out", Change()), ("held out, Adam", change)):
+        trial = evidence.variant(name, variation, batches=train)
+        predictions = None if trial.error is not None else evidence.predictions_of(trial, held_out_batches)
         found = None if predictions is None else _sigmas(predictions)
         if predictions is None or found is None:
             continue

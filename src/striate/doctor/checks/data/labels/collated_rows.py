@@ -58,7 +58,7 @@ def _count_mismatches(loader: DataLoader[Any]) -> tuple[int, int] | None:
     data: Any = loader.dataset
     items = [data[number] for number in range(0, len(data), max(1, len(data) // _ITEMS))][:_ITEMS]
     named = [dict(item if isinstance(item, dict) else enumerate(item)) for item in items]
-    inputs, labels = ([key for key, part in named[0].items() if told(part)] for told in (_is_input, _is_label))
+    inputs, labels = ([key for key, part in named[0].items() if fits(part)] for fits in (_is_input, _is_label))
     if not labels and len(inputs) == 2 and _is_whole(named[0][inputs[1]]):  # words and their tags
         labels = [inputs.pop()]
     if len(items) < _ITEMS or len(inputs) != 1 or len(labels) != 1:

@@ -133,9 +133,13 @@ def _weights_of_samples(evidence: Evidence, place: int, classes: torch.Tensor) -
     """How much samples of each class count on the mean in a loss that the step is the `place`-th to call, where it asks
     for their labels and weighs each; None elsewhere."""
     call = evidence.calls.losses[place]
-    asked, labels = call.target.flatten().cpu(), evidence.samples.labels
+    first_targets, labels = call.target.flatten().cpu(), evidence.samples.labels
     weighed = call.pulls or call.weight is not None or call.pos_weight is not None
-    if not weighed or len(asked) != len(call.target) or not torch.equal(asked.long(), labels[: len(asked)]):
+    if (
+        not weighed
+        or len(first_targets) != len(call.target)
+        or not torch.equal(first_targets.long(), labels[: len(first_targets)])
+    ):
         return None
     steps = watch_steps(evidence.setup, evidence.train.raw[:_STEPS], evidence.clock.until(0.05))
     calls = [step.losses[place] for step in steps if len(step.losses) > place]
@@ -150,11 +154,11 @@ def _recall(evidence: Evidence, rare: int) -> tuple[float | None, str]:
     training."""
     for name in ("after_val", "after"):
         try:
-            told = getattr(evidence, name)
-            predicted = told.predicted
+            predictions = getattr(evidence, name)
+            predicted = predictions.predicted
         except NoEvidence:
             continue
-        wanted = told.targets.reshape(predicted.shape) == rare
+        wanted = predictions.targets.reshape(predicted.shape) == rare
         if int(wanted.sum()) >= 5:
             found = float((predicted[wanted] == rare).double().mean())
             part = "validation" if name == "after_val" else "training"

@@ -87,11 +87,11 @@ def _inputs_explain(evidence: Evidence, model: ModelPredictions, ways: tuple[str
                     evidence.reference.ask(way.undo(val.inputs[: len(model.val)]), model.simple_model)
                     == model.val_labels
                 )
-                mended = float(right.mean())
+                corrected = float(right.mean())
             else:
                 batches = [altered(batch, val.x_path, way.undo) for batch in evidence.val.raw[:16]]
-                mended = evidence.predictions_of(evidence.trial, batches).accuracy
-            if mended >= trained - _WITHIN:
+                corrected = evidence.predictions_of(evidence.trial, batches).accuracy
+            if corrected >= trained - _WITHIN:
                 return True
     return False
 

@@ -68,9 +68,9 @@ class _Doubt:
 
 def _run(evidence: Evidence) -> Iterable[Finding]:
     need_class_loss(evidence)
-    torn = list(_contradictory_copies(evidence))
-    if torn:
-        return torn
+    contradictory = list(_contradictory_copies(evidence))
+    if contradictory:
+        return contradictory
     reference = evidence.reference
     doubt = _doubt(reference)
     if doubt is None:
@@ -83,8 +83,8 @@ def _run(evidence: Evidence) -> Iterable[Finding]:
     if _knows_better(evidence, reference, doubt):
         return []
     _draw(evidence, reference, doubt)
-    told = _finding(doubt, pair)
-    return [replace(told, severity="note") if _on_purpose(evidence) else told]
+    finding = _finding(doubt, pair)
+    return [replace(finding, severity="note") if _on_purpose(evidence) else finding]
 
 
 _NOISY = re.compile(r"nois(y|e)_?(rate|labels?|targets?|y)$|^(y|labels?|targets?)_?nois(y|e)|^noisy$", re.IGNORECASE)
@@ -152,16 +152,16 @@ def _knows_better(evidence: Evidence, reference: Reference, doubt: _Doubt) -> bo
     """Whether the network, which may see more than simple models, predicts the labels that they doubt, and
     validation better than they do."""
     try:
-        told, val = evidence.after, evidence.after_val
-        predicted = told.predicted.flatten().numpy()
+        after, val = evidence.after, evidence.after_val
+        predicted = after.predicted.flatten().numpy()
         accuracy = val.accuracy
     except NoEvidence:
         return False
     rows = reference.rows.numpy()
-    asked = doubt.sure & (doubt.predictions != doubt.labels) & (rows < len(predicted))
-    if not asked.any():
+    doubted = doubt.sure & (doubt.predictions != doubt.labels) & (rows < len(predicted))
+    if not doubted.any():
         return False
-    keeps = float((predicted[rows[asked]] == doubt.labels[asked]).mean())
+    keeps = float((predicted[rows[doubted]] == doubt.labels[doubted]).mean())
     return keeps > 0.5 and accuracy > reference.accuracy(doubt.names[0]) + 0.05
 
 

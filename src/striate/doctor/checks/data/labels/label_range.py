@@ -73,15 +73,15 @@ def _whole(evidence: Evidence, outputs: torch.Tensor, y: torch.Tensor) -> Iterab
 def _effect_of(evidence: Evidence, outputs: torch.Tensor, y: torch.Tensor, value: int) -> str:
     """What the loss makes of a label: nothing (then the text is empty), an error, or a number as of any other."""
     error = evidence.trial.error
-    told = f"raises {type(error).__name__}: {one_line(str(error))[:120]}" if error is not None else ""
+    raised = f"raises {type(error).__name__}: {one_line(str(error))[:120]}" if error is not None else ""
     if not evidence.setup.own_step and evidence.samples.plain is None:
-        return told  # the step has a loss of its own, which cannot be asked
+        return raised  # the step has a loss of its own, which cannot be asked
     made = torch.zeros((2, *outputs.shape[1:]), dtype=outputs.dtype)
     shape = (2, *y.shape[1:])
     good = _loss(evidence, made, torch.zeros(shape, dtype=y.dtype))
     bad = _loss(evidence, made, torch.full(shape, value, dtype=y.dtype))
     if isinstance(good, Exception):
-        return told
+        return raised
     if isinstance(bad, Exception):
         return f"raises {type(bad).__name__}: {one_line(str(bad))[:120]}"
     if not math.isfinite(bad) or bad == 0:

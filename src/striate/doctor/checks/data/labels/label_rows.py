@@ -118,7 +118,7 @@ def _wrong(
 def rows_of_two_samples(evidence: Evidence) -> tuple[int, int]:
     """Of how many samples two inputs, as an image and its caption, go into different rows of the network, each into one
     alone, and how many were looked at: none where they go into no call together."""
-    batch, wrong, asked = evidence.train.raw[0], 0, 0
+    batch, wrong, tried = evidence.train.raw[0], 0, 0
     count = size_of(batch)
     inputs = [(path, part) for path, part in leaves(batch) if part.ndim > 1 and len(part) == count]
     given = [tensor for tensor in tensors_in(evidence.first.arguments) if tensor.ndim]
@@ -138,11 +138,11 @@ def rows_of_two_samples(evidence: Evidence) -> tuple[int, int]:
         both = [pair for pair in zip(*reached, strict=True) if all(pair)]
         if not both:
             break
-        asked += 1
+        tried += 1
         wrong += all(len(one) == len(other) == 1 and one != other for one, other in both)
-        if asked - wrong > MOST_RIGHT:
+        if tried - wrong > MOST_RIGHT:
             break
-    return wrong, asked
+    return wrong, tried
 
 
 def _rows(evidence: Evidence, batch: Any, draw: int, until: float) -> _Rows:

@@ -101,10 +101,10 @@ def _classes(evidence: Evidence) -> Iterable[Finding]:
         yield turned
         return
     graphs = graphs_described(evidence.train.raw, evidence.samples.labels)
-    torn = (_copies(evidence) or _beside_validation(evidence)) if graphs is None else None
-    if torn is not None:
+    mismatch = (_copies(evidence) or _beside_validation(evidence)) if graphs is None else None
+    if mismatch is not None:
         if not labels_fit_stored_images(evidence):
-            yield torn
+            yield mismatch
         return
     if better_than_chance(validation_predictions(evidence)):
         return
@@ -114,8 +114,8 @@ def _classes(evidence: Evidence) -> Iterable[Finding]:
         reference = consult(evidence.samples.sole_inputs[rows], labels[rows], evidence.clock)
     else:
         reference = evidence.reference if graphs is None else consult(graphs, labels, evidence.clock)
-    said = _at_chance(reference)
-    if said is None:
+    models = _at_chance(reference)
+    if models is None:
         return
     network = network_on_held_out(evidence, graphs is not None, ranked=rows is not None)
     if network is None or labels_fit_stored_images(evidence):
@@ -125,7 +125,7 @@ def _classes(evidence: Evidence) -> Iterable[Finding]:
         where="training labels",
         measured=f"accuracy on {several(len(reference.labels), 'held-out sample')}"
         f"{', as many of the most frequent class as of the next' if rows is not None else ''}: "
-        f"{', '.join(said)}; the network {network}",
+        f"{', '.join(models)}; the network {network}",
         limit=f"{_AT_CHANCE}, though a gain of {LEAST:g} would be visible, and neither is the network",
         why=NOTHING_TO_LEARN,
         remedy=_REMEDY,
@@ -170,7 +170,7 @@ def _area(predictions: Predictions | None) -> tuple[float, float]:
 def _at_chance(reference: Reference) -> list[str] | None:
     """What simple models know of labels, and what chance does, in words; None where one is better, or may be. Raises
     NoEvidence where that would hardly show."""
-    said, count = [], len(reference.labels)
+    models, count = [], len(reference.labels)
     for name in reference.best:
         chance, got = reference.by_chance(name), reference.accuracy(name)
         error = (chance * (1 - chance) / count) ** 0.5
@@ -178,25 +178,25 @@ def _at_chance(reference: Reference) -> list[str] | None:
             raise NoEvidence("almost all samples have the same class: a gain over chance would hardly be visible")
         if got - chance >= max(SIGMAS * error, SLIGHT * (1 - chance)) or got - chance + 2 * error > LEAST:
             return None
-        said.append(f"{name} {got:.2f} (chance {chance:.2f})")
-    return said
+        models.append(f"{name} {got:.2f} (chance {chance:.2f})")
+    return models
 
 
 def _linked(batches: Sequence[Any]) -> tuple[torch.Tensor, torch.Tensor] | None:
     """The images of pairs (N, C, H, W), each once, and by number which of them pairs link that are called the same
     (N,): parts of classes; None of other batches, and where images are others in each pair."""
-    pictures, answers = ([path for path, t in leaves(batches[0]) if t.ndim == ndim] for ndim in (4, 1))
-    if len(pictures) != 2 or len(answers) != 1:
+    image_paths, answer_paths = ([path for path, t in leaves(batches[0]) if t.ndim == ndim] for ndim in (4, 1))
+    if len(image_paths) != 2 or len(answer_paths) != 1:
         return None
-    one, other, told = (gathered(batches, path) for path in (*pictures, *answers))
-    if one is None or other is None or told is None or one.shape != other.shape:
+    one, other, same_or_not = (gathered(batches, path) for path in (*image_paths, *answer_paths))
+    if one is None or other is None or same_or_not is None or one.shape != other.shape:
         return None
-    if sorted(told.unique().tolist()) != [0, 1]:
+    if sorted(same_or_not.unique().tolist()) != [0, 1]:
         return None
     images = torch.cat([one, other])
     first, count = copies_in(images), len(one)
     for value in (1, 0):  # some call 1 what is different
-        same = (told == value).nonzero().flatten()
+        same = (same_or_not == value).nonzero().flatten()
         links = coo_array((np.ones(len(same)), (first[same], first[same + count])), shape=(2 * count, 2 * count))
         parts_of = torch.from_numpy(connected_components(links, directed=False)[1]).long()
         rows = first.unique()
@@ -214,13 +214,13 @@ def _of_held(
     where: str = "the labels of the training data set",
     how: str = "with which it chooses samples that belong together",
 ) -> Iterable[Finding]:
-    said = _at_chance(consult(images[:_ASKED], labels[:_ASKED], evidence.clock))
-    if said is not None:
+    models = _at_chance(consult(images[:_ASKED], labels[:_ASKED], evidence.clock))
+    if models is not None:
         yield LABELS_RANDOM.finding(
             severity="error",
             where=where,
             measured=f"classes {how}: accuracy on {several(len(labels[:_ASKED]), 'held-out sample')}: "
-            f"{', '.join(said)}",
+            f"{', '.join(models)}",
             limit=f"{_AT_CHANCE}, though a gain of {LEAST:g} would be visible",
             why=NOTHING_TO_LEARN,
             remedy=_REMEDY,
@@ -304,8 +304,8 @@ def _beside_validation(evidence: Evidence) -> Finding | None:
 
 def _numbers(evidence: Evidence) -> Iterable[Finding]:
     columns = _columns(evidence)
-    asked = evidence.first.loss_targets is not None or evidence.calls.losses
-    if not asked and sum(1 for _ in leaves(evidence.train.raw[0])) > 2:
+    known_targets = evidence.first.loss_targets is not None or evidence.calls.losses
+    if not known_targets and sum(1 for _ in leaves(evidence.train.raw[0])) > 2:
         raise NoEvidence("it is unknown which tensors of a batch are targets: the loss is not one of torch's")
     if len(columns) < _FEWEST:
         raise NoEvidence(
@@ -322,13 +322,13 @@ def _numbers(evidence: Evidence) -> Iterable[Finding]:
     network = network_on_held_out(evidence)
     if network is None:
         return
-    said = ", ".join(f"{name} {value:.2f}" for name, value in found.models.items())
+    models = ", ".join(f"{name} {value:.2f}" for name, value in found.models.items())
     which = "targets" if columns.shape[1] == 1 else f"second of {columns.shape[1]} targets"
     yield LABELS_RANDOM.finding(
         severity="error",
         where="training targets",
         measured=f"correlation of predictions with the {which} of {several(found.count, 'held-out sample')}: "
-        f"{said} (chance: "
+        f"{models} (chance: "
         f"0 ± {error:.2f}); the network {network}",
         limit=f"{_AT_CHANCE}, though a correlation of {LEAST_NUMBERS:g} would be visible, and neither is the network",
         why=NOTHING_TO_LEARN,

@@ -88,11 +88,11 @@ def _token_features(rows: torch.Tensor) -> torch.Tensor:
     """What each sequence says, standardized: which common tokens it has, and which at its first places."""
     tokens, counts = rows.unique(return_counts=True)
     here = rows[:, :_POSITIONS, None] == tokens[counts.argsort(descending=True)[:_TOKENS]]
-    said = torch.cat([here.any(1), here[:, :_FIRST].flatten(1)], 1).float()
-    counted = torch.minimum(said.sum(0), len(said) - said.sum(0))
+    features = torch.cat([here.any(1), here[:, :_FIRST].flatten(1)], 1).float()
+    counted = torch.minimum(features.sum(0), len(features) - features.sum(0))
     chosen = counted.argsort(descending=True)[:_MOST]
-    said = said[:, chosen[counted[chosen] >= _RARE]]
-    return (said - said.mean(0)) / said.std(0)
+    features = features[:, chosen[counted[chosen] >= _RARE]]
+    return (features - features.mean(0)) / features.std(0)
 
 
 def _shuffled_within(y: torch.Tensor, groups: torch.Tensor, generator: torch.Generator) -> list[torch.Tensor]:

@@ -31,13 +31,14 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
     if not _lacks_last(call, main_tensor(evidence.first.outputs), tokens):
         return
     by_metric = _measured_by_metric(evidence)
-    said = by_metric or _measured_by_words(evidence, call, batch, path, place)
-    if said is None:
+    measured = by_metric or _measured_by_words(evidence, call, batch, path, place)
+    if measured is None:
         return
     yield SHIFTED_TAGS.finding(
         severity="error",
         where="the training step",
-        measured="the loss gets the outputs without the last position and the labels without the first, though " + said,
+        measured="the loss gets the outputs without the last position and the labels without the first, though "
+        + measured,
         limit="labels without the first, though the script's metric reads each label at its own position"
         if by_metric
         else f"labels without the first, though words predict at most {_FEWER:g} times as many labels wrong at "

@@ -178,12 +178,12 @@ def _blended(evidence: Evidence) -> Finding | None:
 
 def _mixed_inputs(evidence: Evidence) -> Finding | None:
     with suppress(NoEvidence):
-        wrong, asked = rows_of_two_samples(evidence)
-        if wrong >= FEWEST_JUDGED and asked - wrong <= MOST_RIGHT:
+        wrong, tried = rows_of_two_samples(evidence)
+        if wrong >= FEWEST_JUDGED and tried - wrong <= MOST_RIGHT:
             return STEP_LABELS.finding(
                 severity="error",
                 where="the training step",
-                measured=f"for {wrong} of {several(asked, 'sample')} the two inputs of a batch reach different rows "
+                measured=f"for {wrong} of {several(tried, 'sample')} the two inputs of a batch reach different rows "
                 "of the network's outputs: each row mixes two samples",
                 limit=f"two inputs of a sample that never reach the same output row, for {FEWEST_JUDGED} or more "
                 f"samples and all but {MOST_RIGHT}, measured by exchanging an input",
@@ -195,13 +195,13 @@ def _mixed_inputs(evidence: Evidence) -> Finding | None:
 
 
 def _of_other_samples(evidence: Evidence) -> Finding | None:
-    wrong, asked, blended = rows_with_other_labels(evidence)
-    if wrong < FEWEST_JUDGED or asked - wrong > MOST_RIGHT:
+    wrong, tried, blended = rows_with_other_labels(evidence)
+    if wrong < FEWEST_JUDGED or tried - wrong > MOST_RIGHT:
         return None
     return STEP_LABELS.finding(
         severity="error",
         where="the training step",
-        measured=f"for {wrong} of {several(asked, 'sample')} the loss compares the label with outputs for inputs "
+        measured=f"for {wrong} of {several(tried, 'sample')} the loss compares the label with outputs for inputs "
         f"that contain nothing of the sample{': samples are blended, each with one other' if blended else ''}",
         limit=f"labels that are compared with outputs of other samples, for {FEWEST_JUDGED} or more samples and all "
         f"but {MOST_RIGHT}, measured by exchanging a label and an input",

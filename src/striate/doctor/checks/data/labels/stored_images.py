@@ -29,11 +29,11 @@ def labels_fit_stored_images(evidence: Evidence) -> bool:
         if found is None:
             return False
         held, drawn, labels = found
-        told = consult(held, labels, evidence.clock)
-        name = told.best[0]
-        chance = told.by_chance(name)
-        error = (chance * (1 - chance) / len(told.labels)) ** 0.5
-        return told.accuracy(name) - chance > _SIGMAS * error and _go_together(held, drawn)
+        reference = consult(held, labels, evidence.clock)
+        name = reference.best[0]
+        chance = reference.by_chance(name)
+        error = (chance * (1 - chance) / len(reference.labels)) ** 0.5
+        return reference.accuracy(name) - chance > _SIGMAS * error and _go_together(held, drawn)
     return False
 
 

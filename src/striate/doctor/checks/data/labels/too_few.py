@@ -62,12 +62,12 @@ def _find_too_few(evidence: Evidence) -> Iterable[Finding]:
         dealt
         and len(kept) <= FEW_DRAWN
         and len(x) >= _OFTEN * len(kept)
-        and (said := _never_drawn(evidence, len(kept)))
+        and (measured := _never_drawn(evidence, len(kept)))
     ):
         yield TOO_FEW.finding(
             severity="error",
             where="the sampler of the training loader",
-            measured=said,
+            measured=measured,
             limit=f"a sampler that draws the same samples in {_PASSES} passes: at most {FEW_DRAWN}, and at most "
             f"{_LEFT_OUT:.0%} of the data set",
             why=_BY_HEART,

@@ -44,7 +44,7 @@ def _corners_exchanged(drawn: Sequence[Sequence[Any]], known: Sequence[Sequence[
     """In how many draws of a sample, of several each, boxes (n, …, x1, y1, x2, y2) have a right edge left of the left
     one, or a lower one above the upper one, that have it right in another draw. Four columns are no box where most of
     the `known` samples do not have them in order in any draw: they may be two points."""
-    samples, others = ([[_fours(draw) for draw in draws] for draws in asked] for asked in (drawn, known))
+    samples, others = ([[_fours(draw) for draw in draws] for draws in read] for read in (drawn, known))
     places = [
         place
         for place in (samples[0][0] if samples else ())

@@ -58,12 +58,12 @@ def count_dropped(loader: Any, until: float) -> tuple[int, int]:
             known = [draw for draw in draws if draw is not None]
             if len(known) < len(draws):
                 raise NoEvidence("the samples are not sequences with a target for each element")
-            told = [
-                said
+            stays = [
+                kept_by_position
                 for draw in known
-                if (said := _targets_stay(max(known, key=lambda one: len(one[0])), draw)) is not None
+                if (kept_by_position := _targets_stay(max(known, key=lambda one: len(one[0])), draw)) is not None
             ]
-            kept, lost = kept + (True in told), lost + (False in told)
+            kept, lost = kept + (True in stays), lost + (False in stays)
     return kept, lost
 
 

@@ -40,14 +40,14 @@ def left_by_step(evidence: Evidence) -> Finding | None:
             left += int((turned & _same(given, wanted)).sum())
         if left < max(_FEWEST, _OFTEN * mirrored):
             continue
-        told = f"of {several(mirrored, 'sample')} that some of {_DRAWS} steps {way}, {left:,} keep"
+        measured = f"of {several(mirrored, 'sample')} that some of {_DRAWS} steps {way}, {left:,} keep"
         if mapped:
-            return _left(f"{told} their target map")
+            return _left(f"{measured} their target map")
         with suppress(NoEvidence):
             found = sign_changing_number(evidence.val_samples, axis)
             if found is not None:
                 return _left(
-                    f"{told} their target numbers; predictions of a ridge regression for new images correlate by "
+                    f"{measured} their target numbers; predictions of a ridge regression for new images correlate by "
                     f"{found[1]:.2f} with one of them, and by {found[2]:.2f} for mirrored images"
                 )
     return left_of_names(evidence, drawn, "the training step")

@@ -35,12 +35,12 @@ def left_of_numbers(evidence: Evidence, flips: Mapping[str, list[tuple[Any, Any]
     """Numbers that stay in pairs of draws, by how the second is flipped; None where none does."""
     for way, axis in ((SIDES, -1), (ENDS, -2)):
         if (kept := _kept_when_mirrored(evidence, flips.get(way, []), axis)) is not None:
-            same, told, turned = kept
+            same, upright, mirrored = kept
             return left_behind(
                 AUGMENTATION,
                 f"in {several(same, 'pair')} of draws of a sample, the second with {way}, a number of the target "
-                f"is the same in both; predictions of a ridge regression for new images correlate by {told:.2f} with "
-                f"it, and by {turned:.2f} for mirrored images",
+                f"is the same in both; predictions of a ridge regression for new images correlate by {upright:.2f} "
+                f"with it, and by {mirrored:.2f} for mirrored images",
                 "a number, of at most 32, that stays the same in three pairs and half of all, and that a simple "
                 "model predicts in validation, with the opposite sign for mirrored images",
                 "A position or an angle changes in a mirrored image: half of the targets are wrong.",
@@ -69,16 +69,16 @@ def _kept_when_mirrored(evidence: Evidence, flips: list[tuple[Any, Any]], axis: 
                 samples = _read_tables(evidence, path)
             else:
                 samples = replace(evidence.val_samples, y=gathered(evidence.val.raw, path))
-            told = sign_changing_number(samples, axis)
+            predictable = sign_changing_number(samples, axis)
         except NoEvidence:
             return None
-        if told is None or any(told[0] >= len(a) for a, _ in known):
+        if predictable is None or any(predictable[0] >= len(a) for a, _ in known):
             continue
-        numbers = [(float(a[told[0]]), float(b[told[0]])) for a, b in known]
+        numbers = [(float(a[predictable[0]]), float(b[predictable[0]])) for a, b in known]
         same = sum(a == b for a, b in numbers if a)
-        sure = sum(torch.equal(a, b) for a, b in known) >= _PAIRS or _only_along(samples, told[0], axis)
+        sure = sum(torch.equal(a, b) for a, b in known) >= _PAIRS or _only_along(samples, predictable[0], axis)
         if sure and same >= max(_PAIRS, _OFTEN * len(known)):
-            return (same, *told[1:])
+            return (same, *predictable[1:])
     return None
 
 
@@ -133,9 +133,9 @@ def sign_changing_number(samples: Samples, axis: int = -1) -> tuple[int, float, 
         return None
     for place, column in enumerate(y[:_MOST].reshape(len(x), -1).double().T):
         if len(column.unique()) > 2:
-            told = _correlations(x, column, axis)
-            if told[0] >= _PREDICTED and told[1] <= _NEGATED:
-                return (place, *told)
+            correlations = _correlations(x, column, axis)
+            if correlations[0] >= _PREDICTED and correlations[1] <= _NEGATED:
+                return (place, *correlations)
     return None
 
 
@@ -153,10 +153,12 @@ def _only_along(samples: Samples, place: int, axis: int) -> bool:
 
 def _correlations(x: torch.Tensor, y: torch.Tensor, axis: int) -> tuple[float, float]:
     small = torch.nn.functional.adaptive_avg_pool2d(x, (min(_SIDE, x.shape[2]), min(_SIDE, x.shape[3])))
-    known, asked = halves(len(x))
+    known, held_out = halves(len(x))
     mean, flat = small[known].mean(0), small.double()
-    seen, as_is, mirrored = ((part - mean).flatten(1) for part in (flat[known], flat[asked], flat[asked].flip(axis)))
+    seen, as_is, mirrored = (
+        (part - mean).flatten(1) for part in (flat[known], flat[held_out], flat[held_out].flip(axis))
+    )
     weights = ridge_weights(seen, y[known] - y[known].mean())
-    said = [part @ seen.T @ weights for part in (as_is, mirrored)]
-    found = [float(torch.corrcoef(torch.stack([one, y[asked]]))[0, 1]) for one in said]
+    predicted = [part @ seen.T @ weights for part in (as_is, mirrored)]
+    found = [float(torch.corrcoef(torch.stack([one, y[held_out]]))[0, 1]) for one in predicted]
     return found[0], found[1]

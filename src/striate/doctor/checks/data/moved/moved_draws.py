@@ -49,10 +49,10 @@ def left_in_draws(evidence: Evidence) -> Finding | None:
             if way is None or image is None:
                 continue
             flips[way].append((draws[0], draw))
-            told = _targets_stay(draws[0], draw, first, way, samples)
-            if told:
+            stays = _targets_stay(draws[0], draw, first, way, samples)
+            if stays:
                 left[way] += 1
-            elif told is not None:
+            elif stays is not None:
                 moved[way] += 1
     for way, count in left.items():
         if count >= max(FEWEST_LEFT, _OFTEN * moved[way]):

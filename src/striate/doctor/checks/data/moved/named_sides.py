@@ -23,7 +23,7 @@ _ALIKE, _CLEARER = 0.7, 0.1
 
 def left_of_names(evidence: Evidence, drawn: Iterable[tuple[Draw, Draw]], where: str) -> Finding | None:
     """`drawn`: images (N, C, H, W) with yes or no for each label (N, K), and the same samples drawn again."""
-    kept, mirrored, told = 0, 0, ""
+    kept, mirrored, example = 0, 0, ""
     for (before, wanted), (shown, given) in drawn:
         if wanted.ndim != 2 or before.ndim != 4 or not bool(((wanted == 0) | (wanted == 1)).all()):
             continue
@@ -32,12 +32,12 @@ def left_of_names(evidence: Evidence, drawn: Iterable[tuple[Draw, Draw]], where:
         for left, right, names in pairs:
             one_sided = turned & (wanted[:, left] != wanted[:, right])
             same = (given[:, [left, right]] == wanted[:, [left, right]]).all(1)
-            mirrored, kept, told = mirrored + int(one_sided.sum()), kept + int((one_sided & same).sum()), names
+            mirrored, kept, example = mirrored + int(one_sided.sum()), kept + int((one_sided & same).sum()), names
     if kept < max(_FEWEST, _OFTEN * mirrored):
         return None
     return left_behind(
         where,
-        f"{several(kept, 'time')} a sample with one of two labels such as {told} is mirrored in one draw and not in "
+        f"{several(kept, 'time')} a sample with one of two labels such as {example} is mirrored in one draw and not in "
         "another, and has the same label in both",
         f"{_FEWEST} mirrored samples, and nine of ten, keep one of two labels whose names in the script differ only in "
         "left and right",

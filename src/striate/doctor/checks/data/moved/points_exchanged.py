@@ -26,7 +26,7 @@ _SIDE = 8
 def left_of_points(evidence: Evidence, flips: Sequence[tuple[Any, Any]]) -> Finding | None:
     """Of pairs of draws, the second with left and right exchanged, those whose points are mirrored, and the left one of
     two that look alike is not the left one any more."""
-    mirrored = [told for one, other in flips if (told := _only_mirrored(one, other)) is not None]
+    mirrored = [only_mirrored for one, other in flips if (only_mirrored := _only_mirrored(one, other)) is not None]
     train, val = keypoints_of(evidence.train.raw), keypoints_of(evidence.val.raw)
     if len(mirrored) < 3 or not all(mirrored) or train is None or val is None:
         return None

@@ -43,10 +43,10 @@ def left_when_shifted(evidence: Evidence) -> Finding | None:
         left, moved, shifts = 0, 0, list[str]()
         for one, other, before, after in pairs(evidence):
             shift = _shift(one, other)
-            told = None if shift is None else goes_along(shift)
-            if shift is None or told is None or before.shape != after.shape:
+            moves = None if shift is None else goes_along(shift)
+            if shift is None or moves is None or before.shape != after.shape:
                 continue
-            axis, places = told[0]
+            axis, places = moves[0]
             if before.numel() > 1 and torch.equal(before, before.roll(places, axis)):
                 continue
             stays = torch.equal(before, after)
@@ -54,7 +54,7 @@ def left_when_shifted(evidence: Evidence) -> Finding | None:
             if stays:
                 shifts.append(
                     "for validation shifted like this, predictions of a ridge regression fit targets moved by "
-                    f"{places:+d} (correlation {told[1]:.2f}, with targets that stay {told[2]:.2f})"
+                    f"{places:+d} (correlation {moves[1]:.2f}, with targets that stay {moves[2]:.2f})"
                 )
         if left >= max(_PAIRS, _OFTEN * moved):
             return left_behind(
@@ -136,18 +136,18 @@ def _ridge_shifts(x: torch.Tensor, y: torch.Tensor) -> Callable[[Shift], tuple[S
     """By a shift of inputs (N, …): how targets (N, …, places) move with it, the correlation of what a ridge regression
     of half of the samples says of the others, shifted, with targets that do, and with those that stay. None where it
     does not know of it, or says that they stay."""
-    known, asked = halves(len(x))
+    known, held_out = halves(len(x))
     mean, wanted = x[known].double().mean(0), y - y[known].mean(0)
     seen = (x[known].double() - mean).flatten(1)
     weights = ridge_weights(seen, wanted[known].flatten(1))
 
     @cache
-    def told(shift: Shift) -> tuple[Shift, float, float] | None:
+    def predicted_shift(shift: Shift) -> tuple[Shift, float, float] | None:
         axis, places = shift
-        shown = (x[asked].double().roll(places, axis) - mean).flatten(1)
-        said = (shown @ seen.T @ weights).reshape(wanted[asked].shape)
+        shown = (x[held_out].double().roll(places, axis) - mean).flatten(1)
+        predicted = (shown @ seen.T @ weights).reshape(wanted[held_out].shape)
         axes = [axis for axis in range(-y.ndim + 1, 0) if y.shape[axis] >= _FEWEST_PLACES]
-        by_axis = {axis: _likeness(wanted[asked], said, axis) for axis in axes}
+        by_axis = {axis: _likeness(wanted[held_out], predicted, axis) for axis in axes}
         along = max(axes, key=lambda axis: float(by_axis[axis].max()))
         found = by_axis[along]
         best = int(found.argmax())
@@ -155,4 +155,4 @@ def _ridge_shifts(x: torch.Tensor, y: torch.Tensor) -> Callable[[Shift], tuple[S
             return None
         return (along, best if best <= len(found) // 2 else best - len(found)), float(found[best]), float(found[0])
 
-    return told
+    return predicted_shift

@@ -37,11 +37,11 @@ def left_in_texts(evidence: Evidence) -> Finding | None:
     if (found := unmirrored_texts(evidence.setup.train)) is None:
         return None
     kept, text = found
-    said = text if len(text) <= _SHOWN else f"{text[:_SHOWN]} …"
+    shown = text if len(text) <= _SHOWN else f"{text[:_SHOWN]} …"
     return left_behind(
         AUGMENTATION,
         f"{several(kept, 'sample')} whose texts name left or right are mirrored in some draws, and have the "
-        f"same text in all of them, such as `{said}`",
+        f"same text in all of them, such as `{shown}`",
         "3 samples that are mirrored in some draws, whose texts name left or right and stay the same; one text "
         "in 20 names them",
         "In a mirrored image what was on the left is on the right: half of these texts are wrong.",
@@ -54,7 +54,7 @@ def unmirrored_texts(loader: Any) -> tuple[int, str] | None:
     and one of these texts; None where there are few, or where texts change. Raises NoEvidence where the data set
     cannot be read twice."""
     data = read_by_index(loader)
-    kept, changed, told = 0, 0, ""
+    kept, changed, example = 0, 0, ""
     with same_random_state():
         try:
             texts = dict(islice(_texts(data), _MOST))
@@ -67,10 +67,10 @@ def unmirrored_texts(loader: Any) -> tuple[int, str] | None:
                 mirrored = [draw for draw in draws[1:] if words and _mirrored(draws[0], draw)]
                 same = [_words(draw) == words for draw in mirrored]
                 kept, changed = kept + (bool(same) and all(same)), changed + (not all(same))
-                told = told or (texts[number] if same and all(same) else "")
+                example = example or (texts[number] if same and all(same) else "")
         except Exception as error:  # a data set of the user's
             raise NoEvidence(f"the data set raises {type(error).__name__} when a sample is read") from None
-    return (kept, told) if kept >= max(_FEWEST, changed + 1) else None
+    return (kept, example) if kept >= max(_FEWEST, changed + 1) else None
 
 
 def _texts(data: Any) -> Iterator[tuple[int, str]]:
@@ -85,10 +85,10 @@ def _strings(thing: Any) -> list[str]:
     """The sentences in it: texts of several words, no names and no files."""
     if isinstance(thing, dict | tuple):
         thing = list(thing.values() if isinstance(thing, dict) else thing)
-    said = [thing] if isinstance(thing, str) else thing if isinstance(thing, list) else []
-    if said and all(isinstance(part, str) and " " not in part for part in said):  # word by word
-        said = [" ".join(said)]
-    texts = [part for part in said if isinstance(part, str) and "/" not in part]
+    strings = [thing] if isinstance(thing, str) else thing if isinstance(thing, list) else []
+    if strings and all(isinstance(part, str) and " " not in part for part in strings):  # word by word
+        strings = [" ".join(strings)]
+    texts = [part for part in strings if isinstance(part, str) and "/" not in part]
     return [text for text in texts if len(text.split()) >= _WORDS]
 
 

@@ -87,8 +87,8 @@ def _numbered(source: ScriptSource, site: Site) -> list[str]:
     if numbered is None:
         return []
     own = ast.unparse(numbered)
-    told = _words(own) & (_OTHERS | _TRAINING) or not _OF_WORDS.search(called(call)) or _sorts(source, called(call))
-    return ([] if told and not in_order else list(_given_by_callers(source, call, numbered, in_order))) or [own]
+    clear = _words(own) & (_OTHERS | _TRAINING) or not _OF_WORDS.search(called(call)) or _sorts(source, called(call))
+    return ([] if clear and not in_order else list(_given_by_callers(source, call, numbered, in_order))) or [own]
 
 
 def _given_by_callers(source: ScriptSource, call: ast.Call, numbered: ast.expr, in_order: bool) -> Iterator[str]:

@@ -44,9 +44,9 @@ def differing_constants(evidence: Evidence, known: torch.Tensor) -> str:
     gap, left = _apart(known, before), _apart(known, after)
     if gap < LEAST or left > NEARER * gap:
         return ""
-    said = listed([f"`{name}`" for name in others])
+    named = listed([f"`{name}`" for name in others])
     return (
-        f"the validation data set has its own {said}; with those of training, its samples would change from "
+        f"the validation data set has its own {named}; with those of training, its samples would change from "
         f"{_statistics(before)} to {_statistics(after)}, and training has {_statistics(known)}"
     )
 

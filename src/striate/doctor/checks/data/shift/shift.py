@@ -178,8 +178,8 @@ def _evaluates_unprepared(evidence: Evidence, known: torch.Tensor, x: torch.Tens
         return None
 
     def right(change: Callable[[torch.Tensor], torch.Tensor] | None) -> torch.Tensor:
-        asked = (x[:MOST] if change is None else change(x[:MOST])).to(shown.dtype)
-        found = predict(evidence.setup, evidence.trial.replica, asked.split(AT_ONCE), directly=True)
+        inputs = (x[:MOST] if change is None else change(x[:MOST])).to(shown.dtype)
+        found = predict(evidence.setup, evidence.trial.replica, inputs.split(AT_ONCE), directly=True)
         classes = classes_of(found.outputs, y[:MOST])
         if classes is None:
             raise NoEvidence("it is unknown which predictions are right")
@@ -297,14 +297,14 @@ def _by_loss(evidence: Evidence, known: torch.Tensor, x: torch.Tensor, tokens: s
     deviations = 0.0 if prepared else deviations_apart(known, x)
     if deviations > DEVIATIONS and (val > FAR_WORSE * own or val != val):
         words = f"; the loss is {own:.3g} for training and {val:.3g} for validation"
-        said = f"{compared(known, x)}: the means are {deviations:.2g} standard deviations apart{words}"
-        yield _finding(said, "error", known, x, _FAR_OFF)
+        measured = f"{compared(known, x)}: the means are {deviations:.2g} standard deviations apart{words}"
+        yield _finding(measured, "error", known, x, _FAR_OFF)
         return
     wider = 0.0 if prepared or not scaled_apart(known, x) else float(x.double().std() / known.double().std())
     if wider > WIDER and (val > FAR_WORSE * own or val != val):
         words = f"; the loss is {own:.3g} for training and {val:.3g} for validation"
-        said = f"{compared(known, x)}: the standard deviation is {wider:.2g} times as large{words}"
-        yield _finding(said, "error", known, x, _FAR_OFF)
+        measured = f"{compared(known, x)}: the standard deviation is {wider:.2g} times as large{words}"
+        yield _finding(measured, "error", known, x, _FAR_OFF)
 
 
 def _of_tables(evidence: Evidence) -> Iterable[Finding]:

@@ -93,15 +93,15 @@ def _fitted_to_targets(node: ast.Assign, source: ScriptSource) -> Iterator[str]:
     if isinstance(target, ast.Name) and called(value) == "fit_transform" and isinstance(value, ast.Call):
         owner = receiver_of(value)
         made = source.last_value(node, ast.unparse(owner)) if isinstance(owner, ast.Name) else owner
-        answered = len(value.args) > 1 or any(word.arg == "y" for word in value.keywords)
-        if answered and made is not None and any(called(part) in _FITTED_TO_TARGETS for part in ast.walk(made)):
+        uses_targets = len(value.args) > 1 or any(word.arg == "y" for word in value.keywords)
+        if uses_targets and made is not None and any(called(part) in _FITTED_TO_TARGETS for part in ast.walk(made)):
             yield target.id
     if isinstance(target, ast.Subscript) and isinstance(target.value, ast.Name):
-        frame, asked = target.value.id, _target_columns(source, node, target.value.id)
+        frame, target_columns = target.value.id, _target_columns(source, node, target.value.id)
         for part in ast.walk(value):
             of_frame = isinstance(part, ast.Subscript) and called(part.value) == "groupby"
             grouped = receiver_of(part.value) if of_frame and isinstance(part.value, ast.Call) else None  # type: ignore[attr-defined]
-            if isinstance(grouped, ast.Name) and grouped.id == frame and ast.unparse(part.slice) in asked:  # type: ignore[attr-defined]
+            if isinstance(grouped, ast.Name) and grouped.id == frame and ast.unparse(part.slice) in target_columns:  # type: ignore[attr-defined]
                 yield frame
 
 

@@ -74,8 +74,8 @@ def _by_arrays(evidence: Evidence) -> Iterator[Finding]:
     many = (value for value in arrays.values() if value.ndim >= 2 and len(value) > _LOOKED_AT // 4)
     inputs = {len(value): value for value in sorted(many, key=lambda value: math.prod(value.shape[1:]))}
     given_to_splits = _given_to_splits(evidence.source)
-    for name, known, other, asked in _positions(names):
-        every = known | asked
+    for name, known, other, held_out in _positions(names):
+        every = known | held_out
         for groups, things in ((one, value) for one, value in arrays.items() if value.ndim == 1):
             given, x = given_to_splits.get(groups, ""), inputs.get(len(things))
             if x is None and not given:
@@ -86,7 +86,7 @@ def _by_arrays(evidence: Evidence) -> Iterator[Finding]:
             count = int(numbers.max()) + 1
             if not _EACH <= len(numbers) / count <= _MOST_EACH or count <= 2 * _classes(evidence):
                 continue
-            ours, theirs = (set(numbers[sorted(part)].tolist()) for part in (known, asked))
+            ours, theirs = (set(numbers[sorted(part)].tolist()) for part in (known, held_out))
             shared = ours & theirs
             if len(shared) < _SHARED * len(theirs):
                 continue
@@ -122,10 +122,10 @@ def _given_to_splits(source: ScriptSource) -> dict[str, str]:
 def _positions(names: Mapping[str, Any]) -> Iterator[tuple[str, set[int], str, set[int]]]:
     """Variables that hold positions of training and of validation, all of them different, with their names."""
     for name, value, other, its in named_pairs(names):
-        known, asked = positions(value), positions(its)
+        known, held_out = positions(value), positions(its)
         once = is_for_training(name) or (_is_each_once(value) and _is_each_once(its))
-        if once and len(asked) >= _FEWEST and known.isdisjoint(asked):
-            yield name, known, other, asked
+        if once and len(held_out) >= _FEWEST and known.isdisjoint(held_out):
+            yield name, known, other, held_out
 
 
 def _is_each_once(value: Any) -> bool:

@@ -134,12 +134,14 @@ def _looked_up(evidence: Evidence) -> tuple[torch.Tensor, torch.Tensor] | None:
     """Numbers of users and of items that they chose (N, 2), of training and of validation, or all three of triples,
     where all that batches have is looked up in tables by the step; None where they have something else."""
     with suppress(NoEvidence):
-        entries, asked = evidence.calls.entries, _columns(evidence.val.raw[0])
-        own = _columns(evidence.train.raw[0])
-        if not 2 <= len(asked) <= len(own) or not all(any(torch.equal(c, e) for e in entries) for c in own):
+        entries, val_columns = evidence.calls.entries, _columns(evidence.val.raw[0])
+        train_columns = _columns(evidence.train.raw[0])
+        if not 2 <= len(val_columns) <= len(train_columns) or not all(
+            any(torch.equal(c, e) for e in entries) for c in train_columns
+        ):
             return None
         known, others = (
-            torch.cat([torch.stack(_columns(batch)[: len(asked)], 1) for batch in batches.raw])
+            torch.cat([torch.stack(_columns(batch)[: len(val_columns)], 1) for batch in batches.raw])
             for batches in (evidence.train, evidence.val)
         )
         return known, others

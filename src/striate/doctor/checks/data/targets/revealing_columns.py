@@ -93,8 +93,8 @@ def _in_order(columns: torch.Tensor, times: torch.Tensor) -> torch.Tensor:
     those that it tells apart: one half of a column in which most pairs are equal."""
     above = (times[:, None] > times).flatten()
     signs = (columns[:, None] - columns).sign().flatten(0, 1)[above]
-    told = signs.abs().mean(0)
-    return (0.5 + signs.mean(0).abs() / (2 * told.clamp(min=1e-9))).where(told > _DISTINCT, 0.5)
+    distinct = signs.abs().mean(0)
+    return (0.5 + signs.mean(0).abs() / (2 * distinct.clamp(min=1e-9))).where(distinct > _DISTINCT, 0.5)
 
 
 def revealed_first_time(evidence: Evidence) -> Iterator[RevealedTarget]:
@@ -232,9 +232,9 @@ def _bands(values: torch.Tensor, wanted: torch.Tensor) -> Iterator[RevealedTarge
 
 def _revealed_classes(values: torch.Tensor, wanted: torch.Tensor) -> Iterator[RevealedTarget]:
     """A column of a table that tells two classes apart without an error, by a limit, beside columns that do not."""
-    told = _separating_column(values, wanted) if len(wanted.unique()) == 2 else None
-    if told is not None:
-        place, right = told
+    separating = _separating_column(values, wanted) if len(wanted.unique()) == 2 else None
+    if separating is not None:
+        place, right = separating
         yield RevealedTarget(
             f"number {place} of the {values.shape[1]} numbers of a row separates the two classes by a threshold, "
             f"without an error in {several(len(values), 'row')}; all others together (a linear model) are right in "
@@ -252,10 +252,10 @@ def _revealed_counts(values: torch.Tensor, counts: torch.Tensor) -> Iterator[Rev
     """A column of a table that tells counts of zero from all others without an error, and has the others in order, as
     the sum that was paid for claims has. A column of closed days tells zeros alone, and is let pass."""
     whole = float(counts.min()) == 0 and len(counts.unique()) > 2 and bool((counts == counts.round()).all())
-    told = _separating_column(values, (counts > 0).double()) if whole else None
-    if told is None:
+    separating = _separating_column(values, (counts > 0).double()) if whole else None
+    if separating is None:
         return
-    place, right = told
+    place, right = separating
     rows = (counts > 0).nonzero().flatten()[:_LOOKED_AT]
     order = float(_in_order(values[rows][:, [place]], counts[rows]))
     if order < _WITH_COUNTS:
@@ -301,7 +301,7 @@ def _revealed_by_two(values: torch.Tensor, wanted: torch.Tensor) -> Iterator[Rev
     if not _COLUMNS <= columns <= _MOST_COLUMNS or len(values) < _ROWS * columns or len(wanted.unique()) < _ROWS:
         return
     if not bool(values.isfinite().all()) or not bool(wanted.isfinite().all()):
-        return  # told as it is
+        return
     rows = values[:_LOOKED_AT] / values.square().mean(0).sqrt().clamp(min=1e-300)
     target = wanted[:_LOOKED_AT] / wanted.square().mean().sqrt().clamp(min=1e-300)
     pairs = torch.combinations(torch.arange(columns))
@@ -344,8 +344,8 @@ def _revealed_logarithm(evidence: Evidence, values: torch.Tensor, targets: torch
             left = left_by_each(table, rest[:, 0])
             place = int(left.argmin())
             others = torch.cat([table[:, :place], table[:, place + 1 :]], 1)
-            told = float(left[place]) <= LINEAR and float(rest.square().mean()) > _OTHERS * float(wanted.var())
-            if not told or _left(others, rest[:, 0]) > 1 - _OTHERS:
+            revealed = float(left[place]) <= LINEAR and float(rest.square().mean()) > _OTHERS * float(wanted.var())
+            if not revealed or _left(others, rest[:, 0]) > 1 - _OTHERS:
                 continue  # nothing else has to do with it: a function that is to be learned
             beside = "" if offset is None else " apart from the other inputs of the network,"
             yield RevealedTarget(

@@ -397,8 +397,8 @@ def _given_to_loss(evidence: Evidence) -> Iterator[Finding]:
 
 
 def _revealed(by_columns: Iterator[RevealedTarget]) -> Iterator[Finding]:
-    for told in by_columns:
-        yield _finding(told.measured, told.remedy, told.severity, limit=told.limit)
+    for found in by_columns:
+        yield _finding(found.measured, found.remedy, found.severity, limit=found.limit)
 
 
 def _finding(measured: str, remedy: str, severity: Severity = "error", *, limit: str) -> Finding:

@@ -65,13 +65,13 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
         if size >= _HUGE * max(1.0, reached):
             yield _coped_with(y, reached, f"{several(len(evidence.trial.rows), 'step')} R² is {own:.2f}")
         return
-    said = "the loss is NaN or Inf" if own == -math.inf else f"R² is {own:.2f}"
+    reached_text = "the loss is NaN or Inf" if own == -math.inf else f"R² is {own:.2f}"
     for what, batches in _standardized(evidence, y, path):
         trial = evidence.variant(f"{what} standardized", Change(), batches=batches)
         other = _explained(evidence.predictions_of(trial, batches[:8])) if trial.rows and trial.error is None else None
         least = max(_EXPLAINED, own + _GAIN) if own < _COPES else 1 - (1 - own) / _LESS
         if other is not None and other >= least:
-            yield _finding(y, reached, f"{several(len(trial.rows), 'step')} {said}, with", what, own, other)
+            yield _finding(y, reached, f"{several(len(trial.rows), 'step')} {reached_text}, with", what, own, other)
             return
 
 
