@@ -1,4 +1,5 @@
-"""`data.scrambled` of graphs: a batch of nodes of many graphs, and edges that number the nodes of each by itself."""
+"""`data.scrambled` of graphs: a batch concatenates the nodes of many graphs, but its edges number the nodes of each
+graph from 0."""
 
 from __future__ import annotations
 
@@ -23,7 +24,7 @@ from striate.records import Finding
 
 _GRAPHS, _FEWEST = 16, 4
 _REACHED = 0.8
-"""Share of the graphs whose edges reach the last node: what else may be in two rows does not."""
+"""The share of graphs whose edges contain the last node: other tensors of two rows do not."""
 _BY_NUMBER = """
 __getitem__ __setitem__ index_select index_add index_copy index_put index_reduce gather take_along_dim scatter
 scatter_add scatter_reduce sparse_coo_tensor
@@ -50,13 +51,13 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
 
 
 def _of_items(evidence: Evidence) -> Iterator[tuple[Any, torch.Tensor, int, int]]:
-    """Batches that the loader makes of some graphs, with the edges of each, one behind the other, of which half or more
-    are moved on by another number than that of the nodes before; how many graphs and nodes these are."""
+    """Batches of the loader that concatenate the edges of graphs, with offsets that are wrong for half of the graphs or
+    more; each with these edges and the numbers of graphs and nodes."""
     train = evidence.setup.train
     data: Any = getattr(train, "dataset", None)
     if not isinstance(train, DataLoader) or isinstance(data, IterableDataset) or data is None:
         return
-    with suppress(Exception):  # a data set of the user's, and what puts its samples together
+    with suppress(Exception):  # the user's data set and collate function
         items = [data[number] for number in range(min(_GRAPHS, len(data)))]
         batch = train.collate_fn(items)
         known = [default_convert(vars(item) if hasattr(item, "__dict__") else item) for item in items]
@@ -76,8 +77,8 @@ def _of_items(evidence: Evidence) -> Iterator[tuple[Any, torch.Tensor, int, int]
 
 
 def _moved(part: torch.Tensor, edges: list[torch.Tensor], axis: int) -> list[int]:
-    """By how much the numbers of each graph are moved on in a part of a batch that has the edges of all, one behind the
-    other; nothing where it is something else."""
+    """The offset of each graph's node numbers in a tensor that concatenates the edges of all graphs; empty for other
+    tensors."""
     with suppress(RuntimeError):  # of several shapes
         joined, found = torch.cat(edges, axis).long(), part.cpu().long()
         found = found.T if found.ndim == 2 and found.shape != joined.shape else found
@@ -89,22 +90,24 @@ def _moved(part: torch.Tensor, edges: list[torch.Tensor], axis: int) -> list[int
 
 
 def _nodes(items: list[Any], edges: list[torch.Tensor], axis: int) -> list[int]:
-    """How many nodes graphs have, by what has a row for each of them; nothing where edges may be something else."""
+    """The number of nodes of each graph, by a tensor with a row for each node; empty where `edges` may not be edges."""
     last = [int(ends.max()) + 1 for ends in edges]
     for path, first in leaves(items[0]):
         rows = [len(tensor) for item in items if (tensor := leaf(item, path)) is not None and tensor.ndim]
         if len(rows) < len(items) or first is edges[0] or any(a < b for a, b in zip(rows, last, strict=True)):
             continue
         reached = sum(a == b for a, b in zip(rows, last, strict=True))
-        apart = sum(a != ends.shape[axis] for a, ends in zip(rows, edges, strict=True))  # else two numbers a node
+        apart = sum(
+            a != ends.shape[axis] for a, ends in zip(rows, edges, strict=True)
+        )  # otherwise two numbers for each node
         if reached >= _REACHED * len(rows) and (axis == 1 or 2 * apart >= len(rows)):
             return rows
     return []
 
 
 def _of_numbers(evidence: Evidence) -> Iterator[tuple[Any, torch.Tensor, int, int]]:
-    """The same of batches that say which graph a node is of, or how many nodes graphs have: the edges lie within the
-    largest graph alone, in each batch."""
+    """The same for batches that hold the graph of each node, or the number of nodes of each graph: all node numbers in
+    edges are below the size of the largest graph, in each batch."""
     for path, tensor in leaves(evidence.train.raw[0]):
         if not has_ends(tensor) or tensor.shape[0] != 2:
             continue
@@ -119,8 +122,8 @@ def _of_numbers(evidence: Evidence) -> Iterator[tuple[Any, torch.Tensor, int, in
 
 
 def _sizes(batch: Any) -> torch.Tensor:
-    """How many nodes each graph of a batch has, of a number of the graph for each node in order, of counts, or of where
-    each begins; nothing where that is not said."""
+    """The number of nodes of each graph in a batch, by a graph number for each node, by counts, or by offsets; empty
+    where a batch has none of these."""
     parts = [tensor for _, tensor in leaves(batch) if tensor.ndim]
     lengths = {len(tensor) for tensor in parts if tensor.is_floating_point()}
     for tensor in parts:
@@ -137,7 +140,7 @@ def _sizes(batch: Any) -> torch.Tensor:
 
 
 def _taken_by(evidence: Evidence, batch: Any, edges: torch.Tensor) -> bool:
-    """Whether the network takes something by the numbers in edges as they are: it may move them on itself."""
+    """Whether the network indexes by the numbers in edges unchanged: it may add the offsets itself."""
     ends = edges.cpu().long() if edges.shape[0] == 2 else edges.cpu().long().T
     found = []
 

@@ -49,7 +49,7 @@ def _find_constant_images(evidence: Evidence) -> Iterable[Finding]:
 
 
 def blank_samples(samples: Samples) -> torch.Tensor:
-    """Which samples (N,) are blank: none of tables, and of whole numbers that stand for words."""
+    """Which samples (N,) are blank; none for tables and tokens."""
     x = samples.inputs
     none = torch.zeros(len(x), dtype=torch.bool)
     grid = x.ndim > 2 or (x.ndim == 2 and x.shape[1] >= 4 * _SMALLEST)
@@ -64,8 +64,8 @@ def blank_samples(samples: Samples) -> torch.Tensor:
 
 
 def _empty_by_target(samples: Samples) -> torch.Tensor:
-    """Which samples (N,) show nothing by their targets: none of several labels, a mask of nothing but background. Of
-    targets that are the inputs themselves none."""
+    """Which samples (N,) are empty according to their targets: no label of several, or a mask of background alone. None
+    if the targets are the inputs themselves."""
     x, y = samples.inputs, samples.y
     if y is None or len(y) != len(x) or y.ndim < 2 or y[0].numel() < 2 or (y.shape == x.shape and torch.equal(y, x)):
         return torch.zeros(len(x), dtype=torch.bool)

@@ -1,4 +1,4 @@
-"""Inputs that show nothing: all of one value."""
+"""Inputs that are one value nearly everywhere."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ _BARE = 0.96
 
 
 def near_blank_samples(x: torch.Tensor) -> torch.Tensor:
-    """Which images and signals (N, …) are one value nearly everywhere, so that two of them may agree by chance."""
+    """Which images and signals (N, …) are one value nearly everywhere, so that two of them may be equal by chance."""
     if not is_grid(x):
         return torch.zeros(len(x), dtype=torch.bool)
     flat = x.flatten(1)
-    # What fills more than half of the places is the median.
+    # A value at more than half of the positions is the median.
     return (flat == flat.median(1, keepdim=True).values).float().mean(1) >= _BARE

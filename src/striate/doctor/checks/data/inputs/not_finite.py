@@ -24,14 +24,20 @@ _THRESHOLD = "no NaN or Inf; a note if outputs and loss are finite anyway"
 
 @dataclass(frozen=True)
 class _NotFinite:
-    """What is not finite: `what` (inputs or targets), how many samples of how many, which columns, in which batches."""
+    """NaN or Inf in inputs or targets."""
 
     what: str
+    """inputs or targets."""
     samples: int
+    """Samples with such values."""
     total: int
+    """Samples that were read."""
     nan: bool
+    """Whether some are NaN, not only Inf."""
     columns: tuple[int, ...]
+    """Columns with such values; empty unless samples are rows."""
     batches: tuple[int, ...]
+    """Batches with such values."""
 
 
 def _find_not_finite(evidence: Evidence) -> Iterable[Finding]:
@@ -61,7 +67,7 @@ def _not_finite(samples: Samples, batches: Batches) -> Iterator[_NotFinite]:
 
 
 def _matters(evidence: Evidence, name: str, batches: Batches, odd: _NotFinite) -> bool:
-    """Whether what comes of them is not finite either: some networks and losses leave such numbers out."""
+    """Whether outputs or losses contain NaN or Inf as well: some networks and losses ignore such values."""
     trial = evidence.trial
     if name == "train":
         if trial.error is not None or any(loss != loss or abs(loss) == float("inf") for loss in trial.losses):

@@ -1,4 +1,4 @@
-"""`data.scrambled` within the network: `view` and `reshape` between shapes that only an exchange of axes connects."""
+"""`data.scrambled` within the network: `view` and `reshape` where axes should be exchanged."""
 
 from __future__ import annotations
 
@@ -43,11 +43,13 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
 
 
 def _are_channels(graph: CallGraph, call: Call) -> bool:
-    """Whether a convolution takes the second axis of what a call gives for channels, and no weights come before."""
+    """Whether a convolution uses the second axis of a call's output as channels, with no weights before the call."""
     before = graph.before(call.index)
-    learned = (one.index for one in graph.weights if one.parameters or one.gives_gradient)  # no rotation, say
+    learned = (
+        one.index for one in graph.weights if one.parameters or one.gives_gradient
+    )  # weights, not a fixed rotation
     if any(index in before for index in learned):
-        return False  # channels that are learned may be cut into places
+        return False  # learned channels may be split into positions
     awaiting = [call.index]
     for at in awaiting:
         behind = [graph.calls[index] for index in graph.behind[at]]
@@ -59,7 +61,7 @@ def _are_channels(graph: CallGraph, call: Call) -> bool:
 
 
 def _in_loader(train: Any) -> Iterator[Finding]:
-    """What puts a batch together exchanges the last axes of rows that it stacked so, (N, T, C), and gives that out."""
+    """A collate function that reads stacked rows (N, T, C) as (N, C, T) and returns the result."""
     if not isinstance(train, DataLoader):
         return
     found = list[tuple[str, Shape, torch.Tensor]]()
@@ -99,8 +101,8 @@ def _finding(name: str, place: str, given: Shape, made: Shape, way: tuple[str, s
 
 
 def exchanged_by_reading(given: Shape, made: Shape) -> tuple[str, str] | None:
-    """What a reading of (N, …) as another shape seems to be meant for, and how that is written; None where its axes
-    keep their order, or one of them has length 1."""
+    """What a reshape of (N, …) seems to be meant for, and the code for that; None if the axes keep their order, or one
+    of them has length 1."""
     if len(given) not in (3, 4) or len(made) not in (3, 4) or given[0] != made[0]:
         return None
     if len(given) == 4:
@@ -113,7 +115,7 @@ def exchanged_by_reading(given: Shape, made: Shape) -> tuple[str, str] | None:
 
 
 def _of_scores(given: Shape, made: Shape) -> tuple[str, str] | None:
-    """Of the scores of each position that a loss is given: it wants the axis of classes second."""
+    """The same for scores of positions that a loss gets, which expects the classes on axis 1."""
     if len(given) > 2 and made == (math.prod(given) // given[1], given[1]) and 1 < given[1] != given[-1]:
         return "as if this moved the classes last", f"x.movedim(1, -1).reshape(-1, {given[1]})"
     exchanged = _are_exchanged(given, made)
@@ -121,7 +123,7 @@ def _of_scores(given: Shape, made: Shape) -> tuple[str, str] | None:
 
 
 def _put_first(given: Shape, made: Shape) -> tuple[str, str] | None:
-    """Of what a convolution is given: its channels lay behind places or times."""
+    """The same for the input of a convolution, whose channels were not on axis 1."""
     for axis in range(2, len(given)):
         moved = (given[0], given[axis], *given[1:axis], *given[axis + 1 :])
         if made == moved != given and given[axis] > 1 and math.prod(given[1:axis]) > 1:

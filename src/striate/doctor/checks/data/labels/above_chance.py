@@ -1,4 +1,4 @@
-"""Does the network know more than chance of samples that it was not trained on?"""
+"""Does the network predict held-out samples better than chance?"""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from striate.doctor.setup.batch import dealt_anew, main_tensor, parts
 from striate.wording import several
 
 SIGMAS, _OF_WORDS = 3.0, 2.0
-"""Standard errors, and of words and graphs."""
+"""Standard errors above chance: for most inputs, and for token sequences and graphs."""
 MOST_NUMBERS, _FEWEST_RANKED = 16, 10
 NOTHING_TO_LEARN = (
     "There is nothing to learn: the loss only falls by memorizing single samples, and validation stays at chance."
@@ -27,7 +27,7 @@ NOTHING_TO_LEARN = (
 
 
 def validation_predictions(evidence: Evidence) -> Predictions | None:
-    """What the trial's network predicts of validation; None where it cannot be asked."""
+    """The predictions of the trial's network for validation; None where it does not run on validation."""
     try:
         return evidence.after_val
     except NoEvidence:
@@ -35,16 +35,16 @@ def validation_predictions(evidence: Evidence) -> Predictions | None:
 
 
 def better_than_chance(predictions: Predictions | None) -> bool:
-    """Whether predictions about samples that were not trained on have to do with their targets."""
+    """Whether predictions for held-out samples depend on their targets."""
     return predictions is not None and (_sigmas(predictions) or 0.0) >= SIGMAS
 
 
 def _sigmas(predictions: Predictions) -> float | None:
-    """By how many standard errors the predictions are better than chance; None where that is not known."""
+    """By how many standard errors the predictions are better than chance; None where unknown."""
     targets = predictions.targets
     if targets is None or not bool(torch.isfinite(predictions.outputs).all()):
         return None
-    if targets.ndim == 2 and (numbers := class_numbers(targets)) is not None:  # one-hot, or shares of classes
+    if targets.ndim == 2 and (numbers := class_numbers(targets)) is not None:  # one-hot or soft labels
         targets = numbers
         predictions = replace(predictions, targets=targets)
     try:
@@ -77,8 +77,8 @@ def _correlation(outputs: torch.Tensor, targets: torch.Tensor) -> float | None:
 
 
 def _ranks(predictions: Predictions) -> float:
-    """By how many standard errors samples of a class, of any, have higher outputs for it than others have: by the rank
-    sum of Wilcoxon (1945), which shows what is known of a rare class that is never predicted."""
+    """By how many standard errors the samples of a class have higher outputs for it than other samples; the largest
+    over classes. By the rank sum of Wilcoxon (1945), which also works for rare classes that are never predicted."""
     outputs, labels = predictions.outputs, class_numbers(predictions.targets)
     outputs = outputs.reshape(len(outputs), -1).double()
     if labels is None or len(labels) != len(outputs):
@@ -89,7 +89,8 @@ def _ranks(predictions: Predictions) -> float:
 
 
 def rank_sum(outputs: torch.Tensor, wanted: torch.Tensor) -> tuple[float, float]:
-    """The share of pairs whose wanted sample has the higher output, and its distance from a half in standard errors."""
+    """The area under the ROC curve of `outputs` for the samples `wanted`, and its distance from 0.5 in standard
+    errors."""
     few, rest = int(wanted.sum()), int((~wanted).sum())
     if min(few, rest) < _FEWEST_RANKED:
         return 0.5, 0.0
@@ -98,9 +99,10 @@ def rank_sum(outputs: torch.Tensor, wanted: torch.Tensor) -> tuple[float, float]
 
 
 def network_on_held_out(evidence: Evidence, graphs: bool = False, ranked: bool = False) -> str | None:
-    """What the network, trained with a usual optimizer, makes of samples that it was not trained on, in words; None
-    where it is better than chance or cannot be asked: networks may see more than simple models. Of `graphs` and of
-    words it has to have learned those that it was trained on. `ranked`: its outputs are asked, not classes alone."""
+    """How well the network, trained with its own optimizer and with Adam, predicts held-out samples, in words; None if
+    it is better than chance (networks may see more than simple models) or does not run. For `graphs` and token
+    sequences it has to have learned its training samples (else NoEvidence is raised). `ranked`: use the ranks of
+    outputs, too, not only the predicted classes."""
     held = held_out(evidence)
     if held is None:
         return None
@@ -110,7 +112,9 @@ def network_on_held_out(evidence: Evidence, graphs: bool = False, ranked: bool =
     )
     sigmas, steps, fitted = [], 0, False
     given = main_tensor(parts(evidence.train.raw[0])[0])
-    words = graphs or (given is not None and not given.is_floating_point())  # of whose order simple models see nothing
+    words = graphs or (
+        given is not None and not given.is_floating_point()
+    )  # simple models do not see the order of tokens
     enough = _OF_WORDS if words else SIGMAS
     for name, variation in (("held out", Change()), ("held out, Adam", change)):
         trial = evidence.variant(name, variation, batches=train)
@@ -139,8 +143,8 @@ def _once(evidence: Evidence) -> torch.Tensor | None:
 
 
 def held_out(evidence: Evidence) -> tuple[list[object], list[object]] | None:
-    """Batches to train on and others to ask about, each sample once, though a loop drew it twice; as they came where
-    their tensors have several lengths."""
+    """Batches to train on and held-out batches, with each sample once, although a loop may draw it twice; batches of
+    several lengths stay unchanged. None if there are fewer than four."""
     batches = dealt_anew(evidence.train.raw, _once(evidence)) or list(evidence.train.raw)
     if len(batches) < 4:
         return None

@@ -1,4 +1,4 @@
-"""Inputs and labels that a collate function puts into different rows of the batch, as where one of them is sorted."""
+"""Inputs and labels that a collate function puts into different rows of the batch, such as by sorting one of them."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ _SCALARS = (int, float, np.number)
 
 
 def mismatched_by_collate(evidence: Evidence) -> Finding | None:
-    """Inputs and labels in different rows of the batches that the loader's collate function makes, where the network
-    knows no more of validation than chance: a step may put them together again."""
+    """A collate function that puts inputs and labels into different rows, if the network predicts validation no better
+    than chance: a step may put them together again."""
     wrong, known = mismatched_rows(evidence.setup.train) or (0, 0)
     if wrong < _FEWEST_APART or better_than_chance(validation_predictions(evidence)):
         return None
@@ -42,9 +42,9 @@ def mismatched_by_collate(evidence: Evidence) -> Finding | None:
 
 
 def mismatched_rows(loader: Any) -> tuple[int, int] | None:
-    """Of how many samples input and label reach different rows of a batch, each one alone, and of how many that is
-    known, by the rows that change with either; None where that cannot be asked, or an order to put them back goes along
-    with the batch."""
+    """The number of samples whose input and label are in different rows of a batch, and the number of samples for which
+    that is known, by changing each and comparing rows. None where unknown, or where the batch contains an order by
+    which to restore the rows."""
     if not has_own_collate(loader):
         return None
     try:
@@ -81,7 +81,7 @@ def _count_mismatches(loader: DataLoader[Any]) -> tuple[int, int] | None:
 
 
 def _changed(part: Any, parts: list[Any]) -> Any:
-    """The numbers of an array in reverse, so that it is as long; another label than a single one."""
+    """An array in reverse, or another label."""
     if _is_label(part):
         return next((other for other in parts if other != part), None)
     return part[::-1].copy() if isinstance(part, np.ndarray) else part.flip(0)
@@ -100,7 +100,7 @@ def _is_label(part: Any) -> bool:
 
 
 def _collated(loader: DataLoader[Any], items: list[Any]) -> list[torch.Tensor]:
-    """The tensors of a batch with a row for each sample, with everything that is drawn as it always is."""
+    """The tensors of a batch with a row for each sample, always with the same random numbers."""
     seed_all(0)
     return [tensor for _, tensor in leaves(loader.collate_fn(items)) if tensor.shape[:1] == (len(items),)]
 

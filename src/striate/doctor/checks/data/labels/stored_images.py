@@ -1,4 +1,4 @@
-"""Images as the data set holds them, before augmentation: do their labels go with these?"""
+"""Stored images, before augmentation: do their labels belong to them?"""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ _MOST, _FEWEST, _SIGMAS, _CERTAIN = 1000, 100, 5.0, 5.0
 
 
 def labels_fit_stored_images(evidence: Evidence) -> bool:
-    """Whether simple models tell labels from images as they are held, and what is drawn of an image has to do with
-    that one, in its means or contrasts: then it is augmentation, and not labels, that leaves nothing to learn."""
+    """Whether simple models predict the labels from the stored images, and augmented images correlate with stored ones
+    in mean or contrast. Then augmentation leaves nothing to learn, and the labels are right."""
     with suppress(NoEvidence):
         found = _held_and_drawn(evidence) if evidence.drawn_anew else None
         if found is None:
@@ -38,7 +38,7 @@ def labels_fit_stored_images(evidence: Evidence) -> bool:
 
 
 def _held_and_drawn(evidence: Evidence) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor] | None:
-    """Images as they are held and as they are drawn (N, …), with their labels (N,)."""
+    """Stored and augmented images (N, …), with their labels (N,)."""
     loader: Any = evidence.setup.train
     x_path, y_path = evidence.samples.x_path, evidence.samples.y_path
     if not isinstance(loader, DataLoader) or x_path is None or y_path is None:
@@ -67,7 +67,7 @@ def _held_and_drawn(evidence: Evidence) -> tuple[torch.Tensor, torch.Tensor, tor
 
 
 def _go_together(held: torch.Tensor, drawn: torch.Tensor) -> bool:
-    """Whether images that are brighter, or have more contrast, are so as they are drawn, beyond chance."""
+    """Whether the means or contrasts of stored and augmented images correlate beyond chance."""
     one, other = (torch.stack([part.flatten(1).mean(1), part.flatten(1).std(1)]) for part in (held, drawn))
     related = torch.corrcoef(torch.cat([one, other]).double())[:2, 2:]
     return bool((related.abs() > _CERTAIN * len(held) ** -0.5).any())
