@@ -1,4 +1,4 @@
-"""Words and classes that the data sets of training and validation number each for itself."""
+"""Words and classes that the data sets of training and validation number differently."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from striate.wording import listed, several
 
 _DEPTH = 3
 _FEWEST, _DIFFERENT = 3, 0.2
-"""Names that both number, and the share of them that have another number."""
+"""The fewest names in both, and the share of them with different numbers."""
 _MOST = 1000
 _CLASSES = re.compile(r"class|categor|value|vocab|label_?(name|set)|names|palette|color", re.IGNORECASE)
-"""Lists in whose order classes are numbered."""
+"""Names of lists whose order numbers classes."""
 
 
 def numbered_twice(evidence: Evidence) -> str | None:
-    """What is measured where names have other numbers in validation than in training; None where they have not."""
+    """The measured difference if names have other numbers in validation than in training; else None."""
     loaders = evidence.setup.train, evidence.setup.val
     train, val = (dict(_numberings(getattr(loader, "dataset", None))) for loader in loaders)
     for path, known in train.items():
@@ -40,8 +40,8 @@ def numbered_twice(evidence: Evidence) -> str | None:
 
 
 def _built_apart(evidence: Evidence) -> str | None:
-    """What is measured where a script gives the same class names in another order to the data sets of training and of
-    validation, which need not hold them."""
+    """The measured difference if a script passes the same class names in different orders to the data sets of training
+    and of validation, which need not store them; else None."""
     kinds = {type(_innermost(loader)).__name__ for loader in (evidence.setup.train, evidence.setup.val)}
     source = evidence.setup.source
     if source is None or len(kinds) > 1:
@@ -69,7 +69,7 @@ def _innermost(loader: Any) -> Any:
 
 
 def _names_given(source: ScriptSource, node: ast.expr) -> list[str]:
-    """The different names that an expression lists, also where it sorts them; none of others."""
+    """The names that an expression lists, or sorts, if all are different strings; else an empty list."""
     if isinstance(node, ast.Name) and source.value(node) is None:
         node = source.last_value(node, node.id) or node
     sorts = isinstance(node, ast.Call) and called(node) in ("sorted", "list", "tuple") and len(node.args) == 1
@@ -81,7 +81,8 @@ def _names_given(source: ScriptSource, node: ast.expr) -> list[str]:
 
 
 def _numberings(thing: Any, path: str = "", depth: int = _DEPTH) -> Iterator[tuple[str, Mapping[str, int]]]:
-    """By attribute, what gives names numbers in an object and in those of the user's that it holds."""
+    """Mappings from names to numbers, with their attribute paths, in an object and in the user's objects that it
+    holds."""
     held = getattr(thing, "__dict__", None)
     if not isinstance(held, dict) or not depth:
         return

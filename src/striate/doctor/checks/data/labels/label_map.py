@@ -24,7 +24,8 @@ from striate.wording import listed
 _MOST_AS, _OWN, _KNOWN, _WITHIN = 0.4, 0.5, 0.4, 0.25
 _FEWEST, _FEWEST_IN_CLASS = 8, 4
 _AVOIDED, _BY_CHANCE, _SURE = 0.1, 6, 0.75
-"""Of the samples of a class that are right by chance, and how many these are; of training, predicted right."""
+"""The largest ratio of right predictions of a class to those by chance, the fewest right ones by chance, and the least
+training accuracy."""
 _POSITIONS = 20_000
 LABEL_MAP_LIMIT = (
     f"two classes or more, {_MOST_AS:.0%} of each predicted as another one in validation, at most {_OWN:.0%} of that "
@@ -36,15 +37,19 @@ _Whole = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class ModelPredictions:
-    """What someone predicts: of training (samples that were not learned, where possible) and of validation."""
+    """The predictions of a network or a simple model, for training (held-out samples where possible) and for
+    validation."""
 
     name: str
+    """Name of the model, in words."""
     train: _Whole
+    """(N,)."""
     train_labels: _Whole
     val: _Whole
+    """(M,)."""
     val_labels: _Whole
     simple_model: str = ""
-    """The simple model that tells."""
+    """Name of the simple model; empty for a network."""
 
 
 def _find_label_map(evidence: Evidence) -> Iterable[Finding]:
@@ -71,12 +76,13 @@ def _find_label_map(evidence: Evidence) -> Iterable[Finding]:
 
 
 _SEEN_AS_OTHERS = ("channels", "scale", "light", "shown", "cropped")
-"""Beginnings of corrections without which classes may look like others; a turned image may be one of another class."""
+"""The beginnings of names of corrections that explain confused classes. Flips and rotations do not: a rotated image may
+show another class."""
 
 
 def _inputs_explain(evidence: Evidence, model: ModelPredictions, ways: tuple[str, ...]) -> bool:
-    """Whether validation is predicted as well as training once its inputs are put right in one way that begins so:
-    colors that are exchanged, or images that are smaller, look like classes that are renumbered."""
+    """Whether validation is predicted as well as training once its inputs are corrected. Exchanged colors or smaller
+    images look like renumbered classes. `ways`: the beginnings of names of corrections to try."""
     val, trained = evidence.val_samples, float((model.train == model.train_labels).mean())
     with suppress(NoEvidence):
         for way in corrections(evidence.samples.inputs, val.inputs):
@@ -97,8 +103,8 @@ def _inputs_explain(evidence: Evidence, model: ModelPredictions, ways: tuple[str
 
 
 def _columns(evidence: Evidence) -> list[Finding]:
-    """Where each sample has several labels, (N, K) of zeros and ones: whether outputs of validation go with targets in
-    another column than those of training do."""
+    """For multi-label targets (N, K): a finding if outputs correlate with other columns of targets in validation than
+    in training; else nothing."""
     after, val = evidence.after, evidence.after_val
     known, seen = (_correlations(found.outputs, found.targets) for found in (after, val))
     if known is None or seen is None or known.shape != seen.shape:
@@ -127,7 +133,7 @@ def _columns(evidence: Evidence) -> list[Finding]:
 
 
 def _correlations(outputs: torch.Tensor, targets: torch.Tensor | None) -> torch.Tensor | None:
-    """Of outputs with targets, both (N, K): (K, K); None where they are no such thing."""
+    """Correlations (K, K) of outputs (N, K) with multi-label targets (N, K); None for other targets."""
     if targets is None or targets.ndim != 2 or outputs.shape != targets.shape or targets.shape[1] < 2:
         return None
     if not bool(((targets == 0) | (targets == 1)).all()) or bool((targets.sum(1) == 1).all()):
@@ -138,7 +144,7 @@ def _correlations(outputs: torch.Tensor, targets: torch.Tensor | None) -> torch.
 
 
 def _of_positions(evidence: Evidence) -> Iterable[ModelPredictions]:
-    """What the trial's network predicts of positions, where there is a class for each."""
+    """The predictions of the trial's network for positions of class maps."""
     if evidence.samples.maps is None or evidence.val_samples.maps is None:
         return
     found: list[_Whole] = []
@@ -151,7 +157,7 @@ def _of_positions(evidence: Evidence) -> Iterable[ModelPredictions]:
 
 
 def _models(evidence: Evidence) -> Iterable[ModelPredictions]:
-    """The trial's network first, which is there already; then the best simple model."""
+    """The predictions of the trial's network, which exist already; then those of the best simple model."""
     if evidence.samples.maps is not None:
         yield from _of_positions(evidence)
         return
@@ -188,7 +194,7 @@ def _models(evidence: Evidence) -> Iterable[ModelPredictions]:
 
 
 def _predictions(outputs: torch.Tensor) -> _Whole:
-    """The classes that outputs (N, K) or (N,) stand for."""
+    """The predicted classes of outputs (N, K) or (N,)."""
     if outputs.ndim == 2 and outputs.shape[1] > 1:
         return outputs.argmax(1).numpy().astype(np.int64)
     if outputs.numel() != len(outputs):
@@ -199,7 +205,7 @@ def _predictions(outputs: torch.Tensor) -> _Whole:
 
 
 def _moved(model: ModelPredictions) -> dict[int, int]:
-    """By class of validation the class of training that it is; none where too few are moved to be sure."""
+    """The training class of each renumbered validation class; empty if too few are renumbered to be sure."""
     recognized = {
         int(k): float((model.train[model.train_labels == k] == k).mean()) for k in np.unique(model.train_labels)
     }
@@ -224,18 +230,18 @@ def _moved(model: ModelPredictions) -> dict[int, int]:
         elif other == label:
             kept.add(other)
     if 2 * len(kept.intersection(found.values())) >= len(found):
-        return {}  # classes that look like others, which keep their numbers themselves
+        return {}  # the other classes keep their numbers: similar classes, not renumbered ones
     distinct = len(set(found.values()))
     return found if len(found) >= 2 and distinct >= max(2, 0.7 * len(found)) and count >= _FEWEST else {}
 
 
 def _right(model: ModelPredictions, moved: dict[int, int]) -> float:
-    """The share of validation that is right once its classes are renumbered."""
+    """The validation accuracy with renumbered classes."""
     return float((model.val == np.array([moved.get(int(k), int(k)) for k in model.val_labels])).mean())
 
 
 def renumbered(model: ModelPredictions) -> Finding | None:
-    """That validation is as right as training once its classes are renumbered; None where it is not."""
+    """A finding if validation is predicted as well as training once its classes are renumbered; else None."""
     moved, trained = _moved(model), float((model.train == model.train_labels).mean())
     if not moved or _right(model, moved) < trained - _WITHIN:
         return None
@@ -249,8 +255,8 @@ def renumbered(model: ModelPredictions) -> Finding | None:
 
 
 def regrouped(model: ModelPredictions) -> Finding | None:
-    """That samples of several classes are in validation, but under other labels, as where its classes are put together
-    of others; None where they are not."""
+    """A finding if validation contains samples of several classes, but under other labels, such as where its classes
+    are merged differently; else None."""
     trained, labels = float((model.train == model.train_labels).mean()), np.unique(model.val_labels)
     counts = {int(label): _own_and_by_chance(model, label) for label in labels}
     avoided = [k for k, (own, chance) in counts.items() if chance >= _BY_CHANCE and own <= _AVOIDED * chance]
@@ -267,7 +273,7 @@ def regrouped(model: ModelPredictions) -> Finding | None:
 
 
 def _own_and_by_chance(model: ModelPredictions, label: int) -> tuple[float, float]:
-    """How many samples of a validation class are predicted as it, and how many would be of any samples."""
+    """The number of samples of a validation class that are predicted right, and the number by chance."""
     predicted = model.val[model.val_labels == label] == label
     return float(predicted.sum()), len(predicted) * float((model.val == label).mean())
 

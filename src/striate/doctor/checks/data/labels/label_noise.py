@@ -1,4 +1,4 @@
-"""Labels that are wrong for a good part of the samples."""
+"""`data.label-noise`: wrong labels of a part of the samples."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class _Doubt:
     sure: NDArray[np.bool_]
     """(N,) whether the sample is among those with the highest certainty."""
     predictions: NDArray[np.int64]
-    """(N,) what they predict."""
+    """(N,) the predictions of the first model."""
     labels: NDArray[np.int64]
     wrong: float
     """Share of the `sure` samples with another label."""
@@ -57,8 +57,8 @@ class _Doubt:
 
     @property
     def flat(self) -> bool:
-        """Whether doubts are about as many among the surest quarter as among all: where classes merely overlap, they
-        grow rarer the farther a sample lies from the other class."""
+        """Whether the surest quarter has about as many contradicted labels as all samples. If classes merely overlap,
+        samples far from the other class have fewer."""
         order = np.flatnonzero(self.both)[np.argsort(-self.certainty[self.both], kind="stable")]
         surest = order[: max(len(order) // 4, 1)]
         share = float((self.labels[surest] != self.predictions[surest]).mean())
@@ -91,14 +91,14 @@ _NOISY = re.compile(r"nois(y|e)_?(rate|labels?|targets?|y)$|^(y|labels?|targets?
 
 
 def _on_purpose(evidence: Evidence) -> bool:
-    """Whether the script's own names say that it makes labels wrong, to learn from them all the same."""
+    """Whether names in the script show that it makes labels wrong on purpose, to study noisy labels."""
     source = evidence.setup.source
     nodes = source.nodes() if source is not None else ()
     return any(_NOISY.search(last_name(node)) for node in nodes)
 
 
 def _doubt(reference: Reference) -> _Doubt | None:
-    """The opinion of the two most accurate models; None where they agree too rarely to be believed."""
+    """The labels that the two most accurate models contradict; None if they agree too rarely."""
     if len(reference.best) < 2:
         return None
     one, other = reference.best[:2]
@@ -134,7 +134,8 @@ def _lower_bound(share: float, count: int, z: float = 2.576) -> float:
 
 
 def _one_class(doubt: _Doubt) -> tuple[int, float] | None:
-    """The class of which so many samples have another label, where the other classes are clean."""
+    """The class with the largest share of samples with another label, and that share, if the other classes are
+    clean."""
     worst: tuple[int, float] | None = None
     rest = []
     for predicted in np.unique(doubt.predictions[doubt.sure]):
@@ -149,8 +150,8 @@ def _one_class(doubt: _Doubt) -> tuple[int, float] | None:
 
 
 def _knows_better(evidence: Evidence, reference: Reference, doubt: _Doubt) -> bool:
-    """Whether the network, which may see more than simple models, predicts the labels that they doubt, and
-    validation better than they do."""
+    """Whether the network, which may see more than simple models, predicts the labels that they contradict, and
+    predicts validation better than they do."""
     try:
         after, val = evidence.after, evidence.after_val
         predicted = after.predicted.flatten().numpy()
@@ -166,7 +167,7 @@ def _knows_better(evidence: Evidence, reference: Reference, doubt: _Doubt) -> bo
 
 
 def _contradictory_copies(evidence: Evidence) -> Iterable[Finding]:
-    """Images, not rows of tables, that are there several times with different labels."""
+    """Images (not rows of tables) that occur several times with different labels."""
     samples = evidence.samples
     x, labels = samples.sole_inputs, samples.labels
     if not is_grid(x):

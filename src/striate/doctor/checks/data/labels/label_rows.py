@@ -1,5 +1,5 @@
-"""Whose label each row of a batch is asked for: seen by whose gradient changes with a label, be the loss whatever it
-is; and whether rows of the network are made of inputs of one sample."""
+"""Which sample's label belongs to each row of a batch, by whose gradient changes with a label, whatever the loss; and
+whether each row of the network's input contains a single sample."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ from striate.observe.module_calls import ModuleCall, module_calls
 from striate.observe.tensors import tensors_in
 
 FEWEST_JUDGED, MOST_RIGHT = 5, 1
-"""Samples of which something has to be seen, and of how many the label may reach rows that the sample is in."""
+"""The fewest samples that are judged, and the most of them that may be right."""
 _ASKED, _PAIRED, _DRAWS, _FEWEST, _NUMBERS = 7, 12, 4, 8, 4096
 _MOST, _CLEARLY, _AT_ALL = 0.8, 0.5, 1e-4
-"""Of the row that changes most."""
+"""Shares of the change of the row that changes most."""
 
 
 @dataclass
 class _Rows:
-    """What the calls of the network in one step are given and give, and the gradients that come back, row by row."""
+    """Inputs, outputs and output gradients of the network's calls in one step, by row."""
 
     shown: list[torch.Tensor] = field(default_factory=list)
     given: list[torch.Tensor] = field(default_factory=list)
@@ -48,13 +48,14 @@ class _Rows:
 
     @property
     def pulls(self) -> list[torch.Tensor]:
-        """The gradients of all calls that any came back to."""
+        """The output gradients of all calls that have one."""
         return [self.gradients[number] for number in sorted(self.gradients)]
 
 
 def rows_with_other_labels(evidence: Evidence) -> tuple[int, int, bool]:
-    """Of how many samples the label reaches rows that nothing of the sample is in, of how many asked, and whether rows
-    are blends. Raises NoEvidence where a step cannot be repeated, or labels go into the network."""
+    """The number of samples whose label reaches rows without any part of the sample, the number of samples that were
+    tried, and whether rows are blends. Raises NoEvidence if a step cannot be repeated, or if labels are inputs of the
+    network."""
     batch = evidence.train.raw[0]
     inputs, wanted = (main_tensor(part) for part in parts(batch))
     places = {path: part for path, part in leaves(batch) if part is inputs or part is wanted}
@@ -68,7 +69,7 @@ def rows_with_other_labels(evidence: Evidence) -> tuple[int, int, bool]:
             raise NoEvidence("the network does not output as many rows as the batch has, or a multiple")
         if _far(own.shown, again.shown) or _far(own.pulls, again.pulls):
             raise NoEvidence("a step with the same batch differs each time")
-        if draw:  # only what may be blended or moved in some steps and not in others is looked at again
+        if draw:  # only steps that blend or move samples differ between draws
             moved = _rows(evidence, altered(batch, shown_at, partial(_exchanged, sample=0, other=1)), draw, until)
             if _changed(own.shown, moved.shown, len(inputs), _AT_ALL) <= {0}:
                 continue
@@ -109,15 +110,15 @@ def _wrong(
         judged.append(not made_of & reached or beside)
         blends.append(len(shown) > 1)
         if len(judged) == FEWEST_JUDGED and all(judged) and len(set(blends)) == 1:
-            break  # the others would not change it, and steps take time
+            break  # more samples would not change the result, and steps take time
     blended = any(blends)
     judged = [wrong for wrong, blend in zip(judged, blends, strict=True) if blend or not blended]
     return sum(judged), len(judged), blended
 
 
 def rows_of_two_samples(evidence: Evidence) -> tuple[int, int]:
-    """Of how many samples two inputs, as an image and its caption, go into different rows of the network, each into one
-    alone, and how many were looked at: none where they go into no call together."""
+    """The number of samples whose two inputs, such as an image and its caption, each reach one row of the network, but
+    not the same row, and the number of samples that were tried; zeros if no call gets both."""
     batch, wrong, tried = evidence.train.raw[0], 0, 0
     count = size_of(batch)
     inputs = [(path, part) for path, part in leaves(batch) if part.ndim > 1 and len(part) == count]
@@ -146,7 +147,7 @@ def rows_of_two_samples(evidence: Evidence) -> tuple[int, int]:
 
 
 def _rows(evidence: Evidence, batch: Any, draw: int, until: float) -> _Rows:
-    """What one step of a double does, with everything that is drawn as in any other step of this `draw`."""
+    """Inputs, outputs and gradients of one step of a replica, with the random numbers of this `draw`."""
     rows, replicas = _Rows(), list[Replica]()
 
     def step(model: Any, given: Any, optimizer: Any, _: Any) -> Any:
@@ -170,20 +171,21 @@ def _exchanged(x: torch.Tensor, sample: int, other: int) -> torch.Tensor:
 
 
 def _farthest(flat: torch.Tensor, sample: int) -> int:
-    """The sample of (N, numbers) least like this one: of a small change batch normalization makes one of all rows."""
+    """The sample of (N, numbers) farthest from this one: with batch normalization a small change would change all rows
+    alike."""
     return int((flat - flat[sample]).norm(dim=1).argmax())
 
 
 def _far(one: list[torch.Tensor], other: list[torch.Tensor]) -> bool:
-    """Whether any pair differs by more than rounding does. Raises NoEvidence where they have other shapes."""
+    """Whether any pair differs by more than rounding. Raises NoEvidence if shapes differ."""
     if [part.shape for part in one] != [part.shape for part in other]:
         raise NoEvidence("the step passes the network another number of rows")
     return any(float((a - b).norm()) > 1e-6 * float(a.norm()) for a, b in zip(one, other, strict=True))
 
 
 def _changed(one: list[torch.Tensor], other: list[torch.Tensor], count: int, share: float) -> set[int]:
-    """Rows that change by more than `share` of the one that does most, but for a factor that all have in common; those
-    of several views or calls by the number that they have in each."""
+    """Rows that change by more than `share` of the largest change, apart from a factor common to all rows; rows of
+    several views or calls are numbered modulo `count`."""
     _far(one, other)
     most, found = 0.0, list[torch.Tensor]()
     for a, b in zip(one, other, strict=True):

@@ -1,4 +1,4 @@
-"""Labels or target numbers that have nothing to do with the inputs."""
+"""`data.labels-random`: labels or numeric targets that are unrelated to the inputs."""
 
 from __future__ import annotations
 
@@ -46,18 +46,18 @@ from striate.records import Finding
 from striate.wording import several
 
 _OF_SEVERAL = 4.5
-"""Standard errors, where there are several targets."""
+"""Standard errors above chance if there are several targets."""
 SLIGHT = 0.05
-"""Part of what there is to gain over chance; less is met now and then by one of several models."""
+"""The least gain over chance, as a share of the possible gain: one of several models may reach less by chance."""
 LEAST = 0.12
 LEAST_NUMBERS = 0.25
 _FEWEST, _ASKED_FOR, _TO_GAIN = 60, 2, 0.3
 _TURNED, _SURELY = 0.35, 5.0
-"""Area under the ROC curve of the wrong way round, and standard errors."""
+"""The area under the ROC curve below which labels are inverted, and its standard errors."""
 _COMMON = 0.35
-"""How far from half of the samples a label may have to be asked about."""
+"""The largest distance from 0.5 of a label's frequency for which it is judged."""
 _ASKED, _KNOWN = 1000, 0.4
-"""Samples; of what there is to gain over chance, what models of validation know of it."""
+"""The most samples; the skill that models of validation need."""
 _AT_CHANCE = f"no simple model is better than chance by {SIGMAS:g} standard errors on held-out samples"
 _REMEDY = (
     "Check ten samples with their targets. Usual reasons: only x or only y was shuffled or sorted (use `p = "
@@ -133,8 +133,8 @@ def _classes(evidence: Evidence) -> Iterable[Finding]:
 
 
 def _turned_in_validation(evidence: Evidence) -> Finding | None:
-    """Labels of ids that say the opposite of those of validation: a network is right about samples of training that it
-    was not trained on, and gets validation the wrong way round."""
+    """Labels for IDs that are the opposite of those of validation: the network predicts held-out training samples
+    right, but inverts validation."""
     given = list(tensors_in(parts(evidence.train.raw[0])[0]))
     if any(part.ndim != 1 or part.is_floating_point() for part in given):
         return None
@@ -159,8 +159,8 @@ def _turned_in_validation(evidence: Evidence) -> Finding | None:
 
 
 def _area(predictions: Predictions | None) -> tuple[float, float]:
-    """The area under the ROC curve of single outputs for labels of 0 and 1, and its distance from chance in standard
-    errors; chance where outputs are no such thing."""
+    """The area under the ROC curve of single outputs for labels of 0 and 1, and its distance from 0.5 in standard
+    errors; 0.5 and 0 for other outputs."""
     labels = None if predictions is None else class_numbers(predictions.targets)
     if predictions is None or labels is None or predictions.outputs.numel() != len(labels):
         return 0.5, 0.0
@@ -168,8 +168,8 @@ def _area(predictions: Predictions | None) -> tuple[float, float]:
 
 
 def _at_chance(reference: Reference) -> list[str] | None:
-    """What simple models know of labels, and what chance does, in words; None where one is better, or may be. Raises
-    NoEvidence where that would hardly show."""
+    """The accuracies of simple models and of chance, in words, if all are at chance; None if one is better, or may be.
+    Raises NoEvidence if a gain would hardly be visible."""
     models, count = [], len(reference.labels)
     for name in reference.best:
         chance, got = reference.by_chance(name), reference.accuracy(name)
@@ -183,8 +183,8 @@ def _at_chance(reference: Reference) -> list[str] | None:
 
 
 def _linked(batches: Sequence[Any]) -> tuple[torch.Tensor, torch.Tensor] | None:
-    """The images of pairs (N, C, H, W), each once, and by number which of them pairs link that are called the same
-    (N,): parts of classes; None of other batches, and where images are others in each pair."""
+    """The images of pairs (N, C, H, W), each once, and a class for each (N,): pairs marked as the same connect images
+    of one class. None for other batches, and if no image occurs in several pairs."""
     image_paths, answer_paths = ([path for path, t in leaves(batches[0]) if t.ndim == ndim] for ndim in (4, 1))
     if len(image_paths) != 2 or len(answer_paths) != 1:
         return None
@@ -195,7 +195,7 @@ def _linked(batches: Sequence[Any]) -> tuple[torch.Tensor, torch.Tensor] | None:
         return None
     images = torch.cat([one, other])
     first, count = copies_in(images), len(one)
-    for value in (1, 0):  # some call 1 what is different
+    for value in (1, 0):  # some data sets mark different pairs with 1
         same = (same_or_not == value).nonzero().flatten()
         links = coo_array((np.ones(len(same)), (first[same], first[same + count])), shape=(2 * count, 2 * count))
         parts_of = torch.from_numpy(connected_components(links, directed=False)[1]).long()
@@ -228,8 +228,8 @@ def _of_held(
 
 
 def _evened(labels: torch.Tensor) -> torch.Tensor | None:
-    """Rows with no more of the commonest class than of the next, where nearly all are of that class: better than chance
-    would hardly show. None elsewhere."""
+    """Rows with as many samples of the most frequent class as of the next, if nearly all samples have that class, so
+    that a gain over chance would hardly be visible; else None."""
     counts = torch.bincount(labels[labels >= 0])
     if len(counts) < 2 or 1 - float((counts / counts.sum()).square().sum()) >= _TO_GAIN:
         return None
@@ -240,7 +240,7 @@ def _evened(labels: torch.Tensor) -> torch.Tensor | None:
 
 
 def _copies(evidence: Evidence) -> Finding | None:
-    """Images that are drawn several times, with a label that has nothing to do with the one before."""
+    """Images that occur several times, with unrelated labels."""
     x, labels = evidence.samples.sole_inputs, evidence.samples.labels
     if not is_grid(x):
         return None
@@ -268,14 +268,14 @@ def _copies(evidence: Evidence) -> Finding | None:
 
 
 def _even_part(samples: Samples) -> tuple[torch.Tensor, torch.Tensor]:
-    """Inputs and labels, of two classes of which one is rare as many of each."""
+    """Inputs and labels; if nearly all have one class, with as many samples of it as of the next."""
     x, labels = samples.sole_inputs, samples.labels
     rows = _evened(labels)
     return (x, labels) if rows is None else (x[rows], labels[rows])
 
 
 def _beside_validation(evidence: Evidence) -> Finding | None:
-    """Labels that have nothing to do with what models of validation, which know its labels well, see in the inputs."""
+    """Labels that are unrelated to the predictions of models that are fitted to validation and predict it well."""
     x, labels = _even_part(evidence.samples)
     x, labels = x[:_ASKED], labels[:_ASKED]
     try:
@@ -337,8 +337,8 @@ def _numbers(evidence: Evidence) -> Iterable[Finding]:
 
 
 def _columns(evidence: Evidence) -> torch.Tensor:
-    """The target numbers (N, K) as float64: one a sample, labels of which it may have several, or some of what is seen
-    in images, such as a box or the logits of a teacher. Raises NoEvidence."""
+    """Numeric targets (N, K) as float64: one for each sample, multi-label targets, or a few numbers for each image,
+    such as a box or the logits of a teacher. Raises NoEvidence for other targets."""
     try:
         return evidence.samples.values[:, None]
     except NoEvidence:
@@ -347,12 +347,12 @@ def _columns(evidence: Evidence) -> torch.Tensor:
         if y is None or not few or bool((y.std(0) <= 0).any()):
             raise
         if bool(((y.sum(1) - 1).abs() < 1e-3).all()):
-            raise  # shares of classes
+            raise  # soft labels
         if not bool(((y == 0) | (y == 1)).all()):
             if not is_grid(evidence.samples.sole_inputs):
                 raise
             return y.double()
-        common = y[:, (y.mean(0) - 0.5).abs() <= _COMMON]  # labels of which a sample may have several
+        common = y[:, (y.mean(0) - 0.5).abs() <= _COMMON]  # multi-label targets
         if not common.numel():
             raise
         return common.double()

@@ -1,4 +1,4 @@
-"""Maps of classes that fit their inputs no better than those of other samples."""
+"""Class maps that fit their inputs no better than those of other samples."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _FEWEST = 20
 
 
 def mismatched_maps(evidence: Evidence, maps: torch.Tensor) -> Iterator[Finding]:
-    """Maps of classes against inputs: do they fit their own better than those of other samples?"""
+    """A finding if inputs fit their own class maps no better than the maps of other samples."""
     x = channels_first(evidence.samples.sole_inputs)
     if x.shape[2:] != maps.shape[1:] or not x.is_floating_point():
         raise NoEvidence("the targets are maps with another size than the inputs")
@@ -47,8 +47,8 @@ def mismatched_maps(evidence: Evidence, maps: torch.Tensor) -> Iterator[Finding]
 
 
 def _network_sees(evidence: Evidence) -> bool:
-    """Whether the trial's network predicts about maps that it was not trained on as if they belonged to their inputs:
-    it may see more than brightness and texture."""
+    """Whether the trial's network predicts validation maps better than those of other samples: it may see more than
+    brightness and texture."""
     predictions, maps = validation_predictions(evidence), None
     with suppress(NoEvidence):
         maps = evidence.val_samples.maps

@@ -1,4 +1,4 @@
-"""Sequences whose translations lie beside others: sources and targets that have no tokens to do with each other."""
+"""Source sequences with the targets of others: the tokens of sources and targets are unrelated."""
 
 from __future__ import annotations
 
@@ -14,12 +14,13 @@ from striate.records import Finding
 FEWEST = 300
 _ERRORS, _TIMES = 3.0, 10
 _WORDS = 20
-"""Different tokens: of fewer, as of digits, one may follow from several at once, and from none alone."""
+"""The fewest different tokens: with fewer, such as digits, a target token may depend on several source tokens together,
+and on none alone."""
 _POSITIONS, _FIRST, _TOKENS, _MOST, _RARE = 64, 12, 200, 400, 5
 
 
 def mismatched_sequences(evidence: Evidence) -> Finding | None:
-    """What says so; None elsewhere. Raises NoEvidence where there are too few."""
+    """A finding if sources and targets are unrelated; else None. Raises NoEvidence if there are too few."""
     measured = _unrelated(evidence)
     if measured is None:
         return None
@@ -37,8 +38,8 @@ def mismatched_sequences(evidence: Evidence) -> Finding | None:
 
 
 def _unrelated(evidence: Evidence) -> str | None:
-    """Words for what tokens of sources say of those of targets, where that is no more than in other pairs of the same
-    lengths; None where it is more, or sources and targets are no sequences. Raises NoEvidence where there are too few.
+    """The measured correlation of tokens of sources and targets, in words, if it is no larger than in other pairs of
+    the same lengths; None if it is, or if samples are not pairs of sequences. Raises NoEvidence if there are too few.
     """
     asked = next_token_targets(evidence)
     if asked is None:
@@ -69,14 +70,14 @@ def _unrelated(evidence: Evidence) -> str | None:
 
 
 def _alike(one: torch.Tensor, other: torch.Tensor) -> bool:
-    """Whether two are the same tokens, or those of the one are the next ones of the other."""
+    """Whether two sequences are equal, or shifted by one position."""
     width = min(one.shape[1], other.shape[1]) - 1
     shifts = ((0, 0), (0, 1), (1, 0))
     return any(float((one[:, a:][:, :width] == other[:, b:][:, :width]).float().mean()) > 0.5 for a, b in shifts)
 
 
 def _rows(evidence: Evidence, path: tuple[object, ...]) -> tuple[torch.Tensor, torch.Tensor]:
-    """All sequences at a place of the batches, as wide as the longest, and how long each is without what fills it."""
+    """All sequences at a path of the batches, padded to the longest, and their lengths without padding."""
     found = [tensor.detach().cpu() for batch in evidence.train.raw if (tensor := leaf(batch, path)) is not None]
     filler = int(torch.cat([rows[:, -1] for rows in found]).mode().values)
     width = max(rows.shape[1] for rows in found)
@@ -85,7 +86,7 @@ def _rows(evidence: Evidence, path: tuple[object, ...]) -> tuple[torch.Tensor, t
 
 
 def _token_features(rows: torch.Tensor) -> torch.Tensor:
-    """What each sequence says, standardized: which common tokens it has, and which at its first places."""
+    """Standardized features of each sequence: which common tokens occur in it, and at its first positions."""
     tokens, counts = rows.unique(return_counts=True)
     here = rows[:, :_POSITIONS, None] == tokens[counts.argsort(descending=True)[:_TOKENS]]
     features = torch.cat([here.any(1), here[:, :_FIRST].flatten(1)], 1).float()
@@ -96,7 +97,7 @@ def _token_features(rows: torch.Tensor) -> torch.Tensor:
 
 
 def _shuffled_within(y: torch.Tensor, groups: torch.Tensor, generator: torch.Generator) -> list[torch.Tensor]:
-    """The rows of each group in other orders."""
+    """The rows of `y`, shuffled within each group, several times."""
     own = groups.argsort(stable=True)
     found = []
     for _ in range(_TIMES):

@@ -30,13 +30,15 @@ from striate.records import Finding
 from striate.wording import several, show_shape
 
 _FEWEST_LEFT = 3
-"""Steps with a blend whose labels are those of one sample alone."""
+"""The fewest steps that blend samples, but only use the labels of one."""
 _TIE, _ALONE = 1e-6, 32
-"""Numbers of outputs that are so far from each other, as a share of the largest, and how many are enough to follow."""
+"""The least distance between outputs, as a share of the largest, by which they are identified, and how many have to be
+identified."""
 _FEWEST_BLENDED, _NAMED = 24, 0.6
-"""Samples whose partner in a blend is known again, and of how many of them it has to be the one of the second label."""
+"""The fewest blended samples whose partner is identified, and the share of them whose second label has to be that of
+the partner."""
 _LESS = 0.4
-"""Of a blend: the other sample is more than half of it."""
+"""The share of a blend below which the other sample is most of it."""
 
 
 def _step_labels(evidence: Evidence) -> Iterator[Finding]:
@@ -46,7 +48,7 @@ def _step_labels(evidence: Evidence) -> Iterator[Finding]:
 
 
 def _by_position(evidence: Evidence) -> Finding | None:
-    """Outputs of positions, (N, T, C) or (N, C, …), that the step brings into another order than their targets."""
+    """Outputs of positions, (N, T, C) or (N, C, …), that the step flattens in another order than their targets."""
     path, batch = evidence.loss_target_path, evidence.train.raw[0]
     asked = None if path is None else leaf(batch, path)
     words = [asked] if asked is not None else [part for _, part in leaves(batch) if not part.is_floating_point()]
@@ -74,12 +76,12 @@ def _by_position(evidence: Evidence) -> Finding | None:
 
 
 def _share_in_place(outputs: torch.Tensor, wanted: torch.Tensor, call: LossCall) -> float | None:
-    """The share of the numbers that a loss compares with the target of their own position, known by their values; None
-    where outputs or targets are changed on the way."""
+    """The share of outputs, identified by their values, that a loss compares with the target of their own position;
+    None if the step changes outputs or targets."""
     axis = next((a for a in (1, -1) if outputs.movedim(a, -1).shape[:-1] == wanted.shape), None)
     if axis is None or call.input.ndim != call.target.ndim + 1 or call.input.numel() != outputs.numel():
         return None
-    given = call.input.cpu().movedim(1, -1).float()  # outputs of autocast may have been cast on the way
+    given = call.input.cpu().movedim(1, -1).float()  # the step may cast outputs of autocast
     values, order = outputs.float().flatten().sort()
     shown, places = given.flatten().sort()
     if given.shape[-1] != outputs.shape[axis] or not torch.allclose(values, shown, rtol=1e-3, atol=1e-5):
@@ -88,7 +90,7 @@ def _share_in_place(outputs: torch.Tensor, wanted: torch.Tensor, call: LossCall)
     home = number.unsqueeze(axis).expand_as(outputs).flatten()
     found = torch.empty(len(home), dtype=torch.long)
     found[places] = home[order]
-    apart = values.diff() > _TIE * float(values.abs().max())  # equal numbers may be anywhere
+    apart = values.diff() > _TIE * float(values.abs().max())  # equal values cannot be identified
     alone = torch.zeros(len(home), dtype=torch.bool)
     alone[places[1:-1]] = apart[1:] & apart[:-1]
     if int(alone.sum()) < _ALONE:
@@ -103,7 +105,8 @@ def _share_in_place(outputs: torch.Tensor, wanted: torch.Tensor, call: LossCall)
 
 
 def _never_changing(evidence: Evidence) -> Finding | None:
-    """Targets that are the same for two batches whose labels differ, and could be labels of a third."""
+    """Targets that are the same for two batches with different labels, and that occur among the labels of the
+    loader."""
     raw = evidence.train.raw
     labels = [wanted for batch in raw if (wanted := main_tensor(parts(batch)[1])) is not None]
     if len(raw) < 2 or len(labels) < len(raw) or labels[0].is_floating_point() or torch.equal(labels[0], labels[1]):
@@ -130,7 +133,7 @@ def _never_changing(evidence: Evidence) -> Finding | None:
 
 
 def _number_rows(target: torch.Tensor) -> bool:
-    """Whether targets are 0, 1, 2, …: each row's own partner, not labels."""
+    """Whether targets are 0, 1, 2, …: numbers of rows (for contrastive learning), not labels."""
     return target.ndim == 1 and torch.equal(target.cpu(), torch.arange(len(target), dtype=target.dtype))
 
 

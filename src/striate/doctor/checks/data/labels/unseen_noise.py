@@ -1,4 +1,4 @@
-"""Noise that is to be predicted, as by diffusion, and that nothing was made of which the network is shown."""
+"""Noise targets, as for diffusion, that are not part of the network's input."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from striate.records import Finding
 
 
 def unseen_noise(evidence: Evidence) -> Finding | None:
-    """What says so of noise of a normal distribution; None elsewhere."""
+    """A finding if the loss compares outputs with normal noise that the input does not contain; else None."""
     graph = evidence.graph
     for call, output, made in graph.noise_asked_for():
         wide = bool(call.given) and len(call.given[0]) > 1
@@ -29,7 +29,7 @@ def unseen_noise(evidence: Evidence) -> Finding | None:
 
 
 def _numbers_of(graph: CallGraph, index: int) -> set[int]:
-    """The calls whose numbers go into a result; `randn_like` and its kind take nothing but a shape."""
+    """The calls whose values a result depends on; `randn_like` and similar functions only use a shape."""
     found: set[int] = set()
     awaiting = [index]
     while awaiting:

@@ -1,4 +1,4 @@
-"""Inputs that the training step mirrors, and targets with a place that it leaves where they were."""
+"""Inputs that the training step mirrors, without their targets."""
 
 from __future__ import annotations
 
@@ -18,16 +18,15 @@ from striate.wording import several
 
 _BATCHES, _DRAWS, _FEWEST, _OFTEN = 2, 6, 8, 0.9
 _LIKE = 0.3
-"""Of the distance to an image as it is: so near to the mirrored one, it is that, with noise or other colors."""
+"""The largest distance to the mirrored image, as a share of that to the original: noise and colors may differ."""
 _WAYS = {-1: "mirror", -2: "flip upside down"}
 
 Draw = tuple[torch.Tensor, torch.Tensor]
 
 
 def left_by_step(evidence: Evidence) -> Finding | None:
-    """Samples that some steps mirror while they leave maps of their size, numbers that turn round with pictures, or
-    labels that are named for sides, as they were; None where targets move along, or nothing is mirrored. Steps of the
-    same batch are compared with each other."""
+    """A finding if some steps mirror samples, but not their maps, their numbers that change sign in mirrored images, or
+    their labels that name sides; else None. Steps of the same batch are compared."""
     drawn = list(_drawn(evidence))
     for axis, way in _WAYS.items():
         left, mirrored, mapped = 0, 0, False
@@ -66,12 +65,13 @@ def _left(measured: str) -> Finding:
 
 
 def _drawn(evidence: Evidence) -> Iterator[tuple[Draw, Draw]]:
-    """What the first of several steps of a batch shows the network and gives the loss, and what each later one does."""
+    """Inputs of the network and targets of the loss in the first of several steps of a batch, and in each later
+    step."""
     if _draw(evidence.calls) is None:
         return
     for batch in evidence.train.raw[:_BATCHES]:
         seen = watch_steps(evidence.setup, [batch] * _DRAWS, evidence.clock.until(0.1))
-        if any(calls.moved_back for calls in seen):  # outputs are compared where their targets lie
+        if any(calls.moved_back for calls in seen):  # the step moves outputs back to their targets
             return
         draws = [draw for calls in seen if (draw := _draw(calls)) is not None]
         if len(draws) < _DRAWS:
@@ -83,7 +83,7 @@ def _drawn(evidence: Evidence) -> Iterator[tuple[Draw, Draw]]:
 
 
 def _draw(calls: StepCalls) -> Draw | None:
-    """Images (N, C, H, W) and targets (N, …) that are no classes; None where the step has others."""
+    """Images (N, C, H, W) and targets (N, …) other than class numbers; None for other steps."""
     shown = None if calls.shown is None else calls.shown.cpu()
     if shown is None or shown.ndim != 4:
         return None
@@ -93,7 +93,7 @@ def _draw(calls: StepCalls) -> Draw | None:
 
 
 def _nearer(shown: torch.Tensor, moved: torch.Tensor, still: torch.Tensor) -> torch.Tensor:
-    """Of each image whether it is another one that was moved, and not that as it was."""
+    """Whether each image (N,) is near the moved image, and not near the still one."""
     to_moved, to_still = ((shown.double() - other.double()).flatten(1).norm(dim=1) for other in (moved, still))
     nearer: torch.Tensor = (to_moved < _LIKE * to_still) & (to_still > 0)
     return nearer

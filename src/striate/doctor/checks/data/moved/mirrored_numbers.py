@@ -1,4 +1,4 @@
-"""Quantities that turn round with a picture, such as an angle, beside pictures that are mirrored without them."""
+"""Numbers that change sign in mirrored images, such as an angle, but stay while images are mirrored."""
 
 from __future__ import annotations
 
@@ -24,15 +24,16 @@ from striate.wording import several
 _FEWEST, _MOST, _SIDE = 40, 600, 24
 _PAIRS, _OFTEN = 3, 0.5
 _NUMBERS = 32
-"""Of a target, as of points and boxes."""
+"""The most numbers of a target, such as points and boxes."""
 _COLUMNS = 8
-"""Of a table, as of the edges of boxes and what each of them is."""
+"""The most columns of a table, such as the edges and the class of boxes."""
 _PREDICTED, _NEGATED = 0.6, -0.5
-"""Correlations of what a simple model says of new pictures with their numbers, as they are and mirrored."""
+"""Correlations of a simple model's predictions for new images with their numbers: unchanged, and mirrored."""
 
 
 def left_of_numbers(evidence: Evidence, flips: Mapping[str, list[tuple[Any, Any]]]) -> Finding | None:
-    """Numbers that stay in pairs of draws, by how the second is flipped; None where none does."""
+    """A finding if numbers stay the same in pairs of draws; else None. `flips`: pairs of draws, by how the second is
+    flipped."""
     for way, axis in ((SIDES, -1), (ENDS, -2)):
         if (kept := _kept_when_mirrored(evidence, flips.get(way, []), axis)) is not None:
             same, upright, mirrored = kept
@@ -50,9 +51,9 @@ def left_of_numbers(evidence: Evidence, flips: Mapping[str, list[tuple[Any, Any]
 
 
 def _kept_when_mirrored(evidence: Evidence, flips: list[tuple[Any, Any]], axis: int) -> tuple[int, float, float] | None:
-    """In how many pairs of draws that are mirror images along an axis a number is the same, and how what a ridge
-    regression says of validation correlates with it, of pictures as they are and of mirrored ones; None where these
-    have the same. Of tables with another number of rows in each sample, as of boxes, it is the mean of a column."""
+    """The number of pairs of draws, mirrored along an axis, in which a number is the same, and the correlations of a
+    ridge regression's predictions with it, for unchanged and for mirrored validation images. For tables with a varying
+    number of rows, such as boxes, the number is the mean of a column. None if no number that changes sign stays."""
     for path in _numbers_of(flips[0][0]) if flips else ():
         pairs = [(leaf(one, path), leaf(other, path)) for one, other in flips]
         of_one_shape = [
@@ -83,7 +84,7 @@ def _kept_when_mirrored(evidence: Evidence, flips: list[tuple[Any, Any]], axis: 
 
 
 def _numbers_of(draw: Any) -> list[Path]:
-    """Where a draw of a sample holds a few quantities, its target, or one of several, or rows of a few."""
+    """The paths of a few floating-point numbers, or rows of a few, in a draw of a sample."""
     return [
         path
         for path, part in leaves(draw)
@@ -92,13 +93,13 @@ def _numbers_of(draw: Any) -> list[Path]:
 
 
 def _are_tables(found: Sequence[torch.Tensor]) -> bool:
-    """Whether samples have a row for each of several things, so that some have more rows than others."""
+    """Whether samples are tables with different numbers of rows."""
     return all(part.ndim == 2 for part in found) and len({len(part) for part in found}) > 1
 
 
 def _read_tables(evidence: Evidence, path: Path) -> Samples:
-    """Validation images, and the mean of each column of their tables. The data set is read one by one, since a batch
-    may list its tables in any way. Raises NoEvidence."""
+    """Validation images, and the means of the columns of their tables. Samples are read one by one, since batches may
+    hold tables in any form. Raises NoEvidence if they cannot be read so."""
     data, until = getattr(evidence.setup.val, "dataset", None), evidence.clock.until(0.05, 1.0)
     if not isinstance(evidence.setup.val, DataLoader) or isinstance(data, IterableDataset) or data is None:
         raise NoEvidence("the validation data set cannot be read by index")
@@ -123,9 +124,10 @@ def _read_tables(evidence: Evidence, path: Path) -> Samples:
 
 
 def sign_changing_number(samples: Samples, axis: int = -1) -> tuple[int, float, float] | None:
-    """Of a target's number that turns round with its picture, such as a column, which one it is, and the correlations
-    with what a model that was made of half of the samples says of the other half: as they are, and mirrored along an
-    axis. None where no number does; a yes or no is none, nor are rows of all boxes of a batch."""
+    """The index of a target number that changes sign in mirrored images, such as a column coordinate, and the
+    correlations of the number with predictions of a model that is fitted to half of the samples: for the other half,
+    and for its mirror images along an axis. None if there is none. Binary numbers and rows of all boxes of a batch do
+    not count."""
     x, y = samples.inputs[:_MOST].float(), samples.y
     if x.ndim != 4 or len(x) < _FEWEST or y is None or len(y) != len(samples.inputs):
         return None
@@ -140,8 +142,8 @@ def sign_changing_number(samples: Samples, axis: int = -1) -> tuple[int, float, 
 
 
 def _only_along(samples: Samples, place: int, axis: int) -> bool:
-    """Whether a number of the target turns round along one axis and stays along the other, also by how far pictures are
-    from their mean. Where others move, it may rightly stay: mirrored parts of other colors look as if it did not."""
+    """Whether a target number changes sign along one axis and not along the other, also for the distance of images from
+    their mean. Otherwise it may rightly stay: mirrored parts of other colors would look the same."""
     x = samples.inputs[:_MOST].float()
     assert samples.y is not None
     y = samples.y[:_MOST].reshape(len(x), -1)[:, place].double()
