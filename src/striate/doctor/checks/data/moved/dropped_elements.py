@@ -1,4 +1,4 @@
-"""Augmentation of sequences that drops elements of the input and not those of the target."""
+"""Augmentation of sequences that drops elements of the input, but not of the target."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from striate.records import Finding
 from striate.wording import several
 
 FEWEST_KEPT = 8
-"""Samples whose targets stay where they are."""
+"""The fewest samples whose targets keep their positions."""
 _SAMPLES, _DRAWS, _SHORTEST = 128, 6, 3
 
 _Pair = tuple[list[int], list[int]]
 
 
 def left_of_sequences(evidence: Evidence) -> Finding | None:
-    """Sequences that lose elements while their targets stay at their positions; None where few do. Raises NoEvidence
-    where they cannot be read twice."""
+    """A finding if inputs lose elements, but not their targets; None if few do. Raises NoEvidence if samples cannot be
+    read twice."""
     kept, lost = count_dropped(evidence.setup.train, evidence.clock.until(0.05))
     if kept < FEWEST_KEPT or lost > kept / 10:
         return None
@@ -42,9 +42,9 @@ def left_of_sequences(evidence: Evidence) -> Finding | None:
 
 
 def count_dropped(loader: Any, until: float) -> tuple[int, int]:
-    """Of how many samples an input loses elements in one draw while the targets stay at their positions, and of how
-    many the targets of these elements are lost; of the samples that can be read `until` then. Raises NoEvidence where
-    the data set cannot be read twice."""
+    """The number of samples whose input loses elements in some draw while targets keep their positions, and the number
+    of samples whose targets lose the same elements, among those that can be read `until` a time. Raises NoEvidence if
+    samples cannot be read twice."""
     data = read_by_index(loader)
     kept = lost = 0
     with same_random_state():
@@ -68,7 +68,7 @@ def count_dropped(loader: Any, until: float) -> tuple[int, int]:
 
 
 def _tagged(sample: Any) -> _Pair | None:
-    """The elements of a sequence and their targets; None where the sample is something else."""
+    """The elements of a sequence and their targets; None for other samples."""
     if isinstance(sample, Mapping):
         named = [key for key in sample if any(word in str(key).lower() for word in ("label", "tag", "target"))]
         wanted = sample[named[0]] if len(named) == 1 else None
@@ -89,16 +89,16 @@ def _numbers(part: Any) -> list[int] | None:
 
 
 def _targets_stay(whole: _Pair, some: _Pair) -> bool | None:
-    """Whether a draw without some of the elements has the targets of the whole one by position, and not by element;
-    None where both are the same, or neither is so."""
+    """Whether a shortened draw has the targets of the complete one by position (True) or by element (False); None if it
+    is not shortened, or if both or neither hold."""
     if len(some[0]) >= len(whole[0]) or not _within(iter(whole[0]), some[0]):
         return None
     by_element = _within(iter(zip(*whole, strict=True)), list(zip(*some, strict=True)))
-    last = len(some[1]) - 1  # a mark of the end may follow
+    last = len(some[1]) - 1  # an end token may follow
     by_position = some[1][:last] == whole[1][:last]
     return None if by_element == by_position else by_position
 
 
 def _within(whole: Iterator[Any], some: list[Any]) -> bool:
-    """Whether all are there in this order."""
+    """Whether all elements of `some` occur in `whole`, in this order."""
     return all(one in whole for one in some)

@@ -1,4 +1,4 @@
-"""Small and large images of super-resolution that show different parts: cut at places that were not scaled."""
+"""Small and large images for super-resolution that show different parts: crop positions were not scaled."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from striate.wording import several
 
 _FEWEST, _MOST, _OFTEN, _FARTHEST = 16, 32, 0.4, 6
 _ALIKE, _MORE = 0.7, 0.1
-"""Of correlation: at the best shift, and above that of images as they lie."""
+"""The least correlation at the best shift, and by how much it exceeds that without a shift."""
 
 
 def mismatched_crops(evidence: Evidence) -> Finding | None:
-    """Pairs of an input and a target that is a whole number of times as large that lie apart: the smaller target is
-    like the input once it is shifted, and much less as it is. None where few do."""
+    """A finding if targets, a whole number of times as large as their inputs, match them only after a shift; None if
+    few do."""
     x, y = evidence.samples.x, evidence.samples.y
     if x is None or y is None or x.ndim != 4 or y.ndim != 4 or not y.is_floating_point() or x.shape[1] != y.shape[1]:
         return None
@@ -49,7 +49,7 @@ def mismatched_crops(evidence: Evidence) -> Finding | None:
 
 
 def _alike(one: torch.Tensor, other: torch.Tensor, down: int, right: int) -> float:
-    """The correlation of what two images (C, H, W) have in common where the second is shifted."""
+    """The correlation of the overlap of two images (C, H, W) if the second is shifted."""
     height, width = one.shape[1:]
     a = one[:, max(down, 0) : height + min(down, 0), max(right, 0) : width + min(right, 0)]
     b = other[:, max(-down, 0) : height + min(-down, 0), max(-right, 0) : width + min(-right, 0)]

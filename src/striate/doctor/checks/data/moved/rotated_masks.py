@@ -1,4 +1,4 @@
-"""Masks that fit their images once they are flipped or turned: one of both was."""
+"""Masks that fit their images better once they are flipped or rotated."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from striate.doctor.evidence.simple_models import belonging, told_apart
 from striate.records import Finding
 
 _MORE, _TIMES = 0.1, 2.0
-"""Of variance between classes, above that of random pairings; and times as much as with masks as they lie."""
+"""The least explained variance above that of random pairings; and how many times that of unmoved masks."""
 _FEWEST, _MOST = 20, 96
 
 
 def rotated_masks(evidence: Evidence) -> Finding | None:
-    """Training or validation where masks fit better moved; None where they lie as their images do."""
+    """A finding if moved masks fit the images of training or validation better; else None."""
     return _turned(evidence.samples) or _turned(evidence.val_samples)
 
 
@@ -46,7 +46,7 @@ def _turned(samples: Samples) -> Finding | None:
 
 
 def _masks(samples: Samples) -> torch.Tensor | None:
-    """The class numbers of pixels (N, H, W), also of 0 and 1 as numbers with a point."""
+    """Class maps (N, H, W), also from floating-point masks of 0 and 1; None if there are none."""
     if samples.maps is not None:
         return samples.maps
     y = samples.y

@@ -1,4 +1,4 @@
-"""Images that the data set mirrors, while their texts go on saying what is left and right."""
+"""Images that the data set mirrors, while their texts still name left and right."""
 
 from __future__ import annotations
 
@@ -24,16 +24,17 @@ from striate.wording import several
 _SIDES = re.compile(r"\b(left|right)(most)?\b", re.IGNORECASE)
 _MOST, _SAMPLES, _DRAWS = 1000, 16, 5
 _SHARE, _FEWEST, _CLEARER = 0.05, 3, 0.1
-"""Of the texts that name sides: of few, "left" may be what is left over; samples; a correlation."""
+"""The least share of texts that name sides (in a few, "left" may mean a rest); the fewest samples; a difference of
+correlations."""
 _WORDS = 3
-"""Of a text, at least."""
+"""The fewest words of a text."""
 _SHOWN = 60
-"""Letters of a text."""
+"""The most letters of a text that are shown."""
 
 
 def left_in_texts(evidence: Evidence) -> Finding | None:
-    """Images that are mirrored beside texts that name sides and stay; None where few are. Raises NoEvidence where they
-    cannot be read twice."""
+    """A finding if images are mirrored, but not their texts that name sides; None if few are. Raises NoEvidence if
+    samples cannot be read twice."""
     if (found := unmirrored_texts(evidence.setup.train)) is None:
         return None
     kept, text = found
@@ -50,9 +51,8 @@ def left_in_texts(evidence: Evidence) -> Finding | None:
 
 
 def unmirrored_texts(loader: Any) -> tuple[int, str] | None:
-    """How many samples whose texts name left or right are mirrored in some draws and have the same text in them all,
-    and one of these texts; None where there are few, or where texts change. Raises NoEvidence where the data set
-    cannot be read twice."""
+    """The number of samples that are mirrored in some draws, but keep a text that names left or right, and one of these
+    texts; None if there are few, or if texts change. Raises NoEvidence if samples cannot be read twice."""
     data = read_by_index(loader)
     kept, changed, example = 0, 0, ""
     with same_random_state():
@@ -74,7 +74,7 @@ def unmirrored_texts(loader: Any) -> tuple[int, str] | None:
 
 
 def _texts(data: Any) -> Iterator[tuple[int, str]]:
-    """What the data set holds in words beside each of its images."""
+    """The number of each sample, and its stored texts."""
     bottom, chosen = at_bottom(data, list(range(len(data))))
     columns = columns_of(bottom)
     for number, place in enumerate(chosen):
@@ -82,11 +82,11 @@ def _texts(data: Any) -> Iterator[tuple[int, str]]:
 
 
 def _strings(thing: Any) -> list[str]:
-    """The sentences in it: texts of several words, no names and no files."""
+    """The texts of several words in an object, without names and paths of files."""
     if isinstance(thing, dict | tuple):
         thing = list(thing.values() if isinstance(thing, dict) else thing)
     strings = [thing] if isinstance(thing, str) else thing if isinstance(thing, list) else []
-    if strings and all(isinstance(part, str) and " " not in part for part in strings):  # word by word
+    if strings and all(isinstance(part, str) and " " not in part for part in strings):  # a list of words
         strings = [" ".join(strings)]
     texts = [part for part in strings if isinstance(part, str) and "/" not in part]
     return [text for text in texts if len(text.split()) >= _WORDS]
@@ -103,7 +103,7 @@ def _mirrored(one: Any, other: Any) -> bool:
 
 
 def _words(sample: Any) -> list[Any]:
-    """The texts of a sample, in words or as numbers of words."""
+    """The texts of a sample, as strings or as token indices."""
     image = main_tensor(parts(sample)[0])
     numbers = [
         part.tolist()

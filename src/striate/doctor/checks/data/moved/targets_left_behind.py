@@ -24,7 +24,7 @@ Rule = Callable[[Evidence], Finding | None]
 
 
 def _left_behind(evidence: Evidence) -> Iterator[Finding]:
-    # Draws come last, and may raise: they see most mistakes, and without them nothing was looked at.
+    # `left_in_draws` comes last and may raise: it finds most mistakes, so that without it the check has no result.
     left = next(filter(None, (_finding_of(rule, evidence) for rule in _RULES)), None) or left_in_draws(evidence)
     if left is not None:
         yield left
@@ -60,7 +60,7 @@ _RULES: tuple[Rule, ...] = (
     rotated_masks,
     left_in_texts,
 )
-"""In this order: the first that speaks is heard."""
+"""Rules in order of priority: the first finding is reported."""
 
 LEFT_BEHIND = Check(
     codes=("data.targets-left-behind",),

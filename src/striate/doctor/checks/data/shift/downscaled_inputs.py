@@ -1,4 +1,4 @@
-"""Small images that are made of large ones, as for super-resolution: in validation in another way than in training?"""
+"""Inputs that are downscaled targets, as for super-resolution: is validation downscaled differently from training?"""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from striate.doctor.evidence.evidence import Evidence
 from striate.wording import several
 
 _FEWEST, _MOST, _PIXELS, _LARGEST, _SMALLEST = 16, 64, 8192, 4, 6
-"""Images of each part; pixels; times; pixels of a side."""
+"""The fewest and most images of each split; the most pixels; the largest factor; the fewest pixels of a side."""
 _EXACT, _OTHER, _RIDGE = 0.03, 0.1, 1e-9
-"""Of the deviation of pixels, by which they differ from a fixed weighing of what lies around them in the large image:
-where they are made so, and where they are not."""
+"""Errors of predicting pixels by fixed weights of the large image around them, in standard deviations: the most if the
+weights apply, the least if they do not; and the strength of the ridge regression."""
 
 Pixels = tuple[torch.Tensor, torch.Tensor]
 
 
 def downscaled_differently(evidence: Evidence) -> str:
-    """How far the small images of validation are from what the large ones give in the way of training, where each part
-    is made in one fixed way; `` where that is not seen, or the way is the same."""
+    """The measured difference if validation inputs are downscaled with other weights than training inputs, where each
+    split has fixed weights; else empty."""
     train, val = (_pixels(part.x, part.y) for part in (evidence.samples, evidence.val_samples))
     if train is None or val is None or train[0].shape[1] != val[0].shape[1]:
         return ""
@@ -38,7 +38,8 @@ def downscaled_differently(evidence: Evidence) -> str:
 
 
 def _pixels(x: torch.Tensor | None, y: torch.Tensor | None) -> Pixels | None:
-    """What lies around some pixels of small images in the large ones, with a one (pixels, numbers), and the pixels."""
+    """Patches of large images around some pixels of the small ones, with a column of ones (pixels, numbers), and these
+    pixels (pixels,)."""
     if x is None or y is None or x.ndim != 4 or y.ndim != 4 or x.shape[:2] != y.shape[:2] or len(x) < _FEWEST:
         return None
     times, side = y.shape[-1] // x.shape[-1], min(x.shape[2:])

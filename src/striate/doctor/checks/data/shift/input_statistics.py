@@ -1,4 +1,4 @@
-"""How validation inputs differ from those of training: in scale, smoothness and tokens, and in words."""
+"""Differences between inputs of validation and training in scale, smoothness and tokens."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from striate.doctor.evidence.nearness import first_of_each
 from striate.wording import show_shape
 
 MOST = 512
-"""Samples of which figures are taken, and that are asked about."""
+"""The most samples for statistics and predictions."""
 FAR, SCALED = 0.5, 3.0
 _FEWEST_TOKENS, _MOST_TOKENS = 8, 200_000
 TOKENS, CHANCE = 0.1, 4.0
 OUTSIDE = 0.02
-"""Of the training images, on either side."""
+"""The share of training images on either side of the usual range."""
 
 
 def deviations_apart(known: torch.Tensor, x: torch.Tensor) -> float:
-    """How far the means of all numbers are from each other, in deviations of training."""
+    """The distance between the means of all values, in standard deviations of training."""
     gap = abs(float(known.double().mean()) - float(x.double().mean()))
     return gap / max(float(known.double().std()), 1e-12)
 
 
 def far_apart(known: torch.Tensor, x: torch.Tensor) -> bool:
-    """Whether mean or deviation of all numbers are far from those of training."""
+    """Whether the mean or standard deviation of all values is far from that of training."""
     if x.shape[1:] != known.shape[1:]:
         return False
     one, other = float(known.double().std()), float(x.double().std())
@@ -40,15 +40,15 @@ def far_apart(known: torch.Tensor, x: torch.Tensor) -> bool:
 
 
 def scaled_apart(known: torch.Tensor, x: torch.Tensor) -> bool:
-    """Whether the deviation of all numbers is several times that of training, or a fraction of it: what normalization
-    makes of pixels, and samples by chance hardly are."""
+    """Whether the standard deviations of all values differ several times, which normalization of pixels causes, but
+    hardly chance."""
     one, other = float(known.double().std()), float(x.double().std())
     return min(one, other) > 0 and max(one, other) > SCALED * min(one, other)
 
 
 def tokens_apart(known: torch.Tensor, x: torch.Tensor) -> str:
-    """How many pairs of neighboring tokens validation has that training has not, where that is more than chance; ``
-    elsewhere, and where inputs are no tokens."""
+    """The measured share of pairs of neighboring tokens of validation that training lacks, if that is more than chance;
+    empty otherwise, and if inputs are not tokens."""
     whole = all(part.ndim == 2 and part.dtype in (torch.int64, torch.int32) for part in (known, x))
     if not whole or min(int(known.min()), int(x.min())) < 0 or min(known.shape[1], x.shape[1]) < 2 or len(known) < 2:
         return ""
@@ -69,9 +69,9 @@ def tokens_apart(known: torch.Tensor, x: torch.Tensor) -> str:
 
 
 def smoothness_apart(evidence: Evidence, known: torch.Tensor, x: torch.Tensor) -> str:
-    """How much smoother or rougher half of the validation images are than nearly all of training: enlarged, blurred,
-    or compressed; `` where they are not, and where draws of a training image differ by as much, or by noise that would
-    make validation as rough."""
+    """The measured difference if half of the validation images are smoother or rougher than nearly all training images:
+    enlarged, blurred or compressed. Empty otherwise, and if draws of a training image differ as much, or by noise that
+    would make validation as rough."""
     if not (is_grid(known) and is_grid(x) and known.ndim == x.ndim == 4 and known.shape[1:] == x.shape[1:]):
         return ""
     train, val = (roughness(part[:MOST].double(), 1) for part in (known, x))

@@ -1,4 +1,5 @@
-"""Who tells how much of validation is predicted right: the trial's network, a simple model, the nearest sample."""
+"""Models whose accuracy on validation is compared with and without corrections: the trial's network, a simple model,
+the nearest sample."""
 
 from __future__ import annotations
 
@@ -30,29 +31,29 @@ Ask = Callable[[Callable[[torch.Tensor], torch.Tensor] | None], torch.Tensor]
 
 @dataclass(frozen=True)
 class Judge:
-    """A model whose predictions for validation are compared."""
+    """A model whose validation accuracy is compared."""
 
     name: str
     train: float
     """Mean of `right` on training data."""
     right: Ask
-    """Of each sample 1 or 0 (of numbers: the share by which the error of the constant prediction is reduced), for
-    inputs after a correction."""
+    """A function of a correction of inputs (or None) that returns the score of each validation sample (N,): 1 or 0 for
+    classes; for numbers, the share by which the error is below that of a constant prediction."""
     gained: Callable[[Correction], float] = lambda _: 0.0
     """By how much `train` rises when training inputs get the correction."""
     chance: float = 0.0
-    """What a guess gets right of training."""
+    """Training score of a constant prediction."""
     numbers: bool = False
     """Whether it predicts numbers, not classes."""
 
     @property
     def learned(self) -> float:
-        """How much of the way from a guess to all of training right it has come."""
+        """The training score, rescaled: 0 for a constant prediction, 1 for perfect ones."""
         return (self.train - self.chance) / max(1 - self.chance, 1e-12)
 
 
 def judges(evidence: Evidence, known: torch.Tensor, x: torch.Tensor) -> Iterable[Judge]:
-    """The trial's network; and, where it has not learned enough, the best simple model; or what the data set holds."""
+    """The trial's network; if it has not learned enough, also the best simple model and the nearest training sample."""
     network = _network(evidence)
     if network is not None:
         yield network
@@ -84,7 +85,7 @@ def _have_other_classes(evidence: Evidence) -> bool:
 
 
 def _nearest(evidence: Evidence) -> Judge | None:
-    """The trial's network as one that embeds: whether the nearest training sample has the label of a sample."""
+    """The trial's network as an embedding: a sample is right if its nearest training sample has its label."""
     gallery, labels = evidence.after.outputs, class_numbers(evidence.after.targets)
     path, batches = evidence.val_samples.x_path, some_batches(evidence.val)
     if gallery.ndim != 2 or labels is None or labels.shape != gallery.shape[:1]:
@@ -104,8 +105,8 @@ def _nearest(evidence: Evidence) -> Judge | None:
 
 
 def _by_held(evidence: Evidence, known: torch.Tensor, x: torch.Tensor) -> Judge | None:
-    """The same where the loss asks for no label, as that of triplets: by what the data set gives for numbers of
-    samples, and the labels that it holds beside these."""
+    """The same for losses without labels, such as that of triplets: by the samples that the data set returns for single
+    indices, and the labels that it stores."""
     held, wanted = labeled_samples(evidence.setup.train), class_numbers(evidence.val_samples.y)
     if held is None or wanted is None or len(wanted) != len(x):
         return None
@@ -169,12 +170,13 @@ def some_batches(read: Batches) -> list[Any]:
 
 
 def _right(predictions: Predictions) -> torch.Tensor:
-    """Of each sample whether its prediction is right, or how much better it is than the constant one: at most 1."""
+    """The score of each prediction (N,): 1 or 0 for classes; for numbers, 1 less its error as a share of that of a
+    constant prediction, from −1 to 1."""
     targets, outputs = predictions.targets, predictions.outputs
     known = quality(outputs, targets)
     if known is None or targets is None:
         raise NoEvidence("it is unknown which predictions are right")
-    if known.kind == "classes" and targets.shape == outputs.shape:  # shares of classes, as of blends
+    if known.kind == "classes" and targets.shape == outputs.shape:  # soft labels, as for blended samples
         return (outputs.argmax(1) == targets.argmax(1)).double()
     if known.accuracy is not None:
         predicted = predictions.predicted

@@ -1,4 +1,5 @@
-"""Numbers by which a data set prepares its samples, a mean and a deviation perhaps, that another of its class lacks."""
+"""Constants by which data sets of one class normalize samples, such as mean and standard deviation, that differ between
+training and validation."""
 
 from __future__ import annotations
 
@@ -17,15 +18,16 @@ from striate.models.preserved_state import same_random_state
 from striate.wording import listed
 
 NEARER, LEAST = 0.5, 0.3
-"""Of the way from training; deviations, with the logarithm of their ratio, that samples by chance do not have."""
+"""The largest ratio of the distances from training after and before a change of constants; and the least distance
+before, beyond chance."""
 _ASKED, _FEWEST, _MOST_NUMBERS, _SAME = 64, 16, 16, 1e-3
 
 
 def differing_constants(evidence: Evidence, known: torch.Tensor) -> str:
-    """What the data set of validation holds other numbers for than that of training, with whose numbers its samples
-    would be the same but for their scale, and much more like these; `` where there is no such thing."""
+    """The measured difference if the validation data set has other constants than the training data set, and with those
+    of training its samples would only change in scale, and be much nearer to training; else empty."""
     if evidence.setup.source is not None and unprepared_call(evidence) is None:
-        return ""  # an evaluation may prepare what the data set does not
+        return ""  # an evaluation may normalize what the data set does not
     train, val = (getattr(loader, "dataset", None) for loader in (evidence.setup.train, evidence.setup.val))
     if type(train) is not type(val) or train is val or not written_by_user(type(val).__module__):
         return ""
@@ -52,7 +54,7 @@ def differing_constants(evidence: Evidence, known: torch.Tensor) -> str:
 
 
 def _differ(one: Any, other: Any) -> bool:
-    """Whether both are few numbers with fractions, and not the same."""
+    """Whether both are a few floating-point numbers, and not equal."""
     if not all(isinstance(value, float | np.floating | np.ndarray | torch.Tensor) for value in (one, other)):
         return False
     if any(isinstance(value, np.ndarray) and value.dtype.kind != "f" for value in (one, other)):
@@ -63,7 +65,7 @@ def _differ(one: Any, other: Any) -> bool:
 
 
 def _drawn(data: Any) -> torch.Tensor | None:
-    with same_random_state(), suppress(Exception):  # of the user's data set, which may need what the other has
+    with same_random_state(), suppress(Exception):  # the user's data set may fail with the other constants
         found = [main_tensor(parts(data[number])[0]) for number in range(min(_ASKED, len(data)))]
         known = [one.double() for one in found if one is not None and one.is_floating_point()]
         return torch.stack(known) if len(known) == len(found) >= _FEWEST else None
@@ -71,12 +73,13 @@ def _drawn(data: Any) -> torch.Tensor | None:
 
 
 def _scaled(x: torch.Tensor) -> torch.Tensor:
-    """Each number less its mean over samples, by its deviation: the same however the samples are scaled."""
+    """Samples standardized by position, whatever their scale."""
     return (x - x.mean(0)) / x.std(0).clamp(min=1e-9)
 
 
 def _apart(known: torch.Tensor, x: torch.Tensor) -> float:
-    """How far each channel or column is from training's, on average: in deviations, and their logarithm."""
+    """The mean distance of channels or columns from those of training: of means in standard deviations, plus that of
+    the logarithms of standard deviations."""
     axes = tuple(axis for axis in range(x.ndim) if axis != 1)
     mean, other = known.double().mean(axes), x.mean(axes)
     deviation, own = (part.double().std(axes).clamp(min=1e-9) for part in (known, x))

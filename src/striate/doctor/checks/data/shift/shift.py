@@ -1,4 +1,4 @@
-"""Validation inputs that were prepared otherwise than training inputs."""
+"""`data.shift`: validation inputs that are preprocessed differently from training inputs."""
 
 from __future__ import annotations
 
@@ -48,15 +48,15 @@ LOSS, LOSS_CORRECTED, _OF_START = 1.5, 1.15, 0.05
 DEVIATIONS, FAR_WORSE, WIDER = 4.0, 3.0, 10.0
 BEHIND = 0.12
 _JITTER = 2.0
-"""Times the usual distance between draws of a sample."""
+"""Multiples of the usual difference between draws of a sample."""
 _SMOOTHED = 0.3
 _MOVES = ("exchanged", "turned by half", "turned by a quarter")
 _CLEARER, _FEWEST_MOVED = 0.05, 3
-"""A correlation; pairs of draws of which one is moved."""
+"""A difference of correlations; the fewest pairs of draws with a move between them."""
 _LEAST, _LEARNED = 0.25, 0.2
-"""Of training, predicted right, and of the way there from a guess, without which nothing is asked."""
+"""The least training score of a model, and the least rescaled one, to compare it."""
 _SURE = 0.5
-"""Of both, from which on a flip is believed: of fewer several ways to look at it may be."""
+"""The least of both scores for a finding about flips: weaker models may prefer a flip by chance."""
 _REFUSED = "validation inputs of another shape or kind, which the network does not accept"
 _DOWNSCALED = "inputs are targets that are downscaled in one way in training, and in another way in validation"
 _CORRECTED = (
@@ -128,7 +128,7 @@ def _run(evidence: Evidence) -> Iterable[Finding]:
             yield _finding(f"{tokens}; {words}", "error", known, x, _TOKENS_APART)
             return
         ways = _unexplained(evidence, known, x)
-        if judge.numbers and not far_apart(known, x):  # later parts of a series are a little higher or lower
+        if judge.numbers and not far_apart(known, x):  # later parts of a time series may be a little higher or lower
             ways = [way for way in ways if "scale" not in way.what]
         best = _best(judge, plain, ways)
         if best is None:
@@ -165,7 +165,8 @@ def _run(evidence: Evidence) -> Iterable[Finding]:
 
 
 def _evaluates_unprepared(evidence: Evidence, known: torch.Tensor, x: torch.Tensor) -> Finding | None:
-    """Where the step prepares what both loaders yield, and an evaluation of the script's does not."""
+    """A finding if the step preprocesses the batches of both loaders, but an evaluation of the script does not; else
+    None."""
     shown, y = evidence.first.shown, evidence.val_samples.y
     if shown is None or not shown.is_floating_point() or y is None or y.is_floating_point() or len(y) != len(x):
         return None
@@ -205,7 +206,7 @@ def _evaluates_unprepared(evidence: Evidence, known: torch.Tensor, x: torch.Tens
 
 
 def _prepared_by_step(evidence: Evidence, known: torch.Tensor, x: torch.Tensor) -> bool:
-    """Whether what the step gives the network has the scale of validation, and what the loader yields has not."""
+    """Whether inputs of the network have the scale of validation, but those of the training loader do not."""
     given = evidence.first.shown
     if given is None or not given.is_floating_point() or given.shape[1:] != x.shape[1:]:
         return False
@@ -213,8 +214,8 @@ def _prepared_by_step(evidence: Evidence, known: torch.Tensor, x: torch.Tensor) 
 
 
 def _unexplained(evidence: Evidence, known: torch.Tensor, x: torch.Tensor) -> list[Correction]:
-    """The corrections, but for such as undo what augmentation does to training: crops where it crops, and a scale where
-    draws of a sample are as far apart."""
+    """The corrections without those that undo augmentation of training: crops if it crops, and scales if draws of a
+    sample differ as much."""
     found = list(corrections(known, x))
     if _prepared_in_evaluation(evidence):
         found = [way for way in found if "scale" not in way.what]
@@ -239,8 +240,8 @@ def _unexplained(evidence: Evidence, known: torch.Tensor, x: torch.Tensor) -> li
 
 
 def _prepared_in_evaluation(evidence: Evidence) -> bool:
-    """Whether the script evaluates by `network(prepare(x))`, and does not train so: what lies there for validation is
-    not what is asked."""
+    """Whether the script evaluates by `network(prepare(x))`, but does not train like this: then the validation loader
+    does not yield the inputs of the network."""
     source = evidence.setup.source
     if source is None:
         return False
@@ -253,8 +254,8 @@ def _prepared_in_evaluation(evidence: Evidence) -> bool:
 
 
 def _drawn(evidence: Evidence, way: Correction) -> bool:
-    """Whether some draws of a training sample are like others once the correction is made, and clearly less without:
-    training has both, and where validation is predicted worse for that, it is for targets that did not move along."""
+    """Whether the correction turns some draws of a training sample into others. Then training contains both, and
+    validation is predicted worse because targets did not move along."""
     with suppress(NoEvidence):
         pairs = [(one, other, likeness(one, way.undo(other[None])[0])) for one, other in drawn_twice(evidence)]
         moved = [undone >= max(ALIKE, likeness(one, other) + _CLEARER) for one, other, undone in pairs]
@@ -263,11 +264,11 @@ def _drawn(evidence: Evidence, way: Correction) -> bool:
 
 
 def _by_loss(evidence: Evidence, known: torch.Tensor, x: torch.Tensor, tokens: str) -> Iterable[Finding]:
-    """Where predictions are not right or wrong, or the trial was too short for right ones: scales far apart, and a
-    loss of validation that falls to that of training once they are put right."""
+    """If predictions have no accuracy, or the trial was too short: scales that are far apart, and a validation loss
+    that falls to that of training once they are corrected."""
     path, batches = evidence.val_samples.x_path, some_batches(evidence.val)
     own, val = evidence.after.loss, evidence.after_val.loss
-    by_step = own != own  # the loss is of more than outputs and targets
+    by_step = own != own  # the loss depends on more than outputs and targets
     ask = _by_step(evidence) if by_step else _by_predictions(evidence)
     if by_step:
         own, val = ask(evidence.train.raw[: len(batches)]), ask(batches)
@@ -279,7 +280,7 @@ def _by_loss(evidence: Evidence, known: torch.Tensor, x: torch.Tensor, tokens: s
     least = LOSS_CORRECTED if scaled_apart(known, x) else LOSS
     if path is None or not apart or not own > 0 or not (val > least * own or val != val):
         return
-    if val - own < _OF_START * evidence.trial.losses[0]:  # next to nothing: a single sample may be it
+    if val - own < _OF_START * evidence.trial.losses[0]:  # a single sample may cause such a small difference
         return
     prepared = _prepared_in_evaluation(evidence)
     for way in corrections(known, x):
@@ -308,9 +309,9 @@ def _by_loss(evidence: Evidence, known: torch.Tensor, x: torch.Tensor, tokens: s
 
 
 def _of_tables(evidence: Evidence) -> Iterable[Finding]:
-    """Of each table that the network is given, also beside others, a column far from where it was in training, where
-    the loss of validation, which may be below zero, is above the first one, and comes near that of training once that
-    is put right."""
+    """A table column whose mean in validation is far from that in training, if the validation loss is above the first
+    training loss, and comes near the final one once the column is corrected. Losses may be negative, and networks may
+    get several tables."""
     train, batches, start = evidence.samples, some_batches(evidence.val), evidence.trial.losses[0]
     shown = evidence.train.raw[: len(batches)]
     for path in dict.fromkeys((train.x_path, *train.joined_paths)):
@@ -345,7 +346,7 @@ def _helps_training(
     own: float,
     count: int,
 ) -> bool:
-    """Whether training inputs, changed so, have a smaller loss as well: then it undoes nothing."""
+    """Whether the correction also lowers the loss of training inputs: then it does not undo a difference."""
     return place is not None and ask([altered(batch, place, way.undo) for batch in evidence.train.raw[:count]]) < own
 
 
@@ -354,14 +355,14 @@ def _by_predictions(evidence: Evidence) -> Callable[[Sequence[Any]], float]:
 
 
 def _by_step(evidence: Evidence) -> Callable[[Sequence[Any]], float]:
-    """Asks the user's step, since the loss is of more than outputs and targets."""
+    """Losses of the user's step, for losses that depend on more than outputs and targets."""
     trial = evidence.variant("asked for losses", Change())
     return lambda batches: evaluated_loss(trial, batches, evidence.clock.until(0.1))
 
 
 def _refused(evidence: Evidence, x: torch.Tensor, known: torch.Tensor) -> str:
-    """What the network raises for validation inputs of another shape or kind; `` where it takes them. Raises NoEvidence
-    where it doesn't take such of other axes, which a script has under a name of validation: they are those of another
+    """The error that the network raises for validation inputs of another shape or dtype; empty if it accepts them.
+    Raises NoEvidence if their number of axes differs in a script: a variable named for validation belongs to another
     network."""
     if x.shape[1:] == known.shape[1:] and x.dtype == known.dtype:
         return ""
@@ -380,7 +381,7 @@ def _refused(evidence: Evidence, x: torch.Tensor, known: torch.Tensor) -> str:
 
 
 def _best(judge: Judge, plain: torch.Tensor, ways: list[Correction]) -> tuple[Correction, float] | None:
-    """The way that makes most of validation right, where that is no chance."""
+    """The correction with the highest validation score, and that score, if the gain is beyond chance; else None."""
     best: tuple[Correction, float] | None = None
     for way in ways:
         try:
@@ -396,23 +397,23 @@ def _best(judge: Judge, plain: torch.Tensor, ways: list[Correction]) -> tuple[Co
             float(change.std()) / len(change) ** 0.5, 0.5 / len(change), _SHARE_OF_RUNS * _error_of_runs(change)
         )
         gain = float(change.mean())
-        # Networks for any size lose something by another one; a reader of the figures is to be told of a good deal.
+        # Networks for any size lose a little at another size: only report a large gain.
         least = 2 * GAIN if "size" in way.what else GAIN
-        # The plainest one of those that do about as well.
+        # Of corrections with similar gains, the first is the simplest.
         if gain >= least and gain >= CERTAIN * error and (best is None or float(fixed.mean()) > best[1] + 0.03):
             best = way, float(fixed.mean())
-    # What helps training inputs as well undoes nothing: the network is better at inputs of that kind.
+    # If the correction also helps training inputs, it does not undo a difference.
     return best if best is not None and judge.gained(best[0]) < (best[1] - float(plain.mean())) / 4 else None
 
 
 _RUNS, _SHARE_OF_RUNS = 16, 0.75
-"""Three standard errors of runs are enough where four of samples are asked for: in sorted data runs are classes, which
-gain more or less by nature."""
+"""For runs of samples three standard errors suffice instead of four: in sorted data, runs are classes, whose gains
+differ."""
 
 
 def _error_of_runs(change: torch.Tensor) -> float:
-    """The standard error of a mean, from the means of runs of samples: those beside each other may be alike, as frames
-    of a film are, and are then hardly more evidence than one of them."""
+    """The standard error of a mean, from the means of runs of samples: neighbors may be similar, such as frames of a
+    video, and then hardly count more than one sample."""
     runs = torch.stack([run.mean() for run in change.tensor_split(min(_RUNS, len(change)))])
     return float(runs.std()) / math.sqrt(len(runs))
 

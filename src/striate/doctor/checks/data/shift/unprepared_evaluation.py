@@ -1,4 +1,4 @@
-"""Evaluations that give the network inputs as their loader yields them."""
+"""Evaluations that pass the network unprocessed batches."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ _AS_IT_IS = ("to", "float", "double", "half", "bfloat16", "cuda", "cpu", "contig
 
 
 def unprepared_call(evidence: Evidence) -> Site | None:
-    """The first call in a loop over validation that gives the network, or a copy of it, a batch as it is read, but for
-    its number format; None where there is none."""
+    """The first call in a loop over validation that passes the network, or a copy of it, an unprocessed batch (apart
+    from its dtype and device); None if there is none."""
     source, model = evidence.source, evidence.setup.model
     for loop, loader, known in evaluation_loops(source):
         file = next(name for name, tree in source.trees.items() if any(node is loop for node in ast.walk(tree)))
@@ -33,12 +33,12 @@ def unprepared_call(evidence: Evidence) -> Site | None:
 
 
 def _goes_through_own(source: ScriptSource, loop: ast.For) -> bool:
-    """Whether a function of the script's stands around the loader, which may prepare its batches."""
+    """Whether a function of the script wraps the loader; it may preprocess batches."""
     return any(source.functions_of(part) for part in ast.walk(loop.iter) if isinstance(part, ast.Call))
 
 
 def _is_one_of(model: nn.Module, network: nn.Module) -> bool:
-    """Whether a network is the one that is trained, or an average or a copy of it."""
+    """Whether a network is the trained one, or a copy or an average of it."""
     return network is model or (
         type(network) is type(model)
         and [(name, p.shape) for name, p in network.named_parameters()]
@@ -47,7 +47,7 @@ def _is_one_of(model: nn.Module, network: nn.Module) -> bool:
 
 
 def _as_read(loop: ast.For) -> set[str]:
-    """Variables that hold parts of a batch as they are read, all through the loop."""
+    """Variables that hold unprocessed parts of a batch everywhere in the loop."""
     names = {part.id for part in ast.walk(loop.target) if isinstance(part, ast.Name)}
     given = [(target, value) for node in ast.walk(loop) for target, value in assigned(node)]
     names |= {part.id for target, _ in given for part in ast.walk(target) if isinstance(part, ast.Name)}
@@ -59,7 +59,7 @@ def _as_read(loop: ast.For) -> set[str]:
     changed |= {last_name(node.target) for node in ast.walk(loop) if isinstance(node, ast.AugAssign)}
     before = None
     names -= changed
-    while before != names:  # until none is left that is made of another
+    while before != names:  # until all that depend on other variables are removed
         before = set(names)
         for target, value in given:
             for part in ast.walk(target):
@@ -69,7 +69,7 @@ def _as_read(loop: ast.For) -> set[str]:
 
 
 def _is_as_read(node: ast.expr, names: set[str]) -> bool:
-    """Whether an expression is one of these variables, or a part of it, in another number format or place at most."""
+    """Whether an expression is one of these variables or a part of it, perhaps with another dtype or device."""
     while True:
         if isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Constant):
             node = node.value
