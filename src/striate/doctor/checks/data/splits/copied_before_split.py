@@ -1,5 +1,5 @@
-"""`data.leak` by code: are samples copied, with changes that hide it from a comparison, or their columns made with the
-answers of all, before they are split?"""
+"""`data.leak` by code: are variants of samples, or columns that depend on the targets of all samples, made before the
+split? A comparison of samples does not find these."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ _SUMMED_UP = (
     "permutation", "zeros", "ones", "empty", "rand", "randn", "full", "zeros_like", "ones_like", "empty_like",
     "full_like", "rand_like", "randn_like", "print", "cov", "corrcoef",
 )  # fmt: skip
-"""Calls that give no samples."""
+"""Calls that do not return samples."""
 _OVERSAMPLING = ("Over", "SMOTE", "ADASYN")
 _MOVED = ("roll", "rot90", "rotate", "flip", "fliplr", "flipud", "shift")
-"""Calls that give the same samples, moved or turned."""
+"""Calls that return the same samples, shifted or rotated."""
 _SPLITTING = ("train_test_split", "random_split")
 _FOLDS = ("KFold", "StratifiedKFold", "ShuffleSplit", "StratifiedShuffleSplit")
 _DRAWN = ("randperm", "permutation")
@@ -73,7 +73,7 @@ def _short(node: ast.AST) -> str:
 
 
 def _copied(node: ast.Assign, source: ScriptSource) -> Iterator[str]:
-    """Names that a line gives samples together with variants of theirs."""
+    """Names to which a line assigns samples together with their variants."""
     target, value = node.targets[0], node.value
     several = isinstance(target, ast.Tuple) and isinstance(value, ast.Tuple) and len(target.elts) == len(value.elts)
     pairs = list(zip(target.elts, value.elts, strict=True)) if several else []  # type: ignore[attr-defined]
@@ -87,8 +87,9 @@ def _copied(node: ast.Assign, source: ScriptSource) -> Iterator[str]:
 
 
 def _fitted_to_targets(node: ast.Assign, source: ScriptSource) -> Iterator[str]:
-    """Names of samples whose columns a line chooses or makes by their answers: `x = SelectKBest(k=20).fit_transform(x,
-    y)`, `frame["city"] = frame.groupby("city")["price"].transform("mean")`, where `frame["price"]` is the answer."""
+    """Names of samples whose columns a line selects or computes by their targets: `x =
+    SelectKBest(k=20).fit_transform(x, y)`, `frame["city"] = frame.groupby("city")["price"].transform("mean")`, where
+    `frame["price"]` is the target."""
     target, value = node.targets[0], node.value
     if isinstance(target, ast.Name) and called(value) == "fit_transform" and isinstance(value, ast.Call):
         owner = receiver_of(value)
@@ -111,7 +112,7 @@ _TARGET_NAME = re.compile(r"^(y|target|label)s?(_|$)")
 
 
 def _target_columns(source: ScriptSource, line: ast.Assign, frame: str) -> set[str]:
-    """Columns of a table that a name of answers is given in the same function: `y = frame["price"].to_numpy()`."""
+    """Columns of a table that the same function assigns to a name of targets: `y = frame["price"].to_numpy()`."""
     given = (part for part in ast.walk(source.scope_of(line)) if isinstance(part, ast.Assign))
     return {
         ast.unparse(part.slice)
@@ -123,7 +124,7 @@ def _target_columns(source: ScriptSource, line: ast.Assign, frame: str) -> set[s
 
 
 def _multiplies(call: ast.Call, line: ast.Assign, source: ScriptSource) -> bool:
-    """Whether a call gives samples with variants of them: by itself, or as the first result of a function."""
+    """Whether a call returns samples with their variants: by itself, or as the first result of a function."""
     if called(call) == "fit_resample":
         owner = receiver_of(call)
         made = source.last_value(line, ast.unparse(owner)) if isinstance(owner, ast.Name) else owner
@@ -152,7 +153,7 @@ def _multiplies(call: ast.Call, line: ast.Assign, source: ScriptSource) -> bool:
 
 
 def _repeats_rows(call: ast.Call) -> bool:
-    """Whether a call repeats samples, `x.repeat(3, 1, 1, 1)`, not numbers within each, as one channel for three."""
+    """Whether a call repeats samples, `x.repeat(3, 1, 1, 1)`, not values within each, such as a channel."""
     owner = receiver_of(call)
     parts = list(call.args)
     if called(call) == "repeat" and not call.keywords and len(parts) > 1:
@@ -168,7 +169,7 @@ def _is_one(node: ast.expr) -> bool:
 
 
 def _gives_variants(function: Function, parameter: str, source: ScriptSource) -> bool:
-    """Whether what a function gives first holds all that it was given, several times."""
+    """Whether the first result of a function contains all samples of `parameter` several times."""
     inside = list(ast.walk(function))
     assigned = [part for part in inside if isinstance(part, ast.Assign)]
     wholes = _derived_names(assigned, {parameter}, whole_only=True)
@@ -195,9 +196,9 @@ def _gives_variants(function: Function, parameter: str, source: ScriptSource) ->
 
 
 def _are_ways(each: ast.ListComp, wholes: set[str], derived: set[str], source: ScriptSource) -> bool:
-    """Whether a list has all samples several times, moved or turned, `[np.roll(x, s, axis=2) for s in shifts]`, or in
-    windows that mostly overlap, `[padded[:, i : i + 28] for i in range(5)]`. Other parts of a sample may have nothing
-    in common."""
+    """Whether a list contains all samples several times, shifted or rotated, `[np.roll(x, s, axis=2) for s in shifts]`,
+    or as windows that mostly overlap, `[padded[:, i : i + 28] for i in range(5)]`. Other parts of a sample may have
+    nothing in common."""
     if any(part.ifs or _derives(part.iter, derived, whole_only=False) for part in each.generators):
         return False
     chosen = {part.id for one in each.generators for part in ast.walk(one.target) if isinstance(part, ast.Name)}
@@ -206,7 +207,7 @@ def _are_ways(each: ast.ListComp, wholes: set[str], derived: set[str], source: S
 
 
 def _overlap(each: ast.ListComp, source: ScriptSource) -> bool:
-    """Whether all windows that a list cuts from the same samples have half of each axis in common."""
+    """Whether all windows that a list cuts from the same samples share half of each axis."""
     places = each.elt.slice if isinstance(each.elt, ast.Subscript) else None
     cuts = [part for part in places.elts if isinstance(part, ast.Slice)] if isinstance(places, ast.Tuple) else []
     bounds = [bound for cut in cuts if cut.lower and cut.upper for bound in (cut.lower, cut.upper)]
@@ -222,7 +223,7 @@ def _overlap(each: ast.ListComp, source: ScriptSource) -> bool:
 
 
 def _appended(inside: list[ast.AST]) -> Iterator[tuple[str, ast.expr]]:
-    """Names of lists with what is put into them again and again, as in `for _ in range(copies)`."""
+    """Names of lists, with the expressions that loops such as `for _ in range(copies)` append to them."""
     for loop in (part for part in inside if isinstance(part, ast.For)):
         for part in (one for line in loop.body for one in ast.walk(line)):
             if called(part) == "append" and isinstance(part, ast.Call) and part.args:
@@ -233,7 +234,7 @@ def _appended(inside: list[ast.AST]) -> Iterator[tuple[str, ast.expr]]:
 
 
 def _holds_variants(call: ast.Call, wholes: set[str], derived: set[str]) -> bool:
-    """Whether a call puts all samples together with others that were made of them, as further rows."""
+    """Whether a call concatenates all samples with others that derive from them, as further rows."""
     items = _items(call) if _of_rows(call) else []
     whole = [item for item in items if _derives(item, wholes, whole_only=True)]
     return bool(whole) and any(item is not whole[0] and _derives(item, derived, whole_only=False) for item in items)
@@ -246,7 +247,7 @@ def _of_rows(call: ast.Call) -> bool:
 
 
 def _items(call: ast.Call) -> list[ast.expr]:
-    """What a call puts together: of `[x] + [x[rare]] * 4` both."""
+    """The expressions that a call concatenates: for `[x] + [x[rare]] * 4` both."""
     return list(_listed(call.args[0])) if call.args else []
 
 
@@ -259,7 +260,7 @@ def _listed(node: ast.expr) -> Iterator[ast.expr]:
 
 
 def _derived_names(assigned: list[ast.Assign], known: set[str], *, whole_only: bool) -> set[str]:
-    """Names that stand for samples, or for what is made of them."""
+    """Names of samples, or of values that derive from them."""
     found, before = set(known), set[str]()
     while before != found:
         before = set(found)
@@ -275,7 +276,7 @@ def _names(target: ast.expr) -> list[str]:
 
 
 def _derives(node: ast.expr, names: set[str], *, whole_only: bool) -> bool:
-    """Whether an expression is made of samples, of each (`whole_only`) or of some."""
+    """Whether an expression derives from samples: from all (`whole_only`) or from some."""
     if isinstance(node, ast.Name):
         return node.id in names
     if isinstance(node, ast.Subscript):
@@ -293,7 +294,8 @@ def _derives(node: ast.expr, names: set[str], *, whole_only: bool) -> bool:
 
 
 def _split_after(line: ast.Assign, name: str, source: ScriptSource) -> ast.expr | None:
-    """Where in the same function samples are dealt to parts by chance, before the name stands for something else."""
+    """The expression that splits samples at random later in the same function, before their name is assigned another
+    value."""
     scope = source.scope_of(line)
     inside = [part for part in ast.walk(scope) if part is not scope and source.scope_of(part) is scope]
     later = [part for part in inside if getattr(part, "lineno", 0) > (line.end_lineno or line.lineno)]
@@ -320,7 +322,7 @@ def _split_after(line: ast.Assign, name: str, source: ScriptSource) -> ast.expr 
 
 
 def _given_on(call: ast.Call, name: str, source: ScriptSource) -> Iterator[tuple[Function, str]]:
-    """A function of the script that samples are given to, and what they are called there."""
+    """The function of the script that a call passes samples to, and the name of its parameter."""
     functions = source.functions_of(call) if isinstance(call.func, ast.Name) else []
     for function in functions if len(functions) == 1 else ():
         for given, value in source.arguments(function, call):
@@ -338,8 +340,7 @@ def _given_first(call: ast.AST, names: set[str]) -> bool:
 
 
 def _halves(later: list[ast.AST], name: str, source: ScriptSource) -> ast.expr | None:
-    """`x[order[:half]]`, where `x[order[half:]]` stands too, of an order by chance; the two may have names of their
-    own."""
+    """`x[order[:half]]`, if `x[order[half:]]` exists, too, for a random order; both index arrays may have names."""
     ends: dict[tuple[str, bool], ast.expr] = {}
     for part in later:
         if not isinstance(part, ast.Subscript) or not isinstance(part.value, ast.Name) or part.value.id != name:
@@ -359,7 +360,7 @@ def _halves(later: list[ast.AST], name: str, source: ScriptSource) -> ast.expr |
 
 
 def _slice_named(index: ast.Name, later: list[ast.AST]) -> ast.expr | None:
-    """What `train_ids` stands for after `train_ids, val_ids = order[:n], order[n:]`."""
+    """The value of `train_ids` after `train_ids, val_ids = order[:n], order[n:]`."""
     for part in later:
         if isinstance(part, ast.Assign) and index.id in (names := _names(part.targets[0])):
             values = part.value.elts if isinstance(part.value, ast.Tuple) else [part.value]

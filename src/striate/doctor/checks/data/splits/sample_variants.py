@@ -1,4 +1,4 @@
-"""Lists of several variants of each sample, as code makes them: `[change(x) for x in images for _ in range(2)]`."""
+"""Lists of several variants of each sample in code: `[change(x) for x in images for _ in range(2)]`."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from striate.doctor.setup.script_source import Function, ScriptSource
 from striate.doctor.setup.syntax import argument, called, receiver_of
 
 _MOST = 10
-"""Variants of a sample: of a prototype, from which all data of a class are made, there are more."""
+"""The most variants of a sample; a prototype of a class, from which all its samples are generated, has more."""
 _REPEATED, _MODULES = ("repeat", "repeat_interleave"), ("np", "numpy", "torch")
 
 
 def are_sample_variants(made: ast.expr, line: ast.Assign, source: ScriptSource) -> bool:
-    """Whether a list, or an array made of one, has several variants of each sample of some data, with its label: the
-    labels of the same data are repeated as often in the same function, or stand beside the variants."""
+    """Whether a list, or an array made from one, contains several variants of each sample with their labels: the labels
+    are repeated as often in the same function, or paired with the variants."""
     found = next((part for part in ast.walk(made) if isinstance(part, ast.ListComp)), None)
     if found is None or len(found.generators) != 2 or any(part.ifs for part in found.generators):
         return False
@@ -33,7 +33,7 @@ def are_sample_variants(made: ast.expr, line: ast.Assign, source: ScriptSource) 
 
 
 def _has_label(sample: ast.expr, names: set[str]) -> bool:
-    """Whether it is a pair of something that is computed of one and another one as it is."""
+    """Whether `sample` is a pair of a computed value and an unchanged variable, such as a variant and its label."""
     pair = sample.elts if isinstance(sample, ast.Tuple) else []
     plain = {part.id for part in pair if isinstance(part, ast.Name)}
     computed = [part for part in pair if isinstance(part, ast.Call)]
@@ -41,7 +41,7 @@ def _has_label(sample: ast.expr, names: set[str]) -> bool:
 
 
 def _repeated(line: ast.Assign, source: ScriptSource, over: str) -> list[ast.expr]:
-    """What is repeated in the function of a line, as often as a loop over a range."""
+    """The expressions that the function around a line repeats as often as the range `over`."""
     found, scope = list[ast.expr](), source.scope_of(line)
     for part in ast.walk(scope):
         if isinstance(part, ast.ListComp) and len(part.generators) == 2 and isinstance(part.elt, ast.Name):
@@ -58,8 +58,8 @@ def _repeated(line: ast.Assign, source: ScriptSource, over: str) -> list[ast.exp
 
 
 def _are_of_same(samples: ast.expr, labels: ast.expr, line: ast.Assign, source: ScriptSource) -> bool:
-    """Whether samples and labels are attributes or entries of one object, or variables that one statement or the
-    caller of the function gives together."""
+    """Whether samples and labels are attributes or entries of one object, variables assigned by one statement, or
+    parameters of one function."""
     if isinstance(samples, ast.Attribute | ast.Subscript) and isinstance(labels, ast.Attribute | ast.Subscript):
         return ast.unparse(samples.value) == ast.unparse(labels.value)
     if not isinstance(samples, ast.Name) or not isinstance(labels, ast.Name) or samples.id == labels.id:

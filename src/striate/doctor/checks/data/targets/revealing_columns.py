@@ -1,4 +1,4 @@
-"""Columns of a table, or numbers beside each other, that tell the target alone, or two of them together."""
+"""Columns of a table, or numbers of a window, that reveal the target, alone or in pairs."""
 
 from __future__ import annotations
 
@@ -17,45 +17,47 @@ from striate.records import Severity
 from striate.wording import several
 
 LINEAR = 1e-6
-"""What may be left of a target's variance once an input is subtracted, scaled: rounding leaves a tenth of that."""
+"""The largest share of a target's variance that a scaled input leaves; rounding leaves a tenth of that."""
 _FEWEST, _MOST_VALUES = 64, 4096
 _NEARLY, _OTHERS = 1e-3, 0.05
 _COLUMNS, _ROWS = 4, 20
-"""Of a column beside others: what it leaves, and what they leave; how many columns, and rows for each, make a table."""
+"""The largest share of variance that a column leaves, and the least that the others leave; the fewest columns of a
+table, and the fewest rows for each."""
 _FEWEST_OF_CLASS = 30
 _FEWEST_BANDS, _FEWEST_OF_BAND = 4, 5
-"""Ranges of a target, and samples in each on average."""
+"""The fewest ranges of a target, and the fewest samples in each on average."""
 _IN_ORDER, _UNORDERED, _DISTINCT = 0.99, 0.9, 0.5
-"""Share of pairs of samples that a column has in the order of their durations, that other columns may have at most, and
-of which it has to tell more apart."""
+"""The least share of pairs of samples that a column has in the order of their durations, the largest such share of
+other columns, and the least share of pairs in which a column differs."""
 _WITH_COUNTS = 0.85
-"""The same of counts above zero, of what each of those that are counted adds to."""
+"""The least share of pairs of counts above zero that a column has in their order."""
 _MOST_COLUMNS, _LOOKED_AT = 60, 400
 _RANGES = 2.0
-"""Times as large as of one column, but the least, the largest number of another is, but the largest."""
+"""The least ratio of the second largest to the second smallest maximum of columns."""
 _ADDED = (0.0, 0.5, 1.0)
-"""What is added to counts before their logarithm is taken."""
+"""Constants that are added to counts before the logarithm."""
 _EXACT, _APART = 1e-5, 1e-3
-"""Of the largest singular value, the smallest of columns, target and products that belong together to all digits of
-float32, and that of columns and products without the target."""
+"""Shares of the largest singular value: the most of the smallest one if columns, target and products are dependent to
+all digits of float32, and the least without the target."""
 
 
 _FEWEST_TIMES, _FEWEST_WINDOWS = 3, 16
-"""Of a window and of what is forecast behind it; windows in which the first of these is the window's last number."""
+"""The fewest times of a window and of its forecast; the fewest windows."""
 
 
 class RevealedTarget(NamedTuple):
-    """What was measured of numbers that tell the target, what to do, how bad it is, and the limit."""
+    """A finding about inputs that reveal the target."""
 
     measured: str
     remedy: str
     limit: str
+    """The threshold, in words."""
     severity: Severity = "error"
 
 
 def revealed_durations(evidence: Evidence) -> Iterator[RevealedTarget]:
-    """A column of a table that rises, or falls, with the durations of those whose event was seen, as their number of
-    invoices does: a duration that is rounded, or its logarithm."""
+    """A column that rises or falls with the durations of samples whose event was observed, such as a number of
+    invoices, a rounded duration or its logarithm."""
     with suppress(NoEvidence):
         table = evidence.samples.joined if evidence.samples.joined is not None else evidence.samples.inputs
         wide = table.ndim == 2 and table.shape[1] >= _COLUMNS
@@ -89,8 +91,8 @@ def revealed_durations(evidence: Evidence) -> Iterator[RevealedTarget]:
 
 
 def _in_order(columns: torch.Tensor, times: torch.Tensor) -> torch.Tensor:
-    """Of each column (N, D) the share of pairs that it has in the order of times (N,), or all in the other order, of
-    those that it tells apart: one half of a column in which most pairs are equal."""
+    """(D,) the share of pairs that each column (N, D) has in the order of times (N,), or in the opposite order, among
+    pairs in which it differs; 0.5 if most pairs are equal."""
     above = (times[:, None] > times).flatten()
     signs = (columns[:, None] - columns).sign().flatten(0, 1)[above]
     distinct = signs.abs().mean(0)
@@ -98,8 +100,8 @@ def _in_order(columns: torch.Tensor, times: torch.Tensor) -> torch.Tensor:
 
 
 def revealed_first_time(evidence: Evidence) -> Iterator[RevealedTarget]:
-    """The first of several times that are forecast, as the loss gets them, is the last of the window: they begin one
-    too early. The second is nowhere in the window, as it would be of a network that forecasts at each time."""
+    """A forecast whose first target time is the last time of the window, so that it begins one time too early. The
+    second target time is not in the window, unlike for a network that forecasts at each time."""
     given, wanted = evidence.first.shown, main_tensor(evidence.first.loss_targets)
     if wanted is None and evidence.calls.losses:
         wanted = evidence.calls.losses[0].target
@@ -132,16 +134,17 @@ def _all_among(targets: torch.Tensor, columns: torch.Tensor) -> bool:
 
 
 def _any_among(targets: torch.Tensor, columns: torch.Tensor) -> bool:
-    """Whether a column (N, D) is one of the targets (N, K), perhaps in another scale."""
+    """Whether a column (N, D) equals one of the targets (N, K), perhaps scaled."""
     columns = columns - columns.mean(0)
     return any(float(left_by_each(columns, target - target.mean()).min()) <= LINEAR for target in targets.T)
 
 
 def revealed_numbers(evidence: Evidence) -> Iterator[RevealedTarget]:
-    """One number of the input that is the target, or the target scaled."""
+    """Input numbers that reveal the target: one that is the scaled target, a window that contains all targets, or table
+    columns. Raises NoEvidence if targets are not numbers of samples."""
     pairs = [(main_tensor(parts(batch)[0]), main_tensor(parts(batch)[1])) for batch in evidence.train.raw]
     known = [(x, y) for x, y in pairs if x is not None and y is not None and x is not y and x.ndim > 1 and y.ndim]
-    known = [(x, y) for x, y in known if len(x) == len(y)]  # not of nodes of many graphs, and of each graph
+    known = [(x, y) for x, y in known if len(x) == len(y)]  # not nodes of many graphs with a target for each graph
     whole = bool(known) and not known[0][0].is_floating_point()
     if not known or len({x.shape[1:] for x, _ in known}) != 1 or (whole and known[0][0].ndim != 2):
         raise NoEvidence("inputs and targets are not numbers of the same rows")
@@ -186,7 +189,7 @@ def revealed_numbers(evidence: Evidence) -> Iterator[RevealedTarget]:
 
 
 def _nearly_revealed(values: torch.Tensor, wanted: torch.Tensor, place: int, left: float) -> Iterator[RevealedTarget]:
-    """A column of a table that tells the target all but alone, beside columns that are far from it."""
+    """A column that explains nearly all of the target's variance, unlike the others together."""
     columns = values.shape[1]
     if not left < _NEARLY or columns < _COLUMNS or len(values) < _ROWS * columns:
         return
@@ -206,7 +209,7 @@ def _nearly_revealed(values: torch.Tensor, wanted: torch.Tensor, place: int, lef
 
 
 def _bands(values: torch.Tensor, wanted: torch.Tensor) -> Iterator[RevealedTarget]:
-    """A column of a table that says in which of several ranges of the target a row lies, without an error."""
+    """A column whose values separate ranges of the target without an error."""
     columns = values.shape[1]
     if columns < _COLUMNS or len(values) < _ROWS * columns or len(wanted.unique()) < len(wanted) / 2:
         return
@@ -231,7 +234,7 @@ def _bands(values: torch.Tensor, wanted: torch.Tensor) -> Iterator[RevealedTarge
 
 
 def _revealed_classes(values: torch.Tensor, wanted: torch.Tensor) -> Iterator[RevealedTarget]:
-    """A column of a table that tells two classes apart without an error, by a limit, beside columns that do not."""
+    """A column that separates two classes by a threshold without an error, unlike the others together."""
     separating = _separating_column(values, wanted) if len(wanted.unique()) == 2 else None
     if separating is not None:
         place, right = separating
@@ -249,8 +252,8 @@ def _revealed_classes(values: torch.Tensor, wanted: torch.Tensor) -> Iterator[Re
 
 
 def _revealed_counts(values: torch.Tensor, counts: torch.Tensor) -> Iterator[RevealedTarget]:
-    """A column of a table that tells counts of zero from all others without an error, and has the others in order, as
-    the sum that was paid for claims has. A column of closed days tells zeros alone, and is let pass."""
+    """A column that separates counts of zero from others without an error, and mostly has the others in order, such as
+    the sum paid for claims. A column that only reveals zeros, such as closed days, is accepted."""
     whole = float(counts.min()) == 0 and len(counts.unique()) > 2 and bool((counts == counts.round()).all())
     separating = _separating_column(values, (counts > 0).double()) if whole else None
     if separating is None:
@@ -273,8 +276,8 @@ def _revealed_counts(values: torch.Tensor, counts: torch.Tensor) -> Iterator[Rev
 
 
 def _separating_column(values: torch.Tensor, wanted: torch.Tensor) -> tuple[int, float] | None:
-    """The only column of a table that tells two values of targets apart by a limit, without an error, and the share
-    that a linear model of all others has right, where that is wrong in some; None elsewhere."""
+    """The only column that separates two values of the target by a threshold without an error, and the accuracy of a
+    linear model of all others, if that makes errors; else None."""
     columns, kinds = values.shape[1], wanted.unique()
     if len(kinds) != 2 or columns < _COLUMNS or len(values) < _ROWS * columns:
         return None
@@ -295,8 +298,8 @@ def _separating_column(values: torch.Tensor, wanted: torch.Tensor) -> tuple[int,
 
 
 def _revealed_by_two(values: torch.Tensor, wanted: torch.Tensor) -> Iterator[RevealedTarget]:
-    """A column that was made of the target and another one, as a price by the area: their product, or quotient, is the
-    target to all digits, beside further columns that have something to do with it."""
+    """A column that was computed from the target and another column, such as a price per area: their product or
+    quotient is the target to all digits, although further columns are related to it."""
     columns = values.shape[1]
     if not _COLUMNS <= columns <= _MOST_COLUMNS or len(values) < _ROWS * columns or len(wanted.unique()) < _ROWS:
         return
@@ -311,10 +314,10 @@ def _revealed_by_two(values: torch.Tensor, wanted: torch.Tensor) -> Iterator[Rev
     together = torch.linalg.svdvals(torch.stack([torch.ones_like(a), a, b, a * b, t, t * a, t * b], 2))
     exact = (together[:, -1] < _EXACT * together[:, 0]) & (apart[:, -1] > _APART * apart[:, 0])
     for one, other in pairs[exact].tolist():
-        for made, beside in ((other, one), (one, other)):  # what was made stands behind, mostly
+        for made, beside in ((other, one), (one, other)):  # the computed column mostly comes last
             rest = [number for number in range(columns) if number != made]
             if _left(rows[:, rest], target) > _left(rows[:, [beside]], target) - _OTHERS:
-                continue  # nothing else has to do with it: a product that is to be learned
+                continue  # no other column is related to it: the network should learn a product
             yield RevealedTarget(
                 f"numbers {one} and {other} of the {columns} numbers of a row, multiplied or divided, give the "
                 "target to all digits, although other columns are related to it, too",
@@ -327,8 +330,8 @@ def _revealed_by_two(values: torch.Tensor, wanted: torch.Tensor) -> Iterator[Rev
 
 
 def _revealed_logarithm(evidence: Evidence, values: torch.Tensor, targets: torch.Tensor) -> Iterator[RevealedTarget]:
-    """A column that is the logarithm of the target, scaled, of a count with a half or 1 added; or of the target as a
-    rate, by an offset or an exposure that the network is given beside the table."""
+    """A column that is the scaled logarithm of the target, of a count plus 0.5 or 1, or of a rate (the target relative
+    to an offset or exposure that the network gets in addition to the table)."""
     columns = values.shape[1]
     wide = _COLUMNS <= columns <= _MOST_COLUMNS and len(values) >= _ROWS * columns
     if not wide or len(targets.unique()) < _ROWS or not columns_given(evidence):
@@ -346,7 +349,7 @@ def _revealed_logarithm(evidence: Evidence, values: torch.Tensor, targets: torch
             others = torch.cat([table[:, :place], table[:, place + 1 :]], 1)
             revealed = float(left[place]) <= LINEAR and float(rest.square().mean()) > _OTHERS * float(wanted.var())
             if not revealed or _left(others, rest[:, 0]) > 1 - _OTHERS:
-                continue  # nothing else has to do with it: a function that is to be learned
+                continue  # no other column is related to it: the network should learn a function
             beside = "" if offset is None else " apart from the other inputs of the network,"
             yield RevealedTarget(
                 f"number {place} of the {columns} numbers of a row is the scaled logarithm of the "
@@ -360,7 +363,7 @@ def _revealed_logarithm(evidence: Evidence, values: torch.Tensor, targets: torch
 
 
 def _offsets(evidence: Evidence, count: int) -> Iterator[torch.Tensor]:
-    """Inputs of one number a sample beside the table, as they are and as logarithms, less their means."""
+    """Inputs of one number for each sample outside the table, and their logarithms, less their means."""
     inputs = [list(leaves(parts(batch)[0])) for batch in evidence.train.raw]
     for place in range(min(map(len, inputs))):
         beside = [one[place][1].detach().cpu().double() for one in inputs]
@@ -374,33 +377,33 @@ def _offsets(evidence: Evidence, count: int) -> Iterator[torch.Tensor]:
 
 
 def _without(columns: torch.Tensor, offset: torch.Tensor) -> torch.Tensor:
-    """What a number a sample (N,) leaves of columns (N, D), fitted to each of them."""
+    """Columns (N, D) without their projections on `offset` (N,)."""
     return columns - offset[:, None] * (offset @ columns / offset.square().sum())
 
 
 def left_by_each(columns: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-    """What each column (N, D) alone leaves of a target's variance (N,), both less their means."""
+    """(D,) the share of a target's variance (N,) that each column (N, D) leaves; both have mean 0."""
     spread = columns.square().sum(0) * target.square().sum()
     left = 1 - (columns * target[:, None]).sum(0).square() / spread.clamp(min=1e-300)
     return left.where(spread > 0, 1.0)
 
 
 def _left(columns: torch.Tensor, target: torch.Tensor) -> float:
-    """What a linear model leaves of the target's variance."""
+    """The share of the target's variance that a linear model leaves."""
     fitted = columns @ torch.linalg.lstsq(columns, target[:, None], driver="gelsd").solution
     return float((target - fitted[:, 0]).square().mean() / target.square().mean())
 
 
 def columns_given(evidence: Evidence) -> bool:
-    """Whether the network is given the columns of the batch's table, as they are or scaled."""
+    """Whether the input of the network is the table of the batch, perhaps scaled."""
     given, (x, _) = main_tensor(list(evidence.first.arguments)), parts(evidence.train.raw[0])
     table = main_tensor(x)
     return given is not None and table is not None and given.ndim == 2 and given.shape == table.shape
 
 
 def _are_fields(values: torch.Tensor) -> bool:
-    """Whether each column of whole numbers has a range of its own, as categories of a table: not tokens, of which all
-    are from one vocabulary, were the first one a prefix, and the last ones mostly padding."""
+    """Whether integer columns have different ranges, as categories of a table: tokens have one vocabulary, even if the
+    first one is a prefix and the last ones are mostly padding."""
     if values.shape[1] < _COLUMNS:
         return False
     largest = values.amax(0).sort().values
@@ -408,7 +411,7 @@ def _are_fields(values: torch.Tensor) -> bool:
 
 
 def _windows(evidence: Evidence, values: torch.Tensor, targets: torch.Tensor) -> Iterator[RevealedTarget]:
-    """Several numbers a sample that stand one after the other in what the network is given, and are less than that."""
+    """Targets of a sample that are consecutive numbers of its input."""
     given = main_tensor(list(evidence.first.arguments))
     length, width = values.shape[1], targets.shape[1]
     if given is None or not targets.is_floating_point() or not 2 <= width < length or len(targets.unique()) < 20:

@@ -1,4 +1,4 @@
-"""`data.target-in-input`: does the input already hold the target?"""
+"""`data.target-in-input`: does the input already contain the target?"""
 
 from __future__ import annotations
 
@@ -30,15 +30,16 @@ from striate.wording import several
 
 CODE = "data.target-in-input"
 _SAME = 0.5
-"""Share of the counted targets that are the input's own tokens; of masked language models none or a tenth are."""
+"""The least share of counted targets that are the input tokens; for masked language models it is 0 or 0.1."""
 _FEWEST = 64
 _RELATED, _ROUGH = 0.2, 0.7
-"""A correlation; neighbors' mean difference in deviations: 1.13 of noise, 0.2 of what images show."""
+"""The least correlation; and the least mean difference of neighbors, in standard deviations (1.13 for noise, 0.2 for
+images)."""
 _PLACES = 6
-"""At which outputs are looked at: a decoder may be given its own words at some."""
+"""The most positions whose outputs are compared: a decoder may get its own predictions at some."""
 _SAME_TOKENS = f"{_SAME:.0%} of the targets that count, without padding, are the input tokens at the same position"
 _CORRELATED, _FEWEST_ROUGH = 0.9, 8
-"""A correlation of noise levels with second differences, and in how many samples."""
+"""The least correlation of noise levels with second differences, and the fewest samples."""
 
 
 def _run(evidence: Evidence) -> Iterator[Finding]:
@@ -59,7 +60,7 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
 
 
 def _changed_by_reading(evidence: Evidence) -> Iterator[Finding]:
-    """Inputs that are changed in place, and their targets with them."""
+    """Inputs and targets that share memory, and that reading changes in place."""
     changed = evidence.changed_by_reading
     if changed is not None and changed.same:
         yield _finding(
@@ -71,7 +72,7 @@ def _changed_by_reading(evidence: Evidence) -> Iterator[Finding]:
 
 
 def _noise_in_both(evidence: Evidence) -> Iterator[Finding]:
-    """Inputs and targets that are the same numbers, since code adds noise in place and gives what it changed a second
+    """Inputs and targets that are equal, because code adds noise in place and gives the changed tensor a second
     name."""
     if (found := noise_in_both(evidence)) is not None:
         line, changed, other = found
@@ -85,11 +86,11 @@ def _noise_in_both(evidence: Evidence) -> Iterator[Finding]:
 
 
 def _tokens(evidence: Evidence) -> Iterator[Finding]:
-    """Targets of positions that are the input's tokens there."""
+    """Targets that are the input tokens at the same positions."""
     inputs = list(token_inputs(evidence))
     for call in class_losses(evidence) if inputs else ():
         own = [(tokens, found) for _, _, tokens in inputs if (found := by_position(call, tokens)) is not None]
-        # A tensor that is itself what the loss asks for, its targets, is no input, unless it is the only one.
+        # A tensor that equals the targets is not an input, unless it is the only one.
         others = [pair for pair in own if len(own) == 1 or not torch.equal(pair[0], pair[1][0])]
         for tokens, (target, counted, short) in others or own[:1]:
             given = tokens[:, : tokens.shape[1] - short]
@@ -110,14 +111,14 @@ def _tokens(evidence: Evidence) -> Iterator[Finding]:
 
 
 def _no_padding(tokens: torch.Tensor) -> torch.Tensor:
-    """Where tokens are more than what fills rows up, with which targets may be filled up as well."""
+    """Where tokens are not padding; targets may be padded with the same token."""
     filler = filler_of(tokens)
     return torch.ones_like(tokens, dtype=torch.bool) if filler is None else tokens != filler
 
 
 def _decoder_gets_targets(evidence: Evidence) -> Iterator[Finding]:
-    """Targets of positions that are the words which a decoder is given there, beside what it describes: with it, or by
-    another network before."""
+    """Targets that are the words a decoder gets at the same positions, in addition to what it describes, or to the
+    output of another network."""
     sequences = _sequences(evidence)
     read = [tensor for tensor in evidence.calls.looked_up if not bool((tensor == tensor[:1]).all())]
     apart = len(read) > 1 and not any(torch.equal(one, read[-1]) for one in sequences)
@@ -143,8 +144,8 @@ def _decoder_gets_targets(evidence: Evidence) -> Iterator[Finding]:
 
 
 def _fed_back(evidence: Evidence) -> Iterator[Finding]:
-    """Targets of positions that are the words which a decoder is given there, one position after the other, beside what
-    else it is given."""
+    """Targets that are the words a decoder gets at the same positions, one position after the other, in addition to
+    other inputs."""
     calls, losses = evidence.calls, list(class_losses(evidence))
     if not losses:
         return
@@ -175,8 +176,8 @@ def _fed_back(evidence: Evidence) -> Iterator[Finding]:
 
 
 def _moves_with_own(evidence: Evidence, target: torch.Tensor) -> bool:
-    """Whether outputs at a position move with what is asked for there and later (positions, samples): what is looked
-    up after an output was made says nothing of it."""
+    """Whether outputs at a position change with the inputs that equal the targets (positions, samples) there and later:
+    words that are looked up after an output do not matter for it."""
     for batch, path, tokens in token_inputs(evidence):
         for axis, rows in enumerate((tokens, tokens.T)):
             first = len(rows) - len(target)
@@ -196,15 +197,16 @@ def _moves_with_own(evidence: Evidence, target: torch.Tensor) -> bool:
 
 
 def _all_read(evidence: Evidence, sequences: list[torch.Tensor], shape: torch.Size) -> bool:
-    """Whether each sequence of a shape goes through an embedding, and none is there for a loss within the network."""
+    """Whether each sequence of a shape is looked up in an embedding; others may be targets of a loss within the
+    network."""
     found = [call for call in evidence.graph.calls if call.name == "embedding" and call.shape[:2] == tuple(shape)]
     wanted = sum(one.shape == shape for one in sequences) * max(1, evidence.first.calls)
     return len(sequences) == 1 or len(found) >= wanted
 
 
 def _sequences(evidence: Evidence) -> list[torch.Tensor]:
-    """The sequences (samples, positions) of class numbers that the network is given; with negative ones they are
-    targets, of which some do not count, for a loss within the network."""
+    """The sequences (samples, positions) of token indices that the network gets; those with negative numbers are
+    targets of a loss within the network."""
     found = [
         tensor.detach().cpu()
         for _, tensor in leaves(list(evidence.first.arguments))
@@ -214,21 +216,21 @@ def _sequences(evidence: Evidence) -> list[torch.Tensor]:
 
 
 def _is_only_sequence(evidence: Evidence, tokens: torch.Tensor) -> bool:
-    """Whether the network gets these tokens, and no other sequence beside them, as a decoder does; numbers of
-    positions, the same for all samples, are none."""
+    """Whether the network gets no sequence other than these tokens, unlike a decoder; position indices, equal for all
+    samples, do not count."""
     sequences = [tensor for tensor in _sequences(evidence) if not bool((tensor == tensor[:1]).all())]
     return all(tensor.shape == tokens.shape and torch.equal(tensor, tokens) for tensor in sequences)
 
 
 def _looked_up(evidence: Evidence, tokens: torch.Tensor) -> bool:
-    """Whether these tokens are looked up in an embedding, where any are: a network that has inputs and targets at once
-    may make its decoder's input of these itself."""
+    """Whether these tokens are looked up in an embedding, if any are: a network that gets inputs and targets may shift
+    the targets for its decoder itself."""
     known = evidence.calls.looked_up
     return not known or any(one.shape == tokens.shape and torch.equal(one, tokens.to(one)) for one in known)
 
 
 def _passed_on(evidence: Evidence) -> Iterator[Finding]:
-    """Targets that are the inputs, of a network that adds its input to what it computes: nothing is left to compute."""
+    """Targets that equal the inputs, for a network that adds its input to its output: nothing is left to learn."""
     for batch in evidence.train.raw:
         x, y = (main_tensor(part) for part in parts(batch))
         if x is None or y is None or x.ndim < 2 or not x.is_floating_point() or not torch.equal(x, y):
@@ -236,7 +238,7 @@ def _passed_on(evidence: Evidence) -> Iterator[Finding]:
         if x is y and not _targets_are_inputs(evidence):
             return
     last = _adds_input(evidence.predicting)
-    if last is None or _adds_input(evidence.graph) is None:  # in training a network may add noise itself
+    if last is None or _adds_input(evidence.graph) is None:  # a network may add noise in training
         return
     yield _finding(
         "the targets are identical to the inputs, and the last operation of the network is "
@@ -247,7 +249,7 @@ def _passed_on(evidence: Evidence) -> Iterator[Finding]:
 
 
 def _adds_input(graph: CallGraph) -> Call | None:
-    """The last call of a network, where it adds or subtracts its input."""
+    """The last call of a network, if it adds or subtracts its input."""
     last = None if graph.end is None else graph.origin(graph.end)
     if last is None or last.name not in SUMS or not any(i == INPUT or graph.origin(i) is None for i in last.inputs):
         return None
@@ -255,7 +257,7 @@ def _adds_input(graph: CallGraph) -> Call | None:
 
 
 def _reproduces_input(evidence: Evidence) -> Iterator[Finding]:
-    """Targets that are the network's input, noise and all, where the batch holds what is without."""
+    """Targets that equal the network's input including its noise, although a clean sample exists."""
     shown = evidence.calls.shown
     if shown is None or not shown.is_floating_point() or shown.ndim < 3 or not _targets_are_inputs(evidence):
         return
@@ -297,7 +299,7 @@ def _reproduces_input(evidence: Evidence) -> Iterator[Finding]:
 
 
 def _noisy_for_nothing(graph: CallGraph, shape: torch.Size) -> bool:
-    """Whether a step adds noise to a batch of this shape, and makes nothing of the sum."""
+    """Whether a step adds noise to a batch of this shape, and does not use the sum."""
     return any(
         call.name in SUMS
         and call.from_batch
@@ -309,13 +311,13 @@ def _noisy_for_nothing(graph: CallGraph, shape: torch.Size) -> bool:
 
 
 def _targets_are_inputs(evidence: Evidence) -> bool:
-    """Whether all of torch's losses in a step ask for what the network is given, number for number."""
+    """Whether the targets of all torch losses in a step equal the network's input."""
     shown, calls = evidence.calls.shown, evidence.calls.losses
     return bool(calls) and all(shown is not None and torch.equal(call.target, shown) for call in calls)
 
 
 def _gets_noise_level(evidence: Evidence, shown: torch.Tensor) -> bool:
-    """Whether the network is given one number a sample that goes along with how rough the sample is."""
+    """Whether the network gets a number for each sample that correlates with the roughness of the sample."""
     rough = shown.double().diff(n=2, dim=-1).flatten(1).square().mean(1).sqrt().cpu()
     beside = [
         tensor.detach().double().flatten().cpu()
@@ -327,14 +329,14 @@ def _gets_noise_level(evidence: Evidence, shown: torch.Tensor) -> bool:
 
 
 def _narrowest(evidence: Evidence) -> int:
-    """The fewest numbers that all that a network gives has to pass."""
+    """The size of the narrowest tensor between input and output of the network."""
     graph, end = evidence.graph, evidence.graph.end
     return 0 if end is None else min((math.prod(call.shape) for call in graph.bottlenecks(end)), default=0)
 
 
 def _hole_not_cut(evidence: Evidence) -> Iterator[Finding]:
-    """Pictures with a hole that is to be filled, of which nothing was cut out: the network is given the mask of the
-    hole beside them, and the loss weighs errors by it."""
+    """Inpainting without a hole: the network gets the complete image with the mask of the hole, and the loss weights
+    errors by that mask."""
     calls = evidence.calls
     shown = calls.convolved
     if shown is None or shown.ndim != 4 or not calls.masks:
@@ -343,7 +345,7 @@ def _hole_not_cut(evidence: Evidence) -> Iterator[Finding]:
     columns = shown.cpu().double().transpose(0, 1).flatten(1).T
     for target in (*(call.target.cpu() for call in calls.losses), *calls.subtracted):
         fits = target.ndim == 4 and target.shape[::2] == shown.shape[::2] and target.shape[3] == shown.shape[3]
-        # What has to pass fewer numbers than are asked for has something to learn: an autoencoder.
+        # A network with a bottleneck smaller than its targets has something to learn: an autoencoder.
         if not fits or not target.is_floating_point() or target.numel() > width:
             continue
         wanted = target.double().transpose(0, 1).flatten(1)
@@ -359,7 +361,7 @@ def _hole_not_cut(evidence: Evidence) -> Iterator[Finding]:
 
 
 def _is_beside(mask: torch.Tensor, shown: torch.Tensor) -> bool:
-    """Whether a mask (N, …, H, W), another one for each sample, is a channel of what is shown, or what it leaves."""
+    """Whether a mask (N, …, H, W) that differs between samples, or its complement, is a channel of the input."""
     one = mask[:, 0].to(shown)
     if one.shape != shown[:, 0].shape or bool((one == one[:1]).all()):
         return False
@@ -367,8 +369,7 @@ def _is_beside(mask: torch.Tensor, shown: torch.Tensor) -> bool:
 
 
 def _given_to_loss(evidence: Evidence) -> Iterator[Finding]:
-    """A number of the input that stands in the batch once more, beside input and target, for the loss alone, such as a
-    time that is to be ranked."""
+    """A number of the input that the batch contains a second time for the loss alone, such as a time to be ranked."""
     inputs = [parts(batch)[0] for batch in evidence.train.raw]
     if not all(isinstance(one, tuple) and all(isinstance(t, torch.Tensor) for t in one) for one in inputs):
         return

@@ -1,4 +1,4 @@
-"""`data.split-overlap`: do training and validation have samples in common by how the script divides them?"""
+"""`data.split-overlap`: does the script divide samples so that training and validation share some?"""
 
 from __future__ import annotations
 
