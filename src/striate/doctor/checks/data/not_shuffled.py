@@ -162,13 +162,13 @@ def between_stretches(targets: torch.Tensor, stretch: int) -> float:
 
 def _gain_shuffled(evidence: Evidence) -> tuple[float | None, str]:
     """By how much the score of the trial rises with the same samples in shuffled batches, and that in words."""
-    dealt = dealt_anew(evidence.train.raw)
-    if dealt is None:
+    shuffled = dealt_anew(evidence.train.raw)
+    if shuffled is None:
         return None, ""
     try:
         own = score(evidence.after)
         other = score(
-            evidence.predictions_of(evidence.variant("shuffled", Change(), batches=dealt), evidence.train.raw)
+            evidence.predictions_of(evidence.variant("shuffled", Change(), batches=shuffled), evidence.train.raw)
         )
     except NoEvidence:
         return None, ""

@@ -81,8 +81,8 @@ def _beside_validation(evidence: Evidence) -> Finding | None:
     given = network_inputs(evidence)
     if len(given.inputs) < FEWEST or len(evidence.val_samples.labels) < FEWEST:
         raise NoEvidence(f"fewer than {FEWEST} samples to compare")
-    anew, unknown = _differs_each_time(evidence) if given.place == "loader" else (True, None)
-    if anew:
+    differs, unknown = _differs_each_time(evidence) if given.place == "loader" else (True, None)
+    if differs:
         return _of_classes(evidence, given)
     moved = exchanged_once(evidence, given)
     if moved is None and unknown is not None:

@@ -84,10 +84,10 @@ def drowned_by_step(evidence: Evidence) -> Finding | None:
     """Noise of the step that is far above the inputs; for networks that restore their inputs, so far that all values of
     a sample together show nothing."""
     inputs, targets = parts(evidence.train.raw[0])
-    plain, wanted, given = main_tensor(inputs), main_tensor(targets), evidence.first.shown
-    if plain is None or wanted is None or given is None or plain.ndim < 3:
+    plain, target, given = main_tensor(inputs), main_tensor(targets), evidence.first.shown
+    if plain is None or target is None or given is None or plain.ndim < 3:
         return None
-    restores, bytes_read = wanted.shape[1:] == plain.shape[1:], not plain.is_floating_point()
+    restores, bytes_read = target.shape[1:] == plain.shape[1:], not plain.is_floating_point()
     if given.shape != plain.shape or (restores and bytes_read):
         return None
     plain, given = plain.double(), given.detach().cpu().double()

@@ -189,17 +189,17 @@ def _moves_between(pairs: list[Pair]) -> Iterator[str]:
 def _taken_for_each_other(given: NetworkInputs, shown: Reference, plain: Reference) -> tuple[int, int, float] | None:
     """Two classes that the best model of validation distinguishes there, but confuses in training, and that the best
     model of training confuses as well: if validation only numbers its classes differently, that model does not."""
-    name, mine = plain.best[0], shown.best[0]
+    name, train_name = plain.best[0], shown.best[0]
     if plain.accuracy(name) < _TELLS:
         return None
     moved = plain.ask(given.inputs[:_ASKED], name), given.labels[:_ASKED].numpy()
     known = plain.opinions[name].predictions, plain.labels
-    own = shown.opinions[mine].predictions, shown.labels
+    predicted = shown.opinions[train_name].predictions, shown.labels
     classes = sorted(set(plain.labels.tolist()))
     for one, other in combinations(classes, 2):
         ways = [(one, other), (other, one)]
         shares = [_taken(moved, a, b) for a, b in ways]
-        confused = max(_taken(own, a, b) for a, b in ways) >= _OFTEN
+        confused = max(_taken(predicted, a, b) for a, b in ways) >= _OFTEN
         if confused and min(shares) >= _OFTEN and max(_taken(known, a, b) for a, b in ways) <= _SELDOM:
             return one, other, min(shares)
     return None

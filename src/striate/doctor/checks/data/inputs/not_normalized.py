@@ -305,8 +305,8 @@ def _sees_nothing(evidence: Evidence, scales: _Scales, place: str, trial: Trial)
     zeros as with its inputs, and much further with standardized inputs."""
     zeros = replace(scales, deviation=torch.full_like(scales.deviation, math.inf))
     blind = _trial_with(evidence, zeros, place, "zeros")
-    gain, spread = blind.level() - trial.level(), statistics.pstdev(blind.losses[-10:] or [0.0])
-    return gain > spread and blind.level() - evidence.trial.level() < GAIN * gain
+    gain, deviation = blind.level() - trial.level(), statistics.pstdev(blind.losses[-10:] or [0.0])
+    return gain > deviation and blind.level() - evidence.trial.level() < GAIN * gain
 
 
 def _steps_are_it(evidence: Evidence, scales: _Scales, fixed: float) -> bool:
@@ -371,9 +371,9 @@ def _trial_with(evidence: Evidence, scales: _Scales, place: str, name: str) -> T
             x = main_tensor(list(args))  # if codes are a second input, the numbers
             if x is None:
                 return None
-            wanted = x.dtype if x.is_floating_point() else dtype
+            kind = x.dtype if x.is_floating_point() else dtype
             place = x.device
-            scaled = ((x.double() - scales.mean.to(place)) / scales.deviation.to(place)).to(wanted)
+            scaled = ((x.double() - scales.mean.to(place)) / scales.deviation.to(place)).to(kind)
             return tuple(scaled if given is x else given for given in args)
 
         change_inputs(replica.model.get_submodule(place), standardize)

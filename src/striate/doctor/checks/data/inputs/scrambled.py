@@ -114,8 +114,8 @@ def _find_scrambled(evidence: Evidence) -> Iterable[Finding]:
     size = size_of(evidence.train.raw[0])
     if entrance.channels != 1 and len(entrance.x) != size == entrance.x.shape[1]:
         raise NoEvidence("the first layer convolves along the axis of samples")
-    dealt = list(_dealt_at(evidence, entrance, given)) or list(_dealt_in_clips(evidence, entrance, given))
-    yield from dealt or _viewed(evidence, entrance, given)
+    found = list(_dealt_at(evidence, entrance, given)) or list(_dealt_in_clips(evidence, entrance, given))
+    yield from found or _viewed(evidence, entrance, given)
 
 
 def _viewed(evidence: Evidence, entrance: Entrance, given: torch.Tensor | None) -> Iterable[Finding]:
@@ -219,11 +219,11 @@ def _take_turns(x: torch.Tensor) -> bool:
     flat = (flat - flat.mean(1, keepdim=True)) / flat.std(1, keepdim=True).clamp_min(1e-12)
     products, channels = flat[:, :-1] * flat[:, 1:], x.shape[1]
 
-    def spread(period: int) -> float:
+    def variance(period: int) -> float:
         whole = products[:, : products.shape[1] // period * period]
         return float(whole.unflatten(1, (-1, period)).mean((0, 1)).var())
 
-    return spread(channels) > _TURNS * max(spread(channels + 1), spread(2 * channels + 1))
+    return variance(channels) > _TURNS * max(variance(channels + 1), variance(2 * channels + 1))
 
 
 def roughness(x: torch.Tensor, channels: int | None) -> torch.Tensor:

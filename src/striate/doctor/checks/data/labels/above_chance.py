@@ -68,12 +68,12 @@ def _correlation(outputs: torch.Tensor, targets: torch.Tensor) -> float | None:
         return max((value for value in related_to if value == value), default=0.0) * math.sqrt(len(targets))
     if targets.numel() != len(targets) or len(outputs) != len(targets) or len(targets) < 3:
         return None
-    wanted = targets.flatten().double()
+    target = targets.flatten().double()
     columns = outputs.reshape(len(outputs), -1).double().T
     found = [
-        float(torch.corrcoef(torch.stack([column, wanted]))[0, 1]) for column in columns if float(column.std()) > 0
+        float(torch.corrcoef(torch.stack([column, target]))[0, 1]) for column in columns if float(column.std()) > 0
     ]
-    return max((value for value in found if value == value), default=0.0) * math.sqrt(len(wanted))
+    return max((value for value in found if value == value), default=0.0) * math.sqrt(len(target))
 
 
 def _ranks(predictions: Predictions) -> float:
@@ -88,13 +88,13 @@ def _ranks(predictions: Predictions) -> float:
     return max(0.0, *(rank_sum(column, labels == k)[1] for k, column in enumerate(outputs.T)))
 
 
-def rank_sum(outputs: torch.Tensor, wanted: torch.Tensor) -> tuple[float, float]:
-    """The area under the ROC curve of `outputs` for the samples `wanted`, and its distance from 0.5 in standard
+def rank_sum(outputs: torch.Tensor, positive: torch.Tensor) -> tuple[float, float]:
+    """The area under the ROC curve of `outputs` for the samples `positive`, and its distance from 0.5 in standard
     errors."""
-    few, rest = int(wanted.sum()), int((~wanted).sum())
+    few, rest = int(positive.sum()), int((~positive).sum())
     if min(few, rest) < _FEWEST_RANKED:
         return 0.5, 0.0
-    above = float(rankdata(outputs.numpy())[wanted.numpy()].sum()) - few * (few + 1) / 2
+    above = float(rankdata(outputs.numpy())[positive.numpy()].sum()) - few * (few + 1) / 2
     return above / (few * rest), (above - few * rest / 2) / math.sqrt(few * rest * (few + rest + 1) / 12)
 
 

@@ -46,7 +46,7 @@ class Blended:
 
     inputs: torch.Tensor
     """(N, …), before blending."""
-    wanted: torch.Tensor
+    labels: torch.Tensor
     """Labels (N,), or (N, classes) of zeros and ones, before blending."""
     calls: StepCalls
     """Inputs of the network and targets of the loss."""
@@ -66,7 +66,7 @@ def blended_batches(evidence: Evidence) -> list[Blended]:
         return [Blended(*pair, calls) for pair, calls in given if pair is not None]
 
     first = watched(_LOOKED)
-    blended = any(_are_shares(one.calls) or _share_of_labels(one.calls, one.wanted) is not None for one in first)
+    blended = any(_are_shares(one.calls) or _share_of_labels(one.calls, one.labels) is not None for one in first)
     return watched(_DRAWS) if blended else first
 
 
@@ -93,12 +93,12 @@ def blended_by_loader(evidence: Evidence) -> list[Blended]:
 
 def _labeled(batch: Any) -> tuple[torch.Tensor, torch.Tensor] | None:
     """The inputs of a batch and its labels: class numbers (N,), or (N, classes) of zeros and ones."""
-    inputs, wanted = (main_tensor(part) for part in parts(batch))
-    if inputs is None or wanted is None or inputs.ndim < 2:
+    inputs, labels = (main_tensor(part) for part in parts(batch))
+    if inputs is None or labels is None or inputs.ndim < 2:
         return None
-    several = wanted.ndim == 2 and wanted.shape[1] > 1 and bool(((wanted == 0) | (wanted == 1)).all())
-    one = wanted.ndim == 1 and not wanted.is_floating_point()
-    return (inputs, wanted.cpu()) if one or several else None
+    several = labels.ndim == 2 and labels.shape[1] > 1 and bool(((labels == 0) | (labels == 1)).all())
+    one = labels.ndim == 1 and not labels.is_floating_point()
+    return (inputs, labels.cpu()) if one or several else None
 
 
 def swapped_shares(batches: Sequence[Blended]) -> tuple[float, float] | None:
@@ -127,26 +127,26 @@ def left_unblended(evidence: Evidence) -> list[float]:
 
 def _asks_for_labels(batch: Any, calls: StepCalls) -> bool:
     """Whether the loss of a step gets the labels of its batch, and no others."""
-    inputs, wanted = (main_tensor(part) for part in parts(batch))
-    if inputs is None or wanted is None or wanted.ndim not in (1, 2) or inputs[0].numel() < _FEWEST_NUMBERS:
+    inputs, labels = (main_tensor(part) for part in parts(batch))
+    if inputs is None or labels is None or labels.ndim not in (1, 2) or inputs[0].numel() < _FEWEST_NUMBERS:
         return False
-    asked = [*(call.target.cpu() for call in calls.losses if call.slopes), *calls.soft]
-    return bool(asked) and all(_are_labels(target, wanted.cpu()) for target in asked)
+    targets = [*(call.target.cpu() for call in calls.losses if call.slopes), *calls.soft]
+    return bool(targets) and all(_are_labels(target, labels.cpu()) for target in targets)
 
 
-def _are_labels(target: torch.Tensor, wanted: torch.Tensor) -> bool:
+def _are_labels(target: torch.Tensor, labels: torch.Tensor) -> bool:
     """Whether targets are these labels, or their one-hot or smoothed form (N, K)."""
-    if target.shape == wanted.shape:
-        return torch.equal(target.double(), wanted.double())
-    if wanted.is_floating_point() or not target.is_floating_point() or target.shape[:-1] != wanted.shape:
+    if target.shape == labels.shape:
+        return torch.equal(target.double(), labels.double())
+    if labels.is_floating_point() or not target.is_floating_point() or target.shape[:-1] != labels.shape:
         return False
     above = _above_smoothing(target)
-    return torch.equal(above.argmax(1), wanted) and bool(((above > _EVEN).sum(1) == 1).all())
+    return torch.equal(above.argmax(1), labels) and bool(((above > _EVEN).sum(1) == 1).all())
 
 
 def _shares(batches: Sequence[Blended]) -> Iterator[tuple[float, float]]:
     for batch in batches:
-        labels = _share_of_labels(batch.calls, batch.wanted)
+        labels = _share_of_labels(batch.calls, batch.labels)
         own = _share_of_inputs(batch.calls.shown, batch.inputs)
         if own is not None and labels is not None and min(abs(own - 0.5), abs(labels - 0.5)) > _TELLING:
             yield own, labels
@@ -162,8 +162,8 @@ def partners_named(batches: Sequence[Blended]) -> tuple[int, int]:
             continue
         whole = shown.ndim != 4 and shown[0].numel() >= _MANY
         partner, clear = _partners(_patches(shown), _patches(batch.inputs), whole=whole)
-        clear &= (labels >= 0) & (batch.wanted[partner] != batch.wanted)
-        right += int((batch.wanted[partner] == labels)[clear].sum())
+        clear &= (labels >= 0) & (batch.labels[partner] != batch.labels)
+        right += int((batch.labels[partner] == labels)[clear].sum())
         total += int(clear.sum())
     return right, total
 
@@ -171,21 +171,21 @@ def partners_named(batches: Sequence[Blended]) -> tuple[int, int]:
 def _other_labels(batch: Blended) -> torch.Tensor | None:
     """(N,) the second class that counts in the loss of each sample; -1 for samples without one. None where nothing is
     blended."""
-    wanted = batch.wanted
-    if wanted.ndim > 1:
+    labels = batch.labels
+    if labels.ndim > 1:
         return None
     for shares in [*batch.calls.soft, *(call.target for call in batch.calls.losses if call.name == "cross_entropy")]:
-        if shares.is_floating_point() and shares.shape[:-1] == wanted.shape and shares.shape[1] > int(wanted.max()):
+        if shares.is_floating_point() and shares.shape[:-1] == labels.shape and shares.shape[1] > int(labels.max()):
             above = _above_smoothing(shares.cpu())
-            if not bool((above.gather(1, wanted[:, None]) > 0).all()):
+            if not bool((above.gather(1, labels[:, None]) > 0).all()):
                 continue  # weights of pairs of samples, not of classes
-            above.scatter_(1, wanted[:, None], 0.0)
+            above.scatter_(1, labels[:, None], 0.0)
             return torch.where(above.amax(1) > _EVEN, above.argmax(1), -1)
-    given = [call.target.cpu() for call in batch.calls.losses if call.slopes and call.target.shape == wanted.shape]
-    others = [target for target in given if not target.is_floating_point() and not torch.equal(target, wanted)]
+    given = [call.target.cpu() for call in batch.calls.losses if call.slopes and call.target.shape == labels.shape]
+    others = [target for target in given if not target.is_floating_point() and not torch.equal(target, labels)]
     if len(others) != 1 or len(given) < 2:
         return None
-    return torch.where(others[0] != wanted, others[0], -1)
+    return torch.where(others[0] != labels, others[0], -1)
 
 
 def _partners(shown: torch.Tensor, samples: torch.Tensor, *, whole: bool) -> tuple[torch.Tensor, torch.Tensor]:
@@ -254,35 +254,35 @@ def _patches(samples: torch.Tensor) -> torch.Tensor:
     return found - found.mean(0)
 
 
-def _share_of_labels(calls: StepCalls, wanted: torch.Tensor) -> float | None:
+def _share_of_labels(calls: StepCalls, labels: torch.Tensor) -> float | None:
     """The weight of the original labels in the loss, if other labels of the batch count, too; else None."""
     own = others = 0.0
-    if wanted.ndim > 1:
-        return _share_of_each(calls, wanted)
+    if labels.ndim > 1:
+        return _share_of_each(calls, labels)
     for shares in calls.soft:
-        if shares.shape[:-1] == wanted.shape:
-            return _share_of_soft_labels(shares, wanted)
+        if shares.shape[:-1] == labels.shape:
+            return _share_of_soft_labels(shares, labels)
     for call in calls.losses:
         target = call.target.cpu()
-        if target.shape == wanted.shape and not target.is_floating_point():
-            if not call.slopes or not torch.equal(target.sort().values, wanted.sort().values):
+        if target.shape == labels.shape and not target.is_floating_point():
+            if not call.slopes or not torch.equal(target.sort().values, labels.sort().values):
                 return None
-            if torch.equal(target, wanted):
+            if torch.equal(target, labels):
                 own += sum(call.slopes)
             else:
                 others += sum(call.slopes)
-        elif call.name == "cross_entropy" and target.is_floating_point() and target.shape[:-1] == wanted.shape:
-            return _share_of_soft_labels(target, wanted)
+        elif call.name == "cross_entropy" and target.is_floating_point() and target.shape[:-1] == labels.shape:
+            return _share_of_soft_labels(target, labels)
     return own / (own + others) if own >= 0 and others > 0 else None
 
 
-def _share_of_each(calls: StepCalls, wanted: torch.Tensor) -> float | None:
+def _share_of_each(calls: StepCalls, labels: torch.Tensor) -> float | None:
     """The same for multi-label targets (N, classes): blended values lie between 0 and 1."""
     for call in calls.losses:
         target = call.target.cpu().double()
-        if target.shape == wanted.shape:
+        if target.shape == labels.shape:
             between = (target > _EVEN) & (target < 1 - _EVEN)
-            own = torch.where(wanted > 0, target, 1 - target)[between]
+            own = torch.where(labels > 0, target, 1 - target)[between]
             return float(own.mean()) if len(own) >= _FEWEST_MIXED and float(own.std()) <= _EVEN else None
     return None
 
@@ -292,14 +292,14 @@ def _above_smoothing(shares: torch.Tensor) -> torch.Tensor:
     return shares - shares.amin(1, keepdim=True)
 
 
-def _share_of_soft_labels(target: torch.Tensor, wanted: torch.Tensor) -> float | None:
+def _share_of_soft_labels(target: torch.Tensor, labels: torch.Tensor) -> float | None:
     """The same for soft labels (N, K) with one weight for all samples: those of a teacher differ between samples."""
     above = _above_smoothing(target).double()
     shares = above / above.sum(1, keepdim=True).clamp_min(1e-12)
-    own = shares.gather(1, wanted[:, None].clamp(0, target.shape[1] - 1))[:, 0]
+    own = shares.gather(1, labels[:, None].clamp(0, target.shape[1] - 1))[:, 0]
     named = shares.argmax(1)
-    if float(shares.amax(1).min()) > 1 - _EVEN and torch.equal(named.sort().values, wanted.sort().values):
-        return None if torch.equal(named, wanted) else 0.0  # the labels of the partners alone
+    if float(shares.amax(1).min()) > 1 - _EVEN and torch.equal(named.sort().values, labels.sort().values):
+        return None if torch.equal(named, labels) else 0.0  # the labels of the partners alone
     # Both samples have different classes; where the original one never counts, these are other soft labels.
     own = own[(own > 1e-6) & (own < 1 - 1e-6)]
     return float(own.mean()) if len(own) >= _FEWEST_MIXED and float(own.std()) <= _EVEN else None

@@ -158,9 +158,9 @@ def _recall(evidence: Evidence, rare: int) -> tuple[float | None, str]:
             predicted = predictions.predicted
         except NoEvidence:
             continue
-        wanted = predictions.targets.reshape(predicted.shape) == rare
-        if int(wanted.sum()) >= 5:
-            found = float((predicted[wanted] == rare).double().mean())
+        is_rare = predictions.targets.reshape(predicted.shape) == rare
+        if int(is_rare.sum()) >= 5:
+            found = float((predicted[is_rare] == rare).double().mean())
             part = "validation" if name == "after_val" else "training"
             return (
                 found,

@@ -110,9 +110,9 @@ def _doubt(reference: Reference) -> _Doubt | None:
     certainty = np.minimum(_ranks(first.sure), _ranks(second.sure))
     sure = np.zeros(len(both), bool)
     for predicted in np.unique(first.predictions[both]):
-        mine = np.flatnonzero(both & (first.predictions == predicted))
+        of_class = np.flatnonzero(both & (first.predictions == predicted))
         # By class: one class may be harder than the others, and noisy alone.
-        sure[mine[np.argsort(-certainty[mine], kind="stable")[: (len(mine) + 1) // 2]]] = True
+        sure[of_class[np.argsort(-certainty[of_class], kind="stable")[: (len(of_class) + 1) // 2]]] = True
     if sure.sum() < _FEWEST:
         return None
     different = first.predictions != reference.labels
@@ -139,9 +139,9 @@ def _one_class(doubt: _Doubt) -> tuple[int, float] | None:
     worst: tuple[int, float] | None = None
     rest = []
     for predicted in np.unique(doubt.predictions[doubt.sure]):
-        mine = doubt.sure & (doubt.predictions == predicted)
-        share = float((doubt.labels[mine] != predicted).mean())
-        count = int(mine.sum())
+        of_class = doubt.sure & (doubt.predictions == predicted)
+        share = float((doubt.labels[of_class] != predicted).mean())
+        count = int(of_class.sum())
         surely = count >= _FEWEST_IN_CLASS and _lower_bound(share, count, 1.645) >= ONE_CLASS_SURELY
         if share >= ONE_CLASS and surely and (worst is None or share > worst[1]):
             worst = (int(predicted), share)

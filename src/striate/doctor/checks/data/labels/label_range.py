@@ -109,10 +109,10 @@ def _fractions(evidence: Evidence, outputs: torch.Tensor, y: torch.Tensor) -> It
     if not odd.numel() or outputs.numel() / len(outputs) != y.numel() / len(y) or evidence.samples.plain is False:
         return
     rows = ((y < 0) | (y > 1)).reshape(len(y), -1).any(1)
-    wanted = y[rows][:64]
+    targets = y[rows][:64]
     share = bool(((outputs >= 0) & (outputs <= 1)).all())
-    prediction = (wanted > 0.5).to(outputs.dtype) if share else _FAR * (wanted - 0.5).sign().to(outputs.dtype)
-    value = _loss(evidence, prediction.reshape(len(prediction), *outputs.shape[1:]), wanted.to(outputs.dtype))
+    prediction = (targets > 0.5).to(outputs.dtype) if share else _FAR * (targets - 0.5).sign().to(outputs.dtype)
+    value = _loss(evidence, prediction.reshape(len(prediction), *outputs.shape[1:]), targets.to(outputs.dtype))
     if isinstance(value, float) and value < -0.1:
         found = ", ".join(f"{v:g}" for v in odd.unique().tolist()[:5])
         yield _finding(y, 2, f"falls to {value:.3g} for confident predictions of them ({found})")

@@ -57,11 +57,11 @@ def rows_with_other_labels(evidence: Evidence) -> tuple[int, int, bool]:
     tried, and whether rows are blends. Raises NoEvidence if a step cannot be repeated, or if labels are inputs of the
     network."""
     batch = evidence.train.raw[0]
-    inputs, wanted = (main_tensor(part) for part in parts(batch))
-    places = {path: part for path, part in leaves(batch) if part is inputs or part is wanted}
-    if inputs is None or wanted is None or len(places) != 2 or not _FEWEST <= len(inputs) == len(wanted):
+    inputs, targets = (main_tensor(part) for part in parts(batch))
+    places = {path: part for path, part in leaves(batch) if part is inputs or part is targets}
+    if inputs is None or targets is None or len(places) != 2 or not _FEWEST <= len(inputs) == len(targets):
         raise NoEvidence("the batch does not have one target for each input")
-    shown_at, asked_at = sorted(places, key=lambda path: places[path] is wanted)
+    shown_at, asked_at = sorted(places, key=lambda path: places[path] is targets)
     until, best = evidence.clock.until(0.1), (0, 0, False)
     for draw in range(_DRAWS):
         own, again = (_rows(evidence, batch, draw, until) for _ in range(2))
@@ -73,7 +73,7 @@ def rows_with_other_labels(evidence: Evidence) -> tuple[int, int, bool]:
             moved = _rows(evidence, altered(batch, shown_at, partial(_exchanged, sample=0, other=1)), draw, until)
             if _changed(own.shown, moved.shown, len(inputs), _AT_ALL) <= {0}:
                 continue
-        best = max(best, _wrong(evidence, batch, (shown_at, inputs), (asked_at, wanted), own, draw, until))
+        best = max(best, _wrong(evidence, batch, (shown_at, inputs), (asked_at, targets), own, draw, until))
         if best[0] >= FEWEST_JUDGED or best[2]:
             break
     return best

@@ -41,26 +41,31 @@ def _unrelated(evidence: Evidence) -> str | None:
     """The measured correlation of tokens of sources and targets, in words, if it is no larger than in other pairs of
     the same lengths; None if it is, or if samples are not pairs of sequences. Raises NoEvidence if there are too few.
     """
-    asked = next_token_targets(evidence)
-    if asked is None:
+    predicted_tokens = next_token_targets(evidence)
+    if predicted_tokens is None:
         return None
-    _, wanted, tokens = asked
+    _, target_path, tokens = predicted_tokens
     sources = [
         path
         for _, path, other in token_inputs(evidence)
-        if path != wanted and len(other) == len(tokens) and len(other.unique()) >= _WORDS and not _alike(other, tokens)
+        if path != target_path
+        and len(other) == len(tokens)
+        and len(other.unique()) >= _WORDS
+        and not _alike(other, tokens)
     ]
     if len(sources) != 1 or len(tokens.unique()) < _WORDS:
         return None
-    (source, lengths), (target, others) = (_rows(evidence, path) for path in (sources[0], wanted))
+    (source, lengths), (target, others) = (_rows(evidence, path) for path in (sources[0], target_path))
     _, groups, counts = torch.stack([lengths, others], 1).unique(dim=0, return_inverse=True, return_counts=True)
     movable = int(counts[counts >= _RARE].sum())
     if movable < FEWEST:
         raise NoEvidence(f"fewer than {FEWEST} pairs of sequences have the same lengths as another pair")
     x, y = _token_features(source), _token_features(target)
     generator = torch.Generator().manual_seed(0)
-    own, *dealt = (float((x.T @ one / len(x)).square().sum()) for one in (y, *_shuffled_within(y, groups, generator)))
-    mean, error = (float(part) for part in (torch.tensor(dealt).mean(), torch.tensor(dealt).std()))
+    own, *shuffled = (
+        float((x.T @ one / len(x)).square().sum()) for one in (y, *_shuffled_within(y, groups, generator))
+    )
+    mean, error = (float(part) for part in (torch.tensor(shuffled).mean(), torch.tensor(shuffled).std()))
     if not x.numel() or not y.numel() or own > mean + _ERRORS * error:
         return None
     return (
@@ -103,7 +108,7 @@ def _shuffled_within(y: torch.Tensor, groups: torch.Tensor, generator: torch.Gen
     for _ in range(_TIMES):
         other = torch.randperm(len(groups), generator=generator)
         other = other[groups[other].argsort(stable=True)]
-        dealt = torch.empty_like(y)
-        dealt[own] = y[other]
-        found.append(dealt)
+        shuffled = torch.empty_like(y)
+        shuffled[own] = y[other]
+        found.append(shuffled)
     return found

@@ -42,15 +42,15 @@ def _find_missing_class(evidence: Evidence) -> Iterable[Finding]:
         return
     counts = class_counts(evidence)
     whole = evidence.train.whole
-    wanted = _of_validation(counts, whole)
-    certain = bool(wanted)
+    absent = _of_validation(counts, whole)
+    certain = bool(absent)
     # The first part of a sorted data set has one class; maps with a single class are not typical of a data set.
-    if not wanted and (whole or counts.positions is not None) and counts.outputs is not None:
-        wanted = _of_outputs(counts, counts.outputs)
+    if not absent and (whole or counts.positions is not None) and counts.outputs is not None:
+        absent = _of_outputs(counts, counts.outputs)
         certain = int((counts.train > 0).sum()) == 1
         if not whole and not certain:
             return
-    if not wanted:
+    if not absent:
         return
     if counts.val is not None and validates_on_new_classes(evidence, counts.train.nonzero(), counts.val.nonzero()):
         raise NoEvidence("validation has none of the classes of training: embeddings are evaluated on new classes")
@@ -60,9 +60,9 @@ def _find_missing_class(evidence: Evidence) -> Iterable[Finding]:
     if x is not None and not weighted and 2 * len(first_of_each(x)) < len(x):
         raise NoEvidence("most samples are copies of others, which explains missing classes")
     need_used_targets(evidence)
-    named = ", ".join(map(str, wanted[:8])) + (f" and {len(wanted) - 8} more" if len(wanted) > 8 else "")
-    held = 0 if counts.val is None else int(counts.val[wanted].sum())
-    beside = f"; validation has {held:,} of {'it' if len(wanted) == 1 else 'them'}" if held else ""
+    named = ", ".join(map(str, absent[:8])) + (f" and {len(absent) - 8} more" if len(absent) > 8 else "")
+    held = 0 if counts.val is None else int(counts.val[absent].sum())
+    beside = f"; validation has {held:,} of {'it' if len(absent) == 1 else 'them'}" if held else ""
     remedy = _SAMPLES if counts.positions is None else _MAPS
     yield MISSING_CLASS.finding(
         severity="error" if certain else "warning",

@@ -26,12 +26,12 @@ def tokens_missing(evidence: Evidence) -> tuple[float, float, list[int]] | None:
         read = [gathered(part.raw, path) for part in (evidence.train, evidence.val)]
     except NoEvidence:
         return None
-    known, asked = (None if part is None or part.ndim != 2 else part for part in read)
-    if known is None or asked is None:
+    known, held_out = (None if part is None or part.ndim != 2 else part for part in read)
+    if known is None or held_out is None:
         return None
     rows = known[torch.randperm(len(known), generator=torch.Generator().manual_seed(0))]
     first, second = (_without_padding(part) for part in (rows[::2], rows[1::2]))
-    tokens = _without_padding(asked)
+    tokens = _without_padding(held_out)
     if min(len(first), len(second), len(tokens)) < _FEWEST:
         return None
     new = tokens[~torch.isin(tokens, known)]

@@ -49,9 +49,9 @@ def _preferred(raised: Scored, lowered: Scored) -> tuple[float, int, int]:
     size = int(torch.maximum(first, second).max()) + 1
     own = float(torch.isin(users * size + second, users * size + first).double().mean())
     order = torch.randperm(len(users), generator=torch.Generator().manual_seed(0))
-    dealt = torch.empty_like(second)
-    dealt[users.argsort(stable=True)] = second[order[users[order].argsort(stable=True)]]
-    return own, _turned(users * size, first, second, size), _turned(users * size, first, dealt, size)
+    shuffled = torch.empty_like(second)
+    shuffled[users.argsort(stable=True)] = second[order[users[order].argsort(stable=True)]]
+    return own, _turned(users * size, first, second, size), _turned(users * size, first, shuffled, size)
 
 
 def _turned(users: torch.Tensor, first: torch.Tensor, second: torch.Tensor, size: int) -> int:

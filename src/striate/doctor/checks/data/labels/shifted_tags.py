@@ -117,13 +117,13 @@ def _errors_by_word(evidence: Evidence, path: Path, place: Path, ignored: int) -
 def _wrong(words: list[torch.Tensor], labels: list[torch.Tensor]) -> float:
     half = max(1, len(words) // 2)
     kinds, numbers = torch.cat(words).unique(return_inverse=True)
-    names, wanted = torch.cat(labels).unique(return_inverse=True)
+    names, label_numbers = torch.cat(labels).unique(return_inverse=True)
     known = sum(map(len, words[:half])) if len(words) > 1 else len(numbers) // 2
     counts = torch.zeros(len(kinds), len(names)).index_put_(
-        (numbers[:known], wanted[:known]), torch.ones(()), accumulate=True
+        (numbers[:known], label_numbers[:known]), torch.ones(()), accumulate=True
     )
     counts += 1e-3 * counts.sum(0) / max(known, 1)  # for new words, the most frequent label of all
-    return float((counts.argmax(1)[numbers[known:]] != wanted[known:]).float().mean())
+    return float((counts.argmax(1)[numbers[known:]] != label_numbers[known:]).float().mean())
 
 
 def _lacks_last(call: LossCall, outputs: torch.Tensor | None, tokens: torch.Tensor) -> bool:

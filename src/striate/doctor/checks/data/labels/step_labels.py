@@ -50,22 +50,22 @@ def _step_labels(evidence: Evidence) -> Iterator[Finding]:
 def _by_position(evidence: Evidence) -> Finding | None:
     """Outputs of positions, (N, T, C) or (N, C, …), that the step flattens in another order than their targets."""
     path, batch = evidence.loss_target_path, evidence.train.raw[0]
-    asked = None if path is None else leaf(batch, path)
-    words = [asked] if asked is not None else [part for _, part in leaves(batch) if not part.is_floating_point()]
+    target = None if path is None else leaf(batch, path)
+    words = [target] if target is not None else [part for _, part in leaves(batch) if not part.is_floating_point()]
     outputs = main_tensor(evidence.first.outputs)
     if outputs is None or outputs.ndim < 3 or not outputs.is_floating_point() or evidence.calls.moved_back:
         return None
     outputs = outputs.detach().cpu()
     whole = [part.cpu() for part in words if part.ndim >= 2]
     shifted = [part for tokens in whole if tokens.ndim == 2 for part in (tokens[:, 1:], tokens[:, :-1])]
-    for call, wanted in product(evidence.calls.losses, [*whole, *shifted]):
-        right = _share_in_place(outputs, wanted, call)
+    for call, targets in product(evidence.calls.losses, [*whole, *shifted]):
+        right = _share_in_place(outputs, targets, call)
         wrong = right is not None and right < 0.5
         if wrong:
             return STEP_LABELS.finding(
                 severity="error",
                 where="the training step",
-                measured=f"outputs of {show_shape(outputs.shape)} and targets of {show_shape(wanted.shape)} are "
+                measured=f"outputs of {show_shape(outputs.shape)} and targets of {show_shape(targets.shape)} are "
                 "flattened in different orders: the loss compares outputs with the targets of other positions",
                 limit="outputs and targets that are flattened in different orders",
                 why="Most targets belong to other positions or samples: little can be learned.",
@@ -75,10 +75,10 @@ def _by_position(evidence: Evidence) -> Finding | None:
     return None
 
 
-def _share_in_place(outputs: torch.Tensor, wanted: torch.Tensor, call: LossCall) -> float | None:
+def _share_in_place(outputs: torch.Tensor, targets: torch.Tensor, call: LossCall) -> float | None:
     """The share of outputs, identified by their values, that a loss compares with the target of their own position;
     None if the step changes outputs or targets."""
-    axis = next((a for a in (1, -1) if outputs.movedim(a, -1).shape[:-1] == wanted.shape), None)
+    axis = next((a for a in (1, -1) if outputs.movedim(a, -1).shape[:-1] == targets.shape), None)
     if axis is None or call.input.ndim != call.target.ndim + 1 or call.input.numel() != outputs.numel():
         return None
     given = call.input.cpu().movedim(1, -1).float()  # the step may cast outputs of autocast
@@ -86,7 +86,7 @@ def _share_in_place(outputs: torch.Tensor, wanted: torch.Tensor, call: LossCall)
     shown, places = given.flatten().sort()
     if given.shape[-1] != outputs.shape[axis] or not torch.allclose(values, shown, rtol=1e-3, atol=1e-5):
         return None
-    number = torch.arange(wanted.numel()).reshape(wanted.shape)
+    number = torch.arange(targets.numel()).reshape(targets.shape)
     home = number.unsqueeze(axis).expand_as(outputs).flatten()
     found = torch.empty(len(home), dtype=torch.long)
     found[places] = home[order]
@@ -96,8 +96,8 @@ def _share_in_place(outputs: torch.Tensor, wanted: torch.Tensor, call: LossCall)
     if int(alone.sum()) < _ALONE:
         return None
     target, lying = call.target.cpu().flatten(), number
-    if not torch.equal(wanted.flatten(), target):
-        if wanted.ndim != 2 or not torch.equal(wanted.T.flatten(), target):
+    if not torch.equal(targets.flatten(), target):
+        if targets.ndim != 2 or not torch.equal(targets.T.flatten(), target):
             return None
         lying = number.T
     right = found.reshape(-1, given.shape[-1]) == lying.flatten()[:, None]
@@ -108,10 +108,10 @@ def _never_changing(evidence: Evidence) -> Finding | None:
     """Targets that are the same for two batches with different labels, and that occur among the labels of the
     loader."""
     raw = evidence.train.raw
-    labels = [wanted for batch in raw if (wanted := main_tensor(parts(batch)[1])) is not None]
+    labels = [target for batch in raw if (target := main_tensor(parts(batch)[1])) is not None]
     if len(raw) < 2 or len(labels) < len(raw) or labels[0].is_floating_point() or torch.equal(labels[0], labels[1]):
         return None
-    known, used = torch.cat([wanted.flatten() for wanted in labels]).cpu(), evidence.calls.losses
+    known, used = torch.cat([target.flatten() for target in labels]).cpu(), evidence.calls.losses
     for call in used:
         if call.target.shape != labels[0].shape or call.target.is_floating_point() or len(call.target.unique()) < 2:
             continue

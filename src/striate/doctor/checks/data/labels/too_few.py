@@ -57,9 +57,9 @@ def _find_too_few(evidence: Evidence) -> Iterable[Finding]:
         return
     if not is_grid(x) and len(first_of_each(columns_dealt(x))) < CHANCE * len(x):
         kept = torch.arange(len(x))  # a table of few values: its rows are equal by chance
-    dealt = deals_by_own(evidence.setup.train)
+    own_sampler = deals_by_own(evidence.setup.train)
     if (
-        dealt
+        own_sampler
         and len(kept) <= FEW_DRAWN
         and len(x) >= _OFTEN * len(kept)
         and (measured := _never_drawn(evidence, len(kept)))
@@ -74,7 +74,7 @@ def _find_too_few(evidence: Evidence) -> Iterable[Finding]:
             remedy="let the sampler draw from all indices: `pool[torch.randperm(len(pool))[:k]]`",
         )
         return
-    given = dealt or _is_probe(evidence)
+    given = own_sampler or _is_probe(evidence)
     scarce = [] if given else _scarce_classes(evidence, kept)
     if scarce:
         named = ", ".join(f"{k} ({n})" for k, n in scarce[:6])

@@ -71,13 +71,13 @@ def _tagged(sample: Any) -> _Pair | None:
     """The elements of a sequence and their targets; None for other samples."""
     if isinstance(sample, Mapping):
         named = [key for key in sample if any(word in str(key).lower() for word in ("label", "tag", "target"))]
-        wanted = sample[named[0]] if len(named) == 1 else None
+        targets = sample[named[0]] if len(named) == 1 else None
         inputs: Any = next((part for key, part in sample.items() if key not in named), None)
     elif isinstance(sample, Sequence) and len(sample) == 2:
-        inputs, wanted = sample
+        inputs, targets = sample
     else:
         return None
-    one, other = (_numbers(part) for part in (inputs, wanted))
+    one, other = (_numbers(part) for part in (inputs, targets))
     return None if one is None or other is None or len(one) != len(other) else (one, other)
 
 

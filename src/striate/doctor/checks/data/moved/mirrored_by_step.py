@@ -30,13 +30,13 @@ def left_by_step(evidence: Evidence) -> Finding | None:
     drawn = list(_drawn(evidence))
     for axis, way in _WAYS.items():
         left, mirrored, mapped = 0, 0, False
-        for (before, wanted), (shown, given) in drawn:
+        for (before, original), (shown, target) in drawn:
             turned = _nearer(shown, before.flip(axis), before)
-            mapped = wanted.shape[-2:] == before.shape[-2:]
+            mapped = original.shape[-2:] == before.shape[-2:]
             if mapped:
-                turned &= ~_same(wanted, wanted.flip(axis))
+                turned &= ~_same(original, original.flip(axis))
             mirrored += int(turned.sum())
-            left += int((turned & _same(given, wanted)).sum())
+            left += int((turned & _same(target, original)).sum())
         if left < max(_FEWEST, _OFTEN * mirrored):
             continue
         measured = f"of {several(mirrored, 'sample')} that some of {_DRAWS} steps {way}, {left:,} keep"
@@ -87,9 +87,9 @@ def _draw(calls: StepCalls) -> Draw | None:
     shown = None if calls.shown is None else calls.shown.cpu()
     if shown is None or shown.ndim != 4:
         return None
-    wanted = (call.target for call in calls.losses if call.target.ndim and len(call.target) == len(shown))
-    given = next((target for target in wanted if target.ndim > 1 or target.is_floating_point()), None)
-    return None if given is None else (shown, given.cpu())
+    targets = (call.target for call in calls.losses if call.target.ndim and len(call.target) == len(shown))
+    chosen = next((target for target in targets if target.ndim > 1 or target.is_floating_point()), None)
+    return None if chosen is None else (shown, chosen.cpu())
 
 
 def _nearer(shown: torch.Tensor, moved: torch.Tensor, still: torch.Tensor) -> torch.Tensor:

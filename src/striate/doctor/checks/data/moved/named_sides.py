@@ -25,14 +25,14 @@ def left_of_names(evidence: Evidence, drawn: Iterable[tuple[Draw, Draw]], where:
     """A finding if mirrored images keep labels that name sides; else None. `drawn`: images (N, C, H, W) with
     multi-label targets (N, K), and the same samples drawn again."""
     kept, mirrored, example = 0, 0, ""
-    for (before, wanted), (shown, given) in drawn:
-        if wanted.ndim != 2 or before.ndim != 4 or not bool(((wanted == 0) | (wanted == 1)).all()):
+    for (before, labels), (shown, new_labels) in drawn:
+        if labels.ndim != 2 or before.ndim != 4 or not bool(((labels == 0) | (labels == 1)).all()):
             continue
-        pairs = _named_sides(evidence, wanted.shape[1])
+        pairs = _named_sides(evidence, labels.shape[1])
         turned = _are_mirrored(before, shown) if pairs else torch.zeros(len(before), dtype=torch.bool)
         for left, right, names in pairs:
-            one_sided = turned & (wanted[:, left] != wanted[:, right])
-            same = (given[:, [left, right]] == wanted[:, [left, right]]).all(1)
+            one_sided = turned & (labels[:, left] != labels[:, right])
+            same = (new_labels[:, [left, right]] == labels[:, [left, right]]).all(1)
             mirrored, kept, example = mirrored + int(one_sided.sum()), kept + int((one_sided & same).sum()), names
     if kept < max(_FEWEST, _OFTEN * mirrored):
         return None

@@ -97,16 +97,16 @@ def _draws(evidence: Evidence) -> Iterator[Pair]:
 def _steps(evidence: Evidence) -> Iterator[Pair]:
     """Samples of the loader and inputs of the network, and their targets."""
     for number, batch in enumerate(evidence.train.raw[:_STEPS]):
-        inputs, wanted = (main_tensor(part) for part in parts(batch))
+        inputs, targets = (main_tensor(part) for part in parts(batch))
         calls = evidence.calls if number == 0 else watch_calls(evidence.setup, batch, evidence.clock.until(0.02))
         shown = calls.shown
-        if inputs is None or wanted is None or shown is None or shown.shape != inputs.shape or not wanted.ndim:
+        if inputs is None or targets is None or shown is None or shown.shape != inputs.shape or not targets.ndim:
             return
-        given = next((call.target for call in calls.losses if call.target.numel() == wanted.numel()), None)
-        if given is None or len(wanted) != len(inputs) or torch.equal(shown.cpu(), inputs.cpu()):
+        loss_targets = next((call.target for call in calls.losses if call.target.numel() == targets.numel()), None)
+        if loss_targets is None or len(targets) != len(inputs) or torch.equal(shown.cpu(), inputs.cpu()):
             return
         yield from zip(
-            inputs.cpu(), shown.cpu(), wanted.cpu(), given.cpu().reshape(wanted.shape).to(wanted), strict=True
+            inputs.cpu(), shown.cpu(), targets.cpu(), loss_targets.cpu().reshape(targets.shape).to(targets), strict=True
         )
 
 
@@ -138,17 +138,17 @@ def _ridge_shifts(x: torch.Tensor, y: torch.Tensor) -> Callable[[Shift], tuple[S
     predictions do not correlate with targets, or fit unshifted ones. Predictions are those of a ridge regression,
     fitted to half of the samples, for the other half."""
     known, held_out = halves(len(x))
-    mean, wanted = x[known].double().mean(0), y - y[known].mean(0)
+    mean, targets = x[known].double().mean(0), y - y[known].mean(0)
     seen = (x[known].double() - mean).flatten(1)
-    weights = ridge_weights(seen, wanted[known].flatten(1))
+    weights = ridge_weights(seen, targets[known].flatten(1))
 
     @cache
     def predicted_shift(shift: Shift) -> tuple[Shift, float, float] | None:
         axis, places = shift
         shown = (x[held_out].double().roll(places, axis) - mean).flatten(1)
-        predicted = (shown @ seen.T @ weights).reshape(wanted[held_out].shape)
+        predicted = (shown @ seen.T @ weights).reshape(targets[held_out].shape)
         axes = [axis for axis in range(-y.ndim + 1, 0) if y.shape[axis] >= _FEWEST_PLACES]
-        by_axis = {axis: _likeness(wanted[held_out], predicted, axis) for axis in axes}
+        by_axis = {axis: _likeness(targets[held_out], predicted, axis) for axis in axes}
         along = max(axes, key=lambda axis: float(by_axis[axis].max()))
         found = by_axis[along]
         best = int(found.argmax())

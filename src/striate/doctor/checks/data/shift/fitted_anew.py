@@ -64,9 +64,9 @@ def _built_again(evidence: Evidence, source: ScriptSource) -> Iterator[Finding]:
         if name not in _IN_ORDER_OF_APPEARANCE or not _is_sorted(site.node):
             sites.setdefault(name, []).extend((site, _words(text)) for text in _numbered(source, site))
     for name, calls in sites.items():
-        anew = [(site, words) for site, words in calls if words & _OTHERS and not words & _TRAINING]
-        if anew and any(words and not words & _OTHERS for _, words in calls):
-            site, words = anew[0]
+        again = [(site, words) for site, words in calls if words & _OTHERS and not words & _TRAINING]
+        if again and any(words and not words & _OTHERS for _, words in calls):
+            site, words = again[0]
             named = any(map(_LABELS.search, (name, *words)))
             yield _finding(
                 site,
@@ -105,9 +105,9 @@ def _given_by_callers(source: ScriptSource, call: ast.Call, numbered: ast.expr, 
         numbered = numbered.value
     parameters = [part.arg for part in function.args.args]
     for other in source.calls_of(function) if ast.unparse(numbered) in parameters else ():
-        spread = [given.value for given in other.node.args if isinstance(given, ast.Starred)]
+        starred = [given.value for given in other.node.args if isinstance(given, ast.Starred)]
         given = [value for name, value in source.arguments(function, other.node) if name == ast.unparse(numbered)]
-        for value in given or spread[:1]:
+        for value in given or starred[:1]:
             yield from _each_of(source, value)
 
 

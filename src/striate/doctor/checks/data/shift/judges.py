@@ -61,17 +61,17 @@ def judges(evidence: Evidence, known: torch.Tensor, x: torch.Tensor) -> Iterable
         try:
             reference, labels = evidence.reference, evidence.val_samples.labels[:MOST].numpy()
         except NoEvidence:
-            held = _by_held(evidence, known, x)
-            if held is not None:
-                yield held
+            nearest_stored = _by_held(evidence, known, x)
+            if nearest_stored is not None:
+                yield nearest_stored
             return
         if compared_within(evidence) and _have_other_classes(evidence):
             return
         name = reference.best[0]
 
         def right(change: Callable[[torch.Tensor], torch.Tensor] | None) -> torch.Tensor:
-            asked = x[:MOST] if change is None else change(x[:MOST])
-            return torch.from_numpy(reference.ask(asked, name) == labels).double()
+            inputs = x[:MOST] if change is None else change(x[:MOST])
+            return torch.from_numpy(reference.ask(inputs, name) == labels).double()
 
         yield Judge(f"a simple model ({name})", reference.accuracy(name), right)
         nearest = _nearest(evidence)
@@ -94,12 +94,12 @@ def _nearest(evidence: Evidence) -> Judge | None:
     trained = float((labels[apart.argmin(1)] == labels).double().mean())
 
     def right(change: Callable[[torch.Tensor], torch.Tensor] | None) -> torch.Tensor:
-        asked = batches if change is None or path is None else [altered(batch, path, change) for batch in batches]
-        found = evidence.predictions_of(evidence.trial, asked)
-        wanted = class_numbers(found.targets)
-        if wanted is None or found.outputs.shape[1:] != gallery.shape[1:]:
+        changed = batches if change is None or path is None else [altered(batch, path, change) for batch in batches]
+        found = evidence.predictions_of(evidence.trial, changed)
+        val_labels = class_numbers(found.targets)
+        if val_labels is None or found.outputs.shape[1:] != gallery.shape[1:]:
             raise NoEvidence("it is unknown which predictions are right")
-        return (labels[torch.cdist(found.outputs.float(), gallery.float()).argmin(1)] == wanted).double()
+        return (labels[torch.cdist(found.outputs.float(), gallery.float()).argmin(1)] == val_labels).double()
 
     return Judge(_BY_NEAREST, trained, right)
 
@@ -107,10 +107,10 @@ def _nearest(evidence: Evidence) -> Judge | None:
 def _by_held(evidence: Evidence, known: torch.Tensor, x: torch.Tensor) -> Judge | None:
     """The same for losses without labels, such as that of triplets: by the samples that the data set returns for single
     indices, and the labels that it stores."""
-    held, wanted = labeled_samples(evidence.setup.train), class_numbers(evidence.val_samples.y)
-    if held is None or wanted is None or len(wanted) != len(x):
+    stored, val_labels = labeled_samples(evidence.setup.train), class_numbers(evidence.val_samples.y)
+    if stored is None or val_labels is None or len(val_labels) != len(x):
         return None
-    data, labels = evidence.setup.train.dataset, held[1]  # type: ignore[attr-defined]
+    data, labels = evidence.setup.train.dataset, stored[1]  # type: ignore[attr-defined]
     rows = torch.randperm(len(labels), generator=torch.Generator().manual_seed(0))[:MOST]
     with same_random_state():
         drawn = [main_tensor(parts(data[number])[0]) for number in rows.tolist()]
@@ -128,8 +128,8 @@ def _by_held(evidence: Evidence, known: torch.Tensor, x: torch.Tensor) -> Judge 
     apart = torch.cdist(places, places).fill_diagonal_(math.inf)
 
     def right(change: Callable[[torch.Tensor], torch.Tensor] | None) -> torch.Tensor:
-        asked = embedded(x[:MOST] if change is None else change(x[:MOST]))
-        return (labels[torch.cdist(asked, places).argmin(1)] == wanted[:MOST]).double()
+        embeddings = embedded(x[:MOST] if change is None else change(x[:MOST]))
+        return (labels[torch.cdist(embeddings, places).argmin(1)] == val_labels[:MOST]).double()
 
     return Judge(_BY_NEAREST, float((labels[apart.argmin(1)] == labels).double().mean()), right)
 
@@ -145,15 +145,15 @@ def _network(evidence: Evidence) -> Judge | None:
     batches = some_batches(evidence.val)
 
     def right(change: Callable[[torch.Tensor], torch.Tensor] | None) -> torch.Tensor:
-        asked = batches if change is None or path is None else [altered(batch, path, change) for batch in batches]
-        return _right(evidence.predictions_of(evidence.trial, asked).in_unit_of(evidence.after))
+        changed = batches if change is None or path is None else [altered(batch, path, change) for batch in batches]
+        return _right(evidence.predictions_of(evidence.trial, changed).in_unit_of(evidence.after))
 
     def gained(way: Correction) -> float:
         place, shown = evidence.samples.x_path, some_batches(evidence.train)
         if place is None:
             return 0.0
-        asked = [shown, [altered(batch, place, way.undo) for batch in shown]]
-        plain, fixed = (float(_right(evidence.predictions_of(evidence.trial, each)).mean()) for each in asked)
+        changed = [shown, [altered(batch, place, way.undo) for batch in shown]]
+        plain, fixed = (float(_right(evidence.predictions_of(evidence.trial, each)).mean()) for each in changed)
         return fixed - plain
 
     return Judge("the trial's network", trained, right, gained, chance, numbers)
@@ -183,6 +183,6 @@ def _right(predictions: Predictions) -> torch.Tensor:
         return (predicted == targets.reshape(predicted.shape).long()).double().reshape(len(predicted), -1).mean(1)
     if known.kind != "numbers" or outputs.numel() != targets.numel():
         raise NoEvidence("it is unknown which predictions are right")
-    wanted = targets.double().reshape(len(targets), -1)
-    error = (outputs.double().reshape(len(outputs), -1) - wanted).square().mean(1)
+    rows = targets.double().reshape(len(targets), -1)
+    error = (outputs.double().reshape(len(outputs), -1) - rows).square().mean(1)
     return (1 - error / max(known.constant, 1e-12)).clamp(-1, 1).nan_to_num(-1)

@@ -31,8 +31,8 @@ def differing_constants(evidence: Evidence, known: torch.Tensor) -> str:
     train, val = (getattr(loader, "dataset", None) for loader in (evidence.setup.train, evidence.setup.val))
     if type(train) is not type(val) or train is val or not written_by_user(type(val).__module__):
         return ""
-    own, wanted = attributes_of(val), attributes_of(train)
-    others = {name: wanted[name] for name in own if name in wanted and _differ(own[name], wanted[name])}
+    own, training = attributes_of(val), attributes_of(train)
+    others = {name: training[name] for name in own if name in training and _differ(own[name], training[name])}
     if not others:
         return ""
     prepared = copy.copy(val)

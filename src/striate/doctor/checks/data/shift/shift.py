@@ -246,11 +246,11 @@ def _prepared_in_evaluation(evidence: Evidence) -> bool:
     if source is None:
         return False
     nodes = source.nodes()
-    asked = (node for node in nodes if isinstance(node, ast.Call) and node.args and source.runs_network(node))
-    given = [part for node in asked for part in ast.walk(node.args[0]) if isinstance(part, ast.Call)]
-    made = [(called(part), source.without_gradient(part)) for part in given if source.functions_of(part)]
-    trained = {name for name, untracked in made if not untracked}
-    return any(untracked and name not in trained for name, untracked in made)
+    calls = (node for node in nodes if isinstance(node, ast.Call) and node.args and source.runs_network(node))
+    given = [part for node in calls for part in ast.walk(node.args[0]) if isinstance(part, ast.Call)]
+    used_by_calls = [(called(part), source.without_gradient(part)) for part in given if source.functions_of(part)]
+    trained = {name for name, untracked in used_by_calls if not untracked}
+    return any(untracked and name not in trained for name, untracked in used_by_calls)
 
 
 def _drawn(evidence: Evidence, way: Correction) -> bool:
@@ -318,8 +318,8 @@ def _of_tables(evidence: Evidence) -> Iterable[Finding]:
         known, x = (gathered(part.raw, path) for part in (evidence.train, evidence.val))
         if path is None or known is None or x is None or known.ndim != 2 or known.shape[1:] != x.shape[1:]:
             continue
-        mean, spread, other = known.double().mean(0), known.double().std(0), x.double().mean(0)
-        gaps = torch.where(spread > 0, (mean - other).abs() / spread, 0.0)
+        mean, deviation, other = known.double().mean(0), known.double().std(0), x.double().mean(0)
+        gaps = torch.where(deviation > 0, (mean - other).abs() / deviation, 0.0)
         column = int(gaps.argmax())
         if not known.is_floating_point() or float(gaps[column]) < DEVIATIONS or _prepared_in_evaluation(evidence):
             continue
@@ -330,7 +330,7 @@ def _of_tables(evidence: Evidence) -> Iterable[Finding]:
             if fixed <= own + (val - own) / 2 and not _helps_training(evidence, path, way, ask, own, len(batches)):
                 measured = (
                     f"the mean of column {column} is {float(mean[column]):.3g} in training, with a standard "
-                    f"deviation of {float(spread[column]):.3g}, and {float(other[column]):.3g} in validation; the "
+                    f"deviation of {float(deviation[column]):.3g}, and {float(other[column]):.3g} in validation; the "
                     f"loss is {own:.3g} for training and {val:.3g} for validation, and {fixed:.3g} if this is "
                     f"undone: {way.what}"
                 )

@@ -299,8 +299,8 @@ def _split_after(line: ast.Assign, name: str, source: ScriptSource) -> ast.expr 
     scope = source.scope_of(line)
     inside = [part for part in ast.walk(scope) if part is not scope and source.scope_of(part) is scope]
     later = [part for part in inside if getattr(part, "lineno", 0) > (line.end_lineno or line.lineno)]
-    anew = (part for part in later if isinstance(part, ast.Assign) and name in _names(part.targets[0]))
-    end = min((part.lineno for part in anew if not _derives(part.value, {name}, whole_only=True)), default=10**9)
+    reassigned = (part for part in later if isinstance(part, ast.Assign) and name in _names(part.targets[0]))
+    end = min((part.lineno for part in reassigned if not _derives(part.value, {name}, whole_only=True)), default=10**9)
     later = [part for part in later if getattr(part, "lineno", 0) <= end]
     known = {name} | {
         made

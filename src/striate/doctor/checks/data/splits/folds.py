@@ -37,8 +37,8 @@ def _shared_network(evidence: Evidence) -> Iterator[Finding]:
 def _optimizer_of_another_fold(evidence: Evidence) -> Iterator[Finding]:
     source = evidence.source
     for loop in _loops_over_folds(source):
-        anew = any(_made_in(source, loop, name) for name in _names_of(source, nn.Module, evidence.setup.model))
-        for name in _names_of(source, Optimizer, evidence.setup.optimizer) if anew else ():
+        new_networks = any(_made_in(source, loop, name) for name in _names_of(source, nn.Module, evidence.setup.model))
+        for name in _names_of(source, Optimizer, evidence.setup.optimizer) if new_networks else ():
             if not _is_used(source, loop, name) or _made_in(source, loop, name):
                 continue
             yield OPTIMIZER_OF_ANOTHER_FOLD.finding(
@@ -68,8 +68,8 @@ def _loops_over_folds(source: ScriptSource) -> Iterator[ast.For]:
             yield node
 
 
-def _names_of(source: ScriptSource, kind: type, wanted: object) -> list[str]:
-    return [name for name, value in source.names.items() if value is wanted and isinstance(value, kind)]
+def _names_of(source: ScriptSource, kind: type, thing: object) -> list[str]:
+    return [name for name, value in source.names.items() if value is thing and isinstance(value, kind)]
 
 
 def _is_used(source: ScriptSource, loop: ast.For, name: str) -> bool:

@@ -126,8 +126,8 @@ def _pairs_with_targets(samples: Samples) -> torch.Tensor | None:
     x, y = samples.sole_inputs.reshape(len(samples.sole_inputs), -1), samples.y
     if x.shape[1] != 2 or y is None or y.numel() != len(x) or not bool((x == x.round()).all()):
         return None
-    wanted = y.reshape(len(x), 1)
-    return torch.cat([x, wanted], 1).double()[wanted[:, 0] > wanted.min()]
+    targets = y.reshape(len(x), 1)
+    return torch.cat([x, targets], 1).double()[targets[:, 0] > targets.min()]
 
 
 def _looked_up(evidence: Evidence) -> tuple[torch.Tensor, torch.Tensor] | None:

@@ -102,24 +102,28 @@ def _in_order(columns: torch.Tensor, times: torch.Tensor) -> torch.Tensor:
 def revealed_first_time(evidence: Evidence) -> Iterator[RevealedTarget]:
     """A forecast whose first target time is the last time of the window, so that it begins one time too early. The
     second target time is not in the window, unlike for a network that forecasts at each time."""
-    given, wanted = evidence.first.shown, main_tensor(evidence.first.loss_targets)
-    if wanted is None and evidence.calls.losses:
-        wanted = evidence.calls.losses[0].target
-    if given is None or wanted is None or not (given.is_floating_point() and wanted.is_floating_point()):
+    inputs, targets = evidence.first.shown, main_tensor(evidence.first.loss_targets)
+    if targets is None and evidence.calls.losses:
+        targets = evidence.calls.losses[0].target
+    if inputs is None or targets is None or not (inputs.is_floating_point() and targets.is_floating_point()):
         return
-    given, wanted = given.detach().cpu().double(), wanted.detach().cpu().double()
-    if given.ndim not in (2, 3) or wanted.ndim not in (2, 3) or len(given) != len(wanted):
+    inputs, targets = inputs.detach().cpu().double(), targets.detach().cpu().double()
+    if inputs.ndim not in (2, 3) or targets.ndim not in (2, 3) or len(inputs) != len(targets):
         return
-    if wanted.shape[1] < _FEWEST_TIMES or len(given) < _FEWEST_WINDOWS or len(wanted[:, 0].unique()) < _FEWEST_WINDOWS:
+    if (
+        targets.shape[1] < _FEWEST_TIMES
+        or len(inputs) < _FEWEST_WINDOWS
+        or len(targets[:, 0].unique()) < _FEWEST_WINDOWS
+    ):
         return
-    first, second = (wanted[:, time].reshape(len(wanted), -1) for time in (0, 1))
-    for axis in range(1, given.ndim):
-        times = given.shape[axis]
-        last = given.select(axis, -1).reshape(len(given), -1)
-        if times >= _FEWEST_TIMES and _all_among(first, last) and not _any_among(second, given.flatten(1)):
+    first, second = (targets[:, time].reshape(len(targets), -1) for time in (0, 1))
+    for axis in range(1, inputs.ndim):
+        times = inputs.shape[axis]
+        last = inputs.select(axis, -1).reshape(len(inputs), -1)
+        if times >= _FEWEST_TIMES and _all_among(first, last) and not _any_among(second, inputs.flatten(1)):
             yield RevealedTarget(
-                f"the first of the {wanted.shape[1]} times that the loss asks for is the last of the {times} times of "
-                f"the input, in all of {several(len(given), 'sample')}",
+                f"the first of the {targets.shape[1]} times that the loss asks for is the last of the {times} times of "
+                f"the input, in all of {several(len(inputs), 'sample')}",
                 "begin the targets after the end of the inputs: `series[i : i + n]` and "
                 "`series[i + n : i + n + horizon]`",
                 severity="warning",
@@ -157,26 +161,26 @@ def revealed_numbers(evidence: Evidence) -> Iterator[RevealedTarget]:
     if targets.shape[1] != 1:
         yield from _windows(evidence, values, targets)
         return
-    wanted = targets[:, 0].double()
+    target = targets[:, 0].double()
     if whole:
-        yield from _revealed_classes(values, wanted)
+        yield from _revealed_classes(values, target)
         return
-    few = len(wanted.unique()) < 20 and not (
-        known[0][0].ndim == 2 and len(wanted.unique()) >= 2 and columns_given(evidence)
+    few = len(target.unique()) < 20 and not (
+        known[0][0].ndim == 2 and len(target.unique()) >= 2 and columns_given(evidence)
     )
     if few or values.shape[1] * 4 > len(values) * 100:
         raise NoEvidence("the targets take few values")
-    counted = wanted
-    values, wanted = values - values.mean(0), wanted - wanted.mean()
-    left = left_by_each(values, wanted)
+    counted = target
+    values, target = values - values.mean(0), target - target.mean()
+    left = left_by_each(values, target)
     place = int(left.argmin())
     if float(left[place]) > LINEAR:
         if known[0][0].ndim == 2:
-            found = list(_nearly_revealed(values, wanted, place, float(left[place]))) or list(_bands(values, wanted))
+            found = list(_nearly_revealed(values, target, place, float(left[place]))) or list(_bands(values, target))
             found = (
-                found or list(_revealed_by_two(values, wanted)) or list(_revealed_logarithm(evidence, values, counted))
+                found or list(_revealed_by_two(values, target)) or list(_revealed_logarithm(evidence, values, counted))
             )
-            found = found or list(_revealed_classes(values, wanted))
+            found = found or list(_revealed_classes(values, target))
             yield from found or ([] if any(class_losses(evidence)) else _revealed_counts(values, counted))
         return
     yield RevealedTarget(
@@ -188,13 +192,13 @@ def revealed_numbers(evidence: Evidence) -> Iterator[RevealedTarget]:
     )
 
 
-def _nearly_revealed(values: torch.Tensor, wanted: torch.Tensor, place: int, left: float) -> Iterator[RevealedTarget]:
+def _nearly_revealed(values: torch.Tensor, target: torch.Tensor, place: int, left: float) -> Iterator[RevealedTarget]:
     """A column that explains nearly all of the target's variance, unlike the others together."""
     columns = values.shape[1]
     if not left < _NEARLY or columns < _COLUMNS or len(values) < _ROWS * columns:
         return
     others = torch.cat([values[:, :place], values[:, place + 1 :]], 1)
-    beside = _left(others / others.square().mean(0).sqrt().clamp(min=1e-300), wanted)
+    beside = _left(others / others.square().mean(0).sqrt().clamp(min=1e-300), target)
     if beside > _OTHERS:
         yield RevealedTarget(
             f"number {place} of the {columns} numbers of a row leaves {left:.1g} of the target's variance "
@@ -208,17 +212,17 @@ def _nearly_revealed(values: torch.Tensor, wanted: torch.Tensor, place: int, lef
         )
 
 
-def _bands(values: torch.Tensor, wanted: torch.Tensor) -> Iterator[RevealedTarget]:
+def _bands(values: torch.Tensor, target: torch.Tensor) -> Iterator[RevealedTarget]:
     """A column whose values separate ranges of the target without an error."""
     columns = values.shape[1]
-    if columns < _COLUMNS or len(values) < _ROWS * columns or len(wanted.unique()) < len(wanted) / 2:
+    if columns < _COLUMNS or len(values) < _ROWS * columns or len(target.unique()) < len(target) / 2:
         return
     for place, column in enumerate(values.T):
         kinds, which = column.unique(return_inverse=True)
-        if not _FEWEST_BANDS <= len(kinds) <= len(wanted) / _FEWEST_OF_BAND:
+        if not _FEWEST_BANDS <= len(kinds) <= len(target) / _FEWEST_OF_BAND:
             continue
         low, high = (
-            torch.zeros(len(kinds), dtype=wanted.dtype).scatter_reduce(0, which, wanted, way, include_self=False)
+            torch.zeros(len(kinds), dtype=target.dtype).scatter_reduce(0, which, target, way, include_self=False)
             for way in ("amin", "amax")
         )
         if bool((high[:-1] < low[1:]).all() or (low[:-1] > high[1:]).all()):
@@ -233,9 +237,9 @@ def _bands(values: torch.Tensor, wanted: torch.Tensor) -> Iterator[RevealedTarge
             return
 
 
-def _revealed_classes(values: torch.Tensor, wanted: torch.Tensor) -> Iterator[RevealedTarget]:
+def _revealed_classes(values: torch.Tensor, target: torch.Tensor) -> Iterator[RevealedTarget]:
     """A column that separates two classes by a threshold without an error, unlike the others together."""
-    separating = _separating_column(values, wanted) if len(wanted.unique()) == 2 else None
+    separating = _separating_column(values, target) if len(target.unique()) == 2 else None
     if separating is not None:
         place, right = separating
         yield RevealedTarget(
@@ -275,13 +279,13 @@ def _revealed_counts(values: torch.Tensor, counts: torch.Tensor) -> Iterator[Rev
     )
 
 
-def _separating_column(values: torch.Tensor, wanted: torch.Tensor) -> tuple[int, float] | None:
+def _separating_column(values: torch.Tensor, target: torch.Tensor) -> tuple[int, float] | None:
     """The only column that separates two values of the target by a threshold without an error, and the accuracy of a
     linear model of all others, if that makes errors; else None."""
-    columns, kinds = values.shape[1], wanted.unique()
+    columns, kinds = values.shape[1], target.unique()
     if len(kinds) != 2 or columns < _COLUMNS or len(values) < _ROWS * columns:
         return None
-    first = wanted == kinds[0]
+    first = target == kinds[0]
     if min(int(first.sum()), int((~first).sum())) < _FEWEST_OF_CLASS:
         return None
     low, high = (values[rows].aminmax(dim=0) for rows in (first, ~first))
@@ -291,32 +295,32 @@ def _separating_column(values: torch.Tensor, wanted: torch.Tensor) -> tuple[int,
     place = int(apart.int().argmax())
     others = torch.cat([values[:, :place], values[:, place + 1 :]], 1)
     others = others / others.square().mean(0).sqrt().clamp(min=1e-300)
-    fitted = others @ torch.linalg.lstsq(others, wanted[:, None], driver="gelsd").solution[:, 0]
+    fitted = others @ torch.linalg.lstsq(others, target[:, None], driver="gelsd").solution[:, 0]
     limit = float(kinds.mean())
-    right = float(((fitted > limit) == (wanted > limit)).double().mean())
+    right = float(((fitted > limit) == (target > limit)).double().mean())
     return (place, right) if right < 1 - _OTHERS else None
 
 
-def _revealed_by_two(values: torch.Tensor, wanted: torch.Tensor) -> Iterator[RevealedTarget]:
+def _revealed_by_two(values: torch.Tensor, target: torch.Tensor) -> Iterator[RevealedTarget]:
     """A column that was computed from the target and another column, such as a price per area: their product or
     quotient is the target to all digits, although further columns are related to it."""
     columns = values.shape[1]
-    if not _COLUMNS <= columns <= _MOST_COLUMNS or len(values) < _ROWS * columns or len(wanted.unique()) < _ROWS:
+    if not _COLUMNS <= columns <= _MOST_COLUMNS or len(values) < _ROWS * columns or len(target.unique()) < _ROWS:
         return
-    if not bool(values.isfinite().all()) or not bool(wanted.isfinite().all()):
+    if not bool(values.isfinite().all()) or not bool(target.isfinite().all()):
         return
     rows = values[:_LOOKED_AT] / values.square().mean(0).sqrt().clamp(min=1e-300)
-    target = wanted[:_LOOKED_AT] / wanted.square().mean().sqrt().clamp(min=1e-300)
+    scaled = target[:_LOOKED_AT] / target.square().mean().sqrt().clamp(min=1e-300)
     pairs = torch.combinations(torch.arange(columns))
     a, b = rows[:, pairs[:, 0]].T, rows[:, pairs[:, 1]].T
-    t = target.expand_as(a)
+    t = scaled.expand_as(a)
     apart = torch.linalg.svdvals(torch.stack([torch.ones_like(a), a, b, a * b], 2))
     together = torch.linalg.svdvals(torch.stack([torch.ones_like(a), a, b, a * b, t, t * a, t * b], 2))
     exact = (together[:, -1] < _EXACT * together[:, 0]) & (apart[:, -1] > _APART * apart[:, 0])
     for one, other in pairs[exact].tolist():
         for made, beside in ((other, one), (one, other)):  # the computed column mostly comes last
             rest = [number for number in range(columns) if number != made]
-            if _left(rows[:, rest], target) > _left(rows[:, [beside]], target) - _OTHERS:
+            if _left(rows[:, rest], scaled) > _left(rows[:, [beside]], scaled) - _OTHERS:
                 continue  # no other column is related to it: the network should learn a product
             yield RevealedTarget(
                 f"numbers {one} and {other} of the {columns} numbers of a row, multiplied or divided, give the "
@@ -340,14 +344,14 @@ def _revealed_logarithm(evidence: Evidence, values: torch.Tensor, targets: torch
     for added in _ADDED:
         if not float(targets.min()) + added > 0:
             continue
-        wanted = (targets + added).log()
-        wanted = wanted - wanted.mean()
+        logarithm = (targets + added).log()
+        logarithm = logarithm - logarithm.mean()
         for offset in (None, *_offsets(evidence, len(values))):
-            table, rest = (part if offset is None else _without(part, offset) for part in (values, wanted[:, None]))
+            table, rest = (part if offset is None else _without(part, offset) for part in (values, logarithm[:, None]))
             left = left_by_each(table, rest[:, 0])
             place = int(left.argmin())
             others = torch.cat([table[:, :place], table[:, place + 1 :]], 1)
-            revealed = float(left[place]) <= LINEAR and float(rest.square().mean()) > _OTHERS * float(wanted.var())
+            revealed = float(left[place]) <= LINEAR and float(rest.square().mean()) > _OTHERS * float(logarithm.var())
             if not revealed or _left(others, rest[:, 0]) > 1 - _OTHERS:
                 continue  # no other column is related to it: the network should learn a function
             beside = "" if offset is None else " apart from the other inputs of the network,"
@@ -383,9 +387,9 @@ def _without(columns: torch.Tensor, offset: torch.Tensor) -> torch.Tensor:
 
 def left_by_each(columns: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
     """(D,) the share of a target's variance (N,) that each column (N, D) leaves; both have mean 0."""
-    spread = columns.square().sum(0) * target.square().sum()
-    left = 1 - (columns * target[:, None]).sum(0).square() / spread.clamp(min=1e-300)
-    return left.where(spread > 0, 1.0)
+    scale = columns.square().sum(0) * target.square().sum()
+    left = 1 - (columns * target[:, None]).sum(0).square() / scale.clamp(min=1e-300)
+    return left.where(scale > 0, 1.0)
 
 
 def _left(columns: torch.Tensor, target: torch.Tensor) -> float:
@@ -412,17 +416,17 @@ def _are_fields(values: torch.Tensor) -> bool:
 
 def _windows(evidence: Evidence, values: torch.Tensor, targets: torch.Tensor) -> Iterator[RevealedTarget]:
     """Targets of a sample that are consecutive numbers of its input."""
-    given = main_tensor(list(evidence.first.arguments))
+    shown = main_tensor(list(evidence.first.arguments))
     length, width = values.shape[1], targets.shape[1]
-    if given is None or not targets.is_floating_point() or not 2 <= width < length or len(targets.unique()) < 20:
+    if shown is None or not targets.is_floating_point() or not 2 <= width < length or len(targets.unique()) < 20:
         raise NoEvidence("there is not one target for each sample")
-    if given[0].numel() != length:
+    if shown[0].numel() != length:
         raise NoEvidence("the network only gets a part of the inputs")
-    wanted, beside = targets.double(), given.shape[-1] if given.ndim == 3 else 1  # columns at each time
+    expected, beside = targets.double(), shown.shape[-1] if shown.ndim == 3 else 1  # columns at each time
     for every in dict.fromkeys((1, beside)):
         for place in range(length - (width - 1) * every):
             last = place + (width - 1) * every
-            if torch.equal(values[:, place : last + 1 : every], wanted):
+            if torch.equal(values[:, place : last + 1 : every], expected):
                 which = f"column {place % every} at times {place // every} to {last // every}"
                 which = which if every > 1 else f"numbers {place} to {last} of its {length} input numbers"
                 yield RevealedTarget(

@@ -149,17 +149,17 @@ def _fed_back(evidence: Evidence) -> Iterator[Finding]:
     calls, losses = evidence.calls, list(class_losses(evidence))
     if not losses:
         return
-    wanted = torch.cat([call.target.detach().cpu().flatten() for call in losses])
+    all_targets = torch.cat([call.target.detach().cpu().flatten() for call in losses])
     for kept in (calls.entries, [one.flatten() for one in calls.looked_up if 1 in one.shape]):
         samples = len(kept[-1]) if kept else 1
-        steps = wanted.numel() // samples
+        steps = all_targets.numel() // samples
         beside = bool(calls.looked_up) or len(kept) > steps or calls.convolved is not None
-        if samples * steps != wanted.numel() or not 1 < steps <= len(kept) or not beside:
+        if samples * steps != all_targets.numel() or not 1 < steps <= len(kept) or not beside:
             continue
         if any(len(one) != samples for one in kept[-steps:]):
             continue
         given = torch.stack(kept[-steps:])
-        for target in (wanted.reshape(steps, samples), wanted.reshape(samples, steps).T):
+        for target in (all_targets.reshape(steps, samples), all_targets.reshape(samples, steps).T):
             counted = (target != losses[0].ignored) & _no_padding(target.T).T
             counted[1:] &= target[1:] != target[:-1]
             same = (given == target)[counted]
@@ -200,8 +200,8 @@ def _all_read(evidence: Evidence, sequences: list[torch.Tensor], shape: torch.Si
     """Whether each sequence of a shape is looked up in an embedding; others may be targets of a loss within the
     network."""
     found = [call for call in evidence.graph.calls if call.name == "embedding" and call.shape[:2] == tuple(shape)]
-    wanted = sum(one.shape == shape for one in sequences) * max(1, evidence.first.calls)
-    return len(sequences) == 1 or len(found) >= wanted
+    needed = sum(one.shape == shape for one in sequences) * max(1, evidence.first.calls)
+    return len(sequences) == 1 or len(found) >= needed
 
 
 def _sequences(evidence: Evidence) -> list[torch.Tensor]:
@@ -348,8 +348,8 @@ def _hole_not_cut(evidence: Evidence) -> Iterator[Finding]:
         # A network with a bottleneck smaller than its targets has something to learn: an autoencoder.
         if not fits or not target.is_floating_point() or target.numel() > width:
             continue
-        wanted = target.double().transpose(0, 1).flatten(1)
-        left = [left_by_each(columns - columns.mean(0), one - one.mean()).min() for one in wanted]
+        channels = target.double().transpose(0, 1).flatten(1)
+        left = [left_by_each(columns - columns.mean(0), one - one.mean()).min() for one in channels]
         if float(max(left)) <= LINEAR and any(_is_beside(mask, shown.cpu()) for mask in calls.masks):
             yield _finding(
                 "the network gets the whole image that it should predict, and a mask with which the loss weights "

@@ -176,11 +176,11 @@ def _with_targets(batch: Any, path: Path, change: Callable[[torch.Tensor], torch
     """The batch with its targets changed wherever they occur: some contain them a second time for the metric."""
     targets = leaf(batch, path)
 
-    def anew(_: Path, tensor: torch.Tensor) -> torch.Tensor:
+    def changed(_: Path, tensor: torch.Tensor) -> torch.Tensor:
         same = targets is not None and tensor.dtype == targets.dtype and torch.equal(tensor, targets)
         return change(tensor) if same else tensor
 
-    return mapped(batch, anew)
+    return mapped(batch, changed)
 
 
 def _to_standard(values: torch.Tensor) -> Callable[[torch.Tensor], torch.Tensor]:

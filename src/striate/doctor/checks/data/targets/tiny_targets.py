@@ -53,16 +53,16 @@ def tiny_targets(evidence: Evidence) -> TinyTargets | None:
         return None
     target, trial = call.target.double(), evidence.trial
     size, given = root_mean_square(target), root_mean_square(call.input)
-    spread = float(target.std()) if target.numel() >= _FEWEST else 0.0
+    deviation = float(target.std()) if target.numel() >= _FEWEST else 0.0
     alone = trial.rows and abs(trial.losses[0] - float(call.value)) <= 0.1 * float(call.value)
-    if not spread > 0 or size * TINY > given or not alone or trial.error is not None or trial.diverged:
+    if not deviation > 0 or size * TINY > given or not alone or trial.error is not None or trial.diverged:
         return None
     own = _left(trial, call, 1.0)
-    batches = [_scaled(batch, call.target, 1 / spread, evidence.train.raw[0]) for batch in evidence.train.raw]
+    batches = [_scaled(batch, call.target, 1 / deviation, evidence.train.raw[0]) for batch in evidence.train.raw]
     if own < LEFT or any(batch is None for batch in batches):
         return None
     scaled = evidence.variant("targets scaled up", Change(), batches=batches)
-    other = _left(scaled, call, 1 / spread)
+    other = _left(scaled, call, 1 / deviation)
     if scaled.error is not None or not other <= LEFT_SCALED:
         return None
     return TinyTargets(size, given, len(trial.rows), own, other)
@@ -78,12 +78,12 @@ def _left(trial: Trial, call: LossCall, times: float) -> float:
 def _scaled(batch: Any, target: torch.Tensor, times: float, first: Any) -> Any:
     """The batch with its targets (the parts that are proportional to the targets of the loss in the `first` batch)
     times `times`; None if it contains none."""
-    wanted = target.cpu().double().flatten()
+    flat = target.cpu().double().flatten()
     paths = set()
     for path, tensor in leaves(first):
-        if tensor.is_floating_point() and tensor.numel() == wanted.numel():
+        if tensor.is_floating_point() and tensor.numel() == flat.numel():
             part = tensor.cpu().double().flatten()
-            left = part - wanted * (part @ wanted) / (wanted @ wanted)
+            left = part - flat * (part @ flat) / (flat @ flat)
             if float(left.norm()) <= _PROPORTIONAL * float(part.norm()):
                 paths.add(path)
     return mapped(batch, lambda path, part: part * times if path in paths else part) if paths else None

@@ -35,11 +35,11 @@ def split_again(source: ScriptSource) -> Iterator[Finding]:
         inside = list(ast.walk(function))
         if any(called(node) in _SEEDING and "Generator" not in ast.unparse(node) for node in inside):
             continue  # a generator alone draws nothing
-        wanted = _evaluated_by(source, functions)
+        evaluated = _evaluated_by(source, functions)
         for drawn in (node for node in inside if isinstance(node, ast.Call) and called(node) in _DRAWING):
             if not _divides(drawn, inside) or _is_fixed(drawn) or _is_conditional(source, drawn, inside):
                 continue
-            if not _made_of(drawn, inside) & wanted:
+            if not _made_of(drawn, inside) & evaluated:
                 continue  # test samples come from elsewhere, such as another file
             of_sklearn = called(drawn) == "train_test_split"
             fixed = "random_state=0" if of_sklearn else "generator=torch.Generator().manual_seed(0)"

@@ -115,8 +115,8 @@ def memory_shared(evidence: Evidence) -> Iterator[Finding]:
         ours, theirs = _memory(value), _memory(also)
         if is_for_training(name) or ours is None or theirs is None or len(theirs) < _FEWEST_BYTES:
             continue
-        dealt = _has_rest(names, ours, theirs) or not _are_of_one_function(evidence.source, name, other)
-        if _in_common(ours, theirs) >= len(theirs) / 2 and not dealt:
+        separate = _has_rest(names, ours, theirs) or not _are_of_one_function(evidence.source, name, other)
+        if _in_common(ours, theirs) >= len(theirs) / 2 and not separate:
             shared = _in_common(ours, theirs)
             yield _shared(
                 name, other, f"{shared / len(theirs):.0%} of the memory of `{other}` is also part of `{name}`"
