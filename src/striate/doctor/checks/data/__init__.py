@@ -1,14 +1,14 @@
-"""Checks of `data.`, in folders by what they ask of the data."""
+"""Checks of `data.`, in folders by what they examine."""
 
 from __future__ import annotations
 
 from striate.doctor.checks.check import Check
 from striate.doctor.checks.data.augmentation.augmentation import AUGMENTATION
-from striate.doctor.checks.data.inputs.axes_dealt import AXES_DEALT
+from striate.doctor.checks.data.inputs.batched_graphs import BATCHED_GRAPHS
 from striate.doctor.checks.data.inputs.constant_images import CONSTANT_IMAGES
-from striate.doctor.checks.data.inputs.graphs_together import GRAPHS_TOGETHER
 from striate.doctor.checks.data.inputs.not_finite import NOT_FINITE
 from striate.doctor.checks.data.inputs.not_normalized import NOT_NORMALIZED
+from striate.doctor.checks.data.inputs.reshaped_axes import RESHAPED_AXES
 from striate.doctor.checks.data.inputs.scrambled import MIXED_UP, SCRAMBLED
 from striate.doctor.checks.data.labels.imbalance import IMBALANCE
 from striate.doctor.checks.data.labels.label_map import LABEL_MAP
@@ -28,7 +28,7 @@ from striate.doctor.checks.data.same_order import SAME_ORDER
 from striate.doctor.checks.data.shift.fitted_anew import FITTED_ANEW
 from striate.doctor.checks.data.shift.shift import SHIFT
 from striate.doctor.checks.data.shift.shifted_tables import SHIFTED_TABLES
-from striate.doctor.checks.data.splits.copied_first import COPIED_FIRST
+from striate.doctor.checks.data.splits.copied_before_split import COPIED_BEFORE_SPLIT
 from striate.doctor.checks.data.splits.duplicates import DUPLICATES
 from striate.doctor.checks.data.splits.folds import OPTIMIZER_OF_ANOTHER_FOLD, SHARED_NETWORK
 from striate.doctor.checks.data.splits.groups_shared import GROUPS_SHARED
@@ -47,7 +47,7 @@ CHECKS: tuple[Check, ...] = (
     MISSING_CLASS,
     IMBALANCE,
     TOO_FEW,
-    COPIED_FIRST,  # before the next: what is measured takes the place of what code says
+    COPIED_BEFORE_SPLIT,  # before LEAK: a measured finding replaces one that code suggests
     LEAK,
     SPLIT_OVERLAP,
     HELD_OUT_LABELS,
@@ -59,8 +59,8 @@ CHECKS: tuple[Check, ...] = (
     NOT_SHUFFLED,
     SAME_ORDER,
     SCRAMBLED,
-    AXES_DEALT,
-    GRAPHS_TOGETHER,
+    RESHAPED_AXES,
+    BATCHED_GRAPHS,
     MIXED_UP,
     NOT_NORMALIZED,
     DIVIDED_LABELS,

@@ -1,4 +1,4 @@
-"""Batches whose targets are alike, since the data come in their order."""
+"""`data.not-shuffled`: batches of similar targets, because the data are sorted by target."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from contextlib import suppress
 import torch
 
 from striate.doctor.checks.check import Check
-from striate.doctor.checks.data.looking import score
+from striate.doctor.checks.data.common import score
 from striate.doctor.diagnosis import Picture
 from striate.doctor.evidence.calls import watch_steps
 from striate.doctor.evidence.clock import NoEvidence
@@ -45,7 +45,7 @@ def _judged(evidence: Evidence, numbers: torch.Tensor, what: str) -> Iterator[Fi
         targets, numbers = numbers, numbers.unique(dim=0, return_inverse=True)[1]
     if is_class and not evidence.train.whole and len(targets) >= _ONE_CLASS and float(targets.var(0).sum()) == 0:
         measured = f"the first {several(len(targets), 'sample is', 'samples are')} all of one class"
-        yield _told(
+        yield _finding(
             _in_a_batch(evidence, targets), measured, "error", f"the first {_ONE_CLASS} samples or more of one class"
         )
         return
@@ -55,14 +55,14 @@ def _judged(evidence: Evidence, numbers: torch.Tensor, what: str) -> Iterator[Fi
     between = between_stretches(targets, stretch)
     if between < LIKE:
         return
-    gain, words = _tried(evidence)
+    gain, words = _gain_shuffled(evidence)
     matters = is_class and _one_after_the_other(evidence, numbers) if gain is None else gain >= GAIN
     if between < ALIKE and not matters:
         return
     severity = "error" if gain is not None and gain >= 4 * GAIN else "warning"
     stretches = targets.split(stretch)
     alike = sum(float(part.var(0, correction=0).sum()) == 0 for part in stretches)
-    told = (
+    uniform = (
         f"{alike} of {several(len(stretches), 'stretch', 'stretches')} of {several(stretch, 'sample')} contain only "
         f"one {what}; "
     )
@@ -72,19 +72,20 @@ def _judged(evidence: Evidence, numbers: torch.Tensor, what: str) -> Iterator[Fi
     better = "the samples are sorted by class"
     better = better if gain is None else f"shuffled batches learn better by {GAIN:g}"
     limit = f"{ALIKE:g} {_BETWEEN}" if between >= ALIKE else f"{LIKE:g} {_BETWEEN}; and {better}"
-    measured = f"{told}{between:.2f} of the variance of the {what} is between them{words}"
-    yield _told(_in_a_batch(evidence, targets), measured, severity, limit)
+    measured = f"{uniform}{between:.2f} of the variance of the {what} is between them{words}"
+    yield _finding(_in_a_batch(evidence, targets), measured, severity, limit)
 
 
 def _in_a_batch(evidence: Evidence, targets: torch.Tensor) -> int:
-    """How many samples a batch has at most; of graphs, whose nodes lie in a row, how many targets on the mean."""
+    """The largest batch size; for graphs, which have a target for each node, the mean number of targets in a batch."""
     alike = len(targets) in (evidence.train.count, sum(evidence.train.sizes[:_MOST_STEPS]))
     return int(evidence.train.largest) if alike else math.ceil(len(targets) / len(evidence.train.raw))
 
 
 def _numbers(evidence: Evidence) -> tuple[torch.Tensor, str]:
-    """What each sample's target is, and `class` or `target`; the class that a loss is given, where a sample has a box
-    or the like beside it; or which tags a sample has (N, K). Raises NoEvidence where there is none of these."""
+    """The target of each sample, and its kind: `class` or `target`. If a sample has several targets, such as a class
+    and a box, the class that a loss gets; for taggers, which tags a sample has (N, K). Raises NoEvidence where none
+    exists."""
     samples = evidence.samples
     with suppress(NoEvidence):
         return samples.labels, "class"
@@ -111,8 +112,9 @@ def _class_among_targets(evidence: Evidence) -> torch.Tensor | None:
 
 
 def _classes_beside(evidence: Evidence) -> torch.Tensor | None:
-    """The class numbers (N,) that the steps of the first batches give their one loss of classes, beside quantities: as
-    they make them, where they mirror clips and exchange left and right. None where these are no two classes."""
+    """The class numbers (N,) that the steps of the first batches pass to their only loss of classes, where targets are
+    numbers: the step may change classes, such as left and right of a mirrored clip. None where fewer than two classes
+    occur."""
     if not any(call.name in CLASS_LOSSES for call in evidence.calls.losses):
         return None
     steps = watch_steps(evidence.setup, evidence.train.raw[:_MOST_STEPS], evidence.clock.until(0.05))
@@ -125,8 +127,8 @@ def _classes_beside(evidence: Evidence) -> torch.Tensor | None:
 
 
 def _tags(evidence: Evidence) -> torch.Tensor | None:
-    """Which class numbers each sample has (N, K), where there is one for each place of a sequence, and not the next
-    token; None elsewhere, and where samples lie in the order of their lengths: long ones have more kinds."""
+    """Which class numbers occur in each sequence (N, K), where each position has one that is not the next token. None
+    elsewhere, and where samples are sorted by length: long ones have more tags."""
     path, call = evidence.samples.y_path, next(class_losses(evidence), None)
     found = [None if path is None else leaf(batch, path) for batch in evidence.train.raw]
     tags = [t.cpu() for t in found if t is not None and t.ndim == 2 and not t.is_floating_point()]
@@ -141,14 +143,14 @@ def _tags(evidence: Evidence) -> torch.Tensor | None:
 
 
 def _one_after_the_other(evidence: Evidence, labels: torch.Tensor) -> bool:
-    """Whether all samples of a class are followed by all of the next one, in a whole epoch of many of each."""
+    """Whether an epoch is sorted by class, with many samples of each."""
     runs, classes = 1 + int((labels.diff() != 0).sum()), len(labels.unique())
     return evidence.train.whole and classes > 1 and runs <= 1.2 * classes and _EACH * classes <= len(labels)
 
 
 def between_stretches(targets: torch.Tensor, stretch: int) -> float:
-    """The share of the variance of targets (N, D) between stretches of so many samples: 0 in an order by chance, 1
-    where each stretch is all alike."""
+    """The share of the variance of targets (N, D) that is between stretches of `stretch` samples: 0 in random order, 1
+    if all targets of a stretch are equal."""
     whole = len(targets) // stretch * stretch
     parts = targets[:whole].reshape(-1, stretch, targets.shape[1])
     total = float(targets[:whole].var(0, correction=0).sum())
@@ -158,15 +160,15 @@ def between_stretches(targets: torch.Tensor, stretch: int) -> float:
     return max(0.0, (between - 1 / stretch) / (1 - 1 / stretch))
 
 
-def _tried(evidence: Evidence) -> tuple[float | None, str]:
-    """How much better the trial learns with the same samples in batches by chance, and that in words."""
-    dealt = dealt_anew(evidence.train.raw)
-    if dealt is None:
+def _gain_shuffled(evidence: Evidence) -> tuple[float | None, str]:
+    """By how much the score of the trial rises with the same samples in shuffled batches, and that in words."""
+    shuffled = dealt_anew(evidence.train.raw)
+    if shuffled is None:
         return None, ""
     try:
         own = score(evidence.after)
         other = score(
-            evidence.predictions_of(evidence.variant("shuffled", Change(), batches=dealt), evidence.train.raw)
+            evidence.predictions_of(evidence.variant("shuffled", Change(), batches=shuffled), evidence.train.raw)
         )
     except NoEvidence:
         return None, ""
@@ -180,7 +182,7 @@ def _tried(evidence: Evidence) -> tuple[float | None, str]:
     )
 
 
-def _told(batch: int, measured: str, severity: str, limit: str) -> Finding:
+def _finding(batch: int, measured: str, severity: str, limit: str) -> Finding:
     return NOT_SHUFFLED.finding(
         severity="error" if severity == "error" else "warning",
         where="training loader",

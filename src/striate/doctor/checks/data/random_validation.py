@@ -12,7 +12,7 @@ from striate.records import Finding
 
 
 def _run(evidence: Evidence) -> Iterator[Finding]:
-    # Texts are cut at random and noise is drawn on purpose; of a picture with one label nobody means that.
+    # Random crops of texts and random noise may be intended; random images with one label are not.
     if not evidence.setup.classifies or evidence.val_samples.inputs.ndim != 4 or evidence.val_samples.labels.ndim != 1:
         raise NoEvidence("validation does not consist of images with one label each")
     if drawn_anew(evidence.setup.val):

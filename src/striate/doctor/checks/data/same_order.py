@@ -1,4 +1,4 @@
-"""`data.same-order`: does a sampler draw all samples, in another order each epoch?"""
+"""`data.same-order`: does a sampler draw all samples, in a different order each epoch?"""
 
 from __future__ import annotations
 
@@ -24,11 +24,12 @@ from striate.records import Finding
 from striate.wording import several
 
 _ALIKE = 3
-"""Batches that are compared at least."""
+"""The least number of batches that are compared."""
 _MOST = 100_000
-"""Samples of an epoch that are compared."""
+"""The largest number of samples of an epoch that are compared."""
 _FEW = 4
-"""Times as many processes as there are: two are tried in one, to see whether a script runs."""
+"""An error from so many times as many replicas as processes: two replicas in one process may be a test of the
+script."""
 
 
 def _run(evidence: Evidence) -> Iterator[Finding]:
@@ -62,21 +63,21 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
 
 
 def _of_own_sampler(evidence: Evidence, name: str) -> Iterator[Finding]:
-    """A sampler of the script's, of samples or of batches, that draws by an epoch which nobody tells it, or begins anew
-    from one seed."""
+    """A sampler of the script, of samples or of batches, that shuffles by an epoch number which no code sets, or seeds
+    its generator again in each epoch."""
     source, loader = evidence.source, cast(Any, evidence.setup.train)
     loads = isinstance(loader, DataLoader)
-    sampler: Any = getattr(loader, name, None)  # of batches that a loop draws with it, too
+    sampler: Any = getattr(loader, name, None)  # a loop may draw batches with it, too
     by_epoch = _takes_epochs(sampler)
     if by_epoch and (source.calls("set_epoch") or source.epochs == 1):
         return
-    if by_epoch and (_takes_epochs(loader) or source.library is not None):  # which tell it themselves
+    if by_epoch and (_takes_epochs(loader) or source.library is not None):  # they call `set_epoch` themselves
         return
     if not by_epoch and not _seeds_itself(source, sampler):
         return
     with same_random_state():
         one, other = (list(itertools.islice(_drawn(sampler), _MOST)) for _ in range(2))
-    if one != other or one == sorted(one) or (not by_epoch and len(one) == _MOST):  # which may never end
+    if one != other or one == sorted(one) or (not by_epoch and len(one) == _MOST):  # the sampler may be endless
         return
     shown = len(set(one))
     there = len(loader.dataset) if loads else shown
@@ -103,8 +104,8 @@ _SEEDING = ("default_rng", "RandomState", "Random", "Generator", "manual_seed", 
 
 
 def _seeds_itself(source: ScriptSource, sampler: Any) -> bool:
-    """Whether the `__iter__` of a script's sampler makes or seeds a generator, of several epochs, by what nothing but
-    its `__init__` sets, and no epoch, and the sampler is made once."""
+    """Whether the `__iter__` of a script's sampler creates or seeds a generator from attributes that only `__init__`
+    sets, where training has several epochs and the sampler is created once."""
     kind = type(sampler).__name__
     owner = next((node for node in source.nodes(ast.ClassDef) if node.name == kind), None)
     if owner is None or (source.epochs or 1) == 1:
@@ -131,15 +132,15 @@ def _takes_epochs(thing: object) -> bool:
 
 
 def _drawn(sampler: Iterable[Any]) -> Iterator[Any]:
-    """What a sampler draws, one by one, also of batches."""
+    """The indices that a sampler draws, one by one; those of a batch sampler are flattened."""
     for one in sampler:
         numbers = one.tolist() if isinstance(one, torch.Tensor | np.ndarray) else one
         yield from numbers if isinstance(numbers, list | tuple) else (numbers,)
 
 
 def _seeded_in_each_step(evidence: Evidence) -> Finding | None:
-    """Batches that are all the same one, since random numbers begin anew before each is drawn, or since what yields
-    them takes the same samples each time."""
+    """Batches that are all identical: the random generator is seeded before each, or the function that yields them
+    takes the same samples each time."""
     batches = evidence.train.raw
     if again := getattr(evidence.setup.train, "alike", 0):
         return SAME_ORDER.finding(
@@ -174,7 +175,7 @@ def _seeded_in_each_step(evidence: Evidence) -> Finding | None:
 
 
 def _of_others(sampler: DistributedSampler[Any], processes: int) -> Finding:
-    """Shares of processes that there are not."""
+    """A DistributedSampler for more processes than are running."""
     all_of_them = several(len(cast(Any, sampler.dataset)), "sample")
     return SAME_ORDER.finding(
         severity="error" if sampler.num_replicas >= _FEW * processes else "note",

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from striate.doctor.checks.data.labels.label_map import LABEL_MAP_LIMIT, Told, renumbered
+from striate.doctor.checks.data.labels.label_map import LABEL_MAP_LIMIT, ModelPredictions, renumbered
 from striate.doctor.checks.eval.batch_means import EXCESS
 from striate.doctor.checks.own_run.check import OwnRunCheck
 from striate.doctor.evidence.own_run import Answers, CalledNetwork, Key, OwnRun, Rights
@@ -31,7 +31,7 @@ def _renumbered(run: OwnRun) -> Iterator[tuple[str, str]]:
     for name, trained, (_, asked) in _trained_and_asked(run):
         if trained[-1][1].rights.share < _LEARNED_WELL or asked.rights.share > trained[-1][1].rights.share / 2:
             continue
-        told = Told(name, *_as_arrays(trained[-1][1]), *_as_arrays(asked))
+        told = ModelPredictions(name, *_as_arrays(trained[-1][1]), *_as_arrays(asked))
         if (found := renumbered(told)) is not None:
             yield found.where, found.measured
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 
 import torch
 
-from striate.doctor.checks.data.augmentation.color_orders import _KEPT, _order
+from striate.doctor.checks.data.augmentation.color_orders import _ORIGINAL, _order
 
 
 def test_the_order_of_colors_of_an_image_that_is_not_square() -> None:
     image = torch.rand(3, 8, 16, generator=torch.Generator().manual_seed(0))
-    assert _order((image, image)) == _KEPT
+    assert _order((image, image)) == _ORIGINAL
     assert _order((image, image.flip(0))) == (2, 1, 0)

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, Dataset, Subset, TensorDataset
 
 from for_checks.asked import asked, asked_in_script, digits, perceptron, quick_adam, read, said, stepped
 from for_checks.steps import told
-from striate.doctor.checks.data.labels.label_map import LABEL_MAP, Told, regrouped
+from striate.doctor.checks.data.labels.label_map import LABEL_MAP, ModelPredictions, regrouped
 
 Pair = tuple[Tensor, Tensor]
 
@@ -144,7 +144,7 @@ def test_classes_that_validation_puts_together_of_others(case: str) -> None:
         told = np.random.default_rng(0).integers(0, 5, 300)
     elif case == "one for all":
         told = np.where(np.arange(300) % 7 > 0, 3, 1)
-    finding = regrouped(Told("the network", digits % 5, digits % 5, told, labels))
+    finding = regrouped(ModelPredictions("the network", digits % 5, digits % 5, told, labels))
     assert (finding is not None) == (case == "by two")
 
 

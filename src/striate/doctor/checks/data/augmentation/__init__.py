@@ -1,1 +1,1 @@
-"""What does augmentation leave of the inputs?"""
+"""Do augmented inputs still show what their targets say?"""

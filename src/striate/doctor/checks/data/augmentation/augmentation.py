@@ -1,4 +1,4 @@
-"""`data.augmentation`: does what augmentation leaves of training inputs still show what is asked?"""
+"""`data.augmentation`: do augmented training inputs still show their targets?"""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ from striate.doctor.checks.data.augmentation.drowned import (
     drowned_when_drawn,
 )
 from striate.doctor.checks.data.augmentation.erased import erased, erased_by_step, tokens_erased
+from striate.doctor.checks.data.augmentation.erased_views import erased_views
 from striate.doctor.checks.data.augmentation.exchanged import classes_exchanged, exchanged_once
-from striate.doctor.checks.data.augmentation.given import Given, given_to_network
+from striate.doctor.checks.data.augmentation.finding import augmentation_finding
 from striate.doctor.checks.data.augmentation.hidden_targets import (
     FEWEST,
     GAP,
@@ -26,10 +27,9 @@ from striate.doctor.checks.data.augmentation.hidden_targets import (
     number_hidden,
     several_labels,
 )
-from striate.doctor.checks.data.augmentation.told import told
-from striate.doctor.checks.data.augmentation.views_of_nothing import views_of_nothing
+from striate.doctor.checks.data.augmentation.network_inputs import NetworkInputs, network_inputs
 from striate.doctor.checks.data.augmentation.wrapped import wrapped_around
-from striate.doctor.checks.data.labels.as_held import labels_fit_as_held
+from striate.doctor.checks.data.labels.stored_images import labels_fit_stored_images
 from striate.doctor.evidence.changed_by_reading import Changed
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.comparable_outputs import predicts_targets
@@ -42,20 +42,21 @@ from striate.records import Finding
 from striate.wording import several, show_shape
 
 _LEARNED = 0.15
-"""So near to simple models of validation, the network has learned all the same, as from samples that are blended."""
+"""The network has learned nevertheless, as from blended samples, if its accuracy is less than this below that of simple
+models."""
 _PAIRS, _ASKED = 4, 1000
 _CROPPED = 0.1
-"""Of the area of validation."""
+"""A share of the area of validation images."""
 
 
 def _run(evidence: Evidence) -> Iterator[Finding]:
     changed = evidence.changed_by_reading
     if changed is not None and not changed.same:
-        yield _piling_up(changed)
+        yield _accumulating_changes(changed)
         return
     found = (
-        _views_that_are_one(evidence)
-        or views_of_nothing(evidence)
+        _identical_views(evidence)
+        or erased_views(evidence)
         or wrapped_around(evidence)
         or colors_exchanged(evidence)
         or erased(evidence)
@@ -77,11 +78,11 @@ def _beside_validation(evidence: Evidence) -> Finding | None:
     with suppress(NoEvidence):
         if (hidden := number_hidden(evidence)) is not None:
             return hidden
-    given = given_to_network(evidence)
+    given = network_inputs(evidence)
     if len(given.inputs) < FEWEST or len(evidence.val_samples.labels) < FEWEST:
         raise NoEvidence(f"fewer than {FEWEST} samples to compare")
-    anew, unknown = _is_drawn_anew(evidence) if given.place == "loader" else (True, None)
-    if anew:
+    differs, unknown = _differs_each_time(evidence) if given.place == "loader" else (True, None)
+    if differs:
         return _of_classes(evidence, given)
     moved = exchanged_once(evidence, given)
     if moved is None and unknown is not None:
@@ -89,8 +90,8 @@ def _beside_validation(evidence: Evidence) -> Finding | None:
     return moved
 
 
-def _of_classes(evidence: Evidence, given: Given) -> Finding | None:
-    """Simple models of what the network is given, beside those of validation."""
+def _of_classes(evidence: Evidence, given: NetworkInputs) -> Finding | None:
+    """Compare simple models fitted to the inputs of the network with those fitted to validation."""
     val = evidence.val_samples
     shown, plain = (consult(x, labels, evidence.clock) for x, labels in (given[:2], (val.sole_inputs, val.labels)))
     seen, there = _best(shown), _best(plain)
@@ -100,11 +101,11 @@ def _of_classes(evidence: Evidence, given: Given) -> Finding | None:
     if there - seen < GAP or seen > SHARE * there or _learned(evidence) > there - _LEARNED:
         return None
     if given.place == "step" and there - _best(evidence.reference) > GAP:
-        return None  # it is the loader's samples themselves
+        return None  # already true of the loader's samples
     others = alike and are_of_others(plain, given.inputs[:_ASKED], given.labels[:_ASKED])
-    if others and not labels_fit_as_held(evidence):
-        return None  # it is the labels
-    return told(
+    if others and not labels_fit_stored_images(evidence):
+        return None  # the labels are wrong, not the inputs
+    return augmentation_finding(
         given.place,
         f"simple models predict {seen:.0%} of {several(len(shown.labels), 'training sample')} right after "
         f"augmentation ({show_shape(given.inputs.shape[1:])}), and {there:.0%} of "
@@ -120,7 +121,7 @@ def _of_classes(evidence: Evidence, given: Given) -> Finding | None:
 
 
 def _learned(evidence: Evidence) -> float:
-    """The network's accuracy in validation after the trial; 0 where it names no classes, as of embeddings."""
+    """The network's validation accuracy after the trial; 0 where its outputs are not classes, such as embeddings."""
     try:
         return evidence.after_val.accuracy
     except NoEvidence:
@@ -133,16 +134,16 @@ def _best(reference: Reference) -> float:
     return reference.accuracy(reference.best[0])
 
 
-def _is_drawn_anew(evidence: Evidence) -> tuple[bool, NoEvidence | None]:
-    """Whether samples are drawn anew each time, and why that is not known."""
+def _differs_each_time(evidence: Evidence) -> tuple[bool, NoEvidence | None]:
+    """Whether reading a sample again gives another one, and if that is unknown, the reason."""
     try:
         return evidence.drawn_anew or collated_anew(evidence.setup.train), None
     except NoEvidence as reason:
         return False, reason
 
 
-def _piling_up(changed: Changed) -> Finding:
-    return told(
+def _accumulating_changes(changed: Changed) -> Finding:
+    return augmentation_finding(
         "loader",
         f"reading {several(changed.asked, 'sample')} from the data set changes the stored values of "
         f"{changed.spoiled} of them",
@@ -153,12 +154,12 @@ def _piling_up(changed: Changed) -> Finding:
     )
 
 
-def _views_that_are_one(evidence: Evidence) -> Finding | None:
-    """Several views of each sample, to be compared with each other, that are equal number for number: as the loader
-    yields them, or one set behind the other as the network is given them."""
+def _identical_views(evidence: Evidence) -> Finding | None:
+    """Views of each sample for contrastive learning that are identical: as the loader yields them, or concatenated in
+    the input of the network."""
     inputs, second = parts(evidence.train.raw[0])
     runs = sum(call.module is evidence.setup.model or not call.name for call in evidence.graph.modules)
-    if runs > 1 and evidence.drawn_anew:  # each view by itself: the second stands where a target would
+    if runs > 1 and evidence.drawn_anew:  # one call for each view: the second is in the place of the target
         inputs = [inputs, second]
     views = [t for t in tensors_in(inputs) if isinstance(t, torch.Tensor) and t.ndim > 2]
     shown = evidence.first.shown
@@ -167,7 +168,7 @@ def _views_that_are_one(evidence: Evidence) -> Finding | None:
     alike = (a.shape == b.shape and torch.equal(a, b) for a, b in combinations(views, 2))
     if not any(alike) or not float(views[0].double().std()) > 0:
         return None
-    return told(
+    return augmentation_finding(
         "loader",
         f"all views of each of {several(len(views[0]), 'sample')} are identical",
         why="Identical views teach nothing: views should differ in what does not matter.",
@@ -177,14 +178,14 @@ def _views_that_are_one(evidence: Evidence) -> Finding | None:
 
 
 def _destroyed(evidence: Evidence) -> Finding | None:
-    """What no label can be told from, whatever it says: crops of next to nothing, noise far above the signal."""
+    """Inputs that show no label of any kind: tiny crops, or noise far above the signal."""
     x, plain = evidence.samples.x, evidence.val_samples.x
     if x is None or plain is None or x.ndim not in (3, 4) or plain.ndim != x.ndim or not evidence.drawn_anew:
         return None
     y = evidence.samples.y
     area = 1.0 if x.ndim == 3 else x.shape[2] * x.shape[3] / (plain.shape[2] * plain.shape[3])
     if area < _CROPPED and x.shape[1] == plain.shape[1] and y is not None and y.ndim <= 2:
-        return told(
+        return augmentation_finding(
             "loader",
             f"training samples are {show_shape(x.shape[2:])}, validation samples {show_shape(plain.shape[2:])}: "
             f"{area:.0%} of the area",

@@ -1,5 +1,5 @@
-"""Augmentation that puts the colors of images into another order: by a flip along the wrong axis, or though the targets
-tell colors apart."""
+"""Augmentation that permutes the color channels: a flip along the wrong axis, or a permutation although targets depend
+on colors."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from itertools import permutations
 import torch
 from torch.nn.functional import one_hot
 
-from striate.doctor.checks.data.augmentation.told import told
+from striate.doctor.checks.data.augmentation.finding import augmentation_finding
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.draws import ALIKE, MOVES, Pair, drawn_twice, images, likeness
 from striate.doctor.evidence.evidence import Evidence
@@ -18,26 +18,28 @@ from striate.doctor.setup.batch import main_tensor, parts
 from striate.records import Finding
 from striate.wording import several
 
-_COLORS, _TOLD, _OFTEN = 3, 0.05, 0.1
-"""Channels; of correlation, by which a draw is more like another with other colors; of draws."""
-_KEPT, _TURNED = (0, 1, 2), (2, 1, 0)
+_COLORS, _CLEARER, _OFTEN = 3, 0.05, 0.1
+"""The number of channels; by how much the correlation of two draws has to rise with permuted channels; a share of
+draws."""
+_ORIGINAL, _REVERSED = (0, 1, 2), (2, 1, 0)
 _OF_A_BATCH, _LEVELS, _FEWEST, _MOST_TARGETS = 4, 4, 100, 64
-"""Samples; of a color; samples of validation, numbers of a target."""
+"""Samples of a batch; levels of a channel; the fewest validation samples; the most columns of a target."""
 _NUMBERS, _STRENGTHS = 100_000, (1.0, 10.0, 100.0)
 _EXPLAINED, _LOST = 0.2, 0.4
-"""Of the variance of a target, by how often which color is in an image; of that, what is lost without their order."""
+"""The share of a target's variance that the color histogram explains; the share of that which is lost without the order
+of the channels."""
 
 
 def colors_exchanged(evidence: Evidence) -> Finding | None:
-    """Color images that come with their colors in another order now and then, in the loader or in the step."""
+    """Color images whose channels the loader or the step permutes in some draws."""
     place, orders = "loader", Counter(_order(pair) for pair in _color_images(evidence))
-    if orders.total() == orders[_KEPT] and evidence.first.shown is not None:
+    if orders.total() == orders[_ORIGINAL] and evidence.first.shown is not None:
         place, orders = "step", Counter(_order(pair) for pair in _changed_in_step(evidence))
-    turned, count = orders.total() - orders[_KEPT], orders.total()
+    turned, count = orders.total() - orders[_ORIGINAL], orders.total()
     if turned <= _OFTEN * count or len(orders) == 1:
         return None
-    if set(orders) <= {_KEPT, _TURNED} and place == "loader":
-        return told(
+    if set(orders) <= {_ORIGINAL, _REVERSED} and place == "loader":
+        return augmentation_finding(
             place,
             f"{turned} of {several(count, 'training image')} that were drawn twice have their first and last color "
             "exchanged in one of the two draws",
@@ -46,10 +48,10 @@ def colors_exchanged(evidence: Evidence) -> Finding | None:
             threshold=f"first and last color are exchanged in {_OFTEN:.0%} of the draws",
             severity="warning",
         )
-    known = _told_by_colors(evidence)
+    known = _explained_by_colors(evidence)
     if known is None:
         return None
-    return told(
+    return augmentation_finding(
         place,
         f"the color channels of {turned} of {several(count, 'image')} are permuted, {len(orders)} orders in all; "
         f"the frequencies of colors explain {known[0]:.0%} of a validation target, and {known[1]:.0%} if the order "
@@ -70,8 +72,8 @@ def _color_images(evidence: Evidence) -> list[Pair]:
 
 
 def _changed_in_step(evidence: Evidence) -> list[Pair]:
-    """Some images as they come and as the network is given them in a few steps; none where the first ones come as they
-    are."""
+    """Pairs of an image of the loader and the input of the network in a few steps; none if the first step passes images
+    unchanged."""
     raw = evidence.train.raw
     own, shown = main_tensor(parts(raw[0])[0]), evidence.first.shown
     if own is None or shown is None or own.shape != shown.shape or own.ndim != 4 or torch.equal(own, shown.to(own)):
@@ -85,22 +87,22 @@ def _changed_in_step(evidence: Evidence) -> list[Pair]:
 
 
 def _order(pair: Pair) -> tuple[int, ...]:
-    """The order of colors in which the second image is like the first, wherever it is shifted to and flipped; that of
-    the first where no other one is clearly more like it."""
+    """The order of channels in which the second image is most similar to the first, whatever the shift and flip; the
+    original order unless another one is clearly better."""
     one, other = pair
     moved = [image for move in (_as_it_is, *MOVES.values()) if (image := move(other)).shape == one.shape]
     found = {order: max(likeness(one, image[list(order)]) for image in moved) for order in permutations(range(_COLORS))}
     best = max(found, key=lambda order: found[order])
-    return best if found[best] > ALIKE and found[best] > found[_KEPT] + _TOLD else _KEPT
+    return best if found[best] > ALIKE and found[best] > found[_ORIGINAL] + _CLEARER else _ORIGINAL
 
 
 def _as_it_is(image: torch.Tensor) -> torch.Tensor:
     return image
 
 
-def _told_by_colors(evidence: Evidence) -> tuple[float, float] | None:
-    """What the colors of validation's images explain of the target that they explain best, and what they do without
-    their order; None where that is little, or about as much."""
+def _explained_by_colors(evidence: Evidence) -> tuple[float, float] | None:
+    """The share of variance that the color histogram of validation images explains of the target that it explains best,
+    and the share without the order of the channels; None if the first is small, or the second about as large."""
     x, y = evidence.val_samples.x, evidence.val_samples.y
     if x is None or y is None or x.ndim != 4 or x.shape[1] != _COLORS or len(x) < _FEWEST or y.ndim > 2:
         return None
@@ -112,12 +114,12 @@ def _told_by_colors(evidence: Evidence) -> tuple[float, float] | None:
     known = _explained(_shares(x), y)
     unordered = torch.stack([_shares(x[:, list(order)]) for order in permutations(range(_COLORS))]).mean(0)
     best = int(known.argmax())
-    told, without = float(known[best]), float(_explained(unordered, y)[best])
-    return (told, without) if told >= _EXPLAINED and without <= (1 - _LOST) * told else None
+    explained, without = float(known[best]), float(_explained(unordered, y)[best])
+    return (explained, without) if explained >= _EXPLAINED and without <= (1 - _LOST) * explained else None
 
 
 def _shares(x: torch.Tensor) -> torch.Tensor:
-    """(N, colors) the roots of the shares of an image's pixels that have each of some colors."""
+    """(N, colors) the square roots of a color histogram, as shares of pixels."""
     values = x.float().flatten()
     low, high = values[:: -(-len(values) // _NUMBERS)].quantile(torch.tensor([0.005, 0.995])).tolist()
     levels = ((x.float() - low) / max(high - low, 1e-12) * _LEVELS).long().clamp(0, _LEVELS - 1)
@@ -128,13 +130,13 @@ def _shares(x: torch.Tensor) -> torch.Tensor:
 
 
 def _explained(known: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-    """(targets,) the share of their variance that a ridge regression, fitted to other samples, explains."""
+    """(targets,) the share of variance that a ridge regression explains, by cross-validation."""
     from sklearn.linear_model import RidgeCV
     from sklearn.model_selection import cross_val_predict
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
     model = make_pipeline(StandardScaler(), RidgeCV(_STRENGTHS))
-    told = torch.as_tensor(cross_val_predict(model, known.numpy(), y.numpy())).reshape(y.shape)
-    missed = (told - y).square().mean(0) / y.var(0, correction=0).clamp_min(1e-12)
+    predicted = torch.as_tensor(cross_val_predict(model, known.numpy(), y.numpy())).reshape(y.shape)
+    missed = (predicted - y).square().mean(0) / y.var(0, correction=0).clamp_min(1e-12)
     return torch.clamp_min(1 - missed, 0)

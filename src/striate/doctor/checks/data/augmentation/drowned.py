@@ -1,4 +1,4 @@
-"""Noise that drowns samples: added by the loader, or by the training step."""
+"""Noise that hides samples: added by the loader, or by the training step."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from striate.doctor.checks.data.augmentation.told import told
+from striate.doctor.checks.data.augmentation.finding import augmentation_finding
 from striate.doctor.checks.model.variants import question
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.read_batches import DRAWN
@@ -15,15 +15,15 @@ from striate.doctor.setup.batch import altered, main_tensor, parts
 from striate.records import Finding
 
 _LEARNED = 0.15
-"""Of the way to right predictions, or above chance: what shows that something is left."""
+"""The skill, or gain over chance, from which on the samples still show something."""
 _SMOOTH, _WHITE, _LESS_SMOOTH = 0.3, 0.1, 0.5
-"""Correlations of values with those beside them: of pictures and signals, and of noise; what noise leaves of them."""
+"""Correlations of neighboring values: at least that of images and signals, at most that of noise; the ratio of both."""
 _NOISE, _MOSTLY = 3.0, 0.95
-"""Of the deviation of validation's values: moves, crops and flips stay below once; of that of training."""
+"""Multiples of the standard deviation of validation (shifts, crops and flips stay below 1), and of that of training."""
 _OF_NOISE = 0.95
-"""Of the variance of what is drawn: what is another with each draw."""
+"""The share of the variance of draws that differs in each draw."""
 _LEFT_OF_NOISE = 0.05
-"""Of a sample's deviation: where noise is taken off again, what rounding leaves."""
+"""The tolerance of rounding, in standard deviations of a sample, once noise is subtracted again."""
 _TO_RESTORE = " (the square root of the number of values, as the network restores the sample)"
 _DRAWN_AWAY = f"{_OF_NOISE:.0%} of the variance of the input is noise that differs in each draw and each value"
 _FAR_APART = (
@@ -33,31 +33,31 @@ _FAR_APART = (
 
 
 def drowned_beside_validation(evidence: Evidence, x: torch.Tensor, plain: torch.Tensor) -> Finding | None:
-    """Noise that the loader adds, far above what samples of validation are; of sets of points or vectors (N, points,
-    numbers) only where the network learned nothing. Raises NoEvidence where what is drawn is not known."""
+    """Noise of the loader that is far above the values of validation; for sets of points or vectors (N, points,
+    numbers) only if the network learned nothing. Raises NoEvidence where it is unknown whether draws differ."""
     if x.shape[1:] != plain.shape[1:]:
         return None
     if x.ndim == 3:
         return _noisy_sets(evidence, x, plain)
     apart, drawn, values = _between_draws(evidence), float(x.double().std()), float(plain.double().std())
     white, smooth = _with_neighbor(x), _with_neighbor(plain)
-    # Else it is the scale of validation that differs, not noise that hides all: that leaves no value like its neighbor.
+    # Noise leaves no value similar to its neighbor; otherwise only the scale of validation differs.
     noisy = white < max(_WHITE, _LESS_SMOOTH * smooth) and apart > _NOISE * values > 0 and apart > _MOSTLY * drawn
     if noisy:
-        return _told_of_draws(
+        return _finding_of_draws(
             apart, drawn, values, f"{_FAR_APART}, and neighboring values correlate half as much as in validation"
         )
-    # Where noise is clamped to the range of the images, it is no larger than they are.
+    # Noise that is clamped to the range of the images is no larger than they are.
     if abs(white) < _WHITE and smooth > _SMOOTH and apart**2 > _OF_NOISE * drawn**2:
-        return _told_of_draws(
+        return _finding_of_draws(
             apart, drawn, values, f"{_DRAWN_AWAY}, while neighboring values of validation are similar"
         )
     return None
 
 
 def _noisy_sets(evidence: Evidence, x: torch.Tensor, plain: torch.Tensor) -> Finding | None:
-    """Noise far above sets of points or vectors, of which the network learned nothing: as a set may be drawn in another
-    order, draws that differ are not enough."""
+    """Noise far above the values of sets of points or vectors, from which the network learned nothing. Differing draws
+    alone do not suffice: they may only differ in order."""
     white = max(abs(_with_neighbor(x)), abs(_with_neighbor(x.transpose(1, 2))))
     if not x.is_floating_point() or white > _WHITE:
         return None
@@ -67,11 +67,11 @@ def _noisy_sets(evidence: Evidence, x: torch.Tensor, plain: torch.Tensor) -> Fin
     learned = skill(evidence.after)
     if learned is None or learned >= _LEARNED:
         return None
-    return _told_of_draws(apart, drawn, values, f"{_FAR_APART}, and the trial's network learned nothing")
+    return _finding_of_draws(apart, drawn, values, f"{_FAR_APART}, and the trial's network learned nothing")
 
 
-def _told_of_draws(apart: float, drawn: float, values: float, threshold: str) -> Finding:
-    return _told(
+def _finding_of_draws(apart: float, drawn: float, values: float, threshold: str) -> Finding:
+    return _finding(
         "loader",
         f"two draws of the same training sample differ by {apart:.3g} (root mean square, divided by the square root "
         f"of 2); the standard deviation of training is {drawn:.3g}, that of validation {values:.3g}",
@@ -81,23 +81,23 @@ def _told_of_draws(apart: float, drawn: float, values: float, threshold: str) ->
 
 
 def drowned_by_step(evidence: Evidence) -> Finding | None:
-    """Noise that the step adds to inputs, far above them; where something like them is to be made of it, so far that
-    all numbers of a sample together tell nothing."""
+    """Noise of the step that is far above the inputs; for networks that restore their inputs, so far that all values of
+    a sample together show nothing."""
     inputs, targets = parts(evidence.train.raw[0])
-    plain, wanted, given = main_tensor(inputs), main_tensor(targets), evidence.first.shown
-    if plain is None or wanted is None or given is None or plain.ndim < 3:
+    plain, target, given = main_tensor(inputs), main_tensor(targets), evidence.first.shown
+    if plain is None or target is None or given is None or plain.ndim < 3:
         return None
-    restores, bytes_read = wanted.shape[1:] == plain.shape[1:], not plain.is_floating_point()
+    restores, bytes_read = target.shape[1:] == plain.shape[1:], not plain.is_floating_point()
     if given.shape != plain.shape or (restores and bytes_read):
         return None
     plain, given = plain.double(), given.detach().cpu().double()
     values, apart = float(plain.std()), float(given.std())
     smooth, white = _with_neighbor(plain), _with_neighbor(given)
-    # What is moved, turned or scaled keeps its neighbors alike.
+    # Shifts, rotations and scaling keep neighboring values similar.
     if not (smooth > _SMOOTH and abs(white) < _WHITE):
         return None
     if bytes_read and not any(evidence.graph.noise_asked_for()) and _share_drawn(evidence) > _OF_NOISE:
-        return _told(
+        return _finding(
             "step",
             f"{_OF_NOISE:.0%} or more of the variance of the network's input is noise that differs in each draw and "
             f"each value; neighboring values correlate by {smooth:.2f} in the samples and by {white:.2f} in the "
@@ -107,7 +107,7 @@ def drowned_by_step(evidence: Evidence) -> Finding | None:
     least, times = (float(given.flatten(1).std(1).min()), plain[0].numel() ** 0.5) if restores else (apart, _NOISE)
     if bytes_read or not least > times * values > 0 or (restores and not _is_added(evidence)):
         return None
-    return _told(
+    return _finding(
         "step",
         f"the network's input has a standard deviation of {apart:.3g}, the samples one of {values:.3g}; neighboring "
         f"values correlate by {smooth:.2f} in the samples and by {white:.2f} in the input",
@@ -118,7 +118,8 @@ def drowned_by_step(evidence: Evidence) -> Finding | None:
 
 
 def _is_added(evidence: Evidence) -> bool:
-    """Whether the network is given a sample and what does not depend on it: of a blank one that alone, as noise."""
+    """Whether the input of the network is the sample plus noise that does not depend on it: for a blank sample, the
+    noise alone."""
     batch = evidence.train.raw[0]
     plain, path = main_tensor(parts(batch)[0]), evidence.samples.x_path
     if plain is None or path is None:
@@ -131,7 +132,7 @@ def _is_added(evidence: Evidence) -> bool:
 
 
 def _share_drawn(evidence: Evidence) -> float:
-    """The share of the variance of what the step gives the network that is another when it is given the batch again."""
+    """The share of the variance of the network's input that differs when the step gets the same batch again."""
     one, other = (main_tensor(question(evidence, evidence.train.raw[0], seed=seed)[0]) for seed in (0, 1))
     if one is None or other is None or one.shape != other.shape:
         return 0.0
@@ -139,8 +140,8 @@ def _share_drawn(evidence: Evidence) -> float:
 
 
 def drowned_when_drawn(evidence: Evidence) -> Finding | None:
-    """Samples of which next to nothing stays when they are drawn again, each value by itself, as under noise; where
-    there is no validation to show what they were."""
+    """Samples that differ in nearly every value, independently, when they are drawn again, where there is no validation
+    to compare them with."""
     if evidence.setup.val is not None:
         return None
     x = evidence.samples.sole_inputs
@@ -151,8 +152,8 @@ def drowned_when_drawn(evidence: Evidence) -> Finding | None:
         return None
     best = evidence.reference.best[0]
     if evidence.reference.accuracy(best) - evidence.reference.by_chance(best) > _LEARNED:
-        return None  # what is drawn is no noise to them
-    return _told(
+        return None  # simple models still see the classes
+    return _finding(
         "loader",
         f"two draws of a sample differ by {apart:.3g} in each value independently, and all values have a standard "
         f"deviation of {drawn:.3g}: almost nothing of the sample is left",
@@ -161,13 +162,13 @@ def drowned_when_drawn(evidence: Evidence) -> Finding | None:
 
 
 def _with_neighbor(x: torch.Tensor) -> float:
-    """The correlation of values with those beside them along the last axis."""
+    """The correlation of neighboring values along the last axis."""
     pairs = torch.stack([x[..., :-1].flatten(), x[..., 1:].flatten()])
     return float(torch.corrcoef(pairs)[0, 1]) if pairs.shape[1] > 1 else 0.0
 
 
 def _between_draws(evidence: Evidence) -> float:
-    """The deviation of a sample's numbers over draws: that of what augmentation adds."""
+    """The standard deviation of a sample's values over draws, which augmentation causes."""
     data: Any = evidence.setup.train.dataset  # type: ignore[attr-defined]
     found = []
     for number in range(min(DRAWN, len(data))):
@@ -177,8 +178,8 @@ def _between_draws(evidence: Evidence) -> float:
     return float(torch.stack(found).mean().sqrt()) if found else 0.0
 
 
-def _told(place: str, measured: str, threshold: str, why: str = "The added noise hides the sample.") -> Finding:
-    return told(
+def _finding(place: str, measured: str, threshold: str, why: str = "The added noise hides the sample.") -> Finding:
+    return augmentation_finding(
         place,
         measured,
         why=why,

@@ -1,4 +1,4 @@
-"""Samples of which augmentation leaves next to nothing, beside what their data set holds of them."""
+"""Augmentation that erases nearly all of a sample, compared with the stored one."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
-from striate.doctor.checks.data.augmentation.told import told
+from striate.doctor.checks.data.augmentation.finding import augmentation_finding
 from striate.doctor.checks.model.variants import question
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.comparable_outputs import predicts_targets
@@ -21,15 +21,15 @@ from striate.doctor.setup.batch import leaves, main_tensor, parts
 from striate.records import Finding
 
 _ERASED, _LEFT = 0.7, 0.5
-"""Of a sample as it is drawn, that is one number; of the rest of it as it is held, what is left."""
+"""The share of a drawn sample that is one value; the share of the other values of the stored sample that is left."""
 _FEWEST_TOKENS = 200
 _BY_STEP, _LEARNED, _DRAWS = 0.9, 0.15, 4
-"""Of a sample as a step gives it to the network, that is one number; of the way to right predictions; of one batch."""
+"""The share of a network's input that is one value; the skill of a network that learns nothing; draws of one batch."""
 
 
 def erased(evidence: Evidence) -> Finding | None:
-    """Images most of which is one number in each draw, and far less as the data set holds them; none where another part
-    of the sample is whole, as what is masked is to be filled in."""
+    """Images that are mostly one value in each draw, but far less so as stored. None if another part of the sample is
+    intact: the masked part may be what is predicted."""
     train = evidence.setup.train
     data: Any = getattr(train, "dataset", None)
     if not isinstance(train, DataLoader) or not hasattr(data, "__dict__"):
@@ -46,12 +46,12 @@ def erased(evidence: Evidence) -> Finding | None:
     if len(held) != 1 or len(shapes) != 1:
         return None
     drawn = torch.stack([part for parts in draws for part in parts])
-    shares = _of_one_number(drawn)
-    before = float(_of_one_number(held[0]).median())
+    shares = _share_of_mode(drawn)
+    before = float(_share_of_mode(held[0]).median())
     now, least = float(shares.median()), float(shares.quantile(0.1))
     if least < _ERASED or 1 - now > _LEFT * (1 - before):
         return None
-    return _told(
+    return _finding(
         "loader",
         f"{now:.0%} of the values of a training image are the same number, and {before:.0%} of those that the data "
         "set stores",
@@ -60,13 +60,13 @@ def erased(evidence: Evidence) -> Finding | None:
 
 
 def erased_by_step(evidence: Evidence) -> Finding | None:
-    """What a step gives the network is nearly all one number, but for other places with each draw, though the loader
-    yields far more; none where the trial learned, or where targets are not asked for, as what is masked may be."""
+    """Inputs that the step turns nearly all into one value, at other positions in each draw. None if the trial learned,
+    or if the outputs do not predict the targets: the masked part may be what is predicted."""
     batch, first = evidence.train.raw[0], evidence.first.shown
     plain = main_tensor(parts(batch)[0])
     if plain is None or first is None or plain.ndim < 3 or not plain.is_floating_point() or first.shape != plain.shape:
         return None
-    before, now = (_of_one_number(part.detach().cpu()) for part in (plain, first))
+    before, now = (_share_of_mode(part.detach().cpu()) for part in (plain, first))
     whole, masked = float(before.median()), float(now.median())
     if float(now.quantile(0.1)) < _BY_STEP or 1 - masked > _LEFT * (1 - whole):
         return None
@@ -80,8 +80,8 @@ def erased_by_step(evidence: Evidence) -> Finding | None:
         return None
     left = torch.stack([part != part.mode(1, keepdim=True).values for part in shown])
     if float(left.all(0).sum()) >= _LEFT * float(left.any(0).sum()):
-        return None  # the same places: it is no augmentation
-    return _told(
+        return None  # the same positions each time: no augmentation
+    return _finding(
         "step",
         f"{masked:.0%} of a sample's values are the same number in the network's input, and {whole:.0%} in what the "
         "loader yields; each draw leaves other positions, and the trial's network learns nothing",
@@ -91,8 +91,7 @@ def erased_by_step(evidence: Evidence) -> Finding | None:
 
 
 def tokens_erased(evidence: Evidence) -> Finding | None:
-    """Sequences of tokens most of which are one and the same, in other places with each draw, and few in validation,
-    where nothing is dropped."""
+    """Sequences of tokens that are mostly one token, at other positions in each draw, unlike those of validation."""
     try:
         if not evidence.drawn_anew or evidence.setup.val is None:
             return None
@@ -105,7 +104,7 @@ def tokens_erased(evidence: Evidence) -> Finding | None:
     now, before = (float((tokens == most).double().mean()) for tokens in (drawn, plain))
     if now < _ERASED or 1 - now > _LEFT * (1 - before):
         return None
-    return told(
+    return augmentation_finding(
         "loader",
         f"{now:.0%} of the tokens of training sequences are {int(most)}, in other places with each draw, and "
         f"{before:.0%} of those of validation",
@@ -116,7 +115,7 @@ def tokens_erased(evidence: Evidence) -> Finding | None:
 
 
 def _tokens(batches: Sequence[Any]) -> torch.Tensor:
-    """All tokens of the inputs of batches, without those that fill rows up; none where inputs are something else."""
+    """All tokens of the inputs of batches, without padding; none if inputs are not tokens."""
     found = list[torch.Tensor]()
     for batch in batches:
         tokens = main_tensor(parts(batch)[0])
@@ -127,8 +126,8 @@ def _tokens(batches: Sequence[Any]) -> torch.Tensor:
     return torch.cat(found) if found else torch.zeros(0)
 
 
-def _told(place: str, measured: str, threshold: str) -> Finding:
-    return told(
+def _finding(place: str, measured: str, threshold: str) -> Finding:
+    return augmentation_finding(
         place,
         measured,
         threshold=threshold,
@@ -142,7 +141,7 @@ def _is_array(value: object, length: int, shapes: set[torch.Size]) -> bool:
     return fits and any(int(np.prod(value.shape[1:])) == shape.numel() for shape in shapes)  # type: ignore[attr-defined]
 
 
-def _of_one_number(images: torch.Tensor) -> torch.Tensor:
-    """(N,) the share of each image's values that are its most frequent one."""
+def _share_of_mode(images: torch.Tensor) -> torch.Tensor:
+    """(N,) the share of each image's values that equal its most frequent value."""
     flat = images.flatten(1)
     return (flat == flat.mode(1, keepdim=True).values).double().mean(1)

@@ -1,4 +1,4 @@
-"""Flips and turns of training images that make what one class looks like into another one."""
+"""Flips and rotations of training images that turn one class into another."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from itertools import combinations
 import numpy as np
 import torch
 
-from striate.doctor.checks.data.augmentation.given import Given
-from striate.doctor.checks.data.augmentation.told import told
+from striate.doctor.checks.data.augmentation.finding import augmentation_finding
+from striate.doctor.checks.data.augmentation.network_inputs import NetworkInputs
 from striate.doctor.evidence.clock import NoEvidence, OutOfTime
 from striate.doctor.evidence.draws import ALIKE, MOVES, Pair, drawn_twice, images, likeness
 from striate.doctor.evidence.evidence import Evidence
@@ -17,29 +17,31 @@ from striate.doctor.evidence.simple_models import Reference, Whole, consult
 from striate.records import Finding
 
 _EXCHANGED, _TELLS = 0.4, 0.75
-"""Of a class that is taken for another one; of validation that a simple model tells."""
+"""The share of a class that is predicted as another one; the validation accuracy of a simple model."""
 _MORE, _SHARE = 0.1, 0.05
-"""Of correlation, above that of the draws as they are; of pairs of draws."""
+"""By how much the correlation exceeds that of the unmoved draws; a share of pairs of draws."""
 _TAKEN, _BACK, _CONFUSED, _ELSEWHERE, _FEWEST = 0.15, 0.7, 0.06, 0.6, 24
-"""Of training samples of a class that look like another one; of these, that look like their own once they are moved;
-of validation, that is confused at most; of training samples of other classes, told as they are, since else training
-and validation differ in more than moves; samples of a class."""
+"""Shares of the training samples of a class that are predicted as another one; of these, that are predicted as their
+own once moved back; of validation, that are confused at most; of the training samples of other classes, that are
+predicted right (else training and validation differ in more than moves); and the fewest samples of a class."""
 
 _OFTEN, _SELDOM, _ASKED = 0.25, 0.08, 1000
-"""Of a class that is taken for another one in training, and in validation; samples that are asked about."""
+"""Shares of a class that are predicted as another one in training and in validation; the most samples that are
+predicted."""
 _FEWEST_IN_CLASS = 12
 _OWN, _CHANGED, _AS_BEFORE = 0.5, 0.6, 0.8
-"""Of two classes by a model that tells few of the others: what it knows of each, what changes places once moved; of the
-accuracy for the classes that change places with none, what a move leaves."""
+"""For a model that may confuse other classes: the share of each of two classes that it predicts right, the share that
+changes places once moved; and the share of the accuracy for the other classes that a move has to leave."""
 _WHY = "Augmentation turns samples of one class into samples of another, but keeps their labels."
 
 
-def classes_exchanged(evidence: Evidence, given: Given, shown: Reference, plain: Reference) -> Finding | None:
-    """What `plain`, of validation, and `shown`, of what the network is given, tell of two classes."""
+def classes_exchanged(evidence: Evidence, given: NetworkInputs, shown: Reference, plain: Reference) -> Finding | None:
+    """Two classes that augmentation exchanges, by simple models fitted to validation (`plain`) and to the inputs of the
+    network (`shown`)."""
     turned = _taken_for_each_other(given, shown, plain)
     if turned is not None and _confuses(evidence, *turned[:2]):
         one, other, share = turned
-        return told(
+        return augmentation_finding(
             given.place,
             f"a simple model takes {share:.0%} of the augmented training samples of class {one} for class {other}, "
             f"and as many of class {other} for class {one}; in validation it confuses at most {_SELDOM:.0%} of them",
@@ -51,7 +53,7 @@ def classes_exchanged(evidence: Evidence, given: Given, shown: Reference, plain:
     if (swapped := _exchanged(evidence, plain, given)) is None:
         return None
     words, one, other = swapped
-    return _of_a_move(
+    return _finding(
         given.place,
         words,
         f"some training images are {words}; if validation images are as well, simple models take {_EXCHANGED:.0%} "
@@ -62,8 +64,8 @@ def classes_exchanged(evidence: Evidence, given: Given, shown: Reference, plain:
     )
 
 
-def exchanged_once(evidence: Evidence, given: Given) -> Finding | None:
-    """As `classes_exchanged`, of samples of which no second draw can be compared."""
+def exchanged_once(evidence: Evidence, given: NetworkInputs) -> Finding | None:
+    """As `classes_exchanged`, for samples without a second draw to compare."""
     val = evidence.val_samples
     if given.inputs.shape[1:] != val.sole_inputs.shape[1:] or given.inputs.ndim != 4:
         return None
@@ -72,7 +74,7 @@ def exchanged_once(evidence: Evidence, given: Given) -> Finding | None:
     if swapped is None:
         return None
     words, one, other = swapped
-    return _of_a_move(
+    return _finding(
         given.place,
         words,
         f"a simple model takes {_TAKEN:.0%} or more of the training samples of class {one} for class {other}, and "
@@ -82,8 +84,8 @@ def exchanged_once(evidence: Evidence, given: Given) -> Finding | None:
     )
 
 
-def _of_a_move(place: str, words: str, measured: str, threshold: str) -> Finding:
-    return told(
+def _finding(place: str, words: str, measured: str, threshold: str) -> Finding:
+    return augmentation_finding(
         place,
         measured,
         why=_WHY,
@@ -93,9 +95,9 @@ def _of_a_move(place: str, words: str, measured: str, threshold: str) -> Finding
     )
 
 
-def _exchanged(evidence: Evidence, plain: Reference, given: Given) -> tuple[str, int, int] | None:
-    """A move of training images, and two classes each of which is often taken for the other one once validation is
-    moved so, by the simple models that tell validation apart."""
+def _exchanged(evidence: Evidence, plain: Reference, given: NetworkInputs) -> tuple[str, int, int] | None:
+    """A move (flip or rotation) of training images and two classes that simple models often confuse once validation
+    images are moved like this."""
     x, labels = evidence.val_samples.sole_inputs, plain.labels
     if x.ndim != 4:
         return None
@@ -103,21 +105,21 @@ def _exchanged(evidence: Evidence, plain: Reference, given: Given) -> tuple[str,
     own = evidence.samples.sole_inputs
     changed = images(list(zip(own, given.inputs, strict=False)))
     for words in _moves_between(drawn_twice(evidence) if given.place == "loader" else changed):
-        said = {name: plain.ask(MOVES[words](x[plain.rows]), name) for name in plain.opinions}
+        predicted = {name: plain.ask(MOVES[words](x[plain.rows]), name) for name in plain.opinions}
         for one, other in combinations(sorted(set(labels.tolist())), 2) if tell else ():
             ways = [(labels == a, b) for a, b in ((one, other), (other, one))]
-            taken = [min(float((said[name][of] == b).mean()) for of, b in ways) for name in tell]
+            taken = [min(float((predicted[name][of] == b).mean()) for of, b in ways) for name in tell]
             if sum(taken) / len(taken) >= _EXCHANGED:
                 return words, one, other
-        if (exchanged := change_places(plain, said)) is not None:
+        if (exchanged := change_places(plain, predicted)) is not None:
             return words, *exchanged
     return None
 
 
-def change_places(plain: Reference, said: dict[str, Whole]) -> tuple[int, int] | None:
-    """Two classes that a model tells apart and takes for each other once samples are moved, while it predicts those
-    that are in no such pair as before; `said`: what each model says of all samples moved."""
-    for name, moved in said.items():
+def change_places(plain: Reference, predicted: dict[str, Whole]) -> tuple[int, int] | None:
+    """Two classes that a model distinguishes, but confuses once samples are moved, while its predictions for other
+    classes stay right. `predicted`: the predictions of each model for the moved samples."""
+    for name, moved in predicted.items():
         known, labels = plain.opinions[name].predictions, plain.labels
         pairs = [
             pair
@@ -125,15 +127,15 @@ def change_places(plain: Reference, said: dict[str, Whole]) -> tuple[int, int] |
             if all(_becomes(a, b, labels, known, moved) for a, b in (pair, pair[::-1]))
         ]
         others = ~np.isin(labels, pairs)
-        before, after = (int((answers == labels)[others].sum()) for answers in (known, moved))
+        before, after = (int((predictions == labels)[others].sum()) for predictions in (known, moved))
         if pairs and after >= _AS_BEFORE * before:
             return pairs[0]
     return None
 
 
 def _becomes(one: int, other: int, labels: Whole, known: Whole, moved: Whole) -> bool:
-    """Whether samples of a class that a model tells from another one are this other one to it once they are moved,
-    and the class itself no more."""
+    """Whether a model that distinguishes two classes predicts the second for samples of the first once they are
+    moved."""
     of = labels == one
     if of.sum() < _FEWEST or (known[of] == one).mean() < _OWN or (known[of] == other).mean() > _CONFUSED:
         return False
@@ -141,39 +143,39 @@ def _becomes(one: int, other: int, labels: Whole, known: Whole, moved: Whole) ->
 
 
 def moved_back(plain: Reference, shown: torch.Tensor, labels: torch.Tensor) -> tuple[str, int, int] | None:
-    """A move, and two classes: many training samples (N, C, H, W) of each look like the other one, to the model that
-    tells validation apart, and like their own once they are moved so."""
+    """A move and two classes: the best model of validation predicts many training samples (N, C, H, W) of each as the
+    other one, and as their own once they are moved."""
     name = plain.best[0]
     if shown.ndim != 4 or plain.accuracy(name) < _TELLS:
         return None
     known, own = plain.opinions[name].predictions, labels.numpy()
-    told, classes = plain.ask(shown, name), sorted(set(plain.labels.tolist()))
+    predicted, classes = plain.ask(shown, name), sorted(set(plain.labels.tolist()))
     for words, move in _moves(square=shown.shape[-1] == shown.shape[-2]):
         again = plain.ask(move(shown), name)
         for pair in combinations(classes, 2):
-            if all(_goes_and_comes(a, b, own, told, again) for a, b in (pair, pair[::-1])) and not any(
+            if all(_is_restored(a, b, own, predicted, again) for a, b in (pair, pair[::-1])) and not any(
                 (known[plain.labels == a] == b).mean() > _CONFUSED for a, b in (pair, pair[::-1])
             ):
                 others = (own != pair[0]) & (own != pair[1])
-                if not others.any() or (told[others] == own[others]).mean() >= _ELSEWHERE:
+                if not others.any() or (predicted[others] == own[others]).mean() >= _ELSEWHERE:
                     return words, *pair
     return None
 
 
-def _goes_and_comes(one: int, other: int, own: Whole, told: Whole, again: Whole) -> bool:
+def _is_restored(one: int, other: int, own: Whole, predicted: Whole, again: Whole) -> bool:
     of = own == one
-    taken = of & (told == other)
+    taken = of & (predicted == other)
     enough = of.sum() >= _FEWEST and taken.sum() >= _TAKEN * of.sum()
     return bool(enough and (again[taken] == one).mean() >= _BACK)
 
 
 def _moves(*, square: bool) -> list[tuple[str, Callable[[torch.Tensor], torch.Tensor]]]:
-    """Those that leave an image its shape."""
+    """The moves that keep the shape of an image."""
     return [(words, move) for words, move in MOVES.items() if square or words != "turned by a quarter"]
 
 
 def _moves_between(pairs: list[Pair]) -> Iterator[str]:
-    """The moves that lie between two draws of the same sample, wherever it is shifted to as well."""
+    """The moves by which two draws of the same sample differ, whatever the shift."""
     square = all(one.shape[-1] == one.shape[-2] for one, _ in pairs)
     for words, move in _moves(square=square):
         found = 0
@@ -184,28 +186,28 @@ def _moves_between(pairs: list[Pair]) -> Iterator[str]:
             yield words
 
 
-def _taken_for_each_other(given: Given, shown: Reference, plain: Reference) -> tuple[int, int, float] | None:
-    """Two classes some of each of which are taken for the other in training, by a model of validation that tells them
-    apart, and by one of training: where validation numbers classes otherwise, training tells them apart."""
-    name, mine = plain.best[0], shown.best[0]
+def _taken_for_each_other(given: NetworkInputs, shown: Reference, plain: Reference) -> tuple[int, int, float] | None:
+    """Two classes that the best model of validation distinguishes there, but confuses in training, and that the best
+    model of training confuses as well: if validation only numbers its classes differently, that model does not."""
+    name, train_name = plain.best[0], shown.best[0]
     if plain.accuracy(name) < _TELLS:
         return None
-    looks = plain.ask(given.inputs[:_ASKED], name), given.labels[:_ASKED].numpy()
+    moved = plain.ask(given.inputs[:_ASKED], name), given.labels[:_ASKED].numpy()
     known = plain.opinions[name].predictions, plain.labels
-    own = shown.opinions[mine].predictions, shown.labels
+    predicted = shown.opinions[train_name].predictions, shown.labels
     classes = sorted(set(plain.labels.tolist()))
     for one, other in combinations(classes, 2):
         ways = [(one, other), (other, one)]
-        shares = [_taken(looks, a, b) for a, b in ways]
-        confused = max(_taken(own, a, b) for a, b in ways) >= _OFTEN
+        shares = [_taken(moved, a, b) for a, b in ways]
+        confused = max(_taken(predicted, a, b) for a, b in ways) >= _OFTEN
         if confused and min(shares) >= _OFTEN and max(_taken(known, a, b) for a, b in ways) <= _SELDOM:
             return one, other, min(shares)
     return None
 
 
 def _confuses(evidence: Evidence, one: int, other: int) -> bool:
-    """Whether the trial's network takes some of validation of one class for the other, or of training where the step
-    cannot be given validation."""
+    """Whether the trial's network confuses both classes in validation, or in training if the step does not run on
+    validation."""
     try:
         after = evidence.after_val
     except NoEvidence as reason:
@@ -215,11 +217,11 @@ def _confuses(evidence: Evidence, one: int, other: int) -> bool:
     predicted, targets = after.predicted, after.targets
     if targets is None or predicted.ndim != 1:
         return False
-    said = predicted.numpy().astype("int64"), targets.reshape(-1).numpy().astype("int64")
-    return max(_taken(said, one, other), _taken(said, other, one)) >= _OFTEN
+    pair = predicted.numpy().astype("int64"), targets.reshape(-1).numpy().astype("int64")
+    return max(_taken(pair, one, other), _taken(pair, other, one)) >= _OFTEN
 
 
-def _taken(said: tuple[Whole, Whole], label: int, other: int) -> float:
-    """The share of samples of a class that is taken for another one, of predictions and labels."""
-    found = said[0][said[1] == label]
+def _taken(pair: tuple[Whole, Whole], label: int, other: int) -> float:
+    """The share of a class that is predicted as another one. `pair`: predictions and labels."""
+    found = pair[0][pair[1] == label]
     return float((found == other).mean()) if len(found) >= _FEWEST_IN_CLASS else 0.0

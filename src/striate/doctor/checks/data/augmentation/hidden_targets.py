@@ -1,10 +1,10 @@
-"""Numbers and labels that simple models tell of validation, and not of what augmentation leaves of training inputs."""
+"""Targets that simple models predict in validation, but not in augmented training inputs."""
 
 from __future__ import annotations
 
 import torch
 
-from striate.doctor.checks.data.augmentation.told import told
+from striate.doctor.checks.data.augmentation.finding import augmentation_finding
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.quality import quality
 from striate.doctor.evidence.simple_models import consult, related
@@ -12,16 +12,18 @@ from striate.records import Finding
 from striate.wording import several
 
 FEWEST, GAP, SHARE = 100, 0.25, 0.7
-"""Samples; how much less simple models tell of training inputs than of validation, and as a share of that."""
+"""The fewest samples; by how much the score of simple models in training is below that in validation, and its largest
+share of that."""
 _LABELS, _RARE, _KNOWN = 20, 0.15, 0.4
-"""Labels of a sample that are looked at; the share of samples that has one, or has it not; of what there is to know."""
-_TOLD, _MORE_LEFT, _HALF = 0.8, 2.5, 0.5
-"""Of a quantity: the correlation in validation; how much more is left unexplained of training; the part of the variance
-that the network has not learned."""
+"""The most labels of a sample; the least share of samples with and without a label; the least skill of a simple
+model."""
+_CORRELATED, _MORE_LEFT, _HALF = 0.8, 2.5, 0.5
+"""For numeric targets: the correlation in validation; how many times as much variance is left unexplained in training;
+the share of the variance that the network has not learned."""
 
 
 def several_labels(evidence: Evidence) -> tuple[torch.Tensor, torch.Tensor] | None:
-    """Labels of training and of validation (N, K), of which a sample may have several; None where it has one."""
+    """Multi-label targets of training and of validation (N, K); None where each sample has one label."""
     y, other = evidence.samples.y, evidence.val_samples.y
     if y is None or other is None or y.ndim != 2 or y.shape[1:] != other.shape[1:] or not 1 < y.shape[1] <= _LABELS:
         return None
@@ -32,20 +34,21 @@ def several_labels(evidence: Evidence) -> tuple[torch.Tensor, torch.Tensor] | No
 
 
 def number_hidden(evidence: Evidence) -> Finding | None:
-    """A number that simple models tell of validation images, and much less of training images as they are drawn, as a
-    size beside pictures that are zoomed; nor has the network learned it. Raises NoEvidence where none is asked for."""
+    """A numeric target that simple models predict from validation images, but much less from augmented training images
+    (such as a size of objects in zoomed images), and that the network has not learned. Raises NoEvidence without
+    numeric targets."""
     samples, val = evidence.samples, evidence.val_samples
     (x, y), (plain_x, plain_y) = ((part.sole_inputs, part.values) for part in (samples, val))
     if min(len(x), len(plain_x)) < FEWEST or x.shape[1:] != plain_x.shape[1:] or not evidence.drawn_anew:
         return None
     there = max(related(plain_x, plain_y, evidence.clock).models.values())
     after = quality(evidence.after_val.outputs, evidence.after_val.targets)
-    if there < _TOLD or after is None or after.loss < _HALF * after.constant:
+    if there < _CORRELATED or after is None or after.loss < _HALF * after.constant:
         return None
     seen = max(related(x, y, evidence.clock).models.values())
     if 1 - seen**2 < _MORE_LEFT * (1 - there**2):
         return None
-    return told(
+    return augmentation_finding(
         "loader",
         f"held-out predictions of simple models correlate by {seen:.2f} with the targets of "
         f"{several(len(x), 'training sample')} after augmentation, and by {there:.2f} with those of "
@@ -53,14 +56,14 @@ def number_hidden(evidence: Evidence) -> Finding | None:
         why="After augmentation, samples hardly show the target: zooming changes a size, and cropping changes a count.",
         remedy="remove the change that the target does not follow, such as crops that are resized to full size, or "
         "change the target with it",
-        threshold=f"simple models, whose predictions correlate by {_TOLD:g} with a target in validation, leave "
+        threshold=f"simple models, whose predictions correlate by {_CORRELATED:g} with a target in validation, leave "
         f"{_MORE_LEFT:g} times as much of its variance unexplained in augmented training samples",
     )
 
 
 def label_hidden(evidence: Evidence, y: torch.Tensor, other: torch.Tensor) -> Finding | None:
-    """One of several labels that simple models tell of validation samples, and not of training samples as they are
-    drawn; nor has the network learned it."""
+    """One of several labels that simple models predict in validation, but not in augmented training samples, and that
+    the network has not learned."""
     x, plain_x, after = evidence.samples.sole_inputs, evidence.val_samples.sole_inputs, evidence.after_val
     if min(len(x), len(plain_x)) < FEWEST or x.shape[1:] != plain_x.shape[1:] or not evidence.drawn_anew:
         return None
@@ -79,7 +82,7 @@ def label_hidden(evidence: Evidence, y: torch.Tensor, other: torch.Tensor) -> Fi
         right = (after.outputs[:, label] > 0).long() == other[: len(after.outputs), label]
         if _skill(float(right.double().mean()), shares[1]) > there - GAP:
             continue
-        return told(
+        return augmentation_finding(
             "loader",
             f"for label {label} of {y.shape[1]}, held-out predictions of simple models get {there:.0%} of the way "
             f"from chance to perfect on {several(len(plain_x), 'validation sample')}, and {max(seen, 0):.0%} on "
@@ -93,6 +96,7 @@ def label_hidden(evidence: Evidence, y: torch.Tensor, other: torch.Tensor) -> Fi
 
 
 def _skill(accuracy: float, share: float) -> float:
-    """Of what there is to know of a label that this share of samples has: 0 for saying what is more frequent."""
+    """The skill of an accuracy for a label that `share` of the samples have: 0 for always predicting the more frequent
+    value, 1 for a perfect one."""
     most = max(share, 1 - share)
     return (accuracy - most) / (1 - most)

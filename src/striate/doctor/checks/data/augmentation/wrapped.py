@@ -1,5 +1,5 @@
-"""Bytes that wrap around: numbers below 0 or above 255 that the script casts to eight bits, or computes in them, as it
-draws samples."""
+"""Bytes that wrap around: the script casts numbers below 0 or above 255 to eight bits, or computes such numbers in
+eight bits, when it reads samples."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, IterableDataset
 
-from striate.doctor.checks.data.augmentation.told import told
+from striate.doctor.checks.data.augmentation.finding import augmentation_finding
 from striate.doctor.checks.data.augmentation.wrapped_sums import Sums
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.setup.reached_objects import written_by_user
@@ -26,15 +26,15 @@ from striate.records import Finding
 _CASTS = ("astype", "to", "type", "byte")
 _SAMPLES, _BATCHES, _FEWEST, _ENOUGH = 32, 6, 64, 20_000
 _LEAST, _MOST, _VALUES = 0.005, 0.5, 8
-"""Of the numbers that a line casts, what is out of range: more is no image; different values of it, since -1 may stand
-for 255 in a map of classes."""
+"""The share of the numbers cast in a line that is out of range (a larger one is not an image); and the fewest different
+values out of range, since -1 may stand for 255 in a class map."""
 _MOST_OF_SUM = 0.95
-"""The same of a sum: half of an image is below its mean."""
+"""The largest share for a sum: half of an image is below its mean."""
 
 
 def wrapped_around(evidence: Evidence) -> Finding | None:
-    """Such casts and sums in the user's code. Which numbers they are given is seen while the data set is asked for some
-    samples, or the loop draws some batches."""
+    """Casts and sums in the user's code whose results wrap around. Their operands are recorded while the data set reads
+    some samples, or the loop draws some batches."""
     noted = defaultdict[tuple[str, int], list[torch.Tensor]](list)
     source = evidence.setup.source
     sums = Sums("" if source is None else source.loop[0])
@@ -63,7 +63,7 @@ def wrapped_around(evidence: Evidence) -> Finding | None:
         numbers = torch.cat(given)
         outside = numbers[(numbers <= -1) | (numbers >= 256)]
         if _LEAST <= len(outside) / len(numbers) <= _MOST and len(outside.unique()) >= _VALUES:
-            return told(
+            return augmentation_finding(
                 "loader",
                 f"{Path(file).name}, line {line} casts numbers from {float(numbers.min()):.4g} to "
                 f"{float(numbers.max()):.4g} to eight bits: {len(outside) / len(numbers):.1%} of them wrap around, "
@@ -78,7 +78,7 @@ def wrapped_around(evidence: Evidence) -> Finding | None:
         numbers = torch.cat(given)
         outside = numbers[(numbers < 0) | (numbers > 255)]
         if _LEAST <= len(outside) / len(numbers) <= _MOST_OF_SUM and len(outside.unique()) >= _VALUES:
-            return told(
+            return augmentation_finding(
                 "loader",
                 f"{Path(file).name}, line {line} computes `{text}` in eight bits: the results are from "
                 f"{int(numbers.min())} to {int(numbers.max())}, and {len(outside) / len(numbers):.1%} of them wrap "
@@ -105,7 +105,7 @@ def _draw(loader: Any, until: float) -> None:
 
 
 def _numbers(given: Any) -> torch.Tensor | None:
-    """Some numbers of an image or several, of more than eight bits."""
+    """Some values of one image or several, with more than eight bits; None for other objects."""
     if not isinstance(given, np.ndarray | torch.Tensor) or given.ndim < 2 or len(flat := given.reshape(-1)) < _FEWEST:
         return None
     some: Any = flat[:: max(1, len(flat) // _ENOUGH)]
@@ -115,7 +115,7 @@ def _numbers(given: Any) -> torch.Tensor | None:
 
 
 def _called(frame: types.FrameType, file: str) -> tuple[int, str]:
-    """The line of the call that a frame is in the middle of, and its text."""
+    """The line of the call that a frame executes, and its text."""
     first, last, start, end = list(frame.f_code.co_positions())[frame.f_lasti // 2]
     if first is None or last is None:
         return frame.f_lineno, ""

@@ -1,4 +1,4 @@
-"""Sums, differences and products of bytes that stay bytes, and wrap around."""
+"""Sums, differences and products of bytes, whose results are bytes and wrap around."""
 
 from __future__ import annotations
 
@@ -21,17 +21,15 @@ _PLAIN = (ast.Name, ast.Attribute, ast.Subscript, ast.Constant, ast.BinOp, ast.U
 _AGAIN = frozenset((
     "astype", "to", "byte", "uint8", "array", "asarray", "from_numpy", "tensor", "int", "round", "randint", "integers",
 ))  # fmt: skip
-"""What may be called once more: it changes nothing but the random state."""
+"""Functions that may be called a second time: they change nothing but the random state."""
 _CHOSEN = frozenset(("where", "view", "select"))
-"""Functions that may use just what did not wrap around, as `np.where(a > b, a - b, b - a)`, or ask for it."""
+"""Functions that may select only values that did not wrap around, such as `np.where(a > b, a - b, b - a)`."""
 _FEWEST, _MOST = 64, 5_000_000
 
 
 class Sums:
-    """What sums in the user's lines would be in whole numbers, by file and line, where they are computed in bytes.
-
-    `trace`: a function for `sys.settrace`. `loop`: the file of code that was compiled as `<striate>`.
-    """
+    """Records the exact results of sums in the user's code that are computed in bytes, by file and line. `trace` is a
+    function for `sys.settrace`; `loop` is the file of the code that was compiled as `<striate>`."""
 
     def __init__(self, loop: str) -> None:
         self.noted = defaultdict[tuple[str, int, str], list[torch.Tensor]](list)
@@ -39,7 +37,7 @@ class Sums:
         self._lines = dict[str, dict[int, list[ast.BinOp]]]()
 
     def trace(self, frame: types.FrameType, event: str, _: Any) -> Any:
-        """Look at the sums of a line before it runs."""
+        """Compute the exact results of a line's sums before it runs."""
         file = frame.f_code.co_filename
         file = self._loop if file == "<striate>" else file
         if file not in self._lines:
@@ -47,7 +45,7 @@ class Sums:
         if not self._lines[file]:
             return None
         for node in self._lines[file].get(frame.f_lineno, ()) if event == "line" else ():
-            with suppress(Exception):  # what the line needs may not be there yet
+            with suppress(Exception):  # a variable of the line may not exist yet
                 exact = _in_whole_numbers(_value(node.left, frame), _value(node.right, frame), type(node.op))
                 if exact is not None:
                     self.noted[file, frame.f_lineno, ast.unparse(node)].append(exact)
@@ -55,7 +53,7 @@ class Sums:
 
 
 def _sums_of(file: str) -> dict[int, list[ast.BinOp]]:
-    """By line the sums that can be computed once more."""
+    """The sums of a file that can be computed a second time, by line."""
     found = defaultdict[int, list[ast.BinOp]](list)
     awaiting = list[ast.AST]()
     with suppress(SyntaxError):
@@ -81,7 +79,7 @@ def _value(node: ast.expr, frame: types.FrameType) -> Any:
 
 
 def _in_whole_numbers(left: Any, right: Any, kind: type[ast.operator]) -> torch.Tensor | None:
-    """A sum of an image and something else as int64; None where it is not computed in bytes."""
+    """The exact result of a sum with an image, as int64; None if it is not computed in bytes."""
     sizes = [np.prod(one.shape) for one in (left, right) if isinstance(one, np.ndarray | torch.Tensor) and one.ndim > 1]
     if not sizes or not _FEWEST <= max(sizes) <= _MOST:
         return None

@@ -1,1 +1,1 @@
-"""Are inputs such that a network can learn from them?"""
+"""Can a network learn from the inputs?"""

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import torch
 
 from striate.doctor.checks.check import Check
-from striate.doctor.checks.data.looking import WORDS, both_parts, deviation_of, picture_of
+from striate.doctor.checks.data.common import WORDS, both_parts, deviation_of, picture_of
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.samples import Samples
 from striate.records import Finding
@@ -25,7 +25,7 @@ _THRESHOLD = (
 
 def _find_constant_images(evidence: Evidence) -> Iterable[Finding]:
     for samples, _ in both_parts(evidence):
-        blank = blank_samples(samples) & ~_said_to_be_empty(samples)
+        blank = blank_samples(samples) & ~_empty_by_target(samples)
         count, total = int(blank.sum()), len(blank)
         if count < max(_FEWEST, _WARN * total):
             continue
@@ -49,7 +49,7 @@ def _find_constant_images(evidence: Evidence) -> Iterable[Finding]:
 
 
 def blank_samples(samples: Samples) -> torch.Tensor:
-    """Which samples (N,) are blank: none of tables, and of whole numbers that stand for words."""
+    """Which samples (N,) are blank; none for tables and tokens."""
     x = samples.inputs
     none = torch.zeros(len(x), dtype=torch.bool)
     grid = x.ndim > 2 or (x.ndim == 2 and x.shape[1] >= 4 * _SMALLEST)
@@ -63,9 +63,9 @@ def blank_samples(samples: Samples) -> torch.Tensor:
     return deviation <= torch.maximum(torch.tensor(_FLAT * typical).double(), 1e-7 * level)
 
 
-def _said_to_be_empty(samples: Samples) -> torch.Tensor:
-    """Which samples (N,) show nothing by their targets: none of several labels, a mask of nothing but background. Of
-    targets that are the inputs themselves none."""
+def _empty_by_target(samples: Samples) -> torch.Tensor:
+    """Which samples (N,) are empty according to their targets: no label of several, or a mask of background alone. None
+    if the targets are the inputs themselves."""
     x, y = samples.inputs, samples.y
     if y is None or len(y) != len(x) or y.ndim < 2 or y[0].numel() < 2 or (y.shape == x.shape and torch.equal(y, x)):
         return torch.zeros(len(x), dtype=torch.bool)

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from striate.doctor.checks.check import Check
-from striate.doctor.checks.data.looking import WORDS, both_parts
+from striate.doctor.checks.data.common import WORDS, both_parts
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.predictions import predict
@@ -23,27 +23,33 @@ _THRESHOLD = "no NaN or Inf; a note if outputs and loss are finite anyway"
 
 
 @dataclass(frozen=True)
-class _Odd:
-    """What is not finite: `what` (inputs or targets), how many samples of how many, which columns, in which batches."""
+class _NotFinite:
+    """NaN or Inf in inputs or targets."""
 
     what: str
+    """inputs or targets."""
     samples: int
+    """Samples with such values."""
     total: int
+    """Samples that were read."""
     nan: bool
+    """Whether some are NaN, not only Inf."""
     columns: tuple[int, ...]
+    """Columns with such values; empty unless samples are rows."""
     batches: tuple[int, ...]
+    """Batches with such values."""
 
 
 def _find_not_finite(evidence: Evidence) -> Iterable[Finding]:
     found = []
     for samples, batches in both_parts(evidence):
-        for odd in _odd(samples, batches):
+        for odd in _not_finite(samples, batches):
             matters = _matters(evidence, samples.name, batches, odd)
-            found.append(_told(samples, odd, matters))
+            found.append(_finding(samples, odd, matters))
     return sorted(found, key=lambda finding: finding.severity)[:1]
 
 
-def _odd(samples: Samples, batches: Batches) -> Iterator[_Odd]:
+def _not_finite(samples: Samples, batches: Batches) -> Iterator[_NotFinite]:
     tallies: dict[Any, list[tuple[int, torch.Tensor]]] = {}
     for number, batch in enumerate(batches.raw):
         for path, tensor in leaves(batch):
@@ -57,11 +63,11 @@ def _odd(samples: Samples, batches: Batches) -> Iterator[_Odd]:
             columns = tuple(torch.stack([mask.any(0) for mask in masks]).any(0).nonzero().flatten().tolist())
         what = "targets" if path == samples.y_path and path != samples.x_path else "inputs"
         count = sum(int(mask.any(1).sum()) for mask in masks)
-        yield _Odd(what, count, batches.count, nan, columns, tuple(number for number, _ in parts))
+        yield _NotFinite(what, count, batches.count, nan, columns, tuple(number for number, _ in parts))
 
 
-def _matters(evidence: Evidence, name: str, batches: Batches, odd: _Odd) -> bool:
-    """Whether what comes of them is not finite either: some networks and losses leave such numbers out."""
+def _matters(evidence: Evidence, name: str, batches: Batches, odd: _NotFinite) -> bool:
+    """Whether outputs or losses contain NaN or Inf as well: some networks and losses ignore such values."""
     trial = evidence.trial
     if name == "train":
         if trial.error is not None or any(loss != loss or abs(loss) == float("inf") for loss in trial.losses):
@@ -69,13 +75,13 @@ def _matters(evidence: Evidence, name: str, batches: Batches, odd: _Odd) -> bool
         if all(number < len(trial.rows) for number in odd.batches):
             return False
     try:
-        told = predict(evidence.setup, evidence.fresh, [batches.raw[odd.batches[0]]])
+        predictions = predict(evidence.setup, evidence.fresh, [batches.raw[odd.batches[0]]])
     except NoEvidence:
         return True
-    return (odd.what == "targets" and name == "train") or not bool(torch.isfinite(told.outputs).all())
+    return (odd.what == "targets" and name == "train") or not bool(torch.isfinite(predictions.outputs).all())
 
 
-def _told(samples: Samples, odd: _Odd, matters: bool) -> Finding:
+def _finding(samples: Samples, odd: _NotFinite, matters: bool) -> Finding:
     part = WORDS[samples.name]
     kind = "NaN" if odd.nan else "infinite"
     where = f", in column{'s' * (len(odd.columns) > 1)} {', '.join(map(str, odd.columns[:6]))}" if odd.columns else ""

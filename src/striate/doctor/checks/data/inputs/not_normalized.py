@@ -1,4 +1,4 @@
-"""`data.not-normalized`: have the inputs a scale that the network learns from?"""
+"""`data.not-normalized`: do the inputs have a scale that the network can learn from?"""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from striate.doctor.checks.check import Check
-from striate.doctor.checks.data.looking import score
+from striate.doctor.checks.data.common import score
 from striate.doctor.checks.loss.degenerate.no_density import is_flow
 from striate.doctor.checks.loss.initial_off import INITIAL_OFF
 from striate.doctor.checks.model.saturated import SATURATED
@@ -34,15 +34,16 @@ from striate.wording import python_name, several
 LARGE, SMALL, UNEVEN = 10.0, 0.03, 50.0
 GAIN = 0.1
 _COLUMNS, _UNSEEN = 4, 0.01
-"""How many make a table; and the share of all squares that half of its columns have: standardized ones have half."""
+"""The fewest columns of a table; and the share of all squares in the smaller half of its columns (half if
+standardized)."""
 LITTLE, BETTER = 0.05, 2.0
 FAR_OFF, NEAR, LOWER = 3.0, 1.0, 0.85
-"""Nats above the loss of a constant prediction, at first; of the mean loss of a trial."""
+"""First losses, in nats above that of a constant prediction; a share of the mean loss of the trial."""
 _TWICE, _WHOLE = 1.01, 0.05
 _SCALED = 0.9999
-"""A correlation: what is scaled and shifted, and no more."""
+"""The correlation of values that are only scaled and shifted."""
 LONG = 0.1
-"""Of the parameters' norm, in one step: no inputs of a usual size need that."""
+"""The size of a step, as a share of the norm of the parameters: inputs of usual size do not need it."""
 _ODD = (
     f"a root mean square of a channel or column above {LARGE:g} or all below {SMALL:g}, a mean {LARGE:g} times the "
     f"standard deviation, or a column {UNEVEN:g} times the median one"
@@ -51,30 +52,33 @@ _ODD = (
 
 @dataclass(frozen=True)
 class _Scales:
-    """Mean and deviation of each channel, or column of a table, shaped for the inputs; `of` names them."""
+    """Mean and standard deviation of each channel or column."""
 
     mean: torch.Tensor
+    """In a shape that broadcasts to the inputs."""
     deviation: torch.Tensor
+    """Standard deviation, in the same shape."""
     of: str
+    """channel or column."""
 
     def standardized(self, part: torch.Tensor) -> torch.Tensor:
-        """Inputs (N, …) with mean 0 and deviation 1, as numbers with a fraction."""
+        """Inputs (N, …) with mean 0 and standard deviation 1, in floating point."""
         kind = part.dtype if part.is_floating_point() else torch.get_default_dtype()
         return ((part.cpu().double() - self.mean) / self.deviation).to(part.device, kind)
 
     @property
     def _faint(self) -> bool:
-        """Whether none varies by a tenth of the usual deviation: of flattened images the border alone hardly does."""
+        """Whether all standard deviations are below 0.1; in flattened images only those of the border are."""
         return float(self.deviation.max()) < 1 / LARGE
 
     @property
     def large(self) -> bool:
-        """Whether a channel or column is."""
+        """Whether the root mean square of a channel or column is."""
         return float((self.mean.square() + self.deviation.square()).max()) > LARGE**2
 
     @property
     def odd(self) -> bool:
-        """Whether they are far from 0 and 1 in any way."""
+        """Whether means are far from 0 or standard deviations far from 1."""
         mean, deviation = self.mean.flatten(), self.deviation.flatten()
         size = (mean.square() + deviation.square()).sqrt()
         varying = deviation > 1e-6 * size.clamp_min(1e-30)
@@ -93,7 +97,7 @@ def _find_not_normalized(evidence: Evidence) -> Iterable[Finding]:
         return
     if given is None or not (given.is_floating_point() or given.dtype == torch.uint8) or given.ndim < 2:
         raise NoEvidence("the network's inputs are not numbers that can be scaled")
-    if found := list(_beside_noise(evidence, given.cpu().double())):
+    if found := list(_with_added_noise(evidence, given.cpu().double())):
         yield from found
         return
     inputs = _all_inputs(evidence, given.cpu())
@@ -108,7 +112,7 @@ def _find_not_normalized(evidence: Evidence) -> Iterable[Finding]:
         place = rescaled[0]
     if scales.of == "column" and not are_of_batch(evidence, given.cpu()):
         raise NoEvidence("the network's input is computed by another network: it is not columns of the data")
-    own, fixed, trial = _tried(evidence, scales, place)
+    own, fixed, trial = _trial_standardized(evidence, scales, place)
     known = own is not None and fixed is not None
     own, fixed = own or 0.0, fixed or 0.0
     gain = f"predictions that are better by {GAIN:g} after as many steps"
@@ -143,14 +147,14 @@ def _find_not_normalized(evidence: Evidence) -> Iterable[Finding]:
     )
 
 
-def _beside_noise(evidence: Evidence, given: torch.Tensor) -> Iterable[Finding]:
-    """Images to which noise of deviation 1 is added that is asked for, as by diffusion: standardized ones, with the
-    same noise, have to bring a loss half as high."""
+def _with_added_noise(evidence: Evidence, given: torch.Tensor) -> Iterable[Finding]:
+    """Images with added noise of variance 1 that the loss compares with outputs, as for diffusion. With standardized
+    images and the same noise the loss has to be half as high."""
     x, path = evidence.samples.x, evidence.samples.x_path
     if x is None or path is None or not is_grid(x) or not any(evidence.graph.noise_asked_for()):
         return
     scales = _scales(x.double())
-    if not scales.large or not _scales(given).large:  # the step may scale them before
+    if not scales.large or not _scales(given).large:  # the step may scale images before it adds noise
         return
     batches = [altered(batch, path, scales.standardized) for batch in evidence.train.raw]
     trial = evidence.variant("standardized images", Change(), batches=batches)
@@ -171,8 +175,8 @@ def _beside_noise(evidence: Evidence, given: torch.Tensor) -> Iterable[Finding]:
 
 
 def _of_a_flow(evidence: Evidence) -> Iterable[Finding]:
-    """A table that a normalizing flow is given by another method than `forward`: standardized, and with the logarithms
-    of the deviations added, so that both are likelihoods of the same numbers."""
+    """A table that a normalizing flow gets by another method than `forward`. To compare likelihoods of the same values,
+    the logarithms of the standard deviations are added to the loss of the standardized table."""
     x, path = evidence.samples.x, evidence.samples.x_path
     if x is None or path is None or x.ndim != 2 or not x.is_floating_point() or not (scales := _scales(x.double())).odd:
         return
@@ -197,8 +201,8 @@ def _of_a_flow(evidence: Evidence) -> Iterable[Finding]:
 
 
 def _unseen(evidence: Evidence, scales: _Scales, given: torch.Tensor, *, answered: bool) -> Iterable[Finding]:
-    """A table that is to be restored, of which the loss sees a few columns alone; large inputs that put units at their
-    limits, where no answers are known by which to tell what comes of it."""
+    """A reconstructed table whose loss consists of a few large columns; or large inputs that saturate units, where no
+    score shows the effect."""
     variances = scales.deviation.flatten().square().sort().values
     share = float(variances[: len(variances) // 2].sum() / variances.sum())
     restored = any(
@@ -225,8 +229,8 @@ def _unseen(evidence: Evidence, scales: _Scales, given: torch.Tensor, *, answere
 
 
 def _rescaled(evidence: Evidence) -> tuple[str, torch.Tensor] | None:
-    """The name of the first layer with weights, and what it gets for the first batch, where the network has scaled its
-    inputs before; None elsewhere."""
+    """The name of the first layer with weights, and its input for the first batch, if the network scales its inputs
+    before; else None."""
     model, seen = evidence.fresh.model, list[tuple[str, torch.Tensor]]()
     parts_named = ((name, part) for name, part in model.named_modules() if name)
     layers = {name: part for name, part in parts_named if isinstance(getattr(part, "weight", None), nn.Parameter)}
@@ -246,7 +250,7 @@ def _rescaled(evidence: Evidence) -> tuple[str, torch.Tensor] | None:
 
 
 def _divided_twice(x: torch.Tensor) -> bool:
-    """Whether images hold bytes divided by 255 twice: 1/255 at most, and whole numbers when multiplied back."""
+    """Whether images are bytes divided by 255 twice: at most 1/255, and integers if multiplied by 255 twice."""
     if not is_grid(x) or not 0 < float(x.max()) <= _TWICE / 255 or float(x.min()) < 0:
         return False
     whole = x.flatten()[:: max(1, x.numel() // 10_000)] * 255**2
@@ -265,16 +269,16 @@ def _of_divided(largest: float) -> Finding:
 
 
 def _starts_far_off(evidence: Evidence, scales: _Scales, trial: Trial) -> Iterable[Finding]:
-    """Inputs so large that the first predictions are far from knowing nothing, where standardized ones are not; what is
-    learned in the end is the same."""
+    """Inputs so large that the first loss is far above that of a constant prediction, unlike with standardized inputs,
+    although the network learns as much in the end."""
     own, other = evidence.trial.losses, trial.losses
     if not evidence.setup.classifies or not own or not other or not all(map(math.isfinite, [*own, *other])):
         return
-    chance = min(evidence.progress.chance, other[0])  # where no constant prediction is known, it is the first loss
+    chance = min(evidence.progress.chance, other[0])  # the first loss where no constant prediction is known
     mean, lower = (sum(losses) / len(losses) for losses in (own, other))
     if own[0] < chance + FAR_OFF or other[0] > chance + NEAR:
         return
-    # Either that start does harm, or smaller outputs would help as well: the inputs are why they are large.
+    # Report it if the start does harm, or if outputs are too large, which the inputs cause.
     if lower > LOWER * mean and not any(INITIAL_OFF.run(evidence)):
         return
     yield NOT_NORMALIZED.finding(
@@ -291,23 +295,23 @@ def _starts_far_off(evidence: Evidence, scales: _Scales, trial: Trial) -> Iterab
 
 
 def _far_better(evidence: Evidence, trial: Trial) -> bool:
-    """Whether nothing was learned, and with standardized inputs the loss comes far below what it is."""
+    """Whether the network learned nothing, but reaches a far lower loss with standardized inputs."""
     own, other = evidence.progress, evidence.progress_of(trial)
     return own.share < LITTLE and other.beats(own, BETTER) and other.share > max(own.share, 0.0) + GAIN
 
 
 def _sees_nothing(evidence: Evidence, scales: _Scales, place: str, trial: Trial) -> bool:
-    """Of a loss without an end, or of outputs that are no predictions: whether the network comes nearly as far with
-    zeros as with its inputs, and with standardized ones much further."""
+    """For losses without a minimum, or outputs that are not predictions: whether the network comes nearly as far with
+    zeros as with its inputs, and much further with standardized inputs."""
     zeros = replace(scales, deviation=torch.full_like(scales.deviation, math.inf))
     blind = _trial_with(evidence, zeros, place, "zeros")
-    gain, spread = blind.level() - trial.level(), statistics.pstdev(blind.losses[-10:] or [0.0])
-    return gain > spread and blind.level() - evidence.trial.level() < GAIN * gain
+    gain, deviation = blind.level() - trial.level(), statistics.pstdev(blind.losses[-10:] or [0.0])
+    return gain > deviation and blind.level() - evidence.trial.level() < GAIN * gain
 
 
 def _steps_are_it(evidence: Evidence, scales: _Scales, fixed: float) -> bool:
-    """Of inputs of a usual size, some columns of which hardly vary, as the border of an image: whether steps are far
-    too long, and shorter ones do as well as standardized inputs."""
+    """For inputs of usual size with columns that hardly vary, such as the border of images: whether steps are far too
+    long, and shorter ones do as well as standardized inputs."""
     size = float((scales.mean.square() + scales.deviation.square()).max()) ** 0.5
     if size > LARGE or not rates_are_users(evidence) or (first_movement(evidence.trial) or 0.0) < LONG:
         return False
@@ -339,7 +343,7 @@ def _remedy(scales: _Scales) -> str:
 
 
 def _all_inputs(evidence: Evidence, given: torch.Tensor) -> torch.Tensor:
-    """All samples that were read, where the network gets them unchanged; else the inputs of the first step."""
+    """All samples that were read, if the network gets them unchanged; else the inputs of the first step."""
     x = evidence.samples.x
     same = x is not None and x.shape[1:] == given.shape[1:] and torch.equal(x[: len(given)].to(given.dtype), given)
     found = x if same and x is not None else given
@@ -359,17 +363,17 @@ def _scales(x: torch.Tensor) -> _Scales:
 
 
 def _trial_with(evidence: Evidence, scales: _Scales, place: str, name: str) -> Trial:
-    """A trial with inputs that are scaled first."""
+    """A trial with standardized inputs of the module `place`."""
     dtype = next((p.dtype for p in evidence.setup.model.parameters()), torch.float32)
 
     def prepare(replica: Replica) -> None:
         def standardize(args: tuple[Any, ...]) -> tuple[Any, ...] | None:
-            x = main_tensor(list(args))  # numbers, where codes come beside them
+            x = main_tensor(list(args))  # if codes are a second input, the numbers
             if x is None:
                 return None
-            wanted = x.dtype if x.is_floating_point() else dtype
+            kind = x.dtype if x.is_floating_point() else dtype
             place = x.device
-            scaled = ((x.double() - scales.mean.to(place)) / scales.deviation.to(place)).to(wanted)
+            scaled = ((x.double() - scales.mean.to(place)) / scales.deviation.to(place)).to(kind)
             return tuple(scaled if given is x else given for given in args)
 
         change_inputs(replica.model.get_submodule(place), standardize)
@@ -377,8 +381,8 @@ def _trial_with(evidence: Evidence, scales: _Scales, place: str, name: str) -> T
     return evidence.variant(f"{name} {place}", Change(prepare=prepare))
 
 
-def _tried(evidence: Evidence, scales: _Scales, place: str) -> tuple[float | None, float | None, Trial]:
-    """How good the trial's network is, and that of a trial with standardized inputs."""
+def _trial_standardized(evidence: Evidence, scales: _Scales, place: str) -> tuple[float | None, float | None, Trial]:
+    """The score of the trial's network, that of a trial with standardized inputs, and that trial."""
     trial = _trial_with(evidence, scales, place, "standardized")
     if trial.error is not None:
         raise NoEvidence("the network cannot be run with standardized inputs")

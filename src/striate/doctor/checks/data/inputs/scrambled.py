@@ -1,4 +1,4 @@
-"""`data.scrambled`: numbers that were dealt to the wrong places, as by `view` where `permute` was meant."""
+"""`data.scrambled`: values at wrong positions, such as by `view` where `permute` was meant."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import torch
 from torch import nn
 
 from striate.doctor.checks.check import Check
+from striate.doctor.checks.data.common import picture_of, score
 from striate.doctor.checks.data.inputs.constant_images import blank_samples
 from striate.doctor.checks.data.labels.labels_random import SLIGHT
-from striate.doctor.checks.data.looking import picture_of, score
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.features import channels_first, is_grid
@@ -33,24 +33,26 @@ _CONVOLUTIONS = nn.modules.conv._ConvNd
 
 @dataclass(frozen=True)
 class Entrance:
-    """`name` of the first such layer; None where it is a function. `x`: what it
-    was given (N, …). `channels`: the axis that is no place: 1, or the last one of a recurrent layer."""
+    """The first layer that uses neighboring positions (a convolution or a recurrent layer), and its input."""
 
     name: str | None
+    """Name of the module; None for a function."""
     x: torch.Tensor
+    """(N, …)."""
     channels: int
+    """The axis of channels: 1, or the last one for a recurrent layer."""
 
 
 def find_entrance(setup: TrainingSetup, replica: Replica, batch: Any, *, training: bool = False) -> Entrance:
-    """Ask the replica about a batch, as in evaluation (or in training, which may go through other layers), and look at
-    its first such layer. Raises NoEvidence where it has none."""
+    """Find the entrance of the replica for a batch, in evaluation mode or in training mode, which may use other layers.
+    Raises NoEvidence if no layer uses neighboring positions."""
     caught: list[Entrance] = []
     layers = {
         name: part for name, part in replica.model.named_modules() if isinstance(part, _CONVOLUTIONS | nn.RNNBase)
     }
 
     def around(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        # The first convolution may be called as a function, not by a module.
+        # The first convolution may be a function, not a module.
         if not caught and getattr(func, "__name__", "") in ("conv1d", "conv2d", "conv3d") and args:
             caught.append(Entrance(None, args[0].detach().cpu().float().clone(), 1))
         return func(*args, **kwargs)
@@ -80,14 +82,15 @@ GAIN = 0.05
 INTERLEAVED, _COLORS = 0.7, 3
 _SAMPLES = 64
 _CLIPS, _SMOOTHER_FRAMES, _BY_CHANCE = 5, 0.95, 0.2
-"""Axes; of frames by themselves; an accuracy that clips read anew may lose by chance."""
+"""The axes of a batch of clips; the largest ratio of roughness of single frames; an accuracy that reordered clips may
+lose by chance."""
 _COLORS_LAST = (2, 3, 1)
 _SMOOTHER_SIGNALS, _FEWEST_SIGNALS, _TURNS = 0.97, 16, 10.0
-"""Of signals, which may be noise for the most part: enough where their channels take turns, by so many times more than
-chance has it."""
+"""For signals, which may be mostly noise: the largest ratio of roughness, the fewest samples, and how many times the
+usual variance the period of the channels has."""
 _NOISY, _SMOOTHER_BY, _ERRORS = 0.9, 0.03, 8.0
-"""Neighbors' difference, in deviations, from which on a picture is mostly noise (of which it is 1.13); how much less it
-is with the colors together, and how many standard errors that is."""
+"""The roughness from which on an image is mostly noise (1.13 for pure noise); by how much interleaved colors lower it,
+and by how many standard errors."""
 _SMOOTH_ANEW = (
     f"neighbors differ less than {SMOOTHER:g} times as much if the values are read with the axes in another order, "
     f"in {AGREE:.0%} of the samples; an error if the network then learns better by {GAIN:g}"
@@ -111,28 +114,28 @@ def _find_scrambled(evidence: Evidence) -> Iterable[Finding]:
     size = size_of(evidence.train.raw[0])
     if entrance.channels != 1 and len(entrance.x) != size == entrance.x.shape[1]:
         raise NoEvidence("the first layer convolves along the axis of samples")
-    dealt = list(_dealt_at(evidence, entrance, given)) or list(_dealt_in_clips(evidence, entrance, given))
-    yield from dealt or _viewed(evidence, entrance, given)
+    found = list(_dealt_at(evidence, entrance, given)) or list(_dealt_in_clips(evidence, entrance, given))
+    yield from found or _viewed(evidence, entrance, given)
 
 
 def _viewed(evidence: Evidence, entrance: Entrance, given: torch.Tensor | None) -> Iterable[Finding]:
-    """Rows (N, places, numbers) that are given as (N, numbers, places) without being transposed, as points are, which
-    lie in no order."""
+    """Rows (N, positions, numbers) that are viewed as (N, numbers, positions) instead of transposed, such as points,
+    which have no order."""
     came, x = main_tensor(parts(evidence.train.raw[0])[0]), entrance.x
     if came is None or given is None or x.ndim != 3 or came.shape != x.transpose(1, 2).shape:
         return
     if came.shape[1] == came.shape[2] or not torch.equal(came.detach().cpu().float().reshape(x.shape), x):
         return
     whole = torch.equal(given.detach().cpu(), x)
-    gain, words = _tried(evidence, Entrance("", x, 1) if whole else entrance, (2, 1))
+    gain, words = _gain_reread(evidence, Entrance("", x, 1) if whole else entrance, (2, 1))
     if gain is not None and gain >= 2 * GAIN:
         rough, other = (float(roughness(part, 1).median()) for part in (x, reread(x, (2, 1))))
-        yield _told(entrance, given, (2, 1), rough, other / rough, gain, words, _ROWS_VIEWED)
+        yield _finding(entrance, given, (2, 1), rough, other / rough, gain, words, _ROWS_VIEWED)
 
 
 def _dealt_in_clips(evidence: Evidence, entrance: Entrance, given: torch.Tensor | None) -> Iterable[Finding]:
-    """Clips (N, T, C, H, W) whose frames the first layer sees one by one, and clips, (N, C, T, H, W) too, of which it
-    sees all frames as channels: their time is looked at as well."""
+    """Clips (N, T, C, H, W) whose frames the first layer gets one by one, and clips (N, T, C, H, W) or (N, C, T, H, W)
+    whose frames it gets as channels: their time axis is examined, too."""
     if given is None or given.ndim != _CLIPS:
         return
     x = given.detach().cpu().float()
@@ -153,12 +156,12 @@ def _dealt_at(evidence: Evidence, entrance: Entrance, given: torch.Tensor | None
     clips = x.ndim == _CLIPS and not entrance.name
     least, limit = -GAIN, _SMOOTH_ANEW
     if (noisy := _colors_in_noise(x, rough)) is not None:
-        yield _told(entrance, given, _COLORS_LAST, float(rough.median()), noisy, None, "", _NOISY_COLORS)
+        yield _finding(entrance, given, _COLORS_LAST, float(rough.median()), noisy, None, "", _NOISY_COLORS)
         return
     for order, other in _orders(x):
         ratio = roughness(other, entrance.channels) / rough.clamp_min(1e-12)
-        # Exchanged axes, each as smooth as before, are no scramble, if the network does not learn far more: rows of an
-        # image may be its channels.
+        # If axes are exchanged and each is as smooth as before, nothing is scrambled, unless the network learns far
+        # more: rows of an image may be its channels.
         exchanged = float((roughness(other, None) / everywhere).median()) > SMOOTHER_IN_ALL
         if exchanged and x.ndim > 3:
             continue
@@ -173,31 +176,31 @@ def _dealt_at(evidence: Evidence, entrance: Entrance, given: torch.Tensor | None
             best, least, limit = (middle, order, other), 0.0, _IN_TURNS
     if best is None or float(rough.median()) <= 0:
         return
-    gain, words = _tried(evidence, entrance, best[1])
+    gain, words = _gain_reread(evidence, entrance, best[1])
     if clips and gain is not None and -_BY_CHANCE < gain < GAIN:
-        gain, words = None, ""  # what a few steps show is chance: no frame of a proper clip becomes smoother
+        gain, words = None, ""  # a few steps show little: no frame of an intact clip becomes smoother
     if (gain if gain is not None else 0.0) < least:
         if best[0] > INTERLEAVED or x.ndim != 4 or x.shape[best[1][-1]] != _COLORS or best[1][-1] != 1:
             return
-        # What a few steps show is chance: the colors of each pixel lie side by side.
+        # A few steps show little: the colors of each pixel are interleaved.
         gain, words, limit = None, "", _INTERLEAVED_COLORS
     drawn = picture_of("Input of the network, unchanged and reordered", [x[0], best[2][0]], ["unchanged", "reordered"])
     if drawn is not None:
         evidence.pictures["data.scrambled"] = drawn
-    yield _told(entrance, given, best[1], float(rough.median()), best[0], gain, words, limit)
+    yield _finding(entrance, given, best[1], float(rough.median()), best[0], gain, words, limit)
 
 
 def _frames_smoother(x: torch.Tensor, other: torch.Tensor, channels: int) -> bool:
-    """Whether frames of clips, (N, T, C, H, W) or (N, C, T, H, W), are smoother in another order, each by itself: of
-    images that have nothing to do with each other, what is taken for time may become smoother, but no image does."""
+    """Whether single frames of clips, (N, T, C, H, W) or (N, C, T, H, W), are smoother in another order. For unrelated
+    images only the presumed time axis may become smoother."""
     own, new = (roughness(part.movedim(channels, 2).flatten(0, 1), 1) for part in (x, other))
     ratio = new / own.clamp_min(1e-12)
     return float(ratio.median()) < _SMOOTHER_FRAMES and float((ratio < 1).double().mean()) >= AGREE
 
 
 def _colors_in_noise(x: torch.Tensor, rough: torch.Tensor) -> float | None:
-    """How rough pictures are that are mostly noise, with the colors of each pixel put together, as a share; None where
-    that makes them no smoother beyond chance."""
+    """The ratio of roughness of images that are mostly noise, if their values are read as interleaved colors; None if
+    they are not smoother beyond chance."""
     if x.ndim != 4 or x.shape[1] != _COLORS or float(rough.median()) < _NOISY:
         return None
     other = roughness(reread(x, _COLORS_LAST), 1)
@@ -208,24 +211,24 @@ def _colors_in_noise(x: torch.Tensor, rough: torch.Tensor) -> float | None:
 
 
 def _take_turns(x: torch.Tensor) -> bool:
-    """Whether the channels of signals (N, C, T) take turns in their rows: how alike numbers side by side are depends on
-    their place modulo C, and not modulo others."""
+    """Whether the channels of signals (N, C, T) are interleaved: the products of neighboring values depend on their
+    position modulo C, and not modulo other periods."""
     if x.ndim != 3 or len(x) < _FEWEST_SIGNALS or x.shape[1] < 2 or x.shape[2] < 4:
         return False
     flat = x.flatten(1)
     flat = (flat - flat.mean(1, keepdim=True)) / flat.std(1, keepdim=True).clamp_min(1e-12)
     products, channels = flat[:, :-1] * flat[:, 1:], x.shape[1]
 
-    def spread(period: int) -> float:
+    def variance(period: int) -> float:
         whole = products[:, : products.shape[1] // period * period]
         return float(whole.unflatten(1, (-1, period)).mean((0, 1)).var())
 
-    return spread(channels) > _TURNS * max(spread(channels + 1), spread(2 * channels + 1))
+    return variance(channels) > _TURNS * max(variance(channels + 1), variance(2 * channels + 1))
 
 
 def roughness(x: torch.Tensor, channels: int | None) -> torch.Tensor:
-    """(N,) of grids (N, …): the mean difference of neighbors along all axes but that of channels (None:
-    all), in standard deviations of all."""
+    """(N,) the mean absolute difference of neighbors in grids (N, …) along all axes but that of channels (None: along
+    all), in standard deviations of the grid."""
     found = torch.zeros(len(x))
     axes = [axis for axis in range(1, x.ndim) if axis != channels and x.shape[axis] > 1]
     for axis in axes:
@@ -234,7 +237,7 @@ def roughness(x: torch.Tensor, channels: int | None) -> torch.Tensor:
 
 
 def _orders(x: torch.Tensor) -> Iterator[tuple[tuple[int, ...], torch.Tensor]]:
-    """The same numbers, read as lying in memory in other orders of the axes, and then put in the order they have."""
+    """The same values, read as if memory held the axes in other orders, and permuted back to the given order."""
     own = tuple(range(1, x.ndim))
     seen = [x]
     for order in permutations(own):
@@ -247,14 +250,14 @@ def _orders(x: torch.Tensor) -> Iterator[tuple[tuple[int, ...], torch.Tensor]]:
 
 
 def reread(x: torch.Tensor, order: tuple[int, ...]) -> torch.Tensor:
-    """Take (N, …) for what was viewed in its shape, though it lay in memory with the axes in `order`."""
+    """Undo a view: read (N, …) as memory that holds the axes in `order`, and permute them to the given order."""
     back = [0, *(order.index(axis) + 1 for axis in range(1, x.ndim))]
     return x.reshape(len(x), *(x.shape[axis] for axis in order)).permute(back).contiguous()
 
 
-def _tried(evidence: Evidence, entrance: Entrance, order: tuple[int, ...]) -> tuple[float | None, str]:
-    """How much better the trial learns with the places put right, and that in words."""
-    if entrance.name is None:  # a function, whose input cannot be changed
+def _gain_reread(evidence: Evidence, entrance: Entrance, order: tuple[int, ...]) -> tuple[float | None, str]:
+    """By how much the score of the trial rises with reordered inputs, and that in words; None where unknown."""
+    if entrance.name is None:  # the input of a function cannot be changed
         return None, ""
 
     def prepare(replica: Replica) -> None:
@@ -266,7 +269,7 @@ def _tried(evidence: Evidence, entrance: Entrance, order: tuple[int, ...]) -> tu
 
     names = {entrance.name}
     try:
-        if entrance.name:  # an average of the weights may answer in evaluation
+        if entrance.name:  # an average of the weights may predict in evaluation
             trained = find_entrance(evidence.setup, evidence.fresh, evidence.train.raw[0], training=True)
             names |= {trained.name} if trained.name and trained.x.shape == entrance.x.shape else set()
         trial = evidence.variant(f"reread {order}", Change(prepare=prepare))
@@ -282,7 +285,7 @@ def _tried(evidence: Evidence, entrance: Entrance, order: tuple[int, ...]) -> tu
     return other - own, words
 
 
-def _told(
+def _finding(
     entrance: Entrance,
     given: torch.Tensor | None,
     order: tuple[int, ...],
@@ -302,7 +305,7 @@ def _told(
         severity="error" if gain is not None and gain >= GAIN else "warning",
         where=f"forward, before {entrance.name or 'the first convolution'}" if inside else "inputs of the network",
         measured=f"neighbors differ by {rough:.2f} standard deviations, and by {rough * ratio:.2f} if the values "
-        f"are read in memory order {_shown(lying)} instead of {_shown(shape)}{words}",
+        f"are read in memory order {_shape_text(lying)} instead of {_shape_text(shape)}{words}",
         limit=limit,
         why="`view` and `reshape` keep the order in memory: they do not exchange axes, so neighboring values end "
         "up far apart.",
@@ -311,7 +314,7 @@ def _told(
     )
 
 
-def _shown(shape: tuple[int, ...]) -> str:
+def _shape_text(shape: tuple[int, ...]) -> str:
     return "(" + ", ".join(map(str, shape)) + ")"
 
 
@@ -358,7 +361,7 @@ def _find_mixed_up(evidence: Evidence) -> Iterable[Finding]:
 
 
 def neighbors_alike(x: torch.Tensor) -> float:
-    """The largest correlation along an axis of space between neighbors in grids (N, C, …), means of samples apart."""
+    """The largest correlation of neighbors along a spatial axis of grids (N, C, …), less the means of samples."""
     centered = x - x.flatten(2).mean(2).reshape(*x.shape[:2], *[1] * (x.ndim - 2))
     found = [0.0]
     for axis in range(2, x.ndim):
@@ -371,7 +374,7 @@ def neighbors_alike(x: torch.Tensor) -> float:
 
 
 def means_apart(x: torch.Tensor) -> float:
-    """How many times the variance of samples' means is that of means of as many independent numbers."""
+    """The variance of the means of samples, as a multiple of that of means of independent values."""
     flat = x[:, 0].flatten(1).double()
     within = float(flat.var(1).mean())
     return float(flat.mean(1).var()) * flat.shape[1] / within if within > 0 else 0.0

@@ -1,1 +1,1 @@
-"""Are the labels right, in number, and those of their inputs?"""
+"""Are the labels right and enough, and do they belong to their inputs?"""

@@ -1,4 +1,4 @@
-"""Does the network know more than chance of samples that it was not trained on?"""
+"""Does the network predict held-out samples better than chance?"""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from striate.doctor.setup.batch import dealt_anew, main_tensor, parts
 from striate.wording import several
 
 SIGMAS, _OF_WORDS = 3.0, 2.0
-"""Standard errors, and of words and graphs."""
+"""Standard errors above chance: for most inputs, and for token sequences and graphs."""
 MOST_NUMBERS, _FEWEST_RANKED = 16, 10
 NOTHING_TO_LEARN = (
     "There is nothing to learn: the loss only falls by memorizing single samples, and validation stays at chance."
 )
 
 
-def in_validation(evidence: Evidence) -> Predictions | None:
-    """What the trial's network predicts of validation; None where it cannot be asked."""
+def validation_predictions(evidence: Evidence) -> Predictions | None:
+    """The predictions of the trial's network for validation; None where it does not run on validation."""
     try:
         return evidence.after_val
     except NoEvidence:
@@ -35,30 +35,30 @@ def in_validation(evidence: Evidence) -> Predictions | None:
 
 
 def better_than_chance(predictions: Predictions | None) -> bool:
-    """Whether predictions about samples that were not trained on have to do with their targets."""
+    """Whether predictions for held-out samples depend on their targets."""
     return predictions is not None and (_sigmas(predictions) or 0.0) >= SIGMAS
 
 
 def _sigmas(predictions: Predictions) -> float | None:
-    """By how many standard errors the predictions are better than chance; None where that is not known."""
+    """By how many standard errors the predictions are better than chance; None where unknown."""
     targets = predictions.targets
     if targets is None or not bool(torch.isfinite(predictions.outputs).all()):
         return None
-    if targets.ndim == 2 and (numbers := class_numbers(targets)) is not None:  # one-hot, or shares of classes
+    if targets.ndim == 2 and (numbers := class_numbers(targets)) is not None:  # one-hot or soft labels
         targets = numbers
         predictions = replace(predictions, targets=targets)
     try:
         predicted = predictions.predicted.flatten()
-        wanted = targets.flatten().long()
+        labels = targets.flatten().long()
     except NoEvidence:
         return _correlation(predictions.outputs, targets)
-    size = int(max(predicted.max(), wanted.max())) + 1
-    if int(wanted.min()) < 0:
+    size = int(max(predicted.max(), labels.max())) + 1
+    if int(labels.min()) < 0:
         return None
-    said, are = (torch.bincount(part, minlength=size).double() / len(part) for part in (predicted, wanted))
-    chance = float((said * are).sum())
-    got = float((predicted == wanted).double().mean())
-    return (got - chance) / max(math.sqrt(chance * (1 - chance) / len(wanted)), 0.5 / len(wanted))
+    shares, true_shares = (torch.bincount(part, minlength=size).double() / len(part) for part in (predicted, labels))
+    chance = float((shares * true_shares).sum())
+    accuracy = float((predicted == labels).double().mean())
+    return (accuracy - chance) / max(math.sqrt(chance * (1 - chance) / len(labels)), 0.5 / len(labels))
 
 
 def _correlation(outputs: torch.Tensor, targets: torch.Tensor) -> float | None:
@@ -68,17 +68,17 @@ def _correlation(outputs: torch.Tensor, targets: torch.Tensor) -> float | None:
         return max((value for value in related_to if value == value), default=0.0) * math.sqrt(len(targets))
     if targets.numel() != len(targets) or len(outputs) != len(targets) or len(targets) < 3:
         return None
-    wanted = targets.flatten().double()
+    target = targets.flatten().double()
     columns = outputs.reshape(len(outputs), -1).double().T
     found = [
-        float(torch.corrcoef(torch.stack([column, wanted]))[0, 1]) for column in columns if float(column.std()) > 0
+        float(torch.corrcoef(torch.stack([column, target]))[0, 1]) for column in columns if float(column.std()) > 0
     ]
-    return max((value for value in found if value == value), default=0.0) * math.sqrt(len(wanted))
+    return max((value for value in found if value == value), default=0.0) * math.sqrt(len(target))
 
 
 def _ranks(predictions: Predictions) -> float:
-    """By how many standard errors samples of a class, of any, have higher outputs for it than others have: by the rank
-    sum of Wilcoxon (1945), which shows what is known of a rare class that is never predicted."""
+    """By how many standard errors the samples of a class have higher outputs for it than other samples; the largest
+    over classes. By the rank sum of Wilcoxon (1945), which also works for rare classes that are never predicted."""
     outputs, labels = predictions.outputs, class_numbers(predictions.targets)
     outputs = outputs.reshape(len(outputs), -1).double()
     if labels is None or len(labels) != len(outputs):
@@ -88,33 +88,37 @@ def _ranks(predictions: Predictions) -> float:
     return max(0.0, *(rank_sum(column, labels == k)[1] for k, column in enumerate(outputs.T)))
 
 
-def rank_sum(outputs: torch.Tensor, wanted: torch.Tensor) -> tuple[float, float]:
-    """The share of pairs whose wanted sample has the higher output, and its distance from a half in standard errors."""
-    few, rest = int(wanted.sum()), int((~wanted).sum())
+def rank_sum(outputs: torch.Tensor, positive: torch.Tensor) -> tuple[float, float]:
+    """The area under the ROC curve of `outputs` for the samples `positive`, and its distance from 0.5 in standard
+    errors."""
+    few, rest = int(positive.sum()), int((~positive).sum())
     if min(few, rest) < _FEWEST_RANKED:
         return 0.5, 0.0
-    above = float(rankdata(outputs.numpy())[wanted.numpy()].sum()) - few * (few + 1) / 2
+    above = float(rankdata(outputs.numpy())[positive.numpy()].sum()) - few * (few + 1) / 2
     return above / (few * rest), (above - few * rest / 2) / math.sqrt(few * rest * (few + rest + 1) / 12)
 
 
 def network_on_held_out(evidence: Evidence, graphs: bool = False, ranked: bool = False) -> str | None:
-    """What the network, trained with a usual optimizer, makes of samples that it was not trained on, in words; None
-    where it is better than chance or cannot be asked: networks may see more than simple models. Of `graphs` and of
-    words it has to have learned those that it was trained on. `ranked`: its outputs are asked, not classes alone."""
+    """How well the network, trained with its own optimizer and with Adam, predicts held-out samples, in words; None if
+    it is better than chance (networks may see more than simple models) or does not run. For `graphs` and token
+    sequences it has to have learned its training samples (else NoEvidence is raised). `ranked`: use the ranks of
+    outputs, too, not only the predicted classes."""
     held = held_out(evidence)
     if held is None:
         return None
-    train, asked = held
+    train, held_out_batches = held
     change = Change(
         optimizer=lambda model: torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=1e-3)
     )
     sigmas, steps, fitted = [], 0, False
     given = main_tensor(parts(evidence.train.raw[0])[0])
-    words = graphs or (given is not None and not given.is_floating_point())  # of whose order simple models see nothing
+    words = graphs or (
+        given is not None and not given.is_floating_point()
+    )  # simple models do not see the order of tokens
     enough = _OF_WORDS if words else SIGMAS
-    for name, wanted in (("held out", Change()), ("held out, Adam", change)):
-        trial = evidence.variant(name, wanted, batches=train)
-        predictions = None if trial.error is not None else evidence.predictions_of(trial, asked)
+    for name, variation in (("held out", Change()), ("held out, Adam", change)):
+        trial = evidence.variant(name, variation, batches=train)
+        predictions = None if trial.error is not None else evidence.predictions_of(trial, held_out_batches)
         found = None if predictions is None else _sigmas(predictions)
         if predictions is None or found is None:
             continue
@@ -139,8 +143,8 @@ def _once(evidence: Evidence) -> torch.Tensor | None:
 
 
 def held_out(evidence: Evidence) -> tuple[list[object], list[object]] | None:
-    """Batches to train on and others to ask about, each sample once, though a loop drew it twice; as they came where
-    their tensors have several lengths."""
+    """Batches to train on and held-out batches, with each sample once, although a loop may draw it twice; batches of
+    several lengths stay unchanged. None if there are fewer than four."""
     batches = dealt_anew(evidence.train.raw, _once(evidence)) or list(evidence.train.raw)
     if len(batches) < 4:
         return None

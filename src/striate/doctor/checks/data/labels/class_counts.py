@@ -1,4 +1,4 @@
-"""How many samples the classes have, where the loss asks for classes."""
+"""The number of samples of each class, if the loss is one of classes."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
-from striate.doctor.checks.data.looking import are_tokens
+from striate.doctor.checks.data.common import are_tokens
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.comparable_outputs import need_all_data, need_targets
 from striate.doctor.evidence.evidence import Evidence
@@ -22,23 +22,26 @@ _OF_QUANTITIES = ("mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss")
 
 @dataclass(frozen=True)
 class ClassCounts:
-    """Samples of each class, from 0; of maps, those that have the class, and `positions` of each in training.
-    `outputs`: for how many classes
-    the network has one; None where the step numbers classes in its own way."""
+    """The number of samples of each class; for class maps, the number of maps that contain the class."""
 
     train: torch.Tensor
+    """(classes,)."""
     val: torch.Tensor | None
+    """(classes,); None without validation labels."""
     outputs: int | None
+    """Classes that the network has outputs for; None if unknown, or if the step numbers classes differently."""
     positions: torch.Tensor | None = None
+    """Positions of each class in the training maps (classes,); None unless targets are maps."""
 
     @property
     def things(self) -> str:
-        """What is counted in words."""
+        """The unit of the counts, in words."""
         return "samples" if self.positions is None else "maps"
 
 
 def class_counts(evidence: Evidence) -> ClassCounts:
-    """Count what was read. Raises NoEvidence where the targets are no classes, or others train the rest."""
+    """Count the samples that were read. Raises NoEvidence if the targets are not classes, or other data are trained on,
+    too."""
     need_all_data(evidence)
     outputs = _outputs(evidence)
     if evidence.samples.maps is not None:
@@ -61,29 +64,29 @@ def class_counts(evidence: Evidence) -> ClassCounts:
 
 
 def need_class_loss(evidence: Evidence) -> None:
-    """Raise NoEvidence where the step's losses are all of quantities, as of a batch that has actions or ends of
-    episodes among its tensors: its last one is no class."""
+    """Raise NoEvidence if all losses of the step compare numbers, such as for batches with actions and ends of
+    episodes, whose last tensor is not a class."""
     losses = evidence.calls.losses
     if losses and all(call.name in _OF_QUANTITIES and len(call.target.unique()) > 2 for call in losses):
         raise NoEvidence("the loss asks for quantities, not for classes")
 
 
 def _need_no_entries(evidence: Evidence) -> None:
-    """Raise NoEvidence where the step looks up what stands for classes in a table, and asks no loss for them."""
+    """Raise NoEvidence if the step looks up the presumed classes in an embedding, and no loss gets them."""
     calls, labels = evidence.calls, main_tensor(parts(evidence.train.raw[0])[1])
     if labels is not None and not calls.losses and any(torch.equal(one, labels.cpu()) for one in calls.entries):
         raise NoEvidence("the class numbers are looked up in a table, like the items of users")
 
 
-def need_asked(evidence: Evidence) -> None:
-    """Raise NoEvidence where nothing is learned from targets, as where views of an image are told from others."""
+def need_used_targets(evidence: Evidence) -> None:
+    """Raise NoEvidence if the targets do not change the loss, such as for contrastive learning."""
     if not evidence.targets_matter:
         raise NoEvidence("the loss is the same with other targets")
 
 
 def _outputs(evidence: Evidence) -> int | None:
     plain = evidence.samples.plain
-    if plain is None:  # no loss of a name was called
+    if plain is None:  # no loss of a known name was called
         plain = evidence.setup.own_step or _asks_for_labels(evidence)
     given = main_tensor(evidence.first.outputs)
     embeds = given is not None and are_directions(given)
@@ -91,14 +94,14 @@ def _outputs(evidence: Evidence) -> int | None:
 
 
 def _asks_for_labels(evidence: Evidence) -> bool:
-    """Whether a cross entropy of the step is given the batch's targets as they are."""
+    """Whether a cross entropy of the step gets the targets of the batch unchanged."""
     targets = main_tensor(parts(evidence.train.raw[0])[1])
     calls = [call.target for call in evidence.calls.losses if call.name in CLASS_LOSSES]
     return targets is not None and any(torch.equal(given.cpu(), targets.cpu()) for given in calls)
 
 
 def _of_maps(evidence: Evidence, maps: torch.Tensor, outputs: int | None) -> ClassCounts:
-    """Positions of one map are no samples of their own: whether a class is missing, maps say."""
+    """Counts for class maps: positions of one map are not independent samples."""
     val = None
     with suppress(NoEvidence):
         val = evidence.val_samples.maps

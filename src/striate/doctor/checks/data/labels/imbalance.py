@@ -8,7 +8,7 @@ import torch
 
 from striate.data.audit.classes import IMBALANCE_THRESHOLD, VERY_IMBALANCED, imbalance_severity
 from striate.doctor.checks.check import Check
-from striate.doctor.checks.data.labels.class_counts import class_counts, need_asked
+from striate.doctor.checks.data.labels.class_counts import class_counts, need_used_targets
 from striate.doctor.diagnosis import Picture
 from striate.doctor.evidence.calls import watch_steps
 from striate.doctor.evidence.clock import NoEvidence
@@ -19,7 +19,8 @@ from striate.records import Finding, Remedy
 from striate.wording import several
 
 _SEEN, _SEEN_OF_A_PART = 10, 30
-"""Samples of the commonest class: of the few that are read of a large loader, rare classes have none by chance."""
+"""The fewest samples of the most frequent class: in the first batches of a large loader, rare classes may be missing by
+chance."""
 _FOUND = 0.9
 _LIMIT = (
     f"{IMBALANCE_THRESHOLD}; class weights in the loss count; a note if {_FOUND:.0%} of the rare class are found in "
@@ -37,7 +38,7 @@ def _find_imbalance(evidence: Evidence) -> Iterable[Finding]:
 
 
 def _of_positions(evidence: Evidence, counts: torch.Tensor) -> Iterable[Finding]:
-    """Maps have large and small things: only what the network does not find at all is told."""
+    """Class maps have large and small objects: report only classes that the network does not find."""
     present = counts.nonzero().flatten()
     if len(present) < 2:
         return
@@ -68,7 +69,7 @@ def _of_samples(evidence: Evidence, counts: torch.Tensor) -> Iterable[Finding]:
     severity = imbalance_severity(ratio)
     if severity is None or int(counts[most]) < (_SEEN if evidence.train.whole else _SEEN_OF_A_PART):
         return
-    need_asked(evidence)
+    need_used_targets(evidence)
     known, words = _recall(evidence, least)
     if known is not None and known >= _FOUND:
         severity = "note"
@@ -95,8 +96,7 @@ def _of_samples(evidence: Evidence, counts: torch.Tensor) -> Iterable[Finding]:
 
 
 def weights_of_classes(evidence: Evidence, classes: torch.Tensor) -> torch.Tensor:
-    """How strongly the loss pulls for a sample of each class, by its gradient at predictions of zero; ones where that
-    is not known."""
+    """The weight of a sample of each class in the loss, by its gradient at outputs of zero; ones where unknown."""
     even = torch.ones(len(classes)).double()
     for place, call in enumerate(evidence.calls.losses):
         alone = call.name not in CLASS_LOSSES and call.target.numel() == len(call.target)
@@ -126,16 +126,20 @@ def weights_of_classes(evidence: Evidence, classes: torch.Tensor) -> torch.Tenso
 
 
 _STEPS = 32
-"""Of which one has samples of a rare class, too."""
+"""Steps, so that some contain samples of a rare class."""
 
 
 def _weights_of_samples(evidence: Evidence, place: int, classes: torch.Tensor) -> torch.Tensor | None:
-    """How much samples of each class count on the mean in a loss that the step is the `place`-th to call, where it asks
-    for their labels and weighs each; None elsewhere."""
+    """The mean weight of samples of each class in the `place`-th loss that the step calls, if that loss gets the labels
+    and weights them; else None."""
     call = evidence.calls.losses[place]
-    asked, labels = call.target.flatten().cpu(), evidence.samples.labels
+    first_targets, labels = call.target.flatten().cpu(), evidence.samples.labels
     weighed = call.pulls or call.weight is not None or call.pos_weight is not None
-    if not weighed or len(asked) != len(call.target) or not torch.equal(asked.long(), labels[: len(asked)]):
+    if (
+        not weighed
+        or len(first_targets) != len(call.target)
+        or not torch.equal(first_targets.long(), labels[: len(first_targets)])
+    ):
         return None
     steps = watch_steps(evidence.setup, evidence.train.raw[:_STEPS], evidence.clock.until(0.05))
     calls = [step.losses[place] for step in steps if len(step.losses) > place]
@@ -146,17 +150,17 @@ def _weights_of_samples(evidence: Evidence, place: int, classes: torch.Tensor) -
 
 
 def _recall(evidence: Evidence, rare: int) -> tuple[float | None, str]:
-    """The share of the rare class that the trial's network finds, where there are some of it: in validation, else in
-    training."""
+    """The recall of the rare class, by the trial's network in validation (or in training, if validation has too few),
+    and that in words."""
     for name in ("after_val", "after"):
         try:
-            told = getattr(evidence, name)
-            predicted = told.predicted
+            predictions = getattr(evidence, name)
+            predicted = predictions.predicted
         except NoEvidence:
             continue
-        wanted = told.targets.reshape(predicted.shape) == rare
-        if int(wanted.sum()) >= 5:
-            found = float((predicted[wanted] == rare).double().mean())
+        is_rare = predictions.targets.reshape(predicted.shape) == rare
+        if int(is_rare.sum()) >= 5:
+            found = float((predicted[is_rare] == rare).double().mean())
             part = "validation" if name == "after_val" else "training"
             return (
                 found,

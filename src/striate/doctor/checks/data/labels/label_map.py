@@ -11,8 +11,8 @@ import torch
 from numpy.typing import NDArray
 
 from striate.doctor.checks.check import Check
-from striate.doctor.checks.data.labels.missing_class import tried_with_others
-from striate.doctor.checks.data.labels.numberings import numbered_twice
+from striate.doctor.checks.data.labels.class_numberings import numbered_twice
+from striate.doctor.checks.data.labels.missing_class import validates_on_new_classes
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.corrections import corrections
 from striate.doctor.evidence.evidence import Evidence
@@ -21,30 +21,35 @@ from striate.doctor.setup.batch import altered
 from striate.records import Finding
 from striate.wording import listed
 
-_MOST_AS, _OWN, _KNOWN, _MENDED = 0.4, 0.5, 0.4, 0.25
+_MOST_AS, _OWN, _KNOWN, _WITHIN = 0.4, 0.5, 0.4, 0.25
 _FEWEST, _FEWEST_IN_CLASS = 8, 4
 _AVOIDED, _BY_CHANCE, _SURE = 0.1, 6, 0.75
-"""Of the samples of a class that are right by chance, and how many these are; of training, predicted right."""
+"""The largest ratio of right predictions of a class to those by chance, the fewest right ones by chance, and the least
+training accuracy."""
 _POSITIONS = 20_000
 LABEL_MAP_LIMIT = (
     f"two classes or more, {_MOST_AS:.0%} of each predicted as another one in validation, at most {_OWN:.0%} of that "
-    f"as itself, and {_KNOWN:.0%} right in training; renumbered, within {_MENDED:g} of training"
+    f"as itself, and {_KNOWN:.0%} right in training; renumbered, within {_WITHIN:g} of training"
 )
 
 _Whole = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class Told:
-    """What someone predicts: of training (samples that were not learned, where possible) and of validation."""
+class ModelPredictions:
+    """The predictions of a network or a simple model, for training (held-out samples where possible) and for
+    validation."""
 
     name: str
+    """Name of the model, in words."""
     train: _Whole
+    """(N,)."""
     train_labels: _Whole
     val: _Whole
+    """(M,)."""
     val_labels: _Whole
-    model: str = ""
-    """The simple model that tells."""
+    simple_model: str = ""
+    """Name of the simple model; empty for a network."""
 
 
 def _find_label_map(evidence: Evidence) -> Iterable[Finding]:
@@ -57,45 +62,49 @@ def _find_label_map(evidence: Evidence) -> Iterable[Finding]:
             return
     if compared_within(evidence):
         raise NoEvidence("validation embeddings are compared only with each other, whatever their class numbers")
-    for told in _opinions(evidence):
-        if tried_with_others(evidence, torch.from_numpy(told.train_labels), torch.from_numpy(told.val_labels)):
+    for model in _models(evidence):
+        if validates_on_new_classes(evidence, torch.from_numpy(model.train_labels), torch.from_numpy(model.val_labels)):
             raise NoEvidence("validation has none of the classes of training: embeddings are evaluated on new classes")
-        renumbering = renumbered(told)
-        if renumbering is not None and not _inputs_explain(evidence, told, _SEEN_AS_OTHERS):
+        renumbering = renumbered(model)
+        if renumbering is not None and not _inputs_explain(evidence, model, _SEEN_AS_OTHERS):
             yield renumbering
             return
-        regrouping = regrouped(told) if evidence.samples.maps is None else None
-        if regrouping is not None and not _inputs_explain(evidence, told, ("",)):
+        regrouping = regrouped(model) if evidence.samples.maps is None else None
+        if regrouping is not None and not _inputs_explain(evidence, model, ("",)):
             yield regrouping
             return
 
 
 _SEEN_AS_OTHERS = ("channels", "scale", "light", "shown", "cropped")
-"""Beginnings of corrections without which classes may look like others; a turned image may be one of another class."""
+"""The beginnings of names of corrections that explain confused classes. Flips and rotations do not: a rotated image may
+show another class."""
 
 
-def _inputs_explain(evidence: Evidence, told: Told, ways: tuple[str, ...]) -> bool:
-    """Whether validation is predicted as well as training once its inputs are put right in one way that begins so:
-    colors that are exchanged, or images that are smaller, look like classes that are renumbered."""
-    val, trained = evidence.val_samples, float((told.train == told.train_labels).mean())
+def _inputs_explain(evidence: Evidence, model: ModelPredictions, ways: tuple[str, ...]) -> bool:
+    """Whether validation is predicted as well as training once its inputs are corrected. Exchanged colors or smaller
+    images look like renumbered classes. `ways`: the beginnings of names of corrections to try."""
+    val, trained = evidence.val_samples, float((model.train == model.train_labels).mean())
     with suppress(NoEvidence):
         for way in corrections(evidence.samples.inputs, val.inputs):
             if val.x_path is None or not way.what.startswith(ways):
                 continue
-            if told.model:
-                right = evidence.reference.ask(way.undo(val.inputs[: len(told.val)]), told.model) == told.val_labels
-                mended = float(right.mean())
+            if model.simple_model:
+                right = (
+                    evidence.reference.ask(way.undo(val.inputs[: len(model.val)]), model.simple_model)
+                    == model.val_labels
+                )
+                corrected = float(right.mean())
             else:
                 batches = [altered(batch, val.x_path, way.undo) for batch in evidence.val.raw[:16]]
-                mended = evidence.predictions_of(evidence.trial, batches).accuracy
-            if mended >= trained - _MENDED:
+                corrected = evidence.predictions_of(evidence.trial, batches).accuracy
+            if corrected >= trained - _WITHIN:
                 return True
     return False
 
 
 def _columns(evidence: Evidence) -> list[Finding]:
-    """Where each sample has several labels, (N, K) of zeros and ones: whether outputs of validation go with targets in
-    another column than those of training do."""
+    """For multi-label targets (N, K): a finding if outputs correlate with other columns of targets in validation than
+    in training; else nothing."""
     after, val = evidence.after, evidence.after_val
     known, seen = (_correlations(found.outputs, found.targets) for found in (after, val))
     if known is None or seen is None or known.shape != seen.shape:
@@ -124,7 +133,7 @@ def _columns(evidence: Evidence) -> list[Finding]:
 
 
 def _correlations(outputs: torch.Tensor, targets: torch.Tensor | None) -> torch.Tensor | None:
-    """Of outputs with targets, both (N, K): (K, K); None where they are no such thing."""
+    """Correlations (K, K) of outputs (N, K) with multi-label targets (N, K); None for other targets."""
     if targets is None or targets.ndim != 2 or outputs.shape != targets.shape or targets.shape[1] < 2:
         return None
     if not bool(((targets == 0) | (targets == 1)).all()) or bool((targets.sum(1) == 1).all()):
@@ -134,8 +143,8 @@ def _correlations(outputs: torch.Tensor, targets: torch.Tensor | None) -> torch.
     return torch.where(scale > 0, (a.T @ b) / scale.clamp_min(1e-12), torch.zeros(()).double())
 
 
-def _of_positions(evidence: Evidence) -> Iterable[Told]:
-    """What the trial's network predicts of positions, where there is a class for each."""
+def _of_positions(evidence: Evidence) -> Iterable[ModelPredictions]:
+    """The predictions of the trial's network for positions of class maps."""
     if evidence.samples.maps is None or evidence.val_samples.maps is None:
         return
     found: list[_Whole] = []
@@ -144,11 +153,11 @@ def _of_positions(evidence: Evidence) -> Iterable[Told]:
         assert targets is not None
         every = max(1, len(predicted) // _POSITIONS)
         found += [tensor[::every].numpy().astype(np.int64) for tensor in (predicted, targets.flatten())]
-    yield Told("the trial's network", found[0], found[1], found[2], found[3])
+    yield ModelPredictions("the trial's network", found[0], found[1], found[2], found[3])
 
 
-def _opinions(evidence: Evidence) -> Iterable[Told]:
-    """The trial's network first, which is there already; then the best simple model."""
+def _models(evidence: Evidence) -> Iterable[ModelPredictions]:
+    """The predictions of the trial's network, which exist already; then those of the best simple model."""
     if evidence.samples.maps is not None:
         yield from _of_positions(evidence)
         return
@@ -158,7 +167,7 @@ def _opinions(evidence: Evidence) -> Iterable[Told]:
         known = evidence.samples.labels[: len(after.outputs)]
         if len(known) != len(after.outputs) or len(val.outputs) > len(labels):
             raise NoEvidence("the network does not predict each sample once")
-        yield Told(
+        yield ModelPredictions(
             "the trial's network",
             _predictions(after.outputs),
             known.numpy().astype(np.int64),
@@ -174,7 +183,7 @@ def _opinions(evidence: Evidence) -> Iterable[Told]:
     if x.is_floating_point() and not bool(torch.isfinite(x).all()):
         return
     name = reference.best[0]
-    yield Told(
+    yield ModelPredictions(
         f"a simple model ({name})",
         reference.opinions[name].predictions,
         reference.labels,
@@ -185,7 +194,7 @@ def _opinions(evidence: Evidence) -> Iterable[Told]:
 
 
 def _predictions(outputs: torch.Tensor) -> _Whole:
-    """The classes that outputs (N, K) or (N,) stand for."""
+    """The predicted classes of outputs (N, K) or (N,)."""
     if outputs.ndim == 2 and outputs.shape[1] > 1:
         return outputs.argmax(1).numpy().astype(np.int64)
     if outputs.numel() != len(outputs):
@@ -195,13 +204,15 @@ def _predictions(outputs: torch.Tensor) -> _Whole:
     return (flat > limit).numpy().astype(np.int64)
 
 
-def _moved(told: Told) -> dict[int, int]:
-    """By class of validation the class of training that it is; none where too few are moved to be sure."""
-    recognized = {int(k): float((told.train[told.train_labels == k] == k).mean()) for k in np.unique(told.train_labels)}
+def _moved(model: ModelPredictions) -> dict[int, int]:
+    """The training class of each renumbered validation class; empty if too few are renumbered to be sure."""
+    recognized = {
+        int(k): float((model.train[model.train_labels == k] == k).mean()) for k in np.unique(model.train_labels)
+    }
     found, kept = dict[int, int](), set[int]()
     count = 0
-    for label in np.unique(told.val_labels):
-        predicted = told.val[told.val_labels == label]
+    for label in np.unique(model.val_labels):
+        predicted = model.val[model.val_labels == label]
         if len(predicted) < _FEWEST_IN_CLASS:
             continue
         values, counts = np.unique(predicted, return_counts=True)
@@ -219,41 +230,41 @@ def _moved(told: Told) -> dict[int, int]:
         elif other == label:
             kept.add(other)
     if 2 * len(kept.intersection(found.values())) >= len(found):
-        return {}  # classes that look like others, which keep their numbers themselves
+        return {}  # the other classes keep their numbers: similar classes, not renumbered ones
     distinct = len(set(found.values()))
     return found if len(found) >= 2 and distinct >= max(2, 0.7 * len(found)) and count >= _FEWEST else {}
 
 
-def _right(told: Told, moved: dict[int, int]) -> float:
-    """The share of validation that is right once its classes are renumbered."""
-    return float((told.val == np.array([moved.get(int(k), int(k)) for k in told.val_labels])).mean())
+def _right(model: ModelPredictions, moved: dict[int, int]) -> float:
+    """The validation accuracy with renumbered classes."""
+    return float((model.val == np.array([moved.get(int(k), int(k)) for k in model.val_labels])).mean())
 
 
-def renumbered(told: Told) -> Finding | None:
-    """That validation is as right as training once its classes are renumbered; None where it is not."""
-    moved, trained = _moved(told), float((told.train == told.train_labels).mean())
-    if not moved or _right(told, moved) < trained - _MENDED:
+def renumbered(model: ModelPredictions) -> Finding | None:
+    """A finding if validation is predicted as well as training once its classes are renumbered; else None."""
+    moved, trained = _moved(model), float((model.train == model.train_labels).mean())
+    if not moved or _right(model, moved) < trained - _WITHIN:
         return None
-    own, fixed = float((told.val == told.val_labels).mean()), _right(told, moved)
+    own, fixed = float((model.val == model.val_labels).mean()), _right(model, moved)
     shown = ", ".join(f"{a} → {b}" for a, b in list(moved.items())[:8]) + (" …" if len(moved) > 8 else "")
     return _mapped(
-        f"{told.name} predicts {trained:.2f} of training and {own:.2f} of validation right, and {fixed:.2f} of "
+        f"{model.name} predicts {trained:.2f} of training and {own:.2f} of validation right, and {fixed:.2f} of "
         f"validation with renumbered classes: {shown}",
         LABEL_MAP_LIMIT,
     )
 
 
-def regrouped(told: Told) -> Finding | None:
-    """That samples of several classes are in validation, but under other labels, as where its classes are put together
-    of others; None where they are not."""
-    trained, labels = float((told.train == told.train_labels).mean()), np.unique(told.val_labels)
-    counts = {int(label): _own_and_by_chance(told, label) for label in labels}
+def regrouped(model: ModelPredictions) -> Finding | None:
+    """A finding if validation contains samples of several classes, but under other labels, such as where its classes
+    are merged differently; else None."""
+    trained, labels = float((model.train == model.train_labels).mean()), np.unique(model.val_labels)
+    counts = {int(label): _own_and_by_chance(model, label) for label in labels}
     avoided = [k for k, (own, chance) in counts.items() if chance >= _BY_CHANCE and own <= _AVOIDED * chance]
     if trained < _SURE or len(avoided) < max(2, len(labels) / 3):
         return None
     own, by_chance = (sum(counts[k][i] for k in avoided) for i in (0, 1))
     return _mapped(
-        f"{told.name} predicts {trained:.2f} of training and {float((told.val == told.val_labels).mean()):.2f} of "
+        f"{model.name} predicts {trained:.2f} of training and {float((model.val == model.val_labels).mean()):.2f} of "
         f"validation right; it predicts the classes {listed([str(k) for k in avoided])}, but only {own:.0f} samples "
         f"with these labels right, where chance gives {by_chance:.0f}",
         f"two classes or more, and a third of all, with at most {_AVOIDED:.0%} of the right predictions that chance "
@@ -261,10 +272,10 @@ def regrouped(told: Told) -> Finding | None:
     )
 
 
-def _own_and_by_chance(told: Told, label: int) -> tuple[float, float]:
-    """How many samples of a validation class are predicted as it, and how many would be of any samples."""
-    predicted = told.val[told.val_labels == label] == label
-    return float(predicted.sum()), len(predicted) * float((told.val == label).mean())
+def _own_and_by_chance(model: ModelPredictions, label: int) -> tuple[float, float]:
+    """The number of samples of a validation class that are predicted right, and the number by chance."""
+    predicted = model.val[model.val_labels == label] == label
+    return float(predicted.sum()), len(predicted) * float((model.val == label).mean())
 
 
 def _mapped(measured: str, limit: str) -> Finding:

@@ -1,4 +1,4 @@
-"""Labels that are wrong for a good part of the samples."""
+"""`data.label-noise`: wrong labels of a part of the samples."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import torch
 from numpy.typing import NDArray
 
 from striate.doctor.checks.check import Check
-from striate.doctor.checks.data.inputs.bare_samples import bare_samples
+from striate.doctor.checks.data.common import picture_of
+from striate.doctor.checks.data.inputs.near_blank import near_blank_samples
 from striate.doctor.checks.data.labels.class_counts import need_class_loss
-from striate.doctor.checks.data.looking import picture_of
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.features import is_grid
@@ -30,7 +30,7 @@ LEARNED = 0.3
 """Least advantage over chance of the models, as a share of what there is to gain."""
 FLAT, FLATTER = 0.45, 0.75
 ONE_CLASS, ONE_CLASS_SURELY = 0.3, 0.2
-TORN = 0.03
+CONTRADICTORY = 0.03
 _FEWEST = 30
 _FEWEST_IN_CLASS = 15
 
@@ -48,7 +48,7 @@ class _Doubt:
     sure: NDArray[np.bool_]
     """(N,) whether the sample is among those with the highest certainty."""
     predictions: NDArray[np.int64]
-    """(N,) what they predict."""
+    """(N,) the predictions of the first model."""
     labels: NDArray[np.int64]
     wrong: float
     """Share of the `sure` samples with another label."""
@@ -57,8 +57,8 @@ class _Doubt:
 
     @property
     def flat(self) -> bool:
-        """Whether doubts are about as many among the surest quarter as among all: where classes merely overlap, they
-        grow rarer the farther a sample lies from the other class."""
+        """Whether the surest quarter has about as many contradicted labels as all samples. If classes merely overlap,
+        samples far from the other class have fewer."""
         order = np.flatnonzero(self.both)[np.argsort(-self.certainty[self.both], kind="stable")]
         surest = order[: max(len(order) // 4, 1)]
         share = float((self.labels[surest] != self.predictions[surest]).mean())
@@ -68,9 +68,9 @@ class _Doubt:
 
 def _run(evidence: Evidence) -> Iterable[Finding]:
     need_class_loss(evidence)
-    torn = list(_torn(evidence))
-    if torn:
-        return torn
+    contradictory = list(_contradictory_copies(evidence))
+    if contradictory:
+        return contradictory
     reference = evidence.reference
     doubt = _doubt(reference)
     if doubt is None:
@@ -83,22 +83,22 @@ def _run(evidence: Evidence) -> Iterable[Finding]:
     if _knows_better(evidence, reference, doubt):
         return []
     _draw(evidence, reference, doubt)
-    told = _told(doubt, pair)
-    return [replace(told, severity="note") if _on_purpose(evidence) else told]
+    finding = _finding(doubt, pair)
+    return [replace(finding, severity="note") if _on_purpose(evidence) else finding]
 
 
 _NOISY = re.compile(r"nois(y|e)_?(rate|labels?|targets?|y)$|^(y|labels?|targets?)_?nois(y|e)|^noisy$", re.IGNORECASE)
 
 
 def _on_purpose(evidence: Evidence) -> bool:
-    """Whether the script's own names say that it makes labels wrong, to learn from them all the same."""
+    """Whether names in the script show that it makes labels wrong on purpose, to study noisy labels."""
     source = evidence.setup.source
     nodes = source.nodes() if source is not None else ()
     return any(_NOISY.search(last_name(node)) for node in nodes)
 
 
 def _doubt(reference: Reference) -> _Doubt | None:
-    """The opinion of the two most accurate models; None where they agree too rarely to be believed."""
+    """The labels that the two most accurate models contradict; None if they agree too rarely."""
     if len(reference.best) < 2:
         return None
     one, other = reference.best[:2]
@@ -110,9 +110,9 @@ def _doubt(reference: Reference) -> _Doubt | None:
     certainty = np.minimum(_ranks(first.sure), _ranks(second.sure))
     sure = np.zeros(len(both), bool)
     for predicted in np.unique(first.predictions[both]):
-        mine = np.flatnonzero(both & (first.predictions == predicted))
+        of_class = np.flatnonzero(both & (first.predictions == predicted))
         # By class: one class may be harder than the others, and noisy alone.
-        sure[mine[np.argsort(-certainty[mine], kind="stable")[: (len(mine) + 1) // 2]]] = True
+        sure[of_class[np.argsort(-certainty[of_class], kind="stable")[: (len(of_class) + 1) // 2]]] = True
     if sure.sum() < _FEWEST:
         return None
     different = first.predictions != reference.labels
@@ -134,13 +134,14 @@ def _lower_bound(share: float, count: int, z: float = 2.576) -> float:
 
 
 def _one_class(doubt: _Doubt) -> tuple[int, float] | None:
-    """The class of which so many samples have another label, where the other classes are clean."""
+    """The class with the largest share of samples with another label, and that share, if the other classes are
+    clean."""
     worst: tuple[int, float] | None = None
     rest = []
     for predicted in np.unique(doubt.predictions[doubt.sure]):
-        mine = doubt.sure & (doubt.predictions == predicted)
-        share = float((doubt.labels[mine] != predicted).mean())
-        count = int(mine.sum())
+        of_class = doubt.sure & (doubt.predictions == predicted)
+        share = float((doubt.labels[of_class] != predicted).mean())
+        count = int(of_class.sum())
         surely = count >= _FEWEST_IN_CLASS and _lower_bound(share, count, 1.645) >= ONE_CLASS_SURELY
         if share >= ONE_CLASS and surely and (worst is None or share > worst[1]):
             worst = (int(predicted), share)
@@ -149,29 +150,29 @@ def _one_class(doubt: _Doubt) -> tuple[int, float] | None:
 
 
 def _knows_better(evidence: Evidence, reference: Reference, doubt: _Doubt) -> bool:
-    """Whether the network, which may see more than simple models, predicts the labels that they doubt, and
-    validation better than they do."""
+    """Whether the network, which may see more than simple models, predicts the labels that they contradict, and
+    predicts validation better than they do."""
     try:
-        told, val = evidence.after, evidence.after_val
-        predicted = told.predicted.flatten().numpy()
+        after, val = evidence.after, evidence.after_val
+        predicted = after.predicted.flatten().numpy()
         accuracy = val.accuracy
     except NoEvidence:
         return False
     rows = reference.rows.numpy()
-    asked = doubt.sure & (doubt.predictions != doubt.labels) & (rows < len(predicted))
-    if not asked.any():
+    doubted = doubt.sure & (doubt.predictions != doubt.labels) & (rows < len(predicted))
+    if not doubted.any():
         return False
-    keeps = float((predicted[rows[asked]] == doubt.labels[asked]).mean())
+    keeps = float((predicted[rows[doubted]] == doubt.labels[doubted]).mean())
     return keeps > 0.5 and accuracy > reference.accuracy(doubt.names[0]) + 0.05
 
 
-def _torn(evidence: Evidence) -> Iterable[Finding]:
-    """Images, not rows of tables, that are there several times with different labels."""
+def _contradictory_copies(evidence: Evidence) -> Iterable[Finding]:
+    """Images (not rows of tables) that occur several times with different labels."""
     samples = evidence.samples
     x, labels = samples.sole_inputs, samples.labels
     if not is_grid(x):
         return
-    keep = ~bare_samples(x)
+    keep = ~near_blank_samples(x)
     x, labels = x[keep], labels[keep]
     if not len(x):
         return
@@ -181,7 +182,7 @@ def _torn(evidence: Evidence) -> Iterable[Finding]:
         counts.setdefault(home, set()).add(label)
     odd = [home for home, found in counts.items() if len(found) > 1]
     share = sum(len(counts[int(home)]) > 1 for home in first) / len(x)
-    if len(odd) < 3 or share < TORN or not names_count(evidence):
+    if len(odd) < 3 or share < CONTRADICTORY or not names_count(evidence):
         return
     yield LABEL_NOISE.finding(
         severity="error" if share >= 0.2 else "warning",
@@ -189,7 +190,7 @@ def _torn(evidence: Evidence) -> Iterable[Finding]:
         measured=f"{several(len(odd), 'image occurs', 'images occur')} with two or more different labels, "
         f"{share:.0%} of the samples; the first have the classes "
         + ", ".join("/".join(map(str, sorted(counts[home]))) for home in odd[:3]),
-        limit=f"{TORN:.0%} of the images occur with two different labels",
+        limit=f"{CONTRADICTORY:.0%} of the images occur with two different labels",
         why="At most one of the labels is right, and the network gets contradictory gradients.",
         remedy=Remedy(
             "Keep one label for each image (that of the majority, or check them), and remove the copies.",
@@ -207,7 +208,7 @@ def _draw(evidence: Evidence, reference: Reference, doubt: _Doubt) -> None:
         evidence.pictures["data.label-noise"] = drawn
 
 
-def _told(doubt: _Doubt, pair: tuple[int, float] | None) -> Finding:
+def _finding(doubt: _Doubt, pair: tuple[int, float] | None) -> Finding:
     rows = np.flatnonzero(doubt.sure & (doubt.predictions != doubt.labels))
     shown = ", ".join(f"{doubt.labels[row]} for what looks like {doubt.predictions[row]}" for row in rows[:3])
     where = "" if pair is None else f" ({pair[1]:.0%} of what looks like class {pair[0]})"

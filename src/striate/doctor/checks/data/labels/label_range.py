@@ -33,7 +33,7 @@ def _find_label_range(evidence: Evidence) -> Iterable[Finding]:
 
 
 def _made_by_step(evidence: Evidence, outputs: torch.Tensor, y: torch.Tensor) -> Iterable[Finding]:
-    """A loss that has no output for a label which is none of the loader's: the step makes it."""
+    """A label without an output that the loader does not yield: the step creates it."""
     text = one_line(str(evidence.trial.error or ""))
     found = _BEYOND.search(text)
     if found is None or evidence.trial.rows or not y.numel() or outputs.ndim < 2:
@@ -56,7 +56,7 @@ def _whole(evidence: Evidence, outputs: torch.Tensor, y: torch.Tensor) -> Iterab
         y = y[:, 0]
     if outputs.ndim != y.ndim + 1 or outputs.shape[1] < 2:
         return
-    if evidence.samples.plain is False:  # the step makes others of them, which are judged where it fails
+    if evidence.samples.plain is False:  # the step changes labels: judge these, if it fails
         seen = evidence.first.loss_targets
         if evidence.trial.error is None or not isinstance(seen, torch.Tensor) or seen.is_floating_point():
             return
@@ -64,31 +64,32 @@ def _whole(evidence: Evidence, outputs: torch.Tensor, y: torch.Tensor) -> Iterab
     classes = int(outputs.shape[1])
     odd = y[(y < 0) | (y >= classes)]
     for value in odd.unique().tolist():
-        what = _what_comes_of(evidence, outputs, y, int(value))
+        what = _effect_of(evidence, outputs, y, int(value))
         if what:
-            yield _told(y, classes, f"the loss {what}")
+            yield _finding(y, classes, f"the loss {what}")
             return
 
 
-def _what_comes_of(evidence: Evidence, outputs: torch.Tensor, y: torch.Tensor, value: int) -> str:
-    """What the loss makes of a label: nothing (then the text is empty), an error, or a number as of any other."""
+def _effect_of(evidence: Evidence, outputs: torch.Tensor, y: torch.Tensor, value: int) -> str:
+    """What the loss does with a label: empty if it ignores the label, else that it raises an error or confuses
+    classes."""
     error = evidence.trial.error
-    told = f"raises {type(error).__name__}: {one_line(str(error))[:120]}" if error is not None else ""
+    raised = f"raises {type(error).__name__}: {one_line(str(error))[:120]}" if error is not None else ""
     if not evidence.setup.own_step and evidence.samples.plain is None:
-        return told  # the step has a loss of its own, which cannot be asked
+        return raised  # the loss of the step cannot be called
     made = torch.zeros((2, *outputs.shape[1:]), dtype=outputs.dtype)
     shape = (2, *y.shape[1:])
     good = _loss(evidence, made, torch.zeros(shape, dtype=y.dtype))
     bad = _loss(evidence, made, torch.full(shape, value, dtype=y.dtype))
     if isinstance(good, Exception):
-        return told
+        return raised
     if isinstance(bad, Exception):
         return f"raises {type(bad).__name__}: {one_line(str(bad))[:120]}"
     if not math.isfinite(bad) or bad == 0:
         return ""
     made = torch.randn(made.shape, generator=torch.Generator().manual_seed(0)).to(outputs.dtype)
     odd, *others = (_loss(evidence, made, torch.full(shape, k, dtype=y.dtype)) for k in (value, *range(made.shape[1])))
-    # else a class of its own, as of ordered thresholds
+    # otherwise a separate class, as for ordinal thresholds
     taken = isinstance(odd, float) and any(math.isclose(odd, k, rel_tol=1e-5) for k in others if isinstance(k, float))
     return "takes it for another class" if taken else ""
 
@@ -98,26 +99,26 @@ def _loss(evidence: Evidence, outputs: torch.Tensor, targets: torch.Tensor) -> f
     try:
         with torch.no_grad():
             return float(evidence.fresh.loss(outputs.to(place), targets.to(place)))
-    except Exception as error:  # what the user's loss raises for such labels is what is asked
+    except Exception as error:  # the result is the error that the user's loss raises
         return error
 
 
 def _fractions(evidence: Evidence, outputs: torch.Tensor, y: torch.Tensor) -> Iterable[Finding]:
-    """Targets of a binary cross entropy: beyond 0 and 1 it has no least value."""
+    """Targets of a binary cross entropy, which has no minimum for targets outside 0 to 1."""
     odd = y[(y < 0) | (y > 1)]
     if not odd.numel() or outputs.numel() / len(outputs) != y.numel() / len(y) or evidence.samples.plain is False:
         return
     rows = ((y < 0) | (y > 1)).reshape(len(y), -1).any(1)
-    wanted = y[rows][:64]
+    targets = y[rows][:64]
     share = bool(((outputs >= 0) & (outputs <= 1)).all())
-    prediction = (wanted > 0.5).to(outputs.dtype) if share else _FAR * (wanted - 0.5).sign().to(outputs.dtype)
-    value = _loss(evidence, prediction.reshape(len(prediction), *outputs.shape[1:]), wanted.to(outputs.dtype))
+    prediction = (targets > 0.5).to(outputs.dtype) if share else _FAR * (targets - 0.5).sign().to(outputs.dtype)
+    value = _loss(evidence, prediction.reshape(len(prediction), *outputs.shape[1:]), targets.to(outputs.dtype))
     if isinstance(value, float) and value < -0.1:
         found = ", ".join(f"{v:g}" for v in odd.unique().tolist()[:5])
-        yield _told(y, 2, f"falls to {value:.3g} for confident predictions of them ({found})")
+        yield _finding(y, 2, f"falls to {value:.3g} for confident predictions of them ({found})")
 
 
-def _told(y: torch.Tensor, classes: int, what: str) -> Finding:
+def _finding(y: torch.Tensor, classes: int, what: str) -> Finding:
     whole = not y.is_floating_point()
     low, high = (f"{float(v):g}" for v in (y.min(), y.max()))
     odd = (y < 0) | (y >= classes) if whole else (y < 0) | (y > 1)

@@ -1,4 +1,4 @@
-"""Labels or target numbers that have nothing to do with the inputs."""
+"""`data.labels-random`: labels or numeric targets that are unrelated to the inputs."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from striate.doctor.checks.check import Check
-from striate.doctor.checks.data.inputs.bare_samples import bare_samples
+from striate.doctor.checks.data.inputs.near_blank import near_blank_samples
 from striate.doctor.checks.data.labels.above_chance import (
     MOST_NUMBERS,
     NOTHING_TO_LEARN,
     SIGMAS,
     better_than_chance,
     held_out,
-    in_validation,
     network_on_held_out,
     rank_sum,
+    validation_predictions,
 )
-from striate.doctor.checks.data.labels.as_held import labels_fit_as_held
-from striate.doctor.checks.data.labels.collated_apart import collated_apart
-from striate.doctor.checks.data.labels.maps_apart import maps_apart
-from striate.doctor.checks.data.labels.noise_apart import noise_apart
-from striate.doctor.checks.data.labels.sources_apart import sources_apart
+from striate.doctor.checks.data.labels.collated_rows import mismatched_by_collate
+from striate.doctor.checks.data.labels.mismatched_maps import mismatched_maps
+from striate.doctor.checks.data.labels.mismatched_sequences import mismatched_sequences
+from striate.doctor.checks.data.labels.stored_images import labels_fit_stored_images
+from striate.doctor.checks.data.labels.unseen_noise import unseen_noise
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.comparable_outputs import need_targets
 from striate.doctor.evidence.evidence import Evidence
@@ -46,18 +46,18 @@ from striate.records import Finding
 from striate.wording import several
 
 _OF_SEVERAL = 4.5
-"""Standard errors, where there are several targets."""
+"""Standard errors above chance if there are several targets."""
 SLIGHT = 0.05
-"""Part of what there is to gain over chance; less is met now and then by one of several models."""
+"""The least gain over chance, as a share of the possible gain: one of several models may reach less by chance."""
 LEAST = 0.12
 LEAST_NUMBERS = 0.25
 _FEWEST, _ASKED_FOR, _TO_GAIN = 60, 2, 0.3
 _TURNED, _SURELY = 0.35, 5.0
-"""Area under the ROC curve of the wrong way round, and standard errors."""
+"""The area under the ROC curve below which labels are inverted, and its standard errors."""
 _COMMON = 0.35
-"""How far from half of the samples a label may have to be asked about."""
+"""The largest distance from 0.5 of a label's frequency for which it is judged."""
 _ASKED, _KNOWN = 1000, 0.4
-"""Samples; of what there is to gain over chance, what models of validation know of it."""
+"""The most samples; the skill that models of validation need."""
 _AT_CHANCE = f"no simple model is better than chance by {SIGMAS:g} standard errors on held-out samples"
 _REMEDY = (
     "Check ten samples with their targets. Usual reasons: only x or only y was shuffled or sorted (use `p = "
@@ -69,18 +69,18 @@ _REMEDY = (
 
 def _run(evidence: Evidence) -> Iterable[Finding]:
     with suppress(NoEvidence):
-        if (noise := noise_apart(evidence)) is not None:
+        if (noise := unseen_noise(evidence)) is not None:
             return [noise]
-    if (sequences := sources_apart(evidence)) is not None:
+    if (sequences := mismatched_sequences(evidence)) is not None:
         return [sequences]
-    if (apart := collated_apart(evidence)) is not None:
+    if (apart := mismatched_by_collate(evidence)) is not None:
         return [apart]
     return _of_samples(evidence)
 
 
 def _of_samples(evidence: Evidence) -> Iterable[Finding]:
     if evidence.samples.maps is not None:
-        return maps_apart(evidence, evidence.samples.maps)
+        return mismatched_maps(evidence, evidence.samples.maps)
     if not evidence.samples.alone and (linked := _linked(evidence.train.raw)) is not None:
         return _of_held(evidence, *linked, where="training labels", how="of images that pairs mark as the same")
     need_targets(evidence)
@@ -101,12 +101,12 @@ def _classes(evidence: Evidence) -> Iterable[Finding]:
         yield turned
         return
     graphs = graphs_described(evidence.train.raw, evidence.samples.labels)
-    torn = (_copies(evidence) or _beside_validation(evidence)) if graphs is None else None
-    if torn is not None:
-        if not labels_fit_as_held(evidence):
-            yield torn
+    mismatch = (_copies(evidence) or _beside_validation(evidence)) if graphs is None else None
+    if mismatch is not None:
+        if not labels_fit_stored_images(evidence):
+            yield mismatch
         return
-    if better_than_chance(in_validation(evidence)):
+    if better_than_chance(validation_predictions(evidence)):
         return
     labels = evidence.samples.labels
     rows = _evened(labels) if graphs is None else None
@@ -114,18 +114,18 @@ def _classes(evidence: Evidence) -> Iterable[Finding]:
         reference = consult(evidence.samples.sole_inputs[rows], labels[rows], evidence.clock)
     else:
         reference = evidence.reference if graphs is None else consult(graphs, labels, evidence.clock)
-    said = _at_chance(reference)
-    if said is None:
+    models = _at_chance(reference)
+    if models is None:
         return
     network = network_on_held_out(evidence, graphs is not None, ranked=rows is not None)
-    if network is None or labels_fit_as_held(evidence):
+    if network is None or labels_fit_stored_images(evidence):
         return
     yield LABELS_RANDOM.finding(
         severity="error",
         where="training labels",
         measured=f"accuracy on {several(len(reference.labels), 'held-out sample')}"
         f"{', as many of the most frequent class as of the next' if rows is not None else ''}: "
-        f"{', '.join(said)}; the network {network}",
+        f"{', '.join(models)}; the network {network}",
         limit=f"{_AT_CHANCE}, though a gain of {LEAST:g} would be visible, and neither is the network",
         why=NOTHING_TO_LEARN,
         remedy=_REMEDY,
@@ -133,12 +133,12 @@ def _classes(evidence: Evidence) -> Iterable[Finding]:
 
 
 def _turned_in_validation(evidence: Evidence) -> Finding | None:
-    """Labels of ids that say the opposite of those of validation: a network is right about samples of training that it
-    was not trained on, and gets validation the wrong way round."""
+    """Labels for IDs that are the opposite of those of validation: the network predicts held-out training samples
+    right, but inverts validation."""
     given = list(tensors_in(parts(evidence.train.raw[0])[0]))
     if any(part.ndim != 1 or part.is_floating_point() for part in given):
         return None
-    area, sigmas = _area(in_validation(evidence))
+    area, sigmas = _area(validation_predictions(evidence))
     held = held_out(evidence) if area < _TURNED and sigmas < -_SURELY else None
     if held is None:
         return None
@@ -159,8 +159,8 @@ def _turned_in_validation(evidence: Evidence) -> Finding | None:
 
 
 def _area(predictions: Predictions | None) -> tuple[float, float]:
-    """The area under the ROC curve of single outputs for labels of 0 and 1, and its distance from chance in standard
-    errors; chance where outputs are no such thing."""
+    """The area under the ROC curve of single outputs for labels of 0 and 1, and its distance from 0.5 in standard
+    errors; 0.5 and 0 for other outputs."""
     labels = None if predictions is None else class_numbers(predictions.targets)
     if predictions is None or labels is None or predictions.outputs.numel() != len(labels):
         return 0.5, 0.0
@@ -168,9 +168,9 @@ def _area(predictions: Predictions | None) -> tuple[float, float]:
 
 
 def _at_chance(reference: Reference) -> list[str] | None:
-    """What simple models know of labels, and what chance does, in words; None where one is better, or may be. Raises
-    NoEvidence where that would hardly show."""
-    said, count = [], len(reference.labels)
+    """The accuracies of simple models and of chance, in words, if all are at chance; None if one is better, or may be.
+    Raises NoEvidence if a gain would hardly be visible."""
+    models, count = [], len(reference.labels)
     for name in reference.best:
         chance, got = reference.by_chance(name), reference.accuracy(name)
         error = (chance * (1 - chance) / count) ** 0.5
@@ -178,25 +178,25 @@ def _at_chance(reference: Reference) -> list[str] | None:
             raise NoEvidence("almost all samples have the same class: a gain over chance would hardly be visible")
         if got - chance >= max(SIGMAS * error, SLIGHT * (1 - chance)) or got - chance + 2 * error > LEAST:
             return None
-        said.append(f"{name} {got:.2f} (chance {chance:.2f})")
-    return said
+        models.append(f"{name} {got:.2f} (chance {chance:.2f})")
+    return models
 
 
 def _linked(batches: Sequence[Any]) -> tuple[torch.Tensor, torch.Tensor] | None:
-    """The images of pairs (N, C, H, W), each once, and by number which of them pairs link that are called the same
-    (N,): parts of classes; None of other batches, and where images are others in each pair."""
-    pictures, answers = ([path for path, t in leaves(batches[0]) if t.ndim == ndim] for ndim in (4, 1))
-    if len(pictures) != 2 or len(answers) != 1:
+    """The images of pairs (N, C, H, W), each once, and a class for each (N,): pairs marked as the same connect images
+    of one class. None for other batches, and if no image occurs in several pairs."""
+    image_paths, answer_paths = ([path for path, t in leaves(batches[0]) if t.ndim == ndim] for ndim in (4, 1))
+    if len(image_paths) != 2 or len(answer_paths) != 1:
         return None
-    one, other, told = (gathered(batches, path) for path in (*pictures, *answers))
-    if one is None or other is None or told is None or one.shape != other.shape:
+    one, other, same_or_not = (gathered(batches, path) for path in (*image_paths, *answer_paths))
+    if one is None or other is None or same_or_not is None or one.shape != other.shape:
         return None
-    if sorted(told.unique().tolist()) != [0, 1]:
+    if sorted(same_or_not.unique().tolist()) != [0, 1]:
         return None
     images = torch.cat([one, other])
     first, count = copies_in(images), len(one)
-    for value in (1, 0):  # some call 1 what is different
-        same = (told == value).nonzero().flatten()
+    for value in (1, 0):  # some data sets mark different pairs with 1
+        same = (same_or_not == value).nonzero().flatten()
         links = coo_array((np.ones(len(same)), (first[same], first[same + count])), shape=(2 * count, 2 * count))
         parts_of = torch.from_numpy(connected_components(links, directed=False)[1]).long()
         rows = first.unique()
@@ -214,13 +214,13 @@ def _of_held(
     where: str = "the labels of the training data set",
     how: str = "with which it chooses samples that belong together",
 ) -> Iterable[Finding]:
-    said = _at_chance(consult(images[:_ASKED], labels[:_ASKED], evidence.clock))
-    if said is not None:
+    models = _at_chance(consult(images[:_ASKED], labels[:_ASKED], evidence.clock))
+    if models is not None:
         yield LABELS_RANDOM.finding(
             severity="error",
             where=where,
             measured=f"classes {how}: accuracy on {several(len(labels[:_ASKED]), 'held-out sample')}: "
-            f"{', '.join(said)}",
+            f"{', '.join(models)}",
             limit=f"{_AT_CHANCE}, though a gain of {LEAST:g} would be visible",
             why=NOTHING_TO_LEARN,
             remedy=_REMEDY,
@@ -228,8 +228,8 @@ def _of_held(
 
 
 def _evened(labels: torch.Tensor) -> torch.Tensor | None:
-    """Rows with no more of the commonest class than of the next, where nearly all are of that class: better than chance
-    would hardly show. None elsewhere."""
+    """Rows with as many samples of the most frequent class as of the next, if nearly all samples have that class, so
+    that a gain over chance would hardly be visible; else None."""
     counts = torch.bincount(labels[labels >= 0])
     if len(counts) < 2 or 1 - float((counts / counts.sum()).square().sum()) >= _TO_GAIN:
         return None
@@ -240,12 +240,12 @@ def _evened(labels: torch.Tensor) -> torch.Tensor | None:
 
 
 def _copies(evidence: Evidence) -> Finding | None:
-    """Images that are drawn several times, with a label that has nothing to do with the one before."""
+    """Images that occur several times, with unrelated labels."""
     x, labels = evidence.samples.sole_inputs, evidence.samples.labels
     if not is_grid(x):
         return None
     first = copies_in(x)
-    again = (first >= 0) & (first != torch.arange(len(x))) & ~bare_samples(x)
+    again = (first >= 0) & (first != torch.arange(len(x))) & ~near_blank_samples(x)
     count = int(again.sum())
     if count < _FEWEST:
         return None
@@ -268,14 +268,14 @@ def _copies(evidence: Evidence) -> Finding | None:
 
 
 def _even_part(samples: Samples) -> tuple[torch.Tensor, torch.Tensor]:
-    """Inputs and labels, of two classes of which one is rare as many of each."""
+    """Inputs and labels; if nearly all have one class, with as many samples of it as of the next."""
     x, labels = samples.sole_inputs, samples.labels
     rows = _evened(labels)
     return (x, labels) if rows is None else (x[rows], labels[rows])
 
 
 def _beside_validation(evidence: Evidence) -> Finding | None:
-    """Labels that have nothing to do with what models of validation, which know its labels well, see in the inputs."""
+    """Labels that are unrelated to the predictions of models that are fitted to validation and predict it well."""
     x, labels = _even_part(evidence.samples)
     x, labels = x[:_ASKED], labels[:_ASKED]
     try:
@@ -304,14 +304,14 @@ def _beside_validation(evidence: Evidence) -> Finding | None:
 
 def _numbers(evidence: Evidence) -> Iterable[Finding]:
     columns = _columns(evidence)
-    asked = evidence.first.loss_targets is not None or evidence.calls.losses
-    if not asked and sum(1 for _ in leaves(evidence.train.raw[0])) > 2:
+    known_targets = evidence.first.loss_targets is not None or evidence.calls.losses
+    if not known_targets and sum(1 for _ in leaves(evidence.train.raw[0])) > 2:
         raise NoEvidence("it is unknown which tensors of a batch are targets: the loss is not one of torch's")
     if len(columns) < _FEWEST:
         raise NoEvidence(
             f"{several(len(columns), 'sample is', 'samples are')} too few to distinguish random targets from hard ones"
         )
-    if better_than_chance(in_validation(evidence)):
+    if better_than_chance(validation_predictions(evidence)):
         return
     certain = SIGMAS if columns.shape[1] == 1 else _OF_SEVERAL
     for values in columns.T[:_ASKED_FOR]:
@@ -322,13 +322,13 @@ def _numbers(evidence: Evidence) -> Iterable[Finding]:
     network = network_on_held_out(evidence)
     if network is None:
         return
-    said = ", ".join(f"{name} {value:.2f}" for name, value in found.models.items())
+    models = ", ".join(f"{name} {value:.2f}" for name, value in found.models.items())
     which = "targets" if columns.shape[1] == 1 else f"second of {columns.shape[1]} targets"
     yield LABELS_RANDOM.finding(
         severity="error",
         where="training targets",
         measured=f"correlation of predictions with the {which} of {several(found.count, 'held-out sample')}: "
-        f"{said} (chance: "
+        f"{models} (chance: "
         f"0 ± {error:.2f}); the network {network}",
         limit=f"{_AT_CHANCE}, though a correlation of {LEAST_NUMBERS:g} would be visible, and neither is the network",
         why=NOTHING_TO_LEARN,
@@ -337,8 +337,8 @@ def _numbers(evidence: Evidence) -> Iterable[Finding]:
 
 
 def _columns(evidence: Evidence) -> torch.Tensor:
-    """The target numbers (N, K) as float64: one a sample, labels of which it may have several, or some of what is seen
-    in images, such as a box or the logits of a teacher. Raises NoEvidence."""
+    """Numeric targets (N, K) as float64: one for each sample, multi-label targets, or a few numbers for each image,
+    such as a box or the logits of a teacher. Raises NoEvidence for other targets."""
     try:
         return evidence.samples.values[:, None]
     except NoEvidence:
@@ -347,12 +347,12 @@ def _columns(evidence: Evidence) -> torch.Tensor:
         if y is None or not few or bool((y.std(0) <= 0).any()):
             raise
         if bool(((y.sum(1) - 1).abs() < 1e-3).all()):
-            raise  # shares of classes
+            raise  # soft labels
         if not bool(((y == 0) | (y == 1)).all()):
             if not is_grid(evidence.samples.sole_inputs):
                 raise
             return y.double()
-        common = y[:, (y.mean(0) - 0.5).abs() <= _COMMON]  # labels of which a sample may have several
+        common = y[:, (y.mean(0) - 0.5).abs() <= _COMMON]  # multi-label targets
         if not common.numel():
             raise
         return common.double()

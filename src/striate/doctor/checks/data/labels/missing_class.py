@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import torch
 
 from striate.doctor.checks.check import Check
-from striate.doctor.checks.data.labels.class_counts import ClassCounts, class_counts, need_asked
+from striate.doctor.checks.data.labels.class_counts import ClassCounts, class_counts, need_used_targets
 from striate.doctor.checks.data.labels.missing_tokens import CHANCE, SHARE, tokens_missing
 from striate.doctor.checks.data.labels.too_few import are_drawn_often, weights_of_few
 from striate.doctor.evidence.clock import NoEvidence
@@ -42,27 +42,27 @@ def _find_missing_class(evidence: Evidence) -> Iterable[Finding]:
         return
     counts = class_counts(evidence)
     whole = evidence.train.whole
-    wanted = _of_validation(counts, whole)
-    certain = bool(wanted)
-    # A part of a sorted set has one class; a part of maps that have nothing but one is not what the set is like.
-    if not wanted and (whole or counts.positions is not None) and counts.outputs is not None:
-        wanted = _of_outputs(counts, counts.outputs)
+    absent = _of_validation(counts, whole)
+    certain = bool(absent)
+    # The first part of a sorted data set has one class; maps with a single class are not typical of a data set.
+    if not absent and (whole or counts.positions is not None) and counts.outputs is not None:
+        absent = _of_outputs(counts, counts.outputs)
         certain = int((counts.train > 0).sum()) == 1
         if not whole and not certain:
             return
-    if not wanted:
+    if not absent:
         return
-    if counts.val is not None and tried_with_others(evidence, counts.train.nonzero(), counts.val.nonzero()):
+    if counts.val is not None and validates_on_new_classes(evidence, counts.train.nonzero(), counts.val.nonzero()):
         raise NoEvidence("validation has none of the classes of training: embeddings are evaluated on new classes")
     weighted, x = weights_of_few(evidence.setup.train), evidence.samples.x
     if weighted and are_drawn_often(evidence.setup.train, x):
-        return  # the others are never drawn, whatever their class: `data.too-few`
+        return  # other samples are never drawn, whatever their class: see `data.too-few`
     if x is not None and not weighted and 2 * len(first_of_each(x)) < len(x):
         raise NoEvidence("most samples are copies of others, which explains missing classes")
-    need_asked(evidence)
-    named = ", ".join(map(str, wanted[:8])) + (f" and {len(wanted) - 8} more" if len(wanted) > 8 else "")
-    held = 0 if counts.val is None else int(counts.val[wanted].sum())
-    beside = f"; validation has {held:,} of {'it' if len(wanted) == 1 else 'them'}" if held else ""
+    need_used_targets(evidence)
+    named = ", ".join(map(str, absent[:8])) + (f" and {len(absent) - 8} more" if len(absent) > 8 else "")
+    held = 0 if counts.val is None else int(counts.val[absent].sum())
+    beside = f"; validation has {held:,} of {'it' if len(absent) == 1 else 'them'}" if held else ""
     remedy = _SAMPLES if counts.positions is None else _MAPS
     yield MISSING_CLASS.finding(
         severity="error" if certain else "warning",
@@ -89,22 +89,23 @@ def _of_tokens(share: float, by_chance: float, tokens: list[int]) -> Finding:
     )
 
 
-def tried_with_others(evidence: Evidence, train: torch.Tensor, val: torch.Tensor) -> bool:
-    """Whether validation has none of the classes of training, and the network no outputs for just those of both."""
+def validates_on_new_classes(evidence: Evidence, train: torch.Tensor, val: torch.Tensor) -> bool:
+    """Whether validation shares no class with training, and the network does not have an output for each class of
+    both."""
     outputs = main_tensor(evidence.first.outputs)
     given = outputs.shape[1] if outputs is not None and outputs.ndim == 2 else 0
     return not bool(torch.isin(val, train).any()) and given != 1 + int(val.max())
 
 
 def _seen(counts: ClassCounts) -> int:
-    """How many samples, or maps, there are: most classes of maps lie in several."""
+    """The number of samples; for maps, which contain several classes, that of the most frequent class."""
     return int(counts.train.sum() if counts.positions is None else counts.train.max())
 
 
 def _of_validation(counts: ClassCounts, whole: bool) -> list[int]:
-    """Classes of validation that training lacks, and would not by chance."""
+    """Classes of validation that are missing in training, beyond chance."""
     if counts.val is None or (not whole and int((counts.train > 0).sum()) < 2):
-        return []  # the beginning of a sorted set shows one class: that is another fault
+        return []  # the beginning of a sorted data set shows one class: that is another fault
     seen, held = _seen(counts), int(counts.val.sum() if counts.positions is None else counts.val.max())
     share = (counts.val.double() / max(held, 1)).clamp(max=1)
     unlikely = (1 - share) ** seen < 1e-3
@@ -113,14 +114,14 @@ def _of_validation(counts: ClassCounts, whole: bool) -> list[int]:
 
 
 def _of_outputs(counts: ClassCounts, outputs: int) -> list[int]:
-    """Outputs without a class, where most have one, or half of those for maps: a head for more classes than there are
-    is common."""
+    """Outputs without a class, if most outputs have one (half of them for maps): heads for more classes than the data
+    have are common."""
     total, absent = _seen(counts), counts.train[:outputs] == 0
     found: list[int] = absent.nonzero().flatten().tolist()
     if int((counts.train > 0).sum()) == 1 and total >= _ROWS and outputs > 1:
         return found
     if found == [0]:
-        return []  # classes counted from one, with an output to spare
+        return []  # classes are numbered from 1, with a spare output
     few = len(found) < 0.5 * outputs or (counts.positions is not None and len(found) == 0.5 * outputs)
     return found if few and total >= _SEEN * outputs else []
 

@@ -1,4 +1,4 @@
-"""Tokens that validation asks for again and again, and training never."""
+"""Target tokens of validation that never occur in training."""
 
 from __future__ import annotations
 
@@ -11,26 +11,27 @@ from striate.doctor.evidence.token_targets import SAME, by_position, class_losse
 from striate.doctor.setup.batch import Path
 
 SHARE, CHANCE = 0.05, 4.0
-"""Of the tokens of validation; times the share between halves of training, which have as many rare words."""
+"""The least share of the target tokens of validation; how many times the share between two halves of training, whose
+rare tokens differ, too."""
 _FEWEST = 200
 
 
 def tokens_missing(evidence: Evidence) -> tuple[float, float, list[int]] | None:
-    """Which share of the tokens that sequences of validation ask for never occurs in training, the same of one half of
-    training and the other, and the commonest of these tokens; None where that is chance."""
-    path = _asked(evidence)
+    """The share of target tokens of validation that never occur in training, the same share between two halves of
+    training, and these tokens, the most frequent first; None if the share is chance."""
+    path = _target_path(evidence)
     if path is None or not evidence.train.whole:
         return None
     try:
         read = [gathered(part.raw, path) for part in (evidence.train, evidence.val)]
     except NoEvidence:
         return None
-    known, asked = (None if part is None or part.ndim != 2 else part for part in read)
-    if known is None or asked is None:
+    known, held_out = (None if part is None or part.ndim != 2 else part for part in read)
+    if known is None or held_out is None:
         return None
     rows = known[torch.randperm(len(known), generator=torch.Generator().manual_seed(0))]
     first, second = (_without_padding(part) for part in (rows[::2], rows[1::2]))
-    tokens = _without_padding(asked)
+    tokens = _without_padding(held_out)
     if min(len(first), len(second), len(tokens)) < _FEWEST:
         return None
     new = tokens[~torch.isin(tokens, known)]
@@ -41,8 +42,8 @@ def tokens_missing(evidence: Evidence) -> tuple[float, float, list[int]] | None:
     return share, by_chance, numbers[counts.argsort(descending=True)].tolist()
 
 
-def _asked(evidence: Evidence) -> Path | None:
-    """Where the sequences lie that the loss asks for, all or without their first token."""
+def _target_path(evidence: Evidence) -> Path | None:
+    """The path of the sequences whose tokens are the targets of the loss, with or without the first token."""
     for _, path, tokens in token_inputs(evidence):
         for call in class_losses(evidence):
             found = by_position(call, tokens)
@@ -55,6 +56,6 @@ def _asked(evidence: Evidence) -> Path | None:
 
 
 def _without_padding(rows: torch.Tensor) -> torch.Tensor:
-    """The tokens (N,) of sequences without the ones that are repeated at either end, and without marks below zero."""
+    """The tokens (N,) of sequences without repeated tokens at either end, and without negative ones."""
     starts, ends = ((part == part[:, :1]).long().cumprod(1).bool() for part in (rows, rows.flip(1)))
     return rows[~starts & ~ends.flip(1) & (rows >= 0)]

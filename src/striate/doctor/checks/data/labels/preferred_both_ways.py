@@ -1,4 +1,4 @@
-"""`data.labels-random` of users with two items each: is the one preferred to the other, or now this one, now that?"""
+"""`data.labels-random` of pairs of items for a user: is the same item of each pair always preferred?"""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from striate.wording import several
 
 _ONE_WAY, _OWN = 0.95, 0.9
 _FEWEST, _TURNED, _AS_OFTEN = 60, 30, 0.7
-"""Gradients; samples that rank two items of a user the other way round than another does; and how many, of those that
-there would be if the lower items of each user were dealt out by chance."""
+"""The fewest gradients; the fewest samples that rank two items of a user in the opposite order of another sample; and
+their least ratio to the number by chance, if the lower items of each user are shuffled."""
 
 
 def _run(evidence: Evidence) -> Iterator[Finding]:
@@ -42,16 +42,16 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
 
 
 def _preferred(raised: Scored, lowered: Scored) -> tuple[float, int, int]:
-    """The share of lowered items that are raised for the same user elsewhere; how often two items of a user come the
-    other way round, too; and how often they would, were the lower ones of each user dealt out by chance."""
+    """The share of lowered items that are raised for the same user elsewhere; how often two items of a user occur in
+    opposite order; and how often they do if the lower items of each user are shuffled."""
     users, first = (torch.cat([pair[k] for pair in raised.pairs]).long() for k in (0, 1))
     second = torch.cat([pair[1] for pair in lowered.pairs]).long()
     size = int(torch.maximum(first, second).max()) + 1
     own = float(torch.isin(users * size + second, users * size + first).double().mean())
     order = torch.randperm(len(users), generator=torch.Generator().manual_seed(0))
-    dealt = torch.empty_like(second)
-    dealt[users.argsort(stable=True)] = second[order[users[order].argsort(stable=True)]]
-    return own, _turned(users * size, first, second, size), _turned(users * size, first, dealt, size)
+    shuffled = torch.empty_like(second)
+    shuffled[users.argsort(stable=True)] = second[order[users[order].argsort(stable=True)]]
+    return own, _turned(users * size, first, second, size), _turned(users * size, first, shuffled, size)
 
 
 def _turned(users: torch.Tensor, first: torch.Tensor, second: torch.Tensor, size: int) -> int:

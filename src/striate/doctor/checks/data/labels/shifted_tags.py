@@ -1,4 +1,4 @@
-"""`data.step-labels` of taggers: labels of words that the step shifts as if they were the words of a language model."""
+"""`data.step-labels` of taggers: the step shifts the labels of words, as only a language model needs it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from striate.records import Finding
 
 _COPIES, _CLEARLY = 0.5, 0.1
 _FEWER = 0.7
-"""Labels that their own words tell wrongly, beside those that the words before them do."""
+"""The largest ratio of the error of predicting labels from the word at their position to that from the word before."""
 
 
 def _run(evidence: Evidence) -> Iterator[Finding]:
@@ -30,14 +30,15 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
     call, batch, path, place, tokens = found
     if not _lacks_last(call, main_tensor(evidence.first.outputs), tokens):
         return
-    by_metric = _said_by_metric(evidence)
-    said = by_metric or _said_by_words(evidence, call, batch, path, place)
-    if said is None:
+    by_metric = _measured_by_metric(evidence)
+    measured = by_metric or _measured_by_words(evidence, call, batch, path, place)
+    if measured is None:
         return
     yield SHIFTED_TAGS.finding(
         severity="error",
         where="the training step",
-        measured="the loss gets the outputs without the last position and the labels without the first, though " + said,
+        measured="the loss gets the outputs without the last position and the labels without the first, though "
+        + measured,
         limit="labels without the first, though the script's metric reads each label at its own position"
         if by_metric
         else f"labels without the first, though words predict at most {_FEWER:g} times as many labels wrong at "
@@ -49,8 +50,8 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
     )
 
 
-def _said_by_metric(evidence: Evidence) -> str | None:
-    """That the script's own metric wants labels at their place."""
+def _measured_by_metric(evidence: Evidence) -> str | None:
+    """The measured difference if the script's own metric reads labels at their own positions; else None."""
     with suppress(NoEvidence):
         answers, _ = shares_of_right(evidence)
         here, before = answers if len(answers) == 2 else ({}, {})
@@ -63,9 +64,10 @@ def _said_by_metric(evidence: Evidence) -> str | None:
     return None
 
 
-def _said_by_words(evidence: Evidence, call: LossCall, batch: Any, path: Path, place: Path) -> str | None:
-    """That words tell the label at their place and a network that sees what follows needs not tell the next one."""
-    own, before = _told_by_words(evidence, path, place, call.ignored)
+def _measured_by_words(evidence: Evidence, call: LossCall, batch: Any, path: Path, place: Path) -> str | None:
+    """The measured difference if words predict the label at their own position, and the network sees the following
+    words; else None."""
+    own, before = _errors_by_word(evidence, path, place, call.ignored)
     if own > _FEWER * before:
         return None
     tokens = leaf(batch, path)
@@ -73,7 +75,7 @@ def _said_by_words(evidence: Evidence, call: LossCall, batch: Any, path: Path, p
     moved, scale = outputs_moved(evidence, batch, path, lambda given: others_behind(given, middle))
     follows, _ = outputs_moved(evidence, batch, place, lambda given: given.roll(1, 0))
     if float(moved[:, :middle].amax()) < CHANGED * scale or float(follows.amax()) >= CHANGED * scale:
-        return None  # what comes is not seen, or earlier labels are: it may well be asked for the next one
+        return None  # the network does not see what follows, or sees earlier labels: it may predict the next label
     return (
         f"{1 - own:.0%} of the labels can be predicted from the word at their position, {1 - before:.0%} from the "
         "word before, and the network sees the words that follow"
@@ -81,7 +83,8 @@ def _said_by_words(evidence: Evidence, call: LossCall, batch: Any, path: Path, p
 
 
 def _shifted(evidence: Evidence) -> Iterator[tuple[LossCall, Any, Path, Path, torch.Tensor]]:
-    """Calls of a loss with a batch's labels but for the first column; where its tokens and its labels lie."""
+    """Calls of a loss with the labels of a batch without the first column; each with the batch, the paths of its tokens
+    and labels, and the tokens."""
     for call in class_losses(evidence):
         for batch, path, tokens in token_inputs(evidence):
             for place, found in leaves(batch):
@@ -95,9 +98,9 @@ def _shifted(evidence: Evidence) -> Iterator[tuple[LossCall, Any, Path, Path, to
                     yield call, batch, path, place, tokens
 
 
-def _told_by_words(evidence: Evidence, path: Path, place: Path, ignored: int) -> tuple[float, float]:
-    """The shares of labels that are not the commonest one of the word at their place, and of the word before, counted
-    in one half of the sequences, and held against the other."""
+def _errors_by_word(evidence: Evidence, path: Path, place: Path, ignored: int) -> tuple[float, float]:
+    """The error of predicting each label as the most frequent one of the word at its position, and of the word before;
+    counted in one half of the sequences and measured in the other."""
     words, labels = ([leaf(batch, where) for batch in evidence.train.raw] for where in (path, place))
     pairs = [
         (w.cpu().long(), y.cpu().long()) for w, y in zip(words, labels, strict=True) if w is not None and y is not None
@@ -114,18 +117,17 @@ def _told_by_words(evidence: Evidence, path: Path, place: Path, ignored: int) ->
 def _wrong(words: list[torch.Tensor], labels: list[torch.Tensor]) -> float:
     half = max(1, len(words) // 2)
     kinds, numbers = torch.cat(words).unique(return_inverse=True)
-    names, wanted = torch.cat(labels).unique(return_inverse=True)
+    names, label_numbers = torch.cat(labels).unique(return_inverse=True)
     known = sum(map(len, words[:half])) if len(words) > 1 else len(numbers) // 2
     counts = torch.zeros(len(kinds), len(names)).index_put_(
-        (numbers[:known], wanted[:known]), torch.ones(()), accumulate=True
+        (numbers[:known], label_numbers[:known]), torch.ones(()), accumulate=True
     )
-    counts += 1e-3 * counts.sum(0) / max(known, 1)  # of words that are new, the commonest of all
-    return float((counts.argmax(1)[numbers[known:]] != wanted[known:]).float().mean())
+    counts += 1e-3 * counts.sum(0) / max(known, 1)  # for new words, the most frequent label of all
+    return float((counts.argmax(1)[numbers[known:]] != label_numbers[known:]).float().mean())
 
 
 def _lacks_last(call: LossCall, outputs: torch.Tensor | None, tokens: torch.Tensor) -> bool:
-    """Whether the scores that the loss was given are the network's outputs but for the last position, and not the
-    first."""
+    """Whether the loss gets the outputs of the network without the last position, not without the first."""
     if outputs is None or outputs.ndim != 3:
         return False
     samples, length = tokens.shape

@@ -24,10 +24,10 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
         tokens, labels = (batch.get(key) for key in ("input_ids", "labels")) if isinstance(batch, Mapping) else (0, 0)
         if not (isinstance(tokens, torch.Tensor) and isinstance(labels, torch.Tensor) and tokens.shape == labels.shape):
             raise NoEvidence("its batches have no input_ids and labels of the same shape")
-        asked = (labels != _IGNORED)[:, :-1]
-        counted += int(asked.sum())
-        here += int((labels[:, :-1] == tokens[:, :-1])[asked].sum())
-        following += int((labels[:, :-1] == tokens[:, 1:])[asked].sum())
+        counts = (labels != _IGNORED)[:, :-1]
+        counted += int(counts.sum())
+        here += int((labels[:, :-1] == tokens[:, :-1])[counts].sum())
+        following += int((labels[:, :-1] == tokens[:, 1:])[counts].sum())
     if counted < _FEWEST or following < _SAME * counted or here >= following:
         return
     yield SHIFTED_TWICE.finding(

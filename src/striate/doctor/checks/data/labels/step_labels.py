@@ -16,11 +16,11 @@ from striate.doctor.checks.data.labels.blends import (
     partners_named,
     swapped_shares,
 )
-from striate.doctor.checks.data.labels.rows_asked_for import (
-    FEWEST_ASKED,
+from striate.doctor.checks.data.labels.label_rows import (
+    FEWEST_JUDGED,
     MOST_RIGHT,
-    rows_asked_for_others,
     rows_of_two_samples,
+    rows_with_other_labels,
 )
 from striate.doctor.evidence.calls import LossCall, watch_calls
 from striate.doctor.evidence.clock import NoEvidence
@@ -30,40 +30,42 @@ from striate.records import Finding
 from striate.wording import several, show_shape
 
 _FEWEST_LEFT = 3
-"""Steps with a blend whose labels are those of one sample alone."""
+"""The fewest steps that blend samples, but only use the labels of one."""
 _TIE, _ALONE = 1e-6, 32
-"""Numbers of outputs that are so far from each other, as a share of the largest, and how many are enough to follow."""
+"""The least distance between outputs, as a share of the largest, by which they are identified, and how many have to be
+identified."""
 _FEWEST_BLENDED, _NAMED = 24, 0.6
-"""Samples whose partner in a blend is known again, and of how many of them it has to be the one of the second label."""
+"""The fewest blended samples whose partner is identified, and the share of them whose second label has to be that of
+the partner."""
 _LESS = 0.4
-"""Of a blend: the other sample is more than half of it."""
+"""The share of a blend below which the other sample is most of it."""
 
 
 def _step_labels(evidence: Evidence) -> Iterator[Finding]:
-    found = _by_position(evidence) or _never_changing(evidence) or _blended(evidence) or _put_together(evidence)
+    found = _by_position(evidence) or _never_changing(evidence) or _blended(evidence) or _mixed_inputs(evidence)
     found = found or _of_other_samples(evidence)
     yield from [] if found is None else [found]
 
 
 def _by_position(evidence: Evidence) -> Finding | None:
-    """Outputs of positions, (N, T, C) or (N, C, …), that the step brings into another order than their targets."""
+    """Outputs of positions, (N, T, C) or (N, C, …), that the step flattens in another order than their targets."""
     path, batch = evidence.loss_target_path, evidence.train.raw[0]
-    asked = None if path is None else leaf(batch, path)
-    words = [asked] if asked is not None else [part for _, part in leaves(batch) if not part.is_floating_point()]
+    target = None if path is None else leaf(batch, path)
+    words = [target] if target is not None else [part for _, part in leaves(batch) if not part.is_floating_point()]
     outputs = main_tensor(evidence.first.outputs)
     if outputs is None or outputs.ndim < 3 or not outputs.is_floating_point() or evidence.calls.moved_back:
         return None
     outputs = outputs.detach().cpu()
     whole = [part.cpu() for part in words if part.ndim >= 2]
     shifted = [part for tokens in whole if tokens.ndim == 2 for part in (tokens[:, 1:], tokens[:, :-1])]
-    for call, wanted in product(evidence.calls.losses, [*whole, *shifted]):
-        right = _right_places(outputs, wanted, call)
+    for call, targets in product(evidence.calls.losses, [*whole, *shifted]):
+        right = _share_in_place(outputs, targets, call)
         wrong = right is not None and right < 0.5
         if wrong:
             return STEP_LABELS.finding(
                 severity="error",
                 where="the training step",
-                measured=f"outputs of {show_shape(outputs.shape)} and targets of {show_shape(wanted.shape)} are "
+                measured=f"outputs of {show_shape(outputs.shape)} and targets of {show_shape(targets.shape)} are "
                 "flattened in different orders: the loss compares outputs with the targets of other positions",
                 limit="outputs and targets that are flattened in different orders",
                 why="Most targets belong to other positions or samples: little can be learned.",
@@ -73,29 +75,29 @@ def _by_position(evidence: Evidence) -> Finding | None:
     return None
 
 
-def _right_places(outputs: torch.Tensor, wanted: torch.Tensor, call: LossCall) -> float | None:
-    """The share of the numbers that a loss compares with the target of their own position, known by their values; None
-    where outputs or targets are changed on the way."""
-    axis = next((a for a in (1, -1) if outputs.movedim(a, -1).shape[:-1] == wanted.shape), None)
+def _share_in_place(outputs: torch.Tensor, targets: torch.Tensor, call: LossCall) -> float | None:
+    """The share of outputs, identified by their values, that a loss compares with the target of their own position;
+    None if the step changes outputs or targets."""
+    axis = next((a for a in (1, -1) if outputs.movedim(a, -1).shape[:-1] == targets.shape), None)
     if axis is None or call.input.ndim != call.target.ndim + 1 or call.input.numel() != outputs.numel():
         return None
-    given = call.input.cpu().movedim(1, -1).float()  # outputs of autocast may have been cast on the way
+    given = call.input.cpu().movedim(1, -1).float()  # the step may cast outputs of autocast
     values, order = outputs.float().flatten().sort()
     shown, places = given.flatten().sort()
     if given.shape[-1] != outputs.shape[axis] or not torch.allclose(values, shown, rtol=1e-3, atol=1e-5):
         return None
-    number = torch.arange(wanted.numel()).reshape(wanted.shape)
+    number = torch.arange(targets.numel()).reshape(targets.shape)
     home = number.unsqueeze(axis).expand_as(outputs).flatten()
     found = torch.empty(len(home), dtype=torch.long)
     found[places] = home[order]
-    apart = values.diff() > _TIE * float(values.abs().max())  # equal numbers may be anywhere
+    apart = values.diff() > _TIE * float(values.abs().max())  # equal values cannot be identified
     alone = torch.zeros(len(home), dtype=torch.bool)
     alone[places[1:-1]] = apart[1:] & apart[:-1]
     if int(alone.sum()) < _ALONE:
         return None
     target, lying = call.target.cpu().flatten(), number
-    if not torch.equal(wanted.flatten(), target):
-        if wanted.ndim != 2 or not torch.equal(wanted.T.flatten(), target):
+    if not torch.equal(targets.flatten(), target):
+        if targets.ndim != 2 or not torch.equal(targets.T.flatten(), target):
             return None
         lying = number.T
     right = found.reshape(-1, given.shape[-1]) == lying.flatten()[:, None]
@@ -103,12 +105,13 @@ def _right_places(outputs: torch.Tensor, wanted: torch.Tensor, call: LossCall) -
 
 
 def _never_changing(evidence: Evidence) -> Finding | None:
-    """Targets that are the same for two batches whose labels differ, and could be labels of a third."""
+    """Targets that are the same for two batches with different labels, and that occur among the labels of the
+    loader."""
     raw = evidence.train.raw
-    labels = [wanted for batch in raw if (wanted := main_tensor(parts(batch)[1])) is not None]
+    labels = [target for batch in raw if (target := main_tensor(parts(batch)[1])) is not None]
     if len(raw) < 2 or len(labels) < len(raw) or labels[0].is_floating_point() or torch.equal(labels[0], labels[1]):
         return None
-    known, used = torch.cat([wanted.flatten() for wanted in labels]).cpu(), evidence.calls.losses
+    known, used = torch.cat([target.flatten() for target in labels]).cpu(), evidence.calls.losses
     for call in used:
         if call.target.shape != labels[0].shape or call.target.is_floating_point() or len(call.target.unique()) < 2:
             continue
@@ -130,7 +133,7 @@ def _never_changing(evidence: Evidence) -> Finding | None:
 
 
 def _number_rows(target: torch.Tensor) -> bool:
-    """Whether targets are 0, 1, 2, …: each row's own partner, not labels."""
+    """Whether targets are 0, 1, 2, …: numbers of rows (for contrastive learning), not labels."""
     return target.ndim == 1 and torch.equal(target.cpu(), torch.arange(len(target), dtype=target.dtype))
 
 
@@ -176,16 +179,16 @@ def _blended(evidence: Evidence) -> Finding | None:
     )
 
 
-def _put_together(evidence: Evidence) -> Finding | None:
+def _mixed_inputs(evidence: Evidence) -> Finding | None:
     with suppress(NoEvidence):
-        wrong, asked = rows_of_two_samples(evidence)
-        if wrong >= FEWEST_ASKED and asked - wrong <= MOST_RIGHT:
+        wrong, tried = rows_of_two_samples(evidence)
+        if wrong >= FEWEST_JUDGED and tried - wrong <= MOST_RIGHT:
             return STEP_LABELS.finding(
                 severity="error",
                 where="the training step",
-                measured=f"for {wrong} of {several(asked, 'sample')} the two inputs of a batch reach different rows "
+                measured=f"for {wrong} of {several(tried, 'sample')} the two inputs of a batch reach different rows "
                 "of the network's outputs: each row mixes two samples",
-                limit=f"two inputs of a sample that never reach the same output row, for {FEWEST_ASKED} or more "
+                limit=f"two inputs of a sample that never reach the same output row, for {FEWEST_JUDGED} or more "
                 f"samples and all but {MOST_RIGHT}, measured by exchanging an input",
                 why="The network gets parts of different samples together: there is nothing to learn.",
                 remedy="index all parts of a batch in the same way: `index = lengths.argsort(descending=True); x, "
@@ -195,15 +198,15 @@ def _put_together(evidence: Evidence) -> Finding | None:
 
 
 def _of_other_samples(evidence: Evidence) -> Finding | None:
-    wrong, asked, blended = rows_asked_for_others(evidence)
-    if wrong < FEWEST_ASKED or asked - wrong > MOST_RIGHT:
+    wrong, tried, blended = rows_with_other_labels(evidence)
+    if wrong < FEWEST_JUDGED or tried - wrong > MOST_RIGHT:
         return None
     return STEP_LABELS.finding(
         severity="error",
         where="the training step",
-        measured=f"for {wrong} of {several(asked, 'sample')} the loss compares the label with outputs for inputs "
+        measured=f"for {wrong} of {several(tried, 'sample')} the loss compares the label with outputs for inputs "
         f"that contain nothing of the sample{': samples are blended, each with one other' if blended else ''}",
-        limit=f"labels that are compared with outputs of other samples, for {FEWEST_ASKED} or more samples and all "
+        limit=f"labels that are compared with outputs of other samples, for {FEWEST_JUDGED} or more samples and all "
         f"but {MOST_RIGHT}, measured by exchanging a label and an input",
         why="Each blend is trained on the label of a sample that it does not contain."
         if blended

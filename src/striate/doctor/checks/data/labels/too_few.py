@@ -9,8 +9,8 @@ import torch
 from torch.utils.data import WeightedRandomSampler
 
 from striate.doctor.checks.check import Check
+from striate.doctor.checks.data.common import are_tokens
 from striate.doctor.checks.data.labels.class_counts import need_class_loss
-from striate.doctor.checks.data.looking import are_tokens
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.comparable_outputs import need_all_data
 from striate.doctor.evidence.evidence import Evidence
@@ -44,37 +44,37 @@ def _find_too_few(evidence: Evidence) -> Iterable[Finding]:
             "`WeightedRandomSampler(class_weights[labels], len(labels))`",
         )
         return
-    if not evidence.train.whole or takes_others(evidence.setup.step):  # few with labels beside many without
+    if not evidence.train.whole or takes_others(evidence.setup.step):  # semi-supervised: few samples have labels
         return
     need_all_data(evidence)
     x, y = evidence.samples.inputs, evidence.samples.y
     if y is not None and len(y) != len(x):
         raise NoEvidence("the inputs and targets have different lengths, like the nodes of many graphs")
     kept = first_of_each(x)
-    drawn = getattr(evidence.setup.train, "draws_again", False) is True  # by the script itself, not by a sampler
+    drawn = getattr(evidence.setup.train, "draws_again", False) is True  # the script draws samples, not a sampler
     if drawn and evidence.train.largest < len(kept) <= FEW_DRAWN and len(x) >= _OFTEN * len(kept):
         yield _too_few(f"{len(kept)} different training samples in {len(x):,} draws", _DRAWN_OFTEN)
         return
     if not is_grid(x) and len(first_of_each(columns_dealt(x))) < CHANCE * len(x):
-        kept = torch.arange(len(x))  # a table of few values: its rows agree by chance
-    dealt = deals_by_own(evidence.setup.train)
+        kept = torch.arange(len(x))  # a table of few values: its rows are equal by chance
+    own_sampler = deals_by_own(evidence.setup.train)
     if (
-        dealt
+        own_sampler
         and len(kept) <= FEW_DRAWN
         and len(x) >= _OFTEN * len(kept)
-        and (said := _never_dealt(evidence, len(kept)))
+        and (measured := _never_drawn(evidence, len(kept)))
     ):
         yield TOO_FEW.finding(
             severity="error",
             where="the sampler of the training loader",
-            measured=said,
+            measured=measured,
             limit=f"a sampler that draws the same samples in {_PASSES} passes: at most {FEW_DRAWN}, and at most "
             f"{_LEFT_OUT:.0%} of the data set",
             why=_BY_HEART,
             remedy="let the sampler draw from all indices: `pool[torch.randperm(len(pool))[:k]]`",
         )
         return
-    given = dealt or _is_probe(evidence)
+    given = own_sampler or _is_probe(evidence)
     scarce = [] if given else _scarce_classes(evidence, kept)
     if scarce:
         named = ", ".join(f"{k} ({n})" for k, n in scarce[:6])
@@ -90,8 +90,9 @@ def _find_too_few(evidence: Evidence) -> Iterable[Finding]:
     yield _too_few(got, limit)
 
 
-def _never_dealt(evidence: Evidence, distinct: int) -> str:
-    """How many samples a sampler of the user's own draws in several passes, where it leaves most out in all of them."""
+def _never_drawn(evidence: Evidence, distinct: int) -> str:
+    """The measured number of samples that a custom sampler draws in several passes, if it leaves out most; else
+    empty."""
     drawn = set[int]()
     for seed in range(_PASSES):
         with same_random_state():
@@ -100,14 +101,14 @@ def _never_dealt(evidence: Evidence, distinct: int) -> str:
         drawn |= set() if found is None else found[1]
     length = evidence.train.length or 0
     held = getattr(evidence.setup.train.batch_sampler, "__dict__", {}).values()  # type: ignore[attr-defined]
-    chosen = any(hasattr(value, "__len__") and len(value) == len(drawn) for value in held)  # to train with these alone
+    chosen = any(hasattr(value, "__len__") and len(value) == len(drawn) for value in held)  # chosen on purpose
     if not drawn or chosen or len(drawn) > min(distinct, _LEFT_OUT * length):
         return ""
     return f"the sampler draws {len(drawn)} of {several(length, 'sample')}, the same in {_PASSES} passes"
 
 
 def _is_probe(evidence: Evidence) -> bool:
-    """Whether one layer alone is trained, as in a linear probe of the features of a network."""
+    """Whether the network has a single layer, such as a linear probe of features."""
     return sum(parameter.ndim > 1 for parameter in evidence.setup.model.parameters()) == 1
 
 
@@ -127,7 +128,7 @@ def _too_few(measured: str, limit: str) -> Finding:
 
 
 def _scarce_classes(evidence: Evidence, kept: torch.Tensor) -> list[tuple[int, int]]:
-    """Classes with too few different samples, and how many they have; none where the targets are no classes."""
+    """Classes with too few different samples, and their numbers of samples; empty if the targets are not classes."""
     try:
         labels = evidence.samples.labels
         need_class_loss(evidence)
@@ -141,7 +142,8 @@ def _scarce_classes(evidence: Evidence, kept: torch.Tensor) -> list[tuple[int, i
 
 
 def weights_of_few(loader: object) -> str:
-    """Where a weighted sampler has weights for a part of the samples only, as one for each class, what comes of it."""
+    """The measured fault of a weighted sampler with fewer weights than samples, such as one for each class; empty for
+    others."""
     sampler, data = getattr(loader, "sampler", None), getattr(loader, "dataset", None)
     if not isinstance(sampler, WeightedRandomSampler) or not hasattr(data, "__len__"):
         return ""
@@ -151,8 +153,7 @@ def weights_of_few(loader: object) -> str:
 
 
 def are_drawn_often(loader: object, x: torch.Tensor | None) -> bool:
-    """Whether a weighted sampler draws each of the samples that have a weight several times, or there are few different
-    samples among those that were drawn."""
+    """Whether a weighted sampler draws each of its samples many times, or the drawn inputs `x` are mostly copies."""
     sampler = getattr(loader, "sampler", None)
     if isinstance(sampler, WeightedRandomSampler) and _OFTEN * len(sampler.weights) <= sampler.num_samples:
         return True

@@ -1,1 +1,1 @@
-"""Do targets move with their inputs?"""
+"""Does augmentation move targets with their inputs?"""

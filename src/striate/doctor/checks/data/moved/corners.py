@@ -1,4 +1,4 @@
-"""Boxes whose corners change sides when their image is flipped: from then on they are less than nothing wide."""
+"""Boxes whose edges are exchanged when their image is flipped, so that their width or height is negative."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from striate.wording import several
 
 _CORNERS, _SAME = 4, 1e-5
 _IN_ORDER = 0.8
-"""Share of the samples: of a few, all draws may be mirrored."""
+"""The least share of samples with ordered edges in some draw: all draws of a few samples may be mirrored."""
 
 
 def left_of_corners(drawn: Sequence[Sequence[Any]], others: Callable[[], Sequence[Sequence[Any]]]) -> Finding | None:
-    """Draws of samples, of several each, in which edges of boxes are exchanged; None where few are. `others` gives
-    draws of validation, which show what a box is, and may raise NoEvidence."""
+    """A finding if edges of boxes are exchanged in some draws of samples; else None. `drawn`: several draws of each
+    sample. `others` returns draws of validation, which show which columns are boxes; it may raise NoEvidence."""
     if _corners_exchanged(drawn, drawn) < FEWEST_LEFT:
         return None
     known = drawn
@@ -41,10 +41,10 @@ def left_of_corners(drawn: Sequence[Sequence[Any]], others: Callable[[], Sequenc
 
 
 def _corners_exchanged(drawn: Sequence[Sequence[Any]], known: Sequence[Sequence[Any]]) -> int:
-    """In how many draws of a sample, of several each, boxes (n, …, x1, y1, x2, y2) have a right edge left of the left
-    one, or a lower one above the upper one, that have it right in another draw. Four columns are no box where most of
-    the `known` samples do not have them in order in any draw: they may be two points."""
-    samples, others = ([[_fours(draw) for draw in draws] for draws in asked] for asked in (drawn, known))
+    """The number of draws whose boxes (n, …, x1, y1, x2, y2) have a right edge left of the left one, or a lower edge
+    above the upper one, but ordered edges in another draw of the same sample. Four columns are not a box if most of the
+    `known` samples do not have them in order in any draw: they may be two points."""
+    samples, others = ([[_fours(draw) for draw in draws] for draws in read] for read in (drawn, known))
     places = [
         place
         for place in (samples[0][0] if samples else ())
@@ -63,8 +63,8 @@ def _corners_exchanged(drawn: Sequence[Sequence[Any]], known: Sequence[Sequence[
 
 
 def _exchanged(one: torch.Tensor, other: torch.Tensor) -> bool:
-    """Whether both edges of an axis are moved, so that boxes are as wide as before and the other way round; of a center
-    and a size, only the one is moved."""
+    """Whether both edges along an axis are moved, so that the size of boxes changes its sign. For a center and a size,
+    only the center would move."""
     if one.shape != other.shape:
         return False
     before, after, moved = _sizes(one), _sizes(other), (other - one).abs().amax(0) > _SAME
@@ -81,8 +81,8 @@ def _sizes(corners: torch.Tensor) -> torch.Tensor:
 
 
 def _fours(draw: Any) -> dict[tuple[int, int], torch.Tensor]:
-    """What may be the corners of boxes in a draw, by table and first column: four columns of fractions of a few, also
-    of one row of them."""
+    """The possible corners of boxes in a draw, by number of the tensor and first column: four of a few floating-point
+    columns."""
     found = [
         t.reshape(1, -1) if t.ndim == 1 else t for t in tensors_in(draw) if t.is_floating_point() and t.ndim in (1, 2)
     ]

@@ -1,4 +1,4 @@
-"""What each rule says of targets that stay where their inputs are moved."""
+"""The finding of all rules for targets that stay while their inputs move."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from striate.records import Finding
 AUGMENTATION = "the augmentation of the training data set"
 BETWEEN = "Half of the targets are at positions without the object: the network learns the mean of both positions."
 FEWEST_LEFT = 3
-"""Samples, or pairs of their draws, from which on a rule speaks."""
+"""The fewest samples, or pairs of draws, for a finding."""
 
 
 def left_behind(where: str, measured: str, limit: str, why: str, remedy: str) -> Finding:
-    """What a rule found: where targets stay, how often, and from how many on that is said."""
+    """A finding of `data.targets-left-behind`."""
     return Finding("data.targets-left-behind", "error", where, measured, limit, why, remedy)

@@ -1,4 +1,4 @@
-"""Inputs that the training step mirrors, and targets with a place that it leaves where they were."""
+"""Inputs that the training step mirrors, without their targets."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from contextlib import suppress
 import torch
 
 from striate.doctor.checks.data.moved.left_behind import BETWEEN, left_behind
-from striate.doctor.checks.data.moved.mirrored_numbers import turns_round
+from striate.doctor.checks.data.moved.mirrored_numbers import sign_changing_number
 from striate.doctor.checks.data.moved.named_sides import left_of_names
 from striate.doctor.evidence.calls import StepCalls, watch_steps
 from striate.doctor.evidence.clock import NoEvidence
@@ -18,36 +18,35 @@ from striate.wording import several
 
 _BATCHES, _DRAWS, _FEWEST, _OFTEN = 2, 6, 8, 0.9
 _LIKE = 0.3
-"""Of the distance to an image as it is: so near to the mirrored one, it is that, with noise or other colors."""
+"""The largest distance to the mirrored image, as a share of that to the original: noise and colors may differ."""
 _WAYS = {-1: "mirror", -2: "flip upside down"}
 
 Draw = tuple[torch.Tensor, torch.Tensor]
 
 
 def left_by_step(evidence: Evidence) -> Finding | None:
-    """Samples that some steps mirror while they leave maps of their size, numbers that turn round with pictures, or
-    labels that are named for sides, as they were; None where targets move along, or nothing is mirrored. Steps of the
-    same batch are compared with each other."""
+    """A finding if some steps mirror samples, but not their maps, their numbers that change sign in mirrored images, or
+    their labels that name sides; else None. Steps of the same batch are compared."""
     drawn = list(_drawn(evidence))
     for axis, way in _WAYS.items():
         left, mirrored, mapped = 0, 0, False
-        for (before, wanted), (shown, given) in drawn:
+        for (before, original), (shown, target) in drawn:
             turned = _nearer(shown, before.flip(axis), before)
-            mapped = wanted.shape[-2:] == before.shape[-2:]
+            mapped = original.shape[-2:] == before.shape[-2:]
             if mapped:
-                turned &= ~_same(wanted, wanted.flip(axis))
+                turned &= ~_same(original, original.flip(axis))
             mirrored += int(turned.sum())
-            left += int((turned & _same(given, wanted)).sum())
+            left += int((turned & _same(target, original)).sum())
         if left < max(_FEWEST, _OFTEN * mirrored):
             continue
-        told = f"of {several(mirrored, 'sample')} that some of {_DRAWS} steps {way}, {left:,} keep"
+        measured = f"of {several(mirrored, 'sample')} that some of {_DRAWS} steps {way}, {left:,} keep"
         if mapped:
-            return _left(f"{told} their target map")
+            return _left(f"{measured} their target map")
         with suppress(NoEvidence):
-            found = turns_round(evidence.val_samples, axis)
+            found = sign_changing_number(evidence.val_samples, axis)
             if found is not None:
                 return _left(
-                    f"{told} their target numbers; predictions of a ridge regression for new images correlate by "
+                    f"{measured} their target numbers; predictions of a ridge regression for new images correlate by "
                     f"{found[1]:.2f} with one of them, and by {found[2]:.2f} for mirrored images"
                 )
     return left_of_names(evidence, drawn, "the training step")
@@ -66,12 +65,13 @@ def _left(measured: str) -> Finding:
 
 
 def _drawn(evidence: Evidence) -> Iterator[tuple[Draw, Draw]]:
-    """What the first of several steps of a batch shows the network and gives the loss, and what each later one does."""
+    """Inputs of the network and targets of the loss in the first of several steps of a batch, and in each later
+    step."""
     if _draw(evidence.calls) is None:
         return
     for batch in evidence.train.raw[:_BATCHES]:
         seen = watch_steps(evidence.setup, [batch] * _DRAWS, evidence.clock.until(0.1))
-        if any(calls.moved_back for calls in seen):  # outputs are compared where their targets lie
+        if any(calls.moved_back for calls in seen):  # the step moves outputs back to their targets
             return
         draws = [draw for calls in seen if (draw := _draw(calls)) is not None]
         if len(draws) < _DRAWS:
@@ -83,17 +83,17 @@ def _drawn(evidence: Evidence) -> Iterator[tuple[Draw, Draw]]:
 
 
 def _draw(calls: StepCalls) -> Draw | None:
-    """Images (N, C, H, W) and targets (N, …) that are no classes; None where the step has others."""
+    """Images (N, C, H, W) and targets (N, …) other than class numbers; None for other steps."""
     shown = None if calls.shown is None else calls.shown.cpu()
     if shown is None or shown.ndim != 4:
         return None
-    wanted = (call.target for call in calls.losses if call.target.ndim and len(call.target) == len(shown))
-    given = next((target for target in wanted if target.ndim > 1 or target.is_floating_point()), None)
-    return None if given is None else (shown, given.cpu())
+    targets = (call.target for call in calls.losses if call.target.ndim and len(call.target) == len(shown))
+    chosen = next((target for target in targets if target.ndim > 1 or target.is_floating_point()), None)
+    return None if chosen is None else (shown, chosen.cpu())
 
 
 def _nearer(shown: torch.Tensor, moved: torch.Tensor, still: torch.Tensor) -> torch.Tensor:
-    """Of each image whether it is another one that was moved, and not that as it was."""
+    """Whether each image (N,) is near the moved image, and not near the still one."""
     to_moved, to_still = ((shown.double() - other.double()).flatten(1).norm(dim=1) for other in (moved, still))
     nearer: torch.Tensor = (to_moved < _LIKE * to_still) & (to_still > 0)
     return nearer

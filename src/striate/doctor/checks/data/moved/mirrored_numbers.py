@@ -1,4 +1,4 @@
-"""Quantities that turn round with a picture, such as an angle, beside pictures that are mirrored without them."""
+"""Numbers that change sign in mirrored images, such as an angle, but stay while images are mirrored."""
 
 from __future__ import annotations
 
@@ -24,23 +24,24 @@ from striate.wording import several
 _FEWEST, _MOST, _SIDE = 40, 600, 24
 _PAIRS, _OFTEN = 3, 0.5
 _NUMBERS = 32
-"""Of a target, as of points and boxes."""
+"""The most numbers of a target, such as points and boxes."""
 _COLUMNS = 8
-"""Of a table, as of the edges of boxes and what each of them is."""
-_TOLD, _TURNED = 0.6, -0.5
-"""Correlations of what a simple model says of new pictures with their numbers, as they are and mirrored."""
+"""The most columns of a table, such as the edges and the class of boxes."""
+_PREDICTED, _NEGATED = 0.6, -0.5
+"""Correlations of a simple model's predictions for new images with their numbers: unchanged, and mirrored."""
 
 
 def left_of_numbers(evidence: Evidence, flips: Mapping[str, list[tuple[Any, Any]]]) -> Finding | None:
-    """Numbers that stay in pairs of draws, by how the second is flipped; None where none does."""
+    """A finding if numbers stay the same in pairs of draws; else None. `flips`: pairs of draws, by how the second is
+    flipped."""
     for way, axis in ((SIDES, -1), (ENDS, -2)):
         if (kept := _kept_when_mirrored(evidence, flips.get(way, []), axis)) is not None:
-            same, told, turned = kept
+            same, upright, mirrored = kept
             return left_behind(
                 AUGMENTATION,
                 f"in {several(same, 'pair')} of draws of a sample, the second with {way}, a number of the target "
-                f"is the same in both; predictions of a ridge regression for new images correlate by {told:.2f} with "
-                f"it, and by {turned:.2f} for mirrored images",
+                f"is the same in both; predictions of a ridge regression for new images correlate by {upright:.2f} "
+                f"with it, and by {mirrored:.2f} for mirrored images",
                 "a number, of at most 32, that stays the same in three pairs and half of all, and that a simple "
                 "model predicts in validation, with the opposite sign for mirrored images",
                 "A position or an angle changes in a mirrored image: half of the targets are wrong.",
@@ -50,9 +51,9 @@ def left_of_numbers(evidence: Evidence, flips: Mapping[str, list[tuple[Any, Any]
 
 
 def _kept_when_mirrored(evidence: Evidence, flips: list[tuple[Any, Any]], axis: int) -> tuple[int, float, float] | None:
-    """In how many pairs of draws that are mirror images along an axis a number is the same, and how what a ridge
-    regression says of validation correlates with it, of pictures as they are and of mirrored ones; None where these
-    have the same. Of tables with another number of rows in each sample, as of boxes, it is the mean of a column."""
+    """The number of pairs of draws, mirrored along an axis, in which a number is the same, and the correlations of a
+    ridge regression's predictions with it, for unchanged and for mirrored validation images. For tables with a varying
+    number of rows, such as boxes, the number is the mean of a column. None if no number that changes sign stays."""
     for path in _numbers_of(flips[0][0]) if flips else ():
         pairs = [(leaf(one, path), leaf(other, path)) for one, other in flips]
         of_one_shape = [
@@ -69,21 +70,21 @@ def _kept_when_mirrored(evidence: Evidence, flips: list[tuple[Any, Any]], axis: 
                 samples = _read_tables(evidence, path)
             else:
                 samples = replace(evidence.val_samples, y=gathered(evidence.val.raw, path))
-            told = turns_round(samples, axis)
+            predictable = sign_changing_number(samples, axis)
         except NoEvidence:
             return None
-        if told is None or any(told[0] >= len(a) for a, _ in known):
+        if predictable is None or any(predictable[0] >= len(a) for a, _ in known):
             continue
-        numbers = [(float(a[told[0]]), float(b[told[0]])) for a, b in known]
+        numbers = [(float(a[predictable[0]]), float(b[predictable[0]])) for a, b in known]
         same = sum(a == b for a, b in numbers if a)
-        sure = sum(torch.equal(a, b) for a, b in known) >= _PAIRS or _only_along(samples, told[0], axis)
+        sure = sum(torch.equal(a, b) for a, b in known) >= _PAIRS or _only_along(samples, predictable[0], axis)
         if sure and same >= max(_PAIRS, _OFTEN * len(known)):
-            return (same, *told[1:])
+            return (same, *predictable[1:])
     return None
 
 
 def _numbers_of(draw: Any) -> list[Path]:
-    """Where a draw of a sample holds a few quantities, its target, or one of several, or rows of a few."""
+    """The paths of a few floating-point numbers, or rows of a few, in a draw of a sample."""
     return [
         path
         for path, part in leaves(draw)
@@ -92,13 +93,13 @@ def _numbers_of(draw: Any) -> list[Path]:
 
 
 def _are_tables(found: Sequence[torch.Tensor]) -> bool:
-    """Whether samples have a row for each of several things, so that some have more rows than others."""
+    """Whether samples are tables with different numbers of rows."""
     return all(part.ndim == 2 for part in found) and len({len(part) for part in found}) > 1
 
 
 def _read_tables(evidence: Evidence, path: Path) -> Samples:
-    """Validation images, and the mean of each column of their tables. The data set is read one by one, since a batch
-    may list its tables in any way. Raises NoEvidence."""
+    """Validation images, and the means of the columns of their tables. Samples are read one by one, since batches may
+    hold tables in any form. Raises NoEvidence if they cannot be read so."""
     data, until = getattr(evidence.setup.val, "dataset", None), evidence.clock.until(0.05, 1.0)
     if not isinstance(evidence.setup.val, DataLoader) or isinstance(data, IterableDataset) or data is None:
         raise NoEvidence("the validation data set cannot be read by index")
@@ -122,10 +123,11 @@ def _read_tables(evidence: Evidence, path: Path) -> Samples:
     return replace(evidence.val_samples, x=torch.stack(images), y=torch.stack(means))
 
 
-def turns_round(samples: Samples, axis: int = -1) -> tuple[int, float, float] | None:
-    """Of a target's number that turns round with its picture, such as a column, which one it is, and the correlations
-    with what a model that was made of half of the samples says of the other half: as they are, and mirrored along an
-    axis. None where no number does; a yes or no is none, nor are rows of all boxes of a batch."""
+def sign_changing_number(samples: Samples, axis: int = -1) -> tuple[int, float, float] | None:
+    """The index of a target number that changes sign in mirrored images, such as a column coordinate, and the
+    correlations of the number with predictions of a model that is fitted to half of the samples: for the other half,
+    and for its mirror images along an axis. None if there is none. Binary numbers and rows of all boxes of a batch do
+    not count."""
     x, y = samples.inputs[:_MOST].float(), samples.y
     if x.ndim != 4 or len(x) < _FEWEST or y is None or len(y) != len(samples.inputs):
         return None
@@ -133,30 +135,32 @@ def turns_round(samples: Samples, axis: int = -1) -> tuple[int, float, float] | 
         return None
     for place, column in enumerate(y[:_MOST].reshape(len(x), -1).double().T):
         if len(column.unique()) > 2:
-            told = _correlations(x, column, axis)
-            if told[0] >= _TOLD and told[1] <= _TURNED:
-                return (place, *told)
+            correlations = _correlations(x, column, axis)
+            if correlations[0] >= _PREDICTED and correlations[1] <= _NEGATED:
+                return (place, *correlations)
     return None
 
 
 def _only_along(samples: Samples, place: int, axis: int) -> bool:
-    """Whether a number of the target turns round along one axis and stays along the other, also by how far pictures are
-    from their mean. Where others move, it may rightly stay: mirrored parts of other colors look as if it did not."""
+    """Whether a target number changes sign along one axis and not along the other, also for the distance of images from
+    their mean. Otherwise it may rightly stay: mirrored parts of other colors would look the same."""
     x = samples.inputs[:_MOST].float()
     assert samples.y is not None
     y = samples.y[:_MOST].reshape(len(x), -1)[:, place].double()
     return all(
-        _correlations(shown, y, axis)[1] <= _TURNED and _correlations(shown, y, -3 - axis)[1] >= -_TURNED
+        _correlations(shown, y, axis)[1] <= _NEGATED and _correlations(shown, y, -3 - axis)[1] >= -_NEGATED
         for shown in (x, (x - x.mean(0)).abs())
     )
 
 
 def _correlations(x: torch.Tensor, y: torch.Tensor, axis: int) -> tuple[float, float]:
     small = torch.nn.functional.adaptive_avg_pool2d(x, (min(_SIDE, x.shape[2]), min(_SIDE, x.shape[3])))
-    known, asked = halves(len(x))
+    known, held_out = halves(len(x))
     mean, flat = small[known].mean(0), small.double()
-    seen, as_is, mirrored = ((part - mean).flatten(1) for part in (flat[known], flat[asked], flat[asked].flip(axis)))
+    seen, as_is, mirrored = (
+        (part - mean).flatten(1) for part in (flat[known], flat[held_out], flat[held_out].flip(axis))
+    )
     weights = ridge_weights(seen, y[known] - y[known].mean())
-    said = [part @ seen.T @ weights for part in (as_is, mirrored)]
-    found = [float(torch.corrcoef(torch.stack([one, y[asked]]))[0, 1]) for one in said]
+    predicted = [part @ seen.T @ weights for part in (as_is, mirrored)]
+    found = [float(torch.corrcoef(torch.stack([one, y[held_out]]))[0, 1]) for one in predicted]
     return found[0], found[1]

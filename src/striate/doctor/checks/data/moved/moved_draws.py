@@ -26,16 +26,16 @@ from striate.wording import several
 
 _SAMPLES, _DRAWS = 24, 6
 _CLEARLY = 0.5
-"""Of the distance to the second nearest, that to the nearest: so an input is known again."""
+"""The largest ratio of the distance to the nearest input to that to the second nearest, for an identified input."""
 _OFTEN = 0.5
 _SMALLEST = 4
 _LIKE = 0.3
-"""Of the distance between two draws as they are: so near, they are flips of each other."""
+"""The largest distance of a flipped draw to another, as a share of that of the unflipped draws."""
 
 
 def left_in_draws(evidence: Evidence) -> Finding | None:
-    """Targets that stay in pairs of draws of a sample, the second of which shows the image flipped or rotated. Raises
-    NoEvidence where there are no images that can be drawn again."""
+    """A finding if targets stay in pairs of draws of a sample whose images are flipped or rotated; else None. Raises
+    NoEvidence if there are no images that can be read again."""
     drawn = _drawn(evidence.setup.train)
     left, moved, flips = Counter[str](), Counter[str](), defaultdict[str, list[tuple[Any, Any]]](list)
     samples = _Samples()
@@ -49,10 +49,10 @@ def left_in_draws(evidence: Evidence) -> Finding | None:
             if way is None or image is None:
                 continue
             flips[way].append((draws[0], draw))
-            told = _targets_stay(draws[0], draw, first, way, samples)
-            if told:
+            stays = _targets_stay(draws[0], draw, first, way, samples)
+            if stays:
                 left[way] += 1
-            elif told is not None:
+            elif stays is not None:
                 moved[way] += 1
     for way, count in left.items():
         if count >= max(FEWEST_LEFT, _OFTEN * moved[way]):
@@ -89,7 +89,7 @@ def _left(way: str, count: int, moved: int, how: str, limit: str) -> Finding:
 
 
 def _drawn(loader: Any) -> list[list[Any]]:
-    """Several draws of each of some samples with an image. Raises NoEvidence where there are none."""
+    """Several draws of each of some samples with an image. Raises NoEvidence if there are none."""
     data = read_by_index(loader)
     drawn = list[list[Any]]()
     for number in range(min(_SAMPLES, len(data))):
@@ -104,7 +104,7 @@ def _drawn(loader: Any) -> list[list[Any]]:
 
 
 def _flipped(one: torch.Tensor, other: torch.Tensor) -> str | None:
-    """How one draw of an image is moved to be the other, where it is."""
+    """The move that turns one draw of an image into the other, if any."""
     if one.shape != other.shape:
         return None
     apart = float((one.double() - other.double()).norm())
@@ -116,8 +116,8 @@ def _flipped(one: torch.Tensor, other: torch.Tensor) -> str | None:
 
 
 def _as_maps(target: torch.Tensor) -> list[torch.Tensor]:
-    """A target (…, H, W), and with other axes of the same sizes last: of (anchors, 6, 6, 6) the last may hold the
-    numbers of each cell of a grid."""
+    """A target (…, H, W), in each order in which axes of the sizes H and W are last: of (anchors, 6, 6, 6), the last
+    axis may hold the numbers of a cell."""
     pairs = [(axis, axis + 1) for axis in range(target.ndim - 1)]
     return [
         target.movedim(pair, (-2, -1))
@@ -127,8 +127,8 @@ def _as_maps(target: torch.Tensor) -> list[torch.Tensor]:
 
 
 def _moves_otherwise(before: torch.Tensor, after: torch.Tensor, image: torch.Tensor, way: str) -> bool:
-    """Whether maps, all channels together, since a flip may exchange them, are moved in one of the other ways, which no
-    symmetry of the image makes the same."""
+    """Whether maps are moved differently from their image, unless a symmetry of the image makes both moves equal.
+    Channels are summed, since a flip may exchange them."""
     flat, its = (part.double().reshape(-1, *part.shape[-2:]).sum(0) for part in (before, after))
     shown = image.double()
     moved = MOVES[way](shown)
@@ -145,12 +145,14 @@ def _moves_otherwise(before: torch.Tensor, after: torch.Tensor, image: torch.Ten
 
 @dataclass
 class _Samples:
-    """Where samples have tensors that differ from sample to sample, or are no corners in some. `first`: those of the
-    first one."""
+    """What the tensors of samples have in common, by path."""
 
     first: dict[Path, torch.Tensor] = field(default_factory=dict)
+    """Tensors of the first sample."""
     differing: set[Path] = field(default_factory=set)
+    """Where tensors differ between samples."""
     no_corners: set[Path] = field(default_factory=set)
+    """Where some tensor cannot be corners of boxes."""
 
     def note(self, sample: Any) -> None:
         for path, tensor in leaves(sample):
@@ -161,14 +163,14 @@ class _Samples:
                 self.no_corners.add(path)
 
     def is_smaller(self, path: Path, tensor: torch.Tensor, image: torch.Tensor) -> bool:
-        """Whether it is a map of the image with fewer pixels, as a heat map, that says something of this sample."""
+        """Whether a tensor is a smaller map of the image, such as a heat map, that differs between samples."""
         (high, wide), (height, width) = tensor.shape[-2:], image.shape[-2:]
         return path in self.differing and high * width == wide * height and _SMALLEST <= high < height
 
 
 def _targets_stay(one: Any, other: Any, image: torch.Tensor, way: str, samples: _Samples) -> bool | None:
-    """Whether what has a place in the image is equal in two draws that are moved, or a map moves in another way; None
-    where nothing has a place, or where it looks the same when moved."""
+    """Whether targets with a position in the image are equal in two draws whose images are moved, or maps move
+    differently; None if no target has a position, or if it looks the same when moved."""
     move, stays = MOVES[way], None
     pairs = list(zip(leaves(one), leaves(other), strict=False))
     for (path, before), (_, after) in pairs:
@@ -176,21 +178,21 @@ def _targets_stay(one: Any, other: Any, image: torch.Tensor, way: str, samples: 
             continue
         if before.ndim >= 2 and (before.shape[-2:] == image.shape[-2:] or samples.is_smaller(path, before, image)):
             if stays is None and not torch.equal(before, move(before)):
-                # Contours that are drawn into it afterwards need not lie where those of the other one are moved to.
+                # Contours that are drawn into a map afterwards need not match the moved contours of the other map.
                 return torch.equal(before, after) or all(
                     _moves_otherwise(one_map, its_map, image, way)
                     for one_map, its_map in zip(_as_maps(before), _as_maps(after), strict=True)
                 )
         elif before.is_floating_point() and _is_place(path, before, image, samples):
             if not torch.equal(before, after):
-                return False  # what stays beside it are weights of points, or areas of boxes
+                return False  # tensors that stay are weights of points, or areas of boxes
             stays = True
     return stays
 
 
 def _is_place(path: Path, target: torch.Tensor, image: torch.Tensor, samples: _Samples) -> bool:
-    """Whether numbers are corners of boxes or points: by their key, or as corners in order and within the image, as
-    they are in all samples."""
+    """Whether numbers are corners of boxes or points: by their key, or because they are ordered corners within the
+    image in all samples."""
     key = str(path[-1]).lower()
     if any(word in key for word in ("box", "point", "joint", "landmark")):
         center = (target.max() + target.min()) / 2
@@ -205,6 +207,6 @@ def _is_place(path: Path, target: torch.Tensor, image: torch.Tensor, samples: _S
 
 
 def _in_order(target: torch.Tensor) -> bool:
-    """Whether all rows of four may be corners of boxes."""
+    """Whether all rows of four numbers may be corners of boxes."""
     rows = target.reshape(-1, 4) if target.shape[-1:] == (4,) else target.new_empty(0, 4)
     return bool(len(rows)) and bool((rows[:, :2] < rows[:, 2:]).all()) and bool((rows >= 0).all())

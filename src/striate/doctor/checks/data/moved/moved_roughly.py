@@ -1,4 +1,4 @@
-"""Masks that stay where their image is flipped and turned, and enlarged, cropped or shifted as well."""
+"""Masks that stay while their image is flipped or rotated, and also enlarged, cropped or shifted."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from striate.doctor.setup.batch import leaves, main_tensor, parts
 
 _SIDE, _MOST_CLASSES = 8, 64
 _CLEARLY, _ALIKE = 0.8, 0.8
-"""Of the distance by the second nearest way, that by the nearest, in images and in masks; and the correlation of images
-that are moved so."""
+"""The largest ratio of the distance after the best move to that after the second best, in images and in masks; and the
+least correlation of images after the best move."""
 _FEWEST, _SHARE = 5, 0.4
 _MOST_SIDE, _AS_LIKELY, _SAME, _OTHER = 48, 0.05, 0.8, 0.2
-"""Pixels; of correlation: less than by the best move and shift of an image, of a mask that is only shifted, and by how
-much less it is like itself where its image is."""
+"""The most pixels of a side; and correlations: how far a likely move may be below the best one, the least of a mask
+that is only shifted, and by how much its correlation is lower after the move of its image."""
 
 
 def left_roughly(draws: Sequence[Sequence[Any]]) -> tuple[str, int, int] | None:
-    """Of draws of each of several samples: how images are moved most often where their masks stay, in how many pairs of
-    draws they stay, and in how many they move with their images; None where that may be chance."""
+    """The most frequent move of images whose masks stay, and the numbers of pairs of draws in which masks stay and in
+    which they move with their images; None if that may be chance. `draws`: several draws of each sample."""
     pairs = list[tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]]()
     for first, *others in draws:
         mask, image = _mask(first), main_tensor(parts(first)[0])
@@ -54,7 +54,7 @@ def left_roughly(draws: Sequence[Sequence[Any]]) -> tuple[str, int, int] | None:
 def _in_small_copies(
     image: torch.Tensor, other: torch.Tensor, mask: torch.Tensor, its_mask: torch.Tensor
 ) -> tuple[str, bool | None]:
-    """How one image is moved to be like the other, and whether the mask stays; None where that is not seen."""
+    """The move between both images, and whether the mask stays (None where unknown), by small copies of both."""
     way = _way(_small(image), _small(other))
     if way is None:
         return "", None
@@ -68,7 +68,7 @@ def _in_small_copies(
 def _over_shifts(
     image: torch.Tensor, other: torch.Tensor, mask: torch.Tensor, its_mask: torch.Tensor
 ) -> tuple[str, bool | None]:
-    """The same of images and masks that are shifted, too: whether a mask is at every shift that may be its image's."""
+    """The same if images and masks are also shifted: compares every move and shift."""
     classes, side = int(max(mask.max(), its_mask.max())) + 1, min(_MOST_SIDE, *image.shape[-2:])
     ways: Mapping[str, Move] = {"": lambda image: image, **EVERY_WAY}
 
@@ -86,7 +86,7 @@ def _over_shifts(
 
 
 def _way(one: torch.Tensor, other: torch.Tensor) -> str | None:
-    """How one image is moved to be like another, where one way and no other makes it so."""
+    """The move that turns one image into another, if exactly one does."""
     moved = {"": one} | {way: move(one) for way, move in EVERY_WAY.items()}
     apart = {way: float((image - other).norm()) for way, image in moved.items()}
     best, second, *_ = sorted(apart, key=lambda way: apart[way])
@@ -97,7 +97,7 @@ def _way(one: torch.Tensor, other: torch.Tensor) -> str | None:
 
 
 def _mask(draw: Any) -> torch.Tensor | None:
-    """The class numbers of pixels (H, W) of a sample, -1 where one other number stands for none."""
+    """The class map (H, W) of a sample, with -1 for pixels without a class; None if it has none."""
     image = main_tensor(parts(draw)[0])
     for _, tensor in leaves(draw) if image is not None and image.ndim == 3 else ():
         whole = not tensor.is_floating_point() and tensor.dtype != torch.bool and tensor is not image
@@ -114,5 +114,5 @@ def _small(image: torch.Tensor, side: int = _SIDE) -> torch.Tensor:
 
 
 def _shares(mask: torch.Tensor, classes: int, side: int = _SIDE) -> torch.Tensor:
-    """Of each class; nothing where none is known."""
+    """The share of each class (classes, side, side); zeros where pixels have no class."""
     return adaptive_avg_pool2d(one_hot(mask + 1, classes + 1)[..., 1:].movedim(-1, 0).double(), side)

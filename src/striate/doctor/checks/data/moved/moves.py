@@ -1,4 +1,4 @@
-"""The flips and turns of an image."""
+"""The flips and rotations of an image."""
 
 from __future__ import annotations
 
@@ -20,4 +20,4 @@ EVERY_WAY = {
     **MOVES,
     "rows and columns exchanged, and half a turn": lambda image: image.rot90(2, (-2, -1)).transpose(-1, -2),
 }
-"""All of a square."""
+"""All symmetries of a square."""

@@ -1,4 +1,4 @@
-"""Images that are mirrored, while of two labels whose names differ in left and right each stays where it was."""
+"""Mirrored images that keep labels whose names differ only in left and right."""
 
 from __future__ import annotations
 
@@ -18,26 +18,27 @@ from striate.wording import several
 Draw = tuple[torch.Tensor, torch.Tensor]
 _FEWEST, _OFTEN = 8, 0.9
 _ALIKE, _CLEARER = 0.7, 0.1
-"""Correlations of an image with the mirrored one, and by how much that exceeds the one with the image as it was."""
+"""The least correlation of an image with the mirrored one, and by how much it exceeds that with the original."""
 
 
 def left_of_names(evidence: Evidence, drawn: Iterable[tuple[Draw, Draw]], where: str) -> Finding | None:
-    """`drawn`: images (N, C, H, W) with yes or no for each label (N, K), and the same samples drawn again."""
-    kept, mirrored, told = 0, 0, ""
-    for (before, wanted), (shown, given) in drawn:
-        if wanted.ndim != 2 or before.ndim != 4 or not bool(((wanted == 0) | (wanted == 1)).all()):
+    """A finding if mirrored images keep labels that name sides; else None. `drawn`: images (N, C, H, W) with
+    multi-label targets (N, K), and the same samples drawn again."""
+    kept, mirrored, example = 0, 0, ""
+    for (before, labels), (shown, new_labels) in drawn:
+        if labels.ndim != 2 or before.ndim != 4 or not bool(((labels == 0) | (labels == 1)).all()):
             continue
-        pairs = _named_sides(evidence, wanted.shape[1])
+        pairs = _named_sides(evidence, labels.shape[1])
         turned = _are_mirrored(before, shown) if pairs else torch.zeros(len(before), dtype=torch.bool)
         for left, right, names in pairs:
-            one_sided = turned & (wanted[:, left] != wanted[:, right])
-            same = (given[:, [left, right]] == wanted[:, [left, right]]).all(1)
-            mirrored, kept, told = mirrored + int(one_sided.sum()), kept + int((one_sided & same).sum()), names
+            one_sided = turned & (labels[:, left] != labels[:, right])
+            same = (new_labels[:, [left, right]] == labels[:, [left, right]]).all(1)
+            mirrored, kept, example = mirrored + int(one_sided.sum()), kept + int((one_sided & same).sum()), names
     if kept < max(_FEWEST, _OFTEN * mirrored):
         return None
     return left_behind(
         where,
-        f"{several(kept, 'time')} a sample with one of two labels such as {told} is mirrored in one draw and not in "
+        f"{several(kept, 'time')} a sample with one of two labels such as {example} is mirrored in one draw and not in "
         "another, and has the same label in both",
         f"{_FEWEST} mirrored samples, and nine of ten, keep one of two labels whose names in the script differ only in "
         "left and right",
@@ -47,7 +48,7 @@ def left_of_names(evidence: Evidence, drawn: Iterable[tuple[Draw, Draw]], where:
 
 
 def draws_of_labels(drawn: Sequence[Sequence[Any]]) -> Iterable[tuple[Draw, Draw]]:
-    """Of several draws of each sample the first with each other one, images with the row of numbers beside them."""
+    """Pairs of the first and each other draw of a sample, as images with a row of labels."""
     for draws in drawn:
         first, *others = map(_image_and_row, draws)
         for other in others:
@@ -64,8 +65,8 @@ def _image_and_row(draw: Any) -> Draw | None:
 
 
 def _named_sides(evidence: Evidence, count: int) -> list[tuple[int, int, str]]:
-    """Of a list of so many names in the script, or of the classes of a data set, the places of each two that are each
-    other's with left and right exchanged."""
+    """The positions of pairs of names that differ only in left and right, in a list of `count` names in the script or
+    in the classes of the data set, and these names."""
     source = evidence.setup.source
     known = [*(source.names.values() if source is not None else ())]
     known.append(getattr(getattr(evidence.setup.train, "dataset", None), "classes", None))
@@ -82,6 +83,6 @@ _OTHER = {"left": "right", "right": "left"}
 
 
 def _are_mirrored(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
-    """Of each image (N,) whether it is another one with left and right exchanged, whatever the shift."""
+    """Whether each image (N,) is the mirror image of the other one, whatever the shift."""
     turned, as_is = likeness_over_shifts(one, other.flip(-1)), likeness_over_shifts(one, other)
     return (turned > _ALIKE) & (turned > as_is + _CLEARER)

@@ -1,4 +1,4 @@
-"""Points of pictures that are mirrored, while left ones and right ones keep their numbers."""
+"""Points that are mirrored with their image, while left and right points keep their numbers."""
 
 from __future__ import annotations
 
@@ -15,18 +15,19 @@ from striate.records import Finding
 from striate.wording import several
 
 _ALWAYS, _MIXED = 0.95, 0.75
-"""Share of the samples of validation in which a point is left of another, and the most of training."""
+"""The least share of validation samples in which a point is left of another, and the largest share of training
+samples."""
 _ALIKE, _AS_STRONG = 0.8, 0.6
-"""Correlation of what lies around one point, on average, with the mirror image of that around another, and the ratio of
-their contrasts."""
+"""The least correlation of the mean patch around a point with the mirrored mean patch around another, and the least
+ratio of their contrasts."""
 _SIDE = 8
-"""Parts of a picture's side: so wide is what lies around a point."""
+"""The side of an image in widths of a patch."""
 
 
 def left_of_points(evidence: Evidence, flips: Sequence[tuple[Any, Any]]) -> Finding | None:
-    """Of pairs of draws, the second with left and right exchanged, those whose points are mirrored, and the left one of
-    two that look alike is not the left one any more."""
-    mirrored = [told for one, other in flips if (told := _only_mirrored(one, other)) is not None]
+    """A finding if points are mirrored in pairs of draws, `flips`, but the left one of two similar points becomes the
+    right one; else None."""
+    mirrored = [only_mirrored for one, other in flips if (only_mirrored := _only_mirrored(one, other)) is not None]
     train, val = keypoints_of(evidence.train.raw), keypoints_of(evidence.val.raw)
     if len(mirrored) < 3 or not all(mirrored) or train is None or val is None:
         return None
@@ -51,7 +52,7 @@ def left_of_points(evidence: Evidence, flips: Sequence[tuple[Any, Any]]) -> Find
 
 
 def _only_mirrored(one: Any, other: Any) -> bool | None:
-    """Whether points are mirrored one by one; None where there are none."""
+    """Whether each point is mirrored without a change of its number; None if there are no points."""
     for (_, before), (_, after) in zip(leaves(one), leaves(other), strict=False):
         points = before.ndim == 2 and before.shape[1] in (2, 3) and len(before) > 1 and before.is_floating_point()
         if points and before.shape == after.shape:
@@ -71,7 +72,7 @@ def _alike(found: Keypoints, one: int, other: int) -> bool:
 
 
 def _around(found: Keypoints, number: int) -> torch.Tensor | None:
-    """(C, S, S) what lies around a point, on average, where it is not cut off."""
+    """(C, S, S) the mean patch around a point; None if it is mostly cut off."""
     height, width = found.pictures.shape[-2:]
     half = max(2, min(height, width) // (2 * _SIDE))
     parts = []

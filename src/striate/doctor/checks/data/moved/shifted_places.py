@@ -1,4 +1,4 @@
-"""Inputs that are shifted, as a spectrum along frequency, and targets with a place there that stay where they were."""
+"""Inputs that are shifted, such as a spectrum along frequency, while targets with positions along that axis stay."""
 
 from __future__ import annotations
 
@@ -20,33 +20,33 @@ from striate.wording import several
 
 _SAMPLES, _DRAWS, _STEPS = 24, 3, 3
 _SHORTEST, _FEWEST_PLACES = 8, 6
-"""Axis of inputs, and of targets, along which a place is looked for."""
+"""The shortest axes of inputs and of targets along which positions are examined."""
 _ALIKE, _CLEARLY = 0.8, 0.2
-"""Correlation of two draws once one is shifted, and how much less it is as they are."""
-_TOLD, _MOVED = 0.5, 0.3
+"""The least correlation of two draws once one is shifted, and by how much it exceeds that of the unshifted draws."""
+_PREDICTED, _MOVED = 0.5, 0.3
 _FEWEST, _MOST, _NUMBERS = 60, 600, 100_000
 _PAIRS, _OFTEN = 3, 0.5
 Pair = tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]
 Shift = tuple[int, int]
-"""An axis, counted from the end, and by how many places what lies along it is moved on."""
+"""An axis, counted from the end, and the shift along it."""
 
 
 def left_when_shifted(evidence: Evidence) -> Finding | None:
-    """Inputs that augmentation or the step shifts while places among their targets stay; None where they move along, or
-    have no place."""
+    """A finding if augmentation or the step shifts inputs, but not their targets; None if targets move along, or have
+    no positions."""
     val = evidence.val_samples
     x, y = val.sole_inputs[:_MOST], _of_places(val.y if val.maps is None else None)
     if y is None or len(x) < _FEWEST or not x.is_floating_point() or max(x[0].numel(), y[0].numel()) > _NUMBERS:
         return None
-    goes_along = _told_by_ridge(x, y[: len(x)])
+    goes_along = _ridge_shifts(x, y[: len(x)])
     for who, pairs in (("augmentation of the training data set", _draws), ("training step", _steps)):
         left, moved, shifts = 0, 0, list[str]()
         for one, other, before, after in pairs(evidence):
             shift = _shift(one, other)
-            told = None if shift is None else goes_along(shift)
-            if shift is None or told is None or before.shape != after.shape:
+            moves = None if shift is None else goes_along(shift)
+            if shift is None or moves is None or before.shape != after.shape:
                 continue
-            axis, places = told[0]
+            axis, places = moves[0]
             if before.numel() > 1 and torch.equal(before, before.roll(places, axis)):
                 continue
             stays = torch.equal(before, after)
@@ -54,15 +54,15 @@ def left_when_shifted(evidence: Evidence) -> Finding | None:
             if stays:
                 shifts.append(
                     "for validation shifted like this, predictions of a ridge regression fit targets moved by "
-                    f"{places:+d} (correlation {told[1]:.2f}, with targets that stay {told[2]:.2f})"
+                    f"{places:+d} (correlation {moves[1]:.2f}, with targets that stay {moves[2]:.2f})"
                 )
         if left >= max(_PAIRS, _OFTEN * moved):
             return left_behind(
                 f"the {who}",
                 f"of {several(left + moved, 'sample')} that are shifted, {left:,} keep their targets; {shifts[0]}",
                 "inputs shifted in three pairs and a third of all, while targets along their axis stay; predictions "
-                f"of a ridge regression for shifted validation correlate by {_TOLD:g} with targets that move along, "
-                f"and by {_MOVED:g} less with targets that stay",
+                f"of a ridge regression for shifted validation correlate by {_PREDICTED:g} with targets that move "
+                f"along, and by {_MOVED:g} less with targets that stay",
                 "Targets and inputs are at different positions: most targets belong to other inputs.",
                 "move targets with their inputs, by the same number of their own positions: `x, y = x.roll(shift * "
                 "bins_per_place, -1), y.roll(shift, -1)`",
@@ -71,7 +71,7 @@ def left_when_shifted(evidence: Evidence) -> Finding | None:
 
 
 def _of_places(y: torch.Tensor | None) -> torch.Tensor | None:
-    """Targets (N, …, places) as numbers, class numbers as one of each class; None where there are too few places."""
+    """Targets (N, …, positions) as float64, with class numbers one-hot; None if there are too few positions."""
     if y is None or y.is_complex():
         return None
     if y.ndim == 1 or (y.ndim == 2 and y.shape[1] == 1):
@@ -95,23 +95,23 @@ def _draws(evidence: Evidence) -> Iterator[Pair]:
 
 
 def _steps(evidence: Evidence) -> Iterator[Pair]:
-    """Samples as the loader yields them and as the network is given them, and their targets."""
+    """Samples of the loader and inputs of the network, and their targets."""
     for number, batch in enumerate(evidence.train.raw[:_STEPS]):
-        inputs, wanted = (main_tensor(part) for part in parts(batch))
+        inputs, targets = (main_tensor(part) for part in parts(batch))
         calls = evidence.calls if number == 0 else watch_calls(evidence.setup, batch, evidence.clock.until(0.02))
         shown = calls.shown
-        if inputs is None or wanted is None or shown is None or shown.shape != inputs.shape or not wanted.ndim:
+        if inputs is None or targets is None or shown is None or shown.shape != inputs.shape or not targets.ndim:
             return
-        given = next((call.target for call in calls.losses if call.target.numel() == wanted.numel()), None)
-        if given is None or len(wanted) != len(inputs) or torch.equal(shown.cpu(), inputs.cpu()):
+        loss_targets = next((call.target for call in calls.losses if call.target.numel() == targets.numel()), None)
+        if loss_targets is None or len(targets) != len(inputs) or torch.equal(shown.cpu(), inputs.cpu()):
             return
         yield from zip(
-            inputs.cpu(), shown.cpu(), wanted.cpu(), given.cpu().reshape(wanted.shape).to(wanted), strict=True
+            inputs.cpu(), shown.cpu(), targets.cpu(), loss_targets.cpu().reshape(targets.shape).to(targets), strict=True
         )
 
 
 def _likeness(one: torch.Tensor, other: torch.Tensor, axis: int) -> torch.Tensor:
-    """The correlation of `other` with `one` moved on by 0, 1, 2, … places along an axis, and round from its end."""
+    """The correlation of `other` with `one`, rolled by 0, 1, 2, … positions along an axis."""
     products = torch.fft.rfft(one, dim=axis).conj() * torch.fft.rfft(other, dim=axis)
     found = torch.fft.irfft(products, n=one.shape[axis], dim=axis).movedim(axis, 0).reshape(one.shape[axis], -1).sum(1)
     likeness: torch.Tensor = found / (one.norm() * other.norm()).clamp_min(1e-12)
@@ -119,7 +119,7 @@ def _likeness(one: torch.Tensor, other: torch.Tensor, axis: int) -> torch.Tensor
 
 
 def _shift(one: torch.Tensor, other: torch.Tensor) -> Shift | None:
-    """How a sample is shifted to be like another draw of it, where along one axis and clearly."""
+    """The shift between two draws of a sample, if it is clear and along one axis; else None."""
     if one.shape != other.shape or not one.is_floating_point() or torch.equal(one, other):
         return None
     one, other = (part.double() - part.double().mean() for part in (one, other))
@@ -132,27 +132,28 @@ def _shift(one: torch.Tensor, other: torch.Tensor) -> Shift | None:
     return None
 
 
-def _told_by_ridge(x: torch.Tensor, y: torch.Tensor) -> Callable[[Shift], tuple[Shift, float, float] | None]:
-    """By a shift of inputs (N, …): how targets (N, …, places) move with it, the correlation of what a ridge regression
-    of half of the samples says of the others, shifted, with targets that do, and with those that stay. None where it
-    does not know of it, or says that they stay."""
-    known, asked = halves(len(x))
-    mean, wanted = x[known].double().mean(0), y - y[known].mean(0)
+def _ridge_shifts(x: torch.Tensor, y: torch.Tensor) -> Callable[[Shift], tuple[Shift, float, float] | None]:
+    """A function of a shift of inputs (N, …). It returns the shift of targets (N, …, positions) that fits best, and the
+    correlations of the predictions for shifted inputs with shifted and with unshifted targets. It returns None if
+    predictions do not correlate with targets, or fit unshifted ones. Predictions are those of a ridge regression,
+    fitted to half of the samples, for the other half."""
+    known, held_out = halves(len(x))
+    mean, targets = x[known].double().mean(0), y - y[known].mean(0)
     seen = (x[known].double() - mean).flatten(1)
-    weights = ridge_weights(seen, wanted[known].flatten(1))
+    weights = ridge_weights(seen, targets[known].flatten(1))
 
     @cache
-    def told(shift: Shift) -> tuple[Shift, float, float] | None:
+    def predicted_shift(shift: Shift) -> tuple[Shift, float, float] | None:
         axis, places = shift
-        shown = (x[asked].double().roll(places, axis) - mean).flatten(1)
-        said = (shown @ seen.T @ weights).reshape(wanted[asked].shape)
+        shown = (x[held_out].double().roll(places, axis) - mean).flatten(1)
+        predicted = (shown @ seen.T @ weights).reshape(targets[held_out].shape)
         axes = [axis for axis in range(-y.ndim + 1, 0) if y.shape[axis] >= _FEWEST_PLACES]
-        by_axis = {axis: _likeness(wanted[asked], said, axis) for axis in axes}
+        by_axis = {axis: _likeness(targets[held_out], predicted, axis) for axis in axes}
         along = max(axes, key=lambda axis: float(by_axis[axis].max()))
         found = by_axis[along]
         best = int(found.argmax())
-        if found[best] < max(_TOLD, float(found[0]) + _MOVED):
+        if found[best] < max(_PREDICTED, float(found[0]) + _MOVED):
             return None
         return (along, best if best <= len(found) // 2 else best - len(found)), float(found[best]), float(found[0])
 
-    return told
+    return predicted_shift

@@ -6,14 +6,14 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 
 from striate.doctor.checks.check import Check
+from striate.doctor.checks.data.moved.dropped_elements import left_of_sequences
 from striate.doctor.checks.data.moved.left_behind import FEWEST_LEFT, left_behind
 from striate.doctor.checks.data.moved.mirrored_by_step import left_by_step
+from striate.doctor.checks.data.moved.mismatched_crops import mismatched_crops
 from striate.doctor.checks.data.moved.moved_draws import left_in_draws
-from striate.doctor.checks.data.moved.parts_apart import parts_apart
+from striate.doctor.checks.data.moved.rotated_masks import rotated_masks
 from striate.doctor.checks.data.moved.shifted_places import left_when_shifted
-from striate.doctor.checks.data.moved.told_sides import left_in_words
-from striate.doctor.checks.data.moved.turned_apart import turned_apart
-from striate.doctor.checks.data.moved.words_dropped import left_of_sequences
+from striate.doctor.checks.data.moved.sides_in_texts import left_in_texts
 from striate.doctor.evidence.changed_by_reading import targets_changed_by_reading
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
@@ -24,13 +24,13 @@ Rule = Callable[[Evidence], Finding | None]
 
 
 def _left_behind(evidence: Evidence) -> Iterator[Finding]:
-    # Draws come last, and may raise: they see most mistakes, and without them nothing was looked at.
-    left = next(filter(None, (_told(rule, evidence) for rule in _RULES)), None) or left_in_draws(evidence)
+    # `left_in_draws` comes last and may raise: it finds most mistakes, so that without it the check has no result.
+    left = next(filter(None, (_finding_of(rule, evidence) for rule in _RULES)), None) or left_in_draws(evidence)
     if left is not None:
         yield left
 
 
-def _told(rule: Rule, evidence: Evidence) -> Finding | None:
+def _finding_of(rule: Rule, evidence: Evidence) -> Finding | None:
     with suppress(NoEvidence):
         return rule(evidence)
     return None
@@ -53,14 +53,14 @@ def _left_by_reading(evidence: Evidence) -> Finding | None:
 
 _RULES: tuple[Rule, ...] = (
     _left_by_reading,
-    parts_apart,
+    mismatched_crops,
     left_by_step,
     left_when_shifted,
     left_of_sequences,
-    turned_apart,
-    left_in_words,
+    rotated_masks,
+    left_in_texts,
 )
-"""In this order: the first that speaks is heard."""
+"""Rules in order of priority: the first finding is reported."""
 
 LEFT_BEHIND = Check(
     codes=("data.targets-left-behind",),

@@ -1,1 +1,1 @@
-"""Is validation prepared as training is?"""
+"""Is validation preprocessed like training?"""

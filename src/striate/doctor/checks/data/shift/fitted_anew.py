@@ -1,4 +1,4 @@
-"""`data.shift` in the code: are scalers, encoders and vocabularies fitted to validation anew?"""
+"""`data.shift` in the code: are scalers, encoders and vocabularies fitted again to validation?"""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ _OF_WORDS = re.compile(r"vocab|word_?index|dictionary", re.IGNORECASE)
 _SORTING = ("sorted", "sort", "unique")
 _LABELS = re.compile(r"binari[sz]|label|target|class|(?<![a-z])tags?(?![a-z])|(^|\.)y_|(^|\.)le$", re.IGNORECASE)
 _IN_ORDER_OF_APPEARANCE = ("factorize",)
-"""Functions of pandas that number names as they come."""
+"""Functions of pandas that number names in order of appearance."""
 _CHOOSING = (ast.If, ast.IfExp, ast.BoolOp, ast.ExceptHandler)
 _PICTURES = ("tsne", "umap", "mds")
-"""What is fitted to be looked at."""
+"""Methods that are fitted for plots."""
 
 
 def _run(evidence: Evidence) -> Iterator[Finding]:
@@ -52,20 +52,21 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
                 labels=bool(_LABELS.search(ast.unparse(owner))),
             )
             return
-    yield from _numbered_anew(evidence, source)
+    yield from _built_again(evidence, source)
 
 
-def _numbered_anew(evidence: Evidence, source: ScriptSource) -> Iterator[Finding]:
-    """A vocabulary, or the like, that the same function builds of what is trained with, and again of validation."""
+def _built_again(evidence: Evidence, source: ScriptSource) -> Iterator[Finding]:
+    """A vocabulary or similar object that the same function builds from training data, and again from validation
+    data."""
     sites: dict[str, list[tuple[Site, set[str]]]] = {}
     for site in source.calls(*_builders(source), *_IN_ORDER_OF_APPEARANCE):
         name = called(site.node)
         if name not in _IN_ORDER_OF_APPEARANCE or not _is_sorted(site.node):
             sites.setdefault(name, []).extend((site, _words(text)) for text in _numbered(source, site))
     for name, calls in sites.items():
-        anew = [(site, words) for site, words in calls if words & _OTHERS and not words & _TRAINING]
-        if anew and any(words and not words & _OTHERS for _, words in calls):
-            site, words = anew[0]
+        again = [(site, words) for site, words in calls if words & _OTHERS and not words & _TRAINING]
+        if again and any(words and not words & _OTHERS for _, words in calls):
+            site, words = again[0]
             named = any(map(_LABELS.search, (name, *words)))
             yield _finding(
                 site,
@@ -79,50 +80,50 @@ def _numbered_anew(evidence: Evidence, source: ScriptSource) -> Iterator[Finding
 
 
 def _numbered(source: ScriptSource, site: Site) -> list[str]:
-    """What a call numbers: its first argument, or the column that it is a method of; in a function that numbers what it
-    is given (of columns, those of labels that are numbered as they appear), what each of its calls gives it."""
+    """The texts of the expressions that a call numbers: its first argument, or the column whose method it is. If that
+    is a parameter of the function around it, the arguments in calls of that function."""
     call = site.node
     in_order = called(call) in _IN_ORDER_OF_APPEARANCE
     numbered = call.args[0] if call.args else receiver_of(call) if in_order else None
     if numbered is None:
         return []
     own = ast.unparse(numbered)
-    told = _words(own) & (_OTHERS | _TRAINING) or not _OF_WORDS.search(called(call)) or _sorts(source, called(call))
-    return ([] if told and not in_order else list(_given_by_callers(source, call, numbered, in_order))) or [own]
+    clear = _words(own) & (_OTHERS | _TRAINING) or not _OF_WORDS.search(called(call)) or _sorts(source, called(call))
+    return ([] if clear and not in_order else list(_given_by_callers(source, call, numbered, in_order))) or [own]
 
 
 def _given_by_callers(source: ScriptSource, call: ast.Call, numbered: ast.expr, in_order: bool) -> Iterator[str]:
     function = source.function_of(call)
     inside = list(takewhile(lambda part: part is not function, source.around(call)))
     statement = next((part for part in inside if isinstance(part, ast.stmt)), call)
-    chosen = any(isinstance(part, _CHOOSING) for part in inside)  # where no codes are given
+    chosen = any(isinstance(part, _CHOOSING) for part in inside)  # only if no codes exist yet
     if function is None or chosen or (in_order and not _LABELS.search(ast.unparse(statement))):
         return
-    if not in_order and (_ends_before(function, call) or _only_told(function, statement)):
+    if not in_order and (_ends_before(function, call) or _only_size_used(function, statement)):
         return
     while isinstance(numbered, ast.Attribute | ast.Subscript):
         numbered = numbered.value
     parameters = [part.arg for part in function.args.args]
     for other in source.calls_of(function) if ast.unparse(numbered) in parameters else ():
-        spread = [given.value for given in other.node.args if isinstance(given, ast.Starred)]
+        starred = [given.value for given in other.node.args if isinstance(given, ast.Starred)]
         given = [value for name, value in source.arguments(function, other.node) if name == ast.unparse(numbered)]
-        for value in given or spread[:1]:
+        for value in given or starred[:1]:
             yield from _each_of(source, value)
 
 
 def _sorts(source: ScriptSource, name: str) -> bool:
-    """Whether what builds sorts: of classes that all parts have, the order is the same."""
+    """Whether the function or class sorts: then all splits with the same classes have the same order."""
     made = (node for node in source.nodes() if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name == name)
     return any(called(part) in _SORTING for node in made for part in ast.walk(node) if isinstance(part, ast.Call))
 
 
 def _ends_before(function: ast.AST, call: ast.Call) -> bool:
-    """Whether a function may end before a call, as where it is given a vocabulary."""
+    """Whether a function may return before a call, such as if it gets a vocabulary."""
     return any(isinstance(part, ast.Return) and part.lineno < call.lineno for part in ast.walk(function))
 
 
-def _only_told(function: ast.AST, statement: ast.AST) -> bool:
-    """Whether only the size is asked of what a statement gives a name, as to print it."""
+def _only_size_used(function: ast.AST, statement: ast.AST) -> bool:
+    """Whether only the length of the assigned variables is used, such as to print it."""
     names = {ast.unparse(target) for target in getattr(statement, "targets", [])}
     nodes = list(ast.walk(function))
     sized = [part.args[0] for part in nodes if isinstance(part, ast.Call) and called(part) == "len" and part.args]
@@ -133,7 +134,7 @@ def _only_told(function: ast.AST, statement: ast.AST) -> bool:
 
 
 def _each_of(source: ScriptSource, value: ast.expr) -> Iterator[str]:
-    """The value that is given; of the variable of a loop such as `for part in (train, val)`, each element."""
+    """The text of a value; for the variable of a loop such as `for part in (train, val)`, the text of each element."""
     for around in source.around(value):
         for each in [around, *getattr(around, "generators", [])]:
             over = getattr(each, "iter", None)
@@ -144,12 +145,12 @@ def _each_of(source: ScriptSource, value: ast.expr) -> Iterator[str]:
 
 
 def _is_sorted(call: ast.Call) -> bool:
-    """Whether the order is that of the names, which both parts have."""
+    """Whether the call sorts names, so that both splits have the same order."""
     return any(word.arg == "sort" for word in call.keywords)
 
 
 def _are_labels(evidence: Evidence, source: ScriptSource, site: Site) -> bool:
-    """Whether what a column is turned into are the labels: by their name, or since inputs are no table."""
+    """Whether a numbered column holds the labels: by its name, or because inputs are not a table."""
     with suppress(NoEvidence):
         if evidence.samples.inputs.ndim > 2:
             return True
@@ -160,7 +161,7 @@ def _are_labels(evidence: Evidence, source: ScriptSource, site: Site) -> bool:
 
 
 def _given_to(source: ScriptSource, site: Site) -> list[str]:
-    """The names that are given what a call gives."""
+    """The names that the result of a call is assigned to."""
     statement = source.parent(site.node)
     return [ast.unparse(target) for target in statement.targets] if isinstance(statement, ast.Assign) else []
 
@@ -179,7 +180,7 @@ def _finding(site: Site, does: str, remedy: str, limit: str, *, labels: bool = F
 
 
 def _builders(source: ScriptSource) -> list[str]:
-    """The script's functions and classes that number words or categories, or scale, by their names."""
+    """The script's functions and classes whose names say that they number words or categories, or scale."""
     return [
         node.name
         for node in source.nodes()
@@ -188,7 +189,7 @@ def _builders(source: ScriptSource) -> list[str]:
 
 
 def _parts(source: ScriptSource, site: Site) -> str:
-    """The names of training and validation that a loop around goes over; empty where none does."""
+    """The names of splits that a loop around the call iterates over, in words; empty if there is no such loop."""
     for loop in source.loops_of(site.node):
         if not isinstance(loop, ast.For):
             continue

@@ -1,4 +1,5 @@
-"""Who tells how much of validation is predicted right: the trial's network, a simple model, the nearest sample."""
+"""Models whose accuracy on validation is compared with and without corrections: the trial's network, a simple model,
+the nearest sample."""
 
 from __future__ import annotations
 
@@ -9,7 +10,7 @@ from typing import Any
 
 import torch
 
-from striate.doctor.checks.data.shift.prepared_apart import MOST, far_apart
+from striate.doctor.checks.data.shift.input_statistics import MOST, far_apart
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.corrections import Correction
 from striate.doctor.evidence.evidence import Evidence
@@ -30,29 +31,29 @@ Ask = Callable[[Callable[[torch.Tensor], torch.Tensor] | None], torch.Tensor]
 
 @dataclass(frozen=True)
 class Judge:
-    """A model whose predictions for validation are compared."""
+    """A model whose validation accuracy is compared."""
 
     name: str
     train: float
     """Mean of `right` on training data."""
     right: Ask
-    """Of each sample 1 or 0 (of numbers: the share by which the error of the constant prediction is reduced), for
-    inputs after a correction."""
+    """A function of a correction of inputs (or None) that returns the score of each validation sample (N,): 1 or 0 for
+    classes; for numbers, the share by which the error is below that of a constant prediction."""
     gained: Callable[[Correction], float] = lambda _: 0.0
     """By how much `train` rises when training inputs get the correction."""
     chance: float = 0.0
-    """What a guess gets right of training."""
+    """Training score of a constant prediction."""
     numbers: bool = False
     """Whether it predicts numbers, not classes."""
 
     @property
     def learned(self) -> float:
-        """How much of the way from a guess to all of training right it has come."""
+        """The training score, rescaled: 0 for a constant prediction, 1 for perfect ones."""
         return (self.train - self.chance) / max(1 - self.chance, 1e-12)
 
 
 def judges(evidence: Evidence, known: torch.Tensor, x: torch.Tensor) -> Iterable[Judge]:
-    """The trial's network; and, where it has not learned enough, the best simple model; or what the data set holds."""
+    """The trial's network; if it has not learned enough, also the best simple model and the nearest training sample."""
     network = _network(evidence)
     if network is not None:
         yield network
@@ -60,17 +61,17 @@ def judges(evidence: Evidence, known: torch.Tensor, x: torch.Tensor) -> Iterable
         try:
             reference, labels = evidence.reference, evidence.val_samples.labels[:MOST].numpy()
         except NoEvidence:
-            held = _by_held(evidence, known, x)
-            if held is not None:
-                yield held
+            nearest_stored = _by_held(evidence, known, x)
+            if nearest_stored is not None:
+                yield nearest_stored
             return
         if compared_within(evidence) and _have_other_classes(evidence):
             return
         name = reference.best[0]
 
         def right(change: Callable[[torch.Tensor], torch.Tensor] | None) -> torch.Tensor:
-            asked = x[:MOST] if change is None else change(x[:MOST])
-            return torch.from_numpy(reference.ask(asked, name) == labels).double()
+            inputs = x[:MOST] if change is None else change(x[:MOST])
+            return torch.from_numpy(reference.ask(inputs, name) == labels).double()
 
         yield Judge(f"a simple model ({name})", reference.accuracy(name), right)
         nearest = _nearest(evidence)
@@ -84,7 +85,7 @@ def _have_other_classes(evidence: Evidence) -> bool:
 
 
 def _nearest(evidence: Evidence) -> Judge | None:
-    """The trial's network as one that embeds: whether the nearest training sample has the label of a sample."""
+    """The trial's network as an embedding: a sample is right if its nearest training sample has its label."""
     gallery, labels = evidence.after.outputs, class_numbers(evidence.after.targets)
     path, batches = evidence.val_samples.x_path, some_batches(evidence.val)
     if gallery.ndim != 2 or labels is None or labels.shape != gallery.shape[:1]:
@@ -93,23 +94,23 @@ def _nearest(evidence: Evidence) -> Judge | None:
     trained = float((labels[apart.argmin(1)] == labels).double().mean())
 
     def right(change: Callable[[torch.Tensor], torch.Tensor] | None) -> torch.Tensor:
-        asked = batches if change is None or path is None else [altered(batch, path, change) for batch in batches]
-        found = evidence.predictions_of(evidence.trial, asked)
-        wanted = class_numbers(found.targets)
-        if wanted is None or found.outputs.shape[1:] != gallery.shape[1:]:
+        changed = batches if change is None or path is None else [altered(batch, path, change) for batch in batches]
+        found = evidence.predictions_of(evidence.trial, changed)
+        val_labels = class_numbers(found.targets)
+        if val_labels is None or found.outputs.shape[1:] != gallery.shape[1:]:
             raise NoEvidence("it is unknown which predictions are right")
-        return (labels[torch.cdist(found.outputs.float(), gallery.float()).argmin(1)] == wanted).double()
+        return (labels[torch.cdist(found.outputs.float(), gallery.float()).argmin(1)] == val_labels).double()
 
     return Judge(_BY_NEAREST, trained, right)
 
 
 def _by_held(evidence: Evidence, known: torch.Tensor, x: torch.Tensor) -> Judge | None:
-    """The same where the loss asks for no label, as that of triplets: by what the data set gives for numbers of
-    samples, and the labels that it holds beside these."""
-    held, wanted = labeled_samples(evidence.setup.train), class_numbers(evidence.val_samples.y)
-    if held is None or wanted is None or len(wanted) != len(x):
+    """The same for losses without labels, such as that of triplets: by the samples that the data set returns for single
+    indices, and the labels that it stores."""
+    stored, val_labels = labeled_samples(evidence.setup.train), class_numbers(evidence.val_samples.y)
+    if stored is None or val_labels is None or len(val_labels) != len(x):
         return None
-    data, labels = evidence.setup.train.dataset, held[1]  # type: ignore[attr-defined]
+    data, labels = evidence.setup.train.dataset, stored[1]  # type: ignore[attr-defined]
     rows = torch.randperm(len(labels), generator=torch.Generator().manual_seed(0))[:MOST]
     with same_random_state():
         drawn = [main_tensor(parts(data[number])[0]) for number in rows.tolist()]
@@ -127,8 +128,8 @@ def _by_held(evidence: Evidence, known: torch.Tensor, x: torch.Tensor) -> Judge 
     apart = torch.cdist(places, places).fill_diagonal_(math.inf)
 
     def right(change: Callable[[torch.Tensor], torch.Tensor] | None) -> torch.Tensor:
-        asked = embedded(x[:MOST] if change is None else change(x[:MOST]))
-        return (labels[torch.cdist(asked, places).argmin(1)] == wanted[:MOST]).double()
+        embeddings = embedded(x[:MOST] if change is None else change(x[:MOST]))
+        return (labels[torch.cdist(embeddings, places).argmin(1)] == val_labels[:MOST]).double()
 
     return Judge(_BY_NEAREST, float((labels[apart.argmin(1)] == labels).double().mean()), right)
 
@@ -144,15 +145,15 @@ def _network(evidence: Evidence) -> Judge | None:
     batches = some_batches(evidence.val)
 
     def right(change: Callable[[torch.Tensor], torch.Tensor] | None) -> torch.Tensor:
-        asked = batches if change is None or path is None else [altered(batch, path, change) for batch in batches]
-        return _right(evidence.predictions_of(evidence.trial, asked).in_unit_of(evidence.after))
+        changed = batches if change is None or path is None else [altered(batch, path, change) for batch in batches]
+        return _right(evidence.predictions_of(evidence.trial, changed).in_unit_of(evidence.after))
 
     def gained(way: Correction) -> float:
         place, shown = evidence.samples.x_path, some_batches(evidence.train)
         if place is None:
             return 0.0
-        asked = [shown, [altered(batch, place, way.undo) for batch in shown]]
-        plain, fixed = (float(_right(evidence.predictions_of(evidence.trial, each)).mean()) for each in asked)
+        changed = [shown, [altered(batch, place, way.undo) for batch in shown]]
+        plain, fixed = (float(_right(evidence.predictions_of(evidence.trial, each)).mean()) for each in changed)
         return fixed - plain
 
     return Judge("the trial's network", trained, right, gained, chance, numbers)
@@ -169,18 +170,19 @@ def some_batches(read: Batches) -> list[Any]:
 
 
 def _right(predictions: Predictions) -> torch.Tensor:
-    """Of each sample whether its prediction is right, or how much better it is than the constant one: at most 1."""
+    """The score of each prediction (N,): 1 or 0 for classes; for numbers, 1 less its error as a share of that of a
+    constant prediction, from −1 to 1."""
     targets, outputs = predictions.targets, predictions.outputs
     known = quality(outputs, targets)
     if known is None or targets is None:
         raise NoEvidence("it is unknown which predictions are right")
-    if known.kind == "classes" and targets.shape == outputs.shape:  # shares of classes, as of blends
+    if known.kind == "classes" and targets.shape == outputs.shape:  # soft labels, as for blended samples
         return (outputs.argmax(1) == targets.argmax(1)).double()
     if known.accuracy is not None:
         predicted = predictions.predicted
         return (predicted == targets.reshape(predicted.shape).long()).double().reshape(len(predicted), -1).mean(1)
     if known.kind != "numbers" or outputs.numel() != targets.numel():
         raise NoEvidence("it is unknown which predictions are right")
-    wanted = targets.double().reshape(len(targets), -1)
-    error = (outputs.double().reshape(len(outputs), -1) - wanted).square().mean(1)
+    rows = targets.double().reshape(len(targets), -1)
+    error = (outputs.double().reshape(len(outputs), -1) - rows).square().mean(1)
     return (1 - error / max(known.constant, 1e-12)).clamp(-1, 1).nan_to_num(-1)

@@ -1,4 +1,4 @@
-"""Validation inputs that were prepared otherwise than training inputs."""
+"""`data.shift`: validation inputs that are preprocessed differently from training inputs."""
 
 from __future__ import annotations
 
@@ -11,12 +11,9 @@ from typing import Any
 import torch
 
 from striate.doctor.checks.check import Check
-from striate.doctor.checks.data.looking import picture_of
-from striate.doctor.checks.data.shift.asked_as_read import asked_as_read
-from striate.doctor.checks.data.shift.judges import AT_ONCE, Judge, judges, some_batches
-from striate.doctor.checks.data.shift.made_small import made_otherwise
-from striate.doctor.checks.data.shift.normalized_apart import LEAST, NEARER, normalized_apart
-from striate.doctor.checks.data.shift.prepared_apart import (
+from striate.doctor.checks.data.common import picture_of
+from striate.doctor.checks.data.shift.downscaled_inputs import downscaled_differently
+from striate.doctor.checks.data.shift.input_statistics import (
     CHANCE,
     FAR,
     MOST,
@@ -26,11 +23,14 @@ from striate.doctor.checks.data.shift.prepared_apart import (
     compared,
     deviations_apart,
     far_apart,
-    figures_of,
     scaled_apart,
     smoothness_apart,
+    statistics_of,
     tokens_apart,
 )
+from striate.doctor.checks.data.shift.judges import AT_ONCE, Judge, judges, some_batches
+from striate.doctor.checks.data.shift.normalization_constants import LEAST, NEARER, differing_constants
+from striate.doctor.checks.data.shift.unprepared_evaluation import unprepared_call
 from striate.doctor.evidence.clock import NoEvidence, OutOfTime
 from striate.doctor.evidence.corrections import Correction, corrections
 from striate.doctor.evidence.draws import ALIKE, are_zoomed, drawn_twice, jitter, likeness
@@ -44,22 +44,22 @@ from striate.doctor.setup.syntax import called
 from striate.records import Finding
 
 GAP, GAIN, CERTAIN = 0.08, 0.1, 4.0
-LOSS, LOSS_MENDED, _OF_START = 1.5, 1.15, 0.05
+LOSS, LOSS_CORRECTED, _OF_START = 1.5, 1.15, 0.05
 DEVIATIONS, FAR_WORSE, WIDER = 4.0, 3.0, 10.0
 BEHIND = 0.12
 _JITTER = 2.0
-"""Times the usual distance between draws of a sample."""
+"""Multiples of the usual difference between draws of a sample."""
 _SMOOTHED = 0.3
 _MOVES = ("exchanged", "turned by half", "turned by a quarter")
 _CLEARER, _FEWEST_MOVED = 0.05, 3
-"""A correlation; pairs of draws of which one is moved."""
+"""A difference of correlations; the fewest pairs of draws with a move between them."""
 _LEAST, _LEARNED = 0.25, 0.2
-"""Of training, predicted right, and of the way there from a guess, without which nothing is asked."""
+"""The least training score of a model, and the least rescaled one, to compare it."""
 _SURE = 0.5
-"""Of both, from which on a flip is believed: of fewer several ways to look at it may be."""
+"""The least of both scores for a finding about flips: weaker models may prefer a flip by chance."""
 _REFUSED = "validation inputs of another shape or kind, which the network does not accept"
-_MADE_SMALL = "inputs are targets that are downscaled in one way in training, and in another way in validation"
-_MENDED = (
+_DOWNSCALED = "inputs are targets that are downscaled in one way in training, and in another way in validation"
+_CORRECTED = (
     f"validation is predicted worse than training by {GAP:g}, and one correction of its inputs makes {GAIN:g} more "
     f"of it right, by {CERTAIN:g} standard errors of the change, and three of that of runs of neighboring samples"
 )
@@ -76,8 +76,8 @@ _SMOOTHNESS = (
 )
 _SCALES_APART = (
     f"scales that differ by {FAR:g}; correcting them lowers the loss from {LOSS:g} times that of training "
-    f"({LOSS_MENDED:g} if standard deviations differ {SCALED:g} times) to {LOSS_MENDED:g} times, and by half of the "
-    "gap"
+    f"({LOSS_CORRECTED:g} if standard deviations differ {SCALED:g} times) to {LOSS_CORRECTED:g} times, and by half of "
+    "the gap"
 )
 _FAR_OFF = (
     f"means that are {DEVIATIONS:g} standard deviations of training apart, or standard deviations {WIDER:g} times "
@@ -97,17 +97,17 @@ _NUMBERS_APART = (
 def _run(evidence: Evidence) -> Iterable[Finding]:
     train, val = evidence.samples, evidence.val_samples
     x, known = val.inputs, train.inputs
-    made = made_otherwise(evidence)
+    made = downscaled_differently(evidence)
     if made:
-        yield _told(made, "warning", known, x, _MADE_SMALL)
+        yield _finding(made, "warning", known, x, _DOWNSCALED)
         return
     refused = _refused(evidence, x, known)
     if refused:
-        yield _told(compared(known, x) + refused, "error", known, x, _REFUSED)
+        yield _finding(compared(known, x) + refused, "error", known, x, _REFUSED)
         return
     if _prepared_by_step(evidence, known, x):
         raise NoEvidence("the step prepares training inputs, and validation inputs are already prepared")
-    unprepared = _asked_unprepared(evidence, known, x)
+    unprepared = _evaluates_unprepared(evidence, known, x)
     if unprepared is not None:
         yield unprepared
         return
@@ -125,10 +125,10 @@ def _run(evidence: Evidence) -> Iterable[Finding]:
             words = (
                 f"{judge.name} predicts {judge.train:.2f} of training and {float(plain.mean()):.2f} of validation right"
             )
-            yield _told(f"{tokens}; {words}", "error", known, x, _TOKENS_APART)
+            yield _finding(f"{tokens}; {words}", "error", known, x, _TOKENS_APART)
             return
         ways = _unexplained(evidence, known, x)
-        if judge.numbers and not far_apart(known, x):  # later parts of a series are a little higher or lower
+        if judge.numbers and not far_apart(known, x):  # later parts of a time series may be a little higher or lower
             ways = [way for way in ways if "scale" not in way.what]
         best = _best(judge, plain, ways)
         if best is None:
@@ -139,7 +139,7 @@ def _run(evidence: Evidence) -> Iterable[Finding]:
                     f"{judge.name} predicts {judge.train:.2f} of training and {float(plain.mean()):.2f} of validation "
                     "right"
                 )
-                yield _told(f"{other}; {words}", "warning", known, x, _SMOOTHNESS)
+                yield _finding(f"{other}; {words}", "warning", known, x, _SMOOTHNESS)
                 return
             continue
         correction, fixed = best
@@ -155,17 +155,18 @@ def _run(evidence: Evidence) -> Iterable[Finding]:
         if drawn is not None:
             evidence.pictures["data.shift"] = drawn
         severity = "error" if fixed - own >= 2 * GAIN else "warning"
-        yield _told(compared(known, x) + words, severity, known, x, _MENDED)
+        yield _finding(compared(known, x) + words, severity, known, x, _CORRECTED)
         return
     found = list(_by_loss(evidence, known, x, tokens)) or list(_of_tables(evidence))
     yield from found
-    apart = "" if found else normalized_apart(evidence, known)
+    apart = "" if found else differing_constants(evidence, known)
     if apart:
-        yield _told(apart, "warning", known, x, _NUMBERS_APART)
+        yield _finding(apart, "warning", known, x, _NUMBERS_APART)
 
 
-def _asked_unprepared(evidence: Evidence, known: torch.Tensor, x: torch.Tensor) -> Finding | None:
-    """Where the step prepares what both loaders yield, and an evaluation of the script's does not."""
+def _evaluates_unprepared(evidence: Evidence, known: torch.Tensor, x: torch.Tensor) -> Finding | None:
+    """A finding if the step preprocesses the batches of both loaders, but an evaluation of the script does not; else
+    None."""
     shown, y = evidence.first.shown, evidence.val_samples.y
     if shown is None or not shown.is_floating_point() or y is None or y.is_floating_point() or len(y) != len(x):
         return None
@@ -173,13 +174,13 @@ def _asked_unprepared(evidence: Evidence, known: torch.Tensor, x: torch.Tensor) 
     alike = given.shape[1:] == x.shape[1:] and not far_apart(known, x)
     if evidence.setup.source is None or not alike or not far_apart(given, x):
         return None
-    site = asked_as_read(evidence)
+    site = unprepared_call(evidence)
     if site is None:
         return None
 
     def right(change: Callable[[torch.Tensor], torch.Tensor] | None) -> torch.Tensor:
-        asked = (x[:MOST] if change is None else change(x[:MOST])).to(shown.dtype)
-        found = predict(evidence.setup, evidence.trial.replica, asked.split(AT_ONCE), directly=True)
+        inputs = (x[:MOST] if change is None else change(x[:MOST])).to(shown.dtype)
+        found = predict(evidence.setup, evidence.trial.replica, inputs.split(AT_ONCE), directly=True)
         classes = classes_of(found.outputs, y[:MOST])
         if classes is None:
             raise NoEvidence("it is unknown which predictions are right")
@@ -196,16 +197,16 @@ def _asked_unprepared(evidence: Evidence, known: torch.Tensor, x: torch.Tensor) 
     if best is None:
         return None
     words = (
-        f"the step gives the network {figures_of(given)}, but `{site.text}` ({site.where}) gives it unprepared "
-        f"inputs of {figures_of(x)}: the trial's network predicts {float(plain.mean()):.2f} of validation right, "
+        f"the step gives the network {statistics_of(given)}, but `{site.text}` ({site.where}) gives it unprepared "
+        f"inputs of {statistics_of(x)}: the trial's network predicts {float(plain.mean()):.2f} of validation right, "
         f"and {best[1]:.2f} if they are prepared as in training"
     )
     severity = "error" if best[1] - float(plain.mean()) >= 2 * GAIN else "warning"
-    return _told(words, severity, known, x, _UNPREPARED)
+    return _finding(words, severity, known, x, _UNPREPARED)
 
 
 def _prepared_by_step(evidence: Evidence, known: torch.Tensor, x: torch.Tensor) -> bool:
-    """Whether what the step gives the network has the scale of validation, and what the loader yields has not."""
+    """Whether inputs of the network have the scale of validation, but those of the training loader do not."""
     given = evidence.first.shown
     if given is None or not given.is_floating_point() or given.shape[1:] != x.shape[1:]:
         return False
@@ -213,10 +214,10 @@ def _prepared_by_step(evidence: Evidence, known: torch.Tensor, x: torch.Tensor) 
 
 
 def _unexplained(evidence: Evidence, known: torch.Tensor, x: torch.Tensor) -> list[Correction]:
-    """The corrections, but for such as undo what augmentation does to training: crops where it crops, and a scale where
-    draws of a sample are as far apart."""
+    """The corrections without those that undo augmentation of training: crops if it crops, and scales if draws of a
+    sample differ as much."""
     found = list(corrections(known, x))
-    if _prepared_when_asked(evidence):
+    if _prepared_in_evaluation(evidence):
         found = [way for way in found if "scale" not in way.what]
     try:
         pairs = drawn_twice(evidence)
@@ -238,23 +239,23 @@ def _unexplained(evidence: Evidence, known: torch.Tensor, x: torch.Tensor) -> li
     return found
 
 
-def _prepared_when_asked(evidence: Evidence) -> bool:
-    """Whether the script evaluates by `network(prepare(x))`, and does not train so: what lies there for validation is
-    not what is asked."""
+def _prepared_in_evaluation(evidence: Evidence) -> bool:
+    """Whether the script evaluates by `network(prepare(x))`, but does not train like this: then the validation loader
+    does not yield the inputs of the network."""
     source = evidence.setup.source
     if source is None:
         return False
     nodes = source.nodes()
-    asked = (node for node in nodes if isinstance(node, ast.Call) and node.args and source.runs_network(node))
-    given = [part for node in asked for part in ast.walk(node.args[0]) if isinstance(part, ast.Call)]
-    made = [(called(part), source.without_gradient(part)) for part in given if source.functions_of(part)]
-    trained = {name for name, untracked in made if not untracked}
-    return any(untracked and name not in trained for name, untracked in made)
+    calls = (node for node in nodes if isinstance(node, ast.Call) and node.args and source.runs_network(node))
+    given = [part for node in calls for part in ast.walk(node.args[0]) if isinstance(part, ast.Call)]
+    used_by_calls = [(called(part), source.without_gradient(part)) for part in given if source.functions_of(part)]
+    trained = {name for name, untracked in used_by_calls if not untracked}
+    return any(untracked and name not in trained for name, untracked in used_by_calls)
 
 
 def _drawn(evidence: Evidence, way: Correction) -> bool:
-    """Whether some draws of a training sample are like others once the correction is made, and clearly less without:
-    training has both, and where validation is predicted worse for that, it is for targets that did not move along."""
+    """Whether the correction turns some draws of a training sample into others. Then training contains both, and
+    validation is predicted worse because targets did not move along."""
     with suppress(NoEvidence):
         pairs = [(one, other, likeness(one, way.undo(other[None])[0])) for one, other in drawn_twice(evidence)]
         moved = [undone >= max(ALIKE, likeness(one, other) + _CLEARER) for one, other, undone in pairs]
@@ -263,64 +264,64 @@ def _drawn(evidence: Evidence, way: Correction) -> bool:
 
 
 def _by_loss(evidence: Evidence, known: torch.Tensor, x: torch.Tensor, tokens: str) -> Iterable[Finding]:
-    """Where predictions are not right or wrong, or the trial was too short for right ones: scales far apart, and a
-    loss of validation that falls to that of training once they are put right."""
+    """If predictions have no accuracy, or the trial was too short: scales that are far apart, and a validation loss
+    that falls to that of training once they are corrected."""
     path, batches = evidence.val_samples.x_path, some_batches(evidence.val)
     own, val = evidence.after.loss, evidence.after_val.loss
-    by_step = own != own  # the loss is of more than outputs and targets
+    by_step = own != own  # the loss depends on more than outputs and targets
     ask = _by_step(evidence) if by_step else _by_predictions(evidence)
     if by_step:
         own, val = ask(evidence.train.raw[: len(batches)]), ask(batches)
     if tokens and val > LOSS * own > 0:
         words = f"the loss is {own:.3g} for training and {val:.3g} for validation"
-        yield _told(f"{tokens}; {words}", "error", known, x, _TOKENS_APART)
+        yield _finding(f"{tokens}; {words}", "error", known, x, _TOKENS_APART)
         return
     apart = by_step or far_apart(known, x)
-    least = LOSS_MENDED if scaled_apart(known, x) else LOSS
+    least = LOSS_CORRECTED if scaled_apart(known, x) else LOSS
     if path is None or not apart or not own > 0 or not (val > least * own or val != val):
         return
-    if val - own < _OF_START * evidence.trial.losses[0]:  # next to nothing: a single sample may be it
+    if val - own < _OF_START * evidence.trial.losses[0]:  # a single sample may cause such a small difference
         return
-    prepared = _prepared_when_asked(evidence)
+    prepared = _prepared_in_evaluation(evidence)
     for way in corrections(known, x):
         scaled = "scale" in way.what
         if (scaled and prepared) or not (scaled or by_step):
             continue
         fixed = ask([altered(batch, path, way.undo) for batch in batches])
-        enough = LOSS_MENDED * own if val != val else min(LOSS_MENDED * own, own + (val - own) / 2)
+        enough = LOSS_CORRECTED * own if val != val else min(LOSS_CORRECTED * own, own + (val - own) / 2)
         if fixed <= enough and not _helps_training(evidence, evidence.samples.x_path, way, ask, own, len(batches)):
             words = (
                 f"; the loss is {own:.3g} for training and {val:.3g} for validation, and {fixed:.3g} if this is undone"
             )
-            yield _told(f"{compared(known, x)}{words}: {way.what}", "error", known, x, _SCALES_APART)
+            yield _finding(f"{compared(known, x)}{words}: {way.what}", "error", known, x, _SCALES_APART)
             return
     deviations = 0.0 if prepared else deviations_apart(known, x)
     if deviations > DEVIATIONS and (val > FAR_WORSE * own or val != val):
         words = f"; the loss is {own:.3g} for training and {val:.3g} for validation"
-        said = f"{compared(known, x)}: the means are {deviations:.2g} standard deviations apart{words}"
-        yield _told(said, "error", known, x, _FAR_OFF)
+        measured = f"{compared(known, x)}: the means are {deviations:.2g} standard deviations apart{words}"
+        yield _finding(measured, "error", known, x, _FAR_OFF)
         return
     wider = 0.0 if prepared or not scaled_apart(known, x) else float(x.double().std() / known.double().std())
     if wider > WIDER and (val > FAR_WORSE * own or val != val):
         words = f"; the loss is {own:.3g} for training and {val:.3g} for validation"
-        said = f"{compared(known, x)}: the standard deviation is {wider:.2g} times as large{words}"
-        yield _told(said, "error", known, x, _FAR_OFF)
+        measured = f"{compared(known, x)}: the standard deviation is {wider:.2g} times as large{words}"
+        yield _finding(measured, "error", known, x, _FAR_OFF)
 
 
 def _of_tables(evidence: Evidence) -> Iterable[Finding]:
-    """Of each table that the network is given, also beside others, a column far from where it was in training, where
-    the loss of validation, which may be below zero, is above the first one, and comes near that of training once that
-    is put right."""
+    """A table column whose mean in validation is far from that in training, if the validation loss is above the first
+    training loss, and comes near the final one once the column is corrected. Losses may be negative, and networks may
+    get several tables."""
     train, batches, start = evidence.samples, some_batches(evidence.val), evidence.trial.losses[0]
     shown = evidence.train.raw[: len(batches)]
     for path in dict.fromkeys((train.x_path, *train.joined_paths)):
         known, x = (gathered(part.raw, path) for part in (evidence.train, evidence.val))
         if path is None or known is None or x is None or known.ndim != 2 or known.shape[1:] != x.shape[1:]:
             continue
-        mean, spread, other = known.double().mean(0), known.double().std(0), x.double().mean(0)
-        gaps = torch.where(spread > 0, (mean - other).abs() / spread, 0.0)
+        mean, deviation, other = known.double().mean(0), known.double().std(0), x.double().mean(0)
+        gaps = torch.where(deviation > 0, (mean - other).abs() / deviation, 0.0)
         column = int(gaps.argmax())
-        if not known.is_floating_point() or float(gaps[column]) < DEVIATIONS or _prepared_when_asked(evidence):
+        if not known.is_floating_point() or float(gaps[column]) < DEVIATIONS or _prepared_in_evaluation(evidence):
             continue
         ask = _by_step(evidence)
         own, val = ask(shown), ask(batches)
@@ -329,11 +330,11 @@ def _of_tables(evidence: Evidence) -> Iterable[Finding]:
             if fixed <= own + (val - own) / 2 and not _helps_training(evidence, path, way, ask, own, len(batches)):
                 measured = (
                     f"the mean of column {column} is {float(mean[column]):.3g} in training, with a standard "
-                    f"deviation of {float(spread[column]):.3g}, and {float(other[column]):.3g} in validation; the "
+                    f"deviation of {float(deviation[column]):.3g}, and {float(other[column]):.3g} in validation; the "
                     f"loss is {own:.3g} for training and {val:.3g} for validation, and {fixed:.3g} if this is "
                     f"undone: {way.what}"
                 )
-                yield _told(measured, "error", known, x, _COLUMN)
+                yield _finding(measured, "error", known, x, _COLUMN)
                 return
 
 
@@ -345,7 +346,7 @@ def _helps_training(
     own: float,
     count: int,
 ) -> bool:
-    """Whether training inputs, changed so, have a smaller loss as well: then it undoes nothing."""
+    """Whether the correction also lowers the loss of training inputs: then it does not undo a difference."""
     return place is not None and ask([altered(batch, place, way.undo) for batch in evidence.train.raw[:count]]) < own
 
 
@@ -354,14 +355,14 @@ def _by_predictions(evidence: Evidence) -> Callable[[Sequence[Any]], float]:
 
 
 def _by_step(evidence: Evidence) -> Callable[[Sequence[Any]], float]:
-    """Asks the user's step, since the loss is of more than outputs and targets."""
+    """Losses of the user's step, for losses that depend on more than outputs and targets."""
     trial = evidence.variant("asked for losses", Change())
     return lambda batches: evaluated_loss(trial, batches, evidence.clock.until(0.1))
 
 
 def _refused(evidence: Evidence, x: torch.Tensor, known: torch.Tensor) -> str:
-    """What the network raises for validation inputs of another shape or kind; `` where it takes them. Raises NoEvidence
-    where it doesn't take such of other axes, which a script has under a name of validation: they are those of another
+    """The error that the network raises for validation inputs of another shape or dtype; empty if it accepts them.
+    Raises NoEvidence if their number of axes differs in a script: a variable named for validation belongs to another
     network."""
     if x.shape[1:] == known.shape[1:] and x.dtype == known.dtype:
         return ""
@@ -380,7 +381,7 @@ def _refused(evidence: Evidence, x: torch.Tensor, known: torch.Tensor) -> str:
 
 
 def _best(judge: Judge, plain: torch.Tensor, ways: list[Correction]) -> tuple[Correction, float] | None:
-    """The way that makes most of validation right, where that is no chance."""
+    """The correction with the highest validation score, and that score, if the gain is beyond chance; else None."""
     best: tuple[Correction, float] | None = None
     for way in ways:
         try:
@@ -396,28 +397,28 @@ def _best(judge: Judge, plain: torch.Tensor, ways: list[Correction]) -> tuple[Co
             float(change.std()) / len(change) ** 0.5, 0.5 / len(change), _SHARE_OF_RUNS * _error_of_runs(change)
         )
         gain = float(change.mean())
-        # Networks for any size lose something by another one; a reader of the figures is to be told of a good deal.
+        # Networks for any size lose a little at another size: only report a large gain.
         least = 2 * GAIN if "size" in way.what else GAIN
-        # The plainest one of those that do about as well.
+        # Of corrections with similar gains, the first is the simplest.
         if gain >= least and gain >= CERTAIN * error and (best is None or float(fixed.mean()) > best[1] + 0.03):
             best = way, float(fixed.mean())
-    # What helps training inputs as well undoes nothing: the network is better at inputs of that kind.
+    # If the correction also helps training inputs, it does not undo a difference.
     return best if best is not None and judge.gained(best[0]) < (best[1] - float(plain.mean())) / 4 else None
 
 
 _RUNS, _SHARE_OF_RUNS = 16, 0.75
-"""Three standard errors of runs are enough where four of samples are asked for: in sorted data runs are classes, which
-gain more or less by nature."""
+"""For runs of samples three standard errors suffice instead of four: in sorted data, runs are classes, whose gains
+differ."""
 
 
 def _error_of_runs(change: torch.Tensor) -> float:
-    """The standard error of a mean, from the means of runs of samples: those beside each other may be alike, as frames
-    of a film are, and are then hardly more evidence than one of them."""
+    """The standard error of a mean, from the means of runs of samples: neighbors may be similar, such as frames of a
+    video, and then hardly count more than one sample."""
     runs = torch.stack([run.mean() for run in change.tensor_split(min(_RUNS, len(change)))])
     return float(runs.std()) / math.sqrt(len(runs))
 
 
-def _told(measured: str, severity: str, known: torch.Tensor, x: torch.Tensor, limit: str) -> Finding:
+def _finding(measured: str, severity: str, known: torch.Tensor, x: torch.Tensor, limit: str) -> Finding:
     shape = known.shape[1:] != x.shape[1:] or known.dtype != x.dtype
     return SHIFT.finding(
         severity="error" if severity == "error" else "warning",

@@ -1,4 +1,4 @@
-"""`data.shift` of tables: columns, codes and quantities that mean something else, or lie elsewhere, in validation."""
+"""`data.shift` of tables: columns, codes and numeric targets with another meaning or range in validation."""
 
 from __future__ import annotations
 
@@ -15,14 +15,16 @@ from striate.wording import several
 
 RANGES, _FEWEST_ROWS = 3.0, 30
 _MOST_CODED, _CODES, _OFTEN_ENOUGH = 40, 12, 8
-_TOLD_WITHIN, _TOLD_ACROSS = 0.7, 0.3
-"""Columns of codes; codes that are there often enough, and how often that is; correlations of their mean targets."""
+_WITHIN, _ACROSS = 0.7, 0.3
+"""The least correlation of mean targets of codes between halves of training, and the largest between training and
+validation."""
 OUTSIDE = 0.02
-"""Of the training targets, on either side: those of validation that are all beyond were split by their size."""
+"""The share of training targets on either side of the usual range: if all validation targets are beyond, the data were
+split by size."""
 
 _CODES_APART = (
-    f"mean targets of the codes in a column that correlate by {_TOLD_WITHIN:g} or more between halves of training, "
-    f"and by {_TOLD_ACROSS:g} or less with validation"
+    f"mean targets of the codes in a column that correlate by {_WITHIN:g} or more between halves of training, "
+    f"and by {_ACROSS:g} or less with validation"
 )
 
 
@@ -60,8 +62,8 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
 
 
 def _columns_apart(evidence: Evidence) -> str | None:
-    """A column of a table, whether it is all that the network is given or not, whose mean in validation lies far beyond
-    all that training has."""
+    """The measured difference if the mean of a table column in validation is far outside its range in training; else
+    None."""
     train, val = evidence.train.raw, evidence.val.raw
     for path in (path for path, _ in leaves(train[0]) if path != evidence.samples.y_path):
         parts = [[leaf(batch, path) for batch in batches] for batches in (train, val)]
@@ -87,8 +89,8 @@ def _columns_apart(evidence: Evidence) -> str | None:
 
 
 def _codes_apart(evidence: Evidence) -> str | None:
-    """A column of codes, as of cities, whose mean targets in one half of training are those of the other half, and not
-    those of validation: codes that stand for others there."""
+    """The measured difference if a column of codes, such as cities, has the same mean targets in both halves of
+    training, but not in validation, so that codes mean something else there; else None."""
     train, val = evidence.train.raw, evidence.val.raw
     place = evidence.samples.y_path
     y, other = (_column(batches, place) for batches in (train, val)) if place is not None else (None, None)
@@ -100,7 +102,7 @@ def _codes_apart(evidence: Evidence) -> str | None:
             continue
         for column in range(known.shape[1] if known.shape[1] <= _MOST_CODED else 0):
             within, across, codes = _means_by_code(known[:, column], y, x[:, column], other)
-            if within >= _TOLD_WITHIN and across <= _TOLD_ACROSS:
+            if within >= _WITHIN and across <= _ACROSS:
                 return (
                     f"column {column} has {several(codes, 'code')}; their mean targets correlate by {within:.2f} "
                     f"between two halves of training, and by {across:.2f} between training and validation"
@@ -122,8 +124,8 @@ def _column(batches: Sequence[Any], path: Any) -> torch.Tensor | None:
 def _means_by_code(
     known: torch.Tensor, y: torch.Tensor, x: torch.Tensor, other: torch.Tensor
 ) -> tuple[float, float, int]:
-    """Correlations of the codes' mean targets between halves of training, and between training and validation; how many
-    codes are often enough in all three."""
+    """Correlations of the mean targets of codes between halves of training, and between training and validation, and
+    the number of codes that are frequent enough in all parts."""
     size = int(max(known.max(), x.max())) + 1
     if int(min(known.min(), x.min())) < 0 or size > len(known):
         return 0.0, 0.0, 0
@@ -143,7 +145,8 @@ def _related(one: torch.Tensor, other: torch.Tensor) -> float:
 
 
 def _targets_apart(evidence: Evidence) -> str | None:
-    """Quantities to be predicted that are all larger, or all smaller, in validation than nearly all of training's."""
+    """The measured difference if all numeric targets of validation are above or below nearly all of training; else
+    None."""
     train, val = evidence.samples, evidence.val_samples
     y, other = train.y, val.y
     if train.classifies or y is None or other is None or not (y.is_floating_point() and other.is_floating_point()):

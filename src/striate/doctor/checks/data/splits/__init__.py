@@ -1,1 +1,1 @@
-"""Are training and validation apart?"""
+"""Are training and validation disjoint?"""

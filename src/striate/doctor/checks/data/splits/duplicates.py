@@ -11,9 +11,9 @@ from typing import Any
 import torch
 
 from striate.doctor.checks.check import Check
-from striate.doctor.checks.data.inputs.bare_samples import bare_samples
+from striate.doctor.checks.data.common import picture_of
 from striate.doctor.checks.data.inputs.constant_images import blank_samples
-from striate.doctor.checks.data.looking import picture_of
+from striate.doctor.checks.data.inputs.near_blank import near_blank_samples
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.features import is_grid
@@ -28,9 +28,9 @@ _MOST, _ALL, MOST_OF_THEM = 2000, 0.95, 0.5
 _SECONDS = 0.3
 _EVEN, _EVEN_IN_PART = 0.05, 0.2
 _TIMES = 20
-"""Copies of each sample that make an epoch longer."""
+"""The most copies of each sample that only make an epoch longer."""
 _SCALED = 0.995
-"""Correlation of inputs and what the network is given, above which they were only scaled."""
+"""The correlation of loader samples and inputs of the network above which the step only scales them."""
 
 
 def _find_duplicates(evidence: Evidence) -> Iterable[Finding]:
@@ -42,7 +42,7 @@ def _find_duplicates(evidence: Evidence) -> Iterable[Finding]:
     x = samples.sole_inputs[~blank_samples(samples)]
     if share_of_copies(x) < _SHARE:
         return
-    x = x[~bare_samples(x)]
+    x = x[~near_blank_samples(x)]
     where = "training loader"
     if draws_again(evidence.setup.train):
         x, where = _of_data_set(evidence), "training data set"
@@ -82,8 +82,8 @@ def _find_duplicates(evidence: Evidence) -> Iterable[Finding]:
 
 
 def _balanced(evidence: Evidence, first: torch.Tensor) -> bool:
-    """Whether copies only make all classes as common as the commonest, which has next to none: rare classes are
-    repeated on purpose."""
+    """Whether copies only make all classes as frequent as the most frequent one, which has hardly any copies: rare
+    classes are oversampled on purpose."""
     with suppress(NoEvidence):
         labels = evidence.samples.labels
         if len(labels) == len(first):
@@ -96,7 +96,7 @@ def _balanced(evidence: Evidence, first: torch.Tensor) -> bool:
 
 
 def _even(counts: torch.Tensor) -> bool:
-    """Whether each sample comes as often as the others, some times: that makes an epoch longer, and nothing else."""
+    """Whether all samples have the same number of copies, at most 20, which only makes an epoch longer."""
     known = counts[counts > 0]
     return int(known.min()) == int(known.max()) <= _TIMES
 
@@ -112,10 +112,10 @@ def _varied_in_step(evidence: Evidence) -> bool:
 
 
 def _bootstrapped(counts: torch.Tensor) -> bool:
-    """Whether samples occur as often as where as many as there are were drawn with replacement, as for bagging (Breiman
-    1996): of n, n/e not at all, as many once, half of that twice."""
+    """Whether samples occur as often as in a bootstrap sample, as for bagging (Breiman 1996): of n, n/e never, n/e
+    once, n/(2e) twice."""
     drawn, distinct, once = int(counts.sum()), len(counts), int((counts == 1).sum())
-    room = 4 * (0.1 / drawn) ** 0.5  # four standard deviations of such a share, about
+    room = 4 * (0.1 / drawn) ** 0.5  # about four standard deviations of such a share
     return bool(abs(distinct / drawn - (1 - 1 / math.e)) < room and abs(once / drawn - 1 / math.e) < 2 * room)
 
 
@@ -137,14 +137,14 @@ def share_of_copies(x: torch.Tensor) -> float:
 
 
 def _least(x: torch.Tensor) -> float:
-    """From which share on copies are no chance."""
+    """The share from which on copies are not chance."""
     if not len(x) or is_grid(x) or x[0].numel() > 64:
         return _SHARE
     return max(_SHARE, min(3 * share_of_copies(columns_dealt(x)), 1.0))
 
 
 def _of_data_set(evidence: Evidence) -> torch.Tensor:
-    """Inputs as the data set holds them, one by one. Raises NoEvidence where it cannot be asked for them."""
+    """Inputs of the data set, read one by one. Raises NoEvidence if it cannot be read by index."""
     data: Any = getattr(evidence.setup.train, "dataset", None)
     until = perf_counter() + _SECONDS
     found: list[torch.Tensor] = []
@@ -154,7 +154,7 @@ def _of_data_set(evidence: Evidence) -> torch.Tensor:
             if tensor is None or perf_counter() > until:
                 break
             found.append(tensor.detach().cpu())
-    except Exception:  # a data set that is asked in another way than by positions
+    except Exception:  # a data set that is not read by positions
         raise NoEvidence("the sampler repeats samples on purpose, and the data set cannot be read by index") from None
     if not found or len({(tensor.shape, tensor.dtype) for tensor in found}) != 1:
         raise NoEvidence(
@@ -173,10 +173,11 @@ DUPLICATES = Check(
     explains="data.imbalance data.label-noise data.missing-class data.too-few fit.overfit",
 )
 ALL_BUT_EQUAL, MOST_OF_THEM = 0.05, 0.6
-"""Of the distance to the tenth neighbor; of validation. Of pictures that differ in one quantity alone it is a third."""
+"""The largest distance to the nearest sample, as a share of that to the tenth, of nearly equal samples; and the least
+share of validation (a third of it, if images differ in one quantity alone)."""
 
 
 def of_whole_numbers(x: torch.Tensor) -> bool:
-    """Whether samples are sequences of whole numbers, as of words."""
+    """Whether samples are sequences of integers, such as tokens."""
     whole = not x.is_floating_point() or bool((x == x.round()).all())
     return whole and x.ndim == 2 and not is_grid(x)

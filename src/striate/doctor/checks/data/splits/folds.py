@@ -1,4 +1,4 @@
-"""`data.leak` and `optim.parameters-missing` of folds: is each trained anew, by an optimizer of its own?"""
+"""`data.leak` and `optim.parameters-missing` of folds: does each fold have a new network, and an optimizer for it?"""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ def _shared_network(evidence: Evidence) -> Iterator[Finding]:
 def _optimizer_of_another_fold(evidence: Evidence) -> Iterator[Finding]:
     source = evidence.source
     for loop in _loops_over_folds(source):
-        anew = any(_made_in(source, loop, name) for name in _names_of(source, nn.Module, evidence.setup.model))
-        for name in _names_of(source, Optimizer, evidence.setup.optimizer) if anew else ():
+        new_networks = any(_made_in(source, loop, name) for name in _names_of(source, nn.Module, evidence.setup.model))
+        for name in _names_of(source, Optimizer, evidence.setup.optimizer) if new_networks else ():
             if not _is_used(source, loop, name) or _made_in(source, loop, name):
                 continue
             yield OPTIMIZER_OF_ANOTHER_FOLD.finding(
@@ -59,7 +59,7 @@ def _loops_over_folds(source: ScriptSource) -> Iterator[ast.For]:
         names, target = {called(part) for part in calls}, node.target
         if "enumerate" in names and isinstance(target, ast.Tuple):
             target = target.elts[-1]
-        # A tensor's `split` gives single batches, and `zip` those of two.
+        # The `split` of a tensor yields single batches, and `zip` yields pairs of batches.
         pairs = isinstance(target, ast.Tuple) and "zip" not in names
         splits = pairs and any(called(part) == "split" and receiver_of(part) is not None for part in calls)
         if "range" in names:  # `range(CFG.n_folds)`
@@ -68,13 +68,13 @@ def _loops_over_folds(source: ScriptSource) -> Iterator[ast.For]:
             yield node
 
 
-def _names_of(source: ScriptSource, kind: type, wanted: object) -> list[str]:
-    return [name for name, value in source.names.items() if value is wanted and isinstance(value, kind)]
+def _names_of(source: ScriptSource, kind: type, thing: object) -> list[str]:
+    return [name for name, value in source.names.items() if value is thing and isinstance(value, kind)]
 
 
 def _is_used(source: ScriptSource, loop: ast.For, name: str) -> bool:
-    """Whether a call in the loop is given it, or is one of its methods; or a function that it calls, and that has no
-    variable of that name, names it."""
+    """Whether a call in the loop uses the variable `name` as an argument or calls its method, or a function called
+    there uses the global variable."""
     inside = [node for node in ast.walk(loop) if isinstance(node, ast.Call)]
     for function in (known for node in inside for known in source.functions_of(node)):
         own = {part.arg for part in (*function.args.args, *function.args.kwonlyargs)}
@@ -87,7 +87,7 @@ def _is_used(source: ScriptSource, loop: ast.For, name: str) -> bool:
 
 
 def _made_in(source: ScriptSource, loop: ast.For, name: str) -> bool:
-    """Whether each pass gives the name a value: in the loop itself, under no condition, or in a function it calls."""
+    """Whether each pass assigns the name unconditionally: in the loop itself, or in a function called there."""
     inside = [node for part in loop.body for node in ast.walk(part)]
     functions = [known for node in inside if isinstance(node, ast.Call) for known in source.functions_of(node)]
     for scope in (loop, *functions):
@@ -101,7 +101,7 @@ def _made_in(source: ScriptSource, loop: ast.For, name: str) -> bool:
 
 
 def _is_reset(source: ScriptSource, loop: ast.For, name: str) -> bool:
-    """Whether each pass puts back what the network was: by what was kept before the loop, or by a function for that."""
+    """Whether each pass resets the network: to a state saved before the loop, or by a function for that."""
     calls = [node for node in ast.walk(loop) if isinstance(node, ast.Call)]
     functions = [known for node in calls for known in source.functions_of(node)]
     calls += [node for function in functions for node in ast.walk(function) if isinstance(node, ast.Call)]

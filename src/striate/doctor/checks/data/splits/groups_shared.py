@@ -1,4 +1,4 @@
-"""`data.split-overlap` of groups: are several samples of one patient, speaker or recording on both sides of a split?"""
+"""`data.split-overlap` of groups: are samples of one patient, speaker or recording on both sides of a split?"""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ _GROUP = re.compile(
 )
 _FEWEST, _SHARED, _EACH = 5, 0.5, 1.5
 _MOST_EACH, _OTHERS, _NEARER, _LOOKED_AT = 30, 8, 0.7, 400
-"""Samples of a group on average; how many samples of other groups are farther away than one of the same, in which share
-of pairs; and how many pairs."""
+"""The most samples of a group on average; the number of samples of other groups that have to be farther than one of the
+same group, and in which share of pairs; and the most pairs."""
 _REPEATED, _SPLIT = 0.7, 0.5
-"""Of the targets that were read, the share of different ones below which they are like classes; of all samples, the
-share that training and validation have together."""
+"""The share of different targets below which they are treated like classes; and the least share of all samples that
+training and validation contain together."""
 
 
 _WHY = "Samples with the same value are alike: validation measures whether known values are recognized, not new ones."
@@ -48,7 +48,7 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
     for key in train.keys() & val.keys():
         known, other = set(train[key]), set(val[key])
         shared = known & other
-        if len(known) == _classes(evidence):  # who it is may be what is asked
+        if len(known) == _classes(evidence):  # the group may be the target
             continue
         if len(train[key]) < _EACH * len(known) or len(other) < _FEWEST or len(shared) < _SHARED * len(other):
             continue
@@ -67,15 +67,15 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
 
 
 def _by_arrays(evidence: Evidence) -> Iterator[Finding]:
-    """Positions of training and of validation beside an array that says of which thing each sample is, whose samples
-    are alike."""
+    """Positions of training and of validation, with an array of groups (one for each sample) whose samples are
+    similar."""
     names = evidence.source.outer_names
     arrays = {name: value for name, value in list(names.items()) if isinstance(value, np.ndarray | torch.Tensor)}
     many = (value for value in arrays.values() if value.ndim >= 2 and len(value) > _LOOKED_AT // 4)
     inputs = {len(value): value for value in sorted(many, key=lambda value: math.prod(value.shape[1:]))}
     given_to_splits = _given_to_splits(evidence.source)
-    for name, known, other, asked in _positions(names):
-        every = known | asked
+    for name, known, other, held_out in _positions(names):
+        every = known | held_out
         for groups, things in ((one, value) for one, value in arrays.items() if value.ndim == 1):
             given, x = given_to_splits.get(groups, ""), inputs.get(len(things))
             if x is None and not given:
@@ -86,7 +86,7 @@ def _by_arrays(evidence: Evidence) -> Iterator[Finding]:
             count = int(numbers.max()) + 1
             if not _EACH <= len(numbers) / count <= _MOST_EACH or count <= 2 * _classes(evidence):
                 continue
-            ours, theirs = (set(numbers[sorted(part)].tolist()) for part in (known, asked))
+            ours, theirs = (set(numbers[sorted(part)].tolist()) for part in (known, held_out))
             shared = ours & theirs
             if len(shared) < _SHARED * len(theirs):
                 continue
@@ -114,36 +114,36 @@ def _by_arrays(evidence: Evidence) -> Iterator[Finding]:
 
 
 def _given_to_splits(source: ScriptSource) -> dict[str, str]:
-    """By array that a splitter is given as the groups of the samples, as it is written, the first such call."""
+    """The first call of a splitter that gets groups, by the text of these groups."""
     given = [(site, argument(site.node, 2, "groups")) for site in source.calls("split")]
     return {ast.unparse(value): site.text for site, value in reversed(given) if value is not None}
 
 
 def _positions(names: Mapping[str, Any]) -> Iterator[tuple[str, set[int], str, set[int]]]:
-    """Variables that hold positions of training and of validation, all of them different, with their names."""
+    """Names and positions of pairs of variables for training and validation that have no positions in common."""
     for name, value, other, its in named_pairs(names):
-        known, asked = positions(value), positions(its)
+        known, held_out = positions(value), positions(its)
         once = is_for_training(name) or (_is_each_once(value) and _is_each_once(its))
-        if once and len(asked) >= _FEWEST and known.isdisjoint(asked):
-            yield name, known, other, asked
+        if once and len(held_out) >= _FEWEST and known.isdisjoint(held_out):
+            yield name, known, other, held_out
 
 
 def _is_each_once(value: Any) -> bool:
-    """Whether it is a mask of samples, or an index that has each of its positions once."""
+    """Whether a value is a mask, or an index without repeated positions."""
     if isinstance(value, np.ndarray | torch.Tensor) and value.dtype in (np.bool_, torch.bool):
         return True
     return isinstance(value, np.ndarray | torch.Tensor | list) and len(positions(value)) == len(value)
 
 
 def _nearer(x: Any, numbers: np.ndarray[Any, Any]) -> float:
-    """In which share of pairs of samples of a group the two are nearer to each other than to some samples of others."""
+    """The share of pairs of samples of a group that are nearer to each other than to some samples of other groups."""
     order = np.argsort(numbers, kind="stable")
     pairs = [(a, b) for a, b in pairwise(order) if numbers[a] == numbers[b]]
     if len(pairs) < max(_FEWEST, 2 * _OTHERS):
         return 0.0
     chosen = np.random.default_rng(0).permutation(len(pairs))[:_LOOKED_AT]
     rows = torch.as_tensor(np.asarray(pairs)[chosen])
-    with suppress(TypeError, ValueError):  # no numbers
+    with suppress(TypeError, ValueError):  # not numeric
         values = torch.as_tensor(np.asarray(x))[rows.flatten()]
         one, other = comparable(values, values).double().unflatten(0, (-1, 2)).unbind(1)
         nearest = torch.stack([(one - other.roll(k, 0)).norm(dim=1) for k in range(1, _OTHERS + 1)]).amin(0)
@@ -152,7 +152,7 @@ def _nearer(x: Any, numbers: np.ndarray[Any, Any]) -> float:
 
 
 def _classes(evidence: Evidence) -> int:
-    """How many classes there are, or different targets of other kinds, where these occur again and again; else 0."""
+    """The number of classes, or of different targets of other kinds, if these are repeated; else 0."""
     with suppress(NoEvidence):
         return len(evidence.train.labels.unique())
     with suppress(NoEvidence):
@@ -164,8 +164,8 @@ def _classes(evidence: Evidence) -> int:
 
 
 def _groups(loader: Any) -> dict[str, list[Any]]:
-    """By name what the rows of a loader's data set say of the patient, say, that each sample is of. Raises NoEvidence
-    where there are no such rows."""
+    """Columns of groups, such as the patient of each sample, in the rows of a loader's data set, by name. Raises
+    NoEvidence if there are none."""
     data = getattr(loader, "dataset", None) if isinstance(loader, DataLoader) else None
     chosen: list[int] | None = None
     while isinstance(data, Subset):

@@ -1,4 +1,4 @@
-"""`data.leak` of data that come whole in each step: does the loss count labels that evaluation holds out?"""
+"""`data.leak` of full-batch training: does the loss count labels that evaluation holds out?"""
 
 from __future__ import annotations
 
@@ -19,14 +19,16 @@ from striate.records import Finding
 from striate.wording import several
 
 _STEPS = 3
-"""A last layer that begins at zero gives the same loss whatever the labels: that of later steps tells."""
+"""Steps that are compared: with a last layer of zeros, the first loss does not depend on the labels."""
 _SAME = 1e-7
 
 
 def _held_out_labels(evidence: Evidence) -> Iterator[Finding]:
     source, path, batches = evidence.source, evidence.loss_target_path, evidence.train.raw
     targets = None if path is None else leaf(batches[0], path)
-    if targets is None or not targets.ndim or source.other_trainings():  # of folds, the last is trained on all
+    if (
+        targets is None or not targets.ndim or source.other_trainings()
+    ):  # after folds, the final training may use all samples
         return
     if not all(_equal(leaf(batch, path or ()), targets) for batch in batches):
         return
@@ -46,7 +48,8 @@ def _held_out_labels(evidence: Evidence) -> Iterator[Finding]:
 
 
 def parts_held_out(source: ScriptSource, count: int) -> Iterator[tuple[str, str, torch.Tensor]]:
-    """Masks and positions of a training set and of one beside it, in `count` samples, that have none in common."""
+    """Names of disjoint masks or positions of training and of validation in `count` samples, and the positions of
+    validation."""
     named: dict[str, list[ast.AST]] = {}
     for node in source.nodes():
         if isinstance(node, ast.Name | ast.Attribute) or _is_entry(node):
@@ -60,14 +63,14 @@ def parts_held_out(source: ScriptSource, count: int) -> Iterator[tuple[str, str,
 
 
 def _is_entry(node: ast.AST) -> bool:
-    """Whether it is `split["train"]`."""
+    """Whether an expression is an entry by name, such as `split["train"]`."""
     return (
         isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Constant) and isinstance(node.slice.value, str)
     )
 
 
 def _within(source: ScriptSource, nodes: list[ast.AST], count: int) -> set[int]:
-    """The positions of a mask of so many samples, or of numbers of theirs; none of all else."""
+    """The positions of a mask or an index of `count` samples; empty for other values."""
     value = next((known for node in nodes if (known := source.value(node)) is not None), None)
     found = positions(value)
     if value is None or not found or min(found) < 0 or max(found) >= count:
@@ -76,7 +79,8 @@ def _within(source: ScriptSource, nodes: list[ast.AST], count: int) -> set[int]:
 
 
 def _measures_at(source: ScriptSource, name: str, targets: torch.Tensor) -> ast.Subscript | None:
-    """Where the targets are taken at these positions, or at those that a function or a loop has another name for."""
+    """The expression that indexes the targets by these positions, perhaps under another name in a function or a
+    loop."""
     for node in source.nodes():
         if not isinstance(node, ast.Subscript) or not isinstance(node.ctx, ast.Load):
             continue
@@ -95,7 +99,7 @@ def _equal(value: Any, targets: torch.Tensor) -> bool:
 
 
 def _counts(evidence: Evidence, held: torch.Tensor) -> bool:
-    """Whether the loss is another one when the targets at these positions are turned round."""
+    """Whether the loss changes if the targets at these positions are permuted."""
     batch, path = evidence.train.raw[0], evidence.loss_target_path
 
     def turned(place: Any, tensor: torch.Tensor) -> torch.Tensor:
@@ -108,7 +112,7 @@ def _counts(evidence: Evidence, held: torch.Tensor) -> bool:
     more = evidence.variant("the first batch once more", Change(), batches=[batch], steps=_STEPS)
     other = evidence.variant("labels held out turned", Change(), batches=[mapped(batch, turned)], steps=_STEPS)
     if again.losses != more.losses or len(again.losses) != len(other.losses):
-        return False  # it is another one each time
+        return False  # the loss differs each time
     pairs = zip(again.losses, other.losses, strict=True)
     return any(abs(one - two) > _SAME * abs(one) for one, two in pairs)
 

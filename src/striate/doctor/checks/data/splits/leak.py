@@ -12,9 +12,9 @@ import numpy as np
 import torch
 
 from striate.doctor.checks.check import Check
-from striate.doctor.checks.data.inputs.bare_samples import bare_samples
+from striate.doctor.checks.data.common import picture_of
 from striate.doctor.checks.data.inputs.constant_images import blank_samples
-from striate.doctor.checks.data.looking import picture_of
+from striate.doctor.checks.data.inputs.near_blank import near_blank_samples
 from striate.doctor.checks.data.splits.duplicates import ALL_BUT_EQUAL, MOST_OF_THEM, of_whole_numbers, share_of_copies
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
@@ -31,11 +31,11 @@ _SHARE, _GRAVE, _FEWEST = 0.02, 0.05, 3
 _GRAVE_NEAR = 0.2
 _TABLE = 0.1
 _OFTENER = 10
-"""Times as many of validation as within training: where pairs come again by chance, there are as many, about."""
+"""How many times the share of repeated pairs within training that of validation is; by chance, both are about equal."""
 _COLUMNS = 3
 _CERTAIN = 4.0
 _LARGER = 3
-"""Numbers of a whole image, for each that the network is given: not of one whose parts are samples."""
+"""The most values of a stored image for each value of an input; larger images are cut into several samples."""
 _FROM = f"a warning from {_SHARE:.0%} of validation and {_FEWEST} samples, an error from {_GRAVE:.0%}"
 _EQUAL = (
     f"{_FROM}; for tables, whose rows may be equal by chance, {_TABLE:.0%} and three times chance; a note for token "
@@ -56,7 +56,7 @@ def _find_leak(evidence: Evidence) -> Iterable[Finding]:
     if shared is not None and shared[0] >= max(_FEWEST, _SHARE * shared[1]):
         count, total = shared
         how = "the same positions of the same data set as training samples, or the same objects in a list"
-        yield _told(count, total, how, _GRAVE, _FROM)
+        yield _finding(count, total, how, _GRAVE, _FROM)
         return
     looked_up = _looked_up(evidence) or _kept_for_each(evidence)
     if looked_up is not None:
@@ -65,7 +65,7 @@ def _find_leak(evidence: Evidence) -> Iterable[Finding]:
         return
     train, val = evidence.samples, evidence.val_samples
     if not train.alone and train.joined is None:
-        # Of triplets the loader tells no samples, but the data sets do.
+        # Batches of triplets do not hold single samples, but the data sets do.
         yield from list(_held(evidence, train.inputs)) or _equal_in_all(evidence)
         return
     x, known = val.sole_inputs, train.sole_inputs
@@ -73,7 +73,7 @@ def _find_leak(evidence: Evidence) -> Iterable[Finding]:
     if pairs is not None and others is not None:
         yield from _pairs_again(pairs, others)
         return
-    useful = torch.arange(len(x))[~(blank_samples(val) | bare_samples(x))]
+    useful = torch.arange(len(x))[~(blank_samples(val) | near_blank_samples(x))]
     if x[0].numel() < 3 or len(useful) < 5:
         raise NoEvidence(
             "validation samples of one or two numbers, or fewer than five samples, cannot distinguish "
@@ -86,34 +86,34 @@ def _find_leak(evidence: Evidence) -> Iterable[Finding]:
         pair = (where >= 0).nonzero()[:3].flatten()
         _draw(evidence, x[pair], known[where[pair]])
         how = f"identical to a training sample{_first(useful, where)}"
-        found = _told(count, len(x), how, _GRAVE, _EQUAL)
+        found = _finding(count, len(x), how, _GRAVE, _EQUAL)
         yield replace(found, severity="note") if _alike_by_chance(known, count / len(x)) else found
         return
     yield from list(_held(evidence, x)) or _near(evidence, x, known, useful)
 
 
 def _held(evidence: Evidence, x: torch.Tensor) -> Iterator[Finding]:
-    """Images that the data sets of training and validation both hold."""
-    if x.ndim != 4:  # of a series that both parts hold each may be given another stretch
+    """A finding if the data sets of training and validation store the same images."""
+    if x.ndim != 4:  # both splits may hold the same time series, and use different stretches of it
         return
     held = held_in_common(evidence.setup.train, evidence.setup.val, _LARGER * x[0].numel())
     if held is not None and held[0] >= max(_FEWEST, _SHARE * held[1]):
-        yield _told(*held, "made from the same stored image as a training sample", _GRAVE, _FROM)
+        yield _finding(*held, "made from the same stored image as a training sample", _GRAVE, _FROM)
 
 
 def _equal_in_all(evidence: Evidence) -> Iterator[Finding]:
-    """Samples of several inputs, an image among them, of which everything is equal to that of a training sample."""
+    """A finding if samples of several inputs, including an image, equal training samples in all inputs."""
     images = is_grid(evidence.samples.inputs)
     known, x = (_side_by_side(part.raw) if images else None for part in (evidence.train, evidence.val))
     if known is None or x is None or known.shape[1:] != x.shape[1:]:
         raise NoEvidence("the network gets several inputs, which cannot be judged one by one")
     count = int((same_in(x, known) >= 0).sum())
     if count >= max(_FEWEST, _SHARE * len(x)):
-        yield _told(count, len(x), "identical to a training sample in all inputs", _GRAVE, _FROM)
+        yield _finding(count, len(x), "identical to a training sample in all inputs", _GRAVE, _FROM)
 
 
 def _side_by_side(batches: Sequence[Any]) -> torch.Tensor | None:
-    """All numbers of each sample (N, numbers); None where samples have other shapes."""
+    """All values of each sample (N, numbers); None if the shapes of samples differ."""
     found = [gathered(batches, path) for path, tensor in leaves(batches[0]) if tensor.ndim]
     if not found or any(part is None or len(part) != len(found[0]) for part in found if found[0] is not None):
         return None
@@ -121,25 +121,27 @@ def _side_by_side(batches: Sequence[Any]) -> torch.Tensor | None:
 
 
 def _pairs_with_targets(samples: Samples) -> torch.Tensor | None:
-    """Pairs of whole numbers, as of users and items, each with its target (N, 3), without those of the least target, as
-    that of pairs drawn at random; None where samples are something else."""
+    """Pairs of integers, such as users and items, with their targets (N, 3), without those with the least target (such
+    as negative pairs drawn at random); None for other samples."""
     x, y = samples.sole_inputs.reshape(len(samples.sole_inputs), -1), samples.y
     if x.shape[1] != 2 or y is None or y.numel() != len(x) or not bool((x == x.round()).all()):
         return None
-    wanted = y.reshape(len(x), 1)
-    return torch.cat([x, wanted], 1).double()[wanted[:, 0] > wanted.min()]
+    targets = y.reshape(len(x), 1)
+    return torch.cat([x, targets], 1).double()[targets[:, 0] > targets.min()]
 
 
 def _looked_up(evidence: Evidence) -> tuple[torch.Tensor, torch.Tensor] | None:
-    """Numbers of users and of items that they chose (N, 2), of training and of validation, or all three of triples,
-    where all that batches have is looked up in tables by the step; None where they have something else."""
+    """Indices of users and chosen items (N, 2), or of triples (N, 3), of training and of validation, if the step looks
+    up everything in batches in embeddings; else None."""
     with suppress(NoEvidence):
-        entries, asked = evidence.calls.entries, _columns(evidence.val.raw[0])
-        own = _columns(evidence.train.raw[0])
-        if not 2 <= len(asked) <= len(own) or not all(any(torch.equal(c, e) for e in entries) for c in own):
+        entries, val_columns = evidence.calls.entries, _columns(evidence.val.raw[0])
+        train_columns = _columns(evidence.train.raw[0])
+        if not 2 <= len(val_columns) <= len(train_columns) or not all(
+            any(torch.equal(c, e) for e in entries) for c in train_columns
+        ):
             return None
         known, others = (
-            torch.cat([torch.stack(_columns(batch)[: len(asked)], 1) for batch in batches.raw])
+            torch.cat([torch.stack(_columns(batch)[: len(val_columns)], 1) for batch in batches.raw])
             for batches in (evidence.train, evidence.val)
         )
         return known, others
@@ -150,7 +152,7 @@ _HELD = re.compile(r"hold|held|left_?out|val|test", re.IGNORECASE)
 
 
 def _kept_for_each(evidence: Evidence) -> tuple[torch.Tensor, torch.Tensor] | None:
-    """The same of items of which a variable keeps one for each user, and of the users and items of training."""
+    """The same for training and a variable of the script that holds one item for each user."""
     with suppress(NoEvidence):
         batches = [_columns(batch) for batch in evidence.train.raw]
         if not all(len(columns) == 2 for columns in batches):
@@ -168,7 +170,7 @@ def _kept_for_each(evidence: Evidence) -> tuple[torch.Tensor, torch.Tensor] | No
 
 
 def _columns(batch: Any) -> list[torch.Tensor]:
-    """The columns of whole numbers that a batch has; nothing where it has anything else."""
+    """The integer columns of a batch; empty if it contains anything else."""
     found = [tensor.detach().cpu() for _, tensor in leaves(batch)]
     if any(t.ndim not in (1, 2) or t.is_floating_point() or t.numel() > _COLUMNS * len(t) for t in found):
         return []
@@ -177,26 +179,26 @@ def _columns(batch: Any) -> list[torch.Tensor]:
 
 
 def _pairs_again(known: torch.Tensor, x: torch.Tensor, read: float = 1.0) -> Iterator[Finding]:
-    """Pairs of which training has next to none twice, though it has those of validation. `read`: the share of training
-    that is known."""
+    """A finding if training contains pairs of validation, although it hardly repeats any pair itself. `read`: the share
+    of training that was read."""
     count = int((same_in(x, known) >= 0).sum())
     if count < _FEWEST or count < _TABLE * read * len(x) or share_of_copies(known) * _OFTENER > count / len(x):
         return
     how = "pairs of numbers, such as a user and an item, that also occur in training, which repeats almost none"
-    yield _told(count, len(x), how, _GRAVE, _PAIRS_EQUAL)
+    yield _finding(count, len(x), how, _GRAVE, _PAIRS_EQUAL)
 
 
 def _alike_by_chance(known: torch.Tensor, share: float) -> bool:
-    """Whether samples are sequences of whole numbers, as of words, or drawings in one color, that training repeats at
-    least half as often: short sentences are said twice, and signs are written twice."""
-    known = known[~bare_samples(known)]
+    """Whether samples are token sequences, or drawings in one color, that training itself repeats at least half as
+    often: short sentences and simple signs occur twice by chance."""
+    known = known[~near_blank_samples(known)]
     first = copies_in(known)
     repeated = float((torch.bincount(first)[first] > 1).double().mean())
     return (of_whole_numbers(known) or _in_one_color(known)) and repeated > share / 2
 
 
 def _in_one_color(x: torch.Tensor) -> bool:
-    """Whether each channel of each image (N, C, H, W) has two values at most."""
+    """Whether each channel of each image (N, C, H, W) has at most two values."""
     if x.ndim != 4:
         return False
     flat = x.flatten(2)
@@ -204,7 +206,7 @@ def _in_one_color(x: torch.Tensor) -> bool:
 
 
 def _least_share(x: torch.Tensor, known: torch.Tensor) -> float:
-    """From which share of equal samples on it is no chance."""
+    """The share from which on equal samples are not chance."""
     if is_grid(x) or x[0].numel() > 64:
         return _SHARE
     chance = float((same_in(columns_dealt(x), known) >= 0).double().mean())
@@ -224,7 +226,7 @@ def _near(evidence: Evidence, x: torch.Tensor, known: torch.Tensor, useful: torc
     if is_grid(x) and float(copies.double().mean()) >= MOST_OF_THEM:
         first = int(copies.nonzero()[0])
         _draw(evidence, x[first : first + 1], known[across.nearest[first : first + 1]])
-        yield _told(
+        yield _finding(
             int(copies.sum()),
             len(x),
             f"a training sample except for brightness and contrast: their distance is less than {ALL_BUT_EQUAL:g} "
@@ -245,7 +247,7 @@ def _near(evidence: Evidence, x: torch.Tensor, known: torch.Tensor, useful: torc
     pair = near[:3]
     _draw(evidence, x[pair], known[across.nearest[pair]])
     first = int(pair[0])
-    yield _told(
+    yield _finding(
         count,
         len(x),
         "nearly identical to a training sample: their distance is less than 0.3 times that to the tenth nearest; "
@@ -257,8 +259,8 @@ def _near(evidence: Evidence, x: torch.Tensor, known: torch.Tensor, useful: torc
 
 
 def _goes_on(known: torch.Tensor, x: torch.Tensor) -> bool:
-    """Whether a sequence is the known one and more, in the place of what that is filled up with: of the same history
-    it is asked what came later."""
+    """Whether a sequence continues the known one where that has padding: validation of the same history at a later
+    time."""
     different = (known != x).nonzero().flatten()
     return len(different) > 0 and int(different[0]) > 1 and len(known[int(different[0]) :].unique()) == 1
 
@@ -277,7 +279,7 @@ def _draw(evidence: Evidence, val: torch.Tensor, train: torch.Tensor) -> None:
         evidence.pictures["data.leak"] = drawn
 
 
-def _told(count: int, total: int, how: str, grave: float, limit: str) -> Finding:
+def _finding(count: int, total: int, how: str, grave: float, limit: str) -> Finding:
     return LEAK.finding(
         severity="error" if count >= grave * total else "warning",
         where="validation loader",

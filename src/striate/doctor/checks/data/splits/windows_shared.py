@@ -1,4 +1,4 @@
-"""`data.leak` of signals and clips: are stretches of validation windows in training windows, too?"""
+"""`data.leak` of signals and clips: do training windows contain stretches of validation windows?"""
 
 from __future__ import annotations
 
@@ -18,17 +18,19 @@ from striate.wording import several
 
 _SHARE, _FEWEST, _MOST = 0.2, 5, 64
 _TRAINING, _NUMBERS = 4000, 400_000
-"""Windows of training that are searched at most, and numbers in them."""
+"""The most training windows that are searched, and the most values in them."""
 _STRETCH, _LONGEST, _SHORTEST = 24, 64, 12
 _EQUAL, _NOISE, _BY_FORM = 0.8, -0.5, 0.2
 _SAME, _SOME_NOISE = 0.99, -0.3
-"""Where less of the signals is noise, they have to be the same."""
+"""The correlation that is required if less of the signals is noise, and the largest correlation of neighboring second
+differences."""
 _QUIET = 1e-6
 _CLIP_AXES, _PIXELS, _FEWEST_FRAMES, _MOTION = 5, 64, 6, 3.0
-"""Of a clip: axes of a batch, places that are compared, frames; and the size, in medians of all changes, beyond which a
-change is motion."""
+"""For clips: axes of a batch, positions that are compared, the fewest frames, and the size from which on a change is
+motion, in medians of all changes."""
 _VALUES, _MANY_VALUES = 20, 200
-"""Different ones, and those of short stretches: of yes and no, as of ingredients, whole stretches agree by chance."""
+"""The fewest different values, and the fewest for short stretches: stretches of binary values may be equal by
+chance."""
 
 _BY_NUMBER = (
     f"{_SHARE:.0%} of the windows, and {_FEWEST} or more, begin with a stretch of a training window, and half as "
@@ -55,13 +57,13 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
     ends = torch.cat([some[:, :, :stretch], some[:, :, -stretch:]])
     each, turned = (_most_alike(way, ends).reshape(2, -1) for way in (train, train.flip(2)))
     best, backward = each.amax(0), turned.amax(0)
-    clips = evidence.val_samples.inputs.ndim == _CLIP_AXES  # what moves in them is left out: the rest is noise
+    clips = evidence.val_samples.inputs.ndim == _CLIP_AXES  # motion is left out: the rest is noise
     equal = _EQUAL if clips or float(following) <= _NOISE else _SAME
     count = int((best > equal).sum())
     if count < max(_FEWEST, _SHARE * len(some)) or int((backward > equal).sum()) > _BY_FORM * count:
-        return  # what is alike backward as well has a form in common, and no moment
+        return  # reversed windows match, too: they share a shape, not a moment
     if int((each > equal).sum(1).min()) < count / 4:
-        return  # what is forecast follows on what was trained on
+        return  # validation starts in training windows, but does not end there: a forecast
     yield _finding(
         f"{count} of {several(len(some), 'validation window')} begin or end with {stretch} steps that also occur in "
         f"a training window: the noise of both correlates by {float(best[best > equal].median()):.2f}"
@@ -69,7 +71,7 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
 
 
 def _of_variables(evidence: Evidence) -> Iterator[Finding]:
-    """Windows (N, time, channels) in variables, of scripts that ask no loader for validation."""
+    """A finding for windows (N, time, channels) in variables, if the script has no validation loader."""
     source = None if evidence.setup.val is not None else evidence.setup.source
     for name, value, other, also in () if source is None else named_pairs(source.outer_names):
         parts = [part for part in (value, also) if isinstance(part, torch.Tensor | np.ndarray) and part.ndim == 3]
@@ -94,9 +96,9 @@ def _finding(measured: str, where: str = "validation loader", limit: str = "") -
 
 
 def _exactly_shared(train: torch.Tensor | None, val: torch.Tensor | None) -> str | None:
-    """How many of some validation windows begin with a stretch of a training window, number for number, where about as
-    many end with one: what comes behind the training data begins in them. Not of stretches that come again at the same
-    place of another window, as periods do. None where few do."""
+    """The measured number of validation windows that begin with a stretch of a training window with identical values,
+    if about as many end with one (windows that follow the training data only begin in it). Stretches that occur at the
+    same position of several windows, such as periods, do not count. None if few do."""
     windows = [_along_time(x) for x in (train, val) if x is not None and x.is_floating_point() and x.ndim in (2, 3)]
     if len(windows) < 2 or windows[0].shape[1:] != windows[1].shape[1:] or windows[0].shape[1] < _SHORTEST:
         return None
@@ -123,14 +125,14 @@ def _exactly_shared(train: torch.Tensor | None, val: torch.Tensor | None) -> str
 
 
 def _along_time(x: torch.Tensor) -> np.ndarray[Any, np.dtype[Any]]:
-    """Windows (N, time, channels)."""
+    """Windows (N, time, channels) from windows in any order of axes."""
     windows = x[:, :, None] if x.ndim == 2 else x if x.shape[1] >= x.shape[2] else x.transpose(1, 2)
     return np.ascontiguousarray(windows.float().numpy())
 
 
 def _rough(x: torch.Tensor) -> torch.Tensor:
-    """(N, channels, time) what is left of signals when they are differenced twice, or of some places of clips. Raises
-    NoEvidence for others."""
+    """(N, channels, time) second differences of signals, or of some positions of clips. Raises NoEvidence for other
+    inputs."""
     if x.ndim == _CLIP_AXES and x.is_floating_point():
         return _rough_clips(x)
     if not x.is_floating_point() or x.ndim not in (2, 3):
@@ -145,8 +147,8 @@ def _rough(x: torch.Tensor) -> torch.Tensor:
 
 
 def _rough_clips(x: torch.Tensor) -> torch.Tensor:
-    """The same of clips (N, channels, frames, height, width) or (N, frames, channels, height, width). A place does not
-    count while something moves there: what moves alike is no recording's alone, but its noise is."""
+    """The same for clips (N, channels, frames, height, width) or (N, frames, channels, height, width), with zeros where
+    something moves: motion may be the same in several recordings, but noise is not."""
     time = 2 if x.shape[1] <= 4 or x.shape[1] == x.shape[2] else 1
     clips = x.movedim(time, -1).flatten(1, -2)
     clips = clips[:, torch.linspace(0, clips.shape[1] - 1, min(_PIXELS, clips.shape[1])).long().unique()]
@@ -161,7 +163,8 @@ def _rough_clips(x: torch.Tensor) -> torch.Tensor:
 
 
 def _most_alike(train: torch.Tensor, ends: torch.Tensor) -> torch.Tensor:
-    """Of each stretch (M, channels, steps) the correlation with the most similar one of any training window."""
+    """(M,) the correlation of each stretch (M, channels, steps) with the most similar stretch of any training
+    window."""
     kernels = ends / ends.square().sum((1, 2), keepdim=True).sqrt().clamp(min=_QUIET)
     best = torch.zeros(len(ends))
     for part in train.split(128):

@@ -1,1 +1,1 @@
-"""Have targets a scale that is reached, and are they none of the inputs?"""
+"""Can the network reach the scale of the targets, and do inputs not contain them?"""

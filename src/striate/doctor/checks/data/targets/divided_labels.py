@@ -11,11 +11,11 @@ from striate.doctor.evidence.evidence import Evidence
 from striate.records import Finding
 
 _ROUNDED = 0.01
-"""Of 1/255 in half precision."""
+"""The relative error of 1/255 in half precision."""
 
 
 def _run(evidence: Evidence) -> Iterator[Finding]:
-    """By the data set, or in the step."""
+    """The division may be in the data set or in the step."""
     known = (evidence.samples.y, *(call.target for call in evidence.calls.losses))
     if any(y is not None and _is_divided(y) for y in known):
         yield DIVIDED_LABELS.finding(

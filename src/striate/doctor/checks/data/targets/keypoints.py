@@ -1,4 +1,4 @@
-"""Points in pictures: are maps drawn where they lie, is x before y?"""
+"""Points in images: are their maps drawn at the right scale, and is x before y?"""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from striate.doctor.evidence.token_targets import CLASS_LOSSES
 from striate.records import Finding
 
 _SMALLER = 1.3
-"""Times a picture's side is its maps': below, cells and pixels cannot be told apart."""
+"""The least ratio of the sides of image and map by which cells and pixels can be distinguished."""
 
 
 def unscaled_maps(evidence: Evidence) -> Finding | None:
-    """Maps smaller than their pictures, that peak at the pixels of these."""
+    """A finding if maps smaller than their images peak at coordinates in pixels of the image; else None."""
     found = keypoints_of(evidence.train.raw)
     if found is None or found.maps is None or float(found.scale.min()) < _SMALLER:
         return None
@@ -41,8 +41,8 @@ def unscaled_maps(evidence: Evidence) -> Finding | None:
 
 
 def points_are_across_first(evidence: Evidence) -> bool:
-    """Whether points of the data are (x, y), by where their maps peak, also those that the step draws for its loss, or
-    by the numbers of cells that this asks for."""
+    """Whether points of the data are (x, y), by the peaks of their maps, of the maps that the step draws for its loss,
+    or by the cell indices that are targets of the loss."""
     with suppress(NoEvidence):
         found = keypoints_of(evidence.train.raw)
         if found is not None and found.maps is None:
@@ -56,7 +56,7 @@ def points_are_across_first(evidence: Evidence) -> bool:
 
 
 def _maps_asked(call: LossCall, found: Keypoints) -> torch.Tensor:
-    """The targets of a loss, as maps where they are a number for each point: that of a cell of its map."""
+    """The targets of a loss; as maps if they are cell indices of points."""
     target, points = call.target.flatten(), found.points.shape[1]
     if call.name not in CLASS_LOSSES or target.is_floating_point() or call.input.ndim < 2 or len(target) % points:
         return call.target

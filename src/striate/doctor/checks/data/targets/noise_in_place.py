@@ -1,4 +1,4 @@
-"""Noise that code adds in place to what is the input and the target, by two names."""
+"""Noise that code adds in place to a tensor that is both input and target, under two names."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ _CHANCE = re.compile(r"rand|normal(?!i)|bernoulli|poisson|uniform|dropout")
 
 
 def noise_in_both(evidence: Evidence) -> tuple[int, str, str] | None:
-    """The line that adds chance in place, the tensor that it changes and that tensor's other name, where inputs and
-    targets are the same numbers; None where code does nothing of the kind."""
+    """The line that adds random numbers in place, and both names of the changed tensor, if inputs and targets are
+    equal; else None."""
     source = evidence.setup.source
     if source is None or not all(map(asks_for_input, evidence.train.raw)):
         return None
@@ -38,7 +38,7 @@ def _is_behind(part: ast.AST, node: ast.stmt) -> bool:
 
 
 def _changes(target: ast.expr, behind: list[ast.AST]) -> list[ast.expr]:
-    """What changes a variable in place: `noisy += noise`, `noisy.add_(noise)`."""
+    """The expressions that change a variable in place: `noisy += noise`, `noisy.add_(noise)`."""
     own = ast.unparse(target)
     added = [part.value for part in behind if isinstance(part, ast.AugAssign) and ast.unparse(part.target) == own]
     alone = [part.value for part in behind if isinstance(part, ast.Expr)]
@@ -46,7 +46,7 @@ def _changes(target: ast.expr, behind: list[ast.AST]) -> list[ast.expr]:
 
 
 def _changed_in_place(value: ast.expr) -> ast.Name | None:
-    """The variable that methods of torch change in place, `clean.add_(noise).clamp_(-1, 1)`; None elsewhere."""
+    """The variable that methods of torch change in place, as in `clean.add_(noise).clamp_(-1, 1)`; else None."""
     owner = value
     while isinstance(owner, ast.Call) and called(owner).endswith("_") and (inner := receiver_of(owner)) is not None:
         owner = inner

@@ -1,4 +1,4 @@
-"""`data.target-in-input`: does the input already hold the target?"""
+"""`data.target-in-input`: does the input already contain the target?"""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ import torch
 
 from striate.doctor.checks.check import Check
 from striate.doctor.checks.data.inputs.scrambled import roughness
-from striate.doctor.checks.data.targets.columns_that_tell import (
-    LINEAR,
-    Told,
-    columns_given,
-    durations_told,
-    first_told,
-    left_by_each,
-    numbers_told,
-)
 from striate.doctor.checks.data.targets.noise_in_place import noise_in_both
+from striate.doctor.checks.data.targets.revealing_columns import (
+    LINEAR,
+    RevealedTarget,
+    columns_given,
+    left_by_each,
+    revealed_durations,
+    revealed_first_time,
+    revealed_numbers,
+)
 from striate.doctor.checks.model.sees_future import CHANGED, outputs_moved
 from striate.doctor.evidence.call_graph import INPUT, NORMAL, SUMS, Call, CallGraph
 from striate.doctor.evidence.evidence import Evidence
@@ -30,36 +30,37 @@ from striate.wording import several
 
 CODE = "data.target-in-input"
 _SAME = 0.5
-"""Share of the counted targets that are the input's own tokens; of masked language models none or a tenth are."""
+"""The least share of counted targets that are the input tokens; for masked language models it is 0 or 0.1."""
 _FEWEST = 64
 _RELATED, _ROUGH = 0.2, 0.7
-"""A correlation; neighbors' mean difference in deviations: 1.13 of noise, 0.2 of what images show."""
+"""The least correlation; and the least mean difference of neighbors, in standard deviations (1.13 for noise, 0.2 for
+images)."""
 _PLACES = 6
-"""At which outputs are looked at: a decoder may be given its own words at some."""
+"""The most positions whose outputs are compared: a decoder may get its own predictions at some."""
 _SAME_TOKENS = f"{_SAME:.0%} of the targets that count, without padding, are the input tokens at the same position"
-_TOLD, _FEWEST_ROUGH = 0.9, 8
-"""A correlation of noise levels with second differences, and in how many samples."""
+_CORRELATED, _FEWEST_ROUGH = 0.9, 8
+"""The least correlation of noise levels with second differences, and the fewest samples."""
 
 
 def _run(evidence: Evidence) -> Iterator[Finding]:
     yield from (
-        list(_spoiled(evidence))
+        list(_changed_by_reading(evidence))
         or list(_noise_in_both(evidence))
         or list(_tokens(evidence))
-        or list(_words_given(evidence))
+        or list(_decoder_gets_targets(evidence))
         or list(_fed_back(evidence))
         or list(_passed_on(evidence))
-        or list(_asked_back(evidence))
-        or list(_left_whole(evidence))
+        or list(_reproduces_input(evidence))
+        or list(_hole_not_cut(evidence))
         or list(_given_to_loss(evidence))
-        or list(_told(durations_told(evidence)))
-        or list(_told(first_told(evidence)))
-        or _told(numbers_told(evidence))
+        or list(_revealed(revealed_durations(evidence)))
+        or list(_revealed(revealed_first_time(evidence)))
+        or _revealed(revealed_numbers(evidence))
     )
 
 
-def _spoiled(evidence: Evidence) -> Iterator[Finding]:
-    """Inputs that are changed in place, and their targets with them."""
+def _changed_by_reading(evidence: Evidence) -> Iterator[Finding]:
+    """Inputs and targets that share memory, and that reading changes in place."""
     changed = evidence.changed_by_reading
     if changed is not None and changed.same:
         yield _finding(
@@ -71,7 +72,7 @@ def _spoiled(evidence: Evidence) -> Iterator[Finding]:
 
 
 def _noise_in_both(evidence: Evidence) -> Iterator[Finding]:
-    """Inputs and targets that are the same numbers, since code adds noise in place and gives what it changed a second
+    """Inputs and targets that are equal, because code adds noise in place and gives the changed tensor a second
     name."""
     if (found := noise_in_both(evidence)) is not None:
         line, changed, other = found
@@ -85,11 +86,11 @@ def _noise_in_both(evidence: Evidence) -> Iterator[Finding]:
 
 
 def _tokens(evidence: Evidence) -> Iterator[Finding]:
-    """Targets of positions that are the input's tokens there."""
+    """Targets that are the input tokens at the same positions."""
     inputs = list(token_inputs(evidence))
     for call in class_losses(evidence) if inputs else ():
         own = [(tokens, found) for _, _, tokens in inputs if (found := by_position(call, tokens)) is not None]
-        # A tensor that is itself what the loss asks for, its targets, is no input, unless it is the only one.
+        # A tensor that equals the targets is not an input, unless it is the only one.
         others = [pair for pair in own if len(own) == 1 or not torch.equal(pair[0], pair[1][0])]
         for tokens, (target, counted, short) in others or own[:1]:
             given = tokens[:, : tokens.shape[1] - short]
@@ -98,7 +99,7 @@ def _tokens(evidence: Evidence) -> Iterator[Finding]:
             share = float(here.float().mean()) if len(here) else 0.0
             if len(here) < _FEWEST or len(target[counted].unique()) < 5 or share < _SAME:
                 continue
-            if short or not _given(evidence, tokens) or not _looked_up(evidence, tokens):
+            if short or not _is_only_sequence(evidence, tokens) or not _looked_up(evidence, tokens):
                 continue
             yield _finding(
                 f"{share:.0%} of the targets that count are the input token at the same position",
@@ -110,14 +111,14 @@ def _tokens(evidence: Evidence) -> Iterator[Finding]:
 
 
 def _no_padding(tokens: torch.Tensor) -> torch.Tensor:
-    """Where tokens are more than what fills rows up, with which targets may be filled up as well."""
+    """Where tokens are not padding; targets may be padded with the same token."""
     filler = filler_of(tokens)
     return torch.ones_like(tokens, dtype=torch.bool) if filler is None else tokens != filler
 
 
-def _words_given(evidence: Evidence) -> Iterator[Finding]:
-    """Targets of positions that are the words which a decoder is given there, beside what it describes: with it, or by
-    another network before."""
+def _decoder_gets_targets(evidence: Evidence) -> Iterator[Finding]:
+    """Targets that are the words a decoder gets at the same positions, in addition to what it describes, or to the
+    output of another network."""
     sequences = _sequences(evidence)
     read = [tensor for tensor in evidence.calls.looked_up if not bool((tensor == tensor[:1]).all())]
     apart = len(read) > 1 and not any(torch.equal(one, read[-1]) for one in sequences)
@@ -143,22 +144,22 @@ def _words_given(evidence: Evidence) -> Iterator[Finding]:
 
 
 def _fed_back(evidence: Evidence) -> Iterator[Finding]:
-    """Targets of positions that are the words which a decoder is given there, one position after the other, beside what
-    else it is given."""
+    """Targets that are the words a decoder gets at the same positions, one position after the other, in addition to
+    other inputs."""
     calls, losses = evidence.calls, list(class_losses(evidence))
     if not losses:
         return
-    wanted = torch.cat([call.target.detach().cpu().flatten() for call in losses])
+    all_targets = torch.cat([call.target.detach().cpu().flatten() for call in losses])
     for kept in (calls.entries, [one.flatten() for one in calls.looked_up if 1 in one.shape]):
         samples = len(kept[-1]) if kept else 1
-        steps = wanted.numel() // samples
+        steps = all_targets.numel() // samples
         beside = bool(calls.looked_up) or len(kept) > steps or calls.convolved is not None
-        if samples * steps != wanted.numel() or not 1 < steps <= len(kept) or not beside:
+        if samples * steps != all_targets.numel() or not 1 < steps <= len(kept) or not beside:
             continue
         if any(len(one) != samples for one in kept[-steps:]):
             continue
         given = torch.stack(kept[-steps:])
-        for target in (wanted.reshape(steps, samples), wanted.reshape(samples, steps).T):
+        for target in (all_targets.reshape(steps, samples), all_targets.reshape(samples, steps).T):
             counted = (target != losses[0].ignored) & _no_padding(target.T).T
             counted[1:] &= target[1:] != target[:-1]
             same = (given == target)[counted]
@@ -175,8 +176,8 @@ def _fed_back(evidence: Evidence) -> Iterator[Finding]:
 
 
 def _moves_with_own(evidence: Evidence, target: torch.Tensor) -> bool:
-    """Whether outputs at a position move with what is asked for there and later (positions, samples): what is looked
-    up after an output was made says nothing of it."""
+    """Whether outputs at a position change with the inputs that equal the targets (positions, samples) there and later:
+    words that are looked up after an output do not matter for it."""
     for batch, path, tokens in token_inputs(evidence):
         for axis, rows in enumerate((tokens, tokens.T)):
             first = len(rows) - len(target)
@@ -196,15 +197,16 @@ def _moves_with_own(evidence: Evidence, target: torch.Tensor) -> bool:
 
 
 def _all_read(evidence: Evidence, sequences: list[torch.Tensor], shape: torch.Size) -> bool:
-    """Whether each sequence of a shape goes through an embedding, and none is there for a loss within the network."""
+    """Whether each sequence of a shape is looked up in an embedding; others may be targets of a loss within the
+    network."""
     found = [call for call in evidence.graph.calls if call.name == "embedding" and call.shape[:2] == tuple(shape)]
-    wanted = sum(one.shape == shape for one in sequences) * max(1, evidence.first.calls)
-    return len(sequences) == 1 or len(found) >= wanted
+    needed = sum(one.shape == shape for one in sequences) * max(1, evidence.first.calls)
+    return len(sequences) == 1 or len(found) >= needed
 
 
 def _sequences(evidence: Evidence) -> list[torch.Tensor]:
-    """The sequences (samples, positions) of class numbers that the network is given; with negative ones they are
-    targets, of which some do not count, for a loss within the network."""
+    """The sequences (samples, positions) of token indices that the network gets; those with negative numbers are
+    targets of a loss within the network."""
     found = [
         tensor.detach().cpu()
         for _, tensor in leaves(list(evidence.first.arguments))
@@ -213,30 +215,30 @@ def _sequences(evidence: Evidence) -> list[torch.Tensor]:
     return [tensor for tensor in found if len(tensor.unique()) > 2 and int(tensor.min()) >= 0]
 
 
-def _given(evidence: Evidence, tokens: torch.Tensor) -> bool:
-    """Whether the network gets these tokens, and no other sequence beside them, as a decoder does; numbers of
-    positions, the same for all samples, are none."""
+def _is_only_sequence(evidence: Evidence, tokens: torch.Tensor) -> bool:
+    """Whether the network gets no sequence other than these tokens, unlike a decoder; position indices, equal for all
+    samples, do not count."""
     sequences = [tensor for tensor in _sequences(evidence) if not bool((tensor == tensor[:1]).all())]
     return all(tensor.shape == tokens.shape and torch.equal(tensor, tokens) for tensor in sequences)
 
 
 def _looked_up(evidence: Evidence, tokens: torch.Tensor) -> bool:
-    """Whether these tokens are looked up in an embedding, where any are: a network that has inputs and targets at once
-    may make its decoder's input of these itself."""
+    """Whether these tokens are looked up in an embedding, if any are: a network that gets inputs and targets may shift
+    the targets for its decoder itself."""
     known = evidence.calls.looked_up
     return not known or any(one.shape == tokens.shape and torch.equal(one, tokens.to(one)) for one in known)
 
 
 def _passed_on(evidence: Evidence) -> Iterator[Finding]:
-    """Targets that are the inputs, of a network that adds its input to what it computes: nothing is left to compute."""
+    """Targets that equal the inputs, for a network that adds its input to its output: nothing is left to learn."""
     for batch in evidence.train.raw:
         x, y = (main_tensor(part) for part in parts(batch))
         if x is None or y is None or x.ndim < 2 or not x.is_floating_point() or not torch.equal(x, y):
             return
-        if x is y and not _asks_for_given(evidence):
+        if x is y and not _targets_are_inputs(evidence):
             return
     last = _adds_input(evidence.predicting)
-    if last is None or _adds_input(evidence.graph) is None:  # in training a network may add noise itself
+    if last is None or _adds_input(evidence.graph) is None:  # a network may add noise in training
         return
     yield _finding(
         "the targets are identical to the inputs, and the last operation of the network is "
@@ -247,17 +249,17 @@ def _passed_on(evidence: Evidence) -> Iterator[Finding]:
 
 
 def _adds_input(graph: CallGraph) -> Call | None:
-    """The last call of a network, where it adds or subtracts its input."""
+    """The last call of a network, if it adds or subtracts its input."""
     last = None if graph.end is None else graph.origin(graph.end)
     if last is None or last.name not in SUMS or not any(i == INPUT or graph.origin(i) is None for i in last.inputs):
         return None
     return last
 
 
-def _asked_back(evidence: Evidence) -> Iterator[Finding]:
-    """Targets that are the network's input, noise and all, where the batch holds what is without."""
+def _reproduces_input(evidence: Evidence) -> Iterator[Finding]:
+    """Targets that equal the network's input including its noise, although a clean sample exists."""
     shown = evidence.calls.shown
-    if shown is None or not shown.is_floating_point() or shown.ndim < 3 or not _asks_for_given(evidence):
+    if shown is None or not shown.is_floating_point() or shown.ndim < 3 or not _targets_are_inputs(evidence):
         return
     if _noisy_for_nothing(evidence.graph, shown.shape):
         yield _finding(
@@ -267,7 +269,7 @@ def _asked_back(evidence: Evidence) -> Iterator[Finding]:
             limit="the loss gets the network's input, and the batch with added noise is not used",
         )
         return
-    if _tells_noise(evidence, shown) and _narrowest(evidence) >= shown.numel():
+    if _gets_noise_level(evidence, shown) and _narrowest(evidence) >= shown.numel():
         yield _finding(
             "the loss compares outputs with the network's own input, and the network also gets the noise level of "
             "each sample",
@@ -297,7 +299,7 @@ def _asked_back(evidence: Evidence) -> Iterator[Finding]:
 
 
 def _noisy_for_nothing(graph: CallGraph, shape: torch.Size) -> bool:
-    """Whether a step adds noise to a batch of this shape, and makes nothing of the sum."""
+    """Whether a step adds noise to a batch of this shape, and does not use the sum."""
     return any(
         call.name in SUMS
         and call.from_batch
@@ -308,14 +310,14 @@ def _noisy_for_nothing(graph: CallGraph, shape: torch.Size) -> bool:
     )
 
 
-def _asks_for_given(evidence: Evidence) -> bool:
-    """Whether all of torch's losses in a step ask for what the network is given, number for number."""
+def _targets_are_inputs(evidence: Evidence) -> bool:
+    """Whether the targets of all torch losses in a step equal the network's input."""
     shown, calls = evidence.calls.shown, evidence.calls.losses
     return bool(calls) and all(shown is not None and torch.equal(call.target, shown) for call in calls)
 
 
-def _tells_noise(evidence: Evidence, shown: torch.Tensor) -> bool:
-    """Whether the network is given one number a sample that goes along with how rough the sample is."""
+def _gets_noise_level(evidence: Evidence, shown: torch.Tensor) -> bool:
+    """Whether the network gets a number for each sample that correlates with the roughness of the sample."""
     rough = shown.double().diff(n=2, dim=-1).flatten(1).square().mean(1).sqrt().cpu()
     beside = [
         tensor.detach().double().flatten().cpu()
@@ -323,18 +325,18 @@ def _tells_noise(evidence: Evidence, shown: torch.Tensor) -> bool:
         if len(shown) >= _FEWEST_ROUGH and tensor.ndim and len(tensor) == tensor.numel() == len(shown)
     ]
     found = (float(torch.corrcoef(torch.stack([rough, one]))[0, 1]) for one in beside if len(one.unique()) > 2)
-    return any(related > _TOLD for related in found)
+    return any(related > _CORRELATED for related in found)
 
 
 def _narrowest(evidence: Evidence) -> int:
-    """The fewest numbers that all that a network gives has to pass."""
+    """The size of the narrowest tensor between input and output of the network."""
     graph, end = evidence.graph, evidence.graph.end
     return 0 if end is None else min((math.prod(call.shape) for call in graph.bottlenecks(end)), default=0)
 
 
-def _left_whole(evidence: Evidence) -> Iterator[Finding]:
-    """Pictures with a hole that is to be filled, of which nothing was cut out: the network is given the mask of the
-    hole beside them, and the loss weighs errors by it."""
+def _hole_not_cut(evidence: Evidence) -> Iterator[Finding]:
+    """Inpainting without a hole: the network gets the complete image with the mask of the hole, and the loss weights
+    errors by that mask."""
     calls = evidence.calls
     shown = calls.convolved
     if shown is None or shown.ndim != 4 or not calls.masks:
@@ -343,11 +345,11 @@ def _left_whole(evidence: Evidence) -> Iterator[Finding]:
     columns = shown.cpu().double().transpose(0, 1).flatten(1).T
     for target in (*(call.target.cpu() for call in calls.losses), *calls.subtracted):
         fits = target.ndim == 4 and target.shape[::2] == shown.shape[::2] and target.shape[3] == shown.shape[3]
-        # What has to pass fewer numbers than are asked for has something to learn: an autoencoder.
+        # A network with a bottleneck smaller than its targets has something to learn: an autoencoder.
         if not fits or not target.is_floating_point() or target.numel() > width:
             continue
-        wanted = target.double().transpose(0, 1).flatten(1)
-        left = [left_by_each(columns - columns.mean(0), one - one.mean()).min() for one in wanted]
+        channels = target.double().transpose(0, 1).flatten(1)
+        left = [left_by_each(columns - columns.mean(0), one - one.mean()).min() for one in channels]
         if float(max(left)) <= LINEAR and any(_is_beside(mask, shown.cpu()) for mask in calls.masks):
             yield _finding(
                 "the network gets the whole image that it should predict, and a mask with which the loss weights "
@@ -359,7 +361,7 @@ def _left_whole(evidence: Evidence) -> Iterator[Finding]:
 
 
 def _is_beside(mask: torch.Tensor, shown: torch.Tensor) -> bool:
-    """Whether a mask (N, …, H, W), another one for each sample, is a channel of what is shown, or what it leaves."""
+    """Whether a mask (N, …, H, W) that differs between samples, or its complement, is a channel of the input."""
     one = mask[:, 0].to(shown)
     if one.shape != shown[:, 0].shape or bool((one == one[:1]).all()):
         return False
@@ -367,8 +369,7 @@ def _is_beside(mask: torch.Tensor, shown: torch.Tensor) -> bool:
 
 
 def _given_to_loss(evidence: Evidence) -> Iterator[Finding]:
-    """A number of the input that stands in the batch once more, beside input and target, for the loss alone, such as a
-    time that is to be ranked."""
+    """A number of the input that the batch contains a second time for the loss alone, such as a time to be ranked."""
     inputs = [parts(batch)[0] for batch in evidence.train.raw]
     if not all(isinstance(one, tuple) and all(isinstance(t, torch.Tensor) for t in one) for one in inputs):
         return
@@ -396,9 +397,9 @@ def _given_to_loss(evidence: Evidence) -> Iterator[Finding]:
             return
 
 
-def _told(by_columns: Iterator[Told]) -> Iterator[Finding]:
-    for told in by_columns:
-        yield _finding(told.measured, told.remedy, told.severity, limit=told.limit)
+def _revealed(by_columns: Iterator[RevealedTarget]) -> Iterator[Finding]:
+    for found in by_columns:
+        yield _finding(found.measured, found.remedy, found.severity, limit=found.limit)
 
 
 def _finding(measured: str, remedy: str, severity: Severity = "error", *, limit: str) -> Finding:

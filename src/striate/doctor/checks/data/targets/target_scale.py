@@ -1,4 +1,4 @@
-"""data.target-scale: have targets that are quantities a scale which the network reaches?"""
+"""`data.target-scale`: do numeric targets have a scale that the network can reach?"""
 
 from __future__ import annotations
 
@@ -28,13 +28,14 @@ _FAR = 10.0
 _COPES = 0.5
 _EXPLAINED, _GAIN = 0.2, 0.2
 _HUGE, _GOOD, _LESS = 100.0, 0.9, 3.0
-"""Of such targets R² may be higher, and is less than it should be; then the error is so many times less."""
+"""For huge targets: their least size, the R² below which they are reported although it is high, and how many times less
+error standardized targets have to leave."""
 
 _SAME = 0.1
-"""Standard deviations that standardizing moves targets by which are standardized already."""
+"""The largest change by standardizing of targets that are standardized already."""
 
 _QUANTILES_LESS = 0.75
-"""Of the loss in deviations, that is left with standardized targets."""
+"""The largest ratio of the loss with standardized targets to the original one, in standard deviations of targets."""
 
 _STANDARDIZE = (
     "standardize the targets with statistics of training, `mean, std = y.mean(0), y.std(0)`, train on `(y - mean) "
@@ -57,7 +58,7 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
         y = evidence.target_scale.of(y)
     size, reached = root_mean_square(y), root_mean_square(outputs)
     if not size >= _FAR * max(reached, 1e-12) or root_mean_square(_to_standard(y)(y) - y) < _SAME:
-        return  # of outputs that are all 0, any targets are that far
+        return  # if all outputs are 0, any targets are that far
     own = -math.inf if evidence.trial.diverged else _explained(evidence.after_training)
     if own is None or _breaks_at_once(evidence.trial.losses):
         return
@@ -65,19 +66,19 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
         if size >= _HUGE * max(1.0, reached):
             yield _coped_with(y, reached, f"{several(len(evidence.trial.rows), 'step')} R² is {own:.2f}")
         return
-    said = "the loss is NaN or Inf" if own == -math.inf else f"R² is {own:.2f}"
+    reached_text = "the loss is NaN or Inf" if own == -math.inf else f"R² is {own:.2f}"
     for what, batches in _standardized(evidence, y, path):
         trial = evidence.variant(f"{what} standardized", Change(), batches=batches)
         other = _explained(evidence.predictions_of(trial, batches[:8])) if trial.rows and trial.error is None else None
         least = max(_EXPLAINED, own + _GAIN) if own < _COPES else 1 - (1 - own) / _LESS
         if other is not None and other >= least:
-            yield _finding(y, reached, f"{several(len(trial.rows), 'step')} {said}, with", what, own, other)
+            yield _finding(y, reached, f"{several(len(trial.rows), 'step')} {reached_text}, with", what, own, other)
             return
 
 
 def _of_one_of_several(evidence: Evidence) -> Finding | None:
-    """Of boxes beside classes, say, in pixels, where the outputs are fractions of the image; or of an area in pixels
-    beside a place."""
+    """A finding for one of several outputs, such as boxes in pixels with outputs that are fractions of the image, or an
+    area in pixels next to a position; else None."""
     beside = drowned(evidence)
     if beside is not None:
         large, other, own, freed = beside
@@ -130,8 +131,8 @@ def _of_tiny_ones(evidence: Evidence) -> Finding | None:
 
 
 def _of_quantiles(evidence: Evidence) -> Finding | None:
-    """Of forecasts by quantiles that all begin far below their targets, or above them: pinball losses are in the units
-    of the targets, so that they can be compared in deviations."""
+    """A finding for forecasts by quantiles that all begin far from their targets; else None. Pinball losses have the
+    units of the targets, so that they can be compared in standard deviations."""
     y, path, trial = evidence.samples.y, evidence.samples.y_path, evidence.trial
     if y is None or path is None or not y.is_floating_point() or evidence.calls.losses or trial.error is not None:
         return None
@@ -162,7 +163,8 @@ def _of_quantiles(evidence: Evidence) -> Finding | None:
 
 
 def _standardized(evidence: Evidence, y: torch.Tensor, path: Path) -> Iterator[tuple[str, list[Any]]]:
-    """The batches with targets of mean 0 and variance 1; where inputs are as far from that, with such inputs too."""
+    """Batches with standardized targets; if inputs are large, too, also batches with standardized inputs and
+    targets."""
     batches = [_with_targets(batch, path, _to_standard(y)) for batch in evidence.train.raw]
     yield "targets", batches
     x, place = evidence.samples.x, evidence.samples.x_path
@@ -171,14 +173,14 @@ def _standardized(evidence: Evidence, y: torch.Tensor, path: Path) -> Iterator[t
 
 
 def _with_targets(batch: Any, path: Path, change: Callable[[torch.Tensor], torch.Tensor]) -> Any:
-    """The batch with its targets changed wherever they stand: some have them a second time, for the metric."""
+    """The batch with its targets changed wherever they occur: some contain them a second time for the metric."""
     targets = leaf(batch, path)
 
-    def anew(_: Path, tensor: torch.Tensor) -> torch.Tensor:
+    def changed(_: Path, tensor: torch.Tensor) -> torch.Tensor:
         same = targets is not None and tensor.dtype == targets.dtype and torch.equal(tensor, targets)
         return change(tensor) if same else tensor
 
-    return mapped(batch, anew)
+    return mapped(batch, changed)
 
 
 def _to_standard(values: torch.Tensor) -> Callable[[torch.Tensor], torch.Tensor]:
@@ -219,7 +221,8 @@ def _coped_with(y: torch.Tensor, reached: float, learned: str) -> Finding:
 
 
 def _breaks_at_once(losses: list[float]) -> bool:
-    """Whether the loss was NaN without growing before: of steps that are too long for such errors it grows first."""
+    """Whether the loss becomes NaN or Inf without growing before; if steps are too long for large errors, it grows
+    first."""
     finite = list(itertools.takewhile(math.isfinite, losses))
     return len(finite) < len(losses) and (not finite or max(finite) < _FAR * finite[0])
 

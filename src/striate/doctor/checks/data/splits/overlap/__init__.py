@@ -1,1 +1,1 @@
-"""Are training and validation disjoint by how a script divides its data?"""
+"""Does the script divide its data into disjoint training and validation?"""

@@ -1,4 +1,4 @@
-"""Splits that are drawn again for each stage, and batches that are the same for training and validation."""
+"""Splits that are drawn again for each stage, and batches that are equal for training and validation."""
 
 from __future__ import annotations
 
@@ -23,24 +23,24 @@ from striate.records import Finding
 
 _SEEDING = ("manual_seed", "seed_everything", "default_rng", "seed", "RandomState", "Random")
 _DRAWING = ("random_split", "randperm", "permutation", "train_test_split", "shuffle")
-_FIGURES = frozenset(["mean", "std", "var", "min", "max", "sum", "median", "len", "unique", "fit"])
+_STATISTICS = frozenset(["mean", "std", "var", "min", "max", "sum", "median", "len", "unique", "fit"])
 
 
 def split_again(source: ScriptSource) -> Iterator[Finding]:
-    """A `setup` of a data module that draws its split, and is called for fitting and again for testing."""
+    """A finding if the `setup` of a data module draws its split, and is called for fitting and again for testing."""
     owners = list(source.nodes(ast.ClassDef))
     owners = [owner for owner in owners if any("DataModule" in ast.unparse(base) for base in owner.bases)]
     functions = [part for owner in owners for part in owner.body if isinstance(part, ast.FunctionDef)]
     for function in (part for part in functions if part.name == "setup" and source.calls("fit")):
         inside = list(ast.walk(function))
         if any(called(node) in _SEEDING and "Generator" not in ast.unparse(node) for node in inside):
-            continue  # a generator by itself draws nothing
-        wanted = _evaluated_by(source, functions)
+            continue  # a generator alone draws nothing
+        evaluated = _evaluated_by(source, functions)
         for drawn in (node for node in inside if isinstance(node, ast.Call) and called(node) in _DRAWING):
             if not _divides(drawn, inside) or _is_fixed(drawn) or _is_conditional(source, drawn, inside):
                 continue
-            if not _made_of(drawn, inside) & wanted:
-                continue  # samples for testing are others, as those of a file
+            if not _made_of(drawn, inside) & evaluated:
+                continue  # test samples come from elsewhere, such as another file
             of_sklearn = called(drawn) == "train_test_split"
             fixed = "random_state=0" if of_sklearn else "generator=torch.Generator().manual_seed(0)"
             yield Finding(
@@ -58,7 +58,8 @@ def split_again(source: ScriptSource) -> Iterator[Finding]:
 
 
 def _evaluated_by(source: ScriptSource, methods: list[ast.FunctionDef]) -> set[str]:
-    """What the loaders of a data module read that the script evaluates by a call of its own."""
+    """The variables that loaders of a data module read, for the stages (test, validate, predict) that the script
+    calls."""
     names = {"test": "test_dataloader", "validate": "val_dataloader", "predict": "predict_dataloader"}
     loaders = {loader for name, loader in names.items() if source.calls(name)}
     inside = (part for method in methods if method.name in loaders for part in ast.walk(method))
@@ -73,13 +74,13 @@ def _is_fixed(drawn: ast.Call) -> bool:
 
 
 def _is_conditional(source: ScriptSource, drawn: ast.Call, inside: list[ast.AST]) -> bool:
-    """Whether a split may be drawn for one stage alone: under a condition, or behind one under which `setup` ends."""
+    """Whether a split may be drawn for one stage alone: under a condition, or after a conditional return."""
     ends = [node for node in inside if isinstance(node, ast.Return) and node.lineno < drawn.lineno]
     return bool(ends) or any(isinstance(part, ast.If | ast.IfExp | ast.Try) for part in _within(source, drawn))
 
 
 def _within(source: ScriptSource, node: ast.AST) -> Iterator[ast.AST]:
-    """What stands around a node in its own function."""
+    """The nodes around a node within its own function."""
     for part in source.around(node):
         if isinstance(part, Function):
             return
@@ -87,7 +88,7 @@ def _within(source: ScriptSource, node: ast.AST) -> Iterator[ast.AST]:
 
 
 def _made_of(drawn: ast.Call, inside: list[ast.AST]) -> set[str]:
-    """What is made of the samples that a split gives, or of those at positions that it gives."""
+    """The texts of targets that are assigned samples or positions of a split."""
     names = {ast.unparse(drawn.args[0])} if called(drawn) == "shuffle" and drawn.args else set[str]()
     before = None
     while before != names:
@@ -103,13 +104,14 @@ def _made_of(drawn: ast.Call, inside: list[ast.AST]) -> set[str]:
 
 
 def _holds(value: ast.expr, drawn: ast.Call, names: set[str]) -> bool:
-    """Whether an expression holds samples that a call drew or that have one of these names, and no figure of them."""
+    """Whether an expression contains samples that a call drew or that have one of these names, not statistics of
+    them."""
     if value is drawn or ast.unparse(value) in names:
         return True
     if isinstance(value, ast.Call):
         receiver = [value.func.value] if isinstance(value.func, ast.Attribute) else []
         given = [*receiver, *value.args, *(word.value for word in value.keywords)]
-        return called(value) not in _FIGURES and any(_holds(part, drawn, names) for part in given)
+        return called(value) not in _STATISTICS and any(_holds(part, drawn, names) for part in given)
     parts: list[ast.expr] = []
     if isinstance(value, ast.Subscript):
         parts = [value.value, value.slice]
@@ -125,7 +127,7 @@ def _holds(value: ast.expr, drawn: ast.Call, names: set[str]) -> bool:
 
 
 def _divides(drawn: ast.AST, inside: list[ast.AST]) -> bool:
-    """Whether parts are made of what is drawn: by the call itself, or by slices of the order that it gives."""
+    """Whether the call splits samples: by itself, or by slices of the order that it returns."""
     if called(drawn) in ("random_split", "train_test_split", "shuffle"):
         return True
     names = {
@@ -139,7 +141,7 @@ def _divides(drawn: ast.AST, inside: list[ast.AST]) -> bool:
 
 
 def drawn_alike(evidence: Evidence) -> Iterator[Finding]:
-    """A function of two data sets that draws the same batch for training and for validation by the same random
+    """A finding if a function with data of training and validation returns the same batch for both with the same random
     numbers."""
     source = evidence.source
     draws = not isinstance(evidence.setup.train, DataLoader) and draws_again(evidence.setup.train)
@@ -174,7 +176,7 @@ def drawn_alike(evidence: Evidence) -> Iterator[Finding]:
 
 
 def _words_given(source: ScriptSource, call: ast.Call) -> set[str]:
-    """The first argument of a call, or what a loop around it gives that."""
+    """The strings that the first argument of a call may have, by itself or as the variable of a loop around it."""
     first = call.args[0]
     lists: list[ast.AST] = [first]
     for around in source.around(call) if isinstance(first, ast.Name) else ():
@@ -186,7 +188,7 @@ def _words_given(source: ScriptSource, call: ast.Call) -> set[str]:
 
 
 def _only_draws(functions: list[Function]) -> bool:
-    """Whether a function is known, and neither goes over data nor learns."""
+    """Whether the functions are known, and contain neither loops nor training."""
     inside = [node for function in functions for node in ast.walk(function)]
     return bool(inside) and not any(
         isinstance(node, ast.For | ast.While) or called(node) in ("backward", "step") for node in inside

@@ -1,4 +1,4 @@
-"""Positions, images and memory that training and validation have in common."""
+"""Positions, images and memory that training and validation share."""
 
 from __future__ import annotations
 
@@ -51,8 +51,8 @@ def positions_shared(evidence: Evidence) -> Iterator[Finding]:
 
 
 def _within_rest(source: ScriptSource, name: str, chosen: set[int]) -> bool:
-    """Whether positions count within what is left without the `chosen` ones, wherever they are used:
-    `evaluate(x[rest], y[rest], name)`, or `x[rest][name]`."""
+    """Whether positions are always used relative to the samples without the `chosen` ones: `evaluate(x[rest], y[rest],
+    name)`, or `x[rest][name]`."""
     uses = [node for node in source.nodes(ast.Name) if node.id == name and isinstance(node.ctx, ast.Load)]
     owners = [owner for use in uses if called(owner := source.parent(use) or use) != "len"]
     for owner in owners:
@@ -64,8 +64,8 @@ def _within_rest(source: ScriptSource, name: str, chosen: set[int]) -> bool:
 
 
 def images_shared(evidence: Evidence) -> Iterator[Finding]:
-    """Images in variables named for training, or in the data set of the training loader, and in those named for
-    validation, of scripts that ask no loader for validation."""
+    """A finding if variables for training, or the data set of the training loader, share images with variables for
+    validation, in scripts without a validation loader."""
     names = _with_parts(evidence.source.outer_names) if evidence.setup.val is None else {}
     for name, value, other, also in named_pairs(names):
         if _are_images(value):
@@ -78,14 +78,14 @@ def images_shared(evidence: Evidence) -> Iterator[Finding]:
 
 
 def _with_parts(names: Mapping[str, Any]) -> dict[str, Any]:
-    """Variables, and the arrays that dictionaries among them hold by a name."""
+    """Variables, and the arrays in dictionaries among them."""
     tables = [(name, value.items()) for name, value in list(names.items()) if isinstance(value, dict)]
     held = ((f"{name}[{key!r}]", part) for name, parts in tables for key, part in parts if isinstance(key, str))
     return dict(names) | {name: part for name, part in held if isinstance(part, torch.Tensor | np.ndarray)}
 
 
 def _attributes_of(names: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """Variables, and what objects of the user's own classes hold."""
+    """Variables, and attributes of objects of the user's classes."""
     for name, value in list(names.items()):
         yield name, value
         if written_by_user(type(value).__module__):
@@ -108,15 +108,15 @@ def _same_images(name: str, value: Any, other: str, also: Any) -> Iterator[Findi
 
 
 def memory_shared(evidence: Evidence) -> Iterator[Finding]:
-    """Arrays named for training and for validation of which one is half or more of the other's memory, as
-    `train, val = ids, ids[n:]` leaves them. A few numbers before validation may belong to both, as its context."""
+    """A finding if the array of training contains half or more of the memory of the array of validation, as in `train,
+    val = ids, ids[n:]`. Both may share a few values before validation, as its context."""
     names = _with_parts(evidence.source.outer_names)
     for name, value, other, also in named_pairs(names):
         ours, theirs = _memory(value), _memory(also)
         if is_for_training(name) or ours is None or theirs is None or len(theirs) < _FEWEST_BYTES:
             continue
-        dealt = _has_rest(names, ours, theirs) or not _are_of_one_function(evidence.source, name, other)
-        if _in_common(ours, theirs) >= len(theirs) / 2 and not dealt:
+        separate = _has_rest(names, ours, theirs) or not _are_of_one_function(evidence.source, name, other)
+        if _in_common(ours, theirs) >= len(theirs) / 2 and not separate:
             shared = _in_common(ours, theirs)
             yield _shared(
                 name, other, f"{shared / len(theirs):.0%} of the memory of `{other}` is also part of `{name}`"
@@ -129,7 +129,7 @@ def _in_common(one: range, other: range) -> int:
 
 
 def _are_of_one_function(source: ScriptSource, name: str, other: str) -> bool:
-    """Whether both are variables of one function, or of the file, as far as code tells where they are given values."""
+    """Whether both names are assigned in the same scope, or in an unknown one."""
     scopes: dict[str, set[ast.AST]] = {name: set(), other: set()}
     for node in source.nodes():
         if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store) and node.id in scopes:
@@ -140,15 +140,15 @@ def _are_of_one_function(source: ScriptSource, name: str, other: str) -> bool:
 
 
 def _has_rest(names: Mapping[str, Any], ours: range, theirs: range) -> bool:
-    """Whether a variable holds what is left of one part without the other: `fit(x_train, validation_split=0.2)` deals
-    what it is given to two parts itself."""
+    """Whether another variable holds the rest of `ours` without `theirs`: `fit(x_train, validation_split=0.2)` splits
+    its argument itself."""
     rests = (rest for value in names.values() if (rest := _memory(value)) is not None)
     least = len(ours) - len(theirs) - _FEWEST_BYTES
     return any(_in_common(rest, ours) >= max(least, 1) and _in_common(rest, theirs) <= 0 for rest in rests)
 
 
 def _memory(value: Any) -> range | None:
-    """The addresses of an array or a tensor whose numbers lie side by side."""
+    """The addresses of a contiguous array or tensor; None for others."""
     if isinstance(value, torch.Tensor) and value.device.type == "cpu" and value.is_contiguous():
         return range(value.data_ptr(), value.data_ptr() + value.numel() * value.element_size())
     if isinstance(value, np.ndarray) and value.flags.c_contiguous:
@@ -162,7 +162,7 @@ def _are_images(value: Any) -> bool:
 
 
 def _contents(images: torch.Tensor | np.ndarray[Any, np.dtype[Any]]) -> Iterator[bytes]:
-    """Of each that has more than two values: drawings of one color on another may be the same by chance."""
+    """The bytes of each image with more than two values: drawings in one color may be equal by chance."""
     rows = images.detach().cpu().double().numpy() if isinstance(images, torch.Tensor) else images
     return (row.tobytes() for row in rows if row.size and ((row > row.min()) & (row < row.max())).any())
 

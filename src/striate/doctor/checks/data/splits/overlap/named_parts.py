@@ -12,31 +12,31 @@ import torch
 TRAINING = re.compile(r"train|trn|(?<![a-z])tr(?![a-z])")
 OTHERS = ("val", "valid", "validation", "va", "test", "te", "tst", "dev", "eval", "query", "queries", "holdout")
 FEWEST = 5
-"""Positions: two numbers are the ends of a range."""
+"""The fewest positions: two numbers may be the ends of a range."""
 _INDEX = ("idx", "ind", "index", "indices", "ids", "mask", "split", "fold", "nodes", "rows")
 
 
 def is_for_training(name: str) -> bool:
-    """Whether a name says that it is an index or a mask of what is trained on."""
+    """Whether a name is that of an index or a mask of training."""
     return bool(TRAINING.search(name.lower())) and any(word in name.lower() for word in _INDEX)
 
 
 def named_pairs(names: Mapping[str, Any]) -> Iterator[tuple[str, Any, str, Any]]:
-    """Variables named for training, each with those that have its name, but for validation or test."""
+    """Variables named for training, each with the variables of the same name for validation or test."""
     for name, value in list(names.items()):
         if TRAINING.search(name.lower()):
             yield from ((name, value, *pair) for pair in counterparts(name, names))
 
 
 def counterparts(name: str, names: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """What has the name of something of training, but for that of validation or test."""
+    """The variables for validation or test whose names correspond to a name for training."""
     for word in OTHERS:
         other = TRAINING.sub(word, name.lower())
         yield from ((found, value) for found, value in names.items() if found.lower() == other)
 
 
 def positions(value: Any) -> set[int]:
-    """Positions in an index or a mask; none where it is neither."""
+    """The positions of an index or a mask; empty for other values."""
     if isinstance(value, list | tuple | range) and all(type(number) is int for number in value[:100]):
         value = list(value)
     elif not isinstance(value, torch.Tensor | np.ndarray) or value.ndim != 1:

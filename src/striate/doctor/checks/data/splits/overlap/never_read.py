@@ -21,7 +21,7 @@ _VALIDATION = ("val", "valid", "validation", "dev")
 
 
 def never_used(evidence: Evidence) -> Iterator[Finding]:
-    """Evaluation that is given the training loader, where no code uses the one of validation."""
+    """A finding if an evaluation uses the training loader, and no code uses the validation loader."""
     source, train, val = evidence.source, evidence.setup.train, evidence.setup.val
     own = [name for name, value in source.names.items() if value is val and isinstance(value, DataLoader)]
     nodes = list(source.nodes()) if own else []
@@ -48,8 +48,8 @@ def never_used(evidence: Evidence) -> Iterator[Finding]:
 
 
 def never_read(evidence: Evidence) -> Iterator[Finding]:
-    """Data that are made beside those of training under a name of validation, in one line, and that no code reads,
-    though an evaluation is printed by that name."""
+    """A finding if a line creates validation data together with training data, but no code reads them, although an
+    evaluation is printed under their name."""
     source = evidence.source
     nodes = list(source.nodes())
     read = {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)}
@@ -81,8 +81,8 @@ def never_read(evidence: Evidence) -> Iterator[Finding]:
 
 
 def another_part(evidence: Evidence) -> Iterator[Finding]:
-    """A loader that is named for validation and reads the data set of testing, or of training, where one named for
-    validation is there that nothing reads."""
+    """A finding if a loader named for validation reads the data set of testing or training, while nothing reads the
+    data set named for validation."""
     source, names = evidence.source, evidence.source.names
     own = [name for name, value in names.items() if isinstance(value, Dataset) and _is_of_validation(name)]
     if len(own) != 1:
@@ -91,7 +91,7 @@ def another_part(evidence: Evidence) -> Iterator[Finding]:
     others = {id(value): name for name, value in names.items() if isinstance(value, Dataset) and value is not unread}
     loaders = [value for value in names.values() if isinstance(value, DataLoader)]
     if any(thing is unread for thing in reached_objects([evidence.setup.train, *loaders])):
-        return  # it may be a part of another one
+        return  # a loader reads it as a part of another data set
     for node in source.nodes(ast.Assign):
         name = last_name(node.targets[0])
         loader = names.get(name) if _is_of_validation(name) else None
@@ -121,15 +121,15 @@ def _says(value: object, word: str) -> bool:
 
 
 def _evaluates(function: Function) -> bool:
-    """Whether a function goes over data and does not learn from them."""
+    """Whether a function loops over data without training."""
     inside = list(ast.walk(function))
     learns = any(called(node) in ("backward", "step") for node in inside)
     return not learns and any(isinstance(node, ast.For) for node in inside)
 
 
-def asked_whatever_the_name(source: ScriptSource) -> Iterator[Finding]:
-    """A loop over names of splits that evaluates batches of training for each, and keeps the result under the name:
-    `for split in ("train", "val"): out[split] = loss(get_batch("train"))`."""
+def training_under_each_name(source: ScriptSource) -> Iterator[Finding]:
+    """A finding if a loop over names of splits evaluates training batches for each, and saves the results under all
+    names: `for split in ("train", "val"): out[split] = loss(get_batch("train"))`."""
     for loop in source.nodes(ast.For):
         named, name = source.value(loop.iter), last_name(loop.target)
         words = [word for word in named if isinstance(word, str)] if isinstance(named, list | tuple | dict) else []
@@ -168,7 +168,7 @@ def asked_whatever_the_name(source: ScriptSource) -> Iterator[Finding]:
 
 
 def _is_only_a_name(source: ScriptSource, use: ast.AST) -> bool:
-    """Whether it is what something is kept or printed under: `out[f"{split}/loss"] = …`."""
+    """Whether a variable is only the name under which something is saved or printed: `out[f"{split}/loss"] = …`."""
     owner = source.parent(use)
     while isinstance(owner, ast.FormattedValue | ast.JoinedStr):
         owner = source.parent(owner)

@@ -1,4 +1,4 @@
-"""`data.split-overlap`: do training and validation have samples in common by how the script divides them?"""
+"""`data.split-overlap`: does the script divide samples so that training and validation share some?"""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from striate.doctor.checks.data.splits.overlap.drawn_again import drawn_alike, s
 from striate.doctor.checks.data.splits.overlap.in_common import images_shared, memory_shared, positions_shared
 from striate.doctor.checks.data.splits.overlap.never_read import (
     another_part,
-    asked_whatever_the_name,
     never_read,
     never_used,
+    training_under_each_name,
 )
 from striate.doctor.evidence.evidence import Evidence
 from striate.records import Finding
@@ -25,7 +25,7 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
         or list(memory_shared(evidence))
         or list(drawn_alike(evidence))
         or list(split_again(evidence.source))
-        or list(asked_whatever_the_name(evidence.source))
+        or list(training_under_each_name(evidence.source))
     )
     found = found or list(never_used(evidence)) or list(another_part(evidence))
     yield from found or never_read(evidence)

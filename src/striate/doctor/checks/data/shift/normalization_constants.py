@@ -1,0 +1,90 @@
+"""Constants by which data sets of one class normalize samples, such as mean and standard deviation, that differ between
+training and validation."""
+
+from __future__ import annotations
+
+import copy
+from contextlib import suppress
+from typing import Any
+
+import numpy as np
+import torch
+
+from striate.doctor.checks.data.shift.unprepared_evaluation import unprepared_call
+from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.setup.batch import main_tensor, parts
+from striate.doctor.setup.reached_objects import attributes_of, written_by_user
+from striate.models.preserved_state import same_random_state
+from striate.wording import listed
+
+NEARER, LEAST = 0.5, 0.3
+"""The largest ratio of the distances from training after and before a change of constants; and the least distance
+before, beyond chance."""
+_ASKED, _FEWEST, _MOST_NUMBERS, _SAME = 64, 16, 16, 1e-3
+
+
+def differing_constants(evidence: Evidence, known: torch.Tensor) -> str:
+    """The measured difference if the validation data set has other constants than the training data set, and with those
+    of training its samples would only change in scale, and be much nearer to training; else empty."""
+    if evidence.setup.source is not None and unprepared_call(evidence) is None:
+        return ""  # an evaluation may normalize what the data set does not
+    train, val = (getattr(loader, "dataset", None) for loader in (evidence.setup.train, evidence.setup.val))
+    if type(train) is not type(val) or train is val or not written_by_user(type(val).__module__):
+        return ""
+    own, training = attributes_of(val), attributes_of(train)
+    others = {name: training[name] for name in own if name in training and _differ(own[name], training[name])}
+    if not others:
+        return ""
+    prepared = copy.copy(val)
+    for name, value in others.items():
+        object.__setattr__(prepared, name, value)
+    before, after = _drawn(val), _drawn(prepared)
+    if before is None or after is None or before.shape != after.shape or before.shape[1:] != known.shape[1:]:
+        return ""
+    if not torch.allclose(_scaled(before), _scaled(after), atol=_SAME):
+        return ""
+    gap, left = _apart(known, before), _apart(known, after)
+    if gap < LEAST or left > NEARER * gap:
+        return ""
+    named = listed([f"`{name}`" for name in others])
+    return (
+        f"the validation data set has its own {named}; with those of training, its samples would change from "
+        f"{_statistics(before)} to {_statistics(after)}, and training has {_statistics(known)}"
+    )
+
+
+def _differ(one: Any, other: Any) -> bool:
+    """Whether both are a few floating-point numbers, and not equal."""
+    if not all(isinstance(value, float | np.floating | np.ndarray | torch.Tensor) for value in (one, other)):
+        return False
+    if any(isinstance(value, np.ndarray) and value.dtype.kind != "f" for value in (one, other)):
+        return False
+    a, b = (torch.as_tensor(value).detach().cpu() for value in (one, other))
+    few = all(values.is_floating_point() and values.numel() <= _MOST_NUMBERS for values in (a, b))
+    return few and (a.shape != b.shape or not torch.equal(a.double(), b.double()))
+
+
+def _drawn(data: Any) -> torch.Tensor | None:
+    with same_random_state(), suppress(Exception):  # the user's data set may fail with the other constants
+        found = [main_tensor(parts(data[number])[0]) for number in range(min(_ASKED, len(data)))]
+        known = [one.double() for one in found if one is not None and one.is_floating_point()]
+        return torch.stack(known) if len(known) == len(found) >= _FEWEST else None
+    return None
+
+
+def _scaled(x: torch.Tensor) -> torch.Tensor:
+    """Samples standardized by position, whatever their scale."""
+    return (x - x.mean(0)) / x.std(0).clamp(min=1e-9)
+
+
+def _apart(known: torch.Tensor, x: torch.Tensor) -> float:
+    """The mean distance of channels or columns from those of training: of means in standard deviations, plus that of
+    the logarithms of standard deviations."""
+    axes = tuple(axis for axis in range(x.ndim) if axis != 1)
+    mean, other = known.double().mean(axes), x.mean(axes)
+    deviation, own = (part.double().std(axes).clamp(min=1e-9) for part in (known, x))
+    return float(((mean - other).abs() / deviation + (own / deviation).log().abs()).mean())
+
+
+def _statistics(x: torch.Tensor) -> str:
+    return f"mean {float(x.double().mean()):.3g} and standard deviation {float(x.double().std()):.3g}"

@@ -1,0 +1,41 @@
+"""Numbers by which a data set prepares its samples, a mean and a deviation perhaps, that another of its class lacks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+
+from striate.doctor.checks.data.shift.normalization_constants import differing_constants
+from striate.doctor.evidence.clock import Clock
+from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.setup.training_setup import make_setup
+
+
+class Prepared(Dataset[Any]):
+    def __init__(self, x: Tensor, mean: float, std: float, noise: float) -> None:
+        self.x, self.mean, self.std, self.noise = x, mean, std, noise
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def __getitem__(self, place: int) -> tuple[Tensor, int]:
+        x = (self.x[place] - self.mean) / self.std
+        return x + self.noise * torch.randn_like(x), place % 2
+
+
+@pytest.mark.parametrize(
+    ("mean", "std", "noise", "wrong"), [(0.0, 1.0, 0.0, True), (4.0, 2.0, 0.0, False), (4.0, 2.0, 0.5, False)]
+)
+def test_a_data_set_that_lacks_the_numbers_of_that_of_training(
+    mean: float, std: float, noise: float, wrong: bool
+) -> None:
+    generator = torch.Generator().manual_seed(0)
+    parts = (4 + 2 * torch.randn(2, 64, 1, 8, 8, generator=generator)).unbind()
+    train, val = Prepared(parts[0], 4.0, 2.0, 0.0), Prepared(parts[1], mean, std, noise)
+    setup = make_setup(nn.Sequential(nn.Flatten(), nn.Linear(64, 2)), *(DataLoader(part, 16) for part in (train, val)))
+    told = differing_constants(Evidence(setup, Clock(20.0)), (parts[0] - 4) / 2)
+    assert ("`mean` and `std`" in told) is wrong
