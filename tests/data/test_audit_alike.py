@@ -15,7 +15,7 @@ from PIL import Image, ImageDraw
 
 from striate.data.audit.alike import NEAR, near_duplicate_groups
 from striate.data.audit.evidence import gather_evidence
-from striate.data.audit.image_statistics import LENGTH, ImageStatistics, describe, measure_images
+from striate.data.audit.image_statistics import LENGTH, ImageStatistics, describe_lumas, measure_images
 from striate.data.audit.leaks import find_leaks
 from striate.data.config import DataConfig
 from striate.data.listing import Listing
@@ -135,7 +135,7 @@ def test_a_thousand_copies_are_one_group_and_cost_no_thousand_squared() -> None:
 @settings(max_examples=20)
 def test_a_description_has_length_1_and_ignores_brightness_and_contrast(seed: int) -> None:
     lumas = np.random.default_rng(seed).integers(0, 100, (3, 32, 32)).astype(np.uint8)
-    descriptions, means, contrasts = describe(np.concatenate([lumas, 2 * lumas + 50]))
+    descriptions, means, contrasts = describe_lumas(np.concatenate([lumas, 2 * lumas + 50]))
     assert np.allclose(np.linalg.norm(descriptions, axis=1), 1, atol=1e-5)
     assert np.allclose(descriptions[:3], descriptions[3:], atol=1e-4)
     assert np.allclose(means[3:], 2 * means[:3] + 50, rtol=1e-4)

@@ -13,7 +13,7 @@ from made_boxes import made_images, write_coco, write_table, write_yolo
 from striate.api import check_data
 from striate.data.audit.box_pixels import _area, _corners
 from striate.data.audit.boxes import find_box_faults
-from striate.data.box_records import Box, Boxed
+from striate.data.box_records import Box, ImageBoxes
 from striate.data.config import DataConfig
 from striate.data.sources.list_source import list_source
 
@@ -168,8 +168,8 @@ def test_a_class_that_is_never_learned_is_told(made: list, tmp_path: Path) -> No
 
 
 def test_the_pixels_of_a_rotated_box_are_those_after_the_turn() -> None:
-    upright = Boxed((Box((12, 28, 36, 36), "rod"),), "boxes.csv")
-    turned = Boxed((Box((12, 28, 36, 36), "rod", angle=90.0),), "boxes.csv")
+    upright = ImageBoxes((Box((12, 28, 36, 36), "rod"),), "boxes.csv")
+    turned = ImageBoxes((Box((12, 28, 36, 36), "rod", angle=90.0),), "boxes.csv")
     for boxed, area in ((upright, np.s_[28:36, 8:24]), (turned, np.s_[20:44, 13:19])):
         (corners,) = _corners(boxed, np.array([64, 96]))
         expected = np.zeros((64, 64), np.bool_)

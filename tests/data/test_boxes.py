@@ -14,7 +14,7 @@ import pytest
 
 from made_boxes import CLASSES, LAYOUTS, made_images, save, split_of, write_coco, write_table, write_voc, write_yolo
 from striate.data.annotations.boxes import CLASS, CROWD, Boxes, clip_boxes
-from striate.data.box_records import Box, Boxed
+from striate.data.box_records import Box, ImageBoxes
 from striate.data.config import DataConfig
 from striate.data.dataset import Dataset
 from striate.data.media.image.fitting import placement
@@ -155,7 +155,7 @@ def test_the_size_follows_from_small_boxes(tmp_path: Path) -> None:
 
 def test_pictures_of_several_shapes_have_square_inputs() -> None:
     """A wide picture and a tall one come to the same scale; a few of another shape change nothing."""
-    listing: Any = SimpleNamespace(boxes=[Boxed((Box((9, 9, 25, 25), "a"),), "boxes.csv")] * 10)
+    listing: Any = SimpleNamespace(boxes=[ImageBoxes((Box((9, 9, 25, 25), "a"),), "boxes.csv")] * 10)
     wide, tall = (400, 500), (500, 400)
     for shapes, size in (([wide] * 5 + [tall] * 5, (496, 496)), ([wide] * 9 + [tall], (400, 496))):
         found = Boxes().choose_size(listing, dict(enumerate(shapes)))

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from striate.data.augment.pixels import cut_out
+from striate.data.augment.pixels import cutout
 
 
 @given(
@@ -22,7 +22,7 @@ def test_the_square_is_where_it_was_drawn(height: int, width: int, share: float,
     x[:, 1] = 7
     x[:, :, ::2] += 100
     side = max(1, round(share * min(height, width)))
-    got = cut_out(x, torch.tensor([[down, right]], dtype=torch.float64), share)
+    got = cutout(x, torch.tensor([[down, right]], dtype=torch.float64), share)
     top, left = int(down * height) - side // 2, int(right * width) - side // 2
     rows, columns = slice(max(top, 0), max(top + side, 0)), slice(max(left, 0), max(left + side, 0))
     expected = x.clone()
@@ -35,7 +35,7 @@ def test_squares_reach_over_the_edge_as_often_as_published() -> None:
     x = torch.zeros(4000, 1, 16, 16, dtype=torch.uint8)
     x[:, :, 0, 0] = 255  # the mean becomes 1
     centers = torch.rand(4000, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    blanked = (cut_out(x, centers, 0.5)[:, 0] == 1).sum((1, 2)).double()
+    blanked = (cutout(x, centers, 0.5)[:, 0] == 1).sum((1, 2)).double()
     assert blanked.max() == 64
     # Along each axis a side of 8 around any of 16 pixels: 4 to 8 pixels are there, 7 on average.
     assert float(blanked.mean()) == pytest.approx(49, abs=1)

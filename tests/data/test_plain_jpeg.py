@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from striate.data.dataset import Preparation
-from striate.data.media.image.fitting import geometry, pixels_of, place, scale_bytes
+from striate.data.media.image.fitting import geometry, pixels_of, place_picture, scale_bytes
 from striate.data.media.image.jpeg import decode_plain_jpeg, plain_jpeg_header
 from striate.data.media.image.pictures import Header, UnreadableImage, decode_image, read_header
 
@@ -146,7 +146,7 @@ def test_what_is_kept_are_whole_pixels_in_the_middle(height, width, size, fit) -
 def test_a_placed_picture_is_the_callers_own() -> None:
     for size in ((8, 9), (4, 4), (20, 30)):
         pixels = noise(8, 9)
-        placed = place(pixels, size, "pad")
+        placed = place_picture(pixels, size, "pad")
         assert placed.shape == (3, *size)
         placed[...] = 0
         assert pixels.any()

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from striate.data.augment.warp import _gathered, inside, shift_batch
+from striate.data.augment.warp import _gathered, shift_batch, source_pixels
 
 PADDING = {"edge": "edge", "reflect": "reflect", "zero": "constant"}
 
@@ -76,6 +76,6 @@ def test_images_laid_out_otherwise_are_moved_the_same() -> None:
 
 
 def test_reflected_places_go_back_and_forth() -> None:
-    assert inside(np.arange(-5, 8), 3, "reflect").tolist() == [1, 0, 1, 2, 1, 0, 1, 2, 1, 0, 1, 2, 1]
-    assert inside(torch.arange(-2, 3), 1, "reflect").tolist() == [0] * 5
-    assert inside(np.arange(-2, 5), 3, "edge").tolist() == [0, 0, 0, 1, 2, 2, 2]
+    assert source_pixels(np.arange(-5, 8), 3, "reflect").tolist() == [1, 0, 1, 2, 1, 0, 1, 2, 1, 0, 1, 2, 1]
+    assert source_pixels(torch.arange(-2, 3), 1, "reflect").tolist() == [0] * 5
+    assert source_pixels(np.arange(-2, 5), 3, "edge").tolist() == [0, 0, 0, 1, 2, 2, 2]

@@ -16,7 +16,7 @@ from PIL import Image
 
 import striate
 from striate.data.dataset import Preparation
-from striate.data.media.image.pictures import prepare_whole
+from striate.data.media.image.pictures import prepare_uncropped
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "exported"
 
@@ -41,7 +41,7 @@ def test_a_picture_goes_in_as_the_program_reads_it(channels, own_folder, monkeyp
     monkeypatch.setattr(sys, "argv", ["classify.py", "net.onnx", *names])
     runpy.run_path(str(EXAMPLES / "classify.py"))
     for name, image in zip(names, sent, strict=True):
-        right, _ = prepare_whole(Path(name), name, Preparation("image", (channels, 9, 7), native=True))
+        right, _ = prepare_uncropped(Path(name), name, Preparation("image", (channels, 9, 7), native=True))
         assert np.array_equal(image[0], np.moveaxis(right, 0, -1))
 
 

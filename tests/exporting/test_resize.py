@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from striate.data.media.image.fitting import geometry, place, placement, whole_size
+from striate.data.media.image.fitting import geometry, place_picture, placement, uncropped_size
 from striate.exporting.resize import fit_axes, resize, whole_axes
 
 SIZES = [(32, 32), (61, 47), (9, 80), (200, 131)]
@@ -26,7 +26,7 @@ def test_every_byte_is_that_of_a_file_that_is_read(fit: str, size: tuple[int, in
     for source in SIZES:
         pixels = _picture(*source)
         found, (down, right) = resize(torch.from_numpy(pixels)[None], size, fit)
-        assert np.array_equal(found[0].numpy(), place(pixels, size, fit)), source
+        assert np.array_equal(found[0].numpy(), place_picture(pixels, size, fit)), source
         placed = placement(source, size, fit)
         assert np.allclose([right.scale, down.scale], placed.scale)
         assert np.allclose([right.shift, down.shift], placed.offset, atol=1e-4)
@@ -42,7 +42,7 @@ def test_geometry_is_that_of_files_also_where_a_half_is_rounded(fit: str) -> Non
             found = [int(part) for part in (*down, *right)]
             assert found == [top, bottom - top, how.inner[1], how.offset[1], *_across(how)]
             assert (left, far_right - left) == tuple(found[4:6])
-            assert whole_axes(height, width, (14, 8), fit) == whole_size((height, width), (14, 8), fit)
+            assert whole_axes(height, width, (14, 8), fit) == uncropped_size((height, width), (14, 8), fit)
 
 
 def _across(how: object) -> list[int]:
@@ -56,6 +56,6 @@ def test_bytes_agree_for_photographs_of_many_pixels_and_for_gray_ones() -> None:
         pixels = _picture(*source)
         gray = np.ascontiguousarray(pixels[..., :1])
         found, _ = resize(torch.from_numpy(pixels)[None], size, "crop")
-        assert np.array_equal(found[0].numpy(), place(pixels, size, "crop"))
+        assert np.array_equal(found[0].numpy(), place_picture(pixels, size, "crop"))
         found, _ = resize(torch.from_numpy(gray)[None], size, "pad")
-        assert np.array_equal(found[0].numpy(), place(gray[..., 0], size, "pad"))
+        assert np.array_equal(found[0].numpy(), place_picture(gray[..., 0], size, "pad"))

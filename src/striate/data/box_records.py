@@ -18,7 +18,7 @@ class Box(NamedTuple):
     """One object."""
 
     edges: Edges
-    """Left, top, right, bottom; in the unit of its `Boxed`."""
+    """Left, top, right, bottom; in the unit of its `ImageBoxes`."""
     label: str
     """The name of its class."""
     crowd: bool = False
@@ -28,8 +28,8 @@ class Box(NamedTuple):
     line: int = 0
     """The line of the annotation file, or the number of the entry, that describes it."""
     mask: bytes | None = None
-    """Run-length code of its mask (`striate.data.mask_codes`), in the size of its `Boxed`; None where only the box is
-    known."""
+    """Run-length code of its mask (`striate.data.mask_codes`), in the size of its `ImageBoxes`; None where only the box
+    is known."""
 
     @property
     def width(self) -> float:
@@ -43,7 +43,7 @@ class Box(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Boxed:
+class ImageBoxes:
     """The boxes of one image."""
 
     boxes: tuple[Box, ...]
@@ -58,7 +58,7 @@ class Boxed:
         """The file, and the line or number of the entry of a box."""
         return f"{self.file}, {box.line}" if self.file.endswith(".json") else f"{self.file}, line {box.line}"
 
-    def in_pixels(self, size: tuple[int, int]) -> Boxed:
+    def in_pixels(self, size: tuple[int, int]) -> ImageBoxes:
         """The same boxes with edges in pixels, of an image of (height, width) `size`."""
         if not self.relative:
             return self
@@ -69,7 +69,7 @@ class Boxed:
             )
             for box in self.boxes
         )
-        return Boxed(tuple(boxes), self.file, self.size, relative=False)
+        return ImageBoxes(tuple(boxes), self.file, self.size, relative=False)
 
 
 def counts_text(boxes: Iterable[Box]) -> str:
@@ -79,6 +79,6 @@ def counts_text(boxes: Iterable[Box]) -> str:
     return ", ".join(f"{name} {count}" for name, count in ordered) or "no objects"
 
 
-def around(points: Sequence[float]) -> Edges:
+def edges_around(points: Sequence[float]) -> Edges:
     """The upright box around points x, y, x, y, …"""
     return min(points[::2]), min(points[1::2]), max(points[::2]), max(points[1::2])

@@ -21,7 +21,7 @@ from striate.data.listing import Listing
 from striate.data.mask_codes import as_entry
 from striate.data.new_folder import new_folder
 from striate.data.progress import announce_tenths
-from striate.data.rotated_boxes import around
+from striate.data.rotated_boxes import upright_box
 from striate.data.scan import why_unreadable
 from striate.data.sources.list_source import list_source
 from striate.errors import DataError, pasted
@@ -146,7 +146,7 @@ def _folder(to: BoxLayout, image: _Image) -> str:
 
 def _upright(box: Box) -> Edges:
     """The edges; for a rotated box, those of the upright box around it."""
-    return around(box.edges, box.angle)
+    return upright_box(box.edges, box.angle)
 
 
 def _number(value: float) -> float | int:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from striate.data.box_records import Boxed
+from striate.data.box_records import ImageBoxes
 from striate.data.config import Layout
 from striate.data.dataset import Annotation, Kind
 from striate.data.media.every_medium import medium_of
@@ -93,7 +93,7 @@ class Listing:
     """The value in masks that is left out of loss and metrics."""
     colors: tuple[tuple[int, int, int], ...] = ()
     """(r, g, b) of the values 0, 1, … in mask files; empty where these hold values."""
-    boxes: tuple[Boxed, ...] = ()
+    boxes: tuple[ImageBoxes, ...] = ()
     """N entries: the objects of each image; empty where the source has no boxes."""
     skeleton: tuple[tuple[int, int], ...] = ()
     """Pairs of points that a line connects, where the source names them."""

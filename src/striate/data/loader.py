@@ -139,7 +139,7 @@ class Batch:
     """The number of samples of the batch; None where these are all."""
 
     @property
-    def whole(self) -> int:
+    def full_size(self) -> int:
         """The number of samples of the batch, in all its parts."""
         return len(self.ids) if self.samples is None else self.samples
 

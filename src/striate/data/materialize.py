@@ -24,7 +24,7 @@ from striate.data.media.every_medium import medium_of
 from striate.data.media.medium import Preparation
 from striate.data.progress import announce_tenths
 from striate.data.scan import Scan
-from striate.data.store.build import build_pack, remove_unless_whole
+from striate.data.store.build import build_pack, remove_if_damaged
 from striate.data.store.pack import Pack, open_pack, pack_key, packs_folder
 from striate.data.store.stored import ReadRow, Source, StoredInputs, rows_in_block
 from striate.data.store.stream import open_stream
@@ -150,15 +150,15 @@ class _Packable:
             announce=announce or (lambda _: None),
         )
 
-    def made_whole(self, folder: Path, announce: Announce | None) -> Pack:
+    def made_and_checked(self, folder: Path, announce: Announce | None) -> Pack:
         """The pack, whose digests are checked, and which is made again if it is damaged. Raises DataError."""
         if (folder / self.key).exists() and self.opened(folder, check=True) is None:
-            self.removed_unless_whole(folder, announce)
+            self.removed_if_damaged(folder, announce)
         return self.made(folder, announce)
 
-    def removed_unless_whole(self, folder: Path, announce: Announce | None) -> None:
+    def removed_if_damaged(self, folder: Path, announce: Announce | None) -> None:
         """Remove the pack if it is damaged. Raises DataError."""
-        remove_unless_whole(folder / self.key, self.key, self.shape, announce=announce or (lambda _: None))
+        remove_if_damaged(folder / self.key, self.key, self.shape, announce=announce or (lambda _: None))
 
 
 def materialize_samples(
@@ -198,7 +198,7 @@ def materialize_samples(
     if store == "memory" and pack is not None and images.opened(pack.path.parent, check=True) is None:
         place, pack = pack.path.parent, None
         with suppress(DataError):  # a pack that cannot be removed is not used
-            images.removed_unless_whole(place, announce)
+            images.removed_if_damaged(place, announce)
             pack = images.made(place, announce)
     masks = None if listing.read_mask is None else _masks(listing, scan, ids, preparation)
     masks_pack = None if pack is None or masks is None else masks.opened(pack.path.parent, check=True)
@@ -214,7 +214,7 @@ def materialize_samples(
             why = "no place for a pack, since this user has no home folder"
             raise DataError(where, why, "a folder for it", "--data.packs ./packs")
         if masks is not None and masks_pack is None:  # first, so that a mask of another size is refused at once
-            masks_pack = masks.made_whole(folder, announce)
+            masks_pack = masks.made_and_checked(folder, announce)
         pack = pack or images.made(folder, announce)
     assert pack is not None
     if store == "memory":

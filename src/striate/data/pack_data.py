@@ -9,7 +9,7 @@ from pathlib import Path
 from striate.data.config import DataConfig
 from striate.data.dataset import Dataset
 from striate.data.read import load_dataset
-from striate.data.store.build import remove_unless_whole
+from striate.data.store.build import remove_if_damaged
 from striate.data.store.pack import Pack, open_pack
 from striate.data.store.stored import StoredInputs
 from striate.errors import ConfigError, DataError, pasted
@@ -57,7 +57,7 @@ def pack_data(
         raise DataError(f"data {config.source}", error.expected.removeprefix("memory: "), "images", remedy) from None
     pack = _pack_of(data)
     if open_pack(pack.path, pack.record.key, pack.shape, check=True) is None:
-        remove_unless_whole(pack.path, pack.record.key, pack.shape, announce=announce)
+        remove_if_damaged(pack.path, pack.record.key, pack.shape, announce=announce)
         data = load_dataset(config, annotation=annotation, announce=announce)
         pack = _pack_of(data)
     images = sum(len(split) for split in data.splits.values())

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from striate.data.annotations.annotation_kinds import annotation_kind
-from striate.data.audit.leaks import find_seen
+from striate.data.audit.leaks import find_training_samples
 from striate.data.audit.masks import find_in_masks
 from striate.data.audit.quick import find_all, find_before_training
 from striate.data.audit.unusable import refuse_unusable
@@ -161,7 +161,7 @@ def load_for_evaluation(
     unreadable = scan.unreadable | decoded.unreadable
     if not len(decoded.ids):
         refuse_unusable(listing, scan, unreadable, {})
-    known = find_seen(listing, [scan.contents[i].hex() for i in decoded.ids.tolist()], seen or {})
+    known = find_training_samples(listing, [scan.contents[i].hex() for i in decoded.ids.tolist()], seen or {})
     return _assemble(
         listing,
         scan,

@@ -16,7 +16,7 @@ SEEN = 0.5
 area is in the image."""
 
 
-def bent(wide: Any, high: Any, angle: Any, matrix: Any, xp: Any = np) -> tuple[Any, Any, Any]:
+def transform_boxes(wide: Any, high: Any, angle: Any, matrix: Any, xp: Any = np) -> tuple[Any, Any, Any]:
     """Sides and angle of boxes with these sides and angle (…), after their image was transformed by the `matrix` ((a,
     b), (c, d)) on (right, down). Arrays are those of `xp`, numpy or torch.
 
@@ -36,14 +36,14 @@ def bent(wide: Any, high: Any, angle: Any, matrix: Any, xp: Any = np) -> tuple[A
     return abs(x1 * along + y1 * across), abs(y2 * along - x2 * across), -xp.rad2deg(axis)
 
 
-def scaled(boxes: NDArray[np.float64], scale: tuple[float, float]) -> NDArray[np.float64]:
+def scale_boxes(boxes: NDArray[np.float64], scale: tuple[float, float]) -> NDArray[np.float64]:
     """(M, 5) boxes after their image was scaled by these factors, along x and y."""
     across, down = scale
     center = (boxes[:, :2] + boxes[:, 2:4]) / 2 * scale
     sides, angle = (boxes[:, 2:4] - boxes[:, :2]) * scale, boxes[:, 4]
     if across != down:
         given = boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1]
-        wide, high, angle = bent(*given, angle, ((across, 0.0), (0.0, down)))
+        wide, high, angle = transform_boxes(*given, angle, ((across, 0.0), (0.0, down)))
         sides = np.stack([wide, high], 1)
     return np.column_stack([center - sides / 2, center + sides / 2, angle])
 
@@ -77,7 +77,7 @@ def common_area(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:
     return float(x @ np.roll(y, -1) - y @ np.roll(x, -1)) / 2
 
 
-def seen_shares(boxes: NDArray[np.float64], height: float, width: float) -> NDArray[np.float64]:
+def visible_shares(boxes: NDArray[np.float64], height: float, width: float) -> NDArray[np.float64]:
     """(M,) the share of the area of boxes (M, 5) that lies in an image of this size; 0 for a box without an area."""
     places, area = corners(boxes), np.prod(boxes[:, 2:4] - boxes[:, :2], 1)
     within = ((places >= 0) & (places <= [width, height])).all((1, 2))
@@ -89,7 +89,7 @@ def seen_shares(boxes: NDArray[np.float64], height: float, width: float) -> NDAr
     return np.where(flat, 0.0, shares)
 
 
-def around(edges: tuple[float, float, float, float], angle: float | None) -> tuple[float, float, float, float]:
+def upright_box(edges: tuple[float, float, float, float], angle: float | None) -> tuple[float, float, float, float]:
     """The upright box around a rotated one."""
     if not angle:
         return edges

@@ -33,8 +33,15 @@ from striate.data.sources.shard_index import (
     sample_digest,
     write_index,
 )
-from striate.data.sources.shards import OWN_SHARD, ShardSample, digest_samples, is_own, samples_of, shards_in
-from striate.data.store.own_files import open_own_file
+from striate.data.sources.shards import (
+    OWN_SHARD,
+    ShardSample,
+    digest_samples,
+    samples_of,
+    shards_in,
+    written_by_striate,
+)
+from striate.data.store.owned_files import open_owned_file
 from striate.errors import DataError, pasted
 from striate.wording import several
 
@@ -135,7 +142,7 @@ def _refuse_part(folder: Path, listed: Sequence[tuple[Path, Sequence[ShardSample
         expected = "samples of a picture and a class: 0001.jpg, 0001.cls"
         raise DataError(f"data {folder}", "no sample in a shard", expected, "give a folder with .tar files")
     names = [sample.name for _, samples in listed for sample in samples]
-    numbers = {int(name[:8]) for name in names} if all(is_own(*shard) for shard in listed) else set()
+    numbers = {int(name[:8]) for name in names} if all(written_by_striate(*shard) for shard in listed) else set()
     lacking = max(numbers, default=-1) + 1 - len(numbers)
     if any(folder.glob(".*.tar.part")) or lacking or (numbers and not (folder / CLASSES).exists()):
         what = (
@@ -179,7 +186,7 @@ def _journal(out: Path, begun: dict[str, object]) -> Iterator[IO[bytes]]:
         replace_file(path, json.dumps(begun).encode() + b"\n")
         flush_folder(out.parent)
     try:
-        opened = open_own_file(path)
+        opened = open_owned_file(path)
     except DataError as error:
         raise _occupied(out, f"{UNFINISHED}, {error.got}") from None
     with opened as file:

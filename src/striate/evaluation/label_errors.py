@@ -24,7 +24,7 @@ from sklearn.linear_model import LogisticRegression
 
 from striate.data.annotations.annotation_kinds import annotation_kind
 from striate.data.audit.evidence import DataEvidence
-from striate.data.audit.sample_finding import GRAVE, SampleFinding, alone, some
+from striate.data.audit.sample_finding import GRAVE, SampleFinding, one_group_each, some
 from striate.data.dataset import Preparation
 from striate.data.decode import decode_samples
 from striate.data.folds import deal_folds
@@ -305,7 +305,7 @@ def _marked(evidence: DataEvidence, ids: Sequence[int], doubts: LabelDoubts, wro
         if found
         else "Look at samples of each class: striate data show draws them.",
     )
-    return SampleFinding(finding, alone(found), words)
+    return SampleFinding(finding, one_group_each(found), words)
 
 
 def _in_all(wrong: WrongLabels, total: int) -> str:

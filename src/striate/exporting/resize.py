@@ -71,7 +71,7 @@ def _fit_axis(side: Side, other: Side, size: tuple[Side, Side], fit: Fit) -> Axi
 
 
 def whole_axes(height: Any, width: Any, size: tuple[int, int], fit: Fit) -> tuple[Any, Any]:
-    """`striate.data.media.image.fitting.whole_size` for the symbolic whole numbers of a traced shape."""
+    """`striate.data.media.image.fitting.uncropped_size` for the symbolic whole numbers of a traced shape."""
     if fit == "stretch":
         return size
     choose = torch.sym_max if fit == "crop" else torch.sym_min

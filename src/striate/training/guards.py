@@ -111,7 +111,7 @@ def retried_in_parts(step: Step) -> GuardedStep:
                     raise
                 if setup.objective.task.compares_samples and ran_out(error):
                     raise not_enough(setup.config, "a training step, whose loss needs the whole batch", error) from None
-                short = smaller_parts(setup.config, state.step, batch.whole, state.module, error)
+                short = smaller_parts(setup.config, state.step, batch.full_size, state.module, error)
             saved.restore()
             free_memory(state.device)
             batch, setup.config = setup.batch_of(state.step), short.config

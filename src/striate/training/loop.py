@@ -57,8 +57,8 @@ def training_events(
                 set_learning_rate(state.optimizer, lr)
                 set_mode(state.step)
                 loss, measured = yield from guarded_step(setup, batch)
-                state.count_step(measured, batch.whole)
-                yield StepDone(state.step, setup.steps, setup.epoch + 1, loss, lr, batch.whole)
+                state.count_step(measured, batch.full_size)
+                yield StepDone(state.step, setup.steps, setup.epoch + 1, loss, lr, batch.full_size)
                 yield from within_deadline(setup)
             yield from retried_epoch_end(setup, close_epoch)
 

@@ -78,7 +78,7 @@ def training_step(setup: Setup, batch: Batch) -> tuple[torch.Tensor, Measured]:
 
 def at_once(setup: Setup, batch: Batch, trained: Sequence[nn.Parameter]) -> Computed:
     """Both passes of a batch: each process computes its samples, and sums go over the processes."""
-    processes, counted = setup.processes, setup.processes.counts(batch.whole)
+    processes, counted = setup.processes, setup.processes.counts(batch.full_size)
     inputs, passes = prepare_passes(setup, batch)
     loss, measured = passes()
     processes.sum_gradients(trained, counted=counted)
@@ -87,7 +87,7 @@ def at_once(setup: Setup, batch: Batch, trained: Sequence[nn.Parameter]) -> Comp
 
 def in_parts(setup: Setup, batch: Batch, trained: Sequence[nn.Parameter]) -> Computed:
     """Both passes of each fixed part of a batch, and their sums: the same bits in any number of processes."""
-    parts = FixedParts.of(batch.whole, setup.config, setup.processes)
+    parts = FixedParts.of(batch.full_size, setup.config, setup.processes)
     inputs, targets, mix = prepared_parts(setup, batch, parts)
     passes = partial(passes_of_parts, setup, batch, inputs, targets, mix, parts, trained)
     return Computed(inputs, passes, *add_up(parts, passes(), trained, buffers_of(setup.state)))
@@ -144,7 +144,7 @@ def passes_of_parts(
         x, (first, end) = to_memory_format(inputs[where].clone(), setup.config), parts.bounds(part)
         bounds = [(first + a, a, b) for a, b in part_bounds(end - first, setup.config.execution.micro_batch)]
         blend = mix and mix.part(where.start, where.stop)
-        loss, measured = _both_passes(setup, x, targets[where], blend, bounds, batch.whole, weight)
+        loss, measured = _both_passes(setup, x, targets[where], blend, bounds, batch.full_size, weight)
         after = [buffer.clone() for buffer in buffers_of(setup.state)]
         done[part] = PartDone([parameter.grad for parameter in trained], loss, measured, after)
     return done
@@ -165,8 +165,8 @@ def forward_and_backward(
     those of the whole batch, as do those of several processes.
     """
     processes, weight = setup.processes, part_weight(setup.objective.task, targets, batch, setup.processes)
-    bounds, together = bounds_in_step(batch, setup.config, processes), processes.divides(batch.whole)
-    return _both_passes(setup, inputs, targets, mix, bounds, batch.whole, weight, together=together)
+    bounds, together = bounds_in_step(batch, setup.config, processes), processes.divides(batch.full_size)
+    return _both_passes(setup, inputs, targets, mix, bounds, batch.full_size, weight, together=together)
 
 
 def _both_passes(

@@ -245,7 +245,9 @@ class Trained:
         medium = medium_of(self.preparation.kind)
         if not self.preparation.native:  # pictures are scaled to about the size of the inputs, which needs no tiles
             preparation = replace(self.preparation, max_pixels=MOST_TILED_PIXELS)
-            return next(self.predict_batch([medium.whole(path, str(path), preparation)], plain_predictor(self.module)))
+            return next(
+                self.predict_batch([medium.uncropped(path, str(path), preparation)], plain_predictor(self.module))
+            )
         parts = medium.parts(path, str(path), self.preparation)
         decoded = self._stitched(lambda box: torch.from_numpy(parts.read(box)), parts.size, side)
         return Prediction(self.task.describe(decoded), decoded)
@@ -273,7 +275,7 @@ class Trained:
     @property
     def reads_whole(self) -> bool:
         """Whether whole pictures are predicted, in their own proportions, with predictions of their size."""
-        return self.task.whole_pictures and medium_of(self.preparation.kind).takes_whole
+        return self.task.whole_pictures and medium_of(self.preparation.kind).takes_uncropped
 
     def read(self, image: Any) -> Read:
         """One image as `predict` takes it, whole where `reads_whole`. Raises DataError."""
@@ -281,7 +283,7 @@ class Trained:
             return self.prepare(image), None
         where = str(image) if isinstance(image, str | Path) else "an image"
         given = Path(image) if isinstance(image, str) else image
-        return medium_of(self.preparation.kind).whole(given, where, self.preparation)
+        return medium_of(self.preparation.kind).uncropped(given, where, self.preparation)
 
     def windows(self, path: Path, where: str, every: float) -> Iterator[tuple[tuple[float, float], np.ndarray]]:
         """Parts of a sound or video, as `predict` takes them, with their first and last second. Raises Unreadable."""
@@ -294,7 +296,7 @@ class Trained:
         DataError."""
         medium = medium_of(preparation.kind)
         if self.reads_whole:
-            return medium.whole(data, where, preparation)
+            return medium.uncropped(data, where, preparation)
         return medium.decode(data, where, preparation), None
 
     def drawn(self, image: Any, prediction: Prediction) -> np.ndarray:

@@ -241,7 +241,7 @@ def test_parts_are_those_of_the_whole(data, tmp_path):
     path = tmp_path / "large.tif"
     path.write_bytes(tiff(whole("uint16", (30, 40), 3000)))
     medium, preparation = medium_of("raster"), data.preparation
-    all_of_it, size = medium.whole(path, "large", replace(preparation, native=True))
+    all_of_it, size = medium.uncropped(path, "large", replace(preparation, native=True))
     parts = medium.parts(path, "large", preparation)
     assert parts.size == size == (30, 40)
     assert np.array_equal(parts.read((3, 5, 10, 12)), all_of_it[:, 3:13, 5:17])

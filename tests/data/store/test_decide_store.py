@@ -94,7 +94,7 @@ def test_a_pack_that_is_read_into_memory_is_compared_whatever_its_time_says(
     file.write_bytes(bytes([content[0] ^ 1]) + content[1:])
     os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))
     if not removable:
-        monkeypatch.setattr("striate.data.materialize.remove_unless_whole", raise_unwritable)
+        monkeypatch.setattr("striate.data.materialize.remove_if_damaged", raise_unwritable)
     said: list[str] = []
     again = load_dataset(config, announce=said.append)
     assert again.store == "memory"

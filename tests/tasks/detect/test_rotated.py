@@ -20,7 +20,7 @@ from striate.data.augment.augment import augment_batch
 from striate.data.augment.warp import Warp
 from striate.data.config import AugmentConfig
 from striate.data.media.medium import Placement
-from striate.data.rotated_boxes import bent, common_area, corners, scaled, seen_shares
+from striate.data.rotated_boxes import common_area, corners, scale_boxes, transform_boxes, visible_shares
 from striate.models.build import build_model
 from striate.tasks.detect.assess import angle_errors, coco_metrics, rotated_metrics
 from striate.tasks.detect.average_precision import average_precisions, overlaps_for, ranked, rotated_overlaps, rows_of
@@ -59,7 +59,7 @@ def test_what_is_seen_of_a_box_is_what_it_has_in_common_with_the_image() -> None
     assert places == pytest.approx(reference.rotated_corners(boxes))
     common = [reference.polygon_area(reference.common_polygon(place, image)) for place in places]
     shares = np.array(common) / np.prod(boxes[:, 2:4] - boxes[:, :2], 1)
-    assert seen_shares(boxes, 9, 12) == pytest.approx(shares, abs=1e-9)
+    assert visible_shares(boxes, 9, 12) == pytest.approx(shares, abs=1e-9)
     assert common_area(places[0], places[0]) == pytest.approx(reference.polygon_area(places[0]))
 
 
@@ -193,7 +193,7 @@ def test_a_box_lies_where_its_object_does(config: AugmentConfig) -> None:
     checked = 0
     for image, rows in zip(moved, found, strict=True):
         assert rows[1, 4] == -1
-        if rows[0, 4] < 0 or seen_shares(rows[:1, [0, 1, 2, 3, 6]].double().numpy(), HEIGHT, WIDTH)[0] < 1:
+        if rows[0, 4] < 0 or visible_shares(rows[:1, [0, 1, 2, 3, 6]].double().numpy(), HEIGHT, WIDTH)[0] < 1:
             continue
         cx, cy, angle = _measured(image)
         box = rows[0].tolist()
@@ -228,8 +228,8 @@ def test_boxes_are_scaled_with_their_image_and_back() -> None:
     boxes = _boxes(np.random.default_rng(1), 10)
     placed = Placement((40, 50), (80, 100), (2.0, 2.0), (3.0, -4.0))
     assert placed.rotated_boxes_in_file(placed.rotated_boxes(boxes)) == pytest.approx(boxes)
-    assert scaled(boxes, (2.0, 2.0))[:, 4] == pytest.approx(boxes[:, 4], abs=0)
-    flat = scaled(np.array([[0.0, 0, 20, 2, 45]]), (2.0, 1.0))[0]
+    assert scale_boxes(boxes, (2.0, 2.0))[:, 4] == pytest.approx(boxes[:, 4], abs=0)
+    flat = scale_boxes(np.array([[0.0, 0, 20, 2, 45]]), (2.0, 1.0))[0]
     assert flat[4] == pytest.approx(np.degrees(np.arctan(0.5)), abs=1), "the long side says how it is turned"
     row = torch.tensor([[[*flat[:4], 1, 0, flat[4]]]], dtype=torch.float32)
     assert resize_boxes(row, (10, 10), (20, 20))[0, 0, 6] == row[0, 0, 6]
@@ -238,7 +238,7 @@ def test_boxes_are_scaled_with_their_image_and_back() -> None:
 def test_a_bend_of_a_rotation_is_exact() -> None:
     turn = np.radians(25)
     matrix = ((np.cos(turn), np.sin(turn)), (-np.sin(turn), np.cos(turn)))  # counterclockwise where y runs down
-    assert bent(8.0, 3.0, 40.0, matrix) == pytest.approx((8, 3, 65))
+    assert transform_boxes(8.0, 3.0, 40.0, matrix) == pytest.approx((8, 3, 65))
 
 
 # Learning

@@ -62,7 +62,7 @@ def test_processes_read_the_batches_of_one(count: int, samples: int, batch: int,
         divided = len(whole.ids) >= count
         ids = [part.ids.tolist() for part in parts]
         assert list(chain(*(ids if divided else ids[:1]))) == whole.ids.tolist()
-        assert all(part.whole == len(whole.ids) for part in parts)
+        assert all(part.full_size == len(whole.ids) for part in parts)
         assert not divided or all(
             part.ids.tolist() == whole.ids.tolist()[part.start :][: len(part.ids)] for part in parts
         )

@@ -17,7 +17,7 @@ KINDS: dict[str, str] = {
     "identity": "striate.data.annotations.identities:Identities",
     "instance": "striate.data.annotations.instances:Instances",
     "caption": "striate.data.annotations.captions:Captions",
-    "input": "striate.data.annotations.own_inputs:OwnInputs",
+    "input": "striate.data.annotations.inputs_as_targets:InputsAsTargets",
     "point": "striate.data.annotations.points:Points",
 }
 """Name to module and class."""

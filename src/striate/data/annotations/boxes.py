@@ -17,7 +17,7 @@ from striate.data.config import Fit
 from striate.data.dataset import Dataset
 from striate.data.listing import Listing
 from striate.data.media.medium import Placement, Preparation
-from striate.data.rotated_boxes import SEEN, seen_shares
+from striate.data.rotated_boxes import SEEN, visible_shares
 from striate.errors import DataError, OtherClassesError, pasted
 from striate.wording import several
 
@@ -113,7 +113,7 @@ class Boxes(AnnotationKind):
             given = np.array([(*box.edges, box.angle or 0.0) for box in boxes])
             if rotated:
                 edges = placed.rotated_boxes(given)
-                kept = seen_shares(edges, *placed.canvas) >= SEEN
+                kept = visible_shares(edges, *placed.canvas) >= SEEN
             else:
                 edges, kept = clip_boxes(placed.boxes(given[:, :4]), *placed.canvas)
             count = int(kept.sum())

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from striate.data.annotations.annotation import AnnotationKind
 from striate.data.annotations.boxes import CLASS, NO_OBJECT, Boxes
 from striate.data.annotations.mask_pixels import MaskPixels
-from striate.data.box_records import Boxed
+from striate.data.box_records import ImageBoxes
 from striate.data.listing import Listing
 from striate.data.mask_codes import painted
 from striate.data.media.medium import Placement
@@ -79,7 +79,7 @@ class Instances(Boxes):
 
 def _numbered(listing: Listing, number: int, classes: dict[str, int], size: tuple[int, int]) -> NDArray[np.int32]:
     """The objects of an image in its pixels, the larger ones first. Raises DataError for masks of another size."""
-    boxed: Boxed = listing.boxes[number]
+    boxed: ImageBoxes = listing.boxes[number]
     if boxed.size is not None and boxed.size != size:
         got = "{} × {} (height × width) for an image of {} × {}".format(*boxed.size, *size)
         raise DataError(

@@ -192,7 +192,7 @@ def _read_column(listing: Listing, name: str, kind: str, texts: Sequence[str]) -
 
 
 def _labels(listing: Listing) -> tuple[str, ...]:
-    """`age=31; gender=f` of each sample."""
+    """`age=31; gender=f` for each sample."""
     columns = columns_of(listing.target_names, listing.classes)
     assert listing.targets is not None
     ends = np.cumsum([column.width for column in columns])[:-1]
@@ -204,7 +204,7 @@ def _labels(listing: Listing) -> tuple[str, ...]:
 
 
 def _guessed(texts: Mapping[str, Sequence[str]]) -> str:
-    """The option that names all columns, as what they look like."""
+    """The option that names all columns, with the kinds that their values suggest."""
     parts = []
     for name, values in texts.items():
         given = [text for text in values if text.strip().lower() not in MISSING]
@@ -225,14 +225,14 @@ class TargetColumns(AnnotationKind):
     share: ClassVar[str] = " of the samples of each class (of the first target that has classes)"
 
     def retarget(self, listing: Listing, has: AnnotationKind) -> Listing:
-        """Nothing tells which columns are meant."""
+        """Raises ConfigError: only --targets says which columns are meant."""
         del has
         guess = _guessed(listing.columns)
         got = "no --targets, which names the columns to predict"
         raise ConfigError("data.targets", got, "columns of a manifest, each with its kind", guess or _EXAMPLE)
 
     def check(self, data: Dataset, listing: Listing) -> None:
-        """Each split knows some values of each target."""
+        """Each split needs a known value of each target."""
         del listing
         columns = columns_of(data.target_names, data.classes)
         for name, split in data.splits.items():
@@ -247,7 +247,7 @@ class TargetColumns(AnnotationKind):
 
     def counted(self, listing: Listing, ids: Sequence[int]) -> str:
         """`3 targets: age (12 known), gender (14 known: f 9, m 5)`."""
-        columns, said = columns_of(listing.target_names, listing.classes), []
+        columns, texts = columns_of(listing.target_names, listing.classes), []
         assert listing.targets is not None
         own = torch.from_numpy(listing.targets[list(ids)])
         for column, (known, values) in zip(columns, parts_of(own, columns), strict=True):
@@ -256,11 +256,11 @@ class TargetColumns(AnnotationKind):
                 counts = Counter(values[known].tolist())
                 shown = [f"{name} {counts[k]:,}" for k, name in enumerate(column.classes[:4])]
                 text += f": {', '.join(shown)}{', …' if column.classes[4:] else ''}"
-            said.append(f"{text})")
-        return f"{several(len(columns), 'target')}: {', '.join(said)}"
+            texts.append(f"{text})")
+        return f"{several(len(columns), 'target')}: {', '.join(texts)}"
 
     def manifest_columns(self, listing: Listing) -> tuple[str, ...]:
-        """One a target."""
+        """One column for each target."""
         return tuple(name.rpartition(":")[0] for name in listing.target_names)
 
     def manifest_fields(self, listing: Listing, number: int) -> tuple[str, ...]:
@@ -290,7 +290,7 @@ class TargetColumns(AnnotationKind):
     def match(
         self, listing: Listing, classes: tuple[str, ...], preparation: Preparation
     ) -> tuple[Listing, tuple[str, ...]]:
-        """Each target's classes by name."""
+        """Classes of each target are matched by name."""
         del preparation
         unknown = [name for name in listing.classes if name not in classes]
         if unknown:
@@ -307,7 +307,7 @@ class TargetColumns(AnnotationKind):
         return replace(listing, targets=np.concatenate(moved, axis=1), classes=classes), ()
 
     def check_count(self, listing: Listing, targets: int) -> None:
-        """As many targets as the network has."""
+        """Samples must have as many targets as the network."""
         if len(listing.target_names) != targets:
             raise DataError(
                 f"data {listing.source}",

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from striate.data.audit.boxes import box_sizes, find_box_faults, find_tiny_boxes
 from striate.data.audit.evidence import DataEvidence
-from striate.data.audit.sample_finding import SampleFinding, alone, some
-from striate.data.box_records import Boxed
+from striate.data.audit.sample_finding import SampleFinding, one_group_each, some
+from striate.data.box_records import ImageBoxes
 from striate.data.rotated_boxes import corners
 from striate.records import Finding
 from striate.wording import percent, several
@@ -150,7 +150,7 @@ def _changes(luma: NDArray[np.uint8]) -> tuple[NDArray[np.float64], NDArray[np.f
     return np.abs(np.diff(values, axis=1)), np.abs(np.diff(values, axis=0))
 
 
-def _places(boxed: Boxed, size: NDArray[np.int64]) -> Places:
+def _places(boxed: ImageBoxes, size: NDArray[np.int64]) -> Places:
     height, width = (int(side) for side in size)
     edges = np.array([box.edges for box in boxed.in_pixels((height, width)).boxes], np.float64).reshape(-1, 4)
     found: Places = edges / np.array([width, height, width, height]) * _SIDE
@@ -221,10 +221,10 @@ def find_unlabeled_objects(evidence: DataEvidence) -> SampleFinding | None:
         why="Training treats an object without a box as background, so the network also detects similar objects less.",
         remedy="Look at these images (striate data show). Draw the missing boxes, or leave the images out.",
     )
-    return SampleFinding(finding, alone(odd), dict.fromkeys(odd, "an object without a box?"))
+    return SampleFinding(finding, one_group_each(odd), dict.fromkeys(odd, "an object without a box?"))
 
 
-def _corners(boxed: Boxed, size: NDArray[np.int64]) -> NDArray[np.float64]:
+def _corners(boxed: ImageBoxes, size: NDArray[np.int64]) -> NDArray[np.float64]:
     """(M, 4, 2) x and y of the corners of boxes, rotated ones included, in pixels of the small image."""
     height, width = (int(side) for side in size)
     boxes = [(*box.edges, box.angle or 0.0) for box in boxed.in_pixels((height, width)).boxes]

@@ -11,10 +11,10 @@ import numpy as np
 from striate.data.audit.classes import missing_class
 from striate.data.audit.evidence import DataEvidence
 from striate.data.audit.leaks import ORDER
-from striate.data.audit.sample_finding import GRAVE, SampleFinding, alone, some
-from striate.data.box_records import Box, Boxed, Edges
+from striate.data.audit.sample_finding import GRAVE, SampleFinding, one_group_each, some
+from striate.data.box_records import Box, Edges, ImageBoxes
 from striate.data.listing import Listing
-from striate.data.rotated_boxes import SEEN, common_area, corners, seen_shares
+from striate.data.rotated_boxes import SEEN, common_area, corners, visible_shares
 from striate.data.scan import plan_inputs
 from striate.records import Finding, Severity
 from striate.wording import several
@@ -38,7 +38,7 @@ class _Placed(NamedTuple):
     number: int
     box: Box
     size: tuple[int, int]
-    boxed: Boxed
+    boxed: ImageBoxes
 
 
 def _placed(listing: Listing, sizes: Mapping[int, tuple[int, int]]) -> Iterator[_Placed]:
@@ -56,7 +56,7 @@ def find_box_faults(listing: Listing, sizes: Mapping[int, tuple[int, int]]) -> t
     placed = list(_placed(listing, sizes))
     systematic = _misread(listing, placed)
     singles = (_flat(listing, placed), _outside(listing, placed)) if systematic is None else ()
-    found = (systematic, *singles, _doubled(listing, placed), _other_sizes(listing, sizes))
+    found = (systematic, *singles, _duplicates(listing, placed), _other_sizes(listing, sizes))
     return tuple(mark for mark in found if mark is not None)
 
 
@@ -89,7 +89,9 @@ def _finding(
     )
     ids = sorted({one.number for one in bad})
     counts = Counter(one.number for one in bad)
-    return SampleFinding(finding, alone(ids), {number: several(counts[number], "box", "boxes") for number in ids})
+    return SampleFinding(
+        finding, one_group_each(ids), {number: several(counts[number], "box", "boxes") for number in ids}
+    )
 
 
 def _flat(listing: Listing, placed: Sequence[_Placed]) -> SampleFinding | None:
@@ -108,7 +110,7 @@ def _leaves(edges: Edges, size: tuple[int, int]) -> bool:
 def _mostly_outside(one: _Placed) -> bool:
     """Whether training leaves a rotated box out."""
     boxes = np.array([[*one.box.edges, one.box.angle or 0.0]])
-    return one.box.width > 0 < one.box.height and seen_shares(boxes, *one.size)[0] < SEEN
+    return one.box.width > 0 < one.box.height and visible_shares(boxes, *one.size)[0] < SEEN
 
 
 def _outside(listing: Listing, placed: Sequence[_Placed]) -> SampleFinding | None:
@@ -133,7 +135,7 @@ def _iou(one: Box, other: Box) -> float:
     return common / union if union > 0 else 0.0
 
 
-def _doubled(listing: Listing, placed: Sequence[_Placed]) -> SampleFinding | None:
+def _duplicates(listing: Listing, placed: Sequence[_Placed]) -> SampleFinding | None:
     """`data.box-double`: two boxes of one class around one object."""
     before: dict[tuple[int, str], list[_Placed]] = {}
     bad = []
@@ -172,7 +174,7 @@ def _other_sizes(listing: Listing, sizes: Mapping[int, tuple[int, int]]) -> Samp
         why=f"{why} after their boxes were drawn, so the boxes are at wrong places.",
         remedy="Use the images that were annotated, or scale the boxes as the images were scaled.",
     )
-    return SampleFinding(finding, alone(bad), dict.fromkeys(bad, "another size"))
+    return SampleFinding(finding, one_group_each(bad), dict.fromkeys(bad, "another size"))
 
 
 _Reading = tuple[str, str, Callable[[Edges, tuple[int, int]], Edges]]
@@ -337,5 +339,5 @@ def find_tiny_boxes(evidence: DataEvidence) -> SampleFinding | None:
     )
     ids = sorted(number for number, count in counts.items() if count)
     return SampleFinding(
-        finding, alone(ids), {number: f"{several(counts[number], 'tiny box', 'tiny boxes')}" for number in ids}
+        finding, one_group_each(ids), {number: f"{several(counts[number], 'tiny box', 'tiny boxes')}" for number in ids}
     )

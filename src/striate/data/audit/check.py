@@ -33,7 +33,7 @@ from striate.data.audit.images import (
     find_turned,
     find_wrong_suffixes,
 )
-from striate.data.audit.leaks import find_group_columns, find_leaks, find_torn_frames, find_torn_groups
+from striate.data.audit.leaks import find_divided_groups, find_divided_series, find_group_columns, find_leaks
 from striate.data.audit.masks import (
     find_even_masks,
     find_interpolated_masks,
@@ -49,7 +49,7 @@ from striate.data.audit.readings import find_readings
 from striate.data.audit.sample_finding import SampleFinding
 from striate.data.audit.sounds import find_clipping, find_silence
 from striate.data.audit.unusable import refuse_unusable
-from striate.data.audit.volume_faults import find_constant_volumes, find_mixed_spacing, find_moved_masks
+from striate.data.audit.volume_faults import find_constant_volumes, find_misplaced_masks, find_mixed_spacing
 from striate.data.scan import plan_inputs
 from striate.errors import DataError
 from striate.records import Finding
@@ -59,8 +59,8 @@ def _damaged(evidence: DataEvidence) -> SampleFinding | None:
     return find_unreadable(evidence.listing, evidence.unreadable, len(evidence.listing))
 
 
-def _torn(evidence: DataEvidence) -> SampleFinding | None:
-    finding = find_torn_groups(evidence.listing, evidence.unreadable)
+def _divided_groups(evidence: DataEvidence) -> SampleFinding | None:
+    finding = find_divided_groups(evidence.listing, evidence.unreadable)
     return None if finding is None else SampleFinding(finding)
 
 
@@ -93,12 +93,12 @@ FINDERS: tuple[Callable[[DataEvidence], SampleFinding | None], ...] = (
     find_shifted_masks,
     find_turned_masks,
     find_interpolated_masks,
-    find_moved_masks,
+    find_misplaced_masks,
     find_unnamed_values,
     find_leaks,
-    _torn,
+    _divided_groups,
     _group_columns,
-    find_torn_frames,
+    find_divided_series,
     find_contradictions,
     find_near_contradictions,
     _levels,

@@ -17,7 +17,7 @@ from striate.data.audit.near_pairs import near_pairs
 from striate.data.listing import Listing
 from striate.data.media.clip.clip_files import read_frames
 from striate.data.media.clip.clip_medium import even_places
-from striate.data.media.image.fitting import place
+from striate.data.media.image.fitting import place_picture
 from striate.data.scan import why_unreadable
 from striate.data.threads import map_ordered
 from striate.errors import DataError
@@ -83,7 +83,7 @@ def measure_clips(
         except (OSError, DataError) as error:
             return why_unreadable(error)
         chosen = even_places(header.frames, _FRAMES)
-        small = np.stack([place(found[k], (_SIDE, _SIDE), "stretch").mean(0) for k in chosen])
+        small = np.stack([place_picture(found[k], (_SIDE, _SIDE), "stretch").mean(0) for k in chosen])
         scene = np.median(small, 0)
         return header.seconds, _trait(small - scene, _STILL), _trait(scene - scene.mean(), _FLAT)
 

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import PurePosixPath
 
 from striate.data.audit.evidence import DataEvidence
-from striate.data.audit.sample_finding import SampleFinding, alone, some
+from striate.data.audit.sample_finding import SampleFinding, one_group_each, some
 from striate.data.listing import Listing
 from striate.data.media.every_medium import is_sample
 from striate.data.sources.tree import is_hidden
@@ -33,7 +33,7 @@ def find_unreadable(listing: Listing, unreadable: Mapping[int, str], total: int)
         why="Unreadable files are not in any split, so training does not use them.",
         remedy=_remedy(unreadable),
     )
-    return SampleFinding(finding, alone(ids), dict(unreadable), frozenset(ids))
+    return SampleFinding(finding, one_group_each(ids), dict(unreadable), frozenset(ids))
 
 
 _TOO_LARGE = re.compile(r"= ([0-9,]+) pixels, more than the")

@@ -52,7 +52,7 @@ def _gray(x_CHW: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return luma
 
 
-def describe(lumas: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
+def describe_lumas(lumas: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
     """Descriptions (N, 63) of length 1, means (N,) and contrasts (N,) in levels of 0 to 255, of (N, 32, 32) lumas.
 
     The contrast is the root mean square of the image that the low frequencies make. Where it is 0, so is the
@@ -155,7 +155,7 @@ def _add(statistics: ImageStatistics, part: list[tuple[int, _Measured | str]]) -
     if not readable:
         return
     rows, images = np.array(list(readable)), readable.values()
-    described = describe(np.stack([image.luma for image in images]))
+    described = describe_lumas(np.stack([image.luma for image in images]))
     statistics.descriptions[rows], statistics.means[rows], statistics.contrasts[rows] = described
     statistics.deviations[rows] = [image.deviation for image in images]
     statistics.sizes[rows] = [image.size for image in images]

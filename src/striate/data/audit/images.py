@@ -11,7 +11,7 @@ import numpy as np
 
 from striate.data.audit.alike import EVEN
 from striate.data.audit.evidence import DataEvidence, leaving_out
-from striate.data.audit.sample_finding import GRAVE, SampleFinding, alone, each_left_out, severity_of, some
+from striate.data.audit.sample_finding import GRAVE, SampleFinding, each_left_out, one_group_each, severity_of, some
 from striate.records import Finding
 from striate.wording import listed, several
 
@@ -72,7 +72,7 @@ def find_mixed_modes(evidence: DataEvidence) -> SampleFinding | None:
         "converted without a profile. The network can recognize a class by its mode if no other class has that mode.",
         remedy="Convert them to one mode if classes differ in their modes.",
     )
-    return SampleFinding(finding, alone(ids), {i: words[i] for i in ids})
+    return SampleFinding(finding, one_group_each(ids), {i: words[i] for i in ids})
 
 
 def find_turned(evidence: DataEvidence) -> SampleFinding | None:
@@ -92,7 +92,7 @@ def find_turned(evidence: DataEvidence) -> SampleFinding | None:
         why="Training and predict apply the EXIF orientation; many other programs ignore it.",
         remedy="Save them upright if other programs read them too.",
     )
-    return SampleFinding(finding, alone(ids), dict.fromkeys(ids, "turned"))
+    return SampleFinding(finding, one_group_each(ids), dict.fromkeys(ids, "turned"))
 
 
 _FACTOR = 4
@@ -148,7 +148,7 @@ def _finding(evidence: DataEvidence, code: str, ids: list[int], what: str, why: 
         why=why,
         remedy="Look at them: thumbnails and scans are often included by mistake.",
     )
-    return SampleFinding(finding, alone(ids), sizes)
+    return SampleFinding(finding, one_group_each(ids), sizes)
 
 
 _FORMATS = {
@@ -182,4 +182,4 @@ def find_wrong_suffixes(evidence: DataEvidence) -> SampleFinding | None:
         why="striate detects the format from the content; programs that rely on the suffix fail.",
         remedy="Rename them.",
     )
-    return SampleFinding(finding, alone(list(wrong)), wrong)
+    return SampleFinding(finding, one_group_each(list(wrong)), wrong)

@@ -105,7 +105,7 @@ def find_given_leaks(listing: Listing, groups: Sequence[Sequence[int]]) -> Findi
     )
 
 
-def find_seen(listing: Listing, contents: Sequence[str], seen: Mapping[str, str]) -> tuple[Finding, ...]:
+def find_training_samples(listing: Listing, contents: Sequence[str], seen: Mapping[str, str]) -> tuple[Finding, ...]:
     """`data.leak` where samples were in the training or validation split of a network.
 
     `contents`: digests of the samples. `seen`: the split, `train` or `val`, of each digest that the network has
@@ -133,7 +133,7 @@ def find_seen(listing: Listing, contents: Sequence[str], seen: Mapping[str, str]
     )
 
 
-def find_torn_groups(listing: Listing, unreadable: Collection[int]) -> Finding | None:
+def find_divided_groups(listing: Listing, unreadable: Collection[int]) -> Finding | None:
     """`data.group-leak`: groups that lie in two of the given splits."""
     homes: dict[str, set[str]] = defaultdict(set)
     for number, (group, split) in enumerate(zip(listing.groups, listing.given, strict=bool(listing.groups))):
@@ -144,7 +144,7 @@ def find_torn_groups(listing: Listing, unreadable: Collection[int]) -> Finding |
         return None
     return Finding(
         code="data.group-leak",
-        severity=_severity_of_torn(listing.groups, listing.given),
+        severity=_severity_of_divided(listing.groups, listing.given),
         where=listing.source,
         measured=f"{len(torn):,} of {several(len(homes), 'group')} are in two of the given splits: {some(torn)}",
         threshold=f"0 groups; an error from {GRAVE:.0%} of val and test",
@@ -153,7 +153,7 @@ def find_torn_groups(listing: Listing, unreadable: Collection[int]) -> Finding |
     )
 
 
-def _severity_of_torn(groups: Sequence[str | None], splits: Sequence[str | None]) -> Severity:
+def _severity_of_divided(groups: Sequence[str | None], splits: Sequence[str | None]) -> Severity:
     """`error` where at least 1 % of the samples of val and test are of a group that is also in train; else
     `warning`."""
     trained = {group for group, split in zip(groups, splits, strict=True) if split == "train" and group}
@@ -184,7 +184,7 @@ def find_group_columns(listing: Listing, splits: Mapping[int, str]) -> Finding |
         remedy = option_remedy("data.group", name, "", " keeps each group in one split.")
         return Finding(
             code="data.group-column",
-            severity=_severity_of_torn([values[i] for i in ids], [splits[i] for i in ids]) if given else "warning",
+            severity=_severity_of_divided([values[i] for i in ids], [splits[i] for i in ids]) if given else "warning",
             where=listing.source,
             measured=f"the column {name} looks like a group, and {len(torn):,} of its "
             f"{several(len(homes), 'value is', 'values are')} in two splits: {some(torn)}",
@@ -203,7 +203,7 @@ _QUANTILE, _DRAWN, _PAIRS, _APART = 0.005, 4000, 100, 10
 _LEAST = 5
 
 
-def find_torn_frames(evidence: DataEvidence) -> SampleFinding | None:
+def find_divided_series(evidence: DataEvidence) -> SampleFinding | None:
     """`data.frame-leak`: a series of five or more images with consecutive names that are nearly alike lies in two
     splits.
 

@@ -14,7 +14,7 @@ from striate.data.audit.classes import missing_class
 from striate.data.audit.evidence import DataEvidence
 from striate.data.audit.leaks import ORDER
 from striate.data.audit.mask_statistics import MaskStatistics, measure_mask, neighbors_fit, turned_fit
-from striate.data.audit.sample_finding import SampleFinding, alone, each_left_out, severity_of, some
+from striate.data.audit.sample_finding import SampleFinding, each_left_out, one_group_each, severity_of, some
 from striate.data.listing import Listing
 from striate.records import Finding
 from striate.wording import several
@@ -58,7 +58,7 @@ def find_even_masks(evidence: DataEvidence) -> SampleFinding | None:
         remedy="Look at them.",
     )
     words = {i: f"only {', '.join(map(str, sorted(masks[i])))}" for i in ids}
-    return SampleFinding(finding, alone(ids), words)
+    return SampleFinding(finding, one_group_each(ids), words)
 
 
 def find_missing_mask_values(evidence: DataEvidence) -> SampleFinding | None:
@@ -194,7 +194,7 @@ def _shifted(listing: Listing, measured: Mapping[int, MaskStatistics]) -> Sample
                 why="Each mask belongs to another image, so the network learns wrong labels.",
                 remedy=f"Give each mask the name of the {other} image, in the order of the names.",
             )
-            return SampleFinding(finding, alone(ids))
+            return SampleFinding(finding, one_group_each(ids))
     return None
 
 
@@ -248,7 +248,7 @@ def find_unnamed_values(evidence: DataEvidence) -> SampleFinding | None:
         if lossy
         else f"Name them in classes.txt, or correct the masks; {ignoring}",
     )
-    return SampleFinding(finding, alone(ids), dict.fromkeys(ids, f"value {listed}"))
+    return SampleFinding(finding, one_group_each(ids), dict.fromkeys(ids, f"value {listed}"))
 
 
 def _numbered_objects(evidence: DataEvidence, values: int) -> SampleFinding:

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from striate.data.audit.evidence import DataEvidence
-from striate.data.audit.sample_finding import GRAVE, SampleFinding, alone, some
-from striate.data.box_records import Boxed
+from striate.data.audit.sample_finding import GRAVE, SampleFinding, one_group_each, some
+from striate.data.box_records import ImageBoxes
 from striate.data.mask_codes import decode
 from striate.records import Finding
 from striate.wording import several
@@ -73,11 +73,11 @@ def find_object_faults(evidence: DataEvidence) -> tuple[SampleFinding, ...]:
     return tuple(mark for mark in found if mark is not None)
 
 
-def _masked(boxed: Boxed) -> bool:
+def _masked(boxed: ImageBoxes) -> bool:
     return boxed.size is not None and any(box.mask is not None for box in boxed.boxes)
 
 
-def _faults(boxed: Boxed) -> _Faults:
+def _faults(boxed: ImageBoxes) -> _Faults:
     assert boxed.size is not None
     masks = [(k, decode(box.mask, boxed.size)) for k, box in enumerate(boxed.boxes) if box.mask and not box.crowd]
     areas = {k: int(mask.sum()) for k, mask in masks}
@@ -132,4 +132,6 @@ def _finding(
         why=why,
         remedy=remedy,
     )
-    return SampleFinding(finding, alone(sorted(counts)), {n: several(count, "object") for n, count in counts.items()})
+    return SampleFinding(
+        finding, one_group_each(sorted(counts)), {n: several(count, "object") for n, count in counts.items()}
+    )

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from striate.data.annotations.points import pairs_of_names
 from striate.data.audit.evidence import DataEvidence
-from striate.data.audit.sample_finding import SampleFinding, alone, each_left_out, severity_of, some
+from striate.data.audit.sample_finding import SampleFinding, each_left_out, one_group_each, severity_of, some
 from striate.data.listing import Listing
 from striate.records import Finding, Severity
 from striate.wording import several
@@ -48,7 +48,7 @@ def find_points(evidence: DataEvidence) -> tuple[SampleFinding, ...]:
     }
     found = [*points_before_training(listing, sizes)]
     shifted = None if found else find_shifted_points(evidence, sizes)
-    others = (shifted, find_doubled_points(listing, sizes), find_unseen_points(listing, sizes))
+    others = (shifted, find_duplicate_points(listing, sizes), find_unseen_points(listing, sizes))
     return tuple(mark for mark in (*found, *others) if mark is not None)
 
 
@@ -328,7 +328,7 @@ DOUBLED = 0.9
 """Two names mean one point if they have the same place in at least this share of the images that show both."""
 
 
-def find_doubled_points(listing: Listing, sizes: Sizes) -> SampleFinding | None:
+def find_duplicate_points(listing: Listing, sizes: Sizes) -> SampleFinding | None:
     """`data.points-double`: two points at the same place in many images."""
     ids = np.array(sorted(sizes))
     if len(ids) < _FEWEST:
@@ -382,4 +382,4 @@ def find_unseen_points(listing: Listing, sizes: Sizes) -> SampleFinding | None:
         why="A point that is never visible cannot be learned; the loss and the metrics leave it out.",
         remedy="Annotate them, or leave the columns or rows out.",
     )
-    return SampleFinding(finding, alone(empty), dict.fromkeys(empty, "no visible point"))
+    return SampleFinding(finding, one_group_each(empty), dict.fromkeys(empty, "no visible point"))

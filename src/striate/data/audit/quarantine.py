@@ -11,7 +11,7 @@ from striate.data.annotations.annotation_kinds import annotation_kind
 from striate.data.audit.data_check import DataCheck
 from striate.data.audit.sample_finding import SampleFinding
 from striate.data.listing import Listing
-from striate.data.sources.list_source import find_own
+from striate.data.sources.list_source import find_in_data_folder
 from striate.data.sources.named import info
 from striate.errors import DataError, UsageError, pasted
 
@@ -22,7 +22,7 @@ def manifest_root(listing: Listing) -> Path | None:
     """The folder that the paths of a listing are relative to; None where a manifest cannot name its samples."""
     if listing.read is None or listing.annotation in ("mask", "box") or info(listing.source) is not None:
         return None
-    path = Path(os.path.abspath(find_own(listing.source) or listing.source))  # noqa: PTH100
+    path = Path(os.path.abspath(find_in_data_folder(listing.source) or listing.source))  # noqa: PTH100
     root = path if path.is_dir() else path.parent if path.suffix.lower() == ".csv" else None
     # A folder may hold samples in other files, for example in shards.
     return root if root is not None and (root / listing.paths[0]).is_file() else None

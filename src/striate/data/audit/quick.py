@@ -16,7 +16,7 @@ from striate.data.audit.copies import find_label_noise
 from striate.data.audit.evidence import DataEvidence
 from striate.data.audit.exchanged import find_exchanged_targets
 from striate.data.audit.files import find_ignored, find_unreadable
-from striate.data.audit.leaks import find_given_leaks, find_group_columns, find_torn_groups
+from striate.data.audit.leaks import find_divided_groups, find_given_leaks, find_group_columns
 from striate.data.audit.points import points_before_training
 from striate.data.audit.readings import find_readings
 from striate.data.config import DataConfig
@@ -55,7 +55,7 @@ def find_all(listing: Listing, scan: Scan, unreadable: Mapping[int, str]) -> tup
     found = (
         None if damaged is None else damaged.finding,
         find_given_leaks(listing, groups),
-        find_torn_groups(listing, unreadable),
+        find_divided_groups(listing, unreadable),
         None if noise is None else noise.finding,
         *(mark.finding for mark in boxes),
         find_suspicious_names(listing),

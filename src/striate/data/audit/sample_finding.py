@@ -36,11 +36,11 @@ def severity_of(count: int, total: int) -> Severity:
     return "error" if count >= GRAVE * total else "warning"
 
 
-def alone(ids: Sequence[int]) -> tuple[tuple[int, ...], ...]:
+def one_group_each(ids: Sequence[int]) -> tuple[tuple[int, ...], ...]:
     """A group for each sample."""
     return tuple((number,) for number in ids)
 
 
 def each_left_out(finding: Finding, ids: Sequence[int], words: str) -> SampleFinding:
     """A finding about each of these samples, fixed by leaving them out."""
-    return SampleFinding(finding, alone(ids), dict.fromkeys(ids, words), frozenset(ids))
+    return SampleFinding(finding, one_group_each(ids), dict.fromkeys(ids, words), frozenset(ids))

@@ -73,7 +73,7 @@ def measure_sounds(listing: Listing, ids: Sequence[int], progress: Callable[[int
             return why_unreadable(error)
         full = np.abs(waveform) >= _FULL
         clipped = (full[2:] & full[1:-1] & full[:-2]).mean() if len(full) > 2 else 0.0
-        return float(np.abs(waveform).max()), float(clipped), header.seconds, traits(waveform, header.rate)
+        return float(np.abs(waveform).max()), float(clipped), header.seconds, sound_traits(waveform, header.rate)
 
     unreadable, measured, known = dict[int, str](), [], []
     for number, found in zip(ids, map_ordered(one, ids), strict=True):
@@ -88,7 +88,7 @@ def measure_sounds(listing: Listing, ids: Sequence[int], progress: Callable[[int
     return SoundStatistics(np.array(known, np.int64), peaks, clipped, seconds, rows, unreadable)
 
 
-def traits(waveform: Waveform, rate: int) -> NDArray[np.float32]:
+def sound_traits(waveform: Waveform, rate: int) -> NDArray[np.float32]:
     """(1024,) traits of length 1, the same at any gain and constant offset; zeros where the sound is too short, or does
     not change."""
     window = window_samples(rate)

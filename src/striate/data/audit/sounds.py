@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from striate.data.audit.evidence import DataEvidence, leaving_out
-from striate.data.audit.sample_finding import GRAVE, SampleFinding, alone, each_left_out, severity_of, some
+from striate.data.audit.sample_finding import GRAVE, SampleFinding, each_left_out, one_group_each, severity_of, some
 from striate.records import Finding
 from striate.wording import several
 
@@ -51,4 +51,4 @@ def find_clipping(evidence: DataEvidence) -> SampleFinding | None:
         " more of them, the network can recognize it by the clipping.",
         remedy="Record again at a lower gain if classes differ in clipping.",
     )
-    return SampleFinding(finding, alone(ids), {i: f"{shares[i]:.1%} clipped" for i in ids})
+    return SampleFinding(finding, one_group_each(ids), {i: f"{shares[i]:.1%} clipped" for i in ids})

@@ -28,7 +28,7 @@ def find_constant_volumes(evidence: DataEvidence) -> SampleFinding | None:
     return each_left_out(finding, ids, "one value everywhere")
 
 
-def find_moved_masks(evidence: DataEvidence) -> SampleFinding | None:
+def find_misplaced_masks(evidence: DataEvidence) -> SampleFinding | None:
     """`data.mask-affine`: masks whose headers place them elsewhere than their volumes."""
     if evidence.volume_statistics is None:
         return None

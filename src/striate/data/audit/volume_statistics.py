@@ -74,7 +74,7 @@ def measure_volumes(
                     mask, mask_header = listing.medium.read_mask(data, where, header), read_header(data, where)
         except (OSError, DataError) as error:
             return why_unreadable(error)
-        return traits(values), bool(values.min() == values.max()), mask, mask_header
+        return volume_traits(values), bool(values.min() == values.max()), mask, mask_header
 
     found: dict[int, NDArray[np.float32]] = {}
     statistics, constant = VolumeStatistics((), np.zeros((0, _CELLS**3), np.float32)), []
@@ -103,7 +103,7 @@ def measure_volumes(
     )
 
 
-def traits(values: NDArray[np.float32]) -> NDArray[np.float32]:
+def volume_traits(values: NDArray[np.float32]) -> NDArray[np.float32]:
     """(4096,) traits of the first channel, of length 1; zeros where it is constant."""
     small = resample_linear(values[:1], (_CELLS,) * 3).reshape(-1).astype(np.float64)
     small -= small.mean()

@@ -149,7 +149,7 @@ BLUR = PixelStep(
 )
 
 
-def cut_out(x_BCHW: torch.Tensor, center: torch.Tensor, share: float) -> torch.Tensor:
+def cutout(x_BCHW: torch.Tensor, center: torch.Tensor, share: float) -> torch.Tensor:
     """The batch (uint8) with a square in each image filled with that image's mean color, so that no single part of an
     object decides. Source: T. DeVries and G. W. Taylor, "Improved regularization of CNNs with cutout", 2017.
 
@@ -177,7 +177,7 @@ def _span(center: torch.Tensor, side: int, length: int) -> torch.Tensor:
 CUTOUT = PixelStep(
     field="cutout",
     columns=("cut_down", "cut_right"),
-    draw=lambda value, u: lambda x_BCHW: cut_out(x_BCHW, torch.stack([u["cut_down"], u["cut_right"]], dim=1), value),
+    draw=lambda value, u: lambda x_BCHW: cutout(x_BCHW, torch.stack([u["cut_down"], u["cut_right"]], dim=1), value),
     words=lambda value: f"a square of {value:.0%} of the side blanked",
 )
 

@@ -1,4 +1,4 @@
-"""TrivialAugment (Müller and Hutter 2021): one operation an image, of any strength, both drawn uniformly."""
+"""TrivialAugment (Müller and Hutter 2021): one operation per image; operation and strength are drawn uniformly."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ OPERATIONS = (
     "translate-y",
     "saturation",
 )
-"""The fourteen of the paper. The last needs color: of gray images it is not drawn."""
+"""The fourteen operations of the paper. The last needs color, and is not drawn for gray images."""
 
 _ENHANCE = 0.99  # factors of brightness, contrast, saturation and sharpness lie in 1 ± 0.99
 _ROTATE = torch.pi * 135 / 180
@@ -90,7 +90,7 @@ def draw_trivial(u: torch.Tensor, color: bool) -> Trivial:
 
 
 def _posterize(x: torch.Tensor, strength: torch.Tensor) -> torch.Tensor:
-    """8 to 2 bits left of each value."""
+    """Each value with only its 8 to 2 highest bits."""
     dropped = (strength.abs() * 7).to(torch.uint8)
     return (x >> dropped) << dropped
 
@@ -102,7 +102,8 @@ def _solarize(x: torch.Tensor, strength: torch.Tensor) -> torch.Tensor:
 
 
 def _sharpen(x: torch.Tensor, strength: torch.Tensor) -> torch.Tensor:
-    """Away from (or towards) the image smoothed by 1 1 1; 1 5 1; 1 1 1, as Pillow does it: the edge stays."""
+    """Each image moved away from (or towards) its copy smoothed by 1 1 1; 1 5 1; 1 1 1, as in Pillow: edge pixels do
+    not change."""
     if min(x.shape[-2:]) < 3:
         return x
     values = x.float()

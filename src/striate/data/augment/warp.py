@@ -48,7 +48,7 @@ def shift_batch(
     return torch.from_numpy(out)
 
 
-def inside(places: Any, length: int, fill: Fill) -> Any:
+def source_pixels(places: Any, length: int, fill: Fill) -> Any:
     """The pixels, 0 to length − 1, that are shown at `places`, any integers in an array or tensor: `reflect` goes back
     and forth without repeating the outermost pixels; other fills take the nearest pixel."""
     if fill != "reflect":
@@ -86,7 +86,9 @@ def _padded(x: np.ndarray, reach: int, fill: Fill, value: float | None) -> np.nd
     for axis in (3, 2):
         length = x.shape[axis]
         if value is None:
-            near = inside(np.concatenate([np.arange(-reach, 0), np.arange(reach) + length]), length, fill).tolist()
+            near = source_pixels(
+                np.concatenate([np.arange(-reach, 0), np.arange(reach) + length]), length, fill
+            ).tolist()
             lines = [x[(slice(None),) * axis + (slice(place, place + 1),)] for place in near]
             before, after = lines[:reach], lines[reach:]
         else:
@@ -116,7 +118,7 @@ def _gathered(
 
 def _sources(length: int, mirrored: torch.Tensor, shift: torch.Tensor, fill: Fill) -> torch.Tensor:
     """(B, length) int64: for each row (or column) of the result, the row of the image that it shows."""
-    near: torch.Tensor = inside(torch.arange(length, device=shift.device) - shift[:, None], length, fill)
+    near: torch.Tensor = source_pixels(torch.arange(length, device=shift.device) - shift[:, None], length, fill)
     return torch.where(mirrored[:, None], length - 1 - near, near)
 
 

@@ -94,16 +94,16 @@ class Environment(ABC):
         raise NotImplementedError
 
 
-def copied(value: Any) -> Any:
+def plain_copy(value: Any) -> Any:
     """A deep copy of plain values; NumPy's numbers become Python's."""
     if isinstance(value, np.ndarray):
         return value.copy()
     if isinstance(value, np.generic):
         return value.item()
     if isinstance(value, dict):
-        return {key: copied(part) for key, part in value.items()}
+        return {key: plain_copy(part) for key, part in value.items()}
     if isinstance(value, list | tuple):
-        return [copied(part) for part in value]
+        return [plain_copy(part) for part in value]
     return value
 
 

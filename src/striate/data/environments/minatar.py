@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from striate.data.counter_random import hash_key
-from striate.data.environments.environment import Environment, Game, Snapshot, Step, copied, drawn_planes
+from striate.data.environments.environment import Environment, Game, Snapshot, Step, drawn_planes, plain_copy
 
 GAMES = {
     "Asterix": "asterix",
@@ -58,12 +58,12 @@ class MinAtar(Environment):
         return Step(self._frame(), float(reward), bool(over), False)
 
     def snapshot(self) -> Snapshot:
-        game = {key: copied(value) for key, value in vars(self.original.env).items() if key not in _FIXED}
+        game = {key: plain_copy(value) for key, value in vars(self.original.env).items() if key not in _FIXED}
         return {"game": game, "last_action": int(self.original.last_action), "random": self.bits.state}
 
     def restore(self, snapshot: Snapshot) -> None:
         for key, value in snapshot["game"].items():
-            setattr(self.original.env, key, copied(value))
+            setattr(self.original.env, key, plain_copy(value))
         self.original.last_action = snapshot["last_action"]
         self.bits.state = snapshot["random"]
 

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from striate.data.config import SOUND, VOLUME_ALONE, AugmentConfig, DataConfig, Fit, Layout, Pages
-from striate.data.rotated_boxes import scaled
+from striate.data.rotated_boxes import scale_boxes
 from striate.errors import ConfigError, DataError
 from striate.records import Finding
 from striate.wording import listed, several, show_shape
@@ -98,12 +98,12 @@ class Placement:
 
     def rotated_boxes(self, boxes: NDArray[np.float64]) -> NDArray[np.float64]:
         """Rotated boxes of the file, (M, 5) edges and angle, in the input."""
-        placed: NDArray[np.float64] = scaled(boxes, self.scale) + np.array([*self.offset, *self.offset, 0.0])
+        placed: NDArray[np.float64] = scale_boxes(boxes, self.scale) + np.array([*self.offset, *self.offset, 0.0])
         return placed
 
     def rotated_boxes_in_file(self, boxes: NDArray[np.float64]) -> NDArray[np.float64]:
         """Rotated boxes of the input, (M, 5) edges and angle, in the file."""
-        return scaled(boxes - np.array([*self.offset, *self.offset, 0.0]), (1 / self.scale[0], 1 / self.scale[1]))
+        return scale_boxes(boxes - np.array([*self.offset, *self.offset, 0.0]), (1 / self.scale[0], 1 / self.scale[1]))
 
 
 FEW_SAMPLES = 1000
@@ -208,8 +208,8 @@ class Medium:
     """Whether inputs are pictures, (C, H, W) bytes, which can be drawn, scaled to a size, moved and mirrored."""
     flat: ClassVar[bool] = False
     """Whether an input is a row of numbers (F,) without positions."""
-    takes_whole: ClassVar[bool] = False
-    """Whether `whole` prepares a file with its own aspect ratio, for predictions at all of its positions."""
+    takes_uncropped: ClassVar[bool] = False
+    """Whether `uncropped` prepares a file with its own aspect ratio, for predictions at all of its positions."""
     any_size: ClassVar[bool] = False
     """Whether a sample of any shape can be prepared for a network; else it must have the shape of the inputs."""
     stored: ClassVar[bool] = False
@@ -413,7 +413,9 @@ class Medium:
             )
         return raw.astype(dtype)
 
-    def whole(self, given: Any, where: str, preparation: Preparation) -> tuple[NDArray[Any], tuple[int, ...] | None]:
+    def uncropped(
+        self, given: Any, where: str, preparation: Preparation
+    ) -> tuple[NDArray[Any], tuple[int, ...] | None]:
         """The uncropped input of one sample, with its own aspect ratio, at the scale of the inputs; and the size of its
         file in pixels: (height, width), of a volume (depth, height, width), None where it has no such size.
 

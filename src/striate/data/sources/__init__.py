@@ -1,1 +1,1 @@
-"""The forms in which data come, one a file; each gives the same frozen listing."""
+"""Layouts of data: one file for each, from a source to a `Listing`."""

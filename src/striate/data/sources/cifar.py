@@ -10,7 +10,7 @@ import numpy as np
 
 from striate.data.listing import Listing
 from striate.data.sources.arrays import list_arrays
-from striate.data.sources.tree import Tree, read_whole
+from striate.data.sources.tree import Tree, read_required
 from striate.data.sources.unpickle import load_plain
 from striate.errors import DataError
 
@@ -52,7 +52,7 @@ def list_cifar(tree: Tree) -> Listing:
 
 def _batch(tree: Tree, file: str) -> tuple[np.ndarray, np.ndarray]:
     where = f"{tree.where}/{file}"
-    content = load_plain(read_whole(tree, file), where)
+    content = load_plain(read_required(tree, file), where)
     data, labels = content.get("data"), content.get("labels", content.get("fine_labels"))
     if not isinstance(data, np.ndarray) or data.ndim != 2 or data.dtype != np.uint8:
         raise _wrong(where, "data", data, "(N, 3072) uint8")
@@ -67,7 +67,7 @@ def _batch(tree: Tree, file: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _names(tree: Tree, meta: str) -> tuple[str, ...]:
-    content = load_plain(read_whole(tree, meta), f"{tree.where}/{meta}")
+    content = load_plain(read_required(tree, meta), f"{tree.where}/{meta}")
     names = content.get("label_names", content.get("fine_label_names"))
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise _wrong(f"{tree.where}/{meta}", "label_names", names, "a list of class names")

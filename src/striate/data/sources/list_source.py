@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 
 from striate.data.annotations.annotation_kinds import annotation_kind
 from striate.data.annotations.captions import Captions
-from striate.data.annotations.own_inputs import OwnInputs
+from striate.data.annotations.inputs_as_targets import InputsAsTargets
 from striate.data.annotations.target_columns import TargetColumns, with_targets
 from striate.data.config import DataConfig
 from striate.data.environments.open_environment import is_environment
@@ -28,7 +28,6 @@ from striate.data.sources.cifar import holds_cifar, list_cifar
 from striate.data.sources.class_folders import list_classes, unwrapped
 from striate.data.sources.corrections import with_labels, with_splits
 from striate.data.sources.download import download
-from striate.data.sources.elsewhere import refuse_elsewhere
 from striate.data.sources.embedded import EMBEDDED
 from striate.data.sources.frames import in_view
 from striate.data.sources.idx import is_idx, list_idx, list_idx_file
@@ -36,6 +35,7 @@ from striate.data.sources.loose_pictures import holds_loose_pictures, list_loose
 from striate.data.sources.manifest import list_manifest
 from striate.data.sources.mask_folders import holds_masks, list_masks
 from striate.data.sources.named import DatasetInfo, catalogue, download_folder, find, info
+from striate.data.sources.network_sources import refuse_network_source
 from striate.data.sources.npz import list_npz, list_npz_folder, npz_of_folder
 from striate.data.sources.objects import is_given_data, list_given
 from striate.data.sources.other_layouts import listing_tables, refuse_other_layouts
@@ -64,7 +64,7 @@ def list_source(
         raise DataError("data", "an empty source", f"a name, or {_FORMS}", "striate train mnist5k")
     if is_given_data(config.source):
         return _corrected(_retarget(list_given(config.source, config.layout), annotation), config)
-    refuse_elsewhere(config.source)
+    refuse_network_source(config.source)
     if is_environment(config.source):
         raise DataError(
             f"data {config.source}",
@@ -82,7 +82,7 @@ def list_source(
     if requested is not None:
         annotation = annotation_kind(requested).written_as or requested
     try:
-        own = None if entry is not None else find_own(config.source)
+        own = None if entry is not None else find_in_data_folder(config.source)
         if own is not None:
             # The source is its name, so that a recorded command works wherever STRIATE_DATA points to the set.
             listing = replace(_list_path(own, config, annotation, ()), name=config.source, source=config.source)
@@ -163,7 +163,7 @@ def _retarget(listing: Listing, annotation: str | None) -> Listing:
     return annotation_kind(annotation).retarget(listing, annotation_kind(listing.annotation))
 
 
-def find_own(name: str) -> Path | None:
+def find_in_data_folder(name: str) -> Path | None:
     """The file or folder with this bare name in $STRIATE_DATA, or the archive (`flowers.tar.gz`); None where there is
     none, or where the name is also a path from the current folder."""
     chosen = os.environ.get("STRIATE_DATA")
@@ -178,7 +178,7 @@ def takes_layout(source: str) -> bool:
     if is_given_data(source):
         return True
     try:
-        path = find_own(source) or Path(source)
+        path = find_in_data_folder(source) or Path(source)
         return bool(npz_of_folder(path)) if path.is_dir() else source.lower().endswith(".npz")
     except OSError:
         return False
@@ -309,7 +309,7 @@ def _list_tree(tree: Tree, class_names: tuple[str, ...], annotation: str | None,
         return list_cifar(tree)
     if holds_svhn(tree):
         return list_svhn(tree)
-    if annotation == OwnInputs.name and holds_loose_pictures(tree):
+    if annotation == InputsAsTargets.name and holds_loose_pictures(tree):
         return list_loose_pictures(tree)
     if annotation == "box" and (boxed := list_boxes(tree, annotation)):
         return boxed
@@ -325,7 +325,7 @@ def _list_tree(tree: Tree, class_names: tuple[str, ...], annotation: str | None,
         return list_masks(tree)
     if annotation in (None, "labels") and (boxed := list_boxes(tree)):
         return boxed
-    if annotation not in ("class", OwnInputs.name):  # classes on request can come from any folder
+    if annotation not in ("class", InputsAsTargets.name):  # classes on request can come from any folder
         refuse_other_layouts(tree)
     listing = list_classes(tree, config.class_level)
     tables = [pasted(PurePosixPath(tree.where) / name) for name in listing_tables(tree)]

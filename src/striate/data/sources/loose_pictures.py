@@ -1,8 +1,8 @@
-"""Folders of images without classes: pictures that lie directly in the folder, or in train/, val/ and test/."""
+"""Folders of images without classes: pictures directly in the folder, or in train/, val/ and test/."""
 
 from __future__ import annotations
 
-from striate.data.annotations.own_inputs import OwnInputs
+from striate.data.annotations.inputs_as_targets import InputsAsTargets
 from striate.data.listing import SPLIT_NAMES, Listing, is_split
 from striate.data.media.every_medium import is_sample, medium_of_files
 from striate.data.sources.class_folders import note_spellings
@@ -10,7 +10,7 @@ from striate.data.sources.tree import Tree
 
 
 def holds_loose_pictures(tree: Tree) -> bool:
-    """Whether a picture lies directly in the tree, or in a folder that is named as a split."""
+    """Whether a picture is directly under the root, or in a folder that is named as a split."""
     return any(_is_loose(file) for file in tree.files if is_sample(file))
 
 
@@ -20,8 +20,8 @@ def _is_loose(file: str) -> bool:
 
 
 def list_loose_pictures(tree: Tree) -> Listing:
-    """Every picture of the tree, at any depth, without a label; folders named as splits are splits where all pictures
-    lie in such."""
+    """Every picture of the tree, at any depth, without a label. Folders named as splits are splits if they contain all
+    pictures."""
     files = [file for file in tree.files if is_sample(file)]
     medium = medium_of_files(files)
     taken = tuple(file for file in files if medium.owns(file))
@@ -31,7 +31,7 @@ def list_loose_pictures(tree: Tree) -> Listing:
         name=tree.name,
         source=tree.where,
         kind=medium.name,
-        annotation=OwnInputs.name,
+        annotation=InputsAsTargets.name,
         paths=taken,
         labels=("",) * len(taken),
         given=tuple(splits.get(file.partition("/")[0]) for file in taken),

@@ -18,6 +18,7 @@ from typing import IO, NamedTuple
 
 import numpy as np
 
+from striate.data.annotations.inputs_as_targets import CLASS, InputsAsTargets
 from striate.data.annotations.label_sets import (
     BETWEEN,
     LabelSets,
@@ -26,7 +27,6 @@ from striate.data.annotations.label_sets import (
     split_labels,
     with_label_sets,
 )
-from striate.data.annotations.own_inputs import CLASS, OwnInputs
 from striate.data.annotations.points import point_columns, visible_points
 from striate.data.annotations.target_columns import MISSING, TargetColumns
 from striate.data.listing import SPLIT_NAMES, Listing, as_number, class_numbers, order_classes
@@ -95,7 +95,7 @@ def list_manifest(path: Path, annotation: str | None, called: Mapping[str, str] 
     if error := of_another_medium(path, [row.path for row in rows]):
         raise error
     paths = tuple(row.path for row in rows)
-    if annotation == OwnInputs.name:
+    if annotation == InputsAsTargets.name:
         return _without_labels(path, root, rows, others, _notes(others, called or {}, backslashes))
     unnamed = annotation != TargetColumns.name and not any(row.label for row in rows)
     points = point_columns(others) if annotation == "point" or unnamed else {}
@@ -151,7 +151,7 @@ def _without_labels(path: Path, root: Path, rows: list[TableRow], others: list[s
         name=path.stem,
         source=str(path),
         kind=medium_of_files(paths).name,
-        annotation=OwnInputs.name,
+        annotation=InputsAsTargets.name,
         paths=paths,
         labels=("",) * len(rows),
         given=tuple(row.split for row in rows),
@@ -280,13 +280,13 @@ def _parse(
                     columns = _with_sets(columns) if sets else columns
                 elif "path" not in columns or not (
                     "label" in columns
-                    or annotation in (TargetColumns.name, OwnInputs.name)
+                    or annotation in (TargetColumns.name, InputsAsTargets.name)
                     or point_columns(list(columns))
                 ):
                     raise _other_columns(path, root, named, fields, annotation)
                 elif len(rows) < MAX_ROWS:
                     labeled = (
-                        annotation not in ("point", TargetColumns.name, OwnInputs.name)
+                        annotation not in ("point", TargetColumns.name, InputsAsTargets.name)
                         and "label" in columns
                         and not sets
                     )

@@ -23,7 +23,7 @@ from striate.wording import several
 EXPECTED = "one subfolder per class with its files; images/ and masks/; or a manifest .csv with path,label"
 
 
-class Found(NamedTuple):
+class RecognizedLayout(NamedTuple):
     """A recognized layout: what it is, and the remedy."""
 
     what: str
@@ -84,7 +84,7 @@ def masks_beside_boxes(tree: Tree) -> str | None:
     return next((str(folder) for folder in sorted(folders) if folder.name == "SegmentationClass"), None)
 
 
-def _masks_beside_boxes(tree: Tree) -> Found | None:
+def _masks_beside_boxes(tree: Tree) -> RecognizedLayout | None:
     """Pascal VOC with boxes and masks."""
     folder = masks_beside_boxes(tree)
     if folder is None:
@@ -93,19 +93,19 @@ def _masks_beside_boxes(tree: Tree) -> Found | None:
     suffix = next(PurePosixPath(file).suffix for file in tree.files if file.startswith(f"{folder}/"))
     linked = linked_pairs(tree, images, folder, suffix)
     what = f"boxes as in Pascal VOC, with masks in {folder}/"
-    return Found(what, f"for the boxes --task detect; for the masks: {linked}")
+    return RecognizedLayout(what, f"for the boxes --task detect; for the masks: {linked}")
 
 
-def _outlines(tree: Tree) -> Found | None:
+def _outlines(tree: Tree) -> RecognizedLayout | None:
     """LabelMe: a .json beside each picture."""
     files = [file for file in tree.files if file.lower().endswith(".json")]
     if not any(b'"shapes"' in (data := _begin(tree, file)) and b'"imagePath"' in data for file in files[:3]):
         return None
     what = f"outlines as LabelMe writes them: {several(len(files), '.json file')}, the first {files[0]}"
-    return Found(what, by_hand(tree, "outlines"))
+    return RecognizedLayout(what, by_hand(tree, "outlines"))
 
 
-def _coco(tree: Tree) -> Found | None:
+def _coco(tree: Tree) -> RecognizedLayout | None:
     """One .json for many pictures, as in COCO."""
     files = [file for file in tree.files if file.lower().endswith(".json") and file.count("/") <= 2]
     for file in files if len(files) <= 10 else ():
@@ -119,14 +119,14 @@ def _coco(tree: Tree) -> Found | None:
         }
         kind = next((name for key, name in kinds.items() if key in data), None)
         if kind is not None:
-            return Found(f"{kind} as in COCO: {file}", by_hand(tree, kind))
+            return RecognizedLayout(f"{kind} as in COCO: {file}", by_hand(tree, kind))
     return None
 
 
 _MASKS = re.compile(r"mask|seg|annot|label|gt|truth|target", re.IGNORECASE)
 
 
-def _mask_pairs(tree: Tree) -> Found | None:
+def _mask_pairs(tree: Tree) -> RecognizedLayout | None:
     """Two folders of pictures that have the same stems, except for an ending: PNGImages/ and PedMasks/."""
     tops = sorted(tree.tops())
     if len(tops) > 6 or not any(map(_MASKS.search, tops)):
@@ -144,7 +144,7 @@ def _mask_pairs(tree: Tree) -> Found | None:
             if ending is not None and _is_drawn(tree, first):
                 what = f"pictures in {images}/ and probably their masks in {masks}/, such as {first}"
                 suffix = ending + PurePosixPath(next(iter(stems[masks].values()))).suffix
-                return Found(what, linked_pairs(tree, images, masks, suffix))
+                return RecognizedLayout(what, linked_pairs(tree, images, masks, suffix))
     return None
 
 
@@ -174,7 +174,7 @@ def _ending(masks: Sequence[str], images: dict[str, str]) -> str | None:
     return None
 
 
-def _listed_pictures(tree: Tree) -> Found | None:
+def _listed_pictures(tree: Tree) -> RecognizedLayout | None:
     """A .csv beside a single folder, with rows for its pictures: then the name of the folder is not a class."""
     for name in listing_tables(tree):
         if len({file.rpartition("/")[0] for file in tree.files if is_sample(file)}) != 1:
@@ -183,7 +183,7 @@ def _listed_pictures(tree: Tree) -> Found | None:
         header = _begin(tree, name).decode("utf-8", "replace").split("\n")[0].strip().lower()
         what = other_task(re.split(r"[,;\t]", header))
         remedy = by_hand_in_table(what, table) if what else f"striate train {pasted(table)}"
-        return Found(f"all pictures in one folder, and {name} lists them{what and ': '}{what}", remedy)
+        return RecognizedLayout(f"all pictures in one folder, and {name} lists them{what and ': '}{what}", remedy)
     return None
 
 

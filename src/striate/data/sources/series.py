@@ -1,4 +1,4 @@
-"""Folders of DICOM slices as one file each."""
+"""Folders of DICOM slices, each read as one file."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from striate.data.sources.tree import Tree
 
 
 def with_folders_of_slices(tree: Tree) -> Tree:
-    """The tree, in which the slices of a folder are one file, named as its folder and `*.dcm`."""
+    """The tree with one file in place of the slices of a folder, named by the folder and `*.dcm`."""
     if not any(map(is_slice, tree.files)):
         return tree
     entries = with_series(tree.files)

@@ -147,7 +147,7 @@ def list_shards(paths: Sequence[Path], source: str) -> Listing:
     )
 
 
-def is_own(shard: Path, samples: Sequence[ShardSample]) -> bool:
+def written_by_striate(shard: Path, samples: Sequence[ShardSample]) -> bool:
     """Whether striate wrote the shard, by the names of the shard and its samples."""
     return bool(OWN_SHARD.fullmatch(shard.name)) and all(_OWN_SAMPLE.fullmatch(sample.name) for sample in samples)
 
@@ -161,7 +161,7 @@ def digest_samples(samples: Sequence[ShardSample]) -> str:
 def _compared(shard: Path, samples: list[ShardSample], index: Mapping[str, IndexedShard] | None) -> list[ShardSample]:
     """The samples with their digests from the index. Raises DataError for a shard that differs from the index."""
     if index is None:
-        if is_own(shard, samples):
+        if written_by_striate(shard, samples):
             raise _not_indexed(str(shard), shard.parent)
         return samples
     listed = index.get(shard.name, IndexedShard(shard.name, 0, ""))

@@ -1,4 +1,4 @@
-"""What a source calls its columns or arrays, where not as striate does: `data.names`, given or proposed."""
+"""`data.names`: the names of columns or arrays in a source, where they differ from striate's."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ from striate.wording import listed
 
 
 def parse_names(text: str | None) -> dict[str, str]:
-    """`path=filename,label=species` as a mapping from the name that is read to that of the source. Raises
-    ConfigError."""
+    """`path=filename,label=species` as a mapping from striate's name to the name in the source. Raises ConfigError."""
     found: dict[str, str] = {}
     for part in text.split(",") if text else ():
         name, sign, given = (word.strip() for word in part.partition("="))
@@ -27,7 +26,9 @@ def parse_names(text: str | None) -> dict[str, str]:
 
 
 def check_names(names: Mapping[str, str], there: Collection[str], known: Collection[str]) -> None:
-    """Raise ConfigError where `data.names` speaks of what is not read, or of what is not in the source."""
+    """Raise ConfigError if `data.names` has a name that striate does not read, or one that the source lacks.
+
+    `there`: names in the source. `known`: names that striate reads."""
     for name, given in names.items():
         if name not in known or given not in there:
             got = f"{name}={given}"
@@ -40,6 +41,6 @@ def check_names(names: Mapping[str, str], there: Collection[str], known: Collect
 
 
 def names_remedy(names: Mapping[str, str], words: str = "") -> Remedy:
-    """The remedy that gives these names."""
+    """The remedy that sets `data.names` to these."""
     text = ",".join(f"{name}={given}" for name, given in names.items())
     return Remedy(f"{words}--data.names {pasted(text)}", settings={"data.names": text})

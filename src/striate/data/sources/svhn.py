@@ -1,7 +1,7 @@
 """SVHN's cropped digits (http://ufldl.stanford.edu/housenumbers): train_32x32.mat and test_32x32.mat.
-Arrays of numbers in a MATLAB 5 file (MAT-File Format, MathWorks), read without trusting a byte of it.
 
-SciPy's reader takes types and sizes from the file as they come: a damaged one ends the whole program.
+They are MATLAB 5 files (MAT-File Format, MathWorks), whose types and sizes are all checked here. SciPy's reader does
+not check them: a damaged file can crash the program.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 
 from striate.data.listing import Listing
 from striate.data.sources.arrays import list_arrays
-from striate.data.sources.tree import Tree, read_file, read_whole, too_much, unpacked_limit
+from striate.data.sources.tree import Tree, read_file, read_required, too_much, unpacked_limit
 from striate.errors import DataError
 from striate.wording import several
 
@@ -25,13 +25,13 @@ _CLASSES = {6: "f8", 7: "f4", 8: "i1", 9: "u1", 10: "i2", 11: "u2", 12: "i4", 13
 
 
 class TooLarge(ValueError):
-    """What is described, or unpacked, is more than may be."""
+    """Arrays that are declared, or unpacked, to more than the limit."""
 
 
 def read_arrays(data: bytes, names: Collection[str], limit: int) -> dict[str, np.ndarray]:
-    """The arrays of the file that have one of the `names`, in the shapes of MATLAB.
+    """The arrays of the file with these `names`, in MATLAB's shapes.
 
-    Raises TooLarge for more than `limit` bytes, ValueError or zlib.error for what is no such file, or no such array.
+    Raises TooLarge for more than `limit` bytes, ValueError or zlib.error for a damaged or other file.
     """
     orders = {b"IM": "<", b"MI": ">"}
     if data[126:128] not in orders:
@@ -57,7 +57,7 @@ def _elements(data: memoryview, order: str, *, padded: bool = True) -> Iterator[
     while place + 8 <= len(data):
         kind, size = (int(n) for n in np.frombuffer(data[place : place + 8], f"{order}u4"))
         start = place + 8
-        if kind >> 16:  # up to four bytes lie within the tag
+        if kind >> 16:  # up to four bytes are stored in the tag
             kind, size, start = kind & 0xFFFF, kind >> 16, place + 4
         end = start + size
         if end > len(data) or (start == place + 4 and size > 4):
@@ -67,7 +67,7 @@ def _elements(data: memoryview, order: str, *, padded: bool = True) -> Iterator[
 
 
 def _unpack(body: memoryview, order: str, limit: int) -> memoryview:
-    """The one element that was compressed: its tag says how much there is, and no more is unpacked."""
+    """The compressed element; no more is unpacked than its tag declares."""
     stream = zlib.decompressobj()
     out = bytearray(stream.decompress(body, 8))
     if len(out) < 8:
@@ -81,7 +81,7 @@ def _unpack(body: memoryview, order: str, limit: int) -> memoryview:
 
 
 def _array(body: memoryview, order: str, names: Collection[str], limit: int) -> tuple[str, np.ndarray | None]:
-    """The name, and the values where it is one of `names`."""
+    """The name of an array, and its values if it is one of `names`."""
     parts = _elements(body, order)
     flags, sizes, title = (next(parts, (0, body[:0]))[1] for _ in range(3))
     name = bytes(title).decode("latin-1")
@@ -105,15 +105,15 @@ _SPLITS = {"train_32x32.mat": "train", "test_32x32.mat": "test"}
 
 
 def holds_svhn(tree: Tree) -> bool:
-    """Whether SVHN's training file lies directly under the root."""
+    """Whether SVHN's training file is directly under the root."""
     return "train_32x32.mat" in tree.loose()
 
 
 def list_svhn(tree: Tree) -> Listing:
-    """Both files of a folder; the extra set is left out, and named among the ignored files. Raises DataError."""
+    """Both files of a folder; the extra set is left out, and listed in `ignored`. Raises DataError."""
     used = [file for file in tree.loose() if file in _SPLITS]
     blocks: dict[str | None, tuple[np.ndarray, np.ndarray]] = {
-        _SPLITS[file]: _parse(read_whole(tree, file), f"{tree.where}/{file}") for file in used
+        _SPLITS[file]: _parse(read_required(tree, file), f"{tree.where}/{file}") for file in used
     }
     ignored = tuple(sorted(set(tree.files) - set(used) | set(tree.hidden)))
     return list_arrays(tree.name, tree.where, blocks, layout="NHWC", ignored=ignored, notes=tree.notes)

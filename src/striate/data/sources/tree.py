@@ -262,7 +262,7 @@ def read_gz(tree: Tree, path: str, declared: Callable[[bytes], int]) -> bytes | 
     unpacked, to notice that there are more. Raises DataError.
     """
     where = f"{tree.where}/{path}"
-    data = read_whole(tree, path)
+    data = read_required(tree, path)
     if not path.endswith(".gz"):
         return data
     limit = unpacked_limit(len(data), in_memory=True)
@@ -276,7 +276,7 @@ def read_gz(tree: Tree, path: str, declared: Callable[[bytes], int]) -> bytes | 
     return out
 
 
-def read_whole(tree: Tree, path: str) -> bytes:
+def read_required(tree: Tree, path: str) -> bytes:
     """The bytes of a file that the data set cannot be read without. Raises DataError."""
     try:
         return tree.read(path)

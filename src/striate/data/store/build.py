@@ -11,7 +11,7 @@ from typing import IO
 
 import numpy as np
 
-from striate.data.store.own_files import OwnFolder, open_own_file, open_own_folder
+from striate.data.store.owned_files import OwnedFolder, open_owned_file, open_owned_folder
 from striate.data.store.pack import (
     FORMAT,
     JOURNAL,
@@ -22,7 +22,7 @@ from striate.data.store.pack import (
     remove_pack,
     write_record,
 )
-from striate.data.store.stored import Block, ReadRow, decode_blocks, rows_in_block, sums_type
+from striate.data.store.stored import DecodedBlock, ReadRow, decode_blocks, rows_in_block, sums_type
 from striate.errors import DataError
 
 
@@ -52,7 +52,7 @@ def build_pack(
                 progress(shape[0])
                 return pack
             _remove_damaged(path, announce)
-            with open_own_folder(work, make=True) as inside:
+            with open_owned_folder(work, make=True) as inside:
                 write_record(inside, _fill(inside, key, read, shape, np.dtype(dtype), source, progress))
                 inside.remove(JOURNAL)
             work.rename(path)
@@ -66,7 +66,7 @@ def build_pack(
     return pack
 
 
-def remove_unless_whole(path: Path, key: str, shape: tuple[int, ...], *, announce: Callable[[str], None]) -> None:
+def remove_if_damaged(path: Path, key: str, shape: tuple[int, ...], *, announce: Callable[[str], None]) -> None:
     """Check the digests of a pack, and remove it if it is damaged. This holds the lock of the pack, so that it does not
     remove what another process has just made again. Raises DataError."""
     try:
@@ -84,7 +84,7 @@ def _remove_damaged(path: Path, announce: Callable[[str], None]) -> None:
 
 
 def _fill(
-    work: OwnFolder,
+    work: OwnedFolder,
     key: str,
     read: ReadRow,
     shape: tuple[int, ...],
@@ -115,7 +115,7 @@ def _fill(
     )
 
 
-def _write(images: IO[bytes], sums: IO[bytes], block: Block) -> None:
+def _write(images: IO[bytes], sums: IO[bytes], block: DecodedBlock) -> None:
     for file, values in ((images, block.images), (sums, block.sums)):
         file.seek(block.start * values[0].nbytes)
         file.write(np.ascontiguousarray(values).data)
@@ -160,7 +160,7 @@ def _alone(pack: Path, announce: Callable[[str], None]) -> Iterator[None]:
         return
     path = pack.with_name(f"{pack.name}.lock")
     while True:
-        with open_own_file(path) as file:
+        with open_owned_file(path) as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:

@@ -24,7 +24,7 @@ import torch
 from numpy.typing import NDArray
 
 from striate.data.media.medium import Preparation
-from striate.data.store.own_files import OwnFolder, open_own_folder
+from striate.data.store.owned_files import OwnedFolder, open_owned_folder
 from striate.data.store.stored import rows_in_block, sums_type
 from striate.errors import ConfigError, DataError
 from striate.machine.cache import cache_folder
@@ -138,7 +138,7 @@ def open_pack(path: Path, key: str, shape: tuple[int, ...], *, check: bool = Fal
     The digests of its blocks are checked if the file has changed since the last check, or if `check` is set.
     """
     try:
-        with open_own_folder(path) as folder:
+        with open_owned_folder(path) as folder:
             record = _read_record(folder)
             if (record.format, record.key, record.shape) != (FORMAT, key, shape):
                 return None
@@ -149,7 +149,7 @@ def open_pack(path: Path, key: str, shape: tuple[int, ...], *, check: bool = Fal
                     return None
                 pack = Pack(path, record, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
             touched = status.st_mtime_ns != record.modified
-            if (check or touched) and not _is_whole(pack):
+            if (check or touched) and not _is_intact(pack):
                 return None
             if touched:  # else every start would check it all, as it does where the record cannot be written
                 with suppress(OSError, DataError):
@@ -159,7 +159,7 @@ def open_pack(path: Path, key: str, shape: tuple[int, ...], *, check: bool = Fal
     return pack
 
 
-def _read_record(folder: OwnFolder) -> PackRecord:
+def _read_record(folder: OwnedFolder) -> PackRecord:
     """The content of pack.json. Raises ValueError or another error for a file that has changed."""
     with folder.read(_RECORD) as file:
         values = json.loads(file.read())
@@ -171,7 +171,7 @@ def _read_record(folder: OwnFolder) -> PackRecord:
     return PackRecord(**values)
 
 
-def write_record(folder: OwnFolder, record: PackRecord) -> None:
+def write_record(folder: OwnedFolder, record: PackRecord) -> None:
     """Write pack.json, and sync it to disk. Raises OSError or DataError."""
     values = json.loads(json.dumps(asdict(record)))  # row numbers are text in JSON, and their digest is of that
     folder.replace(_RECORD, json.dumps(values | {"digest": _record_digest(values)}).encode())
@@ -181,7 +181,7 @@ def _record_digest(values: dict[str, Any]) -> str:
     return hashlib.blake2b(json.dumps(values, sort_keys=True).encode(), digest_size=16).hexdigest()
 
 
-def _is_whole(pack: Pack) -> bool:
+def _is_intact(pack: Pack) -> bool:
     images = np.frombuffer(pack.mapped, pack.dtype).reshape(pack.shape)
     sums, size = read_sums(pack.path, pack.shape, pack.dtype), rows_in_block(pack.shape[1:])
     unreadable: list[dict[int, str]] = [{} for _ in range(-(-pack.shape[0] // size))]
@@ -200,7 +200,7 @@ def _is_whole(pack: Pack) -> bool:
 
 def remove_pack(path: Path) -> None:
     """Remove the files of a pack, and its folder. Raises OSError; DataError if the folder has other files."""
-    with open_own_folder(path) as folder:
+    with open_owned_folder(path) as folder:
         for name in _FILES:
             folder.remove(name)
     try:
@@ -221,7 +221,8 @@ _DECODING = 1
 
 
 def packs_folder(chosen: str | None) -> Path | None:
-    """`chosen`, else `packs` in the cache folder; None where there is none. Raises ConfigError for `~` of nobody."""
+    """`chosen`, else `packs` in the cache folder; None where there is none. Raises ConfigError for the `~` of an
+    unknown user."""
     if not chosen:
         cache = cache_folder()
         return None if cache is None else cache / "packs"

@@ -159,7 +159,7 @@ ReadRow = Callable[[int, NDArray[Any]], str | None]
 
 
 @dataclass(frozen=True)
-class Block:
+class DecodedBlock:
     """A block of B decoded images."""
 
     number: int
@@ -180,11 +180,11 @@ def rows_in_block(shape: tuple[int, ...]) -> int:
 
 def decode_blocks(
     read: ReadRow, count: int, shape: tuple[int, ...], *, dtype: np.dtype, first: int = 0
-) -> Iterator[Block]:
+) -> Iterator[DecodedBlock]:
     """The blocks of `count` samples from number `first` on, in order."""
     size = rows_in_block(shape)
 
-    def decode(number: int) -> Block:
+    def decode(number: int) -> DecodedBlock:
         start = number * size
         rows = range(start, min(start + size, count))
         images = np.zeros((len(rows), *shape), dtype)
@@ -192,6 +192,6 @@ def decode_blocks(
         unreadable = {row: why for row, why in reasons.items() if why is not None}
         for row in unreadable:
             images[row - start] = 0
-        return Block(number, start, images, channel_sums(images), unreadable)
+        return DecodedBlock(number, start, images, channel_sums(images), unreadable)
 
     return map_ordered(decode, range(first, -(-count // size)), chunk=1, ahead=2 * reading_threads())

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from striate.data.annotations.boxes import CLASS
-from striate.data.rotated_boxes import bent
+from striate.data.rotated_boxes import transform_boxes
 from striate.layers.looping import repeat_while
 from striate.layers.suppression import suppress
 from striate.tasks.detect.average_precision import SCORE
@@ -85,10 +85,10 @@ def exported_rotated_boxes(
 
 
 def _in_picture(boxes: torch.Tensor, frame: Frame) -> torch.Tensor:
-    """Rotated boxes (N, M, 5) in pixels of the picture: `data.rotated_boxes.scaled`."""
+    """Rotated boxes (N, M, 5) in pixels of the picture: `data.rotated_boxes.scale_boxes`."""
     center = frame.in_picture((boxes[..., :2] + boxes[..., 2:4]) / 2)
     across, down = 1 / frame.scale
-    wide, high, angle = bent(
+    wide, high, angle = transform_boxes(
         boxes[..., 2] - boxes[..., 0], boxes[..., 3] - boxes[..., 1], boxes[..., 4], ((across, 0.0), (0.0, down)), torch
     )
     half = torch.stack([wide, high], 2) / 2

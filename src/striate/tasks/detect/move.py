@@ -6,7 +6,7 @@ import torch
 
 from striate.data.annotations.boxes import ANGLE, CLASS, GRID, NO_OBJECT, VISIBLE
 from striate.data.augment.warp import Warp
-from striate.data.rotated_boxes import SEEN, bent
+from striate.data.rotated_boxes import SEEN, transform_boxes
 from striate.tasks.detect.rotated import areas, common_area, with_angle
 
 
@@ -76,7 +76,8 @@ def resize_boxes(targets: torch.Tensor, before: tuple[int, int], size: tuple[int
 
 
 def _warp_rotated(targets: torch.Tensor, warp: Warp, size: tuple[int, int]) -> torch.Tensor:
-    """Mirroring a rotated box negates its angle; a linear transformation gives the nearest box (`bent`). A box that
+    """Mirroring a rotated box negates its angle; a linear transformation gives the nearest box (`transform_boxes`). A box
+    that
     leaves the image is not clipped, and dropped where less than `SEEN` of its area is left in the image."""
     height, width = size
     center, half, angle = _rotated_parts(targets)
@@ -123,7 +124,7 @@ def _bent(
     middle, lone = center.new_tensor(about), matrix.to(center)[:, None]
     center = torch.einsum("bmij,bmj->bmi", lone.expand(-1, center.shape[1], -1, -1), center - middle) + middle
     (a, b), (c, d) = lone[..., 0, :].unbind(-1), lone[..., 1, :].unbind(-1)
-    wide, high, turned = bent(half[..., 0], half[..., 1], angle, ((a, b), (c, d)), torch)
+    wide, high, turned = transform_boxes(half[..., 0], half[..., 1], angle, ((a, b), (c, d)), torch)
     scaled = (a == d) & (b == 0) & (c == 0)
     sides = torch.where(scaled[..., None], half * a[..., None], torch.stack([wide, high], -1))
     return center, sides, torch.where(scaled, angle, turned)

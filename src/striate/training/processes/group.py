@@ -157,12 +157,12 @@ def bounds_in_step(batch: Batch, config: Config, processes: Processes) -> list[t
     """The parts of a batch that go through the network one after the other: for each, its number in the whole batch,
     then its first and last+1 row in `batch`, which is whole or this process's part. All processes have the same number
     of parts, since they wait for each other at normalizations."""
-    first, end = processes.part(batch.whole)
+    first, end = processes.part(batch.full_size)
     offset = first if batch.samples is None else 0
     most, own = config.execution.micro_batch, end - first
     bounds = part_bounds(own, most)
-    if processes.divides(batch.whole) and most is not None:
-        number = len(part_bounds(-(-batch.whole // processes.count), most))
+    if processes.divides(batch.full_size) and most is not None:
+        number = len(part_bounds(-(-batch.full_size // processes.count), most))
         bounds = [(k * own // number, (k + 1) * own // number) for k in range(number)]
     return [(first + a, offset + a, offset + b) for a, b in bounds]
 
@@ -173,7 +173,7 @@ def measured_batches(split: Split, samples: int, processes: Processes) -> Iterat
     equally often."""
     if processes.sharded:
         for number, batch in enumerate(batches(split, samples, part=processes.part)):
-            yield number, batch, processes.counts(batch.whole)
+            yield number, batch, processes.counts(batch.full_size)
         return
     first, stop = processes.blocks(len(batch_bounds(len(split), samples)))
     for number, batch in enumerate(batches(split, samples, first=first, stop=stop), start=first):
@@ -183,8 +183,8 @@ def measured_batches(split: Split, samples: int, processes: Processes) -> Iterat
 def part_weight(task: Task, targets: torch.Tensor, batch: Batch, processes: Processes) -> torch.Tensor | float:
     """The task's weight of the whole batch, from the `targets` of this process."""
     weight = task.weight(targets)
-    if len(targets) == batch.whole:
+    if len(targets) == batch.full_size:
         return weight
     if isinstance(weight, torch.Tensor):
         return processes.total(weight)
-    return weight * batch.whole / len(targets)  # it depends only on the number of samples
+    return weight * batch.full_size / len(targets)  # it depends only on the number of samples

@@ -29,7 +29,7 @@ from striate.data.media.clip.clip_files import (
 )
 from striate.data.media.clip.clip_picture import strip
 from striate.data.media.clip.flow import flow_bytes, optical_flow
-from striate.data.media.image.fitting import place
+from striate.data.media.image.fitting import place_picture
 from striate.data.media.medium import Medium, Planned, Preparation
 from striate.wording import several
 
@@ -126,7 +126,7 @@ class Clips(Medium):
             return flow_candidates(even_places(header.frames, count), header) if self.motion else []
 
         header, read = read_frames(data, where, chosen, preparation.max_pixels)
-        fitted = {number: place(frame, shape, preparation.fit) for number, frame in read.items()}
+        fitted = {number: place_picture(frame, shape, preparation.fit) for number, frame in read.items()}
         out = np.empty((channels, count, *shape), np.uint8)
         if self.colors:
             for k, number in enumerate(even_places(header.frames, count)):
@@ -146,7 +146,7 @@ class Clips(Medium):
             return given
         _, count, *size = preparation.input_shape
         chosen = [given[number] for number in even_places(len(given), count)]
-        return np.stack([place(frame, (size[0], size[1]), preparation.fit) for frame in chosen], 1)
+        return np.stack([place_picture(frame, (size[0], size[1]), preparation.fit) for frame in chosen], 1)
 
     def plan(
         self, source: str, inputs: NDArray[Any] | None, headers: Sequence[ClipHeader], config: DataConfig

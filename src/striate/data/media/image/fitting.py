@@ -74,7 +74,7 @@ def _nearest(a: int, b: int) -> int:
     return whole + (2 * rest > b or (2 * rest == b and whole % 2 == 1))
 
 
-def whole_size(source: tuple[int, int], size: tuple[int, int], fit: Fit) -> tuple[int, int]:
+def uncropped_size(source: tuple[int, int], size: tuple[int, int], fit: Fit) -> tuple[int, int]:
     """(height, width) of an uncropped and unpadded picture of `source` (height, width), at the scale at which `fit`
     brings it to `size`."""
     (height, width), (to_height, to_width) = source, size
@@ -112,7 +112,7 @@ class Reduced:
         return tuple(min((place + start) / self.factor, float(end)) for place, start, end in places)
 
 
-def place(pixels: np.ndarray, size: tuple[int, int], fit: Fit) -> np.ndarray:
+def place_picture(pixels: np.ndarray, size: tuple[int, int], fit: Fit) -> np.ndarray:
     """A new array (C, *size): the uint8 picture (H, W) or (H, W, C) on a black canvas of `size`.
 
     Only the part that remains is resized, bilinear with antialiasing as in Pillow; a picture of the right size is not
@@ -127,7 +127,7 @@ def place(pixels: np.ndarray, size: tuple[int, int], fit: Fit) -> np.ndarray:
 
 
 def place_reduced(image: Image.Image, size: tuple[int, int], fit: Fit, reduced: Reduced) -> np.ndarray:
-    """`place` for a picture in mode L or RGB that was decoded at a fraction of its size."""
+    """`place_picture` for a picture in mode L or RGB that was decoded at a fraction of its size."""
     how = geometry(reduced.size, size, fit)
     left, top, right, bottom = reduced.box(how.box, image.size)
     part = image.crop((math.floor(left), math.floor(top), math.ceil(right), math.ceil(bottom)))

@@ -23,7 +23,7 @@ from striate.data.media.image.pictures import (
     decode_image,
     decode_mask,
     prepare_image,
-    prepare_whole,
+    prepare_uncropped,
     refit,
 )
 from striate.data.media.image.raster_files import header_of
@@ -133,7 +133,7 @@ class Images(Medium):
     suffixes: ClassVar[frozenset[str]] = SUFFIXES
     largest_file: ClassVar[int] = MAX_PICTURE_BYTES
     pictures: ClassVar[bool] = True
-    takes_whole: ClassVar[bool] = True
+    takes_uncropped: ClassVar[bool] = True
     any_size: ClassVar[bool] = True
     stored: ClassVar[bool] = True
     augmentations: ClassVar[frozenset[str]] = frozenset(AugmentConfig.__dataclass_fields__) - SOUND - VOLUME_ALONE
@@ -207,11 +207,13 @@ class Images(Medium):
         pixels = as_pixels(array) if array.size and array.dtype.kind in "uifb" else None
         return super().prepare(array if pixels is None else pixels, preparation)
 
-    def whole(self, given: Any, where: str, preparation: Preparation) -> tuple[NDArray[Any], tuple[int, ...] | None]:
+    def uncropped(
+        self, given: Any, where: str, preparation: Preparation
+    ) -> tuple[NDArray[Any], tuple[int, ...] | None]:
         """A file, its bytes or a PIL image, with its own aspect ratio; or an array of exactly the input's shape."""
         if isinstance(given, bytes | Path) or hasattr(given, "getexif"):
-            return prepare_whole(given, where, preparation)
-        return super().whole(given, where, preparation)
+            return prepare_uncropped(given, where, preparation)
+        return super().uncropped(given, where, preparation)
 
     def parts(self, path: Path, where: str, preparation: Preparation) -> PictureParts:
         """The picture, decoded once."""

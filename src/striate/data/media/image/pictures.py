@@ -36,7 +36,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from striate.data.config import Fit
-from striate.data.media.image.fitting import Reduced, pixels_of, place, place_reduced, whole_size
+from striate.data.media.image.fitting import Reduced, pixels_of, place_picture, place_reduced, uncropped_size
 from striate.data.media.image.jpeg import decode_plain_jpeg, plain_jpeg_header, reduce_decoding
 from striate.data.media.medium import MOST_TILED_PIXELS, Preparation, Unreadable
 from striate.wording import several
@@ -184,7 +184,7 @@ def decode_image(data: bytes | Path, where: str, preparation: Preparation) -> np
     """
     data = read_bytes(data, where)
     if _few_scans(data) and (pixels := decode_plain_jpeg(data, preparation)) is not None:
-        return place(pixels, preparation.input_shape[1:], preparation.fit)  # type: ignore[arg-type]
+        return place_picture(pixels, preparation.input_shape[1:], preparation.fit)  # type: ignore[arg-type]
     with open_picture(data, where, preparation.max_pixels) as image:
         turn = turn_of(image) if image.format == "JPEG" else None
         reduced = reduce_decoding(image, turn, preparation) if preparation.reduced else None
@@ -202,7 +202,7 @@ def prepare_image(image: Image.Image, where: str, preparation: Preparation) -> n
         return _prepared(image, where, preparation, None)
 
 
-def prepare_whole(
+def prepare_uncropped(
     given: bytes | Path | Image.Image, where: str, preparation: Preparation
 ) -> tuple[np.ndarray, tuple[int, int]]:
     """A picture as uint8 (C, height, width), neither cropped nor padded, with its own aspect ratio; and its own height
@@ -218,7 +218,7 @@ def prepare_whole(
         height, width = header.height, header.width
     scaled = height, width
     if not preparation.native:
-        scaled = whole_size(scaled, preparation.input_shape[1:], preparation.fit)  # type: ignore[arg-type]
+        scaled = uncropped_size(scaled, preparation.input_shape[1:], preparation.fit)  # type: ignore[arg-type]
     own = replace(preparation, input_shape=(preparation.input_shape[0], *scaled), fit="stretch")
     if isinstance(given, Image.Image):
         return prepare_image(given, where, own), (height, width)
@@ -289,7 +289,7 @@ def _prepared(image: Image.Image, where: str, preparation: Preparation, reduced:
     upright = flat if turn is None else flat.transpose(turn)
     if reduced is not None:
         return place_reduced(upright, (height, width), preparation.fit, reduced)
-    return place(pixels_of(upright), (height, width), preparation.fit)
+    return place_picture(pixels_of(upright), (height, width), preparation.fit)
 
 
 def decode_mask(
@@ -348,7 +348,7 @@ def refit(inputs: np.ndarray, channels: int, size: tuple[int, int], fit: Fit) ->
         pixels = x_CHW[0] if len(x_CHW) == 1 else np.moveaxis(x_CHW, 0, -1)
         if len(x_CHW) != channels:
             pixels = pixels_of(Image.fromarray(np.ascontiguousarray(pixels)).convert(mode))
-        out[number] = place(pixels, size, fit)
+        out[number] = place_picture(pixels, size, fit)
     return out
 
 

@@ -191,11 +191,11 @@ def read_raster(data: bytes | Path, where: str, *, max_pixels: int, all_pages: b
                 where, f"a color {image.format} with more than 8 bits, of which only 8 could be read",
                 "save it as PNG or TIFF",
             )  # fmt: skip
-        values = values_of(image, where)
+        values = raster_values(image, where)
         return Raster(values, 1, str(values.dtype))
 
 
-def values_of(image: Image.Image, where: str) -> NDArray[Any]:
+def raster_values(image: Image.Image, where: str) -> NDArray[Any]:
     """(H, W, C) values of a Pillow image, upright: 16-bit and floating-point gray unchanged, all others as bytes."""
     image.load()
     if image.mode == "F":
@@ -210,7 +210,7 @@ def values_of(image: Image.Image, where: str) -> NDArray[Any]:
     else:
         values = pixels_of(flatten(image, where))
     values = values[..., None] if values.ndim == 2 else values
-    return values if (turn := turn_of(image)) is None else turned(values, turn.value)
+    return values if (turn := turn_of(image)) is None else transposed(values, turn.value)
 
 
 def _read_png(data: bytes, where: str, max_pixels: int) -> NDArray[np.uint16]:
@@ -218,7 +218,7 @@ def _read_png(data: bytes, where: str, max_pixels: int) -> NDArray[np.uint16]:
     bytes, then the low bytes."""
     with open_picture(data, where, max_pixels) as image:
         if image.mode not in ("RGB", "RGBA"):
-            return values_of(image, where)
+            return raster_values(image, where)
         (name,) = {tile.args for tile in _tiles(image)}
     if name == "LA;16B":
         raise UnreadableImage(where, "a 16-bit gray PNG with alpha", "save it without alpha, or as TIFF")
@@ -232,7 +232,7 @@ def _read_png(data: bytes, where: str, max_pixels: int) -> NDArray[np.uint16]:
     values = over_white(256 * parts[0] + parts[1])
     if isinstance(transparent, tuple):
         values[(values == transparent).all(2)] = 65535
-    return values if turn is None else turned(values, turn.value)
+    return values if turn is None else transposed(values, turn.value)
 
 
 def _tiles(image: Image.Image) -> list[Any]:
@@ -251,7 +251,7 @@ def over_white(values: NDArray[Any]) -> NDArray[Any]:
     return mixed
 
 
-def turned(values: NDArray[Any], transpose: int) -> NDArray[Any]:
+def transposed(values: NDArray[Any], transpose: int) -> NDArray[Any]:
     """(H, W, C) after one of Pillow's transpositions, by its number."""
     moves = {
         Image.Transpose.FLIP_LEFT_RIGHT: lambda a: a[:, ::-1],
@@ -334,7 +334,7 @@ def _read_tiff(pages: list[Any], data: bytes, where: str, max_pixels: int, *, al
     values = np.concatenate([_page(page, data, where, max_pixels, len(wanted)) for page in wanted], axis=2)
     tag = first.tags.get(_ORIENTATION)
     upright = TURNS.get(int(tag.value)) if tag is not None and isinstance(tag.value, int) else None
-    return Raster(values if upright is None else turned(values, upright.value), len(pages), str(first.dtype))
+    return Raster(values if upright is None else transposed(values, upright.value), len(pages), str(first.dtype))
 
 
 def _page(page: Any, data: bytes, where: str, max_pixels: int, count: int) -> NDArray[Any]:

@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from striate.data.config import SOUND, AugmentConfig, DataConfig
-from striate.data.media.image.fitting import place, whole_size
+from striate.data.media.image.fitting import place_picture, uncropped_size
 from striate.data.media.image.image_medium import Images
 from striate.data.media.image.pictures import Header, UnreadableImage, explained
-from striate.data.media.image.raster_files import DEPTHS, Raster, as_numbers, read_raster, values_of
+from striate.data.media.image.raster_files import DEPTHS, Raster, as_numbers, raster_values, read_raster
 from striate.data.media.image.raster_plan import SIXTEEN_FROM_EIGHT, plan_rasters, range_note
 from striate.data.media.medium import Preparation
 from striate.errors import DataError
@@ -93,7 +93,7 @@ class Rasters(Images):
     def _raster(self, data: bytes | Path | Image.Image, where: str, preparation: Preparation) -> Raster:
         if isinstance(data, Image.Image):
             with explained(where, None):
-                values = values_of(data, where)
+                values = raster_values(data, where)
             return Raster(values, 1, str(values.dtype))
         every = preparation.pages == "channels"
         return read_raster(data, where, max_pixels=preparation.max_pixels, all_pages=every)
@@ -105,7 +105,7 @@ class Rasters(Images):
     def _placed(self, raster: Raster, where: str, preparation: Preparation) -> NDArray[np.float32]:
         levels = self.levels(raster, where, preparation)
         size: Any = preparation.input_shape[1:]
-        return place(np.moveaxis(levels, 0, -1), size, preparation.fit)
+        return place_picture(np.moveaxis(levels, 0, -1), size, preparation.fit)
 
     def prepare(self, given: Any, preparation: Preparation) -> NDArray[Any]:
         """A path, a PIL image, or an array of the input's shape with values on the scale of files."""
@@ -115,7 +115,9 @@ class Rasters(Images):
             return self._placed(self._raster(given, "a PIL image", preparation), "a PIL image", preparation)
         return self.scaled(as_numbers(super(Images, self).prepare(given, preparation)), preparation)
 
-    def whole(self, given: Any, where: str, preparation: Preparation) -> tuple[NDArray[Any], tuple[int, int] | None]:
+    def uncropped(
+        self, given: Any, where: str, preparation: Preparation
+    ) -> tuple[NDArray[Any], tuple[int, int] | None]:
         """A file, its bytes or a PIL image, with its own aspect ratio; or an array of exactly the input's shape."""
         if not (isinstance(given, bytes | Path) or hasattr(given, "getexif")):
             return self.prepare(given, preparation), None
@@ -123,7 +125,7 @@ class Rasters(Images):
         height, width = raster.values.shape[:2]
         size = (height, width)
         if not preparation.native:
-            size = whole_size(size, preparation.input_shape[1:], preparation.fit)  # type: ignore[arg-type]
+            size = uncropped_size(size, preparation.input_shape[1:], preparation.fit)  # type: ignore[arg-type]
         own = replace(preparation, input_shape=(preparation.input_shape[0], *size), fit="stretch")
         return self._placed(raster, where, own), (height, width)
 

@@ -64,7 +64,7 @@ class Volumes(Medium):
     values: ClassVar[str] = "voxels"
     suffixes: ClassVar[frozenset[str]] = SUFFIXES
     largest_file: ClassVar[int] = MOST_BYTES
-    takes_whole: ClassVar[bool] = True
+    takes_uncropped: ClassVar[bool] = True
     given_as: ClassVar[str] = "voxels"
     augmentations: ClassVar[frozenset[str]] = VOLUME
     settings: ClassVar[frozenset[str]] = frozenset(("voxels", "spacing", "intensity", "window"))
@@ -119,7 +119,9 @@ class Volumes(Medium):
         """The file in the middle of the grid."""
         return _centered(self.at_spacing(data, where, preparation), preparation.input_shape[1:], 0)
 
-    def whole(self, given: Any, where: str, preparation: Preparation) -> tuple[NDArray[Any], tuple[int, ...] | None]:
+    def uncropped(
+        self, given: Any, where: str, preparation: Preparation
+    ) -> tuple[NDArray[Any], tuple[int, ...] | None]:
         """An uncropped file at the spacing of the inputs, and its own shape (D, H, W)."""
         if isinstance(given, bytes | Path):
             shape = read_header(given, where).shape

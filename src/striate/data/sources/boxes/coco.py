@@ -13,13 +13,13 @@ from collections.abc import Mapping
 from pathlib import PurePosixPath
 from typing import Any
 
-from striate.data.box_records import Box, Boxed, around
+from striate.data.box_records import Box, ImageBoxes, edges_around
 from striate.data.dataset import Annotation
 from striate.data.listing import SPLIT_NAMES, Listing
 from striate.data.mask_codes import edges_of, mask_of
 from striate.data.media.every_medium import is_sample
 from striate.data.sources.boxes.make_listing import box_listing, damaged
-from striate.data.sources.tree import Tree, read_whole
+from striate.data.sources.tree import Tree, read_required
 from striate.errors import DataError, pasted
 from striate.wording import several
 
@@ -36,7 +36,7 @@ def json_files(tree: Tree, only: str | None = None) -> list[str]:
 
 def coco_files(tree: Tree, *, points: bool) -> list[str]:
     """The .json files of the tree that list images with boxes. `points`: files with named points are included."""
-    contents = {file: read_whole(tree, file) for file in json_files(tree)}
+    contents = {file: read_required(tree, file) for file in json_files(tree)}
     listing = {file: data for file, data in contents.items() if b'"annotations"' in data and b'"images"' in data}
     found = [file for file, data in listing.items() if b'"bbox"' in data]
     background = [file for file, data in listing.items() if b'"categories"' in data and _NO_OBJECTS.search(data)]
@@ -51,11 +51,11 @@ def list_coco(tree: Tree, files: list[str], annotation: Annotation | None = "box
     Raises DataError with the file and the number of the entry; also for files with both, if `annotation` is None.
     """
     pictures = Pictures(tree)
-    found: dict[str, tuple[Boxed, str | None]] = {}
+    found: dict[str, tuple[ImageBoxes, str | None]] = {}
     names: dict[str, None] = {}
     missing, keypoints, repeated = [], 0, 0
     for file in files:
-        document = load_coco(tree, file, read_whole(tree, file))
+        document = load_coco(tree, file, read_required(tree, file))
         categories = _categories(tree, file, document)
         names |= dict.fromkeys(categories.values())
         split = split_named(file)
@@ -84,7 +84,7 @@ def list_coco(tree: Tree, files: list[str], annotation: Annotation | None = "box
             if path in found:
                 raise damaged(tree, file, None, f"{name} twice (also in {found[path][0].file})", "each image once")
             found[path] = (
-                Boxed(tuple(of_image.get(entry["id"], ())), file, _size(entry)),
+                ImageBoxes(tuple(of_image.get(entry["id"], ())), file, _size(entry)),
                 split or split_named(_folder(path)),
             )
         foreign = [image for image in of_image if image not in known]
@@ -235,7 +235,7 @@ def _box(tree: Tree, file: str, number: int, entry: Any, categories: Mapping[Any
             x, y, width, height = (value + 0.0 for value in entry["bbox"])  # raises TypeError for a string
             edges = (x, y, x + width, y + height)
         else:
-            edges = around([value + 0.0 for part in entry["segmentation"] for value in part])
+            edges = edges_around([value + 0.0 for part in entry["segmentation"] for value in part])
     except KeyError as error:
         got = f"{where} without {error}"
         if "category_id" in entry and "bbox" in entry:

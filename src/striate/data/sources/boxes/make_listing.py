@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 
-from striate.data.box_records import Boxed, counts_text
+from striate.data.box_records import ImageBoxes, counts_text
 from striate.data.dataset import Annotation
 from striate.data.listing import Listing, order_classes
 from striate.data.media.every_medium import medium_of
@@ -15,7 +15,7 @@ from striate.wording import several
 
 def box_listing(
     tree: Tree,
-    found: Mapping[str, tuple[Boxed, str | None]],
+    found: Mapping[str, tuple[ImageBoxes, str | None]],
     *,
     classes: Sequence[str] = (),
     used: Collection[str] = (),

@@ -10,14 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from striate.data.annotations.masks import number_objects
-from striate.data.box_records import Box, Boxed
+from striate.data.box_records import Box, ImageBoxes
 from striate.data.listing import Listing
 from striate.data.mask_codes import encode_part
 from striate.data.media.image.pictures import open_picture, turn_of
 from striate.data.media.medium import Unreadable
 from striate.data.sources.boxes.make_listing import box_listing
 from striate.data.sources.mask_folders import list_masks
-from striate.data.sources.tree import Tree, read_whole
+from striate.data.sources.tree import Tree, read_required
 from striate.data.threads import map_ordered
 from striate.errors import DataError
 
@@ -64,7 +64,7 @@ def list_numbered_masks(tree: Tree, max_pixels: int, *, outlines: bool = False) 
 
 def _values(tree: Tree, file: str, max_pixels: int) -> NDArray[np.int64]:
     """(H, W) numbers of a mask, with the EXIF orientation applied. Raises DataError for a picture of other values."""
-    data = read_whole(tree, file)
+    data = read_required(tree, file)
     with open_picture(data, file, max_pixels) as image:
         image.load()
         turn = turn_of(image)
@@ -75,14 +75,14 @@ def _values(tree: Tree, file: str, max_pixels: int) -> NDArray[np.int64]:
     return values
 
 
-def _boxed(tree: Tree, file: str, max_pixels: int, outlines: bool) -> Boxed:
+def _boxed(tree: Tree, file: str, max_pixels: int, outlines: bool) -> ImageBoxes:
     values = _values(tree, file, max_pixels)
     size = (values.shape[0], values.shape[1])
     from scipy.ndimage import find_objects
 
     places: list[Any] = find_objects(values)  # None for a number that does not occur
     boxes = [_object(values, number, at[0], at[1], outlines) for number, at in enumerate(places, 1) if at is not None]
-    return Boxed(tuple(boxes), str(Path(file)), size)
+    return ImageBoxes(tuple(boxes), str(Path(file)), size)
 
 
 def _object(values: NDArray[np.int64], number: int, rows: slice, columns: slice, outline: bool) -> Box:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from striate.data.box_records import Box, Boxed
+from striate.data.box_records import Box, ImageBoxes
 from striate.data.listing import Listing
 from striate.data.sources.boxes.make_listing import box_listing
 from striate.data.sources.manifest import (
@@ -74,7 +74,7 @@ def list_box_table(path: Path, called: Mapping[str, str]) -> Listing:
             box = _box(path, row.line, fields)
             boxes.setdefault(row.path, []).extend([box] if box else [])
     tree = Tree(str(path), path.stem, tuple(sorted(boxes)), (), (), lambda name: read_file(root / name))
-    found = {name: (Boxed(tuple(some), str(path)), placed[name].split) for name, some in boxes.items()}
+    found = {name: (ImageBoxes(tuple(some), str(path)), placed[name].split) for name, some in boxes.items()}
     listing = box_listing(tree, found)
     grouped = tuple(placed[name].group for name in listing.paths)
     others = [name for name in columns if name not in _KNOWN]

@@ -12,11 +12,11 @@ from dataclasses import replace
 from pathlib import PurePosixPath
 from xml.parsers import expat
 
-from striate.data.box_records import Box, Boxed
+from striate.data.box_records import Box, ImageBoxes
 from striate.data.listing import SPLIT_NAMES, Listing
 from striate.data.media.every_medium import is_sample
 from striate.data.sources.boxes.make_listing import box_listing, damaged
-from striate.data.sources.tree import Tree, read_whole
+from striate.data.sources.tree import Tree, read_required
 from striate.errors import DataError
 from striate.wording import several
 
@@ -26,7 +26,7 @@ _CORNERS = ("xmin", "ymin", "xmax", "ymax")
 def holds_voc(tree: Tree) -> bool:
     """Whether there are .xml files with objects and boxes."""
     files = [file for file in tree.files if file.lower().endswith(".xml")]
-    return any(b"<annotation" in read_whole(tree, file)[:4096] for file in files[:3])
+    return any(b"<annotation" in read_required(tree, file)[:4096] for file in files[:3])
 
 
 def list_voc(tree: Tree) -> Listing:
@@ -40,7 +40,7 @@ def list_voc(tree: Tree) -> Listing:
         if PurePosixPath(file).parent.name not in ("SegmentationClass", "SegmentationObject"):
             by_stem.setdefault(PurePosixPath(file).stem, []).append(file)
     splits, lists = _given_splits(tree)
-    found: dict[str, tuple[Boxed, str | None]] = {}
+    found: dict[str, tuple[ImageBoxes, str | None]] = {}
     lone, unlisted = [], 0
     for file in files:
         boxed, filename = _read(tree, file)
@@ -88,7 +88,7 @@ def _given_splits(tree: Tree) -> tuple[dict[str, str], list[str]]:
     named = {file: SPLIT_NAMES[PurePosixPath(file).stem] for file in lists if PurePosixPath(file).stem in SPLIT_NAMES}
     splits: dict[str, str] = {}
     for file, split in named.items():
-        for number, line in enumerate(read_whole(tree, file).decode("utf-8", "replace").splitlines(), 1):
+        for number, line in enumerate(read_required(tree, file).decode("utf-8", "replace").splitlines(), 1):
             stem = line.split()[0] if line.split() else ""
             if stem and splits.setdefault(stem, split) != split:
                 raise damaged(tree, file, number, f"{stem} in {splits[stem]} and in {split}", "one split for an image")
@@ -131,11 +131,11 @@ class _Reader:
         self.text = ""
 
 
-def _read(tree: Tree, file: str) -> tuple[Boxed, str]:
+def _read(tree: Tree, file: str) -> tuple[ImageBoxes, str]:
     """The boxes of one .xml, and the name of the image in it."""
     reader = _Reader()
     try:
-        reader.parser.Parse(read_whole(tree, file), True)
+        reader.parser.Parse(read_required(tree, file), True)
     except (expat.ExpatError, ValueError) as error:
         line = getattr(error, "lineno", None)
         raise damaged(tree, file, line, f"not XML ({str(error)[:100]})", "an annotation of Pascal VOC") from None
@@ -144,7 +144,7 @@ def _read(tree: Tree, file: str) -> tuple[Boxed, str]:
         size = int(float(reader.head["size/height"])), int(float(reader.head["size/width"]))
     except (KeyError, ValueError):
         size = (0, 0)
-    return Boxed(boxes, file, size if min(size) > 0 else None), reader.head.get("filename", "")
+    return ImageBoxes(boxes, file, size if min(size) > 0 else None), reader.head.get("filename", "")
 
 
 def _box(tree: Tree, file: str, line: int, fields: Mapping[str, str]) -> Box:

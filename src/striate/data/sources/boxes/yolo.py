@@ -14,12 +14,12 @@ from typing import Any
 
 import yaml
 
-from striate.data.box_records import Box, Boxed, around
+from striate.data.box_records import Box, ImageBoxes, edges_around
 from striate.data.listing import Listing
 from striate.data.media.every_medium import is_sample
 from striate.data.sources.boxes.coco import split_named
 from striate.data.sources.boxes.make_listing import box_listing, damaged
-from striate.data.sources.tree import Tree, read_whole
+from striate.data.sources.tree import Tree, read_required
 
 # Must match in one way only: else a long line that fails at its end would be tried in all ways.
 _NUMBER = r"-?(?:[0-9]+(?:\.[0-9]+)?|\.[0-9]+)(?:[eE]-?[0-9]+)?"
@@ -54,7 +54,7 @@ def _label_of(picture: str) -> str:
 def list_yolo(tree: Tree, pairs: Mapping[str, str]) -> Listing:
     """Every image; an image without a .txt, or with an empty one, has no objects. Raises DataError with the line."""
     names = _class_names(tree)
-    found: dict[str, tuple[Boxed, str | None]] = {}
+    found: dict[str, tuple[ImageBoxes, str | None]] = {}
     outlined = False
     for picture in (file for file in tree.files if is_sample(file)):
         file = pairs.get(picture)
@@ -62,14 +62,14 @@ def list_yolo(tree: Tree, pairs: Mapping[str, str]) -> Listing:
         boxes = tuple(_box(tree, str(file), number, line, names) for number, line in lines)
         outlined = outlined or any(len(line.split()) > _FIELDS for _, line in lines)
         split = split_named(picture.rpartition("/")[0])
-        found[picture] = Boxed(boxes, file or _label_of(picture), relative=True), split
+        found[picture] = ImageBoxes(boxes, file or _label_of(picture), relative=True), split
     used = {*pairs.values(), *(file for file in tree.files if PurePosixPath(file).name in _NAMES)}
     notes = ["Outlines are not read, only the boxes around them."] if outlined else []
     return box_listing(tree, found, classes=tuple(names.values()), used=used, notes=notes)
 
 
 def _lines(tree: Tree, file: str) -> list[tuple[int, str]]:
-    text = read_whole(tree, file).decode("utf-8", "replace")
+    text = read_required(tree, file).decode("utf-8", "replace")
     return [(number, line.strip()) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
 
 
@@ -89,7 +89,7 @@ def _class_names(tree: Tree) -> dict[int, str]:
 
 def _names_in_yaml(tree: Tree, file: str) -> dict[int, str]:
     try:
-        document: Any = yaml.safe_load(read_whole(tree, file))
+        document: Any = yaml.safe_load(read_required(tree, file))
     except (yaml.YAMLError, ValueError) as error:
         raise damaged(tree, file, None, f"not YAML ({str(error).splitlines()[0][:100]})", "names: of classes") from None
     names = document.get("names") if isinstance(document, dict) else None
@@ -113,7 +113,7 @@ def _box(tree: Tree, file: str, number: int, line: str, names: Mapping[int, str]
         got, last = f"class {kind}", max(names)
         raise damaged(tree, file, number, got, f"one of 0 to {last}, the numbers of the named classes")
     if len(values) > 4:
-        return Box(around(values), names.get(kind, str(kind)), False, None, number)
+        return Box(edges_around(values), names.get(kind, str(kind)), False, None, number)
     x, y, width, height = values
     edges = (x - width / 2, y - height / 2, x + width / 2, y + height / 2)
     return Box(edges, names.get(kind, str(kind)), False, None, number)

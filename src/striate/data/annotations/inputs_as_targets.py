@@ -17,7 +17,7 @@ CLASS = "class"
 """The column of a listing with the class names of its images."""
 
 
-class OwnInputs(AnnotationKind):
+class InputsAsTargets(AnnotationKind):
     """(N, C, H, W) uint8: the inputs themselves, the same object in a `Split`."""
 
     name: ClassVar[str] = "input"

@@ -42,7 +42,7 @@ _PLACES = (
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://.*", re.DOTALL)
 
 
-def refuse_elsewhere(source: str) -> None:
+def refuse_network_source(source: str) -> None:
     """Raise DataError for a URL or another place on the network, with the commands that download it and train on it."""
     expected = "a name, or a file or folder on this machine: striate downloads only data sets with a name"
     for place in _PLACES:

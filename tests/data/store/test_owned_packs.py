@@ -17,9 +17,9 @@ from striate.data.config import DataConfig
 from striate.data.dataset import Preparation
 from striate.data.pack_data import pack_data
 from striate.data.read import load_dataset
-from striate.data.store import own_files, pack
-from striate.data.store.build import build_pack, remove_unless_whole
-from striate.data.store.own_files import open_own_folder
+from striate.data.store import owned_files, pack
+from striate.data.store.build import build_pack, remove_if_damaged
+from striate.data.store.owned_files import open_owned_folder
 from striate.data.store.pack import Pack, open_pack, pack_key, write_record
 from striate.errors import DataError
 
@@ -94,11 +94,11 @@ def test_another_users_pack_is_not_taken_but_that_of_the_folders_owner_is(
         values[4] = 12_345
         return os.stat_result(values)
 
-    monkeypatch.setattr(own_files.os, "fstat", foreign)
+    monkeypatch.setattr(owned_files.os, "fstat", foreign)
     assert open_pack(made.path, KEY, SHAPE) is None
     with pytest.raises(DataError, match="another user's"):
         build(tmp_path / "packs")
-    monkeypatch.setattr(own_files, "_refuse_foreign", lambda *at: seen.append(at[-1]))
+    monkeypatch.setattr(owned_files, "_refuse_other_owner", lambda *at: seen.append(at[-1]))
     seen: list[Path] = []
     open_pack(made.path, KEY, SHAPE)
     assert set(seen) == {tmp_path / "packs"}
@@ -113,7 +113,7 @@ def test_only_the_owner_can_read_a_pack(tmp_path: Path) -> None:
 def test_a_record_of_another_shape_is_not_believed(tmp_path: Path) -> None:
     made = build(tmp_path)
     assert open_pack(made.path, KEY, (12, 3, 4, 8)) is None
-    with open_own_folder(made.path) as folder:
+    with open_owned_folder(made.path) as folder:
         write_record(folder, replace(made.record, shape=(12, 3, 4, 8)))
     assert open_pack(made.path, KEY, SHAPE) is None
 
@@ -137,7 +137,7 @@ def test_whatever_a_record_holds_it_is_no_fault_of_the_program(tmp_path: Path, t
 
 def test_what_is_unreadable_is_part_of_what_is_compared(tmp_path: Path) -> None:
     made = build(tmp_path)
-    with open_own_folder(made.path) as folder:
+    with open_owned_folder(made.path) as folder:
         write_record(folder, replace(made.record, unreadable={}))
     assert open_pack(made.path, KEY, SHAPE, check=True) is None
 
@@ -147,8 +147,8 @@ def test_a_copied_pack_is_compared_once(tmp_path: Path, monkeypatch: pytest.Monk
     shutil.copytree(made.path, tmp_path / "copies" / KEY, copy_function=shutil.copyfile)
     os.utime(tmp_path / "copies" / KEY / "inputs", ns=(1, 1))
     compared: list[Path] = []
-    whole = pack._is_whole
-    monkeypatch.setattr(pack, "_is_whole", lambda one: compared.append(one.path) or whole(one))
+    whole = pack._is_intact
+    monkeypatch.setattr(pack, "_is_intact", lambda one: compared.append(one.path) or whole(one))
     for _ in range(3):
         opened = open_pack(tmp_path / "copies" / KEY, KEY, SHAPE)
         assert opened is not None
@@ -169,11 +169,11 @@ def test_a_stream_leaves_packs_alone(same_photos: Path, tmp_path: Path, monkeypa
 def test_a_pack_that_another_process_has_just_made_anew_stays(tmp_path: Path) -> None:
     made = build(tmp_path)
     said: list[str] = []
-    remove_unless_whole(made.path, KEY, SHAPE, announce=said.append)
+    remove_if_damaged(made.path, KEY, SHAPE, announce=said.append)
     assert said == []
     assert open_pack(made.path, KEY, SHAPE, check=True) is not None
     (made.path / "sums").write_bytes(bytes(16 * 12 * 3))
-    remove_unless_whole(made.path, KEY, SHAPE, announce=said.append)
+    remove_if_damaged(made.path, KEY, SHAPE, announce=said.append)
     assert "made again" in said[0]
     assert [file.name for file in tmp_path.iterdir()] == []
 
@@ -185,13 +185,13 @@ def test_two_that_find_the_same_damage_remove_it_once(
     made = pack_data(config)
     (made.path / "sums").write_bytes(bytes((made.path / "sums").stat().st_size))
     seen, said = threading.Barrier(2, timeout=30), ([], [])
-    found = remove_unless_whole
+    found = remove_if_damaged
 
     def at_once(*words: object, **more: object) -> None:
         seen.wait()
         found(*words, **more)
 
-    monkeypatch.setattr("striate.data.pack_data.remove_unless_whole", at_once)
+    monkeypatch.setattr("striate.data.pack_data.remove_if_damaged", at_once)
     threads = [threading.Thread(target=pack_data, args=(config,), kwargs={"announce": to.append}) for to in said]
     for thread in threads:
         thread.start()

@@ -19,7 +19,7 @@ _NO_LINK = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(
 
 
 @dataclass(frozen=True)
-class OwnFolder:
+class OwnedFolder:
     """An open folder. Files are opened relative to it, even if another folder is moved to its `path` meanwhile."""
 
     path: Path
@@ -60,7 +60,7 @@ class OwnFolder:
 
 
 @contextmanager
-def open_own_folder(path: Path, *, make: bool = False) -> Iterator[OwnFolder]:
+def open_owned_folder(path: Path, *, make: bool = False) -> Iterator[OwnedFolder]:
     """Open a folder of the current user while the context lasts; `make` creates it, for its owner only.
 
     Folders of root, and of the owner of the folder above, are trusted too, since they could replace it at any time.
@@ -70,23 +70,23 @@ def open_own_folder(path: Path, *, make: bool = False) -> Iterator[OwnFolder]:
         with suppress(FileExistsError):
             path.mkdir(mode=0o700)
     if not _DESCRIBED:
-        yield OwnFolder(path, None)
+        yield OwnedFolder(path, None)
         return
     _refuse_link(path)  # for a clear message; the flag below is what protects
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | _NO_LINK)
     try:
-        _refuse_foreign(path, os.fstat(descriptor), path.parent)
-        yield OwnFolder(path, descriptor)
+        _refuse_other_owner(path, os.fstat(descriptor), path.parent)
+        yield OwnedFolder(path, descriptor)
     finally:
         os.close(descriptor)
 
 
-def open_own_file(path: Path) -> IO[bytes]:
-    """`OwnFolder.write` for a file by its path."""
+def open_owned_file(path: Path) -> IO[bytes]:
+    """`OwnedFolder.write` for a file by its path."""
     return _opened(path, os.O_RDWR | os.O_CREAT, "r+b")
 
 
-def _opened(path: Path, flags: int, mode: str, folder: OwnFolder | None = None) -> IO[bytes]:
+def _opened(path: Path, flags: int, mode: str, folder: OwnedFolder | None = None) -> IO[bytes]:
     try:
         if folder is None or folder.descriptor is None:
             descriptor = os.open(path, flags | _NO_LINK, 0o600)
@@ -94,15 +94,15 @@ def _opened(path: Path, flags: int, mode: str, folder: OwnFolder | None = None) 
             descriptor = os.open(path.name, flags | _NO_LINK, 0o600, dir_fd=folder.descriptor)
     except OSError as error:
         if error.errno == errno.ELOOP:
-            raise _not_own(path, "a link to another place") from None
+            raise _not_owned(path, "a link to another place") from None
         raise
     try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
-            raise _not_own(path, "not a regular file")
+            raise _not_owned(path, "not a regular file")
         if flags & os.O_RDWR and status.st_nlink > 1:
-            raise _not_own(path, "a file that has another name too")
-        _refuse_foreign(path, status, path.parent if folder is None else path.parent.parent)
+            raise _not_owned(path, "a file that has another name too")
+        _refuse_other_owner(path, status, path.parent if folder is None else path.parent.parent)
         return os.fdopen(descriptor, mode)
     except BaseException:
         os.close(descriptor)
@@ -111,15 +111,15 @@ def _opened(path: Path, flags: int, mode: str, folder: OwnFolder | None = None) 
 
 def _refuse_link(path: Path) -> None:
     if path.is_symlink():
-        raise _not_own(path, "a link to another place")
+        raise _not_owned(path, "a link to another place")
 
 
-def _refuse_foreign(path: Path, status: os.stat_result, folder: Path) -> None:
+def _refuse_other_owner(path: Path, status: os.stat_result, folder: Path) -> None:
     if hasattr(os, "geteuid") and status.st_uid not in (os.geteuid(), 0, folder.stat().st_uid):
-        raise _not_own(path, f"something of another user's (number {status.st_uid})")
+        raise _not_owned(path, f"something of another user's (number {status.st_uid})")
 
 
-def _not_own(path: Path, what: str) -> DataError:
+def _not_owned(path: Path, what: str) -> DataError:
     return DataError(
         f"pack file {path}",
         what,
