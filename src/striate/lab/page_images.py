@@ -107,8 +107,8 @@ class Images:
         if name.startswith("upload:"):
             with self._lock:
                 if name not in self._sent:
-                    got = "a picture that was not sent to this lab, or long ago"
-                    raise DataError(name[:80], got, "one that it still has", "choose the image again")
+                    got = "a picture that was not sent to this lab, or is no longer cached"
+                    raise DataError(name[:80], got, "a picture that is cached", "choose the image again")
                 self._sent.move_to_end(name)
                 return self._sent[name]
         data, _, digits = name.partition("#")
