@@ -71,7 +71,7 @@ def test_what_was_sent_gives_way_to_newer_pictures(monkeypatch: pytest.MonkeyPat
     kept = Images(Lab())
     names = [kept.add(png(np.full((10, 10), value, np.uint8)), "x").name for value in range(3)]
     assert kept.find(names[1]).picture.values[0, 0, 0] == 1
-    with pytest.raises(page_images.DataError, match="not sent to this lab, or long ago"):
+    with pytest.raises(page_images.DataError, match="not sent to this lab, or is no longer cached"):
         kept.find(names[0])
 
 

@@ -135,7 +135,7 @@ def test_start_follow_pause_go_on_and_end(
     assert paused["saved_step"] == int((here / "runs" / name / "step").read_text()) >= paused["rows"][-1]["step"]
     with pytest.raises(UsageError, match="no training"):
         trainings.stop()
-    assert trainings.go_on(name) == name
+    assert trainings.resume(name) == name
     on = wait_for(trainings, name, lambda known: known["epochs_done"] > paused["epochs_done"])
     assert on["state"] == "training"
     assert on["said"][-1].startswith("step ")
@@ -157,7 +157,7 @@ def test_a_finished_run_and_one_that_cannot_be(trainings: Trainings, here: Path)
     known = trainings.follow("done")
     assert (known["state"], known["own"], known["result"]["test"]["n"]) == ("finished", False, 5)
     with pytest.raises(UsageError, match="is finished"):
-        trainings.go_on("done")
+        trainings.resume("done")
 
 
 @pytest.mark.parametrize("name", ["..", "../runs", "/etc", "", "nothing", "a/../done", "\0"])
@@ -166,7 +166,7 @@ def test_no_name_leads_out_of_the_folder(trainings: Trainings, here: Path, name:
     with pytest.raises(UsageError):
         trainings.follow(name)
     with pytest.raises(UsageError):
-        trainings.go_on(name)
+        trainings.resume(name)
     with pytest.raises(UsageError):
         trainings.snapshot(name, 1)
 

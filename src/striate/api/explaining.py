@@ -127,11 +127,11 @@ def _explain(
     placed = _placed(trained, image)
     filled: tuple[str, ...] = ()
     if placed is not None:
-        raw, placed, filled = _at_own_scale(trained, image, raw, placed)
+        raw, placed, filled = _at_native_scale(trained, image, raw, placed)
     if part is not None and part[0] == "pixel" and placed is not None:
         raw, part = _around_pixel(trained, image, raw, placed, part[1])
-    whole = _predicted_whole(trained, image)
-    explained = _explain_trained(trained, raw, method, name, network, None if part is None else part[1], placed, whole)
+    volume = _predicted_volume(trained, image)
+    explained = _explain_trained(trained, raw, method, name, network, None if part is None else part[1], placed, volume)
     explained = replace(explained, notes=(*explained.notes, *filled))
     medium = medium_of(trained.preparation.kind)
     if medium.player and isinstance(image, str | Path):
@@ -207,7 +207,7 @@ def _placed(trained: Trained, image: Any) -> Placement | None:
     return trained.placed(image) if path or hasattr(image, "getexif") else None
 
 
-def _at_own_scale(
+def _at_native_scale(
     trained: Trained, image: Any, raw: np.ndarray, placed: Placement
 ) -> tuple[np.ndarray, Placement, tuple[str, ...]]:
     """The input for a picture that is smaller than the network's input and predicted at its own scale, where the file
@@ -255,7 +255,7 @@ def _around_pixel(
     return raw, ("pixel", f"{inside[0]},{inside[1]}")
 
 
-def _predicted_whole(trained: Trained, image: Any) -> tuple[Prediction, torch.Tensor] | None:
+def _predicted_volume(trained: Trained, image: Any) -> tuple[Prediction, torch.Tensor] | None:
     """The prediction for the mask of a volume as `predict` computes it, and the mask at the scale of the input, −1
     around it; None of all other predictions."""
     medium, preparation = medium_of(trained.preparation.kind), trained.preparation
@@ -275,13 +275,13 @@ def _explain_trained(
     network: str,
     part: str | None,
     placed: Placement | None,
-    whole: tuple[Prediction, torch.Tensor] | None,
+    volume: tuple[Prediction, torch.Tensor] | None,
 ) -> Explanation:
     there = [placed if trained.task.needs_placement else None]
-    if whole is None:
+    if volume is None:
         prediction = next(trained.predict_batch([(raw, None)], plain_predictor(trained.module), there))
-        whole = prediction, prediction.decoded
-    task, (prediction, decoded) = trained.task, whole
+        volume = prediction, prediction.decoded
+    task, (prediction, decoded) = trained.task, volume
     asked = task.explained(decoded) if part is None else task.explained_part(decoded, part)
     normalize = trained.normalization.on(trained.device, raw.ndim + 1)
     x = normalize(torch.from_numpy(raw)[None].to(trained.device))

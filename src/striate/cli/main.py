@@ -160,8 +160,8 @@ def _documented(place: str) -> Callable[..., int]:
 
 
 def _ignore_this_folder() -> None:
-    """Ignore configuration files and modules of the current folder, which may be a stranger's, also in Python processes
-    that libraries start."""
+    """Ignore matplotlib's configuration in the current folder, and, in Python processes that libraries start, modules
+    there: its files may be a stranger's."""
     os.environ["PYTHONSAFEPATH"] = "1"
     if os.path.lexists("matplotlibrc"):  # matplotlib reads it when it is imported
         here = Path.cwd()
@@ -173,8 +173,8 @@ def _ignore_this_folder() -> None:
 
 def program() -> int:
     """`main` as a program: with less garbage collection, an allocator that keeps freed memory where that is faster
-    (`--execution.allocator system` turns it off for a run), caches of libraries in a private folder, and lower priority
-    than other programs.
+    (`--execution.allocator system` turns it off for a run), caches of libraries in a private folder, and threads of
+    torch that wait shortly while other programs need the cores.
 
     torch alone makes half a million objects that live until the program ends. Scanning them repeatedly, and freeing
     each at the end, took a fifth of the time of `striate summary`.

@@ -27,7 +27,7 @@ def staged(place: Path) -> Iterator[Path]:
     with explained(place):
         place.parent.mkdir(parents=True, exist_ok=True)
         _clear_left(place.parent)
-        folder, held = _own_folder(place.parent)
+        folder, held = _locked_folder(place.parent)
     try:
         with explained(place):
             (folder / "fp32").mkdir()
@@ -45,7 +45,7 @@ def staged(place: Path) -> Iterator[Path]:
             os.close(held)
 
 
-def _own_folder(parent: Path) -> tuple[Path, int | None]:
+def _locked_folder(parent: Path) -> tuple[Path, int | None]:
     """A new hidden folder, and the open lock on it, which shows that its process lives; None where there are no
     locks."""
     while True:

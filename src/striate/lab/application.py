@@ -100,7 +100,7 @@ def make_application(lab: Lab, port: int) -> ASGIApp:
         title="striate lab", docs_url=None, redoc_url=None, openapi_url=None, default_response_class=FiniteJSON
     )
     app.add_exception_handler(StriateError, _refuse)
-    app.add_exception_handler(404, partial(_nothing_there, lab))
+    app.add_exception_handler(404, partial(_not_found, lab))
     app.add_exception_handler(RequestValidationError, _refuse_arguments)
     app.add_exception_handler(Exception, _report_fault)
     app.mount("/static", StaticFiles(directory=_STATIC))
@@ -115,13 +115,13 @@ def make_application(lab: Lab, port: int) -> ASGIApp:
     def page(name: str, request: Request) -> str:
         found = next((page for page in PAGES if page.name == name), None)
         if found is None:
-            raise HTTPException(404)  # `_nothing_there`
+            raise HTTPException(404)  # `_not_found`
         return _html(lab, found, request)
 
     return Guard(app, lab, port)
 
 
-def _nothing_there(lab: Lab, request: Request, _: Exception) -> Response:
+def _not_found(lab: Lab, request: Request, _: Exception) -> Response:
     path = request.url.path
     if path.startswith(("/api/", "/static/")):
         expected, remedy = "an address of the lab", "write one that its pages use: docs/lab.md"

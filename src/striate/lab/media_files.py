@@ -94,7 +94,8 @@ class MediaFiles:
         if name.startswith("sent:"):
             with self._lock:
                 if name not in self._sent:
-                    raise DataError(name[:80], "a file that was not sent, or long ago", "one of now", "send it again")
+                    got = "a file that was not sent, or is no longer cached"
+                    raise DataError(name[:80], got, "a file that is cached", "send it again")
                 return self._sent[name]
         data, _, digits = name.partition("#")
         listing = self.listing()

@@ -107,8 +107,8 @@ class Images:
         if name.startswith("upload:"):
             with self._lock:
                 if name not in self._sent:
-                    got = "a picture that was not sent to this lab, or long ago"
-                    raise DataError(name[:80], got, "one that it still has", "choose the image again")
+                    got = "a picture that was not sent to this lab, or is no longer cached"
+                    raise DataError(name[:80], got, "a picture that is cached", "choose the image again")
                 self._sent.move_to_end(name)
                 return self._sent[name]
         data, _, digits = name.partition("#")
@@ -152,7 +152,7 @@ class Images:
         with self._lock:
             cached = self._reduced.get((name, side))
         if cached is None:
-            cached = made_smaller(self.find(name).picture, side)
+            cached = reduce_picture(self.find(name).picture, side)
             with self._lock:
                 self._reduced[name, side] = cached
                 while len(self._reduced) > _MOST_REDUCED:
@@ -201,7 +201,7 @@ class Images:
         return listing
 
 
-def made_smaller(picture: Picture, side: int) -> Picture:
+def reduce_picture(picture: Picture, side: int) -> Picture:
     """The picture, reduced by averaging, with a note, if its longer side has more than `side` pixels."""
     image = as_image(picture)
     if max(image.size) <= side:
@@ -216,7 +216,7 @@ def made_smaller(picture: Picture, side: int) -> Picture:
 def as_png(picture: Picture, side: int | None = None) -> bytes:
     """The picture as a PNG file, reduced if its longer side has more than `side` pixels."""
     out = BytesIO()
-    as_image(picture if side is None else made_smaller(picture, side)).save(out, "PNG", compress_level=1)
+    as_image(picture if side is None else reduce_picture(picture, side)).save(out, "PNG", compress_level=1)
     return out.getvalue()
 
 
@@ -268,7 +268,7 @@ def _thumbnail(images: Images, data: str, number: int) -> dict[str, Any]:
     name, listing = f"{data}#{number}", images.listing(data)
     try:
         if listing.read is None:
-            small = made_smaller(listed_picture(listing, number), _THUMBNAIL)
+            small = reduce_picture(listed_picture(listing, number), _THUMBNAIL)
         else:
             # Decoding two dozen photographs at full size would take too long.
             square = Preparation(PICTURE, (3, _THUMBNAIL, _THUMBNAIL), fit="crop", reduced=True)

@@ -131,7 +131,7 @@ class Guard:
                 await content(scope, receive, send_with_headers)
 
     def _session_of(self, headers: Headers) -> Session | None:
-        # Cookies of other programs on this machine come along, whatever their form.
+        # Browsers also send cookies of other programs on this machine, in any form.
         shown = cookie_parser(headers.get("cookie", "")).get(self._cookie, "")
         return next((one for one in self._sessions if _same(shown, one.cookie)), None)
 
@@ -148,7 +148,7 @@ async def _content(receive: Receive, limit: int) -> bytes | Response | None:
         try:
             message = await asyncio.wait_for(receive(), _PATIENCE)
         except TimeoutError:
-            return _refuse(408, "a request that does not go on", f"its next bytes within {_PATIENCE:.0f} seconds")
+            return _refuse(408, "a request that stopped arriving", f"its next bytes within {_PATIENCE:.0f} seconds")
         if message["type"] != "http.request":
             return None
         pieces.append(message.get("body", b""))

@@ -177,7 +177,7 @@ def _animated(rows: Sequence[Pixels], words: str) -> Shown:
     return Shown(b64encode(animation(rows)).decode("ascii"), words, enlarged(rows[0]), "gif")
 
 
-def _shown(pixels: Pixels, words: str) -> Shown:
+def _still_picture(pixels: Pixels, words: str) -> Shown:
     if pixels.ndim == 4:
         return _animated((pixels,), words)
     return Shown(as_png(pixels), words, enlarged(pixels))
@@ -187,7 +187,7 @@ def _framed(explained: Explanation, pixels: Pixels, words: str) -> Shown:
     """The picture with the axes of its medium."""
     known = explained.preparation
     framed = pixels if known is None else medium_of(known.kind).framed(pixels, known)
-    return _shown(framed, words)
+    return _still_picture(framed, words)
 
 
 def _map(explained: Explanation, one: AttributionMap) -> MapShown:

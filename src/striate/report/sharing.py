@@ -79,13 +79,13 @@ def measure_sharing(prepared: Prepared, test: Evaluation, announce: Callable[[st
     found = []
     for name, fields in prepared.task.single_targets().items():
         announce(f"alone: {name}")
-        other = _trained_alone(prepared, fields, test.split)
+        other = _train_single_target(prepared, fields, test.split)
         found.append((name, *prepared.task.compare_single(name, test, other)))
     corrected = holm([difference.p_value for *_, difference in found])
     return tuple(SharedTarget(*one, p) for one, p in zip(found, corrected, strict=True))
 
 
-def _trained_alone(prepared: Prepared, fields: Mapping[str, Any], split: str) -> Evaluation:
+def _train_single_target(prepared: Prepared, fields: Mapping[str, Any], split: str) -> Evaluation:
     before, data = prepared.config, prepared.data
     assert before.batch is not None, "a run has decided it"
     steps = prepared.state.step

@@ -98,7 +98,7 @@ def measure_streams(
     names = getattr(network, "streams", ())
     if not names:
         return None
-    alone = {name: _alone(prepared, network, name, test) for name in names}
+    alone = {name: _evaluate_stream(prepared, network, name, test) for name in names}
     headline, ours = task.headline_metric(), task.rows_of(test)
     rows = {name: task.rows_of(found) for name, found in alone.items()}
     better = max(names, key=lambda name: headline.lead(ours, rows[name]))
@@ -114,7 +114,7 @@ def measure_streams(
     return found
 
 
-def _alone(prepared: Prepared, network: nn.Module, name: str, test: Evaluation) -> Evaluation:
+def _evaluate_stream(prepared: Prepared, network: nn.Module, name: str, test: Evaluation) -> Evaluation:
     data = prepared.data
     return evaluate_split(
         OneStream(network, name).eval(),

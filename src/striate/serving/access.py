@@ -86,7 +86,7 @@ class AccessChecks:
                 "a request from a program, or from the page of this server",
             )
         if path not in OPEN and not hmac.compare_digest(
-            _shown(headers).encode("utf-8", "replace"), self._token.encode()
+            _token_of(headers).encode("utf-8", "replace"), self._token.encode()
         ):
             return refused(401, "no token, or a wrong one", "the header Authorization: Bearer TOKEN")
         length = headers.get("content-length", "0")
@@ -116,7 +116,7 @@ class AccessChecks:
         return next_message
 
 
-def _shown(headers: Mapping[str, str]) -> str:
+def _token_of(headers: Mapping[str, str]) -> str:
     kind, _, token = headers.get("authorization", "").partition(" ")
     return token.strip() if kind.lower() == "bearer" else ""
 

@@ -24,7 +24,7 @@ def refuse_picture_path(
     """Raise UsageError where no new file with one of these endings can be written to `path`, the value of `option`
     (`--out`, or the name of an argument); `force` allows overwriting a file."""
     first = next(iter(endings))
-    folder, there = _what_is_there(path, option, first)
+    folder, there = _existing(path, option, first)
     if path.suffix.lower() not in endings:
         # `.` and `/` are folders without a name.
         named = path.with_suffix(first) if path.name.strip(".") else path / f"out{first}"
@@ -39,7 +39,7 @@ def refuse_picture_path(
         raise UsageError(option, str(path), "a file in a folder that exists", f"mkdir -p {pasted(path.parent)}")
 
 
-def _what_is_there(path: Path, option: str, ending: str) -> tuple[bool, bool]:
+def _existing(path: Path, option: str, ending: str) -> tuple[bool, bool]:
     """Whether the path is a folder, and whether it exists. Raises UsageError for a path that is too long."""
     try:
         folder, there, reason = path.is_dir(), path.exists(), "File name too long"

@@ -32,13 +32,13 @@ def pair_picture(image: NDArray[np.uint8], reconstruction: ArrayLike) -> NDArray
     return np.concatenate([large[0], gap, large[1]], axis=1)
 
 
-def _shown(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def _drawable(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """An image (C, H, W) with 1 or 3 channels; of other numbers of channels, the first one."""
     return image if len(image) in (1, 3) else image[:1]
 
 
 def _planes(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    own = _shown(image)
+    own = _drawable(image)
     shown = own if len(own) == 3 else own[[0, 0, 0]]
     return np.ascontiguousarray(np.moveaxis(shown, 0, -1))
 
@@ -56,7 +56,7 @@ def reconstructions_figure(
     grid = figure.subplots(3, count, squeeze=False)
     for row, shown in enumerate((images, as_bytes(pixels), apart)):
         for column, image in enumerate(shown):
-            show_image(grid[row, column], _shown(image))
+            show_image(grid[row, column], _drawable(image))
         grid[row, 0].set_ylabel(_ROWS[row], fontsize=SMALL)
     for axes, label in zip(grid[0], labels, strict=False):
         axes.set_title(label, fontsize=SMALL)
@@ -71,6 +71,6 @@ def codes_figure(rows: Sequence[NDArray[np.uint8]], *, title: str) -> Figure:
     grid = figure.subplots(len(rows), count, squeeze=False)
     for line, images in zip(grid, rows, strict=True):
         for axes, image in zip(line, images, strict=True):
-            show_image(axes, _shown(image))
+            show_image(axes, _drawable(image))
     main_title(figure, title)
     return figure

@@ -83,7 +83,7 @@ def draw_progress(
     axes: Axes, points: Sequence[Point], rungs: Sequence[str], *, metric: str, lower: bool = False
 ) -> None:
     """The marks of `progress_figure` on one pair of axes."""
-    shown = _shown(points, lower)
+    shown = _limits(points, lower)
     for rung, name in enumerate(rungs):
         there = [(p.number, p.scores[rung]) for p in points if len(p.scores) > rung]
         if there:
@@ -109,7 +109,7 @@ def slices_figure(
     """One panel for each field: the metric of every training against the field's value, with a mark and color for each
     rung."""
     columns = 2 if len(dimensions) == 4 else min(_COLUMNS, len(dimensions))
-    rows, shown = -(-len(dimensions) // columns), _shown(points, lower)
+    rows, shown = -(-len(dimensions) // columns), _limits(points, lower)
     figure = new_figure(max(5.2, 3.3 * columns), 3.1 * rows + 0.6)
     grid = figure.subplots(rows, columns, squeeze=False, sharey=True).ravel()
     for place, axes in enumerate(grid):
@@ -147,7 +147,7 @@ def draw_slice(
     axes: Axes, points: Sequence[Point], dimension: Dimension, rungs: Sequence[str], *, lower: bool = False
 ) -> None:
     """One panel of `slices_figure`, without the limits of its vertical axis, which all panels share."""
-    shown = _shown(points, lower)
+    shown = _limits(points, lower)
     for rung, name in enumerate(rungs):
         there = [p for p in points if len(p.scores) > rung]
         if not there:
@@ -186,7 +186,7 @@ def _position(point: Point, dimension: Dimension) -> float:
     return dimension.choices.index(str(value)) + offset
 
 
-def _shown(points: Sequence[Point], lower: bool) -> tuple[float, float] | None:
+def _limits(points: Sequence[Point], lower: bool) -> tuple[float, float] | None:
     """The limits of the axis if some trials are so bad that the good ones would be indistinguishable; None if all
     fit."""
     values = np.array([score for p in points for score in p.scores], dtype=np.float64)

@@ -105,7 +105,7 @@ def _read_rows(path: Path) -> list[list[str]]:
 
 AT_ONCE = 512  # images decoded at once
 MOST = 100_000
-"""The lab predicts for splits of at most so many samples; a run saves its predictions for larger ones."""
+"""Largest split that the lab predicts; for larger ones, a run saves its predictions."""
 
 
 @dataclass(frozen=True, eq=False)

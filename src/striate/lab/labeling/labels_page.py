@@ -19,7 +19,7 @@ from striate.errors import DataError, pasted
 from striate.lab.exploring.run_samples import Samples, read_samples
 from striate.lab.labeling.corrections_file import NAME, CorrectionsFile
 from striate.lab.labeling.label_predictions import UNLABELED, LabelPredictions, predict_folder, predict_split
-from striate.lab.page_images import MAX_PIXELS, RUN, as_png, made_smaller, run_config
+from striate.lab.page_images import MAX_PIXELS, RUN, as_png, reduce_picture, run_config
 from striate.visualize.picture import read_picture_bytes
 from striate.wording import percent
 
@@ -68,20 +68,20 @@ class Labeling:
         return CorrectionsFile(self.samples.run.path / NAME, None if earlier is None else Path(earlier))
 
     @cached_property
-    def _own(self) -> dict[str, tuple[str, str]]:
+    def _label_and_split(self) -> dict[str, tuple[str, str]]:
         """Label and split of each sample of the run, by path."""
         labels, splits = self.samples.labels.tolist(), self.samples.splits.tolist()
         return dict(zip(self.samples.listing.paths, zip(labels, splits, strict=True), strict=True))
 
     @cached_property
     def _counts(self) -> Counter[tuple[str, str]]:
-        return Counter(self._own.values())
+        return Counter(self._label_and_split.values())
 
     def _untrained(self, labels: dict[str, str]) -> list[str]:
         """The classes that samples have with the corrections `labels`, but no training sample has."""
         counts = Counter(self._counts)
         for path, label in labels.items():
-            own, split = self._own.get(path, ("", "train"))  # further files are trained on
+            own, split = self._label_and_split.get(path, ("", "train"))  # further files are trained on
             counts[own, split] -= 1
             counts[label, split] += 1
         there = {label for (label, _), count in counts.items() if label and count > 0}
@@ -165,7 +165,7 @@ class Labeling:
         labels, run = self.table.labels(), self.samples.run.path
         classes = order_classes((*self.samples.classes, *filter(None, labels.values())))
         left = sum(not label for label in labels.values())
-        kept = sum(self._own.get(path, ("", ""))[0] == label for path, label in labels.items() if label)
+        kept = sum(self._label_and_split.get(path, ("", ""))[0] == label for path, label in labels.items() if label)
         untrained, command = self._untrained(labels), None
         if len(labels) > kept and not untrained:
             command = f"striate train --from {pasted(run)} --labels {pasted(self.table.path)} --epochs {_EPOCHS}"
@@ -187,7 +187,7 @@ class Labeling:
         except OSError as error:
             reason = error.strerror or str(error)
             raise DataError(f"picture {path.name}", reason, "a file that can be read", "skip it") from None
-        return as_png(made_smaller(read_picture_bytes(data, path.name, MAX_PIXELS), 512))
+        return as_png(reduce_picture(read_picture_bytes(data, path.name, MAX_PIXELS), 512))
 
 
 def routes(lab: Lab) -> APIRouter:

@@ -51,7 +51,7 @@ class Trainings:
             self._process = TrainingProcess(request.arguments(run), run)
             return run.name
 
-    def go_on(self, name: str) -> str:
+    def resume(self, name: str) -> str:
         """Resume a run that was paused or interrupted. Raises UsageError where that is impossible."""
         run = self._run(name)
         with self._lock:
@@ -186,7 +186,7 @@ def routes(lab: Lab) -> APIRouter:
 
     @router.post("/resume")
     def resume(run: Annotated[str, Body(embed=True)]) -> dict[str, str]:
-        return {"run": trainings.go_on(run)}
+        return {"run": trainings.resume(run)}
 
     @router.get("/follow")
     def follow(run: str, known: int = 0) -> dict[str, Any]:

@@ -34,14 +34,14 @@ _BYTES = 100_000  # of its messages that are read
 
 
 @dataclass(frozen=True)
-class Ended:
+class TrainingEnd:
     """How a training ended."""
 
     code: int
     """Exit code of the process."""
     error: dict[str, Any] | None
     """The error as a record, where the request could not be carried out; else None."""
-    said: tuple[str, ...]
+    last_lines: tuple[str, ...]
     """The last lines that the process wrote."""
 
 
@@ -89,12 +89,12 @@ class TrainingProcess:
             return False
         return True
 
-    def said(self) -> tuple[str, ...]:
+    def last_lines(self) -> tuple[str, ...]:
         """The last lines that the process wrote."""
         lines = _read(self._err).decode(errors="replace").splitlines()
         return tuple(line for line in lines if line.strip())[-_LINES:]
 
-    def ended(self) -> Ended | None:
+    def ended(self) -> TrainingEnd | None:
         """How the process ended; None while it runs."""
         if self.running:
             return None
@@ -102,7 +102,7 @@ class TrainingProcess:
         with suppress(ValueError):
             document = json.loads(_read(self._out) or b"{}")
             error = document.get("error") if isinstance(document, dict) else None
-        return Ended(self._process.returncode, error if isinstance(error, dict) else None, self.said())
+        return TrainingEnd(self._process.returncode, error if isinstance(error, dict) else None, self.last_lines())
 
 
 def _module_folders() -> list[str]:
@@ -192,7 +192,7 @@ def follow(run: RunDirectory, own: TrainingProcess | None, snapshots: Snapshots,
         "notes": _notes(curves, finished=state == "finished"),
         "findings": _findings(curves, "DATA" if config is None else config.data.source, over=state == "finished"),
         "result": read_verified_json(run.metrics_json) if state == "finished" else None,
-        "said": [] if own is None else list(own.said()),
+        "said": [] if own is None else list(own.last_lines()),
         "refusal": None if ended is None else ended.error,
     }
 
@@ -210,7 +210,7 @@ def _saved_step(curves: Curves) -> int:
     return step if isinstance(step, int) else 0
 
 
-def _state(run: RunDirectory, own: TrainingProcess | None, ended: Ended | None, *, over: bool) -> str:
+def _state(run: RunDirectory, own: TrainingProcess | None, ended: TrainingEnd | None, *, over: bool) -> str:
     finished = is_there(run.metrics_json)
     if own is None:
         return "finished" if finished else "paused" if owner(run.path) is None else "elsewhere"

@@ -104,7 +104,7 @@ class Step:
     labels: tuple[str, ...] = ()
     """Names of the outputs, where they have some: those of classes."""
     before: Shape = ()
-    """Shape of the maps that were flattened to the vector that goes in; () where there are none, or it is not known."""
+    """Shape of the maps that were flattened to the input vector; () without maps, or if it is not known."""
     parameters: int = 0
     """Number of parameters."""
 

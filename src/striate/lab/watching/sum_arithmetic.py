@@ -37,7 +37,7 @@ def explain_product(call: Call, at: tuple[int, ...], before: tuple[int, ...]) ->
     if offset is not None:
         value += offset
         lines.append(Line("with the bias", f"{written(total)} + {in_sum(offset)}", value))
-    words = f"Each of the {several(len(values), 'number')} that go in, times a weight of its own, all added up."
+    words = f"The sum of the {several(len(values), 'input')}, each multiplied by its own weight."
     parts = some_terms(terms, total, len(values))
     return UnitArithmetic("terms", words, float(call.out[at]), value, lines=tuple(lines), **parts)
 
@@ -104,8 +104,8 @@ def explain_softmax(call: Call, at: tuple[int, ...], labels: Sequence[str]) -> U
         value = float(values[own]) - largest - math.log(total)
         lines.append(Line("logarithm", f"ln {written(share)}", value))
     words = (
-        f"Each number gives its exponential, from which the largest, {written(largest)}, is subtracted before: that "
-        "changes no share and keeps the numbers small. The share is its part of the sum."
+        f"The largest number, {written(largest)}, is subtracted from each number before its exponential: that changes "
+        "no share and keeps the numbers small. The share is the exponential divided by the sum of all."
     )
     shown = sum(term.adds for term in terms)
     return UnitArithmetic(

@@ -214,7 +214,7 @@ def _copied(step: Step, flat: int) -> UnitArithmetic | None:
         return None
     place = np.unravel_index(flat, tuple(given.shape))
     label = "map {}, row {}, column {}".format(*place) if given[0].numel() > 1 else f"number {place[0]}"
-    words = f"The number of {label} of what goes in, as it is."
+    words = f"A copy of the input's {label}."
     return UnitArithmetic("copy", words, value, value, terms=(Term(label, value, None, value),))
 
 
@@ -235,7 +235,7 @@ def _moved(call: Call, at: Place) -> UnitArithmetic | None:
         place[2:] = _nearest(call, x, at)
     value = float(x[tuple(place)])
     label = "map {}, place {}".format(place[1], " × ".join(map(str, place[2:])))
-    words = f"The number of {label} of what goes in, as it is."
+    words = f"A copy of the input's {label}."
     return UnitArithmetic("copy", words, float(call.out[at]), value, terms=(Term(label, value, None, value),))
 
 

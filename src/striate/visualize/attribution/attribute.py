@@ -85,7 +85,7 @@ def attribute(question: Question, method: RequestedMethod = "auto") -> Maps:
                 raise
             left_out.append(f"{one}: {error.got}")
     if not found:
-        raise _unseen(question, "; ".join(left_out))
+        raise _unsupported(question, "; ".join(left_out))
     found.sort(key=lambda each: (not each.check.trusted, -each.check.gain))
     return Maps(tuple(found), _why(found, method), tuple(left_out), strength)
 
@@ -114,31 +114,31 @@ def _maker(question: Question, method: Method, deletion: Deletion) -> tuple[str 
     odds, x = LogOdds(question), question.x
     if method != "grad-cam":
         make = _PLAIN[method]
-        return None, lambda: _made(question, lambda: make(odds, x, 0))
+        return None, lambda: _computed(question, lambda: make(odds, x, 0))
     layers = grad_cam_layers(question.module, x)
     if not layers:
-        raise _unseen(question, "no layer whose feature maps have several positions")
+        raise _unsupported(question, "no layer whose feature maps have several positions")
     drops = {}
     for name in layers:
-        values = _made(question, lambda name=name: grad_cam(odds, x, 0, f"module.{name}"))  # type: ignore[misc]
+        values = _computed(question, lambda name=name: grad_cam(odds, x, 0, f"module.{name}"))  # type: ignore[misc]
         flat = not float(values.max()) > float(values.min())
         drops[name] = math.inf if flat else float(deletion.follow(values).mean())
     layer = min(layers, key=lambda name: drops[name])
-    return layer, lambda: _made(question, lambda: grad_cam(odds, x, 0, f"module.{layer}"))
+    return layer, lambda: _computed(question, lambda: grad_cam(odds, x, 0, f"module.{layer}"))
 
 
-def _made(question: Question, make: Callable[[], torch.Tensor]) -> torch.Tensor:
+def _computed(question: Question, make: Callable[[], torch.Tensor]) -> torch.Tensor:
     """Compute the map. Raises ModelError where the network does not allow it, or values are not finite."""
     try:
         values = make()
     except Exception as error:  # networks of users, or without gradients, raise anything
         if ran_out(error) or isinstance(error, ModelError):
             raise
-        raise _unseen(question, f"{type(error).__name__}: {' '.join(str(error).split())[:200]}") from None
+        raise _unsupported(question, f"{type(error).__name__}: {' '.join(str(error).split())[:200]}") from None
     return torch.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0)
 
 
-def _unseen(question: Question, got: str) -> ModelError:
+def _unsupported(question: Question, got: str) -> ModelError:
     return ModelError(
         f"model {type(question.module).__name__}", got, "a network that this method works on", "--method occlusion"
     )

@@ -108,7 +108,7 @@ def feature_maps_figure(found: FeatureMaps, *, title: str, image: NDArray[np.uin
     record holds. `image`: (C, H, W) uint8, drawn at the upper left."""
     if len(found.layers) == 1:
         return _one_layer(found.layers[0], title, image)
-    layers, words = _shown(found.layers)
+    layers, words = _drawn_layers(found.layers)
     figure = new_figure(_WIDE, _ROW * (len(layers) + (image is not None)) + 0.95)
     rows = figure.subplots(len(layers) + (image is not None), 1, squeeze=False).ravel()
     if image is not None:
@@ -181,7 +181,7 @@ def _tiles(layer: LayerMaps, most: int) -> list[Picture]:
     return [strength_colors(each, 0.0, layer.high) for each in maps]
 
 
-def _shown(layers: tuple[LayerMaps, ...]) -> tuple[list[LayerMaps], str]:
+def _drawn_layers(layers: tuple[LayerMaps, ...]) -> tuple[list[LayerMaps], str]:
     chosen = [layer for layer in layers if layer.kind not in _QUIET and not _repeats(layer, layers)]
     maps = f"The {ACROSS} most active maps of each layer, from the left, with the number of their unit."
     words = maps if any(layer.maps.ndim > 1 for layer in chosen) else "The output of every unit of each layer."

@@ -43,7 +43,7 @@ def find_features(module: nn.Module, x: torch.Tensor, layer: str | None = None) 
         source = f"the code, outputs of {code}"
     else:
         head = _last_head(module, x[:1])
-        parts = [_given_to(module, head, part) if head else part for part in batches(x)]
+        parts = [_inputs_of(module, head, part) if head else part for part in batches(x)]
         source = f"inputs of {head}" if head else "inputs of the network"
     flat = torch.cat([_flat(part) for part in parts])
     if not bool(torch.isfinite(flat).all()):
@@ -73,7 +73,7 @@ def layer_outputs_of(module: nn.Module, name: str, x: torch.Tensor) -> torch.Ten
     return choose_layer(layer_outputs(module, x), name).values
 
 
-def _given_to(module: nn.Module, name: str, x: torch.Tensor) -> torch.Tensor:
+def _inputs_of(module: nn.Module, name: str, x: torch.Tensor) -> torch.Tensor:
     given: list[torch.Tensor] = []
 
     def keep(call: ModuleCall) -> None:
