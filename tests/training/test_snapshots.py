@@ -71,11 +71,11 @@ def test_figures_come_oftener_than_the_filters_that_take_longer(
     always(monkeypatch)
     request_snapshots(run)
     prepared = prepare(asked_for(budget__epochs=1))
-    reader = SnapshotWriter(run, prepared, _filters_next=0.0)
+    reader = SnapshotWriter(run, prepared, _next_filters=0.0)
     events = [event for event in events_of(prepared) if isinstance(event, StepDone)]
     for event in events[:3]:
         reader(event)
-        monkeypatch.setattr(reader, "_filters_next", inf if event.step == 2 else 0.0)
+        monkeypatch.setattr(reader, "_next_filters", inf if event.step == 2 else 0.0)
     look = read_snapshot(run)
     assert look is not None
     assert (look["step"], look["filters_step"], look["losses"][-1][0]) == (3, 2, 3)
