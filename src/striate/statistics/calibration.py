@@ -73,7 +73,7 @@ class Calibration:
         return max(shares, key=lambda mean: shares[mean]), min(shares, key=lambda mean: shares[mean])
 
     def _shares(self) -> dict[float, float]:
-        """By the mean confidence of each bin: what the bin adds to the surplus."""
+        """By the mean confidence of each bin: what the bin adds to `overconfidence`."""
         total = sum(part.n for part in self.bins)
         known = ((part.n, part.confidence or 0.0, part.accuracy.value or 0.0) for part in self.bins if part.n)
         return {mean: n * (mean - accuracy) / total for n, mean, accuracy in known}

@@ -134,7 +134,7 @@ class Task:
     """What the doctor's checks of targets need to know; None leaves the checks out."""
     exports: ClassVar[tuple[str, ...]] = ()
     """Names of the outputs of an exported file; empty where the task has none."""
-    why_no_export: ClassVar[str] = "a task that says what an exported file of it gives (Task.exports)"
+    why_no_export: ClassVar[str] = "a task that defines the outputs of an exported file (Task.exports)"
     """What a run has to be for an export, where `exports` is empty."""
     batch_unit: int = 1
     """The size of a batch is a multiple of this number; where it is above 1, at least twice the number."""

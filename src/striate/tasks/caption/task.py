@@ -102,7 +102,7 @@ class Caption(Task):
         if not known:
             raise UsageError(
                 "--task.least_count",
-                f"{config.least_count}: no word occurs so often in the training captions",
+                f"{config.least_count}: no word occurs that often in the training captions",
                 f"at most {max(counts.values())}",
                 "--task.least_count 1",
             )
@@ -261,7 +261,7 @@ class Caption(Task):
     def compare_baseline(
         self, network: Evaluation, baseline: Baseline, seed: int = 0, groups: Sequence[str] = ()
     ) -> BaselineComparison:
-        """By CIDEr-D, which is a mean over images, and which also chooses the number of neighbors."""
+        """The comparison by CIDEr-D, a mean over images, by which the number of neighbors is chosen too."""
         theirs, ours = (cider_rows(decoded, network.targets) for decoded in (baseline.decoded, network.decoded))
         headline = Headline(CIDER, lambda total, n: float(total / n))
         return compare_rows(headline.over(groups), baseline.name, theirs, ours, seed)

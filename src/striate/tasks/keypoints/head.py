@@ -30,7 +30,7 @@ class Heatmaps(nn.Module):
         self.out = nn.Conv2d(WIDTH, points, 1)
 
     def forward(self, maps: list[torch.Tensor]) -> torch.Tensor:
-        """From maps, fine to coarse."""
+        """The outputs from maps, fine to coarse."""
         whole = None
         for place in range(len(maps) - 1, -1, -1):
             own = self.lateral[place](maps[place])
@@ -51,7 +51,7 @@ class Coordinates(nn.Module):
         self.out = nn.Linear(WIDTH * _GRID**2, 3 * points)
 
     def forward(self, maps: list[torch.Tensor]) -> torch.Tensor:
-        """From maps, fine to coarse."""
+        """The outputs from maps, fine to coarse."""
         return self.out(self.reduce(maps[-1]).flatten(1))  # type: ignore[no-any-return]
 
 

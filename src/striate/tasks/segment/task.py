@@ -81,19 +81,21 @@ def _unused(folder: Path, stem: str, suffix: str) -> Path:
 
 @dataclass(frozen=True)
 class Segment(Task):
-    """Segmentation over `classes`; logits (N, K, H, W), targets and predictions (N, H, W) uint8 class numbers; of
-    volumes with a depth before the height.
-
-    Pixels of value 255 count for nothing. In files, masks have the `values` of the
-    classes (empty: their names), or where there are `colors`, the color of each value.
-    """
+    """Segmentation: logits (N, K, H, W); targets and predictions (N, H, W) uint8 are class numbers; volumes have a
+    depth before the height. Pixels of value 255 do not count."""
 
     classes: tuple[str, ...]
+    """Names of the K classes."""
     class_weights: tuple[float, ...] | None = None
+    """K factors; None for equal ones."""
     values: tuple[int, ...] = ()
+    """Value of each class in files of masks; empty where these are the classes' names."""
     colors: tuple[tuple[int, int, int], ...] = ()
+    """Color of each value in files of masks; empty where files have values."""
     loss_name: str = "cross-entropy"
+    """A name in `LOSSES`: a loss, or a sum such as `cross-entropy+dice`."""
     gamma: float = 2.0
+    """Exponent of the focal loss."""
 
     name: ClassVar[str] = "segment"
     diagnosed_as: ClassVar[Diagnosed | None] = Diagnosed("labels", _usual_loss, IGNORED)
