@@ -76,9 +76,8 @@ def resize_boxes(targets: torch.Tensor, before: tuple[int, int], size: tuple[int
 
 
 def _warp_rotated(targets: torch.Tensor, warp: Warp, size: tuple[int, int]) -> torch.Tensor:
-    """Mirroring a rotated box negates its angle; a linear transformation gives the nearest box (`transform_boxes`). A box
-    that
-    leaves the image is not clipped, and dropped where less than `SEEN` of its area is left in the image."""
+    """Mirroring a rotated box negates its angle; a linear transformation gives the nearest box (`transform_boxes`). A
+    box that leaves the image is not clipped, and dropped where less than `SEEN` of its area is left in the image."""
     height, width = size
     center, half, angle = _rotated_parts(targets)
     if warp.box is not None:
