@@ -287,3 +287,17 @@ def test_a_list_named_for_probabilities_may_hold_logits(put: str, wrong: bool) -
     loader = DataLoader(TensorDataset(x, (x[:, 0] > 0).float()), 32)
     said = read(text, THRESHOLD, model, loader, loss=nn.BCEWithLogitsLoss(), names={"model": model})
     assert [one.code for one in said] == ["eval.threshold"] * wrong
+
+
+@pytest.mark.parametrize(
+    ("made", "limit", "right"),
+    [("torch.sigmoid(model(x))", 0.5, True), ("torch.sigmoid(model(x))", 0, False), ("model(x)", 0.5, False)],
+)
+def test_probabilities_that_a_function_returns_for_all_batches(made: str, limit: float, right: bool) -> None:
+    text = (
+        f"def predict(loader):\n    return torch.cat([{made} for x, _ in loader]).numpy()\n"
+        f"def score(loader, y):\n    found = predict(loader)\n    return ((found > {limit}) == y).mean()\n"
+        "score(loader, y)\nfor x, y in loader:\n    pass\n"
+    )
+    given = values() | {"criterion": nn.BCEWithLogitsLoss()}
+    assert list(found(text, given, [THRESHOLD])) == ["eval.threshold"] * (not right)

@@ -33,7 +33,10 @@ def _threshold(evidence: Evidence) -> Iterator[Finding]:
             continue
         squashed = next((called(c) for c in ast.walk(node.left) if called(c) in _SQUASHING), "")
         made = _makers_of(source, node)
-        squashed = squashed or (min(map(called, made)) if made and {*map(called, made)} <= _SQUASHING.keys() else "")
+        makers = [part for one in made for part in _origins(source, source.scope_of(node), one, None, _DEEPEST)]
+        squashed = squashed or (
+            min(map(called, makers)) if makers and {*map(called, makers)} <= _SQUASHING.keys() else ""
+        )
         named = _PROBABILITY.search(last_name(node.left))
         by_name = not squashed and named and limit == 0 and not _is_no_prediction(source, node)
         if by_name and not (_are_logits(source, node, made) and _gives_other_numbers(evidence)):
@@ -260,7 +263,8 @@ def innermost(held: ast.expr) -> ast.expr:
         inner = held.args[0] if called(held) in _TOGETHER and held.args else receiver_of(held)
         if inner is None:
             break
-        held = inner
+        each = isinstance(inner, ast.ListComp | ast.GeneratorExp) and isinstance(inner.elt, ast.Call)
+        held = inner.elt if each else inner
     return held
 
 
