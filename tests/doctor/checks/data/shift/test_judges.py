@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from for_checks.asked import asked, digits, perceptron, quick_adam
 from striate.doctor.checks.data.shift import shift
 from striate.doctor.checks.data.shift.judges import Judge, judges
-from striate.doctor.checks.data.shift.shift import _best
+from striate.doctor.checks.data.shift.shift import _best_correction
 from striate.doctor.evidence.clock import Clock
 from striate.doctor.evidence.corrections import corrections
 from striate.doctor.evidence.evidence import Evidence
@@ -27,7 +27,7 @@ def test_what_helps_training_inputs_too_undoes_nothing(gained: float, told: bool
     plain = torch.zeros(300)
     plain[:100] = 1
     judge = Judge("the network", 0.6, lambda _: plain + 0.3 * (plain == 0), lambda _: gained)
-    assert (_best(judge, plain, ways) is not None) is told
+    assert (_best_correction(judge, plain, ways) is not None) is told
 
 
 @pytest.mark.parametrize(("beside", "told"), [(False, True), (True, False)])
@@ -38,7 +38,7 @@ def test_frames_of_a_film_are_hardly_more_evidence_than_one_of_them(beside: bool
     if not beside:
         gains = gains[torch.randperm(len(gains), generator=torch.Generator().manual_seed(0))]
     judge = Judge("the network", 0.9, lambda change: 0.5 + gains / 2 if change else torch.full((256,), 0.5))
-    assert (_best(judge, judge.right(None), ways) is not None) is told
+    assert (_best_correction(judge, judge.right(None), ways) is not None) is told
 
 
 @pytest.mark.parametrize("shares", [True, False])

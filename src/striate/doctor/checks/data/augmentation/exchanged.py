@@ -124,7 +124,7 @@ def change_places(plain: Reference, predicted: dict[str, Whole]) -> tuple[int, i
         pairs = [
             pair
             for pair in combinations(sorted(set(labels.tolist())), 2)
-            if all(_becomes(a, b, labels, known, moved) for a, b in (pair, pair[::-1]))
+            if all(_is_confused_after(a, b, labels, known, moved) for a, b in (pair, pair[::-1]))
         ]
         others = ~np.isin(labels, pairs)
         before, after = (int((predictions == labels)[others].sum()) for predictions in (known, moved))
@@ -133,7 +133,7 @@ def change_places(plain: Reference, predicted: dict[str, Whole]) -> tuple[int, i
     return None
 
 
-def _becomes(one: int, other: int, labels: Whole, known: Whole, moved: Whole) -> bool:
+def _is_confused_after(one: int, other: int, labels: Whole, known: Whole, moved: Whole) -> bool:
     """Whether a model that distinguishes two classes predicts the second for samples of the first once they are
     moved."""
     of = labels == one
@@ -198,9 +198,9 @@ def _taken_for_each_other(given: NetworkInputs, shown: Reference, plain: Referen
     classes = sorted(set(plain.labels.tolist()))
     for one, other in combinations(classes, 2):
         ways = [(one, other), (other, one)]
-        shares = [_taken(moved, a, b) for a, b in ways]
-        confused = max(_taken(predicted, a, b) for a, b in ways) >= _OFTEN
-        if confused and min(shares) >= _OFTEN and max(_taken(known, a, b) for a, b in ways) <= _SELDOM:
+        shares = [_share_taken(moved, a, b) for a, b in ways]
+        confused = max(_share_taken(predicted, a, b) for a, b in ways) >= _OFTEN
+        if confused and min(shares) >= _OFTEN and max(_share_taken(known, a, b) for a, b in ways) <= _SELDOM:
             return one, other, min(shares)
     return None
 
@@ -218,10 +218,10 @@ def _confuses(evidence: Evidence, one: int, other: int) -> bool:
     if targets is None or predicted.ndim != 1:
         return False
     pair = predicted.numpy().astype("int64"), targets.reshape(-1).numpy().astype("int64")
-    return max(_taken(pair, one, other), _taken(pair, other, one)) >= _OFTEN
+    return max(_share_taken(pair, one, other), _share_taken(pair, other, one)) >= _OFTEN
 
 
-def _taken(pair: tuple[Whole, Whole], label: int, other: int) -> float:
+def _share_taken(pair: tuple[Whole, Whole], label: int, other: int) -> float:
     """The share of a class that is predicted as another one. `pair`: predictions and labels."""
     found = pair[0][pair[1] == label]
     return float((found == other).mean()) if len(found) >= _FEWEST_IN_CLASS else 0.0

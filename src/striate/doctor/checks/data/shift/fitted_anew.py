@@ -40,8 +40,8 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
             continue
         words = _words(ast.unparse(site.node.args[0]))
         if not words & (_OTHERS | _TRAINING):
-            words = _words(" ".join(_given_to(source, site)))
-        parts = _parts(source, site)
+            words = _words(" ".join(_assigned_names(source, site)))
+        parts = _splits_of_loop(source, site)
         if (words & _OTHERS and not words & _TRAINING) or parts:
             yield _finding(
                 site,
@@ -160,7 +160,7 @@ def _are_labels(evidence: Evidence, source: ScriptSource, site: Site) -> bool:
     return any(map(_LABELS.search, named))
 
 
-def _given_to(source: ScriptSource, site: Site) -> list[str]:
+def _assigned_names(source: ScriptSource, site: Site) -> list[str]:
     """The names that the result of a call is assigned to."""
     statement = source.parent(site.node)
     return [ast.unparse(target) for target in statement.targets] if isinstance(statement, ast.Assign) else []
@@ -188,7 +188,7 @@ def _builders(source: ScriptSource) -> list[str]:
     ]
 
 
-def _parts(source: ScriptSource, site: Site) -> str:
+def _splits_of_loop(source: ScriptSource, site: Site) -> str:
     """The names of splits that a loop around the call iterates over, in words; empty if there is no such loop."""
     for loop in source.loops_of(site.node):
         if not isinstance(loop, ast.For):

@@ -130,7 +130,7 @@ def _run(evidence: Evidence) -> Iterable[Finding]:
         ways = _unexplained(evidence, known, x)
         if judge.numbers and not far_apart(known, x):  # later parts of a time series may be a little higher or lower
             ways = [way for way in ways if "scale" not in way.what]
-        best = _best(judge, plain, ways)
+        best = _best_correction(judge, plain, ways)
         if best is None:
             behind = judge.train - float(plain.mean()) >= max(BEHIND, 3 * float(plain.std()) / len(plain) ** 0.5)
             other = smoothness_apart(evidence, known, x) if behind else ""
@@ -144,7 +144,7 @@ def _run(evidence: Evidence) -> Iterable[Finding]:
             continue
         correction, fixed = best
         sure = min(judge.train, judge.learned) >= _SURE
-        if correction.what.endswith(_MOVES) and (not sure or _drawn(evidence, correction)):
+        if correction.what.endswith(_MOVES) and (not sure or _occurs_in_draws(evidence, correction)):
             continue
         own = float(plain.mean())
         words = (
@@ -193,7 +193,7 @@ def _evaluates_unprepared(evidence: Evidence, known: torch.Tensor, x: torch.Tens
     except NoEvidence:
         return None
     ways = [way for way in corrections(given, x) if way.what.startswith("scale")]
-    best = _best(Judge("", 1.0, right), plain, ways)
+    best = _best_correction(Judge("", 1.0, right), plain, ways)
     if best is None:
         return None
     words = (
@@ -253,7 +253,7 @@ def _prepared_in_evaluation(evidence: Evidence) -> bool:
     return any(untracked and name not in trained for name, untracked in used_by_calls)
 
 
-def _drawn(evidence: Evidence, way: Correction) -> bool:
+def _occurs_in_draws(evidence: Evidence, way: Correction) -> bool:
     """Whether the correction turns some draws of a training sample into others. Then training contains both, and
     validation is predicted worse because targets did not move along."""
     with suppress(NoEvidence):
@@ -380,7 +380,7 @@ def _refused(evidence: Evidence, x: torch.Tensor, known: torch.Tensor) -> str:
     return ""
 
 
-def _best(judge: Judge, plain: torch.Tensor, ways: list[Correction]) -> tuple[Correction, float] | None:
+def _best_correction(judge: Judge, plain: torch.Tensor, ways: list[Correction]) -> tuple[Correction, float] | None:
     """The correction with the highest validation score, and that score, if the gain is beyond chance; else None."""
     best: tuple[Correction, float] | None = None
     for way in ways:

@@ -48,7 +48,7 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
     for key in train.keys() & val.keys():
         known, other = set(train[key]), set(val[key])
         shared = known & other
-        if len(known) == _classes(evidence):  # the group may be the target
+        if len(known) == _class_count(evidence):  # the group may be the target
             continue
         if len(train[key]) < _EACH * len(known) or len(other) < _FEWEST or len(shared) < _SHARED * len(other):
             continue
@@ -84,13 +84,13 @@ def _by_arrays(evidence: Evidence) -> Iterator[Finding]:
                 continue
             numbers = np.unique(np.asarray(things), return_inverse=True)[1]
             count = int(numbers.max()) + 1
-            if not _EACH <= len(numbers) / count <= _MOST_EACH or count <= 2 * _classes(evidence):
+            if not _EACH <= len(numbers) / count <= _MOST_EACH or count <= 2 * _class_count(evidence):
                 continue
             ours, theirs = (set(numbers[sorted(part)].tolist()) for part in (known, held_out))
             shared = ours & theirs
             if len(shared) < _SHARED * len(theirs):
                 continue
-            nearer = 0.0 if given else _nearer(x, numbers)
+            nearer = 0.0 if given else _share_nearer(x, numbers)
             if nearer < _NEARER and not given:
                 continue
             yield GROUPS_SHARED.finding(
@@ -135,7 +135,7 @@ def _is_each_once(value: Any) -> bool:
     return isinstance(value, np.ndarray | torch.Tensor | list) and len(positions(value)) == len(value)
 
 
-def _nearer(x: Any, numbers: np.ndarray[Any, Any]) -> float:
+def _share_nearer(x: Any, numbers: np.ndarray[Any, Any]) -> float:
     """The share of pairs of samples of a group that are nearer to each other than to some samples of other groups."""
     order = np.argsort(numbers, kind="stable")
     pairs = [(a, b) for a, b in pairwise(order) if numbers[a] == numbers[b]]
@@ -151,7 +151,7 @@ def _nearer(x: Any, numbers: np.ndarray[Any, Any]) -> float:
     return 0.0
 
 
-def _classes(evidence: Evidence) -> int:
+def _class_count(evidence: Evidence) -> int:
     """The number of classes, or of different targets of other kinds, if these are repeated; else 0."""
     with suppress(NoEvidence):
         return len(evidence.train.labels.unique())

@@ -34,7 +34,7 @@ def _held_out_labels(evidence: Evidence) -> Iterator[Finding]:
         return
     for training, name, held in parts_held_out(source, len(targets)):
         measuring = _measures_at(source, name, targets)
-        if measuring is None or not _counts(evidence, held):
+        if measuring is None or not _loss_counts(evidence, held):
             continue
         yield HELD_OUT_LABELS.finding(
             severity="error",
@@ -55,9 +55,9 @@ def parts_held_out(source: ScriptSource, count: int) -> Iterator[tuple[str, str,
         if isinstance(node, ast.Name | ast.Attribute) or _is_entry(node):
             named.setdefault(ast.unparse(node), []).append(node)
     for text in filter(is_for_training, named):
-        chosen = _within(source, named[text], count)
+        chosen = _positions_within(source, named[text], count)
         for other, also in counterparts(text, named) if chosen else ():
-            held = _within(source, also, count)
+            held = _positions_within(source, also, count)
             if len(held) >= FEWEST and not held & chosen:
                 yield text, other, torch.tensor(sorted(held))
 
@@ -69,7 +69,7 @@ def _is_entry(node: ast.AST) -> bool:
     )
 
 
-def _within(source: ScriptSource, nodes: list[ast.AST], count: int) -> set[int]:
+def _positions_within(source: ScriptSource, nodes: list[ast.AST], count: int) -> set[int]:
     """The positions of a mask or an index of `count` samples; empty for other values."""
     value = next((known for node in nodes if (known := source.value(node)) is not None), None)
     found = positions(value)
@@ -98,7 +98,7 @@ def _equal(value: Any, targets: torch.Tensor) -> bool:
     return isinstance(value, torch.Tensor) and value.dtype == targets.dtype and torch.equal(value.cpu(), targets.cpu())
 
 
-def _counts(evidence: Evidence, held: torch.Tensor) -> bool:
+def _loss_counts(evidence: Evidence, held: torch.Tensor) -> bool:
     """Whether the loss changes if the targets at these positions are permuted."""
     batch, path = evidence.train.raw[0], evidence.loss_target_path
 

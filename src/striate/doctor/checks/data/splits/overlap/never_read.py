@@ -65,7 +65,7 @@ def never_read(evidence: Evidence) -> Iterator[Finding]:
                 continue
             if not isinstance(source.names.get(name), torch.Tensor | np.ndarray | list | Dataset):
                 continue
-            named = [part for part in nodes if isinstance(part, ast.Constant) and _says(part.value, word)]
+            named = [part for part in nodes if isinstance(part, ast.Constant) and _has_word(part.value, word)]
             if named:
                 yield Finding(
                     code="data.split-overlap",
@@ -116,7 +116,7 @@ def _is_of_validation(name: str) -> bool:
     return bool({re.sub("(set|data|loader|ds|dl)$", "", word) for word in name.lower().split("_")} & {*_VALIDATION})
 
 
-def _says(value: object, word: str) -> bool:
+def _has_word(value: object, word: str) -> bool:
     return isinstance(value, str) and word in re.split(r"[^a-z]+", value.lower())
 
 
