@@ -58,9 +58,9 @@ def classes_exchanged(evidence: Evidence, given: NetworkInputs, shown: Reference
         words,
         f"some training images are {words}; if validation images are as well, simple models take {_EXCHANGED:.0%} "
         f"or more of class {one} for class {other}, and of {other} for {one}",
-        f"{_EXCHANGED:.0%} of each of two classes look like the other class if validation is flipped or turned as "
-        f"training is, to models that predict {_TELLS:.0%} of validation right; or {_CHANGED:.0%} to one that takes at "
-        f"most {_CONFUSED:.0%} of each for the other before, and predicts other classes as before",
+        f"models with a validation accuracy of {_TELLS:.0%} take {_EXCHANGED:.0%} of each of two classes for the other "
+        "if validation is flipped or rotated like training; or a model that confuses at most "
+        f"{_CONFUSED:.0%} of each before takes {_CHANGED:.0%} for the other, and predicts other classes as before",
     )
 
 

@@ -162,8 +162,8 @@ def _indexes_by(evidence: Evidence, batch: Any, edges: torch.Tensor) -> bool:
 BATCHED_GRAPHS = Check(
     codes=("data.scrambled",),
     question="Do the edges of each graph in a batch connect its own nodes?",
-    threshold=f"{_FEWEST} graphs or more, half of them with edges offset by another number than that of the earlier "
-    "nodes, or all edges within as many nodes as the largest graph has, at most half of all; and the network looks "
+    threshold=f"{_FEWEST} graphs or more, half of them with edges whose offset is not the number of earlier nodes, "
+    "or all node numbers in edges below the size of the largest graph, at most half of all; and the network looks "
     "up nodes by these numbers",
     run=_run,
     explains="data.labels-random data.target-in-input model.batch-mixing optim.lr-too-low fit.*",

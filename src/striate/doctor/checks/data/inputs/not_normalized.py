@@ -119,7 +119,7 @@ def _find_not_normalized(evidence: Evidence) -> Iterable[Finding]:
     if by_loss := fixed - own < GAIN:
         endless = min(evidence.trial.losses, default=0.0) < 0 or not predicts_targets(evidence)
         by_zeros = known and not evidence.setup.rivals and endless
-        gain = "a loss that is lower by more than it varies, while zeros as inputs bring almost none of that"
+        gain = "a loss that is lower by more than its standard deviation, while zeros as inputs hardly lower it"
         gain = gain if by_zeros else f"a loss {BETTER:g} times lower, if almost nothing is learned without"
         by_loss = _sees_nothing(evidence, scales, place, trial) if by_zeros else _far_better(evidence, trial)
     if fixed - own < GAIN and not by_loss:
@@ -165,7 +165,7 @@ def _with_added_noise(evidence: Evidence, given: torch.Tensor) -> Iterable[Findi
         severity="error",
         where="inputs of the network",
         measured=f"{scales.of}s with means of {_range(scales.mean)} and standard deviations of "
-        f"{_range(scales.deviation)}; the loss asks for added noise of variance 1: after "
+        f"{_range(scales.deviation)}; the targets are the added noise of variance 1: after "
         f"{several(len(trial.rows), 'step')} it is {own}, and {other} with standardized images",
         limit=f"a root mean square above {LARGE:g}, and a loss {BETTER:g} times lower with standardized images",
         why="Compared with such inputs the noise is tiny: the network hardly sees what it should predict, and "

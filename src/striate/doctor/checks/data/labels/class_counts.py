@@ -68,7 +68,7 @@ def need_class_loss(evidence: Evidence) -> None:
     episodes, whose last tensor is not a class."""
     losses = evidence.calls.losses
     if losses and all(call.name in _OF_QUANTITIES and len(call.target.unique()) > 2 for call in losses):
-        raise NoEvidence("the loss asks for quantities, not for classes")
+        raise NoEvidence("the loss compares numbers, not classes")
 
 
 def _need_no_lookups(evidence: Evidence) -> None:

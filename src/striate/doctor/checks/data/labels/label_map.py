@@ -28,8 +28,8 @@ _AVOIDED, _BY_CHANCE, _SURE = 0.1, 6, 0.75
 training accuracy."""
 _POSITIONS = 20_000
 LABEL_MAP_LIMIT = (
-    f"two classes or more, {_MOST_AS:.0%} of each predicted as another one in validation, at most {_OWN:.0%} of that "
-    f"as itself, and {_KNOWN:.0%} right in training; renumbered, within {_WITHIN:g} of training"
+    f"two or more classes, {_MOST_AS:.0%} of each predicted as another class in validation, at most {_OWN:g} times as "
+    f"many as itself, and {_KNOWN:.0%} right in training; once renumbered, an accuracy within {_WITHIN:g} of training"
 )
 
 _Whole = NDArray[np.int64]
@@ -267,8 +267,8 @@ def regrouped(model: ModelPredictions) -> Finding | None:
         f"{model.name} predicts {trained:.2f} of training and {float((model.val == model.val_labels).mean()):.2f} of "
         f"validation right; it predicts the classes {listed([str(k) for k in avoided])}, but only {own:.0f} samples "
         f"with these labels right, where chance gives {by_chance:.0f}",
-        f"two classes or more, and a third of all, with at most {_AVOIDED:.0%} of the right predictions that chance "
-        f"gives, {_BY_CHANCE} or more, in validation; and {_SURE:.0%} of training is right",
+        f"two or more classes, and a third of all, with at most {_AVOIDED:.0%} of the right predictions by chance "
+        f"({_BY_CHANCE} or more) in validation; and a training accuracy of {_SURE:.0%}",
     )
 
 

@@ -60,8 +60,8 @@ _SURE = 0.5
 _REFUSED = "validation inputs of another shape or kind, which the network does not accept"
 _DOWNSCALED = "inputs are targets that are downscaled in one way in training, and in another way in validation"
 _CORRECTED = (
-    f"validation is predicted worse than training by {GAP:g}, and one correction of its inputs makes {GAIN:g} more "
-    f"of it right, by {CERTAIN:g} standard errors of the change, and three of that of runs of neighboring samples"
+    f"validation is predicted worse than training by {GAP:g}, and one correction of its inputs raises its score by "
+    f"{GAIN:g}, which is {CERTAIN:g} standard errors of samples, and three of runs of neighboring samples"
 )
 _UNPREPARED = (
     f"an evaluation passes the network unprepared inputs, and {GAIN:g} more are right with the scale of the "

@@ -122,12 +122,12 @@ def revealed_first_time(evidence: Evidence) -> Iterator[RevealedTarget]:
         last = inputs.select(axis, -1).reshape(len(inputs), -1)
         if times >= _FEWEST_TIMES and _all_among(first, last) and not _any_among(second, inputs.flatten(1)):
             yield RevealedTarget(
-                f"the first of the {targets.shape[1]} times that the loss asks for is the last of the {times} times of "
+                f"the first of the {targets.shape[1]} target times is the last of the {times} times of "
                 f"the input, in all of {several(len(inputs), 'sample')}",
                 "begin the targets after the end of the inputs: `series[i : i + n]` and "
                 "`series[i + n : i + n + horizon]`",
                 severity="warning",
-                limit=f"the first of {_FEWEST_TIMES} or more times that the loss asks for is the last of the input, "
+                limit=f"the first of {_FEWEST_TIMES} or more target times is the last of the input, "
                 "and the second is not in the input",
             )
             return

@@ -103,8 +103,8 @@ def another_part(evidence: Evidence) -> Iterator[Finding]:
                 severity="warning",
                 where=f"line {node.lineno}",
                 measured=f"`{name}` reads `{read}`, and nothing reads `{own[0]}`",
-                threshold="a loader that is named for validation reads another data set than the one that is named so, "
-                "which nothing reads",
+                threshold="a loader named for validation reads another data set, and nothing reads the one named for "
+                "validation",
                 why="What is chosen by it, such as the best epoch, is chosen on samples of another part: a metric on "
                 "that part says little about new samples.",
                 remedy=f"`{own[0]}` instead of `{read}` there",
