@@ -329,8 +329,8 @@ SCRAMBLED = Check(
 ALIKE, APART, SIGMAS = 0.05, 20.0, 3.0
 _MOST, _FEWEST = 512, 60
 MIXED_UP_THRESHOLD = (
-    f"neighbors in a sample correlate by less than {ALIKE:g}, means of samples differ {APART:g} times as much as "
-    f"those of such values should, and no simple model is better than chance by {SIGMAS:g} standard errors"
+    f"neighbors in a sample correlate by less than {ALIKE:g}, the variance of means of samples is {APART:g} times "
+    f"that of means of independent values, and no simple model is better than chance by {SIGMAS:g} standard errors"
 )
 
 

@@ -63,8 +63,8 @@ def left_in_draws(evidence: Evidence) -> Finding | None:
             return _finding(way, count, moved[way], "are the same in both", limit)
     if (roughly := left_roughly(drawn)) is not None:
         limit = (
-            "five pairs of draws in which the image looks clearly more like a flipped one, whatever the shift, and the "
-            "mask like an unflipped one, and less than 2.5 times as many in which both move"
+            "five pairs of draws whose images match best if one is flipped, whatever the shift, but whose masks match "
+            "best unflipped, and at most 2.5 times as many in which both move"
         )
         return _finding(*roughly, "are the same in both, or only shifted", limit)
     if (corners := left_of_corners(drawn, lambda: _read_draws(evidence.setup.val))) is not None:

@@ -89,8 +89,8 @@ _COLUMN = (
 )
 
 _NUMBERS_APART = (
-    "two data sets of the same class with different numbers; with those of training, the validation samples only "
-    f"change in scale, and are at most {NEARER:g} times as far from training as before, which is {LEAST:g} or more"
+    "two data sets of the same class with different constants; with those of training, the validation samples only "
+    f"change in scale, and their distance from training ({LEAST:g} or more) falls to at most {NEARER:g} of that"
 )
 
 

@@ -103,9 +103,9 @@ def _by_arrays(evidence: Evidence) -> Iterator[Finding]:
                     else f"training; in {nearer:.0%} of the pairs of samples with the same value the two are nearer to "
                     f"each other than to {_OTHERS} samples with other values"
                 ),
-                limit=f"{_SHARED:.0%} of the validation values in training, too, with {_EACH:g} to {_MOST_EACH} "
-                f"samples of each, of which in {_NEARER:.0%} of the pairs the two are nearer to each other than to "
-                f"{_OTHERS} others, or which a `split` is given as groups",
+                limit=f"{_SHARED:.0%} of the validation values also occur in training, with {_EACH:g} to {_MOST_EACH} "
+                f"samples of each; and {_NEARER:.0%} of the pairs of samples with the same value are nearer to each "
+                f"other than to {_OTHERS} others, or a `split` gets the values as groups",
                 why=_WHY,
                 remedy=f"split by `{groups}`, not by samples: `sklearn.model_selection.GroupKFold` or "
                 f"`GroupShuffleSplit` with `groups={groups}`",

@@ -167,7 +167,7 @@ def _assigned_names(source: ScriptSource, site: Site) -> list[str]:
 
 
 def _finding(site: Site, does: str, remedy: str, limit: str, *, labels: bool = False) -> Finding:
-    return FITTED_ANEW.finding(
+    return FITTED_AGAIN.finding(
         code="data.label-map" if labels else "data.shift",
         severity="error",
         where=site.where,
@@ -208,7 +208,7 @@ def _words(text: str) -> set[str]:
     return set(re.findall(r"[a-z]+", text.lower()))
 
 
-FITTED_ANEW = Check(
+FITTED_AGAIN = Check(
     codes=("data.shift", "data.label-map"),
     question="Are scalers, encoders and vocabularies fitted again to validation?",
     run=_run,
