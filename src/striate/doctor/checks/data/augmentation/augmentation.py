@@ -44,7 +44,7 @@ from striate.wording import several, show_shape
 _LEARNED = 0.15
 """The network has learned nevertheless, as from blended samples, if its accuracy is less than this below that of simple
 models."""
-_PAIRS, _ASKED = 4, 1000
+_PAIRS, _MOST = 4, 1000
 _CROPPED = 0.1
 """A share of the area of validation images."""
 
@@ -102,7 +102,7 @@ def _of_classes(evidence: Evidence, given: NetworkInputs) -> Finding | None:
         return None
     if given.place == "step" and there - _best(evidence.reference) > GAP:
         return None  # already true of the loader's samples
-    others = alike and are_of_others(plain, given.inputs[:_ASKED], given.labels[:_ASKED])
+    others = alike and are_of_others(plain, given.inputs[:_MOST], given.labels[:_MOST])
     if others and not labels_fit_stored_images(evidence):
         return None  # the labels are wrong, not the inputs
     return augmentation_finding(

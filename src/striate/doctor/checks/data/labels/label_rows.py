@@ -23,7 +23,7 @@ from striate.observe.tensors import tensors_in
 
 FEWEST_JUDGED, MOST_RIGHT = 5, 1
 """The fewest samples that are judged, and the most of them that may be right."""
-_ASKED, _PAIRED, _DRAWS, _FEWEST, _NUMBERS = 7, 12, 4, 8, 4096
+_TRIED, _PAIRS_TRIED, _DRAWS, _FEWEST, _NUMBERS = 7, 12, 4, 8, 4096
 _MOST, _CLEARLY, _AT_ALL = 0.8, 0.5, 1e-4
 """Shares of the change of the row that changes most."""
 
@@ -61,7 +61,7 @@ def rows_with_other_labels(evidence: Evidence) -> tuple[int, int, bool]:
     places = {path: part for path, part in leaves(batch) if part is inputs or part is targets}
     if inputs is None or targets is None or len(places) != 2 or not _FEWEST <= len(inputs) == len(targets):
         raise NoEvidence("the batch does not have one target for each input")
-    shown_at, asked_at = sorted(places, key=lambda path: places[path] is targets)
+    input_path, target_path = sorted(places, key=lambda path: places[path] is targets)
     until, best = evidence.clock.until(0.1), (0, 0, False)
     for draw in range(_DRAWS):
         own, again = (_rows(evidence, batch, draw, until) for _ in range(2))
@@ -70,10 +70,10 @@ def rows_with_other_labels(evidence: Evidence) -> tuple[int, int, bool]:
         if _differ(own.shown, again.shown) or _differ(own.pulls, again.pulls):
             raise NoEvidence("a step with the same batch differs each time")
         if draw:  # only steps that blend or move samples differ between draws
-            moved = _rows(evidence, altered(batch, shown_at, partial(_replaced, sample=0, other=1)), draw, until)
+            moved = _rows(evidence, altered(batch, input_path, partial(_replaced, sample=0, other=1)), draw, until)
             if _changed(own.shown, moved.shown, len(inputs), _AT_ALL) <= {0}:
                 continue
-        best = max(best, _count_wrong(evidence, batch, (shown_at, inputs), (asked_at, targets), own, draw, until))
+        best = max(best, _count_wrong(evidence, batch, (input_path, inputs), (target_path, targets), own, draw, until))
         if best[0] >= FEWEST_JUDGED or best[2]:
             break
     return best
@@ -90,7 +90,7 @@ def _count_wrong(
 ) -> tuple[int, int, bool]:
     count, judged, blends = len(inputs[1]), list[bool](), list[bool]()
     places = [(path, values, _by_row(values)) for path, values in (inputs, targets)]
-    for sample in torch.arange(0, count, max(1, count // _ASKED)).tolist()[:_ASKED]:
+    for sample in torch.arange(0, count, max(1, count // _TRIED)).tolist()[:_TRIED]:
         changed = list[_Rows]()
         for path, values, flat in places:
             other = _farthest(flat, sample)
@@ -130,7 +130,7 @@ def rows_of_two_samples(evidence: Evidence) -> tuple[int, int]:
     if any(len(rows) != count for rows in own) or _differ(own, again):
         return 0, 0
     places = [(path, _by_row(values)) for path, values in inputs]
-    for sample in torch.arange(0, count, max(1, count // _PAIRED)).tolist()[:_PAIRED]:
+    for sample in torch.arange(0, count, max(1, count // _PAIRS_TRIED)).tolist()[:_PAIRS_TRIED]:
         reached = list[list[set[int]]]()
         for path, flat in places:
             put = partial(_replaced, sample=sample, other=_farthest(flat, sample))

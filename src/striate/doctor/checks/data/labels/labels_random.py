@@ -51,12 +51,12 @@ SLIGHT = 0.05
 """The least gain over chance, as a share of the possible gain: one of several models may reach less by chance."""
 LEAST = 0.12
 LEAST_NUMBERS = 0.25
-_FEWEST, _ASKED_FOR, _TO_GAIN = 60, 2, 0.3
+_FEWEST, _MOST_TARGETS, _TO_GAIN = 60, 2, 0.3
 _TURNED, _SURELY = 0.35, 5.0
 """The area under the ROC curve below which labels are inverted, and its standard errors."""
-_COMMON = 0.35
+_FROM_HALF = 0.35
 """The largest distance from 0.5 of a label's frequency for which it is judged."""
-_ASKED, _KNOWN = 1000, 0.4
+_MOST, _SKILL = 1000, 0.4
 """The most samples; the skill that models of validation need."""
 _AT_CHANCE = f"no simple model is better than chance by {SIGMAS:g} standard errors on held-out samples"
 _REMEDY = (
@@ -214,12 +214,12 @@ def _of_stored(
     where: str = "the labels of the training data set",
     how: str = "with which it chooses samples that belong together",
 ) -> Iterable[Finding]:
-    models = _at_chance(consult(images[:_ASKED], labels[:_ASKED], evidence.clock))
+    models = _at_chance(consult(images[:_MOST], labels[:_MOST], evidence.clock))
     if models is not None:
         yield LABELS_RANDOM.finding(
             severity="error",
             where=where,
-            measured=f"classes {how}: accuracy on {several(len(labels[:_ASKED]), 'held-out sample')}: "
+            measured=f"classes {how}: accuracy on {several(len(labels[:_MOST]), 'held-out sample')}: "
             f"{', '.join(models)}",
             limit=f"{_AT_CHANCE}, though a gain of {LEAST:g} would be visible",
             why=NOTHING_TO_LEARN,
@@ -277,7 +277,7 @@ def _balanced_part(samples: Samples) -> tuple[torch.Tensor, torch.Tensor]:
 def _beside_validation(evidence: Evidence) -> Finding | None:
     """Labels that are unrelated to the predictions of models that are fitted to validation and predict it well."""
     x, labels = _balanced_part(evidence.samples)
-    x, labels = x[:_ASKED], labels[:_ASKED]
+    x, labels = x[:_MOST], labels[:_MOST]
     try:
         known_x, known_labels = _balanced_part(evidence.val_samples)
         if min(len(known_labels), len(labels)) < _FEWEST or x.shape[1:] != known_x.shape[1:]:
@@ -287,7 +287,7 @@ def _beside_validation(evidence: Evidence) -> Finding | None:
         return None
     name = reference.best[0]
     known, chance = reference.accuracy(name), reference.by_chance(name)
-    if known - chance < _KNOWN * (1 - chance) or not are_of_others(reference, x, labels):
+    if known - chance < _SKILL * (1 - chance) or not are_of_others(reference, x, labels):
         return None
     return LABELS_RANDOM.finding(
         severity="error",
@@ -295,7 +295,7 @@ def _beside_validation(evidence: Evidence) -> Finding | None:
         measured=f"a simple model ({name}) fitted to validation gets {known:.0%} of its held-out labels right and "
         f"sees the same classes in {several(len(x), 'training sample')}, but their labels agree with these only by "
         "chance",
-        limit=f"a model that gets {_KNOWN:.0%} of the way from chance to perfect in validation, is as confident on "
+        limit=f"a model that gets {_SKILL:.0%} of the way from chance to perfect in validation, is as confident on "
         "training samples, and does not agree with their labels",
         why=NOTHING_TO_LEARN,
         remedy=_REMEDY,
@@ -314,7 +314,7 @@ def _numbers(evidence: Evidence) -> Iterable[Finding]:
     if better_than_chance(validation_predictions(evidence)):
         return
     certain = SIGMAS if columns.shape[1] == 1 else _OF_SEVERAL
-    for values in columns.T[:_ASKED_FOR]:
+    for values in columns.T[:_MOST_TARGETS]:
         found = related(evidence.samples.sole_inputs, values, evidence.clock)
         error = found.count**-0.5
         if max(found.models.values()) >= min(certain * error, LEAST_NUMBERS) or 2 * error > LEAST_NUMBERS:
@@ -352,7 +352,7 @@ def _columns(evidence: Evidence) -> torch.Tensor:
             if not is_grid(evidence.samples.sole_inputs):
                 raise
             return y.double()
-        common = y[:, (y.mean(0) - 0.5).abs() <= _COMMON]  # multi-label targets
+        common = y[:, (y.mean(0) - 0.5).abs() <= _FROM_HALF]  # multi-label targets
         if not common.numel():
             raise
         return common.double()

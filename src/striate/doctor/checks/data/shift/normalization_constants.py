@@ -20,7 +20,7 @@ from striate.wording import listed
 NEARER, LEAST = 0.5, 0.3
 """The largest ratio of the distances from training after and before a change of constants; and the least distance
 before, beyond chance."""
-_ASKED, _FEWEST, _MOST_NUMBERS, _SAME = 64, 16, 16, 1e-3
+_MOST, _FEWEST, _MOST_NUMBERS, _SAME = 64, 16, 16, 1e-3
 
 
 def differing_constants(evidence: Evidence, known: torch.Tensor) -> str:
@@ -66,7 +66,7 @@ def _differ(one: Any, other: Any) -> bool:
 
 def _read(data: Any) -> torch.Tensor | None:
     with same_random_state(), suppress(Exception):  # the user's data set may fail with the other constants
-        found = [main_tensor(parts(data[number])[0]) for number in range(min(_ASKED, len(data)))]
+        found = [main_tensor(parts(data[number])[0]) for number in range(min(_MOST, len(data)))]
         known = [one.double() for one in found if one is not None and one.is_floating_point()]
         return torch.stack(known) if len(known) == len(found) >= _FEWEST else None
     return None

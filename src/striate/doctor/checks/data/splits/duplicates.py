@@ -172,7 +172,7 @@ DUPLICATES = Check(
     run=_find_duplicates,
     explains="data.imbalance data.label-noise data.missing-class data.too-few fit.overfit",
 )
-ALL_BUT_EQUAL, MOST_OF_THEM = 0.05, 0.6
+NEARLY_EQUAL, MOST_OF_THEM = 0.05, 0.6
 """The largest distance to the nearest sample, as a share of that to the tenth, of nearly equal samples; and the least
 share of validation (a third of it, if images differ in one quantity alone)."""
 

@@ -28,7 +28,7 @@ _GROUP = re.compile(
     r"(^|_)(patient|subject|speaker|person|animal|specimen|recording|slide|volunteer)(_?(id|name|no))?$"
 )
 _FEWEST, _SHARED, _EACH = 5, 0.5, 1.5
-_MOST_EACH, _OTHERS, _NEARER, _LOOKED_AT = 30, 8, 0.7, 400
+_MOST_EACH, _OTHERS, _NEARER, _MOST_PAIRS = 30, 8, 0.7, 400
 """The most samples of a group on average; the number of samples of other groups that have to be farther than one of the
 same group, and in which share of pairs; and the most pairs."""
 _REPEATED, _SPLIT = 0.7, 0.5
@@ -71,7 +71,7 @@ def _by_arrays(evidence: Evidence) -> Iterator[Finding]:
     similar."""
     names = evidence.source.outer_names
     arrays = {name: value for name, value in list(names.items()) if isinstance(value, np.ndarray | torch.Tensor)}
-    many = (value for value in arrays.values() if value.ndim >= 2 and len(value) > _LOOKED_AT // 4)
+    many = (value for value in arrays.values() if value.ndim >= 2 and len(value) > _MOST_PAIRS // 4)
     inputs = {len(value): value for value in sorted(many, key=lambda value: math.prod(value.shape[1:]))}
     given_to_splits = _given_to_splits(evidence.source)
     for name, known, other, held_out in _positions(names):
@@ -141,7 +141,7 @@ def _share_nearer(x: Any, numbers: np.ndarray[Any, Any]) -> float:
     pairs = [(a, b) for a, b in pairwise(order) if numbers[a] == numbers[b]]
     if len(pairs) < max(_FEWEST, 2 * _OTHERS):
         return 0.0
-    chosen = np.random.default_rng(0).permutation(len(pairs))[:_LOOKED_AT]
+    chosen = np.random.default_rng(0).permutation(len(pairs))[:_MOST_PAIRS]
     rows = torch.as_tensor(np.asarray(pairs)[chosen])
     with suppress(TypeError, ValueError):  # not numeric
         values = torch.as_tensor(np.asarray(x))[rows.flatten()]

@@ -15,7 +15,7 @@ from striate.doctor.checks.check import Check
 from striate.doctor.checks.data.common import picture_of
 from striate.doctor.checks.data.inputs.constant_images import blank_samples
 from striate.doctor.checks.data.inputs.near_blank import near_blank_samples
-from striate.doctor.checks.data.splits.duplicates import ALL_BUT_EQUAL, MOST_OF_THEM, of_whole_numbers, share_of_copies
+from striate.doctor.checks.data.splits.duplicates import MOST_OF_THEM, NEARLY_EQUAL, of_whole_numbers, share_of_copies
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.features import is_grid
@@ -222,14 +222,14 @@ def _nearly_equal(evidence: Evidence, x: torch.Tensor, known: torch.Tensor, usef
     base = comparable(known, known)
     across, within = neighbors(comparable(x, known), base), neighbors(base, base, same=True)
     count, share, usual = int(across.near.sum()), float(across.near.double().mean()), float(within.near.double().mean())
-    copies = across.ratio < ALL_BUT_EQUAL
+    copies = across.ratio < NEARLY_EQUAL
     if is_grid(x) and float(copies.double().mean()) >= MOST_OF_THEM:
         first = int(copies.nonzero()[0])
         _draw(evidence, x[first : first + 1], known[across.nearest[first : first + 1]])
         yield _finding(
             int(copies.sum()),
             len(x),
-            f"a training sample except for brightness and contrast: their distance is less than {ALL_BUT_EQUAL:g} "
+            f"a training sample except for brightness and contrast: their distance is less than {NEARLY_EQUAL:g} "
             f"times that to the tenth nearest (the first: validation sample {int(useful[first])} and training "
             f"sample {int(across.nearest[first])})",
             _GRAVE_NEAR,

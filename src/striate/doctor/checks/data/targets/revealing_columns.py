@@ -31,7 +31,7 @@ _IN_ORDER, _UNORDERED, _DISTINCT = 0.99, 0.9, 0.5
 other columns, and the least share of pairs in which a column differs."""
 _WITH_COUNTS = 0.85
 """The least share of pairs of counts above zero that a column has in their order."""
-_MOST_COLUMNS, _LOOKED_AT = 60, 400
+_MOST_COLUMNS, _MOST_ROWS = 60, 400
 _RANGES = 2.0
 """The least ratio of the second largest to the second smallest maximum of columns."""
 _ADDED = (0.0, 0.5, 1.0)
@@ -65,7 +65,7 @@ def revealed_durations(evidence: Evidence) -> Iterator[RevealedTarget]:
             times, seen = (
                 torch.cat([column.of(batch) for batch in evidence.train.raw]) for column in (duration, event)
             )
-            rows = (seen == 1).nonzero().flatten()[:_LOOKED_AT]
+            rows = (seen == 1).nonzero().flatten()[:_MOST_ROWS]
             if len(times) != len(table) or len(rows) < _FEWEST_OF_CLASS:
                 continue
             order = _share_in_order(table[rows].double(), times[rows])
@@ -263,7 +263,7 @@ def _revealed_counts(values: torch.Tensor, counts: torch.Tensor) -> Iterator[Rev
     if separating is None:
         return
     place, right = separating
-    rows = (counts > 0).nonzero().flatten()[:_LOOKED_AT]
+    rows = (counts > 0).nonzero().flatten()[:_MOST_ROWS]
     order = float(_share_in_order(values[rows][:, [place]], counts[rows]))
     if order < _WITH_COUNTS:
         return
@@ -309,8 +309,8 @@ def _revealed_by_two(values: torch.Tensor, target: torch.Tensor) -> Iterator[Rev
         return
     if not bool(values.isfinite().all()) or not bool(target.isfinite().all()):
         return
-    rows = values[:_LOOKED_AT] / values.square().mean(0).sqrt().clamp(min=1e-300)
-    scaled = target[:_LOOKED_AT] / target.square().mean().sqrt().clamp(min=1e-300)
+    rows = values[:_MOST_ROWS] / values.square().mean(0).sqrt().clamp(min=1e-300)
+    scaled = target[:_MOST_ROWS] / target.square().mean().sqrt().clamp(min=1e-300)
     pairs = torch.combinations(torch.arange(columns))
     a, b = rows[:, pairs[:, 0]].T, rows[:, pairs[:, 1]].T
     t = scaled.expand_as(a)

@@ -25,7 +25,7 @@ from striate.records import Finding
 from striate.wording import several
 
 _FAR = 10.0
-_COPES = 0.5
+_LEARNED = 0.5
 _EXPLAINED, _GAIN = 0.2, 0.2
 _HUGE, _GOOD, _LESS = 100.0, 0.9, 3.0
 """For huge targets: their least size, the R² below which they are reported although it is high, and how many times less
@@ -60,7 +60,7 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
     own = -math.inf if evidence.trial.diverged else _explained(evidence.after_training)
     if own is None or _breaks_at_once(evidence.trial.losses):
         return
-    if own >= (_COPES if size < _HUGE else _GOOD):
+    if own >= (_LEARNED if size < _HUGE else _GOOD):
         if size >= _HUGE * max(1.0, reached):
             yield _note(y, reached, f"{several(len(evidence.trial.rows), 'step')} R² is {own:.2f}")
         return
@@ -68,7 +68,7 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
     for what, batches in _standardized(evidence, y, path):
         trial = evidence.variant(f"{what} standardized", Change(), batches=batches)
         other = _explained(evidence.predictions_of(trial, batches[:8])) if trial.rows and trial.error is None else None
-        least = max(_EXPLAINED, own + _GAIN) if own < _COPES else 1 - (1 - own) / _LESS
+        least = max(_EXPLAINED, own + _GAIN) if own < _LEARNED else 1 - (1 - own) / _LESS
         if other is not None and other >= least:
             yield _finding(y, reached, f"{several(len(trial.rows), 'step')} {reached_text}, with", what, own, other)
             return
@@ -194,9 +194,9 @@ def _finding(y: torch.Tensor, reached: float, tried: str, what: str, own: float,
         where="training targets",
         measured=f"targets have a mean of {_span(mean)} and a standard deviation of {_span(deviation)}, and the "
         f"first outputs are about {reached:.2g}; after {tried} standardized {what} R² is {other:.2f}",
-        limit=f"targets {_FAR:g} times as large as the first outputs, and R² below {_COPES:g} after the trial, but "
+        limit=f"targets {_FAR:g} times as large as the first outputs, and R² below {_LEARNED:g} after the trial, but "
         f"{_GAIN:g} higher, at least {_EXPLAINED:g}, after the same steps with standardized targets"
-        if own < _COPES
+        if own < _LEARNED
         else f"targets of {_HUGE:g} or more, {_FAR:g} times as large as the first outputs, and R² below {_GOOD:g} "
         f"after the trial, but {_LESS:g} times less of the error left with standardized targets",
         why="A step moves weights by about the learning rate, whatever the error: reaching such large numbers "
