@@ -39,10 +39,10 @@ def left_roughly(draws: Sequence[Sequence[Any]]) -> tuple[str, int, int] | None:
                 and (other.shape, its_mask.shape) == (image.shape, mask.shape)
             ):
                 pairs.append((image, other, mask, its_mask))
-    for judge in (_in_small_copies, _over_shifts):
+    for compare in (_in_small_copies, _over_shifts):
         left, moved = Counter[str](), 0
         for pair in pairs:
-            way, stays = judge(*pair)
+            way, stays = compare(*pair)
             left[way] += stays is True
             moved += stays is False
         count = sum(left.values())
