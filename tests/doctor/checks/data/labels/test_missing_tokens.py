@@ -1,4 +1,4 @@
-"""Tokens that validation asks for again and again, and training never."""
+"""Target tokens of validation that never occur in training."""
 
 from __future__ import annotations
 

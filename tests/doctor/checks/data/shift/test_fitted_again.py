@@ -1,4 +1,4 @@
-"""`data.shift` in the code: are scalers, encoders and vocabularies fitted to validation anew?"""
+"""`data.shift` in the code: are scalers, encoders and vocabularies fitted again to validation?"""
 
 from __future__ import annotations
 
