@@ -1,4 +1,4 @@
-"""Batches whose targets are alike, since the data come in their order."""
+"""`data.not-shuffled`: batches of similar targets, because the data are sorted by target."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`data.same-order`: does a sampler draw all samples, in another order each epoch?"""
+"""`data.same-order`: does a sampler draw all samples, in a different order each epoch?"""
 
 from __future__ import annotations
 

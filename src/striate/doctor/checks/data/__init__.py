@@ -25,7 +25,7 @@ from striate.doctor.checks.data.moved.targets_left_behind import LEFT_BEHIND
 from striate.doctor.checks.data.not_shuffled import NOT_SHUFFLED
 from striate.doctor.checks.data.random_validation import RANDOM_VALIDATION
 from striate.doctor.checks.data.same_order import SAME_ORDER
-from striate.doctor.checks.data.shift.fitted_anew import FITTED_ANEW
+from striate.doctor.checks.data.shift.fitted_again import FITTED_AGAIN
 from striate.doctor.checks.data.shift.shift import SHIFT
 from striate.doctor.checks.data.shift.shifted_tables import SHIFTED_TABLES
 from striate.doctor.checks.data.splits.copied_before_split import COPIED_BEFORE_SPLIT
@@ -67,7 +67,7 @@ CHECKS: tuple[Check, ...] = (
     TARGET_SCALE,
     TARGET_IN_INPUT,
     LABEL_MAP,
-    FITTED_ANEW,
+    FITTED_AGAIN,
     SHIFT,
     SHIFTED_TABLES,
     RANDOM_VALIDATION,

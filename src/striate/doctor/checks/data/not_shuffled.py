@@ -32,13 +32,13 @@ _BETWEEN = "of the variance of the targets is between stretches of batch length 
 
 def _run(evidence: Evidence) -> Iterable[Finding]:
     numbers, what = _numbers(evidence)
-    found = list(_judged(evidence, numbers, what))
-    if not found and what == "target" and (classes := _classes_beside(evidence)) is not None:
-        found = list(_judged(evidence, classes, "class"))
+    found = list(_findings(evidence, numbers, what))
+    if not found and what == "target" and (classes := _step_classes(evidence)) is not None:
+        found = list(_findings(evidence, classes, "class"))
     yield from found
 
 
-def _judged(evidence: Evidence, numbers: torch.Tensor, what: str) -> Iterator[Finding]:
+def _findings(evidence: Evidence, numbers: torch.Tensor, what: str) -> Iterator[Finding]:
     is_class = what == "class"
     targets = torch.nn.functional.one_hot(numbers - numbers.min()).double() if is_class else numbers[:, None]
     if what == _TAGS:
@@ -46,10 +46,10 @@ def _judged(evidence: Evidence, numbers: torch.Tensor, what: str) -> Iterator[Fi
     if is_class and not evidence.train.whole and len(targets) >= _ONE_CLASS and float(targets.var(0).sum()) == 0:
         measured = f"the first {several(len(targets), 'sample is', 'samples are')} all of one class"
         yield _finding(
-            _in_a_batch(evidence, targets), measured, "error", f"the first {_ONE_CLASS} samples or more of one class"
+            _batch_size(evidence, targets), measured, "error", f"the first {_ONE_CLASS} samples or more of one class"
         )
         return
-    stretch = max(WINDOW, _in_a_batch(evidence, targets))
+    stretch = max(WINDOW, _batch_size(evidence, targets))
     if len(targets) < max(_FEWEST, 2 * stretch):
         return
     between = between_stretches(targets, stretch)
@@ -73,10 +73,10 @@ def _judged(evidence: Evidence, numbers: torch.Tensor, what: str) -> Iterator[Fi
     better = better if gain is None else f"shuffled batches learn better by {GAIN:g}"
     limit = f"{ALIKE:g} {_BETWEEN}" if between >= ALIKE else f"{LIKE:g} {_BETWEEN}; and {better}"
     measured = f"{uniform}{between:.2f} of the variance of the {what} is between them{words}"
-    yield _finding(_in_a_batch(evidence, targets), measured, severity, limit)
+    yield _finding(_batch_size(evidence, targets), measured, severity, limit)
 
 
-def _in_a_batch(evidence: Evidence, targets: torch.Tensor) -> int:
+def _batch_size(evidence: Evidence, targets: torch.Tensor) -> int:
     """The largest batch size; for graphs, which have a target for each node, the mean number of targets in a batch."""
     alike = len(targets) in (evidence.train.count, sum(evidence.train.sizes[:_MOST_STEPS]))
     return int(evidence.train.largest) if alike else math.ceil(len(targets) / len(evidence.train.raw))
@@ -111,7 +111,7 @@ def _class_among_targets(evidence: Evidence) -> torch.Tensor | None:
     return None
 
 
-def _classes_beside(evidence: Evidence) -> torch.Tensor | None:
+def _step_classes(evidence: Evidence) -> torch.Tensor | None:
     """The class numbers (N,) that the steps of the first batches pass to their only loss of classes, where targets are
     numbers: the step may change classes, such as left and right of a mirrored clip. None where fewer than two classes
     occur."""

@@ -46,7 +46,7 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
     processes = distributed.get_world_size() if distributed.is_available() and distributed.is_initialized() else 1
     begins_others = "WORLD_SIZE" in os.environ or source.calls("init_process_group", "spawn")
     if sampler.num_replicas > processes and not begins_others:
-        yield _of_others(sampler, processes)
+        yield _of_missing_processes(sampler, processes)
         return
     if not sampler.shuffle or source.calls("set_epoch") or source.epochs == 1:
         return
@@ -76,7 +76,7 @@ def _of_own_sampler(evidence: Evidence, name: str) -> Iterator[Finding]:
     if not by_epoch and not _seeds_itself(source, sampler):
         return
     with same_random_state():
-        one, other = (list(itertools.islice(_drawn(sampler), _MOST)) for _ in range(2))
+        one, other = (list(itertools.islice(_indices(sampler), _MOST)) for _ in range(2))
     if one != other or one == sorted(one) or (not by_epoch and len(one) == _MOST):  # the sampler may be endless
         return
     shown = len(set(one))
@@ -131,7 +131,7 @@ def _takes_epochs(thing: object) -> bool:
     return callable(getattr(thing, "set_epoch", None))
 
 
-def _drawn(sampler: Iterable[Any]) -> Iterator[Any]:
+def _indices(sampler: Iterable[Any]) -> Iterator[Any]:
     """The indices that a sampler draws, one by one; those of a batch sampler are flattened."""
     for one in sampler:
         numbers = one.tolist() if isinstance(one, torch.Tensor | np.ndarray) else one
@@ -174,7 +174,7 @@ def _seeded_in_each_step(evidence: Evidence) -> Finding | None:
     )
 
 
-def _of_others(sampler: DistributedSampler[Any], processes: int) -> Finding:
+def _of_missing_processes(sampler: DistributedSampler[Any], processes: int) -> Finding:
     """A DistributedSampler for more processes than are running."""
     all_of_them = several(len(cast(Any, sampler.dataset)), "sample")
     return SAME_ORDER.finding(

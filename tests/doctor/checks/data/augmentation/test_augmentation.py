@@ -1,4 +1,4 @@
-"""`data.augmentation`: does what augmentation leaves of training inputs still show what is asked?"""
+"""`data.augmentation`: do augmented training inputs still show their targets?"""
 
 from __future__ import annotations
 

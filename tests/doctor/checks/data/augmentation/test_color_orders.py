@@ -1,5 +1,5 @@
-"""Augmentation that puts the colors of images into another order: by a flip along the wrong axis, or though the
-targets tell colors apart."""
+"""Augmentation that permutes the color channels: a flip along the wrong axis, or a permutation although targets depend
+on colors."""
 
 from __future__ import annotations
 

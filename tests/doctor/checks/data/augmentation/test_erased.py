@@ -1,4 +1,4 @@
-"""Samples of which augmentation leaves next to nothing, beside what their data set holds of them."""
+"""Augmentation that erases nearly all of a sample, compared with the stored one."""
 
 from __future__ import annotations
 

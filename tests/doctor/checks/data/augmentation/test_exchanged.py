@@ -1,4 +1,4 @@
-"""Flips and turns of training images that make what one class looks like into another one."""
+"""Flips and rotations of training images that turn one class into another."""
 
 from __future__ import annotations
 

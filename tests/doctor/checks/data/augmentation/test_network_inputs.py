@@ -1,4 +1,4 @@
-"""What the network is given in training steps, and who made that of the samples."""
+"""The inputs of the network in training steps."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Bytes that wrap around: numbers below 0 or above 255 that the script casts to eight bits as it draws samples."""
+"""Bytes that wrap around: the script casts numbers below 0 or above 255 to eight bits, or computes such numbers in
+eight bits, when it reads samples."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sums, differences and products of bytes that stay bytes, and wrap around."""
+"""Sums, differences and products of bytes, whose results are bytes and wrap around."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""`data.scrambled` of graphs: a batch of nodes of many graphs, and edges that number the nodes of each by itself."""
+"""`data.scrambled` of graphs: a batch concatenates the nodes of many graphs, but its edges number the nodes of each
+graph from 0."""
 
 from __future__ import annotations
 

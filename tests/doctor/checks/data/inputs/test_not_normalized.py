@@ -1,4 +1,4 @@
-"""`data.not-normalized`: have the inputs a scale that the network learns from?"""
+"""`data.not-normalized`: do the inputs have a scale that the network can learn from?"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`data.scrambled` within the network: `view` and `reshape` between shapes that only an exchange of axes connects."""
+"""`data.scrambled` within the network: `view` and `reshape` where axes should be exchanged."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`data.scrambled`: numbers that were dealt to the wrong places, as by `view` where `permute` was meant."""
+"""`data.scrambled`: values at wrong positions, such as by `view` where `permute` was meant."""
 
 from __future__ import annotations
 

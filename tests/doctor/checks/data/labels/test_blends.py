@@ -1,4 +1,4 @@
-"""Samples that the step blends, as mixup and CutMix do: do the labels have the shares that their samples have?"""
+"""Blended samples (mixup, CutMix): do the weights of labels match the weights of samples?"""
 
 from __future__ import annotations
 

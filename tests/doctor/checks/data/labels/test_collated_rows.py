@@ -1,4 +1,4 @@
-"""Inputs and labels that a collate function puts into different rows of the batch, as where one of them is sorted."""
+"""Inputs and labels that a collate function puts into different rows of the batch, such as by sorting one of them."""
 
 from __future__ import annotations
 

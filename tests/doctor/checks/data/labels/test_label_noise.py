@@ -1,4 +1,4 @@
-"""Labels that are wrong for a good part of the samples."""
+"""`data.label-noise`: wrong labels of a part of the samples."""
 
 from __future__ import annotations
 

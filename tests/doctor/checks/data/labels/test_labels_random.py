@@ -1,4 +1,4 @@
-"""Labels or target numbers that have nothing to do with the inputs."""
+"""`data.labels-random`: labels or numeric targets that are unrelated to the inputs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tokens that validation asks for again and again, and training never."""
+"""Target tokens of validation that never occur in training."""
 
 from __future__ import annotations
 
@@ -47,4 +47,4 @@ def test_words_that_only_validation_has(words: str, missing: bool) -> None:
     found = []
     with suppress(NoEvidence):  # what is looked for in class numbers
         found = asked(MISSING_CLASS, model, loaders[0], val=loaders[1], optimizer=optimizer, step=_next_tokens)
-    assert ["tokens that validation sequences ask for" in one.measured for one in found] == [True] * missing
+    assert ["target tokens of validation sequences" in one.measured for one in found] == [True] * missing

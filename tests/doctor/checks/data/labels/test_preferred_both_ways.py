@@ -1,4 +1,4 @@
-"""`data.labels-random` of users with two items each: is the one preferred to the other, or now this one, now that?"""
+"""`data.labels-random` of pairs of items for a user: is the same item of each pair always preferred?"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`data.step-labels` of taggers: labels of words that the step shifts as if they were the words of a language model."""
+"""`data.step-labels` of taggers: the step shifts the labels of words, as only a language model needs it."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, TensorDataset, default_collate
 from for_checks.asked import asked, asked_in_script, digits, loop, perceptron, stepped
 from for_checks.sequences import said_of_captions
 from for_checks.steps import sums_of_three
-from striate.doctor.checks.data.labels.step_labels import STEP_LABELS, _number_rows
+from striate.doctor.checks.data.labels.step_labels import STEP_LABELS, _are_row_numbers
 from striate.doctor.checks.loss.task.wrong_for_task import WRONG_FOR_TASK
 from striate.doctor.evidence.clock import NoEvidence
 from striate.records import Finding
@@ -371,7 +371,7 @@ def test_labels_of_other_partners_in_a_collate_function(apart: bool) -> None:
     ("numbers", "wrong"), [(torch.tensor([0, 1, 2, 3]), False), (torch.tensor([1, 1, 2, 3]), True)]
 )
 def test_the_numbers_of_rows_are_no_labels(numbers: Tensor, wrong: bool) -> None:
-    assert _number_rows(numbers) is not wrong
+    assert _are_row_numbers(numbers) is not wrong
 
 
 def blending(exchanged: bool, soft: bool | str, cut: bool, apart: bool = False) -> Any:

@@ -1,4 +1,4 @@
-"""Images as the data set holds them, before augmentation: do their labels go with these?"""
+"""Stored images, before augmentation: do their labels belong to them?"""
 
 from __future__ import annotations
 

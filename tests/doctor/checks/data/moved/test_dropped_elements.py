@@ -1,4 +1,4 @@
-"""Augmentation of sequences that drops elements of the input and not those of the target."""
+"""Augmentation of sequences that drops elements of the input, but not of the target."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Masks that stay where their image is flipped and turned, and enlarged, cropped or shifted as well."""
+"""Masks that stay while their image is flipped or rotated, and also enlarged, cropped or shifted."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Images that are mirrored, while of two labels whose names differ in left and right each stays where it was."""
+"""Mirrored images that keep labels whose names differ only in left and right."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Images that the data set mirrors, while their texts go on saying what is left and right."""
+"""Images that the data set mirrors, while their texts still name left and right."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How validation inputs differ from those of training: in scale, smoothness and tokens, and in words."""
+"""Differences between inputs of validation and training in scale, smoothness and tokens."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Numbers by which a data set prepares its samples, a mean and a deviation perhaps, that another of its class lacks."""
+"""Constants by which data sets of one class normalize samples, such as mean and standard deviation, that differ between
+training and validation."""
 
 from __future__ import annotations
 

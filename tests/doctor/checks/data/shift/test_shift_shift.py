@@ -1,4 +1,4 @@
-"""Validation inputs that were prepared otherwise than training inputs."""
+"""`data.shift`: validation inputs that are preprocessed differently from training inputs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`data.shift` of tables: columns, codes and quantities that mean something else, or lie elsewhere, in validation."""
+"""`data.shift` of tables: columns, codes and numeric targets with another meaning or range in validation."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""`data.leak` by code: are samples copied, with changes that hide it from a comparison, or their columns made with the
-answers of all, before they are split?"""
+"""`data.leak` by code: are variants of samples, or columns that depend on the targets of all samples, made before the
+split? A comparison of samples does not find these."""
 
 from __future__ import annotations
 

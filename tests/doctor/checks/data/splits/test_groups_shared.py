@@ -1,4 +1,4 @@
-"""`data.split-overlap` of groups: are several samples of one patient, speaker or recording on both sides of a split?"""
+"""`data.split-overlap` of groups: are samples of one patient, speaker or recording on both sides of a split?"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`data.leak` of data that come whole in each step: does the loss count labels that evaluation holds out?"""
+"""`data.leak` of full-batch training: does the loss count labels that evaluation holds out?"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`data.leak` and `optim.parameters-missing` of folds: is each trained anew, by an optimizer of its own?"""
+"""`data.leak` and `optim.parameters-missing` of folds: does each fold have a new network, and an optimizer for it?"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`data.leak` of signals and clips: are stretches of validation windows in training windows, too?"""
+"""`data.leak` of signals and clips: do training windows contain stretches of validation windows?"""
 
 from __future__ import annotations
 

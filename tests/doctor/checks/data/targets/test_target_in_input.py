@@ -1,4 +1,4 @@
-"""`data.target-in-input`: does the input already hold the target?"""
+"""`data.target-in-input`: does the input already contain the target?"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""data.target-scale: have targets that are quantities a scale which the network reaches?"""
+"""`data.target-scale`: do numeric targets have a scale that the network can reach?"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Points in pictures: are maps drawn where they lie, do left and right change places, is x before y?"""
+"""Points in images: are their maps drawn at the right scale, do left and right change places, is x before y?"""
 
 from __future__ import annotations
 

@@ -44,7 +44,7 @@ from striate.wording import several, show_shape
 _LEARNED = 0.15
 """The network has learned nevertheless, as from blended samples, if its accuracy is less than this below that of simple
 models."""
-_PAIRS, _ASKED = 4, 1000
+_PAIRS, _MOST = 4, 1000
 _CROPPED = 0.1
 """A share of the area of validation images."""
 
@@ -102,7 +102,7 @@ def _of_classes(evidence: Evidence, given: NetworkInputs) -> Finding | None:
         return None
     if given.place == "step" and there - _best(evidence.reference) > GAP:
         return None  # already true of the loader's samples
-    others = alike and are_of_others(plain, given.inputs[:_ASKED], given.labels[:_ASKED])
+    others = alike and are_of_others(plain, given.inputs[:_MOST], given.labels[:_MOST])
     if others and not labels_fit_stored_images(evidence):
         return None  # the labels are wrong, not the inputs
     return augmentation_finding(
@@ -114,9 +114,9 @@ def _of_classes(evidence: Evidence, given: NetworkInputs) -> Finding | None:
         why="After augmentation, samples hardly show what their labels say: a person could not tell either.",
         remedy="look at a training batch and augment less: larger crops (such as `F.pad(x, [2] * 4)` and a crop of "
         "the full size, or a scale of 0.5 or more), smaller rotations, less noise",
-        threshold=f"simple models predict augmented training samples {GAP:.0%} less often right than validation "
-        f"samples, and less than {SHARE:.0%} as well, and the trial's network predicts validation {_LEARNED:.0%} "
-        "less often right than they do",
+        threshold=f"the accuracy of simple models on augmented training samples is {GAP:.0%} below that on validation, "
+        f"and less than {SHARE:.0%} of it, and the validation accuracy of the trial's network is {_LEARNED:.0%} below "
+        "theirs",
     )
 
 

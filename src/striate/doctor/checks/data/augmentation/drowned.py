@@ -39,8 +39,8 @@ def drowned_beside_validation(evidence: Evidence, x: torch.Tensor, plain: torch.
         return None
     if x.ndim == 3:
         return _noisy_sets(evidence, x, plain)
-    apart, drawn, values = _between_draws(evidence), float(x.double().std()), float(plain.double().std())
-    white, smooth = _with_neighbor(x), _with_neighbor(plain)
+    apart, drawn, values = _deviation_of_draws(evidence), float(x.double().std()), float(plain.double().std())
+    white, smooth = _neighbor_correlation(x), _neighbor_correlation(plain)
     # Noise leaves no value similar to its neighbor; otherwise only the scale of validation differs.
     noisy = white < max(_WHITE, _LESS_SMOOTH * smooth) and apart > _NOISE * values > 0 and apart > _MOSTLY * drawn
     if noisy:
@@ -58,10 +58,10 @@ def drowned_beside_validation(evidence: Evidence, x: torch.Tensor, plain: torch.
 def _noisy_sets(evidence: Evidence, x: torch.Tensor, plain: torch.Tensor) -> Finding | None:
     """Noise far above the values of sets of points or vectors, from which the network learned nothing. Differing draws
     alone do not suffice: they may only differ in order."""
-    white = max(abs(_with_neighbor(x)), abs(_with_neighbor(x.transpose(1, 2))))
+    white = max(abs(_neighbor_correlation(x)), abs(_neighbor_correlation(x.transpose(1, 2))))
     if not x.is_floating_point() or white > _WHITE:
         return None
-    apart, drawn, values = _between_draws(evidence), float(x.double().std()), float(plain.double().std())
+    apart, drawn, values = _deviation_of_draws(evidence), float(x.double().std()), float(plain.double().std())
     if apart <= max(_NOISE * values, _MOSTLY * drawn) or values <= 0:
         return None
     learned = skill(evidence.after)
@@ -92,7 +92,7 @@ def drowned_by_step(evidence: Evidence) -> Finding | None:
         return None
     plain, given = plain.double(), given.detach().cpu().double()
     values, apart = float(plain.std()), float(given.std())
-    smooth, white = _with_neighbor(plain), _with_neighbor(given)
+    smooth, white = _neighbor_correlation(plain), _neighbor_correlation(given)
     # Shifts, rotations and scaling keep neighboring values similar.
     if not (smooth > _SMOOTH and abs(white) < _WHITE):
         return None
@@ -147,7 +147,7 @@ def drowned_when_drawn(evidence: Evidence) -> Finding | None:
     x = evidence.samples.sole_inputs
     if x.ndim < 3 or not x.is_floating_point() or not evidence.drawn_anew:
         return None
-    drawn, apart, white = float(x.double().std()), _between_draws(evidence), _with_neighbor(x.double())
+    drawn, apart, white = float(x.double().std()), _deviation_of_draws(evidence), _neighbor_correlation(x.double())
     if apart**2 < _OF_NOISE * drawn**2 or abs(white) > _WHITE:
         return None
     best = evidence.reference.best[0]
@@ -161,13 +161,13 @@ def drowned_when_drawn(evidence: Evidence) -> Finding | None:
     )
 
 
-def _with_neighbor(x: torch.Tensor) -> float:
+def _neighbor_correlation(x: torch.Tensor) -> float:
     """The correlation of neighboring values along the last axis."""
     pairs = torch.stack([x[..., :-1].flatten(), x[..., 1:].flatten()])
     return float(torch.corrcoef(pairs)[0, 1]) if pairs.shape[1] > 1 else 0.0
 
 
-def _between_draws(evidence: Evidence) -> float:
+def _deviation_of_draws(evidence: Evidence) -> float:
     """The standard deviation of a sample's values over draws, which augmentation causes."""
     data: Any = evidence.setup.train.dataset  # type: ignore[attr-defined]
     found = []

@@ -106,7 +106,7 @@ def tokens_erased(evidence: Evidence) -> Finding | None:
         return None
     return augmentation_finding(
         "loader",
-        f"{now:.0%} of the tokens of training sequences are {int(most)}, in other places with each draw, and "
+        f"{now:.0%} of the tokens of training sequences are {int(most)}, at other positions in each draw, and "
         f"{before:.0%} of those of validation",
         threshold=f"less than {_ERASED:.0%} of the tokens replaced by one, or more than {_LEFT:.0%} of the others left",
         why="The few tokens that are left hardly show what the sequence says.",

@@ -16,16 +16,16 @@ from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.simple_models import Reference, Whole, consult
 from striate.records import Finding
 
-_EXCHANGED, _TELLS = 0.4, 0.75
+_EXCHANGED, _ACCURATE = 0.4, 0.75
 """The share of a class that is predicted as another one; the validation accuracy of a simple model."""
 _MORE, _SHARE = 0.1, 0.05
 """By how much the correlation exceeds that of the unmoved draws; a share of pairs of draws."""
-_TAKEN, _BACK, _CONFUSED, _ELSEWHERE, _FEWEST = 0.15, 0.7, 0.06, 0.6, 24
+_TAKEN, _BACK, _CONFUSED, _OTHERS_RIGHT, _FEWEST = 0.15, 0.7, 0.06, 0.6, 24
 """Shares of the training samples of a class that are predicted as another one; of these, that are predicted as their
 own once moved back; of validation, that are confused at most; of the training samples of other classes, that are
 predicted right (else training and validation differ in more than moves); and the fewest samples of a class."""
 
-_OFTEN, _SELDOM, _ASKED = 0.25, 0.08, 1000
+_OFTEN, _SELDOM, _MOST_SAMPLES = 0.25, 0.08, 1000
 """Shares of a class that are predicted as another one in training and in validation; the most samples that are
 predicted."""
 _FEWEST_IN_CLASS = 12
@@ -58,9 +58,9 @@ def classes_exchanged(evidence: Evidence, given: NetworkInputs, shown: Reference
         words,
         f"some training images are {words}; if validation images are as well, simple models take {_EXCHANGED:.0%} "
         f"or more of class {one} for class {other}, and of {other} for {one}",
-        f"{_EXCHANGED:.0%} of each of two classes look like the other class if validation is flipped or turned as "
-        f"training is, to models that predict {_TELLS:.0%} of validation right; or {_CHANGED:.0%} to one that takes at "
-        f"most {_CONFUSED:.0%} of each for the other before, and predicts other classes as before",
+        f"models with a validation accuracy of {_ACCURATE:.0%} take {_EXCHANGED:.0%} of each of two classes for the "
+        "other if validation is flipped or rotated like training; or a model that confuses at most "
+        f"{_CONFUSED:.0%} of each before takes {_CHANGED:.0%} for the other, and predicts other classes as before",
     )
 
 
@@ -70,7 +70,7 @@ def exchanged_once(evidence: Evidence, given: NetworkInputs) -> Finding | None:
     if given.inputs.shape[1:] != val.sole_inputs.shape[1:] or given.inputs.ndim != 4:
         return None
     plain = consult(val.sole_inputs, val.labels, evidence.clock)
-    swapped = moved_back(plain, given.inputs[:_ASKED], given.labels[:_ASKED])
+    swapped = moved_back(plain, given.inputs[:_MOST_SAMPLES], given.labels[:_MOST_SAMPLES])
     if swapped is None:
         return None
     words, one, other = swapped
@@ -101,7 +101,7 @@ def _exchanged(evidence: Evidence, plain: Reference, given: NetworkInputs) -> tu
     x, labels = evidence.val_samples.sole_inputs, plain.labels
     if x.ndim != 4:
         return None
-    tell = [name for name in plain.opinions if plain.accuracy(name) >= _TELLS]
+    tell = [name for name in plain.opinions if plain.accuracy(name) >= _ACCURATE]
     own = evidence.samples.sole_inputs
     changed = images(list(zip(own, given.inputs, strict=False)))
     for words in _moves_between(drawn_twice(evidence) if given.place == "loader" else changed):
@@ -124,7 +124,7 @@ def change_places(plain: Reference, predicted: dict[str, Whole]) -> tuple[int, i
         pairs = [
             pair
             for pair in combinations(sorted(set(labels.tolist())), 2)
-            if all(_becomes(a, b, labels, known, moved) for a, b in (pair, pair[::-1]))
+            if all(_is_confused_after(a, b, labels, known, moved) for a, b in (pair, pair[::-1]))
         ]
         others = ~np.isin(labels, pairs)
         before, after = (int((predictions == labels)[others].sum()) for predictions in (known, moved))
@@ -133,7 +133,7 @@ def change_places(plain: Reference, predicted: dict[str, Whole]) -> tuple[int, i
     return None
 
 
-def _becomes(one: int, other: int, labels: Whole, known: Whole, moved: Whole) -> bool:
+def _is_confused_after(one: int, other: int, labels: Whole, known: Whole, moved: Whole) -> bool:
     """Whether a model that distinguishes two classes predicts the second for samples of the first once they are
     moved."""
     of = labels == one
@@ -146,7 +146,7 @@ def moved_back(plain: Reference, shown: torch.Tensor, labels: torch.Tensor) -> t
     """A move and two classes: the best model of validation predicts many training samples (N, C, H, W) of each as the
     other one, and as their own once they are moved."""
     name = plain.best[0]
-    if shown.ndim != 4 or plain.accuracy(name) < _TELLS:
+    if shown.ndim != 4 or plain.accuracy(name) < _ACCURATE:
         return None
     known, own = plain.opinions[name].predictions, labels.numpy()
     predicted, classes = plain.ask(shown, name), sorted(set(plain.labels.tolist()))
@@ -157,7 +157,7 @@ def moved_back(plain: Reference, shown: torch.Tensor, labels: torch.Tensor) -> t
                 (known[plain.labels == a] == b).mean() > _CONFUSED for a, b in (pair, pair[::-1])
             ):
                 others = (own != pair[0]) & (own != pair[1])
-                if not others.any() or (predicted[others] == own[others]).mean() >= _ELSEWHERE:
+                if not others.any() or (predicted[others] == own[others]).mean() >= _OTHERS_RIGHT:
                     return words, *pair
     return None
 
@@ -190,17 +190,17 @@ def _taken_for_each_other(given: NetworkInputs, shown: Reference, plain: Referen
     """Two classes that the best model of validation distinguishes there, but confuses in training, and that the best
     model of training confuses as well: if validation only numbers its classes differently, that model does not."""
     name, train_name = plain.best[0], shown.best[0]
-    if plain.accuracy(name) < _TELLS:
+    if plain.accuracy(name) < _ACCURATE:
         return None
-    moved = plain.ask(given.inputs[:_ASKED], name), given.labels[:_ASKED].numpy()
+    moved = plain.ask(given.inputs[:_MOST_SAMPLES], name), given.labels[:_MOST_SAMPLES].numpy()
     known = plain.opinions[name].predictions, plain.labels
     predicted = shown.opinions[train_name].predictions, shown.labels
     classes = sorted(set(plain.labels.tolist()))
     for one, other in combinations(classes, 2):
         ways = [(one, other), (other, one)]
-        shares = [_taken(moved, a, b) for a, b in ways]
-        confused = max(_taken(predicted, a, b) for a, b in ways) >= _OFTEN
-        if confused and min(shares) >= _OFTEN and max(_taken(known, a, b) for a, b in ways) <= _SELDOM:
+        shares = [_share_taken(moved, a, b) for a, b in ways]
+        confused = max(_share_taken(predicted, a, b) for a, b in ways) >= _OFTEN
+        if confused and min(shares) >= _OFTEN and max(_share_taken(known, a, b) for a, b in ways) <= _SELDOM:
             return one, other, min(shares)
     return None
 
@@ -218,10 +218,10 @@ def _confuses(evidence: Evidence, one: int, other: int) -> bool:
     if targets is None or predicted.ndim != 1:
         return False
     pair = predicted.numpy().astype("int64"), targets.reshape(-1).numpy().astype("int64")
-    return max(_taken(pair, one, other), _taken(pair, other, one)) >= _OFTEN
+    return max(_share_taken(pair, one, other), _share_taken(pair, other, one)) >= _OFTEN
 
 
-def _taken(pair: tuple[Whole, Whole], label: int, other: int) -> float:
+def _share_taken(pair: tuple[Whole, Whole], label: int, other: int) -> float:
     """The share of a class that is predicted as another one. `pair`: predictions and labels."""
     found = pair[0][pair[1] == label]
     return float((found == other).mean()) if len(found) >= _FEWEST_IN_CLASS else 0.0

@@ -35,8 +35,8 @@ _TAKES = frozenset(_BY_NUMBER.split())
 def _run(evidence: Evidence) -> Iterator[Finding]:
     if not any(has_ends(tensor) for _, tensor in leaves(evidence.train.raw[0])):
         raise NoEvidence("no batch has edges between nodes")
-    for batch, edges, graphs, nodes in (*_of_items(evidence), *_of_numbers(evidence)):
-        if not _taken_by(evidence, batch, edges):
+    for batch, edges, graphs, nodes in (*_batches_of_graphs(evidence), *_batches_with_sizes(evidence)):
+        if not _indexes_by(evidence, batch, edges):
             continue
         yield BATCHED_GRAPHS.finding(
             severity="error",
@@ -50,7 +50,7 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
         return
 
 
-def _of_items(evidence: Evidence) -> Iterator[tuple[Any, torch.Tensor, int, int]]:
+def _batches_of_graphs(evidence: Evidence) -> Iterator[tuple[Any, torch.Tensor, int, int]]:
     """Batches of the loader that concatenate the edges of graphs, with offsets that are wrong for half of the graphs or
     more; each with these edges and the numbers of graphs and nodes."""
     train = evidence.setup.train
@@ -67,16 +67,16 @@ def _of_items(evidence: Evidence) -> Iterator[tuple[Any, torch.Tensor, int, int]
             if len(edges) < max(_FEWEST, len(known)):
                 continue
             axis = 1 if first.shape[0] == 2 else 0
-            sizes = _nodes(known, edges, axis)
+            sizes = _node_counts(known, edges, axis)
             if not sizes or not any(len(part) == sum(sizes) for part in parts if part.ndim):
                 continue
             for part in parts:
-                moved = zip(_moved(part, edges, axis), accumulate(sizes, initial=0), strict=False)
+                moved = zip(_offsets(part, edges, axis), accumulate(sizes, initial=0), strict=False)
                 if 2 * sum(by != before for by, before in moved) >= len(sizes):
                     yield batch, part, len(sizes), sum(sizes)
 
 
-def _moved(part: torch.Tensor, edges: list[torch.Tensor], axis: int) -> list[int]:
+def _offsets(part: torch.Tensor, edges: list[torch.Tensor], axis: int) -> list[int]:
     """The offset of each graph's node numbers in a tensor that concatenates the edges of all graphs; empty for other
     tensors."""
     with suppress(RuntimeError):  # of several shapes
@@ -89,7 +89,7 @@ def _moved(part: torch.Tensor, edges: list[torch.Tensor], axis: int) -> list[int
     return []
 
 
-def _nodes(items: list[Any], edges: list[torch.Tensor], axis: int) -> list[int]:
+def _node_counts(items: list[Any], edges: list[torch.Tensor], axis: int) -> list[int]:
     """The number of nodes of each graph, by a tensor with a row for each node; empty where `edges` may not be edges."""
     last = [int(ends.max()) + 1 for ends in edges]
     for path, first in leaves(items[0]):
@@ -105,7 +105,7 @@ def _nodes(items: list[Any], edges: list[torch.Tensor], axis: int) -> list[int]:
     return []
 
 
-def _of_numbers(evidence: Evidence) -> Iterator[tuple[Any, torch.Tensor, int, int]]:
+def _batches_with_sizes(evidence: Evidence) -> Iterator[tuple[Any, torch.Tensor, int, int]]:
     """The same for batches that hold the graph of each node, or the number of nodes of each graph: all node numbers in
     edges are below the size of the largest graph, in each batch."""
     for path, tensor in leaves(evidence.train.raw[0]):
@@ -113,15 +113,15 @@ def _of_numbers(evidence: Evidence) -> Iterator[tuple[Any, torch.Tensor, int, in
             continue
         found = []
         for batch in evidence.train.raw:
-            edges, sizes = leaf(batch, path), _sizes(batch)
+            edges, sizes = leaf(batch, path), _graph_sizes(batch)
             if edges is not None and has_ends(edges) and len(sizes) >= _FEWEST:
                 found.append(int(edges.max()) < int(sizes.max()) <= int(sizes.sum()) / 2)
         if found and all(found) and len(found) == len(evidence.train.raw):
-            sizes = _sizes(evidence.train.raw[0])
+            sizes = _graph_sizes(evidence.train.raw[0])
             yield evidence.train.raw[0], tensor, len(sizes), int(sizes.sum())
 
 
-def _sizes(batch: Any) -> torch.Tensor:
+def _graph_sizes(batch: Any) -> torch.Tensor:
     """The number of nodes of each graph in a batch, by a graph number for each node, by counts, or by offsets; empty
     where a batch has none of these."""
     parts = [tensor for _, tensor in leaves(batch) if tensor.ndim]
@@ -139,7 +139,7 @@ def _sizes(batch: Any) -> torch.Tensor:
     return torch.zeros(0)
 
 
-def _taken_by(evidence: Evidence, batch: Any, edges: torch.Tensor) -> bool:
+def _indexes_by(evidence: Evidence, batch: Any, edges: torch.Tensor) -> bool:
     """Whether the network indexes by the numbers in edges unchanged: it may add the offsets itself."""
     ends = edges.cpu().long() if edges.shape[0] == 2 else edges.cpu().long().T
     found = []
@@ -162,8 +162,8 @@ def _taken_by(evidence: Evidence, batch: Any, edges: torch.Tensor) -> bool:
 BATCHED_GRAPHS = Check(
     codes=("data.scrambled",),
     question="Do the edges of each graph in a batch connect its own nodes?",
-    threshold=f"{_FEWEST} graphs or more, half of them with edges offset by another number than that of the earlier "
-    "nodes, or all edges within as many nodes as the largest graph has, at most half of all; and the network looks "
+    threshold=f"{_FEWEST} graphs or more, half of them with edges whose offset is not the number of earlier nodes, "
+    "or all node numbers in edges below the size of the largest graph, at most half of all; and the network looks "
     "up nodes by these numbers",
     run=_run,
     explains="data.labels-random data.target-in-input model.batch-mixing optim.lr-too-low fit.*",

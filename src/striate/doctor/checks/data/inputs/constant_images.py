@@ -18,8 +18,8 @@ _FLAT = 1e-4
 _SMALLEST = 16
 _THRESHOLD = (
     f"a warning from {_WARN:.0%} and {_FEWEST} samples, as many good data sets have one or two blank ones; an error "
-    f"from {_GRAVE:.0%}. Blank: a standard deviation below {_FLAT:g} times the median, and a target that names "
-    "something"
+    f"from {_GRAVE:.0%}. Blank: a standard deviation below {_FLAT:g} times the median, and a target that is "
+    "not empty"
 )
 
 

@@ -93,7 +93,7 @@ class _Scales:
 def _find_not_normalized(evidence: Evidence) -> Iterable[Finding]:
     given = main_tensor(list(evidence.first.arguments))
     if given is None and is_flow(evidence):
-        yield from _of_a_flow(evidence)
+        yield from _of_flow(evidence)
         return
     if given is None or not (given.is_floating_point() or given.dtype == torch.uint8) or given.ndim < 2:
         raise NoEvidence("the network's inputs are not numbers that can be scaled")
@@ -119,14 +119,14 @@ def _find_not_normalized(evidence: Evidence) -> Iterable[Finding]:
     if by_loss := fixed - own < GAIN:
         endless = min(evidence.trial.losses, default=0.0) < 0 or not predicts_targets(evidence)
         by_zeros = known and not evidence.setup.rivals and endless
-        gain = "a loss that is lower by more than it varies, while zeros as inputs bring almost none of that"
+        gain = "a loss that is lower by more than its standard deviation, while zeros as inputs hardly lower it"
         gain = gain if by_zeros else f"a loss {BETTER:g} times lower, if almost nothing is learned without"
         by_loss = _sees_nothing(evidence, scales, place, trial) if by_zeros else _far_better(evidence, trial)
     if fixed - own < GAIN and not by_loss:
         far_off = list(_starts_far_off(evidence, scales, trial)) if known else []
-        yield from far_off or _unseen(evidence, scales, given, answered=known)
+        yield from far_off or _of_restored(evidence, scales, given, answered=known)
         return
-    if not by_loss and (fixed < 2 * GAIN or _steps_are_it(evidence, scales, fixed)):
+    if not by_loss and (fixed < 2 * GAIN or _steps_too_long(evidence, scales, fixed)):
         return
     means, deviations = f"means of {_range(scales.mean)}", f"deviations of {_range(scales.deviation)}"
     measure = "accuracy" if evidence.setup.classifies else "explained share"
@@ -165,7 +165,7 @@ def _with_added_noise(evidence: Evidence, given: torch.Tensor) -> Iterable[Findi
         severity="error",
         where="inputs of the network",
         measured=f"{scales.of}s with means of {_range(scales.mean)} and standard deviations of "
-        f"{_range(scales.deviation)}; the loss asks for added noise of variance 1: after "
+        f"{_range(scales.deviation)}; the targets are the added noise of variance 1: after "
         f"{several(len(trial.rows), 'step')} it is {own}, and {other} with standardized images",
         limit=f"a root mean square above {LARGE:g}, and a loss {BETTER:g} times lower with standardized images",
         why="Compared with such inputs the noise is tiny: the network hardly sees what it should predict, and "
@@ -174,7 +174,7 @@ def _with_added_noise(evidence: Evidence, given: torch.Tensor) -> Iterable[Findi
     )
 
 
-def _of_a_flow(evidence: Evidence) -> Iterable[Finding]:
+def _of_flow(evidence: Evidence) -> Iterable[Finding]:
     """A table that a normalizing flow gets by another method than `forward`. To compare likelihoods of the same values,
     the logarithms of the standard deviations are added to the loss of the standardized table."""
     x, path = evidence.samples.x, evidence.samples.x_path
@@ -200,7 +200,7 @@ def _of_a_flow(evidence: Evidence) -> Iterable[Finding]:
     )
 
 
-def _unseen(evidence: Evidence, scales: _Scales, given: torch.Tensor, *, answered: bool) -> Iterable[Finding]:
+def _of_restored(evidence: Evidence, scales: _Scales, given: torch.Tensor, *, answered: bool) -> Iterable[Finding]:
     """A reconstructed table whose loss consists of a few large columns; or large inputs that saturate units, where no
     score shows the effect."""
     variances = scales.deviation.flatten().square().sort().values
@@ -309,7 +309,7 @@ def _sees_nothing(evidence: Evidence, scales: _Scales, place: str, trial: Trial)
     return gain > deviation and blind.level() - evidence.trial.level() < GAIN * gain
 
 
-def _steps_are_it(evidence: Evidence, scales: _Scales, fixed: float) -> bool:
+def _steps_too_long(evidence: Evidence, scales: _Scales, fixed: float) -> bool:
     """For inputs of usual size with columns that hardly vary, such as the border of images: whether steps are far too
     long, and shorter ones do as well as standardized inputs."""
     size = float((scales.mean.square() + scales.deviation.square()).max()) ** 0.5

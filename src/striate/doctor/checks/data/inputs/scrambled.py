@@ -114,7 +114,7 @@ def _find_scrambled(evidence: Evidence) -> Iterable[Finding]:
     size = size_of(evidence.train.raw[0])
     if entrance.channels != 1 and len(entrance.x) != size == entrance.x.shape[1]:
         raise NoEvidence("the first layer convolves along the axis of samples")
-    found = list(_dealt_at(evidence, entrance, given)) or list(_dealt_in_clips(evidence, entrance, given))
+    found = list(_scrambled_at(evidence, entrance, given)) or list(_scrambled_clips(evidence, entrance, given))
     yield from found or _viewed(evidence, entrance, given)
 
 
@@ -133,7 +133,7 @@ def _viewed(evidence: Evidence, entrance: Entrance, given: torch.Tensor | None) 
         yield _finding(entrance, given, (2, 1), rough, other / rough, gain, words, _ROWS_VIEWED)
 
 
-def _dealt_in_clips(evidence: Evidence, entrance: Entrance, given: torch.Tensor | None) -> Iterable[Finding]:
+def _scrambled_clips(evidence: Evidence, entrance: Entrance, given: torch.Tensor | None) -> Iterable[Finding]:
     """Clips (N, T, C, H, W) whose frames the first layer gets one by one, and clips (N, T, C, H, W) or (N, C, T, H, W)
     whose frames it gets as channels: their time axis is examined, too."""
     if given is None or given.ndim != _CLIPS:
@@ -142,17 +142,17 @@ def _dealt_in_clips(evidence: Evidence, entrance: Entrance, given: torch.Tensor 
     as_channels = torch.equal(x.flatten(1, 2), entrance.x)
     if as_channels or torch.equal(x.flatten(0, 1), entrance.x):
         channels = 1 if as_channels and x.shape[1] in (1, _COLORS) else 2
-        yield from _dealt_at(evidence, Entrance("", x, channels), given)
+        yield from _scrambled_at(evidence, Entrance("", x, channels), given)
 
 
-def _dealt_at(evidence: Evidence, entrance: Entrance, given: torch.Tensor | None) -> Iterable[Finding]:
+def _scrambled_at(evidence: Evidence, entrance: Entrance, given: torch.Tensor | None) -> Iterable[Finding]:
     x = entrance.x[:_SAMPLES]
     if x.ndim < 3 or len(x) < 4 or not bool(torch.isfinite(x).all()):
         raise NoEvidence("there are too few samples with neighboring positions, or they contain NaN or Inf")
     rough = roughness(x, entrance.channels)
     everywhere = roughness(x, None).clamp_min(1e-12)
     best: tuple[float, tuple[int, ...], torch.Tensor] | None = None
-    turns = entrance.channels == 1 and _take_turns(x)
+    turns = entrance.channels == 1 and _are_interleaved(x)
     clips = x.ndim == _CLIPS and not entrance.name
     least, limit = -GAIN, _SMOOTH_ANEW
     if (noisy := _colors_in_noise(x, rough)) is not None:
@@ -210,7 +210,7 @@ def _colors_in_noise(x: torch.Tensor, rough: torch.Tensor) -> float | None:
     return float((other / rough).median()) if certain else None
 
 
-def _take_turns(x: torch.Tensor) -> bool:
+def _are_interleaved(x: torch.Tensor) -> bool:
     """Whether the channels of signals (N, C, T) are interleaved: the products of neighboring values depend on their
     position modulo C, and not modulo other periods."""
     if x.ndim != 3 or len(x) < _FEWEST_SIGNALS or x.shape[1] < 2 or x.shape[2] < 4:
@@ -329,8 +329,8 @@ SCRAMBLED = Check(
 ALIKE, APART, SIGMAS = 0.05, 20.0, 3.0
 _MOST, _FEWEST = 512, 60
 MIXED_UP_THRESHOLD = (
-    f"neighbors in a sample correlate by less than {ALIKE:g}, means of samples differ {APART:g} times as much as "
-    f"those of such values should, and no simple model is better than chance by {SIGMAS:g} standard errors"
+    f"neighbors in a sample correlate by less than {ALIKE:g}, the variance of means of samples is {APART:g} times "
+    f"that of means of independent values, and no simple model is better than chance by {SIGMAS:g} standard errors"
 )
 
 

@@ -135,7 +135,7 @@ def network_on_held_out(evidence: Evidence, graphs: bool = False, ranked: bool =
     return f"is {max(sigmas):.1f} standard errors better than chance on held-out samples"
 
 
-def _once(evidence: Evidence) -> torch.Tensor | None:
+def _rows_without_copies(evidence: Evidence) -> torch.Tensor | None:
     with suppress(NoEvidence):
         first = copies_in(evidence.samples.sole_inputs)
         return torch.nonzero(first == torch.arange(len(first))).flatten()
@@ -145,7 +145,7 @@ def _once(evidence: Evidence) -> torch.Tensor | None:
 def held_out(evidence: Evidence) -> tuple[list[object], list[object]] | None:
     """Batches to train on and held-out batches, with each sample once, although a loop may draw it twice; batches of
     several lengths stay unchanged. None if there are fewer than four."""
-    batches = dealt_anew(evidence.train.raw, _once(evidence)) or list(evidence.train.raw)
+    batches = dealt_anew(evidence.train.raw, _rows_without_copies(evidence)) or list(evidence.train.raw)
     if len(batches) < 4:
         return None
     cut = max(1, round(0.7 * len(batches)))

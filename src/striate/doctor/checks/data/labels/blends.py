@@ -22,12 +22,12 @@ from striate.models.preserved_state import same_random_state
 
 _COLLATED = 24
 """The most batches of a collate function, which may leave most unchanged."""
-_LOOKED, _DRAWS, _FEWEST, _FEWEST_NUMBERS = 4, 8, 3, 16
-_TELLING = 0.1
+_FIRST_STEPS, _DRAWS, _FEWEST, _FEWEST_NUMBERS = 4, 8, 3, 16
+_FROM_HALF = 0.1
 """A share that is farther than this from 0.5 shows which sample has the larger weight."""
 _FEWEST_MIXED, _EVEN = 4, 1e-3
 """The fewest samples that are blended with one of another class, and the largest difference of their label weights."""
-_PLAIN, _EXPLAINED = 0.99, 0.85
+_UNBLENDED, _EXPLAINED = 0.99, 0.85
 """The correlation from which on an input is not blended; and the share of an input that its own sample and one other
 explain."""
 _LEFT = 0.05
@@ -65,7 +65,7 @@ def blended_batches(evidence: Evidence) -> list[Blended]:
         given = zip(map(_labeled, batches), steps, strict=False)
         return [Blended(*pair, calls) for pair, calls in given if pair is not None]
 
-    first = watched(_LOOKED)
+    first = watched(_FIRST_STEPS)
     blended = any(_are_shares(one.calls) or _share_of_labels(one.calls, one.labels) is not None for one in first)
     return watched(_DRAWS) if blended else first
 
@@ -148,7 +148,7 @@ def _shares(batches: Sequence[Blended]) -> Iterator[tuple[float, float]]:
     for batch in batches:
         labels = _share_of_labels(batch.calls, batch.labels)
         own = _share_of_inputs(batch.calls.shown, batch.inputs)
-        if own is not None and labels is not None and min(abs(own - 0.5), abs(labels - 0.5)) > _TELLING:
+        if own is not None and labels is not None and min(abs(own - 0.5), abs(labels - 0.5)) > _FROM_HALF:
             yield own, labels
 
 
@@ -225,7 +225,7 @@ def _share_of_inputs(shown: torch.Tensor | None, inputs: torch.Tensor) -> float 
 
 def _of_others(shown: torch.Tensor, samples: torch.Tensor, near: float) -> bool:
     """Whether inputs are mostly sums of the original sample and another one of the batch, not partly erased."""
-    if near > _PLAIN:
+    if near > _UNBLENDED:
         return True
     rest, fit = _fit_of_others(shown, samples)
     left = rest.square().sum(1) - fit.amax(1)

@@ -49,7 +49,7 @@ def class_counts(evidence: Evidence) -> ClassCounts:
     labels = evidence.samples.labels
     need_class_loss(evidence)
     need_targets(evidence)
-    _need_no_entries(evidence)
+    _need_no_lookups(evidence)
     if are_tokens(evidence, labels):
         raise NoEvidence("the classes are tokens, some of which are rare in any text")
     val = None
@@ -68,10 +68,10 @@ def need_class_loss(evidence: Evidence) -> None:
     episodes, whose last tensor is not a class."""
     losses = evidence.calls.losses
     if losses and all(call.name in _OF_QUANTITIES and len(call.target.unique()) > 2 for call in losses):
-        raise NoEvidence("the loss asks for quantities, not for classes")
+        raise NoEvidence("the loss compares numbers, not classes")
 
 
-def _need_no_entries(evidence: Evidence) -> None:
+def _need_no_lookups(evidence: Evidence) -> None:
     """Raise NoEvidence if the step looks up the presumed classes in an embedding, and no loss gets them."""
     calls, labels = evidence.calls, main_tensor(parts(evidence.train.raw[0])[1])
     if labels is not None and not calls.losses and any(torch.equal(one, labels.cpu()) for one in calls.entries):
@@ -109,10 +109,10 @@ def _of_maps(evidence: Evidence, maps: torch.Tensor, outputs: int | None) -> Cla
     if size > _MOST_CLASSES or not bool((maps >= 0).any()):
         raise NoEvidence("the targets are not class numbers")
     positions = torch.bincount(maps[maps >= 0], minlength=size)
-    return ClassCounts(_having(maps, size), None if val is None else _having(val, size), outputs, positions)
+    return ClassCounts(_maps_having(maps, size), None if val is None else _maps_having(val, size), outputs, positions)
 
 
-def _having(maps: torch.Tensor, size: int) -> torch.Tensor:
+def _maps_having(maps: torch.Tensor, size: int) -> torch.Tensor:
     """(size,) how many maps have each class."""
     flat = maps.flatten(1)
     rows = torch.arange(len(flat))[:, None].expand_as(flat)

@@ -36,10 +36,10 @@ def numbered_twice(evidence: Evidence) -> str | None:
                 f"`{path}` differs between the data sets of training and validation: of {both} in both, "
                 f"{len(moved):,} have another number, such as {name!r}: {known[name]} and {other[name]}"
             )
-    return _built_apart(evidence)
+    return _ordered_differently(evidence)
 
 
-def _built_apart(evidence: Evidence) -> str | None:
+def _ordered_differently(evidence: Evidence) -> str | None:
     """The measured difference if a script passes the same class names in different orders to the data sets of training
     and of validation, which need not store them; else None."""
     kinds = {type(_innermost(loader)).__name__ for loader in (evidence.setup.train, evidence.setup.val)}

@@ -28,8 +28,8 @@ _AVOIDED, _BY_CHANCE, _SURE = 0.1, 6, 0.75
 training accuracy."""
 _POSITIONS = 20_000
 LABEL_MAP_LIMIT = (
-    f"two classes or more, {_MOST_AS:.0%} of each predicted as another one in validation, at most {_OWN:.0%} of that "
-    f"as itself, and {_KNOWN:.0%} right in training; renumbered, within {_WITHIN:g} of training"
+    f"two or more classes, {_MOST_AS:.0%} of each predicted as another class in validation, at most {_OWN:g} times as "
+    f"many as itself, and {_KNOWN:.0%} right in training; once renumbered, an accuracy within {_WITHIN:g} of training"
 )
 
 _Whole = NDArray[np.int64]
@@ -54,7 +54,7 @@ class ModelPredictions:
 
 def _find_label_map(evidence: Evidence) -> Iterable[Finding]:
     if (measured := numbered_twice(evidence)) is not None:
-        yield _mapped(measured, "names with different numbers in training and validation")
+        yield _finding(measured, "names with different numbers in training and validation")
         return
     with suppress(NoEvidence):
         for found in _columns(evidence):
@@ -129,7 +129,7 @@ def _columns(evidence: Evidence) -> list[Finding]:
         f"outputs of two or more labels that correlate by {_KNOWN:g} with their labels in training, and in validation "
     )
     limit += f"at most {_OWN:g} times as much as with other labels"
-    return [_mapped(measured, limit)]
+    return [_finding(measured, limit)]
 
 
 def _correlations(outputs: torch.Tensor, targets: torch.Tensor | None) -> torch.Tensor | None:
@@ -204,7 +204,7 @@ def _predictions(outputs: torch.Tensor) -> _Whole:
     return (flat > limit).numpy().astype(np.int64)
 
 
-def _moved(model: ModelPredictions) -> dict[int, int]:
+def _renumbering(model: ModelPredictions) -> dict[int, int]:
     """The training class of each renumbered validation class; empty if too few are renumbered to be sure."""
     recognized = {
         int(k): float((model.train[model.train_labels == k] == k).mean()) for k in np.unique(model.train_labels)
@@ -235,19 +235,19 @@ def _moved(model: ModelPredictions) -> dict[int, int]:
     return found if len(found) >= 2 and distinct >= max(2, 0.7 * len(found)) and count >= _FEWEST else {}
 
 
-def _right(model: ModelPredictions, moved: dict[int, int]) -> float:
+def _accuracy_renumbered(model: ModelPredictions, moved: dict[int, int]) -> float:
     """The validation accuracy with renumbered classes."""
     return float((model.val == np.array([moved.get(int(k), int(k)) for k in model.val_labels])).mean())
 
 
 def renumbered(model: ModelPredictions) -> Finding | None:
     """A finding if validation is predicted as well as training once its classes are renumbered; else None."""
-    moved, trained = _moved(model), float((model.train == model.train_labels).mean())
-    if not moved or _right(model, moved) < trained - _WITHIN:
+    moved, trained = _renumbering(model), float((model.train == model.train_labels).mean())
+    if not moved or _accuracy_renumbered(model, moved) < trained - _WITHIN:
         return None
-    own, fixed = float((model.val == model.val_labels).mean()), _right(model, moved)
+    own, fixed = float((model.val == model.val_labels).mean()), _accuracy_renumbered(model, moved)
     shown = ", ".join(f"{a} → {b}" for a, b in list(moved.items())[:8]) + (" …" if len(moved) > 8 else "")
-    return _mapped(
+    return _finding(
         f"{model.name} predicts {trained:.2f} of training and {own:.2f} of validation right, and {fixed:.2f} of "
         f"validation with renumbered classes: {shown}",
         LABEL_MAP_LIMIT,
@@ -263,12 +263,12 @@ def regrouped(model: ModelPredictions) -> Finding | None:
     if trained < _SURE or len(avoided) < max(2, len(labels) / 3):
         return None
     own, by_chance = (sum(counts[k][i] for k in avoided) for i in (0, 1))
-    return _mapped(
+    return _finding(
         f"{model.name} predicts {trained:.2f} of training and {float((model.val == model.val_labels).mean()):.2f} of "
         f"validation right; it predicts the classes {listed([str(k) for k in avoided])}, but only {own:.0f} samples "
         f"with these labels right, where chance gives {by_chance:.0f}",
-        f"two classes or more, and a third of all, with at most {_AVOIDED:.0%} of the right predictions that chance "
-        f"gives, {_BY_CHANCE} or more, in validation; and {_SURE:.0%} of training is right",
+        f"two or more classes, and a third of all, with at most {_AVOIDED:.0%} of the right predictions by chance "
+        f"({_BY_CHANCE} or more) in validation; and a training accuracy of {_SURE:.0%}",
     )
 
 
@@ -278,7 +278,7 @@ def _own_and_by_chance(model: ModelPredictions, label: int) -> tuple[float, floa
     return float(predicted.sum()), len(predicted) * float((model.val == label).mean())
 
 
-def _mapped(measured: str, limit: str) -> Finding:
+def _finding(measured: str, limit: str) -> Finding:
     return LABEL_MAP.finding(
         severity="error",
         where="validation labels",

@@ -40,16 +40,19 @@ class _Doubt:
     """Labels that two models agree to contradict."""
 
     names: tuple[str, str]
+    """Names of the two models."""
     agree: float
     """Share of the samples for which both predict the same."""
     both: NDArray[np.bool_]
     """(N,) whether both predict the same."""
     certainty: NDArray[np.float64]
+    """(N,) the smaller of both models' ranks of certainty, from 0 to 1."""
     sure: NDArray[np.bool_]
     """(N,) whether the sample is among those with the highest certainty."""
     predictions: NDArray[np.int64]
     """(N,) the predictions of the first model."""
     labels: NDArray[np.int64]
+    """(N,) the given labels."""
     wrong: float
     """Share of the `sure` samples with another label."""
     all_wrong: float

@@ -29,7 +29,7 @@ def _find_label_range(evidence: Evidence) -> Iterable[Finding]:
         raise NoEvidence("no outputs and targets were recorded")
     if y.is_floating_point():
         return _fractions(evidence, outputs, y)
-    return list(_whole(evidence, outputs, y)) or _made_by_step(evidence, outputs, y)
+    return list(_integers(evidence, outputs, y)) or _made_by_step(evidence, outputs, y)
 
 
 def _made_by_step(evidence: Evidence, outputs: torch.Tensor, y: torch.Tensor) -> Iterable[Finding]:
@@ -51,7 +51,7 @@ def _made_by_step(evidence: Evidence, outputs: torch.Tensor, y: torch.Tensor) ->
     )
 
 
-def _whole(evidence: Evidence, outputs: torch.Tensor, y: torch.Tensor) -> Iterable[Finding]:
+def _integers(evidence: Evidence, outputs: torch.Tensor, y: torch.Tensor) -> Iterable[Finding]:
     if y.ndim == 2 and y.shape[1] == 1 and outputs.ndim == 2:
         y = y[:, 0]
     if outputs.ndim != y.ndim + 1 or outputs.shape[1] < 2:

@@ -23,7 +23,7 @@ from striate.observe.tensors import tensors_in
 
 FEWEST_JUDGED, MOST_RIGHT = 5, 1
 """The fewest samples that are judged, and the most of them that may be right."""
-_ASKED, _PAIRED, _DRAWS, _FEWEST, _NUMBERS = 7, 12, 4, 8, 4096
+_TRIED, _PAIRS_TRIED, _DRAWS, _FEWEST, _NUMBERS = 7, 12, 4, 8, 4096
 _MOST, _CLEARLY, _AT_ALL = 0.8, 0.5, 1e-4
 """Shares of the change of the row that changes most."""
 
@@ -61,25 +61,25 @@ def rows_with_other_labels(evidence: Evidence) -> tuple[int, int, bool]:
     places = {path: part for path, part in leaves(batch) if part is inputs or part is targets}
     if inputs is None or targets is None or len(places) != 2 or not _FEWEST <= len(inputs) == len(targets):
         raise NoEvidence("the batch does not have one target for each input")
-    shown_at, asked_at = sorted(places, key=lambda path: places[path] is targets)
+    input_path, target_path = sorted(places, key=lambda path: places[path] is targets)
     until, best = evidence.clock.until(0.1), (0, 0, False)
     for draw in range(_DRAWS):
         own, again = (_rows(evidence, batch, draw, until) for _ in range(2))
         if not own.pulls or any(len(rows) % len(inputs) for rows in own.shown):
             raise NoEvidence("the network does not output as many rows as the batch has, or a multiple")
-        if _far(own.shown, again.shown) or _far(own.pulls, again.pulls):
+        if _differ(own.shown, again.shown) or _differ(own.pulls, again.pulls):
             raise NoEvidence("a step with the same batch differs each time")
         if draw:  # only steps that blend or move samples differ between draws
-            moved = _rows(evidence, altered(batch, shown_at, partial(_exchanged, sample=0, other=1)), draw, until)
+            moved = _rows(evidence, altered(batch, input_path, partial(_replaced, sample=0, other=1)), draw, until)
             if _changed(own.shown, moved.shown, len(inputs), _AT_ALL) <= {0}:
                 continue
-        best = max(best, _wrong(evidence, batch, (shown_at, inputs), (asked_at, targets), own, draw, until))
+        best = max(best, _count_wrong(evidence, batch, (input_path, inputs), (target_path, targets), own, draw, until))
         if best[0] >= FEWEST_JUDGED or best[2]:
             break
     return best
 
 
-def _wrong(
+def _count_wrong(
     evidence: Evidence,
     batch: Any,
     inputs: tuple[Path, torch.Tensor],
@@ -90,15 +90,15 @@ def _wrong(
 ) -> tuple[int, int, bool]:
     count, judged, blends = len(inputs[1]), list[bool](), list[bool]()
     places = [(path, values, _by_row(values)) for path, values in (inputs, targets)]
-    for sample in torch.arange(0, count, max(1, count // _ASKED)).tolist()[:_ASKED]:
+    for sample in torch.arange(0, count, max(1, count // _TRIED)).tolist()[:_TRIED]:
         changed = list[_Rows]()
         for path, values, flat in places:
             other = _farthest(flat, sample)
             if torch.equal(values[other], values[sample]):
                 raise NoEvidence("all inputs or targets of a batch are the same")
-            put = partial(_exchanged, sample=sample, other=other)
+            put = partial(_replaced, sample=sample, other=other)
             changed.append(_rows(evidence, altered(batch, path, put), draw, until))
-        if _far(own.shown, changed[1].shown) or _far(own.given, changed[1].given):
+        if _differ(own.shown, changed[1].shown) or _differ(own.given, changed[1].given):
             raise NoEvidence("the network gets the labels")
         shown = _changed(own.shown, changed[0].shown, count, _AT_ALL)
         made_of = shown | _changed(own.given, changed[0].given, count, _CLEARLY)
@@ -127,13 +127,13 @@ def rows_of_two_samples(evidence: Evidence) -> tuple[int, int]:
         return 0, 0
     until = evidence.clock.until(0.1)
     own, again = (_rows(evidence, batch, 0, until).given for _ in range(2))
-    if any(len(rows) != count for rows in own) or _far(own, again):
+    if any(len(rows) != count for rows in own) or _differ(own, again):
         return 0, 0
     places = [(path, _by_row(values)) for path, values in inputs]
-    for sample in torch.arange(0, count, max(1, count // _PAIRED)).tolist()[:_PAIRED]:
+    for sample in torch.arange(0, count, max(1, count // _PAIRS_TRIED)).tolist()[:_PAIRS_TRIED]:
         reached = list[list[set[int]]]()
         for path, flat in places:
-            put = partial(_exchanged, sample=sample, other=_farthest(flat, sample))
+            put = partial(_replaced, sample=sample, other=_farthest(flat, sample))
             moved = _rows(evidence, altered(batch, path, put), 0, until).given
             reached.append([_changed([a], [b], count, _CLEARLY) for a, b in zip(own, moved, strict=True)])
         both = [pair for pair in zip(*reached, strict=True) if all(pair)]
@@ -164,7 +164,7 @@ def _rows(evidence: Evidence, batch: Any, draw: int, until: float) -> _Rows:
     return rows
 
 
-def _exchanged(x: torch.Tensor, sample: int, other: int) -> torch.Tensor:
+def _replaced(x: torch.Tensor, sample: int, other: int) -> torch.Tensor:
     x = x.clone()
     x[sample] = x[other]
     return x
@@ -176,7 +176,7 @@ def _farthest(flat: torch.Tensor, sample: int) -> int:
     return int((flat - flat[sample]).norm(dim=1).argmax())
 
 
-def _far(one: list[torch.Tensor], other: list[torch.Tensor]) -> bool:
+def _differ(one: list[torch.Tensor], other: list[torch.Tensor]) -> bool:
     """Whether any pair differs by more than rounding. Raises NoEvidence if shapes differ."""
     if [part.shape for part in one] != [part.shape for part in other]:
         raise NoEvidence("the step passes the network another number of rows")
@@ -186,7 +186,7 @@ def _far(one: list[torch.Tensor], other: list[torch.Tensor]) -> bool:
 def _changed(one: list[torch.Tensor], other: list[torch.Tensor], count: int, share: float) -> set[int]:
     """Rows that change by more than `share` of the largest change, apart from a factor common to all rows; rows of
     several views or calls are numbered modulo `count`."""
-    _far(one, other)
+    _differ(one, other)
     most, found = 0.0, list[torch.Tensor]()
     for a, b in zip(one, other, strict=True):
         some = a.norm(dim=1) > 0

@@ -51,12 +51,12 @@ SLIGHT = 0.05
 """The least gain over chance, as a share of the possible gain: one of several models may reach less by chance."""
 LEAST = 0.12
 LEAST_NUMBERS = 0.25
-_FEWEST, _ASKED_FOR, _TO_GAIN = 60, 2, 0.3
+_FEWEST, _MOST_TARGETS, _TO_GAIN = 60, 2, 0.3
 _TURNED, _SURELY = 0.35, 5.0
 """The area under the ROC curve below which labels are inverted, and its standard errors."""
-_COMMON = 0.35
+_FROM_HALF = 0.35
 """The largest distance from 0.5 of a label's frequency for which it is judged."""
-_ASKED, _KNOWN = 1000, 0.4
+_MOST, _SKILL = 1000, 0.4
 """The most samples; the skill that models of validation need."""
 _AT_CHANCE = f"no simple model is better than chance by {SIGMAS:g} standard errors on held-out samples"
 _REMEDY = (
@@ -81,14 +81,14 @@ def _run(evidence: Evidence) -> Iterable[Finding]:
 def _of_samples(evidence: Evidence) -> Iterable[Finding]:
     if evidence.samples.maps is not None:
         return mismatched_maps(evidence, evidence.samples.maps)
-    if not evidence.samples.alone and (linked := _linked(evidence.train.raw)) is not None:
-        return _of_held(evidence, *linked, where="training labels", how="of images that pairs mark as the same")
+    if not evidence.samples.alone and (linked := _classes_of_pairs(evidence.train.raw)) is not None:
+        return _of_stored(evidence, *linked, where="training labels", how="of images that pairs mark as the same")
     need_targets(evidence)
     try:
         labels = evidence.samples.labels
     except NoEvidence:
         held = labeled_samples(evidence.setup.train)
-        return _numbers(evidence) if held is None else _of_held(evidence, *held)
+        return _numbers(evidence) if held is None else _of_stored(evidence, *held)
     if len(labels) < _FEWEST:
         raise NoEvidence(
             f"{several(len(labels), 'sample is', 'samples are')} too few to distinguish random labels from hard ones"
@@ -97,7 +97,7 @@ def _of_samples(evidence: Evidence) -> Iterable[Finding]:
 
 
 def _classes(evidence: Evidence) -> Iterable[Finding]:
-    if (turned := _turned_in_validation(evidence)) is not None:
+    if (turned := _inverted_in_validation(evidence)) is not None:
         yield turned
         return
     graphs = graphs_described(evidence.train.raw, evidence.samples.labels)
@@ -109,7 +109,7 @@ def _classes(evidence: Evidence) -> Iterable[Finding]:
     if better_than_chance(validation_predictions(evidence)):
         return
     labels = evidence.samples.labels
-    rows = _evened(labels) if graphs is None else None
+    rows = _balanced_rows(labels) if graphs is None else None
     if rows is not None:
         reference = consult(evidence.samples.sole_inputs[rows], labels[rows], evidence.clock)
     else:
@@ -132,7 +132,7 @@ def _classes(evidence: Evidence) -> Iterable[Finding]:
     )
 
 
-def _turned_in_validation(evidence: Evidence) -> Finding | None:
+def _inverted_in_validation(evidence: Evidence) -> Finding | None:
     """Labels for IDs that are the opposite of those of validation: the network predicts held-out training samples
     right, but inverts validation."""
     given = list(tensors_in(parts(evidence.train.raw[0])[0]))
@@ -182,7 +182,7 @@ def _at_chance(reference: Reference) -> list[str] | None:
     return models
 
 
-def _linked(batches: Sequence[Any]) -> tuple[torch.Tensor, torch.Tensor] | None:
+def _classes_of_pairs(batches: Sequence[Any]) -> tuple[torch.Tensor, torch.Tensor] | None:
     """The images of pairs (N, C, H, W), each once, and a class for each (N,): pairs marked as the same connect images
     of one class. None for other batches, and if no image occurs in several pairs."""
     image_paths, answer_paths = ([path for path, t in leaves(batches[0]) if t.ndim == ndim] for ndim in (4, 1))
@@ -207,19 +207,19 @@ def _linked(batches: Sequence[Any]) -> tuple[torch.Tensor, torch.Tensor] | None:
     return None
 
 
-def _of_held(
+def _of_stored(
     evidence: Evidence,
     images: torch.Tensor,
     labels: torch.Tensor,
     where: str = "the labels of the training data set",
     how: str = "with which it chooses samples that belong together",
 ) -> Iterable[Finding]:
-    models = _at_chance(consult(images[:_ASKED], labels[:_ASKED], evidence.clock))
+    models = _at_chance(consult(images[:_MOST], labels[:_MOST], evidence.clock))
     if models is not None:
         yield LABELS_RANDOM.finding(
             severity="error",
             where=where,
-            measured=f"classes {how}: accuracy on {several(len(labels[:_ASKED]), 'held-out sample')}: "
+            measured=f"classes {how}: accuracy on {several(len(labels[:_MOST]), 'held-out sample')}: "
             f"{', '.join(models)}",
             limit=f"{_AT_CHANCE}, though a gain of {LEAST:g} would be visible",
             why=NOTHING_TO_LEARN,
@@ -227,7 +227,7 @@ def _of_held(
         )
 
 
-def _evened(labels: torch.Tensor) -> torch.Tensor | None:
+def _balanced_rows(labels: torch.Tensor) -> torch.Tensor | None:
     """Rows with as many samples of the most frequent class as of the next, if nearly all samples have that class, so
     that a gain over chance would hardly be visible; else None."""
     counts = torch.bincount(labels[labels >= 0])
@@ -267,19 +267,19 @@ def _copies(evidence: Evidence) -> Finding | None:
     )
 
 
-def _even_part(samples: Samples) -> tuple[torch.Tensor, torch.Tensor]:
+def _balanced_part(samples: Samples) -> tuple[torch.Tensor, torch.Tensor]:
     """Inputs and labels; if nearly all have one class, with as many samples of it as of the next."""
     x, labels = samples.sole_inputs, samples.labels
-    rows = _evened(labels)
+    rows = _balanced_rows(labels)
     return (x, labels) if rows is None else (x[rows], labels[rows])
 
 
 def _beside_validation(evidence: Evidence) -> Finding | None:
     """Labels that are unrelated to the predictions of models that are fitted to validation and predict it well."""
-    x, labels = _even_part(evidence.samples)
-    x, labels = x[:_ASKED], labels[:_ASKED]
+    x, labels = _balanced_part(evidence.samples)
+    x, labels = x[:_MOST], labels[:_MOST]
     try:
-        known_x, known_labels = _even_part(evidence.val_samples)
+        known_x, known_labels = _balanced_part(evidence.val_samples)
         if min(len(known_labels), len(labels)) < _FEWEST or x.shape[1:] != known_x.shape[1:]:
             return None
         reference = consult(known_x, known_labels, evidence.clock)
@@ -287,7 +287,7 @@ def _beside_validation(evidence: Evidence) -> Finding | None:
         return None
     name = reference.best[0]
     known, chance = reference.accuracy(name), reference.by_chance(name)
-    if known - chance < _KNOWN * (1 - chance) or not are_of_others(reference, x, labels):
+    if known - chance < _SKILL * (1 - chance) or not are_of_others(reference, x, labels):
         return None
     return LABELS_RANDOM.finding(
         severity="error",
@@ -295,7 +295,7 @@ def _beside_validation(evidence: Evidence) -> Finding | None:
         measured=f"a simple model ({name}) fitted to validation gets {known:.0%} of its held-out labels right and "
         f"sees the same classes in {several(len(x), 'training sample')}, but their labels agree with these only by "
         "chance",
-        limit=f"a model that gets {_KNOWN:.0%} of the way from chance to perfect in validation, is as confident on "
+        limit=f"a model that gets {_SKILL:.0%} of the way from chance to perfect in validation, is as confident on "
         "training samples, and does not agree with their labels",
         why=NOTHING_TO_LEARN,
         remedy=_REMEDY,
@@ -314,7 +314,7 @@ def _numbers(evidence: Evidence) -> Iterable[Finding]:
     if better_than_chance(validation_predictions(evidence)):
         return
     certain = SIGMAS if columns.shape[1] == 1 else _OF_SEVERAL
-    for values in columns.T[:_ASKED_FOR]:
+    for values in columns.T[:_MOST_TARGETS]:
         found = related(evidence.samples.sole_inputs, values, evidence.clock)
         error = found.count**-0.5
         if max(found.models.values()) >= min(certain * error, LEAST_NUMBERS) or 2 * error > LEAST_NUMBERS:
@@ -352,7 +352,7 @@ def _columns(evidence: Evidence) -> torch.Tensor:
             if not is_grid(evidence.samples.sole_inputs):
                 raise
             return y.double()
-        common = y[:, (y.mean(0) - 0.5).abs() <= _COMMON]  # multi-label targets
+        common = y[:, (y.mean(0) - 0.5).abs() <= _FROM_HALF]  # multi-label targets
         if not common.numel():
             raise
         return common.double()

@@ -79,9 +79,9 @@ def _of_tokens(share: float, by_chance: float, tokens: list[int]) -> Finding:
     return MISSING_CLASS.finding(
         severity="error",
         where="the training sequences",
-        measured=f"{share:.0%} of the tokens that validation sequences ask for never occur in training (number "
+        measured=f"{share:.0%} of the target tokens of validation sequences never occur in training (tokens "
         f"{named}); between two halves of training it is {by_chance:.0%}",
-        limit=f"{SHARE:.0%} of the tokens of validation that the loss asks for never occur in training, {CHANCE:g} "
+        limit=f"{SHARE:.0%} of the target tokens of validation never occur in training, {CHANCE:g} "
         "times as many as between two halves of training",
         why="The network never predicts a token that it was never trained to predict: validation has sentences of "
         "another kind, or its words are numbered in another way.",

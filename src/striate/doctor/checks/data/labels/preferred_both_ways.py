@@ -51,10 +51,10 @@ def _preferred(raised: Scored, lowered: Scored) -> tuple[float, int, int]:
     order = torch.randperm(len(users), generator=torch.Generator().manual_seed(0))
     shuffled = torch.empty_like(second)
     shuffled[users.argsort(stable=True)] = second[order[users[order].argsort(stable=True)]]
-    return own, _turned(users * size, first, second, size), _turned(users * size, first, shuffled, size)
+    return own, _opposite_pairs(users * size, first, second, size), _opposite_pairs(users * size, first, shuffled, size)
 
 
-def _turned(users: torch.Tensor, first: torch.Tensor, second: torch.Tensor, size: int) -> int:
+def _opposite_pairs(users: torch.Tensor, first: torch.Tensor, second: torch.Tensor, size: int) -> int:
     one, other = (users + first) * size + second, (users + second) * size + first
     return int(torch.isin(one, other[first != second]).sum())
 

@@ -106,7 +106,7 @@ def _errors_by_word(evidence: Evidence, path: Path, place: Path, ignored: int) -
         (w.cpu().long(), y.cpu().long()) for w, y in zip(words, labels, strict=True) if w is not None and y is not None
     ]
     return tuple(  # type: ignore[return-value]
-        _wrong(
+        _error_rate(
             [w[:, : w.shape[1] - shift][(y != ignored)[:, shift:]] for w, y in pairs],
             [y[:, shift:][(y != ignored)[:, shift:]] for _, y in pairs],
         )
@@ -114,7 +114,7 @@ def _errors_by_word(evidence: Evidence, path: Path, place: Path, ignored: int) -
     )
 
 
-def _wrong(words: list[torch.Tensor], labels: list[torch.Tensor]) -> float:
+def _error_rate(words: list[torch.Tensor], labels: list[torch.Tensor]) -> float:
     half = max(1, len(words) // 2)
     kinds, numbers = torch.cat(words).unique(return_inverse=True)
     names, label_numbers = torch.cat(labels).unique(return_inverse=True)

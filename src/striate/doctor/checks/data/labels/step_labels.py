@@ -115,7 +115,7 @@ def _never_changing(evidence: Evidence) -> Finding | None:
     for call in used:
         if call.target.shape != labels[0].shape or call.target.is_floating_point() or len(call.target.unique()) < 2:
             continue
-        if not bool(torch.isin(call.target.cpu(), known).all()) or _number_rows(call.target):
+        if not bool(torch.isin(call.target.cpu(), known).all()) or _are_row_numbers(call.target):
             continue
         again = watch_calls(evidence.setup, raw[1], evidence.clock.until(0.05)).losses
         if len(again) == len(used) and all(torch.equal(a.target, b.target) for a, b in zip(used, again, strict=True)):
@@ -132,7 +132,7 @@ def _never_changing(evidence: Evidence) -> Finding | None:
     return None
 
 
-def _number_rows(target: torch.Tensor) -> bool:
+def _are_row_numbers(target: torch.Tensor) -> bool:
     """Whether targets are 0, 1, 2, …: numbers of rows (for contrastive learning), not labels."""
     return target.ndim == 1 and torch.equal(target.cpu(), torch.arange(len(target), dtype=target.dtype))
 

@@ -25,7 +25,7 @@ from striate.wording import several
 FEW, FEW_ROWS, CHANCE = 5, 20, 0.5
 FEW_DRAWN, _OFTEN = 100, 8
 _PASSES, _LEFT_OUT = 3, 0.25
-_BY_HEART = "The network memorizes these few samples and never sees the others."
+_WHY = "The network memorizes these few samples and never sees the others."
 _DRAWN_OFTEN = f"at most {FEW_DRAWN} samples, each drawn {_OFTEN} times or more, in smaller batches"
 
 
@@ -39,7 +39,7 @@ def _find_too_few(evidence: Evidence) -> Iterable[Finding]:
             where="the sampler of the training loader",
             measured=f"{several(distinct, 'different training sample')} in {evidence.train.count:,} draws{weighted}",
             limit=f"a sampler with fewer weights than samples, which draws each of these {_OFTEN} times or more",
-            why=_BY_HEART,
+            why=_WHY,
             remedy="one weight for each sample, `class_weights[labels]`, not for each class: "
             "`WeightedRandomSampler(class_weights[labels], len(labels))`",
         )
@@ -70,7 +70,7 @@ def _find_too_few(evidence: Evidence) -> Iterable[Finding]:
             measured=measured,
             limit=f"a sampler that draws the same samples in {_PASSES} passes: at most {FEW_DRAWN}, and at most "
             f"{_LEFT_OUT:.0%} of the data set",
-            why=_BY_HEART,
+            why=_WHY,
             remedy="let the sampler draw from all indices: `pool[torch.randperm(len(pool))[:k]]`",
         )
         return

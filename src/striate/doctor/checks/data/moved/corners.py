@@ -44,7 +44,7 @@ def _corners_exchanged(drawn: Sequence[Sequence[Any]], known: Sequence[Sequence[
     """The number of draws whose boxes (n, …, x1, y1, x2, y2) have a right edge left of the left one, or a lower edge
     above the upper one, but ordered edges in another draw of the same sample. Four columns are not a box if most of the
     `known` samples do not have them in order in any draw: they may be two points."""
-    samples, others = ([[_fours(draw) for draw in draws] for draws in read] for read in (drawn, known))
+    samples, others = ([[_possible_corners(draw) for draw in draws] for draws in read] for read in (drawn, known))
     places = [
         place
         for place in (samples[0][0] if samples else ())
@@ -80,7 +80,7 @@ def _sizes(corners: torch.Tensor) -> torch.Tensor:
     return corners[:, 2:] - corners[:, :2]
 
 
-def _fours(draw: Any) -> dict[tuple[int, int], torch.Tensor]:
+def _possible_corners(draw: Any) -> dict[tuple[int, int], torch.Tensor]:
     """The possible corners of boxes in a draw, by number of the tensor and first column: four of a few floating-point
     columns."""
     found = [

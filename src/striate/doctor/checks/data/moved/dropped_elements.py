@@ -33,9 +33,9 @@ def left_of_sequences(evidence: Evidence) -> Finding | None:
     return left_behind(
         AUGMENTATION,
         f"in draws of {several(kept, 'sample')} elements of the input are left out, and the targets stay at "
-        "their positions: all behind the first one left out belong to other elements",
-        f"draws of {FEWEST_KEPT} samples and of nine in ten in which elements of the input are left out, and the "
-        "targets are the same position by position, but not element by element",
+        "their positions: all targets after the first gap belong to other elements",
+        f"elements of the input are left out in draws of {FEWEST_KEPT} or more samples, and nine in ten of these "
+        "samples keep targets at their positions instead of with their elements",
         "Most targets of such a sequence belong to other elements.",
         "leave out both: `words, tags = [words[i] for i in kept], [tags[i] for i in kept]`",
     )

@@ -27,32 +27,32 @@ Draw = tuple[torch.Tensor, torch.Tensor]
 def left_by_step(evidence: Evidence) -> Finding | None:
     """A finding if some steps mirror samples, but not their maps, their numbers that change sign in mirrored images, or
     their labels that name sides; else None. Steps of the same batch are compared."""
-    drawn = list(_drawn(evidence))
+    drawn = list(_pairs_of_steps(evidence))
     for axis, way in _WAYS.items():
         left, mirrored, mapped = 0, 0, False
         for (before, original), (shown, target) in drawn:
             turned = _nearer(shown, before.flip(axis), before)
             mapped = original.shape[-2:] == before.shape[-2:]
             if mapped:
-                turned &= ~_same(original, original.flip(axis))
+                turned &= ~_equal_rows(original, original.flip(axis))
             mirrored += int(turned.sum())
-            left += int((turned & _same(target, original)).sum())
+            left += int((turned & _equal_rows(target, original)).sum())
         if left < max(_FEWEST, _OFTEN * mirrored):
             continue
         measured = f"of {several(mirrored, 'sample')} that some of {_DRAWS} steps {way}, {left:,} keep"
         if mapped:
-            return _left(f"{measured} their target map")
+            return _finding(f"{measured} their target map")
         with suppress(NoEvidence):
             found = sign_changing_number(evidence.val_samples, axis)
             if found is not None:
-                return _left(
+                return _finding(
                     f"{measured} their target numbers; predictions of a ridge regression for new images correlate by "
                     f"{found[1]:.2f} with one of them, and by {found[2]:.2f} for mirrored images"
                 )
     return left_of_names(evidence, drawn, "the training step")
 
 
-def _left(measured: str) -> Finding:
+def _finding(measured: str) -> Finding:
     return left_behind(
         "the training step",
         measured,
@@ -64,16 +64,16 @@ def _left(measured: str) -> Finding:
     )
 
 
-def _drawn(evidence: Evidence) -> Iterator[tuple[Draw, Draw]]:
+def _pairs_of_steps(evidence: Evidence) -> Iterator[tuple[Draw, Draw]]:
     """Inputs of the network and targets of the loss in the first of several steps of a batch, and in each later
     step."""
-    if _draw(evidence.calls) is None:
+    if _inputs_and_targets(evidence.calls) is None:
         return
     for batch in evidence.train.raw[:_BATCHES]:
         seen = watch_steps(evidence.setup, [batch] * _DRAWS, evidence.clock.until(0.1))
         if any(calls.moved_back for calls in seen):  # the step moves outputs back to their targets
             return
-        draws = [draw for calls in seen if (draw := _draw(calls)) is not None]
+        draws = [draw for calls in seen if (draw := _inputs_and_targets(calls)) is not None]
         if len(draws) < _DRAWS:
             return
         first = draws[0]
@@ -82,7 +82,7 @@ def _drawn(evidence: Evidence) -> Iterator[tuple[Draw, Draw]]:
                 yield first, other
 
 
-def _draw(calls: StepCalls) -> Draw | None:
+def _inputs_and_targets(calls: StepCalls) -> Draw | None:
     """Images (N, C, H, W) and targets (N, …) other than class numbers; None for other steps."""
     shown = None if calls.shown is None else calls.shown.cpu()
     if shown is None or shown.ndim != 4:
@@ -99,5 +99,5 @@ def _nearer(shown: torch.Tensor, moved: torch.Tensor, still: torch.Tensor) -> to
     return nearer
 
 
-def _same(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+def _equal_rows(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
     return (one == other).reshape(len(one), -1).all(1)

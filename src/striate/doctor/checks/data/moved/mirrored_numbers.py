@@ -77,7 +77,7 @@ def _kept_when_mirrored(evidence: Evidence, flips: list[tuple[Any, Any]], axis: 
             continue
         numbers = [(float(a[predictable[0]]), float(b[predictable[0]])) for a, b in known]
         same = sum(a == b for a, b in numbers if a)
-        sure = sum(torch.equal(a, b) for a, b in known) >= _PAIRS or _only_along(samples, predictable[0], axis)
+        sure = sum(torch.equal(a, b) for a, b in known) >= _PAIRS or _changes_only_along(samples, predictable[0], axis)
         if sure and same >= max(_PAIRS, _OFTEN * len(known)):
             return (same, *predictable[1:])
     return None
@@ -141,7 +141,7 @@ def sign_changing_number(samples: Samples, axis: int = -1) -> tuple[int, float, 
     return None
 
 
-def _only_along(samples: Samples, place: int, axis: int) -> bool:
+def _changes_only_along(samples: Samples, place: int, axis: int) -> bool:
     """Whether a target number changes sign along one axis and not along the other, also for the distance of images from
     their mean. Otherwise it may rightly stay: mirrored parts of other colors would look the same."""
     x = samples.inputs[:_MOST].float()

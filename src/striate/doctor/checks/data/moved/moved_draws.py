@@ -36,7 +36,7 @@ _LIKE = 0.3
 def left_in_draws(evidence: Evidence) -> Finding | None:
     """A finding if targets stay in pairs of draws of a sample whose images are flipped or rotated; else None. Raises
     NoEvidence if there are no images that can be read again."""
-    drawn = _drawn(evidence.setup.train)
+    drawn = _read_draws(evidence.setup.train)
     left, moved, flips = Counter[str](), Counter[str](), defaultdict[str, list[tuple[Any, Any]]](list)
     samples = _Samples()
     for draws in drawn:
@@ -45,7 +45,7 @@ def left_in_draws(evidence: Evidence) -> Finding | None:
         first, *images = (main_tensor(parts(draw)[0]) for draw in draws)
         assert first is not None
         for image, draw in zip(images, draws[1:], strict=True):
-            way = None if image is None else _flipped(first, image)
+            way = None if image is None else _move_between(first, image)
             if way is None or image is None:
                 continue
             flips[way].append((draws[0], draw))
@@ -60,14 +60,14 @@ def left_in_draws(evidence: Evidence) -> Finding | None:
                 f"{FEWEST_LEFT} or more pairs of draws, one of them flipped or rotated, with a target that has a "
                 "position in the image and never moves with it, or a map that moves in another way"
             )
-            return _left(way, count, moved[way], "are the same in both", limit)
+            return _finding(way, count, moved[way], "are the same in both", limit)
     if (roughly := left_roughly(drawn)) is not None:
         limit = (
-            "five pairs of draws in which the image looks clearly more like a flipped one, whatever the shift, and the "
-            "mask like an unflipped one, and less than 2.5 times as many in which both move"
+            "five pairs of draws whose images match best if one is flipped, whatever the shift, but whose masks match "
+            "best unflipped, and at most 2.5 times as many in which both move"
         )
-        return _left(*roughly, "are the same in both, or only shifted", limit)
-    if (corners := left_of_corners(drawn, lambda: _drawn(evidence.setup.val))) is not None:
+        return _finding(*roughly, "are the same in both, or only shifted", limit)
+    if (corners := left_of_corners(drawn, lambda: _read_draws(evidence.setup.val))) is not None:
         return corners
     if (named := left_of_names(evidence, draws_of_labels(drawn), AUGMENTATION)) is not None:
         return named
@@ -76,7 +76,7 @@ def left_in_draws(evidence: Evidence) -> Finding | None:
     return None
 
 
-def _left(way: str, count: int, moved: int, how: str, limit: str) -> Finding:
+def _finding(way: str, count: int, moved: int, how: str, limit: str) -> Finding:
     also = f"; in {several(moved, 'other')} they move: images and targets are flipped independently" if moved else ""
     return left_behind(
         AUGMENTATION,
@@ -88,7 +88,7 @@ def _left(way: str, count: int, moved: int, how: str, limit: str) -> Finding:
     )
 
 
-def _drawn(loader: Any) -> list[list[Any]]:
+def _read_draws(loader: Any) -> list[list[Any]]:
     """Several draws of each of some samples with an image. Raises NoEvidence if there are none."""
     data = read_by_index(loader)
     drawn = list[list[Any]]()
@@ -103,7 +103,7 @@ def _drawn(loader: Any) -> list[list[Any]]:
     return drawn
 
 
-def _flipped(one: torch.Tensor, other: torch.Tensor) -> str | None:
+def _move_between(one: torch.Tensor, other: torch.Tensor) -> str | None:
     """The move that turns one draw of an image into the other, if any."""
     if one.shape != other.shape:
         return None
@@ -126,7 +126,7 @@ def _as_maps(target: torch.Tensor) -> list[torch.Tensor]:
     ]
 
 
-def _moves_otherwise(before: torch.Tensor, after: torch.Tensor, image: torch.Tensor, way: str) -> bool:
+def _moves_differently(before: torch.Tensor, after: torch.Tensor, image: torch.Tensor, way: str) -> bool:
     """Whether maps are moved differently from their image, unless a symmetry of the image makes both moves equal.
     Channels are summed, since a flip may exchange them."""
     flat, its = (part.double().reshape(-1, *part.shape[-2:]).sum(0) for part in (before, after))
@@ -159,7 +159,7 @@ class _Samples:
             known = self.first.setdefault(path, tensor)
             if known.shape != tensor.shape or not torch.equal(known, tensor):
                 self.differing.add(path)
-            if tensor.numel() and not _in_order(tensor):
+            if tensor.numel() and not _may_be_corners(tensor):
                 self.no_corners.add(path)
 
     def is_smaller(self, path: Path, tensor: torch.Tensor, image: torch.Tensor) -> bool:
@@ -180,24 +180,24 @@ def _targets_stay(one: Any, other: Any, image: torch.Tensor, way: str, samples: 
             if stays is None and not torch.equal(before, move(before)):
                 # Contours that are drawn into a map afterwards need not match the moved contours of the other map.
                 return torch.equal(before, after) or all(
-                    _moves_otherwise(one_map, its_map, image, way)
+                    _moves_differently(one_map, its_map, image, way)
                     for one_map, its_map in zip(_as_maps(before), _as_maps(after), strict=True)
                 )
-        elif before.is_floating_point() and _is_place(path, before, image, samples):
+        elif before.is_floating_point() and _has_position(path, before, image, samples):
             if not torch.equal(before, after):
                 return False  # tensors that stay are weights of points, or areas of boxes
             stays = True
     return stays
 
 
-def _is_place(path: Path, target: torch.Tensor, image: torch.Tensor, samples: _Samples) -> bool:
+def _has_position(path: Path, target: torch.Tensor, image: torch.Tensor, samples: _Samples) -> bool:
     """Whether numbers are corners of boxes or points: by their key, or because they are ordered corners within the
     image in all samples."""
     key = str(path[-1]).lower()
     if any(word in key for word in ("box", "point", "joint", "landmark")):
         center = (target.max() + target.min()) / 2
         return bool((target - center).abs().max() > 0)
-    if path in samples.no_corners or not _in_order(target):
+    if path in samples.no_corners or not _may_be_corners(target):
         return False
     corners = target.reshape(-1, 4)
     width = 1.0 if float(corners.max()) <= 1 else float(image.shape[-1])
@@ -206,7 +206,7 @@ def _is_place(path: Path, target: torch.Tensor, image: torch.Tensor, samples: _S
     )
 
 
-def _in_order(target: torch.Tensor) -> bool:
+def _may_be_corners(target: torch.Tensor) -> bool:
     """Whether all rows of four numbers may be corners of boxes."""
     rows = target.reshape(-1, 4) if target.shape[-1:] == (4,) else target.new_empty(0, 4)
     return bool(len(rows)) and bool((rows[:, :2] < rows[:, 2:]).all()) and bool((rows >= 0).all())

@@ -39,10 +39,10 @@ def left_roughly(draws: Sequence[Sequence[Any]]) -> tuple[str, int, int] | None:
                 and (other.shape, its_mask.shape) == (image.shape, mask.shape)
             ):
                 pairs.append((image, other, mask, its_mask))
-    for judge in (_in_small_copies, _over_shifts):
+    for compare in (_in_small_copies, _over_shifts):
         left, moved = Counter[str](), 0
         for pair in pairs:
-            way, stays = judge(*pair)
+            way, stays = compare(*pair)
             left[way] += stays is True
             moved += stays is False
         count = sum(left.values())
@@ -55,11 +55,11 @@ def _in_small_copies(
     image: torch.Tensor, other: torch.Tensor, mask: torch.Tensor, its_mask: torch.Tensor
 ) -> tuple[str, bool | None]:
     """The move between both images, and whether the mask stays (None where unknown), by small copies of both."""
-    way = _way(_small(image), _small(other))
+    way = _move_between(_small_copy(image), _small_copy(other))
     if way is None:
         return "", None
     classes = int(max(mask.max(), its_mask.max())) + 1
-    before, after = _shares(mask, classes), _shares(its_mask, classes)
+    before, after = _class_shares(mask, classes), _class_shares(its_mask, classes)
     stays = float((before - after).norm())
     moves_too = float((EVERY_WAY[way](before) - after).norm())
     return way, True if stays < _CLEARLY * moves_too else False if moves_too < _CLEARLY * stays else None
@@ -75,17 +75,17 @@ def _over_shifts(
     def by_shift(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
         return likeness_by_shift(torch.stack([move(one) for move in ways.values()]), other[None])
 
-    seen = by_shift(_small(image, side), _small(other, side))
+    seen = by_shift(_small_copy(image, side), _small_copy(other, side))
     likely = seen > seen.max() - _AS_LIKELY
     if float(seen.max()) < _ALIKE or bool(likely[0].any()):
         return "", None
-    known = by_shift(_shares(mask, classes, side), _shares(its_mask, classes, side))
+    known = by_shift(_class_shares(mask, classes, side), _class_shares(its_mask, classes, side))
     there, kept = float(known[likely].max()), float(known[0].max())
     stays = True if kept > _SAME and there < kept - _OTHER else False if there > known.max() - _AS_LIKELY else None
     return list(ways)[int(seen.flatten(1).amax(1).argmax())], stays
 
 
-def _way(one: torch.Tensor, other: torch.Tensor) -> str | None:
+def _move_between(one: torch.Tensor, other: torch.Tensor) -> str | None:
     """The move that turns one image into another, if exactly one does."""
     moved = {"": one} | {way: move(one) for way, move in EVERY_WAY.items()}
     apart = {way: float((image - other).norm()) for way, image in moved.items()}
@@ -108,11 +108,11 @@ def _mask(draw: Any) -> torch.Tensor | None:
     return None
 
 
-def _small(image: torch.Tensor, side: int = _SIDE) -> torch.Tensor:
+def _small_copy(image: torch.Tensor, side: int = _SIDE) -> torch.Tensor:
     values = image.double()
     return adaptive_avg_pool2d(values - values.mean((-1, -2), keepdim=True), side)
 
 
-def _shares(mask: torch.Tensor, classes: int, side: int = _SIDE) -> torch.Tensor:
+def _class_shares(mask: torch.Tensor, classes: int, side: int = _SIDE) -> torch.Tensor:
     """The share of each class (classes, side, side); zeros where pixels have no class."""
     return adaptive_avg_pool2d(one_hot(mask + 1, classes + 1)[..., 1:].movedim(-1, 0).double(), side)

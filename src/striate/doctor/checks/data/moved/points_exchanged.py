@@ -35,7 +35,7 @@ def left_of_points(evidence: Evidence, flips: Sequence[tuple[Any, Any]]) -> Find
         for right in range(val.points.shape[1]):
             before = float((val.points[:, left, 0] < val.points[:, right, 0]).double().mean())
             after = float((train.points[:, left, 0] < train.points[:, right, 0]).double().mean())
-            if before >= _ALWAYS and after <= _MIXED and _alike(train, left, right):
+            if before >= _ALWAYS and after <= _MIXED and _look_alike(train, left, right):
                 return left_behind(
                     AUGMENTATION,
                     f"in {several(len(mirrored), 'pair')} of draws, the second with left and right "
@@ -62,8 +62,8 @@ def _only_mirrored(one: Any, other: Any) -> bool | None:
     return None
 
 
-def _alike(found: Keypoints, one: int, other: int) -> bool:
-    first, second = _around(found, one), _around(found, other)
+def _look_alike(found: Keypoints, one: int, other: int) -> bool:
+    first, second = _mean_patch(found, one), _mean_patch(found, other)
     if first is None or second is None:
         return False
     pair = torch.stack([first.flatten(), second.flip(-1).flatten()])
@@ -71,7 +71,7 @@ def _alike(found: Keypoints, one: int, other: int) -> bool:
     return weak > _AS_STRONG * strong and float(torch.corrcoef(pair)[0, 1]) > _ALIKE
 
 
-def _around(found: Keypoints, number: int) -> torch.Tensor | None:
+def _mean_patch(found: Keypoints, number: int) -> torch.Tensor | None:
     """(C, S, S) the mean patch around a point; None if it is mostly cut off."""
     height, width = found.pictures.shape[-2:]
     half = max(2, min(height, width) // (2 * _SIDE))

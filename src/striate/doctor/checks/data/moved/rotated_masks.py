@@ -19,10 +19,10 @@ _FEWEST, _MOST = 20, 96
 
 def rotated_masks(evidence: Evidence) -> Finding | None:
     """A finding if moved masks fit the images of training or validation better; else None."""
-    return _turned(evidence.samples) or _turned(evidence.val_samples)
+    return _rotated(evidence.samples) or _rotated(evidence.val_samples)
 
 
-def _turned(samples: Samples) -> Finding | None:
+def _rotated(samples: Samples) -> Finding | None:
     maps = _masks(samples)
     x = channels_first(samples.x) if samples.x is not None else None
     if maps is None or x is None or len(x) < _FEWEST or x.ndim != 4 or x.shape[2:] != maps.shape[1:]:

@@ -20,13 +20,13 @@ Pixels = tuple[torch.Tensor, torch.Tensor]
 def downscaled_differently(evidence: Evidence) -> str:
     """The measured difference if validation inputs are downscaled with other weights than training inputs, where each
     split has fixed weights; else empty."""
-    train, val = (_pixels(part.x, part.y) for part in (evidence.samples, evidence.val_samples))
+    train, val = (_patches_and_pixels(part.x, part.y) for part in (evidence.samples, evidence.val_samples))
     if train is None or val is None or train[0].shape[1] != val[0].shape[1]:
         return ""
     half = len(train[0]) // 2
     way, own = (_weights(around[:count], pixels[:count]) for (around, pixels), count in ((train, half), (val, None)))
-    as_trained = _missed(way, (train[0][half:], train[1][half:]))
-    there, by_its_own = _missed(way, val), _missed(own, val)
+    as_trained = _error(way, (train[0][half:], train[1][half:]))
+    there, by_its_own = _error(way, val), _error(own, val)
     if max(as_trained, by_its_own) > _EXACT or there < _OTHER:
         return ""
     return (
@@ -37,7 +37,7 @@ def downscaled_differently(evidence: Evidence) -> str:
     )
 
 
-def _pixels(x: torch.Tensor | None, y: torch.Tensor | None) -> Pixels | None:
+def _patches_and_pixels(x: torch.Tensor | None, y: torch.Tensor | None) -> Pixels | None:
     """Patches of large images around some pixels of the small ones, with a column of ones (pixels, numbers), and these
     pixels (pixels,)."""
     if x is None or y is None or x.ndim != 4 or y.ndim != 4 or x.shape[:2] != y.shape[:2] or len(x) < _FEWEST:
@@ -58,6 +58,6 @@ def _weights(around: torch.Tensor, pixels: torch.Tensor) -> torch.Tensor:
     return weights
 
 
-def _missed(weights: torch.Tensor, given: Pixels) -> float:
+def _error(weights: torch.Tensor, given: Pixels) -> float:
     around, pixels = given
     return float((around @ weights - pixels).square().mean().sqrt() / pixels.std().clamp_min(1e-12))

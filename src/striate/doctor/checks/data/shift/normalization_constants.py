@@ -20,7 +20,7 @@ from striate.wording import listed
 NEARER, LEAST = 0.5, 0.3
 """The largest ratio of the distances from training after and before a change of constants; and the least distance
 before, beyond chance."""
-_ASKED, _FEWEST, _MOST_NUMBERS, _SAME = 64, 16, 16, 1e-3
+_MOST, _FEWEST, _MOST_NUMBERS, _SAME = 64, 16, 16, 1e-3
 
 
 def differing_constants(evidence: Evidence, known: torch.Tensor) -> str:
@@ -38,12 +38,12 @@ def differing_constants(evidence: Evidence, known: torch.Tensor) -> str:
     prepared = copy.copy(val)
     for name, value in others.items():
         object.__setattr__(prepared, name, value)
-    before, after = _drawn(val), _drawn(prepared)
+    before, after = _read(val), _read(prepared)
     if before is None or after is None or before.shape != after.shape or before.shape[1:] != known.shape[1:]:
         return ""
     if not torch.allclose(_scaled(before), _scaled(after), atol=_SAME):
         return ""
-    gap, left = _apart(known, before), _apart(known, after)
+    gap, left = _distance(known, before), _distance(known, after)
     if gap < LEAST or left > NEARER * gap:
         return ""
     named = listed([f"`{name}`" for name in others])
@@ -64,9 +64,9 @@ def _differ(one: Any, other: Any) -> bool:
     return few and (a.shape != b.shape or not torch.equal(a.double(), b.double()))
 
 
-def _drawn(data: Any) -> torch.Tensor | None:
+def _read(data: Any) -> torch.Tensor | None:
     with same_random_state(), suppress(Exception):  # the user's data set may fail with the other constants
-        found = [main_tensor(parts(data[number])[0]) for number in range(min(_ASKED, len(data)))]
+        found = [main_tensor(parts(data[number])[0]) for number in range(min(_MOST, len(data)))]
         known = [one.double() for one in found if one is not None and one.is_floating_point()]
         return torch.stack(known) if len(known) == len(found) >= _FEWEST else None
     return None
@@ -77,7 +77,7 @@ def _scaled(x: torch.Tensor) -> torch.Tensor:
     return (x - x.mean(0)) / x.std(0).clamp(min=1e-9)
 
 
-def _apart(known: torch.Tensor, x: torch.Tensor) -> float:
+def _distance(known: torch.Tensor, x: torch.Tensor) -> float:
     """The mean distance of channels or columns from those of training: of means in standard deviations, plus that of
     the logarithms of standard deviations."""
     axes = tuple(axis for axis in range(x.ndim) if axis != 1)

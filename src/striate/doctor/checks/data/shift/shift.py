@@ -28,8 +28,8 @@ from striate.doctor.checks.data.shift.input_statistics import (
     statistics_of,
     tokens_apart,
 )
-from striate.doctor.checks.data.shift.judges import AT_ONCE, Judge, judges, some_batches
 from striate.doctor.checks.data.shift.normalization_constants import LEAST, NEARER, differing_constants
+from striate.doctor.checks.data.shift.scored_models import AT_ONCE, ScoredModel, scored_models, some_batches
 from striate.doctor.checks.data.shift.unprepared_evaluation import unprepared_call
 from striate.doctor.evidence.clock import NoEvidence, OutOfTime
 from striate.doctor.evidence.corrections import Correction, corrections
@@ -60,8 +60,8 @@ _SURE = 0.5
 _REFUSED = "validation inputs of another shape or kind, which the network does not accept"
 _DOWNSCALED = "inputs are targets that are downscaled in one way in training, and in another way in validation"
 _CORRECTED = (
-    f"validation is predicted worse than training by {GAP:g}, and one correction of its inputs makes {GAIN:g} more "
-    f"of it right, by {CERTAIN:g} standard errors of the change, and three of that of runs of neighboring samples"
+    f"validation is predicted worse than training by {GAP:g}, and one correction of its inputs raises its score by "
+    f"{GAIN:g}, which is {CERTAIN:g} standard errors of samples, and three of runs of neighboring samples"
 )
 _UNPREPARED = (
     f"an evaluation passes the network unprepared inputs, and {GAIN:g} more are right with the scale of the "
@@ -89,8 +89,8 @@ _COLUMN = (
 )
 
 _NUMBERS_APART = (
-    "two data sets of the same class with different numbers; with those of training, the validation samples only "
-    f"change in scale, and are at most {NEARER:g} times as far from training as before, which is {LEAST:g} or more"
+    "two data sets of the same class with different constants; with those of training, the validation samples only "
+    f"change in scale, and their distance from training ({LEAST:g} or more) falls to at most {NEARER:g} of that"
 )
 
 
@@ -112,43 +112,43 @@ def _run(evidence: Evidence) -> Iterable[Finding]:
         yield unprepared
         return
     tokens = tokens_apart(known, x)
-    for judge in judges(evidence, known, x):
+    for model in scored_models(evidence, known, x):
         try:
-            plain = judge.right(None)
+            plain = model.right(None)
         except OutOfTime:
             raise
         except NoEvidence:
             continue
-        if judge.train - float(plain.mean()) < GAP or judge.train < _LEAST or judge.learned < _LEARNED:
+        if model.train - float(plain.mean()) < GAP or model.train < _LEAST or model.learned < _LEARNED:
             continue
         if tokens:
             words = (
-                f"{judge.name} predicts {judge.train:.2f} of training and {float(plain.mean()):.2f} of validation right"
+                f"{model.name} predicts {model.train:.2f} of training and {float(plain.mean()):.2f} of validation right"
             )
             yield _finding(f"{tokens}; {words}", "error", known, x, _TOKENS_APART)
             return
         ways = _unexplained(evidence, known, x)
-        if judge.numbers and not far_apart(known, x):  # later parts of a time series may be a little higher or lower
+        if model.numbers and not far_apart(known, x):  # later parts of a time series may be a little higher or lower
             ways = [way for way in ways if "scale" not in way.what]
-        best = _best(judge, plain, ways)
+        best = _best_correction(model, plain, ways)
         if best is None:
-            behind = judge.train - float(plain.mean()) >= max(BEHIND, 3 * float(plain.std()) / len(plain) ** 0.5)
+            behind = model.train - float(plain.mean()) >= max(BEHIND, 3 * float(plain.std()) / len(plain) ** 0.5)
             other = smoothness_apart(evidence, known, x) if behind else ""
             if other:
                 words = (
-                    f"{judge.name} predicts {judge.train:.2f} of training and {float(plain.mean()):.2f} of validation "
+                    f"{model.name} predicts {model.train:.2f} of training and {float(plain.mean()):.2f} of validation "
                     "right"
                 )
                 yield _finding(f"{other}; {words}", "warning", known, x, _SMOOTHNESS)
                 return
             continue
         correction, fixed = best
-        sure = min(judge.train, judge.learned) >= _SURE
-        if correction.what.endswith(_MOVES) and (not sure or _drawn(evidence, correction)):
+        sure = min(model.train, model.learned) >= _SURE
+        if correction.what.endswith(_MOVES) and (not sure or _occurs_in_draws(evidence, correction)):
             continue
         own = float(plain.mean())
         words = (
-            f"; {judge.name} predicts {judge.train:.2f} of training and {own:.2f} of validation right, and "
+            f"; {model.name} predicts {model.train:.2f} of training and {own:.2f} of validation right, and "
             f"{fixed:.2f} of validation if this is undone: {correction.what}"
         )
         drawn = picture_of("Training beside validation", [*known[:2], *x[:2]], ["training"] * 2 + ["validation"] * 2)
@@ -193,7 +193,7 @@ def _evaluates_unprepared(evidence: Evidence, known: torch.Tensor, x: torch.Tens
     except NoEvidence:
         return None
     ways = [way for way in corrections(given, x) if way.what.startswith("scale")]
-    best = _best(Judge("", 1.0, right), plain, ways)
+    best = _best_correction(ScoredModel("", 1.0, right), plain, ways)
     if best is None:
         return None
     words = (
@@ -253,7 +253,7 @@ def _prepared_in_evaluation(evidence: Evidence) -> bool:
     return any(untracked and name not in trained for name, untracked in used_by_calls)
 
 
-def _drawn(evidence: Evidence, way: Correction) -> bool:
+def _occurs_in_draws(evidence: Evidence, way: Correction) -> bool:
     """Whether the correction turns some draws of a training sample into others. Then training contains both, and
     validation is predicted worse because targets did not move along."""
     with suppress(NoEvidence):
@@ -380,12 +380,14 @@ def _refused(evidence: Evidence, x: torch.Tensor, known: torch.Tensor) -> str:
     return ""
 
 
-def _best(judge: Judge, plain: torch.Tensor, ways: list[Correction]) -> tuple[Correction, float] | None:
+def _best_correction(
+    model: ScoredModel, plain: torch.Tensor, ways: list[Correction]
+) -> tuple[Correction, float] | None:
     """The correction with the highest validation score, and that score, if the gain is beyond chance; else None."""
     best: tuple[Correction, float] | None = None
     for way in ways:
         try:
-            fixed = judge.right(way.undo)
+            fixed = model.right(way.undo)
         except OutOfTime:
             raise
         except NoEvidence:  # the network does not take such inputs
@@ -403,7 +405,7 @@ def _best(judge: Judge, plain: torch.Tensor, ways: list[Correction]) -> tuple[Co
         if gain >= least and gain >= CERTAIN * error and (best is None or float(fixed.mean()) > best[1] + 0.03):
             best = way, float(fixed.mean())
     # If the correction also helps training inputs, it does not undo a difference.
-    return best if best is not None and judge.gained(best[0]) < (best[1] - float(plain.mean())) / 4 else None
+    return best if best is not None and model.gained(best[0]) < (best[1] - float(plain.mean())) / 4 else None
 
 
 _RUNS, _SHARE_OF_RUNS = 16, 0.75

@@ -58,7 +58,7 @@ def _finding(node: ast.Assign, split: ast.expr, done: str, name: str, why: str) 
     return COPIED_BEFORE_SPLIT.finding(
         severity="warning",
         where=f"lines {node.lineno} and {split.lineno}",
-        measured=f"{done}, and line {split.lineno}, `{_short(split)}`, splits `{name}` into parts afterwards",
+        measured=f"{done}, and line {split.lineno}, `{_short_text(split)}`, splits `{name}` into parts afterwards",
         why=why,
         remedy=Remedy(
             f"Split first: move line {node.lineno} after line {split.lineno}, and apply it to the training part "
@@ -67,7 +67,7 @@ def _finding(node: ast.Assign, split: ast.expr, done: str, name: str, why: str) 
     )
 
 
-def _short(node: ast.AST) -> str:
+def _short_text(node: ast.AST) -> str:
     text = ast.unparse(node)
     return text if len(text) <= 60 else text[:57] + "…"
 
@@ -134,12 +134,12 @@ def _multiplies(call: ast.Call, line: ast.Assign, source: ScriptSource) -> bool:
         before = [
             part for part in before if part.lineno < line.lineno and source.scope_of(part) is source.scope_of(line)
         ]
-        each = call.args[0] if call.args and _of_rows(call) else None
+        each = call.args[0] if call.args and _joins_rows(call) else None
         if isinstance(each, ast.ListComp):
             given = each.elt.args[:1] if isinstance(each.elt, ast.Call) else [each.elt]
             names = {name for part in given if (name := variable_of(part))}
-            return _are_ways(each, names, names, source)
-        wholes = {part.id for part in _items(call) if isinstance(part, ast.Name)}
+            return _are_variants(each, names, names, source)
+        wholes = {part.id for part in _concatenated(call) if isinstance(part, ast.Name)}
         return any(
             _holds_variants(call, {whole}, _derived_names(before, {whole}, whole_only=False)) for whole in wholes
         )
@@ -183,19 +183,19 @@ def _gives_variants(function: Function, parameter: str, source: ScriptSource) ->
         values = [one.value for one in assigned if named is not None and _names(one.targets[0])[:1] == [named]]
         for made in values or [given]:
             first = made.elts[0] if isinstance(made, ast.Tuple) and made.elts else made
-            if not isinstance(first, ast.Call) or called(first) not in ONE_BEHIND_THE_OTHER or not _of_rows(first):
+            if not isinstance(first, ast.Call) or called(first) not in ONE_BEHIND_THE_OTHER or not _joins_rows(first):
                 continue
             if first.args and isinstance(first.args[0], ast.Name) and first.args[0].id in lists:
                 return True
             each = first.args[0] if first.args else None
-            if isinstance(each, ast.ListComp) and _are_ways(each, wholes, derived, source):
+            if isinstance(each, ast.ListComp) and _are_variants(each, wholes, derived, source):
                 return True
             if _holds_variants(first, wholes, derived):
                 return True
     return False
 
 
-def _are_ways(each: ast.ListComp, wholes: set[str], derived: set[str], source: ScriptSource) -> bool:
+def _are_variants(each: ast.ListComp, wholes: set[str], derived: set[str], source: ScriptSource) -> bool:
     """Whether a list contains all samples several times, shifted or rotated, `[np.roll(x, s, axis=2) for s in shifts]`,
     or as windows that mostly overlap, `[padded[:, i : i + 28] for i in range(5)]`. Other parts of a sample may have
     nothing in common."""
@@ -235,18 +235,18 @@ def _appended(inside: list[ast.AST]) -> Iterator[tuple[str, ast.expr]]:
 
 def _holds_variants(call: ast.Call, wholes: set[str], derived: set[str]) -> bool:
     """Whether a call concatenates all samples with others that derive from them, as further rows."""
-    items = _items(call) if _of_rows(call) else []
+    items = _concatenated(call) if _joins_rows(call) else []
     whole = [item for item in items if _derives(item, wholes, whole_only=True)]
     return bool(whole) and any(item is not whole[0] and _derives(item, derived, whole_only=False) for item in items)
 
 
-def _of_rows(call: ast.Call) -> bool:
+def _joins_rows(call: ast.Call) -> bool:
     axis = argument(call, 1, "axis") if called(call) != "vstack" else None
     axis = axis if axis is not None else argument(call, 1, "dim")
     return axis is None or (isinstance(axis, ast.Constant) and axis.value in (0, "index"))
 
 
-def _items(call: ast.Call) -> list[ast.expr]:
+def _concatenated(call: ast.Call) -> list[ast.expr]:
     """The expressions that a call concatenates: for `[x] + [x[rare]] * 4` both."""
     return list(_listed(call.args[0])) if call.args else []
 
@@ -305,23 +305,23 @@ def _split_after(line: ast.Assign, name: str, source: ScriptSource) -> ast.expr 
     known = {name} | {
         made
         for part in later
-        if isinstance(part, ast.Assign) and called(part.value).endswith("Dataset") and _given_first(part.value, {name})
+        if isinstance(part, ast.Assign) and called(part.value).endswith("Dataset") and _takes_first(part.value, {name})
         for made in _names(part.targets[0])
     }
     for call in (part for part in later if isinstance(part, ast.Call)):
-        if called(call) in _SPLITTING and (_given_first(call, known) or _given_first(_first(call), known)):
+        if called(call) in _SPLITTING and (_takes_first(call, known) or _takes_first(_argument(call), known)):
             return call
         owner = receiver_of(call)
-        if any(_halves(list(ast.walk(function)), given, source) for function, given in _given_on(call, name, source)):
+        if any(_halved(list(ast.walk(function)), given, source) for function, given in _passed_to(call, name, source)):
             return call
-        if called(call) == "split" and _given_first(call, {name}) and owner is not None:
+        if called(call) == "split" and _takes_first(call, {name}) and owner is not None:
             made = source.last_value(call, ast.unparse(owner)) if isinstance(owner, ast.Name) else owner
             if made is not None and called(made) in _FOLDS:
                 return call
-    return _halves(later, name, source)
+    return _halved(later, name, source)
 
 
-def _given_on(call: ast.Call, name: str, source: ScriptSource) -> Iterator[tuple[Function, str]]:
+def _passed_to(call: ast.Call, name: str, source: ScriptSource) -> Iterator[tuple[Function, str]]:
     """The function of the script that a call passes samples to, and the name of its parameter."""
     functions = source.functions_of(call) if isinstance(call.func, ast.Name) else []
     for function in functions if len(functions) == 1 else ():
@@ -330,16 +330,16 @@ def _given_on(call: ast.Call, name: str, source: ScriptSource) -> Iterator[tuple
                 yield function, given
 
 
-def _first(call: ast.Call) -> ast.AST:
+def _argument(call: ast.Call) -> ast.AST:
     return call.args[0] if call.args else call
 
 
-def _given_first(call: ast.AST, names: set[str]) -> bool:
+def _takes_first(call: ast.AST, names: set[str]) -> bool:
     first = call.args[0] if isinstance(call, ast.Call) and call.args else None
     return isinstance(first, ast.Name) and first.id in names
 
 
-def _halves(later: list[ast.AST], name: str, source: ScriptSource) -> ast.expr | None:
+def _halved(later: list[ast.AST], name: str, source: ScriptSource) -> ast.expr | None:
     """`x[order[:half]]`, if `x[order[half:]]` exists, too, for a random order; both index arrays may have names."""
     ends: dict[tuple[str, bool], ast.expr] = {}
     for part in later:

@@ -45,9 +45,9 @@ def _find_duplicates(evidence: Evidence) -> Iterable[Finding]:
     x = x[~near_blank_samples(x)]
     where = "training loader"
     if draws_again(evidence.setup.train):
-        x, where = _of_data_set(evidence), "training data set"
+        x, where = _read_data_set(evidence), "training data set"
     share = share_of_copies(x)
-    if len(x) < _FEWEST or share < _least(x):
+    if len(x) < _FEWEST or share < _least_share(x):
         return
     first = copies_in(x)
     counts = torch.bincount(first)
@@ -56,7 +56,7 @@ def _find_duplicates(evidence: Evidence) -> Iterable[Finding]:
     severity: Severity = "error" if share >= _GRAVE else "warning"
     if of_whole_numbers(x) and float((counts[counts > 0] > 1).double().mean()) < _ALL:
         severity = "note"
-    if where == "training loader" and (_balanced(evidence, first) or (_even(counts) and _varied_in_step(evidence))):
+    if where == "training loader" and (_balanced(evidence, first) or (_uniform(counts) and _varied_in_step(evidence))):
         severity = "note"
     most = int(counts.argmax())
     rows = (first == most).nonzero().flatten()
@@ -95,7 +95,7 @@ def _balanced(evidence: Evidence, first: torch.Tensor) -> bool:
     return False
 
 
-def _even(counts: torch.Tensor) -> bool:
+def _uniform(counts: torch.Tensor) -> bool:
     """Whether all samples have the same number of copies, at most 20, which only makes an epoch longer."""
     known = counts[counts > 0]
     return int(known.min()) == int(known.max()) <= _TIMES
@@ -136,14 +136,14 @@ def share_of_copies(x: torch.Tensor) -> float:
     return 1 - len(copies_in(x).unique()) / len(x) if len(x) else 0.0
 
 
-def _least(x: torch.Tensor) -> float:
+def _least_share(x: torch.Tensor) -> float:
     """The share from which on copies are not chance."""
     if not len(x) or is_grid(x) or x[0].numel() > 64:
         return _SHARE
     return max(_SHARE, min(3 * share_of_copies(columns_dealt(x)), 1.0))
 
 
-def _of_data_set(evidence: Evidence) -> torch.Tensor:
+def _read_data_set(evidence: Evidence) -> torch.Tensor:
     """Inputs of the data set, read one by one. Raises NoEvidence if it cannot be read by index."""
     data: Any = getattr(evidence.setup.train, "dataset", None)
     until = perf_counter() + _SECONDS
@@ -172,7 +172,7 @@ DUPLICATES = Check(
     run=_find_duplicates,
     explains="data.imbalance data.label-noise data.missing-class data.too-few fit.overfit",
 )
-ALL_BUT_EQUAL, MOST_OF_THEM = 0.05, 0.6
+NEARLY_EQUAL, MOST_OF_THEM = 0.05, 0.6
 """The largest distance to the nearest sample, as a share of that to the tenth, of nearly equal samples; and the least
 share of validation (a third of it, if images differ in one quantity alone)."""
 

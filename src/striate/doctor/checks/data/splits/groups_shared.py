@@ -28,7 +28,7 @@ _GROUP = re.compile(
     r"(^|_)(patient|subject|speaker|person|animal|specimen|recording|slide|volunteer)(_?(id|name|no))?$"
 )
 _FEWEST, _SHARED, _EACH = 5, 0.5, 1.5
-_MOST_EACH, _OTHERS, _NEARER, _LOOKED_AT = 30, 8, 0.7, 400
+_MOST_EACH, _OTHERS, _NEARER, _MOST_PAIRS = 30, 8, 0.7, 400
 """The most samples of a group on average; the number of samples of other groups that have to be farther than one of the
 same group, and in which share of pairs; and the most pairs."""
 _REPEATED, _SPLIT = 0.7, 0.5
@@ -48,7 +48,7 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
     for key in train.keys() & val.keys():
         known, other = set(train[key]), set(val[key])
         shared = known & other
-        if len(known) == _classes(evidence):  # the group may be the target
+        if len(known) == _class_count(evidence):  # the group may be the target
             continue
         if len(train[key]) < _EACH * len(known) or len(other) < _FEWEST or len(shared) < _SHARED * len(other):
             continue
@@ -71,7 +71,7 @@ def _by_arrays(evidence: Evidence) -> Iterator[Finding]:
     similar."""
     names = evidence.source.outer_names
     arrays = {name: value for name, value in list(names.items()) if isinstance(value, np.ndarray | torch.Tensor)}
-    many = (value for value in arrays.values() if value.ndim >= 2 and len(value) > _LOOKED_AT // 4)
+    many = (value for value in arrays.values() if value.ndim >= 2 and len(value) > _MOST_PAIRS // 4)
     inputs = {len(value): value for value in sorted(many, key=lambda value: math.prod(value.shape[1:]))}
     given_to_splits = _given_to_splits(evidence.source)
     for name, known, other, held_out in _positions(names):
@@ -84,13 +84,13 @@ def _by_arrays(evidence: Evidence) -> Iterator[Finding]:
                 continue
             numbers = np.unique(np.asarray(things), return_inverse=True)[1]
             count = int(numbers.max()) + 1
-            if not _EACH <= len(numbers) / count <= _MOST_EACH or count <= 2 * _classes(evidence):
+            if not _EACH <= len(numbers) / count <= _MOST_EACH or count <= 2 * _class_count(evidence):
                 continue
             ours, theirs = (set(numbers[sorted(part)].tolist()) for part in (known, held_out))
             shared = ours & theirs
             if len(shared) < _SHARED * len(theirs):
                 continue
-            nearer = 0.0 if given else _nearer(x, numbers)
+            nearer = 0.0 if given else _share_nearer(x, numbers)
             if nearer < _NEARER and not given:
                 continue
             yield GROUPS_SHARED.finding(
@@ -103,9 +103,9 @@ def _by_arrays(evidence: Evidence) -> Iterator[Finding]:
                     else f"training; in {nearer:.0%} of the pairs of samples with the same value the two are nearer to "
                     f"each other than to {_OTHERS} samples with other values"
                 ),
-                limit=f"{_SHARED:.0%} of the validation values in training, too, with {_EACH:g} to {_MOST_EACH} "
-                f"samples of each, of which in {_NEARER:.0%} of the pairs the two are nearer to each other than to "
-                f"{_OTHERS} others, or which a `split` is given as groups",
+                limit=f"{_SHARED:.0%} of the validation values also occur in training, with {_EACH:g} to {_MOST_EACH} "
+                f"samples of each; and {_NEARER:.0%} of the pairs of samples with the same value are nearer to each "
+                f"other than to {_OTHERS} others, or a `split` gets the values as groups",
                 why=_WHY,
                 remedy=f"split by `{groups}`, not by samples: `sklearn.model_selection.GroupKFold` or "
                 f"`GroupShuffleSplit` with `groups={groups}`",
@@ -135,13 +135,13 @@ def _is_each_once(value: Any) -> bool:
     return isinstance(value, np.ndarray | torch.Tensor | list) and len(positions(value)) == len(value)
 
 
-def _nearer(x: Any, numbers: np.ndarray[Any, Any]) -> float:
+def _share_nearer(x: Any, numbers: np.ndarray[Any, Any]) -> float:
     """The share of pairs of samples of a group that are nearer to each other than to some samples of other groups."""
     order = np.argsort(numbers, kind="stable")
     pairs = [(a, b) for a, b in pairwise(order) if numbers[a] == numbers[b]]
     if len(pairs) < max(_FEWEST, 2 * _OTHERS):
         return 0.0
-    chosen = np.random.default_rng(0).permutation(len(pairs))[:_LOOKED_AT]
+    chosen = np.random.default_rng(0).permutation(len(pairs))[:_MOST_PAIRS]
     rows = torch.as_tensor(np.asarray(pairs)[chosen])
     with suppress(TypeError, ValueError):  # not numeric
         values = torch.as_tensor(np.asarray(x))[rows.flatten()]
@@ -151,7 +151,7 @@ def _nearer(x: Any, numbers: np.ndarray[Any, Any]) -> float:
     return 0.0
 
 
-def _classes(evidence: Evidence) -> int:
+def _class_count(evidence: Evidence) -> int:
     """The number of classes, or of different targets of other kinds, if these are repeated; else 0."""
     with suppress(NoEvidence):
         return len(evidence.train.labels.unique())

@@ -34,7 +34,7 @@ def _held_out_labels(evidence: Evidence) -> Iterator[Finding]:
         return
     for training, name, held in parts_held_out(source, len(targets)):
         measuring = _measures_at(source, name, targets)
-        if measuring is None or not _counts(evidence, held):
+        if measuring is None or not _loss_counts(evidence, held):
             continue
         yield HELD_OUT_LABELS.finding(
             severity="error",
@@ -55,9 +55,9 @@ def parts_held_out(source: ScriptSource, count: int) -> Iterator[tuple[str, str,
         if isinstance(node, ast.Name | ast.Attribute) or _is_entry(node):
             named.setdefault(ast.unparse(node), []).append(node)
     for text in filter(is_for_training, named):
-        chosen = _within(source, named[text], count)
+        chosen = _positions_within(source, named[text], count)
         for other, also in counterparts(text, named) if chosen else ():
-            held = _within(source, also, count)
+            held = _positions_within(source, also, count)
             if len(held) >= FEWEST and not held & chosen:
                 yield text, other, torch.tensor(sorted(held))
 
@@ -69,7 +69,7 @@ def _is_entry(node: ast.AST) -> bool:
     )
 
 
-def _within(source: ScriptSource, nodes: list[ast.AST], count: int) -> set[int]:
+def _positions_within(source: ScriptSource, nodes: list[ast.AST], count: int) -> set[int]:
     """The positions of a mask or an index of `count` samples; empty for other values."""
     value = next((known for node in nodes if (known := source.value(node)) is not None), None)
     found = positions(value)
@@ -98,7 +98,7 @@ def _equal(value: Any, targets: torch.Tensor) -> bool:
     return isinstance(value, torch.Tensor) and value.dtype == targets.dtype and torch.equal(value.cpu(), targets.cpu())
 
 
-def _counts(evidence: Evidence, held: torch.Tensor) -> bool:
+def _loss_counts(evidence: Evidence, held: torch.Tensor) -> bool:
     """Whether the loss changes if the targets at these positions are permuted."""
     batch, path = evidence.train.raw[0], evidence.loss_target_path
 
@@ -120,8 +120,8 @@ def _counts(evidence: Evidence, held: torch.Tensor) -> bool:
 HELD_OUT_LABELS = Check(
     codes=("data.leak",),
     question="Does the loss leave out the labels that the metric is measured on?",
-    threshold="each step gets all targets, and changes if targets change that are in a mask or list of positions "
-    f"of validation or test ({FEWEST} or more), but not in that of training",
+    threshold="each step gets all targets, and its loss changes if targets change at positions of validation or test "
+    f"({FEWEST} or more) that are not positions of training",
     run=_held_out_labels,
     of_source=True,
 )

@@ -15,7 +15,7 @@ from striate.doctor.checks.check import Check
 from striate.doctor.checks.data.common import picture_of
 from striate.doctor.checks.data.inputs.constant_images import blank_samples
 from striate.doctor.checks.data.inputs.near_blank import near_blank_samples
-from striate.doctor.checks.data.splits.duplicates import ALL_BUT_EQUAL, MOST_OF_THEM, of_whole_numbers, share_of_copies
+from striate.doctor.checks.data.splits.duplicates import MOST_OF_THEM, NEARLY_EQUAL, of_whole_numbers, share_of_copies
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.features import is_grid
@@ -58,20 +58,20 @@ def _find_leak(evidence: Evidence) -> Iterable[Finding]:
         how = "the same positions of the same data set as training samples, or the same objects in a list"
         yield _finding(count, total, how, _GRAVE, _FROM)
         return
-    looked_up = _looked_up(evidence) or _kept_for_each(evidence)
+    looked_up = _looked_up(evidence) or _item_for_each_user(evidence)
     if looked_up is not None:
         read = evidence.train.count
-        yield from _pairs_again(*looked_up, read=min(1.0, read / (evidence.train.length or read)))
+        yield from _repeated_pairs(*looked_up, read=min(1.0, read / (evidence.train.length or read)))
         return
     train, val = evidence.samples, evidence.val_samples
     if not train.alone and train.joined is None:
         # Batches of triplets do not hold single samples, but the data sets do.
-        yield from list(_held(evidence, train.inputs)) or _equal_in_all(evidence)
+        yield from list(_stored_in_both(evidence, train.inputs)) or _equal_in_all(evidence)
         return
     x, known = val.sole_inputs, train.sole_inputs
     pairs, others = _pairs_with_targets(train), _pairs_with_targets(val)
     if pairs is not None and others is not None:
-        yield from _pairs_again(pairs, others)
+        yield from _repeated_pairs(pairs, others)
         return
     useful = torch.arange(len(x))[~(blank_samples(val) | near_blank_samples(x))]
     if x[0].numel() < 3 or len(useful) < 5:
@@ -85,14 +85,14 @@ def _find_leak(evidence: Evidence) -> Iterable[Finding]:
     if count >= max(_FEWEST, _least_share(x, known) * len(x)):
         pair = (where >= 0).nonzero()[:3].flatten()
         _draw(evidence, x[pair], known[where[pair]])
-        how = f"identical to a training sample{_first(useful, where)}"
+        how = f"identical to a training sample{_first_pair(useful, where)}"
         found = _finding(count, len(x), how, _GRAVE, _EQUAL)
         yield replace(found, severity="note") if _alike_by_chance(known, count / len(x)) else found
         return
-    yield from list(_held(evidence, x)) or _near(evidence, x, known, useful)
+    yield from list(_stored_in_both(evidence, x)) or _nearly_equal(evidence, x, known, useful)
 
 
-def _held(evidence: Evidence, x: torch.Tensor) -> Iterator[Finding]:
+def _stored_in_both(evidence: Evidence, x: torch.Tensor) -> Iterator[Finding]:
     """A finding if the data sets of training and validation store the same images."""
     if x.ndim != 4:  # both splits may hold the same time series, and use different stretches of it
         return
@@ -104,7 +104,7 @@ def _held(evidence: Evidence, x: torch.Tensor) -> Iterator[Finding]:
 def _equal_in_all(evidence: Evidence) -> Iterator[Finding]:
     """A finding if samples of several inputs, including an image, equal training samples in all inputs."""
     images = is_grid(evidence.samples.inputs)
-    known, x = (_side_by_side(part.raw) if images else None for part in (evidence.train, evidence.val))
+    known, x = (_flat_samples(part.raw) if images else None for part in (evidence.train, evidence.val))
     if known is None or x is None or known.shape[1:] != x.shape[1:]:
         raise NoEvidence("the network gets several inputs, which cannot be judged one by one")
     count = int((same_in(x, known) >= 0).sum())
@@ -112,7 +112,7 @@ def _equal_in_all(evidence: Evidence) -> Iterator[Finding]:
         yield _finding(count, len(x), "identical to a training sample in all inputs", _GRAVE, _FROM)
 
 
-def _side_by_side(batches: Sequence[Any]) -> torch.Tensor | None:
+def _flat_samples(batches: Sequence[Any]) -> torch.Tensor | None:
     """All values of each sample (N, numbers); None if the shapes of samples differ."""
     found = [gathered(batches, path) for path, tensor in leaves(batches[0]) if tensor.ndim]
     if not found or any(part is None or len(part) != len(found[0]) for part in found if found[0] is not None):
@@ -151,7 +151,7 @@ def _looked_up(evidence: Evidence) -> tuple[torch.Tensor, torch.Tensor] | None:
 _HELD = re.compile(r"hold|held|left_?out|val|test", re.IGNORECASE)
 
 
-def _kept_for_each(evidence: Evidence) -> tuple[torch.Tensor, torch.Tensor] | None:
+def _item_for_each_user(evidence: Evidence) -> tuple[torch.Tensor, torch.Tensor] | None:
     """The same for training and a variable of the script that holds one item for each user."""
     with suppress(NoEvidence):
         batches = [_columns(batch) for batch in evidence.train.raw]
@@ -178,7 +178,7 @@ def _columns(batch: Any) -> list[torch.Tensor]:
     return columns if len({len(column) for column in columns}) == 1 else []
 
 
-def _pairs_again(known: torch.Tensor, x: torch.Tensor, read: float = 1.0) -> Iterator[Finding]:
+def _repeated_pairs(known: torch.Tensor, x: torch.Tensor, read: float = 1.0) -> Iterator[Finding]:
     """A finding if training contains pairs of validation, although it hardly repeats any pair itself. `read`: the share
     of training that was read."""
     count = int((same_in(x, known) >= 0).sum())
@@ -213,7 +213,7 @@ def _least_share(x: torch.Tensor, known: torch.Tensor) -> float:
     return max(_TABLE, 3 * chance)
 
 
-def _near(evidence: Evidence, x: torch.Tensor, known: torch.Tensor, useful: torch.Tensor) -> Iterable[Finding]:
+def _nearly_equal(evidence: Evidence, x: torch.Tensor, known: torch.Tensor, useful: torch.Tensor) -> Iterable[Finding]:
     x, known = x[:MOST], known[:MOST]
     if x.shape[1:] != known.shape[1:] or len(known) < 30 or len(x) < 20:
         return
@@ -222,14 +222,14 @@ def _near(evidence: Evidence, x: torch.Tensor, known: torch.Tensor, useful: torc
     base = comparable(known, known)
     across, within = neighbors(comparable(x, known), base), neighbors(base, base, same=True)
     count, share, usual = int(across.near.sum()), float(across.near.double().mean()), float(within.near.double().mean())
-    copies = across.ratio < ALL_BUT_EQUAL
+    copies = across.ratio < NEARLY_EQUAL
     if is_grid(x) and float(copies.double().mean()) >= MOST_OF_THEM:
         first = int(copies.nonzero()[0])
         _draw(evidence, x[first : first + 1], known[across.nearest[first : first + 1]])
         yield _finding(
             int(copies.sum()),
             len(x),
-            f"a training sample except for brightness and contrast: their distance is less than {ALL_BUT_EQUAL:g} "
+            f"a training sample except for brightness and contrast: their distance is less than {NEARLY_EQUAL:g} "
             f"times that to the tenth nearest (the first: validation sample {int(useful[first])} and training "
             f"sample {int(across.nearest[first])})",
             _GRAVE_NEAR,
@@ -241,7 +241,7 @@ def _near(evidence: Evidence, x: torch.Tensor, known: torch.Tensor, useful: torc
         return
     near = across.near.nonzero().flatten()
     if of_whole_numbers(x):
-        further = [_goes_on(known[across.nearest[row]], x[row]) for row in near]
+        further = [_continues(known[across.nearest[row]], x[row]) for row in near]
         if sum(further) > len(further) / 2:
             return
     pair = near[:3]
@@ -258,14 +258,14 @@ def _near(evidence: Evidence, x: torch.Tensor, known: torch.Tensor, useful: torc
     )
 
 
-def _goes_on(known: torch.Tensor, x: torch.Tensor) -> bool:
+def _continues(known: torch.Tensor, x: torch.Tensor) -> bool:
     """Whether a sequence continues the known one where that has padding: validation of the same history at a later
     time."""
     different = (known != x).nonzero().flatten()
     return len(different) > 0 and int(different[0]) > 1 and len(known[int(different[0]) :].unique()) == 1
 
 
-def _first(useful: torch.Tensor, where: torch.Tensor) -> str:
+def _first_pair(useful: torch.Tensor, where: torch.Tensor) -> str:
     first = int((where >= 0).nonzero()[0])
     return (
         f" (the first: validation sample {int(useful[first])} and training sample {int(where[first])}, in loader order)"

@@ -46,7 +46,7 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
     if exact is not None:
         yield _finding(f"{exact} steps that a training window contains with identical values", limit=_BY_NUMBER)
         return
-    train, val = (_rough(samples.inputs) for samples in (evidence.samples, evidence.val_samples))
+    train, val = (_second_differences(samples.inputs) for samples in (evidence.samples, evidence.val_samples))
     if train.shape[1:] != val.shape[1:]:
         raise NoEvidence("windows of training and validation have different shapes")
     following = (val[:, :, 1:] * val[:, :, :-1]).sum() / val.square().sum().clamp(min=_QUIET)
@@ -55,7 +55,7 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
     some = val[torch.linspace(0, len(val) - 1, min(len(val), _MOST)).long().unique()]
     stretch = min(max(_STRETCH, val.shape[2] // 3), _LONGEST, val.shape[2] // 2)
     ends = torch.cat([some[:, :, :stretch], some[:, :, -stretch:]])
-    each, turned = (_most_alike(way, ends).reshape(2, -1) for way in (train, train.flip(2)))
+    each, turned = (_best_correlation(way, ends).reshape(2, -1) for way in (train, train.flip(2)))
     best, backward = each.amax(0), turned.amax(0)
     clips = evidence.val_samples.inputs.ndim == _CLIP_AXES  # motion is left out: the rest is noise
     equal = _EQUAL if clips or float(following) <= _NOISE else _SAME
@@ -130,11 +130,11 @@ def _along_time(x: torch.Tensor) -> np.ndarray[Any, np.dtype[Any]]:
     return np.ascontiguousarray(windows.float().numpy())
 
 
-def _rough(x: torch.Tensor) -> torch.Tensor:
+def _second_differences(x: torch.Tensor) -> torch.Tensor:
     """(N, channels, time) second differences of signals, or of some positions of clips. Raises NoEvidence for other
     inputs."""
     if x.ndim == _CLIP_AXES and x.is_floating_point():
-        return _rough_clips(x)
+        return _clip_differences(x)
     if not x.is_floating_point() or x.ndim not in (2, 3):
         raise NoEvidence("the inputs are not windows of signals")
     windows = x[: min(_TRAINING, max(_MOST, _NUMBERS // x[0].numel()))].double()
@@ -146,7 +146,7 @@ def _rough(x: torch.Tensor) -> torch.Tensor:
     return windows.diff(n=2, dim=2).float()
 
 
-def _rough_clips(x: torch.Tensor) -> torch.Tensor:
+def _clip_differences(x: torch.Tensor) -> torch.Tensor:
     """The same for clips (N, channels, frames, height, width) or (N, frames, channels, height, width), with zeros where
     something moves: motion may be the same in several recordings, but noise is not."""
     time = 2 if x.shape[1] <= 4 or x.shape[1] == x.shape[2] else 1
@@ -162,7 +162,7 @@ def _rough_clips(x: torch.Tensor) -> torch.Tensor:
     return changes.where(changes.abs() <= _MOTION * usual, 0.0).float()
 
 
-def _most_alike(train: torch.Tensor, ends: torch.Tensor) -> torch.Tensor:
+def _best_correlation(train: torch.Tensor, ends: torch.Tensor) -> torch.Tensor:
     """(M,) the correlation of each stretch (M, channels, steps) with the most similar stretch of any training
     window."""
     kernels = ends / ends.square().sum((1, 2), keepdim=True).sqrt().clamp(min=_QUIET)

@@ -31,7 +31,7 @@ _IN_ORDER, _UNORDERED, _DISTINCT = 0.99, 0.9, 0.5
 other columns, and the least share of pairs in which a column differs."""
 _WITH_COUNTS = 0.85
 """The least share of pairs of counts above zero that a column has in their order."""
-_MOST_COLUMNS, _LOOKED_AT = 60, 400
+_MOST_COLUMNS, _MOST_ROWS = 60, 400
 _RANGES = 2.0
 """The least ratio of the second largest to the second smallest maximum of columns."""
 _ADDED = (0.0, 0.5, 1.0)
@@ -65,10 +65,10 @@ def revealed_durations(evidence: Evidence) -> Iterator[RevealedTarget]:
             times, seen = (
                 torch.cat([column.of(batch) for batch in evidence.train.raw]) for column in (duration, event)
             )
-            rows = (seen == 1).nonzero().flatten()[:_LOOKED_AT]
+            rows = (seen == 1).nonzero().flatten()[:_MOST_ROWS]
             if len(times) != len(table) or len(rows) < _FEWEST_OF_CLASS:
                 continue
-            order = _in_order(table[rows].double(), times[rows])
+            order = _share_in_order(table[rows].double(), times[rows])
             column = int(order.argmax())
             others = torch.cat([order[:column], order[column + 1 :]])
             if (
@@ -90,7 +90,7 @@ def revealed_durations(evidence: Evidence) -> Iterator[RevealedTarget]:
             return
 
 
-def _in_order(columns: torch.Tensor, times: torch.Tensor) -> torch.Tensor:
+def _share_in_order(columns: torch.Tensor, times: torch.Tensor) -> torch.Tensor:
     """(D,) the share of pairs that each column (N, D) has in the order of times (N,), or in the opposite order, among
     pairs in which it differs; 0.5 if most pairs are equal."""
     above = (times[:, None] > times).flatten()
@@ -122,12 +122,12 @@ def revealed_first_time(evidence: Evidence) -> Iterator[RevealedTarget]:
         last = inputs.select(axis, -1).reshape(len(inputs), -1)
         if times >= _FEWEST_TIMES and _all_among(first, last) and not _any_among(second, inputs.flatten(1)):
             yield RevealedTarget(
-                f"the first of the {targets.shape[1]} times that the loss asks for is the last of the {times} times of "
+                f"the first of the {targets.shape[1]} target times is the last of the {times} times of "
                 f"the input, in all of {several(len(inputs), 'sample')}",
                 "begin the targets after the end of the inputs: `series[i : i + n]` and "
                 "`series[i + n : i + n + horizon]`",
                 severity="warning",
-                limit=f"the first of {_FEWEST_TIMES} or more times that the loss asks for is the last of the input, "
+                limit=f"the first of {_FEWEST_TIMES} or more target times is the last of the input, "
                 "and the second is not in the input",
             )
             return
@@ -140,7 +140,7 @@ def _all_among(targets: torch.Tensor, columns: torch.Tensor) -> bool:
 def _any_among(targets: torch.Tensor, columns: torch.Tensor) -> bool:
     """Whether a column (N, D) equals one of the targets (N, K), perhaps scaled."""
     columns = columns - columns.mean(0)
-    return any(float(left_by_each(columns, target - target.mean()).min()) <= LINEAR for target in targets.T)
+    return any(float(unexplained_by_each(columns, target - target.mean()).min()) <= LINEAR for target in targets.T)
 
 
 def revealed_numbers(evidence: Evidence) -> Iterator[RevealedTarget]:
@@ -159,7 +159,7 @@ def revealed_numbers(evidence: Evidence) -> Iterator[RevealedTarget]:
     if not 2 <= values.shape[1] <= _MOST_VALUES or len(values) < _FEWEST:
         raise NoEvidence("there are too few samples")
     if targets.shape[1] != 1:
-        yield from _windows(evidence, values, targets)
+        yield from _revealed_windows(evidence, values, targets)
         return
     target = targets[:, 0].double()
     if whole:
@@ -172,11 +172,11 @@ def revealed_numbers(evidence: Evidence) -> Iterator[RevealedTarget]:
         raise NoEvidence("the targets take few values")
     counted = target
     values, target = values - values.mean(0), target - target.mean()
-    left = left_by_each(values, target)
+    left = unexplained_by_each(values, target)
     place = int(left.argmin())
     if float(left[place]) > LINEAR:
         if known[0][0].ndim == 2:
-            found = list(_nearly_revealed(values, target, place, float(left[place]))) or list(_bands(values, target))
+            found = list(_nearly_revealed(values, target, place, float(left[place]))) or list(_ranges(values, target))
             found = (
                 found or list(_revealed_by_two(values, target)) or list(_revealed_logarithm(evidence, values, counted))
             )
@@ -198,7 +198,7 @@ def _nearly_revealed(values: torch.Tensor, target: torch.Tensor, place: int, lef
     if not left < _NEARLY or columns < _COLUMNS or len(values) < _ROWS * columns:
         return
     others = torch.cat([values[:, :place], values[:, place + 1 :]], 1)
-    beside = _left(others / others.square().mean(0).sqrt().clamp(min=1e-300), target)
+    beside = _unexplained(others / others.square().mean(0).sqrt().clamp(min=1e-300), target)
     if beside > _OTHERS:
         yield RevealedTarget(
             f"number {place} of the {columns} numbers of a row leaves {left:.1g} of the target's variance "
@@ -212,7 +212,7 @@ def _nearly_revealed(values: torch.Tensor, target: torch.Tensor, place: int, lef
         )
 
 
-def _bands(values: torch.Tensor, target: torch.Tensor) -> Iterator[RevealedTarget]:
+def _ranges(values: torch.Tensor, target: torch.Tensor) -> Iterator[RevealedTarget]:
     """A column whose values separate ranges of the target without an error."""
     columns = values.shape[1]
     if columns < _COLUMNS or len(values) < _ROWS * columns or len(target.unique()) < len(target) / 2:
@@ -263,8 +263,8 @@ def _revealed_counts(values: torch.Tensor, counts: torch.Tensor) -> Iterator[Rev
     if separating is None:
         return
     place, right = separating
-    rows = (counts > 0).nonzero().flatten()[:_LOOKED_AT]
-    order = float(_in_order(values[rows][:, [place]], counts[rows]))
+    rows = (counts > 0).nonzero().flatten()[:_MOST_ROWS]
+    order = float(_share_in_order(values[rows][:, [place]], counts[rows]))
     if order < _WITH_COUNTS:
         return
     yield RevealedTarget(
@@ -309,8 +309,8 @@ def _revealed_by_two(values: torch.Tensor, target: torch.Tensor) -> Iterator[Rev
         return
     if not bool(values.isfinite().all()) or not bool(target.isfinite().all()):
         return
-    rows = values[:_LOOKED_AT] / values.square().mean(0).sqrt().clamp(min=1e-300)
-    scaled = target[:_LOOKED_AT] / target.square().mean().sqrt().clamp(min=1e-300)
+    rows = values[:_MOST_ROWS] / values.square().mean(0).sqrt().clamp(min=1e-300)
+    scaled = target[:_MOST_ROWS] / target.square().mean().sqrt().clamp(min=1e-300)
     pairs = torch.combinations(torch.arange(columns))
     a, b = rows[:, pairs[:, 0]].T, rows[:, pairs[:, 1]].T
     t = scaled.expand_as(a)
@@ -320,7 +320,7 @@ def _revealed_by_two(values: torch.Tensor, target: torch.Tensor) -> Iterator[Rev
     for one, other in pairs[exact].tolist():
         for made, beside in ((other, one), (one, other)):  # the computed column mostly comes last
             rest = [number for number in range(columns) if number != made]
-            if _left(rows[:, rest], scaled) > _left(rows[:, [beside]], scaled) - _OTHERS:
+            if _unexplained(rows[:, rest], scaled) > _unexplained(rows[:, [beside]], scaled) - _OTHERS:
                 continue  # no other column is related to it: the network should learn a product
             yield RevealedTarget(
                 f"numbers {one} and {other} of the {columns} numbers of a row, multiplied or divided, give the "
@@ -347,12 +347,12 @@ def _revealed_logarithm(evidence: Evidence, values: torch.Tensor, targets: torch
         logarithm = (targets + added).log()
         logarithm = logarithm - logarithm.mean()
         for offset in (None, *_offsets(evidence, len(values))):
-            table, rest = (part if offset is None else _without(part, offset) for part in (values, logarithm[:, None]))
-            left = left_by_each(table, rest[:, 0])
+            table, rest = (part if offset is None else _residual(part, offset) for part in (values, logarithm[:, None]))
+            left = unexplained_by_each(table, rest[:, 0])
             place = int(left.argmin())
             others = torch.cat([table[:, :place], table[:, place + 1 :]], 1)
             revealed = float(left[place]) <= LINEAR and float(rest.square().mean()) > _OTHERS * float(logarithm.var())
-            if not revealed or _left(others, rest[:, 0]) > 1 - _OTHERS:
+            if not revealed or _unexplained(others, rest[:, 0]) > 1 - _OTHERS:
                 continue  # no other column is related to it: the network should learn a function
             beside = "" if offset is None else " apart from the other inputs of the network,"
             yield RevealedTarget(
@@ -380,19 +380,19 @@ def _offsets(evidence: Evidence, count: int) -> Iterator[torch.Tensor]:
                 yield offset.log() - offset.log().mean()
 
 
-def _without(columns: torch.Tensor, offset: torch.Tensor) -> torch.Tensor:
+def _residual(columns: torch.Tensor, offset: torch.Tensor) -> torch.Tensor:
     """Columns (N, D) without their projections on `offset` (N,)."""
     return columns - offset[:, None] * (offset @ columns / offset.square().sum())
 
 
-def left_by_each(columns: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+def unexplained_by_each(columns: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
     """(D,) the share of a target's variance (N,) that each column (N, D) leaves; both have mean 0."""
     scale = columns.square().sum(0) * target.square().sum()
     left = 1 - (columns * target[:, None]).sum(0).square() / scale.clamp(min=1e-300)
     return left.where(scale > 0, 1.0)
 
 
-def _left(columns: torch.Tensor, target: torch.Tensor) -> float:
+def _unexplained(columns: torch.Tensor, target: torch.Tensor) -> float:
     """The share of the target's variance that a linear model leaves."""
     fitted = columns @ torch.linalg.lstsq(columns, target[:, None], driver="gelsd").solution
     return float((target - fitted[:, 0]).square().mean() / target.square().mean())
@@ -414,7 +414,7 @@ def _are_fields(values: torch.Tensor) -> bool:
     return float(largest[-2]) >= _RANGES * float(largest[1]) > 0
 
 
-def _windows(evidence: Evidence, values: torch.Tensor, targets: torch.Tensor) -> Iterator[RevealedTarget]:
+def _revealed_windows(evidence: Evidence, values: torch.Tensor, targets: torch.Tensor) -> Iterator[RevealedTarget]:
     """Targets of a sample that are consecutive numbers of its input."""
     shown = main_tensor(list(evidence.first.arguments))
     length, width = values.shape[1], targets.shape[1]

@@ -14,10 +14,10 @@ from striate.doctor.checks.data.targets.revealing_columns import (
     LINEAR,
     RevealedTarget,
     columns_given,
-    left_by_each,
     revealed_durations,
     revealed_first_time,
     revealed_numbers,
+    unexplained_by_each,
 )
 from striate.doctor.checks.model.sees_future import CHANGED, outputs_moved
 from striate.doctor.evidence.call_graph import INPUT, NORMAL, SUMS, Call, CallGraph
@@ -49,7 +49,7 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
         or list(_tokens(evidence))
         or list(_decoder_gets_targets(evidence))
         or list(_fed_back(evidence))
-        or list(_passed_on(evidence))
+        or list(_residual_of_input(evidence))
         or list(_reproduces_input(evidence))
         or list(_hole_not_cut(evidence))
         or list(_given_to_loss(evidence))
@@ -128,7 +128,7 @@ def _decoder_gets_targets(evidence: Evidence) -> Iterator[Finding]:
         target = call.target.detach().cpu()
         if target.numel() != given.numel() or given.ndim != 2:
             continue
-        if not apart and not _all_read(evidence, sequences, given.shape):
+        if not apart and not _all_looked_up(evidence, sequences, given.shape):
             continue
         counted = (target.reshape(given.shape) != call.ignored) & _no_padding(given)
         same = (target.reshape(given.shape) == given)[counted]
@@ -165,7 +165,7 @@ def _fed_back(evidence: Evidence) -> Iterator[Finding]:
             same = (given == target)[counted]
             if len(same) < _FEWEST or len(target[counted].unique()) < 5 or float(same.float().mean()) < _SAME:
                 continue
-            if _moves_with_own(evidence, target):
+            if _depends_on_targets(evidence, target):
                 yield _finding(
                     f"{float(same.float().mean()):.0%} of the targets that count are the word that the network "
                     "looks up in the same step, and its outputs depend on it",
@@ -175,7 +175,7 @@ def _fed_back(evidence: Evidence) -> Iterator[Finding]:
                 return
 
 
-def _moves_with_own(evidence: Evidence, target: torch.Tensor) -> bool:
+def _depends_on_targets(evidence: Evidence, target: torch.Tensor) -> bool:
     """Whether outputs at a position change with the inputs that equal the targets (positions, samples) there and later:
     words that are looked up after an output do not matter for it."""
     for batch, path, tokens in token_inputs(evidence):
@@ -196,7 +196,7 @@ def _moves_with_own(evidence: Evidence, target: torch.Tensor) -> bool:
     return False
 
 
-def _all_read(evidence: Evidence, sequences: list[torch.Tensor], shape: torch.Size) -> bool:
+def _all_looked_up(evidence: Evidence, sequences: list[torch.Tensor], shape: torch.Size) -> bool:
     """Whether each sequence of a shape is looked up in an embedding; others may be targets of a loss within the
     network."""
     found = [call for call in evidence.graph.calls if call.name == "embedding" and call.shape[:2] == tuple(shape)]
@@ -229,7 +229,7 @@ def _looked_up(evidence: Evidence, tokens: torch.Tensor) -> bool:
     return not known or any(one.shape == tokens.shape and torch.equal(one, tokens.to(one)) for one in known)
 
 
-def _passed_on(evidence: Evidence) -> Iterator[Finding]:
+def _residual_of_input(evidence: Evidence) -> Iterator[Finding]:
     """Targets that equal the inputs, for a network that adds its input to its output: nothing is left to learn."""
     for batch in evidence.train.raw:
         x, y = (main_tensor(part) for part in parts(batch))
@@ -349,8 +349,8 @@ def _hole_not_cut(evidence: Evidence) -> Iterator[Finding]:
         if not fits or not target.is_floating_point() or target.numel() > width:
             continue
         channels = target.double().transpose(0, 1).flatten(1)
-        left = [left_by_each(columns - columns.mean(0), one - one.mean()).min() for one in channels]
-        if float(max(left)) <= LINEAR and any(_is_beside(mask, shown.cpu()) for mask in calls.masks):
+        left = [unexplained_by_each(columns - columns.mean(0), one - one.mean()).min() for one in channels]
+        if float(max(left)) <= LINEAR and any(_is_channel(mask, shown.cpu()) for mask in calls.masks):
             yield _finding(
                 "the network gets the whole image that it should predict, and a mask with which the loss weights "
                 "errors: nothing is cut out of the image",
@@ -360,7 +360,7 @@ def _hole_not_cut(evidence: Evidence) -> Iterator[Finding]:
             return
 
 
-def _is_beside(mask: torch.Tensor, shown: torch.Tensor) -> bool:
+def _is_channel(mask: torch.Tensor, shown: torch.Tensor) -> bool:
     """Whether a mask (N, …, H, W) that differs between samples, or its complement, is a channel of the input."""
     one = mask[:, 0].to(shown)
     if one.shape != shown[:, 0].shape or bool((one == one[:1]).all()):
@@ -384,7 +384,7 @@ def _given_to_loss(evidence: Evidence) -> Iterator[Finding]:
         beside = torch.cat([one[place].detach().cpu() for one in inputs])
         if beside.shape != table.shape[:1] or not beside.is_floating_point() or len(beside.unique()) < 20:
             continue
-        left = left_by_each(table.double() - table.double().mean(0), beside.double() - beside.double().mean())
+        left = unexplained_by_each(table.double() - table.double().mean(0), beside.double() - beside.double().mean())
         column = int(left.argmin())
         if float(left[column]) <= LINEAR:
             yield _finding(

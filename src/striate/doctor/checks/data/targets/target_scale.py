@@ -25,7 +25,7 @@ from striate.records import Finding
 from striate.wording import several
 
 _FAR = 10.0
-_COPES = 0.5
+_LEARNED = 0.5
 _EXPLAINED, _GAIN = 0.2, 0.2
 _HUGE, _GOOD, _LESS = 100.0, 0.9, 3.0
 """For huge targets: their least size, the R² below which they are reported although it is high, and how many times less
@@ -44,9 +44,7 @@ _STANDARDIZE = (
 
 
 def _run(evidence: Evidence) -> Iterator[Finding]:
-    found = (
-        unscaled_maps(evidence) or _of_one_of_several(evidence) or _of_tiny_ones(evidence) or _of_quantiles(evidence)
-    )
+    found = unscaled_maps(evidence) or _one_of_several_outputs(evidence) or _tiny(evidence) or _quantiles(evidence)
     if found is not None:
         yield found
         return
@@ -62,21 +60,21 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
     own = -math.inf if evidence.trial.diverged else _explained(evidence.after_training)
     if own is None or _breaks_at_once(evidence.trial.losses):
         return
-    if own >= (_COPES if size < _HUGE else _GOOD):
+    if own >= (_LEARNED if size < _HUGE else _GOOD):
         if size >= _HUGE * max(1.0, reached):
-            yield _coped_with(y, reached, f"{several(len(evidence.trial.rows), 'step')} R² is {own:.2f}")
+            yield _note(y, reached, f"{several(len(evidence.trial.rows), 'step')} R² is {own:.2f}")
         return
     reached_text = "the loss is NaN or Inf" if own == -math.inf else f"R² is {own:.2f}"
     for what, batches in _standardized(evidence, y, path):
         trial = evidence.variant(f"{what} standardized", Change(), batches=batches)
         other = _explained(evidence.predictions_of(trial, batches[:8])) if trial.rows and trial.error is None else None
-        least = max(_EXPLAINED, own + _GAIN) if own < _COPES else 1 - (1 - own) / _LESS
+        least = max(_EXPLAINED, own + _GAIN) if own < _LEARNED else 1 - (1 - own) / _LESS
         if other is not None and other >= least:
             yield _finding(y, reached, f"{several(len(trial.rows), 'step')} {reached_text}, with", what, own, other)
             return
 
 
-def _of_one_of_several(evidence: Evidence) -> Finding | None:
+def _one_of_several_outputs(evidence: Evidence) -> Finding | None:
     """A finding for one of several outputs, such as boxes in pixels with outputs that are fractions of the image, or an
     area in pixels next to a position; else None."""
     beside = drowned(evidence)
@@ -111,7 +109,7 @@ def _of_one_of_several(evidence: Evidence) -> Finding | None:
     )
 
 
-def _of_tiny_ones(evidence: Evidence) -> Finding | None:
+def _tiny(evidence: Evidence) -> Finding | None:
     found = tiny_targets(evidence)
     if found is None:
         return None
@@ -130,7 +128,7 @@ def _of_tiny_ones(evidence: Evidence) -> Finding | None:
     )
 
 
-def _of_quantiles(evidence: Evidence) -> Finding | None:
+def _quantiles(evidence: Evidence) -> Finding | None:
     """A finding for forecasts by quantiles that all begin far from their targets; else None. Pinball losses have the
     units of the targets, so that they can be compared in standard deviations."""
     y, path, trial = evidence.samples.y, evidence.samples.y_path, evidence.trial
@@ -194,11 +192,11 @@ def _finding(y: torch.Tensor, reached: float, tried: str, what: str, own: float,
     return TARGET_SCALE.finding(
         severity="error" if own < 0.1 else "warning",
         where="training targets",
-        measured=f"targets have a mean of {_three(mean)} and a standard deviation of {_three(deviation)}, and the "
+        measured=f"targets have a mean of {_span(mean)} and a standard deviation of {_span(deviation)}, and the "
         f"first outputs are about {reached:.2g}; after {tried} standardized {what} R² is {other:.2f}",
-        limit=f"targets {_FAR:g} times as large as the first outputs, and R² below {_COPES:g} after the trial, but "
+        limit=f"targets {_FAR:g} times as large as the first outputs, and R² below {_LEARNED:g} after the trial, but "
         f"{_GAIN:g} higher, at least {_EXPLAINED:g}, after the same steps with standardized targets"
-        if own < _COPES
+        if own < _LEARNED
         else f"targets of {_HUGE:g} or more, {_FAR:g} times as large as the first outputs, and R² below {_GOOD:g} "
         f"after the trial, but {_LESS:g} times less of the error left with standardized targets",
         why="A step moves weights by about the learning rate, whatever the error: reaching such large numbers "
@@ -207,11 +205,11 @@ def _finding(y: torch.Tensor, reached: float, tried: str, what: str, own: float,
     )
 
 
-def _coped_with(y: torch.Tensor, reached: float, learned: str) -> Finding:
+def _note(y: torch.Tensor, reached: float, learned: str) -> Finding:
     return TARGET_SCALE.finding(
         severity="note",
         where="training targets",
-        measured=f"targets have a mean of {_three(y.mean(0))} and a standard deviation of {_three(y.std(0))}, and the "
+        measured=f"targets have a mean of {_span(y.mean(0))} and a standard deviation of {_span(y.std(0))}, and the "
         f"first outputs are about {reached:.2g}; after {learned}: the network copes",
         limit=f"targets of {_HUGE:g} or more, {_HUGE:g} times as large as the first outputs",
         why="Losses and gradients have the units of the targets: learning rates, clipping and weight decay that "
@@ -232,7 +230,7 @@ def _explained(predictions: Predictions) -> float | None:
     return None if found is None or found.kind != "numbers" else 1 - found.loss / max(found.constant, 1e-12)
 
 
-def _three(values: torch.Tensor) -> str:
+def _span(values: torch.Tensor) -> str:
     low, high = f"{float(values.min()):.3g}", f"{float(values.max()):.3g}"
     return low if low == high else f"{low} to {high}"
 

@@ -57,18 +57,18 @@ def tiny_targets(evidence: Evidence) -> TinyTargets | None:
     alone = trial.rows and abs(trial.losses[0] - float(call.value)) <= 0.1 * float(call.value)
     if not deviation > 0 or size * TINY > given or not alone or trial.error is not None or trial.diverged:
         return None
-    own = _left(trial, call, 1.0)
+    own = _final_loss(trial, call, 1.0)
     batches = [_scaled(batch, call.target, 1 / deviation, evidence.train.raw[0]) for batch in evidence.train.raw]
     if own < LEFT or any(batch is None for batch in batches):
         return None
     scaled = evidence.variant("targets scaled up", Change(), batches=batches)
-    other = _left(scaled, call, 1 / deviation)
+    other = _final_loss(scaled, call, 1 / deviation)
     if scaled.error is not None or not other <= LEFT_SCALED:
         return None
     return TinyTargets(size, given, len(trial.rows), own, other)
 
 
-def _left(trial: Trial, call: LossCall, times: float) -> float:
+def _final_loss(trial: Trial, call: LossCall, times: float) -> float:
     """The final loss as a share of that of a constant prediction."""
     target = call.target.double() * times
     guess = target.mean(0, keepdim=True).expand_as(target)

@@ -1,4 +1,4 @@
-"""`data.split-overlap`: do lists of positions for training and for validation have positions in common?"""
+"""`data.split-overlap`: does the script divide samples so that training and validation share some?"""
 
 from __future__ import annotations
 

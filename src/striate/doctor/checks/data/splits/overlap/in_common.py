@@ -42,7 +42,7 @@ def positions_shared(evidence: Evidence) -> Iterator[Finding]:
             shared = chosen & others
             shares = len(others) >= FEWEST and len(shared) > 0.01 * len(others)
             if shares and not _within_rest(evidence.source, other, chosen):
-                yield _shared(
+                yield _finding(
                     name,
                     other,
                     f"{several(len(shared), 'position')} of {len(others)} in `{other}` are also in `{name}`",
@@ -104,7 +104,7 @@ def _same_images(name: str, value: Any, other: str, also: Any) -> Iterator[Findi
     shared = sum(content in known for content in _contents(also))
     if shared >= FEWEST and shared > 0.01 * len(also):
         measured = f"{shared} of {several(len(also), 'image')} in `{other}` are also in {name}"
-        yield _shared(name.strip("`"), other, measured)
+        yield _finding(name.strip("`"), other, measured)
 
 
 def memory_shared(evidence: Evidence) -> Iterator[Finding]:
@@ -118,7 +118,7 @@ def memory_shared(evidence: Evidence) -> Iterator[Finding]:
         separate = _has_rest(names, ours, theirs) or not _are_of_one_function(evidence.source, name, other)
         if _in_common(ours, theirs) >= len(theirs) / 2 and not separate:
             shared = _in_common(ours, theirs)
-            yield _shared(
+            yield _finding(
                 name, other, f"{shared / len(theirs):.0%} of the memory of `{other}` is also part of `{name}`"
             )
             return
@@ -167,7 +167,7 @@ def _contents(images: torch.Tensor | np.ndarray[Any, np.dtype[Any]]) -> Iterator
     return (row.tobytes() for row in rows if row.size and ((row > row.min()) & (row < row.max())).any())
 
 
-def _shared(name: str, other: str, measured: str) -> Finding:
+def _finding(name: str, other: str, measured: str) -> Finding:
     return Finding(
         code="data.split-overlap",
         severity="error",

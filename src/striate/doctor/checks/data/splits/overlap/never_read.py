@@ -65,7 +65,7 @@ def never_read(evidence: Evidence) -> Iterator[Finding]:
                 continue
             if not isinstance(source.names.get(name), torch.Tensor | np.ndarray | list | Dataset):
                 continue
-            named = [part for part in nodes if isinstance(part, ast.Constant) and _says(part.value, word)]
+            named = [part for part in nodes if isinstance(part, ast.Constant) and _has_word(part.value, word)]
             if named:
                 yield Finding(
                     code="data.split-overlap",
@@ -103,8 +103,8 @@ def another_part(evidence: Evidence) -> Iterator[Finding]:
                 severity="warning",
                 where=f"line {node.lineno}",
                 measured=f"`{name}` reads `{read}`, and nothing reads `{own[0]}`",
-                threshold="a loader that is named for validation reads another data set than the one that is named so, "
-                "which nothing reads",
+                threshold="a loader named for validation reads another data set, and nothing reads the one named for "
+                "validation",
                 why="What is chosen by it, such as the best epoch, is chosen on samples of another part: a metric on "
                 "that part says little about new samples.",
                 remedy=f"`{own[0]}` instead of `{read}` there",
@@ -116,7 +116,7 @@ def _is_of_validation(name: str) -> bool:
     return bool({re.sub("(set|data|loader|ds|dl)$", "", word) for word in name.lower().split("_")} & {*_VALIDATION})
 
 
-def _says(value: object, word: str) -> bool:
+def _has_word(value: object, word: str) -> bool:
     return isinstance(value, str) and word in re.split(r"[^a-z]+", value.lower())
 
 

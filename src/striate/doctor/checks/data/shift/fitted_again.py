@@ -40,8 +40,8 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
             continue
         words = _words(ast.unparse(site.node.args[0]))
         if not words & (_OTHERS | _TRAINING):
-            words = _words(" ".join(_given_to(source, site)))
-        parts = _parts(source, site)
+            words = _words(" ".join(_assigned_names(source, site)))
+        parts = _splits_of_loop(source, site)
         if (words & _OTHERS and not words & _TRAINING) or parts:
             yield _finding(
                 site,
@@ -160,14 +160,14 @@ def _are_labels(evidence: Evidence, source: ScriptSource, site: Site) -> bool:
     return any(map(_LABELS.search, named))
 
 
-def _given_to(source: ScriptSource, site: Site) -> list[str]:
+def _assigned_names(source: ScriptSource, site: Site) -> list[str]:
     """The names that the result of a call is assigned to."""
     statement = source.parent(site.node)
     return [ast.unparse(target) for target in statement.targets] if isinstance(statement, ast.Assign) else []
 
 
 def _finding(site: Site, does: str, remedy: str, limit: str, *, labels: bool = False) -> Finding:
-    return FITTED_ANEW.finding(
+    return FITTED_AGAIN.finding(
         code="data.label-map" if labels else "data.shift",
         severity="error",
         where=site.where,
@@ -188,7 +188,7 @@ def _builders(source: ScriptSource) -> list[str]:
     ]
 
 
-def _parts(source: ScriptSource, site: Site) -> str:
+def _splits_of_loop(source: ScriptSource, site: Site) -> str:
     """The names of splits that a loop around the call iterates over, in words; empty if there is no such loop."""
     for loop in source.loops_of(site.node):
         if not isinstance(loop, ast.For):
@@ -208,7 +208,7 @@ def _words(text: str) -> set[str]:
     return set(re.findall(r"[a-z]+", text.lower()))
 
 
-FITTED_ANEW = Check(
+FITTED_AGAIN = Check(
     codes=("data.shift", "data.label-map"),
     question="Are scalers, encoders and vocabularies fitted again to validation?",
     run=_run,

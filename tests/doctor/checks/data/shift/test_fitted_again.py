@@ -1,4 +1,4 @@
-"""`data.shift` in the code: are scalers, encoders and vocabularies fitted to validation anew?"""
+"""`data.shift` in the code: are scalers, encoders and vocabularies fitted again to validation?"""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import nn
 
 from for_checks.asked import digits, perceptron, read
 from for_checks.scripts import found, values
-from striate.doctor.checks.data.shift.fitted_anew import FITTED_ANEW
+from striate.doctor.checks.data.shift.fitted_again import FITTED_AGAIN
 
 
 @pytest.mark.parametrize(
@@ -24,7 +24,7 @@ from striate.doctor.checks.data.shift.fitted_anew import FITTED_ANEW
 )
 def test_a_function_that_numbers_labels_of_each_part(line: str, code: str | None) -> None:
     text = f"def encode(frame):\n    return {line}\ntrain_df, val_df = encode(train_df), encode(val_df)\n"
-    said = read(text + "for x, y in loader:\n    pass\n", FITTED_ANEW, perceptron(), digits())
+    said = read(text + "for x, y in loader:\n    pass\n", FITTED_AGAIN, perceptron(), digits())
     assert [one.code for one in said] == ([] if code is None else [code])
 
 
@@ -42,7 +42,7 @@ LOOP = "for x, y in loader:\n    pass\n"
 )
 def test_labels_are_numbered_as_they_appear_in_each_part(first: str, second: str, wrong: bool) -> None:
     text = f"a = {first}[0]\nb = {second}[0]\n{LOOP}"
-    assert [one.code for one in read(text, FITTED_ANEW, perceptron(), digits())] == ["data.label-map"] * wrong
+    assert [one.code for one in read(text, FITTED_AGAIN, perceptron(), digits())] == ["data.label-map"] * wrong
 
 
 NUMBERED = """
@@ -83,7 +83,7 @@ def codes_of_script(text: str, names: dict[str, Any], check: Any) -> list[str]:
     ],
 )
 def test_a_method_that_numbers_the_words_of_each_part_anew(old: str, new: str, wrong: bool) -> None:
-    assert codes_of_script(NUMBERED.replace(old, new), values(), FITTED_ANEW) == ["data.shift"] * wrong
+    assert codes_of_script(NUMBERED.replace(old, new), values(), FITTED_AGAIN) == ["data.shift"] * wrong
 
 
 NUMBERED_IN_ORDER = """
@@ -107,7 +107,7 @@ for x, y in loader:
 )
 def test_a_vocabulary_of_tags_numbers_labels(name: str, given: str, code: str) -> None:
     text = NUMBERED_IN_ORDER.format(name=name, given=given)
-    assert [one.code for one in read(text, FITTED_ANEW, nn.Linear(8, 2), [])] == [code] * bool(code)
+    assert [one.code for one in read(text, FITTED_AGAIN, nn.Linear(8, 2), [])] == [code] * bool(code)
 
 
 @pytest.mark.parametrize(
@@ -119,7 +119,7 @@ def test_a_vocabulary_of_tags_numbers_labels(name: str, given: str, code: str) -
     ],
 )
 def test_labels_are_numbered_once(line: str, code: str) -> None:
-    assert codes_of_script(f"{line}\nfor x, y in loader:\n    pass\n", values(), FITTED_ANEW) == [code] * bool(code)
+    assert codes_of_script(f"{line}\nfor x, y in loader:\n    pass\n", values(), FITTED_AGAIN) == [code] * bool(code)
 
 
 BUILDS = "def build_vocab(texts):\n    return {}\n"
@@ -140,4 +140,4 @@ BUILDS = "def build_vocab(texts):\n    return {}\n"
 )
 def test_validation_is_scaled_as_training_was(text: str, wrong: bool) -> None:
     names = values() | {"parts": {"train": (0, 5), "val": (5, 8)}}
-    assert codes_of_script(f"{text}\nfor x, y in loader:\n    pass\n", names, FITTED_ANEW) == ["data.shift"] * wrong
+    assert codes_of_script(f"{text}\nfor x, y in loader:\n    pass\n", names, FITTED_AGAIN) == ["data.shift"] * wrong

@@ -26,17 +26,17 @@ from striate.models.preserved_state import same_random_state
 AT_ONCE = 128
 _BY_NEAREST = "the trial's network (by the nearest training sample)"
 
-Ask = Callable[[Callable[[torch.Tensor], torch.Tensor] | None], torch.Tensor]
+ScoreOf = Callable[[Callable[[torch.Tensor], torch.Tensor] | None], torch.Tensor]
 
 
 @dataclass(frozen=True)
-class Judge:
+class ScoredModel:
     """A model whose validation accuracy is compared."""
 
     name: str
     train: float
     """Mean of `right` on training data."""
-    right: Ask
+    right: ScoreOf
     """A function of a correction of inputs (or None) that returns the score of each validation sample (N,): 1 or 0 for
     classes; for numbers, the share by which the error is below that of a constant prediction."""
     gained: Callable[[Correction], float] = lambda _: 0.0
@@ -52,7 +52,7 @@ class Judge:
         return (self.train - self.chance) / max(1 - self.chance, 1e-12)
 
 
-def judges(evidence: Evidence, known: torch.Tensor, x: torch.Tensor) -> Iterable[Judge]:
+def scored_models(evidence: Evidence, known: torch.Tensor, x: torch.Tensor) -> Iterable[ScoredModel]:
     """The trial's network; if it has not learned enough, also the best simple model and the nearest training sample."""
     network = _network(evidence)
     if network is not None:
@@ -73,7 +73,7 @@ def judges(evidence: Evidence, known: torch.Tensor, x: torch.Tensor) -> Iterable
             inputs = x[:MOST] if change is None else change(x[:MOST])
             return torch.from_numpy(reference.ask(inputs, name) == labels).double()
 
-        yield Judge(f"a simple model ({name})", reference.accuracy(name), right)
+        yield ScoredModel(f"a simple model ({name})", reference.accuracy(name), right)
         nearest = _nearest(evidence)
         if nearest is not None:
             yield nearest
@@ -84,7 +84,7 @@ def _have_other_classes(evidence: Evidence) -> bool:
     return not torch.equal(train, val)
 
 
-def _nearest(evidence: Evidence) -> Judge | None:
+def _nearest(evidence: Evidence) -> ScoredModel | None:
     """The trial's network as an embedding: a sample is right if its nearest training sample has its label."""
     gallery, labels = evidence.after.outputs, class_numbers(evidence.after.targets)
     path, batches = evidence.val_samples.x_path, some_batches(evidence.val)
@@ -101,10 +101,10 @@ def _nearest(evidence: Evidence) -> Judge | None:
             raise NoEvidence("it is unknown which predictions are right")
         return (labels[torch.cdist(found.outputs.float(), gallery.float()).argmin(1)] == val_labels).double()
 
-    return Judge(_BY_NEAREST, trained, right)
+    return ScoredModel(_BY_NEAREST, trained, right)
 
 
-def _by_held(evidence: Evidence, known: torch.Tensor, x: torch.Tensor) -> Judge | None:
+def _by_held(evidence: Evidence, known: torch.Tensor, x: torch.Tensor) -> ScoredModel | None:
     """The same for losses without labels, such as that of triplets: by the samples that the data set returns for single
     indices, and the labels that it stores."""
     stored, val_labels = labeled_samples(evidence.setup.train), class_numbers(evidence.val_samples.y)
@@ -131,10 +131,10 @@ def _by_held(evidence: Evidence, known: torch.Tensor, x: torch.Tensor) -> Judge 
         embeddings = embedded(x[:MOST] if change is None else change(x[:MOST]))
         return (labels[torch.cdist(embeddings, places).argmin(1)] == val_labels[:MOST]).double()
 
-    return Judge(_BY_NEAREST, float((labels[apart.argmin(1)] == labels).double().mean()), right)
+    return ScoredModel(_BY_NEAREST, float((labels[apart.argmin(1)] == labels).double().mean()), right)
 
 
-def _network(evidence: Evidence) -> Judge | None:
+def _network(evidence: Evidence) -> ScoredModel | None:
     try:
         trained = float(_right(evidence.after).mean())
     except NoEvidence:
@@ -156,7 +156,7 @@ def _network(evidence: Evidence) -> Judge | None:
         plain, fixed = (float(_right(evidence.predictions_of(evidence.trial, each)).mean()) for each in changed)
         return fixed - plain
 
-    return Judge("the trial's network", trained, right, gained, chance, numbers)
+    return ScoredModel("the trial's network", trained, right, gained, chance, numbers)
 
 
 def some_batches(read: Batches) -> list[Any]:
