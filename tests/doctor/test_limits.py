@@ -11,8 +11,8 @@ from typing import Any
 from striate.doctor import checks
 from striate.doctor.checks.check import Check
 from striate.doctor.checks.every import every_check
-from striate.doctor.checks.own_run.answers import OF_ANSWERS
-from striate.doctor.checks.own_run.every import OF_NETWORKS, OF_REWARDS
+from striate.doctor.checks.own_run.all_checks import NETWORK_CHECKS, REWARD_CHECKS
+from striate.doctor.checks.own_run.predictions import PREDICTION_CHECKS
 
 LONGEST = 300
 NAMES = ("limit", "threshold")
@@ -22,7 +22,7 @@ TREES = {path: ast.parse(path.read_text(encoding="utf-8")) for path in sorted(RO
 
 
 def test_no_limit_is_longer_than_three_lines() -> None:
-    found = [check.threshold for check in (*every_check(), *OF_ANSWERS, *OF_NETWORKS, *OF_REWARDS)]
+    found = [check.threshold for check in (*every_check(), *PREDICTION_CHECKS, *NETWORK_CHECKS, *REWARD_CHECKS)]
     for path, tree in TREES.items():
         found += [_text(given, _names(path)) for given in _limits(tree)]
     assert len(found) > 300

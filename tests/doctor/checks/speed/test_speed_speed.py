@@ -31,7 +31,7 @@ def test_double_precision_where_steps_are_long(
     monkeypatch: pytest.MonkeyPatch, seconds: tuple[float, float], found: int
 ) -> None:
     monkeypatch.setattr(slow_plan, "_DOUBLE_SECONDS", 0.0)
-    monkeypatch.setattr(slow_plan, "best", lambda trial: seconds[0] if width(trial) == 8 else seconds[1])
+    monkeypatch.setattr(slow_plan, "fastest_step", lambda trial: seconds[0] if width(trial) == 8 else seconds[1])
     findings = asked(SLOW_PLAN, perceptron().double(), in_double_precision(), loss=LOSS)
     assert len(findings) == found
     assert all("20.0 ms in float64 and 8.0 ms in float32: 2.5 times as fast" in one.measured for one in findings)
@@ -48,12 +48,12 @@ def test_other_layouts_and_formats_where_steps_are_long(monkeypatch: pytest.Monk
     model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 10))
     last: list[bool] = []
 
-    def best(trial: Trial) -> float:
+    def fastest(trial: Trial) -> float:
         weight = trial.replica.model[0].weight  # type: ignore[index, union-attr]
         last.append(weight.is_contiguous(memory_format=torch.channels_last))
         return (0.04, 0.05, 0.02, 0.03)[len(last) - 1]
 
-    monkeypatch.setattr(slow_plan, "best", best)
+    monkeypatch.setattr(slow_plan, "fastest_step", fastest)
     (found,) = asked(SLOW_PLAN, model, digits(), loss=LOSS)
     assert "channels last is 2.0 times as fast" in found.measured
     assert "memory_format=torch.channels_last" in found.remedy

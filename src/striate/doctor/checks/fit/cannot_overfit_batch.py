@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from striate.doctor.checks.check import Check
-from striate.doctor.checks.fit.fitting import Fit, blends, fit_of, learns_itself, need_predictions
+from striate.doctor.checks.fit.fitting import Fit, blends, fit_of, need_predictions, trial_with_adam
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.predictions import predict
@@ -83,7 +83,7 @@ _COMPARING = ("mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss")
 
 
 def _compares(evidence: Evidence) -> bool:
-    """Whether outputs are to be what the targets are: not logarithms of them, or with a width of their own."""
+    """Whether the loss compares outputs with targets directly, not as logarithms or as a mean and a variance."""
     return all(call.name in ("", *_COMPARING) for call in evidence.calls.losses)
 
 
@@ -92,9 +92,9 @@ def _passes(fit: Fit) -> bool:
 
 
 def _learn(evidence: Evidence, batch: Any, rate: float) -> tuple[Trial, Fit]:
-    # Where the step blends samples, the network is asked about them as they are.
+    # Where the step blends samples, the predictions are those for the unblended ones.
     setup = replace(evidence.setup, own_step=True) if blends(evidence) else evidence.setup
-    trial = learns_itself(evidence, rate, steps=_STEPS, batches=[batch], name=f"one batch, Adam {rate:g}")
+    trial = trial_with_adam(evidence, rate, steps=_STEPS, batches=[batch], name=f"one batch, Adam {rate:g}")
     if trial.error is not None:
         raise NoEvidence(f"the usual step raises {type(trial.error).__name__}")
     while True:
@@ -110,13 +110,14 @@ def _learn(evidence: Evidence, batch: Any, rate: float) -> tuple[Trial, Fit]:
 
 
 def _dense(evidence: Evidence) -> bool:
-    """Whether there are predictions for every place of an input: those near each other may look alike."""
+    """Whether targets are dense, as one for each position of an input: neighboring positions may look alike."""
     targets = evidence.train.y
     return targets is None or targets[0].numel() > _DISTINCT
 
 
 def part_of(batch: Any, samples: int) -> Any:
-    """The first samples of a batch, in its own form; None where it is not made of tensors of one length."""
+    """The first samples of a batch, in the batch's structure; None where it holds anything but tensors of one
+    length."""
     count = size_of(batch)
 
     def cut(value: Any) -> Any:
@@ -135,8 +136,8 @@ def part_of(batch: Any, samples: int) -> Any:
 
 
 def _contradicting(evidence: Evidence) -> float:
-    """The share of samples whose input also comes with another class; 0 where inputs have few numbers or there are no
-    classes."""
+    """The share of samples whose input also occurs with another class; 0 where inputs have few values, or targets are
+    not classes."""
     try:
         x, labels = evidence.train.inputs, evidence.train.labels
     except NoEvidence:

@@ -1,4 +1,4 @@
-"""How well predictions fit, as a share of what there is to be known: the same for classes and for quantities."""
+"""How well predictions fit: accuracy of classes, explained variance of quantities, and both on one scale."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _ALIKE = 0.9
 
 @dataclass(frozen=True)
 class Fit:
-    """How well a network fits."""
+    """How well a network's predictions fit the targets."""
 
     score: float
     """Accuracy, or the share of the targets' variance that predictions explain (R², may be negative)."""
@@ -47,18 +47,18 @@ class Fit:
 
     @property
     def skill(self) -> float:
-        """The share of what there is to gain over the best constant prediction."""
+        """The gain over the best constant prediction, as a share of the largest possible gain."""
         return (self.score - self.guess) / max(1 - self.guess, 1e-12)
 
     @property
     def uncertainty(self) -> float:
-        """The standard error of the score, by its sample alone."""
+        """The standard error of the score, from the number of samples alone."""
         inside = min(max(self.score, 0.0), 1.0)
         return math.sqrt(max(inside * (1 - inside), 0.25 / (self.count + 1)) / max(self.count, 1))
 
 
 def fit_of(predictions: Predictions) -> Fit:
-    """How well predictions fit. Raises NoEvidence where outputs and targets are of no task that is known."""
+    """How well predictions fit. Raises NoEvidence where outputs and targets are neither classes nor quantities."""
     found = quality(predictions.outputs, predictions.targets)
     if found is None:
         raise NoEvidence("outputs and targets are neither classes nor quantities")
@@ -66,8 +66,8 @@ def fit_of(predictions: Predictions) -> Fit:
 
 
 def need_predictions(evidence: Evidence, *, as_loaded: bool = True) -> None:
-    """Raise NoEvidence where the network's outputs are no predictions, such as embeddings, or (`as_loaded`)
-    predictions to other samples than the loader yields, since the step blends them."""
+    """Raise NoEvidence where the network's outputs are not predictions, but embeddings, for example. `as_loaded`: also
+    where the step blends samples, so that the network gets inputs that the loader does not yield."""
     if not predicts_targets(evidence):
         raise NoEvidence("the network's outputs are not predictions that could be compared with targets")
     if are_distances(evidence.after_training.outputs, evidence.after_training.targets):
@@ -77,7 +77,7 @@ def need_predictions(evidence: Evidence, *, as_loaded: bool = True) -> None:
 
 
 def blends(evidence: Evidence) -> bool:
-    """Whether the step gives the network inputs that are not much like those that the loader yields."""
+    """Whether the inputs that the step passes to the network hardly correlate with those that the loader yields."""
     first, inputs = evidence.first, main_tensor(parts(evidence.train.raw[0])[0])
     given = first.shown
     if given is None or inputs is None or given.numel() != inputs.numel() or len(given) != len(inputs):
@@ -89,7 +89,7 @@ def blends(evidence: Evidence) -> bool:
 
 
 def fit_from(found: Quality, count: int) -> Fit:
-    """The same of a quality that is known."""
+    """How well predictions of a measured quality fit, for `count` samples."""
     if found.kind == "numbers":
         return Fit(1 - found.loss / max(found.constant, 1e-12), 0.0, found.loss, count, True)
     if found.accuracy is None:
@@ -98,14 +98,14 @@ def fit_from(found: Quality, count: int) -> Fit:
 
 
 def longer(evidence: Evidence) -> Trial:
-    """The trial once more with more steps, as many as a second allows."""
+    """The trial again with up to 1000 steps, as many as its time allows."""
     return evidence.variant("longer", Change(), steps=1000)
 
 
-def learns_itself(evidence: Evidence, rate: float, *, steps: int = 0, batches: Any = None, name: str = "") -> Trial:
-    """A trial with an Adam of our own and without dropout, to see what the network itself can learn: by the usual step
-    where the user's own gives network and loss the batch as it is. Raises NoEvidence where the step uses another
-    optimizer than the one it is given."""
+def trial_with_adam(evidence: Evidence, rate: float, *, steps: int = 0, batches: Any = None, name: str = "") -> Trial:
+    """A trial with Adam and without dropout: what the network can learn, whatever its optimizer. The step is the usual
+    one where the user's step passes the batch unchanged to network and loss, else the user's. Raises NoEvidence where
+    the step ignores the optimizer that it gets."""
 
     def make(model: nn.Module) -> Optimizer:
         return torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=rate)
@@ -118,7 +118,7 @@ def learns_itself(evidence: Evidence, rate: float, *, steps: int = 0, batches: A
 
 
 def _plain(evidence: Evidence) -> bool:
-    """Whether the step calls network and loss once, with what the loader yields."""
+    """Whether the step calls network and loss once, with the batch that the loader yields."""
     first, inputs = evidence.first, main_tensor(parts(evidence.train.raw[0])[0])
     if first.calls != 1 or first.loss_outputs is None or first.outputs is None or not evidence.samples.plain:
         return False

@@ -18,28 +18,28 @@ _LEARNED = 0.97
 _EXPLAINED = 0.95
 _GAP = 0.15
 _FAR = 0.25
-"""From here on it is more than a note: few samples of a hard question leave a gap of some 20 % to any network."""
+"""With this gap the finding is a warning, below it a note: any network has some 20 % on few samples of a hard task."""
 _GAP_EXPLAINED = 0.3
 _COMMON, _KNOWN, _CHANCE = 0.8, 0.6, 0.1
-"""Of the samples, that are of one class; of what there is to gain over saying that, in training and in validation."""
+"""Share of the samples that are of one class; the least skill in training, and the highest in validation."""
 _OPENING = 0.08
 _POINTS = 8
 _RISING = 0.05
-"""What validation gains in three times the steps, of a network that is not done with what holds for others."""
+"""Gain of the validation score in three times the steps, by which a network is still learning what generalizes."""
 _SMALL = 4000
 
 
 def _find_overfit(evidence: Evidence) -> Iterator[Finding]:
     need_predictions(evidence)
     evidence.val  # noqa: B018 — without validation data there is nothing to compare
-    given, given_val = fit_of(evidence.start), fit_of(evidence.start_val.in_unit_of(evidence.start))
-    if _overfits(given, given_val):
-        yield _finding(evidence, "as the network was given", given, given_val, "")
+    start, start_val = fit_of(evidence.start), fit_of(evidence.start_val.in_unit_of(evidence.start))
+    if _overfits(start, start_val):
+        yield _finding(evidence, "before any step", start, start_val, "")
         return
-    if _learned(given):
+    if _learned(start):
         return
     trial, fitted, other = evidence.trial, fit_of(evidence.after), fit_of(evidence.after_val.in_unit_of(evidence.after))
-    if _overfits(fitted, other) or (not _learned(fitted) and _may_yet(evidence, fitted, other)):
+    if _overfits(fitted, other) or (not _learned(fitted) and _may_overfit_later(evidence, fitted, other)):
         trial, before = evidence.variant("three times as long", Change(), steps=3 * len(trial.rows)), other
         fitted = fit_of(evidence.predictions_of(trial, evidence.train.raw))
         other = fit_of(evidence.predictions_of(trial, evidence.val.raw).in_unit_of(evidence.after))
@@ -55,27 +55,27 @@ def _learned(fit: Fit) -> bool:
 
 def _overfits(train: Fit, val: Fit) -> bool:
     gap = train.score - val.score
-    wide = gap >= (_GAP_EXPLAINED if train.numbers else _GAP) or _rare_by_heart(train, val)
+    wide = gap >= (_GAP_EXPLAINED if train.numbers else _GAP) or _rare_classes_memorized(train, val)
     return _learned(train) and wide and gap > 3 * val.uncertainty
 
 
-def _rare_by_heart(train: Fit, val: Fit) -> bool:
-    """Whether rare classes are known in training and next to nothing of them in validation, which shows in few samples
-    of all."""
+def _rare_classes_memorized(train: Fit, val: Fit) -> bool:
+    """Whether the network predicts rare classes of training samples, and hardly any of validation samples: the
+    accuracy, mostly that of one class, shows little of it."""
     return not train.numbers and train.guess >= _COMMON and train.skill >= _KNOWN and val.skill <= _CHANCE
 
 
-def _may_yet(evidence: Evidence, train: Fit, val: Fit) -> bool:
-    """Whether few samples, many parameters and a gap that has opened make more steps worth their time."""
+def _may_overfit_later(evidence: Evidence, train: Fit, val: Fit) -> bool:
+    """Whether more steps are worth their time: few samples, many parameters, and a gap that opens."""
     parameters = sum(p.numel() for p in evidence.setup.model.parameters())
     seen = evidence.train
     small = seen.whole and seen.count <= _SMALL and parameters > seen.count and len(evidence.trial.rows) >= 40
     return small and train.score - val.score >= max(_OPENING, 2 * val.uncertainty) and evidence.trial.error is None
 
 
-def _seen_otherwise(evidence: Evidence) -> bool:
-    """Whether training draws each sample anew, of which the trial sees a few draws again and again; or repeats rare
-    ones, which are learned by heart first."""
+def _draws_differ(evidence: Evidence) -> bool:
+    """Whether training draws other samples in each epoch, of which the trial repeats a few; or repeats rare samples,
+    which are memorized first."""
     try:
         return draws_again(evidence.setup.train) or evidence.drawn_anew
     except NoEvidence:
@@ -83,7 +83,7 @@ def _seen_otherwise(evidence: Evidence) -> bool:
 
 
 def _course(evidence: Evidence, trial: Trial) -> str:
-    """Where on the way validation was best, in words."""
+    """The step at which the validation loss is lowest, in words; empty where that is the end."""
     steps = len(trial.rows)
     each = max(steps // _POINTS, 1)
     until = evidence.clock.until(0.1, 1.0)
@@ -121,11 +121,11 @@ def _stretched(points: list[tuple[int, Fit]], steps: int) -> tuple[float, ...]:
 def _finding(evidence: Evidence, when: str, train: Fit, val: Fit, course: str) -> Finding:
     parameters = sum(p.numel() for p in evidence.setup.model.parameters())
     samples = evidence.train.length or evidence.train.count
-    rare = _rare_by_heart(train, val)
+    rare = _rare_classes_memorized(train, val)
     far = rare or train.score - val.score >= (_GAP_EXPLAINED if train.numbers else _FAR)
-    alone = f" (the commonest class alone: {val.guess:.1%})" if rare else ""
+    alone = f" (the most frequent class alone: {val.guess:.1%})" if rare else ""
     return OVERFIT.finding(
-        severity="warning" if far and not _seen_otherwise(evidence) else "note",
+        severity="warning" if far and not _draws_differ(evidence) else "note",
         where="training and validation",
         measured=f"{when}, {train.text} on {several(train.count, 'training sample')} and {val.text} on "
         f"{several(val.count, 'validation sample')}{alone}{course}; "

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator
 
 from striate.doctor.checks.check import Check
-from striate.doctor.checks.fit.fitting import flat, learns_itself, longer, need_predictions
+from striate.doctor.checks.fit.fitting import flat, longer, need_predictions, trial_with_adam
 from striate.doctor.diagnosis import Picture
 from striate.doctor.evidence.clock import OutOfTime
 from striate.doctor.evidence.evidence import Evidence
@@ -57,7 +57,7 @@ def _find_plateau(evidence: Evidence) -> Iterator[Finding]:
 
 
 def _noisy(evidence: Evidence) -> Iterator[Finding]:
-    """A network that has learned, whose loss stays where it is at this rate, and falls at a tenth of it."""
+    """A trained network whose loss stays constant at its learning rate, and falls at a tenth of it."""
     known = quality(evidence.start_training.outputs, evidence.start_training.targets)
     trial = evidence.trial
     half = len(trial.losses) // 2
@@ -103,7 +103,7 @@ def _guesses(predictions: Predictions) -> bool:
 
 
 def _with_adam(evidence: Evidence, steps: int) -> tuple[str, Remedy]:
-    """What an optimizer of our own makes of it, in words, and the remedy."""
+    """The loss that Adam reaches, in words, and the remedy."""
     usual = Remedy(
         "put a normalization (`nn.BatchNorm2d`, `nn.LayerNorm`) before each nonlinearity, use `nn.ReLU()` and "
         "`nn.init.kaiming_normal_`, or add residual connections",
@@ -111,7 +111,7 @@ def _with_adam(evidence: Evidence, steps: int) -> tuple[str, Remedy]:
     )
     for rate in (1e-3, 1e-2):
         try:
-            trial = learns_itself(evidence, rate, steps=steps)
+            trial = trial_with_adam(evidence, rate, steps=steps)
         except OutOfTime:
             return "", usual
         if trial.error is None and trial.rows and trial.level() < _BETTER * evidence.trial.level():

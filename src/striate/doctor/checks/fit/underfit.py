@@ -9,7 +9,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from striate.doctor.checks.check import Check
-from striate.doctor.checks.fit.fitting import Fit, fit_of, flat, learns_itself, longer, need_predictions
+from striate.doctor.checks.fit.fitting import Fit, fit_of, flat, longer, need_predictions, trial_with_adam
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.learning import is_a_part
@@ -39,13 +39,13 @@ def _find_underfit(evidence: Evidence) -> Iterator[Finding]:
     if known - reached.score < _GAP:
         return
     steps = len(trial.rows)
-    if any(not _below(_by_itself(evidence, rate, steps), known) for rate in (1e-2, 1e-3)):
-        return  # the network can: it is the way that it is trained
+    if any(not _below(_fit_with_adam(evidence, rate, steps), known) for rate in (1e-2, 1e-3)):
+        return  # the network can learn the data: the fault is in its training
     more = longer(evidence)
     fitted = fit_of(evidence.in_training(more.replica))
     if not _settled(evidence, more, known - fitted.score) or not _below(fitted, known):
         return
-    best = _by_itself(evidence, 1e-2, len(more.rows))
+    best = _fit_with_adam(evidence, 1e-2, len(more.rows))
     if not _below(best, known):
         return
     parameters = sum(p.numel() for p in evidence.setup.model.parameters())
@@ -70,11 +70,11 @@ def _find_underfit(evidence: Evidence) -> Iterator[Finding]:
 
 
 def _find_few_steps(evidence: Evidence) -> Iterator[Finding]:
-    """A script whose training is over before what the trial learned in more steps is learned."""
+    """A script whose training ends long before its loss reaches that of the trial, which makes more steps."""
     source, loader, trial = evidence.setup.source, evidence.setup.train, evidence.trial
     if source is None or (source.epochs or 0) < 2 or not isinstance(loader, DataLoader):
         return
-    if source.other_trainings():  # of which this is one part
+    if source.other_trainings():  # this one may be a part of a longer training
         return
     try:
         batches = len(loader)
@@ -107,7 +107,7 @@ def _find_few_steps(evidence: Evidence) -> Iterator[Finding]:
 
 
 _FAR_FROM_DONE = 0.3
-"""Of the loss of a constant prediction."""
+"""How far the loss still has to fall, as a share of the loss of a constant prediction."""
 
 
 def _find_unfinished(evidence: Evidence) -> Iterator[Finding]:
@@ -115,12 +115,12 @@ def _find_unfinished(evidence: Evidence) -> Iterator[Finding]:
     yield from found or _find_underfit(evidence)
 
 
-def _by_itself(evidence: Evidence, rate: float, steps: int) -> Fit:
-    return fit_of(evidence.in_training(learns_itself(evidence, rate, steps=steps).replica))
+def _fit_with_adam(evidence: Evidence, rate: float, steps: int) -> Fit:
+    return fit_of(evidence.in_training(trial_with_adam(evidence, rate, steps=steps).replica))
 
 
 def _settled(evidence: Evidence, trial: Trial, gap: float) -> bool:
-    """Whether it has seen the samples often enough, and hardly gets any better."""
+    """Whether the trial has seen the samples often enough, and its loss hardly falls any more."""
     epochs = len(trial.rows) / max(len(evidence.train.raw), 1)
     later = trial.losses[len(trial.losses) // 2 :]
     far = epochs >= _MANY_EPOCHS and gap >= 2 * _GAP and flat(later, _SLOW)
@@ -132,8 +132,8 @@ def _below(fit: Fit, known: float) -> bool:
 
 
 def _best_fit(evidence: Evidence) -> Fit:
-    """The better of the predictions in training mode and in evaluation mode: a fault of modes is no lack of
-    capacity."""
+    """The best of the predictions before and after training, in training mode and in evaluation mode: a wrong mode is
+    not a lack of capacity."""
     fits = [fit_of(evidence.after_training), fit_of(evidence.after), fit_of(evidence.start)]
     return max(fits, key=lambda fit: fit.score)
 
@@ -147,7 +147,7 @@ def _simple_models(evidence: Evidence) -> float:
 
 
 def _forest(evidence: Evidence) -> float:
-    """How much of a quantity a forest explains of samples that its trees were not fitted to."""
+    """R² of a forest of trees, on samples that the trees were not fitted to (out of bag)."""
     x, y = evidence.train.inputs, evidence.train.y
     if y is None or y.numel() != len(y) or not bool(torch.isfinite(x.float()).all()) or x[0].numel() > 4096:
         raise NoEvidence("the targets are not one quantity for a sample, or inputs are too large for simple models")
@@ -156,9 +156,9 @@ def _forest(evidence: Evidence) -> float:
 
     chosen = torch.randperm(len(x), generator=torch.Generator().manual_seed(0))[:_MOST]
     columns = x[chosen].reshape(len(chosen), -1).float().numpy()
-    wanted = y[chosen].reshape(-1).double().numpy()
+    targets = y[chosen].reshape(-1).double().numpy()
     forest = ExtraTreesRegressor(60, min_samples_leaf=3, bootstrap=True, oob_score=True, random_state=0)
-    return float(forest.fit(columns, wanted).oob_score_)
+    return float(forest.fit(columns, targets).oob_score_)
 
 
 UNDERFIT = Check(

@@ -8,14 +8,14 @@ from striate.doctor.evidence.own_run import CalledNetwork, NetworkCall, OwnRun
 
 FEW_STEPS, MANY_STEPS = 10, 20
 LEAST_OF_ALL, LEAST_UPDATES = 100, 1000
-"""Steps, of a run that came to its end and of one that did not: targets may be copied now and then only."""
+"""Steps of a completed run, and of an incomplete one, in which target networks may be updated seldom."""
 MOSTLY = 0.5
 ROUNDED, CHANGED = 1e-5, 1e-4
-"""Shares of the weights' sizes: an average with itself moves by rounding, a training by more."""
+"""Relative changes of the weights: averaging equal weights changes them by rounding, training by more."""
 
 
 def calls_like(run: OwnRun, like: CalledNetwork, *, learns: bool) -> list[NetworkCall]:
-    """Those of a network and its copies, with gradients or without; these once something was learned."""
+    """Calls of a network and its copies, with gradients or without; of those without, the ones after the first step."""
     alike = [network for network in run.networks.values() if network.kind == like.kind]
     return [call for one in alike for call in one.calls if call.learns == learns and (learns or call.steps > 1)]
 
@@ -28,13 +28,13 @@ def networks_learning(run: OwnRun) -> Iterator[CalledNetwork]:
 
 def never_changed(run: OwnRun, steps: int) -> Iterator[CalledNetwork]:
     for network in run.networks.values():
-        if run.steps >= steps and moved(network) <= ROUNDED:
+        if run.steps >= steps and largest_change(network) <= ROUNDED:
             yield network
 
 
-def untouched(run: OwnRun) -> Iterator[CalledNetwork]:
-    """Networks that never change, with parameters that an optimizer holds and none of which had a gradient at any of
-    many steps: a copy of one has no other weights to get."""
+def networks_without_gradients(run: OwnRun) -> Iterator[CalledNetwork]:
+    """Networks that never change although an optimizer holds their parameters: none of these had a gradient at any of
+    many steps. Their copies cannot change either."""
     for still in never_changed(run, LEAST_OF_ALL):
         own = {id(parameter) for parameter in still.network.parameters() if parameter.requires_grad}
         steps = max((len(run.rates[key]) for key, held in run.trained.items() if own <= held), default=0)
@@ -43,17 +43,17 @@ def untouched(run: OwnRun) -> Iterator[CalledNetwork]:
 
 
 def are_equal(one: CalledNetwork, other: CalledNetwork) -> bool:
-    """Whether two networks, or one, have the same weights before and after."""
-    pairs = [(found.weights[0], found.weights[-1]) for found in (one, other) if found.weights]
+    """Whether two networks have the same weights, before the run and after it."""
+    pairs = [(network.weights[0], network.weights[-1]) for network in (one, other) if network.weights]
     alike = one.kind == other.kind and len(pairs) == 2
-    return alike and all(apart(mine, others) <= ROUNDED for mine, others in zip(*pairs, strict=True))
+    return alike and all(relative_change(mine, others) <= ROUNDED for mine, others in zip(*pairs, strict=True))
 
 
-def moved(network: CalledNetwork) -> float:
-    """How far the sum of its weights' sizes went at most, as a share."""
+def largest_change(network: CalledNetwork) -> float:
+    """The largest relative change of the checksum of its weights."""
     first, *others = network.weights
-    return max((apart(number, first) for number in others), default=0.0)
+    return max((relative_change(number, first) for number in others), default=0.0)
 
 
-def apart(number: float, first: float) -> float:
+def relative_change(number: float, first: float) -> float:
     return abs(number - first) / max(abs(first), 1e-12)

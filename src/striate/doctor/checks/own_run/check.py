@@ -1,4 +1,4 @@
-"""What a check of a script's own run is."""
+"""The record of a check of a script's own run."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from striate.records import Finding, Severity
 
 @dataclass(frozen=True)
 class OwnRunCheck:
-    """A code, from which measure on it speaks, and what it says of what `look` gives: a place, and what was measured
-    there."""
+    """A check of a script's own run. All fields but `find` become those of its finding."""
 
     code: str
     severity: Severity
     threshold: str
     why: str
     remedy: str
-    look: Callable[[OwnRun], Iterator[tuple[str, str]]]
+    find: Callable[[OwnRun], Iterator[tuple[str, str]]]
+    """Yields, for each fault, where it is and what was measured."""
 
     def run(self, own_run: OwnRun) -> Finding | None:
-        """The first that it finds."""
-        for where, measured in self.look(own_run):
+        """The first finding; None where there is none."""
+        for where, measured in self.find(own_run):
             return Finding(self.code, self.severity, where, measured, self.threshold, self.why, self.remedy)
         return None

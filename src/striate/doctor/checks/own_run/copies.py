@@ -1,4 +1,4 @@
-"""Copies and averages of the weights that are evaluated, or give targets, in a script's own run."""
+"""Copies and averages of weights in a script's own run, which are evaluated or give targets, but fall behind."""
 
 from __future__ import annotations
 
@@ -16,51 +16,52 @@ from striate.doctor.checks.own_run.called_networks import (
     LEAST_UPDATES,
     MOSTLY,
     ROUNDED,
-    apart,
     are_equal,
-    moved,
+    largest_change,
     networks_learning,
+    networks_without_gradients,
     never_changed,
-    untouched,
+    relative_change,
 )
 from striate.doctor.checks.own_run.check import OwnRunCheck
 from striate.doctor.evidence.own_run import CalledNetwork, OwnRun
 from striate.wording import several
 
 _FOLLOWED = 0.25
-"""Of the way from first to last weights, at the end of training."""
+"""Share of the distance from initial to last weights, at the end of training."""
 _SELDOM, _EARLY, _OLD = 5, 0.25, 1 / 3
-"""Steps for each update of an average; the share of training in which it begins; the share of its first weights."""
+"""Steps between updates of an average; the share of training in which they begin; the share of its first weights."""
 _LEAST_SHARE = 1e-3
-"""Of how far a trained network moves its average moves by more, in the fewest steps."""
+"""An average changes by more than this share of the change of its network, even in the fewest steps."""
 
 
 def _copy_never_changes(run: OwnRun) -> Iterator[tuple[str, str]]:
     for trained in networks_learning(run):
-        if trained.before != trained.before or moved(trained) <= CHANGED or run.steps < FEW_STEPS:
+        if trained.before != trained.before or largest_change(trained) <= CHANGED or run.steps < FEW_STEPS:
             continue
         if any(not call.learns and call.steps > 1 for call in trained.calls):
-            continue  # it is asked, too
+            continue  # it is evaluated, too
         for copy in run.networks.values():
-            asked = [c for c in copy.calls if not c.learns and c.steps > FEW_STEPS]
+            evaluated = [c for c in copy.calls if not c.learns and c.steps > FEW_STEPS]
             if copy is trained or copy.kind != trained.kind or any(c.learns for c in copy.calls):
                 continue
-            if not asked or not (run.ended or asked[0].steps < asked[-1].steps):
+            if not evaluated or not (run.ended or evaluated[0].steps < evaluated[-1].steps):
                 continue  # an average may begin later
-            still = all(apart(number, trained.before) <= ROUNDED for number in copy.weights)
-            seldom = len({call.steps for call in asked}) <= MOSTLY * run.steps  # else it is a teacher, in each step
+            still = all(relative_change(number, trained.before) <= ROUNDED for number in copy.weights)
+            # A network that runs in most steps is a teacher.
+            seldom = len({call.steps for call in evaluated}) <= MOSTLY * run.steps
             share = _share_followed(trained, copy) if seldom and run.ended and not run.cut and not still else None
             if still or (share is not None and share < _FOLLOWED):
                 gone = "still has its initial weights" if still else f"has moved {share:.1%} of the way to it"
                 yield (
                     copy.name,
                     f"in {several(run.steps, 'step')} of the script, {trained.name} changes, but {copy.name}, the "
-                    f"only one that runs without gradients ({several(len(asked), 'time')}), {gone}",
+                    f"only one that runs without gradients ({several(len(evaluated), 'time')}), {gone}",
                 )
 
 
 def _share_followed(trained: CalledNetwork, copy: CalledNetwork) -> float | None:
-    """How much of the way from the first weights of a network to its last ones a copy of them has gone."""
+    """How far a copy has moved from the initial weights of a network to its last ones, as a share of the distance."""
     networks = (copy.network, trained.network)
     return share_of_way(zip(trained.first, *(network.parameters() for network in networks), strict=True))
 
@@ -78,11 +79,11 @@ COPY_NEVER_CHANGES = OwnRunCheck(
 
 
 def _average_seldom_updated(run: OwnRun) -> Iterator[tuple[str, str]]:
-    """Averages that are updated once in many steps, and at the end have much of what they began with."""
+    """Averages that are updated once in many steps, and at the end hold much of their first weights."""
     planned = run.planned or (run.steps if run.ended and not run.cut else 0)
     for average in run.averages.values() if planned else ():
         if len(average.updates) > MOSTLY * run.steps:
-            continue  # a teacher, in each step
+            continue  # it runs in most steps: a teacher
         before = max((steps for steps, count in average.updates.items() if not count), default=0)
         begun = sorted((steps, count) for steps, count in average.updates.items() if count)
         (first, began), (last, updates) = (begun[0], begun[-1]) if begun else ((0, 0), (0, 0))
@@ -100,7 +101,7 @@ def _average_seldom_updated(run: OwnRun) -> Iterator[tuple[str, str]]:
 
 
 def _share_of_first(average: AveragedModel, updates: int) -> float:
-    """How much of an average are the weights of its first update, after so many."""
+    """The share of an average that the weights of its first update have after `updates` of them."""
     model = nn.Linear(1, 1, bias=False)
     with torch.no_grad():
         own = AveragedModel(model, avg_fn=average.avg_fn, multi_avg_fn=average.multi_avg_fn)
@@ -122,33 +123,34 @@ AVERAGE_SELDOM_UPDATED = OwnRunCheck(
 )
 
 
-def _template_asked(run: OwnRun) -> Iterator[tuple[str, str]]:
-    """Networks whose calls with gradients have other weights than their own, and those without never."""
+def _template_evaluated(run: OwnRun) -> Iterator[tuple[str, str]]:
+    """Networks that run with weights other than their own in training, as by `functional_call`, and with their own in
+    evaluation."""
     for network in networks_learning(run):
-        asked = [call for call in network.calls if not call.learns and call.steps > FEW_STEPS]
-        seldom = len({call.steps for call in asked}) <= MOSTLY * run.steps
-        if not asked or not seldom or not (run.ended or asked[0].steps < asked[-1].steps):
+        evaluated = [call for call in network.calls if not call.learns and call.steps > FEW_STEPS]
+        seldom = len({call.steps for call in evaluated}) <= MOSTLY * run.steps
+        if not evaluated or not seldom or not (run.ended or evaluated[0].steps < evaluated[-1].steps):
             continue
-        given = [call.weights for call in network.calls if call.learns and call.steps > FEW_STEPS]
+        trained = [call.weights for call in network.calls if call.learns and call.steps > FEW_STEPS]
         own = [network.after, *(call.weights for call in network.calls if not call.learns)]
-        still = all(apart(number, network.before) <= ROUNDED for number in own if number == number)
-        others = [apart(number, network.before) > CHANGED for number in given if number == number]
+        still = all(relative_change(number, network.before) <= ROUNDED for number in own if number == number)
+        others = [relative_change(number, network.before) > CHANGED for number in trained if number == number]
         if network.before == network.before and still and others and all(others):
             yield (
                 network.name,
                 f"in {several(run.steps, 'step')} of the script, the calls of {network.name} with gradients use other "
-                f"weights, which change, but all {several(len(asked), 'call')} without gradients use its own initial "
-                "weights",
+                f"weights, which change, but all {several(len(evaluated), 'call')} without gradients use its own "
+                "initial weights",
             )
 
 
-TEMPLATE_ASKED = OwnRunCheck(
+TEMPLATE_EVALUATED = OwnRunCheck(
     "model.evaluates-untrained",
     "error",
     f"after {FEW_STEPS} steps, training runs the network with other weights, and evaluation never does",
     "The evaluated weights are not the trained ones.",
     "evaluate with the weights that are trained: `torch.func.functional_call(model, params, (x,))`",
-    _template_asked,
+    _template_evaluated,
 )
 
 
@@ -156,9 +158,11 @@ def _target_never_changes(run: OwnRun) -> Iterator[tuple[str, str]]:
     for still in never_changed(run, LEAST_OF_ALL):
         enough = run.ended or run.steps >= LEAST_UPDATES
         for trained in networks_learning(run):
-            written = len(set(still.weights)) > 2 and moved(still) <= _LEAST_SHARE * moved(trained)  # rounding
-            changes = trained.kind == still.kind and moved(trained) > CHANGED
-            if changes and (enough or written) and not any(are_equal(still, other) for other in untouched(run)):
+            change = largest_change(trained)
+            written = len(set(still.weights)) > 2 and largest_change(still) <= _LEAST_SHARE * change  # rounding
+            if trained.kind != still.kind or change <= CHANGED or not (enough or written):
+                continue
+            if not any(are_equal(still, other) for other in networks_without_gradients(run)):
                 yield (
                     still.name,
                     f"in {several(run.steps, 'step')} of the script, {trained.name} changes, but {still.name}, of the "

@@ -1,4 +1,4 @@
-"""Weights that no gradient reaches, or that no step changes, in a script's own run."""
+"""Weights in a script's own run that no gradient reaches, or that no step changes."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from striate.doctor.checks.own_run.called_networks import (
     MANY_STEPS,
     MOSTLY,
     are_equal,
-    moved,
+    largest_change,
     networks_learning,
+    networks_without_gradients,
     never_changed,
-    untouched,
 )
 from striate.doctor.checks.own_run.check import OwnRunCheck
 from striate.doctor.evidence.own_run import CalledNetwork, OwnRun, size_of
@@ -34,7 +34,7 @@ def _never_cleared(run: OwnRun) -> Iterator[tuple[str, str]]:
             )
 
 
-NEVER_CLEARED = _NEVER_CLEARED = OwnRunCheck(
+NEVER_CLEARED = OwnRunCheck(
     "optim.missing-zero-grad",
     "error",
     f"before {MOSTLY:.0%} of {MANY_STEPS} steps or more, nothing clears the gradients of the previous step",
@@ -68,7 +68,7 @@ NOTHING_MOVES = OwnRunCheck(
 
 
 def _without_gradient(run: OwnRun) -> Iterator[tuple[str, str]]:
-    if run.steps < MANY_STEPS or run.loaded:  # what was loaded is kept as it is, perhaps
+    if run.steps < MANY_STEPS or run.loaded:  # loaded weights may be frozen
         return
     for network in networks_learning(run):
         names = [
@@ -85,7 +85,7 @@ def _without_gradient(run: OwnRun) -> Iterator[tuple[str, str]]:
 
 
 def _stays(run: OwnRun, parameter: nn.Parameter) -> bool:
-    """Whether it had no gradient at any step, nor was changed in another way, as an average."""
+    """Whether a parameter had no gradient at any step, and was not changed in another way, as averages are."""
     found = run.untouched.get(id(parameter))
     return found is not None and size_of(parameter) == found[1]
 
@@ -131,8 +131,8 @@ CLEARED_BEFORE_STEP = OwnRunCheck(
 
 
 def _steps_without_gradient(run: OwnRun, *, reached: bool) -> Iterator[tuple[str, str]]:
-    if not run.ended and len(run.losses) < run.steps - 1:  # what went backward first was not seen
-        return  # others go backward later, perhaps
+    if not run.ended and len(run.losses) < run.steps - 1:  # the first backward passes were not seen
+        return  # other losses may follow later
     without = {key: held for key, held in run.trained.items() if held <= run.untouched.keys()}
     for key, held in without.items():
         steps = len(run.rates[key])
@@ -147,30 +147,31 @@ def _steps_without_gradient(run: OwnRun, *, reached: bool) -> Iterator[tuple[str
                 )
 
 
-def _twin_never_changes(run: OwnRun) -> Iterator[tuple[str, str]]:
-    """Of networks of the same shapes that one optimizer holds, one that no gradient reaches while another learns."""
+def _critic_never_changes(run: OwnRun) -> Iterator[tuple[str, str]]:
+    """Two networks of the same shapes that one optimizer holds, as two critics: one learns, no gradient reaches the
+    other."""
     if not run.ended and run.steps < LEAST_UPDATES:
-        return  # its turn comes later, perhaps
-    for still in untouched(run):
-        asked = sum(len(copy.calls) for copy in run.networks.values() if are_equal(copy, still))
+        return  # it may be trained later
+    for still in networks_without_gradients(run):
+        calls = sum(len(copy.calls) for copy in run.networks.values() if are_equal(copy, still))
         own = {id(parameter) for parameter in still.network.parameters() if parameter.requires_grad}
         for key, held in run.trained.items():
             steps = len(run.rates[key])
-            twin = next((one for one in networks_learning(run) if _learns_with(run, one, still, held)), None)
-            if twin is not None and own <= held and min(asked, steps) >= LEAST_OF_ALL:
+            other = next((one for one in networks_learning(run) if _learns_with(run, one, still, held)), None)
+            if other is not None and own <= held and min(calls, steps) >= LEAST_OF_ALL:
                 yield (
                     still.name,
-                    f"in {several(steps, 'step')} of the optimizer that holds {twin.name} and {still.name}, of the "
-                    f"same shapes, {twin.name} changes, but no parameter of {still.name} gets a gradient",
+                    f"in {several(steps, 'step')} of the optimizer that holds {other.name} and {still.name}, of the "
+                    f"same shapes, {other.name} changes, but no parameter of {still.name} gets a gradient",
                 )
 
 
-def _learns_with(run: OwnRun, twin: CalledNetwork, still: CalledNetwork, held: set[int]) -> bool:
-    own = {id(parameter) for parameter in twin.network.parameters() if parameter.requires_grad}
-    return twin.kind == still.kind and own <= held - run.untouched.keys() and moved(twin) > CHANGED
+def _learns_with(run: OwnRun, other: CalledNetwork, still: CalledNetwork, held: set[int]) -> bool:
+    own = {id(parameter) for parameter in other.network.parameters() if parameter.requires_grad}
+    return other.kind == still.kind and own <= held - run.untouched.keys() and largest_change(other) > CHANGED
 
 
-TWIN_NEVER_CHANGES = OwnRunCheck(
+CRITIC_NEVER_CHANGES = OwnRunCheck(
     "model.graph-detached",
     "error",
     f"{LEAST_OF_ALL} steps of a completed run, {LEAST_UPDATES} of an incomplete one, in which one of two "
@@ -178,16 +179,16 @@ TWIN_NEVER_CHANGES = OwnRunCheck(
     "A critic that no gradient reaches keeps its initial weights, and values are learned from its random outputs.",
     "compute a loss from its own outputs: `loss = mse_loss(q1(obs, action), target) + mse_loss(q2(obs, action), "
     "target)`",
-    _twin_never_changes,
+    _critic_never_changes,
 )
 
 
 def _actor_never_changes(run: OwnRun) -> Iterator[tuple[str, str]]:
-    changed = {network.kind for network in run.networks.values() if moved(network) > CHANGED}
+    changed = {network.kind for network in run.networks.values() if largest_change(network) > CHANGED}
     for still in never_changed(run, LEAST_OF_ALL):
         parameters = list(still.network.parameters())
-        gets = any(p.grad is not None and bool(p.grad.any()) for p in parameters)
-        if changed and still.kind not in changed and gets and not any(id(p) in run.held for p in parameters):
+        has_gradient = any(p.grad is not None and bool(p.grad.any()) for p in parameters)
+        if changed and still.kind not in changed and has_gradient and not any(id(p) in run.held for p in parameters):
             yield (
                 still.name,
                 f"in {several(run.steps, 'step')} of the script, no weight of {still.name} changes, though it has "

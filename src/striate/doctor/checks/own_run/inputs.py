@@ -1,4 +1,4 @@
-"""What networks are given in a script's own run, in which mode, and whether the loss is a number."""
+"""The inputs of networks in a script's own run, their mode in training, and losses that are NaN or infinite."""
 
 from __future__ import annotations
 
@@ -13,45 +13,46 @@ from striate.wording import several
 _FAR, _WIDER = 3.0, 3.0
 
 
-def inputs_apart(run: OwnRun) -> Iterator[tuple[str, str]]:
+def differing_inputs(run: OwnRun) -> Iterator[tuple[str, str]]:
+    """Networks whose inputs in evaluation are far from all inputs in training, by mean or standard deviation."""
     for network in networks_learning(run):
         learned = [call for call in calls_like(run, network, learns=True) if call.deviation > 0]
         shapes = {call.shape for call in learned}
-        asked = [c for c in calls_like(run, network, learns=False) if c.deviation > 0 and c.shape in shapes]
-        if len(learned) < FEW_STEPS or not asked:
+        evaluated = [c for c in calls_like(run, network, learns=False) if c.deviation > 0 and c.shape in shapes]
+        if len(learned) < FEW_STEPS or not evaluated:
             continue
-        if any(_are_near(one, other) for one in asked for other in learned):
+        if any(_are_near(one, other) for one in evaluated for other in learned):
             continue
         yield (
             f"the evaluation of {network.name}",
-            f"the script's own steps give {network.name} inputs with {_told(learned)}, but its own evaluation gives "
-            f"it {_told(asked)}",
+            f"the script's own steps give {network.name} inputs with {_described(learned)}, but its own evaluation "
+            f"gives it {_described(evaluated)}",
         )
 
 
-def _are_near(asked: NetworkCall, learned: NetworkCall) -> bool:
+def _are_near(evaluated: NetworkCall, learned: NetworkCall) -> bool:
     """Whether the means are near, and the standard deviations or the mean absolute deviations: features that are
     constant in training are divided by nearly 0, and then few values of evaluation inputs are huge."""
-    gap = abs(asked.mean - learned.mean)
-    pairs = ((asked.deviation, learned.deviation), (asked.distance, learned.distance))
+    gap = abs(evaluated.mean - learned.mean)
+    pairs = ((evaluated.deviation, learned.deviation), (evaluated.distance, learned.distance))
     wider = min(abs(math.log(max(one, 1e-12) / max(other, 1e-12))) for one, other in pairs)
-    return gap <= _FAR * max(learned.deviation, asked.deviation) and wider <= math.log(_WIDER)
+    return gap <= _FAR * max(learned.deviation, evaluated.deviation) and wider <= math.log(_WIDER)
 
 
-def _told(calls: list[NetworkCall]) -> str:
+def _described(calls: list[NetworkCall]) -> str:
     mean = sum(call.mean for call in calls) / len(calls)
     deviation = sum(call.deviation for call in calls) / len(calls)
     return f"mean {mean:.3g} and standard deviation {deviation:.3g}"
 
 
-INPUTS_APART = OwnRunCheck(
+INPUTS_DIFFER = OwnRunCheck(
     "data.shift",
     "error",
     f"all evaluation inputs have a standard deviation and a mean absolute deviation {_WIDER:g} times as large or small "
     f"as the inputs of any step, or a mean {_FAR:g} standard deviations away",
     "The network is evaluated on inputs unlike any that it has seen: its metrics do not show what it has learned.",
     "prepare evaluation inputs like training inputs: the same scale, mean and standard deviation",
-    inputs_apart,
+    differing_inputs,
 )
 
 
@@ -88,7 +89,7 @@ def _not_finite(run: OwnRun) -> Iterator[tuple[str, str]]:
         yield "the loss", f"from backward pass {first} of the script on, the loss is {tail[-1]:g}"
 
 
-NOT_FINITE = _NOT_FINITE = OwnRunCheck(
+NOT_FINITE = OwnRunCheck(
     "loss.not-finite",
     "error",
     "the last three losses of the script are NaN or infinite",

@@ -37,7 +37,7 @@ def _rate_still_rises(run: OwnRun) -> Iterator[tuple[str, str]]:
             )
 
 
-RATE_STILL_RISES = _RATE_GONE = OwnRunCheck(
+RATE_STILL_RISES = OwnRunCheck(
     "optim.lr-schedule",
     "warning",
     f"in a script that ran to its end, the rate rises {_UP:g} times until the last step, or is at most {_DOWN:.0%} "
@@ -56,6 +56,6 @@ def _rate_compounds(run: OwnRun) -> Iterator[tuple[str, str]]:
             yield "the learning rate's schedule", told_compounded(different)
 
 
-RATE_COMPOUNDS = _RATE_COMPOUNDS = OwnRunCheck(
+RATE_COMPOUNDS = OwnRunCheck(
     "optim.lr-schedule", "warning", COMPOUNDED, COMPOUNDED_WHY, COMPOUNDED_REMEDY, _rate_compounds
 )

@@ -14,7 +14,7 @@ _SHARE = 0.6
 _SECONDS = 0.008
 _SAMPLE_SECONDS = 0.0001
 _LOST = 10.0
-"""Seconds of a whole training, below which nobody minds."""
+"""Seconds that the whole training waits; below them the finding is a note."""
 
 
 def _find_input_bound(evidence: Evidence) -> Iterator[Finding]:
@@ -22,7 +22,7 @@ def _find_input_bound(evidence: Evidence) -> Iterator[Finding]:
     if evidence.setup.arrays or evidence.trial.error is not None or not evidence.trial.rows:
         return
     known = sorted(train.seconds[1:] or train.seconds)
-    loading = known[len(known) // 4]  # a machine with other work to do makes single batches slow
+    loading = known[len(known) // 4]  # other work of the machine makes single batches slow
     size = sorted(train.sizes)[len(train.sizes) // 2]
     workers = loader.num_workers if isinstance(loader, DataLoader) else 0
     step = evidence.step_seconds

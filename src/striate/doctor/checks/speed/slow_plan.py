@@ -1,5 +1,5 @@
-"""speed.slow-plan: is the same step much faster in another number format, another layout, or without a search for
-anomalies?"""
+"""speed.slow-plan: is the same step much faster in another number format or memory format, or without anomaly
+detection?"""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from striate.doctor.checks.check import Check
-from striate.doctor.checks.speed.small_batch import best, seconds_of_steps
+from striate.doctor.checks.speed.small_batch import fastest_step, timed_trials
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.trial import Change, Trial
 from striate.doctor.setup.replicas import Replica, to_float32
@@ -47,12 +47,12 @@ def _anomaly(evidence: Evidence) -> Finding:
         return plain
 
     batches = evidence.train.raw[:_BATCHES]
-    trials = seconds_of_steps(evidence, {"on": (Change(), batches), "off": (Change(wrap=off), batches)})
-    times = best(trials["on"]) / max(best(trials["off"]), 1e-9)
-    cost = f": a step takes {best(trials['on']) * 1000:.1f} ms, without it {best(trials['off']) * 1000:.1f} ms"
+    trials = timed_trials(evidence, {"on": (Change(), batches), "off": (Change(wrap=off), batches)})
+    on, without = fastest_step(trials["on"]), fastest_step(trials["off"])
+    cost = f": a step takes {on * 1000:.1f} ms, without it {without * 1000:.1f} ms"
     return _finding(
         "the training step",
-        "anomaly detection is on in each step" + (cost if times > 1.05 else ""),
+        "anomaly detection is on in each step" + (cost if on > 1.05 * without else ""),
         "It records the call stack of every operation and checks every gradient. It is meant only for finding a fault.",
         "remove `torch.autograd.set_detect_anomaly(True)` and `detect_anomaly()`",
         "any anomaly detection",
@@ -61,12 +61,12 @@ def _anomaly(evidence: Evidence) -> Finding:
 
 def _single_precision(evidence: Evidence) -> Iterator[Finding]:
     batches = evidence.train.raw[:_BATCHES]
-    halves = [_as_float32(batch) for batch in batches]
-    ways = {"float64": (Change(), batches), "float32": (Change(prepare=to_float32), halves)}
-    trials = seconds_of_steps(evidence, ways)
+    in_float32 = [_as_float32(batch) for batch in batches]
+    variants = {"float64": (Change(), batches), "float32": (Change(prepare=to_float32), in_float32)}
+    trials = timed_trials(evidence, variants)
     if not _agree(trials["float64"], trials["float32"]):
         return
-    slow, fast = best(trials["float64"]), best(trials["float32"])
+    slow, fast = fastest_step(trials["float64"]), fastest_step(trials["float32"])
     if slow < _DOUBLE_FASTER * fast:
         return
     yield _finding(
@@ -83,23 +83,23 @@ def _single_precision(evidence: Evidence) -> Iterator[Finding]:
 def _other_plans(evidence: Evidence) -> Iterator[Finding]:
     plain = evidence.train.raw[:_BATCHES]
     grid = any(parameter.ndim == 4 for parameter in evidence.setup.model.parameters())
-    ways: dict[str, tuple[Change, Any]] = {"as it is": (Change(), plain)}
-    ways["bfloat16"] = (Change(wrap=_under_bfloat16(evidence)), plain)
+    variants: dict[str, tuple[Change, Any]] = {"as it is": (Change(), plain)}
+    variants["bfloat16"] = (Change(wrap=_under_bfloat16(evidence)), plain)
     if grid:
         last = [_channels_last(batch) for batch in plain]
-        ways["channels last"] = (Change(prepare=_to_channels_last), last)
+        variants["channels last"] = (Change(prepare=_to_channels_last), last)
         both = Change(prepare=_to_channels_last, wrap=_under_bfloat16(evidence))
-        ways["channels last and bfloat16"] = (both, last)
-    trials = seconds_of_steps(evidence, ways, 0.25)
-    known = {name: best(t) for name, t in trials.items() if name == "as it is" or _agree(trials["as it is"], t)}
+        variants["channels last and bfloat16"] = (both, last)
+    trials = timed_trials(evidence, variants, 0.25)
+    known = {name: fastest_step(t) for name, t in trials.items() if name == "as it is" or _agree(trials["as it is"], t)}
     chosen = min(known, key=lambda name: known[name])
-    times = known["as it is"] / known[chosen]
-    if times < _FASTER or known["as it is"] < _LONG:
+    speedup = known["as it is"] / known[chosen]
+    if speedup < _FASTER or known["as it is"] < _LONG:
         return
     table = ", ".join(f"{name} {seconds * 1000:.1f} ms" for name, seconds in known.items())
     yield _finding(
         "the training step",
-        f"a step takes: {table}; {chosen} is {times:.1f} times as fast, with the same loss within {_AGREE:.0%}",
+        f"a step takes: {table}; {chosen} is {speedup:.1f} times as fast, with the same loss within {_AGREE:.0%}",
         "The network learns the same in less time.",
         _remedy(chosen, evidence.setup.device.type),
         f"{_FASTER:g} times as fast, timed in turns, with a loss within {_AGREE:.0%}, where a step takes "

@@ -21,21 +21,21 @@ _ROUNDS = 6
 _WARM = 2
 
 
-def seconds_of_steps(
-    evidence: Evidence, ways: Mapping[str, tuple[Change, Sequence[Any]]], share: float = 0.1
+def timed_trials(
+    evidence: Evidence, variants: Mapping[str, tuple[Change, Sequence[Any]]], share: float = 0.1
 ) -> dict[str, Trial]:
-    """Trials of each way, a few steps in turns, within `share` of the budget; the first steps are for warming up.
+    """A trial of each variant, a few steps in turns, within `share` of the budget; the first steps are a warm-up.
 
-    Raises NoEvidence where there was no time for two rounds after these.
+    Raises NoEvidence where there is no time for two rounds after the warm-up.
     """
-    evidence.clock.need(len(ways) * (_WARM + 2) * evidence.step_seconds)
+    evidence.clock.need(len(variants) * (_WARM + 2) * evidence.step_seconds)
     until = evidence.clock.until(share)
     trials = {
-        name: run_trial(evidence.setup, batches, _WARM, until, _waiting(evidence, change), close=False)
-        for name, (change, batches) in ways.items()
+        name: run_trial(evidence.setup, batches, _WARM, until, _synchronized(evidence, change), close=False)
+        for name, (change, batches) in variants.items()
     }
     for _ in range(_ROUNDS):
-        for name, (_, batches) in ways.items():
+        for name, (_, batches) in variants.items():
             if trials[name].error is None and perf_counter() < until:
                 go_on(trials[name], batches, 1, until)
     if min(len(trial.rows) for trial in trials.values() if trial.error is None or trial.rows) < _WARM + 2:
@@ -43,25 +43,25 @@ def seconds_of_steps(
     return trials
 
 
-def best(trial: Trial) -> float:
-    """The seconds of its fastest step after the first ones: what else the machine does only adds to it."""
+def fastest_step(trial: Trial) -> float:
+    """Seconds of a trial's fastest step after the warm-up: other work of the machine only makes steps slower."""
     return min(row.seconds for row in trial.rows[_WARM:])
 
 
-def _waiting(evidence: Evidence, change: Change) -> Change:
-    """The same change, with steps that are over when the accelerator is."""
+def _synchronized(evidence: Evidence, change: Change) -> Change:
+    """The same change, with steps that end when the accelerator has computed them."""
     if evidence.setup.device.type != "cuda":
         return change
 
     def wrap(step: Step) -> Step:
         inner = change.wrap(step) if change.wrap is not None else step
 
-        def waits(*args: Any) -> Any:
+        def synchronized(*args: Any) -> Any:
             returned = inner(*args)
             torch.cuda.synchronize()
             return returned
 
-        return waits
+        return synchronized
 
     return replace(change, wrap=wrap)
 
@@ -82,10 +82,10 @@ def _find_small_batch(evidence: Evidence) -> Iterator[Finding]:
     large = joined(parts)
     if large is None or len(parts) < 4:
         return
-    trials = seconds_of_steps(evidence, {"small": (Change(), parts), "large": (Change(), [large])})
+    trials = timed_trials(evidence, {"small": (Change(), parts), "large": (Change(), [large])})
     if any(trial.error is not None for trial in trials.values()):
         return
-    slow, fast = (size / best(trials["small"])), (size * len(parts) / best(trials["large"]))
+    slow, fast = size / fastest_step(trials["small"]), size * len(parts) / fastest_step(trials["large"])
     if fast < _FASTER * slow:
         return
     yield SMALL_BATCH.finding(
@@ -103,17 +103,17 @@ def _find_small_batch(evidence: Evidence) -> Iterator[Finding]:
 
 
 def joined(batches: list[Any]) -> Any:
-    """One batch of several, in their own form; None where they cannot be put together."""
+    """One batch of several, in their structure; None where they cannot be concatenated."""
     first = batches[0]
     if isinstance(first, torch.Tensor):
         fits = all(isinstance(one, torch.Tensor) and one.shape[1:] == first.shape[1:] and one.ndim for one in batches)
         return torch.cat(batches) if fits else None
     if isinstance(first, Mapping):
-        found = {key: joined([batch[key] for batch in batches]) for key in first}
-        return None if any(value is None for value in found.values()) else found
+        named = {key: joined([batch[key] for batch in batches]) for key in first}
+        return None if any(value is None for value in named.values()) else named
     if isinstance(first, list | tuple) and not hasattr(first, "_fields"):
-        rows = [joined([batch[place] for batch in batches]) for place in range(len(first))]
-        return None if any(value is None for value in rows) else type(first)(rows)
+        parts = [joined([batch[place] for batch in batches]) for place in range(len(first))]
+        return None if any(value is None for value in parts) else type(first)(parts)
     return None
 
 

@@ -1,4 +1,4 @@
-"""speed.sync-every-step: does a step stop again and again for numbers in Python, or go through samples one by one?"""
+"""speed.sync-every-step: does a step stop again and again to read values, or loop over samples one by one?"""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 
 from striate.doctor.checks.check import Check
-from striate.doctor.checks.speed.small_batch import best, seconds_of_steps
+from striate.doctor.checks.speed.small_batch import fastest_step, timed_trials
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.trial import Change
 from striate.doctor.setup.training_setup import usual_step
@@ -32,18 +32,18 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
     many = fetched >= _FETCHED
     if fetched < _SOME and not by_one and not rows:
         return
-    # One that trains several networks, or goes backward several times, has more to do than a plain step.
+    # A step that trains several networks, or has several backward passes, does more than a plain step.
     alike = by_one or rows or len(calls.backward) <= 1
-    times = _times_slower(evidence) if alike else None
-    # Within forward, the plain step does the same, and no time tells.
-    within = by_one and (times is None or first.calls <= 1)
-    if not many and not within and (times is None or times < _SLOWER):
+    speedup = _speedup_of_plain_step(evidence) if alike else None
+    # A plain step has a loop within `forward` too: the times do not show what it costs.
+    within = by_one and (speedup is None or first.calls <= 1)
+    if not many and not within and (speedup is None or speedup < _SLOWER):
         return
-    # On a CPU a number that Python wants is there: only layers that get samples one by one surely cost.
-    cheap = evidence.setup.device.type == "cpu" and not by_one and (times is None or times < _SLOWER)
+    # On a CPU reading a value costs nothing; calling layers with single samples does.
+    cheap = evidence.setup.device.type == "cpu" and not by_one and (speedup is None or speedup < _SLOWER)
     text = _measured(evidence, fetched, single if by_one else 0, rows)
-    if times is not None and times > 1.1:
-        text += f"; the same batch in one plain step is {times:.1f} times as fast"
+    if speedup is not None and speedup > 1.1:
+        text += f"; the same batch in one plain step is {speedup:.1f} times as fast"
     yield SYNC_EVERY_STEP.finding(
         severity="note" if cheap else "warning",
         where="the training step",
@@ -61,27 +61,26 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
 
 
 def _measured(evidence: Evidence, fetched: int, single: int, rows: bool) -> str:
-    said, size = [], evidence.train.sizes[0]
+    texts, size = [], evidence.train.sizes[0]
     if fetched >= _SOME:
-        ways = ", ".join(f"{count} × `{name}`" for name, count in evidence.calls.fetched.most_common(3))
-        said.append(f"one step reads {several(fetched, 'number')} into Python ({ways})")
+        methods = ", ".join(f"{count} × `{name}`" for name, count in evidence.calls.fetched.most_common(3))
+        texts.append(f"one step reads {several(fetched, 'number')} into Python ({methods})")
     if single:
-        said.append(f"layers are called {single} times with one sample each, of a batch of {size}")
+        texts.append(f"layers are called {single} times with one sample each, of a batch of {size}")
     if rows and not single:
-        said.append(f"one step picks {several(evidence.calls.picked, 'row')} one by one, of a batch of {size}")
-    return "; ".join(said) + f"; a step takes {evidence.step_seconds * 1000:.1f} ms"
+        texts.append(f"one step picks {several(evidence.calls.picked, 'row')} one by one, of a batch of {size}")
+    return "; ".join(texts) + f"; a step takes {evidence.step_seconds * 1000:.1f} ms"
 
 
-def _times_slower(evidence: Evidence) -> float | None:
-    """How many times longer the user's step takes than the usual one on the same batches; None where that cannot be
-    made."""
+def _speedup_of_plain_step(evidence: Evidence) -> float | None:
+    """How many times as fast the usual step is as the user's on the same batches; None where either fails."""
     if evidence.setup.own_step:
         return None
     batches = evidence.train.raw[:4]
-    trials = seconds_of_steps(evidence, {"own": (Change(), batches), "plain": (Change(step=usual_step), batches)})
+    trials = timed_trials(evidence, {"own": (Change(), batches), "plain": (Change(step=usual_step), batches)})
     if any(trial.error is not None or not trial.rows for trial in trials.values()):
         return None
-    return best(trials["own"]) / max(best(trials["plain"]), 1e-9)
+    return fastest_step(trials["own"]) / max(fastest_step(trials["plain"]), 1e-9)
 
 
 def _remedy(by_one: bool) -> str:

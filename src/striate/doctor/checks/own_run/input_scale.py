@@ -1,4 +1,4 @@
-"""Evaluations in which a network is given inputs of another scale than in training, and would be right with that."""
+"""Evaluations whose inputs have another scale than those of training, with which the network would predict right."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 
 from striate.doctor.checks.own_run.called_networks import calls_like, networks_learning
 from striate.doctor.checks.own_run.check import OwnRunCheck
-from striate.doctor.checks.own_run.inputs import inputs_apart
+from striate.doctor.checks.own_run.inputs import differing_inputs
 from striate.doctor.evidence.own_run import Asked, Key, NetworkCall, OwnRun
 from striate.doctor.evidence.quality import classes_of
 from striate.models.preserved_state import preserved, same_random_state
@@ -19,32 +19,32 @@ from striate.observe.tensors import tensors_in
 from striate.wording import several
 
 _FEW_STEPS, _WIDER, _OFFSET = 10, 1.5, 0.5
-"""A network that has learned something; times as wide, and deviations that a mean is away."""
+"""Steps after which a network has learned something; ratio of standard deviations; deviations between means."""
 _GAIN, _LEARNED, _CERTAIN = 0.2, 0.5, 4.0
-"""Of all that are right; standard errors."""
+"""Gain of the accuracy and the least accuracy in the scale of training; the gain in standard errors."""
 
 
 def _right_in_scale(run: OwnRun) -> Iterator[tuple[str, str]]:
-    if any(inputs_apart(run)):
+    if any(differing_inputs(run)):
         return
     kinds = {network.name: network.kind for network in run.networks.values()}
     for trained in networks_learning(run):
         learned = [call for call in calls_like(run, trained, learns=True) if call.deviation > 0]
         shapes = {call.shape for call in learned}
-        given = [c for c in calls_like(run, trained, learns=False) if c.deviation > 0 and c.shape in shapes]
-        if len(learned) < _FEW_STEPS or any(_are_alike(one, other) for one in given for other in learned):
+        evaluated = [c for c in calls_like(run, trained, learns=False) if c.deviation > 0 and c.shape in shapes]
+        if len(learned) < _FEW_STEPS or any(_are_alike(one, other) for one in evaluated for other in learned):
             continue
         mean = sum(call.mean for call in learned) / len(learned)
         deviation = sum(call.deviation for call in learned) / len(learned)
-        for key, asked in run.asked.items():
-            if kinds.get(key[0]) != trained.kind or asked.steps < _FEW_STEPS:
+        for key, evaluation in run.asked.items():
+            if kinds.get(key[0]) != trained.kind or evaluation.steps < _FEW_STEPS:
                 continue
-            inputs = torch.cat([x.detach().double().flatten() for x in asked.inputs])
+            inputs = torch.cat([x.detach().double().flatten() for x in evaluation.inputs])
             own, others = float(inputs.mean()), float(inputs.std())
             if not others > 0:
                 continue
-            plain = _right(asked, key, 1.0, 0.0)
-            fixed = _right(asked, key, deviation / others, mean - own * deviation / others)
+            plain = _right(evaluation, key, 1.0, 0.0)
+            fixed = _right(evaluation, key, deviation / others, mean - own * deviation / others)
             if plain is None or fixed is None or len(plain) != len(fixed):
                 continue
             change = fixed - plain
@@ -66,21 +66,22 @@ def _are_alike(one: NetworkCall, other: NetworkCall) -> bool:
     return gap <= _OFFSET * max(one.deviation, other.deviation) and wider <= math.log(_WIDER)
 
 
-def _right(asked: Asked, key: Key, factor: float, offset: float) -> torch.Tensor | None:
-    """Of each sample of an evaluation whether it is predicted right with other inputs; None where it can't be told."""
-    found = list[torch.Tensor]()
-    with suppress(Exception), preserved(asked.network), torch.no_grad(), same_random_state():  # of the user's network
-        for x, wanted in zip(asked.inputs, asked.targets, strict=True):
-            told = next(islice(tensors_in(asked.network(x * factor + offset)), key[1], None)).detach().cpu()
-            classes = classes_of(told, wanted)
+def _right(evaluation: Asked, key: Key, factor: float, offset: float) -> torch.Tensor | None:
+    """For each sample of an evaluation, 1 if the network predicts it right from the input times `factor` plus `offset`,
+    else 0; None where outputs are not classes, or the network fails."""
+    right, network = list[torch.Tensor](), evaluation.network
+    with suppress(Exception), preserved(network), torch.no_grad(), same_random_state():  # of the user's network
+        for x, targets in zip(evaluation.inputs, evaluation.targets, strict=True):
+            outputs = next(islice(tensors_in(network(x * factor + offset)), key[1], None)).detach().cpu()
+            classes = classes_of(outputs, targets)
             if classes is None:
                 return None
-            found.append((classes == wanted).double())
-        return torch.cat(found)
+            right.append((classes == targets).double())
+        return torch.cat(right)
     return None
 
 
-IN_SCALE = OwnRunCheck(
+INPUT_SCALE = OwnRunCheck(
     "data.shift",
     "error",
     f"all that the script's own evaluation gives the network has a standard deviation {_WIDER:g} times as large or "

@@ -1,4 +1,4 @@
-"""What a script's own evaluation answers: right or not, and as many as it says."""
+"""The predictions of a script's own evaluation: whether they are right, and whether the reported accuracy is theirs."""
 
 from __future__ import annotations
 
@@ -20,151 +20,155 @@ from striate.doctor.evidence.own_run import Answers, CalledNetwork, Key, OwnRun,
 from striate.wording import several
 
 _FEW_OF_CLASS, _LEARNED, _LEARNED_WELL, _BY_CHANCE = 3, 0.5, 0.7, 10.0
-_FEW_TOLD, _DIFFER, _APART = 3, 1.2, 1.1
+_FEWEST, _DIFFER, _APART = 3, 1.2, 1.1
 _WORSE, _SAME, _NEARLY = 0.2, 1e-9, 0.75
 _ANY = "the network"
-_EXACT = 0.01  # of a number, that rounding may take
+_EXACT = 0.01  # relative error of rounding
 _NUMBER = re.compile(r"(?<![\d.])\d+\.\d+(?![\d.e])")
 
 
 def _renumbered(run: OwnRun) -> Iterator[tuple[str, str]]:
-    for name, trained, (_, asked) in _trained_and_asked(run):
-        if trained[-1][1].rights.share < _LEARNED_WELL or asked.rights.share > trained[-1][1].rights.share / 2:
+    for name, trained, (_, evaluated) in _trained_and_evaluated(run):
+        if trained[-1][1].rights.share < _LEARNED_WELL or evaluated.rights.share > trained[-1][1].rights.share / 2:
             continue
-        told = Told(name, *_as_arrays(trained[-1][1]), *_as_arrays(asked))
-        if (found := renumbered(told)) is not None:
+        found = renumbered(Told(name, *_as_arrays(trained[-1][1]), *_as_arrays(evaluated)))
+        if found is not None:
             yield found.where, found.measured
 
 
 def _class_never_trained(run: OwnRun) -> Iterator[tuple[str, str]]:
-    for _, trained, (steps, asked) in _trained_and_asked(run):
+    for _, trained, (steps, evaluated) in _trained_and_evaluated(run):
         if trained[-1][1].rights.share < _LEARNED:
-            continue  # embeddings, perhaps, that are tried with other classes
+            continue  # these may be embeddings, which are evaluated on other classes
         known = Counter(int(label) for _, one in trained for part in one.targets for label in part)
-        counts = Counter(int(label) for part in asked.targets for label in part)
-        often = _BY_CHANCE * asked.samples / known.total()
+        counts = Counter(int(label) for part in evaluated.targets for label in part)
+        often = _BY_CHANCE * evaluated.samples / known.total()
         missing = [label for label in sorted(counts) if not known[label] and counts[label] >= max(_FEW_OF_CLASS, often)]
         if missing:
             some = sum(counts[label] for label in missing)
             yield (
                 "the training data",
                 f"of the {several(known.total(), 'sample')} in the script's first {several(steps, 'step')} none is "
-                f"of class {', '.join(map(str, missing))}; of the {several(asked.samples, 'sample')} that are "
+                f"of class {', '.join(map(str, missing))}; of the {several(evaluated.samples, 'sample')} that are "
                 f"evaluated, {some} are",
             )
 
 
-def _trained_and_asked(run: OwnRun) -> Iterator[tuple[str, list[tuple[int, Answers]], tuple[int, Answers]]]:
-    """Networks that are evaluated: what they, or those that they are copies of, answered in training, and in the last
-    evaluation."""
+def _trained_and_evaluated(run: OwnRun) -> Iterator[tuple[str, list[tuple[int, Answers]], tuple[int, Answers]]]:
+    """Networks that are evaluated: their predictions in training, or those of the network that they are copies of, and
+    their predictions in the last evaluation."""
     kinds = {network.name: network.kind for network in run.networks.values()}
-    trained, asked = (_answers(run, learns=learns) for learns in (True, False))
-    for (name, *places), answers in asked.items():
-        for (other, *others), found in trained.items():
+    trained, evaluated = (_predictions(run, learns=learns) for learns in (True, False))
+    for (name, *places), in_evaluation in evaluated.items():
+        for (other, *others), in_training in trained.items():
             if others == places and kinds[other] == kinds[name]:
-                yield name, found, answers[-1]
+                yield name, in_training, in_evaluation[-1]
 
 
-def _as_arrays(answers: Answers) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """All predictions, and the true classes."""
-    predicted, targets = (torch.cat(parts).numpy() for parts in (answers.predicted, answers.targets))
+def _as_arrays(predictions: Answers) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """All predicted classes, and the true ones."""
+    predicted, targets = (torch.cat(parts).numpy() for parts in (predictions.predicted, predictions.targets))
     return predicted.astype(np.int64), targets.astype(np.int64)
 
 
-def _answers(run: OwnRun, *, learns: bool) -> dict[Key, list[tuple[int, Answers]]]:
-    """What was answered in passes in which steps were made, or in whole ones in which none was, in order, with the
-    steps that were made at the end."""
+def _predictions(run: OwnRun, *, learns: bool) -> dict[Key, list[tuple[int, Answers]]]:
+    """The predictions of each pass over data, in order, each with the optimizer steps at its end. `learns`: of passes
+    with steps; otherwise of complete passes without any."""
     found = dict[Key, list[tuple[int, Answers]]]()
     for one in run.passes:
         fits = one.ended > one.began if learns else one.whole and one.ended == one.began
-        for key, answers in one.answers.items() if fits else ():
-            if answers.samples and (learns or len(answers.targets) == one.batches):
-                found.setdefault(key, []).append((one.ended, answers))
+        for key, predictions in one.answers.items() if fits else ():
+            if predictions.samples and (learns or len(predictions.targets) == one.batches):
+                found.setdefault(key, []).append((one.ended, predictions))
     return found
 
 
 @dataclass(frozen=True)
-class _Said:
-    """A number with a fraction that the script printed or logged, and what rounding may have taken from it."""
+class _Reported:
+    """A number with decimals that the script printed or logged."""
 
     number: float
     rounded: float
+    """Largest error of rounding to the printed decimals."""
 
     def is_share(self, share: float) -> bool:
-        """Whether it is a share, as it is or in percent."""
+        """Whether the number is this share, as a fraction or in percent."""
         return any(abs(self.number - scale * share) <= self.rounded for scale in (1.0, 100.0))
 
 
-def _evaluations(run: OwnRun) -> Iterator[tuple[str, list[tuple[Rights, list[_Said]]]]]:
-    """By network its evaluations, the last of those at the same step, or what was compared at each step, each with what
-    the script said then."""
+def _evaluations(run: OwnRun) -> Iterator[tuple[str, list[tuple[Rights, list[_Reported]]]]]:
+    """The evaluations of each network, one for each step (the last), with the numbers that the script reported at that
+    step. Under the name "the network": the comparisons of predictions with targets in one line of the script."""
     texts = dict[int, str]()
     for steps, text in run.said:
         texts[steps] = texts.get(steps, "") + text
-    said = {
-        steps: [_Said(float(number), 0.51 * 10.0 ** -len(number.partition(".")[2])) for number in _NUMBER.findall(text)]
+    reported = {
+        steps: [
+            _Reported(float(number), 0.51 * 10.0 ** -len(number.partition(".")[2])) for number in _NUMBER.findall(text)
+        ]
         for steps, text in texts.items()
     }
     for name, rights in _rights(run):
-        pairs = [(one, said[steps]) for steps, one in rights.items() if said.get(steps)]
-        if len(pairs) >= _FEW_TOLD:
+        pairs = [(one, reported[steps]) for steps, one in rights.items() if reported.get(steps)]
+        if len(pairs) >= _FEWEST:
             yield name, pairs
 
 
 def _rights(run: OwnRun) -> Iterator[tuple[str, dict[int, Rights]]]:
-    """By network, how many of its answers are right after how many steps; of what was compared, by the network."""
-    for key, found in _answers(run, learns=False).items():
+    """For each network, the right predictions of its evaluations by step; under the name "the network", those of
+    comparisons in the script."""
+    for key, found in _predictions(run, learns=False).items():
         yield key[0], {steps: one.rights for steps, one in found}
     yield from ((_ANY, rights) for rights in run.compared.values())
 
 
-def _said_otherwise(run: OwnRun) -> Iterator[tuple[str, str]]:
-    """Accuracies that are always in one proportion to the true ones: counts divided by another number."""
+def _divided_by_wrong_number(run: OwnRun) -> Iterator[tuple[str, str]]:
+    """Reported accuracies that differ from the true ones by a constant factor: counts divided by a wrong number."""
     for name, pairs in _evaluations(run):
-        if any(number.is_share(one.share) for one, said in pairs for number in said):
+        if any(number.is_share(one.share) for one, reported in pairs for number in reported):
             continue
-        places = min(len(said) for _, said in pairs)
-        for place in (*range(places), *range(-places, 0)):  # the last steps may say something before it
-            found = _proportion([(one.share, said[place]) for one, said in pairs])
-            if found is not None:
-                one, said = pairs[-1]
+        places = min(len(reported) for _, reported in pairs)
+        for place in (*range(places), *range(-places, 0)):  # from the end, too: the last report may be longer
+            factor = _constant_factor([(one.share, reported[place]) for one, reported in pairs])
+            if factor is not None:
+                one, reported = pairs[-1]
                 yield (
                     "the evaluation",
-                    f"{_told_right(name, one)}, but the script reports {said[place].number:g}; in all of "
-                    f"{several(len(pairs), 'evaluation')} its number is {found:.3g} times the true accuracy",
+                    f"{_right_text(name, one)}, but the script reports {reported[place].number:g}; in all of "
+                    f"{several(len(pairs), 'evaluation')} its number is {factor:.3g} times the true accuracy",
                 )
 
 
-def _of_all_so_far(run: OwnRun) -> Iterator[tuple[str, str]]:
-    """Accuracies that are those of all evaluations up to then: counts that are not set to zero between them."""
+def _never_reset(run: OwnRun) -> Iterator[tuple[str, str]]:
+    """Reported accuracies over all evaluations so far: counts that are not reset between evaluations."""
     for name, pairs in _evaluations(run):
         so_far = list(accumulate((one for one, _ in pairs), lambda a, b: Rights(a.right + b.right, a.sizes + b.sizes)))
-        others = [one for one, said in pairs if not any(number.is_share(one.share) for number in said)]
-        places = min(len(said) for _, said in pairs)
+        others = [one for one, reported in pairs if not any(number.is_share(one.share) for number in reported)]
+        places = min(len(reported) for _, reported in pairs)
         for place in (*range(places), *range(-places, 0)) if len(others) >= 2 else ():
-            if all(said[place].is_share(both.share) for (_, said), both in zip(pairs, so_far, strict=True)):
-                one, said = pairs[-1]
+            if all(reported[place].is_share(both.share) for (_, reported), both in zip(pairs, so_far, strict=True)):
+                one, reported = pairs[-1]
                 yield (
                     "the evaluation",
-                    f"{_told_right(name, one)}, but the script reports {said[place].number:g}, the accuracy over all "
-                    f"{several(len(pairs), 'evaluation')} so far",
+                    f"{_right_text(name, one)}, but the script reports {reported[place].number:g}, the accuracy over "
+                    f"all {several(len(pairs), 'evaluation')} so far",
                 )
 
 
-def _told_right(name: str, one: Rights) -> str:
+def _right_text(name: str, one: Rights) -> str:
     return f"{name} predicts {sum(one.right)} of {several(sum(one.sizes), 'sample')} right, {one.share:.4g}"
 
 
-def _proportion(pairs: list[tuple[float, _Said]]) -> float | None:
-    """How many times the true accuracy what is said is, where that is always the same and far from 1, and true
-    accuracies differ; None elsewhere."""
+def _constant_factor(pairs: list[tuple[float, _Reported]]) -> float | None:
+    """The factor between reported and true accuracies; None unless it is constant and far from 1, and the true
+    accuracies differ."""
     true = [share for share, _ in pairs]
-    exact = all(said.rounded <= _EXACT * said.number for _, said in pairs)
+    exact = all(reported.rounded <= _EXACT * reported.number for _, reported in pairs)
     if not exact or min(true) <= 0 or max(true) < _DIFFER * min(true):
         return None
-    scale = 100.0 if any(said.number > 1 for _, said in pairs) else 1.0
-    least = max((said.number - said.rounded) / (scale * share) for share, said in pairs)
-    most = min((said.number + said.rounded) / (scale * share) for share, said in pairs)
+    scale = 100.0 if any(reported.number > 1 for _, reported in pairs) else 1.0
+    least = max((reported.number - reported.rounded) / (scale * share) for share, reported in pairs)
+    most = min((reported.number + reported.rounded) / (scale * share) for share, reported in pairs)
     return least if least <= most and abs(math.log(least)) >= math.log(_APART) else None
 
 
@@ -173,13 +177,13 @@ def _means_of_batches(run: OwnRun) -> Iterator[tuple[str, str]]:
         sizes = pairs[-1][0].sizes
         if 1 / len(sizes) - sizes[-1] / sum(sizes) < EXCESS:
             continue
-        for place in range(min(len(said) for _, said in pairs)):
-            others = [(one, said[place]) for one, said in pairs if not said[place].is_share(one.share)]
-            if len(others) >= 2 and all(said[place].is_share(one.mean_of_batches) for one, said in pairs):
+        for place in range(min(len(reported) for _, reported in pairs)):
+            others = [(one, reported[place]) for one, reported in pairs if not reported[place].is_share(one.share)]
+            if len(others) >= 2 and all(reported[place].is_share(one.mean_of_batches) for one, reported in pairs):
                 one, number = others[0]
                 yield (
                     "the evaluation",
-                    f"{_told_right(name, one)}, but the script reports {number.number:g}, the mean over "
+                    f"{_right_text(name, one)}, but the script reports {number.number:g}, the mean over "
                     f"{several(len(sizes), 'batch', 'batches')}, the last of which has {several(sizes[-1], 'sample')}",
                 )
 
@@ -190,12 +194,12 @@ def _average_behind(run: OwnRun) -> Iterator[tuple[str, str]]:
     learns = {one.name for one in run.networks.values() if any(call.learns for call in one.calls)}
     kinds = {network.name: network.kind for network in run.networks.values()}
     moved = {network.name for network in run.networks.values() if len(set(network.weights)) > 1}
-    asked = _answers(run, learns=False)
-    for (name, *places), found in asked.items():
-        for (other, *others), answers in asked.items():
+    evaluated = _predictions(run, learns=False)
+    for (name, *places), found in evaluated.items():
+        for (other, *others), predictions in evaluated.items():
             if others != places or kinds[other] != kinds[name] or name not in learns or other not in moved - learns:
                 continue
-            together = [(one, two) for steps, one in found for at, two in answers if steps == at == found[-1][0]]
+            together = [(one, two) for steps, one in found for at, two in predictions if steps == at == found[-1][0]]
             if not together or not _same_targets(*together[-1]):
                 continue
             own, average = (one.rights.share for one in together[-1])
@@ -214,19 +218,19 @@ def _same_targets(one: Answers, other: Answers) -> bool:
 def _worst_kept(run: OwnRun) -> Iterator[tuple[str, str]]:
     if not run.ended:
         return
-    several_compared = len(run.compared) > 1  # of which what is kept may be the best of another
+    several_compared = len(run.compared) > 1  # the weights may be the best by another comparison
     for name, rights in _rights(run):
         for network in run.networks.values():
             weights = {call.steps: call.weights for call in reversed(network.calls) if not call.learns}
             shares = {steps: one.share for steps, one in rights.items() if steps in weights}
-            if (several_compared if name == _ANY else network.name != name) or len(shares) < _FEW_TOLD:
+            if (several_compared if name == _ANY else network.name != name) or len(shares) < _FEWEST:
                 continue
             worst, best = min(shares, key=shares.__getitem__), max(shares.values())
             if best - shares[worst] < _WORSE or worst == max(shares):
                 continue
             if any(weights[steps] == weights[worst] and share != shares[worst] for steps, share in shares.items()):
                 continue  # the same weights do not predict so differently: another network was compared
-            at_end = [other for other in run.networks.values() if other is network or _asked_last(run, other)]
+            at_end = [other for other in run.networks.values() if other is network or _evaluated_last(run, other)]
             if any(abs(other.after - weights[worst]) <= _SAME * abs(weights[worst]) for other in at_end):
                 yield (
                     "the checkpoint",
@@ -236,11 +240,11 @@ def _worst_kept(run: OwnRun) -> Iterator[tuple[str, str]]:
                 )
 
 
-def _asked_last(run: OwnRun, network: CalledNetwork) -> bool:
+def _evaluated_last(run: OwnRun, network: CalledNetwork) -> bool:
     return bool(network.calls) and not network.calls[-1].learns and network.calls[-1].steps == run.steps
 
 
-OF_ANSWERS = (
+PREDICTION_CHECKS = (
     OwnRunCheck(
         "data.missing-class",
         "error",
@@ -262,22 +266,22 @@ OF_ANSWERS = (
     OwnRunCheck(
         "eval.wrong-count",
         "error",
-        f"in at least {_FEW_TOLD} evaluations, of which one is {_DIFFER:g} times as accurate as another, the script "
+        f"in at least {_FEWEST} evaluations, of which one is {_DIFFER:g} times as accurate as another, the script "
         f"never reports the true accuracy, but a number that always differs from it by the same factor of {_APART:g} "
         "or more",
         "The reported accuracy is not that of the network.",
         "divide by the number of evaluated samples: `right / len(loader.dataset)`, and reset the count before each "
         "evaluation",
-        _said_otherwise,
+        _divided_by_wrong_number,
     ),
     OwnRunCheck(
         "eval.wrong-count",
         "error",
-        f"in at least {_FEW_TOLD} evaluations the script reports the accuracy over all evaluations so far, and in "
+        f"in at least {_FEWEST} evaluations the script reports the accuracy over all evaluations so far, and in "
         "two of them not the true one",
         "The number reported for an epoch is the mean over this and all earlier epochs.",
         "reset the counts before each evaluation: `self.right, self.seen = 0, 0`",
-        _of_all_so_far,
+        _never_reset,
     ),
     OwnRunCheck(
         "model.evaluates-untrained",
@@ -292,8 +296,7 @@ OF_ANSWERS = (
     OwnRunCheck(
         "eval.worst-kept",
         "error",
-        f"the script ran to its end and made {_FEW_TOLD} evaluations or more, with accuracies that are {_WORSE:g} "
-        "apart",
+        f"the script ran to its end and made {_FEWEST} evaluations or more, with accuracies that are {_WORSE:g} apart",
         "The worst of the trained weights are kept and used.",
         "keep the weights if an accuracy is higher, or if a loss is lower: `if accuracy > best:`",
         _worst_kept,
@@ -301,7 +304,7 @@ OF_ANSWERS = (
     OwnRunCheck(
         "eval.batch-means",
         "warning",
-        f"in at least {_FEW_TOLD} evaluations the script reports the mean over batches, in two of them that is not "
+        f"in at least {_FEWEST} evaluations the script reports the mean over batches, in two of them that is not "
         f"the true accuracy, and the weight of the last batch exceeds its share of the samples by {EXCESS:.0%} of all",
         "Samples of a short last batch count more than the others.",
         "count right predictions, and divide by all samples: `right += (predicted == y).sum().item()`",
