@@ -15,8 +15,8 @@ from torch.utils.data import DataLoader, TensorDataset
 from for_checks.asked import asked, digits, perceptron
 from remedies_tried import try_remedy
 from striate.doctor.checks.eval.batch_means import BATCH_MEANS
+from striate.doctor.checks.eval.best_epoch.worst_kept import WORST_KEPT
 from striate.doctor.checks.eval.counts.wrong_count import WRONG_COUNT
-from striate.doctor.checks.eval.kept.worst_kept import WORST_KEPT
 from striate.doctor.checks.eval.mode import MODE
 from striate.doctor.checks.eval.threshold import THRESHOLD
 from striate.doctor.checks.eval.wrong_axis import WRONG_AXIS

@@ -83,7 +83,7 @@ FAULTS = {
     "eval.wrong-count, earlier epochs": (
         "correct, total = 0, 0\n    with",
         "with",
-        "anew before the loop",
+        "again before the loop",
     ),
     "eval.batch-means, meter": (
         "correct += (predicted == y).sum().item()",

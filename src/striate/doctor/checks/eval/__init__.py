@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from striate.doctor.checks.check import Check
 from striate.doctor.checks.eval.batch_means import BATCH_MEANS
+from striate.doctor.checks.eval.best_epoch.worst_kept import WORST_KEPT
 from striate.doctor.checks.eval.counts.wrong_count import WRONG_COUNT
-from striate.doctor.checks.eval.finds_itself import FINDS_ITSELF
-from striate.doctor.checks.eval.kept.worst_kept import WORST_KEPT
 from striate.doctor.checks.eval.mode import MODE
 from striate.doctor.checks.eval.ranked_by_batch import RANKED_BY_BATCH
-from striate.doctor.checks.eval.shuffled_apart import SHUFFLED_APART
+from striate.doctor.checks.eval.self_as_neighbor import SELF_AS_NEIGHBOR
+from striate.doctor.checks.eval.shuffled_order import SHUFFLED_ORDER
 from striate.doctor.checks.eval.threshold import THRESHOLD
 from striate.doctor.checks.eval.wrong_axis import WRONG_AXIS
 
@@ -21,6 +21,6 @@ CHECKS: tuple[Check, ...] = (
     BATCH_MEANS,
     RANKED_BY_BATCH,
     WORST_KEPT,
-    FINDS_ITSELF,
-    SHUFFLED_APART,
+    SELF_AS_NEIGHBOR,
+    SHUFFLED_ORDER,
 )

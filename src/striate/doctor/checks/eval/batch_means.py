@@ -12,7 +12,6 @@ from typing import Any
 from torch import nn
 
 from striate.doctor.checks.check import Check
-from striate.doctor.checks.eval.evaluated import words_of
 from striate.doctor.checks.eval.evaluation_loops import (
     added_in,
     after_loop,
@@ -22,6 +21,7 @@ from striate.doctor.checks.eval.evaluation_loops import (
     names_in,
     size_of,
 )
+from striate.doctor.checks.eval.script_evaluation import words_of
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.setup.script_source import ScriptSource
 from striate.doctor.setup.syntax import argument, called, receiver_of
@@ -29,7 +29,7 @@ from striate.records import Finding
 from striate.wording import several
 
 EXCESS = 0.05
-"""Of the weight of the last batch: with less, the mean of batch means is off by a few thousandths at most."""
+"""Excess weight of the last batch: with less, the mean of batch means is off by a few thousandths at most."""
 _BELOW = 0.02
 
 
@@ -51,7 +51,7 @@ def _batch_means(evidence: Evidence) -> Iterator[Finding]:
 
 
 def _by_sums(source: ScriptSource, loop: ast.For) -> Iterator[tuple[ast.AST, str]]:
-    """Where what a loop adds up of means is divided by the number of batches."""
+    """Where a loop adds up the means of batches, and their sum is divided by the number of batches."""
     for name, (kind, value) in added_in(loop).items():
         made = source.last_value(value, value.id) if isinstance(value, ast.Name) else None
         means = _is_mean(value if made is None else made) or _is_share(source, loop, value if made is None else made)
@@ -76,8 +76,8 @@ def _of_means(node: ast.AST, batches: int, short: int, samples: int, what: str) 
 
 
 def _by_meters(source: ScriptSource, loop: ast.For) -> Iterator[tuple[ast.AST, str]]:
-    """Where a loop updates a meter of the script's that takes a number of samples with each value, and is told none, or
-    weighs all values alike whatever it is told. Times are of batches."""
+    """Where a loop updates a meter of the script's that takes a number of samples with each value, but gets none, or
+    gives all values the same weight. Meters of time are left out: they measure batches."""
     meters = [
         (owner, part)
         for owner in source.nodes(ast.ClassDef)
@@ -88,19 +88,19 @@ def _by_meters(source: ScriptSource, loop: ast.For) -> Iterator[tuple[ast.AST, s
         part.args.defaults and isinstance(part.args.defaults[0], ast.Constant) and part.args.defaults[0].value == 1
         for _, part in meters
     )
-    deaf = bool(meters) and all(_weighs_alike(source.names.get(owner.name)) for owner, _ in meters)
+    unweighted = bool(meters) and all(_ignores_counts(source.names.get(owner.name)) for owner, _ in meters)
     for node in ast.walk(loop):
         if not isinstance(node, ast.Call) or called(node) != "update" or "time" in ast.unparse(node).lower():
             continue
         given = len(node.args) + len(node.keywords)
         if one_each and given == 1 and node.args:
             yield node, "a meter that gets no number of samples"
-        elif deaf and given == 2:
+        elif unweighted and given == 2:
             yield node, "a meter that weights all values alike, whatever number of samples it gets,"
 
 
-def _weighs_alike(kind: Any) -> bool:
-    """Whether a meter's average of 1 for three samples and 0 for one is a half."""
+def _ignores_counts(kind: Any) -> bool:
+    """Whether a meter's average of 1 for three samples and 0 for one sample is one half."""
     for given in ((), ("",), ("", "")):
         with suppress(Exception):  # of the user's class, which may want other arguments
             meter = kind(*given)
@@ -116,7 +116,7 @@ _SAME = 1e-6
 
 
 def _of_roots(evidence: Evidence) -> Iterator[Finding]:
-    """Roots of the batches' mean squared errors that are averaged, where that is less than the root of their mean."""
+    """Averaged roots of the batches' mean squared errors, where the average is below the root of the mean error."""
     node = next(_roots(evidence), None)
     if node is None:
         return
@@ -125,15 +125,15 @@ def _of_roots(evidence: Evidence) -> Iterator[Finding]:
         return
     squares = (found.outputs - found.targets.reshape(found.outputs.shape)).double().square().flatten(1).mean(1)
     of_batches = [float(part.mean()) ** 0.5 for part in squares.split(list(sizes))]
-    told, true = sum(map(operator.mul, of_batches, sizes)) / sum(sizes), float(squares.mean()) ** 0.5
-    if told > (1 - _BELOW) * true:
+    reported, true = sum(map(operator.mul, of_batches, sizes)) / sum(sizes), float(squares.mean()) ** 0.5
+    if reported > (1 - _BELOW) * true:
         return
     yield BATCH_MEANS.finding(
         severity="warning",
         where=f"line {getattr(node, 'lineno', 0)}",
         measured=f"`{ast.unparse(node)}` takes the root within each of {several(len(sizes), 'batch', 'batches')}, "
-        f"and the roots are averaged: this gives {told:.4g} in the trial, but the root of the mean of all squares is "
-        f"{true:.4g}",
+        f"and the roots are averaged: this gives {reported:.4g} in the trial, but the root of the mean of all squares "
+        f"is {true:.4g}",
         limit=f"a mean of the roots of batches that is {_BELOW:.0%} below the root of all",
         why="A mean of roots is less than the root of the mean, the more so the more batches differ: it changes with "
         "the batch size and with the order of the data.",
@@ -142,8 +142,8 @@ def _of_roots(evidence: Evidence) -> Iterator[Finding]:
 
 
 def _of_best_batches(evidence: Evidence) -> Iterator[Finding]:
-    """What a library is to log of validation as the largest or the smallest value of a batch, by the name of a metric
-    that is a mean over samples. A name may say it, as `max_error` does, and a metric object is reduced by itself."""
+    """Metrics that a library logs as the largest or smallest value of a batch although, by their names, they are means
+    over samples. Names such as `max_error` are left out, as are metric objects, which reduce themselves."""
     source = evidence.source
     for site in source.calls("log", "log_dict") if source.library is not None else ():
         function, whole = source.function_of(site.node), called(site.node) == "log_dict"
@@ -155,10 +155,10 @@ def _of_best_batches(evidence: Evidence) -> Iterator[Finding]:
             continue
         logged = argument(site.node, 0, "dictionary" if whole else "name")
         names = logged.keys if isinstance(logged, ast.Dict) else [logged]
-        said = [node.value for node in names if isinstance(node, ast.Constant) and isinstance(node.value, str)]
-        for name in said:
+        texts = [node.value for node in names if isinstance(node, ast.Constant) and isinstance(node.value, str)]
+        for name in texts:
             words = words_of(name)
-            if words & _MEANT and not words & _SAID:
+            if words & _MEANS and not words & _EXTREME_WORDS:
                 yield BATCH_MEANS.finding(
                     severity="warning",
                     where=site.where,
@@ -175,18 +175,20 @@ def _of_best_batches(evidence: Evidence) -> Iterator[Finding]:
 
 
 _EXTREMES = {"max": "largest", "amax": "largest", "min": "smallest", "amin": "smallest"}
-_MEANT = frozenset(("acc", "accuracy", "f1", "precision", "recall", "iou", "miou", "dice", "auc", "loss", "mae", "mse"))
-_SAID = frozenset(("best", "worst", "max", "maximum", "min", "minimum", "peak", "top", "lowest", "highest", "largest"))
+_MEANS = frozenset(("acc", "accuracy", "f1", "precision", "recall", "iou", "miou", "dice", "auc", "loss", "mae", "mse"))
+_EXTREME_WORDS = frozenset(
+    ("best", "worst", "max", "maximum", "min", "minimum", "peak", "top", "lowest", "highest", "largest")
+)
 
 
 def _reduces_to(source: ScriptSource, given: ast.expr) -> str:
-    """The name of what reduces values, as text or as a function."""
+    """The name of a reduction that is given as text or as a function."""
     value = source.value(given)
     return value if isinstance(value, str) else str(getattr(value, "__name__", ""))
 
 
 def _roots(evidence: Evidence) -> Iterator[ast.expr]:
-    """Roots of a batch's mean that a loop over validation adds up to be averaged, or a library is given to log."""
+    """Roots of a batch's mean that a loop over validation data adds up and averages, or that a library logs."""
     source = evidence.source
     for loop, loader, _ in evaluation_loops(source):
         for name, (kind, value) in added_in(loop).items() if loader is not evidence.setup.train else ():
@@ -201,7 +203,7 @@ def _roots(evidence: Evidence) -> Iterator[ast.expr]:
 
 
 def _is_root(source: ScriptSource, node: ast.AST, value: ast.expr) -> bool:
-    """Whether it is the root of a mean over a whole batch, as it is written there or in a line before."""
+    """Whether an expression is the root of a mean over a batch, directly or by a variable assigned before."""
     while isinstance(value, ast.Call) and called(value) in ("item", "float", "cpu", "detach"):
         value = receiver_of(value) or value.args[0]
     if isinstance(value, ast.Name):
@@ -230,8 +232,8 @@ def _is_axis(node: ast.expr) -> bool:
 
 
 def _is_mean(value: ast.expr) -> bool:
-    """Whether it is the mean over a batch, by itself: times the batch's size it is a sum, and along the axis of what is
-    predicted, `(predicted - y).abs().mean(1) / size`, one of each sample."""
+    """Whether an expression is the mean over a batch. A mean times the batch size is a sum; a mean along another axis,
+    as in `(predicted - y).abs().mean(1) / size`, is one value for each sample."""
     inside = list(ast.walk(value))
     if any(isinstance(node, ast.BinOp) and isinstance(node.op, ast.Mult) for node in inside):
         return False
@@ -239,11 +241,11 @@ def _is_mean(value: ast.expr) -> bool:
 
 
 def _is_share(source: ScriptSource, loop: ast.For, value: ast.expr) -> bool:
-    """Whether it is a sum over a batch divided by its size: `correct.sum() / len(targets)`."""
+    """Whether an expression is a sum over a batch divided by its size: `correct.sum() / len(targets)`."""
     while isinstance(value, ast.Call) and called(value) in ("item", "float"):
         value = receiver_of(value) or value.args[0]
     if not isinstance(value, ast.BinOp) or not isinstance(value.op, ast.Div) or source.loops_of(value)[:1] != [loop]:
-        return False  # in a loop within it may be that of a sample
+        return False  # in an inner loop it may be a share of one sample
     sizes = [part for part in ast.walk(value.right) if called(part) in ("len", "size", "numel")]
     sizes += [part for part in ast.walk(value.right) if isinstance(part, ast.Attribute) and part.attr == "shape"]
     at_hand = {part.id for part in ast.walk(loop) if isinstance(part, ast.Name) and isinstance(part.ctx, ast.Store)}
@@ -253,7 +255,7 @@ def _is_share(source: ScriptSource, loop: ast.For, value: ast.expr) -> bool:
 
 
 def _of_each(node: ast.AST) -> bool:
-    """Whether a mean is along another axis than the samples'."""
+    """Whether a mean is along an axis other than that of the samples."""
     axis = argument(node, 0, "dim") if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) else None
     return isinstance(axis, ast.Constant | ast.UnaryOp) and ast.unparse(axis) != "0"
 

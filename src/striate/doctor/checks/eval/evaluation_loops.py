@@ -1,4 +1,4 @@
-"""Loops of a script over data that it evaluates on: what they add up, and what is made of it behind them."""
+"""Loops of a script over evaluation data: what they add up, and how the sums are used after them."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from striate.doctor.setup.syntax import called, receiver_of
 
 
 def evaluation_loops(source: ScriptSource) -> Iterator[tuple[ast.For, DataLoader, dict[str, Any]]]:
-    """Loops over loaders other than the one that trains, with the loader; of `for phase in ["train", "val"]:` around it
-    each value."""
+    """Loops over loaders, each with its loader and the variables that are known there: a loop within
+    `for phase in ["train", "val"]:` once for each phase."""
     for node in source.nodes(ast.For):
         inner = node.iter
         while isinstance(inner, ast.Call) and inner.args:
@@ -39,7 +39,8 @@ def _phases(source: ScriptSource, node: ast.AST) -> Iterator[dict[str, Any]]:
 
 
 def added_in(loop: ast.For, *to_lists: str) -> dict[str, tuple[str, ast.expr]]:
-    """By name what each pass of a loop adds to it, to a `list` (by `append`, and the methods `to_lists`) or a `sum`."""
+    """What each pass of a loop adds to variables: by name, "list" (for `append` and the methods `to_lists`) or "sum",
+    and the added expression."""
     found: dict[str, tuple[str, ast.expr]] = {}
     for node in ast.walk(loop):
         if isinstance(node, ast.AugAssign) and isinstance(node.op, ast.Add) and isinstance(node.target, ast.Name):
@@ -52,25 +53,25 @@ def added_in(loop: ast.For, *to_lists: str) -> dict[str, tuple[str, ast.expr]]:
 
 
 def after_loop(source: ScriptSource, loop: ast.For, name: str) -> list[ast.AST]:
-    """What stands behind a loop in the same function, up to where a name is given a new value or added to again."""
+    """The nodes after a loop in the same function, up to where a name is assigned or added to again."""
     last = loop.end_lineno or loop.lineno
     behind = [node for node in ast.walk(source.scope_of(loop)) if getattr(node, "lineno", 0) > last]
-    anew = [node.lineno for node in behind if isinstance(node, ast.For) and name in added_in(node)]
-    anew += [
+    again = [node.lineno for node in behind if isinstance(node, ast.For) and name in added_in(node)]
+    again += [
         node.lineno
         for node in behind
         if isinstance(node, ast.Assign) and name in names_in(node) and name not in names_in(node.value)
     ]
-    return [node for node in behind if getattr(node, "lineno", 0) < min(anew, default=last + 10**6)]
+    return [node for node in behind if getattr(node, "lineno", 0) < min(again, default=last + 10**6)]
 
 
 def names_in(node: ast.AST) -> set[str]:
-    """The names of all variables in it."""
+    """The names of all variables in a node."""
     return {part.id for part in ast.walk(node) if isinstance(part, ast.Name)}
 
 
 def size_of(loader: DataLoader) -> tuple[int, int] | None:
-    """Its samples and its batches; None of streams, which have no length."""
+    """Number of samples and batches of a loader; None for streams, which have no length."""
     try:
         return len(loader.dataset), len(loader)  # type: ignore[arg-type]
     except TypeError:
@@ -78,13 +79,13 @@ def size_of(loader: DataLoader) -> tuple[int, int] | None:
 
 
 def batch_size_of(loader: DataLoader) -> int | None:
-    """How many samples a batch has; of what Accelerate prepares its sampler says it. None where it differs."""
+    """Samples in a batch of a loader, also of one that Accelerate prepared; None where they differ."""
     size = loader.batch_size if loader.batch_size is not None else getattr(loader.batch_sampler, "batch_size", None)
     return size if isinstance(size, int) else None
 
 
 def averages(node: ast.AST, name: str, kind: str) -> bool:
-    """Whether it divides what was added to a name by the number of batches."""
+    """Whether a node divides what was added to a name by the number of batches."""
     if kind == "list" and isinstance(node, ast.Call) and called(node) in ("mean", "fmean", "average"):
         return name in names_in(node)
     if not isinstance(node, ast.BinOp) or not isinstance(node.op, ast.Div):

@@ -26,7 +26,7 @@ _EVALUATION = ("val", "test", "dev", "eval", "holdout")
 
 
 def _run(evidence: Evidence) -> Iterator[Finding]:
-    source, asking = evidence.source, _asking_their_mode(evidence.source)
+    source, asking = evidence.source, _reading_their_mode(evidence.source)
     parts = [
         name
         for name, part in evidence.setup.model.named_modules()
@@ -95,7 +95,7 @@ def _listed(parts: list[str]) -> str:
     return listed_names([part or "the network" for part in parts])
 
 
-def _asking_their_mode(source: ScriptSource) -> set[str]:
+def _reading_their_mode(source: ScriptSource) -> set[str]:
     """Classes of the script's that drop by `F.dropout(x, p, self.training)`."""
     return {
         scope.name
@@ -168,7 +168,7 @@ def _modes(source: ScriptSource, model: nn.Module) -> tuple[list[Site], list[Sit
         receiver = source.value(receiver_of(site.node))
         if isinstance(site.node.func, ast.Name) or (receiver is not None and not isinstance(receiver, nn.Module)):
             continue
-        if isinstance(receiver, nn.Module) and _is_apart(receiver, model) and not _is_given_several(source, site):
+        if isinstance(receiver, nn.Module) and _is_another(receiver, model) and not _is_given_several(source, site):
             continue  # a teacher's, say
         mode = site.node.args[0] if site.node.args else None
         if called(site.node) == "eval" or mode is not None:
@@ -192,7 +192,7 @@ def _is_given_several(source: ScriptSource, site: Site) -> bool:
     return len({ast.unparse(value) for value in given}) > 1
 
 
-def _is_apart(network: nn.Module, model: nn.Module) -> bool:
+def _is_another(network: nn.Module, model: nn.Module) -> bool:
     """Whether it is a network of another form with weights of its own: an average has the shapes of the other's."""
     own, others = (list(net.parameters()) for net in (network, model))
     ids = {id(weight) for weight in others}
@@ -221,7 +221,7 @@ def _run_without_gradients(source: ScriptSource) -> ast.FunctionDef | None:
     for node in source.nodes(ast.FunctionDef):
         if _without_gradients(node):
             sites = source.calls_of(node)
-            runs = any(_runs(source, part) or _asks_part(source, part) for part in ast.walk(node))
+            runs = any(_runs(source, part) or _calls_method(source, part) for part in ast.walk(node))
             if runs and sites and not any(_in_each_batch(source, site) for site in sites):
                 return node
     return None
@@ -273,7 +273,7 @@ def _still_training(source: ScriptSource, evaluating: list[Site], training: list
     return None
 
 
-def _asks_part(source: ScriptSource, node: ast.AST) -> bool:
+def _calls_method(source: ScriptSource, node: ast.AST) -> bool:
     """Whether it is a call of a method that the user gave a network, with something to work on: `model.encode(x)`."""
     method = source.value(node.func) if isinstance(node, ast.Call) and node.args else None
     return isinstance(getattr(method, "__self__", None), nn.Module) and not hasattr(nn.Module, called(node))
@@ -311,7 +311,7 @@ def _left_in_training(source: ScriptSource, evaluating: list[Site], model: nn.Mo
                 return node
         if not isinstance(node, ast.FunctionDef) or node in ends:
             continue
-        if not _evaluates(node) and not _goes_through_data(source, node):
+        if not _evaluates(node) and not _runs_on_batches(source, node):
             continue
         inside = list(ast.walk(node))
         if not any(source.runs_network(part) for part in inside) or _runs_another(source, node, model):
@@ -360,7 +360,7 @@ def _evaluates(function: ast.FunctionDef) -> bool:
     return named and (_without_gradients(function) or any(_without_gradients(part) for part in function.body))
 
 
-def _goes_through_data(source: ScriptSource, function: ast.FunctionDef) -> bool:
+def _runs_on_batches(source: ScriptSource, function: ast.FunctionDef) -> bool:
     """Whether it runs a network on batch after batch without gradients, for each epoch again; not on noise, as to look
     at what a generator makes, nor as in training on purpose, as to measure the statistics of batch norm."""
     inside = list(ast.walk(function))

@@ -34,7 +34,7 @@ def phases_in_training(source: ScriptSource, modes: list[Site]) -> Iterator[Phas
         for call, known in (*told, *_passes(source, site.node)):
             switch = _switched_off(source, scope, known)
             trains = switch and _trains(source, site.node, known) and _EVALUATION.search(call)
-            if trains and not any(_stands(source, other, known) is not False for other in others):
+            if trains and not any(_is_reached(source, other, known) is not False for other in others):
                 yield PhaseInTraining(site.node.lineno, call, switch)
 
 
@@ -48,11 +48,11 @@ def _calls(source: ScriptSource, function: Function) -> Iterator[tuple[str, dict
         if any(isinstance(part, ast.Starred) for part in site.node.args):
             continue
         found = defaults | dict(source.arguments(function, site.node))
-        known = {name: value for name, written in found.items() if (value := _told(source, written)) is not ...}
+        known = {name: value for name, written in found.items() if (value := _known_value(source, written)) is not ...}
         yield site.text, known
 
 
-def _told(source: ScriptSource, written: ast.expr) -> Any:
+def _known_value(source: ScriptSource, written: ast.expr) -> Any:
     """The value of an argument; the ellipsis where that is not known."""
     if isinstance(written, ast.Constant):
         return written.value
@@ -80,7 +80,7 @@ def _conditions(source: ScriptSource, node: ast.AST) -> Iterator[tuple[ast.expr,
         inside = part
 
 
-def _stands(source: ScriptSource, node: ast.AST, known: dict[str, Any]) -> bool | None:
+def _is_reached(source: ScriptSource, node: ast.AST, known: dict[str, Any]) -> bool | None:
     """Whether a node is reached with these values; None where that is not known."""
     met = [
         None if (value := _value(source, test, known)) is None else value is wanted
@@ -92,7 +92,7 @@ def _stands(source: ScriptSource, node: ast.AST, known: dict[str, Any]) -> bool 
 def _trains(source: ScriptSource, call: ast.Call, known: dict[str, Any]) -> bool:
     """Whether a call of `train` is reached, and puts the network into training mode."""
     mode = call.args[0] if call.args else None
-    return _stands(source, call, known) is True and (mode is None or _value(source, mode, known) is True)
+    return _is_reached(source, call, known) is True and (mode is None or _value(source, mode, known) is True)
 
 
 def _value(source: ScriptSource, condition: ast.expr, known: dict[str, Any]) -> bool | None:
@@ -112,6 +112,6 @@ def _switched_off(source: ScriptSource, scope: ast.AST, known: dict[str, Any]) -
     switches = [part.args[0] for part in calls if called(part) == "set_grad_enabled" and part.args]
     off = [switch for switch in switches if _value(source, switch, known) is False]
     backward = [part for part in calls if called(part) == "backward"]
-    if backward and all(_stands(source, part, known) is False for part in backward):
+    if backward and all(_is_reached(source, part, known) is False for part in backward):
         off += [test for test, wanted in _conditions(source, backward[0]) if wanted]
     return ast.unparse(off[0]) if off else ""

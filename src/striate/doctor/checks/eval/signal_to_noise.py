@@ -1,5 +1,5 @@
-"""Decibels, `10 * log10(peak ** 2 / error)`, with the peak of bytes for images that have none above 1, or with 20 for
-squared errors."""
+"""Decibels, `10 * log10(peak ** 2 / error)`, with a peak of 255 for images up to 1, or with a factor of 20 for squared
+errors."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ _OF_SHARES = 1.01
 _SQUARED = re.compile(r"(?<!r)mse|mean_squared_error| - .*(square\(|pow\(2\)|\*\* 2\b)", re.IGNORECASE)
 _ROOT = re.compile(r"sqrt|norm|root|rmse|0\.5", re.IGNORECASE)
 _TEN_TIMES, _ROUNDED = (0.1, 0.01), 0.01
-"""Squared errors, between which there are 10 dB."""
+"""Two squared errors that differ by 10 dB."""
 _PURE = ("log10", "log", "clamp", "clip", "max", "maximum", "tensor", "float", "item", "mean", "pow", "square")
 """Functions that may be called twice."""
 
 
 def peaks_of_bytes(evidence: Evidence) -> Iterator[ast.expr]:
-    """Expressions in decibels that hold images up to 1 against a peak of 255."""
+    """Expressions in decibels with a peak of 255, where the images of validation are at most 1."""
     try:
         shown = [image for batch in evidence.val.raw for _, image in leaves(batch) if image.ndim > 2]
     except NoEvidence:  # no validation
@@ -50,7 +50,7 @@ def peaks_of_bytes(evidence: Evidence) -> Iterator[ast.expr]:
 
 
 def doubled(source: ScriptSource) -> Iterator[ast.expr]:
-    """Formulas of decibels that give 20 for a squared error that is a tenth of another."""
+    """Formulas of decibels that rise by 20 when a squared error falls to a tenth."""
     for site in source.calls("log10"):
         whole = _whole(source, site)
         errors = [part for part in ast.walk(whole) if isinstance(part, ast.Name | ast.Call) and part is not site.node]
@@ -62,7 +62,7 @@ def doubled(source: ScriptSource) -> Iterator[ast.expr]:
 
 
 def _is_squared(source: ScriptSource, error: ast.Name | ast.Call) -> bool:
-    """Whether it is a squared error: called one, made as one, or given as one to the function around."""
+    """Whether an expression is a squared error, by its name, its last assignment, or the argument of a call."""
     made = [error, source.last_value(error, ast.unparse(error))]
     function = source.function_of(error)
     if made[1] is None and function is not None:
@@ -74,7 +74,7 @@ def _is_squared(source: ScriptSource, error: ast.Name | ast.Call) -> bool:
 
 
 def _value(source: ScriptSource, formula: ast.expr, error: ast.expr, number: float) -> float:
-    """What a formula gives with a number as the error, and 1 for variables that are not known; NaN where it fails."""
+    """The value of a formula with this number as the error, and 1 for unknown variables; NaN where it fails."""
     name = error.id if isinstance(error, ast.Name) else "error_"
     text = ast.unparse(formula).replace(ast.unparse(error), name)
     unknown = {part.id: 1.0 for part in ast.walk(formula) if isinstance(part, ast.Name)}
@@ -86,7 +86,7 @@ def _value(source: ScriptSource, formula: ast.expr, error: ast.expr, number: flo
 
 
 def _whole(source: ScriptSource, site: Site) -> ast.expr:
-    """The formula around a logarithm: `20 * log10(255) - 10 * log10(error)` has two."""
+    """The whole formula around a logarithm, such as `20 * log10(255) - 10 * log10(error)` around either of its two."""
     whole: ast.expr = site.node
     while isinstance(outer := source.parent(whole), ast.BinOp | ast.UnaryOp):
         whole = outer
@@ -94,7 +94,7 @@ def _whole(source: ScriptSource, site: Site) -> ast.expr:
 
 
 def _defaults(function: Function | None, named: set[str]) -> Iterator[ast.expr]:
-    """What parameters are where nothing is given for them."""
+    """The default values of the named parameters of a function."""
     if function is not None:
         parameters = [*function.args.posonlyargs, *function.args.args]
         with_default = parameters[len(parameters) - len(function.args.defaults) :]
@@ -108,7 +108,7 @@ def _is_peak(node: ast.AST) -> bool:
 
 
 def _in_bytes(node: ast.AST) -> bool:
-    """Whether images are brought to bytes: `images * 255`, `.mul(255)`, `.byte()`."""
+    """Whether a node scales images to bytes: `images * 255`, `.mul(255)`, `.byte()`."""
     if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Mult):
         return _is_peak(node.left) != _is_peak(node.right)
     return called(node) in ("mul", "mul_", "multiply", "byte", "img_as_ubyte")

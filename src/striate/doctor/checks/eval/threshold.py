@@ -21,9 +21,9 @@ _SQUASHING = {"sigmoid": (0.0, 1.0), "softmax": (0.0, 1.0), "expit": (0.0, 1.0)}
 
 def _threshold(evidence: Evidence) -> Iterator[Finding]:
     source = evidence.source
-    told = next(_squashed_twice(evidence), None) or next(_of_one_class(evidence), None)
-    if told is not None:
-        yield told
+    finding = next(_squashed_twice(evidence), None) or next(_of_one_class(evidence), None)
+    if finding is not None:
+        yield finding
         return
     for node in source.nodes(ast.Compare):
         if len(node.ops) != 1 or not isinstance(node.ops[0], ast.Gt | ast.GtE):

@@ -85,8 +85,8 @@ def _wrong_axis(evidence: Evidence) -> Iterator[Finding]:
         given = outer.args[0] if isinstance(outer, ast.Call) and outer.func is site.node and outer.args else None
         along = source.value(axis) if axis is not None else None
         if along == 0 and source.is_prediction(given, source.predictions_in(source.scope_of(site.node))):
-            told = _OF_SAMPLES.format(ast.unparse(outer or site.node))
-            yield _along(site.where, told, "samples", outputs, "nn.Softmax(dim=1)(outputs)")
+            measured = _OF_SAMPLES.format(ast.unparse(outer or site.node))
+            yield _along(site.where, measured, "samples", outputs, "nn.Softmax(dim=1)(outputs)")
             return
     for site in source.calls(*_ALONG):
         names = source.predictions_in(source.scope_of(site.node))
@@ -99,13 +99,13 @@ def _wrong_axis(evidence: Evidence) -> Iterator[Finding]:
         if owner is not _whole(owner):
             along = source.value(axis) if axis is not None else None
             if along is not None and along not in (-1, outputs.ndim - 1) and outputs.ndim > 2:
-                told = f"`{site.text}` runs along axis {along}, but chooses among values of the last axis"
-                yield _along(site.where, told, "positions", outputs, _with_axis(site.node, axis, -1))
+                measured = f"`{site.text}` runs along axis {along}, but chooses among values of the last axis"
+                yield _along(site.where, measured, "positions", outputs, _with_axis(site.node, axis, -1))
                 return
             continue
         if isinstance(axis, ast.Constant) and axis.value == 0 and type(axis.value) is int:
-            told, right = _OF_SAMPLES.format(site.text), _with_axis(site.node, axis, 1)
-            yield _along(site.where, told, "samples", outputs, right)
+            measured, right = _OF_SAMPLES.format(site.text), _with_axis(site.node, axis, 1)
+            yield _along(site.where, measured, "samples", outputs, right)
             return
         along = source.value(axis) if axis is not None else None
         if called(site.node) in ("argmax", "softmax") and along in (1, -1) and outputs.shape[1:] == (1,):

@@ -10,14 +10,14 @@ import pytest
 import torch
 
 from for_checks.asked import digits, perceptron, read
-from striate.doctor.checks.eval.metrics.metric_functions import untrue_metrics
+from striate.doctor.checks.eval.metrics.metric_functions import wrong_metrics
 
 
 def measured(text: str, call: str) -> list[str]:
     names: dict[str, Any] = {"np": np, "torch": torch}
     exec(text, names)
     text += f"\nfor x, y in loader:\n    {call}\n"
-    found = read(text, SimpleNamespace(run=untrue_metrics), perceptron(), digits(), names=names)
+    found = read(text, SimpleNamespace(run=wrong_metrics), perceptron(), digits(), names=names)
     return [one.measured for one in found]
 
 

@@ -13,8 +13,8 @@ import torch
 
 from for_checks.asked import digits, perceptron, read
 from for_checks.scripts import SCRIPT, values
-from striate.doctor.checks.eval.metrics.asked import picks_rows
-from striate.doctor.checks.eval.metrics.metric_functions import untrue_metrics
+from striate.doctor.checks.eval.metrics.known_inputs import picks_rows
+from striate.doctor.checks.eval.metrics.metric_functions import wrong_metrics
 
 
 def test_neighbors_are_no_predictions() -> None:
@@ -26,7 +26,7 @@ def test_neighbors_are_no_predictions() -> None:
     names = values()
     exec(text[text.index("def knn_accuracy") :], names)
     model = perceptron()
-    assert not read(text, SimpleNamespace(run=untrue_metrics), model, digits(), names=names)
+    assert not read(text, SimpleNamespace(run=wrong_metrics), model, digits(), names=names)
 
 
 CONCORDANCE = """
@@ -44,7 +44,7 @@ def test_a_concordance_is_one_where_all_risks_are_in_order(count: str) -> None:
     names: dict[str, Any] = {"np": np}
     text = CONCORDANCE.replace("COUNT", count)
     exec(text[: text.index("for x")], names)
-    said = read(text, SimpleNamespace(run=untrue_metrics), perceptron(), digits(), names=names)
+    said = read(text, SimpleNamespace(run=wrong_metrics), perceptron(), digits(), names=names)
     assert ["0.4286 at most" in one.measured for one in said] == [True] * (count == "first.size")
 
 
@@ -79,7 +79,7 @@ def test_an_average_precision_is_one_of_clusters(precision: str, right: bool, na
     names: dict[str, Any] = {"np": np, "torch": torch}
     text = RETRIEVAL.replace("PRECISION", precision).replace("NAME", name)
     exec(text[: text.index("for x,")], names)
-    said = read(text, SimpleNamespace(run=untrue_metrics), perceptron(), digits(), names=names)
+    said = read(text, SimpleNamespace(run=wrong_metrics), perceptron(), digits(), names=names)
     assert ["5 clusters far apart" in one.measured for one in said] == [True] * (not right and name == "maps")
 
 
@@ -96,7 +96,7 @@ for x, y in loader:
 def test_an_average_precision_of_scores_is_not_asked_for_neighbors() -> None:
     names: dict[str, Any] = {"torch": torch}
     exec(SCORED[: SCORED.index("for x,")], names)
-    assert not read(SCORED, SimpleNamespace(run=untrue_metrics), perceptron(), digits(), names=names)
+    assert not read(SCORED, SimpleNamespace(run=wrong_metrics), perceptron(), digits(), names=names)
 
 
 LOOP = "for x, y in loader:\n    pass\n"
@@ -128,7 +128,7 @@ SUMS = "self.counts.sum(1) + self.counts.sum(0)"
 def scores_said(text: str) -> list[str]:
     names: dict[str, Any] = {"np": np, "val_loader": digits(), "model": perceptron()}
     exec(text[: text.index("def evaluate")], names)
-    said = read(text + LOOP, SimpleNamespace(run=untrue_metrics), perceptron(), digits(), val=digits(), names=names)
+    said = read(text + LOOP, SimpleNamespace(run=wrong_metrics), perceptron(), digits(), val=digits(), names=names)
     return [one.measured for one in said]
 
 
@@ -204,5 +204,5 @@ def test_a_recall_divides_by_the_samples_of_a_class(given: str, called: str, axi
     text = RECALLS.replace("GIVEN", given).replace("RECALL", str(axis)).replace("CALLED", called)
     names: dict[str, Any] = {"torch": torch, "val_loader": digits(), "model": perceptron()}
     exec(text[: text.index("def evaluate")], names)
-    said = read(text + LOOP, SimpleNamespace(run=untrue_metrics), perceptron(), digits(), val=digits(), names=names)
+    said = read(text + LOOP, SimpleNamespace(run=wrong_metrics), perceptron(), digits(), val=digits(), names=names)
     assert ["gives the precision" in one.measured for one in said] == [True] * wrong

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from striate.doctor.checks.check import Check
-from striate.doctor.checks.eval.all_right import RIGHT, shares_of_right
+from striate.doctor.checks.eval.library_metrics import PERFECT, perfect_shares
 from striate.doctor.checks.model.sees_future import CHANGED, others_behind, outputs_moved
 from striate.doctor.evidence.calls import LossCall
 from striate.doctor.evidence.clock import NoEvidence
@@ -52,10 +52,10 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
 def _said_by_metric(evidence: Evidence) -> str | None:
     """That the script's own metric wants labels at their place."""
     with suppress(NoEvidence):
-        answers, _ = shares_of_right(evidence)
+        answers, _ = perfect_shares(evidence)
         here, before = answers if len(answers) == 2 else ({}, {})
         for name, share in here.items():
-            if share >= RIGHT and before.get(name, 1.0) < RIGHT - _CLEARLY:
+            if share >= PERFECT and before.get(name, 1.0) < PERFECT - _CLEARLY:
                 return (
                     "its metric reads each label at its own position: with outputs shifted as for the loss, "
                     f"`{name}` is {before[name]:.3g}"

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader
 
-from striate.doctor.checks.eval.counts.findings import no_share, wrong_count
+from striate.doctor.checks.eval.counts.findings import wrong_count, wrong_share
 from striate.doctor.checks.eval.evaluation_loops import (
     added_in,
     after_loop,
@@ -92,7 +92,7 @@ def count_divided(source: ScriptSource) -> Iterator[Finding]:
                 elif number == whole:
                     what = "the number of batches times their size, of which the last is smaller"
                 measured = f"`{ast.unparse(node)}` divides a count over {several(seen, 'sample')} by {number}, {what}"
-                yield no_share(node, measured)
+                yield wrong_share(node, measured)
 
 
 def by_whole_batches(source: ScriptSource) -> Iterator[Finding]:
@@ -111,7 +111,7 @@ def by_whole_batches(source: ScriptSource) -> Iterator[Finding]:
             for node, above, below in filter(None, map(_quotient, after_loop(source, loop, name))):
                 counted = any(called(part) == "len" for part in ast.walk(below))
                 if counted and name in _names_of(source, above) and source.is_number(below, whole, **known):
-                    yield no_share(
+                    yield wrong_share(
                         node,
                         f"`{ast.unparse(node)}` divides a sum over {several(samples, 'sample')} by {whole}, the "
                         "number of batches times their size, of which the last is smaller",
@@ -130,7 +130,7 @@ def divided_by_batches(source: ScriptSource) -> Iterator[Finding]:
                 inside = [part.id for part in ast.walk(below) if isinstance(part, ast.Name)]
                 divides = name in names_in(above) and len(inside) == 1 and inside[0] in counts
                 if kind == "sum" and _counts(value, loop) and divides:
-                    yield no_share(
+                    yield wrong_share(
                         node,
                         f"`{ast.unparse(node)}` divides a count of right predictions by `{inside[0]}`, which "
                         f"counts the batches of the loop in line {loop.lineno}",

@@ -1,4 +1,4 @@
-"""What an evaluation, or a library, gives as an accuracy of the trial's network, beside the predictions themselves."""
+"""Accuracies that the script's evaluation or a library reports, compared with those of the network's predictions."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from torch.nn import functional
 from torch.utils.data import DataLoader
 
 from striate.data.annotations.masks import IGNORED
-from striate.doctor.checks.eval.all_right import as_share
 from striate.doctor.checks.eval.counts.findings import COUNT_SAMPLES, OTHER_NUMBER, wrong_count
-from striate.doctor.checks.eval.evaluated import (
-    Evaluated,
-    asked_directly,
-    evaluated,
-    evaluations,
-    is_accuracy,
-    logged,
-    predicted_by_batch,
-)
 from striate.doctor.checks.eval.evaluation_loops import size_of
-from striate.doctor.checks.eval.of_a_perfect_network import asked_with, right_outputs
+from striate.doctor.checks.eval.library_metrics import as_share
+from striate.doctor.checks.eval.perfect_network import perfect_replacement, scores_with
+from striate.doctor.checks.eval.script_evaluation import (
+    EvaluationCall,
+    evaluation_calls,
+    first_evaluation,
+    is_accuracy,
+    logged_with_predictions,
+    predicted_by_batch,
+    validation_predictions,
+)
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.quality import are_distances
 from striate.doctor.evidence.token_targets import class_losses
@@ -33,13 +33,14 @@ from striate.records import Finding
 from striate.wording import listed, several
 
 _LOGGED, _PERFECT = 0.05, 1e-4
-_TOLD_APART = 0.1
-"""Of the samples, right beyond those of the more frequent label, at the best threshold."""
+_SEPARATED = 0.1
+"""Gain of the accuracy at the best threshold over that of always predicting the more frequent label."""
 
 
 def wrong_result(evidence: Evidence) -> Iterator[Finding]:
-    """What the script's own evaluation gives, where it is a count of right predictions divided by something else."""
-    found = evaluated(evidence)
+    """Wrong accuracies of the script's own evaluation, such as right predictions divided by a number other than that of
+    the samples."""
+    found = first_evaluation(evidence)
     samples, batches = sum(found.sizes), len(found.sizes)
     loader = evidence.setup.train
     trained = size_of(loader) if isinstance(loader, DataLoader) else None
@@ -53,7 +54,7 @@ def wrong_result(evidence: Evidence) -> Iterator[Finding]:
         others |= {trained[0]: "the number of training samples", trained[1]: "the number of training batches"}
     right = sum(found.right)
     wrong = 1 - found.share
-    # A loss near zero is no share of none.
+    # A number near zero may be a loss: it is no share of right predictions where there are none.
     if found.gives(found.share) or (wrong > 0 and found.gives(wrong)):
         return
     if (alone := _of_one_batch(evidence, found)) is not None:
@@ -75,48 +76,48 @@ def wrong_result(evidence: Evidence) -> Iterator[Finding]:
     if (weighted := _of_whole_batches(evidence, found)) is not None:
         yield weighted
         return
-    known = asked_directly(evidence) if found.accuracies else None
+    known = validation_predictions(evidence) if found.accuracies else None
     if known is not None and found.in_training:
-        training = asked_directly(evidence, evaluating=False)
+        training = validation_predictions(evidence, evaluating=False)
         known = known if training is not None and torch.equal(known[0], training[0]) else None  # dropout, batch norm
     if known is not None and not _is_right(evidence, found.accuracies, *known):
-        told = f"`{found.text}` gives {listed([f'{number:.4g}' for number in found.accuracies[0]])} as an accuracy"
+        text = f"`{found.text}` gives {listed([f'{number:.4g}' for number in found.accuracies[0]])} as an accuracy"
         shares = _shares_by_threshold(evidence)
         if shares is None:
-            yield _no_accuracy(found.where, told, known[0] == known[1])
+            yield _no_accuracy(found.where, text, known[0] == known[1])
         elif not _lie_within(found, *shares):
-            yield _other_side(found.where, told, *shares)
+            yield _other_side(found.where, text, *shares)
 
 
 def _shares_by_threshold(evidence: Evidence) -> tuple[float, float] | None:
-    """Of single outputs that are distances, or lower for samples of label 1 than for others: the least and the largest
-    share of right predictions that any threshold gives, if outputs on that side of it where most are right count as 1.
-    None where outputs are scores of label 1, whose threshold is known."""
+    """The lowest and the highest accuracy over all thresholds, for single outputs that are distances, or lower for
+    label 1 than for label 0. Outputs on the side of label 1 count as predictions of 1. None where outputs are scores of
+    label 1, whose threshold is known."""
     outputs, targets = (torch.cat(part).flatten() for part in zip(*predicted_by_batch(evidence), strict=True))
     if outputs.shape != targets.shape:
         return None
-    wanted = 2 * targets[outputs.argsort()].double() - 1
-    below = float((targets == 0).double().mean()) + functional.pad(wanted.cumsum(0), (1, 0)) / len(targets)
+    signs = 2 * targets[outputs.argsort()].double() - 1
+    below = float((targets == 0).double().mean()) + functional.pad(signs.cumsum(0), (1, 0)) / len(targets)
     is_low = float(below.max() + below.min()) > 1
     common = max(float(targets.double().mean()), 1 - float(targets.double().mean()))
-    learned = max(float(below.max()), 1 - float(below.min())) > common + _TOLD_APART
+    learned = max(float(below.max()), 1 - float(below.min())) > common + _SEPARATED
     if not are_distances(outputs, targets) and not (is_low and learned):
         return None
     shares = below if is_low else 1 - below
     return (float(shares.min()), float(shares.max())) if learned else (0.0, 1.0)
 
 
-def _lie_within(found: Evaluated, least: float, most: float) -> bool:
-    """Whether one of the numbers by the name of an accuracy is a share between the two, in percent or a count."""
-    told = [number for numbers in found.accuracies for number in numbers]
+def _lie_within(found: EvaluationCall, least: float, most: float) -> bool:
+    """Whether one of the reported accuracies is between the two, as a fraction, in percent or as a count."""
+    reported = [number for numbers in found.accuracies for number in numbers]
     scales = (1.0, 100.0, float(sum(found.sizes)))
-    return any(least - _LOGGED <= number / scale <= most + _LOGGED for number in told for scale in scales)
+    return any(least - _LOGGED <= number / scale <= most + _LOGGED for number in reported for scale in scales)
 
 
-def _other_side(where: str, told: str, least: float, most: float) -> Finding:
+def _other_side(where: str, text: str, least: float, most: float) -> Finding:
     return wrong_count(
         where,
-        f"{told}, though the outputs, on the side where the network puts samples of label 1, give {least:.1%} to "
+        f"{text}, though the outputs, on the side where the network puts samples of label 1, give {least:.1%} to "
         f"{most:.1%} at any threshold",
         "The outputs on the wrong side of the threshold count as 1: the number falls as the network learns.",
         "count as 1 what lies on the side where the loss puts it: `same = distance < threshold` if it pulls pairs of "
@@ -125,14 +126,14 @@ def _other_side(where: str, told: str, least: float, most: float) -> Finding:
     )
 
 
-def _of_whole_batches(evidence: Evidence, found: Evaluated) -> Finding | None:
-    """Where the share of each batch counts for a whole one, and the sum is divided by all samples: above 1 for a
-    network that predicts all right."""
+def _of_whole_batches(evidence: Evidence, found: EvaluationCall) -> Finding | None:
+    """The finding where the accuracy of each batch is multiplied by the size of a full batch, and the sum is divided by
+    the number of samples: above 1 for a perfect network."""
     samples, whole = sum(found.sizes), max(found.sizes)
     value, most = sum(map(truediv, found.right, found.sizes)) * whole / samples, whole * len(found.sizes) / samples
     if most == 1 or not found.gives(value):
         return None
-    if not any(abs(share - most) < _PERFECT for share in _given(evidence, found, range(len(found.sizes)))):
+    if not any(abs(share - most) < _PERFECT for share in _results_with(evidence, found, range(len(found.sizes)))):
         return None
     return wrong_count(
         found.where,
@@ -146,13 +147,13 @@ def _of_whole_batches(evidence: Evidence, found: Evaluated) -> Finding | None:
     )
 
 
-def _of_one_batch(evidence: Evidence, found: Evaluated) -> Finding | None:
-    """Where it is the share of one batch alone, and 1 once that batch is predicted right, and no other."""
+def _of_one_batch(evidence: Evidence, found: EvaluationCall) -> Finding | None:
+    """The finding where the result is the accuracy of one batch: it becomes 1 if only that batch is predicted right."""
     for place, which in ((0, "first"), (len(found.sizes) - 1, "last")):
         right, size = found.right[place], found.sizes[place]
         if right / size in (1, found.share) or not found.gives(right / size):
             continue
-        if any(abs(share - 1) < _PERFECT for share in _given(evidence, found, (place,))):
+        if any(abs(share - 1) < _PERFECT for share in _results_with(evidence, found, (place,))):
             return wrong_count(
                 found.where,
                 f"`{found.text}` gives {right / size:.4g} for a network with {right} of {several(size, 'sample')} of "
@@ -165,22 +166,22 @@ def _of_one_batch(evidence: Evidence, found: Evaluated) -> Finding | None:
     return None
 
 
-def _given(evidence: Evidence, found: Evaluated, places: Collection[int]) -> list[float]:
-    """What it gives, as shares, of a network that predicts some batches right, by their numbers."""
+def _results_with(evidence: Evidence, found: EvaluationCall, places: Collection[int]) -> list[float]:
+    """The results of an evaluation, as fractions, for a network that predicts the batches at these places right."""
     shares, batches = list[float](), count()
 
     def put(outputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor | None:
-        return right_outputs(evidence, outputs, labels, form=0) if next(batches) in places else outputs
+        return perfect_replacement(evidence, outputs, labels, form=0) if next(batches) in places else outputs
 
-    for site, function, given in evaluations(evidence):
+    for site, function, given in evaluation_calls(evidence):
         if not shares and (f"line {site.lineno}", ast.unparse(site)) == (found.where, found.text):
-            shares = [as_share(value) for _, value in asked_with(evidence, site, function, given, put)]
+            shares = [as_share(value) for _, value in scores_with(evidence, site, function, given, put)]
     return shares
 
 
-def logged_otherwise(evidence: Evidence) -> Iterator[Finding]:
-    """What a library logs as an accuracy, where it is another than the share of predictions that are right."""
-    numbers, predicted, targets = logged(evidence)
+def wrong_log(evidence: Evidence) -> Iterator[Finding]:
+    """Accuracies that a library logs and that differ from the share of right predictions."""
+    numbers, predicted, targets = logged_with_predictions(evidence)
     named = {name: value for name, value in numbers.items() if is_accuracy(name)}
     if _is_right(evidence, [(value,) for value in named.values()], predicted, targets):
         return
@@ -191,9 +192,9 @@ def logged_otherwise(evidence: Evidence) -> Iterator[Finding]:
 def _is_right(
     evidence: Evidence, named: Iterable[tuple[float, ...]], predicted: torch.Tensor, targets: torch.Tensor
 ) -> bool:
-    """Whether one number of those that are to be an accuracy is one, as a share, in percent or as a count, of all
-    samples, of those that the loss does not ignore, or in the mean of the classes; also where there is none, or hardly
-    a prediction is right."""
+    """Whether one of the reported numbers is the accuracy, as a fraction, in percent or as a count; of all samples, of
+    those that the loss does not ignore, or as a mean over classes. Also true where no number is reported, or hardly a
+    prediction is right."""
     right, true = predicted == targets, list[float]()
     ignored = torch.tensor([IGNORED, *(call.ignored for call in class_losses(evidence))])
     counted = (targets >= 0) & ~torch.isin(targets, ignored)
@@ -201,17 +202,17 @@ def _is_right(
         recalls = [float(right[part & (targets == label)].float().mean()) for label in targets[part].unique()]
         true += [float(right[part].float().mean()), sum(recalls) / max(len(recalls), 1)]
     scales = (1.0, 100.0, float(len(targets)))
-    # Of `430/450 (95.6%)` the 450 is what the count is of.
-    said = [number for numbers in named for number in numbers if len(numbers) == 1 or number != len(targets)]
-    told = [number / scale for number in said for scale in scales]
+    # In `430/450 (95.6%)` the 450 is the number of samples.
+    numbers = [number for row in named for number in row if len(row) == 1 or number != len(targets)]
+    reported = [number / scale for number in numbers for scale in scales]
     few = int(right.sum()) < max(2, 0.1 * len(targets))
-    return few or not told or any(abs(number - other) < _LOGGED for number in told for other in true)
+    return few or not reported or any(abs(number - other) < _LOGGED for number in reported for other in true)
 
 
-def _no_accuracy(where: str, told: str, right: torch.Tensor) -> Finding:
+def _no_accuracy(where: str, text: str, right: torch.Tensor) -> Finding:
     return wrong_count(
         where,
-        f"{told} for a network with {int(right.sum())} of {several(len(right), 'validation sample')} right, "
+        f"{text} for a network with {int(right.sum())} of {several(len(right), 'validation sample')} right, "
         f"{float(right.float().mean()):.1%}",
         "The reported accuracy is not that of the predictions.",
         "compare classes and labels of the same shape, `(logits.argmax(-1) == labels).sum()`, and divide by "

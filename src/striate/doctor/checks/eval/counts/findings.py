@@ -1,4 +1,4 @@
-"""How a wrong count is told."""
+"""Findings of wrong counts."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ COUNT_SAMPLES = "count the samples as well, `total += len(targets)`, and divide 
 
 
 def wrong_count(where: str, measured: str, why: str, remedy: str, limit: str) -> Finding:
-    """What every rule of `eval.wrong-count` gives, an error."""
+    """An error of `eval.wrong-count`."""
     return Finding(
         code="eval.wrong-count",
         severity="error",
@@ -23,7 +23,7 @@ def wrong_count(where: str, measured: str, why: str, remedy: str, limit: str) ->
     )
 
 
-def no_share(node: ast.AST, measured: str, remedy: str = COUNT_SAMPLES, limit: str = OTHER_NUMBER) -> Finding:
-    """Of something divided in the script, that is printed as a share."""
+def wrong_share(node: ast.AST, measured: str, remedy: str = COUNT_SAMPLES, limit: str = OTHER_NUMBER) -> Finding:
+    """The finding for a quotient in the script that is printed as an accuracy."""
     where = f"line {getattr(node, 'lineno', 0)}"
     return wrong_count(where, measured, "The number printed as an accuracy is not the accuracy.", remedy, limit)

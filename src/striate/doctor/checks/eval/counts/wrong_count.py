@@ -7,28 +7,28 @@ from collections.abc import Iterator
 from itertools import chain, islice
 
 from striate.doctor.checks.check import Check
-from striate.doctor.checks.eval.all_right import RIGHT, untrue_of_right
-from striate.doctor.checks.eval.begun_once import begun_once
 from striate.doctor.checks.eval.counts.divided import (
     by_whole_batches,
     count_divided,
     divided_by_batches,
     mean_losses_divided,
 )
-from striate.doctor.checks.eval.counts.evaluation_result import logged_otherwise, wrong_result
-from striate.doctor.checks.eval.counts.findings import no_share, wrong_count
-from striate.doctor.checks.eval.exchanged_answers import FEWEST as _EXCHANGED
-from striate.doctor.checks.eval.exchanged_answers import scores_of_exchanged_answers
+from striate.doctor.checks.eval.counts.evaluation_result import wrong_log, wrong_result
+from striate.doctor.checks.eval.counts.findings import wrong_count, wrong_share
+from striate.doctor.checks.eval.exchanged_predictions import FEWEST as _EXCHANGED
+from striate.doctor.checks.eval.exchanged_predictions import scores_of_exchanged_predictions
+from striate.doctor.checks.eval.library_metrics import PERFECT, wrong_library_metrics
 from striate.doctor.checks.eval.means_of_differences import means_of_differences
 from striate.doctor.checks.eval.metrics.exchanged_arguments import arguments_exchanged
-from striate.doctor.checks.eval.metrics.metric_functions import untrue_metrics
-from striate.doctor.checks.eval.metrics.other_shares import other_shares
-from striate.doctor.checks.eval.of_a_perfect_network import untrue_of_a_perfect_network
+from striate.doctor.checks.eval.metrics.metric_functions import wrong_metrics
+from striate.doctor.checks.eval.metrics.overlap_kinds import mislabeled_overlaps
+from striate.doctor.checks.eval.never_reset import counts_never_reset
 from striate.doctor.checks.eval.padding_in_count import padding_counted
-from striate.doctor.checks.eval.parts_counted import share_of_all
+from striate.doctor.checks.eval.perfect_network import scores_of_perfect_network
 from striate.doctor.checks.eval.ranked_decisions import decisions_ranked
 from striate.doctor.checks.eval.scaled_back import by_variance
 from striate.doctor.checks.eval.signal_to_noise import doubled, peaks_of_bytes
+from striate.doctor.checks.eval.subset_accuracy import subset_accuracies
 from striate.doctor.evidence.clock import NoEvidence, OutOfTime
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.setup.script_source import ScriptSource
@@ -45,7 +45,7 @@ def _wrong_count(evidence: Evidence) -> Iterator[Finding]:
         by_whole_batches(source),
         divided_by_batches(source),
         _with_padding(source),
-        untrue_metrics(evidence),
+        wrong_metrics(evidence),
         _other_peak(evidence),
         _doubled(source),
         _by_variance(source),
@@ -56,22 +56,22 @@ def _wrong_count(evidence: Evidence) -> Iterator[Finding]:
     if found is not None:
         yield found
     elif source.library is not None:
-        asked = chain(untrue_of_right(evidence), _of_exchanged_arguments(evidence), logged_otherwise(evidence))
-        yield from islice(asked, 1)
+        findings = chain(wrong_library_metrics(evidence), _of_exchanged_arguments(evidence), wrong_log(evidence))
+        yield from islice(findings, 1)
     else:
-        for ask in (
+        for check in (
             _part_of_all,
             wrong_result,
             arguments_exchanged,
-            _of_a_perfect_network,
-            _of_exchanged_answers,
-            other_shares,
+            _of_perfect_network,
+            _of_exchanged_predictions,
+            mislabeled_overlaps,
         ):
             try:
-                found = next(ask(evidence), None)
+                found = next(check(evidence), None)
             except OutOfTime:
                 raise
-            except NoEvidence:  # its code was read
+            except NoEvidence:  # the checks that read code are done
                 continue
             if found is not None:
                 yield found
@@ -79,7 +79,7 @@ def _wrong_count(evidence: Evidence) -> Iterator[Finding]:
 
 
 def _of_exchanged_arguments(evidence: Evidence) -> Iterator[Finding]:
-    """Those of a library's validation; none where it cannot be tried, which `logged_otherwise` says."""
+    """Exchanged arguments in a library's validation; none where it cannot be run, which `wrong_log` reports."""
     try:
         yield from arguments_exchanged(evidence)
     except OutOfTime:
@@ -88,33 +88,33 @@ def _of_exchanged_arguments(evidence: Evidence) -> Iterator[Finding]:
         return
 
 
-def _of_a_perfect_network(evidence: Evidence) -> Iterator[Finding]:
-    for untrue in untrue_of_a_perfect_network(evidence):
+def _of_perfect_network(evidence: Evidence) -> Iterator[Finding]:
+    for score in scores_of_perfect_network(evidence):
         yield wrong_count(
-            untrue.where,
-            f"`{untrue.text}` gives `{untrue.name}` {untrue.value:.4g} for a network whose predictions are all right",
+            score.where,
+            f"`{score.text}` gives `{score.name}` {score.value:.4g} for a network whose predictions are all right",
             "A perfect network would not get a perfect score: the printed number is not the metric that its name says.",
             "test it with predictions that equal the labels: accuracies, F1, IoU, Dice and hit rates have to be 1, "
             "errors 0",
-            f"a score below {RIGHT}, or an error above 0, for a network whose outputs are replaced by the right ones",
+            f"a score below {PERFECT}, or an error above 0, for a network whose outputs are replaced by the right ones",
         )
 
 
-def _of_exchanged_answers(evidence: Evidence) -> Iterator[Finding]:
-    for pooled in scores_of_exchanged_answers(evidence):
+def _of_exchanged_predictions(evidence: Evidence) -> Iterator[Finding]:
+    for pooled in scores_of_exchanged_predictions(evidence):
         yield wrong_count(
             pooled.where,
-            f"`{pooled.text}` gives `{pooled.name}` 1 even for a network that gives {several(pooled.count, 'sample')} "
-            "the right answers of other samples",
-            "What is found in different samples is collected in one set: what is equal counts once, and an answer "
-            "that is wrong for its sample counts as right if it is right for another one.",
+            f"`{pooled.text}` gives `{pooled.name}` 1 even for a network that predicts for "
+            f"{several(pooled.count, 'sample')} the labels of other samples",
+            "The predictions of different samples are collected in one set: equal ones count once, and a wrong "
+            "prediction counts as right if it is right for another sample.",
             "collect it with the number of its sample: `found |= {(number, *span) for span in spans}`",
             f"a score of 1 although {_EXCHANGED} samples or more get the labels of others as outputs",
         )
 
 
 def _of_all_epochs(evidence: Evidence) -> Iterator[Finding]:
-    for count in begun_once(evidence):
+    for count in counts_never_reset(evidence):
         yield wrong_count(
             f"line {count.line}",
             count.measured,
@@ -186,7 +186,7 @@ def _of_decisions(source: ScriptSource) -> Iterator[Finding]:
 
 def _with_padding(source: ScriptSource) -> Iterator[Finding]:
     for node in padding_counted(source):
-        yield no_share(
+        yield wrong_share(
             node,
             f"`{ast.unparse(node)}` divides the right predictions where a mask is set by the number of all "
             "positions, including padding",
@@ -196,7 +196,7 @@ def _with_padding(source: ScriptSource) -> Iterator[Finding]:
 
 
 def _part_of_all(evidence: Evidence) -> Iterator[Finding]:
-    for line, measured in share_of_all(evidence):
+    for line, measured in subset_accuracies(evidence):
         yield wrong_count(
             f"line {line}",
             measured,

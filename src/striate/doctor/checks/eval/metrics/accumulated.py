@@ -9,9 +9,9 @@ from typing import Any
 
 import torch
 
-from striate.doctor.checks.eval.evaluated import meddles, words_of
-from striate.doctor.checks.eval.metrics.asked import NO_SCORES, needed_by
+from striate.doctor.checks.eval.metrics.known_inputs import NO_SCORES, needed_by
 from striate.doctor.checks.eval.metrics.perfect_predictions import taken_from_one
+from striate.doctor.checks.eval.script_evaluation import has_side_effects, words_of
 from striate.doctor.setup.script_source import ScriptSource
 
 SCORES = frozenset(["r2", "iou", "miou", "iu", "dice", "jaccard"])
@@ -25,7 +25,7 @@ def objects_of(source: ScriptSource) -> Iterator[tuple[str, int, Callable[..., A
         for method in methods:
             for name, key in _scores_of(method):
                 said = f"`{name}` of `{owner.name}.{method.name}`"
-                yield said, method.lineno, asking(make, add.name, method.name, key)
+                yield said, method.lineno, metric_after_update(make, add.name, method.name, key)
 
 
 def makers_of(
@@ -35,7 +35,7 @@ def makers_of(
     them, and the methods that need nothing."""
     for owner in source.nodes(ast.ClassDef):
         written = [part for part in owner.body if isinstance(part, ast.FunctionDef)]
-        methods = [method for method in written if not meddles(source, method)]
+        methods = [method for method in written if not has_side_effects(source, method)]
         adds = [method for method in methods if method.name in _ADDS and needed_by(method) == 3]
         opens = any(method.name == "__init__" and method not in methods for method in written)
         make = _maker(source, owner) if adds and not opens else None
@@ -66,8 +66,8 @@ def _scores_of(method: ast.FunctionDef) -> Iterator[tuple[str, Any]]:
     yield from ((name, key) for name, key in parts if words_of(name) & SCORES and not words_of(name) & NO_SCORES)
 
 
-def asking(make: Callable[[], Any], add: str, method: str, key: Any) -> Callable[[Any, Any], list[float]]:
-    def asked(predictions: Any, targets: Any) -> list[float]:
+def metric_after_update(make: Callable[[], Any], add: str, method: str, key: Any) -> Callable[[Any, Any], list[float]]:
+    def scores(predictions: Any, targets: Any) -> list[float]:
         thing = make()
         getattr(thing, add)(predictions, targets)
         given = getattr(thing, method)
@@ -75,4 +75,4 @@ def asking(make: Callable[[], Any], add: str, method: str, key: Any) -> Callable
         numbers: list[float] = torch.as_tensor(given if key is None else given[key]).double().flatten().tolist()
         return numbers
 
-    return asked
+    return scores

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from striate.doctor.checks.eval.metrics.asked import CLASSES, FEW, ROUNDED, asked, untrue
+from striate.doctor.checks.eval.metrics.known_inputs import CLASSES, FEW, ROUNDED, numbers_for, wrong_metric
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.setup.batch import main_tensor, parts
 from striate.doctor.setup.script_source import ScriptSource
@@ -22,15 +22,15 @@ _FEWEST_CLASSES = 4
 """Of three, where all are wrong, each comparison by itself finds a third right."""
 
 
-def untrue_accuracy(name: str, line: int, function: Callable[..., Any], *, padded: bool) -> Finding | None:
+def wrong_accuracy(name: str, line: int, function: Callable[..., Any], *, padded: bool) -> Finding | None:
     few = torch.arange(FEW)
-    moved = asked(function, 10 * torch.eye(CLASSES)[few.roll(-1)], few)
+    moved = numbers_for(function, 10 * torch.eye(CLASSES)[few.roll(-1)], few)
     if any(abs(value - scale) < ROUNDED * scale for value in moved for scale in (1, 100)):
         return None  # of next tokens: it shifts them itself
     if _finds_neighbors(function):
         return None
     for targets, predicted, why in _known_accuracies(padded):
-        given = asked(function, 10 * torch.eye(CLASSES)[predicted], targets)
+        given = numbers_for(function, 10 * torch.eye(CLASSES)[predicted], targets)
         right, counted = int((predicted == targets).sum()), int((targets != _IGNORED).sum())
         shares = (right / counted, 100 * right / counted, right)
         if not given:
@@ -38,7 +38,7 @@ def untrue_accuracy(name: str, line: int, function: Callable[..., Any], *, padde
         if any(abs(value - share) < ROUNDED * share for value in given for share in shares):
             continue
         said = listed([f"{value:.4g}" for value in given])
-        return untrue(
+        return wrong_metric(
             line,
             f"`{name}` gives {said} for {several(counted, 'sample')}, {right} of which are right"
             + f", and {len(targets) - counted} without a label" * (counted < len(targets)),
@@ -60,7 +60,7 @@ def _finds_neighbors(function: Callable[..., Any]) -> bool:
     """Whether it compares rows with each other, as of embeddings: what their columns are in order does not matter."""
     labels = torch.arange(FEW) // 2
     rows = 10 * torch.eye(CLASSES)[labels]
-    told = [asked(function, rows[:, torch.arange(CLASSES).roll(by)], labels) for by in (0, 1, 3)]
+    told = [numbers_for(function, rows[:, torch.arange(CLASSES).roll(by)], labels) for by in (0, 1, 3)]
     return told[0] == told[1] == told[2] and any(0 < value < 1 for value in told[0])
 
 
@@ -85,7 +85,7 @@ def right_zeros(evidence: Evidence, name: str, line: int, function: Callable[...
     with same_random_state(), suppress(Exception):  # of the user's, which was given what it is not for
         told = float(torch.as_tensor(function(wanted.clone(), wrong)).float().mean())
         if abs(told - (1 - 2 / wanted.shape[1])) < ROUNDED:
-            return untrue(
+            return wrong_metric(
                 line,
                 f"`{name}` gives {told:.4g} for {several(len(wrong), 'sample')}, none of which is right: it compares "
                 f"each of the {wanted.shape[1]} outputs by itself, though only one of them is 1",

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from striate.doctor.checks.eval.metrics.asked import FEW, asked, near, untrue
+from striate.doctor.checks.eval.metrics.known_inputs import FEW, near, numbers_for, wrong_metric
 from striate.records import Finding
 
 
-def untrue_concordance(node: ast.FunctionDef, function: Callable[..., Any]) -> Iterator[Finding]:
+def wrong_concordance(node: ast.FunctionDef, function: Callable[..., Any]) -> Iterator[Finding]:
     """A concordance index of three things, risks, durations and events in any order, where no one is censored and each
     risk is right: 1 by any definition, of risks or of predicted durations."""
     times, events = np.arange(1.0, 1 + FEW), np.ones(FEW)
@@ -22,10 +22,10 @@ def untrue_concordance(node: ast.FunctionDef, function: Callable[..., Any]) -> I
     for risks, seen in product((-times, times), (events, events.astype(bool))):
         for form in permutations((risks, times, seen)):
             with np.errstate(all="ignore"):
-                values += asked(function, *form) or asked(function, *map(torch.from_numpy, form))
+                values += numbers_for(function, *form) or numbers_for(function, *map(torch.from_numpy, form))
     if not values or any(near(value, 1.0) or value > 1 for value in values):  # counts, above 1
         return
-    yield untrue(
+    yield wrong_metric(
         node.lineno,
         f"`{node.name}` gives {max(values):.4g} at most for {FEW} uncensored samples whose risks are in the order "
         "of their durations, ascending or descending",

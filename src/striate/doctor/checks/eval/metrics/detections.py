@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from striate.doctor.checks.eval.metrics.asked import FEW, asked, needed_by, untrue
+from striate.doctor.checks.eval.metrics.known_inputs import FEW, needed_by, numbers_for, wrong_metric
 from striate.records import Finding
 
 Ask = Callable[..., tuple[float, ...]]
@@ -32,17 +32,17 @@ _HITS = (0, 1, 1, 0, 1, 0, 1)
 _BEST = (0.1, 0.9, 0.7, 0.3, 0.85, 0.2, 0.75)
 
 
-def untrue_of_detections(node: ast.FunctionDef, function: Callable[..., Any]) -> Iterator[Finding]:
+def wrong_detection_metrics(node: ast.FunctionDef, function: Callable[..., Any]) -> Iterator[Finding]:
     """An overlap of boxes that do not overlap, or an average precision that ranks the lowest score first."""
 
     def ask(*given: Any) -> tuple[float, ...]:
         with np.errstate(all="ignore"), warnings.catch_warnings(action="ignore"):
-            return asked(function, *given)
+            return numbers_for(function, *given)
 
     parameters = [part.arg for part in node.args.args[: needed_by(node)]]
     apart = _overlap_of_boxes_apart(node.name, ask) if len(parameters) == 2 else None
     if apart is not None:
-        yield untrue(
+        yield wrong_metric(
             node.lineno,
             f"`{node.name}` gives {apart:.4g} for two boxes that are apart in both directions, and the right overlap "
             "for boxes that overlap",
@@ -53,7 +53,7 @@ def untrue_of_detections(node: ast.FunctionDef, function: Callable[..., Any]) ->
         )
     best = _precision_of_best_ranking(node.name, parameters, ask)
     if best is not None:
-        yield untrue(
+        yield wrong_metric(
             node.lineno,
             f"`{node.name}` gives {best:.4g} for {FEW} detections if the right ones have the highest scores, and 1 if "
             "they have the lowest",

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from striate.doctor.checks.eval.counts.findings import wrong_count
-from striate.doctor.checks.eval.evaluated import MOST_STEPS, answer_of, evaluations, logged_numbers
+from striate.doctor.checks.eval.script_evaluation import MOST_STEPS, call_with, evaluation_calls, logged_metrics
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.setup.batch import main_tensor, parts
 from striate.doctor.setup.reached_objects import written_by_user
@@ -48,24 +48,24 @@ def arguments_exchanged(evidence: Evidence) -> Iterator[Finding]:
     calls = list[_Call]()
     if evidence.source.library is not None:
         with _noting(calls):
-            logged_numbers(evidence)
+            logged_metrics(evidence)
     else:
         model = evidence.trial.replica.model
-        for _, function, given in evaluations(evidence):
+        for _, function, given in evaluation_calls(evidence):
             evidence.clock.need(MOST_STEPS * len(evidence.val.raw) * evidence.step_seconds)
             with _noting(calls):
-                answer_of(function, given, {id(evidence.setup.model): model}, model)
+                call_with(function, given, {id(evidence.setup.model): model}, model)
     batches = [main_tensor(parts(batch)[1]) for batch in evidence.val.raw]
     targets = [part.detach().cpu().flatten().double() for part in batches if part is not None]
     known = [np.asarray(part) for part in (torch.cat(targets), *targets)] if targets else []
     for call in calls:
         true, predicted = (np.asarray(call.given[name]).flatten() for name in _ORDER)
         if any(_same(predicted, labels) and not _same(true, labels) for labels in known):
-            yield from _told(call)
+            yield from _finding_of(call)
             return
 
 
-def _told(call: _Call) -> Iterator[Finding]:
+def _finding_of(call: _Call) -> Iterator[Finding]:
     """Where the order makes a difference."""
     turned = dict(zip(_ORDER, (call.given[name] for name in reversed(_ORDER)), strict=True))
     with suppress(Exception), warnings.catch_warnings():  # of numbers that it is not for

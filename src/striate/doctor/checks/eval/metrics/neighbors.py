@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from striate.doctor.checks.eval.evaluated import words_of
-from striate.doctor.checks.eval.metrics.asked import NO_SCORES, near, untrue
+from striate.doctor.checks.eval.metrics.known_inputs import NO_SCORES, near, wrong_metric
+from striate.doctor.checks.eval.script_evaluation import words_of
 from striate.models.preserved_state import same_random_state
 from striate.records import Finding
 
@@ -25,7 +25,7 @@ _PRECISION = re.compile(r"(^|_)(maps?|mapr|mrr|ndcg)(_|@|$)|^aps?(_|@|$)|mean_ap
 _LOWER = 0.1
 
 
-def untrue_precision(node: ast.FunctionDef, function: Callable[..., Any]) -> Iterator[Finding]:
+def wrong_precision(node: ast.FunctionDef, function: Callable[..., Any]) -> Iterator[Finding]:
     """Average precisions of a search among embeddings that lie in one cluster for each class: 1 by any definition."""
     for name, key in _precisions_of(node):
         found = [_precision_of_clusters(function, key, size) for size in _SIZES]
@@ -35,7 +35,7 @@ def untrue_precision(node: ast.FunctionDef, function: Callable[..., Any]) -> Ite
         mixed = _precision_of_clusters(function, key, _SIZES[1], mixed=True)
         if mixed is None or mixed > (1 - _LOWER) * values[1]:
             continue  # no score of how near those of a class lie
-        yield untrue(
+        yield wrong_metric(
             node.lineno,
             f"`{node.name}` gives {values[1]:.4g} as `{name}` for {_CLUSTERS * _SIZES[1]} embeddings in {_CLUSTERS} "
             "clusters far apart, one for each class",

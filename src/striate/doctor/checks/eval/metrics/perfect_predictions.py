@@ -7,27 +7,33 @@ import ast
 from collections.abc import Callable
 from typing import Any
 
-from striate.doctor.checks.eval.metrics.asked import asked, near, right_predictions, untrue
-from striate.doctor.checks.eval.metrics.other_shares import PATTERNS, another, is_meant, no_overlap, shares_of
+from striate.doctor.checks.eval.metrics.known_inputs import near, numbers_for, right_predictions, wrong_metric
+from striate.doctor.checks.eval.metrics.overlap_kinds import (
+    PATTERNS,
+    actual_kind,
+    is_as_named,
+    mislabeled_overlap,
+    shares_of,
+)
 from striate.doctor.evidence.evidence import Evidence
 from striate.records import Finding
 from striate.wording import listed
 
 
-def untrue_of_right(
+def wrong_for_targets(
     evidence: Evidence, name: str, line: int, function: Callable[..., Any], *, perfect: float
 ) -> Finding | None:
     """A metric of predictions that are their targets, in the shapes that outputs and targets of validation have, in
     either order."""
     forms = [form for one, other in right_predictions(evidence) for form in ((one, other), (other, one))]
-    answers = [(given, form) for form in forms if (given := asked(function, *form))]
+    answers = [(given, form) for form in forms if (given := numbers_for(function, *form))]
     values = [value for given, _ in answers for value in given]
     if not values or any(near(value, perfect) or (perfect and value > 1) for value in values):  # counts, above 1
         return None
     numbers, form = answers[0]
     said = listed([f"{value:.4g}" for value in numbers[:4]])
     shapes = " and ".join(str(tuple(part.shape)) for part in form)
-    return untrue(
+    return wrong_metric(
         line,
         f"{name} gives {said} for predictions that equal their targets, of shapes {shapes}",
         "A perfect network would not get a perfect score: shapes are broadcast, sums run over the wrong axes, or a "
@@ -38,7 +44,9 @@ def untrue_of_right(
     )
 
 
-def other_share(evidence: Evidence, name: str, said: str, line: int, function: Callable[..., Any]) -> Finding | None:
+def overlap_finding(
+    evidence: Evidence, name: str, said: str, line: int, function: Callable[..., Any]
+) -> Finding | None:
     """A score by the name of an overlap that is another share of predictions of which a known part is wrong, in any
     form that outputs and targets have."""
     kinds, value = list[set[tuple[str, str]]](), 0.0
@@ -50,10 +58,10 @@ def other_share(evidence: Evidence, name: str, said: str, line: int, function: C
         told, targets = (part.long() for part in forms[3 if of_classes else 0])
         classes = int(targets.max()) + 1 if of_classes else 2
         known = shares_of([(told.reshape(targets.shape), targets)], classes)
-        numbers = [asked(function, *pair) for one, other in forms for pair in ((one, other), (other, one))]
+        numbers = [numbers_for(function, *pair) for one, other in forms for pair in ((one, other), (other, one))]
         means = [sum(each) / len(each) for each in numbers if len(each) in (1, classes)]
-        others = {mean: other for mean in means if (other := another(name, mean, known)) is not None}
-        if not others or any(is_meant(name, mean, known) for mean in means):
+        others = {mean: other for mean in means if (other := actual_kind(name, mean, known)) is not None}
+        if not others or any(is_as_named(name, mean, known) for mean in means):
             return None
         value = next(iter(others))
         kinds.append(set(others.values()))
@@ -61,7 +69,7 @@ def other_share(evidence: Evidence, name: str, said: str, line: int, function: C
     if not known_as:
         return None
     meant, kind = known_as[0][0], " or ".join(kind for _, kind in known_as)  # which of both are the labels is unknown
-    return no_overlap(line, f"{said} gives {value:.4g}", meant, kind)
+    return mislabeled_overlap(line, f"{said} gives {value:.4g}", meant, kind)
 
 
 def taken_from_one(function: ast.FunctionDef) -> bool:

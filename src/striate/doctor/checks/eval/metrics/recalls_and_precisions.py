@@ -9,9 +9,9 @@ from typing import Any
 
 import torch
 
-from striate.doctor.checks.eval.evaluated import words_of
-from striate.doctor.checks.eval.metrics.accumulated import asking, makers_of
-from striate.doctor.checks.eval.metrics.asked import ROUNDED, asked, untrue
+from striate.doctor.checks.eval.metrics.accumulated import makers_of, metric_after_update
+from striate.doctor.checks.eval.metrics.known_inputs import ROUNDED, numbers_for, wrong_metric
+from striate.doctor.checks.eval.script_evaluation import words_of
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.setup.script_source import ScriptSource
@@ -44,9 +44,9 @@ def recalls_and_precisions(evidence: Evidence) -> Iterator[Finding]:
             for name, key in _named_for(method, frozenset(true)):
                 (said,) = words_of(name) & true.keys()
                 (other,) = true.keys() - {said}
-                numbers = asked(asking(make, add.name, method.name, key), *given)
+                numbers = numbers_for(metric_after_update(make, add.name, method.name, key), *given)
                 if _are(numbers, true[other]) and not _are(numbers, true[said]):
-                    yield untrue(
+                    yield wrong_metric(
                         method.lineno,
                         f"`{name}` of `{owner.name}.{method.name}` gives the {other} for predictions whose recalls and "
                         "precisions are known",

@@ -6,7 +6,7 @@ from contextlib import suppress
 
 import torch
 
-from striate.doctor.checks.eval.evaluated import validated_twice
+from striate.doctor.checks.eval.script_evaluation import need_repeatable
 from striate.doctor.checks.model.evaluated.never_updated import in_idle_method, is_harmless, reads_of
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
@@ -41,7 +41,7 @@ def _used_in_validation(evidence: Evidence) -> frozenset[str]:
     library = evidence.setup.source.library if evidence.setup.source is not None else None
     if library is None or library.evaluate is None:
         raise NoEvidence("no library validates")
-    validated_twice(evidence.source, "validation_step", "on_validation_epoch_start", "on_validation_epoch_end")
+    need_repeatable(evidence.source, "validation_step", "on_validation_epoch_start", "on_validation_epoch_end")
     evaluate, replica, batch = library.evaluate, evidence.fresh, evidence.val.raw[0]
 
     def ask() -> None:

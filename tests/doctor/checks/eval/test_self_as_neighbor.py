@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from striate.doctor.checks.eval.finds_itself import FINDS_ITSELF
+from striate.doctor.checks.eval.self_as_neighbor import SELF_AS_NEIGHBOR
 from striate.doctor.setup.script_source import ScriptSource
 
 PRODUCT = """
@@ -49,7 +49,7 @@ def loss_of(z, labels, margin=0.3):
 def found_in(text: str) -> bool:
     source = ScriptSource({"script.py": ast.parse(text)}, {}, ("script.py", 1, 2), None)
     evidence: Any = SimpleNamespace(source=source)
-    return [finding.code for finding in FINDS_ITSELF.run(evidence)] == ["eval.wrong-count"]
+    return [finding.code for finding in SELF_AS_NEIGHBOR.run(evidence)] == ["eval.wrong-count"]
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 
 from striate.doctor.checks.eval.counts.findings import wrong_count
-from striate.doctor.checks.eval.evaluated import meddles, numbers_of
-from striate.doctor.checks.eval.metrics.other_shares import partly_wrong
+from striate.doctor.checks.eval.metrics.overlap_kinds import partly_wrong
+from striate.doctor.checks.eval.script_evaluation import has_side_effects, numbers_of
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.setup.reached_objects import reached_values
@@ -31,7 +31,12 @@ def functions_of(source: ScriptSource, needed: int = 2) -> Iterator[tuple[ast.Fu
     for tree in source.trees.values():
         for node in (node for node in tree.body if isinstance(node, ast.FunctionDef)):
             function = source.names.get(node.name)
-            if needed_by(node) == needed and callable(function) and not meddles(source, node) and not picks_rows(node):
+            if (
+                needed_by(node) == needed
+                and callable(function)
+                and not has_side_effects(source, node)
+                and not picks_rows(node)
+            ):
                 yield node, function
 
 
@@ -46,7 +51,7 @@ def picks_rows(node: ast.FunctionDef) -> bool:
     return any(isinstance(place, ast.Name) and place.id == name for place in places)
 
 
-def asked(function: Callable[..., Any], *given: Any, **named: Any) -> tuple[float, ...]:
+def numbers_for(function: Callable[..., Any], *given: Any, **named: Any) -> tuple[float, ...]:
     """The numbers that it gives; none where it is for something else."""
     try:
         with same_random_state(), torch.no_grad():
@@ -100,6 +105,6 @@ def near(value: float, perfect: float) -> bool:
     return abs(value - perfect) < 0.02 or (perfect == 1 and abs(value - 100) < 2)
 
 
-def untrue(line: int, measured: str, why: str, remedy: str, limit: str) -> Finding:
+def wrong_metric(line: int, measured: str, why: str, remedy: str, limit: str) -> Finding:
     """Of a function that was asked: it is in that line."""
     return wrong_count(f"line {line}", measured, why, remedy, limit)

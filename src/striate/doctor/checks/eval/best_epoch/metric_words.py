@@ -32,21 +32,21 @@ def words_in(text: str) -> set[str]:
     return set(re.findall(r"[a-z]+\d*", re.sub("(?<![a-z])c[_-](index|stat(istic)?)(?![a-z])", "cindex", text.lower())))
 
 
-def telling(words: set[str]) -> set[str]:
+def if_decisive(words: set[str]) -> set[str]:
     return words if words & (LOW | HIGH) else set()
 
 
-def turns_round(node: ast.AST) -> bool:
+def negates(node: ast.AST) -> bool:
     """Whether what is larger makes it smaller: `-score`, `1 - score`; not what a metric is given."""
-    if isinstance(node, ast.Call) and telling(words_of(ast.Name(called(node)))):
+    if isinstance(node, ast.Call) and if_decisive(words_of(ast.Name(called(node)))):
         return False  # `concordance_index(times, -risks, events)`
     turned = (isinstance(node, ast.UnaryOp) and not isinstance(node.operand, ast.Constant)) or (
         isinstance(node, ast.BinOp) and isinstance(node.op, ast.Sub) and isinstance(node.left, ast.Constant)
     )
-    return turned or any(map(turns_round, ast.iter_child_nodes(node)))
+    return turned or any(map(negates, ast.iter_child_nodes(node)))
 
 
-def made_of(source: ScriptSource, value: ast.expr) -> list[ast.expr]:
+def assigned_values(source: ScriptSource, value: ast.expr) -> list[ast.expr]:
     """What a name is given in its function, or an attribute of any object in the script."""
     named = isinstance(value, ast.Name)
     wanted = value.id if isinstance(value, ast.Name) else value.attr if isinstance(value, ast.Attribute) else ""
@@ -62,30 +62,30 @@ def made_of(source: ScriptSource, value: ast.expr) -> list[ast.expr]:
     ]
 
 
-def told(source: ScriptSource, made: list[ast.expr], *, by_names: bool = False) -> set[str]:
+def words_of_result(source: ScriptSource, made: list[ast.expr], *, by_names: bool = False) -> set[str]:
     """The words of what the user's function returns by which a value is made, or of what else it stands for, or
     `by_names` of functions; none where that is not one value, and words of both kinds where it is turned round,
     `1 - score`."""
-    if len(made) == 1 and not isinstance(made[0], ast.Call) and turns_round(made[0]):
+    if len(made) == 1 and not isinstance(made[0], ast.Call) and negates(made[0]):
         return {*LOW, *HIGH}
     if len(made) == 1 and isinstance(made[0], ast.Name | ast.Attribute | ast.Subscript):  # `current = val_loss`
-        return telling(words_of(made[0]))
+        return if_decisive(words_of(made[0]))
     if len(made) != 1 or not isinstance(made[0], ast.Call):
         return set()
     functions = source.functions_of(made[0])
     if not functions:  # `accuracy_score(y, predicted)`
-        return telling(_names_of(source, made[0]) if by_names else words_of(ast.Name(called(made[0]))))
+        return if_decisive(_names_of(source, made[0]) if by_names else words_of(ast.Name(called(made[0]))))
     returned = [part.value for f in functions for part in ast.walk(f) if isinstance(part, ast.Return) and part.value]
     if len(returned) != 1 or isinstance(returned[0], ast.Tuple | ast.Dict):
         return set()
-    if turns_round(returned[0]):
+    if negates(returned[0]):
         return {*LOW, *HIGH}
     words = {word.removesuffix("es") if word.endswith("sses") else word for word in words_of(returned[0])}
     calls = (part for part in (*ast.walk(returned[0]), made[0]) if by_names and isinstance(part, ast.Call))
-    return telling(words) or next(filter(None, (telling(_names_of(source, call)) for call in calls)), set())
+    return if_decisive(words) or next(filter(None, (if_decisive(_names_of(source, call)) for call in calls)), set())
 
 
-def share_right(source: ScriptSource, made: list[ast.expr]) -> set[str]:
+def words_of_hit_rate(source: ScriptSource, made: list[ast.expr]) -> set[str]:
     """A word for what the user's function returns, or a name is given, where it is a number of hits, divided."""
     values = list(made)
     if len(made) == 1 and isinstance(made[0], ast.Call):
@@ -101,7 +101,7 @@ def share_right(source: ScriptSource, made: list[ast.expr]) -> set[str]:
 def words_of_sum(value: ast.expr) -> set[str]:
     """What the names of all terms of a sum, as `(accuracy + 2 * iou) / 3`, say of it; empty where one says nothing."""
     if not isinstance(value, ast.BinOp):
-        return telling(words_of(value)) if isinstance(value, ast.Name | ast.Attribute | ast.Subscript) else set()
+        return if_decisive(words_of(value)) if isinstance(value, ast.Name | ast.Attribute | ast.Subscript) else set()
     if isinstance(value.op, ast.Add):
         one, other = words_of_sum(value.left), words_of_sum(value.right)
         return one | other if one and other else set()
@@ -119,7 +119,7 @@ def _names_of(source: ScriptSource, call: ast.Call) -> set[str]:
     return set() if words & _TRAINS else words
 
 
-def given_to(source: ScriptSource, value: ast.expr) -> set[str]:
+def words_of_arguments(source: ScriptSource, value: ast.expr) -> set[str]:
     """The words of what calls give a method for its parameter: `stopper(val_mae, model)` of a class of the script."""
     function = source.function_of(value)
     owner = None if function is None else source.parent(function)

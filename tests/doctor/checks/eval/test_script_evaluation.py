@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from for_checks.asked import digits
-from striate.doctor.checks.eval.evaluated import asked_directly, named_numbers
+from striate.doctor.checks.eval.script_evaluation import named_numbers, validation_predictions
 from striate.doctor.evidence.clock import Clock
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.setup.script_source import ScriptSource
@@ -48,4 +48,4 @@ def test_grades_of_which_each_asks_for_a_threshold_are_no_classes(outputs: int, 
         return value.detach()
 
     setup = make_setup(model, digits(), digits(64), optimizer=torch.optim.Adam(model.parameters()), step=step)
-    assert (asked_directly(Evidence(setup, Clock(60.0))) is not None) is known
+    assert (validation_predictions(Evidence(setup, Clock(60.0))) is not None) is known

@@ -8,7 +8,7 @@ import pytest
 from torch import Tensor
 
 from for_checks.sequences import Tagger, evidence_of, shares, tagging
-from striate.doctor.checks.eval.all_right import untrue_of_right
+from striate.doctor.checks.eval.library_metrics import wrong_library_metrics
 
 
 def by_positions(outputs: Tensor, labels: Tensor) -> dict[str, Any]:
@@ -17,5 +17,5 @@ def by_positions(outputs: Tensor, labels: Tensor) -> dict[str, Any]:
 
 @pytest.mark.parametrize(("judge", "named"), [(shares, ""), (by_positions, "accuracy")])
 def test_a_trainers_metric_of_right_predictions_is_one(judge: Any, named: str) -> None:
-    found = list(untrue_of_right(evidence_of(Tagger(), tagging(), judge)))
+    found = list(wrong_library_metrics(evidence_of(Tagger(), tagging(), judge)))
     assert [f"`{named}`" in f.measured and f.where == "line 1" for f in found] == [True] * bool(named)

@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from for_checks.asked import read
 from striate.doctor.checks.eval.counts.wrong_count import WRONG_COUNT
-from striate.doctor.checks.eval.metrics.metric_functions import untrue_metrics
+from striate.doctor.checks.eval.metrics.metric_functions import wrong_metrics
 
 EVALUATED = """
 def evaluate(net, data):
@@ -93,5 +93,5 @@ def test_an_evaluation_gives_what_it_names(union: str, name: str, said: str, ign
 @pytest.mark.parametrize(("union", "wrong"), [("told | true", False), ("true", True), ("told", True)])
 def test_a_function_gives_what_it_is_named_for(union: str, wrong: bool) -> None:
     """Which of its arguments are the labels is unknown."""
-    found = measured(FUNCTION.replace("UNION", union), SimpleNamespace(run=untrue_metrics), ignored=False)
+    found = measured(FUNCTION.replace("UNION", union), SimpleNamespace(run=wrong_metrics), ignored=False)
     assert ["their precision or recall, and not their IoU" in one for one in found] == [True] * wrong

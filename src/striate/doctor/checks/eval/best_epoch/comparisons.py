@@ -8,17 +8,17 @@ from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any, NamedTuple
 
-from striate.doctor.checks.eval.kept.metric_words import (
+from striate.doctor.checks.eval.best_epoch.metric_words import (
     HIGH,
     LOW,
     NEGATIVE,
-    given_to,
-    made_of,
-    share_right,
-    telling,
-    told,
-    turns_round,
+    assigned_values,
+    if_decisive,
+    negates,
     words_of,
+    words_of_arguments,
+    words_of_hit_rate,
+    words_of_result,
     words_of_sum,
 )
 from striate.doctor.evidence.clock import NoEvidence
@@ -49,7 +49,7 @@ def compared_wrongly(evidence: Evidence) -> Iterator[Finding]:
                 "epoch.",
                 remedy=f"start with `float('{better}')`",
             )
-        elif (said := _wrong_way(source, node, test)) is not None:
+        elif (said := _takes_worse(source, node, test)) is not None:
             kind, sign = said
             yield Finding(
                 code="eval.worst-kept",
@@ -73,16 +73,16 @@ def _comparison(node: ast.AST) -> ast.Compare | None:
     return test if isinstance(test, ast.Compare) else None
 
 
-def _wrong_way(source: ScriptSource, node: ast.AST, test: ast.Compare) -> tuple[str, str] | None:
+def _takes_worse(source: ScriptSource, node: ast.AST, test: ast.Compare) -> tuple[str, str] | None:
     """Of `if new > best: best = new` with the name of what should be low, or of `<` with one that should be high, what
     is taken, and the sign that is right."""
-    kept = _kept(source, node, test)
+    kept = _best_comparison(source, node, test)
     if kept is None or kept.low != kept.greater:
         return None
     return ("higher loss", "<") if kept.low else ("lower score", ">")
 
 
-class _Kept(NamedTuple):
+class _BestComparison(NamedTuple):
     """A comparison by which the best is kept: whether it is of what should be low, whether the greater one is taken,
     and what holds the best."""
 
@@ -91,7 +91,7 @@ class _Kept(NamedTuple):
     best: ast.expr
 
 
-def _kept(source: ScriptSource, node: ast.AST, test: ast.Compare) -> _Kept | None:
+def _best_comparison(source: ScriptSource, node: ast.AST, test: ast.Compare) -> _BestComparison | None:
     """Of `if new > best: best = new`; None where names do not tell whether it should be low."""
     if len(test.ops) != 1:
         return None
@@ -102,17 +102,22 @@ def _kept(source: ScriptSource, node: ast.AST, test: ast.Compare) -> _Kept | Non
     one, other = _without_margin(one), _without_margin(other)
     if "best" in words_of(one):
         one, other, greater = other, one, not greater
-    if "best" not in words_of(other) or turns_round(test):
+    if "best" not in words_of(other) or negates(test):
         return None
-    if not _taken(source, node, one, other):
+    if not _becomes_best(source, node, one, other):
         return None
-    made, own = made_of(source, one), words_of(one)
-    words = (told(source, made) if isinstance(one, ast.Name) else set()) or given_to(source, one)
-    words = words or telling(own | words_of(other)) or told(source, made, by_names=True) or share_right(source, made)
+    made, own = assigned_values(source, one), words_of(one)
+    words = (words_of_result(source, made) if isinstance(one, ast.Name) else set()) or words_of_arguments(source, one)
+    words = (
+        words
+        or if_decisive(own | words_of(other))
+        or words_of_result(source, made, by_names=True)
+        or words_of_hit_rate(source, made)
+    )
     words = words or (words_of_sum(made[0]) if len(made) == 1 else set())
     words |= own & NEGATIVE
     low, high = bool(words & LOW), bool(words & HIGH)
-    return None if low == high or words & NEGATIVE else _Kept(low, greater, other)
+    return None if low == high or words & NEGATIVE else _BestComparison(low, greater, other)
 
 
 def _never_better(evidence: Evidence, node: ast.AST, test: ast.Compare) -> tuple[int, float, str] | None:
@@ -120,7 +125,7 @@ def _never_better(evidence: Evidence, node: ast.AST, test: ast.Compare) -> tuple
     loss with 0, as a score does. A loss that is below zero may begin so."""
     source = evidence.source
     condition = node.test if isinstance(node, ast.If) else node.value if isinstance(node, ast.Assign) else None
-    kept = _kept(source, node, test)
+    kept = _best_comparison(source, node, test)
     alone = condition is test or (isinstance(condition, ast.BoolOp) and isinstance(condition.op, ast.And))
     if kept is None or kept.low == kept.greater or not alone:  # `epoch == 0 or loss < best`
         return None
@@ -177,7 +182,7 @@ def _without_margin(side: ast.expr) -> ast.expr:
     return side
 
 
-def _taken(source: ScriptSource, node: ast.AST, one: ast.expr, other: ast.expr) -> bool:
+def _becomes_best(source: ScriptSource, node: ast.AST, one: ast.expr, other: ast.expr) -> bool:
     """Whether the best becomes the new one: under the condition, or `best = max(new, best)` beside it."""
     scope = node if isinstance(node, ast.If) else source.scope_of(node)
     new, best = ast.unparse(one), ast.unparse(other)

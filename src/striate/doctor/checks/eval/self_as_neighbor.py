@@ -1,4 +1,4 @@
-"""`eval.wrong-count` in a search for neighbors: samples that are compared with all, themselves among them."""
+"""`eval.wrong-count` in a search for nearest neighbors that does not exclude the sample itself."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
 
 
 def _is_set_in_place(function: Function, product: ast.expr) -> bool:
-    """Whether some of the scores are given other values."""
+    """Whether the function assigns to some of the scores."""
     scores = made_of(function, lambda node: node is product)
     targets = [target for node in ast.walk(function) if isinstance(node, ast.Assign) for target in node.targets]
     return any(isinstance(target, ast.Subscript) and ast.unparse(target.value) in scores for target in targets)
@@ -32,7 +32,7 @@ def _is_set_in_place(function: Function, product: ast.expr) -> bool:
 
 def _finding(product: ast.expr) -> Finding:
     text = ast.unparse(product)
-    return FINDS_ITSELF.finding(
+    return SELF_AS_NEIGHBOR.finding(
         severity="error",
         where=f"line {product.lineno}",
         measured=f"`{text}` compares all samples with each other, and the nearest of each is looked up in it: that "
@@ -43,7 +43,7 @@ def _finding(product: ast.expr) -> Finding:
     )
 
 
-FINDS_ITSELF = Check(
+SELF_AS_NEIGHBOR = Check(
     codes=("eval.wrong-count",),
     question="Is each sample excluded when its nearest neighbor is looked up?",
     threshold="scores between the samples of one set, whose largest or smallest is looked up among the labels, while "

@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import nn
 
-from striate.doctor.checks.eval.kept.metric_words import HIGH, LOW, NEGATIVE, made_of, turns_round, words_of
+from striate.doctor.checks.eval.best_epoch.metric_words import HIGH, LOW, NEGATIVE, assigned_values, negates, words_of
 from striate.doctor.setup.reached_objects import written_by_user
 from striate.doctor.setup.script_source import ScriptSource
 from striate.doctor.setup.syntax import called, receiver_of
@@ -32,12 +32,12 @@ def takes_the_worst(source: ScriptSource) -> Iterator[Finding]:
             continue
         given = node.args[0]
         words = words_of(given)
-        low, turned = bool(words & LOW), any(map(turns_round, [given, *made_of(source, given)]))
+        low, turned = bool(words & LOW), any(map(negates, [given, *assigned_values(source, given)]))
         if low == bool(words & HIGH) or words & NEGATIVE or turned:
             continue
         for holder, method in ((node.func, "__call__"), (receiver_of(node), called(node))):
             thing = None if holder is None else source.value(holder)
-            higher = _takes_higher(source, node, thing, method) if _may_be_asked(source, thing) else None
+            higher = _takes_higher(source, node, thing, method) if _may_be_called(source, thing) else None
             if higher is low:
                 yield Finding(
                     code="eval.worst-kept",
@@ -54,7 +54,7 @@ def takes_the_worst(source: ScriptSource) -> Iterator[Finding]:
                 break
 
 
-def _may_be_asked(source: ScriptSource, thing: Any) -> bool:
+def _may_be_called(source: ScriptSource, thing: Any) -> bool:
     """Whether it is an object of the script's own class that remembers something best and does nothing else."""
     held, name = getattr(thing, "__dict__", {}), type(thing).__name__
     if isinstance(thing, nn.Module | type) or not written_by_user(type(thing).__module__):
@@ -81,12 +81,12 @@ def _takes_higher(source: ScriptSource, node: ast.Call, thing: Any, method: str)
     remembers = []
     for number in (_LOWER, _HIGHER):
         try:
-            asked = copy.deepcopy(thing)
+            tried = copy.deepcopy(thing)
             with redirect_stdout(io.StringIO()):
                 for score in (_FIRST, number):
-                    getattr(asked, method)(score, *rest, **named)
+                    getattr(tried, method)(score, *rest, **named)
         except Exception:  # an object of the user's
             return None
-        best = [one for key, one in vars(asked).items() if "best" in key and isinstance(one, int | float)]
+        best = [one for key, one in vars(tried).items() if "best" in key and isinstance(one, int | float)]
         remembers.append(number in map(abs, best))
     return remembers[1] if remembers[0] is not remembers[1] else None

@@ -1,4 +1,4 @@
-"""Counts of an evaluation that begin before the epochs and never anew."""
+"""Counts of an evaluation that are created before the epochs and never reset."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from striate.wording import listed
 _EARLIER = "The number printed for an epoch is the mean over this and all earlier epochs."
 
 
-class CountBegunOnce(NamedTuple):
-    """A count that goes on from epoch to epoch: where it stands, what is seen, what it does, and what mends it."""
+class CountNeverReset(NamedTuple):
+    """A count that continues from epoch to epoch. The last three fields become those of its finding."""
 
     line: int
     measured: str
@@ -26,32 +26,32 @@ class CountBegunOnce(NamedTuple):
     why: str = _EARLIER
 
 
-def begun_once(evidence: Evidence) -> Iterator[CountBegunOnce]:
-    """Counts that are made before the epochs and added to in each evaluation."""
+def counts_never_reset(evidence: Evidence) -> Iterator[CountNeverReset]:
+    """Counts that are created before the epochs and added to in each evaluation."""
     yield from chain(
         _in_loops(evidence),
-        _never_reset(evidence.source),
+        _reset_never_called(evidence.source),
         _never_zeroed(evidence.source),
         _held_by_library(evidence.source),
         _never_zeroed_by_callbacks(evidence.source),
     )
 
 
-def _in_loops(evidence: Evidence) -> Iterator[CountBegunOnce]:
+def _in_loops(evidence: Evidence) -> Iterator[CountNeverReset]:
     for loop, loader, _ in evaluation_loops(evidence.source):
         name = None if loader is evidence.setup.train else _never_emptied(evidence.source, loop)
         if name is not None:
-            yield CountBegunOnce(
+            yield CountNeverReset(
                 loop.lineno,
                 f"`{name}` is created once, before the epochs, and each evaluation adds to it: the result is that of "
                 "all epochs so far",
-                f"create `{name}` anew before the loop in line {loop.lineno}",
+                f"create `{name}` again before the loop in line {loop.lineno}",
             )
 
 
 def _never_emptied(source: ScriptSource, loop: ast.For) -> str | None:
-    """What a loop over data adds to in each pass of a loop around it that never makes it anew, though what stands
-    behind uses it."""
+    """The variable that a loop over data adds to, that the loop around it never creates again, and that is used after
+    the loop; None where there is none."""
     around = source.loops_of(loop)
     if not around:
         return None
@@ -78,15 +78,15 @@ def _never_emptied(source: ScriptSource, loop: ast.For) -> str | None:
 
 
 def _computed_from(node: ast.AST) -> list[ast.expr]:
-    """What a quotient or a call computes something of."""
+    """The operands from which a quotient or a call computes a result."""
     if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div):
         return [node.left]
     calls = isinstance(node, ast.Call) and called(node) not in ("print", "len", "append", "extend", "plot", "save")
     return list(node.args) if isinstance(node, ast.Call) and calls else []
 
 
-def _never_reset(source: ScriptSource) -> Iterator[CountBegunOnce]:
-    """A metric of the script's own class that can be reset, is updated in evaluation, and never is reset."""
+def _reset_never_called(source: ScriptSource) -> Iterator[CountNeverReset]:
+    """A metric of the script's own class that is created once and never reset, though its class has a `reset`."""
     if (source.epochs or 0) < 2:
         return
     for tree in source.trees.values():
@@ -102,7 +102,7 @@ def _never_reset(source: ScriptSource) -> Iterator[CountBegunOnce]:
             if not resets and made and all(site.often == "once" for site in made):
                 assigned = source.parent(made[0].node)
                 name = ast.unparse(assigned.targets[0]) if isinstance(assigned, ast.Assign) else owner.name
-                yield CountBegunOnce(
+                yield CountNeverReset(
                     made[0].node.lineno,
                     f"`{name}` is created once, before the epochs, and nothing calls its `reset()`: its result is "
                     "that of all epochs so far",
@@ -110,9 +110,9 @@ def _never_reset(source: ScriptSource) -> Iterator[CountBegunOnce]:
                 )
 
 
-def _never_zeroed(source: ScriptSource) -> Iterator[CountBegunOnce]:
-    """A count of right predictions that a library's hook adds to in each validation, and divides, and that nothing
-    sets to zero between two of them."""
+def _never_zeroed(source: ScriptSource) -> Iterator[CountNeverReset]:
+    """A count that `validation_step` adds to and `on_validation_epoch_end` divides, but that nothing sets to zero
+    between two validations."""
     if source.library is None or (source.epochs or 2) < 2:
         return
     for tree in source.trees.values():
@@ -136,7 +136,7 @@ def _never_zeroed(source: ScriptSource) -> Iterator[CountBegunOnce]:
             }
             for name in added.keys() & divided:
                 if not any(_sets(method, name) for key, method in methods.items() if key not in _ONCE):
-                    yield CountBegunOnce(
+                    yield CountNeverReset(
                         added[name].lineno,
                         f"`{ast.unparse(added[name])}` adds to a count that `on_validation_epoch_end` divides, but "
                         "no method resets it between two validations",
@@ -150,9 +150,9 @@ _ONCE = ("__init__", "setup", "configure_model", "prepare_data", "on_fit_start",
 """Methods that a library calls once."""
 
 
-def _never_zeroed_by_callbacks(source: ScriptSource) -> Iterator[CountBegunOnce]:
-    """A count of right predictions that one method of an object adds to and another divides by a second count, again
-    and again, and that is set by methods alone that are called once, be it by their names: `self("before_fit")`."""
+def _never_zeroed_by_callbacks(source: ScriptSource) -> Iterator[CountNeverReset]:
+    """A count of right predictions that one method of an object adds to and another divides by a second count in each
+    epoch, while only methods that are called once set it. Calls by name count too: `self("before_fit")`."""
     if source.library is not None or (source.epochs or 0) < 2 or source.calls("setattr", "vars"):
         return
     classes = {node.name: node for node in source.nodes(ast.ClassDef)}
@@ -169,7 +169,7 @@ def _never_zeroed_by_callbacks(source: ScriptSource) -> Iterator[CountBegunOnce]
                 once = setting and all(_is_called_once(source, owner, method) for method in setting)
                 often = {site.often for site in _calls_by_name(source, divides.name)}
                 if once and often == {"epoch"} and not _set_by_others(source, kinds, right):
-                    yield CountBegunOnce(
+                    yield CountNeverReset(
                         share.lineno,
                         f"`{ast.unparse(share)}` divides a count that `{adding.name}` adds to, but only "
                         f"{listed([f'`{method.name}`' for method in setting])} sets it, which is called once: the "
@@ -179,8 +179,8 @@ def _never_zeroed_by_callbacks(source: ScriptSource) -> Iterator[CountBegunOnce]
 
 
 def _shares_of_right(adding: ast.FunctionDef, divides: ast.FunctionDef) -> Iterator[tuple[ast.BinOp, str, str]]:
-    """Quotients in one method of two counts that another adds to, of right predictions and of others, with both
-    names."""
+    """Quotients in one method of two counts that another method adds to, each with the names of the count of right
+    predictions and of the other count."""
     added = {
         part.target.attr: part.value
         for part in ast.walk(adding)
@@ -202,7 +202,7 @@ def _counts_right(value: ast.expr) -> bool:
 
 
 def _calls_by_name(source: ScriptSource, name: str) -> list[Site]:
-    """Calls of methods of a name, and calls that are given this name: `self("after_epoch")`."""
+    """Calls of methods of this name, and calls with the name as an argument: `self("after_epoch")`."""
     given = [
         Site(node, file, source.often(node, file))
         for file, tree in source.trees.items()
@@ -219,20 +219,20 @@ def _is_called_once(source: ScriptSource, owner: ast.ClassDef, method: ast.Funct
 
 
 def _set_by_others(source: ScriptSource, kinds: list[ast.ClassDef], name: str) -> bool:
-    """Whether code outside of some classes gives an attribute of this name a value."""
+    """Whether code outside of these classes assigns to an attribute of this name."""
     own = {node for kind in kinds for node in ast.walk(kind)}
     stored = (node for node in source.nodes(ast.Attribute) if isinstance(node.ctx, ast.Store) and node not in own)
     return any(node.attr == name for node in stored)
 
 
-def _held_by_library(source: ScriptSource) -> Iterator[CountBegunOnce]:
-    """A metric of a library's module that each validation updates, and that is read when it ends, though nothing resets
-    this one or makes it anew."""
+def _held_by_library(source: ScriptSource) -> Iterator[CountNeverReset]:
+    """A metric in a library's module that each validation updates and reads at its end, but that nothing resets or
+    creates again."""
     if source.library is None or (source.epochs or 2) < 2:
         return
     resets = [node for node in source.nodes(ast.Attribute) if node.attr == "reset"]
     if any(isinstance(node.value, ast.Name) and node.value.id != "self" for node in resets):
-        return  # of one after the other, as in a loop over metrics
+        return  # a loop over metrics may reset this one
     reset = {last_name(node.value) for node in resets}
     for owner in source.nodes(ast.ClassDef):
         methods = {part.name: part for part in owner.body if isinstance(part, ast.FunctionDef)}
@@ -246,11 +246,11 @@ def _held_by_library(source: ScriptSource) -> Iterator[CountBegunOnce]:
             reads = {call for its, call in _called_of_own(end) if its == name}
             if not reads or not callable(getattr(metric, "reset", None)) or name in reset:
                 continue
-            if _ends_anew(source, metric, reads) or any(_gives(method, name) for method in anew):
+            if _resets_itself(source, metric, reads) or any(_gives(method, name) for method in anew):
                 continue
             if _is_logged_whole(source, name):
                 continue
-            yield CountBegunOnce(
+            yield CountNeverReset(
                 step.lineno,
                 f"`self.{name}` is updated in each validation and read in `on_validation_epoch_end`, but nothing calls "
                 "its `reset()`: its result is that of all epochs so far",
@@ -262,7 +262,7 @@ _ADDED = ("update", "add", "add_batch", "accumulate")
 
 
 def _gives(method: ast.FunctionDef, name: str) -> bool:
-    """Whether a method gives an attribute another value, also one of several at once."""
+    """Whether a method assigns to an attribute, alone or in a tuple."""
     targets = (target for node in ast.walk(method) if isinstance(node, ast.Assign) for target in node.targets)
     return any(isinstance(part, ast.Attribute) and part.attr == name for target in targets for part in ast.walk(target))
 
@@ -277,15 +277,15 @@ def _is_logged_whole(source: ScriptSource, name: str) -> bool:
 
 
 def _called_of_own(method: ast.FunctionDef) -> Iterator[tuple[str, str]]:
-    """Attributes of the object itself with what a method calls of them: `self.metric.compute()`."""
+    """The attributes of `self` whose methods a method calls, each with the called name: `self.metric.compute()`."""
     for node in ast.walk(method):
         holder = receiver_of(node) if isinstance(node, ast.Call) else None
         if isinstance(holder, ast.Attribute) and _is_own(holder):
             yield holder.attr, called(node)
 
 
-def _ends_anew(source: ScriptSource, metric: object, reads: set[str]) -> bool:
-    """Whether what is read of a metric begins anew by itself."""
+def _resets_itself(source: ScriptSource, metric: object, reads: set[str]) -> bool:
+    """Whether one of the metric's methods that are read resets it."""
     kinds = {kind.__name__ for kind in type(metric).__mro__}
     for owner in (node for node in source.nodes(ast.ClassDef) if node.name in kinds):
         for method in (part for part in owner.body if isinstance(part, ast.FunctionDef) and part.name in reads):
@@ -301,7 +301,7 @@ def _is_own(node: ast.AST) -> bool:
 
 
 def _sets(method: ast.FunctionDef, name: str) -> bool:
-    """Whether a method gives an attribute another value, or calls something of it as a statement: `self.n.zero_()`."""
+    """Whether a method assigns to an attribute, or calls one of its methods as a statement: `self.n.zero_()`."""
     changed = [target for node in ast.walk(method) if isinstance(node, ast.Assign) for target in node.targets]
     changed += [
         node.value.func for node in ast.walk(method) if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call)

@@ -7,7 +7,15 @@ from collections.abc import Iterator
 
 from torch import nn
 
-from striate.doctor.checks.eval.kept.metric_words import HIGH, LOW, NEGATIVE, made_of, turns_round, words_in, words_of
+from striate.doctor.checks.eval.best_epoch.metric_words import (
+    HIGH,
+    LOW,
+    NEGATIVE,
+    assigned_values,
+    negates,
+    words_in,
+    words_of,
+)
 from striate.doctor.setup.reached_objects import reached_values, written_by_user
 from striate.doctor.setup.script_source import ScriptSource
 from striate.doctor.setup.syntax import argument, called, receiver_of
@@ -84,8 +92,8 @@ def _logged(source: ScriptSource, monitor: str) -> set[str]:
     given = (site.node.args for site in source.calls("log"))
     values = [args[1] for args in given if len(args) > 1 and source.value(args[0]) == monitor]
     values = [value for value in values if isinstance(value, ast.Name | ast.Attribute)]
-    values += [made for value in values for made in made_of(source, value)]
-    return set[str]() if any(map(turns_round, values)) else set[str]().union(*map(words_of, values))
+    values += [made for value in values for made in assigned_values(source, value)]
+    return set[str]() if any(map(negates, values)) else set[str]().union(*map(words_of, values))
 
 
 def _by_objects(source: ScriptSource) -> Iterator[tuple[str, str, str, int]]:
@@ -128,7 +136,7 @@ def _looked_up(source: ScriptSource, name: str) -> Iterator[str]:
     for node in (node for owner in owners for node in ast.walk(owner)):
         key = node.slice if isinstance(node, ast.Subscript) else None
         key = argument(node, 0, "key") if isinstance(node, ast.Call) and called(node) == "get" else key
-        turned = turns_round(source.parent(node) or node)
+        turned = negates(source.parent(node) or node)
         if isinstance(key, ast.Attribute) and ast.unparse(key.value) == "self" and not turned:
             yield key.attr
 

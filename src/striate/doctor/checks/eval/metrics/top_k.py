@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from striate.doctor.checks.eval.metrics.asked import asked, untrue
+from striate.doctor.checks.eval.metrics.known_inputs import numbers_for, wrong_metric
 from striate.doctor.setup.script_source import ScriptSource
 from striate.records import Finding
 from striate.wording import listed
@@ -19,13 +19,13 @@ _OF_EACH, _MOST = 2, 100
 """Samples of each rank; the largest number that is asked for."""
 
 
-def untrue_of_top_few(source: ScriptSource, node: ast.FunctionDef, function: Callable[..., Any]) -> Iterator[Finding]:
-    found = _untrue_for_several(source, node, partial(asked, function))
+def wrong_top_k(source: ScriptSource, node: ast.FunctionDef, function: Callable[..., Any]) -> Iterator[Finding]:
+    found = _wrong_for_several(source, node, partial(numbers_for, function))
     if found is None:
         return
     numbers, told, right = found
     said, true, given = (listed([f"{value:.4g}" for value in values]) for values in (told, right, numbers))
-    yield untrue(
+    yield wrong_metric(
         node.lineno,
         f"`{node.name}` gives {said} for known scores if it is asked for the highest {given} at once; asked for each "
         f"by itself it gives {true}, which is right",
@@ -37,7 +37,7 @@ def untrue_of_top_few(source: ScriptSource, node: ast.FunctionDef, function: Cal
     )
 
 
-def _untrue_for_several(
+def _wrong_for_several(
     source: ScriptSource, node: ast.FunctionDef, ask: Callable[..., tuple[float, ...]]
 ) -> tuple[tuple[int, ...], tuple[float, ...], tuple[float, ...]] | None:
     """The numbers that a call gives, what the function gives for these, and what is right: where that differs, though

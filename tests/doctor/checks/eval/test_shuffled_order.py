@@ -12,7 +12,7 @@ import torch
 from sklearn.metrics import accuracy_score
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
-from striate.doctor.checks.eval.shuffled_apart import SHUFFLED_APART
+from striate.doctor.checks.eval.shuffled_order import SHUFFLED_ORDER
 from striate.doctor.setup.script_source import ScriptSource
 
 
@@ -67,7 +67,7 @@ def found_in(text: str, *, shuffle: bool) -> bool:
     names = {"torch": torch, "gallery_set": data, "gallery_loader": DataLoader(data, 8, shuffle=shuffle)}
     tree = ast.parse(EXTRACT.format(lines=text))
     evidence: Any = SimpleNamespace(source=ScriptSource({"script.py": tree}, names, ("script.py", 1, 2), None))
-    return [finding.code for finding in SHUFFLED_APART.run(evidence)] == ["eval.wrong-count"]
+    return [finding.code for finding in SHUFFLED_ORDER.run(evidence)] == ["eval.wrong-count"]
 
 
 @pytest.mark.parametrize("shuffle", [True, False])
@@ -124,7 +124,7 @@ def test_predictions_beside_the_targets_that_a_data_set_was_made_of(text: str, a
     names["loader"] = DataLoader(TensorDataset(torch.zeros(100, 3), targets), 8, shuffle=shuffle)
     tree = ast.parse(EXTRACT.format(lines=text))
     evidence: Any = SimpleNamespace(source=ScriptSource({"script.py": tree}, names, ("script.py", 1, 2), None))
-    assert len(list(SHUFFLED_APART.run(evidence))) == (apart and shuffle)
+    assert len(list(SHUFFLED_ORDER.run(evidence))) == (apart and shuffle)
 
 
 OVER_FOLDS = "preds = np.zeros((100, 3))\nfor fold in range(2):\n    preds += extract_each(model, loader).numpy() / 2\n"
@@ -160,4 +160,4 @@ def test_predictions_of_a_data_set_without_targets_are_in_the_order_of_the_label
     each = "def extract_each(model, batches):\n    found = []\n    for x in batches:\n        found.append(model(x))\n"
     tree = ast.parse(f"{each}    return torch.cat(found)\n{text}")
     evidence: Any = SimpleNamespace(source=ScriptSource({"script.py": tree}, names, ("script.py", 1, 2), None))
-    assert len(list(SHUFFLED_APART.run(evidence))) == (apart and shuffle)
+    assert len(list(SHUFFLED_ORDER.run(evidence))) == (apart and shuffle)

@@ -1,4 +1,4 @@
-"""Metrics that a library's trainer lets the script compute, asked for predictions that are all right."""
+"""Metrics that the script computes for a library's trainer, called with predictions that are all right."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import torch
 from torch.nn import functional
 
-from striate.doctor.checks.eval.evaluated import MOST_STEPS, numbers_of, validated_twice
+from striate.doctor.checks.eval.script_evaluation import MOST_STEPS, need_repeatable, numbers_of
 from striate.doctor.evidence.clock import NoEvidence, OutOfTime
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.token_targets import class_losses
@@ -17,7 +17,7 @@ from striate.models.preserved_state import preserved, same_random_state
 from striate.records import Finding
 from striate.wording import several
 
-RIGHT = 0.98
+PERFECT = 0.98
 _SURE = 20.0
 _MOST_NUMBERS = 20_000_000
 _SHARES = frozenset(("acc", "accuracy", "f1", "precision", "recall", "iou", "miou", "dice", "jaccard"))
@@ -26,51 +26,51 @@ _KINDS = _OF_CLASSES | frozenset((
     "eval", "val", "valid", "test", "token", "tokens", "tag", "tags", "word", "words", "entity", "entities", "masked",
     "pixel", "micro", "weighted", "overall", "score", "exact", "subset", "next",
 ))  # fmt: skip
-"""Words that leave a share one that is 1 where all is right; who knows what `precision_at_5` is."""
+"""Words in the name of a metric that is still 1 if all is right; `precision_at_5`, say, need not be."""
 
 
-def untrue_of_right(evidence: Evidence) -> Iterator[Finding]:
-    """What is named a share of right predictions, and is less than 1 where all are right."""
+def wrong_library_metrics(evidence: Evidence) -> Iterator[Finding]:
+    """Metrics that should be 1 by their names if all predictions are right, and are less."""
     try:
-        yield from _untrue(evidence)
+        yield from _metrics_below_one(evidence)
     except OutOfTime:
         raise
     except NoEvidence:
         return
 
 
-def _untrue(evidence: Evidence) -> Iterator[Finding]:
-    answers, labels = shares_of_right(evidence)
-    for name in answers[0] if answers else ():
-        best = max(given.get(name, 1.0) for given in answers)
-        if best < RIGHT:
+def _metrics_below_one(evidence: Evidence) -> Iterator[Finding]:
+    metrics, labels = perfect_shares(evidence)
+    for name in metrics[0] if metrics else ():
+        best = max(form.get(name, 1.0) for form in metrics)
+        if best < PERFECT:
             yield _finding(evidence, name, best, labels)
             return
 
 
-def shares_of_right(evidence: Evidence) -> tuple[list[dict[str, float]], torch.Tensor]:
-    """What the function of the user's that judges all predictions names shares of right ones, of labels, each of which
-    is predicted at its place; then, of sequences, of such that are predicted one position before; and the labels.
-    Raises NoEvidence where it cannot be asked."""
+def perfect_shares(evidence: Evidence) -> tuple[list[dict[str, float]], torch.Tensor]:
+    """The metrics of the user's function, such as `compute_metrics`, for perfect predictions, by name, and the labels:
+    once with each label predicted at its position, and for sequences once more with each at the position before. Only
+    metrics that are shares of right predictions. Raises NoEvidence where the function cannot be called."""
     judge, source, val = getattr(evidence.source.library, "judge", None), evidence.source, evidence.val
     if judge is None or not val.whole:
         raise NoEvidence("no function computes metrics from all predictions")
-    validated_twice(source, judge.name)
+    need_repeatable(source, judge.name)
     evidence.clock.need(MOST_STEPS * len(val.raw) * evidence.step_seconds)
     model = evidence.setup.model
     try:
         with preserved(model), same_random_state():
             outputs, labels = judge.predict(model, val.raw)
-            complete, forms = is_complete(outputs, labels), all_right(evidence, outputs, labels)
+            complete, forms = is_complete(outputs, labels), perfect_outputs(evidence, outputs, labels)
             if outputs.numel() > _MOST_NUMBERS:
                 raise NoEvidence("the outputs are too large")
             return [_shares(judge.judge(perfect, labels.clone()), complete) for perfect in forms], labels
-    except Exception as error:  # the user's function, which was given what it is not for
+    except Exception as error:  # the user's function, which may not take these inputs
         raise NoEvidence(f"{judge.name} cannot be called: {type(error).__name__}") from error
 
 
 def _shares(given: object, complete: bool) -> dict[str, float]:
-    """Of what is returned the shares of right predictions, by name; percents as shares."""
+    """The shares of right predictions in a returned dict, by name; percents as fractions."""
     found: dict[str, float] = {}
     for name, value in given.items() if isinstance(given, dict) else ():
         numbers = list(numbers_of(value.item() if hasattr(value, "item") else value))
@@ -80,24 +80,25 @@ def _shares(given: object, complete: bool) -> dict[str, float]:
 
 
 def words_of(name: str) -> set[str]:
-    """The words of a metric's name, in small letters."""
+    """The words of a metric's name, in lower case."""
     return {word for word in re.split(r"[^a-z0-9@]+", name.lower()) if word}
 
 
 def as_share(number: float) -> float:
-    """A share as it is, or in percent."""
-    return number / 100 if number > 1 + RIGHT else number
+    """A share as a fraction, from a fraction or a percentage."""
+    return number / 100 if number > 1 + PERFECT else number
 
 
 def is_share(words: set[str], complete: bool) -> bool:
-    """Whether the words of a name say that it is 1 where all is right; a mean over classes only where each is there."""
+    """Whether a metric with these words in its name is 1 if all predictions are right. A mean over classes is only if
+    the data are `complete`."""
     plain = words & {"acc", "accuracy"} and not words & _OF_CLASSES
     return bool(words & _SHARES) and words <= _SHARES | _KINDS and bool(plain or complete)
 
 
-def all_right(evidence: Evidence, outputs: torch.Tensor, labels: torch.Tensor) -> Iterator[torch.Tensor]:
-    """What a perfect network would give, in the forms that such outputs can have: class by class along either axis,
-    at its own position or, as of a language model, at the one before."""
+def perfect_outputs(evidence: Evidence, outputs: torch.Tensor, labels: torch.Tensor) -> Iterator[torch.Tensor]:
+    """The outputs of a perfect network, in each form that such outputs can have: classes along the last axis or axis 1,
+    each label at its own position or, as in a language model, at the one before."""
     if not outputs.is_floating_point():
         return
     if outputs.numel() == labels.numel():
@@ -124,8 +125,7 @@ def _is_binary(labels: torch.Tensor) -> bool:
 
 
 def is_complete(outputs: torch.Tensor, labels: torch.Tensor) -> bool:
-    """Whether each class is somewhere, and each row of several ones and zeros has a one: a share of none is often
-    called 0."""
+    """Whether each class occurs, and each row of binary labels has a 1: metrics of absent classes are often 0."""
     if outputs.numel() == labels.numel():
         rows = labels.reshape(len(labels), -1)
         return bool(
@@ -147,7 +147,7 @@ def _finding(evidence: Evidence, name: str, value: float, labels: torch.Tensor) 
         where=f"line {lines[0]}" if lines else "the validation",
         measured=f"`{function}` gives `{name}` {value:.4g} for {several(counted, 'label')}, all of which are predicted "
         f"right{padding}",
-        threshold=f"a metric that has to be 1, by its name, but is below {RIGHT} for predictions that are all right",
+        threshold=f"a metric that has to be 1, by its name, but is below {PERFECT} for predictions that are all right",
         why="A perfect network would not get a perfect score: the count and its divisor are not of the same samples.",
         remedy="count only the labels that are given, and divide by their number: `known = labels != -100`, "
         "`((predicted == labels) & known).sum() / known.sum()`",

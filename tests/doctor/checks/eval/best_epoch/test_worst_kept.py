@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from for_checks.asked import digits, perceptron, read
 from for_checks.scripts import SCRIPT, found, values
-from striate.doctor.checks.eval.kept.worst_kept import WORST_KEPT
+from striate.doctor.checks.eval.best_epoch.worst_kept import WORST_KEPT
 from striate.doctor.evidence.clock import Clock
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.setup.preserved_state import state_preserved

@@ -9,9 +9,9 @@ from itertools import chain, islice
 from torch import nn
 
 from striate.doctor.checks.check import Check
-from striate.doctor.checks.eval.kept.by_asking import takes_the_worst
-from striate.doctor.checks.eval.kept.by_callback import in_wrong_mode
-from striate.doctor.checks.eval.kept.compared import compared_wrongly
+from striate.doctor.checks.eval.best_epoch.by_calling import takes_the_worst
+from striate.doctor.checks.eval.best_epoch.comparisons import compared_wrongly
+from striate.doctor.checks.eval.best_epoch.wrong_modes import in_wrong_mode
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.setup.script_source import ScriptSource
 from striate.doctor.setup.syntax import receiver_of

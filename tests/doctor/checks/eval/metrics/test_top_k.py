@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from for_checks.asked import digits, perceptron, read
-from striate.doctor.checks.eval.metrics.metric_functions import untrue_metrics
+from striate.doctor.checks.eval.metrics.metric_functions import wrong_metrics
 
 PRECISIONS = """
 def precision_at(output, target, topk=(1,)):
@@ -36,6 +36,6 @@ def test_the_first_is_not_counted_among_five(counted: str, asked: str, wrong: bo
     names: dict[str, Any] = {}
     text = PRECISIONS.replace("COUNTED", counted).replace("ASKED", asked)
     exec(text[: text.index("for x")], names)
-    said = read(textwrap.dedent(text), SimpleNamespace(run=untrue_metrics), perceptron(), digits(), names=names)
+    said = read(textwrap.dedent(text), SimpleNamespace(run=wrong_metrics), perceptron(), digits(), names=names)
     assert [one.code for one in said] == ["eval.wrong-count"] * wrong
     assert not wrong or "is right" in said[0].measured

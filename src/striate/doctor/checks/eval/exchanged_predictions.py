@@ -1,4 +1,4 @@
-"""Scores that stay 1 where samples get the right answers of others."""
+"""Scores that stay 1 if the right predictions of samples are exchanged with each other."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from itertools import islice
 
 import torch
 
-from striate.doctor.checks.eval.all_right import all_right, as_share, is_share, words_of
-from striate.doctor.checks.eval.evaluated import MOST_STEPS, evaluations
-from striate.doctor.checks.eval.of_a_perfect_network import asked_with
+from striate.doctor.checks.eval.library_metrics import as_share, is_share, perfect_outputs, words_of
+from striate.doctor.checks.eval.perfect_network import scores_with
+from striate.doctor.checks.eval.script_evaluation import MOST_STEPS, evaluation_calls
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.setup.script_source import ScriptSource
 from striate.doctor.setup.syntax import called
@@ -21,36 +21,39 @@ _POOLS = ("set", "frozenset", "Counter")
 
 
 @dataclass(frozen=True)
-class Pooled:
-    """A score that the call `text` gives by `name` although `count` samples get the answers of others."""
+class PooledScore:
+    """A score that is 1 although samples get the right predictions of others."""
 
     where: str
+    """Line of the call that evaluates."""
     text: str
+    """Source of the call."""
     name: str
     count: int
+    """Number of samples with the predictions of others."""
 
 
-def scores_of_exchanged_answers(evidence: Evidence) -> Iterator[Pooled]:
-    """Scores of evaluations that collect what was found in sets: without the number of its sample, what is right of one
-    sample is right of all."""
-    for site, function, given in evaluations(evidence):
+def scores_of_exchanged_predictions(evidence: Evidence) -> Iterator[PooledScore]:
+    """Scores of evaluations that collect predictions in sets without the index of the sample: a prediction that is
+    right for one sample counts as right for all."""
+    for site, function, given in evaluation_calls(evidence):
         if not _collects_in_sets(evidence.source, site):
             continue
         evidence.clock.need(MOST_STEPS * len(evidence.val.raw) * evidence.step_seconds)
         exchanged = list[int]()
 
         def right(outputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor | None:
-            return next(islice(all_right(evidence, outputs, labels.to(outputs.device)), 1), None)
+            return next(islice(perfect_outputs(evidence, outputs, labels.to(outputs.device)), 1), None)
 
         def others(outputs: torch.Tensor, labels: torch.Tensor, noted: list[int] = exchanged) -> torch.Tensor | None:
             moved = _exchanged(labels)
             noted.append(int((moved != labels).reshape(len(labels), -1).any(1).sum()))
             return right(outputs, moved)
 
-        first = {name for name, value in asked_with(evidence, site, function, given, right) if _is_one(name, value)}
-        for name, value in asked_with(evidence, site, function, given, others) if first else ():
+        first = {name for name, value in scores_with(evidence, site, function, given, right) if _is_one(name, value)}
+        for name, value in scores_with(evidence, site, function, given, others) if first else ():
             if name in first and _is_one(name, value) and sum(exchanged) >= FEWEST:
-                yield Pooled(f"line {site.lineno}", ast.unparse(site), name, sum(exchanged))
+                yield PooledScore(f"line {site.lineno}", ast.unparse(site), name, sum(exchanged))
 
 
 def _is_one(name: str, value: float) -> bool:
@@ -58,7 +61,7 @@ def _is_one(name: str, value: float) -> bool:
 
 
 def _exchanged(labels: torch.Tensor) -> torch.Tensor:
-    """The labels of a batch, each sample's those of another whose labels are given at the same positions."""
+    """The labels of a batch, each sample with those of another one that has labels at the same positions."""
     rows = (labels.reshape(len(labels), -1) >= 0).cpu()
     _, groups = rows.unique(dim=0, return_inverse=True)
     places = torch.arange(len(labels))

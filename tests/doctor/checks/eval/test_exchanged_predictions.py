@@ -1,4 +1,4 @@
-"""Scores that stay 1 where samples get the right answers of others."""
+"""Scores that stay 1 where samples get the right predictions of others."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a script's own evaluation gives for the trial's network, beside the predictions that it is made of."""
+"""The script's own evaluation, run with the trial's network, and the predictions that it should count."""
 
 from __future__ import annotations
 
@@ -29,65 +29,70 @@ from striate.observe.tensors import tensors_in
 _NOT_TWICE = """
 backward step save savefig dump open write to_csv makedirs mkdir add_scalar log load_state_dict
 """
-_MEDDLES = frozenset(_NOT_TWICE.split())
-"""What an evaluation is not called twice for."""
+_SIDE_EFFECTS = frozenset(_NOT_TWICE.split())
+"""Calls that change something: an evaluation with one of them is not run again."""
 _SAME = 1e-5
 MOST_STEPS = 20.0
-"""Steps of the trial in time, for each batch."""
+"""Time for each batch of an evaluation, in steps of the trial."""
 
 
 @dataclass(frozen=True)
-class Evaluated:
-    """A call that evaluates the network on the validation data: where it stands, the numbers that it gave, and of each
-    batch how many predictions are right, of how many. `accuracies`: of what it prints, returns by name, or is given a
-    name for as an accuracy, the numbers, one of which is to be it. `in_training`: whether the network was in training
-    mode when it ran."""
+class EvaluationCall:
+    """A call in the script that evaluated the network on the validation data."""
 
     where: str
+    """Line of the call."""
     text: str
+    """Source of the call."""
     numbers: tuple[float, ...]
+    """All numbers that it returned."""
     right: tuple[int, ...]
+    """Right predictions in each batch."""
     sizes: tuple[int, ...]
+    """Samples in each batch."""
     accuracies: tuple[tuple[float, ...], ...] = ()
+    """For each accuracy that it printed, or returned under such a name, the numbers, one of which should be it."""
     in_training: bool = False
+    """Whether the network was in training mode."""
 
     @property
     def share(self) -> float:
-        """Of all samples, that are right."""
+        """The share of all samples that are predicted right."""
         return sum(self.right) / sum(self.sizes)
 
     def gives(self, value: float) -> bool:
-        """Whether one of its numbers is a share, as it is or in percent."""
+        """Whether one of its numbers is this share, as a fraction or in percent."""
         return any(abs(number - scale * value) <= _SAME * scale for number in self.numbers for scale in (1.0, 100.0))
 
 
-def evaluated(evidence: Evidence) -> Evaluated:
-    """The first such call, of the trial's network. Raises NoEvidence where the script has none that can be made."""
+def first_evaluation(evidence: Evidence) -> EvaluationCall:
+    """The first call that evaluates, run with the trial's network. Raises NoEvidence where the script has none that can
+    be run."""
     val = evidence.val
     if not val.whole or not evidence.trial.rows:
         raise NoEvidence("only a part of the validation data was read")
     model, training = evidence.trial.replica.model, set[nn.Module]()
-    for asked, function, given in evaluations(evidence):
+    for site, function, given in evaluation_calls(evidence):
         right, sizes = _counted(evidence)
         evidence.clock.need(MOST_STEPS * len(sizes) * evidence.step_seconds)
         training.clear()
         with module_calls({"": model}, lambda _: training.update(part for part in model.modules() if part.training)):
-            answered = answer_of(function, given, {id(evidence.setup.model): model}, model)
-        if answered is None:
+            result = call_with(function, given, {id(evidence.setup.model): model}, model)
+        if result is None:
             continue
-        returned, printed = answered
+        returned, printed = result
         numbers = tuple(numbers_of(returned))
-        named = (*named_accuracies(evidence.source, asked, returned), *_printed(printed))
+        named = (*named_accuracies(evidence.source, site, returned), *_printed(printed))
         if numbers or named:
-            return Evaluated(f"line {asked.lineno}", ast.unparse(asked), numbers, right, sizes, named, bool(training))
+            text = ast.unparse(site)
+            return EvaluationCall(f"line {site.lineno}", text, numbers, right, sizes, named, bool(training))
     raise NoEvidence("no function of the script evaluates the network on the validation data")
 
 
-def answer_of(
+def call_with(
     function: Callable[..., Any], given: Mapping[str, Any], others: Mapping[int, Any], model: nn.Module
 ) -> tuple[Any, str] | None:
-    """What a function returns and prints when arguments are exchanged, by their `id`, for `others`; None where it
-    raises."""
+    """What a function returns and prints if arguments with an `id` in `others` are replaced; None where it raises."""
     printed = io.StringIO()
     try:
         with preserved(model), same_random_state(), redirect_stdout(printed):
@@ -96,35 +101,35 @@ def answer_of(
         return None
 
 
-def asked_directly(evidence: Evidence, *, evaluating: bool = True) -> tuple[torch.Tensor, torch.Tensor] | None:
-    """The classes that the trial's network, in training mode unless `evaluating`, gives validation when it is called
-    with the inputs as they are, and the true ones; a step that blends samples, by which it is asked elsewhere, blends
-    those of validation too. None where it does not take them, or gives no classes."""
+def validation_predictions(evidence: Evidence, *, evaluating: bool = True) -> tuple[torch.Tensor, torch.Tensor] | None:
+    """The classes that the trial's network predicts for the validation data, and the true ones. The network is called
+    directly: the step might blend the samples. `evaluating`: in evaluation mode, else in training mode. None where the
+    network does not take the inputs, or its outputs are not classes."""
     model = evidence.trial.replica.model
-    told, known = list[torch.Tensor](), list[torch.Tensor]()
+    predicted, known = list[torch.Tensor](), list[torch.Tensor]()
     with suppress(Exception), preserved(model, evaluating=evaluating), same_random_state(), torch.no_grad():
         if not evaluating:
             model.train()
         for batch in evidence.val.raw:
             inputs, targets = parts(batch)
-            wanted = main_tensor(targets)
-            outputs = main_tensor(_given(model, batch, inputs, targets))
-            classes = classes_of(outputs, wanted)
-            if classes is None or wanted is None or outputs is None or _has_more_classes(outputs, wanted):
+            labels = main_tensor(targets)
+            outputs = main_tensor(_outputs_of(model, batch, inputs, targets))
+            classes = classes_of(outputs, labels)
+            if classes is None or labels is None or outputs is None or _has_more_classes(outputs, labels):
                 return None
-            told.append(classes.flatten())
-            known.append(wanted.flatten().long())
-        return torch.cat(told), torch.cat(known)
+            predicted.append(classes.flatten())
+            known.append(labels.flatten().long())
+        return torch.cat(predicted), torch.cat(known)
     return None
 
 
-def _has_more_classes(outputs: torch.Tensor, wanted: torch.Tensor) -> bool:
-    """Whether targets have classes that outputs have no number for, as grades of which each asks for one threshold."""
-    return outputs.ndim > wanted.ndim and bool(((wanted >= outputs.shape[1]) & (wanted != IGNORED)).any())
+def _has_more_classes(outputs: torch.Tensor, labels: torch.Tensor) -> bool:
+    """Whether labels have classes without an output of their own, as ordinal grades with an output a threshold have."""
+    return outputs.ndim > labels.ndim and bool(((labels >= outputs.shape[1]) & (labels != IGNORED)).any())
 
 
-def _given(model: nn.Module, batch: Any, inputs: Any, targets: Any) -> Any:
-    """What the network gives; of named tensors it gets all but the targets, such as a mask, if it knows the names."""
+def _outputs_of(model: nn.Module, batch: Any, inputs: Any, targets: Any) -> Any:
+    """The network's outputs for a batch. Of named tensors it gets all but the targets, if it takes their names."""
     if isinstance(batch, Mapping):
         with suppress(TypeError):
             return model(**{name: value for name, value in batch.items() if value is not targets})
@@ -132,12 +137,12 @@ def _given(model: nn.Module, batch: Any, inputs: Any, targets: Any) -> Any:
 
 
 def named_accuracies(source: ScriptSource, site: ast.Call, returned: Any) -> Iterator[tuple[float, ...]]:
-    """What is returned by a name that says accuracy, or is given such a name where it is called."""
+    """The numbers that a call returns under a name for an accuracy, or that are assigned to such a name."""
     return (tuple(numbers_of(value)) for name, value in _named(source, site, returned) if is_accuracy(name))
 
 
 def _named(source: ScriptSource, site: ast.Call, returned: Any) -> Iterator[tuple[str, Any]]:
-    """What a call returns, each part by its key or by the name that it is given where it is called."""
+    """The parts of what a call returns, each with its key or the name that it is assigned to."""
     if isinstance(returned, dict):
         yield from ((str(name), value) for name, value in returned.items())
         return
@@ -151,8 +156,8 @@ def _named(source: ScriptSource, site: ast.Call, returned: Any) -> Iterator[tupl
 
 
 def named_numbers(source: ScriptSource, site: ast.Call, returned: Any, printed: str) -> list[tuple[str, float]]:
-    """Single numbers that a call returns or prints, each by its name, or by what it is called where it is printed, and
-    the means of rows of numbers, as of a score for each class."""
+    """Single numbers that a call returns or prints, each with its name or the text before it, and the means of rows of
+    numbers, such as a score for each class."""
     found = [(name, list(numbers_of(value))) for name, value in _named(source, site, returned)]
     found += [(f"mean {name}", _mean_of(source, name, value)) for name, value in _named(source, site, returned)]
     found += [(label, list(numbers_of(returned))) for label in _labels(source, site)]
@@ -161,7 +166,7 @@ def named_numbers(source: ScriptSource, site: ast.Call, returned: Any, printed: 
 
 
 def _mean_of(source: ScriptSource, name: str, value: Any) -> list[float]:
-    """The mean of a row of fractions, of which the script nowhere takes a part only."""
+    """The mean of a row of fractions, unless the script takes a slice of it."""
     row = torch.as_tensor(value) if isinstance(value, np.ndarray | torch.Tensor) else None
     if row is None or row.ndim != 1 or len(row) < 2 or not row.is_floating_point():
         return []
@@ -172,7 +177,7 @@ def _mean_of(source: ScriptSource, name: str, value: Any) -> list[float]:
 
 
 def _labels(source: ScriptSource, site: ast.Call) -> Iterator[str]:
-    """What stands in f-strings before that which a call gives: `mean IoU` of `f"loss {x}, mean IoU {score:.3f}"`."""
+    """The words before the result of a call in f-strings: `mean IoU` in `f"loss {x}, mean IoU {score:.3f}"`."""
     for node in (part for part in ast.walk(source.scope_of(site)) if isinstance(part, ast.JoinedStr)):
         for place, part in enumerate(node.values):
             shown = part.value if isinstance(part, ast.FormattedValue) else None
@@ -183,7 +188,7 @@ def _labels(source: ScriptSource, site: ast.Call) -> Iterator[str]:
 
 
 def _printed(text: str) -> Iterator[tuple[float, ...]]:
-    """The numbers behind each word for accuracy: of `Accuracy: 430/450 (95.6%)` all three."""
+    """The numbers that follow each word for accuracy, as all three of `Accuracy: 430/450 (95.6%)`."""
     for line in text.splitlines():
         for found in _WORD.finditer(line):
             numbers = tuple(float(number) for number in _NUMBER.findall(line[found.end() : found.end() + _NEAR]))
@@ -192,7 +197,7 @@ def _printed(text: str) -> Iterator[tuple[float, ...]]:
 
 
 def is_accuracy(name: str) -> bool:
-    """Whether a name says that something is the share of right predictions."""
+    """Whether a name is that of an accuracy."""
     return bool(words_of(name) & {"acc", "accuracy", "acc1", "top1"})
 
 
@@ -207,23 +212,24 @@ _NAMED_NUMBER = re.compile(r"\b([A-Za-z][A-Za-z0-9_@]*)\s*[:=]?\s*(-?\d+\.\d+)")
 _NEAR = 40
 
 
-def logged(evidence: Evidence) -> tuple[dict[str, float], torch.Tensor, torch.Tensor]:
-    """What a library logs of validation of the trial's network, by name, with the classes that are predicted and the
-    true ones. Raises NoEvidence where no library validates, or that cannot be done twice."""
-    numbers, found = logged_numbers(evidence), asked_directly(evidence)
+def logged_with_predictions(evidence: Evidence) -> tuple[dict[str, float], torch.Tensor, torch.Tensor]:
+    """The metrics that a library logs in a validation of the trial's network, by name, the predicted classes, and the
+    true ones. Raises NoEvidence where no library validates, or its validation cannot be repeated."""
+    numbers, found = logged_metrics(evidence), validation_predictions(evidence)
     if found is None:
         raise NoEvidence("outputs and targets are not classes")
     return numbers, *found
 
 
-def logged_numbers(evidence: Evidence) -> dict[str, float]:
-    """The same by name alone. Raises NoEvidence."""
+def logged_metrics(evidence: Evidence) -> dict[str, float]:
+    """The metrics that a library logs in a validation of the trial's network, by name. Raises NoEvidence where no
+    library validates, or its validation cannot be repeated."""
     library, val = evidence.source.library, evidence.val
     if library is None or library.evaluate is None:
         raise NoEvidence("no library validates")
     if not val.whole or not evidence.trial.rows:
         raise NoEvidence("only a part of the validation data was read")
-    validated_twice(evidence.source, *_VALIDATING)
+    need_repeatable(evidence.source, *_VALIDATING)
     evidence.clock.need(MOST_STEPS * len(val.raw) * evidence.step_seconds)
     model = evidence.trial.replica.model
     try:
@@ -234,26 +240,27 @@ def logged_numbers(evidence: Evidence) -> dict[str, float]:
         raise NoEvidence(f"validation by {library.name} cannot be tried: {type(error).__name__}") from error
 
 
-def validated_twice(source: ScriptSource, *names: str) -> None:
-    """Raises NoEvidence where one of the script's functions of these names does what is not to be done twice."""
+def need_repeatable(source: ScriptSource, *names: str) -> None:
+    """Raises NoEvidence where one of the script's functions of these names changes something when it is repeated."""
     for node in source.nodes():
         validates = isinstance(node, Function) and node.name in names
-        if validates and meddles(source, node, besides=("log",)):  # type: ignore[arg-type]
+        if validates and has_side_effects(source, node, except_for=("log",)):  # type: ignore[arg-type]
             raise NoEvidence(f"{getattr(node, 'name', '')} writes something, and is not called twice")
 
 
 _VALIDATING = ("validation_step", "on_validation_epoch_start", "on_validation_epoch_end", "compute_metrics")
 
 
-def evaluations(
+def evaluation_calls(
     evidence: Evidence, *, of_copies: bool = False
 ) -> Iterator[tuple[ast.Call, Callable[..., Any], dict[str, Any]]]:
-    """Calls of the user's functions with the network and the loader of validation, all of whose arguments are known.
-    `of_copies`: also with a copy of the network, as of its averaged weights, in whose place the network is given."""
+    """Calls of the user's functions that get the network and the validation loader, and whose arguments are all known:
+    the call, the function, and its arguments by name. `of_copies`: also calls that get a copy of the network, as of its
+    averaged weights; the copy is replaced by the network."""
     source, model = evidence.source, evidence.setup.model
     for node in source.nodes():
         functions = source.functions_of(node) if isinstance(node, ast.Call) else []
-        if not isinstance(node, ast.Call) or len(functions) != 1 or meddles(source, functions[0]):
+        if not isinstance(node, ast.Call) or len(functions) != 1 or has_side_effects(source, functions[0]):
             continue
         given = {name: source.value(value) for name, value in source.arguments(functions[0], node)}
         if of_copies:
@@ -282,21 +289,21 @@ def _count(call: ast.Call) -> int:
     return len(call.args) + len(call.keywords)
 
 
-def meddles(source: ScriptSource, function: Function, besides: tuple[str, ...] = ()) -> bool:
-    """Whether a function does what it should not do twice: it learns, writes, or changes variables of others. Calls of
-    the names `besides` count as none."""
+def has_side_effects(source: ScriptSource, function: Function, except_for: tuple[str, ...] = ()) -> bool:
+    """Whether a function trains, writes, or changes variables outside of it. Calls of the names `except_for` do not
+    count."""
     inside = [node for node in ast.walk(function) if isinstance(node, ast.Call)]
     inner = [part for node in inside for known in source.functions_of(node) for part in ast.walk(known)]
-    return any(called(node) in _MEDDLES.difference(besides) for node in [*inside, *inner]) or any(
+    return any(called(node) in _SIDE_EFFECTS.difference(except_for) for node in [*inside, *inner]) or any(
         isinstance(node, ast.Global | ast.Nonlocal) for node in ast.walk(function)
     )
 
 
 def predicted_by_batch(evidence: Evidence) -> list[tuple[torch.Tensor, torch.Tensor]]:
-    """Outputs of the trial's network and targets of each batch of validation. Raises NoEvidence."""
+    """Outputs of the trial's network and targets, for each validation batch. Raises NoEvidence where time runs out."""
     found = evidence.predictions_of(evidence.trial, evidence.val.raw)
     targets = [main_tensor(parts(batch)[1]) for batch in evidence.val.raw]
-    sizes = [0 if wanted is None or not wanted.ndim else len(wanted) for wanted in targets]
+    sizes = [0 if part is None or not part.ndim else len(part) for part in targets]
     if found.targets is None or len(found.outputs) != sum(sizes):
         raise NoEvidence("the validation data take too long to predict")
     return list(zip(found.outputs.split(sizes), found.targets.split(sizes), strict=True))

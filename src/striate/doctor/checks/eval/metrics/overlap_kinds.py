@@ -8,9 +8,9 @@ from collections.abc import Iterator, Sequence
 import torch
 
 from striate.data.annotations.masks import IGNORED
-from striate.doctor.checks.eval.all_right import as_share, words_of
-from striate.doctor.checks.eval.evaluated import MOST_STEPS, evaluations
-from striate.doctor.checks.eval.of_a_perfect_network import asked_with
+from striate.doctor.checks.eval.library_metrics import as_share, words_of
+from striate.doctor.checks.eval.perfect_network import scores_with
+from striate.doctor.checks.eval.script_evaluation import MOST_STEPS, evaluation_calls
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.token_targets import class_losses
 from striate.records import Finding
@@ -27,25 +27,25 @@ Pair = tuple[torch.Tensor, torch.Tensor]
 """Predicted classes and true ones, of all that is counted."""
 
 
-def other_shares(evidence: Evidence) -> Iterator[Finding]:
+def mislabeled_overlaps(evidence: Evidence) -> Iterator[Finding]:
     """Of functions of the script's that are given the network and the loader of validation."""
     written = words_of(" ".join(map(ast.unparse, evidence.source.trees.values())))
     if not evidence.val.whole or not any(written & names for names in _NAMES.values()):
         return
     ignored = torch.tensor([IGNORED, *(call.ignored for call in class_losses(evidence))])
-    for site, function, given in evaluations(evidence):
+    for site, function, given in evaluation_calls(evidence):
         found = list[dict[str, tuple[float, str, str]]]()
         for each in PATTERNS:
             evidence.clock.need(MOST_STEPS * len(evidence.val.raw) * evidence.step_seconds)
             shown = _Shown(ignored, each)
-            told = asked_with(evidence, site, function, given, shown.put)
+            told = scores_with(evidence, site, function, given, shown.put)
             known = shares_of(shown.batches, shown.classes) if told else {}
-            others = {name: (value, *other) for name, value in told if (other := another(name, value, known))}
+            others = {name: (value, *other) for name, value in told if (other := actual_kind(name, value, known))}
             found.append(others)
         for name, (value, meant, kind) in found[0].items():
             if all(others.get(name, ("",))[-1] == kind for others in found):
                 said = f"`{ast.unparse(site)}` gives `{name}` {value:.4g}"
-                yield no_overlap(site.lineno, said, meant, kind)
+                yield mislabeled_overlap(site.lineno, said, meant, kind)
 
 
 class _Shown:
@@ -113,26 +113,26 @@ def _ratios(predicted: torch.Tensor, wanted: torch.Tensor, classes: int) -> torc
     return torch.stack([both / (rows + columns - both), 2 * both / (rows + columns), both / rows, both / columns])
 
 
-def another(name: str, value: float, known: dict[str, list[float]]) -> tuple[str, str] | None:
+def actual_kind(name: str, value: float, known: dict[str, list[float]]) -> tuple[str, str] | None:
     """What a name says that a number is, and what it is; None where it is that, or none of what is known."""
-    for meant in _meant(name) if not is_meant(name, value, known) else ():
+    for meant in _named_kinds(name) if not is_as_named(name, value, known) else ():
         for kind in _KINDS:
             if kind != meant and any(abs(as_share(value) - other) < _SAME for other in known.get(kind, ())):
                 return meant, kind
     return None
 
 
-def is_meant(name: str, value: float, known: dict[str, list[float]]) -> bool:
+def is_as_named(name: str, value: float, known: dict[str, list[float]]) -> bool:
     """Whether a number is what its name says, by one of its definitions."""
-    return any(abs(as_share(value) - right) < _NEAR for meant in _meant(name) for right in known.get(meant, ()))
+    return any(abs(as_share(value) - right) < _NEAR for meant in _named_kinds(name) for right in known.get(meant, ()))
 
 
-def _meant(name: str) -> list[str]:
+def _named_kinds(name: str) -> list[str]:
     words = words_of(name)
     return [kind for kind, names in _NAMES.items() if words & names and not words & _NO_SHARES]
 
 
-def no_overlap(line: int, told: str, meant: str, kind: str) -> Finding:
+def mislabeled_overlap(line: int, told: str, meant: str, kind: str) -> Finding:
     """The finding of a number by the name of one share that is another."""
     return Finding(
         code="eval.wrong-count",

@@ -1,5 +1,5 @@
-"""`eval.wrong-count` of samples beside the labels of others: what a loader that shuffles gave is in another order than
-the labels of its data set, or those of another pass.
+"""`eval.wrong-count` of predictions and labels in different orders: predictions from one pass over a shuffling loader,
+and labels from its data set or from another pass.
 """
 
 from __future__ import annotations
@@ -33,20 +33,22 @@ _SAMPLE_BY_SAMPLE = (
 )  # fmt: skip
 _BESIDE_EACH_OTHER = (ast.Call, ast.Compare, ast.BinOp)
 _ORDERLESS = ("print", "hist", "ks_2samp", "wasserstein_distance", "mannwhitneyu", "ttest_ind")
-"""What shows or compares all values, not each with the one beside it."""
+"""Functions that show or compare distributions, not pairs of values."""
 _ROWS = 48
 """Samples of which the targets are compared."""
 
 
 @dataclass(frozen=True)
 class _Gathered:
-    """What a pass over a loader gave, sample by sample: the pass, the loader as it is written and its value, and which
-    parts of its batches were used (none: not known)."""
+    """Values, one for each sample, that were gathered in a pass over a shuffling loader."""
 
-    gone_through: ast.AST
+    data_pass: ast.AST
+    """The loop, comprehension or call that makes the pass."""
     text: str
+    """Source of the loader."""
     loader: DataLoader[Any]
     used: frozenset[int]
+    """Places of the parts of its batches that were used; empty if unknown."""
 
 
 def _run(evidence: Evidence) -> Iterator[Finding]:
@@ -59,7 +61,7 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
         scope = source.scope_of(node)
         if scope not in known:
             known[scope] = _gathered_in(scope, source)
-        for one, other in permutations([_kept(side, source) for side in sides] if known[scope] else (), 2):
+        for one, other in permutations([_source_of(side, source) for side in sides] if known[scope] else (), 2):
             found = known[scope].get(one.id) if isinstance(one, ast.Name) else None
             if found is None:
                 continue
@@ -72,25 +74,25 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
 
 
 def _in_two_passes(one: _Gathered, other: _Gathered) -> bool:
-    """Whether two passes over a loader gave other parts of its batches."""
-    again = one.loader is other.loader and one.gone_through is not other.gone_through
+    """Whether values were gathered in two passes over one loader, from different parts of its batches."""
+    again = one.loader is other.loader and one.data_pass is not other.data_pass
     return again and bool(one.used) and bool(other.used) and one.used.isdisjoint(other.used)
 
 
 def _finding(node: ast.expr, one: ast.expr, other: ast.expr, loader: str, *, own: bool) -> Finding:
     name, text = ast.unparse(one), ast.unparse(other)
-    return SHUFFLED_APART.finding(
+    return SHUFFLED_ORDER.finding(
         severity="error",
         where=f"line {node.lineno}",
         measured=f"`{name}` has the samples in the order of one pass over `{loader}`, which shuffles; `{text}`, which "
-        f"is used beside it, has them in {'the order of the data set' if own else 'that of another pass'}",
+        f"is combined with it, has them in {'the order of the data set' if own else 'that of another pass'}",
         why="Each sample gets the label of another one, so the metric is at chance whatever was learned.",
         remedy=f"keep the labels of the same pass, `for x, y in {loader}`; or create `{loader}` with `shuffle=False`",
     )
 
 
 def _sides(node: ast.expr) -> Sequence[ast.expr]:
-    """What an expression takes beside each other."""
+    """The operands that an expression combines: arguments, or sides of a comparison or a difference."""
     if isinstance(node, ast.Call):
         return [*node.args, *(word.value for word in node.keywords)]
     if isinstance(node, ast.Compare):
@@ -98,8 +100,8 @@ def _sides(node: ast.expr) -> Sequence[ast.expr]:
     return [node.left, node.right] if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Sub) else []
 
 
-def _kept(node: ast.expr, source: ScriptSource) -> ast.expr:
-    """What an expression has the samples of, one by one: `y` of `torch.tensor(y).cpu()`."""
+def _source_of(node: ast.expr, source: ScriptSource) -> ast.expr:
+    """The expression whose samples, in its order, another expression holds: `y` for `torch.tensor(y).cpu()`."""
     while called(node) in _SAMPLE_BY_SAMPLE and isinstance(node, ast.Call):
         owner = receiver_of(node)
         if owner is None or isinstance(source.value(owner), types.ModuleType):
@@ -123,19 +125,18 @@ def _in_its_order(node: ast.expr, loader: DataLoader[Any], source: ScriptSource)
 
 
 def _has_its_targets(node: ast.expr, loader: DataLoader[Any], source: ScriptSource) -> bool:
-    """Whether values that were known before are the targets of a loader's data set, in its order, perhaps in another
-    unit."""
+    """Whether an expression's values equal the targets of a loader's data set in its order, perhaps in another unit."""
     if _stored_again(node, source):
-        return False  # it may have got the labels of the pass since
+        return False  # it may hold the labels of the pass by now
     value, data = source.value(node), cast("Any", loader.dataset)
     try:
         if isinstance(value, str | dict) or len(value) != len(data) or len(value) < _ROWS:
             return False
         rows = torch.linspace(0, len(value) - 1, _ROWS).long().tolist()
         with same_random_state():
-            wanted = [torch.as_tensor(parts(data[row])[1]).flatten().double() for row in rows]
-        given = [torch.as_tensor(value[row]).flatten().double() for row in rows]
-        one, other = torch.stack(given), torch.stack(wanted)
+            targets = [torch.as_tensor(parts(data[row])[1]).flatten().double() for row in rows]
+        values = [torch.as_tensor(value[row]).flatten().double() for row in rows]
+        one, other = torch.stack(values), torch.stack(targets)
     except Exception:  # values and a data set of the user's
         return False
     if one.shape != other.shape or not bool((one.std(0) > 0).any()):
@@ -145,7 +146,7 @@ def _has_its_targets(node: ast.expr, loader: DataLoader[Any], source: ScriptSour
 
 
 def _of_pairs(node: ast.expr, source: ScriptSource) -> bool:
-    """Whether an expression compares each value with the one beside it: by a sign, or a metric of scikit-learn."""
+    """Whether an expression compares values pair by pair: with an operator, or a metric of scikit-learn."""
     if not isinstance(node, ast.Call):
         return True
     module = str(getattr(source.value(node.func), "__module__", ""))
@@ -153,8 +154,8 @@ def _of_pairs(node: ast.expr, source: ScriptSource) -> bool:
 
 
 def _one_for_each(node: ast.expr, loader: DataLoader[Any], source: ScriptSource) -> bool:
-    """Whether values that were known before are as many as the samples of a data set that has no targets, which can be
-    in no order but its own."""
+    """Whether an expression has one value for each sample of a data set without targets: they can only be in its
+    order."""
     value, data = None if _stored_again(node, source) else source.value(node), cast("Any", loader.dataset)
     with suppress(Exception), same_random_state():  # values and a data set of the user's
         alone = isinstance(data[0], torch.Tensor) and data[0].ndim > 0
@@ -163,14 +164,14 @@ def _one_for_each(node: ast.expr, loader: DataLoader[Any], source: ScriptSource)
 
 
 def _stored_again(node: ast.expr, source: ScriptSource) -> bool:
-    """Whether a variable of an expression is given a value more than once in its function."""
+    """Whether a variable of an expression is assigned more than once in its function."""
     scope = source.scope_of(node)
     stored = [part.id for part in ast.walk(scope) if isinstance(part, ast.Name) and isinstance(part.ctx, ast.Store)]
     return any(isinstance(part, ast.Name) and stored.count(part.id) > 1 for part in ast.walk(node))
 
 
 def _gathered_in(scope: ast.AST, source: ScriptSource) -> dict[str, _Gathered]:
-    """Variables of a function that hold what a pass over a shuffling loader gave, and nothing else."""
+    """Variables of a function that hold values gathered in a pass over a shuffling loader, and nothing else."""
     found: dict[str, _Gathered] = {}
     loops: dict[str, ast.AST] = {}
     otherwise: set[str] = set()
@@ -190,19 +191,20 @@ def _gathered_in(scope: ast.AST, source: ScriptSource) -> dict[str, _Gathered]:
         names = target.elts if isinstance(target, ast.Tuple) else [target]
         if isinstance(value, ast.BinOp) and isinstance(value.op, ast.Div | ast.Mult):  # of a mean over folds
             value = value.left
-        made = _kept(value, source)
+        made = _source_of(value, source)
         own = found.get(made.id) if isinstance(made, ast.Name) else _passed(value, source) or _passed(made, source)
         empty = (isinstance(value, ast.List) and not value.elts) or called(value) in ("zeros", "zeros_like")
         for name in (part.id for part in names if isinstance(part, ast.Name) and not empty):
             if own is None:
-                otherwise.add(name)  # put into another order, perhaps
+                otherwise.add(name)  # its order may have changed
             else:
                 found[name] = own
     return {name: one for name, one in found.items() if name not in otherwise}
 
 
 def _passed(value: ast.expr, source: ScriptSource) -> _Gathered | None:
-    """The pass of `torch.cat([network(x) for x, y in loader])`, or of a function that gathers what it makes."""
+    """The values gathered by `torch.cat([network(x) for x, y in loader])`, or by a function that loops over a loader;
+    None for other expressions."""
     for part in ast.walk(value) if called(value) in _SAMPLE_BY_SAMPLE or isinstance(value, ast.ListComp) else ():
         if isinstance(part, ast.ListComp | ast.GeneratorExp) and len(part.generators) == 1:
             own = part.generators[0]
@@ -227,13 +229,13 @@ def _passed(value: ast.expr, source: ScriptSource) -> _Gathered | None:
 
 
 def _pass(
-    gone_through: ast.AST, iterable: ast.expr, target: ast.expr, parts: Sequence[ast.AST], source: ScriptSource
+    data_pass: ast.AST, iterable: ast.expr, target: ast.expr, parts: Sequence[ast.AST], source: ScriptSource
 ) -> _Gathered | None:
-    """A pass over a loader that shuffles, of whose batches parts of the code use some columns."""
+    """The values that some nodes gather in a pass over a shuffling loader; None where the loader does not shuffle."""
     given = _plain(iterable, target)[0]
     loader = source.value(given)
     used = _used(iterable, target, parts)
-    return _Gathered(gone_through, ast.unparse(given), loader, used) if _shuffles(loader) else None
+    return _Gathered(data_pass, ast.unparse(given), loader, used) if _shuffles(loader) else None
 
 
 def _shuffles(loader: Any) -> bool:
@@ -241,7 +243,7 @@ def _shuffles(loader: Any) -> bool:
 
 
 def _plain(iterable: ast.expr, target: ast.expr) -> tuple[ast.expr, ast.expr]:
-    """Loader and batch of a loop, without what numbers the batches or shows a bar."""
+    """The loader and the batch of a loop, without `enumerate` or a progress bar around the loader."""
     while isinstance(iterable, ast.Call) and iterable.args:
         if called(iterable) == "enumerate" and isinstance(target, ast.Tuple) and len(target.elts) == 2:
             target = target.elts[1]
@@ -265,12 +267,12 @@ def _used(iterable: ast.expr, target: ast.expr, parts: Sequence[ast.AST]) -> fro
     )
 
 
-SHUFFLED_APART = Check(
+SHUFFLED_ORDER = Check(
     codes=("eval.wrong-count",),
     question="Are predictions and labels in the same order?",
-    threshold="what a pass over a loader that shuffles gave is used beside a column of its data set, beside values "
-    "that are the targets of the data set in its order, or one for each sample of a data set without targets, or "
-    "beside the labels of another pass",
+    threshold="values from one pass over a shuffling loader are combined with a column of its data set, with values "
+    "that equal the targets of the data set in its order, with one value for each sample of a data set without "
+    "targets, or with the labels of another pass",
     run=_run,
     of_source=True,
 )

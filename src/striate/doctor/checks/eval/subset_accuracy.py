@@ -1,4 +1,4 @@
-"""Accuracies of a part of all samples, as of the nodes of a graph that a mask names, for predictions that are right."""
+"""Accuracies of a subset of the samples, as of masked nodes of a graph, that are divided by the number of all."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch import nn
 from torch.nn import functional
 
 from striate.doctor.checks.data.splits.held_out_labels import parts_held_out
-from striate.doctor.checks.eval.evaluated import MOST_STEPS, is_accuracy, meddles, named_accuracies
+from striate.doctor.checks.eval.script_evaluation import MOST_STEPS, has_side_effects, is_accuracy, named_accuracies
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.setup.batch import leaves
@@ -26,19 +26,19 @@ from striate.wording import several
 _SURE, _SAME = 20.0, 1e-4
 
 
-def share_of_all(evidence: Evidence) -> Iterator[tuple[int, str]]:
-    """The line of a call of a function of the user's, and what it gives as the accuracy of a part of the samples where
-    all predictions are right: how many of all are in that part."""
+def subset_accuracies(evidence: Evidence) -> Iterator[tuple[int, str]]:
+    """Calls of the user's functions whose accuracy, for perfect predictions, is the share of samples in a subset: the
+    line, and what was measured."""
     source = evidence.source
     for targets in (t for _, t in leaves(evidence.train.raw[0]) if t.ndim == 1 and t.dtype == torch.long):
         count = len(targets)
         parts = {name: len(held) for _, name, held in parts_held_out(source, count)}
         for node in _evaluations(source) if parts else ():
-            for told in _told(evidence, node, targets):
+            for accuracy in _perfect_accuracies(evidence, node, targets):
                 for name, size in parts.items():
-                    if any(abs(told - scale * size / count) < _SAME * scale for scale in (1, 100)):
+                    if any(abs(accuracy - scale * size / count) < _SAME * scale for scale in (1, 100)):
                         measured = (
-                            f"`{ast.unparse(node)}` gives {told:.4g} as an accuracy though all predictions are "
+                            f"`{ast.unparse(node)}` gives {accuracy:.4g} as an accuracy though all predictions are "
                             f"right: the {size:,} of `{name}` are divided by all {several(count, 'sample')}"
                         )
                         yield node.lineno, measured
@@ -46,7 +46,7 @@ def share_of_all(evidence: Evidence) -> Iterator[tuple[int, str]]:
 
 
 def _evaluations(source: ScriptSource) -> Iterator[ast.Call]:
-    """Calls of functions of the user's that run a network, and give what is named an accuracy."""
+    """Calls of the user's functions that run a network, and whose result is assigned to a name for an accuracy."""
     for node in source.nodes():
         functions = source.functions_of(node) if isinstance(node, ast.Call) else []
         made = source.parent(node)
@@ -54,20 +54,20 @@ def _evaluations(source: ScriptSource) -> Iterator[ast.Call]:
             continue
         named = any(is_accuracy(ast.unparse(part)) for part in ast.walk(made.targets[0]) if isinstance(part, ast.Name))
         runs = any(source.runs_network(part) for part in ast.walk(functions[0]))
-        if named and runs and not meddles(source, functions[0]) and callable(source.value(node.func)):
+        if named and runs and not has_side_effects(source, functions[0]) and callable(source.value(node.func)):
             yield node
 
 
-def _told(evidence: Evidence, node: ast.Call, targets: torch.Tensor) -> list[float]:
-    """What a function of the user's gives as accuracies of a network that names all targets; nothing where it cannot
-    be asked, or never asks the network."""
-    asked, model = list[bool](), evidence.setup.model
+def _perfect_accuracies(evidence: Evidence, node: ast.Call, targets: torch.Tensor) -> list[float]:
+    """The accuracies that a function of the user's returns for a network that predicts all targets right; empty where
+    it raises, or never runs the network."""
+    has_run, model = list[bool](), evidence.setup.model
 
     def right(_: nn.Module, __: Any, output: Any) -> torch.Tensor:
         fits = isinstance(output, torch.Tensor) and output.ndim == 2 and len(output) == len(targets)
         if not fits or int(targets.min()) < 0 or int(targets.max()) >= output.shape[1]:
             raise NoEvidence("the outputs do not match the targets")
-        asked.append(True)
+        has_run.append(True)
         one_hot = functional.one_hot(targets, output.shape[1]).to(output)
         return _SURE * (2 * one_hot - 1)
 
@@ -85,4 +85,4 @@ def _told(evidence: Evidence, node: ast.Call, targets: torch.Tensor) -> list[flo
     except Exception:  # the user's function, which may need what is not there
         return []
     named = named_accuracies(evidence.source, node, returned)
-    return [number for numbers in named for number in numbers if math.isfinite(number)] if asked else []
+    return [number for numbers in named for number in numbers if math.isfinite(number)] if has_run else []

@@ -6,7 +6,7 @@ import ast
 
 import pytest
 
-from striate.doctor.checks.eval.begun_once import _never_zeroed_by_callbacks
+from striate.doctor.checks.eval.never_reset import _never_zeroed_by_callbacks
 from striate.doctor.setup.script_source import ScriptSource
 
 LEARNER = """
