@@ -1,4 +1,4 @@
-"""Objects of the script that are called with a loss and take the highest for the best, or the reverse of a score."""
+"""Objects of the script that are called with a loss and treat the highest as the best, or the lowest of scores."""
 
 from __future__ import annotations
 
@@ -21,12 +21,13 @@ _HARMLESS = frozenset((
     "print", "deepcopy", "copy", "state_dict", "clone", "detach", "cpu", "items", "float", "int", "abs", "len", "min",
     "max", "round", "isinstance", "format", "append",
 ))  # fmt: skip
-"""What such an object may call besides its own methods: it is asked without a file being written."""
+"""Functions that such an object may call besides its own methods, so that calling it writes no file."""
 _FIRST, _LOWER, _HIGHER = 1.0, 0.5, 2.0
 
 
 def takes_the_worst(source: ScriptSource) -> Iterator[Finding]:
-    """Where a copy of an object that remembers the best, called as the script calls it, remembers the wrong number."""
+    """Objects that remember the best value, and whose copies remember the worse one when they are called as in the
+    script."""
     for node in source.nodes(ast.Call):
         if not node.args or not isinstance(node.func, ast.Name | ast.Attribute):
             continue
@@ -55,7 +56,7 @@ def takes_the_worst(source: ScriptSource) -> Iterator[Finding]:
 
 
 def _may_be_called(source: ScriptSource, thing: Any) -> bool:
-    """Whether it is an object of the script's own class that remembers something best and does nothing else."""
+    """Whether an object is of a class of the script, remembers a best value, and does nothing else."""
     held, name = getattr(thing, "__dict__", {}), type(thing).__name__
     if isinstance(thing, nn.Module | type) or not written_by_user(type(thing).__module__):
         return False
@@ -68,7 +69,8 @@ def _may_be_called(source: ScriptSource, thing: Any) -> bool:
 
 
 def _takes_higher(source: ScriptSource, node: ast.Call, thing: Any, method: str) -> bool | None:
-    """Whether it remembers the higher of two numbers and not the lower; None where it cannot be told."""
+    """Whether an object remembers the higher of two numbers (True) or the lower (False); None where neither or both, or
+    it cannot be called."""
 
     def value(given: ast.expr) -> Any:
         known = source.value(given)

@@ -1,4 +1,4 @@
-"""`eval.worst-kept`: is the epoch that a script keeps the one with the best value?"""
+"""`eval.worst-kept`: is the epoch that a script saves the one with the best value?"""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ def _worst_kept(evidence: Evidence) -> Iterator[Finding]:
 
 
 def not_copied(source: ScriptSource) -> Iterator[Finding]:
-    """A network's `state_dict()` that a loop keeps under a condition, as of the best epoch, without a copy, and that is
-    loaded behind the loop."""
+    """A network's `state_dict()` that a loop stores under a condition, as that of the best epoch, without a copy, and
+    that is loaded after the loop."""
     loads = [site.node for site in source.calls("load_state_dict") if site.node.args]
     for site in source.calls("state_dict"):
         node = source.parent(site.node)
@@ -55,8 +55,8 @@ def not_copied(source: ScriptSource) -> Iterator[Finding]:
 
 
 def _kept_until(source: ScriptSource, kept: ast.Assign, state: ast.Call, load: ast.Call) -> bool:
-    """Whether a loop keeps a state under a condition and goes on, and the state is loaded behind it; in a loop around
-    both, as over folds, into the same network."""
+    """Whether a loop stores a state under a condition and continues, and the state is loaded after the loop. In a loop
+    around both, as over folds, it must be loaded into the same network."""
     loops = source.loops_of(kept)
     left = [loop for loop in loops if load.lineno > (loop.end_lineno or 0)]
     around = list(source.around(kept))

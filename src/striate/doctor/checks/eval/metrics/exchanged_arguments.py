@@ -1,4 +1,4 @@
-"""Metrics of scikit-learn that an evaluation gives the predictions as the true values, and these as the predictions."""
+"""Metrics of scikit-learn whose arguments `y_true` and `y_pred` an evaluation exchanges."""
 
 from __future__ import annotations
 
@@ -24,20 +24,23 @@ from striate.records import Finding
 _ORDER = ("y_true", "y_pred")
 _LIBRARY = "sklearn.metrics"
 _NEAR, _MOST = 1e-6, 64
-"""Relative difference of what is the same; calls that are looked at."""
+"""Relative tolerance of equal values; most calls that are recorded."""
 
 
 @dataclass(frozen=True)
 class _Call:
-    """Of a metric in a line of the user's: the function and what it was given, by name."""
+    """A call of a metric of scikit-learn."""
 
     line: int
+    """Line of the user's script."""
     function: Callable[..., Any]
     given: dict[str, Any]
+    """Arguments by name."""
 
 
 def arguments_exchanged(evidence: Evidence) -> Iterator[Finding]:
-    """Seen while validation is evaluated once more. Raises NoEvidence where no code of the script does that."""
+    """Calls of metrics with exchanged arguments, recorded while the script's evaluation runs again. Raises NoEvidence
+    where no code of the script evaluates the network."""
     imports = map(ast.unparse, evidence.source.nodes(ast.Import, ast.ImportFrom))
     if (
         not any("sklearn" in line and "metrics" in line for line in imports)
@@ -66,9 +69,9 @@ def arguments_exchanged(evidence: Evidence) -> Iterator[Finding]:
 
 
 def _finding_of(call: _Call) -> Iterator[Finding]:
-    """Where the order makes a difference."""
+    """The finding for a call, if the order of its arguments changes the result."""
     turned = dict(zip(_ORDER, (call.given[name] for name in reversed(_ORDER)), strict=True))
-    with suppress(Exception), warnings.catch_warnings():  # of numbers that it is not for
+    with suppress(Exception), warnings.catch_warnings():  # the metric may not take these values
         warnings.simplefilter("ignore")
         value, right = (float(call.function(**call.given | one)) for one in ({}, turned))
         if not np.isclose(value, right, rtol=_NEAR, atol=0, equal_nan=True):
