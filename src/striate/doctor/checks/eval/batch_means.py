@@ -146,14 +146,14 @@ def _of_best_batches(evidence: Evidence) -> Iterator[Finding]:
     over samples. Names such as `max_error` are left out, as are metric objects, which reduce themselves."""
     source = evidence.source
     for site in source.calls("log", "log_dict") if source.library is not None else ():
-        function, whole = source.function_of(site.node), called(site.node) == "log_dict"
-        given = argument(site.node, 5 if whole else 6, "reduce_fx")
+        function, as_dict = source.function_of(site.node), called(site.node) == "log_dict"
+        given = argument(site.node, 5 if as_dict else 6, "reduce_fx")
         validates = function is not None and function.name in ("validation_step", "test_step")
         if given is None or not validates or _reduces_to(source, given) not in _EXTREMES:
             continue
-        if not whole and isinstance(argument(site.node, 1, "value"), ast.Attribute):
+        if not as_dict and isinstance(argument(site.node, 1, "value"), ast.Attribute):
             continue
-        logged = argument(site.node, 0, "dictionary" if whole else "name")
+        logged = argument(site.node, 0, "dictionary" if as_dict else "name")
         names = logged.keys if isinstance(logged, ast.Dict) else [logged]
         texts = [node.value for node in names if isinstance(node, ast.Constant) and isinstance(node.value, str)]
         for name in texts:

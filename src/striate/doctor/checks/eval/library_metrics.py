@@ -115,8 +115,8 @@ def perfect_outputs(evidence: Evidence, outputs: torch.Tensor, labels: torch.Ten
         classes = outputs.shape[axis]
         if outputs.movedim(axis, -1).shape[:-1] != labels.shape or int(labels.max()) >= classes:
             continue
-        for wanted in (labels, labels.roll(-1, 1)) if labels.ndim == 2 else (labels,):
-            one_hot = functional.one_hot(wanted.long().clamp(min=0), classes).to(outputs.dtype)
+        for shifted in (labels, labels.roll(-1, 1)) if labels.ndim == 2 else (labels,):
+            one_hot = functional.one_hot(shifted.long().clamp(min=0), classes).to(outputs.dtype)
             yield _SURE * (2 * one_hot - 1).movedim(-1, axis)
 
 

@@ -185,8 +185,8 @@ def _of_one_class(evidence: Evidence) -> Iterator[Finding]:
         return
     for site in source.calls("softmax"):
         given = site.node.args[0] if site.node.args else receiver_of(site.node)
-        asks = source.without_gradient(site.node)
-        if asks and source.is_prediction(given, source.predictions_in(source.scope_of(site.node))):
+        evaluates = source.without_gradient(site.node)
+        if evaluates and source.is_prediction(given, source.predictions_in(source.scope_of(site.node))):
             yield THRESHOLD.finding(
                 severity="error",
                 where=site.where,

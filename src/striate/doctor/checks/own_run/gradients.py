@@ -25,12 +25,12 @@ from striate.wording import listed_names, several
 
 def _never_cleared(run: OwnRun) -> Iterator[tuple[str, str]]:
     for cleared in run.cleared.values():
-        kept = cleared.count(False)
-        if len(cleared) >= MANY_STEPS and kept >= MOSTLY * len(cleared):
+        uncleared = cleared.count(False)
+        if len(cleared) >= MANY_STEPS and uncleared >= MOSTLY * len(cleared):
             yield (
                 "the training loop",
-                f"before {kept} of {several(len(cleared), 'step')} of the script, nothing clears the gradients of the "
-                "previous step",
+                f"before {uncleared} of {several(len(cleared), 'step')} of the script, nothing clears the gradients of "
+                "the previous step",
             )
 
 

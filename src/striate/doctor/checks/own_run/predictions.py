@@ -297,8 +297,8 @@ PREDICTION_CHECKS = (
         "eval.worst-kept",
         "error",
         f"the script ran to its end and made {_FEWEST} evaluations or more, with accuracies that are {_WORSE:g} apart",
-        "The worst of the trained weights are kept and used.",
-        "keep the weights if an accuracy is higher, or if a loss is lower: `if accuracy > best:`",
+        "The worst of the trained weights are saved and used.",
+        "save the weights if an accuracy is higher, or if a loss is lower: `if accuracy > best:`",
         _worst_kept,
     ),
     OwnRunCheck(

@@ -49,7 +49,7 @@ def takes_the_worst(source: ScriptSource) -> Iterator[Finding]:
                     f"{_HIGHER if low else _LOWER:g} as better, and not {_LOWER if low else _HIGHER:g}",
                     threshold="an object that remembers the best treats the higher of two losses or errors, or the "
                     "lower of two scores, as better",
-                    why="The epoch that is kept, or ends the training, is the worst, not the best.",
+                    why="The saved epoch, or the one that ends the training, is the worst, not the best.",
                     remedy=f"the opposite mode where `{type(thing).__name__}` is created",
                 )
                 break

@@ -46,8 +46,8 @@ def compared_wrongly(evidence: Evidence) -> Iterator[Finding]:
                 measured=f"the best value starts at {start:g}, so `{ast.unparse(test)}` never holds",
                 threshold="a best loss or error that starts at 0 or less, though all losses are above 0, or a best "
                 "score that starts at infinity",
-                why="No epoch is ever kept: the weights used at the end are those from before training, or of the last "
-                "epoch.",
+                why="No epoch is ever saved: the weights used at the end are those from before training, or of the "
+                "last epoch.",
                 remedy=f"start with `float('{better}')`",
             )
         elif (takes_worse := _takes_worse(source, node, test)) is not None:
@@ -59,7 +59,7 @@ def compared_wrongly(evidence: Evidence) -> Iterator[Finding]:
                 measured=f"`{ast.unparse(test)}` treats a {kind} as better",
                 threshold="by their names, the higher of two losses or errors, or the lower of two scores, is taken "
                 "as the best",
-                why="The epoch that is kept, and evaluated at the end, is the worst, not the best.",
+                why="The epoch that is saved, and evaluated at the end, is the worst, not the best.",
                 remedy=f"compare the other way: `{_turned(test, sign)}`, and start with "
                 f"`float('{'inf' if sign == '<' else '-inf'}')`",
             )

@@ -50,16 +50,16 @@ def negates(node: ast.AST) -> bool:
 def assigned_values(source: ScriptSource, value: ast.expr) -> list[ast.expr]:
     """The values that are assigned to a name in its function, or to an attribute of this name in the script."""
     named = isinstance(value, ast.Name)
-    wanted = value.id if isinstance(value, ast.Name) else value.attr if isinstance(value, ast.Attribute) else ""
-    scopes = [source.scope_of(value)] if named else source.trees.values() if wanted else ()
+    attribute = value.id if isinstance(value, ast.Name) else value.attr if isinstance(value, ast.Attribute) else ""
+    scopes = [source.scope_of(value)] if named else source.trees.values() if attribute else ()
     parts = [part for scope in scopes for part in ast.walk(scope) if isinstance(part, ast.Assign)]
     if named:
-        return [part.value for part in parts if [ast.unparse(target) for target in part.targets] == [wanted]]
+        return [part.value for part in parts if [ast.unparse(target) for target in part.targets] == [attribute]]
     return [
         part.value
         for part in parts
         if not isinstance(part.value, ast.Constant)
-        and any(isinstance(target, ast.Attribute) and target.attr == wanted for target in part.targets)
+        and any(isinstance(target, ast.Attribute) and target.attr == attribute for target in part.targets)
     ]
 
 

@@ -54,7 +54,7 @@ def in_wrong_mode(source: ScriptSource) -> Iterator[Finding]:
             "what is logged",
             why="The rate is lowered because the metric improves."
             if lowers
-            else "The epoch that is kept, or ends the training, is the worst, not the best.",
+            else "The saved epoch, or the one that ends the training, is the worst, not the best.",
             remedy=remedy,
         )
 

@@ -60,8 +60,8 @@ def _of_mean_losses(node: ast.AST, value: ast.expr, batches: int, samples: int) 
 def count_divided(source: ScriptSource) -> Iterator[Finding]:
     """A count over a loader's samples that is divided by a number other than theirs."""
     for loop, loader, known, samples, batches in _counted_loops(source):
-        whole = batches * (batch_size_of(loader) or 0)
-        seen = whole if loader.drop_last else samples
+        rounded_up = batches * (batch_size_of(loader) or 0)
+        seen = rounded_up if loader.drop_last else samples
         added = {name: value for name, (kind, value) in added_in(loop).items() if kind == "sum"}
         assigned = {n.id for n in ast.walk(loop) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
         full = {
@@ -78,7 +78,7 @@ def count_divided(source: ScriptSource) -> Iterator[Finding]:
                 if isinstance(below, ast.Name) and below.id in _ones(loop):
                     number = batches
                 elif by_full:
-                    number = whole
+                    number = rounded_up
                 elif isinstance(below, ast.Name | ast.Constant):
                     continue
                 if name not in names_in(above) or type(number) is not int or number in (0, 1, seen):
@@ -89,7 +89,7 @@ def count_divided(source: ScriptSource) -> Iterator[Finding]:
                     what = f"{batch_size_of(loader)} for each batch, of which the last is smaller"
                 elif number == batches:
                     what = "the number of batches"
-                elif number == whole:
+                elif number == rounded_up:
                     what = "the number of batches times their size, of which the last is smaller"
                 measured = f"`{ast.unparse(node)}` divides a count over {several(seen, 'sample')} by {number}, {what}"
                 yield wrong_share(node, measured)
@@ -99,8 +99,8 @@ def by_whole_batches(source: ScriptSource) -> Iterator[Finding]:
     """Values that a loop over a loader collects, divided by the number of batches times their size, although the last
     batch is smaller."""
     for loop, loader, known, samples, batches in _counted_loops(source):
-        whole = batches * (batch_size_of(loader) or 0)
-        if loader.drop_last or whole in (0, samples):
+        rounded_up = batches * (batch_size_of(loader) or 0)
+        if loader.drop_last or rounded_up in (0, samples):
             continue
         added = added_in(loop)
         collected = {n.id for n in ast.walk(loop) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
@@ -110,10 +110,10 @@ def by_whole_batches(source: ScriptSource) -> Iterator[Finding]:
                 continue  # means times the full size: the quotient is their mean
             for node, above, below in filter(None, map(_quotient, after_loop(source, loop, name))):
                 counted = any(called(part) == "len" for part in ast.walk(below))
-                if counted and name in _names_of(source, above) and source.is_number(below, whole, **known):
+                if counted and name in _names_of(source, above) and source.is_number(below, rounded_up, **known):
                     yield wrong_share(
                         node,
-                        f"`{ast.unparse(node)}` divides a sum over {several(samples, 'sample')} by {whole}, the "
+                        f"`{ast.unparse(node)}` divides a sum over {several(samples, 'sample')} by {rounded_up}, the "
                         "number of batches times their size, of which the last is smaller",
                     )
 

@@ -92,14 +92,14 @@ def shares_of(batches: Sequence[Pair], classes: int) -> dict[str, list[float]]:
     mean over batches or samples; over all classes, or over all but the first."""
     maps = [pair for pair in batches if pair[1].ndim > 1]
     samples = [pair for predicted, labels in maps for pair in zip(predicted, labels, strict=True)]
-    whole = [(torch.cat([p.flatten() for p, _ in batches]), torch.cat([w.flatten() for _, w in batches]))]
+    overall = [(torch.cat([p.flatten() for p, _ in batches]), torch.cat([w.flatten() for _, w in batches]))]
     known: dict[str, list[float]] = {kind: [] for kind in _KINDS}
-    for parts in filter(None, (whole, batches, samples)):
+    for parts in filter(None, (overall, batches, samples)):
         tables = torch.stack([_ratios(predicted, labels, classes) for predicted, labels in parts])
         for first in (0, 1):
             for kind, value in zip(_KINDS, tables[:, :, first:].nanmean(2).nanmean(0).tolist(), strict=True):
                 known[kind].append(value)
-    predicted, labels = whole[0]
+    predicted, labels = overall[0]
     right = float((predicted == labels)[predicted >= 0].double().mean())
     known["IoU"].append(right / (2 - right))  # over all classes at once
     known["Dice"].append(right)
