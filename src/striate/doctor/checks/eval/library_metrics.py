@@ -148,7 +148,7 @@ def _finding(evidence: Evidence, name: str, value: float, labels: torch.Tensor) 
         measured=f"`{function}` gives `{name}` {value:.4g} for {several(counted, 'label')}, all of which are predicted "
         f"right{padding}",
         threshold=f"a metric that has to be 1, by its name, but is below {PERFECT} for predictions that are all right",
-        why="A perfect network would not get a perfect score: the count and its divisor are not of the same samples.",
+        why="A perfect network would not get a perfect score: the count and its divisor cover different samples.",
         remedy="count only the labels that are given, and divide by their number: `known = labels != -100`, "
         "`((predicted == labels) & known).sum() / known.sum()`",
     )

@@ -276,7 +276,7 @@ def evaluation_calls(
 
 
 def _is_copy(value: Any, model: nn.Module) -> bool:
-    """Whether it is a network of the same class whose weights have the same names and shapes."""
+    """Whether a value is a network of the same class, with weights of the same names and shapes."""
     if type(value) is not type(model):
         return False
     one, other = (

@@ -71,7 +71,7 @@ _PAIRWISE = re.compile(r" @ .*\.(t\(\)|m?T|transpose\([^()]*\))$|\bcdist\(.*\)$"
 
 
 def _is_column(node: ast.expr) -> bool:
-    """Whether it is `y[:, None]` or `y.unsqueeze(1)`."""
+    """Whether a node makes a column, as `y[:, None]` or `y.unsqueeze(1)`."""
     return ast.unparse(node).endswith(("[:, None]", ".unsqueeze(1)", ".unsqueeze(-1)", ".view(-1, 1)"))
 
 

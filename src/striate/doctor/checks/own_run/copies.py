@@ -117,7 +117,7 @@ AVERAGE_SELDOM_UPDATED = OwnRunCheck(
     f"at the end, more than {_OLD:.0%} of an average that is updated at most every {_SELDOM} steps are the "
     f"weights of its first update, which is in the first {_EARLY:.0%} of training",
     "Its decay suits an update in each step: it contains hardly anything of the last epochs.",
-    "update the average after each step: `average.update_parameters(model)` behind `optimizer.step()`; or use a "
+    "update the average after each step: `average.update_parameters(model)` after `optimizer.step()`; or use a "
     "smaller decay",
     _average_seldom_updated,
 )

@@ -61,8 +61,8 @@ def wrong_detection_metrics(node: ast.FunctionDef, function: Callable[..., Any])
             "Detections are ranked from the lowest score up: a network that is sure of its right detections gets a low "
             "score.",
             "rank them by descending score: `np.argsort(-scores)`, `scores.argsort(descending=True)`",
-            "a function for an average precision that is 1 for right detections with the lowest scores, and not for "
-            "such with the highest",
+            "a function for an average precision that is 1 if right detections have the lowest scores, and below 1 if "
+            "they have the highest",
         )
 
 

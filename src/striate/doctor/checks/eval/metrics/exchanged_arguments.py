@@ -79,8 +79,8 @@ def _finding_of(call: _Call) -> Iterator[Finding]:
             yield wrong_count(
                 f"line {call.line}",
                 f"`{name}` gets the predictions as its first argument, `y_true`, and the labels of validation as its "
-                f"second, `y_pred`: it gives {value:.4g} in the trial, and {right:.4g} with these in their places",
-                "It is not the same the other way round: a recall becomes a precision, and an R\u00b2 divides by the "
+                f"second, `y_pred`: it gives {value:.4g} in the trial, and {right:.4g} with both in order",
+                "The order of the arguments matters: a recall becomes a precision, and an R\u00b2 divides by the "
                 "variance of the predictions.",
                 f"pass the labels first: `{name}(labels, predictions)`",
                 "a metric of scikit-learn whose `y_pred` are the labels and whose `y_true` are not, and whose value "

@@ -39,7 +39,7 @@ def wrong_precision(node: ast.FunctionDef, function: Callable[..., Any]) -> Iter
             f"`{node.name}` gives {values[1]:.4g} as `{name}` for {_CLUSTERS * _SIZES[1]} embeddings in {_CLUSTERS} "
             "clusters far apart, one for each class",
             "A perfect network would not get a perfect score: precisions are divided by a number other than the rank, "
-            "or their sum by another than that of the relevant samples.",
+            "or their sum by one other than that of the relevant samples.",
             "divide the hits so far by the rank, and the sum by the number of relevant samples: "
             "`(hits.cumsum(0) / torch.arange(1, len(hits) + 1) * hits).sum() / hits.sum()`",
             "an average precision of neighbors that is not 1 where all neighbors are of the same class, however many",

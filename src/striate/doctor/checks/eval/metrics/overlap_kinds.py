@@ -141,8 +141,8 @@ def mislabeled_overlap(line: int, text: str, meant: str, kind: str) -> Finding:
         severity="error",
         where=f"line {line}",
         measured=f"{text} for predictions of which a known part is wrong: their {kind}, and not their {meant}",
-        threshold="a score by the name of an IoU or a Dice that equals the other one, the recall or the precision of "
-        "two sets of known predictions, and none of its own definitions",
+        threshold="a score named IoU or Dice that equals the other one, the recall or the precision of two sets of "
+        "known predictions, and matches none of its own definitions",
         why="The number is not what its name says, and cannot be compared with that of others: Dice, recall and "
         "precision are above the IoU of the same predictions.",
         remedy="with rows for true classes, `both = matrix.diag()`: IoU is "
