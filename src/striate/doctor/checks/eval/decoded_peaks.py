@@ -45,13 +45,13 @@ def _row_or_column(node: ast.expr, scope: ast.AST, depth: int = 4) -> Literal["r
             return "row"
     if depth:
         for name in (part.id for part in ast.walk(node) if isinstance(part, ast.Name)):
-            for value in _given(name, scope):
+            for value in _values_of(name, scope):
                 if found := _row_or_column(value, scope, depth - 1):
                     return found
     return ""
 
 
-def _given(name: str, scope: ast.AST) -> Iterator[ast.expr]:
+def _values_of(name: str, scope: ast.AST) -> Iterator[ast.expr]:
     """The values that are assigned to a name in a function."""
     for node in ast.walk(scope):
         if not isinstance(node, ast.Assign):

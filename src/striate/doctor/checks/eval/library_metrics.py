@@ -69,10 +69,10 @@ def perfect_shares(evidence: Evidence) -> tuple[list[dict[str, float]], torch.Te
         raise NoEvidence(f"{judge.name} cannot be called: {type(error).__name__}") from error
 
 
-def _shares(given: object, complete: bool) -> dict[str, float]:
+def _shares(returned: object, complete: bool) -> dict[str, float]:
     """The shares of right predictions in a returned dict, by name; percents as fractions."""
     found: dict[str, float] = {}
-    for name, value in given.items() if isinstance(given, dict) else ():
+    for name, value in returned.items() if isinstance(returned, dict) else ():
         numbers = list(numbers_of(value.item() if hasattr(value, "item") else value))
         if len(numbers) == 1 and is_share(words_of(str(name)), complete):
             found[str(name)] = as_share(numbers[0])

@@ -184,13 +184,13 @@ def _is_given_several(source: ScriptSource, site: Site) -> bool:
     receiver, function = receiver_of(site.node), source.function_of(site.node)
     if not isinstance(receiver, ast.Name) or function is None:
         return False
-    given = [
+    arguments = [
         value
         for call in source.calls_of(function)
         for name, value in source.arguments(function, call.node)
         if name == receiver.id
     ]
-    return len({ast.unparse(value) for value in given}) > 1
+    return len({ast.unparse(value) for value in arguments}) > 1
 
 
 def _is_another(network: nn.Module, model: nn.Module) -> bool:
@@ -209,8 +209,8 @@ def _evaluation_loop(source: ScriptSource) -> ast.For | None:
         words = _words(node.iter)
         function = source.function_of(node)
         for site in source.calls_of(function) if function is not None else ():
-            given = source.arguments(function, site.node)  # type: ignore[arg-type]
-            words |= {word for name, value in given if name in words for word in _words(value)}
+            arguments = source.arguments(function, site.node)  # type: ignore[arg-type]
+            words |= {word for name, value in arguments if name in words for word in _words(value)}
         around = [*source.around(node), *ast.walk(node)]
         if any(word in name for name in words for word in _EVALUATION) and any(map(_without_gradients, around)):
             return node
@@ -240,8 +240,8 @@ def _evaluated_at_once(source: ScriptSource) -> Iterator[ast.With]:
     for node in source.nodes(ast.With):
         if not _without_gradients(node):
             continue
-        given = [part for part in node.body if isinstance(part, ast.Assign) and source.runs_network(part.value)]
-        names = {part.targets[0].id.lower() for part in given if isinstance(part.targets[0], ast.Name)}
+        outputs = [part for part in node.body if isinstance(part, ast.Assign) and source.runs_network(part.value)]
+        names = {part.targets[0].id.lower() for part in outputs if isinstance(part.targets[0], ast.Name)}
         lines: list[ast.AST] = [*node.body]
         within: ast.AST = node
         for around in source.around(node):

@@ -203,14 +203,14 @@ def _counts_right(value: ast.expr) -> bool:
 
 def _calls_by_name(source: ScriptSource, name: str) -> list[Site]:
     """Calls of methods of this name, and calls with the name as an argument: `self("after_epoch")`."""
-    given = [
+    by_name = [
         Site(node, file, source.often(node, file))
         for file, tree in source.trees.items()
         for node in ast.walk(tree)
         if isinstance(node, ast.Call) and called(node) not in ("getattr", "hasattr")
         if any(isinstance(part, ast.Constant) and part.value == name for part in node.args)
     ]
-    return [*source.calls(name), *given]
+    return [*source.calls(name), *by_name]
 
 
 def _is_called_once(source: ScriptSource, owner: ast.ClassDef, method: ast.FunctionDef) -> bool:
@@ -269,10 +269,10 @@ def _gives(method: ast.FunctionDef, name: str) -> bool:
 
 def _is_logged_whole(source: ScriptSource, name: str) -> bool:
     """Whether the metric itself is logged: the library then resets it."""
-    given = (part for site in source.calls("log", "log_dict") for part in ast.walk(site.node))
+    logged = (part for site in source.calls("log", "log_dict") for part in ast.walk(site.node))
     return any(
         isinstance(part, ast.Attribute) and part.attr == name and not isinstance(source.parent(part), ast.Attribute)
-        for part in given
+        for part in logged
     )
 
 

@@ -56,9 +56,9 @@ def _is_mask(scope: ast.AST, value: ast.expr) -> bool:
         return isinstance(value.ops[0], ast.NotEq)
     if not isinstance(value, ast.Name):
         return False
-    given = (node.value for node in ast.walk(scope) if isinstance(node, ast.Assign) if _is_named(node, value.id))
+    values = (node.value for node in ast.walk(scope) if isinstance(node, ast.Assign) if _is_named(node, value.id))
     return bool(_MASK.search(value.id.lower())) or any(
-        isinstance(one, ast.Compare) and isinstance(one.ops[0], ast.NotEq) for one in given
+        isinstance(one, ast.Compare) and isinstance(one.ops[0], ast.NotEq) for one in values
     )
 
 

@@ -43,9 +43,10 @@ def phases_in_training(source: ScriptSource, modes: list[Site]) -> Iterator[Phas
 
 def _calls(source: ScriptSource, function: Function) -> Iterator[tuple[str, dict[str, Any]]]:
     """Calls of a function, each with the parameters whose values are known, from arguments or defaults."""
-    given, behind = function.args, [*function.args.posonlyargs, *function.args.args]
-    defaults = dict(zip([part.arg for part in reversed(behind)], reversed(given.defaults), strict=False))
-    defaults |= {part.arg: value for part, value in zip(given.kwonlyargs, given.kw_defaults, strict=True) if value}
+    parameters, positional = function.args, [*function.args.posonlyargs, *function.args.args]
+    defaults = dict(zip([part.arg for part in reversed(positional)], reversed(parameters.defaults), strict=False))
+    by_keyword = zip(parameters.kwonlyargs, parameters.kw_defaults, strict=True)
+    defaults |= {part.arg: value for part, value in by_keyword if value}
     for site in source.calls_of(function):
         if any(isinstance(part, ast.Starred) for part in site.node.args):
             continue

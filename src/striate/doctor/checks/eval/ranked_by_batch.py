@@ -56,12 +56,12 @@ def _ranked_in(source: ScriptSource, loop: ast.For, value: ast.expr) -> Iterator
     if any(isinstance(part, ast.BinOp) and isinstance(part.op, ast.Mult) for part in ast.walk(value)):
         return
     names = names_in(value)
-    given = [
+    assigned = [
         node.value
         for node in ast.walk(loop)
         if isinstance(node, ast.Assign) and any(isinstance(t, ast.Name) and t.id in names for t in node.targets)
     ]
-    for part in (part for whole in (value, *given) for part in ast.walk(whole)):
+    for part in (part for whole in (value, *assigned) for part in ast.walk(whole)):
         if isinstance(part, ast.Call) and (_RANKED.search(called(part)) or _returns_ranked(source, part)):
             yield part
 

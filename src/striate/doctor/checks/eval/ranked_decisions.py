@@ -27,9 +27,9 @@ _DEEPEST = 4
 def decisions_ranked(source: ScriptSource) -> Iterator[tuple[ast.Call, ast.expr]]:
     """Calls of ranking metrics whose scores are decisions, each with this argument."""
     for site in source.calls(*_SCORES):
-        given = argument(site.node, *_SCORES[called(site.node)])
-        if given is not None and not source.functions_of(site.node) and _decided(source, site.node, given, _DEEPEST):
-            yield site.node, given
+        scores = argument(site.node, *_SCORES[called(site.node)])
+        if scores is not None and not source.functions_of(site.node) and _decided(source, site.node, scores, _DEEPEST):
+            yield site.node, scores
 
 
 def _decided(source: ScriptSource, node: ast.AST, value: ast.expr, depth: int) -> bool:
@@ -40,13 +40,13 @@ def _decided(source: ScriptSource, node: ast.AST, value: ast.expr, depth: int) -
         return _decides(value)
     if isinstance(value, ast.Name):
         scope = source.scope_of(node)
-        made = [_decided(source, node, given, depth - 1) for given in _given(scope, value.id)]
+        made = [_decided(source, node, one, depth - 1) for one in _values_of(scope, value.id)]
         made += [_decided_at(source, call, place, depth) for call, place in taken_apart(scope, value.id)]
         return all(made) if made else _decided_by_callers(source, scope, value.id, depth)
     return isinstance(value, ast.Call) and _decided_at(source, value, None, depth)
 
 
-def _given(scope: ast.AST, name: str) -> list[ast.expr]:
+def _values_of(scope: ast.AST, name: str) -> list[ast.expr]:
     """The values that are assigned or appended to a name in a function, without an empty list at the start."""
     return [value for value in values_of(scope, name) if not isinstance(value, ast.List) or value.elts]
 
@@ -67,8 +67,8 @@ def _decided_by_callers(source: ScriptSource, scope: ast.AST, name: str, depth: 
     if not isinstance(scope, Function):
         return False
     calls = [site.node for site in source.calls_of(scope)]
-    given = [(call, value) for call in calls for known, value in source.arguments(scope, call) if known == name]
-    return bool(calls) and len(given) == len(calls) and all(_decided(source, *one, depth - 1) for one in given)
+    arguments = [(call, value) for call in calls for known, value in source.arguments(scope, call) if known == name]
+    return bool(calls) and len(arguments) == len(calls) and all(_decided(source, *one, depth - 1) for one in arguments)
 
 
 def _bare(value: ast.expr) -> ast.expr:

@@ -44,8 +44,8 @@ def peaks_of_bytes(evidence: Evidence) -> Iterator[ast.expr]:
         peaks = [part for part in [*ast.walk(formula), *_defaults(function, named)] if _is_peak(part)]
         callers = source.calls_of(function) if function is not None else []
         scopes = [source.scope_of(place.node) for place in (site, *callers)]
-        given = any(len([*call.node.args, *call.node.keywords]) > 2 for call in callers)
-        if peaks and not given and not any(_in_bytes(part) for scope in scopes for part in ast.walk(scope)):
+        passes_peak = any(len([*call.node.args, *call.node.keywords]) > 2 for call in callers)
+        if peaks and not passes_peak and not any(_in_bytes(part) for scope in scopes for part in ast.walk(scope)):
             yield formula
 
 
@@ -67,8 +67,8 @@ def _is_squared(source: ScriptSource, error: ast.Name | ast.Call) -> bool:
     function = source.function_of(error)
     if made[1] is None and function is not None:
         calls = [site.node for site in source.calls_of(function)]
-        given = (pair for call in calls for pair in source.arguments(function, call))
-        made += [value for name, value in given if name == ast.unparse(error)]
+        arguments = (pair for call in calls for pair in source.arguments(function, call))
+        made += [value for name, value in arguments if name == ast.unparse(error)]
     texts = [ast.unparse(part) for part in made if part is not None]
     return any(map(_SQUARED.search, texts)) and not any(map(_ROOT.search, texts))
 

@@ -78,9 +78,12 @@ def _is_number_by_default(source: ScriptSource, node: ast.Compare) -> bool:
     function = source.function_of(node)
     if function is None or not isinstance(node.left, ast.Name):
         return False
-    given = function.args
-    behind = [*given.posonlyargs, *given.args][-len(given.defaults) :] if given.defaults else []
-    pairs = (*zip(behind, given.defaults, strict=True), *zip(given.kwonlyargs, given.kw_defaults, strict=True))
+    parameters = function.args
+    behind = [*parameters.posonlyargs, *parameters.args][-len(parameters.defaults) :] if parameters.defaults else []
+    pairs = (
+        *zip(behind, parameters.defaults, strict=True),
+        *zip(parameters.kwonlyargs, parameters.kw_defaults, strict=True),
+    )
     return any(
         parameter.arg == node.left.id and isinstance(default, ast.Constant) and isinstance(default.value, int | float)
         for parameter, default in pairs
@@ -108,9 +111,9 @@ def _are_logits(source: ScriptSource, node: ast.Compare, made: list[ast.expr]) -
     if isinstance(node.left, ast.Name) and node.left.id in source.predictions_in(source.scope_of(node)):
         return True
     held = innermost(node.left)
-    given = _given(source, node, held.id) if isinstance(held, ast.Name) else []
+    passed = _argument_origins(source, node, held.id) if isinstance(held, ast.Name) else []
     collected = [part for one in made or [held] for part in _collected(source, one)]
-    return any(one and all(map(source.runs_network, one)) for one in (made, collected, *given))
+    return any(one and all(map(source.runs_network, one)) for one in (made, collected, *passed))
 
 
 def _collected(source: ScriptSource, value: ast.expr) -> list[ast.expr]:
@@ -138,18 +141,18 @@ def _collected(source: ScriptSource, value: ast.expr) -> list[ast.expr]:
 def _squashed_twice(evidence: Evidence) -> Iterator[Finding]:
     """Sigmoids of results of a sigmoid or a softmax, or of variables named as probabilities."""
     source = evidence.source
-    for where, node, given in _sigmoids(source):
-        if not isinstance(given, ast.Name | ast.Call | ast.Attribute):
+    for where, node, argument in _sigmoids(source):
+        if not isinstance(argument, ast.Name | ast.Call | ast.Attribute):
             continue
         # `called` is empty for names.
-        named = called(given) in _SQUASHING or _PROBABILITY.search(last_name(given))
-        if not named and not (isinstance(given, ast.Name) and _is_squashed(source, node, given)):
+        named = called(argument) in _SQUASHING or _PROBABILITY.search(last_name(argument))
+        if not named and not (isinstance(argument, ast.Name) and _is_squashed(source, node, argument)):
             continue
-        if isinstance(given, ast.Name) and given.id in source.predictions_in(source.scope_of(node)):
-            made = [value for value in values_of(source.scope_of(node), given.id) if value is not node]
+        if isinstance(argument, ast.Name) and argument.id in source.predictions_in(source.scope_of(node)):
+            made = [value for value in values_of(source.scope_of(node), argument.id) if value is not node]
             if made and all(map(source.runs_network, made)) and _gives_other_numbers(evidence):
                 continue  # despite its name it holds outputs that are not probabilities
-        text, sigmoid = ast.unparse(given), ast.unparse(node)
+        text, sigmoid = ast.unparse(argument), ast.unparse(node)
         yield THRESHOLD.finding(
             severity="warning",
             where=where,
@@ -170,9 +173,9 @@ def _sigmoids(source: ScriptSource) -> Iterator[tuple[str, ast.expr, ast.expr | 
             case ast.BinOp(
                 ast.Constant(1),
                 ast.Div(),
-                ast.BinOp(ast.Constant(1), ast.Add(), ast.Call(_, [ast.UnaryOp(ast.USub(), given)]) as power),
+                ast.BinOp(ast.Constant(1), ast.Add(), ast.Call(_, [ast.UnaryOp(ast.USub(), argument)]) as power),
             ) if called(power) == "exp":
-                yield f"line {node.lineno}", node, given
+                yield f"line {node.lineno}", node, argument
 
 
 def _of_one_class(evidence: Evidence) -> Iterator[Finding]:
@@ -184,9 +187,9 @@ def _of_one_class(evidence: Evidence) -> Iterator[Finding]:
     if not (losses or source.calls("binary_cross_entropy_with_logits")) or not bool((y.sum(1) > 1).any()):
         return
     for site in source.calls("softmax"):
-        given = site.node.args[0] if site.node.args else receiver_of(site.node)
+        argument = site.node.args[0] if site.node.args else receiver_of(site.node)
         evaluates = source.without_gradient(site.node)
-        if evaluates and source.is_prediction(given, source.predictions_in(source.scope_of(site.node))):
+        if evaluates and source.is_prediction(argument, source.predictions_in(source.scope_of(site.node))):
             yield THRESHOLD.finding(
                 severity="error",
                 where=site.where,
@@ -194,7 +197,7 @@ def _of_one_class(evidence: Evidence) -> Iterator[Finding]:
                 f"{int(y.sum(1).max())} of them, and the loss treats each output by itself",
                 limit="a softmax over labels of which a sample may have several",
                 why="Labels of the same sample take probability from each other: hardly any exceeds the threshold.",
-                remedy=f"`torch.sigmoid({ast.unparse(given) if given is not None else 'logits'})`",
+                remedy=f"`torch.sigmoid({ast.unparse(argument) if argument is not None else 'logits'})`",
             )
 
 
@@ -204,15 +207,15 @@ def _is_squashed(source: ScriptSource, node: ast.expr, name: ast.Name) -> bool:
     around the sigmoid."""
     here = _origins(source, source.scope_of(node), name, None, _DEEPEST)
     by_callers = here in ([], [node])  # `p = sigmoid(p)`
-    given = _given(source, node, name.id) if by_callers else [here]
-    squashed = [one for one in given if one and {*map(called, one)} <= _SQUASHING.keys()]
-    others = [part for one in given if one not in squashed for part in one if isinstance(part, ast.Call)]
+    origins = _argument_origins(source, node, name.id) if by_callers else [here]
+    squashed = [one for one in origins if one and {*map(called, one)} <= _SQUASHING.keys()]
+    others = [part for one in origins if one not in squashed for part in one if isinstance(part, ast.Call)]
     if by_callers and any(isinstance(part, ast.If | ast.IfExp) for part in source.around(node)):
         return False
     return bool(squashed) and not others and not any(node in one for one in squashed)
 
 
-def _given(source: ScriptSource, node: ast.AST, name: str) -> list[list[ast.expr]]:
+def _argument_origins(source: ScriptSource, node: ast.AST, name: str) -> list[list[ast.expr]]:
     """For each call of the function around a node, the expressions that made its argument for the parameter `name`,
     also within functions of the user's: `score(predict(loader))`, `score(*predict(loader))`."""
     function = source.function_of(node)

@@ -82,9 +82,9 @@ def _wrong_axis(evidence: Evidence) -> Iterator[Finding]:
         raise NoEvidence("no output of the network has a class axis")
     for site in source.calls("Softmax", "LogSoftmax"):  # `nn.Softmax(dim=0)(outputs)`
         outer, axis = source.parent(site.node), argument(site.node, 0, "dim")
-        given = outer.args[0] if isinstance(outer, ast.Call) and outer.func is site.node and outer.args else None
+        operand = outer.args[0] if isinstance(outer, ast.Call) and outer.func is site.node and outer.args else None
         along = source.value(axis) if axis is not None else None
-        if along == 0 and source.is_prediction(given, source.predictions_in(source.scope_of(site.node))):
+        if along == 0 and source.is_prediction(operand, source.predictions_in(source.scope_of(site.node))):
             measured = _OF_SAMPLES.format(ast.unparse(outer or site.node))
             yield _along(site.where, measured, "samples", outputs, "nn.Softmax(dim=1)(outputs)")
             return
@@ -160,7 +160,7 @@ _OF_SAMPLES = "`{}` runs along axis 0, the axis of the samples"
 def _with_axis(call: ast.Call, axis: ast.expr | None, value: int) -> str:
     """The source of a call with another axis."""
     right = ast.copy_location(ast.Constant(value), call)
-    args = [right if given is axis else given for given in call.args]
+    args = [right if part is axis else part for part in call.args]
     words = [ast.keyword(word.arg, right) if word.value is axis else word for word in call.keywords]
     return ast.unparse(ast.Call(call.func, args, words))
 

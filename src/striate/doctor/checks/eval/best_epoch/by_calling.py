@@ -31,9 +31,9 @@ def takes_the_worst(source: ScriptSource) -> Iterator[Finding]:
     for node in source.nodes(ast.Call):
         if not node.args or not isinstance(node.func, ast.Name | ast.Attribute):
             continue
-        given = node.args[0]
-        words = words_of(given)
-        low, turned = bool(words & LOW), any(map(negates, [given, *assigned_values(source, given)]))
+        score = node.args[0]
+        words = words_of(score)
+        low, turned = bool(words & LOW), any(map(negates, [score, *assigned_values(source, score)]))
         if low == bool(words & HIGH) or words & NEGATIVE or turned:
             continue
         for holder, method in ((node.func, "__call__"), (receiver_of(node), called(node))):
@@ -45,7 +45,7 @@ def takes_the_worst(source: ScriptSource) -> Iterator[Finding]:
                     severity="error",
                     where=f"line {node.lineno}",
                     measured=f"`{type(thing).__name__}` treats the {'highest' if low else 'lowest'} "
-                    f"`{ast.unparse(given)}` as the best: called with {_FIRST:g}, it remembers "
+                    f"`{ast.unparse(score)}` as the best: called with {_FIRST:g}, it remembers "
                     f"{_HIGHER if low else _LOWER:g} as better, and not {_LOWER if low else _HIGHER:g}",
                     threshold="an object that remembers the best treats the higher of two losses or errors, or the "
                     "lower of two scores, as better",
@@ -72,13 +72,13 @@ def _takes_higher(source: ScriptSource, node: ast.Call, thing: Any, method: str)
     """Whether an object remembers the higher of two numbers (True) or the lower (False); None where neither or both, or
     it cannot be called."""
 
-    def value(given: ast.expr) -> Any:
-        known = source.value(given)
+    def value(argument: ast.expr) -> Any:
+        known = source.value(argument)
         return nn.Linear(1, 1) if isinstance(known, nn.Module) else known
 
-    rest = [value(given) for given in node.args[1:]]
+    rest = [value(argument) for argument in node.args[1:]]
     named = {str(word.arg): value(word.value) for word in node.keywords}
-    if any(given is None for given in (*rest, *named.values())):
+    if any(argument is None for argument in (*rest, *named.values())):
         return None
     remembers = []
     for number in (_LOWER, _HIGHER):

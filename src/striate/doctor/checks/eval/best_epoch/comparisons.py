@@ -139,18 +139,18 @@ def _never_better(evidence: Evidence, node: ast.AST, test: ast.Compare) -> tuple
     if isinstance(found.best, ast.Attribute):
         around = [part for part in around if isinstance(part, ast.ClassDef)]
     within = set(ast.walk(node)) if isinstance(node, ast.If) else set[ast.AST]()
-    given = [
+    starts = [
         value
         for statement in (ast.walk(around[0]) if around else ())
         if statement not in within
         for target, value in assigned(statement)
         if ast.unparse(target) == text
     ]
-    numbers = [float(number) for value in given if isinstance(number := _number(value), int | float)]
-    if not given or len(numbers) < len(given):
+    numbers = [float(number) for value in starts if isinstance(number := _number(value), int | float)]
+    if not starts or len(numbers) < len(starts):
         return None
     unbeaten = max(numbers) <= 0 and _above_zero(evidence) if found.low else min(numbers) == math.inf
-    return (given[0].lineno, numbers[0], "inf" if found.low else "-inf") if unbeaten else None
+    return (starts[0].lineno, numbers[0], "inf" if found.low else "-inf") if unbeaten else None
 
 
 def _above_zero(evidence: Evidence) -> bool:
@@ -203,12 +203,12 @@ def _becomes_best(source: ScriptSource, node: ast.AST, one: ast.expr, other: ast
                 return True
         if isinstance(part, ast.Assign) and any(ast.unparse(target) == best for target in part.targets):
             extreme = isinstance(part.value, ast.Call) and called(part.value) in ("max", "min")
-            given = {ast.unparse(word) for word in part.value.args} if isinstance(part.value, ast.Call) else set()
+            operands = {ast.unparse(word) for word in part.value.args} if isinstance(part.value, ast.Call) else set()
             either = (
                 {ast.unparse(part.value.body), ast.unparse(part.value.orelse)}
                 if isinstance(part.value, ast.IfExp)
                 else set()
             )
-            if ast.unparse(part.value) == new or (extreme and given == {new, best}) or either == {new, best}:
+            if ast.unparse(part.value) == new or (extreme and operands == {new, best}) or either == {new, best}:
                 return True
     return False

@@ -145,6 +145,7 @@ def words_of_arguments(source: ScriptSource, value: ast.expr) -> set[str]:
         name = site.node.func.value if isinstance(site.node.func, ast.Attribute) else site.node.func
         of_it = isinstance(name, ast.Name) and name.id in made
         if of_it and (function.name == "__call__") == isinstance(site.node.func, ast.Name):
-            given = dict(zip(parameters, site.node.args, strict=False)) | {w.arg: w.value for w in site.node.keywords}
-            found |= words_of(given[value.id]) if value.id in given else set()
+            arguments = dict(zip(parameters, site.node.args, strict=False))
+            arguments |= {word.arg: word.value for word in site.node.keywords if word.arg}
+            found |= words_of(arguments[value.id]) if value.id in arguments else set()
     return found if found & (LOW | HIGH) else set()

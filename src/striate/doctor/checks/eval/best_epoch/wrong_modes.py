@@ -64,8 +64,8 @@ def _callbacks(source: ScriptSource) -> Iterator[tuple[str, str, str, int]]:
     own = _own_modes(source)
     modes = {"ModelCheckpoint": "min", "EarlyStopping": "min"} | own
     for site in source.calls(*modes):
-        given = {word.arg: source.value(word.value) for word in site.node.keywords}
-        monitor, mode = given.get("monitor"), given.get("mode", modes[called(site.node)])
+        arguments = {word.arg: source.value(word.value) for word in site.node.keywords}
+        monitor, mode = arguments.get("monitor"), arguments.get("mode", modes[called(site.node)])
         if monitor is None and called(site.node) in own and site.node.args:
             monitor = source.value(site.node.args[0])
         if isinstance(monitor, str) and isinstance(mode, str):
@@ -80,8 +80,8 @@ def _callbacks(source: ScriptSource) -> Iterator[tuple[str, str, str, int]]:
         if isinstance(monitor, str) and isinstance(mode, str):
             yield "dict", monitor, mode, node.lineno
     for site in source.calls("TrainingArguments", "Seq2SeqTrainingArguments"):
-        given = {word.arg: source.value(word.value) for word in site.node.keywords}
-        monitor, greater = given.get("metric_for_best_model"), given.get("greater_is_better")
+        arguments = {word.arg: source.value(word.value) for word in site.node.keywords}
+        monitor, greater = arguments.get("metric_for_best_model"), arguments.get("greater_is_better")
         if isinstance(monitor, str) and isinstance(greater, bool):
             yield called(site.node), monitor, "max" if greater else "min", site.node.lineno
 
@@ -89,8 +89,8 @@ def _callbacks(source: ScriptSource) -> Iterator[tuple[str, str, str, int]]:
 def _logged(source: ScriptSource, monitor: str) -> set[str]:
     """The words of the variables that a module logs under a name, as in `self.log("val_r1", recall)`, and of the values
     that are assigned to them; empty where one is negated."""
-    given = (site.node.args for site in source.calls("log"))
-    values = [args[1] for args in given if len(args) > 1 and source.value(args[0]) == monitor]
+    calls = (site.node.args for site in source.calls("log"))
+    values = [args[1] for args in calls if len(args) > 1 and source.value(args[0]) == monitor]
     values = [value for value in values if isinstance(value, ast.Name | ast.Attribute)]
     values += [made for value in values for made in assigned_values(source, value)]
     return set[str]() if any(map(negates, values)) else set[str]().union(*map(words_of, values))
@@ -169,9 +169,9 @@ def _by_plateaus(source: ScriptSource) -> Iterator[tuple[str, str, str, int]]:
             continue
         defaults = dict(zip(reversed(names), reversed(made.args.defaults), strict=False))
         for site in source.calls(owner.name):
-            given = defaults | dict(zip(names, site.node.args, strict=False))
-            given |= {w.arg: w.value for w in site.node.keywords if w.arg}
-            monitor, mode = source.value(given.get("monitor")), source.value(given.get("mode")) or "min"
+            arguments = defaults | dict(zip(names, site.node.args, strict=False))
+            arguments |= {w.arg: w.value for w in site.node.keywords if w.arg}
+            monitor, mode = source.value(arguments.get("monitor")), source.value(arguments.get("mode")) or "min"
             if isinstance(monitor, str) and isinstance(mode, str):
                 yield "ReduceLROnPlateau", monitor, mode, site.node.lineno
 

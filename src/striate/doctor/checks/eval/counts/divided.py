@@ -155,15 +155,15 @@ def _names_of(source: ScriptSource, node: ast.expr) -> set[str]:
 
 def _counting_batches(source: ScriptSource, loop: ast.For) -> set[str]:
     """The names that count the batches of a loop."""
-    given = loop.iter.args if isinstance(loop.iter, ast.Call) else []
-    if called(loop.iter) == "range" and len(given) == 3 and not source.is_number(given[2], 1):
+    args = loop.iter.args if isinstance(loop.iter, ast.Call) else []
+    if called(loop.iter) == "range" and len(args) == 3 and not source.is_number(args[2], 1):
         return _ones(loop)
     target = loop.target.elts[0] if isinstance(loop.target, ast.Tuple) else None
-    if called(loop.iter) != "enumerate" or not given or not isinstance(target, ast.Name):
+    if called(loop.iter) != "enumerate" or not args or not isinstance(target, ast.Name):
         return set()
-    known = source.value(given[0])
+    known = source.value(args[0])
     batched = (
-        batch_size_of(known) != 1 if isinstance(known, DataLoader) else _BATCHES.search(ast.unparse(given[0]).lower())
+        batch_size_of(known) != 1 if isinstance(known, DataLoader) else _BATCHES.search(ast.unparse(args[0]).lower())
     )
     return {target.id} if batched else set()
 
@@ -206,8 +206,8 @@ def _is_mean_loss(source: ScriptSource, value: ast.expr) -> bool:
     for node in inside:
         function = source.value(node.func) if isinstance(node, ast.Call) else None
         if isinstance(node, ast.Call) and getattr(function, "__module__", "") == "torch.nn.functional":
-            given = {word.arg for word in node.keywords}
-            return called(node) in _LOSSES and not given & {"reduction", "size_average", "reduce"}
+            keywords = {word.arg for word in node.keywords}
+            return called(node) in _LOSSES and not keywords & {"reduction", "size_average", "reduce"}
         if isinstance(function, torch.nn.modules.loss._Loss):
             return function.reduction == "mean"
     return False

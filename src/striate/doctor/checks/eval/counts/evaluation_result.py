@@ -173,9 +173,9 @@ def _results_with(evidence: Evidence, found: EvaluationCall, places: Collection[
     def put(outputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor | None:
         return perfect_replacement(evidence, outputs, labels, form=0) if next(batches) in places else outputs
 
-    for site, function, given in evaluation_calls(evidence):
+    for site, function, arguments in evaluation_calls(evidence):
         if not shares and (f"line {site.lineno}", ast.unparse(site)) == (found.where, found.text):
-            shares = [as_share(value) for _, value in scores_with(evidence, site, function, given, put)]
+            shares = [as_share(value) for _, value in scores_with(evidence, site, function, arguments, put)]
     return shares
 
 

@@ -172,10 +172,10 @@ def _cancelled(source: ScriptSource) -> Iterator[Finding]:
 
 
 def _of_decisions(source: ScriptSource) -> Iterator[Finding]:
-    for node, given in decisions_ranked(source):
+    for node, scores in decisions_ranked(source):
         yield wrong_count(
             f"line {node.lineno}",
-            f"`{ast.unparse(node)}` ranks samples by `{ast.unparse(given)}`, which are decisions: one of two "
+            f"`{ast.unparse(node)}` ranks samples by `{ast.unparse(scores)}`, which are decisions: one of two "
             "numbers, or the index of a class",
             "It depends on how samples are ordered by their scores. Decisions leave two groups, so the result is that "
             "of one threshold.",

@@ -46,10 +46,10 @@ def makers_of(
 def _maker(source: ScriptSource, owner: ast.ClassDef) -> Callable[[], Any] | None:
     """A function that creates an object of a class as the script does; None where the arguments are unknown."""
     for site in source.calls(owner.name):
-        kind, given = source.value(site.node.func), [source.value(part) for part in site.node.args]
+        kind, args = source.value(site.node.func), [source.value(part) for part in site.node.args]
         named = {word.arg or "": source.value(word.value) for word in site.node.keywords}
-        if isinstance(kind, type) and "" not in named and not any(v is None for v in (*given, *named.values())):
-            return partial(kind, *given, **named)
+        if isinstance(kind, type) and "" not in named and not any(v is None for v in (*args, *named.values())):
+            return partial(kind, *args, **named)
     return None
 
 

@@ -36,9 +36,9 @@ def wrong_detection_metrics(node: ast.FunctionDef, function: Callable[..., Any])
     """Findings for an overlap of boxes that do not overlap, and an average precision that ranks the lowest score
     first."""
 
-    def ask(*given: Any) -> tuple[float, ...]:
+    def ask(*args: Any) -> tuple[float, ...]:
         with np.errstate(all="ignore"), warnings.catch_warnings(action="ignore"):
-            return numbers_for(function, *given)
+            return numbers_for(function, *args)
 
     parameters = [part.arg for part in node.args.args[: needed_by(node)]]
     apart = _overlap_of_boxes_apart(node.name, ask) if len(parameters) == 2 else None
@@ -72,10 +72,10 @@ def _overlap_of_boxes_apart(name: str, ask: Ask) -> float | None:
     if not _OVERLAP.search(name):
         return None
     for coded, form in product((_corners, _centered, _sized), _BOX_FORMS):
-        given = [ask(form(coded(_BOX)), form(coded(other))) for other in (_BOX, _BESIDE, _APART)]
-        if any(len(numbers) != 1 for numbers in given):
+        overlaps = [ask(form(coded(_BOX)), form(coded(other))) for other in (_BOX, _BESIDE, _APART)]
+        if any(len(numbers) != 1 for numbers in overlaps):
             continue
-        itself, beside, apart = (numbers[0] for numbers in given)
+        itself, beside, apart = (numbers[0] for numbers in overlaps)
         if abs(itself - 1) < _CLOSE and abs(beside - _THIRD) < _CLOSE:
             return apart if apart > _SOME else None
     return None

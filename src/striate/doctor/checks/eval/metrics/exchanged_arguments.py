@@ -34,7 +34,7 @@ class _Call:
     line: int
     """Line of the user's script."""
     function: Callable[..., Any]
-    given: dict[str, Any]
+    arguments: dict[str, Any]
     """Arguments by name."""
 
 
@@ -54,15 +54,15 @@ def arguments_exchanged(evidence: Evidence) -> Iterator[Finding]:
             logged_metrics(evidence)
     else:
         model = evidence.trial.replica.model
-        for _, function, given in evaluation_calls(evidence):
+        for _, function, arguments in evaluation_calls(evidence):
             evidence.clock.need(MOST_STEPS * len(evidence.val.raw) * evidence.step_seconds)
             with _noting(calls):
-                call_with(function, given, {id(evidence.setup.model): model}, model)
+                call_with(function, arguments, {id(evidence.setup.model): model}, model)
     batches = [main_tensor(parts(batch)[1]) for batch in evidence.val.raw]
     targets = [part.detach().cpu().flatten().double() for part in batches if part is not None]
     known = [np.asarray(part) for part in (torch.cat(targets), *targets)] if targets else []
     for call in calls:
-        true, predicted = (np.asarray(call.given[name]).flatten() for name in _ORDER)
+        true, predicted = (np.asarray(call.arguments[name]).flatten() for name in _ORDER)
         if any(_same(predicted, labels) and not _same(true, labels) for labels in known):
             yield from _finding_of(call)
             return
@@ -70,10 +70,10 @@ def arguments_exchanged(evidence: Evidence) -> Iterator[Finding]:
 
 def _finding_of(call: _Call) -> Iterator[Finding]:
     """The finding for a call, if the order of its arguments changes the result."""
-    turned = dict(zip(_ORDER, (call.given[name] for name in reversed(_ORDER)), strict=True))
+    turned = dict(zip(_ORDER, (call.arguments[name] for name in reversed(_ORDER)), strict=True))
     with suppress(Exception), warnings.catch_warnings():  # the metric may not take these values
         warnings.simplefilter("ignore")
-        value, right = (float(call.function(**call.given | one)) for one in ({}, turned))
+        value, right = (float(call.function(**call.arguments | one)) for one in ({}, turned))
         if not np.isclose(value, right, rtol=_NEAR, atol=0, equal_nan=True):
             name = call.function.__name__
             yield wrong_count(

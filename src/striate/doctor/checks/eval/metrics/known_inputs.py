@@ -53,11 +53,11 @@ def picks_rows(node: ast.FunctionDef) -> bool:
     return any(isinstance(place, ast.Name) and place.id == name for place in places)
 
 
-def numbers_for(function: Callable[..., Any], *given: Any, **named: Any) -> tuple[float, ...]:
+def numbers_for(function: Callable[..., Any], *args: Any, **kwargs: Any) -> tuple[float, ...]:
     """The numbers that a function returns; none where it raises, or one is NaN."""
     try:
         with same_random_state(), torch.no_grad():
-            numbers = tuple(numbers_of(function(*given, **named)))
+            numbers = tuple(numbers_of(function(*args, **kwargs)))
         return () if any(math.isnan(number) for number in numbers) else numbers  # as for boxes without area
     except Exception:  # the user's function, which may not take these inputs
         return ()

@@ -90,9 +90,9 @@ def _precision_of_clusters(function: Callable[..., Any], key: Any, size: int, *,
     return None
 
 
-def _number_of(function: Callable[..., Any], key: Any, given: tuple[Any, ...]) -> list[float]:
+def _number_of(function: Callable[..., Any], key: Any, args: tuple[Any, ...]) -> list[float]:
     """The number that a function returns at a key; none where it raises."""
     with same_random_state(), torch.no_grad(), np.errstate(all="ignore"), suppress(Exception):  # the user's function
-        result = function(*given)
+        result = function(*args)
         return [float(result if key is None else result[key])]
     return []

@@ -33,12 +33,12 @@ def mislabeled_overlaps(evidence: Evidence) -> Iterator[Finding]:
     if not evidence.val.whole or not any(written & names for names in _NAMES.values()):
         return
     ignored = torch.tensor([IGNORED, *(call.ignored for call in class_losses(evidence))])
-    for site, function, given in evaluation_calls(evidence):
+    for site, function, arguments in evaluation_calls(evidence):
         found = list[dict[str, tuple[float, str, str]]]()
         for each in PATTERNS:
             evidence.clock.need(MOST_STEPS * len(evidence.val.raw) * evidence.step_seconds)
             wrong = _PartlyWrong(ignored, each)
-            scores = scores_with(evidence, site, function, given, wrong.put)
+            scores = scores_with(evidence, site, function, arguments, wrong.put)
             known = shares_of(wrong.batches, wrong.classes) if scores else {}
             others = {name: (value, *other) for name, value in scores if (other := actual_kind(name, value, known))}
             found.append(others)

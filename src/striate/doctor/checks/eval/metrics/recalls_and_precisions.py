@@ -39,12 +39,12 @@ def recalls_and_precisions(evidence: Evidence) -> Iterator[Finding]:
     true = {"recall": both.diag() / both.sum(1), "precision": both.diag() / both.sum(0)}
     for owner, make, add, methods in makers_of(evidence.source):
         labels_first = _labels_first(evidence.source, add)
-        given = (labels, predicted) if labels_first else (predicted, labels)
+        pair = (labels, predicted) if labels_first else (predicted, labels)
         for method in methods if labels_first is not None else ():
             for name, key in _named_for(method, frozenset(true)):
                 (named,) = words_of(name) & true.keys()
                 (other,) = true.keys() - {named}
-                numbers = numbers_for(metric_after_update(make, add.name, method.name, key), *given)
+                numbers = numbers_for(metric_after_update(make, add.name, method.name, key), *pair)
                 if _are(numbers, true[other]) and not _are(numbers, true[named]):
                     yield wrong_metric(
                         method.lineno,
@@ -73,7 +73,7 @@ def _labels_first(source: ScriptSource, add: ast.FunctionDef) -> bool | None:
     a call passes them in the other order."""
     order = _order(*(parameter.arg for parameter in add.args.args[1:3]))
     calls = [site.node.args for site in source.calls(add.name) if len(site.node.args) == 2]
-    orders = {_order(*map(ast.unparse, given)) for given in calls}
+    orders = {_order(*map(ast.unparse, arguments)) for arguments in calls}
     return None if order is None or (not order) in orders else order
 
 

@@ -65,8 +65,8 @@ def _near(value: float, true: float) -> bool:
 def _several_k(source: ScriptSource, node: ast.FunctionDef) -> Iterator[tuple[str, list[int]]]:
     """Calls of a function for several k at once: the parameter, and the k."""
     for site in source.calls_of(node):
-        for name, given in source.arguments(node, site.node):
-            value = source.value(given)
+        for name, expression in source.arguments(node, site.node):
+            value = source.value(expression)
             if (
                 isinstance(value, tuple | list)
                 and len(value) > 1
