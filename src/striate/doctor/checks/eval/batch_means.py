@@ -92,18 +92,18 @@ def _by_meters(source: ScriptSource, loop: ast.For) -> Iterator[tuple[ast.AST, s
     for node in ast.walk(loop):
         if not isinstance(node, ast.Call) or called(node) != "update" or "time" in ast.unparse(node).lower():
             continue
-        given = len(node.args) + len(node.keywords)
-        if one_each and given == 1 and node.args:
+        count = len(node.args) + len(node.keywords)
+        if one_each and count == 1 and node.args:
             yield node, "a meter that gets no number of samples"
-        elif unweighted and given == 2:
+        elif unweighted and count == 2:
             yield node, "a meter that weights all values alike, whatever number of samples it gets,"
 
 
 def _ignores_counts(kind: Any) -> bool:
     """Whether a meter's average of 1 for three samples and 0 for one sample is one half."""
-    for given in ((), ("",), ("", "")):
+    for args in ((), ("",), ("", "")):
         with suppress(Exception):  # of the user's class, which may want other arguments
-            meter = kind(*given)
+            meter = kind(*args)
             meter.update(1.0, 3)
             meter.update(0.0, 1)
             average = next(getattr(meter, name) for name in _AVERAGES if hasattr(meter, name))
@@ -146,14 +146,14 @@ def _of_best_batches(evidence: Evidence) -> Iterator[Finding]:
     over samples. Names such as `max_error` are left out, as are metric objects, which reduce themselves."""
     source = evidence.source
     for site in source.calls("log", "log_dict") if source.library is not None else ():
-        function, whole = source.function_of(site.node), called(site.node) == "log_dict"
-        given = argument(site.node, 5 if whole else 6, "reduce_fx")
+        function, as_dict = source.function_of(site.node), called(site.node) == "log_dict"
+        reduction = argument(site.node, 5 if as_dict else 6, "reduce_fx")
         validates = function is not None and function.name in ("validation_step", "test_step")
-        if given is None or not validates or _reduces_to(source, given) not in _EXTREMES:
+        if reduction is None or not validates or _reduces_to(source, reduction) not in _EXTREMES:
             continue
-        if not whole and isinstance(argument(site.node, 1, "value"), ast.Attribute):
+        if not as_dict and isinstance(argument(site.node, 1, "value"), ast.Attribute):
             continue
-        logged = argument(site.node, 0, "dictionary" if whole else "name")
+        logged = argument(site.node, 0, "dictionary" if as_dict else "name")
         names = logged.keys if isinstance(logged, ast.Dict) else [logged]
         texts = [node.value for node in names if isinstance(node, ast.Constant) and isinstance(node.value, str)]
         for name in texts:
@@ -162,8 +162,8 @@ def _of_best_batches(evidence: Evidence) -> Iterator[Finding]:
                 yield BATCH_MEANS.finding(
                     severity="warning",
                     where=site.where,
-                    measured=f"`{name}` is logged with `reduce_fx={ast.unparse(given)}`: of all batches only the one "
-                    f"with the {_EXTREMES[_reduces_to(source, given)]} value counts",
+                    measured=f"`{name}` is logged with `reduce_fx={ast.unparse(reduction)}`: of all batches only the "
+                    f"one with the {_EXTREMES[_reduces_to(source, reduction)]} value counts",
                     limit="an accuracy, another share or a loss whose values for batches are reduced to the largest or "
                     "the smallest",
                     why="It is the metric of a few samples, and the more batches there are, the farther it is from "
@@ -181,9 +181,9 @@ _EXTREME_WORDS = frozenset(
 )
 
 
-def _reduces_to(source: ScriptSource, given: ast.expr) -> str:
+def _reduces_to(source: ScriptSource, reduction: ast.expr) -> str:
     """The name of a reduction that is given as text or as a function."""
-    value = source.value(given)
+    value = source.value(reduction)
     return value if isinstance(value, str) else str(getattr(value, "__name__", ""))
 
 
@@ -196,10 +196,10 @@ def _roots(evidence: Evidence) -> Iterator[ast.expr]:
             if averaged and _is_root(source, value, value):
                 yield value
     for site in source.calls("log") if source.library is not None else ():
-        function, given = source.function_of(site.node), argument(site.node, 1, "value")
+        function, logged = source.function_of(site.node), argument(site.node, 1, "value")
         trains = function is None or function.name == "training_step"
-        if given is not None and not trains and _is_root(source, site.node, given):
-            yield given
+        if logged is not None and not trains and _is_root(source, site.node, logged):
+            yield logged
 
 
 def _is_root(source: ScriptSource, node: ast.AST, value: ast.expr) -> bool:

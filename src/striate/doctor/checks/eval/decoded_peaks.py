@@ -1,4 +1,4 @@
-"""Where code reads rows and columns of peaks from their numbers: `index // width` and `index % width`."""
+"""Code that computes rows and columns of peaks from flat indices: `index // width` and `index % width`."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ _FOUND = ("argmax", "max", "topk", "nanargmax")
 
 
 def rows_before_columns(source: ScriptSource) -> Iterator[Site]:
-    """Calls that put the row of a peak before its column, where nothing turns them round later."""
+    """Calls that put the row of a peak before its column, in functions that do not reverse the order."""
     for site in source.calls(*_JOINED):
         scope = source.scope_of(site.node)
         parts = site.node.args[0] if site.node.args else None
         if not isinstance(parts, ast.List | ast.Tuple) or len(parts.elts) != 2:
             continue
         nodes = list(ast.walk(scope))
-        if not any(called(node) in _FOUND for node in nodes) or any(_turns(node) for node in nodes):
+        if not any(called(node) in _FOUND for node in nodes) or any(_reverses(node) for node in nodes):
             continue
-        if [_part_of_number(part, scope) for part in parts.elts] == ["row", "column"]:
+        if [_row_or_column(part, scope) for part in parts.elts] == ["row", "column"]:
             yield site
 
 
-def _turns(node: ast.AST) -> bool:
+def _reverses(node: ast.AST) -> bool:
     backwards = isinstance(node, ast.Slice) and node.step is not None and ast.unparse(node.step) == "-1"
     return backwards or called(node) in ("flip", "fliplr", "roll")
 
 
-def _part_of_number(node: ast.expr, scope: ast.AST, depth: int = 4) -> Literal["row", "column", ""]:
-    """Whether an expression is a number divided by a width, or what is left over."""
+def _row_or_column(node: ast.expr, scope: ast.AST, depth: int = 4) -> Literal["row", "column", ""]:
+    """Whether an expression is the quotient ("row") or the remainder ("column") of an index."""
     for part in ast.walk(node):
         if isinstance(part, ast.BinOp) and isinstance(part.op, ast.Mod):
             return "column"
@@ -45,14 +45,14 @@ def _part_of_number(node: ast.expr, scope: ast.AST, depth: int = 4) -> Literal["
             return "row"
     if depth:
         for name in (part.id for part in ast.walk(node) if isinstance(part, ast.Name)):
-            for value in _given(name, scope):
-                if found := _part_of_number(value, scope, depth - 1):
+            for value in _values_of(name, scope):
+                if found := _row_or_column(value, scope, depth - 1):
                     return found
     return ""
 
 
-def _given(name: str, scope: ast.AST) -> Iterator[ast.expr]:
-    """What a name is given in a function."""
+def _values_of(name: str, scope: ast.AST) -> Iterator[ast.expr]:
+    """The values that are assigned to a name in a function."""
     for node in ast.walk(scope):
         if not isinstance(node, ast.Assign):
             continue

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 
 import torch
@@ -36,7 +37,7 @@ class PooledScore:
 def scores_of_exchanged_predictions(evidence: Evidence) -> Iterator[PooledScore]:
     """Scores of evaluations that collect predictions in sets without the index of the sample: a prediction that is
     right for one sample counts as right for all."""
-    for site, function, given in evaluation_calls(evidence):
+    for site, function, arguments in evaluation_calls(evidence):
         if not _collects_in_sets(evidence.source, site):
             continue
         evidence.clock.need(MOST_STEPS * len(evidence.val.raw) * evidence.step_seconds)
@@ -50,8 +51,9 @@ def scores_of_exchanged_predictions(evidence: Evidence) -> Iterator[PooledScore]
             noted.append(int((moved != labels).reshape(len(labels), -1).any(1).sum()))
             return right(outputs, moved)
 
-        first = {name for name, value in scores_with(evidence, site, function, given, right) if _is_one(name, value)}
-        for name, value in scores_with(evidence, site, function, given, others) if first else ():
+        scores = partial(scores_with, evidence, site, function, arguments)
+        first = {name for name, value in scores(right) if _is_one(name, value)}
+        for name, value in scores(others) if first else ():
             if name in first and _is_one(name, value) and sum(exchanged) >= FEWEST:
                 yield PooledScore(f"line {site.lineno}", ast.unparse(site), name, sum(exchanged))
 

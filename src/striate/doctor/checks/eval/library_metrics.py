@@ -69,10 +69,10 @@ def perfect_shares(evidence: Evidence) -> tuple[list[dict[str, float]], torch.Te
         raise NoEvidence(f"{judge.name} cannot be called: {type(error).__name__}") from error
 
 
-def _shares(given: object, complete: bool) -> dict[str, float]:
+def _shares(returned: object, complete: bool) -> dict[str, float]:
     """The shares of right predictions in a returned dict, by name; percents as fractions."""
     found: dict[str, float] = {}
-    for name, value in given.items() if isinstance(given, dict) else ():
+    for name, value in returned.items() if isinstance(returned, dict) else ():
         numbers = list(numbers_of(value.item() if hasattr(value, "item") else value))
         if len(numbers) == 1 and is_share(words_of(str(name)), complete):
             found[str(name)] = as_share(numbers[0])
@@ -115,8 +115,8 @@ def perfect_outputs(evidence: Evidence, outputs: torch.Tensor, labels: torch.Ten
         classes = outputs.shape[axis]
         if outputs.movedim(axis, -1).shape[:-1] != labels.shape or int(labels.max()) >= classes:
             continue
-        for wanted in (labels, labels.roll(-1, 1)) if labels.ndim == 2 else (labels,):
-            one_hot = functional.one_hot(wanted.long().clamp(min=0), classes).to(outputs.dtype)
+        for shifted in (labels, labels.roll(-1, 1)) if labels.ndim == 2 else (labels,):
+            one_hot = functional.one_hot(shifted.long().clamp(min=0), classes).to(outputs.dtype)
             yield _SURE * (2 * one_hot - 1).movedim(-1, axis)
 
 
@@ -148,7 +148,7 @@ def _finding(evidence: Evidence, name: str, value: float, labels: torch.Tensor) 
         measured=f"`{function}` gives `{name}` {value:.4g} for {several(counted, 'label')}, all of which are predicted "
         f"right{padding}",
         threshold=f"a metric that has to be 1, by its name, but is below {PERFECT} for predictions that are all right",
-        why="A perfect network would not get a perfect score: the count and its divisor are not of the same samples.",
+        why="A perfect network would not get a perfect score: the count and its divisor cover different samples.",
         remedy="count only the labels that are given, and divide by their number: `known = labels != -100`, "
         "`((predicted == labels) & known).sum() / known.sum()`",
     )

@@ -1,4 +1,4 @@
-"""Errors whose differences cancel: the absolute value, or the square, of a mean of differences."""
+"""Errors in which differences cancel: the absolute value, or the square, of a mean of differences."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from striate.doctor.setup.syntax import called, last_name, receiver_of
 _ABSOLUTE = re.compile(r"(.*_)?(mae|mean_abs(olute)?_err(or)?)(_.*)?")
 _SQUARED = re.compile(r"(.*_)?(r?mse|(root_)?mean_squared?_err(or)?)(_.*)?")
 _SHOWN = ("item", "float", "tolist", "cpu", "numpy", "detach", "round", "sqrt")
-"""Functions behind which an error is still the same one."""
+"""Functions that only convert an error, or take its root."""
 
 
 def means_of_differences(source: ScriptSource) -> Iterator[tuple[str, ast.expr, bool]]:
-    """Values by the name of an error whose differences cancel, `(a - b).mean().abs()`, and whether the name says
-    that they are squared."""
+    """Values that are named an error, but in which differences cancel, `(a - b).mean().abs()`: the name, the value, and
+    whether the name is that of a squared error."""
     for name, value in _named(source):
         squared = _SQUARED.fullmatch(name.lower()) is not None
         if squared or _ABSOLUTE.fullmatch(name.lower()):
@@ -27,7 +27,7 @@ def means_of_differences(source: ScriptSource) -> Iterator[tuple[str, ast.expr, 
 
 
 def _named(source: ScriptSource) -> Iterator[tuple[str, ast.expr]]:
-    """What is given a name: by an assignment, as an entry, or by the function that returns it."""
+    """Values with a name: assigned variables, keyword arguments, entries of dicts, and results of functions."""
     for node in source.nodes(ast.Assign, ast.keyword, ast.Dict, ast.Return):
         if isinstance(node, ast.Assign):
             yield from ((last_name(target), node.value) for target in node.targets)
@@ -42,7 +42,7 @@ def _named(source: ScriptSource) -> Iterator[tuple[str, ast.expr]]:
 
 
 def _bare(value: ast.expr) -> ast.expr:
-    """An error without what only shows it in another form."""
+    """The error within calls that convert it or take its root."""
     while isinstance(value, ast.Call) and called(value) in _SHOWN:
         inner = _first(value)
         if inner is None:
@@ -54,7 +54,7 @@ def _bare(value: ast.expr) -> ast.expr:
 
 
 def _first(call: ast.Call) -> ast.expr | None:
-    """What a function or a method is called of: `x` of `x.mean()`, `mean(x)` and `torch.mean(x)`."""
+    """The first operand of a function or a method: `x` of `x.mean()`, `mean(x)` and `torch.mean(x)`."""
     owner = receiver_of(call)
     if owner is None or (call.args and last_name(owner) in _MODULES):
         return call.args[0] if call.args else None
@@ -65,14 +65,14 @@ _MODULES = ("torch", "np", "numpy", "jnp", "math")
 
 
 def _without_sign(value: ast.expr, squared: bool) -> ast.expr | None:
-    """What the absolute value, or the square, is taken of."""
+    """The operand of an absolute value, or of a square; None for other expressions."""
     if isinstance(value, ast.BinOp) and isinstance(value.op, ast.Pow) and squared and _is(value.right, 2):
         return value.left
     if not isinstance(value, ast.Call):
         return None
     power = called(value) == "pow" and bool(value.args) and _is(value.args[-1], 2)
-    said = called(value) == "square" or power if squared else called(value) in ("abs", "absolute", "fabs")
-    return _first(value) if said else None
+    removes = called(value) == "square" or power if squared else called(value) in ("abs", "absolute", "fabs")
+    return _first(value) if removes else None
 
 
 def _is(node: ast.expr, number: float) -> bool:

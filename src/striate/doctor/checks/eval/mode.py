@@ -40,9 +40,9 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
     loop: ast.AST | None = None if evaluating else _evaluation_loop(source)
     if not evaluating and loop is None and training and source.library is None:
         loop = _run_without_gradients(source) or _switched(source) or next(_evaluated_at_once(source), None)
-    said = "no code calls `.eval()`"
+    observed = "no code calls `.eval()`"
     if loop is None and source.library is None:
-        loop, said = (
+        loop, observed = (
             _left_in_training(source, evaluating, evidence.setup.model)
             or _still_training(source, evaluating, training),
             "nothing calls `.eval()` here or before it",
@@ -66,7 +66,7 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
         yield MODE.finding(
             severity="warning",
             where=f"the evaluation, line {line}",
-            measured=f"{said}: {_listed(parts)} {'work' if parts[1:] else 'works'} in evaluation as in training",
+            measured=f"{observed}: {_listed(parts)} {'work' if parts[1:] else 'works'} in evaluation as in training",
             limit="a network with dropout or batch norm, a loop over validation data without gradients, and no "
             "`.eval()` before it",
             why=_ACTIVE,
@@ -96,7 +96,7 @@ def _listed(parts: list[str]) -> str:
 
 
 def _reading_their_mode(source: ScriptSource) -> set[str]:
-    """Classes of the script's that drop by `F.dropout(x, p, self.training)`."""
+    """The script's classes that call `F.dropout(x, p, self.training)`."""
     return {
         scope.name
         for site in source.calls(*_DROPOUTS)
@@ -107,14 +107,14 @@ def _reading_their_mode(source: ScriptSource) -> set[str]:
 
 
 def _frozen(model: nn.Module, parts: list[str]) -> bool:
-    """Whether all are of batch norm whose weights are not trained: it is to keep its statistics, too."""
+    """Whether all parts are batch norms whose weights are not trained: their statistics are to stay the same, too."""
     found = [list(model.get_submodule(name).parameters()) for name in parts]
     return all(weights and not any(weight.requires_grad for weight in weights) for weights in found)
 
 
 def _begins_pass(source: ScriptSource, site: Site) -> bool:
-    """Whether it stands before the training loop in a function that has no loop around that: under whatever name, the
-    function is called for each pass."""
+    """Whether a call is before the training loop in a function without a loop around that: such a function is called
+    once an epoch, whatever its name."""
     (file, first, last), function = source.loop, source.function_of(site.node)
     if function is None or site.file != file or not function.lineno <= site.node.lineno < first:
         return False
@@ -127,8 +127,8 @@ def _begins_pass(source: ScriptSource, site: Site) -> bool:
 
 
 def _of_another_training(source: ScriptSource, site: Site) -> bool:
-    """Whether it stands in a loop that trains and is not the one that is examined, nor around it, or in a function with
-    such a loop."""
+    """Whether a call is in a training loop other than the examined one and not around it, or in a function with such a
+    loop."""
     file, first, last = source.loop
 
     def is_apart(part: ast.stmt) -> bool:
@@ -145,7 +145,7 @@ def _of_another_training(source: ScriptSource, site: Site) -> bool:
 
 
 def _is_of_new_network(source: ScriptSource, site: Site) -> bool:
-    """Whether its function makes the network anew each time before it, as for each of several training runs."""
+    """Whether its function creates the network again each time before the call, as for each of several trainings."""
     receiver, scope = receiver_of(site.node), source.function_of(site.node)
     if not isinstance(receiver, ast.Name) or scope is None:
         return False
@@ -161,8 +161,8 @@ def _is_of_new_network(source: ScriptSource, site: Site) -> bool:
 
 
 def _modes(source: ScriptSource, model: nn.Module) -> tuple[list[Site], list[Site]]:
-    """The calls that put the network, or what may be it, into evaluation mode, and those into training mode;
-    `train(flag)` is both."""
+    """The calls that put the network into evaluation mode, and those that put it into training mode; `train(flag)` is
+    both. A receiver of unknown value may be the network."""
     evaluating, training = [], []
     for site in source.calls("eval", "train"):
         receiver = source.value(receiver_of(site.node))
@@ -179,25 +179,26 @@ def _modes(source: ScriptSource, model: nn.Module) -> tuple[list[Site], list[Sit
 
 
 def _is_given_several(source: ScriptSource, site: Site) -> bool:
-    """Whether it is a network that a function is given, and calls of that name several: teachers and their student."""
+    """Whether a call's receiver is a parameter for which calls of the function pass several networks, as teachers and
+    their student."""
     receiver, function = receiver_of(site.node), source.function_of(site.node)
     if not isinstance(receiver, ast.Name) or function is None:
         return False
-    given = [
+    arguments = [
         value
         for call in source.calls_of(function)
         for name, value in source.arguments(function, call.node)
         if name == receiver.id
     ]
-    return len({ast.unparse(value) for value in given}) > 1
+    return len({ast.unparse(value) for value in arguments}) > 1
 
 
 def _is_another(network: nn.Module, model: nn.Module) -> bool:
-    """Whether it is a network of another form with weights of its own: an average has the shapes of the other's."""
+    """Whether a network has weights and shapes of its own. An average of the model's weights has the model's shapes."""
     own, others = (list(net.parameters()) for net in (network, model))
     ids = {id(weight) for weight in others}
-    apart = bool(own) and not any(id(weight) in ids for weight in own)
-    return apart and [weight.shape for weight in own] != [weight.shape for weight in others]
+    shares_none = bool(own) and not any(id(weight) in ids for weight in own)
+    return shares_none and [weight.shape for weight in own] != [weight.shape for weight in others]
 
 
 def _evaluation_loop(source: ScriptSource) -> ast.For | None:
@@ -208,8 +209,8 @@ def _evaluation_loop(source: ScriptSource) -> ast.For | None:
         words = _words(node.iter)
         function = source.function_of(node)
         for site in source.calls_of(function) if function is not None else ():
-            given = source.arguments(function, site.node)  # type: ignore[arg-type]
-            words |= {word for name, value in given if name in words for word in _words(value)}
+            arguments = source.arguments(function, site.node)  # type: ignore[arg-type]
+            words |= {word for name, value in arguments if name in words for word in _words(value)}
         around = [*source.around(node), *ast.walk(node)]
         if any(word in name for name in words for word in _EVALUATION) and any(map(_without_gradients, around)):
             return node
@@ -228,24 +229,24 @@ def _run_without_gradients(source: ScriptSource) -> ast.FunctionDef | None:
 
 
 def _runs(source: ScriptSource, node: ast.AST) -> bool:
-    """Whether it runs a network, or is a call of a function of the user's that does."""
+    """Whether a node runs a network, or calls a function of the user's that does."""
     within = source.functions_of(node) if isinstance(node, ast.Call) else []
     return source.runs_network(node) or any(map(source.runs_network, (part for f in within for part in ast.walk(f))))
 
 
 def _evaluated_at_once(source: ScriptSource) -> Iterator[ast.With]:
-    """Networks run without gradients outside of any loop over batches, as on all nodes of a graph, whose outputs the
-    next lines, also behind a condition, measure by what is named for validation or test."""
+    """Blocks that run a network without gradients outside of a loop over batches, as on all nodes of a graph, and whose
+    outputs the next lines use with a variable that is named for validation or test."""
     for node in source.nodes(ast.With):
         if not _without_gradients(node):
             continue
-        given = [part for part in node.body if isinstance(part, ast.Assign) and source.runs_network(part.value)]
-        names = {part.targets[0].id.lower() for part in given if isinstance(part.targets[0], ast.Name)}
+        outputs = [part for part in node.body if isinstance(part, ast.Assign) and source.runs_network(part.value)]
+        names = {part.targets[0].id.lower() for part in outputs if isinstance(part.targets[0], ast.Name)}
         lines: list[ast.AST] = [*node.body]
         within: ast.AST = node
         for around in source.around(node):
-            beside = getattr(around, "body", [])
-            lines += beside[beside.index(within) + 1 :] if within in beside else []
+            body = getattr(around, "body", [])
+            lines += body[body.index(within) + 1 :] if within in body else []
             within = around
             if not isinstance(around, ast.If):
                 break
@@ -255,7 +256,7 @@ def _evaluated_at_once(source: ScriptSource) -> Iterator[ast.With]:
 
 
 def _still_training(source: ScriptSource, evaluating: list[Site], training: list[Site]) -> ast.With | None:
-    """A network that a function puts into training mode and then evaluates at once, where nothing ends that mode."""
+    """An evaluation in a function that puts the network into training mode before it and never ends that mode."""
     ends = {part for site in evaluating for part in (site.node, *source.around(site.node))}
     for node in _evaluated_at_once(source):
         scope, around = source.scope_of(node), list(source.around(node))
@@ -274,20 +275,20 @@ def _still_training(source: ScriptSource, evaluating: list[Site], training: list
 
 
 def _calls_method(source: ScriptSource, node: ast.AST) -> bool:
-    """Whether it is a call of a method that the user gave a network, with something to work on: `model.encode(x)`."""
+    """Whether a node calls a method of the user's network class with arguments: `model.encode(x)`."""
     method = source.value(node.func) if isinstance(node, ast.Call) and node.args else None
     return isinstance(getattr(method, "__self__", None), nn.Module) and not hasattr(nn.Module, called(node))
 
 
 def _switched(source: ScriptSource) -> ast.AST | None:
-    """Where one function trains and evaluates, and turns gradients off for the latter: `set_grad_enabled(train)`."""
+    """A call such as `set_grad_enabled(train)` in a function that both trains and evaluates."""
     sites = [site for site in source.calls("set_grad_enabled") if site.node.args]
     return next((site.node for site in sites if not isinstance(site.node.args[0], ast.Constant)), None)
 
 
 def _in_each_batch(source: ScriptSource, site: Site, depth: int = 3) -> bool:
-    """Whether the training loop comes to a call in each pass: not where that is under a condition of the loop, as each
-    hundredth step, also of a function that has the call."""
+    """Whether the training loop reaches a call with each batch, directly or through functions that make the call; not
+    under a condition, as in every hundredth step."""
     if site.often != "batch":
         return False
     file, first, last = source.loop
@@ -300,8 +301,8 @@ def _in_each_batch(source: ScriptSource, site: Site, depth: int = 3) -> bool:
 
 
 def _left_in_training(source: ScriptSource, evaluating: list[Site], model: nn.Module) -> ast.AST | None:
-    """A loop over the phases of training and validation that puts the network into training mode in both, or a function
-    that evaluates without gradients, where neither it nor who calls it ends that mode."""
+    """A loop over the phases of training and validation that puts the network into training mode in both; or a function
+    that evaluates without gradients, where neither it nor its callers end training mode."""
     ends = {node for site in evaluating for node in (site.node, *source.around(site.node))}
     for node in source.nodes():
         if isinstance(node, ast.For) and _phases(node) and node not in ends:
@@ -325,7 +326,8 @@ def _left_in_training(source: ScriptSource, evaluating: list[Site], model: nn.Mo
 
 
 def _runs_another(source: ScriptSource, function: ast.FunctionDef, model: nn.Module) -> bool:
-    """Whether it runs a network that is in evaluation mode while the one that is trained is not, as an average."""
+    """Whether a function runs another network, such as an average, which is in evaluation mode while the trained one is
+    not."""
     made = {
         ast.unparse(target): node.value
         for node in ast.walk(function)
@@ -340,7 +342,7 @@ def _runs_another(source: ScriptSource, function: ast.FunctionDef, model: nn.Mod
 
 
 def _comes_before(source: ScriptSource, site: Site, call: Site) -> bool:
-    """Whether one stands before the other in the same function, or in a loop with it."""
+    """Whether a call comes before another one in the same function, or shares a loop with it."""
     if source.scope_of(site.node) is not source.scope_of(call.node):
         return False
     together = set(source.loops_of(site.node)) & set(source.loops_of(call.node))
@@ -354,20 +356,20 @@ def _phases(loop: ast.For) -> bool:
 
 
 def _evaluates(function: ast.FunctionDef) -> bool:
-    """Whether it is named for an evaluation, and works without gradients throughout."""
+    """Whether a function is named for an evaluation, and computes without gradients."""
     words = function.name.lower().split("_")
     named = any(word.startswith(("eval", "valid", "estimate")) or word in ("val", "test") for word in words)
     return named and (_without_gradients(function) or any(_without_gradients(part) for part in function.body))
 
 
 def _runs_on_batches(source: ScriptSource, function: ast.FunctionDef) -> bool:
-    """Whether it runs a network on batch after batch without gradients, for each epoch again; not on noise, as to look
-    at what a generator makes, nor as in training on purpose, as to measure the statistics of batch norm."""
+    """Whether a function runs a network on batches without gradients in each epoch. Functions that draw random inputs,
+    as for a generator, or call `train`, as to measure the statistics of batch norm, are left out."""
     inside = list(ast.walk(function))
-    goes = any(isinstance(part, ast.For | ast.comprehension) for part in inside)
-    meant = any(called(part).startswith("rand") or called(part) == "train" for part in inside)
-    again = any(site.often == "epoch" for site in source.calls_of(function))
-    return _without_gradients(function) and goes and again and not meant
+    loops = any(isinstance(part, ast.For | ast.comprehension) for part in inside)
+    on_purpose = any(called(part).startswith("rand") or called(part) == "train" for part in inside)
+    each_epoch = any(site.often == "epoch" for site in source.calls_of(function))
+    return _without_gradients(function) and loops and each_epoch and not on_purpose
 
 
 def _words(node: ast.AST) -> set[str]:

@@ -58,14 +58,14 @@ def _never_emptied(source: ScriptSource, loop: ast.For) -> str | None:
     epochs = around[-1]
     inside = list(ast.walk(epochs))
     added = [node.target for node in inside if isinstance(node, ast.AugAssign)]
-    anew = {n.id for n in inside if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store) and n not in added}
+    assigned = {n.id for n in inside if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store) and n not in added}
     emptied = {
         ast.unparse(receiver_of(node) or node)
         for node in inside
         if isinstance(node, ast.Call) and called(node) in ("clear", "reset")
     }
     for name, (_, value) in added_in(loop, "extend").items():
-        if isinstance(value, ast.Constant) or name in anew | emptied:
+        if isinstance(value, ast.Constant) or name in assigned | emptied:
             continue
         for node in after_loop(source, loop, name):
             if getattr(node, "lineno", 0) <= (epochs.end_lineno or 0) and any(
@@ -203,14 +203,14 @@ def _counts_right(value: ast.expr) -> bool:
 
 def _calls_by_name(source: ScriptSource, name: str) -> list[Site]:
     """Calls of methods of this name, and calls with the name as an argument: `self("after_epoch")`."""
-    given = [
+    by_name = [
         Site(node, file, source.often(node, file))
         for file, tree in source.trees.items()
         for node in ast.walk(tree)
         if isinstance(node, ast.Call) and called(node) not in ("getattr", "hasattr")
         if any(isinstance(part, ast.Constant) and part.value == name for part in node.args)
     ]
-    return [*source.calls(name), *given]
+    return [*source.calls(name), *by_name]
 
 
 def _is_called_once(source: ScriptSource, owner: ast.ClassDef, method: ast.FunctionDef) -> bool:
@@ -240,13 +240,13 @@ def _held_by_library(source: ScriptSource) -> Iterator[CountNeverReset]:
         holder = next((one for one in reached_values(source.names) if type(one).__name__ == owner.name), None)
         if step is None or end is None or holder is None:
             continue
-        anew = [method for key, method in methods.items() if key not in (*_ONCE, "validation_step")]
+        repeated = [method for key, method in methods.items() if key not in (*_ONCE, "validation_step")]
         for name in dict.fromkeys(name for name, call in _called_of_own(step) if call in _ADDED):
             metric = getattr(holder, name, None)
             reads = {call for its, call in _called_of_own(end) if its == name}
             if not reads or not callable(getattr(metric, "reset", None)) or name in reset:
                 continue
-            if _resets_itself(source, metric, reads) or any(_gives(method, name) for method in anew):
+            if _resets_itself(source, metric, reads) or any(_gives(method, name) for method in repeated):
                 continue
             if _is_logged_whole(source, name):
                 continue
@@ -269,10 +269,10 @@ def _gives(method: ast.FunctionDef, name: str) -> bool:
 
 def _is_logged_whole(source: ScriptSource, name: str) -> bool:
     """Whether the metric itself is logged: the library then resets it."""
-    given = (part for site in source.calls("log", "log_dict") for part in ast.walk(site.node))
+    logged = (part for site in source.calls("log", "log_dict") for part in ast.walk(site.node))
     return any(
         isinstance(part, ast.Attribute) and part.attr == name and not isinstance(source.parent(part), ast.Attribute)
-        for part in given
+        for part in logged
     )
 
 

@@ -1,4 +1,4 @@
-"""Right predictions counted where a mask holds, and divided by all positions, padding included."""
+"""Right predictions counted where a mask is set, and divided by all positions, padding included."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _ALL = ("numel", "nelement")
 
 
 def padding_counted(source: ScriptSource) -> Iterator[ast.BinOp]:
-    """Quotients of a count of right predictions where a mask holds, and of all the targets' numbers."""
+    """Quotients of the right predictions where a mask is set and the number of all targets."""
     for node in source.nodes():
         if not isinstance(node, ast.BinOp) or not isinstance(node.op, ast.Div):
             continue
@@ -25,7 +25,7 @@ def padding_counted(source: ScriptSource) -> Iterator[ast.BinOp]:
 
 
 def _made(scope: ast.AST, value: ast.expr) -> Iterator[ast.expr]:
-    """What a number is, or, of a variable, what is added to it and given to it."""
+    """An expression, and the values that are assigned or added to its variables."""
     names = {part.id for part in ast.walk(value) if isinstance(part, ast.Name)}
     yield value
     for node in ast.walk(scope):
@@ -36,7 +36,7 @@ def _made(scope: ast.AST, value: ast.expr) -> Iterator[ast.expr]:
 
 
 def _masked(scope: ast.AST, value: ast.expr) -> Iterator[str]:
-    """Names of what is compared in `((predicted == targets) & mask).sum()`."""
+    """The names that are compared in `((predicted == targets) & mask).sum()`."""
     for node in ast.walk(value):
         if not isinstance(node, ast.BinOp) or not isinstance(node.op, ast.BitAnd | ast.Mult):
             continue
@@ -49,16 +49,16 @@ def _masked(scope: ast.AST, value: ast.expr) -> Iterator[str]:
 
 
 def _is_mask(scope: ast.AST, value: ast.expr) -> bool:
-    """Whether it says which positions are none of those that fill rows up: `targets != PAD`, or a name for that."""
+    """Whether an expression masks padding: `targets != PAD`, or a variable named or assigned as such a mask."""
     while isinstance(value, ast.Call) and (owner := receiver_of(value)) is not None:
         value = owner
     if isinstance(value, ast.Compare):
         return isinstance(value.ops[0], ast.NotEq)
     if not isinstance(value, ast.Name):
         return False
-    given = (node.value for node in ast.walk(scope) if isinstance(node, ast.Assign) if _is_named(node, value.id))
+    values = (node.value for node in ast.walk(scope) if isinstance(node, ast.Assign) if _is_named(node, value.id))
     return bool(_MASK.search(value.id.lower())) or any(
-        isinstance(one, ast.Compare) and isinstance(one.ops[0], ast.NotEq) for one in given
+        isinstance(one, ast.Compare) and isinstance(one.ops[0], ast.NotEq) for one in values
     )
 
 
@@ -67,6 +67,6 @@ def _is_named(node: ast.Assign, name: str) -> bool:
 
 
 def _numbers_of_all(value: ast.expr) -> set[str]:
-    """Names of tensors all of whose numbers are counted."""
+    """The names of tensors whose `numel()` an expression takes."""
     owners = (receiver_of(node) for node in ast.walk(value) if isinstance(node, ast.Call) and called(node) in _ALL)
     return {owner.id for owner in owners if isinstance(owner, ast.Name)}

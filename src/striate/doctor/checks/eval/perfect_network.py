@@ -114,7 +114,7 @@ Replacement = Callable[[torch.Tensor, torch.Tensor], torch.Tensor | None]
 
 
 def scores_with(
-    evidence: Evidence, site: ast.Call, function: Callable[..., Any], given: dict[str, Any], put: Replacement
+    evidence: Evidence, site: ast.Call, function: Callable[..., Any], arguments: dict[str, Any], put: Replacement
 ) -> list[tuple[str, float]]:
     """The named numbers that an evaluating function returns or prints while the network's outputs are replaced batch by
     batch; empty where they cannot be."""
@@ -141,9 +141,9 @@ def scores_with(
     noted.collate_fn = noting
     others = {id(evidence.setup.model): model, id(loader): noted}
     with forward_hooks(after=[(model, replaced)]):
-        answered = call_with(function, given, others, model)
+        result = call_with(function, arguments, others, model)
     once = 0 < len(failed) <= len(latest)  # test-time augmentation runs the network more often than once a batch
-    return [] if answered is None or any(failed) or not once else named_numbers(evidence.source, site, *answered)
+    return [] if result is None or any(failed) or not once else named_numbers(evidence.source, site, *result)
 
 
 def _with_ignored(evidence: Evidence, outputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""Functions that are told whether to train: those that evaluate by them, but leave the network in training mode."""
+"""Functions that train or evaluate as an argument says, but leave the network in training mode when they evaluate."""
 
 from __future__ import annotations
 
@@ -14,24 +14,27 @@ _EVALUATION = re.compile(r"(?<![a-z])(val|valid|validation|test|dev|eval|evaluat
 
 
 class PhaseInTraining(NamedTuple):
-    """The line where the mode is set, the call, or the phase of a loop, without gradients, and what turns these off."""
+    """An evaluation, by a call or in a phase of a loop, that leaves the network in training mode."""
 
     line: int
+    """Where the mode is set."""
     call: str
+    """Source of the call, or the phase as an assignment."""
     switch: str
+    """The condition that turns gradients off."""
 
 
 def phases_in_training(source: ScriptSource, modes: list[Site]) -> Iterator[PhaseInTraining]:
-    """Of a function that trains or evaluates as its arguments say, `run("test", loader)`, those of its calls that turn
-    gradients off, or have no backward pass, but leave the network in training mode; likewise of a loop over phases.
-    `modes`: all calls that set the mode of the network."""
+    """Calls that evaluate by a function that also trains, such as `run("test", loader)`, and likewise phases of a loop:
+    they turn gradients off, or make no backward pass, but leave the network in training mode. `modes`: all calls that
+    set the mode of the network."""
     for site in modes:
         scope, function = source.scope_of(site.node), source.function_of(site.node)
         if called(site.node) != "train":
             continue
         others = [other.node for other in modes if other.node is not site.node and source.scope_of(other.node) is scope]
-        told = list(_calls(source, function)) if function is not None else []
-        for call, known in (*told, *_passes(source, site.node)):
+        calls = list(_calls(source, function)) if function is not None else []
+        for call, known in (*calls, *_passes(source, site.node)):
             switch = _switched_off(source, scope, known)
             trains = switch and _trains(source, site.node, known) and _EVALUATION.search(call)
             if trains and not any(_is_reached(source, other, known) is not False for other in others):
@@ -39,11 +42,11 @@ def phases_in_training(source: ScriptSource, modes: list[Site]) -> Iterator[Phas
 
 
 def _calls(source: ScriptSource, function: Function) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Calls of a function, each with the parameters whose values are known; those that it leaves out have that of their
-    default."""
-    given, behind = function.args, [*function.args.posonlyargs, *function.args.args]
-    defaults = dict(zip([part.arg for part in reversed(behind)], reversed(given.defaults), strict=False))
-    defaults |= {part.arg: value for part, value in zip(given.kwonlyargs, given.kw_defaults, strict=True) if value}
+    """Calls of a function, each with the parameters whose values are known, from arguments or defaults."""
+    parameters, positional = function.args, [*function.args.posonlyargs, *function.args.args]
+    defaults = dict(zip([part.arg for part in reversed(positional)], reversed(parameters.defaults), strict=False))
+    by_keyword = zip(parameters.kwonlyargs, parameters.kw_defaults, strict=True)
+    defaults |= {part.arg: value for part, value in by_keyword if value}
     for site in source.calls_of(function):
         if any(isinstance(part, ast.Starred) for part in site.node.args):
             continue
@@ -53,7 +56,7 @@ def _calls(source: ScriptSource, function: Function) -> Iterator[tuple[str, dict
 
 
 def _known_value(source: ScriptSource, written: ast.expr) -> Any:
-    """The value of an argument; the ellipsis where that is not known."""
+    """The value of an argument; an ellipsis where it is unknown."""
     if isinstance(written, ast.Constant):
         return written.value
     value = source.value(written)
@@ -61,7 +64,7 @@ def _known_value(source: ScriptSource, written: ast.expr) -> Any:
 
 
 def _passes(source: ScriptSource, node: ast.AST) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The passes of loops around a node over phases that are written out."""
+    """The phases of loops around a node, `for phase in ["train", "val"]`: each as text and as a known variable."""
     for loop in source.loops_of(node):
         phases = loop.iter.elts if isinstance(loop, ast.For) and isinstance(loop.iter, ast.List | ast.Tuple) else []
         for phase in phases:
@@ -70,7 +73,7 @@ def _passes(source: ScriptSource, node: ast.AST) -> Iterator[tuple[str, dict[str
 
 
 def _conditions(source: ScriptSource, node: ast.AST) -> Iterator[tuple[ast.expr, bool]]:
-    """The conditions under which a node stands in its function, each with whether it has to hold."""
+    """The conditions around a node in its function, each with the value that it must have."""
     inside: ast.AST = node
     for part in source.around(node):
         if isinstance(part, Function):
@@ -81,10 +84,10 @@ def _conditions(source: ScriptSource, node: ast.AST) -> Iterator[tuple[ast.expr,
 
 
 def _is_reached(source: ScriptSource, node: ast.AST, known: dict[str, Any]) -> bool | None:
-    """Whether a node is reached with these values; None where that is not known."""
+    """Whether a node is reached with these values; None where that is unknown."""
     met = [
-        None if (value := _value(source, test, known)) is None else value is wanted
-        for test, wanted in _conditions(source, node)
+        None if (value := _value(source, test, known)) is None else value is needed
+        for test, needed in _conditions(source, node)
     ]
     return False if False in met else None if None in met else True
 
@@ -96,7 +99,7 @@ def _trains(source: ScriptSource, call: ast.Call, known: dict[str, Any]) -> bool
 
 
 def _value(source: ScriptSource, condition: ast.expr, known: dict[str, Any]) -> bool | None:
-    """Whether a condition on known variables alone holds; None of any other."""
+    """Whether a condition holds; None where it depends on unknown variables."""
     names = {part.id for part in ast.walk(condition) if isinstance(part, ast.Name)}
     if not names or not names <= known.keys():
         return None
@@ -107,11 +110,12 @@ def _value(source: ScriptSource, condition: ast.expr, known: dict[str, Any]) -> 
 
 
 def _switched_off(source: ScriptSource, scope: ast.AST, known: dict[str, Any]) -> str:
-    """The condition by which gradients are turned off, or no backward pass is made, with these values."""
+    """The condition that, with these values, turns gradients off or skips the backward pass; empty where there is
+    none."""
     calls = [part for part in ast.walk(scope) if isinstance(part, ast.Call)]
     switches = [part.args[0] for part in calls if called(part) == "set_grad_enabled" and part.args]
     off = [switch for switch in switches if _value(source, switch, known) is False]
     backward = [part for part in calls if called(part) == "backward"]
     if backward and all(_is_reached(source, part, known) is False for part in backward):
-        off += [test for test, wanted in _conditions(source, backward[0]) if wanted]
+        off += [test for test, needed in _conditions(source, backward[0]) if needed]
     return ast.unparse(off[0]) if off else ""

@@ -1,4 +1,4 @@
-"""`eval.batch-means` of metrics that no mean over batches gives: what ranks samples, or is a ratio of sums."""
+"""`eval.batch-means` of metrics that differ from the mean over batches: rankings of samples, and ratios of sums."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
 
 
 def _of_batches(evidence: Evidence) -> Iterator[ast.Call]:
-    """Of a loop over a loader of evaluation."""
+    """Calls in a loop over an evaluation loader whose results are averaged over batches."""
     source = evidence.source
     for loop, loader, _ in evaluation_loops(source):
         if loader is evidence.setup.train or len(loader) < 2:
@@ -45,23 +45,23 @@ def _of_batches(evidence: Evidence) -> Iterator[ast.Call]:
             found = next(_ranked_in(source, loop, value), None)
             if found is not None and any(averages(node, name, kind) for node in after_loop(source, loop, name)):
                 yield found
-        for node in ast.walk(loop):  # of a meter
+        for node in ast.walk(loop):  # a meter averages
             if isinstance(node, ast.Call) and called(node) == "update" and node.args:
                 yield from _ranked_in(source, loop, node.args[0])
 
 
 def _ranked_in(source: ScriptSource, loop: ast.For, value: ast.expr) -> Iterator[ast.Call]:
-    """The calls that gave a value in a loop, by itself or by the name that it was given there, also as what a function
-    of the script's returns."""
+    """The calls of ranking metrics that made a value in a loop: in the expression, in an assignment to its names, or in
+    a function of the script's that returns it."""
     if any(isinstance(part, ast.BinOp) and isinstance(part.op, ast.Mult) for part in ast.walk(value)):
         return
     names = names_in(value)
-    given = [
+    assigned = [
         node.value
         for node in ast.walk(loop)
         if isinstance(node, ast.Assign) and any(isinstance(t, ast.Name) and t.id in names for t in node.targets)
     ]
-    for part in (part for whole in (value, *given) for part in ast.walk(whole)):
+    for part in (part for whole in (value, *assigned) for part in ast.walk(whole)):
         if isinstance(part, ast.Call) and (_RANKED.search(called(part)) or _returns_ranked(source, part)):
             yield part
 
@@ -75,7 +75,8 @@ def _returns_ranked(source: ScriptSource, call: ast.Call) -> bool:
 
 
 def _of_parts(source: ScriptSource) -> Iterator[ast.Call]:
-    """Of parts that outputs are cut into: `[auc(s, t) for s, t in zip(scores.split(64), targets.split(64))]`."""
+    """Calls for parts of the outputs, whose results are averaged:
+    `[auc(s, t) for s, t in zip(scores.split(64), targets.split(64))]`."""
     for node in source.nodes():
         if not isinstance(node, ast.ListComp | ast.GeneratorExp):
             continue
@@ -87,7 +88,7 @@ def _of_parts(source: ScriptSource) -> Iterator[ast.Call]:
 
 
 def _is_zip_of_batches(source: ScriptSource, parts: list[ast.AST]) -> bool:
-    """Whether lists are gone through together to which evaluation adds what a batch gives, by attribute or name."""
+    """Whether a `zip` runs over lists to which the evaluation appends values of each batch."""
     zipped = next((part for part in parts if isinstance(part, ast.Call) and called(part) == "zip"), None)
     names = {last_name(part) for part in zipped.args} if zipped is not None else set()
     added = {

@@ -1,4 +1,4 @@
-"""Metrics of a ranking, such as the area under a curve, that are given decisions instead of scores."""
+"""Metrics of a ranking, such as the area under a curve, that get decisions instead of scores."""
 
 from __future__ import annotations
 
@@ -19,40 +19,40 @@ _SCORES = {
     "binary_average_precision": (0, "preds"),
     "multilabel_average_precision": (0, "preds"),
 }
-"""Of libraries' metrics the place and the name of what they rank by."""
+"""Metrics of libraries, each with the place and the name of the argument that ranks the samples."""
 _SAME = ("astype", "int", "long", "bool", "asarray", "list", "to")
 _DEEPEST = 4
 
 
 def decisions_ranked(source: ScriptSource) -> Iterator[tuple[ast.Call, ast.expr]]:
-    """Calls of such metrics, each with its argument that holds decisions alone."""
+    """Calls of ranking metrics whose scores are decisions, each with this argument."""
     for site in source.calls(*_SCORES):
-        given = argument(site.node, *_SCORES[called(site.node)])
-        if given is not None and not source.functions_of(site.node) and _decided(source, site.node, given, _DEEPEST):
-            yield site.node, given
+        scores = argument(site.node, *_SCORES[called(site.node)])
+        if scores is not None and not source.functions_of(site.node) and _decided(source, site.node, scores, _DEEPEST):
+            yield site.node, scores
 
 
 def _decided(source: ScriptSource, node: ast.AST, value: ast.expr, depth: int) -> bool:
-    """Whether a value that stands in a node's function is one of two numbers, or that of a class, wherever it comes
-    from."""
+    """Whether a value in a node's function is a decision, 0 or 1 or a class index, followed through assignments, calls
+    and arguments."""
     value = _bare(value)
     if _decides(value) or not depth:
         return _decides(value)
     if isinstance(value, ast.Name):
         scope = source.scope_of(node)
-        made = [_decided(source, node, given, depth - 1) for given in _given(scope, value.id)]
+        made = [_decided(source, node, one, depth - 1) for one in _values_of(scope, value.id)]
         made += [_decided_at(source, call, place, depth) for call, place in taken_apart(scope, value.id)]
         return all(made) if made else _decided_by_callers(source, scope, value.id, depth)
     return isinstance(value, ast.Call) and _decided_at(source, value, None, depth)
 
 
-def _given(scope: ast.AST, name: str) -> list[ast.expr]:
-    """What a name is given in a function, without the empty list that it begins with."""
+def _values_of(scope: ast.AST, name: str) -> list[ast.expr]:
+    """The values that are assigned or appended to a name in a function, without an empty list at the start."""
     return [value for value in values_of(scope, name) if not isinstance(value, ast.List) or value.elts]
 
 
 def _decided_at(source: ScriptSource, call: ast.Call, place: int | None, depth: int) -> bool:
-    """Whether a call returns decisions, or at one place of several results: `_, predicted = outputs.max(1)`."""
+    """Whether a call returns decisions, at `place` if it returns several results: `_, predicted = outputs.max(1)`."""
     if called(call) == "max" and place == 1:
         return True
     functions = source.functions_of(call)
@@ -67,12 +67,12 @@ def _decided_by_callers(source: ScriptSource, scope: ast.AST, name: str, depth: 
     if not isinstance(scope, Function):
         return False
     calls = [site.node for site in source.calls_of(scope)]
-    given = [(call, value) for call in calls for known, value in source.arguments(scope, call) if known == name]
-    return bool(calls) and len(given) == len(calls) and all(_decided(source, *one, depth - 1) for one in given)
+    arguments = [(call, value) for call in calls for known, value in source.arguments(scope, call) if known == name]
+    return bool(calls) and len(arguments) == len(calls) and all(_decided(source, *one, depth - 1) for one in arguments)
 
 
 def _bare(value: ast.expr) -> ast.expr:
-    """What other types, parts and lists put together are of."""
+    """The expression within conversions, slices and concatenations."""
     while not _decides(value):
         inner: ast.expr | None = innermost(value)
         if inner is value and isinstance(value, ast.Subscript):
@@ -87,7 +87,7 @@ def _bare(value: ast.expr) -> ast.expr:
 
 
 def _decides(value: ast.expr) -> bool:
-    """Whether it compares, rounds to whole numbers, or takes the number of the largest."""
+    """Whether an expression compares, rounds to integers, or takes the index of the largest value."""
     match value:
         case ast.Compare(_, [ast.Gt() | ast.GtE() | ast.Lt() | ast.LtE()]):
             return True

@@ -1,4 +1,4 @@
-"""Numbers that are scaled back by the variance where a standardization divided by the deviation."""
+"""Numbers that are scaled back by a variance, although standardization divided them by a standard deviation."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from collections.abc import Iterator
 from striate.doctor.setup.script_source import ScriptSource
 
 _MEANS = {"var_": "mean_", "running_var": "running_mean"}
-"""Variances that scikit-learn's scalers and torch's batch norm hold, and the means beside them."""
+"""Attributes of scikit-learn's scalers and torch's batch norm: variances, and the means that belong to them."""
 
 
 def by_variance(source: ScriptSource) -> Iterator[tuple[ast.BinOp, str]]:
-    """Sums `y * scaler.var_ + scaler.mean_`, of one scaler, also of one of its columns, and what the variance is called
-    there."""
+    """Sums `y * scaler.var_ + scaler.mean_` of one scaler, or of one of its columns, each with the source of the
+    variance."""
     for node in source.nodes(ast.BinOp):
         for scaled, mean in ((node.left, node.right), (node.right, node.left)):
             if not (isinstance(node.op, ast.Add) and isinstance(scaled, ast.BinOp) and isinstance(scaled.op, ast.Mult)):
@@ -27,7 +27,7 @@ def by_variance(source: ScriptSource) -> Iterator[tuple[ast.BinOp, str]]:
 
 
 def _attribute(node: ast.expr) -> ast.Attribute | None:
-    """What an object holds, or a part of it."""
+    """The attribute in an expression such as `scaler.mean_` or `scaler.mean_[0]`; None in others."""
     while isinstance(node, ast.Subscript):
         node = node.value
     return node if isinstance(node, ast.Attribute) else None

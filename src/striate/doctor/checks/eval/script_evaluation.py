@@ -72,12 +72,12 @@ def first_evaluation(evidence: Evidence) -> EvaluationCall:
     if not val.whole or not evidence.trial.rows:
         raise NoEvidence("only a part of the validation data was read")
     model, training = evidence.trial.replica.model, set[nn.Module]()
-    for site, function, given in evaluation_calls(evidence):
+    for site, function, arguments in evaluation_calls(evidence):
         right, sizes = _counted(evidence)
         evidence.clock.need(MOST_STEPS * len(sizes) * evidence.step_seconds)
         training.clear()
         with module_calls({"": model}, lambda _: training.update(part for part in model.modules() if part.training)):
-            result = call_with(function, given, {id(evidence.setup.model): model}, model)
+            result = call_with(function, arguments, {id(evidence.setup.model): model}, model)
         if result is None:
             continue
         returned, printed = result
@@ -90,13 +90,14 @@ def first_evaluation(evidence: Evidence) -> EvaluationCall:
 
 
 def call_with(
-    function: Callable[..., Any], given: Mapping[str, Any], others: Mapping[int, Any], model: nn.Module
+    function: Callable[..., Any], arguments: Mapping[str, Any], others: Mapping[int, Any], model: nn.Module
 ) -> tuple[Any, str] | None:
     """What a function returns and prints if arguments with an `id` in `others` are replaced; None where it raises."""
     printed = io.StringIO()
     try:
         with preserved(model), same_random_state(), redirect_stdout(printed):
-            return function(**{name: others.get(id(value), value) for name, value in given.items()}), printed.getvalue()
+            replaced = {name: others.get(id(value), value) for name, value in arguments.items()}
+            return function(**replaced), printed.getvalue()
     except Exception:  # the user's function, which may need what is not there
         return None
 
@@ -234,8 +235,8 @@ def logged_metrics(evidence: Evidence) -> dict[str, float]:
     model = evidence.trial.replica.model
     try:
         with preserved(model), same_random_state():
-            given = library.evaluate(model, val.raw)
-        return {name: float(next(iter(numbers_of(value)))) for name, value in given.items()}
+            logged = library.evaluate(model, val.raw)
+        return {name: float(next(iter(numbers_of(value)))) for name, value in logged.items()}
     except Exception as error:  # the user's code, which may need what is not there
         raise NoEvidence(f"validation by {library.name} cannot be tried: {type(error).__name__}") from error
 
@@ -262,21 +263,21 @@ def evaluation_calls(
         functions = source.functions_of(node) if isinstance(node, ast.Call) else []
         if not isinstance(node, ast.Call) or len(functions) != 1 or has_side_effects(source, functions[0]):
             continue
-        given = {name: source.value(value) for name, value in source.arguments(functions[0], node)}
+        arguments = {name: source.value(value) for name, value in source.arguments(functions[0], node)}
         if of_copies:
-            given = {name: model if _is_copy(value, model) else value for name, value in given.items()}
-        known = list(given.values())
+            arguments = {name: model if _is_copy(value, model) else value for name, value in arguments.items()}
+        known = list(arguments.values())
         if not any(value is model for value in known) or not any(
             value is evidence.setup.val and isinstance(value, DataLoader) for value in known
         ):
             continue
         function = source.value(node.func)
-        if callable(function) and not isinstance(function, nn.Module) and len(given) == _count(node):
-            yield node, function, given
+        if callable(function) and not isinstance(function, nn.Module) and len(arguments) == _count(node):
+            yield node, function, arguments
 
 
 def _is_copy(value: Any, model: nn.Module) -> bool:
-    """Whether it is a network of the same class whose weights have the same names and shapes."""
+    """Whether a value is a network of the same class, with weights of the same names and shapes."""
     if type(value) is not type(model):
         return False
     one, other = (

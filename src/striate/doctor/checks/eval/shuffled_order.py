@@ -215,8 +215,8 @@ def _passed(value: ast.expr, source: ScriptSource) -> _Gathered | None:
         stores = (part for part in inside if isinstance(part, ast.Subscript) and isinstance(part.ctx, ast.Store))
         if not any(called(part) in _GATHERING for part in inside) or any(stores):
             continue
-        for name, given in source.arguments(function, value):  # type: ignore[arg-type]
-            loader = source.value(given)
+        for name, expression in source.arguments(function, value):  # type: ignore[arg-type]
+            loader = source.value(expression)
             for part in inside if _shuffles(loader) else ():
                 if (
                     isinstance(part, ast.For | ast.comprehension)
@@ -224,7 +224,7 @@ def _passed(value: ast.expr, source: ScriptSource) -> _Gathered | None:
                 ):
                     around = part.body if isinstance(part, ast.For) else [source.parent(part)]
                     used = _used(part.iter, part.target, [one for one in around if one is not None])
-                    return _Gathered(value, ast.unparse(given), loader, used)
+                    return _Gathered(value, ast.unparse(expression), loader, used)
     return None
 
 
@@ -232,10 +232,10 @@ def _pass(
     data_pass: ast.AST, iterable: ast.expr, target: ast.expr, parts: Sequence[ast.AST], source: ScriptSource
 ) -> _Gathered | None:
     """The values that some nodes gather in a pass over a shuffling loader; None where the loader does not shuffle."""
-    given = _plain(iterable, target)[0]
-    loader = source.value(given)
+    expression = _plain(iterable, target)[0]
+    loader = source.value(expression)
     used = _used(iterable, target, parts)
-    return _Gathered(data_pass, ast.unparse(given), loader, used) if _shuffles(loader) else None
+    return _Gathered(data_pass, ast.unparse(expression), loader, used) if _shuffles(loader) else None
 
 
 def _shuffles(loader: Any) -> bool:

@@ -38,27 +38,27 @@ def peaks_of_bytes(evidence: Evidence) -> Iterator[ast.expr]:
         return
     source = evidence.source
     for site in source.calls("log10"):
-        whole = _whole(source, site)
+        formula = _formula_around(source, site)
         function = source.function_of(site.node)
-        named = {part.id for part in ast.walk(whole) if isinstance(part, ast.Name)}
-        peaks = [part for part in [*ast.walk(whole), *_defaults(function, named)] if _is_peak(part)]
+        named = {part.id for part in ast.walk(formula) if isinstance(part, ast.Name)}
+        peaks = [part for part in [*ast.walk(formula), *_defaults(function, named)] if _is_peak(part)]
         callers = source.calls_of(function) if function is not None else []
         scopes = [source.scope_of(place.node) for place in (site, *callers)]
-        given = any(len([*call.node.args, *call.node.keywords]) > 2 for call in callers)
-        if peaks and not given and not any(_in_bytes(part) for scope in scopes for part in ast.walk(scope)):
-            yield whole
+        passes_peak = any(len([*call.node.args, *call.node.keywords]) > 2 for call in callers)
+        if peaks and not passes_peak and not any(_in_bytes(part) for scope in scopes for part in ast.walk(scope)):
+            yield formula
 
 
 def doubled(source: ScriptSource) -> Iterator[ast.expr]:
     """Formulas of decibels that rise by 20 when a squared error falls to a tenth."""
     for site in source.calls("log10"):
-        whole = _whole(source, site)
-        errors = [part for part in ast.walk(whole) if isinstance(part, ast.Name | ast.Call) and part is not site.node]
+        formula = _formula_around(source, site)
+        errors = [part for part in ast.walk(formula) if isinstance(part, ast.Name | ast.Call) and part is not site.node]
         error = next((part for part in errors if _is_squared(source, part)), None)
-        if error is not None and not _ROOT.search(ast.unparse(whole)):
-            one, other = (_value(source, whole, error, number) for number in _TEN_TIMES)
+        if error is not None and not _ROOT.search(ast.unparse(formula)):
+            one, other = (_value(source, formula, error, number) for number in _TEN_TIMES)
             if math.isclose(abs(other - one), 20, abs_tol=_ROUNDED):
-                yield whole
+                yield formula
 
 
 def _is_squared(source: ScriptSource, error: ast.Name | ast.Call) -> bool:
@@ -67,8 +67,8 @@ def _is_squared(source: ScriptSource, error: ast.Name | ast.Call) -> bool:
     function = source.function_of(error)
     if made[1] is None and function is not None:
         calls = [site.node for site in source.calls_of(function)]
-        given = (pair for call in calls for pair in source.arguments(function, call))
-        made += [value for name, value in given if name == ast.unparse(error)]
+        arguments = (pair for call in calls for pair in source.arguments(function, call))
+        made += [value for name, value in arguments if name == ast.unparse(error)]
     texts = [ast.unparse(part) for part in made if part is not None]
     return any(map(_SQUARED.search, texts)) and not any(map(_ROOT.search, texts))
 
@@ -85,12 +85,12 @@ def _value(source: ScriptSource, formula: ast.expr, error: ast.expr, number: flo
     return math.nan
 
 
-def _whole(source: ScriptSource, site: Site) -> ast.expr:
-    """The whole formula around a logarithm, such as `20 * log10(255) - 10 * log10(error)` around either of its two."""
-    whole: ast.expr = site.node
-    while isinstance(outer := source.parent(whole), ast.BinOp | ast.UnaryOp):
-        whole = outer
-    return whole
+def _formula_around(source: ScriptSource, site: Site) -> ast.expr:
+    """The formula around a logarithm, such as `20 * log10(255) - 10 * log10(error)` around either of its two."""
+    formula: ast.expr = site.node
+    while isinstance(outer := source.parent(formula), ast.BinOp | ast.UnaryOp):
+        formula = outer
+    return formula
 
 
 def _defaults(function: Function | None, named: set[str]) -> Iterator[ast.expr]:

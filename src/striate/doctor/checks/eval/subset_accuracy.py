@@ -72,7 +72,7 @@ def _perfect_accuracies(evidence: Evidence, node: ast.Call, targets: torch.Tenso
         return _SURE * (2 * one_hot - 1)
 
     value = evidence.source.value
-    given = {word.arg: value(word.value) for word in node.keywords if word.arg}
+    keywords = {word.arg: value(word.value) for word in node.keywords if word.arg}
     evidence.clock.need(MOST_STEPS * evidence.step_seconds)
     try:
         with (
@@ -81,7 +81,7 @@ def _perfect_accuracies(evidence: Evidence, node: ast.Call, targets: torch.Tenso
             forward_hooks(after=[(model, right)]),
             redirect_stdout(io.StringIO()),
         ):
-            returned = value(node.func)(*map(value, node.args), **given)
+            returned = value(node.func)(*map(value, node.args), **keywords)
     except Exception:  # the user's function, which may need what is not there
         return []
     named = named_accuracies(evidence.source, node, returned)

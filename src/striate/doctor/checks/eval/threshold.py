@@ -15,7 +15,7 @@ from striate.doctor.setup.syntax import assigned, called, last_name, receiver_of
 from striate.records import Finding
 
 _DEEPEST = 3
-"""Functions within functions."""
+"""Depth of nested calls that are followed."""
 _SQUASHING = {"sigmoid": (0.0, 1.0), "softmax": (0.0, 1.0), "expit": (0.0, 1.0)}
 
 
@@ -64,8 +64,8 @@ def _threshold(evidence: Evidence) -> Iterator[Finding]:
 
 
 def _is_no_prediction(source: ScriptSource, node: ast.Compare) -> bool:
-    """Whether what is named a probability is a setting, as that of dropout: it is known to be one number, or decides
-    which lines run; or whether the comparison leaves out zeros, as before a logarithm: `probs[probs > 0]`."""
+    """Whether a variable named as a probability is not a prediction: a setting, such as that of dropout, which is one
+    known number or decides which lines run; or an index that leaves out zeros, as in `probs[probs > 0]`."""
     part: ast.AST = node
     outer = source.parent(node)
     while isinstance(outer, ast.BoolOp | ast.UnaryOp):
@@ -77,13 +77,16 @@ def _is_no_prediction(source: ScriptSource, node: ast.Compare) -> bool:
 
 
 def _is_number_by_default(source: ScriptSource, node: ast.Compare) -> bool:
-    """Whether what is compared is a parameter of its function that is a number where a call leaves it out."""
+    """Whether the compared variable is a parameter of its function whose default is a number."""
     function = source.function_of(node)
     if function is None or not isinstance(node.left, ast.Name):
         return False
-    given = function.args
-    behind = [*given.posonlyargs, *given.args][-len(given.defaults) :] if given.defaults else []
-    pairs = (*zip(behind, given.defaults, strict=True), *zip(given.kwonlyargs, given.kw_defaults, strict=True))
+    parameters = function.args
+    behind = [*parameters.posonlyargs, *parameters.args][-len(parameters.defaults) :] if parameters.defaults else []
+    pairs = (
+        *zip(behind, parameters.defaults, strict=True),
+        *zip(parameters.kwonlyargs, parameters.kw_defaults, strict=True),
+    )
     return any(
         parameter.arg == node.left.id and isinstance(default, ast.Constant) and isinstance(default.value, int | float)
         for parameter, default in pairs
@@ -91,33 +94,34 @@ def _is_number_by_default(source: ScriptSource, node: ast.Compare) -> bool:
 
 
 def _gives_probabilities(evidence: Evidence) -> bool:
-    """Whether the loss takes what the network gives for probabilities, before and after the trial."""
+    """Whether the loss takes probabilities, and all outputs are between 0 and 1 before and after the trial."""
     found = [
         outputs for each in (evidence.start_training, evidence.after_training) if (outputs := each.outputs).numel()
     ]
-    asked = any(call.name == "binary_cross_entropy" for call in evidence.calls.losses)
-    return asked and all(bool(((outputs >= 0) & (outputs <= 1)).all()) for outputs in found)
+    takes_probabilities = any(call.name == "binary_cross_entropy" for call in evidence.calls.losses)
+    return takes_probabilities and all(bool(((outputs >= 0) & (outputs <= 1)).all()) for outputs in found)
 
 
 def _gives_other_numbers(evidence: Evidence) -> bool:
-    """Whether outputs of the network are no probabilities, whatever a variable that holds them is called."""
+    """Whether some outputs of the network are not probabilities, whatever the name of their variable."""
     outputs = evidence.after_training.outputs
     return bool(((outputs < 0) | (outputs > 1)).any())
 
 
 def _are_logits(source: ScriptSource, node: ast.Compare, made: list[ast.expr]) -> bool:
-    """Whether a network gave what is compared, by what `made` it here, or in a call that hands it on."""
+    """Whether the compared value is the output of a network: by the expressions that `made` it here, by the lists that
+    collect it, or by the arguments of calls."""
     if isinstance(node.left, ast.Name) and node.left.id in source.predictions_in(source.scope_of(node)):
         return True
     held = innermost(node.left)
-    given = _given(source, node, held.id) if isinstance(held, ast.Name) else []
-    kept = [part for one in made or [held] for part in _kept(source, one)]
-    return any(one and all(map(source.runs_network, one)) for one in (made, kept, *given))
+    passed = _argument_origins(source, node, held.id) if isinstance(held, ast.Name) else []
+    collected = [part for one in made or [held] for part in _collected(source, one)]
+    return any(one and all(map(source.runs_network, one)) for one in (made, collected, *passed))
 
 
-def _kept(source: ScriptSource, value: ast.expr) -> list[ast.expr]:
-    """What made the entries of a list that is an attribute, `self.outputs`, or what stands at one place in each of
-    them, `[entry[0] for entry in self.outputs]`, in whichever function they are appended."""
+def _collected(source: ScriptSource, value: ast.expr) -> list[ast.expr]:
+    """The expressions that made the entries of a list attribute, `self.outputs`, or one part of each entry,
+    `[entry[0] for entry in self.outputs]`, in whichever function they are appended."""
     place = None
     if isinstance(value, ast.ListComp) and isinstance(value.elt, ast.Subscript) and len(value.generators) == 1:
         number, each = value.elt.slice, value.generators[0]
@@ -138,20 +142,20 @@ def _kept(source: ScriptSource, value: ast.expr) -> list[ast.expr]:
 
 
 def _squashed_twice(evidence: Evidence) -> Iterator[Finding]:
-    """Sigmoids of what a sigmoid or a softmax gave, or of what is called a probability, where a prediction is made."""
+    """Sigmoids of results of a sigmoid or a softmax, or of variables named as probabilities."""
     source = evidence.source
-    for where, node, given in _sigmoids(source):
-        if not isinstance(given, ast.Name | ast.Call | ast.Attribute):
+    for where, node, argument in _sigmoids(source):
+        if not isinstance(argument, ast.Name | ast.Call | ast.Attribute):
             continue
-        # Nothing is called where it is a name.
-        named = called(given) in _SQUASHING or _PROBABILITY.search(last_name(given))
-        if not named and not (isinstance(given, ast.Name) and _is_squashed(source, node, given)):
+        # `called` is empty for names.
+        named = called(argument) in _SQUASHING or _PROBABILITY.search(last_name(argument))
+        if not named and not (isinstance(argument, ast.Name) and _is_squashed(source, node, argument)):
             continue
-        if isinstance(given, ast.Name) and given.id in source.predictions_in(source.scope_of(node)):
-            made = [value for value in values_of(source.scope_of(node), given.id) if value is not node]
+        if isinstance(argument, ast.Name) and argument.id in source.predictions_in(source.scope_of(node)):
+            made = [value for value in values_of(source.scope_of(node), argument.id) if value is not node]
             if made and all(map(source.runs_network, made)) and _gives_other_numbers(evidence):
-                continue  # only its name says that it is a probability
-        text, sigmoid = ast.unparse(given), ast.unparse(node)
+                continue  # despite its name it holds outputs that are not probabilities
+        text, sigmoid = ast.unparse(argument), ast.unparse(node)
         yield THRESHOLD.finding(
             severity="warning",
             where=where,
@@ -164,8 +168,7 @@ def _squashed_twice(evidence: Evidence) -> Iterator[Finding]:
 
 
 def _sigmoids(source: ScriptSource) -> Iterator[tuple[str, ast.expr, ast.expr | None]]:
-    """Where a sigmoid is taken, also one that is written out, `1 / (1 + np.exp(-x))`; the expression, and what it is
-    of."""
+    """Sigmoids in the script, also written out, `1 / (1 + np.exp(-x))`: the place, the expression, and its argument."""
     for site in source.calls("sigmoid", "expit"):
         yield site.where, site.node, site.node.args[0] if site.node.args else receiver_of(site.node)
     for node in source.nodes(ast.BinOp):
@@ -173,13 +176,13 @@ def _sigmoids(source: ScriptSource) -> Iterator[tuple[str, ast.expr, ast.expr | 
             case ast.BinOp(
                 ast.Constant(1),
                 ast.Div(),
-                ast.BinOp(ast.Constant(1), ast.Add(), ast.Call(_, [ast.UnaryOp(ast.USub(), given)]) as power),
+                ast.BinOp(ast.Constant(1), ast.Add(), ast.Call(_, [ast.UnaryOp(ast.USub(), argument)]) as power),
             ) if called(power) == "exp":
-                yield f"line {node.lineno}", node, given
+                yield f"line {node.lineno}", node, argument
 
 
 def _of_one_class(evidence: Evidence) -> Iterator[Finding]:
-    """A softmax of predictions over labels of which a sample may have several, as the loss is told."""
+    """A softmax of predictions where a sample may have several labels, by its targets and the loss."""
     y, source = evidence.samples.y, evidence.source
     losses = [value for value in source.names.values() if isinstance(value, nn.BCEWithLogitsLoss)]
     if y is None or y.ndim != 2 or y.shape[1] < 2 or not bool(((y == 0) | (y == 1)).all()):
@@ -187,9 +190,9 @@ def _of_one_class(evidence: Evidence) -> Iterator[Finding]:
     if not (losses or source.calls("binary_cross_entropy_with_logits")) or not bool((y.sum(1) > 1).any()):
         return
     for site in source.calls("softmax"):
-        given = site.node.args[0] if site.node.args else receiver_of(site.node)
-        asks = source.without_gradient(site.node)
-        if asks and source.is_prediction(given, source.predictions_in(source.scope_of(site.node))):
+        argument = site.node.args[0] if site.node.args else receiver_of(site.node)
+        evaluates = source.without_gradient(site.node)
+        if evaluates and source.is_prediction(argument, source.predictions_in(source.scope_of(site.node))):
             yield THRESHOLD.finding(
                 severity="error",
                 where=site.where,
@@ -197,40 +200,41 @@ def _of_one_class(evidence: Evidence) -> Iterator[Finding]:
                 f"{int(y.sum(1).max())} of them, and the loss treats each output by itself",
                 limit="a softmax over labels of which a sample may have several",
                 why="Labels of the same sample take probability from each other: hardly any exceeds the threshold.",
-                remedy=f"`torch.sigmoid({ast.unparse(given) if given is not None else 'logits'})`",
+                remedy=f"`torch.sigmoid({ast.unparse(argument) if argument is not None else 'logits'})`",
             )
 
 
 def _is_squashed(source: ScriptSource, node: ast.expr, name: ast.Name) -> bool:
-    """Whether the argument `name` of a sigmoid holds what a sigmoid or softmax gave: in its own function, or, of a
-    parameter, in a call of that function, where no other is given what another call made, and no condition decides."""
+    """Whether the argument `name` of a sigmoid is the result of a sigmoid or softmax: in its own function, or, if it is
+    a parameter, in some call of the function, while no other call passes another function's result and no condition is
+    around the sigmoid."""
     here = _origins(source, source.scope_of(node), name, None, _DEEPEST)
     by_callers = here in ([], [node])  # `p = sigmoid(p)`
-    given = _given(source, node, name.id) if by_callers else [here]
-    squashed = [one for one in given if one and {*map(called, one)} <= _SQUASHING.keys()]
-    others = [part for one in given if one not in squashed for part in one if isinstance(part, ast.Call)]
+    origins = _argument_origins(source, node, name.id) if by_callers else [here]
+    squashed = [one for one in origins if one and {*map(called, one)} <= _SQUASHING.keys()]
+    others = [part for one in origins if one not in squashed for part in one if isinstance(part, ast.Call)]
     if by_callers and any(isinstance(part, ast.If | ast.IfExp) for part in source.around(node)):
         return False
     return bool(squashed) and not others and not any(node in one for one in squashed)
 
 
-def _given(source: ScriptSource, node: ast.AST, name: str) -> list[list[ast.expr]]:
-    """Of each call of the function around a node, what made that which it gives its parameter of a name, also within
-    functions of the user's: `score(predict(loader))`, `score(*predict(loader))`."""
+def _argument_origins(source: ScriptSource, node: ast.AST, name: str) -> list[list[ast.expr]]:
+    """For each call of the function around a node, the expressions that made its argument for the parameter `name`,
+    also within functions of the user's: `score(predict(loader))`, `score(*predict(loader))`."""
     function = source.function_of(node)
     names = [] if function is None else [parameter.arg for parameter in function.args.args]
     found = []
     for call in source.calls_of(function) if function is not None and name in names else []:
-        spread = call.node.args[0] if call.node.args and isinstance(call.node.args[0], ast.Starred) else None
-        value = dict(source.arguments(function, call.node)).get(name) if spread is None else spread.value  # type: ignore[arg-type]
-        place = None if spread is None else names.index(name)
+        starred = call.node.args[0] if call.node.args and isinstance(call.node.args[0], ast.Starred) else None
+        value = dict(source.arguments(function, call.node)).get(name) if starred is None else starred.value  # type: ignore[arg-type]
+        place = None if starred is None else names.index(name)
         made = [] if value is None else _origins(source, source.scope_of(call.node), value, place, _DEEPEST)
         found.append(made)
     return found
 
 
 def _origins(source: ScriptSource, scope: ast.AST, value: ast.expr, place: int | None, depth: int) -> list[ast.expr]:
-    """What made a value; of `place`, that part of what functions of the user's return."""
+    """The expressions that made a value. With `place`: the result at this place in what the user's functions return."""
     value = innermost(value)
     parts, found = [value], list[ast.expr]()
     if isinstance(value, ast.Name):
@@ -250,7 +254,7 @@ def _origins(source: ScriptSource, scope: ast.AST, value: ast.expr, place: int |
 
 
 def taken_apart(scope: ast.AST, name: str) -> Iterator[tuple[ast.Call, int]]:
-    """The calls of which a name is one of several results, `out, y = predict(loader)`, each with its place."""
+    """The calls of whose results a name is one, `out, y = predict(loader)`, each with its place."""
     for target, value in (pair for node in ast.walk(scope) for pair in assigned(node)):
         names = [ast.unparse(part) for part in target.elts] if isinstance(target, ast.Tuple) else []
         if name in names and isinstance(value, ast.Call):
@@ -258,13 +262,14 @@ def taken_apart(scope: ast.AST, name: str) -> Iterator[tuple[ast.Call, int]]:
 
 
 def innermost(held: ast.expr) -> ast.expr:
-    """What lists put together and numbers brought elsewhere are of."""
+    """The expression within calls that concatenate, move or reshape: `x` in `torch.cat(x).cpu()`."""
     while isinstance(held, ast.Call) and called(held) in (*_TOGETHER, *_SAME_NUMBERS):
         inner = held.args[0] if called(held) in _TOGETHER and held.args else receiver_of(held)
         if inner is None:
             break
-        each = isinstance(inner, ast.ListComp | ast.GeneratorExp) and isinstance(inner.elt, ast.Call)
-        held = inner.elt if each else inner
+        held = inner
+        if isinstance(inner, ast.ListComp | ast.GeneratorExp) and isinstance(inner.elt, ast.Call):
+            held = inner.elt
     return held
 
 
@@ -272,7 +277,8 @@ _PROBABILITY = re.compile(r"(^|_)prob(s|a|as|ability|abilities)?($|_)")
 
 
 def _makers_of(source: ScriptSource, node: ast.Compare) -> list[ast.expr]:
-    """What made a variable that is held against a limit, or a list of such put together, in the same function."""
+    """The expressions that made the variable on the left of a comparison, or the list that became it, in the same
+    function."""
     held = innermost(node.left)
     if not isinstance(held, ast.Name):
         return []
@@ -296,7 +302,7 @@ _SAME_NUMBERS = (
 
 
 def _makers(scope: ast.AST, name: str, seen: frozenset[str]) -> list[ast.expr]:
-    """The calls that made what a name stands for in a function, or the parts of a list that became it."""
+    """The expressions that made the value of a name in a function, or the parts of a list that became it."""
     found = list[ast.expr]()
     for value in map(innermost, values_of(scope, name)):
         if isinstance(value, ast.Name):
@@ -307,7 +313,7 @@ def _makers(scope: ast.AST, name: str, seen: frozenset[str]) -> list[ast.expr]:
 
 
 def values_of(scope: ast.AST, name: str) -> Iterator[ast.expr]:
-    """What a name is given in a function, alone or beside others, and what it is longer by."""
+    """The values that are assigned to a name in a function, alone or in a tuple, or appended to it."""
     for part in ast.walk(scope):
         if isinstance(part, ast.Assign):
             yield from (value for target, value in assigned(part) if ast.unparse(target) == name)

@@ -48,14 +48,14 @@ def _axes(evidence: Evidence) -> Iterator[Finding]:
 
 
 def _neighbors_along_rows(source: ScriptSource) -> Iterator[Site]:
-    """The k best along axis 0 of scores of all with all, (k, M), whose labels are compared with a column (N, 1):
-    `labels[(a @ b.t()).topk(1, dim=0).indices] == wanted[:, None]`."""
+    """Calls of `topk` along axis 0 of the scores between all samples, (k, M), whose labels are compared with a column,
+    (N, 1): `labels[(a @ b.t()).topk(1, dim=0).indices] == targets[:, None]`."""
     for site in source.calls("topk"):
         axis = argument(site.node, max(len(site.node.args) - 1, 0), "dim")
         owner = receiver_of(site.node)
         scores = source.last_value(site.node, owner.id) if isinstance(owner, ast.Name) else owner
         text = "" if scores is None else ast.unparse(scores)
-        if axis is None or source.value(axis) != 0 or not _OF_ALL_WITH_ALL.search(text):
+        if axis is None or source.value(axis) != 0 or not _PAIRWISE.search(text):
             continue
         scope, chosen = source.scope_of(site.node), source.parent(site.node)
         values = [(ast.unparse(to), value) for part in ast.walk(scope) for to, value in assigned(part)]
@@ -67,11 +67,11 @@ def _neighbors_along_rows(source: ScriptSource) -> Iterator[Site]:
                 yield site
 
 
-_OF_ALL_WITH_ALL = re.compile(r" @ .*\.(t\(\)|m?T|transpose\([^()]*\))$|\bcdist\(.*\)$")
+_PAIRWISE = re.compile(r" @ .*\.(t\(\)|m?T|transpose\([^()]*\))$|\bcdist\(.*\)$")
 
 
 def _is_column(node: ast.expr) -> bool:
-    """Whether it is `y[:, None]` or `y.unsqueeze(1)`."""
+    """Whether a node makes a column, as `y[:, None]` or `y.unsqueeze(1)`."""
     return ast.unparse(node).endswith(("[:, None]", ".unsqueeze(1)", ".unsqueeze(-1)", ".view(-1, 1)"))
 
 
@@ -82,9 +82,9 @@ def _wrong_axis(evidence: Evidence) -> Iterator[Finding]:
         raise NoEvidence("no output of the network has a class axis")
     for site in source.calls("Softmax", "LogSoftmax"):  # `nn.Softmax(dim=0)(outputs)`
         outer, axis = source.parent(site.node), argument(site.node, 0, "dim")
-        given = outer.args[0] if isinstance(outer, ast.Call) and outer.func is site.node and outer.args else None
+        operand = outer.args[0] if isinstance(outer, ast.Call) and outer.func is site.node and outer.args else None
         along = source.value(axis) if axis is not None else None
-        if along == 0 and source.is_prediction(given, source.predictions_in(source.scope_of(site.node))):
+        if along == 0 and source.is_prediction(operand, source.predictions_in(source.scope_of(site.node))):
             measured = _OF_SAMPLES.format(ast.unparse(outer or site.node))
             yield _along(site.where, measured, "samples", outputs, "nn.Softmax(dim=1)(outputs)")
             return
@@ -114,7 +114,8 @@ def _wrong_axis(evidence: Evidence) -> Iterator[Finding]:
 
 
 def _whole(node: ast.expr | None) -> ast.expr | None:
-    """What some numbers of the last axis are of: `outputs` of `outputs[..., 3:]`; all else is left as it is."""
+    """The tensor of which an expression takes a slice of the last axis, `outputs` of `outputs[..., 3:]`; other
+    expressions unchanged."""
     index = node.slice if isinstance(node, ast.Subscript) else None
     if not isinstance(index, ast.Tuple) or not isinstance(node, ast.Subscript) or len(index.elts) != 2:
         return node
@@ -124,7 +125,7 @@ def _whole(node: ast.expr | None) -> ast.expr | None:
 
 
 def _of_one(site: Site, outputs: torch.Tensor) -> Finding:
-    """Of the only output of each sample, which is a score of yes or no."""
+    """The finding for an argmax or softmax over a single output."""
     chosen = called(site.node) == "argmax"
     return Finding(
         code="eval.wrong-axis",
@@ -142,7 +143,7 @@ def _of_one(site: Site, outputs: torch.Tensor) -> Finding:
 
 
 def _along(where: str, measured: str, compared: str, outputs: torch.Tensor, right: str) -> Finding:
-    """Of an axis along which `compared` lie."""
+    """The finding for an axis of `compared`, such as samples."""
     return WRONG_AXIS.finding(
         severity="error",
         where=where,
@@ -157,9 +158,9 @@ _OF_SAMPLES = "`{}` runs along axis 0, the axis of the samples"
 
 
 def _with_axis(call: ast.Call, axis: ast.expr | None, value: int) -> str:
-    """The call with another number for its axis."""
+    """The source of a call with another axis."""
     right = ast.copy_location(ast.Constant(value), call)
-    args = [right if given is axis else given for given in call.args]
+    args = [right if part is axis else part for part in call.args]
     words = [ast.keyword(word.arg, right) if word.value is axis else word for word in call.keywords]
     return ast.unparse(ast.Call(call.func, args, words))
 

@@ -79,10 +79,10 @@ def need_predictions(evidence: Evidence, *, as_loaded: bool = True) -> None:
 def blends(evidence: Evidence) -> bool:
     """Whether the inputs that the step passes to the network hardly correlate with those that the loader yields."""
     first, inputs = evidence.first, main_tensor(parts(evidence.train.raw[0])[0])
-    given = first.shown
-    if given is None or inputs is None or given.numel() != inputs.numel() or len(given) != len(inputs):
+    shown = first.shown
+    if shown is None or inputs is None or shown.numel() != inputs.numel() or len(shown) != len(inputs):
         return False
-    one, other = (t.detach().cpu().double().reshape(len(t), -1) for t in (given, inputs))
+    one, other = (t.detach().cpu().double().reshape(len(t), -1) for t in (shown, inputs))
     one, other = one - one.mean(), other - other.mean()
     alike = (one * other).sum(1) / (one.norm(dim=1) * other.norm(dim=1)).clamp_min(1e-12)
     return float(alike.nan_to_num().median()) < _ALIKE
@@ -122,9 +122,9 @@ def _plain(evidence: Evidence) -> bool:
     first, inputs = evidence.first, main_tensor(parts(evidence.train.raw[0])[0])
     if first.calls != 1 or first.loss_outputs is None or first.outputs is None or not evidence.samples.plain:
         return False
-    given = first.shown
+    shown = first.shown
     same = isinstance(first.outputs, torch.Tensor) and torch.equal(first.outputs, first.loss_outputs)
-    return same and given is not None and inputs is not None and torch.equal(given.cpu(), inputs.cpu())
+    return same and shown is not None and inputs is not None and torch.equal(shown.cpu(), inputs.cpu())
 
 
 def ready_to_learn(replica: Replica) -> None:

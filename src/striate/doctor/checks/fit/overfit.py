@@ -130,7 +130,7 @@ def _finding(evidence: Evidence, when: str, train: Fit, val: Fit, course: str) -
         measured=f"{when}, {train.text} on {several(train.count, 'training sample')} and {val.text} on "
         f"{several(val.count, 'validation sample')}{alone}{course}; "
         f"{several(parameters, 'parameter')} for {several(samples, 'sample')}",
-        why="The network has memorized the samples, and learned little that holds for others.",
+        why="The network has memorized the samples, and learned little that generalizes.",
         remedy=Remedy(
             "use more data or augmentation, stop at the best validation loss, add `nn.Dropout(0.5)` or "
             "`weight_decay=5e-2` with `torch.optim.AdamW`, or use a smaller network",

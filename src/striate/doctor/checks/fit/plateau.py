@@ -77,7 +77,7 @@ def _noisy(evidence: Evidence) -> Iterator[Finding]:
         severity="warning",
         where="training",
         measured=f"the network has learned, and its loss stays at {own:.3g} over {several(len(trial.rows), 'step')}; "
-        f"with a tenth of the learning rate it is {low:.3g} after as many",
+        f"with a tenth of the learning rate it is {low:.3g} after as many steps",
         limit=f"the loss is above {_HIGH:.0%} of that of a guess, falls by less than {1 - _STEADY:.0%} from the "
         f"first half of the trial to the second, and at a tenth of the rate falls below {_BETTER:.0%} of that",
         why="At this rate the steps oscillate around the minimum: the remaining loss is their noise.",
@@ -117,7 +117,7 @@ def _with_adam(evidence: Evidence, steps: int) -> tuple[str, Remedy]:
         if trial.error is None and trial.rows and trial.level() < _BETTER * evidence.trial.level():
             name = f"torch.optim.Adam(model.parameters(), lr={rate:g})"
             return (
-                f"; with Adam at {rate:g} the loss is {trial.level():.3g} after as many",
+                f"; with Adam at {rate:g} the loss is {trial.level():.3g} after as many steps",
                 Remedy(f"use `{name}`, or {usual}", settings={"optim.name": "adamw", "optim.lr": rate}),
             )
     return "; Adam does no better", usual

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from striate.doctor.evidence.own_run import CalledNetwork, NetworkCall, OwnRun
 
 FEW_STEPS, MANY_STEPS = 10, 20
-LEAST_OF_ALL, LEAST_UPDATES = 100, 1000
+STEPS_IF_COMPLETE, STEPS_IF_INCOMPLETE = 100, 1000
 """Steps of a completed run, and of an incomplete one, in which target networks may be updated seldom."""
 MOSTLY = 0.5
 ROUNDED, CHANGED = 1e-5, 1e-4
@@ -35,10 +35,10 @@ def never_changed(run: OwnRun, steps: int) -> Iterator[CalledNetwork]:
 def networks_without_gradients(run: OwnRun) -> Iterator[CalledNetwork]:
     """Networks that never change although an optimizer holds their parameters: none of these had a gradient at any of
     many steps. Their copies cannot change either."""
-    for still in never_changed(run, LEAST_OF_ALL):
+    for still in never_changed(run, STEPS_IF_COMPLETE):
         own = {id(parameter) for parameter in still.network.parameters() if parameter.requires_grad}
         steps = max((len(run.rates[key]) for key, held in run.trained.items() if own <= held), default=0)
-        if own and own <= run.untouched.keys() and steps >= LEAST_OF_ALL:
+        if own and own <= run.untouched.keys() and steps >= STEPS_IF_COMPLETE:
             yield still
 
 

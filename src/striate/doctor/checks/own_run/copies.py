@@ -12,10 +12,10 @@ from striate.doctor.checks.model.evaluated.slow_averages import share_of_way
 from striate.doctor.checks.own_run.called_networks import (
     CHANGED,
     FEW_STEPS,
-    LEAST_OF_ALL,
-    LEAST_UPDATES,
     MOSTLY,
     ROUNDED,
+    STEPS_IF_COMPLETE,
+    STEPS_IF_INCOMPLETE,
     are_equal,
     largest_change,
     networks_learning,
@@ -117,7 +117,7 @@ AVERAGE_SELDOM_UPDATED = OwnRunCheck(
     f"at the end, more than {_OLD:.0%} of an average that is updated at most every {_SELDOM} steps are the "
     f"weights of its first update, which is in the first {_EARLY:.0%} of training",
     "Its decay suits an update in each step: it contains hardly anything of the last epochs.",
-    "update the average after each step: `average.update_parameters(model)` behind `optimizer.step()`; or use a "
+    "update the average after each step: `average.update_parameters(model)` after `optimizer.step()`; or use a "
     "smaller decay",
     _average_seldom_updated,
 )
@@ -155,8 +155,8 @@ TEMPLATE_EVALUATED = OwnRunCheck(
 
 
 def _target_never_changes(run: OwnRun) -> Iterator[tuple[str, str]]:
-    for still in never_changed(run, LEAST_OF_ALL):
-        enough = run.ended or run.steps >= LEAST_UPDATES
+    for still in never_changed(run, STEPS_IF_COMPLETE):
+        enough = run.ended or run.steps >= STEPS_IF_INCOMPLETE
         for trained in networks_learning(run):
             change = largest_change(trained)
             written = len(set(still.weights)) > 2 and largest_change(still) <= _LEAST_SHARE * change  # rounding
@@ -173,8 +173,8 @@ def _target_never_changes(run: OwnRun) -> Iterator[tuple[str, str]]:
 TARGET_NEVER_CHANGES = OwnRunCheck(
     "reward.target-stale",
     "error",
-    f"no weight changes in {LEAST_OF_ALL} steps of a completed run, {LEAST_UPDATES} of an incomplete one, or "
-    f"{LEAST_OF_ALL} if it is written to, in a network with the shapes of one that learns",
+    f"no weight changes in {STEPS_IF_COMPLETE} steps of a completed run, {STEPS_IF_INCOMPLETE} of an incomplete one, "
+    f"or {STEPS_IF_COMPLETE} if it is written to, in a network with the shapes of one that learns",
     "Values are learned from those of a random network forever.",
     "copy the weights from time to time: `target.load_state_dict(network.state_dict())`, or a share of them "
     "after each step",

@@ -8,10 +8,10 @@ from torch import nn
 
 from striate.doctor.checks.own_run.called_networks import (
     CHANGED,
-    LEAST_OF_ALL,
-    LEAST_UPDATES,
     MANY_STEPS,
     MOSTLY,
+    STEPS_IF_COMPLETE,
+    STEPS_IF_INCOMPLETE,
     are_equal,
     largest_change,
     networks_learning,
@@ -25,12 +25,12 @@ from striate.wording import listed_names, several
 
 def _never_cleared(run: OwnRun) -> Iterator[tuple[str, str]]:
     for cleared in run.cleared.values():
-        kept = cleared.count(False)
-        if len(cleared) >= MANY_STEPS and kept >= MOSTLY * len(cleared):
+        uncleared = cleared.count(False)
+        if len(cleared) >= MANY_STEPS and uncleared >= MOSTLY * len(cleared):
             yield (
                 "the training loop",
-                f"before {kept} of {several(len(cleared), 'step')} of the script, nothing clears the gradients of the "
-                "previous step",
+                f"before {uncleared} of {several(len(cleared), 'step')} of the script, nothing clears the gradients of "
+                "the previous step",
             )
 
 
@@ -107,7 +107,7 @@ def _cut_off(run: OwnRun) -> Iterator[tuple[str, str]]:
 CUT_OFF = OwnRunCheck(
     "model.graph-detached",
     "error",
-    f"{LEAST_OF_ALL} steps of an optimizer whose parameters get no gradient, for a network that runs with "
+    f"{STEPS_IF_COMPLETE} steps of an optimizer whose parameters get no gradient, for a network that runs with "
     "gradients and never changes",
     "A policy that no gradient reaches keeps acting as it was initialized.",
     "compute its loss from its outputs and call `backward()` on it, without `.detach()` or `torch.no_grad()` in "
@@ -123,7 +123,7 @@ def _cleared_before_step(run: OwnRun) -> Iterator[tuple[str, str]]:
 CLEARED_BEFORE_STEP = OwnRunCheck(
     "optim.no-step",
     "error",
-    f"{LEAST_OF_ALL} steps of an optimizer whose parameters get gradients, but have none when it steps",
+    f"{STEPS_IF_COMPLETE} steps of an optimizer whose parameters get gradients, but have none when it steps",
     "Nothing is learned.",
     "clear gradients before `loss.backward()`, not between it and `optimizer.step()`",
     _cleared_before_step,
@@ -136,10 +136,10 @@ def _steps_without_gradient(run: OwnRun, *, reached: bool) -> Iterator[tuple[str
     without = {key: held for key, held in run.trained.items() if held <= run.untouched.keys()}
     for key, held in without.items():
         steps = len(run.rates[key])
-        for still in never_changed(run, LEAST_OF_ALL):
+        for still in never_changed(run, STEPS_IF_COMPLETE):
             holds = any(id(parameter) in held for parameter in still.network.parameters())
             learns = sum(call.learns for call in still.calls)
-            if steps >= LEAST_OF_ALL and holds and learns >= LEAST_OF_ALL and (key in run.reached) == reached:
+            if steps >= STEPS_IF_COMPLETE and holds and learns >= STEPS_IF_COMPLETE and (key in run.reached) == reached:
                 yield (
                     still.name,
                     f"in {several(steps, 'step')} of its optimizer, and {several(learns, 'call')} with gradients, no "
@@ -150,7 +150,7 @@ def _steps_without_gradient(run: OwnRun, *, reached: bool) -> Iterator[tuple[str
 def _critic_never_changes(run: OwnRun) -> Iterator[tuple[str, str]]:
     """Two networks of the same shapes that one optimizer holds, as two critics: one learns, no gradient reaches the
     other."""
-    if not run.ended and run.steps < LEAST_UPDATES:
+    if not run.ended and run.steps < STEPS_IF_INCOMPLETE:
         return  # it may be trained later
     for still in networks_without_gradients(run):
         calls = sum(len(copy.calls) for copy in run.networks.values() if are_equal(copy, still))
@@ -158,7 +158,7 @@ def _critic_never_changes(run: OwnRun) -> Iterator[tuple[str, str]]:
         for key, held in run.trained.items():
             steps = len(run.rates[key])
             other = next((one for one in networks_learning(run) if _learns_with(run, one, still, held)), None)
-            if other is not None and own <= held and min(calls, steps) >= LEAST_OF_ALL:
+            if other is not None and own <= held and min(calls, steps) >= STEPS_IF_COMPLETE:
                 yield (
                     still.name,
                     f"in {several(steps, 'step')} of the optimizer that holds {other.name} and {still.name}, of the "
@@ -174,7 +174,7 @@ def _learns_with(run: OwnRun, other: CalledNetwork, still: CalledNetwork, held: 
 CRITIC_NEVER_CHANGES = OwnRunCheck(
     "model.graph-detached",
     "error",
-    f"{LEAST_OF_ALL} steps of a completed run, {LEAST_UPDATES} of an incomplete one, in which one of two "
+    f"{STEPS_IF_COMPLETE} steps of a completed run, {STEPS_IF_INCOMPLETE} of an incomplete one, in which one of two "
     "networks of the same shapes that an optimizer holds gets no gradient, and the other one learns",
     "A critic that no gradient reaches keeps its initial weights, and values are learned from its random outputs.",
     "compute a loss from its own outputs: `loss = mse_loss(q1(obs, action), target) + mse_loss(q2(obs, action), "
@@ -185,7 +185,7 @@ CRITIC_NEVER_CHANGES = OwnRunCheck(
 
 def _actor_never_changes(run: OwnRun) -> Iterator[tuple[str, str]]:
     changed = {network.kind for network in run.networks.values() if largest_change(network) > CHANGED}
-    for still in never_changed(run, LEAST_OF_ALL):
+    for still in never_changed(run, STEPS_IF_COMPLETE):
         parameters = list(still.network.parameters())
         has_gradient = any(p.grad is not None and bool(p.grad.any()) for p in parameters)
         if changed and still.kind not in changed and has_gradient and not any(id(p) in run.held for p in parameters):
@@ -199,7 +199,7 @@ def _actor_never_changes(run: OwnRun) -> Iterator[tuple[str, str]]:
 ACTOR_NEVER_CHANGES = OwnRunCheck(
     "optim.parameters-missing",
     "error",
-    f"no weight changes in {LEAST_OF_ALL} steps, though there are gradients",
+    f"no weight changes in {STEPS_IF_COMPLETE} steps, though there are gradients",
     "Parameters that no optimizer holds do not learn.",
     "create its optimizer with its own parameters: `torch.optim.Adam(actor.parameters(), lr=1e-3)`",
     _actor_never_changes,

@@ -14,7 +14,7 @@ _FAR, _WIDER = 3.0, 3.0
 
 
 def differing_inputs(run: OwnRun) -> Iterator[tuple[str, str]]:
-    """Networks whose inputs in evaluation are far from all inputs in training, by mean or standard deviation."""
+    """Networks whose inputs in evaluation are far from all inputs in training, by mean or deviation."""
     for network in networks_learning(run):
         learned = [call for call in calls_like(run, network, learns=True) if call.deviation > 0]
         shapes = {call.shape for call in learned}

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from striate.doctor.checks.data.labels.label_map import LABEL_MAP_LIMIT, ModelPredictions, renumbered
+from striate.doctor.checks.data.labels.label_map import LABEL_MAP_LIMIT, renumbered
 from striate.doctor.checks.eval.batch_means import EXCESS
 from striate.doctor.checks.own_run.check import OwnRunCheck
 from striate.doctor.evidence.own_run import Answers, CalledNetwork, Key, OwnRun, Rights
@@ -297,8 +297,8 @@ PREDICTION_CHECKS = (
         "eval.worst-kept",
         "error",
         f"the script ran to its end and made {_FEWEST} evaluations or more, with accuracies that are {_WORSE:g} apart",
-        "The worst of the trained weights are kept and used.",
-        "keep the weights if an accuracy is higher, or if a loss is lower: `if accuracy > best:`",
+        "The worst of the trained weights are saved and used.",
+        "save the weights if an accuracy is higher, or if a loss is lower: `if accuracy > best:`",
         _worst_kept,
     ),
     OwnRunCheck(

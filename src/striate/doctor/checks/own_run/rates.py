@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import pairwise
 
-from striate.doctor.checks.own_run.called_networks import LEAST_OF_ALL, MANY_STEPS
+from striate.doctor.checks.own_run.called_networks import MANY_STEPS, STEPS_IF_COMPLETE
 from striate.doctor.checks.own_run.check import OwnRunCheck
 from striate.doctor.evidence.own_run import OwnRun
 from striate.doctor.evidence.rates import COMPOUNDED, COMPOUNDED_REMEDY, COMPOUNDED_WHY, compounds, told_compounded
@@ -28,7 +28,7 @@ def _rate_still_rises(run: OwnRun) -> Iterator[tuple[str, str]]:
             )
         top, begin = max(rates), int(_LATER * len(rates))
         left = max(rates[begin:])
-        enough = len(rates) >= MANY_STEPS if over else left == 0 and len(rates) >= LEAST_OF_ALL
+        enough = len(rates) >= MANY_STEPS if over else left == 0 and len(rates) >= STEPS_IF_COMPLETE
         if enough and left <= _DOWN * top and top > 0:
             yield (
                 "the learning rate's schedule",
@@ -41,8 +41,8 @@ RATE_STILL_RISES = OwnRunCheck(
     "optim.lr-schedule",
     "warning",
     f"in a script that ran to its end, the rate rises {_UP:g} times until the last step, or is at most {_DOWN:.0%} "
-    f"of its highest in the last two thirds; in another, it is 0 in the last two thirds of {LEAST_OF_ALL} steps or "
-    "more",
+    f"of its highest in the last two thirds; in another, it is 0 in the last two thirds of {STEPS_IF_COMPLETE} steps "
+    "or more",
     "The schedule is made for a training of another length, or counts in units other than steps.",
     "give the schedule its number of steps: `len(loader) * epochs` if it is stepped with each batch, `epochs` if "
     "with each epoch; with gradient accumulation, count the optimizer's steps",

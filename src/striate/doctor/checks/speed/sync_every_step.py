@@ -25,8 +25,8 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
         return
     size = evidence.train.sizes[0]
     fetched = sum(calls.fetched.values())
-    alone = Counter(view.name for view in first.layers if view.kind == "weights" and view.shape[0] == 1)
-    single = max(alone.values(), default=0) if size >= _ROWS else 0
+    single_calls = Counter(view.name for view in first.layers if view.kind == "weights" and view.shape[0] == 1)
+    single = max(single_calls.values(), default=0) if size >= _ROWS else 0
     by_one = single >= max(_ROWS, size // 2)
     rows = calls.picked >= max(_ROWS, size // 2)
     many = fetched >= _FETCHED

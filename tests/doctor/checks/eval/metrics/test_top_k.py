@@ -1,4 +1,4 @@
-"""Shares of samples whose label is among the highest few scores, which one call gives for several numbers."""
+"""Top-k accuracies that one call computes for several k."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Is the epoch that is kept the best one?"""
+"""Is the saved epoch the best one?"""

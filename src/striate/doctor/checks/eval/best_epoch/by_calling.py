@@ -1,4 +1,4 @@
-"""Objects of the script that are called with a loss and take the highest for the best, or the reverse of a score."""
+"""Objects of the script that are called with a loss and treat the highest as the best, or the lowest of scores."""
 
 from __future__ import annotations
 
@@ -21,18 +21,19 @@ _HARMLESS = frozenset((
     "print", "deepcopy", "copy", "state_dict", "clone", "detach", "cpu", "items", "float", "int", "abs", "len", "min",
     "max", "round", "isinstance", "format", "append",
 ))  # fmt: skip
-"""What such an object may call besides its own methods: it is asked without a file being written."""
+"""Functions that such an object may call besides its own methods, so that calling it writes no file."""
 _FIRST, _LOWER, _HIGHER = 1.0, 0.5, 2.0
 
 
 def takes_the_worst(source: ScriptSource) -> Iterator[Finding]:
-    """Where a copy of an object that remembers the best, called as the script calls it, remembers the wrong number."""
+    """Objects that remember the best value, and whose copies remember the worse one when they are called as in the
+    script."""
     for node in source.nodes(ast.Call):
         if not node.args or not isinstance(node.func, ast.Name | ast.Attribute):
             continue
-        given = node.args[0]
-        words = words_of(given)
-        low, turned = bool(words & LOW), any(map(negates, [given, *assigned_values(source, given)]))
+        score = node.args[0]
+        words = words_of(score)
+        low, turned = bool(words & LOW), any(map(negates, [score, *assigned_values(source, score)]))
         if low == bool(words & HIGH) or words & NEGATIVE or turned:
             continue
         for holder, method in ((node.func, "__call__"), (receiver_of(node), called(node))):
@@ -44,18 +45,18 @@ def takes_the_worst(source: ScriptSource) -> Iterator[Finding]:
                     severity="error",
                     where=f"line {node.lineno}",
                     measured=f"`{type(thing).__name__}` treats the {'highest' if low else 'lowest'} "
-                    f"`{ast.unparse(given)}` as the best: called with {_FIRST:g}, it remembers "
+                    f"`{ast.unparse(score)}` as the best: called with {_FIRST:g}, it remembers "
                     f"{_HIGHER if low else _LOWER:g} as better, and not {_LOWER if low else _HIGHER:g}",
                     threshold="an object that remembers the best treats the higher of two losses or errors, or the "
                     "lower of two scores, as better",
-                    why="The epoch that is kept, or ends the training, is the worst, not the best.",
+                    why="The saved epoch, or the one that ends the training, is the worst, not the best.",
                     remedy=f"the opposite mode where `{type(thing).__name__}` is created",
                 )
                 break
 
 
 def _may_be_called(source: ScriptSource, thing: Any) -> bool:
-    """Whether it is an object of the script's own class that remembers something best and does nothing else."""
+    """Whether an object is of a class of the script, remembers a best value, and does nothing else."""
     held, name = getattr(thing, "__dict__", {}), type(thing).__name__
     if isinstance(thing, nn.Module | type) or not written_by_user(type(thing).__module__):
         return False
@@ -68,15 +69,16 @@ def _may_be_called(source: ScriptSource, thing: Any) -> bool:
 
 
 def _takes_higher(source: ScriptSource, node: ast.Call, thing: Any, method: str) -> bool | None:
-    """Whether it remembers the higher of two numbers and not the lower; None where it cannot be told."""
+    """Whether an object remembers the higher of two numbers (True) or the lower (False); None where neither or both, or
+    it cannot be called."""
 
-    def value(given: ast.expr) -> Any:
-        known = source.value(given)
+    def value(argument: ast.expr) -> Any:
+        known = source.value(argument)
         return nn.Linear(1, 1) if isinstance(known, nn.Module) else known
 
-    rest = [value(given) for given in node.args[1:]]
+    rest = [value(argument) for argument in node.args[1:]]
     named = {str(word.arg): value(word.value) for word in node.keywords}
-    if any(given is None for given in (*rest, *named.values())):
+    if any(argument is None for argument in (*rest, *named.values())):
         return None
     remembers = []
     for number in (_LOWER, _HIGHER):

@@ -1,4 +1,4 @@
-"""Comparisons that keep the worse of two values, or that no value ever passes."""
+"""Comparisons that save the worse of two values, or that never hold."""
 
 from __future__ import annotations
 
@@ -30,14 +30,15 @@ from striate.records import Finding
 
 
 def compared_wrongly(evidence: Evidence) -> Iterator[Finding]:
-    """Of `if new > best: best = new`, by what the names in it stand for, and by what the best begins with."""
+    """Wrong comparisons of the form `if new > best: best = new`, by the metrics that are compared, and by the value
+    that the best starts with."""
     source = evidence.source
     for node in source.nodes():
         test = _comparison(node)
         if test is None:
             continue
-        if (begun := _never_better(evidence, node, test)) is not None:
-            line, start, better = begun
+        if (never_better := _never_better(evidence, node, test)) is not None:
+            line, start, better = never_better
             yield Finding(
                 code="eval.worst-kept",
                 severity="error",
@@ -45,12 +46,12 @@ def compared_wrongly(evidence: Evidence) -> Iterator[Finding]:
                 measured=f"the best value starts at {start:g}, so `{ast.unparse(test)}` never holds",
                 threshold="a best loss or error that starts at 0 or less, though all losses are above 0, or a best "
                 "score that starts at infinity",
-                why="No epoch is ever kept: the weights used at the end are those from before training, or of the last "
-                "epoch.",
+                why="No epoch is ever saved: the weights used at the end are those from before training, or of the "
+                "last epoch.",
                 remedy=f"start with `float('{better}')`",
             )
-        elif (said := _takes_worse(source, node, test)) is not None:
-            kind, sign = said
+        elif (takes_worse := _takes_worse(source, node, test)) is not None:
+            kind, sign = takes_worse
             yield Finding(
                 code="eval.worst-kept",
                 severity="error",
@@ -58,14 +59,15 @@ def compared_wrongly(evidence: Evidence) -> Iterator[Finding]:
                 measured=f"`{ast.unparse(test)}` treats a {kind} as better",
                 threshold="by their names, the higher of two losses or errors, or the lower of two scores, is taken "
                 "as the best",
-                why="The epoch that is kept, and evaluated at the end, is the worst, not the best.",
+                why="The epoch that is saved, and evaluated at the end, is the worst, not the best.",
                 remedy=f"compare the other way: `{_turned(test, sign)}`, and start with "
                 f"`float('{'inf' if sign == '<' else '-inf'}')`",
             )
 
 
 def _comparison(node: ast.AST) -> ast.Compare | None:
-    """`if new > best:`, or `is_best = new > best`, also beside other conditions."""
+    """The comparison in `if new > best:` or `is_best = new > best`, also among other conditions; None where there is
+    none."""
     test = node.test if isinstance(node, ast.If) else node.value if isinstance(node, ast.Assign) else None
     if isinstance(test, ast.BoolOp):  # `best is None or new > best or epoch == 0`, `phase == "val" and new > best`
         sides = [part for part in test.values if isinstance(part, ast.Compare) and "best" in words_of(part)]
@@ -74,25 +76,28 @@ def _comparison(node: ast.AST) -> ast.Compare | None:
 
 
 def _takes_worse(source: ScriptSource, node: ast.AST, test: ast.Compare) -> tuple[str, str] | None:
-    """Of `if new > best: best = new` with the name of what should be low, or of `<` with one that should be high, what
-    is taken, and the sign that is right."""
-    kept = _best_comparison(source, node, test)
-    if kept is None or kept.low != kept.greater:
+    """What `if new > best: best = new` saves, if `new` is a metric that should be low, or `<` if it should be high, and
+    the right sign; None for right comparisons."""
+    found = _best_comparison(source, node, test)
+    if found is None or found.low != found.greater:
         return None
-    return ("higher loss", "<") if kept.low else ("lower score", ">")
+    return ("higher loss", "<") if found.low else ("lower score", ">")
 
 
 class _BestComparison(NamedTuple):
-    """A comparison by which the best is kept: whether it is of what should be low, whether the greater one is taken,
-    and what holds the best."""
+    """A comparison that decides whether a new value becomes the best."""
 
     low: bool
+    """Whether the metric should be low."""
     greater: bool
+    """Whether the greater value becomes the best."""
     best: ast.expr
+    """The variable that holds the best value."""
 
 
 def _best_comparison(source: ScriptSource, node: ast.AST, test: ast.Compare) -> _BestComparison | None:
-    """Of `if new > best: best = new`; None where names do not tell whether it should be low."""
+    """The comparison of `if new > best: best = new`; None where the names do not say whether the metric should be
+    low."""
     if len(test.ops) != 1:
         return None
     one, other = test.left, test.comparators[0]
@@ -121,42 +126,42 @@ def _best_comparison(source: ScriptSource, node: ast.AST, test: ast.Compare) -> 
 
 
 def _never_better(evidence: Evidence, node: ast.AST, test: ast.Compare) -> tuple[int, float, str] | None:
-    """Where the best begins so good that none is ever better, the line, what it begins with, and with what it should: a
-    loss with 0, as a score does. A loss that is below zero may begin so."""
+    """The line, the value at the start, and the value that is right there, if the best value starts so good that none
+    is ever better, such as a loss at 0; None otherwise. Losses that may be negative are left out."""
     source = evidence.source
     condition = node.test if isinstance(node, ast.If) else node.value if isinstance(node, ast.Assign) else None
-    kept = _best_comparison(source, node, test)
+    found = _best_comparison(source, node, test)
     alone = condition is test or (isinstance(condition, ast.BoolOp) and isinstance(condition.op, ast.And))
-    if kept is None or kept.low == kept.greater or not alone:  # `epoch == 0 or loss < best`
+    if found is None or found.low == found.greater or not alone:  # `epoch == 0 or loss < best`
         return None
-    text = ast.unparse(kept.best)
+    text = ast.unparse(found.best)
     around = [part for part in source.around(node) if isinstance(part, Function | ast.ClassDef | ast.Module)]
-    if isinstance(kept.best, ast.Attribute):
+    if isinstance(found.best, ast.Attribute):
         around = [part for part in around if isinstance(part, ast.ClassDef)]
     within = set(ast.walk(node)) if isinstance(node, ast.If) else set[ast.AST]()
-    given = [
+    starts = [
         value
         for statement in (ast.walk(around[0]) if around else ())
         if statement not in within
         for target, value in assigned(statement)
         if ast.unparse(target) == text
     ]
-    numbers = [float(number) for value in given if isinstance(number := _number(value), int | float)]
-    if not given or len(numbers) < len(given):
+    numbers = [float(number) for value in starts if isinstance(number := _number(value), int | float)]
+    if not starts or len(numbers) < len(starts):
         return None
-    unbeaten = max(numbers) <= 0 and _above_zero(evidence) if kept.low else min(numbers) == math.inf
-    return (given[0].lineno, numbers[0], "inf" if kept.low else "-inf") if unbeaten else None
+    unbeaten = max(numbers) <= 0 and _above_zero(evidence) if found.low else min(numbers) == math.inf
+    return (starts[0].lineno, numbers[0], "inf" if found.low else "-inf") if unbeaten else None
 
 
 def _above_zero(evidence: Evidence) -> bool:
-    """Whether the losses of the trial are."""
+    """Whether all losses of the trial are above zero."""
     with suppress(NoEvidence, StriateError):
         return min(evidence.trial.losses, default=0.0) > 0
     return False
 
 
 def _number(value: ast.expr) -> Any:
-    """What a constant is, also one that is written as `float("inf")`."""
+    """The value of a constant, `float("inf")` among them; None for other expressions."""
     if isinstance(value, ast.UnaryOp) and isinstance(value.op, ast.USub):
         number = _number(value.operand)
         return -number if isinstance(number, int | float) else None
@@ -176,14 +181,15 @@ def _turned(test: ast.Compare, sign: str) -> str:
 
 
 def _without_margin(side: ast.expr) -> ast.expr:
-    """`best` of `best + delta`, by which a value has to be better."""
+    """`best` of `best + delta`; other expressions unchanged."""
     if isinstance(side, ast.BinOp) and isinstance(side.op, ast.Add | ast.Sub) and "best" in words_of(side.left):
         return side.left
     return side
 
 
 def _becomes_best(source: ScriptSource, node: ast.AST, one: ast.expr, other: ast.expr) -> bool:
-    """Whether the best becomes the new one: under the condition, or `best = max(new, best)` beside it."""
+    """Whether the new value becomes the best: under the condition, or by `best = max(new, best)` in the same
+    function."""
     scope = node if isinstance(node, ast.If) else source.scope_of(node)
     new, best = ast.unparse(one), ast.unparse(other)
     for part in ast.walk(scope):
@@ -197,12 +203,12 @@ def _becomes_best(source: ScriptSource, node: ast.AST, one: ast.expr, other: ast
                 return True
         if isinstance(part, ast.Assign) and any(ast.unparse(target) == best for target in part.targets):
             extreme = isinstance(part.value, ast.Call) and called(part.value) in ("max", "min")
-            given = {ast.unparse(word) for word in part.value.args} if isinstance(part.value, ast.Call) else set()
+            operands = {ast.unparse(word) for word in part.value.args} if isinstance(part.value, ast.Call) else set()
             either = (
                 {ast.unparse(part.value.body), ast.unparse(part.value.orelse)}
                 if isinstance(part.value, ast.IfExp)
                 else set()
             )
-            if ast.unparse(part.value) == new or (extreme and given == {new, best}) or either == {new, best}:
+            if ast.unparse(part.value) == new or (extreme and operands == {new, best}) or either == {new, best}:
                 return True
     return False

@@ -1,4 +1,4 @@
-"""What the names in a script say of a value: whether it should be low, as a loss, or high, as an accuracy."""
+"""Whether a metric should be low, as a loss, or high, as an accuracy, by the words of names in a script."""
 
 from __future__ import annotations
 
@@ -22,22 +22,23 @@ NEGATIVE, _TRAINS = frozenset(("neg", "negative")), frozenset(("train", "trainin
 
 
 def words_of(node: ast.expr) -> set[str]:
-    """`acc1` is `acc` as well, and `logloss` is `loss`."""
+    """The words of an expression; with `acc1` also `acc`, and with `logloss` also `loss`."""
     words = words_in(ast.unparse(node))
     return words | {word.rstrip("0123456789") for word in words} | {"loss" for word in words if word.endswith("loss")}
 
 
 def words_in(text: str) -> set[str]:
-    """The c-index of survival analysis is one word."""
+    """The words of a text; the c-index of survival analysis is one word."""
     return set(re.findall(r"[a-z]+\d*", re.sub("(?<![a-z])c[_-](index|stat(istic)?)(?![a-z])", "cindex", text.lower())))
 
 
 def if_decisive(words: set[str]) -> set[str]:
+    """The words, if one of them is that of a metric; else none."""
     return words if words & (LOW | HIGH) else set()
 
 
 def negates(node: ast.AST) -> bool:
-    """Whether what is larger makes it smaller: `-score`, `1 - score`; not what a metric is given."""
+    """Whether an expression negates a value, `-score` or `1 - score`, other than an argument of a metric."""
     if isinstance(node, ast.Call) and if_decisive(words_of(ast.Name(called(node)))):
         return False  # `concordance_index(times, -risks, events)`
     turned = (isinstance(node, ast.UnaryOp) and not isinstance(node.operand, ast.Constant)) or (
@@ -47,25 +48,25 @@ def negates(node: ast.AST) -> bool:
 
 
 def assigned_values(source: ScriptSource, value: ast.expr) -> list[ast.expr]:
-    """What a name is given in its function, or an attribute of any object in the script."""
+    """The values that are assigned to a name in its function, or to an attribute of this name in the script."""
     named = isinstance(value, ast.Name)
-    wanted = value.id if isinstance(value, ast.Name) else value.attr if isinstance(value, ast.Attribute) else ""
-    scopes = [source.scope_of(value)] if named else source.trees.values() if wanted else ()
+    attribute = value.id if isinstance(value, ast.Name) else value.attr if isinstance(value, ast.Attribute) else ""
+    scopes = [source.scope_of(value)] if named else source.trees.values() if attribute else ()
     parts = [part for scope in scopes for part in ast.walk(scope) if isinstance(part, ast.Assign)]
     if named:
-        return [part.value for part in parts if [ast.unparse(target) for target in part.targets] == [wanted]]
+        return [part.value for part in parts if [ast.unparse(target) for target in part.targets] == [attribute]]
     return [
         part.value
         for part in parts
         if not isinstance(part.value, ast.Constant)
-        and any(isinstance(target, ast.Attribute) and target.attr == wanted for target in part.targets)
+        and any(isinstance(target, ast.Attribute) and target.attr == attribute for target in part.targets)
     ]
 
 
 def words_of_result(source: ScriptSource, made: list[ast.expr], *, by_names: bool = False) -> set[str]:
-    """The words of what the user's function returns by which a value is made, or of what else it stands for, or
-    `by_names` of functions; none where that is not one value, and words of both kinds where it is turned round,
-    `1 - score`."""
+    """The words of a value by the one expression that `made` it: the result of the user's function, another variable,
+    or, with `by_names`, the names of functions. Empty where there is not exactly one; words of both kinds where the
+    value is negated, as `1 - score`."""
     if len(made) == 1 and not isinstance(made[0], ast.Call) and negates(made[0]):
         return {*LOW, *HIGH}
     if len(made) == 1 and isinstance(made[0], ast.Name | ast.Attribute | ast.Subscript):  # `current = val_loss`
@@ -86,7 +87,8 @@ def words_of_result(source: ScriptSource, made: list[ast.expr], *, by_names: boo
 
 
 def words_of_hit_rate(source: ScriptSource, made: list[ast.expr]) -> set[str]:
-    """A word for what the user's function returns, or a name is given, where it is a number of hits, divided."""
+    """The word "accuracy" if a value, or the result of the user's function, is a number of hits divided by another;
+    else none."""
     values = list(made)
     if len(made) == 1 and isinstance(made[0], ast.Call):
         inside = [part for function in source.functions_of(made[0]) for part in ast.walk(function)]
@@ -99,7 +101,7 @@ def words_of_hit_rate(source: ScriptSource, made: list[ast.expr]) -> set[str]:
 
 
 def words_of_sum(value: ast.expr) -> set[str]:
-    """What the names of all terms of a sum, as `(accuracy + 2 * iou) / 3`, say of it; empty where one says nothing."""
+    """The words of all terms of a sum such as `(accuracy + 2 * iou) / 3`; empty where one has none of a metric."""
     if not isinstance(value, ast.BinOp):
         return if_decisive(words_of(value)) if isinstance(value, ast.Name | ast.Attribute | ast.Subscript) else set()
     if isinstance(value.op, ast.Add):
@@ -113,14 +115,15 @@ def words_of_sum(value: ast.expr) -> set[str]:
 
 
 def _names_of(source: ScriptSource, call: ast.Call) -> set[str]:
-    """The words of the function that is called, as it is written and of what it is: `self.metric` may be any. A
-    training in mixed precision is none."""
+    """The words of a called function, as it is written and as it is defined: `self.metric` may be any. Empty for
+    functions that train."""
     words = words_of(ast.Name(f"{called(call)} {getattr(source.value(call.func), '__name__', '')}"))
     return set() if words & _TRAINS else words
 
 
 def words_of_arguments(source: ScriptSource, value: ast.expr) -> set[str]:
-    """The words of what calls give a method for its parameter: `stopper(val_mae, model)` of a class of the script."""
+    """The words of the arguments that calls pass for a parameter of a method: `stopper(val_mae, model)`, where the
+    stopper is of a class of the script."""
     function = source.function_of(value)
     owner = None if function is None else source.parent(function)
     if (
@@ -142,6 +145,7 @@ def words_of_arguments(source: ScriptSource, value: ast.expr) -> set[str]:
         name = site.node.func.value if isinstance(site.node.func, ast.Attribute) else site.node.func
         of_it = isinstance(name, ast.Name) and name.id in made
         if of_it and (function.name == "__call__") == isinstance(site.node.func, ast.Name):
-            given = dict(zip(parameters, site.node.args, strict=False)) | {w.arg: w.value for w in site.node.keywords}
-            found |= words_of(given[value.id]) if value.id in given else set()
+            arguments = dict(zip(parameters, site.node.args, strict=False))
+            arguments |= {word.arg: word.value for word in site.node.keywords if word.arg}
+            found |= words_of(arguments[value.id]) if value.id in arguments else set()
     return found if found & (LOW | HIGH) else set()

@@ -1,4 +1,4 @@
-"""`eval.worst-kept`: is the epoch that a script keeps the one with the best value?"""
+"""`eval.worst-kept`: is the epoch that a script saves the one with the best value?"""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ def _worst_kept(evidence: Evidence) -> Iterator[Finding]:
 
 
 def not_copied(source: ScriptSource) -> Iterator[Finding]:
-    """A network's `state_dict()` that a loop keeps under a condition, as of the best epoch, without a copy, and that is
-    loaded behind the loop."""
+    """A network's `state_dict()` that a loop stores under a condition, as that of the best epoch, without a copy, and
+    that is loaded after the loop."""
     loads = [site.node for site in source.calls("load_state_dict") if site.node.args]
     for site in source.calls("state_dict"):
         node = source.parent(site.node)
@@ -39,30 +39,30 @@ def not_copied(source: ScriptSource) -> Iterator[Finding]:
         names = target.elts if isinstance(target, ast.Tuple) and len(values) > 1 else [target]
         name = next((ast.unparse(n) for n, v in zip(names, values, strict=False) if v is site.node), "")
         loaded = [load for load in loads if ast.unparse(load.args[0]) == name]
-        if not any(_kept_until(source, node, site.node, load) for load in loaded):
+        if not any(_stored_until(source, node, site.node, load) for load in loaded):
             continue
-        kept = ast.unparse(site.node)
+        state = ast.unparse(site.node)
         yield Finding(
             code="eval.worst-kept",
             severity="error",
             where=f"line {site.node.lineno}",
-            measured=f"`{name} = {kept}` makes no copy: it holds the network's own tensors, which all later steps "
+            measured=f"`{name} = {state}` makes no copy: it holds the network's own tensors, which all later steps "
             "change",
-            threshold="a `state_dict()` that is kept without a copy",
+            threshold="a `state_dict()` that is stored without a copy",
             why="The weights loaded at the end are those of the last epoch, not the best.",
-            remedy=f"`{name} = copy.deepcopy({kept})`",
+            remedy=f"`{name} = copy.deepcopy({state})`",
         )
 
 
-def _kept_until(source: ScriptSource, kept: ast.Assign, state: ast.Call, load: ast.Call) -> bool:
-    """Whether a loop keeps a state under a condition and goes on, and the state is loaded behind it; in a loop around
-    both, as over folds, into the same network."""
-    loops = source.loops_of(kept)
+def _stored_until(source: ScriptSource, assignment: ast.Assign, state: ast.Call, load: ast.Call) -> bool:
+    """Whether a loop stores a state under a condition and continues, and the state is loaded after the loop. In a loop
+    around both, as over folds, it must be loaded into the same network."""
+    loops = source.loops_of(assignment)
     left = [loop for loop in loops if load.lineno > (loop.end_lineno or 0)]
-    around = list(source.around(kept))
+    around = list(source.around(assignment))
     if not left or not any(isinstance(part, ast.If) for part in around[: around.index(left[-1])]):
         return False
-    lines = [block for block in (getattr(around[0], name, []) for name in ("body", "orelse")) if kept in block]
+    lines = [block for block in (getattr(around[0], name, []) for name in ("body", "orelse")) if assignment in block]
     if any(isinstance(block[-1], ast.Break | ast.Return) for block in lines):
         return False  # no step changes it afterwards
     one, other = receiver_of(state), receiver_of(load)

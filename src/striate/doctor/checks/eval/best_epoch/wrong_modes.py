@@ -1,4 +1,4 @@
-"""Callbacks, schedulers and objects of the script that keep the best of a metric in the wrong mode."""
+"""Callbacks, schedulers and objects of the script that save the best of a metric in the wrong mode."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ from striate.doctor.setup.syntax import argument, called, receiver_of
 from striate.records import Finding
 
 _LESS, _GREATER = frozenset(("lt", "le", "less", "less_equal")), frozenset(("gt", "ge", "greater", "greater_equal"))
-"""Functions that compare, of `operator`, numpy and torch."""
+"""Names of functions of `operator`, numpy and torch that compare."""
 _LOWER = {"min": "max", "lt": "gt", "less": "greater"}
-"""Modes that take the lowest for the best, each with its opposite."""
+"""Modes that treat the lowest value as the best, each with its opposite."""
 
 
 def in_wrong_mode(source: ScriptSource) -> Iterator[Finding]:
-    """Where the mode contradicts the metric that is monitored, by its name or by what is logged."""
-    for name, monitor, mode, line in _kept_by_callback(source):
-        said = words_in(monitor)
-        said = said if said & (LOW | HIGH | NEGATIVE) else _logged(source, monitor)
-        low, high = bool(said & LOW), bool(said & HIGH)
+    """Modes that contradict the monitored metric, by its name or by the variables that are logged under it."""
+    for name, monitor, mode, line in _callbacks(source):
+        words = words_in(monitor)
+        words = words if words & (LOW | HIGH | NEGATIVE) else _logged(source, monitor)
+        low, high = bool(words & LOW), bool(words & HIGH)
         right = next((pair[not low] for pair in _LOWER.items() if mode in pair), mode)
-        if low == high or said & NEGATIVE or mode == right:
+        if low == high or words & NEGATIVE or mode == right:
             continue
         compares, lowers = mode in ("lt", "gt"), name == "ReduceLROnPlateau"
         if compares:
@@ -54,18 +54,18 @@ def in_wrong_mode(source: ScriptSource) -> Iterator[Finding]:
             "what is logged",
             why="The rate is lowered because the metric improves."
             if lowers
-            else "The epoch that is kept, or ends the training, is the worst, not the best.",
+            else "The saved epoch, or the one that ends the training, is the worst, not the best.",
             remedy=remedy,
         )
 
 
-def _kept_by_callback(source: ScriptSource) -> Iterator[tuple[str, str, str, int]]:
-    """Name, metric, mode and line of each callback that keeps the best of a metric, a library's or the script's own."""
+def _callbacks(source: ScriptSource) -> Iterator[tuple[str, str, str, int]]:
+    """Name, metric, mode and line of each callback that saves the best of a metric, a library's or the script's own."""
     own = _own_modes(source)
     modes = {"ModelCheckpoint": "min", "EarlyStopping": "min"} | own
     for site in source.calls(*modes):
-        given = {word.arg: source.value(word.value) for word in site.node.keywords}
-        monitor, mode = given.get("monitor"), given.get("mode", modes[called(site.node)])
+        arguments = {word.arg: source.value(word.value) for word in site.node.keywords}
+        monitor, mode = arguments.get("monitor"), arguments.get("mode", modes[called(site.node)])
         if monitor is None and called(site.node) in own and site.node.args:
             monitor = source.value(site.node.args[0])
         if isinstance(monitor, str) and isinstance(mode, str):
@@ -74,31 +74,31 @@ def _kept_by_callback(source: ScriptSource) -> Iterator[tuple[str, str, str, int
     yield from _by_comparisons(source)
     yield from _by_plateaus(source)
     dicts = source.nodes(ast.Dict)
-    for node in dicts:  # of a configuration
+    for node in dicts:  # configurations
         named = {k.value: v for k, v in zip(node.keys, node.values, strict=True) if isinstance(k, ast.Constant)}
         monitor, mode = (source.value(named.get(key)) for key in ("monitor", "mode"))
         if isinstance(monitor, str) and isinstance(mode, str):
             yield "dict", monitor, mode, node.lineno
     for site in source.calls("TrainingArguments", "Seq2SeqTrainingArguments"):
-        given = {word.arg: source.value(word.value) for word in site.node.keywords}
-        monitor, greater = given.get("metric_for_best_model"), given.get("greater_is_better")
+        arguments = {word.arg: source.value(word.value) for word in site.node.keywords}
+        monitor, greater = arguments.get("metric_for_best_model"), arguments.get("greater_is_better")
         if isinstance(monitor, str) and isinstance(greater, bool):
             yield called(site.node), monitor, "max" if greater else "min", site.node.lineno
 
 
 def _logged(source: ScriptSource, monitor: str) -> set[str]:
-    """The words of the variables that a module logs by a name, as `self.log("val_r1", recall)`, and of what these are
-    made of; none where that is turned round."""
-    given = (site.node.args for site in source.calls("log"))
-    values = [args[1] for args in given if len(args) > 1 and source.value(args[0]) == monitor]
+    """The words of the variables that a module logs under a name, as in `self.log("val_r1", recall)`, and of the values
+    that are assigned to them; empty where one is negated."""
+    calls = (site.node.args for site in source.calls("log"))
+    values = [args[1] for args in calls if len(args) > 1 and source.value(args[0]) == monitor]
     values = [value for value in values if isinstance(value, ast.Name | ast.Attribute)]
     values += [made for value in values for made in assigned_values(source, value)]
     return set[str]() if any(map(negates, values)) else set[str]().union(*map(words_of, values))
 
 
 def _by_objects(source: ScriptSource) -> Iterator[tuple[str, str, str, int]]:
-    """The same of what the script made to remember the best of the numbers that it is called with, as
-    `stopper.step(val_loss)`: an object of its own class that has a `mode`, and something best."""
+    """The same four of calls such as `stopper.step(val_loss)`: the object is of a class of the script, and has a `mode`
+    and a best value."""
     for node in source.nodes(ast.Call):
         if not node.args or not isinstance(node.func, ast.Name | ast.Attribute):
             continue
@@ -112,8 +112,8 @@ def _by_objects(source: ScriptSource) -> Iterator[tuple[str, str, str, int]]:
 
 
 def _by_comparisons(source: ScriptSource) -> Iterator[tuple[str, str, str, int]]:
-    """The same of objects of the script's own classes that hold a metric's name as `monitor`, or look it up, something
-    best, and a function that compares, as `operator.lt`, or the word "less" or "greater"."""
+    """The same four of objects of the script's classes with a best value, the name of a metric (as `monitor`, or looked
+    up in a dict), and a function that compares, such as `operator.lt`, or the word "less" or "greater"."""
     for thing in reached_values(source.names):
         held, name = getattr(thing, "__dict__", {}), type(thing).__name__
         if not any("best" in key for key in held) or not written_by_user(type(thing).__module__):
@@ -131,7 +131,7 @@ def _by_comparisons(source: ScriptSource) -> Iterator[tuple[str, str, str, int]]
 
 
 def _looked_up(source: ScriptSource, name: str) -> Iterator[str]:
-    """Attributes by which methods of a class find a value: `metrics[self.save_best]`."""
+    """The attributes with which methods of a class look a value up: `save_best` of `metrics[self.save_best]`."""
     owners = (owner for owner in source.nodes(ast.ClassDef) if owner.name == name)
     for node in (node for owner in owners for node in ast.walk(owner)):
         key = node.slice if isinstance(node, ast.Subscript) else None
@@ -142,7 +142,7 @@ def _looked_up(source: ScriptSource, name: str) -> Iterator[str]:
 
 
 def _own_modes(source: ScriptSource) -> dict[str, str]:
-    """Of the script's classes that are made with a metric to monitor and a mode the mode where none is given."""
+    """The default mode of each class of the script that is created with a metric to monitor and a mode."""
     classes = {node.name: node for node in source.nodes(ast.ClassDef)}
     found: dict[str, str] = {}
     for name, owner in classes.items():
@@ -154,30 +154,30 @@ def _own_modes(source: ScriptSource) -> dict[str, str]:
 
 
 def _by_plateaus(source: ScriptSource) -> Iterator[tuple[str, str, str, int]]:
-    """Of classes of the script's that hand what they are given on to a ReduceLROnPlateau, but for the metric that they
-    `monitor`."""
+    """The same four of classes of the script that `monitor` a metric and pass their other arguments to a
+    ReduceLROnPlateau."""
     owners = source.nodes(ast.ClassDef)
     for owner in owners:
         made = next((f for f in owner.body if isinstance(f, ast.FunctionDef) and f.name == "__init__"), None)
         names = [] if made is None else [part.arg for part in made.args.args[1:]]
         if made is None or made.args.kwarg is None or "monitor" not in names:
             continue
-        rest = {made.args.kwarg.arg, *_kept_as(made, made.args.kwarg.arg)}
+        rest = {made.args.kwarg.arg, *_stored_as(made, made.args.kwarg.arg)}
         plateaus = (node for node in ast.walk(owner) if called(node) == "ReduceLROnPlateau")
         handed = (word for node in plateaus if isinstance(node, ast.Call) for word in node.keywords if word.arg is None)
         if not any(ast.unparse(word.value) in rest for word in handed):
             continue
-        usual = dict(zip(reversed(names), reversed(made.args.defaults), strict=False))
+        defaults = dict(zip(reversed(names), reversed(made.args.defaults), strict=False))
         for site in source.calls(owner.name):
-            given = usual | dict(zip(names, site.node.args, strict=False))
-            given |= {w.arg: w.value for w in site.node.keywords if w.arg}
-            monitor, mode = source.value(given.get("monitor")), source.value(given.get("mode")) or "min"
+            arguments = defaults | dict(zip(names, site.node.args, strict=False))
+            arguments |= {w.arg: w.value for w in site.node.keywords if w.arg}
+            monitor, mode = source.value(arguments.get("monitor")), source.value(arguments.get("mode")) or "min"
             if isinstance(monitor, str) and isinstance(mode, str):
                 yield "ReduceLROnPlateau", monitor, mode, site.node.lineno
 
 
-def _kept_as(made: ast.FunctionDef, name: str) -> Iterator[str]:
-    """Attributes that hold an argument as it is: `self.options = options`, also beside others."""
+def _stored_as(made: ast.FunctionDef, name: str) -> Iterator[str]:
+    """The attributes that an argument is assigned to, alone or in a tuple: `self.options = options`."""
     for node in (part for part in ast.walk(made) if isinstance(part, ast.Assign)):
         for target in node.targets:
             pairs = [(target, node.value)]
@@ -187,7 +187,7 @@ def _kept_as(made: ast.FunctionDef, name: str) -> Iterator[str]:
 
 
 def _mode_of(owner: ast.ClassDef) -> str | None:
-    """The mode of a class that is made with a metric to monitor, where none is given; None of any other."""
+    """The default mode of a class that is created with a metric to monitor; None for other classes."""
     made = next((f for f in owner.body if isinstance(f, ast.FunctionDef) and f.name == "__init__"), None)
     names = [] if made is None else [part.arg for part in made.args.args]
     if made is None or names[1:2] != ["monitor"] or "mode" not in names:

@@ -1,4 +1,4 @@
-"""What a loop over a loader adds up, divided by another number than that of its samples."""
+"""Sums over a loader's batches that are divided by a number other than that of its samples."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ _LOSSES = (
 
 
 def mean_losses_divided(source: ScriptSource) -> Iterator[Finding]:
-    """A sum of the batches' mean losses, divided by the samples, also as the loop counts them."""
+    """A sum of the batches' mean losses that is divided by the number of samples, known or counted in the loop."""
     for loop, _, known, samples, batches in _counted_loops(source):
         added = added_in(loop)
-        counts = {name for name, (kind, value) in added.items() if kind == "sum" and _is_size_at_hand(value, loop)}
+        counts = {name for name, (kind, value) in added.items() if kind == "sum" and _is_current_size(value, loop)}
         for name, (kind, value) in added.items():
             if kind != "sum" or not _is_mean_loss(source, value) or samples <= 4 * batches:
                 continue
@@ -58,16 +58,16 @@ def _of_mean_losses(node: ast.AST, value: ast.expr, batches: int, samples: int) 
 
 
 def count_divided(source: ScriptSource) -> Iterator[Finding]:
-    """A count over a loader's samples, divided by a number that is another than theirs."""
+    """A count over a loader's samples that is divided by a number other than theirs."""
     for loop, loader, known, samples, batches in _counted_loops(source):
-        whole = batches * (batch_size_of(loader) or 0)
-        seen = whole if loader.drop_last else samples
+        rounded_up = batches * (batch_size_of(loader) or 0)
+        seen = rounded_up if loader.drop_last else samples
         added = {name: value for name, (kind, value) in added_in(loop).items() if kind == "sum"}
-        at_hand = {n.id for n in ast.walk(loop) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
+        assigned = {n.id for n in ast.walk(loop) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
         full = {
             name
             for name, value in added.items()
-            if not names_in(value) & at_hand and _is_batch_size(source, value, loader, known)
+            if not names_in(value) & assigned and _is_batch_size(source, value, loader, known)
         }
         for name in (name for name, value in added.items() if _counts(value, loop)):
             for node, above, below in filter(None, map(_quotient, after_loop(source, loop, name))):
@@ -78,7 +78,7 @@ def count_divided(source: ScriptSource) -> Iterator[Finding]:
                 if isinstance(below, ast.Name) and below.id in _ones(loop):
                     number = batches
                 elif by_full:
-                    number = whole
+                    number = rounded_up
                 elif isinstance(below, ast.Name | ast.Constant):
                     continue
                 if name not in names_in(above) or type(number) is not int or number in (0, 1, seen):
@@ -89,38 +89,38 @@ def count_divided(source: ScriptSource) -> Iterator[Finding]:
                     what = f"{batch_size_of(loader)} for each batch, of which the last is smaller"
                 elif number == batches:
                     what = "the number of batches"
-                elif number == whole:
+                elif number == rounded_up:
                     what = "the number of batches times their size, of which the last is smaller"
                 measured = f"`{ast.unparse(node)}` divides a count over {several(seen, 'sample')} by {number}, {what}"
                 yield wrong_share(node, measured)
 
 
 def by_whole_batches(source: ScriptSource) -> Iterator[Finding]:
-    """What a loop over a loader collects, each of several by itself perhaps, divided by the number of batches times
-    their size, though the last one is smaller."""
+    """Values that a loop over a loader collects, divided by the number of batches times their size, although the last
+    batch is smaller."""
     for loop, loader, known, samples, batches in _counted_loops(source):
-        whole = batches * (batch_size_of(loader) or 0)
-        if loader.drop_last or whole in (0, samples):
+        rounded_up = batches * (batch_size_of(loader) or 0)
+        if loader.drop_last or rounded_up in (0, samples):
             continue
         added = added_in(loop)
         collected = {n.id for n in ast.walk(loop) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
         for name in sorted(collected):
             parts = ast.walk(added[name][1]) if name in added else ()
             if any(isinstance(n, ast.expr) and _is_batch_size(source, n, loader, known) for n in parts):
-                continue  # means, each of which counts as a whole batch
+                continue  # means times the full size: the quotient is their mean
             for node, above, below in filter(None, map(_quotient, after_loop(source, loop, name))):
                 counted = any(called(part) == "len" for part in ast.walk(below))
-                if counted and name in _names_of(source, above) and source.is_number(below, whole, **known):
+                if counted and name in _names_of(source, above) and source.is_number(below, rounded_up, **known):
                     yield wrong_share(
                         node,
-                        f"`{ast.unparse(node)}` divides a sum over {several(samples, 'sample')} by {whole}, the "
+                        f"`{ast.unparse(node)}` divides a sum over {several(samples, 'sample')} by {rounded_up}, the "
                         "number of batches times their size, of which the last is smaller",
                     )
 
 
 def divided_by_batches(source: ScriptSource) -> Iterator[Finding]:
-    """`hits / n` behind `for n, (x, y) in enumerate(batches, 1)`, or `for i in range(0, len(x), 32): n += 1`, that adds
-    up right predictions: n counts batches."""
+    """Right predictions divided by a number of batches: `hits / n` after `for n, (x, y) in enumerate(batches, 1)`, or
+    `for i in range(0, len(x), 32): n += 1`."""
     for loop in source.nodes(ast.For):
         counts = _counting_batches(source, loop)
         if not counts or not any(source.runs_network(part) for part in ast.walk(loop)):
@@ -138,7 +138,8 @@ def divided_by_batches(source: ScriptSource) -> Iterator[Finding]:
 
 
 def _counted_loops(source: ScriptSource) -> Iterator[tuple[ast.For, DataLoader, dict[str, Any], int, int]]:
-    """Loops over loaders that yield each sample once at most, with the loader's samples and batches."""
+    """Loops over loaders that yield each sample at most once: the loop, the loader, the variables that are known there,
+    and the numbers of samples and batches."""
     for loop, loader, known in evaluation_loops(source):
         counted = size_of(loader)
         if counted is not None and type(loader.sampler).__name__ in ("SequentialSampler", "RandomSampler"):
@@ -146,29 +147,29 @@ def _counted_loops(source: ScriptSource) -> Iterator[tuple[ast.For, DataLoader, 
 
 
 def _names_of(source: ScriptSource, node: ast.expr) -> set[str]:
-    """The names of variables, of `[s / n for s in sums]` also that of what is gone through."""
+    """The names of variables in a node; within `[s / n for s in sums]` also `sums`."""
     around = [part for part in source.around(node) if isinstance(part, ast.ListComp | ast.GeneratorExp | ast.DictComp)]
     each = [one for part in around for one in part.generators if names_in(one.target) & names_in(node)]
     return names_in(node).union(*(names_in(one.iter) for one in each))
 
 
 def _counting_batches(source: ScriptSource, loop: ast.For) -> set[str]:
-    """Names that count the passes of a loop over batches."""
-    given = loop.iter.args if isinstance(loop.iter, ast.Call) else []
-    if called(loop.iter) == "range" and len(given) == 3 and not source.is_number(given[2], 1):
+    """The names that count the batches of a loop."""
+    args = loop.iter.args if isinstance(loop.iter, ast.Call) else []
+    if called(loop.iter) == "range" and len(args) == 3 and not source.is_number(args[2], 1):
         return _ones(loop)
     target = loop.target.elts[0] if isinstance(loop.target, ast.Tuple) else None
-    if called(loop.iter) != "enumerate" or not given or not isinstance(target, ast.Name):
+    if called(loop.iter) != "enumerate" or not args or not isinstance(target, ast.Name):
         return set()
-    known = source.value(given[0])
+    known = source.value(args[0])
     batched = (
-        batch_size_of(known) != 1 if isinstance(known, DataLoader) else _BATCHES.search(ast.unparse(given[0]).lower())
+        batch_size_of(known) != 1 if isinstance(known, DataLoader) else _BATCHES.search(ast.unparse(args[0]).lower())
     )
     return {target.id} if batched else set()
 
 
 def _ones(loop: ast.For) -> set[str]:
-    """Names to which each pass of a loop adds 1: they count batches."""
+    """The names to which each pass of a loop adds 1."""
     return {
         node.target.id
         for node in loop.body
@@ -181,7 +182,7 @@ def _ones(loop: ast.For) -> set[str]:
 
 
 def _quotient(node: ast.AST) -> tuple[ast.AST, ast.expr, ast.expr] | None:
-    """What is divided by what in `a / b`, `a / float(b)` or `a /= b`, behind the node itself."""
+    """A node of the form `a / b`, `a / float(b)` or `a /= b`, with its dividend and its divisor; None for others."""
     if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div):
         above, below = node.left, node.right
     elif isinstance(node, ast.AugAssign) and isinstance(node.op, ast.Div):
@@ -193,7 +194,7 @@ def _quotient(node: ast.AST) -> tuple[ast.AST, ast.expr, ast.expr] | None:
 
 
 def _is_mean_loss(source: ScriptSource, value: ast.expr) -> bool:
-    """Whether it is what a loss of torch gives for a batch, their mean, or another mean, and not times their number."""
+    """Whether an expression is a mean over a batch, by a loss of torch or by `mean()`, and not times the batch size."""
     inside, bare = list(ast.walk(value)), value
     if any(isinstance(node, ast.BinOp) and isinstance(node.op, ast.Mult) for node in inside):
         return False
@@ -205,40 +206,40 @@ def _is_mean_loss(source: ScriptSource, value: ast.expr) -> bool:
     for node in inside:
         function = source.value(node.func) if isinstance(node, ast.Call) else None
         if isinstance(node, ast.Call) and getattr(function, "__module__", "") == "torch.nn.functional":
-            given = {word.arg for word in node.keywords}
-            return called(node) in _LOSSES and not given & {"reduction", "size_average", "reduce"}
+            keywords = {word.arg for word in node.keywords}
+            return called(node) in _LOSSES and not keywords & {"reduction", "size_average", "reduce"}
         if isinstance(function, torch.nn.modules.loss._Loss):
             return function.reduction == "mean"
     return False
 
 
-def _is_size_at_hand(value: ast.expr, loop: ast.For) -> bool:
-    """Whether it is the number of samples of the batch that a loop goes over, as `len(y)`."""
+def _is_current_size(value: ast.expr, loop: ast.For) -> bool:
+    """Whether an expression is the number of samples in the loop's current batch, as `len(y)`."""
     sized = _SIZE.fullmatch(ast.unparse(value))
     return sized is not None and next(filter(None, sized.groups())) in names_in(loop.target)
 
 
 def _is_batch_size(source: ScriptSource, value: ast.expr, loader: DataLoader, known: dict[str, Any]) -> bool:
-    """Whether it is the number of samples of a whole batch, whatever the batch at hand has."""
+    """Whether an expression is the size of a full batch, whatever the size of the current one."""
     size = batch_size_of(loader)
     return size is not None and source.is_number(value, size, **known)
 
 
 def _counts(value: ast.expr, loop: ast.For) -> bool:
-    """Whether it adds up samples that are right: a sum over a comparison, made there or in another line of the loop. A
-    quotient is a share of its batch, as an overlap is."""
+    """Whether an expression counts right predictions: a sum over a comparison, in it or in another line of the loop. A
+    quotient does not: it is a share of its batch."""
     if isinstance(value, ast.BinOp) and isinstance(value.op, ast.Div):
         return False
     inside = list(ast.walk(value))
     sums = [node for node in inside if isinstance(node, ast.Call) and called(node) == "sum"]
-    names = {_of_parts(owner) for node in sums if (owner := receiver_of(node)) is not None}
+    names = {_without_all(owner) for node in sums if (owner := receiver_of(node)) is not None}
     for node in ast.walk(loop):
         if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) in names:
             inside.extend(ast.walk(node.value))
     return bool(sums) and any(isinstance(node, ast.Compare) or called(node) in ("eq", "equal") for node in inside)
 
 
-def _of_parts(node: ast.expr) -> str:
-    """What is counted where all parts of a sample have to be right, or one: `right` of `right.all(dim=1)`."""
+def _without_all(node: ast.expr) -> str:
+    """The source of a node without `all` or `any`: `right` for `right.all(dim=1)`."""
     owner = receiver_of(node) if isinstance(node, ast.Call) and called(node) in ("all", "any") else None
     return ast.unparse(node if owner is None else owner)

@@ -57,8 +57,8 @@ def wrong_result(evidence: Evidence) -> Iterator[Finding]:
     # A number near zero may be a loss: it is no share of right predictions where there are none.
     if found.gives(found.share) or (wrong > 0 and found.gives(wrong)):
         return
-    if (alone := _of_one_batch(evidence, found)) is not None:
-        yield alone
+    if (of_one_batch := _of_one_batch(evidence, found)) is not None:
+        yield of_one_batch
         return
     if right < max(2, 0.1 * samples):
         return
@@ -73,7 +73,7 @@ def wrong_result(evidence: Evidence) -> Iterator[Finding]:
                 OTHER_NUMBER,
             )
             return
-    if (weighted := _of_whole_batches(evidence, found)) is not None:
+    if (weighted := _of_full_batches(evidence, found)) is not None:
         yield weighted
         return
     known = validation_predictions(evidence) if found.accuracies else None
@@ -126,11 +126,11 @@ def _other_side(where: str, text: str, least: float, most: float) -> Finding:
     )
 
 
-def _of_whole_batches(evidence: Evidence, found: EvaluationCall) -> Finding | None:
+def _of_full_batches(evidence: Evidence, found: EvaluationCall) -> Finding | None:
     """The finding where the accuracy of each batch is multiplied by the size of a full batch, and the sum is divided by
     the number of samples: above 1 for a perfect network."""
-    samples, whole = sum(found.sizes), max(found.sizes)
-    value, most = sum(map(truediv, found.right, found.sizes)) * whole / samples, whole * len(found.sizes) / samples
+    samples, full = sum(found.sizes), max(found.sizes)
+    value, most = sum(map(truediv, found.right, found.sizes)) * full / samples, full * len(found.sizes) / samples
     if most == 1 or not found.gives(value):
         return None
     if not any(abs(share - most) < _PERFECT for share in _results_with(evidence, found, range(len(found.sizes)))):
@@ -138,12 +138,12 @@ def _of_whole_batches(evidence: Evidence, found: EvaluationCall) -> Finding | No
     return wrong_count(
         found.where,
         f"for a network with {sum(found.right)} of {several(samples, 'validation sample')} right `{found.text}` gives "
-        f"{value:.4g}, and {most:.4g} for a perfect one: the share of each batch times {whole}, also of a batch of "
+        f"{value:.4g}, and {most:.4g} for a perfect one: the share of each batch times {full}, also of a batch of "
         f"{min(found.sizes)}, divided by {samples}",
         "The number printed as an accuracy is not the accuracy: the last batch counts too much, and it may exceed 1.",
         "add up the right predictions of each batch, `correct += (predicted == targets).sum().item()`, or its share "
         "times its own size, `len(targets)`",
-        "the shares of the batches times the size of a whole one, divided by the number of samples",
+        "the shares of the batches times the size of a full one, divided by the number of samples",
     )
 
 
@@ -173,9 +173,9 @@ def _results_with(evidence: Evidence, found: EvaluationCall, places: Collection[
     def put(outputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor | None:
         return perfect_replacement(evidence, outputs, labels, form=0) if next(batches) in places else outputs
 
-    for site, function, given in evaluation_calls(evidence):
+    for site, function, arguments in evaluation_calls(evidence):
         if not shares and (f"line {site.lineno}", ast.unparse(site)) == (found.where, found.text):
-            shares = [as_share(value) for _, value in scores_with(evidence, site, function, given, put)]
+            shares = [as_share(value) for _, value in scores_with(evidence, site, function, arguments, put)]
     return shares
 
 

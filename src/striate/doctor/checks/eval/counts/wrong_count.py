@@ -152,7 +152,7 @@ def _by_variance(source: ScriptSource) -> Iterator[Finding]:
         yield wrong_count(
             f"line {node.lineno}",
             f"`{ast.unparse(node)}` multiplies by the variance `{variance}`, though standardizing divides by its root",
-            "What is scaled back is not in the units of the data, nor are errors that are computed from it.",
+            "The values that are scaled back, and errors computed from them, are not in the units of the data.",
             "multiply by the standard deviation, `scaler.scale_`, or use `scaler.inverse_transform(...)`",
             "a sum of a scaler's mean and its variance times a number",
         )
@@ -172,11 +172,11 @@ def _cancelled(source: ScriptSource) -> Iterator[Finding]:
 
 
 def _of_decisions(source: ScriptSource) -> Iterator[Finding]:
-    for node, given in decisions_ranked(source):
+    for node, scores in decisions_ranked(source):
         yield wrong_count(
             f"line {node.lineno}",
-            f"`{ast.unparse(node)}` ranks samples by `{ast.unparse(given)}`, which are decisions: one of two "
-            "numbers, or that of a class",
+            f"`{ast.unparse(node)}` ranks samples by `{ast.unparse(scores)}`, which are decisions: one of two "
+            "numbers, or the index of a class",
             "It depends on how samples are ordered by their scores. Decisions leave two groups, so the result is that "
             "of one threshold.",
             "pass the probabilities or scores, before any threshold or argmax: `roc_auc_score(labels, probabilities)`",

@@ -1,1 +1,1 @@
-"""Do the metrics that a script computes itself say what they are called?"""
+"""Are the metrics that a script computes itself what their names say?"""

@@ -1,4 +1,4 @@
-"""Objects of the script that add up predictions and targets and give scores of them, as of a confusion matrix."""
+"""Objects of the script that accumulate predictions and targets and compute scores, as by a confusion matrix."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ _ADDS = ("update", "add", "add_batch", "accumulate", "__call__")
 
 
 def objects_of(source: ScriptSource) -> Iterator[tuple[str, int, Callable[..., Any]]]:
-    """Scores that objects of the script's give of all that they were given, as of a confusion matrix: how it is
-    called, the line, and a function of predictions and targets that asks a new object."""
+    """The scores that objects of the script compute from all that they accumulated: the score's name in words, its
+    line, and a function that computes it from predictions and targets with a new object."""
     for owner, make, add, methods in makers_of(source):
         for method in methods:
             for name, key in _scores_of(method):
-                said = f"`{name}` of `{owner.name}.{method.name}`"
-                yield said, method.lineno, metric_after_update(make, add.name, method.name, key)
+                text = f"`{name}` of `{owner.name}.{method.name}`"
+                yield text, method.lineno, metric_after_update(make, add.name, method.name, key)
 
 
 def makers_of(
     source: ScriptSource,
 ) -> Iterator[tuple[ast.ClassDef, Callable[[], Any], ast.FunctionDef, list[ast.FunctionDef]]]:
-    """Classes of the script's that are given predictions and targets: what makes an object, the method that is given
-    them, and the methods that need nothing."""
+    """The classes of the script that accumulate predictions and targets: the class, a function that creates an object,
+    the method that takes predictions and targets, and the methods without required arguments."""
     for owner in source.nodes(ast.ClassDef):
         written = [part for part in owner.body if isinstance(part, ast.FunctionDef)]
         methods = [method for method in written if not has_side_effects(source, method)]
@@ -44,17 +44,17 @@ def makers_of(
 
 
 def _maker(source: ScriptSource, owner: ast.ClassDef) -> Callable[[], Any] | None:
-    """What makes an object of a class as the script does it; None where what that takes is not known."""
+    """A function that creates an object of a class as the script does; None where the arguments are unknown."""
     for site in source.calls(owner.name):
-        kind, given = source.value(site.node.func), [source.value(part) for part in site.node.args]
+        kind, args = source.value(site.node.func), [source.value(part) for part in site.node.args]
         named = {word.arg or "": source.value(word.value) for word in site.node.keywords}
-        if isinstance(kind, type) and "" not in named and not any(v is None for v in (*given, *named.values())):
-            return partial(kind, *given, **named)
+        if isinstance(kind, type) and "" not in named and not any(v is None for v in (*args, *named.values())):
+            return partial(kind, *args, **named)
     return None
 
 
 def _scores_of(method: ast.FunctionDef) -> Iterator[tuple[str, Any]]:
-    """The scores among what a method returns, as they are called, each with its place or its key where it has one."""
+    """The scores among the results of a method, by name, each with its place or key; None for a single result."""
     returned = [node.value for node in ast.walk(method) if isinstance(node, ast.Return) and node.value is not None]
     value, parts = returned[0] if len(returned) == 1 else None, list[tuple[str, Any]]()
     if isinstance(value, ast.Tuple):
@@ -67,12 +67,14 @@ def _scores_of(method: ast.FunctionDef) -> Iterator[tuple[str, Any]]:
 
 
 def metric_after_update(make: Callable[[], Any], add: str, method: str, key: Any) -> Callable[[Any, Any], list[float]]:
+    """A function of predictions and targets: a new object gets them, and its `method` computes the metric at `key`."""
+
     def scores(predictions: Any, targets: Any) -> list[float]:
         thing = make()
         getattr(thing, add)(predictions, targets)
-        given = getattr(thing, method)
-        given = given() if callable(given) else given  # or it is a property
-        numbers: list[float] = torch.as_tensor(given if key is None else given[key]).double().flatten().tolist()
+        result = getattr(thing, method)
+        result = result() if callable(result) else result  # a property is no method
+        numbers: list[float] = torch.as_tensor(result if key is None else result[key]).double().flatten().tolist()
         return numbers
 
     return scores

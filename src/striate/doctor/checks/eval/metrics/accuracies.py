@@ -19,28 +19,30 @@ from striate.wording import listed, several
 
 _IGNORED = -100
 _FEWEST_CLASSES = 4
-"""Of three, where all are wrong, each comparison by itself finds a third right."""
+"""With three classes, comparing each output by itself finds a third right even if all predictions are wrong."""
 
 
 def wrong_accuracy(name: str, line: int, function: Callable[..., Any], *, padded: bool) -> Finding | None:
+    """The finding for a function, named as an accuracy, that does not return the share of right predictions; None for
+    right functions, and for those that compute something else. `padded`: the function ignores padding."""
     few = torch.arange(FEW)
     moved = numbers_for(function, 10 * torch.eye(CLASSES)[few.roll(-1)], few)
     if any(abs(value - scale) < ROUNDED * scale for value in moved for scale in (1, 100)):
-        return None  # of next tokens: it shifts them itself
+        return None  # an accuracy of next tokens: it shifts the labels itself
     if _finds_neighbors(function):
         return None
     for targets, predicted, why in _known_accuracies(padded):
-        given = numbers_for(function, 10 * torch.eye(CLASSES)[predicted], targets)
+        values = numbers_for(function, 10 * torch.eye(CLASSES)[predicted], targets)
         right, counted = int((predicted == targets).sum()), int((targets != _IGNORED).sum())
         shares = (right / counted, 100 * right / counted, right)
-        if not given:
+        if not values:
             return None
-        if any(abs(value - share) < ROUNDED * share for value in given for share in shares):
+        if any(abs(value - share) < ROUNDED * share for value in values for share in shares):
             continue
-        said = listed([f"{value:.4g}" for value in given])
+        text = listed([f"{value:.4g}" for value in values])
         return wrong_metric(
             line,
-            f"`{name}` gives {said} for {several(counted, 'sample')}, {right} of which are right"
+            f"`{name}` gives {text} for {several(counted, 'sample')}, {right} of which are right"
             + f", and {len(targets) - counted} without a label" * (counted < len(targets)),
             why,
             "compare classes and labels of the same shape, `(logits.argmax(-1) == labels).sum()`, and divide by the "
@@ -51,22 +53,22 @@ def wrong_accuracy(name: str, line: int, function: Callable[..., Any], *, padded
 
 
 def knows_padding(source: ScriptSource, function: ast.FunctionDef) -> bool:
-    """Whether a function leaves out labels that stand for none, by their number or its name."""
+    """Whether a function handles ignored labels, -100 or a variable of this value."""
     parts = (part for part in ast.walk(function) if isinstance(part, ast.UnaryOp | ast.Name))
     return any(source.is_number(part, _IGNORED) for part in parts)
 
 
 def _finds_neighbors(function: Callable[..., Any]) -> bool:
-    """Whether it compares rows with each other, as of embeddings: what their columns are in order does not matter."""
+    """Whether a function compares rows with each other, as embeddings: the order of columns does not matter to it."""
     labels = torch.arange(FEW) // 2
     rows = 10 * torch.eye(CLASSES)[labels]
-    told = [numbers_for(function, rows[:, torch.arange(CLASSES).roll(by)], labels) for by in (0, 1, 3)]
-    return told[0] == told[1] == told[2] and any(0 < value < 1 for value in told[0])
+    values = [numbers_for(function, rows[:, torch.arange(CLASSES).roll(by)], labels) for by in (0, 1, 3)]
+    return values[0] == values[1] == values[2] and any(0 < value < 1 for value in values[0])
 
 
 def _known_accuracies(padded: bool) -> Iterator[tuple[torch.Tensor, torch.Tensor, str]]:
-    """Labels and predicted classes, and what it means that an accuracy of these is wrong: few that are all right,
-    three of each class, one of them right, and few with others that are not to be counted."""
+    """Labels, predicted classes, and the cause if an accuracy of these is wrong: a few samples that are all right;
+    three samples of each class, one of them right; with `padded`, a few samples and as many ignored ones."""
     few, classes = torch.arange(FEW), torch.arange(CLASSES)
     yield few, few, "It divides by a number other than that of the samples: a short last batch counts as wrong."
     predicted = torch.cat([classes, classes.roll(1), classes.roll(2)])
@@ -77,18 +79,18 @@ def _known_accuracies(padded: bool) -> Iterator[tuple[torch.Tensor, torch.Tensor
 
 
 def right_zeros(evidence: Evidence, name: str, line: int, function: Callable[..., Any]) -> Finding | None:
-    """An accuracy of labels that are one in a row of zeros, where each zero that is predicted counts."""
-    wanted = next((main_tensor(parts(batch)[1]) for batch in evidence.val.raw), None)
-    if wanted is None or wanted.ndim != 2 or wanted.shape[1] < _FEWEST_CLASSES or not _is_one_hot(wanted):
+    """The finding for an accuracy of one-hot labels that counts each predicted zero as right; None for others."""
+    labels = next((main_tensor(parts(batch)[1]) for batch in evidence.val.raw), None)
+    if labels is None or labels.ndim != 2 or labels.shape[1] < _FEWEST_CLASSES or not _is_one_hot(labels):
         return None
-    wrong = wanted.roll(1, 1).float()
-    with same_random_state(), suppress(Exception):  # of the user's, which was given what it is not for
-        told = float(torch.as_tensor(function(wanted.clone(), wrong)).float().mean())
-        if abs(told - (1 - 2 / wanted.shape[1])) < ROUNDED:
+    wrong = labels.roll(1, 1).float()
+    with same_random_state(), suppress(Exception):  # the user's function, which may not take these inputs
+        accuracy = float(torch.as_tensor(function(labels.clone(), wrong)).float().mean())
+        if abs(accuracy - (1 - 2 / labels.shape[1])) < ROUNDED:
             return wrong_metric(
                 line,
-                f"`{name}` gives {told:.4g} for {several(len(wrong), 'sample')}, none of which is right: it compares "
-                f"each of the {wanted.shape[1]} outputs by itself, though only one of them is 1",
+                f"`{name}` gives {accuracy:.4g} for {several(len(wrong), 'sample')}, none of which is right: it "
+                f"compares each of the {labels.shape[1]} outputs by itself, though only one of them is 1",
                 "Most outputs are zeros, as most targets are: a network that knows nothing is nearly always right.",
                 "compare the largest output with the label: "
                 "`(predicted.argmax(1) == targets.argmax(1)).float().mean()`",

@@ -15,8 +15,8 @@ from striate.records import Finding
 
 
 def wrong_concordance(node: ast.FunctionDef, function: Callable[..., Any]) -> Iterator[Finding]:
-    """A concordance index of three things, risks, durations and events in any order, where no one is censored and each
-    risk is right: 1 by any definition, of risks or of predicted durations."""
+    """The finding for a concordance index that is not 1 where no sample is censored and all risks are in the right
+    order. The function takes risks (or predicted durations), durations and events, in any order of arguments."""
     times, events = np.arange(1.0, 1 + FEW), np.ones(FEW)
     values = list[float]()
     for risks, seen in product((-times, times), (events, events.astype(bool))):

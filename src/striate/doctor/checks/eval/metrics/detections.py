@@ -16,28 +16,29 @@ from striate.doctor.checks.eval.metrics.known_inputs import FEW, needed_by, numb
 from striate.records import Finding
 
 Ask = Callable[..., tuple[float, ...]]
-"""The numbers that a function gives; none where it is given what it is not for."""
+"""Calls a function and returns its numbers; none where it does not take the inputs."""
 
 _OVERLAP = re.compile("iou|jaccard|overlap", re.IGNORECASE)
 _PRECISION = re.compile(r"(^|_)ap(_|\d|$)|(average|avg|mean)_?precision", re.IGNORECASE)
 _SCORES = re.compile("score|conf|prob|sim|logit|pred|det", re.IGNORECASE)
 _NO_SCORES = re.compile("dist|rank|error|cost", re.IGNORECASE)
-"""In the names of parameters: what is large for what is likely, and what is small."""
+"""Names of parameters: scores, which rank descending, and quantities that rank ascending."""
 _BOX, _BESIDE, _APART = (100, 100, 200, 200), (150, 100, 250, 200), (280, 280, 380, 380)
 _THIRD = 1 / 3
-"""The overlap of the first two boxes (left, top, right, bottom); the third lies apart from the first on both axes."""
+"""IoU of the first two boxes (left, top, right, bottom); the third is apart from the first on both axes."""
 _CLOSE, _SOME = 0.02, 0.01
-"""Some count the pixels at both edges of a box; some add a little below."""
+"""Tolerances: functions may count the pixels at both edges of a box, or add a small number to a divisor."""
 _HITS = (0, 1, 1, 0, 1, 0, 1)
 _BEST = (0.1, 0.9, 0.7, 0.3, 0.85, 0.2, 0.75)
 
 
 def wrong_detection_metrics(node: ast.FunctionDef, function: Callable[..., Any]) -> Iterator[Finding]:
-    """An overlap of boxes that do not overlap, or an average precision that ranks the lowest score first."""
+    """Findings for an overlap of boxes that do not overlap, and an average precision that ranks the lowest score
+    first."""
 
-    def ask(*given: Any) -> tuple[float, ...]:
+    def ask(*args: Any) -> tuple[float, ...]:
         with np.errstate(all="ignore"), warnings.catch_warnings(action="ignore"):
-            return numbers_for(function, *given)
+            return numbers_for(function, *args)
 
     parameters = [part.arg for part in node.args.args[: needed_by(node)]]
     apart = _overlap_of_boxes_apart(node.name, ask) if len(parameters) == 2 else None
@@ -60,29 +61,29 @@ def wrong_detection_metrics(node: ast.FunctionDef, function: Callable[..., Any])
             "Detections are ranked from the lowest score up: a network that is sure of its right detections gets a low "
             "score.",
             "rank them by descending score: `np.argsort(-scores)`, `scores.argsort(descending=True)`",
-            "a function for an average precision that is 1 for right detections with the lowest scores, and not for "
-            "such with the highest",
+            "a function for an average precision that is 1 if right detections have the lowest scores, and below 1 if "
+            "they have the highest",
         )
 
 
 def _overlap_of_boxes_apart(name: str, ask: Ask) -> float | None:
-    """What a function gives as the overlap of boxes that are apart on both axes, where that is above 0 though it gives
-    the right overlap of a box with itself and with one beside it; None of others."""
+    """The overlap above 0 that a function computes for boxes apart on both axes; None for other functions. Its overlaps
+    of a box with itself and with an overlapping one must be right."""
     if not _OVERLAP.search(name):
         return None
     for coded, form in product((_corners, _centered, _sized), _BOX_FORMS):
-        given = [ask(form(coded(_BOX)), form(coded(other))) for other in (_BOX, _BESIDE, _APART)]
-        if any(len(numbers) != 1 for numbers in given):
+        overlaps = [ask(form(coded(_BOX)), form(coded(other))) for other in (_BOX, _BESIDE, _APART)]
+        if any(len(numbers) != 1 for numbers in overlaps):
             continue
-        itself, beside, apart = (numbers[0] for numbers in given)
+        itself, beside, apart = (numbers[0] for numbers in overlaps)
         if abs(itself - 1) < _CLOSE and abs(beside - _THIRD) < _CLOSE:
             return apart if apart > _SOME else None
     return None
 
 
 def _precision_of_best_ranking(name: str, parameters: Sequence[str], ask: Ask) -> float | None:
-    """What a function gives as the average precision of detections whose right ones have the highest scores, where that
-    is less than 1, which it gives where these have the lowest; None of others."""
+    """The average precision below 1 that a function computes if right detections have the highest scores, and 1 if they
+    have the lowest; None for other functions."""
     if not _PRECISION.search(name) or not any(map(_SCORES.search, parameters)):
         return None
     if any(map(_NO_SCORES.search, parameters)):
@@ -100,8 +101,8 @@ def _precision_of_best_ranking(name: str, parameters: Sequence[str], ask: Ask) -
 
 
 def _rankings(scores: Sequence[float], needed: int) -> Iterator[tuple[Any, ...]]:
-    """Detections, their scores and how many there are to be found, in the forms and orders that a function of so many
-    parameters may take."""
+    """Detections (1 for right ones), their scores and, for three parameters, the number of objects, in the forms and
+    orders that a function of `needed` parameters may take."""
     count = sum(_HITS)
     for hits in (np.array(_HITS, dtype=float), np.array(_HITS), np.array(_HITS, dtype=bool)):
         arrays = (hits, np.array(scores))

@@ -1,4 +1,4 @@
-"""Metrics of scikit-learn that an evaluation gives the predictions as the true values, and these as the predictions."""
+"""Metrics of scikit-learn whose arguments `y_true` and `y_pred` an evaluation exchanges."""
 
 from __future__ import annotations
 
@@ -24,20 +24,23 @@ from striate.records import Finding
 _ORDER = ("y_true", "y_pred")
 _LIBRARY = "sklearn.metrics"
 _NEAR, _MOST = 1e-6, 64
-"""Relative difference of what is the same; calls that are looked at."""
+"""Relative tolerance of equal values; most calls that are recorded."""
 
 
 @dataclass(frozen=True)
 class _Call:
-    """Of a metric in a line of the user's: the function and what it was given, by name."""
+    """A call of a metric of scikit-learn."""
 
     line: int
+    """Line of the user's script."""
     function: Callable[..., Any]
-    given: dict[str, Any]
+    arguments: dict[str, Any]
+    """Arguments by name."""
 
 
 def arguments_exchanged(evidence: Evidence) -> Iterator[Finding]:
-    """Seen while validation is evaluated once more. Raises NoEvidence where no code of the script does that."""
+    """Calls of metrics with exchanged arguments, recorded while the script's evaluation runs again. Raises NoEvidence
+    where no code of the script evaluates the network."""
     imports = map(ast.unparse, evidence.source.nodes(ast.Import, ast.ImportFrom))
     if (
         not any("sklearn" in line and "metrics" in line for line in imports)
@@ -51,33 +54,33 @@ def arguments_exchanged(evidence: Evidence) -> Iterator[Finding]:
             logged_metrics(evidence)
     else:
         model = evidence.trial.replica.model
-        for _, function, given in evaluation_calls(evidence):
+        for _, function, arguments in evaluation_calls(evidence):
             evidence.clock.need(MOST_STEPS * len(evidence.val.raw) * evidence.step_seconds)
             with _noting(calls):
-                call_with(function, given, {id(evidence.setup.model): model}, model)
+                call_with(function, arguments, {id(evidence.setup.model): model}, model)
     batches = [main_tensor(parts(batch)[1]) for batch in evidence.val.raw]
     targets = [part.detach().cpu().flatten().double() for part in batches if part is not None]
     known = [np.asarray(part) for part in (torch.cat(targets), *targets)] if targets else []
     for call in calls:
-        true, predicted = (np.asarray(call.given[name]).flatten() for name in _ORDER)
+        true, predicted = (np.asarray(call.arguments[name]).flatten() for name in _ORDER)
         if any(_same(predicted, labels) and not _same(true, labels) for labels in known):
             yield from _finding_of(call)
             return
 
 
 def _finding_of(call: _Call) -> Iterator[Finding]:
-    """Where the order makes a difference."""
-    turned = dict(zip(_ORDER, (call.given[name] for name in reversed(_ORDER)), strict=True))
-    with suppress(Exception), warnings.catch_warnings():  # of numbers that it is not for
+    """The finding for a call, if the order of its arguments changes the result."""
+    turned = dict(zip(_ORDER, (call.arguments[name] for name in reversed(_ORDER)), strict=True))
+    with suppress(Exception), warnings.catch_warnings():  # the metric may not take these values
         warnings.simplefilter("ignore")
-        value, right = (float(call.function(**call.given | one)) for one in ({}, turned))
+        value, right = (float(call.function(**call.arguments | one)) for one in ({}, turned))
         if not np.isclose(value, right, rtol=_NEAR, atol=0, equal_nan=True):
             name = call.function.__name__
             yield wrong_count(
                 f"line {call.line}",
                 f"`{name}` gets the predictions as its first argument, `y_true`, and the labels of validation as its "
-                f"second, `y_pred`: it gives {value:.4g} in the trial, and {right:.4g} with these in their places",
-                "It is not the same the other way round: a recall becomes a precision, and an R\u00b2 divides by the "
+                f"second, `y_pred`: it gives {value:.4g} in the trial, and {right:.4g} with both in order",
+                "The order of the arguments matters: a recall becomes a precision, and an R\u00b2 divides by the "
                 "variance of the predictions.",
                 f"pass the labels first: `{name}(labels, predictions)`",
                 "a metric of scikit-learn whose `y_pred` are the labels and whose `y_true` are not, and whose value "

@@ -1,4 +1,4 @@
-"""Functions of the script that can be asked for what is known beforehand, and how they are asked."""
+"""Metric functions of the script, called with known inputs."""
 
 from __future__ import annotations
 
@@ -20,14 +20,15 @@ from striate.models.preserved_state import same_random_state
 from striate.records import Finding
 
 FEW, CLASSES, ROUNDED = 7, 10, 1e-3
-"""Samples, classes, and what a number may be off by."""
+"""Samples, classes, and the tolerance of results."""
 NO_SCORES = frozenset(["loss", "std", "var", "soft", "smooth"])
-"""Words of names that are of no score, whatever else they are named for."""
+"""Words in the names of functions that are not scores, whatever their other words."""
 _SURE, _MOST = 20.0, 256
 
 
 def functions_of(source: ScriptSource, needed: int = 2) -> Iterator[tuple[ast.FunctionDef, Callable[..., Any]]]:
-    """Functions of two things, predictions and targets, or of another number, that change nothing."""
+    """The script's functions without side effects and with `needed` required arguments, predictions and targets among
+    them: the definition, and the function."""
     for tree in source.trees.values():
         for node in (node for node in tree.body if isinstance(node, ast.FunctionDef)):
             function = source.names.get(node.name)
@@ -41,35 +42,36 @@ def functions_of(source: ScriptSource, needed: int = 2) -> Iterator[tuple[ast.Fu
 
 
 def needed_by(node: ast.FunctionDef) -> int:
+    """Number of required arguments."""
     return len(node.args.args) - len(node.args.defaults)
 
 
 def picks_rows(node: ast.FunctionDef) -> bool:
-    """Whether its second parameter says which rows are looked at, as `labels[index]`, and is no targets."""
+    """Whether a function's second parameter is an index of rows, as in `labels[index]`, not targets."""
     name = node.args.args[1].arg if len(node.args.args) > 1 else ""
     places = (part.slice for part in ast.walk(node) if isinstance(part, ast.Subscript))
     return any(isinstance(place, ast.Name) and place.id == name for place in places)
 
 
-def numbers_for(function: Callable[..., Any], *given: Any, **named: Any) -> tuple[float, ...]:
-    """The numbers that it gives; none where it is for something else."""
+def numbers_for(function: Callable[..., Any], *args: Any, **kwargs: Any) -> tuple[float, ...]:
+    """The numbers that a function returns; none where it raises, or one is NaN."""
     try:
         with same_random_state(), torch.no_grad():
-            told = tuple(numbers_of(function(*given, **named)))
-        return () if any(math.isnan(number) for number in told) else told  # as of boxes that have no area
-    except Exception:  # of the user's, which was given what it is not for
+            numbers = tuple(numbers_of(function(*args, **kwargs)))
+        return () if any(math.isnan(number) for number in numbers) else numbers  # as for boxes without area
+    except Exception:  # the user's function, which may not take these inputs
         return ()
 
 
 def is_used(source: ScriptSource, name: str, function: Callable[..., Any]) -> bool:
-    """Whether something calls the function by its name, or an object of the user's keeps it."""
-    kept = (vars(value) for value in reached_values(source.names) if type(value).__module__ == "__main__")
-    return bool(source.calls(name)) or any(value is function for held in kept for value in reached_values(held, 1))
+    """Whether the script calls a function by its name, or an object of the user's holds it."""
+    objects = (vars(value) for value in reached_values(source.names) if type(value).__module__ == "__main__")
+    return bool(source.calls(name)) or any(value is function for held in objects for value in reached_values(held, 1))
 
 
 def right_predictions(evidence: Evidence, wrong: int = 0) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """What a perfect network would give for the first samples of validation, in several forms, with their targets; or
-    one that predicts the next class for one of so many, where targets are classes."""
+    """The outputs of a perfect network for the first samples of validation, in several forms, with their targets. With
+    `wrong` and targets that are classes: of a network that predicts the next class for one in `wrong` samples."""
     try:
         known = evidence.after_val
     except NoEvidence:
@@ -82,23 +84,24 @@ def right_predictions(evidence: Evidence, wrong: int = 0) -> Iterator[tuple[torc
         binary = bool(((targets == 0) | (targets == 1)).all())
         if wrong and not binary:
             return
-        told = (partly_wrong(targets.long(), 2, wrong) if wrong else targets).reshape(outputs.shape).to(outputs.dtype)
-        yield told, targets
+        predicted = (partly_wrong(targets.long(), 2, wrong) if wrong else targets).reshape(outputs.shape)
+        predicted = predicted.to(outputs.dtype)
+        yield predicted, targets
         if binary:
-            yield _SURE * (2 * told - 1), targets
+            yield _SURE * (2 * predicted - 1), targets
     elif (
         outputs.ndim == targets.ndim + 1
         and not targets.is_floating_point()
         and torch.equal(targets.unique().long(), torch.arange(outputs.shape[1]))
-    ):  # the score of a class that is not there may be 0
-        told = partly_wrong(targets.long(), outputs.shape[1], wrong) if wrong else targets
-        ones = torch.nn.functional.one_hot(told.long(), outputs.shape[1]).movedim(-1, 1).float()
+    ):  # the score of an absent class may be 0
+        predicted = partly_wrong(targets.long(), outputs.shape[1], wrong) if wrong else targets
+        ones = torch.nn.functional.one_hot(predicted.long(), outputs.shape[1]).movedim(-1, 1).float()
         one_hot = torch.nn.functional.one_hot(targets.long(), outputs.shape[1]).movedim(-1, 1).float()
         yield _SURE * (2 * ones - 1), targets
         yield ones, targets
         yield ones, one_hot
-        yield told, targets
-        yield told.flatten(), targets.flatten()
+        yield predicted, targets
+        yield predicted.flatten(), targets.flatten()
 
 
 def near(value: float, perfect: float) -> bool:
@@ -106,5 +109,5 @@ def near(value: float, perfect: float) -> bool:
 
 
 def wrong_metric(line: int, measured: str, why: str, remedy: str, limit: str) -> Finding:
-    """Of a function that was asked: it is in that line."""
+    """The finding for a wrong metric function that is defined in a line."""
     return wrong_count(f"line {line}", measured, why, remedy, limit)

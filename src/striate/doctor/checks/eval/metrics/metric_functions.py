@@ -1,4 +1,4 @@
-"""Metrics that a script computes itself, asked for what is known beforehand."""
+"""Metrics that a script computes itself, checked with known inputs."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _ERRORS = frozenset(["mae", "rmse", "mse", "mape", "smape"])
 
 
 def wrong_metrics(evidence: Evidence) -> Iterator[Finding]:
-    """Functions of the script whose metric is wrong, of those that can be asked."""
+    """Findings for functions and objects of the script that compute a wrong metric."""
     for node, function in functions_of(evidence.source):
         name, line = node.name, node.lineno
         words, found = words_of(name), None
@@ -49,9 +49,9 @@ def wrong_metrics(evidence: Evidence) -> Iterator[Finding]:
             yield from wrong_top_k(evidence.source, node, function)
     for node, function in functions_of(evidence.source):
         yield from wrong_precision(node, function)
-    for said, line, function in objects_of(evidence.source):
-        found = wrong_for_targets(evidence, said, line, function, perfect=1.0)
-        found = found or overlap_finding(evidence, said.split("` of")[0], said, line, function)
+    for text, line, function in objects_of(evidence.source):
+        found = wrong_for_targets(evidence, text, line, function, perfect=1.0)
+        found = found or overlap_finding(evidence, text.split("` of")[0], text, line, function)
         if found is not None:
             yield found
     yield from recalls_and_precisions(evidence)

@@ -1,4 +1,4 @@
-"""Average precisions of a search among embeddings, asked for clusters of which each is a class."""
+"""Average precisions of a search for nearest neighbors, checked with embeddings in one cluster for each class."""
 
 from __future__ import annotations
 
@@ -18,15 +18,14 @@ from striate.records import Finding
 
 _CLUSTERS = 5
 _SIZES = (3, 25, 104)
-"""Of clusters: a precision that counts the first 10, or 100, may differ from 1 by definition where there are fewer, or
-more."""
+"""Sizes of the clusters: a precision of the first 10 or 100 neighbors may be below 1 in some of them by definition."""
 _DIMENSIONS, _SPREAD, _ROUNDED = 16, 0.02, 1e-3
 _PRECISION = re.compile(r"(^|_)(maps?|mapr|mrr|ndcg)(_|@|$)|^aps?(_|@|$)|mean_ap|average_precision")
 _LOWER = 0.1
 
 
 def wrong_precision(node: ast.FunctionDef, function: Callable[..., Any]) -> Iterator[Finding]:
-    """Average precisions of a search among embeddings that lie in one cluster for each class: 1 by any definition."""
+    """The finding for an average precision that is not 1 for embeddings in one cluster for each class."""
     for name, key in _precisions_of(node):
         found = [_precision_of_clusters(function, key, size) for size in _SIZES]
         values = [value for value in found if value is not None]
@@ -34,13 +33,13 @@ def wrong_precision(node: ast.FunctionDef, function: Callable[..., Any]) -> Iter
             continue
         mixed = _precision_of_clusters(function, key, _SIZES[1], mixed=True)
         if mixed is None or mixed > (1 - _LOWER) * values[1]:
-            continue  # no score of how near those of a class lie
+            continue  # it does not measure how near samples of a class are
         yield wrong_metric(
             node.lineno,
             f"`{node.name}` gives {values[1]:.4g} as `{name}` for {_CLUSTERS * _SIZES[1]} embeddings in {_CLUSTERS} "
             "clusters far apart, one for each class",
             "A perfect network would not get a perfect score: precisions are divided by a number other than the rank, "
-            "or their sum by another than that of the relevant samples.",
+            "or their sum by one other than that of the relevant samples.",
             "divide the hits so far by the rank, and the sum by the number of relevant samples: "
             "`(hits.cumsum(0) / torch.arange(1, len(hits) + 1) * hits).sum() / hits.sum()`",
             "an average precision of neighbors that is not 1 where all neighbors are of the same class, however many",
@@ -49,8 +48,8 @@ def wrong_precision(node: ast.FunctionDef, function: Callable[..., Any]) -> Iter
 
 
 def _precisions_of(function: ast.FunctionDef) -> Iterator[tuple[str, Any]]:
-    """The average precisions among what a function returns, as they are called, each with its place or its key where
-    it has one."""
+    """The average precisions among the results of a function, by name, each with its place or key; None for a single
+    result."""
     returned = [node.value for node in ast.walk(function) if isinstance(node, ast.Return) and node.value is not None]
     value, parts = returned[0] if len(returned) == 1 else None, list[tuple[str, set[str], Any]]()
     if isinstance(value, ast.Tuple):
@@ -59,19 +58,20 @@ def _precisions_of(function: ast.FunctionDef) -> Iterator[tuple[str, Any]]:
         parts = [(str(k.value), {str(k.value)}, k.value) for k in value.keys if isinstance(k, ast.Constant)]
     elif value is not None:
         parts = [(function.name, {function.name}, None)]
-    for said, names, key in parts:
-        if any(_PRECISION.search(name.lower()) for name in names) and not words_of(said) & NO_SCORES:
-            yield said, key
+    for text, names, key in parts:
+        if any(_PRECISION.search(name.lower()) for name in names) and not words_of(text) & NO_SCORES:
+            yield text, key
 
 
 def _names_in(node: ast.expr) -> set[str]:
-    """The variables in an expression; `map` itself, which is called, is none."""
+    """The variables in an expression, without the built-in `map`."""
     return {part.id for part in ast.walk(node) if isinstance(part, ast.Name) and part.id != "map"}
 
 
 def _precision_of_clusters(function: Callable[..., Any], key: Any, size: int, *, mixed: bool = False) -> float | None:
-    """What a function gives for embeddings in clusters of a size, with labels that are `mixed` or not, in either order.
-    None where it changes as they are turned around, or as classes get other numbers: it looks for no neighbors then."""
+    """The result of a function for embeddings in clusters of a size and their labels, in either order of arguments.
+    `mixed`: with labels independent of the clusters. None where the result changes when the embeddings are rotated or
+    the classes renumbered: the function does not search for neighbors."""
     generator = torch.Generator().manual_seed(0)
     labels = torch.arange(_CLUSTERS).repeat_interleave(size)
     noise = _SPREAD * torch.randn(len(labels), _DIMENSIONS, generator=generator)
@@ -79,20 +79,20 @@ def _precision_of_clusters(function: Callable[..., Any], key: Any, size: int, *,
     order = torch.randperm(len(labels), generator=generator)
     labels, places = labels if mixed else labels[order], places[order]
     turn = torch.linalg.qr(torch.randn(_DIMENSIONS, _DIMENSIONS, generator=generator)).Q
-    for way in (0, 1):
+    for labels_first in (False, True):
         for change in (torch.Tensor.clone, torch.Tensor.numpy):
             values = []
             for embedded, numbers in ((places, labels), (places @ turn, labels), (places, (labels + 2) % _CLUSTERS)):
                 pair = change(embedded), change(numbers)
-                values += _number_of(function, key, pair[::-1] if way else pair)
+                values += _number_of(function, key, pair[::-1] if labels_first else pair)
             if len(values) == 3 and max(values) - min(values) < _ROUNDED:
                 return values[0]
     return None
 
 
-def _number_of(function: Callable[..., Any], key: Any, given: tuple[Any, ...]) -> list[float]:
-    """The number that it gives under a key; none where it is for something else."""
-    with same_random_state(), torch.no_grad(), np.errstate(all="ignore"), suppress(Exception):  # of the user's
-        told = function(*given)
-        return [float(told if key is None else told[key])]
+def _number_of(function: Callable[..., Any], key: Any, args: tuple[Any, ...]) -> list[float]:
+    """The number that a function returns at a key; none where it raises."""
+    with same_random_state(), torch.no_grad(), np.errstate(all="ignore"), suppress(Exception):  # the user's function
+        result = function(*args)
+        return [float(result if key is None else result[key])]
     return []

@@ -1,5 +1,5 @@
 """Errors that are not 0 and overlaps that are not 1 where predictions equal their targets, and overlaps that are
-another share where a part of them is wrong."""
+another metric where a part of the predictions is wrong."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ from striate.wording import listed
 def wrong_for_targets(
     evidence: Evidence, name: str, line: int, function: Callable[..., Any], *, perfect: float
 ) -> Finding | None:
-    """A metric of predictions that are their targets, in the shapes that outputs and targets of validation have, in
-    either order."""
+    """The finding for a metric that is not `perfect` where predictions equal their targets. They have the shapes of the
+    outputs and targets of validation, in either order of arguments."""
     forms = [form for one, other in right_predictions(evidence) for form in ((one, other), (other, one))]
-    answers = [(given, form) for form in forms if (given := numbers_for(function, *form))]
-    values = [value for given, _ in answers for value in given]
+    results = [(numbers, form) for form in forms if (numbers := numbers_for(function, *form))]
+    values = [value for numbers, _ in results for value in numbers]
     if not values or any(near(value, perfect) or (perfect and value > 1) for value in values):  # counts, above 1
         return None
-    numbers, form = answers[0]
-    said = listed([f"{value:.4g}" for value in numbers[:4]])
+    numbers, form = results[0]
+    text = listed([f"{value:.4g}" for value in numbers[:4]])
     shapes = " and ".join(str(tuple(part.shape)) for part in form)
     return wrong_metric(
         line,
-        f"{name} gives {said} for predictions that equal their targets, of shapes {shapes}",
+        f"{name} gives {text} for predictions that equal their targets, of shapes {shapes}",
         "A perfect network would not get a perfect score: shapes are broadcast, sums run over the wrong axes, or a "
         "union counts the intersection twice.",
         "give both the same shape, `predictions.reshape(targets.shape)`, sum over the positions of each class, and "
@@ -45,19 +45,19 @@ def wrong_for_targets(
 
 
 def overlap_finding(
-    evidence: Evidence, name: str, said: str, line: int, function: Callable[..., Any]
+    evidence: Evidence, name: str, text: str, line: int, function: Callable[..., Any]
 ) -> Finding | None:
-    """A score by the name of an overlap that is another share of predictions of which a known part is wrong, in any
-    form that outputs and targets have."""
+    """The finding for a score named as an overlap that equals another metric where a known part of the predictions is
+    wrong, in any form that outputs and targets have."""
     kinds, value = list[set[tuple[str, str]]](), 0.0
     for wrong in PATTERNS:
         forms = list(right_predictions(evidence, wrong))
         if not forms:
             return None
         of_classes = len(forms) > 2
-        told, targets = (part.long() for part in forms[3 if of_classes else 0])
+        predicted, targets = (part.long() for part in forms[3 if of_classes else 0])
         classes = int(targets.max()) + 1 if of_classes else 2
-        known = shares_of([(told.reshape(targets.shape), targets)], classes)
+        known = shares_of([(predicted.reshape(targets.shape), targets)], classes)
         numbers = [numbers_for(function, *pair) for one, other in forms for pair in ((one, other), (other, one))]
         means = [sum(each) / len(each) for each in numbers if len(each) in (1, classes)]
         others = {mean: other for mean in means if (other := actual_kind(name, mean, known)) is not None}
@@ -68,12 +68,13 @@ def overlap_finding(
     known_as = sorted(kinds[0].intersection(*kinds))
     if not known_as:
         return None
-    meant, kind = known_as[0][0], " or ".join(kind for _, kind in known_as)  # which of both are the labels is unknown
-    return mislabeled_overlap(line, f"{said} gives {value:.4g}", meant, kind)
+    # Recall and precision are both listed where it is unknown which argument holds the labels.
+    meant, kind = known_as[0][0], " or ".join(kind for _, kind in known_as)
+    return mislabeled_overlap(line, f"{text} gives {value:.4g}", meant, kind)
 
 
 def taken_from_one(function: ast.FunctionDef) -> bool:
-    """Whether it returns `1 - score`, which is a loss whatever its name."""
+    """Whether a function returns `1 - score`, which is a loss whatever its name."""
     returned = [node.value for node in ast.walk(function) if isinstance(node, ast.Return)]
     return all(
         isinstance(value, ast.BinOp)

@@ -23,8 +23,8 @@ _MOST_CLASSES, _OF_EACH = 1000, 4
 
 
 def recalls_and_precisions(evidence: Evidence) -> Iterator[Finding]:
-    """Recalls that are precisions, or the reverse, of objects of the script's that are given predictions and labels
-    whose order their parameters name."""
+    """Findings for objects of the script that compute precisions as recalls, or the reverse. Their parameters must name
+    the order of predictions and labels."""
     try:
         outputs = evidence.after_val.outputs
     except NoEvidence:
@@ -39,13 +39,13 @@ def recalls_and_precisions(evidence: Evidence) -> Iterator[Finding]:
     true = {"recall": both.diag() / both.sum(1), "precision": both.diag() / both.sum(0)}
     for owner, make, add, methods in makers_of(evidence.source):
         labels_first = _labels_first(evidence.source, add)
-        given = (labels, predicted) if labels_first else (predicted, labels)
+        pair = (labels, predicted) if labels_first else (predicted, labels)
         for method in methods if labels_first is not None else ():
             for name, key in _named_for(method, frozenset(true)):
-                (said,) = words_of(name) & true.keys()
-                (other,) = true.keys() - {said}
-                numbers = numbers_for(metric_after_update(make, add.name, method.name, key), *given)
-                if _are(numbers, true[other]) and not _are(numbers, true[said]):
+                (named,) = words_of(name) & true.keys()
+                (other,) = true.keys() - {named}
+                numbers = numbers_for(metric_after_update(make, add.name, method.name, key), *pair)
+                if _are(numbers, true[other]) and not _are(numbers, true[named]):
                     yield wrong_metric(
                         method.lineno,
                         f"`{name}` of `{owner.name}.{method.name}` gives the {other} for predictions whose recalls and "
@@ -60,21 +60,21 @@ def recalls_and_precisions(evidence: Evidence) -> Iterator[Finding]:
 
 
 def _are(numbers: tuple[float, ...], known: torch.Tensor) -> bool:
-    """Whether numbers are those of the classes, or their mean, as shares or in percent."""
-    told = torch.tensor(numbers, dtype=torch.float64)
+    """Whether numbers equal the `known` ones of the classes, or their mean, as fractions or in percent."""
+    values = torch.tensor(numbers, dtype=torch.float64)
     known = known if len(numbers) > 1 else known.mean().reshape(1)
-    return told.shape == known.shape and any(
-        torch.allclose(told, scale * known, rtol=0, atol=scale * ROUNDED) for scale in (1.0, 100.0)
+    return values.shape == known.shape and any(
+        torch.allclose(values, scale * known, rtol=0, atol=scale * ROUNDED) for scale in (1.0, 100.0)
     )
 
 
 def _labels_first(source: ScriptSource, add: ast.FunctionDef) -> bool | None:
-    """Whether a method is given labels before predictions, as its parameters are named; None where these do not say it,
-    or a call has them the other way round."""
+    """Whether a method takes labels before predictions, by the names of its parameters; None where they do not say, or
+    a call passes them in the other order."""
     order = _order(*(parameter.arg for parameter in add.args.args[1:3]))
     calls = [site.node.args for site in source.calls(add.name) if len(site.node.args) == 2]
-    said = {_order(*map(ast.unparse, given)) for given in calls}
-    return None if order is None or (not order) in said else order
+    orders = {_order(*map(ast.unparse, arguments)) for arguments in calls}
+    return None if order is None or (not order) in orders else order
 
 
 def _order(one: str, other: str) -> bool | None:
@@ -83,7 +83,8 @@ def _order(one: str, other: str) -> bool | None:
 
 
 def _named_for(method: ast.FunctionDef, words: frozenset[str]) -> Iterator[tuple[str, Any]]:
-    """What a method returns by a name with one of these words alone, with its key where it has one."""
+    """The results of a method whose names have exactly one of these words, each with its key; None for a single
+    result."""
     returned = [node.value for node in ast.walk(method) if isinstance(node, ast.Return)]
     names: list[tuple[str, Any]] = [(method.name, None)]
     if len(returned) == 1 and isinstance(returned[0], ast.Dict):
