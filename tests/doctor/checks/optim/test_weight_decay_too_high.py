@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from for_checks.asked import asked, digits, loop, perceptron, said, stepped
 from for_checks.claims import Column, Scores
-from striate.doctor.checks.model.last_layer_clipped import _given
+from striate.doctor.checks.model.last_layer_clipped import _argument_of
 from striate.doctor.checks.optim.weight_decay_too_high import (
     WEIGHT_DECAY_TOO_HIGH,
     _pulled,
@@ -98,7 +98,7 @@ def test_who_asks_for_a_trial_again_is_given_what_was_noted_in_it() -> None:
     )
     assert [_pulled(evidence), _pulled(evidence)] == [True, True]
     linear = next(call for call in evidence.graph.calls if call.name == "linear")
-    given = [_given(evidence, linear, place) for place in (0, 1, 1, 3)]
+    given = [_argument_of(evidence, linear, place) for place in (0, 1, 1, 3)]
     assert [None if one is None else tuple(one.shape) for one in given] == [(32, 64), (16, 64), (16, 64), None]
 
 

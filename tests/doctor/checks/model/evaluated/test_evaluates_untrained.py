@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from for_checks.asked import asked, digits, loop, perceptron, read, said, stepped
 from for_checks.scripts import found, found_in_library, values
-from striate.doctor.checks.model.evaluated.copies import are_chosen, are_kept_anew
+from striate.doctor.checks.model.evaluated.copies import are_best_so_far, are_saved_again
 from striate.doctor.checks.model.evaluated.evaluates_untrained import CHECK as EVALUATES_UNTRAINED
 from striate.doctor.checks.model.evaluated.evaluates_untrained import READ
 from striate.doctor.setup.library_training import LibraryTraining
@@ -89,7 +89,7 @@ def test_a_state_that_a_callback_keeps_is_no_copy_left_behind(method: str) -> No
     text = f"class Keep:\n    def {method}(self):\n        self.best = copy.deepcopy(self.model.state_dict())\n"
     text += "for x, y in loader:\n    train(x, y)\n"
     source = ScriptSource({"train.py": ast.parse(text)}, {}, ("train.py", 4, 5), 5)
-    assert are_kept_anew(source) is (method != "__init__")
+    assert are_saved_again(source) is (method != "__init__")
 
 
 @pytest.mark.parametrize("again", [True, False])
@@ -98,7 +98,7 @@ def test_a_state_that_is_kept_anew_is_no_copy_left_behind(again: bool) -> None:
     text += "    best, state = score, copy.deepcopy(model.state_dict())\n" if again else ""
     state = copy.deepcopy(nn.Linear(2, 2).state_dict())
     source = ScriptSource({"train.py": ast.parse(text)}, {"state": state}, ("train.py", 2, 3), 5)
-    assert are_kept_anew(source) is again
+    assert are_saved_again(source) is again
 
 
 @pytest.mark.parametrize(("update", "wrong"), [("pass", True), ("ema.load_state_dict(model.state_dict())", False)])
@@ -194,7 +194,7 @@ def test_copied_tensors_by_name_are_the_best_state(test: str, chosen: bool) -> N
     names = {"state": {name: tensor.clone() for name, tensor in model.state_dict().items()}}
     source = ScriptSource({"train.py": ast.parse(text + "    train(x, y)\n")}, names, ("train.py", 1, 4), 5)
     setup: Any = SimpleNamespace(source=source, model=model)
-    assert are_chosen(setup) is chosen
+    assert are_best_so_far(setup) is chosen
 
 
 @pytest.mark.parametrize(
@@ -206,7 +206,7 @@ def test_a_state_that_is_chosen_in_the_loop_is_kept_anew(test: str, anew: bool) 
     text += "    train(x, y)\n"
     state = copy.deepcopy(nn.Linear(2, 2).state_dict())
     source = ScriptSource({"train.py": ast.parse(text)}, {"state": state}, ("train.py", 1, 4), 5)
-    assert are_kept_anew(source) is anew
+    assert are_saved_again(source) is anew
 
 
 @pytest.mark.parametrize("decay", [0.9, 0.999])
@@ -462,7 +462,7 @@ def test_weights_in_a_checkpoint_are_the_best_so_far(test: str, as_state: bool) 
         {"train.py": ast.parse(text + "    train(x, y)\n")}, {"checkpoint": checkpoint}, ("train.py", 1, 4), 5
     )
     setup: Any = SimpleNamespace(source=source, model=model)
-    assert (are_kept_anew(source) if as_state else are_chosen(setup)) is bool(test)
+    assert (are_saved_again(source) if as_state else are_best_so_far(setup)) is bool(test)
 
 
 @pytest.mark.parametrize("dropped", [True, False])

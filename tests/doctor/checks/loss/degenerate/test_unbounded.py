@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
 
-from striate.doctor.checks.loss.degenerate.endless import _are_one_number, constant_without_end
+from striate.doctor.checks.loss.degenerate.unbounded import _are_mask_scores, falls_without_bound
 from striate.doctor.evidence.clock import Clock
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.setup.training_setup import make_setup
@@ -18,7 +18,7 @@ from striate.doctor.setup.training_setup import make_setup
 
 @pytest.mark.parametrize(("values_", "mask"), [([-1e9] * 8, True), ([-2e4 * n for n in range(1, 9)], False)])
 def test_a_mask_is_one_number(values_: list[float], mask: bool) -> None:
-    assert _are_one_number(torch.tensor(values_)) is mask
+    assert _are_mask_scores(torch.tensor(values_)) is mask
 
 
 class Spreading(nn.Module):
@@ -50,4 +50,4 @@ def test_a_penalty_beside_predictions_may_not_be_below_zero(squared: bool) -> No
     model = Spreading(squared)
     optimizer = torch.optim.Adam(model.parameters(), 3e-3)
     setup = make_setup(model, data, None, optimizer=optimizer, step=step, task="regress")
-    assert (constant_without_end(Evidence(setup, Clock(120.0))) is None) is squared
+    assert (falls_without_bound(Evidence(setup, Clock(120.0))) is None) is squared
