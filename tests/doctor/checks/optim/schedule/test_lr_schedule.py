@@ -29,9 +29,9 @@ from for_checks.pictures import signs
 from for_checks.scripts import SCRIPT, Counting, found, values
 from for_checks.steps import scheduled
 from striate.doctor.checks.optim.lr_too_high import LR_TOO_HIGH
-from striate.doctor.checks.optim.schedule.gone_early import ends_early
 from striate.doctor.checks.optim.schedule.lr_schedule import LR_SCHEDULE
-from striate.doctor.checks.optim.schedule.planned_rates import gets_there
+from striate.doctor.checks.optim.schedule.planned_rates import reaches_full_rate
+from striate.doctor.checks.optim.schedule.too_short import ends_early
 from striate.doctor.setup.script_source import ScriptSource
 
 
@@ -344,9 +344,9 @@ def test_a_schedule_may_be_all_of_the_rate() -> None:
 @pytest.mark.parametrize(("top", "there"), [(30, True), (80, False)])
 def test_a_cycle_has_its_full_rate_before_half_of_it(top: int, there: bool) -> None:
     rates = [0.1 * number / top for number in range(top)] + [0.1 * (100 - n) / (100 - top) for n in range(top, 100)]
-    assert gets_there([(rates, 100, "step")], 0.1) is there
-    assert gets_there([(rates[:40], 100, "step")], 0.1) is there
-    assert not gets_there([(rates, 100, "epoch"), (rates[:20], 100, "step")], 0.1)
+    assert reaches_full_rate([(rates, 100, "step")], 0.1) is there
+    assert reaches_full_rate([(rates[:40], 100, "step")], 0.1) is there
+    assert not reaches_full_rate([(rates, 100, "epoch"), (rates[:20], 100, "step")], 0.1)
 
 
 def sgd(model: nn.Module, lr: float, **options: Any) -> torch.optim.Optimizer:
