@@ -185,7 +185,7 @@ SQUARED = "policy_loss(x) + 0.5 * ((newvalue - b_returns[mb_inds]) ** 2).mean()"
 
 
 @pytest.mark.parametrize("shape", [(8, 1), (8,)])
-def test_values_beside_rows_of_returns(shape: tuple[int, ...]) -> None:
+def test_values_compared_with_rows_of_returns(shape: tuple[int, ...]) -> None:
     names = {"newvalue": torch.zeros(shape), "b_returns": torch.ones(32), "mb_inds": torch.arange(8)}
     assert of_code(ACTOR_CRITIC.format(term=SQUARED), **names) == ["loss.broadcast"] * (len(shape) == 2)
 

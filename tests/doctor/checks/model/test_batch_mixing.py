@@ -332,7 +332,7 @@ class Packed(nn.Module):
 
 @pytest.mark.each_nth(2)
 @pytest.mark.parametrize("dealt", [True, False])
-def test_rows_whose_lengths_have_to_fall_are_asked_about_too(dealt: bool) -> None:
+def test_rows_with_sorted_lengths_are_checked_too(dealt: bool) -> None:
     generator = torch.Generator().manual_seed(0)
     batches = []
     for _ in range(6):
@@ -372,7 +372,7 @@ class Masked(nn.Module):
 
 
 @pytest.mark.parametrize("kind", ["along positions", "along samples", "graph"])
-def test_attention_whose_mask_is_laid_over_the_samples_mixes_them(kind: str) -> None:
+def test_attention_whose_mask_is_applied_to_the_samples_mixes_them(kind: str) -> None:
     torch.manual_seed(0)
     text = torch.randint(20, (120, 13))
     loader = DataLoader(TensorDataset(text[:, :-1], text[:, 1:]), 12)

@@ -128,7 +128,7 @@ def test_what_is_added_may_darken(last: nn.Module, clamped: bool, wrong: bool) -
 
 
 @pytest.mark.parametrize("wide", [False, True])
-def test_boxes_behind_a_mask_are_within_what_a_sigmoid_gives(wide: bool) -> None:
+def test_masked_boxes_are_within_the_range_of_a_sigmoid(wide: bool) -> None:
     x = torch.randn(96, 1, 8, 8, generator=torch.Generator().manual_seed(0))
     boxes = torch.rand(96, 4, generator=torch.Generator().manual_seed(1)) * (4 if wide else 1)
     there = torch.arange(96) % 3 > 0
@@ -222,7 +222,7 @@ def test_scores_cut_off(end: Any, severity: set[str]) -> None:
     assert found.severity in severity
 
 
-def test_the_bound_of_the_loss_is_told() -> None:
+def test_the_bound_of_the_loss_is_reported() -> None:
     (found,) = asked(LAST_LAYER_CLIPPED, With(nn.Tanh()), digits(), optimizer=quick_adam)
     assert "cannot fall below 0.80 for 10 classes" in found.measured
     assert "Remove the tanh" in found.remedy

@@ -1,4 +1,4 @@
-"""`model.no-nonlinearity`: is a deep network no more than one linear layer?"""
+"""`model.no-nonlinearity`: is a deep network equivalent to a single linear layer?"""
 
 from __future__ import annotations
 

@@ -45,7 +45,7 @@ def test_micro_batches_of_one_step_are_divided(rate: float, divided: bool, wrong
 
 
 @pytest.mark.parametrize("check", [ACCUMULATION, DEGENERATE])
-def test_one_batch_that_is_asked_at_two_weights_is_no_sum_and_no_pair(check: Check) -> None:
+def test_one_batch_at_two_states_of_the_weights_is_no_sum_and_no_pair(check: Check) -> None:
     """Sharpness-aware minimization (Foret et al. 2021), with a rate at which the loss leaps before it falls."""
 
     def step(model: nn.Module, batch: Any, optimizer: torch.optim.Optimizer, loss: Any) -> torch.Tensor:

@@ -18,7 +18,7 @@ from striate.doctor.checks.optim.low_precision import LOW_PRECISION
 
 
 @pytest.mark.parametrize("half", [True, False])
-def test_an_average_in_half_precision_stays_behind(half: bool) -> None:
+def test_an_average_in_half_precision_falls_behind(half: bool) -> None:
     model = perceptron()
     average = copy.deepcopy(model).requires_grad_(False).to(torch.bfloat16 if half else torch.float32)
 
@@ -88,7 +88,7 @@ def test_half_weights_are_tried_before_others_take_the_time() -> None:
     assert order.index(LOW_PRECISION) < order.index(SHIFT)
 
 
-def test_float16_that_breaks_is_told_where_float32_cannot_be_tried() -> None:
+def test_float16_that_breaks_is_reported_where_float32_cannot_be_tried() -> None:
     model = perceptron().half()
     other = perceptron().half()
 

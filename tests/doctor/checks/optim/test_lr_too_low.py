@@ -1,4 +1,4 @@
-"""`optim.lr-too-low`: whether a higher learning rate gets much farther."""
+"""`optim.lr-too-low`: does a higher learning rate get much farther?"""
 
 from __future__ import annotations
 

@@ -27,21 +27,21 @@ def clears_by_its_closure(optimizer: Any) -> None:
     optimizer.register_step_post_hook(lambda *_: optimizer.zero_grad())
 
 
-def clears_what_it_is_given(optimizer: Any) -> None:
+def clears_its_arguments(optimizer: Any) -> None:
     optimizer.register_step_post_hook(lambda given, *_: given.zero_grad())
 
 
-def looks_on(optimizer: Any) -> None:
+def only_watches(optimizer: Any) -> None:
     optimizer.register_step_pre_hook(lambda *_: None)
 
 
-@pytest.mark.parametrize("hook", [clears_by_its_closure, clears_what_it_is_given, looks_on])
+@pytest.mark.parametrize("hook", [clears_by_its_closure, clears_its_arguments, only_watches])
 def test_gradients_that_a_hook_of_the_optimizer_clears(hook: Any) -> None:
     model = perceptron()
     optimizer = torch.optim.SGD(model.parameters(), 0.01)
     hook(optimizer)
     said = asked(MISSING_ZERO_GRAD, model, digits(most=320), step=uncleared, optimizer=optimizer, loss=LOSS)
-    assert [one.code for one in said] == ["optim.missing-zero-grad"] * (hook is looks_on)
+    assert [one.code for one in said] == ["optim.missing-zero-grad"] * (hook is only_watches)
 
 
 @pytest.mark.parametrize("left", [True, False])

@@ -1,4 +1,4 @@
-"""Does weight decay shrink the weights faster than they can learn?"""
+"""`optim.weight-decay-too-high`: does weight decay shrink the weights faster than they can learn?"""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def rows_in_batches(x: Tensor, y: Tensor) -> DataLoader[Any]:
 
 
 @pytest.mark.parametrize(("kind", "decay"), [("Adam", 2000.0), ("RMSprop", 2000.0), ("Adam", 5e-4)])
-def test_decay_beside_a_loss_that_falls_below_zero(kind: str, decay: float) -> None:
+def test_decay_with_a_loss_that_falls_below_zero(kind: str, decay: float) -> None:
     torch.manual_seed(0)
     model = Column(True)
     optimizer = getattr(torch.optim, kind)(model.parameters(), 0.01, weight_decay=decay)
@@ -86,7 +86,7 @@ def test_a_strong_decay_of_the_weights_of_a_margin_alone(few: bool) -> None:
     assert [one.code for one in said] == ["optim.weight-decay-too-high"] * (not few)
 
 
-def test_who_asks_for_a_trial_again_is_given_what_was_noted_in_it() -> None:
+def test_a_trial_that_is_requested_again_returns_its_notes() -> None:
     model = perceptron(16)
 
     def penalized(model: Any, batch: Any, optimizer: Any, loss: Any) -> Tensor:

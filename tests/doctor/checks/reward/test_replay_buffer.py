@@ -1,4 +1,4 @@
-"""`reward.never-seen`, `reward.scale`, `reward.off-by-one`: what the script's replay buffer holds at the first step."""
+"""`reward.never-seen`, `reward.scale`, `reward.off-by-one`: the script's replay buffer at the first step."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_returns_do_not_run_on_over_ends(masked: bool, kind: str) -> None:
     assert of_code(ACTOR_CRITIC.format(term="x"), **names) == ["reward.terminal-lost"] * (not masked)
 
 
-def test_an_episode_without_an_end_has_none_to_mask() -> None:
+def test_an_episode_without_an_end_needs_no_mask() -> None:
     assert of_code(ACTOR_CRITIC.format(term="x"), **rollout(masked=False, ends=0.0)) == []
 
 

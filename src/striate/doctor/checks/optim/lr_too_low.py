@@ -46,10 +46,10 @@ nothing."""
 HELD_MOVE = 5e-4
 """Movement at the final rate of a warmup, which is tried from the first step on, where healthy rates may be too
 high."""
-NOWHERE = 5e-3
+TINY_TOTAL_MOVE = 5e-3
 """Largest movement of all steps that the script plans together, as a share of the parameters' norm; healthy trainings
 move that far in a handful of steps."""
-NEXT_TO_NONE = 1e-6
+TINY_SHARE = 1e-6
 """Share of the loss that goes backward; usual are the loss itself, sums of losses, and a loss divided by a number of
 batches."""
 NO_LOSS = 1e-3
@@ -59,7 +59,7 @@ EPOCHS, STEPS = 20, 1500
 which have many steps per epoch, a hundred steps show little."""
 
 TOO_SHORT = 2
-"""How many times the planned steps a rate may need at most, so that training reaches its goal."""
+"""A rate is too low if it needs more than this many times the planned steps."""
 
 
 def _run(evidence: Evidence) -> Iterator[Finding]:
@@ -70,7 +70,7 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
         raise NoEvidence("the sampler has weights for only a few samples, which it draws repeatedly")
     trial, moved = evidence.trial, movement(evidence.trial)
     part, back = evidence.calls.part_of_loss, max(map(abs, evidence.calls.backward), default=0.0)
-    if 0 < part < NEXT_TO_NONE and back < NO_LOSS and moved is not None and moved < 5 * SMALL_MOVE:
+    if 0 < part < TINY_SHARE and back < NO_LOSS and moved is not None and moved < 5 * SMALL_MOVE:
         yield _multiplied(part, moved)
         return
     own = _from_chance(evidence, evidence.progress, moved)
@@ -83,8 +83,8 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
     peak = _peak(trial) if rising else highest_rates(trial)
     first = max((rate for row in trial.rows[:CLOSE_STEPS] for rate in row.rates), default=0.0)
     highest = moved * (max(peak, default=0.0) / first if rising and first else 1.0)
-    if (planned := passes_planned(evidence)) and 0 < highest * planned < NOWHERE and own.share < NOTHING:
-        yield _nowhere(trial, peak, own, highest, planned)
+    if (planned := passes_planned(evidence)) and 0 < highest * planned < TINY_TOTAL_MOVE and own.share < NOTHING:
+        yield _hardly_moves(trial, peak, own, highest, planned)
         return
     held = rising and max(highest_rates(trial), default=0.0) < NEARLY * max(peak, default=math.inf)
     rates = tuple(peak) if held else highest_rates(trial)
@@ -181,7 +181,7 @@ def _multiplied(part: float, moved: float) -> Finding:
         where="the loss",
         measured=f"`backward()` runs on {part:.1g} times the loss; a step moves the parameters by {moved:.1g} of "
         "their norm",
-        threshold=f"{NEXT_TO_NONE:g} of the loss and {NO_LOSS:g} in absolute value, and steps below "
+        threshold=f"{TINY_SHARE:g} of the loss and {NO_LOSS:g} in absolute value, and steps below "
         f"{5 * SMALL_MOVE:g} of the norm",
         why="The factor shrinks the gradients, and with them the steps of SGD. Those of Adam shrink once gradients "
         "are as small as its epsilon.",
@@ -189,7 +189,7 @@ def _multiplied(part: float, moved: float) -> Finding:
     )
 
 
-def _nowhere(trial: Trial, rates: Sequence[float], own: Progress, moved: float, planned: float) -> Finding:
+def _hardly_moves(trial: Trial, rates: Sequence[float], own: Progress, moved: float, planned: float) -> Finding:
     factor = _factors(trial, moved)[0]
     start = f"with lr {rate_text(rates)} a" if rates else "a"
     return Finding(
@@ -199,7 +199,7 @@ def _nowhere(trial: Trial, rates: Sequence[float], own: Progress, moved: float, 
         measured=f"{start} step moves the parameters by {moved:.1g} of their norm. All of "
         f"{several(round(planned), 'step')} of the script move them by {moved * planned:.1g} at most; "
         f"the loss is still {own}",
-        threshold=f"{NOWHERE:g} of the norm in all steps",
+        threshold=f"{TINY_TOTAL_MOVE:g} of the norm in all steps",
         why="Weights that stay close to their initialization learn nothing.",
         remedy=rate_remedy(
             f"`{optimizer_line(trial.replica.optimizer, [rate * factor for rate in rates])}`, or a tenth of it.",

@@ -1,4 +1,4 @@
-"""`loss.padding-counted`: does what only fills rows up count in the loss?"""
+"""`loss.padding-counted`: does padding count in the loss?"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The likelihood that a normalizing flow gives noise of a known density, which no density can exceed on average."""
+"""The likelihood that a normalizing flow assigns to noise: no density exceeds that of the noise itself on average."""
 
 from __future__ import annotations
 

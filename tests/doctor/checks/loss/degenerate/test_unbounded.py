@@ -1,4 +1,4 @@
-"""Losses that fall without end for outputs that say nothing, or that are zero whatever the outputs are."""
+"""Losses that fall without bound for equal outputs, or that are zero whatever the outputs are."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from striate.doctor.setup.training_setup import make_setup
 
 
 @pytest.mark.parametrize(("values_", "mask"), [([-1e9] * 8, True), ([-2e4 * n for n in range(1, 9)], False)])
-def test_a_mask_is_one_number(values_: list[float], mask: bool) -> None:
+def test_scores_of_a_mask_are_equal(values_: list[float], mask: bool) -> None:
     assert _are_mask_scores(torch.tensor(values_)) is mask
 
 
@@ -34,7 +34,7 @@ class Spreading(nn.Module):
 
 
 @pytest.mark.parametrize("squared", [True, False])
-def test_a_penalty_beside_predictions_may_not_be_below_zero(squared: bool) -> None:
+def test_a_penalty_output_cannot_be_negative(squared: bool) -> None:
     torch.manual_seed(0)
     x = torch.randn(128, 6)
     data = DataLoader(TensorDataset(x, x[:, :2].sin()), 32)

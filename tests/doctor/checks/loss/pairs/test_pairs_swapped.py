@@ -1,4 +1,4 @@
-"""`loss.pairs-swapped`: does the loss pull together what belongs together?"""
+"""`loss.pairs-swapped`: does the loss pull matching pairs together and others apart?"""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ class Beside(nn.Module):
 
 
 @pytest.mark.parametrize("order", [(0, 1, 2), (0, 2, 1)])
-def test_triplets_beside_each_other_are_seen(order: tuple[int, ...]) -> None:
+def test_triplets_along_an_axis_are_found(order: tuple[int, ...]) -> None:
     x, y = digits().dataset.tensors  # type: ignore[attr-defined]
     by_class = y.argsort()
     loader = DataLoader(TensorDataset(torch.stack([x[by_class], x[by_class.roll(1)], x[by_class.roll(300)]], 1)), 32)
@@ -228,7 +228,7 @@ class TwoFactors(nn.Module):
 
 
 @pytest.mark.parametrize("turned", [True, False])
-def test_items_that_are_drawn_anew_are_ranked_below_those_that_stay(turned: bool) -> None:
+def test_sampled_items_are_ranked_below_items_that_stay(turned: bool) -> None:
     def step(net: nn.Module, batch: Any, own: Any, _: Any) -> Tensor:
         own.zero_grad()
         users, items, others = batch
@@ -464,7 +464,7 @@ def test_triplets_that_the_network_is_shown_at_once(swapped: bool) -> None:
 
 
 @pytest.mark.parametrize("swapped", [False, True])
-def test_each_view_has_its_mate_where_the_loss_looks(swapped: bool) -> None:
+def test_each_view_has_its_partner_where_the_loss_expects_it(swapped: bool) -> None:
     x = torch.randn(256, 16)
     data = TensorDataset(x + 0.1 * torch.randn(256, 16), x + 0.1 * torch.randn(256, 16))
 
@@ -567,7 +567,7 @@ def supervised(z: Tensor, positive: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize("kind", ["swapped", "right", "without labels"])
-def test_classes_are_pulled_together_beside_a_probe(kind: str) -> None:
+def test_classes_are_pulled_together_next_to_a_probe(kind: str) -> None:
     def step(model: Any, batch: Any, optimizer: Any, _: Any) -> Tensor:
         x, y = batch
         z, scores = model(x)
@@ -611,7 +611,7 @@ def of_pairs(model: nn.Module, batch: Any, optimizer: Any, loss: Any) -> Tensor:
 
 @pytest.mark.each_nth(2)
 @pytest.mark.parametrize("swapped", [True, False])
-def test_a_loss_that_is_soon_content_with_classes_apart(swapped: bool) -> None:
+def test_a_loss_that_is_near_zero_with_classes_pushed_apart(swapped: bool) -> None:
     options: Any = {"loss": HardTriplets(swapped), "step": of_pairs, "optimizer": rapid}
     found = said(PAIRS_SWAPPED, DeepEmbedding(), digits(), **options)
     assert [one.code for one in found] == ["loss.pairs-swapped"] * swapped
@@ -629,7 +629,7 @@ class Reconstructing(nn.Module):
         return self.image(code), code
 
 
-def test_labels_that_the_loss_does_not_get_are_not_asked_about() -> None:
+def test_labels_that_the_loss_does_not_get_do_not_count() -> None:
     def step(model: nn.Module, batch: Any, optimizer: Any, _: Any) -> Tensor:
         optimizer.zero_grad()
         image, code = model(batch[0])

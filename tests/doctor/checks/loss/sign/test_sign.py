@@ -68,7 +68,7 @@ def test_a_part_of_the_loss_with_the_wrong_sign(sign: float) -> None:
 
 @pytest.mark.each_nth(3)
 @pytest.mark.parametrize("kind", ["squares", "squares of probabilities", "hinge", "smoothed"])
-def test_other_losses_ask_for_right_answers_too(kind: str) -> None:
+def test_other_losses_are_lowest_for_right_predictions_too(kind: str) -> None:
     model = perceptron()
 
     def asks(outputs: Tensor, y: Tensor) -> Tensor:
@@ -208,7 +208,7 @@ class Ascent(torch.optim.Optimizer):
 @pytest.mark.parametrize(
     ("maximized", "wrong"), [("said", False), ("", False), ("said", True), ("done", False), ("done", True)]
 )
-def test_one_of_several_outputs_may_be_asked_for_by_what_is_maximized(maximized: str, wrong: bool) -> None:
+def test_one_of_several_outputs_may_have_a_reversed_loss_if_it_is_maximized(maximized: str, wrong: bool) -> None:
     torch.manual_seed(0)
     x = torch.randn(256, 1, 8, 8)
     place, area = x[:, 0, 0, :2].tanh(), x[:, 0, 4, 4].tanh()

@@ -1,4 +1,4 @@
-"""loss.wrong-for-task: does the loss compute something else than what the task and its targets call for?"""
+"""`loss.wrong-for-task`: does the loss fit the task and its targets?"""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_outputs_and_targets_stand_in_their_places(loss: Any, said: str) -> None
 
 
 @pytest.mark.parametrize("shift", [0, 1])
-def test_a_class_that_is_asked_for_at_the_next_output_is_named(shift: int) -> None:
+def test_a_class_whose_target_is_the_next_output_is_reported(shift: int) -> None:
     def loss(outputs: Tensor, y: Tensor) -> Tensor:
         return functional.binary_cross_entropy_with_logits(outputs, functional.one_hot((y + shift) % 10, 10).float())
 
@@ -209,7 +209,7 @@ WRONG: list[tuple[str, nn.Module, Any, str]] = [
 
 @pytest.mark.each_nth(3)
 @pytest.mark.parametrize(("name", "model", "loss", "remedy"), WRONG, ids=[row[0] for row in WRONG])
-def test_what_a_loss_is_given_tells_that_it_is_wrong(name: str, model: nn.Module, loss: Any, remedy: str) -> None:
+def test_arguments_of_a_loss_show_that_it_is_wrong(name: str, model: nn.Module, loss: Any, remedy: str) -> None:
     (found,) = asked(WRONG_FOR_TASK, model, digits(), loss=loss)
     assert found.code == "loss.wrong-for-task"
     assert found.severity in ("error", "warning")
@@ -340,7 +340,7 @@ def test_quantiles_are_those_that_the_script_lists(listed: list[float], turned: 
 
 
 @pytest.mark.parametrize("classes", ["cross entropy", "by hand", "as numbers"])
-def test_a_quantity_beside_classes_is_not_their_numbers(classes: str) -> None:
+def test_a_quantity_predicted_with_classes_is_not_their_numbers(classes: str) -> None:
     numbers = torch.Generator().manual_seed(0)
     x, speed, kinds = torch.randn(128, 64, generator=numbers), torch.rand(128, generator=numbers), torch.arange(128) % 4
 

@@ -1,4 +1,4 @@
-"""`model.evaluates-untrained`: is what is evaluated what is trained, or an average of it that follows?"""
+"""`model.evaluates-untrained`: does evaluation use the trained network, or an average that follows it?"""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def test_an_average_is_written_into_the_tensor(line: str, wrong: bool) -> None:
 
 
 @pytest.mark.parametrize("method", ["after_epoch", "__init__"])
-def test_a_state_that_a_callback_keeps_is_no_copy_left_behind(method: str) -> None:
+def test_a_state_that_a_callback_stores_is_no_unchanged_copy(method: str) -> None:
     text = f"class Keep:\n    def {method}(self):\n        self.best = copy.deepcopy(self.model.state_dict())\n"
     text += "for x, y in loader:\n    train(x, y)\n"
     source = ScriptSource({"train.py": ast.parse(text)}, {}, ("train.py", 4, 5), 5)
@@ -93,7 +93,7 @@ def test_a_state_that_a_callback_keeps_is_no_copy_left_behind(method: str) -> No
 
 
 @pytest.mark.parametrize("again", [True, False])
-def test_a_state_that_is_kept_anew_is_no_copy_left_behind(again: bool) -> None:
+def test_a_state_that_is_saved_again_is_no_unchanged_copy(again: bool) -> None:
     text = "best, state = 0.0, copy.deepcopy(model.state_dict())\nfor x, y in loader:\n    train(x, y)\n"
     text += "    best, state = score, copy.deepcopy(model.state_dict())\n" if again else ""
     state = copy.deepcopy(nn.Linear(2, 2).state_dict())
@@ -200,7 +200,7 @@ def test_copied_tensors_by_name_are_the_best_state(test: str, chosen: bool) -> N
 @pytest.mark.parametrize(
     ("test", "anew"), [("score > best", True), ("state is None", False), ("not state", False), ("", False)]
 )
-def test_a_state_that_is_chosen_in_the_loop_is_kept_anew(test: str, anew: bool) -> None:
+def test_a_state_that_is_chosen_in_the_loop_is_saved_again(test: str, anew: bool) -> None:
     kept = "state = copy.deepcopy(model.state_dict())"
     text = f"for x, y in loader:\n    if {test}:\n        {kept}\n" if test else f"{kept}\nfor x, y in loader:\n"
     text += "    train(x, y)\n"
@@ -466,7 +466,7 @@ def test_weights_in_a_checkpoint_are_the_best_so_far(test: str, as_state: bool) 
 
 
 @pytest.mark.parametrize("dropped", [True, False])
-def test_an_average_that_a_pure_function_gives_anew_follows(dropped: bool) -> None:
+def test_an_average_that_a_pure_function_replaces_follows(dropped: bool) -> None:
     model = perceptron()
     state = {"ema": {name: value.detach().clone() for name, value in model.named_parameters()}}
 
@@ -493,7 +493,7 @@ class Owner:
                 slow.lerp_(fast, 0.1)
 
 
-def test_an_average_that_an_object_moves_is_seen_beside_the_users_own() -> None:
+def test_an_average_that_an_object_updates_is_found_next_to_the_users_own() -> None:
     model = perceptron()
     owner = Owner(model)
 
@@ -543,7 +543,7 @@ def test_an_average_begins_within_the_training(start: int, right: bool) -> None:
         ("targets = average(x)", "evaluate(average)", True),
     ],
 )
-def test_a_copy_that_is_evaluated_is_given_weights(update: str, evaluated: str, right: bool) -> None:
+def test_an_evaluated_copy_gets_weights(update: str, evaluated: str, right: bool) -> None:
     text = textwrap.dedent(f"""
         def evaluate(net):
             net.eval()
@@ -575,7 +575,7 @@ def test_a_copy_that_is_evaluated_is_given_weights(update: str, evaluated: str, 
     ("then", "right"),
     [("other.eval()", False), ("other.load_state_dict(model.state_dict())", True)],
 )
-def test_a_network_that_each_epoch_makes_anew_is_not_what_is_trained(then: str, right: bool) -> None:
+def test_a_network_that_each_epoch_creates_is_not_the_trained_one(then: str, right: bool) -> None:
     text = textwrap.dedent(f"""
         for epoch in range(5):
             for x, y in loader:

@@ -1,4 +1,4 @@
-"""Does the schedule of the learning rate end, or begin, before anything is learned?"""
+"""`optim.lr-schedule`: is the learning rate almost 0, or still warming up, while there is much to learn?"""
 
 from __future__ import annotations
 

@@ -84,7 +84,7 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
             f"that it generates; the step of {name} makes them {change[real.push]} for real images",
             limit=f"a generator's step that pushes the outputs of {name} in another direction than its own step does "
             "for real images",
-            why="The generator learns to produce images that are easily told from real ones.",
+            why="The generator learns to produce images that are easy to distinguish from real ones.",
             remedy=f"use the label of real images: `criterion(netD(fake), torch.ones(len(fake)))`; for a mean, "
             f"`{'-' if real.push > 0 else ''}netD(fake).mean()`",
         )
@@ -96,7 +96,7 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
             measured=f"`{generator}` generates the images that {name} judges and gets gradients, but no optimizer "
             "holds any of its parameters",
             limit="no optimizer holds a parameter of the generator",
-            why="The generator keeps its initial weights, so its images are told from real ones ever more easily.",
+            why="The generator keeps its initial weights, so its images become easier to distinguish from real ones.",
             remedy=f"create an optimizer for it: `torch.optim.Adam({generator}.parameters())`",
         )
     elif generator_step is None and len(fakes) > sum(
