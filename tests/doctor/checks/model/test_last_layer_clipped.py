@@ -110,8 +110,8 @@ def test_a_sigmoid_before_an_error_that_the_step_computes(low: float | None, wro
 
     model = nn.Sequential(nn.Linear(6, 4), nn.Sigmoid())
     options: Any = {"optimizer": torch.optim.Adam(model.parameters(), 1e-3), "step": step}
-    said = read(LOOP, LAST_LAYER_CLIPPED, model, DataLoader(TensorDataset(x, y), 16), **options)
-    assert [one.code for one in said] == ["model.last-layer-clipped"] * wrong
+    findings = read(LOOP, LAST_LAYER_CLIPPED, model, DataLoader(TensorDataset(x, y), 16), **options)
+    assert [one.code for one in findings] == ["model.last-layer-clipped"] * wrong
 
 
 @pytest.mark.slow
@@ -143,8 +143,10 @@ def test_masked_boxes_are_within_the_range_of_a_sigmoid(wide: bool) -> None:
 
     loader = DataLoader(TensorDataset(x, boxes, there), 32)
     optimizer = torch.optim.SGD(model.parameters(), 0.1)
-    said = asked(LAST_LAYER_CLIPPED, model, loader, loss=nn.MSELoss(), optimizer=optimizer, step=step, task="regress")
-    assert len(said) == wide
+    findings = asked(
+        LAST_LAYER_CLIPPED, model, loader, loss=nn.MSELoss(), optimizer=optimizer, step=step, task="regress"
+    )
+    assert len(findings) == wide
 
 
 class With(nn.Module):

@@ -110,8 +110,8 @@ class Dropped(nn.Module):
 def test_randomness_in_evaluation_is_found_before_a_head_of_zeros(always: bool) -> None:
     torch.manual_seed(0)
     model = Dropped(always)
-    said = asked(MODE, model, digits(), loss=LOSS, optimizer=torch.optim.Adam(model.parameters(), 1e-3))
-    assert ["in evaluation mode" in one.measured for one in said] == [True] * always
+    findings = asked(MODE, model, digits(), loss=LOSS, optimizer=torch.optim.Adam(model.parameters(), 1e-3))
+    assert ["in evaluation mode" in one.measured for one in findings] == [True] * always
 
 
 def step_in_evaluation(model: nn.Module, *rest: Any) -> Tensor:

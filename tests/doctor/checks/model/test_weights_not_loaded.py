@@ -82,9 +82,9 @@ def found_in_loads(model: nn.Module, *states: dict[str, Any], strict: bool = Fal
 @pytest.mark.parametrize("before", ["module.", "backbone.encoder.", ""])
 def test_names_of_a_wrapper_are_reported_with_the_line_that_removes_them(before: str) -> None:
     state = {before + name: tensor for name, tensor in perceptron().state_dict().items()}
-    told = found_in_loads(perceptron(), state)
-    assert len(told) == (1 if before else 0)
-    for finding in told:
+    findings = found_in_loads(perceptron(), state)
+    assert len(findings) == (1 if before else 0)
+    for finding in findings:
         try_remedy(finding.remedy)
         line = str(finding.remedy).split("load_state_dict(")[1].split(")`, which")[0]
         assert not perceptron().load_state_dict(eval(line, {"state": state})).missing_keys
@@ -125,9 +125,9 @@ def test_what_is_taken_or_loaded_again_is_let_pass() -> None:
 def test_a_file_of_a_wrapper_that_is_loaded_after_training_is_named(line: str, right: bool) -> None:
     wrapped = nn.DataParallel(perceptron())
     source = ScriptSource({"train.py": ast.parse(line)}, {"wrapped": wrapped}, ("train.py", 1, 1), 5)
-    told = list(WEIGHTS_NOT_LOADED.run(Evidence(make_setup(wrapped, digits(), source=source), Clock(5.0))))
-    assert bool(told) is not right
-    for finding in told:
+    findings = list(WEIGHTS_NOT_LOADED.run(Evidence(make_setup(wrapped, digits(), source=source), Clock(5.0))))
+    assert bool(findings) is not right
+    for finding in findings:
         try_remedy(finding.remedy)
 
 
@@ -147,8 +147,8 @@ def test_a_file_of_a_wrapper_that_is_loaded_after_training_is_named(line: str, r
 def test_a_beginning_that_no_name_has_is_named(lines: str, right: bool) -> None:
     model = perceptron()
     source = ScriptSource({"train.py": ast.parse(lines)}, {"model": model}, ("train.py", 1, 1), 5)
-    told = list(WEIGHTS_NOT_LOADED.run(Evidence(make_setup(model, digits(), source=source), Clock(5.0))))
-    assert bool(told) is not right
+    findings = list(WEIGHTS_NOT_LOADED.run(Evidence(make_setup(model, digits(), source=source), Clock(5.0))))
+    assert bool(findings) is not right
 
 
 @pytest.mark.parametrize(
@@ -167,5 +167,5 @@ def test_a_beginning_that_no_name_has_is_named(lines: str, right: bool) -> None:
 def test_names_that_a_wrapper_gave_to_what_is_saved_are_taken_off(saved: str, loaded: str, right: bool) -> None:
     model, lines = perceptron(), f"torch.save({saved}, 'best.pt')\nbest = Sequential()\n{loaded}"
     source = ScriptSource({"train.py": ast.parse(lines)}, {"model": model}, ("train.py", 1, 1), 5)
-    told = list(WEIGHTS_NOT_LOADED.run(Evidence(make_setup(model, digits(), source=source), Clock(5.0))))
-    assert bool(told) is not right
+    findings = list(WEIGHTS_NOT_LOADED.run(Evidence(make_setup(model, digits(), source=source), Clock(5.0))))
+    assert bool(findings) is not right

@@ -184,5 +184,5 @@ def test_gradients_cleared_for_each_batch_before_the_loop_goes_on_without_a_step
     tree, names = ast.parse(SKIPPING.format(first=first, before=before)), values()
     source = ScriptSource({"train.py": tree}, names, ("train.py", 1, 12), 5)
     setup = make_setup(names["model"], names["loader"], loss=LOSS, optimizer=names["optimizer"], source=source)
-    said = list(ACCUMULATION_READ.run(Evidence(setup, Clock(20.0))))
-    assert ["only the last batch counts" in one.measured for one in said] == [True] * told
+    findings = list(ACCUMULATION_READ.run(Evidence(setup, Clock(20.0))))
+    assert ["only the last batch counts" in one.measured for one in findings] == [True] * told

@@ -41,8 +41,8 @@ LOSS = nn.CrossEntropyLoss()
 def test_the_decay_of_adamw_is_too_high_for_adam(kind: Any, decay: float, high: bool) -> None:
     model = perceptron()
     optimizer = kind(model.parameters(), lr=1e-3, weight_decay=decay)
-    told = said(WEIGHT_DECAY_TOO_HIGH, model, digits(), loss=LOSS, optimizer=optimizer)
-    assert [finding.code for finding in told] == ["optim.weight-decay-too-high"] * high
+    findings = said(WEIGHT_DECAY_TOO_HIGH, model, digits(), loss=LOSS, optimizer=optimizer)
+    assert [finding.code for finding in findings] == ["optim.weight-decay-too-high"] * high
 
 
 X = torch.randn(320, 4, generator=torch.Generator().manual_seed(0))
@@ -61,8 +61,8 @@ def test_decay_with_a_loss_that_falls_below_zero(kind: str, decay: float) -> Non
     model = Column(True)
     optimizer = getattr(torch.optim, kind)(model.parameters(), 0.01, weight_decay=decay)
     options: Any = {"optimizer": optimizer, "loss": nn.PoissonNLLLoss(), "task": "regress"}
-    said = asked(WEIGHT_DECAY_TOO_HIGH, model, rows_in_batches(X, RATES), **options)
-    assert [one.code for one in said] == ["optim.weight-decay-too-high"] * (decay > 1)
+    findings = asked(WEIGHT_DECAY_TOO_HIGH, model, rows_in_batches(X, RATES), **options)
+    assert [one.code for one in findings] == ["optim.weight-decay-too-high"] * (decay > 1)
 
 
 class Margin(nn.Module):
@@ -82,8 +82,8 @@ def test_a_strong_decay_of_the_weights_of_a_margin_alone(few: bool) -> None:
         {"params": model.head.parameters(), "weight_decay": 0.05},
     ]
     optimizer = torch.optim.SGD(groups, 0.05, momentum=0.9)
-    said = asked(WEIGHT_DECAY_TOO_HIGH, model, rows_in_batches(X, SIGNS), optimizer=optimizer, loss=Margin())
-    assert [one.code for one in said] == ["optim.weight-decay-too-high"] * (not few)
+    findings = asked(WEIGHT_DECAY_TOO_HIGH, model, rows_in_batches(X, SIGNS), optimizer=optimizer, loss=Margin())
+    assert [one.code for one in findings] == ["optim.weight-decay-too-high"] * (not few)
 
 
 def test_a_trial_that_is_requested_again_returns_its_notes() -> None:

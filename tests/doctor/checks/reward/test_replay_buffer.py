@@ -34,8 +34,8 @@ def test_two_episodes_that_a_limit_ended_may_look_like_one(others: int, lost: bo
     names = {"memory": grid(20, others)}
     assert find_replay_buffer(names) is not None
     source = ScriptSource({"train.py": ast.parse("for t in x:\n    pass\n")}, names, ("train.py", 1, 2), None)
-    told = [finding.code for finding in examine_rewards(source).findings]
-    assert told.count("reward.terminal-lost") == lost
+    codes = [finding.code for finding in examine_rewards(source).findings]
+    assert codes.count("reward.terminal-lost") == lost
 
 
 STEPS, ENVIRONMENTS, GAMMA, LAMBDA = 64, 4, 0.97, 0.95

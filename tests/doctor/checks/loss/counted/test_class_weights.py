@@ -78,8 +78,8 @@ def test_class_weights_with_indices_of_nodes(power: float, named: bool) -> None:
 
     model = nn.Linear(8, 4)
     options = {"optimizer": torch.optim.Adam(model.parameters()), "step": step}
-    said = asked(CLASS_WEIGHTS, model, DataLoader(TensorDataset(torch.randn(160, 8), numbers), 160), **options)
-    assert [one.code for one in said] == ["loss.class-weights"] * named
+    findings = asked(CLASS_WEIGHTS, model, DataLoader(TensorDataset(torch.randn(160, 8), numbers), 160), **options)
+    assert [one.code for one in findings] == ["loss.class-weights"] * named
 
 
 def test_weights_that_grow_with_the_counts_are_named() -> None:

@@ -103,11 +103,11 @@ def test_padding_is_known_in_batches_of_the_scripts_own_class(ignored: int) -> N
         loss = functional.cross_entropy(scores, batch.wanted.flatten(), ignore_index=ignored)
         return stepped(loss, optimizer)
 
-    said = []
+    findings = []
     for check in (IGNORED_CLASS, PADDING_COUNTED):
         model = nn.Sequential(nn.Embedding(12, 8), nn.Linear(8, 12))
-        said += asked(check, model, padded_sentences(), step=step, optimizer=torch.optim.Adam(model.parameters()))
-    assert [one.code for one in said] == ["loss.padding-counted"] * (ignored < 0)
+        findings += asked(check, model, padded_sentences(), step=step, optimizer=torch.optim.Adam(model.parameters()))
+    assert [one.code for one in findings] == ["loss.padding-counted"] * (ignored < 0)
 
 
 @pytest.mark.parametrize(
@@ -162,14 +162,14 @@ def test_a_mask_for_tags_excludes_no_tag(counted: str) -> None:
         return stepped((losses * mask.flatten()).sum() / mask.sum(), optimizer)
 
     model = nn.Sequential(nn.Embedding(9, 8), nn.Linear(8, 9))
-    said = asked_in_script(IGNORED_CLASS, model, batches, step=step)
-    assert [one.code for one in said] == ["loss.ignored-class"] * (counted == "tags")
+    findings = asked_in_script(IGNORED_CLASS, model, batches, step=step)
+    assert [one.code for one in findings] == ["loss.ignored-class"] * (counted == "tags")
 
 
 @pytest.mark.parametrize("ignored", [pytest.param(0, marks=pytest.mark.slow), 5])
 def test_what_fills_columns_up_may_be_left_out(ignored: int) -> None:
-    said = asked_in_script(IGNORED_CLASS, Translator(), translation_batches(), **translating(ignored))
-    assert [one.code for one in said] == ["loss.ignored-class"] * (ignored == 5)
+    findings = asked_in_script(IGNORED_CLASS, Translator(), translation_batches(), **translating(ignored))
+    assert [one.code for one in findings] == ["loss.ignored-class"] * (ignored == 5)
 
 
 def test_a_class_in_a_batch_with_void_pixels() -> None:

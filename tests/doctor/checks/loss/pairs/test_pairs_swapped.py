@@ -196,8 +196,8 @@ def test_a_ranking_loss_alone_pulls_what_belongs_together(swapped: bool) -> None
 
     model = Identified()
     optimizer = torch.optim.Adam(model.parameters(), 1e-3)
-    said = asked_in_script(PAIRS_SWAPPED, model, digits(), step=step, optimizer=optimizer)
-    assert [one.code for one in said] == ["loss.pairs-swapped"] * swapped
+    findings = asked_in_script(PAIRS_SWAPPED, model, digits(), step=step, optimizer=optimizer)
+    assert [one.code for one in findings] == ["loss.pairs-swapped"] * swapped
 
 
 class Triples(Dataset[Any]):
@@ -269,8 +269,8 @@ def test_pairs_of_shifted_views(swapped: bool) -> None:
     torch.manual_seed(0)
     model = Embedding()
     optimizer = torch.optim.Adam(model.parameters(), 1e-3)
-    said = asked_in_script(PAIRS_SWAPPED, model, digits(), step=in_views(swapped), optimizer=optimizer)
-    assert [one.code for one in said] == ["loss.pairs-swapped"] * swapped
+    findings = asked_in_script(PAIRS_SWAPPED, model, digits(), step=in_views(swapped), optimizer=optimizer)
+    assert [one.code for one in findings] == ["loss.pairs-swapped"] * swapped
 
 
 @pytest.mark.parametrize("swapped", [True, False])
@@ -304,8 +304,8 @@ def test_a_hinge_of_hardest_triplets_that_is_zero_in_most_steps(swapped: bool) -
     model = Embedding()
     optimizer = torch.optim.Adam(model.parameters(), 1e-4)
     train = DataLoader(TensorDataset(torch.randn(128, 1, 8, 8), torch.arange(128) % 3), 32)
-    said = asked_in_script(PAIRS_SWAPPED, model, train, step=step, optimizer=optimizer)
-    assert ["the loss is 0 in" in one.measured for one in said] == [True] * swapped
+    findings = asked_in_script(PAIRS_SWAPPED, model, train, step=step, optimizer=optimizer)
+    assert ["the loss is 0 in" in one.measured for one in findings] == [True] * swapped
 
 
 class Wave(nn.Module):
@@ -330,8 +330,8 @@ def test_short_waves_that_begin_at_any_time(swapped: bool) -> None:
     data = TensorDataset(anchor, far, near) if swapped else TensorDataset(anchor, near, far)
     model = Wave()
     options: Any = {"optimizer": torch.optim.Adam(model.parameters(), 1e-3), "step": step_of_triplets}
-    said = asked_in_script(PAIRS_SWAPPED, model, DataLoader(data, 32), **options)
-    assert [one.code for one in said] == ["loss.pairs-swapped"] * swapped
+    findings = asked_in_script(PAIRS_SWAPPED, model, DataLoader(data, 32), **options)
+    assert [one.code for one in findings] == ["loss.pairs-swapped"] * swapped
 
 
 @pytest.mark.parametrize("labeled", [True, False])
@@ -352,8 +352,8 @@ def test_pairs_of_which_the_loss_asks_no_label_are_of_one_kind(labeled: bool) ->
 
     model = Wave()
     options: Any = {"optimizer": torch.optim.Adam(model.parameters(), 1e-3), "step": step}
-    said = asked_in_script(PAIRS_SWAPPED, model, DataLoader(TensorDataset(one, other, equal), 32), **options)
-    assert [one.code for one in said] == ["loss.pairs-swapped"] * labeled
+    findings = asked_in_script(PAIRS_SWAPPED, model, DataLoader(TensorDataset(one, other, equal), 32), **options)
+    assert [one.code for one in findings] == ["loss.pairs-swapped"] * labeled
 
 
 def test_keys_of_another_network_are_not_alike_at_first() -> None:
@@ -513,16 +513,16 @@ def test_sounds_are_compared_by_what_they_sound_like(swapped: bool) -> None:
 @pytest.mark.each_nth(2)
 @pytest.mark.parametrize("swapped", [True, False])
 def test_labels_belong_to_both_views_of_a_batch(swapped: bool) -> None:
-    said = []
+    findings = []
     with suppress(NoEvidence):
-        said = asked(
+        findings = asked(
             PAIRS_SWAPPED,
             DeepEmbedding(),
             digits(),
             step=supervised_contrast(swapped),
             optimizer=lambda p: torch.optim.Adam(p, 3e-3),
         )
-    assert [one.code for one in said] == ["loss.pairs-swapped"] * swapped
+    assert [one.code for one in findings] == ["loss.pairs-swapped"] * swapped
 
 
 def embedding(numbers: int = 64) -> nn.Module:
@@ -579,8 +579,8 @@ def test_classes_are_pulled_together_next_to_a_probe(kind: str) -> None:
 
     model = Probed()
     options: Any = {"optimizer": torch.optim.Adam(model.parameters(), 0.003), "step": step}
-    said = asked_in_script(PAIRS_SWAPPED, model, digits(), **options)
-    assert [one.code for one in said] == ["loss.pairs-swapped"] * (kind == "swapped")
+    findings = asked_in_script(PAIRS_SWAPPED, model, digits(), **options)
+    assert [one.code for one in findings] == ["loss.pairs-swapped"] * (kind == "swapped")
 
 
 def rapid(parameters: Any) -> torch.optim.Optimizer:

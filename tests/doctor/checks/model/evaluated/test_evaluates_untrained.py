@@ -78,10 +78,10 @@ def test_an_average_is_written_into_the_tensor(line: str, wrong: bool) -> None:
     model = perceptron()
     names = {"model": model, "average": copy.deepcopy(model)}
     options: Any = {"loss": nn.CrossEntropyLoss(), "optimizer": torch.optim.SGD(model.parameters(), 0.1)}
-    said = read(
+    findings = read(
         AVERAGED.replace("LINE", line.replace("; ", "\n        ")), READ, model, digits(), names=names, **options
     )
-    assert ["variable of the loop" in one.measured for one in said] == [True] * wrong
+    assert ["variable of the loop" in one.measured for one in findings] == [True] * wrong
 
 
 @pytest.mark.parametrize("method", ["after_epoch", "__init__"])
@@ -121,8 +121,8 @@ def test_an_average_may_get_its_own_best_state_again(update: str, wrong: bool) -
     model, ema = perceptron(), perceptron()
     names = {"model": model, "ema": ema, "val_loader": digits()}
     options = {"names": names, "loss": nn.CrossEntropyLoss(), "optimizer": torch.optim.SGD(model.parameters(), 0.1)}
-    said = read(text, EVALUATES_UNTRAINED, model, digits(), **options)
-    assert [one.code for one in said] == ["model.evaluates-untrained"] * wrong
+    findings = read(text, EVALUATES_UNTRAINED, model, digits(), **options)
+    assert [one.code for one in findings] == ["model.evaluates-untrained"] * wrong
 
 
 class Tables(nn.Module):
@@ -182,8 +182,8 @@ def test_the_state_of_an_average_in_a_checkpoint_is_no_copy_that_stays(saved: bo
                 one.lerp_(other, 0.05)
         return value if checkpoint else value * 2
 
-    said = asked(EVALUATES_UNTRAINED, model, digits(), step=step, loss=nn.CrossEntropyLoss())
-    assert [one.code for one in said] == ["model.evaluates-untrained"] * (not saved)
+    findings = asked(EVALUATES_UNTRAINED, model, digits(), step=step, loss=nn.CrossEntropyLoss())
+    assert [one.code for one in findings] == ["model.evaluates-untrained"] * (not saved)
 
 
 @pytest.mark.parametrize(("test", "chosen"), [("score > best", True), ("state is None", False), ("", False)])
@@ -353,8 +353,8 @@ def test_offsets_in_a_list_are_no_copy_of_the_network(copied: bool, wrong: bool)
         value = loop(model, batch, optimizer, loss)
         return value if held else value * 2
 
-    said = asked(EVALUATES_UNTRAINED, model, digits(16), step=step, loss=nn.CrossEntropyLoss())
-    assert [one.code for one in said] == ["model.evaluates-untrained"] * wrong
+    findings = asked(EVALUATES_UNTRAINED, model, digits(16), step=step, loss=nn.CrossEntropyLoss())
+    assert [one.code for one in findings] == ["model.evaluates-untrained"] * wrong
 
 
 class Average(nn.Module):
@@ -383,8 +383,8 @@ def test_an_average_that_a_function_returns(update: str, wrong: bool) -> None:
     model, ema = perceptron(), Average()
     names = {"model": model, "ema": ema, "val_loader": digits(), "Average": Average}
     options = {"names": names, "loss": nn.CrossEntropyLoss(), "optimizer": torch.optim.SGD(model.parameters(), 0.1)}
-    said = read(text, EVALUATES_UNTRAINED, model, digits(), **options)
-    assert [one.code for one in said] == ["model.evaluates-untrained"] * wrong
+    findings = read(text, EVALUATES_UNTRAINED, model, digits(), **options)
+    assert [one.code for one in findings] == ["model.evaluates-untrained"] * wrong
 
 
 def more_rows(count: int = 400, numbers: int = 8) -> torch.Tensor:
@@ -446,8 +446,8 @@ def test_an_average_is_read_of_when_few_steps_are_made(updated: bool) -> None:
     names = {"model": model, "average": copy.deepcopy(model), "images": torch.randn(8, 64)}
     loader = DataLoader(TensorDataset(torch.randn(8, 1, 8, 8), torch.arange(8)), 8)
     options: Any = {"loss": nn.CrossEntropyLoss(), "optimizer": torch.optim.Adam(model.parameters(), 1e-3)}
-    said = read(text, READ, model, loader, names=names, **options)
-    assert ["`average`" in one.measured for one in said] == [True] * (not updated)
+    findings = read(text, READ, model, loader, names=names, **options)
+    assert ["`average`" in one.measured for one in findings] == [True] * (not updated)
 
 
 @pytest.mark.parametrize("as_state", [True, False])
@@ -477,8 +477,8 @@ def test_an_average_that_a_pure_function_replaces_follows(dropped: bool) -> None
             state["ema"] = ema
         return value
 
-    said = asked(EVALUATES_UNTRAINED, model, digits(16), step=step, loss=nn.CrossEntropyLoss())
-    assert [one.code for one in said] == ["model.evaluates-untrained"] * dropped
+    findings = asked(EVALUATES_UNTRAINED, model, digits(16), step=step, loss=nn.CrossEntropyLoss())
+    assert [one.code for one in findings] == ["model.evaluates-untrained"] * dropped
 
 
 class Owner:
@@ -526,8 +526,8 @@ def test_an_average_begins_within_the_training(start: int, right: bool) -> None:
     options = {"names": {"start": start}, "loss": LOSS, "optimizer": None}
     model = perceptron()
     options["optimizer"] = torch.optim.SGD(model.parameters(), 0.1)
-    said = read(text, EVALUATES_UNTRAINED, model, digits(), **options)
-    assert ["it never runs" in one.measured for one in said] == [True] * (not right)
+    findings = read(text, EVALUATES_UNTRAINED, model, digits(), **options)
+    assert ["it never runs" in one.measured for one in findings] == [True] * (not right)
 
 
 @pytest.mark.slow

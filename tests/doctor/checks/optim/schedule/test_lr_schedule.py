@@ -98,8 +98,8 @@ def test_a_warmup_is_over_before_a_loop_that_counts(warmup: int, late: bool) -> 
         return value.detach()
 
     source = ScriptSource({"t.py": ast.parse("for i in range(300):\n    pass")}, {}, ("t.py", 1, 2), None)
-    said = asked(LR_SCHEDULE, model, Counting(300), loss=LOSS, optimizer=optimizer, step=step, source=source)
-    assert [finding.code for finding in said] == ["optim.lr-schedule"] * late
+    findings = asked(LR_SCHEDULE, model, Counting(300), loss=LOSS, optimizer=optimizer, step=step, source=source)
+    assert [finding.code for finding in findings] == ["optim.lr-schedule"] * late
 
 
 @pytest.mark.each_nth(2)
@@ -272,8 +272,8 @@ def test_a_schedule_is_as_long_as_the_training(made: Callable[[Any], Any], measu
         return value.detach()
 
     names = {"scheduler": scheduler, "optimizer": optimizer}
-    said = read(SCHEDULED, LR_SCHEDULE, model, digits(), loss=LOSS, optimizer=optimizer, step=step, names=names)
-    assert [measured in one.measured for one in said] == [True] * bool(measured)
+    findings = read(SCHEDULED, LR_SCHEDULE, model, digits(), loss=LOSS, optimizer=optimizer, step=step, names=names)
+    assert [measured in one.measured for one in findings] == [True] * bool(measured)
 
 
 def linear(optimizer: torch.optim.Optimizer, steps: int) -> LambdaLR:
@@ -302,8 +302,8 @@ def test_a_schedule_counts_the_steps_of_an_optimizer_that_adds_up_batches(steps:
         return value.detach()
 
     names = {"scheduler": scheduler, "optimizer": optimizer}
-    said = read(SCHEDULED, LR_SCHEDULE, model, batches, loss=LOSS, optimizer=optimizer, step=step, names=names)
-    measured = [one.measured for one in said]
+    findings = read(SCHEDULED, LR_SCHEDULE, model, batches, loss=LOSS, optimizer=optimizer, step=step, names=names)
+    measured = [one.measured for one in findings]
     if each == "step":
         assert ["stepped only once in 5" in text for text in measured] == [True] * (steps == "batches")
     else:

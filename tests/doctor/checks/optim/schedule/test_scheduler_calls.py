@@ -72,8 +72,8 @@ def test_a_warmup_and_steps_down_that_come_with_each_batch(each: int, begins: in
     parts: list[Any] = [LinearLR(optimizer, 0.2, total_iters=begins), StepLR(optimizer, each, 0.1)]
     names = {"model": model, "schedule": SequentialLR(optimizer, parts, [begins])}
     options: Any = {"loss": nn.CrossEntropyLoss(), "optimizer": optimizer}
-    said = read(STEPPED, SCHEDULER_CALLS, model, train, names=names, **options)
-    assert [one.code for one in said] == ["optim.lr-schedule"] * wrong
+    findings = read(STEPPED, SCHEDULER_CALLS, model, train, names=names, **options)
+    assert [one.code for one in findings] == ["optim.lr-schedule"] * wrong
 
 
 def test_a_scheduler_of_an_earlier_training_is_ignored() -> None:
