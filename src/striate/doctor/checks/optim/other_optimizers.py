@@ -157,7 +157,7 @@ def _runs_with_gradients(source: ScriptSource, model: nn.Module) -> set[bool]:
     return uses
 
 
-GIVEN_TO_NONE = Check(
+WITHOUT_OPTIMIZER = Check(
     codes=("optim.parameters-missing",),
     question="Does an optimizer hold each network that has gradients?",
     run=lambda evidence: without_optimizer(evidence.source),
