@@ -14,7 +14,7 @@ from striate.doctor.checks import reward
 from striate.doctor.checks.check import Check
 from striate.doctor.checks.every import every_check
 from striate.doctor.checks.loss.broadcast import BROADCAST_OF_VARIABLES
-from striate.doctor.checks.optim.other_optimizers import GIVEN_TO_NONE
+from striate.doctor.checks.optim.other_optimizers import WITHOUT_OPTIMIZER
 from striate.doctor.checks.optim.steps_by_code import STEPS_BY_CODE
 from striate.doctor.checks.reward.batches import learns_from_rewards
 from striate.doctor.diagnosis import Diagnosis
@@ -94,7 +94,7 @@ def threads_to_spare() -> Iterator[None]:
 def examine_rewards(source: ScriptSource) -> Diagnosis:
     """What the code of a script that plays an environment says, and its replay buffer; no step of it is made."""
     checks = [
-        check for check in (*reward.CHECKS, BROADCAST_OF_VARIABLES, GIVEN_TO_NONE, STEPS_BY_CODE) if check.of_source
+        check for check in (*reward.CHECKS, BROADCAST_OF_VARIABLES, WITHOUT_OPTIMIZER, STEPS_BY_CODE) if check.of_source
     ]
     return _of_code(
         source, torch.nn.Identity(), checks, "no training step is made for a script that plays an environment"

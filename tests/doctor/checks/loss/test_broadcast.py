@@ -140,8 +140,8 @@ def test_a_column_against_numbers_of_which_torch_does_not_warn(squeezed: bool, l
     torch.manual_seed(0)
     model = Column(squeezed)
     options: Any = {"optimizer": torch.optim.Adam(model.parameters(), 0.01), "loss": loss, "task": "regress"}
-    said = asked(BROADCAST, model, rows_in_batches(X, COUNTS), **options)
-    assert [one.code for one in said] == ["loss.broadcast"] * wrong
+    findings = asked(BROADCAST, model, rows_in_batches(X, COUNTS), **options)
+    assert [one.code for one in findings] == ["loss.broadcast"] * wrong
 
 
 def test_a_margin_loss_that_torch_refuses_of_other_shapes() -> None:
@@ -176,16 +176,16 @@ def test_a_column_less_one_number_a_sample_is_all_with_all(squeezed: bool) -> No
         optimizer.step()
         return value.detach()
 
-    said = asked(BROADCAST, Places(squeezed), digits(), step=step, task="regress")
-    assert [one.code for one in said] == ["loss.broadcast"] * (not squeezed)
-    assert not said or "32×32 in their difference" in said[0].measured
+    findings = asked(BROADCAST, Places(squeezed), digits(), step=step, task="regress")
+    assert [one.code for one in findings] == ["loss.broadcast"] * (not squeezed)
+    assert not findings or "32×32 in their difference" in findings[0].measured
 
 
 SQUARED = "policy_loss(x) + 0.5 * ((newvalue - b_returns[mb_inds]) ** 2).mean()"
 
 
 @pytest.mark.parametrize("shape", [(8, 1), (8,)])
-def test_values_beside_rows_of_returns(shape: tuple[int, ...]) -> None:
+def test_values_compared_with_rows_of_returns(shape: tuple[int, ...]) -> None:
     names = {"newvalue": torch.zeros(shape), "b_returns": torch.ones(32), "mb_inds": torch.arange(8)}
     assert of_code(ACTOR_CRITIC.format(term=SQUARED), **names) == ["loss.broadcast"] * (len(shape) == 2)
 
@@ -250,5 +250,5 @@ def test_maps_with_a_channel_in_a_loss_that_is_written_out(loss: str) -> None:
         outputs, others = model(batch[0])
         return stepped(LOSSES[loss](outputs, batch[1]) + others.square().mean(), optimizer)
 
-    said = asked_in_script(BROADCAST, Maps(), loader, optimizer=adam, step=step)
-    assert [one.code for one in said] == ["loss.broadcast"] * (loss == "channel")
+    findings = asked_in_script(BROADCAST, Maps(), loader, optimizer=adam, step=step)
+    assert [one.code for one in findings] == ["loss.broadcast"] * (loss == "channel")

@@ -1,4 +1,4 @@
-"""loss.initial-off: are the first predictions far surer than a network that knows nothing should be?"""
+"""`loss.initial-off`: are the first predictions of an untrained network too confident?"""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def sgd(model: nn.Module, lr: float = 0.05, **options: Any) -> torch.optim.Optim
     return torch.optim.SGD(model.parameters(), lr=lr, **options)
 
 
-def test_answers_that_are_too_sure_at_first() -> None:
+def test_first_predictions_that_are_too_confident() -> None:
     model = perceptron()
     nn.init.normal_(model[-1].weight, std=3.0)
     (found,) = asked(INITIAL_OFF, model, digits(), loss=LOSS, optimizer=sgd(model))
@@ -62,7 +62,7 @@ def test_a_new_head_on_trained_features_begins_as_it_may(frozen: bool) -> None:
         assert len(asked(INITIAL_OFF, model, digits(), **options)) == 1
 
 
-def test_a_new_head_that_is_given_features_begins_as_it_may() -> None:
+def test_a_new_head_on_given_features_may_start_confident() -> None:
     trunk, head = perceptron(256)[:3], nn.Linear(256, 10)
     with torch.no_grad():
         trunk[1].weight.mul_(30)

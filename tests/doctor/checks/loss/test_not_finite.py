@@ -1,4 +1,4 @@
-"""loss.not-finite: is the loss, or its gradient, not a number although the learning rate is not to blame?"""
+"""`loss.not-finite`: is the loss or its gradient NaN or Inf, though the learning rate is not the cause?"""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_weights_that_are_no_numbers_are_named() -> None:
     assert found.where == "1.weight"
 
 
-def test_perfect_answers_without_a_loss_are_a_warning() -> None:
+def test_perfect_predictions_with_a_loss_of_nan_are_a_warning() -> None:
     x = torch.randn(64, 64, generator=torch.Generator().manual_seed(0))
     loader = DataLoader(TensorDataset(x, (x[:, :1] > 0).float()), 32)
     model = nn.Sequential(nn.Linear(64, 1), nn.Sigmoid())

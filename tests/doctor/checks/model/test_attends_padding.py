@@ -1,4 +1,4 @@
-"""`model.attends-padding`: does attention look at what fills rows up, and at nothing else?"""
+"""`model.attends-padding`: does attention see only the padding, because its mask is inverted?"""
 
 from __future__ import annotations
 

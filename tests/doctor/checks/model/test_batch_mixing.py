@@ -81,8 +81,8 @@ def test_numbers_drawn_by_numpy_are_no_others_in_the_batch(by_size: bool, drawn:
 
     model = Divided(by_size)
     options: Any = {"optimizer": torch.optim.SGD(model.parameters(), 0.1), "step": step}
-    said = asked_in_script(BATCH_MIXING, model, DataLoader(TensorDataset(X, torch.arange(96) % 4), 16), **options)
-    assert [one.code for one in said] == ["model.batch-mixing"] * (by_size and not drawn)
+    findings = asked_in_script(BATCH_MIXING, model, DataLoader(TensorDataset(X, torch.arange(96) % 4), 16), **options)
+    assert [one.code for one in findings] == ["model.batch-mixing"] * (by_size and not drawn)
 
 
 LOSS = nn.CrossEntropyLoss()
@@ -104,8 +104,8 @@ class Patches(nn.Module):
 
 @pytest.mark.parametrize("batch_first", [True, False])
 def test_attention_runs_along_positions(batch_first: bool) -> None:
-    told = said(BATCH_MIXING, Patches(batch_first), digits(), loss=LOSS)
-    assert [finding.code for finding in told] == ["model.batch-mixing"] * (not batch_first)
+    findings = said(BATCH_MIXING, Patches(batch_first), digits(), loss=LOSS)
+    assert [finding.code for finding in findings] == ["model.batch-mixing"] * (not batch_first)
 
 
 def rows_in_batches(x: Tensor, y: Tensor) -> DataLoader[Any]:
@@ -134,9 +134,9 @@ def test_attention_along_samples_that_the_step_blends(batch_first: bool) -> None
 
     model = Attending(batch_first)
     options: Any = {"optimizer": torch.optim.Adam(model.parameters()), "loss": nn.CrossEntropyLoss(), "step": step}
-    said = asked(BATCH_MIXING, model, rows_in_batches(x, y), **options)
-    assert [one.code for one in said] == ["model.batch-mixing"] * (not batch_first)
-    assert all("attention" in one.where for one in said)
+    findings = asked(BATCH_MIXING, model, rows_in_batches(x, y), **options)
+    assert [one.code for one in findings] == ["model.batch-mixing"] * (not batch_first)
+    assert all("attention" in one.where for one in findings)
 
 
 class TimeFirst(nn.Module):
@@ -217,8 +217,8 @@ def test_what_a_generator_of_the_step_draws_is_no_blend(mixing: bool) -> None:
 
     model, data = ClipNet(mixing), TensorDataset(torch.randn(64, 5, 4), torch.arange(64) % 3)
     options: Any = {"optimizer": torch.optim.Adam(model.parameters()), "step": step}
-    said = asked_in_script(BATCH_MIXING, model, DataLoader(data, 16), **options)
-    assert [one.code for one in said] == ["model.batch-mixing"] * mixing
+    findings = asked_in_script(BATCH_MIXING, model, DataLoader(data, 16), **options)
+    assert [one.code for one in findings] == ["model.batch-mixing"] * mixing
 
 
 class Reader(nn.Module):
@@ -276,8 +276,8 @@ def test_tags_of_positions_that_a_loss_of_its_own_takes_in_a_row(axis: int, fill
         return -(outputs[range(len(tags)), tags % 5] * mask).sum() / mask.sum()
 
     step: Any = lambda model, batch, optimizer, _: loop(model, batch, optimizer, loss)  # noqa: E731
-    said = [one.code for check in CHECKS for one in asked_in_script(check, Tagger(axis), data, step=step)]
-    assert said == ["loss.padding-counted"] * (filler == 0) + ["model.batch-mixing"] * (axis == 0)
+    codes = [one.code for check in CHECKS for one in asked_in_script(check, Tagger(axis), data, step=step)]
+    assert codes == ["loss.padding-counted"] * (filler == 0) + ["model.batch-mixing"] * (axis == 0)
 
 
 @pytest.mark.parametrize(("axis", "of_features"), [(1, False), (0, False), (0, True)])
@@ -309,8 +309,8 @@ def test_numbers_drawn_by_a_generator_are_no_others_in_the_batch(by_size: bool) 
     model = Divided(by_size)
     options: Any = {"optimizer": torch.optim.SGD(model.parameters(), 0.1), "step": step}
     train = DataLoader(TensorDataset(torch.randn(96, 8), torch.arange(96) % 4), 16)
-    said = asked_in_script(BATCH_MIXING, model, train, **options)
-    assert [one.code for one in said] == ["model.batch-mixing"] * by_size
+    findings = asked_in_script(BATCH_MIXING, model, train, **options)
+    assert [one.code for one in findings] == ["model.batch-mixing"] * by_size
 
 
 class Packed(nn.Module):
@@ -332,7 +332,7 @@ class Packed(nn.Module):
 
 @pytest.mark.each_nth(2)
 @pytest.mark.parametrize("dealt", [True, False])
-def test_rows_whose_lengths_have_to_fall_are_asked_about_too(dealt: bool) -> None:
+def test_rows_with_sorted_lengths_are_checked_too(dealt: bool) -> None:
     generator = torch.Generator().manual_seed(0)
     batches = []
     for _ in range(6):
@@ -372,7 +372,7 @@ class Masked(nn.Module):
 
 
 @pytest.mark.parametrize("kind", ["along positions", "along samples", "graph"])
-def test_attention_whose_mask_is_laid_over_the_samples_mixes_them(kind: str) -> None:
+def test_attention_whose_mask_is_applied_to_the_samples_mixes_them(kind: str) -> None:
     torch.manual_seed(0)
     text = torch.randint(20, (120, 13))
     loader = DataLoader(TensorDataset(text[:, :-1], text[:, 1:]), 12)

@@ -31,7 +31,7 @@ def test_softmax_of_what_comes_out_of_an_array(twice: bool) -> None:
     assert [one.code for one in found] == ["model.double-softmax"] * twice
 
 
-def test_without_the_softmax_the_loss_is_smaller_and_that_is_said() -> None:
+def test_the_smaller_loss_without_the_softmax_is_reported() -> None:
     (found,) = asked(DOUBLE_SOFTMAX, nn.Sequential(*perceptron(), nn.Softmax(1)), digits(), optimizer=quick_adam)
     assert found.where == "softmax in model[4]"
     assert "without the softmax, the loss after 160 steps is 0." in found.measured

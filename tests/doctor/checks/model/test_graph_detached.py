@@ -90,8 +90,8 @@ class Pooled(nn.Module):
 
 @pytest.mark.parametrize("kept", [0, 1])
 def test_the_indices_of_a_maximum_have_no_gradient(kept: int) -> None:
-    said = asked(GRAPH_DETACHED, Pooled(kept), digits(most=64), step=loop, loss=nn.CrossEntropyLoss())
-    assert ["the indices that `max` returns" in one.measured for one in said] == [True] * kept
+    findings = asked(GRAPH_DETACHED, Pooled(kept), digits(most=64), step=loop, loss=nn.CrossEntropyLoss())
+    assert ["the indices that `max` returns" in one.measured for one in findings] == [True] * kept
 
 
 class TwoHeads(nn.Module):

@@ -110,8 +110,8 @@ def test_a_sigmoid_before_an_error_that_the_step_computes(low: float | None, wro
 
     model = nn.Sequential(nn.Linear(6, 4), nn.Sigmoid())
     options: Any = {"optimizer": torch.optim.Adam(model.parameters(), 1e-3), "step": step}
-    said = read(LOOP, LAST_LAYER_CLIPPED, model, DataLoader(TensorDataset(x, y), 16), **options)
-    assert [one.code for one in said] == ["model.last-layer-clipped"] * wrong
+    findings = read(LOOP, LAST_LAYER_CLIPPED, model, DataLoader(TensorDataset(x, y), 16), **options)
+    assert [one.code for one in findings] == ["model.last-layer-clipped"] * wrong
 
 
 @pytest.mark.slow
@@ -128,7 +128,7 @@ def test_what_is_added_may_darken(last: nn.Module, clamped: bool, wrong: bool) -
 
 
 @pytest.mark.parametrize("wide", [False, True])
-def test_boxes_behind_a_mask_are_within_what_a_sigmoid_gives(wide: bool) -> None:
+def test_masked_boxes_are_within_the_range_of_a_sigmoid(wide: bool) -> None:
     x = torch.randn(96, 1, 8, 8, generator=torch.Generator().manual_seed(0))
     boxes = torch.rand(96, 4, generator=torch.Generator().manual_seed(1)) * (4 if wide else 1)
     there = torch.arange(96) % 3 > 0
@@ -143,8 +143,10 @@ def test_boxes_behind_a_mask_are_within_what_a_sigmoid_gives(wide: bool) -> None
 
     loader = DataLoader(TensorDataset(x, boxes, there), 32)
     optimizer = torch.optim.SGD(model.parameters(), 0.1)
-    said = asked(LAST_LAYER_CLIPPED, model, loader, loss=nn.MSELoss(), optimizer=optimizer, step=step, task="regress")
-    assert len(said) == wide
+    findings = asked(
+        LAST_LAYER_CLIPPED, model, loader, loss=nn.MSELoss(), optimizer=optimizer, step=step, task="regress"
+    )
+    assert len(findings) == wide
 
 
 class With(nn.Module):
@@ -222,7 +224,7 @@ def test_scores_cut_off(end: Any, severity: set[str]) -> None:
     assert found.severity in severity
 
 
-def test_the_bound_of_the_loss_is_told() -> None:
+def test_the_bound_of_the_loss_is_reported() -> None:
     (found,) = asked(LAST_LAYER_CLIPPED, With(nn.Tanh()), digits(), optimizer=quick_adam)
     assert "cannot fall below 0.80 for 10 classes" in found.measured
     assert "Remove the tanh" in found.remedy

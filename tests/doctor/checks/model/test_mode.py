@@ -107,11 +107,11 @@ class Dropped(nn.Module):
 
 
 @pytest.mark.parametrize("always", [False, True])
-def test_randomness_in_evaluation_is_seen_behind_a_head_that_begins_at_zero(always: bool) -> None:
+def test_randomness_in_evaluation_is_found_before_a_head_of_zeros(always: bool) -> None:
     torch.manual_seed(0)
     model = Dropped(always)
-    said = asked(MODE, model, digits(), loss=LOSS, optimizer=torch.optim.Adam(model.parameters(), 1e-3))
-    assert ["in evaluation mode" in one.measured for one in said] == [True] * always
+    findings = asked(MODE, model, digits(), loss=LOSS, optimizer=torch.optim.Adam(model.parameters(), 1e-3))
+    assert ["in evaluation mode" in one.measured for one in findings] == [True] * always
 
 
 def step_in_evaluation(model: nn.Module, *rest: Any) -> Tensor:
@@ -211,7 +211,7 @@ def test_running_figures_that_follow(momentum: float | None) -> None:
         (lambda x: x + 0.3 * torch.randn(x.shape), "warning"),
     ],
 )
-def test_answers_by_chance(part: Any, severity: str) -> None:
+def test_random_predictions(part: Any, severity: str) -> None:
     (found,) = asked(MODE, Middle(part), digits(), optimizer=quick_adam)
     assert found.severity == severity
     assert "two predictions for the same batch differ" in found.measured
@@ -250,7 +250,7 @@ def hidden_step(model: nn.Module, batch: Any, optimizer: torch.optim.Optimizer, 
 
 
 @pytest.mark.parametrize("labeled", [False, True])
-def test_what_is_hidden_by_chance_and_asked_for_again(labeled: bool) -> None:
+def test_inputs_that_are_masked_at_random_and_reconstructed(labeled: bool) -> None:
     x, y = next(iter(digits(320)))
     data = TensorDataset(x, y) if labeled else TensorDataset(x)
     model = Middle(lambda x: x * (torch.rand_like(x) > 0.3))

@@ -1,4 +1,4 @@
-"""`model.no-nonlinearity`: is a deep network no more than one linear layer?"""
+"""`model.no-nonlinearity`: is a deep network equivalent to a single linear layer?"""
 
 from __future__ import annotations
 
@@ -45,8 +45,8 @@ def test_weights_that_stay_at_zero_hide_what_bends(straight: bool) -> None:
     torch.manual_seed(0)
     model = StraightBranch(straight)
     optimizer = torch.optim.Adam(model.parameters(), 1e-3)
-    said = asked(NO_NONLINEARITY, model, digits(), loss=nn.CrossEntropyLoss(), optimizer=optimizer)
-    assert [one.code for one in said] == ["model.no-nonlinearity"] * straight
+    findings = asked(NO_NONLINEARITY, model, digits(), loss=nn.CrossEntropyLoss(), optimizer=optimizer)
+    assert [one.code for one in findings] == ["model.no-nonlinearity"] * straight
 
 
 def seeded(make: Callable[[], nn.Module]) -> nn.Module:

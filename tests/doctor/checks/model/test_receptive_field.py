@@ -1,5 +1,4 @@
-"""`model.receptive-field`: do the units that decide see enough of the input? How much of the input a unit sees through
-windows, before a map is pooled to one place."""
+"""`model.receptive-field`: do units see enough of the input before their map is pooled to one position?"""
 
 from __future__ import annotations
 
@@ -41,7 +40,7 @@ class Recurrent(nn.Module):
     ("place", "cell", "turned", "wrong"),
     [(-1, False, False, ""), (0, False, False, "first"), (-1, True, False, ""), (0, True, True, "last")],
 )
-def test_a_state_that_has_seen_one_step_is_told(place: int, cell: bool, turned: bool, wrong: str) -> None:
+def test_a_state_that_has_seen_one_step_is_reported(place: int, cell: bool, turned: bool, wrong: str) -> None:
     torch.manual_seed(0)
     x = torch.randn(160, 10, 2)
     loader = DataLoader(TensorDataset(x, x.mean((1, 2))), 16)
@@ -83,7 +82,7 @@ def test_a_view_too_small_for_what_decides(norm: bool) -> None:
 
 
 @pytest.mark.slow
-def test_where_no_weight_moves_nothing_is_said_of_the_view() -> None:
+def test_without_moving_weights_the_receptive_field_is_not_judged() -> None:
     """A rate of zero, on what the narrow view could not learn either."""
     still = dict[str, Any](optimizer=lambda parameters: torch.optim.SGD(parameters, lr=0.0))
     with pytest.raises(NoEvidence, match="no step moves a weight"):

@@ -1,4 +1,4 @@
-"""`model.shared-weights`: is the same layer in the network several times by mistake?"""
+"""`model.shared-weights`: does the network use the same layer several times by mistake?"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`model.shrinks-too-fast`: are the maps used up before the convolutions are?"""
+"""`model.shrinks-too-fast`: do the feature maps shrink to nothing before the last convolutions?"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`model.too-small`: does all that the network knows pass through too few units?"""
+"""`model.too-small`: does all information pass through too few units?"""
 
 from __future__ import annotations
 

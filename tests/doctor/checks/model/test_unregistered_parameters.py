@@ -67,7 +67,7 @@ def test_layers_that_nobody_knows_of(network: type[nn.Module], where: str) -> No
     assert "trainable values that are not in model.parameters()" in found.measured
 
 
-def test_layers_made_anew_are_told_from_those_in_a_list() -> None:
+def test_layers_created_in_forward_differ_from_those_in_a_list() -> None:
     (anew,) = asked(UNREGISTERED_PARAMETERS, MadeInForward(), digits(), optimizer=quick_adam)
     (listed,) = asked(UNREGISTERED_PARAMETERS, InList(), digits(), optimizer=quick_adam)
     assert "created in every forward pass" in anew.measured

@@ -38,7 +38,7 @@ def test_a_dictionary_is_trained_in_place_of_the_network_s_own_weights(idle: boo
 
 
 @pytest.mark.parametrize("of_network", [True, False])
-def test_an_optimizer_of_the_network_s_own_weights_beside_those_that_are_trained(of_network: bool) -> None:
+def test_an_optimizer_of_the_networks_weights_next_to_the_trained_ones(of_network: bool) -> None:
     model = perceptron()
     params = {name: p.detach().clone().requires_grad_() for name, p in model.named_parameters()}
     names = {"rates": dict.fromkeys(params, 0.1), "average": {k: p.detach() for k, p in params.items()}, "own": params}

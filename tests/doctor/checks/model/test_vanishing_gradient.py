@@ -1,4 +1,4 @@
-"""`model.vanishing-gradient` `model.exploding-gradient`: is the gradient of similar strength in all layers?"""
+"""`model.vanishing-gradient`, `model.exploding-gradient`: is the gradient of similar strength in all layers?"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`model.weights-not-loaded`: did the network take what was read for it?"""
+"""`model.weights-not-loaded`: did the network load the weights that were read for it?"""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Forecast(nn.Module):
         ("{name.removeprefix('net.'): tensor for name, tensor in saved['state_dict'].items()}", False),
     ],
 )
-def test_a_part_is_not_given_the_names_of_the_whole(given: str, wrong: bool) -> None:
+def test_a_part_does_not_get_the_names_of_the_full_network(given: str, wrong: bool) -> None:
     text = SCRIPT + f"\nnet = Forecast()\nnet.load_state_dict({given}, strict=False)\n"
     names = values() | {"model": Forecasts(), "Forecast": Forecast}
     assert codes_of_text(text, names, WEIGHTS_NOT_LOADED) == ["model.weights-not-loaded"] * wrong
@@ -80,17 +80,17 @@ def found_in_loads(model: nn.Module, *states: dict[str, Any], strict: bool = Fal
 
 
 @pytest.mark.parametrize("before", ["module.", "backbone.encoder.", ""])
-def test_names_of_a_wrapper_are_said_with_the_line_that_takes_them_off(before: str) -> None:
+def test_names_of_a_wrapper_are_reported_with_the_line_that_removes_them(before: str) -> None:
     state = {before + name: tensor for name, tensor in perceptron().state_dict().items()}
-    told = found_in_loads(perceptron(), state)
-    assert len(told) == (1 if before else 0)
-    for finding in told:
+    findings = found_in_loads(perceptron(), state)
+    assert len(findings) == (1 if before else 0)
+    for finding in findings:
         try_remedy(finding.remedy)
         line = str(finding.remedy).split("load_state_dict(")[1].split(")`, which")[0]
         assert not perceptron().load_state_dict(eval(line, {"state": state})).missing_keys
 
 
-def test_a_wrapped_network_is_told_what_to_put_before_the_names() -> None:
+def test_the_remedy_for_a_wrapped_network_is_its_prefix() -> None:
     wrapped = nn.Module()
     wrapped.body = perceptron()
     (told,) = found_in_loads(wrapped, perceptron().state_dict())
@@ -98,7 +98,7 @@ def test_a_wrapped_network_is_told_what_to_put_before_the_names() -> None:
     wrapped.load_state_dict(eval(line, {"state": perceptron().state_dict()}))
 
 
-def test_other_names_altogether_are_said_too() -> None:
+def test_entirely_different_names_are_reported_too() -> None:
     (told,) = found_in_loads(perceptron(), {"a.b": perceptron().state_dict()["1.weight"]})
     assert "leave out `strict=False`" in told.remedy
 
@@ -125,9 +125,9 @@ def test_what_is_taken_or_loaded_again_is_let_pass() -> None:
 def test_a_file_of_a_wrapper_that_is_loaded_after_training_is_named(line: str, right: bool) -> None:
     wrapped = nn.DataParallel(perceptron())
     source = ScriptSource({"train.py": ast.parse(line)}, {"wrapped": wrapped}, ("train.py", 1, 1), 5)
-    told = list(WEIGHTS_NOT_LOADED.run(Evidence(make_setup(wrapped, digits(), source=source), Clock(5.0))))
-    assert bool(told) is not right
-    for finding in told:
+    findings = list(WEIGHTS_NOT_LOADED.run(Evidence(make_setup(wrapped, digits(), source=source), Clock(5.0))))
+    assert bool(findings) is not right
+    for finding in findings:
         try_remedy(finding.remedy)
 
 
@@ -147,8 +147,8 @@ def test_a_file_of_a_wrapper_that_is_loaded_after_training_is_named(line: str, r
 def test_a_beginning_that_no_name_has_is_named(lines: str, right: bool) -> None:
     model = perceptron()
     source = ScriptSource({"train.py": ast.parse(lines)}, {"model": model}, ("train.py", 1, 1), 5)
-    told = list(WEIGHTS_NOT_LOADED.run(Evidence(make_setup(model, digits(), source=source), Clock(5.0))))
-    assert bool(told) is not right
+    findings = list(WEIGHTS_NOT_LOADED.run(Evidence(make_setup(model, digits(), source=source), Clock(5.0))))
+    assert bool(findings) is not right
 
 
 @pytest.mark.parametrize(
@@ -167,5 +167,5 @@ def test_a_beginning_that_no_name_has_is_named(lines: str, right: bool) -> None:
 def test_names_that_a_wrapper_gave_to_what_is_saved_are_taken_off(saved: str, loaded: str, right: bool) -> None:
     model, lines = perceptron(), f"torch.save({saved}, 'best.pt')\nbest = Sequential()\n{loaded}"
     source = ScriptSource({"train.py": ast.parse(lines)}, {"model": model}, ("train.py", 1, 1), 5)
-    told = list(WEIGHTS_NOT_LOADED.run(Evidence(make_setup(model, digits(), source=source), Clock(5.0))))
-    assert bool(told) is not right
+    findings = list(WEIGHTS_NOT_LOADED.run(Evidence(make_setup(model, digits(), source=source), Clock(5.0))))
+    assert bool(findings) is not right

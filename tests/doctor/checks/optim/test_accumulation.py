@@ -45,7 +45,7 @@ def test_micro_batches_of_one_step_are_divided(rate: float, divided: bool, wrong
 
 
 @pytest.mark.parametrize("check", [ACCUMULATION, DEGENERATE])
-def test_one_batch_that_is_asked_at_two_weights_is_no_sum_and_no_pair(check: Check) -> None:
+def test_one_batch_at_two_states_of_the_weights_is_no_sum_and_no_pair(check: Check) -> None:
     """Sharpness-aware minimization (Foret et al. 2021), with a rate at which the loss leaps before it falls."""
 
     def step(model: nn.Module, batch: Any, optimizer: torch.optim.Optimizer, loss: Any) -> torch.Tensor:
@@ -184,5 +184,5 @@ def test_gradients_cleared_for_each_batch_before_the_loop_goes_on_without_a_step
     tree, names = ast.parse(SKIPPING.format(first=first, before=before)), values()
     source = ScriptSource({"train.py": tree}, names, ("train.py", 1, 12), 5)
     setup = make_setup(names["model"], names["loader"], loss=LOSS, optimizer=names["optimizer"], source=source)
-    said = list(ACCUMULATION_READ.run(Evidence(setup, Clock(20.0))))
-    assert ["only the last batch counts" in one.measured for one in said] == [True] * told
+    findings = list(ACCUMULATION_READ.run(Evidence(setup, Clock(20.0))))
+    assert ["only the last batch counts" in one.measured for one in findings] == [True] * told

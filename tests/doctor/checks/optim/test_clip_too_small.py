@@ -1,4 +1,4 @@
-"""Are gradients clipped to next to nothing?"""
+"""`optim.clip-too-small`: does clipping leave enough of the gradients?"""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ from striate.doctor.checks.optim.low_precision import LOW_PRECISION
 
 
 @pytest.mark.parametrize("half", [True, False])
-def test_an_average_in_half_precision_stays_behind(half: bool) -> None:
+def test_an_average_in_half_precision_falls_behind(half: bool) -> None:
     model = perceptron()
     average = copy.deepcopy(model).requires_grad_(False).to(torch.bfloat16 if half else torch.float32)
 
@@ -30,8 +30,8 @@ def test_an_average_in_half_precision_stays_behind(half: bool) -> None:
         return loss
 
     options: Any = {"optimizer": torch.optim.SGD(model.parameters(), 0.1, momentum=0.9), "step": step}
-    said = asked_in_script(LOW_PRECISION, model, digits(), **options)
-    assert ["an average" in one.measured for one in said] == [True] * half
+    findings = asked_in_script(LOW_PRECISION, model, digits(), **options)
+    assert ["an average" in one.measured for one in findings] == [True] * half
 
 
 class Halved(nn.Module):
@@ -57,8 +57,8 @@ def test_weights_that_move_by_units_of_their_last_place(kind: torch.dtype, rate:
     x, y = next(iter(digits(320)))
     model = perceptron().to(kind)
     train = DataLoader(TensorDataset(x.to(kind), y), 32)
-    said = asked(LOW_PRECISION, model, train, optimizer=lambda p: torch.optim.AdamW(p, lr=rate))
-    assert [one.code for one in said] == ["optim.low-precision"] * coarse
+    findings = asked(LOW_PRECISION, model, train, optimizer=lambda p: torch.optim.AdamW(p, lr=rate))
+    assert [one.code for one in findings] == ["optim.low-precision"] * coarse
 
 
 @pytest.mark.parametrize(("rate", "momentum", "coarse"), [(3e-3, 0.9, True), (0.1, 0.0, False)])
@@ -66,8 +66,8 @@ def test_steps_of_sgd_most_of_which_is_units_of_the_last_place(rate: float, mome
     x, y = next(iter(digits(320)))
     model = perceptron().to(torch.bfloat16)
     train = DataLoader(TensorDataset(x.to(torch.bfloat16), y), 32)
-    said = asked(LOW_PRECISION, model, train, optimizer=lambda p: torch.optim.SGD(p, lr=rate, momentum=momentum))
-    assert ["by their squared gradients" in one.measured for one in said] == [True] * coarse
+    findings = asked(LOW_PRECISION, model, train, optimizer=lambda p: torch.optim.SGD(p, lr=rate, momentum=momentum))
+    assert ["by their squared gradients" in one.measured for one in findings] == [True] * coarse
 
 
 LOSS = nn.CrossEntropyLoss()
@@ -88,7 +88,7 @@ def test_half_weights_are_tried_before_others_take_the_time() -> None:
     assert order.index(LOW_PRECISION) < order.index(SHIFT)
 
 
-def test_float16_that_breaks_is_told_where_float32_cannot_be_tried() -> None:
+def test_float16_that_breaks_is_reported_where_float32_cannot_be_tried() -> None:
     model = perceptron().half()
     other = perceptron().half()
 

@@ -1,4 +1,4 @@
-"""`optim.lr-too-high`: whether a smaller learning rate gets much farther."""
+"""`optim.lr-too-high`: does a lower learning rate get much farther?"""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def test_a_likelihood_that_leaps_has_too_high_a_rate(rate: float, right: bool) -
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("rate", "said"), [(0.05, True), (0.003, False)])
-def test_adam_at_a_large_rate_is_behind_a_tenth_later(rate: float, said: bool, monkeypatch: Any) -> None:
+def test_adam_at_a_large_rate_is_later_worse_than_a_tenth_of_it(rate: float, said: bool, monkeypatch: Any) -> None:
     monkeypatch.setattr("striate.doctor.evidence.evidence.STEPS", 40)  # as of a network with slow steps
     model, train = signs(3)
     found = asked(LR_TOO_HIGH, model, train, optimizer=torch.optim.Adam(model.parameters(), lr=rate))

@@ -1,4 +1,4 @@
-"""`optim.lr-too-low`: whether a higher learning rate gets much farther."""
+"""`optim.lr-too-low`: does a higher learning rate get much farther?"""
 
 from __future__ import annotations
 
@@ -45,8 +45,8 @@ def test_a_rate_is_too_low_for_a_script_that_ends_before(passes: int, low: bool)
     model = perceptron()
     optimizer = torch.optim.Adam(model.parameters(), 1.5e-4)
     source = ScriptSource({"t.py": ast.parse("for i in range(300):\n    pass")}, {}, ("t.py", 1, 2), None)
-    said = asked(LR_TOO_LOW, model, Counting(passes), loss=LOSS, optimizer=optimizer, source=source)
-    assert [finding.code for finding in said] == ["optim.lr-too-low"] * low
+    findings = asked(LR_TOO_LOW, model, Counting(passes), loss=LOSS, optimizer=optimizer, source=source)
+    assert [finding.code for finding in findings] == ["optim.lr-too-low"] * low
 
 
 @pytest.mark.each_nth(2)
@@ -95,8 +95,8 @@ def test_an_error_of_large_numbers_that_is_divided_by_their_variance(lost: bool)
         return stepped(1e-8 * loss if lost else loss, optimizer)
 
     options: Any = {"optimizer": torch.optim.Adam(model.parameters(), 1e-3), "step": step, "task": "regress"}
-    said = asked(LR_TOO_LOW, model, DataLoader(TensorDataset(x, y), 32), **options)
-    assert [one.code for one in said] == ["optim.lr-too-low"] * lost
+    findings = asked(LR_TOO_LOW, model, DataLoader(TensorDataset(x, y), 32), **options)
+    assert [one.code for one in findings] == ["optim.lr-too-low"] * lost
 
 
 @pytest.mark.each_nth(2)

@@ -1,4 +1,4 @@
-"""Arguments of an optimizer that are given by place, and are those of another parameter."""
+"""Positional arguments of an optimizer that go to another parameter than intended."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_arguments_by_place_are_those_of_their_parameters(call: str, codes: list
     assert [one.code for one in found] == codes
 
 
-def test_an_optimizer_that_does_not_train_is_none_of_the_matter() -> None:
+def test_an_optimizer_that_does_not_train_is_ignored() -> None:
     text = "optimizer = torch.optim.RMSprop(parameters, lr, weight_decay, momentum)\nfor x, y in loader:\n    pass\n"
     names = {"torch": torch}
     assert not read(text, MISPLACED, perceptron(), digits(), names=names, optimizer=torch.optim.Adam)

@@ -27,21 +27,21 @@ def clears_by_its_closure(optimizer: Any) -> None:
     optimizer.register_step_post_hook(lambda *_: optimizer.zero_grad())
 
 
-def clears_what_it_is_given(optimizer: Any) -> None:
+def clears_its_arguments(optimizer: Any) -> None:
     optimizer.register_step_post_hook(lambda given, *_: given.zero_grad())
 
 
-def looks_on(optimizer: Any) -> None:
+def only_watches(optimizer: Any) -> None:
     optimizer.register_step_pre_hook(lambda *_: None)
 
 
-@pytest.mark.parametrize("hook", [clears_by_its_closure, clears_what_it_is_given, looks_on])
+@pytest.mark.parametrize("hook", [clears_by_its_closure, clears_its_arguments, only_watches])
 def test_gradients_that_a_hook_of_the_optimizer_clears(hook: Any) -> None:
     model = perceptron()
     optimizer = torch.optim.SGD(model.parameters(), 0.01)
     hook(optimizer)
-    said = asked(MISSING_ZERO_GRAD, model, digits(most=320), step=uncleared, optimizer=optimizer, loss=LOSS)
-    assert [one.code for one in said] == ["optim.missing-zero-grad"] * (hook is looks_on)
+    findings = asked(MISSING_ZERO_GRAD, model, digits(most=320), step=uncleared, optimizer=optimizer, loss=LOSS)
+    assert [one.code for one in findings] == ["optim.missing-zero-grad"] * (hook is only_watches)
 
 
 @pytest.mark.parametrize("left", [True, False])
@@ -62,8 +62,8 @@ def test_gradients_that_are_put_in_their_place_need_no_clearing(left: bool) -> N
     line = next(node for node in ast.walk(tree) if isinstance(node, ast.For))
     source = ScriptSource({"a.py": tree}, {"model": model}, ("a.py", line.lineno, line.end_lineno or 0), 1)
     options: Any = {"step": step, "loss": nn.CrossEntropyLoss(), "source": source}
-    said = asked(MISSING_ZERO_GRAD, model, digits(), optimizer=torch.optim.SGD(model.parameters(), 0.05), **options)
-    assert [one.code for one in said] == ["optim.missing-zero-grad"] * left
+    findings = asked(MISSING_ZERO_GRAD, model, digits(), optimizer=torch.optim.SGD(model.parameters(), 0.05), **options)
+    assert [one.code for one in findings] == ["optim.missing-zero-grad"] * left
 
 
 def sgd(model: nn.Module, lr: float = 0.05, **options: Any) -> torch.optim.Optimizer:
@@ -114,5 +114,5 @@ def test_a_closure_that_adds_gradients_up_is_named(text: str, most: int, faulty:
     optimizer = torch.optim.LBFGS(model.parameters(), lr=0.01, max_iter=most)
     setup = make_setup(model, digits(), optimizer=optimizer, source=source_of(text))
     with state_preserved(setup):
-        said = list(MISSING_ZERO_GRAD.run(Evidence(setup, Clock(120.0))))
-    assert [finding.where for finding in said] == ["line 3"] * faulty
+        findings = list(MISSING_ZERO_GRAD.run(Evidence(setup, Clock(120.0))))
+    assert [finding.where for finding in findings] == ["line 3"] * faulty

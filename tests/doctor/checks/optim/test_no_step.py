@@ -34,8 +34,8 @@ def test_each_optimizer_of_a_loop_has_gradients(detached: bool) -> None:
 
     names = {"optimizerD": of_judge, "optimizerG": of_made, "made": made}
     text = "for x, y in loader:\n    pass\n"
-    said = read(text, NO_STEP, judge, digits(), loss=LOSS, optimizer=of_judge, step=step, names=names)
-    assert ["`optimizerG`" in one.measured for one in said] == [True] * detached
+    findings = read(text, NO_STEP, judge, digits(), loss=LOSS, optimizer=of_judge, step=step, names=names)
+    assert ["`optimizerG`" in one.measured for one in findings] == [True] * detached
 
 
 def sgd(model: nn.Module, lr: float = 0.05, **options: Any) -> torch.optim.Optimizer:

@@ -7,7 +7,7 @@ import torch
 
 from for_checks.asked import digits, perceptron
 from striate.doctor.checks.optim import lr_too_high
-from striate.doctor.checks.optim.lr_too_high import _farther_later
+from striate.doctor.checks.optim.lr_too_high import _worse_later
 from striate.doctor.evidence.clock import Clock
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.progress import Progress
@@ -24,4 +24,4 @@ def test_adams_rate_may_fall_behind_later(
     setup = make_setup(model, digits(), None, optimizer=torch.optim.Adam(model.parameters(), lr=0.5))
     evidence, progress = Evidence(setup, Clock(60.0)), [Progress(1.0, 1.0, 1 - share, 640) for share in later]
     monkeypatch.setattr(lr_too_high, "progress_of_both_after_more_steps", lambda *_: progress)
-    assert (_farther_later(evidence, Progress(1.0, 1.0, 0.9, 160)) is not None) is told
+    assert (_worse_later(evidence, Progress(1.0, 1.0, 0.9, 160)) is not None) is told

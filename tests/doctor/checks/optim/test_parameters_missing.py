@@ -26,8 +26,8 @@ def step_of_counts(model: Any, batch: Any, optimizer: Any, _: Any) -> Tensor:
 def test_embeddings_in_no_optimizer_where_the_loss_may_be_below_zero(whole: bool) -> None:
     model = Rates()
     optimizer = torch.optim.Adam((model if whole else model.head).parameters(), 0.02)
-    said = asked(PARAMETERS_MISSING, model, counted(), step=step_of_counts, optimizer=optimizer)
-    assert [(one.code, one.severity) for one in said] == [("optim.parameters-missing", "warning")] * (not whole)
+    findings = asked(PARAMETERS_MISSING, model, counted(), step=step_of_counts, optimizer=optimizer)
+    assert [(one.code, one.severity) for one in findings] == [("optim.parameters-missing", "warning")] * (not whole)
 
 
 LOSS = nn.CrossEntropyLoss()
@@ -52,8 +52,8 @@ def test_who_is_unfrozen_may_get_an_optimizer_in_another_function(make: str, rig
             {make}
     """
     names = {"model": model, "body": model[1], "optimizer": optimizer, "torch": torch}
-    said = read(text, PARAMETERS_MISSING, model, digits(), loss=LOSS, optimizer=optimizer, names=names)
-    assert len(said) == (not right)
+    findings = read(text, PARAMETERS_MISSING, model, digits(), loss=LOSS, optimizer=optimizer, names=names)
+    assert len(findings) == (not right)
 
 
 @pytest.mark.parametrize("held", [True, False])
@@ -84,8 +84,8 @@ def test_what_learns_later_is_in_the_optimizer_that_is_made_then(later: bool) ->
             model[1].requires_grad_(True)
             {made}
     """
-    said = read(text, PARAMETERS_MISSING, model, digits(), loss=LOSS, optimizer=optimizer, names={"model": model})
-    assert len(said) == (not later)
+    findings = read(text, PARAMETERS_MISSING, model, digits(), loss=LOSS, optimizer=optimizer, names={"model": model})
+    assert len(findings) == (not later)
 
 
 @pytest.mark.parametrize("trained", [False, True])
@@ -100,8 +100,8 @@ def test_a_network_that_no_optimizer_holds_is_named(trained: bool) -> None:
     tree = ast.parse("for x, y in loader:\n    pass\n")
     source = ScriptSource({"t.py": tree}, {"encoder": other}, ("t.py", 1, 2), 5, without_optimizer=(other,))
     optimizer = torch.optim.SGD(model.parameters(), 0.1)
-    said = asked(PARAMETERS_MISSING, model, digits(), loss=LOSS, optimizer=optimizer, source=source)
-    assert [one.where for one in said] == ["`encoder`"] * (not trained)
+    findings = asked(PARAMETERS_MISSING, model, digits(), loss=LOSS, optimizer=optimizer, source=source)
+    assert [one.where for one in findings] == ["`encoder`"] * (not trained)
 
 
 def sgd(model: nn.Module, lr: float = 0.05, **options: Any) -> torch.optim.Optimizer:

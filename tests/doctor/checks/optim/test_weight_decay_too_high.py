@@ -1,4 +1,4 @@
-"""Does weight decay shrink the weights faster than they can learn?"""
+"""`optim.weight-decay-too-high`: does weight decay shrink the weights faster than they can learn?"""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from for_checks.asked import asked, digits, loop, perceptron, said, stepped
 from for_checks.claims import Column, Scores
-from striate.doctor.checks.model.last_layer_clipped import _given
+from striate.doctor.checks.model.last_layer_clipped import _argument_of
 from striate.doctor.checks.optim.weight_decay_too_high import (
     WEIGHT_DECAY_TOO_HIGH,
     _pulled,
@@ -41,8 +41,8 @@ LOSS = nn.CrossEntropyLoss()
 def test_the_decay_of_adamw_is_too_high_for_adam(kind: Any, decay: float, high: bool) -> None:
     model = perceptron()
     optimizer = kind(model.parameters(), lr=1e-3, weight_decay=decay)
-    told = said(WEIGHT_DECAY_TOO_HIGH, model, digits(), loss=LOSS, optimizer=optimizer)
-    assert [finding.code for finding in told] == ["optim.weight-decay-too-high"] * high
+    findings = said(WEIGHT_DECAY_TOO_HIGH, model, digits(), loss=LOSS, optimizer=optimizer)
+    assert [finding.code for finding in findings] == ["optim.weight-decay-too-high"] * high
 
 
 X = torch.randn(320, 4, generator=torch.Generator().manual_seed(0))
@@ -56,13 +56,13 @@ def rows_in_batches(x: Tensor, y: Tensor) -> DataLoader[Any]:
 
 
 @pytest.mark.parametrize(("kind", "decay"), [("Adam", 2000.0), ("RMSprop", 2000.0), ("Adam", 5e-4)])
-def test_decay_beside_a_loss_that_falls_below_zero(kind: str, decay: float) -> None:
+def test_decay_with_a_loss_that_falls_below_zero(kind: str, decay: float) -> None:
     torch.manual_seed(0)
     model = Column(True)
     optimizer = getattr(torch.optim, kind)(model.parameters(), 0.01, weight_decay=decay)
     options: Any = {"optimizer": optimizer, "loss": nn.PoissonNLLLoss(), "task": "regress"}
-    said = asked(WEIGHT_DECAY_TOO_HIGH, model, rows_in_batches(X, RATES), **options)
-    assert [one.code for one in said] == ["optim.weight-decay-too-high"] * (decay > 1)
+    findings = asked(WEIGHT_DECAY_TOO_HIGH, model, rows_in_batches(X, RATES), **options)
+    assert [one.code for one in findings] == ["optim.weight-decay-too-high"] * (decay > 1)
 
 
 class Margin(nn.Module):
@@ -82,11 +82,11 @@ def test_a_strong_decay_of_the_weights_of_a_margin_alone(few: bool) -> None:
         {"params": model.head.parameters(), "weight_decay": 0.05},
     ]
     optimizer = torch.optim.SGD(groups, 0.05, momentum=0.9)
-    said = asked(WEIGHT_DECAY_TOO_HIGH, model, rows_in_batches(X, SIGNS), optimizer=optimizer, loss=Margin())
-    assert [one.code for one in said] == ["optim.weight-decay-too-high"] * (not few)
+    findings = asked(WEIGHT_DECAY_TOO_HIGH, model, rows_in_batches(X, SIGNS), optimizer=optimizer, loss=Margin())
+    assert [one.code for one in findings] == ["optim.weight-decay-too-high"] * (not few)
 
 
-def test_who_asks_for_a_trial_again_is_given_what_was_noted_in_it() -> None:
+def test_a_trial_that_is_requested_again_returns_its_notes() -> None:
     model = perceptron(16)
 
     def penalized(model: Any, batch: Any, optimizer: Any, loss: Any) -> Tensor:
@@ -98,7 +98,7 @@ def test_who_asks_for_a_trial_again_is_given_what_was_noted_in_it() -> None:
     )
     assert [_pulled(evidence), _pulled(evidence)] == [True, True]
     linear = next(call for call in evidence.graph.calls if call.name == "linear")
-    given = [_given(evidence, linear, place) for place in (0, 1, 1, 3)]
+    given = [_argument_of(evidence, linear, place) for place in (0, 1, 1, 3)]
     assert [None if one is None else tuple(one.shape) for one in given] == [(32, 64), (16, 64), (16, 64), None]
 
 

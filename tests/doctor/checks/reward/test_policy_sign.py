@@ -1,4 +1,4 @@
-"""`loss.sign` of policies: does the loss grow with the log probability of actions that brought much?"""
+"""`loss.sign` of policies: does the loss grow with the log probability of rewarded actions?"""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_actions_that_brought_much_become_likelier(text: str, term: str, right: 
     assert _found(text.format(term=term)) == ["loss.sign"] * (not right)
 
 
-def test_a_score_that_is_turned_round_later() -> None:
+def test_a_score_that_is_negated_later() -> None:
     text = ACTOR_CRITIC.format(term="(logp * advantages).mean()")
     assert _found(text.replace("loss.backward()", "(-loss).backward()")) == []
     assert _found(text + "optimizer = Adam(p, maximize=True)\n") == []

@@ -32,8 +32,8 @@ def test_discounts_may_be_stored_with_transitions(discount: Any, wrong: bool) ->
         loss = criterion(model(x), target)
     """
     names = {"env": Corridor(), "model": perceptron(), "target_network": perceptron(), "discount": discount}
-    said = read(text, TERMINAL_LOST, names["model"], digits(), names=names)
-    assert [one.code for one in said] == ["reward.terminal-lost"] * wrong
+    findings = read(text, TERMINAL_LOST, names["model"], digits(), names=names)
+    assert [one.code for one in findings] == ["reward.terminal-lost"] * wrong
 
 
 @pytest.mark.parametrize(
@@ -49,5 +49,5 @@ def test_a_name_that_gets_the_average_is_no_update(line: str, wrong: bool) -> No
             {line}
     """
     names = {"env": Corridor(), "model": perceptron(), "target_network": perceptron(), "gamma": 0.9}
-    said = read(text, TARGET_STALE, names["model"], digits(), names=names)
-    assert [one.code for one in said] == ["reward.target-stale"] * wrong
+    findings = read(text, TARGET_STALE, names["model"], digits(), names=names)
+    assert [one.code for one in findings] == ["reward.target-stale"] * wrong

@@ -1,4 +1,4 @@
-"""Checks of `loss.`, in folders by what they ask of the loss."""
+"""Checks of `loss.`, one folder for each property of the loss."""
 
 from __future__ import annotations
 

@@ -29,14 +29,14 @@ from striate.wording import several, show_shape
 
 
 def _find_broadcast(evidence: Evidence) -> Iterator[Finding]:
-    for ask in (_of_whole_loss, _of_a_column, _of_maps, _within_network):
-        if found := list(ask(evidence)):
-            yield from found
+    for rule in (_of_loss_arguments, _of_a_column, _of_maps, _within_network):
+        if findings := list(rule(evidence)):
+            yield from findings
             return
 
 
 def _of_a_column(evidence: Evidence) -> Iterator[Finding]:
-    """A column less one number for each sample, or the other way round, where the step writes its loss itself."""
+    """A difference between shapes (N, 1) and (N,), where the script computes the loss without torch's functions."""
     first = main_tensor(evidence.train.raw[0])
     count = 0 if first is None else len(first)
     for outputs, targets in evidence.calls.differences:
@@ -46,8 +46,10 @@ def _of_a_column(evidence: Evidence) -> Iterator[Finding]:
 
 
 def _of_maps(evidence: Evidence) -> Iterator[Finding]:
-    """Maps (N, 1, H, W) times or less (N, H, W), as in a focal loss of the script's own, of the samples of a batch: of
-    one sample less, too."""
+    """A product or difference of maps (N, 1, H, W) and (N, H, W), as in a focal loss that the script computes.
+
+    A batch with one sample less has to show the same shapes with N - 1.
+    """
     count = size_of(evidence.train.raw[0])
     for outputs, targets in evidence.calls.all_with_all:
         fewer = dealt_anew(evidence.train.raw[:1], torch.arange(count - 1)) if outputs[0] == count else None
@@ -59,20 +61,19 @@ def _of_maps(evidence: Evidence) -> Iterator[Finding]:
 
 
 def _within_network(evidence: Evidence) -> Iterator[Finding]:
-    """A column of the network's to which it adds one number for each sample, or the other way round, so that its
-    outputs are of all with all, where each sample has one target."""
-    outputs, wanted = main_tensor(evidence.first.outputs), main_tensor(parts(evidence.train.raw[0])[1])
-    if outputs is None or wanted is None or any(call.name in CLASS_LOSSES for call in evidence.calls.losses):
+    """A network that adds shapes (N, 1) and (N,), so that its outputs are (N, N), where each sample has one target."""
+    outputs, target = main_tensor(evidence.first.outputs), main_tensor(parts(evidence.train.raw[0])[1])
+    if outputs is None or target is None or any(call.name in CLASS_LOSSES for call in evidence.calls.losses):
         return
-    count, targets = len(wanted) if wanted.ndim else 0, tuple(wanted.shape)
+    count, targets = len(target) if target.ndim else 0, tuple(target.shape)
     added = next((pair for pair in evidence.calls.sums if sorted(pair) == [(count,), (count, 1)]), None)
-    if count > 1 and wanted.numel() == count and outputs.shape == (count, count) and added:
-        tried = f": the network adds {show_shape(added[0])} to {show_shape(added[1])}"
+    if count > 1 and target.numel() == count and outputs.shape == (count, count) and added:
+        where = f": the network adds {show_shape(added[0])} to {show_shape(added[1])}"
         remedy = "give both the same shape in the network: `column.squeeze(1) + row`"
-        yield _finding((count, count), targets, (count, count), tried, remedy)
+        yield _finding((count, count), targets, (count, count), where, remedy)
 
 
-def _of_whole_loss(evidence: Evidence) -> Iterator[Finding]:
+def _of_loss_arguments(evidence: Evidence) -> Iterator[Finding]:
     outputs, targets = _compared(evidence)
     if outputs is None or targets is None or outputs == targets or len(evidence.calls.losses) > 1:
         yield from _among_several(evidence)
@@ -91,13 +92,13 @@ def _of_whole_loss(evidence: Evidence) -> Iterator[Finding]:
     if broadcast is None or math.prod(broadcast) <= math.prod(outputs):
         return
     seen = broadcast in evidence.calls.shapes or evidence.calls.sizes_differ
-    if not seen and same_in_any_order(evidence) is None:  # torch's losses compare within, some without a warning
+    if not seen and same_in_any_order(evidence) is None:  # some of torch's losses broadcast without a warning
         return
     same_shape = _with_shape(evidence, targets)
     fixed = evidence.variant("outputs in the shape of the targets", same_shape)
     before = evidence.trial.losses[0]
     if fixed.error is not None or not fixed.rows or math.isclose(before, fixed.losses[0], rel_tol=1e-5):
-        return  # the step brings them into one shape itself
+        return  # the step itself gives both the same shape
     text = (
         f"; after {several(len(fixed.rows), 'step')} the loss is {evidence.trial.level():.3g}, and "
         f"{fixed.level():.3g} with outputs in the shape of the targets"
@@ -106,7 +107,7 @@ def _of_whole_loss(evidence: Evidence) -> Iterator[Finding]:
 
 
 def _among_several(evidence: Evidence) -> Iterator[Finding]:
-    """One of several losses of a step, of which torch itself says that the shapes differ."""
+    """The first of several losses of a step whose shapes differ, where torch warns that sizes differ."""
     for call in evidence.calls.losses if evidence.calls.sizes_differ else ():
         outputs, targets = tuple(call.input.shape), tuple(call.target.shape)
         if call.name in CLASS_LOSSES or outputs == targets:
@@ -116,17 +117,17 @@ def _among_several(evidence: Evidence) -> Iterator[Finding]:
             return
 
 
-def _all_with_all(outputs: tuple[int, ...], targets: tuple[int, ...], by: str) -> Finding | None:
-    """What is said of shapes of as many numbers that are compared as more; None of others."""
+def _all_with_all(outputs: tuple[int, ...], targets: tuple[int, ...], where: str) -> Finding | None:
+    """The finding for shapes with equally many elements that broadcast to a larger shape; None for other shapes."""
     broadcast = _broadcast(outputs, targets)
     if broadcast is None or not math.prod(broadcast) > math.prod(outputs) == math.prod(targets):
         return None
-    return _finding(outputs, targets, broadcast, by, _remedy(outputs, targets))
+    return _finding(outputs, targets, broadcast, where, _remedy(outputs, targets))
 
 
 def _compared(evidence: Evidence) -> tuple[tuple[int, ...] | None, tuple[int, ...] | None]:
-    """The shapes of what the loss compares: as it was given them, or as one of torch's losses was, or else as network
-    and loader gave them."""
+    """The shapes of outputs and targets that the loss compares: its own arguments if known, else those of the first
+    elementwise loss of torch in the step, else the network's outputs and the loader's targets."""
     first = evidence.trial.first
     outputs, targets = first.loss_outputs, first.loss_targets
     if outputs is None or targets is None:
@@ -147,8 +148,8 @@ def _broadcast(a: tuple[int, ...], b: tuple[int, ...]) -> tuple[int, ...] | None
 
 
 def _with_shape(evidence: Evidence, targets: tuple[int, ...]) -> Change:
-    """A change that brings outputs into the shape of the targets: before the loss where the step calls it, and else as
-    the network gives them."""
+    """A change that reshapes outputs to the shape of the targets: at the loss where the step calls it, else at the
+    network's output."""
 
     def shaped(outputs: Any) -> Any:
         if isinstance(outputs, torch.Tensor) and outputs.numel() % math.prod(targets[1:]) == 0:
@@ -186,14 +187,14 @@ def _finding(
     outputs: tuple[int, ...],
     targets: tuple[int, ...],
     broadcast: tuple[int, ...] | None,
-    tried: str,
+    details: str,
     remedy: str,
 ) -> Finding:
     compared = "" if broadcast is None else f", which broadcast to {show_shape(broadcast)}"
     return BROADCAST.finding(
         severity="error",
         where="the loss",
-        measured=f"outputs have shape {show_shape(outputs)}, targets {show_shape(targets)}{compared}{tried}",
+        measured=f"outputs have shape {show_shape(outputs)}, targets {show_shape(targets)}{compared}{details}",
         why="Each output is compared with the targets of all samples, so the best prediction for every sample is the "
         "mean of all targets.",
         remedy=remedy,
@@ -211,15 +212,15 @@ BROADCAST = Check(
 
 
 _MODULES = (nn.MSELoss, nn.L1Loss, nn.SmoothL1Loss, nn.HuberLoss, nn.BCEWithLogitsLoss)
-_NUMBER_BY_NUMBER = ("mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss", "binary_cross_entropy_with_logits")
+_ELEMENTWISE = ("mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss", "binary_cross_entropy_with_logits")
 
 
 def _among_variables(evidence: Evidence) -> Iterator[Finding]:
-    """Losses of two variables of a script whose step is not made again, as one that plays an environment: by the shapes
-    of their tensors at the first step."""
+    """Losses of two variables of a script whose step cannot be repeated, as one that plays an environment: by the
+    shapes of the variables' tensors at the first step."""
     source = evidence.source
-    called_so = {called(node) for node in _losses_made(source)}
-    for site in source.calls(*_NUMBER_BY_NUMBER, *called_so):
+    names = {called(node) for node in _elementwise_losses(source)}
+    for site in source.calls(*_ELEMENTWISE, *names):
         compared = [value for part in site.node.args[:2] if isinstance(value := source.value(part), torch.Tensor)]
         if len(compared) == 2:
             outputs, targets = (tuple(tensor.shape) for tensor in compared)
@@ -240,22 +241,22 @@ def _among_variables(evidence: Evidence) -> Iterator[Finding]:
                         return
 
 
-def _losses_made(source: ScriptSource) -> Iterator[ast.Call]:
-    """Calls of the script's loss modules that compare number by number."""
+def _elementwise_losses(source: ScriptSource) -> Iterator[ast.Call]:
+    """Calls of the script's modules of elementwise losses."""
     for node in source.nodes():
         if isinstance(node, ast.Call) and isinstance(source.value(node.func), _MODULES):
             yield node
 
 
 def _is_named(node: ast.expr) -> bool:
-    """Whether it is a variable, or rows of one that another says."""
+    """Whether an expression is a variable, or a variable indexed by another one."""
     if isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Name):
         node = node.value
     return isinstance(node, ast.Name)
 
 
 def _is_measured(source: ScriptSource, node: ast.AST) -> bool:
-    """Whether a difference is squared, or its size is taken."""
+    """Whether a difference is squared, or its absolute value is taken."""
     outer = source.parent(node)
     if isinstance(outer, ast.BinOp):
         return isinstance(outer.op, ast.Pow) and outer.left is node

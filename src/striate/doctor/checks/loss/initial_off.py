@@ -1,4 +1,4 @@
-"""loss.initial-off: are the first predictions far surer than a network that knows nothing should be?"""
+"""`loss.initial-off`: are the first predictions of an untrained network too confident?"""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
     if is_a_part(evidence):
         raise NoEvidence("only a small part of the network is trained, on features of a pretrained network")
     first = evidence.first
-    shown = first.shown
-    if shown is not None and shown.ndim == 2 and shown.is_floating_point() and not are_of_batch(evidence, shown.cpu()):
+    x = first.shown
+    if x is not None and x.ndim == 2 and x.is_floating_point() and not are_of_batch(evidence, x.cpu()):
         raise NoEvidence("the network's input is the output of another network")
     outputs, targets = first.loss_outputs, first.loss_targets
     if not isinstance(outputs, torch.Tensor) or not isinstance(targets, torch.Tensor):
@@ -58,7 +58,7 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
         smaller = Change(prepare=_smaller_layer(layer.name, 2 * deviation))
         tried.append(evidence.variant("smaller last weights", smaller))
     better = min((trial for trial in tried if trial.rows), key=lambda trial: _mean(trial.losses), default=None)
-    if better is None or better.error is not None or not _mean(better.losses) < _wanted(known) * _mean(own):
+    if better is None or better.error is not None or not _mean(better.losses) < _needed_ratio(known) * _mean(own):
         return
     by_weights = layer is not None and better is tried[-1]
     where = layer.name if layer is not None and by_weights else "the network's outputs"
@@ -73,44 +73,46 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
         severity="warning",
         where=where,
         measured=measured,
-        limit=f"{begin}, and a mean loss of the trial that falls to {_wanted(known):.0%} once the first outputs are "
-        "divided by twice their standard deviation",
+        limit=f"{begin}, and a mean loss of the trial that falls to {_needed_ratio(known):.0%} once the first outputs "
+        "are divided by twice their standard deviation",
         why="The first steps are spent on correcting confident predictions of random weights.",
         remedy=_remedy(layer.name if layer is not None and by_weights else None),
     )
 
 
 def _by_class(outputs: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Scores of positions whose classes are the last axis, and class numbers, as those of samples."""
+    """Scores (…, K) and class numbers (…) flattened to (N, K) and (N,); other outputs and targets unchanged."""
     if targets.is_floating_point() or outputs.shape[:-1] != targets.shape or targets.ndim < 2:
         return outputs, targets
     return outputs.flatten(0, -2), targets.flatten()
 
 
-def _wanted(known: Quality) -> float:
-    """To which part the mean loss has to fall: what is off by little is often made up for soon, as by a new head on
-    features of a trained trunk."""
+def _needed_ratio(known: Quality) -> float:
+    """The share of its value to which the mean loss has to fall with smaller outputs. It is lower where the first loss
+    is little above chance, since training corrects that soon, as with a new head on a trained backbone."""
     if known.kind == "numbers":
         return _MUCH_LESS
     return _LESS if known.loss > known.constant + _FAR_ABOVE else _MUCH_LESS
 
 
 def _too_sure(known: Quality, outputs: torch.Tensor, targets: torch.Tensor) -> str | None:
-    """What is off, in words; None where nothing is."""
+    """What was measured, where the first predictions are too confident or the first outputs too large; else None."""
     if known.kind == "numbers":
-        wanted = max(float(targets.float().std()), float(targets.float().abs().mean()), 1e-12)
+        of_targets = float(targets.float().std())
+        scale = max(of_targets, float(targets.float().abs().mean()), 1e-12)
         deviation = float(outputs.float().std())
-        if deviation < _DEVIATION * wanted:
+        if deviation < _DEVIATION * scale:
             return None
-        other = float(targets.float().std())
-        return f"the standard deviation of the first outputs is {deviation:.3g}, that of the targets {other:.3g}"
+        return f"the standard deviation of the first outputs is {deviation:.3g}, that of the targets {of_targets:.3g}"
     many = outputs.shape[1] if known.kind == "classes" else 2
     if known.kind == "classes" and form_of(outputs) == "probabilities":
-        return None  # the softmax has bounded them already; another check knows about that
-    even = math.log(many)
-    if known.loss < even + _ABOVE:
+        return None  # a softmax bounds them; `model.double-softmax` reports that
+    uniform = math.log(many)
+    if known.loss < uniform + _ABOVE:
         return None
-    return f"the first predictions have a cross entropy of {known.loss:.3g}; uniform ones have ln {many} = {even:.3g}"
+    return (
+        f"the first predictions have a cross entropy of {known.loss:.3g}; uniform ones have ln {many} = {uniform:.3g}"
+    )
 
 
 def _divided_by(number: float) -> Any:

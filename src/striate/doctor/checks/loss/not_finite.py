@@ -1,4 +1,4 @@
-"""loss.not-finite: is the loss, or its gradient, not a number although the learning rate is not to blame?"""
+"""`loss.not-finite`: is the loss or its gradient NaN or Inf, though the learning rate is not the cause?"""
 
 from __future__ import annotations
 
@@ -27,59 +27,63 @@ _REMEDY = "add a small number where it can be 0: `torch.log(p + 1e-8)`, `torch.s
 
 
 @dataclass
-class _Moment:
-    """A step: norm of the parameters before it, the largest output, whether the gradients were all numbers."""
+class _StepSizes:
+    """How large the weights and outputs are in one step."""
 
     weights: float = 0.0
+    """Norm of the parameters before the step; Inf where one is NaN or Inf."""
     largest: float = 0.0
+    """Largest absolute output; NaN or Inf where one is."""
     gradients: bool = True
+    """Whether all gradients are finite."""
 
 
 def _run(evidence: Evidence) -> Iterator[Finding]:
     weights = [name for name, p in evidence.setup.model.named_parameters() if not bool(torch.isfinite(p).all())]
     if weights:
         text = f"{several(len(weights), 'parameter holds', 'parameters hold')} NaN or Inf before the first step"
-        yield _finding("error", weights[0], text, "load finite weights, or create the network anew")
+        yield _finding("error", weights[0], text, "load finite weights, or create the network again")
         return
     rows = evidence.trial.rows
     wrong = next((number for number, row in enumerate(rows) if not math.isfinite(row.loss)), None)
     first = any(norm is not None and not math.isfinite(norm) for norm in evidence.first.gradients.values())
     if wrong is None and not first:
-        yield from _at_the_aim(evidence)
+        yield from _for_perfect_predictions(evidence)
         return
-    found = _where_it_began(evidence, 0 if first else wrong or 0)
-    if found is not None:
-        yield found
+    finding = _in_first_wrong_step(evidence, 0 if first else wrong or 0)
+    if finding is not None:
+        yield finding
 
 
-def _where_it_began(evidence: Evidence, wrong: int) -> Finding | None:
-    moments: list[_Moment] = []
+def _in_first_wrong_step(evidence: Evidence, wrong: int) -> Finding | None:
+    """The finding for the first step with NaN or Inf; None where the weights grew too large before it."""
+    sizes: list[_StepSizes] = []
 
     def prepare(replica: Replica) -> None:
-        watch_moments(replica, moments)
+        _watch_sizes(replica, sizes)
 
-    # Batches, random numbers and rates are those of the trial, so the same happens.
+    # Batches, random numbers and learning rates are those of the trial, so its steps are repeated exactly.
     again = run_trial(
         evidence.setup, evidence.train.raw, wrong + 1, evidence.clock.until(0.2), Change(prepare=prepare), close=False
     )
-    for number, (row, moment) in enumerate(zip(again.rows, moments, strict=False)):
-        if math.isfinite(row.loss) and moment.gradients and math.isfinite(moment.largest):
+    for number, (row, step) in enumerate(zip(again.rows, sizes, strict=False)):
+        if math.isfinite(row.loss) and step.gradients and math.isfinite(step.largest):
             continue
-        if moment.weights > _GROWN * max(moments[0].weights, 1.0):
-            return None  # it ran away before: that is a matter of the learning rate
-        return _explained(evidence, number, row.loss, moment)
+        if step.weights > _GROWN * max(sizes[0].weights, 1.0):
+            return None  # training diverged before: `optim.lr-too-high` reports that
+        return _explained(evidence, number, row.loss, step)
     return None
 
 
-def _explained(evidence: Evidence, number: int, loss: float, moment: _Moment) -> Finding:
+def _explained(evidence: Evidence, number: int, loss: float, sizes: _StepSizes) -> Finding:
     function = _function_at_fault(evidence, number)
     when = "in the first step" if number == 0 else f"in step {number + 1} of a trial"
     named = "" if function is None else f"; in the backward pass it starts at {function}"
-    if not math.isfinite(moment.largest):
+    if not math.isfinite(sizes.largest):
         layer = _first_layer(evidence) if number == 0 else None
-        text = f"{when} the network's outputs are NaN or Inf, with finite weights (norm {moment.weights:.3g}){named}"
+        text = f"{when} the network's outputs are NaN or Inf, with finite weights (norm {sizes.weights:.3g}){named}"
         return _finding("error", layer or "the network", text, _REMEDY)
-    outputs = f"with outputs of at most {moment.largest:.3g}"
+    outputs = f"with outputs of at most {sizes.largest:.3g}"
     if not math.isfinite(loss):
         remedy = _REMEDY
         if function is not None and function.startswith("log"):
@@ -89,22 +93,22 @@ def _explained(evidence: Evidence, number: int, loss: float, moment: _Moment) ->
     return _finding("error", "the gradient of the loss", text, _REMEDY)
 
 
-def watch_moments(replica: Replica, moments: list[_Moment]) -> None:
-    """Note how large outputs, weights and gradients of a replica are in each step."""
+def _watch_sizes(replica: Replica, sizes: list[_StepSizes]) -> None:
+    """Append an entry to `sizes` in each step of the replica."""
     parameters = [p for p in replica.model.parameters() if p.is_floating_point()]
 
     def enter(_: tuple[Any, ...]) -> None:
         squares = sum(float(p.detach().double().square().sum()) for p in parameters)
-        moments.append(_Moment(math.sqrt(squares) if math.isfinite(squares) else math.inf))
+        sizes.append(_StepSizes(math.sqrt(squares) if math.isfinite(squares) else math.inf))
 
     def leave(_: tuple[Any, ...], output: Any) -> None:
         tensor = main_tensor(output)
-        if tensor is not None and tensor.numel() and moments:
-            moments[-1].largest = float(tensor.detach().abs().max())
+        if tensor is not None and tensor.numel() and sizes:
+            sizes[-1].largest = float(tensor.detach().abs().max())
 
     def stepping(_: Optimizer, __: Any, ___: Any) -> None:
-        if moments:
-            moments[-1].gradients = all(bool(torch.isfinite(p.grad).all()) for p in parameters if p.grad is not None)
+        if sizes:
+            sizes[-1].gradients = all(bool(torch.isfinite(p.grad).all()) for p in parameters if p.grad is not None)
 
     change_inputs(replica.model, enter)
     change_output(replica.model, leave)
@@ -112,17 +116,17 @@ def watch_moments(replica: Replica, moments: list[_Moment]) -> None:
 
 
 def _function_at_fault(evidence: Evidence, number: int) -> str | None:
-    """The function whose backward gives the first NaN or Inf, by torch's search for anomalies."""
+    """The function whose backward returns the first NaN or Inf, by torch's anomaly detection; None if unknown."""
 
-    def searching(step: Step) -> Step:
-        def search(*args: Any) -> Any:
+    def detecting(step: Step) -> Step:
+        def detect(*args: Any) -> Any:
             with torch.autograd.set_detect_anomaly(True):
                 return step(*args)
 
-        return search
+        return detect
 
     until = evidence.clock.until(0.2)
-    trial = run_trial(evidence.setup, evidence.train.raw, number + 1, until, Change(wrap=searching), close=False)
+    trial = run_trial(evidence.setup, evidence.train.raw, number + 1, until, Change(wrap=detecting), close=False)
     found = re.search(r"Function '(\w+?)Backward\d*' returned nan", str(trial.error or ""))
     return None if found is None else found[1].lower()
 
@@ -132,8 +136,8 @@ def _first_layer(evidence: Evidence) -> str | None:
     return next((layer.name for layer in layers if layer.kind != "block"), None)
 
 
-def _at_the_aim(evidence: Evidence) -> Iterator[Finding]:
-    """Whether the loss of perfect predictions is a number, where predictions are probabilities."""
+def _for_perfect_predictions(evidence: Evidence) -> Iterator[Finding]:
+    """A loss that is NaN for perfect predictions, where predictions are probabilities."""
     first, trial = evidence.first, evidence.trial
     outputs, targets = first.loss_outputs, first.loss_targets
     if not isinstance(outputs, torch.Tensor) or not isinstance(targets, torch.Tensor) or trial.error is not None:
@@ -144,7 +148,7 @@ def _at_the_aim(evidence: Evidence) -> Iterator[Finding]:
     try:
         with torch.no_grad():
             value = trial.loss(perfect, targets.clone())
-    except Exception:  # a loss of the user's, which may want more than these two
+    except Exception:  # the user's loss may take more arguments
         return
     if isinstance(value, torch.Tensor) and bool(torch.isnan(value).any()):
         text = f"the loss of perfect predictions (probabilities of exactly 0 and 1) is {float(value.float().mean())}"

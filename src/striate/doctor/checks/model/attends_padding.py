@@ -1,4 +1,4 @@
-"""`model.attends-padding`: does attention look at what fills rows up, and at nothing else?"""
+"""`model.attends-padding`: does attention see only the padding, because its mask is inverted?"""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ from striate.observe.torch_calls import function_name, torch_functions
 from striate.records import Finding
 
 _CLOSED = -1e3
-"""What is added to scores of keys that are left out: minus infinity, or a large number."""
+"""Largest number that is added to the scores of masked keys, which may be minus infinity or a large negative number."""
 _NEARLY = 0.98
 _SOME = 0.02
-"""Of all positions: so many are filled up, and so many are not."""
+"""Least share of the positions that is padding, and least share that is not."""
 
 
 def _run(evidence: Evidence) -> Iterator[Finding]:
     known = next(((raw, found) for raw in evidence.train.raw if (found := _paddings(raw))), None)
     if known is None:
         raise NoEvidence("no batch has padded rows")
-    closed = list(_left_out(evidence, *known))
-    if not closed:
+    masked = list(_masked_keys(evidence, *known))
+    if not masked:
         raise NoEvidence("no attention with a mask was seen")
-    for name, keys, padded in closed:
+    for name, keys, padded in masked:
         mixed = padded.any(1) & ~padded.all(1)
-        said, filled = (keys[mixed][part[mixed]].float().mean() for part in (~padded, padded))
-        if said >= _NEARLY and filled <= 1 - _NEARLY:
+        content, padding = (keys[mixed][part[mixed]].float().mean() for part in (~padded, padded))
+        if content >= _NEARLY and padding <= 1 - _NEARLY:
             yield PADDING_ATTENDED.finding(
                 severity="error",
                 where=name,
@@ -49,12 +49,13 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
 
 
 def _paddings(batch: Any) -> list[torch.Tensor]:
-    """Which positions (samples, positions) are padding: by the tokens if they tell, since a mask is what is asked."""
+    """Which positions (samples, positions) are padding: according to tokens or features if possible, and only else to a
+    mask in the batch, which may be the inverted one."""
     found = []
     for _, tensor in leaves(batch):
         tokens = tensor.detach().cpu()
-        whole = tokens.ndim == 2 and len(tokens) > 1 and tokens.shape[1] > 2 and not tokens.is_floating_point()
-        if whole and int(tokens.max()) > 1 and (filler := filler_of(tokens)) is not None:
+        integers = tokens.ndim == 2 and len(tokens) > 1 and tokens.shape[1] > 2 and not tokens.is_floating_point()
+        if integers and int(tokens.max()) > 1 and (filler := filler_of(tokens)) is not None:
             found.append(tokens == filler)
         elif tokens.ndim == 3 and tokens.is_floating_point() and tokens.shape[1] > 2:
             empty = (tokens == 0).all(2).long().flip(1).cumprod(1).flip(1).bool()  # to the end of the row
@@ -64,10 +65,11 @@ def _paddings(batch: Any) -> list[torch.Tensor]:
     return found if by_mask is None else [by_mask]
 
 
-def _left_out(
+def _masked_keys(
     evidence: Evidence, batch: Any, paddings: Sequence[torch.Tensor]
 ) -> Iterator[tuple[str, torch.Tensor, torch.Tensor]]:
-    """By call of an attention, which keys (samples, positions) no query looks at, and the padding of that shape."""
+    """For each call of attention its name, the keys (samples, positions) that no query sees, and the padding of that
+    shape."""
     found: list[tuple[str, torch.Tensor]] = []
 
     def around(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -86,13 +88,13 @@ def _left_out(
         return value
 
     def watched(step: Step) -> Step:
-        def within(*given: Any) -> Any:
+        def within(*args: Any) -> Any:
             with torch_functions(around):
-                return step(*given)
+                return step(*args)
 
         return within
 
-    # In training, since torch computes whole layers at once in evaluation.
+    # In training mode, since in evaluation mode torch fuses attention layers into one call.
     run_trial(evidence.setup, [copied(batch)], 1, evidence.clock.until(0.1), Change(wrap=watched), close=False)
     for padded in paddings:
         samples, positions = padded.shape

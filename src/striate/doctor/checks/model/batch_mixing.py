@@ -9,8 +9,14 @@ import torch
 from torch import nn
 
 from striate.doctor.checks.check import Check
-from striate.doctor.checks.model.heads import SCORES, last_heads, named
-from striate.doctor.checks.model.variants import apart, asked, deviations_apart, question, with_rows
+from striate.doctor.checks.model.heads import SCORES, call_text, last_heads
+from striate.doctor.checks.model.variants import (
+    eval_outputs,
+    in_deviations,
+    inputs_and_outputs,
+    largest_difference,
+    with_rows,
+)
 from striate.doctor.evidence.call_graph import QUOTIENTS, TIMES, Call
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
@@ -51,20 +57,20 @@ def _find_batch_mixing(evidence: Evidence, *, directly: bool = False) -> Iterato
     size, cut = min(size_of(batch), _MOST), True
     small = with_rows(batch, lambda tensor: tensor[:size])
     try:
-        given, one = question(evidence, small, directly=directly)
-    except NoEvidence:  # by a mask of the positions, perhaps, that is laid over the samples
+        given, one = inputs_and_outputs(evidence, small, directly=directly)
+    except NoEvidence:  # perhaps a mask of the positions is applied to the samples
         if not any(_goes_along_axis_0(layer) for layer in evidence.fresh.model.modules()):
             raise
         size, small, cut = size_of(batch), batch, False
-        given, one = question(evidence, small, directly=directly)
+        given, one = inputs_and_outputs(evidence, small, directly=directly)
     kept = size // 2
     others, free = with_rows(small, lambda tensor: _replaced(tensor, kept)), True
     try:
-        changed, other = question(evidence, others, directly=directly)
-    except NoEvidence:  # lengths may have to fall, as of sequences that are packed
+        changed, other = inputs_and_outputs(evidence, others, directly=directly)
+    except NoEvidence:  # lengths may have to be sorted, as for packed sequences
         free = False
         others = with_rows(small, lambda tensor: _replaced(tensor, kept) if tensor.ndim > 1 else tensor)
-        changed, other = question(evidence, others, directly=directly)
+        changed, other = inputs_and_outputs(evidence, others, directly=directly)
     if one.shape == other.shape and one.ndim == 3 and one.shape[1] == size != len(one):  # (time, samples, classes)
         one, other = one.transpose(0, 1), other.transpose(0, 1)
     if one.shape != other.shape or not len(one) or len(one) % size:
@@ -73,25 +79,25 @@ def _find_batch_mixing(evidence: Evidence, *, directly: bool = False) -> Iterato
     if len(rows) < len(one) // size:
         raise NoEvidence("the network does not make one prediction per sample, or per image of a sample")
     if len(one) == size and _blended(given, changed, kept):
-        shown, inputs = main_tensor(given), main_tensor(parts(small)[0])
-        if directly or shown is None or inputs is None or not are_blends(shown.cpu(), inputs.cpu()):
+        x, inputs = main_tensor(given), main_tensor(parts(small)[0])
+        if directly or x is None or inputs is None or not are_blends(x.cpu(), inputs.cpu()):
             raise NoEvidence("the step blends samples before the network gets them")
         yield from _find_batch_mixing(evidence, directly=True)
         return
     tolerance = _tolerance(evidence)
     far = _apart(one, other, rows)
-    if one.ndim == 3 and one.shape[1] == size:  # as many times as samples: either may come first
+    if one.ndim == 3 and one.shape[1] == size:  # as many time steps as samples: either axis may be the first
         far = min(far, _apart(one.transpose(0, 1), other.transpose(0, 1), [kept]))
     if far > tolerance:
         place = _first_that_mixes(evidence, small, others, tolerance, rows, len(one), directly)
         layer = dict(evidence.fresh.model.named_modules()).get(place)
-        if cut or _goes_along_axis_0(layer):  # of nodes of a graph, none can be left out either
+        if cut or _goes_along_axis_0(layer):  # rows that cannot be cut may be nodes of a graph, which do interact
             yield _mixes(place, layer, far, tolerance)
         return
     if not free or not cut or len(one) != size:
-        return  # what is in a batch depends on how many there are
-    again = asked(evidence, small, seed=1, directly=directly)
-    if torch.equal(one, again):  # random numbers would fall on other samples
+        return  # the batch cannot be made smaller
+    again = eval_outputs(evidence, small, seed=1, directly=directly)
+    if torch.equal(one, again):  # else random numbers would differ between the two batches
         yield from _alone(evidence, small, given, one, tolerance, directly)
     yield from _across(evidence, evidence.train.sizes[0], "sample")
     yield from _along_samples(evidence)
@@ -103,47 +109,47 @@ def _tolerance(evidence: Evidence) -> float:
 
 
 def _replaced(tensor: torch.Tensor, kept: int) -> torch.Tensor:
-    """The rows but one replaced by a single other one: in another order, sums would stay the same."""
+    """A tensor in which a single other row replaces all rows except `kept`; a permutation would leave sums the same."""
     rows = [len(tensor) - 1 if kept < len(tensor) - 1 else 0] * len(tensor)
     rows[kept] = kept
     return tensor[rows]
 
 
 def _blended(given: list[torch.Tensor], changed: list[torch.Tensor], kept: int) -> bool:
-    """Whether what the network is given for the kept sample depends on the others: the step mixes, as for mixup, or
-    another network does before, whose batch norm is in training mode."""
+    """Whether the network's input for the kept sample depends on other samples: the step blends them, as mixup does, or
+    another network comes first, with batch norm in training mode."""
     pairs = [(a, b) for a, b in zip(given, changed, strict=False) if a.shape == b.shape and a.ndim and len(a) > kept]
     return any(not torch.equal(a[kept], b[kept]) for a, b in pairs)
 
 
 def _same_rows(given: list[torch.Tensor], changed: list[torch.Tensor], count: int) -> list[int]:
-    """The rows, of so many, in which the network is given the same: those of samples of which several images are put
-    one behind the other, as of triplets."""
+    """The rows, of `count`, in which the network's inputs are the same: those of the kept sample, where several images
+    of each sample are concatenated, as for triplets."""
     pairs = [(a, b) for a, b in zip(given, changed, strict=False) if a.shape == b.shape and a.ndim and len(a) == count]
     return [row for row in range(count) if pairs and all(torch.equal(a[row], b[row]) for a, b in pairs)]
 
 
 def _apart(one: torch.Tensor, other: torch.Tensor, rows: list[int]) -> float:
-    """How far the predictions for the kept sample, in these rows, are apart, in standard deviations over all samples;
-    of outputs that compare each sample with each, those of it with itself."""
+    """The largest difference of the predictions in these rows, in standard deviations over all samples; of outputs that
+    compare all pairs of samples, only the columns of these rows count."""
     difference = one[rows] - other[rows]
-    return apart(difference[:, rows] if one.shape == (len(one), len(one)) else difference, one)
+    return in_deviations(difference[:, rows] if one.shape == (len(one), len(one)) else difference, one)
 
 
 def _alone(
     evidence: Evidence, batch: Any, given: list[torch.Tensor], one: torch.Tensor, tolerance: float, directly: bool
 ) -> Iterator[Finding]:
-    """Half of the batch against the whole: what depends on how many samples there are."""
+    """Predictions for half of the batch that differ from those in the full batch."""
     half = max(2, len(one) // 2)
     try:
-        others, fewer = question(evidence, with_rows(batch, lambda tensor: tensor[:half]), directly=directly)
+        others, fewer = inputs_and_outputs(evidence, with_rows(batch, lambda tensor: tensor[:half]), directly=directly)
     except NoEvidence:
         return
     if fewer.shape[1:] != one.shape[1:] or len(fewer) != half:
         return
     if any(b.ndim and len(b) == half and not torch.equal(a[:half], b) for a, b in zip(given, others, strict=False)):
-        return  # a generator of the step's own gives each other numbers
-    far = deviations_apart(one[:half], fewer)
+        return  # the step's own random generator changes the inputs
+    far = largest_difference(one[:half], fewer)
     if far > tolerance:
         yield _finding(
             "error",
@@ -156,8 +162,8 @@ def _alone(
 
 
 def _across(evidence: Evidence, rows: int, what: str, highest: int = 0) -> Iterator[Finding]:
-    """A softmax over the samples, or over all their positions in a row, where one over classes up to the highest label
-    was meant."""
+    """A softmax over the `rows` samples or positions (`what`) instead of the classes, which number more than
+    `highest`."""
     if not evidence.setup.classifies:
         return
     graph = evidence.graph
@@ -167,7 +173,7 @@ def _across(evidence: Evidence, rows: int, what: str, highest: int = 0) -> Itera
         if axis in (0, -len(shape)) and len(shape) == 2 and shape[0] == rows != shape[1] > max(1, highest):
             yield _finding(
                 "error",
-                named(head.call),
+                call_text(head.call),
                 f"{head.call.name} is taken over axis 0, the {several(rows, what)}, of a tensor {tuple(shape)}",
                 0.0,
                 f"`{head.call.name}(x, dim=1)`.",
@@ -176,8 +182,8 @@ def _across(evidence: Evidence, rows: int, what: str, highest: int = 0) -> Itera
 
 
 def _normalized_along_samples(evidence: Evidence) -> Finding | None:
-    """Embeddings normalized along the samples that are compared with each other; not where features are, as `z.T @ z`
-    does."""
+    """Embeddings that are normalized along the samples and then compared with each other; not where features are
+    compared, as by `z.T @ z`."""
     graph, size = evidence.graph, evidence.train.sizes[0]
 
     def unscaled(index: int) -> Call | None:
@@ -203,7 +209,8 @@ def _normalized_along_samples(evidence: Evidence) -> Finding | None:
 
 
 def _along_samples(evidence: Evidence) -> Iterator[Finding]:
-    """Attention or a recurrence along the samples, where what is read of it is the same for all, as a class token."""
+    """Attention or a recurrent layer that goes along the samples. It may not change predictions where the network uses
+    an output that is the same for all samples, such as that of a class token."""
     size = evidence.train.sizes[0]
     for call in evidence.graph.modules:
         layer = call.module
@@ -248,7 +255,7 @@ def _mixes(place: str, layer: nn.Module | None, far: float, tolerance: float) ->
 def _first_that_mixes(
     evidence: Evidence, batch: Any, others: Any, tolerance: float, rows: list[int], count: int, directly: bool
 ) -> str:
-    """The innermost layer that is the first whose output for the kept sample differs; `` for the network itself."""
+    """The first of the innermost layers whose output for the kept sample differs; empty for the network itself."""
     one, other = (_outputs_by_layer(evidence, given, count, directly) for given in (batch, others))
     for (name, first), (again, second) in zip(one, other, strict=False):
         if name != again or first.shape != second.shape or first.ndim < 2:

@@ -15,7 +15,7 @@ from striate.wording import listed_names, ordinal, several
 
 _CODE = "model.batch-norm-small-batch"
 _FEW, _FEW_ALONE = 2, 4
-"""Samples: up to the one everywhere, up to the other where each has one number a channel, and no map."""
+"""Most samples that count as too few: for feature maps, and for layers with one value per channel."""
 _ONE = "Expected more than 1 value per channel when training"
 
 

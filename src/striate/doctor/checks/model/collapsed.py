@@ -14,26 +14,25 @@ from striate.records import Finding
 from striate.wording import several
 
 _SAME = 1e-4
-"""Spread of the outputs over samples, as a share of their size."""
+"""Standard deviation of the outputs over samples, as a share of their mean absolute value."""
 _FEWEST = 4
 _ONE_POINT = 0.01
-"""Of what embeddings differed by before the trial."""
+"""Ratio of the standard deviations of embeddings after and before the trial."""
 _LITTLE = 0.1
 
 
 def _find_collapsed(evidence: Evidence) -> Iterator[Finding]:
-    """Outputs that are constant after the trial; of a network that has learned nothing, a last layer of zeros is no
-    fault."""
+    """Outputs that are constant after the trial; at first they may be, since a last layer may start with zeros."""
     trial = evidence.trial
-    seen = [evidence.after.outputs]
+    known = [evidence.after.outputs]
     if isinstance(trial.later.outputs, torch.Tensor):
-        seen.append(trial.later.outputs)
-    if not trial.rows or any(size_of(outputs) < _FEWEST for outputs in seen) or _inputs_are_one(evidence):
+        known.append(trial.later.outputs)
+    if not trial.rows or any(size_of(outputs) < _FEWEST for outputs in known) or _inputs_are_equal(evidence):
         return
-    deviations = [_deviation(outputs) for outputs in seen]
+    deviations = [_deviation(outputs) for outputs in known]
     begins = _deviation(evidence.start.outputs)
-    left = deviations[0]
-    one_point = _embeds(evidence) and left is not None and bool(begins) and left < _ONE_POINT * (begins or 0.0)
+    ends = deviations[0]
+    one_point = _embeds(evidence) and ends is not None and bool(begins) and ends < _ONE_POINT * (begins or 0.0)
     if not one_point and not all(deviation is not None and deviation < _SAME for deviation in deviations):
         return
     if not one_point and begins is not None and begins >= _SAME and evidence.progress.share > _LITTLE:
@@ -63,14 +62,15 @@ def _find_collapsed(evidence: Evidence) -> Iterator[Finding]:
 
 
 def _embeds(evidence: Evidence) -> bool:
-    """Whether the outputs are embeddings of samples that have class numbers, not scores of classes."""
+    """Whether the outputs are embeddings of samples with class numbers, rather than scores of the classes."""
     y = evidence.train.y
     classes = y is not None and y.ndim == 1 and not y.is_floating_point()
     return classes and evidence.after.outputs.ndim == 2 and not predicts_targets(evidence)
 
 
 def _deviation(outputs: torch.Tensor) -> float | None:
-    """Over samples, as a share of the outputs' size; 0 of zeros, None where they are not finite."""
+    """The standard deviation of outputs over samples, as a share of their mean absolute value; 0 if all are zero, None
+    if some are not finite."""
     values = outputs.double().reshape(len(outputs), -1)
     if not bool(torch.isfinite(values).all()):
         return None
@@ -78,7 +78,7 @@ def _deviation(outputs: torch.Tensor) -> float | None:
     return float(values.std(0, correction=0).mean()) / size if size else 0.0
 
 
-def _inputs_are_one(evidence: Evidence) -> bool:
+def _inputs_are_equal(evidence: Evidence) -> bool:
     x = evidence.train.x
     return x is not None and len(x) > 1 and bool((x == x[:1]).all())
 

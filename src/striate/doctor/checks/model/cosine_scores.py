@@ -1,4 +1,4 @@
-"""How large scores can get that are made of cosines, by what the step computes of them."""
+"""The largest value that scores computed from cosines can have, by the step's call graph."""
 
 from __future__ import annotations
 
@@ -18,14 +18,15 @@ _LONGEST = 40
 
 
 def largest_cosines(graph: CallGraph, index: int) -> tuple[float, Call] | None:
-    """The largest number that what a call gives can be, by size, and the product that made the cosines; None where it
-    is not made of cosines alone, or multiplied by what is trained."""
+    """The largest absolute value that a call's output can have, and the product that computes the cosines; None where
+    the output is not computed from cosines alone, or is multiplied by a parameter."""
     products: list[Call] = []
     largest = _largest(graph, index, products, _LONGEST)
     return (largest, products[0]) if products and math.isfinite(largest) else None
 
 
 def _largest(graph: CallGraph, index: int, products: list[Call], depth: int) -> float:
+    """The largest absolute value of a call's output, infinity if unbounded; products of cosines go into `products`."""
     if index == INPUT or not depth:
         return math.inf
     call = graph.calls[index]
@@ -34,8 +35,8 @@ def _largest(graph: CallGraph, index: int, products: list[Call], depth: int) -> 
         return _largest(graph, call.inputs[place], products, depth - 1) if place < len(call.inputs) else math.inf
 
     if call.name in _PRODUCTS:
-        whole = len(call.inputs) == 2 or (len(call.inputs) == 1 and len(set(call.given)) == 1)
-        if call.parameters or not whole or not all(_is_normalized(graph, given) for given in call.inputs):
+        both = len(call.inputs) == 2 or (len(call.inputs) == 1 and len(set(call.given)) == 1)
+        if call.parameters or not both or not all(_is_normalized(graph, given) for given in call.inputs):
             return math.inf
         products.append(call)
         return 1.0
@@ -52,7 +53,7 @@ def _largest(graph: CallGraph, index: int, products: list[Call], depth: int) -> 
 
 
 def _combined(call: Call, of: Callable[[int], float]) -> float:
-    """Of a sum, product or quotient with a number or another tensor."""
+    """The bound of a sum, product or quotient of a tensor with a number or another tensor."""
     numbers = [abs(value) for value in call.options.values() if isinstance(value, int | float)]
     if len(call.given) == 1 and len(numbers) == 1:
         number = numbers[0]
@@ -65,7 +66,7 @@ def _combined(call: Call, of: Callable[[int], float]) -> float:
 
 
 def _is_normalized(graph: CallGraph, index: int) -> bool:
-    """Whether rows have length 1: normalized, or divided by their norm."""
+    """Whether a call's rows have length 1: they are normalized, or divided by their norm."""
     call = graph.origin(index)
     if call is None or call.name == "normalize":
         return call is not None

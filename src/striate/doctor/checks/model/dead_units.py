@@ -15,8 +15,8 @@ from striate.wording import listed_names, python_name, several
 
 _KINDS = ("relu", "relu6")
 _MOST = 0.75
-"""Share of a layer's units. Deep below many ReLU layers all samples look alike, and about half of the units are off for
-all of them at a healthy start; three quarters are not by chance."""
+"""Share of a layer's units. After many ReLU layers all samples look alike, and at a healthy start about half of the
+units are off for all of them; three quarters are not off by chance."""
 _FEWEST_UNITS, _FEWEST_SAMPLES = 4, 8
 _LEARNED, _LITTLE = 0.6, 0.15
 
@@ -38,11 +38,9 @@ def _find_dead_units(evidence: Evidence) -> Iterator[Finding]:
     helps = fresh is not None and fresh.beats(own, 1.3)
     severity = "error" if own.share < _LITTLE else ("warning" if helps or own.share < _LEARNED else "note")
     name, share = max(bad, key=lambda item: item[1])
-    tried = (
-        (
-            f"; with he-normal weights and biases of zero the loss after {several(fresh.steps, 'step')} is {fresh} "
-            f"instead of {own}"
-        )
+    gain = (
+        f"; with he-normal weights and biases of zero the loss after {several(fresh.steps, 'step')} is {fresh} "
+        f"instead of {own}"
         if fresh is not None and helps
         else ""
     )
@@ -51,7 +49,7 @@ def _find_dead_units(evidence: Evidence) -> Iterator[Finding]:
         severity=severity,  # type: ignore[arg-type]
         where=listed_names([name for name, _ in bad]),
         measured=f"{share:.0%} of the units of {python_name(name)} are zero for every sample, before the first step "
-        f"and later{tried}",
+        f"and later{gain}",
         threshold=f"{_MOST:.0%} of a layer's units",
         why="A unit that is always off passes nothing on, gets no gradient, and never learns.",
         remedy=Remedy(

@@ -11,12 +11,12 @@ from striate.doctor.checks.model.heads import (
     SCORES,
     are_probabilities,
     axis_of,
+    call_text,
     last_heads,
     lowest_loss,
-    made_by,
-    named,
+    origin_of,
 )
-from striate.doctor.checks.model.variants import said, tried
+from striate.doctor.checks.model.variants import gain_text, try_change
 from striate.doctor.evidence.call_graph import QUOTIENTS, Call, Head
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.trial_variants import first_argument, replaced
@@ -38,7 +38,7 @@ _LOSS = {
 def _find_double_softmax(evidence: Evidence) -> Iterator[Finding]:
     graph = evidence.graph
     for head in last_heads(graph, SCORES):
-        axis, origin = axis_of(head), made_by(graph, head)
+        axis, origin = axis_of(head), origin_of(graph, head)
         if axis is None:
             continue
         if are_probabilities(head.outputs, axis) and not _is_constant(head.outputs):
@@ -49,27 +49,27 @@ def _find_double_softmax(evidence: Evidence) -> Iterator[Finding]:
             yield _harmless(origin)
             return
     for head in last_heads(graph, ("binary_cross_entropy_with_logits",)):
-        origin = made_by(graph, head)
+        origin = origin_of(graph, head)
         if origin is not None and (origin.name in _SQUASHING or _is_own_sigmoid(origin, head.outputs)):
             yield _sigmoid_twice(evidence, head, origin)
             return
 
 
 def _is_own_sigmoid(origin: Call, outputs: torch.Tensor) -> bool:
-    """Whether a quotient lies in 0 to 1 throughout: 1 / (1 + exp(−x))."""
+    """Whether all values of a quotient lie in 0 to 1, as those of 1 / (1 + exp(−x)) do."""
     within = bool(((outputs >= 0) & (outputs <= 1)).all())
     return origin.name in _ONE_OVER and within and outputs.numel() >= _ENOUGH
 
 
 def _is_constant(outputs: torch.Tensor) -> bool:
-    """Scores that are all the same are so by chance."""
+    """Whether all scores are the same, so that they sum to 1 by chance."""
     return float(outputs.amax() - outputs.amin()) == 0
 
 
 def _softmax_twice(evidence: Evidence, head: Head, origin: Call | None, classes: int) -> Finding:
     known = origin if origin is not None and origin.name in ("softmax", "softmin") else None
-    remedy = None if known is None else tried(evidence, "without softmax", replaced((known,), first_argument))
-    place = "the network's outputs" if known is None else named(known)
+    remedy = None if known is None else try_change(evidence, "without softmax", replaced((known,), first_argument))
+    place = "the network's outputs" if known is None else call_text(known)
     loss = _LOSS[head.call.name]
     return Finding(
         code=_CODE,
@@ -77,7 +77,7 @@ def _softmax_twice(evidence: Evidence, head: Head, origin: Call | None, classes:
         where=place,
         measured=f"the input of {loss} is between {float(head.outputs.min()):.2g} and {float(head.outputs.max()):.2g} "
         f"and sums to 1 for each sample, so the loss cannot fall below {lowest_loss(classes, 1):.2f} for "
-        f"{several(classes, 'class', 'classes')}{said(remedy, 'without the softmax')}",
+        f"{several(classes, 'class', 'classes')}{gain_text(remedy, 'without the softmax')}",
         threshold="scores of any size: after a second softmax, values from 0 to 1 differ by a factor of e at most",
         why="The softmax is applied twice, because the loss applies it itself. All classes look alike to the loss, and "
         "gradients are small.",
@@ -87,18 +87,18 @@ def _softmax_twice(evidence: Evidence, head: Head, origin: Call | None, classes:
 
 
 def _sigmoid_twice(evidence: Evidence, head: Head, origin: Call) -> Finding:
-    remedy = tried(evidence, "without sigmoid", replaced((origin,), first_argument))
+    remedy = try_change(evidence, "without sigmoid", replaced((origin,), first_argument))
     low, high = torch.tensor([0.0, 1.0]).sigmoid().tolist()
     return Finding(
         code=_CODE,
         severity="error",
-        where=named(origin),
+        where=call_text(origin),
         measured=f"the input of BCEWithLogitsLoss is between {float(head.outputs.min()):.2g} and "
         f"{float(head.outputs.max()):.2g}, the output of a {origin.name}, so its own sigmoid gives {low:.2f} to "
-        f"{high:.2f} only{said(remedy, f'without the {origin.name}')}",
+        f"{high:.2f} only{gain_text(remedy, f'without the {origin.name}')}",
         threshold="scores of any size, also below 0: values from 0 to 1 never mean no",
         why="The sigmoid is applied twice, because BCEWithLogitsLoss applies it itself.",
-        remedy=f"Remove the {origin.name} ({named(origin)}), or keep it and use `nn.BCELoss()`.",
+        remedy=f"Remove the {origin.name} ({call_text(origin)}), or keep it and use `nn.BCELoss()`.",
     )
 
 
@@ -106,11 +106,11 @@ def _harmless(origin: Call) -> Finding:
     return Finding(
         code=_CODE,
         severity="note",
-        where=named(origin),
+        where=call_text(origin),
         measured="the cross entropy gets the output of log_softmax, but applies log_softmax itself",
         threshold="one log_softmax",
         why="A second log_softmax takes time and changes nothing.",
-        remedy=f"Remove it ({named(origin)}), or use `nn.NLLLoss()`.",
+        remedy=f"Remove it ({call_text(origin)}), or use `nn.NLLLoss()`.",
     )
 
 

@@ -9,8 +9,8 @@ from typing import Any
 from torch import nn
 
 from striate.doctor.checks.check import Check
-from striate.doctor.checks.model.heads import named
-from striate.doctor.checks.model.variants import tried
+from striate.doctor.checks.model.heads import call_text
+from striate.doctor.checks.model.variants import try_change
 from striate.doctor.evidence.call_graph import Call
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
@@ -23,7 +23,7 @@ from striate.wording import several
 
 CODE = "model.dropout-too-high"
 LIKELY, CERTAIN = 0.75, 0.9
-"""Shares dropped: 0.5 is usual; from the one on a trial decides, from the other on at least a warning is due."""
+"""Dropped shares: from LIKELY on a trial decides, from CERTAIN on there is a warning at least; 0.5 is usual."""
 MILD = 0.2
 BETTER = 1.25
 _DROPOUTS = (
@@ -52,7 +52,7 @@ def run(evidence: Evidence) -> Iterator[Finding]:
     yield Finding(
         code=CODE,
         severity="error" if share >= CERTAIN and better else "warning",
-        where=named(worst),
+        where=call_text(worst),
         measured=f"{share:.0%} of the values are dropped in training{kept and f', by `{kept}`'}"
         f"{gain[1] if gain else ''}",
         threshold=f"dropout of {LIKELY:g} or more, if {'a name says that it is the share to keep' if kept else least}; "
@@ -67,7 +67,7 @@ def run(evidence: Evidence) -> Iterator[Finding]:
 
 
 def _dropped(call: Call) -> float:
-    """The share that a call drops; 0 where it drops nothing."""
+    """The share of values that a call drops; 0 for other calls, and in evaluation mode."""
     if call.name not in _DROPOUTS:
         return 0.0
     share = call.option(1, "p", 0.5)
@@ -77,15 +77,16 @@ def _dropped(call: Call) -> float:
 
 
 def _share_kept(source: ScriptSource) -> str:
-    """Where dropout is given what names call the share to keep, `nn.Dropout(1 - dropout)`; empty where it is not."""
+    """The call of a dropout whose argument is named as the share to keep, such as `nn.Dropout(1 - dropout)`; else
+    empty."""
     for node in (node for node in source.nodes() if isinstance(node, ast.Call)):
         name = called(node)
         if name not in _DROPOUTS and not ("Dropout" in name and hasattr(nn, name)):
             continue
-        given = argument(node, int(name in _DROPOUTS), "p")
-        rest = given if isinstance(given, ast.BinOp) and isinstance(given.op, ast.Sub) else None
+        p = argument(node, int(name in _DROPOUTS), "p")
+        rest = p if isinstance(p, ast.BinOp) and isinstance(p.op, ast.Sub) else None
         kept = rest is not None and ast.unparse(rest.left) in ("1", "1.0") and "drop" in last_name(rest.right).lower()
-        if kept or (given is not None and "keep" in last_name(given).lower()):
+        if kept or (p is not None and "keep" in last_name(p).lower()):
             return ast.unparse(node)
     return ""
 
@@ -97,10 +98,11 @@ def _mild(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
 
 
 def _gain(evidence: Evidence, calls: tuple[Call, ...]) -> tuple[bool, str] | None:
-    """Whether mild dropout gets further, judged without any dropout; None where it cannot be tried."""
+    """Whether training with mild dropout leads to a lower loss in evaluation mode, and what was measured; None where it
+    cannot be tried."""
     change = replaced(calls, _mild)
     if any(_dropped(call) >= LIKELY for call in evidence.predicting.calls):  # dropout that is never off
-        remedy = tried(evidence, "mild dropout", change, BETTER)
+        remedy = try_change(evidence, "mild dropout", change, BETTER)
         return None if remedy is None else (remedy.better, f"; with {MILD:g} instead, {remedy.text}")
     try:
         trial = evidence.variant("model mild dropout", change)

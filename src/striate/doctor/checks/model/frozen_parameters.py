@@ -11,10 +11,10 @@ from torch.optim import Optimizer
 
 from striate.doctor.checks.check import Check
 from striate.doctor.checks.model.evaluated.other_networks import untrained_helpers
-from striate.doctor.checks.model.heads import written
+from striate.doctor.checks.model.heads import python_path
 from striate.doctor.checks.model.mode import never_measured
 from striate.doctor.checks.model.origins import are_untrained
-from striate.doctor.checks.model.variants import said, tried
+from striate.doctor.checks.model.variants import gain_text, try_change
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.trial import Change
 from striate.doctor.setup.reached_objects import parameters_held
@@ -26,9 +26,9 @@ from striate.wording import listed_names, several
 
 _CODE = "model.frozen-parameters"
 _SHARE = 0.2
-"""Of the weights in use. A fixed first layer of filters is smaller, and often meant."""
+"""Share of the weights in use. A fixed first layer of filters is smaller, and often intended."""
 _MOST = 0.5
-"""From this share on, random features are no design, also where a short trial cannot tell the difference."""
+"""From this share on, random features are a mistake, even if a short trial shows no difference."""
 
 _SWITCH = "requires_grad"
 _ALIKE = 0.9
@@ -44,7 +44,7 @@ def _find_frozen_parameters(evidence: Evidence) -> Iterator[Finding]:
     if switched:
         yield _switch_without_effect(switched)
         return
-    changed = evidence.trial.changed  # as an average of weights, which needs no gradient
+    changed = evidence.trial.changed  # such as an average of weights, which needs no gradient
     frozen = {name: p for name, p in used.items() if not p.requires_grad and name not in changed}
     if not frozen:
         return
@@ -59,24 +59,26 @@ def _find_frozen_parameters(evidence: Evidence) -> Iterator[Finding]:
     held = parameters_held(optimizer) if isinstance(optimizer, Optimizer) else None
     declared = held is not None and not any(id(p) in held for p in frozen.values())
     names = set(frozen)
-    remedy = tried(evidence, "unfrozen", Change(prepare=lambda replica: _unfreeze(replica, names)))
+    remedy = try_change(evidence, "unfrozen", Change(prepare=lambda replica: _unfreeze(replica, names)))
     better = remedy is not None and remedy.better
     measured = (
         f"{len(frozen)} of {several(len(used), 'weight')} in use, {share:.0%} of their values, do not require a "
         "gradient and look untrained"
     )
-    loud = "warning" if declared and not unmeasured else "error"
-    quiet = "error" if unmeasured else "warning" if share >= _MOST else "note"
+    if better:
+        severity = "warning" if declared and not unmeasured else "error"
+    else:
+        severity = "error" if unmeasured else "warning" if share >= _MOST else "note"
     limit = _LIMIT
     if unmeasured:
         measured += f"; the frozen {listed_names(unmeasured)} use the initial mean 0 and variance 1"
         limit = "no frozen batch norm in evaluation mode with initial statistics, beside untrained frozen weights"
-    yield _finding(loud if better else quiet, list(frozen), measured, said(remedy, "with all of them trained"), limit)
+    yield _finding(severity, list(frozen), measured, gain_text(remedy, "with all of them trained"), limit)
 
 
 def _unmeasured(evidence: Evidence) -> list[str]:
-    """Batch norm that is frozen and in evaluation mode, without having measured anything: no features were meant to be
-    random with it, however small a share of the weights they are of."""
+    """Batch norms that are frozen and in evaluation mode with their initial statistics. They show that random features
+    are not intended, even if few weights are frozen."""
     return [
         name
         for name, part in evidence.fresh.model.named_modules()
@@ -87,16 +89,16 @@ def _unmeasured(evidence: Evidence) -> list[str]:
 
 
 def _find_untrained_layers(evidence: Evidence) -> Iterator[Finding]:
-    found = [] if evidence.setup.source is None else list(_misspelled_switches(evidence.setup.source))
-    found = found or list(_find_frozen_parameters(evidence))
-    yield from found
-    # Without targets of its own, data may get those of a random network on purpose.
-    if found or evidence.setup.source is None or evidence.samples.y is None:
+    findings = [] if evidence.setup.source is None else list(_misspelled_switches(evidence.setup.source))
+    findings = findings or list(_find_frozen_parameters(evidence))
+    yield from findings
+    # Data without targets may get those of a random network on purpose.
+    if findings or evidence.setup.source is None or evidence.samples.y is None:
         return
     with_gradients = [id(module) for module in evidence.setup.source.without_optimizer]
     for name, where, numbers in untrained_helpers(evidence):
         if id(evidence.setup.source.names.get(name)) in with_gradients:
-            continue  # it was meant to be trained along: `optim.parameters-missing` says so
+            continue  # it should be trained, too: `optim.parameters-missing` reports it
         yield FROZEN_PARAMETERS.finding(
             severity="warning",
             where=where,
@@ -111,9 +113,9 @@ def _find_untrained_layers(evidence: Evidence) -> Iterator[Finding]:
 
 
 def _misspelled_switches(source: ScriptSource) -> Iterator[Finding]:
-    """Also of a network that another loop trains, as after a first training."""
+    """Assignments to attributes that are spelled nearly as `requires_grad`, for any network of the script."""
     read = {node.attr for node in source.nodes(ast.Attribute) if isinstance(node.ctx, ast.Load)}
-    read |= {node.name for node in source.nodes(ast.FunctionDef)}  # properties of the user's
+    read |= {node.name for node in source.nodes(ast.FunctionDef)}  # the user's properties
     for statement in source.nodes(ast.Assign):
         for target, value in assigned(statement):
             if not isinstance(target, ast.Attribute) or target.attr in read or not _is_misspelled(target.attr):
@@ -139,7 +141,7 @@ def _is_misspelled(name: str) -> bool:
 
 
 def _is_part_of_network(source: ScriptSource, node: ast.expr) -> bool:
-    """Whether an expression is a tensor or a module, or what a loop over those of a network gives."""
+    """Whether an expression is a tensor or a module, or the variable of a loop over those of a network."""
     if isinstance(source.value(node), Tensor | nn.Module):
         return True
     return any(
@@ -151,8 +153,7 @@ def _is_part_of_network(source: ScriptSource, node: ast.expr) -> bool:
 
 
 def _switched_modules(model: nn.Module) -> dict[str, bool]:
-    """Modules that were given an attribute `requires_grad`, which torch does not read, where their parameters are not
-    as it says."""
+    """Modules with an attribute `requires_grad`, which torch does not read, whose parameters do not agree with it."""
     return {
         path: value
         for path, part in model.named_modules()
@@ -163,7 +164,7 @@ def _switched_modules(model: nn.Module) -> dict[str, bool]:
 
 def _switch_without_effect(switched: dict[str, bool]) -> Finding:
     path, value = next(iter(switched.items()))
-    module = written(path, "model") if path else "model"
+    module = python_path(path, "model") if path else "model"
     return Finding(
         code=_CODE,
         severity="error" if value else "warning",
@@ -173,7 +174,7 @@ def _switch_without_effect(switched: dict[str, bool]) -> Finding:
         threshold="parameters that agree with the attribute of their module",
         why="nn.Module has no switch of this name: the line sets an attribute that nothing reads.",
         remedy="; ".join(
-            f"`{written(name, 'model') if name else 'model'}.requires_grad_({on})`" for name, on in switched.items()
+            f"`{python_path(name, 'model') if name else 'model'}.requires_grad_({on})`" for name, on in switched.items()
         )
         + ", with the underscore, before you create the optimizer.",
     )
@@ -188,8 +189,8 @@ def _finding(severity: str, names: list[str], measured: str, gain: str, limit: s
         measured=f"{measured}{gain}",
         threshold=limit,
         why="A frozen layer with random weights keeps producing random features.",
-        remedy=f"`for p in {written(layers[0], 'model')}.parameters(): p.requires_grad_(True)` before you create the "
-        "optimizer; or load trained weights into the frozen layers.",
+        remedy=f"`for p in {python_path(layers[0], 'model')}.parameters(): p.requires_grad_(True)` before you create "
+        "the optimizer; or load trained weights into the frozen layers.",
     )
 
 

@@ -12,8 +12,8 @@ import torch
 
 from striate.doctor.checks.check import Check
 from striate.doctor.checks.model.cosine_scores import largest_cosines
-from striate.doctor.checks.model.heads import REGRESSION, SCORES, axis_of, last_heads, lowest_loss, made_by, named
-from striate.doctor.checks.model.variants import Tried, said, tried
+from striate.doctor.checks.model.heads import REGRESSION, SCORES, axis_of, call_text, last_heads, lowest_loss, origin_of
+from striate.doctor.checks.model.variants import TriedChange, gain_text, try_change
 from striate.doctor.evidence.call_graph import DIFFERENCES, DISTANCES, INPUT, SAME_NUMBERS, SUMS, TIMES, Call, CallGraph
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.trial_variants import first_argument, replaced
@@ -36,16 +36,17 @@ _RANGES = {
     "softmax": (0.0, 1.0),
 }
 _CLAMPS = ("clamp", "clip", "hardtanh", "clamp_min", "clamp_max")
-_TURNED = {"rsub", "__rsub__"}
+_REVERSED = {"rsub", "__rsub__"}
 _FLOOR = 0.02
-"""Scores within bounds so wide that the loss can still fall below this are no hindrance."""
+"""Lowest possible loss of bounded scores that does no harm."""
 _OUTSIDE = 0.03
-"""A share of the targets: fewer may be mistakes in the data."""
+"""Share of the targets out of reach; fewer may be mistakes in the data."""
 
 _COSINES = {True: 1.01, False: 0.9}
-"""The largest that scores of classes, and of pairs, are too small with: pairs are told apart without a temperature."""
+"""Largest score that is too small, of cosines with weights of classes (True) and of cosines of pairs (False), which can
+be learned without a temperature."""
 _TOO_HIGH = 0.3
-"""A loss of cosines that cannot fall below."""
+"""Lowest possible loss of cosines that is too high."""
 
 
 def _find_last_layer_clipped(evidence: Evidence) -> Iterator[Finding]:
@@ -54,19 +55,19 @@ def _find_last_layer_clipped(evidence: Evidence) -> Iterator[Finding]:
         yield small
         return
     for head in last_heads(graph, SCORES):
-        origin, axis = made_by(graph, head), axis_of(head)
+        origin, axis = origin_of(graph, head), axis_of(head)
         bounds = None if origin is None or origin.name == "softmax" else range_of(origin)
         if origin is not None and bounds is not None and axis is not None:
             yield from _scores(evidence, origin, bounds, head.outputs.shape[axis])
             return
     for head in last_heads(graph, ("binary_cross_entropy_with_logits",)):
-        origin = made_by(graph, head)
+        origin = origin_of(graph, head)
         bounds = None if origin is None or "sigmoid" in origin.name or origin.name == "softmax" else range_of(origin)
         if origin is not None and bounds is not None:
             yield from _scores(evidence, origin, bounds, 2)
             return
     for head in last_heads(graph, ("binary_cross_entropy",)):
-        origin = made_by(graph, head)
+        origin = origin_of(graph, head)
         inner = None if origin is None or origin.name != "sigmoid" else graph.origin(origin.inputs[0])
         bounds = None if inner is None else range_of(inner)
         if inner is not None and bounds is not None:
@@ -76,7 +77,7 @@ def _find_last_layer_clipped(evidence: Evidence) -> Iterator[Finding]:
 
 
 def _small_cosines(graph: CallGraph) -> Finding | None:
-    """Scores of a cross entropy that are cosines, without a scale that makes them large."""
+    """Scores of a cross entropy that are cosines without a large enough scale."""
     for head in last_heads(graph, ("cross_entropy", "log_softmax", "logsumexp")):
         found, axis = largest_cosines(graph, head.call.inputs[0]) if head.call.inputs else None, axis_of(head)
         if found is None or axis is None:
@@ -88,7 +89,7 @@ def _small_cosines(graph: CallGraph) -> Finding | None:
         names = ("class", "classes") if of_classes else ("sample", "samples")
         return LAST_LAYER_CLIPPED.finding(
             severity="error",
-            where=named(product),
+            where=call_text(product),
             measured=f"the scores that the loss gets are cosines, {-largest:.2g} to {largest:.2g}, so it cannot fall "
             f"below {floor:.2f} for {several(head.outputs.shape[axis], *names)}",
             limit=f"cosines whose cross entropy cannot fall below {_TOO_HIGH:g}",
@@ -100,7 +101,7 @@ def _small_cosines(graph: CallGraph) -> Finding | None:
 
 
 def range_of(call: Call) -> tuple[float, float] | None:
-    """The least and the largest number that a function can give; None where there is no bound."""
+    """The lowest and the highest value that a function can return; None where it has no bound."""
     if call.name in _CLAMPS:
         default = (-1.0, 1.0) if call.name == "hardtanh" else (None, None)
         low, high = call.option(1, "min", default[0]), call.option(2, "max", default[1])
@@ -108,11 +109,11 @@ def range_of(call: Call) -> tuple[float, float] | None:
             low, high = call.option(1, "min_val", low), call.option(2, "max_val", high)
         if call.name == "clamp_max":
             low, high = None, call.option(1, "max")
-        found = (
+        bounds = (
             float(low) if isinstance(low, int | float) else -_INFINITE,
             float(high) if isinstance(high, int | float) else _INFINITE,
         )
-        return None if found == (-_INFINITE, _INFINITE) else found
+        return None if bounds == (-_INFINITE, _INFINITE) else bounds
     return _RANGES.get(call.name)
 
 
@@ -121,7 +122,7 @@ def _scores(evidence: Evidence, origin: Call, bounds: tuple[float, float], class
     floor = lowest_loss(classes, high - low)
     if math.isfinite(high - low) and floor < _FLOOR:
         return
-    remedy = tried(evidence, "without the last activation", replaced((origin,), first_argument))
+    remedy = try_change(evidence, "without the last activation", replaced((origin,), first_argument))
     if math.isfinite(high - low):
         measured = (
             f"scores are limited to {low:g} to {high:g}, so the loss cannot fall below {floor:.2f} for "
@@ -132,7 +133,7 @@ def _scores(evidence: Evidence, origin: Call, bounds: tuple[float, float], class
     yield _finding(
         origin,
         "error" if math.isfinite(high - low) or (remedy is not None and remedy.better) else "warning",
-        f"{named(origin)}, right before the loss: {measured}",
+        f"{call_text(origin)}, right before the loss: {measured}",
         remedy,
         f"scores of any size, or bounds that let the loss fall below {_FLOOR}",
         "An activation after the last layer cuts off outputs that the loss needs, and their gradient with them.",
@@ -140,11 +141,11 @@ def _scores(evidence: Evidence, origin: Call, bounds: tuple[float, float], class
 
 
 def _numbers(evidence: Evidence, graph: CallGraph) -> Iterator[Finding]:
-    """Numbers that are to be met."""
-    met = (("the network's predictions", "are", *found) for found in _met(evidence, graph))
+    """Targets of a regression that the last function cannot reach."""
+    direct = (("the network's predictions", "are", *found) for found in _of_losses(evidence, graph))
     changed = (("the network's change of its input", "ask for", *found) for found in _corrections(evidence, graph))
-    compared = (("the network's predictions", "are", *found) for found in _compared(evidence, graph))
-    for what, verb, origin, targets in chain(met, changed, compared):
+    compared = (("the network's predictions", "are", *found) for found in _of_differences(evidence, graph))
+    for what, verb, origin, targets in chain(direct, changed, compared):
         bounds = range_of(origin)
         if bounds is None:
             continue
@@ -155,12 +156,12 @@ def _numbers(evidence: Evidence, graph: CallGraph) -> Iterator[Finding]:
         share = float(outside.double().mean())
         if share < _OUTSIDE:
             continue
-        remedy = tried(evidence, "without the last activation", replaced((origin,), first_argument))
+        remedy = try_change(evidence, "without the last activation", replaced((origin,), first_argument))
         reach = f"{low:g} to {high:g}".replace("-inf to", "at most").replace(" to inf", " or more")
         yield _finding(
             origin,
             "error",
-            f"{what} can only be {reach} ({named(origin)}), but {share:.0%} of the targets are outside: "
+            f"{what} can only be {reach} ({call_text(origin)}), but {share:.0%} of the targets are outside: "
             f"they {verb} {float(values.min()):.3g} to {float(values.max()):.3g}",
             remedy,
             f"at most {_OUTSIDE:.0%} of the targets outside the bounds of the last function",
@@ -169,11 +170,11 @@ def _numbers(evidence: Evidence, graph: CallGraph) -> Iterator[Finding]:
         return
 
 
-def _met(evidence: Evidence, graph: CallGraph) -> Iterator[tuple[Call, torch.Tensor]]:
-    """The last call of the network, and the targets that it is compared with."""
+def _of_losses(evidence: Evidence, graph: CallGraph) -> Iterator[tuple[Call, torch.Tensor]]:
+    """The last call of the network, and the targets with which a loss compares it."""
     heads = [head for head in last_heads(graph, REGRESSION) if head.targets is not None]
     for head in heads:
-        origin = made_by(graph, head)
+        origin = origin_of(graph, head)
         if origin is not None and head.targets is not None and head.targets.is_floating_point():
             yield origin, head.targets
     first = evidence.first
@@ -187,28 +188,28 @@ def _met(evidence: Evidence, graph: CallGraph) -> Iterator[tuple[Call, torch.Ten
 
 
 def _corrections(evidence: Evidence, graph: CallGraph) -> Iterator[tuple[Call, torch.Tensor]]:
-    """The last call before what the network computes is added to what is made of its input without weights, or taken
-    from it, and what it would have to be for each target."""
+    """The last call before the network adds its result to its input, or to a function of the input without weights, or
+    subtracts one from the other; and what that call would have to return for each target."""
     weights = {call.index for call in graph.weights}
     for head in last_heads(graph, REGRESSION):
-        end, targets = made_by(graph, head), head.targets
+        end, targets = origin_of(graph, head), head.targets
         if end is not None and end.name in _CLAMPS:
             end = graph.origin(end.inputs[0])
-        if end is None or targets is None or end.name not in SUMS - _TURNED or len(end.inputs) != 2:
+        if end is None or targets is None or end.name not in SUMS - _REVERSED or len(end.inputs) != 2:
             continue
         own = [n for n, index in enumerate(end.inputs) if index == INPUT or not weights & graph.before(index)]
         origin = graph.origin(end.inputs[1 - own[0]]) if len(own) == 1 else None
         if origin is None or range_of(origin) is None or not targets.is_floating_point():
             continue
-        base = _given(evidence, end, own[0])
+        base = _argument_of(evidence, end, own[0])
         if base is not None and base.shape == targets.shape:
-            wanted = targets.detach().cpu()
-            taken_off = "sub" in end.name
-            yield origin, base - wanted if taken_off and own[0] == 0 else wanted + base if taken_off else wanted - base
+            y = targets.detach().cpu()
+            subtracted = "sub" in end.name
+            yield origin, base - y if subtracted and own[0] == 0 else y + base if subtracted else y - base
 
 
-def _compared(evidence: Evidence, graph: CallGraph) -> Iterator[tuple[Call, torch.Tensor]]:
-    """The last call before an error that the step computes itself, as `(outputs - y).abs()`, and what it is to meet."""
+def _of_differences(evidence: Evidence, graph: CallGraph) -> Iterator[tuple[Call, torch.Tensor]]:
+    """The last call before an error that the step computes itself, such as `(outputs - y).abs()`, and its targets."""
     weights = {call.index for call in graph.weights}
     for call in graph.calls[(graph.end or 0) + 1 :]:
         if call.name not in DIFFERENCES or len(call.inputs) != 2 or "" in call.inside or not _is_error(graph, call):
@@ -216,16 +217,16 @@ def _compared(evidence: Evidence, graph: CallGraph) -> Iterator[tuple[Call, torc
         known = [n for n, index in enumerate(call.inputs) if index == INPUT or not weights & graph.before(index)]
         origin = graph.origin(call.inputs[1 - known[0]]) if len(known) == 1 else None
         bounds = None if origin is None else range_of(origin)
-        targets = None if bounds is None else _given(evidence, call, known[0])
+        targets = None if bounds is None else _argument_of(evidence, call, known[0])
         if origin is None or bounds is None or targets is None or targets.shape != call.shape:
             continue
         outside = targets[(targets < bounds[0]) | (targets > bounds[1])]
-        if targets.is_floating_point() and len(outside.unique()) > 1:  # a single number may stand for what is missing
+        if targets.is_floating_point() and len(outside.unique()) > 1:  # a single number may mark missing targets
             yield origin, targets
 
 
 def _is_error(graph: CallGraph, call: Call) -> bool:
-    """Whether a difference is squared, or its sign taken away, weighed perhaps before."""
+    """Whether a difference is squared, or its absolute value taken, possibly after a multiplication by weights."""
     awaiting = [call]
     while awaiting:
         at = awaiting.pop()
@@ -236,28 +237,30 @@ def _is_error(graph: CallGraph, call: Call) -> bool:
     return False
 
 
-def _given(evidence: Evidence, call: Call, place: int) -> torch.Tensor | None:
-    """One of the two tensors that a call is given in the first step."""
-    given: list[tuple[Any, ...]] = []
+def _argument_of(evidence: Evidence, call: Call, place: int) -> torch.Tensor | None:
+    """The tensor that a call gets as argument number `place` in the first step."""
+    arguments: list[tuple[Any, ...]] = []
 
-    def noted(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        given.append(tuple(one.detach().cpu() if isinstance(one, torch.Tensor) else None for one in args))
+    def recorded(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        arguments.append(tuple(one.detach().cpu() if isinstance(one, torch.Tensor) else None for one in args))
         return func(*args, **kwargs)
 
-    change = replace(replaced((call,), noted), notes=given)
-    found = evidence.variant(f"{named(call)}, number {call.ordinal}, watched", change, steps=1).notes
-    return found[0][place] if found and place < len(found[0]) else None
+    change = replace(replaced((call,), recorded), notes=arguments)
+    known = evidence.variant(f"{call_text(call)}, number {call.ordinal}, watched", change, steps=1).notes
+    return known[0][place] if known and place < len(known[0]) else None
 
 
-def _finding(origin: Call, severity: str, measured: str, remedy: Tried | None, threshold: str, why: str) -> Finding:
+def _finding(
+    origin: Call, severity: str, measured: str, remedy: TriedChange | None, threshold: str, why: str
+) -> Finding:
     return Finding(
         code=_CODE,
         severity="error" if severity == "error" else "warning",
-        where=named(origin),
-        measured=f"{measured}{said(remedy, f'without the {origin.name}')}",
+        where=call_text(origin),
+        measured=f"{measured}{gain_text(remedy, f'without the {origin.name}')}",
         threshold=threshold,
         why=why,
-        remedy=f"Remove the {origin.name} after the last layer ({named(origin)}): `return self.last(x)`.",
+        remedy=f"Remove the {origin.name} after the last layer ({call_text(origin)}): `return self.last(x)`.",
     )
 
 

@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 from striate.doctor.checks.check import Check
-from striate.doctor.checks.model.heads import named
-from striate.doctor.checks.model.variants import asked, deviations_apart
+from striate.doctor.checks.model.heads import call_text
+from striate.doctor.checks.model.variants import eval_outputs, largest_difference
 from striate.doctor.evidence.call_graph import OUTSIDE_TENSOR, Call, CallGraph
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
@@ -25,14 +25,14 @@ from striate.wording import listed_names, several
 
 CODE = "model.mode"
 DIFFERENT = 1e-3
-"""Of the standard deviation of the predictions: rounding is a thousand times smaller."""
+"""In standard deviations of the predictions; rounding is a thousand times smaller."""
 _STAYS = 3
-"""Steps in evaluation mode behind those in training mode, which an evaluation between them ends for good."""
+"""Fewest steps in evaluation mode after the last step in training mode, which an evaluation ended."""
 _ARRIVED = 0.7
-"""Momentum times batches, below which half of the running statistics is left of what they began with."""
+"""Momentum times batches; below it, half of the initial running statistics is left."""
 _NEWEST, _SINGLE, _POOLED, _WORSE = 0.9, 4, 8, 1.01
-"""The weight of the newest batch from which on statistics are its own; batches that are tried as the last one, and
-measured together; and how many times higher the loss is then."""
+"""`_NEWEST`: weight of the newest batch, from which on the statistics are those of that batch; `_SINGLE`: batches that
+are tried as the last one; `_POOLED`: batches that are measured together; `_WORSE`: ratio of the two losses."""
 _BATCH_NORM = nn.modules.batchnorm._BatchNorm
 _DROPOUT = nn.modules.dropout._DropoutNd
 _FUNCTIONS = """
@@ -43,47 +43,50 @@ _RANDOM = frozenset(_FUNCTIONS.split())
 
 
 def run(evidence: Evidence) -> Iterator[Finding]:
-    found = list(_trained_in_evaluation(evidence)) or list(_figures_not_updated(evidence))
-    found = found or list(_left_in_training(evidence)) or list(_random_in_evaluation(evidence))
-    yield from found or _figures_of_one_batch(evidence)
+    findings = list(_trained_in_evaluation(evidence)) or list(_statistics_not_updated(evidence))
+    findings = findings or list(_left_in_training(evidence)) or list(_random_in_evaluation(evidence))
+    yield from findings or _statistics_of_one_batch(evidence)
 
 
 def _trained_in_evaluation(evidence: Evidence) -> Iterator[Finding]:
-    """Steps that train while dropout is off, or batch norm uses figures that it never measured."""
+    """Training steps in which dropout is off, or batch norm uses its initial statistics."""
     model = evidence.fresh.model
     rows = evidence.trial.rows
-    told = [row.training for row in rows if row.training is not None]
+    modes = [row.training for row in rows if row.training is not None]
     drops = {name for name, part in model.named_modules() if isinstance(part, _DROPOUT) and part.p > 0}
     norms = {name for name, part in model.named_modules() if isinstance(part, _BATCH_NORM) and never_measured(part)}
     off = {name for name, mode in evidence.first.modes.items() if not mode}
-    # Steps that call parts of the network tell by these in which mode it is.
+    # Where a step calls only parts of the network, their modes count.
     parts = (drops | norms) & evidence.first.modes.keys()
-    whole = told.count(False) > len(told) // 2 if told else bool(parts) and parts <= off
-    if whole and (drops or norms):
-        step = told.index(False) + 1 if told else 1
-        # The doctor's own step sets no mode: a network that was handed over after an evaluation is in that mode.
+    evaluating = modes.count(False) > len(modes) // 2 if modes else bool(parts) and parts <= off
+    if evaluating and (drops or norms):
+        step = modes.index(False) + 1 if modes else 1
+        # The doctor's own step sets no mode, so the mode is that in which the user passed the network.
         if evidence.setup.own_step and not norms:
             yield _not_in_training(sorted(drops), step, "note")
         else:
             yield _not_in_training(sorted(norms | drops), step, "error" if norms else "warning")
-    elif (drops or norms) and (step := left_in_evaluation(told, steps_an_epoch(evidence))):
+    elif (drops or norms) and (step := left_in_evaluation(modes, steps_an_epoch(evidence))):
         yield _not_in_training(sorted(norms | drops), step, "warning")
-    elif not whole and norms & off:
+    elif not evaluating and norms & off:
         yield _norm_in_evaluation(sorted(norms & off))
-    elif not whole and told and drops & off and evidence.setup.own_step is False:
+    elif not evaluating and modes and drops & off and evidence.setup.own_step is False:
         yield _dropout_off(sorted(drops & off))
 
 
-def left_in_evaluation(told: list[bool], batches: int) -> int:
-    """The step from which on the network stays in evaluation mode, before the end of a pass, where a loop may go back
-    into training mode; else 0."""
-    first = told.count(True)
-    left = told == [True] * first + [False] * (len(told) - first)
-    return first + 1 if left and len(told) - first >= _STAYS and 0 < first < batches - 1 else 0
+def left_in_evaluation(modes: list[bool], batches: int) -> int:
+    """The number, from 1, of the step from which on the network stays in evaluation mode; 0 where it does not.
+
+    `modes`: for each step, whether the network is in training mode; `batches`: of an epoch, at whose end a loop may
+    return to training mode, so that a change there does not count.
+    """
+    first = modes.count(True)
+    left = modes == [True] * first + [False] * (len(modes) - first)
+    return first + 1 if left and len(modes) - first >= _STAYS and 0 < first < batches - 1 else 0
 
 
 def never_measured(part: nn.Module) -> bool:
-    """Whether a batch norm keeps running statistics and has the ones that it was made with."""
+    """Whether a batch norm keeps running statistics and still has the initial ones."""
     mean, variance = getattr(part, "running_mean", None), getattr(part, "running_var", None)
     if not isinstance(mean, torch.Tensor) or not isinstance(variance, torch.Tensor):
         return False
@@ -130,8 +133,8 @@ def _dropout_off(names: list[str]) -> Finding:
     )
 
 
-def _figures_not_updated(evidence: Evidence) -> Iterator[Finding]:
-    """Batch norm that runs in training mode and still has the figures it was made with after the trial."""
+def _statistics_not_updated(evidence: Evidence) -> Iterator[Finding]:
+    """Batch norms that run in training mode, but still have nearly their initial statistics after the trial."""
     trial = evidence.trial
     if len(trial.rows) < 2 or trial.error is not None:
         return
@@ -170,47 +173,49 @@ def _running(evidence: Evidence) -> list[tuple[str, Any]]:
     ]
 
 
-def _figures_of_one_batch(evidence: Evidence) -> Iterator[Finding]:
-    """Batch norm whose running figures are those of the newest batch, where those of several predict better."""
+def _statistics_of_one_batch(evidence: Evidence) -> Iterator[Finding]:
+    """Batch norms whose running statistics are those of the newest batch, where statistics of several batches lead to
+    better predictions."""
     replica, batches = evidence.trial.replica, evidence.train.raw[:_POOLED]
     newest = {name: part for name, part in _running(evidence) if (part.momentum or 0.0) >= _NEWEST}
     if not newest or evidence.trial.error is not None or len(batches) < _POOLED:
         return
-    given, found = {name: part.momentum for name, part in newest.items()}, list[float]()
+    momenta, losses = {name: part.momentum for name, part in newest.items()}, list[float]()
     try:
         with preserved(replica.model, evaluating=False), same_random_state(), torch.no_grad():
             for measured in (*([batch] for batch in batches[:_SINGLE]), batches):
                 for part in newest.values():
                     part.reset_running_stats()
-                    part.momentum = None  # the mean of all that it is given
+                    part.momentum = None  # an even mean over batches
                 for batch in measured:
                     output_of(evidence.setup, replica, copied(batch), training=True)
                 predictions = predict(evidence.setup, replica, batches)
-                asked = quality(predictions.outputs, predictions.targets)
-                found.append(math.nan if asked is None else asked.loss)
+                known = quality(predictions.outputs, predictions.targets)
+                losses.append(math.nan if known is None else known.loss)
     finally:
         for name, part in newest.items():
-            part.momentum = given[name]
-    single, pooled = sum(found[:-1]) / _SINGLE, found[-1]
+            part.momentum = momenta[name]
+    single, pooled = sum(losses[:-1]) / _SINGLE, losses[-1]
     if not single > _WORSE * pooled:
         return
     yield Finding(
         code=CODE,
         severity="warning",
         where=listed_names(list(newest)),
-        measured=f"with momentum {max(given.values()):g} the running statistics of {listed_names(list(newest))} are "
+        measured=f"with momentum {max(momenta.values()):g} the running statistics of {listed_names(list(newest))} are "
         f"those of the last batch: with them the loss of {several(_POOLED, 'batch', 'batches')} in evaluation mode is "
         f"{single:.3g} (the mean over {_SINGLE} such batches), with those of all batches {pooled:.3g}",
         threshold=f"a momentum of {_NEWEST:g} or more, and a loss that is {_WORSE:g} times as high",
         why="In torch, momentum is the weight of the new batch, usually 0.1; in Keras and TensorFlow it is the weight "
         "of the old statistics, usually 0.99. Predictions in evaluation mode depend on which batch came last.",
-        remedy=f"`nn.BatchNorm2d(…, momentum={max(1 - max(given.values()), 0.01):.2g})` for "
+        remedy=f"`nn.BatchNorm2d(…, momentum={max(1 - max(momenta.values()), 0.01):.2g})` for "
         f"{listed_names(list(newest))}; the default is 0.1.",
     )
 
 
 def _hardly_moves(part: nn.Module, planned: float) -> bool:
-    """Whether running statistics are mostly what they were made with, at the end of the training if that is known."""
+    """Whether running statistics stay near their initial values: always, or until the end of training if that is
+    known."""
     momentum = getattr(part, "momentum", None)
     return momentum is not None and (abs(momentum) < 1e-4 or 0 < planned * momentum < _ARRIVED)
 
@@ -230,8 +235,8 @@ def _gap(evidence: Evidence) -> str:
 
 
 def _left_in_training(evidence: Evidence) -> Iterator[Finding]:
-    """Parts that stay in training mode when the network is put into evaluation mode: a `train` or `eval` of their own,
-    or a mode that is set in forward."""
+    """Parts that stay in training mode when the network is put into evaluation mode, since they override `train` or
+    `eval`, or set a mode in forward."""
     calls = [call for call in evidence.predicting.modules if call.training and not call.name.startswith("*")]
     norms = [c.name for c in calls if isinstance(c.module, _BATCH_NORM) and c.module.track_running_stats]
     drops = [c.name for c in calls if isinstance(c.module, _DROPOUT) and c.module.p > 0]
@@ -254,13 +259,13 @@ def _left_in_training(evidence: Evidence) -> Iterator[Finding]:
 def _random_in_evaluation(evidence: Evidence) -> Iterator[Finding]:
     """Predictions that change from call to call in evaluation mode."""
     if not evidence.setup.compares:
-        return  # to draw samples is what some networks are for
-    batch, trained = evidence.train.raw[0], evidence.trial.replica  # a head that begins at zero hides what is before it
-    one, other = (asked(evidence, batch, seed=seed, replica=trained) for seed in (0, 1))
+        return  # generators may draw samples in evaluation, too
+    batch, trained = evidence.train.raw[0], evidence.trial.replica  # an untrained head of zeros would hide randomness
+    one, other = (eval_outputs(evidence, batch, seed=seed, replica=trained) for seed in (0, 1))
     if one.shape != other.shape:
         return
-    apart = deviations_apart(one, other)
-    if apart < DIFFERENT:
+    difference = largest_difference(one, other)
+    if difference < DIFFERENT:
         return
     calls = [call for call in evidence.predicting.calls if call.name in _RANDOM and _is_within(call)]
     calls = [call for call in calls if not _scaled_by_the_network(evidence.predicting, call)]
@@ -270,7 +275,7 @@ def _random_in_evaluation(evidence: Evidence) -> Iterator[Finding]:
     call, (inputs, targets) = calls[0], parts(batch)
     drops = "dropout" in call.name
     if not drops and (inputs is targets or _shown_targets(evidence, targets) or not evidence.targets_matter):
-        return  # parts of inputs without targets are hidden by chance, and asked for; a teacher tells some targets
+        return  # a network may mask its inputs to reconstruct them, or be shown targets (teacher forcing)
     inside = evidence.fresh.model.get_submodule(call.module) if not call.module.startswith("*") else None
     if isinstance(inside, _DROPOUT):
         fix = f"Let `model.eval()` reach {call.place}: remove the `train()` that keeps it on."
@@ -281,8 +286,8 @@ def _random_in_evaluation(evidence: Evidence) -> Iterator[Finding]:
     yield Finding(
         code=CODE,
         severity="error" if drops else "warning",
-        where=named(call),
-        measured=f"in evaluation mode, two predictions for the same batch differ by {apart:.2g} of their standard "
+        where=call_text(call),
+        measured=f"in evaluation mode, two predictions for the same batch differ by {difference:.2g} of their standard "
         "deviation",
         threshold=f"{DIFFERENT:g} standard deviations",
         why="Something random still runs in evaluation mode: predictions are worse than they could be, and differ each "
@@ -292,21 +297,21 @@ def _random_in_evaluation(evidence: Evidence) -> Iterator[Finding]:
 
 
 def _shown_targets(evidence: Evidence, targets: Any) -> bool:
-    """Whether training shows the network its targets, which it has to do without in use."""
-    wanted = main_tensor(targets)
-    shown = [tensor for _, tensor in leaves(list(evidence.first.arguments))]
-    return wanted is not None and any(one.shape == wanted.shape and bool((one == wanted).all()) for one in shown)
+    """Whether the network gets its targets as an input in training (teacher forcing)."""
+    y = main_tensor(targets)
+    inputs = [tensor for _, tensor in leaves(list(evidence.first.arguments))]
+    return y is not None and any(x.shape == y.shape and bool((x == y).all()) for x in inputs)
 
 
 def _is_within(call: Call) -> bool:
-    """Whether it is the network that calls, and not another one, which stays in the mode of training."""
+    """Whether the network makes the call, rather than another one, whose mode evaluation does not set."""
     return any(not name.startswith(OUTSIDE_TENSOR) for name in call.inside)
 
 
 def _scaled_by_the_network(graph: CallGraph, noise: Call) -> bool:
-    """Whether the network itself says how much of the noise there is, as a variational autoencoder that draws its code:
+    """Whether the network predicts the scale of the noise, as a variational autoencoder does:
     `mean + deviation * torch.randn_like(deviation)`."""
-    if noise.name == "bernoulli":  # which is there or not
+    if noise.name == "bernoulli":  # it has no scale
         return False
     if noise.name == "normal" and any(i >= 0 and graph.calls[i].from_batch for i in noise.inputs):
         return True

@@ -1,4 +1,4 @@
-"""`model.no-nonlinearity`: is a deep network no more than one linear layer?"""
+"""`model.no-nonlinearity`: is a deep network equivalent to a single linear layer?"""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from striate.doctor.checks.check import Check
-from striate.doctor.checks.model.variants import asked, said, tried, with_inputs
+from striate.doctor.checks.model.variants import eval_outputs, gain_text, try_change, with_inputs
 from striate.doctor.evidence.call_graph import QUOTIENTS, SAME_NUMBERS, TIMES, Call, CallGraph
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
@@ -23,9 +23,9 @@ from striate.wording import listed, several
 
 CODE = "model.no-nonlinearity"
 AFFINE = 1e-4
-"""Of the size of the predictions; float32 rounds to a thousandth of that."""
+"""Share of the size of the predictions; float32 rounds to a thousandth of that."""
 FAR = 30.0
-"""Inputs are that many times larger than given: there even a tanh that is nearly straight in the middle bends."""
+"""Factor of the inputs' standard deviation; at such large inputs, tanh is nonlinear, which is nearly linear near 0."""
 _LAYERS = (nn.modules.conv._ConvNd, nn.Linear)
 _LINEAR = """
 linear bilinear conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d matmul __matmul__ mm bmm addmm
@@ -48,42 +48,43 @@ def run(evidence: Evidence) -> Iterator[Finding]:
     chain = _chain(graph, graph.output)
     if len(chain) < 2 or _is_factorized(evidence, chain):
         return
-    apart = _bend(evidence, evidence.fresh)
-    straight = apart is not None and apart < AFFINE
-    if straight and not _only_linear(graph, graph.output):
-        # A branch that begins with zeros bends once it is trained.
-        later = _bend(evidence, evidence.trial.replica)
-        straight = later is not None and later < AFFINE and evidence.trial.error is None
-        straight = straight and not _kept_at_zero(evidence, chain)
-    if straight:
-        yield _finding(evidence, chain, apart)
+    difference = _nonlinearity(evidence, evidence.fresh)
+    linear = difference is not None and difference < AFFINE
+    if linear and not _only_linear(graph, graph.output):
+        # A branch that starts with zero weights is nonlinear once it is trained.
+        later = _nonlinearity(evidence, evidence.trial.replica)
+        linear = later is not None and later < AFFINE and evidence.trial.error is None
+        linear = linear and not _stays_zero(evidence, chain)
+    if linear:
+        yield _finding(evidence, chain, difference)
     elif len(chain) > 2 and _only_linear(graph, graph.output):
         yield _finding(evidence, chain, None)
     else:
         yield from _part(evidence, graph, graph.output)
 
 
-def _kept_at_zero(evidence: Evidence, chain: list[Call]) -> bool:
-    """Whether weights are all zero after the trial as well, so that nothing gets to what bends."""
+def _stays_zero(evidence: Evidence, chain: list[Call]) -> bool:
+    """Whether a weight is all zero after the trial, so that a nonlinearity after it gets no signal."""
     ended = dict(evidence.trial.replica.model.named_parameters())
     weights = (ended[name] for call in chain for name in call.parameters if name in ended)
     return any(weight.ndim > 1 and not bool(weight.any()) for weight in weights)
 
 
 def _part(evidence: Evidence, graph: CallGraph, end: int) -> Iterator[Finding]:
-    """Three layers or more in a row within a network that bends elsewhere, where an activation between them helps."""
-    wide = next(_wide_for_nothing(evidence, graph), None)
+    """Three layers or more in a row in a network that is nonlinear elsewhere, where an activation between them helps;
+    or two layers with needless units between them."""
+    wide = next(_needless_width(evidence, graph), None)
     if wide is not None:
         yield _widened(*wide)
         return
     run = _longest_run(graph, end)
-    if len(run) == MANY - 1 and len(graph.weights) > MANY and _only_linear(graph, end, beside=_MAX_POOLS):
+    if len(run) == MANY - 1 and len(graph.weights) > MANY and _only_linear(graph, end, allowed=_MAX_POOLS):
         yield _pooled(evidence, graph, run)
         return
     if len(run) < MANY:
         return
     layers = {call.module for call in run[:-1]}
-    remedy = tried(evidence, "with ReLU in between", Change(prepare=lambda replica: _bent(replica, layers)))
+    remedy = try_change(evidence, "with ReLU in between", Change(prepare=lambda replica: _add_relu(replica, layers)))
     if remedy is None or not remedy.better:
         return
     places = [call.place for call in run]
@@ -92,7 +93,7 @@ def _part(evidence: Evidence, graph: CallGraph, end: int) -> Iterator[Finding]:
         severity="warning",
         where=listed(places),
         measured=f"{several(len(run), 'layer')} with weights follow each other without a nonlinearity between them "
-        f"({listed(places)}){remedy.said('with ReLU between them')}",
+        f"({listed(places)}){remedy.gain_text('with ReLU between them')}",
         threshold=f"fewer than {MANY} such layers: two may be one layer in two parts",
         why="Linear layers without a nonlinearity between them are equivalent to one linear layer.",
         remedy=Remedy(
@@ -103,16 +104,17 @@ def _part(evidence: Evidence, graph: CallGraph, end: int) -> Iterator[Finding]:
 
 
 def _pooled(evidence: Evidence, graph: CallGraph, run: list[Call]) -> Finding:
-    """Of a network in which nothing bends but the maximum of some places."""
+    """The finding for a network whose only nonlinearity is max pooling."""
     layers = {call.module for call in graph.weights[:-1]}
-    remedy = tried(evidence, "with ReLU behind each layer", Change(prepare=lambda replica: _bent(replica, layers)))
+    change = Change(prepare=lambda replica: _add_relu(replica, layers))
+    remedy = try_change(evidence, "with ReLU after each layer", change)
     places = listed([call.place for call in run])
     return Finding(
         code=CODE,
         severity="warning",
         where=places,
         measured=f"none of {several(len(graph.weights), 'layer')} with weights has an activation after it: max pooling "
-        f"is the only nonlinearity, and between {places} there is none{said(remedy, 'with ReLU after each')}",
+        f"is the only nonlinearity, and between {places} there is none{gain_text(remedy, 'with ReLU after each')}",
         threshold=f"at least one activation, in networks of more than {MANY} layers with weights",
         why="Linear layers without a nonlinearity between them are equivalent to one linear layer, and max pooling "
         "changes this little.",
@@ -131,9 +133,9 @@ _BETWEEN = SAME_NUMBERS - {"chunk", "split", "unbind", "stack", "__getitem__", "
 }
 
 
-def _wide_for_nothing(evidence: Evidence, graph: CallGraph) -> Iterator[tuple[Call, Call, tuple[int, int, int]]]:
-    """Two layers that look at one place each, the second right behind the first, with more units between them than
-    before and behind: one layer computes the same. Fewer units in between are a purpose of their own."""
+def _needless_width(evidence: Evidence, graph: CallGraph) -> Iterator[tuple[Call, Call, tuple[int, int, int]]]:
+    """Two pointwise layers, the second right after the first, with more units between them than before and after, and
+    these three numbers: one layer computes the same. Fewer units in between may be intended, as a compression."""
     for last in graph.weights:
         at = last.inputs[0] if last.inputs else -1
         while at >= 0 and graph.calls[at].name in _BETWEEN and len(graph.behind[at]) == 1:
@@ -141,14 +143,15 @@ def _wide_for_nothing(evidence: Evidence, graph: CallGraph) -> Iterator[tuple[Ca
         if at < 0 or len(graph.behind[at]) != 1:
             continue
         first = graph.calls[at]
-        if all(_looks_at_places(evidence, call) for call in (first, last)):
+        if all(_is_pointwise(evidence, call) for call in (first, last)):
             axis = -1 if last.name == "linear" else 1
-            before, between, behind = first.given[0][axis], first.shape[axis], last.shape[axis]
-            if first.name == last.name and between > max(before, behind):
-                yield first, last, (before, between, behind)
+            before, between, after = first.given[0][axis], first.shape[axis], last.shape[axis]
+            if first.name == last.name and between > max(before, after):
+                yield first, last, (before, between, after)
 
 
-def _looks_at_places(evidence: Evidence, call: Call) -> bool:
+def _is_pointwise(evidence: Evidence, call: Call) -> bool:
+    """Whether a call is that of a linear layer, or of a convolution with a kernel of 1, stride 1 and one group."""
     module = dict(evidence.fresh.model.named_modules()).get(call.module)
     if call.name not in _POINTWISE or not call.given or not call.shape:
         return False
@@ -158,13 +161,13 @@ def _looks_at_places(evidence: Evidence, call: Call) -> bool:
 
 
 def _widened(first: Call, last: Call, units: tuple[int, int, int]) -> Finding:
-    before, between, behind = units
+    before, between, after = units
     return Finding(
         code=CODE,
         severity="warning",
         where=listed([first.place, last.place]),
         measured=f"{last.place} follows {first.place} without a nonlinearity between them: {before} units become "
-        f"{between} and then {behind}, which a single layer from {before} to {behind} can compute as well",
+        f"{between} and then {after}, which a single layer from {before} to {after} can compute as well",
         threshold="more units between two layers than before and after them, and no nonlinearity there",
         why="Linear layers without a nonlinearity between them are equivalent to one linear layer: more units between "
         "them add nothing.",
@@ -176,13 +179,13 @@ def _widened(first: Call, last: Call, units: tuple[int, int, int]) -> Finding:
 
 
 def _longest_run(graph: CallGraph, end: int) -> list[Call]:
-    """Calls with weights in a row, on all ways, with nothing but linear functions between them."""
+    """The longest sequence of calls with weights, on all paths, with only linear functions between them."""
     runs: dict[int, list[Call]] = {}
     best: list[Call] = []
     for index in sorted(i for i in graph.before(end) if i >= 0 and graph.calls[i].from_batch):
         call = graph.calls[index]
-        given = [runs.get(i, []) for i in call.inputs if i < 0 or graph.calls[i].from_batch]
-        shortest = min(given, key=len, default=[])
+        before = [runs.get(i, []) for i in call.inputs if i < 0 or graph.calls[i].from_batch]
+        shortest = min(before, key=len, default=[])
         if call.name not in _KNOWN_LINEAR - _NORMS:
             runs[index] = []
         elif graph.is_weights(call):
@@ -194,7 +197,7 @@ def _longest_run(graph: CallGraph, end: int) -> list[Call]:
 
 
 def _chain(graph: CallGraph, end: int) -> list[Call]:
-    """The calls with weights on the longest way from the batch to the end."""
+    """The calls with weights on the longest path from the batch to the end."""
     longest: dict[int, list[Call]] = {}
     for index in sorted(i for i in graph.before(end) if i >= 0):
         call = graph.calls[index]
@@ -204,16 +207,16 @@ def _chain(graph: CallGraph, end: int) -> list[Call]:
 
 
 def _is_factorized(evidence: Evidence, chain: list[Call]) -> bool:
-    """Whether two layers with few units between them are to compress, or to be cheap: that is a purpose of its own."""
+    """Whether there are two layers with few units between them, which may be intended, to compress or to save work."""
     if len(chain) != 2:
         return False
     first, last = (math.prod(call.shape[1:]) for call in chain)
     return not evidence.setup.classifies and first < last
 
 
-def _bend(evidence: Evidence, replica: Replica) -> float | None:
-    """How far f(a) + f(b) − f(a + b) − f(0) is from zero, as a share of the predictions, in evaluation mode; of scores
-    where the predictions are probabilities. None where that says nothing."""
+def _nonlinearity(evidence: Evidence, replica: Replica) -> float | None:
+    """The largest |f(a) + f(b) − f(a + b) − f(0)| as a share of the predictions, in evaluation mode; of scores where
+    the predictions are log probabilities. None where inputs or predictions do not allow it."""
     batch = evidence.train.raw[0]
     inputs = evidence.train.x
     if inputs is None or not inputs.is_floating_point():
@@ -228,20 +231,20 @@ def _bend(evidence: Evidence, replica: Replica) -> float | None:
     a = with_inputs(batch, drawn)
     b = with_inputs(batch, drawn)
     zero = with_inputs(batch, torch.zeros_like)
-    predictions = [asked(evidence, given, replica=replica) for given in (a, b, _sum(batch, a, b), zero)]
+    predictions = [eval_outputs(evidence, one, replica=replica) for one in (a, b, _sum(batch, a, b), zero)]
     if len({one.shape for one in predictions}) != 1 or not all(bool(one.isfinite().all()) for one in predictions):
         return None
-    found = []
+    differences = []
     for scores in _as_scores(predictions):
         fa, fb, both, nothing = scores
         size = float((fa - nothing).abs().max() + (fb - nothing).abs().max())
         if size > 0 and bool(torch.stack(scores).isfinite().all()):
-            found.append(float((fa + fb - both - nothing).abs().max()) / size)
-    return min(found, default=None)
+            differences.append(float((fa + fb - both - nothing).abs().max()) / size)
+    return min(differences, default=None)
 
 
 def _sum(batch: Any, a: Any, b: Any) -> Any:
-    """The batch whose inputs are the sums of those of two others."""
+    """The batch with the sums of the inputs of two other batches as its inputs."""
     first, second = dict(leaves(a)), dict(leaves(b))
     places = {id(tensor): path for path, tensor in leaves(batch)}
     return with_inputs(batch, lambda tensor: first[places[id(tensor)]] + second[places[id(tensor)]])
@@ -253,35 +256,35 @@ def _as_scores(predictions: list[torch.Tensor]) -> Iterator[list[torch.Tensor]]:
         yield [one - one[:, :1] for one in predictions]
 
 
-def _only_linear(graph: CallGraph, end: int, beside: frozenset[str] = frozenset()) -> bool:
-    """Whether nothing but linear functions and normalization, which makes no new features, lies between the weights;
-    but for functions `beside` them."""
+def _only_linear(graph: CallGraph, end: int, allowed: frozenset[str] = frozenset()) -> bool:
+    """Whether only linear functions, normalization, which computes no new features, and `allowed` functions are between
+    the layers with weights."""
     calls = [graph.calls[i] for i in graph.before(end) if i >= 0 and graph.calls[i].from_batch]
-    by_number = TIMES | QUOTIENTS  # as images are divided by 255
+    by_number = TIMES | QUOTIENTS  # such as images divided by 255
     last = graph.origin(end)
     calls = [call for call in calls if call is not last or call.name not in ("softmax", "log_softmax", "sigmoid")]
     names = {call.name for call in calls if not (call.name in by_number and len(call.given) == 1)}
-    return names <= _KNOWN_LINEAR | beside and not any(
+    return names <= _KNOWN_LINEAR | allowed and not any(
         len([i for i in call.inputs if i < 0 or graph.calls[i].from_batch]) > 1
         for call in graph.calls
         if call.name in ("matmul", "__matmul__", "bmm", "einsum", "mm")
     )
 
 
-def _finding(evidence: Evidence, chain: list[Call], apart: float | None) -> Finding:
+def _finding(evidence: Evidence, chain: list[Call], difference: float | None) -> Finding:
     places = [call.place for call in chain]
     layers = {call.module for call in chain[:-1]}
-    remedy = tried(evidence, "with ReLU", Change(prepare=lambda replica: _bent(replica, layers)))
-    if apart is None:
+    remedy = try_change(evidence, "with ReLU", Change(prepare=lambda replica: _add_relu(replica, layers)))
+    if difference is None:
         how = "only linear functions and normalization between them"
     else:
-        how = f"f(a) + f(b) = f(a + b) + f(0) up to {apart:.1g} of the predictions"
+        how = f"f(a) + f(b) = f(a + b) + f(0) up to {difference:.1g} of the predictions"
     measured = f"{several(len(chain), 'layer')} with weights one after the other ({listed(places)}), and {how}"
     return Finding(
         code=CODE,
         severity="error",
         where=listed(places),
-        measured=f"{measured}{said(remedy, 'with ReLU between them')}",
+        measured=f"{measured}{gain_text(remedy, 'with ReLU between them')}",
         threshold=f"a difference of more than {AFFINE:g} of the predictions; less is rounding",
         why="Linear layers without a nonlinearity between them are equivalent to one linear layer: depth and width add "
         "nothing.",
@@ -293,7 +296,7 @@ def _finding(evidence: Evidence, chain: list[Call], apart: float | None) -> Find
     )
 
 
-def _bent(replica: Replica, layers: set[str]) -> None:
+def _add_relu(replica: Replica, layers: set[str]) -> None:
     for name, part in replica.model.named_modules():
         if name in layers and isinstance(part, _LAYERS):
             change_output(part, lambda _, output: nn.functional.relu(output))

@@ -1,4 +1,4 @@
-"""Were weights ever trained? What is known of how initializations look."""
+"""Whether weights were ever trained, by comparison with the distributions of initializations."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import torch
 from torch import nn
 
 _FEWEST = 48
-"""Of fewer numbers, their distribution tells nothing."""
+"""Fewest numbers whose distribution can be compared."""
 _LAYERS = (nn.modules.conv._ConvNd, nn.Linear)
 
 
 def looks_untrained(weight: torch.Tensor) -> bool | None:
-    """Whether a weight (out, in, …) has the distribution that initializations give: constant, uniform, normal or
-    orthogonal, without a direction that stands out. None where there are too few numbers to tell."""
+    """Whether a weight (out, in, …) has the distribution of an initialization: constant, uniform, orthogonal, or normal
+    without a dominant direction. None where it has too few numbers."""
     values = weight.detach().double().flatten(1) if weight.ndim > 1 else weight.detach().double()[None]
     count = values.numel()
     deviation, largest = float(values.std(correction=0)), float(values.abs().max())
@@ -24,7 +24,7 @@ def looks_untrained(weight: torch.Tensor) -> bool | None:
         return None
     default = 1 / math.sqrt(values.shape[1])
     if largest <= default * (1 + 1e-6) and largest >= 0.9 * default:
-        return True  # torch's own, whose bound training steps over at once
+        return True  # torch's default, whose bound the first training steps exceed
     shape = float(((values - values.mean()) / deviation).pow(4).mean())
     if largest <= math.sqrt(3) * deviation * (1 + 1.5 / math.sqrt(count)) and abs(shape - 1.8) < 0.15 + 2 / math.sqrt(
         count
@@ -50,27 +50,27 @@ def _is_orthogonal(values: torch.Tensor) -> bool:
 
 
 def are_untrained(model: nn.Module, names: set[str]) -> bool:
-    """Whether all of these weights of layers look as initialized, and nothing around them was ever trained: figures of
-    batch norm, biases. Those too small to tell are passed over; where all are, they count as trained."""
+    """Whether all of these weights of layers look as initialized, and no batch norm or bias shows an earlier training.
+    Weights that are too small are left out; where all are, they count as trained."""
     known = 0
     rest = dict(model.named_parameters())
     rest = {name: rest[name] for name in names if name in rest}
     for path, layer in model.named_modules():
         within = any(name.startswith(f"{path}.") or not path for name in names)
         tracked = getattr(layer, "num_batches_tracked", None)
-        # A batch norm beside frozen layers that has seen batches: the network was trained before.
+        # A batch norm that has seen batches shows that the network was trained before.
         if isinstance(tracked, torch.Tensor) and int(tracked) > 0:
             return False
         if not isinstance(layer, _LAYERS) or not within or f"{path}.weight".lstrip(".") not in names:
             continue
         if _bias_is_trained(layer):
             return False
-        found = looks_untrained(rest.pop(f"{path}.weight".lstrip(".")))
-        if found is False:
+        untrained = looks_untrained(rest.pop(f"{path}.weight".lstrip(".")))
+        if untrained is False:
             return False
-        known += found is True
-    found_rest = [looks_untrained(parameter) for parameter in rest.values() if parameter.ndim > 1]
-    return False not in found_rest and known + found_rest.count(True) > 0
+        known += untrained is True
+    others = [looks_untrained(parameter) for parameter in rest.values() if parameter.ndim > 1]
+    return False not in others and known + others.count(True) > 0
 
 
 def _bias_is_trained(layer: nn.Module) -> bool:

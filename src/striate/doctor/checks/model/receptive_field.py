@@ -1,6 +1,4 @@
-"""`model.receptive-field`: do the units that decide see enough of the input?
-How much of the input a unit sees through windows, before a map is pooled to one place.
-"""
+"""`model.receptive-field`: do units see enough of the input before their map is pooled to one position?"""
 
 from __future__ import annotations
 
@@ -13,7 +11,7 @@ from torch import nn
 
 from striate.doctor.checks.check import Check
 from striate.doctor.checks.model.one_step_seen import NOTHING, one_step_seen
-from striate.doctor.checks.model.variants import Tried, said, tried
+from striate.doctor.checks.model.variants import TriedChange, gain_text, try_change
 from striate.doctor.evidence.call_graph import Call, CallGraph
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
@@ -26,13 +24,13 @@ from striate.wording import several, show_sizes
 
 _POOLING = ("mean", "sum", "max", "amax", "logsumexp", "adaptive_avg_pool", "adaptive_max_pool", "avg_pool", "max_pool")
 _FAR = frozenset(["matmul", "__matmul__", "bmm", "einsum", "linear", "roll", "flip", "cumsum", "gather", "sort"])
-"""Functions that carry numbers from place to place otherwise than by windows."""
+"""Functions that move values between positions other than by windows."""
 
 
 @dataclass(frozen=True)
-class View:
-    """A last map that is pooled to one place, and how much of the input each of its units sees. A mean over the map
-    that normalization or a gate adds to each place does not count."""
+class PooledMap:
+    """A last map that is pooled to one position, and how much of the input each of its units sees. A mean over the map
+    that normalization or a gate adds to each position does not count."""
 
     field: tuple[int, ...]
     """Input positions along each axis that a unit sees."""
@@ -45,13 +43,13 @@ class View:
 
     @property
     def share(self) -> float:
-        """Of the side, along the axis where most is seen."""
+        """The share of the input's side that a unit sees, along the axis where it sees most."""
         return max(field / side for field, side in zip(self.field, self.sides, strict=True))
 
 
-def pooled_view(graph: CallGraph) -> View | None:
-    """The view of the last map that is pooled to one place, behind the last convolution; None where there is none, or
-    places are put together in another way."""
+def pooled_map(graph: CallGraph) -> PooledMap | None:
+    """The map that is pooled to one position after the last convolution; None where there is none, or where positions
+    are combined in another way."""
     convolutions = [call for call in graph.weights if call.name.startswith("conv") and len(call.shape) > 2]
     if not convolutions or any(call.name.startswith("conv_transpose") for call in convolutions):
         return None
@@ -72,11 +70,11 @@ def pooled_view(graph: CallGraph) -> View | None:
         return None
     ends = [known[i] for i in pooled.inputs if i in known] or [known[last.index]]
     field = tuple(max(round(fields[axis]) for fields, _ in ends) for axis in range(len(sides)))
-    return View(field, tuple(sides), last, pooled)
+    return PooledMap(field, tuple(sides), last, pooled)
 
 
 def _pools(call: Call) -> bool:
-    """Whether a call makes one place of a map."""
+    """Whether a call reduces a map to one position."""
     if not call.given or len(call.given[0]) < 3 or not call.name.startswith(_POOLING):
         return False
     before, after = call.given[0], call.shape
@@ -84,7 +82,8 @@ def _pools(call: Call) -> bool:
 
 
 def _through(call: Call, inputs: list[tuple[list[float], list[float]]], axes: int) -> tuple[list[float], list[float]]:
-    """Fields and distances between neighbors behind a call."""
+    """The receptive fields after a call, and the distances between neighboring positions, along each axis; `inputs`:
+    those of its inputs."""
     fields = [max((field[axis] for field, _ in inputs), default=1.0) for axis in range(axes)]
     jumps = [max((jump[axis] for _, jump in inputs), default=1.0) for axis in range(axes)]
     if not call.given or len(call.given[0]) != axes + 2:
@@ -97,7 +96,7 @@ def _through(call: Call, inputs: list[tuple[list[float], list[float]]], axes: in
 
 
 def _window(call: Call, axis: int) -> tuple[float, float]:
-    """Positions that a call looks at along an axis, and its stride."""
+    """The size of a call's window along an axis, in positions, and its stride."""
     if call.name.startswith("conv") and len(call.given) > 1 and len(call.given[1]) > 2 + axis:
         dilation = _along(call.option(5, "dilation", 1), axis)
         return (call.given[1][2 + axis] - 1) * dilation + 1, _along(call.option(3, "stride", 1), axis)
@@ -106,49 +105,49 @@ def _window(call: Call, axis: int) -> tuple[float, float]:
         stride = call.option(2, "stride")
         return window, _along(stride, axis) if stride else window
     side, left = call.given[0][2 + axis], call.shape[2 + axis]
-    if side == 1:  # one number for all places, as the share of a blend
+    if side == 1:  # one number for all positions, such as a weight
         return 1, 1
     # Adaptive pooling, interpolation, or a stride of slices.
     return (max(side / left, 1.0), side / left) if left and left != side else (1, 1)
 
 
-def _along(given: object, axis: int) -> int:
-    if isinstance(given, list | tuple):
-        given = given[axis] if axis < len(given) else given[0]
-    return given if isinstance(given, int) else 1
+def _along(option: object, axis: int) -> int:
+    if isinstance(option, list | tuple):
+        option = option[axis] if axis < len(option) else option[0]
+    return option if isinstance(option, int) else 1
 
 
 CODE = "model.receptive-field"
 SMALL = 0.5
-"""Of the input's side: parts of half the size tell most objects apart."""
+"""Share of the input's side: parts of half the size suffice to distinguish most objects."""
 THIRD = 1 / 3
 GOOD, POOR = 0.9, 0.7
-"""Of the samples right after the trial: from the one on, the view is no hindrance; below the other, something is."""
+"""Accuracies on training samples after the trial: above GOOD, the receptive field does no harm; below POOR, it may."""
 
 
 def run(evidence: Evidence) -> Iterator[Finding]:
     with suppress(NoEvidence):
-        seen = one_step_seen(evidence)
-        if seen is not None:
-            yield _of_one_step(*seen)
+        step = one_step_seen(evidence)
+        if step is not None:
+            yield _of_one_step(*step)
             return
     if not evidence.setup.classifies:
         return
-    view = pooled_view(evidence.predicting)
-    if view is None or view.share >= SMALL:
+    last_map = pooled_map(evidence.predicting)
+    if last_map is None or last_map.share >= SMALL:
         return
     if movement(evidence.trial) == 0:
         raise NoEvidence("no step moves a weight, so the cost of the receptive field cannot be measured")
-    right = _share_right(evidence)
-    if right > GOOD:
+    accuracy = _accuracy(evidence)
+    if accuracy > GOOD:
         return
-    wider = max(2, min(6, round(1 / view.share)))
-    remedy = tried(evidence, "wider view", Change(prepare=lambda replica: _dilate(replica, wider)))
+    wider = max(2, min(6, round(1 / last_map.share)))
+    remedy = try_change(evidence, "larger receptive field", Change(prepare=lambda replica: _dilate(replica, wider)))
     if remedy is not None and not remedy.better:
         return
-    if remedy is None and (view.share >= THIRD or right > POOR):
+    if remedy is None and (last_map.share >= THIRD or accuracy > POOR):
         return
-    yield _finding(view, remedy, right, wider, sure=remedy is not None or _guesses(evidence))
+    yield _finding(last_map, remedy, accuracy, wider, sure=remedy is not None or _guesses(evidence))
 
 
 def _of_one_step(name: str, steps: int) -> Finding:
@@ -174,7 +173,7 @@ def _guesses(evidence: Evidence) -> bool:
     return False
 
 
-def _share_right(evidence: Evidence) -> float:
+def _accuracy(evidence: Evidence) -> float:
     try:
         return evidence.after.accuracy
     except NoEvidence:
@@ -182,7 +181,7 @@ def _share_right(evidence: Evidence) -> float:
 
 
 def _dilate(replica: Replica, times: int) -> None:
-    """Let all convolutions but the first look `times` as far, with maps of the same sizes."""
+    """Multiply the dilation of all convolutions but the first by `times`, with padding that keeps the maps' sizes."""
     layers = [
         part
         for part in replica.model.modules()
@@ -200,16 +199,16 @@ def _dilate(replica: Replica, times: int) -> None:
         part.dilation = tuple(dilation * times for dilation in part.dilation)
 
 
-def _finding(view: View, remedy: Tried | None, right: float, wider: int, *, sure: bool) -> Finding:
-    place = view.last.place
+def _finding(last_map: PooledMap, remedy: TriedChange | None, accuracy: float, wider: int, *, sure: bool) -> Finding:
+    place = last_map.last.place
     return Finding(
         code=CODE,
-        severity="warning" if view.share < THIRD and sure else "note",
+        severity="warning" if last_map.share < THIRD and sure else "note",
         where=place,
-        measured=f"a unit of the last feature map ({place}) sees {show_sizes(view.field)} of {show_sizes(view.sides)} "
-        f"positions, {view.share:.0%} of a side, before {view.pooled.name} reduces the map to one position; after the "
-        f"trial the accuracy on training samples is {right:.0%}"
-        f"{said(remedy, f'with {wider} times the dilation')}",
+        measured=f"a unit of the last feature map ({place}) sees {show_sizes(last_map.field)} of "
+        f"{show_sizes(last_map.sides)} positions, {last_map.share:.0%} of a side, before {last_map.pooled.name} "
+        f"reduces the map to one position; after the trial the accuracy on training samples is {accuracy:.0%}"
+        f"{gain_text(remedy, f'with {wider} times the dilation')}",
         threshold=f"half of a side, or an accuracy of {GOOD:.0%} without it",
         why="Pooling over the whole map discards positions: features that no unit sees together are never combined.",
         remedy="Use more pooling or stride between the convolutions, more of them, or `dilation=2` in the later ones; "

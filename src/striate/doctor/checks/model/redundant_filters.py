@@ -15,9 +15,9 @@ from striate.records import Finding
 from striate.wording import listed_names, python_name
 
 _MOST = 0.5
-"""Share of a layer's filters: so many weights are spent on nothing."""
+"""Share of a layer's filters that are copies or flat."""
 _COSINE = 0.99
-"""Of two filters. Random ones of four weights or more never come so near, learned ones hardly ever."""
+"""Cosine of two filters. Random filters of four weights or more are never so near, learned ones hardly ever."""
 _STILL = 0.9
 _FLAT = 1e-3
 """Standard deviation of a feature map as a share of the layer's largest."""
@@ -25,20 +25,20 @@ _FEWEST_UNITS, _FEWEST_WEIGHTS = 6, 4
 
 
 def _find_redundant_filters(evidence: Evidence) -> Iterator[Finding]:
-    """Layers of which most filters are copies, or their maps the same everywhere, at the start and later."""
+    """Layers most of whose filters are copies, or have maps that are the same everywhere, at the start and later."""
     known = []
     modules = dict(evidence.setup.model.named_modules())
     for first, later in hidden(evidence.trial):
         if first.kind not in WEIGHTED or first.units is None or len(first.units) < _FEWEST_UNITS:
             continue
-        if isinstance(modules.get(first.name), nn.Embedding):  # rows that are looked up are no filters
+        if isinstance(modules.get(first.name), nn.Embedding):  # rows of an embedding are not filters
             continue
         copies, flat = _copies(first, _COSINE), _flat(first)
         if later is not None:
             copies = min(copies, _copies(later, _STILL))
-            still = _flat(later)
-            # Of a branch that begins at zero all maps are flat at first, and those that a mask leaves out later, too.
-            flat = still - _unused(later) if flat == 1 and still < 1 else flat
+            flat_later = _flat(later)
+            # In a branch that starts at zero, all maps are flat at first; later only those that a mask sets to zero.
+            flat = flat_later - _unused(later) if flat == 1 and flat_later < 1 else flat
         known.append((first.name, copies, flat))
     bad = [(name, copies, flat) for name, copies, flat in known if copies + flat >= _MOST]
     if not bad:
@@ -72,7 +72,7 @@ def _copies(layer: LayerRecord, cosine: float) -> float:
 def _flat(layer: LayerRecord) -> float:
     output = layer.output
     pooled = output is not None and output.ndim > 2 and output[0, 0].numel() == 1
-    if layer.units is None or layer.units.shape[1] < 2 or pooled:  # means over maps differ little, as of a gate
+    if layer.units is None or layer.units.shape[1] < 2 or pooled:  # means over maps differ little, as in a gate
         return 0.0
     return flat_share(layer.units, _FLAT)
 

@@ -23,13 +23,13 @@ _RANGES = {
     "hardsigmoid": (0.0, 1.0),
 }
 _NEAR = 0.015
-"""Share of the range from either limit: tanh beyond 0.97, sigmoid beyond 0.03 and 0.97 in turn, have a slope below a
-sixteenth of the steepest."""
+"""Distance from a limit, as a share of the range: there, tanh and sigmoid have a slope below a sixteenth of the
+steepest."""
 _MOST = 0.5
 """Share of outputs: where more than half are saturated, a gradient loses most of its strength in one layer."""
 _LEARNED, _LITTLE = 0.5, 0.15
 _WORTH = 1.15
-"""Trials differ by some percent by chance."""
+"""How many times lower the loss is with other weights; trials differ by some percent by chance."""
 
 
 def _find_saturated(evidence: Evidence) -> Iterator[Finding]:
@@ -49,7 +49,7 @@ def _find_saturated(evidence: Evidence) -> Iterator[Finding]:
     if own.share > _LEARNED and not helps:
         return
     name, share = max(bad, key=lambda item: item[1])
-    tried = (
+    gain = (
         f"; with glorot-normal weights and biases of zero the loss after {several(fresh.steps, 'step')} is {fresh} "
         f"instead of {own}"
         if fresh is not None and helps
@@ -60,7 +60,7 @@ def _find_saturated(evidence: Evidence) -> Iterator[Finding]:
         severity="error" if own.share < _LITTLE else "warning",
         where=listed_names([name for name, _ in bad]),
         measured=f"{share:.0%} of the outputs of {python_name(name)} are at a limit, before the first step and "
-        f"later{tried}",
+        f"later{gain}",
         threshold=f"{_MOST:.0%} of the outputs within {_NEAR:.1%} of the range from a limit",
         why="At a limit the slope is nearly zero, so the layers before get almost no gradient.",
         remedy=Remedy(

@@ -17,7 +17,7 @@ from striate.records import Finding
 
 CODE = "model.sees-future"
 CHANGED = 1e-3
-"""Of the outputs' standard deviation: rounding moves them by less than a hundredth of that."""
+"""In standard deviations of the outputs; rounding changes them by less than a hundredth of that."""
 SAME = CHANGED / 10
 
 
@@ -44,41 +44,41 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
 
 
 def _moved_before(evidence: Evidence, batch: Any, path: Path, place: int) -> float:
-    """By how much outputs at positions before `place` move when all tokens from `place` on are others."""
-
+    """By how many standard deviations outputs at positions before `place` change if all tokens from `place` on do."""
     moved, scale = outputs_moved(evidence, batch, path, lambda tokens: others_behind(tokens, place))
     return float(moved[:, :place].amax() / scale)
 
 
 def others_behind(tokens: torch.Tensor, place: int) -> torch.Tensor:
-    """Tokens whose columns from `place` on are those of other rows."""
-    made = tokens.clone()
-    made[:, place:] = made[:, place:].roll(1, 0) if len(made) > 1 else made[:, place:].flip(1)
-    return made
+    """The tokens (samples, positions) with the columns from `place` on exchanged between rows; a single row is reversed
+    there."""
+    changed = tokens.clone()
+    changed[:, place:] = changed[:, place:].roll(1, 0) if len(changed) > 1 else changed[:, place:].flip(1)
+    return changed
 
 
 def outputs_moved(
     evidence: Evidence, batch: Any, path: Path, change: Callable[[torch.Tensor], torch.Tensor]
 ) -> tuple[torch.Tensor, float]:
-    """By how much the outputs (samples, positions, classes) move when one tensor of the batch is changed, and their
-    standard deviation."""
+    """The absolute change of the outputs (samples, positions, classes) if one tensor of the batch is changed, and their
+    standard deviation. Raises NoEvidence where outputs are not reproducible or have no axis of positions."""
 
     def outputs(change: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
-        given = altered(batch, path, change)
-        return _by_position(predict(evidence.setup, evidence.trial.replica, [given]).outputs, batch, path)
+        changed = altered(batch, path, change)
+        return _by_position(predict(evidence.setup, evidence.trial.replica, [changed]).outputs, batch, path)
 
-    before, after, again, after_again = (outputs(way) for _ in range(2) for way in (torch.clone, change))
-    known = before.isfinite() & after.isfinite()  # a class that never is meant has minus infinity
+    before, after, again, after_again = (outputs(one) for _ in range(2) for one in (torch.clone, change))
+    known = before.isfinite() & after.isfinite()  # excluded classes have a score of minus infinity
     scale = max(float(before[known].std()), 1e-12)
     for first, second in ((before, again), (after, after_again)):
-        # A loop that also evaluates now and then; sums of the same numbers may be rounded otherwise each time.
+        # Outputs may differ if the loop sometimes evaluates, or if sums are rounded differently each time.
         if first.shape != second.shape or not float((second - first)[known].abs().max()) < SAME * scale:
             raise NoEvidence("the same batch does not give the same outputs twice")
     return torch.where(known, after - before, 0).abs(), scale
 
 
 def _by_position(outputs: torch.Tensor, batch: Any, path: Path) -> torch.Tensor:
-    """The outputs as (samples, positions, classes), or (positions, samples, classes) where tokens lie like that. Raises
+    """The outputs as (samples, positions, classes), or (positions, samples, classes) if tokens have that order. Raises
     NoEvidence where they have no axis of positions."""
     tokens = leaf(batch, path)
     assert tokens is not None

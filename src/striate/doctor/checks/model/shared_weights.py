@@ -1,4 +1,4 @@
-"""`model.shared-weights`: is the same layer in the network several times by mistake?"""
+"""`model.shared-weights`: does the network use the same layer several times by mistake?"""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import nn
 
 from striate.doctor.checks.check import Check
 from striate.doctor.checks.model.unused_parameters import unused
-from striate.doctor.checks.model.variants import said, tried
+from striate.doctor.checks.model.variants import gain_text, try_change
 from striate.doctor.evidence.call_graph import CallGraph, TracedModule
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
@@ -35,18 +35,18 @@ def run(evidence: Evidence) -> Iterator[Finding]:
 
 
 def repeated(model: nn.Module) -> Iterator[list[str]]:
-    """The places of each module with parameters that the network has under several names, or whose parameters another
-    module of its kind shares, all of them."""
+    """The names of each module with parameters that the network has under several names, or that shares all its
+    parameters with other modules of its class."""
     places: dict[tuple[object, ...], list[str]] = {}
     for path, parent in model.named_modules():
         for name, child in parent._modules.items():
             parameters = () if child is None else tuple(id(p) for p in child.parameters())
             if parameters:
                 places.setdefault((type(child), parameters), []).append(f"{path}.{name}".lstrip("."))
-    found = [names for names in places.values() if len(names) > 1]
-    for names in found:
-        # Of a container and its only layer, the container is meant.
-        inner = any(other is not names and all(_within(name, other) for name in names) for other in found)
+    shared = [names for names in places.values() if len(names) > 1]
+    for names in shared:
+        # A container and its only layer share all parameters: only the container counts.
+        inner = any(other is not names and all(_within(name, other) for name in names) for other in shared)
         if not inner and not _one_in_another(names):
             yield names
 
@@ -60,7 +60,7 @@ def _one_in_another(names: list[str]) -> bool:
 
 
 def _in_a_row(graph: CallGraph, calls: list[TracedModule]) -> bool:
-    """Whether what one call gives goes into a later one."""
+    """Whether a later call depends on the output of an earlier one."""
     for number, first in enumerate(calls):
         for later in calls[number + 1 :]:
             if first.output is not None and any(first.output in graph.before(i) for i in later.inputs):
@@ -69,20 +69,20 @@ def _in_a_row(graph: CallGraph, calls: list[TracedModule]) -> bool:
 
 
 def _same_input(calls: list[TracedModule]) -> bool:
-    given = [call.given for call in calls if call.given]
-    return len(given) > 1 and len(set(given)) == 1
+    inputs = [call.given for call in calls if call.given]
+    return len(inputs) > 1 and len(set(inputs)) == 1
 
 
 def _repeated(evidence: Evidence, places: list[str], calls: int) -> Finding:
     parameters = sum(p.numel() for p in evidence.setup.model.get_submodule(places[0]).parameters())
-    change = Change(prepare=lambda replica: _parted(replica, places[1:]))
-    remedy = tried(evidence, "of their own", change)
+    change = Change(prepare=lambda replica: _separate(replica, places[1:]))
+    remedy = try_change(evidence, "of their own", change)
     return Finding(
         code=CODE,
         severity="warning",
         where=listed_names(places),
         measured=f"{listed_names(places)} are the same layer, with {several(parameters, 'parameter')} instead of "
-        f"{parameters * len(places):,} in {several(calls, 'call')}{said(remedy, 'with weights of their own')}",
+        f"{parameters * len(places):,} in {several(calls, 'call')}{gain_text(remedy, 'with weights of their own')}",
         threshold="one place for each layer, unless it gets other inputs in each place",
         why="`[layer] * 3` repeats the same object, and a layer that is assigned twice is not copied: all places "
         "share one set of weights.",
@@ -90,8 +90,8 @@ def _repeated(evidence: Evidence, places: list[str], calls: int) -> Finding:
     )
 
 
-def _parted(replica: Replica, places: list[str]) -> None:
-    """Give each place a layer of its own."""
+def _separate(replica: Replica, places: list[str]) -> None:
+    """Give each place its own copy of the layer."""
     known = parameters_held(replica.optimizer)
     for place in places:
         parent, _, name = place.rpartition(".")
@@ -102,7 +102,8 @@ def _parted(replica: Replica, places: list[str]) -> None:
 
 
 def _called_again(evidence: Evidence, graph: CallGraph) -> Iterator[Finding]:
-    """A layer with one name that runs several times, one after the other, within one pass of the network."""
+    """A layer that runs several times, one after the other, in one forward pass: where a layer of the same sizes never
+    runs, or a batch norm follows different layers."""
     idle = _idle(evidence)
     by_name: dict[str, list[TracedModule]] = {}
     for call in graph.modules:
@@ -139,13 +140,13 @@ def _learns(module: nn.Module) -> bool:
 
 
 def _between_differ(graph: CallGraph, calls: list[TracedModule]) -> bool:
-    """Whether other weights lie before each call: in a loop, they are the same."""
-    makers = []
+    """Whether different weights precede each call; in a loop, they are the same."""
+    preceding = []
     for call in calls:
         before = sorted(i for index in call.inputs for i in graph.before(index) if i >= 0)
         weights = [graph.calls[i].parameters for i in before if graph.is_weights(graph.calls[i])]
-        makers.append(weights[-1] if weights else ())
-    return len(set(makers)) == len(makers)
+        preceding.append(weights[-1] if weights else ())
+    return len(set(preceding)) == len(preceding)
 
 
 def _instead_of(name: str, original: str, calls: int) -> Finding:

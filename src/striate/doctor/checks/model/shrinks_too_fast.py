@@ -1,4 +1,4 @@
-"""`model.shrinks-too-fast`: are the maps used up before the convolutions are?"""
+"""`model.shrinks-too-fast`: do the feature maps shrink to nothing before the last convolutions?"""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn import functional
 
 from striate.doctor.checks.check import Check
-from striate.doctor.checks.model.variants import BETTER, said, tried
+from striate.doctor.checks.model.variants import BETTER, gain_text, try_change
 from striate.doctor.evidence.call_graph import Call, CallGraph
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
@@ -22,15 +22,18 @@ from striate.wording import listed, several, show_sizes
 
 CODE = "model.shrinks-too-fast"
 USED = 0.4
-"""Of a kernel's taps along each axis: with 3 taps on a map of 1, or 5 on a map of 2, the others see padding alone."""
+"""Share of a kernel's taps along an axis that see the map: of 3 taps on a map of 1, or 5 on a map of 2, the others see
+only padding."""
 SHARE = 0.4
-"""Of the convolutions with a kernel above 1. A last stage on maps of 1 is common in networks made for larger images."""
+"""Share of the convolutions with a kernel above 1. In networks made for larger images, the last stage often has maps of
+1."""
 POOR = 0.8
-"""Of the training samples right after the trial: a network that gets more is not held up."""
+"""Accuracy on training samples after the trial, above which the network is not held back."""
 ANY = 1.05
-"""So much smaller the loss must be with less stride where several convolutions are idle, which tells by itself."""
+"""How many times smaller the loss must be with less stride if several convolutions are idle, which is a sign itself."""
 OVERSIZED = 4
-"""Times as wide as a map of several places no kernel needs to be; one of 7 taps on 2 places is met in good networks."""
+"""How many times as wide as a map of several positions a kernel is without need; good networks have 7 taps on 2
+positions."""
 _TOO_LARGE = (
     "Kernel size can't be greater than actual input size",
     "Output size is too small",
@@ -64,21 +67,21 @@ def run(evidence: Evidence) -> Iterator[Finding]:
         return
     last = (kernels or early)[-1]
     change = Change(prepare=lambda replica: _less_stride(replica, last))
-    remedy = tried(evidence, "less stride", change, ANY if len(idle) > 1 else BETTER)
+    remedy = try_change(evidence, "less stride", change, ANY if len(idle) > 1 else BETTER)
     better = remedy is not None and remedy.better
-    # One alone may be meant to mix channels; of several, the layout of the network tells.
-    many = len(idle or early) > 1 and (remedy is None or _share_right(evidence) < POOR)
+    # A single one may be intended to mix channels; several ones are not.
+    many = len(idle or early) > 1 and (remedy is None or _accuracy(evidence) < POOR)
     severity = "warning" if better or many or any(map(_is_oversized, idle)) else "note"
     yield _finding(
         evidence,
         idle or early,
         len(kernels),
         severity,
-        said(remedy, "with stride 2 in the first layer that strides and 1 in the others"),
+        gain_text(remedy, "with stride 2 in the first layer that strides and 1 in the others"),
     )
 
 
-def _share_right(evidence: Evidence) -> float:
+def _accuracy(evidence: Evidence) -> float:
     try:
         return evidence.after.accuracy
     except NoEvidence:
@@ -86,19 +89,20 @@ def _share_right(evidence: Evidence) -> float:
 
 
 def _no_map_left(graph: CallGraph) -> Iterator[Finding]:
-    """A kernel that is larger than its map raises."""
+    """A call that raises an exception, since its kernel is larger than its map."""
     text = str(graph.error)
     assert graph.failed is not None
     name, shapes, inside = graph.failed
     if not any(part in text for part in _TOO_LARGE) or not any(part in name for part in _POOLS):
         return
     place = inside[-1].lstrip("*") if inside else "forward"
-    left = show_sizes(shapes[0][2:]) if shapes else "–"
+    sides = show_sizes(shapes[0][2:]) if shapes else "–"
     yield Finding(
         code=CODE,
         severity="error",
         where=place or "forward",
-        measured=f"{name} in {place or 'forward'} gets maps of {left} positions, and raises an exception: {text[:140]}",
+        measured=f"{name} in {place or 'forward'} gets maps of {sides} positions, and raises an exception: "
+        f"{text[:140]}",
         threshold="a feature map that is as large as the kernel",
         why="Strides and pooling before this layer make the feature map too small.",
         remedy=f"Use less stride or pooling before {place or name}, `padding=1`, or a smaller kernel there.",
@@ -110,8 +114,8 @@ def _spatial(call: Call) -> bool:
 
 
 def _share_used(call: Call) -> float:
-    """The largest share, of all axes with a kernel above 1, of a kernel's taps that see the map and not its padding,
-    over all places."""
+    """The share of a kernel's taps that see the map rather than its padding, over all positions; the largest of all
+    axes with a kernel above 1."""
     sides, kernels = call.given[0][2:], call.given[1][2:]
     axes = zip(sides, kernels, strict=True)
     shares = [_axis_used(call, axis, side, kernel) for axis, (side, kernel) in enumerate(axes) if kernel > 1]
@@ -137,17 +141,17 @@ _OPTIONS = ((3, "stride"), (4, "padding"), (5, "dilation"))
 
 
 def _along(call: Call, place: int, name: str, axis: int) -> int:
-    given = call.option(place, name, 0 if name == "padding" else 1)
-    if given == "same":
+    value = call.option(place, name, 0 if name == "padding" else 1)
+    if value == "same":
         return (call.given[1][2 + axis] - 1) // 2
-    if isinstance(given, list | tuple):
-        given = given[axis] if axis < len(given) else given[0]
-    return given if isinstance(given, int) else 0 if name == "padding" else 1
+    if isinstance(value, list | tuple):
+        value = value[axis] if axis < len(value) else value[0]
+    return value if isinstance(value, int) else 0 if name == "padding" else 1
 
 
 def _after_one_place(graph: CallGraph) -> list[Call]:
-    """Layers with weights, but the last two, that come after the map has shrunk to one place by a stride or a window,
-    in the first half of the way."""
+    """The convolutions after the map has shrunk to one position by a stride or a window, if these are two or more, and
+    at least half of all; empty if the window covers the full map."""
     if graph.end is None:
         return []
     path = list(graph.bottlenecks(graph.end))
@@ -155,15 +159,15 @@ def _after_one_place(graph: CallGraph) -> list[Call]:
     for call in path:
         shrinks = len(call.shape) > 2 and math.prod(call.shape[2:]) == 1 and call.given
         if shrinks and math.prod(call.given[0][2:]) > 1 and not call.name.startswith("adaptive"):
-            whole = call.name.startswith("conv") and call.given[1][2:] == call.given[0][2:]
+            full = call.name.startswith("conv") and call.given[1][2:] == call.given[0][2:]
             later = [w for w in weights if w.index > call.index]
-            return later if not whole and len(later) >= max(2, len(weights) / 2) else []
+            return later if not full and len(later) >= max(2, len(weights) / 2) else []
     return []
 
 
 def _less_stride(replica: Replica, last: Call) -> None:
-    """Stride 2 for the first layer that strides, 1 for all others; pools keep a window, padded; pooling to one place
-    goes. What the last convolution gives is averaged to the size it had."""
+    """Set stride 2 in the first layer with a stride and 1 in all others, give pools a padded window of 3, and remove
+    adaptive pooling. The output of the last convolution is averaged to its former size."""
     parts = dict(replica.model.named_modules())
     strided = [part for part in parts.values() if isinstance(part, _STRIDED) and _stride(part) > 1]
     for number, part in enumerate(strided):
@@ -174,23 +178,23 @@ def _less_stride(replica: Replica, last: Call) -> None:
             part.kernel_size, part.stride, part.padding = 3, stride, 1
     for part in parts.values():
         if isinstance(part, _ADAPTIVE):
-            change_output(part, lambda given, _: given[0])
+            change_output(part, lambda args, _: args[0])
     pool = _POOL_TO.get(len(last.shape) - 2)
     if pool is not None and last.module in parts:
         change_output(parts[last.module], lambda _, output: pool(output, last.shape[2:]))
 
 
 def _stride(part: nn.Module) -> int:
-    given = getattr(part, "stride", 1)
-    return max(given) if isinstance(given, tuple) else int(given or 1)
+    stride = getattr(part, "stride", 1)
+    return max(stride) if isinstance(stride, tuple) else int(stride or 1)
 
 
 def _finding(evidence: Evidence, idle: list[Call], kernels: int, severity: str, gain: str = "") -> Finding:
     places = list(dict.fromkeys(call.place for call in idle))
     first = idle[0]
     sides = show_sizes(first.given[0][2:])
-    whole = evidence.train.x
-    large = show_sizes(tuple(whole.shape[2:])) if whole is not None and whole.ndim > 2 else "the input's size"
+    x = evidence.train.x
+    large = show_sizes(tuple(x.shape[2:])) if x is not None and x.ndim > 2 else "the input's size"
     share = _share_used(first)
     taps = f", where {1 - share:.0%} of a kernel's taps along an axis see only padding" if share < 1 else ""
     return Finding(

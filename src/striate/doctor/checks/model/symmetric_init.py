@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import torch
 
 from striate.doctor.checks.check import Check
-from striate.doctor.checks.model.heads import written
+from striate.doctor.checks.model.heads import python_path
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.trial_variants import with_fresh_weights
@@ -16,13 +16,13 @@ from striate.records import Finding, Remedy
 from striate.wording import listed_names, several
 
 _ALIKE = 1e-4
-"""Largest difference between units, as a share of the largest weight: rounding makes a thousandth of that."""
+"""Largest difference between units, as a share of the largest weight; rounding causes a thousandth of that."""
 _FEWEST_STEPS, _FEWEST_UNITS, _FEWEST_OF_CONSTANT = 5, 2, 4
 _WORTH = 1.3
 
 
 def _find_symmetric_init(evidence: Evidence) -> Iterator[Finding]:
-    """Weights of which all units are the same before the trial, and after it."""
+    """Layers whose units all have the same weights before and after the trial."""
     trial = evidence.trial
     if len(trial.rows) < _FEWEST_STEPS:
         raise NoEvidence(f"fewer than {_FEWEST_STEPS} training steps could be made")
@@ -34,14 +34,14 @@ def _find_symmetric_init(evidence: Evidence) -> Iterator[Finding]:
             continue
         now = ended[name].detach()
         if not bool(torch.isfinite(now).all()) or (gradient > 0 and torch.equal(now, original)):
-            continue  # what could move and was never moved tells nothing
+            continue  # weights that no step changed show nothing
         if any(_alike(original.detach(), axis) and _alike(now, axis) for axis in range(min(2, original.ndim))):
             bad.append(name)
     if not bad:
-        yield from _slow_to_part(evidence)
+        yield from _slow_to_differ(evidence)
         return
     weights = trial.replica.originals[bad[0]].detach()
-    drawn = "; ".join(f"nn.init.kaiming_normal_({written(name, 'model')})" for name in bad)
+    commands = "; ".join(f"nn.init.kaiming_normal_({python_path(name, 'model')})" for name in bad)
     yield Finding(
         code="model.symmetric-init",
         severity="error",
@@ -52,23 +52,24 @@ def _find_symmetric_init(evidence: Evidence) -> Iterator[Finding]:
         threshold=f"a difference below {_ALIKE:g} of the largest weight, before the trial and after it",
         why="Units that start alike get the same gradient and stay alike: the layer is worth a single unit.",
         remedy=Remedy(
-            f"Initialize the weights at random: `{drawn}`; only biases, scales and the last layer of a branch may "
+            f"Initialize the weights at random: `{commands}`; only biases, scales and the last layer of a branch may "
             "start at zero.",
             settings={"model.init": "auto"},
         ),
     )
 
 
-def _slow_to_part(evidence: Evidence) -> Iterator[Finding]:
-    """Hidden layers of one constant, which random layers behind them, or dropout, drive apart: it costs time."""
+def _slow_to_differ(evidence: Evidence) -> Iterator[Finding]:
+    """Hidden layers with the same weights in all units, which become different only slowly, through random layers after
+    them or dropout."""
     layers = [layer for layer, _ in hidden(evidence.trial) if layer.kind in WEIGHTED and layer.weight is not None]
-    nothing = all(layer.weight is not None and not bool(layer.weight.any()) for layer in layers)
+    all_zero = all(layer.weight is not None and not bool(layer.weight.any()) for layer in layers)
     bad = [
         layer.name
         for layer in layers
         if layer.weight is not None
         and min(layer.weight.shape) >= _FEWEST_OF_CONSTANT
-        and (nothing or bool(layer.weight.any()))  # a branch may begin at zero
+        and (all_zero or bool(layer.weight.any()))  # a branch may start at zero
         and _alike(layer.weight, 0)
     ]
     fresh = with_fresh_weights(evidence, "he") if bad else None
@@ -83,7 +84,7 @@ def _slow_to_part(evidence: Evidence) -> Iterator[Finding]:
         threshold=f"the same weights in all units, and a loss {_WORTH:g} times lower with random weights",
         why="Units that start alike can become different only through later layers, and stay similar for long.",
         remedy=Remedy(
-            f"Initialize the weights at random: `nn.init.kaiming_normal_({written(bad[0], 'model')}.weight)`.",
+            f"Initialize the weights at random: `nn.init.kaiming_normal_({python_path(bad[0], 'model')}.weight)`.",
             settings={"model.init": "auto"},
         ),
     )

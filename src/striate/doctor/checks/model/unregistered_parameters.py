@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from striate.doctor.checks.check import Check
-from striate.doctor.checks.model.variants import said, tried
+from striate.doctor.checks.model.variants import gain_text, try_change
 from striate.doctor.evidence.call_graph import OutsideTensor
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.trial import Change
@@ -24,13 +24,13 @@ _DEEPEST = 4
 
 
 def _find_unregistered_parameters(evidence: Evidence) -> Iterator[Finding]:
-    held = dict(held_apart(evidence.fresh.model))
+    held = dict(unregistered(evidence.fresh.model))
     graph = evidence.graph
-    # A teacher that runs without gradients may be kept apart on purpose.
+    # A teacher that runs without gradients may be unregistered on purpose.
     learning = [
         s for s in graph.outside_tensors if any(graph.calls[i].gives_gradient for i in s.calls if i < len(graph.calls))
     ]
-    outside_tensors = [s for s in learning if _counts(s, held)]
+    outside_tensors = [s for s in learning if _is_own(s, held)]
     if not outside_tensors:
         return
     untrained = [s for s in outside_tensors if not s.trained]
@@ -40,9 +40,9 @@ def _find_unregistered_parameters(evidence: Evidence) -> Iterator[Finding]:
         yield _unsaved(outside_tensors, held)
 
 
-def held_apart(model: nn.Module) -> Iterator[tuple[str, Any]]:
-    """Modules and tensors that want a gradient in plain attributes, lists and dictionaries of a network, with their
-    place, that are not registered in it."""
+def unregistered(model: nn.Module) -> Iterator[tuple[str, Any]]:
+    """Modules, and tensors that require a gradient, that a network holds in plain attributes, lists and dictionaries
+    without registering them; each with its place."""
     known = {id(part) for part in model.modules()} | {id(p) for p in model.parameters()}
     for path, part in model.named_modules():
         for name, value in vars(part).items():
@@ -64,16 +64,14 @@ def _held(value: Any, place: str, known: set[int], depth: int) -> Iterator[tuple
             yield from _held(part, f"{place}[{key!r}]", known, depth + 1)
 
 
-def _counts(stranger: OutsideTensor, held: dict[str, Any]) -> bool:
-    """Whether it is the network's own. A tensor that is no nn.Parameter may be a state or an input that wants a
-    gradient: it is only where an attribute keeps it."""
-    if stranger.is_parameter:
-        return stranger.within or _kept(stranger, held)
-    return _kept(stranger, held)
+def _is_own(outside: OutsideTensor, held: dict[str, Any]) -> bool:
+    """Whether a tensor belongs to the network. One that is no nn.Parameter may be a state or an input that requires a
+    gradient, so it counts only if an attribute holds it."""
+    return (outside.is_parameter and outside.within) or _is_held(outside, held)
 
 
-def _kept(stranger: OutsideTensor, held: dict[str, Any]) -> bool:
-    shape = stranger.tensor.shape
+def _is_held(outside: OutsideTensor, held: dict[str, Any]) -> bool:
+    shape = outside.tensor.shape
     return any(
         tensor.shape == shape
         for value in held.values()
@@ -84,10 +82,10 @@ def _kept(stranger: OutsideTensor, held: dict[str, Any]) -> bool:
 def _untrained(evidence: Evidence, outside_tensors: list[OutsideTensor], held: dict[str, Any]) -> Finding:
     numbers = sum(s.tensor.numel() for s in outside_tensors)
     known = sum(p.numel() for p in evidence.fresh.model.parameters())
-    anew = any(s.made_anew for s in outside_tensors)
-    remedy = tried(evidence, "with all registered", Change(prepare=_register)) if held and not anew else None
+    temporary = any(s.made_anew for s in outside_tensors)
+    remedy = try_change(evidence, "with all registered", Change(prepare=_register)) if held and not temporary else None
     places = _containers(held)
-    if anew:
+    if temporary:
         where, measured = _where(outside_tensors), "they are created in every forward pass, random and never trained"
         fix = "Create the layers once, in __init__: `self.layer = nn.Linear(…)`, and call `self.layer(x)` in forward."
     elif places:
@@ -103,7 +101,7 @@ def _untrained(evidence: Evidence, outside_tensors: list[OutsideTensor], held: d
         where=where,
         measured=f"forward uses {several(len(outside_tensors), 'tensor')} with {several(numbers, 'trainable value')} "
         f"that are not in model.parameters() (which has {known:,}): {measured}"
-        f"{said(remedy, 'with all of them registered')}",
+        f"{gain_text(remedy, 'with all of them registered')}",
         threshold="none: model.parameters() contains each layer that forward uses",
         why="Only attributes that are modules, nn.ModuleList, nn.ModuleDict or nn.Parameter are registered. Everything "
         "else is not trained, not saved, and not moved by .to(device).",
@@ -135,12 +133,12 @@ def _where(outside_tensors: list[OutsideTensor]) -> str:
 
 def _register(replica: Replica) -> None:
     known = parameters_held(replica.optimizer)
-    found = [
+    tensors = [
         tensor
-        for _, value in held_apart(replica.model)
+        for _, value in unregistered(replica.model)
         for tensor in (value.parameters() if isinstance(value, nn.Module) else (value,))
     ]
-    fresh = {id(tensor): tensor for tensor in found if id(tensor) not in known}
+    fresh = {id(tensor): tensor for tensor in tensors if id(tensor) not in known}
     if fresh:
         replica.optimizer.add_param_group({"params": list(fresh.values())})
 

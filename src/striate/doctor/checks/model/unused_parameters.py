@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from torch import nn
 
 from striate.doctor.checks.check import Check
-from striate.doctor.checks.model.heads import written
+from striate.doctor.checks.model.heads import python_path
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
 from striate.records import Finding
@@ -23,7 +23,7 @@ def _find_unused_parameters(evidence: Evidence) -> Iterator[Finding]:
     parameters = dict(evidence.setup.model.named_parameters())
     layers = list(dict.fromkeys(name.rpartition(".")[0] or name for name in names))
     numbers = sum(parameters[name].numel() for name in names)
-    whole = sum(parameter.numel() for parameter in parameters.values())
+    total = sum(parameter.numel() for parameter in parameters.values())
     twice = _called_twice(evidence, layers)
     hint = f" Should it run where {twice} runs a second time?" if twice else ""
     yield Finding(
@@ -31,15 +31,15 @@ def _find_unused_parameters(evidence: Evidence) -> Iterator[Finding]:
         severity="warning",
         where=listed_names(layers),
         measured=f"{several(len(names), 'parameter')} of {listed_names(layers)} ({numbers:,} of "
-        f"{several(whole, 'value')}) are used neither in a training step nor in evaluation",
+        f"{several(total, 'value')}) are used neither in a training step nor in evaluation",
         threshold="none: registered parameters are meant to be used",
         why=f"A layer that is created in __init__ and never called learns nothing.{hint}",
-        remedy=f"Call it in forward, `x = {written(layers[0], 'self')}(x)`, or delete it.",
+        remedy=f"Call it in forward, `x = {python_path(layers[0], 'self')}(x)`, or delete it.",
     )
 
 
 def unused(evidence: Evidence) -> list[str]:
-    """Names of parameters that want a gradient and that no call takes. Raises NoEvidence where a step fails."""
+    """Names of parameters that require a gradient, but that no call uses. Raises NoEvidence where the step fails."""
     graph = evidence.graph
     if graph.error is not None:
         raise NoEvidence("the step fails")
@@ -66,15 +66,15 @@ def _used_elsewhere(evidence: Evidence, parameter: nn.Parameter, used: frozenset
 
 
 def _called_twice(evidence: Evidence, layers: list[str]) -> str:
-    """A layer of the same kind and sizes that ran more than once, beside one that never ran."""
+    """A layer that runs more than once and has the sizes of an unused layer; empty where there is none."""
     model = evidence.setup.model
     counts: dict[str, int] = {}
     for call in evidence.graph.modules:
         counts[call.name] = counts.get(call.name, 0) + 1
     for idle in layers:
-        wanted = _sizes(model.get_submodule(idle)) if idle in dict(model.named_modules()) else None
+        sizes = _sizes(model.get_submodule(idle)) if idle in dict(model.named_modules()) else None
         for name, count in counts.items():
-            if count > 1 and wanted and not name.startswith("*") and _sizes(model.get_submodule(name)) == wanted:
+            if count > 1 and sizes and not name.startswith("*") and _sizes(model.get_submodule(name)) == sizes:
                 return name
     return ""
 

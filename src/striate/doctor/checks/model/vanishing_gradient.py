@@ -1,4 +1,4 @@
-"""`model.vanishing-gradient` `model.exploding-gradient`: is the gradient of similar strength in all layers?"""
+"""`model.vanishing-gradient`, `model.exploding-gradient`: is the gradient of similar strength in all layers?"""
 
 from __future__ import annotations
 
@@ -16,13 +16,14 @@ from striate.records import Finding, Remedy
 from striate.wording import python_name, several
 
 _RANGE = 1000.0
-"""Layers whose gradients differ by more than this factor need learning rates that differ as much: no single one fits.
-Healthy networks of twenty layers stay within thirty."""
+"""Layers whose gradients differ by more than this factor need learning rates that differ as much, so that no single one
+fits. In healthy networks of twenty layers gradients differ by at most a factor of 30."""
 _LEARNED = 0.3
 
 
 def _find_gradient_strength(evidence: Evidence) -> Iterator[Finding]:
-    """Gradients of first and last hidden layers, and the strength of signals, where little is learned."""
+    """Gradients that differ too much between the first and the last hidden layer, or outputs that grow or fade too
+    much, in a network that learns little."""
     trial, own = evidence.trial, evidence.progress
     if own.share > _LEARNED:
         return
@@ -36,17 +37,18 @@ def _find_gradient_strength(evidence: Evidence) -> Iterator[Finding]:
         lost = now if now and (after or not later) else (after if not first else None)
         if lost:
             yield _finding(evidence, "vanishing", *lost)
-        elif flattened := squashed(evidence):
-            yield _squashed(*flattened)
+        elif bounded := squashed(evidence):
+            yield _squashed(*bounded)
 
 
 def _weighted(step_trace: StepTrace) -> list[LayerRecord]:
-    """Hidden layers with weights: all but the last, whose outputs may begin as small as they like."""
+    """Hidden layers with weights: all except the last one, whose outputs may start as small as they like."""
     return [layer for layer in step_trace.layers if layer.kind in WEIGHTED][:-1]
 
 
 def _strengths(step_trace: StepTrace) -> list[tuple[str, float]]:
-    """Norms of the gradient of hidden layers' outputs, but for those that get none: a branch that begins at zero."""
+    """Norms of the gradients of hidden layers' outputs, without those that get none, as in a branch that starts at
+    zero."""
     return [(layer.name, layer.gradient_norm) for layer in _weighted(step_trace) if layer.gradient_norm]
 
 
@@ -56,10 +58,10 @@ def _deviation_of_inputs(evidence: Evidence) -> float:
 
 
 def _grown(step_trace: StepTrace, strengths: Sequence[tuple[str, float]], deviation: float) -> tuple[str, str] | None:
-    """Where, and what was measured; None where nothing explodes."""
-    given = max(1.0, deviation) if math.isfinite(deviation) else 1.0
+    """The place and what was measured, where outputs or gradients explode; else None. `deviation`: of the inputs."""
+    scale = max(1.0, deviation) if math.isfinite(deviation) else 1.0
     for layer in _weighted(step_trace):
-        if not math.isfinite(layer.std) or layer.std > _RANGE * given:
+        if not math.isfinite(layer.std) or layer.std > _RANGE * scale:
             return layer.name, f"the outputs of {python_name(layer.name)} have a standard deviation of {layer.std:.2g}"
     if len(strengths) > 1 and not strengths[0][1] <= _RANGE * strengths[-1][1]:
         return strengths[0][0], _ratio(strengths)
@@ -67,6 +69,7 @@ def _grown(step_trace: StepTrace, strengths: Sequence[tuple[str, float]], deviat
 
 
 def _faded(step_trace: StepTrace, strengths: Sequence[tuple[str, float]]) -> tuple[str, str] | None:
+    """The place and what was measured, where gradients or outputs fade; else None."""
     hidden = _weighted(step_trace)
     begins = max((layer.std for layer in hidden[:1]), default=0.0)
     if len(strengths) > 1 and strengths[0][1] < strengths[-1][1] / _RANGE:
@@ -90,9 +93,9 @@ def _ratio(strengths: Sequence[tuple[str, float]]) -> str:
 def _finding(evidence: Evidence, what: str, where: str, measured: str) -> Finding:
     own = evidence.progress
     fresh = with_fresh_weights(evidence, "he")
-    tried = ""
+    gain = ""
     if fresh is not None and fresh.beats(own, 1.3):
-        tried = f"; with he-normal weights the loss after {several(fresh.steps, 'step')} is {fresh} instead of {own}"
+        gain = f"; with he-normal weights the loss after {several(fresh.steps, 'step')} is {fresh} instead of {own}"
     known = _strengths(evidence.trial.first) or _strengths(evidence.trial.later)
     code = f"model.{what}-gradient"
     evidence.pictures[code] = Picture(
@@ -105,7 +108,7 @@ def _finding(evidence: Evidence, what: str, where: str, measured: str) -> Findin
         code=code,
         severity="error",
         where=where,
-        measured=f"{measured}, in the first step{tried}",
+        measured=f"{measured}, in the first step{gain}",
         threshold=f"a factor of {_RANGE:g}, if less than {_LEARNED:.0%} of the way from chance to a loss of 0 is "
         "learned",
         why="No single learning rate fits such different layers: the weakest hardly learn, or the strongest diverge."

@@ -1,4 +1,4 @@
-"""Changes of the network tried on a replica, and what the network predicts for inputs that were changed."""
+"""Changes of the network that are tried on a replica, and predictions for changed inputs."""
 
 from __future__ import annotations
 
@@ -22,24 +22,27 @@ from striate.observe.tensors import tensors_in
 from striate.wording import several
 
 BETTER = 1.25
-"""So many times smaller the loss must be: trials of some dozen steps differ by a tenth by chance."""
+"""How many times smaller the loss must be; trials of some dozen steps differ by a tenth by chance."""
 
 
 @dataclass(frozen=True)
-class Tried:
-    """What came of a remedy. `better`: whether its loss is BETTER times smaller. `text`: the two losses."""
+class TriedChange:
+    """The result of a trial with a change of the network."""
 
     better: bool
+    """Whether its loss is enough times smaller than that of the unchanged trial, by default BETTER times."""
     text: str
+    """The two losses: `the loss after 160 steps is 0.41 instead of 1.62`."""
     trial: Trial
 
-    def said(self, words: str) -> str:
-        """`; with …, the loss after 160 steps is 0.41 instead of 1.62`, where that is better; else nothing."""
+    def gain_text(self, words: str) -> str:
+        """`; with …, the loss after 160 steps is 0.41 instead of 1.62` if that is better; else empty."""
         return f"; {words}, {self.text}" if self.better else ""
 
 
-def tried(evidence: Evidence, name: str, change: Change, times: float = BETTER) -> Tried | None:
-    """Try a change for as many steps as the trial made; None where it cannot be tried or compared."""
+def try_change(evidence: Evidence, name: str, change: Change, times: float = BETTER) -> TriedChange | None:
+    """Try a change for as many steps as the trial had; None where it cannot be tried or compared. `times`: how many
+    times smaller the loss must be to count as better."""
     try:
         trial = evidence.variant(f"model {name}", change)
         own, other = evidence.progress, evidence.progress_of(trial)
@@ -48,35 +51,36 @@ def tried(evidence: Evidence, name: str, change: Change, times: float = BETTER) 
     if other.steps < own.steps:
         return None
     text = f"the loss after {several(other.steps, 'step')} is {other} instead of {own}"
-    return Tried(other.beats(own, times), text, trial)
+    return TriedChange(other.beats(own, times), text, trial)
 
 
-def said(remedy: Tried | None, words: str) -> str:
-    """What to add to `measured`."""
-    return "" if remedy is None else remedy.said(words)
+def gain_text(remedy: TriedChange | None, words: str) -> str:
+    """The text to add to `measured`; empty if the change was not tried, or is no better."""
+    return "" if remedy is None else remedy.gain_text(words)
 
 
 FLAT = 1e-2
 
 
-def asked(
+def eval_outputs(
     evidence: Evidence, batch: Any, *, seed: int = 0, replica: Replica | None = None, directly: bool = False
 ) -> torch.Tensor:
-    """The predictions of the network as it was given (or of another replica) to a batch, on the CPU. Raises NoEvidence
-    where it cannot be asked."""
-    return question(evidence, batch, seed=seed, replica=replica, directly=directly)[1]
+    """The outputs of the initial network, or of another replica, for a batch in evaluation mode, on the CPU in double
+    precision. Raises NoEvidence as `inputs_and_outputs` does."""
+    return inputs_and_outputs(evidence, batch, seed=seed, replica=replica, directly=directly)[1]
 
 
-def question(
+def inputs_and_outputs(
     evidence: Evidence, batch: Any, *, seed: int = 0, replica: Replica | None = None, directly: bool = False
 ) -> tuple[list[torch.Tensor], torch.Tensor]:
-    """The tensors that the network is given for a batch, after what the step does to it or `directly` as it is, and its
-    predictions. Raises NoEvidence."""
+    """The network's input tensors for a batch, and its outputs in evaluation mode. The inputs are those that the step
+    computes from the batch, or the batch itself (`directly`). Raises NoEvidence where outputs are no floating-point
+    tensor."""
     replica = replica or evidence.fresh
-    given: list[list[torch.Tensor]] = []
+    inputs: list[list[torch.Tensor]] = []
 
     def note(call: ModuleCall) -> None:
-        given.append([tensor.detach().clone() for tensor in tensors_in(call.args)])
+        inputs.append([tensor.detach().clone() for tensor in tensors_in(call.args)])
 
     with (
         preserved(replica.model),
@@ -89,36 +93,36 @@ def question(
         outputs = main_tensor(output_of(evidence.setup, replica, copied(batch), training=False, directly=directly))
     if outputs is None or not outputs.ndim or not outputs.is_floating_point():
         raise NoEvidence("the network's outputs are not floating-point numbers")
-    return given[0] if given else [], outputs.detach().cpu().double()
+    return inputs[0] if inputs else [], outputs.detach().cpu().double()
 
 
-def deviations_apart(one: torch.Tensor, other: torch.Tensor) -> float:
-    """The largest difference of two predictions, in standard deviations of the first; 0 where they are not finite."""
-    return apart(one - other, one)
+def largest_difference(one: torch.Tensor, other: torch.Tensor) -> float:
+    """The largest difference of two outputs, in standard deviations of the first; 0 where they are not finite."""
+    return in_deviations(one - other, one)
 
 
-def apart(difference: torch.Tensor, predictions: torch.Tensor) -> float:
-    """The largest difference in standard deviations of the predictions; of those that are all alike, in hundredths of
-    them, as rounding is no difference."""
+def in_deviations(difference: torch.Tensor, predictions: torch.Tensor) -> float:
+    """The largest difference in standard deviations of the predictions, or in hundredths of their largest value if that
+    is more, so that rounding of equal predictions does not count."""
     deviation = max(float(predictions.std(correction=0)), FLAT * float(predictions.abs().max())) or 1.0
-    found = float(difference.abs().max()) / deviation
-    return found if math.isfinite(found) else 0.0
+    ratio = float(difference.abs().max()) / deviation
+    return ratio if math.isfinite(ratio) else 0.0
 
 
 def with_rows(batch: Any, change: Callable[[torch.Tensor], torch.Tensor]) -> Any:
-    """The batch with each tensor that has a row a sample changed by `change`."""
+    """The batch with `change` applied to each tensor that has one row per sample."""
     size = size_of(batch)
     return mapped(batch, lambda _, tensor: change(tensor) if tensor.ndim and len(tensor) == size else tensor)
 
 
 def with_inputs(batch: Any, change: Callable[[torch.Tensor], torch.Tensor]) -> Any:
-    """The batch with its inputs changed, and its targets as they are. Raises NoEvidence where no input is a tensor of
-    fractions."""
+    """The batch with `change` applied to its inputs, and with unchanged targets. Raises NoEvidence where no input is a
+    floating-point tensor."""
     inputs, targets = parts(batch)
-    kept = {id(tensor) for tensor in tensors_in(targets)} if targets is not inputs else set()
-    given = {id(tensor) for tensor in tensors_in(inputs)} - kept
-    if not any(id(t) in given and t.is_floating_point() for t in tensors_in(batch)):
+    of_targets = {id(tensor) for tensor in tensors_in(targets)} if targets is not inputs else set()
+    of_inputs = {id(tensor) for tensor in tensors_in(inputs)} - of_targets
+    if not any(id(t) in of_inputs and t.is_floating_point() for t in tensors_in(batch)):
         raise NoEvidence("the inputs are not floating-point numbers")
     return mapped(
-        batch, lambda _, tensor: change(tensor) if id(tensor) in given and tensor.is_floating_point() else tensor
+        batch, lambda _, tensor: change(tensor) if id(tensor) in of_inputs and tensor.is_floating_point() else tensor
     )

@@ -1,4 +1,4 @@
-"""`model.weights-not-loaded`: did the network take what was read for it?"""
+"""`model.weights-not-loaded`: did the network load the weights that were read for it?"""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from striate.wording import several
 
 _WRAPPED, _WRAPPERS = "module.", ("DataParallel", "DistributedDataParallel")
 _TAKEN = 0.1
-"""A head of another size is dropped by hand; what is read is then still most of the file."""
+"""Share of the tensors that are loaded; where the head alone has another size, most tensors are still loaded."""
 
 
 def _run(evidence: Evidence) -> Iterator[Finding]:
     named = [network for _, network in networks_by_name(evidence.source)]  # a teacher, too
     own = {id(tensor) for network in (evidence.setup.model, *named) for tensor in network.parameters()}
     for load in evidence.source.loads:
-        given, taken = len(load.given), load.taken
-        if not given or taken > _TAKEN * given or not any(id(tensor) in own for tensor in load.module.parameters()):
+        passed, taken = len(load.given), load.taken
+        if not passed or taken > _TAKEN * passed or not any(id(tensor) in own for tensor in load.module.parameters()):
             continue
         fits = load.renamed
         yield CHECK.finding(
             severity="error",
             where=load.where,
-            measured=f"of {several(given, 'tensor')} passed to `load_state_dict(…, strict=False)`, the network has "
+            measured=f"of {several(passed, 'tensor')} passed to `load_state_dict(…, strict=False)`, the network has "
             f"{taken}: the first is named {load.given[0]!r}, that of the network {load.wanted[0]!r}",
             limit=f"at most {_TAKEN:.0%} of the tensors passed have a name that the network has",
             why="Other names are ignored without a message: the network trains from its random weights.",
@@ -42,7 +42,7 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
 
 
 def _after_training(evidence: Evidence) -> Iterator[Finding]:
-    """What DataParallel trains has `module.` before all its names, and a network without it takes none of them."""
+    """States that DataParallel saves, whose names all begin with `module.`, so that a network without it loads none."""
     source = evidence.source
     nodes = list(source.nodes())
     trained = all(name.startswith(_WRAPPED) for name in evidence.setup.model.state_dict())
@@ -51,7 +51,7 @@ def _after_training(evidence: Evidence) -> Iterator[Finding]:
     if not trained and not wrapper:
         return
     if any(isinstance(node, ast.Constant) and node.value == _WRAPPED for node in nodes):
-        return  # it is taken off
+        return  # the script removes the prefix
     if any(isinstance(node, ast.Attribute) and ast.unparse(node).endswith(".module.state_dict") for node in nodes):
         return
     for site in _lax_loads(source):
@@ -70,33 +70,33 @@ def _after_training(evidence: Evidence) -> Iterator[Finding]:
         return
 
 
-def _both(evidence: Evidence) -> Iterator[Finding]:
-    found = list(_run(evidence)) or list(_after_training(evidence))
-    yield from found or list(_put_before(evidence)) or list(_of_part(evidence)) or _whole_checkpoint(evidence.source)
+def _all_rules(evidence: Evidence) -> Iterator[Finding]:
+    findings = list(_run(evidence)) or list(_after_training(evidence)) or list(_prefixed(evidence))
+    yield from findings or list(_of_part(evidence)) or _whole_checkpoint(evidence.source)
 
 
-def _put_before(evidence: Evidence) -> Iterator[Finding]:
-    """A beginning that is put before all names of what is loaded, `{f"model.{k}": v …}`, and that no name of a network
-    has that is known, or made of the class of the one that is trained."""
+def _prefixed(evidence: Evidence) -> Iterator[Finding]:
+    """A prefix that the script adds to all names of a state, `{f"model.{k}": v …}`, though no name of the network that
+    loads it has that prefix. The network is known, or created from the class of the trained one."""
     source = evidence.source
     for site in _lax_loads(source):
-        given = site.node.args[0] if site.node.args else None
-        if isinstance(given, ast.Name):
-            given = source.last_value(site.node, given.id)
-        beginning = _beginning(given.key) if isinstance(given, ast.DictComp) else ""
+        state = site.node.args[0] if site.node.args else None
+        if isinstance(state, ast.Name):
+            state = source.last_value(site.node, state.id)
+        prefix = _prefix(state.key) if isinstance(state, ast.DictComp) else ""
         owner = receiver_of(site.node)
         model = source.value(owner)
         if not isinstance(model, nn.Module):
-            made = None if owner is None else source.last_value(site.node, ast.unparse(owner))
+            value = None if owner is None else source.last_value(site.node, ast.unparse(owner))
             model = evidence.setup.model
-            if made is None or called(made) != type(model).__name__:
+            if value is None or called(value) != type(model).__name__:
                 continue
-        if not beginning or any(name.startswith(beginning) for name in model.state_dict()):
+        if not prefix or any(name.startswith(prefix) for name in model.state_dict()):
             continue
         yield CHECK.finding(
             severity="error",
             where=site.where,
-            measured=f"`{site.text}` ignores names that do not fit: all names that it gets begin with {beginning!r}, "
+            measured=f"`{site.text}` ignores names that do not fit: all names that it gets begin with {prefix!r}, "
             f"but no name of {type(model).__name__} does",
             limit="names get a prefix that no name of the network has",
             why="None of the weights is loaded, without a message: from there on the network has other weights.",
@@ -106,18 +106,18 @@ def _put_before(evidence: Evidence) -> Iterator[Finding]:
 
 
 def _of_part(evidence: Evidence) -> Iterator[Finding]:
-    """A network of the class of a part of the one that is trained, given the names of the whole, which begin with that
-    part's: `net.load_state_dict(saved["state_dict"], strict=False)` of what Lightning has saved."""
+    """A network of the class of a part of the trained network that loads the state of the full network, whose names
+    begin with that of the part: `net.load_state_dict(saved["state_dict"], strict=False)` of Lightning's checkpoint."""
     source, model = evidence.source, evidence.setup.model
     parts = {type(part).__name__: (path, part) for path, part in model.named_modules() if path}
     for site in _lax_loads(source):
-        given, owner = site.node.args[0] if site.node.args else None, receiver_of(site.node)
-        if isinstance(given, ast.Name):
-            given = source.last_value(site.node, given.id)
-        made = None if owner is None else source.last_value(site.node, ast.unparse(owner))
-        path, part = parts.get(called(made), ("", None)) if made is not None else ("", None)
-        whole = isinstance(given, ast.Subscript) and source.value(given.slice) == "state_dict"
-        if part is None or not whole or part.state_dict().keys() & model.state_dict().keys():
+        state, owner = site.node.args[0] if site.node.args else None, receiver_of(site.node)
+        if isinstance(state, ast.Name):
+            state = source.last_value(site.node, state.id)
+        value = None if owner is None else source.last_value(site.node, ast.unparse(owner))
+        path, part = parts.get(called(value), ("", None)) if value is not None else ("", None)
+        full = isinstance(state, ast.Subscript) and source.value(state.slice) == "state_dict"
+        if part is None or not full or part.state_dict().keys() & model.state_dict().keys():
             continue
         yield CHECK.finding(
             severity="error",
@@ -126,29 +126,29 @@ def _of_part(evidence: Evidence) -> Iterator[Finding]:
             f"before the names of its {type(part).__name__}, but that part alone has no such names",
             limit="a part of the trained network gets the names of the whole",
             why="None of the weights is loaded, without a message: from there on this part has random weights.",
-            remedy=f"`{{name.removeprefix({path + '.'!r}): value for name, value in {ast.unparse(given)}.items()}}`, "  # type: ignore[arg-type]
+            remedy=f"`{{name.removeprefix({path + '.'!r}): value for name, value in {ast.unparse(state)}.items()}}`, "  # type: ignore[arg-type]
             "without `strict=False`",
         )
         return
 
 
 def _whole_checkpoint(source: ScriptSource) -> Iterator[Finding]:
-    """A file that is loaded as it is, `load_state_dict(torch.load("best.pth"), strict=False)`, though what the script
-    saves there is a dictionary of several things."""
+    """A checkpoint that is loaded as a state, `load_state_dict(torch.load("best.pth"), strict=False)`, though the
+    script saves a dictionary of several things in that file."""
     for site in _lax_loads(source):
-        given = site.node.args[0] if site.node.args else None
-        if isinstance(given, ast.Name):
-            given = source.last_value(site.node, given.id)
-        if not isinstance(given, ast.Call) or called(given) != "load" or not given.args:
+        state = site.node.args[0] if site.node.args else None
+        if isinstance(state, ast.Name):
+            state = source.last_value(site.node, state.id)
+        if not isinstance(state, ast.Call) or called(state) != "load" or not state.args:
             continue
         for saved in source.calls("save"):
-            if len(saved.node.args) < 2 or _file(saved.node.args[1]) != _file(given.args[0]):
+            if len(saved.node.args) < 2 or _file(saved.node.args[1]) != _file(state.args[0]):
                 continue
-            whole = saved.node.args[0]
-            if isinstance(whole, ast.Name):
-                whole = source.last_value(saved.node, whole.id) or whole
-            held = _held_by(whole)
-            names, states = list(held), [name for name, value in held.items() if called(value) == "state_dict"]
+            checkpoint = saved.node.args[0]
+            if isinstance(checkpoint, ast.Name):
+                checkpoint = source.last_value(saved.node, checkpoint.id) or checkpoint
+            entries = _entries(checkpoint)
+            names, states = list(entries), [name for name, value in entries.items() if called(value) == "state_dict"]
             if states:
                 yield CHECK.finding(
                     severity="error",
@@ -163,31 +163,32 @@ def _whole_checkpoint(source: ScriptSource) -> Iterator[Finding]:
                 return
 
 
-def _held_by(made: ast.expr) -> dict[str, ast.expr]:
-    """What a dictionary holds by name, `{"model": …}` or `dict(model=…)`; nothing where a name cannot be read."""
-    if isinstance(made, ast.Call) and called(made) == "dict" and not made.args:
-        return {word.arg: word.value for word in made.keywords if word.arg is not None}
-    if not isinstance(made, ast.Dict):
+def _entries(node: ast.expr) -> dict[str, ast.expr]:
+    """The entries of a dictionary with constant names, `{"model": …}` or `dict(model=…)`; empty for anything else."""
+    if isinstance(node, ast.Call) and called(node) == "dict" and not node.args:
+        return {word.arg: word.value for word in node.keywords if word.arg is not None}
+    if not isinstance(node, ast.Dict):
         return {}
-    pairs = zip(made.keys, made.values, strict=True)
+    pairs = zip(node.keys, node.values, strict=True)
     return {key.value: value for key, value in pairs if isinstance(key, ast.Constant) and isinstance(key.value, str)}
 
 
 def _file(node: ast.expr) -> str:
-    """The name of a file as it is written: the last constant in `os.path.join(folder, "best.pth")`, or the whole."""
+    """The name of a file in an expression: the last string in `os.path.join(folder, "best.pth")`, or else the
+    expression."""
     texts = [part.value for part in ast.walk(node) if isinstance(part, ast.Constant) and isinstance(part.value, str)]
     return texts[-1] if texts else ast.unparse(node)
 
 
 def _lax_loads(source: ScriptSource) -> Iterator[Site]:
-    """Calls of `load_state_dict` that let names differ."""
+    """Calls of `load_state_dict` with `strict=False`."""
     for site in source.calls("load_state_dict"):
         if any(word.arg == "strict" and source.value(word.value) is False for word in site.node.keywords):
             yield site
 
 
-def _beginning(key: ast.expr) -> str:
-    """The constant that a name begins with: `f"model.{k}"`, `"model." + k`."""
+def _prefix(key: ast.expr) -> str:
+    """The constant with which a name begins: `f"model.{k}"`, `"model." + k`."""
     first = key.values[0] if isinstance(key, ast.JoinedStr) and key.values else None
     if isinstance(key, ast.BinOp) and isinstance(key.op, ast.Add):
         first = key.left
@@ -197,7 +198,7 @@ def _beginning(key: ast.expr) -> str:
 CHECK = Check(
     codes=("model.weights-not-loaded",),
     question="Did the network load the weights that were read for it?",
-    run=_both,
+    run=_all_rules,
     of_source=True,
     explains="model.frozen-parameters fit.*",
 )

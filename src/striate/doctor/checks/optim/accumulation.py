@@ -1,4 +1,4 @@
-"""`optim.accumulation`: are gradients that are added up over batches divided by their number?"""
+"""`optim.accumulation`: are gradients that are accumulated over batches divided by the number of batches?"""
 
 from __future__ import annotations
 
@@ -31,19 +31,19 @@ _BETTER, _GAIN = 1.25, 0.1
 _WHOLE, _ROUNDED = 0.6, 0.02
 _SCALING = ("div_", "mul_", "_foreach_div_", "_foreach_mul_")
 _FEWEST_STEPS, _SAME = 3, 0.999
-"""Steps that come at one distance from each other, and the cosine of gradients that are the same."""
+"""Fewest steps at equal distances from each other, and the cosine at which gradients count as the same."""
 _WASTED = "All batches but the last are computed for nothing: each step uses the gradient of one small batch."
 _SCALED = 2.0**16
-"""What a GradScaler begins with."""
+"""Initial scale of a GradScaler."""
 
 
 def _run(evidence: Evidence) -> Iterator[Finding]:
-    """Where the optimizer steps once in several batches: the same with gradients divided by their number."""
-    alone = _last_alone(evidence)
-    if alone is not None:
-        yield alone
+    """Where the optimizer steps once in several batches, compares the trial with one whose gradients are averaged."""
+    finding = _only_last_batch(evidence)
+    if finding is not None:
+        yield finding
         return
-    count = _batches_a_step(evidence.trial)
+    count = _batches_per_step(evidence.trial)
     within = _batches_within(evidence) if count == 1 else 1
     count = max(count, within)
     if count < 2 or is_divided(evidence, count):
@@ -51,35 +51,35 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
     steps = min(max(len(evidence.trial.rows), _STEPS * count // within), _MOST)
     mean = _trained(evidence, "gradients divided", Change(prepare=lambda replica: _divide(replica, count)), steps)
     own = _trained(evidence, "as long as gradients divided", Change(), len(mean.rows))
-    mine, other = evidence.progress_of(own), evidence.progress_of(mean)
-    if not other.beats(mine, _BETTER) or other.share < max(mine.share, 0.0) + _GAIN:
+    summed, other = evidence.progress_of(own), evidence.progress_of(mean)
+    if not other.beats(summed, _BETTER) or other.share < max(summed.share, 0.0) + _GAIN:
         return
-    if within > 1 and mine.share >= _GAIN:  # who adds up on purpose has a rate for sums, which learns
+    if within > 1 and summed.share >= _GAIN:  # a loop within the step may sum on purpose, with a rate made for sums
         return
     yield ACCUMULATION.finding(
-        severity="error" if mine.share < _GAIN else "warning",
+        severity="error" if summed.share < _GAIN else "warning",
         where="the training step",
         measured=f"gradients of {several(count, 'batch', 'batches')} are summed for each optimizer step, and the "
         f"loss is not divided by their number: after {several(within * len(own.rows), 'batch', 'batches')} the loss "
-        f"is {mine}, and {other} with averaged gradients; a constant prediction has {number(mine.chance)}",
+        f"is {summed}, and {other} with averaged gradients; a constant prediction has {number(summed.chance)}",
         why=f"The summed gradient is {count} times as large as that of one large batch, and so is each step.",
         remedy=f"divide the loss: `(loss / {count}).backward()`",
     )
 
 
-def _last_alone(evidence: Evidence) -> Finding | None:
-    """Gradients of each batch that are gone before the next one goes backward, where the optimizer steps at each n-th
-    batch, and is given those of this batch alone."""
+def _only_last_batch(evidence: Evidence) -> Finding | None:
+    """The finding for gradients that are cleared before each backward pass, though the optimizer steps only at every
+    n-th batch, and so uses the gradient of that batch alone."""
     rows, source = evidence.trial.rows, evidence.setup.source
     stepped = [number for number, row in enumerate(rows) if row.steps]
     gaps = {after - before for before, after in pairwise(stepped)}
-    several_of_them = source is not None and len(reached_optimizers(source.names)) > 1  # each with a turn of its own
-    if len(stepped) < _FEWEST_STEPS or len(gaps) > 1 or gaps <= {1} or evidence.setup.rivals or several_of_them:
+    optimizers = 1 if source is None else len(reached_optimizers(source.names))  # several may step in turn
+    if len(stepped) < _FEWEST_STEPS or len(gaps) > 1 or gaps <= {1} or evidence.setup.rivals or optimizers > 1:
         return None
     close = rows[:CLOSE_STEPS]
-    given = [row.alike for row in close if row.steps]
-    kept = any(row.held or not row.raw for row in close)
-    if kept or not given or any(alike is None or alike < _SAME for alike in given):
+    cosines = [row.alike for row in close if row.steps]
+    accumulated = any(row.held or not row.raw for row in close)
+    if accumulated or not cosines or any(cosine is None or cosine < _SAME for cosine in cosines):
         return None
     count = gaps.pop()
     return ACCUMULATION.finding(
@@ -101,31 +101,32 @@ def _trained(evidence: Evidence, name: str, change: Change, steps: int) -> Trial
     return trial
 
 
-def _batches_a_step(trial: Trial) -> int:
-    """Batches that make one step of the optimizer, by the distance of its steps; 1 where they were not added up."""
+def _batches_per_step(trial: Trial) -> int:
+    """Batches per step of the optimizer, by the distance of its steps; 1 where gradients are not accumulated. Raises
+    NoEvidence where it makes no step."""
     stepped = [i for i, row in enumerate(trial.rows) if row.steps]
     if not stepped:
         raise NoEvidence("the optimizer made no step")
     gaps = [after - before for before, after in pairwise([-1, *stepped])]
     count = int(statistics.median(gaps))
-    # The first step may come early: a script is in the middle of a loop.
+    # The first step may come early, since a script may be in the middle of a loop.
     added = [row.held for before, row in pairwise(trial.rows[:10]) if not before.steps and row.held is not None]
     return count if count > 1 and added and min(added) > 0 else 1
 
 
 def _batches_within(evidence: Evidence) -> int:
-    """Batches that one pass of the loop goes through before its step, as `for micro_step in range(8):` does; 1 where it
-    is one, or where losses are of several kinds."""
+    """Batches that one pass of the loop reads before its step, as `for micro_step in range(8):` does; 1 where it reads
+    one, or where its losses are of several kinds."""
     count, losses = len(evidence.calls.backward), evidence.calls.losses
     if evidence.setup.rivals or count < 2 or count != len(losses) or len({call.name for call in losses}) > 1:
         return 1
     if all(torch.equal(call.target, losses[0].target) for call in losses[1:]):
-        return 1  # one batch, asked at other weights
+        return 1  # one batch, at several states of the weights
     return count if sum(call.name == "" for call in evidence.graph.modules) == count else 1
 
 
 def is_divided(evidence: Evidence, count: int) -> bool:
-    """Whether what went backward is a part of the loss, the `count`-th or so."""
+    """Whether the value that goes backward is the loss divided by about `count`."""
     values, losses = evidence.calls.backward, evidence.calls.losses
     known = float(losses[-1].value.float().mean()) if losses else evidence.first.loss
     if not values or known is None or not math.isfinite(known) or not known:
@@ -135,14 +136,14 @@ def is_divided(evidence: Evidence, count: int) -> bool:
         return True  # a sum of several losses
     source = evidence.setup.source
     if source is not None and (_divides_by_a_name(source) or _scales_gradients(source)):
-        return True  # a sum of losses not all of which are torch's, or gradients as they lie there
+        return True  # the loss may have parts that are not torch's, or the script scales gradients after backward
     part = abs(values[0] / known)
     part /= _SCALED if part > math.sqrt(_SCALED) else 1.0
     return part < _WHOLE and part < 2 / count + 1e-3
 
 
 def _divides_by_a_name(source: ScriptSource) -> bool:
-    """`(loss / window).backward()`, of a number that is no constant of the step's own."""
+    """Whether the script divides the loss by a variable: `(loss / window).backward()`."""
     for site in source.calls("backward"):
         owner = receiver_of(site.node)
         owner = owner.args[0] if isinstance(owner, ast.Call) and owner.args else owner  # `scaler.scale(…)`
@@ -152,7 +153,7 @@ def _divides_by_a_name(source: ScriptSource) -> bool:
 
 
 def _scales_gradients(source: ScriptSource) -> bool:
-    """Whether code multiplies or divides gradients by something: `p.grad.div_(seen)`, `p.grad /= seen`."""
+    """Whether the script multiplies or divides gradients in place: `p.grad.div_(count)`, `p.grad /= count`."""
     scaling = (
         node
         for node in source.nodes()
@@ -181,11 +182,11 @@ def _cleared(evidence: Evidence) -> Iterator[Finding]:
         scope = source.scope_of(clear.node)
         near = [site for site in source.calls("backward", "step") if source.scope_of(site.node) is scope]
         backward = [s for s in near if called(s.node) == "backward" and source.loops_of(s.node)[:1] == loops[:1]]
-        backward = [s for s in backward if not _now_and_then(source, s)]  # else batches are left out
+        backward = [s for s in backward if not _is_periodic(source, s)]  # else batches are skipped on purpose
         steps = [s for s in near if called(s.node) == "step" and _of_optimizer(source, s)]
         inner = [s for s in steps if loops[0] in source.loops_of(s.node)]
         outer = [s for s in steps if source.loops_of(s.node) and source.loops_of(s.node)[0] in loops[1:]]
-        late = next((s for s in inner if _now_and_then(source, s) and not _now_and_then(source, clear)), None)
+        late = next((s for s in inner if _is_periodic(source, s) and not _is_periodic(source, clear)), None)
         step = outer[0] if outer and not inner else late if len(inner) == 1 else None
         if backward and step is not None:
             yield READ.finding(
@@ -202,14 +203,14 @@ def _cleared(evidence: Evidence) -> Iterator[Finding]:
 
 
 def _undivided(source: ScriptSource) -> Iterator[Finding]:
-    """A step once in `accum_steps` batches, where that number counts batches and does nothing else."""
+    """A step once in `accum_steps` batches, where the script uses that number only to count batches."""
     if _scales_gradients(source):
         return
     named = (node for node in source.nodes(ast.Name, ast.Attribute) if _ACCUMULATED.search(last_name(node)))
     if not all(_counts_batches(source, node) for node in named if isinstance(node.ctx, ast.Load)):  # type: ignore[attr-defined]
         return
     for step in source.calls("step"):
-        name = _every(source, step) if _of_optimizer(source, step, SGD) else ""
+        name = _period_name(source, step) if _of_optimizer(source, step, SGD) else ""
         if name:
             yield READ.finding(
                 severity="warning",
@@ -228,7 +229,7 @@ _ACCUMULATED = re.compile("accum", re.IGNORECASE)
 
 
 def _counts_batches(source: ScriptSource, node: ast.AST) -> bool:
-    """Whether a number stands in `i % n`, in `len(loader) // n` or a quotient like it, or is handed on by its name."""
+    """Whether a number counts batches, as in `i % n` or `len(loader) // n`, or is passed on under a similar name."""
     outer = source.parent(node)
     if isinstance(outer, ast.BinOp) and outer.right is node:
         counted = isinstance(outer.op, ast.Div) and any(called(part) == "len" for part in ast.walk(outer.left))
@@ -240,9 +241,9 @@ def _counts_batches(source: ScriptSource, node: ast.AST) -> bool:
     return isinstance(outer, ast.Assign) and any(_ACCUMULATED.search(last_name(target)) for target in outer.targets)
 
 
-def _every(source: ScriptSource, step: Site) -> str:
-    """The number of batches that a step comes once in, as the code names it: `accum_steps` of
-    `if (i + 1) % accum_steps == 0:`."""
+def _period_name(source: ScriptSource, step: Site) -> str:
+    """The variable with the number of batches per step: `accum_steps` of `if (i + 1) % accum_steps == 0:`; empty where
+    there is none."""
     for part in source.around(step.node):
         if isinstance(part, ast.For | ast.While | ast.FunctionDef):
             break
@@ -257,13 +258,13 @@ def _every(source: ScriptSource, step: Site) -> str:
 
 
 def _of_optimizer(source: ScriptSource, site: Site, kind: type[Optimizer] = Optimizer) -> bool:
-    given = [receiver_of(site.node), *site.node.args]
-    return any(isinstance(source.value(node), kind) for node in given)
+    """Whether a call steps an optimizer of this class, directly or as an argument, as in `scaler.step(optimizer)`."""
+    return any(isinstance(source.value(node), kind) for node in (receiver_of(site.node), *site.node.args))
 
 
-def _now_and_then(source: ScriptSource, site: Site) -> bool:
-    """Whether it stands under a condition on a number of batches, `if (i + 1) % 4 == 0:`, or behind one that goes on
-    with the next batch, `if (i + 1) % 4 != 0: continue`."""
+def _is_periodic(source: ScriptSource, site: Site) -> bool:
+    """Whether a call is under a condition on the number of batches, `if (i + 1) % 4 == 0:`, or after one that skips to
+    the next batch, `if (i + 1) % 4 != 0: continue`."""
     inner: ast.AST = site.node
     for part in source.around(site.node):
         before = getattr(part, "body", None)

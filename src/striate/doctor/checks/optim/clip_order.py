@@ -61,10 +61,10 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
 
 
 def _steps_optimizer(evidence: Evidence, site: Site) -> bool:
-    """Whether it is a step of an optimizer, by itself or by a scaler: `scaler.step(optimizer)`."""
+    """Whether a call steps an optimizer, directly or by a scaler: `scaler.step(optimizer)`."""
     source = evidence.source
-    given = argument(site.node, 0, "optimizer")
-    return any(isinstance(source.value(node), Optimizer) for node in (receiver_of(site.node), given))
+    nodes = (receiver_of(site.node), argument(site.node, 0, "optimizer"))
+    return any(isinstance(source.value(node), Optimizer) for node in nodes)
 
 
 def _finding(clip: Site, measured: str, remedy: str) -> Finding:

@@ -1,4 +1,4 @@
-"""Are gradients clipped to next to nothing?"""
+"""`optim.clip-too-small`: does clipping leave enough of the gradients?"""
 
 from __future__ import annotations
 
@@ -21,17 +21,21 @@ from striate.records import Finding, Remedy
 from striate.wording import several
 
 CUT = 0.1
-"""A clip of 1 leaves a tenth and more of most gradients; what is left of less than that decides nothing by itself."""
+"""Share of the gradients' norm that is left. A clip of 1 leaves a tenth and more of most gradients; a smaller share is
+reported only if training without clipping is better."""
 NOTHING_LEFT = 1e-2
-"""Where so little is left and nothing is learned, the clip is a fault whatever else is: a rate that is low as well."""
+"""Share of the norm below which clipping is reported without that proof, if nothing is learned; the learning rate may
+be too low as well."""
 LITTLE, SOME = 0.15, 0.6
 GAIN = 0.2
 EVEN = 0.01
-"""A factor that is the same in every step within so much is a scale, as of mixed precision, no clip."""
+"""Relative range within which the share is the same in every step, so that it is a scale, as in mixed precision, and no
+clip."""
 
 
 def run(evidence: Evidence) -> Iterator[Finding]:
-    """Where the optimizer gets much less than backward gave, and little is learned: give it all."""
+    """Where the optimizer gets much smaller gradients than backward computes, and little is learned, compares the trial
+    with one without clipping."""
     own = evidence.progress
     pairs = _raw_and_applied(evidence.trial.rows)
     if own.share > SOME or len(pairs) < 3:
@@ -44,7 +48,7 @@ def run(evidence: Evidence) -> Iterator[Finding]:
         return
     certain = statistics.median(left) < NOTHING_LEFT and own.share < LITTLE
     scales = list[float]()
-    unclipped = Change(prepare=partial(_unclip, scales=scales), wrap=partial(_noting, scales=scales))
+    unclipped = Change(prepare=partial(_unclip, scales=scales), wrap=partial(_recording, scales=scales))
     other = evidence.progress_of(evidence.variant("gradients not clipped", unclipped))
     better = other.beats(own, 1.5 if own.share < LITTLE else 2.0) and other.share >= max(own.share, 0.0) + GAIN
     if not better and not certain:
@@ -70,7 +74,8 @@ def run(evidence: Evidence) -> Iterator[Finding]:
 
 
 def _by_hooks(evidence: Evidence) -> Iterator[Finding]:
-    """What hooks of parameters make of gradients cannot be seen from outside of them: try without."""
+    """Compares the trial with one without the hooks of parameters, whose effect on gradients cannot be measured
+    directly."""
     own = evidence.progress
     other = evidence.progress_of(evidence.variant("gradients without hooks", Change(prepare=_unhook)))
     if not other.beats(own, 1.5 if own.share < LITTLE else 2.0) or other.share < max(own.share, 0.0) + GAIN:
@@ -97,7 +102,7 @@ def _unhook(replica: Replica) -> None:
 
 
 def _raw_and_applied(rows: Sequence[StepRow]) -> list[tuple[float, float]]:
-    """Of steps of the optimizer that follow one backward pass."""
+    """The norms of the gradients before and after clipping, in steps of the optimizer after a single backward pass."""
     return [(row.raw, row.applied) for row in rows if row.steps == 1 and row.raw and row.applied and not row.held]
 
 
@@ -105,17 +110,19 @@ def _round(value: float) -> str:
     return f"{float(f'{value:.1g}'):g}"
 
 
-def _noting(step: Step, scales: list[float]) -> Step:
-    def noted(model: Any, batch: Any, optimizer: Any, loss: Any) -> Any:
+def _recording(step: Step, scales: list[float]) -> Step:
+    """The step, which records the scales of a GradScaler."""
+
+    def recorded(model: Any, batch: Any, optimizer: Any, loss: Any) -> Any:
         scales.clear()
         with scales_noted(scales):
             return step(model, batch, optimizer, loss)
 
-    return noted
+    return recorded
 
 
 def _unclip(replica: Replica, scales: Sequence[float]) -> None:
-    """The optimizer gets what backward gave, whatever was done to it in between, but for the scale of a GradScaler."""
+    """Pass the gradients of backward to the optimizer, divided only by the scale of a GradScaler."""
     raw: dict[int, torch.Tensor] = {}
     held = [p for group in replica.optimizer.param_groups for p in group["params"] if p.requires_grad and p.is_leaf]
 

@@ -12,47 +12,47 @@ from striate.records import Finding
 
 
 def _find_gradient_wrong(evidence: Evidence) -> Iterator[Finding]:
-    """torch's own operations have right gradients: each `torch.autograd.Function` of someone's is compared with slopes
-    that are measured, on what it was given in a step."""
+    """Compares each `torch.autograd.Function` that is not torch's own with numerical gradients, for its arguments in a
+    step. Raises NoEvidence where one cannot be checked and none is wrong."""
     functions = functions_of(evidence.trial)
     if not functions:
         return
-    given = given_to(evidence.setup, evidence.train.raw[0], functions)
+    calls = given_to(evidence.setup, evidence.train.raw[0], functions)
     failed, wrong = "", 0
     for function in functions:
-        for arguments in given.get(function, ()):
+        for arguments in calls.get(function, ()):
             try:
-                found = check_function(function, arguments)
+                check = check_function(function, arguments)
             except NoEvidence as reason:
                 failed = str(reason)
                 continue
-            if found.wrong:
+            if check.wrong:
                 wrong += 1
-                yield _finding(found)
+                yield _finding(check)
                 break
     if failed and not wrong:
         raise NoEvidence(failed)
 
 
-def _finding(found: FunctionCheck) -> Finding:
-    argument, check = max(found.wrong, key=lambda item: item[1].max_relative_error)
-    place = f"[{', '.join(map(str, check.at))}]"
+def _finding(check: FunctionCheck) -> Finding:
+    argument, worst = max(check.wrong, key=lambda item: item[1].max_relative_error)
+    place = f"[{', '.join(map(str, worst.at))}]"
     why = "The optimizer follows a wrong gradient: in the wrong direction, too far, or not far enough."
-    if found.meant:
+    if check.meant:
         why = (
             "No numerical gradient can agree with it. Gradient reversal and straight-through estimators do this on "
             "purpose."
         )
     return Finding(
         code="optim.gradient-wrong",
-        severity="note" if found.meant else "error",
-        where=found.name,
-        measured=f"gradient for argument {argument + 1}, entry {place}: backward gives {check.claimed:.4g}, the "
-        f"numerical gradient is {check.measured:.4g}; {len(found.wrong)} of its gradients "
-        f"{'is' if len(found.wrong) == 1 else 'are'} wrong",
+        severity="note" if check.meant else "error",
+        where=check.name,
+        measured=f"gradient for argument {argument + 1}, entry {place}: backward gives {worst.claimed:.4g}, the "
+        f"numerical gradient is {worst.measured:.4g}; {len(check.wrong)} of its gradients "
+        f"{'is' if len(check.wrong) == 1 else 'are'} wrong",
         threshold=f"a relative error of {TOLERANCE:g} in float64",
         why=why,
-        remedy=f"Fix `{found.name}.backward`, and test it with `torch.autograd.gradcheck({found.name}.apply, "
+        remedy=f"Fix `{check.name}.backward`, and test it with `torch.autograd.gradcheck({check.name}.apply, "
         "inputs)` and inputs in float64.",
     )
 

@@ -1,4 +1,4 @@
-"""`optim.low-precision`: are weights kept in a number format that takes up their updates?"""
+"""`optim.low-precision`: are weights stored in a number format that is precise enough for their updates?"""
 
 from __future__ import annotations
 
@@ -28,33 +28,33 @@ _HALF = (torch.float16, torch.bfloat16)
 _BETTER, _LOST = 1.15, 0.5
 _STEPS, _MOST_LOST, _LEFT = 12, 0.8, 0.1
 _MORE_STEPS, _UNITS, _COARSE, _COARSE_SQUARES = 40, 2, 0.2, 0.4
-"""Steps in which bfloat16 weights are watched, and of how many of their changes few units of the last place are all; of
-SGD, whose small changes count for little, of how much of the squared gradient."""
+"""Steps in which bfloat16 weights are examined; the largest change in units in the last place that counts as coarse;
+the share of such changes; and for SGD, whose small changes matter little, their share of the squared gradients."""
 
 
 def _run(evidence: Evidence) -> Iterator[Finding]:
-    found = list(_of_weights(evidence))
-    yield from found or _of_average(evidence)
+    findings = list(_of_weights(evidence))
+    yield from findings or _of_average(evidence)
 
 
 def _of_weights(evidence: Evidence) -> Iterator[Finding]:
-    """Trials with the weights as they are, and with all of them in float32."""
+    """Compares the trial with one whose weights are all float32."""
     held = parameters_held(evidence.fresh.optimizer)
     half = [p for p in evidence.fresh.model.parameters() if p.dtype in _HALF and p.requires_grad and id(p) in held]
     trial = evidence.trial
     if not half or not trial.rows:
         return
-    whole = evidence.variant("weights in float32", Change(prepare=_to_float32))
+    single = evidence.variant("weights in float32", Change(prepare=_to_float32))
     lost, broken = max(_unchanged(trial), _rounded_away(evidence)), not all(map(math.isfinite, trial.losses[-10:]))
-    tried = whole.error is None and bool(whole.rows)
-    # Untried, where the network itself makes its inputs half: float16 ends in NaN, bfloat16 takes up too little.
-    if not (math.isfinite(whole.level()) if tried else broken is any(p.dtype == torch.float16 for p in half)):
+    tried = single.error is None and bool(single.rows)
+    # A network that converts its inputs to half precision cannot be tried: float16 ends in NaN, bfloat16 loses updates.
+    if not (math.isfinite(single.level()) if tried else broken is any(p.dtype == torch.float16 for p in half)):
         return
-    better = broken or (tried and whole.level() * _BETTER < trial.level())
-    kept = half[0].dtype == torch.bfloat16 and not better and lost < _LOST
+    better = broken or (tried and single.level() * _BETTER < trial.level())
+    unclear = half[0].dtype == torch.bfloat16 and not better and lost < _LOST
     squares = isinstance(trial.replica.optimizer, torch.optim.SGD)
-    watched = kept and (not warms_up(trial) if squares else _scales_by_number(trial.replica.optimizer))
-    coarse = _coarse(evidence, squares=squares) if watched else 0.0
+    examined = unclear and (not warms_up(trial) if squares else _scales_by_number(trial.replica.optimizer))
+    coarse = _coarse(evidence, squares=squares) if examined else 0.0
     most = _COARSE_SQUARES if squares else _COARSE
     if not better and lost < _LOST and coarse < most:
         return
@@ -76,7 +76,7 @@ def _of_weights(evidence: Evidence) -> Iterator[Finding]:
         where="the weights",
         measured=f"the optimizer updates {several(len(half), 'parameter')} of type {kind}: "
         f"{_of_changes(coarse, squares) if coarse else _of_numbers(trial, lost)}"
-        f"{_in_float32(trial, whole, broken) if tried else ', and the loss is NaN or Inf' * broken}",
+        f"{_in_float32(trial, single, broken) if tried else ', and the loss is NaN or Inf' * broken}",
         limit=limit,
         why=f"{'A float16' if kind == 'float16' else 'A bfloat16'} weight has {11 if kind == 'float16' else 8} "
         "significant bits: updates below its precision are rounded away, and Adam's eps of 1e-8 is zero in float16.",
@@ -87,13 +87,13 @@ def _of_weights(evidence: Evidence) -> Iterator[Finding]:
 
 
 def _of_average(evidence: Evidence) -> Iterator[Finding]:
-    """An average of the network's weights in half precision, a part of whose numbers a step leaves as they are though
-    those of the network are others."""
-    theirs = {id(thing) for thing in reached_objects((evidence.setup.step,)) if isinstance(thing, nn.Module)}
+    """An average of the network's weights in half precision, some of whose values a step does not change although they
+    differ from the network's."""
+    originals = {id(thing) for thing in reached_objects((evidence.setup.step,)) if isinstance(thing, nn.Module)}
 
     def averages(replica: Replica) -> Iterator[Any]:
-        found = copies_reached(replica, theirs)
-        return (thing for thing, tensors in found if any(tensor.dtype in _HALF for tensor in tensors.values()))
+        copies = copies_reached(replica, originals)
+        return (thing for thing, tensors in copies if any(tensor.dtype in _HALF for tensor in tensors.values()))
 
     kinds = [type(thing).__name__ for thing in averages(evidence.fresh)]
     if not kinds:
@@ -101,15 +101,15 @@ def _of_average(evidence: Evidence) -> Iterator[Finding]:
     known, shares = list[Any](), list[float]()
 
     def wrap(step: Step) -> Step:
-        def watched(model: nn.Module, *given: Any) -> Any:
+        def watched(model: nn.Module, *args: Any) -> Any:
             names = dict(model.named_parameters())
             before = [{n: t.detach().clone() for n, t in named_tensors(one, names).items()} for one in known]
-            result = step(model, *given)
+            result = step(model, *args)
             for one, old in zip(known, before, strict=True):
                 new = named_tensors(one, names)
-                left = [(old[n] == new[n])[_apart(old[n], names[n])] for n in names if old[n].dtype in _HALF]
-                if any(not torch.equal(old[n], new[n]) for n in names) and any(map(torch.Tensor.numel, left)):
-                    shares.append(float(torch.cat(left).double().mean()))
+                same = [(old[n] == new[n])[_differ(old[n], names[n])] for n in names if old[n].dtype in _HALF]
+                if any(not torch.equal(old[n], new[n]) for n in names) and any(map(torch.Tensor.numel, same)):
+                    shares.append(float(torch.cat(same).double().mean()))
             return result
 
         return watched
@@ -135,14 +135,14 @@ def _of_average(evidence: Evidence) -> Iterator[Finding]:
     )
 
 
-def _apart(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
-    """Whether numbers differ by more than a unit of the last place of the first."""
+def _differ(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+    """Whether values differ by more than one unit in the last place of the first, elementwise."""
     return (other.detach().float() - one.float()).abs() > _unit(one)
 
 
 def _unit(numbers: torch.Tensor) -> torch.Tensor:
-    """What the last binary digit of each stands for."""
-    exponent = torch.frexp(numbers.float()).exponent  # of a number in halves to ones
+    """One unit in the last place of each number, in float32."""
+    exponent = torch.frexp(numbers.float()).exponent  # for a mantissa from 0.5 to 1
     return torch.ldexp(torch.full_like(numbers, torch.finfo(numbers.dtype).eps / 2, dtype=torch.float32), exponent)
 
 
@@ -161,11 +161,11 @@ def _of_changes(coarse: float, squares: bool) -> str:
     )
 
 
-def _in_float32(trial: Trial, whole: Trial, broken: bool) -> str:
-    if not broken and whole.level() >= trial.level():
+def _in_float32(trial: Trial, single: Trial, broken: bool) -> str:
+    if not broken and single.level() >= trial.level():
         return ""
     own = "NaN or Inf" if broken else number(trial.level())
-    return f", and the loss is {own}; with float32 weights it is {number(whole.level())}"
+    return f", and the loss is {own}; with float32 weights it is {number(single.level())}"
 
 
 def _little(evidence: Evidence) -> bool:
@@ -176,7 +176,7 @@ def _little(evidence: Evidence) -> bool:
 
 
 def _unchanged(trial: Trial) -> float:
-    """The share of numbers of half precision that no step has changed."""
+    """The share of the weights in half precision that no step changes."""
     now, same, count = dict(trial.replica.model.named_parameters()), 0, 0
     for name, original in trial.replica.originals.items():
         if original.dtype in _HALF and original.requires_grad and name in now:
@@ -186,40 +186,39 @@ def _unchanged(trial: Trial) -> float:
 
 
 def _rounded_away(evidence: Evidence) -> float:
-    """The share of numbers of half precision with a gradient that a step leaves as they are, in the middle of a few; 0
-    where that is less than most of them."""
-    shares = sorted(_watched(evidence, "weights watched", _STEPS, lambda before, after: before == after))
+    """The share of the weights in half precision with a gradient that a step does not change, the median of some steps;
+    0 where it is below `_MOST_LOST`."""
+    shares = sorted(_shares(evidence, "weights watched", _STEPS, lambda before, after: before == after))
     share = shares[len(shares) // 2] if shares else 0.0
     return share if share >= _MOST_LOST else 0.0
 
 
 def _scales_by_number(optimizer: torch.optim.Optimizer) -> bool:
-    """Whether it divides the gradient of each number by its size, as Adam does: all numbers move by about the rate. By
-    others few numbers move far and count, the others hardly."""
+    """Whether an optimizer divides each gradient by its size, as Adam does, so that all weights move by about the rate.
+    With other optimizers, most of the progress comes from a few weights."""
     return any("sq" in str(key) for state in optimizer.state.values() for key in state)
 
 
 def _coarse(evidence: Evidence, squares: bool) -> float:
-    """The share of updates that are a few units of a number's last place, or nothing; `squares`: each counts by its
-    squared gradient."""
+    """The share of updates of at most a few units in the last place; with `squares`, weighted by squared gradients."""
 
     def few_units(before: torch.Tensor, after: torch.Tensor) -> torch.Tensor:
         return (after.float() - before.float()).abs() <= _UNITS * _unit(before)
 
     weigh = torch.square if squares else torch.ones_like
-    shares = _watched(evidence, "weights watched for longer", _MORE_STEPS, few_units, weigh)
+    shares = _shares(evidence, "weights watched for longer", _MORE_STEPS, few_units, weigh)
     return sum(shares) / max(len(shares), 1)
 
 
-def _watched(
+def _shares(
     evidence: Evidence,
     name: str,
     steps: int,
-    told: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
+    holds: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
     weigh: Callable[[torch.Tensor], torch.Tensor] = torch.ones_like,
 ) -> list[float]:
-    """Of each step, the share of numbers of half precision with a gradient of which something is `told` by what they
-    were before and are after it; each counts as much as `weigh` makes of its gradient."""
+    """For each step of a trial, the share of the weights in half precision with a nonzero gradient for which
+    `holds(before, after)` is True, weighted by `weigh(gradient)`."""
     shares: list[float] = []
 
     def prepare(replica: Replica) -> None:
@@ -231,16 +230,16 @@ def _watched(
 
         def end(*_: Any) -> None:
             pairs = [(a, p.detach(), p.grad) for a, p in zip(before, half, strict=True)]
-            found = [(told(a, now)[grad != 0], grad[grad != 0].double()) for a, now, grad in pairs if grad is not None]
-            weights = weigh(torch.cat([grad for _, grad in found])) if found else torch.zeros(0)
+            known = [(holds(a, now)[grad != 0], grad[grad != 0].double()) for a, now, grad in pairs if grad is not None]
+            weights = weigh(torch.cat([grad for _, grad in known])) if known else torch.zeros(0)
             if float(weights.sum()) > 0:
-                shares.append(float((torch.cat([one for one, _ in found]) * weights).sum() / weights.sum()))
+                shares.append(float((torch.cat([one for one, _ in known]) * weights).sum() / weights.sum()))
 
         replica.optimizer.register_step_pre_hook(begin)
         replica.optimizer.register_step_post_hook(end)
 
-    found: list[float] = evidence.variant(name, Change(prepare=prepare, notes=shares), steps=steps).notes
-    return found
+    by_step: list[float] = evidence.variant(name, Change(prepare=prepare, notes=shares), steps=steps).notes
+    return by_step
 
 
 def _to_float32(replica: Replica) -> None:

@@ -1,4 +1,4 @@
-"""`optim.lr-too-high`: whether a smaller learning rate gets much farther."""
+"""`optim.lr-too-high`: does a lower learning rate get much farther?"""
 
 from __future__ import annotations
 
@@ -36,42 +36,46 @@ from striate.records import Finding, Remedy
 from striate.wording import several
 
 LARGE_MOVE = 3e-3
-"""Healthy steps move the parameters by about a thousandth of their norm, quick ones by a hundredth: a network that does
-not learn with smaller ones has another trouble."""
+"""Movement of the parameters in a step, as a share of their norm. Healthy steps have about a thousandth, quick ones a
+hundredth; a network that does not learn with smaller steps has another problem."""
 LITTLE = 0.1
 SOME = 0.5
-"""Shares of the way from chance to a loss of zero. Below LITTLE nothing was learned; up to SOME a smaller rate has to
-be four times better, not one and a half times."""
+"""Progress, from 0 at chance to 1 at a loss of zero. Below LITTLE nothing is learned, and a lower rate has to be 1.5
+times better; from there up to SOME, 4 times."""
 GAIN = 0.2
 _LOWERED, _MORE = 0.95, 0.05
-"""Of the highest rate; and of the way to zero, which a rate that is lowered gets on as it is."""
+"""Share of the highest rate, below which the rate counts as falling; and the gain in progress after which a falling
+rate counts as healthy."""
 ADDED_UP = 0.2
 _SHORT_OF = 0.9
 ADAMS_HIGHEST = 0.1
-"""Of a network's weights few are larger."""
+"""Rate of Adam; few weights of a network are larger."""
 FAR_SOME, FAR_TIMES, FAR_GAIN = 0.8, 1.1, 0.1
-"""With such a rate one that gets as much farther is enough, though it be short of what was asked of others."""
+"""For rates from ADAMS_HIGHEST on: the highest progress that is examined, how many times better a lower rate has to be,
+and by how much its progress has to be higher; less than is needed for other rates."""
 FAR_LATER, _TENTH = 2.0, 0.1
-"""Times that a tenth of such a rate is better after four times the steps, where it is not so much farther before."""
+"""How many times better a tenth of such a rate has to be after four times the steps, if it is not that much better
+before."""
 LARGE, LARGE_LATER, LARGE_GAIN = 0.02, 1.2, 0.15
-"""For Adam a rate that is large for most networks; how much better a tenth is then, where not half was learned."""
+"""Rate of Adam that is large for most networks; how many times better a tenth of it has to be after more steps, and by
+how much its progress has to be higher, where less than half is learned."""
 NEARLY = 0.7
-"""Of the rate that a warmup leads to: from there on it is judged as it is."""
+"""Share of the final rate of a warmup, from which on a rate counts as reached."""
 LEAP, MUCH_FARTHER = 10.0, 0.3
-"""Times its first value: where the loss grew so much with such a rate, or the rate is even larger, it is too high even
-if later steps come nearly as far."""
+"""Growth of the loss over its first value, and a rate of Adam, from which on such a rate is too high even if the loss
+after more steps is nearly as low."""
 
 
 def _run(evidence: Evidence) -> Iterator[Finding]:
-    """Where the trial diverged, stays at chance or far from it, and large steps are made: try smaller ones."""
+    """Where the trial diverges, or learns little or only a part, and its steps are large, tries lower rates."""
     if not rates_are_users(evidence):
         return
     trial, own = evidence.trial, evidence.progress
-    if (told := _led_to(evidence, own) or _added_up(evidence)) is not None:
-        yield told
+    if (finding := _after_warmup(evidence, own) or _momentum_adds_up(evidence)) is not None:
+        yield finding
         return
     first, usual = first_movement(trial), movement(trial)
-    far = _farther_than_weights(trial)
+    far = _as_large_as_weights(trial)
     if own.share > (FAR_SOME if far else SOME) or first is None or max(first, usual or 0) < LARGE_MOVE:
         return
     for factor in _factors(first):
@@ -96,16 +100,16 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
             }
             evidence.pictures["optim.lr-too-high"] = Picture("lines", "Loss by step", series)
             return
-    if (late := _farther_later(evidence, own)) is not None:
+    if (late := _worse_later(evidence, own)) is not None:
         yield late
 
 
-def _farther_later(evidence: Evidence, own: Progress) -> Finding | None:
-    """Of Adam or its kin at a large rate, or one as large as weights, which in the trial learns nearly as fast as with
-    a tenth, or learns more later: whether it is far behind after as many steps."""
-    trial, far = evidence.trial, _farther_than_weights(evidence.trial)
+def _worse_later(evidence: Evidence, own: Progress) -> Finding | None:
+    """The finding for a large rate of Adam or a similar optimizer that learns nearly as fast as a tenth of it in the
+    trial, but much less after more steps."""
+    trial, far = evidence.trial, _as_large_as_weights(evidence.trial)
     most, times, gain = (FAR_SOME, FAR_LATER, GAIN) if far else (SOME, LARGE_LATER, LARGE_GAIN)
-    if not _is_as_large(trial, LARGE) or (far and _is_lowered(trial)) or own.share > most:
+    if not _reaches(trial, LARGE) or (far and _is_lowered(trial)) or own.share > most:
         return None
     if evidence.progress_of(at_rate(evidence, _TENTH)).level >= own.level:
         return None
@@ -115,16 +119,17 @@ def _farther_later(evidence: Evidence, own: Progress) -> Finding | None:
     return _finding(trial, same, other, _TENTH, "error" if same.share < LITTLE else "warning")
 
 
-def _led_to(evidence: Evidence, own: Progress) -> Finding | None:
-    """A rate that a warmup leads to, which the trial ends below, and at which Adam and its kin learn nothing."""
+def _after_warmup(evidence: Evidence, own: Progress) -> Finding | None:
+    """The finding for the final rate of a warmup, which the trial does not reach, and with which Adam or a similar
+    optimizer learns nothing."""
     optimizer = evidence.setup.optimizer
     if not isinstance(optimizer, torch.optim.Optimizer) or "adam" not in type(optimizer).__name__.lower():
         return None
     rate = max(
         float(optimizer.defaults.get("lr", 0.0)), *(float(g.get("initial_lr", 0)) for g in optimizer.param_groups)
     )
-    if (led := highest_planned(evidence)) is not None:  # of `LambdaLR` the optimizer's own may be 1
-        rate = min(rate, led)
+    if (planned := highest_planned(evidence)) is not None:  # with `LambdaLR`, the optimizer's own rate may be 1
+        rate = min(rate, planned)
     reached = max(highest_rates(evidence.trial), default=0.0)
     if rate < ADAMS_HIGHEST or not 0 < reached < _SHORT_OF * rate:
         return None
@@ -145,24 +150,25 @@ def _led_to(evidence: Evidence, own: Progress) -> Finding | None:
     )
 
 
-def _farther_than_weights(trial: Trial) -> bool:
-    """Whether Adam or its kin moves weights by about as much as they are large, or does so when a warmup is over that
-    is nearly there."""
-    return _is_as_large(trial, ADAMS_HIGHEST)
+def _as_large_as_weights(trial: Trial) -> bool:
+    """Whether Adam or a similar optimizer moves weights by about their own size in a step, at once or at the end of a
+    warmup that is nearly over."""
+    return _reaches(trial, ADAMS_HIGHEST)
 
 
-def _is_as_large(trial: Trial, rate: float) -> bool:
-    """Whether a rate of Adam or its kin is so large, or will be when a warmup is over that is nearly there."""
+def _reaches(trial: Trial, rate: float) -> bool:
+    """Whether Adam or a similar optimizer has at least this rate, at once or at the end of a warmup that is nearly
+    over."""
     optimizer = trial.replica.optimizer
     if not isinstance(optimizer, torch.optim.Optimizer) or "adam" not in type(optimizer).__name__.lower():
         return False
     reached = max(highest_rates(trial), default=0.0)
-    led = max(float(group.get("initial_lr", 0.0)) for group in optimizer.param_groups)
-    return max(reached, led if NEARLY * led <= reached else 0.0) >= rate
+    final = max(float(group.get("initial_lr", 0.0)) for group in optimizer.param_groups)
+    return max(reached, final if NEARLY * final <= reached else 0.0) >= rate
 
 
-def _added_up(evidence: Evidence) -> Finding | None:
-    """RMSprop with a momentum so near to 1 that its steps, each about the rate, add up to far longer ones."""
+def _momentum_adds_up(evidence: Evidence) -> Finding | None:
+    """The finding for RMSprop with a momentum so near to 1 that its steps, each about as long as the rate, add up."""
     optimizer = evidence.fresh.optimizer
     for group in optimizer.param_groups if isinstance(optimizer, torch.optim.RMSprop) else ():
         rate, momentum = float(group["lr"]), float(group["momentum"])
@@ -186,16 +192,17 @@ def _added_up(evidence: Evidence) -> Finding | None:
 
 
 def _is_lowered(trial: Trial) -> bool:
-    """Whether the rate is on its way down when the trial ends."""
+    """Whether the rate is falling when the trial ends."""
     rates = [max(row.rates) for row in trial.rows if row.rates]
     return bool(rates) and rates[-1] < _LOWERED * max(rates)
 
 
 def _factors(first: float) -> list[float]:
-    """Powers of ten, those first that would make a step of about a hundredth of the norm."""
+    """Powers of ten below 1 to multiply the rate by, at most three. The first makes steps of about a hundredth of the
+    parameters' norm. `first`: the movement in the first step, as a share of that norm."""
     known = math.isfinite(first) and first > 0
-    wanted = min(-1, round(math.log10(1e-2 / first))) if known else -3
-    nearest = [wanted, wanted - 1, wanted + 1]
+    best = min(-1, round(math.log10(1e-2 / first))) if known else -3
+    nearest = [best, best - 1, best + 1]
     return [10.0**power for power in nearest if -6 <= power <= -1][:3]
 
 

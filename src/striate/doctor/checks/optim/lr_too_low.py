@@ -1,4 +1,4 @@
-"""`optim.lr-too-low`: whether a higher learning rate gets much farther."""
+"""`optim.lr-too-low`: does a higher learning rate get much farther?"""
 
 from __future__ import annotations
 
@@ -35,38 +35,42 @@ from striate.records import Finding, Remedy
 from striate.wording import several
 
 SMALL_MOVE = 2e-3
-"""Healthy steps move the parameters by about a thousandth of their norm; larger ones are not too small."""
+"""Movement of the parameters in a step, as a share of their norm. Healthy steps have about a thousandth; longer ones
+are not too small."""
 LITTLE, NOTHING = 0.15, 0.02
-"""Shares of the way from chance to a loss of zero."""
+"""Progress, from 0 at chance to 1 at a loss of zero."""
 GAIN = 0.25
 TINY_MOVE, TINY_GAIN = 1e-4, 0.04
-"""Steps a tenth as long as healthy ones, after which nothing was learned: a beginning with others is enough."""
+"""Movement of steps a tenth as long as healthy ones, and the gain that suffices with a higher rate if they learn
+nothing."""
 HELD_MOVE = 5e-4
-"""Of a rate that a warmup leads to: it is judged from the start on, which healthy ones are not meant for."""
-NOWHERE = 5e-3
-"""The longest way of all steps that the script plans, as a share of the norm of the parameters: healthy trainings make
-it in a handful of steps."""
-NEXT_TO_NONE = 1e-6
-"""Of the loss: what goes backward is meant to be it, a sum of several, or a part of one over some batches."""
+"""Movement at the final rate of a warmup, which is tried from the first step on, where healthy rates may be too
+high."""
+TINY_TOTAL_MOVE = 5e-3
+"""Largest movement of all steps that the script plans together, as a share of the parameters' norm; healthy trainings
+move that far in a handful of steps."""
+TINY_SHARE = 1e-6
+"""Share of the loss that goes backward; usual are the loss itself, sums of losses, and a loss divided by a number of
+batches."""
 NO_LOSS = 1e-3
-"""What goes backward where it is next to none: that of large numbers, divided by their variance, is as large as any."""
+"""Absolute value that goes backward. A loss of large numbers that is divided by their variance is above it."""
 EPOCHS, STEPS = 20, 1500
-"""What a healthy small rate may take to get to where a higher one gets in the trial: large data sets have many steps an
-epoch, and a hundred steps of theirs say little."""
+"""Epochs and steps that a healthy low rate may take to get as far as a higher one in the trial; with large data sets,
+which have many steps per epoch, a hundred steps show little."""
 
 TOO_SHORT = 2
-"""Times as long as the script's loops are: then it ends before that."""
+"""A rate is too low if it needs more than this many times the planned steps."""
 
 
 def _run(evidence: Evidence) -> Iterator[Finding]:
-    """Where steps are small and next to nothing was learned: try steps of a sensible length."""
+    """Where steps are small and almost nothing is learned, tries higher rates."""
     if not rates_are_users(evidence):
         return
     if weights_of_few(evidence.setup.train) and are_drawn_often(evidence.setup.train, evidence.samples.x):
-        raise NoEvidence("the sampler has a weight for a few samples only, which are drawn again and again")
+        raise NoEvidence("the sampler has weights for only a few samples, which it draws repeatedly")
     trial, moved = evidence.trial, movement(evidence.trial)
     part, back = evidence.calls.part_of_loss, max(map(abs, evidence.calls.backward), default=0.0)
-    if 0 < part < NEXT_TO_NONE and back < NO_LOSS and moved is not None and moved < 5 * SMALL_MOVE:
+    if 0 < part < TINY_SHARE and back < NO_LOSS and moved is not None and moved < 5 * SMALL_MOVE:
         yield _multiplied(part, moved)
         return
     own = _from_chance(evidence, evidence.progress, moved)
@@ -79,8 +83,8 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
     peak = _peak(trial) if rising else highest_rates(trial)
     first = max((rate for row in trial.rows[:CLOSE_STEPS] for rate in row.rates), default=0.0)
     highest = moved * (max(peak, default=0.0) / first if rising and first else 1.0)
-    if (planned := passes_planned(evidence)) and 0 < highest * planned < NOWHERE and own.share < NOTHING:
-        yield _nowhere(trial, peak, own, highest, planned)
+    if (planned := passes_planned(evidence)) and 0 < highest * planned < TINY_TOTAL_MOVE and own.share < NOTHING:
+        yield _hardly_moves(trial, peak, own, highest, planned)
         return
     held = rising and max(highest_rates(trial), default=0.0) < NEARLY * max(peak, default=math.inf)
     rates = tuple(peak) if held else highest_rates(trial)
@@ -88,7 +92,7 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
         moved = _move_at(trial, peak)
         unknown = not planned or (highest_planned(evidence) or 0.0) > max(peak)
         if moved is None or moved > HELD_MOVE or unknown:
-            return  # where it leads to is not known yet
+            return  # the final rate is unknown
         trial = at_held_rates(evidence, peak)
         own = _from_chance(evidence, evidence.progress_of(trial), moved)
         if own.share > LITTLE or not math.isfinite(own.level):
@@ -108,12 +112,12 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
         if rising and share_after_more_steps(evidence) > other.share / 2:
             return
         tried = f"lr {rate_text([r * factor for r in rates])}" if rates else f"steps {factor:g} times as long"
-        given = f"lr {rate_text(rates)}" if rates else "the original steps"
+        original = f"lr {rate_text(rates)}" if rates else "the original steps"
         yield Finding(
             code="optim.lr-too-low",
             severity="error" if own.share < NOTHING else "warning",
             where="the optimizer",
-            measured=f"with {tried} instead of {given} the loss after {several(other.steps, 'step')} is {other} "
+            measured=f"with {tried} instead of {original} the loss after {several(other.steps, 'step')} is {other} "
             f"instead of {own}. Unchanged, training takes about {_round(needed)} steps "
             f"({_round(needed / steps_an_epoch(evidence))} epochs) for half of that progress. A step moves the "
             f"parameters by {moved:.1g} of their norm",
@@ -128,22 +132,24 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
             if rates
             else Remedy(f"Make your {tried}."),
         )
-        curves = {f"as given: {given}": tuple(trial.losses), f"as tried: {tried}": tuple(higher.losses)}
+        curves = {f"as given: {original}": tuple(trial.losses), f"as tried: {tried}": tuple(higher.losses)}
         evidence.pictures["optim.lr-too-low"] = Picture("lines", "Loss by step", curves)
         return
 
 
 def _peak(trial: Trial) -> Sequence[float]:
-    """The rates by group that a warmup leads to, as schedulers note them; infinite ones where none does."""
+    """The final rate of a warmup for each parameter group, as schedulers store it; infinite where it is unknown."""
     groups = trial.replica.optimizer.param_groups
     return [float(group.get("max_lr") or group.get("initial_lr") or math.inf) for group in groups]
 
 
 def _from_chance(evidence: Evidence, own: Progress, moved: float | None) -> Progress:
-    """How far a trial of tiny steps came from what a constant prediction gives, also where the network computes its
-    own loss: the first loss of such a one may be far above that. Longer steps that got down to it may soon learn. Where
-    that is not known, from the mean of the first quarter, which such steps hardly change: one batch's loss is another's
-    by chance."""
+    """The progress of a trial, counted from the loss of a constant prediction if the steps are tiny and chance is
+    unknown.
+
+    The first loss of a network that computes its own loss may be far above that of a constant prediction, so that
+    reaching the latter is no progress. Where the loss of a constant prediction is unknown, the mean of the first
+    quarter of the losses is used, which tiny steps hardly change, rather than the loss of a single batch."""
     losses = evidence.calls.losses
     if moved is None or moved >= TINY_MOVE or own.chance != own.start:
         return own
@@ -155,8 +161,8 @@ def _from_chance(evidence: Evidence, own: Progress, moved: float | None) -> Prog
 
 
 def _move_at(trial: Trial, peak: Sequence[float]) -> float | None:
-    """By which part of their norm a step at the highest rate moves the parameters: the median of what steps at lower
-    ones do, as much longer; None where the highest is not known."""
+    """The movement of the parameters in a step at the highest rate, as a share of their norm: the median over steps at
+    lower rates, scaled by the ratio of the rates; None where the highest rate is unknown."""
     if not all(map(math.isfinite, peak)):
         return None
     known = [
@@ -175,7 +181,7 @@ def _multiplied(part: float, moved: float) -> Finding:
         where="the loss",
         measured=f"`backward()` runs on {part:.1g} times the loss; a step moves the parameters by {moved:.1g} of "
         "their norm",
-        threshold=f"{NEXT_TO_NONE:g} of the loss and {NO_LOSS:g} in absolute value, and steps below "
+        threshold=f"{TINY_SHARE:g} of the loss and {NO_LOSS:g} in absolute value, and steps below "
         f"{5 * SMALL_MOVE:g} of the norm",
         why="The factor shrinks the gradients, and with them the steps of SGD. Those of Adam shrink once gradients "
         "are as small as its epsilon.",
@@ -183,17 +189,17 @@ def _multiplied(part: float, moved: float) -> Finding:
     )
 
 
-def _nowhere(trial: Trial, rates: Sequence[float], own: Progress, moved: float, planned: float) -> Finding:
+def _hardly_moves(trial: Trial, rates: Sequence[float], own: Progress, moved: float, planned: float) -> Finding:
     factor = _factors(trial, moved)[0]
-    given = f"with lr {rate_text(rates)} a" if rates else "a"
+    start = f"with lr {rate_text(rates)} a" if rates else "a"
     return Finding(
         code="optim.lr-too-low",
         severity="error",
         where="the optimizer",
-        measured=f"{given} step moves the parameters by {moved:.1g} of their norm. All of "
+        measured=f"{start} step moves the parameters by {moved:.1g} of their norm. All of "
         f"{several(round(planned), 'step')} of the script move them by {moved * planned:.1g} at most; "
         f"the loss is still {own}",
-        threshold=f"{NOWHERE:g} of the norm in all steps",
+        threshold=f"{TINY_TOTAL_MOVE:g} of the norm in all steps",
         why="Weights that stay close to their initialization learn nothing.",
         remedy=rate_remedy(
             f"`{optimizer_line(trial.replica.optimizer, [rate * factor for rate in rates])}`, or a tenth of it.",
@@ -205,12 +211,12 @@ def _nowhere(trial: Trial, rates: Sequence[float], own: Progress, moved: float, 
 
 
 def _zero(evidence: Evidence) -> Iterator[Finding]:
-    """A rate of zero has no multiple."""
+    """A rate of zero, of which no multiple can be tried."""
     own, rates = evidence.progress, highest_rates(evidence.trial)
     tried = {rate: evidence.progress_of(at_held_rates(evidence, [rate] * len(rates))) for rate in (1e-1, 1e-2, 1e-3)}
     rate = next((rate for rate, other in tried.items() if other.beats(own, 1.5)), None)
     if rate is None and (warms_up(evidence.trial) or warms_up_by_epochs(evidence)):
-        return  # where it leads to is not known yet
+        return  # the final rate is unknown
     rate = rate or min(tried, key=lambda one: (not math.isfinite(tried[one].level), tried[one].level))
     other = tried[rate]
     yield Finding(
@@ -226,18 +232,19 @@ def _zero(evidence: Evidence) -> Iterator[Finding]:
 
 
 def _factors(trial: Trial, moved: float) -> list[float]:
-    """Powers of ten, that first which would make a step of a hundredth of the norm."""
-    if not moved:  # so small that the numbers' precision swallows it
+    """Powers of ten from 10 on to multiply the rate by. The first makes steps of about a hundredth of the parameters'
+    norm."""
+    if not moved:  # below the precision of the weights
         moved = max(highest_rates(trial), default=0.0) * _strength(trial)
     if not moved:
         return []
-    wanted = round(math.log10(1e-2 / moved))
-    return [10.0**power for power in (wanted, wanted - 1, wanted + 1) if power >= 1]
+    best = round(math.log10(1e-2 / moved))
+    return [10.0**power for power in (best, best - 1, best + 1) if power >= 1]
 
 
 def _strength(trial: Trial) -> float:
-    """How far a rate of 1 would move the parameters, as a share of their norm: by the gradient, or, of optimizers that
-    scale it, by 1 in each number."""
+    """How far a rate of 1 moves the parameters, as a share of their norm: with SGD by the gradient, with optimizers
+    that scale it by 1 in each weight."""
     row = next((row for row in trial.rows if row.applied and row.weights), None)
     if row is None or not row.applied or not row.weights:
         return 0.0
@@ -248,7 +255,7 @@ def _strength(trial: Trial) -> float:
 
 
 def _steps_to_half(losses: list[float], start: float, level: float) -> int:
-    """How many steps went by until half of the way from start to level was gone, of a mean over five steps."""
+    """The number of steps until the loss, a mean over five steps, is halfway from `start` to `level`."""
     half = (start + level) / 2
     for i in range(len(losses)):
         recent = losses[max(0, i - 4) : i + 1]

@@ -1,4 +1,4 @@
-"""Arguments of an optimizer that are given by place, and are those of another parameter."""
+"""Positional arguments of an optimizer that go to another parameter than intended."""
 
 from __future__ import annotations
 
@@ -21,41 +21,45 @@ from striate.wording import listed
 _LOW, _DECAY = "optim.lr-too-low", "optim.weight-decay-too-high"
 _SHORTENS = {
     "eps": ("weight_decay", "momentum", "lr", "alpha", "rho"),
-    "alpha": ("weight_decay", "eps"),  # a momentum there is usual for it, too
+    "alpha": ("weight_decay", "eps"),  # usual momentums are usual values of alpha, too
     "dampening": ("momentum",),
     "momentum": ("weight_decay",),
     "lr_decay": ("weight_decay", "momentum"),
 }
-"""Parameters that make steps shorter where a number gets there that is meant for one of these."""
+"""Parameters that make steps shorter if they get a value that is intended for one of the listed parameters."""
 _SHORT_FORMS = {"wd": "weight_decay", "mom": "momentum"}
 _DECAYS, _MOMENTUMS = 0.01, 0.5
 """The highest usual decay, and the lowest usual momentum."""
 _DECAYS_OF_ADAMW = (0.005, 0.5)
-"""From and to: usual for decays of AdamW; as an eps such a number, which is a million times the usual one, is written
-with its name."""
+"""Range of usual decays of AdamW; as eps they are a million times the usual value, which nobody passes without a
+name."""
 
 
-class _Given(NamedTuple):
-    """An argument as it is written, the parameter that it is for, and the one that gets it."""
+class _Argument(NamedTuple):
+    """A positional argument that goes to the wrong parameter."""
 
     text: str
-    meant: str
-    got: str
+    """The argument as the script has it."""
+    intended: str
+    """Name of the intended parameter."""
+    actual: str
+    """Name of the parameter that gets it."""
 
 
 def _run(evidence: Evidence) -> Iterator[Finding]:
     optimizers = reached_optimizers(evidence.source.names) or [evidence.trial.replica.optimizer]
     for site in evidence.source.calls(*{type(one).__name__ for one in optimizers}):
         kind = next(type(one) for one in optimizers if type(one).__name__ == called(site.node))
-        given = list(_misplaced(evidence, site, kind))
-        shortening = [one for one in given if one.meant in _SHORTENS.get(one.got, ())]
-        decays = [one for one in given if one.got == "weight_decay" and one.meant == "momentum"]
+        arguments = list(_misplaced(evidence, site, kind))
+        shortening = [one for one in arguments if one.intended in _SHORTENS.get(one.actual, ())]
+        decays = [one for one in arguments if one.actual == "weight_decay" and one.intended == "momentum"]
         if shortening or decays:
-            yield _finding(site, given, _LOW if shortening else _DECAY)
+            yield _finding(site, arguments, _LOW if shortening else _DECAY)
             return
 
 
-def _misplaced(evidence: Evidence, site: Site, kind: type[Optimizer]) -> Iterator[_Given]:
+def _misplaced(evidence: Evidence, site: Site, kind: type[Optimizer]) -> Iterator[_Argument]:
+    """Misplaced arguments by the names of their variables; or else by their values."""
     parameters = list(inspect.signature(kind).parameters)
     by_name = {word.arg for word in site.node.keywords}
     placed = dict[str, ast.expr]()
@@ -65,11 +69,11 @@ def _misplaced(evidence: Evidence, site: Site, kind: type[Optimizer]) -> Iterato
         placed[parameter] = part
     found = False
     for parameter, part in placed.items():
-        meant = _meant(last_name(part).lower(), parameters)
+        intended = _intended(last_name(part).lower(), parameters)
         without_effect = parameter == "momentum" and evidence.source.is_number(part, 0)  # the default of both
-        if meant and meant != parameter and not without_effect:
+        if intended and intended != parameter and not without_effect:
             found = True
-            yield _Given(ast.unparse(part), meant, parameter)
+            yield _Argument(ast.unparse(part), intended, parameter)
     if found:
         return
     numbers = {parameter: evidence.source.value(part) for parameter, part in placed.items()}
@@ -82,36 +86,36 @@ def _misplaced(evidence: Evidence, site: Site, kind: type[Optimizer]) -> Iterato
         and 0 < momentum <= _DECAYS
         and isinstance(placed["momentum"], ast.Constant)
     ):
-        yield _Given(ast.unparse(placed["momentum"]), "weight_decay", "momentum")
+        yield _Argument(ast.unparse(placed["momentum"]), "weight_decay", "momentum")
     alpha, eps = numbers.get("alpha"), numbers.get("eps")
     if eps is None or "eps" in last_name(placed["eps"]).lower():
         return
     if kind is torch.optim.RMSprop and alpha is not None and alpha <= _DECAYS and eps >= _MOMENTUMS:
-        yield _Given(ast.unparse(placed["alpha"]), "weight_decay", "alpha")
-        yield _Given(ast.unparse(placed["eps"]), "momentum", "eps")
+        yield _Argument(ast.unparse(placed["alpha"]), "weight_decay", "alpha")
+        yield _Argument(ast.unparse(placed["eps"]), "momentum", "eps")
     if kind is torch.optim.AdamW and not decays and _DECAYS_OF_ADAMW[0] <= eps <= _DECAYS_OF_ADAMW[1]:
-        yield _Given(ast.unparse(placed["eps"]), "weight_decay", "eps")
+        yield _Argument(ast.unparse(placed["eps"]), "weight_decay", "eps")
 
 
-def _meant(name: str, parameters: list[str]) -> str:
+def _intended(name: str, parameters: list[str]) -> str:
     """The parameter that a variable is named for: `weight_decay`, `args.wd`, `self.sgd_momentum`; empty for others."""
     if name in _SHORT_FORMS.keys() | parameters:
-        meant = _SHORT_FORMS.get(name, name)
-        return meant if meant in parameters else ""
+        intended = _SHORT_FORMS.get(name, name)
+        return intended if intended in parameters else ""
     return next((one for one in ("weight_decay", "momentum") if name.endswith("_" + one) and one in parameters), "")
 
 
-def _finding(site: Site, given: list[_Given], code: str) -> Finding:
-    said = listed([f"`{one.text}` is given to `{one.got}`, not to `{one.meant}`" for one in given])
+def _finding(site: Site, arguments: list[_Argument], code: str) -> Finding:
+    text = listed([f"`{one.text}` is given to `{one.actual}`, not to `{one.intended}`" for one in arguments])
     before = [ast.unparse(part) for part in site.node.args]
-    before = before[: min(before.index(one.text) for one in given)]
-    by_name = [f"{one.meant}={one.text}" for one in given] + [ast.unparse(word) for word in site.node.keywords]
+    before = before[: min(before.index(one.text) for one in arguments)]
+    by_name = [f"{one.intended}={one.text}" for one in arguments] + [ast.unparse(word) for word in site.node.keywords]
     name = called(site.node)
     return MISPLACED.finding(
         code=code,
         severity="warning",
         where=site.where,
-        measured=f"in `{site.text}` {said}: arguments without a name go to the parameters of {name} in their order",
+        measured=f"in `{site.text}` {text}: arguments without a name go to the parameters of {name} in their order",
         why="What is usual for one parameter is not for another: as `eps`, `dampening`, `momentum` or `lr_decay` it "
         "makes steps far too short, and the parameters that it is meant for keep their defaults."
         if code == _LOW

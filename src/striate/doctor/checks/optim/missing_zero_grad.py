@@ -21,7 +21,7 @@ _FEWEST = 2
 
 
 def _find_missing_zero_grad(evidence: Evidence) -> Iterator[Finding]:
-    """After each step of the optimizer, what it was given still lies there when the next gradients come."""
+    """Gradients that are still there after the optimizer's step when the next ones are computed, in all steps."""
     rows = evidence.trial.rows
     left = _left_over(rows)
     if len(left) < _FEWEST or not all(left) or _replaced(evidence):
@@ -42,14 +42,14 @@ def _find_missing_zero_grad(evidence: Evidence) -> Iterator[Finding]:
     )
 
 
-def _find_kept_in_closure(evidence: Evidence) -> Iterator[Finding]:
-    """A closure that L-BFGS calls many times in a step, and that adds its gradients up."""
+def _find_closure(evidence: Evidence) -> Iterator[Finding]:
+    """A closure that L-BFGS calls several times in a step, and that accumulates its gradients."""
     source, optimizer = evidence.setup.source, evidence.setup.optimizer
     if source is None or not isinstance(optimizer, torch.optim.LBFGS):
         return
     most = int(optimizer.param_groups[0]["max_iter"])
-    given = [site.node.args[0] for site in source.calls("step") if site.node.args]
-    names = {node.id for node in given if isinstance(node, ast.Name)}
+    closures = [site.node.args[0] for site in source.calls("step") if site.node.args]
+    names = {node.id for node in closures if isinstance(node, ast.Name)}
     for tree in source.trees.values() if most > 1 else ():
         for function in (node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef) and node.name in names):
             inside = [called(node) for node in ast.walk(function)]
@@ -69,24 +69,25 @@ def _find_kept_in_closure(evidence: Evidence) -> Iterator[Finding]:
 
 
 def _find_zero_grad(evidence: Evidence) -> Iterator[Finding]:
-    found = list(_find_kept_in_closure(evidence))
-    yield from found or _find_missing_zero_grad(evidence)
+    findings = list(_find_closure(evidence))
+    yield from findings or _find_missing_zero_grad(evidence)
 
 
 def _replaced(evidence: Evidence) -> bool:
-    """Whether code puts gradients in the place of those before: `p.grad = g` of `torch.autograd.grad`."""
+    """Whether the script replaces gradients instead of accumulating them: `p.grad = g` with `torch.autograd.grad`."""
     source = evidence.setup.source
     return source is not None and not source.calls("backward") and bool(source.calls("grad"))
 
 
 def _left_over(rows: Sequence[StepRow]) -> list[bool]:
-    """For each step that follows one in which the optimizer stepped: whether the gradients were left as they were."""
-    found = []
+    """For each step after one in which the optimizer steps, whether the gradients of the earlier one are still
+    there."""
+    unchanged = []
     for before, row in pairwise(rows):
         if not before.steps or not before.applied or row.held is None or not math.isfinite(row.held):
             continue
-        found.append(abs(row.held - before.applied) <= _SAME * before.applied)
-    return found
+        unchanged.append(abs(row.held - before.applied) <= _SAME * before.applied)
+    return unchanged
 
 
 MISSING_ZERO_GRAD = Check(

@@ -14,45 +14,45 @@ from striate.records import Finding
 from striate.wording import several
 
 _SMALL = 1e-5
-"""Rate, and rate times gradient: with smaller ones rounding may be what takes a step away."""
+"""Rate, and rate times gradient, below which rounding may remove a step."""
 
 
 def _find_no_step(evidence: Evidence) -> Iterator[Finding]:
-    found = list(_find_unmoved(evidence))
-    yield from found or without_gradients(evidence)
+    findings = list(_find_unmoved(evidence))
+    yield from findings or without_gradients(evidence)
 
 
 def _find_unmoved(evidence: Evidence) -> Iterator[Finding]:
-    """Gradients came, and after all steps of the trial every parameter is what it was."""
+    """Parameters that are all unchanged after the trial, although there are gradients."""
     trial = evidence.trial
     if len(trial.rows) < FEWEST_TO_JUDGE:
         raise NoEvidence(f"fewer than {FEWEST_TO_JUDGE} steps ran: gradients may be accumulated over more batches")
-    came = [row.raw for row in trial.rows if row.raw]
-    still = unmoved(trial)
-    if not came or trial.astray or len(still) < len(trial.replica.originals):
+    unchanged = unmoved(trial)
+    if not any(row.raw for row in trial.rows) or trial.astray or len(unchanged) < len(trial.replica.originals):
         return
     optimizer = {name for name in optimized(trial) if name in trial.replica.originals}
     made = sum(row.steps for row in trial.rows)
     if made and (not optimizer or not any(any(row.rates) for row in trial.rows)):
-        return  # the optimizer holds none of them, or its rate is 0: other checks say that
+        return  # the optimizer holds none of them, or its rate is 0: other checks report that
     applied = max((row.applied for row in trial.rows if row.applied), default=0.0)
     rate = max((max(row.rates) for row in trial.rows if row.rates), default=0.0)
     if made and applied and min(rate, rate * applied) < _SMALL:
-        return  # steps too small for the numbers' precision
-    measured, remedy = _told(trial, made, rate if applied else 0.0)
+        return  # steps below the precision of the weights
+    measured, remedy = _cause(trial, made, rate if applied else 0.0)
     yield Finding(
         code="optim.no-step",
         severity="error",
         where="the training step",
         measured=f"{measured}: after {several(len(trial.rows), 'step')} all "
-        f"{several(len(still), 'parameter is', 'parameters are')} unchanged",
+        f"{several(len(unchanged), 'parameter is', 'parameters are')} unchanged",
         threshold=f"no parameter changed in {FEWEST_TO_JUDGE} steps or more, though there were gradients",
         why="Nothing is learned: gradients are computed but not used.",
         remedy=remedy,
     )
 
 
-def _told(trial: Trial, made: int, rate: float) -> tuple[str, str]:
+def _cause(trial: Trial, made: int, rate: float) -> tuple[str, str]:
+    """What was measured, and the remedy. `made`: number of steps that the optimizer makes."""
     gradient = f"gradients have a norm of {next(row.raw for row in trial.rows if row.raw):.2g}"
     if made and rate:
         return (

@@ -1,4 +1,4 @@
-"""Loops with several networks: steps of an optimizer without any gradient, and gradients without any optimizer."""
+"""Loops with several networks: optimizers that step without gradients, and networks with gradients but no optimizer."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _Shapes = tuple[tuple[int, ...], ...]
 
 
 def without_gradients(evidence: Evidence) -> Iterator[Finding]:
-    """An optimizer of a loop with several that makes steps, and none of whose parameters ever has a gradient."""
+    """An optimizer, in a loop with several ones, that steps although none of its parameters ever has a gradient."""
     source = evidence.setup.source
     if source is None:
         return
@@ -39,21 +39,21 @@ def without_gradients(evidence: Evidence) -> Iterator[Finding]:
             before = made.get(id(optimizer), (optimizer, 0, False))
             made[id(optimizer)] = optimizer, before[1] + 1, before[2] or _has_gradients(optimizer)
 
-        def watched(*given: Any) -> Any:
+        def watched(*args: Any) -> Any:
             handle = register_optimizer_step_pre_hook(stepping)
             try:
-                return step(*given)
+                return step(*args)
             finally:
                 handle.remove()
 
         return watched
 
     trial = evidence.variant("with optimizers watched", Change(wrap=wrap, notes=made), steps=_STEPS)
-    for found, count, moved in trial.notes.values():
-        if moved or count < _STEPS // 2 or trial.error is not None:
+    for optimizer, count, has_gradients in trial.notes.values():
+        if has_gradients or count < _STEPS // 2 or trial.error is not None:
             continue
-        shapes = _shapes(found)
-        name = next((name for name, value in named.items() if _shapes(value) == shapes), type(found).__name__)
+        shapes = _shapes(optimizer)
+        name = next((name for name, value in named.items() if _shapes(value) == shapes), type(optimizer).__name__)
         yield Finding(
             code="optim.no-step",
             severity="error",
@@ -68,8 +68,8 @@ def without_gradients(evidence: Evidence) -> Iterator[Finding]:
         return
 
 
-def left_out(source: ScriptSource) -> Iterator[nn.Module]:
-    """Networks with weights as initialized that get gradients, and that no optimizer holds."""
+def not_optimized(source: ScriptSource) -> Iterator[nn.Module]:
+    """Networks that look untrained and get gradients, but that no optimizer holds."""
     for module in source.without_optimizer:
         weights = {name for name, p in module.named_parameters() if p.ndim > 1}
         if weights and are_untrained(module, weights):
@@ -77,11 +77,11 @@ def left_out(source: ScriptSource) -> Iterator[nn.Module]:
 
 
 def without_optimizer(source: ScriptSource) -> Iterator[Finding]:
-    """A network with weights as initialized that the loop trains along, and no optimizer holds."""
-    if (found := _given_to_another(source)) is not None:
-        yield found
+    """A network that looks untrained and gets gradients in the loop, but that no optimizer holds."""
+    if (finding := _wrong_network_optimized(source)) is not None:
+        yield finding
         return
-    for module in left_out(source):
+    for module in not_optimized(source):
         name = next((name for name, value in source.names.items() if value is module), type(module).__name__)
         count = len(list(module.parameters()))
         yield Finding(
@@ -97,12 +97,15 @@ def without_optimizer(source: ScriptSource) -> Iterator[Finding]:
         return
 
 
-def _given_to_another(source: ScriptSource) -> Finding | None:
-    """An optimizer of a network that code only asks without gradients, as a target network, where a network of the
-    same class is asked with gradients, and no optimizer holds any of its parameters; or one of two that hold the same
-    network, where another one with gradients, as initialized and the only of its class, is held by none."""
-    given = (node.attr for node in source.nodes(ast.Attribute) if isinstance(node.ctx, ast.Store))
-    if not {"grad", "_grad"}.isdisjoint(given):  # by another network
+def _wrong_network_optimized(source: ScriptSource) -> Finding | None:
+    """The finding for an optimizer that holds the wrong network, while a network that runs with gradients has none.
+
+    Either the optimizer holds a network of the same class that runs only without gradients, such as a target network;
+    or another optimizer holds the same network, and the network without one looks untrained and is the only one of its
+    class.
+    """
+    stored = (node.attr for node in source.nodes(ast.Attribute) if isinstance(node.ctx, ast.Store))
+    if not {"grad", "_grad"}.isdisjoint(stored):  # gradients may come from another network
         return None
     optimizers = reached_optimizers(source.names)
     held = parameters_held(*optimizers)
@@ -110,18 +113,18 @@ def _given_to_another(source: ScriptSource) -> Finding | None:
     trained = {type(value) for value in networks.values() if any(id(p) in held for p in value.parameters())}
     for name, model in networks.items():
         own = {id(p) for p in model.parameters() if p.requires_grad}
-        if not own or own & held or True not in _asked_with_gradients(source, model):
+        if not own or own & held or True not in _runs_with_gradients(source, model):
             continue
         untrained = are_untrained(model, {key for key, p in model.named_parameters() if p.ndim > 1})
         for other, copy in networks.items():
-            whole = {id(p) for p in copy.parameters()}
-            holding = [found for found in optimizers if parameters_held(found) == whole]
-            names = [key for key, value in source.names.items() if any(value is found for found in holding)]
+            parameters = {id(p) for p in copy.parameters()}
+            holding = [optimizer for optimizer in optimizers if parameters_held(optimizer) == parameters]
+            names = [key for key, value in source.names.items() if any(value is one for one in holding)]
             twice = len(holding) > 1 and untrained and type(model) not in trained
-            same = holding and type(copy) is type(model) and _asked_with_gradients(source, copy) == {False}
+            same = holding and type(copy) is type(model) and _runs_with_gradients(source, copy) == {False}
             if not twice and not same:
                 continue
-            asked = "that runs with gradients" if twice else "of the same class"
+            kind = "that runs with gradients" if twice else "of the same class"
             named = next((key for key in names if name in key), names[-1] if names else type(holding[-1]).__name__)
             return Finding(
                 code="optim.parameters-missing",
@@ -129,7 +132,7 @@ def _given_to_another(source: ScriptSource) -> Finding | None:
                 where=f"`{named}`",
                 measured=f"`{named}` holds the parameters of `{other}`, which "
                 f"{'another optimizer holds as well' if twice else 'runs only without gradients'}, and no optimizer "
-                f"holds those of `{name}`, a network {asked}",
+                f"holds those of `{name}`, a network {kind}",
                 threshold="an optimizer holds a network that runs only without gradients, or that another optimizer "
                 "holds too, and no optimizer holds another network that gets gradients",
                 why=f"`{name}` keeps its initial weights.",
@@ -138,9 +141,10 @@ def _given_to_another(source: ScriptSource) -> Finding | None:
     return None
 
 
-def _asked_with_gradients(source: ScriptSource, model: nn.Module) -> set[bool]:
-    """Whether calls of a network have gradients, each; True, too, where code hands it on to others."""
-    found = set[bool]()
+def _runs_with_gradients(source: ScriptSource, model: nn.Module) -> set[bool]:
+    """For the uses of a network, whether they may compute gradients: False for calls without gradients, True for other
+    calls, and where the script passes the network on."""
+    uses = set[bool]()
     for node in source.nodes():
         read = isinstance(node, ast.Name | ast.Attribute) and isinstance(node.ctx, ast.Load)
         if not read or source.value(node) is not model:
@@ -148,18 +152,18 @@ def _asked_with_gradients(source: ScriptSource, model: nn.Module) -> set[bool]:
         around = source.parent(node)
         if isinstance(around, ast.Attribute) and hasattr(nn.Module, around.attr) and around.attr != "forward":
             continue
-        asks = isinstance(around, ast.Attribute) or (isinstance(around, ast.Call) and around.func is node)
-        found.add(not asks or not source.without_gradient(node))
-    return found
+        runs = isinstance(around, ast.Attribute) or (isinstance(around, ast.Call) and around.func is node)
+        uses.add(not runs or not source.without_gradient(node))
+    return uses
 
 
-GIVEN_TO_NONE = Check(
+WITHOUT_OPTIMIZER = Check(
     codes=("optim.parameters-missing",),
     question="Does an optimizer hold each network that has gradients?",
     run=lambda evidence: without_optimizer(evidence.source),
     of_source=True,
 )
-"""Of a script that plays an environment, none of whose steps is made."""
+"""For scripts that play an environment, whose steps cannot be repeated."""
 
 
 def _has_gradients(optimizer: Optimizer) -> bool:

@@ -24,18 +24,19 @@ from striate.records import Finding
 from striate.wording import listed_names, several
 
 _WORTH = 1.15
-"""A trial's last losses differ by some percent by chance; so many times worse is more than that."""
+"""How many times lower the loss has to be with all parameters; final losses of trials differ by some percent by
+chance."""
 _LEARNED = 1.5
-"""So many times worse a trial has to be, twice, once what was learned is put in another order."""
+"""How many times worse both trials with shuffled values have to be, if these values were learned."""
 
 
-def _of_all(trial: Trial) -> str:
-    """The user's optimizer, made of all parameters."""
+def _with_all_parameters(trial: Trial) -> str:
+    """The line of Python that creates the user's optimizer with all parameters."""
     return optimizer_line(trial.replica.optimizer, [float(trial.replica.optimizer.param_groups[0]["lr"])])
 
 
 def _find_parameters_missing(evidence: Evidence) -> Iterator[Finding]:
-    """Parameters that get gradients, are in no group of the optimizer, and nothing else moves either."""
+    """Parameters that get gradients and are in no parameter group of the optimizer, and that nothing else changes."""
     trial = evidence.trial
     if evidence.setup.own_optimizer or not trial.rows or trial.astray:
         return
@@ -48,18 +49,18 @@ def _find_parameters_missing(evidence: Evidence) -> Iterator[Finding]:
     missing = [name for name in unmoved(trial) if gradients.get(name) and name not in held]
     if not missing:
         return
-    given = [p for group in trial.replica.optimizer.param_groups for p in group["params"]]
     if not held and len(missing) == sum(value is not None for value in gradients.values()):
         if any(row.steps for row in trial.rows):
-            yield _of_another_network(evidence, missing, len(given))
+            count = sum(len(group["params"]) for group in trial.replica.optimizer.param_groups)
+            yield _of_another_network(evidence, missing, count)
         return
     if len(trial.rows) >= FEWEST_TO_JUDGE:
-        yield from _judged(evidence, missing)
+        yield from _some_missing(evidence, missing)
 
 
 def _unfrozen_later(evidence: Evidence) -> Finding | None:
-    """Parameters that are frozen now and in no optimizer, which the script lets learn in a later epoch without giving
-    them to one."""
+    """The finding for frozen parameters that are in no optimizer, and that the script unfreezes in a later epoch
+    without adding them to one."""
     source, optimizer = evidence.source, evidence.setup.optimizer
     if not isinstance(optimizer, torch.optim.Optimizer):
         return None
@@ -68,18 +69,18 @@ def _unfrozen_later(evidence: Evidence) -> Finding | None:
         return None
     for file, tree in source.trees.items():
         for node in ast.walk(tree):
-            if not _lets_learn(node) or source.often(node, file) == "once" or _gets_another(source, node):
+            if not _unfreezes(node) or source.often(node, file) == "once" or _creates_optimizer_later(source, node):
                 continue
             part = _unfrozen(source, node)
-            left = [] if part is None else [name for name, p in part.named_parameters() if id(p) not in held]
-            if not left:
+            missing = [] if part is None else [name for name, p in part.named_parameters() if id(p) not in held]
+            if not missing:
                 continue
             return Finding(
                 code="optim.parameters-missing",
                 severity="error",
                 where=f"line {getattr(node, 'lineno', 0)}",
                 measured=f"`{ast.unparse(node)}` unfreezes parameters that are in no parameter group of the "
-                f"optimizer: {listed_names(left)}",
+                f"optimizer: {listed_names(missing)}",
                 threshold="frozen parameters that no optimizer holds, and that a later epoch unfreezes",
                 why="They get gradients from then on, but never change.",
                 remedy="Make the optimizer with all parameters, "
@@ -89,40 +90,41 @@ def _unfrozen_later(evidence: Evidence) -> Finding | None:
     return None
 
 
-def _gets_another(source: ScriptSource, node: ast.AST) -> bool:
-    """Whether an optimizer is made behind it, in the same function or in one that is called there."""
-    behind = [other for other in ast.walk(source.scope_of(node)) if getattr(other, "lineno", 0) > node.lineno]  # type: ignore[attr-defined]
-    inner = [known for other in behind if isinstance(other, ast.Call) for known in source.functions_of(other)]
-    behind += [part for known in inner for part in ast.walk(known)]
-    kinds = (getattr(torch.optim, called(other), None) for other in behind)
+def _creates_optimizer_later(source: ScriptSource, node: ast.AST) -> bool:
+    """Whether the script creates an optimizer after a node, in the same function or in one that it calls there."""
+    later = [other for other in ast.walk(source.scope_of(node)) if getattr(other, "lineno", 0) > node.lineno]  # type: ignore[attr-defined]
+    inner = [known for other in later if isinstance(other, ast.Call) for known in source.functions_of(other)]
+    later += [part for known in inner for part in ast.walk(known)]
+    kinds = (getattr(torch.optim, called(other), None) for other in later)
     return any(isinstance(kind, type) and issubclass(kind, torch.optim.Optimizer) for kind in kinds)
 
 
 def _unfrozen(source: ScriptSource, node: ast.AST) -> nn.Module | None:
-    """The module whose parameters are let learn, where the code tells: of `for p in net.body.parameters():` and of
-    `net.body.requires_grad_()`."""
-    named: ast.expr | None = receiver_of(node) if isinstance(node, ast.Call) else None
+    """The module whose parameters a node unfreezes, in a loop `for p in net.body.parameters():` or by
+    `net.body.requires_grad_()`; None if unknown."""
+    owner: ast.expr | None = receiver_of(node) if isinstance(node, ast.Call) else None
     for loop in source.loops_of(node)[:1]:
         if isinstance(loop, ast.For) and isinstance(loop.iter, ast.Call) and called(loop.iter) == "parameters":
-            named = receiver_of(loop.iter)
-    found = source.value(named)
-    return found if isinstance(found, nn.Module) else None
+            owner = receiver_of(loop.iter)
+    module = source.value(owner)
+    return module if isinstance(module, nn.Module) else None
 
 
-def _lets_some_learn(source: ScriptSource) -> bool:
-    """Whether its code asks for gradients of some parameters: those are not meant to stay as they are."""
+def _unfreezes_some(source: ScriptSource) -> bool:
+    """Whether the script sets `requires_grad` of some parameters to something other than False, so that it intends to
+    train them."""
     assigned = (
         node.value
         for node in source.nodes(ast.Assign)
         if any(isinstance(target, ast.Attribute) and target.attr == "requires_grad" for target in node.targets)
     )
     return any(not (isinstance(value, ast.Constant) and value.value is False) for value in assigned) or any(
-        _lets_learn(site.node) for site in source.calls("requires_grad_")
+        _unfreezes(site.node) for site in source.calls("requires_grad_")
     )
 
 
-def _lets_learn(node: ast.AST) -> bool:
-    """`p.requires_grad = True`, or `requires_grad_()`."""
+def _unfreezes(node: ast.AST) -> bool:
+    """Whether a node is `p.requires_grad = True` or `requires_grad_()`."""
     if isinstance(node, ast.Assign):
         named = any(isinstance(target, ast.Attribute) and target.attr == "requires_grad" for target in node.targets)
         return named and isinstance(node.value, ast.Constant) and node.value.value is True
@@ -131,17 +133,18 @@ def _lets_learn(node: ast.AST) -> bool:
     return not node.args or (isinstance(node.args[0], ast.Constant) and node.args[0].value is True)
 
 
-def _of_another_network(evidence: Evidence, missing: Sequence[str], given: int) -> Finding:
-    own, source, line = dict(evidence.setup.model.named_parameters()), evidence.setup.source, _of_all(evidence.trial)
+def _of_another_network(evidence: Evidence, missing: Sequence[str], count: int) -> Finding:
+    own, source = dict(evidence.setup.model.named_parameters()), evidence.setup.source
+    line = _with_all_parameters(evidence.trial)
     tables = {} if source is None else {name: v for name, v in source.names.items() if isinstance(v, dict)}
-    beside = next((n for n, v in tables.items() if v.keys() == own.keys() and all(v[k] is own[k] for k in v)), None)
-    if beside is not None:
-        line = line.replace("model.parameters()", f"list({beside}.values())")
+    table = next((n for n, v in tables.items() if v.keys() == own.keys() and all(v[k] is own[k] for k in v)), None)
+    if table is not None:
+        line = line.replace("model.parameters()", f"list({table}.values())")
     return Finding(
         code="optim.parameters-missing",
         severity="error",
         where="the optimizer",
-        measured=f"the optimizer holds {given} parameters, none of which belongs to this network; the network's own "
+        measured=f"the optimizer holds {count} parameters, none of which belongs to this network; the network's own "
         f"{len(missing)}, which get gradients, never change",
         threshold="no parameter in common",
         why="The optimizer was made for another network, or for this one before it was replaced or copied.",
@@ -149,7 +152,8 @@ def _of_another_network(evidence: Evidence, missing: Sequence[str], given: int) 
     )
 
 
-def _judged(evidence: Evidence, missing: Sequence[str]) -> Iterator[Finding]:
+def _some_missing(evidence: Evidence, missing: Sequence[str]) -> Iterator[Finding]:
+    """The finding for some missing parameters, whose severity depends on whether a trial with all of them is better."""
     trial = evidence.trial
     sizes = {name: p.numel() for name, p in trial.replica.model.named_parameters()}
     matrices = [name for name in missing if trial.replica.originals[name].ndim > 1]
@@ -160,7 +164,7 @@ def _judged(evidence: Evidence, missing: Sequence[str]) -> Iterator[Finding]:
     except NoEvidence as reason:
         if isinstance(reason, OutOfTime) or evidence.setup.rivals:
             raise
-        # As of a loss that may be below zero: by how much another one is better is not known.
+        # With a loss that may be below zero, for example, progress cannot be measured.
         helps, compared, before = False, "", "They do not look newly initialized."
         trained = not are_untrained(evidence.fresh.model, set(matrices))
     else:
@@ -169,16 +173,16 @@ def _judged(evidence: Evidence, missing: Sequence[str]) -> Iterator[Finding]:
             f"; with them in the optimizer the loss after {several(other.steps, 'step')} is {other} instead of {own}"
         )
         before = "They were trained before: if their values are shuffled, the network learns worse."
-        trained = bool(matrices) and _carry_what_was_learned(evidence, missing)
+        trained = bool(matrices) and _hold_learned_values(evidence, missing)
     share = sum(sizes[name] for name in missing) / max(1, sum(sizes.values()))
-    wanted = helps and evidence.setup.source is not None and _lets_some_learn(evidence.source)
-    trained = trained and not wanted
-    new = not matrices and not trained and _are_some_of_the_vectors(trial, missing)
+    unfrozen = helps and evidence.setup.source is not None and _unfreezes_some(evidence.source)
+    trained = trained and not unfrozen
+    new = not matrices and not trained and _are_initial_vectors(trial, missing)
     severity = "note" if trained or not (helps or matrices or new) else ("error" if helps else "warning")
-    meant = (
+    hint = (
         f" {before} To keep them as they are, call `requires_grad_(False)`; that also saves computing their gradients."
         if trained
-        else " Each holds one value throughout, as when it was made: nothing has ever trained them."
+        else " Each holds one value throughout, as after its creation: nothing has ever trained them."
         if new
         else ""
     )
@@ -189,27 +193,27 @@ def _judged(evidence: Evidence, missing: Sequence[str]) -> Iterator[Finding]:
         measured=f"{len(missing)} of {several(len(sizes), 'parameter')} ({share:.0%} of all values) get gradients, "
         f"but are in no parameter group of the optimizer and never change{compared}",
         threshold="a gradient in the first step, and no change in the whole trial",
-        why=f"They keep the values that they had at the start.{meant}",
-        remedy=f"Give the optimizer all parameters, after the network is complete: `{_of_all(trial)}`.",
+        why=f"They keep the values that they had at the start.{hint}",
+        remedy=f"Give the optimizer all parameters, after the network is complete: `{_with_all_parameters(trial)}`.",
     )
 
 
-def _are_some_of_the_vectors(trial: Trial, missing: Sequence[str]) -> bool:
-    """Whether biases, scales and the like are as they were made, each of one value, while the optimizer holds others of
-    the network: who keeps what was trained, or all vectors, as it is, leaves none of these behind."""
+def _are_initial_vectors(trial: Trial, missing: Sequence[str]) -> bool:
+    """Whether missing biases, scales and the like have their initial values, each a constant, while the optimizer holds
+    other vectors of the network. Vectors that are left out on purpose are either trained ones or all vectors."""
     known = trial.replica.originals
     others = any(name in known and known[name].ndim < 2 for name in optimized(trial))
     return others and all(bool((known[name] == known[name].flatten()[:1]).all()) for name in missing)
 
 
 def _add(replica: Replica, missing: Sequence[str]) -> None:
-    wanted = [p for name, p in replica.model.named_parameters() if name in set(missing)]
-    replica.optimizer.param_groups[0]["params"] += wanted  # schedules of the user's count the groups
+    added = [p for name, p in replica.model.named_parameters() if name in set(missing)]
+    replica.optimizer.param_groups[0]["params"] += added  # no new group, since the user's schedules count groups
 
 
-def _carry_what_was_learned(evidence: Evidence, missing: Sequence[str]) -> bool:
-    """Whether the numbers' order in them matters: of random ones it does not, but for a chance that two tries take
-    away."""
+def _hold_learned_values(evidence: Evidence, missing: Sequence[str]) -> bool:
+    """Whether the network learns worse if the values within missing parameters are shuffled, twice; for random values
+    the order does not matter."""
     for seed in (1, 2):
         change = Change(prepare=lambda replica, seed=seed: _mix(replica, missing, seed))  # type: ignore[misc]
         mixed = evidence.variant(f"missing parameters mixed {seed}", change)

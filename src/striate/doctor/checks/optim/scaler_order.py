@@ -25,23 +25,28 @@ _RIGHT = "`scaler.scale(loss).backward()`, then `scaler.step(optimizer)`, then `
 
 
 @dataclass
-class _Seen:
-    """Of one step of the optimizer or more: how often each method of a GradScaler was called, optimizer steps beside
-    it, whether backward and steps ran within autocast, and the scale."""
+class _ScalerUse:
+    """How training steps use a GradScaler and autocast."""
 
     calls: dict[str, int] = field(default_factory=lambda: dict.fromkeys(_METHODS, 0))
+    """Number of calls of each method of a GradScaler."""
     inside: int = 0
+    """Depth of the current calls of these methods; 0 outside of them."""
     bare_steps: int = 0
+    """Optimizer steps outside of `scaler.step`."""
     backward_in_autocast: bool = False
+    """Whether backward runs within autocast."""
     step_in_autocast: bool = False
+    """Whether an optimizer step runs within autocast."""
     scale: float = 1.0
+    """The scale of the loss; 1 if the scaler is disabled."""
 
 
 def _run(evidence: Evidence) -> Iterator[Finding]:
-    seen = _watched(evidence)
-    calls = seen.calls
-    factor = f"the scale, {seen.scale:g}" if seen.scale > 1 else "the scale"
-    if calls["scale"] and seen.bare_steps:
+    use = _use_in_step(evidence)
+    calls = use.calls
+    factor = f"the scale, {use.scale:g}" if use.scale > 1 else "the scale"
+    if calls["scale"] and use.bare_steps:
         yield _finding(
             "error",
             f"the loss is scaled, but `optimizer.step()` is called directly: its gradients are too large by {factor}",
@@ -62,8 +67,8 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
             f"call `scaler.update()` after `scaler.step(optimizer)`: {_RIGHT}",
             "`scaler.step` without `scaler.update`",
         )
-    elif seen.backward_in_autocast or seen.step_in_autocast:
-        what = "the optimizer's step" if seen.step_in_autocast else "the backward pass"
+    elif use.backward_in_autocast or use.step_in_autocast:
+        what = "the optimizer's step" if use.step_in_autocast else "the backward pass"
         yield _finding(
             "warning",
             f"{what} runs within `torch.autocast`",
@@ -84,15 +89,16 @@ def _finding(severity: Any, measured: str, remedy: str, limit: str) -> Finding:
     )
 
 
-def _watched(evidence: Evidence) -> _Seen:
-    """What one step calls, of a replica. Raises NoEvidence where it uses neither autocast nor a GradScaler."""
+def _use_in_step(evidence: Evidence) -> _ScalerUse:
+    """What one step of the optimizer calls, on a replica. Raises NoEvidence where it uses neither a GradScaler nor
+    autocast around backward or step."""
     if evidence.setup.own_step:
         raise NoEvidence("the doctor uses its own step")
-    seen, replicas = _Seen(), list[Replica]()
+    use, replicas = _ScalerUse(), list[Replica]()
 
     def wrap(step: Step) -> Step:
         def watched(model: Any, batch: Any, optimizer: Any, loss: Any) -> Any:
-            with _watching(seen, optimizer):
+            with _watching(use, optimizer):
                 return step(model, batch, optimizer, loss)
 
         return watched
@@ -100,42 +106,42 @@ def _watched(evidence: Evidence) -> _Seen:
     batch = evidence.train.raw[0]
     steps = 1 if evidence.trial.rows and evidence.trial.rows[0].steps else 8
     run_trial(evidence.setup, [batch], steps, evidence.clock.until(0.1), Change(wrap=wrap, prepare=replicas.append))
-    if not any(seen.calls.values()) and not seen.backward_in_autocast and not seen.step_in_autocast:
+    if not any(use.calls.values()) and not use.backward_in_autocast and not use.step_in_autocast:
         raise NoEvidence("the step uses no GradScaler, and autocast only around the forward pass")
-    return seen
+    return use
 
 
 @contextmanager
-def _watching(seen: _Seen, optimizer: Any) -> Iterator[None]:
+def _watching(use: _ScalerUse, optimizer: Any) -> Iterator[None]:
     originals = {name: getattr(GradScaler, name) for name in _METHODS}
 
     def method(name: str) -> Any:
         def called(self: Any, *args: Any, **kwargs: Any) -> Any:
-            seen.calls[name] += 1
-            seen.inside += 1
-            seen.scale = float(self.get_scale()) if self.is_enabled() else 1.0
+            use.calls[name] += 1
+            use.inside += 1
+            use.scale = float(self.get_scale()) if self.is_enabled() else 1.0
             try:
                 return originals[name](self, *args, **kwargs)
             finally:
-                seen.inside -= 1
+                use.inside -= 1
 
         return called
 
     backward = torch.autograd.backward
 
-    def going_back(*args: Any, **kwargs: Any) -> Any:
-        seen.backward_in_autocast |= _in_autocast()
+    def recorded_backward(*args: Any, **kwargs: Any) -> Any:
+        use.backward_in_autocast |= _in_autocast()
         return backward(*args, **kwargs)
 
     def stepping() -> None:
-        seen.bare_steps += not seen.inside
-        seen.step_in_autocast |= _in_autocast()
+        use.bare_steps += not use.inside
+        use.step_in_autocast |= _in_autocast()
 
     with ExitStack() as stack:
         for name in _METHODS:
             setattr(GradScaler, name, method(name))
             stack.callback(setattr, GradScaler, name, originals[name])
-        torch.autograd.backward = going_back
+        torch.autograd.backward = recorded_backward
         stack.callback(setattr, torch.autograd, "backward", backward)
         stack.enter_context(optimizer_steps(optimizer, stepping))
         yield

@@ -1,4 +1,4 @@
-"""What a script never does whose steps cannot be made again: step its optimizer, or clear the gradients."""
+"""Scripts whose steps cannot be repeated, and that never step the optimizer or never clear the gradients."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from striate.doctor.setup.syntax import receiver_of
 from striate.records import Finding
 
 _STEPPING = ("opt", "scaler", "adam", "sgd", "engine", "model", "solver", "trainer")
-"""Parts of names of what steps."""
+"""Parts of names of optimizers, scalers and other objects with a `step`."""
 
 
 def _run(evidence: Evidence) -> Iterator[Finding]:
@@ -52,7 +52,7 @@ def _steps(source: ScriptSource, call: ast.Call) -> bool:
 
 
 def _clears(source: ScriptSource) -> bool:
-    """Whether gradients are set to none, or to zero, one by one."""
+    """Whether the script accesses `.grad`, and so may clear gradients itself."""
     nodes = source.nodes()
     return any(isinstance(node, ast.Attribute) and node.attr == "grad" for node in nodes)
 
@@ -75,4 +75,4 @@ STEPS_BY_CODE = Check(
     run=_run,
     of_source=True,
 )
-"""Of a script none of whose steps is made."""
+"""For scripts none of whose steps is repeated."""

@@ -1,4 +1,4 @@
-"""Does weight decay shrink the weights faster than they can learn?"""
+"""`optim.weight-decay-too-high`: does weight decay shrink the weights faster than they can learn?"""
 
 from __future__ import annotations
 
@@ -28,43 +28,50 @@ from striate.records import Finding, Remedy
 from striate.wording import several
 
 SHRUNK = 0.8
-"""Healthy decay takes a few percent of the weights' norm in a trial, and learning gives more."""
+"""Share of the weights' norm that is left after a trial. Healthy decay removes a few percent, and learning adds
+more."""
 LITTLE, SOME = 0.15, 0.6
 GAIN = 0.2
 ALONG = 0.3
-"""Cosine of gradient and weights. Of a loss alone it is a few hundredths."""
+"""Cosine of gradient and weights; for a loss without a penalty it is a few hundredths."""
 PULLED = 0.015
-"""Of the weights, in each step of SGD or AdamW. The usual 5e-4 at a rate of 0.1 with momentum takes 0.0005."""
+"""Share of the weights that each step of SGD or AdamW removes. The usual 5e-4 at a rate of 0.1 with momentum removes
+0.0005."""
 _FEW = 0.2
-"""Of the optimizer's numbers: a strong decay of these alone is meant, where the network learns."""
+"""Share of the optimizer's values; a strong decay of only these is intended if the network learns."""
 _ALIKE = 1e-3
-"""Between numbers that weights are multiplied by."""
+"""Tolerance between factors of weights."""
 GUESS, LEARNED = 0.1, 0.5
-"""Of the way from a guess to right predictions, with a penalty that the loss consists of, and without its gradient."""
+"""Skill, from 0 at chance to 1 for right predictions: at most with the decay, and at least without it."""
 _ADDED = "a penalty added to the loss"
 _LESS = Remedy("Multiply the penalty on weights that is added to the loss by a thousandth, e.g. 1e-4 · Σ w².")
 _WHY = "Every step pulls the weights toward zero by more than the data pull them elsewhere."
 _USUAL, _ADAMWS = 1e-3, 1.0
-"""Up to here the rate is what is too large: of SGD, and of AdamW, whose usual decays are 0.01 to 0.1."""
+"""Decays of SGD and AdamW up to which the learning rate is too high rather than the decay; usual for AdamW are 0.01 to
+0.1."""
 ADAMS_DECAY = 0.05
 MOMENTUMS, DECAYS = 0.5, 0.01
-"""Of SGD: what is a momentum rather than a decay, and the other way round."""
+"""For SGD: a weight decay from MOMENTUMS on is a momentum, and a momentum up to DECAYS is a weight decay."""
 
 
 @dataclass(frozen=True)
-class _Try:
-    """What may shrink weights, how it is taken away, and what is to be written instead."""
+class _Attempt:
+    """A trial without something that may shrink the weights."""
 
     what: str
+    """What may shrink the weights."""
     how: str
+    """What the trial does without it, for the message: `without it`."""
     where: str
+    """Where it is, for the finding."""
     name: str
+    """Name of the trial."""
     change: Change
     remedy: Remedy
 
 
 def run(evidence: Evidence) -> Iterator[Finding]:
-    """Where weights shrink and little is learned: train without what shrinks them."""
+    """Where weights shrink and little is learned, tries training without what shrinks them."""
     trial = evidence.trial
     if evidence.setup.own_optimizer and evidence.setup.own_step:
         return
@@ -73,26 +80,26 @@ def run(evidence: Evidence) -> Iterator[Finding]:
         return
     own, shrunk = _progress(evidence, trial), _shrunk(trial)
     pulled = shrunk < SHRUNK and _pulled(evidence)
-    if pulled and (found := _penalty(evidence, shrunk)):
-        yield found
+    if pulled and (finding := _penalty(evidence, shrunk)):
+        yield finding
         return
     if (own is not None and own.share > SOME) or not shrunk < SHRUNK:
         yield from _decay(evidence, shrunk)
         return
-    for attempt in _tries(evidence, pulled):
+    for attempt in _attempts(evidence, pulled):
         other = _progress(evidence, evidence.variant(attempt.name, attempt.change))
         if own is None or other is None:
-            found = _by_predictions(evidence, shrunk, attempt)
+            finding = _by_predictions(evidence, shrunk, attempt)
         else:
-            found = _by_loss(evidence, shrunk, attempt, own, other)
-        if found is not None:
-            yield found
+            finding = _by_loss(evidence, shrunk, attempt, own, other)
+        if finding is not None:
+            yield finding
             return
     yield from _decay(evidence, shrunk)
 
 
 def _progress(evidence: Evidence, trial: Trial) -> Progress | None:
-    """None where the loss has no end to count from, as one that may fall below zero."""
+    """The progress of a trial; None where the loss has no known minimum, as one that may fall below zero."""
     try:
         return evidence.progress_of(trial)
     except NoEvidence:
@@ -101,7 +108,7 @@ def _progress(evidence: Evidence, trial: Trial) -> Progress | None:
     return None
 
 
-def _by_loss(evidence: Evidence, shrunk: float, attempt: _Try, own: Progress, other: Progress) -> Finding | None:
+def _by_loss(evidence: Evidence, shrunk: float, attempt: _Attempt, own: Progress, other: Progress) -> Finding | None:
     needed = 1.5 if own.share < LITTLE else 2.0
     if not other.beats(own, needed) or other.share < max(own.share, 0.0) + GAIN:
         return None
@@ -118,14 +125,16 @@ def _by_loss(evidence: Evidence, shrunk: float, attempt: _Try, own: Progress, ot
 
 
 def _penalty(evidence: Evidence, shrunk: float) -> Finding | None:
-    """Of a loss that falls as its penalty does: with what comes back through the outputs alone the network learns."""
+    """The finding for a loss that consists mostly of a penalty: with only the gradient through the outputs, the network
+    learns."""
     how, name = "with only the gradient through the outputs", "gradient through the outputs alone"
-    attempt = _Try(_ADDED, how, "the loss", name, Change(prepare=by_outputs_alone), _LESS)
+    attempt = _Attempt(_ADDED, how, "the loss", name, Change(prepare=by_outputs_alone), _LESS)
     return _by_predictions(evidence, shrunk, attempt)
 
 
-def _by_predictions(evidence: Evidence, shrunk: float, attempt: _Try) -> Finding | None:
-    """Where predictions stay a guess, whatever the loss says, and the network learns without what shrinks weights."""
+def _by_predictions(evidence: Evidence, shrunk: float, attempt: _Attempt) -> Finding | None:
+    """The finding for predictions that stay at chance, whatever the loss is, and improve without what shrinks the
+    weights."""
     with suppress(NoEvidence):
         known = evidence.after_training
         own = skill(known, as_they_are=True)
@@ -151,16 +160,16 @@ def _by_predictions(evidence: Evidence, shrunk: float, attempt: _Try) -> Finding
 
 def _decay(evidence: Evidence, shrunk: float) -> Iterator[Finding]:
     optimizer = evidence.trial.replica.optimizer
-    if _of_few(optimizer) and (skill(evidence.after_training) or 0.0) >= LEARNED:
+    if _decays_few(optimizer) and (skill(evidence.after_training) or 0.0) >= LEARNED:
         return
-    found = list(decay_of_optimizer(optimizer))
-    yield from found
-    if not found and shrunk < 1 and not evidence.setup.own_step:
-        yield from _by_hand(evidence)
+    findings = list(decay_of_optimizer(optimizer))
+    yield from findings
+    if not findings and shrunk < 1 and not evidence.setup.own_step:
+        yield from _by_step(evidence)
 
 
-def _of_few(optimizer: Optimizer) -> bool:
-    """Whether a decay that strong is that of few numbers beside others, as of the weights of a margin."""
+def _decays_few(optimizer: Optimizer) -> bool:
+    """Whether only few of the optimizer's values have a strong decay, such as the weights of a margin."""
     if not isinstance(optimizer, torch.optim.SGD | torch.optim.AdamW):
         return False
     groups = optimizer.param_groups
@@ -171,26 +180,26 @@ def _of_few(optimizer: Optimizer) -> bool:
 
 
 def _pull(group: dict[str, Any]) -> float:
-    """Which part of weights each step of SGD or AdamW takes."""
+    """The share of the weights that each step of SGD or AdamW removes."""
     return float(group["lr"] * group["weight_decay"] / (1 - min(group.get("momentum", 0.0), 0.99)))
 
 
-def _by_hand(evidence: Evidence) -> Iterator[Finding]:
-    """A step that multiplies weights by one number below 1, also where no gradient and no optimizer moves them."""
-    shares: list[set[float]] = []
-    change = Change(prepare=_without_gradient, wrap=lambda step: _noting_shares(step, shares), notes=shares)
+def _by_step(evidence: Evidence) -> Iterator[Finding]:
+    """A step that multiplies weights by a factor below 1, even without gradients and without the optimizer's decay."""
+    factors: list[set[float]] = []
+    change = Change(prepare=_without_gradient, wrap=lambda step: _recording_factors(step, factors), notes=factors)
     trial = evidence.variant("no gradient and no weight decay", change, steps=2)
-    shares = trial.notes
-    found = set[float]().union(*shares)
-    # A limit on norms shrinks them once.
-    if trial.error is not None or len(shares) < 2 or not all(shares) or max(found) - min(found) > _ALIKE:
+    factors = trial.notes
+    known = set[float]().union(*factors)
+    # A limit on norms shrinks weights only in one step.
+    if trial.error is not None or len(factors) < 2 or not all(factors) or max(known) - min(known) > _ALIKE:
         return
-    if 1 - max(found) > PULLED:
+    if 1 - max(known) > PULLED:
         yield WEIGHT_DECAY_TOO_HIGH.finding(
             severity="warning",
             where="the training step",
-            measured=f"with no gradient, each step multiplies the weights by {max(found):.4g}: it removes "
-            f"{1 - max(found):.0%} of them",
+            measured=f"with no gradient, each step multiplies the weights by {max(known):.4g}: it removes "
+            f"{1 - max(known):.0%} of them",
             limit=f"{PULLED:.1%} of the weights in a step",
             why=_WHY,
             remedy="Multiply the decay by the learning rate, as AdamW does: `p.mul_(1 - lr * weight_decay)`.",
@@ -204,25 +213,25 @@ def _without_gradient(replica: Replica) -> None:
             change_gradient(parameter, torch.zeros_like)
 
 
-def _noting_shares(step: Step, shares: list[set[float]]) -> Step:
-    """Notes of each step by which numbers it multiplies weights that it makes smaller."""
+def _recording_factors(step: Step, factors: list[set[float]]) -> Step:
+    """The step, which appends the factors below 1 by which it multiplies weights."""
 
-    def noted(model: nn.Module, batch: Any, optimizer: Optimizer, loss: Any) -> Any:
+    def recorded(model: nn.Module, batch: Any, optimizer: Optimizer, loss: Any) -> Any:
         before = [(p, p.detach().clone()) for p in model.parameters() if p.ndim > 1 and p.requires_grad]
         result = step(model, batch, optimizer, loss)
-        shares.append(set())
+        factors.append(set())
         for parameter, old in before:
-            share = float(parameter.detach().norm() / old.norm())
-            if 0 < share < 1 - _ALIKE and torch.allclose(parameter.detach(), share * old, rtol=_ALIKE):
-                shares[-1].add(share)
+            factor = float(parameter.detach().norm() / old.norm())
+            if 0 < factor < 1 - _ALIKE and torch.allclose(parameter.detach(), factor * old, rtol=_ALIKE):
+                factors[-1].add(factor)
         return result
 
-    return noted
+    return recorded
 
 
 def decay_of_optimizer(optimizer: Optimizer) -> Iterator[Finding]:
-    """A decay of the size that AdamW takes, which SGD and Adam add to the gradient, or a hundred times that of AdamW:
-    where normalization follows, and of few steps, the loss of a trial does not tell."""
+    """A decay of a size that is usual for AdamW, which SGD and Adam add to the gradient; or a decay of AdamW that is a
+    hundred times the usual one. It need not show in the loss of a trial, if layers are normalized or steps are few."""
     if type(optimizer) is torch.optim.Adam:
         yield from _of_adam(optimizer)
     decoupled = isinstance(optimizer, torch.optim.AdamW)
@@ -251,7 +260,7 @@ def decay_of_optimizer(optimizer: Optimizer) -> Iterator[Finding]:
 
 
 def exchanged_with_momentum(optimizer: Optimizer) -> Iterator[Finding]:
-    """A momentum as small as a decay is, beside a decay as large as a momentum: whatever the loss says."""
+    """SGD with a momentum as small as a decay and a decay as large as a momentum, whatever the loss is."""
     for group in optimizer.param_groups if isinstance(optimizer, torch.optim.SGD) else ():
         decay, momentum = float(group["weight_decay"]), float(group["momentum"])
         if decay >= MOMENTUMS and 0 < momentum <= DECAYS:
@@ -291,7 +300,7 @@ def _of_adam(optimizer: torch.optim.Adam) -> Iterator[Finding]:
 
 
 def _weaker(optimizer: Optimizer) -> str:
-    """The line that makes the optimizer with a usual decay."""
+    """The line of Python that creates the optimizer with a usual decay."""
     usual = 0.01 if isinstance(optimizer, torch.optim.AdamW) else 1e-4
     if len(optimizer.param_groups) > 1:
         return f"`for group in optimizer.param_groups: group['weight_decay'] = {usual:g}`, or no decay."
@@ -299,10 +308,10 @@ def _weaker(optimizer: Optimizer) -> str:
     return f"`{optimizer_line(optimizer, [rate], weight_decay=usual)}`, or no decay."
 
 
-def _tries(evidence: Evidence, pulled: bool) -> Iterator[_Try]:
+def _attempts(evidence: Evidence, pulled: bool) -> Iterator[_Attempt]:
     strongest = max(float(group.get("weight_decay", 0.0)) for group in evidence.trial.replica.optimizer.param_groups)
     if strongest > 0:
-        yield _Try(
+        yield _Attempt(
             f"weight_decay={strongest:g}",
             "without it",
             "the optimizer",
@@ -313,13 +322,14 @@ def _tries(evidence: Evidence, pulled: bool) -> Iterator[_Try]:
     if pulled:
         own = OwnGradient()
         change = Change(prepare=own.prepare, around=own.around)
-        yield _Try(
+        yield _Attempt(
             _ADDED, "with the gradient of the loss alone", "the loss", "gradient of the loss alone", change, _LESS
         )
         how = "without the gradient component along the weights"
-        yield _Try(_ADDED, how, "the loss", "no gradient along the weights", Change(prepare=_sideways), _LESS)
+        change = Change(prepare=_remove_component)
+        yield _Attempt(_ADDED, how, "the loss", "no gradient along the weights", change, _LESS)
     else:
-        yield _Try(
+        yield _Attempt(
             "the step",
             "with each layer's norm held constant",
             "the training step",
@@ -353,7 +363,7 @@ def _matrices(trial: Trial) -> list[tuple[torch.Tensor, torch.Tensor]]:
 
 
 def _shrunk(trial: Trial) -> float:
-    """The norm of all matrices and kernels after the trial, as a share of that before it."""
+    """The norm of all matrices and kernels after the trial, as a share of the norm before. Raises NoEvidence."""
     pairs = _matrices(trial)
     before = math.sqrt(sum(float(old.float().square().sum()) for old, _ in pairs))
     after = math.sqrt(sum(float(new.float().square().sum()) for _, new in pairs))
@@ -369,28 +379,29 @@ def _without(replica: Replica) -> None:
 
 
 def _pulled(evidence: Evidence) -> bool:
-    """Whether gradients point along the weights, as those of a penalty on their squares do."""
-    along: list[float] = []
+    """Whether gradients point in the direction of the weights, as those of a penalty on their squares do."""
+    cosines: list[float] = []
 
     def listen(replica: Replica) -> None:
         for parameter in replica.model.parameters():
             if parameter.ndim > 1 and parameter.requires_grad:
-                on_gradient(parameter, _cosine(parameter, along))
+                on_gradient(parameter, _cosine(parameter, cosines))
 
-    along = evidence.variant("gradients along the weights", Change(prepare=listen, notes=along), steps=2).notes
-    return bool(along) and sorted(along)[len(along) // 2] > ALONG
+    cosines = evidence.variant("gradients along the weights", Change(prepare=listen, notes=cosines), steps=2).notes
+    return bool(cosines) and sorted(cosines)[len(cosines) // 2] > ALONG
 
 
-def _cosine(parameter: torch.Tensor, found: list[float]) -> Any:
+def _cosine(parameter: torch.Tensor, cosines: list[float]) -> Any:
     def hook(gradient: torch.Tensor) -> None:
         norms = float(gradient.norm() * parameter.detach().norm())
         if norms > 0:
-            found.append(float((gradient * parameter.detach()).sum()) / norms)
+            cosines.append(float((gradient * parameter.detach()).sum()) / norms)
 
     return hook
 
 
-def _sideways(replica: Replica) -> None:
+def _remove_component(replica: Replica) -> None:
+    """Remove the component along the weights from all gradients."""
     for parameter in replica.model.parameters():
         if parameter.ndim > 1 and parameter.requires_grad:
             change_gradient(parameter, _projection(parameter))

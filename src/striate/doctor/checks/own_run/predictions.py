@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from striate.doctor.checks.data.labels.label_map import LABEL_MAP_LIMIT, renumbered
+from striate.doctor.checks.data.labels.label_map import LABEL_MAP_LIMIT, ModelPredictions, renumbered
 from striate.doctor.checks.eval.batch_means import EXCESS
 from striate.doctor.checks.own_run.check import OwnRunCheck
 from striate.doctor.evidence.own_run import Answers, CalledNetwork, Key, OwnRun, Rights

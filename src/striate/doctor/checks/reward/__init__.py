@@ -1,4 +1,4 @@
-"""Checks of `reward.`: what a training does with rewards, by batches of transitions, or by a script's code and its
+"""Checks of `reward.`: how a training uses rewards, according to batches of transitions, or to a script's code and
 replay buffer."""
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from striate.doctor.checks.reward.endless import ENDLESS
 from striate.doctor.checks.reward.no_exploration import NO_EXPLORATION
 from striate.doctor.checks.reward.policy_code import POLICY_CODE
 from striate.doctor.checks.reward.policy_sign import POLICY_SIGN
-from striate.doctor.checks.reward.recorded import RECORDED
+from striate.doctor.checks.reward.replay_buffer import REPLAY_BUFFER
 from striate.doctor.checks.reward.rollouts import ROLLOUTS
 from striate.doctor.checks.reward.stored_early import STORED_EARLY
 from striate.doctor.checks.reward.target_stale import TARGET_STALE
@@ -18,7 +18,7 @@ from striate.doctor.checks.reward.truncated_terminal import TRUNCATED_TERMINAL
 
 CHECKS: tuple[Check, ...] = (
     BATCHES,
-    RECORDED,
+    REPLAY_BUFFER,
     STORED_EARLY,
     ROLLOUTS,
     TERMINAL_LOST,

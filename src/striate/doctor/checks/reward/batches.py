@@ -1,4 +1,5 @@
-"""`reward.*` of batches of transitions: what they hold, and whether the step counts what follows an end."""
+"""`reward.*` of batches of transitions: their values, and whether the step counts the next value at the end of an
+episode."""
 
 from __future__ import annotations
 
@@ -23,7 +24,7 @@ _APART = 1e-6
 
 
 def learns_from_rewards(evidence: Evidence) -> bool:
-    """Whether training batches are transitions."""
+    """Whether training batches are transitions, without a script."""
     if evidence.setup.source is not None:
         return False
     try:
@@ -33,18 +34,18 @@ def learns_from_rewards(evidence: Evidence) -> bool:
 
 
 def _places(batch: Any) -> dict[str, Path] | None:
-    """Where a batch (observation, action, reward, next observation, done) has its parts: two tensors of the same shape,
-    a whole number, a number and a flag for each sample; None where it is no such batch."""
-    found = list(leaves(batch))
-    flat = [(path, part) for path, part in found if part.ndim == 1 or (part.ndim == 2 and part.shape[1] == 1)]
-    wide = [(path, part) for path, part in found if part.ndim >= 2 and part[0].numel() > 1]
+    """The paths of the parts of a batch (observation, action, reward, next observation, done), which has two tensors of
+    the same shape, and for each sample an integer, a float and a flag; None for other batches."""
+    tensors = list(leaves(batch))
+    flat = [(path, part) for path, part in tensors if part.ndim == 1 or (part.ndim == 2 and part.shape[1] == 1)]
+    wide = [(path, part) for path, part in tensors if part.ndim >= 2 and part[0].numel() > 1]
     pair = next(
         ((one, other) for k, one in enumerate(wide) for other in wide[k + 1 :] if one[1].shape == other[1].shape), None
     )
     flags = [path for path, part in flat if part.dtype == torch.bool or _is_flag(part)]
-    whole = [path for path, part in flat if not part.is_floating_point() and part.dtype != torch.bool]
+    integers = [path for path, part in flat if not part.is_floating_point() and part.dtype != torch.bool]
     numbers = [path for path, part in flat if part.is_floating_point() and path not in flags[-1:]]
-    if pair is None or len(flat) < 3 or not flags or not whole or not numbers:
+    if pair is None or len(flat) < 3 or not flags or not integers or not numbers:
         return None
     return {"observation": pair[0][0], "following": pair[1][0], "reward": numbers[0], "done": flags[-1]}
 
@@ -58,12 +59,12 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
     places = _places(batches[0])
     if places is None:
         raise NoEvidence("batches are not transitions")
-    seen, after, rewards, done = (
+    before, after, rewards, done = (
         torch.cat([part for batch in batches if (part := leaf(batch, places[name])) is not None])
         for name in ("observation", "following", "reward", "done")
     )
     yield from reward_values(rewards.reshape(-1).double().numpy(), _WHERE)
-    same = float((seen == after).flatten(1).all(1).double().mean())
+    same = float((before == after).flatten(1).all(1).double().mean())
     if same >= _SAME:
         yield observation_same(_WHERE, "the observation itself")
     flags = done.reshape(-1).bool()
@@ -75,7 +76,7 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
 
 
 def _bootstraps(evidence: Evidence, places: dict[str, Path]) -> Iterator[Finding]:
-    """The loss of one step is that of another next observation of each transition that ended an episode."""
+    """A step whose loss changes if only the next observations of transitions that end an episode are replaced."""
     for batch in evidence.train.raw:
         done, after = (leaf(batch, places[name]) for name in ("done", "following"))
         if done is None or after is None or not (flags := done.reshape(-1).bool()).any() or flags.all():
@@ -83,9 +84,9 @@ def _bootstraps(evidence: Evidence, places: dict[str, Path]) -> Iterator[Finding
         others = after[~flags][np.arange(int(flags.sum())) % int((~flags).sum())]
 
         def change(part: torch.Tensor, flags: torch.Tensor = flags, others: torch.Tensor = others) -> torch.Tensor:
-            made = part.clone()
-            made[flags] = others
-            return made
+            changed = part.clone()
+            changed[flags] = others
+            return changed
 
         as_is = evidence.variant("rewards, as they are", Change(), batches=[batch], steps=1).losses
         moved = altered(batch, places["following"], change)

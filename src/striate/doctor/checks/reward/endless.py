@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from striate.doctor.checks.check import Check
-from striate.doctor.checks.reward.recorded import recorded
+from striate.doctor.checks.reward.replay_buffer import find_replay_buffer
 from striate.doctor.checks.reward.target_stale import bootstraps_of, where
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.setup.reward_code import environment_steps
@@ -20,8 +20,8 @@ _EPISODES, _AS_LONG = 5, 3.0
 
 
 def _endless(evidence: Evidence) -> Iterator[Finding]:
-    source, found = bootstraps_of(evidence)
-    for bootstrap in found:
+    source, known = bootstraps_of(evidence)
+    for bootstrap in known:
         value = source.value(bootstrap.discount)
         if not isinstance(value, int | float) or value < 1:
             continue
@@ -40,8 +40,8 @@ def _endless(evidence: Evidence) -> Iterator[Finding]:
 
 
 def _ends_by_itself(source: ScriptSource) -> bool:
-    """Whether episodes in the replay buffer ended, again and again, in about as many steps each."""
-    found = recorded(source.names)
+    """Whether several episodes in the replay buffer end by themselves, after about the same number of steps."""
+    found = find_replay_buffer(source.names)
     lengths = np.diff(np.flatnonzero(found[1].ends)) if found is not None else np.zeros(0)
     return len(lengths) >= _EPISODES and bool(lengths.max() <= _AS_LONG * np.median(lengths))
 

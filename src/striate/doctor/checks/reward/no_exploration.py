@@ -24,7 +24,8 @@ _CHANCE = (*_DRAWS, "sample", "multinomial", "randint", "choice", "choices", "in
 _BUFFER = re.compile(r"buffer|memory|replay|^rb$|dataset|loader", re.IGNORECASE)
 
 
-def steps_told(evidence: Evidence) -> tuple[ScriptSource, list[tuple[ast.Call, str]]]:
+def played_steps(evidence: Evidence) -> tuple[ScriptSource, list[tuple[ast.Call, str]]]:
+    """The script, and its calls of environments' `step`, each with its file. Raises NoEvidence where there are none."""
     source = evidence.source
     steps = environment_steps(source)
     if not steps:
@@ -33,7 +34,7 @@ def steps_told(evidence: Evidence) -> tuple[ScriptSource, list[tuple[ast.Call, s
 
 
 def _explores(evidence: Evidence) -> Iterator[Finding]:
-    source, steps = steps_told(evidence)
+    source, steps = played_steps(evidence)
     for file, tree in source.trees.items():
         for node in ast.walk(tree):
             if not isinstance(node, ast.Compare) or len(node.comparators) != 1:
@@ -56,26 +57,27 @@ def _explores(evidence: Evidence) -> Iterator[Finding]:
             return
     call, file = steps[0]
     greedy = all(step.args and _greedy(source, step) for step, _ in steps)
-    if greedy and not any(map(_acts_by_chance, source.trees.values())):
+    if greedy and not any(map(_acts_randomly, source.trees.values())):
         where = f"{Path(file).name}, line {call.lineno}"
         yield explores_never(where, f"`{ast.unparse(call)}` always gets the best action known (argmax)")
 
 
 def _scheduled(source: ScriptSource, node: ast.AST, limit: ast.expr, where: str) -> Iterator[Finding]:
-    """A share of random actions by a function of the step, `epsilon = schedule(1, 0.05, step)`, that stays as it is."""
+    """A share of random actions that a function of the step computes, `epsilon = schedule(1, 0.05, step)`, but that is
+    the same in every step."""
     name = last_name(limit)
-    known = [value for part in source.nodes() for value in _given(part, name)] if name else [limit]
-    shares = set(numbers_of_steps(source, node, limit, spread=True)) if len(known) == 1 else set[float]()
+    known = [value for part in source.nodes() for value in _assigned_values(part, name)] if name else [limit]
+    shares = set(numbers_of_steps(source, node, limit, sampled=True)) if len(known) == 1 else set[float]()
     if len(shares) == 1 and (share := shares.pop()) >= CONSTANT:
-        given = ast.unparse(known[0])
+        text = ast.unparse(known[0])
         yield explores_always(
-            where, f"`{given}` is {share:g} in every step of the loop: the share of random actions stays the same"
+            where, f"`{text}` is {share:g} in every step of the loop: the share of random actions stays the same"
         )
 
 
 def _before_training(source: ScriptSource, node: ast.AST) -> bool:
-    """Whether a function that is called once, apart from the training, acts there: what it stores is all that there
-    is, as of logs that are learned from."""
+    """Whether a function acts that is called once, outside of the training loop: it records the data from which the
+    training learns."""
     function, (file, first, last) = source.function_of(node), source.loop
     if not isinstance(function, ast.FunctionDef):
         return False
@@ -88,26 +90,27 @@ def _before_training(source: ScriptSource, node: ast.AST) -> bool:
 
 
 def _constant(source: ScriptSource, limit: ast.expr) -> float | None:
-    """The value of a share of random actions that no line changes; None where one does, or it is not known."""
+    """The value of a share of random actions that no line changes; None where a line changes it, or it is unknown."""
     value = source.value(limit)
     if not isinstance(value, int | float):
         return None
     if isinstance(limit, ast.Constant):
         return float(value)
     name = limit.attr if isinstance(limit, ast.Attribute) else getattr(limit, "id", "")
-    given = [v for node in source.nodes() for v in _given(node, name)]
+    values = [v for node in source.nodes() for v in _assigned_values(node, name)]
     function = source.function_of(limit)
     if function is not None:  # `choose(net, obs, epsilon_at(step))`
         pairs = (pair for site in source.calls_of(function) for pair in source.arguments(function, site.node))
-        given += [value for parameter, value in pairs if parameter == name]
-    constants = {v.value for v in given if isinstance(v, ast.Constant) and isinstance(v.value, int | float)}
-    if any(not isinstance(v, ast.Constant | ast.Attribute) for v in given) or len(constants) > 1:
+        values += [value for parameter, value in pairs if parameter == name]
+    constants = {v.value for v in values if isinstance(v, ast.Constant) and isinstance(v.value, int | float)}
+    if any(not isinstance(v, ast.Constant | ast.Attribute) for v in values) or len(constants) > 1:
         return None
     return float(constants.pop() if constants else value)
 
 
-def _given(node: ast.AST, name: str) -> Iterator[ast.expr]:
-    """What a statement gives a variable or an attribute of this name: no constant where it changes it by one."""
+def _assigned_values(node: ast.AST, name: str) -> Iterator[ast.expr]:
+    """The value that a statement assigns to a variable or an attribute of this name. That of `x += 1` is wrapped, so
+    that it does not count as a constant."""
     targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
     named = any(getattr(part, "attr", getattr(part, "id", "")) == name for part in targets)
     if named and isinstance(node, ast.Assign | ast.AnnAssign | ast.AugAssign) and node.value is not None:
@@ -115,7 +118,7 @@ def _given(node: ast.AST, name: str) -> Iterator[ast.expr]:
 
 
 def _greedy(source: ScriptSource, call: ast.Call) -> bool:
-    """Whether the action is the argmax of something, in the code of the loop or of a function that it calls."""
+    """Whether the action of a step is an argmax, in the code around the call or in functions that it uses."""
     parts = list(origins(source.scope_of(call), call.args[0]))
     names = {called(part) for part in parts}
     for node in source.nodes():
@@ -124,26 +127,26 @@ def _greedy(source: ScriptSource, call: ast.Call) -> bool:
     return any(called(part) == "argmax" for part in parts)
 
 
-def _acts_by_chance(node: ast.AST) -> bool:
-    """Whether something is drawn by chance in some code, other than in a replay buffer's own, or by an environment for
-    anything but its step."""
+def _acts_randomly(node: ast.AST) -> bool:
+    """Whether code draws random numbers, except for the class of a replay buffer, and methods of an environment other
+    than `step`."""
     if isinstance(node, ast.ClassDef):
         methods = [part for part in node.body if isinstance(part, ast.FunctionDef)]
         if _BUFFER.search(node.name):
             return False
         if {"reset", "step"} <= {part.name for part in methods}:
-            return any(_acts_by_chance(part) for part in methods if part.name == "step")
-    return _chance(node) or any(map(_acts_by_chance, ast.iter_child_nodes(node)))
+            return any(_acts_randomly(part) for part in methods if part.name == "step")
+    return _draws(node) or any(map(_acts_randomly, ast.iter_child_nodes(node)))
 
 
-def _chance(node: ast.AST) -> bool:
-    """Whether something is drawn by chance, other than samples of a replay buffer."""
+def _draws(node: ast.AST) -> bool:
+    """Whether a node is a call that draws random numbers, other than samples of a replay buffer."""
     if called(node) not in _CHANCE or not isinstance(node, ast.Call):
         return False
     receiver = receiver_of(node)
     text = "" if receiver is None else ast.unparse(receiver)
-    drawn = text in ("random", "np.random", "numpy.random") and called(node) == "sample"
-    return not drawn and not _BUFFER.search(text.rpartition(".")[2] or text)
+    of_list = text in ("random", "np.random", "numpy.random") and called(node) == "sample"
+    return not of_list and not _BUFFER.search(text.rpartition(".")[2] or text)
 
 
 NO_EXPLORATION = Check(

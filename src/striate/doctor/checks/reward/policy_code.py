@@ -1,5 +1,5 @@
-"""Mistakes of policies that their code shows: log probabilities without a gradient, probabilities given as logits, and
-a rate at which no policy stays what it learned."""
+"""Mistakes in the code of policies: log probabilities without a gradient, probabilities passed as logits, and a
+learning rate at which a policy forgets what it learned."""
 
 from __future__ import annotations
 
@@ -25,23 +25,24 @@ _SHAPED = ("reshape", "view", "flatten", "squeeze", "to", "float")
 _SQUASHED = ("softmax", "sigmoid")
 _RATE = 0.05
 _BY_THE_RATE = (optim.Adam, optim.AdamW, optim.NAdam, optim.RAdam, optim.Adamax, optim.RMSprop)
-"""Optimizers whose steps are about as long as the rate, whatever the gradient."""
+"""Optimizers whose steps are about as long as the learning rate, whatever the gradient is."""
 
 
 def _run(evidence: Evidence) -> Iterator[Finding]:
     source = evidence.source
-    found = list(_without_gradient(source)) or list(_recorded_without_gradient(source)) or list(_squashed_twice(source))
-    yield from found or _rate(evidence)
+    findings = list(_without_gradient(source)) or list(_recorded_without_gradient(source))
+    findings = findings or list(_squashed_twice(source))
+    yield from findings or _rate(evidence)
 
 
 def _without_gradient(source: ScriptSource) -> Iterator[Finding]:
-    """All log probabilities of actions are cut off from their graph, and a loss goes backward."""
+    """A script that detaches all log probabilities of actions, although a loss goes backward."""
     calls = [site for site in source.calls("log_prob") if receiver_of(site.node) is not None]
     cut = [site for site in calls if _is_cut(source, site.node)]
     if not calls or len(cut) < len(calls) or not source.calls("backward"):
         return
-    whole = source.parent(source.parent(cut[0].node) or cut[0].node)
-    text = ast.unparse(whole) if isinstance(whole, ast.Call) else cut[0].text
+    outer = source.parent(source.parent(cut[0].node) or cut[0].node)
+    text = ast.unparse(outer) if isinstance(outer, ast.Call) else cut[0].text
     yield POLICY_CODE.finding(
         code="model.graph-detached",
         severity="error",
@@ -59,8 +60,8 @@ def _is_cut(source: ScriptSource, call: ast.Call) -> bool:
 
 
 def _recorded_without_gradient(source: ScriptSource) -> Iterator[Finding]:
-    """A product of log probabilities and what actions brought, none of which has a gradient at the first step, nor is
-    given one by any line of its function."""
+    """A product of log probabilities and rewards or returns that has no gradient at the first step, and gets none from
+    any line of its function."""
     products = [node for node in source.nodes() if _is_product(node)]
     for node in products:
         outer = source.parent(node)
@@ -71,25 +72,25 @@ def _recorded_without_gradient(source: ScriptSource) -> Iterator[Finding]:
         ):
             continue
         parts = [part for part in ast.walk(node) if isinstance(part, ast.Name | ast.Attribute | ast.Subscript)]
-        held = [value for part in parts if isinstance(value := source.value(part), torch.Tensor)]
-        named = [part for part in parts if LOG_PROBABILITY.search(name_or_key(part))]
-        given = [source.value(part) for part in named]
-        if not given or not all(isinstance(value, torch.Tensor) and value.is_floating_point() for value in given):
+        tensors = [value for part in parts if isinstance(value := source.value(part), torch.Tensor)]
+        logs = [part for part in parts if LOG_PROBABILITY.search(name_or_key(part))]
+        values = [source.value(part) for part in logs]
+        if not values or not all(isinstance(value, torch.Tensor) and value.is_floating_point() for value in values):
             continue
-        if not any(GAIN.search(name_or_key(part)) for part in parts) or any(value.requires_grad for value in held):
+        if not any(GAIN.search(name_or_key(part)) for part in parts) or any(value.requires_grad for value in tensors):
             continue
         others: list[ast.expr] = [part for part in ast.walk(node) if isinstance(part, ast.Call)]
         others += [part for part in parts if not GAIN.search(name_or_key(part))]
-        made = (origin for part in others for origin in (part, *origins(source.scope_of(node), part)))
-        if not all(_is_recorded(source, part) for part in named) and any(
-            _may_have_gradient(source, origin) for origin in made
+        sources = (origin for part in others for origin in (part, *origins(source.scope_of(node), part)))
+        if not all(_is_recorded(source, part) for part in logs) and any(
+            _may_have_gradient(source, origin) for origin in sources
         ):
             continue
         yield POLICY_CODE.finding(
             code="model.graph-detached",
             severity="error",
             where=f"line {node.lineno}",
-            measured=f"`{ast.unparse(named[0])}` in `{ast.unparse(node)}` has no gradient: it was recorded without one",
+            measured=f"`{ast.unparse(logs[0])}` in `{ast.unparse(node)}` has no gradient: it was recorded without one",
             limit="no log probability of a loss keeps its graph",
             why="The rewards of an action cannot reach the weights that chose it: the policy never changes.",
             remedy="compute `log_prob = distribution.log_prob(actions)` from the network's current outputs for the "
@@ -99,13 +100,13 @@ def _recorded_without_gradient(source: ScriptSource) -> Iterator[Finding]:
 
 
 def _is_recorded(source: ScriptSource, part: ast.expr) -> bool:
-    """Whether a variable is, in another shape, a tensor that was there and has no gradient: `buffer.reshape(-1)`."""
-    made = source.last_value(part, ast.unparse(part))
-    while isinstance(made, ast.Call) and called(made) in _SHAPED and receiver_of(made) is not None:
-        made = receiver_of(made)
-    value = source.value(made) if isinstance(made, ast.Name | ast.Attribute | ast.Subscript) else None
-    kept = made is not None and ast.unparse(made) != ast.unparse(part)
-    return kept and isinstance(value, torch.Tensor) and not value.requires_grad
+    """Whether a variable is another tensor without a gradient, in another shape: `buffer.reshape(-1)`."""
+    base = source.last_value(part, ast.unparse(part))
+    while isinstance(base, ast.Call) and called(base) in _SHAPED and receiver_of(base) is not None:
+        base = receiver_of(base)
+    value = source.value(base) if isinstance(base, ast.Name | ast.Attribute | ast.Subscript) else None
+    is_other = base is not None and ast.unparse(base) != ast.unparse(part)
+    return is_other and isinstance(value, torch.Tensor) and not value.requires_grad
 
 
 def _is_product(node: ast.AST) -> TypeGuard[ast.BinOp]:
@@ -113,7 +114,8 @@ def _is_product(node: ast.AST) -> TypeGuard[ast.BinOp]:
 
 
 def _may_have_gradient(source: ScriptSource, part: ast.AST) -> bool:
-    """Whether a call may give something that has a graph: of a network, of a distribution, or of the user's."""
+    """Whether the result of a call may have a graph: of a network, of a distribution, or of a function of the
+    script."""
     if not isinstance(part, ast.Call) or source.without_gradient(part):
         return False
     functions = source.functions_of(part)
@@ -127,19 +129,19 @@ def _may_have_gradient(source: ScriptSource, part: ast.AST) -> bool:
 
 
 def _squashed_twice(source: ScriptSource) -> Iterator[Finding]:
-    """`Categorical(logits=…)` of what a softmax gave."""
+    """`Categorical(logits=…)` of the output of a softmax."""
     for site in source.calls(*_DISTRIBUTIONS):
         for word in site.node.keywords:
-            made = word.value if word.arg == "logits" else None
-            if isinstance(made, ast.Name):
-                made = source.last_value(site.node, made.id)
-            if made is None or called(made) not in _SQUASHED:
+            logits = word.value if word.arg == "logits" else None
+            if isinstance(logits, ast.Name):
+                logits = source.last_value(site.node, logits.id)
+            if logits is None or called(logits) not in _SQUASHED:
                 continue
             yield POLICY_CODE.finding(
                 code="model.double-softmax",
                 severity="error",
                 where=site.where,
-                measured=f"`{site.text}` takes the result of `{called(made)}` as logits",
+                measured=f"`{site.text}` takes the result of `{called(logits)}` as logits",
                 limit="a distribution whose logits come from a softmax",
                 why="After a second softmax, probabilities differ by a factor of e at most: the policy is never sure.",
                 remedy=f"`{called(site.node)}(logits=…)` of the unnormalized scores, or `{called(site.node)}(probs=…)`",
@@ -148,7 +150,7 @@ def _squashed_twice(source: ScriptSource) -> Iterator[Finding]:
 
 
 def _rate(evidence: Evidence) -> Iterator[Finding]:
-    """A rate of Adam, or one of its kin, of a script whose steps are not made again."""
+    """A high rate of Adam or a similar optimizer, in a script whose steps cannot be repeated."""
     if evidence.setup.train != [] or not evidence.source.calls("log_prob", "gather"):
         return
     for optimizer in reached_optimizers(evidence.source.names):

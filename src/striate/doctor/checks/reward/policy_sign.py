@@ -1,4 +1,4 @@
-"""`loss.sign` of policies: does the loss grow with the log probability of actions that brought much?"""
+"""`loss.sign` of policies: does the loss grow with the log probability of rewarded actions?"""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from striate.records import Finding
 LOG_PROBABILITY = re.compile(
     r"^(saved_|action_|new_|chosen_)?log_?p(rob(s|abilit(y|ies))?|s|i)?(_a(ctions?)?)?$|^logp|ratio"
 )
-"""Or how much likelier an action is than when it was chosen (Schulman et al. 2017)."""
+"""Names of log probabilities, and of the ratio to the probability when the action was chosen (Schulman et al. 2017)."""
 GAIN = re.compile(r"return|reward|adv|^[RG]$|^gae|^td|delta|discounted|^ret(s)?$")
 _COST = re.compile(r"cost")
 _KEEPS = frozenset(
@@ -30,7 +30,8 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
     nodes = list(source.nodes())
     if any(isinstance(n, ast.keyword) and n.arg == "maximize" for n in nodes):
         return
-    if any(_negated(n) and not source.without_gradient(n) for n in nodes):  # where it has none it is only watched
+    # A negated log probability without gradient is only logged.
+    if any(_negated(n) and not source.without_gradient(n) for n in nodes):
         return
     for node in nodes:
         if not isinstance(node, ast.BinOp) or not isinstance(node.op, ast.Mult):
@@ -38,7 +39,7 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
         if _is(node.left, LOG_PROBABILITY) + _is(node.right, LOG_PROBABILITY) != 1:
             continue
         gain = node.right if _is(node.left, LOG_PROBABILITY) else node.left
-        if _is(gain, GAIN) and not _is(gain, _COST) and _way(source, node, _DEEPEST) == 1:
+        if _is(gain, GAIN) and not _is(gain, _COST) and _sign_in_loss(source, node, _DEEPEST) == 1:
             yield POLICY_SIGN.finding(
                 severity="error",
                 where=f"line {node.lineno}",
@@ -55,7 +56,7 @@ def _negated(node: ast.AST) -> bool:
 
 
 def _is(node: ast.AST, pattern: re.Pattern[str]) -> bool:
-    """Whether a variable, an element or a method of it, is called so."""
+    """Whether the name of a variable, of which an element may be taken or a method called, matches a pattern."""
     while True:
         if isinstance(node, ast.Name | ast.Attribute):
             return bool(pattern.search(last_name(node)))
@@ -70,29 +71,29 @@ def _is(node: ast.AST, pattern: re.Pattern[str]) -> bool:
             return False
 
 
-def _way(source: ScriptSource, node: ast.AST, depth: int) -> int:
-    """1 where what goes backward grows with an expression, -1 where it falls, 0 where that cannot be read."""
+def _sign_in_loss(source: ScriptSource, node: ast.AST, depth: int) -> int:
+    """1 if the loss that goes backward grows with an expression, -1 if it falls, 0 if the code does not show it."""
     sign = 1
     for outer in source.around(node):
         if isinstance(outer, ast.UnaryOp) and isinstance(outer.op, ast.USub):
             sign = -sign
         elif isinstance(outer, ast.BinOp):
-            turned = _turned(outer, node)
-            if not turned:
+            factor = _sign_of_side(outer, node)
+            if not factor:
                 return 0
-            sign *= turned
+            sign *= factor
         elif isinstance(outer, ast.Call):
             if called(outer) == "backward":
                 return sign
             if called(outer) not in _KEEPS:
                 return 0
             if called(outer) == "append" and isinstance(outer.func, ast.Attribute):
-                return sign * _way_of_name(source, node, ast.unparse(outer.func.value), depth)
+                return sign * _sign_of_name(source, node, ast.unparse(outer.func.value), depth)
         elif isinstance(outer, ast.Assign):
-            return sign * _way_of_name(source, node, ast.unparse(outer.targets[0]), depth)
+            return sign * _sign_of_name(source, node, ast.unparse(outer.targets[0]), depth)
         elif isinstance(outer, ast.AugAssign) and isinstance(outer.op, ast.Add | ast.Sub):
             sign = sign if isinstance(outer.op, ast.Add) else -sign
-            return sign * _way_of_name(source, node, ast.unparse(outer.target), depth)
+            return sign * _sign_of_name(source, node, ast.unparse(outer.target), depth)
         elif not isinstance(outer, ast.Attribute | ast.List | ast.ListComp | ast.GeneratorExp):
             return 0
         node = outer
@@ -100,12 +101,12 @@ def _way(source: ScriptSource, node: ast.AST, depth: int) -> int:
 
 
 def goes_backward(source: ScriptSource, node: ast.AST) -> bool:
-    """Whether what goes backward is seen to grow or to fall with an expression."""
-    return _way(source, node, _DEEPEST) != 0
+    """Whether the code shows that the loss that goes backward grows or falls with an expression."""
+    return _sign_in_loss(source, node, _DEEPEST) != 0
 
 
-def _turned(outer: ast.BinOp, node: ast.AST) -> int:
-    """1 where an operation keeps the sign of one of its sides, -1 where it turns it, 0 where that cannot be read."""
+def _sign_of_side(outer: ast.BinOp, node: ast.AST) -> int:
+    """1 if the result of an operation grows with one of its sides, -1 if it falls, 0 if the code does not show it."""
     if isinstance(outer.op, ast.Add):
         return 1
     if isinstance(outer.op, ast.Sub):
@@ -116,15 +117,15 @@ def _turned(outer: ast.BinOp, node: ast.AST) -> int:
     return 0
 
 
-def _way_of_name(source: ScriptSource, node: ast.AST, name: str, depth: int) -> int:
-    """The same of a variable, by the first use of it in the same function, further down, that tells."""
+def _sign_of_name(source: ScriptSource, node: ast.AST, name: str, depth: int) -> int:
+    """`_sign_in_loss` of a variable, by its first later use in the same function that shows it."""
     for use in ast.walk(source.scope_of(node)) if depth else ():
         if not isinstance(use, ast.Name | ast.Attribute) or not isinstance(use.ctx, ast.Load):
             continue
         if use.lineno >= getattr(node, "lineno", 0) and ast.unparse(use) == name:
-            told = _way(source, use, depth - 1)
-            if told:
-                return told
+            sign = _sign_in_loss(source, use, depth - 1)
+            if sign:
+                return sign
     return 0
 
 

@@ -1,5 +1,5 @@
-"""`reward.off-by-one` of a script's code: a reward that is stored before the step that brings it, or an observation
-behind it."""
+"""`reward.off-by-one` of a script's code: a reward that is stored before the step that returns it, or an observation
+that is replaced before it is stored."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
     steps = environment_steps(source)
     if not steps:
         raise NoEvidence("no environment is played")
-    if (found := next(_overwritten(evidence), None)) is not None:
-        yield found
+    if (finding := next(_overwritten(evidence), None)) is not None:
+        yield finding
         return
     for call, file in steps:
         statement = source.parent(call)
@@ -32,17 +32,17 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
         if not isinstance(statement, ast.Assign) or not isinstance(statement.targets[0], ast.Tuple):
             continue
         place = block.index(statement) if statement in block else 0
-        given = {node.id for part in call.args for node in ast.walk(part) if isinstance(node, ast.Name)}
+        arguments = {node.id for part in call.args for node in ast.walk(part) if isinstance(node, ast.Name)}
         for reward in (part.id for part in statement.targets[0].elts if isinstance(part, ast.Name)):
             early = _stored(block[:place], {reward})
             if not _REWARD.search(reward) or _stored(block[place + 1 :], {reward}) or _is_set(block[:place], reward):
                 continue
-            beside = early & _stored(block[:place], given - {reward})
-            if beside:
+            shared = early & _stored(block[:place], arguments - {reward})
+            if shared:
                 yield STORED_EARLY.finding(
                     severity="error",
                     where=f"{Path(file).name}, line {call.lineno}",
-                    measured=f"`{reward}` is stored at {min(beside)} with the action, before `{ast.unparse(call)}` "
+                    measured=f"`{reward}` is stored at {min(shared)} with the action, before `{ast.unparse(call)}` "
                     "returns the reward for it: it is the reward of the action before",
                     limit="a reward is stored with an action before the step that returns it, and not after it",
                     why="Each action is learned with the reward of another one.",
@@ -52,23 +52,23 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
 
 
 def _overwritten(evidence: Evidence) -> Iterator[Finding]:
-    """`obs = next_obs` between the step and `buffer.add(obs, next_obs, action, reward, done)`."""
+    """`obs = next_obs` after the step and before `buffer.add(obs, next_obs, action, reward, done)`."""
     source = evidence.source
     for call, file in environment_steps(source):
         statement = source.parent(call)
         block = next((b for b in _blocks(source.parent(statement)) if statement in b), []) if statement else []
         if not isinstance(statement, ast.Assign) or not isinstance(statement.targets[0], ast.Tuple) or not block:
             continue
-        brought = [part.id for part in statement.targets[0].elts if isinstance(part, ast.Name)]
+        results = [part.id for part in statement.targets[0].elts if isinstance(part, ast.Name)]
         moved: dict[str, str] = {}
         for later in block[block.index(statement) + 1 :]:
             one = later.targets[0] if isinstance(later, ast.Assign) else None
             if isinstance(later, ast.Assign) and isinstance(one, ast.Name) and isinstance(later.value, ast.Name):
-                moved |= {one.id: later.value.id} if [later.value.id] == brought[:1] else {}
+                moved |= {one.id: later.value.id} if [later.value.id] == results[:1] else {}
             if not isinstance(later, ast.Expr) or not isinstance(later.value, ast.Call):
                 continue
             names = {part.id for part in ast.walk(later.value) if isinstance(part, ast.Name)}
-            if any(_REWARD.search(name) for name in names.intersection(brought)):
+            if any(_REWARD.search(name) for name in names.intersection(results)):
                 for own, following in moved.items():
                     if {own, following} <= names:
                         yield STORED_EARLY.finding(
@@ -89,8 +89,8 @@ def _blocks(node: ast.AST | None) -> Iterator[list[ast.stmt]]:
 
 
 def _stored(statements: list[ast.stmt], names: set[str]) -> set[str]:
-    """Where variables of these names are put in: `[t]` of `buffer[t] = action`, or `append`."""
-    found = set[str]()
+    """The places where variables of these names are stored: `[t]` of `buffer[t] = action`, or `append`."""
+    places = set[str]()
     for node in (node for statement in statements for node in ast.walk(statement)):
         if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Subscript):
             place, value = f"[{ast.unparse(node.targets[0].slice)}]", [node.value]
@@ -98,9 +98,9 @@ def _stored(statements: list[ast.stmt], names: set[str]) -> set[str]:
             place, value = "append", node.args
         else:
             continue
-        if any(isinstance(part, ast.Name) and part.id in names for given in value for part in ast.walk(given)):
-            found.add(place)
-    return found
+        if any(isinstance(part, ast.Name) and part.id in names for one in value for part in ast.walk(one)):
+            places.add(place)
+    return places
 
 
 def _is_set(statements: list[ast.stmt], name: str) -> bool:

@@ -11,7 +11,7 @@ from typing import Any
 from torch import nn
 
 from striate.doctor.checks.check import Check
-from striate.doctor.checks.optim.other_optimizers import left_out
+from striate.doctor.checks.optim.other_optimizers import not_optimized
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.setup.reached_objects import reached_optimizers
@@ -30,21 +30,23 @@ from striate.records import Finding
 
 
 def bootstraps_of(evidence: Evidence) -> tuple[ScriptSource, list[Bootstrap]]:
+    """The script, and its discounted values of later states. Raises NoEvidence where there are none."""
     source = evidence.source
-    found = list(bootstraps(source)) if environment_steps(source) or learns_values(source) else []
-    if not found:
+    known = list(bootstraps(source)) if environment_steps(source) or learns_values(source) else []
+    if not known:
         raise NoEvidence("nothing is learned from discounted values of later states")
-    return source, found
+    return source, known
 
 
-def where(found: Bootstrap) -> str:
-    return f"{Path(found.file).name}, line {found.node.lineno}"
+def where(bootstrap: Bootstrap) -> str:
+    """The file and line of a bootstrap, for a finding."""
+    return f"{Path(bootstrap.file).name}, line {bootstrap.node.lineno}"
 
 
 def _target_stale(evidence: Evidence) -> Iterator[Finding]:
-    source, found = bootstraps_of(evidence)
+    source, known = bootstraps_of(evidence)
     trained = optimized(source)
-    for bootstrap in found:
+    for bootstrap in known:
         for part in bootstrap.parts:
             function = network_called(source, part)
             value = None if function is None else source.value(function)
@@ -52,15 +54,17 @@ def _target_stale(evidence: Evidence) -> Iterator[Finding]:
                 continue
             if value is evidence.setup.model or any(id(parameter) in trained for parameter in value.parameters()):
                 continue
-            if _is_left_out(source, value):
+            if _lacks_optimizer(source, value):
                 continue
             name = _last(function)
-            called_so = {name} | _named_in_loops(source, name)
-            tensors = _places(list(value.parameters()))
-            often = [_often(source, node, file) for each in called_so for node, file in _updates(source, each, tensors)]
-            if any(often):
+            names = {name} | _names_in_loops(source, name)
+            tensors = _memory(list(value.parameters()))
+            repeated = [
+                _repeats(source, node, file) for each in names for node, file in _updates(source, each, tensors)
+            ]
+            if any(repeated):
                 continue
-            once = "gets new weights only once" if often else "never gets new weights"
+            once = "gets new weights only once" if repeated else "never gets new weights"
             yield TARGET_STALE.finding(
                 severity="error",
                 where=where(bootstrap),
@@ -72,40 +76,41 @@ def _target_stale(evidence: Evidence) -> Iterator[Finding]:
             return
 
 
-def _is_left_out(source: ScriptSource, network: nn.Module) -> bool:
-    """Whether a network that gets gradients is one that optimizers lack: they hold none of its shapes."""
+def _lacks_optimizer(source: ScriptSource, network: nn.Module) -> bool:
+    """Whether a network gets gradients but has no optimizer, and optimizers lack parameters of its shapes."""
     held = (group["params"] for optimizer in reached_optimizers(source.names) for group in optimizer.param_groups)
     shapes = Counter(p.shape for p in network.parameters()) - Counter(p.shape for params in held for p in params)
-    return bool(shapes) and any(network is module for module in left_out(source))
+    return bool(shapes) and any(network is module for module in not_optimized(source))
 
 
-def _named_in_loops(source: ScriptSource, name: str) -> set[str]:
-    """What a loop over networks that are written out calls one of them: `for net, target in ((q1, q1_target), …)`."""
+def _names_in_loops(source: ScriptSource, name: str) -> set[str]:
+    """The loop variables for a network in loops over literal tuples: `for net, target in ((q1, q1_target), …)`."""
     loops = [loop for loop in source.nodes(ast.For) if isinstance(loop.iter, ast.Tuple | ast.List)]
     rows = ((loop.target, row) for loop in loops for row in getattr(loop.iter, "elts", []))
     places = (place for target, row in rows for place in _bound(target, getattr(row, "elts", [])) or [(target, row)])
-    held = (target for target, row in places if any(last_name(part) == name for part in ast.walk(row)))
-    return {part.id for target in held for part in ast.walk(target) if isinstance(part, ast.Name)}
+    targets = (target for target, row in places if any(last_name(part) == name for part in ast.walk(row)))
+    return {part.id for target in targets for part in ast.walk(target) if isinstance(part, ast.Name)}
 
 
-def _bound(target: ast.expr, given: Sequence[Any]) -> list[tuple[ast.expr, Any]]:
-    """The variables of a tuple, each with what it is given, where these are as many."""
+def _bound(target: ast.expr, values: Sequence[Any]) -> list[tuple[ast.expr, Any]]:
+    """The variables of a tuple, each with its value; empty where their numbers differ."""
     names = target.elts if isinstance(target, ast.Tuple) else []
-    return list(zip(names, given, strict=True)) if len(names) == len(given) else []
+    return list(zip(names, values, strict=True)) if len(names) == len(values) else []
 
 
 def _last(node: ast.expr) -> str:
     return node.attr if isinstance(node, ast.Attribute) else ast.unparse(node)
 
 
-def _places(tensors: object) -> set[int]:
-    """Where in memory the tensors of a list lie."""
+def _memory(tensors: object) -> set[int]:
+    """The memory addresses of tensors."""
     return {tensor.data_ptr() for tensor in tensors_in(tensors)}
 
 
 def _updates(source: ScriptSource, name: str, tensors: set[int]) -> Iterator[tuple[ast.AST, str]]:
-    """What gives a network of this name, whose parameters lie at `tensors`, other weights, or may: it is loaded, its
-    parameters are gone through, by a list of them perhaps, or it is handed to a function that is called for that."""
+    """The nodes that change the weights of a network of this name, or may, each with its file: they load a state, loop
+    over its parameters or a list of them, or pass it to a function that is named for updates. `tensors`: the memory
+    addresses of its parameters."""
     for file, tree in source.trees.items():
         for node in ast.walk(tree):
             if isinstance(node, ast.Call):
@@ -113,35 +118,36 @@ def _updates(source: ScriptSource, name: str, tensors: set[int]) -> Iterator[tup
                 loads = called(node) == "load_state_dict" and receiver is not None and _last(receiver) == name
                 loads = loads and not (node.args and _is_own_state(node.args[0], name))
                 words = ("update", "sync", "polyak", "copy", "soft", "ema")
-                given = [part for part in node.args if _last(part) == name]
-                given = given if any(word in called(node).lower() for word in words) else []
+                passed = [part for part in node.args if _last(part) == name]
+                passed = passed if any(word in called(node).lower() for word in words) else []
                 listed = called(node).startswith("_foreach_") and not tensors.isdisjoint(_listed(source, node.args[:1]))
-                if listed or loads or (given and called(node) != "deepcopy" and not _only_asks(source, node, given[0])):
+                updates = passed and called(node) != "deepcopy" and not _only_runs(source, node, passed[0])
+                if listed or loads or updates:
                     yield node, file
             elif isinstance(node, ast.For):
-                goes = _goes_through(node.iter, name) or tensors & _listed(source, [node.iter, *_zipped(node)])
-                if goes and not _only_reads(node, _variables(source, node, name, tensors)):
+                loops = _goes_through(node.iter, name) or tensors & _listed(source, [node.iter, *_zipped(node)])
+                if loops and not _only_reads(node, _variables(source, node, name, tensors)):
                     yield node, file
             elif isinstance(node, ast.Assign) and any(_last(part) == name for part in node.targets):
                 copies = any(called(part) == "deepcopy" for part in ast.walk(node.value))
                 yield from [(node, file)] * copies
 
 
-def _only_asks(source: ScriptSource, call: ast.Call, given: ast.expr) -> bool:
-    """Whether functions of the user's do nothing with a network that a call gives them but call it."""
+def _only_runs(source: ScriptSource, call: ast.Call, network: ast.expr) -> bool:
+    """Whether functions of the script only run a network that a call passes to them."""
     functions = source.functions_of(call)
     for function in functions:
-        name = source.parameter_of(function, call, given)
+        name = source.parameter_of(function, call, network)
         used = [part for part in ast.walk(function) if isinstance(part, ast.Name) and part.id == name]
-        asks = [part for part in used if isinstance(outer := source.parent(part), ast.Call) and outer.func is part]
-        if not name or len(asks) < len(used):
+        runs = [part for part in used if isinstance(outer := source.parent(part), ast.Call) and outer.func is part]
+        if not name or len(runs) < len(used):
             return False
     return bool(functions)
 
 
-def _is_own_state(given: ast.expr, name: str) -> bool:
-    """Whether a network is given the weights that it has, `target.state_dict()`."""
-    owner = receiver_of(given) if isinstance(given, ast.Call) and called(given) == "state_dict" else None
+def _is_own_state(state: ast.expr, name: str) -> bool:
+    """Whether a state is that of the network itself, `target.state_dict()`."""
+    owner = receiver_of(state) if isinstance(state, ast.Call) and called(state) == "state_dict" else None
     return owner is not None and _last(owner) == name
 
 
@@ -157,25 +163,25 @@ def _zipped(loop: ast.For) -> list[ast.expr]:
 
 
 def _listed(source: ScriptSource, nodes: list[ast.expr]) -> set[int]:
-    """Where the tensors lie that lists hold, `pairs = [(slow, fast) for …]`; an iterator yields them once."""
-    return _places([source.value(node) for node in nodes])
+    """The memory addresses of tensors in lists, `pairs = [(slow, fast) for …]`; iterators are not consumed."""
+    return _memory([source.value(node) for node in nodes])
 
 
 def _variables(source: ScriptSource, loop: ast.For, name: str, tensors: set[int]) -> set[str]:
-    """Those of a loop's variables that are the network's tensors, beside others."""
+    """The loop variables that hold the network's tensors, in a loop that has others, too."""
     zipped, rows = _zipped(loop), source.value(loop.iter)
     if not zipped and isinstance(rows, list | tuple) and rows and isinstance(rows[0], list | tuple):
-        return {ast.unparse(target) for target, part in _bound(loop.target, rows[0]) if tensors & _places(part)}
+        return {ast.unparse(target) for target, part in _bound(loop.target, rows[0]) if tensors & _memory(part)}
     bound = _bound(loop.target, zipped)
     return {ast.unparse(v) for v, part in bound if _goes_through(part, name) or tensors & _listed(source, [part])}
 
 
 def _only_reads(loop: ast.For, own: set[str]) -> bool:
-    """Whether a loop over parameters gives its variables other values, `target = tau * param`, and the tensors none, or
-    writes into those of another network alone, `param.data.copy_(target.data)`; `own`: the variables that are the
-    network's tensors."""
-    given = [part.targets for part in loop.body if isinstance(part, ast.Assign)]
-    if len(given) == len(loop.body) and all(isinstance(part, ast.Name) for targets in given for part in targets):
+    """Whether a loop over parameters assigns only to its variables, `target = tau * param`, which does not change the
+    tensors, or writes only to those of another network, `param.data.copy_(target.data)`. `own`: the variables that hold
+    the network's tensors."""
+    stores = [part.targets for part in loop.body if isinstance(part, ast.Assign)]
+    if len(stores) == len(loop.body) and all(isinstance(part, ast.Name) for targets in stores for part in targets):
         return True
     writes = [part.value for part in loop.body if isinstance(part, ast.Expr)]
     places = [receiver_of(part) for part in writes if isinstance(part, ast.Call) and called(part).endswith("_")]
@@ -184,8 +190,8 @@ def _only_reads(loop: ast.For, own: set[str]) -> bool:
     return bool(own) and len(places) == len(loop.body) and bool(written) and written <= others
 
 
-def _often(source: ScriptSource, node: ast.AST, file: str) -> bool:
-    """Whether it is done again and again; not where `if step % n == 0` is around it with an n beyond all steps."""
+def _repeats(source: ScriptSource, node: ast.AST, file: str) -> bool:
+    """Whether a node runs repeatedly; not under `if step % n == 0` with an n beyond the number of steps."""
     if source.often(node, file) == "once":
         return False
     for around in source.around(node):
@@ -199,7 +205,7 @@ def _often(source: ScriptSource, node: ast.AST, file: str) -> bool:
 
 
 def _steps(source: ScriptSource, node: ast.AST) -> int | None:
-    """How often the loops around a node are gone through, where they count."""
+    """The number of passes of the loops around a node; None where it is unknown."""
     total = 1
     loops = source.loops_of(node)
     for loop in loops:

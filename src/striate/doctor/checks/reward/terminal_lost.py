@@ -19,18 +19,18 @@ from striate.tasks.control.doctor import terminal_lost
 
 def _terminal_lost(evidence: Evidence) -> Iterator[Finding]:
     source = evidence.source
-    found = list(recorded_bootstraps(source)) or bootstraps_of(evidence)[1]
-    turned = next((part for part in found if only_at_ends(source, part)), None)
-    if turned is not None:
+    known = list(recorded_bootstraps(source)) or bootstraps_of(evidence)[1]
+    inverted = next((part for part in known if only_at_ends(source, part)), None)
+    if inverted is not None:
         yield terminal_lost(
-            where(turned),
-            f"`{ast.unparse(turned.node)}` counts the value of the next state only where the episode has ended",
+            where(inverted),
+            f"`{ast.unparse(inverted.node)}` counts the value of the next state only where the episode has ended",
             threshold=TERMINAL_LOST.threshold,
             remedy="use `(1 - terminated)` instead, with `terminated` of env.step as a float",
         )
         return
-    lost = [part for part in found if not part.masked and not _one_a_sample(source.value(part.discount))]
-    if not lost or len(lost) < len(found):
+    lost = [part for part in known if not part.masked and not _is_per_sample(source.value(part.discount))]
+    if not lost or len(lost) < len(known):
         return
     yield terminal_lost(
         where(lost[0]),
@@ -40,8 +40,8 @@ def _terminal_lost(evidence: Evidence) -> Iterator[Finding]:
     )
 
 
-def _one_a_sample(discount: object) -> bool:
-    """Whether each transition has a discount of its own, which may be 0 at the end of an episode."""
+def _is_per_sample(discount: object) -> bool:
+    """Whether each transition has its own discount, which may be 0 at the end of an episode."""
     return isinstance(discount, torch.Tensor | np.ndarray) and math.prod(discount.shape) > 1
 
 

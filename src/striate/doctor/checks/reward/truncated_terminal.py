@@ -1,4 +1,4 @@
-"""`reward.truncated-terminal` `reward.terminal-lost`: are truncated episodes distinguished from terminated ones?"""
+"""`reward.truncated-terminal`, `reward.terminal-lost`: are truncated episodes distinguished from terminated ones?"""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from itertools import takewhile
 from pathlib import Path
 
 from striate.doctor.checks.check import Check
-from striate.doctor.checks.reward.no_exploration import steps_told
+from striate.doctor.checks.reward.no_exploration import played_steps
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.setup.reward_code import own_nodes
 from striate.doctor.setup.script_source import ScriptSource
@@ -21,7 +21,7 @@ _ENDED = ("term", "done")
 
 
 def _truncated(evidence: Evidence) -> Iterator[Finding]:
-    source, steps = steps_told(evidence)
+    source, steps = played_steps(evidence)
     for call, file in steps:
         statement = next((node for node in source.around(call) if isinstance(node, ast.Assign)), None)
         target = None if statement is None else statement.targets[0]
@@ -29,10 +29,11 @@ def _truncated(evidence: Evidence) -> Iterator[Finding]:
             continue
         terminated, truncated = (part.id if isinstance(part, ast.Name) else "" for part in target.elts[2:4])
         if len(target.elts) == 4 and not (terminated.startswith("term") and truncated.startswith("trunc")):
-            continue  # the third says that it has ended, the fourth is information
+            continue  # (observation, reward, done, info)
         scope = source.scope_of(call)
         if _are_exchanged(source, call, terminated, truncated) and not (
-            _only_united(source, scope, terminated, truncated) and _only_united(source, scope, truncated, terminated)
+            _only_together(source, scope, terminated, truncated)
+            and _only_together(source, scope, truncated, terminated)
         ):
             yield terminal_lost(
                 f"{Path(file).name}, line {call.lineno}",
@@ -44,13 +45,13 @@ def _truncated(evidence: Evidence) -> Iterator[Finding]:
             return
         both = set(_unions(scope, terminated, truncated))
         for node in own_nodes(scope):
-            if not isinstance(node, ast.Call) or called(node) not in _STORES or _takes_out(node, truncated):
+            if not isinstance(node, ast.Call) or called(node) not in _STORES or _excludes(node, truncated):
                 continue
-            for part in (part for given in node.args for part in ast.walk(given) if isinstance(part, ast.BoolOp)):
+            for part in (part for one in node.args for part in ast.walk(one) if isinstance(part, ast.BoolOp)):
                 if {terminated, truncated} <= {one.id for one in ast.walk(part) if isinstance(one, ast.Name)}:
                     yield _stored_as_end(file, node, ast.unparse(part), terminated)
                     return
-            names = [part.id for given in node.args for part in ast.walk(given) if isinstance(part, ast.Name)]
+            names = [part.id for one in node.args for part in ast.walk(one) if isinstance(part, ast.Name)]
             names += [part.id for word in node.keywords for part in ast.walk(word.value) if isinstance(part, ast.Name)]
             if len(names) < 4 or terminated in names:
                 continue
@@ -60,7 +61,7 @@ def _truncated(evidence: Evidence) -> Iterator[Finding]:
             if (
                 truncated in names
                 and truncated.startswith("trunc")
-                and _only_united(source, scope, terminated, truncated)
+                and _only_together(source, scope, terminated, truncated)
             ):
                 yield truncated_terminal(
                     f"{Path(file).name}, line {node.lineno}",
@@ -73,8 +74,8 @@ def _truncated(evidence: Evidence) -> Iterator[Finding]:
 
 
 def _are_exchanged(source: ScriptSource, call: ast.Call, third: str, fourth: str) -> bool:
-    """Whether a step's flags get each other's names: environments give first whether an episode ended, as far as their
-    code shows."""
+    """Whether the flags of a step get each other's names. Environments return the flag for termination first, unless
+    their code shows otherwise."""
     returned = [
         node.value.elts
         for function in source.functions_of(call)
@@ -85,10 +86,10 @@ def _are_exchanged(source: ScriptSource, call: ast.Call, third: str, fourth: str
     return named and all(len(parts) == 5 and last_name(parts[2]).startswith(_ENDED) for parts in returned)
 
 
-def _takes_out(call: ast.Call, truncated: str) -> bool:
-    """Whether what is stored leaves out episodes that were cut off: `done and not truncated`."""
-    turned = (part.operand for part in ast.walk(call) if isinstance(part, ast.UnaryOp))
-    return any(isinstance(part, ast.Name) and part.id == truncated for part in turned)
+def _excludes(call: ast.Call, truncated: str) -> bool:
+    """Whether the stored flag excludes truncated episodes: `done and not truncated`."""
+    negated = (part.operand for part in ast.walk(call) if isinstance(part, ast.UnaryOp))
+    return any(isinstance(part, ast.Name) and part.id == truncated for part in negated)
 
 
 def _stored_as_end(file: str, node: ast.Call, name: str, terminated: str) -> Finding:
@@ -100,18 +101,18 @@ def _stored_as_end(file: str, node: ast.Call, name: str, terminated: str) -> Fin
     )
 
 
-def _only_united(source: ScriptSource, scope: ast.AST, terminated: str, truncated: str) -> bool:
-    """Whether the end of an episode is asked for nowhere but together with its being cut off."""
+def _only_together(source: ScriptSource, scope: ast.AST, terminated: str, truncated: str) -> bool:
+    """Whether every expression that reads the first flag also reads the second one."""
     for node in own_nodes(scope):
         if isinstance(node, ast.Name) and node.id == terminated and isinstance(node.ctx, ast.Load):
-            whole = [node, *takewhile(lambda part: isinstance(part, ast.expr), source.around(node))][-1]
-            if not any(isinstance(part, ast.Name) and part.id == truncated for part in ast.walk(whole)):
+            outermost = [node, *takewhile(lambda part: isinstance(part, ast.expr), source.around(node))][-1]
+            if not any(isinstance(part, ast.Name) and part.id == truncated for part in ast.walk(outermost)):
                 return False
     return True
 
 
 def _unions(scope: ast.AST, terminated: str, truncated: str) -> Iterator[str]:
-    """Names that are given `terminated or truncated`."""
+    """The variables to which the script assigns `terminated or truncated`."""
     for node in own_nodes(scope):
         if not isinstance(node, ast.Assign) or not isinstance(node.targets[0], ast.Name):
             continue

@@ -63,7 +63,7 @@ def test_weights_of_the_classes_of_words_favor_rare_ones(turned: bool, code: lis
 
 
 @pytest.mark.parametrize(("power", "named"), [(1.0, True), (-1.0, False)])
-def test_weights_of_classes_beside_numbers_of_nodes(power: float, named: bool) -> None:
+def test_class_weights_with_indices_of_nodes(power: float, named: bool) -> None:
     classes = torch.arange(160).div(10).sqrt().long()  # 10, 30, 50 and 70 of each
     numbers = torch.randperm(160)
     counts = torch.bincount(classes).float()
@@ -78,8 +78,8 @@ def test_weights_of_classes_beside_numbers_of_nodes(power: float, named: bool) -
 
     model = nn.Linear(8, 4)
     options = {"optimizer": torch.optim.Adam(model.parameters()), "step": step}
-    said = asked(CLASS_WEIGHTS, model, DataLoader(TensorDataset(torch.randn(160, 8), numbers), 160), **options)
-    assert [one.code for one in said] == ["loss.class-weights"] * named
+    findings = asked(CLASS_WEIGHTS, model, DataLoader(TensorDataset(torch.randn(160, 8), numbers), 160), **options)
+    assert [one.code for one in findings] == ["loss.class-weights"] * named
 
 
 def test_weights_that_grow_with_the_counts_are_named() -> None:
@@ -97,7 +97,7 @@ def test_weights_that_grow_with_the_counts_are_named() -> None:
 @pytest.mark.parametrize(
     ("given", "wrong"), [("weight", True), ("pos_weight", False), ("frequencies", False), ("samples", False)]
 )
-def test_balanced_weights_of_positives_are_given_as_such(several: bool, given: str, wrong: bool) -> None:
+def test_balanced_weights_of_positives_are_passed_as_pos_weight(several: bool, given: str, wrong: bool) -> None:
     drawn = torch.Generator().manual_seed(0)
     frequency = torch.tensor([0.5, 0.3, 0.15, 0.1] if several else [0.15])
     y = (torch.rand(800, len(frequency), generator=drawn) < frequency).float()

@@ -85,7 +85,7 @@ def test_losses_of_all_classes_are_let_pass(loss: Any) -> None:
     assert not asked(IGNORED_CLASS, model, digits(), **stepping(loss))
 
 
-def test_a_mask_beside_the_targets_is_no_class() -> None:
+def test_a_mask_after_the_targets_is_no_class() -> None:
     x = torch.randn(256, 64, generator=torch.Generator().manual_seed(0))
     known = (x[:, 0] > 0).float()
     loader = DataLoader(TensorDataset(x, x[:, 1], known), 32)
@@ -103,11 +103,11 @@ def test_padding_is_known_in_batches_of_the_scripts_own_class(ignored: int) -> N
         loss = functional.cross_entropy(scores, batch.wanted.flatten(), ignore_index=ignored)
         return stepped(loss, optimizer)
 
-    said = []
+    findings = []
     for check in (IGNORED_CLASS, PADDING_COUNTED):
         model = nn.Sequential(nn.Embedding(12, 8), nn.Linear(8, 12))
-        said += asked(check, model, padded_sentences(), step=step, optimizer=torch.optim.Adam(model.parameters()))
-    assert [one.code for one in said] == ["loss.padding-counted"] * (ignored < 0)
+        findings += asked(check, model, padded_sentences(), step=step, optimizer=torch.optim.Adam(model.parameters()))
+    assert [one.code for one in findings] == ["loss.padding-counted"] * (ignored < 0)
 
 
 @pytest.mark.parametrize(
@@ -146,7 +146,7 @@ def test_an_end_of_sentences_that_is_padding_is_never_learned(
 
 
 @pytest.mark.parametrize("counted", ["words", "tags", "next words"])
-def test_a_mask_beside_tags_leaves_no_tag_out(counted: str) -> None:
+def test_a_mask_for_tags_excludes_no_tag(counted: str) -> None:
     """Batches are as long as their longest row, and 0 fills rows up; of next tokens some are left out on purpose."""
     numbers, batches = torch.Generator().manual_seed(0), list[Any]()
     for longest in (8, 7, 10, 6):
@@ -162,17 +162,17 @@ def test_a_mask_beside_tags_leaves_no_tag_out(counted: str) -> None:
         return stepped((losses * mask.flatten()).sum() / mask.sum(), optimizer)
 
     model = nn.Sequential(nn.Embedding(9, 8), nn.Linear(8, 9))
-    said = asked_in_script(IGNORED_CLASS, model, batches, step=step)
-    assert [one.code for one in said] == ["loss.ignored-class"] * (counted == "tags")
+    findings = asked_in_script(IGNORED_CLASS, model, batches, step=step)
+    assert [one.code for one in findings] == ["loss.ignored-class"] * (counted == "tags")
 
 
 @pytest.mark.parametrize("ignored", [pytest.param(0, marks=pytest.mark.slow), 5])
 def test_what_fills_columns_up_may_be_left_out(ignored: int) -> None:
-    said = asked_in_script(IGNORED_CLASS, Translator(), translation_batches(), **translating(ignored))
-    assert [one.code for one in said] == ["loss.ignored-class"] * (ignored == 5)
+    findings = asked_in_script(IGNORED_CLASS, Translator(), translation_batches(), **translating(ignored))
+    assert [one.code for one in findings] == ["loss.ignored-class"] * (ignored == 5)
 
 
-def test_a_class_beside_what_is_void() -> None:
+def test_a_class_in_a_batch_with_void_pixels() -> None:
     generator = torch.Generator().manual_seed(0)
     maps = torch.randint(0, 4, (64, 6, 6), generator=generator)  # 3 is void
     data = DataLoader(TensorDataset(torch.randn(64, 1, 6, 6, generator=generator), maps), 8)

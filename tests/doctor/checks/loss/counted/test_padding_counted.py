@@ -1,4 +1,4 @@
-"""`loss.padding-counted`: does what only fills rows up count in the loss?"""
+"""`loss.padding-counted`: does padding count in the loss?"""
 
 from __future__ import annotations
 
@@ -127,8 +127,8 @@ def test_labels_at_padding_count_though_others_do_not(filler: int, counted: bool
 
     model = Tagger()
     loader = DataLoader(TensorDataset(tokens * mask, mask.long(), labels), 16)
-    said = asked(PADDING_COUNTED, model, loader, step=step, optimizer=torch.optim.SGD(model.parameters(), 0.1))
-    assert [one.code for one in said] == ["loss.padding-counted"] * counted
+    findings = asked(PADDING_COUNTED, model, loader, step=step, optimizer=torch.optim.SGD(model.parameters(), 0.1))
+    assert [one.code for one in findings] == ["loss.padding-counted"] * counted
 
 
 @pytest.mark.parametrize("zero", [False, True])
@@ -151,5 +151,5 @@ def test_a_class_of_no_weight_counts_for_nothing(zero: bool) -> None:
 
 @pytest.mark.parametrize("ignored", [pytest.param(0, marks=pytest.mark.slow), -100])
 def test_what_fills_columns_up_counts_for_nothing(ignored: int) -> None:
-    said = asked_in_script(PADDING_COUNTED, Translator(), translation_batches(), **translating(ignored))
-    assert [one.code for one in said] == ["loss.padding-counted"] * (ignored == -100)
+    findings = asked_in_script(PADDING_COUNTED, Translator(), translation_batches(), **translating(ignored))
+    assert [one.code for one in findings] == ["loss.padding-counted"] * (ignored == -100)

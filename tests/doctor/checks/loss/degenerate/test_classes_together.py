@@ -1,4 +1,4 @@
-"""Losses of embeddings that have nothing against classes that lie on one another."""
+"""Losses of embeddings that do not separate classes whose embeddings coincide."""
 
 from __future__ import annotations
 
@@ -62,6 +62,6 @@ def without_labels(embedded: Tensor, _: Tensor) -> Tensor:
         (without_labels, False),
     ],
 )
-def test_classes_are_told_apart(loss: Any, wrong: bool) -> None:
+def test_classes_are_separated(loss: Any, wrong: bool) -> None:
     found = said(DEGENERATE, Embedding(), digits(64), loss=loss, optimizer=adam)
     assert ["two by two" in one.measured for one in found] == [True] * wrong

@@ -67,7 +67,7 @@ def gaussian(*, log: float = 1, error: float = 1, inside: float = -1) -> Any:
 
 @pytest.mark.each_nth(3)
 @pytest.mark.parametrize("signs", [{"log": -1}, {"error": -1}, {"inside": 1}])
-def test_a_likelihood_with_a_wrong_sign_falls_without_end(signs: dict[str, float]) -> None:
+def test_a_likelihood_with_a_wrong_sign_falls_without_bound(signs: dict[str, float]) -> None:
     (found,) = asked(DEGENERATE, MeanAndVariance(), bent_quantities(), task="regress", **stepping(gaussian(**signs)))
     assert (found.code, found.severity) == ("loss.degenerate", "error")
     assert "without end" in found.measured
@@ -103,7 +103,7 @@ def test_a_divergence_of_predictions_from_themselves_is_zero(own: bool) -> None:
 
 @pytest.mark.each_nth(2)
 @pytest.mark.parametrize("masked", [True, False])
-def test_right_answers_behind_a_mask(masked: bool) -> None:
+def test_right_classes_with_masked_scores(masked: bool) -> None:
     def loss(outputs: Tensor, y: Tensor) -> Tensor:
         hidden = functional.one_hot(y if masked else (y + 1) % 10, 10).bool()
         return functional.cross_entropy(outputs.masked_fill(hidden, -1e9), y)
@@ -218,7 +218,7 @@ def test_classes_in_blocks_are_moved_by_chance() -> None:
 
 
 @pytest.mark.parametrize(("maximize", "endless"), [(True, False), (False, True)])
-def test_a_loss_turned_round_for_an_optimizer_that_maximizes_is_none_without_end(maximize: bool, endless: bool) -> None:
+def test_a_negated_loss_for_an_optimizer_that_maximizes_is_bounded(maximize: bool, endless: bool) -> None:
     def step(model: nn.Module, batch: Any, optimizer: torch.optim.Optimizer, _: object) -> Tensor:
         loss = functional.mse_loss(model(batch[0]), batch[1])
         optimizer.zero_grad()

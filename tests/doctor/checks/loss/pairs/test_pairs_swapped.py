@@ -1,4 +1,4 @@
-"""`loss.pairs-swapped`: does the loss pull together what belongs together?"""
+"""`loss.pairs-swapped`: does the loss pull matching pairs together and others apart?"""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ class Beside(nn.Module):
 
 
 @pytest.mark.parametrize("order", [(0, 1, 2), (0, 2, 1)])
-def test_triplets_beside_each_other_are_seen(order: tuple[int, ...]) -> None:
+def test_triplets_along_an_axis_are_found(order: tuple[int, ...]) -> None:
     x, y = digits().dataset.tensors  # type: ignore[attr-defined]
     by_class = y.argsort()
     loader = DataLoader(TensorDataset(torch.stack([x[by_class], x[by_class.roll(1)], x[by_class.roll(300)]], 1)), 32)
@@ -196,8 +196,8 @@ def test_a_ranking_loss_alone_pulls_what_belongs_together(swapped: bool) -> None
 
     model = Identified()
     optimizer = torch.optim.Adam(model.parameters(), 1e-3)
-    said = asked_in_script(PAIRS_SWAPPED, model, digits(), step=step, optimizer=optimizer)
-    assert [one.code for one in said] == ["loss.pairs-swapped"] * swapped
+    findings = asked_in_script(PAIRS_SWAPPED, model, digits(), step=step, optimizer=optimizer)
+    assert [one.code for one in findings] == ["loss.pairs-swapped"] * swapped
 
 
 class Triples(Dataset[Any]):
@@ -228,7 +228,7 @@ class TwoFactors(nn.Module):
 
 
 @pytest.mark.parametrize("turned", [True, False])
-def test_items_that_are_drawn_anew_are_ranked_below_those_that_stay(turned: bool) -> None:
+def test_sampled_items_are_ranked_below_items_that_stay(turned: bool) -> None:
     def step(net: nn.Module, batch: Any, own: Any, _: Any) -> Tensor:
         own.zero_grad()
         users, items, others = batch
@@ -269,8 +269,8 @@ def test_pairs_of_shifted_views(swapped: bool) -> None:
     torch.manual_seed(0)
     model = Embedding()
     optimizer = torch.optim.Adam(model.parameters(), 1e-3)
-    said = asked_in_script(PAIRS_SWAPPED, model, digits(), step=in_views(swapped), optimizer=optimizer)
-    assert [one.code for one in said] == ["loss.pairs-swapped"] * swapped
+    findings = asked_in_script(PAIRS_SWAPPED, model, digits(), step=in_views(swapped), optimizer=optimizer)
+    assert [one.code for one in findings] == ["loss.pairs-swapped"] * swapped
 
 
 @pytest.mark.parametrize("swapped", [True, False])
@@ -304,8 +304,8 @@ def test_a_hinge_of_hardest_triplets_that_is_zero_in_most_steps(swapped: bool) -
     model = Embedding()
     optimizer = torch.optim.Adam(model.parameters(), 1e-4)
     train = DataLoader(TensorDataset(torch.randn(128, 1, 8, 8), torch.arange(128) % 3), 32)
-    said = asked_in_script(PAIRS_SWAPPED, model, train, step=step, optimizer=optimizer)
-    assert ["the loss is 0 in" in one.measured for one in said] == [True] * swapped
+    findings = asked_in_script(PAIRS_SWAPPED, model, train, step=step, optimizer=optimizer)
+    assert ["the loss is 0 in" in one.measured for one in findings] == [True] * swapped
 
 
 class Wave(nn.Module):
@@ -330,8 +330,8 @@ def test_short_waves_that_begin_at_any_time(swapped: bool) -> None:
     data = TensorDataset(anchor, far, near) if swapped else TensorDataset(anchor, near, far)
     model = Wave()
     options: Any = {"optimizer": torch.optim.Adam(model.parameters(), 1e-3), "step": step_of_triplets}
-    said = asked_in_script(PAIRS_SWAPPED, model, DataLoader(data, 32), **options)
-    assert [one.code for one in said] == ["loss.pairs-swapped"] * swapped
+    findings = asked_in_script(PAIRS_SWAPPED, model, DataLoader(data, 32), **options)
+    assert [one.code for one in findings] == ["loss.pairs-swapped"] * swapped
 
 
 @pytest.mark.parametrize("labeled", [True, False])
@@ -352,8 +352,8 @@ def test_pairs_of_which_the_loss_asks_no_label_are_of_one_kind(labeled: bool) ->
 
     model = Wave()
     options: Any = {"optimizer": torch.optim.Adam(model.parameters(), 1e-3), "step": step}
-    said = asked_in_script(PAIRS_SWAPPED, model, DataLoader(TensorDataset(one, other, equal), 32), **options)
-    assert [one.code for one in said] == ["loss.pairs-swapped"] * labeled
+    findings = asked_in_script(PAIRS_SWAPPED, model, DataLoader(TensorDataset(one, other, equal), 32), **options)
+    assert [one.code for one in findings] == ["loss.pairs-swapped"] * labeled
 
 
 def test_keys_of_another_network_are_not_alike_at_first() -> None:
@@ -464,7 +464,7 @@ def test_triplets_that_the_network_is_shown_at_once(swapped: bool) -> None:
 
 
 @pytest.mark.parametrize("swapped", [False, True])
-def test_each_view_has_its_mate_where_the_loss_looks(swapped: bool) -> None:
+def test_each_view_has_its_partner_where_the_loss_expects_it(swapped: bool) -> None:
     x = torch.randn(256, 16)
     data = TensorDataset(x + 0.1 * torch.randn(256, 16), x + 0.1 * torch.randn(256, 16))
 
@@ -513,16 +513,16 @@ def test_sounds_are_compared_by_what_they_sound_like(swapped: bool) -> None:
 @pytest.mark.each_nth(2)
 @pytest.mark.parametrize("swapped", [True, False])
 def test_labels_belong_to_both_views_of_a_batch(swapped: bool) -> None:
-    said = []
+    findings = []
     with suppress(NoEvidence):
-        said = asked(
+        findings = asked(
             PAIRS_SWAPPED,
             DeepEmbedding(),
             digits(),
             step=supervised_contrast(swapped),
             optimizer=lambda p: torch.optim.Adam(p, 3e-3),
         )
-    assert [one.code for one in said] == ["loss.pairs-swapped"] * swapped
+    assert [one.code for one in findings] == ["loss.pairs-swapped"] * swapped
 
 
 def embedding(numbers: int = 64) -> nn.Module:
@@ -567,7 +567,7 @@ def supervised(z: Tensor, positive: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize("kind", ["swapped", "right", "without labels"])
-def test_classes_are_pulled_together_beside_a_probe(kind: str) -> None:
+def test_classes_are_pulled_together_next_to_a_probe(kind: str) -> None:
     def step(model: Any, batch: Any, optimizer: Any, _: Any) -> Tensor:
         x, y = batch
         z, scores = model(x)
@@ -579,8 +579,8 @@ def test_classes_are_pulled_together_beside_a_probe(kind: str) -> None:
 
     model = Probed()
     options: Any = {"optimizer": torch.optim.Adam(model.parameters(), 0.003), "step": step}
-    said = asked_in_script(PAIRS_SWAPPED, model, digits(), **options)
-    assert [one.code for one in said] == ["loss.pairs-swapped"] * (kind == "swapped")
+    findings = asked_in_script(PAIRS_SWAPPED, model, digits(), **options)
+    assert [one.code for one in findings] == ["loss.pairs-swapped"] * (kind == "swapped")
 
 
 def rapid(parameters: Any) -> torch.optim.Optimizer:
@@ -611,7 +611,7 @@ def of_pairs(model: nn.Module, batch: Any, optimizer: Any, loss: Any) -> Tensor:
 
 @pytest.mark.each_nth(2)
 @pytest.mark.parametrize("swapped", [True, False])
-def test_a_loss_that_is_soon_content_with_classes_apart(swapped: bool) -> None:
+def test_a_loss_that_is_near_zero_with_classes_pushed_apart(swapped: bool) -> None:
     options: Any = {"loss": HardTriplets(swapped), "step": of_pairs, "optimizer": rapid}
     found = said(PAIRS_SWAPPED, DeepEmbedding(), digits(), **options)
     assert [one.code for one in found] == ["loss.pairs-swapped"] * swapped
@@ -629,7 +629,7 @@ class Reconstructing(nn.Module):
         return self.image(code), code
 
 
-def test_labels_that_the_loss_does_not_get_are_not_asked_about() -> None:
+def test_labels_that_the_loss_does_not_get_do_not_count() -> None:
     def step(model: nn.Module, batch: Any, optimizer: Any, _: Any) -> Tensor:
         optimizer.zero_grad()
         image, code = model(batch[0])

@@ -1,4 +1,4 @@
-"""Scores that a loss adds where it has to take them away, as `bce + dice` for `bce + 1 - dice`."""
+"""Scores that a loss adds instead of subtracting them, such as `bce + dice` for `bce + 1 - dice`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Distances that cross entropy is given as if they were scores."""
+"""Distances that are passed to cross entropy as if they were scores."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""`loss.sign`, `data.step-labels` and `model.graph-detached` of networks that train against each other: which way does
-the loss push what the judge says of each?"""
+"""`loss.sign`, `data.step-labels` and `model.graph-detached` of networks that train against each other: in which
+direction do the losses push the discriminator's outputs?"""
 
 from __future__ import annotations
 

@@ -68,7 +68,7 @@ def test_a_part_of_the_loss_with_the_wrong_sign(sign: float) -> None:
 
 @pytest.mark.each_nth(3)
 @pytest.mark.parametrize("kind", ["squares", "squares of probabilities", "hinge", "smoothed"])
-def test_other_losses_ask_for_right_answers_too(kind: str) -> None:
+def test_other_losses_are_lowest_for_right_predictions_too(kind: str) -> None:
     model = perceptron()
 
     def asks(outputs: Tensor, y: Tensor) -> Tensor:
@@ -208,7 +208,7 @@ class Ascent(torch.optim.Optimizer):
 @pytest.mark.parametrize(
     ("maximized", "wrong"), [("said", False), ("", False), ("said", True), ("done", False), ("done", True)]
 )
-def test_one_of_several_outputs_may_be_asked_for_by_what_is_maximized(maximized: str, wrong: bool) -> None:
+def test_one_of_several_outputs_may_have_a_reversed_loss_if_it_is_maximized(maximized: str, wrong: bool) -> None:
     torch.manual_seed(0)
     x = torch.randn(256, 1, 8, 8)
     place, area = x[:, 0, 0, :2].tanh(), x[:, 0, 4, 4].tanh()
@@ -224,8 +224,8 @@ def test_one_of_several_outputs_may_be_asked_for_by_what_is_maximized(maximized:
     adam = torch.optim.Adam(model.parameters(), 2e-3, maximize=maximized == "said")
     optimizer = Ascent(model.parameters(), 0.1) if maximized == "done" else adam
     train = DataLoader(TensorDataset(x, place, area), 32)
-    said = asked_in_script(SIGN, model, train, optimizer=optimizer, step=step)
-    assert [one.code for one in said] == ["loss.sign"] * wrong
+    findings = asked_in_script(SIGN, model, train, optimizer=optimizer, step=step)
+    assert [one.code for one in findings] == ["loss.sign"] * wrong
 
 
 @pytest.mark.parametrize(("sign", "wrong"), [(1.0, True), (-1.0, False)])
@@ -243,8 +243,8 @@ def test_distances_of_torch_are_no_scores(sign: float, wrong: bool) -> None:
     torch.manual_seed(0)
     model = nn.Linear(8, 4)
     loader = DataLoader(TensorDataset(x, x + 0.1), 16)
-    said = asked(SIGN, model, loader, step=step, optimizer=torch.optim.SGD(model.parameters(), 0.01))
-    assert ["distances of `cdist`" in one.measured for one in said] == [True] * wrong
+    findings = asked(SIGN, model, loader, step=step, optimizer=torch.optim.SGD(model.parameters(), 0.01))
+    assert ["distances of `cdist`" in one.measured for one in findings] == [True] * wrong
 
 
 @pytest.mark.parametrize(("weight", "sign", "wrong"), [(0.03, 1.0, False), (1.0, -1.0, True)])
@@ -260,8 +260,8 @@ def test_rare_classes_that_hardly_count_are_no_wrong_sign(weight: float, sign: f
         return sign * functional.binary_cross_entropy_with_logits(outputs, targets, pos_weight=pos_weight)
 
     optimizer = torch.optim.SGD(model.parameters(), 0.01)
-    said = asked(SIGN, model, DataLoader(TensorDataset(x, y), 64), loss=loss, optimizer=optimizer)
-    assert bool(said) is wrong
+    findings = asked(SIGN, model, DataLoader(TensorDataset(x, y), 64), loss=loss, optimizer=optimizer)
+    assert bool(findings) is wrong
 
 
 class Detector(nn.Module):
@@ -288,8 +288,8 @@ def test_boxes_of_a_dictionary_that_also_has_classes_are_put_in_the_place_of_out
 
     model = Detector()
     options: Any = {"optimizer": torch.optim.Adam(model.parameters(), 0.001), "step": step}
-    said = asked_in_script(SIGN, model, DataLoader(records, 16), **options)  # type: ignore[arg-type]
-    assert ["output `1`" in one.measured for one in said] == [True] * uphill
+    findings = asked_in_script(SIGN, model, DataLoader(records, 16), **options)  # type: ignore[arg-type]
+    assert ["output `1`" in one.measured for one in findings] == [True] * uphill
 
 
 @pytest.mark.parametrize(("factor", "wrong"), [(1, False), (-1, True)])

@@ -33,8 +33,8 @@ BINARY = "F.binary_cross_entropy_with_logits(out, y"
 )
 def test_a_mean_is_not_divided_by_the_count_of_sums(found: str, wrong: bool) -> None:
     text = LOSS.replace("FOUND", found).replace("COUNT", "marked.sum().clamp(min=1)")
-    said = read(text, DIVIDED_TWICE, perceptron(), digits())
-    assert ["divides a mean by `n`" in one.measured for one in said] == [True] * wrong
+    findings = read(text, DIVIDED_TWICE, perceptron(), digits())
+    assert ["divides a mean by `n`" in one.measured for one in findings] == [True] * wrong
 
 
 def test_steps_of_accumulation_are_no_count_of_what_is_averaged() -> None:

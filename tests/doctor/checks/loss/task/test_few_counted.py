@@ -1,4 +1,4 @@
-"""A loss of one sample of each batch, or of one position of sequences."""
+"""A loss that depends on only one sample of each batch, or on one position of sequences."""
 
 from __future__ import annotations
 

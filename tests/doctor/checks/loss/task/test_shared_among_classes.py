@@ -1,4 +1,4 @@
-"""A cross entropy of the user's own that is a mean over classes too, where its sum is meant."""
+"""The user's own cross entropy that takes the mean over classes instead of the sum."""
 
 from __future__ import annotations
 

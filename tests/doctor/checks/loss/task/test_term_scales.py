@@ -1,4 +1,4 @@
-"""`loss.wrong-for-task` of variational autoencoders: a mean over pixels beside a sum over codes."""
+"""`loss.wrong-for-task` of variational autoencoders: a mean over pixels is added to a sum over codes."""
 
 from __future__ import annotations
 

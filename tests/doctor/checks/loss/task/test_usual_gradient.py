@@ -1,4 +1,4 @@
-"""A loss of the user's own that teaches nothing: what the same steps learn by the gradient of a usual one."""
+"""The user's own loss with which the network learns nothing, though it learns with the gradient of a usual loss."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""loss.wrong-for-task: does the loss compute something else than what the task and its targets call for?"""
+"""`loss.wrong-for-task`: does the loss fit the task and its targets?"""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_outputs_and_targets_stand_in_their_places(loss: Any, said: str) -> None
 
 
 @pytest.mark.parametrize("shift", [0, 1])
-def test_a_class_that_is_asked_for_at_the_next_output_is_named(shift: int) -> None:
+def test_a_class_whose_target_is_the_next_output_is_reported(shift: int) -> None:
     def loss(outputs: Tensor, y: Tensor) -> Tensor:
         return functional.binary_cross_entropy_with_logits(outputs, functional.one_hot((y + shift) % 10, 10).float())
 
@@ -209,7 +209,7 @@ WRONG: list[tuple[str, nn.Module, Any, str]] = [
 
 @pytest.mark.each_nth(3)
 @pytest.mark.parametrize(("name", "model", "loss", "remedy"), WRONG, ids=[row[0] for row in WRONG])
-def test_what_a_loss_is_given_tells_that_it_is_wrong(name: str, model: nn.Module, loss: Any, remedy: str) -> None:
+def test_arguments_of_a_loss_show_that_it_is_wrong(name: str, model: nn.Module, loss: Any, remedy: str) -> None:
     (found,) = asked(WRONG_FOR_TASK, model, digits(), loss=loss)
     assert found.code == "loss.wrong-for-task"
     assert found.severity in ("error", "warning")
@@ -292,10 +292,10 @@ def test_poisson_of_rates(log_input: bool, wrong: bool) -> None:
         return stepped(loss, optimizer)
 
     options: Any = {"optimizer": torch.optim.SGD(model.parameters(), 0.01), "step": step}
-    said = asked_in_script(
+    findings = asked_in_script(
         WRONG_FOR_TASK, model, DataLoader(TensorDataset(x, torch.poisson(x[:, 0].exp())), 32), **options
     )
-    assert ["log_input" in one.measured for one in said] == [True] * wrong
+    assert ["log_input" in one.measured for one in findings] == [True] * wrong
 
 
 X = torch.randn(96, 8, generator=torch.Generator().manual_seed(0))
@@ -312,8 +312,8 @@ def test_poisson_of_numbers_below_zero(positive: bool) -> None:
 
     options: Any = {"optimizer": torch.optim.SGD(model.parameters(), 0.01), "step": step}
     train = DataLoader(TensorDataset(X, torch.poisson(X[:, 0].exp())), 16)
-    said = asked_in_script(WRONG_FOR_TASK, model, train, **options)
-    assert ["below 0" in one.measured for one in said] == [True] * (not positive)
+    findings = asked_in_script(WRONG_FOR_TASK, model, train, **options)
+    assert ["below 0" in one.measured for one in findings] == [True] * (not positive)
 
 
 def forecaster(quantiles: int) -> nn.Module:
@@ -335,12 +335,12 @@ def test_quantiles_are_those_that_the_script_lists(listed: list[float], turned: 
     source = ScriptSource({}, {"levels": listed}, ("script.py", 1, 2), None)
     options: Any = {"optimizer": torch.optim.Adam(model.parameters(), 1e-3), "step": pinball(listed, turned)}
     setup = make_setup(model, forecasts(), task="regress", source=source, **options)
-    said = list(WRONG_FOR_TASK.run(Evidence(setup, Clock(60.0))))
-    assert ["lists the quantiles" in one.measured for one in said] == [True] * (not right)
+    findings = list(WRONG_FOR_TASK.run(Evidence(setup, Clock(60.0))))
+    assert ["lists the quantiles" in one.measured for one in findings] == [True] * (not right)
 
 
 @pytest.mark.parametrize("classes", ["cross entropy", "by hand", "as numbers"])
-def test_a_quantity_beside_classes_is_not_their_numbers(classes: str) -> None:
+def test_a_quantity_predicted_with_classes_is_not_their_numbers(classes: str) -> None:
     numbers = torch.Generator().manual_seed(0)
     x, speed, kinds = torch.randn(128, 64, generator=numbers), torch.rand(128, generator=numbers), torch.arange(128) % 4
 
@@ -355,8 +355,8 @@ def test_a_quantity_beside_classes_is_not_their_numbers(classes: str) -> None:
         return stepped(loss, optimizer)
 
     model, loader = TwoHeads(4), DataLoader(TensorDataset(x, speed, kinds), 32)
-    said = asked_in_script(WRONG_FOR_TASK, model, loader, step=step, task="classify")
-    assert [one.code for one in said] == ["loss.wrong-for-task"] * (classes == "as numbers")
+    findings = asked_in_script(WRONG_FOR_TASK, model, loader, step=step, task="classify")
+    assert [one.code for one in findings] == ["loss.wrong-for-task"] * (classes == "as numbers")
 
 
 def test_a_likelihood_without_its_minus_is_the_loss_of_its_task() -> None:
@@ -393,8 +393,8 @@ def test_a_network_that_gives_its_own_errors(errors: bool) -> None:
     model = OwnErrors(errors)
     options |= {"optimizer": torch.optim.Adam(model.parameters(), 1e-2)}
     checks = (WRONG_FOR_TASK, SIGN, DEGENERATE, MODE)
-    said = [one.code for check in checks for one in asked_in_script(check, model, train, **options)]
-    assert said == ([] if errors else ["loss.wrong-for-task", "model.mode"])
+    codes = [one.code for check in checks for one in asked_in_script(check, model, train, **options)]
+    assert codes == ([] if errors else ["loss.wrong-for-task", "model.mode"])
 
 
 def matrix_cox(risks: Tensor, durations: Tensor, events: Tensor) -> Tensor:

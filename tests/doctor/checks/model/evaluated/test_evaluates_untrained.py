@@ -1,4 +1,4 @@
-"""`model.evaluates-untrained`: is what is evaluated what is trained, or an average of it that follows?"""
+"""`model.evaluates-untrained`: does evaluation use the trained network, or an average that follows it?"""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from for_checks.asked import asked, digits, loop, perceptron, read, said, stepped
 from for_checks.scripts import found, found_in_library, values
-from striate.doctor.checks.model.evaluated.copies import are_chosen, are_kept_anew
+from striate.doctor.checks.model.evaluated.copies import are_best_so_far, are_saved_again
 from striate.doctor.checks.model.evaluated.evaluates_untrained import CHECK as EVALUATES_UNTRAINED
 from striate.doctor.checks.model.evaluated.evaluates_untrained import READ
 from striate.doctor.setup.library_training import LibraryTraining
@@ -78,27 +78,27 @@ def test_an_average_is_written_into_the_tensor(line: str, wrong: bool) -> None:
     model = perceptron()
     names = {"model": model, "average": copy.deepcopy(model)}
     options: Any = {"loss": nn.CrossEntropyLoss(), "optimizer": torch.optim.SGD(model.parameters(), 0.1)}
-    said = read(
+    findings = read(
         AVERAGED.replace("LINE", line.replace("; ", "\n        ")), READ, model, digits(), names=names, **options
     )
-    assert ["variable of the loop" in one.measured for one in said] == [True] * wrong
+    assert ["variable of the loop" in one.measured for one in findings] == [True] * wrong
 
 
 @pytest.mark.parametrize("method", ["after_epoch", "__init__"])
-def test_a_state_that_a_callback_keeps_is_no_copy_left_behind(method: str) -> None:
+def test_a_state_that_a_callback_stores_is_no_unchanged_copy(method: str) -> None:
     text = f"class Keep:\n    def {method}(self):\n        self.best = copy.deepcopy(self.model.state_dict())\n"
     text += "for x, y in loader:\n    train(x, y)\n"
     source = ScriptSource({"train.py": ast.parse(text)}, {}, ("train.py", 4, 5), 5)
-    assert are_kept_anew(source) is (method != "__init__")
+    assert are_saved_again(source) is (method != "__init__")
 
 
 @pytest.mark.parametrize("again", [True, False])
-def test_a_state_that_is_kept_anew_is_no_copy_left_behind(again: bool) -> None:
+def test_a_state_that_is_saved_again_is_no_unchanged_copy(again: bool) -> None:
     text = "best, state = 0.0, copy.deepcopy(model.state_dict())\nfor x, y in loader:\n    train(x, y)\n"
     text += "    best, state = score, copy.deepcopy(model.state_dict())\n" if again else ""
     state = copy.deepcopy(nn.Linear(2, 2).state_dict())
     source = ScriptSource({"train.py": ast.parse(text)}, {"state": state}, ("train.py", 2, 3), 5)
-    assert are_kept_anew(source) is again
+    assert are_saved_again(source) is again
 
 
 @pytest.mark.parametrize(("update", "wrong"), [("pass", True), ("ema.load_state_dict(model.state_dict())", False)])
@@ -121,8 +121,8 @@ def test_an_average_may_get_its_own_best_state_again(update: str, wrong: bool) -
     model, ema = perceptron(), perceptron()
     names = {"model": model, "ema": ema, "val_loader": digits()}
     options = {"names": names, "loss": nn.CrossEntropyLoss(), "optimizer": torch.optim.SGD(model.parameters(), 0.1)}
-    said = read(text, EVALUATES_UNTRAINED, model, digits(), **options)
-    assert [one.code for one in said] == ["model.evaluates-untrained"] * wrong
+    findings = read(text, EVALUATES_UNTRAINED, model, digits(), **options)
+    assert [one.code for one in findings] == ["model.evaluates-untrained"] * wrong
 
 
 class Tables(nn.Module):
@@ -182,8 +182,8 @@ def test_the_state_of_an_average_in_a_checkpoint_is_no_copy_that_stays(saved: bo
                 one.lerp_(other, 0.05)
         return value if checkpoint else value * 2
 
-    said = asked(EVALUATES_UNTRAINED, model, digits(), step=step, loss=nn.CrossEntropyLoss())
-    assert [one.code for one in said] == ["model.evaluates-untrained"] * (not saved)
+    findings = asked(EVALUATES_UNTRAINED, model, digits(), step=step, loss=nn.CrossEntropyLoss())
+    assert [one.code for one in findings] == ["model.evaluates-untrained"] * (not saved)
 
 
 @pytest.mark.parametrize(("test", "chosen"), [("score > best", True), ("state is None", False), ("", False)])
@@ -194,19 +194,19 @@ def test_copied_tensors_by_name_are_the_best_state(test: str, chosen: bool) -> N
     names = {"state": {name: tensor.clone() for name, tensor in model.state_dict().items()}}
     source = ScriptSource({"train.py": ast.parse(text + "    train(x, y)\n")}, names, ("train.py", 1, 4), 5)
     setup: Any = SimpleNamespace(source=source, model=model)
-    assert are_chosen(setup) is chosen
+    assert are_best_so_far(setup) is chosen
 
 
 @pytest.mark.parametrize(
     ("test", "anew"), [("score > best", True), ("state is None", False), ("not state", False), ("", False)]
 )
-def test_a_state_that_is_chosen_in_the_loop_is_kept_anew(test: str, anew: bool) -> None:
+def test_a_state_that_is_chosen_in_the_loop_is_saved_again(test: str, anew: bool) -> None:
     kept = "state = copy.deepcopy(model.state_dict())"
     text = f"for x, y in loader:\n    if {test}:\n        {kept}\n" if test else f"{kept}\nfor x, y in loader:\n"
     text += "    train(x, y)\n"
     state = copy.deepcopy(nn.Linear(2, 2).state_dict())
     source = ScriptSource({"train.py": ast.parse(text)}, {"state": state}, ("train.py", 1, 4), 5)
-    assert are_kept_anew(source) is anew
+    assert are_saved_again(source) is anew
 
 
 @pytest.mark.parametrize("decay", [0.9, 0.999])
@@ -353,8 +353,8 @@ def test_offsets_in_a_list_are_no_copy_of_the_network(copied: bool, wrong: bool)
         value = loop(model, batch, optimizer, loss)
         return value if held else value * 2
 
-    said = asked(EVALUATES_UNTRAINED, model, digits(16), step=step, loss=nn.CrossEntropyLoss())
-    assert [one.code for one in said] == ["model.evaluates-untrained"] * wrong
+    findings = asked(EVALUATES_UNTRAINED, model, digits(16), step=step, loss=nn.CrossEntropyLoss())
+    assert [one.code for one in findings] == ["model.evaluates-untrained"] * wrong
 
 
 class Average(nn.Module):
@@ -383,8 +383,8 @@ def test_an_average_that_a_function_returns(update: str, wrong: bool) -> None:
     model, ema = perceptron(), Average()
     names = {"model": model, "ema": ema, "val_loader": digits(), "Average": Average}
     options = {"names": names, "loss": nn.CrossEntropyLoss(), "optimizer": torch.optim.SGD(model.parameters(), 0.1)}
-    said = read(text, EVALUATES_UNTRAINED, model, digits(), **options)
-    assert [one.code for one in said] == ["model.evaluates-untrained"] * wrong
+    findings = read(text, EVALUATES_UNTRAINED, model, digits(), **options)
+    assert [one.code for one in findings] == ["model.evaluates-untrained"] * wrong
 
 
 def more_rows(count: int = 400, numbers: int = 8) -> torch.Tensor:
@@ -446,8 +446,8 @@ def test_an_average_is_read_of_when_few_steps_are_made(updated: bool) -> None:
     names = {"model": model, "average": copy.deepcopy(model), "images": torch.randn(8, 64)}
     loader = DataLoader(TensorDataset(torch.randn(8, 1, 8, 8), torch.arange(8)), 8)
     options: Any = {"loss": nn.CrossEntropyLoss(), "optimizer": torch.optim.Adam(model.parameters(), 1e-3)}
-    said = read(text, READ, model, loader, names=names, **options)
-    assert ["`average`" in one.measured for one in said] == [True] * (not updated)
+    findings = read(text, READ, model, loader, names=names, **options)
+    assert ["`average`" in one.measured for one in findings] == [True] * (not updated)
 
 
 @pytest.mark.parametrize("as_state", [True, False])
@@ -462,11 +462,11 @@ def test_weights_in_a_checkpoint_are_the_best_so_far(test: str, as_state: bool) 
         {"train.py": ast.parse(text + "    train(x, y)\n")}, {"checkpoint": checkpoint}, ("train.py", 1, 4), 5
     )
     setup: Any = SimpleNamespace(source=source, model=model)
-    assert (are_kept_anew(source) if as_state else are_chosen(setup)) is bool(test)
+    assert (are_saved_again(source) if as_state else are_best_so_far(setup)) is bool(test)
 
 
 @pytest.mark.parametrize("dropped", [True, False])
-def test_an_average_that_a_pure_function_gives_anew_follows(dropped: bool) -> None:
+def test_an_average_that_a_pure_function_replaces_follows(dropped: bool) -> None:
     model = perceptron()
     state = {"ema": {name: value.detach().clone() for name, value in model.named_parameters()}}
 
@@ -477,8 +477,8 @@ def test_an_average_that_a_pure_function_gives_anew_follows(dropped: bool) -> No
             state["ema"] = ema
         return value
 
-    said = asked(EVALUATES_UNTRAINED, model, digits(16), step=step, loss=nn.CrossEntropyLoss())
-    assert [one.code for one in said] == ["model.evaluates-untrained"] * dropped
+    findings = asked(EVALUATES_UNTRAINED, model, digits(16), step=step, loss=nn.CrossEntropyLoss())
+    assert [one.code for one in findings] == ["model.evaluates-untrained"] * dropped
 
 
 class Owner:
@@ -493,7 +493,7 @@ class Owner:
                 slow.lerp_(fast, 0.1)
 
 
-def test_an_average_that_an_object_moves_is_seen_beside_the_users_own() -> None:
+def test_an_average_that_an_object_updates_is_found_next_to_the_users_own() -> None:
     model = perceptron()
     owner = Owner(model)
 
@@ -526,8 +526,8 @@ def test_an_average_begins_within_the_training(start: int, right: bool) -> None:
     options = {"names": {"start": start}, "loss": LOSS, "optimizer": None}
     model = perceptron()
     options["optimizer"] = torch.optim.SGD(model.parameters(), 0.1)
-    said = read(text, EVALUATES_UNTRAINED, model, digits(), **options)
-    assert ["it never runs" in one.measured for one in said] == [True] * (not right)
+    findings = read(text, EVALUATES_UNTRAINED, model, digits(), **options)
+    assert ["it never runs" in one.measured for one in findings] == [True] * (not right)
 
 
 @pytest.mark.slow
@@ -543,7 +543,7 @@ def test_an_average_begins_within_the_training(start: int, right: bool) -> None:
         ("targets = average(x)", "evaluate(average)", True),
     ],
 )
-def test_a_copy_that_is_evaluated_is_given_weights(update: str, evaluated: str, right: bool) -> None:
+def test_an_evaluated_copy_gets_weights(update: str, evaluated: str, right: bool) -> None:
     text = textwrap.dedent(f"""
         def evaluate(net):
             net.eval()
@@ -575,7 +575,7 @@ def test_a_copy_that_is_evaluated_is_given_weights(update: str, evaluated: str, 
     ("then", "right"),
     [("other.eval()", False), ("other.load_state_dict(model.state_dict())", True)],
 )
-def test_a_network_that_each_epoch_makes_anew_is_not_what_is_trained(then: str, right: bool) -> None:
+def test_a_network_that_each_epoch_creates_is_not_the_trained_one(then: str, right: bool) -> None:
     text = textwrap.dedent(f"""
         for epoch in range(5):
             for x, y in loader:

@@ -1,4 +1,4 @@
-"""Copies of the network that a script evaluates, and that no line of it changes."""
+"""Copies of the network that a script evaluates, but that no line of it changes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Weights that a library's validation uses in place of the trained ones, and that no line changes."""
+"""Weights that a library's validation uses in place of the trained ones, and that no line of the script changes."""
 
 from __future__ import annotations
 

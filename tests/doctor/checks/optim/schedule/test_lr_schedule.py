@@ -1,4 +1,4 @@
-"""Does the schedule of the learning rate end, or begin, before anything is learned?"""
+"""`optim.lr-schedule`: is the learning rate almost 0, or still warming up, while there is much to learn?"""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ from for_checks.pictures import signs
 from for_checks.scripts import SCRIPT, Counting, found, values
 from for_checks.steps import scheduled
 from striate.doctor.checks.optim.lr_too_high import LR_TOO_HIGH
-from striate.doctor.checks.optim.schedule.gone_early import ends_early
 from striate.doctor.checks.optim.schedule.lr_schedule import LR_SCHEDULE
-from striate.doctor.checks.optim.schedule.planned_rates import gets_there
+from striate.doctor.checks.optim.schedule.planned_rates import reaches_full_rate
+from striate.doctor.checks.optim.schedule.too_short import ends_early
 from striate.doctor.setup.script_source import ScriptSource
 
 
@@ -98,8 +98,8 @@ def test_a_warmup_is_over_before_a_loop_that_counts(warmup: int, late: bool) -> 
         return value.detach()
 
     source = ScriptSource({"t.py": ast.parse("for i in range(300):\n    pass")}, {}, ("t.py", 1, 2), None)
-    said = asked(LR_SCHEDULE, model, Counting(300), loss=LOSS, optimizer=optimizer, step=step, source=source)
-    assert [finding.code for finding in said] == ["optim.lr-schedule"] * late
+    findings = asked(LR_SCHEDULE, model, Counting(300), loss=LOSS, optimizer=optimizer, step=step, source=source)
+    assert [finding.code for finding in findings] == ["optim.lr-schedule"] * late
 
 
 @pytest.mark.each_nth(2)
@@ -272,8 +272,8 @@ def test_a_schedule_is_as_long_as_the_training(made: Callable[[Any], Any], measu
         return value.detach()
 
     names = {"scheduler": scheduler, "optimizer": optimizer}
-    said = read(SCHEDULED, LR_SCHEDULE, model, digits(), loss=LOSS, optimizer=optimizer, step=step, names=names)
-    assert [measured in one.measured for one in said] == [True] * bool(measured)
+    findings = read(SCHEDULED, LR_SCHEDULE, model, digits(), loss=LOSS, optimizer=optimizer, step=step, names=names)
+    assert [measured in one.measured for one in findings] == [True] * bool(measured)
 
 
 def linear(optimizer: torch.optim.Optimizer, steps: int) -> LambdaLR:
@@ -302,8 +302,8 @@ def test_a_schedule_counts_the_steps_of_an_optimizer_that_adds_up_batches(steps:
         return value.detach()
 
     names = {"scheduler": scheduler, "optimizer": optimizer}
-    said = read(SCHEDULED, LR_SCHEDULE, model, batches, loss=LOSS, optimizer=optimizer, step=step, names=names)
-    measured = [one.measured for one in said]
+    findings = read(SCHEDULED, LR_SCHEDULE, model, batches, loss=LOSS, optimizer=optimizer, step=step, names=names)
+    measured = [one.measured for one in findings]
     if each == "step":
         assert ["stepped only once in 5" in text for text in measured] == [True] * (steps == "batches")
     else:
@@ -344,9 +344,9 @@ def test_a_schedule_may_be_all_of_the_rate() -> None:
 @pytest.mark.parametrize(("top", "there"), [(30, True), (80, False)])
 def test_a_cycle_has_its_full_rate_before_half_of_it(top: int, there: bool) -> None:
     rates = [0.1 * number / top for number in range(top)] + [0.1 * (100 - n) / (100 - top) for n in range(top, 100)]
-    assert gets_there([(rates, 100, "step")], 0.1) is there
-    assert gets_there([(rates[:40], 100, "step")], 0.1) is there
-    assert not gets_there([(rates, 100, "epoch"), (rates[:20], 100, "step")], 0.1)
+    assert reaches_full_rate([(rates, 100, "step")], 0.1) is there
+    assert reaches_full_rate([(rates[:40], 100, "step")], 0.1) is there
+    assert not reaches_full_rate([(rates, 100, "epoch"), (rates[:20], 100, "step")], 0.1)
 
 
 def sgd(model: nn.Module, lr: float, **options: Any) -> torch.optim.Optimizer:

@@ -1,5 +1,5 @@
-"""Rates that a function of the script's own sets for each epoch, as `adjust_learning_rate(optimizer, epoch, args)`, or
-gives for each step, as `group["lr"] = get_lr(it)`."""
+"""Rates that a function of the script sets for each epoch, as `adjust_learning_rate(optimizer, epoch, args)`, or
+returns for each step, as `group["lr"] = get_lr(it)`."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ LOOPS = {
 
 @pytest.mark.parametrize("loops", list(LOOPS))
 @pytest.mark.parametrize(("most", "early"), [(10, True), (100, False)])
-def test_a_function_that_gives_the_rate_of_each_step_is_asked_for_all(loops: str, most: int, early: bool) -> None:
+def test_a_function_of_the_rate_is_called_for_all_steps(loops: str, most: int, early: bool) -> None:
     names: dict[str, Any] = values() | {"math": math, "most": most, "steps": 0}
     text = COUNTED.format(loops=LOOPS[loops])
     exec(text.partition("for ")[0], names)

@@ -72,11 +72,11 @@ def test_a_warmup_and_steps_down_that_come_with_each_batch(each: int, begins: in
     parts: list[Any] = [LinearLR(optimizer, 0.2, total_iters=begins), StepLR(optimizer, each, 0.1)]
     names = {"model": model, "schedule": SequentialLR(optimizer, parts, [begins])}
     options: Any = {"loss": nn.CrossEntropyLoss(), "optimizer": optimizer}
-    said = read(STEPPED, SCHEDULER_CALLS, model, train, names=names, **options)
-    assert [one.code for one in said] == ["optim.lr-schedule"] * wrong
+    findings = read(STEPPED, SCHEDULER_CALLS, model, train, names=names, **options)
+    assert [one.code for one in findings] == ["optim.lr-schedule"] * wrong
 
 
-def test_a_scheduler_of_a_training_before_is_none_of_this() -> None:
+def test_a_scheduler_of_an_earlier_training_is_ignored() -> None:
     names = values()
     before = torch.optim.SGD(perceptron().parameters(), 0.1)
     names["scheduler"] = CosineAnnealingLR(before, 5)
@@ -144,7 +144,7 @@ def test_a_score_may_be_one_that_falls(kept: str, given: str, mode: str, right: 
 
 
 @pytest.mark.parametrize(("given", "mode", "right"), [("-accuracy", "min", True), ("1 - accuracy", "max", False)])
-def test_a_metric_may_be_turned_round(given: str, mode: str, right: bool) -> None:
+def test_a_metric_may_be_negated(given: str, mode: str, right: bool) -> None:
     text = SCRIPT.replace("scheduler.step()", f"scheduler.step({given})")
     assert (found(text, values(lambda o: ReduceLROnPlateau(o, mode)), [SCHEDULER_CALLS]) == {}) is right
 

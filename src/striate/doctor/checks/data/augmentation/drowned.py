@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from striate.doctor.checks.data.augmentation.finding import augmentation_finding
-from striate.doctor.checks.model.variants import question
+from striate.doctor.checks.model.variants import inputs_and_outputs
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.read_batches import DRAWN
 from striate.doctor.evidence.skill import skill
@@ -125,7 +125,7 @@ def _is_added(evidence: Evidence) -> bool:
     if plain is None or path is None:
         return False
     blank = altered(batch, path, torch.zeros_like)
-    full, noise = (main_tensor(question(evidence, one, seed=0)[0]) for one in (batch, blank))
+    full, noise = (main_tensor(inputs_and_outputs(evidence, one, seed=0)[0]) for one in (batch, blank))
     if full is None or noise is None or full.shape != plain.shape:
         return False
     return torch.allclose((full - noise).cpu().double(), plain.double(), atol=_LEFT_OF_NOISE * float(plain.std()))
@@ -133,7 +133,7 @@ def _is_added(evidence: Evidence) -> bool:
 
 def _share_drawn(evidence: Evidence) -> float:
     """The share of the variance of the network's input that differs when the step gets the same batch again."""
-    one, other = (main_tensor(question(evidence, evidence.train.raw[0], seed=seed)[0]) for seed in (0, 1))
+    one, other = (main_tensor(inputs_and_outputs(evidence, evidence.train.raw[0], seed=seed)[0]) for seed in (0, 1))
     if one is None or other is None or one.shape != other.shape:
         return 0.0
     return float((one - other).double().var() / (2 * one.double().var()))

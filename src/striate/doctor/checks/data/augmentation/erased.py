@@ -10,7 +10,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from striate.doctor.checks.data.augmentation.finding import augmentation_finding
-from striate.doctor.checks.model.variants import question
+from striate.doctor.checks.model.variants import inputs_and_outputs
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.comparable_outputs import predicts_targets
 from striate.doctor.evidence.evidence import Evidence
@@ -71,7 +71,7 @@ def erased_by_step(evidence: Evidence) -> Finding | None:
     if float(now.quantile(0.1)) < _BY_STEP or 1 - masked > _LEFT * (1 - whole):
         return None
     try:
-        draws = [main_tensor(question(evidence, batch, seed=number)[0]) for number in range(_DRAWS)]
+        draws = [main_tensor(inputs_and_outputs(evidence, batch, seed=number)[0]) for number in range(_DRAWS)]
         learned = skill(evidence.after) if predicts_targets(evidence) else None
     except NoEvidence:
         return None

@@ -13,7 +13,7 @@ from torch import nn
 
 from striate.doctor.checks.check import Check
 from striate.doctor.checks.data.common import score
-from striate.doctor.checks.loss.degenerate.no_density import is_flow
+from striate.doctor.checks.loss.degenerate.flow_likelihood import is_flow
 from striate.doctor.checks.loss.initial_off import INITIAL_OFF
 from striate.doctor.checks.model.saturated import SATURATED
 from striate.doctor.evidence.clock import NoEvidence

@@ -1,1 +1,1 @@
-"""Does the loss count what it should, with the weights it should?"""
+"""Does the loss count the right samples and positions, with the right weights?"""

@@ -18,13 +18,13 @@ from striate.wording import several
 
 _LIKE, _TIMES = 0.8, 2.0
 _NEAR, _FAR = 0.3, 1.1
-"""Of logarithms: weights that balance the classes in another order, and one that is threefold off in theirs."""
+"""In logarithms: how near sorted weights are to the balanced ones, and how far one of them is off in its place (3x)."""
 _ENOUGH = 20
-"""Targets for each class."""
+"""Targets per class."""
 _APART = 0.69
-"""Of logarithms: twofold."""
+"""In logarithms: a factor of 2."""
 _AS_BALANCED = 0.4
-"""Of logarithms: 1.5-fold, as counts of some batches are apart from those of all."""
+"""In logarithms: a factor of 1.5, since counts of some batches differ from those of all."""
 
 
 def _run(evidence: Evidence) -> Iterator[Finding]:
@@ -32,23 +32,23 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
 
 
 def _of_positives(evidence: Evidence) -> Iterator[Finding]:
-    """`pos_weight` that makes common positives count more, or rare ones less."""
+    """A `pos_weight` that makes common positives count more, or rare ones less."""
     for call in evidence.calls.losses:
         balanced = _balanced(evidence, call.pos_weight)
         if call.pos_weight is None or balanced is None:
             continue
-        share, wanted = balanced
-        given = call.pos_weight.double().cpu().flatten().clamp_min(1e-6).log().expand_as(wanted)
-        against = (wanted * given < 0) & (wanted.abs() > _APART) & (given.abs() > _APART)
+        share, expected = balanced
+        actual = call.pos_weight.double().cpu().flatten().clamp_min(1e-6).log().expand_as(expected)
+        against = (expected * actual < 0) & (expected.abs() > _APART) & (actual.abs() > _APART)
         if int(against.sum()) * 2 <= len(against):
             continue
-        place = int((wanted * given).argmin())
+        place = int((expected * actual).argmin())
         yield CLASS_WEIGHTS.finding(
             severity="warning",
             where="pos_weight of the loss",
             measured=f"{float(share[place]):.0%} of the targets{f' of output {place}' if len(share) > 1 else ''} are "
-            f"positive, and pos_weight is {float(given[place].exp()):.3g}; the balanced one is "
-            f"{float(wanted[place].exp()):.3g}",
+            f"positive, and pos_weight is {float(actual[place].exp()):.3g}; the balanced one is "
+            f"{float(expected[place].exp()):.3g}",
             limit="a pos_weight and the balanced one on different sides of 1, each by a factor of two",
             why="The weight makes common targets count even more, so the network hardly ever predicts rare ones.",
             remedy="divide the number of negatives by that of positives: "
@@ -58,22 +58,22 @@ def _of_positives(evidence: Evidence) -> Iterator[Finding]:
 
 
 def _of_outputs(evidence: Evidence) -> Iterator[Finding]:
-    """The balanced `pos_weight`, given as `weight`: that weighs an output's positives and negatives alike."""
+    """A balanced `pos_weight` passed as `weight`, which weighs positives and negatives of an output alike."""
     for call in evidence.calls.losses:
         binary = call.name.startswith("binary") and call.pos_weight is None and len(call.target) > 1
         balanced = _balanced(evidence, call.weight) if binary else None
         if call.weight is None or balanced is None or call.weight.numel() != max(call.weight.shape[-1:], default=1):
-            continue  # such as a weight of each sample
-        share, wanted = balanced
-        given = call.weight.double().cpu().flatten().clamp_min(1e-6).log().expand_as(wanted)
-        place = int(wanted.argmax())
-        if float(wanted[place]) < _APART or float((given - wanted).abs().max()) > _AS_BALANCED:
+            continue  # such as one weight per sample
+        share, expected = balanced
+        actual = call.weight.double().cpu().flatten().clamp_min(1e-6).log().expand_as(expected)
+        place = int(expected.argmax())
+        if float(expected[place]) < _APART or float((actual - expected).abs().max()) > _AS_BALANCED:
             continue
         yield CLASS_WEIGHTS.finding(
             severity="warning",
             where="weight of the loss",
             measured=f"{float(share[place]):.0%} of the targets{f' of output {place}' if len(share) > 1 else ''} are "
-            f"positive, and weight is {float(given[place].exp()):.3g}, the ratio of negatives to positives",
+            f"positive, and weight is {float(actual[place].exp()):.3g}, the ratio of negatives to positives",
             limit="the weight of each output is the ratio of negatives to positives, within a factor of 1.5, and this "
             "is two or more for one of them",
             why="It multiplies the loss of positives and negatives alike, so rare positives count as little as before.",
@@ -83,8 +83,8 @@ def _of_outputs(evidence: Evidence) -> Iterator[Finding]:
 
 
 def _balanced(evidence: Evidence, weight: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor] | None:
-    """Of each output, or of all together, the share of positive targets, and the logarithm of the weight that balances
-    them; None where a loss has no such weight."""
+    """The share of positive targets of each output (or of all together), and the logarithm of the weight that balances
+    positives and negatives; None where `weight` is None or the targets are not 0 and 1."""
     y = evidence.samples.y
     if weight is None or y is None or not bool(((y == 0) | (y == 1)).all()):
         return None
@@ -96,12 +96,12 @@ def _balanced(evidence: Evidence, weight: torch.Tensor | None) -> tuple[torch.Te
 
 
 def _weights(evidence: Evidence, counts: ClassCounts) -> torch.Tensor:
-    """The weights of classes of the loss, or of a call of cross entropy in the step, or as strong as a loss of the
-    user's own pulls for each. Raises NoEvidence."""
+    """The class weights of the loss, or of a cross entropy in the step, or those measured by the gradients of the
+    user's own loss. Raises NoEvidence where the loss weighs all classes alike."""
     loss = evidence.setup.loss
-    found = [loss.weight] if isinstance(loss, nn.CrossEntropyLoss | nn.NLLLoss) else []
-    found += [call.weight for call in evidence.calls.losses if call.name in CLASS_LOSSES]
-    weights = next((weight for weight in found if isinstance(weight, torch.Tensor)), None)
+    known = [loss.weight] if isinstance(loss, nn.CrossEntropyLoss | nn.NLLLoss) else []
+    known += [call.weight for call in evidence.calls.losses if call.name in CLASS_LOSSES]
+    weights = next((weight for weight in known if isinstance(weight, torch.Tensor)), None)
     if weights is None and counts.positions is None:
         present = counts.train.nonzero().flatten()
         pulls = weights_of_classes(evidence, present)
@@ -113,14 +113,14 @@ def _weights(evidence: Evidence, counts: ClassCounts) -> torch.Tensor:
 
 def _of_classes(evidence: Evidence) -> Iterator[Finding]:
     try:
-        found = class_counts(evidence)
-        weights = _weights(evidence, found)
-        if 2 * int(found.train[len(weights) :].sum()) > int(found.train.sum()):
-            raise NoEvidence("most numbers have no weight: they are no classes, but as of nodes")
+        classes = class_counts(evidence)
+        weights = _weights(evidence, classes)
+        if 2 * int(classes.train[len(weights) :].sum()) > int(classes.train.sum()):
+            raise NoEvidence("most target numbers have no weight: they are indices, as of nodes, rather than classes")
     except NoEvidence:
-        found = _of_places(evidence)
-        weights = _weights(evidence, found)
-    counts = (found.train if found.positions is None else found.positions).double()
+        classes = _of_positions(evidence)
+        weights = _weights(evidence, classes)
+    counts = (classes.train if classes.positions is None else classes.positions).double()
     weights = weights.detach().cpu().double()
     size = min(len(counts), len(weights))
     counts, weights = counts[:size], weights[:size]
@@ -128,18 +128,20 @@ def _of_classes(evidence: Evidence) -> Iterator[Finding]:
     counts, weights = counts[seen], weights[seen]
     if len(counts) < 3 and len(counts) != 2:
         return
-    logs, others = counts.log(), weights.log()
-    if float(logs.max() - logs.min()) < torch.log(torch.tensor(_TIMES)) or float(others.max() - others.min()) < 0.5:
+    of_counts, of_weights = counts.log(), weights.log()
+    if float(of_counts.max() - of_counts.min()) < torch.log(torch.tensor(_TIMES)):
         return
-    like = float(torch.corrcoef(torch.stack([logs, others]))[0, 1])
-    if like < _LIKE:
+    if float(of_weights.max() - of_weights.min()) < 0.5:
+        return
+    correlation = float(torch.corrcoef(torch.stack([of_counts, of_weights]))[0, 1])
+    if correlation < _LIKE:
         yield from _misplaced(counts, weights)
         return
     few, many = int(counts.argmin()), int(counts.argmax())
     yield CLASS_WEIGHTS.finding(
         severity="warning",
         where="the weights of the loss",
-        measured=f"common classes have the larger weights (correlation {like:.2f}): "
+        measured=f"common classes have the larger weights (correlation {correlation:.2f}): "
         f"{weights[many]:.3g} for a class with {several(int(counts[many]), 'sample')}, {weights[few]:.3g} for one with "
         f"{int(counts[few])}",
         limit=f"logarithms of weights and counts that correlate by {_LIKE:g}, for counts that differ by a factor of "
@@ -150,25 +152,25 @@ def _of_classes(evidence: Evidence) -> Iterator[Finding]:
     )
 
 
-def _of_places(evidence: Evidence) -> ClassCounts:
-    """The classes that a weighted loss is asked for in one step, of a sample's places each one, as of words. Raises
-    NoEvidence where there are few."""
+def _of_positions(evidence: Evidence) -> ClassCounts:
+    """Counts of the targets of a weighted loss in one step, where each position of a sample has a class, as tokens do.
+    Raises NoEvidence where there are too few targets."""
     for call in class_losses(evidence):
         if call.weight is not None:
-            asked = call.target[(call.target != call.ignored) & (call.target >= 0)].flatten().cpu()
-            if len(asked) >= _ENOUGH * len(call.weight):
-                counts = torch.bincount(asked, minlength=len(call.weight))
+            targets = call.target[(call.target != call.ignored) & (call.target >= 0)].flatten().cpu()
+            if len(targets) >= _ENOUGH * len(call.weight):
+                counts = torch.bincount(targets, minlength=len(call.weight))
                 return ClassCounts(counts, None, None, counts)
     raise NoEvidence("the targets are not class numbers, or too few")
 
 
 def _misplaced(counts: torch.Tensor, weights: torch.Tensor) -> Iterator[Finding]:
-    """Weights that balance the classes, each at another class than its own."""
+    """Weights that balance the classes if they are sorted, but are assigned to the wrong classes."""
     for power in (1.0, 0.5):
         balanced = -power * counts.log()
         off, least = (
-            wanted - wanted.mean() - given + given.mean()
-            for wanted, given in ((balanced, weights.log()), (balanced.sort().values, weights.log().sort().values))
+            expected - expected.mean() - actual + actual.mean()
+            for expected, actual in ((balanced, weights.log()), (balanced.sort().values, weights.log().sort().values))
         )
         if float(least.abs().max()) > _NEAR or float(off.abs().max()) < _FAR:
             continue

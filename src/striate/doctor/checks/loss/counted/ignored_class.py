@@ -19,10 +19,11 @@ from striate.records import Finding
 from striate.wording import several
 
 _FEWEST = 0.005
-"""Of the targets: fewer that are ignored cost nothing."""
+"""Share of the targets below which ignored ones do no harm."""
 _SHIFTED = 0.9
 _LEAST, _COUNTED, _MOST_CLASSES = 20, 0.5, 64
-"""Targets of a class, and the share of the others that count, from which on it is no chance that none does."""
+"""Fewest targets of an ignored class, least share of the other targets that count, and most classes: below or above,
+a class may lack gradients by chance."""
 
 
 def _ignored(evidence: Evidence) -> Iterator[Finding]:
@@ -56,28 +57,29 @@ def _ignored(evidence: Evidence) -> Iterator[Finding]:
 
 
 def _targets(evidence: Evidence, call: LossCall) -> torch.Tensor:
-    """The targets of all batches that were read, where there is one for each sample and the loss is given them as they
-    are: a small first batch may lack a class. Else those of the call."""
+    """The targets of all batches that were read, where each sample has one and the loss gets them unchanged, since a
+    small first batch may lack a class; else the targets of the call."""
     path = evidence.loss_target_path
     if path is None or call.target.ndim != 1:
         return call.target
     leaves_there = (leaf(batch, path) for batch in evidence.train.raw)
-    found = [part for part in leaves_there if part is not None and part.ndim == 1]
-    single = len(found) == len(evidence.train.raw) and len(found[0]) == len(call.target)
-    return torch.cat(found) if single else call.target
+    targets = [part for part in leaves_there if part is not None and part.ndim == 1]
+    single = len(targets) == len(evidence.train.raw) and len(targets[0]) == len(call.target)
+    return torch.cat(targets) if single else call.target
 
 
 def _without_gradient(evidence: Evidence) -> Iterator[Finding]:
-    """A class whose samples, or positions, send no gradient to the network's outputs, whatever the loss."""
+    """A class whose samples or positions send no gradient to the network's outputs, whatever the loss is."""
     unknown = evidence.loss_target_path is None or next_token_targets(evidence) is not None
     if unknown and not _labeled(evidence.train.raw[0]):
         return
     counted = evidence.counted
     single = all(y.numel() == len(y) for y in counted.targets)
-    found = counted.samples if single else counted.entries
-    if found is None:
+    with_gradient = counted.samples if single else counted.entries
+    if with_gradient is None:
         return
-    targets, known = torch.cat([y.flatten() for y in counted.targets]), torch.cat([part.flatten() for part in found])
+    targets = torch.cat([y.flatten() for y in counted.targets])
+    known = torch.cat([part.flatten() for part in with_gradient])
     kinds = targets.unique()
     if not 2 <= len(kinds) <= _MOST_CLASSES or bool((kinds != kinds.round()).any()) or _exclusive(counted.targets):
         return
@@ -88,7 +90,7 @@ def _without_gradient(evidence: Evidence) -> Iterator[Finding]:
     if not lost or not len(rest) or float(rest.float().mean()) < _COUNTED:
         return
     ends = ((kind, name_of_end(evidence, counted.targets[0], kind)) for kind in lost)
-    named = next((found for found in ends if found[1]), None)
+    named = next((end for end in ends if end[1]), None)
     if named is not None:
         yield _of_end("no gradient comes back from", named[1], named[0])
         return
@@ -109,7 +111,7 @@ def _without_gradient(evidence: Evidence) -> Iterator[Finding]:
 
 
 def _labeled(batch: Any) -> bool:
-    """Whether the last part of a batch says what its samples are, and is no mask beside the targets."""
+    """Whether the last part of a batch holds the samples' labels, rather than a mask that follows the targets."""
     if not isinstance(batch, list | tuple) or len(batch) < 3:
         return True
     shapes = [part.shape if isinstance(part, torch.Tensor) else None for part in batch]
@@ -117,16 +119,16 @@ def _labeled(batch: Any) -> bool:
 
 
 def _exclusive(targets: tuple[torch.Tensor, ...]) -> bool:
-    """Whether targets (N, K) are one-hot: of log probabilities a loss takes that of the one class."""
+    """Whether targets (N, K) are one-hot, so that a loss takes the log probability of one class only."""
     return targets[0].ndim == 2 and all(bool((y.sum(1) == 1).all()) for y in targets)
 
 
 def _is_unknown(evidence: Evidence, kind: int) -> bool:
-    """Whether the network has no output for a class: it stands for nothing."""
+    """Whether the network has no output for a class, which then marks unknown targets."""
     outputs = main_tensor(evidence.first.outputs)
     if outputs is None or outputs.ndim < 2 or outputs.shape[1] == 1:
         known = 2
-    else:  # of maps the second axis, of tokens that or the last
+    else:  # classes are on the second axis of maps, and on the second or the last one of tokens
         known = int(outputs.shape[1]) if outputs.ndim > 3 else max(outputs.shape[1:])
     return evidence.setup.compares and kind >= known
 
@@ -151,23 +153,23 @@ def _of_end(lost: str, name: str, number: int) -> Finding:
 
 
 def _is_padding(evidence: Evidence, target: torch.Tensor, ignored: int) -> bool:
-    """Whether what is ignored fills rows of a sequence up, or stands where all inputs are one and the same token."""
+    """Whether the ignored number pads rows of a sequence, or is the target wherever the input is one certain token."""
     for _, _, tokens in token_inputs(evidence):
         if tokens.numel() != target.numel() or torch.equal(tokens.flatten(), target.flatten()):
             continue
-        asked = target.reshape(tokens.shape)
-        there = tokens[asked == ignored]
-        if len(there) and len(there.unique()) == 1 and not _goes_on_behind(tokens, asked, ignored):
+        targets = target.reshape(tokens.shape)
+        inputs = tokens[targets == ignored]
+        if len(inputs) and len(inputs.unique()) == 1 and not _precedes_tokens(tokens, targets, ignored):
             return True
     rows = rows_of(evidence, target)
     return rows is not None and filler_of(rows) == ignored
 
 
-def _goes_on_behind(tokens: torch.Tensor, asked: torch.Tensor, ignored: int) -> bool:
-    """Whether targets are the inputs' next tokens, and most tokens that are ignored have one behind them that counts:
-    those are words, as a newline is, and fill nothing up."""
-    following = asked[tokens == ignored]
-    shifted = float((asked[:, :-1] == tokens[:, 1:]).float().mean()) > _SHIFTED
+def _precedes_tokens(tokens: torch.Tensor, targets: torch.Tensor, ignored: int) -> bool:
+    """Whether targets are the inputs' next tokens, and a token that counts follows most of the ignored ones: the
+    ignored number is then a token, such as a newline, and not padding."""
+    following = targets[tokens == ignored]
+    shifted = float((targets[:, :-1] == tokens[:, 1:]).float().mean()) > _SHIFTED
     return shifted and len(following) > 0 and float((following != ignored).float().mean()) > 0.5
 
 

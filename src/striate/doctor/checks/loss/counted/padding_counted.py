@@ -1,4 +1,4 @@
-"""`loss.padding-counted`: does what only fills rows up count in the loss?"""
+"""`loss.padding-counted`: does padding count in the loss?"""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from striate.doctor.setup.batch import leaves
 from striate.records import Finding
 
 _PADDED = 0.05
-"""Of the positions, from which on the loss is that of the padding to a good part."""
+"""Share of padding among the positions, from which on it makes up a good part of the loss."""
 _MOST = 0.5
-"""Of the padding, from which on it is no end mark that is learned."""
+"""Share of the padding that has a gradient; where it is smaller, only an end mark may be learned."""
 _SAME = 1e-4
 _MASKED = "`(losses * mask).sum() / mask.sum()`, with `losses = F.cross_entropy(scores, targets, reduction='none')`"
 
 
 def _run(evidence: Evidence) -> Iterator[Finding]:
     reasons: list[NoEvidence] = []
-    looks = (_by_targets, _by_lengths, _by_gradient, _in_mean)
-    for look in looks:
+    rules = (_by_targets, _by_lengths, _by_gradient, _in_mean)
+    for rule in rules:
         try:
-            found = look(evidence)
+            found = rule(evidence)
         except OutOfTime:
             raise
         except NoEvidence as reason:
@@ -37,7 +37,7 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
         if found is not None:
             yield _finding(*found)
             return
-    if len(reasons) == len(looks):
+    if len(reasons) == len(rules):
         raise reasons[0]
 
 
@@ -53,7 +53,7 @@ def _finding(measured: str, remedy: str) -> Finding:
 
 
 def _by_lengths(evidence: Evidence) -> tuple[str, str] | None:
-    """Targets of `ctc_loss` whose lengths count what fills them up."""
+    """Targets of `ctc_loss` whose lengths include padding."""
     if not evidence.calls.alignments:
         raise NoEvidence("the step does not call ctc_loss")
     found = blanks_at_ends(evidence)
@@ -67,15 +67,15 @@ def _by_lengths(evidence: Evidence) -> tuple[str, str] | None:
 
 
 def _by_targets(evidence: Evidence) -> tuple[str, str] | None:
-    """Targets of a cross entropy that are one number at the ends of rows."""
+    """Targets of a cross entropy whose rows end with repetitions of one number."""
     calls = list(class_losses(evidence))
     if not calls:
         raise NoEvidence("the step does not call cross entropy with class numbers")
-    words = _words(evidence)
+    tokens = _tokens_before_ignored(evidence)
     for call in calls:
         rows = rows_of(evidence, call.target.detach().cpu())
         filler = None if rows is None else filler_of(rows)
-        if rows is None or filler is None or filler in {call.ignored, *words} or call.reduction == "none":
+        if rows is None or filler is None or filler in {call.ignored, *tokens} or call.reduction == "none":
             continue
         if call.weight is not None and filler < len(call.weight) and not float(call.weight[filler]):
             continue
@@ -90,61 +90,64 @@ def _by_targets(evidence: Evidence) -> tuple[str, str] | None:
     return None
 
 
-def _words(evidence: Evidence) -> set[int]:
-    """Tokens that others follow in what the targets are the next ones of, some of them ignored: the largest of numbers
-    that are to be sorted stands at the ends of rows of targets, too."""
-    found = set[int]()
+def _tokens_before_ignored(evidence: Evidence) -> set[int]:
+    """Tokens that are followed by other ones in inputs whose next tokens are the targets, or are ignored.
+
+    They are no padding: in a task of sorting, the largest number is at the ends of rows of targets, too.
+    """
+    followed = set[int]()
     for call in class_losses(evidence):
         rows = rows_of(evidence, call.target.detach().cpu())
         for _, _, tokens in token_inputs(evidence):
             if rows is None or tokens.shape != rows.shape:
                 continue
-            wanted, following = rows[:, :-1], tokens[:, 1:]
-            if bool(((following == wanted) | (wanted == call.ignored)).all()):
-                found |= set(tokens[:, :-1][following != tokens[:, :-1]].tolist())
-    return found
+            target, following = rows[:, :-1], tokens[:, 1:]
+            if bool(((following == target) | (target == call.ignored)).all()):
+                followed |= set(tokens[:, :-1][following != tokens[:, :-1]].tolist())
+    return followed
 
 
 def _by_gradient(evidence: Evidence) -> tuple[str, str] | None:
-    """Gradients at positions that are padding by the batch's mask or tokens."""
+    """Gradients at positions that are padding according to the batch's mask or tokens."""
     counted = evidence.counted
     if counted.entries is None or counted.targets[0].ndim != 2:
         raise NoEvidence("there is not one target for each position")
-    ignored, words = torch.tensor(sorted({call.ignored for call in class_losses(evidence)})), _words(evidence)
+    ignored = torch.tensor(sorted({call.ignored for call in class_losses(evidence)}))
+    tokens = _tokens_before_ignored(evidence)
     padding, sent = list[torch.Tensor](), list[torch.Tensor]()
     for targets, known in zip(counted.targets, counted.entries, strict=True):
         filler = None if targets.is_floating_point() else filler_of(targets)
-        if filler in words:
+        if filler in tokens:
             continue
         batch = next((raw for raw in evidence.train.raw if _has(raw, targets)), None)
         padded = None if batch is None else targets == filler if filler is not None else padded_positions(batch)
         if padded is None or padded.shape != known.shape:
             continue
         if bool(torch.isin(torch.cat([targets[padded], targets[:, -1]]), ignored).any()):
-            return None  # rows are filled up with what does not count
+            return None  # the padding is ignored
         padding.append(padded.flatten())
         sent.append(known[padded])
     if not padding:
         raise NoEvidence("no batch says which positions are padding")
-    share, there = float(torch.cat(padding).float().mean()), torch.cat(sent).float().mean()
-    if share < _PADDED or float(there) < _MOST:
+    share, counted_share = float(torch.cat(padding).float().mean()), float(torch.cat(sent).float().mean())
+    if share < _PADDED or counted_share < _MOST:
         return None
     return (
-        f"{share:.0%} of the positions are padding, and from {float(there):.0%} of them a gradient comes back to the "
+        f"{share:.0%} of the positions are padding, and from {counted_share:.0%} of them a gradient comes back to the "
         "network's outputs",
         _MASKED,
     )
 
 
 def _in_mean(evidence: Evidence) -> tuple[str, str] | None:
-    """A mean over all positions of losses that are zero at the padding."""
+    """A mean over all positions, where the losses of padding are set to zero."""
     padded = padded_positions(evidence.train.raw[0])
     if padded is None:
         raise NoEvidence("no batch says which positions are padding")
     share = float(padded.float().mean())
     for call in evidence.calls.losses:
-        whole = call.reduction == "none" and call.value.numel() == padded.numel() and bool(call.slopes)
-        if whole and share >= _PADDED and abs(sum(call.slopes) - (1 - share)) < _SAME:
+        unreduced = call.reduction == "none" and call.value.numel() == padded.numel() and bool(call.slopes)
+        if unreduced and share >= _PADDED and abs(sum(call.slopes) - (1 - share)) < _SAME:
             return (
                 f"the losses of padding are set to 0, but the mean is taken over all positions, {share:.0%} of which "
                 "are padding",

@@ -1,4 +1,4 @@
-"""Ends of sentences that have the number of padding."""
+"""End-of-sentence tokens that have the same number as padding."""
 
 from __future__ import annotations
 
@@ -15,12 +15,15 @@ from striate.doctor.evidence.token_targets import SAME, token_inputs
 
 _NAMES = re.compile(r"(?i:(^|_)(eos|eot)(_|$))|^(END|STOP)(_|$)")
 _WORDS = re.compile(r"</s>|\W*(eos|eot|end|stop|endoftext|end_of_text)\W*", re.IGNORECASE)
-"""Of variables and attributes; of words in a vocabulary. A variable `end` may be any number."""
+"""Names of variables and attributes, and words in a vocabulary, for the end of a sentence. A variable `end` is left
+out, since it may be any number."""
 
 
 def name_of_end(evidence: Evidence, target: torch.Tensor, filler: int) -> str:
-    """What the script calls the end of a sentence, where that has the number that fills rows of next tokens up and
-    stands behind each of them, also the longest; empty where it does not, or another number is the end."""
+    """The script's name for the end of a sentence, where its number is the filler of rows of next tokens.
+
+    Each row, the longest too, has to end with the filler. Empty where it does not, or where another number is the end.
+    """
     rows = rows_of(evidence, target)
     if evidence.setup.source is None or rows is None:
         return ""
@@ -36,7 +39,7 @@ def name_of_end(evidence: Evidence, target: torch.Tensor, filler: int) -> str:
 
 
 def _are_next(evidence: Evidence, rows: torch.Tensor, counted: torch.Tensor) -> bool:
-    """Whether a network is given what stands before each target: tags of words may have the number by chance."""
+    """Whether targets are the next tokens of a network's input; tags of words may have the number by chance."""
     for tokens in chain((tokens for _, _, tokens in token_inputs(evidence)), evidence.calls.looked_up):
         for known in (tokens, tokens.T):
             length = min(known.shape[1] - 1, rows.shape[1])
@@ -48,7 +51,7 @@ def _are_next(evidence: Evidence, rows: torch.Tensor, counted: torch.Tensor) -> 
 
 
 def _called(names: Mapping[str, Any], number: int) -> Iterator[str]:
-    """Names for the end of a sentence that stand for a number: variables, attributes, and words in a vocabulary."""
+    """Names for the end of a sentence with this number: variables, attributes, and words in a vocabulary."""
     for name, value in names.items():
         if type(value) is int and value == number and _NAMES.search(name):
             yield name

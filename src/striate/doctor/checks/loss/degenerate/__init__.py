@@ -1,1 +1,1 @@
-"""Can the loss be small without any right prediction?"""
+"""Can the loss be small without right predictions?"""

@@ -1,4 +1,4 @@
-"""Losses of embeddings that have nothing against classes that lie on one another."""
+"""Losses of embeddings that do not separate classes whose embeddings coincide."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.substituted_outputs import loss_of, names_count, step_outputs
 from striate.doctor.setup.batch import main_tensor, parts
 
-_FEWEST, _SPREAD, _NOTHING = 4, 0.05, 1e-3
-"""Classes of two samples or more; how far embeddings of a class are spread, as a share of their length; and what counts
-as no difference between losses."""
+_FEWEST, _NOISE, _NOTHING = 4, 0.05, 1e-3
+"""Fewest classes with two samples or more; the noise within a class, as a share of the embeddings' length; and the
+largest relative difference at which losses count as equal."""
 
 
 def classes_together(evidence: Evidence) -> str | None:
-    """A loss that asks which class numbers are equal, and is as small where classes lie together two by two as where
-    each lies by itself."""
+    """What was measured, of a loss that depends on which labels are equal, but is as small where pairs of classes
+    coincide as where all classes are apart; None for other losses."""
     if predicts_targets(evidence):
         return None
     labels = main_tensor(parts(evidence.train.raw[0])[1])
@@ -29,9 +29,9 @@ def classes_together(evidence: Evidence) -> str | None:
     if classes < _FEWEST or int((counts > 1).sum()) < _FEWEST:
         return None
     try:
-        shown = [tensor for tensor in step_outputs(evidence) if tensor.is_floating_point()]
-        fits = len(shown) == 1 and shown[0].ndim == 2 and len(shown[0]) == len(labels) and classes <= shown[0].shape[1]
-        if not fits or not evidence.targets_matter or names_count(evidence):
+        outputs = [tensor for tensor in step_outputs(evidence) if tensor.is_floating_point()]
+        fits = len(outputs) == 1 and outputs[0].ndim == 2 and len(outputs[0]) == len(labels)
+        if not fits or classes > outputs[0].shape[1] or not evidence.targets_matter or names_count(evidence):
             return None
         alone, paired, together = (
             _loss_of_places(evidence, places) for places in (numbers, numbers // 2, torch.zeros_like(numbers))
@@ -49,14 +49,14 @@ def classes_together(evidence: Evidence) -> str | None:
 
 
 def _loss_of_places(evidence: Evidence, places: torch.Tensor) -> float:
-    """The loss of embeddings of which those with equal numbers lie together, far from the others."""
+    """The loss of embeddings that lie together where `places` are equal, and far apart elsewhere."""
 
-    def answer(_: int, tensor: torch.Tensor) -> torch.Tensor:
+    def output(_: int, tensor: torch.Tensor) -> torch.Tensor:
         generator = torch.Generator().manual_seed(0)
         own = tensor.detach().cpu().double()
         noise = functional.normalize(torch.randn(own.shape, generator=generator, dtype=own.dtype), dim=1)
         corners = torch.eye(own.shape[1], dtype=own.dtype)[places]
-        found: torch.Tensor = own.norm(dim=1).mean() * functional.normalize(corners + _SPREAD * noise, dim=1)
-        return found
+        embeddings: torch.Tensor = own.norm(dim=1).mean() * functional.normalize(corners + _NOISE * noise, dim=1)
+        return embeddings
 
-    return loss_of(evidence, answer)
+    return loss_of(evidence, output)

@@ -11,14 +11,14 @@ import torch
 
 from striate.doctor.checks.check import Check
 from striate.doctor.checks.loss.degenerate.classes_together import classes_together
-from striate.doctor.checks.loss.degenerate.endless import (
-    alike_for_less,
+from striate.doctor.checks.loss.degenerate.flow_likelihood import likelihood_of_noise
+from striate.doctor.checks.loss.degenerate.unbounded import (
     always_zero,
-    constant_without_end,
-    right_answers_masked,
+    falls_without_bound,
+    lower_for_equal_outputs,
+    right_class_masked,
 )
-from striate.doctor.checks.loss.degenerate.no_density import likelihood_of_noise
-from striate.doctor.checks.loss.pairs.far_mates import of_each_with_each
+from striate.doctor.checks.loss.pairs.contrastive_partners import scores_all_pairs
 from striate.doctor.diagnosis import Picture
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.comparable_outputs import predicts_targets
@@ -44,7 +44,7 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
     if trial.error is not None or len(trial.rows) < 10:
         return
     rules = _OF_FINITE if all(map(math.isfinite, trial.losses)) else _OF_ANY
-    found = next(((text, limit) for look, limit in rules if (text := look(evidence)) is not None), None)
+    found = next(((text, limit) for rule, limit in rules if (text := rule(evidence)) is not None), None)
     if found is None:
         return
     text, limit = found
@@ -60,18 +60,18 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
     )
 
 
-def _endless(evidence: Evidence) -> str | None:
+def _unbounded(evidence: Evidence) -> str | None:
     with suppress(NoEvidence):
-        return constant_without_end(evidence)
+        return falls_without_bound(evidence)
     return None
 
 
-def _alike_for_less(evidence: Evidence) -> str | None:
-    return alike_for_less(evidence) if _of_chance(evidence) and predicts_targets(evidence) else None
+def _lower_for_equal_outputs(evidence: Evidence) -> str | None:
+    return lower_for_equal_outputs(evidence) if _of_chance(evidence) and predicts_targets(evidence) else None
 
 
 def _of_chance(evidence: Evidence) -> bool:
-    """Whether predictions of classes are no better than a guess after the trial."""
+    """Whether predictions of classes are at chance after the trial."""
     try:
         known = quality(evidence.after_training.outputs, evidence.after_training.targets)
     except NoEvidence:
@@ -80,7 +80,7 @@ def _of_chance(evidence: Evidence) -> bool:
 
 
 def _no_gradient(evidence: Evidence) -> str | None:
-    """A constant loss, whose gradient by the network's outputs is zero."""
+    """A constant loss, whose gradient with respect to the network's outputs is zero."""
     trial = evidence.trial
     outputs = next((view for view in reversed(evidence.first.layers) if view.name == "the network"), None)
     if outputs is None and evidence.first.layers:
@@ -92,7 +92,7 @@ def _no_gradient(evidence: Evidence) -> str | None:
         return None
     known = quality(evidence.start_training.outputs, evidence.start_training.targets)
     if (known is not None and not known.guesses) or (known is None and trial.losses[0] < 1e-6):
-        return None  # all is as it should be: a hinge has no gradient then
+        return None  # right predictions: a hinge loss has no gradient there
     return (
         "the gradient of the loss with respect to the network's outputs is zero in each of "
         f"{several(len(norms), 'step')}, and the loss stays {trial.losses[0]:.3g}"
@@ -100,36 +100,37 @@ def _no_gradient(evidence: Evidence) -> str | None:
 
 
 def same_in_any_order(evidence: Evidence) -> str | None:
-    """A loss that depends on the targets of a batch, and not on which of them belongs to which sample."""
+    """A loss that depends on the targets of a batch, but not on which target belongs to which sample."""
     batch, trial = evidence.train.raw[0], evidence.trial
     moved, alike = _moved(evidence), _moved(evidence, alike=True)
     start = evidence.start_training.outputs
     if moved is None or alike is None or _deviation(start) <= 1e-4 * float(start.abs().mean()):
-        return None  # what is the same for all inputs is as wrong in any order
-    asked, path = [call.target.numel() for call in class_losses(evidence)], evidence.samples.y_path
+        return None  # outputs that are equal for all inputs have the same loss in any order
+    sizes, path = [call.target.numel() for call in class_losses(evidence)], evidence.samples.y_path
     targets = None if path is None else leaf(batch, path)
-    if asked and targets is not None and min(asked) > targets.numel():
-        return None  # they stand beside what is asked, as lengths of sentences by which a sum is divided
-    said = []
+    if sizes and targets is not None and min(sizes) > targets.numel():
+        return None  # not the targets, but such as lengths of sentences by which a sum is divided
+    texts = []
     for trained in (None, trial):
-        own, other, same = (loss_of_batch(evidence, trained, copied(given)) for given in (batch, moved, alike))
+        own, other, same = (loss_of_batch(evidence, trained, copied(changed)) for changed in (batch, moved, alike))
         if own is None or other is None or same is None or not math.isfinite(same):
             return None
         scale = max(abs(own), abs(same), 1e-12)
         if abs(other - own) > 1e-5 * scale or abs(same - own) < 1e-2 * scale:
             return None
-        said = [f"{own:.4g}", f"{other:.4g}", f"{same:.3g}"]
+        texts = [f"{own:.4g}", f"{other:.4g}", f"{same:.3g}"]
     if _one_sided(evidence):
         return None
     return (
-        f"after {several(len(trial.rows), 'step')} the loss of the first batch is {said[0]}, {said[1]} with the "
-        f"targets in another order, and {said[2]} with the same target for all samples: it ignores which target "
+        f"after {several(len(trial.rows), 'step')} the loss of the first batch is {texts[0]}, {texts[1]} with the "
+        f"targets in another order, and {texts[2]} with the same target for all samples: it ignores which target "
         "belongs to which sample"
     )
 
 
 def _one_sided(evidence: Evidence) -> bool:
-    """Whether all targets lie above the outputs, or all below: their absolute errors are as large in any order."""
+    """Whether all targets lie above the outputs, or all below, so that the mean absolute error is the same in any
+    order."""
     after = evidence.after_training
     if after.targets is None or after.targets.numel() != after.outputs.numel():
         return False
@@ -138,7 +139,7 @@ def _one_sided(evidence: Evidence) -> bool:
 
 
 def _without_end(evidence: Evidence) -> str | None:
-    """A loss that falls on below zero, while the predictions get worse."""
+    """A loss that falls below zero while the predictions get worse."""
     trial = evidence.trial
     first, last = trial.losses[0], trial.level()
     if last > min(0.0, first) - max(abs(first), 1e-3) or not predicts_targets(evidence):
@@ -154,12 +155,12 @@ def _without_end(evidence: Evidence) -> str | None:
 
 
 def _falls_alone(evidence: Evidence) -> str | None:
-    """A loss that falls, without predictions that know more of what was asked."""
+    """A loss that falls while the predictions do not get better."""
     trial = evidence.trial
     first, last = trial.losses[0], trial.level()
     if not first > 0 or min(trial.losses) < -1e-3 * first or last > _FALLING * first:
         return None
-    if last > _FALLEN * first:  # on its way, it may be: more steps will tell, where predictions do not follow
+    if last > _FALLEN * first:  # more steps show whether it falls further without better predictions
         if not _behind(evidence, trial, _FALLING):
             return None
         trial = evidence.variant("longer", Change(), steps=1000)
@@ -175,8 +176,10 @@ def _falls_alone(evidence: Evidence) -> str | None:
 
 
 def _behind(evidence: Evidence, trial: Trial, ratio: float) -> str | None:
-    """What says that predictions did not get better as the loss fell: that part of their own measure's fall at most is
-    the loss's. None where they did."""
+    """What was measured, where the predictions did not improve as the loss fell; None where they did.
+
+    The loss, relative to its first value, has to be at most `ratio` times the relative metric of the predictions.
+    """
     first, last = trial.losses[0], trial.level()
     start = evidence.start_training
     after = evidence.after_training if trial is evidence.trial else evidence.in_training(trial.replica)
@@ -184,8 +187,8 @@ def _behind(evidence: Evidence, trial: Trial, ratio: float) -> str | None:
     if begun is not None and known is not None and predicts_targets(evidence):
         if are_distances(after.outputs, after.targets):
             return None
-        own, measured = last / first, known.loss / max(begun.loss, 1e-12)
-        if own > ratio * measured or not (known.guesses or known.kind == "numbers"):
+        of_loss, of_metric = last / first, known.loss / max(begun.loss, 1e-12)
+        if of_loss > ratio * of_metric or not (known.guesses or known.kind == "numbers"):
             return None
         moved = _with_other_targets(evidence, trial)
         if (moved is None and not known.guesses) or (moved is not None and moved > max(_BLIND * first, 1.5 * last)):
@@ -206,14 +209,14 @@ def _behind(evidence: Evidence, trial: Trial, ratio: float) -> str | None:
 
 
 def _only_pulls(evidence: Evidence) -> str | None:
-    """A loss of pairs of embeddings that pushes none apart, while embeddings become alike; where each is scored with
-    each, the others are pushed."""
-    asked = list(class_losses(evidence))
-    if any(of_each_with_each(call.input, call.target) for call in asked):
+    """A loss that pulls pairs of embeddings together and pushes none apart, while embeddings become alike; or one that
+    only pushes. A cross entropy of all pairs of samples does both."""
+    calls = list(class_losses(evidence))
+    if any(scores_all_pairs(call.input, call.target) for call in calls):
         return None
     try:
-        if any(call.input.shape[1:] == evidence.start_training.outputs.shape[1:] for call in asked):
-            return None  # scores of classes, of one batch at several weights perhaps
+        if any(call.input.shape[1:] == evidence.start_training.outputs.shape[1:] for call in calls):
+            return None  # scores of classes, perhaps of one batch with several states of the weights
         pulled, pushed = evidence.pairs
         narrowed = _deviation(evidence.after_training.outputs) / max(_deviation(evidence.start_training.outputs), 1e-12)
     except NoEvidence:
@@ -235,32 +238,34 @@ def _with_other_targets(evidence: Evidence, trial: Trial) -> float | None:
 
 
 def _moved(evidence: Evidence, *, alike: bool = False) -> Any:
-    """The first batch with targets in another order, or all like the first; None where they cannot be."""
+    """The first batch with its targets in another order, or all like the first (`alike`); None where it has no targets
+    of one row per sample."""
 
     def change(targets: torch.Tensor) -> torch.Tensor:
-        # By chance: moved on by a third, classes that come one after the other would only change names.
+        # A random order: a shift would only rename classes that come one after the other.
         order = torch.randperm(len(targets), generator=torch.Generator().manual_seed(0))
         return targets[:1].expand_as(targets).clone() if alike else targets[order.to(targets.device)]
 
     batch, path = copied(evidence.train.raw[0]), evidence.samples.y_path
     targets = None if path in (None, evidence.samples.x_path) else leaf(batch, path)
-    # Rows of another number say themselves which sample they belong to.
+    # Where there are more or fewer rows than samples, the rows themselves say which sample they belong to.
     if path is None or targets is None or not targets.ndim or len(targets) != size_of(batch):
         return None
     return altered(batch, path, change)
 
 
 def _compares(evidence: Evidence) -> bool:
-    """Whether the outputs are to equal something of their own shape, which may be the same for all inputs."""
-    wanted = main_tensor(evidence.first.loss_targets)
-    shown = evidence.first.loss_outputs
-    if wanted is None or not isinstance(shown, torch.Tensor) or wanted.shape != shown.shape:
+    """Whether the targets have the shape of the outputs and are the same for all samples, so that equal outputs are
+    right."""
+    targets = main_tensor(evidence.first.loss_targets)
+    outputs = evidence.first.loss_outputs
+    if targets is None or not isinstance(outputs, torch.Tensor) or targets.shape != outputs.shape:
         return False
-    return _deviation(wanted) < 1e-3 * max(float(wanted.float().abs().mean()), 1e-12)
+    return _deviation(targets) < 1e-3 * max(float(targets.float().abs().mean()), 1e-12)
 
 
 def _deviation(outputs: torch.Tensor) -> float:
-    """How far outputs of samples differ: the mean of the standard deviations over samples."""
+    """The standard deviation of outputs over the samples, averaged over their elements. Raises NoEvidence."""
     if len(outputs) < 2 or not outputs.is_floating_point():
         raise NoEvidence("outputs that cannot be compared between samples")
     return float(outputs.double().std(0).mean())
@@ -288,9 +293,9 @@ def _remedy(evidence: Evidence, text: str) -> str:
 
 
 _Rule = tuple[Callable[[Evidence], str | None], str]
-"""What says what was measured, and the limit."""
-_MASKED = (right_answers_masked, "the right class has the score of a mask")
-_FALLS_ON = (_endless, "the loss falls without end if an output is one number for all samples")
+"""A function that returns what was measured (or None), and the limit."""
+_MASKED = (right_class_masked, "the right class has the score of a mask")
+_FALLS_ON = (_unbounded, "the loss falls without end if an output is one number for all samples")
 _OF_ANY: tuple[_Rule, ...] = (_MASKED, _FALLS_ON)
 _OF_FINITE: tuple[_Rule, ...] = (
     _MASKED,
@@ -300,7 +305,7 @@ _OF_FINITE: tuple[_Rule, ...] = (
     (same_in_any_order, "the loss is the same with the targets in any order"),
     (_without_end, "the loss falls below zero while predictions get worse"),
     _FALLS_ON,
-    (_alike_for_less, "the loss is lower for one number in all outputs than for right predictions"),
+    (_lower_for_equal_outputs, "the loss is lower for one number in all outputs than for right predictions"),
     (
         _falls_alone,
         f"the loss falls below {_FALLEN:.0%}, {_BEHIND:g} times more than the metric of the predictions, and with "

@@ -1,1 +1,1 @@
-"""Does the loss pull together what belongs together?"""
+"""Does the loss pull matching pairs together?"""

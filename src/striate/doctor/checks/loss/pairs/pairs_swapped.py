@@ -1,4 +1,4 @@
-"""`loss.pairs-swapped`: does the loss pull together what belongs together?"""
+"""`loss.pairs-swapped`: does the loss pull matching pairs together and others apart?"""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from torch import nn
 from torch.nn import functional
 
 from striate.doctor.checks.check import Check
-from striate.doctor.checks.loss.pairs.drawn_above import BELONGING, drawn_above
-from striate.doctor.checks.loss.pairs.far_mates import RIGHT, WRONG, nearest_mates
+from striate.doctor.checks.loss.pairs.contrastive_partners import RIGHT, WRONG, nearest_partners
+from striate.doctor.checks.loss.pairs.sampled_negatives import BELONGING, sampled_ranked_higher
 from striate.doctor.evidence.calls import watch_calls
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
@@ -30,18 +30,20 @@ _FEWEST = 60
 _BATCH = 8
 _BATCHES, _STEPS, _CLEARLY = 4, 12, 0.1
 _RANKED = 8
-"""Steps in which a ranking loss has a gradient."""
+"""Fewest steps in which a ranking loss has a gradient."""
 _MOST_RIGHT = 0.6
 _MOST_STEPS, _WORSE = 0.75, 0.1
 _SOON, _BETTER = 0.01, 0.05
-"""Of the steps; samples fewer whose nearest is of their class; of the first loss; and so many samples more."""
-_MATES, _ROUNDED, _EVEN = 0.25, 0.01, 0.05
-"""Share of rows in which the mate's score is the highest, but for so much of what it is above the middle: of right ones
-nearly all."""
+"""`_MOST_STEPS`: share of the steps that pull samples of different classes more; `_WORSE`: by how much the share of
+samples falls whose nearest embedding is of their class; `_SOON`: share of the first loss; `_BETTER`: by how much that
+share of samples rises at most."""
+_PARTNERS, _ROUNDED, _EVEN = 0.25, 0.01, 0.05
+"""Share of rows in which the partner's score is the highest, at most (of right partners it is nearly 1); the tolerance,
+and the standard deviation of the highest scores, both relative to the height above the median."""
 _TIMES = 2.0
-"""What embeddings by class cost more than the same ones in another order."""
+"""How many times larger the loss is with embeddings ordered by class than with the same embeddings shuffled."""
 _ERRORS = 3.3
-"""Standard errors below an even chance: of 2,000 healthy setups one, were inputs by chance."""
+"""Standard errors below one half: one in 2,000 healthy setups, if inputs were random."""
 
 _OF_OTHERS = "The loss pulls views of different samples together, so nothing is learned about a single sample."
 _BY_LABEL = (
@@ -61,10 +63,10 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
         return
     apart = (
         _other_views(evidence)
-        or _other_mates(evidence)
+        or _other_partners(evidence)
         or _classes_driven_apart(evidence)
-        or _content_with_mixed(evidence)
-        or _drawn_above(evidence)
+        or _zero_when_mixed(evidence)
+        or _sampled_above(evidence)
     )
     if apart is not None:
         yield apart
@@ -90,7 +92,7 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
 
 
 def _are_of_one_kind(evidence: Evidence) -> bool:
-    """Whether samples come in pairs and the loss asks for no number of a pair, as of views: those that are near are
+    """Whether samples come in pairs and the loss depends on no number of a pair, as with pairs of views: near pairs are
     pulled little, and may be pushed."""
     batch = evidence.train.raw[0]
     if any(len(sets.outputs) != 2 for sets in evidence.embeddings):
@@ -102,20 +104,21 @@ def _are_of_one_kind(evidence: Evidence) -> bool:
 
 
 def _asks_for_few(evidence: Evidence) -> Finding | None:
-    """Scores of each sample with each, of which the loss asks for a few columns: not for each sample's own partner."""
-    known = [tensor.detach().cpu() for _, tensor in leaves(evidence.train.raw[0])]
+    """Scores of all pairs of samples, of which the loss asks for only a few columns instead of each sample's
+    partner."""
+    in_batch = [tensor.detach().cpu() for _, tensor in leaves(evidence.train.raw[0])]
     for call in class_losses(evidence):
         size = len(call.target)
         if size < _BATCH or call.input.shape != (size, size) or size != size_of(evidence.train.raw[0]):
             continue
-        given = any(t.shape == call.target.shape and torch.equal(t, call.target.cpu()) for t in known)
-        asked = call.target.unique()
-        if not given and len(asked) < size / 2:
+        from_batch = any(t.shape == call.target.shape and torch.equal(t, call.target.cpu()) for t in in_batch)
+        columns = call.target.unique()
+        if not from_batch and len(columns) < size / 2:
             return CHECK.finding(
                 severity="error",
                 where="the loss",
                 measured=f"the loss gets scores of {size} samples with each other, but asks for only "
-                f"{several(len(asked), 'column')} of them ({', '.join(map(str, asked.tolist()[:5]))})",
+                f"{several(len(columns), 'column')} of them ({', '.join(map(str, columns.tolist()[:5]))})",
                 limit="scores of samples with each other, of which the loss asks for fewer columns than half of the "
                 "samples",
                 why="The partner of each sample is in its own column, but the loss pulls all samples to the same few "
@@ -126,8 +129,8 @@ def _asks_for_few(evidence: Evidence) -> Finding | None:
 
 
 def _other_views(evidence: Evidence) -> Finding | None:
-    """Scores of each view with each: with both views of a batch made one, each row's highest score is that of its own
-    image, and the loss has to ask for that."""
+    """A loss of scores of all pairs of views that asks for the wrong ones. If both views of a batch are made identical,
+    the highest score of each row is that of its own image, and the loss has to ask for it."""
     batch = evidence.train.raw[0]
     views = [(path, tensor) for path, tensor in leaves(batch) if tensor.ndim >= 2 and tensor.is_floating_point()]
     if len(views) != 2 or views[0][1].shape != views[1][1].shape or len(views[0][1]) < _BATCH:
@@ -152,37 +155,36 @@ def _other_views(evidence: Evidence) -> Finding | None:
         highest = scores.max(1).values
         above = highest - scores.median(1).values
         if float(highest.std()) > _EVEN * float(above.mean()):
-            continue  # no row has the score of a view with itself: two networks, which are not alike at first
-        mates = float((scores.gather(1, target[:, None])[:, 0] >= highest - _ROUNDED * above).float().mean())
-        if mates > _MATES or len(target.unique()) < len(target) / 2:
+            continue  # no score compares a view with itself: two networks, which differ at first
+        share = float((scores.gather(1, target[:, None])[:, 0] >= highest - _ROUNDED * above).float().mean())
+        if share > _PARTNERS or len(target.unique()) < len(target) / 2:
             continue
         return CHECK.finding(
             severity="error",
             where="the loss",
             measured=f"with two identical views of each of {several(len(one), 'sample')}, the score that the loss asks "
-            f"for is the highest in {mates:.0%} of {several(len(scores), 'row')}",
+            f"for is the highest in {share:.0%} of {several(len(scores), 'row')}",
             limit="with two identical views of each sample, the loss asks for the highest score in at most "
-            f"{_MATES:.0%} of the rows",
+            f"{_PARTNERS:.0%} of the rows",
             why=_OF_OTHERS,
             remedy=_ONE_ORDER,
         )
     return None
 
 
-def _other_mates(evidence: Evidence) -> Finding | None:
-    """Views that the step makes by itself, put together in one order and looked for in another."""
+def _other_partners(evidence: Evidence) -> Finding | None:
+    """Views that the step itself creates, and concatenates in another order than the loss assumes."""
     try:
-        found = nearest_mates(evidence)
+        shares = nearest_partners(evidence)
     except NoEvidence:
         return None
-    if found is None or found.asked > WRONG or found.best < RIGHT:
+    if shares is None or shares.by_loss > WRONG or shares.reordered < RIGHT:
         return None
-    asked, best, size = found
     return CHECK.finding(
         severity="error",
         where="the loss",
-        measured=f"among {size} views, inputs are closer to the view that the loss asks for than to others in "
-        f"{asked:.0%} of comparisons, and in {best:.0%} if views are paired in another order",
+        measured=f"among {shares.rows} views, inputs are closer to the view that the loss asks for than to others in "
+        f"{shares.by_loss:.0%} of comparisons, and in {shares.reordered:.0%} if views are paired in another order",
         limit=f"inputs that are closer to the view that the loss asks for in at most {WRONG:.0%} of comparisons, and "
         f"in {RIGHT:.0%} if views are paired in another order",
         why=_OF_OTHERS,
@@ -191,7 +193,7 @@ def _other_mates(evidence: Evidence) -> Finding | None:
 
 
 def _classes_driven_apart(evidence: Evidence) -> Finding | None:
-    """Embeddings beside class numbers, of which the gradient drives those of one class apart, and together others."""
+    """Embeddings with labels, where the gradient pushes those of one class apart and pulls others together."""
     not_classes = next(class_losses(evidence), None) is None
     if evidence.trial.maximizes:
         return None
@@ -229,22 +231,22 @@ def _classes_driven_apart(evidence: Evidence) -> Finding | None:
 
 
 def _costs_more_by_class(evidence: Evidence) -> bool:
-    """Whether the loss is larger with embeddings that are alike within a class than with these in another order, where
-    scores that a cross entropy asks for beside them are all alike."""
+    """Whether the loss is larger with embeddings that are equal within each class than with the same embeddings
+    shuffled. Scores that go to a cross entropy are set to zero in both."""
     labels = main_tensor(parts(evidence.train.raw[0])[1])
-    assert labels is not None, "the gradient was told apart by them"
+    assert labels is not None, "`pulled_by_class` needs labels"
     scores = {call.input.shape for call in class_losses(evidence)}
     generator = torch.Generator().manual_seed(0)
     first = (labels[:, None] == labels).long().argmax(1).cpu()
     others = first[torch.randperm(len(first), generator=generator)]
 
     def loss(rows: torch.Tensor) -> float:
-        def answer(_: int, given: torch.Tensor) -> torch.Tensor:
-            drawn = torch.randn(given.shape, generator=torch.Generator().manual_seed(0)).to(given)
-            alike = functional.normalize(drawn.flatten(1))[rows] * given.flatten(1).norm(dim=1).mean()
-            return torch.zeros_like(given) if given.shape in scores else alike.reshape(given.shape)
+        def output(_: int, own: torch.Tensor) -> torch.Tensor:
+            noise = torch.randn(own.shape, generator=torch.Generator().manual_seed(0)).to(own)
+            alike = functional.normalize(noise.flatten(1))[rows] * own.flatten(1).norm(dim=1).mean()
+            return torch.zeros_like(own) if own.shape in scores else alike.reshape(own.shape)
 
-        return loss_of(evidence, answer)
+        return loss_of(evidence, output)
 
     with suppress(NoEvidence):
         right, mixed = loss(first), loss(others)
@@ -252,9 +254,9 @@ def _costs_more_by_class(evidence: Evidence) -> bool:
     return False
 
 
-def _content_with_mixed(evidence: Evidence) -> Finding | None:
-    """Embeddings beside class numbers of which the loss asks nothing in most steps, though it is larger where all of
-    one class are the same than where those of several classes are."""
+def _zero_when_mixed(evidence: Evidence) -> Finding | None:
+    """A loss of embeddings with labels that is 0 in most steps, though it is larger with one embedding per class than
+    with these embeddings shuffled."""
     batch, losses = evidence.train.raw[0], evidence.trial.losses
     nothing = losses.count(0.0)
     labels = main_tensor(parts(batch)[1])
@@ -285,17 +287,17 @@ def _content_with_mixed(evidence: Evidence) -> Finding | None:
 
 
 def _classes_brought_together(evidence: Evidence) -> bool:
-    """Whether those of one class are pulled together more than others in each step: what looks alike and is pushed
-    apart is of another class, and hard to tell."""
+    """Whether each step pulls embeddings of one class together more than others; similar inputs that are pushed apart
+    are then of different classes."""
     with suppress(NoEvidence):
         whole, _ = evidence.pulled_by_class
         return any(len(one) >= _BATCHES and all(same > different for same, different in one) for one in whole)
     return False
 
 
-def _drawn_above(evidence: Evidence) -> Finding | None:
-    """Scores of users with two items each, of which those of items drawn by chance are raised."""
-    found = None if evidence.trial.maximizes else drawn_above(evidence)
+def _sampled_above(evidence: Evidence) -> Finding | None:
+    """Scores of users with two items each, where the loss raises the scores of randomly sampled items."""
+    found = None if evidence.trial.maximizes else sampled_ranked_higher(evidence)
     if found is None:
         return None
     lowered, raised, count = found
@@ -312,40 +314,42 @@ def _drawn_above(evidence: Evidence) -> Finding | None:
 
 
 def _predicts(evidence: Evidence) -> bool:
-    """Whether the outputs are scores of classes, most of which become right."""
+    """Whether the outputs are scores of classes that predict most labels right after the trial."""
     with suppress(NoEvidence):
         return evidence.after.accuracy > _MOST_RIGHT
     return False
 
 
 def _ranks_apart(pulled: list[tuple[float, float]]) -> bool:
-    """Whether a ranking loss drives those of one class apart, and in each step more than others."""
+    """Whether a ranking loss pushes embeddings of one class apart, and in each step more than others. `pulled`: for
+    each step, how much it pulls pairs of the same class and pairs of different classes together."""
     return sum(same for same, _ in pulled) < 0 and all(same < different for same, different in pulled)
 
 
 def _others_nearer(pulled: list[tuple[float, float]]) -> bool:
-    """Whether those with two labels are pulled together more than those with one in each of many steps, clearly so."""
+    """Whether each of many steps pulls samples of different classes together clearly more than those of the same."""
     if len(pulled) < _STEPS or not all(same < different for same, different in pulled):
         return False
     return sum((different - same) / max(abs(different), 1e-12) for same, different in pulled) > _CLEARLY * len(pulled)
 
 
 def _unlearned(evidence: Evidence, pulled: list[tuple[float, float]]) -> bool:
-    """Whether most steps pull those with two labels together more than those with one, and fewer samples than before
-    have one of their own class as their nearest; or no more than before, and the loss is content all the same."""
+    """Whether most steps pull samples of different classes together more than those of the same class, and nearest
+    embeddings are of the same class for fewer samples than before; or for no more than before, while the loss is near
+    zero."""
     steps = [(same, different) for same, different in pulled if same or different]
     if not steps or sum(same < different for same, different in steps) < _MOST_STEPS * len(steps):
         return False
     first, last = evidence.trial.losses[0], evidence.trial.level()
     sizes = evidence.train.sizes
-    before, after = (_of_own_class(given, sizes) for given in (evidence.start_training, evidence.after_training))
-    content = 0 <= last < _SOON * first and len(steps) < len(pulled)
-    return after < before - _WORSE or (content and after < before + _BETTER)
+    before, after = (_of_own_class(known, sizes) for known in (evidence.start_training, evidence.after_training))
+    near_zero = 0 <= last < _SOON * first and len(steps) < len(pulled)
+    return after < before - _WORSE or (near_zero and after < before + _BETTER)
 
 
 def _of_own_class(predictions: Predictions, sizes: Sequence[int]) -> float:
-    """Share of samples whose nearest embedding is one of their class; of several views of a batch, behind each other,
-    in the first."""
+    """Share of samples whose nearest embedding is of their class. `sizes`: samples of each batch; where a batch has
+    several views one after the other, only the first is used."""
     rows, labels = predictions.outputs.flatten(1).double(), predictions.targets
     assert labels is not None
     if len(rows) > len(labels):
@@ -356,8 +360,8 @@ def _of_own_class(predictions: Predictions, sizes: Sequence[int]) -> float:
 
 
 def _nearer(pulled: torch.Tensor, pushed: torch.Tensor) -> tuple[float, float]:
-    """How often a pulled pair is nearer than a pushed one (the area under the ROC curve), and its standard error where
-    there is no difference (Mann and Whitney 1947)."""
+    """How often a pulled pair is nearer than a pushed one (the area under the ROC curve), and its standard error if
+    both have the same distribution (Mann and Whitney 1947)."""
     m, n = len(pulled), len(pushed)
     less = (pulled[:, None] < pushed[None]).double().mean() + 0.5 * (pulled[:, None] == pushed[None]).double().mean()
     return float(less), float(((m + n + 1) / (12 * m * n)) ** 0.5)

@@ -1,1 +1,1 @@
-"""Is what is right cheap?"""
+"""Is the loss lower for right predictions?"""

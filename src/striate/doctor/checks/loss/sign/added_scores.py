@@ -1,4 +1,4 @@
-"""Scores that a loss adds where it has to take them away, as `bce + dice` for `bce + 1 - dice`."""
+"""Scores that a loss adds instead of subtracting them, such as `bce + dice` for `bce + 1 - dice`."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ _SCORES = frozenset(("dice", "iou", "jaccard", "tversky", "ssim", "f1", "accurac
 
 
 def score_added(source: ScriptSource) -> tuple[int, str] | None:
-    """The line and the text of a sum that is a loss, to which a score of the script's own is added: one that is larger
-    the better predictions are, by its name and since it is not taken from 1."""
+    """The line and the text of a loss to which a score of the script is added; None where there is none.
+
+    A score grows with better predictions, according to its name and because nothing subtracts it from 1.
+    """
     for node in source.nodes():
         functions = source.functions_of(node) if isinstance(node, ast.Call) else []
         if not isinstance(node, ast.Call) or len(functions) != 1 or not _is_score(functions[0]):
@@ -30,14 +32,14 @@ def score_added(source: ScriptSource) -> tuple[int, str] | None:
 def _is_score(function: Function) -> bool:
     words, inside = _words(function.name), list(ast.walk(function))
     if "loss" in words:
-        given = [_averaged(node.value) for node in inside if isinstance(node, ast.Return) and node.value is not None]
-        if given and all(isinstance(value, ast.Name) and _names_score(value.id) for value in given):
+        returned = [_averaged(node.value) for node in inside if isinstance(node, ast.Return) and node.value is not None]
+        if returned and all(isinstance(value, ast.Name) and _names_score(value.id) for value in returned):
             words = set(_SCORES)  # `dice_loss` that ends with `return dice`
         else:
-            return bool(given) and all(_names_score(called(value)) for value in given)
+            return bool(returned) and all(_names_score(called(value)) for value in returned)
     if not words & _SCORES:
         return False
-    turned = any(isinstance(part, ast.UnaryOp) and isinstance(part.op, ast.USub) for part in inside)
+    negated = any(isinstance(part, ast.UnaryOp) and isinstance(part.op, ast.USub) for part in inside)
     from_one = any(
         isinstance(part, ast.BinOp)
         and isinstance(part.op, ast.Sub)
@@ -45,11 +47,11 @@ def _is_score(function: Function) -> bool:
         and part.left.value == 1
         for part in inside
     )
-    return not turned and not from_one and not any("loss" in called(part).lower() for part in inside)
+    return not negated and not from_one and not any("loss" in called(part).lower() for part in inside)
 
 
 def _averaged(value: ast.expr) -> ast.expr:
-    """What a mean or a sum is taken of: `dice(p, y)` of `dice(p, y).mean()`."""
+    """The argument of a mean or a sum: `dice(p, y)` of `dice(p, y).mean()`; any other value unchanged."""
     while called(value) in ("mean", "sum") and isinstance(value, ast.Call) and isinstance(value.func, ast.Attribute):
         value = value.func.value
     return value
@@ -64,7 +66,7 @@ def _words(name: str) -> set[str]:
 
 
 def _sum_around(source: ScriptSource, node: ast.Call) -> ast.expr | None:
-    """The whole expression, where the call is added to something in it and nothing turns its sign."""
+    """The full expression around a call, where the call is added to something and nothing changes its sign."""
     inner: ast.expr = node
     added = False
     for part in source.around(node):
@@ -83,7 +85,7 @@ def _sum_around(source: ScriptSource, node: ast.Call) -> ast.expr | None:
 
 
 def _is_loss(source: ScriptSource, value: ast.expr) -> bool:
-    """Whether it is returned by what is named a loss, or given such a name."""
+    """Whether a value is assigned to a name with "loss", or returned by a function or class named for a loss."""
     statement = source.parent(value)
     if isinstance(statement, ast.AugAssign):
         return "loss" in ast.unparse(statement.target).lower()

@@ -1,4 +1,4 @@
-"""Distances that cross entropy is given as if they were scores."""
+"""Distances that are passed to cross entropy as if they were scores."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.token_targets import class_losses
 
 DEVIATIONS = 3.5
-"""Of an even chance, of which that of the right class is above it as the lowest number."""
+"""Standard deviations above chance at which the right class has the lowest value."""
 LEARNED = 0.5
-"""Of the loss of a guess, below which the trial has learned what it was asked."""
+"""Share of the loss at chance; the trial has learned the task if its loss is below."""
 _FEWEST, _TIMES = 24, 1.75
 
 
@@ -23,23 +23,25 @@ _MASKED = -1e3
 
 
 def distances_asked(evidence: Evidence) -> str | None:
-    """Cross entropy of distances as torch gives them, or of numbers none of which is below 0 and of which the right
-    class has the lowest, before anything was learned, and after which nothing was: it asks for the farthest."""
+    """What was measured, where cross entropy gets distances, and so increases that of the right class; None elsewhere.
+
+    Distances are known by the function of torch that computes them, or by their values: none is below 0, the right
+    class has the lowest one in the first step, and the trial learns little.
+    """
     return _by_torch(evidence) or _by_numbers(evidence)
 
 
 def _by_torch(evidence: Evidence) -> str | None:
-    """Distances of one of torch's functions, scaled or masked at most, none of them below 0."""
+    """Distances computed by a function of torch, at most scaled or masked, none of them below 0."""
     graph = evidence.graph
     for head in graph.heads:
-        made = graph.origin(head.call.inputs[0]) if head.call.name == "cross_entropy" and head.call.inputs else None
-        while made is not None and made.name in _SCALED and made.inputs:
-            made = graph.origin(made.inputs[0])
+        source = graph.origin(head.call.inputs[0]) if head.call.name == "cross_entropy" and head.call.inputs else None
+        while source is not None and source.name in _SCALED and source.inputs:
+            source = graph.origin(source.inputs[0])
         numbers = head.outputs[head.outputs > _MASKED]
-        if made is not None and made.name in _DISTANCES and len(numbers) and bool((numbers >= 0).all()):
-            return (
-                f"`cross_entropy` gets distances of `{made.name}`, none below 0, and increases that of the right class"
-            )
+        if source is not None and source.name in _DISTANCES and len(numbers) and bool((numbers >= 0).all()):
+            distances = f"distances of `{source.name}`, none below 0"
+            return f"`cross_entropy` gets {distances}, and increases that of the right class"
     return None
 
 
@@ -48,11 +50,11 @@ def _by_numbers(evidence: Evidence) -> str | None:
         numbers, target = call.input.detach().float().cpu(), call.target.detach().cpu().long()
         if numbers.ndim != 2 or target.ndim != 1 or len(target) < _FEWEST or numbers.shape[1] < 3:
             continue
-        probable = torch.allclose(numbers.sum(1), torch.ones(len(numbers)), atol=1e-3)
-        if probable or not bool((numbers >= 0).all()) or int(target.min()) < 0:
+        probabilities = torch.allclose(numbers.sum(1), torch.ones(len(numbers)), atol=1e-3)
+        if probabilities or not bool((numbers >= 0).all()) or int(target.min()) < 0:
             continue
         chance = 1 / numbers.shape[1]
-        lowest, highest = (_recall(found, target) for found in (numbers.argmin(1), numbers.argmax(1)))
+        lowest, highest = (_recall(predicted, target) for predicted in (numbers.argmin(1), numbers.argmax(1)))
         far = chance + DEVIATIONS * math.sqrt(chance * (1 - chance) / len(target))
         if lowest < max(far, _TIMES * chance) or highest > chance:
             continue
@@ -65,7 +67,7 @@ def _by_numbers(evidence: Evidence) -> str | None:
     return None
 
 
-def _recall(found: torch.Tensor, target: torch.Tensor) -> float:
-    """The share of right ones, each class counted alike: of an untrained network one class may have all."""
+def _recall(predicted: torch.Tensor, target: torch.Tensor) -> float:
+    """The mean recall of the classes, since an untrained network may predict one class for all samples."""
     kinds = target.unique()
-    return sum(float((found[target == kind] == kind).double().mean()) for kind in kinds) / len(kinds)
+    return sum(float((predicted[target == kind] == kind).double().mean()) for kind in kinds) / len(kinds)

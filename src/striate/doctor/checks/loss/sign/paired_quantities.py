@@ -1,5 +1,5 @@
-"""Quantities that a network of several outputs is to give, such as boxes beside classes: does the loss ask for the
-targets of that name or shape, and can the outputs reach them?"""
+"""Networks with several outputs, such as boxes and classes: does the loss ask each output for the targets of its name
+or shape, and can the output reach them?"""
 
 from __future__ import annotations
 
@@ -24,54 +24,58 @@ from striate.models.preserved_state import preserved, same_random_state
 from striate.observe.tensors import tensors_in
 
 FAR = 5.0
-"""Times as large, in the root mean square: the targets, as the outputs after the trial."""
+"""Ratio of the root mean squares of the targets and of the outputs after the trial."""
 _FEWEST, _ORDERS, _MARGIN = 8, 3, 0.03
 _RIGHT = 0.5
-"""Of the loss with answers of other samples: what the loss asks for as it is costs far less, scaled it does not."""
-_HUGE, _ALONG, _ASKED = 100.0, 0.3, 4
-"""Times as large as its output is at first: a target beside which another is not learned; by how much its output then
-goes along with it less, in correlation; batches asked."""
+"""Share of the loss with targets of other samples: the loss of the right targets is below it, unless the loss scales
+the targets."""
+_HUGE, _LESS_CORRELATED, _BATCHES = 100.0, 0.3, 4
+"""How many times larger than its first output a target is that keeps another one from being learned; by how much the
+correlation of the other one with its output is then lower; and the batches that are compared."""
 
 _STANDARD = 0.5
-"""Standardizing moves targets that are standardized by less, of few samples too."""
+"""Standardizing targets that are standardized already changes them by less, even if samples are few."""
 
 
 @dataclass(frozen=True)
 class Pair:
-    """An output and the target that it is to meet, of one shape. `number`: among the tensors that the network gives."""
+    """An output of the network and its target."""
 
     name: str
+    """Key or index of the output."""
     number: int
+    """Index of the output among all tensors of the network's outputs."""
     output: torch.Tensor
     target: torch.Tensor
+    """Of the shape of the output, or class numbers (N,) for scores (N, K)."""
 
 
 def pairs(evidence: Evidence, *, classes: bool = False) -> Iterator[Pair]:
-    """Of outputs and targets of several parts those of one name and shape, or else of a shape that no other has;
-    `classes`: also scores (N, K) and the class numbers (N,), where there is one of each."""
+    """Outputs and targets with the same name and shape, or with a shape that no other output has. With `classes`, also
+    scores (N, K) and class numbers (N,), where there is one of each. Nothing where the network has one output."""
     try:
-        outputs, batch = _given(evidence, evidence.fresh), evidence.train.raw[0]
+        outputs, batch = _outputs(evidence, evidence.fresh), evidence.train.raw[0]
     except OutOfTime:
         raise
-    except NoEvidence:  # a step that never calls the network as a whole has none
+    except NoEvidence:  # the step calls only parts of the network
         return
-    given, (inputs, targets) = _numbers(outputs), parts(batch)
+    known, (inputs, targets) = _floating(outputs), parts(batch)
     if isinstance(targets, torch.Tensor) and isinstance(batch, list | tuple):  # (x, place, area)
         targets = list(batch[1:])
     elif isinstance(targets, torch.Tensor):  # image, gt_bbox, gt_label
         held = batch if isinstance(batch, Mapping) else fields_of(batch) or {}
         targets = {name: part for name, part in held.items() if part is not inputs}
-    if len(given) < 2:
+    if len(known) < 2:
         return
-    wanted = {name: tensor for name, tensor in _named(targets) if tensor.is_floating_point()}
+    by_name = {name: tensor for name, tensor in _named(targets) if tensor.is_floating_point()}
     order = {id(tensor): number for number, tensor in enumerate(tensors_in(outputs))}
-    for name, output in given:
-        alike = [t for t in wanted.values() if t.shape == output.shape]
-        unique = len(alike) == 1 and sum(other.shape == output.shape for _, other in given) == 1
-        target = wanted.get(name) if isinstance(outputs, Mapping) else alike[0] if unique else None
+    for name, output in known:
+        alike = [t for t in by_name.values() if t.shape == output.shape]
+        unique = len(alike) == 1 and sum(other.shape == output.shape for _, other in known) == 1
+        target = by_name.get(name) if isinstance(outputs, Mapping) else alike[0] if unique else None
         if target is not None and target.shape == output.shape and len(output) >= _FEWEST:
             yield Pair(name, order[id(output)], output, target)
-    scores = [(name, output) for name, output in given if output.ndim == 2 and output.shape[1] > 1]
+    scores = [(name, output) for name, output in known if output.ndim == 2 and output.shape[1] > 1]
     labels = [t for _, t in _named(targets) if not t.is_floating_point() and t.ndim == 1]
     if classes and len(scores) == len(labels) == 1:
         (name, output), (target,) = scores[0], labels
@@ -79,21 +83,21 @@ def pairs(evidence: Evidence, *, classes: bool = False) -> Iterator[Pair]:
             yield Pair(name, order[id(output)], output, target)
 
 
-def _numbers(outputs: Any) -> list[tuple[str, torch.Tensor]]:
+def _floating(outputs: Any) -> list[tuple[str, torch.Tensor]]:
     return [(name, tensor) for name, tensor in _named(outputs) if tensor.is_floating_point() and tensor.ndim]
 
 
 def _named(value: Any) -> list[tuple[str, torch.Tensor]]:
     if isinstance(value, Mapping):
-        found = list(value.items())
+        entries = list(value.items())
     else:
-        found = list(enumerate(value)) if isinstance(value, list | tuple) else []
-    return [(str(name), tensor) for name, tensor in found if isinstance(tensor, torch.Tensor)]
+        entries = list(enumerate(value)) if isinstance(value, list | tuple) else []
+    return [(str(name), tensor) for name, tensor in entries if isinstance(tensor, torch.Tensor)]
 
 
-def wanted_least(evidence: Evidence) -> tuple[Pair, float, float] | None:
-    """A pair whose loss is higher for outputs that are the targets than for those of other samples, in each of some
-    orders; with the loss of the first batch for both."""
+def higher_with_own_targets(evidence: Evidence) -> tuple[Pair, float, float] | None:
+    """A pair whose loss is higher with the targets in place of the output than with targets of other samples, in each
+    of some orders; and the loss of the first batch for both. None where there is no such pair."""
     for pair in pairs(evidence):
         right, *others = _losses(evidence, pair)
         if others and right > min(others) + _MARGIN * abs(min(others)) and right > max(others):
@@ -102,15 +106,15 @@ def wanted_least(evidence: Evidence) -> tuple[Pair, float, float] | None:
 
 
 def out_of_reach(evidence: Evidence) -> tuple[Pair, float, float] | None:
-    """A pair whose targets the loss asks for, and which lie far beyond all that the outputs are after the trial; with
-    the root mean squares of both."""
+    """A pair whose targets the loss asks for and are far larger than the outputs after the trial; and the root mean
+    squares of targets and outputs. None where there is no such pair."""
     for pair in pairs(evidence):
         size = root_mean_square(pair.target)
         if size < FAR * root_mean_square(pair.output):
             continue
-        if root_mean_square(_to(pair.target, pair.target) - pair.target) < _STANDARD:
-            continue  # outputs near 0 are near their mean
-        reached = root_mean_square(list(tensors_in(_given(evidence, evidence.trial.replica)))[pair.number])
+        if root_mean_square(_standardized(pair.target, pair.target) - pair.target) < _STANDARD:
+            continue  # outputs near 0 are near the mean of the targets
+        reached = root_mean_square(list(tensors_in(_outputs(evidence, evidence.trial.replica)))[pair.number])
         right, *others = _losses(evidence, pair)
         if others and size >= FAR * reached and right < _RIGHT * min(others):
             return pair, size, reached
@@ -118,8 +122,9 @@ def out_of_reach(evidence: Evidence) -> tuple[Pair, float, float] | None:
 
 
 def drowned(evidence: Evidence) -> tuple[Pair, Pair, float, float] | None:
-    """A pair with targets far larger than its output, and another whose output goes along with its targets only where
-    those are standardized; with its correlations after the trial as it is and then."""
+    """A pair with targets far larger than its output; another pair whose output correlates with its targets only if
+    the large targets are standardized; and its correlations after the trial without and with that. None where there
+    is no such pair."""
     known = list(pairs(evidence, classes=True))
     for large in known if len(known) > 1 else ():
         place = next((path for path, tensor in leaves(evidence.train.raw[0]) if tensor is large.target), None)
@@ -127,56 +132,55 @@ def drowned(evidence: Evidence) -> tuple[Pair, Pair, float, float] | None:
             continue
         if root_mean_square(large.target) < _HUGE * root_mean_square(large.output):
             continue
-        batches = [altered(batch, place, functools.partial(_to, large.target)) for batch in evidence.train.raw]
+        standardize = functools.partial(_standardized, large.target)
+        batches = [altered(batch, place, standardize) for batch in evidence.train.raw]
         trial = evidence.variant(f"target {large.name} standardized", Change(), batches=batches)
         for other in (pair for pair in known if pair is not large and trial.error is None):
-            own, freed = (_along(evidence, ran, other) for ran in (evidence.trial.replica, trial.replica))
-            if freed >= own + _ALONG:
-                return large, other, own, freed
+            own, standardized = (_correlation(evidence, ran, other) for ran in (evidence.trial.replica, trial.replica))
+            if standardized >= own + _LESS_CORRELATED:
+                return large, other, own, standardized
     return None
 
 
-def _to(known: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
-    """Values with the mean and the variance of known ones brought to 0 and 1."""
+def _standardized(known: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
+    """Values minus the mean of `known`, divided by its standard deviation."""
     return (values - known.mean()) / known.std().clamp_min(1e-12)
 
 
-def _along(evidence: Evidence, replica: Replica, pair: Pair) -> float:
-    """The correlation of outputs of some batches with their targets, of class numbers one-hot, the mean of all
-    columns."""
+def _correlation(evidence: Evidence, replica: Replica, pair: Pair) -> float:
+    """The correlation of outputs with their targets over some batches, averaged over columns; class numbers are made
+    one-hot."""
     place = next(path for path, tensor in leaves(evidence.train.raw[0]) if tensor is pair.target)
-    given, wanted = list[torch.Tensor](), list[torch.Tensor]()
-    for batch in evidence.train.raw[:_ASKED]:
+    outputs, targets = list[torch.Tensor](), list[torch.Tensor]()
+    for batch in evidence.train.raw[:_BATCHES]:
         target = leaf(batch, place)
         if target is not None:
             target = target if target.is_floating_point() else one_hot(target.long(), pair.output.shape[1])
-            given.append(list(tensors_in(_given(evidence, replica, batch)))[pair.number].reshape(len(target), -1))
-            wanted.append(target.reshape(len(target), -1))
-    both = (torch.cat(given), torch.cat(wanted))
+            outputs.append(list(tensors_in(_outputs(evidence, replica, batch)))[pair.number].reshape(len(target), -1))
+            targets.append(target.reshape(len(target), -1))
+    both = (torch.cat(outputs), torch.cat(targets))
     centered = [part.double() - part.double().mean(0) for part in both]
     products = (centered[0] * centered[1]).sum(0)
     return float((products / (centered[0].norm(dim=0) * centered[1].norm(dim=0)).clamp_min(1e-12)).mean())
 
 
-def _given(evidence: Evidence, replica: Replica, batch: Any = None) -> Any:
-    """What a replica's network gives for a batch, or else the first."""
+def _outputs(evidence: Evidence, replica: Replica, batch: Any = None) -> Any:
+    """The outputs of a replica's network for a batch, by default the first one."""
     batch = copied(evidence.train.raw[0] if batch is None else batch)
     with preserved(replica.model, evaluating=True), same_random_state(), torch.no_grad():
         return output_of(evidence.setup, replica, batch, training=False)
 
 
 def _losses(evidence: Evidence, pair: Pair) -> list[float]:
-    """The loss of the first batch with the targets in the place of that output, and with those of other samples, each
-    with a minus where the optimizer maximizes it; not a number alone where the step takes no other outputs than its
-    network's."""
-    answers = [pair.target.roll(by, 0) for by in range(_ORDERS + 1)]
+    """The loss of the first batch with the targets in place of that output, and with targets of other samples; each
+    with a minus where the optimizer maximizes. A single NaN where the step's outputs cannot be replaced."""
     sign = -1 if evidence.trial.maximizes else 1
 
-    def cost(answer: torch.Tensor) -> float:
-        return sign * loss_of(evidence, lambda number, tensor: answer if number == pair.number else tensor)
+    def loss_with(output: torch.Tensor) -> float:
+        return sign * loss_of(evidence, lambda number, tensor: output if number == pair.number else tensor)
 
     try:
-        return [cost(answer) for answer in answers]
+        return [loss_with(pair.target.roll(by, 0)) for by in range(_ORDERS + 1)]
     except OutOfTime:
         raise
     except NoEvidence:

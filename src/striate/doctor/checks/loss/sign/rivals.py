@@ -1,5 +1,5 @@
-"""`loss.sign`, `data.step-labels` and `model.graph-detached` of networks that train against each other: which way does
-the loss push what the judge says of each?"""
+"""`loss.sign`, `data.step-labels` and `model.graph-detached` of networks that train against each other: in which
+direction do the losses push the discriminator's outputs?"""
 
 from __future__ import annotations
 
@@ -26,20 +26,21 @@ _ALIKE, _ONE_WAY = 0.7, 0.5
 
 
 @dataclass(eq=False)
-class _Judged:
-    """One call of a network on what another drew, or on others: its gradients, added up."""
+class _Call:
+    """One call of a network that may be a discriminator, and the gradients that its output gets."""
 
-    judge: nn.Module
-    drawn: bool
-    learning: bool
-    """Whether a gradient can go on to the network that drew it."""
-    drew: type | None = None
-    """The class of that network."""
+    network: nn.Module
+    generated: bool
+    """Whether the input is the output of another network."""
+    reaches_generator: bool
+    """Whether a gradient can reach the network that generated the input."""
+    generator: type | None = None
+    """The class of that network; None if the input is not generated."""
     gradients: list[torch.Tensor] = field(default_factory=list)
 
     @property
     def push(self) -> int:
-        """1 where a step makes its outputs larger, -1 where smaller, 0 where some of both or neither."""
+        """1 if a step makes the outputs larger, -1 if it makes them smaller, 0 if neither or some of both."""
         if not self.gradients:
             return 0
         total = torch.stack([g.double().flatten().sum() for g in self.gradients]).sum()
@@ -50,58 +51,62 @@ class _Judged:
 def _run(evidence: Evidence) -> Iterator[Finding]:
     if not evidence.setup.rivals:
         return
-    calls = _judged(evidence)
-    real = next((call for call in calls if not call.drawn and call.push), None)
-    same = [call for call in calls if real is not None and call.judge is real.judge and call.drawn and call.push]
-    apart = next((call for call in same if not call.learning), None)
-    fooled = next((call for call in same if call.learning), None)
-    if real is None or apart is None:
+    calls = _discriminator_calls(evidence)
+    real = next((call for call in calls if not call.generated and call.push), None)
+    fakes = [
+        call for call in calls if real is not None and call.network is real.network and call.generated and call.push
+    ]
+    own_step = next((call for call in fakes if not call.reaches_generator), None)
+    generator_step = next((call for call in fakes if call.reaches_generator), None)
+    if real is None or own_step is None:
         return
-    name = type(real.judge).__name__
-    way = {1: "larger", -1: "smaller"}
-    if apart.push == real.push:
+    name = type(real.network).__name__
+    change = {1: "larger", -1: "smaller"}
+    if own_step.push == real.push:
         yield RIVALS.finding(
             code="data.step-labels" if _by_labels(evidence) else "loss.sign",
             severity="error",
             where=f"the loss of {name}",
-            measured=f"the step of {name} makes its outputs {way[real.push]} for real images, and "
-            f"{way[apart.push]} for generated images, too",
+            measured=f"the step of {name} makes its outputs {change[real.push]} for real images, and "
+            f"{change[own_step.push]} for generated images, too",
             limit=f"outputs of {name} that its step pushes in the same direction for real and for generated images",
             why=f"{name} learns the same prediction for both and cannot tell them apart, so the other network learns "
             "nothing from it.",
             remedy="use the other label for generated images: "
             "`criterion(netD(fake.detach()), torch.zeros(len(fake)))`, or `label.fill_(fake_label)` before the loss",
         )
-    elif fooled is not None and fooled.push != real.push:
+    elif generator_step is not None and generator_step.push != real.push:
         yield RIVALS.finding(
             code="loss.sign",
             severity="error",
             where="the loss of the generator",
-            measured=f"the generator's step makes the outputs of {name} {way[fooled.push]} for the images that it "
-            f"generates; the step of {name} makes them {way[real.push]} for real images",
+            measured=f"the generator's step makes the outputs of {name} {change[generator_step.push]} for the images "
+            f"that it generates; the step of {name} makes them {change[real.push]} for real images",
             limit=f"a generator's step that pushes the outputs of {name} in another direction than its own step does "
             "for real images",
-            why="The generator learns to produce images that are easily told from real ones.",
+            why="The generator learns to produce images that are easy to distinguish from real ones.",
             remedy=f"use the label of real images: `criterion(netD(fake), torch.ones(len(fake)))`; for a mean, "
             f"`{'-' if real.push > 0 else ''}netD(fake).mean()`",
         )
-    elif fooled is not None and (lost := _in_no_optimizer(evidence, fooled)):
+    elif generator_step is not None and (generator := _not_optimized(evidence, generator_step)):
         yield RIVALS.finding(
             code="optim.parameters-missing",
             severity="error",
-            where=f"`{lost}`",
-            measured=f"`{lost}` generates the images that {name} judges and gets gradients, but no optimizer holds "
-            "any of its parameters",
+            where=f"`{generator}`",
+            measured=f"`{generator}` generates the images that {name} judges and gets gradients, but no optimizer "
+            "holds any of its parameters",
             limit="no optimizer holds a parameter of the generator",
-            why="The generator keeps its initial weights, so its images are told from real ones ever more easily.",
-            remedy=f"create an optimizer for it: `torch.optim.Adam({lost}.parameters())`",
+            why="The generator keeps its initial weights, so its images become easier to distinguish from real ones.",
+            remedy=f"create an optimizer for it: `torch.optim.Adam({generator}.parameters())`",
         )
-    elif fooled is None and len(same) > sum(call.judge is real.judge and not call.drawn for call in calls):
+    elif generator_step is None and len(fakes) > sum(
+        call.network is real.network and not call.generated for call in calls
+    ):
         yield RIVALS.finding(
             code="model.graph-detached",
             severity="error",
             where="the loss of the generator",
-            measured=f"{name} judges generated images {several(len(same), 'time')} in a step, but no gradient comes "
+            measured=f"{name} judges generated images {several(len(fakes), 'time')} in a step, but no gradient comes "
             "back to the generator",
             limit="no gradient comes back to the generator anywhere in a step",
             why="The generator learns nothing.",
@@ -110,28 +115,28 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
         )
 
 
-def _in_no_optimizer(evidence: Evidence, call: _Judged) -> str:
-    """The name of the network that drew what was judged, where none of its parameters is in an optimizer; `` else."""
+def _not_optimized(evidence: Evidence, call: _Call) -> str:
+    """The name of the network that generated the input of a call, if no optimizer holds its parameters; else empty."""
     if evidence.setup.source is None:
         return ""
     names = evidence.setup.source.names
     held = parameters_held(*reached_optimizers(names))
     own = {name: network for name, network in names.items() if isinstance(network, nn.Module)}
-    alike = {name: {id(p) for p in one.parameters()} for name, one in own.items() if type(one) is call.drew}
-    # One that is held is the one that learns: others of its class may be averages of it.
+    alike = {name: {id(p) for p in one.parameters()} for name, one in own.items() if type(one) is call.generator}
+    # If an optimizer holds one network of the class, the others may be averages of it.
     return next(iter(alike), "") if all(held.isdisjoint(parameters) for parameters in alike.values()) else ""
 
 
 def _by_labels(evidence: Evidence) -> bool:
-    """Whether the answers are asked for by targets, all of one value."""
+    """Whether the losses have targets that are all of one value, as labels for real and for generated images."""
     return any(call.target.is_floating_point() and len(call.target.unique()) == 1 for call in evidence.calls.losses)
 
 
-def _judged(evidence: Evidence) -> list[_Judged]:
-    """The calls, in one step, of networks that are shown what another network drew, and of the same on others."""
+def _discriminator_calls(evidence: Evidence) -> list[_Call]:
+    """The calls, in one step, of networks that get another network's output in at least one call. Raises NoEvidence."""
     replica = make_replica(evidence.setup)
-    drawn: list[tuple[nn.Module, torch.Tensor]] = []
-    calls: list[_Judged] = []
+    outputs: list[tuple[nn.Module, torch.Tensor]] = []
+    calls: list[_Call] = []
     depth = 0
 
     def enter(*_: Any) -> None:
@@ -141,16 +146,16 @@ def _judged(evidence: Evidence) -> list[_Judged]:
     def leave(module: nn.Module, args: Any, output: Any) -> None:
         nonlocal depth
         depth -= 1
-        shown, told = main_tensor(args), main_tensor(output)
-        if depth or shown is None or told is None or not any(True for _ in module.parameters()):
+        x, y = main_tensor(args), main_tensor(output)
+        if depth or x is None or y is None or not any(True for _ in module.parameters()):
             return
-        drew = next((type(other) for other, image in drawn if other is not module and _alike(shown, image)), None)
-        by_other = drew is not None
-        call = _Judged(module, by_other, by_other and shown.requires_grad, drew)
-        on_gradient(told, lambda gradient: call.gradients.append(gradient.detach()))
-        if by_other or not shown.requires_grad:  # what lies between both asks for gradients of its own
+        generator = next((type(other) for other, image in outputs if other is not module and _alike(x, image)), None)
+        generated = generator is not None
+        call = _Call(module, generated, generated and x.requires_grad, generator)
+        on_gradient(y, lambda gradient: call.gradients.append(gradient.detach()))
+        if generated or not x.requires_grad:  # not interpolated inputs, of which a gradient penalty takes gradients
             calls.append(call)
-        drawn.append((module, told.detach()))
+        outputs.append((module, y.detach()))
 
     try:
         with forward_hooks_everywhere(enter, leave):
@@ -159,15 +164,15 @@ def _judged(evidence: Evidence) -> list[_Judged]:
         if ran_out(error):
             raise
         raise NoEvidence(f"a step of networks that train against each other fails: {type(error).__name__}") from error
-    judges = {id(call.judge) for call in calls if call.drawn}
-    return [call for call in calls if id(call.judge) in judges]
+    discriminators = {id(call.network) for call in calls if call.generated}
+    return [call for call in calls if id(call.network) in discriminators]
 
 
-def _alike(shown: torch.Tensor, image: torch.Tensor) -> bool:
-    """Whether a network is shown another's output, with or without noise on it."""
-    if shown.shape != image.shape or shown[0].numel() < 2 or not shown.is_floating_point():
+def _alike(x: torch.Tensor, image: torch.Tensor) -> bool:
+    """Whether an input is another network's output, with or without noise."""
+    if x.shape != image.shape or x[0].numel() < 2 or not x.is_floating_point():
         return False
-    pair = torch.stack([shown.detach().flatten().float(), image.flatten().float()])
+    pair = torch.stack([x.detach().flatten().float(), image.flatten().float()])
     return bool(torch.corrcoef(pair)[0, 1] > _ALIKE)
 
 

@@ -10,11 +10,11 @@ import torch
 from torch import nn
 
 from striate.doctor.checks.check import Check
-from striate.doctor.checks.loss.degenerate.endless import falls_all_ways
+from striate.doctor.checks.loss.degenerate.unbounded import falls_in_all_directions
 from striate.doctor.checks.loss.sign.added_scores import score_added
 from striate.doctor.checks.loss.sign.distances_as_scores import DEVIATIONS, distances_asked
-from striate.doctor.checks.loss.sign.paired_quantities import wanted_least
-from striate.doctor.checks.loss.sign.right_answers import BESIDE, DEARER, SURE, SURER, right_cost_more
+from striate.doctor.checks.loss.sign.paired_quantities import higher_with_own_targets
+from striate.doctor.checks.loss.sign.right_predictions import ADDED, DEARER, SURE, SURER, higher_if_right
 from striate.doctor.diagnosis import Picture
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.comparable_outputs import predicts_targets
@@ -33,11 +33,12 @@ _BETTER = 0.98
 
 
 def _maximized(evidence: Evidence) -> Finding | None:
-    """Losses of torch whose value the step's own gradient raises; None where networks train against each other."""
+    """The finding for losses of torch that each step of the optimizer makes larger; None where networks train against
+    each other."""
     losses = [call for call in evidence.calls.losses if call.slopes]
-    went = evidence.trial.losses
-    if evidence.trial.maximizes or not went or evidence.trial.level() > went[0]:
-        return None  # a step goes up the gradient, by the optimizer or by the step itself
+    curve = evidence.trial.losses
+    if evidence.trial.maximizes or not curve or evidence.trial.level() > curve[0]:
+        return None  # the optimizer or the step itself goes up the gradient
     if evidence.setup.rivals or not losses or not all(sum(call.slopes) < 0 for call in losses):
         return None
     names = " and ".join(dict.fromkeys(f"`{call.name}`" for call in losses))
@@ -53,12 +54,12 @@ def _maximized(evidence: Evidence) -> Finding | None:
 
 
 def _find_sign(evidence: Evidence) -> Iterator[Finding]:
-    found = _maximized(evidence)
-    if found is not None:
-        yield found
+    finding = _maximized(evidence)
+    if finding is not None:
+        yield finding
         return
-    reads = (_unlikely, _worse, _bounded_above, _of_distances, _dearer, _added, _wanted_least)
-    yield from islice(chain.from_iterable(read(evidence) for read in reads), 1)
+    rules = (_unlikely, _worse, _bounded_above, _of_distances, _higher_if_right, _added, _higher_with_own_targets)
+    yield from islice(chain.from_iterable(rule(evidence) for rule in rules), 1)
 
 
 def _unlikely(evidence: Evidence) -> Iterator[Finding]:
@@ -78,7 +79,7 @@ def _unlikely(evidence: Evidence) -> Iterator[Finding]:
 
 def _bounded_above(evidence: Evidence) -> Iterator[Finding]:
     with suppress(NoEvidence):
-        if (measured := falls_all_ways(evidence)) is not None:
+        if (measured := falls_in_all_directions(evidence)) is not None:
             yield SIGN.finding(
                 severity="error",
                 where="the loss",
@@ -105,8 +106,8 @@ def _of_distances(evidence: Evidence) -> Iterator[Finding]:
         )
 
 
-def _wanted_least(evidence: Evidence) -> Iterator[Finding]:
-    found = None if evidence.setup.rivals else wanted_least(evidence)
+def _higher_with_own_targets(evidence: Evidence) -> Iterator[Finding]:
+    found = None if evidence.setup.rivals else higher_with_own_targets(evidence)
     if found is not None:
         pair, right, other = found
         yield SIGN.finding(
@@ -121,7 +122,7 @@ def _wanted_least(evidence: Evidence) -> Iterator[Finding]:
 
 
 def _added(evidence: Evidence) -> Iterator[Finding]:
-    """Where the other parts of a loss outweigh a score that is added, the code tells."""
+    """A score that the script's code adds to the loss; its effect may be too small to be measured."""
     found = None if evidence.setup.source is None else score_added(evidence.source)
     if found is not None:
         line, text = found
@@ -136,8 +137,8 @@ def _added(evidence: Evidence) -> Iterator[Finding]:
         )
 
 
-def _dearer(evidence: Evidence) -> Iterator[Finding]:
-    measured = right_cost_more(evidence)
+def _higher_if_right(evidence: Evidence) -> Iterator[Finding]:
+    measured = higher_if_right(evidence)
     if measured is not None:
         yield SIGN.finding(
             severity="error",
@@ -145,7 +146,7 @@ def _dearer(evidence: Evidence) -> Iterator[Finding]:
             measured=measured,
             limit=f"a loss that is higher for right predictions of probability {SURE:g} than for the class "
             f"frequencies for every sample, and {DEARER:g} times as high for those of {SURER:g}; or a part beside "
-            f"torch's losses that right labels raise by {BESIDE:.0%} of what they spare in these",
+            f"torch's losses that right labels raise by {ADDED:.0%} of what they spare in these",
             why="The loss, or a part of it, rewards wrong predictions: subtract a score from 1, or give it a minus.",
             remedy="change the sign of the part that grows with right predictions: `1 - dice` for `dice`, "
             "`-likelihood` for `likelihood`",
@@ -165,9 +166,9 @@ def _worse(evidence: Evidence) -> Iterator[Finding]:
         return
     if start.accuracy is not None and (after.accuracy or 0.0) > max(start.accuracy, after.common) + 0.02:
         return
-    turned = evidence.variant("gradients turned round", Change(prepare=turn_round), steps=STEPS)
-    better = _quality(evidence, turned)
-    if turned.error is not None or better is None or not better.loss < _BETTER * start.loss:
+    reversed_trial = evidence.variant("gradients reversed", Change(prepare=reverse_gradients), steps=STEPS)
+    better = _quality(evidence, reversed_trial)
+    if reversed_trial.error is not None or better is None or not better.loss < _BETTER * start.loss:
         return
     maximizes = trial.maximizes
     name = {"classes": "cross entropy", "labels": "binary cross entropy"}.get(after.kind, "squared error")
@@ -177,7 +178,9 @@ def _worse(evidence: Evidence) -> Iterator[Finding]:
         f"{better.loss:.3g}{_share(start, better)}"
     )
     evidence.pictures["loss.sign"] = Picture(
-        "lines", "The loss that the step gave", {"unchanged": tuple(trial.losses), "reversed": tuple(turned.losses)}
+        "lines",
+        "The loss that the step gave",
+        {"unchanged": tuple(trial.losses), "reversed": tuple(reversed_trial.losses)},
     )
     remedy = (
         "create the optimizer without `maximize=True`, or have its own step go down the gradient"
@@ -195,29 +198,30 @@ def _worse(evidence: Evidence) -> Iterator[Finding]:
     )
 
 
-def turn_round(replica: Replica) -> None:
-    """Have every gradient of the replica come with the other sign."""
+def reverse_gradients(replica: Replica) -> None:
+    """Negate every gradient of the replica's parameters."""
     for parameter in replica.model.parameters():
         if parameter.requires_grad and isinstance(parameter, nn.Parameter):
             change_gradient(parameter, lambda gradient: -gradient)
 
 
 _TOGETHER, _APART = 0.1, -0.15
-"""Correlations of the ranks of distances: of an untrained network it is 0.3 to 0.9."""
+"""Rank correlations of distances; an untrained network has 0.3 to 0.9."""
 
 
 def _pulls_apart(evidence: Evidence) -> Iterator[Finding]:
-    """Of embeddings: what looks alike ends far apart, and what does not together; turned round, it is as it was."""
-    shown = evidence.first.shown
-    if shown is None or not shown.is_floating_point() or len(shown) < 16 or len(evidence.trial.rows) < 40:
+    """Embeddings of similar inputs that end far apart, and of different inputs that end together, but not with the
+    gradients reversed."""
+    inputs = evidence.first.shown
+    if inputs is None or not inputs.is_floating_point() or len(inputs) < 16 or len(evidence.trial.rows) < 40:
         return
-    before = _likeness(evidence, evidence.fresh, shown)
-    after = _likeness(evidence, evidence.trial.replica, shown)
+    before = _rank_correlation(evidence, evidence.fresh, inputs)
+    after = _rank_correlation(evidence, evidence.trial.replica, inputs)
     if before is None or after is None or before < _TOGETHER or after > _APART:
         return
-    turned = evidence.variant("gradients turned round", Change(prepare=turn_round))
-    other = _likeness(evidence, turned.replica, shown)
-    if turned.error is not None or other is None or other < _TOGETHER:
+    reversed_trial = evidence.variant("gradients reversed", Change(prepare=reverse_gradients))
+    other = _rank_correlation(evidence, reversed_trial.replica, inputs)
+    if reversed_trial.error is not None or other is None or other < _TOGETHER:
         return
     yield SIGN.finding(
         severity="error",
@@ -232,13 +236,14 @@ def _pulls_apart(evidence: Evidence) -> Iterator[Finding]:
     )
 
 
-def _likeness(evidence: Evidence, replica: Replica, shown: torch.Tensor) -> float | None:
+def _rank_correlation(evidence: Evidence, replica: Replica, inputs: torch.Tensor) -> float | None:
+    """The rank correlation of distances between embeddings and between inputs; None where outputs are no embeddings."""
     with suppress(NoEvidence):
         outputs = predict(evidence.setup, replica, evidence.train.raw[:1]).outputs
-        if outputs.ndim != 2 or outputs.shape[1] < 2 or len(outputs) != len(shown):
+        if outputs.ndim != 2 or outputs.shape[1] < 2 or len(outputs) != len(inputs):
             return None
-        near = [torch.pdist(t.detach().cpu().double().flatten(1)).argsort().argsort() for t in (outputs, shown)]
-        return float(torch.corrcoef(torch.stack(near).double())[0, 1])
+        ranks = [torch.pdist(t.detach().cpu().double().flatten(1)).argsort().argsort() for t in (outputs, inputs)]
+        return float(torch.corrcoef(torch.stack(ranks).double())[0, 1])
     return None
 
 

@@ -1,1 +1,1 @@
-"""Does the loss compute what the task and its targets call for?"""
+"""Does the loss fit the task and its targets?"""

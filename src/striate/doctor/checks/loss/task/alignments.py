@@ -1,4 +1,4 @@
-"""Rules of connectionist temporal classification: what the loss is given tells whether it can be met."""
+"""Arguments of connectionist temporal classification (`ctc_loss`) for which no low loss can be reached."""
 
 from __future__ import annotations
 
@@ -14,14 +14,13 @@ _LENGTHS = "pass the lengths of the network's outputs, after its strides: `input
 
 
 def wrong_alignment(evidence: Evidence) -> Wrong | None:
-    """Scores that are no log probabilities along the classes, and inputs too short for their targets."""
-    return next(
-        (told for call in evidence.calls.alignments for told in (_no_logs(call), _too_short(call)) if told), None
-    )
+    """Scores that are not log probabilities over the classes, and inputs too short for their targets."""
+    calls = evidence.calls.alignments
+    return next((wrong for call in calls for wrong in (_not_logarithms(call), _too_short(call)) if wrong), None)
 
 
 def blank_as_class(evidence: Evidence) -> tuple[float, int] | None:
-    """The share of the targets that are the blank, and its number; None where none is."""
+    """The share of the targets that are the blank, and the blank's number; None where no target is."""
     for call in evidence.calls.alignments:
         known = torch.cat(
             [row[: len(row) - _blanks_at_end(row, call.blank)] for row in _rows(call)] or [torch.empty(0)]
@@ -33,8 +32,8 @@ def blank_as_class(evidence: Evidence) -> tuple[float, int] | None:
 
 
 def blanks_at_ends(evidence: Evidence) -> tuple[float, int] | None:
-    """The share of the targets that are blanks at the ends of rows, which their lengths count, and the blank's number;
-    None where there are none, or where all rows have as many."""
+    """The share of the targets that are blanks at the ends of rows within their lengths, and the blank's number; None
+    where all rows end with the same number of blanks, such as 0."""
     for call in evidence.calls.alignments:
         rows = _rows(call)
         ends = [_blanks_at_end(row, call.blank) for row in rows]
@@ -47,7 +46,7 @@ def _blanks_at_end(row: torch.Tensor, blank: int) -> int:
     return int((row.flip(0) == blank).long().cumprod(0).sum())
 
 
-def _no_logs(call: Alignment) -> Wrong | None:
+def _not_logarithms(call: Alignment) -> Wrong | None:
     sums = call.log_probs.double().logsumexp(-1)
     off = float((sums.abs() > _OFF).double().mean())
     if off < 0.5:
@@ -65,13 +64,13 @@ def _no_logs(call: Alignment) -> Wrong | None:
 def _too_short(call: Alignment) -> Wrong | None:
     rows = _rows(call)
     needed = [len(row) + int((row[1:] == row[:-1]).sum()) for row in rows]
-    given = call.input_lengths.flatten().tolist()
-    short = sum(have < need for have, need in zip(given, needed, strict=False))
-    longest, steps = max(given, default=0), len(call.log_probs)
-    if given and longest <= _HALF * steps:
+    lengths = call.input_lengths.flatten().tolist()
+    short = sum(have < need for have, need in zip(lengths, needed, strict=False))
+    longest, steps = max(lengths, default=0), len(call.log_probs)
+    if lengths and longest <= _HALF * steps:
         return Wrong(
             "warning",
-            f"the longest of {several(len(given), 'input')} has a length of {several(longest, 'step')}, but outputs "
+            f"the longest of {several(len(lengths), 'input')} has a length of {several(longest, 'step')}, but outputs "
             f"have {steps}",
             "Batches are padded to their longest input, but the loss ignores all outputs after the given lengths.",
             _LENGTHS,
@@ -81,8 +80,8 @@ def _too_short(call: Alignment) -> Wrong | None:
         return None
     return Wrong(
         "error",
-        f"{short} of {several(len(rows), 'sample')} have fewer steps than their target needs (such as {min(given)} for "
-        f"{max(needed)}); outputs have {several(len(call.log_probs), 'step')}",
+        f"{short} of {several(len(rows), 'sample')} have fewer steps than their target needs (such as {min(lengths)} "
+        f"for {max(needed)}); outputs have {several(len(call.log_probs), 'step')}",
         "No alignment fits such a target: its loss is infinite, or 0 with zero_infinity, and nothing is learned from "
         "it.",
         _LENGTHS,

@@ -1,4 +1,4 @@
-"""Losses between two distributions: which is the target, and whether both are distributions."""
+"""Losses between two distributions: is the right one the target, and are both distributions?"""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from striate.wording import show_shape
 
 
 def divergence_from_scores(_: Evidence, call: LossCall) -> Wrong | None:
-    """The Kullback-Leibler divergence of a target that is no distribution."""
+    """A Kullback-Leibler divergence whose target is not a distribution."""
     if call.name != "kl_div" or call.target.ndim < 2 or _are_probabilities(call):
         return None
     low, high = float(call.target.min()), float(call.target.max())
@@ -28,7 +28,7 @@ def divergence_from_scores(_: Evidence, call: LossCall) -> Wrong | None:
 
 
 def divergence_of_scores(_: Evidence, call: LossCall) -> Wrong | None:
-    """The Kullback-Leibler divergence of what are no log probabilities."""
+    """A Kullback-Leibler divergence whose input is not log probabilities."""
     if call.name != "kl_div" or call.input.ndim < 2 or _log_probabilities_of(call):
         return None
     off = float((call.input.double() - log_probabilities(call.input)).abs().mean())
@@ -42,11 +42,11 @@ def divergence_of_scores(_: Evidence, call: LossCall) -> Wrong | None:
 
 
 def exchanged(_: Evidence, call: LossCall) -> Wrong | None:
-    """A loss whose two arguments stand in each other's place, where they are not alike."""
+    """A loss whose input and target are exchanged, where the order matters."""
     if not call.exchanged or call.name not in (*BINARY, "cross_entropy", "kl_div"):
         return None
     if call.name == "kl_div" and _log_probabilities_of(call) and _are_probabilities(call):
-        return None  # the divergence the other way round, which is a loss as well
+        return None  # the reverse divergence, which is a valid loss, too
     return Wrong(
         "error",
         f"{call.name} gets the network's outputs {show_shape(call.target.shape)} as the target, and as the input a "
@@ -63,11 +63,12 @@ def _log_probabilities_of(call: LossCall) -> bool:
 
 
 def _are_probabilities(call: LossCall) -> bool:
-    """Whether the target of a divergence is what it is taken for."""
+    """Whether the target of a divergence is a distribution, or its logarithm where `log_target` is set."""
     return _sums_to_one(call.target.double().exp() if call.log_target else call.target.double())
 
 
 def _sums_to_one(values: torch.Tensor) -> bool:
-    """Along the second axis, the last one, or all positions of a map; in most places, since padding may be zero."""
+    """Whether values sum to 1 over the second axis, the last axis, or all positions of a map; in most places, since
+    padding may be zero."""
     sums = [values.sum(1), values.sum(-1), values.flatten(1).sum(1), values.flatten(min(2, values.ndim - 1)).sum(-1)]
     return bool((values >= 0).all()) and any(float(((s - 1).abs() < 1e-2).double().mean()) > 0.5 for s in sums)

@@ -1,6 +1,5 @@
-"""`loss.wrong-for-task`: a mean that is divided once more by the number by which other terms, which are sums, become
-means.
-"""
+"""`loss.wrong-for-task`: a mean that is divided by a count once more, as other terms of the loss are, which are
+sums."""
 
 from __future__ import annotations
 
@@ -25,34 +24,34 @@ _DEPRECATED = {"size_average", "reduce"}
 def _run(evidence: Evidence) -> Iterator[Finding]:
     for tree in evidence.source.trees.values():
         for function in (node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)):
-            divided = list(_divided(evidence.source, function))
-            sums = {count: node for node, count, kind in divided if kind == "sum"}
-            for node, count, kind in divided:
+            quotients = list(_quotients(evidence.source, function))
+            sums = {count: node for node, count, kind in quotients if kind == "sum"}
+            for node, count, kind in quotients:
                 if kind == "mean" and count in sums:
                     yield _finding(node, count, sums[count])
                     return
 
 
-def _divided(source: ScriptSource, function: Function) -> Iterator[tuple[ast.BinOp, str, str]]:
-    """Each loss that a function divides by a count, with the count and whether it is a sum or a mean."""
-    written = defaultdict[str, list[ast.expr]](list)
+def _quotients(source: ScriptSource, function: Function) -> Iterator[tuple[ast.BinOp, str, str]]:
+    """Each quotient of a loss and a count in a function, with the count and "sum" or "mean" for the loss."""
+    values = defaultdict[str, list[ast.expr]](list)
     for part in ast.walk(function):
         for target, value in assigned(part):
-            written[ast.unparse(target)].append(value)
+            values[ast.unparse(target)].append(value)
     for node in ast.walk(function):
         if not isinstance(node, ast.BinOp) or not isinstance(node.op, ast.Div):
             continue
         count, loss = ast.unparse(node.right), _without_weight(node.left)
-        if not all(map(_counts, written.get(count, [node.right]))):
+        if not all(map(_counts, values.get(count, [node.right]))):
             continue
-        known = written.get(ast.unparse(loss), [loss])
+        known = values.get(ast.unparse(loss), [loss])
         kind = _reduction(source, _without_weight(known[0])) if len(known) == 1 else None
         if kind is not None:
             yield node, count, kind
 
 
 def _without_weight(term: ast.expr) -> ast.expr:
-    """What is multiplied by a plain number; another factor may make a sum of a mean."""
+    """A term without its constant factors; any other factor is kept, since it may turn a mean into a sum."""
     while isinstance(term, ast.BinOp) and isinstance(term.op, ast.Mult):
         if isinstance(term.left, ast.Constant):
             term = term.right
@@ -64,18 +63,18 @@ def _without_weight(term: ast.expr) -> ast.expr:
 
 
 def _counts(value: ast.expr) -> bool:
-    """Whether it is the number of what is marked, or of all values, such as `mask.sum().clamp(min=1)`."""
+    """Whether an expression counts marked values or all values, as `mask.sum().clamp(min=1)` does."""
     names = {called(part) for part in ast.walk(value)}
     return bool(names & {*_COUNTS}) and not names & _LOSSES
 
 
 def _reduction(source: ScriptSource, node: ast.expr) -> str | None:
-    """`sum` or `mean` of a call of a loss of torch; None of anything else."""
+    """The reduction of a call of one of torch's losses, if it is "sum" or "mean"; None for anything else."""
     if not isinstance(node, ast.Call) or called(node) not in _LOSSES:
         return None
-    given = {word.arg: source.value(word.value) for word in node.keywords}
-    kind = given.get("reduction", "mean")
-    return str(kind) if kind in ("sum", "mean") and not given.keys() & {*_DEPRECATED, None} else None
+    options = {word.arg: source.value(word.value) for word in node.keywords}
+    kind = options.get("reduction", "mean")
+    return str(kind) if kind in ("sum", "mean") and not options.keys() & {*_DEPRECATED, None} else None
 
 
 def _finding(node: ast.BinOp, count: str, other: ast.BinOp) -> Finding:

@@ -1,4 +1,4 @@
-"""A loss of one sample of each batch, or of one position of sequences."""
+"""A loss that depends on only one sample of each batch, or on one position of sequences."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ from striate.doctor.evidence.evidence import Evidence
 from striate.wording import several
 
 _BATCH, _SHARE, _STEPS = 8, 16, 4
-"""A loss of a sixteenth of a batch of eight or more leaves samples out, where it does so in several steps."""
+"""`_BATCH`: samples of a batch, at least; `_SHARE`: the loss counts one in so many of them at most; `_STEPS`: in as
+many steps, at least."""
 
 
 def few_counted(evidence: Evidence) -> Wrong | None:
-    """A loss of one sample of each batch, or of a few."""
+    """A loss that depends on one sample of each batch, or on a few."""
     try:
         counted = evidence.counted
     except NoEvidence:
@@ -30,8 +31,8 @@ def few_counted(evidence: Evidence) -> Wrong | None:
     if positions is not None:
         return positions
     always = all(torch.equal(counts[:size], steps[0][:size]) for counts in steps)
-    if always and most >= _BATCH and _shown_the_same(counted.targets):
-        return None  # all there is in each step, and targets of a part: the nodes of a graph that have labels
+    if always and most >= _BATCH and _are_equal(counted.targets):
+        return None  # each step sees all data, and only some have labels, such as nodes of a graph
     which = f"; it is always the same, number {int(steps[0].nonzero()[0])}" if always and most == 1 else ""
     return Wrong(
         "error",
@@ -44,12 +45,12 @@ def few_counted(evidence: Evidence) -> Wrong | None:
     )
 
 
-def _shown_the_same(targets: Sequence[torch.Tensor]) -> bool:
+def _are_equal(targets: Sequence[torch.Tensor]) -> bool:
     return all(torch.equal(one, targets[0]) for one in targets)
 
 
 def _few_positions(entries: Sequence[torch.Tensor]) -> Wrong | None:
-    """A loss of one and the same position of sequences, of whose positions all have targets."""
+    """A loss of only the first or the last position of sequences, although all positions have targets."""
     if not entries or any(known.ndim != 2 or known.shape[1] < _BATCH for known in entries):
         return None
     first, last = ({int(known[:, end].any()) for known in entries} for end in (0, -1))

@@ -1,4 +1,4 @@
-"""Losses for another kind of targets than they are given: quantities, one class of several, yes and no."""
+"""Losses that get targets of another kind than they are made for: quantities, exclusive classes, yes or no."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _SMOOTHED = 0.8
 
 
 def class_numbers(evidence: Evidence, call: LossCall) -> Wrong | None:
-    """Squared error on class numbers: one quantity a sample for three classes or more."""
+    """A squared error of class numbers, with one output per sample for three classes or more."""
     if not evidence.setup.classifies or call.name not in (*ELEMENTWISE, ""):
         return None
     try:
@@ -28,7 +28,7 @@ def class_numbers(evidence: Evidence, call: LossCall) -> Wrong | None:
     except NoEvidence:
         return None
     if any(other.name in CLASS_LOSSES for other in evidence.calls.losses):
-        return None  # the classes are learned as classes, and these are quantities of another head
+        return None  # a class loss learns the classes, and this loss the quantities of another head
     kinds, samples = int(labels.unique().numel()), len(call.target)
     if int(call.target.unique().numel()) > kinds:
         return None
@@ -48,11 +48,11 @@ def class_numbers(evidence: Evidence, call: LossCall) -> Wrong | None:
 
 
 _OF_BFLOAT16 = 0.03
-"""What probabilities may sum to beside 1, of log probabilities with 8 bits."""
+"""By how much sums of probabilities differ from 1 if their logarithms have the 8 bits of bfloat16."""
 
 
 def likelihood_of_scores(_: Evidence, call: LossCall) -> Wrong | None:
-    """The negative log likelihood of what are no log probabilities."""
+    """A negative log likelihood whose input is not log probabilities."""
     scores, target = call.input, call.target
     if scores.ndim != target.ndim + 1 or scores.ndim < 2 or target.is_floating_point() or scores.shape[1] < 2:
         return None
@@ -60,7 +60,7 @@ def likelihood_of_scores(_: Evidence, call: LossCall) -> Wrong | None:
     if form == "log probabilities" or (call.name != "nll_loss" and not _is_likelihood(call)):
         return None
     sums = scores.double().exp().sum(1)
-    if not float((sums - 1).abs().max()) >= _OF_BFLOAT16:  # nor NaN
+    if not float((sums - 1).abs().max()) >= _OF_BFLOAT16:  # also true for NaN
         return None
     total = float(sums.mean()) if form == "logits" else 1.0
     what = "probabilities" if form == "probabilities" else f"scores whose exponentials sum to {total:.3g} instead of 1"
@@ -75,7 +75,7 @@ def likelihood_of_scores(_: Evidence, call: LossCall) -> Wrong | None:
 
 
 def _is_likelihood(call: LossCall) -> bool:
-    """Whether a loss of the user's own is the mean of the right class's output, with a minus."""
+    """Whether the user's own loss is the negative mean of the right class's output."""
     target = call.target.long().unsqueeze(1)
     if call.name or int(target.min()) < 0 or int(target.max()) >= call.input.shape[1] or call.value.numel() != 1:
         return False
@@ -84,7 +84,7 @@ def _is_likelihood(call: LossCall) -> bool:
 
 
 def one_output(evidence: Evidence, call: LossCall) -> Wrong | None:
-    """Cross entropy among one output, or among the samples of a batch."""
+    """A cross entropy whose softmax goes over one output, or over the samples of a batch."""
     if call.name != "cross_entropy":
         return None
     alone = call.input.ndim > 1 and call.input.shape[1] == 1
@@ -100,7 +100,7 @@ def one_output(evidence: Evidence, call: LossCall) -> Wrong | None:
 
 
 def rates_as_logarithms(evidence: Evidence) -> Wrong | None:
-    """Rates where the loss takes logarithms of rates, or the other way round."""
+    """A Poisson loss that gets rates instead of their logarithms, or logarithms instead of rates."""
     if evidence.calls.rates_below_zero:
         return Wrong(
             "error",
@@ -122,7 +122,7 @@ def rates_as_logarithms(evidence: Evidence) -> Wrong | None:
 
 
 def smoothed_away(_: Evidence, call: LossCall) -> Wrong | None:
-    """Labels that are smoothed until next to nothing is left of them."""
+    """Label smoothing so strong that the targets are nearly the same for all classes."""
     if call.smoothing < _SMOOTHED or call.input.ndim < 2:
         return None
     other = call.smoothing / call.input.shape[1]
@@ -138,12 +138,12 @@ def smoothed_away(_: Evidence, call: LossCall) -> Wrong | None:
 
 
 def classes_for_numbers(evidence: Evidence, call: LossCall) -> Wrong | None:
-    """Cross entropy where quantities are asked for, or where several classes may be right."""
+    """Cross entropy for quantities, or for classes of which several may be right."""
     if call.name != "cross_entropy" or call.input.ndim < 2:
         return None
     if (
         evidence.setup.measures
-        and _are_given(evidence, call)
+        and _gets_targets(evidence, call)
         and not any(other.name in ELEMENTWISE for other in evidence.calls.losses)
     ):
         return Wrong(
@@ -169,18 +169,19 @@ def classes_for_numbers(evidence: Evidence, call: LossCall) -> Wrong | None:
     )
 
 
-def _are_given(evidence: Evidence, call: LossCall) -> bool:
-    """Whether a loss is given the loader's targets, be it cut to whole numbers, and not which samples are pairs."""
-    wanted = main_tensor(parts(evidence.train.raw[0])[1])
-    if wanted is None or wanted.numel() != call.target.numel():
+def _gets_targets(evidence: Evidence, call: LossCall) -> bool:
+    """Whether a loss gets the loader's targets, possibly rounded or truncated to integers; other targets may be
+    indices of pairs."""
+    targets = main_tensor(parts(evidence.train.raw[0])[1])
+    if targets is None or targets.numel() != call.target.numel():
         return False
-    values = wanted.detach().cpu().double().flatten()
-    given = call.target.cpu().double().flatten()
-    return torch.equal(values, given) or torch.equal(values.trunc(), given) or torch.equal(values.round(), given)
+    values = targets.detach().cpu().double().flatten()
+    passed = call.target.cpu().double().flatten()
+    return torch.equal(values, passed) or torch.equal(values.trunc(), passed) or torch.equal(values.round(), passed)
 
 
 def outside_unit(_: Evidence, call: LossCall) -> Wrong | None:
-    """Binary cross entropy with targets that are no probabilities."""
+    """Binary cross entropy with targets outside 0 to 1."""
     if call.name not in BINARY or not call.target.numel():
         return None
     low, high = float(call.target.min()), float(call.target.max())
@@ -196,7 +197,7 @@ def outside_unit(_: Evidence, call: LossCall) -> Wrong | None:
 
 
 def exclusive(evidence: Evidence, call: LossCall) -> Wrong | None:
-    """Binary cross entropy where just one class is right."""
+    """Binary cross entropy of each class where exactly one class is right."""
     target = call.target
     if call.name not in BINARY or target.ndim != 2 or target.shape[1] < 3 or target.shape != call.input.shape:
         return None
@@ -216,12 +217,13 @@ def exclusive(evidence: Evidence, call: LossCall) -> Wrong | None:
     tried = _with_cross_entropy(evidence)
     if tried is None or tried[1] < tried[0] + _BETTER:
         return Wrong("note", text, why, remedy, limit)
-    figures = f"; after the same steps the accuracy is {tried[0]:.0%}, and {tried[1]:.0%} with cross entropy"
-    return Wrong("warning", text + figures, why, remedy, limit)
+    accuracies = f"; after the same steps the accuracy is {tried[0]:.0%}, and {tried[1]:.0%} with cross entropy"
+    return Wrong("warning", text + accuracies, why, remedy, limit)
 
 
 def _with_cross_entropy(evidence: Evidence) -> tuple[float, float] | None:
-    """The accuracies after the trial as it is and with cross entropy; None where that cannot be tried."""
+    """The accuracies after the unchanged trial and after a trial with cross entropy; None where that cannot be
+    tried."""
 
     def instead(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         inside = bool(((outputs >= 0) & (outputs <= 1)).all())
@@ -231,9 +233,8 @@ def _with_cross_entropy(evidence: Evidence) -> tuple[float, float] | None:
     if evidence.first.loss_outputs is None:
         return None
     other = evidence.variant("cross entropy", Change(loss=instead))
-    mine = evidence.after_training
-    theirs = evidence.in_training(other.replica)
-    own, changed = (_accuracy(predictions.outputs, predictions.targets) for predictions in (mine, theirs))
+    both = (evidence.after_training, evidence.in_training(other.replica))
+    own, changed = (_accuracy(predictions.outputs, predictions.targets) for predictions in both)
     return None if own is None or changed is None or other.error is not None else (own, changed)
 
 

@@ -1,4 +1,4 @@
-"""What the first step's loss raises, with the reason and the remedy."""
+"""Exceptions that the loss raises in the first step, with the reason and the remedy."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 
 from striate.doctor.evidence.evidence import Evidence
 
-_RAISED: tuple[tuple[str, str, str], ...] = (
+_MESSAGES: tuple[tuple[str, str, str], ...] = (
     (
         r"Expected floating point type for target with class probabilities",
         "The loss takes targets with an axis of classes as probabilities, but these are integers.",
@@ -53,8 +53,8 @@ _RAISED: tuple[tuple[str, str, str], ...] = (
 
 
 def raised_by_loss(evidence: Evidence) -> tuple[str, str, str] | None:
-    """What was measured, why it matters, and the remedy, where the first step's loss raised; None where it did not, or
-    what it raised is a matter of another check."""
+    """What was measured, why it matters, and the remedy, where the loss or backward raised an exception in the first
+    step; None where it did not, or where another check reports the exception."""
     trial = evidence.trial
     if trial.error is None or trial.rows or trial.phase not in ("loss", "backward"):
         return None
@@ -66,7 +66,7 @@ def raised_by_loss(evidence: Evidence) -> tuple[str, str, str] | None:
             why = "Cross entropy needs an output for each class, but there is only one."
             return measured, why, "give the last layer an output for each class, or use `nn.BCEWithLogitsLoss()`"
         return None
-    for pattern, why, remedy in _RAISED:
+    for pattern, why, remedy in _MESSAGES:
         if re.search(pattern, text):
             return measured, why, remedy
     return None

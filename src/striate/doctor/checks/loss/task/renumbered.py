@@ -1,4 +1,4 @@
-"""Classes that a loss asks for at the outputs of other classes, or anywhere but at their own."""
+"""A loss that asks for classes at the outputs of other classes, or at any output except their own."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ _AVOIDED, _MOST_CLASSES, _SORTED = 0.2, 200, 0.8
 
 
 def renumbered(evidence: Evidence) -> Wrong | None:
-    """Classes that the loss asks for at the outputs of other classes: what was learned is right once renumbered."""
+    """A loss that asks for each class at the output of another one, so that the accuracy is high once the outputs are
+    renumbered; or one that asks for any class except the right one, so that the accuracy is far below chance."""
     if not evidence.setup.classifies or not predicts_targets(evidence):
         return None
     after = evidence.after_training
@@ -25,14 +26,14 @@ def renumbered(evidence: Evidence) -> Wrong | None:
     if not 3 <= classes <= _MOST_CLASSES or not set(targets.unique().tolist()) <= set(range(classes)):
         return None
     alike = [float(part.bincount().max()) / len(part) for part in targets.long().split(evidence.train.sizes[0])]
-    if sum(alike) > _SORTED * len(alike):  # a network answers as the batches before asked
+    if sum(alike) > _SORTED * len(alike):  # batches of one class: the network predicts the class of earlier batches
         return None
     from scipy.optimize import linear_sum_assignment
 
     counts = torch.zeros(classes, classes)
     counts.index_put_((targets.long(), outputs.argmax(1)), torch.tensor(1.0), accumulate=True)
-    right, place = (part.tolist() for part in map(torch.from_numpy, linear_sum_assignment(-counts.numpy())))
-    best, own = float(counts[right, place].sum() / len(targets)), float(counts.diag().sum() / len(targets))
+    right, predicted = (part.tolist() for part in map(torch.from_numpy, linear_sum_assignment(-counts.numpy())))
+    best, own = float(counts[right, predicted].sum() / len(targets)), float(counts.diag().sum() / len(targets))
     if (
         best < _RENUMBERED
         and own < _AVOIDED / classes
@@ -49,7 +50,7 @@ def renumbered(evidence: Evidence) -> Wrong | None:
         )
     if best < _RENUMBERED or own > best / 3:
         return None
-    pairs = ", ".join(f"{there} for class {one}" for one, there in zip(right, place, strict=True) if one != there)
+    pairs = ", ".join(f"{there} for class {one}" for one, there in zip(right, predicted, strict=True) if one != there)
     return Wrong(
         "error",
         f"the accuracy on training samples is {own:.0%} after {several(len(evidence.trial.rows), 'step')}, and "

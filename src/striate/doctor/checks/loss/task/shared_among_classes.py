@@ -1,4 +1,4 @@
-"""A cross entropy of the user's own that is a mean over classes too, where its sum is meant."""
+"""The user's own cross entropy that takes the mean over classes instead of the sum."""
 
 from __future__ import annotations
 
@@ -18,16 +18,18 @@ from striate.doctor.setup.batch import main_tensor, parts
 from striate.wording import several
 
 _FEWEST, _LOWEST, _HIGHEST, _EXACT = 3, 2.0, 4.0, 1e-3
-"""Classes; what right predictions lie above others; what rounding changes of the loss."""
+"""Fewest classes; two heights of the right class's score above the others at which the loss is tried; and the relative
+tolerance of a loss for rounding."""
 _FARTHER = 0.1
-"""Of the way from a guess to right predictions."""
+"""Gain in skill, on a scale from 0 at chance to 1 for right predictions."""
 
 
 def shared_among_classes(evidence: Evidence) -> Wrong | None:
-    """A cross entropy divided by the number of classes, whose steps of SGD are that much shorter, and learn less."""
+    """A cross entropy divided by the number of classes, which makes steps of SGD shorter by that factor, so that the
+    network learns less."""
     optimizer = evidence.trial.replica.optimizer
     if evidence.calls.losses or not isinstance(optimizer, torch.optim.SGD) or not rates_are_users(evidence):
-        return None  # steps of Adam are as long
+        return None  # the length of Adam's steps does not depend on the scale of the loss
     try:
         classes = _divisor(evidence)
         own = skill(evidence.after_training) if classes else None
@@ -54,7 +56,7 @@ def shared_among_classes(evidence: Evidence) -> Wrong | None:
 
 
 def _divisor(evidence: Evidence) -> int:
-    """The number of classes where the loss is a cross entropy divided by it, also with smoothed labels; 0 otherwise."""
+    """The number of classes if the loss is a cross entropy, with or without label smoothing, divided by it; else 0."""
     outputs, labels = main_tensor(evidence.first.outputs), main_tensor(parts(evidence.train.raw[0])[1])
     if not evidence.setup.classifies or outputs is None or labels is None or labels.is_floating_point():
         return 0
@@ -66,11 +68,11 @@ def _divisor(evidence: Evidence) -> int:
     right = functional.one_hot(labels.long(), classes).movedim(-1, 1).double().cpu()
 
     def loss_at(height: float) -> float:
-        answer = (height * right).log_softmax(1)
-        return classes * loss_of(evidence, lambda _, given: answer if given.shape == answer.shape else given)
+        outputs = (height * right).log_softmax(1)
+        return classes * loss_of(evidence, lambda _, own: outputs if own.shape == outputs.shape else own)
 
     def share_at(height: float) -> float:
-        """Of the right class in the targets: the cross entropy is a line in it."""
+        """The right class's share in the targets, in which the cross entropy is linear."""
         return (math.log(math.exp(height) + classes - 1) - loss_at(height)) / height
 
     if not math.isclose(loss_at(0.0), math.log(classes), rel_tol=_EXACT):

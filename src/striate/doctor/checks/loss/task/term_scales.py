@@ -1,4 +1,4 @@
-"""`loss.wrong-for-task` of variational autoencoders: a mean over pixels beside a sum over codes."""
+"""`loss.wrong-for-task` of variational autoencoders: a mean over pixels is added to a sum over codes."""
 
 from __future__ import annotations
 
@@ -35,31 +35,32 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
 
 
 def _mean_of(source: ScriptSource, function: Function) -> ast.Call | None:
-    """A reconstruction loss that is the mean of all numbers, and is added as it is."""
+    """A reconstruction loss that is the mean over all elements, and is not multiplied by anything."""
     for node in ast.walk(function):
         if not isinstance(node, ast.Call) or called(node) not in _RECONSTRUCTION or _is_multiplied(source, node):
             continue
         if any(_is_in_logarithm(source, part) for part in (node, *_names_of(function, node))):
             continue
-        given = {word.arg: source.value(word.value) for word in node.keywords}
-        if given.get("reduction", "mean") == "mean" and "weight" not in given:
+        options = {word.arg: source.value(word.value) for word in node.keywords}
+        if options.get("reduction", "mean") == "mean" and "weight" not in options:
             return node
     return None
 
 
 def _sum_of(source: ScriptSource, function: Function) -> ast.Call | None:
-    """`torch.sum(1 + logvar - mu.pow(2) - logvar.exp())` over codes, whether the sum or the mean over samples."""
+    """The divergence `torch.sum(1 + logvar - mu.pow(2) - logvar.exp())`, a sum over codes; over samples it may be a sum
+    or a mean."""
     for node in ast.walk(function):
         if not isinstance(node, ast.Call) or called(node) != "sum":
             continue
         text = ast.unparse(node)
-        whole = "exp" in text and "1 +" in text
+        summed = "exp" in text and "1 +" in text
         outer = source.parent(node)
         while isinstance(outer, ast.BinOp | ast.UnaryOp):
             below = ast.unparse(outer.right) if isinstance(outer, ast.BinOp) and isinstance(outer.op, ast.Div) else ""
-            whole = whole and "numel" not in below and "*" not in below
+            summed = summed and "numel" not in below and "*" not in below
             outer = source.parent(outer)
-        if whole and "log" in text:
+        if summed and "log" in text:
             return node
     return None
 
@@ -70,26 +71,26 @@ def _is_multiplied(source: ScriptSource, node: ast.AST) -> bool:
 
 
 def _names_of(function: Function, node: ast.expr) -> list[ast.Name]:
-    """Where a function reads the variable that it gave a value."""
+    """Where a function reads the variables to which it assigns this value."""
     names = {ast.unparse(to) for part in ast.walk(function) for to, value in assigned(part) if value is node}
     return [part for part in ast.walk(function) if isinstance(part, ast.Name) and part.id in names]
 
 
 def _is_in_logarithm(source: ScriptSource, node: ast.AST) -> bool:
-    """Whether its logarithm is taken, which a likelihood has whose variance is the error itself; `self.log("loss", x)`
-    is none."""
+    """Whether the logarithm of a value is taken, as in a likelihood whose variance is the error itself. A call of
+    `self.log("loss", x)` is no logarithm."""
     outer = [part for part in source.around(node) if isinstance(part, ast.Call) and called(part) == "log"]
     return any(ast.unparse(part.func) in ("torch.log", "math.log") or not part.args for part in outer)
 
 
 def _is_weighed(source: ScriptSource, function: Function, total: ast.Call) -> bool:
-    """Whether either of the two is multiplied by something that makes up for it, or that is not known."""
+    """Whether the divergence has a weight that makes up for its scale, or an unknown one."""
     inner: ast.AST = total
     for part in source.around(total):
         if isinstance(part, ast.BinOp) and isinstance(part.op, ast.Mult):
             other = part.left if part.right is inner else part.right
             weight = _weight(source, other)
-            if weight is None or (abs(weight) < _WEIGHT):  # the half is the divergence's own
+            if weight is None or (abs(weight) < _WEIGHT):  # the formula of the divergence has a factor of 0.5
                 return True
         elif isinstance(part, ast.stmt):
             break
@@ -110,9 +111,10 @@ def _is_weighed(source: ScriptSource, function: Function, total: ast.Call) -> bo
 
 
 def _weight(source: ScriptSource, node: ast.expr) -> float | None:
-    """A factor: its number, or what it ends at where it grows from epoch to epoch, as `min(1.0, epoch / 10)` does."""
-    written = source.last_value(node, node.id) if isinstance(node, ast.Name) else None
-    known = source.value(written if isinstance(written, ast.Constant) else node)
+    """The value of a factor, or its final value if it grows from epoch to epoch, as `min(1.0, epoch / 10)` does; None
+    if unknown."""
+    assigned_value = source.last_value(node, node.id) if isinstance(node, ast.Name) else None
+    known = source.value(assigned_value if isinstance(assigned_value, ast.Constant) else node)
     if isinstance(known, int | float):
         return float(known)
     end = _ramp_end(source, node)
@@ -120,12 +122,14 @@ def _weight(source: ScriptSource, node: ast.expr) -> float | None:
 
 
 def _by_default(source: ScriptSource, weight: ast.expr) -> float | None:
-    """What a parameter is where nobody gives it."""
+    """The default of a function's parameter; None if it has none."""
     function = source.function_of(weight)
     if not isinstance(function, ast.FunctionDef) or not isinstance(weight, ast.Name):
         return None
-    given = function.args.args[len(function.args.args) - len(function.args.defaults) :]
-    pairs = zip([*given, *function.args.kwonlyargs], [*function.args.defaults, *function.args.kw_defaults], strict=True)
+    optional = function.args.args[len(function.args.args) - len(function.args.defaults) :]
+    pairs = zip(
+        [*optional, *function.args.kwonlyargs], [*function.args.defaults, *function.args.kw_defaults], strict=True
+    )
     value = next((source.value(default) for part, default in pairs if part.arg == weight.id), None)
     return float(value) if isinstance(value, int | float) else None
 

@@ -1,4 +1,4 @@
-"""A loss of the user's own that teaches nothing: what the same steps learn by the gradient of a usual one."""
+"""The user's own loss with which the network learns nothing, though it learns with the gradient of a usual loss."""
 
 from __future__ import annotations
 
@@ -24,25 +24,26 @@ from striate.observe.interventions import change_gradient, change_output
 from striate.wording import several
 
 OPPOSITE = -0.9
-"""The cosine between two gradients that want the opposite of each other."""
+"""The cosine below which two gradients count as opposite."""
 _GUESS, _TAUGHT = 0.1, 0.5
-"""Shares of the way from a guess to right predictions: what the own loss teaches at most, a usual one at least."""
+"""Skill, from 0 at chance to 1 for right predictions: at most with the user's loss, and at least with a usual one."""
 
 
 def teaches_nothing(evidence: Evidence) -> Wrong | None:
-    """Predictions at chance after steps that learn the task once the network is given the gradient of a usual loss."""
+    """A loss with which predictions stay at chance, though they improve in as many steps if the outputs get the
+    gradient of a usual loss."""
     try:
         own = skill(evidence.after_training)
-        if own is None or own > _GUESS or not _looks_so(evidence):
+        if own is None or own > _GUESS or not _is_own_loss(evidence):
             return None
         usual = _UsualGradient(evidence)
         trial = evidence.variant("gradient of a usual loss", Change(wrap=usual.wrap, prepare=usual.prepare))
         predictions = evidence.in_training(trial.replica)
-        found = skill(predictions)
-        if found is None or found < _TAUGHT or not usual.fits or not _same_at(evidence, usual.times):
+        learned = skill(predictions)
+        if learned is None or learned < _TAUGHT or not usual.fits or not _fails_at_scaled_rate(evidence, usual.times):
             return None
-        if usual.along < OPPOSITE:
-            return None  # a wrong sign, which another check tells
+        if usual.cosine < OPPOSITE:
+            return None  # `loss.sign` reports a wrong sign
     except NoEvidence:
         return None
     return Wrong(
@@ -56,8 +57,8 @@ def teaches_nothing(evidence: Evidence) -> Wrong | None:
     )
 
 
-def _looks_so(evidence: Evidence) -> bool:
-    """Whether a loss of the user's own, without any of torch's, speaks of predictions of the loader's targets."""
+def _is_own_loss(evidence: Evidence) -> bool:
+    """Whether the loss is the user's own, without any of torch's, and outputs predict the loader's targets."""
     trial = evidence.trial
     if trial.error is not None or len(trial.rows) < FEWEST_STEPS or evidence.calls.losses or evidence.setup.rivals:
         return False
@@ -65,80 +66,84 @@ def _looks_so(evidence: Evidence) -> bool:
 
 
 class _UsualGradient:
-    """Two halves of a Change. `name`: of the loss whose gradient the outputs are given; `fits`: whether outputs and
-    targets were of its form in all steps. `times`: how many times longer that is than the own one of the first step, 0
-    where there was none; `along`: the cosine between the two."""
+    """Replaces the gradient of the network's outputs by that of a usual loss; `wrap` and `prepare` go into a Change."""
 
     def __init__(self, evidence: Evidence) -> None:
         self.scale = evidence.target_scale
         self.targets: torch.Tensor | None = None
         self.name = ""
+        """Of the usual loss."""
         self.fits = True
+        """Whether outputs and targets fit a usual loss in all steps."""
         self.times: float | None = None
-        self.along = 0.0
+        """Ratio of the norms of the usual and of the replaced gradient in the first step; 0 if the latter is zero or
+        not finite, None before that step."""
+        self.cosine = 0.0
+        """Cosine between the two gradients in the first step."""
 
     def wrap(self, step: Step) -> Step:
-        """The step, which first notes the targets of its batch."""
+        """The step, which first stores the targets of its batch."""
 
-        def noting(model: Any, batch: Any, optimizer: Any, loss: Any) -> Any:
+        def storing(model: Any, batch: Any, optimizer: Any, loss: Any) -> Any:
             self.targets = main_tensor(parts(batch)[1])
             if self.targets is not None and self.scale is not None:
                 self.targets = self.scale.of(self.targets.cpu())
             return step(model, batch, optimizer, loss)
 
-        return noting
+        return storing
 
     def prepare(self, replica: Replica) -> None:
-        """Of a replica before its first step."""
+        """Replace the gradients of a replica, before its first step."""
         change_output(replica.model, lambda _, outputs: self._watch(main_tensor(outputs)))
 
     def _watch(self, outputs: torch.Tensor | None) -> None:
         if outputs is None or self.targets is None or not outputs.requires_grad:
             return
         with torch.enable_grad():
-            given = outputs.detach().requires_grad_()
-            self.name, value = _usual_loss(given, self.targets.to(given.device))
+            leaf = outputs.detach().requires_grad_()
+            self.name, value = _usual_loss(leaf, self.targets.to(leaf.device))
             if value is None:
                 self.fits = False
                 return
-            (wanted,) = torch.autograd.grad(value, given)
+            (usual,) = torch.autograd.grad(value, leaf)
 
         def instead(own: torch.Tensor) -> torch.Tensor:
             if self.times is None:
                 size = float(own.norm())
-                self.times = float(wanted.norm()) / size if size > 0 and math.isfinite(size) else 0.0
-                self.along = float(functional.cosine_similarity(own.flatten(), wanted.to(own).flatten(), dim=0))
-            return wanted.to(own)
+                self.times = float(usual.norm()) / size if size > 0 and math.isfinite(size) else 0.0
+                self.cosine = float(functional.cosine_similarity(own.flatten(), usual.to(own).flatten(), dim=0))
+            return usual.to(own)
 
         change_gradient(outputs, instead)
 
 
 def _usual_loss(outputs: torch.Tensor, targets: torch.Tensor) -> tuple[str, torch.Tensor | None]:
-    """Its name and value: cross entropy of classes, binary cross entropy of yes or no, the squared error of numbers;
-    None where outputs and targets fit none."""
+    """The name and value of a usual loss: cross entropy for class numbers, binary cross entropy for targets 0 and 1,
+    the squared error for other numbers; an empty name and None where shapes fit none of them."""
     if not targets.ndim or len(outputs) != len(targets):
         return "", None
     if outputs.ndim == targets.ndim + 1 and outputs.shape[1] > 1 and not targets.is_floating_point():
         if outputs.shape[2:] != targets.shape[1:] or int(targets.max()) >= outputs.shape[1]:
             return "", None
-        wanted = torch.where(targets < 0, -100, targets.long())
-        return "nn.CrossEntropyLoss()", functional.nll_loss(log_probabilities(outputs), wanted)
+        numbers = torch.where(targets < 0, -100, targets.long())
+        return "nn.CrossEntropyLoss()", functional.nll_loss(log_probabilities(outputs), numbers)
     if outputs.numel() != targets.numel():
         return "", None
-    wanted = targets.reshape(outputs.shape).double()
+    numbers = targets.reshape(outputs.shape).double()
     if bool(((targets == 0) | (targets == 1)).all()):
         if bool(((outputs >= 0) & (outputs <= 1)).all()):
-            return "nn.BCELoss()", functional.binary_cross_entropy(outputs.double(), wanted)
-        return "nn.BCEWithLogitsLoss()", functional.binary_cross_entropy_with_logits(outputs.double(), wanted)
-    return "nn.MSELoss()", functional.mse_loss(outputs.double(), wanted)
+            return "nn.BCELoss()", functional.binary_cross_entropy(outputs.double(), numbers)
+        return "nn.BCEWithLogitsLoss()", functional.binary_cross_entropy_with_logits(outputs.double(), numbers)
+    return "nn.MSELoss()", functional.mse_loss(outputs.double(), numbers)
 
 
-def _same_at(evidence: Evidence, times: float | None) -> bool:
-    """Whether the own loss teaches nothing either at a rate that makes up for the length of its gradient."""
+def _fails_at_scaled_rate(evidence: Evidence, times: float | None) -> bool:
+    """Whether predictions stay at chance with the user's loss also at a learning rate that makes up for the length of
+    its gradient."""
     if times is None:
         return False
     power = round(math.log10(times)) if times > 0 else 0
     if not power or not rates_are_users(evidence):
         return True
-    way = skill(evidence.in_training(at_rate(evidence, 10.0**power).replica))
-    return way is not None and way <= _GUESS
+    learned = skill(evidence.in_training(at_rate(evidence, 10.0**power).replica))
+    return learned is not None and learned <= _GUESS

@@ -1,4 +1,4 @@
-"""What a rule of loss.wrong-for-task says where it is broken."""
+"""What a rule of `loss.wrong-for-task` reports."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ BINARY = ("binary_cross_entropy", "binary_cross_entropy_with_logits")
 
 
 class Wrong(NamedTuple):
-    """Severity, what was measured, why it matters, the line to change, and from which measure on the rule speaks."""
+    """A loss that does not fit its task; the fields are those of a finding."""
 
     severity: Any
     measured: str
     why: str
     remedy: str
     limit: str
+    """From which measure on the rule reports it."""

@@ -1,4 +1,4 @@
-"""loss.wrong-for-task: does the loss compute something else than what the task and its targets call for?"""
+"""`loss.wrong-for-task`: does the loss fit the task and its targets?"""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from striate.doctor.checks.check import Check
 from striate.doctor.checks.loss.task.alignments import wrong_alignment
 from striate.doctor.checks.loss.task.divergences import divergence_from_scores, divergence_of_scores, exchanged
 from striate.doctor.checks.loss.task.few_counted import few_counted
-from striate.doctor.checks.loss.task.flattened import flattened
 from striate.doctor.checks.loss.task.kinds_of_targets import (
     class_numbers,
     classes_for_numbers,
@@ -23,10 +22,11 @@ from striate.doctor.checks.loss.task.kinds_of_targets import (
 )
 from striate.doctor.checks.loss.task.raised import raised_by_loss
 from striate.doctor.checks.loss.task.renumbered import renumbered
+from striate.doctor.checks.loss.task.reversed_quantiles import reversed_quantiles
 from striate.doctor.checks.loss.task.risk_sets import wrong_risk_sets
+from striate.doctor.checks.loss.task.scaled_down import scores_scaled_down
 from striate.doctor.checks.loss.task.shared_among_classes import shared_among_classes
-from striate.doctor.checks.loss.task.squashed_later import squashed_later
-from striate.doctor.checks.loss.task.turned_quantiles import turned_quantiles
+from striate.doctor.checks.loss.task.sigmoid_at_prediction import sigmoid_at_prediction
 from striate.doctor.checks.loss.task.usual_gradient import teaches_nothing
 from striate.doctor.checks.loss.task.wrong import Wrong
 from striate.doctor.evidence.calls import LossCall
@@ -42,12 +42,17 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
         else wrong_risk_sets(evidence)
     )
     if wrong is None:
-        found = (rule(evidence, call) for call in _calls(evidence) for rule in _RULES)
-        wrong = next((one for one in found if one is not None), None) or wrong_alignment(evidence)
+        results = (rule(evidence, call) for call in _calls(evidence) for rule in _RULES)
+        wrong = next((one for one in results if one is not None), None) or wrong_alignment(evidence)
         if wrong is None or wrong.severity == "note":
-            seen = few_counted(evidence) or turned_quantiles(evidence) or renumbered(evidence) or flattened(evidence)
-            seen = seen or rates_as_logarithms(evidence) or squashed_later(evidence)
-            wrong = seen or wrong or teaches_nothing(evidence) or shared_among_classes(evidence)
+            worse = few_counted(evidence) or reversed_quantiles(evidence) or renumbered(evidence)
+            worse = (
+                worse
+                or scores_scaled_down(evidence)
+                or rates_as_logarithms(evidence)
+                or sigmoid_at_prediction(evidence)
+            )
+            wrong = worse or wrong or teaches_nothing(evidence) or shared_among_classes(evidence)
     if wrong is not None:
         yield WRONG_FOR_TASK.finding(
             severity=wrong.severity,
@@ -60,7 +65,7 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
 
 
 def _calls(evidence: Evidence) -> list[LossCall]:
-    """The calls of torch's losses in one step; where there are none, what the user's own loss was given."""
+    """The calls of torch's losses in one step; where there are none, one call with the arguments of the user's loss."""
     if evidence.calls.losses:
         return evidence.calls.losses
     first = evidence.first

@@ -1,1 +1,1 @@
-"""Whether what is evaluated is what is trained: copies, averages of the weights, other networks."""
+"""Does evaluation use the trained network? Copies, averages of the weights, other networks."""

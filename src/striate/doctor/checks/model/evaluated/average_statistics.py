@@ -1,4 +1,4 @@
-"""Averages of the weights that keep the batch statistics that they began with."""
+"""Averages of the weights whose batch norms keep their initial statistics."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import nn
 
 from striate.doctor.checks.model.evaluated.averages_in_code import tensors_named
 from striate.doctor.checks.model.evaluated.code import CODE
-from striate.doctor.checks.model.evaluated.copies import Kept, copies_reached
+from striate.doctor.checks.model.evaluated.copies import CopyStates, copies_reached
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.trial import Trial
 from striate.doctor.setup.reached_objects import reached_objects
@@ -29,15 +29,16 @@ _OF_BUFFERS = ("buffers", "named_buffers", "update_bn", "running_mean", "reset_r
 _IN_PLACE = ("lerp_", "mul_", "copy_", "add_")
 
 
-def without_buffers(evidence: Evidence, trial: Trial, kept: Kept) -> Iterator[Finding]:
-    """Averages of the weights whose batch norms keep the statistics that they began with."""
+def without_buffers(evidence: Evidence, trial: Trial, copies: CopyStates) -> Iterator[Finding]:
+    """Averages of the weights whose batch norms keep their initial statistics in a trial. `copies`: the averages, each
+    with its running means before the trial."""
     source = evidence.setup.source
     if source is None or source.calls("update_bn"):
         return
     own = means(trial.replica.model)
-    for thing, before in kept:
+    for thing, before in copies:
         if isinstance(thing, dict) and not source.calls("load_state_dict", "functional_call"):
-            continue  # only its weights are used, perhaps
+            continue  # perhaps only its weights are used
         now = means(thing)
         stale = [name for name, mean in now.items() if torch.equal(mean, before[name])]
         if not stale or len(stale) < len(now) or any(torch.equal(own[n], now[n]) for n in stale if n in own):
@@ -56,14 +57,14 @@ def without_buffers(evidence: Evidence, trial: Trial, kept: Kept) -> Iterator[Fi
         return
 
 
-def made_later_without_buffers(evidence: Evidence) -> Iterator[Finding]:
-    """The same of averages that are made after the first steps, by their code."""
+def created_later_without_buffers(evidence: Evidence) -> Iterator[Finding]:
+    """The same for averages that are created after the first steps, according to their code."""
     setup, began, ended = evidence.setup, means(evidence.fresh.model), means(evidence.trial.replica.model)
     if all(torch.equal(ended[name], mean) for name, mean in began.items()):
         return
-    theirs = {id(thing) for thing in reached_objects((setup.step,)) if isinstance(thing, nn.Module)}
-    if any(copies_reached(evidence.fresh, theirs)):
-        return  # they are watched in a trial
+    originals = {id(thing) for thing in reached_objects((setup.step,)) if isinstance(thing, nn.Module)}
+    if any(copies_reached(evidence.fresh, originals)):
+        return  # `without_buffers` examines them in a trial
     for name, where in _averages_of_weights_alone(evidence.source, setup.model):
         yield Finding(
             code=CODE,
@@ -79,23 +80,23 @@ def made_later_without_buffers(evidence: Evidence) -> Iterator[Finding]:
 
 
 def means(thing: nn.Module | dict[Any, Any]) -> dict[str, torch.Tensor]:
-    """The running means of batch norms, by name without `module.` before it."""
+    """The running means of batch norms, by their names without the prefix `module.`."""
     pairs = thing.named_buffers() if isinstance(thing, nn.Module) else thing.items()
     named = ((str(name).removeprefix("module."), buffer) for name, buffer in pairs)
     return {name: b for name, b in named if isinstance(b, torch.Tensor) and name.endswith("running_mean")}
 
 
 def _averages_of_weights_alone(source: ScriptSource, model: nn.Module) -> Iterator[tuple[str, str]]:
-    """Copies in evaluation mode that a loop over the parameters of two networks lets follow the trained one, in a
-    script that gives nothing else to them, such as buffers; with the line of the loop."""
-    said = {last_name(node) for node in source.nodes(ast.Name, ast.Attribute)}
-    said |= {word.arg or "" for word in source.nodes(ast.keyword)}
-    given = [*source.calls("load_state_dict"), *source.calls("setattr")]
-    if not said.isdisjoint(_OF_BUFFERS) or any(site.often != "once" for site in given):
+    """Copies in evaluation mode that a loop over the parameters of two networks updates from the trained one, in a
+    script that never copies buffers; each with the line of the loop."""
+    names = {last_name(node) for node in source.nodes(ast.Name, ast.Attribute)}
+    names |= {word.arg or "" for word in source.nodes(ast.keyword)}
+    copying = [*source.calls("load_state_dict"), *source.calls("setattr")]
+    if not names.isdisjoint(_OF_BUFFERS) or any(site.often != "once" for site in copying):
         return
     into_training = [owner for site in source.calls("train") if (owner := receiver_of(site.node)) is not None]
     if any(source.value(owner) is not model for owner in into_training):
-        return  # it measures means and variances of its own, perhaps
+        return  # perhaps the copy measures its own means and variances
     for file, tree in source.trees.items():
         for loop in (node for node in ast.walk(tree) if isinstance(node, ast.For)):
             tensors = tensors_named(loop)
@@ -105,26 +106,26 @@ def _averages_of_weights_alone(source: ScriptSource, model: nn.Module) -> Iterat
             )
             for name, network in tensors.items() if of_weights else ():
                 others = [other for key, other in tensors.items() if key != name]
-                written = any(
+                updated = any(
                     called(part) in _IN_PLACE and isinstance(part, ast.Call) and _starts_with(part.func, name)
                     for line in loop.body
                     for part in ast.walk(line)
                 )
-                if written and source.value(others[0]) is model and _is_in_evaluation(source, network):
+                if updated and source.value(others[0]) is model and _is_in_evaluation(source, network):
                     yield ast.unparse(network), f"{Path(file).name}, line {loop.lineno}"
 
 
 def _starts_with(method: ast.AST, name: str) -> bool:
-    """Whether it is a method of what a variable holds: `a.data.mul_`, also `a.mul_(d).add_`."""
+    """Whether a chain of attributes and calls starts with a variable: `a.data.mul_`, also `a.mul_(d).add_`."""
     while isinstance(method, ast.Attribute | ast.Call):
         method = method.func if isinstance(method, ast.Call) else method.value
     return isinstance(method, ast.Name) and method.id == name
 
 
 def _is_in_evaluation(source: ScriptSource, network: ast.expr) -> bool:
-    """Whether a network is a copy that is put into evaluation mode where it is made: `copy.deepcopy(net).eval()`."""
+    """Whether a network is a copy that is put into evaluation mode, as by `copy.deepcopy(net).eval()`."""
     text = ast.unparse(network)
     stores = (pair for node in source.nodes(ast.Assign) for pair in assigned(node))
-    made = [{called(part) for part in ast.walk(value)} for target, value in stores if ast.unparse(target) == text]
+    created = [{called(part) for part in ast.walk(value)} for target, value in stores if ast.unparse(target) == text]
     evals = any(ast.unparse(site.node.func) == f"{text}.eval" for site in source.calls("eval"))
-    return bool(made) and all("deepcopy" in calls and (evals or "eval" in calls) for calls in made)
+    return bool(created) and all("deepcopy" in calls and (evals or "eval" in calls) for calls in created)

@@ -1,4 +1,4 @@
-"""Averages of the weights that code begins too late, or gives to a variable."""
+"""Averages of the weights that the code starts too late, or assigns to a loop variable instead of a tensor."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _TENSORS_OF = ("parameters", "named_parameters", "buffers", "named_buffers", "st
 
 
 def begins_too_late(source: ScriptSource) -> Finding | None:
-    """An average that is updated from an epoch on that never comes."""
+    """An average that is updated only from an epoch on that training does not reach."""
     for site in source.calls("update_parameters") if source.epochs else ():
         for test in (part.test for part in source.around(site.node) if isinstance(part, ast.If)):
             if not isinstance(test, ast.Compare) or len(test.ops) != 1 or "epoch" not in ast.unparse(test.left):
@@ -40,7 +40,7 @@ def begins_too_late(source: ScriptSource) -> Finding | None:
 
 
 def assigned_to_variable(evidence: Evidence) -> Finding | None:
-    """An average that a loop over tensors gives to its variable."""
+    """An average that a loop over tensors assigns to its variable."""
     for network, line, where in _averages_renamed(evidence.source):
         if evidence.source.value(network) is evidence.setup.model:
             continue
@@ -60,9 +60,8 @@ def assigned_to_variable(evidence: Evidence) -> Finding | None:
 
 
 def _averages_renamed(source: ScriptSource) -> Iterator[tuple[ast.expr, ast.Assign, str]]:
-    """Networks over whose tensors a loop goes, together with those of another, and that get nothing of the averages
-    that it computes: `for a, p in zip(ema.parameters(), net.parameters()): a = 0.99 * a + 0.01 * p`; with the line that
-    gives them to the loop's variable, and where it is."""
+    """Networks whose tensors do not get the averages that a loop computes, the line that assigns these to the loop's
+    variable, and its place: `for a, p in zip(ema.parameters(), net.parameters()): a = 0.99 * a + 0.01 * p`."""
     for file, tree in source.trees.items():
         for loop in (node for node in ast.walk(tree) if isinstance(node, ast.For)):
             function = source.function_of(loop)
@@ -75,32 +74,32 @@ def _averages_renamed(source: ScriptSource) -> Iterator[tuple[ast.expr, ast.Assi
 
 
 def tensors_named(loop: ast.For) -> dict[str, ast.expr]:
-    """By variable of a loop the network whose tensors it is, one after the other: also of pairs with their names."""
-    given, targets = loop.iter, loop.target
-    pairs = [(targets, given)]
-    if called(given) == "zip" and isinstance(given, ast.Call) and isinstance(targets, ast.Tuple):
-        pairs = list(zip(targets.elts, given.args, strict=False))
-    found: dict[str, ast.expr] = {}
+    """The variables of a loop over tensors of networks, or over pairs of names and tensors, each with its network."""
+    iterated, targets = loop.iter, loop.target
+    pairs = [(targets, iterated)]
+    if called(iterated) == "zip" and isinstance(iterated, ast.Call) and isinstance(targets, ast.Tuple):
+        pairs = list(zip(targets.elts, iterated.args, strict=False))
+    networks: dict[str, ast.expr] = {}
     for target, tensors in pairs:
-        last = target.elts[-1] if isinstance(target, ast.Tuple) else target  # behind a name
+        last = target.elts[-1] if isinstance(target, ast.Tuple) else target  # (name, tensor)
         calls = [part for part in ast.walk(tensors) if isinstance(part, ast.Call) and called(part) in _TENSORS_OF]
         owner = receiver_of(calls[0]) if len(calls) == 1 else None
         if isinstance(last, ast.Name) and owner is not None:
-            found[last.id] = owner
-    return found
+            networks[last.id] = owner
+    return networks
 
 
 def _renames(loop: ast.For, node: ast.AST, name: str) -> bool:
-    """Whether a line gives a variable a mean of itself and of something else that goes with it, which nothing reads
-    later in the loop: of what works in place the tensor has it."""
+    """Whether a line assigns to a loop variable an average of itself and another loop variable, without an in-place
+    method, and nothing reads the variable later in the loop."""
     if not isinstance(node, ast.Assign) or [last_name(target) for target in node.targets] != [name]:
         return False
     if not isinstance(node.targets[0], ast.Name):
         return False
     inside = list(ast.walk(node.value))
     names = {part.id for part in inside if isinstance(part, ast.Name)}
-    beside = {part.id for part in ast.walk(loop.target) if isinstance(part, ast.Name)} - {name}
+    others = {part.id for part in ast.walk(loop.target) if isinstance(part, ast.Name)} - {name}
     in_place = any(called(part).endswith("_") for part in inside)
     later = (part for part in ast.walk(loop) if getattr(part, "lineno", 0) > (node.end_lineno or node.lineno))
     read = any(isinstance(part, ast.Name) and part.id == name for part in later)
-    return name in names and bool(names & beside) and not in_place and not read
+    return name in names and bool(names & others) and not in_place and not read

@@ -1,10 +1,10 @@
-"""The code of evaluation by weights that were not trained, and what helps."""
+"""The code of the finding `model.evaluates-untrained`, and its remedy for averages."""
 
 CODE = "model.evaluates-untrained"
 
 
-def averaged(name: str) -> str:
-    """How an average of the network follows it; `ema` where the name is none."""
+def average_remedy(name: str) -> str:
+    """How to update an average of the network in a variable of this name, or `ema` where it is no identifier."""
     name = name if name.isidentifier() else "ema"
     return (
         f"update it after `optimizer.step()`: `{name} = torch.optim.swa_utils.AveragedModel(model, "

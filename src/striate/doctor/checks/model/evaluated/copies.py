@@ -15,20 +15,22 @@ from striate.doctor.setup.script_source import ScriptSource
 from striate.doctor.setup.syntax import assigned, called
 from striate.doctor.setup.training_setup import TrainingSetup
 
-Kept = list[tuple[Any, dict[str, torch.Tensor]]]
+CopyStates = list[tuple[Any, dict[str, torch.Tensor]]]
 """Copies of a network, each with its tensors before a trial."""
-Copies = Callable[[Replica], Iterator[tuple[Any, dict[str, torch.Tensor]]]]
+FindCopies = Callable[[Replica], Iterator[tuple[Any, dict[str, torch.Tensor]]]]
+"""Returns the copies that a replica's step reaches, each with its current tensors."""
 _NEAR = 0.5
-"""Of the size of a weight: so far from it, a list of tensors is none of copies."""
+"""Largest distance from a weight, as a share of its norm, at which a list of tensors may be a copy."""
 
 
-def copies_reached(replica: Replica, theirs: set[int]) -> Iterator[tuple[Any, dict[str, torch.Tensor]]]:
-    """What the step's code reaches that has tensors of the network's names and shapes, beside the network; not the
-    user's own (`theirs`), which methods still know by a name."""
+def copies_reached(replica: Replica, originals: set[int]) -> Iterator[tuple[Any, dict[str, torch.Tensor]]]:
+    """The modules, dictionaries and lists, other than the network, that the step's code reaches and that have tensors
+    of the network's names and shapes; each with these tensors. `originals`: ids of the user's own objects, which are
+    left out."""
     shapes = {name: tensor.shape for name, tensor in replica.model.named_parameters()}
     own = {id(part) for part in replica.model.modules()}
     for thing in reached_objects((replica.step,)):
-        if id(thing) in own | theirs or not isinstance(thing, nn.Module | dict | list):
+        if id(thing) in own | originals or not isinstance(thing, nn.Module | dict | list):
             continue
         tensors = named_tensors(thing, shapes)
         if isinstance(thing, list) and not _near_weights(tensors, replica.originals):
@@ -40,8 +42,8 @@ def copies_reached(replica: Replica, theirs: set[int]) -> Iterator[tuple[Any, di
 
 
 def named_tensors(thing: Any, names: Iterable[str]) -> dict[str, torch.Tensor]:
-    """By name, without the `module.` that averages and wrappers put before it; what is listed has the `names` of the
-    network's parameters, in order."""
+    """The tensors of a module, dictionary or list by name, without the prefix `module.` of averages and wrappers; those
+    of a list get the `names` of the network's parameters, in order."""
     if isinstance(thing, list):
         known = list(names)
         return dict(zip(known, thing, strict=True)) if _are_listed(thing, len(known)) else {}
@@ -50,7 +52,7 @@ def named_tensors(thing: Any, names: Iterable[str]) -> dict[str, torch.Tensor]:
 
 
 def _near_weights(tensors: Mapping[str, torch.Tensor], weights: Mapping[str, torch.Tensor]) -> bool:
-    """Whether matrices and kernels are about those of the network, as a copy from before some steps is."""
+    """Whether a matrix or kernel is near that of the network, as in a copy from some steps before."""
     pairs = [(tensors[name], weight) for name, weight in weights.items() if name in tensors and weight.ndim > 1]
     return any(tensor.shape == w.shape and float((tensor - w).norm()) < _NEAR * float(w.norm()) for tensor, w in pairs)
 
@@ -59,15 +61,15 @@ def _are_listed(thing: list[Any], count: int) -> bool:
     return len(thing) == count and all(isinstance(part, torch.Tensor) for part in thing)
 
 
-def are_kept_anew(source: ScriptSource | None) -> bool:
-    """Whether a variable that holds a module's state is given another one elsewhere, or in a loop where a condition
-    holds, as the best so far; or a method keeps one when it is called."""
+def are_saved_again(source: ScriptSource | None) -> bool:
+    """Whether a variable that holds a module's state gets a new state in another place, or under a condition in a loop,
+    as the best state so far; or a method stores a state in an attribute."""
     if source is None:
         return False
     states = {name for name, value in _dicts_by_name(source) if hasattr(value, "_metadata")}
     stores = [(target, value) for node in source.nodes(ast.Assign) for target, value in assigned(node)]
     named = [target for target, _ in stores if isinstance(target, ast.Name) and target.id in states]
-    if len(named) > len({target.id for target in named}) or any(_is_chosen(source, target) for target in named):
+    if len(named) > len({target.id for target in named}) or any(_is_conditional(source, target) for target in named):
         return True
     return any(
         isinstance(target, ast.Attribute)
@@ -77,26 +79,26 @@ def are_kept_anew(source: ScriptSource | None) -> bool:
     )
 
 
-def are_chosen(setup: TrainingSetup) -> bool:
-    """Whether all variables that hold tensors of the network by name, `{k: v.clone() for k, v in state.items()}`, are
-    the best so far."""
+def are_best_so_far(setup: TrainingSetup) -> bool:
+    """Whether all variables that hold dictionaries of the network's tensors, such as `{k: v.clone() for k, v in
+    state.items()}`, hold the best state so far."""
     if setup.source is None:
         return False
     source, names = setup.source, {name for name, _ in setup.model.named_parameters()}
-    held = {name for name, v in _dicts_by_name(source) if names <= v.keys() and not hasattr(v, "_metadata")}
+    holding = {name for name, v in _dicts_by_name(source) if names <= v.keys() and not hasattr(v, "_metadata")}
     stores = [t for node in source.nodes(ast.Assign) for t, _ in assigned(node) if isinstance(t, ast.Name)]
-    return bool(held) and held <= {target.id for target in stores if _is_chosen(source, target)}
+    return bool(holding) and holding <= {target.id for target in stores if _is_conditional(source, target)}
 
 
 def _dicts_by_name(source: ScriptSource) -> Iterator[tuple[str, dict[Any, Any]]]:
-    """The dictionaries that variables hold, also within another, as the weights in a checkpoint."""
+    """The dictionaries that variables hold, and the ones within these, such as the weights in a checkpoint."""
     for name, value in source.names.items():
-        held = [value, *value.values()] if isinstance(value, dict) else []
-        yield from ((name, found) for found in held if isinstance(found, dict))
+        values = [value, *value.values()] if isinstance(value, dict) else []
+        yield from ((name, inner) for inner in values if isinstance(inner, dict))
 
 
-def _is_chosen(source: ScriptSource, name: ast.Name) -> bool:
-    """Whether a variable is given its value again and again, under a condition; not once, `if ema is None`."""
+def _is_conditional(source: ScriptSource, name: ast.Name) -> bool:
+    """Whether a loop assigns a variable under a condition other than that it is unset, as in `if ema is None`."""
     for part in source.around(name):
         if isinstance(part, ast.For | ast.While | ast.FunctionDef):
             return False
@@ -105,15 +107,17 @@ def _is_chosen(source: ScriptSource, name: ast.Name) -> bool:
     return False
 
 
-def show_modules(reached: list[Any]) -> bool:
-    """Whether dictionaries of a module's state are among them that are its own memory, as in a checkpoint: they follow
-    the module, and are none of their own."""
-    held = {p.data_ptr() for thing in reached if isinstance(thing, nn.Module) for p in thing.parameters()}
+def share_memory(reached: list[Any]) -> bool:
+    """Whether a state dictionary among these objects shares memory with a module, as in a checkpoint, so that it is no
+    copy of its own."""
+    memory = {p.data_ptr() for thing in reached if isinstance(thing, nn.Module) for p in thing.parameters()}
     states = (thing.values() for thing in reached if isinstance(thing, dict) and hasattr(thing, "_metadata"))
-    return any(isinstance(value, torch.Tensor) and value.data_ptr() in held for state in states for value in state)
+    return any(isinstance(value, torch.Tensor) and value.data_ptr() in memory for state in states for value in state)
 
 
-def noted(copies: Iterable[tuple[Any, dict[str, torch.Tensor]]]) -> Iterator[tuple[Any, dict[str, torch.Tensor]]]:
-    """The copies with their tensors as they are now."""
-    for found, tensors in copies:
-        yield found, {name: tensor.detach().clone() for name, tensor in tensors.items()}
+def with_cloned_tensors(
+    copies: Iterable[tuple[Any, dict[str, torch.Tensor]]],
+) -> Iterator[tuple[Any, dict[str, torch.Tensor]]]:
+    """The copies, each with clones of its current tensors."""
+    for thing, tensors in copies:
+        yield thing, {name: tensor.detach().clone() for name, tensor in tensors.items()}

@@ -1,4 +1,4 @@
-"""`model.evaluates-untrained`: is what is evaluated what is trained, or an average of it that follows?"""
+"""`model.evaluates-untrained`: does evaluation use the trained network, or an average that follows it?"""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from collections.abc import Iterator, Mapping
 import torch
 
 from striate.doctor.checks.check import Check
-from striate.doctor.checks.model.evaluated.average_statistics import made_later_without_buffers
+from striate.doctor.checks.model.evaluated.average_statistics import created_later_without_buffers
 from striate.doctor.checks.model.evaluated.averages_in_code import assigned_to_variable, begins_too_late
-from striate.doctor.checks.model.evaluated.code import CODE, averaged
-from striate.doctor.checks.model.evaluated.copies_left import copies_left_behind
-from striate.doctor.checks.model.evaluated.never_updated import evaluated_and_left
+from striate.doctor.checks.model.evaluated.code import CODE, average_remedy
+from striate.doctor.checks.model.evaluated.never_updated import evaluated_unchanged
 from striate.doctor.checks.model.evaluated.other_networks import evaluated_instead
-from striate.doctor.checks.model.evaluated.validated_copies import validated_and_left
+from striate.doctor.checks.model.evaluated.unchanged_copies import unchanged_copies
+from striate.doctor.checks.model.evaluated.validated_copies import validated_unchanged
 from striate.doctor.checks.model.origins import are_untrained
-from striate.doctor.checks.model.variants import asked
+from striate.doctor.checks.model.variants import eval_outputs
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.trial import FEWEST_TO_JUDGE
@@ -29,20 +29,21 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
     trial = evidence.trial
     if len(trial.rows) < FEWEST_TO_JUDGE or len(unmoved(trial)) == len(trial.replica.originals):
         raise NoEvidence(f"fewer than {FEWEST_TO_JUDGE} steps, or no step that changes a weight")
-    found = list(_other_in_validation(evidence))
-    found = found or list(_other_in_evaluation(evidence)) or list(_averages_left(evidence))
-    found = found or list(copies_left_behind(evidence))
-    yield from found or _never_updated(evidence)
+    findings = list(_other_in_validation(evidence))
+    findings = findings or list(_other_in_evaluation(evidence)) or list(_unchanged_buffers(evidence))
+    findings = findings or list(unchanged_copies(evidence))
+    yield from findings or _never_updated(evidence)
 
 
 def _read(evidence: Evidence) -> Iterator[Finding]:
-    """What code tells, of trainings that there is no time to try for long."""
+    """What the script's code shows without a long trial."""
     if len(unmoved(evidence.trial)) < len(evidence.trial.replica.originals):
         yield from _never_updated(evidence)
 
 
 def _other_in_evaluation(evidence: Evidence) -> Iterator[Finding]:
-    """Weights that only evaluation uses, that no step changes, and that look untrained or are copies."""
+    """Weights that evaluation uses, but the training loss does not, that no step changes, and that look untrained or
+    are copies."""
     only = evidence.predicting.used - evidence.graph.used_by_loss
     parameters = dict(evidence.setup.model.named_parameters())
     names = [name for name in unmoved(evidence.trial) if name in only and parameters[name].ndim > 1]
@@ -58,9 +59,10 @@ def _other_in_evaluation(evidence: Evidence) -> Iterator[Finding]:
 
 
 def _other_in_validation(evidence: Evidence) -> Iterator[Finding]:
-    """Weights that a library's validation uses alone, that no step changes, and that look untrained or are copies."""
+    """Weights that a library's validation uses in place of the trained ones, that no step changes, and that look
+    untrained or are copies."""
     parameters = dict(evidence.setup.model.named_parameters())
-    names = [name for name in validated_and_left(evidence) if parameters[name].ndim > 1]
+    names = [name for name in validated_unchanged(evidence) if parameters[name].ndim > 1]
     if names and (are_untrained(evidence.fresh.model, set(names)) or _are_copies(parameters, names)):
         yield _without_training(
             evidence,
@@ -88,35 +90,36 @@ def _without_training(evidence: Evidence, names: list[str], measured: str, limit
         measured=f"{measured}: after {steps} they are unchanged",
         limit=limit,
         why="The weights that are evaluated have learned nothing.",
-        remedy=f"evaluate the layers that are trained; or, for an average, {averaged('ema')}",
+        remedy=f"evaluate the layers that are trained; or, for an average, {average_remedy('ema')}",
     )
 
 
-def _averages_left(evidence: Evidence) -> Iterator[Finding]:
-    """Buffers that began as copies of weights, which evaluation uses and no step changes, though the weights move."""
+def _unchanged_buffers(evidence: Evidence) -> Iterator[Finding]:
+    """Buffers that begin as copies of weights, and that evaluation uses and no step changes, though steps change the
+    weights."""
     model, trial = evidence.fresh.model, evidence.trial
-    ended, still = dict(trial.replica.model.named_buffers()), unmoved(trial)
-    moving = [parameter for name, parameter in model.named_parameters() if name not in still]
-    left = [
+    ended, unchanged = dict(trial.replica.model.named_buffers()), unmoved(trial)
+    moving = [parameter for name, parameter in model.named_parameters() if name not in unchanged]
+    stale = [
         name
         for name, buffer in model.named_buffers()
         if buffer.is_floating_point()
-        and bool((buffer != buffer.flatten()[:1]).any())  # ones are the weights of a normalization, too
+        and bool((buffer != buffer.flatten()[:1]).any())  # buffers of ones equal the weights of normalization layers
         and name in ended
         and torch.equal(ended[name], buffer)
         and any(own.shape == buffer.shape and torch.equal(own, buffer) for own in moving)
     ]
-    if not left:
+    if not stale:
         return
     with preserved(model), torch.no_grad():
-        own = asked(evidence, evidence.train.raw[0])
-        for name in left:
+        own = eval_outputs(evidence, evidence.train.raw[0])
+        for name in stale:
             model.get_buffer(name).add_(1.0)
-        changed = asked(evidence, evidence.train.raw[0])
+        changed = eval_outputs(evidence, evidence.train.raw[0])
     if own.shape != changed.shape or not torch.equal(own, changed):
         yield CHECK.finding(
             severity="error",
-            where=listed_names(left),
+            where=listed_names(stale),
             measured="buffers that are copies of weights determine the predictions in evaluation mode: after "
             f"{several(len(trial.rows), 'step')} they are unchanged, but the weights have moved",
             limit="buffers that began as copies of weights, which evaluation uses and no step changes",
@@ -135,7 +138,7 @@ def _are_copies(parameters: Mapping[str, torch.Tensor], names: list[str]) -> boo
 
 
 def _never_updated(evidence: Evidence) -> Iterator[Finding]:
-    """Copies that evaluation runs and no line of the script changes."""
+    """Copies that evaluation runs and that no line of the script changes; or averages that the code updates wrongly."""
     if evidence.setup.source is None:
         return
     if (late := begins_too_late(evidence.source)) is not None:
@@ -144,7 +147,7 @@ def _never_updated(evidence: Evidence) -> Iterator[Finding]:
     if (renamed := assigned_to_variable(evidence)) is not None:
         yield renamed
         return
-    for name, where in evaluated_and_left(evidence):
+    for name, where in evaluated_unchanged(evidence):
         yield CHECK.finding(
             severity="warning",
             where=where,
@@ -152,7 +155,7 @@ def _never_updated(evidence: Evidence) -> Iterator[Finding]:
             "before training, and no code changes it",
             limit="a copy of the network that is evaluated and that no code changes, while steps change the network",
             why="The network that is evaluated has learned nothing.",
-            remedy=f"evaluate the network that is trained; or, for an average, {averaged(name)}",
+            remedy=f"evaluate the network that is trained; or, for an average, {average_remedy(name)}",
         )
         return
     for name, trained, where in evaluated_instead(evidence):
@@ -166,7 +169,7 @@ def _never_updated(evidence: Evidence) -> Iterator[Finding]:
             remedy=f"use `{trained}` in place of `{name}` there",
         )
         return
-    yield from made_later_without_buffers(evidence)
+    yield from created_later_without_buffers(evidence)
 
 
 _QUESTION = "Does evaluation use the network that is trained, or an average that follows it?"

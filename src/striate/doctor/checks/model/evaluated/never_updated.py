@@ -1,4 +1,4 @@
-"""Copies of the network that a script evaluates, and that no line of it changes."""
+"""Copies of the network that a script evaluates, but that no line of it changes."""
 
 from __future__ import annotations
 
@@ -16,34 +16,34 @@ from striate.doctor.setup.syntax import argument, assigned, called, last_name, r
 _HARMLESS = ("eval", "train", "to", "cpu", "cuda", "float", "double", "requires_grad_", "share_memory")
 _COPYING = ("save", "load_state_dict", "deepcopy")
 _DEEPEST = 4
-_SAID_UNTRAINED = ("untrained", "initial", "init", "random", "baseline", "before", "start", "untuned")
-"""Words in the name of a network that is to be compared with."""
+_NAMES_OF_BASELINES = ("untrained", "initial", "init", "random", "baseline", "before", "start", "untuned")
+"""Words in the name of an untrained network that serves for comparison."""
 
 
-def evaluated_and_left(evidence: Evidence) -> Iterator[tuple[str, str]]:
-    """The names of such copies, and where they are run. What the training loop itself runs, as a teacher, is none."""
+def evaluated_unchanged(evidence: Evidence) -> Iterator[tuple[str, str]]:
+    """The names of such copies, and where they are run; not networks that the training loop runs, such as a teacher."""
     source, model = evidence.source, evidence.setup.model
     shapes = {plain(name): tensor.shape for name, tensor in model.named_parameters()}
     if not shapes or not are_untrained(model, {name for name, _ in model.named_parameters()}):
-        return  # what was trained before may be compared with
+        return  # copies of a pretrained network may serve for comparison
     own = {id(tensor) for tensor in model.parameters()}
     for name, thing in networks_by_name(source):
         tensors = {plain(key): tensor for key, tensor in thing.named_parameters()}
         if {key: t.shape for key, t in tensors.items()} != shapes or any(id(t) in own for t in tensors.values()):
             continue
         runs: list[Site] = []
-        if not {*name.lower().split("_")}.isdisjoint(_SAID_UNTRAINED):
+        if not {*name.lower().split("_")}.isdisjoint(_NAMES_OF_BASELINES):
             continue
         reads = [(file, node) for file, node in reads_of(source, name) if not in_idle_method(source, node)]
         if _stored_once(source, name) and _runs_only(source, reads, runs):
             yield name, runs[0].where
             return
-    yield from _made_anew(source, model)
-    yield from _handed_over(source, model)
+    yield from _created_each_epoch(source, model)
+    yield from _passed_to_library(source, model)
 
 
-def _made_anew(source: ScriptSource, model: nn.Module) -> Iterator[tuple[str, str]]:
-    """Networks of the same class that each epoch makes, and runs as they are."""
+def _created_each_epoch(source: ScriptSource, model: nn.Module) -> Iterator[tuple[str, str]]:
+    """Networks of the same class that each epoch creates, and runs without training them."""
     for site in source.calls(type(model).__name__):
         statement = next((part for part in source.around(site.node) if isinstance(part, ast.stmt)), None)
         target = statement.targets[0] if isinstance(statement, ast.Assign) else None
@@ -56,48 +56,51 @@ def _made_anew(source: ScriptSource, model: nn.Module) -> Iterator[tuple[str, st
             return
 
 
-def _handed_over(source: ScriptSource, model: nn.Module) -> Iterator[tuple[str, str]]:
-    """New networks of the same class that a library is asked to evaluate, in place of the one that it trained."""
+def _passed_to_library(source: ScriptSource, model: nn.Module) -> Iterator[tuple[str, str]]:
+    """New networks of the same class that the script passes to a library's evaluation, in place of the trained one."""
     fitted = [argument(site.node, 0, "model") for site in source.calls("fit")]
-    trained = {ast.unparse(given) for given in fitted if given is not None}
+    trained = {ast.unparse(network) for network in fitted if network is not None}
     for site in source.calls("validate", "test", "predict") if source.library is not None else ():
-        given = argument(site.node, 0, "model")
-        if given is None or argument(site.node, 9, "ckpt_path") is not None or ast.unparse(given) in trained:
+        network = argument(site.node, 0, "model")
+        if network is None or argument(site.node, 9, "ckpt_path") is not None or ast.unparse(network) in trained:
             continue
-        made = [given]
-        if isinstance(given, ast.Name):
+        values = [network]
+        if isinstance(network, ast.Name):
             scope = source.scope_of(site.node)
-            made = [
+            values = [
                 node.value
                 for node in ast.walk(scope)
-                if isinstance(node, ast.Assign) and [ast.unparse(target) for target in node.targets] == [given.id]
+                if isinstance(node, ast.Assign) and [ast.unparse(target) for target in node.targets] == [network.id]
             ]
             if any(
                 isinstance(outer := source.parent(node), ast.Attribute) and outer.attr == "load_state_dict"
-                for _, node in reads_of(source, given.id, scope)
+                for _, node in reads_of(source, network.id, scope)
             ):
                 continue
-        anew = bool(made) and all(isinstance(node, ast.Call) and called(node) == type(model).__name__ for node in made)
-        if anew and source.value(given) is not model:
-            yield ast.unparse(given), site.where
+        kind = type(model).__name__
+        new = bool(values) and all(isinstance(node, ast.Call) and called(node) == kind for node in values)
+        if new and source.value(network) is not model:
+            yield ast.unparse(network), site.where
             return
 
 
 def _runs_only(source: ScriptSource, reads: list[tuple[str, ast.expr]], runs: list[Site]) -> bool:
-    """Whether a network is run, and nothing changes its weights; where it is run is added to `runs`."""
-    kept = all(is_harmless(source, node, file, runs, _DEEPEST) for file, node in reads)
-    return kept and bool(runs) and all(run.often != "batch" for run in runs)
+    """Whether these reads run a network, outside of batches, and nothing changes its weights; appends its calls to
+    `runs`."""
+    harmless = all(is_harmless(source, node, file, runs, _DEEPEST) for file, node in reads)
+    return harmless and bool(runs) and all(run.often != "batch" for run in runs)
 
 
 def in_idle_method(source: ScriptSource, node: ast.expr) -> bool:
-    """Whether it stands in a method that nothing calls, neither the script nor a library whose class it extends: an
-    average whose update was left out."""
+    """Whether a node is in a method that neither the script nor a library calls, such as the update of an average that
+    the script forgets."""
     function = source.function_of(node)
     owner = source.parent(function) if function is not None else None
     if not isinstance(function, ast.FunctionDef) or not isinstance(owner, ast.ClassDef):
         return False
-    said = source.nodes(ast.Constant)
-    if function.name.startswith("__") or any(part.value == function.name for part in said):  # getattr(callback, name)
+    constants = source.nodes(ast.Constant)
+    by_name = any(part.value == function.name for part in constants)  # getattr(callback, name)
+    if function.name.startswith("__") or by_name:
         return False
     bases = [source.value(base) for base in owner.bases]
     if any(base is None or hasattr(base, function.name) for base in bases):
@@ -110,22 +113,22 @@ def in_idle_method(source: ScriptSource, node: ast.expr) -> bool:
 
 
 def plain(name: str) -> str:
-    """Without what averages and wrappers put before it."""
+    """A parameter's name without the prefixes of averages and wrappers."""
     return name.removeprefix("_orig_mod.").removeprefix("module.").removeprefix("module.").removeprefix("_orig_mod.")
 
 
 def networks_by_name(source: ScriptSource) -> Iterator[tuple[str, nn.Module]]:
-    """The networks that the running functions can see, and those that the user's objects hold."""
+    """The networks in variables of the running functions, and in attributes of the user's objects."""
     for name, value in list(source.names.items()):
-        held: list[tuple[str, Any]] = [(name, value)]
+        values: list[tuple[str, Any]] = [(name, value)]
         if type(value).__module__ == "__main__" and hasattr(value, "__dict__") and not isinstance(value, nn.Module):
-            held += vars(value).items()
-        yield from ((key, found) for key, found in held if isinstance(found, nn.Module))
+            values += vars(value).items()
+        yield from ((key, network) for key, network in values if isinstance(network, nn.Module))
 
 
 def _stored_once(source: ScriptSource, name: str) -> bool:
-    """Whether the name is given a value in one place, outside of loops, and elsewhere what a function with it returns:
-    `ema = fit(model)`."""
+    """Whether the name is assigned in one place, outside of loops; an assignment of a function that returns the same
+    name, `ema = fit(model)`, does not count."""
     stores = [
         node
         for node in source.nodes()
@@ -136,7 +139,7 @@ def _stored_once(source: ScriptSource, name: str) -> bool:
 
 
 def _is_returned(source: ScriptSource, statement: ast.AST | None, name: str) -> bool:
-    """Whether a value is what a function of the user's returns by the same name."""
+    """Whether an assigned value comes from a function of the script that returns a variable of this name."""
     call = statement.value if isinstance(statement, ast.Assign) else None
     returned = [
         node.value
@@ -148,8 +151,8 @@ def _is_returned(source: ScriptSource, statement: ast.AST | None, name: str) -> 
 
 
 def reads_of(source: ScriptSource, name: str, within: ast.AST | None = None) -> Iterator[tuple[str, ast.expr]]:
-    """Where a variable or an attribute of this name is read, in one function or in all without a parameter of the
-    name."""
+    """The reads of a variable or an attribute of this name, each with its file: in one function, or in all functions
+    that have no parameter of this name."""
     for file, tree in source.trees.items():
         if within is not None and not any(node is within for node in ast.walk(tree)):
             continue
@@ -161,13 +164,14 @@ def reads_of(source: ScriptSource, name: str, within: ast.AST | None = None) -> 
             ):
                 function = source.function_of(node)
                 arguments = function.args if function is not None else None
-                given = [] if arguments is None else [*arguments.args, *arguments.kwonlyargs]
-                if within is not None or isinstance(node, ast.Attribute) or name not in [part.arg for part in given]:
+                parameters = [] if arguments is None else [*arguments.args, *arguments.kwonlyargs]
+                own = name in [part.arg for part in parameters]
+                if within is not None or isinstance(node, ast.Attribute) or not own:
                     yield file, node
 
 
 def is_harmless(source: ScriptSource, node: ast.expr, file: str, runs: list[Site], depth: int) -> bool:
-    """Whether what is done with a network in one place leaves its weights; where it is run is added to `runs`."""
+    """Whether a use of a network does not change its weights; appends it to `runs` if it runs the network."""
     outer = source.parent(node)
     if isinstance(outer, ast.Attribute):
         if outer.attr == "module":
@@ -175,7 +179,7 @@ def is_harmless(source: ScriptSource, node: ast.expr, file: str, runs: list[Site
         call = source.parent(outer)
         if outer.attr == "parameters" and call is not None:
             return _only_freezes(source.parent(call)) or _are_clipped(source, call)
-        if outer.attr == "state_dict" and call is not None:  # its tensors are the network's own
+        if outer.attr == "state_dict" and call is not None:  # its tensors share the network's memory
             taker = source.parent(call)
             taker = source.parent(taker) if isinstance(taker, ast.Dict) else taker
             return isinstance(taker, ast.Call) and called(taker) in _COPYING
@@ -184,7 +188,7 @@ def is_harmless(source: ScriptSource, node: ast.expr, file: str, runs: list[Site
         return outer.attr in _HARMLESS and isinstance(call, ast.Call)
     if isinstance(outer, ast.If | ast.BoolOp | ast.Compare | ast.UnaryOp):
         return True
-    if isinstance(outer, ast.Return):  # until then, it was left as it is
+    if isinstance(outer, ast.Return):  # up to there, the network is unchanged
         return depth == _DEEPEST and not source.loops_of(outer)
     if isinstance(outer, ast.keyword):
         outer = source.parent(outer)
@@ -205,16 +209,16 @@ def is_harmless(source: ScriptSource, node: ast.expr, file: str, runs: list[Site
 
 
 def _is_own_state(source: ScriptSource, network: ast.expr, state: ast.expr) -> bool:
-    """Whether a variable holds nothing else than what the network itself gave before: its best state so far."""
+    """Whether a variable holds only earlier states of the network itself, such as its best one."""
     name, own = ast.unparse(state), f"{ast.unparse(network)}.state_dict()"
     statements = ast.walk(source.scope_of(network))
-    made = {ast.unparse(v) for part in statements for target, v in assigned(part) if ast.unparse(target) == name}
-    made -= {"None"}
-    return bool(made) and made <= {own, f"copy.deepcopy({own})", f"deepcopy({own})"}
+    values = {ast.unparse(v) for part in statements for target, v in assigned(part) if ast.unparse(target) == name}
+    values -= {"None"}
+    return bool(values) and values <= {own, f"copy.deepcopy({own})", f"deepcopy({own})"}
 
 
 def _only_freezes(loop: ast.AST | None) -> bool:
-    """Whether it is a loop `for p in net.parameters()` that sets `requires_grad` and nothing else."""
+    """Whether a node is a loop `for p in net.parameters()` that only sets `requires_grad`."""
     if not isinstance(loop, ast.For):
         return False
     changed: list[ast.expr] = []
@@ -228,7 +232,7 @@ def _only_freezes(loop: ast.AST | None) -> bool:
 
 
 def _are_clipped(source: ScriptSource, parameters: ast.AST) -> bool:
-    """Whether parameters are given to what changes gradients alone."""
+    """Whether parameters are passed to a function that clips gradients."""
     statement = next((part for part in source.around(parameters) if isinstance(part, ast.stmt)), None)
     value = statement.value if isinstance(statement, ast.Expr | ast.Assign) else None
     return value is not None and called(value) in ("clip_grad_norm_", "clip_grad_value_")

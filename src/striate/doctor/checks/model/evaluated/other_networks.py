@@ -1,4 +1,4 @@
-"""Networks beside the one that is trained: what a script evaluates in its place, or asks for targets."""
+"""Networks other than the trained one, which a script evaluates in its place, or runs for targets or features."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ _SETTING = ("train", "eval", "parameters", "named_parameters", "state_dict", "ze
 
 
 def untrained_helpers(evidence: Evidence) -> Iterator[tuple[str, str, int]]:
-    """Names of networks with weights as initialized that the training loop runs beside the one that is trained and that
-    the code around it leaves as they are, where they are run, and how many weights they have."""
-    for name, thing, runs in _left_alone(evidence):
+    """Other networks that the training loop runs, that look untrained, and that the code around the loop does not
+    change: name, place where it is run, and number of weights of each."""
+    for name, thing, runs in _unchanged_networks(evidence):
         weights = {key: parameter.numel() for key, parameter in thing.named_parameters() if parameter.ndim > 1}
         inside = next((run for run in runs if run.often == "batch"), None)
         if inside is not None and weights and are_untrained(thing, set(weights)):
@@ -29,8 +29,8 @@ def untrained_helpers(evidence: Evidence) -> Iterator[tuple[str, str, int]]:
 
 
 def evaluated_instead(evidence: Evidence) -> Iterator[tuple[str, str, str]]:
-    """Of a script that runs another network in the loop around the training loop, and not the one that is trained, the
-    names of both, and where."""
+    """Another network that runs in the loop around the training loop, where the trained one does not: its name, the
+    name of the trained one, and the place."""
     source, model, scope = evidence.source, evidence.setup.model, _scope(evidence)
     own = [name for name, thing in networks_by_name(source) if thing is model]
     for name in own:
@@ -39,38 +39,40 @@ def evaluated_instead(evidence: Evidence) -> Iterator[tuple[str, str, str]]:
             setting = isinstance(outer, ast.Attribute) and outer.attr in _SETTING
             if source.often(node, file) != "batch" and not setting:
                 return
-    for name, _, runs in _left_alone(evidence) if own else ():
+    for name, _, runs in _unchanged_networks(evidence) if own else ():
         site = next((run for run in runs if run.often == "epoch"), None)
         if site is not None:
             yield name, own[0], site.where
             return
 
 
-def _left_alone(evidence: Evidence) -> Iterator[tuple[str, nn.Module, list[Site]]]:
-    """Networks that have no parameter in common with the one that is trained, nor with an optimizer unless it stays
-    frozen, and that the function of the training loop runs and does not change; with where it does."""
+def _unchanged_networks(evidence: Evidence) -> Iterator[tuple[str, nn.Module, list[Site]]]:
+    """Networks that the function of the training loop runs and does not change, each with the calls that run it.
+
+    They share no parameter with the trained network, and none with an optimizer, except for parameters that stay
+    frozen."""
     source, scope, optimizer = evidence.source, _scope(evidence), evidence.setup.optimizer
     if scope is None or evidence.setup.rivals:
         return
     own = {id(parameter) for parameter in evidence.setup.model.parameters()}
     held = parameters_held(*reached_optimizers(source.names))
     held |= parameters_held(optimizer) if isinstance(optimizer, Optimizer) else set()
-    switched = _is_switched(source)
+    switched = _switches_gradients(source)
     for name, thing in networks_by_name(source):
         parameters = {id(p): p for p in thing.parameters()}
         trained = {key for key in held & parameters.keys() if switched or parameters[key].requires_grad}
         if not parameters or trained or parameters.keys() & own:
             continue
         reads = list(reads_of(source, name, scope))
-        if reads and name not in source.names:  # held by an object, whose methods may change it
+        if reads and name not in source.names:  # an attribute of an object, whose methods may change the network
             reads += reads_of(source, name)
         runs: list[Site] = []
         if reads and all(is_harmless(source, node, file, runs, _DEEPEST) for file, node in reads) and runs:
             yield name, thing, runs
 
 
-def _is_switched(source: ScriptSource) -> bool:
-    """Whether a loop of the script says which parameters require a gradient: what is frozen may be trained later."""
+def _switches_gradients(source: ScriptSource) -> bool:
+    """Whether the script sets `requires_grad` repeatedly, so that frozen parameters may be trained later."""
     for file, tree in source.trees.items():
         for node in ast.walk(tree):
             stored = isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store)
@@ -83,7 +85,7 @@ def _is_switched(source: ScriptSource) -> bool:
 
 
 def _scope(evidence: Evidence) -> ast.AST | None:
-    """The function, or else the file, that the training loop stands in."""
+    """The function that contains the training loop, or else the file; None where the loop is unknown."""
     file, first, _ = evidence.source.loop
     loops = (node for node in ast.walk(evidence.source.trees[file]) if isinstance(node, Loop) and node.lineno == first)
     loop = next(loops, None)

@@ -1,4 +1,4 @@
-"""Weights that a library's validation uses in place of the trained ones, and that no line changes."""
+"""Weights that a library's validation uses in place of the trained ones, and that no line of the script changes."""
 
 from __future__ import annotations
 
@@ -17,43 +17,44 @@ from striate.models.preserved_state import preserved, same_random_state
 _DEEPEST = 4
 
 
-def validated_and_left(evidence: Evidence) -> list[str]:
-    """The names of such weights; none where validation uses trained ones too, or where code that no trial runs, as a
-    method for the end of an epoch, may change them."""
+def validated_unchanged(evidence: Evidence) -> list[str]:
+    """The names of such weights; empty where validation also uses trained ones, or where code that no trial runs, such
+    as a method for the end of an epoch, may change them."""
     try:
         used = _used_in_validation(evidence)
     except NoEvidence:
         return []
-    still, source = set(unmoved(evidence.trial)), evidence.source
-    moved = evidence.trial.replica.originals.keys() - still
+    unchanged, source = set(unmoved(evidence.trial)), evidence.source
+    moved = evidence.trial.replica.originals.keys() - unchanged
     if used & moved:
         return []
-    left = [name for name in evidence.trial.replica.originals if name in used & still]
-    for attribute in {_part_of_its_own(name, moved) for name in left}:
+    names = [name for name in evidence.trial.replica.originals if name in used & unchanged]
+    for attribute in {_separate_attribute(name, moved) for name in names}:
         reads = [(file, node) for file, node in reads_of(source, attribute) if not in_idle_method(source, node)]
         if not all(is_harmless(source, node, file, [], _DEEPEST) for file, node in reads):
             return []
-    return left
+    return names
 
 
 def _used_in_validation(evidence: Evidence) -> frozenset[str]:
-    """The parameters that validation uses for a batch, as the library does it."""
+    """The names of the parameters that the library's validation uses for a batch. Raises NoEvidence."""
     library = evidence.setup.source.library if evidence.setup.source is not None else None
     if library is None or library.evaluate is None:
         raise NoEvidence("no library validates")
     need_repeatable(evidence.source, "validation_step", "on_validation_epoch_start", "on_validation_epoch_end")
     evaluate, replica, batch = library.evaluate, evidence.fresh, evidence.val.raw[0]
 
-    def ask() -> None:
-        with suppress(Exception):  # the user's code: what it used until then is known
+    def validate() -> None:
+        with suppress(Exception):  # the user's code may fail after it has used the parameters
             evaluate(replica.model, [batch])
 
     with preserved(replica.model), same_random_state(), torch.no_grad():
-        return trace_answer(replica, batch, ask).used
+        return trace_answer(replica, batch, validate).used
 
 
-def _part_of_its_own(name: str, others: set[str]) -> str:
-    """The attribute below which no other parameter is: `ema` of `ema.module.weight` beside `net.weight`."""
+def _separate_attribute(name: str, others: set[str]) -> str:
+    """The first attribute in a parameter's path below which no other parameter is: `ema` of `ema.module.weight` if the
+    other one is `net.weight`."""
     parts = name.split(".")
     for count in range(1, len(parts)):
         if not any(other.startswith(".".join(parts[:count]) + ".") for other in others):

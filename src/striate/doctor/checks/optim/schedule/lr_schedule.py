@@ -1,4 +1,4 @@
-"""Does the schedule of the learning rate end, or begin, before anything is learned?"""
+"""`optim.lr-schedule`: is the learning rate almost 0, or still warming up, while there is much to learn?"""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ from collections.abc import Iterator, Sequence
 from torch.optim import Optimizer
 
 from striate.doctor.checks.check import Check
-from striate.doctor.checks.optim.schedule.gone_early import (
+from striate.doctor.checks.optim.schedule.planned_rates import (
+    WARMUP_EPOCHS,
+    planned_rates,
+    reaches_full_rate,
+    warms_up_by_epochs,
+)
+from striate.doctor.checks.optim.schedule.too_long import counted_in_batches, never_reached, still_rising
+from striate.doctor.checks.optim.schedule.too_short import (
     FALL_EPOCHS,
     FALL_STEPS,
     LOW,
     MUCH_TO_LEARN,
     divided_within_epochs,
     ends_early,
-    gone_between_epochs,
+    gone_from_mid_epoch,
     gone_within_an_epoch,
 )
-from striate.doctor.checks.optim.schedule.planned_rates import (
-    WARMUP_EPOCHS,
-    gets_there,
-    planned_rates,
-    warms_up_by_epochs,
-)
-from striate.doctor.checks.optim.schedule.too_long import laid_over_batches, never_there, still_rising
 from striate.doctor.diagnosis import Picture
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.longer_trials import progress_of_both_after_more_steps
@@ -47,17 +47,18 @@ from striate.wording import several
 
 _GROWING = 10.0
 _LITTLE = 0.15
-"""Shares of the way from chance to a loss of 0: up to this one, a rate that is held has to be 1.5 times better, up to
-MUCH_TO_LEARN 2 times."""
+"""Progress, from 0 at chance to 1 at a loss of 0: up to this, a constant rate has to be 1.5 times better, and from
+there up to MUCH_TO_LEARN 2 times."""
 _GAIN = 0.2
 _LATER, _LATER_GAIN = 1.3, 0.15
-"""Times better, and how much farther, after four times the steps, where the rate is gone and much is to be learned."""
+"""How many times better a constant rate has to be after four times the steps, and by how much its progress has to be
+higher, if the rate is nearly 0 while there is much to learn."""
 _WARMUP_STEPS = 1000
 """A warmup of some hundred steps, or of an epoch or two, is healthy."""
 
 
 def run(evidence: Evidence) -> Iterator[Finding]:
-    """Where the rate is nearly gone, not there yet, or grew beyond bounds."""
+    """Findings for a rate that is nearly 0, not yet at its full value, or grows without bound."""
     if not rates_are_users(evidence):
         return
     rates = [row.rates for row in evidence.trial.rows if row.rates]
@@ -65,38 +66,42 @@ def run(evidence: Evidence) -> Iterator[Finding]:
     if len(rates) < 10 or max(full) <= 0:
         return
     shares = [_share(rate, full) for rate in rates]
-    found = list(_of_trial(evidence, rates, full, shares))
-    late = None if found else gone_within_an_epoch(evidence, shares) or divided_within_epochs(evidence, shares)
-    yield from found if late is None else [late]
+    findings = list(_of_trial(evidence, rates, full, shares))
+    late = None if findings else gone_within_an_epoch(evidence, shares) or divided_within_epochs(evidence, shares)
+    yield from findings if late is None else [late]
 
 
 def _of_trial(
     evidence: Evidence, rates: Sequence[tuple[float, ...]], full: Sequence[float], shares: Sequence[float]
 ) -> Iterator[Finding]:
-    """By what loops plan, or by a trial in which the rate is held."""
+    """Findings by the rates that the script plans, or by a trial with a constant rate."""
     trial = evidence.trial
     planned = list(planned_rates(evidence))
-    ended = (
+    finding = (
         _below_zero(planned)
         or _compounded([*(known for known, _, _ in planned), [max(rate) for rate in rates]])
         or ends_early(evidence, shares, planned)
         or still_rising(evidence, shares, rates, full)
     )
-    ended = ended or laid_over_batches(evidence)
-    ended = ended or (never_there(evidence, max(full)) if len(set(rates)) == 1 else None)
-    if ended is not None:
-        yield ended
+    finding = finding or counted_in_batches(evidence)
+    finding = finding or (never_reached(evidence, max(full)) if len(set(rates)) == 1 else None)
+    if finding is not None:
+        yield finding
         return
     own = evidence.progress
     if own.share > MUCH_TO_LEARN:
         return
     last = sum(shares[-max(1, len(shares) // 4) :]) / max(1, len(shares) // 4)
     grows = last > LOW and shares[-1] == max(shares) > _GROWING * shares[0] > 0 and not own.share > 0
-    gone, rises = gone_between_epochs(evidence, shares), shares[-1] > shares[len(shares) // 2]
+    gone, rises = gone_from_mid_epoch(evidence, shares), shares[-1] > shares[len(shares) // 2]
     early = last <= LOW or grows
     if not early and not gone:
         return
-    if rises and not grows and (_length_of_rise(shares) < _healthy_rise(evidence) or gets_there(planned, max(full))):
+    if (
+        rises
+        and not grows
+        and (_length_of_rise(shares) < _healthy_rise(evidence) or reaches_full_rate(planned, max(full)))
+    ):
         return
     if not rises and not grows and _fall(shares) > max(FALL_STEPS, FALL_EPOCHS * steps_an_epoch(evidence)):
         return
@@ -105,9 +110,9 @@ def _of_trial(
     held = rates[0] if grows else full
     other_trial = at_held_rates(evidence, held)
     other, times = evidence.progress_of(other_trial), 1.5 if own.share < _LITTLE else 2.0
-    story, limit = _story(rates, full, rises=rises, grows=grows)
+    course, limit = _course(rates, full, rises=rises, grows=grows)
     if early and other.beats(own, times) and other.share >= max(own.share, 0.0) + _GAIN:
-        yield _finding(held, own, other, story, f"{limit}, and a constant rate is {times:g}")
+        yield _finding(held, own, other, course, f"{limit}, and a constant rate is {times:g}")
         curves = {
             "as given": tuple(loss for loss in trial.losses if math.isfinite(loss)),
             f"lr {rate_text(held)} throughout": tuple(loss for loss in other_trial.losses if math.isfinite(loss)),
@@ -117,12 +122,12 @@ def _of_trial(
         own, other = progress_of_both_after_more_steps(evidence, held_at(held))
         if other.beats(own, _LATER) and other.share >= own.share + _LATER_GAIN:
             yield _finding(
-                held, own, other, story, f"{limit}, there is much to learn, and a constant rate is {_LATER:g}"
+                held, own, other, course, f"{limit}, there is much to learn, and a constant rate is {_LATER:g}"
             )
 
 
 def _below_zero(schedules: Sequence[tuple[list[float], int, str]]) -> Finding | None:
-    """A rate that a schedule takes below zero before the script's loops are over."""
+    """The finding for a schedule with rates below zero before the script's loops are over."""
     for rates, planned, _ in schedules:
         below = next((number for number, rate in enumerate(rates) if rate < 0), None)
         if below is not None:
@@ -140,7 +145,7 @@ def _below_zero(schedules: Sequence[tuple[list[float], int, str]]) -> Finding | 
 
 
 def _compounded(schedules: Sequence[Sequence[float]]) -> Finding | None:
-    """A rate that is multiplied again and again by factors that are counted from the first rate."""
+    """The finding for a rate that is multiplied repeatedly by factors that are meant for the initial rate."""
     for rates in schedules:
         if (different := compounds(rates)) is not None:
             return Finding(
@@ -156,16 +161,16 @@ def _compounded(schedules: Sequence[Sequence[float]]) -> Finding | None:
 
 
 def _full(evidence: Evidence, rates: Sequence[tuple[float, ...]]) -> list[float]:
-    """The highest rate that each group had in the trial, has as it is given, or began with."""
+    """The highest rate of each parameter group: in the trial, in the user's optimizer now, or initially."""
     highest = [max(values) for values in zip(*rates, strict=False)]
-    given = evidence.setup.optimizer
-    if isinstance(given, Optimizer):
-        # Where the script sets the rate itself, in each step; groups that were given rates of their own never had it.
-        own = len({float(group["lr"]) for group in given.param_groups}) > 1
-        made = 0.0 if own else given.defaults.get("lr", 0.0)
-        began = [max(float(group.get("initial_lr", group["lr"])), float(made)) for group in given.param_groups]
+    optimizer = evidence.setup.optimizer
+    if isinstance(optimizer, Optimizer):
+        # The default matters if the script sets the rate in each step; groups with their own rates never have it.
+        own = len({float(group["lr"]) for group in optimizer.param_groups}) > 1
+        default = 0.0 if own else optimizer.defaults.get("lr", 0.0)
+        initial = [max(float(group.get("initial_lr", group["lr"])), float(default)) for group in optimizer.param_groups]
         now = rates_given(evidence)
-        highest = [max(values) for values in zip(highest, now, began, strict=False)]
+        highest = [max(values) for values in zip(highest, now, initial, strict=False)]
     return highest
 
 
@@ -174,13 +179,13 @@ def _share(rate: Sequence[float], full: Sequence[float]) -> float:
 
 
 def _length_of_rise(shares: Sequence[float]) -> float:
-    """After how many steps the full rate is reached if it goes on growing in line."""
+    """The number of steps after which the full rate is reached if the rate keeps growing linearly."""
     gained = shares[-1] - shares[0]
     return math.inf if gained <= 0 else len(shares) / gained
 
 
 def _fall(shares: Sequence[float]) -> int:
-    """The step, counted from 1, at which a tenth of the full rate is reached."""
+    """The number of the step, from 1, at which the rate falls to a tenth of the full one."""
     return next((i for i, share in enumerate(shares) if share <= LOW * 1.001), len(shares)) + 1
 
 
@@ -188,8 +193,8 @@ def _healthy_rise(evidence: Evidence) -> float:
     return max(_WARMUP_STEPS, WARMUP_EPOCHS * steps_an_epoch(evidence))
 
 
-def _story(rates: Sequence[tuple[float, ...]], full: Sequence[float], *, rises: bool, grows: bool) -> tuple[str, str]:
-    """What the rate does, and from which measure on that is too little or too much."""
+def _course(rates: Sequence[tuple[float, ...]], full: Sequence[float], *, rises: bool, grows: bool) -> tuple[str, str]:
+    """The course of the rate in words, and the limit from which on it is reported."""
     begin, end = rate_text(rates[0]), rate_text(rates[-1])
     if grows:
         return (
@@ -209,13 +214,13 @@ def _story(rates: Sequence[tuple[float, ...]], full: Sequence[float], *, rises: 
     )
 
 
-def _finding(held: Sequence[float], own: Progress, other: Progress, story: str, limit: str) -> Finding:
+def _finding(held: Sequence[float], own: Progress, other: Progress, course: str, limit: str) -> Finding:
     rate = rate_text(held)
     return Finding(
         code="optim.lr-schedule",
         severity="error" if own.share < _LITTLE else "warning",
         where="the learning rate's schedule",
-        measured=f"{story}; with {rate} throughout the loss after {several(other.steps, 'step')} is {other} instead "
+        measured=f"{course}; with {rate} throughout the loss after {several(other.steps, 'step')} is {other} instead "
         f"of {own}",
         threshold=f"{limit} times better",
         why="While the rate is almost 0, steps learn nothing. Often the schedule's lengths are meant in epochs but "

@@ -1,4 +1,4 @@
-"""What rates the script's schedules will set, and how often they are stepped, until its loops are over."""
+"""The rates that the script's schedules will set, and how often they are stepped, until its loops are over."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ from striate.doctor.setup.syntax import receiver_of
 WARMUP_EPOCHS = 5
 """Epochs that a warmup may have."""
 _NEARLY, _HALF = 0.9, 0.5
-"""Shares of the full rate, and of the steps in which it has to be reached."""
+"""Share of the full rate, and share of the steps within which it has to be reached."""
 _FEWEST_CALLS = 5
-"""Calls of a schedule that tell by their rates whether each comes with a step of the optimizer."""
+"""Fewest calls of a schedule whose rates show whether it is stepped with the optimizer."""
 
 
 def schedules_of(evidence: Evidence) -> Iterator[Any]:
-    """The script's schedules, torch's and its own, of the optimizer that is examined; none where no script was run."""
+    """The script's schedules for the optimizer that is examined, torch's and its own; none if no script was run."""
     source, optimizer = evidence.setup.source, evidence.setup.optimizer
     if source is not None:
         of_library = source.library.schedules if source.library is not None else ()
         every = (*held_schedules(source), *own_schedules(source), *(known.scheduler for known in of_library))
-        unique = {id(found): found for found in every}.values()
-        yield from (found for found in unique if _is_or_holds(optimizer, getattr(found, "optimizer", None)))
+        unique = {id(scheduler): scheduler for scheduler in every}.values()
+        yield from (one for one in unique if _is_or_holds(optimizer, getattr(one, "optimizer", None)))
 
 
 def often_stepped(source: ScriptSource, scheduler: object) -> set[Often]:
-    """How often the script's calls, or its library, step a scheduler; what holds it may be a trainer with steps of its
-    own."""
+    """How often the script's calls, or its library, step a scheduler: its own calls, or else those of an object that
+    holds it, such as a trainer."""
     known = source.library.schedules if source.library is not None else ()
     if any(scheduled.scheduler is scheduler for scheduled in known):
         return {scheduled.often for scheduled in known if scheduled.scheduler is scheduler}
@@ -44,15 +44,18 @@ def often_stepped(source: ScriptSource, scheduler: object) -> set[Often]:
     return itself or {often for often, thing in called_on if _is_or_holds(thing, scheduler)}
 
 
-def _is_or_holds(thing: object, wanted: object) -> bool:
-    """Whether it is what is wanted, or wraps it, as Accelerate does."""
-    return thing is wanted or any(part is wanted for part in getattr(thing, "__dict__", {}).values())
+def _is_or_holds(thing: object, target: object) -> bool:
+    """Whether an object is another one, or wraps it, as Accelerate does."""
+    return thing is target or any(part is target for part in getattr(thing, "__dict__", {}).values())
 
 
 def planned_rates(evidence: Evidence) -> Iterator[tuple[list[float], int, str]]:
-    """Of each schedule that the script's calls step once a batch or once an epoch, and of functions that set the rate
-    for each epoch, the rates from the first on until the script's loops are over, as far as they can be told, how many
-    there are, and whether one is of a step or an epoch."""
+    """The rates that the script plans until its loops are over, as far as known, how many there will be, and whether
+    each is for a "step" or an "epoch".
+
+    They are those of each schedule that the script steps once a batch or once an epoch, and of each function that sets
+    the rate.
+    """
     source, optimizer = evidence.setup.source, evidence.setup.optimizer
     if source is None or not isinstance(optimizer, Optimizer):
         return
@@ -72,8 +75,8 @@ def planned_rates(evidence: Evidence) -> Iterator[tuple[list[float], int, str]]:
 
 
 def batches_a_call(evidence: Evidence, scheduler: Any) -> float:
-    """How many batches there are for each call of a schedule: several where it is stepped with an optimizer that steps
-    once in several, which the trial tells by its rates; else 1."""
+    """The number of batches per call of a schedule: several if it is stepped with an optimizer that accumulates
+    gradients, which the trial's rates show; else 1."""
     stepped = [(number, row.rates[0]) for number, row in enumerate(evidence.trial.rows) if row.rates]
     if len(stepped) < _FEWEST_CALLS:
         return 1.0
@@ -85,27 +88,27 @@ def batches_a_call(evidence: Evidence, scheduler: Any) -> float:
 
 
 def _as_tried(evidence: Evidence) -> set[Often]:
-    """How often it is stepped, where the code does not tell: each batch, if the first steps moved the rate."""
+    """How often a schedule is stepped, where the code does not show it: once a batch, if the first steps of the trial
+    change the rate."""
     rates = [row.rates for row in evidence.trial.rows if row.rates][:2]
     return {"batch"} if len(set(rates)) > 1 else set()
 
 
 def passes_in_all(evidence: Evidence) -> float:
-    """How often the script's loops go through a batch in all; 0 where that is not known."""
+    """The number of batches that all of the script's loops process; 0 where it is unknown."""
     epochs = evidence.setup.source.epochs if evidence.setup.source is not None else None
     return passes_planned(evidence) or (epochs or 0) * steps_an_epoch(evidence)
 
 
 def highest_planned(evidence: Evidence) -> float | None:
-    """The highest rate to which schedules of the script's take the optimizer in as many steps as it plans; None where
-    it has none that hold it."""
+    """The highest rate that the script's schedules set within the planned steps; None where there are no schedules."""
     epochs = (evidence.setup.source.epochs if evidence.setup.source is not None else None) or 1
     steps = epochs * steps_an_epoch(evidence)
-    return max((rate for found in schedules_of(evidence) for rate in rates_of(found, steps)), default=None)
+    return max((rate for scheduler in schedules_of(evidence) for rate in rates_of(scheduler, steps)), default=None)
 
 
-def gets_there(schedules: Sequence[tuple[list[float], int, str]], full: float) -> bool:
-    """Whether a schedule of the whole training, stepped once a batch, has its full rate before half of it is over."""
+def reaches_full_rate(schedules: Sequence[tuple[list[float], int, str]], full: float) -> bool:
+    """Whether a schedule that is stepped once a batch reaches its full rate in the first half of the training."""
     return any(
         rates[-1] < max(rates) and max(rates) >= _NEARLY * full
         for rates, steps, unit in schedules
@@ -114,20 +117,19 @@ def gets_there(schedules: Sequence[tuple[list[float], int, str]], full: float) -
 
 
 def warms_up_by_epochs(evidence: Evidence) -> bool:
-    """Whether a schedule that no step of the trial moved takes the rate to twice of what it is within the epochs that a
-    warmup may have."""
+    """Whether a schedule doubles the current rate or more within `WARMUP_EPOCHS` calls."""
     source, optimizer = evidence.setup.source, evidence.setup.optimizer
     if source is None or not isinstance(optimizer, Optimizer):
         return False
     now = float(optimizer.param_groups[0]["lr"])
     return any(
-        found.optimizer is optimizer and max(rates_of(found, WARMUP_EPOCHS), default=0.0) >= 2 * now
-        for found in schedules_of(evidence)
+        scheduler.optimizer is optimizer and max(rates_of(scheduler, WARMUP_EPOCHS), default=0.0) >= 2 * now
+        for scheduler in schedules_of(evidence)
     )
 
 
-def turns_within(evidence: Evidence, planned: int) -> bool:
-    """Whether a schedule of the script's stops to raise the rate before so many steps are made: what it is a share of
-    may be no rate, as of `LambdaLR` with an optimizer at 1."""
-    planned_rates = (list(rates_of(found, planned)) for found in schedules_of(evidence))
+def stops_rising_within(evidence: Evidence, planned: int) -> bool:
+    """Whether one of the script's schedules stops raising the rate within `planned` steps. Then the full rate is not
+    what the optimizer has, as with `LambdaLR` and an optimizer at 1."""
+    planned_rates = (list(rates_of(scheduler, planned)) for scheduler in schedules_of(evidence))
     return any(len(rates) > 1 and rates[-1] <= rates[-2] for rates in planned_rates)

@@ -1,5 +1,5 @@
-"""Rates that a function of the script's own sets for each epoch, as `adjust_learning_rate(optimizer, epoch, args)`, or
-gives for each step, as `group["lr"] = get_lr(it)`."""
+"""Rates that a function of the script sets for each epoch, as `adjust_learning_rate(optimizer, epoch, args)`, or
+returns for each step, as `group["lr"] = get_lr(it)`."""
 
 from __future__ import annotations
 
@@ -19,13 +19,14 @@ from striate.doctor.setup.syntax import called
 
 _MOST_EPOCHS = 1000
 _MOST_STEPS = 100_000
-_SPREAD = 97
+_SAMPLES = 97
 _DEEPEST = 3
 
 
 def rates_by_function(source: ScriptSource, optimizer: Optimizer) -> Iterator[list[float]]:
-    """The rates of the first group in all epochs of the script's loop, by each function that sets them there: it is
-    called with what the script gives it, but for an optimizer of groups without parameters."""
+    """The rates of the first parameter group in all epochs of the script's loop, one list for each function that sets
+    them. The function is called with the script's arguments, but with a stand-in for the optimizer, which has groups
+    without parameters."""
     for name in _setting_rates(source):
         for site in source.calls(name):
             loop = next((part for part in source.around(site.node) if isinstance(part, ast.For)), None)
@@ -33,13 +34,13 @@ def rates_by_function(source: ScriptSource, optimizer: Optimizer) -> Iterator[li
                 continue
             epochs, function = source.value(loop.iter), source.value(site.node.func)
             if isinstance(epochs, range) and 1 < len(epochs) <= _MOST_EPOCHS and callable(function):
-                with suppress(Exception):  # the user's function, given something else than it expects
+                with suppress(Exception):  # the user's function may not accept the stand-in
                     yield _rates(source, optimizer, function, site.node, loop.target.id, epochs)
 
 
 def rates_of_steps(source: ScriptSource, planned: int) -> Iterator[list[float]]:
-    """The rates of all steps of the script's loops, by each function that gives the rate of a step: it is called for
-    each step of `for it in range(…)`, of a counter, or of batches counted within epochs."""
+    """The rates of all steps of the script's loops, one list for each function that returns the rate of a step. The
+    function is called for each step of `for it in range(…)`, of a counter, or of batches counted within epochs."""
     for file, tree in source.trees.items():
         for node in ast.walk(tree):
             if not isinstance(node, ast.Assign) or not _writes_rate(node) or source.often(node, file) != "batch":
@@ -50,63 +51,64 @@ def rates_of_steps(source: ScriptSource, planned: int) -> Iterator[list[float]]:
 
 
 def numbers_of_steps(
-    source: ScriptSource, node: ast.AST, value: ast.expr, planned: int = 0, *, spread: bool = False
+    source: ScriptSource, node: ast.AST, value: ast.expr, planned: int = 0, *, sampled: bool = False
 ) -> list[float]:
-    """What a function of the script's gives in the steps of the loops around a node, where it calls nothing that could
-    do more; of some steps of the whole loop where they are to be spread. Empty where that cannot be told."""
-    given = _written_out(source, node, value)
-    functions = source.functions_of(given) if isinstance(given, ast.Call) else []
-    if len(functions) == 1 and isinstance(functions[0], ast.FunctionDef) and not _does_more(functions[0]):
-        with suppress(Exception):  # the user's function, given something else than it expects
-            return [float(number) for number in _by_step(source, node, given, planned, spread)]
+    """The values that a function of the script returns in the steps of the loops around a node; with `sampled`, in some
+    steps over the full loop. Empty where they are unknown, or where the function calls anything that could have side
+    effects."""
+    expression = _expanded(source, node, value)
+    functions = source.functions_of(expression) if isinstance(expression, ast.Call) else []
+    if len(functions) == 1 and isinstance(functions[0], ast.FunctionDef) and not _may_have_effects(functions[0]):
+        with suppress(Exception):  # the user's function may not accept the arguments
+            return [float(number) for number in _by_step(source, node, expression, planned, sampled)]
     return []
 
 
-def _written_out(source: ScriptSource, node: ast.AST, value: ast.expr, depth: int = 0) -> ast.expr:
-    """An expression with the names that the loops around a node give values to replaced by these."""
+def _expanded(source: ScriptSource, node: ast.AST, value: ast.expr, depth: int = 0) -> ast.expr:
+    """An expression in which variables that the loops around a node assign are replaced by the assigned expressions."""
     loops, counted = source.loops_of(node), _counters(source, node)
 
-    class Written(ast.NodeTransformer):
+    class Expand(ast.NodeTransformer):
         def visit_Name(self, name: ast.Name) -> ast.expr:
             last = source.last_value(node, name.id) if depth < _DEEPEST and name.id not in counted else None
             within = last is not None and any(part is last for loop in loops for part in ast.walk(loop))
-            return _written_out(source, node, last, depth + 1) if last is not None and within else name
+            return _expanded(source, node, last, depth + 1) if last is not None and within else name
 
-    return cast(ast.expr, Written().visit(copy.deepcopy(value)))
+    return cast(ast.expr, Expand().visit(copy.deepcopy(value)))
 
 
 def _counters(source: ScriptSource, node: ast.AST) -> dict[str, ast.AST]:
-    """Names that count passes of the loops around a node, with the loop that each is of."""
-    found: dict[str, ast.AST] = {}
+    """Variables that count passes of the loops around a node, each with its loop."""
+    counters: dict[str, ast.AST] = {}
     for loop in source.loops_of(node):
         if isinstance(loop, ast.For):
             enumerated = called(loop.iter) == "enumerate" and isinstance(loop.target, ast.Tuple)
             target = loop.target.elts[0] if enumerated and isinstance(loop.target, ast.Tuple) else loop.target
             if isinstance(target, ast.Name):
-                found.setdefault(target.id, loop)
+                counters.setdefault(target.id, loop)
         for part in loop.body:
             by_one = (
                 isinstance(part, ast.AugAssign) and isinstance(part.op, ast.Add) and source.is_number(part.value, 1)
             )
             if by_one and isinstance(part, ast.AugAssign) and isinstance(part.target, ast.Name):
-                found.setdefault(part.target.id, loop)
-    return found
+                counters.setdefault(part.target.id, loop)
+    return counters
 
 
-def _by_step(source: ScriptSource, node: ast.AST, given: ast.expr, planned: int, spread: bool) -> Iterator[Any]:
-    """What a call gives in each step of the loops around a node."""
+def _by_step(source: ScriptSource, node: ast.AST, expression: ast.expr, planned: int, sampled: bool) -> Iterator[Any]:
+    """The value of an expression in each step of the loops around a node."""
     counters = _counters(source, node)
-    used = [part.id for part in ast.walk(given) if isinstance(part, ast.Name) and part.id in counters]
-    calls = [part for part in ast.walk(given) if isinstance(part, ast.Call) and part is not given]
+    used = [part.id for part in ast.walk(expression) if isinstance(part, ast.Name) and part.id in counters]
+    calls = [part for part in ast.walk(expression) if isinstance(part, ast.Call) and part is not expression]
     if not used or any(called(call) not in ("len", "int", "float", "min", "max") for call in calls):
         return
-    code = compile(ast.fix_missing_locations(ast.Expression(given)), "<striate>", "eval")
-    for known in _steps(source, {name: counters[name] for name in used}, planned, spread):
+    code = compile(ast.fix_missing_locations(ast.Expression(expression)), "<striate>", "eval")
+    for known in _steps(source, {name: counters[name] for name in used}, planned, sampled):
         yield eval(code, {**source.names, **known})
 
 
-def _steps(source: ScriptSource, counters: dict[str, ast.AST], planned: int, spread: bool) -> Iterator[dict[str, int]]:
-    """The values of the counters in each step: of one that counts all steps, or of batches within epochs."""
+def _steps(source: ScriptSource, counters: dict[str, ast.AST], planned: int, sampled: bool) -> Iterator[dict[str, int]]:
+    """The values of the counters in each step: of one counter of all steps, or of counters of epochs and batches."""
     loops = {name: loop for name, loop in counters.items() if isinstance(loop, ast.For)}
     inner = [name for name, loop in loops.items() if called(loop.iter) == "enumerate"]
     outer = [name for name in loops if name not in inner]
@@ -117,7 +119,7 @@ def _steps(source: ScriptSource, counters: dict[str, ast.AST], planned: int, spr
         known = source.value(ast.Name(name, ast.Load()))
         first = known if isinstance(known, int) else 0
         steps = counted if isinstance(counted, range) else range(first, first + planned)
-        steps = steps[:: 1 + len(steps) // _SPREAD] if spread else steps[:_MOST_STEPS]
+        steps = steps[:: 1 + len(steps) // _SAMPLES] if sampled else steps[:_MOST_STEPS]
         yield from ({name: step} for step in steps)
     elif len(counters) == 2 and len(inner) == len(outer) == 1:
         epochs = source.value(loops[outer[0]].iter)
@@ -132,11 +134,11 @@ def _is_target(loop: ast.For, name: str) -> bool:
 
 
 def _setting_rates(source: ScriptSource) -> set[str]:
-    """Names of functions of the script that write `group["lr"]` and call nothing that could do more."""
+    """Names of functions of the script that set `group["lr"]` and call nothing that could have other effects."""
     return {
         node.name
         for node in source.nodes()
-        if isinstance(node, ast.FunctionDef) and any(map(_writes_rate, ast.walk(node))) and not _does_more(node)
+        if isinstance(node, ast.FunctionDef) and any(map(_writes_rate, ast.walk(node))) and not _may_have_effects(node)
     }
 
 
@@ -152,7 +154,8 @@ _PLAIN = {"print", "min", "max", "len", "range", "enumerate", "zip", "sum", "int
 _OF_MATH = {"cos", "sin", "exp", "log", "pow", "sqrt", "floor", "ceil"}
 
 
-def _does_more(function: ast.FunctionDef) -> bool:
+def _may_have_effects(function: ast.FunctionDef) -> bool:
+    """Whether a function calls anything but plain built-in and mathematical functions."""
     calls = [node.func for node in ast.walk(function) if isinstance(node, ast.Call)]
     return any(
         call.id not in _PLAIN
@@ -171,11 +174,11 @@ def _rates(
     for epoch in epochs:
         known = {name: epoch}
 
-        def given(part: ast.expr, known: dict[str, int] = known) -> Any:
+        def value_of(part: ast.expr, known: dict[str, int] = known) -> Any:
             value = source.value(part, **known)
             return stand_in if value is optimizer else value
 
         with redirect_stdout(StringIO()):
-            function(*map(given, call.args), **{str(word.arg): given(word.value) for word in call.keywords})
+            function(*map(value_of, call.args), **{str(word.arg): value_of(word.value) for word in call.keywords})
         rates.append(float(stand_in.param_groups[0]["lr"]))
     return rates

@@ -1,5 +1,5 @@
-"""`optim.scheduler-calls`: is the scheduler stepped as often as its lengths are meant, after the optimizer, with the
-right metric?"""
+"""`optim.scheduler-calls`: is the scheduler stepped as often as its lengths assume, after the optimizer, with the right
+metric?"""
 
 from __future__ import annotations
 
@@ -40,20 +40,21 @@ from striate.records import Finding
 from striate.wording import several
 
 _CODE, _SCHEDULE = "optim.scheduler-calls", "optim.lr-schedule"
-Told = tuple[str, str, str, str] | tuple[str, str, str, str, str]
-"""Where, what was measured, a remedy, the limit, and the code, if it is another than that of calls."""
+Report = tuple[str, str, str, str] | tuple[str, str, str, str, str]
+"""The place, what was measured, a remedy, the limit, and the code if it is not `optim.scheduler-calls`."""
 _LEFT, _MOST_STEPS = 0.01, 5000
 _GONE = 1e-3
-"""Of the rate after one epoch: nothing is learned from the second on. 0.1 ** 3 is a little more."""
+"""Share of the rate that is left after one epoch; nothing is learned from the second one on. 0.1 ** 3 is a little
+more."""
 _GROWN = 10.0
 _FAR_FROM = 5.0
-"""Times that the highest rate of a schedule is above that which is reached."""
+"""How many times higher than the reached rate the highest rate of a schedule is."""
 _ONE_CYCLE = "OneCycleLR is stepped once an epoch, and so gets less than half of its steps"
 _STILL = 10  # steps of the trial, in which a cycle would have moved
 _SWINGING = (CosineAnnealingWarmRestarts, CyclicLR, OneCycleLR, ReduceLROnPlateau)
 _FALLS = (StepLR, ExponentialLR, MultiStepLR)
 _KINDS = tuple(name for name, kind in vars(lr_scheduler).items() if isinstance(kind, type) and name.endswith("LR"))
-_LOOKED_AT = ("get_last_lr", "state_dict", "load_state_dict", "last_epoch", "get_lr")
+_READING = ("get_last_lr", "state_dict", "load_state_dict", "last_epoch", "get_lr")
 _RISING = ("acc", "score", "f1", "iou", "dice", "auc", "map", "psnr", "top1", "precision", "recall", "corr", "r2")
 _FALLING = ("loss", "err", "mse", "mae", "perplexity", "ppl")
 
@@ -69,22 +70,21 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
         yield _finding(*grown)
         return
     if source.library is not None and source.library.schedules:
-        told = next((told for each in source.library.schedules for told in _of_library(evidence, each) if told), None)
-        if told is not None:
-            yield _finding(*told)
+        reports = (report for each in source.library.schedules for report in _of_library(evidence, each))
+        if (report := next(filter(None, reports), None)) is not None:
+            yield _finding(*report)
         return
-    schedulers = {id(found): found for found in held_schedules(source) if not _of_another_training(evidence, found)}
+    schedulers = {id(one): one for one in held_schedules(source) if not _of_another_training(evidence, one)}
     steps: dict[int, list[Site]] = {key: [] for key in schedulers}
     for site in source.calls("step"):
-        found = source.value(receiver_of(site.node))
-        if id(found) in steps:
-            steps[id(found)].append(site)
+        scheduler = source.value(receiver_of(site.node))
+        if id(scheduler) in steps:
+            steps[id(scheduler)].append(site)
     if not schedulers:
         raise NoEvidence("there is no scheduler of torch.optim.lr_scheduler")
     for key, sites in steps.items():
-        found = next((told for told in _asked(evidence, schedulers[key], sites) if told), None)
-        if found is not None:
-            yield _finding(*found)
+        if (report := next(filter(None, _of_calls(evidence, schedulers[key], sites)), None)) is not None:
+            yield _finding(*report)
             return
 
 
@@ -100,9 +100,9 @@ def _finding(where: str, measured: str, remedy: str, limit: str, code: str = _CO
     )
 
 
-def _compounded(source: ScriptSource) -> Iterator[Told]:
-    """`group["lr"] *= 0.1 ** (epoch // 3)`: a factor that is counted from the beginning, of what it has made smaller
-    before."""
+def _compounded(source: ScriptSource) -> Iterator[Report]:
+    """`group["lr"] *= 0.1 ** (epoch // 3)`: a factor that is counted from the first epoch multiplies a rate that
+    earlier epochs have already multiplied."""
     for file, tree in source.trees.items():
         for node in ast.walk(tree):
             if not isinstance(node, ast.AugAssign) or not isinstance(node.op, ast.Mult):
@@ -111,8 +111,8 @@ def _compounded(source: ScriptSource) -> Iterator[Told]:
             if not isinstance(target, ast.Subscript) or ast.unparse(target.slice).strip("'\"") != "lr":
                 continue
             if isinstance(value, ast.Name):
-                given = (part for part in ast.walk(source.scope_of(node)) if isinstance(part, ast.Assign))
-                value = next((one.value for one in given if ast.unparse(one.targets[0]) == value.id), value)
+                stores = (part for part in ast.walk(source.scope_of(node)) if isinstance(part, ast.Assign))
+                value = next((one.value for one in stores if ast.unparse(one.targets[0]) == value.id), value)
             power = value if isinstance(value, ast.BinOp) and isinstance(value.op, ast.Pow) else None
             counted = [] if power is None else [n.id for n in ast.walk(power.right) if isinstance(n, ast.Name)]
             if power is None or not any("epoch" in name for name in counted):
@@ -128,18 +128,18 @@ def _compounded(source: ScriptSource) -> Iterator[Told]:
             return
 
 
-def _never_stepped(source: ScriptSource) -> Iterator[Told]:
-    """Schedulers that are given a name by which nothing is done with them but to look at them."""
+def _never_stepped(source: ScriptSource) -> Iterator[Report]:
+    """Schedulers in variables that the script at most reads."""
     for site in source.calls(*_KINDS):
-        made = source.parent(site.node)
-        target = made.targets[0] if isinstance(made, ast.Assign) else None
+        statement = source.parent(site.node)
+        target = statement.targets[0] if isinstance(statement, ast.Assign) else None
         if not isinstance(target, ast.Name | ast.Attribute):
             continue
         name = last_name(target)
-        if any(not _only_looks(source, use) for use in _uses(source.trees[site.file], name)):
+        if any(not _only_reads(source, use) for use in _uses(source.trees[site.file], name)):
             continue
-        each = called(site.node) in ("OneCycleLR", "CyclicLR")
-        place = "after `optimizer.step()`, once a batch" if each else "after the loop over batches, once an epoch"
+        by_batch = called(site.node) in ("OneCycleLR", "CyclicLR")
+        place = "after `optimizer.step()`, once a batch" if by_batch else "after the loop over batches, once an epoch"
         yield (
             site.where,
             f"`{ast.unparse(target)}` is a {called(site.node)} that no code steps: the rate stays at the schedule's "
@@ -150,31 +150,31 @@ def _never_stepped(source: ScriptSource) -> Iterator[Told]:
 
 
 def _uses(tree: ast.AST, name: str) -> Iterator[ast.AST]:
-    """Where a variable or an attribute of this name is read."""
+    """The reads of a variable or an attribute of this name."""
     for node in ast.walk(tree):
         if last_name(node) == name and isinstance(node.ctx, ast.Load):  # type: ignore[attr-defined]
             yield node
 
 
-def _only_looks(source: ScriptSource, use: ast.AST) -> bool:
+def _only_reads(source: ScriptSource, use: ast.AST) -> bool:
     outer = source.parent(use)
-    return isinstance(outer, ast.Attribute) and outer.value is use and outer.attr in _LOOKED_AT
+    return isinstance(outer, ast.Attribute) and outer.value is use and outer.attr in _READING
 
 
 def _of_another_training(evidence: Evidence, scheduler: Any) -> bool:
-    """Whether it moves the rates of no parameter that is trained here: that of a training before, say."""
+    """Whether a scheduler sets the rate of no parameter of the network, as that of an earlier training."""
     own = {id(p) for p in evidence.setup.model.parameters()}
     groups = getattr(scheduler.optimizer, "param_groups", ())
     return bool(groups) and own.isdisjoint(id(p) for group in groups for p in group["params"])
 
 
 def held_schedules(source: ScriptSource) -> Iterator[Any]:
-    """The schedulers of torch's that the script's variables hold."""
+    """The torch schedulers that the script's variables hold."""
     yield from (value for value in reached_values(source.names) if isinstance(value, LRScheduler))
 
 
 def own_schedules(source: ScriptSource) -> Iterator[Any]:
-    """Objects of the user's own that hold an optimizer and are stepped, as schedulers of timm."""
+    """Objects of the user's own classes that hold an optimizer and have a method `step`, such as schedulers of timm."""
     for value in reached_values(source.names):
         other = isinstance(value, type | Optimizer | LRScheduler | torch.nn.Module)
         if other or not written_by_user(type(value).__module__) or not callable(getattr(value, "step", None)):
@@ -183,12 +183,13 @@ def own_schedules(source: ScriptSource) -> Iterator[Any]:
             yield value
 
 
-def _asked(evidence: Evidence, scheduler: Any, sites: list[Site]) -> Iterator[Told | None]:
+def _of_calls(evidence: Evidence, scheduler: Any, sites: list[Site]) -> Iterator[Report | None]:
+    """Reports about the calls (`sites`) that step a scheduler."""
     source = evidence.source
     name = type(scheduler).__name__
     batches = _batches(evidence)
-    if not sites:  # stepped by other names, as of a list
-        yield _cycle_that_stands_still(evidence, scheduler, batches)
+    if not sites:  # stepped under another name, as in a list
+        yield _constant_cycle(evidence, scheduler, batches)
         return
     often = {site.often for site in sites}
     each = next((site for site in sites if site.often == "batch"), None)
@@ -219,7 +220,7 @@ def _asked(evidence: Evidence, scheduler: Any, sites: list[Site]) -> Iterator[To
     yield _hardly_begun(evidence, scheduler, sites)
     steps = source.epochs if each is None else None if batches is None else batches * (source.epochs or 1)
     if steps is not None and (source.epochs or 1) > 1:
-        yield _endless(scheduler, sites[0], steps)
+        yield _growing(scheduler, sites[0], steps)
     if each is None and isinstance(scheduler, OneCycleLR) and source.epochs is not None:
         total = int(scheduler.total_steps)
         if source.epochs * 2 < total:
@@ -235,8 +236,8 @@ def _asked(evidence: Evidence, scheduler: Any, sites: list[Site]) -> Iterator[To
             )
 
 
-def _hardly_begun(evidence: Evidence, scheduler: Any, sites: list[Site]) -> Told | None:
-    """A warmup counted in steps, of a scheduler that is stepped once an epoch or once in many steps."""
+def _hardly_begun(evidence: Evidence, scheduler: Any, sites: list[Site]) -> Report | None:
+    """A warmup that is counted in steps, though the scheduler is stepped once an epoch or once in many steps."""
     calls, steps = _calls_planned(evidence, sites), int(passes_planned(evidence))
     if not calls or steps < 2 * calls or isinstance(scheduler, ReduceLROnPlateau | OneCycleLR):
         return None
@@ -257,7 +258,8 @@ def _hardly_begun(evidence: Evidence, scheduler: Any, sites: list[Site]) -> Told
 
 
 def _calls_planned(evidence: Evidence, sites: list[Site]) -> int | None:
-    """How often the script steps a scheduler in all, where that is once an epoch, or in one of so many steps."""
+    """How often the script steps a scheduler in the full training, if it does so once an epoch or once every n steps;
+    else None."""
     source = evidence.source
     if all(site.often == "epoch" for site in sites):
         return source.epochs
@@ -276,8 +278,8 @@ def _calls_planned(evidence: Evidence, sites: list[Site]) -> int | None:
     return None
 
 
-def _cycle_that_stands_still(evidence: Evidence, scheduler: Any, batches: int | None) -> Told | None:
-    """Of a OneCycleLR as long as several passes over the batches, whose rate no step of the loop changes."""
+def _constant_cycle(evidence: Evidence, scheduler: Any, batches: int | None) -> Report | None:
+    """A OneCycleLR that is as long as several passes over the batches, but whose rate no step of the loop changes."""
     site = next(iter(evidence.source.calls("OneCycleLR")), None)
     if not isinstance(scheduler, OneCycleLR) or site is None or batches is None or scheduler.total_steps < 2 * batches:
         return None
@@ -299,24 +301,23 @@ def _cycle_that_stands_still(evidence: Evidence, scheduler: Any, batches: int | 
     )
 
 
-def _of_library(evidence: Evidence, each: Scheduled) -> Iterator[Told | None]:
-    """Of a schedule that a library steps."""
+def _of_library(evidence: Evidence, each: Scheduled) -> Iterator[Report | None]:
+    """Reports about a schedule that a library steps."""
     source, scheduler, batches = evidence.source, each.scheduler, _batches(evidence)
     assert source.library is not None
     site = next(iter(source.calls(type(scheduler).__name__)), None)
     if site is None:
-        return  # made by the library itself, which knows how often it is stepped
+        return  # the library creates it and knows how often it is stepped
     epochs, name, trainer = source.epochs, type(scheduler).__name__, source.library.name
     if isinstance(scheduler, ReduceLROnPlateau):
         yield _plateau(source, scheduler, site, each.watched)
     elif each.often == "batch" and batches is not None:
-        told = _too_fast(scheduler, site, batches, epochs)
-        if told is not None:
-            where, measured, _, limit = told[:4]
-            said = measured.replace(f"`{site.text}` runs at each batch", f"{trainer} steps {name} at each batch")
+        report = _too_fast(scheduler, site, batches, epochs)
+        if report is not None:
+            where, measured, _, limit = report[:4]
             yield (
                 where,
-                said,
+                measured.replace(f"`{site.text}` runs at each batch", f"{trainer} steps {name} at each batch"),
                 "multiply the lengths by len(loader); or, in Lightning, return `{'scheduler': scheduler, 'interval': "
                 "'epoch'}`",
                 limit,
@@ -335,15 +336,15 @@ def _of_library(evidence: Evidence, each: Scheduled) -> Iterator[Told | None]:
             )
 
 
-def _too_fast(scheduler: Any, site: Site, batches: int, epochs: int | None) -> Told | None:
-    """Lengths in epochs, stepped in batches."""
+def _too_fast(scheduler: Any, site: Site, batches: int, epochs: int | None) -> Report | None:
+    """A schedule whose lengths are in epochs, but that is stepped once a batch."""
     if isinstance(scheduler, CosineAnnealingLR) and scheduler.T_max < batches:
-        told = (
+        effect = (
             f"the cosine of {several(int(scheduler.T_max), 'step')} ends within an epoch of {batches} batches, and "
             "rises again"
         )
         limit = "stepped per batch, with a length that ends within an epoch"
-        return _once_an_epoch(site, told, f"T_max={scheduler.T_max:g} * len(loader)", limit)
+        return _once_an_epoch(site, effect, f"T_max={scheduler.T_max:g} * len(loader)", limit)
     left = 1.0
     if isinstance(scheduler, StepLR):
         left = float(scheduler.gamma) ** (batches // max(1, int(scheduler.step_size)))
@@ -358,22 +359,22 @@ def _too_fast(scheduler: Any, site: Site, batches: int, epochs: int | None) -> T
         steps = _gone_within(scheduler, batches) if epochs is None or epochs > 2 else None
         if steps is None:
             return None
-        told = (
+        effect = (
             f"{several(steps, 'step')} into an epoch of {batches} batches the rate is at most {_LEFT:.0%} of its "
             "highest"
         )
         limit = f"stepped per batch, and at most {_LEFT:.0%} of the highest rate is left within half an epoch"
-        return _once_an_epoch(site, told, "lengths times len(loader)", limit)
-    told = f"after one epoch of {several(batches, 'step')} the rate is {left:.1g} of what it was"
+        return _once_an_epoch(site, effect, "lengths times len(loader)", limit)
+    effect = f"after one epoch of {several(batches, 'step')} the rate is {left:.1g} of what it was"
     limit = (
         f"stepped per batch, and at most {_GONE:g} of the rate is left, or the last milestone is passed, after an epoch"
     )
-    return _once_an_epoch(site, told, "lengths times len(loader)", limit)
+    return _once_an_epoch(site, effect, "lengths times len(loader)", limit)
 
 
 def _gone_within(scheduler: Any, batches: int) -> int | None:
-    """After how many steps of half an epoch a copy of the scheduler has taken the rate to LEFT of its highest;
-    None where it has not, or where the rate is meant to rise again."""
+    """The number of steps after which a copy of the scheduler lowers the rate to `_LEFT` of its highest; None where it
+    does not within half an epoch, or where the rate is meant to rise again."""
     if isinstance(scheduler, _SWINGING):
         return None
     highest = float(scheduler.optimizer.param_groups[0]["lr"])
@@ -384,18 +385,18 @@ def _gone_within(scheduler: Any, batches: int) -> int | None:
     return None
 
 
-def _endless(scheduler: Any, site: Site, steps: int) -> Told | None:
-    """A rate that is highest at the end of training, and many times what the optimizer was given."""
-    given = [float(group.get("initial_lr", group["lr"])) for group in scheduler.optimizer.param_groups]
-    if isinstance(scheduler, _SWINGING) or given[0] <= 0:
+def _growing(scheduler: Any, site: Site, steps: int) -> Report | None:
+    """A rate that is highest at the end of training, and many times the initial rate."""
+    initial = [float(group.get("initial_lr", group["lr"])) for group in scheduler.optimizer.param_groups]
+    if isinstance(scheduler, _SWINGING) or initial[0] <= 0:
         return None
     rates = list(rates_of(scheduler, steps))
-    if not rates or max(rates) < _GROWN * given[0] or rates[-1] < 0.99 * max(rates):
+    if not rates or max(rates) < _GROWN * initial[0] or rates[-1] < 0.99 * max(rates):
         return None
     name = type(scheduler).__name__
     return (
         site.where,
-        f"with `{site.text}` {name} takes the rate from {given[0]:g} to {rates[-1]:.3g} within "
+        f"with `{site.text}` {name} takes the rate from {initial[0]:g} to {rates[-1]:.3g} within "
         f"{several(len(rates), 'step')}, and it keeps growing",
         "use a factor that ends at 1, such as `lambda step: min(1.0, (step + 1) / 10)`",
         f"the rate grows {_GROWN:g} times by the end of training",
@@ -404,11 +405,12 @@ def _endless(scheduler: Any, site: Site, steps: int) -> Told | None:
 
 
 def rates_of(scheduler: Any, steps: int) -> Iterator[float]:
-    """The rates that a copy of the scheduler gives the first group in its next steps, which may want their number."""
+    """The rates of the first parameter group in the next steps of a copy of the scheduler. The user's own schedulers
+    may take the number of the step as an argument. Ends at the first exception."""
     optimizer = scheduler.optimizer
     tensors = [p for group in optimizer.param_groups for p in group["params"]]
     tensors += [value for state in optimizer.state.values() for value in state.values() if torch.is_tensor(value)]
-    with warnings.catch_warnings(), suppress(Exception):  # a scheduler of the user's
+    with warnings.catch_warnings(), suppress(Exception):  # the user's scheduler may raise any
         warnings.simplefilter("ignore")
         tried = copy.deepcopy(scheduler, {id(tensor): tensor for tensor in tensors})
         numbered = not isinstance(scheduler, LRScheduler) and bool(inspect.signature(tried.step).parameters)
@@ -417,18 +419,18 @@ def rates_of(scheduler: Any, steps: int) -> Iterator[float]:
             yield float(tried.optimizer.param_groups[0]["lr"])
 
 
-def _once_an_epoch(site: Site, told: str, other: str, limit: str) -> Told:
+def _once_an_epoch(site: Site, effect: str, other: str, limit: str) -> Report:
     return (
         site.where,
-        f"`{site.text}` runs at each batch: {told}",
+        f"`{site.text}` runs at each batch: {effect}",
         f"call `{site.text}` after the loop over batches, once an epoch; or use {other}",
         limit,
         _SCHEDULE,
     )
 
 
-def _kept_where_lower(source: ScriptSource, name: str) -> bool:
-    """Whether the script takes the lower value of that name for the better one: a score may be either."""
+def _lower_is_better(source: ScriptSource, name: str) -> bool:
+    """Whether the script treats lower values of that name as better, since a score may be of either kind."""
     return any(
         isinstance(node, ast.Compare)
         and isinstance(node.ops[0], ast.Lt | ast.LtE)
@@ -437,14 +439,14 @@ def _kept_where_lower(source: ScriptSource, name: str) -> bool:
     )
 
 
-def _plateau(source: ScriptSource, scheduler: ReduceLROnPlateau, site: Site, watched: str = "") -> Told | None:
-    given = argument(site.node, 0, "metrics")
-    value = given.operand if isinstance(given, ast.UnaryOp) else given
+def _plateau(source: ScriptSource, scheduler: ReduceLROnPlateau, site: Site, watched: str = "") -> Report | None:
+    metric = argument(site.node, 0, "metrics")
+    value = metric.operand if isinstance(metric, ast.UnaryOp) else metric
     words = watched.lower() or (ast.unparse(value).lower() if value is not None else "")
     rises, falls = (any(word in words for word in names) for names in (_RISING, _FALLING))
-    if "score" in words and _kept_where_lower(source, words):
+    if "score" in words and _lower_is_better(source, words):
         rises, falls = False, True
-    if not watched and _turned_round(given):
+    if not watched and _is_negated(metric):
         rises, falls = falls, rises
     wrong = rises and not falls if scheduler.mode == "min" else falls and not rises
     if not wrong:
@@ -458,10 +460,11 @@ def _plateau(source: ScriptSource, scheduler: ReduceLROnPlateau, site: Site, wat
     )
 
 
-def _turned_round(given: ast.expr | None) -> bool:
-    """Whether it is `-error` or `1 - accuracy`."""
-    taken_from = isinstance(given, ast.BinOp) and isinstance(given.op, ast.Sub) and isinstance(given.left, ast.Constant)
-    return taken_from or (isinstance(given, ast.UnaryOp) and isinstance(given.op, ast.USub))
+def _is_negated(metric: ast.expr | None) -> bool:
+    """Whether an expression is like `-error` or `1 - accuracy`."""
+    if isinstance(metric, ast.BinOp):
+        return isinstance(metric.op, ast.Sub) and isinstance(metric.left, ast.Constant)
+    return isinstance(metric, ast.UnaryOp) and isinstance(metric.op, ast.USub)
 
 
 def _batches(evidence: Evidence) -> int | None:

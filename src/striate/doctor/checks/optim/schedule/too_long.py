@@ -1,4 +1,4 @@
-"""Schedules that are longer than the training: it ends while they still warm up, or before they have come down."""
+"""Schedules that are longer than the training, which ends during the warmup, or before the rate has fallen."""
 
 from __future__ import annotations
 
@@ -7,34 +7,35 @@ from itertools import pairwise
 
 from torch.optim import Optimizer
 
-from striate.doctor.checks.optim.schedule.gone_early import FALL_STEPS, GONE
 from striate.doctor.checks.optim.schedule.planned_rates import (
     batches_a_call,
     often_stepped,
     passes_in_all,
     schedules_of,
-    turns_within,
+    stops_rising_within,
 )
 from striate.doctor.checks.optim.schedule.scheduler_calls import rates_of
+from striate.doctor.checks.optim.schedule.too_short import FALL_STEPS, GONE
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.rates import rate_text
 from striate.records import Finding, Remedy
 from striate.wording import several
 
 _HALF = 0.5
-"""Of the full rate, that has to be reached by the end."""
+"""Share of the full rate that has to be reached by the end."""
 _STRAIGHT = 0.2
-"""Of the first half's gain, by which that of the second may differ: it grows in line."""
+"""Largest relative difference between the gains of both halves of a linear rise."""
 _SEVERAL = 1.5
-"""Batches there are for each call where gradients are accumulated."""
+"""Fewest batches per call if gradients are accumulated."""
 _NEARLY_OVER, _HIGH = 0.85, 0.25
-"""Shares of all batches, and of the highest rate: a cosine is at GONE when 91 % of it are over."""
+"""Share of all batches after which the schedule ends, since a cosine falls to GONE after 91 %; and share of the highest
+rate that is too high at the end of training."""
 
 
 def still_rising(
     evidence: Evidence, shares: Sequence[float], rates: Sequence[tuple[float, ...]], full: Sequence[float]
 ) -> Finding | None:
-    """A rate that grows in line, too slowly to be there when the script's loops are over."""
+    """The finding for a rate that grows linearly, but too slowly to reach half of the full rate by the end."""
     planned = passes_in_all(evidence) * len(rates) / max(len(evidence.trial.rows), 1)
     half = len(shares) // 2
     first, second = shares[half] - shares[0], shares[2 * half - 1] - shares[half - 1]
@@ -45,7 +46,7 @@ def still_rising(
         or len(shares) < FALL_STEPS
         or not in_line
         or reached > _HALF
-        or turns_within(evidence, round(planned))
+        or stops_rising_within(evidence, round(planned))
     ):
         return None
     return Finding(
@@ -65,8 +66,8 @@ def still_rising(
     )
 
 
-def never_there(evidence: Evidence, given: float) -> Finding | None:
-    """A rate that a schedule, stepped once an epoch, has raised to a part of itself only when the training ends."""
+def never_reached(evidence: Evidence, full: float) -> Finding | None:
+    """The finding for a warmup that is stepped once an epoch and reaches less than half of the full rate by the end."""
     source, optimizer = evidence.setup.source, evidence.setup.optimizer
     if source is None or (source.epochs or 0) < 2 or not isinstance(optimizer, Optimizer):
         return None
@@ -76,14 +77,14 @@ def never_there(evidence: Evidence, given: float) -> Finding | None:
         rates = list(rates_of(scheduler, source.epochs or 0)) if often == {"epoch"} else []
         if len(rates) < (source.epochs or 0):
             continue
-        if max(now, *rates) > _HALF * given or rates[-1] <= now or rates[-1] < max(rates):
+        if max(now, *rates) > _HALF * full or rates[-1] <= now or rates[-1] < max(rates):
             continue
         return Finding(
             code="optim.lr-schedule",
             severity="warning",
             where="the learning rate's schedule",
             measured=f"the schedule is stepped once an epoch: in all {several(len(rates), 'epoch')} it takes the "
-            f"rate from {now:.2g} to {rates[-1]:.2g}, though it is meant to reach {given:g}",
+            f"rate from {now:.2g} to {rates[-1]:.2g}, though it is meant to reach {full:g}",
             threshold=f"{_HALF:g} of the full rate, at the end of all epochs",
             why="Training ends before the warmup does: its length is meant in batches but counted in epochs.",
             remedy=Remedy(
@@ -94,9 +95,9 @@ def never_there(evidence: Evidence, given: float) -> Finding | None:
     return None
 
 
-def laid_over_batches(evidence: Evidence) -> Finding | None:
-    """A schedule that has come down to next to nothing after as many calls as there are batches in all, but is stepped
-    once in several of them, or once an epoch: it ends where the rate is still high."""
+def counted_in_batches(evidence: Evidence) -> Finding | None:
+    """The finding for a schedule that falls to nearly 0 after as many calls as there are batches, but is stepped only
+    once in several batches, or once an epoch, so that the rate is still high at the end."""
     batches, source = round(passes_in_all(evidence)), evidence.setup.source
     for scheduler in schedules_of(evidence) if batches else ():
         by_epoch = source is not None and often_stepped(source, scheduler) == {"epoch"}
@@ -106,18 +107,18 @@ def laid_over_batches(evidence: Evidence) -> Finding | None:
         if each < _SEVERAL or len(rates) <= batches or max(rates) <= 0:
             continue
         calls, peak = round(batches / each), rates.index(max(rates))
-        over = next((number for number, rate in enumerate(rates) if number > peak and rate <= GONE * max(rates)), 0)
-        falls = all(after <= before for before, after in pairwise(rates[peak:over]))
-        if falls and over >= _NEARLY_OVER * batches and rates[calls - 1] >= _HIGH * max(rates):
+        end = next((number for number, rate in enumerate(rates) if number > peak and rate <= GONE * max(rates)), 0)
+        falls = all(after <= before for before, after in pairwise(rates[peak:end]))
+        if falls and end >= _NEARLY_OVER * batches and rates[calls - 1] >= _HIGH * max(rates):
             when = "once an epoch" if by_epoch else f"only once in {each:.3g} of them, with the optimizer"
-            fewer = (
+            by_step = (
                 "give the schedule the number of the optimizer's steps: `epochs * len(loader) // accumulation_steps`"
             )
             return Finding(
                 code="optim.lr-schedule",
                 severity="warning",
                 where="the learning rate's schedule",
-                measured=f"the schedule falls to {GONE:g} of its highest rate within {over:,} calls, and there are "
+                measured=f"the schedule falls to {GONE:g} of its highest rate within {end:,} calls, and there are "
                 f"{several(batches, 'batch', 'batches')}, but it is stepped {when}: after all "
                 f"{several(calls, 'call')} the rate is still {rates[calls - 1] / max(rates):.0%} of its highest",
                 threshold=f"{GONE:g} of the highest rate after {_NEARLY_OVER:.0%} to 100% of as many calls as there "
@@ -127,7 +128,7 @@ def laid_over_batches(evidence: Evidence) -> Finding | None:
                 remedy=Remedy(
                     "step the schedule after each `optimizer.step()`, or give it its length in epochs"
                     if by_epoch
-                    else fewer,
+                    else by_step,
                     settings={"schedule.name": "one-cycle"},
                 ),
             )

@@ -1,4 +1,4 @@
-"""Outputs that the loss fits to targets as they are, and of which the script predicts by their sigmoid."""
+"""Outputs that the loss compares with targets directly, though the script takes their sigmoid as the prediction."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ _TIMES = 2.0
 _BINARY = ("BCEWithLogitsLoss", "binary_cross_entropy_with_logits", "BCELoss", "binary_cross_entropy")
 
 
-def squashed_later(evidence: Evidence) -> Wrong | None:
-    """Where outputs are near targets from 0 to 1 after the trial, and their sigmoid, which the script takes, is far."""
+def sigmoid_at_prediction(evidence: Evidence) -> Wrong | None:
+    """Outputs that are near targets from 0 to 1 after the trial, while the sigmoid that the script takes of them is far
+    from the targets."""
     source = evidence.setup.source
     if source is None or source.calls(*_BINARY):
         return None
@@ -29,7 +30,7 @@ def squashed_later(evidence: Evidence) -> Wrong | None:
     outputs, targets = outputs.double().flatten(), targets.double().flatten()
     plain, squashed = (float((each - targets).square().mean()) for each in (outputs, outputs.sigmoid()))
     constant = float(targets.var(correction=0))
-    if not plain < constant or not squashed >= _TIMES * plain:  # nor NaN
+    if not plain < constant or not squashed >= _TIMES * plain:  # also true for NaN
         return None
     return Wrong(
         "error",
@@ -45,11 +46,12 @@ def squashed_later(evidence: Evidence) -> Wrong | None:
 
 
 def _is_of_network(source: ScriptSource, site: Site, evidence: Evidence) -> bool:
-    """Whether a sigmoid, outside of networks, is of what one gave, in a script that asks none but the trained one."""
-    given = site.node.args[0] if site.node.args else receiver_of(site.node)
+    """Whether a sigmoid, outside of `forward`, is taken of a network's output, in a script that calls only networks of
+    the class of the trained one."""
+    argument = site.node.args[0] if site.node.args else receiver_of(site.node)
     scope = source.scope_of(site.node)
     within = getattr(scope, "name", "") == "forward"
-    if within or not source.is_prediction(given, source.predictions_in(scope)):
+    if within or not source.is_prediction(argument, source.predictions_in(scope)):
         return False
-    asked = (source.value(node.func) for node in source.nodes(ast.Call) if source.runs_network(node))
-    return not any(isinstance(one, nn.Module) and type(one) is not type(evidence.setup.model) for one in asked)
+    networks = (source.value(node.func) for node in source.nodes(ast.Call) if source.runs_network(node))
+    return not any(isinstance(one, nn.Module) and type(one) is not type(evidence.setup.model) for one in networks)

@@ -1,4 +1,4 @@
-"""Losses that fall without end for outputs that say nothing, or that are zero whatever the outputs are."""
+"""Losses that fall without bound for equal outputs, or that are zero whatever the outputs are."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
 
-from striate.doctor.checks.loss.degenerate.endless import _are_one_number, constant_without_end
+from striate.doctor.checks.loss.degenerate.unbounded import _are_mask_scores, falls_without_bound
 from striate.doctor.evidence.clock import Clock
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.setup.training_setup import make_setup
 
 
 @pytest.mark.parametrize(("values_", "mask"), [([-1e9] * 8, True), ([-2e4 * n for n in range(1, 9)], False)])
-def test_a_mask_is_one_number(values_: list[float], mask: bool) -> None:
-    assert _are_one_number(torch.tensor(values_)) is mask
+def test_scores_of_a_mask_are_equal(values_: list[float], mask: bool) -> None:
+    assert _are_mask_scores(torch.tensor(values_)) is mask
 
 
 class Spreading(nn.Module):
@@ -34,7 +34,7 @@ class Spreading(nn.Module):
 
 
 @pytest.mark.parametrize("squared", [True, False])
-def test_a_penalty_beside_predictions_may_not_be_below_zero(squared: bool) -> None:
+def test_a_penalty_output_cannot_be_negative(squared: bool) -> None:
     torch.manual_seed(0)
     x = torch.randn(128, 6)
     data = DataLoader(TensorDataset(x, x[:, :2].sin()), 32)
@@ -50,4 +50,4 @@ def test_a_penalty_beside_predictions_may_not_be_below_zero(squared: bool) -> No
     model = Spreading(squared)
     optimizer = torch.optim.Adam(model.parameters(), 3e-3)
     setup = make_setup(model, data, None, optimizer=optimizer, step=step, task="regress")
-    assert (constant_without_end(Evidence(setup, Clock(120.0))) is None) is squared
+    assert (falls_without_bound(Evidence(setup, Clock(120.0))) is None) is squared

@@ -1,4 +1,4 @@
-"""Forecasts of quantiles whose loss has its sides exchanged: each output learns the quantile of the other end."""
+"""Quantile forecasts whose loss has its sides exchanged: each output learns the quantile 1 - q instead of q."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from striate.doctor.setup.reached_objects import reached_values
 _NEAR = 0.01
 
 
-def turned_quantiles(evidence: Evidence) -> Wrong | None:
-    """Where the script lists what the loss asks for with 1 minus each, and nowhere what it asks for."""
+def reversed_quantiles(evidence: Evidence) -> Wrong | None:
+    """A loss whose gradient asks for 1 minus the quantiles that the script lists."""
     if evidence.setup.source is None or evidence.calls.losses:
         return None
     found = quantiles_asked(evidence)
-    asked = None if found is None else found.asked
-    if asked is None:
+    learned = None if found is None else found.asked
+    if learned is None:
         return None
-    listed = [values for values in _listed(evidence) if len(values) == len(asked)]
-    if any(_near(values, asked) for values in listed):
+    listed = [values for values in _listed(evidence) if len(values) == len(learned)]
+    if any(_near(values, learned) for values in listed):
         return None
-    wanted = next((values for values in listed if _near(values, 1 - asked)), None)
-    if wanted is None:
+    intended = next((values for values in listed if _near(values, 1 - learned)), None)
+    if intended is None:
         return None
     return Wrong(
         "error",
-        f"the script lists the quantiles {_text(wanted)}, but the gradient of the loss asks for {_text(asked)}",
+        f"the script lists the quantiles {_text(intended)}, but the gradient of the loss asks for {_text(learned)}",
         "Lower and upper bounds are exchanged, and the interval between them contains almost no targets.",
         "define the error as target minus forecast: `error = target.unsqueeze(-1) - forecast; "
         "loss = torch.maximum(quantiles * error, (quantiles - 1) * error).mean()`",
@@ -41,7 +41,7 @@ def turned_quantiles(evidence: Evidence) -> Wrong | None:
 
 
 def _listed(evidence: Evidence) -> Iterator[torch.Tensor]:
-    """Numbers between 0 and 1 that the script's values hold, or that are written side by side in it."""
+    """Lists of floats in the script: its tensors, arrays and lists, and literals in its code."""
     for value in reached_values(evidence.source.names):
         if isinstance(value, torch.Tensor) and value.is_floating_point() and value.numel() < 100:
             yield value.detach().cpu().double().flatten()
@@ -56,8 +56,8 @@ def _listed(evidence: Evidence) -> Iterator[torch.Tensor]:
             yield torch.tensor(numbers).double()
 
 
-def _near(values: torch.Tensor, asked: torch.Tensor) -> bool:
-    return float((values - asked).abs().max()) < _NEAR
+def _near(values: torch.Tensor, others: torch.Tensor) -> bool:
+    return float((values - others).abs().max()) < _NEAR
 
 
 def _text(values: torch.Tensor) -> str:

@@ -1,11 +1,11 @@
-"""Scores that are divided by a large number on their way from the last layer to the loss."""
+"""Scores that are divided by a large number between the last layer and the loss."""
 
 from __future__ import annotations
 
 import math
 
 from striate.doctor.checks.loss.task.wrong import Wrong
-from striate.doctor.checks.model.variants import tried
+from striate.doctor.checks.model.variants import try_change
 from striate.doctor.evidence.call_graph import QUOTIENTS, TIMES, Call
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.comparable_outputs import predicts_targets
@@ -13,21 +13,21 @@ from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.trial_variants import first_argument, replaced
 
 _SMALL = 0.05
-"""Temperatures of distillation, of contrastive losses and of attention's heads are nearer to 1."""
+"""Largest factor that is reported; those of distillation, of contrastive losses and of attention are nearer to 1."""
 
 
-def flattened(evidence: Evidence) -> Wrong | None:
-    """Scores that are made small by a constant, without which the network learns more in as many steps."""
+def scores_scaled_down(evidence: Evidence) -> Wrong | None:
+    """Scores multiplied by a small constant, without which the network learns more in as many steps."""
     if not evidence.setup.classifies or not predicts_targets(evidence):
         return None
     try:
-        found = _shrinks(evidence)
+        scaling = _small_factor(evidence)
     except NoEvidence:
         return None
-    if found is None:
+    if scaling is None:
         return None
-    call, factor = found
-    remedy = tried(evidence, "without a factor of the scores", replaced((call,), first_argument))
+    call, factor = scaling
+    remedy = try_change(evidence, "without a factor of the scores", replaced((call,), first_argument))
     if remedy is None or not remedy.better:
         return None
     where = f" (in {call.place})" if call.module else ""
@@ -42,16 +42,17 @@ def flattened(evidence: Evidence) -> Wrong | None:
     )
 
 
-def _shrinks(evidence: Evidence) -> tuple[Call, float] | None:
-    """The product with a small number, or the quotient by a large one, of what the last weights give; its factor."""
+def _small_factor(evidence: Evidence) -> tuple[Call, float] | None:
+    """The call that multiplies the output of the last layer by a small number, or divides it by a large one, and the
+    factor; None where there is none."""
     graph = evidence.graph
     if graph.root is None:
         return None
-    behind = graph.before(graph.root)
-    weights = [call.index for call in graph.weights if call.index in behind]
+    before_loss = graph.before(graph.root)
+    weights = [call.index for call in graph.weights if call.index in before_loss]
     for call in graph.calls:
         factor = _factor(call)
-        if factor is None or call.index not in behind or len(call.inputs) != 1 or len(call.shape) < 2:
+        if factor is None or call.index not in before_loss or len(call.inputs) != 1 or len(call.shape) < 2:
             continue
         origin = graph.origin(call.inputs[0])
         if origin is not None and weights and max(weights) in graph.before(origin.index) and 0 < factor <= _SMALL:
@@ -60,7 +61,7 @@ def _shrinks(evidence: Evidence) -> tuple[Call, float] | None:
 
 
 def _factor(call: Call) -> float | None:
-    """By what a call multiplies a tensor, where that is one number."""
+    """The absolute number by which a call multiplies a tensor; None for other calls."""
     value = call.option(1, "other")
     if not isinstance(value, int | float) or isinstance(value, bool) or not value or not math.isfinite(value):
         return None

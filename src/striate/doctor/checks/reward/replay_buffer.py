@@ -1,4 +1,4 @@
-"""`reward.never-seen`, `reward.scale`, `reward.off-by-one`: what the script's replay buffer holds at the first step."""
+"""`reward.never-seen`, `reward.scale`, `reward.off-by-one`: the script's replay buffer at the first step."""
 
 from __future__ import annotations
 
@@ -57,8 +57,8 @@ _FIELDS = {
 
 
 def _run(evidence: Evidence) -> Iterator[Finding]:
-    found = recorded(evidence.source.names)
-    rollout = _rollout(evidence.source.names) if found is None and _learned_as_large(evidence.source) else None
+    found = find_replay_buffer(evidence.source.names)
+    rollout = _rollout(evidence.source.names) if found is None and _learns_large_values(evidence.source) else None
     if rollout is not None:
         yield from (finding for finding in reward_values(*rollout) if finding.code == "reward.scale")
         return
@@ -86,23 +86,23 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
 
 
 def _stores_several(source: ScriptSource) -> bool:
-    """Whether the reward of a step is stored more than once, as of a move that is turned, too, or in a loop of its own,
-    as of several environments: what stands behind each other in the buffer did not follow on each other."""
+    """Whether the reward of a step is stored more than once, as for mirrored moves, or in an inner loop, as for several
+    environments, so that neighbors in the buffer are not in the order of time."""
     for call, _ in environment_steps(source):
-        led, loop = source.parent(call), next(iter(source.loops_of(call)), None)
-        target = led.targets[0] if isinstance(led, ast.Assign) else None
-        brought = {last_name(part) for part in target.elts[:2]} if isinstance(target, ast.Tuple) else set[str]()
-        if loop is None or not brought:
+        statement, loop = source.parent(call), next(iter(source.loops_of(call)), None)
+        target = statement.targets[0] if isinstance(statement, ast.Assign) else None
+        results = {last_name(part) for part in target.elts[:2]} if isinstance(target, ast.Tuple) else set[str]()
+        if loop is None or not results:
             continue
         nodes = list(ast.walk(loop))
-        instead = {
+        alternatives = {
             id(part) for node in nodes if isinstance(node, ast.If) for one in node.orelse for part in ast.walk(one)
         }
         stored = set[str]()
         for node in nodes:
-            if not isinstance(node, ast.Call) or receiver_of(node) is None or id(node) in instead:
+            if not isinstance(node, ast.Call) or receiver_of(node) is None or id(node) in alternatives:
                 continue
-            if not brought <= {last_name(part) for given in node.args for part in ast.walk(given)}:
+            if not results <= {last_name(part) for argument in node.args for part in ast.walk(argument)}:
                 continue
             if ast.unparse(node.func) in stored or source.loops_of(node)[0] is not loop:
                 return True
@@ -111,13 +111,14 @@ def _stores_several(source: ScriptSource) -> bool:
 
 
 def _rollout(names: Mapping[str, Any]) -> tuple[NDArray[np.float64], str] | None:
-    """The rewards of a rollout and their place: beside as many observations, in one record or as variables."""
+    """The rewards of a rollout (T,) and their place, in one record or as variables, with as many observations; None
+    where there is no rollout."""
     for name, value in (("", names), *names.items()):
-        held = value if isinstance(value, Mapping) else attributes(value)
-        lengths = {str(key): _length(part) for key, part in held.items()}
-        seen = {length for key, length in lengths.items() if length and fits("observations", key)}
-        for key, part in held.items():
-            if fits("rewards", str(key)) and lengths[str(key)] in seen:
+        parts = value if isinstance(value, Mapping) else attributes(value)
+        lengths = {str(key): _length(part) for key, part in parts.items()}
+        of_observations = {length for key, length in lengths.items() if length and fits("observations", key)}
+        for key, part in parts.items():
+            if fits("rewards", str(key)) and lengths[str(key)] in of_observations:
                 with suppress(ValueError, TypeError):
                     rewards = np.array([on_cpu(row) for row in part], np.float64).reshape(-1)
                     if len(rewards) >= _FEWEST:
@@ -130,20 +131,20 @@ def _length(part: Any) -> int:
 
 
 def on_cpu(part: Any) -> Any:
-    """A tensor as an array; all else as it is."""
+    """A tensor as an array; any other value unchanged."""
     return part.detach().cpu().numpy() if isinstance(part, torch.Tensor) else part
 
 
-def _learned_as_large(source: ScriptSource) -> bool:
-    """Whether errors of values are taken from numbers beyond the usual size of rewards at the first step, too: nothing
-    made them smaller on the way."""
+def _learns_large_values(source: ScriptSource) -> bool:
+    """Whether the script computes an error with values beyond the usual size of rewards at the first step, so that
+    nothing scales them down before."""
     compared = list[ast.expr]()
     for node in source.nodes():
         if isinstance(node, ast.Call) and (called(node) in _ERRORS or isinstance(source.value(node.func), _LOSSES)):
             compared += node.args
         if called(node) in ("pow", "square") or (isinstance(node, ast.BinOp) and isinstance(node.op, ast.Pow)):
-            apart = (part for part in ast.walk(node) if isinstance(part, ast.BinOp) and isinstance(part.op, ast.Sub))
-            compared += [side for part in apart for side in (part.left, part.right)]
+            errors = (part for part in ast.walk(node) if isinstance(part, ast.BinOp) and isinstance(part.op, ast.Sub))
+            compared += [side for part in errors for side in (part.left, part.right)]
     return any(_is_large(source, part) for part in compared)
 
 
@@ -154,51 +155,56 @@ def _is_large(source: ScriptSource, part: ast.expr) -> bool:
     return isinstance(value, torch.Tensor) and value.numel() > 1 and float(value.detach().abs().median()) > LARGEST
 
 
-def _end_by_limit(found: Experience) -> bool:
-    """Whether most episodes that end unmarked, in a buffer that does not say which were cut off, are as long as one
-    another: a limit ended them, and values go on behind it. Where a new episode happens to begin where the last one
-    ended, the two look like one: where no end is marked, each length has to be a multiple of the limit."""
-    seen, after = (part.reshape(len(part), -1) for part in (found.observations, found.following))
-    ends = np.flatnonzero((seen[1:] != after[:-1]).any(1) | found.ends[:-1])
+def _end_by_limit(experience: Experience) -> bool:
+    """Whether most episodes without a marked end have the same length, in a buffer that does not mark truncation: a
+    limit ends them, and values continue after it.
+
+    Two episodes look like one if the second happens to begin with the observation with which the first one ends.
+    Therefore, if no end is marked, each length has to be a multiple of the limit.
+    """
+    before, after = (part.reshape(len(part), -1) for part in (experience.observations, experience.following))
+    ends = np.flatnonzero((before[1:] != after[:-1]).any(1) | experience.ends[:-1])
     lengths = np.diff(ends, prepend=-1)
-    unmarked = lengths[~found.ends[ends]]
-    if found.truncated is not None or not len(unmarked):
+    unmarked = lengths[~experience.ends[ends]]
+    if experience.truncated is not None or not len(unmarked):
         return False
     limit = np.bincount(unmarked).argmax()
     usual = (unmarked == limit).mean() > _BY_LIMIT
-    return bool(usual and (found.ends.any() or (unmarked % limit == 0).all()))
+    return bool(usual and (experience.ends.any() or (unmarked % limit == 0).all()))
 
 
-def recorded(names: Mapping[str, Any]) -> tuple[str, Experience] | None:
-    """The first buffer of transitions among the user's variables and what they hold, by its name."""
+def find_replay_buffer(names: Mapping[str, Any]) -> tuple[str, Experience] | None:
+    """The name and content of the first buffer of transitions in the user's variables or their attributes; None where
+    there is none."""
     for name, value in list(names.items()):
         if name.startswith("__") or isinstance(value, ModuleType):
             continue
-        for told, part in ((name, value), *_held(name, value, _DEEPEST)):
+        for path, part in ((name, value), *_attributes_below(name, value, _DEEPEST)):
             if isinstance(part, deque | list) and len(part) >= _FEWEST:
-                made = _of_rows(part)
+                experience = _of_rows(part)
             else:
-                made = _of_columns(attributes(part), part)
-            if made is not None:
-                return told, made
+                experience = _of_columns(attributes(part), part)
+            if experience is not None:
+                return path, experience
     return None
 
 
-def _held(name: str, value: Any, depth: int) -> Iterator[tuple[str, Any]]:
-    """What an object holds, and what objects of the user's own hold that are in it."""
+def _attributes_below(name: str, value: Any, depth: int) -> Iterator[tuple[str, Any]]:
+    """The attributes of an object, and those of objects of the user's own classes in them, each with its path."""
     for own, part in attributes(value).items():
         yield f"{name}.{own}", part
         if depth > 1 and written_by_user(type(part).__module__):
-            yield from _held(f"{name}.{own}", part, depth - 1)
+            yield from _attributes_below(f"{name}.{own}", part, depth - 1)
 
 
 def attributes(value: Any) -> dict[str, Any]:
-    """What an object holds by names."""
+    """The attributes of an object by name; empty for classes and modules."""
     return {} if isinstance(value, type | ModuleType) else dict(getattr(value, "__dict__", {}))
 
 
 def _of_rows(rows: Sequence[Any]) -> Experience | None:
-    """Of tuples (observation, action, reward, next observation, done) or by their names, in the order of time."""
+    """The transitions of tuples (observation, action, reward, next observation, done), named tuples or dictionaries, in
+    the order of time; None where rows are something else."""
     last = list(rows)[-_MOST:]
     first = last[0]
     fields = getattr(first, "_fields", None)
@@ -217,65 +223,72 @@ def _of_rows(rows: Sequence[Any]) -> Experience | None:
             columns = {what: [row[place] for row in last] for what, place in places.items()}
         else:
             return None
-        made = _made(columns)
-        return None if made is None else replace(made, one_array=_is_one_array(columns["observations"]))
+        experience = _experience(columns)
+        if experience is None:
+            return None
+        return replace(experience, one_array=_share_memory(columns["observations"]))
     except (ValueError, TypeError, KeyError, IndexError, AttributeError):
         return None
 
 
-def _is_one_array(observations: Sequence[Any]) -> bool:
-    """Whether all have the same numbers in the same memory: where nothing happens they are equal, too."""
+def _share_memory(observations: Sequence[Any]) -> bool:
+    """Whether the first and the last observation are the same memory, rather than only equal."""
     first, last = (np.asarray(observations[place]) for place in (0, -1))
     return first.size > 1 and np.shares_memory(first, last)
 
 
 def fits(what: str, name: str) -> bool:
-    """Whether something of this kind may be called so."""
+    """Whether a name is usual for a part of transitions (`what`: a key of `_FIELDS`)."""
     following = bool(_FIELDS["following"].search(name.lower()))
     return following if what == "following" else not following and bool(_FIELDS[what].search(name.lower()))
 
 
-def _of_columns(held: Mapping[str, Any], value: Any) -> Experience | None:
-    """Of an object with an array for each part, filled up to a number that it holds."""
-    arrays = {k: v for k, v in held.items() if hasattr(v, "shape") and getattr(v, "ndim", 0) >= 1 and len(v) >= _FEWEST}
+def _of_columns(parts: Mapping[str, Any], value: Any) -> Experience | None:
+    """The transitions of an object with one array for each part, filled up to a number in one of its attributes; None
+    for other objects."""
+    arrays = {
+        k: v for k, v in parts.items() if hasattr(v, "shape") and getattr(v, "ndim", 0) >= 1 and len(v) >= _FEWEST
+    }
     named = {what: next((k for k in arrays if fits(what, k)), None) for what in _FIELDS}
     if named["following"] is None or named["observations"] is None or named["rewards"] is None:
         return None
     most = len(arrays[str(named["rewards"])])
-    counts = [held[k] for k in _FILLED if isinstance(held.get(k), int) and held[k] < most]  # not the capacity
+    counts = [parts[k] for k in _FILLED if isinstance(parts.get(k), int) and parts[k] < most]  # not the capacity
     size = most if getattr(value, "full", False) is True else max(counts, default=most)
-    size = min(size, _written(arrays[named["observations"]], arrays[named["following"]]))
+    size = min(size, _filled_rows(arrays[named["observations"]], arrays[named["following"]]))
     if size < _FEWEST:
         return None
     try:
-        return _made({what: list(arrays[k][:size]) for what, k in named.items() if k is not None})
+        return _experience({what: list(arrays[k][:size]) for what, k in named.items() if k is not None})
     except (ValueError, TypeError):
         return None
 
 
-def _written(*arrays: Any) -> int:
-    """How many rows there are up to the last one that is not zero: behind it nothing was stored yet."""
+def _filled_rows(*arrays: Any) -> int:
+    """The number of rows up to the last one that is not zero; nothing is stored after it yet."""
     rows = [np.flatnonzero(np.asarray(array).reshape(len(array), -1).any(axis=1)) for array in arrays]
     return 1 + max((int(numbers[-1]) for numbers in rows if len(numbers)), default=-1)
 
 
-def _made(columns: Mapping[str, list[Any]]) -> Experience | None:
+def _experience(columns: Mapping[str, list[Any]]) -> Experience | None:
+    """Transitions from lists by part; None where a part is missing or there are too few."""
     if not {"observations", "following", "rewards"} <= set(columns):
         return None
-    gone = np.array([row is None for row in columns["following"]])
+    missing = np.array([row is None for row in columns["following"]])
     after = [b if a is None else a for a, b in zip(columns["following"], columns["observations"], strict=True)]
-    seen, following = (
+    before, following = (
         np.array([np.asarray(row).squeeze() for row in rows]) for rows in (columns["observations"], after)
     )
     rewards = np.array([np.asarray(row).item() for row in columns["rewards"]], np.float64)
-    ends = gone | _ends(columns, len(gone))
-    if seen.shape != following.shape or seen.dtype == object or len(seen) < _FEWEST:
+    ends = missing | _ends(columns, len(missing))
+    if before.shape != following.shape or before.dtype == object or len(before) < _FEWEST:
         return None
-    return Experience(seen.reshape(len(seen), -1), following.reshape(len(seen), -1), rewards, ends)
+    return Experience(before.reshape(len(before), -1), following.reshape(len(before), -1), rewards, ends)
 
 
 def _ends(columns: Mapping[str, list[Any]], count: int) -> NDArray[np.bool_]:
-    """(T,) whether nothing follows: where a mark of that is not 0, or one that something does, or a discount, is 0."""
+    """(T,) whether a transition ends its episode: a mark of the end is not 0, or a mark of continuation or a discount
+    is 0."""
     name = next((what for what in ("terminated", "going_on") if what in columns), None)
     if name is None:
         return np.zeros(count, bool)
@@ -285,7 +298,7 @@ def _ends(columns: Mapping[str, list[Any]], count: int) -> NDArray[np.bool_]:
     return ends
 
 
-RECORDED = Check(
+REPLAY_BUFFER = Check(
     codes=("reward.off-by-one", "reward.never-seen", "reward.scale"),
     question="Are there rewards, of a usual scale, and stored with the step that they belong to?",
     run=_run,

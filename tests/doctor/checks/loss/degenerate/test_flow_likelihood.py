@@ -1,4 +1,4 @@
-"""The likelihood that a normalizing flow gives noise of a known density, which no density can exceed on average."""
+"""The likelihood that a normalizing flow assigns to noise: no density exceeds that of the noise itself on average."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import torch
 
 from for_checks.claims import Flow, likelihood, sensors
 from striate.doctor.checks.loss.degenerate.degenerate import DEGENERATE
-from striate.doctor.checks.loss.degenerate.no_density import likelihood_of_noise
+from striate.doctor.checks.loss.degenerate.flow_likelihood import likelihood_of_noise
 from striate.doctor.evidence.clock import Clock
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.setup.training_setup import make_setup

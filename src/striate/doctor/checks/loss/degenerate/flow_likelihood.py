@@ -1,4 +1,4 @@
-"""The likelihood that a normalizing flow gives noise of a known density, which no density can exceed on average."""
+"""The likelihood that a normalizing flow assigns to noise: no density exceeds that of the noise itself on average."""
 
 from __future__ import annotations
 
@@ -13,15 +13,19 @@ from striate.doctor.setup.batch import altered, copied, leaves
 from striate.wording import several
 
 _DETERMINANT = re.compile(r"log_?(abs_?)?det|ladj|(^|_)ldj|jac(obian)?($|_)", re.IGNORECASE)
-"""How scripts call the volume that a flow's layers make of a volume."""
+"""Names in scripts for the log determinant of a flow's layers."""
 _BATCHES = 3
 _MARGIN = 1.0
-"""Nats below what any density has: noise of a few batches is as much."""
+"""Nats below the lowest value of any density; a few batches of noise vary by less."""
 
 
 def likelihood_of_noise(evidence: Evidence) -> str | None:
-    """A flow's negative log likelihood, after the trial, of noise with the deviations of the data: that of a density is
-    the noise's entropy at least (Gibbs), also of a mean over columns, and without the constant of a Gaussian."""
+    """What was measured, where a flow's negative log likelihood of noise with the standard deviations of the data is,
+    after the trial, below the entropy of the noise; None elsewhere.
+
+    That of a density is at least the entropy (Gibbs' inequality). The limit also holds for a mean over columns, and
+    without the constant of a Gaussian.
+    """
     batch, x = evidence.train.raw[0], evidence.samples.x
     alone = [path for path, part in leaves(batch) if part.is_floating_point()]
     if x is None or x.ndim != 2 or x.shape[1] < 2 or alone != [evidence.samples.x_path] or evidence.calls.losses:
@@ -48,7 +52,7 @@ def likelihood_of_noise(evidence: Evidence) -> str | None:
 
 
 def is_flow(evidence: Evidence) -> bool:
-    """Whether methods of the network's modules speak of determinants."""
+    """Whether methods of the network's modules have variables named for determinants."""
     kinds = {type(part) for part in evidence.fresh.model.modules()}
     codes = [getattr(value, "__code__", None) for kind in kinds for value in vars(kind).values()]
     return any(_DETERMINANT.search(name) for code in codes if code is not None for name in code.co_varnames)

@@ -1,4 +1,4 @@
-"""`reward.never-seen`, `reward.scale`, `reward.off-by-one`: what the script's replay buffer holds at the first step."""
+"""`reward.never-seen`, `reward.scale`, `reward.off-by-one`: the script's replay buffer at the first step."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from for_checks.rewards import ACTOR_CRITIC, Memory, of_code
-from striate.doctor.checks.reward.recorded import RECORDED, recorded
+from striate.doctor.checks.reward.replay_buffer import REPLAY_BUFFER, find_replay_buffer
 from striate.doctor.diagnose import examine_rewards
 from striate.doctor.setup.script_source import ScriptSource
 
@@ -32,10 +32,10 @@ def grid(limit: int, others: int) -> list[Any]:
 @pytest.mark.parametrize(("others", "lost"), [(20, False), (13, True)])
 def test_two_episodes_that_a_limit_ended_may_look_like_one(others: int, lost: bool) -> None:
     names = {"memory": grid(20, others)}
-    assert recorded(names) is not None
+    assert find_replay_buffer(names) is not None
     source = ScriptSource({"train.py": ast.parse("for t in x:\n    pass\n")}, names, ("train.py", 1, 2), None)
-    told = [finding.code for finding in examine_rewards(source).findings]
-    assert told.count("reward.terminal-lost") == lost
+    codes = [finding.code for finding in examine_rewards(source).findings]
+    assert codes.count("reward.terminal-lost") == lost
 
 
 STEPS, ENVIRONMENTS, GAMMA, LAMBDA = 64, 4, 0.97, 0.95
@@ -72,7 +72,7 @@ def test_returns_do_not_run_on_over_ends(masked: bool, kind: str) -> None:
     assert of_code(ACTOR_CRITIC.format(term="x"), **names) == ["reward.terminal-lost"] * (not masked)
 
 
-def test_an_episode_without_an_end_has_none_to_mask() -> None:
+def test_an_episode_without_an_end_needs_no_mask() -> None:
     assert of_code(ACTOR_CRITIC.format(term="x"), **rollout(masked=False, ends=0.0)) == []
 
 
@@ -85,12 +85,12 @@ def test_observations_of_a_rollout_are_those_of_its_values(late: bool) -> None:
 def test_observations_that_are_equal_since_nothing_happens_are_no_fault(one_array: bool) -> None:
     kept = np.ones(4)
     rows = [(kept if one_array else kept.copy(), 0, 0.0, kept if one_array else kept.copy(), False) for _ in range(60)]
-    found = recorded({"memory": rows})
+    found = find_replay_buffer({"memory": rows})
     assert found is not None
     assert found[1].one_array == one_array
     columns = np.ones((60, 4))
     buffer = SimpleNamespace(observations=columns, next_observations=columns, rewards=np.zeros(60), pos=60)
-    found = recorded({"rb": buffer})
+    found = find_replay_buffer({"rb": buffer})
     assert found is not None
     assert not found[1].one_array
 
@@ -101,7 +101,7 @@ def test_a_column_of_rewards_is_read() -> None:
     buffer = SimpleNamespace(
         observations=rows[:-1], next_observations=rows[1:], rewards=np.ones((60, 1)), dones=np.zeros((60, 1))
     )
-    read_there = recorded({"rb": buffer})
+    read_there = find_replay_buffer({"rb": buffer})
     assert read_there is not None
     assert read_there[1].rewards.shape == (60,)
 
@@ -118,7 +118,7 @@ class Agent:
 def test_the_replay_buffer_of_an_agent(reward: float, same: bool, codes: list[str]) -> None:
     source = ScriptSource({"t.py": ast.parse("pass")}, {"agent": Agent(reward, same)}, ("t.py", 1, 1), None)
     evidence: Any = SimpleNamespace(source=source)
-    assert [one.code for one in RECORDED.run(evidence)] == codes
+    assert [one.code for one in REPLAY_BUFFER.run(evidence)] == codes
 
 
 def test_the_replay_buffer_of_a_library() -> None:
@@ -126,8 +126,8 @@ def test_the_replay_buffer_of_a_library() -> None:
     rows = Memory(1.0, same=False).memory
     arrays = {"obs": "state", "next_obs": "next_state", "rewards": "reward", "dones": "done"}
     library = SimpleNamespace(**{name: np.array([getattr(row, part) for row in rows]) for name, part in arrays.items()})
-    assert recorded({"buffer": library}) is not None
-    assert recorded({"buffer": SimpleNamespace(rows=rows)}) is not None
+    assert find_replay_buffer({"buffer": library}) is not None
+    assert find_replay_buffer({"buffer": SimpleNamespace(rows=rows)}) is not None
 
 
 def walked(*, began: bool, of: int, leaping: bool = True) -> dict[str, Any]:
@@ -164,7 +164,7 @@ def test_what_was_never_stored_is_no_transition() -> None:
 
     buffer, walk = Buffer(), np.random.default_rng(0).normal(size=(61, 3))
     buffer.observations[:60], buffer.next_observations[:60], buffer.rewards[:60] = walk[:-1], walk[1:], 1
-    found = recorded({"buffer": buffer})
+    found = find_replay_buffer({"buffer": buffer})
     assert found is not None
     assert len(found[1]) == 60
 
@@ -180,6 +180,6 @@ class Buffer:
 
 @pytest.mark.parametrize("filled", [100, 500])
 def test_of_a_replay_buffer_what_is_filled_is_read(filled: int) -> None:
-    told = recorded({"buffer": Buffer(filled if filled < 500 else 500)})
+    told = find_replay_buffer({"buffer": Buffer(filled if filled < 500 else 500)})
     assert told is not None
     assert len(told[1].rewards) == filled
