@@ -22,7 +22,7 @@ from striate.doctor.script.iterated_loop import number_batches
 from striate.doctor.script.network_calls import weights_alone
 from striate.doctor.script.run_script import RATE_TEST
 from striate.doctor.script.training_loop import TrainingLoop, find_loop, user_frames
-from striate.doctor.setup.recorded_iterators import takes_others
+from striate.doctor.setup.recorded_iterators import draws_own_batches
 from striate.doctor.setup.replicas import make_replica
 from striate.doctor.setup.training_setup import make_setup
 
@@ -206,7 +206,7 @@ def test_trials_are_given_batches_and_the_same(
         twin = make_replica(setup)
         losses.append([float(twin.step(twin.model, batch, twin.optimizer, twin.loss)) for batch in batches])
     assert losses[0] == losses[1]
-    assert takes_others(loop.step) == beside
+    assert draws_own_batches(loop.step) == beside
 
 
 @pytest.mark.parametrize(

@@ -43,7 +43,7 @@ _DONE = "__striate_done__"
 class Drawn:
     """Batches that a script draws with a call of its own."""
 
-    draws_again = True
+    repeats_samples = True
     """A sample may come several times in an epoch."""
 
     def __init__(

@@ -22,7 +22,7 @@ from torch import nn
 from torch.utils.data import dataloader
 
 from striate.doctor.diagnose import threads_to_spare
-from striate.doctor.evidence.own_run import Enough, Watcher, number_of_weights
+from striate.doctor.evidence.own_run import EndScript, Watcher, number_of_weights
 from striate.doctor.setup.unwritten_logs import logs_unwritten
 from striate.models.preserved_state import nothing_compiled
 from striate.observe.module_calls import forward_hooks_everywhere
@@ -40,8 +40,8 @@ def logs_elsewhere() -> bool:
 
 @contextmanager
 def going_on(seconds: float, networks: Iterable[nn.Module], names: dict[int, str]) -> Iterator[Watcher]:
-    """While it is entered, the script goes on for at most so many seconds, unheard, and is watched. `Enough` ends it,
-    also before it writes a file. `networks`: those that are known, with their `names` by id."""
+    """While it is entered, the script goes on for at most `seconds`, silenced and watched. `EndScript` ends it,
+    also before it writes a file. `networks`: the known networks; `names`: their names by id."""
     watcher = Watcher(perf_counter() + seconds, names)
     for network in networks:
         if next(network.parameters(), None) is not None:
@@ -78,7 +78,7 @@ class _Heard(io.StringIO):
         self._watcher = watcher
 
     def write(self, text: str) -> int:
-        self._watcher.hear(text)
+        self._watcher.note_printed(text)
         return len(text)
 
 
@@ -131,7 +131,7 @@ def _nothing_written() -> Iterator[None]:
 
     def save(obj: Any, f: Any, *args: Any, **kwargs: Any) -> Any:
         if isinstance(f, str | os.PathLike) and not _may_write(f):  # C++ writes it, of which Python knows nothing
-            raise Enough
+            raise EndScript
         return original(obj, f, *args, **kwargs)
 
     torch.save = save
@@ -159,9 +159,9 @@ def _guard(event: str, args: tuple[Any, ...]) -> None:
         path, mode, flags = args
         writes = any(letter in (mode or "") for letter in "wax+") or flags & (os.O_WRONLY | os.O_RDWR)
         if writes and not isinstance(path, int) and not _may_write(path):
-            raise Enough
+            raise EndScript
     if event in _EVENTS and not (event.startswith("os.") and event != "os.system" and _may_write(args[0])):
-        raise Enough
+        raise EndScript
 
 
 def _may_write(path: Any) -> bool:
@@ -175,8 +175,8 @@ def _may_write(path: Any) -> bool:
 
 
 def end_script(*_: object) -> None:
-    """Raises Enough, whatever it is called with: a signal, or a step of an optimizer."""
-    raise Enough
+    """Raises EndScript, whatever it is called with: a signal, or a step of an optimizer."""
+    raise EndScript
 
 
 @contextmanager

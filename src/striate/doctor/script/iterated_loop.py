@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from striate.doctor.script.loop_syntax import are_batches, counts, name_of, number_for, unwrapped, value_of, walk
-from striate.doctor.setup.recorded_iterators import batches_behind, is_read_once
+from striate.doctor.setup.recorded_iterators import batches_of_iterator, is_read_once
 from striate.doctor.setup.syntax import called, receiver_of
 from striate.observe.tensors import tensors_in
 
@@ -42,7 +42,7 @@ def gone_over_together(
         plain, own = unwrapped(argument)
         value = value_of(plain, names) if batches is None and not own else None
         if is_read_once(value):
-            value = batches_behind(value)
+            value = batches_of_iterator(value)
         if batches is None and are_batches(value):
             batches = value
             given.append(name_of("__batch__"))
@@ -84,7 +84,7 @@ def asked_for_next(
             iterator = value_of(node.args[0], names) if isinstance(node, ast.expr) and _asks_next(node) else None
             if not isinstance(node, ast.Call) or not is_read_once(iterator):
                 continue
-            batches = batches_behind(iterator)
+            batches = batches_of_iterator(iterator)
             if batches is not None:
                 given = _Given(ast.unparse(node.args[0]))
                 beside, counted = dict[str, Any](), list[ast.stmt]()
@@ -185,7 +185,7 @@ def numbers_asked(loop: ast.For | ast.While, names: dict[str, Any]) -> dict[str,
         if not isinstance(target, ast.Name) or not isinstance(iterator, ast.Name) or not _only_takes(loop, target.id):
             continue
         if are_numbers(names.get(target.id)):
-            batches = batches_behind(names.get(iterator.id))
+            batches = batches_of_iterator(names.get(iterator.id))
             return None if batches is None else {iterator.id: _endless(batches)}
     return None
 

@@ -23,7 +23,7 @@ from torch.utils.data import DataLoader
 
 from striate.doctor.causes import sort_out
 from striate.doctor.checks.own_run import findings_of
-from striate.doctor.evidence.own_run import Enough, OwnRun, Watcher
+from striate.doctor.evidence.own_run import EndScript, OwnRun, Watcher
 from striate.doctor.script.examined_step import Caught, ScriptDiagnosis, examine_step, running_names
 from striate.doctor.script.going_on import end_script, going_on, logs_elsewhere
 from striate.doctor.script.training_loop import called_from, find_loop, user_frames
@@ -65,7 +65,7 @@ def diagnose_script(
             runpy.run_path(str(path.resolve()), run_name="__main__")
             if catch.own_run is not None:
                 catch.own_run.run.ended = True
-    except Enough:
+    except EndScript:
         pass
     except KeyboardInterrupt:
         raise
@@ -278,7 +278,7 @@ class _Catch(Caught):
             return
         # A script that catches everything goes on: no step of its own is made any more.
         self.stop = register_optimizer_step_pre_hook(end_script)
-        raise Enough
+        raise EndScript
 
     def _goes_on(self, found: ScriptDiagnosis) -> float:
         """For how many seconds the script goes on: 0 where something was found so far, where it sends away what it

@@ -50,7 +50,7 @@ from striate.doctor.script.loop_syntax import (
 from striate.doctor.script.network_calls import is_batch
 from striate.doctor.setup.library_training import LibraryTraining
 from striate.doctor.setup.reached_objects import written_by_user
-from striate.doctor.setup.recorded_iterators import batches_behind, is_read_once, recorded_in
+from striate.doctor.setup.recorded_iterators import batches_of_iterator, is_read_once, recorded_in
 from striate.doctor.setup.syntax import called, receiver_of
 from striate.observe.tensors import tensors_in
 
@@ -123,7 +123,7 @@ def find_loop(frames: list[types.FrameType]) -> TrainingLoop | None:
             if isinstance(batches, types.GeneratorType) and _can_be_called_again(inner, loop.target, batches):
                 batches = Called(functools.partial(value_of, inner, names))
             elif is_read_once(batches) and not isinstance(inner, ast.Call):
-                batches = batches_behind(batches)
+                batches = batches_of_iterator(batches)
             if not are_batches(batches):
                 continue
             assigned = ast.Assign([loop.target], tuple_with_number() if numbered else name_of("__batch__"))

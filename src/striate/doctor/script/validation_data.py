@@ -17,7 +17,7 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 
-from striate.doctor.evidence.read_batches import draws_again
+from striate.doctor.evidence.read_batches import repeats_samples
 from striate.doctor.script.later_trainings import is_of_later_training
 from striate.doctor.script.loop_syntax import syntax_of, value_of
 from striate.doctor.script.training_loop import TrainingLoop
@@ -68,7 +68,7 @@ def find_validation(
         if _other_data(value, loop.batches) and _is_evaluated(name, frames) and not _trained_elsewhere(value, frames):
             return value
     # A sampler that balances shows other shares of classes than validation has, which would look like a shift.
-    pairs = _pairs(frames, None if draws_again(loop.batches) else targets)
+    pairs = _pairs(frames, None if repeats_samples(loop.batches) else targets)
     first = {name: next((n for n, word in enumerate(_VALIDATION) if word in name), len(_VALIDATION)) for name in pairs}
     for name, value in sorted(pairs.items(), key=lambda pair: first[pair[0]]):
         if _is_named_after_another(name, value, frames, loop.batches):

@@ -199,7 +199,7 @@ def _values_kept(source: ScriptSource) -> Iterator[tuple[str, list[ast.AST]]]:
     """Names under which the value of the next observation is kept, in each step of an environment whose episodes may
     end by themselves, with everything that is assigned to them."""
     for call, _ in environment_steps(source):
-        led = next((node for node in source.around(call) if isinstance(node, ast.Assign)), None)
+        led = next((node for node in source.enclosing(call) if isinstance(node, ast.Assign)), None)
         loop, target = next(iter(source.loops_of(call)), None), None if led is None else led.targets[0]
         if loop is None or not isinstance(target, ast.Tuple) or not _may_end(source, call, target.elts[2:3]):
             continue
@@ -208,7 +208,7 @@ def _values_kept(source: ScriptSource) -> Iterator[tuple[str, list[ast.AST]]]:
             of = node.args[0] if isinstance(node, ast.Call) and node.args and _is_network_call(source, node) else None
             if of is None or last_name(target.elts[0]) not in {last_name(part) for part in ast.walk(of)}:
                 continue
-            for around in source.around(node):
+            for around in source.enclosing(node):
                 places = around.targets if isinstance(around, ast.Assign) else []
                 if called(around) == "append" and isinstance(around, ast.Call):
                     places = [part for part in (receiver_of(around),) if part is not None]
@@ -225,7 +225,7 @@ def _given_to(source: ScriptSource, name: str) -> Iterator[ast.AST]:
         for target, value in pairs:
             if name in {_stem(name_or_key(part)) for part in ast.walk(target)}:
                 yield from (*ast.walk(target), *ast.walk(value))
-                inside = (*source.around(node), *ast.walk(value))
+                inside = (*source.enclosing(node), *ast.walk(value))
                 if isinstance(value, ast.Constant) or any(isinstance(part, ast.If | ast.IfExp) for part in inside):
                     yield ast.Name("mask")
 
@@ -250,14 +250,14 @@ def _constant(parts: list[ast.AST]) -> bool:
 
 
 def _up(source: ScriptSource, node: ast.AST) -> Iterator[ast.AST]:
-    for around in source.around(node):
+    for around in source.enclosing(node):
         if not isinstance(around, ast.expr):
             return
         yield around
 
 
 def _statement(source: ScriptSource, node: ast.AST) -> ast.AST:
-    return next(around for around in source.around(node) if isinstance(around, ast.stmt))
+    return next(around for around in source.enclosing(node) if isinstance(around, ast.stmt))
 
 
 def _factors(node: ast.expr) -> Iterator[ast.expr]:

@@ -28,7 +28,7 @@ Loop = ast.For | ast.While
 _NUMBER_BY_NUMBER = (
     "exp", "sigmoid", "softmax", "log_softmax", "tanh", "detach", "cpu", "float", "double", "clone", "clamp", "numpy",
 )  # fmt: skip
-ONE_BEHIND_THE_OTHER = ("cat", "concat", "concatenate", "vstack")
+CONCATENATIONS = ("cat", "concat", "concatenate", "vstack")
 _OWN_NAMES = ("self", "model", "net", "network")
 
 
@@ -110,7 +110,7 @@ class ScriptSource:
     def _calls(self) -> list[tuple[str, ast.Call]]:
         return [(file, node) for file, node in self._nodes if isinstance(node, ast.Call)]
 
-    def around(self, node: ast.AST) -> Iterator[ast.AST]:
+    def enclosing(self, node: ast.AST) -> Iterator[ast.AST]:
         """What a node stands in, from within outwards."""
         while node in self._parents:
             node = self._parents[node]
@@ -118,17 +118,19 @@ class ScriptSource:
 
     def function_of(self, node: ast.AST) -> Function | None:
         """The function that a node stands in."""
-        return next((part for part in self.around(node) if isinstance(part, Function)), None)
+        return next((part for part in self.enclosing(node) if isinstance(part, Function)), None)
 
     def scope_of(self, node: ast.AST) -> ast.AST:
         """The function that a node stands in, or else its file."""
         found = self.function_of(node)
-        return found if found is not None else next(part for part in self.around(node) if isinstance(part, ast.Module))
+        return (
+            found if found is not None else next(part for part in self.enclosing(node) if isinstance(part, ast.Module))
+        )
 
     def loops_of(self, node: ast.AST) -> list[Loop]:
         """The loops around a node in its own function, the innermost first."""
         found: list[Loop] = []
-        for part in self.around(node):
+        for part in self.enclosing(node):
             if isinstance(part, Function):
                 break
             if isinstance(part, Loop):
@@ -196,7 +198,7 @@ class ScriptSource:
             if functions := self._functions(node):
                 return all(self._returns_prediction(function) for function in functions)
             inner = receiver_of(node)
-            if called(node) in ONE_BEHIND_THE_OTHER and node.args:
+            if called(node) in CONCATENATIONS and node.args:
                 each = node.args[0]
                 return isinstance(each, ast.ListComp | ast.GeneratorExp) and self.is_prediction(each.elt, names)
             if inner is None or isinstance(self.value(inner), types.ModuleType):
@@ -241,7 +243,7 @@ class ScriptSource:
 
     def without_gradient(self, node: ast.AST) -> bool:
         """Whether a line stands in `torch.no_grad()`, as a block or as that of its function."""
-        for around in self.around(node):
+        for around in self.enclosing(node):
             items = around.items if isinstance(around, ast.With) else []
             decorators = getattr(around, "decorator_list", [])
             if says_no_gradient([*(item.context_expr for item in items), *decorators]):
@@ -465,7 +467,7 @@ class ScriptSource:
     def _held_value(self, call: ast.Call) -> Any:
         value, function = self._value_called(call), call.func
         if value is None and isinstance(function, ast.Attribute) and ast.unparse(function.value) == "self":
-            kind = next((part.name for part in self.around(call) if isinstance(part, ast.ClassDef)), "")
+            kind = next((part.name for part in self.enclosing(call) if isinstance(part, ast.ClassDef)), "")
             owner = next((one for one in self.names.values() if type(one).__name__ == kind), None)
             value = vars(owner).get(function.attr) if hasattr(owner, "__dict__") else None
         return value

@@ -16,7 +16,7 @@ from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.token_targets import CLASS_LOSSES, class_losses, next_token_targets
 from striate.doctor.evidence.trial import Change
-from striate.doctor.setup.batch import dealt_anew, leaf, leaves
+from striate.doctor.setup.batch import leaf, leaves, reshuffled
 from striate.records import Finding
 from striate.wording import several
 
@@ -160,7 +160,7 @@ def between_stretches(targets: torch.Tensor, stretch: int) -> float:
 
 def _tried(evidence: Evidence) -> tuple[float | None, str]:
     """How much better the trial learns with the same samples in batches by chance, and that in words."""
-    dealt = dealt_anew(evidence.train.raw)
+    dealt = reshuffled(evidence.train.raw)
     if dealt is None:
         return None, ""
     try:

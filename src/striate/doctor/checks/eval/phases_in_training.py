@@ -72,7 +72,7 @@ def _passes(source: ScriptSource, node: ast.AST) -> Iterator[tuple[str, dict[str
 def _conditions(source: ScriptSource, node: ast.AST) -> Iterator[tuple[ast.expr, bool]]:
     """The conditions under which a node stands in its function, each with whether it has to hold."""
     inside: ast.AST = node
-    for part in source.around(node):
+    for part in source.enclosing(node):
         if isinstance(part, Function):
             return
         if isinstance(part, ast.If) and inside is not part.test:

@@ -122,7 +122,7 @@ def _function_at_fault(evidence: Evidence, number: int) -> str | None:
         return search
 
     until = evidence.clock.until(0.2)
-    trial = run_trial(evidence.setup, evidence.train.raw, number + 1, until, Change(wrap=searching), close=False)
+    trial = run_trial(evidence.setup, evidence.train.raw, number + 1, until, Change(wrap_step=searching), close=False)
     found = re.search(r"Function '(\w+?)Backward\d*' returned nan", str(trial.error or ""))
     return None if found is None else found[1].lower()
 

@@ -99,7 +99,7 @@ def _mild(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
 def _gain(evidence: Evidence, calls: tuple[Call, ...]) -> tuple[bool, str] | None:
     """Whether mild dropout gets further, judged without any dropout; None where it cannot be tried."""
     change = replaced(calls, _mild)
-    if any(_dropped(call) >= LIKELY for call in evidence.predicting.calls):  # dropout that is never off
+    if any(_dropped(call) >= LIKELY for call in evidence.prediction_graph.calls):  # dropout that is never off
         remedy = tried(evidence, "mild dropout", change, BETTER)
         return None if remedy is None else (remedy.better, f"; with {MILD:g} instead, {remedy.text}")
     try:

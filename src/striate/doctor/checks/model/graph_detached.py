@@ -54,7 +54,7 @@ _REPARAMETERIZED = frozenset(
 def _drawn_without_way_back(graph: CallGraph) -> Finding | None:
     """`torch.normal` of a mean and a deviation that the network gives."""
     calls = (call for call in graph.calls if call.name == "normal" and call.inside and call.from_batch)
-    draw = next((call for call in calls if call.takes_gradient), None)  # the gradient that it gives back is 0
+    draw = next((call for call in calls if call.input_requires_grad), None)  # the gradient that it gives back is 0
     if draw is None:
         return None
     return GRAPH_DETACHED.finding(
@@ -170,7 +170,7 @@ def _partly(evidence: Evidence, graph: CallGraph, names: set[str]) -> Iterator[F
     """Some parameters take part, and their gradient is lost on the way."""
     if graph.root is None:
         return
-    behind = graph.before(graph.root)
+    behind = graph.ancestors(graph.root)
     found: dict[str, Call] = {}
     cuts: dict[int, Call] = {}
     for name in sorted(names):
@@ -198,11 +198,11 @@ def _not_backward(evidence: Evidence, graph: CallGraph, names: set[str]) -> Iter
     held = parameters_held(optimizer) if isinstance(optimizer, Optimizer) else None
     parameters = dict(evidence.setup.model.named_parameters())
     known = {name for name in names if held is None or id(parameters[name]) in held}
-    behind = frozenset[int]() if graph.root is None else graph.before(graph.root)
+    behind = frozenset[int]() if graph.root is None else graph.ancestors(graph.root)
     for call in graph.calls if behind else ():
-        if call.name not in _LOSSES or not call.gives_gradient or call.index in behind or call.inside:
+        if call.name not in _LOSSES or not call.output_requires_grad or call.index in behind or call.inside:
             continue
-        made_of = graph.before(call.index)
+        made_of = graph.ancestors(call.index)
         found = sorted(name for name in known if any(name in graph.calls[i].parameters for i in made_of if i >= 0))
         if not found or not are_untrained(evidence.fresh.model, set(found)):
             continue
@@ -277,22 +277,22 @@ def _cuts(graph: CallGraph, users: list[int] | None) -> list[Call]:
     cuts = [
         call
         for call in graph.calls[:end]
-        if call.takes_gradient and not call.gives_gradient and call.from_batch and not _looks(graph, call)
+        if call.input_requires_grad and not call.output_requires_grad and call.from_batch and not _looks(graph, call)
     ]
     if users is not None:
         cuts += [call for call in graph.calls[:end] if _gives_indices(graph, call) is not None]
-        cuts = sorted((call for call in cuts if graph.before(call.index) & set(users)), key=lambda call: call.index)
+        cuts = sorted((call for call in cuts if graph.ancestors(call.index) & set(users)), key=lambda call: call.index)
     elif graph.root is not None:
-        behind = graph.before(graph.root)
+        behind = graph.ancestors(graph.root)
         cuts = [call for call in cuts if call.index in behind] or cuts
     return cuts
 
 
 def _gives_indices(graph: CallGraph, call: Call) -> Call | None:
     """The call whose results have a gradient in part, as those of `max`, of which another one takes the rest."""
-    if call.takes_gradient or call.gives_gradient or not call.from_batch or _looks(graph, call):
+    if call.input_requires_grad or call.output_requires_grad or not call.from_batch or _looks(graph, call):
         return None
-    return next((graph.calls[i] for i in call.inputs if i >= 0 and graph.calls[i].gives_gradient), None)
+    return next((graph.calls[i] for i in call.inputs if i >= 0 and graph.calls[i].output_requires_grad), None)
 
 
 def _looks(graph: CallGraph, call: Call) -> bool:
@@ -303,7 +303,7 @@ def _looks(graph: CallGraph, call: Call) -> bool:
 def _leaves(graph: CallGraph, cut: Call) -> bool:
     """Whether a tensor leaves torch within the network, at or behind a cut: what comes back has no known maker."""
     return any(
-        call.name in _LEAVES_TORCH and call.inside and (call is cut or cut.index in graph.before(call.index))
+        call.name in _LEAVES_TORCH and call.inside and (call is cut or cut.index in graph.ancestors(call.index))
         for call in graph.calls[cut.index :]
     )
 

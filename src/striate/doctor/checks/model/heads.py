@@ -19,7 +19,7 @@ def last_heads(graph: CallGraph, names: tuple[str, ...]) -> Iterator[Head]:
     the softmax of attention."""
     within: set[int] = set()
     for call in graph.weights:
-        within |= graph.before(call.index)
+        within |= graph.ancestors(call.index)
     for head in graph.heads:
         if head.call.name in names and head.call.index not in within:
             yield head

@@ -42,7 +42,7 @@ MANY = 3
 
 
 def run(evidence: Evidence) -> Iterator[Finding]:
-    graph = evidence.predicting
+    graph = evidence.prediction_graph
     if graph.output is None:
         raise NoEvidence("the network does not run as a whole")
     chain = _chain(graph, graph.output)
@@ -136,9 +136,9 @@ def _wide_for_nothing(evidence: Evidence, graph: CallGraph) -> Iterator[tuple[Ca
     before and behind: one layer computes the same. Fewer units in between are a purpose of their own."""
     for last in graph.weights:
         at = last.inputs[0] if last.inputs else -1
-        while at >= 0 and graph.calls[at].name in _BETWEEN and len(graph.behind[at]) == 1:
+        while at >= 0 and graph.calls[at].name in _BETWEEN and len(graph.consumers[at]) == 1:
             at = graph.calls[at].inputs[0] if graph.calls[at].inputs else -1
-        if at < 0 or len(graph.behind[at]) != 1:
+        if at < 0 or len(graph.consumers[at]) != 1:
             continue
         first = graph.calls[at]
         if all(_looks_at_places(evidence, call) for call in (first, last)):
@@ -179,7 +179,7 @@ def _longest_run(graph: CallGraph, end: int) -> list[Call]:
     """Calls with weights in a row, on all ways, with nothing but linear functions between them."""
     runs: dict[int, list[Call]] = {}
     best: list[Call] = []
-    for index in sorted(i for i in graph.before(end) if i >= 0 and graph.calls[i].from_batch):
+    for index in sorted(i for i in graph.ancestors(end) if i >= 0 and graph.calls[i].from_batch):
         call = graph.calls[index]
         given = [runs.get(i, []) for i in call.inputs if i < 0 or graph.calls[i].from_batch]
         shortest = min(given, key=len, default=[])
@@ -196,7 +196,7 @@ def _longest_run(graph: CallGraph, end: int) -> list[Call]:
 def _chain(graph: CallGraph, end: int) -> list[Call]:
     """The calls with weights on the longest way from the batch to the end."""
     longest: dict[int, list[Call]] = {}
-    for index in sorted(i for i in graph.before(end) if i >= 0):
+    for index in sorted(i for i in graph.ancestors(end) if i >= 0):
         call = graph.calls[index]
         best = max((longest.get(i, []) for i in call.inputs), key=len, default=[])
         longest[index] = [*best, call] if graph.is_weights(call) else best
@@ -256,7 +256,7 @@ def _as_scores(predictions: list[torch.Tensor]) -> Iterator[list[torch.Tensor]]:
 def _only_linear(graph: CallGraph, end: int, beside: frozenset[str] = frozenset()) -> bool:
     """Whether nothing but linear functions and normalization, which makes no new features, lies between the weights;
     but for functions `beside` them."""
-    calls = [graph.calls[i] for i in graph.before(end) if i >= 0 and graph.calls[i].from_batch]
+    calls = [graph.calls[i] for i in graph.ancestors(end) if i >= 0 and graph.calls[i].from_batch]
     by_number = TIMES | QUOTIENTS  # as images are divided by 255
     last = graph.origin(end)
     calls = [call for call in calls if call is not last or call.name not in ("softmax", "log_softmax", "sigmoid")]

@@ -61,7 +61,7 @@ def pooled_view(graph: CallGraph) -> View | None:
         return None
     sides = convolutions[0].given[0][2:]
     known: dict[int, tuple[list[float], list[float]]] = {}
-    for index in sorted(i for i in graph.before(pooled.index) if i >= 0):
+    for index in sorted(i for i in graph.ancestors(pooled.index) if i >= 0):
         call = graph.calls[index]
         if index == pooled.index or not call.from_batch or len(call.shape) != len(last.shape):
             continue
@@ -134,7 +134,7 @@ def run(evidence: Evidence) -> Iterator[Finding]:
             return
     if not evidence.setup.classifies:
         return
-    view = pooled_view(evidence.predicting)
+    view = pooled_view(evidence.prediction_graph)
     if view is None or view.share >= SMALL:
         return
     if movement(evidence.trial) == 0:

@@ -63,7 +63,7 @@ def _in_a_row(graph: CallGraph, calls: list[TracedModule]) -> bool:
     """Whether what one call gives goes into a later one."""
     for number, first in enumerate(calls):
         for later in calls[number + 1 :]:
-            if first.output is not None and any(first.output in graph.before(i) for i in later.inputs):
+            if first.output is not None and any(first.output in graph.ancestors(i) for i in later.inputs):
                 return True
     return False
 
@@ -142,7 +142,7 @@ def _between_differ(graph: CallGraph, calls: list[TracedModule]) -> bool:
     """Whether other weights lie before each call: in a loop, they are the same."""
     makers = []
     for call in calls:
-        before = sorted(i for index in call.inputs for i in graph.before(index) if i >= 0)
+        before = sorted(i for index in call.inputs for i in graph.ancestors(index) if i >= 0)
         weights = [graph.calls[i].parameters for i in before if graph.is_weights(graph.calls[i])]
         makers.append(weights[-1] if weights else ())
     return len(set(makers)) == len(makers)

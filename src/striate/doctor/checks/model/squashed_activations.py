@@ -47,13 +47,13 @@ def _relu(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
 def _activates(graph: CallGraph, call: Call) -> bool:
     """Whether all that a call gives goes to layers with weights: not what multiplies something, as a gate or attention
     does, and not the network's output."""
-    awaiting, reached = list(graph.behind[call.index]), False
+    awaiting, reached = list(graph.consumers[call.index]), False
     while awaiting:
         behind = graph.calls[awaiting.pop()]
         if graph.is_weights(behind):
             reached = True
         elif behind.name in _PASSED:
-            awaiting += graph.behind[behind.index]
+            awaiting += graph.consumers[behind.index]
         else:
             return False
     return reached

@@ -28,7 +28,9 @@ def _find_unregistered_parameters(evidence: Evidence) -> Iterator[Finding]:
     graph = evidence.graph
     # A teacher that runs without gradients may be kept apart on purpose.
     learning = [
-        s for s in graph.outside_tensors if any(graph.calls[i].gives_gradient for i in s.calls if i < len(graph.calls))
+        s
+        for s in graph.outside_tensors
+        if any(graph.calls[i].output_requires_grad for i in s.calls if i < len(graph.calls))
     ]
     outside_tensors = [s for s in learning if _counts(s, held)]
     if not outside_tensors:
@@ -84,7 +86,7 @@ def _kept(stranger: OutsideTensor, held: dict[str, Any]) -> bool:
 def _untrained(evidence: Evidence, outside_tensors: list[OutsideTensor], held: dict[str, Any]) -> Finding:
     numbers = sum(s.tensor.numel() for s in outside_tensors)
     known = sum(p.numel() for p in evidence.fresh.model.parameters())
-    anew = any(s.made_anew for s in outside_tensors)
+    anew = any(s.recreated for s in outside_tensors)
     remedy = tried(evidence, "with all registered", Change(prepare=_register)) if held and not anew else None
     places = _containers(held)
     if anew:

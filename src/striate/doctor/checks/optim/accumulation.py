@@ -77,8 +77,8 @@ def _last_alone(evidence: Evidence) -> Finding | None:
     if len(stepped) < _FEWEST_STEPS or len(gaps) > 1 or gaps <= {1} or evidence.setup.rivals or several_of_them:
         return None
     close = rows[:CLOSE_STEPS]
-    given = [row.alike for row in close if row.steps]
-    kept = any(row.held or not row.raw for row in close)
+    given = [row.gradient_cosine for row in close if row.steps]
+    kept = any(row.stale or not row.raw for row in close)
     if kept or not given or any(alike is None or alike < _SAME for alike in given):
         return None
     count = gaps.pop()
@@ -109,7 +109,7 @@ def _batches_a_step(trial: Trial) -> int:
     gaps = [after - before for before, after in pairwise([-1, *stepped])]
     count = int(statistics.median(gaps))
     # The first step may come early: a script is in the middle of a loop.
-    added = [row.held for before, row in pairwise(trial.rows[:10]) if not before.steps and row.held is not None]
+    added = [row.stale for before, row in pairwise(trial.rows[:10]) if not before.steps and row.stale is not None]
     return count if count > 1 and added and min(added) > 0 else 1
 
 
@@ -243,7 +243,7 @@ def _counts_batches(source: ScriptSource, node: ast.AST) -> bool:
 def _every(source: ScriptSource, step: Site) -> str:
     """The number of batches that a step comes once in, as the code names it: `accum_steps` of
     `if (i + 1) % accum_steps == 0:`."""
-    for part in source.around(step.node):
+    for part in source.enclosing(step.node):
         if isinstance(part, ast.For | ast.While | ast.FunctionDef):
             break
         for node in ast.walk(part.test) if isinstance(part, ast.If) else ():
@@ -265,7 +265,7 @@ def _now_and_then(source: ScriptSource, site: Site) -> bool:
     """Whether it stands under a condition on a number of batches, `if (i + 1) % 4 == 0:`, or behind one that goes on
     with the next batch, `if (i + 1) % 4 != 0: continue`."""
     inner: ast.AST = site.node
-    for part in source.around(site.node):
+    for part in source.enclosing(site.node):
         before = getattr(part, "body", None)
         if isinstance(before, list) and inner in before:
             conditions = [one for one in before[: before.index(inner)] if isinstance(one, ast.If)]

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from striate.doctor.checks.check import Check
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
-from striate.doctor.evidence.functions import TOLERANCE, FunctionCheck, check_function, functions_of, given_to
+from striate.doctor.evidence.functions import TOLERANCE, FunctionCheck, check_function, functions_of, recorded_arguments
 from striate.records import Finding
 
 
@@ -17,7 +17,7 @@ def _find_gradient_wrong(evidence: Evidence) -> Iterator[Finding]:
     functions = functions_of(evidence.trial)
     if not functions:
         return
-    given = given_to(evidence.setup, evidence.train.raw[0], functions)
+    given = recorded_arguments(evidence.setup, evidence.train.raw[0], functions)
     failed, wrong = "", 0
     for function in functions:
         for arguments in given.get(function, ()):

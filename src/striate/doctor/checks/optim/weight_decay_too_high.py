@@ -19,7 +19,7 @@ from striate.doctor.evidence.progress import Progress
 from striate.doctor.evidence.rates import optimizer_line
 from striate.doctor.evidence.skill import skill, skill_in_words
 from striate.doctor.evidence.trial import Change, Trial
-from striate.doctor.evidence.trial_variants import OwnGradient, by_outputs_alone
+from striate.doctor.evidence.trial_variants import LossGradient, use_output_gradients
 from striate.doctor.setup.replicas import Replica
 from striate.doctor.setup.training_setup import Step
 from striate.observe.gradients import on_gradient
@@ -120,7 +120,7 @@ def _by_loss(evidence: Evidence, shrunk: float, attempt: _Try, own: Progress, ot
 def _penalty(evidence: Evidence, shrunk: float) -> Finding | None:
     """Of a loss that falls as its penalty does: with what comes back through the outputs alone the network learns."""
     how, name = "with only the gradient through the outputs", "gradient through the outputs alone"
-    attempt = _Try(_ADDED, how, "the loss", name, Change(prepare=by_outputs_alone), _LESS)
+    attempt = _Try(_ADDED, how, "the loss", name, Change(prepare=use_output_gradients), _LESS)
     return _by_predictions(evidence, shrunk, attempt)
 
 
@@ -178,7 +178,7 @@ def _pull(group: dict[str, Any]) -> float:
 def _by_hand(evidence: Evidence) -> Iterator[Finding]:
     """A step that multiplies weights by one number below 1, also where no gradient and no optimizer moves them."""
     shares: list[set[float]] = []
-    change = Change(prepare=_without_gradient, wrap=lambda step: _noting_shares(step, shares), notes=shares)
+    change = Change(prepare=_without_gradient, wrap_step=lambda step: _noting_shares(step, shares), notes=shares)
     trial = evidence.variant("no gradient and no weight decay", change, steps=2)
     shares = trial.notes
     found = set[float]().union(*shares)
@@ -311,8 +311,8 @@ def _tries(evidence: Evidence, pulled: bool) -> Iterator[_Try]:
             Remedy(_weaker(evidence.trial.replica.optimizer), settings={"optim.weight_decay": 0.0}),
         )
     if pulled:
-        own = OwnGradient()
-        change = Change(prepare=own.prepare, around=own.around)
+        own = LossGradient()
+        change = Change(prepare=own.prepare, wrap_loss=own.wrap_loss)
         yield _Try(
             _ADDED, "with the gradient of the loss alone", "the loss", "gradient of the loss alone", change, _LESS
         )
@@ -324,7 +324,7 @@ def _tries(evidence: Evidence, pulled: bool) -> Iterator[_Try]:
             "with each layer's norm held constant",
             "the training step",
             "norms of weights held",
-            Change(wrap=_holding_norms),
+            Change(wrap_step=_holding_norms),
             Remedy("Remove what shrinks the weights in each step, or give the optimizer weight_decay=1e-4 instead."),
         )
 

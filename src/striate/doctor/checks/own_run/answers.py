@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from striate.doctor.checks.data.labels.label_map import LABEL_MAP_LIMIT, Told, renumbered
 from striate.doctor.checks.eval.batch_means import EXCESS
 from striate.doctor.checks.own_run.check import OwnRunCheck
-from striate.doctor.evidence.own_run import Answers, CalledNetwork, Key, OwnRun, Rights
+from striate.doctor.evidence.own_run import CalledNetwork, CorrectCounts, Key, OwnRun, PassPredictions
 from striate.wording import several
 
 _FEW_OF_CLASS, _LEARNED, _LEARNED_WELL, _BY_CHANCE = 3, 0.5, 0.7, 10.0
@@ -29,7 +29,7 @@ _NUMBER = re.compile(r"(?<![\d.])\d+\.\d+(?![\d.e])")
 
 def _renumbered(run: OwnRun) -> Iterator[tuple[str, str]]:
     for name, trained, (_, asked) in _trained_and_asked(run):
-        if trained[-1][1].rights.share < _LEARNED_WELL or asked.rights.share > trained[-1][1].rights.share / 2:
+        if trained[-1][1].correct.share < _LEARNED_WELL or asked.correct.share > trained[-1][1].correct.share / 2:
             continue
         told = Told(name, *_as_arrays(trained[-1][1]), *_as_arrays(asked))
         if (found := renumbered(told)) is not None:
@@ -38,7 +38,7 @@ def _renumbered(run: OwnRun) -> Iterator[tuple[str, str]]:
 
 def _class_never_trained(run: OwnRun) -> Iterator[tuple[str, str]]:
     for _, trained, (steps, asked) in _trained_and_asked(run):
-        if trained[-1][1].rights.share < _LEARNED:
+        if trained[-1][1].correct.share < _LEARNED:
             continue  # embeddings, perhaps, that are tried with other classes
         known = Counter(int(label) for _, one in trained for part in one.targets for label in part)
         counts = Counter(int(label) for part in asked.targets for label in part)
@@ -54,7 +54,9 @@ def _class_never_trained(run: OwnRun) -> Iterator[tuple[str, str]]:
             )
 
 
-def _trained_and_asked(run: OwnRun) -> Iterator[tuple[str, list[tuple[int, Answers]], tuple[int, Answers]]]:
+def _trained_and_asked(
+    run: OwnRun,
+) -> Iterator[tuple[str, list[tuple[int, PassPredictions]], tuple[int, PassPredictions]]]:
     """Networks that are evaluated: what they, or those that they are copies of, answered in training, and in the last
     evaluation."""
     kinds = {network.name: network.kind for network in run.networks.values()}
@@ -65,19 +67,19 @@ def _trained_and_asked(run: OwnRun) -> Iterator[tuple[str, list[tuple[int, Answe
                 yield name, found, answers[-1]
 
 
-def _as_arrays(answers: Answers) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _as_arrays(answers: PassPredictions) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """All predictions, and the true classes."""
     predicted, targets = (torch.cat(parts).numpy() for parts in (answers.predicted, answers.targets))
     return predicted.astype(np.int64), targets.astype(np.int64)
 
 
-def _answers(run: OwnRun, *, learns: bool) -> dict[Key, list[tuple[int, Answers]]]:
+def _answers(run: OwnRun, *, learns: bool) -> dict[Key, list[tuple[int, PassPredictions]]]:
     """What was answered in passes in which steps were made, or in whole ones in which none was, in order, with the
     steps that were made at the end."""
-    found = dict[Key, list[tuple[int, Answers]]]()
+    found = dict[Key, list[tuple[int, PassPredictions]]]()
     for one in run.passes:
         fits = one.ended > one.began if learns else one.whole and one.ended == one.began
-        for key, answers in one.answers.items() if fits else ():
+        for key, answers in one.predictions.items() if fits else ():
             if answers.samples and (learns or len(answers.targets) == one.batches):
                 found.setdefault(key, []).append((one.ended, answers))
     return found
@@ -95,11 +97,11 @@ class _Said:
         return any(abs(self.number - scale * share) <= self.rounded for scale in (1.0, 100.0))
 
 
-def _evaluations(run: OwnRun) -> Iterator[tuple[str, list[tuple[Rights, list[_Said]]]]]:
+def _evaluations(run: OwnRun) -> Iterator[tuple[str, list[tuple[CorrectCounts, list[_Said]]]]]:
     """By network its evaluations, the last of those at the same step, or what was compared at each step, each with what
     the script said then."""
     texts = dict[int, str]()
-    for steps, text in run.said:
+    for steps, text in run.printed:
         texts[steps] = texts.get(steps, "") + text
     said = {
         steps: [_Said(float(number), 0.51 * 10.0 ** -len(number.partition(".")[2])) for number in _NUMBER.findall(text)]
@@ -111,10 +113,10 @@ def _evaluations(run: OwnRun) -> Iterator[tuple[str, list[tuple[Rights, list[_Sa
             yield name, pairs
 
 
-def _rights(run: OwnRun) -> Iterator[tuple[str, dict[int, Rights]]]:
+def _rights(run: OwnRun) -> Iterator[tuple[str, dict[int, CorrectCounts]]]:
     """By network, how many of its answers are right after how many steps; of what was compared, by the network."""
     for key, found in _answers(run, learns=False).items():
-        yield key[0], {steps: one.rights for steps, one in found}
+        yield key[0], {steps: one.correct for steps, one in found}
     yield from ((_ANY, rights) for rights in run.compared.values())
 
 
@@ -138,7 +140,9 @@ def _said_otherwise(run: OwnRun) -> Iterator[tuple[str, str]]:
 def _of_all_so_far(run: OwnRun) -> Iterator[tuple[str, str]]:
     """Accuracies that are those of all evaluations up to then: counts that are not set to zero between them."""
     for name, pairs in _evaluations(run):
-        so_far = list(accumulate((one for one, _ in pairs), lambda a, b: Rights(a.right + b.right, a.sizes + b.sizes)))
+        so_far = list(
+            accumulate((one for one, _ in pairs), lambda a, b: CorrectCounts(a.right + b.right, a.sizes + b.sizes))
+        )
         others = [one for one, said in pairs if not any(number.is_share(one.share) for number in said)]
         places = min(len(said) for _, said in pairs)
         for place in (*range(places), *range(-places, 0)) if len(others) >= 2 else ():
@@ -151,7 +155,7 @@ def _of_all_so_far(run: OwnRun) -> Iterator[tuple[str, str]]:
                 )
 
 
-def _told_right(name: str, one: Rights) -> str:
+def _told_right(name: str, one: CorrectCounts) -> str:
     return f"{name} predicts {sum(one.right)} of {several(sum(one.sizes), 'sample')} right, {one.share:.4g}"
 
 
@@ -198,7 +202,7 @@ def _average_behind(run: OwnRun) -> Iterator[tuple[str, str]]:
             together = [(one, two) for steps, one in found for at, two in answers if steps == at == found[-1][0]]
             if not together or not _same_targets(*together[-1]):
                 continue
-            own, average = (one.rights.share for one in together[-1])
+            own, average = (one.correct.share for one in together[-1])
             if own >= _LEARNED and own - average >= _WORSE:
                 yield (
                     f"the evaluation of {other}",
@@ -207,7 +211,7 @@ def _average_behind(run: OwnRun) -> Iterator[tuple[str, str]]:
                 )
 
 
-def _same_targets(one: Answers, other: Answers) -> bool:
+def _same_targets(one: PassPredictions, other: PassPredictions) -> bool:
     return one.samples == other.samples and torch.equal(torch.cat(one.targets), torch.cat(other.targets))
 
 

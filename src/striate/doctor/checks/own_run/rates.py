@@ -8,7 +8,7 @@ from itertools import pairwise
 from striate.doctor.checks.own_run.called_networks import LEAST_OF_ALL, MANY_STEPS
 from striate.doctor.checks.own_run.check import OwnRunCheck
 from striate.doctor.evidence.own_run import OwnRun
-from striate.doctor.evidence.rates import COMPOUNDED, COMPOUNDED_REMEDY, COMPOUNDED_WHY, compounds, told_compounded
+from striate.doctor.evidence.rates import COMPOUNDED, COMPOUNDED_REMEDY, COMPOUNDED_WHY, compounding_text, compounds
 from striate.wording import several
 
 _UP, _STILL_UP = 3.0, 0.2
@@ -53,7 +53,7 @@ RATE_STILL_RISES = _RATE_GONE = OwnRunCheck(
 def _rate_compounds(run: OwnRun) -> Iterator[tuple[str, str]]:
     for rates in run.rates.values():
         if (different := compounds(rates)) is not None:
-            yield "the learning rate's schedule", told_compounded(different)
+            yield "the learning rate's schedule", compounding_text(different)
 
 
 RATE_COMPOUNDS = _RATE_COMPOUNDS = OwnRunCheck(

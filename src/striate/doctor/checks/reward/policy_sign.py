@@ -73,7 +73,7 @@ def _is(node: ast.AST, pattern: re.Pattern[str]) -> bool:
 def _way(source: ScriptSource, node: ast.AST, depth: int) -> int:
     """1 where what goes backward grows with an expression, -1 where it falls, 0 where that cannot be read."""
     sign = 1
-    for outer in source.around(node):
+    for outer in source.enclosing(node):
         if isinstance(outer, ast.UnaryOp) and isinstance(outer.op, ast.USub):
             sign = -sign
         elif isinstance(outer, ast.BinOp):

@@ -188,7 +188,7 @@ def _often(source: ScriptSource, node: ast.AST, file: str) -> bool:
     """Whether it is done again and again; not where `if step % n == 0` is around it with an n beyond all steps."""
     if source.often(node, file) == "once":
         return False
-    for around in source.around(node):
+    for around in source.enclosing(node):
         if isinstance(around, ast.If):
             for part in ast.walk(around.test):
                 if isinstance(part, ast.BinOp) and isinstance(part.op, ast.Mod):

@@ -23,7 +23,7 @@ _ENDED = ("term", "done")
 def _truncated(evidence: Evidence) -> Iterator[Finding]:
     source, steps = steps_told(evidence)
     for call, file in steps:
-        statement = next((node for node in source.around(call) if isinstance(node, ast.Assign)), None)
+        statement = next((node for node in source.enclosing(call) if isinstance(node, ast.Assign)), None)
         target = None if statement is None else statement.targets[0]
         if not isinstance(target, ast.Tuple) or len(target.elts) not in (4, 5):
             continue
@@ -104,7 +104,7 @@ def _only_united(source: ScriptSource, scope: ast.AST, terminated: str, truncate
     """Whether the end of an episode is asked for nowhere but together with its being cut off."""
     for node in own_nodes(scope):
         if isinstance(node, ast.Name) and node.id == terminated and isinstance(node.ctx, ast.Load):
-            whole = [node, *takewhile(lambda part: isinstance(part, ast.expr), source.around(node))][-1]
+            whole = [node, *takewhile(lambda part: isinstance(part, ast.expr), source.enclosing(node))][-1]
             if not any(isinstance(part, ast.Name) and part.id == truncated for part in ast.walk(whole)):
                 return False
     return True

@@ -47,7 +47,7 @@ def _anomaly(evidence: Evidence) -> Finding:
         return plain
 
     batches = evidence.train.raw[:_BATCHES]
-    trials = seconds_of_steps(evidence, {"on": (Change(), batches), "off": (Change(wrap=off), batches)})
+    trials = seconds_of_steps(evidence, {"on": (Change(), batches), "off": (Change(wrap_step=off), batches)})
     times = best(trials["on"]) / max(best(trials["off"]), 1e-9)
     cost = f": a step takes {best(trials['on']) * 1000:.1f} ms, without it {best(trials['off']) * 1000:.1f} ms"
     return _finding(
@@ -84,11 +84,11 @@ def _other_plans(evidence: Evidence) -> Iterator[Finding]:
     plain = evidence.train.raw[:_BATCHES]
     grid = any(parameter.ndim == 4 for parameter in evidence.setup.model.parameters())
     ways: dict[str, tuple[Change, Any]] = {"as it is": (Change(), plain)}
-    ways["bfloat16"] = (Change(wrap=_under_bfloat16(evidence)), plain)
+    ways["bfloat16"] = (Change(wrap_step=_under_bfloat16(evidence)), plain)
     if grid:
         last = [_channels_last(batch) for batch in plain]
         ways["channels last"] = (Change(prepare=_to_channels_last), last)
-        both = Change(prepare=_to_channels_last, wrap=_under_bfloat16(evidence))
+        both = Change(prepare=_to_channels_last, wrap_step=_under_bfloat16(evidence))
         ways["channels last and bfloat16"] = (both, last)
     trials = seconds_of_steps(evidence, ways, 0.25)
     known = {name: best(t) for name, t in trials.items() if name == "as it is" or _agree(trials["as it is"], t)}

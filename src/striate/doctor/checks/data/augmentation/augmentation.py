@@ -34,8 +34,8 @@ from striate.doctor.evidence.changed_by_reading import Changed
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.comparable_outputs import predicts_targets
 from striate.doctor.evidence.evidence import Evidence
-from striate.doctor.evidence.read_batches import collated_anew
-from striate.doctor.evidence.simple_models import Reference, are_of_others, consult
+from striate.doctor.evidence.read_batches import collation_varies
+from striate.doctor.evidence.simple_models import Reference, fit_simple_models, labels_are_independent
 from striate.doctor.setup.batch import parts
 from striate.observe.tensors import tensors_in
 from striate.records import Finding
@@ -92,7 +92,9 @@ def _beside_validation(evidence: Evidence) -> Finding | None:
 def _of_classes(evidence: Evidence, given: Given) -> Finding | None:
     """Simple models of what the network is given, beside those of validation."""
     val = evidence.val_samples
-    shown, plain = (consult(x, labels, evidence.clock) for x, labels in (given[:2], (val.sole_inputs, val.labels)))
+    shown, plain = (
+        fit_simple_models(x, labels, evidence.clock) for x, labels in (given[:2], (val.sole_inputs, val.labels))
+    )
     seen, there = _best(shown), _best(plain)
     alike = given.inputs.shape[1:] == val.sole_inputs.shape[1:] and val.sole_inputs.ndim >= 3
     if alike and (moved := classes_exchanged(evidence, given, shown, plain)) is not None:
@@ -101,7 +103,7 @@ def _of_classes(evidence: Evidence, given: Given) -> Finding | None:
         return None
     if given.place == "step" and there - _best(evidence.reference) > GAP:
         return None  # it is the loader's samples themselves
-    others = alike and are_of_others(plain, given.inputs[:_ASKED], given.labels[:_ASKED])
+    others = alike and labels_are_independent(plain, given.inputs[:_ASKED], given.labels[:_ASKED])
     if others and not labels_fit_as_held(evidence):
         return None  # it is the labels
     return told(
@@ -136,7 +138,7 @@ def _best(reference: Reference) -> float:
 def _is_drawn_anew(evidence: Evidence) -> tuple[bool, NoEvidence | None]:
     """Whether samples are drawn anew each time, and why that is not known."""
     try:
-        return evidence.drawn_anew or collated_anew(evidence.setup.train), None
+        return evidence.inputs_vary or collation_varies(evidence.setup.train), None
     except NoEvidence as reason:
         return False, reason
 
@@ -158,7 +160,7 @@ def _views_that_are_one(evidence: Evidence) -> Finding | None:
     yields them, or one set behind the other as the network is given them."""
     inputs, second = parts(evidence.train.raw[0])
     runs = sum(call.module is evidence.setup.model or not call.name for call in evidence.graph.modules)
-    if runs > 1 and evidence.drawn_anew:  # each view by itself: the second stands where a target would
+    if runs > 1 and evidence.inputs_vary:  # each view by itself: the second stands where a target would
         inputs = [inputs, second]
     views = [t for t in tensors_in(inputs) if isinstance(t, torch.Tensor) and t.ndim > 2]
     shown = evidence.first.shown
@@ -179,7 +181,7 @@ def _views_that_are_one(evidence: Evidence) -> Finding | None:
 def _destroyed(evidence: Evidence) -> Finding | None:
     """What no label can be told from, whatever it says: crops of next to nothing, noise far above the signal."""
     x, plain = evidence.samples.x, evidence.val_samples.x
-    if x is None or plain is None or x.ndim not in (3, 4) or plain.ndim != x.ndim or not evidence.drawn_anew:
+    if x is None or plain is None or x.ndim not in (3, 4) or plain.ndim != x.ndim or not evidence.inputs_vary:
         return None
     y = evidence.samples.y
     area = 1.0 if x.ndim == 3 else x.shape[2] * x.shape[3] / (plain.shape[2] * plain.shape[3])

@@ -96,7 +96,7 @@ def drowned_by_step(evidence: Evidence) -> Finding | None:
     # What is moved, turned or scaled keeps its neighbors alike.
     if not (smooth > _SMOOTH and abs(white) < _WHITE):
         return None
-    if bytes_read and not any(evidence.graph.noise_asked_for()) and _share_drawn(evidence) > _OF_NOISE:
+    if bytes_read and not any(evidence.graph.noise_targets()) and _share_drawn(evidence) > _OF_NOISE:
         return _told(
             "step",
             f"{_OF_NOISE:.0%} or more of the variance of the network's input is noise that differs in each draw and "
@@ -144,7 +144,7 @@ def drowned_when_drawn(evidence: Evidence) -> Finding | None:
     if evidence.setup.val is not None:
         return None
     x = evidence.samples.sole_inputs
-    if x.ndim < 3 or not x.is_floating_point() or not evidence.drawn_anew:
+    if x.ndim < 3 or not x.is_floating_point() or not evidence.inputs_vary:
         return None
     drawn, apart, white = float(x.double().std()), _between_draws(evidence), _with_neighbor(x.double())
     if apart**2 < _OF_NOISE * drawn**2 or abs(white) > _WHITE:

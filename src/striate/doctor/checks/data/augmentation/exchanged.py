@@ -13,7 +13,7 @@ from striate.doctor.checks.data.augmentation.told import told
 from striate.doctor.evidence.clock import NoEvidence, OutOfTime
 from striate.doctor.evidence.draws import ALIKE, MOVES, Pair, drawn_twice, images, likeness
 from striate.doctor.evidence.evidence import Evidence
-from striate.doctor.evidence.simple_models import Reference, Whole, consult
+from striate.doctor.evidence.simple_models import Reference, Whole, fit_simple_models
 from striate.records import Finding
 
 _EXCHANGED, _TELLS = 0.4, 0.75
@@ -67,7 +67,7 @@ def exchanged_once(evidence: Evidence, given: Given) -> Finding | None:
     val = evidence.val_samples
     if given.inputs.shape[1:] != val.sole_inputs.shape[1:] or given.inputs.ndim != 4:
         return None
-    plain = consult(val.sole_inputs, val.labels, evidence.clock)
+    plain = fit_simple_models(val.sole_inputs, val.labels, evidence.clock)
     swapped = moved_back(plain, given.inputs[:_ASKED], given.labels[:_ASKED])
     if swapped is None:
         return None
@@ -99,11 +99,11 @@ def _exchanged(evidence: Evidence, plain: Reference, given: Given) -> tuple[str,
     x, labels = evidence.val_samples.sole_inputs, plain.labels
     if x.ndim != 4:
         return None
-    tell = [name for name in plain.opinions if plain.accuracy(name) >= _TELLS]
+    tell = [name for name in plain.out_of_fold if plain.accuracy(name) >= _TELLS]
     own = evidence.samples.sole_inputs
     changed = images(list(zip(own, given.inputs, strict=False)))
     for words in _moves_between(drawn_twice(evidence) if given.place == "loader" else changed):
-        said = {name: plain.ask(MOVES[words](x[plain.rows]), name) for name in plain.opinions}
+        said = {name: plain.predict(MOVES[words](x[plain.rows]), name) for name in plain.out_of_fold}
         for one, other in combinations(sorted(set(labels.tolist())), 2) if tell else ():
             ways = [(labels == a, b) for a, b in ((one, other), (other, one))]
             taken = [min(float((said[name][of] == b).mean()) for of, b in ways) for name in tell]
@@ -118,7 +118,7 @@ def change_places(plain: Reference, said: dict[str, Whole]) -> tuple[int, int] |
     """Two classes that a model tells apart and takes for each other once samples are moved, while it predicts those
     that are in no such pair as before; `said`: what each model says of all samples moved."""
     for name, moved in said.items():
-        known, labels = plain.opinions[name].predictions, plain.labels
+        known, labels = plain.out_of_fold[name].predictions, plain.labels
         pairs = [
             pair
             for pair in combinations(sorted(set(labels.tolist())), 2)
@@ -146,10 +146,10 @@ def moved_back(plain: Reference, shown: torch.Tensor, labels: torch.Tensor) -> t
     name = plain.best[0]
     if shown.ndim != 4 or plain.accuracy(name) < _TELLS:
         return None
-    known, own = plain.opinions[name].predictions, labels.numpy()
-    told, classes = plain.ask(shown, name), sorted(set(plain.labels.tolist()))
+    known, own = plain.out_of_fold[name].predictions, labels.numpy()
+    told, classes = plain.predict(shown, name), sorted(set(plain.labels.tolist()))
     for words, move in _moves(square=shown.shape[-1] == shown.shape[-2]):
-        again = plain.ask(move(shown), name)
+        again = plain.predict(move(shown), name)
         for pair in combinations(classes, 2):
             if all(_goes_and_comes(a, b, own, told, again) for a, b in (pair, pair[::-1])) and not any(
                 (known[plain.labels == a] == b).mean() > _CONFUSED for a, b in (pair, pair[::-1])
@@ -190,9 +190,9 @@ def _taken_for_each_other(given: Given, shown: Reference, plain: Reference) -> t
     name, mine = plain.best[0], shown.best[0]
     if plain.accuracy(name) < _TELLS:
         return None
-    looks = plain.ask(given.inputs[:_ASKED], name), given.labels[:_ASKED].numpy()
-    known = plain.opinions[name].predictions, plain.labels
-    own = shown.opinions[mine].predictions, shown.labels
+    looks = plain.predict(given.inputs[:_ASKED], name), given.labels[:_ASKED].numpy()
+    known = plain.out_of_fold[name].predictions, plain.labels
+    own = shown.out_of_fold[mine].predictions, shown.labels
     classes = sorted(set(plain.labels.tolist()))
     for one, other in combinations(classes, 2):
         ways = [(one, other), (other, one)]

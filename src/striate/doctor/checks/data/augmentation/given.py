@@ -32,7 +32,7 @@ def given_to_network(evidence: Evidence) -> Given:
     if shown is None or inputs is None or (shown.shape == inputs.shape and torch.equal(shown.cpu(), inputs.cpu())):
         return Given(evidence.samples.sole_inputs, evidence.samples.labels, "loader")
     if first.blended or evidence.blended or not _asks_plainly(evidence) or len(shown) != len(inputs):
-        if not evidence.drawn_anew:
+        if not evidence.inputs_vary:
             raise NoEvidence("the step gives the loss other targets than the loader yields")
         return Given(evidence.samples.sole_inputs, evidence.samples.labels, "loader")
     kept: list[torch.Tensor] = []

@@ -44,13 +44,13 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
 
 def _are_channels(graph: CallGraph, call: Call) -> bool:
     """Whether a convolution takes the second axis of what a call gives for channels, and no weights come before."""
-    before = graph.before(call.index)
-    learned = (one.index for one in graph.weights if one.parameters or one.gives_gradient)  # no rotation, say
+    before = graph.ancestors(call.index)
+    learned = (one.index for one in graph.weights if one.parameters or one.output_requires_grad)  # no rotation, say
     if any(index in before for index in learned):
         return False  # channels that are learned may be cut into places
     awaiting = [call.index]
     for at in awaiting:
-        behind = [graph.calls[index] for index in graph.behind[at]]
+        behind = [graph.calls[index] for index in graph.consumers[at]]
         if any(one.name in _CONVOLUTIONS and one.inputs[0] == at for one in behind):
             return True
         same = (one.index for one in behind if one.shape == call.shape and not graph.is_weights(one))

@@ -147,7 +147,7 @@ def _beside_noise(evidence: Evidence, given: torch.Tensor) -> Iterable[Finding]:
     """Images to which noise of deviation 1 is added that is asked for, as by diffusion: standardized ones, with the
     same noise, have to bring a loss half as high."""
     x, path = evidence.samples.x, evidence.samples.x_path
-    if x is None or path is None or not is_grid(x) or not any(evidence.graph.noise_asked_for()):
+    if x is None or path is None or not is_grid(x) or not any(evidence.graph.noise_targets()):
         return
     scales = _scales(x.double())
     if not scales.large or not _scales(given).large:  # the step may scale them before

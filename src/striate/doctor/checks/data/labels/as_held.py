@@ -15,7 +15,7 @@ from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.held_samples import columns_of
 from striate.doctor.evidence.read_batches import at_bottom
 from striate.doctor.evidence.samples import class_numbers
-from striate.doctor.evidence.simple_models import consult
+from striate.doctor.evidence.simple_models import fit_simple_models
 from striate.doctor.setup.batch import leaf
 
 _MOST, _FEWEST, _SIGMAS, _CERTAIN = 1000, 100, 5.0, 5.0
@@ -25,11 +25,11 @@ def labels_fit_as_held(evidence: Evidence) -> bool:
     """Whether simple models tell labels from images as they are held, and what is drawn of an image has to do with
     that one, in its means or contrasts: then it is augmentation, and not labels, that leaves nothing to learn."""
     with suppress(NoEvidence):
-        found = _held_and_drawn(evidence) if evidence.drawn_anew else None
+        found = _held_and_drawn(evidence) if evidence.inputs_vary else None
         if found is None:
             return False
         held, drawn, labels = found
-        told = consult(held, labels, evidence.clock)
+        told = fit_simple_models(held, labels, evidence.clock)
         name = told.best[0]
         chance = told.by_chance(name)
         error = (chance * (1 - chance) / len(told.labels)) ** 0.5

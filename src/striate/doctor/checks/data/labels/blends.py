@@ -126,7 +126,7 @@ def _asks_for_labels(batch: Any, calls: StepCalls) -> bool:
     inputs, wanted = (main_tensor(part) for part in parts(batch))
     if inputs is None or wanted is None or wanted.ndim not in (1, 2) or inputs[0].numel() < _FEWEST_NUMBERS:
         return False
-    asked = [*(call.target.cpu() for call in calls.losses if call.slopes), *calls.soft]
+    asked = [*(call.target.cpu() for call in calls.losses if call.gradients), *calls.soft]
     return bool(asked) and all(_are_labels(target, wanted.cpu()) for target in asked)
 
 
@@ -177,7 +177,7 @@ def _other_labels(batch: Blended) -> torch.Tensor | None:
                 continue  # of pairs of samples, not of classes
             above.scatter_(1, wanted[:, None], 0.0)
             return torch.where(above.amax(1) > _EVEN, above.argmax(1), -1)
-    given = [call.target.cpu() for call in batch.calls.losses if call.slopes and call.target.shape == wanted.shape]
+    given = [call.target.cpu() for call in batch.calls.losses if call.gradients and call.target.shape == wanted.shape]
     others = [target for target in given if not target.is_floating_point() and not torch.equal(target, wanted)]
     if len(others) != 1 or len(given) < 2:
         return None
@@ -258,12 +258,12 @@ def _share_of_labels(calls: StepCalls, wanted: torch.Tensor) -> float | None:
     for call in calls.losses:
         target = call.target.cpu()
         if target.shape == wanted.shape and not target.is_floating_point():
-            if not call.slopes or not torch.equal(target.sort().values, wanted.sort().values):
+            if not call.gradients or not torch.equal(target.sort().values, wanted.sort().values):
                 return None
             if torch.equal(target, wanted):
-                own += sum(call.slopes)
+                own += sum(call.gradients)
             else:
-                others += sum(call.slopes)
+                others += sum(call.gradients)
         elif call.name == "cross_entropy" and target.is_floating_point() and target.shape[:-1] == wanted.shape:
             return _share_of_soft_labels(target, wanted)
     return own / (own + others) if own >= 0 and others > 0 else None

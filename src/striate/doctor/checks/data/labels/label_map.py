@@ -16,7 +16,7 @@ from striate.doctor.checks.data.labels.numberings import numbered_twice
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.corrections import corrections
 from striate.doctor.evidence.evidence import Evidence
-from striate.doctor.evidence.nearest_within import compared_within
+from striate.doctor.evidence.neighbor_search import evaluates_by_neighbors
 from striate.doctor.setup.batch import altered
 from striate.records import Finding
 from striate.wording import listed
@@ -55,7 +55,7 @@ def _find_label_map(evidence: Evidence) -> Iterable[Finding]:
         for found in _columns(evidence):
             yield found
             return
-    if compared_within(evidence):
+    if evaluates_by_neighbors(evidence):
         raise NoEvidence("validation embeddings are compared only with each other, whatever their class numbers")
     for told in _opinions(evidence):
         if tried_with_others(evidence, torch.from_numpy(told.train_labels), torch.from_numpy(told.val_labels)):
@@ -83,7 +83,7 @@ def _inputs_explain(evidence: Evidence, told: Told, ways: tuple[str, ...]) -> bo
             if val.x_path is None or not way.what.startswith(ways):
                 continue
             if told.model:
-                right = evidence.reference.ask(way.undo(val.inputs[: len(told.val)]), told.model) == told.val_labels
+                right = evidence.reference.predict(way.undo(val.inputs[: len(told.val)]), told.model) == told.val_labels
                 mended = float(right.mean())
             else:
                 batches = [altered(batch, val.x_path, way.undo) for batch in evidence.val.raw[:16]]
@@ -176,9 +176,9 @@ def _opinions(evidence: Evidence) -> Iterable[Told]:
     name = reference.best[0]
     yield Told(
         f"a simple model ({name})",
-        reference.opinions[name].predictions,
+        reference.out_of_fold[name].predictions,
         reference.labels,
-        reference.ask(x, name),
+        reference.predict(x, name),
         labels[: len(x)].numpy().astype(np.int64),
         name,
     )

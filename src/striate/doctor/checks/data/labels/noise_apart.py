@@ -10,7 +10,7 @@ from striate.records import Finding
 def noise_apart(evidence: Evidence) -> Finding | None:
     """What says so of noise of a normal distribution; None elsewhere."""
     graph = evidence.graph
-    for call, output, made in graph.noise_asked_for():
+    for call, output, made in graph.noise_targets():
         wide = bool(call.given) and len(call.given[0]) > 1
         if not wide or made.index in _numbers_of(graph, output):
             continue

@@ -10,7 +10,7 @@ import torch
 
 from striate.doctor.checks.data.moved.left_behind import left_behind
 from striate.doctor.evidence.evidence import Evidence
-from striate.doctor.evidence.nearness import likeness_over_shifts
+from striate.doctor.evidence.nearness import correlation_over_shifts
 from striate.doctor.setup.batch import leaves, main_tensor, parts
 from striate.records import Finding
 from striate.wording import several
@@ -83,5 +83,5 @@ _OTHER = {"left": "right", "right": "left"}
 
 def _are_mirrored(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
     """Of each image (N,) whether it is another one with left and right exchanged, whatever the shift."""
-    turned, as_is = likeness_over_shifts(one, other.flip(-1)), likeness_over_shifts(one, other)
+    turned, as_is = correlation_over_shifts(one, other.flip(-1)), correlation_over_shifts(one, other)
     return (turned > _ALIKE) & (turned > as_is + _CLEARER)

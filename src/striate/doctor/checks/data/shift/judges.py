@@ -9,12 +9,12 @@ from typing import Any
 
 import torch
 
-from striate.doctor.checks.data.shift.prepared_apart import MOST, far_apart
+from striate.doctor.checks.data.shift.prepared_apart import MOST, input_distances
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.corrections import Correction
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.held_samples import labeled_samples
-from striate.doctor.evidence.nearest_within import compared_within
+from striate.doctor.evidence.neighbor_search import evaluates_by_neighbors
 from striate.doctor.evidence.predictions import Predictions, predict
 from striate.doctor.evidence.quality import quality
 from striate.doctor.evidence.read_batches import Batches
@@ -64,13 +64,13 @@ def judges(evidence: Evidence, known: torch.Tensor, x: torch.Tensor) -> Iterable
             if held is not None:
                 yield held
             return
-        if compared_within(evidence) and _have_other_classes(evidence):
+        if evaluates_by_neighbors(evidence) and _have_other_classes(evidence):
             return
         name = reference.best[0]
 
         def right(change: Callable[[torch.Tensor], torch.Tensor] | None) -> torch.Tensor:
             asked = x[:MOST] if change is None else change(x[:MOST])
-            return torch.from_numpy(reference.ask(asked, name) == labels).double()
+            return torch.from_numpy(reference.predict(asked, name) == labels).double()
 
         yield Judge(f"a simple model ({name})", reference.accuracy(name), right)
         nearest = _nearest(evidence)
@@ -114,7 +114,7 @@ def _by_held(evidence: Evidence, known: torch.Tensor, x: torch.Tensor) -> Judge 
     with same_random_state():
         drawn = [main_tensor(parts(data[number])[0]) for number in rows.tolist()]
     alike = [one for one in drawn if one is not None and one.shape == known.shape[1:]]
-    if len(alike) < len(rows) or far_apart(known, torch.stack(alike)):
+    if len(alike) < len(rows) or input_distances(known, torch.stack(alike)):
         return None
 
     def embedded(samples: torch.Tensor) -> torch.Tensor:

@@ -30,7 +30,7 @@ def deviations_apart(known: torch.Tensor, x: torch.Tensor) -> float:
     return gap / max(float(known.double().std()), 1e-12)
 
 
-def far_apart(known: torch.Tensor, x: torch.Tensor) -> bool:
+def input_distances(known: torch.Tensor, x: torch.Tensor) -> bool:
     """Whether mean or deviation of all numbers are far from those of training."""
     if x.shape[1:] != known.shape[1:]:
         return False

@@ -25,8 +25,8 @@ from striate.doctor.checks.data.shift.prepared_apart import (
     TOKENS,
     compared,
     deviations_apart,
-    far_apart,
     figures_of,
+    input_distances,
     scaled_apart,
     smoothness_apart,
     tokens_apart,
@@ -35,7 +35,7 @@ from striate.doctor.evidence.clock import NoEvidence, OutOfTime
 from striate.doctor.evidence.corrections import Correction, corrections
 from striate.doctor.evidence.draws import ALIKE, are_zoomed, drawn_twice, jitter, likeness
 from striate.doctor.evidence.evidence import Evidence
-from striate.doctor.evidence.predictions import Refused, predict
+from striate.doctor.evidence.predictions import CallFailed, predict
 from striate.doctor.evidence.quality import classes_of
 from striate.doctor.evidence.samples import gathered
 from striate.doctor.evidence.trial import Change, evaluated_loss
@@ -128,7 +128,7 @@ def _run(evidence: Evidence) -> Iterable[Finding]:
             yield _told(f"{tokens}; {words}", "error", known, x, _TOKENS_APART)
             return
         ways = _unexplained(evidence, known, x)
-        if judge.numbers and not far_apart(known, x):  # later parts of a series are a little higher or lower
+        if judge.numbers and not input_distances(known, x):  # later parts of a series are a little higher or lower
             ways = [way for way in ways if "scale" not in way.what]
         best = _best(judge, plain, ways)
         if best is None:
@@ -170,8 +170,8 @@ def _asked_unprepared(evidence: Evidence, known: torch.Tensor, x: torch.Tensor) 
     if shown is None or not shown.is_floating_point() or y is None or y.is_floating_point() or len(y) != len(x):
         return None
     given = shown.detach().cpu().float()
-    alike = given.shape[1:] == x.shape[1:] and not far_apart(known, x)
-    if evidence.setup.source is None or not alike or not far_apart(given, x):
+    alike = given.shape[1:] == x.shape[1:] and not input_distances(known, x)
+    if evidence.setup.source is None or not alike or not input_distances(given, x):
         return None
     site = asked_as_read(evidence)
     if site is None:
@@ -209,7 +209,7 @@ def _prepared_by_step(evidence: Evidence, known: torch.Tensor, x: torch.Tensor) 
     given = evidence.first.shown
     if given is None or not given.is_floating_point() or given.shape[1:] != x.shape[1:]:
         return False
-    return far_apart(known, x) and not far_apart(given.detach().cpu(), x)
+    return input_distances(known, x) and not input_distances(given.detach().cpu(), x)
 
 
 def _unexplained(evidence: Evidence, known: torch.Tensor, x: torch.Tensor) -> list[Correction]:
@@ -275,7 +275,7 @@ def _by_loss(evidence: Evidence, known: torch.Tensor, x: torch.Tensor, tokens: s
         words = f"the loss is {own:.3g} for training and {val:.3g} for validation"
         yield _told(f"{tokens}; {words}", "error", known, x, _TOKENS_APART)
         return
-    apart = by_step or far_apart(known, x)
+    apart = by_step or input_distances(known, x)
     least = LOSS_MENDED if scaled_apart(known, x) else LOSS
     if path is None or not apart or not own > 0 or not (val > least * own or val != val):
         return
@@ -371,7 +371,7 @@ def _refused(evidence: Evidence, x: torch.Tensor, known: torch.Tensor) -> str:
         return ""
     try:
         _ = evidence.start_val
-    except Refused as reason:
+    except CallFailed as reason:
         source = evidence.setup.source
         if source is not None and source.library is None and x.ndim != known.ndim:
             raise NoEvidence("the variable named for validation belongs to another network") from None

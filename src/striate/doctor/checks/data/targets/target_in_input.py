@@ -22,7 +22,7 @@ from striate.doctor.checks.data.targets.noise_in_place import noise_in_both
 from striate.doctor.checks.model.sees_future import CHANGED, outputs_moved
 from striate.doctor.evidence.call_graph import INPUT, NORMAL, SUMS, Call, CallGraph
 from striate.doctor.evidence.evidence import Evidence
-from striate.doctor.evidence.padding import filler_of
+from striate.doctor.evidence.padding import padding_value
 from striate.doctor.evidence.token_targets import by_position, class_losses, token_inputs
 from striate.doctor.setup.batch import leaves, main_tensor, parts
 from striate.records import Finding, Severity
@@ -111,7 +111,7 @@ def _tokens(evidence: Evidence) -> Iterator[Finding]:
 
 def _no_padding(tokens: torch.Tensor) -> torch.Tensor:
     """Where tokens are more than what fills rows up, with which targets may be filled up as well."""
-    filler = filler_of(tokens)
+    filler = padding_value(tokens)
     return torch.ones_like(tokens, dtype=torch.bool) if filler is None else tokens != filler
 
 
@@ -235,7 +235,7 @@ def _passed_on(evidence: Evidence) -> Iterator[Finding]:
             return
         if x is y and not _asks_for_given(evidence):
             return
-    last = _adds_input(evidence.predicting)
+    last = _adds_input(evidence.prediction_graph)
     if last is None or _adds_input(evidence.graph) is None:  # in training a network may add noise itself
         return
     yield _finding(
@@ -302,8 +302,8 @@ def _noisy_for_nothing(graph: CallGraph, shape: torch.Size) -> bool:
         call.name in SUMS
         and call.from_batch
         and call.shape == tuple(shape)
-        and not graph.behind[call.index]
-        and any(index >= 0 and graph.calls[index].name in NORMAL for index in graph.before(call.index))
+        and not graph.consumers[call.index]
+        and any(index >= 0 and graph.calls[index].name in NORMAL for index in graph.ancestors(call.index))
         for call in graph.calls
     )
 

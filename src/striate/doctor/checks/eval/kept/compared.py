@@ -125,7 +125,7 @@ def _never_better(evidence: Evidence, node: ast.AST, test: ast.Compare) -> tuple
     if kept is None or kept.low == kept.greater or not alone:  # `epoch == 0 or loss < best`
         return None
     text = ast.unparse(kept.best)
-    around = [part for part in source.around(node) if isinstance(part, Function | ast.ClassDef | ast.Module)]
+    around = [part for part in source.enclosing(node) if isinstance(part, Function | ast.ClassDef | ast.Module)]
     if isinstance(kept.best, ast.Attribute):
         around = [part for part in around if isinstance(part, ast.ClassDef)]
     within = set(ast.walk(node)) if isinstance(node, ast.If) else set[ast.AST]()

@@ -59,7 +59,7 @@ def _kept_until(source: ScriptSource, kept: ast.Assign, state: ast.Call, load: a
     both, as over folds, into the same network."""
     loops = source.loops_of(kept)
     left = [loop for loop in loops if load.lineno > (loop.end_lineno or 0)]
-    around = list(source.around(kept))
+    around = list(source.enclosing(kept))
     if not left or not any(isinstance(part, ast.If) for part in around[: around.index(left[-1])]):
         return False
     lines = [block for block in (getattr(around[0], name, []) for name in ("body", "orelse")) if kept in block]

@@ -10,7 +10,7 @@ from striate.doctor.checks.check import Check
 from striate.doctor.checks.loss.task.alignments import blanks_at_ends
 from striate.doctor.evidence.clock import NoEvidence, OutOfTime
 from striate.doctor.evidence.evidence import Evidence
-from striate.doctor.evidence.padding import filler_of, padded_positions, rows_of
+from striate.doctor.evidence.padding import padded_positions, padding_value, rows_of
 from striate.doctor.evidence.token_targets import class_losses, token_inputs
 from striate.doctor.setup.batch import leaves
 from striate.records import Finding
@@ -74,7 +74,7 @@ def _by_targets(evidence: Evidence) -> tuple[str, str] | None:
     words = _words(evidence)
     for call in calls:
         rows = rows_of(evidence, call.target.detach().cpu())
-        filler = None if rows is None else filler_of(rows)
+        filler = None if rows is None else padding_value(rows)
         if rows is None or filler is None or filler in {call.ignored, *words} or call.reduction == "none":
             continue
         if call.weight is not None and filler < len(call.weight) and not float(call.weight[filler]):
@@ -113,7 +113,7 @@ def _by_gradient(evidence: Evidence) -> tuple[str, str] | None:
     ignored, words = torch.tensor(sorted({call.ignored for call in class_losses(evidence)})), _words(evidence)
     padding, sent = list[torch.Tensor](), list[torch.Tensor]()
     for targets, known in zip(counted.targets, counted.entries, strict=True):
-        filler = None if targets.is_floating_point() else filler_of(targets)
+        filler = None if targets.is_floating_point() else padding_value(targets)
         if filler in words:
             continue
         batch = next((raw for raw in evidence.train.raw if _has(raw, targets)), None)
@@ -143,8 +143,8 @@ def _in_mean(evidence: Evidence) -> tuple[str, str] | None:
         raise NoEvidence("no batch says which positions are padding")
     share = float(padded.float().mean())
     for call in evidence.calls.losses:
-        whole = call.reduction == "none" and call.value.numel() == padded.numel() and bool(call.slopes)
-        if whole and share >= _PADDED and abs(sum(call.slopes) - (1 - share)) < _SAME:
+        whole = call.reduction == "none" and call.value.numel() == padded.numel() and bool(call.gradients)
+        if whole and share >= _PADDED and abs(sum(call.gradients) - (1 - share)) < _SAME:
             return (
                 f"the losses of padding are set to 0, but the mean is taken over all positions, {share:.0%} of which "
                 "are padding",

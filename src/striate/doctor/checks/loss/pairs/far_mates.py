@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 
 from striate.doctor.evidence.evidence import Evidence
-from striate.doctor.evidence.pairs import far_apart, inputs_embedded
+from striate.doctor.evidence.pairs import input_distances, inputs_embedded
 from striate.doctor.evidence.token_targets import class_losses
 
 RIGHT, WRONG = 0.65, 0.55
@@ -75,7 +75,7 @@ def _nearer(pairs: list[tuple[torch.Tensor, torch.Tensor]], mates: torch.Tensor)
     """The share of comparisons in which a row is nearer to its mate than to another column."""
     wins = []
     for rows, columns in pairs:
-        own = far_apart(rows, columns[mates])
-        others = (far_apart(rows, columns[mates.roll(2 * number)]) for number in range(1, _OTHERS + 1))
+        own = input_distances(rows, columns[mates])
+        others = (input_distances(rows, columns[mates.roll(2 * number)]) for number in range(1, _OTHERS + 1))
         wins += [(own < other).double().mean() for other in others]
     return float(torch.stack(wins).mean())

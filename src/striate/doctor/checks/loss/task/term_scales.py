@@ -78,14 +78,14 @@ def _names_of(function: Function, node: ast.expr) -> list[ast.Name]:
 def _is_in_logarithm(source: ScriptSource, node: ast.AST) -> bool:
     """Whether its logarithm is taken, which a likelihood has whose variance is the error itself; `self.log("loss", x)`
     is none."""
-    outer = [part for part in source.around(node) if isinstance(part, ast.Call) and called(part) == "log"]
+    outer = [part for part in source.enclosing(node) if isinstance(part, ast.Call) and called(part) == "log"]
     return any(ast.unparse(part.func) in ("torch.log", "math.log") or not part.args for part in outer)
 
 
 def _is_weighed(source: ScriptSource, function: Function, total: ast.Call) -> bool:
     """Whether either of the two is multiplied by something that makes up for it, or that is not known."""
     inner: ast.AST = total
-    for part in source.around(total):
+    for part in source.enclosing(total):
         if isinstance(part, ast.BinOp) and isinstance(part.op, ast.Mult):
             other = part.left if part.right is inner else part.right
             weight = _weight(source, other)

@@ -10,7 +10,7 @@ import torch
 
 from striate.doctor.checks.loss.task.wrong import Wrong
 from striate.doctor.evidence.evidence import Evidence
-from striate.doctor.evidence.quantiles import quantiles_asked
+from striate.doctor.evidence.quantiles import trained_quantiles
 from striate.doctor.setup.reached_objects import reached_values
 
 _NEAR = 0.01
@@ -20,8 +20,8 @@ def turned_quantiles(evidence: Evidence) -> Wrong | None:
     """Where the script lists what the loss asks for with 1 minus each, and nowhere what it asks for."""
     if evidence.setup.source is None or evidence.calls.losses:
         return None
-    found = quantiles_asked(evidence)
-    asked = None if found is None else found.asked
+    found = trained_quantiles(evidence)
+    asked = None if found is None else found.levels
     if asked is None:
         return None
     listed = [values for values in _listed(evidence) if len(values) == len(asked)]

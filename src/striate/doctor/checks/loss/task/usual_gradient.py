@@ -36,7 +36,7 @@ def teaches_nothing(evidence: Evidence) -> Wrong | None:
         if own is None or own > _GUESS or not _looks_so(evidence):
             return None
         usual = _UsualGradient(evidence)
-        trial = evidence.variant("gradient of a usual loss", Change(wrap=usual.wrap, prepare=usual.prepare))
+        trial = evidence.variant("gradient of a usual loss", Change(wrap_step=usual.wrap, prepare=usual.prepare))
         predictions = evidence.in_training(trial.replica)
         found = skill(predictions)
         if found is None or found < _TAUGHT or not usual.fits or not _same_at(evidence, usual.times):

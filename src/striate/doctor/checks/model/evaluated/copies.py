@@ -97,7 +97,7 @@ def _dicts_by_name(source: ScriptSource) -> Iterator[tuple[str, dict[Any, Any]]]
 
 def _is_chosen(source: ScriptSource, name: ast.Name) -> bool:
     """Whether a variable is given its value again and again, under a condition; not once, `if ema is None`."""
-    for part in source.around(name):
+    for part in source.enclosing(name):
         if isinstance(part, ast.For | ast.While | ast.FunctionDef):
             return False
         if isinstance(part, ast.If) and ast.unparse(part.test) not in (f"{name.id} is None", f"not {name.id}"):

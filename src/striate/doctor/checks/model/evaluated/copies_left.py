@@ -66,7 +66,7 @@ def copies_left_behind(evidence: Evidence) -> Iterator[Finding]:
 
         return watched
 
-    change = Change(prepare=prepare, wrap=wrap, notes=(kept, statistics, ran))
+    change = Change(prepare=prepare, wrap_step=wrap, notes=(kept, statistics, ran))
     trial = evidence.variant("with copies watched", change)
     kept, statistics, ran = trial.notes
     averages = [found for found, _ in kept if _updated_by_epoch(evidence, found)]

@@ -10,8 +10,8 @@ from striate.doctor.checks.eval.evaluated import validated_twice
 from striate.doctor.checks.model.evaluated.never_updated import in_idle_method, is_harmless, reads_of
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
-from striate.doctor.evidence.tracing import trace_answer
-from striate.doctor.evidence.trial_variants import unmoved
+from striate.doctor.evidence.tracing import trace_prediction
+from striate.doctor.evidence.trial_variants import unchanged_parameters
 from striate.models.preserved_state import preserved, same_random_state
 
 _DEEPEST = 4
@@ -24,7 +24,7 @@ def validated_and_left(evidence: Evidence) -> list[str]:
         used = _used_in_validation(evidence)
     except NoEvidence:
         return []
-    still, source = set(unmoved(evidence.trial)), evidence.source
+    still, source = set(unchanged_parameters(evidence.trial)), evidence.source
     moved = evidence.trial.replica.originals.keys() - still
     if used & moved:
         return []
@@ -49,7 +49,7 @@ def _used_in_validation(evidence: Evidence) -> frozenset[str]:
             evaluate(replica.model, [batch])
 
     with preserved(replica.model), same_random_state(), torch.no_grad():
-        return trace_answer(replica, batch, ask).used
+        return trace_prediction(replica, batch, ask).used
 
 
 def _part_of_its_own(name: str, others: set[str]) -> str:

@@ -34,13 +34,13 @@ from striate.doctor.evidence.rates import (
     COMPOUNDED_REMEDY,
     COMPOUNDED_WHY,
     at_held_rates,
+    compounding_text,
     compounds,
     held_at,
     rate_text,
     rates_are_users,
     rates_given,
     steps_an_epoch,
-    told_compounded,
 )
 from striate.records import Finding, Remedy
 from striate.wording import several
@@ -147,7 +147,7 @@ def _compounded(schedules: Sequence[Sequence[float]]) -> Finding | None:
                 code="optim.lr-schedule",
                 severity="warning",
                 where="the learning rate's schedule",
-                measured=told_compounded(different),
+                measured=compounding_text(different),
                 threshold=COMPOUNDED,
                 why=COMPOUNDED_WHY,
                 remedy=COMPOUNDED_REMEDY,
