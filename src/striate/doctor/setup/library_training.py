@@ -22,13 +22,13 @@ class Scheduled:
 
 
 @dataclass(frozen=True)
-class Judge:
+class MetricFunction:
     """The user's function that computes metrics from all predictions of validation at once."""
 
     predict: Callable[[nn.Module, Iterable[Any]], tuple[torch.Tensor, torch.Tensor]]
     """`predict(model, batches)` returns the concatenated outputs and labels, which the function is called with."""
-    judge: Callable[[torch.Tensor, torch.Tensor], Mapping[str, Any]]
-    """`judge(outputs, labels)` calls the function and returns its metrics by name."""
+    compute: Callable[[torch.Tensor, torch.Tensor], Mapping[str, Any]]
+    """`compute(outputs, labels)` calls the function and returns its metrics by name."""
     name: str
     """Name of the function."""
 
@@ -48,5 +48,5 @@ class LibraryTraining:
     """`evaluate(model, batches)` returns the logged validation metrics by name; None without validation."""
     accumulated: int = 1
     """Batches whose gradients are accumulated for each optimizer step."""
-    judge: Judge | None = None
+    judge: MetricFunction | None = None
     """The user's function that computes all metrics, where there is one."""

@@ -64,7 +64,7 @@ def shares_of_right(evidence: Evidence) -> tuple[list[dict[str, float]], torch.T
             complete, forms = is_complete(outputs, labels), all_right(evidence, outputs, labels)
             if outputs.numel() > _MOST_NUMBERS:
                 raise NoEvidence("the outputs are too large")
-            return [_shares(judge.judge(perfect, labels.clone()), complete) for perfect in forms], labels
+            return [_shares(judge.compute(perfect, labels.clone()), complete) for perfect in forms], labels
     except Exception as error:  # the user's function, which was given what it is not for
         raise NoEvidence(f"{judge.name} cannot be called: {type(error).__name__}") from error
 
