@@ -7,7 +7,7 @@ from torch import nn
 
 from striate.doctor.evidence.clock import Clock
 from striate.doctor.evidence.evidence import Evidence
-from striate.doctor.evidence.padding import padding_value, rows_of
+from striate.doctor.evidence.padding import padding_value, target_rows
 from striate.doctor.setup.training_setup import make_setup
 
 
@@ -25,7 +25,7 @@ def test_rows_of_a_part_of_a_batch_are_known() -> None:
     setup = make_setup(model, [(tokens, tokens[:, 0] % 3)] * 3, None, loss=nn.CrossEntropyLoss())
     evidence = Evidence(setup, Clock(20.0))
     for rows in (16, 8, 4):
-        found = rows_of(evidence, torch.zeros(rows * 6, dtype=torch.long))
+        found = target_rows(evidence, torch.zeros(rows * 6, dtype=torch.long))
         assert found is not None
         assert found.shape == (rows, 6)
-    assert rows_of(evidence, torch.zeros(5, dtype=torch.long)) is None
+    assert target_rows(evidence, torch.zeros(5, dtype=torch.long)) is None

@@ -68,7 +68,7 @@ class Call:
     """The calls whose results it takes; INPUT for the batch."""
     parameters: tuple[str, ...]
     """Names of the network's parameters among its tensors; OUTSIDE_TENSOR for other tensors that require a gradient."""
-    given: tuple[tuple[int, ...], ...]
+    input_shapes: tuple[tuple[int, ...], ...]
     """Shapes of the tensors that it takes."""
     shape: tuple[int, ...]
     """Shape of its first output."""
@@ -120,7 +120,7 @@ class TracedModule:
     """The call that computed its output; None where no call did."""
     training: bool
     inside: tuple[str, ...]
-    given: tuple[int, ...] = ()
+    input_ids: tuple[int, ...] = ()
     """Ids of its input tensors."""
 
 

@@ -343,9 +343,11 @@ def _one_row(args: Sequence[Any]) -> bool:
 def _note_alignment(calls: StepCalls, args: Sequence[Any], kwargs: dict[str, Any]) -> None:
     names = ("log_probs", "targets", "input_lengths", "target_lengths", "blank")
     given = {**dict(zip(names, args, strict=False)), **kwargs}
-    scores, targets, inputs, wanted = (torch.as_tensor(given[name]).detach().cpu().clone() for name in names[:4])
+    scores, targets, input_lengths, target_lengths = (
+        torch.as_tensor(given[name]).detach().cpu().clone() for name in names[:4]
+    )
     if scores.ndim == 3 and scores.numel() <= _MOST_NUMBERS:
-        calls.alignments.append(Alignment(scores, targets, inputs, wanted, int(given.get("blank", 0))))
+        calls.alignments.append(Alignment(scores, targets, input_lengths, target_lengths, int(given.get("blank", 0))))
 
 
 def _note_loss(calls: StepCalls, name: str, args: Sequence[Any], kwargs: dict[str, Any], value: Any) -> None:

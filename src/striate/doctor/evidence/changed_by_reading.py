@@ -19,18 +19,18 @@ _ARRAYS = (torch.Tensor, np.ndarray)
 Array = torch.Tensor | np.ndarray[Any, Any]
 
 
-class Changed(NamedTuple):
+class ChangedByReading(NamedTuple):
     """How reading samples changes what a data set stores."""
 
-    spoiled: int
+    changed: int
     """Number of samples whose stored data changed."""
-    asked: int
+    read: int
     """Number of samples that were read."""
     same: bool
     """Whether the target of each sample equals its input."""
 
 
-def changed_by_reading(loader: Any) -> Changed | None:
+def changed_by_reading(loader: Any) -> ChangedByReading | None:
     """What reading a few samples changes; None where nothing changes, or the data set cannot be read by index. The
     stored data are restored."""
     drawn = positions_drawn(loader)
@@ -50,7 +50,7 @@ def changed_by_reading(loader: Any) -> Changed | None:
         count = sum(not _equal(one, was) for part, whole in other for one, was in _each(part, whole, len(drawn[0])))
         for part, was in other:
             np.asarray(part)[...] = np.asarray(was)
-        return Changed(min(count, len(numbers)), len(numbers), all(map(target_is_input, samples)))
+        return ChangedByReading(min(count, len(numbers)), len(numbers), all(map(target_is_input, samples)))
     return None
 
 

@@ -31,11 +31,11 @@ def predicts_targets(evidence: Evidence) -> bool:
     """Whether a loss compares outputs with targets, or there are as many outputs as classes. Embeddings are no
     predictions, even of the same shape; nor are the random outputs of a generator."""
     outputs = main_tensor(evidence.first.outputs)
-    inputs, wanted = parts(evidence.train.raw[0])
-    targets = main_tensor(wanted)
+    inputs, target_part = parts(evidence.train.raw[0])
+    targets = main_tensor(target_part)
     if outputs is None or targets is None or not targets.ndim:
         return False
-    if wanted is inputs:
+    if target_part is inputs:
         return _reconstructs(evidence, targets)
     if _given_to_network(evidence, targets) or _gives_losses(evidence, outputs):
         return False

@@ -64,7 +64,7 @@ def _statistics(x: torch.Tensor, axes: tuple[int, ...]) -> tuple[torch.Tensor, t
 
 
 def _scales(train: torch.Tensor, val: torch.Tensor, grid: bool) -> Iterator[Correction]:
-    wanted = train.dtype
+    dtype = train.dtype
     everywhere = tuple(range(val.ndim))
     channels = _channels(val) if grid else None
     by_part = tuple(axis for axis in everywhere if axis != channels) if grid else (0,)
@@ -77,7 +77,7 @@ def _scales(train: torch.Tensor, val: torch.Tensor, grid: bool) -> Iterator[Corr
         offset = (mean - other).abs() / deviation.clamp_min(1e-12)
         if float(torch.maximum((factor - 1).abs(), offset).max()) < _NOTHING:
             continue
-        yield Correction(what, _affine(factor, mean - factor * other, wanted))
+        yield Correction(what, _affine(factor, mean - factor * other, dtype))
 
 
 _LUMA = torch.tensor([[0.299, 0.587, 0.114], [-0.168736, -0.331264, 0.5], [0.5, -0.418688, -0.081312]]).double()
@@ -161,10 +161,10 @@ def _sizes(train: torch.Tensor, val: torch.Tensor) -> Iterator[Correction]:
 
 def _fitted(x: torch.Tensor, size: tuple[int, ...]) -> torch.Tensor:
     """(N, C, …) cropped at the center, or padded with its smallest number, to `size`."""
-    for axis, wanted in enumerate(size, 2):
-        more = wanted - x.shape[axis]
+    for axis, side in enumerate(size, 2):
+        more = side - x.shape[axis]
         if more <= 0:
-            x = x.narrow(axis, -more // 2, wanted)
+            x = x.narrow(axis, -more // 2, side)
             continue
         parts = [x.new_full((*x.shape[:axis], n, *x.shape[axis + 1 :]), float(x.min())) for n in (more // 2,)]
         parts += [x, x.new_full((*x.shape[:axis], more - more // 2, *x.shape[axis + 1 :]), float(x.min()))]

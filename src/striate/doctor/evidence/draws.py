@@ -70,8 +70,8 @@ def noise(pairs: list[Pair]) -> float:
     for one, other in pairs:
         moved, scale = _moved_over(one, other), float(one.std()) / max(float(other.std()), 1e-12)
         apart = one - one.mean() - scale * (moved - moved.mean())
-        beside = torch.corrcoef(torch.stack([apart[..., :-1].flatten(), apart[..., 1:].flatten()]))[0, 1]
-        found.append(float(apart.std()) / (1 + scale**2) ** 0.5 if abs(float(beside)) < _WHITE else 0.0)
+        correlation = torch.corrcoef(torch.stack([apart[..., :-1].flatten(), apart[..., 1:].flatten()]))[0, 1]
+        found.append(float(apart.std()) / (1 + scale**2) ** 0.5 if abs(float(correlation)) < _WHITE else 0.0)
     return statistics.median(found or [0.0])
 
 

@@ -13,7 +13,7 @@ import torch
 from striate.doctor.diagnosis import Picture
 from striate.doctor.evidence.call_graph import CallGraph
 from striate.doctor.evidence.calls import StepCalls, watch_calls
-from striate.doctor.evidence.changed_by_reading import Changed, changed_by_reading
+from striate.doctor.evidence.changed_by_reading import ChangedByReading, changed_by_reading
 from striate.doctor.evidence.clock import Clock, NoEvidence
 from striate.doctor.evidence.counted_samples import CountedSamples, counted_samples, loss_target_path
 from striate.doctor.evidence.looked_up_pairs import looked_up_pairs
@@ -312,7 +312,7 @@ class Evidence:
         return watch_calls(self.setup, self.train.raw[0], self.clock.until(0.1))
 
     @Cached
-    def changed_by_reading(self) -> Changed | None:
+    def changed_by_reading(self) -> ChangedByReading | None:
         """How reading samples changes the data that the training set stores; None where it changes nothing."""
         return changed_by_reading(self.setup.train)
 

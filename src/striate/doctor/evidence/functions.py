@@ -35,7 +35,7 @@ class FunctionCheck:
     name: str
     wrong: tuple[tuple[int, GradientCheck], ...]
     """The inputs with a wrong gradient, by position."""
-    meant: bool
+    intended: bool
     """Whether the wrong gradient is intended, as in gradient reversal and straight-through estimators: the forward pass
     returns its input, or has derivative zero everywhere (a sign or a rounding, also times a scale)."""
 
@@ -108,8 +108,8 @@ def check_function(function: Any, given: tuple[Any, ...]) -> FunctionCheck:
         raise NoEvidence(f"{function.__name__} cannot be checked in float64: {type(error).__name__}") from None
     wrong = tuple((int(name), check) for name, check in checks.items() if not check.ok)
     by_choice = (_is_flat(call, leaves[str(i)]) or _is_rounded(call, leaves[str(i)]) for i, _ in wrong)
-    meant = bool(wrong) and (_passes_on(call, leaves) or all(by_choice))
-    return FunctionCheck(function.__name__, wrong, meant)
+    intended = bool(wrong) and (_passes_on(call, leaves) or all(by_choice))
+    return FunctionCheck(function.__name__, wrong, intended)
 
 
 def _in_float64(given: tuple[Any, ...]) -> list[Any]:

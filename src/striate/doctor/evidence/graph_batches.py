@@ -66,9 +66,9 @@ def _owners(batch: Any) -> Iterator[torch.Tensor]:
         if tensor.ndim != 1 or tensor.is_floating_point() or tensor.dtype == torch.bool or len(tensor) < 2:
             continue
         steps, count = tensor.diff(), int(tensor[-1]) + 1
-        beside = sum(len(other) == len(tensor) for other in tensors) > 1
+        has_others = sum(len(other) == len(tensor) for other in tensors) > 1
         labeled = 1 < count < len(tensor) and any(len(other) == count for other in tensors)
-        if int(tensor[0]) == 0 and bool(((steps == 0) | (steps == 1)).all()) and beside and labeled:
+        if int(tensor[0]) == 0 and bool(((steps == 0) | (steps == 1)).all()) and has_others and labeled:
             yield tensor.long()
 
 

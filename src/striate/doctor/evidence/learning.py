@@ -123,7 +123,7 @@ def _variance(values: list[float]) -> float:
     return sum((value - mean) ** 2 for value in values) / max(len(values) - 1, 1)
 
 
-def is_a_part(evidence: Evidence) -> bool:
+def trains_a_part(evidence: Evidence) -> bool:
     """Whether less than a fifth of the network's parameters are trained."""
     held = parameters_held(evidence.fresh.optimizer)
     parameters = list(evidence.fresh.model.parameters())

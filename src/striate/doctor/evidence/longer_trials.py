@@ -19,7 +19,7 @@ def few_updates(trial: Trial) -> bool:
     return 0 < _updates(trial) < _FEW
 
 
-def recovered(evidence: Evidence) -> float:
+def share_after_more_updates(evidence: Evidence) -> float:
     """`Progress.share` of a trial with few updates, after as many updates as other trials make."""
     trial = evidence.trial
     return _after(evidence, len(trial.rows) * 2 * _FEW // _updates(trial))

@@ -15,7 +15,7 @@ _PARTS = (2, 4, 8)
 """Numbers of parts into which a step may split a batch to accumulate gradients."""
 
 
-def rows_of(evidence: Evidence, target: torch.Tensor) -> torch.Tensor | None:
+def target_rows(evidence: Evidence, target: torch.Tensor) -> torch.Tensor | None:
     """The targets of a loss as (samples, positions); None where they are no sequences."""
     if target.ndim == 2:
         return target

@@ -49,7 +49,7 @@ class Embeddings:
     """(N, D) the embeddings of each set."""
     gradients: dict[int, torch.Tensor] = field(default_factory=dict)
     """(N, D) the gradient of the loss by the embeddings, by position of the set."""
-    of_terms: dict[int, torch.Tensor] = field(default_factory=dict)
+    ranking_gradients: dict[int, torch.Tensor] = field(default_factory=dict)
     """The same gradient of the ranking losses alone."""
 
 
@@ -125,10 +125,14 @@ def pulled_by_class(evidence: Evidence) -> tuple[Pulled, Pulled]:
     if any(t is None or t.ndim != 1 or t.is_floating_point() for t in labels) or evidence.setup.rivals:
         raise NoEvidence("the batches have no class numbers")
     found: dict[int, list[tuple[float, float]]] = {}
-    of_terms: dict[int, list[tuple[float, float]]] = {}
+    ranking_gradients: dict[int, list[tuple[float, float]]] = {}
     for number, sets in enumerate(embeddings_of(evidence, every=True)):
         noted = [(found, place, gradient) for place, gradient in sets.gradients.items()]
-        noted += [(of_terms, place, gradient) for place, gradient in sets.of_terms.items() if bool(gradient.any())]
+        noted += [
+            (ranking_gradients, place, gradient)
+            for place, gradient in sets.ranking_gradients.items()
+            if bool(gradient.any())
+        ]
         for by_output, place, gradient in noted:
             output, known = sets.outputs[place], labels[number % len(labels)]
             if known is None or not len(known) or len(output) % len(known):
@@ -141,7 +145,7 @@ def pulled_by_class(evidence: Evidence) -> tuple[Pulled, Pulled]:
             same = known.cpu()[first] == known.cpu()[second]
             if bool(same.any()) and bool((~same).any()):
                 by_output.setdefault(place, []).append((float(pull[same].mean()), float(pull[~same].mean())))
-    return list(found.values()), list(of_terms.values())
+    return list(found.values()), list(ranking_gradients.values())
 
 
 def inputs_embedded(evidence: Evidence) -> list[list[torch.Tensor]]:
@@ -267,15 +271,15 @@ def _ranked(sets: Embeddings, live: list[torch.Tensor], func: Any, args: Any, kw
         sets.gradients = noted  # without those of this extra backward pass
         for place, gradient in enumerate(gradients):
             if gradient is not None:
-                sets.of_terms[place] = sets.of_terms.get(place, 0) + gradient.double().cpu()
+                sets.ranking_gradients[place] = sets.ranking_gradients.get(place, 0) + gradient.double().cpu()
     return value
 
 
 def _note(sets: Embeddings, call: ModuleCall, every: bool, live: list[torch.Tensor]) -> None:
     given = [t for t in tensors_in((call.args, call.kwargs)) if t.ndim > 1]
     made = [t for t in tensors_in(call.output) if t.is_floating_point() and t.requires_grad]
-    beside = not every and len(given) == len(made) == 1 and _side_by_side(given[0], made[0].shape)
-    made = [t for t in made if t.ndim == 2 or beside]
+    stacked = not every and len(given) == len(made) == 1 and _side_by_side(given[0], made[0].shape)
+    made = [t for t in made if t.ndim == 2 or stacked]
     if every:
         given = given[:1] * len(made)
     elif len(made) > 1 and len(given) != len(made):

@@ -102,19 +102,19 @@ def predict(
             if until is not None and outputs and perf_counter() > until:
                 break
             given = copied(batch)
-            wanted = main_tensor(parts(given)[1])
+            target = main_tensor(parts(given)[1])
             output = main_tensor(output_of(setup, replica, given, training=training, directly=directly))
             if output is None or not output.ndim:
                 raise NoEvidence("the network's outputs are not a tensor")
             outputs.append(output.detach().cpu())
-            if wanted is not None:
-                outputs[-1] = one_axis_more(outputs[-1], wanted)
-            if wanted is not None and scale is not None and wanted.ndim:
-                wanted = scale.of(wanted.cpu())
-            if wanted is not None:
-                targets.append(wanted.cpu())
-                known = not (setup.own_loss and wanted.is_floating_point()) or setup.own_step
-                loss += (_loss(replica, output, wanted) if known else float("nan")) * len(output)
+            if target is not None:
+                outputs[-1] = one_axis_more(outputs[-1], target)
+            if target is not None and scale is not None and target.ndim:
+                target = scale.of(target.cpu())
+            if target is not None:
+                targets.append(target.cpu())
+                known = not (setup.own_loss and target.is_floating_point()) or setup.own_step
+                loss += (_loss(replica, output, target) if known else float("nan")) * len(output)
             count += len(output)
     if len({tensor.shape[1:] for tensor in outputs}) != 1:
         raise NoEvidence("the network's outputs have several shapes")

@@ -125,8 +125,8 @@ def chance_of_call(call: LossCall, loss: float, targets: torch.Tensor | None) ->
     if not first.numel() or not outputs.ndim or len(outputs) != len(first):
         return None
 
-    def value(prediction: torch.Tensor, wanted: torch.Tensor) -> float:
-        found = getattr(functional, call.name)(prediction.clone(), wanted, reduction=call.reduction)
+    def value(prediction: torch.Tensor, target: torch.Tensor) -> float:
+        found = getattr(functional, call.name)(prediction.clone(), target, reduction=call.reduction)
         return float(found.float().mean())
 
     try:

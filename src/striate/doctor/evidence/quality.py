@@ -152,47 +152,47 @@ def entropy(labels: torch.Tensor) -> float:
 def _classes(outputs: torch.Tensor, targets: torch.Tensor) -> Quality | None:
     logs, predicted = log_probabilities(outputs).movedim(1, -1), outputs.argmax(1)
     counted = targets >= 0  # negative targets, such as -100, are ignored
-    wanted = targets[counted]
-    if not wanted.numel() or int(wanted.max()) >= outputs.shape[1]:
+    labels = targets[counted]
+    if not labels.numel() or int(labels.max()) >= outputs.shape[1]:
         return None
-    loss = -logs[counted].gather(1, wanted[:, None]).mean()
-    right = float((predicted[counted] == wanted).double().mean())
-    common = float(torch.bincount(wanted).max()) / wanted.numel()
-    return Quality("classes", float(loss), entropy(wanted), right, common)
+    loss = -logs[counted].gather(1, labels[:, None]).mean()
+    right = float((predicted[counted] == labels).double().mean())
+    common = float(torch.bincount(labels).max()) / labels.numel()
+    return Quality("classes", float(loss), entropy(labels), right, common)
 
 
 def _soft_classes(outputs: torch.Tensor, targets: torch.Tensor) -> Quality:
-    wanted = targets.argmax(1)
+    labels = targets.argmax(1)
     loss = -(log_probabilities(outputs) * targets.double()).sum(1).mean()
-    right = float((outputs.argmax(1) == wanted).double().mean())
+    right = float((outputs.argmax(1) == labels).double().mean())
     shares = targets.double().mean(0)
     constant = float(-(shares * shares.clamp_min(_SURE).log()).sum())
-    return Quality("classes", float(loss), constant, right, float(torch.bincount(wanted).max()) / len(wanted))
+    return Quality("classes", float(loss), constant, right, float(torch.bincount(labels).max()) / len(labels))
 
 
 def _labels(outputs: torch.Tensor, targets: torch.Tensor) -> Quality:
-    values, wanted = outputs.double(), targets.double()
+    values, labels = outputs.double(), targets.double()
     if bool(((values >= 0) & (values <= 1)).all()):
         values = torch.logit(values, eps=1e-7)
-    loss = float(functional.binary_cross_entropy_with_logits(values, wanted))
-    shares = (wanted.mean(0) if wanted.ndim > 1 else wanted.mean()).clamp(1e-7, 1 - 1e-7)
+    loss = float(functional.binary_cross_entropy_with_logits(values, labels))
+    shares = (labels.mean(0) if labels.ndim > 1 else labels.mean()).clamp(1e-7, 1 - 1e-7)
     constant = float(-(shares * shares.log() + (1 - shares) * (1 - shares).log()).mean())
-    single = wanted.numel() == len(wanted)
-    common = max(float(wanted.mean()), 1 - float(wanted.mean()))
+    single = labels.numel() == len(labels)
+    common = max(float(labels.mean()), 1 - float(labels.mean()))
     return Quality("labels", loss, constant, accuracy_of(outputs, targets) if single else None, common)
 
 
 def _numbers(outputs: torch.Tensor, targets: torch.Tensor) -> Quality:
     """Where there are several outputs for one number, such as a mean and a variance, the best one counts."""
-    wanted = targets.double()
+    numbers = targets.double()
     columns = [outputs.double()]
     if outputs.shape != targets.shape:
         columns = [outputs[:, number].double() for number in range(outputs.shape[1])]
-        wanted = wanted.reshape(len(wanted))
-    fits = [(_explained(column, wanted), float((column - wanted).square().mean())) for column in columns]
+        numbers = numbers.reshape(len(numbers))
+    fits = [(_explained(column, numbers), float((column - numbers).square().mean())) for column in columns]
     explained, loss = max(fits)
-    mean = wanted.mean(0) if wanted.ndim > 1 else wanted.mean()
-    return Quality("numbers", loss, float((wanted - mean).square().mean()), explained=explained)
+    mean = numbers.mean(0) if numbers.ndim > 1 else numbers.mean()
+    return Quality("numbers", loss, float((numbers - mean).square().mean()), explained=explained)
 
 
 def _explained(outputs: torch.Tensor, targets: torch.Tensor) -> float:

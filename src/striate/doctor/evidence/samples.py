@@ -118,12 +118,12 @@ def training_samples(
         y_path = next(
             (path for path in (_place(batch, target) for target in loss_targets) if path and path != x_path), y_path
         )
-    beside = [path for path, tensor in leaves(batch) if path not in (x_path, y_path) and tensor.ndim]
-    if beside and (
+    others = [path for path, tensor in leaves(batch) if path not in (x_path, y_path) and tensor.ndim]
+    if others and (
         _numbers_samples(batches, y_path)
         or (first.loss_targets is None and _are_numbers(y_path, batch) and not matters(y_path))
     ):
-        y_path = beside[-1]
+        y_path = others[-1]
     plain = None
     if first.loss_targets is not None:
         own = leaf(batch, y_path) if y_path is not None else None

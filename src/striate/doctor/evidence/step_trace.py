@@ -14,9 +14,9 @@ from striate.doctor.setup.batch import main_tensor
 from striate.observe.gradients import on_gradient
 from striate.observe.layer_calls import PRODUCT, WEIGHTED, LayerCall, layer_calls
 
-KEPT_ROWS = 64
+RECORDED_ROWS = 64
 """Samples of a layer's output that are recorded: enough for the standard deviation of a unit."""
-KEPT_NUMBERS = 4_000_000
+RECORDED_NUMBERS = 4_000_000
 WHOLE = "the network"
 """The name of the network itself in lists of layers."""
 _NORMS = (
@@ -45,7 +45,7 @@ class LayerRecord:
     mean: float
     std: float
     output: torch.Tensor | None
-    """Output for the first KEPT_ROWS samples, detached; None where it is too large."""
+    """Output for the first RECORDED_ROWS samples, detached; None where it is too large."""
     gradient_norm: float | None = None
     """L2 norm of the gradient of the loss by the output, over the whole batch; None without a gradient."""
     weight: torch.Tensor | None = None
@@ -118,7 +118,7 @@ def watched(model: nn.Module, step_trace: StepTrace) -> Iterator[None]:
             _add(step_trace, call.name or call.kind, call.kind, None, None, call.output)
         elif part is not None:
             kind = _kind_of(part)
-            weight = rows_of(part) if kind == "weights" else None
+            weight = weight_rows(part) if kind == "weights" else None
             _add(step_trace, call.name or WHOLE, kind, part, main_tensor(list(call.given)), call.output, weight)
 
     with layer_calls(model, note):
@@ -138,10 +138,10 @@ def _add(
     if tensor is None or not tensor.is_floating_point() or tensor.ndim == 0 or not tensor.numel():
         return
     values = tensor.detach()
-    rows = values[: max(1, min(KEPT_ROWS, KEPT_NUMBERS * len(values) // values.numel()))]
-    kept = rows.float().clone() if rows.numel() <= KEPT_NUMBERS else None
-    sample = values.float() if kept is None or values.numel() <= KEPT_NUMBERS else kept
-    view = LayerRecord(
+    rows = values[: max(1, min(RECORDED_ROWS, RECORDED_NUMBERS * len(values) // values.numel()))]
+    recorded = rows.float().clone() if rows.numel() <= RECORDED_NUMBERS else None
+    sample = values.float() if recorded is None or values.numel() <= RECORDED_NUMBERS else recorded
+    record = LayerRecord(
         name,
         kind,
         part,
@@ -150,18 +150,18 @@ def _add(
         True if part is None else part.training,
         float(sample.mean()),
         float(sample.std(correction=0)),
-        kept,
+        recorded,
         weight=weight,
     )
-    step_trace.layers.append(view)
+    step_trace.layers.append(record)
 
     def back(gradient: torch.Tensor) -> None:
-        view.gradient_norm = float(gradient.detach().float().norm())
+        record.gradient_norm = float(gradient.detach().float().norm())
 
     on_gradient(tensor, back)
 
 
-def rows_of(part: nn.Module | None) -> torch.Tensor | None:
+def weight_rows(part: nn.Module | None) -> torch.Tensor | None:
     """A copy of a layer's weights as (units, inputs of a unit); None without weights, and for grouped convolutions."""
     weight = getattr(part, "weight", None)
     if not isinstance(weight, torch.Tensor) or weight.ndim < 2 or getattr(part, "groups", 1) != 1:

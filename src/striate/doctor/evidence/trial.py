@@ -181,9 +181,8 @@ def wait_for(model: nn.Module) -> None:
 def _changed(replica: Replica, change: Change) -> Replica:
     if change.optimizer is not None:
         other = change.optimizer(replica.model)
-        give_step_hooks(
-            replica.optimizer, other, lambda hook: hook
-        )  # they belong to the loop, as one that calls `zero_grad`
+        # Step hooks belong to the loop: one may call `zero_grad`.
+        give_step_hooks(replica.optimizer, other, lambda hook: hook)
         replica = replace(replica, optimizer=other)
     if change.prepare is not None:
         change.prepare(replica)

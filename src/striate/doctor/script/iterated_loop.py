@@ -16,7 +16,7 @@ from striate.doctor.setup.recorded_iterators import batches_of_iterator, is_read
 from striate.doctor.setup.syntax import called, receiver_of
 from striate.observe.tensors import tensors_in
 
-_BESIDE = "__striate_beside_"
+_ITERATOR = "__striate_iterator_"
 _KINDS = (list, tuple, dict)
 _MOST, _SEVERAL = 20_000, 3
 """Most batches of sample indices, which a generator may yield endlessly; fewest batches that are several."""
@@ -33,7 +33,7 @@ def zipped_batches(
     target = loop.target.elts[-1] if numbered and isinstance(loop.target, ast.Tuple) else loop.target
     if not isinstance(target, ast.Tuple | ast.List) or len(target.elts) != len(inner.args):
         return None
-    batches, beside = None, dict[str, Any]()
+    batches, iterators = None, dict[str, Any]()
     given: list[ast.expr] = []
     for number, argument in enumerate(inner.args):
         if counts(argument):
@@ -48,15 +48,15 @@ def zipped_batches(
             given.append(name_of("__batch__"))
             continue
         try:
-            beside[f"{_BESIDE}{number}"] = _endless(value_of(argument, names))
+            iterators[f"{_ITERATOR}{number}"] = _endless(value_of(argument, names))
         except TypeError:
             return None
-        given.append(ast.Call(name_of("next"), [name_of(f"{_BESIDE}{number}")], []))
+        given.append(ast.Call(name_of("next"), [name_of(f"{_ITERATOR}{number}")], []))
     if batches is None:
         return None
     pair: ast.expr = ast.Tuple(given, ast.Load())
     assigned = ast.Assign([loop.target], ast.Tuple([name_of("__number__"), pair], ast.Load()) if numbered else pair)
-    return batches, [assigned, *loop.body], beside
+    return batches, [assigned, *loop.body], iterators
 
 
 def zipped_count(loop: ast.For | ast.While, names: dict[str, Any]) -> int | None:
@@ -87,14 +87,19 @@ def batches_by_next(
             batches = batches_of_iterator(iterator)
             if batches is not None:
                 given = _Given(ast.unparse(node.args[0]))
-                beside, counted = dict[str, Any](), list[ast.stmt]()
+                iterators, counted = dict[str, Any](), list[ast.stmt]()
                 if isinstance(loop, ast.For):
                     value = number_for(loop.target)
                     if count_index_batches(loop, names):
-                        beside = {_BESIDE: _endless(list(value_of(loop.iter, names)))}  # an `enumerate` ends once
-                        value = ast.Call(name_of("next"), [name_of(_BESIDE)], [])
+                        iterators = {_ITERATOR: _endless(list(value_of(loop.iter, names)))}  # an `enumerate` ends once
+                        value = ast.Call(name_of("next"), [name_of(_ITERATOR)], [])
                     counted = [ast.Assign([loop.target], value)]
-                return batches, [*counted, *(given.visit(copy.deepcopy(part)) for part in loop.body)], iterator, beside
+                return (
+                    batches,
+                    [*counted, *(given.visit(copy.deepcopy(part)) for part in loop.body)],
+                    iterator,
+                    iterators,
+                )
     return None
 
 

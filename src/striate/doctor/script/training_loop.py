@@ -114,8 +114,8 @@ def find_loop(frames: list[types.FrameType]) -> TrainingLoop | None:
         loop, names = found.loop, {**found.frame.f_globals, **found.frame.f_locals}
         together = zipped_batches(loop, names)
         if together is not None:
-            batches, body, beside = together
-            return replace(_made(found, body, batches, {**names, **beside}), steps=zipped_count(loop, names))
+            batches, body, iterators = together
+            return replace(_made(found, body, batches, {**names, **iterators}), steps=zipped_count(loop, names))
         numbers = count_index_batches(loop, names)
         if isinstance(loop, ast.For) and not counts(loop.iter) and not numbers:
             inner, numbered = unwrapped(loop.iter)
@@ -130,13 +130,13 @@ def find_loop(frames: list[types.FrameType]) -> TrainingLoop | None:
             return _made(found, [assigned, *loop.body], batches, names)
         taking = indices_by_next(loop, names)
         names |= taking or {}
-        asked = batches_by_next(loop, names) if taking is None else None
-        if asked is None and taking is None and (whole := _with_function_inlined(found, frames)) is not None:
-            asked = batches_by_next(whole, names)
-        if asked is not None:
-            batches, body, iterator, beside = asked
+        by_next = batches_by_next(loop, names) if taking is None else None
+        if by_next is None and taking is None and (whole := _with_function_inlined(found, frames)) is not None:
+            by_next = batches_by_next(whole, names)
+        if by_next is not None:
+            batches, body, iterator, iterators = by_next
             steps = passes_of(loop, names) or numbers or None
-            return replace(_made(found, body, batches, names | beside, iterator), steps=steps)
+            return replace(_made(found, body, batches, names | iterators, iterator), steps=steps)
         grouped = grouped_batches(loop, names)
         if grouped is not None:
             batches, body = grouped

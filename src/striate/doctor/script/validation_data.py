@@ -213,9 +213,9 @@ def _is_named_after_another(name: str, data: Any, frames: list[Any], batches: An
     seen = [{**frame.f_globals, **frame.f_locals} for frame in frames]
     loaders = [(set(n.lower().split("_")), v) for names in seen for n, v in names.items() if isinstance(v, DataLoader)]
     own = [named for named, value in loaders if value is batches]
-    beside = [named for named, value in loaders if value is not batches and value is not data]
-    others = any(words <= named and not named & {*_VALIDATION} for named in beside)
-    return bool(words) and others and bool(own) and not any(words & named for named in own)
+    others = [named for named, value in loaders if value is not batches and value is not data]
+    after_another = any(words <= named and not named & {*_VALIDATION} for named in others)
+    return bool(words) and after_another and bool(own) and not any(words & named for named in own)
 
 
 def _is_of_one_kind(value: Any, batches: Any) -> bool:
@@ -253,8 +253,8 @@ def _pairs(frames: list[Any], like: torch.Tensor | None = None) -> dict[str, Any
             named = any(word in name.lower() for word in _VALIDATION) or name.lower() in _SHORT
             if not isinstance(inputs, torch.Tensor) or not named:
                 continue
-            beside = (names[other] for other in _names_of_targets(name) if other in names)
-            targets = next((_as_tensor(found) for found in beside if isinstance(found, kind)), None)
+            candidates = (names[other] for other in _names_of_targets(name) if other in names)
+            targets = next((_as_tensor(found) for found in candidates if isinstance(found, kind)), None)
             if isinstance(value, torch.Tensor):
                 targets = _still_an_array(name, names, like) if targets is None else targets
             elif isinstance(targets, torch.Tensor) and like is not None and _is_given_to_network(frames, name):

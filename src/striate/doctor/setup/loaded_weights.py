@@ -22,22 +22,22 @@ class LoadedWeights:
     module: nn.Module
     where: str
     """File and line of the call."""
-    given: tuple[str, ...]
+    names: tuple[str, ...]
     """Names of the tensors in the file."""
-    taken: int
+    matched: int
     """How many of them the module has too."""
-    wanted: tuple[str, ...]
+    module_names: tuple[str, ...]
     """Names of the module's own tensors."""
 
     @property
     def renamed(self) -> str:
         """The expression that corrects the names where they differ by a common prefix; else empty."""
-        wanted, half = set(self.wanted), len(self.given) / 2
-        for prefix in _prefixes(self.given[0]):
-            if sum(name.removeprefix(prefix) in wanted for name in self.given) > half:
+        own, half = set(self.module_names), len(self.names) / 2
+        for prefix in _prefixes(self.names[0]):
+            if sum(name.removeprefix(prefix) in own for name in self.names) > half:
                 return f"{{name.removeprefix({prefix!r}): tensor for name, tensor in state.items()}}"
-        for prefix in _prefixes(self.wanted[0]):
-            if sum(prefix + name in wanted for name in self.given) > half:
+        for prefix in _prefixes(self.module_names[0]):
+            if sum(prefix + name in own for name in self.names) > half:
                 return f"{{{prefix!r} + name: tensor for name, tensor in state.items()}}"
         return ""
 
@@ -58,8 +58,8 @@ def watched_loads(found: dict[int, LoadedWeights]) -> Iterator[None]:
         found.pop(id(self), None)
         strict = args[0] if args else more.get("strict", True)
         if not strict:
-            wanted, given = tuple(self.state_dict()), tuple(state_dict)
-            found[id(self)] = LoadedWeights(self, _caller(), given, len(set(given) & set(wanted)), wanted)
+            own, given = tuple(self.state_dict()), tuple(state_dict)
+            found[id(self)] = LoadedWeights(self, _caller(), given, len(set(given) & set(own)), own)
         return result
 
     nn.Module.load_state_dict = load  # type: ignore[method-assign]

@@ -143,14 +143,14 @@ def _wide_for_nothing(evidence: Evidence, graph: CallGraph) -> Iterator[tuple[Ca
         first = graph.calls[at]
         if all(_looks_at_places(evidence, call) for call in (first, last)):
             axis = -1 if last.name == "linear" else 1
-            before, between, behind = first.given[0][axis], first.shape[axis], last.shape[axis]
+            before, between, behind = first.input_shapes[0][axis], first.shape[axis], last.shape[axis]
             if first.name == last.name and between > max(before, behind):
                 yield first, last, (before, between, behind)
 
 
 def _looks_at_places(evidence: Evidence, call: Call) -> bool:
     module = dict(evidence.fresh.model.named_modules()).get(call.module)
-    if call.name not in _POINTWISE or not call.given or not call.shape:
+    if call.name not in _POINTWISE or not call.input_shapes or not call.shape:
         return False
     if isinstance(module, nn.modules.conv._ConvNd):
         return module.groups == 1 and set(module.kernel_size) == {1} and set(module.stride) == {1}
@@ -260,7 +260,7 @@ def _only_linear(graph: CallGraph, end: int, beside: frozenset[str] = frozenset(
     by_number = TIMES | QUOTIENTS  # as images are divided by 255
     last = graph.origin(end)
     calls = [call for call in calls if call is not last or call.name not in ("softmax", "log_softmax", "sigmoid")]
-    names = {call.name for call in calls if not (call.name in by_number and len(call.given) == 1)}
+    names = {call.name for call in calls if not (call.name in by_number and len(call.input_shapes) == 1)}
     return names <= _KNOWN_LINEAR | beside and not any(
         len([i for i in call.inputs if i < 0 or graph.calls[i].from_batch]) > 1
         for call in graph.calls

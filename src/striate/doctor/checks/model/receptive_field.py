@@ -59,7 +59,7 @@ def pooled_view(graph: CallGraph) -> View | None:
     pooled = next((call for call in graph.calls[last.index + 1 :] if _pools(call)), None)
     if pooled is None:
         return None
-    sides = convolutions[0].given[0][2:]
+    sides = convolutions[0].input_shapes[0][2:]
     known: dict[int, tuple[list[float], list[float]]] = {}
     for index in sorted(i for i in graph.ancestors(pooled.index) if i >= 0):
         call = graph.calls[index]
@@ -77,9 +77,9 @@ def pooled_view(graph: CallGraph) -> View | None:
 
 def _pools(call: Call) -> bool:
     """Whether a call makes one place of a map."""
-    if not call.given or len(call.given[0]) < 3 or not call.name.startswith(_POOLING):
+    if not call.input_shapes or len(call.input_shapes[0]) < 3 or not call.name.startswith(_POOLING):
         return False
-    before, after = call.given[0], call.shape
+    before, after = call.input_shapes[0], call.shape
     return math.prod(before[2:]) > 1 and after[:2] == before[:2] and math.prod(after[2:]) == 1
 
 
@@ -87,7 +87,7 @@ def _through(call: Call, inputs: list[tuple[list[float], list[float]]], axes: in
     """Fields and distances between neighbors behind a call."""
     fields = [max((field[axis] for field, _ in inputs), default=1.0) for axis in range(axes)]
     jumps = [max((jump[axis] for _, jump in inputs), default=1.0) for axis in range(axes)]
-    if not call.given or len(call.given[0]) != axes + 2:
+    if not call.input_shapes or len(call.input_shapes[0]) != axes + 2:
         return fields, jumps
     for axis in range(axes):
         window, stride = _window(call, axis)
@@ -98,14 +98,14 @@ def _through(call: Call, inputs: list[tuple[list[float], list[float]]], axes: in
 
 def _window(call: Call, axis: int) -> tuple[float, float]:
     """Positions that a call looks at along an axis, and its stride."""
-    if call.name.startswith("conv") and len(call.given) > 1 and len(call.given[1]) > 2 + axis:
+    if call.name.startswith("conv") and len(call.input_shapes) > 1 and len(call.input_shapes[1]) > 2 + axis:
         dilation = _along(call.option(5, "dilation", 1), axis)
-        return (call.given[1][2 + axis] - 1) * dilation + 1, _along(call.option(3, "stride", 1), axis)
+        return (call.input_shapes[1][2 + axis] - 1) * dilation + 1, _along(call.option(3, "stride", 1), axis)
     if call.name.startswith(("max_pool", "avg_pool", "lp_pool")):
         window = _along(call.option(1, "kernel_size", 1), axis)
         stride = call.option(2, "stride")
         return window, _along(stride, axis) if stride else window
-    side, left = call.given[0][2 + axis], call.shape[2 + axis]
+    side, left = call.input_shapes[0][2 + axis], call.shape[2 + axis]
     if side == 1:  # one number for all places, as the share of a blend
         return 1, 1
     # Adaptive pooling, interpolation, or a stride of slices.

@@ -69,7 +69,7 @@ def _in_a_row(graph: CallGraph, calls: list[TracedModule]) -> bool:
 
 
 def _same_input(calls: list[TracedModule]) -> bool:
-    given = [call.given for call in calls if call.given]
+    given = [call.input_ids for call in calls if call.input_ids]
     return len(given) > 1 and len(set(given)) == 1
 
 

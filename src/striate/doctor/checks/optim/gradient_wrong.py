@@ -38,14 +38,14 @@ def _finding(found: FunctionCheck) -> Finding:
     argument, check = max(found.wrong, key=lambda item: item[1].max_relative_error)
     place = f"[{', '.join(map(str, check.at))}]"
     why = "The optimizer follows a wrong gradient: in the wrong direction, too far, or not far enough."
-    if found.meant:
+    if found.intended:
         why = (
             "No numerical gradient can agree with it. Gradient reversal and straight-through estimators do this on "
             "purpose."
         )
     return Finding(
         code="optim.gradient-wrong",
-        severity="note" if found.meant else "error",
+        severity="note" if found.intended else "error",
         where=found.name,
         measured=f"gradient for argument {argument + 1}, entry {place}: backward gives {check.claimed:.4g}, the "
         f"numerical gradient is {check.measured:.4g}; {len(found.wrong)} of its gradients "

@@ -30,7 +30,7 @@ from striate.doctor.checks.data.augmentation.told import told
 from striate.doctor.checks.data.augmentation.views_of_nothing import views_of_nothing
 from striate.doctor.checks.data.augmentation.wrapped import wrapped_around
 from striate.doctor.checks.data.labels.as_held import labels_fit_as_held
-from striate.doctor.evidence.changed_by_reading import Changed
+from striate.doctor.evidence.changed_by_reading import ChangedByReading
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.comparable_outputs import predicts_targets
 from striate.doctor.evidence.evidence import Evidence
@@ -143,11 +143,11 @@ def _is_drawn_anew(evidence: Evidence) -> tuple[bool, NoEvidence | None]:
         return False, reason
 
 
-def _piling_up(changed: Changed) -> Finding:
+def _piling_up(changed: ChangedByReading) -> Finding:
     return told(
         "loader",
-        f"reading {several(changed.asked, 'sample')} from the data set changes the stored values of "
-        f"{changed.spoiled} of them",
+        f"reading {several(changed.read, 'sample')} from the data set changes the stored values of "
+        f"{changed.changed} of them",
         why="Noise and shifts are written into the stored samples and accumulate from epoch to epoch.",
         remedy="change a copy: `image = self.images[index].clone()` (`.copy()` in NumPy), or `image = image + "
         "noise` instead of `image += noise`",

@@ -26,18 +26,18 @@ Shape = tuple[int, ...]
 
 def _run(evidence: Evidence) -> Iterator[Finding]:
     for call in evidence.graph.calls:
-        if call.name not in _READ_ANEW or not call.given:
+        if call.name not in _READ_ANEW or not call.input_shapes:
             continue
         made_of = evidence.graph.origin(call.inputs[0]) if call.inputs else None
         if not call.from_batch and (made_of is None or made_of.name != "one_hot"):
             continue
-        way = exchanged_by_reading(call.given[0], call.shape)
+        way = exchanged_by_reading(call.input_shapes[0], call.shape)
         if way is None and any(head.call.inputs[:1] == (call.index,) for head in evidence.graph.heads):
-            way = _of_scores(call.given[0], call.shape)
+            way = _of_scores(call.input_shapes[0], call.shape)
         if way is None and _are_channels(evidence.graph, call):
-            way = _put_first(call.given[0], call.shape)
+            way = _put_first(call.input_shapes[0], call.shape)
         if way is not None:
-            yield _told(call.name, call.place, call.given[0], call.shape, way)
+            yield _told(call.name, call.place, call.input_shapes[0], call.shape, way)
             return
     yield from _in_loader(evidence.setup.train)
 

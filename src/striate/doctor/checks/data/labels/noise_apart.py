@@ -11,7 +11,7 @@ def noise_apart(evidence: Evidence) -> Finding | None:
     """What says so of noise of a normal distribution; None elsewhere."""
     graph = evidence.graph
     for call, output, made in graph.noise_targets():
-        wide = bool(call.given) and len(call.given[0]) > 1
+        wide = bool(call.input_shapes) and len(call.input_shapes[0]) > 1
         if not wide or made.index in _numbers_of(graph, output):
             continue
         return Finding(

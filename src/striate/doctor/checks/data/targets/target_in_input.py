@@ -63,8 +63,8 @@ def _spoiled(evidence: Evidence) -> Iterator[Finding]:
     changed = evidence.changed_by_reading
     if changed is not None and changed.same:
         yield _finding(
-            f"input and target of {several(changed.asked, 'sample')} are the same numbers, and reading them changes "
-            f"the stored values of {changed.spoiled} of them",
+            f"input and target of {several(changed.read, 'sample')} are the same numbers, and reading them changes "
+            f"the stored values of {changed.changed} of them",
             "change a copy of the target: `noisy = clean + noise`, or `noisy = clean.clone()` before `noisy += noise`",
             limit="reading samples changes their stored values, and target and input are the same",
         )

@@ -12,7 +12,7 @@ from striate.doctor.checks.loss.counted.sentence_ends import name_of_end
 from striate.doctor.checks.loss.task.alignments import blank_as_class
 from striate.doctor.evidence.calls import LossCall
 from striate.doctor.evidence.evidence import Evidence
-from striate.doctor.evidence.padding import padding_value, rows_of
+from striate.doctor.evidence.padding import padding_value, target_rows
 from striate.doctor.evidence.token_targets import class_losses, next_token_targets, token_inputs
 from striate.doctor.setup.batch import leaf, main_tensor
 from striate.records import Finding
@@ -159,7 +159,7 @@ def _is_padding(evidence: Evidence, target: torch.Tensor, ignored: int) -> bool:
         there = tokens[asked == ignored]
         if len(there) and len(there.unique()) == 1 and not _goes_on_behind(tokens, asked, ignored):
             return True
-    rows = rows_of(evidence, target)
+    rows = target_rows(evidence, target)
     return rows is not None and padding_value(rows) == ignored
 
 

@@ -10,7 +10,7 @@ from striate.doctor.checks.check import Check
 from striate.doctor.checks.loss.task.alignments import blanks_at_ends
 from striate.doctor.evidence.clock import NoEvidence, OutOfTime
 from striate.doctor.evidence.evidence import Evidence
-from striate.doctor.evidence.padding import padded_positions, padding_value, rows_of
+from striate.doctor.evidence.padding import padded_positions, padding_value, target_rows
 from striate.doctor.evidence.token_targets import class_losses, token_inputs
 from striate.doctor.setup.batch import leaves
 from striate.records import Finding
@@ -73,7 +73,7 @@ def _by_targets(evidence: Evidence) -> tuple[str, str] | None:
         raise NoEvidence("the step does not call cross entropy with class numbers")
     words = _words(evidence)
     for call in calls:
-        rows = rows_of(evidence, call.target.detach().cpu())
+        rows = target_rows(evidence, call.target.detach().cpu())
         filler = None if rows is None else padding_value(rows)
         if rows is None or filler is None or filler in {call.ignored, *words} or call.reduction == "none":
             continue
@@ -95,7 +95,7 @@ def _words(evidence: Evidence) -> set[int]:
     that are to be sorted stands at the ends of rows of targets, too."""
     found = set[int]()
     for call in class_losses(evidence):
-        rows = rows_of(evidence, call.target.detach().cpu())
+        rows = target_rows(evidence, call.target.detach().cpu())
         for _, _, tokens in token_inputs(evidence):
             if rows is None or tokens.shape != rows.shape:
                 continue

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from striate.doctor.evidence.evidence import Evidence
-from striate.doctor.evidence.padding import rows_of
+from striate.doctor.evidence.padding import target_rows
 from striate.doctor.evidence.token_targets import SAME, token_inputs
 
 _NAMES = re.compile(r"(?i:(^|_)(eos|eot)(_|$))|^(END|STOP)(_|$)")
@@ -21,7 +21,7 @@ _WORDS = re.compile(r"</s>|\W*(eos|eot|end|stop|endoftext|end_of_text)\W*", re.I
 def name_of_end(evidence: Evidence, target: torch.Tensor, filler: int) -> str:
     """What the script calls the end of a sentence, where that has the number that fills rows of next tokens up and
     stands behind each of them, also the longest; empty where it does not, or another number is the end."""
-    rows = rows_of(evidence, target)
+    rows = target_rows(evidence, target)
     if evidence.setup.source is None or rows is None:
         return ""
     for placed in (rows, rows.T):

@@ -196,8 +196,8 @@ def _classes_driven_apart(evidence: Evidence) -> Finding | None:
     if evidence.trial.maximizes:
         return None
     with suppress(NoEvidence):
-        whole, of_terms = evidence.pulled_by_class
-        swapped = [pulled for pulled in of_terms if len(pulled) >= _RANKED and _ranks_apart(pulled)]
+        whole, ranking_gradients = evidence.pulled_by_class
+        swapped = [pulled for pulled in ranking_gradients if len(pulled) >= _RANKED and _ranks_apart(pulled)]
         if not swapped and _predicts(evidence):
             return None
         swapped += [
