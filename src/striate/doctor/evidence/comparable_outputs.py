@@ -47,7 +47,7 @@ def predicts_targets(evidence: Evidence) -> bool:
     compared = evidence.first.loss_targets
     if isinstance(compared, torch.Tensor) and 0 < compared.ndim <= outputs.ndim and len(compared) == len(targets):
         if compared.numel() == targets.numel():
-            fits = _distinguishes(compared, targets) and _wants_classes(evidence, outputs, compared)
+            fits = _distinguishes(compared, targets) and _needs_class_outputs(evidence, outputs, compared)
             return fits and (_a_loss_gets(evidence, targets) or evidence.targets_matter)
         return _are_probabilities(compared) or compared[0].numel() == outputs[0].numel() == targets[0].numel()
     calls = [call for call in evidence.calls.losses if call.target.ndim]
@@ -155,7 +155,7 @@ def _are_probabilities(compared: torch.Tensor) -> bool:
     return float((values.sum(1) - 1).abs().max()) < 1e-3 or bool(((values == 0) | (values == 1)).all())
 
 
-def _wants_classes(evidence: Evidence, outputs: torch.Tensor, labels: torch.Tensor) -> bool:
+def _needs_class_outputs(evidence: Evidence, outputs: torch.Tensor, labels: torch.Tensor) -> bool:
     """Where there are more outputs than classes, whether the loss needs output k to be the largest for class k. A loss
     of embeddings is as low with any other output for each class. True where there are as many outputs as classes."""
     classes = _classes(evidence)

@@ -24,7 +24,7 @@ from striate.doctor.evidence.read_batches import Batches, inputs_vary, read_batc
 from striate.doctor.evidence.samples import Samples, targets_are_inputs, training_samples, validation_samples
 from striate.doctor.evidence.scaled_targets import TargetScale, target_scale
 from striate.doctor.evidence.scored_pairs import Scored, scored_pairs
-from striate.doctor.evidence.signed_targets import wants_signs
+from striate.doctor.evidence.signed_targets import targets_are_signs
 from striate.doctor.evidence.simple_models import Reference, fit_simple_models
 from striate.doctor.evidence.step_trace import StepTrace
 from striate.doctor.evidence.tracing import trace_prediction, trace_step
@@ -420,7 +420,7 @@ class Evidence:
         sigmoid of outputs that it reads as logits of fractions. Targets -1 and 1 that stand for signs become 0 and
         1."""
         outputs, targets = predictions.outputs, predictions.targets
-        if targets is not None and outputs.numel() == targets.numel() and self.wants_signs:
+        if targets is not None and outputs.numel() == targets.numel() and self.targets_are_signs:
             return replace(predictions, targets=(targets > 0).to(targets.dtype))
         if self.calls.log_rates and not self.calls.exp_of_exp:
             return replace(predictions, outputs=outputs.clamp(max=_MOST_LOG_RATE).exp())
@@ -443,9 +443,9 @@ class Evidence:
         return target_scale(self)
 
     @Cached
-    def wants_signs(self) -> bool:
+    def targets_are_signs(self) -> bool:
         """Whether the targets -1 and 1 stand for the sign of a score."""
-        return wants_signs(self)
+        return targets_are_signs(self)
 
     def _some(self, batches: Sequence[Any], most: int = 2048) -> Sequence[Any]:
         """The first batches, until they have at least `most` samples."""

@@ -42,7 +42,7 @@ def progress_of_both_after_more_steps(evidence: Evidence, change: Change) -> tup
     return evidence.progress_of(found[0]), evidence.progress_of(found[1])
 
 
-def as_written(evidence: Evidence) -> float:
+def share_with_own_batches(evidence: Evidence) -> float:
     """`Progress.share` after as many steps, where each of several parts of a step draws its own batch, as in the
     script; other trials pass one batch to all parts. 0 where the step has no such parts."""
     step = getattr(evidence.setup.train, "as_written", None)

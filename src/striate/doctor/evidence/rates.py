@@ -120,7 +120,7 @@ def highest_rates(trial: Trial) -> tuple[float, ...]:
     return tuple(max(values) for values in zip(*known, strict=False))
 
 
-def compounds(rates: Sequence[float]) -> list[float] | None:
+def compounded_rates(rates: Sequence[float]) -> list[float] | None:
     """The distinct values of a rate, from the highest on, where each change multiplies the present rate by a factor
     that is meant for the first rate: `lr *= 0.9 ** epoch` multiplies by 0.9, 0.9², 0.9³. None elsewhere. No intended
     schedule falls like this: not a cosine, nor half of a Gaussian, whose factors are the first, third and fifth

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 _FAR = 10
 
 
-def wants_signs(evidence: Evidence) -> bool:
+def targets_are_signs(evidence: Evidence) -> bool:
     """Whether each sample has a target of -1 or 1, and scores that are ten times as large do not increase the loss.
     That holds for margin losses, but not for squared or absolute errors."""
     y, signs = evidence.train.y, main_tensor(parts(evidence.train.raw[0])[1])

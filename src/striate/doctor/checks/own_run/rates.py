@@ -8,7 +8,13 @@ from itertools import pairwise
 from striate.doctor.checks.own_run.called_networks import LEAST_OF_ALL, MANY_STEPS
 from striate.doctor.checks.own_run.check import OwnRunCheck
 from striate.doctor.evidence.own_run import OwnRun
-from striate.doctor.evidence.rates import COMPOUNDED, COMPOUNDED_REMEDY, COMPOUNDED_WHY, compounding_text, compounds
+from striate.doctor.evidence.rates import (
+    COMPOUNDED,
+    COMPOUNDED_REMEDY,
+    COMPOUNDED_WHY,
+    compounded_rates,
+    compounding_text,
+)
 from striate.wording import several
 
 _UP, _STILL_UP = 3.0, 0.2
@@ -52,7 +58,7 @@ RATE_STILL_RISES = _RATE_GONE = OwnRunCheck(
 
 def _rate_compounds(run: OwnRun) -> Iterator[tuple[str, str]]:
     for rates in run.rates.values():
-        if (different := compounds(rates)) is not None:
+        if (different := compounded_rates(rates)) is not None:
             yield "the learning rate's schedule", compounding_text(different)
 
 

@@ -34,8 +34,8 @@ from striate.doctor.evidence.rates import (
     COMPOUNDED_REMEDY,
     COMPOUNDED_WHY,
     at_held_rates,
+    compounded_rates,
     compounding_text,
-    compounds,
     held_at,
     rate_text,
     rates_are_users,
@@ -142,7 +142,7 @@ def _below_zero(schedules: Sequence[tuple[list[float], int, str]]) -> Finding | 
 def _compounded(schedules: Sequence[Sequence[float]]) -> Finding | None:
     """A rate that is multiplied again and again by factors that are counted from the first rate."""
     for rates in schedules:
-        if (different := compounds(rates)) is not None:
+        if (different := compounded_rates(rates)) is not None:
             return Finding(
                 code="optim.lr-schedule",
                 severity="warning",
