@@ -16,13 +16,13 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from for_checks.asked import perceptron
 from striate.doctor.script import training_loop
-from striate.doctor.script.drawn_batches import drawing
+from striate.doctor.script.drawn_batches import find_drawn_batches
 from striate.doctor.script.examined_step import Weights
-from striate.doctor.script.iterated_loop import number_batches
+from striate.doctor.script.iterated_loop import count_index_batches
 from striate.doctor.script.network_calls import weights_alone
 from striate.doctor.script.run_script import RATE_TEST
 from striate.doctor.script.training_loop import TrainingLoop, find_loop, user_frames
-from striate.doctor.setup.recorded_iterators import takes_others
+from striate.doctor.setup.recorded_iterators import draws_own_batches
 from striate.doctor.setup.replicas import make_replica
 from striate.doctor.setup.training_setup import make_setup
 
@@ -206,7 +206,7 @@ def test_trials_are_given_batches_and_the_same(
         twin = make_replica(setup)
         losses.append([float(twin.step(twin.model, batch, twin.optimizer, twin.loss)) for batch in batches])
     assert losses[0] == losses[1]
-    assert takes_others(loop.step) == beside
+    assert draws_own_batches(loop.step) == beside
 
 
 @pytest.mark.parametrize(
@@ -221,7 +221,7 @@ def test_trials_are_given_batches_and_the_same(
 def test_numbers_of_samples_are_told_from_inputs(body: str, numbers: bool) -> None:
     loop = ast.parse(f"for i in order.split(16):\n    {body}").body[0]
     assert isinstance(loop, ast.For)
-    assert number_batches(loop, {"order": torch.arange(64)}) == 4 * numbers
+    assert count_index_batches(loop, {"order": torch.arange(64)}) == 4 * numbers
 
 
 def test_a_closure_that_is_made_before_the_loop_is_part_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -312,7 +312,7 @@ for index in torch.randperm(len(X)).split(16):
 def test_batches_that_a_method_of_the_scripts_own_is_given(running: frozenset[str]) -> None:
     (loop,) = ast.parse(OF_AN_ESTIMATOR).body
     assert isinstance(loop, ast.For)
-    found = drawing(loop, {"torch": torch, "X": X, "Y": Y, "total": 0.0, "self": object()}, running)
+    found = find_drawn_batches(loop, {"torch": torch, "X": X, "Y": Y, "total": 0.0, "self": object()}, running)
     assert (found is not None) == bool(running)
     if found is not None:
         one, other = found[2](), found[2]()
@@ -327,7 +327,7 @@ def test_what_trains_draws_no_batches(trains: bool) -> None:
     (loop,) = ast.parse(text if trains else text.replace("    schedule.step()\n", "")).body
     assert isinstance(loop, ast.For)
     schedule = type("Schedule", (), {"step": lambda _: steps.append(1)})()
-    found = drawing(loop, {"X": X, "schedule": schedule, "model": perceptron()})
+    found = find_drawn_batches(loop, {"X": X, "schedule": schedule, "model": perceptron()})
     assert (found is None) == trains
     assert not steps
 
@@ -359,6 +359,6 @@ def test_an_order_that_is_gone_through_is_gone_through_again(monkeypatch: pytest
 def test_places_of_batches_are_gone_over_again() -> None:
     loop = ast.parse("for start in range(0, 96, 32):\n    xb = X[start : start + 32]\n    model(xb)").body[0]
     assert isinstance(loop, ast.For)
-    found = drawing(loop, {"X": torch.arange(96.0)[:, None], "model": nn.Linear(1, 1)})
+    found = find_drawn_batches(loop, {"X": torch.arange(96.0)[:, None], "model": nn.Linear(1, 1)})
     assert found is not None
     assert [int(found[2]()[0][0]) for _ in range(6)] == [0, 32, 64, 0, 32, 64]

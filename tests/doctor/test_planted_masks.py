@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 import striate
-from striate.doctor.evidence.simple_models import answers_belong, belonging
+from striate.doctor.evidence.simple_models import class_separation, match_own_maps
 
 
 def shapes(count: int, seed: int, side: int = 16) -> tuple[torch.Tensor, torch.Tensor]:
@@ -81,13 +81,13 @@ def test_maps_that_belong_to_other_images() -> None:
 def test_own_maps_fit_better_than_others_whatever_all_have_in_common(seed: int) -> None:
     x, maps = shapes(40, seed)
     maps = torch.where(maps == 255, -1, maps)
-    own, others = belonging(x, maps)
+    own, others = class_separation(x, maps)
     assert own > 2 * max(others)
-    own, others = belonging(x, maps.roll(7, 0))
+    own, others = class_separation(x, maps.roll(7, 0))
     assert own < 2 * max(others)
-    assert answers_belong(maps.clamp(min=0), maps)
-    assert not answers_belong(torch.zeros_like(maps), maps)
-    assert belonging(x, torch.zeros_like(maps)) == (0.0, [])
+    assert match_own_maps(maps.clamp(min=0), maps)
+    assert not match_own_maps(torch.zeros_like(maps), maps)
+    assert class_separation(x, torch.zeros_like(maps)) == (0.0, [])
 
 
 def test_a_task_without_known_targets_needs_a_loss() -> None:

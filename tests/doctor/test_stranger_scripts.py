@@ -337,6 +337,6 @@ def test_batches_that_a_method_of_the_network_is_given_are_drawn(monkeypatch: py
     text = "for i in range(0, 64, 16):\n    take = order[i : i + 16]\n    self.train_on_batch(x[take], y[take])"
     loop = ast.parse(text).body[0]
     assert isinstance(loop, ast.For)
-    drawing = drawn_batches.drawing(loop, names)
+    drawing = drawn_batches.find_drawn_batches(loop, names)
     assert drawing is not None
     assert [tuple(part.shape) for part in drawing[2]()] == [(16, 3), (16, 1)]

@@ -25,7 +25,7 @@ from striate.doctor.checks.optim.clip_order import CHECK as CLIP_ORDER
 from striate.doctor.checks.optim.schedule.scheduler_calls import CHECK as SCHEDULER_CALLS
 from striate.doctor.evidence.clock import Clock
 from striate.doctor.evidence.evidence import Evidence
-from striate.doctor.script.drawn_batches import Drawn
+from striate.doctor.script.drawn_batches import DrawnBatches
 from striate.doctor.setup.library_training import LibraryTraining
 from striate.doctor.setup.preserved_state import state_preserved
 from striate.doctor.setup.script_source import ScriptSource
@@ -43,7 +43,7 @@ def found_in_library(
     return asked(check, model, digits(), val=digits(100, 250), optimizer=optimizer, source=source)
 
 
-class Counting(Drawn):
+class Counting(DrawnBatches):
     """Batches of a loop that draws so many."""
 
     def __init__(self, passes: int) -> None:

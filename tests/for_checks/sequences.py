@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from for_checks.asked import asked_in_script, stepped
 from striate.doctor.evidence.clock import Clock
 from striate.doctor.evidence.evidence import Evidence
-from striate.doctor.setup.library_training import Judge, LibraryTraining
+from striate.doctor.setup.library_training import LibraryTraining, MetricFunction
 from striate.doctor.setup.script_source import ScriptSource
 from striate.doctor.setup.training_setup import make_setup
 
@@ -97,7 +97,7 @@ def tagging(shift: int = 0) -> Any:
 
 
 def evidence_of(model: nn.Module, step: Any, judge: Any = None) -> Evidence:
-    judges = None if judge is None else Judge(predict, judge, "judge")
+    judges = None if judge is None else MetricFunction(predict, judge, "judge")
     library = LibraryTraining("a Trainer", 3, judge=judges)
     tree = ast.parse("def judge(outputs, labels):\n    pass")
     source = ScriptSource({"s.py": tree}, {}, ("s.py", 1, 1), 3, library=library)

@@ -1,1 +1,1 @@
-"""Why a network does not learn: evidence gathered once, one check a file, causes told from symptoms."""
+"""Finds out why a network does not learn: shared measurements, one check a file, causes separated from symptoms."""

@@ -14,7 +14,7 @@ from striate.wording import filled, listed
 
 
 def main(words: Sequence[str]) -> int:
-    """Exit code 0; 1 where there is an error; 2 where the script cannot be diagnosed."""
+    """Exit code 0; 1 where an error was found; 2 where the script cannot be diagnosed; 130 after an interrupt."""
     own, arguments = (words[: words.index("--")], words[words.index("--") + 1 :]) if "--" in words else (words, [])
     parser = argparse.ArgumentParser(prog="python -m striate.doctor", description=__doc__)
     parser.add_argument("script", type=Path, help="a training script, which is run; its own arguments follow after --")

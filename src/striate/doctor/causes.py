@@ -1,4 +1,4 @@
-"""Causes told from symptoms: which finding explains which, and which comes first."""
+"""Which findings explain other findings, and the order of findings."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ EXPLAINS: dict[str, frozenset[str]] = {
     code: frozenset(chain.from_iterable(check.explained_by(code) for check in every_check() if code in check.codes))
     for code in chain.from_iterable(check.codes for check in every_check())
 }
-"""By code of a cause: what it brings about, as its checks say. A finding that another one explains is listed under it.
-`fit.*` stands for all codes of fit."""
+"""By code of a cause, the codes of its symptoms, as its checks declare them. A finding that another one explains is
+listed under it. `fit.*` stands for all codes of fit."""
 
 _ORDER = """
     data.not-finite data.label-range optim.missing-zero-grad
@@ -41,11 +41,12 @@ _ORDER = """
     data.same-order
 """
 FIRST = tuple(_ORDER.split())
-"""Codes from the most certain and fundamental to what only shows itself; others follow in the order they were found."""
+"""Codes in the order of findings, from certain, fundamental causes to mere symptoms; other codes follow in the order in
+which they were found."""
 
 
 def sort_out(findings: Sequence[Finding]) -> tuple[tuple[Finding, ...], dict[str, tuple[Finding, ...]]]:
-    """The findings that stand for themselves, errors first, and by code of a cause what follows from it."""
+    """The findings that no other finding explains, errors first; and by code of a cause, the findings it explains."""
     ranked = sorted(findings, key=_rank)
     causes: dict[str, str] = {}
     for finding in ranked:
@@ -57,13 +58,13 @@ def sort_out(findings: Sequence[Finding]) -> tuple[tuple[Finding, ...], dict[str
     follows = {
         root.code: tuple(other for other in ranked if _leads_to(causes, other.code, root.code)) for root in roots
     }
-    # What brings about an error is no smaller matter.
+    # A cause is at least as severe as the findings that it explains.
     graver = [_as_grave(root, follows[root.code]) for root in roots]
     return tuple(sorted(graver, key=_rank)), {code: others for code, others in follows.items() if others}
 
 
 def cause_of_all(codes: Sequence[str], found: Sequence[Finding]) -> str:
-    """The code of an error that explains each of `codes`, were it found; empty where there is none."""
+    """The code of an error among `found` that would explain findings of all `codes`; empty where there is none."""
     errors = (finding.code for finding in found if finding.severity == "error")
     return next((error for error in errors if all(_explains(error, code) for code in codes)), "")
 
@@ -74,7 +75,7 @@ def _as_grave(root: Finding, follows: Sequence[Finding]) -> Finding:
 
 
 def _leads_to(causes: dict[str, str], code: str, cause: str) -> bool:
-    """Whether `cause` is among the causes of `code`, near or far."""
+    """Whether `cause` is a direct or indirect cause of `code`."""
     while code in causes:
         code = causes[code]
         if code == cause:

@@ -1,4 +1,4 @@
-"""From a network and what it is trained with to findings."""
+"""Diagnoses a training setup: runs the checks and collects their findings."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from striate.doctor.checks.optim.steps_by_code import STEPS_BY_CODE
 from striate.doctor.checks.reward.batches import learns_from_rewards
 from striate.doctor.diagnosis import Diagnosis
 from striate.doctor.evidence.clock import Clock, NoEvidence, OutOfTime
-from striate.doctor.evidence.evidence import LEARNED, Evidence
+from striate.doctor.evidence.evidence import AFTER_TRIAL, Evidence
 from striate.doctor.evidence.learning import learning_of
 from striate.doctor.evidence.trial import Trial
 from striate.doctor.finding_words import in_python_names
@@ -53,15 +53,14 @@ def diagnose(
     task: str = "classify",
     budget_seconds: float = 30,
 ) -> Diagnosis:
-    """Find out why a network does not learn, and what to change; nothing of what is given is changed.
+    """Find out why a network does not learn, and what to change. The arguments are not changed.
 
-    `model`: a network, or a class or function that makes one, called here. `train`, `val`: a DataLoader or a pair
-    (x, y) each. `loss(outputs, targets)` gives a scalar; none given: cross entropy, for `task="regress"` the mean
-    squared error, for `task="segment"` cross entropy over pixels, of which those of class 255 count for nothing.
-    `optimizer`: an Optimizer over the model's parameters, a function that makes one of parameters, or None.
-    `step(model, batch, optimizer, loss)` makes one training step as the user's own loop does and returns the loss; it
-    is called on copies only. `budget_seconds`: at most so long, but for a step that itself takes longer; what there was
-    no time for is in `.skipped`.
+    `model`: a network, or a class or function that makes one and is called here. `train`, `val`: a DataLoader or a pair
+    (x, y) each. `loss(outputs, targets)` returns a scalar; None: cross entropy, for `task="regress"` the mean squared
+    error, for `task="segment"` cross entropy over pixels, which ignores class 255. `optimizer`: an Optimizer of the
+    model's parameters, a function that makes one from parameters, or None. `step(model, batch, optimizer, loss)` makes
+    one training step as the user's loop does and returns the loss; it is called on copies only. `budget_seconds`: time
+    limit, which only a single step may exceed; `.skipped` names the checks that had no time.
 
     Raises UsageError; DataError where a loader cannot be read; ModelError where the network cannot be run or copied.
     """
@@ -72,7 +71,7 @@ def diagnose(
 
 
 def diagnose_setup(setup: TrainingSetup, budget_seconds: float) -> Diagnosis:
-    """The same of a setup that is made."""
+    """Diagnose a setup. Its state is restored."""
     clock = Clock(float(budget_seconds))
     with state_preserved(setup), threads_to_spare():
         return examine(setup, clock)
@@ -80,8 +79,8 @@ def diagnose_setup(setup: TrainingSetup, budget_seconds: float) -> Diagnosis:
 
 @contextmanager
 def threads_to_spare() -> Iterator[None]:
-    """No more threads than other processes leave cores: those that wait for one another's cores make a step of a small
-    network ten times as long."""
+    """While the body runs, torch uses no more threads than there are idle cores: threads that wait for cores make a
+    step of a small network ten times as slow."""
     before = torch.get_num_threads()
     if before > 1 and maybe_busy() and (load := current_load()).busy:
         torch.set_num_threads(max(1, min(before, load.cores - round(load.taken))))
@@ -92,7 +91,7 @@ def threads_to_spare() -> Iterator[None]:
 
 
 def examine_rewards(source: ScriptSource) -> Diagnosis:
-    """What the code of a script that plays an environment says, and its replay buffer; no step of it is made."""
+    """Diagnose the code of a script that plays an environment, and its replay buffer, without running a step."""
     checks = [
         check for check in (*reward.CHECKS, BROADCAST_OF_VARIABLES, WITHOUT_OPTIMIZER, STEPS_BY_CODE) if check.of_source
     ]
@@ -102,7 +101,7 @@ def examine_rewards(source: ScriptSource) -> Diagnosis:
 
 
 def examine_code(source: ScriptSource, model: nn.Module, why: str) -> Diagnosis:
-    """What the code of a script says of whose loop no step can be made: `why` not."""
+    """Diagnose the code of a script, where no step of its loop can be run: `why` gives the reason."""
     checks = [one for one in every_check() if one.of_source and not one.of_rewards]
     return _of_code(source, model, [*checks, BROADCAST_OF_VARIABLES, STEPS_BY_CODE], why)
 
@@ -117,7 +116,7 @@ def _of_code(source: ScriptSource, model: nn.Module, checks: list[Check], why: s
             looked += check.codes
         except NoEvidence as reason:
             skipped |= dict.fromkeys(check.codes, str(reason))
-        except DataError:  # there are no batches to look at
+        except DataError:  # there are no batches
             skipped |= dict.fromkeys(check.codes, why)
     skipped["data, loss, model, optim, eval, fit and speed"] = why
     firsts = {finding.code: in_python_names(finding, model) for finding in found[::-1]}
@@ -128,24 +127,24 @@ def _of_code(source: ScriptSource, model: nn.Module, checks: list[Check], why: s
 def examine(
     setup: TrainingSetup, clock: Clock, *, quick: bool = False, without: frozenset[str] = frozenset()
 ) -> Diagnosis:
-    """Ask all checks, or the `quick` ones, but for codes in `without`, with state preserved."""
+    """Run all checks, or only the `quick` ones, except those of codes in `without`. The caller preserves the state."""
     evidence = Evidence(setup, clock)
-    checks = [check for check in every_check() if _is_asked(check, evidence, quick, without)]
-    answers = _Answers()
+    checks = [check for check in every_check() if _applies(check, evidence, quick, without)]
+    results = _Results()
     for check in checks:
-        answers.ask(check, evidence)
+        results.run(check, evidence)
     learning = None if quick else learning_of(evidence)
-    if learning is not None and not learning.shown and not answers.alarming and _longer(evidence):
+    if learning is not None and not learning.shown and not results.alarming and _longer(evidence):
         for check in checks:
-            if check.codes in answers.of_learning and not set(check.codes) <= _ONCE:
-                answers.ask(check, evidence)
+            if check.codes in results.of_trial and not set(check.codes) <= _ONCE:
+                results.run(check, evidence)
         learning = learning_of(evidence)
-    found = answers.found + _unexplained(evidence, answers.found)
+    found = results.found + _unexplained(evidence, results.found)
     roots, follows = sort_out([in_python_names(finding, setup.model) for finding in found])
-    return Diagnosis(roots, follows, answers.skipped, answers.looked_at, clock.spent, evidence.pictures, learning)
+    return Diagnosis(roots, follows, results.skipped, results.looked_at, clock.spent, evidence.pictures, learning)
 
 
-_MAY_BE_MEANT = frozenset(
+_MAY_BE_INTENDED = frozenset(
     {
         "data.label-noise",
         "data.too-few",
@@ -156,15 +155,16 @@ _MAY_BE_MEANT = frozenset(
         "model.redundant-filters",
     }
 )
-"""No mistake in code, but how data, network and time go together, which whoever wrote a script may know: of a script a
-warning of these is a note."""
+"""Codes that are no mistake in code, but a relation of data, network and time that the author of a script may know: for
+a script, a warning of these becomes a note."""
 _BEYOND = 0.1
-"""Of the budget: so much later code is still read."""
+"""Share of the budget by which checks that only read code may be late."""
 _ONCE = frozenset({"fit.overfit"})
-"""Not asked again: a longer trial sees the same few batches more often than a training would."""
+"""Codes that are not checked again after a longer trial, which repeats the same few batches more often than a
+training."""
 
 
-def _is_asked(check: Check, evidence: Evidence, quick: bool, without: frozenset[str]) -> bool:
+def _applies(check: Check, evidence: Evidence, quick: bool, without: frozenset[str]) -> bool:
     if check.of_rewards and not learns_from_rewards(evidence):
         return False
     if (quick and not check.quick) or (check.of_source and evidence.setup.source is None):
@@ -180,31 +180,31 @@ def _longer(evidence: Evidence) -> bool:
 
 
 @dataclass
-class _Answers:
+class _Results:
     """The results of the checks."""
 
     found: list[Finding] = field(default_factory=list)
     looked: list[Check] = field(default_factory=list)
     """The checks that ran, in order."""
     why: dict[int, tuple[Check, str, bool]] = field(default_factory=dict)
-    """Each skipped check by its number, why it was skipped, and whether time was too short."""
-    of_learning: set[tuple[str, ...]] = field(default_factory=set)
-    """Codes of the checks that examined what the trial's network learned."""
+    """By id of a skipped check: the check, the reason, and whether it lacked time."""
+    of_trial: set[tuple[str, ...]] = field(default_factory=set)
+    """Codes of the checks that depend on the network after the trial."""
 
     @property
     def alarming(self) -> bool:
-        """Whether there is more than notes."""
+        """Whether there is an error or a warning."""
         return any(finding.severity != "note" for finding in self.found)
 
     @property
     def looked_at(self) -> tuple[str, ...]:
-        """The codes of the checks that were asked."""
+        """The codes of the checks that ran."""
         return tuple(dict.fromkeys(code for check in self.looked for code in check.codes))
 
     @property
     def skipped(self) -> dict[str, str]:
-        """By code why it was not looked for: where several checks look, why the first one did not; not where another
-        did and none lacked time."""
+        """By code, why it was not checked: the reason of the first of its checks that lacked time, or else was skipped.
+        Without a check that lacked time, a code that another check covered is left out."""
         looked, found = set(self.looked_at), dict[str, str]()
         for check, why, late in sorted(self.why.values(), key=lambda skipped: not skipped[2]):
             for code in check.codes:
@@ -212,15 +212,15 @@ class _Answers:
                     found.setdefault(code, why)
         return found
 
-    def ask(self, check: Check, evidence: Evidence) -> None:
-        """Ask a check; what it finds takes the place of what it found before."""
+    def run(self, check: Check, evidence: Evidence) -> None:
+        """Run a check. Its findings replace earlier ones of the same codes."""
         if not check.quick and (cause := cause_of_all(check.codes, self.found)):
             self._skip(check, f"it would follow from {cause}")
             return
-        evidence.asked.clear()
+        evidence.requested.clear()
         found = list[Finding]()
         try:
-            # To read code takes next to no time, and what needs more asks for it itself.
+            # Reading code takes little time; a check that needs more reads the clock itself.
             evidence.clock.need(-_BEYOND * evidence.clock.budget if check.of_source else 0.0)
             found += check.run(evidence)
             if evidence.setup.source is not None:
@@ -231,30 +231,30 @@ class _Answers:
             self._skip(check, str(reason), late=isinstance(reason, OutOfTime))
         except StriateError:
             raise
-        except Exception as error:  # a check that meets what nobody thought of leaves the others their time
+        except Exception as error:  # an unforeseen error of one check must not end the others
             if ran_out(error):
                 raise
             self._skip(check, f"the check itself failed: {type(error).__name__}: {error}")
         codes = {one.code for one in found}
         self.found = [one for one in self.found if one.code not in codes] + found
-        if not check.quick or not LEARNED.isdisjoint(evidence.asked):
-            self.of_learning.add(check.codes)
+        if not check.quick or not AFTER_TRIAL.isdisjoint(evidence.requested):
+            self.of_trial.add(check.codes)
 
     def _skip(self, check: Check, why: str, *, late: bool = False) -> None:
-        """One that was asked before stays so."""
+        """Record a skipped check, unless it ran before."""
         if not any(one is check for one in self.looked):
             self.why[id(check)] = check, why, late
 
 
 def _as_of_script(finding: Finding) -> Finding:
-    meant = finding.code in _MAY_BE_MEANT and finding.severity == "warning"
-    return replace(finding, severity="note") if meant else finding
+    may_be_intended = finding.code in _MAY_BE_INTENDED and finding.severity == "warning"
+    return replace(finding, severity="note") if may_be_intended else finding
 
 
 def _unexplained(evidence: Evidence, found: list[Finding]) -> list[Finding]:
-    """A first step that raises is a finding; where no check knows what it is, it is told as it came. Raises ModelError
-    where the network itself does, or no step could be tried at all."""
-    trial = vars(evidence).get("kept", {}).get("trial")
+    """The finding about a first step that raises an error which no check explains. Raises ModelError where the network
+    itself raises it, or no step could be tried."""
+    trial = vars(evidence).get("cached", {}).get("trial")
     if isinstance(trial, NoEvidence) and not isinstance(trial, OutOfTime):
         raise ModelError("the training step", str(trial), "one that can be tried on copies", _FIX)
     if not isinstance(trial, Trial) or trial.error is None or trial.rows:

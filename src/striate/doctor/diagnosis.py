@@ -1,4 +1,4 @@
-"""What a diagnosis comes to, as a record, as text and in a notebook."""
+"""The result of a diagnosis, as a record, as text and in a notebook."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ VERDICTS = {
 
 @dataclass(frozen=True)
 class Picture:
-    """A small picture beside a finding."""
+    """A small plot or images that illustrate a finding."""
 
     kind: str
     """`lines`, `bars` or `images`."""
@@ -35,10 +35,12 @@ class Picture:
 
 @dataclass(frozen=True)
 class Learning:
-    """Whether the trial learned anything, and what it showed, in words."""
+    """Whether the trial learned anything."""
 
     shown: bool
+    """Whether it did."""
     text: str
+    """The evidence, in words."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -49,20 +51,20 @@ class Diagnosis:
     follows: Mapping[str, tuple[Finding, ...]] = field(default_factory=dict)
     """By the code of a cause, the findings that it explains."""
     skipped: Mapping[str, str] = field(default_factory=dict)
-    """Codes that were not checked, and why."""
+    """By code that was not checked, the reason."""
     looked_at: tuple[str, ...] = ()
     """Codes that were checked."""
     seconds: float = 0.0
-    """How long it took."""
+    """Duration of the diagnosis."""
     pictures: Mapping[str, Picture] = field(default_factory=dict)
-    """By code."""
+    """By code of a finding."""
     learning: Learning | None = None
     """What the network of the trial learned; None without a trial."""
 
     @property
     def verdict(self) -> str:
-        """`unhealthy` where there is an error or a warning, `healthy` where there is none, the trial has shown that the
-        network learns, and checks had the time that they need, else `unknown`."""
+        """`unhealthy` where there is an error or a warning. `healthy` where there is none, the trial showed that the
+        network learns, and checks had the time that they need. Else `unknown`."""
         if any(finding.severity != "note" for finding in self.findings):
             return "unhealthy"
         learned = self.learning is not None and self.learning.shown
@@ -70,18 +72,18 @@ class Diagnosis:
 
     @property
     def left_out(self) -> tuple[str, ...]:
-        """Codes that no check could look at because time ran out or it failed."""
+        """Codes that were not checked because the time ran out or the check failed."""
         return tuple(c for c, reason in self.skipped.items() if "seconds ran out" in reason or "failed" in reason)
 
     @property
     def _cut_short(self) -> bool:
-        """Whether checks lacked time or failed, or more were left out than made."""
+        """Whether checks lacked time or failed, or more codes were skipped than checked."""
         return bool(self.left_out) or len(self.skipped) > len(self.looked_at)
 
     @property
     def healthy(self) -> bool:
-        """Whether there is no error and no warning, no check was left out for want of time, and the trial has shown
-        that the network learns."""
+        """Whether the verdict is `healthy`: no error and no warning, no check that lacked time or failed, and a trial
+        that showed that the network learns."""
         return self.verdict == "healthy"
 
     def _repr_html_(self) -> str:
@@ -115,8 +117,8 @@ class Diagnosis:
 
 
 def diagnosis_text(diagnosis: Diagnosis, width: int = 100) -> str:
-    """The findings with what follows from each, the verdict, and what was not looked at, in lines of at most `width`
-    letters."""
+    """The findings with those that each explains, the verdict, and the codes that were not checked, in lines of at most
+    `width` letters."""
     width = max(40, width)
     parts = []
     for finding in diagnosis.findings:
@@ -148,23 +150,23 @@ def _verdict(diagnosis: Diagnosis, width: int) -> str:
 
 
 def verdict_text(diagnosis: Diagnosis) -> str:
-    """The closing sentence: what was found or not found in how many checks, what the trial showed, and how much was not
-    looked at."""
+    """The closing sentence: the numbers of findings and checks, what the trial showed, and the number of codes that
+    were not checked."""
     counts = {name: number for name, number in diagnosis.counts().items() if number}
-    said = listed([several(number, name) for name, number in counts.items()])
+    found = listed([several(number, name) for name, number in counts.items()])
     took = f"{several(len(diagnosis.looked_at), 'check')} in {diagnosis.seconds:.1f} s"
     shown = f"; {diagnosis.learning.text}" if diagnosis.learning is not None else ""
     unseen = f"; not looked at: {several(len(diagnosis.skipped), 'check')}" if diagnosis.skipped else ""
     if diagnosis.verdict == "unhealthy":
-        return f"{said}; {took}{unseen}."
-    notes = f" ({said})" if said else ""
+        return f"{found}; {took}{unseen}."
+    notes = f" ({found})" if found else ""
     if diagnosis.verdict == "healthy":
         return f"Healthy: no error and no warning{notes} in {took}{shown}{unseen}."
     return f"No error and no warning{notes} in {took}{shown}{unseen}. Whether it is healthy is not known."
 
 
 def _notebook_page(diagnosis: Diagnosis) -> str:
-    """The verdict, each finding with what follows from it, and what was not looked at, as HTML."""
+    """The verdict, each finding with those that it explains, and the codes that were not checked, as HTML."""
     counts = ", ".join(several(count, severity) for severity, count in diagnosis.counts().items())
     found = (
         finding._repr_html_()

@@ -1,4 +1,5 @@
-"""Findings in the words that every surface shows: modules as Python names them, sentences with one full stop."""
+"""Findings in the words that all outputs show: modules as Python expressions, remedies as sentences with a full
+stop."""
 
 from __future__ import annotations
 
@@ -13,8 +14,8 @@ from striate.wording import python_name
 
 
 def in_python_names(finding: Finding, model: nn.Module) -> Finding:
-    """The finding with modules and parameters of `model` named as Python names them (`features[3]`, `model[0]`), its
-    remedy a sentence of its own."""
+    """The finding with modules and parameters of `model` as Python expressions (`features[3]`, `model[0]`), and with a
+    remedy that is a sentence."""
     names = {name for name, _ in (*model.named_modules(), *model.named_parameters())}
     numbered = sorted((name for name in names if re.search(r"(^|\.)\d", name)), key=len, reverse=True)
     dotted = [name for name in numbered if not name.isdigit()]
@@ -28,7 +29,8 @@ def in_python_names(finding: Finding, model: nn.Module) -> Finding:
 
 
 def _renamed(text: str, names: Iterable[str]) -> str:
-    """Dotted paths that stand alone, not in a string of code; a number before `more` counts others."""
+    """The text with dotted module paths as Python expressions, except in quoted code. A number before `more` is a
+    count, not a module."""
     for name in names:
         text = re.sub(rf"(?<![\w.\[\"'-]){re.escape(name)}(?![\w\[\"'×%]|\.\w| more\b)", python_name(name), text)
     return text

@@ -30,19 +30,19 @@ _WARMUP = 10
 
 
 _DECIDED_ELSEWHERE = frozenset({"speed.slow-plan"})
-"""By the execution plan, which is measured for longer runs: `striate plan` shows it."""
+"""Codes that the execution plan decides, which is measured for longer runs: `striate plan` shows it."""
 
 
 def examine_prepared(prepared: Prepared, clock: Clock, *, quick: bool = False) -> Diagnosis:
-    """All checks on a training that is about to start; `quick`: those that need no trials of their own."""
+    """Run all checks on a training that is about to start. `quick`: only those that need no trials of their own."""
     setup = setup_of(prepared)
     with execution_settings(prepared.config), uncompiled(prepared.config), state_preserved(setup):
         return examine(setup, clock, quick=quick, without=_DECIDED_ELSEWHERE)
 
 
 def setup_of(prepared: Prepared) -> TrainingSetup:
-    """The training as `striate train` makes it: batches augmented and standardized, its own loss, optimizer, peak
-    rate and precision. The plan's compiled forms run as they are written: results are the same."""
+    """The setup of the training that `striate train` runs, with its augmented and standardized batches, its loss,
+    optimizer, peak rate and precision. Networks that the plan compiles run uncompiled, with the same results."""
     step = partial(_step, objective=prepared.objective, warmup=_Warmup())
     return TrainingSetup(
         prepared.state.module,
@@ -62,7 +62,7 @@ def setup_of(prepared: Prepared) -> TrainingSetup:
 
 @dataclass(frozen=True)
 class TrainingBatches:
-    """The first epoch, as the network gets it."""
+    """The batches of the first epoch, as the network receives them."""
 
     prepared: Prepared
     dataset: Any = field(init=False, default=None)
@@ -91,7 +91,7 @@ class ValidationBatches:
 
     def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         given = self.prepared
-        # Spread over the split, which may be sorted by class.
+        # In random order, since the split may be sorted by class.
         order = epoch_order(len(self.dataset), given.config.seed, 0)
         for batch in batches(self.dataset, batch_size(given.data.input_shape), order=order):
             inputs = to_memory_format(given.normalize(batch.inputs), given.config)
@@ -104,14 +104,15 @@ def _loss(task: Task, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Ten
 
 @dataclass
 class _Warmup:
-    """Which step it is; each replica has its own."""
+    """The warm-up of one replica. A trial is too short for the schedule, most of whose steps are near the peak rate."""
 
     done: int = 0
+    """Steps made."""
     share: float = 1.0
+    """Share of the peak rate in the last step."""
 
     def begin(self) -> float:
-        """What to change the rate by for the next step, from a tenth to the whole peak rate: a trial is too short for
-        the schedule, most of whose steps are near its peak."""
+        """The factor that changes the rate for the next step, on the way from a tenth of the peak rate to all of it."""
         before, self.share = self.share, min(1.0, (self.done + 1) / _WARMUP)
         self.done += 1
         return self.share / before
@@ -120,7 +121,7 @@ class _Warmup:
 def _step(
     model: nn.Module, batch: Any, optimizer: Optimizer, loss: Loss, *, objective: Objective, warmup: _Warmup
 ) -> torch.Tensor:
-    """One step of training/step.py. Rates change by ratios, so that a trial may vary them."""
+    """One step of training/step.py. The warm-up multiplies the rates, so that trials may change them too."""
     inputs, targets = batch
     config = objective.config
     optimizer.zero_grad(set_to_none=True)

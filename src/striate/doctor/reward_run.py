@@ -1,4 +1,4 @@
-"""The doctor for trainings on an environment: the game, the settings, and of a run what it recorded and learned."""
+"""Diagnosis of trainings on an environment: of the environment, the settings, and the records of a run."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ CODES = ("never-seen", "scale", "terminal-lost", "truncated-terminal", "off-by-o
 
 
 def examine_environment(config: Config) -> Diagnosis:
-    """What an environment and the settings of a training on it say before it begins."""
+    """Diagnose an environment and the settings of a training on it, before it begins."""
     began = perf_counter()
     found = [*_of_environment(config), *setting_findings(config.task.control, 0)]
     return _diagnosis(found, began, None, {})
 
 
 def examine_reward_run(run: RunDirectory, config: Config) -> Diagnosis:
-    """What went wrong in a run on an environment, finished or not. Raises RunError where its files cannot be read."""
+    """Diagnose a run on an environment, finished or not. Raises RunError where its files cannot be read."""
     began, control = perf_counter(), config.task.control
     saved = load_checkpoint(run.last) if is_there(run.last) else None
     history: list[dict[str, Any]] = [] if saved is None else saved["history"]
@@ -93,7 +93,7 @@ def _of_replay(
 
 
 def restored(state: Mapping[str, Any], control: ControlConfig) -> Replay:
-    """The replay buffer of a checkpoint, of just the size that is filled."""
+    """The replay buffer of a checkpoint, with exactly the filled size."""
     frames = state["frames"]
     assert control.stack is not None, "decided before"
     rows, count = frames.shape[:2]

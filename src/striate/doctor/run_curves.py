@@ -1,4 +1,4 @@
-"""What the curves of a finished or broken run say."""
+"""Findings from the training curves of a finished or interrupted run."""
 
 from __future__ import annotations
 
@@ -22,31 +22,31 @@ from striate.training.config_file import config_from_yaml
 from striate.wording import several, short_number
 
 WORSE = 1.25
-"""The validation loss at the end over its lowest: beyond this, and with the gap below, learning by heart has begun to
-cost. Smoothed over three epochs; noise of a few hundred samples stays within a tenth."""
+"""The last validation loss over the lowest, both smoothed over three epochs: a run above this, and with the accuracy
+gap below, overfits. The noise of a few hundred samples is less than a tenth."""
 GAP = 0.10
-"""Accuracy on training samples minus that on validation."""
+"""Training accuracy minus validation accuracy."""
 STUCK = 0.98
-"""Of the loss of guessing, ln K: a run that ends above has learned nothing."""
+"""Share of the loss of guessing, ln K: a run whose training loss ends above it has learned nothing."""
 WAITING = 0.25
-"""Share of the time of training in which steps waited for data."""
+"""Share of the training time in which steps waited for data."""
 FALLING = 0.05
-"""Share by which the training loss still fell: in the last quarter of the epochs at a rate not yet brought down, in
-their second half where the rate was brought down."""
+"""Share by which the training loss still fell: over the last quarter of the epochs where the learning rate was still
+high, over the second half where it was lowered."""
 FEW_PASSES = 3
-"""Over the training samples: a run of fewer says little about its data or its network."""
+"""A run with fewer passes over the training samples says little about its data or its network."""
 FEW_STEPS = 100
-"""Nor does a run of so few steps and fewer passes than `_ENOUGH`."""
+"""So does a run with fewer steps, and fewer passes than `_ENOUGH`."""
 MANY_PASSES = 30
-"""After so many passes a loss that fell with its rate is no sign of a run that was too short."""
+"""After this many passes, a loss that falls with the learning rate does not show that the run was too short."""
 UNLEARNED = 1 / 3
-"""Of the loss of the first epoch: what was brought below it is called learned."""
+"""Share of the first epoch's loss: a training loss below it counts as learned."""
 AS_LOW = 1.02
-"""Of the lowest validation loss: up to here validation is at its best."""
+"""The last validation loss over the lowest: up to this, validation is still at its best."""
 TOO_SHORT = "fit.too-short"
 _SMALLER = 128  # pixels
 _ENOUGH, _LONGER = 10, 3
-"""What a run that was too short is told to make: so many passes, and so many times as many as it made, at least."""
+"""The remedy for a run that was too short: at least this many passes, and at least this many times as many."""
 
 
 @dataclass(frozen=True)
@@ -57,20 +57,20 @@ class Curves:
     """Columns of metrics.csv by name."""
     events: tuple[dict[str, Any], ...]
     classes: int
-    """Number of classes of which a guess has the loss ln(classes) (`Task.guessed_classes`); else 0."""
+    """Number of classes where guessing has the loss ln(classes) (`Task.guessed_classes`); else 0."""
     run: RunDirectory | None = None
-    """The run that they are of."""
+    """The run of these curves."""
     passes: float | None = None
-    """Passes over the training samples, a fraction where the budget ended within one; None while it goes on."""
+    """Passes over the training samples, a fraction where the budget ended within a pass; None while the run goes on."""
 
     @property
     def epochs(self) -> int:
-        """How many epochs were finished."""
+        """Number of finished epochs."""
         return len(self.columns.get("epoch", ()))
 
 
 def read_curves(run: RunDirectory, classes: int, passes: float | None = None) -> Curves:
-    """The curves of a run, also of one that broke off; `passes` where metrics.json does not tell them yet. Raises
+    """The curves of a run, which may be unfinished. `passes`: needed where there is no metrics.json yet. Raises
     RunError where a file cannot be read."""
     try:
         table = (read_verified(run.metrics_csv) or b"").decode()
@@ -82,7 +82,7 @@ def read_curves(run: RunDirectory, classes: int, passes: float | None = None) ->
     names = rows[0].keys() if rows else ()
     columns = {name: tuple(_number(row.get(name)) for row in rows) for name in names}
     if passes is None:
-        with suppress(RunError):  # of a run that is not finished
+        with suppress(RunError):  # the run is not finished
             passes = read_metrics(run).get("epochs")
     return Curves(columns, tuple(read_events(run)), classes, run, passes)
 
@@ -95,8 +95,8 @@ def _number(text: str | None) -> float:
 
 
 def curve_findings(curves: Curves) -> tuple[Finding, ...]:
-    """At most one finding each of a run that was too short, broke off, learned nothing, learned by heart, or waited for
-    its data; and `unlabeled_findings`."""
+    """At most one finding each about a run that was too short, stopped at NaN or Inf, learned nothing, overfitted, or
+    waited for its data; and `unlabeled_findings`."""
     found = (too_short(curves), _broken(curves), _stuck(curves), _overfit(curves), _waiting(curves))
     rates = curves.columns.get("lr", ())
     of_unlabeled = unlabeled_findings(curves.columns, max(rates) if rates else None)
@@ -125,7 +125,7 @@ def _stuck(curves: Curves) -> Finding | None:
     if curves.classes < 2 or len(loss) < 3:
         return None
     chance = math.log(curves.classes)
-    if not min(loss[-3:]) > STUCK * chance or _looks_at_no_label(curves):
+    if not min(loss[-3:]) > STUCK * chance or _learns_without_labels(curves):
         return None
     return Finding(
         code="fit.plateau",
@@ -141,8 +141,8 @@ def _stuck(curves: Curves) -> Finding | None:
     )
 
 
-def _looks_at_no_label(curves: Curves) -> bool:
-    """Whether the run was to learn without labels, so that guessing is all that can be expected of it."""
+def _learns_without_labels(curves: Curves) -> bool:
+    """Whether the run learns without labels, so that its predictions of labels cannot be better than guesses."""
     return curves.run is not None and not config_from_yaml(curves.run.config).auxiliary.task
 
 
@@ -173,8 +173,8 @@ def _overfit(curves: Curves) -> Finding | None:
 
 
 def too_short(curves: Curves) -> Finding | None:
-    """Whether a run hardly trained: few passes over its data, or a training loss that still fell clearly at its end.
-    None for others, and for one that its patience or its target ended."""
+    """The finding about a run that hardly trained: few passes over its data, or a training loss that still fell clearly
+    at its end. None for other runs, and for a run that ended early by patience or target."""
     steps = _steps(curves)
     passes = math.inf if curves.passes is None else curves.passes
     few, fell = passes < FEW_PASSES or (passes < _ENOUGH and steps < FEW_STEPS), _still_fell(curves)
@@ -194,7 +194,7 @@ def too_short(curves: Curves) -> Finding | None:
 
 
 def _still_fell(curves: Curves) -> str:
-    """What of the training loss says that there was more to learn; empty where nothing does."""
+    """How the training loss still fell at the end, in words; empty where it shows nothing more to learn."""
     columns = curves.columns
     loss, rate, val = (columns.get(name, ()) for name in ("train_loss", "lr", "val_loss"))
     if len(loss) < 4 or not rate:
@@ -219,13 +219,13 @@ def _steps(curves: Curves) -> int:
 
 
 def ended_early(curves: Curves) -> bool:
-    """Whether training had steps left when it ended: it had reached its target, or got no better."""
+    """Whether training ended before its planned number of steps: at its target, or without improvement."""
     planned = None if curves.run is None else config_from_yaml(curves.run.config).budget.steps
     return planned is not None and _steps(curves) < planned
 
 
 def _longer(curves: Curves) -> Remedy:
-    """The same training for longer, as a command; of what was given in Python there is none."""
+    """The remedy of a longer training, as a command; without a command for data that were passed in Python."""
     plain = Remedy("Train for longer.", settings={"schedule.name": "one-cycle"}, advice="more epochs")
     if curves.run is None or curves.passes is None:
         return plain
@@ -246,7 +246,7 @@ def _longer(curves: Curves) -> Remedy:
 
 
 def _whole_minutes(minutes: float) -> str:
-    """Minutes as a person asks for them: 2, 5, 10, 15, …"""
+    """Minutes rounded up to a round number: 2, 5, 10, 15, …"""
     step = next((step for step in (1, 5, 15) if minutes <= 10 * step), 60)
     return str(step * math.ceil(minutes / step))
 
@@ -258,12 +258,12 @@ def _waiting(curves: Curves) -> Finding | None:
     data = config_from_yaml(curves.run.config).data if curves.run else DataConfig()
     remedy = Remedy(
         "Decode all images once, or use smaller ones.",
-        # A pack of another size would not be that of the run.
+        # The run would not use a pack of another image size.
         command=("data", "pack", "DATA", *(("--size", "x".join(map(str, data.size))) if data.size else ())),
         advice="smaller images, which decode faster",
     )
     if data.store in ("memory", "pack"):
-        # Nothing is decoded during these trainings.
+        # These trainings decode nothing.
         remedy = Remedy("Augment less; or use a larger network, which costs hardly more time.")
     return Finding(
         code="speed.input-bound",

@@ -1,4 +1,4 @@
-"""What the curves of a network that learns without labels say: Boltzmann machines and sparse codes."""
+"""Findings from the training curves of networks that learn without labels: Boltzmann machines and sparse codes."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ Columns = Mapping[str, tuple[float, ...]]
 WORSE = 1.25
 """The reconstruction error at the end over its lowest."""
 GAP_NATS = 10.0
-"""By which the free energy of validation is above that of training samples: e¹⁰ times less probable, each."""
+"""Free energy of validation minus that of training samples: a validation sample is e¹⁰ times less probable."""
 WIDENED = 1.5
-"""That gap at the end over the one at half of the epochs."""
+"""That gap at the end over the gap after half of the epochs."""
 OFF, ON = 5e-4, 0.9
-"""Mean activity of hidden units, below and above which they say nothing of an image."""
+"""Mean activity of hidden units; below and above, they carry no information about an image."""
 _FEWEST = 3  # epochs
 
 
 def unlabeled_findings(columns: Columns, rate: float | None) -> tuple[Finding, ...]:
-    """At most one finding each of weights that grew too far, hidden units that are all on or all off, and images that
-    are learned by heart, from the columns of metrics.csv; nothing of a network that follows no hidden units. `rate` is
-    the learning rate, where it is known."""
+    """At most one finding each about weights that grew too far, hidden units that are all on or all off, and memorized
+    images. `columns`: those of metrics.csv; without a column of hidden activity there is no finding. `rate`: the
+    learning rate, if known."""
     if "val_hidden_activity" not in columns:
         return ()
     found = (_diverged(columns, rate), _idle(columns, rate), _gap(columns))
@@ -59,7 +59,7 @@ def _idle(columns: Columns, rate: float | None) -> Finding | None:
         where="metrics.csv",
         measured=f"hidden units are on with a mean probability of {activity[-1]:.2g}",
         threshold=f"{OFF:g} to {ON:g}",
-        why=f"Units that are {state} for every image tell nothing about it: the reconstruction is the same for all.",
+        why=f"Units that are {state} for every image carry no information: the reconstruction is the same for all.",
         remedy=_lower(rate),
     )
 

@@ -37,7 +37,7 @@ class Doubled(torch.autograd.Function):
 def test_a_gradient_of_choice_is_known_by_what_it_rounds(function: Any, meant: bool) -> None:
     checked = check_function(function, (torch.randn(4, 40, generator=torch.Generator().manual_seed(0)),))
     assert checked.wrong
-    assert checked.meant is meant
+    assert checked.intended is meant
 
 
 class Quantized(torch.autograd.Function):
@@ -55,5 +55,5 @@ def test_only_gradients_that_are_asked_for_are_held_against_slopes(learned: bool
     x = torch.randn(40, requires_grad=True)
     scale = torch.tensor([0.1], requires_grad=learned)
     found = check_function(Quantized, (x, scale))
-    assert found.meant is meant
+    assert found.intended is meant
     assert len(found.wrong) == 1 + learned

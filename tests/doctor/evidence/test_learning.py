@@ -14,7 +14,7 @@ from for_checks.asked import adam, digits
 from for_checks.claims import Flow, likelihood, sensors
 from striate.doctor.evidence.clock import Clock
 from striate.doctor.evidence.evidence import Evidence
-from striate.doctor.evidence.learning import is_a_part, learning_of
+from striate.doctor.evidence.learning import learning_of, trains_a_part
 from striate.doctor.setup.training_setup import make_setup
 
 
@@ -65,4 +65,4 @@ def test_a_head_alone_is_a_small_part(part: bool) -> None:
     model = nn.Sequential(nn.Flatten(), nn.Linear(64, 600), nn.ReLU(), nn.Linear(600, 10))
     optimizer = adam(model[3].parameters() if part else model.parameters())
     setup = make_setup(model, digits(), None, loss=nn.CrossEntropyLoss(), optimizer=optimizer)
-    assert is_a_part(Evidence(setup, Clock(20.0))) is part
+    assert trains_a_part(Evidence(setup, Clock(20.0))) is part

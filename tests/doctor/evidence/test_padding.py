@@ -7,7 +7,7 @@ from torch import nn
 
 from striate.doctor.evidence.clock import Clock
 from striate.doctor.evidence.evidence import Evidence
-from striate.doctor.evidence.padding import filler_of, rows_of
+from striate.doctor.evidence.padding import padding_value, target_rows
 from striate.doctor.setup.training_setup import make_setup
 
 
@@ -15,8 +15,8 @@ def test_a_hyphen_in_all_dates_fills_nothing_up() -> None:
     dates = torch.tensor(
         [[1 + int(c) if c != "-" else 0 for c in f"19{n:02d}-0{1 + n % 9}-1{n % 9}"] for n in range(48)]
     )
-    assert filler_of(dates) is None
-    assert filler_of(torch.tensor([[1, 2, 9, 9], [2, 1, 2, 9], [1, 1, 2, 2]])) == 9
+    assert padding_value(dates) is None
+    assert padding_value(torch.tensor([[1, 2, 9, 9], [2, 1, 2, 9], [1, 1, 2, 2]])) == 9
 
 
 def test_rows_of_a_part_of_a_batch_are_known() -> None:
@@ -25,7 +25,7 @@ def test_rows_of_a_part_of_a_batch_are_known() -> None:
     setup = make_setup(model, [(tokens, tokens[:, 0] % 3)] * 3, None, loss=nn.CrossEntropyLoss())
     evidence = Evidence(setup, Clock(20.0))
     for rows in (16, 8, 4):
-        found = rows_of(evidence, torch.zeros(rows * 6, dtype=torch.long))
+        found = target_rows(evidence, torch.zeros(rows * 6, dtype=torch.long))
         assert found is not None
         assert found.shape == (rows, 6)
-    assert rows_of(evidence, torch.zeros(5, dtype=torch.long)) is None
+    assert target_rows(evidence, torch.zeros(5, dtype=torch.long)) is None

@@ -6,13 +6,13 @@ import pytest
 import torch
 
 from for_checks.sequences import tones
-from striate.doctor.evidence.pairs import _are_signals, _stacked, far_apart
+from striate.doctor.evidence.pairs import _are_signals, _stacked, input_distances
 
 
 def test_spectra_are_of_signals_alone() -> None:
     generator = torch.Generator().manual_seed(0)
     one, again, other = (tones(torch.full((8,), k), generator) for k in (1, 1, 2))
-    assert float(far_apart(one, again).max()) < float(far_apart(one, other).min())
+    assert float(input_distances(one, again).max()) < float(input_distances(one, other).min())
     assert _are_signals(one)
     assert not _are_signals(torch.randn(64, 256, generator=generator))
     assert not _are_signals(one[:, :100])
@@ -20,8 +20,8 @@ def test_spectra_are_of_signals_alone() -> None:
 
 def test_images_are_near_wherever_they_show_something() -> None:
     image, other = torch.randn(2, 1, 1, 8, 8, generator=torch.Generator().manual_seed(0))
-    assert float(far_apart(image, image.roll((2, -1), (2, 3)))) < 1e-5
-    assert float(far_apart(image, other)) > 0.3
+    assert float(input_distances(image, image.roll((2, -1), (2, 3)))) < 1e-5
+    assert float(input_distances(image, other)) > 0.3
 
 
 @pytest.mark.parametrize("order", [(0, 1, 2), (0, 2, 1)])

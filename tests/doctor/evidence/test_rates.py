@@ -8,7 +8,7 @@ from itertools import accumulate
 
 import pytest
 
-from striate.doctor.evidence.rates import compounds
+from striate.doctor.evidence.rates import compounded_rates
 
 
 def multiplied(factor: Callable[[int], float], epochs: int = 14, steps: int = 3, first: int = 1) -> list[float]:
@@ -28,9 +28,9 @@ FACTORS = [
 @pytest.mark.parametrize("factor", FACTORS)
 def test_factors_of_the_first_rate_multiply_the_current_one(factor: Callable[[int], float]) -> None:
     for first in (0, 1, 2):
-        assert compounds(multiplied(factor, first=first)) is not None or (first == 2 and factor is FACTORS[1])
-    assert compounds([0.01, 0.05, *multiplied(factor)]) is not None  # after a warmup
-    assert compounds(multiplied(factor)[:9]) is None  # too few to tell
+        assert compounded_rates(multiplied(factor, first=first)) is not None or (first == 2 and factor is FACTORS[1])
+    assert compounded_rates([0.01, 0.05, *multiplied(factor)]) is not None  # after a warmup
+    assert compounded_rates(multiplied(factor)[:9]) is None  # too few to tell
 
 
 SCHEDULES = [
@@ -52,5 +52,5 @@ def test_schedules_that_are_meant_do_not_multiply_so(schedule: Callable[[float],
     for epochs in range(3, 120):
         for offset in (0, 1):
             rates = [schedule((epoch + offset) / (epochs + offset)) for epoch in range(epochs)]
-            assert compounds(rates) is None, (epochs, offset)
-            assert compounds([rate + 0.01 for rate in rates]) is None, (epochs, offset)
+            assert compounded_rates(rates) is None, (epochs, offset)
+            assert compounded_rates([rate + 0.01 for rate in rates]) is None, (epochs, offset)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch.utils.data import BatchSampler, DataLoader, RandomSampler, Sampler, SequentialSampler, TensorDataset
 
-from striate.doctor.evidence.read_batches import draws_again, shared_positions
+from striate.doctor.evidence.read_batches import repeats_samples, shared_positions
 
 
 @pytest.mark.parametrize("again", [True, False])
@@ -18,7 +18,7 @@ def test_a_loader_draws_as_its_batches_do(again: bool) -> None:
     data = TensorDataset(torch.arange(8.0))
     loader = DataLoader(data, batch_sampler=BatchSampler(RandomSampler(data, replacement=again), 4, False))
     assert isinstance(loader.sampler, SequentialSampler)
-    assert draws_again(loader) is again
+    assert repeats_samples(loader) is again
 
 
 @pytest.mark.parametrize("cut_again", [True, False])

@@ -19,11 +19,11 @@ from torch.nn import functional
 from for_checks.asked import perceptron
 from striate.doctor.script import drawn_batches, network_calls
 from striate.doctor.script.drawn_batches import (
-    Drawing,
-    drawing,
+    FoundDraw,
     drawn_once,
-    draws_for_parts,
-    never_drawn,
+    draws_in_parts,
+    find_drawn_batches,
+    fixed_batch,
     with_attributes_named,
 )
 
@@ -39,11 +39,11 @@ X = torch.randn(96, 8, generator=torch.Generator().manual_seed(0))
 Y = X.sum(1)
 
 
-def drawn(text: str, names: dict[str, Any], running: frozenset[str] = frozenset()) -> Drawing | None:
+def drawn(text: str, names: dict[str, Any], running: frozenset[str] = frozenset()) -> FoundDraw | None:
     """What a loop draws, whose variables have these values."""
     (loop,) = ast.parse(text).body
     assert isinstance(loop, ast.For)
-    return drawing(
+    return find_drawn_batches(
         loop, {"torch": torch, "np": np, "X": X, "Y": Y, "order": np.random.permutation(96)} | names, running
     )
 
@@ -58,7 +58,7 @@ def test_a_part_of_a_batch_that_has_no_name() -> None:
     assert chosen == ["x", "y"]
     x, y = draw()
     assert torch.allclose(x.sum(1), y)
-    assert draws_for_parts(loop, chosen)
+    assert draws_in_parts(loop, chosen)
 
 
 def test_what_the_network_gives_is_no_batch() -> None:
@@ -85,7 +85,7 @@ def test_what_an_object_holds_for_all_samples_is_a_batch(moves: bool) -> None:
     names = {"data": data, "model": nn.Linear(5, 3), "functional": functional}
     (loop,) = (node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.For))
     made, named = with_attributes_named(loop, names)
-    found = never_drawn(made, named)
+    found = fixed_batch(made, named)
     if moves:
         assert (made, found) == (loop, None)
         return
@@ -108,7 +108,7 @@ def draw(count: int) -> Batch:
 def test_a_function_may_draw_a_tuple_with_names() -> None:
     (loop,) = ast.parse("for i in range(9):\n    train_step(state, draw(16))").body
     assert isinstance(loop, ast.For)
-    drawn = drawing(loop, {"draw": draw, "state": object()}, frozenset({"train_step"}))
+    drawn = find_drawn_batches(loop, {"draw": draw, "state": object()}, frozenset({"train_step"}))
     assert drawn is not None
     one, other = drawn[2](), drawn[2]()
     assert isinstance(one, Batch)
@@ -234,7 +234,7 @@ def test_batches_drawn_out_of_what_stays_the_same(fixed: bool, call: str) -> Non
         one = draw()
         assert torch.allclose(one[0].sum(1), one[1])
         assert not torch.equal(one[0], draw()[0])
-        assert draws_for_parts(loop, chosen)
+        assert draws_in_parts(loop, chosen)
 
 
 @pytest.mark.parametrize(
@@ -259,7 +259,7 @@ def test_rows_of_the_first_part_of_a_step() -> None:
     one, other = draw(), draw()
     assert [len(part) for part in one] == [8, 8]
     assert not torch.equal(one[0], other[0])
-    assert draws_for_parts(loop, chosen)
+    assert draws_in_parts(loop, chosen)
 
 
 def collated(rows: list[int]) -> dict[str, Tensor]:
@@ -347,7 +347,7 @@ def test_a_function_that_holds_the_network_is_given_batches(monkeypatch: pytest.
 
     (loop,) = ast.parse("for _ in range(9):\n    loss = loss_of(*draw())\n    loss.backward()").body
     assert isinstance(loop, ast.For)
-    found = drawing(loop, {"draw": draw, "loss_of": loss_of})
+    found = find_drawn_batches(loop, {"draw": draw, "loss_of": loss_of})
     assert found is not None
     assert [tuple(tensor.shape) for tensor in found[2]()] == [(16, 1, 8, 8), (16,)]
 

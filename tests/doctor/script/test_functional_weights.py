@@ -7,7 +7,7 @@ from torch.func import functional_call
 from torch.nn import functional
 
 from for_checks.asked import digits, perceptron
-from striate.doctor.script.functional_weights import weights_beside
+from striate.doctor.script.functional_weights import replacing_weights
 
 
 def test_a_network_with_gradients_of_its_own_is_not_trained_elsewhere() -> None:
@@ -17,4 +17,4 @@ def test_a_network_with_gradients_of_its_own_is_not_trained_elsewhere() -> None:
     x, y = next(iter(digits()))
     for weights in ({}, inner):
         functional.cross_entropy(functional_call(model, weights, x), y).backward()
-    assert not weights_beside(model, optimizer, {"inner": inner})
+    assert not replacing_weights(model, optimizer, {"inner": inner})

@@ -10,13 +10,13 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from striate.doctor.script.drawn_batches import drawing
+from striate.doctor.script.drawn_batches import find_drawn_batches
 from striate.doctor.script.iterated_loop import (
-    counted_beside,
-    number_batches,
-    numbers_like,
-    same_numbers,
-    taken_in_groups,
+    count_index_batches,
+    grouped_batches,
+    indices_like,
+    same_indices,
+    zipped_count,
 )
 
 X = torch.randn(96, 8, generator=torch.Generator().manual_seed(0))
@@ -45,11 +45,11 @@ def test_numbers_of_samples_may_be_yielded(given: str, count: int) -> None:
     names = {"numbers": numbers, "made": made, "X": X, "Y": X.sum(1), "model": nn.Linear(8, 1)}
     names |= {"DataLoader": DataLoader, "torch": torch}
     assert isinstance(loop, ast.For)
-    assert number_batches(loop, names) == count
+    assert count_index_batches(loop, names) == count
     assert len(list(made)) == 6
     if count:
-        assert len(numbers_like(loop, names)) == 96
-        found = drawing(loop, names)
+        assert len(indices_like(loop, names)) == 96
+        found = find_drawn_batches(loop, names)
         assert found is not None
         assert found[1] == ["x", "y"]
         assert len(torch.cat([found[2]()[0] for _ in range(count)]).unique(dim=0)) == 96
@@ -63,7 +63,7 @@ def without_end(count: int) -> Iterator[Tensor]:
 def test_numbers_of_samples_may_have_no_end() -> None:
     (loop,) = ast.parse("for index in without_end(96):\n    loss = model(X[index])").body
     assert isinstance(loop, ast.For)
-    assert number_batches(loop, {"without_end": without_end}) > 1000
+    assert count_index_batches(loop, {"without_end": without_end}) > 1000
 
 
 @pytest.mark.parametrize(
@@ -72,14 +72,14 @@ def test_numbers_of_samples_may_have_no_end() -> None:
 def test_turns_beside_batches_are_counted(head: str, turns: int | None) -> None:
     loop = ast.parse(f"for {head}:\n    pass").body[0]
     assert isinstance(loop, ast.For)
-    assert counted_beside(loop, {"steps": 240, "loader": [], "self": None}) == turns
+    assert zipped_count(loop, {"steps": 240, "loader": [], "self": None}) == turns
 
 
 def test_samples_may_be_taken_out_of_a_list() -> None:
     names = {"order": torch.arange(64).split(16), "samples": list(range(64))}
     (loop,) = ast.parse("for i in order:\n    x = pad([samples[k] for k in i.tolist()])\n    len(i)").body
     assert isinstance(loop, ast.For)
-    assert number_batches(loop, names) == 4
+    assert count_index_batches(loop, names) == 4
 
 
 Y = X.sum(1)
@@ -90,7 +90,7 @@ def test_part_of_a_list_of_samples_is_no_group_of_batches(sample: bool) -> None:
     listed = [(x, y) for x, y in zip(X, Y, strict=True)] if sample else [(X, Y)] * 9
     (loop,) = ast.parse("for i in range(0, 96, 32):\n    x, y = zip(*listed[i : i + 32])").body
     assert isinstance(loop, ast.For)
-    assert (taken_in_groups(loop, {"listed": listed}) is None) == sample
+    assert (grouped_batches(loop, {"listed": listed}) is None) == sample
 
 
 @pytest.mark.parametrize(("stride", "size", "same"), [(0, 8, 4), (8, 8, 0), (0, 32, 0)])
@@ -103,4 +103,4 @@ def test_batches_of_a_pass_have_other_samples(stride: int, size: int, same: int)
 
     loop = ast.parse("for index in batches():\n    model(X[index])").body[0]
     assert isinstance(loop, ast.For)
-    assert same_numbers(loop, {"batches": batches}) == same
+    assert same_indices(loop, {"batches": batches}) == same

@@ -7,16 +7,16 @@ from torch import Tensor
 
 from for_checks.graphs import Graphs, rings, together
 from for_checks.sequences import padded_sentences
-from striate.doctor.setup.batch import altered, copied, dealt_anew, leaf, leaves, main_tensor, parts
+from striate.doctor.setup.batch import altered, copied, leaf, leaves, main_tensor, parts, reshuffled
 
 
 def test_batches_are_dealt_anew_whatever_their_form() -> None:
     batches = [{"x": torch.arange(6) + 6 * n, "y": [torch.arange(6) + 6 * n]} for n in range(3)]
-    dealt = dealt_anew(batches)
+    dealt = reshuffled(batches)
     assert dealt is not None
     assert torch.cat([batch["x"] for batch in dealt]).sort().values.tolist() == list(range(18))
     assert all(torch.equal(batch["x"], batch["y"][0]) for batch in dealt)
-    assert dealt_anew([(torch.zeros(2, 3), torch.zeros(2)), (torch.zeros(2, 4), torch.zeros(2))]) is None
+    assert reshuffled([(torch.zeros(2, 3), torch.zeros(2)), (torch.zeros(2, 4), torch.zeros(2))]) is None
 
 
 def test_a_batch_of_the_scripts_own_class_is_copied_with_its_tensors() -> None:

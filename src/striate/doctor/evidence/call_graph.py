@@ -1,4 +1,4 @@
-"""What a training step computes, function by function: which call's result goes into which, and where it is made."""
+"""The call graph of a training step: the calls of torch functions, and whose result each of them takes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch
 from striate.wording import python_name
 
 INPUT = -1
-"""Stands, among the inputs of a call, for the batch."""
+"""The batch, among the inputs of a call."""
 OUTSIDE_TENSOR = "*"
 HEADS = (
     "softmax",
@@ -26,7 +26,7 @@ HEADS = (
     "smooth_l1_loss",
     "huber_loss",
 )
-"""Functions of which the first tensors are kept: losses, and what stands right before one."""
+"""Functions whose first tensors are recorded: losses, and functions that are applied right before a loss."""
 _PRODUCTS = """
 linear bilinear conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d embedding matmul __matmul__
 __rmatmul__ mm bmm addmm baddbmm einsum tensordot mv multi_head_attention_forward lstm gru rnn_tanh rnn_relu lstm_cell
@@ -39,14 +39,14 @@ double half bfloat16 clone detach data requires_grad __getitem__ select narrow c
 reshape_as expand dropout alias
 """
 SAME_NUMBERS = frozenset(_SAME_NUMBERS.split())
-"""What changes the place of numbers, not their values (dropout aside)."""
+"""Functions that move numbers without changing their values (except dropout)."""
 SUMS = frozenset(["add", "sub", "subtract", "rsub", "__add__", "__radd__", "__sub__", "__rsub__"])
 DIFFERENCES = frozenset(name for name in SUMS if "sub" in name)
 DISTANCES = frozenset(["abs", "absolute", "square", "pow", "__pow__", "norm"])
 TIMES = frozenset(["mul", "multiply", "__mul__", "__rmul__"])
 QUOTIENTS = frozenset(["div", "divide", "true_divide", "__truediv__", "__div__"])
 _LIKE_ANOTHER = ("view_as", "reshape_as", "expand_as", "type_as")
-"""Of their second tensor they take no numbers."""
+"""Functions that read only the shape or type of their second tensor."""
 _ERRORS = ("mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss")
 NORMAL = ("randn", "randn_like", "normal", "normal_")
 
@@ -62,26 +62,26 @@ class Call:
     ordinal: int
     """How many calls of this name came before."""
     inside: tuple[str, ...]
-    """Names of the modules that were running, the outermost first; of modules outside the network, a star and the name
-    of the class."""
+    """Names of the modules that were running, the outermost first; a star and the class name for modules outside the
+    network."""
     inputs: tuple[int, ...]
-    """The calls that made its tensors; INPUT for the batch."""
+    """The calls whose results it takes; INPUT for the batch."""
     parameters: tuple[str, ...]
     """Names of the network's parameters among its tensors; OUTSIDE_TENSOR for other tensors that require a gradient."""
-    given: tuple[tuple[int, ...], ...]
-    """Shapes of its input tensors."""
+    input_shapes: tuple[tuple[int, ...], ...]
+    """Shapes of the tensors that it takes."""
     shape: tuple[int, ...]
     """Shape of its first output."""
     options: dict[str, Any]
     """Its other arguments, by position or name."""
-    takes_gradient: bool
+    input_requires_grad: bool
     """Whether any input requires a gradient."""
-    gives_gradient: bool
+    output_requires_grad: bool
     """Whether any output requires a gradient."""
     from_batch: bool
     """Whether the output depends on the batch."""
     line: str = ""
-    """File and line of the user's code, where the call cuts off the gradient."""
+    """File and line of the user's code; only where the call detaches the gradient."""
 
     def option(self, position: int, name: str, default: Any = None) -> Any:
         """An argument that is not a tensor, by its position or name."""
@@ -89,18 +89,18 @@ class Call:
 
     @property
     def module(self) -> str:
-        """The innermost module; `` where there is none but the network."""
+        """The innermost module; empty where only the network itself was running."""
         return self.inside[-1] if self.inside else ""
 
     @property
     def place(self) -> str:
-        """Where that is, as Python names it."""
+        """The innermost module as a Python expression, such as `features[3]`."""
         return python_name(self.module.lstrip("*")) if self.module else "forward"
 
 
 @dataclass(frozen=True)
 class Head:
-    """What a loss, or a softmax, was given: the first two tensors, detached."""
+    """A call of a loss or a softmax, with its first two tensors, detached."""
 
     call: Call
     outputs: torch.Tensor
@@ -115,18 +115,18 @@ class TracedModule:
     """As in Call.inside."""
     module: torch.nn.Module
     inputs: tuple[int, ...]
-    """The calls that made its inputs."""
+    """The calls that computed its inputs."""
     output: int | None
-    """The call that made its output; None where no call did."""
+    """The call that computed its output; None where no call did."""
     training: bool
     inside: tuple[str, ...]
-    given: tuple[int, ...] = ()
-    """Numbers that identify its input tensors."""
+    input_ids: tuple[int, ...] = ()
+    """Ids of its input tensors."""
 
 
 @dataclass
 class OutsideTensor:
-    """A tensor that requires a gradient and takes part in a step, but is no parameter of the network."""
+    """A tensor that requires a gradient and is used in a step, but is no parameter of the network."""
 
     tensor: torch.Tensor
     inside: tuple[str, ...]
@@ -138,14 +138,14 @@ class OutsideTensor:
     """Whether the optimizer has it."""
     within: bool = True
     """Whether a module of the network was running."""
-    made_anew: bool = False
+    recreated: bool = False
     """Whether the next step uses a new tensor in its place."""
     calls: list[int] = field(default_factory=list)
     """The calls that use it."""
 
     @property
     def trained(self) -> bool:
-        """Whether anything changes it."""
+        """Whether the step changed it, or the optimizer has it."""
         return self.optimized or not torch.equal(self.before, self.tensor.detach())
 
 
@@ -158,30 +158,31 @@ class CallGraph:
     heads: list[Head] = field(default_factory=list)
     outside_tensors: list[OutsideTensor] = field(default_factory=list)
     root: int | None = None
-    """The call whose output the backward pass started from, or else the call that gave the loss."""
+    """The call whose output the backward pass started from, or else the call that computed the loss."""
     output: int | None = None
+    """The call that computed the network's output."""
     backward: bool = False
     """Whether there was a backward pass."""
     failed: tuple[str, tuple[tuple[int, ...], ...], tuple[str, ...]] | None = None
-    """A function that raised an error, with the shapes that it was given."""
+    """The function that raised an error, the shapes of its tensors, and the modules that were running."""
     error: Exception | None = None
 
     @cached_property
     def used(self) -> frozenset[str]:
-        """Names of parameters that any call takes."""
+        """Names of the parameters that any call uses."""
         return frozenset(name for call in self.calls for name in call.parameters)
 
     @cached_property
     def used_by_loss(self) -> frozenset[str]:
-        """Names of parameters that the loss is made with: not of those that an average alone reads."""
+        """Names of the parameters that the loss depends on: not of those that only an average of weights reads."""
         if self.root is None:
             return self.used
-        before = (self.calls[index] for index in self.before(self.root) if index >= 0)
+        before = (self.calls[index] for index in self.ancestors(self.root) if index >= 0)
         return frozenset(name for call in before for name in call.parameters)
 
     @cached_property
-    def behind(self) -> tuple[tuple[int, ...], ...]:
-        """By call: the calls that take its result."""
+    def consumers(self) -> tuple[tuple[int, ...], ...]:
+        """For each call, the calls that take its result."""
         found: list[list[int]] = [[] for _ in self.calls]
         for call in self.calls:
             for index in set(call.inputs):
@@ -189,8 +190,8 @@ class CallGraph:
                     found[index].append(call.index)
         return tuple(map(tuple, found))
 
-    def before(self, index: int) -> frozenset[int]:
-        """All calls that a call's result is made of, itself among them; INPUT where the batch is."""
+    def ancestors(self, index: int) -> frozenset[int]:
+        """The calls that a call's result depends on, itself included; INPUT where it depends on the batch."""
         found: set[int] = set()
         awaiting = [index]
         while awaiting:
@@ -202,12 +203,13 @@ class CallGraph:
         return frozenset(found)
 
     def origin(self, index: int) -> Call | None:
-        """The call that made the numbers which a call gives, past all that only changes their shape."""
+        """The call that computed the numbers in a call's result, skipping calls that only reshape them. None where the
+        numbers are the batch's."""
         while index >= 0:
             call = self.calls[index]
             if call.name not in SAME_NUMBERS:
                 return call
-            # Of `boxes[mask]` the numbers are the boxes'.
+            # The numbers of `boxes[mask]` come from `boxes`.
             given = call.inputs[:1] if call.name == "__getitem__" else call.inputs
             data = [i for i in given if i == INPUT or self.calls[i].from_batch]
             if len(set(data)) != 1:
@@ -215,9 +217,10 @@ class CallGraph:
             index = data[0]
         return None
 
-    def noise_asked_for(self) -> Iterator[tuple[Call, int, Call]]:
-        """Errors, of torch's losses or of squares of a difference, whose targets are numbers of a normal distribution,
-        with the calls that made what is compared with these, and those that drew them."""
+    def noise_targets(self) -> Iterator[tuple[Call, int, Call]]:
+        """Losses whose targets are drawn from a normal distribution, as in diffusion models: of torch's losses, or
+        squares of differences. Yields the loss call, the call that computed the prediction, and the call that drew the
+        noise."""
         errors = [(head.call, False) for head in self.heads if head.call.name in _ERRORS]
         errors += [(call, True) for call in self.calls if call.name in DIFFERENCES and self._is_squared(call)]
         for call, either_way in errors:
@@ -228,14 +231,14 @@ class CallGraph:
                 yield call, output, made
 
     def _is_squared(self, call: Call) -> bool:
-        return any(self.calls[index].name in DISTANCES for index in self.behind[call.index])
+        return any(self.calls[index].name in DISTANCES for index in self.consumers[call.index])
 
     def _is_trained(self, output: int, made: Call) -> bool:
-        """Whether a result has a gradient, and a number for each of those drawn: not one for each pair of samples."""
-        return output >= 0 and self.calls[output].gives_gradient and self.calls[output].shape == made.shape
+        """Whether a result has a gradient, and the shape of the noise: not a number for each pair of samples."""
+        return output >= 0 and self.calls[output].output_requires_grad and self.calls[output].shape == made.shape
 
     def is_weights(self, call: Call) -> bool:
-        """Whether a call multiplies what comes from the batch with weights."""
+        """Whether a call multiplies values that depend on the batch with weights."""
         if call.name not in PRODUCTS or not call.from_batch:
             return False
         derived = any(i >= 0 and not self.calls[i].from_batch for i in call.inputs)
@@ -247,9 +250,9 @@ class CallGraph:
         return tuple(call for call in self.calls if self.is_weights(call))
 
     def bottlenecks(self, end: int) -> Iterator[Call]:
-        """The calls that all that `end` knows of the batch passes through, in order."""
-        known = sorted(i for i in self.before(end) if i >= 0 and self.calls[i].from_batch)
-        # A call is one if no edge from the batch or an earlier call leads past it to a later one.
+        """The calls that every path from the batch to `end` passes through, in order."""
+        known = sorted(i for i in self.ancestors(end) if i >= 0 and self.calls[i].from_batch)
+        # A call is a bottleneck if no edge leads from the batch, or an earlier call, past it to a later call.
         farthest = INPUT
         last_use = {INPUT: INPUT}
         for index in known:
@@ -264,5 +267,5 @@ class CallGraph:
 
     @property
     def end(self) -> int | None:
-        """The call that gave the network's outputs, or else the loss."""
+        """The call that computed the network's outputs, or else the loss."""
         return self.output if self.output is not None else self.root

@@ -1,4 +1,5 @@
-"""What one training step of the user's calls: torch's losses, numbers that Python waits for, rows picked one by one."""
+"""The calls in one training step of the user's: torch's losses, numbers that Python waits for, rows picked one by
+one."""
 
 from __future__ import annotations
 
@@ -56,62 +57,69 @@ _MAPS, _MOST_MAPS = 4, 8
 
 @dataclass(frozen=True)
 class LossCall:
-    """A call of one of torch's losses: its name in torch.nn.functional, and copies of what it was given and gave."""
+    """A call of one of torch's losses, with copies of its tensors."""
 
     name: str
+    """Name in torch.nn.functional."""
     input: torch.Tensor
     target: torch.Tensor
     value: torch.Tensor
+    """The result."""
     ignored: int = -100
-    """The target that counts for nothing, of cross entropy."""
+    """Cross entropy: the target that is ignored."""
     reduction: str = "mean"
     weight: torch.Tensor | None = None
-    """Of cross entropy, one a class."""
+    """Cross entropy: weights of the classes."""
     pos_weight: torch.Tensor | None = None
-    """Of binary cross entropy with logits."""
+    """Binary cross entropy with logits: weight of positive targets."""
     exchanged: bool = False
-    """Whether the target is what is to be trained, and the input is not."""
+    """Whether the two are swapped: the target requires a gradient, and the input does not."""
     log_target: bool = False
-    """Of the Kullback-Leibler divergence."""
+    """Kullback-Leibler divergence: whether the target is a logarithm."""
     smoothing: float = 0.0
-    """Of the labels, of cross entropy."""
-    slopes: list[float] = field(default_factory=list)
-    """The gradients that came back to its value, added up: below zero where the step makes it larger."""
-    pulls: list[torch.Tensor] = field(default_factory=list)
-    """The same of a value that has a number for each target, as they came."""
+    """Cross entropy: label smoothing."""
+    gradients: list[float] = field(default_factory=list)
+    """For each backward pass, the gradient of the step's loss by this value, summed; negative where the step increases
+    the value."""
+    entry_gradients: list[torch.Tensor] = field(default_factory=list)
+    """The same gradients, not summed, of a value with a number for each target."""
 
     @property
     def weights(self) -> torch.Tensor:
-        """How much each number of the target counts, by what a binary cross entropy is given as weights, and by what
-        the step multiplies values with that are not reduced."""
+        """The weight of each entry of the target: by the weights of a binary cross entropy, and by the factors that the
+        step applies to values without reduction."""
         found = torch.ones_like(self.target, dtype=torch.float64)
         if self.name.startswith("binary"):
             found = found if self.weight is None else found * self.weight
             found = found if self.pos_weight is None else torch.where(self.target == 1, found * self.pos_weight, found)
-        return found * sum(self.pulls) if self.pulls else found
+        return found * sum(self.entry_gradients) if self.entry_gradients else found
 
     @property
     def share(self) -> float:
-        """What it adds to what goes backward, where that is proportional to it."""
+        """The part of the step's loss that this call contributes, where that is proportional to its value."""
         value = self.value.double()
-        return float((sum(self.pulls) * value).sum() if self.pulls else sum(self.slopes) * value.sum())
+        return float(
+            (sum(self.entry_gradients) * value).sum() if self.entry_gradients else sum(self.gradients) * value.sum()
+        )
 
 
 @dataclass(frozen=True)
 class Alignment:
-    """A call of `ctc_loss`: copies of what it was given, (time, samples, classes), (samples, positions) or all in a
-    row, and the lengths of both."""
+    """A call of `ctc_loss`, with copies of its arguments."""
 
     log_probs: torch.Tensor
+    """(time, samples, classes)."""
     targets: torch.Tensor
+    """(samples, positions), or all targets concatenated."""
     input_lengths: torch.Tensor
     target_lengths: torch.Tensor
     blank: int
+    """Class number of the blank."""
 
 
 @dataclass
 class StepCalls:
-    """What the calls of one step show."""
+    """The calls of one step."""
 
     losses: list[LossCall] = field(default_factory=list)
     """Up to 64 calls of torch's losses."""
@@ -119,7 +127,7 @@ class StepCalls:
     fetched: Counter[str] = field(default_factory=Counter)
     """How often the step moved a number from a tensor to Python outside of its optimizer, by method."""
     picked: int = 0
-    """How often the step took one row out of a tensor by its index."""
+    """How often the step indexed a single row of a tensor."""
     anomaly: bool = False
     """Whether anomaly detection was on."""
     backward: list[float] = field(default_factory=list)
@@ -127,25 +135,25 @@ class StepCalls:
     sizes_differ: bool = False
     """Whether torch warned that outputs and targets have different shapes."""
     shapes: set[tuple[int, ...]] = field(default_factory=set)
-    """Shapes of results after the network's last call: those of the loss."""
+    """Shapes of the results after the network's last call, which are those of the loss."""
     shown: torch.Tensor | None = None
     """Input of the network's first call."""
     soft: list[torch.Tensor] = field(default_factory=list)
     """Class probabilities (N, K) that log-probabilities were multiplied by, as a hand-written cross-entropy does."""
     looked_up: list[torch.Tensor] = field(default_factory=list)
-    """Sequences (samples, positions) of indices that embedding layers of any network were given."""
+    """Index sequences (samples, positions) that any embedding looked up."""
     entries: list[torch.Tensor] = field(default_factory=list)
-    """Indices that embedding layers were given, one for each sample."""
+    """Indices (samples,) that any embedding looked up."""
     differences: set[tuple[tuple[int, ...], tuple[int, ...]]] = field(default_factory=set)
-    """Shapes of tensors that require a gradient and tensors that do not, one subtracted from the other."""
+    """Pairs of shapes of subtractions: of the operand that requires a gradient, and of the operand that does not."""
     subtracted: list[torch.Tensor] = field(default_factory=list)
-    """The tensors without a gradient in these differences, where they are maps."""
+    """The operands without a gradient of these subtractions, where they are maps (N, C, H, W)."""
     sums: set[tuple[tuple[int, ...], tuple[int, ...]]] = field(default_factory=set)
-    """Shapes of such pairs of tensors that were added."""
-    all_with_all: set[tuple[tuple[int, ...], tuple[int, ...]]] = field(default_factory=set)
-    """Shapes of differences and products of a convolution's maps (N, 1, H, W) with (N, H, W), which broadcast."""
+    """The same pairs of shapes of additions."""
+    broadcast_maps: set[tuple[tuple[int, ...], tuple[int, ...]]] = field(default_factory=set)
+    """Pairs of shapes of differences and products that broadcast a convolution's maps (N, 1, H, W) with (N, H, W)."""
     masks: list[torch.Tensor] = field(default_factory=list)
-    """Tensors of zeros and ones that maps with a gradient were multiplied by or indexed with."""
+    """Tensors of zeros and ones that multiply or index maps with a gradient."""
     convolved: torch.Tensor | None = None
     """Input of the first convolution."""
     log_rates: bool = False
@@ -153,34 +161,34 @@ class StepCalls:
     exp_of_exp: bool = False
     """Whether these outputs are themselves outputs of `exp`."""
     rates_below_zero: bool = False
-    """Whether `poisson_nll_loss` takes as rates what is negative."""
+    """Whether `poisson_nll_loss` receives negative rates."""
     moved_back: bool = False
-    """Whether tensors with a gradient are mirrored, rotated or rolled after the network's last call, as the inputs were
-    before it."""
+    """Whether the step mirrors, rotates or rolls tensors with a gradient after the network's last call, to undo what
+    it did to the inputs."""
     error: BaseException | None = None
 
     @property
-    def part_of_loss(self) -> float:
-        """How large the derivative of what goes backward by one of the losses is at most, each taken as a mean: 1 where
-        they are added up as they are; 0 where no gradient comes back to any."""
+    def largest_loss_weight(self) -> float:
+        """The largest derivative of the step's loss by one of the losses, each taken as a mean: 1 where the step adds
+        them without factors; 0 where none has a gradient."""
         found = [
-            abs(sum(call.slopes)) * (call.input.numel() if call.reduction == "sum" else 1)
+            abs(sum(call.gradients)) * (call.input.numel() if call.reduction == "sum" else 1)
             for call in self.losses
-            if call.slopes
+            if call.gradients
         ]
         return max(found, default=0.0)
 
 
 def watch_calls(setup: TrainingSetup, batch: Any, until: float) -> StepCalls:
-    """Make one step of a double on `batch` and note what it calls."""
+    """Make one step of a replica on `batch` and record its calls."""
     return watch_steps(setup, [batch], until)[0]
 
 
 def watch_steps(
     setup: TrainingSetup, batches: Sequence[Any], until: float, prepare: Callable[[Replica], None] = lambda _: None
 ) -> list[StepCalls]:
-    """Make one step of a double on each of the batches, one after the other, and note what each calls; fewer where one
-    fails or there is no time for more, but at least one. `prepare`: is given the double before."""
+    """Make one step of a replica on each of the batches, in order, and record the calls of each step. A step that fails
+    is the last; at least one step is made, however late it is. `prepare` is called with the replica before."""
     seen, replicas = list[StepCalls](), list[Replica]()
 
     def step(model: Any, given: Any, optimizer: Any, _: Any) -> Any:
@@ -195,13 +203,13 @@ def watch_steps(
             with (
                 optimizer_steps(optimizer, watcher.enter_optimizer, watcher.leave_optimizer),
                 module_calls({"": model}, begin=watcher.enter_network, end=left_network),
-                warnings.catch_warnings(record=True) as said,
+                warnings.catch_warnings(record=True) as caught,
                 torch_functions(watcher.call),
             ):
                 warnings.simplefilter("always")
                 returned = replica.step(model, given, optimizer, replica.loss)
         finally:
-            calls.sizes_differ = any("Using a target size" in str(warning.message) for warning in said)
+            calls.sizes_differ = any("Using a target size" in str(warning.message) for warning in caught)
         return returned
 
     def begin(replica: Replica) -> None:
@@ -230,7 +238,7 @@ class _Watcher:
         self.in_optimizer -= 1
 
     def call(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        if self.in_optimizer:  # some optimizers fetch their own counters
+        if self.in_optimizer:  # some optimizers call .item() on their counters
             return func(*args, **kwargs)
         calls = self.calls
         calls.anomaly = calls.anomaly or torch.is_anomaly_enabled()
@@ -243,7 +251,7 @@ class _Watcher:
         value = func(*args, **kwargs)
         if isinstance(value, torch.Tensor):
             calls.shapes.add(tuple(value.shape))
-            self._note_shares(func, args, value)
+            self._note_soft_targets(func, args, value)
         both = sum(isinstance(side, torch.Tensor) for side in args[:2]) == 2
         if both and func in (*_DIFFERENCES, *_SUMS, *_PRODUCTS):
             one, other = sorted(args[:2], key=lambda side: not side.requires_grad)
@@ -253,8 +261,8 @@ class _Watcher:
                     (calls.sums if func in _SUMS else calls.differences).add(pair)
                 if func in _DIFFERENCES:
                     _keep_map(calls.subtracted, other)
-                if func not in _SUMS and _is_channel_beside(*pair) and _is_of_convolution(one):
-                    calls.all_with_all.add(pair)
+                if func not in _SUMS and _broadcast_a_channel(*pair) and _is_of_convolution(one):
+                    calls.broadcast_maps.add(pair)
         if func in (*_PRODUCTS, torch.Tensor.__getitem__) and len(args) > 1:
             self._note_mask(*args[:2])
         calls.moved_back |= func in _MOVES and args[0].requires_grad
@@ -269,9 +277,9 @@ class _Watcher:
         if func is functional.ctc_loss:
             _note_alignment(calls, args, kwargs)
         if func is functional.embedding and args[0].ndim in (1, 2):
-            kept = calls.looked_up if args[0].ndim == 2 else calls.entries
-            if len(kept) < 64:
-                kept.append(args[0].detach().cpu().clone())
+            indices = calls.looked_up if args[0].ndim == 2 else calls.entries
+            if len(indices) < 64:
+                indices.append(args[0].detach().cpu().clone())
         return value
 
     def _note_mask(self, one: Any, other: Any) -> None:
@@ -281,7 +289,7 @@ class _Watcher:
         if one.requires_grad and not other.requires_grad and bool(((other == 0) | (other == 1)).all()):
             _keep_map(self.calls.masks, other)
 
-    def _note_shares(self, func: Any, args: tuple[Any, ...], value: torch.Tensor) -> None:
+    def _note_soft_targets(self, func: Any, args: tuple[Any, ...], value: torch.Tensor) -> None:
         if func in _LOG_SOFTMAX and value.ndim == 2:
             self.log_probabilities.append(value)
         elif func in _PRODUCTS and self.log_probabilities and len(args) > 1 and len(self.calls.soft) < 8:
@@ -292,7 +300,7 @@ class _Watcher:
 
 
 def _is_of_exp(value: torch.Tensor) -> bool:
-    """Whether `exp` gave it, be its shape another."""
+    """Whether it is the result of `exp`, perhaps reshaped."""
     made = value.grad_fn
     while made is not None and made.name().startswith(_SHAPED):
         made = made.next_functions[0][0]
@@ -303,22 +311,22 @@ _VIEWS = ("View", "Reshape", "UnsafeView")
 _SHAPED = ("Squeeze", "Unsqueeze", *_VIEWS, "Select", "Slice", "Transpose", "TBackward")
 
 
-def _is_channel_beside(one: tuple[int, ...], other: tuple[int, ...]) -> bool:
+def _broadcast_a_channel(one: tuple[int, ...], other: tuple[int, ...]) -> bool:
     """Whether the shapes are (N, 1, H, W) and (N, H, W)."""
     return len(one) == _MAPS and one[0] > 1 == one[1] and other == (one[0], *one[2:])
 
 
 def _is_of_convolution(value: torch.Tensor) -> bool:
-    """Whether a convolution gave it, perhaps to other functions, and nobody put in the axis of length 1."""
+    """Whether it was computed from the result of a convolution, and no function inserted the axis of length 1."""
     made = value.grad_fn
     while made is not None and not made.name().startswith(("Convolution", "Unsqueeze", *_VIEWS)):
         made = made.next_functions[0][0] if made.next_functions else None
     return made is not None and made.name().startswith("Convolution")
 
 
-def _keep_map(kept: list[torch.Tensor], found: torch.Tensor) -> None:
-    if found.ndim == _MAPS and found.numel() <= _MOST_NUMBERS and len(kept) < _MOST_MAPS:
-        kept.append(found.detach().float().cpu().clone())
+def _keep_map(maps: list[torch.Tensor], found: torch.Tensor) -> None:
+    if found.ndim == _MAPS and found.numel() <= _MOST_NUMBERS and len(maps) < _MOST_MAPS:
+        maps.append(found.detach().float().cpu().clone())
 
 
 def _one_row(args: Sequence[Any]) -> bool:
@@ -335,9 +343,11 @@ def _one_row(args: Sequence[Any]) -> bool:
 def _note_alignment(calls: StepCalls, args: Sequence[Any], kwargs: dict[str, Any]) -> None:
     names = ("log_probs", "targets", "input_lengths", "target_lengths", "blank")
     given = {**dict(zip(names, args, strict=False)), **kwargs}
-    scores, targets, inputs, wanted = (torch.as_tensor(given[name]).detach().cpu().clone() for name in names[:4])
+    scores, targets, input_lengths, target_lengths = (
+        torch.as_tensor(given[name]).detach().cpu().clone() for name in names[:4]
+    )
     if scores.ndim == 3 and scores.numel() <= _MOST_NUMBERS:
-        calls.alignments.append(Alignment(scores, targets, inputs, wanted, int(given.get("blank", 0))))
+        calls.alignments.append(Alignment(scores, targets, input_lengths, target_lengths, int(given.get("blank", 0))))
 
 
 def _note_loss(calls: StepCalls, name: str, args: Sequence[Any], kwargs: dict[str, Any], value: Any) -> None:
@@ -370,6 +380,6 @@ def _note_loss(calls: StepCalls, name: str, args: Sequence[Any], kwargs: dict[st
             smoothing=float(bound.get("label_smoothing", 0.0)),
         )
         calls.losses.append(noted)
-        on_gradient(value, lambda gradient: noted.slopes.append(float(gradient.detach().sum())))
+        on_gradient(value, lambda gradient: noted.gradients.append(float(gradient.detach().sum())))
         if value.shape == target.shape and value.ndim:
-            on_gradient(value, lambda gradient: noted.pulls.append(gradient.detach().clone()))
+            on_gradient(value, lambda gradient: noted.entry_gradients.append(gradient.detach().clone()))

@@ -1,4 +1,4 @@
-"""How much time is left, and what is given up where none is."""
+"""The time budget of a diagnosis, and the errors that skip a check."""
 
 from __future__ import annotations
 
@@ -30,7 +30,8 @@ class Clock:
         return self.budget - self.spent
 
     def until(self, share: float, most: float = float("inf")) -> float:
-        """The reading of perf_counter at which `share` of the budget, or what is left, or `most` seconds, is over."""
+        """A deadline on perf_counter: after `share` of the budget, or `most` seconds, or nearly all of the time left,
+        whichever is first."""
         return perf_counter() + max(0.0, min(share * self.budget, 0.9 * self.left, most))
 
     def need(self, seconds: float) -> None:

@@ -1,4 +1,4 @@
-"""Ways in which validation inputs may have been prepared otherwise than training inputs, undone."""
+"""Corrections of validation inputs that may have been prepared differently from training inputs."""
 
 from __future__ import annotations
 
@@ -13,19 +13,21 @@ from striate.doctor.evidence.features import is_grid
 
 Change = Callable[[torch.Tensor], torch.Tensor]
 _NOTHING = 0.03
-"""In deviations, a difference of scale or offset that samples have by chance, and that explains nothing."""
+"""Standard deviations: a smaller difference of scale or offset may be chance, and is not corrected."""
 
 
 @dataclass(frozen=True)
 class Correction:
-    """`undo` makes of validation inputs (N, …) what training inputs are like, if it was `what` that set them apart."""
+    """A correction of one difference in preparation."""
 
     what: str
+    """The difference, in words."""
     undo: Change
+    """Prepares validation inputs (N, …) as the training inputs are prepared."""
 
 
 def corrections(train: torch.Tensor, val: torch.Tensor) -> Iterator[Correction]:
-    """Those that may apply to inputs (N, …) of these shapes and figures; none to numbers of words."""
+    """The corrections that fit the shapes and statistics of inputs (N, …); none for token indices."""
     if not val.is_floating_point() and val.dtype != torch.uint8:
         return
     grid = is_grid(val) and val.ndim == train.ndim
@@ -57,12 +59,12 @@ def _channels(x: torch.Tensor) -> int | None:
     return x.ndim - 1 if x.ndim >= 4 and x.shape[-1] <= 4 < x.shape[1] else 1
 
 
-def _figures(x: torch.Tensor, axes: tuple[int, ...]) -> tuple[torch.Tensor, torch.Tensor]:
+def _statistics(x: torch.Tensor, axes: tuple[int, ...]) -> tuple[torch.Tensor, torch.Tensor]:
     return x.double().mean(axes, keepdim=True), x.double().std(axes, keepdim=True, correction=0)
 
 
 def _scales(train: torch.Tensor, val: torch.Tensor, grid: bool) -> Iterator[Correction]:
-    wanted = train.dtype
+    dtype = train.dtype
     everywhere = tuple(range(val.ndim))
     channels = _channels(val) if grid else None
     by_part = tuple(axis for axis in everywhere if axis != channels) if grid else (0,)
@@ -70,24 +72,24 @@ def _scales(train: torch.Tensor, val: torch.Tensor, grid: bool) -> Iterator[Corr
     if not grid or (channels is not None and val.shape[channels] > 1):
         sets.append(("scale or offset of each " + ("channel" if grid else "column"), by_part))
     for what, axes in sets:
-        (mean, deviation), (other, others) = _figures(train, axes), _figures(val, axes)
+        (mean, deviation), (other, others) = _statistics(train, axes), _statistics(val, axes)
         factor = torch.where(others > 1e-12, deviation / others.clamp_min(1e-12), torch.ones(()).double())
         offset = (mean - other).abs() / deviation.clamp_min(1e-12)
         if float(torch.maximum((factor - 1).abs(), offset).max()) < _NOTHING:
             continue
-        yield Correction(what, _affine(factor, mean - factor * other, wanted))
+        yield Correction(what, _affine(factor, mean - factor * other, dtype))
 
 
 _LUMA = torch.tensor([[0.299, 0.587, 0.114], [-0.168736, -0.331264, 0.5], [0.5, -0.418688, -0.081312]]).double()
-"""Of red, green and blue brightness and two differences of color (ITU-R BT.601)."""
+"""Matrix from RGB to YCbCr (ITU-R BT.601)."""
 
 
 def _codings(train: torch.Tensor, val: torch.Tensor, channels: int) -> Iterator[Correction]:
-    """Colors coded by brightness and differences of color for red, green and blue, or the other way round; each channel
-    brought to training's mean and deviation, since both may have been normalized."""
+    """Conversions between RGB and YCbCr. Each channel then gets the mean and deviation of training, since both may have
+    been normalized."""
     axes = tuple(axis for axis in range(val.ndim) if axis != channels)
     for what, matrix in (("RGB for YCbCr", _LUMA), ("YCbCr for RGB", torch.linalg.inv(_LUMA))):
-        (mean, deviation), (other, others) = _figures(train, axes), _figures(_coded(val, matrix, channels), axes)
+        (mean, deviation), (other, others) = _statistics(train, axes), _statistics(_coded(val, matrix, channels), axes)
         factor = deviation / others.clamp_min(1e-12)
         undo = partial(_recoded, matrix, channels, _affine(factor, mean - factor * other, train.dtype))
         yield Correction(f"colors in another coding ({what})", undo)
@@ -158,11 +160,11 @@ def _sizes(train: torch.Tensor, val: torch.Tensor) -> Iterator[Correction]:
 
 
 def _fitted(x: torch.Tensor, size: tuple[int, ...]) -> torch.Tensor:
-    """The middle of (N, C, …), or that with a border of its least number."""
-    for axis, wanted in enumerate(size, 2):
-        more = wanted - x.shape[axis]
+    """(N, C, …) cropped at the center, or padded with its smallest number, to `size`."""
+    for axis, side in enumerate(size, 2):
+        more = side - x.shape[axis]
         if more <= 0:
-            x = x.narrow(axis, -more // 2, wanted)
+            x = x.narrow(axis, -more // 2, side)
             continue
         parts = [x.new_full((*x.shape[:axis], n, *x.shape[axis + 1 :]), float(x.min())) for n in (more // 2,)]
         parts += [x, x.new_full((*x.shape[:axis], more - more // 2, *x.shape[axis + 1 :]), float(x.min()))]

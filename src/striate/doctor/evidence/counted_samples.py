@@ -21,41 +21,44 @@ if TYPE_CHECKING:
     from striate.doctor.evidence.evidence import Evidence
 
 _STEPS, _MOST, _TARGETS = 12, 40, 640
-"""Steps that are watched, and more of small batches, until there are so many targets: of rarer classes, too, there are
-some."""
+"""Steps that are recorded; most steps; steps are added until there are this many targets, to include rare classes."""
 _FEWEST = 4
 
 
 @dataclass(frozen=True)
-class Counted:
-    """Of each step, for each target of the loader: `samples` (N,) and `entries`, of the targets' shape, whether the
-    loss has a gradient there. `entries` is None where the outputs do not fit the targets position by position."""
+class CountedSamples:
+    """The targets of some steps, and which of them the loss counts, by its gradient."""
 
     samples: tuple[torch.Tensor, ...]
+    """(N,) for each step, whether the loss has a gradient by any output of the sample."""
     targets: tuple[torch.Tensor, ...]
+    """(N, …) for each step, the loader's targets."""
     entries: tuple[torch.Tensor, ...] | None
+    """(N, …) for each step, whether the loss has a gradient by the outputs at the target's position; None where the
+    outputs do not correspond to the targets position by position."""
 
 
-def asked_for(evidence: Evidence) -> Path | None:
-    """Where in a batch the targets lie that a loss of the first step is given, in whatever shape; None where nowhere:
-    then they are what usually stands for them."""
+def loss_target_path(evidence: Evidence) -> Path | None:
+    """The place in a batch of the targets that a loss of the first step receives, in any shape; None where there is no
+    such place, and the usual one applies."""
     found = list(leaves(evidence.train.raw[0]))
     for call in evidence.calls.losses:
         given = call.target.detach().cpu().flatten()
         for path, tensor in found:
             shown = tensor.detach().cpu()
-            ways = (
+            forms = (
                 [shown, shown.transpose(0, 1), shown[:, 0], shown[:, -1]]
                 if shown.ndim > 1 and shown.shape[1]
                 else [shown]
             )
-            if any(len(given) == way.numel() > 1 and bool((given == way.flatten()).all()) for way in ways):
+            if any(len(given) == form.numel() > 1 and bool((given == form.flatten()).all()) for form in forms):
                 return path
     return None
 
 
-def counted_by(evidence: Evidence) -> Counted:
-    """What a few steps count. Raises NoEvidence where outputs have another length than targets, or no gradient."""
+def counted_samples(evidence: Evidence) -> CountedSamples:
+    """The samples that the loss counts in a few steps. Raises NoEvidence where outputs and targets differ in length, or
+    outputs have no gradient."""
     steps: list[list[torch.Tensor]] = []
     shown: list[torch.Tensor] = []
     replicas: list[Replica] = []
@@ -73,7 +76,7 @@ def counted_by(evidence: Evidence) -> Counted:
 
         return watched
 
-    change = Change(prepare=replicas.append, wrap=wrap, notes=(steps, shown))
+    change = Change(prepare=replicas.append, wrap_step=wrap, notes=(steps, shown))
     first = main_tensor(parts(evidence.train.raw[0])[1]) if path is None else leaf(evidence.train.raw[0], path)
     few = 1 if first is None else first.numel()
     count = min(max(_STEPS, _TARGETS // max(1, few)), _MOST)
@@ -88,17 +91,16 @@ def counted_by(evidence: Evidence) -> Counted:
     samples = tuple(torch.stack([s.reshape(len(s), -1).sum(1) for s in sizes]).sum(0) > 0 for sizes, _ in found)
     entries = [_placed(sizes[0], y) for sizes, y in found] if all(len(sizes) == 1 for sizes, _ in found) else [None]
     fitting = tuple(entry for entry in entries if entry is not None)
-    return Counted(samples, tuple(y for _, y in found), fitting if len(fitting) == len(found) else None)
+    return CountedSamples(samples, tuple(y for _, y in found), fitting if len(fitting) == len(found) else None)
 
 
 def _note(sizes: list[torch.Tensor], call: ModuleCall, targets: torch.Tensor) -> None:
-    """Add the size of each gradient that comes back to outputs of so many samples, or of all their positions in a
-    row."""
+    """Record the absolute gradient by each output with a row for each sample, or for each position of all samples."""
     for output in tensors_in(call.output):
         if not output.requires_grad or not output.is_floating_point() or not output.ndim:
             continue
-        whole = targets.ndim == 2 == output.ndim and not targets.is_floating_point()
-        shape = (*targets.shape, *output.shape[1:]) if whole and len(output) == targets.numel() else output.shape
+        flattened = targets.ndim == 2 == output.ndim and not targets.is_floating_point()
+        shape = (*targets.shape, *output.shape[1:]) if flattened and len(output) == targets.numel() else output.shape
         if shape[0] == len(targets):
             place = len(sizes)
             sizes.append(torch.zeros(shape))
@@ -110,7 +112,7 @@ def _note(sizes: list[torch.Tensor], call: ModuleCall, targets: torch.Tensor) ->
 
 
 def _placed(sizes: torch.Tensor, targets: torch.Tensor) -> torch.Tensor | None:
-    """Whether each target has a gradient, in the shape of the targets; None where outputs do not fit them."""
+    """Whether each target has a gradient, in the shape of the targets; None where the outputs have another shape."""
     if sizes.numel() == targets.numel():
         return sizes.reshape(targets.shape) > 0
     if sizes.ndim == targets.ndim + 1:

@@ -14,10 +14,10 @@ Numbers = NDArray[np.float32]
 
 COMPONENTS = 40
 _SIDES = {1: 128, 2: 16, 3: 8}
-"""Numbers along an axis that are kept of grids of one, two and three axes."""
+"""Longest side of a grid after averaging over blocks, by its number of axes."""
 _MOST_COLUMNS = 800
 _SHORTEST = 5
-"""Tokens in a sequence: fewer whole numbers are columns of a table."""
+"""Fewest tokens of a sequence: rows of fewer integers are rows of a table."""
 _FEW_CHANNELS = 4
 _FILTERS = 32
 _FOR_SHIFTS = 256
@@ -32,13 +32,13 @@ def is_grid(x: torch.Tensor) -> bool:
 
 
 def channels_first(x: torch.Tensor) -> torch.Tensor:
-    """Grids (N, H, W, C) as (N, C, H, W). Grids (N, H, W) without channels stay: they have the shape of signals."""
+    """Grids (N, H, W, C) as (N, C, H, W). Grids (N, H, W) are returned as they are, like signals (N, C, L)."""
     last = x.ndim >= 4 and x.shape[-1] <= _FEW_CHANNELS < x.shape[1]
     return x.movedim(-1, 1) if last else x
 
 
 def coarse(x: torch.Tensor) -> torch.Tensor:
-    """(N, C, …) averaged over blocks so that no axis is long."""
+    """(N, C, …) averaged over blocks, so that no axis is longer than in `_SIDES`."""
     axes = x.ndim - 2
     if axes not in _SIDES:
         return x
@@ -58,12 +58,17 @@ class FeatureExtractor:
     """Computes features of inputs; fitted to training inputs."""
 
     grid: bool
+    """Whether inputs are images, signals or volumes."""
     center: torch.Tensor
+    """(D,) means that are subtracted."""
     scale: torch.Tensor
+    """Standard deviation that columns are divided by: one for grids, (D,) for tables."""
     basis: torch.Tensor | None
+    """(D, COMPONENTS) principal directions; None where there are at most COMPONENTS columns."""
     shifts: tuple[torch.Tensor, ...]
+    """(F,) each filter's median response to training inputs, for each dilation."""
     words: int = 0
-    """Size of the vocabulary of token sequences, whose counts are features, too; 0 for other inputs."""
+    """Vocabulary size of token sequences, whose token counts are features too; 0 for other inputs."""
 
     def coarse_features(self, x: torch.Tensor) -> Numbers:
         """(N, D) of inputs (N, …): at most COMPONENTS principal components of averages over blocks; columns of
@@ -79,14 +84,14 @@ class FeatureExtractor:
         """(N, F) of inputs (N, …): each random filter's largest response, and the share of positions at which it
         exceeds its median over training inputs; (N, 0) for tables."""
         found = []
-        for predictions, shift in zip(_predictions(_scaled(x)), self.shifts, strict=True):
-            flat = predictions.flatten(2)
+        for responses, shift in zip(_responses(_scaled(x)), self.shifts, strict=True):
+            flat = responses.flatten(2)
             found += [flat.amax(2), (flat > shift[None, :, None]).float().mean(2)]
         return (torch.cat(found, dim=1) if found else torch.zeros(len(x), 0)).numpy()
 
 
 def fit_features(x: torch.Tensor) -> FeatureExtractor:
-    """Of training inputs (N, …), all finite."""
+    """Fit the features to training inputs (N, …), all finite."""
     grid = is_grid(x)
     words = _words(x)
     flat = _flat(x, grid, words)
@@ -100,12 +105,12 @@ def fit_features(x: torch.Tensor) -> FeatureExtractor:
     shifts: tuple[torch.Tensor, ...] = ()
     if grid:
         some = _scaled(x[:: -(-len(x) // _FOR_SHIFTS)])
-        shifts = tuple(predictions.transpose(0, 1).flatten(1).median(1).values for predictions in _predictions(some))
+        shifts = tuple(responses.transpose(0, 1).flatten(1).median(1).values for responses in _responses(some))
     return FeatureExtractor(grid, center, scale, basis, shifts, words)
 
 
 def _basis(standard: torch.Tensor) -> torch.Tensor:
-    """(D, COMPONENTS) principal directions of centered rows; of very many columns those of random mixtures."""
+    """(D, COMPONENTS) principal directions of centered rows; for very many columns, those of random projections."""
     mixture = None
     if standard.shape[1] > _MOST_COLUMNS:
         generator = torch.Generator().manual_seed(0)
@@ -127,7 +132,7 @@ def _flat(x: torch.Tensor, grid: bool, words: int) -> torch.Tensor:
 
 
 def _words(x: torch.Tensor) -> int:
-    """How many tokens there are, where samples are sequences of whole numbers; 0 elsewhere."""
+    """The vocabulary size where samples are token sequences; 0 elsewhere."""
     if x.ndim != 2 or x.shape[1] < _SHORTEST or x.dtype not in (torch.int64, torch.int32) or int(x.min()) < 0:
         return 0
     count = int(x.max()) + 1
@@ -135,15 +140,15 @@ def _words(x: torch.Tensor) -> int:
 
 
 def _scaled(x: torch.Tensor) -> torch.Tensor:
-    """Grids of variance 1 each, so that brightness does not count."""
+    """Grids, each with mean 0 and variance 1, so that brightness and contrast do not count."""
     found = coarse(channels_first(x.float()))
     axes = tuple(range(1, found.ndim))
     mean, deviation = found.mean(axes, keepdim=True), found.std(axes, keepdim=True, correction=0)
     return (found - mean) / deviation.clamp_min(1e-6 * (mean.abs() + 1e-6))
 
 
-def _predictions(x: torch.Tensor) -> list[torch.Tensor]:
-    """(N, F, …) responses of the same random filters every time, with gaps of 1 and of 2."""
+def _responses(x: torch.Tensor) -> list[torch.Tensor]:
+    """(N, F, …) responses of fixed random filters, with dilations of 1 and of 2."""
     axes = x.ndim - 2
     if axes not in _SIDES:
         return []
@@ -151,8 +156,8 @@ def _predictions(x: torch.Tensor) -> list[torch.Tensor]:
     width = 7 if axes == 1 else 3
     convolve = {1: functional.conv1d, 2: functional.conv2d, 3: functional.conv3d}[axes]
     found = []
-    for gap in (1, 2):
+    for dilation in (1, 2):
         kernel = torch.randn(_FILTERS, x.shape[1], *[width] * axes, generator=generator)
         kernel = kernel - kernel.mean(tuple(range(2, kernel.ndim)), keepdim=True)
-        found.append(convolve(x, kernel, padding=gap * (width // 2), dilation=gap))
+        found.append(convolve(x, kernel, padding=dilation * (width // 2), dilation=dilation))
     return found

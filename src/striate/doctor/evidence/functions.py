@@ -1,4 +1,4 @@
-"""Functions with a backward pass of their own: what they were given in a step, and whether their gradient is right."""
+"""User-defined `torch.autograd.Function`s: their arguments in a step, and whether their gradient is right."""
 
 from __future__ import annotations
 
@@ -21,27 +21,30 @@ from striate.reference.check_gradient import STEP, GradientCheck
 
 ENTRIES = 12
 TOLERANCE = 1e-3
-"""Wrong gradients are off by more; what a function computes in single precision is not."""
+"""Relative error above which a gradient is wrong; functions that compute in single precision stay below it."""
 NUDGE = 1e-3
 MOST_CALLS = 4
 _FEWER = 8
-"""Times fewer sizes than numbers: a scale is of a filter or so."""
+"""Outputs have at least this many times fewer magnitudes than numbers after rounding: a scale per filter, say."""
 
 
 @dataclass(frozen=True)
 class FunctionCheck:
-    """What was found of one function. `meant`: its forward pass passes its input on, or has no slope anywhere (a sign,
-    a rounding, also times a scale): then the backward pass is one of choice, as in gradient reversal and
-    straight-through estimates."""
+    """The gradient check of one function."""
 
     name: str
     wrong: tuple[tuple[int, GradientCheck], ...]
-    meant: bool
+    """The inputs with a wrong gradient, by position."""
+    intended: bool
+    """Whether the wrong gradient is intended, as in gradient reversal and straight-through estimators: the forward pass
+    returns its input, or has derivative zero everywhere (a sign or a rounding, also times a scale)."""
 
 
-def given_to(setup: TrainingSetup, batch: Any, functions: Sequence[type]) -> dict[type, list[tuple[Any, ...]]]:
-    """The arguments of the first calls of each function in one step of a double, those that differ in shapes or
-    options."""
+def recorded_arguments(
+    setup: TrainingSetup, batch: Any, functions: Sequence[type]
+) -> dict[type, list[tuple[Any, ...]]]:
+    """The arguments of the first calls of each function in one step of a replica; calls with the same shapes and
+    options count once."""
     seen: dict[type, list[tuple[Any, ...]]] = {}
     replica = make_replica(setup)
     with _listening(functions, seen):
@@ -49,7 +52,7 @@ def given_to(setup: TrainingSetup, batch: Any, functions: Sequence[type]) -> dic
             replica.step(replica.model, copied(batch), replica.optimizer, replica.loss)
         except Exception as error:
             if not seen:
-                raise NoEvidence(f"the step raised {type(error).__name__} when watched") from None
+                raise NoEvidence(f"the step raised {type(error).__name__} when it was recorded") from None
     return seen
 
 
@@ -84,14 +87,14 @@ def _form(given: tuple[Any, ...]) -> tuple[Any, ...]:
 
 
 def check_function(function: Any, given: tuple[Any, ...]) -> FunctionCheck:
-    """Compare what the backward pass gives with measured slopes, in float64, for each input with a gradient.
+    """Compare the backward pass with finite differences in float64, for each input that requires a gradient.
 
-    Raises NoEvidence where it cannot be computed in float64, or is no function of its input alone.
+    Raises NoEvidence where the function does not run in float64, or depends on more than its inputs.
     """
-    arguments = _doubled(given)
-    asked = [isinstance(value, torch.Tensor) and value.requires_grad for value in given]  # of a scale, say, of none
-    wanted = asked if any(asked) else [True] * len(asked)
-    leaves = {str(i): value for i, value in enumerate(arguments) if wanted[i] and _has_slope(value)}
+    arguments = _in_float64(given)
+    required = [isinstance(value, torch.Tensor) and value.requires_grad for value in given]
+    checked = required if any(required) else [True] * len(required)
+    leaves = {str(i): value for i, value in enumerate(arguments) if checked[i] and _has_slope(value)}
 
     def call() -> Any:
         return function.apply(*(value.clone() if isinstance(value, torch.Tensor) else value for value in arguments))
@@ -105,18 +108,18 @@ def check_function(function: Any, given: tuple[Any, ...]) -> FunctionCheck:
         raise NoEvidence(f"{function.__name__} cannot be checked in float64: {type(error).__name__}") from None
     wrong = tuple((int(name), check) for name, check in checks.items() if not check.ok)
     by_choice = (_is_flat(call, leaves[str(i)]) or _is_rounded(call, leaves[str(i)]) for i, _ in wrong)
-    meant = bool(wrong) and (_passes_on(call, leaves) or all(by_choice))
-    return FunctionCheck(function.__name__, wrong, meant)
+    intended = bool(wrong) and (_passes_on(call, leaves) or all(by_choice))
+    return FunctionCheck(function.__name__, wrong, intended)
 
 
-def _doubled(given: tuple[Any, ...]) -> list[Any]:
+def _in_float64(given: tuple[Any, ...]) -> list[Any]:
     generator = torch.Generator().manual_seed(0)
     arguments: list[Any] = []
     for value in given:
         if isinstance(value, torch.Tensor):
             value = value.detach().cpu()
             if value.is_floating_point():
-                # Corners, as of a ReLU at zero, have no slope to compare.
+                # Away from kinks, such as a ReLU at zero, where finite differences differ from the gradient.
                 scale = float(value.double().abs().mean()) or 1.0
                 noise = torch.randn(value.shape, generator=generator, dtype=torch.float64)
                 value = (value.double() + NUDGE * scale * noise).requires_grad_(True)
@@ -137,7 +140,7 @@ def _passes_on(call: Any, leaves: dict[str, torch.Tensor]) -> bool:
 
 
 def _is_flat(call: Any, leaf: torch.Tensor) -> bool:
-    """Whether small moves of the input change nothing."""
+    """Whether small changes of the input leave the output unchanged."""
     with torch.no_grad():
         before = call()
         moved = 1e-9 * torch.randn(leaf.shape, generator=torch.Generator().manual_seed(1), dtype=leaf.dtype)
@@ -150,7 +153,7 @@ def _is_flat(call: Any, leaf: torch.Tensor) -> bool:
 
 
 def _is_rounded(call: Any, leaf: torch.Tensor) -> bool:
-    """Whether of many numbers few sizes are left, as signs times a scale that they share."""
+    """Whether the output has few magnitudes for many different inputs, as signs times a shared scale."""
     with torch.no_grad():
         output = call()
     if not isinstance(output, torch.Tensor) or output.shape != leaf.shape:
@@ -160,5 +163,5 @@ def _is_rounded(call: Any, leaf: torch.Tensor) -> bool:
 
 
 def functions_of(trial: Trial) -> list[type]:
-    """The functions with a backward pass of their own that the first step used."""
+    """The user-defined `torch.autograd.Function`s that the first step used."""
     return sorted(trial.first.functions, key=lambda function: function.__name__)

@@ -1,4 +1,4 @@
-"""Batches in which the nodes of many graphs lie behind each other: what graphs look like, each by itself."""
+"""Batches that concatenate the nodes of many graphs, and descriptions of each graph."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ _MOST_KINDS, _MOST_COLUMNS = 64, 12
 
 
 def has_ends(tensor: torch.Tensor) -> bool:
-    """Whether it may be edges (2, E) or (E, 2)."""
-    whole = tensor.dtype in (torch.int64, torch.int32)
-    return whole and tensor.ndim == 2 and 2 in tensor.shape and tensor.numel() > 0 and int(tensor.min()) >= 0
+    """Whether a tensor may be a list of edges, (2, E) or (E, 2)."""
+    integers = tensor.dtype in (torch.int64, torch.int32)
+    return integers and tensor.ndim == 2 and 2 in tensor.shape and tensor.numel() > 0 and int(tensor.min()) >= 0
 
 
 def graphs_described(batches: tuple[Any, ...], labels: torch.Tensor) -> torch.Tensor | None:
-    """Numbers (N, …) of each of the graphs that the labels (N,) are of: what its nodes are, and between what nodes its
-    edges lie, added up; None where batches are not such graphs, or nodes have more columns than can be paired."""
+    """A description (N, D) of each of the N labeled graphs: the sum of its node features, and the sum over its edges of
+    the products of both ends' features. None where batches are no such graphs."""
     kinds = _kinds(batches)
     found = [_described(batch, kinds) for batch in batches]
     known = [rows for rows in found if rows is not None]
@@ -31,7 +31,7 @@ def graphs_described(batches: tuple[Any, ...], labels: torch.Tensor) -> torch.Te
 
 
 def _kinds(batches: tuple[Any, ...]) -> int:
-    """From 0 to the largest number of a kind of node, where that is what nodes are."""
+    """The number of node types, where nodes are given by type; 0 elsewhere."""
     nodes = (tensor for batch in batches for owner in _owners(batch) for tensor in _nodes(batch, owner))
     return max((int(tensor.max()) + 1 for tensor in nodes if not tensor.is_floating_point()), default=0)
 
@@ -59,23 +59,24 @@ def _described(batch: Any, kinds: int) -> torch.Tensor | None:
 
 
 def _owners(batch: Any) -> Iterator[torch.Tensor]:
-    """The number of the graph that each node is of, in order: as it is in a batch that has something else as long."""
+    """Tensors (nodes,) that number the graph of each node, from 0 and in order, next to another tensor of that
+    length."""
     tensors = [tensor.detach().cpu() for _, tensor in leaves(batch) if tensor.ndim]
     for tensor in tensors:
         if tensor.ndim != 1 or tensor.is_floating_point() or tensor.dtype == torch.bool or len(tensor) < 2:
             continue
         steps, count = tensor.diff(), int(tensor[-1]) + 1
-        beside = sum(len(other) == len(tensor) for other in tensors) > 1
+        has_others = sum(len(other) == len(tensor) for other in tensors) > 1
         labeled = 1 < count < len(tensor) and any(len(other) == count for other in tensors)
-        if int(tensor[0]) == 0 and bool(((steps == 0) | (steps == 1)).all()) and beside and labeled:
+        if int(tensor[0]) == 0 and bool(((steps == 0) | (steps == 1)).all()) and has_others and labeled:
             yield tensor.long()
 
 
 def _nodes(batch: Any, owner: torch.Tensor) -> Iterator[torch.Tensor]:
-    """What lies beside the numbers of graphs, a row for each node."""
+    """The other tensors with a row for each node."""
     for _, tensor in leaves(batch):
         known = tensor.detach().cpu()
-        kept = known.ndim in (1, 2) and len(known) == len(owner) and known.is_floating_point()
-        whole = known.ndim == 1 and len(known) == len(owner) and not known.is_floating_point()
-        if kept or (whole and not torch.equal(known.long(), owner) and int(known.min()) >= 0):
+        features = known.ndim in (1, 2) and len(known) == len(owner) and known.is_floating_point()
+        types = known.ndim == 1 and len(known) == len(owner) and not known.is_floating_point()
+        if features or (types and not torch.equal(known.long(), owner) and int(known.min()) >= 0):
             yield known

@@ -1,6 +1,4 @@
-"""What data sets hold of each sample, in lists and arrays, before augmentation: the same in training and validation?
-The labels that they hold beside images and signals.
-"""
+"""The stored samples of data sets, before augmentation: which training and validation share, and their labels."""
 
 from __future__ import annotations
 
@@ -17,16 +15,17 @@ from striate.doctor.evidence.read_batches import MOST_BYTES, positions_drawn
 from striate.doctor.setup.reached_objects import attributes_of
 
 _MOST, _FEWEST_NUMBERS, _FEW, _TIMES = 20_000, 16, 8, 20
-"""Samples; numbers of an image; tensors side by side; entries of one image, of which there are more where each is given
-another part of it."""
+"""Most samples; fewest numbers of an image; most items of a list of tensors that each have an entry for every sample;
+most equal entries: more come from samples that are parts of one image."""
 _ARRAYS = (torch.Tensor, np.ndarray)
 _LISTED = (list, tuple, *_ARRAYS)
 
 
-def held_in_common(train: Any, val: Any, most: int) -> tuple[int, int] | None:
-    """Of how many samples of validation the data set holds just what it holds of a training sample (an image of so many
-    numbers at `most`, or a file, and whatever is beside it), and of how many that is known; None where it is not. Of
-    two data sets of one class what both have counts: partners may be kept for validation, and drawn for training."""
+def shared_samples(train: Any, val: Any, most: int) -> tuple[int, int] | None:
+    """The number of validation samples whose stored data equal those of a training sample, and the number of validation
+    samples that could be compared; None where there are none. Stored data are an image of at most `most` numbers, or
+    the path of a file, with everything stored next to it. For two data sets of one class, only attributes that both
+    have are compared: pairs, for example, may be stored for validation, but drawn at random for training."""
     drawn = [positions_drawn(loader) for loader in (train, val)]
     if drawn[0] is None or drawn[1] is None:
         return None
@@ -53,12 +52,12 @@ def _held(columns: list[Any], drawn: Collection[int], most: int) -> Iterator[Has
 
 
 def columns_of(data: Any) -> list[Any]:
-    """What has one entry for each sample."""
+    """The lists and arrays of a data set that have an entry for each sample."""
     return list(_named_columns(data).values())
 
 
 def _named_columns(data: Any) -> dict[str, Any]:
-    """The same, each by its attribute, or by that of the short list that has it and its place there."""
+    """The columns by attribute name, or by the name of a short list and the position in it."""
     held = dict(attributes_of(data))
     short = [(name, value) for name, value in held.items() if isinstance(value, list | tuple) and len(value) <= _FEW]
     held |= {f"{name}.{place}": part for name, value in short for place, part in enumerate(value)}
@@ -77,8 +76,8 @@ def _bytes(value: Any) -> int:
 
 
 def _is_one_of_its_kind(value: Any, most: int) -> bool:
-    """Whether it has an image of more than two values, or a file: what no two samples share by chance, as drawings of
-    one color on another may."""
+    """Whether a sample contains an image of more than two values, or a file: two samples do not share these by chance,
+    as drawings in two colors may."""
     value = _listed(value)
     if isinstance(value, list | tuple):
         return any(_is_one_of_its_kind(part, most) for part in value)
@@ -99,7 +98,7 @@ def _key(value: Any) -> Hashable:
 
 
 def _listed(value: Any) -> Any:
-    """What a record by names holds, side by side; else the value itself."""
+    """The values of a dictionary as a list; any other value unchanged."""
     return list(value.values()) if isinstance(value, dict) else value
 
 
@@ -111,8 +110,8 @@ FEWEST_LABELED, FEWEST_IN_CLASS = 60, 10
 
 
 def labeled_samples(loader: Any) -> tuple[torch.Tensor, torch.Tensor] | None:
-    """The images or signals of a data set (N, C, …) and the class numbers that it holds beside them (N,), by which it
-    chooses what goes together, as of triplets; None where it is not clear."""
+    """The stored images or signals of a data set (N, C, …) and their class numbers (N,), by which it may choose pairs
+    or triplets; None where they are not clear."""
     data = getattr(loader, "dataset", None)
     held = list(vars(data).values()) if hasattr(data, "__dict__") else []
     held = [torch.as_tensor(part) if _is_numeric(part) else part for part in held]

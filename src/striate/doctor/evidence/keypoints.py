@@ -1,4 +1,4 @@
-"""Batches of pictures with points in them, and maps that peak there."""
+"""Batches of images with keypoints, and heatmaps that peak at them."""
 
 from __future__ import annotations
 
@@ -11,26 +11,29 @@ import torch
 from striate.doctor.setup.batch import leaves, stacked
 
 _CLEAR = 0.5
-"""Of the highest value of all maps: a map that peaks lower shows no point."""
+"""Share of the highest value of all heatmaps: a heatmap with a lower peak shows no keypoint."""
 
 
 @dataclass(frozen=True)
 class Keypoints:
-    """Pictures (N, C, H, W), points (N, K, 2), and maps (N, K, h, w) where there are any."""
+    """Images with keypoints."""
 
     pictures: torch.Tensor
+    """(N, C, H, W)."""
     points: torch.Tensor
+    """(N, K, 2) column and row."""
     maps: torch.Tensor | None
+    """(N, K, h, w) heatmaps; None without any."""
 
     @property
     def scale(self) -> torch.Tensor:
-        """(2,) pixels of a picture for each of its maps, across and down."""
+        """(2,) image pixels for each heatmap pixel, horizontally and vertically."""
         assert self.maps is not None
         (height, width), (rows, columns) = self.pictures.shape[-2:], self.maps.shape[-2:]
         return torch.tensor([width / columns, height / rows])
 
     def peaks(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """(M, 2) column and row of each clear peak, and (M, 2) the points that belong to these."""
+        """(M, 2) column and row of each clear peak, and (M, 2) the corresponding keypoints."""
         assert self.maps is not None
         values, place = self.maps.flatten(2).max(2)
         clear = values > _CLEAR * values.max()
@@ -39,7 +42,7 @@ class Keypoints:
 
 
 def keypoints_of(batches: Sequence[Any]) -> Keypoints | None:
-    """Pictures and points of the first batches; None where a batch has none, or several."""
+    """Images and keypoints of the first batches; None where batches have none, or several kinds."""
     found = [one for batch in batches[:8] if (one := _of_batch(batch)) is not None]
     if not found or len({(one.points.shape[1:], one.pictures.shape[1:], one.maps is None) for one in found}) > 1:
         return None
@@ -59,7 +62,7 @@ def _of_batch(batch: Any) -> Keypoints | None:
     grids = [t for t in tensors if t.ndim == 4 and len(t) == len(points[0])]
     maps = [t for t in grids if t.shape[1] == points[0].shape[1] and float(t.min()) >= 0]
     pictures = [t for t in grids if all(t is not other for other in maps)]
-    if not pictures:  # of as many channels as there are points
+    if not pictures:  # the images have as many channels as there are keypoints
         pictures, maps = maps[:1], maps[1:]
     if len(pictures) != 1 or len(maps) > 1:
         return None

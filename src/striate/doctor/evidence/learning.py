@@ -1,4 +1,4 @@
-"""Whether the trial learned anything: what a setup has to show before it is called healthy."""
+"""Whether the trial learned anything, which a setup has to show before it is called healthy."""
 
 from __future__ import annotations
 
@@ -12,23 +12,24 @@ from striate.doctor.evidence.predictions import Predictions
 from striate.doctor.evidence.quality import quality
 from striate.doctor.evidence.skill import skill, skill_in_words
 from striate.doctor.evidence.trial import Trial
-from striate.doctor.evidence.trial_variants import unmoved
+from striate.doctor.evidence.trial_variants import unchanged_parameters
 from striate.doctor.setup.reached_objects import parameters_held
 from striate.errors import StriateError, one_line
 from striate.wording import several
 
 FARTHER = 0.03
-"""Of the way from chance to a loss of zero: the noise of a quarter of the trial is less."""
+"""Share of the way from the loss of chance to zero that counts as learning; the noise of a quarter of the trial is
+less."""
 _PART = 0.2
-"""Of the network's numbers."""
+"""Share of the network's parameters."""
 _RARE, _FEWEST = 0.25, 30
-"""Of the way from a guess to right predictions, each class counted alike; labels of each."""
+"""Least skill with each class weighted equally; fewest labels of each class."""
 ERRORS = 3.0
-"""Standard errors between the first and the last losses, where it is not known what chance gives."""
+"""Standard errors between the first and the last losses, where the loss of chance is unknown."""
 
 
 def learning_of(evidence: Evidence) -> Learning:
-    """What the trial shows, from the most certain sign to the least; without one, `shown` is False."""
+    """Whether the trial learned, by the most certain sign there is; `shown` is False without any sign."""
     try:
         trial = evidence.trial
     except (NoEvidence, StriateError) as reason:
@@ -40,37 +41,39 @@ def learning_of(evidence: Evidence) -> Learning:
         return Learning(False, "no training step was made")
     if not all(map(math.isfinite, trial.losses[-10:])):
         return Learning(False, f"the loss is NaN or Inf after {steps}")
-    if len(unmoved(trial)) == len(trial.replica.originals) and not trial.changed:
+    if len(unchanged_parameters(trial)) == len(trial.replica.originals) and not trial.changed:
         return Learning(False, f"no parameter changed in {steps}")
     known = _by_predictions(evidence, steps)
     return known if known is not None and known.shown else _by_loss(evidence, trial, steps, known)
 
 
 def _by_predictions(evidence: Evidence, steps: str) -> Learning | None:
-    """By predictions for the training batches, in evaluation or training mode; None where they are not predictions."""
+    """Judged by predictions for training batches, in evaluation or training mode; None where the outputs are no
+    predictions."""
     try:
         if not predicts_targets(evidence):
             return None
-        told = [_told(evidence.after), _told(evidence.after_training)]
+        judged = [_judged(evidence.after), _judged(evidence.after_training)]
     except (NoEvidence, StriateError):
         return None
-    found = [one for one in told if one is not None]
+    found = [one for one in judged if one is not None]
     if not found:
         return None
     shown, _, text = max(found)
     return Learning(shown, f"{text} after {steps}" if shown else f"predictions are still at chance after {steps}")
 
 
-def _told(predictions: Predictions) -> tuple[bool, float, str] | None:
+def _judged(predictions: Predictions) -> tuple[bool, float, str] | None:
+    """Whether predictions show learning, how good they are, and the same in words."""
     found = quality(predictions.outputs, predictions.targets)
     if found is None:
         return None
-    if found.accuracy is not None and found.guesses and _rare_ones_found(predictions):
+    if found.accuracy is not None and found.guesses and _rare_classes_found(predictions):
         return True, found.accuracy, skill_in_words(predictions)
     if found.accuracy is not None:
         return not found.guesses, found.accuracy, f"{found.accuracy:.0%} of the training samples are right"
     explained = 1 - found.loss / max(found.constant, 1e-12)
-    if found.kind == "numbers":  # near the targets, not only in proportion to them
+    if found.kind == "numbers":  # R² needs predictions near the targets, not only proportional to them
         return explained >= FARTHER, explained, f"R² is {explained:.2f} on training samples"
     return (
         explained >= FARTHER,
@@ -79,9 +82,9 @@ def _told(predictions: Predictions) -> tuple[bool, float, str] | None:
     )
 
 
-def _rare_ones_found(predictions: Predictions) -> bool:
-    """Whether classes are told apart though one is so common that to name it always is right as often, as where most of
-    a mask is background."""
+def _rare_classes_found(predictions: Predictions) -> bool:
+    """Whether rare classes are recognized although always predicting the most frequent class would be as accurate, as
+    where most of a mask is background."""
     labels = predictions.targets
     if labels is None or labels.is_floating_point():
         return False
@@ -90,8 +93,8 @@ def _rare_ones_found(predictions: Predictions) -> bool:
 
 
 def _by_loss(evidence: Evidence, trial: Trial, steps: str, known: Learning | None) -> Learning:
-    """By the loss: below what chance gives, or, where that is not known, well below the first ones; above them where
-    the optimizer maximizes it."""
+    """Judged by the loss: it is below that of chance, or, where that is unknown, well below the first losses; above
+    them where the optimizer maximizes it."""
     if known is not None:
         try:
             progress = evidence.progress
@@ -120,8 +123,8 @@ def _variance(values: list[float]) -> float:
     return sum((value - mean) ** 2 for value in values) / max(len(values) - 1, 1)
 
 
-def is_a_part(evidence: Evidence) -> bool:
-    """Whether the optimizer, or gradients, are asked for less than a fifth of the network's numbers."""
+def trains_a_part(evidence: Evidence) -> bool:
+    """Whether less than a fifth of the network's parameters are trained."""
     held = parameters_held(evidence.fresh.optimizer)
     parameters = list(evidence.fresh.model.parameters())
     trained = sum(p.numel() for p in parameters if p.requires_grad and id(p) in held)

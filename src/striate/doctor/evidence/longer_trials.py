@@ -1,4 +1,4 @@
-"""What a longer trial comes to: what has not learned yet may do so a little later; and one with all of its batches."""
+"""Longer trials: a network that has not learned yet may do so a little later."""
 
 from __future__ import annotations
 
@@ -9,30 +9,29 @@ from striate.doctor.evidence.progress import Progress
 from striate.doctor.evidence.trial import Change, Trial, run_trial
 
 _FEW = 30
-"""Updates: where gradients of several batches are added up, a trial makes as few."""
+"""Fewest parameter updates: a trial that accumulates gradients makes fewer."""
 _TIMES, _SHARE = 4, 0.25
-"""Times the steps of the trial, and of the budget that is left."""
+"""How many times as many steps as the trial; share of the budget."""
 
 
 def few_updates(trial: Trial) -> bool:
-    """Whether a trial made few updates, since gradients of several batches are added up."""
+    """Whether a trial made few parameter updates, since it accumulates gradients."""
     return 0 < _updates(trial) < _FEW
 
 
-def recovered(evidence: Evidence) -> float:
-    """The share of the way from chance to a loss of 0 after as many updates as other trials make, of one that made
-    few."""
+def share_after_more_updates(evidence: Evidence) -> float:
+    """`Progress.share` of a trial with few updates, after as many updates as other trials make."""
     trial = evidence.trial
     return _after(evidence, len(trial.rows) * 2 * _FEW // _updates(trial))
 
 
 def share_after_more_steps(evidence: Evidence) -> float:
-    """The same after four times the steps: rates that are lowered later begin so."""
+    """`Progress.share` after four times as many steps: a high learning rate that is lowered later starts slowly."""
     return _after(evidence, _TIMES * len(evidence.trial.rows))
 
 
 def progress_of_both_after_more_steps(evidence: Evidence, change: Change) -> tuple[Progress, Progress]:
-    """How far the setup comes in four times the steps as it is, and with a change, in as many steps of each."""
+    """Progress of the setup as it is, and with a change, after four times as many steps; both after the same number."""
     steps, found = _TIMES * len(evidence.trial.rows), list[Trial]()
     for one in (None, change):
         until = evidence.clock.until(_SHARE)
@@ -43,9 +42,9 @@ def progress_of_both_after_more_steps(evidence: Evidence, change: Change) -> tup
     return evidence.progress_of(found[0]), evidence.progress_of(found[1])
 
 
-def as_written(evidence: Evidence) -> float:
-    """The same after as many steps, where each of several parts of a step draws a batch of its own, as the script says:
-    trials give all parts one batch. Nothing where no step has such parts."""
+def share_with_own_batches(evidence: Evidence) -> float:
+    """`Progress.share` after as many steps, where each of several parts of a step draws its own batch, as in the
+    script; other trials pass one batch to all parts. 0 where the step has no such parts."""
     step = getattr(evidence.setup.train, "as_written", None)
     if step is None:
         return 0.0

@@ -1,4 +1,4 @@
-"""Vectors that a step looks up in two tables, as of users and of items: which pairs, and where the loss moves them."""
+"""Embeddings that a step looks up in two tables, as of users and items: the pairs, and how the loss moves them."""
 
 from __future__ import annotations
 
@@ -22,17 +22,21 @@ _MOST_STEPS, _MOST_LOOKED_UP = 160, 16
 
 
 class _LookedUp(NamedTuple):
-    """Rows (N,) of a table, the vectors (N, K) there, and the gradients that came back to them."""
+    """One lookup in a table."""
 
     table: int
+    """Address of the table's memory."""
     rows: torch.Tensor
+    """(N,) indices."""
     vectors: torch.Tensor
+    """(N, K) the vectors at these indices."""
     gradients: list[torch.Tensor]
+    """(N, K) the gradients of the vectors."""
 
 
 def looked_up_pairs(evidence: Evidence) -> list[tuple[Scored, Scored]]:
-    """Vectors of the same users with those of two items each in some steps, in place of scores: the gradients are
-    positive where the loss drives an item's vector away from the user's."""
+    """The embeddings of users with those of two items each, in some steps. The gradients are those of the dot products:
+    positive where the loss moves an item's vector away from the user's."""
     if evidence.setup.rivals:
         return []
     found: dict[tuple[int, int], tuple[Scored, Scored]] = {}
@@ -55,7 +59,9 @@ def looked_up_pairs(evidence: Evidence) -> list[tuple[Scored, Scored]]:
         return watched
 
     steps = min(len(evidence.train.raw), _MOST_STEPS)
-    return list(evidence.variant("with tables watched", Change(wrap=wrap, notes=found), steps=steps).notes.values())
+    return list(
+        evidence.variant("with tables watched", Change(wrap_step=wrap, notes=found), steps=steps).notes.values()
+    )
 
 
 def _noted(noted: list[_LookedUp], func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -80,7 +86,7 @@ def _table_and_rows(func: Any, args: tuple[Any, ...]) -> tuple[Any, Any]:
 
 
 def _triples(noted: list[_LookedUp]) -> Iterator[tuple[_LookedUp, tuple[int, int]]]:
-    """Users, and the places of two times as many items of another table."""
+    """Lookups of users, each with the positions of two lookups of items in another table."""
     for one, other in combinations(range(len(noted)), 2):
         a, b = noted[one], noted[other]
         if a.table != b.table or a.rows.shape != b.rows.shape or torch.equal(a.rows, b.rows):

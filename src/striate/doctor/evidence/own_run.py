@@ -1,4 +1,4 @@
-"""What a script does by itself: after its first step it goes on for a few seconds, and writes nothing."""
+"""Records of a script that continues for a few seconds after its first step, without writing anything."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ from striate.doctor.setup.reached_objects import parameters_held, users_frame
 from striate.observe.tensors import tensors_in
 
 _OF_A_PASS = 0.4
-"""Of the time that is left, for each pass over data: then it ends early."""
+"""Share of the time left after which a pass over data ends early."""
 _OFTEN = 1.02
-"""Times as many steps were made when the weights of a network are next looked at that acts at each step."""
-_LIKE = 0.98  # correlation; channels may be normalized each by itself
-_MOST_CALLS, _MOST_LETTERS, _MOST_ANSWERS, _MOST_PAIRS = 20_000, 200_000, 1_000_000, 3
-_MOST_KEPT, _MOST_BYTES = 512, 2**25
+"""The weights of a network that is called at every step are measured again after this many times as many steps."""
+_LIKE = 0.98  # correlation; each channel may be normalized separately
+_MOST_CALLS, _MOST_LETTERS, _MOST_PREDICTIONS, _MOST_PAIRS = 20_000, 200_000, 1_000_000, 3
+_MOST_RECORDED, _MOST_BYTES = 512, 2**25
 
 
 _COMPARES = (torch.Tensor.__eq__, torch.Tensor.eq, torch.eq)
 
 
-class Enough(BaseException):
+class EndScript(BaseException):
     """Ends the user's script; no `except Exception` catches it."""
 
 
@@ -87,63 +87,70 @@ class CalledNetwork:
 
 @dataclass
 class Averaged:
-    """An average of weights, and how many updates it had after how many steps when it was run without gradients."""
+    """An average of weights that was run without gradients."""
 
     network: AveragedModel
     updates: dict[int, int] = field(default_factory=dict)
+    """By the number of optimizer steps at a call, how often the average was updated until then."""
 
 
 @dataclass
-class Rights:
-    """How many predictions were `right`, of how many, batch by batch."""
+class CorrectCounts:
+    """Numbers of correct predictions by batch."""
 
     right: list[int] = field(default_factory=list)
+    """Correct predictions of each batch."""
     sizes: list[int] = field(default_factory=list)
+    """Samples of each batch."""
 
     @property
     def share(self) -> float:
-        """Of all samples that are right."""
+        """The accuracy over all samples."""
         return sum(self.right) / sum(self.sizes)
 
     @property
     def mean_of_batches(self) -> float:
-        """The mean of the batches' shares."""
+        """The mean of the batches' accuracies."""
         return sum(right / size for right, size in zip(self.right, self.sizes, strict=True)) / len(self.sizes)
 
 
 @dataclass
-class Answers:
-    """What a network predicted in a pass over data, and the true classes, batch by batch."""
+class PassPredictions:
+    """The predictions of a network in a pass over data."""
 
     predicted: list[torch.Tensor] = field(default_factory=list)
+    """(N,) predicted classes of each batch."""
     targets: list[torch.Tensor] = field(default_factory=list)
+    """(N,) true classes of each batch."""
 
     @property
     def samples(self) -> int:
-        """How many there are."""
+        """The number of samples."""
         return sum(map(len, self.targets))
 
     @property
-    def rights(self) -> Rights:
-        """How many of them are right."""
+    def correct(self) -> CorrectCounts:
+        """The number of correct predictions by batch."""
         pairs = zip(self.predicted, self.targets, strict=True)
         right = [int((predicted == targets).sum()) for predicted, targets in pairs]
-        return Rights(right, [len(targets) for targets in self.targets])
+        return CorrectCounts(right, [len(targets) for targets in self.targets])
 
 
 Key = tuple[str, int, int]
-"""A network by name, and which of its outputs answers which of a batch's targets."""
+"""A network's name, the position of its output, and the position of the batch's target that the output predicts."""
 
 
 @dataclass
-class Asked:
-    """What a network was given in an evaluation after so many `steps`, batch by batch, with the true classes; only the
-    first samples of many."""
+class EvaluatedInputs:
+    """The first samples that a network received in an evaluation."""
 
     network: nn.Module
     steps: int
+    """Optimizer steps before the evaluation."""
     inputs: list[torch.Tensor] = field(default_factory=list)
+    """(N, …) inputs of each batch."""
     targets: list[torch.Tensor] = field(default_factory=list)
+    """(N,) true classes of each batch."""
 
 
 @dataclass(eq=False)
@@ -153,101 +160,117 @@ class DataPass:
     began: int
     """Optimizer steps when it began."""
     until: float
-    """Time at which it is ended early."""
+    """Time on perf_counter at which it ends early."""
     ended: int = -1
     """Optimizer steps when it ended; −1 where the end was not seen."""
     whole: bool = False
     """Whether it ran from the first batch to the last."""
     batches: int = 0
     """How many batches were drawn."""
-    answers: dict[Key, Answers] = field(default_factory=dict)
-    """Predictions of the networks that were given its batches."""
+    predictions: dict[Key, PassPredictions] = field(default_factory=dict)
+    """Predictions of the networks that received its batches."""
 
 
 @dataclass
 class OwnRun:
-    """What was seen of a script that went on."""
+    """What a script did after its first step."""
 
     steps: int = 0
-    """Those of its optimizers."""
+    """Steps of its optimizers."""
     planned: float = 0.0
-    """How often its loops pass through a batch in all; 0 where that is not known."""
+    """How many batches its loops would take in all; 0 where unknown."""
     losses: list[float] = field(default_factory=list)
-    """What went backward."""
+    """The values that backward passes started from."""
     rates: dict[int, list[float]] = field(default_factory=dict)
-    """By optimizer, step by step; the highest of its groups."""
+    """By optimizer id, the learning rate of each step: the highest of its groups."""
     cleared: dict[int, list[bool]] = field(default_factory=dict)
-    """By optimizer, whether gradients were cleared between two steps."""
+    """By optimizer id, for each step, whether gradients were zero before the backward pass."""
     held: set[int] = field(default_factory=set)
-    """The parameters that optimizers hold, by id."""
-    untouched: dict[int, tuple[nn.Parameter, float]] = field(default_factory=dict)
-    """Those of them that had a gradient at none of the steps, each with the size of its weights at first."""
+    """Ids of the parameters that optimizers have."""
+    without_gradient: dict[int, tuple[nn.Parameter, float]] = field(default_factory=dict)
+    """By id, the optimized parameters that had no gradient at any step, each with the sum of its absolute values at its
+    optimizer's first step."""
     trained: dict[int, set[int]] = field(default_factory=dict)
-    """By optimizer, those that it holds."""
+    """By optimizer id, the ids of its parameters that require a gradient."""
     reached: set[int] = field(default_factory=set)
-    """The optimizers, by id, whose parameters had a gradient when something had gone backward, before a step."""
+    """Ids of the optimizers whose parameters had a gradient after a backward pass, before a step."""
     networks: dict[int, CalledNetwork] = field(default_factory=dict)
-    """Those that its code called."""
+    """By id, the networks that the script called."""
     averages: dict[int, Averaged] = field(default_factory=dict)
-    """Averages of weights that it ran without gradients, by id."""
+    """By id, averages of weights that the script ran without gradients."""
     in_training: set[int] = field(default_factory=set)
-    """All modules that ran in training mode, by id."""
+    """Ids of all modules that ran in training mode."""
     loaded: bool = False
-    """Whether weights were loaded before."""
+    """Whether the script loaded weights before its first step."""
     passes: list[DataPass] = field(default_factory=list)
-    asked: dict[Key, Asked] = field(default_factory=dict)
-    """What networks were given in the last evaluation, where that is one tensor of numbers with fractions."""
-    compared: dict[int, dict[int, Rights]] = field(default_factory=dict)
-    """Whole numbers that it compared without gradients, as predictions with targets, by line, after how many steps."""
-    said: list[tuple[int, str]] = field(default_factory=list)
-    """After how many steps it printed or logged what."""
+    evaluated: dict[Key, EvaluatedInputs] = field(default_factory=dict)
+    """Inputs of networks in the last evaluation, where these are one tensor of floats."""
+    compared: dict[int, dict[int, CorrectCounts]] = field(default_factory=dict)
+    """Comparisons of integer tensors without gradients, as of predictions with targets: by line, by number of steps."""
+    printed: list[tuple[int, str]] = field(default_factory=list)
+    """Texts that it printed or logged, each with the number of steps before."""
     seconds: float = 0.0
+    """How long it was watched."""
     ended: bool = False
-    """Whether it came to its end."""
+    """Whether it ran to its end."""
     cut: bool = False
     """Whether a pass over data was ended early."""
     failed: dict[str, str] = field(default_factory=dict)
-    """By code, why a check of it could not be made."""
+    """By code, why a check of the run could not be made."""
 
 
 @dataclass
 class _Stepped:
-    """An optimizer, kept so that no later one gets its id, and some of its parameters; whether anything went backward
-    since its last step, whether their gradients were cleared before that, and whether what went backward last reached
-    them."""
+    """An optimizer that made a step."""
 
     optimizer: Optimizer
+    """The reference keeps its id from being reused."""
     parameters: list[nn.Parameter]
+    """Some of its parameters."""
     went_backward: bool = False
+    """Whether there was a backward pass since its last step."""
     cleared: bool = False
+    """Whether the gradients of `parameters` were zero before a backward pass since then."""
     reached: bool = False
+    """Whether the last backward pass left a gradient in `parameters`."""
 
 
 @dataclass
 class Watcher:
-    """Watches a script that goes on `until` a time."""
+    """Watches a script that continues after its first step."""
 
     until: float
+    """Time on perf_counter at which the script is ended."""
     names: dict[int, str]
+    """Names of networks by id."""
     run: OwnRun = field(default_factory=OwnRun)
+    """What was recorded so far."""
     depth: int = 0
+    """Number of modules that are running."""
     known: dict[int, tuple[int, float]] = field(default_factory=dict)
+    """By network id, the number of steps at its last checksum, and that checksum."""
     passes: WeakKeyDictionary[Any, DataPass] = field(default_factory=WeakKeyDictionary)
+    """The passes under way, by iterator."""
     drawn: tuple[DataPass, torch.Tensor, list[torch.Tensor]] | None = None
+    """The pass, the inputs and the possible targets of the last batch."""
     given: torch.Tensor | None = None
+    """Main input of the last call of a network."""
     alone: bool = False
+    """Whether it was the only argument."""
     letters: int = 0
+    """Number of characters that the script printed."""
     stepped: dict[int, _Stepped] = field(default_factory=dict)
+    """The optimizers that made a step, by id."""
 
     def stepping(self, optimizer: Optimizer) -> None:
-        """To be called before each step. Raises Enough once it is late."""
+        """Called before each optimizer step. Raises EndScript after the deadline."""
         self.end_if_late()
         self.run.steps += 1
         key, held = id(optimizer), [parameter for group in optimizer.param_groups for parameter in group["params"]]
         if key not in self.stepped:
             self.run.held |= parameters_held(optimizer)
             trained = {id(p): (p, size_of(p)) for p in held if p.requires_grad}
-            self.run.untouched |= trained
+            self.run.without_gradient |= trained
             self.run.trained[key] = set(trained)
             self.stepped[key] = _Stepped(optimizer, held[:_MOST_PAIRS])
         stepped = self.stepped[key]
@@ -256,20 +279,20 @@ class Watcher:
         stepped.went_backward = stepped.cleared = False
         if stepped.reached:
             self.run.reached.add(key)
-        if self.run.untouched:
+        if self.run.without_gradient:
             for parameter in held:
                 if parameter.grad is not None:
-                    self.run.untouched.pop(id(parameter), None)
+                    self.run.without_gradient.pop(id(parameter), None)
         self.run.rates.setdefault(key, []).append(max(float(group["lr"]) for group in optimizer.param_groups))
 
     def backward_begins(self) -> None:
-        """To be called before anything goes backward."""
+        """Called before each backward pass."""
         for stepped in self.stepped.values():
             stepped.went_backward = True
             stepped.cleared |= all(p.grad is None or not bool(p.grad.any()) for p in stepped.parameters)
 
     def backward(self, roots: Any) -> None:
-        """To be called with what went backward."""
+        """Called after each backward pass with the tensors that it started from."""
         for stepped in self.stepped.values():
             stepped.reached = any(parameter.grad is not None for parameter in stepped.parameters)
         found = [roots] if isinstance(roots, torch.Tensor) else roots or ()
@@ -277,33 +300,33 @@ class Watcher:
         self.run.losses += [sum(values)] if values else []
 
     def end_if_late(self) -> None:
-        """Raises Enough once it is late."""
+        """Raises EndScript after the deadline."""
         if perf_counter() > self.until:
-            raise Enough
+            raise EndScript
 
     def call(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Call a function of torch, and note it where it compares."""
+        """Call a function of torch, and record its result where it compares integer tensors."""
         value = func(*args, **kwargs)
         if func in _COMPARES and not torch.is_grad_enabled() and not self.depth and len(args) == 2:
             one, other = args
-            whole = all(isinstance(side, torch.Tensor) and not side.is_floating_point() for side in args)
-            if whole and one.shape == other.shape == value.shape and value.ndim == 1 and len(value):
+            integers = all(isinstance(side, torch.Tensor) and not side.is_floating_point() for side in args)
+            if integers and one.shape == other.shape == value.shape and value.ndim == 1 and len(value):
                 frame = users_frame()
                 line = 0 if frame is None else frame.f_lineno
-                rights = self.run.compared.setdefault(line, {}).setdefault(self.run.steps, Rights())
+                rights = self.run.compared.setdefault(line, {}).setdefault(self.run.steps, CorrectCounts())
                 rights.right.append(int(value.sum()))
                 rights.sizes.append(len(value))
         return value
 
-    def hear(self, text: str) -> None:
-        """To be called with what the script prints or logs."""
+    def note_printed(self, text: str) -> None:
+        """Called with each text that the script prints or logs."""
         self.letters += len(text)
         if self.letters <= _MOST_LETTERS:
-            self.run.said.append((self.run.steps, text))
+            self.run.printed.append((self.run.steps, text))
 
     def pass_of(self, iterator: Any) -> DataPass:
-        """The pass of a DataLoader's iterator, which begins when it is first asked for; one that is asked for before
-        the second step was under way before."""
+        """The pass of a DataLoader's iterator. It begins with the first call for the iterator; before the second
+        optimizer step, the pass may have begun earlier, and is not whole."""
         if iterator not in self.passes:
             now = perf_counter()
             until = now + _OF_A_PASS * (self.until - now)
@@ -312,23 +335,23 @@ class Watcher:
         return self.passes[iterator]
 
     def draws(self, iterator: Any, batch: Any) -> None:
-        """To be called with each batch of a pass over a DataLoader."""
+        """Called with each batch of a pass over a DataLoader."""
         data_pass, table = self.pass_of(iterator), _as_table(batch)
         data_pass.batches += 1
         inputs = main_tensor(parts(table)[0])
         found = list(islice((part for part in tensors_in(table) if _are_classes(part, inputs)), _MOST_PAIRS))
-        known = sum(answers.samples for answers in data_pass.answers.values()) <= _MOST_ANSWERS
+        known = sum(predictions.samples for predictions in data_pass.predictions.values()) <= _MOST_PREDICTIONS
         self.drawn = (data_pass, inputs, found) if inputs is not None and known else None
 
     def pass_ends(self, iterator: Any, *, whole: bool) -> None:
-        """To be called when a pass has no further batch, or is to have none."""
+        """Called when a pass has no further batch, or ends early."""
         self.run.cut |= not whole
         if (data_pass := self.passes.pop(iterator, None)) is not None:
             data_pass.ended, data_pass.whole = self.run.steps, whole and data_pass.whole
         self.drawn = None
 
     def enter(self, module: nn.Module, args: Any) -> None:
-        """Before each call of a module."""
+        """Called before each call of a module."""
         self.depth += 1
         if module.training:
             self.run.in_training.add(id(module))
@@ -343,35 +366,36 @@ class Watcher:
                 self._note(module)
 
     def leave(self, module: nn.Module, _: Any, output: Any) -> None:
-        """After each call of a module."""
+        """Called after each call of a module."""
         self.depth = max(0, self.depth - 1)
         if not self.depth and self.drawn is not None and id(module) in self.run.networks:
             with suppress(Exception):
-                self._note_answer(module, output)
+                self._note_predictions(module, output)
 
-    def _note_answer(self, module: nn.Module, output: Any) -> None:
+    def _note_predictions(self, module: nn.Module, output: Any) -> None:
         assert self.drawn is not None
         data_pass, inputs, targets = self.drawn
         if self.given is None or not _are_alike(self.given, inputs):
-            return  # some loaders draw a batch before the one before was used
+            return  # some loaders draw a batch before the previous one is used
         outputs = [tensor.detach().cpu() for tensor in islice(tensors_in(output), _MOST_PAIRS)]
-        for (n, wanted), (k, told) in product(enumerate(targets), enumerate(outputs)):
-            classes = classes_of(told, wanted)
-            answers = data_pass.answers.setdefault((self.of(module).name, k, n), Answers())
-            if classes is not None and len(answers.targets) == data_pass.batches - 1:
-                answers.predicted.append(classes)
-                answers.targets.append(wanted)
+        for (n, target), (k, own) in product(enumerate(targets), enumerate(outputs)):
+            classes = classes_of(own, target)
+            known = data_pass.predictions.setdefault((self.of(module).name, k, n), PassPredictions())
+            if classes is not None and len(known.targets) == data_pass.batches - 1:
+                known.predicted.append(classes)
+                known.targets.append(target)
                 if self.alone and self.given.is_floating_point() and not torch.is_grad_enabled():
-                    self._keep(module, (self.of(module).name, k, n), self.given.detach(), wanted)
+                    self._record_inputs(module, (self.of(module).name, k, n), self.given.detach(), target)
 
-    def _keep(self, module: nn.Module, key: Key, given: torch.Tensor, wanted: torch.Tensor) -> None:
-        """Keep what a network is asked in the last evaluation, of the first samples."""
-        asked = self.run.asked.get(key)
-        if asked is None or asked.steps != self.run.steps:
-            asked = self.run.asked[key] = Asked(module, self.run.steps)
-        if sum(map(len, asked.targets)) < _MOST_KEPT and sum(one.nbytes for one in asked.inputs) < _MOST_BYTES:
-            asked.inputs.append(given)
-            asked.targets.append(wanted)
+    def _record_inputs(self, module: nn.Module, key: Key, given: torch.Tensor, targets: torch.Tensor) -> None:
+        """Record the first samples of an evaluation in place of those of an earlier one."""
+        evaluated = self.run.evaluated.get(key)
+        if evaluated is None or evaluated.steps != self.run.steps:
+            evaluated = self.run.evaluated[key] = EvaluatedInputs(module, self.run.steps)
+        few = sum(map(len, evaluated.targets)) < _MOST_RECORDED
+        if few and sum(one.nbytes for one in evaluated.inputs) < _MOST_BYTES:
+            evaluated.inputs.append(given)
+            evaluated.targets.append(targets)
 
     def _note(self, module: nn.Module) -> None:
         if next(module.parameters(), None) is None:
@@ -390,7 +414,7 @@ class Watcher:
                 distance = float((plain - mean).abs().mean())
         learns = torch.is_grad_enabled() and any(parameter.requires_grad for parameter in module.parameters())
         steps = self.run.steps
-        # Of calls that learn at steps 1, 2, 4, 8, …, of others not at each of many steps: weights take a while.
+        # A checksum takes a while: for calls that learn only at steps 1, 2, 4, 8, …, for others not at every step.
         last, _ = self.known.get(id(module), (0, 0.0))
         seldom = steps & (steps - 1) if learns else last < steps < _OFTEN * last
         weights = float("nan") if seldom else self._weights(module)
@@ -398,7 +422,7 @@ class Watcher:
         called.calls.append(call)
 
     def of(self, module: nn.Module) -> CalledNetwork:
-        """What is noted of a network."""
+        """The record of a network."""
         name = self.names.get(id(module), type(module).__name__)
         return self.run.networks.setdefault(id(module), CalledNetwork(module, name))
 
@@ -409,7 +433,7 @@ class Watcher:
 
 
 def _as_table(value: Any) -> Any:
-    """A named tuple, or an object of a class of the user's own, as its parts by name."""
+    """A named tuple, or an object of the user's class, as a mapping of its parts by name; other values unchanged."""
     if hasattr(value, "_asdict"):
         return value._asdict()
     plain = isinstance(value, torch.Tensor | nn.Module | Mapping | list | tuple) or not hasattr(value, "__dict__")
@@ -417,7 +441,7 @@ def _as_table(value: Any) -> Any:
 
 
 def _are_alike(given: torch.Tensor, drawn: torch.Tensor) -> bool:
-    """Whether a network is given what was drawn, be it moved, scaled or of another shape."""
+    """Whether a network's input is the batch that was drawn, perhaps shifted, scaled or reshaped."""
     one, other = (tensor.detach().cpu().double().flatten() for tensor in (given, drawn))
     if len(one) != len(other):
         return False
@@ -426,19 +450,19 @@ def _are_alike(given: torch.Tensor, drawn: torch.Tensor) -> bool:
 
 
 def _are_classes(tensor: torch.Tensor, inputs: torch.Tensor | None) -> bool:
-    """Whether a tensor of a batch has a whole number of each sample, which may be its class."""
+    """Whether a tensor of a batch has an integer for each sample, which may be its class."""
     if tensor is inputs or tensor.ndim != 1 or not len(tensor):
         return False
     return not tensor.is_floating_point() or bool(((tensor == 0) | (tensor == 1)).all())
 
 
 def number_of_weights(module: nn.Module) -> float:
-    """A number that changes with any weight of a network."""
+    """A checksum of a network's weights: it changes with any weight."""
     return sum((1 + place) * size_of(parameter) for place, parameter in enumerate(module.parameters()))
 
 
 def size_of(parameter: torch.Tensor) -> float:
-    """The sizes of its numbers, added up."""
+    """The sum of its absolute values."""
     return float(parameter.detach().double().abs().sum())
 
 

@@ -1,4 +1,4 @@
-"""Which pairs of embeddings a loss pulls together and which it pushes apart, by the gradients of both."""
+"""The pairs of embeddings that a loss pulls together or pushes apart, by their gradients."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import nn
 from torch.nn import functional
 
 from striate.doctor.evidence.clock import NoEvidence
-from striate.doctor.evidence.nearness import likeness_over_shifts
+from striate.doctor.evidence.nearness import correlation_over_shifts
 from striate.doctor.evidence.trial import Change
 from striate.doctor.setup.batch import leaves, main_tensor, parts
 from striate.doctor.setup.replicas import Replica
@@ -30,30 +30,34 @@ if TYPE_CHECKING:
 
 _STEPS = 12
 _NOTHING = 0.01
-"""Of the least distance of two samples: that of a sample to itself, which may have a small number added."""
+"""Share of the least distance of two samples below which a distance is zero; some networks add a small number to it."""
 _ROWS = 16
-"""Of a batch, by which the order of views is told."""
+"""Samples of a batch that are compared to find the order of views."""
 _RANKING = (functional.margin_ranking_loss, functional.triplet_margin_loss)
 _LONG, _SHORT, _EVEN, _BANDS = 256, 32, 0.8, 64
-"""Numbers of a signal at least, and of one of a few channels; how even the bands of noise are, their geometric mean
-over their mean; and how many bands."""
+"""Shortest signal; shortest signal of several channels; spectral flatness (geometric mean over mean of the bands) above
+which values are noise; number of frequency bands."""
 
 
 @dataclass
 class Embeddings:
-    """Of one step: embeddings (samples, numbers) with the inputs they were made of and the gradient that comes back.
-    `of_terms`: that of the ranking losses alone."""
+    """The embeddings of one step."""
 
     inputs: list[torch.Tensor] = field(default_factory=list)
+    """(N, …) the network's inputs, for each set of embeddings."""
     outputs: list[torch.Tensor] = field(default_factory=list)
+    """(N, D) the embeddings of each set."""
     gradients: dict[int, torch.Tensor] = field(default_factory=dict)
-    of_terms: dict[int, torch.Tensor] = field(default_factory=dict)
+    """(N, D) the gradient of the loss by the embeddings, by position of the set."""
+    ranking_gradients: dict[int, torch.Tensor] = field(default_factory=dict)
+    """The same gradient of the ranking losses alone."""
 
 
 def pairs_of(evidence: Evidence) -> tuple[torch.Tensor, torch.Tensor]:
-    """Distances between the inputs of pairs of embeddings that the loss pulls together in a few steps, and of those
-    that it pushes apart: pairs of the first set's samples with those of the others, or those whose distance the network
-    gives. Raises NoEvidence where it does neither embed several sets of samples in a step nor give distances."""
+    """Distances between the inputs of pairs of samples that the loss pulls together in a few steps, and of pairs that
+    it pushes apart: pairs of a sample of the first set of embeddings with one of another set, or pairs whose distance
+    the network returns. Raises NoEvidence where the network neither embeds several sets of samples in a step nor
+    returns distances."""
     if _is_about_pairs(evidence):
         return _distances(evidence.embeddings)
     given = _of_distances_given(evidence)
@@ -63,9 +67,9 @@ def pairs_of(evidence: Evidence) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def _of_distances_given(evidence: Evidence) -> tuple[torch.Tensor, torch.Tensor] | None:
-    """The same where the network is given both samples of each pair, and what it gives is their distance, before it is
-    trained and after: 0 of a sample with itself, and more of all others; and the label alone says which it is. None
-    elsewhere."""
+    """The result of `pairs_of` for a network that receives both samples of each pair and returns their distance, before
+    and after training: 0 of a sample with itself, and more of all others. None elsewhere, and where the label alone
+    does not decide whether a pair is pulled together."""
     batch = evidence.train.raw[0]
     sets = [tensor for _, tensor in leaves(batch) if tensor.ndim > 1 and tensor.is_floating_point()]
     if len(sets) != 2 or sets[0].shape != sets[1].shape or evidence.setup.rivals:
@@ -80,7 +84,7 @@ def _of_distances_given(evidence: Evidence) -> tuple[torch.Tensor, torch.Tensor]
         def note(args: tuple[Any, ...], output: Any) -> None:
             given, made = [t for t in tensors_in(args) if t.ndim > 1], list(tensors_in(output))
             if len(given) == 2 and len(made) == 1 and made[0].requires_grad:
-                far = far_apart(*(x.detach().float().cpu() for x in given))
+                far = input_distances(*(x.detach().float().cpu() for x in given))
                 on_gradient(made[0], lambda gradient: steps.append((far, gradient.detach().flatten().double().cpu())))
 
         change_output(replica.model, note)
@@ -94,12 +98,12 @@ def _of_distances_given(evidence: Evidence) -> tuple[torch.Tensor, torch.Tensor]
     known = torch.cat([torch.zeros(0), *(target.flatten().cpu() for target in given if target is not None)])
     pulled, pushed = pull > 1e-6 * pull.abs().max(), pull < -1e-6 * pull.abs().max()
     if len(known) != len(pull) or len(known[pulled].unique()) != 1 or len(known[pushed].unique()) != 1:
-        return None  # numbers that distances are to meet, which those that are too far exceed
+        return None  # the targets are distances: pairs farther apart than their target are pulled together
     return far[pulled], far[pushed]
 
 
 def _gives_distances(model: nn.Module, one: torch.Tensor, other: torch.Tensor) -> bool:
-    """Whether a network gives 0 for two equal samples, and more for any two that differ."""
+    """Whether a network returns 0 for two equal samples, and more for two different ones."""
     with suppress(Exception), preserved(model, evaluating=True), same_random_state(), torch.no_grad():
         place = next(model.parameters()).device
         one, other = one.to(place), other.to(place)
@@ -114,42 +118,46 @@ Pulled = list[list[tuple[float, float]]]
 
 
 def pulled_by_class(evidence: Evidence) -> tuple[Pulled, Pulled]:
-    """Of each output (samples, numbers) of the network: how strongly the loss of each of a few steps pulls together
-    those of samples with one class number, and those of two, on average; below 0 where it drives them apart. And the
-    same of ranking losses alone, where these have a gradient. Raises NoEvidence where batches have no class numbers."""
+    """For each output (N, D) of the network and each of a few steps: how strongly the loss pulls together embeddings of
+    the same class, and of different classes, on average; negative where it pushes them apart. Second, the same for the
+    ranking losses alone, where these have a gradient. Raises NoEvidence where batches have no class numbers."""
     labels = [main_tensor(parts(batch)[1]) for batch in evidence.train.raw]
     if any(t is None or t.ndim != 1 or t.is_floating_point() for t in labels) or evidence.setup.rivals:
         raise NoEvidence("the batches have no class numbers")
     found: dict[int, list[tuple[float, float]]] = {}
-    of_terms: dict[int, list[tuple[float, float]]] = {}
+    ranking_gradients: dict[int, list[tuple[float, float]]] = {}
     for number, sets in enumerate(embeddings_of(evidence, every=True)):
         noted = [(found, place, gradient) for place, gradient in sets.gradients.items()]
-        noted += [(of_terms, place, gradient) for place, gradient in sets.of_terms.items() if bool(gradient.any())]
-        for kept, place, gradient in noted:
+        noted += [
+            (ranking_gradients, place, gradient)
+            for place, gradient in sets.ranking_gradients.items()
+            if bool(gradient.any())
+        ]
+        for by_output, place, gradient in noted:
             output, known = sets.outputs[place], labels[number % len(labels)]
             if known is None or not len(known) or len(output) % len(known):
                 continue
             known = _for_views(known, sets.inputs[place], len(output) // len(known))
             first, second = torch.triu_indices(len(output), len(output), 1)
             apart = output[first] - output[second]
-            # For their distance: what keeps all embeddings small pulls those most that are farthest.
+            # Relative to the distance: a penalty on large embeddings pulls those most that are farthest apart.
             pull = ((gradient[first] - gradient[second]) * apart).sum(1) / apart.square().sum(1).clamp_min(1e-12)
             same = known.cpu()[first] == known.cpu()[second]
             if bool(same.any()) and bool((~same).any()):
-                kept.setdefault(place, []).append((float(pull[same].mean()), float(pull[~same].mean())))
-    return list(found.values()), list(of_terms.values())
+                by_output.setdefault(place, []).append((float(pull[same].mean()), float(pull[~same].mean())))
+    return list(found.values()), list(ranking_gradients.values())
 
 
 def inputs_embedded(evidence: Evidence) -> list[list[torch.Tensor]]:
-    """What the network is given in a few steps in which it embeds samples, call by call."""
+    """The inputs of the network's calls in each of a few steps."""
     return [sets.inputs for sets in evidence.embeddings]
 
 
-def far_apart(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
-    """How far inputs are from each other (N,); of images, 1 less the highest correlation over all shifts, so that where
-    they show something counts for nothing; of signals the distance of their spectra, so that when they do."""
+def input_distances(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+    """(N,) distances of pairs of inputs: 1 minus the highest correlation over all shifts for images, and the distance
+    of spectra for signals, so that neither depends on position or time."""
     if one.ndim == 4 and min(one.shape[2:]) >= 6:
-        return 1 - likeness_over_shifts(one, other)
+        return 1 - correlation_over_shifts(one, other)
     if _are_signals(one):
         one, other = _spectra(one), _spectra(other)
     far: torch.Tensor = (one - other).flatten(1).norm(dim=1)
@@ -157,7 +165,7 @@ def far_apart(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
 
 
 def _are_signals(x: torch.Tensor) -> bool:
-    """Whether rows are long, and have much more of some frequencies than of others, as numbers in no order have not."""
+    """Whether rows are long and their spectrum is uneven, unlike that of numbers in random order."""
     if x.ndim not in (2, 3) or not x.is_floating_point():
         return False
     if x.shape[-1] < (_LONG if x.ndim == 2 else max(_SHORT, 2 * x.shape[1])):
@@ -167,26 +175,27 @@ def _are_signals(x: torch.Tensor) -> bool:
 
 
 def _spectra(x: torch.Tensor) -> torch.Tensor:
-    """How strong each band of frequencies is in each row, in logarithms."""
+    """The logarithm of the power in each frequency band of each row."""
     strength = torch.fft.rfft(x.float()).abs().square()
     width = max(1, strength.shape[-1] // _BANDS)
-    kept = strength[..., : width * _BANDS].unflatten(-1, (-1, width))
-    bands: torch.Tensor = kept.mean(dim=-1).clamp_min(1e-12).log()
+    grouped = strength[..., : width * _BANDS].unflatten(-1, (-1, width))
+    bands: torch.Tensor = grouped.mean(dim=-1).clamp_min(1e-12).log()
     return bands
 
 
 def _for_views(labels: torch.Tensor, x: torch.Tensor, views: int) -> torch.Tensor:
-    """The labels of so many views of each sample, in the order that the inputs have: all first ones and then all second
-    ones, or those of a sample together, whichever are nearer to each other."""
+    """The labels of several views of each sample, in the order of the inputs: all first views before all second views,
+    or the views of a sample next to each other, whichever are more similar."""
     if views == 1 or len(x) != views * len(labels):
         return labels.repeat(views)
-    apart = float(far_apart(x[:_ROWS], x[len(labels) :][:_ROWS]).mean())
-    beside = float(far_apart(x[::views][:_ROWS], x[1::views][:_ROWS]).mean())
-    return labels.repeat(views) if apart <= beside else labels.repeat_interleave(views)
+    apart = float(input_distances(x[:_ROWS], x[len(labels) :][:_ROWS]).mean())
+    adjacent = float(input_distances(x[::views][:_ROWS], x[1::views][:_ROWS]).mean())
+    return labels.repeat(views) if apart <= adjacent else labels.repeat_interleave(views)
 
 
 def embeddings_of(evidence: Evidence, *, every: bool = False) -> list[Embeddings]:
-    """Embeddings and their gradients in each of a few steps; `every` output of the network, not one of each input."""
+    """Embeddings and their gradients in each of a few steps. `every`: of all outputs of the network, not one for each
+    input."""
     steps: list[Embeddings] = []
     replicas: list[Replica] = []
 
@@ -204,13 +213,13 @@ def embeddings_of(evidence: Evidence, *, every: bool = False) -> list[Embeddings
         return watched
 
     name = f"with {'all outputs' if every else 'embeddings'} watched"
-    change = Change(prepare=replicas.append, wrap=wrap, notes=steps)
+    change = Change(prepare=replicas.append, wrap_step=wrap, notes=steps)
     found: list[Embeddings] = evidence.variant(name, change, steps=_STEPS).notes
     return found
 
 
 def _is_about_pairs(evidence: Evidence) -> bool:
-    """Whether the network runs several times in a step, or gives several sets of embeddings of one shape."""
+    """Whether the network runs several times in a step, or returns several sets of embeddings of the same shape."""
     if evidence.setup.rivals:
         return False
     shapes = [shape for shape in evidence.first.shapes if len(shape) == 2]
@@ -226,8 +235,7 @@ def _is_about_pairs(evidence: Evidence) -> bool:
 
 
 def _stacked(x: torch.Tensor, batch: Any) -> int:
-    """How many sets of a batch, one after the other as `torch.cat` gives them, the network is shown at once; 1 where it
-    is none of two or three."""
+    """The number of sets of a batch that the network's input concatenates: 2 or 3, else 1."""
     sets = [tensor for _, tensor in leaves(batch) if tensor.ndim > 1]
     alike = len(sets) in (2, 3) and len({tensor.shape for tensor in sets}) == 1
     if not alike or x.shape != (len(sets) * len(sets[0]), *sets[0].shape[1:]):
@@ -237,7 +245,7 @@ def _stacked(x: torch.Tensor, batch: Any) -> int:
 
 
 def _unstacked(sets: Embeddings, batch: Any) -> Embeddings:
-    """The same with each set by itself, where the network was shown all at once."""
+    """Embeddings with the sets separated that the network received concatenated or stacked."""
     if len(sets.outputs) == 1 and sets.outputs[0].ndim == 3:
         apart = (sets.inputs[0], sets.outputs[0], sets.gradients.get(0, torch.zeros_like(sets.outputs[0])))
         inputs, outputs, gradients = (list(t.unbind(1)) for t in apart)
@@ -250,28 +258,28 @@ def _unstacked(sets: Embeddings, batch: Any) -> Embeddings:
 
 
 def _side_by_side(x: torch.Tensor | None, output: Sequence[int]) -> bool:
-    """Whether two or three pictures of each row (N, 2, C, H, W) are embedded each by itself: (N, 2, D)."""
+    """Whether the two or three images of each row (N, 2, C, H, W) are embedded separately: (N, 2, D)."""
     return x is not None and x.ndim == 5 and x.shape[1] in (2, 3) and len(output) == 3 and x.shape[:2] == output[:2]
 
 
 def _ranked(sets: Embeddings, live: list[torch.Tensor], func: Any, args: Any, kwargs: Any) -> Any:
-    """A call, of which the gradients by the embeddings are noted where it is a ranking loss."""
+    """Call a function of torch; where it is a ranking loss, record its gradients by the embeddings."""
     value = func(*args, **kwargs)
     if func in _RANKING and value.requires_grad and live:
         noted = dict(sets.gradients)
         gradients = torch.autograd.grad(value.sum(), live, retain_graph=True, allow_unused=True)
-        sets.gradients = noted  # those of the step itself only
+        sets.gradients = noted  # without those of this extra backward pass
         for place, gradient in enumerate(gradients):
             if gradient is not None:
-                sets.of_terms[place] = sets.of_terms.get(place, 0) + gradient.double().cpu()
+                sets.ranking_gradients[place] = sets.ranking_gradients.get(place, 0) + gradient.double().cpu()
     return value
 
 
 def _note(sets: Embeddings, call: ModuleCall, every: bool, live: list[torch.Tensor]) -> None:
     given = [t for t in tensors_in((call.args, call.kwargs)) if t.ndim > 1]
     made = [t for t in tensors_in(call.output) if t.is_floating_point() and t.requires_grad]
-    beside = not every and len(given) == len(made) == 1 and _side_by_side(given[0], made[0].shape)
-    made = [t for t in made if t.ndim == 2 or beside]
+    stacked = not every and len(given) == len(made) == 1 and _side_by_side(given[0], made[0].shape)
+    made = [t for t in made if t.ndim == 2 or stacked]
     if every:
         given = given[:1] * len(made)
     elif len(made) > 1 and len(given) != len(made):
@@ -289,8 +297,8 @@ def _note(sets: Embeddings, call: ModuleCall, every: bool, live: list[torch.Tens
 
 
 def _distances(steps: Sequence[Embeddings]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Distances between the inputs of pairs that are pulled together, and of those that are pushed apart: pairs of the
-    first set's samples with those of the others."""
+    """Distances between the inputs of pairs that are pulled together, and of pairs that are pushed apart: each of a
+    sample of the first set with one of another set."""
     pulled, pushed = [torch.zeros(0)], [torch.zeros(0)]
     for sets in steps:
         shapes = {output.shape for output in sets.outputs} | {(*x.shape[:1], -1) for x in sets.inputs if not len(x)}
@@ -301,7 +309,7 @@ def _distances(steps: Sequence[Embeddings]) -> tuple[torch.Tensor, torch.Tensor]
                 continue
             apart = sets.outputs[0] - sets.outputs[other]
             pull = ((sets.gradients[0] - sets.gradients[other]) * apart).sum(1)
-            far = far_apart(sets.inputs[0], sets.inputs[other])
+            far = input_distances(sets.inputs[0], sets.inputs[other])
             least = 1e-6 * pull.abs().max()
             pulled.append(far[pull > least])
             pushed.append(far[pull < -least])

@@ -1,5 +1,5 @@
-"""Durations and events that a batch holds for the loss alone, and whether the loss is Cox's partial likelihood of them
-(Cox 1972; Katzman et al. 2018), or one with another risk set."""
+"""Survival data in a batch, and whether the loss is Cox's partial likelihood of them (Cox 1972; Katzman et al. 2018),
+or one with another risk set."""
 
 from __future__ import annotations
 
@@ -23,22 +23,24 @@ from striate.observe.interventions import change_output
 _FEWEST_ROWS, _FEWEST_EVENTS, _MOST_ROWS = 16, 4, 2048
 _FEWEST_DURATIONS = 10
 _MOST_BESIDE = 4
-"""Columns of a table of targets: more are no pair of duration and event."""
+"""Most columns of a table of targets that may contain a duration and an event."""
 SAME, OTHER = 0.98, 0.9
-"""Cosines of gradients: of two losses that are the same but for ties, at least; of others, at most."""
+"""Least cosine of the gradients of two losses that are the same except for ties; largest cosine of different losses."""
 _TURNED = 0.05
-"""Share of the outputs for which the gradient takes another sign with the durations of other samples."""
+"""Share of the outputs whose gradient changes sign when samples exchange durations."""
 
 
 @dataclass(frozen=True)
 class Column:
-    """A number for each sample that the network is not given: a tensor of a batch, or a column of one."""
+    """A number for each sample that the network does not receive: a tensor of a batch, or a column of one."""
 
     path: Path
+    """Place of the tensor in a batch."""
     place: int
+    """Column of the tensor."""
 
     def of(self, batch: Any) -> torch.Tensor:
-        """Its numbers (N,) in a batch."""
+        """(N,) its values in a batch."""
         found = leaf(batch, self.path)
         if found is None or not found.ndim or found[0].numel() <= self.place:
             raise NoEvidence("batches differ in what they hold")
@@ -46,20 +48,20 @@ class Column:
 
 
 def durations_and_events(evidence: Evidence) -> list[tuple[Column, Column]]:
-    """Pairs of numbers of which one takes many values and the other is yes or no, in the first batch."""
+    """Pairs of columns of the first batch: one with many values, and one with the values 0 and 1."""
     batch = evidence.train.raw[0]
-    columns = [(column, column.of(batch)) for column in columns_beside(evidence)]
-    events = [column for column, told in columns if _is_yes_or_no(told) and int(told.sum()) >= _FEWEST_EVENTS]
-    durations = [column for column, told in columns if len(told.unique()) >= _FEWEST_DURATIONS]
+    columns = [(column, column.of(batch)) for column in columns_not_shown(evidence)]
+    events = [column for column, values in columns if _is_binary(values) and int(values.sum()) >= _FEWEST_EVENTS]
+    durations = [column for column, values in columns if len(values.unique()) >= _FEWEST_DURATIONS]
     return [(duration, event) for duration in durations for event in events]
 
 
-def _is_yes_or_no(told: torch.Tensor) -> bool:
-    return bool(((told == 0) | (told == 1)).all()) and len(told.unique()) == 2
+def _is_binary(values: torch.Tensor) -> bool:
+    return bool(((values == 0) | (values == 1)).all()) and len(values.unique()) == 2
 
 
-def columns_beside(evidence: Evidence) -> Iterator[Column]:
-    """The numbers of each sample of the first batch that the network is not given."""
+def columns_not_shown(evidence: Evidence) -> Iterator[Column]:
+    """The columns of the first batch that the network does not receive."""
     shown = [tensor.detach().cpu() for _, tensor in leaves(list(evidence.first.arguments))]
     for path, tensor in leaves(evidence.train.raw[0]):
         small = 0 < tensor.ndim < 3 and len(tensor) >= _FEWEST_ROWS and 0 < tensor[0].numel() <= _MOST_BESIDE
@@ -71,7 +73,7 @@ def columns_beside(evidence: Evidence) -> Iterator[Column]:
 
 
 def output_gradient(evidence: Evidence, batch: Any) -> tuple[torch.Tensor, torch.Tensor]:
-    """Random outputs (N, …) in the place of the network's in one step, and the gradient of the loss by them."""
+    """Random outputs (N, …) that replace the network's in one step, and the gradient of the loss by them."""
     outputs: list[torch.Tensor] = []
     gradients: list[torch.Tensor] = []
 
@@ -79,7 +81,7 @@ def output_gradient(evidence: Evidence, batch: Any) -> tuple[torch.Tensor, torch
         if not isinstance(given, torch.Tensor) or not given.is_floating_point():
             raise NoEvidence("the network's outputs are not one tensor")
         drawn = torch.randn(given.shape, generator=torch.Generator().manual_seed(0)).to(given)
-        if bool((given >= 0).all()):  # of hazards, which are no logarithms
+        if bool((given >= 0).all()):  # hazards rather than log-hazards
             drawn = drawn.exp()
         changed = drawn + 0 * torch.nan_to_num(given)
         outputs.append(drawn.detach().cpu().double())
@@ -97,8 +99,8 @@ def output_gradient(evidence: Evidence, batch: Any) -> tuple[torch.Tensor, torch
     return outputs[0], gradients[0]
 
 
-def speaks_of(evidence: Evidence, duration: Column) -> bool:
-    """Whether the loss asks for something else of a sample with another duration, which a weight would not."""
+def depends_on_duration(evidence: Evidence, duration: Column) -> bool:
+    """Whether other durations change the sign of the gradient: they are targets then, not weights."""
     batch = evidence.train.raw[0]
     order = torch.randperm(len(duration.of(batch)), generator=torch.Generator().manual_seed(1))
 
@@ -113,7 +115,7 @@ def speaks_of(evidence: Evidence, duration: Column) -> bool:
 
 
 @dataclass(frozen=True)
-class Likeness:
+class FormulaMatch:
     """How a loss differs from Cox's partial likelihood."""
 
     kind: str
@@ -124,8 +126,8 @@ class Likeness:
     """Cosine of its gradient by the outputs with that of the right formula."""
 
 
-def wrong_partial_likelihood(evidence: Evidence) -> Likeness | None:
-    """What makes the step's loss another than Cox's; None of a right one, and of all other losses."""
+def wrong_partial_likelihood(evidence: Evidence) -> FormulaMatch | None:
+    """How the step's loss differs from Cox's partial likelihood; None for a right loss, and for all other losses."""
     pairs = [] if evidence.setup.rivals else durations_and_events(evidence)
     if not pairs:
         return None
@@ -135,9 +137,9 @@ def wrong_partial_likelihood(evidence: Evidence) -> Likeness | None:
     if outputs.numel() != rows or rows > _MOST_ROWS:
         return None
     scores, own = outputs.flatten().requires_grad_(), gradient.flatten()
-    ways = [scores, -scores] + [scores.log()] * bool((scores > 0).all())  # of risks, of lifetimes, of hazards
+    forms = [scores, -scores] + [scores.log()] * bool((scores > 0).all())  # log-risks, lifetimes, or hazards
     earlier = torch.ones(rows, rows, dtype=torch.bool).tril()
-    found: list[Likeness] = []
+    found: list[FormulaMatch] = []
     for duration, event in pairs:
         times, left = duration.of(batch), event.of(batch)
         if len(times) != rows or len(left) != rows:
@@ -146,8 +148,8 @@ def wrong_partial_likelihood(evidence: Evidence) -> Likeness | None:
 
         def along(at_risk: torch.Tensor, counted: torch.Tensor) -> list[float]:
             return [
-                float(functional.cosine_similarity(own, _gradient(way, at_risk, counted, scores), dim=0))
-                for way in ways
+                float(functional.cosine_similarity(own, _gradient(form, at_risk, counted, scores), dim=0))
+                for form in forms
             ]
 
         right = along(still, left)
@@ -160,12 +162,13 @@ def wrong_partial_likelihood(evidence: Evidence) -> Likeness | None:
         }
         if isinstance(getattr(evidence.setup.train, "sampler", None), RandomSampler):
             wrong["as they come"] = along(earlier, left) + along(earlier.T, left)
-        found += [Likeness(kind, max(cosines), max(right)) for kind, cosines in wrong.items()]
+        found += [FormulaMatch(kind, max(cosines), max(right)) for kind, cosines in wrong.items()]
     best = max(found, key=lambda one: one.wrong, default=None)
     return best if best is not None and best.wrong > SAME else None
 
 
-def _gradient(way: torch.Tensor, at_risk: torch.Tensor, counted: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-    """Of Cox's loss by the scores, of which `way` is made, where row by row (N, N) are `at_risk` as one leaves."""
-    sets = way.expand(len(way), -1).masked_fill(~at_risk, -torch.inf).logsumexp(1)
-    return torch.autograd.grad(((sets - way) * counted).sum(), scores, retain_graph=True)[0]
+def _gradient(form: torch.Tensor, at_risk: torch.Tensor, counted: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+    """The gradient of Cox's loss by the scores. `form` (N,): log-risks computed from the scores; `at_risk` (N, N): row
+    by row, the samples at risk when the sample of the row has its event; `counted` (N,): 1 for events."""
+    sets = form.expand(len(form), -1).masked_fill(~at_risk, -torch.inf).logsumexp(1)
+    return torch.autograd.grad(((sets - form) * counted).sum(), scores, retain_graph=True)[0]

@@ -1,4 +1,4 @@
-"""How far a trial came: from what a constant prediction gives, or its first loss, towards zero."""
+"""How far a trial reduced the loss: from that of a constant prediction, or its first loss, towards zero."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from striate.doctor.evidence.trial import Trial
 MOST_BATCHES = 16
 _SMALL = 1e-6
 _ALL = 0.01
-"""Of the loss, that other parts may be."""
+"""Share of the loss below which other terms are ignored."""
 
 
 @dataclass(frozen=True)
@@ -36,12 +36,12 @@ class Progress:
 
     @property
     def share(self) -> float:
-        """The part of the way from chance to the lowest loss: 0 none of it, 1 all, negative where it is worse than
+        """The share of the way from the loss of chance to the lowest loss: 0 at chance, 1 at the lowest, negative above
         chance."""
         return 1 - (self.level - self.floor) / (self.chance - self.floor)
 
     def beats(self, other: Progress, times: float) -> bool:
-        """Whether this one's loss, above the lowest, is so many times smaller than the other's."""
+        """Whether the loss, minus the lowest, is smaller than that of `other` by the factor `times`."""
         return math.isfinite(self.level) and (self.level - self.floor) * times < other.level - other.floor
 
     def __str__(self) -> str:
@@ -49,23 +49,23 @@ class Progress:
 
 
 def number(value: float) -> str:
-    """A loss in three digits; `not a number` where it grew out of all bounds."""
+    """A loss in three digits; `not a number` where it is NaN or infinite."""
     return f"{value:.3g}" if math.isfinite(value) else "not a number"
 
 
 def progress_of(trial: Trial, chance: float | None = None, start: float | None = None, floor: float = 0.0) -> Progress:
-    """How far a trial came. `start`: the first loss, where the trial's own is not meant. `floor`: the lowest loss.
+    """How far a trial reduced the loss. `start`: a first loss in place of the trial's. `floor`: the lowest possible
+    loss.
 
-    Raises NoEvidence where the steps tell no loss, or one that may be negative: there is no end to count from.
-    """
+    Raises NoEvidence where steps return no loss, or a negative one, which has no known lower bound."""
     losses = trial.losses
     if not losses or (trial.error is not None and len(losses) < 10):
         raise NoEvidence("the training steps fail")
     first = losses[0] if start is None else start
     if not math.isfinite(first):
-        raise NoEvidence("the steps tell no loss that is a number")
+        raise NoEvidence("the first step returns no finite loss")
     if first <= 0 or min(losses) < 0:
-        raise NoEvidence("the loss is not one that ends at zero")
+        raise NoEvidence("the loss can fall below zero")
     tail = losses[-max(5, len(losses) // 4) :]
     level = sum(tail) / len(tail)
     if not math.isfinite(level) or any(not math.isfinite(loss) for loss in losses[-20:]):
@@ -75,8 +75,8 @@ def progress_of(trial: Trial, chance: float | None = None, start: float | None =
 
 
 def floor_of(calls: StepCalls, first: float) -> float:
-    """The loss of right predictions where the loss, at first so high, is a cross entropy of smoothed labels: their
-    entropy. 0 where it is another, or has other parts."""
+    """The lowest possible loss: the entropy of smoothed labels where the loss is a cross entropy with label smoothing,
+    else 0. `first`: the first loss of the trial. 0 also where the loss has other terms."""
     shares, floors = 0.0, 0.0
     for call in calls.losses:
         value, classes = float(call.value.double().mean()), call.input.shape[1] if call.input.ndim > 1 else 0
@@ -94,11 +94,11 @@ def floor_of(calls: StepCalls, first: float) -> float:
 
 
 def chance_of(trial: Trial, targets: torch.Tensor | None) -> float | None:
-    """The loss of the best constant prediction, the mean over batches of the size of the first one; None where it
-    cannot be computed. `targets`: those of many batches, (N, …); None, or others than the loss was given: of the first
-    batch.
+    """The loss of the best constant prediction, averaged over batches of the first one's size; None where it cannot be
+    computed. `targets`: (N, …) those of many batches; where None, or where the loss receives other targets, those of
+    the first batch are used.
 
-    Where a step gives back another multiple of the loss, or a sum of several, so many times as much.
+    Where a step returns a multiple of the loss, or a sum of several losses, the result is scaled by the same factor.
     """
     outputs, first = trial.first.loss_outputs, trial.first.loss_targets
     if not isinstance(outputs, torch.Tensor) or not isinstance(first, torch.Tensor) or not first.numel():
@@ -118,14 +118,15 @@ def chance_of(trial: Trial, targets: torch.Tensor | None) -> float | None:
 
 
 def chance_of_call(call: LossCall, loss: float, targets: torch.Tensor | None) -> float | None:
-    """The loss of the best constant prediction where a network computes its own loss, by the one call of torch's that
-    gave `loss`, the first of the steps; None where that call gave another number, or had options that are not known."""
+    """The loss of the best constant prediction where a network computes its own loss with one of torch's losses.
+    `call`: the call in the first step; `loss`: the first step's loss. None where the two differ, or the call has more
+    arguments than outputs, targets and reduction."""
     outputs, first = call.input, call.target
     if not first.numel() or not outputs.ndim or len(outputs) != len(first):
         return None
 
-    def value(prediction: torch.Tensor, wanted: torch.Tensor) -> float:
-        found = getattr(functional, call.name)(prediction.clone(), wanted, reduction=call.reduction)
+    def value(prediction: torch.Tensor, target: torch.Tensor) -> float:
+        found = getattr(functional, call.name)(prediction.clone(), target, reduction=call.reduction)
         return float(found.float().mean())
 
     try:
@@ -142,7 +143,7 @@ def chance_of_call(call: LossCall, loss: float, targets: torch.Tensor | None) ->
 
 
 def _batches_like(first: torch.Tensor, targets: torch.Tensor | None) -> list[torch.Tensor]:
-    """The targets in batches of the size of the first; that one alone where they are others."""
+    """The targets in batches of the first one's size; only the first batch where `targets` do not begin with it."""
     if targets is None or not first.ndim or targets.shape[1:] != first.shape[1:] or len(targets) < len(first):
         return [first]
     given = targets.to(first.device, first.dtype)
@@ -154,20 +155,20 @@ def _batches_like(first: torch.Tensor, targets: torch.Tensor | None) -> list[tor
 def _value(trial: Trial, outputs: torch.Tensor, targets: torch.Tensor) -> float:
     try:
         with torch.no_grad():
-            # Of several numbers, as without reduction, the mean counts.
+            # Without reduction, the loss is the mean.
             return float(trial.loss(outputs.clone(), targets.clone()).float().mean())
-    except Exception:  # a loss of the user's, which may want another form
+    except Exception:  # the user's loss may need other arguments
         return math.nan
 
 
 def _constant_predictions(outputs: torch.Tensor, targets: torch.Tensor) -> Iterator[torch.Tensor]:
-    """Each of the shape of one sample's outputs, or such that it expands to it."""
+    """Constant predictions that may be the best one, which expand to the shape of the outputs."""
     targets = targets.to(outputs.device)
     if not targets.is_floating_point() and outputs.ndim == targets.ndim + 1 and outputs.shape[1] > 1:
         known = targets.reshape(-1).clamp(0, outputs.shape[1] - 1).long()
         counts = torch.bincount(known, minlength=outputs.shape[1]) + 0.1
         log_shares = (counts / counts.sum()).log().to(outputs.dtype)
-        yield log_shares.reshape(1, -1, *[1] * (outputs.ndim - 2))  # right as scores and as logarithms alike
+        yield log_shares.reshape(1, -1, *[1] * (outputs.ndim - 2))  # valid both as logits and as log probabilities
         return
     if targets.numel() == len(targets) and outputs.numel() == len(outputs):
         mean = targets.to(outputs.dtype).mean()
@@ -180,4 +181,4 @@ def _constant_predictions(outputs: torch.Tensor, targets: torch.Tensor) -> Itera
         inner = mean.clamp(1e-3, 1 - 1e-3)
         yield (inner / (1 - inner)).log()
     elif bool((targets >= 0).all()):
-        yield mean.clamp_min(1e-3).log()  # a loss of counts takes logarithms
+        yield mean.clamp_min(1e-3).log()  # for Poisson losses, which take logarithms

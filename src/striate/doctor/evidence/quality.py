@@ -1,4 +1,4 @@
-"""How good predictions are, whatever the loss of the user, and which classes outputs stand for."""
+"""The quality of predictions, independent of the user's loss, and the classes that outputs predict."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from torch.nn import functional
 
 
 def accuracy_of(outputs: torch.Tensor | None, targets: torch.Tensor | None) -> float | None:
-    """The share of samples whose class is right: of (N, K, …) by the largest output, of (N,) or (N, 1) against two
-    classes by its sign, or by a half where all lie in 0 to 1. None where it is no such thing."""
+    """The accuracy, 0 to 1: by the largest output of (N, K, …); for two classes and outputs (N,) or (N, 1), by their
+    sign, or by the threshold 0.5 where all are in 0 to 1. None where outputs are no class scores."""
     predictions = classes_of(outputs, targets)
     if predictions is None or targets is None:
         return None
@@ -19,7 +19,7 @@ def accuracy_of(outputs: torch.Tensor | None, targets: torch.Tensor | None) -> f
 
 
 def classes_of(outputs: torch.Tensor | None, targets: torch.Tensor | None) -> torch.Tensor | None:
-    """The classes that outputs stand for, in the shape of the targets; None where they are no such thing."""
+    """The classes that outputs predict, in the shape of the targets; None where outputs are no class scores."""
     if outputs is None or targets is None or not targets.numel() or not outputs.numel() or not targets.ndim:
         return None
     outputs = one_axis_more(outputs.detach(), targets)
@@ -34,7 +34,7 @@ def classes_of(outputs: torch.Tensor | None, targets: torch.Tensor | None) -> to
 
 
 def one_axis_more(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """Outputs for one class number a sample, (N, K), where they have axes of length 1 besides, as (N, 1, K)."""
+    """Outputs as (N, K), without axes of length 1 as in (N, 1, K), where each sample has one class number."""
     if (
         targets.ndim != 1
         or targets.is_floating_point()
@@ -46,12 +46,12 @@ def one_axis_more(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
 
 
 def root_mean_square(tensor: torch.Tensor) -> float:
-    """Of all its numbers."""
+    """The root mean square of all numbers."""
     return float(tensor.detach().double().square().mean().sqrt())
 
 
 def are_directions(outputs: torch.Tensor) -> bool:
-    """Whether outputs (N, K) are vectors of length 1, as embeddings are: their largest number names no class."""
+    """Whether outputs (N, K) are vectors of norm 1, as normalized embeddings are; these are no class scores."""
     if outputs.ndim != 2 or outputs.shape[1] < _FEWEST_NUMBERS:
         return False
     return float((outputs.detach().double().norm(dim=1) - 1).abs().max()) < 1e-3
@@ -71,11 +71,11 @@ class Quality:
     constant: float
     """Loss of the best prediction that does not depend on the input."""
     accuracy: float | None = None
-    """Of classes."""
+    """For classes: 0 to 1."""
     common: float = 0.0
     """Share of the most frequent class."""
     explained: float = 0.0
-    """Of numbers: squared correlation with the targets, of the column in which it is highest."""
+    """For numbers: squared correlation with the targets, of the best output column."""
 
     @property
     def guesses(self) -> bool:
@@ -86,7 +86,7 @@ class Quality:
 
 
 def quality(outputs: torch.Tensor, targets: torch.Tensor | None) -> Quality | None:
-    """The quality of outputs (N, …) for targets (N, …); None where their shapes fit no task that is known here."""
+    """The quality of outputs (N, …) for targets (N, …); None where their shapes fit no known task."""
     if targets is None or not outputs.is_floating_point() or not outputs.numel() or not targets.numel():
         return None
     outputs, targets = outputs.detach().cpu(), targets.detach().cpu()
@@ -101,7 +101,7 @@ def quality(outputs: torch.Tensor, targets: torch.Tensor | None) -> Quality | No
         return _numbers(outputs, targets) if targets.ndim == 1 else None
     if outputs.numel() != targets.numel():
         return None
-    if outputs.shape == targets.shape and _shares(targets):
+    if outputs.shape == targets.shape and _are_probabilities(targets):
         return _soft_classes(outputs, targets)
     if bool(((targets == 0) | (targets == 1)).all()):
         return _labels(outputs.reshape(targets.shape), targets)
@@ -109,22 +109,22 @@ def quality(outputs: torch.Tensor, targets: torch.Tensor | None) -> Quality | No
 
 
 def are_distances(outputs: torch.Tensor, targets: torch.Tensor | None) -> bool:
-    """Whether outputs of a trained network beside answers of yes or no are neither scores nor probabilities, but how
-    far two samples are apart: all above 0, and some above 1."""
+    """Whether the outputs of a trained network for binary labels are neither scores nor probabilities, but distances of
+    two samples: all above 0, and some above 1."""
     if targets is None or targets.numel() != outputs.numel() or len(targets.unique()) > 2:
         return False
     return float(outputs.min()) > 0 and float(outputs.max()) > 1
 
 
-def _shares(targets: torch.Tensor) -> bool:
-    """Whether targets (N, K) are a probability for each class, or one-hot."""
+def _are_probabilities(targets: torch.Tensor) -> bool:
+    """Whether targets (N, K) are class probabilities or one-hot."""
     if targets.ndim != 2 or targets.shape[1] < 2 or not bool((targets >= 0).all()):
         return False
     return float((targets.double().sum(1) - 1).abs().max()) < 1e-3
 
 
 def log_probabilities(outputs_NK: torch.Tensor) -> torch.Tensor:
-    """What outputs (N, K, …) stand for as log probabilities: themselves, their logarithm, or their log softmax."""
+    """The log probabilities of outputs (N, K, …): themselves, their logarithm, or their log softmax, by `form_of`."""
     form = form_of(outputs_NK)
     if form == "probabilities":
         return outputs_NK.double().clamp_min(_SURE).log()
@@ -144,55 +144,55 @@ def form_of(outputs_NK: torch.Tensor) -> str:
 
 
 def entropy(labels: torch.Tensor) -> float:
-    """The entropy of the classes' shares, in nats: the cross entropy of predicting these shares."""
+    """The entropy of the class frequencies in nats, which is the cross entropy of predicting these frequencies."""
     shares = torch.bincount(labels.flatten()).double() / max(labels.numel(), 1)
     return float(-(shares * shares.clamp_min(_SURE).log()).sum())
 
 
 def _classes(outputs: torch.Tensor, targets: torch.Tensor) -> Quality | None:
     logs, predicted = log_probabilities(outputs).movedim(1, -1), outputs.argmax(1)
-    counted = targets >= 0  # -100 and the like: not to be counted
-    wanted = targets[counted]
-    if not wanted.numel() or int(wanted.max()) >= outputs.shape[1]:
+    counted = targets >= 0  # negative targets, such as -100, are ignored
+    labels = targets[counted]
+    if not labels.numel() or int(labels.max()) >= outputs.shape[1]:
         return None
-    loss = -logs[counted].gather(1, wanted[:, None]).mean()
-    right = float((predicted[counted] == wanted).double().mean())
-    common = float(torch.bincount(wanted).max()) / wanted.numel()
-    return Quality("classes", float(loss), entropy(wanted), right, common)
+    loss = -logs[counted].gather(1, labels[:, None]).mean()
+    right = float((predicted[counted] == labels).double().mean())
+    common = float(torch.bincount(labels).max()) / labels.numel()
+    return Quality("classes", float(loss), entropy(labels), right, common)
 
 
 def _soft_classes(outputs: torch.Tensor, targets: torch.Tensor) -> Quality:
-    wanted = targets.argmax(1)
+    labels = targets.argmax(1)
     loss = -(log_probabilities(outputs) * targets.double()).sum(1).mean()
-    right = float((outputs.argmax(1) == wanted).double().mean())
+    right = float((outputs.argmax(1) == labels).double().mean())
     shares = targets.double().mean(0)
     constant = float(-(shares * shares.clamp_min(_SURE).log()).sum())
-    return Quality("classes", float(loss), constant, right, float(torch.bincount(wanted).max()) / len(wanted))
+    return Quality("classes", float(loss), constant, right, float(torch.bincount(labels).max()) / len(labels))
 
 
 def _labels(outputs: torch.Tensor, targets: torch.Tensor) -> Quality:
-    values, wanted = outputs.double(), targets.double()
+    values, labels = outputs.double(), targets.double()
     if bool(((values >= 0) & (values <= 1)).all()):
         values = torch.logit(values, eps=1e-7)
-    loss = float(functional.binary_cross_entropy_with_logits(values, wanted))
-    shares = (wanted.mean(0) if wanted.ndim > 1 else wanted.mean()).clamp(1e-7, 1 - 1e-7)
+    loss = float(functional.binary_cross_entropy_with_logits(values, labels))
+    shares = (labels.mean(0) if labels.ndim > 1 else labels.mean()).clamp(1e-7, 1 - 1e-7)
     constant = float(-(shares * shares.log() + (1 - shares) * (1 - shares).log()).mean())
-    single = wanted.numel() == len(wanted)
-    common = max(float(wanted.mean()), 1 - float(wanted.mean()))
+    single = labels.numel() == len(labels)
+    common = max(float(labels.mean()), 1 - float(labels.mean()))
     return Quality("labels", loss, constant, accuracy_of(outputs, targets) if single else None, common)
 
 
 def _numbers(outputs: torch.Tensor, targets: torch.Tensor) -> Quality:
-    """Where there are several outputs for one number, such as a mean and a variance, the one that fits best."""
-    wanted = targets.double()
+    """Where there are several outputs for one number, such as a mean and a variance, the best one counts."""
+    numbers = targets.double()
     columns = [outputs.double()]
     if outputs.shape != targets.shape:
         columns = [outputs[:, number].double() for number in range(outputs.shape[1])]
-        wanted = wanted.reshape(len(wanted))
-    fits = [(_explained(column, wanted), float((column - wanted).square().mean())) for column in columns]
+        numbers = numbers.reshape(len(numbers))
+    fits = [(_explained(column, numbers), float((column - numbers).square().mean())) for column in columns]
     explained, loss = max(fits)
-    mean = wanted.mean(0) if wanted.ndim > 1 else wanted.mean()
-    return Quality("numbers", loss, float((wanted - mean).square().mean()), explained=explained)
+    mean = numbers.mean(0) if numbers.ndim > 1 else numbers.mean()
+    return Quality("numbers", loss, float((numbers - mean).square().mean()), explained=explained)
 
 
 def _explained(outputs: torch.Tensor, targets: torch.Tensor) -> float:

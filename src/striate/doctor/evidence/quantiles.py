@@ -1,4 +1,4 @@
-"""Forecasts of several quantiles: which ones a loss asks for, by the gradient that comes back to the outputs."""
+"""Forecasts of several quantiles: the levels that the loss trains, by its gradient by the outputs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _ALIKE = 1e-3
 
 @dataclass(frozen=True)
 class Quantiles:
-    """Predicted quantiles, and which way the loss pulls them."""
+    """Predicted quantiles, and the gradient of the loss by them."""
 
     outputs: torch.Tensor
     """(N, …, K), the quantiles last."""
@@ -29,15 +29,16 @@ class Quantiles:
     """(K,) absolute gradient of outputs that are too high; 0 where no output is."""
 
     @property
-    def asked(self) -> torch.Tensor | None:
-        """The quantiles (K,); None where all outputs lie on one side."""
+    def levels(self) -> torch.Tensor | None:
+        """(K,) the quantile levels, 0 to 1; None where no output is too low, or none too high, for one of them."""
         known = bool((self.up > 0).all() and (self.down > 0).all())
         return self.up / (self.up + self.down) if known else None
 
 
-def quantiles_asked(evidence: Evidence) -> Quantiles | None:
-    """Those of the first batch; None where the gradient by the network's outputs is not that of a pinball loss
-    (Koenker & Bassett 1978): two values a column, one for each side, that differ by column."""
+def trained_quantiles(evidence: Evidence) -> Quantiles | None:
+    """The quantiles that the network predicts for the first batch; None where the gradient by its outputs is not that
+    of a pinball loss (Koenker & Bassett 1978): two values for each column, one for each sign, which differ by
+    column."""
     seen: list[tuple[torch.Tensor, list[torch.Tensor]]] = []
 
     def note(_: object, given: object) -> None:
@@ -67,7 +68,8 @@ def quantiles_asked(evidence: Evidence) -> Quantiles | None:
 
 
 def _sizes(values: torch.Tensor) -> torch.Tensor | None:
-    """The one number above zero that each column (N, K) has beside zeros; 0 where it has none, None where several."""
+    """(K,) the only positive value of each column of (N, K), 0 for a column of zeros; None where a column has
+    several."""
     largest = values.amax(0)
     least = torch.where(values > 0, values, torch.full_like(values, torch.inf)).amin(0)
     return largest if bool(((largest == 0) | (largest <= (1 + _ALIKE) * least)).all()) else None

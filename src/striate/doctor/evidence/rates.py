@@ -1,4 +1,4 @@
-"""Trials at other learning rates, with the user's own step: factors work on whatever rate it sets."""
+"""Trials at other learning rates, with the user's step: a factor multiplies any rate that the step sets."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from striate.records import Remedy
 from striate.wording import several
 
 _FEWEST_FACTORS, _FALLEN, _EXACT = 4, 0.25, 0.01
-"""Factors that tell how a rate falls, and how far it has to fall; what rounding may change of a factor's measure."""
+"""Fewest changes of a rate; share of the first rate that it must fall to; relative tolerance for rounding."""
 
 COMPOUNDED = (
     f"at least {_FEWEST_FACTORS} changes that multiply the rate by the values of one schedule in their order (powers, "
@@ -40,8 +40,8 @@ def rates_are_users(evidence: Evidence) -> bool:
 
 
 def movement(trial: Trial) -> float | None:
-    """By which part of their norm the parameters move in a step: the median of the first steps that moved them at all,
-    0 where none did; None where none was looked at."""
+    """The norm of a step's update over the norm of the parameters: the median over the first steps with an update; 0
+    where there is none; None where no update was measured."""
     known = [row.moved / row.weights for row in trial.rows if row.moved is not None and row.weights]
     moved = sorted(value for value in known if math.isfinite(value) and value > 0)
     if not known:
@@ -50,46 +50,48 @@ def movement(trial: Trial) -> float | None:
 
 
 def first_movement(trial: Trial) -> float | None:
-    """The same of the first step that moved them."""
+    """The norm of the first update over the norm of the parameters; None where there is none."""
     known = [row.moved / row.weights for row in trial.rows if row.moved and row.weights]
     return known[0] if known else None
 
 
 def at_rate(evidence: Evidence, factor: float) -> Trial:
-    """The user's own setup with every learning rate times `factor`, over as many steps as the trial made."""
+    """A trial with every learning rate times `factor`, over as many steps as the trial made."""
     return evidence.variant(f"rate x{factor:g}", at_factor(evidence, factor))
 
 
 def at_factor(evidence: Evidence, factor: float) -> Change:
-    """What a trial with every learning rate times `factor` does otherwise."""
+    """The change that multiplies every learning rate by `factor`."""
     by_optimizer = any(row.rates for row in evidence.trial.rows)
-    return Change(prepare=lambda replica: _scale(replica, factor)) if by_optimizer else Change(wrap=_farther(factor))
+    if by_optimizer:
+        return Change(prepare=lambda replica: _scale(replica, factor))
+    return Change(wrap_step=_scaled_steps(factor))
 
 
 def at_held_rates(evidence: Evidence, rates: Sequence[float]) -> Trial:
-    """The user's own setup with each group's rate held, whatever a schedule sets."""
+    """A trial with a constant learning rate for each parameter group, whatever a schedule sets."""
     return evidence.variant("rates held at " + " ".join(f"{rate:g}" for rate in rates), held_at(rates))
 
 
 def held_at(rates: Sequence[float]) -> Change:
-    """What a trial does otherwise in which each group's rate is held."""
+    """The change that keeps the learning rate of each parameter group constant."""
     return Change(prepare=lambda replica: _hold(replica, rates))
 
 
 def rates_given(evidence: Evidence) -> tuple[float, ...]:
-    """The learning rates that the optimizer has now, by group."""
+    """The present learning rates of the optimizer, by parameter group."""
     return tuple(float(group["lr"]) for group in evidence.fresh.optimizer.param_groups)
 
 
 def rate_text(rates: Sequence[float]) -> str:
-    """`0.1`, or `0.1 to 0.5` of several groups."""
+    """`0.1`, or `0.1 to 0.5` for several parameter groups."""
     low, high = min(rates), max(rates)
     return _three(low) if low == high else f"{_three(low)} to {_three(high)}"
 
 
 def optimizer_line(optimizer: Optimizer, rates: Sequence[float], **others: float) -> str:
-    """The line of Python that makes such an optimizer of all parameters at other rates, with the user's own options but
-    for `others`; of several groups at several rates, the lines that set them."""
+    """The line of Python that makes such an optimizer of all parameters at other rates, with the user's options except
+    `others`; for groups with different rates, the lines that set them."""
     if len(set(rates)) > 1 or not rates:
         return "; ".join(f'optimizer.param_groups[{n}]["lr"] = {_three(rate)}' for n, rate in enumerate(rates))
     kind, group = type(optimizer), optimizer.param_groups[0]
@@ -103,26 +105,26 @@ def optimizer_line(optimizer: Optimizer, rates: Sequence[float], **others: float
 
 
 def rate_remedy(text: str, rate: float) -> Remedy:
-    """A remedy that gives the optimizer another learning rate."""
+    """A remedy that sets another learning rate."""
     return Remedy(text, settings={"optim.lr": float(f"{rate:.3g}")}, command=("lr-find", "DATA"))
 
 
 def _three(value: float) -> str:
-    """Three digits, without an exponent where there is no need of one."""
+    """A number in three digits, without an exponent where none is needed."""
     return f"{float(f'{value:.3g}'):g}"
 
 
 def highest_rates(trial: Trial) -> tuple[float, ...]:
-    """The highest rate of each group, which a warm-up leads to; empty where the optimizer made no step."""
+    """The highest rate of each parameter group, which a warm-up ends at; empty where the optimizer made no step."""
     known = [row.rates for row in trial.rows if row.rates]
     return tuple(max(values) for values in zip(*known, strict=False))
 
 
-def compounds(rates: Sequence[float]) -> list[float] | None:
-    """The different values of a rate, from the highest on, where each change multiplies it by the next factor of a
-    schedule that is itself meant to be multiplied with the first rate: `lr *= 0.9 ** epoch` gives 0.9, 0.9², 0.9³.
-    None elsewhere: no schedule that is meant falls so, neither a cosine nor the half of a bell, whose factors are the
-    first, third and fifth powers."""
+def compounded_rates(rates: Sequence[float]) -> list[float] | None:
+    """The distinct values of a rate, from the highest on, where each change multiplies the present rate by a factor
+    that is meant for the first rate: `lr *= 0.9 ** epoch` multiplies by 0.9, 0.9², 0.9³. None elsewhere. No intended
+    schedule falls like this: not a cosine, nor half of a Gaussian, whose factors are the first, third and fifth
+    powers."""
     different = [rate for number, rate in enumerate(rates) if not number or abs(rate - rates[number - 1]) > 1e-9 * rate]
     different = (
         list(takewhile(lambda rate: rate > 0, different[different.index(max(different)) :])) if different else []
@@ -147,8 +149,8 @@ def compounds(rates: Sequence[float]) -> list[float] | None:
     return None
 
 
-def told_compounded(different: Sequence[float]) -> str:
-    """What is said of such values."""
+def compounding_text(different: Sequence[float]) -> str:
+    """The finding about compounded rates, in words."""
     factors = [f"{after / before:.3g}" for before, after in pairwise(different[:5])]
     return (
         f"the changes of the rate multiply it by {', '.join(factors)}, …: from {different[0]:.3g} to "
@@ -163,8 +165,8 @@ def warms_up(trial: Trial) -> bool:
 
 
 def steps_an_epoch(evidence: Evidence) -> int:
-    """How many batches the training loader yields, or a loop asks one without an end for: as it says itself, as is
-    counted, or as were read."""
+    """The number of batches of an epoch: the length of the training loader, the number that the script's loop takes, or
+    the number that was read."""
     try:
         return max(1, len(evidence.setup.train))  # type: ignore[arg-type]
     except TypeError:
@@ -173,12 +175,12 @@ def steps_an_epoch(evidence: Evidence) -> int:
 
 
 def passes_planned(evidence: Evidence) -> float:
-    """How often the script's loops pass through a batch in all; 0 where that is not known."""
+    """The number of batches that the script's loops take in all epochs; 0 where unknown."""
     return passes_of(evidence.setup)
 
 
 def passes_of(setup: TrainingSetup) -> float:
-    """The same of a setup."""
+    """The number of batches that the loops of a setup's script take in all epochs; 0 where unknown."""
     source = setup.source
     epochs = source.epochs if source is not None else None
     drawn = getattr(setup.train, "passes", None) or (source.steps if source is not None else None)
@@ -189,15 +191,15 @@ def passes_of(setup: TrainingSetup) -> float:
 
 
 def _scale(replica: Replica, factor: float) -> None:
-    kept: list[Any] = []
+    rates: list[Any] = []
 
     def before(optimizer: Optimizer, _: Any, __: Any) -> None:
-        kept[:] = [group["lr"] for group in optimizer.param_groups]
+        rates[:] = [group["lr"] for group in optimizer.param_groups]
         for group in optimizer.param_groups:
             group["lr"] = group["lr"] * factor
 
     def after(optimizer: Optimizer, _: Any, __: Any) -> None:
-        for group, rate in zip(optimizer.param_groups, kept, strict=False):
+        for group, rate in zip(optimizer.param_groups, rates, strict=False):
             group["lr"] = rate
 
     replica.optimizer.register_step_pre_hook(before)
@@ -212,11 +214,11 @@ def _hold(replica: Replica, rates: Sequence[float]) -> None:
     replica.optimizer.register_step_pre_hook(before)
 
 
-def _farther(factor: float) -> Any:
-    """Steps that write the parameters by hand go `factor` times as far."""
+def _scaled_steps(factor: float) -> Any:
+    """Makes steps that write parameters without an optimizer change them by `factor` times as much."""
 
     def wrap(step: Step) -> Step:
-        def farther(model: nn.Module, batch: Any, optimizer: Optimizer, loss: Any) -> Any:
+        def scaled(model: nn.Module, batch: Any, optimizer: Optimizer, loss: Any) -> Any:
             before = [(p, p.detach().clone()) for p in model.parameters()]
             result = step(model, batch, optimizer, loss)
             with torch.no_grad():
@@ -224,6 +226,6 @@ def _farther(factor: float) -> Any:
                     parameter.copy_(value + factor * (parameter - value))
             return result
 
-        return farther
+        return scaled
 
     return wrap

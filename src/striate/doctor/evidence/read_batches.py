@@ -1,6 +1,4 @@
-"""Batches as the user's loader yields them, read by a copy of it.
-Which positions of which data set a loader draws from.
-"""
+"""Batches that a copy of the user's loader yields, and the positions of its data set that a loader draws."""
 
 from __future__ import annotations
 
@@ -34,7 +32,7 @@ MOST_SAMPLES = 4096
 MOST_BATCHES = 256
 MOST_BYTES = 256 * 2**20
 DRAWN = 12
-"""Samples that are asked for twice."""
+"""Number of samples that are read twice."""
 _MOST_DRAWN = 100_000
 
 
@@ -68,7 +66,7 @@ class Batches:
 
     @property
     def labels(self) -> torch.Tensor:
-        """The targets as class numbers (N,). Raises NoEvidence where they are none."""
+        """(N,) the targets as class numbers. Raises NoEvidence where they are none."""
         if self.y is None or self.y.ndim != 1 or self.y.is_floating_point() or self.y.is_complex():
             if self.y is not None and self.y.ndim == 2 and self.y.shape[1] == 1 and not self.y.is_floating_point():
                 return self.y[:, 0].long()
@@ -77,19 +75,19 @@ class Batches:
 
     @property
     def inputs(self) -> torch.Tensor:
-        """The inputs (N, …). Raises NoEvidence where there is no single tensor of them."""
+        """(N, …) the inputs. Raises NoEvidence where they are not one tensor."""
         if self.x is None:
             raise NoEvidence("the inputs are not one tensor of one shape")
         return self.x
 
 
 def read_batches(loader: Iterable[Any], until: float, name: str) -> Batches:
-    """Read until `until` (of perf_counter) at most, but for one batch. Raises DataError where none comes, or reading
-    fails."""
+    """Read batches until the deadline `until` (on perf_counter), at least one. Raises DataError where there is none, or
+    reading fails."""
     raw: list[Any] = []
     seconds: list[float] = []
     total, whole = 0, False
-    # Of graphs that lie behind each other in a batch the first tensor has all nodes.
+    # In a batch of concatenated graphs, the first tensor has a row for each node, not for each sample.
     most = getattr(loader, "batch_size", None) or MOST_SAMPLES
     iterator = iter(_in_this_process(loader))
     while True:
@@ -105,11 +103,11 @@ def read_batches(loader: Iterable[Any], until: float, name: str) -> Batches:
             whole = True
             break
         seconds.append(perf_counter() - started)
-        raw.append(copied(batch))  # a loader may yield the same memory again
+        raw.append(copied(batch))  # a loader may reuse the memory
         total += _bytes(batch)
         samples = sum(min(size_of(part), most) for part in raw)
         if samples >= MOST_SAMPLES or total >= MOST_BYTES or len(raw) >= MOST_BATCHES or perf_counter() > until:
-            with suppress(Exception):  # a sample that nobody asked for may be the one that cannot be read
+            with suppress(Exception):  # this further sample may be one that cannot be read
                 whole = perf_counter() < until and next(iterator, _END) is _END
             break
     if not raw:
@@ -130,8 +128,8 @@ _END = object()
 
 
 def _in_this_process(loader: Iterable[Any]) -> Iterable[Any]:
-    """A copy of torch's loader without workers and without the iterator that the original may be in the middle of.
-    What it shares with the original, generators and data set, is put back by `nothing_changes`."""
+    """A copy of a DataLoader without workers, and without the original's present iterator. It shares generators and
+    data set with the original; `state_preserved` restores these."""
     if not isinstance(loader, DataLoader):
         return loader
     replica = copy.copy(loader)
@@ -165,39 +163,39 @@ def _length(loader: Iterable[Any]) -> int | None:
 
 
 def shared_positions(train: Any, val: Any) -> tuple[int, int] | None:
-    """How many positions of validation are also drawn for training, and how many validation has; of two lists, how many
-    samples that are one object. None where that cannot be told, or the two draw from different data sets."""
+    """The number of validation positions that training draws too, and the number of all validation positions; for two
+    lists, the number of samples that are the same object. None where unknown, or for different data sets."""
     one, other = positions_drawn(train), positions_drawn(val)
     if one is None or other is None:
         return None
-    known, asked = one[1], other[1]
+    trained, validated = one[1], other[1]
     if one[0] is not other[0]:
-        known, asked = _objects_drawn(*one), _objects_drawn(*other)
-    return (len(asked & known), len(asked)) if asked else None
+        trained, validated = _objects_drawn(*one), _objects_drawn(*other)
+    return (len(validated & trained), len(validated)) if validated else None
 
 
 def _objects_drawn(data: Any, chosen: set[int]) -> set[int]:
-    """What Python knows the samples of a list by; none where it holds the same ones again and again, as numbers, words
-    and what is drawn out of a few cases may be one object by chance."""
+    """The ids of the samples of a list; empty where few are distinct: numbers, strings and items drawn from a small set
+    may be the same object by chance."""
     samples = [data[number] for number in chosen] if type(data) is list else []
     found = {id(sample) for sample in samples if not isinstance(sample, str | bytes | int | float | NoneType)}
     return found if len(found) >= len(samples) / 2 else set()
 
 
 def positions_drawn(loader: Any) -> tuple[Any, set[int]] | None:
-    """The data set at the bottom, and the positions that may be drawn from it."""
+    """The innermost data set of a loader, and the positions that the loader may draw from it; None where unknown."""
     if not isinstance(loader, DataLoader):
         return None
     data = loader.dataset
     try:
         data, chosen = at_bottom(data, _numbers_drawn(loader))
-    except Exception:  # a data set of the user's without a length, or of other positions than numbers
+    except Exception:  # the user's data set may have no length, or other keys than integers
         return None
     return data, set(chosen)
 
 
 def read_by_index(loader: Any) -> Any:
-    """The data set of a loader, whose samples can be drawn again by their number. Raises NoEvidence elsewhere."""
+    """The data set of a loader, whose samples can be read again by index. Raises NoEvidence where they cannot."""
     data = getattr(loader, "dataset", None)
     if not isinstance(loader, DataLoader) or isinstance(data, IterableDataset) or data is None:
         raise NoEvidence("the data set cannot be read by index twice")
@@ -205,7 +203,7 @@ def read_by_index(loader: Any) -> Any:
 
 
 def at_bottom(data: Any, chosen: list[int]) -> tuple[Any, list[int]]:
-    """The data set that others are made of, and where samples lie in it."""
+    """The innermost data set, inside subsets and data sets that transform another, and the positions in it."""
     while (inner := data.dataset if isinstance(data, Subset) else _changed(data)) is not None:
         chosen = [int(data.indices[number]) for number in chosen] if isinstance(data, Subset) else chosen
         data = inner
@@ -213,8 +211,7 @@ def at_bottom(data: Any, chosen: list[int]) -> tuple[Any, list[int]]:
 
 
 def _numbers_drawn(loader: DataLoader[Any]) -> list[int]:
-    """The positions that a loader may draw from its data set; of a sampler of another kind, or one of batches, those of
-    one pass."""
+    """The positions that a loader may draw from its data set; for samplers of unknown kind, those of one pass."""
     batches = loader.batch_sampler
     sampler = batches.sampler if type(batches) is BatchSampler else loader.sampler if batches is None else None
     if isinstance(sampler, SubsetRandomSampler):
@@ -223,54 +220,54 @@ def _numbers_drawn(loader: DataLoader[Any]) -> list[int]:
         return list(range(len(loader.dataset)))  # type: ignore[arg-type]
     drawn: Any = batches if sampler is None else sampler
     if isinstance(drawn, Iterator):
-        raise TypeError("it can be gone over once only")
+        raise TypeError("the sampler can be iterated over only once")
     with same_random_state():
         numbers = chain.from_iterable(drawn) if sampler is None else drawn
         return [int(number) for number in islice(numbers, _MOST_DRAWN)]
 
 
 def _changed(data: Any) -> Any:
-    """The one data set of torch's that another of the same length holds, as one that crops its samples; None where
-    there is no such one."""
+    """The only data set of the same length that a data set has as an attribute, and whose samples it transforms; None
+    where there is none."""
     held = [part for part in getattr(data, "__dict__", {}).values() if isinstance(part, Dataset)]
     return held[0] if len(held) == 1 and len(held[0]) == len(data) else None  # type: ignore[arg-type]
 
 
-def draws_again(loader: Any) -> bool:
-    """Whether a sampler may draw a sample several times in an epoch, or its order is the user's own matter."""
+def repeats_samples(loader: Any) -> bool:
+    """Whether a sampler may draw a sample several times in an epoch, or is not torch's."""
     if not isinstance(loader, DataLoader):
-        return getattr(loader, "draws_again", False) is True
+        return getattr(loader, "repeats_samples", False) is True
     if loader.batch_sampler is not None and type(loader.batch_sampler).__module__ != "torch.utils.data.sampler":
         return True
-    # Accelerate's loaders say what they are given, and draw as their batches do.
+    # The `sampler` of Accelerate's loaders is not the one that draws; that of their `batch_sampler` is.
     sampler = getattr(loader.batch_sampler, "sampler", loader.sampler)
     if getattr(sampler, "replacement", False):
         return True
     return type(sampler).__module__ not in ("torch.utils.data.sampler", "torch.utils.data.dataloader")
 
 
-def drawn_anew(loader: Any) -> bool:
-    """Whether the data set gives another input each time that it is asked for a sample. Raises NoEvidence where it
-    cannot be asked twice."""
+def inputs_vary(loader: Any) -> bool:
+    """Whether reading a sample of the data set twice returns two different inputs. Raises NoEvidence where a sample
+    cannot be read twice."""
     data = getattr(loader, "dataset", None)
     if not isinstance(loader, DataLoader) or isinstance(data, IterableDataset) or data is None:
-        raise NoEvidence("the data set cannot be asked for a sample twice")
+        raise NoEvidence("a sample of the data set cannot be read twice")
     try:
         pairs = [[main_tensor(parts(data[number])[0]) for _ in range(2)] for number in range(min(DRAWN, len(data)))]
     except Exception as error:  # a data set of the user's
-        raise NoEvidence(f"the data set raises {type(error).__name__} when asked for a sample") from None
+        raise NoEvidence(f"the data set raises {type(error).__name__} when a sample is read") from None
     return any(_differ(one, other) for one, other in pairs)
 
 
 def has_own_collate(loader: Any) -> TypeGuard[DataLoader[Any]]:
-    """Whether a loader asks a data set for samples by number, and makes batches by a function that is not torch's."""
+    """Whether a loader reads samples by index, and makes batches by a collate function that is not torch's."""
     if not isinstance(loader, DataLoader) or isinstance(loader.dataset, IterableDataset):
         return False
     return not loader.collate_fn.__module__.startswith("torch.")
 
 
-def collated_anew(loader: Any) -> bool:
-    """Whether the loader's own collate function makes other inputs of the same samples each time."""
+def collation_varies(loader: Any) -> bool:
+    """Whether the loader's collate function returns different inputs for the same samples each time."""
     if not has_own_collate(loader):
         return False
     data: Any = loader.dataset

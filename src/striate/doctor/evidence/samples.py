@@ -1,4 +1,4 @@
-"""What a loader yields, sample by sample: the inputs that the network gets, and the targets that the loss gets."""
+"""The samples of a loader: the inputs that the network receives, and the targets that the loss receives."""
 
 from __future__ import annotations
 
@@ -45,8 +45,9 @@ class Samples:
     unlabeled: int | None = None
     """The label that stands for no class."""
     joined: torch.Tensor | None = None
-    """All that the network is given, side by side (N, numbers), where that is several tables or columns."""
+    """(N, D) all inputs of the network concatenated, where these are several tables or columns; else None."""
     joined_paths: tuple[Path, ...] = ()
+    """Their places in a batch."""
 
     @property
     def inputs(self) -> torch.Tensor:
@@ -57,18 +58,17 @@ class Samples:
 
     @property
     def sole_inputs(self) -> torch.Tensor:
-        """The same, several tables side by side; raises NoEvidence where the network is given something else beside
-        them."""
+        """(N, …) all inputs of the network; several tables are concatenated. Raises NoEvidence where the network has
+        further inputs."""
         if self.joined is not None and not self.alone:
             return self.joined
         if not self.alone:
-            raise NoEvidence("the network is given several inputs, which cannot be judged one by one")
+            raise NoEvidence("the network has several inputs, which cannot be judged one by one")
         return self.inputs
 
     @cached_property
     def labels(self) -> torch.Tensor:
-        """The targets as class numbers (N,): of whole numbers, of two fractions, of one probability a class. Raises
-        NoEvidence where they are none."""
+        """(N,) the targets as class numbers, by `class_numbers`. Raises NoEvidence where they are none."""
         found = class_numbers(self.y) if self.classifies else None
         if found is None:
             dense = "a class number for each position, not one a sample"
@@ -77,8 +77,8 @@ class Samples:
 
     @cached_property
     def maps(self) -> torch.Tensor | None:
-        """The targets (N, *positions) int64 where they are a class number for each position; those that are not labeled
-        are -1. None elsewhere."""
+        """(N, *positions) int64 targets that are a class number for each position, -1 where unlabeled. None for other
+        targets."""
         y = self.y
         if not self.classifies or y is None or y.ndim < 3 or y.is_floating_point() or y.is_complex() or not y.numel():
             return None
@@ -87,7 +87,7 @@ class Samples:
 
     @cached_property
     def values(self) -> torch.Tensor:
-        """The targets (N,) as float64, where they are one number a sample and no classes. Raises NoEvidence."""
+        """(N,) float64 targets that are one number for each sample. Raises NoEvidence for other targets."""
         y = self.y
         if y is None or (self.classifies and class_numbers(y) is not None):
             raise NoEvidence("the targets are not numbers")
@@ -102,34 +102,35 @@ def training_samples(
     first: StepTrace,
     classifies: bool,
     unlabeled: int | None = None,
-    asked: Sequence[torch.Tensor] = (),
+    loss_targets: Sequence[torch.Tensor] = (),
     matters: Callable[[Path], bool] = lambda _: True,
 ) -> Samples:
-    """What is trained on; the watched step tells which of a batch's tensors go where, and where it calls no loss of
-    the setup and no name in a batch says which are the targets, what torch's losses are `asked` for. Whole numbers
-    behind two others are no targets where the loss is the same whatever they are: `matters` says so of a place."""
+    """The samples of the training batches. The traced step `first` shows which of a batch's tensors are inputs and
+    targets. Where it does not call the setup's loss, and no name in a batch is that of targets, the targets are those
+    that torch's losses receive, `loss_targets`. A last tensor of integers is no target where the loss does not depend
+    on it: `matters(path)` tests whether it does."""
     batch = batches.raw[0]
     inputs, targets = (main_tensor(part) for part in parts(batch))
     arguments = [t for part in _listed(first.arguments) if (t := main_tensor(part)) is not None]
     x_path = _place(batch, arguments[0] if arguments else None) or _place(batch, inputs, same=True)
     y_path = _place(batch, first.loss_targets, last=True) or _place(batch, targets, same=True)
     if first.loss_targets is None and targets is inputs and isinstance(batch, Mapping):
-        y_path = next((path for path in (_place(batch, target) for target in asked) if path and path != x_path), y_path)
-    beside = [path for path, tensor in leaves(batch) if path not in (x_path, y_path) and tensor.ndim]
-    if beside and (
+        y_path = next(
+            (path for path in (_place(batch, target) for target in loss_targets) if path and path != x_path), y_path
+        )
+    others = [path for path, tensor in leaves(batch) if path not in (x_path, y_path) and tensor.ndim]
+    if others and (
         _numbers_samples(batches, y_path)
         or (first.loss_targets is None and _are_numbers(y_path, batch) and not matters(y_path))
     ):
-        y_path = beside[-1]
+        y_path = others[-1]
     plain = None
     if first.loss_targets is not None:
-        wanted = leaf(batch, y_path) if y_path is not None else None
-        plain = wanted is not None and _equal(wanted, first.loss_targets)
-    # Where nothing says which are the targets, the inputs stand for them.
-    predictions = leaf(batch, y_path) if y_path not in (None, x_path) else None
-    given = [
-        tensor for tensor in arguments if predictions is None or not _equal(tensor, predictions)
-    ]  # some take the labels too
+        own = leaf(batch, y_path) if y_path is not None else None
+        plain = own is not None and _equal(own, first.loss_targets)
+    # Without any sign of which tensor is the target, the target is the input.
+    known = leaf(batch, y_path) if y_path not in (None, x_path) else None
+    given = [tensor for tensor in arguments if known is None or not _equal(tensor, known)]  # without labels
     shown = leaf(batch, x_path) if x_path is not None else None
     given = given[:1] + [tensor for tensor in given[1:] if not _is_mask(tensor, shown)]
     alone = len(given) <= 1 and _others(batch, x_path, y_path) == 0
@@ -148,37 +149,37 @@ def _are_numbers(path: Path | None, batch: Any) -> TypeGuard[Path]:
 
 
 def _numbers_samples(batches: Batches, path: Path | None) -> bool:
-    """Whether these are whole numbers of which none comes twice: of samples, beside their targets, not of classes."""
+    """Whether these are integers without repetition: they number samples, not classes."""
     first = None if path is None else leaf(batches.raw[0], path)
     if first is None or first.ndim != 1 or first.is_floating_point() or first.is_complex():
-        return False  # without gathering what may be large
+        return False  # before gathering a tensor that may be large
     y = gathered(batches.raw, path)
     return y is not None and len(y) >= _FEWEST_NUMBERED and len(y.unique()) == len(y)
 
 
 def _joined(batches: Batches, paths: Sequence[Path]) -> torch.Tensor | None:
-    """Tables and columns of every batch side by side; None where one is of another kind."""
+    """(N, D) the tables and columns of every batch, concatenated; None where one has another shape."""
     found = [gathered(batches.raw, path) for path in paths]
     if not found or any(part is None or part.ndim > 2 or len(part) != batches.count for part in found):
         return None
     return torch.cat([part.reshape(len(part), -1).float() for part in found if part is not None], 1)
 
 
-def named_as_inputs(found: Samples, batch: Any, first: StepTrace, asked: Sequence[torch.Tensor]) -> bool:
-    """Whether what stands for the targets in a batch is given to the network, as the items to users, and each of the
-    class numbers that losses are `asked` for is something else: then they are no classes to be told apart."""
+def targets_are_inputs(found: Samples, batch: Any, first: StepTrace, loss_targets: Sequence[torch.Tensor]) -> bool:
+    """Whether the network receives the tensor in the place of the targets, as it receives items with users, and the
+    losses have other class numbers, `loss_targets`. The tensor is no target then."""
     labels = None if found.y_path is None else leaf(batch, found.y_path)
-    if labels is None or labels.is_floating_point() or labels.ndim != 1 or not asked:
+    if labels is None or labels.is_floating_point() or labels.ndim != 1 or not loss_targets:
         return False
     given = [t for part in _listed(first.arguments) if (t := main_tensor(part)) is not None]
     if not any(tensor.shape == labels.shape and _equal(tensor, labels) for tensor in given):
         return False
-    return all(not t.is_floating_point() and len(t) == len(labels) and not _equal(t, labels) for t in asked)
+    return all(not t.is_floating_point() and len(t) == len(labels) and not _equal(t, labels) for t in loss_targets)
 
 
 def validation_samples(batches: Batches, train: Samples) -> Samples:
-    """The same of validation, whose batches have their parts where those of training have them, or in the usual
-    places."""
+    """The samples of the validation batches, with inputs and targets in the same places as in training batches, or in
+    the usual places."""
     batch = batches.raw[0]
     inputs, targets = (main_tensor(part) for part in parts(batch))
     places = {path for path, _ in leaves(batch)}
@@ -198,8 +199,8 @@ def validation_samples(batches: Batches, train: Samples) -> Samples:
 
 
 def class_numbers(y: torch.Tensor | None) -> torch.Tensor | None:
-    """Targets as class numbers (N,): of whole numbers, of two fractions, of one probability a class; None where they
-    are none."""
+    """(N,) targets as class numbers: integers, floats with two integer values, or probabilities (N, K) of classes; None
+    for other targets."""
     if y is None or not y.numel() or y.is_complex():
         return None
     if y.ndim == 2 and y.shape[1] == 1:
@@ -210,7 +211,7 @@ def class_numbers(y: torch.Tensor | None) -> torch.Tensor | None:
         values = y.unique()
         if bool(((values == 0) | (values == 1)).all()):
             return y.long()
-        # Such as -1 and 1.
+        # For example -1 and 1.
         return (y == values.max()).long() if len(values) == 2 and bool((values == values.round()).all()) else None
     if y.ndim == 2 and bool((y >= 0).all()) and torch.allclose(y.double().sum(1), torch.ones(len(y)).double()):
         return y.argmax(1)
@@ -226,11 +227,11 @@ def _listed(arguments: Sequence[Any]) -> list[Any]:
     return [own for parts_named in named for own in parts_named]
 
 
-def _place(batch: Any, wanted: torch.Tensor | None, *, same: bool = False, last: bool = False) -> Path | None:
-    """Where a tensor lies in a batch: the `same` one, or the first (or `last`) one of equal numbers."""
-    if wanted is None:
+def _place(batch: Any, known: torch.Tensor | None, *, same: bool = False, last: bool = False) -> Path | None:
+    """The place of a tensor in a batch: of the `same` object, or of the first (or `last`) tensor of equal numbers."""
+    if known is None:
         return None
-    found = [path for path, tensor in leaves(batch) if (tensor is wanted if same else _equal(tensor, wanted))]
+    found = [path for path, tensor in leaves(batch) if (tensor is known if same else _equal(tensor, known))]
     return found[-1 if last else 0] if found else None
 
 
@@ -242,7 +243,7 @@ def _equal(one: torch.Tensor, other: torch.Tensor) -> bool:
 
 
 def _others(batch: Any, x_path: Path | None, y_path: Path | None) -> int:
-    """Tensors of a batch beside inputs and targets that may say something of a sample: more than a number each."""
+    """The number of further tensors of a batch that may describe samples: those with more than one axis."""
     shown = leaf(batch, x_path) if x_path is not None else None
     return sum(
         path not in (x_path, y_path) and tensor.ndim > 1 and not _is_mask(tensor, shown)
@@ -251,21 +252,21 @@ def _others(batch: Any, x_path: Path | None, y_path: Path | None) -> int:
 
 
 def _is_mask(tensor: torch.Tensor, tokens: torch.Tensor | None) -> bool:
-    """Whether it only says of tokens which are padding: zeros and ones, a number for each."""
+    """Whether a tensor is a padding mask of tokens: zeros and ones, in their shape."""
     if tokens is None or tokens.is_floating_point() or tokens.ndim != 2 or tensor.shape != tokens.shape:
         return False
     return not tensor.is_floating_point() and bool(((tensor == 0) | (tensor == 1)).all())
 
 
 def gathered(raw: Sequence[Any], path: Path | None) -> torch.Tensor | None:
-    """What lies at a place of every batch, (N, …); None where that is not of one shape, or missing."""
+    """(N, …) the tensors at `path` of every batch, concatenated; None where one is missing or shapes differ."""
     if path is None:
         return None
     found = [leaf(batch, path) for batch in raw]
     if any(tensor is None or not tensor.ndim for tensor in found):
         return None
     known = [tensor.detach().cpu() for tensor in found if tensor is not None]
-    if all(tensor.ndim == 2 and not tensor.is_floating_point() for tensor in known):  # tokens, filled up by batch
+    if all(tensor.ndim == 2 and not tensor.is_floating_point() for tensor in known):  # tokens, padded in each batch
         longest = max(tensor.shape[1] for tensor in known)
         known = [functional.pad(tensor, (0, longest - tensor.shape[1])) for tensor in known]
     if len({(tensor.shape[1:], tensor.dtype) for tensor in known}) != 1:
@@ -274,7 +275,7 @@ def gathered(raw: Sequence[Any], path: Path | None) -> torch.Tensor | None:
 
 
 def _targets(batches: Batches, path: Path | None) -> torch.Tensor | None:
-    """None where a batch's target is a list with something for each sample: what lies at a place is that of one."""
+    """The tensors at `path` of every batch; None where `path` leads into a list with an item for each sample."""
     listed = path is not None and any(isinstance(part, int) for part in path[1:])
     found = gathered(batches.raw, path)
     return None if listed and found is not None and len(found) != batches.count else found

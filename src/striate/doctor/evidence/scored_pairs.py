@@ -1,4 +1,4 @@
-"""Scores that a network gives pairs of numbers, as of users and items: which pairs, and where the loss moves them."""
+"""Scores that a network gives pairs of indices, as of users and items: the pairs, and how the loss moves the scores."""
 
 from __future__ import annotations
 
@@ -26,22 +26,24 @@ _MOST_STEPS, _MOST_NUMBERS, _TIMES = 160, 4_000_000, 5
 
 @dataclass
 class Scored:
-    """An output of the network over some steps: the pairs of numbers that it depends on, the scores (N,), nothing where
-    they were not seen, and the gradients that came back to them."""
+    """A network output that scores pairs of indices, step by step."""
 
     pairs: list[tuple[torch.Tensor, torch.Tensor]] = field(default_factory=list)
+    """(N,) and (N,) the indices that the output depends on."""
     scores: list[torch.Tensor] = field(default_factory=list)
+    """(N,) the scores; empty where they are unknown."""
     gradients: list[torch.Tensor] = field(default_factory=list)
+    """(N,) the gradient of the loss by the scores."""
 
     @property
     def signs(self) -> torch.Tensor:
-        """Of the gradients that are not zero."""
+        """The signs of all gradients other than zero."""
         signs = torch.cat([torch.zeros(0), *self.gradients]).sign()
         return signs[signs != 0]
 
 
 class _Watched:
-    """The outputs of the network in some steps, by their place in a step."""
+    """Records the outputs of the network in some steps, by the number of the call and the position of the output."""
 
     def __init__(self) -> None:
         self.found: dict[tuple[int, int], Scored] = {}
@@ -50,7 +52,7 @@ class _Watched:
         self._calls = 0
 
     def wrap(self, step: Step) -> Step:
-        """The step, watched."""
+        """The step with recording."""
 
         def watched(*given: Any) -> Any:
             self._calls = 0
@@ -75,20 +77,20 @@ class _Watched:
 
 
 def scored_pairs(evidence: Evidence) -> list[tuple[Scored, Scored]]:
-    """Outputs that are scores of pairs in some steps, two of each that have one number in common: of the same users
-    with other items. The number in common is the first of a pair."""
+    """Pairs of outputs that score the same users with different items, in some steps. The user is the first of a
+    pair."""
     if evidence.setup.rivals or sum(numbers.ndim == 1 for numbers in evidence.first.given) < 3:
         return []
     watched = _Watched()
-    change = Change(prepare=watched.replicas.append, wrap=watched.wrap, notes=watched.found)
+    change = Change(prepare=watched.replicas.append, wrap_step=watched.wrap, notes=watched.found)
     steps = min(len(evidence.train.raw), _MOST_STEPS)
     found: dict[Any, Scored] = evidence.variant("with scores of pairs watched", change, steps=steps).notes
     return [both for one, other in combinations(found.values(), 2) for both in _in_common(one, other)]
 
 
-def held_in_common(users: torch.Tensor, items: torch.Tensor) -> tuple[int, float]:
-    """How often two users have two items in common, and how often they would, were the items dealt out by chance;
-    an item that a user has several times counts once."""
+def shared_items(users: torch.Tensor, items: torch.Tensor) -> tuple[int, float]:
+    """How often two users have two items in common, and how often they would if the items were shuffled; an item that a
+    user has several times counts once."""
     each = torch.stack([users, items]).unique(dim=1)
     (them, rows), (those, columns) = (numbers.unique(return_inverse=True) for numbers in each)
     if len(them) * max(len(them), len(those)) > _MOST_NUMBERS:
@@ -110,7 +112,7 @@ def _note_gradient(output: torch.Tensor, gradients: list[torch.Tensor]) -> None:
 
 
 def _needed(call: ModuleCall, outputs: int) -> list[list[Path]]:
-    """Of each output, where the numbers lie that change it, of those that the network is given."""
+    """For each output, the places of the index arguments that it depends on."""
     given = call.args, call.kwargs
     paths = [path for path, tensor in leaves(given) if tensor.ndim == 1 and not tensor.is_floating_point()]
 
@@ -128,7 +130,7 @@ def _needed(call: ModuleCall, outputs: int) -> list[list[Path]]:
 
 
 def _in_common(one: Scored, other: Scored) -> Iterable[tuple[Scored, Scored]]:
-    """The two with the number that they share in front; nothing where they do not share just one of two."""
+    """The two outputs with the shared index first; empty unless they share exactly one of their two indices."""
     for a, b in product((0, 1), (0, 1)):
         pairs = list(zip(one.pairs, other.pairs, strict=False))
         shared = all(torch.equal(x[a], y[b]) for x, y in pairs)

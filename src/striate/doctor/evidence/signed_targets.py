@@ -1,4 +1,4 @@
-"""Targets of -1 and 1 that ask for the sign of a score, as those of support vector machines."""
+"""Targets of -1 and 1 for the sign of a score, as for support vector machines."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ if TYPE_CHECKING:
 _FAR = 10
 
 
-def wants_signs(evidence: Evidence) -> bool:
-    """Whether targets are -1 and 1, one a sample, and scores that are ten times as large cost no more: those of a
-    margin do, and errors squared or absolute do not, nor distances."""
+def targets_are_signs(evidence: Evidence) -> bool:
+    """Whether each sample has a target of -1 or 1, and scores that are ten times as large do not increase the loss.
+    That holds for margin losses, but not for squared or absolute errors."""
     y, signs = evidence.train.y, main_tensor(parts(evidence.train.raw[0])[1])
     if y is None or signs is None or y.numel() != len(y) or y.unique().tolist() != [-1, 1]:
         return False
 
     def cost(size: int) -> float:
-        def answer(_: int, tensor: torch.Tensor) -> torch.Tensor:
+        def substitute(_: int, tensor: torch.Tensor) -> torch.Tensor:
             return (size * signs).reshape(tensor.shape) if tensor.numel() == signs.numel() else tensor
 
-        return loss_of(evidence, answer)
+        return loss_of(evidence, substitute)
 
     try:
         return cost(_FAR) <= cost(1) < cost(-1)

@@ -1,5 +1,5 @@
-"""Simple models of the training data: predictions for each sample by models that were fitted without it, which do not
-depend on the network; whether numeric targets, and maps of classes, are related to their inputs.
+"""Simple models of the training data, which do not depend on the network: out-of-fold predictions for each sample, and
+whether numeric targets, and maps of classes, are related to their inputs.
 """
 
 from __future__ import annotations
@@ -19,25 +19,25 @@ from striate.doctor.evidence.features import FeatureExtractor, Numbers, fit_feat
 from striate.doctor.evidence.nearness import first_of_each
 
 MOST = 1500
-"""Samples that models are fitted to at most: with more they are slower, not much better."""
+"""Most samples that models are fitted to: with more they are slower, but hardly better."""
 FEWEST = 24
 FOLDS = 5
 _TREES = 60
 _TABLE_COLUMNS = 40
 
-# Models are fitted by one thread (threadpool_limits(1)): matrices this small gain nothing by a second, which beside a
-# busy process doubles the time.
+# Models are fitted by one thread (threadpool_limits(1)): a second one gains nothing for matrices this small, and
+# doubles the time next to a busy process.
 
 Whole = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class Opinion:
-    """The predictions of one model."""
+class OutOfFold:
+    """The out-of-fold predictions of one model."""
 
     predictions: Whole
     """(N,) classes."""
-    sure: NDArray[np.float64]
+    confidence: NDArray[np.float64]
     """(N,) confidence of each, 0 to 1."""
 
 
@@ -49,30 +49,30 @@ class Reference:
     """The samples that they were fitted to, which are distinct."""
     labels: Whole
     """Labels of these samples."""
-    opinions: dict[str, Opinion]
+    out_of_fold: dict[str, OutOfFold]
     """Out-of-fold predictions for these samples by model."""
     extractor: FeatureExtractor
-    """Makes the features; fitted to all of these samples."""
+    """Computes the features; fitted to all of these samples."""
     models: dict[str, Any]
-    """By name, fitted to all of these samples."""
+    """The models by name, fitted to all of these samples."""
 
     def accuracy(self, name: str) -> float:
-        """The share of labels that a model predicts out of fold."""
-        return float((self.opinions[name].predictions == self.labels).mean())
+        """The out-of-fold accuracy of a model, 0 to 1."""
+        return float((self.out_of_fold[name].predictions == self.labels).mean())
 
     @property
     def best(self) -> list[str]:
         """Names of the models, the most accurate one first."""
-        return sorted(self.opinions, key=lambda name: -self.accuracy(name))
+        return sorted(self.out_of_fold, key=lambda name: -self.accuracy(name))
 
     def by_chance(self, name: str) -> float:
         """The expected accuracy of predictions with these class frequencies if labels were independent of them."""
-        classes = max(int(self.labels.max()), int(self.opinions[name].predictions.max())) + 1
-        predicted = np.bincount(self.opinions[name].predictions, minlength=classes) / len(self.labels)
+        classes = max(int(self.labels.max()), int(self.out_of_fold[name].predictions.max())) + 1
+        predicted = np.bincount(self.out_of_fold[name].predictions, minlength=classes) / len(self.labels)
         actual = np.bincount(self.labels, minlength=classes) / len(self.labels)
         return float((predicted * actual).sum())
 
-    def ask(self, x: torch.Tensor, name: str) -> Whole:
+    def predict(self, x: torch.Tensor, name: str) -> Whole:
         """The classes (M,) that a model predicts for new inputs (M, …)."""
         numbers = _features_of(self.extractor, x)[_FEATURES[name]]
         predicted: Whole = np.asarray(self.models[name].predict(numbers), dtype=np.int64)
@@ -80,22 +80,22 @@ class Reference:
 
     def agree(self, x: torch.Tensor | None = None) -> float:
         """How often the predictions of the two best models agree: out of fold for their own samples, or for new inputs.
-        They rarely agree on inputs that do not show what the labels tell."""
+        They rarely agree on inputs that carry no information about the labels."""
         pair = self.best[:2]
-        predicted = [self.opinions[name].predictions if x is None else self.ask(x, name) for name in pair]
+        predicted = [self.out_of_fold[name].predictions if x is None else self.predict(x, name) for name in pair]
         return float((predicted[0] == predicted[-1]).mean()) if len(pair) > 1 else 0.0
 
 
 _AS_CLEAR, _CERTAIN = 0.8, 4.0
-"""Agreement of two models, relative to that on their own samples, of inputs that show as much; and standard errors."""
+"""Least agreement of two models on informative inputs, relative to that on their own samples; standard errors."""
 
 
-def are_of_others(reference: Reference, x: torch.Tensor, labels: torch.Tensor) -> bool:
-    """Whether models agree on inputs (M, …) as well as on their own samples, while labels (M,) are independent of what
-    they predict, by a χ² test, whose statistic is by chance about its degrees of freedom."""
+def labels_are_independent(reference: Reference, x: torch.Tensor, labels: torch.Tensor) -> bool:
+    """Whether models agree on inputs (M, …) as well as on their own samples, while the labels (M,) are independent of
+    their predictions, by a χ² test: its statistic is about the degrees of freedom then."""
     if reference.agree(x) < _AS_CLEAR * reference.agree():
         return False
-    predicted = torch.from_numpy(reference.ask(x, reference.best[0]))
+    predicted = torch.from_numpy(reference.predict(x, reference.best[0]))
     counts = torch.zeros(int(predicted.max()) + 1, int(labels.max()) + 1, dtype=torch.float64)
     counts.index_put_((predicted, labels.long()), torch.ones(len(predicted), dtype=torch.float64), accumulate=True)
     counts = counts[counts.sum(1) > 0][:, counts.sum(0) > 0]
@@ -104,7 +104,7 @@ def are_of_others(reference: Reference, x: torch.Tensor, labels: torch.Tensor) -
     return free > 0 and float(((counts - expected) ** 2 / expected).sum()) < free + _CERTAIN * (2 * free) ** 0.5
 
 
-def consult(x: torch.Tensor, labels: torch.Tensor, clock: Clock) -> Reference:
+def fit_simple_models(x: torch.Tensor, labels: torch.Tensor, clock: Clock) -> Reference:
     """Fit simple models to training samples: inputs (N, …) and their class numbers (N,), from 0.
 
     Raises NoEvidence for too few different samples or a single class, OutOfTime where fitting takes longer than the
@@ -115,29 +115,29 @@ def consult(x: torch.Tensor, labels: torch.Tensor, clock: Clock) -> Reference:
     extractor = fit_features(x)
     features = _features_of(extractor, x)
     with threadpool_limits(1):
-        opinions = {
+        out_of_fold = {
             name: _out_of_fold(name, features[kind], y, clock) for name, kind in _FEATURES.items() if kind in features
         }
-        models = {name: _fitted(name, features[_FEATURES[name]], y) for name in opinions}
-    return Reference(rows, y, opinions, extractor, models)
+        models = {name: _fitted(name, features[_FEATURES[name]], y) for name in out_of_fold}
+    return Reference(rows, y, out_of_fold, extractor, models)
 
 
 _FEATURES = {"neighbors": "coarse", "linear": "both", "patterns": "responses", "trees": "columns"}
-"""The features that each model gets."""
+"""The features of each model."""
 
 
 def _usable(x: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Samples with finite numbers, each once, MOST at most."""
+    """Indices of at most MOST distinct, labeled samples with finite numbers."""
     if not x.numel() or x.is_complex():
         raise NoEvidence("the inputs are not numbers")
     finite = x.flatten(1).isfinite().all(1) if x.is_floating_point() and x.ndim > 1 else torch.ones(len(x)).bool()
-    kept = torch.arange(len(x))[finite & (labels >= 0)]
-    kept = kept[first_of_each(x[kept])] if len(kept) else kept
-    if len(kept) > MOST:
-        kept = kept[torch.randperm(len(kept), generator=torch.Generator().manual_seed(0))[:MOST].sort().values]
-    if len(kept) < FEWEST or len(labels[kept].unique()) < 2:
+    rows = torch.arange(len(x))[finite & (labels >= 0)]
+    rows = rows[first_of_each(x[rows])] if len(rows) else rows
+    if len(rows) > MOST:
+        rows = rows[torch.randperm(len(rows), generator=torch.Generator().manual_seed(0))[:MOST].sort().values]
+    if len(rows) < FEWEST or len(labels[rows].unique()) < 2:
         raise NoEvidence("too few different samples, or one class only: simple models have nothing to learn from")
-    return kept
+    return rows
 
 
 def _features_of(extractor: FeatureExtractor, x: torch.Tensor) -> dict[str, Numbers]:
@@ -152,7 +152,7 @@ def _features_of(extractor: FeatureExtractor, x: torch.Tensor) -> dict[str, Numb
 
 
 def _make(name: str, samples: int, classes: int) -> Any:
-    # Loaded here: it takes half a second that no other evidence needs.
+    # Imported here: it takes half a second, which no other evidence needs.
     from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
     from sklearn.ensemble import ExtraTreesClassifier
     from sklearn.neighbors import KNeighborsClassifier
@@ -172,24 +172,24 @@ def _fitted(name: str, numbers: Numbers, y: Whole) -> Any:
     return _make(name, len(y), len(np.unique(y))).fit(numbers, y)
 
 
-def _out_of_fold(name: str, numbers: Numbers, y: Whole, clock: Clock) -> Opinion:
+def _out_of_fold(name: str, numbers: Numbers, y: Whole, clock: Clock) -> OutOfFold:
     clock.need(0.0)
     if name == "trees":  # out-of-bag predictions need no folds
         forest = _fitted(name, numbers, y)
         shares = np.nan_to_num(np.asarray(forest.oob_decision_function_))
-        return Opinion(forest.classes_[shares.argmax(1)], shares.max(1))
-    predictions, sure = np.zeros(len(y), np.int64), np.zeros(len(y))
+        return OutOfFold(forest.classes_[shares.argmax(1)], shares.max(1))
+    predictions, confidence = np.zeros(len(y), np.int64), np.zeros(len(y))
     fold = np.random.default_rng(0).permutation(len(y)) % FOLDS
     for held in range(FOLDS):
         held_out = fold == held
         known = y[~held_out]
-        model = _make(name, len(known), len(np.unique(known)))  # before the clock is read: the first loads a library
+        model = _make(name, len(known), len(np.unique(known)))  # before the clock is read: it may import a library
         left = clock.left
         model.fit(numbers[~held_out], known)
         shares = model.predict_proba(numbers[held_out])
-        predictions[held_out], sure[held_out] = model.classes_[shares.argmax(1)], shares.max(1)
+        predictions[held_out], confidence[held_out] = model.classes_[shares.argmax(1)], shares.max(1)
         clock.need((FOLDS - 1 - held) * (left - clock.left))  # each remaining fold takes as long
-    return Opinion(predictions, sure)
+    return OutOfFold(predictions, confidence)
 
 
 MOST_NUMBERS, FEWEST_NUMBERS = 1000, 30
@@ -209,7 +209,7 @@ class Related:
 def related(x: torch.Tensor, values: torch.Tensor, clock: Clock) -> Related:
     """Fit ridge regression, nearest neighbors and trees to inputs (N, …) and targets (N,). Raises NoEvidence for too
     few different samples with finite values."""
-    # Loaded here: it takes half a second that no other evidence needs.
+    # Imported here: it takes half a second, which no other evidence needs.
     from sklearn.ensemble import ExtraTreesRegressor
     from sklearn.linear_model import Ridge
     from sklearn.neighbors import KNeighborsRegressor
@@ -224,7 +224,7 @@ def related(x: torch.Tensor, values: torch.Tensor, clock: Clock) -> Related:
     extractor = fit_features(x[rows])
     coarse = extractor.coarse_features(x[rows])
     everything = np.concatenate([coarse, extractor.filter_responses(x[rows])], axis=1) if extractor.grid else coarse
-    # Ranks, so that a few very large targets do not decide.
+    # Ranks, so that a few very large targets do not dominate.
     ranks = np.argsort(np.argsort(values[rows].numpy(), kind="stable"), kind="stable") / len(rows)
     models = {
         "ridge": (Ridge(_STRENGTH), everything),
@@ -254,48 +254,48 @@ _NEAR = 3
 
 
 def halves(samples: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Indices of two random halves of so many samples."""
+    """Indices of two random halves of `samples` samples."""
     rows = torch.randperm(samples, generator=torch.Generator().manual_seed(0))
     return rows[: samples // 2], rows[samples // 2 :]
 
 
-def ridge_weights(seen: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
-    """Dual weights (N, …) of a ridge regression of `wanted` (N, …) on `seen` (N, D), both centered: its prediction for
-    `x` is `x @ seen.T @ weights`."""
-    gram = seen @ seen.T
-    ridge = 0.01 * gram.diagonal().mean() * torch.eye(len(seen)).double()
-    weights: torch.Tensor = torch.linalg.solve(gram + ridge, wanted)
+def ridge_weights(inputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """Dual weights (N, …) of a ridge regression of `targets` (N, …) on `inputs` (N, D), both centered: the prediction
+    for `x` is `x @ inputs.T @ weights`."""
+    gram = inputs @ inputs.T
+    ridge = 0.01 * gram.diagonal().mean() * torch.eye(len(inputs)).double()
+    weights: torch.Tensor = torch.linalg.solve(gram + ridge, targets)
     return weights
 
 
-def belonging(x: torch.Tensor, maps: torch.Tensor) -> tuple[float, list[float]]:
-    """How well simple descriptions of positions tell their classes apart, with the maps as they are, and with maps and
-    inputs paired at random, the same each time; none where all labeled positions are of one class.
+def class_separation(x: torch.Tensor, maps: torch.Tensor) -> tuple[float, list[float]]:
+    """How well simple features of positions separate their classes: with the maps of their own samples, and with those
+    of PAIRINGS random pairings of inputs and maps; 0 and an empty list where all labeled positions have the same class.
 
-    `x` (N, C, *positions), `maps` (N, *positions) int64, below 0 where not labeled. Each position is described by its
-    channels, standardized in its own sample, and by their mean and standard deviation nearby; what is measured is the
-    share of variance between classes, of the description that has the largest. Random pairings keep what all maps
-    have in common, such as things that lie in the middle.
+    `x` (N, C, *positions), `maps` (N, *positions) int64, below 0 where not labeled. The features of a position are its
+    channels, standardized within the sample, and their mean and standard deviation nearby. The separation is the share
+    of variance between classes, of the best feature. Random pairings preserve what all maps have in common, such as
+    objects in the middle.
     """
     x, maps = _thinned(x[:_MOST].float(), maps[:_MOST])
     if len(maps[maps >= 0].unique()) < 2:
         return 0.0, []
     generator = torch.Generator().manual_seed(0)
     pairings = [torch.randperm(len(maps), generator=generator) for _ in range(PAIRINGS)]
-    own, *others = told_apart(x, [maps, *(maps[order] for order in pairings)])
+    own, *others = class_separations(x, [maps, *(maps[order] for order in pairings)])
     return own, others
 
 
-def told_apart(x: torch.Tensor, several: Sequence[torch.Tensor]) -> list[float]:
-    """The same share of variance for each of several maps (N, *positions)."""
+def class_separations(x: torch.Tensor, several: Sequence[torch.Tensor]) -> list[float]:
+    """The share of variance between classes, of the best feature, for each of several maps (N, *positions)."""
     thinned = [_thinned(x, maps)[1] for maps in several]
     described, classes = _described(_thinned(x, several[0])[0]), max(int(maps.max()) for maps in several) + 1
     return [_between(described, maps, classes) for maps in thinned]
 
 
-def answers_belong(predictions: torch.Tensor, maps: torch.Tensor) -> bool:
-    """Whether predicted maps (N, *positions) agree with their own maps more than with those of other samples, in all
-    of some random pairings."""
+def match_own_maps(predictions: torch.Tensor, maps: torch.Tensor) -> bool:
+    """Whether predicted maps (N, *positions) agree with the maps of their own samples more than in any of PAIRINGS
+    random pairings."""
     generator = torch.Generator().manual_seed(0)
 
     def agreement(others: torch.Tensor) -> float:
@@ -306,7 +306,7 @@ def answers_belong(predictions: torch.Tensor, maps: torch.Tensor) -> bool:
 
 
 def _thinned(x: torch.Tensor, maps: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Every so many positions of large inputs: nothing is averaged, so that labels stay what they are."""
+    """Inputs and maps subsampled to at most _SIDE positions on each axis; averaging would mix labels."""
     for axis, side in enumerate(maps.shape[1:], 1):
         places = torch.arange(0, side, -(-side // _SIDE))
         x, maps = x.index_select(axis + 1, places), maps.index_select(axis, places)
@@ -314,7 +314,7 @@ def _thinned(x: torch.Tensor, maps: torch.Tensor) -> tuple[torch.Tensor, torch.T
 
 
 def _described(x: torch.Tensor) -> torch.Tensor:
-    """(N, F, P) descriptions of positions."""
+    """(N, F, P) features of positions, centered."""
     flat = x.flatten(2)
     deviation = flat.std(2, keepdim=True).clamp(min=1e-6)
     x = ((flat - flat.mean(2, keepdim=True)) / deviation).view_as(x)
@@ -326,7 +326,7 @@ def _described(x: torch.Tensor) -> torch.Tensor:
 
 
 def _between(described: torch.Tensor, maps: torch.Tensor, classes: int) -> float:
-    """The largest share of variance of a description that lies between classes."""
+    """The share of variance between classes, of the best feature."""
     flat = maps.flatten()
     known = flat >= 0
     values = described.movedim(1, 2).flatten(0, 1)[known].double()

@@ -1,4 +1,4 @@
-"""How much of the way from a guess to right predictions a network has gone, whatever its loss says."""
+"""The skill of predictions, from 0 for guesses to 1 for right ones, independent of the loss."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from striate.doctor.evidence.quality import classes_of, quality
 
 
 def skill(predictions: Predictions, *, as_they_are: bool = False) -> float | None:
-    """0 of guesses, 1 of right predictions: of classes each counts alike, as weights of classes ask for; of quantities
-    it is the share of their variance that a line through the predictions explains, or that predictions `as_they_are`
-    explain. None where that cannot be told."""
+    """The skill of predictions: 0 for guesses, 1 for right predictions. For classes, each class has the same weight.
+    For numeric targets, the share of their variance that a linear function of the predictions explains, or the
+    predictions themselves (`as_they_are`). None where outputs are no predictions of the targets."""
     found = quality(predictions.outputs, predictions.targets)
     if found is None or (found.kind != "numbers" and found.accuracy is None):
         return None
@@ -20,7 +20,7 @@ def skill(predictions: Predictions, *, as_they_are: bool = False) -> float | Non
 
 
 def skill_in_words(predictions: Predictions, *, as_they_are: bool = False) -> str:
-    """The same in words."""
+    """The skill in words."""
     found = quality(predictions.outputs, predictions.targets)
     if found is not None and found.kind == "numbers" and as_they_are:
         return f"R² is {skill(predictions, as_they_are=True):.2f}"
@@ -31,12 +31,12 @@ def skill_in_words(predictions: Predictions, *, as_they_are: bool = False) -> st
 
 
 def _recall(predictions: Predictions) -> tuple[float, int]:
-    """The share of right predictions, each class counted alike, and how many classes there are."""
+    """The mean recall of the classes, and the number of classes."""
     known = predictions.targets
     predicted = classes_of(predictions.outputs, known)
     if known is None or predicted is None:
         return 0.0, 0
     labels = known.reshape(predicted.shape).long()
-    kinds = labels[labels >= 0].unique()
-    shares = [float((predicted[labels == kind] == kind).double().mean()) for kind in kinds]
-    return sum(shares) / max(len(shares), 1), len(shares)
+    classes = labels[labels >= 0].unique()
+    recalls = [float((predicted[labels == label] == label).double().mean()) for label in classes]
+    return sum(recalls) / max(len(recalls), 1), len(recalls)

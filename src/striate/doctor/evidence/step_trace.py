@@ -1,4 +1,4 @@
-"""One training step of a double, watched from within: what each layer gives, and the gradient that comes back to it."""
+"""The trace of one training step of a replica: the output of each layer, and the gradient of the loss by it."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from striate.doctor.setup.batch import main_tensor
 from striate.observe.gradients import on_gradient
 from striate.observe.layer_calls import PRODUCT, WEIGHTED, LayerCall, layer_calls
 
-KEPT_ROWS = 64
-"""Samples of a layer's output that are kept: enough for the standard deviation of a unit."""
-KEPT_NUMBERS = 4_000_000
+RECORDED_ROWS = 64
+"""Samples of a layer's output that are recorded: enough for the standard deviation of a unit."""
+RECORDED_NUMBERS = 4_000_000
 WHOLE = "the network"
-"""What the network as a whole is called where layers are listed."""
+"""The name of the network itself in lists of layers."""
 _NORMS = (
     nn.modules.batchnorm._BatchNorm,
     nn.GroupNorm,
@@ -35,7 +35,7 @@ class LayerRecord:
 
     name: str
     kind: str
-    """`weights`, `norm`, `dropout`, the name of an activation (`relu`, `tanh`, …; of functions, too), `block` for
+    """`weights`, `norm`, `dropout`, the name of an activation module or function (`relu`, `tanh`, …), `block` for
     modules with submodules, `product` for a convolution or matrix product outside of such layers, else `other`."""
     module: nn.Module | None
     shape: tuple[int, ...]
@@ -45,15 +45,16 @@ class LayerRecord:
     mean: float
     std: float
     output: torch.Tensor | None
-    """Of the first KEPT_ROWS samples, detached; None where it is not a tensor of floats, or too large."""
+    """Output for the first RECORDED_ROWS samples, detached; None where it is too large."""
     gradient_norm: float | None = None
     """L2 norm of the gradient of the loss by the output, over the whole batch; None without a gradient."""
     weight: torch.Tensor | None = None
-    """(units, inputs of a unit) before the step, of layers with weights and of products; None for grouped ones."""
+    """(units, inputs of a unit) weights before the step, of layers with weights and of products; None for grouped
+    convolutions."""
 
     @property
     def units(self) -> torch.Tensor | None:
-        """The kept outputs as (units, values): by channel, or by feature where there is no grid."""
+        """The recorded outputs as (units, values): a unit is a channel, or a feature where there are no positions."""
         if self.output is None or self.output.ndim < 2:
             return None
         return self.output.transpose(0, 1).flatten(1)
@@ -67,17 +68,17 @@ class StepTrace:
     arguments: tuple[Any, ...] = ()
     """Arguments of the network's first call."""
     given: list[torch.Tensor] = field(default_factory=list)
-    """Tensors of integers among the arguments of all calls of the network."""
+    """Integer tensors among the arguments of all calls of the network."""
     outputs: Any = None
     """Output of the network."""
     shapes: list[tuple[int, ...]] = field(default_factory=list)
     """Shapes of all tensors of floats in the output."""
     loss_outputs: Any = None
-    """What the loss was given as predictions, where the step called it."""
+    """First argument of the loss, where the step called it."""
     loss_targets: Any = None
-    """What the loss was given as targets, where the step called it."""
+    """Second argument of the loss, where the step called it."""
     blended: bool = False
-    """Whether a later call of the loss had other targets for the same predictions, as mixup has."""
+    """Whether the step called the loss again with the same predictions and other targets, as mixup does."""
     loss: float | None = None
     """Result of the loss, or else what the step returned."""
     loss_needs_gradient: bool | None = None
@@ -97,19 +98,19 @@ class StepTrace:
 
     @property
     def shown(self) -> torch.Tensor | None:
-        """The main tensor that the network's first call was given by position; None where there was none."""
+        """The main tensor among the positional arguments of the network's first call; None where there is none."""
         return main_tensor(self.arguments[0]) if self.arguments else None
 
 
 @contextmanager
 def watched(model: nn.Module, step_trace: StepTrace) -> Iterator[None]:
-    """While the body runs a step of `model`, note what its layers do."""
+    """While the body runs a step of `model`, record the calls of its layers in `step_trace`."""
 
     def note(call: LayerCall) -> None:
         part = call.module
         if part is not None:
             step_trace.called.add(call.name)
-            # Of several calls that of training: before it, a step may look for its inputs in evaluation mode.
+            # If any call is in training mode, that counts: before it, a step may prepare inputs in evaluation mode.
             step_trace.modes[call.name] = part.training or step_trace.modes.get(call.name, False)
         if call.kind == PRODUCT:
             _add(step_trace, call.name, call.kind, None, main_tensor(call.given[0]), call.output, call.weight)
@@ -117,7 +118,7 @@ def watched(model: nn.Module, step_trace: StepTrace) -> Iterator[None]:
             _add(step_trace, call.name or call.kind, call.kind, None, None, call.output)
         elif part is not None:
             kind = _kind_of(part)
-            weight = rows_of(part) if kind == "weights" else None
+            weight = weight_rows(part) if kind == "weights" else None
             _add(step_trace, call.name or WHOLE, kind, part, main_tensor(list(call.given)), call.output, weight)
 
     with layer_calls(model, note):
@@ -137,10 +138,10 @@ def _add(
     if tensor is None or not tensor.is_floating_point() or tensor.ndim == 0 or not tensor.numel():
         return
     values = tensor.detach()
-    rows = values[: max(1, min(KEPT_ROWS, KEPT_NUMBERS * len(values) // values.numel()))]
-    kept = rows.float().clone() if rows.numel() <= KEPT_NUMBERS else None
-    sample = values.float() if kept is None or values.numel() <= KEPT_NUMBERS else kept
-    view = LayerRecord(
+    rows = values[: max(1, min(RECORDED_ROWS, RECORDED_NUMBERS * len(values) // values.numel()))]
+    recorded = rows.float().clone() if rows.numel() <= RECORDED_NUMBERS else None
+    sample = values.float() if recorded is None or values.numel() <= RECORDED_NUMBERS else recorded
+    record = LayerRecord(
         name,
         kind,
         part,
@@ -149,19 +150,19 @@ def _add(
         True if part is None else part.training,
         float(sample.mean()),
         float(sample.std(correction=0)),
-        kept,
+        recorded,
         weight=weight,
     )
-    step_trace.layers.append(view)
+    step_trace.layers.append(record)
 
     def back(gradient: torch.Tensor) -> None:
-        view.gradient_norm = float(gradient.detach().float().norm())
+        record.gradient_norm = float(gradient.detach().float().norm())
 
     on_gradient(tensor, back)
 
 
-def rows_of(part: nn.Module | None) -> torch.Tensor | None:
-    """The weights of a layer as (units, inputs of a unit), a copy; None where there are none, or channels are apart."""
+def weight_rows(part: nn.Module | None) -> torch.Tensor | None:
+    """A copy of a layer's weights as (units, inputs of a unit); None without weights, and for grouped convolutions."""
     weight = getattr(part, "weight", None)
     if not isinstance(weight, torch.Tensor) or weight.ndim < 2 or getattr(part, "groups", 1) != 1:
         return None
@@ -170,7 +171,7 @@ def rows_of(part: nn.Module | None) -> torch.Tensor | None:
 
 
 def own_functions(tensor: torch.Tensor) -> set[type]:
-    """The classes of `torch.autograd.Function` outside of torch that a tensor was computed with."""
+    """The user-defined classes of `torch.autograd.Function` that a tensor was computed with."""
     found: set[type] = set()
     seen: set[Any] = set()
     awaiting = [tensor.grad_fn]
@@ -187,7 +188,7 @@ def own_functions(tensor: torch.Tensor) -> set[type]:
 
 
 def _kind_of(part: nn.Module) -> str:
-    """The word for a module that is not an activation: see LayerRecord."""
+    """`LayerRecord.kind` of a module that is not an activation."""
     if isinstance(part, _NORMS):
         return "norm"
     if isinstance(part, _DROPOUTS):

@@ -1,4 +1,4 @@
-"""Targets of sequences beside their inputs: which tokens of the input the loss asks for."""
+"""Targets of token sequences, and which tokens of the input they are."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from striate.doctor.setup.batch import Path, leaves
 
 CLASS_LOSSES = ("cross_entropy", "nll_loss")
 SAME = 0.9
-"""Share of the counted targets that are tokens of the input at the same shift."""
+"""Least share of the counted targets that are tokens of the input at the same shift."""
 _FEWEST = 32
 
 
 def class_losses(evidence: Evidence) -> Iterator[LossCall]:
-    """The calls of a step of losses whose targets are class numbers."""
+    """The calls of losses with class numbers as targets, in a step."""
     for call in evidence.calls.losses:
         if call.name in CLASS_LOSSES and not call.target.is_floating_point():
             yield call
 
 
 def token_inputs(evidence: Evidence) -> Iterator[tuple[Any, Path, torch.Tensor]]:
-    """Integer tensors (samples, positions) of the first batch, with their places."""
+    """Integer tensors (samples, positions) of the first batch: the batch, the tensor's place and the tensor."""
     batch = evidence.train.raw[0]
     for path, tensor in leaves(batch):
         if tensor.ndim == 2 and tensor.shape[1] > 2 and not tensor.is_floating_point() and tensor.dtype != torch.bool:
@@ -33,8 +33,8 @@ def token_inputs(evidence: Evidence) -> Iterator[tuple[Any, Path, torch.Tensor]]
 
 
 def by_position(call: LossCall, tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, int] | None:
-    """Targets and counted positions as (samples, positions), and how many positions they lack at the end (0 or 1);
-    None where they do not belong to such tokens."""
+    """The targets of a loss and whether they are counted, both as (samples, positions), and how many positions fewer
+    than the tokens they have (0 or 1); None where the targets have another size."""
     target, (samples, length) = call.target.detach().cpu(), tokens.shape
     for short in (0, 1):
         if target.shape == (samples, length - short) or (
@@ -58,7 +58,8 @@ def goes_along_first_axis(evidence: Evidence) -> bool:
 
 
 def next_token_targets(evidence: Evidence) -> tuple[Any, Path, torch.Tensor] | None:
-    """Batch, place and tokens of an input whose next tokens are the targets of the loss; None where there is none."""
+    """The batch, place and tokens of an input whose next tokens are the targets of the loss; None where there is
+    none."""
     for call in class_losses(evidence):
         for batch, path, tokens in token_inputs(evidence):
             placed = by_position(call, tokens)

@@ -1,4 +1,4 @@
-"""Follows a step of a double, function by function."""
+"""Records the call graph of a replica's step."""
 
 from __future__ import annotations
 
@@ -32,24 +32,25 @@ from striate.observe.tensors import tensors_in
 from striate.observe.torch_calls import function_name, torch_functions
 
 _ENDS = frozenset(["backward", "numpy", "item", "tolist", "__array__", "__setitem__"])
-_LOOKED_AT = """
+_READS = """
 shape size dim ndim dtype device layout is_leaf requires_grad grad grad_fn numel nelement __len__ is_cuda stride
 storage_offset data_ptr is_contiguous is_floating_point is_complex _version register_hook retain_grad names is_sparse
 itemsize element_size __hash__ __repr__ __format__ _backward_hooks output_nr
 """
-_LOOKS = frozenset(_LOOKED_AT.split())
+_READ_ONLY = frozenset(_READS.split())
+"""Functions that only read properties of a tensor."""
 _PLAIN = (int, float, bool, str, type(None))
-_KEPT_NUMBERS = 4_000_000
+_MOST_NUMBERS = 4_000_000
 
 
 def trace_step(replica: Replica, batch: Any) -> CallGraph:
-    """Make one of the user's steps on a double, which is trained by it, and note each call. What the step raises ends
-    it and is noted, but for want of memory."""
+    """Make one of the user's steps on a replica, which trains it, and record each call. An error that the step raises
+    is recorded too, unless memory ran out."""
     given = copied(batch)
     tracer = _Tracer(replica, given)
     try:
         with tracer.noting(replica):
-            replica.step(replica.model, given, replica.optimizer, tracer.noted(replica.loss))
+            replica.step(replica.model, given, replica.optimizer, tracer.traced_loss(replica.loss))
     except Exception as error:
         if ran_out(error):
             raise
@@ -57,11 +58,11 @@ def trace_step(replica: Replica, batch: Any) -> CallGraph:
     return tracer.found
 
 
-def trace_answer(replica: Replica, batch: Any, ask: Callable[[], object]) -> CallGraph:
-    """Note each call while `ask` runs the network on `batch`."""
+def trace_prediction(replica: Replica, batch: Any, predict: Callable[[], object]) -> CallGraph:
+    """Record each call while `predict` runs the network on `batch`."""
     tracer = _Tracer(replica, batch)
     with tracer.noting(replica):
-        ask()
+        predict()
     return tracer.found
 
 
@@ -84,7 +85,7 @@ class _Tracer:
 
     @contextmanager
     def noting(self, replica: Replica) -> Iterator[None]:
-        """While the body runs, note each call with the module that it happens in, but for the optimizer's."""
+        """While the body runs, record each call outside of the optimizer, with the modules that are running."""
 
         def pause() -> None:
             self.paused = True
@@ -99,9 +100,9 @@ class _Tracer:
         ):
             yield
 
-    def noted(self, loss: Callable[..., Any]) -> Any:
-        """The loss, with what it gives taken for the root as long as nothing goes backward."""
-        return _NotedLoss(self, loss)
+    def traced_loss(self, loss: Callable[..., Any]) -> Any:
+        """A loss whose result is the root of the graph as long as there is no backward pass."""
+        return _TracedLoss(self, loss)
 
     def _enter(self, part: nn.Module, args: Any) -> None:
         name = self.parts.get(id(part))
@@ -128,14 +129,14 @@ class _Tracer:
 
     def _call(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         name = function_name(func)
-        if self.paused or name in _LOOKS:
+        if self.paused or name in _READ_ONLY:
             return func(*args, **kwargs)
         given = list(tensors_in((args, kwargs)))
         needs = any(tensor.requires_grad for tensor in given)
         if name in HEADS and given:
-            kept = [tensor.detach().clone() for tensor in given[:2] if tensor.numel() <= _KEPT_NUMBERS]
+            copies = [tensor.detach().clone() for tensor in given[:2] if tensor.numel() <= _MOST_NUMBERS]
         else:
-            kept = []
+            copies = []
         if name == "backward" and given:
             self._goes_backward(given[0])
         try:
@@ -146,8 +147,8 @@ class _Tracer:
         outputs = [args[0]] if name == "__setitem__" else list(tensors_in(result))
         if outputs or name in _ENDS:
             call = self._note(name, given, outputs, needs, args, kwargs)
-            if kept and call.from_batch:
-                self.found.heads.append(Head(call, kept[0], kept[1] if len(kept) > 1 else None))
+            if copies and call.from_batch:
+                self.found.heads.append(Head(call, copies[0], copies[1] if len(copies) > 1 else None))
         return result
 
     def _note(
@@ -161,8 +162,8 @@ class _Tracer:
     ) -> Call:
         inputs, parameters = self._sources(given)
         if any(isinstance(value, np.ndarray) and value.size > 1 for value in args[:1]):
-            inputs = (INPUT,)  # NumPy's functions are not seen: it may hang on the batch
-        made_of = needs or any(i >= 0 and self.found.calls[i].gives_gradient for i in inputs)
+            inputs = (INPUT,)  # NumPy's functions are not traced: the array may depend on the batch
+        detaches = needs or any(i >= 0 and self.found.calls[i].output_requires_grad for i in inputs)
         call = Call(
             len(self.found.calls),
             name,
@@ -176,7 +177,7 @@ class _Tracer:
             needs,
             any(tensor.requires_grad for tensor in outputs),
             any(i == INPUT or self.found.calls[i].from_batch for i in inputs),
-            _users_line() if made_of and not any(tensor.requires_grad for tensor in outputs) else "",
+            _users_line() if detaches and not any(tensor.requires_grad for tensor in outputs) else "",
         )
         self.count[name] += 1
         self.found.calls.append(call)
@@ -190,7 +191,7 @@ class _Tracer:
         return call
 
     def _sources(self, given: list[torch.Tensor]) -> tuple[tuple[int, ...], tuple[str, ...]]:
-        """The calls that made tensors, and the names of parameters among them."""
+        """The calls that computed tensors, and the names of parameters among them."""
         inputs: list[int] = []
         parameters: list[str] = []
         for tensor in given:
@@ -203,15 +204,15 @@ class _Tracer:
             elif tensor.grad_fn is not None:
                 inputs.append(self._linked(tensor))
             elif tensor.requires_grad:
-                self._stranger(tensor)
+                self._note_outside(tensor)
                 parameters.append(OUTSIDE_TENSOR)
             elif id(tensor) not in self.buffers and tensor.numel() > 1:
-                inputs.append(INPUT)  # from nowhere that is known: it may hang on the batch
+                inputs.append(INPUT)  # of unknown origin: it may depend on the batch
         return tuple(dict.fromkeys(inputs)), tuple(dict.fromkeys(parameters))
 
     def _linked(self, tensor: torch.Tensor) -> int:
-        """The call that made a tensor which no function of torch gave: a gradient function of one's own, found by what
-        autograd knows of it."""
+        """Add a call for a tensor that no traced function returned, as one of a user-defined `torch.autograd.Function`,
+        by its autograd graph. Returns its index."""
         inputs: set[int] = set()
         parameters: set[str] = set()
         awaiting, seen = [tensor.grad_fn], set()
@@ -224,13 +225,13 @@ class _Tracer:
             if node in self.nodes:
                 inputs.add(self.nodes[node])
             elif variable is None:
-                awaiting += [behind for behind, _ in node.next_functions]
+                awaiting += [following for following, _ in node.next_functions]
             elif id(variable) in self.names:
                 parameters.add(self.names[id(variable)])
             elif id(variable) in self.batch:
                 inputs.add(INPUT)
             else:
-                self._stranger(variable)
+                self._note_outside(variable)
         name = type(tensor.grad_fn).__name__
         batch = not inputs or any(i == INPUT or self.found.calls[i].from_batch for i in inputs)
         index = len(self.found.calls)
@@ -245,10 +246,10 @@ class _Tracer:
         self.nodes[tensor.grad_fn] = index
         return index
 
-    def _stranger(self, tensor: torch.Tensor) -> None:
+    def _note_outside(self, tensor: torch.Tensor) -> None:
         if id(tensor) in self.arguments | self.batch | self.buffers:
             return
-        known = next((stranger for stranger in self.found.outside_tensors if stranger.tensor is tensor), None)
+        known = next((outside for outside in self.found.outside_tensors if outside.tensor is tensor), None)
         if known is None:
             within = any(not name.startswith("*") for name in self.inside)
             before, optimized = tensor.detach().clone(), id(tensor) in self.optimized
@@ -264,20 +265,20 @@ class _Tracer:
             if self.found.root is None and tensor.grad_fn is not None:
                 self.found.root = self._linked(tensor)
 
-    def gave(self, value: Any) -> None:
-        """The loss gave a value."""
+    def note_loss(self, value: Any) -> None:
+        """Called with the result of the loss."""
         tensor = main_tensor(value)
         if tensor is not None and not self.found.backward:
             self.found.root = self.made.get(id(tensor), self.found.root)
 
 
-class _NotedLoss:
+class _TracedLoss:
     def __init__(self, tracer: _Tracer, loss: Any) -> None:
         self.tracer, self.loss = tracer, loss
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         value = self.loss(*args, **kwargs)
-        self.tracer.gave(value)
+        self.tracer.note_loss(value)
         return value
 
     def __getattr__(self, name: str) -> Any:
@@ -285,8 +286,8 @@ class _NotedLoss:
 
 
 def _users_line() -> str:
-    """`net.py, line 12: z = self.encoder(x).detach()` of the innermost frame in code of the user's; empty where that
-    cannot be told."""
+    """The line of the innermost frame in the user's code, as `net.py, line 12: z = self.encoder(x).detach()`; empty
+    where unknown."""
     frame = users_frame()
     if frame is None:
         return ""

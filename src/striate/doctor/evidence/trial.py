@@ -1,4 +1,4 @@
-"""A short training of a replica: the user's own steps, with what happened in each."""
+"""A trial: a short training of a replica with the user's steps, and a record of each step."""
 
 from __future__ import annotations
 
@@ -23,13 +23,14 @@ from striate.models.preserved_state import preserved
 from striate.observe.module_calls import module_calls
 
 CLOSE_STEPS = 10
-"""So many first steps are looked at closely, each parameter by itself: enough for two that add up four batches each."""
+"""The first steps, which are measured parameter by parameter: enough for two updates that accumulate four batches
+each."""
 FEWEST_UPHILL = 3
-"""So many of them go up the gradient, and none down, where a step maximizes: others go down first of all."""
+"""A step maximizes where at least this many of the first steps move up the gradient, and none moves down."""
 FEWEST_TO_JUDGE = 40
-"""What does not happen at every step, as one after gradients were added up, is missed only after so many."""
+"""Steps after which an event that need not happen at every step, as an update after accumulation, counts as missing."""
 LATER = 30
-"""The number of a step that is watched from within once more, when what the start brings about has settled."""
+"""The number of the second step that is traced, after effects of the initialization have settled."""
 
 
 @dataclass(frozen=True)
@@ -42,10 +43,10 @@ class Change:
     """The loss."""
     step: Any = None
     """The training step."""
-    wrap: Callable[[Step], Step] | None = None
-    """Makes the training step from the setup's."""
-    around: Callable[[Any], Any] | None = None
-    """Makes the loss from that of the replica."""
+    wrap_step: Callable[[Step], Step] | None = None
+    """Returns the training step, called with the setup's."""
+    wrap_loss: Callable[[Any], Any] | None = None
+    """Returns the loss, called with the replica's."""
     prepare: Callable[[Replica], None] | None = None
     """Is called with the replica before the first step and may change it."""
     notes: Any = None
@@ -63,16 +64,16 @@ class Trial:
     loss: Any
     rows: list[StepRow] = field(default_factory=list)
     first: StepTrace = field(default_factory=StepTrace)
-    """The first step, which was traced."""
+    """The trace of the first step."""
     later: StepTrace = field(default_factory=StepTrace)
-    """Step LATER, traced, too; empty where there were fewer."""
+    """The trace of step LATER; empty where there were fewer steps."""
     changed: set[str] = field(default_factory=set)
     """Names of the network's parameters that the first steps changed."""
     error: BaseException | None = None
     """What ended the trial; None where it was completed."""
     phase: str = ""
     """Where it was raised."""
-    astray: bool = False
+    changed_original: bool = False
     """Whether the step changed the user's network, which was restored, instead of the network that it was given."""
     notes: Any = None
     """What the functions of the change recorded."""
@@ -84,11 +85,11 @@ class Trial:
 
     @property
     def maximizes(self) -> bool:
-        """Whether its steps go up the gradient, as that of a likelihood: by what the optimizer says, or as each of the
+        """Whether its steps move up the gradient, as for a likelihood: by the optimizer's option, or as each of the
         first steps did."""
         uphill = [row.uphill for row in self.rows if row.uphill is not None]
-        said = any(group.get("maximize") for group in self.replica.optimizer.param_groups)
-        return said or (len(uphill) >= FEWEST_UPHILL and all(uphill))
+        by_option = any(group.get("maximize") for group in self.replica.optimizer.param_groups)
+        return by_option or (len(uphill) >= FEWEST_UPHILL and all(uphill))
 
     @property
     def diverged(self) -> bool:
@@ -96,7 +97,7 @@ class Trial:
         return self.error is None and any(not math.isfinite(loss) for loss in self.losses)
 
     def level(self, last: int = 10) -> float:
-        """The mean loss of the last steps; not a number where one was not finite."""
+        """The mean loss of the last steps; NaN or infinite where one of them is."""
         tail = self.losses[-last:]
         return sum(tail) / len(tail) if tail else math.nan
 
@@ -109,27 +110,30 @@ def run_trial(
     change: Change | None = None,
     close: bool = True,
 ) -> Trial:
-    """Train a replica for `steps` steps on the batches, over and over, until `until` (of perf_counter) at most.
-    `close`: look closely at the first steps. What the user's code raises ends the trial and is noted, but for want of
-    memory."""
+    """Train a replica for `steps` steps on the batches, cyclically, until the deadline `until` (on perf_counter).
+    `close`: measure the first steps in detail. An error that the user's code raises ends the trial and is recorded,
+    unless memory ran out."""
     change = change or Change()
     replica = _changed(make_replica(setup), change)
     step = change.step or replica.step
     loss = change.loss or replica.loss
-    step, loss = change.wrap(step) if change.wrap else step, change.around(loss) if change.around else loss
+    step, loss = (
+        change.wrap_step(step) if change.wrap_step else step,
+        change.wrap_loss(loss) if change.wrap_loss else loss,
+    )
     trial = Trial(replica, step, loss, notes=change.notes)
     before = _values(replica.originals)
     torch.manual_seed(0)
     go_on(trial, batches, steps, until, close=close)
     after = _values(replica.originals)
-    trial.astray = any(not same_values(before[name], after[name]) for name in before)
-    if trial.astray:
+    trial.changed_original = any(not same_values(before[name], after[name]) for name in before)
+    if trial.changed_original:
         _put_back(replica.originals, before)
     return trial
 
 
 def go_on(trial: Trial, batches: Sequence[Any], steps: int, until: float, *, close: bool = False) -> None:
-    """So many more steps of a trial."""
+    """Continue a trial for at most `steps` further steps."""
     replica, loss = trial.replica, WatchedLoss(trial.loss)
     begin = len(trial.rows)
     for number in range(begin, begin + steps):
@@ -156,8 +160,8 @@ def go_on(trial: Trial, batches: Sequence[Any], steps: int, until: float, *, clo
 
 
 def evaluated_loss(trial: Trial, batches: Sequence[Any], until: float) -> float:
-    """The mean loss that the step of a finished trial gives batches with the network in evaluation mode, whatever mode
-    the step sets; its parameters stay as they are. Not a number where the step fails, or there is no time."""
+    """The mean loss of a finished trial's step on batches, with the network in evaluation mode whatever mode the step
+    sets; its parameters are restored. NaN where the step fails, or the time runs out."""
     model = trial.replica.model
     before, begin = _values(dict(model.named_parameters())), len(trial.rows)
     with preserved(model), module_calls({"": model}, lambda _: model.eval()):
@@ -169,7 +173,7 @@ def evaluated_loss(trial: Trial, batches: Sequence[Any], until: float) -> float:
 
 
 def wait_for(model: nn.Module) -> None:
-    """On an accelerator, until what was launched is done: without that a step takes no time."""
+    """Wait on an accelerator until the launched kernels are done; a step would seem to take no time otherwise."""
     if any(parameter.device.type == "cuda" for parameter in model.parameters()):
         torch.cuda.synchronize()
 
@@ -177,7 +181,8 @@ def wait_for(model: nn.Module) -> None:
 def _changed(replica: Replica, change: Change) -> Replica:
     if change.optimizer is not None:
         other = change.optimizer(replica.model)
-        give_step_hooks(replica.optimizer, other, lambda hook: hook)  # they belong to the loop, as `zero_grad` may
+        # Step hooks belong to the loop: one may call `zero_grad`.
+        give_step_hooks(replica.optimizer, other, lambda hook: hook)
         replica = replace(replica, optimizer=other)
     if change.prepare is not None:
         change.prepare(replica)

@@ -1,7 +1,5 @@
-"""A trial with weights drawn anew: what a healthy start would give.
-Steps with the gradient of the loss alone, whatever is added to it.
-Trials in which some calls of functions do something else: what a line of the network or the loss costs.
-Which parameters a trial moved, and which its optimizer holds.
+"""Changes for trials: with another initialization, with the gradient of the loss alone, with some function calls
+replaced; and the parameters that a trial changed or its optimizer has.
 """
 
 from __future__ import annotations
@@ -24,21 +22,21 @@ from striate.doctor.setup.replicas import Replica
 from striate.observe.interventions import change_output
 from striate.observe.torch_calls import function_name, torch_functions
 
-_DRAWN = (nn.modules.conv._ConvNd, nn.Linear)
+_INITIALIZED = (nn.modules.conv._ConvNd, nn.Linear)
 
 
-def with_fresh_weights(evidence: Evidence, way: str) -> Progress | None:
-    """How far the user's own setup comes when weights of hidden convolutional and full layers are drawn `he` or
-    `glorot` and their biases are zero; None where no layer has such weights."""
-    if not any(isinstance(part, _DRAWN) for part in evidence.fresh.model.modules()):
+def with_fresh_weights(evidence: Evidence, scheme: str) -> Progress | None:
+    """The progress of the setup with the weights of convolutional and linear layers initialized by `scheme`, `he` or
+    `glorot`, and their biases zero; None where there are no such layers."""
+    if not any(isinstance(part, _INITIALIZED) for part in evidence.fresh.model.modules()):
         return None
-    trial = evidence.variant(f"weights drawn anew, {way}", Change(prepare=lambda replica: _draw(replica, way)))
+    trial = evidence.variant(f"initialized by {scheme}", Change(prepare=lambda replica: _initialize(replica, scheme)))
     return evidence.progress_of(trial)
 
 
-def _draw(replica: Replica, way: str) -> None:
+def _initialize(replica: Replica, scheme: str) -> None:
     generator = torch.Generator().manual_seed(0)
-    layers = [part for part in replica.model.modules() if isinstance(part, _DRAWN)]
+    layers = [part for part in replica.model.modules() if isinstance(part, _INITIALIZED)]
     with torch.no_grad():
         for layer in layers:
             weight = layer.weight
@@ -46,28 +44,28 @@ def _draw(replica: Replica, way: str) -> None:
                 continue
             inputs = weight[0].numel()
             outputs = weight.shape[0] * weight[0, 0].numel()
-            variance = 2 / inputs if way == "he" and layer is not layers[-1] else 2 / (inputs + outputs)
+            variance = 2 / inputs if scheme == "he" and layer is not layers[-1] else 2 / (inputs + outputs)
             drawn = torch.randn(weight.shape, generator=generator) * variance**0.5
             weight.copy_(drawn.to(weight.dtype))
             if layer.bias is not None:
                 layer.bias.zero_()
 
 
-class OwnGradient:
-    """Two halves of a Change: `around` notes the gradient of each value that the loss gives, `prepare` has the
-    optimizer step with that in place of what backward left."""
+class LossGradient:
+    """A Change that makes the optimizer use the gradient of the loss alone: `wrap_loss` records the gradient of each
+    loss value, and `prepare` makes the optimizer step with it in place of the gradient of the backward pass."""
 
     def __init__(self) -> None:
         self.parameters: list[torch.Tensor] = []
         self.found: dict[int, torch.Tensor] = {}
 
     def prepare(self, replica: Replica) -> None:
-        """Of a replica before its first step."""
+        """Called with a replica before its first step."""
         self.parameters = [parameter for parameter in replica.model.parameters() if parameter.requires_grad]
         replica.optimizer.register_step_pre_hook(self._stepping)
 
-    def around(self, loss: Any) -> Any:
-        """The loss, watched."""
+    def wrap_loss(self, loss: Any) -> Any:
+        """The loss with recording."""
 
         def watched(*args: Any, **kwargs: Any) -> Any:
             value = loss(*args, **kwargs)
@@ -90,9 +88,9 @@ class OwnGradient:
         self.found.clear()
 
 
-def by_outputs_alone(replica: Replica) -> None:
-    """Prepares a replica whose optimizer steps with what comes back through the network's outputs, without what
-    backward leaves in parameters otherwise, as a penalty on weights."""
+def use_output_gradients(replica: Replica) -> None:
+    """Prepare a replica whose optimizer steps with the gradient through the network's outputs, without gradients that
+    reach parameters in other ways, such as a penalty on weights."""
     waiting: list[tuple[torch.Tensor, torch.Tensor]] = []
 
     def cut(_: Path, tensor: torch.Tensor) -> torch.Tensor:
@@ -102,28 +100,28 @@ def by_outputs_alone(replica: Replica) -> None:
         return waiting[-1][1]
 
     def stepping(optimizer: Optimizer, *_: Any) -> None:
-        asked = [(tensor, leaf.grad) for tensor, leaf in waiting if leaf.grad is not None]
+        outputs = [(tensor, leaf.grad) for tensor, leaf in waiting if leaf.grad is not None]
         waiting.clear()
-        if asked:
+        if outputs:
             optimizer.zero_grad()
-            torch.autograd.backward([tensor for tensor, _ in asked], [gradient for _, gradient in asked])
+            torch.autograd.backward([tensor for tensor, _ in outputs], [gradient for _, gradient in outputs])
 
     change_output(replica.model, lambda _, outputs: mapped(outputs, cut))
     replica.optimizer.register_step_pre_hook(stepping)
 
 
-Instead = Callable[[Any, tuple[Any, ...], dict[str, Any]], Any]
-"""Is given the function, its arguments and its named arguments, and gives the result."""
+Replacement = Callable[[Any, tuple[Any, ...], dict[str, Any]], Any]
+"""Called with a function, its positional and its keyword arguments; returns the result in its place."""
 
 
 def first_argument(_: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """What a call is given, for what it gives: the call is left out."""
+    """A replacement that returns the first argument, which skips the call."""
     return args[0] if args else next(iter(kwargs.values()))
 
 
-def replaced(calls: tuple[Call, ...], instead: Instead) -> Change:
-    """A change in which these calls, as they were met in one step, do something else in every step."""
-    wanted = {(call.name, call.ordinal) for call in calls}
+def replaced(calls: tuple[Call, ...], replacement: Replacement) -> Change:
+    """A change that replaces these calls of one step in every step."""
+    keys = {(call.name, call.ordinal) for call in calls}
     steps: list[Any] = []
 
     def prepare(replica: Replica) -> None:
@@ -136,7 +134,7 @@ def replaced(calls: tuple[Call, ...], instead: Instead) -> Change:
             name = function_name(func)
             here = (name, count[name])
             count[name] += 1
-            return instead(func, args, kwargs) if here in wanted else func(*args, **kwargs)
+            return replacement(func, args, kwargs) if here in keys else func(*args, **kwargs)
 
         with torch_functions(around):
             return steps[-1](*args)
@@ -144,8 +142,8 @@ def replaced(calls: tuple[Call, ...], instead: Instead) -> Change:
     return Change(step=step, prepare=prepare)
 
 
-def unmoved(trial: Trial) -> list[str]:
-    """Names of parameters that are, after the trial, what the network was given with."""
+def unchanged_parameters(trial: Trial) -> list[str]:
+    """Names of the parameters that a trial left unchanged."""
     ended = dict(trial.replica.model.named_parameters())
     return [
         name
@@ -155,6 +153,6 @@ def unmoved(trial: Trial) -> list[str]:
 
 
 def optimized(trial: Trial) -> list[str]:
-    """Names of parameters of the network that the optimizer holds, whatever their rate."""
+    """Names of the network's parameters that the optimizer has, whatever their learning rate."""
     held = parameters_held(trial.replica.optimizer)
     return [name for name, p in trial.replica.model.named_parameters(remove_duplicate=False) if id(p) in held]

@@ -1,4 +1,4 @@
-"""One step of a trial, watched: what the loss was given, which gradients came, and what the optimizer did."""
+"""Measures one step of a trial: the arguments of the loss, the gradients, and the optimizer's update."""
 
 from __future__ import annotations
 
@@ -30,27 +30,28 @@ class StepRow:
     rates: tuple[float, ...]
     """Learning rates when the optimizer stepped; empty where it did not."""
     steps: int
+    """How often the optimizer stepped."""
     accuracy: float | None = None
     raw: float | None = None
     """L2 norm of the gradients that the backward pass of this step computed."""
     applied: float | None = None
-    """L2 norm of the gradients that the optimizer was given."""
-    held: float | None = None
+    """L2 norm of the gradients that the optimizer used."""
+    stale: float | None = None
     """L2 norm of the gradients that the optimizer's parameters had before the backward pass."""
     moved: float | None = None
-    """L2 norm of the change of all parameters."""
+    """L2 norm of the update of all parameters."""
     weights: float | None = None
     """L2 norm of all parameters before the step."""
     training: bool | None = None
     """Whether the network was in training mode in any pass that records gradients; None where it did not run."""
     uphill: bool | None = None
     """Whether the parameters moved along the gradients; None also where either norm is zero."""
-    alike: float | None = None
-    """Cosine of the gradients that the optimizer was given and those that this step computed."""
+    gradient_cosine: float | None = None
+    """Cosine of the gradients that the optimizer used and those that this step computed."""
 
 
 class WatchedLoss:
-    """The loss as it is handed to the step: tells the watch what it is given and what it gives."""
+    """The loss that the step calls; reports its arguments and its result to the watch."""
 
     def __init__(self, loss: Any) -> None:
         self.loss = loss
@@ -62,7 +63,7 @@ class WatchedLoss:
         watch.phase = "loss"
         value = self.loss(*args, **kwargs)
         watch.phase = "backward"
-        with suppress(Exception):  # looking never raises into the user's step
+        with suppress(Exception):  # measuring never raises in the user's step
             watch.called(args, value)
         return value
 
@@ -71,11 +72,11 @@ class WatchedLoss:
 
 
 class Watch:
-    """One step of a trial: `closely`, each parameter by itself, and from within where there is a `passage` to fill.
-    Names of parameters that it changes are added to `changed`, where it is looked at closely."""
+    """Measures one step of a trial. `closely`: measure each parameter, and add the names of those that the step changes
+    to `changed`. `step_trace`: the trace to fill; None for a step that is not traced."""
 
     def __init__(self, replica: Replica, changed: set[str], *, closely: bool, step_trace: StepTrace | None) -> None:
-        self.double, self.changed, self.closely, self.step_trace = replica, changed, closely, step_trace
+        self.replica, self.changed, self.closely, self.step_trace = replica, changed, closely, step_trace
         self.trained = [p for group in replica.optimizer.param_groups for p in group["params"]]
         self.optimized = set(map(id, self.trained))
         self.phase = "forward"
@@ -85,24 +86,24 @@ class Watch:
         self.steps = 0
         self.raw: dict[int, torch.Tensor] = {}
         self.applied: float | None = None
-        self.held: float | None = None
+        self.stale: float | None = None
         self.moved: float | None = None
         self.weights: float | None = None
         self.training: bool | None = None
         self.uphill: bool | None = None
-        self.alike: float | None = None
+        self.gradient_cosine: float | None = None
         self.scales: list[float] = []
 
     @contextmanager
     def step(self) -> Iterator[None]:
-        optimizer, model = self.double.optimizer, self.double.model
+        optimizer, model = self.replica.optimizer, self.replica.model
         parameters = list(model.named_parameters())
         before = {name: p.detach().clone() for name, p in parameters} if self.closely else {}
-        looked_at = parameters if self.closely or self.step_trace is not None else []
+        measured = parameters if self.closely or self.step_trace is not None else []
         try:
             with (
                 optimizer_steps(optimizer, self._stepping),
-                gradients_of((p, self._gradient(p)) for _, p in looked_at if p.is_leaf),
+                gradients_of((p, self._gradient(p)) for _, p in measured if p.is_leaf),
                 module_calls({"": model}, self._entering, self._leaving),
                 scales_noted(self.scales),
                 watched(model, self.step_trace) if self.step_trace is not None else nullcontext(),
@@ -124,12 +125,12 @@ class Watch:
             self.accuracy,
             _norm(self.raw.values()) if self.closely else None,
             self.applied,
-            self.held,
+            self.stale,
             self.moved,
             self.weights,
             self.training,
             self.uphill,
-            self.alike,
+            self.gradient_cosine,
         )
 
     def called(self, args: tuple[Any, ...], value: Any) -> None:
@@ -157,7 +158,7 @@ class Watch:
     def _entering(self, call: ModuleCall) -> None:
         self.phase = "forward"
         if torch.is_grad_enabled():
-            self.training = bool(self.training) or self.double.model.training
+            self.training = bool(self.training) or self.replica.model.training
         step_trace = self.step_trace
         if step_trace is not None:
             step_trace.calls += 1
@@ -179,16 +180,16 @@ class Watch:
             known = self.raw.get(id(parameter))
             dense = (gradient.to_dense() if gradient.is_sparse else gradient).detach()
             self.raw[id(parameter)] = dense.clone() if known is None else known + dense
-            # The first gradient for the optimizer: what lies there now was left from before. Gradients of others, as of
-            # an adversary, come before it is cleared.
-            if self.held is None and id(parameter) in self.optimized:
-                self.held = _norm(p.grad for p in self.trained if p.grad is not None)
+            # At the first gradient for the optimizer, the gradients in its parameters are left from before. Those of
+            # other networks, as of an adversary, come before they are cleared.
+            if self.stale is None and id(parameter) in self.optimized:
+                self.stale = _norm(p.grad for p in self.trained if p.grad is not None)
 
         return note
 
     def _stepping(self) -> None:
         self.phase = "step"
-        optimizer = self.double.optimizer
+        optimizer = self.replica.optimizer
         self.steps += 1
         self.rates = tuple(float(group["lr"]) for group in optimizer.param_groups)
         if self.closely:
@@ -197,7 +198,7 @@ class Watch:
             own = {key: self.raw[key] for key in given.keys() & self.raw.keys()}
             along = sum(float((given[key].to_dense().conj() * own[key]).real.sum()) for key in own)
             norms = self.applied * _norm(own.values())
-            self.alike = along / norms if norms and math.isfinite(norms) else None
+            self.gradient_cosine = along / norms if norms and math.isfinite(norms) else None
 
     def _after(self, parameters: list[tuple[str, nn.Parameter]], before: dict[str, torch.Tensor]) -> None:
         if self.scales:
@@ -218,7 +219,7 @@ class Watch:
 
 @contextmanager
 def scales_noted(scales: list[float]) -> Iterator[None]:
-    """Enter into `scales` by what GradScalers divide gradients meanwhile."""
+    """While the body runs, record in `scales` the scale by which GradScalers divide gradients."""
     divide = torch.amp.GradScaler.unscale_
 
     def noting(scaler: torch.amp.GradScaler, optimizer: Any) -> None:
@@ -237,7 +238,7 @@ def _norm(tensors: Any) -> float:
 
 
 def norm_of(tensor: torch.Tensor) -> float:
-    """The L2 norm, also of sparse and of complex numbers."""
+    """The L2 norm of a tensor, which may be sparse or complex."""
     dense = (tensor.to_dense() if tensor.is_sparse else tensor).detach()
     return float(torch.linalg.vector_norm(dense if dense.dtype.is_complex else dense.float()))
 

@@ -1,1 +1,1 @@
-"""A user's script, run until its first optimizer step and on from there, and what it trains, caught from outside."""
+"""Runs a user's script until its first optimizer step, diagnoses what it trains, and lets it continue for a while."""

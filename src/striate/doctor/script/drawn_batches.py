@@ -1,4 +1,4 @@
-"""Batches that a script draws by itself: the statements that make them, and what makes them anew."""
+"""Batches that a script draws without a loader: the statements that draw them, and how to draw further ones."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from striate.doctor.script.iterated_loop import are_numbers, number_batches, values_of
+from striate.doctor.script.iterated_loop import are_indices, count_index_batches, values_of
 from striate.doctor.script.loop_syntax import name_of, syntax_of, value_of, walk
 from striate.doctor.script.network_calls import (
     TAKEN,
-    asking_nodes,
     computes,
+    evaluation_nodes,
     held_value,
     is_batch,
     is_plain_tensor,
@@ -34,16 +34,16 @@ from striate.observe.tensors import tensors_in
 
 DRAWN = 40
 _FEW = 16
-"""A tensor of fewer rows is no data set."""
+"""Fewest rows of a tensor that may be a data set."""
 _PASSED_OVER = 100
-"""Batches in a row that a loop may pass over."""
+"""Most consecutive batches that a loop may skip."""
 _DONE = "__striate_done__"
 
 
-class Drawn:
-    """Batches that a script draws with a call of its own."""
+class DrawnBatches:
+    """Batches that a script draws with its own code."""
 
-    draws_again = True
+    repeats_samples = True
     """A sample may come several times in an epoch."""
 
     def __init__(
@@ -53,34 +53,39 @@ class Drawn:
         self.count = count
         """Batches of an epoch."""
         self.passes = passes
-        """How often the loop draws, where it counts."""
+        """How many batches the loop draws; None where unknown."""
         self.as_written: Callable[..., Any] | None = None
-        """The step where parts whose gradients are added up are drawn each by itself, not the one given batch again."""
+        """The step as in the script, where it draws a batch for each of several parts whose gradients it accumulates;
+        other steps use one batch for all parts. None where there are no such parts."""
         self.by_chance = False
-        """Whether a function of the script's that draws makes random numbers."""
+        """Whether the script's function that draws makes random numbers."""
         self.alike = 0
-        """Batches of a pass, where all are of the same samples, and those of the next pass of others."""
+        """Number of batches of a pass, where all have the same samples, and those of the next pass have others; else
+        0."""
         self.sampler: Any = None
-        """What the loop goes over, where it yields the numbers of each batch's samples."""
+        """The iterable of the loop, where it yields the sample indices of each batch."""
         self.drawn_once = drawn_once
-        """The call that would give other samples each time, and stands in front of the loop."""
+        """The statement before the loop that drew the only batch, and would draw another each time; else empty."""
 
     def __iter__(self) -> Iterator[Any]:
         return (self.draw() for _ in range(self.count))
 
 
-class NothingDrawn(Exception):
-    """A loop passed over all batches that it drew."""
+class NoBatchDrawn(Exception):
+    """A loop skipped all batches that it drew."""
 
 
-Drawing = tuple[int, list[str], Callable[[], tuple[torch.Tensor, ...]], ast.For | ast.While]
+FoundDraw = tuple[int, list[str], Callable[[], tuple[torch.Tensor, ...]], ast.For | ast.While]
 
 
-def drawing(loop: ast.For | ast.While, names: dict[str, Any], running: frozenset[str] = frozenset()) -> Drawing | None:
-    """Where in the body the network is called first, the tensors that the statements before have made for it by name,
-    what makes them anew: `xb, yb = get_batch("train")`, or `x, y = X[i : i + 32], Y[i : i + 32]`; and the loop,
-    in which what is taken out of tensors only as the network is called has names. `running`: the user's functions that
-    the loop is in the middle of, which call the network: `self.train_step(X[index], y[index])`."""
+def find_drawn_batches(
+    loop: ast.For | ast.While, names: dict[str, Any], running: frozenset[str] = frozenset()
+) -> FoundDraw | None:
+    """The batches that a loop draws, as with `xb, yb = get_batch("train")` or `x, y = X[i : i + 32], Y[i : i + 32]`:
+    the position in the body of the network's first call; the names of the batch's tensors, which earlier statements
+    draw; a function that draws the next batch; and the loop, in which rows that are taken from tensors in the network's
+    call have names. `running`: the user's running functions, inside the loop, which call the network:
+    `self.train_step(X[index], y[index])`."""
     taken = _taken_before(loop, names, running)
     return (
         (None if taken is None else _drawn_first(taken, names, running))
@@ -89,35 +94,35 @@ def drawing(loop: ast.For | ast.While, names: dict[str, Any], running: frozenset
     )
 
 
-def _drawn_first(loop: ast.For | ast.While, names: dict[str, Any], running: frozenset[str]) -> Drawing | None:
+def _drawn_first(loop: ast.For | ast.While, names: dict[str, Any], running: frozenset[str]) -> FoundDraw | None:
     place = place_of_call(loop, names, running)
-    if place is None:  # of weights without a module the first use
+    if place is None:  # without a module, the first use of weights
         uses = (n for n, statement in enumerate(loop.body) if uses_weights(statement, names))
         place = next(uses, 0)
     before, rest = loop.body[:place], loop.body[place:]
     if any(trains(node) for statement in before for node in ast.walk(statement)):
         return None
-    wanted = {node.id for statement in rest for node in ast.walk(statement) if isinstance(node, ast.Name)}
+    used = {node.id for statement in rest for node in ast.walk(statement) if isinstance(node, ast.Name)}
     stored = (node for statement in before for node in walk(statement) if isinstance(node, ast.Name))
-    made = dict.fromkeys(node.id for node in stored if isinstance(node.ctx, ast.Store) and node.id in wanted)
+    made = dict.fromkeys(node.id for node in stored if isinstance(node.ctx, ast.Store) and node.id in used)
     try:
         world = next(_run(loop, _needed_for(list(made), before), names))
-    except Exception:  # the user's statements, which may need what is not there
+    except Exception:  # the user's statements may need variables that do not exist yet
         return None
-    numbers = _numbers_of_samples(loop)  # which are not inputs
+    numbers = _sample_indices(loop)  # these are no inputs
     chosen = [name for name in made if is_plain_tensor(world.get(name)) and name not in numbers]
     whole = not chosen
-    if whole:  # a tuple or a dictionary, of which a function draws all tensors
+    if whole:  # a function draws a tuple or a dictionary of all tensors
         chosen = [name for name in made if is_batch(world.get(name))][:1]
     if not chosen:
         return None
-    needed = copy.deepcopy(_needed_for(chosen, before))  # the step's are changed
+    needed = copy.deepcopy(_needed_for(chosen, before))  # the statements of the step are changed
     again = _run(loop, needed, names)
 
     def draw() -> tuple[torch.Tensor, ...]:
         nonlocal again
         drawn = next(again)
-        # Past the end of what `order[i : i + 32]` goes over.
+        # After the end of `order[i : i + 32]`, batches are empty.
         if not all(len(part) for name in chosen for part in tensors_in(drawn[name])):
             again = _run(loop, needed, names)
             drawn = next(again)
@@ -126,8 +131,8 @@ def _drawn_first(loop: ast.For | ast.While, names: dict[str, Any], running: froz
     return place, chosen, draw, loop
 
 
-def _numbers_of_samples(loop: ast.For | ast.While) -> set[str]:
-    """Names with which a loop takes samples out of something, `x[index]`, and of what these are parts."""
+def _sample_indices(loop: ast.For | ast.While) -> set[str]:
+    """Variables that a loop indexes samples with, `x[index]`, and those that these are parts of."""
     nodes = [node for statement in loop.body for node in ast.walk(statement)]
     slices = (node.slice for node in nodes if isinstance(node, ast.Subscript) and isinstance(node.ctx, ast.Load))
     numbers = {part.id for part in slices if isinstance(part, ast.Name)}
@@ -136,8 +141,8 @@ def _numbers_of_samples(loop: ast.For | ast.While) -> set[str]:
 
 
 def _run(loop: ast.For | ast.While, statements: list[ast.stmt], names: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """What variables are worth after these statements of a loop, for one pass after the other; those that `continue`
-    ends there are passed over. Raises what the statements raise, and NothingDrawn."""
+    """The variables after these statements of a loop, pass by pass, without passes that `continue` ends there. Raises
+    the errors of the statements, and NoBatchDrawn."""
     world, values = dict(names), values_of(loop, names)
     target = [ast.Assign([loop.target], name_of("__value__"))] if isinstance(loop, ast.For) else []
     once = ast.For(ast.Name("_", ast.Store()), ast.Tuple([ast.Constant(None)], ast.Load()), [], [])
@@ -150,24 +155,24 @@ def _run(loop: ast.For | ast.While, statements: list[ast.stmt], names: dict[str,
         passed = 0 if world[_DONE] else passed + 1
         if world[_DONE]:
             yield world
-    raise NothingDrawn
+    raise NoBatchDrawn
 
 
 def _needed_for(chosen: list[str], statements: list[ast.stmt]) -> list[ast.stmt]:
-    """Those that give the chosen names their values, in this pass or for the next one, or pass over a batch; not what
-    is measured or saved beside."""
-    needed, kept, before = set(chosen), set[int](), -1
-    while before < len(kept):
-        before = len(kept)
+    """The statements that assign the chosen names, in this pass or for the next one, or skip a batch; not those that
+    measure or save something."""
+    needed, positions, before = set(chosen), set[int](), -1
+    while before < len(positions):
+        before = len(positions)
         for number, statement in reversed(list(enumerate(statements))):
-            if number not in kept and (_gives(statement, needed) or _changes(statement, needed)):
+            if number not in positions and (_gives(statement, needed) or _changes(statement, needed)):
                 needed |= {node.id for node in ast.walk(statement) if isinstance(node, ast.Name)}
-                kept.add(number)
-    return [statement for number, statement in enumerate(statements) if number in kept]
+                positions.add(number)
+    return [statement for number, statement in enumerate(statements) if number in positions]
 
 
 def _gives(statement: ast.stmt, needed: set[str]) -> bool:
-    """Whether a statement gives one of these a value, or a part of it one; or passes over a batch."""
+    """Whether a statement assigns one of these names, or a part of one; or skips a batch."""
     if isinstance(statement, ast.FunctionDef):
         return statement.name in needed
     nodes = list(walk(statement))
@@ -176,17 +181,17 @@ def _gives(statement: ast.stmt, needed: set[str]) -> bool:
 
 
 def _changes(statement: ast.stmt, needed: set[str]) -> bool:
-    """Whether a statement calls something with one of these, `random.shuffle(order)`; one within another statement
-    calls a method of it, `rows.append(row)`."""
+    """Whether a statement is a call with one of these names, `random.shuffle(order)`, or contains a statement that
+    calls a method of one, `rows.append(row)`."""
     if isinstance(statement, ast.Expr):
         return any(isinstance(node, ast.Name) and node.id in needed for node in walk(statement))
     calls = (node.value for node in walk(statement) if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call))
     return any(isinstance(call.func, ast.Attribute) and variable_of(call.func) in needed for call in calls)
 
 
-def _drawn_later(loop: ast.For | ast.While, names: dict[str, Any]) -> Drawing | None:
-    """Batches that are drawn for the next pass, as `X, Y = get_batch("train")` behind the network's call: the step
-    keeps the one that it is given."""
+def _drawn_later(loop: ast.For | ast.While, names: dict[str, Any]) -> FoundDraw | None:
+    """Batches that are drawn for the next pass, as `X, Y = get_batch("train")` after the network's call. In the loop
+    that is returned, the step leaves the batch unchanged."""
     made = copy.deepcopy(loop)
     for node in ast.walk(made):
         target = node.targets[0] if isinstance(node, ast.Assign) and isinstance(node.value, ast.Call) else None
@@ -215,7 +220,7 @@ _CHANCE = {"rand", "randn", "randint", "randperm", "permutation", "choice", "cho
 
 
 def by_chance(loop: ast.For | ast.While, chosen: list[str], names: dict[str, Any]) -> bool:
-    """Whether the function of the script's whose call gives the tensors of these names makes random numbers."""
+    """Whether the script's function that returns the tensors of these names makes random numbers."""
     for node in (node for statement in loop.body for node in ast.walk(statement)):
         if not isinstance(node, ast.Assign) or not isinstance(node.value, ast.Call):
             continue
@@ -227,11 +232,11 @@ def by_chance(loop: ast.For | ast.While, chosen: list[str], names: dict[str, Any
     return False
 
 
-def draws_for_parts(loop: ast.For | ast.While, chosen: list[str]) -> bool:
-    """Whether a loop within the body draws these tensors anew, as for each of several backward passes of a step."""
+def draws_in_parts(loop: ast.For | ast.While, chosen: list[str]) -> bool:
+    """Whether a loop in the body draws these tensors again, as for each of several backward passes of a step."""
     inner = [part for statement in loop.body for part in ast.walk(statement) if isinstance(part, ast.For)]
     named = {node.id for part in inner for node in ast.walk(part) if isinstance(node, ast.Name)}
-    if chosen[0].startswith(TAKEN):  # where it was drawn as the network is called
+    if chosen[0].startswith(TAKEN):  # drawn in the network's call
         return chosen[0] in named
     stored = (node for part in inner for node in ast.walk(part) if isinstance(node, ast.Assign))
     given = (target for node in stored for target in node.targets if isinstance(target, ast.Tuple))
@@ -239,8 +244,8 @@ def draws_for_parts(loop: ast.For | ast.While, chosen: list[str]) -> bool:
 
 
 def drawn_once(file: str, chosen: list[str], names: dict[str, Any]) -> str:
-    """The user's call that gave the tensors of these names, and gives others when it is called again; empty where
-    there is none."""
+    """The user's statement that drew the tensors of these names, and would draw others when repeated; empty where there
+    is none."""
     for node in ast.walk(syntax_of(file)):
         target = node.targets[0] if isinstance(node, ast.Assign) and isinstance(node.value, ast.Call) else None
         if not isinstance(node, ast.Assign) or not isinstance(target, ast.Tuple):
@@ -254,7 +259,7 @@ def drawn_once(file: str, chosen: list[str], names: dict[str, Any]) -> str:
         first = _first_of(value_of(node.value, names))
         if first is None or first.shape != names[chosen[0]].shape or torch.equal(first, names[chosen[0]]):
             continue
-        second = _first_of(value_of(node.value, names))  # what it gave at first may have been scaled since
+        second = _first_of(value_of(node.value, names))  # the first result may have been scaled since
         if second is not None and not torch.equal(first, second):
             return ast.unparse(node)
     return ""
@@ -265,23 +270,23 @@ def _first_of(given: Any) -> torch.Tensor | None:
 
 
 def _makes_data(call: ast.expr, names: dict[str, Any]) -> bool:
-    """Whether a call is given a generator and nothing to draw from: it makes up the data themselves."""
+    """Whether a call has a generator but no data to draw from as an argument: it generates the data."""
     given = [value_of(node, names) for node in ast.walk(call) if isinstance(node, ast.Name)]
     held = any(isinstance(value, torch.Tensor | np.ndarray | list | tuple | dict | Dataset) for value in given)
     return not held and any(isinstance(value, torch.Generator | np.random.Generator) for value in given)
 
 
-def never_drawn(
+def fixed_batch(
     loop: ast.For | ast.While, names: dict[str, Any]
 ) -> tuple[list[str], Callable[[], tuple[torch.Tensor, ...]]] | None:
-    """Tensors of as many rows as what the network is called with, that no statement of the loop draws: all of the
-    data, or one batch over and over."""
+    """The tensors with as many rows as the network's input, where no statement of the loop draws them: all data, or the
+    same batch at each step. None where there are none."""
     inside = [
         node for statement in loop.body
         for node in (ast.walk(statement) if isinstance(statement, ast.FunctionDef) else walk(statement))
     ]  # fmt: skip
     stored = {node.id for node in inside if isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load)}
-    asking = asking_nodes(loop)
+    asking = evaluation_nodes(loop)
     given = [
         part.id
         for node in inside
@@ -311,8 +316,8 @@ def never_drawn(
 def with_attributes_named(
     loop: ast.For | ast.While, names: dict[str, Any]
 ) -> tuple[ast.For | ast.While, dict[str, Any]]:
-    """The loop with a name for each of several tensors that an object holds for all samples, `data.x` and `data.y`; and
-    what has a name."""
+    """The loop with a variable in place of each of several tensors of an object, as for `data.x` and `data.y`; and the
+    values of all variables."""
     held: dict[tuple[str, int], dict[str, torch.Tensor]] = {}
     stored = set[str]()
     for node in ast.walk(loop):
@@ -347,8 +352,8 @@ class _Naming(ast.NodeTransformer):
 def _taken_before(
     loop: ast.For | ast.While, names: dict[str, Any], running: frozenset[str]
 ) -> ast.For | ast.While | None:
-    """The loop with `model(x[index])` as `taken = x[index]` and `model(taken)`, and so for each tensor; None where the
-    network is given nothing of the kind."""
+    """The loop with `model(x[index])` as `taken = x[index]` and `model(taken)`, likewise for each tensor; None where
+    the network has no such arguments."""
     place = place_of_call(loop, names, running) or 0
     made_in = {node.id for node in ast.walk(loop) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
     taking = _Taking(names, running, made_in)
@@ -356,7 +361,7 @@ def _taken_before(
     calls = [node for statement in rest for node in ast.walk(statement) if isinstance(node, ast.Call)]
     calls = [call for call in calls if computes(call, names, running)]
     given = any(is_taken(part) for call in calls for part in (*call.args, *(word.value for word in call.keywords)))
-    if not given and not (taking.found and number_batches(loop, names)):
+    if not given and not (taking.found and count_index_batches(loop, names)):
         return None
     taken = list[ast.stmt]()
     for chosen, node in taking.found.values():
@@ -368,17 +373,20 @@ def _taken_before(
 
 
 def _first_parts(statements: list[ast.stmt], taken: list[ast.stmt]) -> Iterator[ast.stmt]:
-    """What loops within the step begin with, `for part in rows.split(16)`, where samples are taken by it."""
-    asked = {node.id for statement in taken for node in ast.walk(statement) if isinstance(node, ast.Name)}
+    """Assignments of the first value to the targets of loops in the step, `for part in rows.split(16)`, where rows are
+    indexed with these."""
+    indices = {node.id for statement in taken for node in ast.walk(statement) if isinstance(node, ast.Name)}
     for loop in statements:
-        if isinstance(loop, ast.For) and asked & {part.id for part in walk(loop.target) if isinstance(part, ast.Name)}:
+        if isinstance(loop, ast.For) and indices & {
+            part.id for part in walk(loop.target) if isinstance(part, ast.Name)
+        }:
             first = ast.Call(name_of("next"), [ast.Call(name_of("iter"), [loop.iter], [])], [])
             yield ast.Assign([loop.target], first)
 
 
 class _Taking(ast.NodeTransformer):
-    """Gives `x[index]` and `y[i : i + 32]` of the user's tensors a name each, and what the network is called with where
-    a function draws it: `model(*get_batch("train"))`."""
+    """Replaces by variables: rows `x[index]` and `y[i : i + 32]` of the user's tensors, and arguments of the network
+    that a function draws, `model(*get_batch("train"))`."""
 
     def __init__(self, names: dict[str, Any], running: frozenset[str], stored: set[str]) -> None:
         self.names, self.running, self.stored = names, running, stored
@@ -386,7 +394,7 @@ class _Taking(ast.NodeTransformer):
 
     def visit_Subscript(self, node: ast.Subscript) -> ast.AST:
         whole = held_value(node.value, self.names)
-        sliced = isinstance(node.slice, ast.Name | ast.Slice) or are_numbers(held_value(node.slice, self.names))
+        sliced = isinstance(node.slice, ast.Name | ast.Slice) or are_indices(held_value(node.slice, self.names))
         if not sliced or not isinstance(node.ctx, ast.Load) or not is_rows(whole) or len(whole) < _FEW:
             return self.generic_visit(node)
         if not isinstance(whole, np.ndarray):
@@ -412,8 +420,8 @@ class _Taking(ast.NodeTransformer):
         return self._named(call, 1) if call is part and (is_plain_tensor(value) or is_batch(value)) else [part]
 
     def _is_drawing(self, call: ast.Call, several: bool) -> bool:
-        """Whether a function of the user's makes tensors of none; `several` of them also of those that stay the same
-        while the loop runs: `model(*get_batch(train_data))`."""
+        """Whether a call is of a user's function that draws tensors: without tensors as arguments, or, for `several`
+        tensors, with tensors that stay the same while the loop runs: `model(*get_batch(train_data))`."""
         function = value_of(call.func, self.names)
         given = {node.id: value_of(node, self.names) for node in ast.walk(call) if isinstance(node, ast.Name)}
         fixed = torch.nn.Module if several else (torch.nn.Module, torch.Tensor)

@@ -1,4 +1,4 @@
-"""What trains at a step that was caught, and its diagnosis: by trial steps, by its code alone, or as a player."""
+"""The diagnosis of the training at a caught optimizer step: by trial steps, or by its code alone."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from striate.doctor.diagnose import diagnose_setup, examine_code, examine_reward
 from striate.doctor.diagnosis import Diagnosis
 from striate.doctor.evidence.rates import passes_of
 from striate.doctor.evidence.read_batches import read_batches
-from striate.doctor.script.functional_weights import holding, weights_beside
+from striate.doctor.script.functional_weights import replacing_weights, weights_replaced
 from striate.doctor.script.library_loop import NoStep, find_library_loop
 from striate.doctor.script.loop_syntax import syntax_of
 from striate.doctor.script.network_calls import weights_alone
@@ -47,44 +47,46 @@ _MOST_FILES = 100
 
 @dataclass
 class ScriptDiagnosis:
-    """What a script trains, in words, and its diagnosis. `elsewhere`: file and line of other loops that train,
-    which were not looked at. `passes`: how often its loops pass through a batch in all, 0 where that is not known."""
+    """The diagnosis of a script."""
 
     subject: str
+    """What the script trains, in words."""
     diagnosis: Diagnosis
     elsewhere: tuple[str, ...] = ()
+    """File and line of other loops that train, which were not examined."""
     passes: float = 0.0
+    """How many batches its loops take in all; 0 where unknown."""
 
     def to_json(self) -> dict[str, Any]:
-        """The diagnosis as a JSON object, with the subject and the trainings that were not looked at."""
+        """The diagnosis as a JSON object, with the subject and the trainings that were not examined."""
         return {"subject": self.subject, "elsewhere": list(self.elsewhere)} | self.diagnosis.to_json()
 
 
 @dataclass
 class Caught:
-    """What was seen of a script until one of its optimizer steps."""
+    """What was recorded of a script until one of its optimizer steps."""
 
     seconds: float
     """Time limit of the diagnosis."""
     training: int = 1
     """Number of the training loop, from 1."""
     modules: dict[int, tuple[nn.Module, dict[str, torch.Tensor]]] = field(default_factory=dict)
-    """The outermost modules that ran, each with its buffers before."""
+    """By id, the outermost modules that ran, each with its buffers before its first call."""
     loads: dict[int, LoadedWeights] = field(default_factory=dict)
-    """Weights that were loaded into networks."""
+    """By id of a network, weights that were loaded into it."""
     plays: bool = False
     """Whether the script plays an environment."""
 
 
 def examine_step(caught: Caught, frames: list[Any], optimizer: Optimizer | None) -> ScriptDiagnosis:
-    """The diagnosis of what trains in the functions `frames`, the innermost first, that a step was caught in.
+    """The diagnosis of the training in whose step `frames`, the innermost first, are running.
 
-    Raises UsageError where none of them is the user's, and no network is found.
+    Raises UsageError where no frame is the user's, or no network is found.
     """
-    played = _playing(caught, frames)
-    if played is not None:
+    by_rewards = _diagnose_rewards(caught, frames)
+    if by_rewards is not None:
         caught.plays = True
-        return played
+        return by_rewards
     try:
         loop, val = find_library_loop() or (find_loop(frames), None)
     except NoStep as reason:
@@ -107,8 +109,8 @@ def examine_step(caught: Caught, frames: list[Any], optimizer: Optimizer | None)
         for name, buffer in module.named_buffers():
             if name in buffers:
                 buffer.data.copy_(buffers[name])
-    ungiven = _without_optimizer(caught, loop.names, model)
-    weights = weights_beside(model, optimizer, loop.names)
+    unoptimized = _without_optimizer(caught, loop.names, model)
+    weights = replacing_weights(model, optimizer, loop.names)
     for parameter in (p for group in optimizer.param_groups for p in group["params"]):
         parameter.grad = None
     for parameter in model.parameters():
@@ -125,9 +127,9 @@ def examine_step(caught: Caught, frames: list[Any], optimizer: Optimizer | None)
         optimizer=optimizer,
         step=loop.step,
         task=_task(first),
-        source=_source(loop, frames, tuple(caught.loads.values()), ungiven),
+        source=_source(loop, frames, tuple(caught.loads.values()), unoptimized),
     )
-    with holding(model, weights):
+    with weights_replaced(model, weights):
         diagnosis = diagnose_setup(replace(setup, rivals=_rivals(loop, setup.source)), caught.seconds)
     group = optimizer.param_groups[0]
     others = tuple(setup.source.other_trainings()) if setup.source is not None else ()
@@ -142,15 +144,15 @@ def examine_step(caught: Caught, frames: list[Any], optimizer: Optimizer | None)
     return ScriptDiagnosis(subject, diagnosis, others, passes_of(setup))
 
 
-def _playing(caught: Caught, frames: list[Any]) -> ScriptDiagnosis | None:
-    """Of a script that plays an environment, or learns values of what follows, what its code and its replay buffer say:
-    a copy of its step would play on in the environment of the script itself. None for other scripts."""
+def _diagnose_rewards(caught: Caught, frames: list[Any]) -> ScriptDiagnosis | None:
+    """The diagnosis, by code and replay buffer, of a script that plays an environment, or learns values of later
+    states; a copy of its step would act in the script's own environment. None for other scripts."""
     names, place = running_names(frames), loop_around(frames)
     if place is None:
         return None
     plays = any(is_environment(value) for value in reached_values(names))
-    ungiven = _without_optimizer(caught, names) if plays else ()
-    source = ScriptSource(_trees(frames), names, place, None, _running(frames, place), without_optimizer=ungiven)
+    unoptimized = _without_optimizer(caught, names) if plays else ()
+    source = ScriptSource(_trees(frames), names, place, None, _running(frames, place), without_optimizer=unoptimized)
     if not plays and not learns_values(source):
         return None
     where = f"{Path(place[0]).name}, line {place[1]}"
@@ -166,7 +168,7 @@ def _by_code(
     why: str = "the source of the loop's batches is not found; a loop such as `for x, y in loader:` is examined by "
     "running steps",
 ) -> ScriptDiagnosis:
-    """Of a loop whose batches are not found, what its code says. Raises UsageError where none of it is the user's."""
+    """The diagnosis by code, of a loop whose batches are not found. Raises UsageError where no code is the user's."""
     if not frames:
         raise UsageError(
             "script",
@@ -177,7 +179,7 @@ def _by_code(
     names = running_names(frames)
     place = loop_around(frames) or (frames[0].f_code.co_filename, frames[0].f_lineno, frames[0].f_lineno)
     model: nn.Module = nn.Identity()
-    with suppress(UsageError):  # of networks that are no modules only the code is there
+    with suppress(UsageError):  # there may be no module
         model = model_of(caught, names, optimizer)
     source = ScriptSource(_trees(frames), names, place, None, loads=tuple(caught.loads.values()))
     where = f"{Path(place[0]).name}, line {place[1]}"
@@ -186,7 +188,7 @@ def _by_code(
 
 
 def running_names(frames: list[Any]) -> dict[str, Any]:
-    """The variables of the functions that are running, the innermost last."""
+    """The global and local variables of the running functions; those of inner functions take precedence."""
     names: dict[str, Any] = {}
     for frame in reversed(frames):
         names |= frame.f_globals | frame.f_locals
@@ -194,7 +196,7 @@ def running_names(frames: list[Any]) -> dict[str, Any]:
 
 
 def _outermost_names(frames: list[Any]) -> dict[str, Any]:
-    """The variables of the functions that are running themselves, the outermost last."""
+    """The local variables of the running functions; those of outer functions take precedence."""
     names: dict[str, Any] = {}
     for frame in frames:
         names |= frame.f_locals
@@ -202,15 +204,15 @@ def _outermost_names(frames: list[Any]) -> dict[str, Any]:
 
 
 def _rivals(loop: TrainingLoop, source: ScriptSource | None) -> bool:
-    """Whether several optimizers of different parameters step in the loop, each after a backward pass of its own; or of
-    the same ones, of which one is meant for another network."""
+    """Whether the loop has several backward passes, and optimizers of different parameters, or by mistake of exactly
+    the same."""
     held = [parameters_held(found) for found in reached_optimizers(loop.names)]
     apart = any(not one & other or one == other for one, other in combinations(held, 2))
     return source is not None and apart and sum(s.often == "batch" for s in source.calls("backward")) > 1
 
 
 def _without_optimizer(caught: Caught, names: dict[str, Any], *examined: nn.Module) -> tuple[nn.Module, ...]:
-    """Networks beside those that are examined that have gradients, all of whose parameters no optimizer holds."""
+    """Networks other than those examined that have gradients, and none of whose parameters an optimizer has."""
     taken = parameters_held(*reached_optimizers(names)) | {id(p) for model in examined for p in model.parameters()}
     return tuple(
         module
@@ -225,7 +227,7 @@ def _source(
     loads: tuple[LoadedWeights, ...],
     without_optimizer: tuple[nn.Module, ...] = (),
 ) -> ScriptSource | None:
-    """The user's files, and the variables of the functions that are running; None where none of them runs."""
+    """The user's files, and the variables of the running functions; None where no frame is the user's."""
     if not frames:
         return None
     names = running_names(frames)
@@ -241,7 +243,7 @@ def _source(
 
 
 def _running(frames: list[Any], place: tuple[str, int, int]) -> frozenset[tuple[str, int]]:
-    """File and first line of the functions that the loop was in the middle of."""
+    """File and first line of the functions that were running inside the loop."""
     file, first, last = place
     running = set[tuple[str, int]]()
     for frame in frames:
@@ -252,7 +254,7 @@ def _running(frames: list[Any], place: tuple[str, int, int]) -> frozenset[tuple[
 
 
 def _trees(frames: list[Any]) -> dict[str, ast.Module]:
-    """The syntax of the user's files."""
+    """The syntax trees of the user's files."""
     files = {frame.f_code.co_filename for frame in frames}
     modules = list(sys.modules.items())
     files |= {
@@ -266,7 +268,7 @@ def _trees(frames: list[Any]) -> dict[str, ast.Module]:
 
 
 class Weights(nn.Module):
-    """Tensors that a script multiplies by itself, as parameters."""
+    """The weight tensors of a script without modules, as the parameters of a module."""
 
     def __init__(self, found: dict[str, torch.Tensor]) -> None:
         super().__init__()
@@ -274,22 +276,23 @@ class Weights(nn.Module):
 
 
 def _of_weights(names: dict[str, Any]) -> nn.Module | None:
-    """The weights of a script that has no module."""
+    """The weights of a script without modules, as a module; None where there are none."""
     found = weights_alone(names)
     return Weights(found) if found else None
 
 
 def model_of(caught: Caught, names: dict[str, Any], optimizer: Optimizer | None) -> nn.Module:
-    """Of the outermost modules that ran the one with most of the optimizer's parameters; a module that holds them all,
-    whose parts are called one by one, where the script has one."""
+    """The network: of the outermost modules that ran, the one with most of the optimizer's parameters; or a module of
+    the script that contains more of them, and whose submodules are called one by one. Raises UsageError where no module
+    ran."""
     held = set() if optimizer is None else parameters_held(optimizer)
     ran = [module for module, _ in caught.modules.values() if any(True for _ in module.parameters())]
     named = [value for value in reached_values(names) if isinstance(value, nn.Module)]
     within = {id(part) for value in named for part in value.modules()}
-    ran = [module for module in ran if id(module) in within] or ran  # not that of a training before
+    ran = [module for module in ran if id(module) in within] or ran  # not the network of an earlier training
 
     moved = {id(p) for module in (*ran, *named) for p in module.parameters() if p.grad is not None}
-    if moved and not moved & held:  # none of what the optimizer holds has a gradient: what has one is meant
+    if moved and not moved & held:  # the optimizer has other parameters than those with gradients
         held = moved
 
     def share(module: nn.Module) -> int:
@@ -298,8 +301,8 @@ def model_of(caught: Caught, names: dict[str, Any], optimizer: Optimizer | None)
 
     best = max(ran, key=share, default=None)
     whole = max(named, key=share, default=None)
-    # The optimizer may hold parameters of another network than the one that runs: that is a fault, and to be seen. It
-    # is not another one that keeps what runs in a list.
+    # An optimizer with parameters of another network than the one that runs is a fault, which a check should find; but
+    # a network that has the one that runs in a list contains it.
     if best is None or (
         whole is not None
         and share(whole) > share(best)
@@ -314,7 +317,7 @@ def model_of(caught: Caught, names: dict[str, Any], optimizer: Optimizer | None)
 
 
 def _task(batch: Any) -> str:
-    """The first task of such targets: numbers where they are fractions other than 0 and 1, and no shares of classes."""
+    """The first task with such targets: regression for floats other than 0 and 1 that are no class probabilities."""
     targets = main_tensor(parts(batch)[1])
     wanted, dense = "labels", targets is not None and targets.ndim == 3 and not targets.is_floating_point()
     if targets is not None and targets.is_floating_point():

@@ -1,4 +1,4 @@
-"""Weights that a script keeps beside its network, in a dictionary, and trains in place of the network's own."""
+"""Weights in a dictionary that a script trains in place of its network's parameters."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from torch.optim import Optimizer
 from striate.doctor.setup.reached_objects import parameters_held, reached_values
 
 
-def weights_beside(model: nn.Module, optimizer: Optimizer, names: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The tensors that are trained in place of a network's parameters, found by the names of these in a dictionary, as
-    `torch.func.functional_call` takes it: the optimizer holds them, or the first step left gradients in them and none
-    in the network's own. Empty where there are none."""
+def replacing_weights(model: nn.Module, optimizer: Optimizer, names: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The dictionary of tensors, by parameter name as for `torch.func.functional_call`, that a script trains in place
+    of a network's parameters: the optimizer has them and no parameter, or they have gradients and no parameter does.
+    Empty where there is none."""
     own = dict(model.named_parameters())
     held = parameters_held(optimizer)
     none_held, no_gradient = held.isdisjoint(map(id, own.values())), not any(map(_has_gradient, own.values()))
@@ -34,7 +34,7 @@ def _has_gradient(value: object) -> bool:
 
 
 @contextmanager
-def holding(model: nn.Module, weights: Mapping[str, Any]) -> Iterator[None]:
+def weights_replaced(model: nn.Module, weights: Mapping[str, Any]) -> Iterator[None]:
     """While the body runs, the network holds these tensors in place of its parameters."""
     own = dict(model.named_parameters())
     _put(model, weights)

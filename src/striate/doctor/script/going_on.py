@@ -1,4 +1,4 @@
-"""How a script goes on after its first step: for a few seconds, unheard, and without a file written."""
+"""Lets a script continue for a few seconds after its first step, silenced and without writing files."""
 
 from __future__ import annotations
 
@@ -22,26 +22,26 @@ from torch import nn
 from torch.utils.data import dataloader
 
 from striate.doctor.diagnose import threads_to_spare
-from striate.doctor.evidence.own_run import Enough, Watcher, number_of_weights
+from striate.doctor.evidence.own_run import EndScript, Watcher, number_of_weights
 from striate.doctor.setup.unwritten_logs import logs_unwritten
 from striate.models.preserved_state import nothing_compiled
 from striate.observe.module_calls import forward_hooks_everywhere
 from striate.observe.torch_calls import torch_functions
 
-_GRACE = 0.5  # seconds, for what asks no network and makes no step
+_GRACE = 0.5  # seconds after which an alarm ends code that calls no network and makes no step
 _LOGS = ("comet_ml", "neptune", "aim", "clearml")
-"""Libraries that send away what a script measures, by threads and processes of their own."""
+"""Libraries that send metrics to a service, in their own threads and processes."""
 
 
 def logs_elsewhere() -> bool:
-    """Whether the script has loaded a library that sends away what it measures."""
+    """Whether the script has imported a library that sends metrics to a service."""
     return any(name in sys.modules for name in _LOGS)
 
 
 @contextmanager
 def going_on(seconds: float, networks: Iterable[nn.Module], names: dict[int, str]) -> Iterator[Watcher]:
-    """While it is entered, the script goes on for at most so many seconds, unheard, and is watched. `Enough` ends it,
-    also before it writes a file. `networks`: those that are known, with their `names` by id."""
+    """While the body runs, the script continues for at most `seconds`, silenced and watched. `EndScript` ends it,
+    also before it writes a file. `networks`: the known networks; `names`: their names by id."""
     watcher = Watcher(perf_counter() + seconds, names)
     for network in networks:
         if next(network.parameters(), None) is not None:
@@ -71,20 +71,20 @@ def going_on(seconds: float, networks: Iterable[nn.Module], names: dict[int, str
 
 
 class _Heard(io.StringIO):
-    """What the script prints goes to the watcher."""
+    """Passes what the script prints to the watcher."""
 
     def __init__(self, watcher: Watcher) -> None:
         super().__init__()
         self._watcher = watcher
 
     def write(self, text: str) -> int:
-        self._watcher.hear(text)
+        self._watcher.note_printed(text)
         return len(text)
 
 
 @contextmanager
 def _logs_heard(heard: _Heard) -> Iterator[None]:
-    """While the body runs, what is logged goes there alone: to no file."""
+    """While the body runs, log records go to `heard` only, not to files."""
     original = logging.Logger.handle
 
     def handle(self: logging.Logger, record: logging.LogRecord) -> None:  # noqa: ARG001
@@ -130,8 +130,8 @@ def _nothing_written() -> Iterator[None]:
     original = torch.save
 
     def save(obj: Any, f: Any, *args: Any, **kwargs: Any) -> Any:
-        if isinstance(f, str | os.PathLike) and not _may_write(f):  # C++ writes it, of which Python knows nothing
-            raise Enough
+        if isinstance(f, str | os.PathLike) and not _may_write(f):  # written by C++ code, without an audit event
+            raise EndScript
         return original(obj, f, *args, **kwargs)
 
     torch.save = save
@@ -143,13 +143,13 @@ def _nothing_written() -> Iterator[None]:
         torch.save = original
 
 
-_guarded = ContextVar("_guarded", default=False)  # other threads than the script's have one of their own
+_guarded = ContextVar("_guarded", default=False)  # not set in other threads than the script's
 _EVENTS = ("os.rename", "os.remove", "os.rmdir", "os.mkdir", "subprocess.Popen", "os.system", "socket.connect")
 
 
 @cache
 def _set_up_guard() -> None:
-    sys.addaudithook(_guard)  # for good: there is no way to take it back
+    sys.addaudithook(_guard)  # permanent: audit hooks cannot be removed
 
 
 def _guard(event: str, args: tuple[Any, ...]) -> None:
@@ -159,14 +159,14 @@ def _guard(event: str, args: tuple[Any, ...]) -> None:
         path, mode, flags = args
         writes = any(letter in (mode or "") for letter in "wax+") or flags & (os.O_WRONLY | os.O_RDWR)
         if writes and not isinstance(path, int) and not _may_write(path):
-            raise Enough
+            raise EndScript
     if event in _EVENTS and not (event.startswith("os.") and event != "os.system" and _may_write(args[0])):
-        raise Enough
+        raise EndScript
 
 
 def _may_write(path: Any) -> bool:
-    """What is no file of the user's: in a folder for temporary files, unless the script lies or runs there; folders
-    that are there already."""
+    """Whether a path is none of the user's files: in the folder for temporary files, unless the script is or runs
+    there; or an existing folder."""
     place = Path(os.path.abspath(os.fsdecode(path)))  # noqa: PTH100 — a link may lead to the user's files
     if place.parts[1:2] in (("dev",), ("proc",)) or "__pycache__" in place.parts or place.is_dir():
         return True
@@ -175,13 +175,13 @@ def _may_write(path: Any) -> bool:
 
 
 def end_script(*_: object) -> None:
-    """Raises Enough, whatever it is called with: a signal, or a step of an optimizer."""
-    raise Enough
+    """Raise EndScript; a handler of signals and a hook of optimizer steps."""
+    raise EndScript
 
 
 @contextmanager
 def _alarm(seconds: float) -> Iterator[None]:
-    """Ends what asks no network and makes no step, where the system can."""
+    """While the body runs, a signal ends code that calls no network and makes no step, where the system supports it."""
     if not hasattr(signal, "setitimer") or threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -1,4 +1,4 @@
-"""Loops that take their batches from iterators: with `next`, from several at once, or by numbers of samples."""
+"""Loops that take their batches from iterators: with `next`, from several at once, or by sample indices."""
 
 from __future__ import annotations
 
@@ -12,28 +12,28 @@ import numpy as np
 import torch
 
 from striate.doctor.script.loop_syntax import are_batches, counts, name_of, number_for, unwrapped, value_of, walk
-from striate.doctor.setup.recorded_iterators import batches_behind, is_read_once
+from striate.doctor.setup.recorded_iterators import batches_of_iterator, is_read_once
 from striate.doctor.setup.syntax import called, receiver_of
 from striate.observe.tensors import tensors_in
 
-_BESIDE = "__striate_beside_"
+_ITERATOR = "__striate_iterator_"
 _KINDS = (list, tuple, dict)
 _MOST, _SEVERAL = 20_000, 3
-"""Batches of numbers of samples: a call may yield them without an end."""
+"""Most batches of sample indices, which a generator may yield endlessly; fewest batches that are several."""
 
 
-def gone_over_together(
+def zipped_batches(
     loop: ast.For | ast.While, names: dict[str, Any]
 ) -> tuple[Any, list[ast.stmt], dict[str, Any]] | None:
-    """Of `for one, other in zip(first, second)`: the first of its batches, a body in which the others are taken from
-    iterators of their own, and these by name."""
+    """For a loop `for one, other in zip(first, second)`: the first iterable of batches, a body that takes items of the
+    others from iterators, and these iterators by name. None for other loops."""
     inner, numbered = unwrapped(loop.iter) if isinstance(loop, ast.For) else (None, False)
     if not isinstance(loop, ast.For) or called(inner or loop) != "zip" or not isinstance(inner, ast.Call):
         return None
     target = loop.target.elts[-1] if numbered and isinstance(loop.target, ast.Tuple) else loop.target
     if not isinstance(target, ast.Tuple | ast.List) or len(target.elts) != len(inner.args):
         return None
-    batches, beside = None, dict[str, Any]()
+    batches, iterators = None, dict[str, Any]()
     given: list[ast.expr] = []
     for number, argument in enumerate(inner.args):
         if counts(argument):
@@ -42,59 +42,64 @@ def gone_over_together(
         plain, own = unwrapped(argument)
         value = value_of(plain, names) if batches is None and not own else None
         if is_read_once(value):
-            value = batches_behind(value)
+            value = batches_of_iterator(value)
         if batches is None and are_batches(value):
             batches = value
             given.append(name_of("__batch__"))
             continue
         try:
-            beside[f"{_BESIDE}{number}"] = _endless(value_of(argument, names))
+            iterators[f"{_ITERATOR}{number}"] = _endless(value_of(argument, names))
         except TypeError:
             return None
-        given.append(ast.Call(name_of("next"), [name_of(f"{_BESIDE}{number}")], []))
+        given.append(ast.Call(name_of("next"), [name_of(f"{_ITERATOR}{number}")], []))
     if batches is None:
         return None
     pair: ast.expr = ast.Tuple(given, ast.Load())
     assigned = ast.Assign([loop.target], ast.Tuple([name_of("__number__"), pair], ast.Load()) if numbered else pair)
-    return batches, [assigned, *loop.body], beside
+    return batches, [assigned, *loop.body], iterators
 
 
-def counted_beside(loop: ast.For | ast.While, names: dict[str, Any]) -> int | None:
-    """Turns that `for step, batch in zip(range(240), loader)` makes at most, of batches without an end as well; None
-    where nothing counts."""
+def zipped_count(loop: ast.For | ast.While, names: dict[str, Any]) -> int | None:
+    """The most passes of `for step, batch in zip(range(240), loader)`, by its shortest `range`; None without one."""
     together = unwrapped(loop.iter)[0] if isinstance(loop, ast.For) else None
     values = (value_of(part, names) for part in together.args) if isinstance(together, ast.Call) else ()
     return min((len(value) for value in values if isinstance(value, range)), default=None)
 
 
 def _endless(values: Any) -> Iterator[Any]:
-    """What goes over values again and again; an iterator to its end. Raises TypeError where nothing goes over them."""
+    """An iterator that repeats the values endlessly; an iterator is returned unchanged. Raises TypeError for values
+    that cannot be iterated over."""
     once: Iterator[Any] = iter(values)
     return once if once is values else (value for _ in itertools.count() for value in values)
 
 
-def asked_for_next(
+def batches_by_next(
     loop: ast.For | ast.While, names: dict[str, Any]
 ) -> tuple[Any, list[ast.stmt], object, dict[str, Any]] | None:
-    """Of `batch = next(batches)`: what the iterator goes over, a body in which the batch stands for the call, the
-    iterator, and, by name, the numbers of samples that the loop itself goes over; of several the first. None where the
-    body asks none for tensors."""
-    for statement in sorted(loop.body, key=lambda part: isinstance(part, ast.If)):  # now and then: of validation
+    """For a loop with `batch = next(batches)`: the iterable of batches, a body with the batch in place of the call, the
+    iterator, and by name, an iterator of the sample indices that the loop itself iterates over. The first such call
+    counts. None where the body takes tensors from no iterator."""
+    for statement in sorted(loop.body, key=lambda part: isinstance(part, ast.If)):  # validation may be in an `if`
         for node in walk(statement):
             iterator = value_of(node.args[0], names) if isinstance(node, ast.expr) and _asks_next(node) else None
             if not isinstance(node, ast.Call) or not is_read_once(iterator):
                 continue
-            batches = batches_behind(iterator)
+            batches = batches_of_iterator(iterator)
             if batches is not None:
                 given = _Given(ast.unparse(node.args[0]))
-                beside, counted = dict[str, Any](), list[ast.stmt]()
+                iterators, counted = dict[str, Any](), list[ast.stmt]()
                 if isinstance(loop, ast.For):
                     value = number_for(loop.target)
-                    if number_batches(loop, names):
-                        beside = {_BESIDE: _endless(list(value_of(loop.iter, names)))}  # an `enumerate` ends once
-                        value = ast.Call(name_of("next"), [name_of(_BESIDE)], [])
+                    if count_index_batches(loop, names):
+                        iterators = {_ITERATOR: _endless(list(value_of(loop.iter, names)))}  # an `enumerate` ends once
+                        value = ast.Call(name_of("next"), [name_of(_ITERATOR)], [])
                     counted = [ast.Assign([loop.target], value)]
-                return batches, [*counted, *(given.visit(copy.deepcopy(part)) for part in loop.body)], iterator, beside
+                return (
+                    batches,
+                    [*counted, *(given.visit(copy.deepcopy(part)) for part in loop.body)],
+                    iterator,
+                    iterators,
+                )
     return None
 
 
@@ -102,9 +107,9 @@ def _asks_next(node: ast.expr) -> TypeGuard[ast.Call]:
     return isinstance(node, ast.Call) and called(node) == "next" and isinstance(node.func, ast.Name) and bool(node.args)
 
 
-def taken_in_groups(loop: ast.For | ast.While, names: dict[str, Any]) -> tuple[Any, list[ast.stmt]] | None:
-    """Of `for start in range(0, len(batches), 4): for x, y in batches[start : start + 4]`: the batches, and a body in
-    which a group is one batch."""
+def grouped_batches(loop: ast.For | ast.While, names: dict[str, Any]) -> tuple[Any, list[ast.stmt]] | None:
+    """For `for start in range(0, len(batches), 4): for x, y in batches[start : start + 4]`: the batches, and a body in
+    which a group has one batch. None for other loops."""
     for node in (node for statement in loop.body for node in walk(statement)):
         if isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Slice):
             batches = value_of(node.value, names)
@@ -118,7 +123,8 @@ def taken_in_groups(loop: ast.For | ast.While, names: dict[str, Any]) -> tuple[A
 
 
 def _is_sample(batch: Any) -> bool:
-    """Whether a target is a single number: `samples[i : i + 32]` is a batch then, not a group of some."""
+    """Whether an item is a sample with a single number: `samples[i : i + 32]` is a batch then, not a group of
+    batches."""
     held = batch.values() if isinstance(batch, dict) else batch
     return any(isinstance(part, int | float | np.number) for part in held) or any(
         not tensor.ndim for tensor in tensors_in(batch)
@@ -126,7 +132,7 @@ def _is_sample(batch: Any) -> bool:
 
 
 class _Group(ast.NodeTransformer):
-    """Puts a list of the one batch that the step is given for a part of the list of all."""
+    """Replaces a slice of the list of batches by a list of the step's batch."""
 
     def __init__(self, part: str) -> None:
         self.part = part
@@ -139,7 +145,7 @@ class _Group(ast.NodeTransformer):
 
 
 class _Given(ast.NodeTransformer):
-    """Puts the batch that the step is given for what `next` takes from an iterator."""
+    """Replaces the call of `next` with an iterator by the step's batch."""
 
     def __init__(self, iterator: str) -> None:
         self.iterator = iterator
@@ -151,55 +157,54 @@ class _Given(ast.NodeTransformer):
         return node
 
 
-def number_batches(loop: ast.For | ast.While, names: dict[str, Any]) -> int:
-    """How many batches a loop goes over that are numbers of samples, as `for index in order.split(32)`, with which its
-    body takes samples out of something; 0 for another loop."""
+def count_index_batches(loop: ast.For | ast.While, names: dict[str, Any]) -> int:
+    """The number of batches of sample indices that a loop iterates over, as `for index in order.split(32)`, where its
+    body only indexes samples with them; 0 for other loops."""
     if not isinstance(loop, ast.For) or counts(loop.iter):
         return 0
     inner, numbered = unwrapped(loop.iter)
     target = loop.target.elts[-1] if numbered and isinstance(loop.target, ast.Tuple) else loop.target
-    return len(_numbers(inner, names)) if isinstance(target, ast.Name) and _only_takes(loop, target.id) else 0
+    return len(_index_batches(inner, names)) if isinstance(target, ast.Name) and _only_takes(loop, target.id) else 0
 
 
-def _numbers(node: ast.expr, names: dict[str, Any]) -> list[Any]:
-    """The batches of numbers of samples that an expression gives, as `torch.randperm(n).view(-1, 32)` or a call that
-    yields them; none where it gives something else, or would take them away from the script."""
+def _index_batches(node: ast.expr, names: dict[str, Any]) -> list[Any]:
+    """The batches of sample indices that an expression yields, as `torch.randperm(n).view(-1, 32)` or a generator;
+    empty where it yields something else, or would consume an iterator of the script."""
     values = value_of(node, names)
     if is_read_once(values) and not isinstance(node, ast.Call):
         return []
     try:
         given = iter(values)
         first = next(given)
-        return [first, *itertools.islice(given, _MOST)] if are_numbers(first) else []
-    except Exception:  # what the user's code raises, or nothing comes
+        return [first, *itertools.islice(given, _MOST)] if are_indices(first) else []
+    except Exception:  # in the user's code, or without a first batch
         return []
 
 
-def numbers_asked(loop: ast.For | ast.While, names: dict[str, Any]) -> dict[str, Any] | None:
-    """Of a loop that takes samples out of something with `index = next(batches)`, numbers of them: the iterator by its
-    name, as one without an end; None of another loop."""
+def indices_by_next(loop: ast.For | ast.While, names: dict[str, Any]) -> dict[str, Any] | None:
+    """For a loop that indexes samples with `index = next(batches)`: the iterator by its name, made endless; None for
+    other loops."""
     for node in (node for statement in loop.body for node in walk(statement)):
         if not isinstance(node, ast.Assign) or not _asks_next(node.value):
             continue
         target, iterator = node.targets[0], node.value.args[0]
         if not isinstance(target, ast.Name) or not isinstance(iterator, ast.Name) or not _only_takes(loop, target.id):
             continue
-        if are_numbers(names.get(target.id)):
-            batches = batches_behind(names.get(iterator.id))
+        if are_indices(names.get(target.id)):
+            batches = batches_of_iterator(names.get(iterator.id))
             return None if batches is None else {iterator.id: _endless(batches)}
     return None
 
 
-def are_numbers(values: Any) -> bool:
-    """Whether they may be the numbers of a batch's samples: whole ones, one after the other."""
+def are_indices(values: Any) -> bool:
+    """Whether they may be the sample indices of a batch: a tensor or array (N,) of integers."""
     if isinstance(values, torch.Tensor):
         return values.ndim == 1 and not (values.is_floating_point() or values.dtype == torch.bool)
     return isinstance(values, np.ndarray) and values.ndim == 1 and values.dtype.kind in "iu"
 
 
 def _only_takes(loop: ast.For | ast.While, name: str) -> bool:
-    """Whether a loop's body takes samples with the numbers that a name stands for, and does nothing else with them than
-    to count them."""
+    """Whether a loop's body indexes samples with a variable, and uses it for nothing else but its length."""
     nodes = [node for statement in loop.body for node in ast.walk(statement)]
     taking = [node.slice for node in nodes if isinstance(node, ast.Subscript)]
     measuring = [
@@ -215,7 +220,7 @@ def _only_takes(loop: ast.For | ast.While, name: str) -> bool:
 
 
 def _listed(nodes: list[ast.AST], numbers: str) -> set[int]:
-    """Of `[samples[i] for i in index.tolist()]` the `index`, by identity."""
+    """The ids of the nodes `index` in `[samples[i] for i in index.tolist()]`."""
     found: set[int] = set()
     for node in nodes:
         if not isinstance(node, ast.ListComp | ast.GeneratorExp):
@@ -230,30 +235,30 @@ def _listed(nodes: list[ast.AST], numbers: str) -> set[int]:
     return found
 
 
-def same_numbers(loop: ast.For, names: dict[str, Any]) -> int:
-    """How many batches of numbers of samples a pass has that are all the same, several of them; 0 where they differ, or
-    the next pass has the same samples, as where each batch is all there are."""
+def same_indices(loop: ast.For, names: dict[str, Any]) -> int:
+    """The number of batches of a pass, where all have the same sample indices, and the next pass has others; 0 where
+    they differ, where there are few, or where each pass has the same, as with full-batch training."""
     given = unwrapped(loop.iter)[0]
-    values = _numbers(given, names)
+    values = _index_batches(given, names)
     if len(values) < _SEVERAL or not all(np.array_equal(part, values[0]) for part in values):
         return 0
-    others = _numbers(given, names)
+    others = _index_batches(given, names)
     return len(values) if others and set(others[0].tolist()) != set(values[0].tolist()) else 0
 
 
-def numbers_like(loop: ast.For, names: dict[str, Any]) -> Any:
-    """As many numbers of samples, in order, as the batches of a loop have, of their kind."""
-    values = _numbers(unwrapped(loop.iter)[0], names)
+def indices_like(loop: ast.For, names: dict[str, Any]) -> Any:
+    """As many sample indices as the batches of a loop have together, in order, as the same type."""
+    values = _index_batches(unwrapped(loop.iter)[0], names)
     count = sum(len(part) for part in values)
     return torch.arange(count) if isinstance(values[0], torch.Tensor) else np.arange(count)
 
 
 def values_of(loop: ast.For | ast.While, names: dict[str, Any]) -> Iterator[Any]:
-    """What a loop gives its target: numbers of samples, and the first ones of batches, again and again, of others the
-    numbers that follow."""
+    """The values of a loop's target: batches of sample indices, or starts of batches, repeated endlessly; other values
+    once, then the numbers that follow."""
     if isinstance(loop, ast.For):
         steps = value_of(loop.iter, names)
-        again = number_batches(loop, names) or (isinstance(steps, range) and abs(steps.step) > 1 and len(steps))
+        again = count_index_batches(loop, names) or (isinstance(steps, range) and abs(steps.step) > 1 and len(steps))
         passes: Iterable[int] = itertools.count() if again else range(1)
         given = 0
         for _ in passes:

@@ -1,4 +1,4 @@
-"""Trainings that come later in a script: data that are only used with their networks are none of the one that runs."""
+"""Later trainings of a script: data that are used only with their networks do not belong to the present training."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
 
 
 def is_of_later_training(data: Any, frames: list[Any], batches: Any) -> bool:
-    """Whether the running functions only ever give a loader, or a data set, to something together with a network that
-    is made behind what runs now, and trained there on other data than these `batches`."""
+    """Whether the running functions use a loader, or a data set, only together with a network that is made later, and
+    trained on other data than these `batches`."""
     found = False
     running = {frame.f_code.co_name for frame in frames}
     for frame in frames:
@@ -31,7 +31,7 @@ def is_of_later_training(data: Any, frames: list[Any], batches: Any) -> bool:
             seen.add(name)
             nodes = list(_nodes(scope, name))
             left = {id(node) for node in nodes if _is_read(node, name)}
-            later = _networks_behind(scope, frame.f_lineno, running, _trained_on(known, batches)) if left else {}
+            later = _networks_made_later(scope, frame.f_lineno, running, _trained_on(known, batches)) if left else {}
             for node in nodes:
                 if isinstance(node, ast.Assign) and called(node.value) == "DataLoader" and name in _names(node.value):
                     awaiting += [t.id for t in node.targets if isinstance(t, ast.Name) and t.id not in seen]
@@ -61,7 +61,7 @@ def _scope_of(frame: Any) -> ast.AST:
 
 
 def _nodes(scope: ast.AST, name: str | None) -> Iterator[ast.AST]:
-    """All within a scope, without functions that have a variable of this name themselves; of None without any."""
+    """All nodes in a scope, except in functions with a variable of this name; for None, except in all functions."""
     for node in ast.iter_child_nodes(scope):
         if isinstance(node, _FUNCTIONS) and (name is None or name in _own_names(node)):
             continue
@@ -84,17 +84,17 @@ def _names(node: ast.AST) -> set[str]:
 
 
 def _given(call: ast.Call) -> set[str]:
-    """The variables that a call is given, or parts of them."""
+    """The variables in a call's arguments."""
     return {name for part in (*call.args, *(word.value for word in call.keywords)) for name in _names(part)}
 
 
 def _is_trained(value: Any) -> bool:
-    """Whether a variable may be the network that is trained now: one with parameters, as a loss has none."""
+    """Whether a value may be the network that is trained now: a module with parameters, unlike a loss."""
     return isinstance(value, nn.Module) and any(True for _ in value.parameters())
 
 
 def _trained_on(known: dict[str, Any], batches: Any) -> set[str]:
-    """The names of what is trained on now."""
+    """The names of the data of the present training."""
     data = getattr(batches, "dataset", batches)
     return {
         name
@@ -103,16 +103,16 @@ def _trained_on(known: dict[str, Any], batches: Any) -> set[str]:
     }
 
 
-def _networks_behind(scope: ast.AST, line: int, running: set[str], taught: set[str]) -> dict[str, int]:
-    """Variables that are given values of their own behind a line, with the line, and trained from there on with none
-    of the data that are trained on now."""
+def _networks_made_later(scope: ast.AST, line: int, running: set[str], current: set[str]) -> dict[str, int]:
+    """Variables that are assigned a new network after a line, which is then trained on none of the present data, each
+    with the line of its assignment."""
     made = dict[str, int]()
     for node in _nodes(scope, None):
         if isinstance(node, ast.Assign) and node.lineno > line:
             stored = {name for target in node.targets for name in _stored(target)}
             for name in stored - _names(node.value):  # `net = compiled(net)` is the same one
                 made[name] = min(made.get(name, node.lineno), node.lineno)
-    return {name: first for name, first in made.items() if _is_trained_apart(scope, name, first, running, taught)}
+    return {name: first for name, first in made.items() if _is_trained_apart(scope, name, first, running, current)}
 
 
 def _stored(target: ast.AST) -> Iterator[str]:
@@ -120,9 +120,9 @@ def _stored(target: ast.AST) -> Iterator[str]:
     return (part.id for part in nodes if isinstance(part.ctx, ast.Store))
 
 
-def _is_trained_apart(scope: ast.AST, name: str, first: int, running: set[str], taught: set[str]) -> bool:
-    """Whether an optimizer gets the parameters of a variable, or a function that trains gets it, and nothing from its
-    first line on has it together with what is trained on now."""
+def _is_trained_apart(scope: ast.AST, name: str, first: int, running: set[str], current: set[str]) -> bool:
+    """Whether the parameters of a variable are passed to an optimizer, or the variable to a function that trains, and
+    no call or loop from its first line on uses it with the present data."""
     trained = False
     for node in ast.walk(scope):
         if not isinstance(node, ast.Call | ast.For | ast.While) or node.lineno < first:
@@ -133,13 +133,13 @@ def _is_trained_apart(scope: ast.AST, name: str, first: int, running: set[str], 
             trained |= name in given and (does in running or does == "fit" or does.endswith("Trainer"))
         else:
             given = _names(node)
-        if name in given and taught & given:
+        if name in given and current & given:
             return False
     return trained
 
 
 def _root(node: ast.expr) -> str:
-    """The variable that an expression is taken from: `net` of `net.features[1:].parameters`."""
+    """The variable that an expression starts from: `net` of `net.features[1:].parameters`."""
     while isinstance(node, ast.Attribute | ast.Subscript | ast.Call):
         node = node.func if isinstance(node, ast.Call) else node.value
     return node.id if isinstance(node, ast.Name) else ""

@@ -1,4 +1,4 @@
-"""The training loop of a library's trainer: Lightning's and Hugging Face's, known by their shape, not imported."""
+"""The training loop of a library's trainer, Lightning's or Hugging Face's, recognized without importing the library."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from torch.optim.lr_scheduler import LRScheduler
 from torch.utils.data import DataLoader, Dataset
 
 from striate.doctor.script.training_loop import TrainingLoop
-from striate.doctor.setup.library_training import Judge, LibraryTraining, Scheduled
+from striate.doctor.setup.library_training import LibraryTraining, MetricFunction, Scheduled
 from striate.observe.tensors import tensors_in
 
 _IGNORED = -100
-"""The label of positions that are filled up."""
+"""The label of padded positions."""
 
 
 def find_library_loop() -> tuple[TrainingLoop, Any] | None:
-    """The training step of a trainer that is running, and its validation data; None where there is none."""
+    """The training loop of a running trainer, and its validation data; None where no trainer is running."""
     for value in _running():
         kinds = {f"{kind.__module__.partition('.')[0]}.{kind.__name__}" for kind in type(value).__mro__}
         if kinds & {"lightning.Trainer", "pytorch_lightning.Trainer"}:
@@ -39,7 +39,7 @@ def find_library_loop() -> tuple[TrainingLoop, Any] | None:
 
 
 def _running() -> Iterator[Any]:
-    """What methods that are running belong to, and the trainers that those hold."""
+    """The objects whose methods are running, and the trainers that are their attributes."""
     frame: types.FrameType | None = inspect.currentframe()
     while frame is not None:
         for name in ("self", "trainer"):
@@ -52,7 +52,7 @@ def _running() -> Iterator[Any]:
 
 
 class NoStep(Exception):
-    """A training whose step is not made anew, with the reason: of it only the code is read."""
+    """A training whose step cannot be run on copies, so that only its code is read; the text gives the reason."""
 
 
 def _of_lightning(trainer: Any) -> tuple[TrainingLoop, Any]:
@@ -79,7 +79,7 @@ def _of_lightning(trainer: Any) -> tuple[TrainingLoop, Any]:
             return _logged_by_lightning(model, batches)
 
     def step(model: Any, batch: Any, optimizer: Any, _: Any) -> Any:
-        if by_hand:  # which may step once in several batches
+        if by_hand:  # it may step once in several batches
             passed[0] += 1
             with attached(model):
                 batch = moved(model, batch)
@@ -114,15 +114,15 @@ def _of_lightning(trainer: Any) -> tuple[TrainingLoop, Any]:
     train = trainer.train_dataloader
     val = _validation_loader(trainer.val_dataloaders, train)
     if val is None and trainer.datamodule is not None:
-        with suppress(Exception):  # Lightning's own method, where there is none, and what the user's raises
+        with suppress(Exception):  # Lightning's default method raises an error, and the user's may
             val = _validation_loader(trainer.datamodule.val_dataloader(), train)
     train = _Together(train) if isinstance(train, Mapping) else train
     return _loop(step, train, where, module, library), val
 
 
 def _moving(trainer: Any) -> Callable[[Any, Any], Any]:
-    """What brings a batch to the network: in its number format, and as the module's hooks change it, or else those of
-    its data."""
+    """A function that converts a batch to the trainer's precision, and applies the batch hooks of the module, or else
+    those of its data module."""
     convert, data = getattr(getattr(trainer, "precision_plugin", None), "convert_input", None), trainer.datamodule
 
     def moved(model: Any, batch: Any) -> Any:
@@ -136,8 +136,9 @@ def _moving(trainer: Any) -> Callable[[Any, Any], Any]:
 
 
 def _ending(trainer: Any) -> Callable[[Any, Any, Any, int], None]:
-    """What the user's callbacks and a module's own hook do behind a step, as moving an average of the weights; each
-    copy of the module has copies of the callbacks. As `_attaching`, the step holds this and not the trainer."""
+    """A function that runs the user's callbacks and the module's hook after a step, as to update an average of weights.
+    Each copy of the module has copies of the callbacks. As in `_attaching`, the step refers to this function, not to
+    the trainer."""
     name = "on_train_batch_end"
     found = [one for one in getattr(trainer, "callbacks", None) or () if _is_own(getattr(one, name))]
     copies: WeakKeyDictionary[Any, list[Any]] = WeakKeyDictionary()
@@ -149,7 +150,7 @@ def _ending(trainer: Any) -> Callable[[Any, Any, Any, int], None]:
                 with suppress(Exception):
                     copies[model].append(copy.deepcopy(callback))
         for callback in copies[model]:
-            with suppress(Exception):  # it may read what only a whole training logs
+            with suppress(Exception):  # it may read metrics that only a complete training logs
                 getattr(callback, name)(trainer, model, given, batch, number)
         hook = getattr(model, name, None)
         if hook is not None and _is_own(hook):
@@ -160,7 +161,7 @@ def _ending(trainer: Any) -> Callable[[Any, Any, Any, int], None]:
 
 
 class _Together:
-    """Batches of several loaders by name, the shorter ones again and again, as Lightning gives them."""
+    """Batches of several loaders by name; shorter loaders repeat, as in Lightning."""
 
     def __init__(self, loaders: Mapping[str, Any]) -> None:
         self.loaders = loaders
@@ -174,8 +175,8 @@ class _Together:
 
 
 def _attaching(trainer: Any) -> Callable[[Any], AbstractContextManager[None]]:
-    """What gives a copy of a module its trainer, which the module's own way of copying leaves out, and lets it log
-    nothing. The user's step holds this function and not the trainer, which would be copied with it."""
+    """A context that attaches the trainer to a copy of a module, which Lightning's copying omits, and disables logging.
+    The step refers to this function, not to the trainer, which would be copied with it."""
 
     @contextmanager
     def attached(model: Any) -> Iterator[None]:
@@ -199,8 +200,8 @@ def _log_nothing(*_: Any, **__: Any) -> None:
 
 
 def _stepped_by_hand(model: Any, batch: Any, number: int, optimizer: Any, schedulers: list[Any]) -> torch.Tensor:
-    """A step that the module makes itself of batch `number`, with this optimizer and these schedulers, and the loss
-    that it went backward from."""
+    """Run the module's manual optimization on batch `number`, with this optimizer and these schedulers. Returns the
+    mean of the losses that it called `manual_backward` with."""
     losses: list[torch.Tensor] = []
 
     def backward(loss: torch.Tensor, *_: Any, **__: Any) -> None:
@@ -230,8 +231,8 @@ def _stepped_by_hand(model: Any, batch: Any, number: int, optimizer: Any, schedu
 
 
 def _logged_by_lightning(model: Any, batches: Iterable[Any]) -> dict[str, Any]:
-    """What a module logs in validation, by name: means over samples, as Lightning makes them, or what is left to a
-    metric to compute."""
+    """The metrics that a module logs in validation, by name: means over samples, as in Lightning, or the results of
+    metric objects."""
     sums: dict[str, list[float]] = {}
     metrics: dict[str, Any] = {}
     size = 0
@@ -291,14 +292,14 @@ def _of_transformers(trainer: Any) -> tuple[TrainingLoop, Any]:
         predicted, labels = (_joined([pair[i].cpu() for pair in parts]) for i in range(2))
         return predicted, labels
 
-    def judge(predicted: torch.Tensor, labels: torch.Tensor) -> Any:
-        reduced = getattr(trainer, "preprocess_logits_for_metrics", None)
-        told = predicted if reduced is None else reduced(predicted, labels)
+    def compute(predicted: torch.Tensor, labels: torch.Tensor) -> Any:
+        preprocess = getattr(trainer, "preprocess_logits_for_metrics", None)
+        outputs = predicted if preprocess is None else preprocess(predicted, labels)
         kind = sys.modules["transformers"].EvalPrediction
-        return trainer.compute_metrics(kind(predictions=told.numpy(), label_ids=labels.numpy()))
+        return trainer.compute_metrics(kind(predictions=outputs.numpy(), label_ids=labels.numpy()))
 
     metrics = trainer.compute_metrics
-    judges = None if metrics is None else Judge(predict, judge, getattr(metrics, "__name__", ""))
+    function = None if metrics is None else MetricFunction(predict, compute, getattr(metrics, "__name__", ""))
 
     arguments, collate = trainer.args, trainer.data_collator
     train, val = _training_batches(trainer), None
@@ -309,15 +310,15 @@ def _of_transformers(trainer: Any) -> tuple[TrainingLoop, Any]:
         None if arguments.max_steps > 0 else math.ceil(arguments.num_train_epochs),
         (Scheduled(scheduler, "batch"),) if isinstance(scheduler, LRScheduler) else (),
         (trainer.compute_loss, trainer.model.forward),
-        None if judges is None else lambda model, batches: judge(*predict(model, batches)),
+        None if function is None else lambda model, batches: compute(*predict(model, batches)),
         int(arguments.gradient_accumulation_steps),
-        judges,
+        function,
     )
     return _loop(step, train, library.name, trainer.model, library), val
 
 
 def _joined(parts: list[torch.Tensor]) -> torch.Tensor:
-    """Of all batches, the shorter ones filled up with -100, as the Trainer does."""
+    """The concatenated batches, padded with -100 to the longest, as by the Trainer."""
     longest = max(part.shape[1] for part in parts) if parts[0].ndim > 1 else 0
     return torch.cat(
         [
@@ -330,7 +331,7 @@ def _joined(parts: list[torch.Tensor]) -> torch.Tensor:
 
 
 def _training_batches(trainer: Any) -> Any:
-    """The user's own loader, where a method makes one; else one in the order of the Trainer's sampler."""
+    """The loader of the user's `get_train_dataloader`, or else one with the Trainer's sampler."""
     if _is_own(type(trainer).get_train_dataloader):
         return trainer.get_train_dataloader()
     arguments = trainer.args
@@ -346,7 +347,7 @@ def _training_batches(trainer: Any) -> Any:
 def _loop(
     step: Callable[..., Any], batches: Any, where: str, model: nn.Module, library: LibraryTraining
 ) -> TrainingLoop:
-    step.__module__ = "__main__"  # it counts as the user's code: what it holds is copied with it
+    step.__module__ = "__main__"  # as the user's code, so that its variables are copied with it
     return TrainingLoop(step, batches, where, {"model": model}, model=model, library=library)
 
 
@@ -356,7 +357,8 @@ def _is_own(method: Callable[..., Any]) -> bool:
 
 
 def _validation_loader(found: Any, train: Any) -> Any:
-    """Of several the first that has other data than training, which may serve as the gallery of a search."""
+    """The validation loader; of several, the first with other data than training, whose data may be the gallery of a
+    retrieval."""
     if not isinstance(found, list | tuple):
         return found
     own = _data_of(getattr(train, "dataset", None))
@@ -365,7 +367,7 @@ def _validation_loader(found: Any, train: Any) -> Any:
 
 
 def _data_of(data: Any) -> list[torch.Tensor]:
-    """The tensors, arrays and numbers that a data set holds, and the set that it is a part of."""
+    """The tensors, arrays and lists of numbers that a data set has as attributes, and those of data sets in it."""
     held: list[torch.Tensor] = []
     for value in vars(data).values() if hasattr(data, "__dict__") else ():
         for part in value if isinstance(value, tuple) else (value,):

@@ -1,4 +1,4 @@
-"""The syntax of loops, and what its expressions are worth among the user's names."""
+"""The syntax of loops, and the values of expressions with the user's variables."""
 
 from __future__ import annotations
 
@@ -15,17 +15,18 @@ _WRAPPERS = ("enumerate", "tqdm", "track", "islice", "iter", "cycle", "reversed"
 
 
 def syntax_of(file: str) -> ast.Module:
-    """The syntax of a file of the user's. Raises SyntaxError, OSError or ValueError."""
+    """The syntax of a user's file. Raises SyntaxError, OSError or ValueError."""
     return ast.parse("".join(linecache.getlines(file)))
 
 
 def counts(node: ast.expr) -> bool:
+    """Whether a loop over it only counts, as over a `range`."""
     inner, _ = unwrapped(node)
     return called(inner) in _COUNTING
 
 
 def unwrapped(node: ast.expr) -> tuple[ast.expr, bool]:
-    """What is gone over, without `enumerate`, progress bars and the like; and whether it is numbered."""
+    """The iterable of a loop without `enumerate`, progress bars and other wrappers, and whether it is enumerated."""
     numbered = False
     while isinstance(node, ast.Call) and node.args and called(node) in _WRAPPERS:
         numbered |= called(node) == "enumerate"
@@ -36,6 +37,7 @@ def unwrapped(node: ast.expr) -> tuple[ast.expr, bool]:
 
 
 def value_of(node: ast.expr, names: dict[str, Any]) -> Any:
+    """The value of an expression with these variables; None where it raises an error."""
     try:
         return eval(compile(ast.Expression(node), "<striate>", "eval"), dict(names))
     except Exception:  # the user's expression
@@ -43,8 +45,8 @@ def value_of(node: ast.expr, names: dict[str, Any]) -> Any:
 
 
 def passes_of(loop: ast.For | ast.While, names: dict[str, Any]) -> int | None:
-    """How many passes a loop makes: those of its `range`, or until a counter that it raises by 1 is where
-    `while step < 1000` or `if step >= 1000: break` ends it; None where that is not known."""
+    """The number of passes of a loop: the length of its `range`, or until a counter that it increases by 1 reaches the
+    limit in `while step < 1000` or `if step >= 1000: break`; None where unknown."""
     if isinstance(loop, ast.For):
         counted = value_of(loop.iter, names)
         return len(counted) if isinstance(counted, range) else None
@@ -69,7 +71,7 @@ def passes_of(loop: ast.For | ast.While, names: dict[str, Any]) -> int | None:
 
 
 def are_batches(value: Any) -> bool:
-    """Whether a loop over it goes over batches that can be gone over again, not over optimizers or parameters."""
+    """Whether it is an iterable of batches that can be iterated over again, not of optimizers or parameters."""
     if not hasattr(value, "__iter__") or hasattr(value, "__next__") or isinstance(value, str | dict):
         return False
     if not isinstance(value, list | tuple):
@@ -79,7 +81,7 @@ def are_batches(value: Any) -> bool:
 
 
 def number_for(target: ast.expr) -> ast.expr:
-    """The number of a pass for what a loop counts: of `batch, i` for each."""
+    """The number of the pass in place of each target of a loop, as for `batch, i`."""
     if isinstance(target, ast.Tuple | ast.List):
         return ast.Tuple([number_for(part) for part in target.elts], ast.Load())
     return name_of("__number__")
@@ -94,7 +96,7 @@ def tuple_with_number() -> ast.Tuple:
 
 
 def walk(statement: ast.AST) -> Iterator[ast.AST]:
-    """Nodes of a statement but those in functions and comprehensions of their own."""
+    """The nodes of a statement, except those in functions and comprehensions."""
     yield statement
     for child in ast.iter_child_nodes(statement):
         if not isinstance(

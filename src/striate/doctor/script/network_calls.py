@@ -1,4 +1,4 @@
-"""Where the statements of a loop call the network, and with what."""
+"""Where the statements of a loop call the network, and with which arguments."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from striate.doctor.setup.reached_objects import global_names, written_by_user
 from striate.doctor.setup.syntax import called, definition_of, says_no_gradient
 
 TAKEN = "__striate_taken_"
-"""What names begin with that stand for what is taken out of a tensor."""
+"""Prefix of the variables that stand for rows taken from a tensor."""
 
 
 def place_of_call(loop: ast.For | ast.While, names: dict[str, Any], running: frozenset[str]) -> int | None:
-    """The first statement of the body that calls the network to train it, or with what statements before it have
-    made, as a teacher; not one that evaluates on other data."""
-    made, asking = set[str](), asking_nodes(loop)
+    """The position of the first statement of the body that calls the network to train it, or with a batch that earlier
+    statements made, as a teacher; else of the first that evaluates it on other data; None without a call."""
+    made, asking = set[str](), evaluation_nodes(loop)
     evaluates: int | None = None
     for number, statement in enumerate(loop.body):
         calls = list(_network_calls(statement, names, running))
         nodes = [node for node in ast.walk(statement) if isinstance(node, ast.Name)]
-        if any(id(call) not in asking and not _only_asks(call, names) for call in calls):
+        if any(id(call) not in asking and not _only_evaluates(call, names) for call in calls):
             return number
         if calls and made & {node.id for node in nodes}:
             return number
@@ -43,9 +43,9 @@ def trains(node: ast.AST) -> bool:
     return method in ("step", "backward")
 
 
-def asking_nodes(tree: ast.AST) -> set[int]:
-    """By identity the nodes of blocks without gradients, and of those that put a network into evaluation mode and make
-    no step."""
+def evaluation_nodes(tree: ast.AST) -> set[int]:
+    """The ids of the nodes in blocks without gradients, and in `if` blocks that set evaluation mode and make no
+    step."""
     found = set[int]()
     for node in ast.walk(tree):
         asks = isinstance(node, ast.With) and says_no_gradient(item.context_expr for item in node.items)
@@ -57,8 +57,8 @@ def asking_nodes(tree: ast.AST) -> set[int]:
     return found
 
 
-def _only_asks(call: ast.Call, names: dict[str, Any]) -> bool:
-    """Whether a function of the user's that is called computes without gradients, or in evaluation mode."""
+def _only_evaluates(call: ast.Call, names: dict[str, Any]) -> bool:
+    """Whether a call is of a user's function that computes without gradients, or in evaluation mode."""
     function = value_of(call.func, names) if isinstance(call.func, ast.Name | ast.Attribute) else None
     if not isinstance(function, types.FunctionType | types.MethodType):
         return False
@@ -66,20 +66,20 @@ def _only_asks(call: ast.Call, names: dict[str, Any]) -> bool:
     if not isinstance(tree, ast.FunctionDef) or any(map(trains, ast.walk(tree))):
         return False
     sets_mode = any(called(node) == "eval" for node in ast.walk(tree))
-    asking = asking_nodes(tree)
+    asking = evaluation_nodes(tree)
     return sets_mode or says_no_gradient(tree.decorator_list) or any(id(node) in asking for node in ast.walk(tree))
 
 
 def computes(call: ast.Call, names: dict[str, Any], running: frozenset[str]) -> bool:
-    """Whether a call is of a network, of a function that calls it, or of one that is given it and does not only
-    evaluate: `diffusion_loss(model, *get_batch("train"))`."""
+    """Whether a call is of a network, of a function that calls it, or of a function that takes it as an argument and
+    does not only evaluate: `diffusion_loss(model, *get_batch("train"))`."""
     if called(call) in running or of_network(call.func, names):
         return True
-    return any(_is_network(part, names) for part in call.args) and not _only_asks(call, names)
+    return any(_is_network(part, names) for part in call.args) and not _only_evaluates(call, names)
 
 
 def _network_calls(statement: ast.stmt, names: dict[str, Any], running: frozenset[str]) -> Iterator[ast.Call]:
-    """Calls of a network in a statement, of a function that is given one, or of one that calls it."""
+    """Calls in a statement: of a network, of a function that takes one as an argument, or of one that calls it."""
     for node in ast.walk(statement):
         if isinstance(node, ast.Call):
             given = any(_is_network(part, names) for part in (node.func, *node.args))
@@ -89,8 +89,8 @@ def _network_calls(statement: ast.stmt, names: dict[str, Any], running: frozense
 
 
 def weights_alone(names: dict[str, Any]) -> dict[str, torch.Tensor]:
-    """The tensors that variables or their dictionaries hold and that gradients are asked for, where no variable holds a
-    network with numbers: one on the device `meta` has none."""
+    """The leaf tensors with `requires_grad` in variables or dictionaries, where no variable is a network with values;
+    one on the device `meta` has none."""
     modules = (value for value in names.values() if isinstance(value, torch.nn.Module))
     if any(not parameter.is_meta for module in modules for parameter in module.parameters()):
         return {}
@@ -103,12 +103,13 @@ def weights_alone(names: dict[str, Any]) -> dict[str, torch.Tensor]:
 
 
 def uses_weights(statement: ast.stmt, names: dict[str, Any]) -> bool:
+    """Whether a statement uses tensors of `weights_alone`."""
     known = {name.partition(".")[0] for name in weights_alone(names)}
     return any(isinstance(node, ast.Name) and node.id in known for node in walk(statement))
 
 
 def _has_rows(node: ast.expr, names: dict[str, Any]) -> bool:
-    """Whether an argument is a batch, a tensor or an array of NumPy, or taken out of one."""
+    """Whether an argument is a batch, a tensor or a NumPy array, or rows of one."""
     if is_taken(node):
         return True
     value = held_value(node.value if isinstance(node, ast.Subscript) else node, names)
@@ -116,12 +117,12 @@ def _has_rows(node: ast.expr, names: dict[str, Any]) -> bool:
 
 
 def held_value(node: ast.expr, names: dict[str, Any]) -> Any:
-    """The value of an expression that calls nothing; None of another one, which would run the user's code."""
+    """The value of an expression without calls; None for one with calls, which would run the user's code."""
     return None if any(isinstance(part, ast.Call) for part in ast.walk(node)) else value_of(node, names)
 
 
 def is_taken(node: ast.expr) -> bool:
-    """Whether it stands for what was taken out of a tensor or an array."""
+    """Whether it contains a variable that stands for rows taken from a tensor or an array."""
     return any(isinstance(part, ast.Name) and part.id.startswith(TAKEN) for part in ast.walk(node))
 
 
@@ -131,8 +132,8 @@ def _is_network(node: ast.expr, names: dict[str, Any]) -> bool:
 
 
 def of_network(node: ast.expr, names: dict[str, Any]) -> bool:
-    """Whether an expression is a network with parameters, or a method of the user's of one, or of an object that uses
-    one, `trainer.loss(x, y)`, or a function of the user's that has one by a name of its own: `loss_of(x, y)`."""
+    """Whether an expression is a network with parameters, a user's method of one or of an object that uses one,
+    `trainer.loss(x, y)`, or a user's function that uses one as a global or in its closure: `loss_of(x, y)`."""
     value = value_of(node, names) if isinstance(node, ast.Name | ast.Attribute) else None
     known = [value]
     if isinstance(value, types.MethodType) and written_by_user(value.__func__.__module__):
@@ -144,7 +145,7 @@ def of_network(node: ast.expr, names: dict[str, Any]) -> bool:
 
 
 def _used_by(method: types.MethodType) -> list[Any]:
-    """What the attributes are worth that a method, and those of the same object that it calls, may ask for."""
+    """The values of the attributes that a method, and the methods of the same object that it calls, may use."""
     owner, found = method.__self__, dict[str, Any]()
     waiting: list[Any] = [method.__func__]
     while waiting:
@@ -156,7 +157,7 @@ def _used_by(method: types.MethodType) -> list[Any]:
 
 
 def is_batch(value: Any) -> bool:
-    """A tuple with names, or a dictionary, of nothing but tensors of one length."""
+    """Whether it is a named tuple or a dictionary of tensors of the same length."""
     tensors = value if isinstance(value, tuple) and hasattr(value, "_fields") else ()
     tensors = tuple(value.values()) if isinstance(value, dict) else tensors
     return len(tensors) > 1 and all(map(is_plain_tensor, tensors)) and len({len(part) for part in tensors}) == 1
@@ -168,5 +169,7 @@ def is_rows(value: Any) -> bool:
 
 
 def is_plain_tensor(value: Any) -> bool:
-    dense = isinstance(value, torch.Tensor) and value.layout == torch.strided  # the links of a graph are no samples
+    dense = (
+        isinstance(value, torch.Tensor) and value.layout == torch.strided
+    )  # sparse adjacency matrices are no samples
     return dense and value.ndim > 0 and not value.requires_grad

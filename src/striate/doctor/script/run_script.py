@@ -1,4 +1,5 @@
-"""Runs a user's script, diagnoses what it trains at its first step, and lets it go on where nothing is found."""
+"""Runs a user's script, diagnoses its training at the first optimizer step, and lets it continue if nothing is
+found."""
 
 from __future__ import annotations
 
@@ -23,7 +24,7 @@ from torch.utils.data import DataLoader
 
 from striate.doctor.causes import sort_out
 from striate.doctor.checks.own_run import findings_of
-from striate.doctor.evidence.own_run import Enough, OwnRun, Watcher
+from striate.doctor.evidence.own_run import EndScript, OwnRun, Watcher
 from striate.doctor.script.examined_step import Caught, ScriptDiagnosis, examine_step, running_names
 from striate.doctor.script.going_on import end_script, going_on, logs_elsewhere
 from striate.doctor.script.training_loop import called_from, find_loop, user_frames
@@ -36,22 +37,23 @@ from striate.observe.module_calls import forward_hooks_everywhere
 from striate.wording import several
 
 _PATIENCE = 64
-"""Backward passes without any step of an optimizer: then that is what is diagnosed."""
+"""Backward passes without an optimizer step after which the training is diagnosed."""
 _LEAST = 0.5  # seconds
 _GOES_ON, _PLAYS_ON, _AT_MOST = 0.25, 0.5, 1.1
-"""Of the budget: so long a script goes on after its diagnosis, one that plays an environment, and so long both take."""
+"""Shares of the budget: how long a script continues after its diagnosis, how long if it plays an environment, and how
+long diagnosis and continuation take together."""
 
 
 def diagnose_script(
     path: Path, arguments: Sequence[str] = (), *, seconds: float = 30.0, training: int = 1
 ) -> ScriptDiagnosis:
     """Run `path` as `python path ARGUMENTS` does until its first optimizer step, and diagnose what it trains. Where
-    nothing is found, it goes on for a while, and what it does then is looked at; then it is ended.
+    nothing is found, the script continues for a while under observation; then it is ended.
 
-    Of a script that trains in several loops, one after the other, `training` numbers the one that is looked at, from 1:
-    those before it are gone through as the script does, which takes their time and writes their files. Only for a
-    process of its own: the script is ended in the middle. What it prints goes to standard error. Raises UsageError
-    where it fails before, never trains, or its training loop is not in code of the user's.
+    `training`: the number of the training loop to diagnose, from 1, in a script with several. Earlier loops run to
+    their ends, and write their files. Use a separate process, since the script is ended in the middle. Its output goes
+    to standard error. Raises UsageError where the script fails before, never trains, or its training loop is not in
+    the user's code.
     """
     if not path.is_file():
         raise UsageError("script", str(path), "a Python file", "striate doctor train.py -- --epochs 1")
@@ -59,20 +61,20 @@ def diagnose_script(
     argv, places = sys.argv, list(sys.path)
     sys.argv, sys.path[:0] = [str(path), *arguments], [str(path.parent.resolve())]
     raised: BaseException | None = None
-    written_by_user.cache_clear()  # of `__main__`, which is the script now
+    written_by_user.cache_clear()  # `__main__` is the script now
     try:
         with catch.watching(), redirect_stdout(sys.stderr), catch.after:
             runpy.run_path(str(path.resolve()), run_name="__main__")
             if catch.own_run is not None:
                 catch.own_run.run.ended = True
-    except Enough:
+    except EndScript:
         pass
     except KeyboardInterrupt:
         raise
     except BaseException as error:
         raised = error
         if isinstance(error, Exception) and not catch.over:
-            catch.found = _of_failure(catch, path, error)
+            catch.found = _diagnose_failure(catch, path, error)
     finally:
         sys.argv, sys.path[:] = argv, places
         if catch.stop is not None:
@@ -88,7 +90,7 @@ def diagnose_script(
 
 
 def _with_own_run(found: ScriptDiagnosis, run: OwnRun, *, of_rewards: bool) -> ScriptDiagnosis:
-    """A diagnosis with what the script has shown that went on."""
+    """A diagnosis with the findings of the script's further steps."""
     before = found.diagnosis
     findings, follows = sort_out((*findings_of(run, of_rewards=of_rewards), *before.findings))
     diagnosis = replace(
@@ -102,11 +104,11 @@ def _with_own_run(found: ScriptDiagnosis, run: OwnRun, *, of_rewards: bool) -> S
     return replace(found, subject=f"{found.subject}, and {further}", diagnosis=diagnosis)
 
 
-def _of_failure(catch: _Catch, path: Path, error: Exception) -> ScriptDiagnosis | None:
-    """What is found of a training whose first step fails, by its loop and its data; None where nothing explains it."""
+def _diagnose_failure(catch: _Catch, path: Path, error: Exception) -> ScriptDiagnosis | None:
+    """The diagnosis of a training whose first step fails, by its loop and its data; None where it explains nothing."""
     own, main, last = types.ModuleType("__main__"), sys.modules["__main__"], error.__traceback__
     own.__file__, frames = str(path), list[types.FrameType]()
-    sys.modules["__main__"] = own  # which runpy has taken away
+    sys.modules["__main__"] = own  # runpy removed the script's module
     written_by_user.cache_clear()
     try:
         while last is not None:
@@ -119,20 +121,20 @@ def _of_failure(catch: _Catch, path: Path, error: Exception) -> ScriptDiagnosis 
         own.__dict__.update(frames[-1].f_globals)
         with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
             found = examine_step(catch, frames, None)
-    except Exception:  # what failed once may fail anywhere
+    except Exception:  # the error of the script may recur anywhere
         return None
     finally:
         sys.modules["__main__"] = main
     errors = [one.code for one in found.diagnosis.findings if one.severity == "error"]
-    return found if errors and errors[0] != "optim.no-step" else None  # that only repeats what was raised
+    return found if errors and errors[0] != "optim.no-step" else None  # which only repeats the error
 
 
 def _nothing_caught(path: Path, catch: _Catch, raised: BaseException | None) -> UsageError:
     seen = f"{several(catch.backwards, 'backward pass', 'backward passes')} and no optimizer step"
     if catch.loops and raised is None:
         number = len(catch.loops)
-        got, wanted = f"{path} trains in {several(number, 'loop')}", f"at least {several(catch.training, 'loop')}"
-        return UsageError("--training", got, wanted, f"striate doctor {path} --training {number}")
+        got, expected = f"{path} trains in {several(number, 'loop')}", f"at least {several(catch.training, 'loop')}"
+        return UsageError("--training", got, expected, f"striate doctor {path} --training {number}")
     for loader in [found for found in gc.get_objects() if type(found) is DataLoader]:
         with suppress(TypeError, NotImplementedError):
             if not len(loader):
@@ -150,7 +152,7 @@ def _nothing_caught(path: Path, catch: _Catch, raised: BaseException | None) -> 
         remedy = f"give it its arguments after --: striate doctor {path} -- ARGS"
         return UsageError("script", f"{path} ends with {raised.code!r}, after {seen}", "a script that trains", remedy)
     assert raised is not None
-    line = "" if isinstance(raised, SyntaxError) else _line_of(path, raised)  # which names its own line
+    line = "" if isinstance(raised, SyntaxError) else _line_of(path, raised)  # a SyntaxError names its line
     got = f"{path} raises {type(raised).__name__}{line}: {one_line(str(raised))[:300]}, after {seen}"
     return UsageError(
         "script", got, "a script that runs until its first step", f"python {path}, and fix what it raises"
@@ -164,7 +166,7 @@ def _line_of(path: Path, raised: BaseException) -> str:
 
 
 def _tries_rates() -> bool:
-    """Whether the script tries rates from small to large ones before it trains: such steps are undone."""
+    """Whether a learning rate range test is running, whose steps the script undoes before it trains."""
     return any(RATE_TEST.search(frame.f_code.co_name) for frame in user_frames())
 
 
@@ -173,26 +175,29 @@ RATE_TEST = re.compile(r"(^|_)(lr|rates?)_?(find|range|test|sweep)|find_(best_|g
 
 @dataclass
 class _Catch(Caught):
-    """Watches a script from outside."""
+    """Watches a script by hooks and patched functions of torch."""
 
     loops: list[object] = field(default_factory=list)
     """Loops in which optimizer steps were made, until number `training` is reached."""
     backwards: int = 0
-    """How many backward passes were run."""
+    """Number of backward passes."""
     depth: int = 0
-    """How many modules are running."""
+    """Number of modules that are running."""
     found: ScriptDiagnosis | None = None
+    """The diagnosis, once it is made."""
     failed: StriateError | None = None
+    """The error of the diagnosis."""
     over: bool = False
-    """Whether enough was seen."""
+    """Whether the diagnosis was made."""
     stop: Any = None
-    """What ends each further step."""
+    """The hook that ends the script at any further step."""
     own_run: Watcher | None = None
-    """Watches the script while it goes on, until `after` is closed."""
+    """Watches the script while it continues."""
     after: ExitStack = field(default_factory=ExitStack)
+    """Closed when the script ends."""
 
     def watching(self) -> ExitStack:
-        """While it is entered, the script's training is watched."""
+        """A context in which the script's training is watched."""
         stack = ExitStack()
         stack.enter_context(forward_hooks_everywhere(self._enter, self._leave))
         stack.enter_context(watched_loads(self.loads))
@@ -241,7 +246,7 @@ class _Catch(Caught):
             if place not in self.loops:
                 self.loops.append(place)
             if len(self.loops) < self.training:
-                self.modules.clear()  # what runs from here on may be of the next training
+                self.modules.clear()  # the next modules may belong to the next training
                 return
         self._diagnose(optimizer)
 
@@ -251,24 +256,24 @@ class _Catch(Caught):
         self._unhook.close()
         networks = [module for module, _ in self.modules.values()]
         try:
-            # Of the many steps that are tried, the script's own lines are not shown.
+            # The script's output in trial steps is not shown.
             with (
                 Path(os.devnull).open("w") as nowhere,
                 redirect_stderr(nowhere),
-                _as_it_was(networks, optimizer),
+                _state_restored(networks, optimizer),
                 outside_autocast(),
             ):
                 self.found = examine_step(self, frames, optimizer)
         except StriateError as error:
             self.failed = error
-        except Exception as error:  # a fault of the diagnosis is none of the script
+        except Exception as error:  # a fault of the diagnosis, not of the script
             self.failed = ModelError(
                 "the diagnosis",
                 f"{type(error).__name__}: {one_line(str(error))[:300]}",
                 "a setup that can be examined",
                 "striate.diagnose(model, loader, val_loader, loss=loss, optimizer=optimizer, step=step) in Python",
             )
-        seconds = 0.0 if optimizer is None or self.found is None else self._goes_on(self.found)
+        seconds = 0.0 if optimizer is None or self.found is None else self._continues_for(self.found)
         if optimizer is not None and seconds > 0:
             named = {id(value): name for name, value in running_names(frames).items() if isinstance(value, nn.Module)}
             self.own_run = self.after.enter_context(going_on(seconds, networks, named))
@@ -276,13 +281,13 @@ class _Catch(Caught):
             self.own_run.run.planned = 0.0 if self.found is None else self.found.passes
             self.own_run.stepping(optimizer)
             return
-        # A script that catches everything goes on: no step of its own is made any more.
+        # A script that catches every exception continues; the hook ends it at its next step.
         self.stop = register_optimizer_step_pre_hook(end_script)
-        raise Enough
+        raise EndScript
 
-    def _goes_on(self, found: ScriptDiagnosis) -> float:
-        """For how many seconds the script goes on: 0 where something was found so far, where it sends away what it
-        measures, or next to no time is left."""
+    def _continues_for(self, found: ScriptDiagnosis) -> float:
+        """Seconds for which the script continues: 0 where something was found, where it logs metrics to a service, or
+        where hardly any time is left."""
         if found.diagnosis.verdict == "unhealthy" or logs_elsewhere():
             return 0.0
         seconds = (_PLAYS_ON if self.plays else _GOES_ON) * self.seconds
@@ -291,9 +296,8 @@ class _Catch(Caught):
 
 
 @contextmanager
-def _as_it_was(networks: Sequence[nn.Module], optimizer: Optimizer | None) -> Iterator[None]:
-    """Puts the gradients of the step that is under way back, and what the passes before it left in buffers, and the
-    random state."""
+def _state_restored(networks: Sequence[nn.Module], optimizer: Optimizer | None) -> Iterator[None]:
+    """Restores the gradients of the step that is under way, the buffers, and the random state."""
     held = [] if optimizer is None else [p for group in optimizer.param_groups for p in group["params"]]
     gradients = [(p, p.grad) for p in (*held, *(p for module in networks for p in module.parameters()))]
     buffers = [(buffer, buffer.detach().clone()) for module in networks for buffer in module.buffers()]
@@ -304,4 +308,4 @@ def _as_it_was(networks: Sequence[nn.Module], optimizer: Optimizer | None) -> It
         for parameter, gradient in gradients:
             parameter.grad = gradient
         for buffer, value in buffers:
-            buffer.data.copy_(value)  # without a trace: a graph that awaits backward may have it
+            buffer.data.copy_(value)  # by `.data`: a graph that awaits its backward pass may use it

@@ -1,4 +1,4 @@
-"""The loop that a script trains in: found on the stack, and its body made a step that works on any batch."""
+"""The training loop of a script, found on the stack; its body becomes a step that works on any batch."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ import torch
 
 from striate.doctor.script.drawn_batches import (
     DRAWN,
-    Drawn,
+    DrawnBatches,
     by_chance,
-    drawing,
     drawn_once,
-    draws_for_parts,
-    never_drawn,
+    draws_in_parts,
+    find_drawn_batches,
+    fixed_batch,
     with_attributes_named,
 )
 from striate.doctor.script.iterated_loop import (
-    asked_for_next,
-    counted_beside,
-    gone_over_together,
-    number_batches,
-    numbers_asked,
-    numbers_like,
-    same_numbers,
-    taken_in_groups,
+    batches_by_next,
+    count_index_batches,
+    grouped_batches,
+    indices_by_next,
+    indices_like,
+    same_indices,
+    zipped_batches,
+    zipped_count,
 )
 from striate.doctor.script.loop_syntax import (
     are_batches,
@@ -50,7 +50,7 @@ from striate.doctor.script.loop_syntax import (
 from striate.doctor.script.network_calls import is_batch
 from striate.doctor.setup.library_training import LibraryTraining
 from striate.doctor.setup.reached_objects import written_by_user
-from striate.doctor.setup.recorded_iterators import batches_behind, is_read_once, recorded_in
+from striate.doctor.setup.recorded_iterators import batches_of_iterator, is_read_once, recorded_in
 from striate.doctor.setup.syntax import called, receiver_of
 from striate.observe.tensors import tensors_in
 
@@ -63,23 +63,23 @@ class TrainingLoop:
     """The training loop of a script, whose body is called as a training step."""
 
     step: Callable[..., Any]
-    """`step(model, batch, optimizer, loss)` does what the loop does with one batch."""
+    """`step(model, batch, optimizer, loss)` runs the body of the loop on one batch."""
     batches: Iterable[Any]
-    """What the loop iterates over, or what its batches are drawn from."""
+    """The iterable of the loop, or the batches that it draws."""
     where: str
     """File and line."""
     names: dict[str, Any]
-    """The user's variables that the loop can see, with their values."""
+    """The user's variables in the scope of the loop, with their values."""
     loss: str = ""
     """Name of the loss that the loop calls; empty where another function calls it."""
     place: tuple[str, int, int] | None = None
-    """File, first line and last line, where the loop is the user's."""
+    """File, first line and last line of the user's loop; None for a library's."""
     model: torch.nn.Module | None = None
     """The network that a library's loop trains."""
     library: LibraryTraining | None = None
-    """What the library does around its loop."""
+    """The library that runs the loop."""
     steps: int | None = None
-    """How many batches the loop asks for, where it counts them."""
+    """How many batches the loop takes; None where unknown."""
 
 
 @dataclass(frozen=True)
@@ -88,8 +88,8 @@ class _Found:
     loop: ast.For | ast.While
 
 
-class Called:
-    """Batches of a function that yields them, called anew for each pass."""
+class CalledAgain:
+    """Batches of a generator function, which is called again for each pass."""
 
     def __init__(self, call: Callable[[], Iterator[Any]]) -> None:
         self.call = call
@@ -99,7 +99,7 @@ class Called:
 
 
 def user_frames() -> list[types.FrameType]:
-    """The frames of the user's code that are running, the innermost first; not of what runs the script."""
+    """The running frames of the user's code, the innermost first; without those that run the script."""
     frame, found = inspect.currentframe(), list[types.FrameType]()
     while frame is not None and frame.f_code.co_name != "diagnose_script":
         if written_by_user(frame.f_globals.get("__name__")) and Path(frame.f_code.co_filename).is_file():
@@ -109,66 +109,66 @@ def user_frames() -> list[types.FrameType]:
 
 
 def find_loop(frames: list[types.FrameType]) -> TrainingLoop | None:
-    """The innermost loop around what is running that goes over batches or draws them; None where there is none."""
+    """The innermost running loop that iterates over batches or draws them; None where there is none."""
     for found in _loops(frames):
         loop, names = found.loop, {**found.frame.f_globals, **found.frame.f_locals}
-        together = gone_over_together(loop, names)
+        together = zipped_batches(loop, names)
         if together is not None:
-            batches, body, beside = together
-            return replace(_made(found, body, batches, {**names, **beside}), steps=counted_beside(loop, names))
-        numbers = number_batches(loop, names)
+            batches, body, iterators = together
+            return replace(_made(found, body, batches, {**names, **iterators}), steps=zipped_count(loop, names))
+        numbers = count_index_batches(loop, names)
         if isinstance(loop, ast.For) and not counts(loop.iter) and not numbers:
             inner, numbered = unwrapped(loop.iter)
             batches = value_of(inner, names)
             if isinstance(batches, types.GeneratorType) and _can_be_called_again(inner, loop.target, batches):
-                batches = Called(functools.partial(value_of, inner, names))
+                batches = CalledAgain(functools.partial(value_of, inner, names))
             elif is_read_once(batches) and not isinstance(inner, ast.Call):
-                batches = batches_behind(batches)
+                batches = batches_of_iterator(batches)
             if not are_batches(batches):
                 continue
             assigned = ast.Assign([loop.target], tuple_with_number() if numbered else name_of("__batch__"))
             return _made(found, [assigned, *loop.body], batches, names)
-        taking = numbers_asked(loop, names)
+        taking = indices_by_next(loop, names)
         names |= taking or {}
-        asked = asked_for_next(loop, names) if taking is None else None
-        if asked is None and taking is None and (whole := _with_called(found, frames)) is not None:
-            asked = asked_for_next(whole, names)
-        if asked is not None:
-            batches, body, iterator, beside = asked
+        by_next = batches_by_next(loop, names) if taking is None else None
+        if by_next is None and taking is None and (whole := _with_function_inlined(found, frames)) is not None:
+            by_next = batches_by_next(whole, names)
+        if by_next is not None:
+            batches, body, iterator, iterators = by_next
             steps = passes_of(loop, names) or numbers or None
-            return replace(_made(found, body, batches, names | beside, iterator), steps=steps)
-        grouped = taken_in_groups(loop, names)
+            return replace(_made(found, body, batches, names | iterators, iterator), steps=steps)
+        grouped = grouped_batches(loop, names)
         if grouped is not None:
             batches, body = grouped
-            return _made(found, body, _listed(batches, found, names), names)
+            return _made(found, body, _loader_listed_in(batches, found, names), names)
         within = frozenset(frame.f_code.co_name for frame in frames[: frames.index(found.frame)])
-        by_script = drawing(loop, names, within)
+        by_script = find_drawn_batches(loop, names, within)
         if by_script is not None:
             place, chosen, draw, made = by_script
             counted, passes = value_of(made.iter, names) if isinstance(made, ast.For) else None, passes_of(made, names)
             slices = passes if isinstance(counted, range) and counted.step > 1 else None  # `range(0, len(x), 32)`
-            drawn = Drawn(draw, passes=passes, count=numbers or slices or DRAWN)
+            drawn = DrawnBatches(draw, passes=passes, count=numbers or slices or DRAWN)
             drawn.by_chance = by_chance(made, chosen, names)
             if isinstance(loop, ast.For) and numbers:
-                drawn.alike = same_numbers(loop, names)
+                drawn.alike = same_indices(loop, names)
                 drawn.sampler = value_of(unwrapped(loop.iter)[0], names)
-            if draws_for_parts(made, chosen):
+            if draws_in_parts(made, chosen):
                 drawn.as_written = _with_drawn(found, 0, chosen, drawn, names).step
             return _with_drawn(replace(found, loop=made), place, chosen, drawn, names)
     for found in (*_loops(frames), *_called_in_loops(frames)):
         names = {**found.frame.f_globals, **found.frame.f_locals}
         found = _with_closure(found, names)
         loop, named = with_attributes_named(found.loop, names)
-        fixed = never_drawn(loop, named)
+        fixed = fixed_batch(loop, named)
         if fixed is not None:
             chosen, draw = fixed
-            batches = Drawn(draw, drawn_once(found.frame.f_code.co_filename, chosen, named))
+            batches = DrawnBatches(draw, drawn_once(found.frame.f_code.co_filename, chosen, named))
             return _with_drawn(replace(found, loop=loop), 0, chosen, batches, named)
     return None
 
 
-def _listed(batches: list[Any], found: _Found, names: dict[str, Any]) -> Any:
-    """The loader of which `batches = list(loader)` has the batches, where that stands in the code."""
+def _loader_listed_in(batches: list[Any], found: _Found, names: dict[str, Any]) -> Any:
+    """The loader of `batches = list(loader)`, where the code has such a line; else the batches."""
     for node in ast.walk(syntax_of(found.frame.f_code.co_filename)):
         named = dict[ast.expr, ast.expr]()
         if isinstance(node, ast.Assign):
@@ -185,16 +185,18 @@ def _listed(batches: list[Any], found: _Found, names: dict[str, Any]) -> Any:
     return batches
 
 
-def _with_drawn(found: _Found, place: int, chosen: list[str], drawn: Drawn, names: dict[str, Any]) -> TrainingLoop:
-    """The loop with a batch for the names of what it draws, in front of a statement of its body."""
+def _with_drawn(
+    found: _Found, place: int, chosen: list[str], drawn: DrawnBatches, names: dict[str, Any]
+) -> TrainingLoop:
+    """The loop with an assignment of the step's batch to the names that it draws, before the statement at `place`."""
     loop = found.loop
     target: ast.expr = ast.Tuple([ast.Name(name, ast.Store()) for name in chosen], ast.Store())
     if len(chosen) == 1 and is_batch(drawn.draw()):
         target = ast.Name(chosen[0], ast.Store())
     given = ast.Assign([target], name_of("__batch__"))
     counted = [ast.Assign([loop.target], number_for(loop.target))] if isinstance(loop, ast.For) else []
-    if isinstance(loop, ast.For) and number_batches(loop, names):  # only how many there are is asked of them
-        names = names | {_NUMBERS: numbers_like(loop, names)}
+    if isinstance(loop, ast.For) and count_index_batches(loop, names):  # only their number is used
+        names = names | {_NUMBERS: indices_like(loop, names)}
         first = "next(iter(__batch__.values()))" if isinstance(drawn.draw(), dict) else "__batch__[0]"
         some = ast.parse(f"{_NUMBERS}[:len({first})]", mode="eval").body
         numbered = isinstance(loop.target, ast.Tuple)
@@ -211,7 +213,7 @@ def _loops(frames: list[types.FrameType]) -> Iterator[_Found]:
             if (loop := _as_loop(node)) is not None
             and loop.lineno <= frame.f_lineno <= (loop.end_lineno or 0)
             and frame.f_code.co_firstlineno <= loop.lineno
-            and frame.f_code.co_name not in _COMPREHENSIONS  # the function around it has the names
+            and frame.f_code.co_name not in _COMPREHENSIONS  # the enclosing function has the variables
         ]
         for loop in sorted(around, key=lambda node: -node.lineno):
             yield _Found(frame, loop)
@@ -221,7 +223,7 @@ _COMPREHENSIONS = ("<listcomp>", "<genexpr>")
 
 
 def _as_loop(node: ast.AST) -> ast.For | ast.While | None:
-    """A loop, also of `[self.process(batch) for batch in loader]`."""
+    """A loop; a comprehension such as `[self.process(batch) for batch in loader]` as a loop; else None."""
     if isinstance(node, ast.For | ast.While):
         return node
     if isinstance(node, ast.ListComp | ast.GeneratorExp) and isinstance(node.elt, ast.Call):
@@ -232,8 +234,8 @@ def _as_loop(node: ast.AST) -> ast.For | ast.While | None:
 
 
 def _called_in_loops(frames: list[types.FrameType]) -> Iterator[_Found]:
-    """Functions that are running and that a loop calls, `for epoch in range(200): train(epoch)`: the body of each as
-    that of a loop."""
+    """The running functions that a loop calls, `for epoch in range(200): train(epoch)`, each with its body as that of a
+    loop."""
     around = next(_loops(frames), None)
     for frame in frames if around is not None else ():
         if around is not None and frame is around.frame:
@@ -244,7 +246,7 @@ def _called_in_loops(frames: list[types.FrameType]) -> Iterator[_Found]:
 
 
 def _definition(frame: types.FrameType) -> ast.FunctionDef | None:
-    """The function of a frame that is running."""
+    """The definition of the function that a frame runs; None where it is not found."""
     for node in ast.walk(syntax_of(frame.f_code.co_filename)):
         if not isinstance(node, ast.FunctionDef) or node.name != frame.f_code.co_name:
             continue
@@ -253,9 +255,9 @@ def _definition(frame: types.FrameType) -> ast.FunctionDef | None:
     return None
 
 
-def _with_called(found: _Found, frames: list[types.FrameType]) -> ast.For | ast.While | None:
-    """The loop with the body of the function that it is in the middle of for its call, `loss = self.run_step()`; None
-    where that returns from within, or both mean different things by a name."""
+def _with_function_inlined(found: _Found, frames: list[types.FrameType]) -> ast.For | ast.While | None:
+    """The loop with the body of the running function in place of its call, `loss = self.run_step()`; None where the
+    function returns before its end, or loop and function have different variables of the same name."""
     place = frames.index(found.frame)
     inner = frames[place - 1] if place else None
     node = None if inner is None or inner.f_globals is not found.frame.f_globals else _definition(inner)
@@ -295,7 +297,7 @@ def _is_name(node: ast.expr, name: str) -> bool:
 
 
 def loop_around(frames: list[types.FrameType]) -> tuple[str, int, int] | None:
-    """File, first and last line of the innermost loop around what is running; None where there is none."""
+    """File, first and last line of the innermost running loop; None where there is none."""
     found = next(_loops(frames), None)
     if found is None:
         return None
@@ -303,8 +305,8 @@ def loop_around(frames: list[types.FrameType]) -> tuple[str, int, int] | None:
 
 
 def called_from(frames: list[types.FrameType]) -> tuple[object, ...] | None:
-    """The innermost loop around what is running, with the lines from which its function was called: one function that
-    is called twice makes two trainings."""
+    """The place of the innermost running loop, and the lines that its function was called from, since a function that
+    is called twice makes two trainings. None without a loop."""
     found = next(_loops(frames), None)
     if found is None:
         return None
@@ -317,19 +319,21 @@ def called_from(frames: list[types.FrameType]) -> tuple[object, ...] | None:
 
 
 def passes_over(loop: TrainingLoop, frames: list[types.FrameType]) -> int | None:
-    """How often the training loop is gone through, by the loop around it; None where none counts."""
+    """The number of epochs, by the loop around the training loop; None where unknown."""
     for found in _loops(frames):
         here = (found.frame.f_code.co_filename, found.loop.lineno)
         if isinstance(found.loop, ast.For) and (loop.place is None or here != loop.place[:2]):
             values = value_of(found.loop.iter, {**found.frame.f_globals, **found.frame.f_locals})
-            named = isinstance(values, list | tuple) and any(isinstance(value, str) for value in values)  # phases
+            named = isinstance(values, list | tuple) and any(
+                isinstance(value, str) for value in values
+            )  # names of phases
             if isinstance(values, range | list | tuple) and not named:
                 return len(values)
     return None
 
 
 def _with_closure(found: _Found, names: dict[str, Any]) -> _Found:
-    """With the function that `optimizer.step(closure)` calls in the body, where it is defined before the loop."""
+    """The loop with the function of `optimizer.step(closure)` in its body, where it is defined before the loop."""
     for node in (node for statement in found.loop.body for node in walk(statement)):
         if not (isinstance(node, ast.Call) and called(node) == "step" and node.args):
             continue
@@ -346,14 +350,14 @@ def _with_closure(found: _Found, names: dict[str, Any]) -> _Found:
 
 
 class _Global(ast.NodeTransformer):
-    """Variables of the function around are those of the step's world."""
+    """Makes nonlocal variables global, since the step has a namespace of its own."""
 
     def visit_Nonlocal(self, node: ast.Nonlocal) -> ast.Global:
         return ast.copy_location(ast.Global(node.names), node)
 
 
 def _can_be_called_again(call: ast.expr, target: ast.expr, made: Iterator[Any]) -> bool:
-    """Whether what a call yields are batches, and its arguments are not what the loop gives other values."""
+    """Whether an expression is a call that yields batches, and the loop's target is not among its arguments."""
     given = {node.id for node in ast.walk(target) if isinstance(node, ast.Name)}
     read = {node.id for node in ast.walk(call) if isinstance(node, ast.Name)}
     if not isinstance(call, ast.Call) or given & read:
@@ -365,8 +369,8 @@ def _can_be_called_again(call: ast.expr, target: ast.expr, made: Iterator[Any]) 
 
 
 class _Returning(ast.NodeTransformer):
-    """`break` and `continue` of the loop itself end the step, which `continue` tells; an annotation of a global is
-    none."""
+    """Makes `break` and `continue` of the loop return from the step, `continue` with True; removes annotations, which
+    globals must not have."""
 
     def visit_AnnAssign(self, node: ast.AnnAssign) -> ast.stmt:
         made = ast.Pass() if node.value is None else ast.Assign([node.target], node.value)
@@ -389,7 +393,7 @@ class _Returning(ast.NodeTransformer):
 
 
 class _OwnLoss(ast.NodeTransformer):
-    """Calls of the loss by its name are calls of the loss that the step is given."""
+    """Makes calls of the loss by its name call the loss that is passed to the step."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -404,8 +408,8 @@ class _OwnLoss(ast.NodeTransformer):
 def _made(
     found: _Found, body: list[ast.stmt], batches: Any, names: dict[str, Any], main: object = None
 ) -> TrainingLoop:
-    """The body as a function whose assignments are those of a world of its own, as are the user's names in it. `main`:
-    the iterator that gave its batches."""
+    """The training loop with its body as a function, whose variables are in a namespace of its own. `main`: the
+    iterator that yielded its batches."""
     loss = _loss_name(body, names)
     statements = [_Returning().visit(statement) for statement in body]
     if loss:
@@ -421,7 +425,7 @@ def _made(
     file = found.frame.f_code.co_filename
     world = dict(names)
     for statement in statements:
-        for node in ast.walk(statement):  # what is done at each hundredth step, as at step 0, is left out
+        for node in ast.walk(statement):  # not at step 0, where code for each hundredth step runs
             if isinstance(node, ast.AugAssign) and isinstance(node.op, ast.Add) and isinstance(node.target, ast.Name):
                 one = isinstance(node.value, ast.Constant) and node.value.value == 1
                 if one and type(world.get(node.target.id)) is int and not world[node.target.id]:
@@ -436,7 +440,7 @@ def _made(
 
 
 def _loss_name(body: Iterable[ast.stmt], names: dict[str, Any]) -> str:
-    """The name of the loss that the body calls; empty where it is called by none."""
+    """The name of the loss module that the body calls; empty where it calls none by a name."""
     for statement in body:
         for node in ast.walk(statement):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
@@ -447,7 +451,7 @@ def _loss_name(body: Iterable[ast.stmt], names: dict[str, Any]) -> str:
 
 
 def _passes_left(loop: ast.For | ast.While, batches: Any) -> int | None:
-    """How many batches a loop has that computes how many are left, `len(loader) - i`; None where it does not."""
+    """The number of batches of a loop that computes how many are left, `len(loader) - i`; None for other loops."""
     counted = (
         {node.id for node in ast.walk(loop.target) if isinstance(node, ast.Name)}
         if isinstance(loop, ast.For)
@@ -466,13 +470,14 @@ def _passes_left(loop: ast.For | ast.While, batches: Any) -> int | None:
 
 
 def _as_step(body: Callable[..., Any], module: str, passes: int | None = None) -> Callable[..., Any]:
-    """One pass of the loop, which gives as its loss what went backward, as it was before a GradScaler made it larger;
-    where nothing did, what gradients were asked of. It counts as the user's code, so that what it holds is copied with
-    it. `passes`: after so many it counts from the beginning again."""
-    count = [0]  # what is done at each hundredth step, as at step 0, is left out
+    """A step that runs one pass of the loop, and returns as its loss the tensor that the last backward pass started
+    from, before a GradScaler scaled it; without a backward pass, the one that `torch.autograd.grad` was called with.
+    Its module is the user's, so that its variables are copied with it. `passes`: the step number starts again after so
+    many."""
+    count = [0]  # the first number is 1: code for each hundredth step runs at step 0
 
     def step(model: Any, batch: Any, optimizer: Any, loss: Any) -> Any:
-        found, asked = list[torch.Tensor](), list[torch.Tensor]()
+        found, differentiated = list[torch.Tensor](), list[torch.Tensor]()
         plain: dict[int, torch.Tensor] = {}
         original, scaling = torch.autograd.backward, torch.amp.GradScaler.scale
         gradients = torch.autograd.grad
@@ -486,7 +491,7 @@ def _as_step(body: Callable[..., Any], module: str, passes: int | None = None) -
             original(tensors, *args, **kwargs)
 
         def grad(outputs: Any, *args: Any, **kwargs: Any) -> Any:
-            asked.append(last_of(outputs))
+            differentiated.append(last_of(outputs))
             return gradients(outputs, *args, **kwargs)
 
         def scale(scaler: Any, outputs: Any) -> Any:
@@ -499,14 +504,14 @@ def _as_step(body: Callable[..., Any], module: str, passes: int | None = None) -
         torch.amp.GradScaler.scale = scale  # type: ignore[method-assign, assignment]
         try:
             for number in (count[0] + 1, count[0] + 2):
-                passed_over = body(model, batch, optimizer, loss, number if passes is None else number % passes)
-                if found or asked or not passed_over:  # else a pass that only evaluates: the next one trains
+                skipped = body(model, batch, optimizer, loss, number if passes is None else number % passes)
+                if found or differentiated or not skipped:  # a pass that only evaluates is followed by another
                     break
-            count[0] = number  # not where it ends as soon as the network has predicted
+            count[0] = number  # not reached where a prediction ends the step early
         finally:
             torch.autograd.backward, torch.autograd.grad = original, gradients
             torch.amp.GradScaler.scale = scaling  # type: ignore[method-assign]
-        return next((each[-1].detach() for each in (found, asked) if each), None)
+        return next((each[-1].detach() for each in (found, differentiated) if each), None)
 
     step.__module__ = module
     return step

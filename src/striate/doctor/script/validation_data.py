@@ -1,4 +1,4 @@
-"""What a script keeps for validation: loaders and tensors of such names, among what its running functions see."""
+"""The validation data of a script: loaders and tensors with such names, in the scope of its running functions."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 
-from striate.doctor.evidence.read_batches import draws_again
+from striate.doctor.evidence.read_batches import repeats_samples
 from striate.doctor.script.later_trainings import is_of_later_training
 from striate.doctor.script.loop_syntax import syntax_of, value_of
 from striate.doctor.script.training_loop import TrainingLoop
@@ -26,26 +26,26 @@ from striate.doctor.setup.syntax import called, definition_of, last_name, says_n
 from striate.models.preserved_state import same_random_state
 
 _FAR = 0.5
-"""Deviations that the means of inputs may be apart, with the logarithm of these: else they are changed first."""
+"""Largest distance of inputs by `_apart`: inputs farther apart are transformed before the network is called."""
 _MOST_LOADERS, _MOST_PARTS = 16, 4  # of a dictionary, of a tuple of tensors
 _VALIDATION = ("val", "valid", "dev", "test", "eval")
 _SEARCHED = ("queries", "query")
-"""Names of data sets by which an embedding is measured; a gallery may be what was trained on."""
+"""Names of data sets that evaluate embeddings; the gallery may be the training data."""
 _ANY_DATA = ("x", "y", "data", "loader", "dl", "set", "ds", "images", "labels", "inputs", "targets")
 _OF_ANY = re.compile(f"({'|'.join(_VALIDATION)})?({'|'.join(_ANY_DATA)})*")
-"""Words that say nothing of which data they are: `test`, `loader`, `testloader`."""
+"""Names that any data may have: `test`, `loader`, `testloader`."""
 
 _APART = 0.2
-"""Less is met by chance among a few hundred samples."""
+"""A few hundred samples may differ by less by chance."""
 
 
 def find_validation(
     loop: TrainingLoop, frames: list[Any], inputs: torch.Tensor | None, targets: torch.Tensor | None = None
 ) -> Any:
-    """A loader that is named for validation, or else for a test, among what the running functions can see, the
-    innermost first: `loaders["val"]` that it is given before `source["val"]` of who calls it. Tensors of such names
-    have the kind of numbers, axes and channels of the `inputs` of training; targets that are still an array get those
-    of its `targets`."""
+    """The validation loader: one that is named for validation, or else for a test, in the scope of the running
+    functions. Inner functions come first: `loaders["val"]` of a function before `source["val"]` of its caller. Else
+    tensors with such names, with the type, axes and channels of the training `inputs`; targets in NumPy arrays get the
+    type of the training `targets`. None where there are no such data."""
     found: dict[str, Any] = {}
     for names in [*(frame.f_locals for frame in frames), *(frame.f_globals for frame in frames)]:
         if are_of_another_training(names, loop.batches):
@@ -67,8 +67,8 @@ def find_validation(
     for name, value in own_data.items():
         if _other_data(value, loop.batches) and _is_evaluated(name, frames) and not _trained_elsewhere(value, frames):
             return value
-    # A sampler that balances shows other shares of classes than validation has, which would look like a shift.
-    pairs = _pairs(frames, None if draws_again(loop.batches) else targets)
+    # A balancing sampler draws classes with other frequencies than in validation, which would look like a shift.
+    pairs = _pairs(frames, None if repeats_samples(loop.batches) else targets)
     first = {name: next((n for n, word in enumerate(_VALIDATION) if word in name), len(_VALIDATION)) for name in pairs}
     for name, value in sorted(pairs.items(), key=lambda pair: first[pair[0]]):
         if _is_named_after_another(name, value, frames, loop.batches):
@@ -76,18 +76,18 @@ def find_validation(
         own = value.dataset.tensors[0]
         like = inputs is None or (own.dtype == inputs.dtype and own.ndim == inputs.ndim)
         if like and (inputs is None or own.shape[1:2] == inputs.shape[1:2]):
-            return value if inputs is None else _as_asked(value, frames, inputs)
+            return value if inputs is None else _as_network_input(value, frames, inputs)
     if (part := _data_set(loop, frames, inputs, targets)) is not None:
         return part
     known, data = {id(loop.batches), *map(id, pairs.values())}, getattr(loop.batches, "dataset", None)
     others = [other for other in gc.get_objects() if type(other) is DataLoader and id(other) not in known]
-    others = [other for other in others if other.dataset is not data]  # what a library has put a loader around
+    others = [other for other in others if other.dataset is not data]  # loaders that a library made of the same data
     return others[0] if len(others) == 1 and not found else None
 
 
-def _as_asked(pair: DataLoader[Any], frames: list[Any], inputs: torch.Tensor) -> DataLoader[Any]:
-    """Tensors for validation as the script's network is given them, by a function of its own, `net(normalize(x))`,
-    where they are more like the `inputs` of training then."""
+def _as_network_input(pair: DataLoader[Any], frames: list[Any], inputs: torch.Tensor) -> DataLoader[Any]:
+    """Validation tensors after the function that the script applies in the network's call, `net(normalize(x))`, where
+    they are more similar to the training `inputs` then."""
     x, *others = pair.dataset.tensors  # type: ignore[attr-defined]
     for function in _given_to_networks(frames):
         with suppress(Exception), same_random_state(), torch.no_grad():
@@ -99,14 +99,15 @@ def _as_asked(pair: DataLoader[Any], frames: list[Any], inputs: torch.Tensor) ->
 
 
 def _apart(x: torch.Tensor, other: torch.Tensor) -> float:
-    """How far means and deviations are from each other, in deviations and their logarithms."""
+    """The difference of two means, in standard deviations, plus the difference of the logarithms of the standard
+    deviations."""
     one, two = x.double(), other.detach().cpu().double()
     deviation = max(float(two.std()), 1e-12)
     return abs(float(one.mean() - two.mean())) / deviation + abs(math.log(max(float(one.std()), 1e-12) / deviation))
 
 
 def _given_to_networks(frames: list[Any]) -> Iterator[Callable[[torch.Tensor], Any]]:
-    """Functions of the script whose result is all that a network is given."""
+    """Functions of the script whose result is the only argument of a network."""
     for frame in frames:
         names = {**frame.f_globals, **frame.f_locals}
         for node in ast.walk(syntax_of(frame.f_code.co_filename)):
@@ -122,8 +123,8 @@ def _given_to_networks(frames: list[Any]) -> Iterator[Callable[[torch.Tensor], A
 def _data_set(
     loop: TrainingLoop, frames: list[Any], inputs: torch.Tensor | None, targets: torch.Tensor | None
 ) -> DataLoader[Any] | None:
-    """A data set that is named for validation, or else for a test or queries, also as an attribute, and that a function
-    puts a loader around: its samples are of the kind of those of training, with inputs like theirs."""
+    """A loader of a data set that is named for validation, or else for a test or queries, also as an attribute, whose
+    samples have the shapes and types of those of training, and similar inputs. None where there is none."""
     if inputs is None or targets is None:
         return None
     known = getattr(loop.batches, "dataset", None)
@@ -154,7 +155,7 @@ def _are_alike(one: torch.Tensor | None, other: torch.Tensor) -> TypeGuard[torch
 
 
 def _trained_elsewhere(loader: Any, frames: list[Any]) -> bool:
-    """Whether the data of a loader are named for training, as of one that asks a teacher for all of them in order."""
+    """Whether the data of a loader are named for training, as those of a loader for the predictions of a teacher."""
     data = getattr(loader, "dataset", None)
     return any(
         "train" in name.lower() and data is (value.dataset if isinstance(value, DataLoader) else value)
@@ -165,36 +166,36 @@ def _trained_elsewhere(loader: Any, frames: list[Any]) -> bool:
 
 
 def _other_data(value: Any, batches: Any) -> bool:
-    """Whether a loader has other data than the one that trains."""
+    """Whether a loader has other data than the training loader."""
     own, data = getattr(batches, "dataset", None), getattr(value, "dataset", None)
     return isinstance(value, DataLoader) and isinstance(batches, DataLoader) and data is not own
 
 
 def _is_evaluated(name: str, frames: list[Any]) -> bool:
-    """Whether the script gives a variable to a function of its own that asks without gradients and trains nothing, as
-    `test(net, tl)`."""
+    """Whether the script passes a variable to a function of its own that predicts without gradients and trains nothing,
+    as `test(net, tl)`."""
     for frame in frames:
         names = {**frame.f_globals, **frame.f_locals}
         for node in ast.walk(syntax_of(frame.f_code.co_filename)):
             given = node.args if isinstance(node, ast.Call) else []
             if any(last_name(part).lower() == name for part in given):
                 function = inspect.unwrap(value_of(node.func, names) or len)  # type: ignore[attr-defined]
-                if getattr(function, "__module__", "") == "__main__" and _only_asks(function):
+                if getattr(function, "__module__", "") == "__main__" and _only_evaluates(function):
                     return True
     return False
 
 
-def _only_asks(function: Callable[..., Any]) -> bool:
+def _only_evaluates(function: Callable[..., Any]) -> bool:
     tree = definition_of(function)
     nodes = [] if tree is None else list(ast.walk(tree))
     without = (part for node in nodes for part in getattr(node, "decorator_list", []) + getattr(node, "items", []))
-    asks = says_no_gradient(getattr(part, "context_expr", part) for part in without)
-    return asks and not any(called(node) == "backward" for node in nodes)
+    without_gradients = says_no_gradient(getattr(part, "context_expr", part) for part in without)
+    return without_gradients and not any(called(node) == "backward" for node in nodes)
 
 
 def are_of_another_training(names: dict[str, Any], batches: Any) -> bool:
-    """Whether loaders that a function has, or a dictionary, are for a training to come: one is named for training, and
-    the batches are from none of them, nor from their data."""
+    """Whether the loaders of a function, or of a dictionary, belong to another training: one is named for training, and
+    the batches come from none of them, nor from their data."""
     loaders = {str(name).lower(): value for name, value in list(names.items()) if isinstance(value, DataLoader)}
     if not isinstance(batches, DataLoader) or not any("train" in name for name in loaders):
         return False
@@ -206,24 +207,24 @@ def are_of_another_training(names: dict[str, Any], batches: Any) -> bool:
 
 
 def _is_named_after_another(name: str, data: Any, frames: list[Any], batches: Any) -> bool:
-    """Whether data for validation have the name of a loader that does not train now: `icons_val` beside `icons`, while
-    `source_loader` does."""
+    """Whether validation data are named after a loader other than the training loader: `icons_val` and `icons`, where
+    `source_loader` is the training loader."""
     words = {word for word in name.split("_") if not _OF_ANY.fullmatch(word)}
     seen = [{**frame.f_globals, **frame.f_locals} for frame in frames]
     loaders = [(set(n.lower().split("_")), v) for names in seen for n, v in names.items() if isinstance(v, DataLoader)]
     own = [named for named, value in loaders if value is batches]
-    beside = [named for named, value in loaders if value is not batches and value is not data]
-    others = any(words <= named and not named & {*_VALIDATION} for named in beside)
-    return bool(words) and others and bool(own) and not any(words & named for named in own)
+    others = [named for named, value in loaders if value is not batches and value is not data]
+    after_another = any(words <= named and not named & {*_VALIDATION} for named in others)
+    return bool(words) and after_another and bool(own) and not any(words & named for named in own)
 
 
 def _is_of_one_kind(value: Any, batches: Any) -> bool:
-    """A loader of the user's own class, as the one that trains."""
+    """Whether it is a loader of the same user's class as the training loader."""
     return type(value) is type(batches) and type(value).__module__ == "__main__" and hasattr(type(value), "__iter__")
 
 
 def _is_loader(value: Any) -> bool:
-    """A DataLoader, or what a library has put around one."""
+    """Whether it is a DataLoader, or a library's wrapper of one."""
     if isinstance(value, DataLoader):
         return True
     kind = type(value)
@@ -235,8 +236,7 @@ def _is_loader(value: Any) -> bool:
 
 
 def _pairs(frames: list[Any], like: torch.Tensor | None = None) -> dict[str, Any]:
-    """Inputs and targets that stand in tensors of their own, `X_val` and `y_val`, or `val_data = (x, y)`, as loaders,
-    by their names."""
+    """Loaders of inputs and targets in tensors, `X_val` and `y_val`, or `val_data = (x, y)`, by the names of inputs."""
     found: dict[str, Any] = {}
     changed = {
         id(value) for frame in frames for name, value in frame.f_locals.items()
@@ -253,8 +253,8 @@ def _pairs(frames: list[Any], like: torch.Tensor | None = None) -> dict[str, Any
             named = any(word in name.lower() for word in _VALIDATION) or name.lower() in _SHORT
             if not isinstance(inputs, torch.Tensor) or not named:
                 continue
-            beside = (names[other] for other in _names_of_targets(name) if other in names)
-            targets = next((_as_tensor(found) for found in beside if isinstance(found, kind)), None)
+            candidates = (names[other] for other in _names_of_targets(name) if other in names)
+            targets = next((_as_tensor(found) for found in candidates if isinstance(found, kind)), None)
             if isinstance(value, torch.Tensor):
                 targets = _still_an_array(name, names, like) if targets is None else targets
             elif isinstance(targets, torch.Tensor) and like is not None and _is_given_to_network(frames, name):
@@ -265,7 +265,7 @@ def _pairs(frames: list[Any], like: torch.Tensor | None = None) -> dict[str, Any
 
 
 def _as_tensor(value: Any) -> Any:
-    """An array of NumPy as a tensor that shares its memory; all else as it is."""
+    """A NumPy array as a tensor that shares its memory; other values unchanged."""
     if not isinstance(value, np.ndarray) or value.dtype.kind not in "fiu" or not value.ndim:
         return value
     return torch.from_numpy(value) if value.flags.writeable and min(value.strides) >= 0 else value
@@ -276,7 +276,7 @@ _INPUTS, _TARGETS = ("x", "X", "inputs", "images", "features"), ("y", "Y", "targ
 
 
 def _names_of_targets(name: str) -> Iterator[str]:
-    """How targets beside inputs of a name may be called: `y_val` beside `X_val`, `val_labels` beside `val_images`."""
+    """Names that the targets of inputs may have: `y_val` for `X_val`, `val_labels` for `val_images`."""
     words = name.split("_")
     for place, word in enumerate(words):
         if word in _INPUTS:
@@ -289,7 +289,7 @@ _MADE_TENSORS = re.compile(r"_?(t|th|torch|tensor)$")
 
 
 def _still_an_array(name: str, names: dict[str, Any], like: torch.Tensor | None) -> torch.Tensor | None:
-    """The array `y_val` beside the tensor `X_val_t`, as the targets of training are; None where there is no such."""
+    """The array `y_val` of the tensor `X_val_t`, with the type and shape of the training targets; None without one."""
     bare = _MADE_TENSORS.sub("", name)
     found = next((names[other] for other in _names_of_targets(bare) if other in names), None) if bare != name else None
     targets = _as_tensor(found) if isinstance(found, np.ndarray) else None
@@ -297,13 +297,13 @@ def _still_an_array(name: str, names: dict[str, Any], like: torch.Tensor | None)
 
 
 def _as_targets(targets: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
-    """With the kind of numbers of the targets of training, and one column where these have one."""
+    """Targets with the type of the training targets, and as one column where these are."""
     column = like.shape[1:] == (1,) and targets.ndim == 1
     return (targets[:, None] if column else targets).to(like.dtype)
 
 
 def _is_given_to_network(frames: list[Any], name: str) -> bool:
-    """Whether code makes a tensor of an array, and gives it to a network as it is: `net(torch.tensor(X_val))`."""
+    """Whether code converts an array to a tensor and passes it to a network directly: `net(torch.tensor(X_val))`."""
     for frame in frames:
         names = {**frame.f_globals, **frame.f_locals}
         for node in ast.walk(syntax_of(frame.f_code.co_filename)):
@@ -313,27 +313,27 @@ def _is_given_to_network(frames: list[Any], name: str) -> bool:
     return False
 
 
-_LOOKING = ("len", "print", "type", "isinstance")
+_READING = ("len", "print", "type", "isinstance")
 _AS_IT_IS = ("as_tensor", "tensor", "from_numpy", "asarray", "array", "TensorDataset", "DataLoader", "zip")
 _MOVED = ("to", "float", "double", "cuda", "cpu", "split")
 
 
 def _is_changed_first(frame: Any, name: str) -> bool:
-    """Whether a function gives a variable to nothing but methods of objects that are no networks, which scale it before
-    they ask the network, as `self.predict(validation_data[0])` does."""
+    """Whether a function passes a variable only to methods of objects that are no networks, which scale it before they
+    call the network, as `self.predict(validation_data[0])` does."""
     tree = syntax_of(frame.f_code.co_filename)
     functions_of_file = (node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef))
     own: Iterator[ast.AST] = (node for node in functions_of_file if node.lineno == frame.f_code.co_firstlineno)
     calls = [
         node
         for node in ast.walk(next(own, tree))
-        if isinstance(node, ast.Call) and called(node) not in _LOOKING and any(_holds(part, name) for part in node.args)
+        if isinstance(node, ast.Call) and called(node) not in _READING and any(_holds(part, name) for part in node.args)
     ]
     return bool(calls) and all(_scales_first(call, name, {**frame.f_globals, **frame.f_locals}) for call in calls)
 
 
 def _holds(argument: ast.expr, name: str) -> bool:
-    """Whether a call is given a variable, or a part of it: not what another call makes of it."""
+    """Whether an argument is a variable or a part of it, not the result of a call."""
     return bool(name) and variable_of(argument) == name
 
 
@@ -346,18 +346,18 @@ def _scales_first(call: ast.Call, name: str, names: dict[str, Any]) -> bool:
         return not isinstance(function.__self__, nn.Module) and _computes(function, _given_as(call, name, function))
     if callable(function) and type(function).__module__ == "__main__":  # an object that is called
         return not isinstance(function, nn.Module)
-    return function is None and called(call) in _OF_SCALERS  # of what is not made yet
+    return function is None and called(call) in _OF_SCALERS  # the object does not exist yet
 
 
 def _given_as(call: ast.Call, name: str, method: types.MethodType) -> str:
-    """What a method calls the variable that it is given; empty where that is not seen."""
+    """The parameter of a method that a variable is passed for; empty where unknown."""
     place = next((n for n, part in enumerate(call.args) if _holds(_bare(part), name)), None)
     names = method.__func__.__code__.co_varnames[1 : method.__func__.__code__.co_argcount]
     return names[place] if place is not None and place < len(names) else ""
 
 
 def _bare(node: ast.expr) -> ast.expr:
-    """What is handed on in another form: `torch.as_tensor(x)`, `x.to(device)`."""
+    """The expression inside conversions: `x` of `torch.as_tensor(x)` and `x.to(device)`."""
     while isinstance(node, ast.Call):
         if called(node) in _AS_IT_IS and node.args:
             node = node.args[0]
@@ -369,8 +369,8 @@ def _bare(node: ast.expr) -> ast.expr:
 
 
 def _computes(method: types.MethodType, name: str, depth: int = 3) -> bool:
-    """Whether a method computes something of what it is given under a name, itself or by a method that it hands it to,
-    or may do so: its code is not read, or too deep."""
+    """Whether a method computes with one of its parameters, itself or in a method that it passes it to. True also where
+    its code is not available, or nested too deeply."""
     tree = definition_of(method)
     if tree is None or not name or not depth:
         return True
@@ -384,7 +384,7 @@ def _computes_here(node: ast.AST, method: types.MethodType, name: str, depth: in
         return _holds(_bare(node.value), name)
     if not isinstance(node, ast.Call) or not any(_holds(_bare(part), name) for part in node.args):
         return False
-    if called(node) in (*_LOOKING, *_AS_IT_IS):
+    if called(node) in (*_READING, *_AS_IT_IS):
         return False
     owner = node.func.value if isinstance(node.func, ast.Attribute) else None
     function = value_of(node.func, {"self": method.__self__}) if owner is not None and _holds(owner, "self") else None
@@ -394,7 +394,7 @@ def _computes_here(node: ast.AST, method: types.MethodType, name: str, depth: in
 
 
 def _is_validation_pair(name: str, value: Any) -> bool:
-    """Whether a variable holds inputs and targets of validation, these perhaps of several kinds."""
+    """Whether a variable is a tuple of validation inputs and one or more tensors of targets."""
     if not any(word in name.lower() for word in _VALIDATION) or not isinstance(value, tuple | list):
         return False
     lengths = {len(part) if isinstance(part, torch.Tensor) and part.ndim else 0 for part in value}

@@ -1,4 +1,4 @@
-"""A batch taken apart: inputs, targets, tensors and their places, and how a network is called with them."""
+"""The parts of a batch: inputs, targets, and tensors with their places; and the call of a network with them."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from striate.doctor.setup.reached_objects import written_by_user
 _INPUTS = ("x", "input", "inputs", "image", "images", "img", "pixel_values", "data", "features", "signal", "signals")
 _TARGETS = ("y", "target", "targets", "label", "labels", "class", "classes", "mask", "masks")
 
-_BESIDE = {"mask", "ids", "id", "idx", "index", "length", "lengths", "type", "position", "weight", "weights"}
-"""Words of names of what comes beside inputs, and is asked for by nothing."""
+_ADDITIONAL = {"mask", "ids", "id", "idx", "index", "length", "lengths", "type", "position", "weight", "weights"}
+"""Words in names of tensors that are neither inputs nor targets."""
 _TRUE = {"gt", "truth", "target", "targets", "label", "labels"}
-"""Words in longer names of targets, as in `gt_semantic_seg`; names in a named tuple."""
+"""Words in longer names of targets, as in `gt_semantic_seg`; names of targets in a named tuple."""
 
 
 def parts(batch: Any) -> tuple[Any, Any]:
-    """Inputs and targets of a batch: of (x, y), of (x, …, y) — then the inputs are a tuple —, of (x, y, lengths), of a
-    dictionary or a data class by the usual names, as of a named tuple whose targets have one; of a tensor alone, the
-    tensor twice: what is to be reconstructed."""
+    """Inputs and targets of a batch: (x, y), (x, y, lengths), or (x, …, y), whose inputs are a tuple; a dictionary or
+    data class with the usual names; a named tuple, whose targets may have one. A tensor alone is both inputs and
+    targets, as for reconstruction."""
     if isinstance(batch, Mapping):
         return _of_mapping(batch)
     if (held := fields_of(batch)) is not None:
@@ -46,7 +46,7 @@ def parts(batch: Any) -> tuple[Any, Any]:
 
 
 def fields_of(value: Any) -> dict[str, Any] | None:
-    """What an object of a data class has, by name, and the tensors of one of the user's own class; None of others."""
+    """The fields of an object of a data class by name, or the tensors of an object of the user's class; else None."""
     if isinstance(value, type | nn.Module | Mapping | torch.Tensor | list | tuple):
         return None
     if dataclasses.is_dataclass(value):
@@ -57,16 +57,16 @@ def fields_of(value: Any) -> dict[str, Any] | None:
 
 
 def _are_lengths(lengths: Any, rows: Any) -> bool:
-    """Whether numbers say of each of several rows how long it is: behind them all have one filler, and one is full."""
+    """Whether integers are the lengths of padded rows: the same number follows each row's end, and one row is full."""
     if not (isinstance(lengths, torch.Tensor) and isinstance(rows, torch.Tensor)):
         return False
     if lengths.is_floating_point() or lengths.shape != rows.shape[:1] or rows.ndim < 2 or not len(rows):
         return False
     places = torch.arange(rows.shape[1], device=lengths.device)
-    behind = rows[(places >= lengths[:, None]).to(rows.device)]
-    if int(lengths.max()) != rows.shape[1] or int(lengths.min()) < 1 or not len(behind):
+    padding = rows[(places >= lengths[:, None]).to(rows.device)]
+    if int(lengths.max()) != rows.shape[1] or int(lengths.min()) < 1 or not len(padding):
         return False
-    return bool((behind == behind[0]).all())
+    return bool((padding == padding[0]).all())
 
 
 def _of_mapping(batch: Mapping[Any, Any]) -> tuple[Any, Any]:
@@ -75,8 +75,8 @@ def _of_mapping(batch: Mapping[Any, Any]) -> tuple[Any, Any]:
         target = next((key for key in batch if _TRUE & set(str(key).lower().split("_"))), None)
     named = next((key for key in batch if str(key).lower() in _INPUTS and key != target), None)
     others = [key for key, part in batch.items() if key not in (named, target) and isinstance(part, torch.Tensor)]
-    known = not any(_BESIDE & set(str(key).lower().split("_")) for key in others)
-    if target is None and named is not None and len(others) == 1 and known:  # `box` beside `pixel_values`
+    known = not any(_ADDITIONAL & set(str(key).lower().split("_")) for key in others)
+    if target is None and named is not None and len(others) == 1 and known:  # as `box` with `pixel_values`
         target = others[0]
     if target is None and named is None and len(others) == 2 and known:  # in order, as in a tuple: `noisy`, `clean`
         named, target = others
@@ -88,13 +88,13 @@ def _of_mapping(batch: Mapping[Any, Any]) -> tuple[Any, Any]:
 
 
 def call(model: nn.Module, inputs: Any) -> Any:
-    """The outputs of the network for inputs: those of several are given one by one."""
+    """The outputs of the network for inputs; a tuple of inputs is passed as several arguments."""
     return model(*inputs) if isinstance(inputs, tuple) else model(inputs)
 
 
 def main_tensor(value: Any) -> torch.Tensor | None:
-    """The first tensor in outputs or inputs, `logits` first, those of numbers with a fraction next, a loss beside
-    outputs last; None where there is none."""
+    """The most important tensor in outputs or inputs: `logits`, else the first float tensor, else the first tensor; a
+    scalar, such as a loss, only where there is nothing else. None without tensors."""
     if isinstance(value, torch.Tensor):
         return value
     if isinstance(value, Mapping):
@@ -117,7 +117,7 @@ def placed(value: Any, device: torch.device) -> Any:
 
 
 def copied(value: Any) -> Any:
-    """The batch with tensors of its own: a step may write into them."""
+    """The batch with copies of its tensors, which a step may write into."""
     return mapped(value, lambda _, tensor: tensor.detach().clone().requires_grad_(tensor.requires_grad))
 
 
@@ -133,9 +133,9 @@ def are_records(batch: Any) -> bool:
 
 
 def stacked(batch: Any) -> Any:
-    """With one record of tensors for each list of records."""
+    """The batch with one dictionary of stacked tensors in place of each list of dictionaries."""
     if are_records(batch):
-        with suppress(RuntimeError, TypeError, KeyError):  # of several sizes
+        with suppress(RuntimeError, TypeError, KeyError):  # the tensors may have several sizes
             return default_collate(batch)
     return tuple(map(stacked, batch)) if isinstance(batch, tuple) else batch
 
@@ -175,7 +175,7 @@ def mapped(batch: Any, change: Callable[[Path, torch.Tensor], torch.Tensor], pat
     if (held := fields_of(batch)) is not None:
         batch = copy.copy(batch)
         for name, part in held.items():
-            object.__setattr__(batch, name, mapped(part, change, (*path, name)))  # one may be frozen
+            object.__setattr__(batch, name, mapped(part, change, (*path, name)))  # the data class may be frozen
     return batch
 
 
@@ -184,9 +184,9 @@ def altered(batch: Any, path: Path, change: Callable[[torch.Tensor], torch.Tenso
     return mapped(batch, lambda place, tensor: change(tensor) if place == path else tensor)
 
 
-def dealt_anew(batches: Sequence[Any], rows: torch.Tensor | None = None) -> list[Any] | None:
-    """The same samples, or `rows` (N,) of them, in batches of the same sizes, in a random order; None where batches do
-    not fit together."""
+def reshuffled(batches: Sequence[Any], rows: torch.Tensor | None = None) -> list[Any] | None:
+    """Batches of the same sizes with the same samples, or `rows` (N,) of them, in random order; None where the batches
+    differ in structure or shape."""
     places = [path for path, _ in leaves(batches[0])]
     sizes = [_length(batch) for batch in batches]
     if any([path for path, _ in leaves(batch)] != places for batch in batches) or None in sizes or not places:
@@ -209,6 +209,6 @@ def _taken(shape: Any, pool: dict[Path, torch.Tensor], rows: torch.Tensor) -> An
 
 
 def _length(batch: Any) -> int | None:
-    """Samples of a batch; None where its tensors have several lengths."""
+    """The number of samples of a batch; None where its tensors have several lengths."""
     lengths = {len(tensor) if tensor.ndim else -1 for _, tensor in leaves(batch)}
     return lengths.pop() if len(lengths) == 1 and -1 not in lengths else None

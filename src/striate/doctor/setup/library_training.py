@@ -1,4 +1,4 @@
-"""What a library's trainer does around the step: how often, with which schedules, and how it validates."""
+"""What a library's trainer does around the training step: epochs, schedules and validation."""
 
 from __future__ import annotations
 
@@ -12,22 +12,25 @@ from torch import nn
 
 @dataclass(frozen=True)
 class Scheduled:
-    """A schedule of the learning rate. `watched`: the name of the metric that it is given, where it is given one."""
+    """A schedule of the learning rate."""
 
     scheduler: Any
     often: Literal["batch", "epoch"]
+    """When it steps."""
     watched: str = ""
+    """Name of the metric that it is called with; empty without one."""
 
 
 @dataclass(frozen=True)
-class Judge:
-    """The user's function that judges all predictions of validation at once. `predict(model, batches)`: outputs and
-    labels of all batches together, as it is given them. `judge(outputs, labels)`: what it gives, by name. `name`: of
-    the function."""
+class MetricFunction:
+    """The user's function that computes metrics from all predictions of validation at once."""
 
     predict: Callable[[nn.Module, Iterable[Any]], tuple[torch.Tensor, torch.Tensor]]
-    judge: Callable[[torch.Tensor, torch.Tensor], Mapping[str, Any]]
+    """`predict(model, batches)` returns the concatenated outputs and labels, which the function is called with."""
+    compute: Callable[[torch.Tensor, torch.Tensor], Mapping[str, Any]]
+    """`compute(outputs, labels)` calls the function and returns its metrics by name."""
     name: str
+    """Name of the function."""
 
 
 @dataclass(frozen=True)
@@ -45,5 +48,5 @@ class LibraryTraining:
     """`evaluate(model, batches)` returns the logged validation metrics by name; None without validation."""
     accumulated: int = 1
     """Batches whose gradients are accumulated for each optimizer step."""
-    judge: Judge | None = None
+    judge: MetricFunction | None = None
     """The user's function that computes all metrics, where there is one."""

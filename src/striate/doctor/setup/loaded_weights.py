@@ -1,4 +1,5 @@
-"""What a script reads into its networks with `load_state_dict(…, strict=False)`, which lets all names differ."""
+"""Weights that a script loads into its networks with `load_state_dict(…, strict=False)`, which ignores unknown
+names."""
 
 from __future__ import annotations
 
@@ -20,22 +21,23 @@ class LoadedWeights:
 
     module: nn.Module
     where: str
-    given: tuple[str, ...]
+    """File and line of the call."""
+    names: tuple[str, ...]
     """Names of the tensors in the file."""
-    taken: int
-    """How many of them the module has, too."""
-    wanted: tuple[str, ...]
+    matched: int
+    """How many of them the module has too."""
+    module_names: tuple[str, ...]
     """Names of the module's own tensors."""
 
     @property
     def renamed(self) -> str:
-        """The line that makes the names fit, where they differ by what stands before all of them; else empty."""
-        wanted, half = set(self.wanted), len(self.given) / 2
-        for prefix in _prefixes(self.given[0]):
-            if sum(name.removeprefix(prefix) in wanted for name in self.given) > half:
+        """The expression that corrects the names where they differ by a common prefix; else empty."""
+        own, half = set(self.module_names), len(self.names) / 2
+        for prefix in _prefixes(self.names[0]):
+            if sum(name.removeprefix(prefix) in own for name in self.names) > half:
                 return f"{{name.removeprefix({prefix!r}): tensor for name, tensor in state.items()}}"
-        for prefix in _prefixes(self.wanted[0]):
-            if sum(prefix + name in wanted for name in self.given) > half:
+        for prefix in _prefixes(self.module_names[0]):
+            if sum(prefix + name in own for name in self.names) > half:
                 return f"{{{prefix!r} + name: tensor for name, tensor in state.items()}}"
         return ""
 
@@ -47,8 +49,8 @@ def _prefixes(name: str) -> Iterator[str]:
 
 @contextmanager
 def watched_loads(found: dict[int, LoadedWeights]) -> Iterator[None]:
-    """While it lasts, the last call of `load_state_dict` for each module that lets names differ is put into `found`,
-    by the module's id; a later strict one takes it out."""
+    """While the body runs, the last call of `load_state_dict(…, strict=False)` for each module is recorded in `found`,
+    by the module's id; a later strict call removes it."""
     original = nn.Module.load_state_dict
 
     def load(self: nn.Module, state_dict: Mapping[str, Any], *args: Any, **more: Any) -> Any:
@@ -56,8 +58,8 @@ def watched_loads(found: dict[int, LoadedWeights]) -> Iterator[None]:
         found.pop(id(self), None)
         strict = args[0] if args else more.get("strict", True)
         if not strict:
-            wanted, given = tuple(self.state_dict()), tuple(state_dict)
-            found[id(self)] = LoadedWeights(self, _caller(), given, len(set(given) & set(wanted)), wanted)
+            own, given = tuple(self.state_dict()), tuple(state_dict)
+            found[id(self)] = LoadedWeights(self, _caller(), given, len(set(given) & set(own)), own)
         return result
 
     nn.Module.load_state_dict = load  # type: ignore[method-assign]

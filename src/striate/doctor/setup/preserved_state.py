@@ -1,4 +1,4 @@
-"""Everything that a diagnosis may come across, put back as it was."""
+"""Restores all state that a diagnosis may change."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ from striate.models.preserved_state import TRIALS, nothing_compiled, same_random
 Undo = Callable[[], None]
 
 LARGE = 64 * 2**20
-"""Bytes: tensors and arrays of more that nothing is learned in are data, which training does not write into."""
+"""Bytes above which a tensor or array that is not trained counts as data, which training does not write into."""
 
 
 @contextmanager
 def state_preserved(setup: TrainingSetup) -> Iterator[None]:
-    """Whatever the body does, and however it ends: parameters, buffers, modes, `requires_grad`, gradients, hooks and
-    attributes of the network, the state of the optimizer, of schedulers, generators and data sets that loaders, loss
-    and step hold, and the random state of Python, NumPy and torch are what they were. What is printed goes to stderr;
-    warnings are not shown, and nothing is written into logs of trainings: they are the user's own. Compiled networks
-    run as they are written."""
+    """Restores, whatever the body does and however it ends: parameters, buffers, modes, `requires_grad`, gradients,
+    hooks and attributes of the network; the state of the optimizer, and of schedulers, generators and data sets that
+    loaders, loss and step can reach; and the random state of Python, NumPy and torch. While the body runs, printed text
+    goes to stderr, warnings are hidden, nothing is written to experiment loggers, and compiled networks run
+    uncompiled."""
     held = (setup.model, setup.optimizer, setup.loss, setup.step, setup.train, setup.val)
     undo = list(_undoing(reached_objects(held)))
     anomaly, enabled = torch.is_anomaly_enabled(), torch.is_grad_enabled()
@@ -61,8 +61,8 @@ def state_preserved(setup: TrainingSetup) -> Iterator[None]:
 
 @contextmanager
 def outside_autocast() -> Iterator[None]:
-    """Puts aside the autocast that the script is in: within one, even a disabled one, torch keeps what it cast of
-    weights, and trials would go on with what their weights were."""
+    """While the body runs, the script's autocast contexts are left: within one, even a disabled one, torch caches cast
+    weights, and trials would use outdated weights."""
     kinds = [kind for kind in ("cpu", "cuda") if torch.is_autocast_enabled(kind)]
     depth = torch.autocast_increment_nesting() - 1
     for _ in range(depth + 1):
@@ -81,7 +81,7 @@ def outside_autocast() -> Iterator[None]:
 
 @contextmanager
 def same_draws(*roots: object) -> Iterator[None]:
-    """Generators that can be reached from the roots are put back: what draws from them again draws the same."""
+    """Restores the generators that can be reached from the roots, so that later draws repeat those of the body."""
     undo = list(_undoing([thing for thing in reached_objects(roots) if isinstance(thing, RANDOM)]))
     try:
         yield
@@ -90,11 +90,11 @@ def same_draws(*roots: object) -> Iterator[None]:
 
 
 def _put_back(undo: list[Undo]) -> None:
-    """All of it, also where some cannot be: then what was raised first is raised at the end."""
+    """Call all functions. Raises the first error after the last call."""
     failed: Exception | None = None
-    for back in undo:
+    for restore in undo:
         try:
-            back()
+            restore()
         except Exception as error:
             failed = failed or error
     if failed is not None:
@@ -102,7 +102,8 @@ def _put_back(undo: list[Undo]) -> None:
 
 
 def _undoing(things: list[object]) -> Iterator[Undo]:
-    """What puts things back as they are now: first what they hold, then the values of tensors, each once."""
+    """Functions that restore the present state of things: first their attributes and items, then the values of tensors,
+    each once."""
     tensors: dict[int, torch.Tensor] = {}
     for thing in things:
         if isinstance(thing, torch.Tensor):
@@ -114,15 +115,15 @@ def _undoing(things: list[object]) -> Iterator[Undo]:
             states = [value for state in thing.state.values() for value in state.values()]
             tensors |= {id(value): value for value in states if isinstance(value, torch.Tensor)}
             yield _of_optimizer(thing)
-        elif (back := _undo(thing)) is not None:
-            yield back
+        elif (restore := _undo(thing)) is not None:
+            yield restore
     for tensor in tensors.values():
         if not tensor.is_meta and not nn.parameter.is_lazy(tensor) and not is_data(tensor):
             yield _of_tensor(tensor)
 
 
 def is_data(value: object) -> bool:
-    """Whether a tensor or array is too large to be anything but data, and nothing is learned in it."""
+    """Whether a tensor or array is data: larger than LARGE and not trained."""
     if isinstance(value, np.ndarray):
         return value.nbytes > LARGE
     return (
@@ -135,7 +136,7 @@ def is_data(value: object) -> bool:
 
 
 def _undo(thing: object) -> Undo | None:
-    """What puts a thing back as it is now; None for what needs none."""
+    """A function that restores the present state of a thing; None for a thing without state."""
     if isinstance(thing, torch.Generator):
         return partial(_set_state, thing, thing.get_state())
     if isinstance(thing, np.random.Generator):
@@ -160,7 +161,7 @@ def _undo(thing: object) -> Undo | None:
 
 
 def _refill(table: Any, entries: Any) -> None:
-    if isinstance(table, dict):  # of kinds whose own `clear` and `update` raise, too, as outputs of transformers have
+    if isinstance(table, dict):  # subclasses, such as outputs of transformers, may forbid `clear` and `update`
         dict.clear(table)
         dict.update(table, entries)
         return
@@ -183,7 +184,7 @@ def _set_state(generator: torch.Generator, state: torch.Tensor) -> None:
 
 def _set_attributes(thing: object, table: dict[str, Any] | None, slots: dict[str, Any]) -> None:
     if table is not None:
-        # A loader forbids to set some of its attributes; its table of them can be written.
+        # A DataLoader forbids setting some of its attributes, but not writing its `__dict__`.
         _refill(vars(thing), table)
     for name, value in slots.items():
         object.__setattr__(thing, name, value)
@@ -191,26 +192,27 @@ def _set_attributes(thing: object, table: dict[str, Any] | None, slots: dict[str
 
 def _of_tensor(tensor: torch.Tensor) -> Undo:
     values, needs, gradient = tensor.detach().clone(), tensor.requires_grad, tensor.grad if tensor.is_leaf else None
-    kept = None if gradient is None else gradient.detach().clone()
+    values_before = None if gradient is None else gradient.detach().clone()
     version = None if tensor.is_inference() else tensor._version
 
     def back() -> None:
         with torch.no_grad():
-            # A write would invalidate a graph that awaits backward; `.data` may have been written without a trace.
+            # Write only if changed: a write invalidates a graph that awaits its backward pass. Writes to `.data` do not
+            # increase the version.
             if (version is not None and tensor._version != version) or not same_values(tensor, values):
                 tensor.data.copy_(values)
             if tensor.is_leaf and not tensor.is_inference():
                 if tensor.requires_grad != needs:
                     tensor.requires_grad_(needs)
                 tensor.grad = gradient
-                if gradient is not None and kept is not None and not same_values(gradient, kept):
-                    gradient.copy_(kept)
+                if gradient is not None and values_before is not None and not same_values(gradient, values_before):
+                    gradient.copy_(values_before)
 
     return back
 
 
 def same_values(tensor: torch.Tensor, other: torch.Tensor) -> bool:
-    """Bit for bit, with what is not a number equal to itself; on the `meta` device there are no numbers."""
+    """Whether two tensors are equal, with NaN equal to NaN; always on the `meta` device, which has no values."""
     if tensor.is_meta and other.is_meta:
         return True
     if tensor.layout != torch.strided:

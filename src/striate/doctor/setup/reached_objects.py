@@ -1,4 +1,4 @@
-"""What user code can get hold of: followed through attributes, lists, closures and the globals that functions name."""
+"""The objects that user code can reach: through attributes, lists, closures and the globals that functions name."""
 
 from __future__ import annotations
 
@@ -30,9 +30,10 @@ _STATELESS = (types.FunctionType, types.MethodType, types.BuiltinFunctionType, t
 
 
 def reached_objects(roots: Iterable[object]) -> list[object]:
-    """Each object with a state that can be reached from the roots, once, near ones first: networks, optimizers,
-    schedulers, generators, short lists and dictionaries, tensors and arrays, objects of the user's own classes; loaders
-    and data sets last, without the tensors and arrays that are their data. Long lists are data and are not followed."""
+    """The objects with state that can be reached from the roots, each once, in breadth-first order: networks,
+    optimizers, schedulers, generators, short lists and dictionaries, tensors and arrays, objects of the user's classes.
+    Loaders and data sets come last, without the tensors and arrays that they store. Long lists are data and are not
+    followed."""
     found: dict[int, object] = {}
     near: deque[tuple[object, int]] = deque((root, 0) for root in roots)
     data: deque[tuple[object, int]] = deque()
@@ -49,7 +50,7 @@ def reached_objects(roots: Iterable[object]) -> list[object]:
 
 
 def reached_values(names: Mapping[str, Any], deepest: int = 3) -> Iterator[Any]:
-    """The user's values, what their objects and lists hold, and so on."""
+    """The values of variables, the attributes and items of these, and so on, `deepest` levels deep, each once."""
     seen, level = set[int](), list(names.values())
     for _ in range(deepest + 1):
         held: list[Any] = []
@@ -85,7 +86,7 @@ def _parts(thing: object) -> Iterator[Any]:
         yield from (value for name, value in vars(thing).items() if name not in ("state", "param_groups"))
         yield from (p for group in thing.param_groups for p in group["params"])
     elif isinstance(thing, nn.Module):
-        for part in thing.modules():  # all of them near, however deep they lie
+        for part in thing.modules():  # all at the same depth, however deeply they are nested
             yield part
             yield from (v for name, v in vars(part).items() if name not in ("_parameters", "_buffers", "_modules"))
             yield from _named_by_methods(part)
@@ -96,12 +97,12 @@ def _parts(thing: object) -> Iterator[Any]:
 
 
 def _is_own(thing: object) -> bool:
-    """Whether its class was written by the user."""
+    """Whether an object's class was written by the user."""
     return written_by_user(type(thing).__module__)
 
 
 def _named_by_methods(thing: object) -> Iterator[Any]:
-    """The globals that methods of the user's class name: a layer that `forward` finds there is part of no network."""
+    """The globals that methods of a user's class name. A layer that `forward` uses as a global is no submodule."""
     for kind in type(thing).__mro__:
         if written_by_user(kind.__module__):
             functions = [value for value in vars(kind).values() if isinstance(value, types.FunctionType)]
@@ -114,17 +115,17 @@ def reached_optimizers(names: Mapping[str, Any]) -> list[Optimizer]:
 
 
 def parameters_held(*optimizers: Optimizer) -> set[int]:
-    """The identities of all parameters in the groups of optimizers."""
+    """The ids of all parameters of the optimizers."""
     return {id(p) for optimizer in optimizers for group in optimizer.param_groups for p in group["params"]}
 
 
 def attributes_of(thing: object) -> dict[str, Any]:
-    """All attributes that an object keeps, in its dictionary or in slots."""
+    """All attributes of an object, in its `__dict__` or in slots."""
     return slots_of(thing) | dict(getattr(thing, "__dict__", {}))
 
 
 def slots_of(thing: object) -> dict[str, Any]:
-    """The attributes that an object keeps in slots."""
+    """The attributes of an object in slots."""
     names = [name for kind in type(thing).__mro__ for name in _slots(kind)]
     return {name: getattr(thing, name) for name in names if hasattr(thing, name)}
 
@@ -136,7 +137,7 @@ def _slots(kind: type) -> tuple[str, ...]:
 
 
 def users_frame() -> types.FrameType | None:
-    """The innermost frame in code of the user's."""
+    """The innermost running frame of the user's code; None without one."""
     frame: types.FrameType | None = sys._getframe(1)
     while frame is not None and not written_by_user(frame.f_globals.get("__name__")):
         frame = frame.f_back
@@ -145,7 +146,7 @@ def users_frame() -> types.FrameType | None:
 
 @functools.cache
 def written_by_user(module: str | None) -> bool:
-    """Whether a module, by its name, is neither Python's nor an installed library's, nor striate's own."""
+    """Whether a module, given by name, belongs neither to Python, nor to an installed library, nor to striate."""
     file = getattr(sys.modules.get(module or ""), "__file__", None)
     if file is None:
         return module == "__main__" or (module or "builtins") not in sys.modules
@@ -156,14 +157,14 @@ def written_by_user(module: str | None) -> bool:
 
 @functools.cache
 def _installed(folder: Path) -> bool:
-    """Whether a folder belongs to a package that `pip install --target` has put beside its metadata."""
+    """Whether a folder belongs to a package that was installed with `pip install --target`, next to its metadata."""
     places = (place for place in (folder, *folder.parents) if str(place) in sys.path)
     return any(any(place.glob("*.dist-info")) for place in places)
 
 
 def held_by(function: types.FunctionType) -> dict[str, Any]:
-    """What a function of the user's can reach besides its arguments, by name: its closure, the globals it names, the
-    defaults of its arguments, its attributes."""
+    """The values that a user's function can reach besides its arguments, by name: its closure, the globals that it
+    names, its defaults and its attributes. Empty for other functions."""
     if not written_by_user(function.__module__):
         return {}
     held: dict[str, Any] = {f"default {number}": value for number, value in enumerate(function.__defaults__ or ())}
@@ -181,5 +182,5 @@ def held_by(function: types.FunctionType) -> dict[str, Any]:
 
 
 def global_names(code: types.CodeType) -> set[str]:
-    """Names that code, and code within it, may look up among globals."""
+    """The names that code, and functions defined in it, may look up as globals."""
     return set(code.co_names).union(*(global_names(c) for c in code.co_consts if isinstance(c, types.CodeType)))

@@ -1,4 +1,4 @@
-"""Iterators that a training step takes from, as with `next(batches)`: recorded, so that trials are given the same."""
+"""Iterators that a training step calls `next` on, recorded so that each trial gets the same items."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ _READ_ONCE = (types.GeneratorType, _BaseDataLoaderIter, *_ENDLESS, zip, map, enu
 
 
 class RecordedIterator:
-    """Gives what an iterator gave, over and over; nothing where that had ended. It stands in the place of the original,
-    `iterator`."""
+    """Repeats the recorded items of an iterator, cyclically; empty where the iterator had ended. It replaces the
+    original, `iterator`."""
 
     def __init__(self, iterator: Any, batches: list[Any]) -> None:
         self.iterator, self.batches, self.place = iterator, batches, 0
 
-    def anew(self) -> RecordedIterator:
-        """The same from its beginning."""
+    def restarted(self) -> RecordedIterator:
+        """The same iterator, at its beginning."""
         return RecordedIterator(self.iterator, self.batches)
 
     def __iter__(self) -> Iterator[Any]:
@@ -46,11 +46,11 @@ class RecordedIterator:
         return copied(batch)
 
 
-class Taken:
-    """Batches of an iterator that nothing gives anew: as many as it has, each time those that follow, then those that
-    it gave before."""
+class ReadOnceBatches:
+    """Batches of an iterator that cannot be restarted. Each pass yields the batches that follow; at the iterator's end,
+    a pass repeats those that it yielded before."""
 
-    draws_again = True
+    repeats_samples = True
     """A sample may come several times in an epoch."""
 
     def __init__(self, iterator: Iterator[Any], first: Any) -> None:
@@ -60,7 +60,7 @@ class Taken:
         for number in range(_MOST):
             try:
                 batch = next(self.iterator)
-            except Exception:  # it has ended, or is the user's and cannot go on
+            except Exception:  # the iterator has ended, or the user's code raised an error
                 yield from self.known[: _MOST - number] if not number else ()
                 return
             if len(self.known) < _MOST:
@@ -69,13 +69,13 @@ class Taken:
 
 
 def is_read_once(thing: object) -> bool:
-    """Whether it is an iterator of which there is no copy."""
+    """Whether it is an iterator that cannot be copied."""
     return isinstance(thing, _READ_ONCE)
 
 
 def recorded_in(step: Callable[..., Any], main: object = None) -> list[RecordedIterator]:
-    """All that a step can take from and of which there is no copy. Nothing is taken of the `main` one: the step is
-    given its batches."""
+    """Records of all iterators that a step can reach and that cannot be copied. No items are taken from the iterator
+    `main`, whose batches the step receives."""
     found = [
         _recorded(thing, 0 if thing is main else _MOST) for thing in reached_objects((step,)) if is_read_once(thing)
     ]
@@ -83,7 +83,8 @@ def recorded_in(step: Callable[..., Any], main: object = None) -> list[RecordedI
 
 
 def _recorded(iterator: Any, most: int) -> RecordedIterator | None:
-    """What it gives next, at most for a second; None where it runs at the moment, or raises something of the user's."""
+    """A record of the next items, taken for at most a second; None where the iterator is running, or raises an error at
+    its first item."""
     found: list[Any] = []
     size, until = 0, perf_counter() + _SECONDS
     try:
@@ -97,34 +98,34 @@ def _recorded(iterator: Any, most: int) -> RecordedIterator | None:
     return RecordedIterator(iterator, found)
 
 
-def deals_by_own(loader: Any) -> bool:
-    """Whether batches are made by a sampler of the user's own, which may deal classes by chance: in one epoch some come
-    seldom, in the next one others."""
+def has_own_batch_sampler(loader: Any) -> bool:
+    """Whether a batch sampler of the user's makes the batches. It may choose classes at random, so that each epoch has
+    other rare classes."""
     sampler = getattr(loader, "batch_sampler", None)
     return sampler is not None and written_by_user(type(sampler).__module__)
 
 
-def takes_others(step: object) -> bool:
-    """Whether a step takes other batches of tensors than those that it is given."""
+def draws_own_batches(step: object) -> bool:
+    """Whether a step draws batches of tensors besides the batch that it receives."""
     records: list[RecordedIterator] = getattr(step, "iterators", [])
     return any(tensor.ndim for record in records for tensor in tensors_in(record.batches[:1]))
 
 
-def batches_behind(iterator: Any) -> Any:
-    """What goes over the batches that an iterator gives: the loader that it reads, or what takes from it; None where
-    it gives no tensors, or parts of a network."""
+def batches_of_iterator(iterator: Any) -> Any:
+    """An iterable of the batches that an iterator yields: the loader that it reads, or one that reads the iterator;
+    None where it yields no tensors, or parameters of a network."""
     frame = iterator.gi_frame if isinstance(iterator, types.GeneratorType) else None
     if frame is not None and str(frame.f_globals.get("__name__")).startswith("torch.nn"):
         return None
     try:
         first = next(iterator)
-    except Exception:  # of the user's
+    except Exception:  # in the user's code
         return None
     tensors = list(tensors_in(first))
     if not any(tensor.ndim for tensor in tensors) or any(isinstance(tensor, nn.Parameter) for tensor in tensors):
         return None
     loader = _loader_behind(iterator)
-    return loader if loader is not None and _gives_the_like(loader, first) else Taken(iterator, first)
+    return loader if loader is not None and _yields_similar(loader, first) else ReadOnceBatches(iterator, first)
 
 
 def _loader_behind(thing: Any, depth: int = 0) -> DataLoader[Any] | None:
@@ -149,9 +150,9 @@ def _loader_behind(thing: Any, depth: int = 0) -> DataLoader[Any] | None:
     return next(iter(found.values())) if len(found) == 1 else None
 
 
-def _gives_the_like(loader: DataLoader[Any], batch: Any) -> bool:
-    """Whether a loader's first batch has the tensors of another batch, of like numbers: what reads it changes
-    nothing."""
+def _yields_similar(loader: DataLoader[Any], batch: Any) -> bool:
+    """Whether a loader's first batch has the same structure as another batch, and inputs of similar mean and deviation:
+    nothing transforms the loader's batches then."""
     try:
         state = torch.get_rng_state()
         known = next(iter(loader))

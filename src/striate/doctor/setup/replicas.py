@@ -1,4 +1,4 @@
-"""A replica of a setup: network, optimizer, loss and step copied together, so that their ties are kept."""
+"""Replicas of a setup: network, optimizer, loss and step are copied together, with their references to each other."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_
 _STEP_HOOKS = ("_optimizer_step_pre_hooks", "_optimizer_step_post_hooks")
 _DEEPEST = 4
 _MOST_FRAMES = 100_000
-"""Of Python's stack while objects are copied: chains of some thousand need several frames for each link."""
+"""Recursion limit while objects are copied: chains of thousands of objects need several frames for each."""
 _SHARED = (*DATA, types.ModuleType, type, io.IOBase)
 
 
@@ -53,13 +53,13 @@ class Replica:
     loss: Loss
     step: Step
     names: dict[int, str]
-    """Names of the parameters by their identity."""
+    """Names of the parameters of `model` by id."""
     originals: dict[str, nn.Parameter]
     """The parameters of the user's own network by name."""
 
 
 def to_float32(replica: Replica) -> None:
-    """Have its weights, and what its optimizer remembers of them, in float32."""
+    """Convert the weights, and the optimizer's state, to float32."""
     replica.model.float()
     for state in replica.optimizer.state.values():
         for key, value in state.items():
@@ -79,24 +79,24 @@ def _long_chains_copied() -> Iterator[None]:
 
 @_long_chains_copied()
 def make_replica(setup: TrainingSetup) -> Replica:
-    """A copy of everything that training touches; closures and globals of the step hold the copies too.
+    """A copy of everything that training changes. The closures and globals of the step are rebound to the copies.
 
-    Raises ModelError where the network cannot be copied.
+    Raises ModelError where the network cannot be copied, UsageError where the optimizer or step cannot.
     """
     memo: dict[int, Any] = {}
     reached = reached_objects((setup.step, setup.loss))
     for thing in reached:
-        if isinstance(thing, _SHARED) or _is_one_of_all(thing):  # data are read only, and too large for copies
+        if isinstance(thing, _SHARED) or _shares_attributes(thing):  # data are only read, and too large to copy
             memo[id(thing)] = thing
         elif isinstance(thing, RecordedIterator):
-            memo[id(thing)] = memo[id(thing.iterator)] = thing.anew()
+            memo[id(thing)] = memo[id(thing.iterator)] = thing.restarted()
     with copying_explained(setup.model):
         model = _copied_module(setup.model, memo)
     rebind, given = _Rebinding(memo), setup.optimizer
     optimizer = _copied_optimizer(given, memo) if isinstance(given, Optimizer) else _made(rebind(given), model)
     loss, step = rebind(setup.loss), rebind(setup.step)
     for part in model.modules():
-        if isinstance(vars(part).get("forward"), types.FunctionType):  # replaced on the object itself
+        if isinstance(vars(part).get("forward"), types.FunctionType):  # replaced on the instance
             vars(part)["forward"] = rebind(vars(part)["forward"])
         for table in (vars(part).get(name) for name in _HOOKS):
             for key, hook in list((table or {}).items()):
@@ -109,8 +109,8 @@ def make_replica(setup: TrainingSetup) -> Replica:
     return Replica(model, optimizer, loss, step, names, dict(setup.model.named_parameters()))
 
 
-def _is_one_of_all(thing: object) -> bool:
-    """Whether all objects of its class have the same attributes, as the states of Accelerate: a copy would not."""
+def _shares_attributes(thing: object) -> bool:
+    """Whether all objects of its class share their attributes, as the states of Accelerate do; a copy would not."""
     table = getattr(thing, "__dict__", None)
     return table is not None and any(table is value for kind in type(thing).__mro__ for value in vars(kind).values())
 
@@ -118,7 +118,7 @@ def _is_one_of_all(thing: object) -> bool:
 def _made(make: Callable[[Any], Optimizer], model: nn.Module) -> Optimizer:
     try:
         return make(model.parameters())
-    except Exception as error:  # whatever a function of the user's raises
+    except Exception as error:  # in the user's function
         if ran_out(error):
             raise
         got = f"a function that raises {type(error).__name__}: {one_line(str(error))[:200]}"
@@ -127,8 +127,8 @@ def _made(make: Callable[[Any], Optimizer], model: nn.Module) -> Optimizer:
 
 
 def _copied_optimizer(given: Optimizer, memo: dict[int, Any]) -> Optimizer:
-    """With what else it holds, as LBFGS and optimizers around others do: torch's way of copying leaves that out. Not
-    with methods of the object itself: a scheduler's know the original."""
+    """A copy with all attributes, such as those of LBFGS and of optimizers that wrap others, which torch's
+    `__getstate__` omits. Not with functions set on the instance: those of a scheduler refer to the original."""
     replica = copy.deepcopy(given, memo)
     for name, value in vars(given).items():
         if name not in vars(replica) and not callable(value):
@@ -137,14 +137,14 @@ def _copied_optimizer(given: Optimizer, memo: dict[int, Any]) -> Optimizer:
 
 
 def give_step_hooks(optimizer: Optimizer, other: object, change: Callable[[Any], Any]) -> None:
-    """Have another one call what `change` makes of an optimizer's hooks around its steps: copying leaves them out."""
+    """Register an optimizer's step hooks, changed by `change`, with another optimizer; copying omits them."""
     for name in _STEP_HOOKS if isinstance(other, Optimizer) else ():
         for key, hook in list(getattr(optimizer, name, {}).items()):
             getattr(other, name, {})[key] = change(hook)
 
 
 def _copy_gradient_hooks(original: nn.Module, replica: nn.Module, rebind: Callable[[Any], Any]) -> None:
-    """Copying a tensor leaves its hooks out."""
+    """Register the gradient hooks of parameters with their copies; copying omits them."""
     for parameter, copied in zip(original.parameters(), replica.parameters(), strict=True):
         hooks = list((parameter._backward_hooks or {}).values())
         if copied.requires_grad and copied is not parameter and not copied._backward_hooks:
@@ -154,7 +154,7 @@ def _copy_gradient_hooks(original: nn.Module, replica: nn.Module, rebind: Callab
 
 def _copied_module(module: nn.Module, memo: dict[int, Any]) -> nn.Module:
     for part in module.modules():
-        # A result of an earlier pass that was kept as an attribute has a history, which torch does not copy.
+        # torch does not copy tensors with a graph, such as the result of an earlier pass in an attribute.
         for tensor in tensors_in(
             [value for key, value in vars(part).items() if key not in ("_modules", "_parameters")]
         ):
@@ -164,11 +164,11 @@ def _copied_module(module: nn.Module, memo: dict[int, Any]) -> nn.Module:
 
 
 class _Rebinding:
-    """Makes functions of the user's work on copies: of what their closures, globals and bound objects hold."""
+    """Copies the user's functions, with closures, globals and bound objects that refer to copies."""
 
     def __init__(self, memo: dict[int, Any]) -> None:
         self.memo, self.made = memo, cast("dict[int, Any]", {})
-        self.kept: list[Any] = []  # as long as their identities are keys
+        self.kept: list[Any] = []  # kept alive, since their ids are keys
         self.worlds: dict[int, dict[str, Any]] = {}
 
     def __call__(self, thing: Any) -> Any:
@@ -188,22 +188,22 @@ class _Rebinding:
     def _value(self, thing: Any) -> Any:
         if isinstance(thing, _SHARED) or is_data(thing) or not _may_change(thing):
             return thing
-        tried = dict(self.memo)  # what breaks off leaves hollow objects in it
+        tried = dict(self.memo)  # a failed copy leaves incomplete objects in it
         try:
             replica = (_copied_optimizer if isinstance(thing, Optimizer) else copy.deepcopy)(thing, tried)
         except Exception as error:
             if ran_out(error):
                 raise
             return self._part_by_part(thing)
-        # What it keeps alive lies under its own identity, which the next dictionary may have.
+        # deepcopy keeps objects alive in an entry under the memo's own id, which the next dictionary may reuse.
         self.kept += tried.pop(id(tried), [])
         self.memo.update(tried)
         self._functions_in(replica, _DEEPEST)
         return replica
 
     def _functions_in(self, replica: Any, depth: int) -> None:
-        """The user's functions that a copy holds, as an engine its handlers, know copies too: `deepcopy` leaves them
-        as they are."""
+        """Rebind the user's functions in a copy, such as the handlers of an engine; `deepcopy` does not copy
+        functions."""
         if not depth:
             return
         held: Any = replica
@@ -219,7 +219,7 @@ class _Rebinding:
                 self._functions_in(value, depth - 1)
 
     def _part_by_part(self, thing: Any) -> Any:
-        """Of the user's own objects that hold something which cannot be copied, as a lock or a file: the rest is."""
+        """Copy what can be copied of a user's object that contains, for example, a lock or a file."""
         if hasattr(thing, "__next__") and not isinstance(thing, io.IOBase):
             raise UsageError(
                 "step",
@@ -249,7 +249,7 @@ class _Rebinding:
         world = self.worlds.setdefault(id(function.__globals__), dict(function.__globals__))
         cells = tuple(types.CellType() for _ in function.__closure__ or ())
         replica = types.FunctionType(function.__code__, world, function.__name__, None, cells)
-        self.made[id(function)] = replica  # before what it holds, which may hold it
+        self.made[id(function)] = replica  # before its contents, which may refer to it
         replica.__module__, replica.__qualname__ = function.__module__, function.__qualname__
         if function.__defaults__ is not None:
             replica.__defaults__ = tuple(map(self, function.__defaults__))
@@ -276,10 +276,10 @@ _CHANGING = (
 
 
 def _may_change(thing: Any) -> bool:
-    """Whether training may write into it."""
-    if isinstance(thing, tuple):  # of a network and its optimizer, say; tensors in one are data
+    """Whether training may change it."""
+    if isinstance(thing, tuple):  # of a network and its optimizer, say; tensors in a tuple are data
         return any(_may_change(part) for part in thing if not isinstance(part, torch.Tensor | np.ndarray))
     if isinstance(thing, _CHANGING) or hasattr(thing, "__next__"):
         return True
-    # Of callable objects only the user's own: a trainer; those of libraries are types, transforms, compiled functions.
+    # Callable objects only of the user's classes, such as a trainer; others are types, transforms, compiled functions.
     return bool(attributes_of(thing)) and (not callable(thing) or written_by_user(type(thing).__module__))

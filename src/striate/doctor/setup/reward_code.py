@@ -1,4 +1,4 @@
-"""Where the user's code plays an environment and learns values from what follows."""
+"""Where the user's code steps an environment, and learns values by bootstrapping."""
 
 from __future__ import annotations
 
@@ -29,17 +29,18 @@ _MOSTLY = 0.5
 
 @dataclass(frozen=True)
 class Bootstrap:
-    """`discount * value of what follows`, where a network gives that value. `parts`: all expressions that went into the
-    assignment, as far as its function shows."""
+    """A product `discount * value`, in which a network computes the value of the next state."""
 
     node: ast.BinOp
+    """The product."""
     file: str
     discount: ast.expr
     parts: tuple[ast.AST, ...]
+    """All nodes of its statement, and of the assignments in its function that the statement's names come from."""
 
     @property
     def masked(self) -> bool:
-        """Whether something in it tells the end of an episode: `1 - done`, a mask, a comparison with None."""
+        """Whether something in it masks the end of an episode: `1 - done`, a mask, a comparison with None."""
         for part in self.parts:
             if isinstance(part, ast.Name) and (_MASKS.search(part.id) or part.id in ("d", "end", "ends")):
                 return True
@@ -61,8 +62,8 @@ def _is_one(node: ast.expr) -> bool:
 
 
 def is_environment(value: Any) -> bool:
-    """Whether an object is an environment as gymnasium has them, or one of the user's own that is stepped in the same
-    way: with an action, for an observation, a reward and an end; one that begins anew by itself names the reward."""
+    """Whether an object is an environment of gymnasium, or one of the user's with the same `step`: it takes an action
+    and returns an observation, a reward and an end. Without a `reset` method, `step` must name the reward."""
     spaces = ("action_space", "single_action_space")
     if isinstance(value, type | nn.Module) or not callable(getattr(value, "step", None)):
         return False
@@ -72,7 +73,7 @@ def is_environment(value: Any) -> bool:
 
 
 def _steps_like_one(step: Any, returned: re.Pattern[str] = re.compile("")) -> bool:
-    """Whether a method of the user's own takes an action, and returns three to five things at once, one called so."""
+    """Whether a user's method takes one argument, and returns a tuple of three to five values, one with such a name."""
     code = getattr(step, "__code__", None)
     if code is None or not written_by_user(step.__module__) or code.co_argcount != 2:
         return False
@@ -85,7 +86,7 @@ def _steps_like_one(step: Any, returned: re.Pattern[str] = re.compile("")) -> bo
 
 
 def environment_steps(source: ScriptSource) -> list[tuple[ast.Call, str]]:
-    """All calls `env.step(action)`, with their files."""
+    """All calls `env.step(action)` of environments, with their files."""
     return [
         (site.node, site.file)
         for site in source.calls("step")
@@ -94,7 +95,7 @@ def environment_steps(source: ScriptSource) -> list[tuple[ast.Call, str]]:
 
 
 def bootstraps(source: ScriptSource) -> Iterator[Bootstrap]:
-    """Products of a discount and of what a network gives."""
+    """Products of a discount and a network's output."""
     for file, tree in source.trees.items():
         for node in ast.walk(tree):
             if not isinstance(node, ast.BinOp) or not isinstance(node.op, ast.Mult):
@@ -112,8 +113,8 @@ def bootstraps(source: ScriptSource) -> Iterator[Bootstrap]:
 
 
 def learns_values(source: ScriptSource) -> bool:
-    """Whether a network is trained on discounted values that a network gives of the states that follow: its samples
-    are actions that something took, also where no environment is an object. Not where batches of them are kept."""
+    """Whether a network is trained on discounted values that a network predicts for the next states, also without an
+    environment object. False where the training loop reads stored batches from a DataLoader."""
     file, first, _ = source.loop
     loops = (node for node in ast.walk(source.trees[file]) if isinstance(node, ast.For) and node.lineno == first)
     return not any(isinstance(source.value(loop.iter), DataLoader) for loop in loops) and any(
@@ -128,51 +129,52 @@ def _follows(given: ast.expr) -> bool:
 
 
 def only_at_ends(source: ScriptSource, found: Bootstrap) -> bool:
-    """Whether a bootstrap is multiplied with the end of the episode itself, by its name, which at the first step was
-    mostly 0 as far as that is known; not where its file turns ends round anywhere, but to ask whether to go on."""
+    """Whether a bootstrap is multiplied by the end of the episode itself, `done` in place of `1 - done`. Names decide;
+    the value at the first step, if known, must be mostly 0. False where its file negates ends anywhere, other than as
+    a condition."""
     for factor in _factors(found.node):
         while isinstance(factor, ast.Call) and called(factor) in _KEEPING:
             factor = receiver_of(factor) or factor.args[0]
         if isinstance(factor, ast.Subscript) and not name_or_key(factor):
             factor = factor.value
-        if _ENDS.search(name_or_key(factor)) and not _turns_ends(source.trees[found.file]):
+        if _ENDS.search(name_or_key(factor)) and not _negates_ends(source.trees[found.file]):
             value = source.value(factor)
             return value is None or float(torch.as_tensor(value).double().mean()) < _MOSTLY
     return False
 
 
-def _turns_ends(tree: ast.AST) -> bool:
-    """Whether code has `1 - done`, `not done`, `~done`, `done == 0` or a call for that, but as a condition."""
-    asked = {id(node.test) for node in ast.walk(tree) if isinstance(node, ast.If | ast.While)}
+def _negates_ends(tree: ast.AST) -> bool:
+    """Whether code has `1 - done`, `not done`, `~done`, `done == 0` or such a call, other than as a condition."""
+    conditions = {id(node.test) for node in ast.walk(tree) if isinstance(node, ast.If | ast.While)}
     for node in ast.walk(tree):
         one_less = isinstance(node, ast.BinOp) and isinstance(node.op, ast.Sub) and isinstance(node.left, ast.Constant)
-        turned = isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not | ast.Invert)
+        negated = isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not | ast.Invert)
         other = isinstance(node, ast.Compare) or called(node) in ("logical_not", "rsub", "where", "bitwise_not")
-        named = (one_less or turned or other) and any(_ENDS.search(name_or_key(part)) for part in ast.walk(node))
-        if named and id(node) not in asked:
+        named = (one_less or negated or other) and any(_ENDS.search(name_or_key(part)) for part in ast.walk(node))
+        if named and id(node) not in conditions:
             return True
     return False
 
 
 def recorded_bootstraps(source: ScriptSource) -> Iterator[Bootstrap]:
-    """Products of a number and nothing but a record, by its name, of what a network gave for the observation that a
-    step of the environment led to; `parts` are those of the record, too."""
-    kept = dict(_values_kept(source))
-    for file, tree in source.trees.items() if kept else ():
+    """Products of a number and a record, known by its name, of the value that a network predicted for the next
+    observation of an environment's step. Their `parts` include those of the record."""
+    records = dict(_recorded_values(source))
+    for file, tree in source.trees.items() if records else ():
         for node in ast.walk(tree):
             if not isinstance(node, ast.BinOp) or not isinstance(node.op, ast.Mult):
                 continue
             for discount, value in ((node.left, node.right), (node.right, node.left)):
-                names = {_stem(name) for name in _recorded_names(source, value)} & kept.keys()
+                names = {_stem(name) for name in _recorded_names(source, value)} & records.keys()
                 outer = source.parent(node)
                 within = isinstance(outer, ast.BinOp) and isinstance(outer.op, ast.Mult)
                 if isinstance(source.value(discount), float) and names and not within:
-                    parts = [*origins(source.scope_of(node), _statement(source, node)), *kept[names.pop()]]
+                    parts = [*origins(source.scope_of(node), _statement(source, node)), *records[names.pop()]]
                     yield Bootstrap(node, file, discount, tuple(parts))
 
 
 def _recorded_names(source: ScriptSource, node: ast.expr) -> Iterator[str]:
-    """What a record is called: by its variable, attribute or key, and by what a call gives a parameter of its name."""
+    """The names of a record: its variable, attribute or key, and those of the arguments that calls pass for it."""
     while isinstance(node, ast.Subscript) and not name_or_key(node):
         node = node.value
     function = source.function_of(node)
@@ -186,7 +188,7 @@ def _recorded_names(source: ScriptSource, node: ast.expr) -> Iterator[str]:
 
 
 def name_or_key(node: ast.AST) -> str:
-    """The name of a variable or an attribute, or the key of what is looked up by one."""
+    """The name of a variable or an attribute, or a string key in a subscript; else empty."""
     key = node.slice if isinstance(node, ast.Subscript) else None
     return str(key.value) if isinstance(key, ast.Constant) and isinstance(key.value, str) else last_name(node)
 
@@ -195,11 +197,11 @@ def _stem(name: str) -> str:
     return name.lower().strip("_").removesuffix("s")
 
 
-def _values_kept(source: ScriptSource) -> Iterator[tuple[str, list[ast.AST]]]:
-    """Names under which the value of the next observation is kept, in each step of an environment whose episodes may
-    end by themselves, with everything that is assigned to them."""
+def _recorded_values(source: ScriptSource) -> Iterator[tuple[str, list[ast.AST]]]:
+    """Names that record the value of the next observation at each step of an environment whose episodes may end by
+    themselves, each with all nodes that are assigned to it."""
     for call, _ in environment_steps(source):
-        led = next((node for node in source.around(call) if isinstance(node, ast.Assign)), None)
+        led = next((node for node in source.enclosing(call) if isinstance(node, ast.Assign)), None)
         loop, target = next(iter(source.loops_of(call)), None), None if led is None else led.targets[0]
         if loop is None or not isinstance(target, ast.Tuple) or not _may_end(source, call, target.elts[2:3]):
             continue
@@ -208,31 +210,31 @@ def _values_kept(source: ScriptSource) -> Iterator[tuple[str, list[ast.AST]]]:
             of = node.args[0] if isinstance(node, ast.Call) and node.args and _is_network_call(source, node) else None
             if of is None or last_name(target.elts[0]) not in {last_name(part) for part in ast.walk(of)}:
                 continue
-            for around in source.around(node):
+            for around in source.enclosing(node):
                 places = around.targets if isinstance(around, ast.Assign) else []
                 if called(around) == "append" and isinstance(around, ast.Call):
                     places = [part for part in (receiver_of(around),) if part is not None]
                 for name in filter(None, (_stem(name_or_key(place)) for place in places)):
-                    yield name, list(_given_to(source, name))
+                    yield name, list(_assigned_to(source, name))
                 if isinstance(around, ast.stmt):
                     break
 
 
-def _given_to(source: ScriptSource, name: str) -> Iterator[ast.AST]:
-    """Everything that is assigned to a name; a number or a condition among it may serve as a mask."""
+def _assigned_to(source: ScriptSource, name: str) -> Iterator[ast.AST]:
+    """All nodes that are assigned to a name, and `mask` where a constant or a condition among them may mask ends."""
     for node in source.nodes():
         pairs = [(node.func, node)] if isinstance(node, ast.Call) else list(assigned(node))
         for target, value in pairs:
             if name in {_stem(name_or_key(part)) for part in ast.walk(target)}:
                 yield from (*ast.walk(target), *ast.walk(value))
-                inside = (*source.around(node), *ast.walk(value))
+                inside = (*source.enclosing(node), *ast.walk(value))
                 if isinstance(value, ast.Constant) or any(isinstance(part, ast.If | ast.IfExp) for part in inside):
                     yield ast.Name("mask")
 
 
 def _may_end(source: ScriptSource, call: ast.Call, ends: list[ast.expr]) -> bool:
-    """Whether the third of what a step gives is kept and tells more than that a limit of steps is reached, as far as
-    the environment's code is there."""
+    """Whether the third value that a step returns is used, and means more than that a step limit is reached, as far as
+    the environment's code is available."""
     name = "" if not ends else last_name(ends[0])
     if not name.strip("_") or name.startswith("_") or _LIMIT.search(name):
         return False
@@ -250,14 +252,14 @@ def _constant(parts: list[ast.AST]) -> bool:
 
 
 def _up(source: ScriptSource, node: ast.AST) -> Iterator[ast.AST]:
-    for around in source.around(node):
+    for around in source.enclosing(node):
         if not isinstance(around, ast.expr):
             return
         yield around
 
 
 def _statement(source: ScriptSource, node: ast.AST) -> ast.AST:
-    return next(around for around in source.around(node) if isinstance(around, ast.stmt))
+    return next(around for around in source.enclosing(node) if isinstance(around, ast.stmt))
 
 
 def _factors(node: ast.expr) -> Iterator[ast.expr]:
@@ -273,8 +275,8 @@ def _is_network_call(source: ScriptSource, node: ast.AST) -> bool:
 
 
 def network_called(source: ScriptSource, node: ast.AST) -> ast.expr | None:
-    """What is called, where that is a network of the user's, or a method of one, by its value, or a target network by
-    its name."""
+    """The function of a call, where its value is a network or a method of a user's network, or its name is that of a
+    target network; else None."""
     if not isinstance(node, ast.Call):
         return None
     function = node.func
@@ -287,12 +289,12 @@ def network_called(source: ScriptSource, node: ast.AST) -> ast.expr | None:
 
 
 def origins(scope: ast.AST, node: ast.AST) -> Iterator[ast.AST]:
-    """All nodes of a statement or an expression, and of the assignments of the function that its names come from."""
+    """All nodes of a statement or an expression, and of the assignments in its function that its names come from."""
     given: dict[str, list[ast.AST]] = {}
     for statement in own_nodes(scope):
         for target, value in assigned(statement):
             for place in target.elts if isinstance(target, ast.Tuple) else [target]:
-                inside = place.value if isinstance(place, ast.Subscript) else None  # not what says where in it
+                inside = place.value if isinstance(place, ast.Subscript) else None  # without the index
                 for name in ast.walk(inside or place):
                     if isinstance(name, ast.Name):
                         given.setdefault(name.id, []).extend((value, place) if inside else (value,))
@@ -310,7 +312,7 @@ def origins(scope: ast.AST, node: ast.AST) -> Iterator[ast.AST]:
 
 
 def own_nodes(scope: ast.AST) -> Iterator[ast.AST]:
-    """All nodes of a function; those of a file that are in no function."""
+    """All nodes of a function, or the nodes of a module that are in no function."""
     awaiting = [scope]
     while awaiting:
         node = awaiting.pop(0)
@@ -320,7 +322,7 @@ def own_nodes(scope: ast.AST) -> Iterator[ast.AST]:
 
 
 def optimized(source: ScriptSource) -> set[int]:
-    """The ids of all parameters that optimizers of the script hold."""
+    """The ids of all parameters of the script's optimizers."""
     held = [*source.names.values()]
     held += [part for value in source.names.values() if hasattr(value, "__dict__") for part in vars(value).values()]
     return parameters_held(*(value for value in held if isinstance(value, Optimizer)))

@@ -1,4 +1,4 @@
-"""The user's code: what is called in it, how often, and on what. A single training step shows none of it."""
+"""The code of the user's script: which calls it makes, how often, and with which values."""
 
 from __future__ import annotations
 
@@ -25,20 +25,21 @@ from striate.doctor.setup.syntax import (
 Often = Literal["batch", "epoch", "once"]
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 Loop = ast.For | ast.While
-_NUMBER_BY_NUMBER = (
+_ELEMENTWISE = (
     "exp", "sigmoid", "softmax", "log_softmax", "tanh", "detach", "cpu", "float", "double", "clone", "clamp", "numpy",
 )  # fmt: skip
-ONE_BEHIND_THE_OTHER = ("cat", "concat", "concatenate", "vstack")
+CONCATENATIONS = ("cat", "concat", "concatenate", "vstack")
 _OWN_NAMES = ("self", "model", "net", "network")
 
 
 @dataclass(frozen=True)
 class Site:
-    """A call. `often`: in each pass of the training loop, in each of a loop around or beside it, or once."""
+    """A call in the user's code."""
 
     node: ast.Call
     file: str
     often: Often
+    """`batch`: in each pass of the training loop; `epoch`: in each pass of another loop; or `once`."""
 
     @property
     def where(self) -> str:
@@ -47,7 +48,7 @@ class Site:
 
     @property
     def text(self) -> str:
-        """The call as it is written."""
+        """The call as Python code."""
         return ast.unparse(self.node)
 
 
@@ -83,8 +84,8 @@ class ScriptSource:
 
     @cached_property
     def outer_names(self) -> Mapping[str, Any]:
-        """The variables, of several with one name that of the outermost function, which makes the data sets: further in
-        it may be a batch."""
+        """The variables; of variables with the same name, that of the outermost function, where it may be a data set:
+        in an inner function it may be a batch."""
         return {**self.names, **self.outermost}
 
     @cached_property
@@ -98,37 +99,39 @@ class ScriptSource:
     def nodes(self, *kinds: type[Node]) -> Iterator[Node]: ...
 
     def nodes(self, *kinds: type[ast.AST]) -> Iterator[ast.AST]:
-        """Everything that the user's files say, file by file, or what is of these kinds."""
+        """All nodes of the user's files, file by file, or those of the given kinds."""
         return (node for _, node in self._nodes if not kinds or isinstance(node, kinds))
 
     @cached_property
     def _nodes(self) -> list[tuple[str, ast.AST]]:
-        """Everything with its file: walked once, since each check asks."""
+        """All nodes with their files, cached since many checks read them."""
         return [(file, node) for file, tree in self.trees.items() for node in ast.walk(tree)]
 
     @cached_property
     def _calls(self) -> list[tuple[str, ast.Call]]:
         return [(file, node) for file, node in self._nodes if isinstance(node, ast.Call)]
 
-    def around(self, node: ast.AST) -> Iterator[ast.AST]:
-        """What a node stands in, from within outwards."""
+    def enclosing(self, node: ast.AST) -> Iterator[ast.AST]:
+        """The nodes that contain a node, from the innermost to the module."""
         while node in self._parents:
             node = self._parents[node]
             yield node
 
     def function_of(self, node: ast.AST) -> Function | None:
-        """The function that a node stands in."""
-        return next((part for part in self.around(node) if isinstance(part, Function)), None)
+        """The function that contains a node; None at module level."""
+        return next((part for part in self.enclosing(node) if isinstance(part, Function)), None)
 
     def scope_of(self, node: ast.AST) -> ast.AST:
-        """The function that a node stands in, or else its file."""
+        """The function that contains a node, or else its module."""
         found = self.function_of(node)
-        return found if found is not None else next(part for part in self.around(node) if isinstance(part, ast.Module))
+        return (
+            found if found is not None else next(part for part in self.enclosing(node) if isinstance(part, ast.Module))
+        )
 
     def loops_of(self, node: ast.AST) -> list[Loop]:
         """The loops around a node in its own function, the innermost first."""
         found: list[Loop] = []
-        for part in self.around(node):
+        for part in self.enclosing(node):
             if isinstance(part, Function):
                 break
             if isinstance(part, Loop):
@@ -136,18 +139,19 @@ class ScriptSource:
         return found
 
     def value(self, node: ast.AST | None, **more: Any) -> Any:
-        """What an expression without calls, but for `len` and `range`, was at the first step; None where it cannot be
-        told."""
+        """The value of an expression at the first step; None where unknown, and for expressions with calls other than
+        `len` and `range`. `more`: values of further names."""
         if not isinstance(node, ast.expr):
             return None
         calls = [part for part in ast.walk(node) if isinstance(part, ast.Call)]
         if any(called(call) not in ("len", "range") for call in calls):
             return None
-        hidden = self._made_in(self.function_of(node)) - self._given(node).keys() - more.keys()
+        parameters = self._parameter_values(node)
+        hidden = self._assigned_in(self.function_of(node)) - parameters.keys() - more.keys()
         if any(isinstance(part, ast.Name) and part.id in hidden for part in ast.walk(node)):
             return None
         try:
-            return eval(compile(ast.Expression(node), "<striate>", "eval"), {**self.names, **self._given(node), **more})
+            return eval(compile(ast.Expression(node), "<striate>", "eval"), {**self.names, **parameters, **more})
         except Exception:  # the user's expression
             return None
 
@@ -161,11 +165,11 @@ class ScriptSource:
         return self._sites(lambda call: called(call) in names)
 
     def calls_of(self, function: Function) -> list[Site]:
-        """All calls of a function of the user's by its name, or by that of a variable that holds it."""
-        return self._sites(lambda call: called(call) == function.name or self._held.get(call) is function)
+        """All calls of a user's function, by its name or by a variable that refers to it."""
+        return self._sites(lambda call: called(call) == function.name or self._by_variable.get(call) is function)
 
-    def _sites(self, meant: Callable[[ast.Call], bool]) -> list[Site]:
-        return [Site(node, file, self.often(node, file)) for file, node in self._calls if meant(node)]
+    def _sites(self, matches: Callable[[ast.Call], bool]) -> list[Site]:
+        return [Site(node, file, self.often(node, file)) for file, node in self._calls if matches(node)]
 
     def runs_network(self, node: ast.AST) -> bool:
         """Whether an expression is a call of a network."""
@@ -177,8 +181,8 @@ class ScriptSource:
         return isinstance(node.func, ast.Name) and node.func.id in _OWN_NAMES
 
     def predictions_in(self, scope: ast.AST, *, passed_on: bool = True) -> set[str]:
-        """Names that stand for what a network gave, or for numbers made of it one by one, in a function; its
-        parameters, too, where a call gives them such."""
+        """The variables of a function that are a network's output, or an elementwise function of it. `passed_on`: also
+        the parameters that calls pass such values for."""
         names = self._passed_predictions(scope) if passed_on else set[str]()
         before = None
         while before != names:
@@ -190,18 +194,18 @@ class ScriptSource:
         return names
 
     def is_prediction(self, node: ast.AST | None, names: set[str]) -> bool:
-        """Whether an expression is what a network gave, one of `names`, made of such number by number, or such of all
-        batches, one behind the other; also where a function of the user's returns it."""
+        """Whether an expression is a network's output, one of `names`, an elementwise function of these, or their
+        concatenation over batches; also where a user's function returns it."""
         if isinstance(node, ast.Call) and not self.runs_network(node):
             if functions := self._functions(node):
                 return all(self._returns_prediction(function) for function in functions)
             inner = receiver_of(node)
-            if called(node) in ONE_BEHIND_THE_OTHER and node.args:
+            if called(node) in CONCATENATIONS and node.args:
                 each = node.args[0]
                 return isinstance(each, ast.ListComp | ast.GeneratorExp) and self.is_prediction(each.elt, names)
             if inner is None or isinstance(self.value(inner), types.ModuleType):
                 inner = node.args[0] if node.args else None
-            return called(node) in _NUMBER_BY_NUMBER and self.is_prediction(inner, names)
+            return called(node) in _ELEMENTWISE and self.is_prediction(inner, names)
         if isinstance(node, ast.Attribute):
             if node.attr in self._predicted_attributes:
                 return True
@@ -209,9 +213,9 @@ class ScriptSource:
         return (isinstance(node, ast.Name) and node.id in names) or (node is not None and self.runs_network(node))
 
     def _returns_prediction(self, function: Function) -> bool:
-        """Whether all that a function returns, or the first part of it, is what a network gave."""
+        """Whether a function returns a network's output, or a tuple that begins with it, at every return."""
         if function not in self._returning:
-            self._returning[function] = False  # as long as that is asked
+            self._returning[function] = False  # while it is computed, which may recurse
             names = self.predictions_in(function, passed_on=False)
             given = [part.value for part in ast.walk(function) if isinstance(part, ast.Return)]
             first = [value.elts[0] if isinstance(value, ast.Tuple) and value.elts else value for value in given]
@@ -224,7 +228,7 @@ class ScriptSource:
 
     @cached_property
     def _predicted_attributes(self) -> set[str]:
-        """Attributes that only ever get what a network gave: `self.pred = self.model(self.xb)`."""
+        """Attributes that are only assigned a network's output: `self.pred = self.model(self.xb)`."""
         given: dict[str, list[bool]] = {}
         for node in self.nodes():
             if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Attribute):
@@ -232,16 +236,16 @@ class ScriptSource:
         return {name for name, each in given.items() if all(each)}
 
     def functions_of(self, call: ast.Call) -> list[Function]:
-        """The user's functions that a call may be of."""
+        """The user's functions that a call may call."""
         return self._functions(call)
 
     def parameter_of(self, function: Function, call: ast.Call, given: ast.expr) -> str:
-        """The parameter of a function that a call gives an argument; empty where it cannot be told."""
+        """The parameter of a function that a call passes an argument for; empty where unknown."""
         return next((name for name, value in self.arguments(function, call) if value is given), "")
 
     def without_gradient(self, node: ast.AST) -> bool:
-        """Whether a line stands in `torch.no_grad()`, as a block or as that of its function."""
-        for around in self.around(node):
+        """Whether a node is inside `torch.no_grad()`, as a block or as a decorator of its function."""
+        for around in self.enclosing(node):
             items = around.items if isinstance(around, ast.With) else []
             decorators = getattr(around, "decorator_list", [])
             if says_no_gradient([*(item.context_expr for item in items), *decorators]):
@@ -249,11 +253,11 @@ class ScriptSource:
         return False
 
     def parent(self, node: ast.AST) -> ast.AST | None:
-        """What a node is a part of."""
+        """The node that directly contains a node."""
         return self._parents.get(node)
 
     def last_value(self, node: ast.AST, name: str) -> ast.expr | None:
-        """What a name was given last in the same function before a node, as it is written."""
+        """The expression of the last assignment to `name` before a node in the same function; None without one."""
         scope, line = self.scope_of(node), getattr(node, "lineno", 0)
         if scope not in self._stores:
             statements = (part for part in ast.walk(scope) if isinstance(part, ast.Assign))
@@ -278,7 +282,7 @@ class ScriptSource:
         return found
 
     def arguments(self, function: Function, call: ast.Call) -> Iterator[tuple[str, ast.expr]]:
-        """Parameters of a function with what a call gives them."""
+        """The parameters of a function, each with the argument that a call passes."""
         names = [parameter.arg for parameter in (*function.args.posonlyargs, *function.args.args)]
         if isinstance(self._parents[function], ast.ClassDef):
             names = names[1:]
@@ -286,35 +290,35 @@ class ScriptSource:
             yield from zip(names, call.args, strict=False)
         yield from ((word.arg, word.value) for word in call.keywords if word.arg)
 
-    def _given(self, node: ast.AST) -> dict[str, Any]:
-        """The values of the parameters around a node, by a call of its function with known values, first by one that
-        was running; none of a function that the training loop stands in: its variables are known."""
+    def _parameter_values(self, node: ast.AST) -> dict[str, Any]:
+        """The values of the parameters of the function that contains a node, by a call with known values, preferably
+        one that was running. Empty for the function that contains the training loop, whose variables are known."""
         function = self.function_of(node)
         if function is None or function in self._being_read:
             return {}
-        if function not in self._values_given:
+        if function not in self._known_parameters:
             self._being_read.add(function)
-            self._values_given[function] = self._read_given(function)
+            self._known_parameters[function] = self._read_parameters(function)
             self._being_read.discard(function)
-        return self._values_given[function]
+        return self._known_parameters[function]
 
-    def _made_in(self, function: Function | None) -> set[str]:
-        """Names that a function gives values to itself, which at the first step were none, or those of others of the
-        same name, since it was not running."""
+    def _assigned_in(self, function: Function | None) -> set[str]:
+        """The variables that a function assigns, if it was not running at the first step: they had no value then, and a
+        known value of such a name belongs to another variable."""
         if function is None or function in self._on_stack:
             return set()
-        if function not in self._made:
+        if function not in self._assigned_names:
             names = (part for part in ast.walk(function) if isinstance(part, ast.Name))
-            self._made[function] = {part.id for part in names if isinstance(part.ctx, ast.Store)}
-        return self._made[function]
+            self._assigned_names[function] = {part.id for part in names if isinstance(part.ctx, ast.Store)}
+        return self._assigned_names[function]
 
     @cached_property
-    def _made(self) -> dict[ast.AST, set[str]]:
+    def _assigned_names(self) -> dict[ast.AST, set[str]]:
         return {}
 
     @cached_property
     def _on_stack(self) -> set[ast.AST]:
-        """Functions that were running: those that the training loop stands in, and whoever calls them."""
+        """The functions that were running: those that contain the training loop, and their callers."""
         loop, first, last = self.loop
         found: set[ast.AST] = set()
         awaiting = [
@@ -334,7 +338,7 @@ class ScriptSource:
                 awaiting += [caller for call in calls if (caller := self.function_of(call)) is not None]
         return found
 
-    def _read_given(self, function: Function) -> dict[str, Any]:
+    def _read_parameters(self, function: Function) -> dict[str, Any]:
         file, first, last = self.loop
         lines = range(function.lineno, (function.end_lineno or function.lineno) + 1)
         if first in lines and last in lines and function in ast.walk(self.trees[file]):
@@ -347,7 +351,7 @@ class ScriptSource:
         return found
 
     @cached_property
-    def _values_given(self) -> dict[ast.AST, dict[str, Any]]:
+    def _known_parameters(self) -> dict[ast.AST, dict[str, Any]]:
         return {}
 
     @cached_property
@@ -367,7 +371,7 @@ class ScriptSource:
         return list(found)
 
     def _called_again(self) -> Iterator[str]:
-        """File and line of each other call of the functions that the training loop stands in, in code that runs."""
+        """File and line of each other call of the functions that contain the training loop, in code that is called."""
         for function in sorted((f for f in self._on_stack if isinstance(f, Function)), key=lambda f: f.lineno):
             sites = [site for site in self.calls(function.name) if function in self._functions(site.node)]
             if any(map(self._is_calling, sites)):
@@ -381,6 +385,7 @@ class ScriptSource:
         return any(file == site.file and line in lines for file, line in self.calling)
 
     def often(self, node: ast.AST, file: str) -> Often:
+        """How often a node of a file is executed."""
         loop, first, last = self.loop
         line = getattr(node, "lineno", 0)
         function = self.function_of(node)
@@ -390,7 +395,7 @@ class ScriptSource:
 
     @cached_property
     def _of_batches(self) -> set[ast.AST]:
-        """Functions that the training loop calls, near or far."""
+        """The functions that the training loop calls, directly or indirectly."""
         loop, first, last = self.loop
         inside = [node for node in ast.walk(self.trees[loop]) if first < getattr(node, "lineno", 0) <= last]
         hooks = () if self.library is None else self.library.hooks
@@ -401,15 +406,16 @@ class ScriptSource:
             for file, node in self._nodes
             if isinstance(node, Function) and (file, _first_line(node)) in self.running | called_back
         }
-        return self._reached([*inside, *(inner for function in running for inner in ast.walk(function))]) | running
+        return self._called_from([*inside, *(inner for function in running for inner in ast.walk(function))]) | running
 
     @cached_property
     def _of_loops(self) -> set[ast.AST]:
-        """Functions that any loop calls, near or far."""
+        """The functions that any loop calls, directly or indirectly."""
         loops = (node for node in self.nodes() if isinstance(node, Loop))
-        return self._reached([inner for loop in loops for part in loop.body for inner in ast.walk(part)])
+        return self._called_from([inner for loop in loops for part in loop.body for inner in ast.walk(part)])
 
-    def _reached(self, nodes: list[ast.AST]) -> set[ast.AST]:
+    def _called_from(self, nodes: list[ast.AST]) -> set[ast.AST]:
+        """The functions that nodes call, directly or indirectly."""
         found: set[ast.AST] = set()
         awaiting = nodes
         while awaiting:
@@ -419,8 +425,8 @@ class ScriptSource:
         return found
 
     def _functions(self, call: ast.Call) -> list[Function]:
-        """The user's functions that a call may be of. `model.train()` of a network is torch's, unless its class says
-        otherwise."""
+        """The user's functions that a call may call. `model.train()` of a network calls torch's method, unless the
+        network's class overrides it."""
         name = called(call)
         known = [
             f
@@ -428,8 +434,8 @@ class ScriptSource:
             if isinstance(self._parents[f], ast.ClassDef) is not isinstance(call.func, ast.Name)
         ]
         if name not in self._defined:
-            held = self._held.get(call)
-            return [] if held is None else [held]
+            function = self._by_variable.get(call)
+            return [] if function is None else [function]
         if not known or isinstance(call.func, ast.Name):
             return known
         receiver = self.value(call.func.value) if isinstance(call.func, ast.Attribute) else None
@@ -439,14 +445,14 @@ class ScriptSource:
         return [f for f in known if getattr(self._parents[f], "name", "") in kinds]
 
     @cached_property
-    def _held(self) -> dict[ast.AST, Function]:
-        """Of calls by a name that no function has, the function that it holds: `self.metric(…)` where that was given to
-        the object, `criterion(…)` behind `criterion = own_loss`."""
+    def _by_variable(self) -> dict[ast.AST, Function]:
+        """For each call by a name that is not a function's own, the function that is called: `self.metric(…)` where the
+        object has it as an attribute, `criterion(…)` after `criterion = own_loss`."""
         known = {(file, _first_line(node)): node for file, node in self._nodes if isinstance(node, Function)}
         found: dict[ast.AST, Function] = {}
         for node in self.nodes():
             if isinstance(node, ast.Call) and called(node) and called(node) not in self._defined:
-                value = self._held_value(node)
+                value = self._function_value(node)
                 value = value.func if isinstance(value, functools.partial) else value
                 code = getattr(getattr(value, "__func__", value), "__code__", None)
                 place = (getattr(code, "co_filename", ""), getattr(code, "co_firstlineno", 0))
@@ -455,17 +461,17 @@ class ScriptSource:
         return found
 
     def _value_called(self, call: ast.Call) -> Any:
-        """What is called, also by another name that its function gave it: `network = model`."""
+        """The object that is called, also by an alias in its function: `network = model`."""
         value = self.value(call.func)
         if value is None and isinstance(call.func, ast.Name):
             given = self.last_value(call, call.func.id)
             value = self.value(given) if isinstance(given, ast.Name) else None
         return value
 
-    def _held_value(self, call: ast.Call) -> Any:
+    def _function_value(self, call: ast.Call) -> Any:
         value, function = self._value_called(call), call.func
         if value is None and isinstance(function, ast.Attribute) and ast.unparse(function.value) == "self":
-            kind = next((part.name for part in self.around(call) if isinstance(part, ast.ClassDef)), "")
+            kind = next((part.name for part in self.enclosing(call) if isinstance(part, ast.ClassDef)), "")
             owner = next((one for one in self.names.values() if type(one).__name__ == kind), None)
             value = vars(owner).get(function.attr) if hasattr(owner, "__dict__") else None
         return value
@@ -480,5 +486,5 @@ class ScriptSource:
 
 
 def _first_line(function: Function) -> int:
-    """As Python counts it: that of a decorator, where there is one."""
+    """The first line as in `co_firstlineno`: that of the first decorator, if there is one."""
     return min([function.lineno, *(part.lineno for part in function.decorator_list)])

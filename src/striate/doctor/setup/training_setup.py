@@ -1,4 +1,4 @@
-"""The arguments of a diagnosis, checked and completed."""
+"""The arguments of a diagnosis, checked, with defaults filled in."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class TrainingSetup:
     targets: Diagnosed | None
     """What is known of the targets; None where outputs and targets need not be comparable."""
     arrays: bool
-    """Whether the training data came as arrays (x, y), without a loader."""
+    """Whether the training data were passed as arrays (x, y), without a loader."""
     own_loss: bool
     """Whether the loss is the doctor's default, since none was given."""
     own_optimizer: bool
@@ -62,31 +62,31 @@ class TrainingSetup:
     source: ScriptSource | None = None
     """The user's code, where a script was run."""
     rivals: bool = False
-    """Whether networks train against each other, as in a GAN: no loss of theirs says how far they are."""
+    """Whether networks train against each other, as in a GAN, so that their losses do not measure progress."""
 
     @property
     def classifies(self) -> bool:
-        """Whether the task is to tell classes apart."""
+        """Whether the task is classification."""
         return self.targets is not None and self.targets.targets == "labels"
 
     @property
     def measures(self) -> bool:
-        """Whether the task is to name numbers."""
+        """Whether the task is regression."""
         return self.targets is not None and self.targets.targets == "numbers"
 
     @property
     def compares(self) -> bool:
-        """Whether outputs are to be what the targets say."""
+        """Whether outputs are to equal the targets."""
         return self.targets is not None
 
     @property
     def unlabeled(self) -> int | None:
-        """The label that stands for none."""
+        """The label of unlabeled positions; None without one."""
         return None if self.targets is None else self.targets.unlabeled
 
     @property
     def device(self) -> torch.device:
-        """Where the network is."""
+        """The device of the network."""
         tensors = (*self.model.parameters(), *self.model.buffers())
         return next((tensor.device for tensor in tensors), torch.device("cpu"))
 
@@ -102,7 +102,7 @@ def make_setup(
     task: str = "classify",
     source: ScriptSource | None = None,
 ) -> TrainingSetup:
-    """Check the arguments of `diagnose`. Raises UsageError."""
+    """Check the arguments of `diagnose`, and fill in defaults. Raises UsageError."""
     if not isinstance(model, nn.Module):
         if isinstance(model, str) or not callable(model):
             expected, remedy = "an nn.Module, or a class or function that makes one", "striate.diagnose(model, train)"
@@ -122,8 +122,8 @@ def make_setup(
         raise UsageError("optimizer", type(optimizer).__name__, "an Optimizer, or a function that makes one", remedy)
     targets = task_class(task).diagnosed_as if task in TASKS else None
     if loss is None and step is None and targets is None:
-        meant = nearest(task, TASKS)
-        remedy = "loss=torch.nn.MSELoss()" if meant is None else f'task="{meant}"'
+        similar = nearest(task, TASKS)
+        remedy = "loss=torch.nn.MSELoss()" if similar is None else f'task="{similar}"'
         expected = f"a loss, if the task is none of {', '.join(TASKS)}"
         raise UsageError("loss", f"none, for task {task!r}", expected, remedy)
     if not isinstance(optimizer, Optimizer):
@@ -147,18 +147,18 @@ def make_setup(
 
 @functools.cache
 def _load_optimizers() -> None:
-    """torch loads its compiler with the first optimizer: two seconds that are none of the budget."""
+    """Make the first optimizer, with which torch imports its compiler: two seconds that should not count."""
     torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=OWN_RATE)
 
 
 def usual_step(model: nn.Module, batch: Any, optimizer: Optimizer, loss: Loss) -> torch.Tensor:
-    """A training step as everyone writes it: the loss is that of the outputs for the batch's inputs and its targets."""
+    """The usual training step, with the loss of the outputs for the batch's inputs and its targets."""
     place = next((p.device for p in model.parameters()), torch.device("cpu"))
     inputs, targets = parts(placed(batch, place))
     optimizer.zero_grad()
     outputs = call(model, inputs)
     predicted = main_tensor(outputs)
-    if predicted is not None:  # a network on several devices predictions on the last of them
+    if predicted is not None:  # the outputs of a network on several devices are on the last of them
         targets = placed(targets, predicted.device)
     value = loss(outputs, targets)
     value.backward()
@@ -167,13 +167,13 @@ def usual_step(model: nn.Module, batch: Any, optimizer: Optimizer, loss: Loss) -
 
 
 def _usual_loss(targets: Diagnosed | None) -> Loss:
-    """That of the task, called by name, so that it is seen."""
-    return functional.mse_loss if targets is None else lambda outputs, wanted: targets.loss(outputs, wanted)
+    """The loss of the task, called by its name in torch, so that it is recorded."""
+    return functional.mse_loss if targets is None else lambda outputs, labels: targets.loss(outputs, labels)
 
 
 def _own_optimizer(parameters: Iterable[nn.Parameter]) -> Optimizer:
     known = list(parameters)
-    # Of a network in which nothing is to be trained, all of it: that is what a check will say.
+    # All parameters where none requires a gradient, which a check will report.
     trained = [p for p in known if p.requires_grad] or known or [nn.Parameter(torch.zeros(1))]
     return torch.optim.Adam(trained, lr=OWN_RATE)
 
@@ -192,11 +192,11 @@ def _batches(data: object, name: str, model: nn.Module, *, shuffled: bool) -> It
         if len(x) != len(y) or not len(x):
             got = f"{several(len(x), 'input')} and {several(len(y), 'target')}"
             raise UsageError(name, got, "as many targets as inputs, and one at least", f"{name}=(x, y)")
-        # Arrays of NumPy have float64 where nobody chose it.
-        wanted = next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
+        # NumPy's default is float64, which is rarely intended.
+        dtype = next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
         given = cast("tuple[Any, Any]", data)
         x, y = (
-            tensor.to(wanted) if isinstance(part, np.ndarray) and tensor.dtype == torch.float64 else tensor
+            tensor.to(dtype) if isinstance(part, np.ndarray) and tensor.dtype == torch.float64 else tensor
             for tensor, part in zip((x, y), given, strict=True)
         )
         generator = torch.Generator().manual_seed(0)

@@ -1,4 +1,4 @@
-"""Logs of trainings, into which trial steps write nothing."""
+"""Experiment loggers, to which trial steps write nothing."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ _WRITE = (
     ("aim.sdk.run", "BasicRun.track"),
     ("clearml.logger", "Logger.report_scalar"),
 )
-"""By module, what writes down what is measured."""
+"""Functions and methods that log metrics, by module."""
 
 
 @contextmanager
 def logs_unwritten() -> Iterator[None]:
-    """While the body runs, what is given to TensorBoard, Weights & Biases, MLflow, Comet, Neptune, Aim or ClearML goes
-    nowhere."""
+    """While the body runs, TensorBoard, Weights & Biases, MLflow, Comet, Neptune, Aim and ClearML discard what they are
+    to log."""
     put_back: list[tuple[Any, str, Any]] = []
     for module, path in _WRITE:
         *owners, name = path.split(".")

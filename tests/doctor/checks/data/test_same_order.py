@@ -15,7 +15,7 @@ from torch.utils.data.distributed import DistributedSampler
 from for_checks.asked import digits, perceptron, read
 from for_checks.scripts import SCRIPT, found, values
 from striate.doctor.checks.data.same_order import SAME_ORDER
-from striate.doctor.script.drawn_batches import Drawn
+from striate.doctor.script.drawn_batches import DrawnBatches
 
 SAMPLER = """
 class Halves(Sampler):
@@ -78,7 +78,7 @@ class Chosen:
 def test_a_loop_over_numbers_of_samples_begins_anew(begun: str) -> None:
     anew = "RandomState" in begun
     x, y = next(iter(digits()))
-    drawn = Drawn(lambda: (x, y))
+    drawn = DrawnBatches(lambda: (x, y))
     drawn.sampler = Chosen(anew=anew)
     said = read(NUMBERS.replace("BEGUN", begun), SAME_ORDER, perceptron(), drawn)
     assert [one.where for one in said] == ["the sampler of the training loop"] * anew

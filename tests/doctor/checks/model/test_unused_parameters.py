@@ -14,7 +14,7 @@ from for_checks.asked import asked, digits, perceptron, quick_adam, stepped
 from for_checks.networks import InList, NeverCalled, Small
 from striate.doctor.checks.model.unused_parameters import UNUSED_PARAMETERS
 from striate.doctor.checks.optim.parameters_missing import PARAMETERS_MISSING
-from striate.doctor.script.functional_weights import holding, weights_beside
+from striate.doctor.script.functional_weights import replacing_weights, weights_replaced
 
 
 @pytest.mark.parametrize("idle", [True, False])
@@ -30,7 +30,7 @@ def test_a_dictionary_is_trained_in_place_of_the_network_s_own_weights(idle: boo
         return stepped(functional.cross_entropy(functional_call(model, params, batch[0]), batch[1]), optimizer)
 
     own = dict(model.named_parameters())
-    with holding(model, weights_beside(model, optimizer, {"params": params})):
+    with weights_replaced(model, replacing_weights(model, optimizer, {"params": params})):
         assert all(p is params[name] for name, p in model.named_parameters())
         found = asked(UNUSED_PARAMETERS, model, digits(), optimizer=optimizer, step=step)
     assert [one.where for one in found] == ["spare"] * idle
@@ -48,9 +48,9 @@ def test_an_optimizer_of_the_networks_weights_next_to_the_trained_ones(of_networ
         return stepped(functional.cross_entropy(functional_call(model, params, batch[0]), batch[1]), optimizer)
 
     step(model, next(iter(digits())), optimizer, None)
-    weights = weights_beside(model, optimizer, names)
+    weights = replacing_weights(model, optimizer, names)
     assert weights is params
-    with holding(model, weights):
+    with weights_replaced(model, weights):
         unused = asked(UNUSED_PARAMETERS, model, digits(most=128), optimizer=optimizer, step=step)
         found = asked(PARAMETERS_MISSING, model, digits(most=128), optimizer=optimizer, step=step)
     assert not unused

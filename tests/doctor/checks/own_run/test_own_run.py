@@ -13,15 +13,15 @@ from torch.func import functional_call
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from striate.doctor.checks.own_run import findings_of
-from striate.doctor.evidence.own_run import NetworkCall, OwnRun, Rights, Watcher, number_of_weights
+from striate.doctor.evidence.own_run import CorrectCounts, NetworkCall, OwnRun, Watcher, number_of_weights
 
 
 @pytest.mark.parametrize("scale", [0.25, 1.0])
 def test_a_training_step_says_something_before_an_evaluation(scale: float) -> None:
     """At the steps of one of them only: what an evaluation says is the last."""
-    rights = {30: Rights([40], [100]), 60: Rights([80], [100]), 90: Rights([96], [100])}
+    rights = {30: CorrectCounts([40], [100]), 60: CorrectCounts([80], [100]), 90: CorrectCounts([96], [100])}
     said = [(30, "loss 0.231 accuracy 0.9375"), *((at, f"test {scale * one.share:.4f}") for at, one in rights.items())]
-    run = OwnRun(compared={0: rights}, said=said)
+    run = OwnRun(compared={0: rights}, printed=said)
     assert [finding.code for finding in findings_of(run)] == ["eval.wrong-count"] * (scale != 1)
 
 
@@ -129,8 +129,8 @@ def test_an_accuracy_of_all_evaluations_so_far(said: str, wrong: bool) -> None:
         said
     ]
     run = OwnRun(
-        compared={0: {at: Rights([count], [100]) for at, count in right.items()}},
-        said=[(at, shown.format(so_far[at], count / 100)) for at, count in right.items()],
+        compared={0: {at: CorrectCounts([count], [100]) for at, count in right.items()}},
+        printed=[(at, shown.format(so_far[at], count / 100)) for at, count in right.items()],
     )
     assert [one.code for one in findings_of(run)] == ["eval.wrong-count"] * wrong
 
@@ -182,15 +182,15 @@ def test_optimizers_that_follow_one_another_are_not_taken_for_one(clears: bool) 
 @pytest.mark.parametrize("scale", [0.8, 1.0])
 def test_two_accuracies_are_counted_each_by_itself(scale: float) -> None:
     shares = {30: (0.4, 0.7), 60: (0.8, 0.75), 90: (0.96, 0.9)}
-    compared = {line: {at: Rights([int(100 * s[line])], [100]) for at, s in shares.items()} for line in (0, 1)}
+    compared = {line: {at: CorrectCounts([int(100 * s[line])], [100]) for at, s in shares.items()} for line in (0, 1)}
     said = [(at, f"direction {scale * one:.4f} kind {scale * other:.4f}") for at, (one, other) in shares.items()]
-    found = findings_of(OwnRun(compared=compared, said=said))
+    found = findings_of(OwnRun(compared=compared, printed=said))
     assert [one.code for one in found] == ["eval.wrong-count"] * (scale != 1)
 
 
 @pytest.mark.parametrize("teacher", [True, False])
 def test_a_teacher_keeps_its_weights_while_another_network_is_compared(teacher: bool) -> None:
-    rights = {at: Rights([right], [100]) for at, right in ((10, 20), (20, 60), (30, 90))}
+    rights = {at: CorrectCounts([right], [100]) for at, right in ((10, 20), (20, 60), (30, 90))}
     watcher = Watcher(float("inf"), {})
     network = watcher.of(nn.Linear(3, 4))
     numbers = dict.fromkeys(rights, 1.0) if teacher else {10: 1.0, 20: 2.0, 30: 3.0}

@@ -16,7 +16,7 @@ from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.token_targets import CLASS_LOSSES, class_losses, next_token_targets
 from striate.doctor.evidence.trial import Change
-from striate.doctor.setup.batch import dealt_anew, leaf, leaves
+from striate.doctor.setup.batch import leaf, leaves, reshuffled
 from striate.records import Finding
 from striate.wording import several
 
@@ -162,7 +162,7 @@ def between_stretches(targets: torch.Tensor, stretch: int) -> float:
 
 def _gain_shuffled(evidence: Evidence) -> tuple[float | None, str]:
     """By how much the score of the trial rises with the same samples in shuffled batches, and that in words."""
-    shuffled = dealt_anew(evidence.train.raw)
+    shuffled = reshuffled(evidence.train.raw)
     if shuffled is None:
         return None, ""
     try:

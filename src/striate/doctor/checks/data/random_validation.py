@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from striate.doctor.checks.check import Check
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
-from striate.doctor.evidence.read_batches import drawn_anew
+from striate.doctor.evidence.read_batches import inputs_vary
 from striate.records import Finding
 
 
@@ -15,7 +15,7 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
     # Random crops of texts and random noise may be intended; random images with one label are not.
     if not evidence.setup.classifies or evidence.val_samples.inputs.ndim != 4 or evidence.val_samples.labels.ndim != 1:
         raise NoEvidence("validation does not consist of images with one label each")
-    if drawn_anew(evidence.setup.val):
+    if inputs_vary(evidence.setup.val):
         yield RANDOM_VALIDATION.finding(
             severity="warning",
             where="the validation data set",

@@ -64,7 +64,7 @@ def perfect_shares(evidence: Evidence) -> tuple[list[dict[str, float]], torch.Te
             complete, forms = is_complete(outputs, labels), perfect_outputs(evidence, outputs, labels)
             if outputs.numel() > _MOST_NUMBERS:
                 raise NoEvidence("the outputs are too large")
-            return [_shares(judge.judge(perfect, labels.clone()), complete) for perfect in forms], labels
+            return [_shares(judge.compute(perfect, labels.clone()), complete) for perfect in forms], labels
     except Exception as error:  # the user's function, which may not take these inputs
         raise NoEvidence(f"{judge.name} cannot be called: {type(error).__name__}") from error
 

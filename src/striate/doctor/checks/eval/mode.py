@@ -101,7 +101,7 @@ def _reading_their_mode(source: ScriptSource) -> set[str]:
         scope.name
         for site in source.calls(*_DROPOUTS)
         if any(isinstance(part, ast.Attribute) and part.attr == "training" for part in ast.walk(site.node))
-        for scope in source.around(site.node)
+        for scope in source.enclosing(site.node)
         if isinstance(scope, ast.ClassDef)
     }
 
@@ -211,7 +211,7 @@ def _evaluation_loop(source: ScriptSource) -> ast.For | None:
         for site in source.calls_of(function) if function is not None else ():
             arguments = source.arguments(function, site.node)  # type: ignore[arg-type]
             words |= {word for name, value in arguments if name in words for word in _words(value)}
-        around = [*source.around(node), *ast.walk(node)]
+        around = [*source.enclosing(node), *ast.walk(node)]
         if any(word in name for name in words for word in _EVALUATION) and any(map(_without_gradients, around)):
             return node
     return None
@@ -244,7 +244,7 @@ def _evaluated_at_once(source: ScriptSource) -> Iterator[ast.With]:
         names = {part.targets[0].id.lower() for part in outputs if isinstance(part.targets[0], ast.Name)}
         lines: list[ast.AST] = [*node.body]
         within: ast.AST = node
-        for around in source.around(node):
+        for around in source.enclosing(node):
             body = getattr(around, "body", [])
             lines += body[body.index(within) + 1 :] if within in body else []
             within = around
@@ -257,15 +257,15 @@ def _evaluated_at_once(source: ScriptSource) -> Iterator[ast.With]:
 
 def _still_training(source: ScriptSource, evaluating: list[Site], training: list[Site]) -> ast.With | None:
     """An evaluation in a function that puts the network into training mode before it and never ends that mode."""
-    ends = {part for site in evaluating for part in (site.node, *source.around(site.node))}
+    ends = {part for site in evaluating for part in (site.node, *source.enclosing(site.node))}
     for node in _evaluated_at_once(source):
-        scope, around = source.scope_of(node), list(source.around(node))
+        scope, around = source.scope_of(node), list(source.enclosing(node))
         calls = [part for part in ast.walk(scope) if isinstance(part, ast.Call)]
-        run = {ast.unparse(part.func) for part in calls if node in source.around(part) and source.runs_network(part)}
+        run = {ast.unparse(part.func) for part in calls if node in source.enclosing(part) and source.runs_network(part)}
         put = [
             site.node.lineno < node.lineno
             and source.scope_of(site.node) is scope
-            and all(part in around for part in source.around(site.node) if isinstance(part, _BRANCHES))
+            and all(part in around for part in source.enclosing(site.node) if isinstance(part, _BRANCHES))
             for site in training
             if (receiver := receiver_of(site.node)) is not None and ast.unparse(receiver) in run
         ]
@@ -293,7 +293,7 @@ def _in_each_batch(source: ScriptSource, site: Site, depth: int = 3) -> bool:
         return False
     file, first, last = source.loop
     if site.file == file and first <= site.node.lineno <= last:
-        tests = [part for part in source.around(site.node) if isinstance(part, ast.If)]
+        tests = [part for part in source.enclosing(site.node) if isinstance(part, ast.If)]
         return not any(first <= test.lineno <= last for test in tests)
     function = source.function_of(site.node)
     calls = source.calls_of(function) if depth and isinstance(function, ast.FunctionDef) else []
@@ -303,7 +303,7 @@ def _in_each_batch(source: ScriptSource, site: Site, depth: int = 3) -> bool:
 def _left_in_training(source: ScriptSource, evaluating: list[Site], model: nn.Module) -> ast.AST | None:
     """A loop over the phases of training and validation that puts the network into training mode in both; or a function
     that evaluates without gradients, where neither it nor its callers end training mode."""
-    ends = {node for site in evaluating for node in (site.node, *source.around(site.node))}
+    ends = {node for site in evaluating for node in (site.node, *source.enclosing(site.node))}
     for node in source.nodes():
         if isinstance(node, ast.For) and _phases(node) and node not in ends:
             alone = [part.value for part in node.body if isinstance(part, ast.Expr)]

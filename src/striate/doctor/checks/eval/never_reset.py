@@ -96,7 +96,9 @@ def _reset_never_called(source: ScriptSource) -> Iterator[CountNeverReset]:
                 continue
             resets = [node for node in ast.walk(tree) if isinstance(node, ast.Attribute) and node.attr == "reset"]
             resets = [
-                node for node in resets if owner not in source.around(node) or not called(source.parent(node) or node)
+                node
+                for node in resets
+                if owner not in source.enclosing(node) or not called(source.parent(node) or node)
             ]
             made = source.calls(owner.name)
             if not resets and made and all(site.often == "once" for site in made):

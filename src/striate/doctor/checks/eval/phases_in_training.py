@@ -75,7 +75,7 @@ def _passes(source: ScriptSource, node: ast.AST) -> Iterator[tuple[str, dict[str
 def _conditions(source: ScriptSource, node: ast.AST) -> Iterator[tuple[ast.expr, bool]]:
     """The conditions around a node in its function, each with the value that it must have."""
     inside: ast.AST = node
-    for part in source.around(node):
+    for part in source.enclosing(node):
         if isinstance(part, Function):
             return
         if isinstance(part, ast.If) and inside is not part.test:

@@ -110,7 +110,7 @@ def _is_averaged(source: ScriptSource, made: ast.expr) -> bool:
             and any(isinstance(part, ast.Name) and part.id == name for part in ast.walk(node))
             for node in ast.walk(scope)
         )
-    return any(called(part) in _MEANS for part in source.around(made) if isinstance(part, ast.Call))
+    return any(called(part) in _MEANS for part in source.enclosing(made) if isinstance(part, ast.Call))
 
 
 RANKED_BY_BATCH = Check(

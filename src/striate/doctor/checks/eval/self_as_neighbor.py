@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from striate.doctor.checks.check import Check
 from striate.doctor.evidence.evidence import Evidence
-from striate.doctor.evidence.nearest_within import made_of, searched_within
+from striate.doctor.evidence.neighbor_search import names_derived_from, neighbor_searches
 from striate.doctor.setup.script_source import Function
 from striate.records import Finding
 
@@ -17,7 +17,7 @@ _LEFT_OUT = re.compile(r"diag|eye\(|inf\b|mask|\b1e\d|\[:, 1|\[1:|\[\.\.\., 1|to
 
 
 def _run(evidence: Evidence) -> Iterator[Finding]:
-    for function, product in searched_within(evidence.source):
+    for function, product in neighbor_searches(evidence.source):
         if not _LEFT_OUT.search(ast.unparse(function)) and not _is_set_in_place(function, product):
             yield _finding(product)
             return
@@ -25,7 +25,7 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
 
 def _is_set_in_place(function: Function, product: ast.expr) -> bool:
     """Whether the function assigns to some of the scores."""
-    scores = made_of(function, lambda node: node is product)
+    scores = names_derived_from(function, lambda node: node is product)
     targets = [target for node in ast.walk(function) if isinstance(node, ast.Assign) for target in node.targets]
     return any(isinstance(target, ast.Subscript) and ast.unparse(target.value) in scores for target in targets)
 

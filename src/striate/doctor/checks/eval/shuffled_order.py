@@ -19,15 +19,15 @@ from torch.utils.data import DataLoader, RandomSampler, SubsetRandomSampler, Wei
 from striate.doctor.checks.check import Check
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.setup.batch import parts
-from striate.doctor.setup.script_source import ONE_BEHIND_THE_OTHER, ScriptSource
+from striate.doctor.setup.script_source import CONCATENATIONS, ScriptSource
 from striate.doctor.setup.syntax import assigned, called, receiver_of
 from striate.models.preserved_state import same_random_state
 from striate.records import Finding
 
 _SHUFFLING = (RandomSampler, SubsetRandomSampler, WeightedRandomSampler)
-_GATHERING = (*ONE_BEHIND_THE_OTHER, "stack", "append", "extend")
+_GATHERING = (*CONCATENATIONS, "stack", "append", "extend")
 _SAMPLE_BY_SAMPLE = (
-    *ONE_BEHIND_THE_OTHER, "stack", "array", "asarray", "tensor", "as_tensor", "from_numpy", "numpy", "cpu", "detach",
+    *CONCATENATIONS, "stack", "array", "asarray", "tensor", "as_tensor", "from_numpy", "numpy", "cpu", "detach",
     "to", "long", "float", "int", "tolist", "list", "argmax", "squeeze", "flatten", "astype", "normalize", "sigmoid",
     "softmax",
 )  # fmt: skip

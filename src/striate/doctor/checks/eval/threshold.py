@@ -10,7 +10,7 @@ from torch import nn
 
 from striate.doctor.checks.check import Check
 from striate.doctor.evidence.evidence import Evidence
-from striate.doctor.setup.script_source import ONE_BEHIND_THE_OTHER, ScriptSource
+from striate.doctor.setup.script_source import CONCATENATIONS, ScriptSource
 from striate.doctor.setup.syntax import assigned, called, last_name, receiver_of
 from striate.records import Finding
 
@@ -213,7 +213,7 @@ def _is_squashed(source: ScriptSource, node: ast.expr, name: ast.Name) -> bool:
     origins = _argument_origins(source, node, name.id) if by_callers else [here]
     squashed = [one for one in origins if one and {*map(called, one)} <= _SQUASHING.keys()]
     others = [part for one in origins if one not in squashed for part in one if isinstance(part, ast.Call)]
-    if by_callers and any(isinstance(part, ast.If | ast.IfExp) for part in source.around(node)):
+    if by_callers and any(isinstance(part, ast.If | ast.IfExp) for part in source.enclosing(node)):
         return False
     return bool(squashed) and not others and not any(node in one for one in squashed)
 
@@ -285,7 +285,7 @@ def _makers_of(source: ScriptSource, node: ast.Compare) -> list[ast.expr]:
     return _makers(source.scope_of(node), held.id, frozenset({held.id}))
 
 
-_TOGETHER = (*ONE_BEHIND_THE_OTHER, "stack", "array")
+_TOGETHER = (*CONCATENATIONS, "stack", "array")
 _SAME_NUMBERS = (
     "numpy",
     "cpu",

@@ -9,7 +9,7 @@ from striate.doctor.checks.fit.fitting import Fit, fit_of, need_predictions
 from striate.doctor.diagnosis import Picture
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
-from striate.doctor.evidence.read_batches import draws_again
+from striate.doctor.evidence.read_batches import repeats_samples
 from striate.doctor.evidence.trial import Change, Trial, go_on, run_trial
 from striate.records import Finding, Remedy
 from striate.wording import several
@@ -77,7 +77,7 @@ def _draws_differ(evidence: Evidence) -> bool:
     """Whether training draws other samples in each epoch, of which the trial repeats a few; or repeats rare samples,
     which are memorized first."""
     try:
-        return draws_again(evidence.setup.train) or evidence.drawn_anew
+        return repeats_samples(evidence.setup.train) or evidence.inputs_vary
     except NoEvidence:
         return False
 

@@ -12,7 +12,7 @@ from striate.doctor.checks.check import Check
 from striate.doctor.checks.fit.fitting import Fit, fit_of, flat, longer, need_predictions, trial_with_adam
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
-from striate.doctor.evidence.learning import is_a_part
+from striate.doctor.evidence.learning import trains_a_part
 from striate.doctor.evidence.rates import warms_up
 from striate.doctor.evidence.trial import Trial
 from striate.records import Finding, Remedy
@@ -33,7 +33,7 @@ def _find_underfit(evidence: Evidence) -> Iterator[Finding]:
     reached = _best_fit(evidence)
     if trial.error is not None or len(trial.rows) < 40 or reached.score >= _GOOD or warms_up(trial):
         return
-    if is_a_part(evidence):
+    if trains_a_part(evidence):
         raise NoEvidence("only a small part of the network is trained, as in fine-tuning")
     known = _simple_models(evidence)
     if known - reached.score < _GAP:

@@ -19,7 +19,7 @@ from striate.doctor.evidence.calls import watch_calls
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.token_targets import CLASS_LOSSES
 from striate.doctor.evidence.trial import Change
-from striate.doctor.setup.batch import dealt_anew, main_tensor, parts, size_of
+from striate.doctor.setup.batch import main_tensor, parts, reshuffled, size_of
 from striate.doctor.setup.replicas import Replica
 from striate.doctor.setup.script_source import ScriptSource
 from striate.doctor.setup.syntax import called
@@ -51,9 +51,9 @@ def _of_maps(evidence: Evidence) -> Iterator[Finding]:
     A batch with one sample less has to show the same shapes with N - 1.
     """
     count = size_of(evidence.train.raw[0])
-    for outputs, targets in evidence.calls.all_with_all:
-        fewer = dealt_anew(evidence.train.raw[:1], torch.arange(count - 1)) if outputs[0] == count else None
-        again = watch_calls(evidence.setup, fewer[0], evidence.clock.until(0.05)).all_with_all if fewer else set()
+    for outputs, targets in evidence.calls.broadcast_maps:
+        fewer = reshuffled(evidence.train.raw[:1], torch.arange(count - 1)) if outputs[0] == count else None
+        again = watch_calls(evidence.setup, fewer[0], evidence.clock.until(0.05)).broadcast_maps if fewer else set()
         if any(shape[0] == count - 1 for shape, _ in again):
             broadcast = (count, *targets)
             yield _finding(outputs, targets, broadcast, " in a product or difference", _remedy(outputs, targets))
@@ -161,7 +161,7 @@ def _with_shape(evidence: Evidence, targets: tuple[int, ...]) -> Change:
         def around(loss: Any) -> Any:
             return lambda outputs, *rest, **options: loss(shaped(outputs), *rest, **options)
 
-        return Change(around=around)
+        return Change(wrap_loss=around)
 
     def prepare(replica: Replica) -> None:
         change_output(replica.model, lambda _, outputs: shaped(outputs))

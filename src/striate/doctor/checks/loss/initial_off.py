@@ -12,7 +12,7 @@ from striate.doctor.checks.check import Check
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.comparable_outputs import are_of_batch
 from striate.doctor.evidence.evidence import Evidence
-from striate.doctor.evidence.learning import is_a_part
+from striate.doctor.evidence.learning import trains_a_part
 from striate.doctor.evidence.quality import Quality, form_of, quality
 from striate.doctor.evidence.step_trace import WHOLE
 from striate.doctor.evidence.trial import Change
@@ -29,7 +29,7 @@ _MUCH_LESS = 0.6
 
 
 def _run(evidence: Evidence) -> Iterator[Finding]:
-    if is_a_part(evidence):
+    if trains_a_part(evidence):
         raise NoEvidence("only a small part of the network is trained, on features of a pretrained network")
     first = evidence.first
     x = first.shown

@@ -126,7 +126,7 @@ def _function_at_fault(evidence: Evidence, number: int) -> str | None:
         return detect
 
     until = evidence.clock.until(0.2)
-    trial = run_trial(evidence.setup, evidence.train.raw, number + 1, until, Change(wrap=detecting), close=False)
+    trial = run_trial(evidence.setup, evidence.train.raw, number + 1, until, Change(wrap_step=detecting), close=False)
     found = re.search(r"Function '(\w+?)Backward\d*' returned nan", str(trial.error or ""))
     return None if found is None else found[1].lower()
 

@@ -10,7 +10,7 @@ import torch
 from striate.doctor.checks.check import Check
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
-from striate.doctor.evidence.padding import filler_of, padded_positions
+from striate.doctor.evidence.padding import padded_positions, padding_value
 from striate.doctor.evidence.trial import Change, run_trial
 from striate.doctor.setup.batch import copied, leaves
 from striate.doctor.setup.training_setup import Step
@@ -55,7 +55,7 @@ def _paddings(batch: Any) -> list[torch.Tensor]:
     for _, tensor in leaves(batch):
         tokens = tensor.detach().cpu()
         integers = tokens.ndim == 2 and len(tokens) > 1 and tokens.shape[1] > 2 and not tokens.is_floating_point()
-        if integers and int(tokens.max()) > 1 and (filler := filler_of(tokens)) is not None:
+        if integers and int(tokens.max()) > 1 and (filler := padding_value(tokens)) is not None:
             found.append(tokens == filler)
         elif tokens.ndim == 3 and tokens.is_floating_point() and tokens.shape[1] > 2:
             empty = (tokens == 0).all(2).long().flip(1).cumprod(1).flip(1).bool()  # to the end of the row
@@ -95,7 +95,7 @@ def _masked_keys(
         return within
 
     # In training mode, since in evaluation mode torch fuses attention layers into one call.
-    run_trial(evidence.setup, [copied(batch)], 1, evidence.clock.until(0.1), Change(wrap=watched), close=False)
+    run_trial(evidence.setup, [copied(batch)], 1, evidence.clock.until(0.1), Change(wrap_step=watched), close=False)
     for padded in paddings:
         samples, positions = padded.shape
         for name, keys in found:

@@ -188,7 +188,7 @@ def _normalized_along_samples(evidence: Evidence) -> Finding | None:
 
     def unscaled(index: int) -> Call | None:
         call = graph.origin(index)
-        scaled = call is not None and call.name in TIMES | QUOTIENTS and len(call.given) == 1 == len(call.inputs)
+        scaled = call is not None and call.name in TIMES | QUOTIENTS and len(call.input_shapes) == 1 == len(call.inputs)
         return graph.origin(call.inputs[0]) if scaled and call is not None else call
 
     for call in graph.calls:

@@ -35,7 +35,7 @@ def _largest(graph: CallGraph, index: int, products: list[Call], depth: int) -> 
         return _largest(graph, call.inputs[place], products, depth - 1) if place < len(call.inputs) else math.inf
 
     if call.name in _PRODUCTS:
-        both = len(call.inputs) == 2 or (len(call.inputs) == 1 and len(set(call.given)) == 1)
+        both = len(call.inputs) == 2 or (len(call.inputs) == 1 and len(set(call.input_shapes)) == 1)
         if call.parameters or not both or not all(_is_normalized(graph, given) for given in call.inputs):
             return math.inf
         products.append(call)
@@ -55,12 +55,12 @@ def _largest(graph: CallGraph, index: int, products: list[Call], depth: int) -> 
 def _combined(call: Call, of: Callable[[int], float]) -> float:
     """The bound of a sum, product or quotient of a tensor with a number or another tensor."""
     numbers = [abs(value) for value in call.options.values() if isinstance(value, int | float)]
-    if len(call.given) == 1 and len(numbers) == 1:
+    if len(call.input_shapes) == 1 and len(numbers) == 1:
         number = numbers[0]
         if call.name in QUOTIENTS:
             return of(0) / number if number else math.inf
         return of(0) * number if call.name in TIMES else of(0) + number
-    if len(call.inputs) == len(call.given) == 2 and call.name not in QUOTIENTS:
+    if len(call.inputs) == len(call.input_shapes) == 2 and call.name not in QUOTIENTS:
         return of(0) * of(1) if call.name in TIMES else of(0) + of(1)
     return math.inf
 

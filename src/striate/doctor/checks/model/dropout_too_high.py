@@ -101,7 +101,7 @@ def _gain(evidence: Evidence, calls: tuple[Call, ...]) -> tuple[bool, str] | Non
     """Whether training with mild dropout leads to a lower loss in evaluation mode, and what was measured; None where it
     cannot be tried."""
     change = replaced(calls, _mild)
-    if any(_dropped(call) >= LIKELY for call in evidence.predicting.calls):  # dropout that is never off
+    if any(_dropped(call) >= LIKELY for call in evidence.prediction_graph.calls):  # dropout that is never off
         remedy = try_change(evidence, "mild dropout", change, BETTER)
         return None if remedy is None else (remedy.better, f"; with {MILD:g} instead, {remedy.text}")
     try:

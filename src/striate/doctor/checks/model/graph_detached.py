@@ -55,7 +55,7 @@ _REPARAMETERIZED = frozenset(
 def _sampled_by_normal(graph: CallGraph) -> Finding | None:
     """`torch.normal` with a mean and a standard deviation that the network predicts."""
     calls = (call for call in graph.calls if call.name == "normal" and call.inside and call.from_batch)
-    draw = next((call for call in calls if call.takes_gradient), None)  # its gradient with respect to them is 0
+    draw = next((call for call in calls if call.input_requires_grad), None)  # its gradient with respect to them is 0
     if draw is None:
         return None
     return GRAPH_DETACHED.finding(
@@ -173,7 +173,7 @@ def _partly(evidence: Evidence, graph: CallGraph, names: set[str]) -> Iterator[F
     """Parameters that the loss depends on, but whose gradient is lost before it reaches them."""
     if graph.root is None:
         return
-    before_loss = graph.before(graph.root)
+    before_loss = graph.ancestors(graph.root)
     lost: dict[str, Call] = {}
     cuts: dict[int, Call] = {}
     for name in sorted(names):
@@ -201,11 +201,11 @@ def _not_backward(evidence: Evidence, graph: CallGraph, names: set[str]) -> Iter
     held = parameters_held(optimizer) if isinstance(optimizer, Optimizer) else None
     parameters = dict(evidence.setup.model.named_parameters())
     known = {name for name in names if held is None or id(parameters[name]) in held}
-    before_loss = frozenset[int]() if graph.root is None else graph.before(graph.root)
+    before_loss = frozenset[int]() if graph.root is None else graph.ancestors(graph.root)
     for call in graph.calls if before_loss else ():
-        if call.name not in _LOSSES or not call.gives_gradient or call.index in before_loss or call.inside:
+        if call.name not in _LOSSES or not call.output_requires_grad or call.index in before_loss or call.inside:
             continue
-        sources = graph.before(call.index)
+        sources = graph.ancestors(call.index)
         lost = sorted(name for name in known if any(name in graph.calls[i].parameters for i in sources if i >= 0))
         if not lost or not are_untrained(evidence.fresh.model, set(lost)):
             continue
@@ -279,13 +279,16 @@ def _cuts(graph: CallGraph, users: list[int] | None) -> list[Call]:
     cuts = [
         call
         for call in graph.calls[:end]
-        if call.takes_gradient and not call.gives_gradient and call.from_batch and not _only_reads(graph, call)
+        if call.input_requires_grad
+        and not call.output_requires_grad
+        and call.from_batch
+        and not _only_reads(graph, call)
     ]
     if users is not None:
         cuts += [call for call in graph.calls[:end] if _gives_indices(graph, call) is not None]
-        cuts = sorted((call for call in cuts if graph.before(call.index) & set(users)), key=lambda call: call.index)
+        cuts = sorted((call for call in cuts if graph.ancestors(call.index) & set(users)), key=lambda call: call.index)
     elif graph.root is not None:
-        before_loss = graph.before(graph.root)
+        before_loss = graph.ancestors(graph.root)
         cuts = [call for call in cuts if call.index in before_loss] or cuts
     return cuts
 
@@ -293,9 +296,9 @@ def _cuts(graph: CallGraph, users: list[int] | None) -> list[Call]:
 def _gives_indices(graph: CallGraph, call: Call) -> Call | None:
     """The earlier call, such as `max`, whose indices, which have no gradient, this call uses instead of its values;
     None for other calls."""
-    if call.takes_gradient or call.gives_gradient or not call.from_batch or _only_reads(graph, call):
+    if call.input_requires_grad or call.output_requires_grad or not call.from_batch or _only_reads(graph, call):
         return None
-    return next((graph.calls[i] for i in call.inputs if i >= 0 and graph.calls[i].gives_gradient), None)
+    return next((graph.calls[i] for i in call.inputs if i >= 0 and graph.calls[i].output_requires_grad), None)
 
 
 def _only_reads(graph: CallGraph, call: Call) -> bool:
@@ -307,7 +310,7 @@ def _leaves(graph: CallGraph, cut: Call) -> bool:
     """Whether a tensor is converted to NumPy or numbers within the network, at or after a cut, so that the call graph
     does not continue there."""
     return any(
-        call.name in _LEAVES_TORCH and call.inside and (call is cut or cut.index in graph.before(call.index))
+        call.name in _LEAVES_TORCH and call.inside and (call is cut or cut.index in graph.ancestors(call.index))
         for call in graph.calls[cut.index :]
     )
 

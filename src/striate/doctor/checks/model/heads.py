@@ -19,7 +19,7 @@ def last_heads(graph: CallGraph, names: tuple[str, ...]) -> Iterator[Head]:
     layers follow the softmax of attention."""
     before_weights: set[int] = set()
     for call in graph.weights:
-        before_weights |= graph.before(call.index)
+        before_weights |= graph.ancestors(call.index)
     for head in graph.heads:
         if head.call.name in names and head.call.index not in before_weights:
             yield head

@@ -197,7 +197,7 @@ def _corrections(evidence: Evidence, graph: CallGraph) -> Iterator[tuple[Call, t
             end = graph.origin(end.inputs[0])
         if end is None or targets is None or end.name not in SUMS - _REVERSED or len(end.inputs) != 2:
             continue
-        own = [n for n, index in enumerate(end.inputs) if index == INPUT or not weights & graph.before(index)]
+        own = [n for n, index in enumerate(end.inputs) if index == INPUT or not weights & graph.ancestors(index)]
         origin = graph.origin(end.inputs[1 - own[0]]) if len(own) == 1 else None
         if origin is None or range_of(origin) is None or not targets.is_floating_point():
             continue
@@ -214,7 +214,7 @@ def _of_differences(evidence: Evidence, graph: CallGraph) -> Iterator[tuple[Call
     for call in graph.calls[(graph.end or 0) + 1 :]:
         if call.name not in DIFFERENCES or len(call.inputs) != 2 or "" in call.inside or not _is_error(graph, call):
             continue
-        known = [n for n, index in enumerate(call.inputs) if index == INPUT or not weights & graph.before(index)]
+        known = [n for n, index in enumerate(call.inputs) if index == INPUT or not weights & graph.ancestors(index)]
         origin = graph.origin(call.inputs[1 - known[0]]) if len(known) == 1 else None
         bounds = None if origin is None else range_of(origin)
         targets = None if bounds is None else _argument_of(evidence, call, known[0])
@@ -230,7 +230,7 @@ def _is_error(graph: CallGraph, call: Call) -> bool:
     awaiting = [call]
     while awaiting:
         at = awaiting.pop()
-        behind = [graph.calls[index] for index in graph.behind[at.index]]
+        behind = [graph.calls[index] for index in graph.consumers[at.index]]
         if any(one.name in DISTANCES or (one.name in TIMES and one.inputs == (at.index,)) for one in behind):
             return True
         awaiting += [one for one in behind if one.name in TIMES | SAME_NUMBERS]

@@ -237,7 +237,7 @@ def _gap(evidence: Evidence) -> str:
 def _left_in_training(evidence: Evidence) -> Iterator[Finding]:
     """Parts that stay in training mode when the network is put into evaluation mode, since they override `train` or
     `eval`, or set a mode in forward."""
-    calls = [call for call in evidence.predicting.modules if call.training and not call.name.startswith("*")]
+    calls = [call for call in evidence.prediction_graph.modules if call.training and not call.name.startswith("*")]
     norms = [c.name for c in calls if isinstance(c.module, _BATCH_NORM) and c.module.track_running_stats]
     drops = [c.name for c in calls if isinstance(c.module, _DROPOUT) and c.module.p > 0]
     if not norms and not drops:
@@ -267,8 +267,8 @@ def _random_in_evaluation(evidence: Evidence) -> Iterator[Finding]:
     difference = largest_difference(one, other)
     if difference < DIFFERENT:
         return
-    calls = [call for call in evidence.predicting.calls if call.name in _RANDOM and _is_within(call)]
-    calls = [call for call in calls if not _scaled_by_the_network(evidence.predicting, call)]
+    calls = [call for call in evidence.prediction_graph.calls if call.name in _RANDOM and _is_within(call)]
+    calls = [call for call in calls if not _scaled_by_the_network(evidence.prediction_graph, call)]
     calls = [call for call in calls if call.option(2, "training", call.options.get("train", True)) is not False]
     if not calls:
         return
@@ -316,10 +316,10 @@ def _scaled_by_the_network(graph: CallGraph, noise: Call) -> bool:
     if noise.name == "normal" and any(i >= 0 and graph.calls[i].from_batch for i in noise.inputs):
         return True
     weights = {call.index for call in graph.weights}
-    users = [graph.calls[index] for index in graph.behind[noise.index]]
+    users = [graph.calls[index] for index in graph.consumers[noise.index]]
     return any(
         user.name in ("mul", "__mul__", "__rmul__", "addcmul")
-        and any(i >= 0 and i != noise.index and graph.before(i) & weights for i in user.inputs)
+        and any(i >= 0 and i != noise.index and graph.ancestors(i) & weights for i in user.inputs)
         for user in users
     )
 

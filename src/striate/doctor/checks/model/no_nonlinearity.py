@@ -42,7 +42,7 @@ MANY = 3
 
 
 def run(evidence: Evidence) -> Iterator[Finding]:
-    graph = evidence.predicting
+    graph = evidence.prediction_graph
     if graph.output is None:
         raise NoEvidence("the network does not run as a whole")
     chain = _chain(graph, graph.output)
@@ -138,14 +138,14 @@ def _needless_width(evidence: Evidence, graph: CallGraph) -> Iterator[tuple[Call
     these three numbers: one layer computes the same. Fewer units in between may be intended, as a compression."""
     for last in graph.weights:
         at = last.inputs[0] if last.inputs else -1
-        while at >= 0 and graph.calls[at].name in _BETWEEN and len(graph.behind[at]) == 1:
+        while at >= 0 and graph.calls[at].name in _BETWEEN and len(graph.consumers[at]) == 1:
             at = graph.calls[at].inputs[0] if graph.calls[at].inputs else -1
-        if at < 0 or len(graph.behind[at]) != 1:
+        if at < 0 or len(graph.consumers[at]) != 1:
             continue
         first = graph.calls[at]
         if all(_is_pointwise(evidence, call) for call in (first, last)):
             axis = -1 if last.name == "linear" else 1
-            before, between, after = first.given[0][axis], first.shape[axis], last.shape[axis]
+            before, between, after = first.input_shapes[0][axis], first.shape[axis], last.shape[axis]
             if first.name == last.name and between > max(before, after):
                 yield first, last, (before, between, after)
 
@@ -153,7 +153,7 @@ def _needless_width(evidence: Evidence, graph: CallGraph) -> Iterator[tuple[Call
 def _is_pointwise(evidence: Evidence, call: Call) -> bool:
     """Whether a call is that of a linear layer, or of a convolution with a kernel of 1, stride 1 and one group."""
     module = dict(evidence.fresh.model.named_modules()).get(call.module)
-    if call.name not in _POINTWISE or not call.given or not call.shape:
+    if call.name not in _POINTWISE or not call.input_shapes or not call.shape:
         return False
     if isinstance(module, nn.modules.conv._ConvNd):
         return module.groups == 1 and set(module.kernel_size) == {1} and set(module.stride) == {1}
@@ -182,7 +182,7 @@ def _longest_run(graph: CallGraph, end: int) -> list[Call]:
     """The longest sequence of calls with weights, on all paths, with only linear functions between them."""
     runs: dict[int, list[Call]] = {}
     best: list[Call] = []
-    for index in sorted(i for i in graph.before(end) if i >= 0 and graph.calls[i].from_batch):
+    for index in sorted(i for i in graph.ancestors(end) if i >= 0 and graph.calls[i].from_batch):
         call = graph.calls[index]
         before = [runs.get(i, []) for i in call.inputs if i < 0 or graph.calls[i].from_batch]
         shortest = min(before, key=len, default=[])
@@ -199,7 +199,7 @@ def _longest_run(graph: CallGraph, end: int) -> list[Call]:
 def _chain(graph: CallGraph, end: int) -> list[Call]:
     """The calls with weights on the longest path from the batch to the end."""
     longest: dict[int, list[Call]] = {}
-    for index in sorted(i for i in graph.before(end) if i >= 0):
+    for index in sorted(i for i in graph.ancestors(end) if i >= 0):
         call = graph.calls[index]
         best = max((longest.get(i, []) for i in call.inputs), key=len, default=[])
         longest[index] = [*best, call] if graph.is_weights(call) else best
@@ -259,11 +259,11 @@ def _as_scores(predictions: list[torch.Tensor]) -> Iterator[list[torch.Tensor]]:
 def _only_linear(graph: CallGraph, end: int, allowed: frozenset[str] = frozenset()) -> bool:
     """Whether only linear functions, normalization, which computes no new features, and `allowed` functions are between
     the layers with weights."""
-    calls = [graph.calls[i] for i in graph.before(end) if i >= 0 and graph.calls[i].from_batch]
+    calls = [graph.calls[i] for i in graph.ancestors(end) if i >= 0 and graph.calls[i].from_batch]
     by_number = TIMES | QUOTIENTS  # such as images divided by 255
     last = graph.origin(end)
     calls = [call for call in calls if call is not last or call.name not in ("softmax", "log_softmax", "sigmoid")]
-    names = {call.name for call in calls if not (call.name in by_number and len(call.given) == 1)}
+    names = {call.name for call in calls if not (call.name in by_number and len(call.input_shapes) == 1)}
     return names <= _KNOWN_LINEAR | allowed and not any(
         len([i for i in call.inputs if i < 0 or graph.calls[i].from_batch]) > 1
         for call in graph.calls

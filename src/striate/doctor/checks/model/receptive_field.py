@@ -57,9 +57,9 @@ def pooled_map(graph: CallGraph) -> PooledMap | None:
     pooled = next((call for call in graph.calls[last.index + 1 :] if _pools(call)), None)
     if pooled is None:
         return None
-    sides = convolutions[0].given[0][2:]
+    sides = convolutions[0].input_shapes[0][2:]
     known: dict[int, tuple[list[float], list[float]]] = {}
-    for index in sorted(i for i in graph.before(pooled.index) if i >= 0):
+    for index in sorted(i for i in graph.ancestors(pooled.index) if i >= 0):
         call = graph.calls[index]
         if index == pooled.index or not call.from_batch or len(call.shape) != len(last.shape):
             continue
@@ -75,9 +75,9 @@ def pooled_map(graph: CallGraph) -> PooledMap | None:
 
 def _pools(call: Call) -> bool:
     """Whether a call reduces a map to one position."""
-    if not call.given or len(call.given[0]) < 3 or not call.name.startswith(_POOLING):
+    if not call.input_shapes or len(call.input_shapes[0]) < 3 or not call.name.startswith(_POOLING):
         return False
-    before, after = call.given[0], call.shape
+    before, after = call.input_shapes[0], call.shape
     return math.prod(before[2:]) > 1 and after[:2] == before[:2] and math.prod(after[2:]) == 1
 
 
@@ -86,7 +86,7 @@ def _through(call: Call, inputs: list[tuple[list[float], list[float]]], axes: in
     those of its inputs."""
     fields = [max((field[axis] for field, _ in inputs), default=1.0) for axis in range(axes)]
     jumps = [max((jump[axis] for _, jump in inputs), default=1.0) for axis in range(axes)]
-    if not call.given or len(call.given[0]) != axes + 2:
+    if not call.input_shapes or len(call.input_shapes[0]) != axes + 2:
         return fields, jumps
     for axis in range(axes):
         window, stride = _window(call, axis)
@@ -97,14 +97,14 @@ def _through(call: Call, inputs: list[tuple[list[float], list[float]]], axes: in
 
 def _window(call: Call, axis: int) -> tuple[float, float]:
     """The size of a call's window along an axis, in positions, and its stride."""
-    if call.name.startswith("conv") and len(call.given) > 1 and len(call.given[1]) > 2 + axis:
+    if call.name.startswith("conv") and len(call.input_shapes) > 1 and len(call.input_shapes[1]) > 2 + axis:
         dilation = _along(call.option(5, "dilation", 1), axis)
-        return (call.given[1][2 + axis] - 1) * dilation + 1, _along(call.option(3, "stride", 1), axis)
+        return (call.input_shapes[1][2 + axis] - 1) * dilation + 1, _along(call.option(3, "stride", 1), axis)
     if call.name.startswith(("max_pool", "avg_pool", "lp_pool")):
         window = _along(call.option(1, "kernel_size", 1), axis)
         stride = call.option(2, "stride")
         return window, _along(stride, axis) if stride else window
-    side, left = call.given[0][2 + axis], call.shape[2 + axis]
+    side, left = call.input_shapes[0][2 + axis], call.shape[2 + axis]
     if side == 1:  # one number for all positions, such as a weight
         return 1, 1
     # Adaptive pooling, interpolation, or a stride of slices.
@@ -133,7 +133,7 @@ def run(evidence: Evidence) -> Iterator[Finding]:
             return
     if not evidence.setup.classifies:
         return
-    last_map = pooled_map(evidence.predicting)
+    last_map = pooled_map(evidence.prediction_graph)
     if last_map is None or last_map.share >= SMALL:
         return
     if movement(evidence.trial) == 0:

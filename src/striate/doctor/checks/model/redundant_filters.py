@@ -10,7 +10,7 @@ from striate.doctor.checks.check import Check
 from striate.doctor.diagnosis import Picture
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.step_trace import LayerRecord
-from striate.doctor.evidence.units import WEIGHTED, copied_share, flat_share, hidden
+from striate.doctor.evidence.units import WEIGHTED, duplicate_share, flat_share, hidden
 from striate.records import Finding
 from striate.wording import listed_names, python_name
 
@@ -66,7 +66,7 @@ def _find_redundant_filters(evidence: Evidence) -> Iterator[Finding]:
 def _copies(layer: LayerRecord, cosine: float) -> float:
     if layer.weight is None or layer.weight.shape[1] < _FEWEST_WEIGHTS:
         return 0.0
-    return copied_share(layer.weight, cosine)
+    return duplicate_share(layer.weight, cosine)
 
 
 def _flat(layer: LayerRecord) -> float:

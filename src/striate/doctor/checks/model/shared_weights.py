@@ -63,13 +63,13 @@ def _in_a_row(graph: CallGraph, calls: list[TracedModule]) -> bool:
     """Whether a later call depends on the output of an earlier one."""
     for number, first in enumerate(calls):
         for later in calls[number + 1 :]:
-            if first.output is not None and any(first.output in graph.before(i) for i in later.inputs):
+            if first.output is not None and any(first.output in graph.ancestors(i) for i in later.inputs):
                 return True
     return False
 
 
 def _same_input(calls: list[TracedModule]) -> bool:
-    inputs = [call.given for call in calls if call.given]
+    inputs = [call.input_ids for call in calls if call.input_ids]
     return len(inputs) > 1 and len(set(inputs)) == 1
 
 
@@ -143,7 +143,7 @@ def _between_differ(graph: CallGraph, calls: list[TracedModule]) -> bool:
     """Whether different weights precede each call; in a loop, they are the same."""
     preceding = []
     for call in calls:
-        before = sorted(i for index in call.inputs for i in graph.before(index) if i >= 0)
+        before = sorted(i for index in call.inputs for i in graph.ancestors(index) if i >= 0)
         weights = [graph.calls[i].parameters for i in before if graph.is_weights(graph.calls[i])]
         preceding.append(weights[-1] if weights else ())
     return len(set(preceding)) == len(preceding)

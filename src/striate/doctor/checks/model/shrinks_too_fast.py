@@ -110,20 +110,24 @@ def _no_map_left(graph: CallGraph) -> Iterator[Finding]:
 
 
 def _spatial(call: Call) -> bool:
-    return len(call.given) > 1 and len(call.given[0]) == len(call.given[1]) and max(call.given[1][2:], default=1) > 1
+    return (
+        len(call.input_shapes) > 1
+        and len(call.input_shapes[0]) == len(call.input_shapes[1])
+        and max(call.input_shapes[1][2:], default=1) > 1
+    )
 
 
 def _share_used(call: Call) -> float:
     """The share of a kernel's taps that see the map rather than its padding, over all positions; the largest of all
     axes with a kernel above 1."""
-    sides, kernels = call.given[0][2:], call.given[1][2:]
+    sides, kernels = call.input_shapes[0][2:], call.input_shapes[1][2:]
     axes = zip(sides, kernels, strict=True)
     shares = [_axis_used(call, axis, side, kernel) for axis, (side, kernel) in enumerate(axes) if kernel > 1]
     return max(shares, default=1.0)
 
 
 def _is_oversized(call: Call) -> bool:
-    axes = zip(call.given[0][2:], call.given[1][2:], strict=True)
+    axes = zip(call.input_shapes[0][2:], call.input_shapes[1][2:], strict=True)
     return all(side > 1 and kernel >= OVERSIZED * side for side, kernel in axes)
 
 
@@ -143,7 +147,7 @@ _OPTIONS = ((3, "stride"), (4, "padding"), (5, "dilation"))
 def _along(call: Call, place: int, name: str, axis: int) -> int:
     value = call.option(place, name, 0 if name == "padding" else 1)
     if value == "same":
-        return (call.given[1][2 + axis] - 1) // 2
+        return (call.input_shapes[1][2 + axis] - 1) // 2
     if isinstance(value, list | tuple):
         value = value[axis] if axis < len(value) else value[0]
     return value if isinstance(value, int) else 0 if name == "padding" else 1
@@ -157,9 +161,9 @@ def _after_one_place(graph: CallGraph) -> list[Call]:
     path = list(graph.bottlenecks(graph.end))
     weights = [call for call in path if graph.is_weights(call) and call.name.startswith("conv")]
     for call in path:
-        shrinks = len(call.shape) > 2 and math.prod(call.shape[2:]) == 1 and call.given
-        if shrinks and math.prod(call.given[0][2:]) > 1 and not call.name.startswith("adaptive"):
-            full = call.name.startswith("conv") and call.given[1][2:] == call.given[0][2:]
+        shrinks = len(call.shape) > 2 and math.prod(call.shape[2:]) == 1 and call.input_shapes
+        if shrinks and math.prod(call.input_shapes[0][2:]) > 1 and not call.name.startswith("adaptive"):
+            full = call.name.startswith("conv") and call.input_shapes[1][2:] == call.input_shapes[0][2:]
             later = [w for w in weights if w.index > call.index]
             return later if not full and len(later) >= max(2, len(weights) / 2) else []
     return []
@@ -192,7 +196,7 @@ def _stride(part: nn.Module) -> int:
 def _finding(evidence: Evidence, idle: list[Call], kernels: int, severity: str, gain: str = "") -> Finding:
     places = list(dict.fromkeys(call.place for call in idle))
     first = idle[0]
-    sides = show_sizes(first.given[0][2:])
+    sides = show_sizes(first.input_shapes[0][2:])
     x = evidence.train.x
     large = show_sizes(tuple(x.shape[2:])) if x is not None and x.ndim > 2 else "the input's size"
     share = _share_used(first)

@@ -47,13 +47,13 @@ def _relu(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
 def _activates(graph: CallGraph, call: Call) -> bool:
     """Whether a call's output goes only to layers with weights: it multiplies nothing, as a gate or attention does, and
     is not the network's output."""
-    awaiting, reached = list(graph.behind[call.index]), False
+    awaiting, reached = list(graph.consumers[call.index]), False
     while awaiting:
         user = graph.calls[awaiting.pop()]
         if graph.is_weights(user):
             reached = True
         elif user.name in _PASSED:
-            awaiting += graph.behind[user.index]
+            awaiting += graph.consumers[user.index]
         else:
             return False
     return reached

@@ -91,8 +91,8 @@ def _narrowest(graph: CallGraph, end: int) -> _Bottleneck | None:
     start = next((place for place, call in enumerate(path) if call.index in weights), len(path))
     narrowest: tuple[int, int] | None = None
     inputs = min((math.prod(call.shape[1:]) for call in path[:start]), default=math.inf)
-    if start < len(path) and path[start].given:
-        inputs = min(inputs, math.prod(path[start].given[0][1:]))
+    if start < len(path) and path[start].input_shapes:
+        inputs = min(inputs, math.prod(path[start].input_shapes[0][1:]))
     for place in range(start, last):
         width = math.prod(path[place].shape[1:])
         if len(path[place].shape) > 1 and width < inputs and (narrowest is None or width < narrowest[0]):

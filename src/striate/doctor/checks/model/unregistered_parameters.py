@@ -28,7 +28,9 @@ def _find_unregistered_parameters(evidence: Evidence) -> Iterator[Finding]:
     graph = evidence.graph
     # A teacher that runs without gradients may be unregistered on purpose.
     learning = [
-        s for s in graph.outside_tensors if any(graph.calls[i].gives_gradient for i in s.calls if i < len(graph.calls))
+        s
+        for s in graph.outside_tensors
+        if any(graph.calls[i].output_requires_grad for i in s.calls if i < len(graph.calls))
     ]
     outside_tensors = [s for s in learning if _is_own(s, held)]
     if not outside_tensors:
@@ -82,7 +84,7 @@ def _is_held(outside: OutsideTensor, held: dict[str, Any]) -> bool:
 def _untrained(evidence: Evidence, outside_tensors: list[OutsideTensor], held: dict[str, Any]) -> Finding:
     numbers = sum(s.tensor.numel() for s in outside_tensors)
     known = sum(p.numel() for p in evidence.fresh.model.parameters())
-    temporary = any(s.made_anew for s in outside_tensors)
+    temporary = any(s.recreated for s in outside_tensors)
     remedy = try_change(evidence, "with all registered", Change(prepare=_register)) if held and not temporary else None
     places = _containers(held)
     if temporary:

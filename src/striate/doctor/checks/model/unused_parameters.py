@@ -45,7 +45,7 @@ def unused(evidence: Evidence) -> list[str]:
         raise NoEvidence("the step fails")
     if not graph.used:
         raise NoEvidence("the step does not use the network that was given")
-    used = graph.used | evidence.predicting.used
+    used = graph.used | evidence.prediction_graph.used
     gradients, changed = evidence.first.gradients, evidence.trial.changed
     return [
         name

@@ -24,7 +24,7 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
     named = [network for _, network in networks_by_name(evidence.source)]  # a teacher, too
     own = {id(tensor) for network in (evidence.setup.model, *named) for tensor in network.parameters()}
     for load in evidence.source.loads:
-        passed, taken = len(load.given), load.taken
+        passed, taken = len(load.names), load.matched
         if not passed or taken > _TAKEN * passed or not any(id(tensor) in own for tensor in load.module.parameters()):
             continue
         fits = load.renamed
@@ -32,7 +32,7 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
             severity="error",
             where=load.where,
             measured=f"of {several(passed, 'tensor')} passed to `load_state_dict(…, strict=False)`, the network has "
-            f"{taken}: the first is named {load.given[0]!r}, that of the network {load.wanted[0]!r}",
+            f"{taken}: the first is named {load.names[0]!r}, that of the network {load.module_names[0]!r}",
             limit=f"at most {_TAKEN:.0%} of the tensors passed have a name that the network has",
             why="Other names are ignored without a message: the network trains from its random weights.",
             remedy=f"`load_state_dict({fits})`, which says what is missing"

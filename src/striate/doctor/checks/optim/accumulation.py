@@ -77,8 +77,8 @@ def _only_last_batch(evidence: Evidence) -> Finding | None:
     if len(stepped) < _FEWEST_STEPS or len(gaps) > 1 or gaps <= {1} or evidence.setup.rivals or optimizers > 1:
         return None
     close = rows[:CLOSE_STEPS]
-    cosines = [row.alike for row in close if row.steps]
-    accumulated = any(row.held or not row.raw for row in close)
+    cosines = [row.gradient_cosine for row in close if row.steps]
+    accumulated = any(row.stale or not row.raw for row in close)
     if accumulated or not cosines or any(cosine is None or cosine < _SAME for cosine in cosines):
         return None
     count = gaps.pop()
@@ -110,7 +110,7 @@ def _batches_per_step(trial: Trial) -> int:
     gaps = [after - before for before, after in pairwise([-1, *stepped])]
     count = int(statistics.median(gaps))
     # The first step may come early, since a script may be in the middle of a loop.
-    added = [row.held for before, row in pairwise(trial.rows[:10]) if not before.steps and row.held is not None]
+    added = [row.stale for before, row in pairwise(trial.rows[:10]) if not before.steps and row.stale is not None]
     return count if count > 1 and added and min(added) > 0 else 1
 
 
@@ -244,7 +244,7 @@ def _counts_batches(source: ScriptSource, node: ast.AST) -> bool:
 def _period_name(source: ScriptSource, step: Site) -> str:
     """The variable with the number of batches per step: `accum_steps` of `if (i + 1) % accum_steps == 0:`; empty where
     there is none."""
-    for part in source.around(step.node):
+    for part in source.enclosing(step.node):
         if isinstance(part, ast.For | ast.While | ast.FunctionDef):
             break
         for node in ast.walk(part.test) if isinstance(part, ast.If) else ():
@@ -266,7 +266,7 @@ def _is_periodic(source: ScriptSource, site: Site) -> bool:
     """Whether a call is under a condition on the number of batches, `if (i + 1) % 4 == 0:`, or after one that skips to
     the next batch, `if (i + 1) % 4 != 0: continue`."""
     inner: ast.AST = site.node
-    for part in source.around(site.node):
+    for part in source.enclosing(site.node):
         before = getattr(part, "body", None)
         if isinstance(before, list) and inner in before:
             conditions = [one for one in before[: before.index(inner)] if isinstance(one, ast.If)]

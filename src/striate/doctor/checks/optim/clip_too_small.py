@@ -48,7 +48,7 @@ def run(evidence: Evidence) -> Iterator[Finding]:
         return
     certain = statistics.median(left) < NOTHING_LEFT and own.share < LITTLE
     scales = list[float]()
-    unclipped = Change(prepare=partial(_unclip, scales=scales), wrap=partial(_recording, scales=scales))
+    unclipped = Change(prepare=partial(_unclip, scales=scales), wrap_step=partial(_recording, scales=scales))
     other = evidence.progress_of(evidence.variant("gradients not clipped", unclipped))
     better = other.beats(own, 1.5 if own.share < LITTLE else 2.0) and other.share >= max(own.share, 0.0) + GAIN
     if not better and not certain:
@@ -103,7 +103,7 @@ def _unhook(replica: Replica) -> None:
 
 def _raw_and_applied(rows: Sequence[StepRow]) -> list[tuple[float, float]]:
     """The norms of the gradients before and after clipping, in steps of the optimizer after a single backward pass."""
-    return [(row.raw, row.applied) for row in rows if row.steps == 1 and row.raw and row.applied and not row.held]
+    return [(row.raw, row.applied) for row in rows if row.steps == 1 and row.raw and row.applied and not row.stale]
 
 
 def _round(value: float) -> str:

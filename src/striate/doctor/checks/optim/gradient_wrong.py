@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from striate.doctor.checks.check import Check
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
-from striate.doctor.evidence.functions import TOLERANCE, FunctionCheck, check_function, functions_of, given_to
+from striate.doctor.evidence.functions import TOLERANCE, FunctionCheck, check_function, functions_of, recorded_arguments
 from striate.records import Finding
 
 
@@ -17,7 +17,7 @@ def _find_gradient_wrong(evidence: Evidence) -> Iterator[Finding]:
     functions = functions_of(evidence.trial)
     if not functions:
         return
-    calls = given_to(evidence.setup, evidence.train.raw[0], functions)
+    calls = recorded_arguments(evidence.setup, evidence.train.raw[0], functions)
     failed, wrong = "", 0
     for function in functions:
         for arguments in calls.get(function, ()):
@@ -38,14 +38,14 @@ def _finding(check: FunctionCheck) -> Finding:
     argument, worst = max(check.wrong, key=lambda item: item[1].max_relative_error)
     place = f"[{', '.join(map(str, worst.at))}]"
     why = "The optimizer follows a wrong gradient: in the wrong direction, too far, or not far enough."
-    if check.meant:
+    if check.intended:
         why = (
             "No numerical gradient can agree with it. Gradient reversal and straight-through estimators do this on "
             "purpose."
         )
     return Finding(
         code="optim.gradient-wrong",
-        severity="note" if check.meant else "error",
+        severity="note" if check.intended else "error",
         where=check.name,
         measured=f"gradient for argument {argument + 1}, entry {place}: backward gives {worst.claimed:.4g}, the "
         f"numerical gradient is {worst.measured:.4g}; {len(check.wrong)} of its gradients "

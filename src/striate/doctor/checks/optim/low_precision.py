@@ -114,7 +114,7 @@ def _of_average(evidence: Evidence) -> Iterator[Finding]:
 
         return watched
 
-    change = Change(prepare=lambda replica: known.extend(averages(replica)), wrap=wrap, notes=shares)
+    change = Change(prepare=lambda replica: known.extend(averages(replica)), wrap_step=wrap, notes=shares)
     trial = evidence.variant("averages watched", change)
     shares = trial.notes
     late = sorted(shares[len(shares) // 2 :])

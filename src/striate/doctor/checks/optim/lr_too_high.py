@@ -12,11 +12,11 @@ from striate.doctor.checks.optim.schedule.planned_rates import highest_planned
 from striate.doctor.diagnosis import Picture
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.longer_trials import (
-    as_written,
     few_updates,
     progress_of_both_after_more_steps,
-    recovered,
     share_after_more_steps,
+    share_after_more_updates,
+    share_with_own_batches,
 )
 from striate.doctor.evidence.progress import Progress, number
 from striate.doctor.evidence.rates import (
@@ -83,9 +83,13 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
         other = evidence.progress_of(lower)
         needed = 1.5 if own.share < LITTLE else FAR_TIMES if far else 4.0
         if other.beats(own, needed) and other.share > max(own.share, 0.0) + (FAR_GAIN if far else GAIN):
-            if few_updates(trial) and math.isfinite(own.level) and recovered(evidence) > max(own.share, LITTLE):
+            if (
+                few_updates(trial)
+                and math.isfinite(own.level)
+                and share_after_more_updates(evidence) > max(own.share, LITTLE)
+            ):
                 return
-            if as_written(evidence) > SOME:
+            if share_with_own_batches(evidence) > SOME:
                 return
             severity = "error" if own.share < LITTLE else "warning"
             farther = max(highest_rates(trial), default=0.0) >= MUCH_FARTHER

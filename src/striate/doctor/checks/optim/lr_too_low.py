@@ -69,7 +69,7 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
     if weights_of_few(evidence.setup.train) and are_drawn_often(evidence.setup.train, evidence.samples.x):
         raise NoEvidence("the sampler has weights for only a few samples, which it draws repeatedly")
     trial, moved = evidence.trial, movement(evidence.trial)
-    part, back = evidence.calls.part_of_loss, max(map(abs, evidence.calls.backward), default=0.0)
+    part, back = evidence.calls.largest_loss_weight, max(map(abs, evidence.calls.backward), default=0.0)
     if 0 < part < TINY_SHARE and back < NO_LOSS and moved is not None and moved < 5 * SMALL_MOVE:
         yield _multiplied(part, moved)
         return

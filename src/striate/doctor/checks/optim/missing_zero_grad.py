@@ -26,7 +26,7 @@ def _find_missing_zero_grad(evidence: Evidence) -> Iterator[Finding]:
     left = _left_over(rows)
     if len(left) < _FEWEST or not all(left) or _replaced(evidence):
         return
-    first, last = (next(row.held for row in some if row.held) for some in (rows, list(reversed(rows))))
+    first, last = (next(row.stale for row in some if row.stale) for some in (rows, list(reversed(rows))))
     raw = next((row.raw for row in reversed(rows) if row.raw), 0.0)
     yield Finding(
         code="optim.missing-zero-grad",
@@ -84,9 +84,9 @@ def _left_over(rows: Sequence[StepRow]) -> list[bool]:
     there."""
     unchanged = []
     for before, row in pairwise(rows):
-        if not before.steps or not before.applied or row.held is None or not math.isfinite(row.held):
+        if not before.steps or not before.applied or row.stale is None or not math.isfinite(row.stale):
             continue
-        unchanged.append(abs(row.held - before.applied) <= _SAME * before.applied)
+        unchanged.append(abs(row.stale - before.applied) <= _SAME * before.applied)
     return unchanged
 
 

@@ -9,7 +9,7 @@ from striate.doctor.checks.optim.other_optimizers import without_gradients
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.trial import FEWEST_TO_JUDGE, Trial
-from striate.doctor.evidence.trial_variants import optimized, unmoved
+from striate.doctor.evidence.trial_variants import optimized, unchanged_parameters
 from striate.records import Finding
 from striate.wording import several
 
@@ -27,8 +27,12 @@ def _find_unmoved(evidence: Evidence) -> Iterator[Finding]:
     trial = evidence.trial
     if len(trial.rows) < FEWEST_TO_JUDGE:
         raise NoEvidence(f"fewer than {FEWEST_TO_JUDGE} steps ran: gradients may be accumulated over more batches")
-    unchanged = unmoved(trial)
-    if not any(row.raw for row in trial.rows) or trial.astray or len(unchanged) < len(trial.replica.originals):
+    unchanged = unchanged_parameters(trial)
+    if (
+        not any(row.raw for row in trial.rows)
+        or trial.changed_original
+        or len(unchanged) < len(trial.replica.originals)
+    ):
         return
     optimizer = {name for name in optimized(trial) if name in trial.replica.originals}
     made = sum(row.steps for row in trial.rows)

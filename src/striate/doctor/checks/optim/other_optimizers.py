@@ -48,7 +48,7 @@ def without_gradients(evidence: Evidence) -> Iterator[Finding]:
 
         return watched
 
-    trial = evidence.variant("with optimizers watched", Change(wrap=wrap, notes=made), steps=_STEPS)
+    trial = evidence.variant("with optimizers watched", Change(wrap_step=wrap, notes=made), steps=_STEPS)
     for optimizer, count, has_gradients in trial.notes.values():
         if has_gradients or count < _STEPS // 2 or trial.error is not None:
             continue

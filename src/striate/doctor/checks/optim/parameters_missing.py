@@ -15,7 +15,7 @@ from striate.doctor.evidence.clock import NoEvidence, OutOfTime
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.rates import optimizer_line
 from striate.doctor.evidence.trial import FEWEST_TO_JUDGE, Change, Trial
-from striate.doctor.evidence.trial_variants import optimized, unmoved
+from striate.doctor.evidence.trial_variants import optimized, unchanged_parameters
 from striate.doctor.setup.reached_objects import parameters_held, reached_optimizers
 from striate.doctor.setup.replicas import Replica
 from striate.doctor.setup.script_source import ScriptSource
@@ -38,7 +38,7 @@ def _with_all_parameters(trial: Trial) -> str:
 def _find_parameters_missing(evidence: Evidence) -> Iterator[Finding]:
     """Parameters that get gradients and are in no parameter group of the optimizer, and that nothing else changes."""
     trial = evidence.trial
-    if evidence.setup.own_optimizer or not trial.rows or trial.astray:
+    if evidence.setup.own_optimizer or not trial.rows or trial.changed_original:
         return
     if evidence.setup.source is not None:
         late = _unfrozen_later(evidence)
@@ -46,7 +46,7 @@ def _find_parameters_missing(evidence: Evidence) -> Iterator[Finding]:
     held = set(optimized(trial))
     gradients = dict(trial.first.gradients)
     gradients.update({name: value for name, value in trial.later.gradients.items() if value})
-    missing = [name for name in unmoved(trial) if gradients.get(name) and name not in held]
+    missing = [name for name in unchanged_parameters(trial) if gradients.get(name) and name not in held]
     if not missing:
         return
     if not held and len(missing) == sum(value is not None for value in gradients.values()):

@@ -105,7 +105,9 @@ def _use_in_step(evidence: Evidence) -> _ScalerUse:
 
     batch = evidence.train.raw[0]
     steps = 1 if evidence.trial.rows and evidence.trial.rows[0].steps else 8
-    run_trial(evidence.setup, [batch], steps, evidence.clock.until(0.1), Change(wrap=wrap, prepare=replicas.append))
+    run_trial(
+        evidence.setup, [batch], steps, evidence.clock.until(0.1), Change(wrap_step=wrap, prepare=replicas.append)
+    )
     if not any(use.calls.values()) and not use.backward_in_autocast and not use.step_in_autocast:
         raise NoEvidence("the step uses no GradScaler, and autocast only around the forward pass")
     return use

@@ -19,7 +19,7 @@ from striate.doctor.evidence.progress import Progress
 from striate.doctor.evidence.rates import optimizer_line
 from striate.doctor.evidence.skill import skill, skill_in_words
 from striate.doctor.evidence.trial import Change, Trial
-from striate.doctor.evidence.trial_variants import OwnGradient, by_outputs_alone
+from striate.doctor.evidence.trial_variants import LossGradient, use_output_gradients
 from striate.doctor.setup.replicas import Replica
 from striate.doctor.setup.training_setup import Step
 from striate.observe.gradients import on_gradient
@@ -128,7 +128,7 @@ def _penalty(evidence: Evidence, shrunk: float) -> Finding | None:
     """The finding for a loss that consists mostly of a penalty: with only the gradient through the outputs, the network
     learns."""
     how, name = "with only the gradient through the outputs", "gradient through the outputs alone"
-    attempt = _Attempt(_ADDED, how, "the loss", name, Change(prepare=by_outputs_alone), _LESS)
+    attempt = _Attempt(_ADDED, how, "the loss", name, Change(prepare=use_output_gradients), _LESS)
     return _by_predictions(evidence, shrunk, attempt)
 
 
@@ -187,7 +187,7 @@ def _pull(group: dict[str, Any]) -> float:
 def _by_step(evidence: Evidence) -> Iterator[Finding]:
     """A step that multiplies weights by a factor below 1, even without gradients and without the optimizer's decay."""
     factors: list[set[float]] = []
-    change = Change(prepare=_without_gradient, wrap=lambda step: _recording_factors(step, factors), notes=factors)
+    change = Change(prepare=_without_gradient, wrap_step=lambda step: _recording_factors(step, factors), notes=factors)
     trial = evidence.variant("no gradient and no weight decay", change, steps=2)
     factors = trial.notes
     known = set[float]().union(*factors)
@@ -320,8 +320,8 @@ def _attempts(evidence: Evidence, pulled: bool) -> Iterator[_Attempt]:
             Remedy(_weaker(evidence.trial.replica.optimizer), settings={"optim.weight_decay": 0.0}),
         )
     if pulled:
-        own = OwnGradient()
-        change = Change(prepare=own.prepare, around=own.around)
+        own = LossGradient()
+        change = Change(prepare=own.prepare, wrap_loss=own.wrap_loss)
         yield _Attempt(
             _ADDED, "with the gradient of the loss alone", "the loss", "gradient of the loss alone", change, _LESS
         )
@@ -334,7 +334,7 @@ def _attempts(evidence: Evidence, pulled: bool) -> Iterator[_Attempt]:
             "with each layer's norm held constant",
             "the training step",
             "norms of weights held",
-            Change(wrap=_holding_norms),
+            Change(wrap_step=_holding_norms),
             Remedy("Remove what shrinks the weights in each step, or give the optimizer weight_decay=1e-4 instead."),
         )
 

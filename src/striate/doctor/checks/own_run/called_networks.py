@@ -38,7 +38,7 @@ def networks_without_gradients(run: OwnRun) -> Iterator[CalledNetwork]:
     for still in never_changed(run, STEPS_IF_COMPLETE):
         own = {id(parameter) for parameter in still.network.parameters() if parameter.requires_grad}
         steps = max((len(run.rates[key]) for key, held in run.trained.items() if own <= held), default=0)
-        if own and own <= run.untouched.keys() and steps >= STEPS_IF_COMPLETE:
+        if own and own <= run.without_gradient.keys() and steps >= STEPS_IF_COMPLETE:
             yield still
 
 

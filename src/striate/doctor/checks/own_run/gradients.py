@@ -76,7 +76,7 @@ def _without_gradient(run: OwnRun) -> Iterator[tuple[str, str]]:
             for name, part in network.network.named_modules()
             if id(part) in run.in_training and any(_stays(run, p) for p in part.parameters(recurse=False))
         ]
-        if names and not run.held & {id(p) for p in network.network.parameters()} <= run.untouched.keys():
+        if names and not run.held & {id(p) for p in network.network.parameters()} <= run.without_gradient.keys():
             yield (
                 listed_names(names),
                 f"in {several(run.steps, 'step')} of the script, {network.name} calls {several(len(names), 'layer')} "
@@ -86,7 +86,7 @@ def _without_gradient(run: OwnRun) -> Iterator[tuple[str, str]]:
 
 def _stays(run: OwnRun, parameter: nn.Parameter) -> bool:
     """Whether a parameter had no gradient at any step, and was not changed in another way, as averages are."""
-    found = run.untouched.get(id(parameter))
+    found = run.without_gradient.get(id(parameter))
     return found is not None and size_of(parameter) == found[1]
 
 
@@ -133,7 +133,7 @@ CLEARED_BEFORE_STEP = OwnRunCheck(
 def _steps_without_gradient(run: OwnRun, *, reached: bool) -> Iterator[tuple[str, str]]:
     if not run.ended and len(run.losses) < run.steps - 1:  # the first backward passes were not seen
         return  # other losses may follow later
-    without = {key: held for key, held in run.trained.items() if held <= run.untouched.keys()}
+    without = {key: held for key, held in run.trained.items() if held <= run.without_gradient.keys()}
     for key, held in without.items():
         steps = len(run.rates[key])
         for still in never_changed(run, STEPS_IF_COMPLETE):
@@ -168,7 +168,7 @@ def _critic_never_changes(run: OwnRun) -> Iterator[tuple[str, str]]:
 
 def _learns_with(run: OwnRun, other: CalledNetwork, still: CalledNetwork, held: set[int]) -> bool:
     own = {id(parameter) for parameter in other.network.parameters() if parameter.requires_grad}
-    return other.kind == still.kind and own <= held - run.untouched.keys() and largest_change(other) > CHANGED
+    return other.kind == still.kind and own <= held - run.without_gradient.keys() and largest_change(other) > CHANGED
 
 
 CRITIC_NEVER_CHANGES = OwnRunCheck(

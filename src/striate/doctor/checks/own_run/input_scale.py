@@ -12,7 +12,7 @@ import torch
 from striate.doctor.checks.own_run.called_networks import calls_like, networks_learning
 from striate.doctor.checks.own_run.check import OwnRunCheck
 from striate.doctor.checks.own_run.inputs import differing_inputs
-from striate.doctor.evidence.own_run import Asked, Key, NetworkCall, OwnRun
+from striate.doctor.evidence.own_run import EvaluatedInputs, Key, NetworkCall, OwnRun
 from striate.doctor.evidence.quality import classes_of
 from striate.models.preserved_state import preserved, same_random_state
 from striate.observe.tensors import tensors_in
@@ -36,7 +36,7 @@ def _right_in_scale(run: OwnRun) -> Iterator[tuple[str, str]]:
             continue
         mean = sum(call.mean for call in learned) / len(learned)
         deviation = sum(call.deviation for call in learned) / len(learned)
-        for key, evaluation in run.asked.items():
+        for key, evaluation in run.evaluated.items():
             if kinds.get(key[0]) != trained.kind or evaluation.steps < _FEW_STEPS:
                 continue
             inputs = torch.cat([x.detach().double().flatten() for x in evaluation.inputs])
@@ -66,7 +66,7 @@ def _are_alike(one: NetworkCall, other: NetworkCall) -> bool:
     return gap <= _OFFSET * max(one.deviation, other.deviation) and wider <= math.log(_WIDER)
 
 
-def _right(evaluation: Asked, key: Key, factor: float, offset: float) -> torch.Tensor | None:
+def _right(evaluation: EvaluatedInputs, key: Key, factor: float, offset: float) -> torch.Tensor | None:
     """For each sample of an evaluation, 1 if the network predicts it right from the input times `factor` plus `offset`,
     else 0; None where outputs are not classes, or the network fails."""
     right, network = list[torch.Tensor](), evaluation.network

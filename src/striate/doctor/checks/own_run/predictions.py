@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from striate.doctor.checks.data.labels.label_map import LABEL_MAP_LIMIT, ModelPredictions, renumbered
 from striate.doctor.checks.eval.batch_means import EXCESS
 from striate.doctor.checks.own_run.check import OwnRunCheck
-from striate.doctor.evidence.own_run import Answers, CalledNetwork, Key, OwnRun, Rights
+from striate.doctor.evidence.own_run import CalledNetwork, CorrectCounts, Key, OwnRun, PassPredictions
 from striate.wording import several
 
 _FEW_OF_CLASS, _LEARNED, _LEARNED_WELL, _BY_CHANCE = 3, 0.5, 0.7, 10.0
@@ -29,7 +29,7 @@ _NUMBER = re.compile(r"(?<![\d.])\d+\.\d+(?![\d.e])")
 
 def _renumbered(run: OwnRun) -> Iterator[tuple[str, str]]:
     for name, trained, (_, evaluated) in _trained_and_evaluated(run):
-        if trained[-1][1].rights.share < _LEARNED_WELL or evaluated.rights.share > trained[-1][1].rights.share / 2:
+        if trained[-1][1].correct.share < _LEARNED_WELL or evaluated.correct.share > trained[-1][1].correct.share / 2:
             continue
         found = renumbered(ModelPredictions(name, *_as_arrays(trained[-1][1]), *_as_arrays(evaluated)))
         if found is not None:
@@ -38,7 +38,7 @@ def _renumbered(run: OwnRun) -> Iterator[tuple[str, str]]:
 
 def _class_never_trained(run: OwnRun) -> Iterator[tuple[str, str]]:
     for _, trained, (steps, evaluated) in _trained_and_evaluated(run):
-        if trained[-1][1].rights.share < _LEARNED:
+        if trained[-1][1].correct.share < _LEARNED:
             continue  # these may be embeddings, which are evaluated on other classes
         known = Counter(int(label) for _, one in trained for part in one.targets for label in part)
         counts = Counter(int(label) for part in evaluated.targets for label in part)
@@ -54,7 +54,9 @@ def _class_never_trained(run: OwnRun) -> Iterator[tuple[str, str]]:
             )
 
 
-def _trained_and_evaluated(run: OwnRun) -> Iterator[tuple[str, list[tuple[int, Answers]], tuple[int, Answers]]]:
+def _trained_and_evaluated(
+    run: OwnRun,
+) -> Iterator[tuple[str, list[tuple[int, PassPredictions]], tuple[int, PassPredictions]]]:
     """Networks that are evaluated: their predictions in training, or those of the network that they are copies of, and
     their predictions in the last evaluation."""
     kinds = {network.name: network.kind for network in run.networks.values()}
@@ -65,19 +67,19 @@ def _trained_and_evaluated(run: OwnRun) -> Iterator[tuple[str, list[tuple[int, A
                 yield name, in_training, in_evaluation[-1]
 
 
-def _as_arrays(predictions: Answers) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _as_arrays(predictions: PassPredictions) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """All predicted classes, and the true ones."""
     predicted, targets = (torch.cat(parts).numpy() for parts in (predictions.predicted, predictions.targets))
     return predicted.astype(np.int64), targets.astype(np.int64)
 
 
-def _predictions(run: OwnRun, *, learns: bool) -> dict[Key, list[tuple[int, Answers]]]:
+def _predictions(run: OwnRun, *, learns: bool) -> dict[Key, list[tuple[int, PassPredictions]]]:
     """The predictions of each pass over data, in order, each with the optimizer steps at its end. `learns`: of passes
     with steps; otherwise of complete passes without any."""
-    found = dict[Key, list[tuple[int, Answers]]]()
+    found = dict[Key, list[tuple[int, PassPredictions]]]()
     for one in run.passes:
         fits = one.ended > one.began if learns else one.whole and one.ended == one.began
-        for key, predictions in one.answers.items() if fits else ():
+        for key, predictions in one.predictions.items() if fits else ():
             if predictions.samples and (learns or len(predictions.targets) == one.batches):
                 found.setdefault(key, []).append((one.ended, predictions))
     return found
@@ -96,11 +98,11 @@ class _Reported:
         return any(abs(self.number - scale * share) <= self.rounded for scale in (1.0, 100.0))
 
 
-def _evaluations(run: OwnRun) -> Iterator[tuple[str, list[tuple[Rights, list[_Reported]]]]]:
+def _evaluations(run: OwnRun) -> Iterator[tuple[str, list[tuple[CorrectCounts, list[_Reported]]]]]:
     """The evaluations of each network, one for each step (the last), with the numbers that the script reported at that
     step. Under the name "the network": the comparisons of predictions with targets in one line of the script."""
     texts = dict[int, str]()
-    for steps, text in run.said:
+    for steps, text in run.printed:
         texts[steps] = texts.get(steps, "") + text
     reported = {
         steps: [
@@ -114,11 +116,11 @@ def _evaluations(run: OwnRun) -> Iterator[tuple[str, list[tuple[Rights, list[_Re
             yield name, pairs
 
 
-def _rights(run: OwnRun) -> Iterator[tuple[str, dict[int, Rights]]]:
+def _rights(run: OwnRun) -> Iterator[tuple[str, dict[int, CorrectCounts]]]:
     """For each network, the right predictions of its evaluations by step; under the name "the network", those of
     comparisons in the script."""
     for key, found in _predictions(run, learns=False).items():
-        yield key[0], {steps: one.rights for steps, one in found}
+        yield key[0], {steps: one.correct for steps, one in found}
     yield from ((_ANY, rights) for rights in run.compared.values())
 
 
@@ -142,7 +144,9 @@ def _divided_by_wrong_number(run: OwnRun) -> Iterator[tuple[str, str]]:
 def _never_reset(run: OwnRun) -> Iterator[tuple[str, str]]:
     """Reported accuracies over all evaluations so far: counts that are not reset between evaluations."""
     for name, pairs in _evaluations(run):
-        so_far = list(accumulate((one for one, _ in pairs), lambda a, b: Rights(a.right + b.right, a.sizes + b.sizes)))
+        so_far = list(
+            accumulate((one for one, _ in pairs), lambda a, b: CorrectCounts(a.right + b.right, a.sizes + b.sizes))
+        )
         others = [one for one, reported in pairs if not any(number.is_share(one.share) for number in reported)]
         places = min(len(reported) for _, reported in pairs)
         for place in (*range(places), *range(-places, 0)) if len(others) >= 2 else ():
@@ -155,7 +159,7 @@ def _never_reset(run: OwnRun) -> Iterator[tuple[str, str]]:
                 )
 
 
-def _right_text(name: str, one: Rights) -> str:
+def _right_text(name: str, one: CorrectCounts) -> str:
     return f"{name} predicts {sum(one.right)} of {several(sum(one.sizes), 'sample')} right, {one.share:.4g}"
 
 
@@ -202,7 +206,7 @@ def _average_behind(run: OwnRun) -> Iterator[tuple[str, str]]:
             together = [(one, two) for steps, one in found for at, two in predictions if steps == at == found[-1][0]]
             if not together or not _same_targets(*together[-1]):
                 continue
-            own, average = (one.rights.share for one in together[-1])
+            own, average = (one.correct.share for one in together[-1])
             if own >= _LEARNED and own - average >= _WORSE:
                 yield (
                     f"the evaluation of {other}",
@@ -211,7 +215,7 @@ def _average_behind(run: OwnRun) -> Iterator[tuple[str, str]]:
                 )
 
 
-def _same_targets(one: Answers, other: Answers) -> bool:
+def _same_targets(one: PassPredictions, other: PassPredictions) -> bool:
     return one.samples == other.samples and torch.equal(torch.cat(one.targets), torch.cat(other.targets))
 
 

@@ -8,7 +8,13 @@ from itertools import pairwise
 from striate.doctor.checks.own_run.called_networks import MANY_STEPS, STEPS_IF_COMPLETE
 from striate.doctor.checks.own_run.check import OwnRunCheck
 from striate.doctor.evidence.own_run import OwnRun
-from striate.doctor.evidence.rates import COMPOUNDED, COMPOUNDED_REMEDY, COMPOUNDED_WHY, compounds, told_compounded
+from striate.doctor.evidence.rates import (
+    COMPOUNDED,
+    COMPOUNDED_REMEDY,
+    COMPOUNDED_WHY,
+    compounded_rates,
+    compounding_text,
+)
 from striate.wording import several
 
 _UP, _STILL_UP = 3.0, 0.2
@@ -52,8 +58,8 @@ RATE_STILL_RISES = OwnRunCheck(
 
 def _rate_compounds(run: OwnRun) -> Iterator[tuple[str, str]]:
     for rates in run.rates.values():
-        if (different := compounds(rates)) is not None:
-            yield "the learning rate's schedule", told_compounded(different)
+        if (different := compounded_rates(rates)) is not None:
+            yield "the learning rate's schedule", compounding_text(different)
 
 
 RATE_COMPOUNDS = OwnRunCheck(

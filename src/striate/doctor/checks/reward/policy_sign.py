@@ -74,7 +74,7 @@ def _is(node: ast.AST, pattern: re.Pattern[str]) -> bool:
 def _sign_in_loss(source: ScriptSource, node: ast.AST, depth: int) -> int:
     """1 if the loss that goes backward grows with an expression, -1 if it falls, 0 if the code does not show it."""
     sign = 1
-    for outer in source.around(node):
+    for outer in source.enclosing(node):
         if isinstance(outer, ast.UnaryOp) and isinstance(outer.op, ast.USub):
             sign = -sign
         elif isinstance(outer, ast.BinOp):

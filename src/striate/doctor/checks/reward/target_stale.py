@@ -194,7 +194,7 @@ def _repeats(source: ScriptSource, node: ast.AST, file: str) -> bool:
     """Whether a node runs repeatedly; not under `if step % n == 0` with an n beyond the number of steps."""
     if source.often(node, file) == "once":
         return False
-    for around in source.around(node):
+    for around in source.enclosing(node):
         if isinstance(around, ast.If):
             for part in ast.walk(around.test):
                 if isinstance(part, ast.BinOp) and isinstance(part.op, ast.Mod):

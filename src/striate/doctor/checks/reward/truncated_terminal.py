@@ -23,7 +23,7 @@ _ENDED = ("term", "done")
 def _truncated(evidence: Evidence) -> Iterator[Finding]:
     source, steps = played_steps(evidence)
     for call, file in steps:
-        statement = next((node for node in source.around(call) if isinstance(node, ast.Assign)), None)
+        statement = next((node for node in source.enclosing(call) if isinstance(node, ast.Assign)), None)
         target = None if statement is None else statement.targets[0]
         if not isinstance(target, ast.Tuple) or len(target.elts) not in (4, 5):
             continue
@@ -105,7 +105,7 @@ def _only_together(source: ScriptSource, scope: ast.AST, terminated: str, trunca
     """Whether every expression that reads the first flag also reads the second one."""
     for node in own_nodes(scope):
         if isinstance(node, ast.Name) and node.id == terminated and isinstance(node.ctx, ast.Load):
-            outermost = [node, *takewhile(lambda part: isinstance(part, ast.expr), source.around(node))][-1]
+            outermost = [node, *takewhile(lambda part: isinstance(part, ast.expr), source.enclosing(node))][-1]
             if not any(isinstance(part, ast.Name) and part.id == truncated for part in ast.walk(outermost)):
                 return False
     return True

@@ -47,7 +47,7 @@ def _anomaly(evidence: Evidence) -> Finding:
         return plain
 
     batches = evidence.train.raw[:_BATCHES]
-    trials = timed_trials(evidence, {"on": (Change(), batches), "off": (Change(wrap=off), batches)})
+    trials = timed_trials(evidence, {"on": (Change(), batches), "off": (Change(wrap_step=off), batches)})
     on, without = fastest_step(trials["on"]), fastest_step(trials["off"])
     cost = f": a step takes {on * 1000:.1f} ms, without it {without * 1000:.1f} ms"
     return _finding(
@@ -84,11 +84,11 @@ def _other_plans(evidence: Evidence) -> Iterator[Finding]:
     plain = evidence.train.raw[:_BATCHES]
     grid = any(parameter.ndim == 4 for parameter in evidence.setup.model.parameters())
     variants: dict[str, tuple[Change, Any]] = {"as it is": (Change(), plain)}
-    variants["bfloat16"] = (Change(wrap=_under_bfloat16(evidence)), plain)
+    variants["bfloat16"] = (Change(wrap_step=_under_bfloat16(evidence)), plain)
     if grid:
         last = [_channels_last(batch) for batch in plain]
         variants["channels last"] = (Change(prepare=_to_channels_last), last)
-        both = Change(prepare=_to_channels_last, wrap=_under_bfloat16(evidence))
+        both = Change(prepare=_to_channels_last, wrap_step=_under_bfloat16(evidence))
         variants["channels last and bfloat16"] = (both, last)
     trials = timed_trials(evidence, variants, 0.25)
     known = {name: fastest_step(t) for name, t in trials.items() if name == "as it is" or _agree(trials["as it is"], t)}

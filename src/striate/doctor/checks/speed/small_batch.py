@@ -54,7 +54,7 @@ def _synchronized(evidence: Evidence, change: Change) -> Change:
         return change
 
     def wrap(step: Step) -> Step:
-        inner = change.wrap(step) if change.wrap is not None else step
+        inner = change.wrap_step(step) if change.wrap_step is not None else step
 
         def synchronized(*args: Any) -> Any:
             returned = inner(*args)
@@ -63,7 +63,7 @@ def _synchronized(evidence: Evidence, change: Change) -> Change:
 
         return synchronized
 
-    return replace(change, wrap=wrap)
+    return replace(change, wrap_step=wrap)
 
 
 _SMALL = 4

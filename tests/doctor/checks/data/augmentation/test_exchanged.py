@@ -7,7 +7,7 @@ import torch
 
 from striate.doctor.checks.data.augmentation.exchanged import change_places, moved_back
 from striate.doctor.evidence.clock import Clock
-from striate.doctor.evidence.simple_models import consult
+from striate.doctor.evidence.simple_models import fit_simple_models
 
 
 @pytest.mark.parametrize("flips", [True, False])
@@ -21,7 +21,7 @@ def test_samples_that_look_like_another_class_until_they_are_flipped_back(flips:
     shown = x.clone()
     if flips:
         shown[:100] = shown[:100].flip(-1)
-    found = moved_back(consult(x, labels, Clock(30.0)), shown, labels)
+    found = moved_back(fit_simple_models(x, labels, Clock(30.0)), shown, labels)
     assert found == (("flipped left to right", 0, 1) if flips else None)
 
 
@@ -33,7 +33,7 @@ def test_two_classes_that_change_places_among_classes_that_no_model_tells(axis: 
     shapes[1, :, :, 5:] = 1.0
     labels = torch.arange(600) % 6
     x = shapes[labels] + 0.5 * torch.randn(600, 1, 8, 8, generator=generator)
-    plain = consult(x, labels, Clock(30.0))
-    assert max(plain.accuracy(name) for name in plain.opinions) < 0.7
-    said = {name: plain.ask(x[plain.rows].flip(axis), name) for name in plain.opinions}
+    plain = fit_simple_models(x, labels, Clock(30.0))
+    assert max(plain.accuracy(name) for name in plain.out_of_fold) < 0.7
+    said = {name: plain.predict(x[plain.rows].flip(axis), name) for name in plain.out_of_fold}
     assert change_places(plain, said) == ((0, 1) if exchanged else None)

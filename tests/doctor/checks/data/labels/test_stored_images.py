@@ -39,5 +39,5 @@ def test_labels_that_go_with_images_as_they_are_held_are_not_random(others: int,
     labels = torch.randperm(200, generator=torch.Generator().manual_seed(1)) % 2 if permuted else torch.empty(0)
     train = DataLoader(Cropped(others, labels), 50, shuffle=True)
     samples, clock = SimpleNamespace(x_path=(0,), y_path=(1,)), Clock(20)
-    evidence: Any = SimpleNamespace(drawn_anew=True, setup=SimpleNamespace(train=train), samples=samples, clock=clock)
+    evidence: Any = SimpleNamespace(inputs_vary=True, setup=SimpleNamespace(train=train), samples=samples, clock=clock)
     assert labels_fit_stored_images(evidence) is fit

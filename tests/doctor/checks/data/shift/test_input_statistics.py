@@ -34,5 +34,5 @@ def test_validation_without_the_noise_of_augmentation_is_not_filtered_otherwise(
     train = Drawn(images[:60], noise)
     known = torch.stack([train[number][0] for number in range(60)])
     val = images[60:] if noise else nn.functional.avg_pool2d(images[60:], 5, 1, 2)
-    evidence: Any = SimpleNamespace(drawn_anew=True, setup=SimpleNamespace(train=DataLoader(train, 20)))
+    evidence: Any = SimpleNamespace(inputs_vary=True, setup=SimpleNamespace(train=DataLoader(train, 20)))
     assert bool(smoothness_apart(evidence, known, val)) is apart

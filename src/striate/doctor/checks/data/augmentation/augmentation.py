@@ -30,12 +30,12 @@ from striate.doctor.checks.data.augmentation.hidden_targets import (
 from striate.doctor.checks.data.augmentation.network_inputs import NetworkInputs, network_inputs
 from striate.doctor.checks.data.augmentation.wrapped import wrapped_around
 from striate.doctor.checks.data.labels.stored_images import labels_fit_stored_images
-from striate.doctor.evidence.changed_by_reading import Changed
+from striate.doctor.evidence.changed_by_reading import ChangedByReading
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.comparable_outputs import predicts_targets
 from striate.doctor.evidence.evidence import Evidence
-from striate.doctor.evidence.read_batches import collated_anew
-from striate.doctor.evidence.simple_models import Reference, are_of_others, consult
+from striate.doctor.evidence.read_batches import collation_varies
+from striate.doctor.evidence.simple_models import Reference, fit_simple_models, labels_are_independent
 from striate.doctor.setup.batch import parts
 from striate.observe.tensors import tensors_in
 from striate.records import Finding
@@ -93,7 +93,9 @@ def _beside_validation(evidence: Evidence) -> Finding | None:
 def _of_classes(evidence: Evidence, given: NetworkInputs) -> Finding | None:
     """Compare simple models fitted to the inputs of the network with those fitted to validation."""
     val = evidence.val_samples
-    shown, plain = (consult(x, labels, evidence.clock) for x, labels in (given[:2], (val.sole_inputs, val.labels)))
+    shown, plain = (
+        fit_simple_models(x, labels, evidence.clock) for x, labels in (given[:2], (val.sole_inputs, val.labels))
+    )
     seen, there = _best(shown), _best(plain)
     alike = given.inputs.shape[1:] == val.sole_inputs.shape[1:] and val.sole_inputs.ndim >= 3
     if alike and (moved := classes_exchanged(evidence, given, shown, plain)) is not None:
@@ -102,7 +104,7 @@ def _of_classes(evidence: Evidence, given: NetworkInputs) -> Finding | None:
         return None
     if given.place == "step" and there - _best(evidence.reference) > GAP:
         return None  # already true of the loader's samples
-    others = alike and are_of_others(plain, given.inputs[:_MOST], given.labels[:_MOST])
+    others = alike and labels_are_independent(plain, given.inputs[:_MOST], given.labels[:_MOST])
     if others and not labels_fit_stored_images(evidence):
         return None  # the labels are wrong, not the inputs
     return augmentation_finding(
@@ -137,16 +139,16 @@ def _best(reference: Reference) -> float:
 def _differs_each_time(evidence: Evidence) -> tuple[bool, NoEvidence | None]:
     """Whether reading a sample again gives another one, and if that is unknown, the reason."""
     try:
-        return evidence.drawn_anew or collated_anew(evidence.setup.train), None
+        return evidence.inputs_vary or collation_varies(evidence.setup.train), None
     except NoEvidence as reason:
         return False, reason
 
 
-def _accumulating_changes(changed: Changed) -> Finding:
+def _accumulating_changes(changed: ChangedByReading) -> Finding:
     return augmentation_finding(
         "loader",
-        f"reading {several(changed.asked, 'sample')} from the data set changes the stored values of "
-        f"{changed.spoiled} of them",
+        f"reading {several(changed.read, 'sample')} from the data set changes the stored values of "
+        f"{changed.changed} of them",
         why="Noise and shifts are written into the stored samples and accumulate from epoch to epoch.",
         remedy="change a copy: `image = self.images[index].clone()` (`.copy()` in NumPy), or `image = image + "
         "noise` instead of `image += noise`",
@@ -159,7 +161,7 @@ def _identical_views(evidence: Evidence) -> Finding | None:
     the input of the network."""
     inputs, second = parts(evidence.train.raw[0])
     runs = sum(call.module is evidence.setup.model or not call.name for call in evidence.graph.modules)
-    if runs > 1 and evidence.drawn_anew:  # one call for each view: the second is in the place of the target
+    if runs > 1 and evidence.inputs_vary:  # one call for each view: the second is in the place of the target
         inputs = [inputs, second]
     views = [t for t in tensors_in(inputs) if isinstance(t, torch.Tensor) and t.ndim > 2]
     shown = evidence.first.shown
@@ -180,7 +182,7 @@ def _identical_views(evidence: Evidence) -> Finding | None:
 def _destroyed(evidence: Evidence) -> Finding | None:
     """Inputs that show no label of any kind: tiny crops, or noise far above the signal."""
     x, plain = evidence.samples.x, evidence.val_samples.x
-    if x is None or plain is None or x.ndim not in (3, 4) or plain.ndim != x.ndim or not evidence.drawn_anew:
+    if x is None or plain is None or x.ndim not in (3, 4) or plain.ndim != x.ndim or not evidence.inputs_vary:
         return None
     y = evidence.samples.y
     area = 1.0 if x.ndim == 3 else x.shape[2] * x.shape[3] / (plain.shape[2] * plain.shape[3])

@@ -96,7 +96,7 @@ def drowned_by_step(evidence: Evidence) -> Finding | None:
     # Shifts, rotations and scaling keep neighboring values similar.
     if not (smooth > _SMOOTH and abs(white) < _WHITE):
         return None
-    if bytes_read and not any(evidence.graph.noise_asked_for()) and _share_drawn(evidence) > _OF_NOISE:
+    if bytes_read and not any(evidence.graph.noise_targets()) and _share_drawn(evidence) > _OF_NOISE:
         return _finding(
             "step",
             f"{_OF_NOISE:.0%} or more of the variance of the network's input is noise that differs in each draw and "
@@ -145,7 +145,7 @@ def drowned_when_drawn(evidence: Evidence) -> Finding | None:
     if evidence.setup.val is not None:
         return None
     x = evidence.samples.sole_inputs
-    if x.ndim < 3 or not x.is_floating_point() or not evidence.drawn_anew:
+    if x.ndim < 3 or not x.is_floating_point() or not evidence.inputs_vary:
         return None
     drawn, apart, white = float(x.double().std()), _deviation_of_draws(evidence), _neighbor_correlation(x.double())
     if apart**2 < _OF_NOISE * drawn**2 or abs(white) > _WHITE:

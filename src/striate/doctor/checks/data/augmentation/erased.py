@@ -14,7 +14,7 @@ from striate.doctor.checks.model.variants import inputs_and_outputs
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.comparable_outputs import predicts_targets
 from striate.doctor.evidence.evidence import Evidence
-from striate.doctor.evidence.padding import filler_of
+from striate.doctor.evidence.padding import padding_value
 from striate.doctor.evidence.read_batches import DRAWN
 from striate.doctor.evidence.skill import skill
 from striate.doctor.setup.batch import leaves, main_tensor, parts
@@ -35,7 +35,7 @@ def erased(evidence: Evidence) -> Finding | None:
     if not isinstance(train, DataLoader) or not hasattr(data, "__dict__"):
         return None
     try:
-        if not evidence.drawn_anew:
+        if not evidence.inputs_vary:
             return None
     except NoEvidence:
         return None
@@ -93,7 +93,7 @@ def erased_by_step(evidence: Evidence) -> Finding | None:
 def tokens_erased(evidence: Evidence) -> Finding | None:
     """Sequences of tokens that are mostly one token, at other positions in each draw, unlike those of validation."""
     try:
-        if not evidence.drawn_anew or evidence.setup.val is None:
+        if not evidence.inputs_vary or evidence.setup.val is None:
             return None
         drawn, plain = _tokens(evidence.train.raw), _tokens(evidence.val.raw)
     except NoEvidence:
@@ -121,7 +121,7 @@ def _tokens(batches: Sequence[Any]) -> torch.Tensor:
         tokens = main_tensor(parts(batch)[0])
         if tokens is None or tokens.ndim != 2 or tokens.dtype not in (torch.int32, torch.int64):
             return torch.zeros(0)
-        filler = filler_of(tokens)
+        filler = padding_value(tokens)
         found.append(tokens.flatten() if filler is None else tokens[tokens != filler])
     return torch.cat(found) if found else torch.zeros(0)
 

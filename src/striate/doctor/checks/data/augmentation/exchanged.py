@@ -13,7 +13,7 @@ from striate.doctor.checks.data.augmentation.network_inputs import NetworkInputs
 from striate.doctor.evidence.clock import NoEvidence, OutOfTime
 from striate.doctor.evidence.draws import ALIKE, MOVES, Pair, drawn_twice, images, likeness
 from striate.doctor.evidence.evidence import Evidence
-from striate.doctor.evidence.simple_models import Reference, Whole, consult
+from striate.doctor.evidence.simple_models import Reference, Whole, fit_simple_models
 from striate.records import Finding
 
 _EXCHANGED, _ACCURATE = 0.4, 0.75
@@ -69,7 +69,7 @@ def exchanged_once(evidence: Evidence, given: NetworkInputs) -> Finding | None:
     val = evidence.val_samples
     if given.inputs.shape[1:] != val.sole_inputs.shape[1:] or given.inputs.ndim != 4:
         return None
-    plain = consult(val.sole_inputs, val.labels, evidence.clock)
+    plain = fit_simple_models(val.sole_inputs, val.labels, evidence.clock)
     swapped = moved_back(plain, given.inputs[:_MOST_SAMPLES], given.labels[:_MOST_SAMPLES])
     if swapped is None:
         return None
@@ -101,11 +101,11 @@ def _exchanged(evidence: Evidence, plain: Reference, given: NetworkInputs) -> tu
     x, labels = evidence.val_samples.sole_inputs, plain.labels
     if x.ndim != 4:
         return None
-    tell = [name for name in plain.opinions if plain.accuracy(name) >= _ACCURATE]
+    tell = [name for name in plain.out_of_fold if plain.accuracy(name) >= _ACCURATE]
     own = evidence.samples.sole_inputs
     changed = images(list(zip(own, given.inputs, strict=False)))
     for words in _moves_between(drawn_twice(evidence) if given.place == "loader" else changed):
-        predicted = {name: plain.ask(MOVES[words](x[plain.rows]), name) for name in plain.opinions}
+        predicted = {name: plain.predict(MOVES[words](x[plain.rows]), name) for name in plain.out_of_fold}
         for one, other in combinations(sorted(set(labels.tolist())), 2) if tell else ():
             ways = [(labels == a, b) for a, b in ((one, other), (other, one))]
             taken = [min(float((predicted[name][of] == b).mean()) for of, b in ways) for name in tell]
@@ -120,7 +120,7 @@ def change_places(plain: Reference, predicted: dict[str, Whole]) -> tuple[int, i
     """Two classes that a model distinguishes, but confuses once samples are moved, while its predictions for other
     classes stay right. `predicted`: the predictions of each model for the moved samples."""
     for name, moved in predicted.items():
-        known, labels = plain.opinions[name].predictions, plain.labels
+        known, labels = plain.out_of_fold[name].predictions, plain.labels
         pairs = [
             pair
             for pair in combinations(sorted(set(labels.tolist())), 2)
@@ -148,10 +148,10 @@ def moved_back(plain: Reference, shown: torch.Tensor, labels: torch.Tensor) -> t
     name = plain.best[0]
     if shown.ndim != 4 or plain.accuracy(name) < _ACCURATE:
         return None
-    known, own = plain.opinions[name].predictions, labels.numpy()
-    predicted, classes = plain.ask(shown, name), sorted(set(plain.labels.tolist()))
+    known, own = plain.out_of_fold[name].predictions, labels.numpy()
+    predicted, classes = plain.predict(shown, name), sorted(set(plain.labels.tolist()))
     for words, move in _moves(square=shown.shape[-1] == shown.shape[-2]):
-        again = plain.ask(move(shown), name)
+        again = plain.predict(move(shown), name)
         for pair in combinations(classes, 2):
             if all(_is_restored(a, b, own, predicted, again) for a, b in (pair, pair[::-1])) and not any(
                 (known[plain.labels == a] == b).mean() > _CONFUSED for a, b in (pair, pair[::-1])
@@ -192,9 +192,9 @@ def _taken_for_each_other(given: NetworkInputs, shown: Reference, plain: Referen
     name, train_name = plain.best[0], shown.best[0]
     if plain.accuracy(name) < _ACCURATE:
         return None
-    moved = plain.ask(given.inputs[:_MOST_SAMPLES], name), given.labels[:_MOST_SAMPLES].numpy()
-    known = plain.opinions[name].predictions, plain.labels
-    predicted = shown.opinions[train_name].predictions, shown.labels
+    moved = plain.predict(given.inputs[:_MOST_SAMPLES], name), given.labels[:_MOST_SAMPLES].numpy()
+    known = plain.out_of_fold[name].predictions, plain.labels
+    predicted = shown.out_of_fold[train_name].predictions, shown.labels
     classes = sorted(set(plain.labels.tolist()))
     for one, other in combinations(classes, 2):
         ways = [(one, other), (other, one)]

@@ -7,7 +7,7 @@ import torch
 from striate.doctor.checks.data.augmentation.finding import augmentation_finding
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.quality import quality
-from striate.doctor.evidence.simple_models import consult, related
+from striate.doctor.evidence.simple_models import fit_simple_models, related
 from striate.records import Finding
 from striate.wording import several
 
@@ -39,7 +39,7 @@ def number_hidden(evidence: Evidence) -> Finding | None:
     numeric targets."""
     samples, val = evidence.samples, evidence.val_samples
     (x, y), (plain_x, plain_y) = ((part.sole_inputs, part.values) for part in (samples, val))
-    if min(len(x), len(plain_x)) < FEWEST or x.shape[1:] != plain_x.shape[1:] or not evidence.drawn_anew:
+    if min(len(x), len(plain_x)) < FEWEST or x.shape[1:] != plain_x.shape[1:] or not evidence.inputs_vary:
         return None
     there = max(related(plain_x, plain_y, evidence.clock).models.values())
     after = quality(evidence.after_val.outputs, evidence.after_val.targets)
@@ -65,17 +65,17 @@ def label_hidden(evidence: Evidence, y: torch.Tensor, other: torch.Tensor) -> Fi
     """One of several labels that simple models predict in validation, but not in augmented training samples, and that
     the network has not learned."""
     x, plain_x, after = evidence.samples.sole_inputs, evidence.val_samples.sole_inputs, evidence.after_val
-    if min(len(x), len(plain_x)) < FEWEST or x.shape[1:] != plain_x.shape[1:] or not evidence.drawn_anew:
+    if min(len(x), len(plain_x)) < FEWEST or x.shape[1:] != plain_x.shape[1:] or not evidence.inputs_vary:
         return None
     for label in range(y.shape[1]):
         shares = [float(part[:, label].double().mean()) for part in (y, other)]
         if min(shares) < _RARE or max(shares) > 1 - _RARE:
             continue
-        plain = consult(plain_x, other[:, label], evidence.clock)
+        plain = fit_simple_models(plain_x, other[:, label], evidence.clock)
         there = _skill(plain.accuracy(plain.best[0]), shares[1])
         if there < _KNOWN:
             continue
-        shown = consult(x, y[:, label], evidence.clock)
+        shown = fit_simple_models(x, y[:, label], evidence.clock)
         seen = _skill(shown.accuracy(shown.best[0]), shares[0])
         if there - seen < GAP or seen > SHARE * there or after.outputs.shape[1:] != y.shape[1:]:
             continue

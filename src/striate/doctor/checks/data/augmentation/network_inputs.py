@@ -35,7 +35,7 @@ def network_inputs(evidence: Evidence) -> NetworkInputs:
     if shown is None or inputs is None or (shown.shape == inputs.shape and torch.equal(shown.cpu(), inputs.cpu())):
         return NetworkInputs(evidence.samples.sole_inputs, evidence.samples.labels, "loader")
     if first.blended or evidence.blended or not _gets_loader_labels(evidence) or len(shown) != len(inputs):
-        if not evidence.drawn_anew:
+        if not evidence.inputs_vary:
             raise NoEvidence("the step gives the loss other targets than the loader yields")
         return NetworkInputs(evidence.samples.sole_inputs, evidence.samples.labels, "loader")
     kept: list[torch.Tensor] = []

@@ -95,7 +95,7 @@ def wrapped_around(evidence: Evidence) -> Finding | None:
 def _draw(loader: Any, until: float) -> None:
     data: Any = getattr(loader, "dataset", None)
     by_number = isinstance(loader, DataLoader) and not isinstance(data, IterableDataset)
-    by_loop = getattr(loader, "draws_again", False) is True
+    by_loop = getattr(loader, "repeats_samples", False) is True
     draw = getattr(loader, "draw", None) if by_loop else None
     count = min(_SAMPLES, len(data)) if by_number else _BATCHES if draw is not None else 0
     for number in range(count):

@@ -151,7 +151,7 @@ def _with_added_noise(evidence: Evidence, given: torch.Tensor) -> Iterable[Findi
     """Images with added noise of variance 1 that the loss compares with outputs, as for diffusion. With standardized
     images and the same noise the loss has to be half as high."""
     x, path = evidence.samples.x, evidence.samples.x_path
-    if x is None or path is None or not is_grid(x) or not any(evidence.graph.noise_asked_for()):
+    if x is None or path is None or not is_grid(x) or not any(evidence.graph.noise_targets()):
         return
     scales = _scales(x.double())
     if not scales.large or not _scales(given).large:  # the step may scale images before it adds noise

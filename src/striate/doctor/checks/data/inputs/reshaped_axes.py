@@ -26,33 +26,33 @@ Shape = tuple[int, ...]
 
 def _run(evidence: Evidence) -> Iterator[Finding]:
     for call in evidence.graph.calls:
-        if call.name not in _READ_ANEW or not call.given:
+        if call.name not in _READ_ANEW or not call.input_shapes:
             continue
         made_of = evidence.graph.origin(call.inputs[0]) if call.inputs else None
         if not call.from_batch and (made_of is None or made_of.name != "one_hot"):
             continue
-        way = exchanged_by_reading(call.given[0], call.shape)
+        way = exchanged_by_reading(call.input_shapes[0], call.shape)
         if way is None and any(head.call.inputs[:1] == (call.index,) for head in evidence.graph.heads):
-            way = _of_scores(call.given[0], call.shape)
+            way = _of_scores(call.input_shapes[0], call.shape)
         if way is None and _are_channels(evidence.graph, call):
-            way = _put_first(call.given[0], call.shape)
+            way = _put_first(call.input_shapes[0], call.shape)
         if way is not None:
-            yield _finding(call.name, call.place, call.given[0], call.shape, way)
+            yield _finding(call.name, call.place, call.input_shapes[0], call.shape, way)
             return
     yield from _in_loader(evidence.setup.train)
 
 
 def _are_channels(graph: CallGraph, call: Call) -> bool:
     """Whether a convolution uses the second axis of a call's output as channels, with no weights before the call."""
-    before = graph.before(call.index)
+    before = graph.ancestors(call.index)
     learned = (
-        one.index for one in graph.weights if one.parameters or one.gives_gradient
+        one.index for one in graph.weights if one.parameters or one.output_requires_grad
     )  # weights, not a fixed rotation
     if any(index in before for index in learned):
         return False  # learned channels may be split into positions
     awaiting = [call.index]
     for at in awaiting:
-        behind = [graph.calls[index] for index in graph.behind[at]]
+        behind = [graph.calls[index] for index in graph.consumers[at]]
         if any(one.name in _CONVOLUTIONS and one.inputs[0] == at for one in behind):
             return True
         same = (one.index for one in behind if one.shape == call.shape and not graph.is_weights(one))

@@ -15,7 +15,7 @@ from striate.doctor.evidence.nearness import copies_in
 from striate.doctor.evidence.predictions import Predictions
 from striate.doctor.evidence.samples import class_numbers
 from striate.doctor.evidence.trial import Change
-from striate.doctor.setup.batch import dealt_anew, main_tensor, parts
+from striate.doctor.setup.batch import main_tensor, parts, reshuffled
 from striate.wording import several
 
 SIGMAS, _OF_WORDS = 3.0, 2.0
@@ -145,7 +145,7 @@ def _rows_without_copies(evidence: Evidence) -> torch.Tensor | None:
 def held_out(evidence: Evidence) -> tuple[list[object], list[object]] | None:
     """Batches to train on and held-out batches, with each sample once, although a loop may draw it twice; batches of
     several lengths stay unchanged. None if there are fewer than four."""
-    batches = dealt_anew(evidence.train.raw, _rows_without_copies(evidence)) or list(evidence.train.raw)
+    batches = reshuffled(evidence.train.raw, _rows_without_copies(evidence)) or list(evidence.train.raw)
     if len(batches) < 4:
         return None
     cut = max(1, round(0.7 * len(batches)))

@@ -130,7 +130,7 @@ def _asks_for_labels(batch: Any, calls: StepCalls) -> bool:
     inputs, labels = (main_tensor(part) for part in parts(batch))
     if inputs is None or labels is None or labels.ndim not in (1, 2) or inputs[0].numel() < _FEWEST_NUMBERS:
         return False
-    targets = [*(call.target.cpu() for call in calls.losses if call.slopes), *calls.soft]
+    targets = [*(call.target.cpu() for call in calls.losses if call.gradients), *calls.soft]
     return bool(targets) and all(_are_labels(target, labels.cpu()) for target in targets)
 
 
@@ -181,7 +181,7 @@ def _other_labels(batch: Blended) -> torch.Tensor | None:
                 continue  # weights of pairs of samples, not of classes
             above.scatter_(1, labels[:, None], 0.0)
             return torch.where(above.amax(1) > _EVEN, above.argmax(1), -1)
-    given = [call.target.cpu() for call in batch.calls.losses if call.slopes and call.target.shape == labels.shape]
+    given = [call.target.cpu() for call in batch.calls.losses if call.gradients and call.target.shape == labels.shape]
     others = [target for target in given if not target.is_floating_point() and not torch.equal(target, labels)]
     if len(others) != 1 or len(given) < 2:
         return None
@@ -265,12 +265,12 @@ def _share_of_labels(calls: StepCalls, labels: torch.Tensor) -> float | None:
     for call in calls.losses:
         target = call.target.cpu()
         if target.shape == labels.shape and not target.is_floating_point():
-            if not call.slopes or not torch.equal(target.sort().values, labels.sort().values):
+            if not call.gradients or not torch.equal(target.sort().values, labels.sort().values):
                 return None
             if torch.equal(target, labels):
-                own += sum(call.slopes)
+                own += sum(call.gradients)
             else:
-                others += sum(call.slopes)
+                others += sum(call.gradients)
         elif call.name == "cross_entropy" and target.is_floating_point() and target.shape[:-1] == labels.shape:
             return _share_of_soft_labels(target, labels)
     return own / (own + others) if own >= 0 and others > 0 else None

@@ -14,7 +14,7 @@ from striate.doctor.evidence.calls import watch_steps
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.token_targets import CLASS_LOSSES
-from striate.doctor.setup.recorded_iterators import deals_by_own
+from striate.doctor.setup.recorded_iterators import has_own_batch_sampler
 from striate.records import Finding, Remedy
 from striate.wording import several
 
@@ -32,7 +32,7 @@ def _find_imbalance(evidence: Evidence) -> Iterable[Finding]:
     counted = class_counts(evidence)
     if counted.positions is not None:
         return _of_positions(evidence, counted.positions)
-    if deals_by_own(evidence.setup.train):
+    if has_own_batch_sampler(evidence.setup.train):
         raise NoEvidence("a custom sampler makes the batches")
     return _of_samples(evidence, counted.train)
 
@@ -134,7 +134,7 @@ def _weights_of_samples(evidence: Evidence, place: int, classes: torch.Tensor) -
     and weights them; else None."""
     call = evidence.calls.losses[place]
     first_targets, labels = call.target.flatten().cpu(), evidence.samples.labels
-    weighed = call.pulls or call.weight is not None or call.pos_weight is not None
+    weighed = call.entry_gradients or call.weight is not None or call.pos_weight is not None
     if (
         not weighed
         or len(first_targets) != len(call.target)

@@ -16,7 +16,7 @@ from striate.doctor.checks.data.labels.missing_class import validates_on_new_cla
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.corrections import corrections
 from striate.doctor.evidence.evidence import Evidence
-from striate.doctor.evidence.nearest_within import compared_within
+from striate.doctor.evidence.neighbor_search import evaluates_by_neighbors
 from striate.doctor.setup.batch import altered
 from striate.records import Finding
 from striate.wording import listed
@@ -60,7 +60,7 @@ def _find_label_map(evidence: Evidence) -> Iterable[Finding]:
         for found in _columns(evidence):
             yield found
             return
-    if compared_within(evidence):
+    if evaluates_by_neighbors(evidence):
         raise NoEvidence("validation embeddings are compared only with each other, whatever their class numbers")
     for model in _models(evidence):
         if validates_on_new_classes(evidence, torch.from_numpy(model.train_labels), torch.from_numpy(model.val_labels)):
@@ -90,7 +90,7 @@ def _inputs_explain(evidence: Evidence, model: ModelPredictions, ways: tuple[str
                 continue
             if model.simple_model:
                 right = (
-                    evidence.reference.ask(way.undo(val.inputs[: len(model.val)]), model.simple_model)
+                    evidence.reference.predict(way.undo(val.inputs[: len(model.val)]), model.simple_model)
                     == model.val_labels
                 )
                 corrected = float(right.mean())
@@ -185,9 +185,9 @@ def _models(evidence: Evidence) -> Iterable[ModelPredictions]:
     name = reference.best[0]
     yield ModelPredictions(
         f"a simple model ({name})",
-        reference.opinions[name].predictions,
+        reference.out_of_fold[name].predictions,
         reference.labels,
-        reference.ask(x, name),
+        reference.predict(x, name),
         labels[: len(x)].numpy().astype(np.int64),
         name,
     )

@@ -19,7 +19,7 @@ from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.features import is_grid
 from striate.doctor.evidence.nearness import copies_in
 from striate.doctor.evidence.simple_models import Reference
-from striate.doctor.evidence.substituted_outputs import names_count
+from striate.doctor.evidence.substituted_outputs import class_numbers_matter
 from striate.doctor.setup.syntax import last_name
 from striate.records import Finding, Remedy
 from striate.wording import several
@@ -105,12 +105,12 @@ def _doubt(reference: Reference) -> _Doubt | None:
     if len(reference.best) < 2:
         return None
     one, other = reference.best[:2]
-    first, second = reference.opinions[one], reference.opinions[other]
+    first, second = reference.out_of_fold[one], reference.out_of_fold[other]
     both = first.predictions == second.predictions
     chance = reference.by_chance(one)
     if both.mean() < AGREE or reference.accuracy(one) - chance < LEARNED * (1 - chance):
         return None
-    certainty = np.minimum(_ranks(first.sure), _ranks(second.sure))
+    certainty = np.minimum(_ranks(first.confidence), _ranks(second.confidence))
     sure = np.zeros(len(both), bool)
     for predicted in np.unique(first.predictions[both]):
         of_class = np.flatnonzero(both & (first.predictions == predicted))
@@ -185,7 +185,7 @@ def _contradictory_copies(evidence: Evidence) -> Iterable[Finding]:
         counts.setdefault(home, set()).add(label)
     odd = [home for home, found in counts.items() if len(found) > 1]
     share = sum(len(counts[int(home)]) > 1 for home in first) / len(x)
-    if len(odd) < 3 or share < CONTRADICTORY or not names_count(evidence):
+    if len(odd) < 3 or share < CONTRADICTORY or not class_numbers_matter(evidence):
         return
     yield LABEL_NOISE.finding(
         severity="error" if share >= 0.2 else "warning",

@@ -37,8 +37,8 @@ from striate.doctor.evidence.held_samples import FEWEST_IN_CLASS, labeled_sample
 from striate.doctor.evidence.nearness import copies_in
 from striate.doctor.evidence.predictions import Predictions
 from striate.doctor.evidence.samples import Samples, class_numbers, gathered
-from striate.doctor.evidence.simple_models import Reference, are_of_others, consult, related
-from striate.doctor.evidence.substituted_outputs import names_count
+from striate.doctor.evidence.simple_models import Reference, fit_simple_models, labels_are_independent, related
+from striate.doctor.evidence.substituted_outputs import class_numbers_matter
 from striate.doctor.evidence.trial import Change
 from striate.doctor.setup.batch import leaves, parts
 from striate.observe.tensors import tensors_in
@@ -111,9 +111,9 @@ def _classes(evidence: Evidence) -> Iterable[Finding]:
     labels = evidence.samples.labels
     rows = _balanced_rows(labels) if graphs is None else None
     if rows is not None:
-        reference = consult(evidence.samples.sole_inputs[rows], labels[rows], evidence.clock)
+        reference = fit_simple_models(evidence.samples.sole_inputs[rows], labels[rows], evidence.clock)
     else:
-        reference = evidence.reference if graphs is None else consult(graphs, labels, evidence.clock)
+        reference = evidence.reference if graphs is None else fit_simple_models(graphs, labels, evidence.clock)
     models = _at_chance(reference)
     if models is None:
         return
@@ -214,7 +214,7 @@ def _of_stored(
     where: str = "the labels of the training data set",
     how: str = "with which it chooses samples that belong together",
 ) -> Iterable[Finding]:
-    models = _at_chance(consult(images[:_MOST], labels[:_MOST], evidence.clock))
+    models = _at_chance(fit_simple_models(images[:_MOST], labels[:_MOST], evidence.clock))
     if models is not None:
         yield LABELS_RANDOM.finding(
             severity="error",
@@ -254,7 +254,7 @@ def _copies(evidence: Evidence) -> Finding | None:
     same = float((labels[again] == labels[first[again]]).double().mean())
     if 1 - chance < _TO_GAIN or same > chance + max(SIGMAS * (chance * (1 - chance) / count) ** 0.5, SLIGHT):
         return None
-    if not names_count(evidence):
+    if not class_numbers_matter(evidence):
         return None
     return LABELS_RANDOM.finding(
         severity="error",
@@ -282,12 +282,12 @@ def _beside_validation(evidence: Evidence) -> Finding | None:
         known_x, known_labels = _balanced_part(evidence.val_samples)
         if min(len(known_labels), len(labels)) < _FEWEST or x.shape[1:] != known_x.shape[1:]:
             return None
-        reference = consult(known_x, known_labels, evidence.clock)
+        reference = fit_simple_models(known_x, known_labels, evidence.clock)
     except NoEvidence:
         return None
     name = reference.best[0]
     known, chance = reference.accuracy(name), reference.by_chance(name)
-    if known - chance < _SKILL * (1 - chance) or not are_of_others(reference, x, labels):
+    if known - chance < _SKILL * (1 - chance) or not labels_are_independent(reference, x, labels):
         return None
     return LABELS_RANDOM.finding(
         severity="error",

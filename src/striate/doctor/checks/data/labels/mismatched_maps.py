@@ -11,7 +11,7 @@ from striate.doctor.checks.data.labels.above_chance import NOTHING_TO_LEARN, val
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.features import channels_first
-from striate.doctor.evidence.simple_models import answers_belong, belonging
+from striate.doctor.evidence.simple_models import class_separation, match_own_maps
 from striate.records import Finding
 from striate.wording import several
 
@@ -27,7 +27,7 @@ def mismatched_maps(evidence: Evidence, maps: torch.Tensor) -> Iterator[Finding]
         raise NoEvidence(
             f"{several(len(maps), 'map is', 'maps are')} too few to decide whether they belong to their inputs"
         )
-    own, others = belonging(x, maps)
+    own, others = class_separation(x, maps)
     if not others or own > max(others) or _network_sees(evidence):
         return
     beaten = sum(other >= own for other in others)
@@ -56,5 +56,5 @@ def _network_sees(evidence: Evidence) -> bool:
         return False
     with suppress(NoEvidence):
         predicted = predictions.predicted
-        return predicted.shape == maps[: len(predicted)].shape and answers_belong(predicted, maps[: len(predicted)])
+        return predicted.shape == maps[: len(predicted)].shape and match_own_maps(predicted, maps[: len(predicted)])
     return False

@@ -15,7 +15,7 @@ from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.held_samples import columns_of
 from striate.doctor.evidence.read_batches import at_bottom
 from striate.doctor.evidence.samples import class_numbers
-from striate.doctor.evidence.simple_models import consult
+from striate.doctor.evidence.simple_models import fit_simple_models
 from striate.doctor.setup.batch import leaf
 
 _MOST, _FEWEST, _SIGMAS, _CERTAIN = 1000, 100, 5.0, 5.0
@@ -25,11 +25,11 @@ def labels_fit_stored_images(evidence: Evidence) -> bool:
     """Whether simple models predict the labels from the stored images, and augmented images correlate with stored ones
     in mean or contrast. Then augmentation leaves nothing to learn, and the labels are right."""
     with suppress(NoEvidence):
-        found = _held_and_drawn(evidence) if evidence.drawn_anew else None
+        found = _held_and_drawn(evidence) if evidence.inputs_vary else None
         if found is None:
             return False
         held, drawn, labels = found
-        reference = consult(held, labels, evidence.clock)
+        reference = fit_simple_models(held, labels, evidence.clock)
         name = reference.best[0]
         chance = reference.by_chance(name)
         error = (chance * (1 - chance) / len(reference.labels)) ** 0.5

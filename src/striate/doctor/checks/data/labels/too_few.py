@@ -15,9 +15,9 @@ from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.comparable_outputs import need_all_data
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.features import is_grid
-from striate.doctor.evidence.nearness import columns_dealt, first_of_each
+from striate.doctor.evidence.nearness import columns_shuffled, first_of_each
 from striate.doctor.evidence.read_batches import positions_drawn
-from striate.doctor.setup.recorded_iterators import deals_by_own, takes_others
+from striate.doctor.setup.recorded_iterators import draws_own_batches, has_own_batch_sampler
 from striate.models.preserved_state import same_random_state
 from striate.records import Finding, Remedy
 from striate.wording import several
@@ -44,20 +44,20 @@ def _find_too_few(evidence: Evidence) -> Iterable[Finding]:
             "`WeightedRandomSampler(class_weights[labels], len(labels))`",
         )
         return
-    if not evidence.train.whole or takes_others(evidence.setup.step):  # semi-supervised: few samples have labels
+    if not evidence.train.whole or draws_own_batches(evidence.setup.step):  # semi-supervised: few samples have labels
         return
     need_all_data(evidence)
     x, y = evidence.samples.inputs, evidence.samples.y
     if y is not None and len(y) != len(x):
         raise NoEvidence("the inputs and targets have different lengths, like the nodes of many graphs")
     kept = first_of_each(x)
-    drawn = getattr(evidence.setup.train, "draws_again", False) is True  # the script draws samples, not a sampler
+    drawn = getattr(evidence.setup.train, "repeats_samples", False) is True  # the script draws samples, not a sampler
     if drawn and evidence.train.largest < len(kept) <= FEW_DRAWN and len(x) >= _OFTEN * len(kept):
         yield _too_few(f"{len(kept)} different training samples in {len(x):,} draws", _DRAWN_OFTEN)
         return
-    if not is_grid(x) and len(first_of_each(columns_dealt(x))) < CHANCE * len(x):
+    if not is_grid(x) and len(first_of_each(columns_shuffled(x))) < CHANCE * len(x):
         kept = torch.arange(len(x))  # a table of few values: its rows are equal by chance
-    own_sampler = deals_by_own(evidence.setup.train)
+    own_sampler = has_own_batch_sampler(evidence.setup.train)
     if (
         own_sampler
         and len(kept) <= FEW_DRAWN

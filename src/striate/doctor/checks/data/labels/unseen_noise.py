@@ -10,8 +10,8 @@ from striate.records import Finding
 def unseen_noise(evidence: Evidence) -> Finding | None:
     """A finding if the loss compares outputs with normal noise that the input does not contain; else None."""
     graph = evidence.graph
-    for call, output, made in graph.noise_asked_for():
-        wide = bool(call.given) and len(call.given[0]) > 1
+    for call, output, made in graph.noise_targets():
+        wide = bool(call.input_shapes) and len(call.input_shapes[0]) > 1
         if not wide or made.index in _numbers_of(graph, output):
             continue
         return Finding(

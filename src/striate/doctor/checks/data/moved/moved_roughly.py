@@ -10,7 +10,7 @@ import torch
 from torch.nn.functional import adaptive_avg_pool2d, one_hot
 
 from striate.doctor.checks.data.moved.moves import EVERY_WAY, Move
-from striate.doctor.evidence.nearness import likeness_by_shift
+from striate.doctor.evidence.nearness import correlation_by_shift
 from striate.doctor.setup.batch import leaves, main_tensor, parts
 
 _SIDE, _MOST_CLASSES = 8, 64
@@ -73,7 +73,7 @@ def _over_shifts(
     ways: Mapping[str, Move] = {"": lambda image: image, **EVERY_WAY}
 
     def by_shift(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
-        return likeness_by_shift(torch.stack([move(one) for move in ways.values()]), other[None])
+        return correlation_by_shift(torch.stack([move(one) for move in ways.values()]), other[None])
 
     seen = by_shift(_small_copy(image, side), _small_copy(other, side))
     likely = seen > seen.max() - _AS_LIKELY

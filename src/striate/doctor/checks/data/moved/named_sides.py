@@ -10,7 +10,7 @@ import torch
 
 from striate.doctor.checks.data.moved.left_behind import left_behind
 from striate.doctor.evidence.evidence import Evidence
-from striate.doctor.evidence.nearness import likeness_over_shifts
+from striate.doctor.evidence.nearness import correlation_over_shifts
 from striate.doctor.setup.batch import leaves, main_tensor, parts
 from striate.records import Finding
 from striate.wording import several
@@ -84,5 +84,5 @@ _OTHER = {"left": "right", "right": "left"}
 
 def _are_mirrored(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
     """Whether each image (N,) is the mirror image of the other one, whatever the shift."""
-    turned, as_is = likeness_over_shifts(one, other.flip(-1)), likeness_over_shifts(one, other)
+    turned, as_is = correlation_over_shifts(one, other.flip(-1)), correlation_over_shifts(one, other)
     return (turned > _ALIKE) & (turned > as_is + _CLEARER)

@@ -9,7 +9,7 @@ from striate.doctor.checks.data.moved.moves import EVERY_WAY
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.features import channels_first
 from striate.doctor.evidence.samples import Samples
-from striate.doctor.evidence.simple_models import belonging, told_apart
+from striate.doctor.evidence.simple_models import class_separation, class_separations
 from striate.records import Finding
 
 _MORE, _TIMES = 0.1, 2.0
@@ -29,10 +29,10 @@ def _rotated(samples: Samples) -> Finding | None:
         return None
     x, maps = x[:_MOST].float(), maps[:_MOST]
     moved = {way: m for way, move in EVERY_WAY.items() if (m := move(maps)).shape == maps.shape}
-    as_they_lie, *fits = told_apart(x, [maps, *moved.values()])
+    as_they_lie, *fits = class_separations(x, [maps, *moved.values()])
     best, way = max(zip(fits, moved, strict=True))
     needed = max(_MORE, _TIMES * as_they_lie)
-    if best <= needed or best - max(belonging(x, moved[way])[1], default=best) <= needed:
+    if best <= needed or best - max(class_separation(x, moved[way])[1], default=best) <= needed:
         return None
     return left_behind(
         f"{'training' if samples.name == 'train' else 'validation'} masks",

@@ -94,7 +94,7 @@ def _numbered(source: ScriptSource, site: Site) -> list[str]:
 
 def _given_by_callers(source: ScriptSource, call: ast.Call, numbered: ast.expr, in_order: bool) -> Iterator[str]:
     function = source.function_of(call)
-    inside = list(takewhile(lambda part: part is not function, source.around(call)))
+    inside = list(takewhile(lambda part: part is not function, source.enclosing(call)))
     statement = next((part for part in inside if isinstance(part, ast.stmt)), call)
     chosen = any(isinstance(part, _CHOOSING) for part in inside)  # only if no codes exist yet
     if function is None or chosen or (in_order and not _LABELS.search(ast.unparse(statement))):
@@ -135,7 +135,7 @@ def _only_size_used(function: ast.AST, statement: ast.AST) -> bool:
 
 def _each_of(source: ScriptSource, value: ast.expr) -> Iterator[str]:
     """The text of a value; for the variable of a loop such as `for part in (train, val)`, the text of each element."""
-    for around in source.around(value):
+    for around in source.enclosing(value):
         for each in [around, *getattr(around, "generators", [])]:
             over = getattr(each, "iter", None)
             if isinstance(over, ast.List | ast.Tuple) and ast.unparse(each.target) == ast.unparse(value):
@@ -154,8 +154,8 @@ def _are_labels(evidence: Evidence, source: ScriptSource, site: Site) -> bool:
     with suppress(NoEvidence):
         if evidence.samples.inputs.ndim > 2:
             return True
-    words = (part.arg or "" for part in source.around(site.node) if isinstance(part, ast.keyword))
-    statement = next((part for part in source.around(site.node) if isinstance(part, ast.Assign)), None)
+    words = (part.arg or "" for part in source.enclosing(site.node) if isinstance(part, ast.keyword))
+    statement = next((part for part in source.enclosing(site.node) if isinstance(part, ast.Assign)), None)
     named = [*words, *([] if statement is None else map(ast.unparse, statement.targets))]
     return any(map(_LABELS.search, named))
 

@@ -15,7 +15,7 @@ from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.corrections import Correction
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.held_samples import labeled_samples
-from striate.doctor.evidence.nearest_within import compared_within
+from striate.doctor.evidence.neighbor_search import evaluates_by_neighbors
 from striate.doctor.evidence.predictions import Predictions, predict
 from striate.doctor.evidence.quality import quality
 from striate.doctor.evidence.read_batches import Batches
@@ -65,13 +65,13 @@ def scored_models(evidence: Evidence, known: torch.Tensor, x: torch.Tensor) -> I
             if nearest_stored is not None:
                 yield nearest_stored
             return
-        if compared_within(evidence) and _have_other_classes(evidence):
+        if evaluates_by_neighbors(evidence) and _have_other_classes(evidence):
             return
         name = reference.best[0]
 
         def right(change: Callable[[torch.Tensor], torch.Tensor] | None) -> torch.Tensor:
             inputs = x[:MOST] if change is None else change(x[:MOST])
-            return torch.from_numpy(reference.ask(inputs, name) == labels).double()
+            return torch.from_numpy(reference.predict(inputs, name) == labels).double()
 
         yield ScoredModel(f"a simple model ({name})", reference.accuracy(name), right)
         nearest = _nearest(evidence)

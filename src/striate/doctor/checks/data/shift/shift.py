@@ -35,7 +35,7 @@ from striate.doctor.evidence.clock import NoEvidence, OutOfTime
 from striate.doctor.evidence.corrections import Correction, corrections
 from striate.doctor.evidence.draws import ALIKE, are_zoomed, drawn_twice, jitter, likeness
 from striate.doctor.evidence.evidence import Evidence
-from striate.doctor.evidence.predictions import Refused, predict
+from striate.doctor.evidence.predictions import CallFailed, predict
 from striate.doctor.evidence.quality import classes_of
 from striate.doctor.evidence.samples import gathered
 from striate.doctor.evidence.trial import Change, evaluated_loss
@@ -372,7 +372,7 @@ def _refused(evidence: Evidence, x: torch.Tensor, known: torch.Tensor) -> str:
         return ""
     try:
         _ = evidence.start_val
-    except Refused as reason:
+    except CallFailed as reason:
         source = evidence.setup.source
         if source is not None and source.library is None and x.ndim != known.ndim:
             raise NoEvidence("the variable named for validation belongs to another network") from None

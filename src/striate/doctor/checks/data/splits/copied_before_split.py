@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from striate.doctor.checks.check import Check
 from striate.doctor.checks.data.splits.sample_variants import are_sample_variants
 from striate.doctor.evidence.evidence import Evidence
-from striate.doctor.setup.script_source import ONE_BEHIND_THE_OTHER, Function, ScriptSource
+from striate.doctor.setup.script_source import CONCATENATIONS, Function, ScriptSource
 from striate.doctor.setup.syntax import argument, called, receiver_of, variable_of
 from striate.records import Finding, Remedy
 
@@ -129,7 +129,7 @@ def _multiplies(call: ast.Call, line: ast.Assign, source: ScriptSource) -> bool:
         owner = receiver_of(call)
         made = source.last_value(line, ast.unparse(owner)) if isinstance(owner, ast.Name) else owner
         return made is not None and any(word in ast.unparse(made) for word in _OVERSAMPLING)
-    if called(call) in ONE_BEHIND_THE_OTHER:
+    if called(call) in CONCATENATIONS:
         before = [part for part in ast.walk(source.scope_of(line)) if isinstance(part, ast.Assign)]
         before = [
             part for part in before if part.lineno < line.lineno and source.scope_of(part) is source.scope_of(line)
@@ -183,7 +183,7 @@ def _gives_variants(function: Function, parameter: str, source: ScriptSource) ->
         values = [one.value for one in assigned if named is not None and _names(one.targets[0])[:1] == [named]]
         for made in values or [given]:
             first = made.elts[0] if isinstance(made, ast.Tuple) and made.elts else made
-            if not isinstance(first, ast.Call) or called(first) not in ONE_BEHIND_THE_OTHER or not _joins_rows(first):
+            if not isinstance(first, ast.Call) or called(first) not in CONCATENATIONS or not _joins_rows(first):
                 continue
             if first.args and isinstance(first.args[0], ast.Name) and first.args[0].id in lists:
                 return True

@@ -17,8 +17,8 @@ from striate.doctor.checks.data.inputs.near_blank import near_blank_samples
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.features import is_grid
-from striate.doctor.evidence.nearness import columns_dealt, copies_in
-from striate.doctor.evidence.read_batches import draws_again
+from striate.doctor.evidence.nearness import columns_shuffled, copies_in
+from striate.doctor.evidence.read_batches import repeats_samples
 from striate.doctor.setup.batch import main_tensor, parts
 from striate.records import Finding, Remedy, Severity
 from striate.wording import several
@@ -44,7 +44,7 @@ def _find_duplicates(evidence: Evidence) -> Iterable[Finding]:
         return
     x = x[~near_blank_samples(x)]
     where = "training loader"
-    if draws_again(evidence.setup.train):
+    if repeats_samples(evidence.setup.train):
         x, where = _read_data_set(evidence), "training data set"
     share = share_of_copies(x)
     if len(x) < _FEWEST or share < _least_share(x):
@@ -140,7 +140,7 @@ def _least_share(x: torch.Tensor) -> float:
     """The share from which on copies are not chance."""
     if not len(x) or is_grid(x) or x[0].numel() > 64:
         return _SHARE
-    return max(_SHARE, min(3 * share_of_copies(columns_dealt(x)), 1.0))
+    return max(_SHARE, min(3 * share_of_copies(columns_shuffled(x)), 1.0))
 
 
 def _read_data_set(evidence: Evidence) -> torch.Tensor:

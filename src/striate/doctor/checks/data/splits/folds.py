@@ -94,7 +94,7 @@ def _made_in(source: ScriptSource, loop: ast.For, name: str) -> bool:
         for node in ast.walk(scope):
             targets = node.targets if isinstance(node, ast.Assign) else []
             named = [part for target in targets for part in ast.walk(target) if isinstance(part, ast.Name)]
-            around = [part for part in source.around(node) if loop in source.around(part)]
+            around = [part for part in source.enclosing(node) if loop in source.enclosing(part)]
             if any(part.id == name for part in named) and not any(isinstance(part, ast.If) for part in around):
                 return True
     return False

@@ -19,8 +19,8 @@ from striate.doctor.checks.data.splits.duplicates import MOST_OF_THEM, NEARLY_EQ
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.features import is_grid
-from striate.doctor.evidence.held_samples import held_in_common
-from striate.doctor.evidence.nearness import MOST, columns_dealt, comparable, copies_in, neighbors, same_in
+from striate.doctor.evidence.held_samples import shared_samples
+from striate.doctor.evidence.nearness import MOST, columns_shuffled, comparable, copies_in, neighbors, same_in
 from striate.doctor.evidence.read_batches import shared_positions
 from striate.doctor.evidence.samples import Samples, gathered
 from striate.doctor.setup.batch import leaves
@@ -96,7 +96,7 @@ def _stored_in_both(evidence: Evidence, x: torch.Tensor) -> Iterator[Finding]:
     """A finding if the data sets of training and validation store the same images."""
     if x.ndim != 4:  # both splits may hold the same time series, and use different stretches of it
         return
-    held = held_in_common(evidence.setup.train, evidence.setup.val, _LARGER * x[0].numel())
+    held = shared_samples(evidence.setup.train, evidence.setup.val, _LARGER * x[0].numel())
     if held is not None and held[0] >= max(_FEWEST, _SHARE * held[1]):
         yield _finding(*held, "made from the same stored image as a training sample", _GRAVE, _FROM)
 
@@ -209,7 +209,7 @@ def _least_share(x: torch.Tensor, known: torch.Tensor) -> float:
     """The share from which on equal samples are not chance."""
     if is_grid(x) or x[0].numel() > 64:
         return _SHARE
-    chance = float((same_in(columns_dealt(x), known) >= 0).double().mean())
+    chance = float((same_in(columns_shuffled(x), known) >= 0).double().mean())
     return max(_TABLE, 3 * chance)
 
 

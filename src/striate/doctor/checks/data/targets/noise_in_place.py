@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import re
 
-from striate.doctor.evidence.changed_by_reading import asks_for_input
+from striate.doctor.evidence.changed_by_reading import target_is_input
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.setup.syntax import called, receiver_of
 
@@ -16,7 +16,7 @@ def noise_in_both(evidence: Evidence) -> tuple[int, str, str] | None:
     """The line that adds random numbers in place, and both names of the changed tensor, if inputs and targets are
     equal; else None."""
     source = evidence.setup.source
-    if source is None or not all(map(asks_for_input, evidence.train.raw)):
+    if source is None or not all(map(target_is_input, evidence.train.raw)):
         return None
     for node in source.nodes(ast.Assign):
         target, behind = node.targets[0], [part for part in ast.walk(source.scope_of(node)) if _is_behind(part, node)]

@@ -10,7 +10,7 @@ import torch
 
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
-from striate.doctor.evidence.partial_likelihood import durations_and_events, speaks_of
+from striate.doctor.evidence.partial_likelihood import depends_on_duration, durations_and_events
 from striate.doctor.evidence.token_targets import class_losses
 from striate.doctor.setup.batch import leaves, main_tensor, parts
 from striate.records import Severity
@@ -74,7 +74,7 @@ def revealed_durations(evidence: Evidence) -> Iterator[RevealedTarget]:
             if (
                 float(order[column]) < _IN_ORDER
                 or float(others.max()) > _UNORDERED
-                or not speaks_of(evidence, duration)
+                or not depends_on_duration(evidence, duration)
             ):
                 continue
             yield RevealedTarget(

@@ -22,7 +22,7 @@ from striate.doctor.checks.data.targets.revealing_columns import (
 from striate.doctor.checks.model.sees_future import CHANGED, outputs_moved
 from striate.doctor.evidence.call_graph import INPUT, NORMAL, SUMS, Call, CallGraph
 from striate.doctor.evidence.evidence import Evidence
-from striate.doctor.evidence.padding import filler_of
+from striate.doctor.evidence.padding import padding_value
 from striate.doctor.evidence.token_targets import by_position, class_losses, token_inputs
 from striate.doctor.setup.batch import leaves, main_tensor, parts
 from striate.records import Finding, Severity
@@ -64,8 +64,8 @@ def _changed_by_reading(evidence: Evidence) -> Iterator[Finding]:
     changed = evidence.changed_by_reading
     if changed is not None and changed.same:
         yield _finding(
-            f"input and target of {several(changed.asked, 'sample')} are the same numbers, and reading them changes "
-            f"the stored values of {changed.spoiled} of them",
+            f"input and target of {several(changed.read, 'sample')} are the same numbers, and reading them changes "
+            f"the stored values of {changed.changed} of them",
             "change a copy of the target: `noisy = clean + noise`, or `noisy = clean.clone()` before `noisy += noise`",
             limit="reading samples changes their stored values, and target and input are the same",
         )
@@ -112,7 +112,7 @@ def _tokens(evidence: Evidence) -> Iterator[Finding]:
 
 def _no_padding(tokens: torch.Tensor) -> torch.Tensor:
     """Where tokens are not padding; targets may be padded with the same token."""
-    filler = filler_of(tokens)
+    filler = padding_value(tokens)
     return torch.ones_like(tokens, dtype=torch.bool) if filler is None else tokens != filler
 
 
@@ -237,7 +237,7 @@ def _residual_of_input(evidence: Evidence) -> Iterator[Finding]:
             return
         if x is y and not _targets_are_inputs(evidence):
             return
-    last = _adds_input(evidence.predicting)
+    last = _adds_input(evidence.prediction_graph)
     if last is None or _adds_input(evidence.graph) is None:  # a network may add noise in training
         return
     yield _finding(
@@ -304,8 +304,8 @@ def _noisy_for_nothing(graph: CallGraph, shape: torch.Size) -> bool:
         call.name in SUMS
         and call.from_batch
         and call.shape == tuple(shape)
-        and not graph.behind[call.index]
-        and any(index >= 0 and graph.calls[index].name in NORMAL for index in graph.before(call.index))
+        and not graph.consumers[call.index]
+        and any(index >= 0 and graph.calls[index].name in NORMAL for index in graph.ancestors(call.index))
         for call in graph.calls
     )
 

@@ -18,7 +18,7 @@ from striate.doctor.evidence.comparable_outputs import predicts_targets
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.predictions import Predictions
 from striate.doctor.evidence.quality import quality, root_mean_square
-from striate.doctor.evidence.quantiles import quantiles_asked
+from striate.doctor.evidence.quantiles import trained_quantiles
 from striate.doctor.evidence.trial import Change
 from striate.doctor.setup.batch import Path, altered, leaf, main_tensor, mapped
 from striate.records import Finding
@@ -134,8 +134,8 @@ def _quantiles(evidence: Evidence) -> Finding | None:
     y, path, trial = evidence.samples.y, evidence.samples.y_path, evidence.trial
     if y is None or path is None or not y.is_floating_point() or evidence.calls.losses or trial.error is not None:
         return None
-    found = quantiles_asked(evidence) if float(y.double().square().mean()) > _FAR**2 else None
-    if found is None or found.asked is not None or found.outputs[..., :1].numel() != len(found.outputs) * y[0].numel():
+    found = trained_quantiles(evidence) if float(y.double().square().mean()) > _FAR**2 else None
+    if found is None or found.levels is not None or found.outputs[..., :1].numel() != len(found.outputs) * y[0].numel():
         return None
     size, reached = root_mean_square(y), root_mean_square(found.outputs)
     if size < _FAR * reached:

@@ -135,7 +135,7 @@ def _never_better(evidence: Evidence, node: ast.AST, test: ast.Compare) -> tuple
     if found is None or found.low == found.greater or not alone:  # `epoch == 0 or loss < best`
         return None
     text = ast.unparse(found.best)
-    around = [part for part in source.around(node) if isinstance(part, Function | ast.ClassDef | ast.Module)]
+    around = [part for part in source.enclosing(node) if isinstance(part, Function | ast.ClassDef | ast.Module)]
     if isinstance(found.best, ast.Attribute):
         around = [part for part in around if isinstance(part, ast.ClassDef)]
     within = set(ast.walk(node)) if isinstance(node, ast.If) else set[ast.AST]()

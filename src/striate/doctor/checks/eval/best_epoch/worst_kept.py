@@ -59,7 +59,7 @@ def _stored_until(source: ScriptSource, assignment: ast.Assign, state: ast.Call,
     around both, as over folds, it must be loaded into the same network."""
     loops = source.loops_of(assignment)
     left = [loop for loop in loops if load.lineno > (loop.end_lineno or 0)]
-    around = list(source.around(assignment))
+    around = list(source.enclosing(assignment))
     if not left or not any(isinstance(part, ast.If) for part in around[: around.index(left[-1])]):
         return False
     lines = [block for block in (getattr(around[0], name, []) for name in ("body", "orelse")) if assignment in block]

@@ -148,7 +148,9 @@ def _counted_loops(source: ScriptSource) -> Iterator[tuple[ast.For, DataLoader, 
 
 def _names_of(source: ScriptSource, node: ast.expr) -> set[str]:
     """The names of variables in a node; within `[s / n for s in sums]` also `sums`."""
-    around = [part for part in source.around(node) if isinstance(part, ast.ListComp | ast.GeneratorExp | ast.DictComp)]
+    around = [
+        part for part in source.enclosing(node) if isinstance(part, ast.ListComp | ast.GeneratorExp | ast.DictComp)
+    ]
     each = [one for part in around for one in part.generators if names_in(one.target) & names_in(node)]
     return names_in(node).union(*(names_in(one.iter) for one in each))
 

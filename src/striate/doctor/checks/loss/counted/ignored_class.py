@@ -12,7 +12,7 @@ from striate.doctor.checks.loss.counted.sentence_ends import name_of_end
 from striate.doctor.checks.loss.task.alignments import blank_as_class
 from striate.doctor.evidence.calls import LossCall
 from striate.doctor.evidence.evidence import Evidence
-from striate.doctor.evidence.padding import filler_of, rows_of
+from striate.doctor.evidence.padding import padding_value, target_rows
 from striate.doctor.evidence.token_targets import class_losses, next_token_targets, token_inputs
 from striate.doctor.setup.batch import leaf, main_tensor
 from striate.records import Finding
@@ -161,8 +161,8 @@ def _is_padding(evidence: Evidence, target: torch.Tensor, ignored: int) -> bool:
         inputs = tokens[targets == ignored]
         if len(inputs) and len(inputs.unique()) == 1 and not _precedes_tokens(tokens, targets, ignored):
             return True
-    rows = rows_of(evidence, target)
-    return rows is not None and filler_of(rows) == ignored
+    rows = target_rows(evidence, target)
+    return rows is not None and padding_value(rows) == ignored
 
 
 def _precedes_tokens(tokens: torch.Tensor, targets: torch.Tensor, ignored: int) -> bool:

@@ -10,7 +10,7 @@ from striate.doctor.checks.check import Check
 from striate.doctor.checks.loss.task.alignments import blanks_at_ends
 from striate.doctor.evidence.clock import NoEvidence, OutOfTime
 from striate.doctor.evidence.evidence import Evidence
-from striate.doctor.evidence.padding import filler_of, padded_positions, rows_of
+from striate.doctor.evidence.padding import padded_positions, padding_value, target_rows
 from striate.doctor.evidence.token_targets import class_losses, token_inputs
 from striate.doctor.setup.batch import leaves
 from striate.records import Finding
@@ -73,8 +73,8 @@ def _by_targets(evidence: Evidence) -> tuple[str, str] | None:
         raise NoEvidence("the step does not call cross entropy with class numbers")
     tokens = _tokens_before_ignored(evidence)
     for call in calls:
-        rows = rows_of(evidence, call.target.detach().cpu())
-        filler = None if rows is None else filler_of(rows)
+        rows = target_rows(evidence, call.target.detach().cpu())
+        filler = None if rows is None else padding_value(rows)
         if rows is None or filler is None or filler in {call.ignored, *tokens} or call.reduction == "none":
             continue
         if call.weight is not None and filler < len(call.weight) and not float(call.weight[filler]):
@@ -97,7 +97,7 @@ def _tokens_before_ignored(evidence: Evidence) -> set[int]:
     """
     followed = set[int]()
     for call in class_losses(evidence):
-        rows = rows_of(evidence, call.target.detach().cpu())
+        rows = target_rows(evidence, call.target.detach().cpu())
         for _, _, tokens in token_inputs(evidence):
             if rows is None or tokens.shape != rows.shape:
                 continue
@@ -116,7 +116,7 @@ def _by_gradient(evidence: Evidence) -> tuple[str, str] | None:
     tokens = _tokens_before_ignored(evidence)
     padding, sent = list[torch.Tensor](), list[torch.Tensor]()
     for targets, known in zip(counted.targets, counted.entries, strict=True):
-        filler = None if targets.is_floating_point() else filler_of(targets)
+        filler = None if targets.is_floating_point() else padding_value(targets)
         if filler in tokens:
             continue
         batch = next((raw for raw in evidence.train.raw if _has(raw, targets)), None)
@@ -146,8 +146,8 @@ def _in_mean(evidence: Evidence) -> tuple[str, str] | None:
         raise NoEvidence("no batch says which positions are padding")
     share = float(padded.float().mean())
     for call in evidence.calls.losses:
-        unreduced = call.reduction == "none" and call.value.numel() == padded.numel() and bool(call.slopes)
-        if unreduced and share >= _PADDED and abs(sum(call.slopes) - (1 - share)) < _SAME:
+        unreduced = call.reduction == "none" and call.value.numel() == padded.numel() and bool(call.gradients)
+        if unreduced and share >= _PADDED and abs(sum(call.gradients) - (1 - share)) < _SAME:
             return (
                 f"the losses of padding are set to 0, but the mean is taken over all positions, {share:.0%} of which "
                 "are padding",

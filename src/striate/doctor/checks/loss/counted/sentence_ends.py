@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from striate.doctor.evidence.evidence import Evidence
-from striate.doctor.evidence.padding import rows_of
+from striate.doctor.evidence.padding import target_rows
 from striate.doctor.evidence.token_targets import SAME, token_inputs
 
 _NAMES = re.compile(r"(?i:(^|_)(eos|eot)(_|$))|^(END|STOP)(_|$)")
@@ -24,7 +24,7 @@ def name_of_end(evidence: Evidence, target: torch.Tensor, filler: int) -> str:
 
     Each row, the longest too, has to end with the filler. Empty where it does not, or where another number is the end.
     """
-    rows = rows_of(evidence, target)
+    rows = target_rows(evidence, target)
     if evidence.setup.source is None or rows is None:
         return ""
     for placed in (rows, rows.T):

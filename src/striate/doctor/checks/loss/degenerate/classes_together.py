@@ -8,7 +8,7 @@ from torch.nn import functional
 from striate.doctor.evidence.clock import NoEvidence, OutOfTime
 from striate.doctor.evidence.comparable_outputs import predicts_targets
 from striate.doctor.evidence.evidence import Evidence
-from striate.doctor.evidence.substituted_outputs import loss_of, names_count, step_outputs
+from striate.doctor.evidence.substituted_outputs import class_numbers_matter, loss_of, step_outputs
 from striate.doctor.setup.batch import main_tensor, parts
 
 _FEWEST, _NOISE, _NOTHING = 4, 0.05, 1e-3
@@ -31,7 +31,7 @@ def classes_together(evidence: Evidence) -> str | None:
     try:
         outputs = [tensor for tensor in step_outputs(evidence) if tensor.is_floating_point()]
         fits = len(outputs) == 1 and outputs[0].ndim == 2 and len(outputs[0]) == len(labels)
-        if not fits or classes > outputs[0].shape[1] or not evidence.targets_matter or names_count(evidence):
+        if not fits or classes > outputs[0].shape[1] or not evidence.targets_matter or class_numbers_matter(evidence):
             return None
         alone, paired, together = (
             _loss_of_places(evidence, places) for places in (numbers, numbers // 2, torch.zeros_like(numbers))

@@ -10,9 +10,9 @@ from torch.nn import functional
 
 from striate.doctor.evidence.clock import NoEvidence, OutOfTime
 from striate.doctor.evidence.evidence import Evidence
-from striate.doctor.evidence.partial_likelihood import columns_beside
+from striate.doctor.evidence.partial_likelihood import columns_not_shown
 from striate.doctor.evidence.quality import form_of, quality
-from striate.doctor.evidence.substituted_outputs import Answer, loss_of, step_outputs
+from striate.doctor.evidence.substituted_outputs import Substitute, loss_of, step_outputs
 from striate.doctor.evidence.token_targets import class_losses
 from striate.doctor.setup.batch import main_tensor, parts, size_of
 from striate.wording import several
@@ -81,7 +81,7 @@ def falls_in_all_directions(evidence: Evidence) -> str | None:
         return None
     if max(losses) >= 0 or _reconstructs(evidence) or not evidence.targets_matter:
         return None
-    if any(bool((column.of(evidence.train.raw[0]) < 0).any()) for column in columns_beside(evidence)):
+    if any(bool((column.of(evidence.train.raw[0]) < 0).any()) for column in columns_not_shown(evidence)):
         return None
     texts = list[str]()
     for draw in range(_DRAWN):
@@ -96,7 +96,7 @@ def falls_in_all_directions(evidence: Evidence) -> str | None:
     )
 
 
-def _drawn(draw: int, size: float) -> Answer:
+def _drawn(draw: int, size: float) -> Substitute:
     def output(number: int, tensor: torch.Tensor) -> torch.Tensor:
         return size * torch.randn(tensor.shape, generator=torch.Generator().manual_seed(10 * draw + number))
 
@@ -143,7 +143,7 @@ def _reconstructs(evidence: Evidence) -> bool:
     return inputs is targets
 
 
-def _constant(replaced: int, column: int | None, value: float) -> Answer:
+def _constant(replaced: int, column: int | None, value: float) -> Substitute:
     def output(number: int, tensor: torch.Tensor) -> torch.Tensor:
         if number != replaced:
             return tensor
@@ -217,7 +217,7 @@ def always_zero(evidence: Evidence) -> str | None:
     """A loss of zero from the first step on while predictions are at chance, and also for right and wrong predictions
     where these can be tried."""
     trial = evidence.trial
-    if max(map(abs, trial.losses)) > _NOTHING or 0 < evidence.calls.part_of_loss < 0.1:
+    if max(map(abs, trial.losses)) > _NOTHING or 0 < evidence.calls.largest_loss_weight < 0.1:
         return None
     known = quality(evidence.after_training.outputs, evidence.after_training.targets)
     if known is None or not known.guesses:

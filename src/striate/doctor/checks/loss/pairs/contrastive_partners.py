@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 
 from striate.doctor.evidence.evidence import Evidence
-from striate.doctor.evidence.pairs import far_apart, inputs_embedded
+from striate.doctor.evidence.pairs import input_distances, inputs_embedded
 from striate.doctor.evidence.token_targets import class_losses
 
 RIGHT, WRONG = 0.65, 0.55
@@ -78,7 +78,7 @@ def _nearer(pairs: list[tuple[torch.Tensor, torch.Tensor]], partners: torch.Tens
     """The share of comparisons in which a row is nearer to its partner than to another column."""
     wins = []
     for rows, columns in pairs:
-        own = far_apart(rows, columns[partners])
-        others = (far_apart(rows, columns[partners.roll(2 * number)]) for number in range(1, _OTHERS + 1))
+        own = input_distances(rows, columns[partners])
+        others = (input_distances(rows, columns[partners.roll(2 * number)]) for number in range(1, _OTHERS + 1))
         wins += [(own < other).double().mean() for other in others]
     return float(torch.stack(wins).mean())

@@ -18,7 +18,7 @@ from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.nearness import neighbors
 from striate.doctor.evidence.predictions import Predictions
-from striate.doctor.evidence.substituted_outputs import asks_for, loss_of, loss_of_batch, step_outputs
+from striate.doctor.evidence.substituted_outputs import loss_depends_on, loss_of, loss_of_batch, step_outputs
 from striate.doctor.evidence.token_targets import class_losses
 from striate.doctor.setup.batch import altered, leaves, main_tensor, parts, size_of
 from striate.records import Finding
@@ -198,8 +198,8 @@ def _classes_driven_apart(evidence: Evidence) -> Finding | None:
     if evidence.trial.maximizes:
         return None
     with suppress(NoEvidence):
-        whole, of_terms = evidence.pulled_by_class
-        swapped = [pulled for pulled in of_terms if len(pulled) >= _RANKED and _ranks_apart(pulled)]
+        whole, ranking_gradients = evidence.pulled_by_class
+        swapped = [pulled for pulled in ranking_gradients if len(pulled) >= _RANKED and _ranks_apart(pulled)]
         if not swapped and _predicts(evidence):
             return None
         swapped += [
@@ -214,7 +214,7 @@ def _classes_driven_apart(evidence: Evidence) -> Finding | None:
                 )
             )
         ]
-        if not swapped or not asks_for(evidence, lambda numbers: numbers.roll(1, 0)):
+        if not swapped or not loss_depends_on(evidence, lambda numbers: numbers.roll(1, 0)):
             return None
         return CHECK.finding(
             severity="error",

@@ -9,7 +9,7 @@ import torch
 from torch.utils.data import default_collate
 
 from striate.doctor.evidence.evidence import Evidence
-from striate.doctor.evidence.scored_pairs import Scored, held_in_common
+from striate.doctor.evidence.scored_pairs import Scored, shared_items
 from striate.doctor.setup.batch import leaves
 
 BELONGING = 1.5
@@ -82,4 +82,4 @@ def _of_one_sign(scored: Scored) -> bool:
 
 def _in_common(scored: Scored) -> tuple[int, float]:
     users, items = (torch.cat([pair[k] for pair in scored.pairs]) for k in (0, 1))
-    return held_in_common(users, items)
+    return shared_items(users, items)

@@ -69,7 +69,7 @@ def _sum_around(source: ScriptSource, node: ast.Call) -> ast.expr | None:
     """The full expression around a call, where the call is added to something and nothing changes its sign."""
     inner: ast.expr = node
     added = False
-    for part in source.around(node):
+    for part in source.enclosing(node):
         if isinstance(part, ast.BinOp):
             if isinstance(part.op, ast.Sub | ast.Div) and part.right is inner:
                 return None
@@ -93,5 +93,5 @@ def _is_loss(source: ScriptSource, value: ast.expr) -> bool:
         return any("loss" in ast.unparse(target).lower() for target in statement.targets)
     if not isinstance(statement, ast.Return):
         return False
-    around = [part.name for part in source.around(value) if isinstance(part, ast.ClassDef | ast.FunctionDef)]
+    around = [part.name for part in source.enclosing(value) if isinstance(part, ast.ClassDef | ast.FunctionDef)]
     return any("loss" in name.lower() or "criterion" in name.lower() for name in around)

@@ -111,8 +111,8 @@ def _are_proportional(one: StepCalls, other: StepCalls) -> bool:
     where they are not, as in a focal loss, the rest of the total cannot be computed."""
     pairs = list(zip(one.losses, other.losses, strict=False))
     return len(one.losses) == len(other.losses) and all(
-        torch.allclose(torch.tensor(a.slopes), torch.tensor(b.slopes), rtol=1e-3)
-        and all(torch.allclose(p, q, rtol=1e-3) for p, q in zip(a.pulls, b.pulls, strict=False))
+        torch.allclose(torch.tensor(a.gradients), torch.tensor(b.gradients), rtol=1e-3)
+        and all(torch.allclose(p, q, rtol=1e-3) for p, q in zip(a.entry_gradients, b.entry_gradients, strict=False))
         for a, b in pairs
     )
 

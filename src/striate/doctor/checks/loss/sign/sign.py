@@ -35,18 +35,18 @@ _BETTER = 0.98
 def _maximized(evidence: Evidence) -> Finding | None:
     """The finding for losses of torch that each step of the optimizer makes larger; None where networks train against
     each other."""
-    losses = [call for call in evidence.calls.losses if call.slopes]
+    losses = [call for call in evidence.calls.losses if call.gradients]
     curve = evidence.trial.losses
     if evidence.trial.maximizes or not curve or evidence.trial.level() > curve[0]:
         return None  # the optimizer or the step itself goes up the gradient
-    if evidence.setup.rivals or not losses or not all(sum(call.slopes) < 0 for call in losses):
+    if evidence.setup.rivals or not losses or not all(sum(call.gradients) < 0 for call in losses):
         return None
     names = " and ".join(dict.fromkeys(f"`{call.name}`" for call in losses))
     return SIGN.finding(
         severity="error",
         where="the loss",
         measured=f"the step calls backward on a loss whose derivative with respect to {names} is "
-        f"{sum(losses[0].slopes):.3g}, below zero: a step down the gradient makes {names} larger",
+        f"{sum(losses[0].gradients):.3g}, below zero: a step down the gradient makes {names} larger",
         limit="a derivative below zero with respect to each of torch's losses in the step",
         why="Each step makes the predictions worse, although the printed loss falls without end.",
         remedy="change the sign, `(-loss).backward()`, or remove the minus before the loss",

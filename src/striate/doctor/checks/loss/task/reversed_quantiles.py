@@ -10,7 +10,7 @@ import torch
 
 from striate.doctor.checks.loss.task.wrong import Wrong
 from striate.doctor.evidence.evidence import Evidence
-from striate.doctor.evidence.quantiles import quantiles_asked
+from striate.doctor.evidence.quantiles import trained_quantiles
 from striate.doctor.setup.reached_objects import reached_values
 
 _NEAR = 0.01
@@ -20,8 +20,8 @@ def reversed_quantiles(evidence: Evidence) -> Wrong | None:
     """A loss whose gradient asks for 1 minus the quantiles that the script lists."""
     if evidence.setup.source is None or evidence.calls.losses:
         return None
-    found = quantiles_asked(evidence)
-    learned = None if found is None else found.asked
+    found = trained_quantiles(evidence)
+    learned = None if found is None else found.levels
     if learned is None:
         return None
     listed = [values for values in _listed(evidence) if len(values) == len(learned)]

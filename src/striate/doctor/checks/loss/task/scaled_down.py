@@ -48,14 +48,14 @@ def _small_factor(evidence: Evidence) -> tuple[Call, float] | None:
     graph = evidence.graph
     if graph.root is None:
         return None
-    before_loss = graph.before(graph.root)
+    before_loss = graph.ancestors(graph.root)
     weights = [call.index for call in graph.weights if call.index in before_loss]
     for call in graph.calls:
         factor = _factor(call)
         if factor is None or call.index not in before_loss or len(call.inputs) != 1 or len(call.shape) < 2:
             continue
         origin = graph.origin(call.inputs[0])
-        if origin is not None and weights and max(weights) in graph.before(origin.index) and 0 < factor <= _SMALL:
+        if origin is not None and weights and max(weights) in graph.ancestors(origin.index) and 0 < factor <= _SMALL:
             return call, factor
     return None
 

@@ -79,14 +79,14 @@ def _names_of(function: Function, node: ast.expr) -> list[ast.Name]:
 def _is_in_logarithm(source: ScriptSource, node: ast.AST) -> bool:
     """Whether the logarithm of a value is taken, as in a likelihood whose variance is the error itself. A call of
     `self.log("loss", x)` is no logarithm."""
-    outer = [part for part in source.around(node) if isinstance(part, ast.Call) and called(part) == "log"]
+    outer = [part for part in source.enclosing(node) if isinstance(part, ast.Call) and called(part) == "log"]
     return any(ast.unparse(part.func) in ("torch.log", "math.log") or not part.args for part in outer)
 
 
 def _is_weighed(source: ScriptSource, function: Function, total: ast.Call) -> bool:
     """Whether the divergence has a weight that makes up for its scale, or an unknown one."""
     inner: ast.AST = total
-    for part in source.around(total):
+    for part in source.enclosing(total):
         if isinstance(part, ast.BinOp) and isinstance(part.op, ast.Mult):
             other = part.left if part.right is inner else part.right
             weight = _weight(source, other)

@@ -37,7 +37,7 @@ def teaches_nothing(evidence: Evidence) -> Wrong | None:
         if own is None or own > _GUESS or not _is_own_loss(evidence):
             return None
         usual = _UsualGradient(evidence)
-        trial = evidence.variant("gradient of a usual loss", Change(wrap=usual.wrap, prepare=usual.prepare))
+        trial = evidence.variant("gradient of a usual loss", Change(wrap_step=usual.wrap, prepare=usual.prepare))
         predictions = evidence.in_training(trial.replica)
         learned = skill(predictions)
         if learned is None or learned < _TAUGHT or not usual.fits or not _fails_at_scaled_rate(evidence, usual.times):

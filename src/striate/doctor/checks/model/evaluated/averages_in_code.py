@@ -19,7 +19,7 @@ _TENSORS_OF = ("parameters", "named_parameters", "buffers", "named_buffers", "st
 def begins_too_late(source: ScriptSource) -> Finding | None:
     """An average that is updated only from an epoch on that training does not reach."""
     for site in source.calls("update_parameters") if source.epochs else ():
-        for test in (part.test for part in source.around(site.node) if isinstance(part, ast.If)):
+        for test in (part.test for part in source.enclosing(site.node) if isinstance(part, ast.If)):
             if not isinstance(test, ast.Compare) or len(test.ops) != 1 or "epoch" not in ast.unparse(test.left):
                 continue
             begins = source.value(test.comparators[0])

@@ -99,7 +99,7 @@ def _dicts_by_name(source: ScriptSource) -> Iterator[tuple[str, dict[Any, Any]]]
 
 def _is_conditional(source: ScriptSource, name: ast.Name) -> bool:
     """Whether a loop assigns a variable under a condition other than that it is unset, as in `if ema is None`."""
-    for part in source.around(name):
+    for part in source.enclosing(name):
         if isinstance(part, ast.For | ast.While | ast.FunctionDef):
             return False
         if isinstance(part, ast.If) and ast.unparse(part.test) not in (f"{name.id} is None", f"not {name.id}"):

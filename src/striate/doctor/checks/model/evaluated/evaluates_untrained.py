@@ -19,7 +19,7 @@ from striate.doctor.checks.model.variants import eval_outputs
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.trial import FEWEST_TO_JUDGE
-from striate.doctor.evidence.trial_variants import unmoved
+from striate.doctor.evidence.trial_variants import unchanged_parameters
 from striate.models.preserved_state import preserved
 from striate.records import Finding
 from striate.wording import listed_names, several
@@ -27,7 +27,7 @@ from striate.wording import listed_names, several
 
 def _run(evidence: Evidence) -> Iterator[Finding]:
     trial = evidence.trial
-    if len(trial.rows) < FEWEST_TO_JUDGE or len(unmoved(trial)) == len(trial.replica.originals):
+    if len(trial.rows) < FEWEST_TO_JUDGE or len(unchanged_parameters(trial)) == len(trial.replica.originals):
         raise NoEvidence(f"fewer than {FEWEST_TO_JUDGE} steps, or no step that changes a weight")
     findings = list(_other_in_validation(evidence))
     findings = findings or list(_other_in_evaluation(evidence)) or list(_unchanged_buffers(evidence))
@@ -37,16 +37,16 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
 
 def _read(evidence: Evidence) -> Iterator[Finding]:
     """What the script's code shows without a long trial."""
-    if len(unmoved(evidence.trial)) < len(evidence.trial.replica.originals):
+    if len(unchanged_parameters(evidence.trial)) < len(evidence.trial.replica.originals):
         yield from _never_updated(evidence)
 
 
 def _other_in_evaluation(evidence: Evidence) -> Iterator[Finding]:
     """Weights that evaluation uses, but the training loss does not, that no step changes, and that look untrained or
     are copies."""
-    only = evidence.predicting.used - evidence.graph.used_by_loss
+    only = evidence.prediction_graph.used - evidence.graph.used_by_loss
     parameters = dict(evidence.setup.model.named_parameters())
-    names = [name for name in unmoved(evidence.trial) if name in only and parameters[name].ndim > 1]
+    names = [name for name in unchanged_parameters(evidence.trial) if name in only and parameters[name].ndim > 1]
     if not names or not (are_untrained(evidence.fresh.model, set(names)) or _are_copies(parameters, names)):
         return
     yield _without_training(
@@ -98,7 +98,7 @@ def _unchanged_buffers(evidence: Evidence) -> Iterator[Finding]:
     """Buffers that begin as copies of weights, and that evaluation uses and no step changes, though steps change the
     weights."""
     model, trial = evidence.fresh.model, evidence.trial
-    ended, unchanged = dict(trial.replica.model.named_buffers()), unmoved(trial)
+    ended, unchanged = dict(trial.replica.model.named_buffers()), unchanged_parameters(trial)
     moving = [parameter for name, parameter in model.named_parameters() if name not in unchanged]
     stale = [
         name

@@ -45,7 +45,7 @@ def evaluated_unchanged(evidence: Evidence) -> Iterator[tuple[str, str]]:
 def _created_each_epoch(source: ScriptSource, model: nn.Module) -> Iterator[tuple[str, str]]:
     """Networks of the same class that each epoch creates, and runs without training them."""
     for site in source.calls(type(model).__name__):
-        statement = next((part for part in source.around(site.node) if isinstance(part, ast.stmt)), None)
+        statement = next((part for part in source.enclosing(site.node) if isinstance(part, ast.stmt)), None)
         target = statement.targets[0] if isinstance(statement, ast.Assign) else None
         if site.often != "epoch" or not isinstance(target, ast.Name) or not source.loops_of(site.node):
             continue
@@ -233,6 +233,6 @@ def _only_freezes(loop: ast.AST | None) -> bool:
 
 def _are_clipped(source: ScriptSource, parameters: ast.AST) -> bool:
     """Whether parameters are passed to a function that clips gradients."""
-    statement = next((part for part in source.around(parameters) if isinstance(part, ast.stmt)), None)
+    statement = next((part for part in source.enclosing(parameters) if isinstance(part, ast.stmt)), None)
     value = statement.value if isinstance(statement, ast.Expr | ast.Assign) else None
     return value is not None and called(value) in ("clip_grad_norm_", "clip_grad_value_")

@@ -66,7 +66,7 @@ def unchanged_copies(evidence: Evidence) -> Iterator[Finding]:
 
         return watched
 
-    change = Change(prepare=prepare, wrap=wrap, notes=(copies, statistics, ran))
+    change = Change(prepare=prepare, wrap_step=wrap, notes=(copies, statistics, ran))
     trial = evidence.variant("with copies watched", change)
     copies, statistics, ran = trial.notes
     averages = [thing for thing, _ in copies if _updated_by_epoch(evidence, thing)]

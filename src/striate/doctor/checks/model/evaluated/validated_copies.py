@@ -10,8 +10,8 @@ from striate.doctor.checks.eval.script_evaluation import need_repeatable
 from striate.doctor.checks.model.evaluated.never_updated import in_idle_method, is_harmless, reads_of
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
-from striate.doctor.evidence.tracing import trace_answer
-from striate.doctor.evidence.trial_variants import unmoved
+from striate.doctor.evidence.tracing import trace_prediction
+from striate.doctor.evidence.trial_variants import unchanged_parameters
 from striate.models.preserved_state import preserved, same_random_state
 
 _DEEPEST = 4
@@ -24,7 +24,7 @@ def validated_unchanged(evidence: Evidence) -> list[str]:
         used = _used_in_validation(evidence)
     except NoEvidence:
         return []
-    unchanged, source = set(unmoved(evidence.trial)), evidence.source
+    unchanged, source = set(unchanged_parameters(evidence.trial)), evidence.source
     moved = evidence.trial.replica.originals.keys() - unchanged
     if used & moved:
         return []
@@ -49,7 +49,7 @@ def _used_in_validation(evidence: Evidence) -> frozenset[str]:
             evaluate(replica.model, [batch])
 
     with preserved(replica.model), same_random_state(), torch.no_grad():
-        return trace_answer(replica, batch, validate).used
+        return trace_prediction(replica, batch, validate).used
 
 
 def _separate_attribute(name: str, others: set[str]) -> str:

@@ -34,13 +34,13 @@ from striate.doctor.evidence.rates import (
     COMPOUNDED_REMEDY,
     COMPOUNDED_WHY,
     at_held_rates,
-    compounds,
+    compounded_rates,
+    compounding_text,
     held_at,
     rate_text,
     rates_are_users,
     rates_given,
     steps_an_epoch,
-    told_compounded,
 )
 from striate.records import Finding, Remedy
 from striate.wording import several
@@ -147,12 +147,12 @@ def _below_zero(schedules: Sequence[tuple[list[float], int, str]]) -> Finding | 
 def _compounded(schedules: Sequence[Sequence[float]]) -> Finding | None:
     """The finding for a rate that is multiplied repeatedly by factors that are meant for the initial rate."""
     for rates in schedules:
-        if (different := compounds(rates)) is not None:
+        if (different := compounded_rates(rates)) is not None:
             return Finding(
                 code="optim.lr-schedule",
                 severity="warning",
                 where="the learning rate's schedule",
-                measured=told_compounded(different),
+                measured=compounding_text(different),
                 threshold=COMPOUNDED,
                 why=COMPOUNDED_WHY,
                 remedy=COMPOUNDED_REMEDY,

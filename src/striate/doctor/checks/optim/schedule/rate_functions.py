@@ -29,7 +29,7 @@ def rates_by_function(source: ScriptSource, optimizer: Optimizer) -> Iterator[li
     without parameters."""
     for name in _setting_rates(source):
         for site in source.calls(name):
-            loop = next((part for part in source.around(site.node) if isinstance(part, ast.For)), None)
+            loop = next((part for part in source.enclosing(site.node) if isinstance(part, ast.For)), None)
             if site.often != "epoch" or loop is None or not isinstance(loop.target, ast.Name):
                 continue
             epochs, function = source.value(loop.iter), source.value(site.node.func)

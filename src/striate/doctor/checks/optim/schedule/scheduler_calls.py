@@ -265,7 +265,7 @@ def _calls_planned(evidence: Evidence, sites: list[Site]) -> int | None:
         return source.epochs
     if len(sites) != 1 or sites[0].often != "batch":
         return None
-    for around in source.around(sites[0].node):
+    for around in source.enclosing(sites[0].node):
         if isinstance(around, ast.For | ast.While):
             return None
         counted = [n for n in ast.walk(around.test) if isinstance(n, ast.BinOp)] if isinstance(around, ast.If) else []

@@ -16,7 +16,7 @@ from for_checks.scripts import SCRIPT, found, values
 from striate.doctor.checks.data.splits.overlap.split_overlap import SPLIT_OVERLAP
 from striate.doctor.evidence.clock import Clock
 from striate.doctor.evidence.evidence import Evidence
-from striate.doctor.script.drawn_batches import Drawn
+from striate.doctor.script.drawn_batches import DrawnBatches
 from striate.doctor.setup.preserved_state import state_preserved
 from striate.doctor.setup.script_source import ScriptSource
 from striate.doctor.setup.training_setup import make_setup
@@ -114,7 +114,7 @@ def test_a_function_draws_training_samples_for_validation(chosen: str, wrong: bo
     text = DRAWING.replace("CHOSEN", chosen)
     names: dict[str, Any] = {"torch": torch, "train_data": CLEAN[:64], "val_data": CLEAN[64:]}
     exec(text.split("def estimate")[0], names)
-    train = Drawn(lambda: names["get_batch"]("train"))
+    train = DrawnBatches(lambda: names["get_batch"]("train"))
     said = read(text, SPLIT_OVERLAP, nn.Conv2d(1, 1, 3, padding=1), train, names=names, loss=nn.MSELoss())
     assert ["the same batch for 'train' and for 'val'" in one.measured for one in said] == [True] * wrong
 

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 
 from striate.doctor.checks.data.splits.overlap.named_parts import OTHERS, TRAINING, named_pairs
 from striate.doctor.evidence.evidence import Evidence
-from striate.doctor.evidence.read_batches import draws_again
+from striate.doctor.evidence.read_batches import repeats_samples
 from striate.doctor.setup.batch import leaves
 from striate.doctor.setup.reached_objects import global_names
 from striate.doctor.setup.script_source import Function, ScriptSource
@@ -81,7 +81,7 @@ def _is_conditional(source: ScriptSource, drawn: ast.Call, inside: list[ast.AST]
 
 def _within(source: ScriptSource, node: ast.AST) -> Iterator[ast.AST]:
     """The nodes around a node within its own function."""
-    for part in source.around(node):
+    for part in source.enclosing(node):
         if isinstance(part, Function):
             return
         yield part
@@ -144,7 +144,7 @@ def drawn_alike(evidence: Evidence) -> Iterator[Finding]:
     """A finding if a function with data of training and validation returns the same batch for both with the same random
     numbers."""
     source = evidence.source
-    draws = not isinstance(evidence.setup.train, DataLoader) and draws_again(evidence.setup.train)
+    draws = not isinstance(evidence.setup.train, DataLoader) and repeats_samples(evidence.setup.train)
     calls = [node for node in source.nodes(ast.Call) if node.args] if draws else []
     calls = [node for node in calls if isinstance(source.value(node.func), types.FunctionType)]
     for node in calls:
@@ -179,7 +179,7 @@ def _words_given(source: ScriptSource, call: ast.Call) -> set[str]:
     """The strings that the first argument of a call may have, by itself or as the variable of a loop around it."""
     first = call.args[0]
     lists: list[ast.AST] = [first]
-    for around in source.around(call) if isinstance(first, ast.Name) else ():
+    for around in source.enclosing(call) if isinstance(first, ast.Name) else ():
         loops = [around] if isinstance(around, ast.For) else getattr(around, "generators", [])
         lists += [
             part for loop in loops if ast.unparse(loop.target) == ast.unparse(first) for part in ast.walk(loop.iter)

@@ -1,4 +1,4 @@
-"""Evaluations that look up the nearest of each sample among the same samples, as code tells."""
+"""Evaluations whose code searches the nearest neighbor of each sample among the same samples."""
 
 from __future__ import annotations
 
@@ -13,18 +13,19 @@ from striate.doctor.setup.syntax import called, receiver_of
 
 _CHOSEN = frozenset(("argmax", "argmin", "topk", "argsort", "sort", "max", "min"))
 _DISTANCES = re.compile(r"dist|pairwise|simil|cosine|^matmul$|^mm$")
-_TURNED = frozenset(("t", "transpose", "mT", "T", "swapaxes"))
+_TRANSPOSES = frozenset(("t", "transpose", "mT", "T", "swapaxes"))
 
 
-def compared_within(evidence: Evidence) -> bool:
-    """Whether embeddings are evaluated by their nearest among the same samples, so that labels need not be known to
-    training, nor have its numbers."""
+def evaluates_by_neighbors(evidence: Evidence) -> bool:
+    """Whether embeddings are evaluated by their nearest neighbors among the validation samples, so that validation may
+    have other classes than training, or number them differently."""
     source = evidence.setup.source
-    return source is not None and not predicts_targets(evidence) and any(searched_within(source))
+    return source is not None and not predicts_targets(evidence) and any(neighbor_searches(source))
 
 
-def searched_within(source: ScriptSource) -> Iterator[tuple[Function, ast.expr]]:
-    """Scores of a set of samples with itself by which the labels of the nearest ones are looked up and compared."""
+def neighbor_searches(source: ScriptSource) -> Iterator[tuple[Function, ast.expr]]:
+    """Score matrices of a set of samples with itself, by which the labels of nearest neighbors are compared; each with
+    its function."""
     for tree in source.trees.values():
         for function in (node for node in ast.walk(tree) if isinstance(node, Function)):
             for product, sides in _products(function):
@@ -34,7 +35,7 @@ def searched_within(source: ScriptSource) -> Iterator[tuple[Function, ast.expr]]
 
 
 def _products(function: Function) -> Iterator[tuple[ast.expr, tuple[str, str]]]:
-    """Scores or distances of all samples with all, with the texts of both sides."""
+    """Products and distances of two sets of samples, with the source text of both sets."""
     for node in ast.walk(function):
         if isinstance(node, ast.BinOp) and isinstance(node.op, ast.MatMult):
             sides = [node.left, node.right]
@@ -43,29 +44,29 @@ def _products(function: Function) -> Iterator[tuple[ast.expr, tuple[str, str]]]:
             sides = [*([owner] if owner is not None and called(node) in ("matmul", "mm") else []), *node.args][-2:]
         else:
             continue
-        texts = [ast.unparse(_not_turned(side)) for side in sides]
+        texts = [ast.unparse(_untransposed(side)) for side in sides]
         if len(texts) == 2:
             yield node, (texts[0], texts[1])
 
 
-def _not_turned(node: ast.expr) -> ast.expr:
-    if isinstance(node, ast.Attribute) and node.attr in _TURNED:
+def _untransposed(node: ast.expr) -> ast.expr:
+    if isinstance(node, ast.Attribute) and node.attr in _TRANSPOSES:
         return node.value
-    if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in _TURNED:
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in _TRANSPOSES:
         return node.func.value
     return node
 
 
 def _decides(function: Function, product: ast.expr, sides: tuple[str, str]) -> bool:
-    """Whether the nearest by these scores are looked up among labels, which are compared: `labels[nearest] == labels`.
-    Pairs that a loss picks are looked up among the embeddings themselves, or not at all."""
-    scores = made_of(function, lambda node: node is product)
+    """Whether the function looks up and compares the labels of the nearest neighbors: `labels[nearest] == labels`. A
+    loss that selects pairs looks up the embeddings instead."""
+    scores = names_derived_from(function, lambda node: node is product)
     chosen = [
         node
         for node in ast.walk(function)
         if isinstance(node, ast.Call) and called(node) in _CHOSEN and _mentions(node, scores, product)
     ]
-    numbers = made_of(function, lambda node: node in chosen)
+    numbers = names_derived_from(function, lambda node: node in chosen)
     looked_up = any(
         isinstance(node, ast.Subscript)
         and ast.unparse(node.value) not in {*sides, *scores, *numbers}
@@ -79,8 +80,8 @@ def _decides(function: Function, product: ast.expr, sides: tuple[str, str]) -> b
     return looked_up and compared and not any(called(node) == "backward" for node in ast.walk(function))
 
 
-def made_of(function: Function, is_start: Callable[[ast.AST], bool]) -> set[str]:
-    """Names of the function that are given what is made of some of its expressions."""
+def names_derived_from(function: Function, is_start: Callable[[ast.AST], bool]) -> set[str]:
+    """Variables of the function that are computed from the expressions for which `is_start` holds."""
     names = set[str]()
     while True:
         found = {
@@ -104,7 +105,7 @@ def _mentions(node: ast.AST, names: set[str], product: ast.AST | None = None) ->
 
 
 def _given_twice(source: ScriptSource, function: Function, sides: tuple[str, str]) -> bool:
-    """Whether a function that compares two of its arguments is given the same for both."""
+    """Whether a call passes the same expression for both arguments that a function compares."""
     for site in source.calls_of(function):
         given = {name: ast.unparse(value) for name, value in source.arguments(function, site.node)}
         if sides[0] in given and given[sides[0]] == given.get(sides[1]):
