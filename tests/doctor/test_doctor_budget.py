@@ -14,7 +14,7 @@ from for_checks.asked import digits
 from striate.doctor import diagnose
 from striate.machine.load import Load
 
-CLOCKED = ("clock", "trial", "evidence", "predictions", "reading")
+CLOCKED = ("clock", "trial", "evidence", "predictions", "read_batches")
 
 
 @pytest.mark.parametrize("seconds_a_step", [pytest.param(0.3, marks=pytest.mark.slow), 2.0])

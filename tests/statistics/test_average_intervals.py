@@ -9,13 +9,13 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from striate.statistics.intervals import f1_average_interval, shares_interval, wilson
-from striate.tasks.classify.assess import average_figures
+from striate.tasks.classify.assess import average_metrics
 
 
 def figures_of(confusion):
     """All figures of answers that this confusion matrix counts."""
     true, predicted = (np.repeat(places, confusion.ravel()) for places in np.indices(confusion.shape).reshape(2, -1))
-    return average_figures(true, np.eye(len(confusion), dtype=np.float32)[predicted], confusion)
+    return average_metrics(true, np.eye(len(confusion), dtype=np.float32)[predicted], confusion)
 
 
 def counted(truth, predicted, classes):

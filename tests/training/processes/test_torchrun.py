@@ -16,7 +16,7 @@ import psutil
 import pytest
 import torch
 
-from striate.api.training import _worth_going_on
+from striate.api.training import _resumable
 from striate.cli.main import main
 from striate.errors import TrainingError
 from striate.runs.checkpoint import load_checkpoint
@@ -161,7 +161,7 @@ def second_process(monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
 
 def test_an_interruption_before_the_first_step_says_what_ended_and_what_is_saved(monkeypatch, tmp_path: Path) -> None:
     def told() -> str:
-        with pytest.raises((TrainingError, Interrupted)) as caught, _worth_going_on(RunDirectory(tmp_path), Config()):
+        with pytest.raises((TrainingError, Interrupted)) as caught, _resumable(RunDirectory(tmp_path), Config()):
             raise KeyboardInterrupt
         return " ".join(str(caught.value).split())
 
