@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ from striate.doctor.checks.data.labels.imbalance import IMBALANCE
 from striate.doctor.checks.data.labels.missing_class import MISSING_CLASS
 from striate.doctor.checks.data.targets.target_in_input import TARGET_IN_INPUT
 from striate.doctor.evidence.clock import NoEvidence
+from striate.records import Finding
 
 
 def pixels(count: int = 320) -> tuple[Tensor, Tensor]:
@@ -146,3 +148,32 @@ def test_masks_keep_the_classes_that_there_are_outputs_for(divisor: int, wrong: 
 def test_heads_of_many_outputs_may_have_few_classes() -> None:
     data = TensorDataset(torch.randn(200, 1, 8, 8), torch.arange(200) % 5)
     assert codes_said(MISSING_CLASS, perceptron(), DataLoader(data, 20), loss=nn.CrossEntropyLoss()) == []
+
+
+class _Embeds(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(12, 8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return functional.normalize(self.layer(x.flatten(1)), dim=1)
+
+
+def _pairs_pulled(outputs: Tensor, labels: Tensor) -> Tensor:
+    same = labels[:, None] == labels
+    return functional.softplus(torch.where(same, -(outputs @ outputs.T), outputs @ outputs.T)).mean()
+
+
+@pytest.mark.parametrize("by_class", [True, False])
+def test_batches_for_triplets_do_not_show_how_classes_occur(by_class: bool) -> None:
+    """Validation numbers new classes from 0 again, one of which no batch of triplets has had."""
+    generator = torch.Generator().manual_seed(0)
+    picked = [torch.randperm(19, generator=generator)[:4] for _ in range(30)]
+    labels = [torch.randint(19, (16,), generator=generator) for _ in range(30)]
+    labels = [(one.repeat_interleave(4) if by_class else two) for one, two in zip(picked, labels, strict=True)]
+    train = [(torch.randn(16, 3, 4, generator=generator), 1 + y) for y in labels]
+    val = [(torch.randn(20, 3, 4, generator=generator), torch.arange(20) % 5)]
+    said: list[Finding] = []
+    with suppress(NoEvidence):
+        said = asked(MISSING_CLASS, _Embeds(), train, val=val, loss=_pairs_pulled, task="classify")
+    assert [one.code for one in said] == ["data.missing-class"] * (not by_class)

@@ -50,6 +50,8 @@ def class_counts(evidence: Evidence) -> ClassCounts:
     need_class_loss(evidence)
     need_targets(evidence)
     _need_no_lookups(evidence)
+    if _are_dealt_by_class(evidence):
+        raise NoEvidence("each batch has equally many samples of a few classes: they do not occur as in the data")
     if are_tokens(evidence, labels):
         raise NoEvidence("the classes are tokens, some of which are rare in any text")
     val = None
@@ -82,6 +84,18 @@ def need_used_targets(evidence: Evidence) -> None:
     """Raise NoEvidence if the targets do not change the loss, such as for contrastive learning."""
     if not evidence.targets_matter:
         raise NoEvidence("the loss is the same with other targets")
+
+
+def _are_dealt_by_class(evidence: Evidence) -> bool:
+    """Whether the network embeds, and each batch has the same number of samples of each of its classes, which are not
+    all classes, as batches for triplets."""
+    outputs = main_tensor(evidence.first.outputs)
+    if outputs is None or not are_directions(outputs):
+        return False
+    labels, batches = evidence.samples.labels, evidence.samples.batch
+    counts = [labels[batches == number].unique(return_counts=True)[1] for number in batches.unique()]
+    few = max(map(len, counts)) < len(labels.unique())
+    return few and all(len(one.unique()) == 1 and int(one[0]) > 1 for one in counts)
 
 
 def _outputs(evidence: Evidence) -> int | None:
