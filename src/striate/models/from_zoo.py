@@ -32,7 +32,7 @@ def build_from_zoo(info: ModelInfo, text: str, input_shape: tuple[int, ...], out
     except LayerStringError as error:
         if len(input_shape) == len(info.input_shape) + 1 and input_shape[0] == 1:
             raise not_without_batch(info.name, input_shape) from None
-        # The layers are the zoo's, so the error cannot point at the user's text; the remedy is a layer string that fits.
+        # The layers are the zoo's, so the error points at no text of the user; the remedy is a layer string that fits.
         where = f"{info.name} on inputs of {show_shape(input_shape)}"
         raise ModelError(where, error.got, error.expected, error.remedy) from None
     except InputMisfit as error:
