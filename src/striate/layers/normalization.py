@@ -63,12 +63,12 @@ class LocalContrastNorm(nn.Module):
         v = values if self.parts == "divisive" else values - self._blur(values.mean(1, keepdim=True)) / inside
         if self.parts == "subtractive":
             return v.to(x.dtype)
-        spread = root(self._blur(v.square().mean(1, keepdim=True)) / inside)
-        typical = spread.mean(dim=tuple(range(1, x.dim())), keepdim=True)
+        deviation = root(self._blur(v.square().mean(1, keepdim=True)) / inside)
+        typical = deviation.mean(dim=tuple(range(1, x.dim())), keepdim=True)
         # The rounding errors of a constant map must not be amplified to contrast.
         largest = values.detach().abs().amax(dim=tuple(range(1, x.dim())), keepdim=True)
         least = (largest * math.sqrt(torch.finfo(values.dtype).eps)).clamp_min(TINY)
-        return (v / torch.maximum(torch.maximum(spread, typical), least)).to(x.dtype)
+        return (v / torch.maximum(torch.maximum(deviation, typical), least)).to(x.dtype)
 
     def _blur(self, x: torch.Tensor) -> torch.Tensor:
         # Shifted sums instead of a convolution, which autocast would compute in half precision.

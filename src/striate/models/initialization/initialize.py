@@ -183,20 +183,20 @@ def _pooled(step: Step, signal: _Signal) -> _Signal:
     on digits and photographs."""
     layer, count = step.layer, len(step.in_shape) - 1
     square = signal.mean**2
-    spread = signal.power - square
+    variance = signal.power - square
     if layer.word == "dropout":
         return replace(signal, power=signal.power / max(1 - float(str(layer["p"])), 0.05))
     if layer.word == "chpool":
         return _Signal(signal.power * float(str(layer["size"])))
     if layer.word == "gap":
-        return replace(signal, power=square + 0.25 * spread)
+        return replace(signal, power=square + 0.25 * variance)
     if layer.word not in ("pool", "avgpool", "l2pool"):
         return signal
     area = math.prod(axes(layer, "size", count))
     if layer.word == "l2pool":
         return _Signal(signal.power * area)
     if layer.word == "avgpool":
-        return replace(signal, power=square + spread * area ** (-0.2 if signal.rectified else -0.4))
+        return replace(signal, power=square + variance * area ** (-0.2 if signal.rectified else -0.4))
     return _Signal(signal.power * area**0.5, signal.mean * area**0.25, True) if signal.rectified else signal
 
 

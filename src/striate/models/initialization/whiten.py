@@ -53,12 +53,12 @@ def whiten(module: nn.Module, batches: Iterable[torch.Tensor]) -> str:
 def patch_covariance(batches: Iterable[torch.Tensor], layer: nn.Conv2d) -> torch.Tensor:
     """The covariance (C·h·w, C·h·w) of the patches that a filter reads, over all positions and images, without padding;
     float64 on the CPU."""
-    size, step, spread = layer.kernel_size, layer.stride, layer.dilation
+    size, step, dilation = layer.kernel_size, layer.stride, layer.dilation
     length = layer.in_channels * size[0] * size[1]
     products = torch.zeros(length, length, dtype=torch.float64)
     sums, count = torch.zeros(length, dtype=torch.float64), 0
     for images in batches:
-        patches = nn.functional.unfold(images.float(), size, spread, 0, step)  # (N, C·h·w, places)
+        patches = nn.functional.unfold(images.float(), size, dilation, 0, step)  # (N, C·h·w, places)
         flat = patches.transpose(0, 1).reshape(length, -1)
         products += (flat @ flat.T).double().cpu()
         sums += flat.sum(1).double().cpu()
