@@ -1,6 +1,4 @@
-"""Two ledgers side by side: totals with their ratios, and layers that correspond; free of torch.
-Which layers of two networks correspond to each other; free of torch.
-"""
+"""The comparison of two ledgers: totals with their ratios, and which layers correspond to each other; free of torch."""
 
 from __future__ import annotations
 
@@ -15,21 +13,21 @@ from striate.errors import one_line
 from striate.wording import scaled, several, shorten_middle, show_shape, size_in_bytes
 
 _Worth = Callable[[Row, Row], int]
-_NAMED, _ALIKE = 1001, 1000  # as many pairs as can be; among as many, those with the same names
+_NAMED, _ALIKE = 1001, 1000  # first the number of pairs counts, then how many of them have the same name
 
 
 @dataclass(frozen=True)
 class Pair:
-    """A layer of each network that corresponds to the other; None where there is none."""
+    """Two layers that correspond to each other; one of them is None where a layer has no counterpart."""
 
     first: Row | None
     second: Row | None
 
 
 def align(first: Sequence[Row], second: Sequence[Row]) -> list[Pair]:
-    """Rows that correspond, in the order of both: by name and kind where most names agree, else by kind.
+    """Rows that correspond, in the order of execution: by name and kind if most names agree, else by kind.
 
-    A longest common subsequence: first of the rows with parameters or products, then of those between them.
+    The pairs are a longest common subsequence: first of the rows with parameters or products, then of the rows between.
     """
     shared = {(row.name, row.kind) for row in first} & {(row.name, row.kind) for row in second}
     by_name = 2 * len(shared) >= min(len(first), len(second))
@@ -52,7 +50,7 @@ def align(first: Sequence[Row], second: Sequence[Row]) -> list[Pair]:
 
 
 def _between(first: Sequence[Row], second: Sequence[Row], worth: _Worth) -> Iterator[Pair]:
-    """All rows between two anchors; those with parameters or products have no counterpart there."""
+    """All rows between two pairs; those with parameters or products have no counterpart there."""
     a = b = 0
     for i, j in [*_common(first, second, worth), (len(first), len(second))]:
         yield from (Pair(row, None) for row in first[a:i])
@@ -63,7 +61,7 @@ def _between(first: Sequence[Row], second: Sequence[Row], worth: _Worth) -> Iter
 
 
 def _common(first: Sequence[Row], second: Sequence[Row], worth: _Worth) -> list[tuple[int, int]]:
-    """The places of the pairs that are worth the most together, the earliest ones among equals."""
+    """Indices of the pairs with the largest sum of `worth`; of equal sums, the earliest pairs."""
     best = [[0] * (len(second) + 1) for _ in range(len(first) + 1)]
     for i in reversed(range(len(first))):
         below, here = best[i + 1], best[i]
@@ -83,7 +81,7 @@ def _common(first: Sequence[Row], second: Sequence[Row], worth: _Worth) -> list[
     return pairs
 
 
-_LETTERS = 10  # the last ones of each of two names in one cell
+_LETTERS = 10  # letters shown of each of two names in one cell: the last ones
 
 _TOTALS: tuple[tuple[str, Callable[[Ledger], int], Callable[[int], str]], ...] = (
     ("layers", lambda ledger: len(ledger.rows), "{:,}".format),
@@ -112,7 +110,7 @@ class Total:
 
 @dataclass(frozen=True)
 class LedgerComparison:
-    """Two networks beside each other. `pairs` has every row of both, in the order of execution."""
+    """The comparison of two networks. `pairs` has every row of both, in the order of execution."""
 
     first: Ledger
     second: Ledger
@@ -120,8 +118,8 @@ class LedgerComparison:
     pairs: tuple[Pair, ...]
 
     def to_json(self) -> dict[str, Any]:
-        """The first ledger's object, and `against`: the second's, `ratios` of totals, first over second, `layers`:
-        pairs of names that correspond."""
+        """The JSON object of the first ledger, with `against`: the object of the second, `ratios`: totals of the first
+        over those of the second, `layers`: pairs of names of corresponding layers."""
         return self.first.to_json() | {
             "against": self.second.to_json(),
             "ratios": {total.name: total.ratio for total in self.totals},
@@ -150,7 +148,7 @@ def comparison_table(comparison: LedgerComparison, width: int = WIDTH) -> str:
     first, second = comparison.first, comparison.second
     name = max(16, (width - 38) // 2)
     short = shorten_middle(first.model, name), shorten_middle(second.model, name)
-    alike = short[0] == short[1]  # what would differ is left out, or nothing differs
+    alike = short[0] == short[1]  # the shortened names are equal, or the names are
     one, other = ("A", "B") if alike else short
     heads = ("", one, other, "ratio")
     totals = [(total.name, *total.shown, show_ratio(total.first, total.second)) for total in comparison.totals]
@@ -173,7 +171,7 @@ def _wrapped(text: str, width: int) -> list[str]:
 
 
 def show_ratio(first: float, second: float) -> str:
-    """`2.18`, `0.05`, `4000 M`; a dash where there is nothing to divide by."""
+    """`2.18`, `0.05`, `4000 M`; a dash where the second number is 0."""
     if not second:
         return "–"
     ratio = first / second

@@ -1,4 +1,5 @@
-"""What the same map costs as a fully connected, locally connected and convolutional layer, and as a sparse matrix."""
+"""The cost of one linear map as a fully connected, a locally connected and a convolutional layer, and as a sparse
+matrix."""
 
 from __future__ import annotations
 
@@ -22,15 +23,15 @@ class Connection:
 
     name: str
     weights: int
-    """Stored weights, which are learned where it is a layer."""
+    """Number of stored weights: those that a layer learns, or the entries of the sparse matrix."""
     biases: int
-    """Stored biases, which are learned where it is a layer."""
+    """Number of stored biases."""
     indices: int
-    """Whole numbers stored beside them."""
+    """Number of stored integers (column and row pointers of the sparse matrix)."""
     operations: int
     """Multiplications and additions for one input: n products take n − 1 additions, and a bias one more."""
     words: str
-    """The arithmetic, and what it means."""
+    """The arithmetic and its meaning, as a sentence."""
 
     @property
     def parameters(self) -> int:
@@ -40,10 +41,10 @@ class Connection:
 
 @dataclass(frozen=True)
 class Connectivity:
-    """The four ways, in this order: fully connected, locally connected, convolution, sparse matrix.
+    """The comparison of four `ways`, in this order: fully connected, locally connected, convolution, sparse matrix.
 
-    `unread`: which positions of the input no window reads, with the arithmetic; nothing where all are read. `remarks`:
-    that the input looks like a picture without its channel.
+    `unread`: which positions of the input no window reads, with the arithmetic; empty where all are read. `remarks`:
+    a finding where the input looks like a picture without its channel.
     """
 
     in_shape: Shape
@@ -57,7 +58,7 @@ class Connectivity:
     remarks: tuple[Finding, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        """The record as a JSON object; each way with its `parameters` too."""
+        """The record as a JSON object; each of the `ways` also has its `parameters`."""
         return asdict(self) | {"ways": [asdict(way) | {"parameters": way.parameters} for way in self.ways]}
 
 
@@ -70,11 +71,11 @@ def compare_connectivity(
     padding: tuple[int, ...] | str = (0,),
     bias: bool = False,
 ) -> Connectivity:
-    """What `filters` kernels on a map of `in_shape` (C, *spatial) cost, as each of four layers that give the same map.
+    """The cost of `filters` kernels on a map of `in_shape` (C, *spatial), in four forms that compute the same map.
 
-    `kernel`, `stride`, `padding`: one number for all axes, or one an axis; `same` keeps the size at stride 1.
-    After Goodfellow, Bengio, Courville, "Deep learning", 2016, section 9.2, and its example of 320 × 280 pixels.
-    UsageError where numbers are out of range or the kernel is larger than its padded map.
+    `kernel`, `stride`, `padding`: one number for all axes, or one for each; the padding `same` keeps the size at stride
+    1. After Goodfellow, Bengio, Courville, "Deep learning", 2016, section 9.2, and its example of 320 × 280 pixels.
+    Raises UsageError where numbers are out of range or the kernel is larger than its padded map.
     """
     axes = _axes(in_shape, kernel, filters, stride, padding)
     return Connectivity(
@@ -107,7 +108,7 @@ def _unread(axes: tuple[AxisWindows, ...]) -> str:
 
 
 def _read(axis: AxisWindows) -> int:
-    """How many positions of an axis some window reads; in closed form, as sides may be long."""
+    """How many positions of an axis are read by at least one window; in closed form, as sides may be long."""
     if axis.stride >= axis.kernel:
         return sum(_inside(axis))
     return max(0, min(axis.size, (axis.count - 1) * axis.stride - axis.before + axis.kernel))
@@ -116,7 +117,7 @@ def _read(axis: AxisWindows) -> int:
 def _ways(in_shape: Shape, filters: int, axes: tuple[AxisWindows, ...], bias: bool) -> tuple[Connection, ...]:
     channels, places = in_shape[0], math.prod(axis.count for axis in axes)
     inputs, outputs = math.prod(in_shape), filters * places
-    # Along an axis, pairs of an output and an input position that its window reads; axes multiply.
+    # Pairs of an output position and an input position that its window reads: counted for each axis, then multiplied.
     entries = channels * filters * math.prod(sum(_inside(axis)) for axis in axes)
     taps = channels * math.prod(axis.kernel for axis in axes)
     biases = outputs if bias else 0
@@ -149,13 +150,13 @@ def _kernels(axes: tuple[AxisWindows, ...]) -> tuple[int, ...]:
 
 
 def _inside(axis: AxisWindows) -> list[int]:
-    """For each window along an axis, how many of its taps meet the map."""
+    """For each window along an axis, how many of its taps lie on the map and not on padding."""
     firsts = [window * axis.stride - axis.before for window in range(axis.count)]
     return [max(0, min(axis.size, first + axis.kernel) - max(0, first)) for first in firsts]
 
 
 def _sparse_operations(entries: int, filters: int, axes: tuple[AxisWindows, ...]) -> int:
-    """n products and n − 1 additions for each row with n entries; rows that see padding alone need none."""
+    """n products and n − 1 additions for each row with n entries; rows that read padding alone need none."""
     rows = filters * math.prod(sum(count > 0 for count in _inside(axis)) for axis in axes)
     return 2 * entries - rows
 

@@ -1,4 +1,4 @@
-"""What a network costs and sees, layer by layer: a record, its table for the terminal and its HTML; free of torch."""
+"""The ledger of a network, its cost and receptive fields layer by layer: record, text table and HTML; free of torch."""
 
 from __future__ import annotations
 
@@ -13,57 +13,57 @@ from striate.records import Finding
 from striate.wording import percent_of, scaled, several, shorten_middle, show_shape, show_sizes, size_in_bytes
 
 _KIND = 9
-"""So many letters at least of a layer's kind, where the table is too wide."""
+"""Least number of letters of a layer's kind in a table that is too wide."""
 _SIDES = ("left", "left", "left", "right", "right", "right", "right", "right")
-_GAPS = (2, 2, 2, 1, 2, 1, 2)  # a share stands close to its count
+_GAPS = (2, 2, 2, 1, 2, 1, 2)  # a percentage stands close to its count
 
 Shape = tuple[int, ...]
 
 
 @dataclass(frozen=True)
 class Row:
-    """One leaf call, in the order of execution. Shapes are channels first, without the batch; bytes are of one sample;
-    tuples have one number for each spatial axis."""
+    """One call of a layer or function. Shapes are channels first, without the batch; bytes are of one sample; tuples
+    have one number for each spatial axis."""
 
     name: str
-    """The module's path (`layer1.0.conv1`), or, of a functional call, that of the module around it with the function's
+    """Path of the module (`layer1.0.conv1`); of a function, the path of the module that calls it and the function's
     name (`block.max_pool2d`)."""
     kind: str
-    """The word of layer strings where there is one, else the class name."""
+    """The layer's word in layer strings where there is one, else its class name."""
     in_shape: Shape
     out_shape: Shape
     params: int = 0
-    """Counted where a parameter is used first."""
+    """Number of parameters; a shared parameter counts in the row that uses it first."""
     trainable: int = 0
-    """Of these, those that are trained."""
+    """Number of these that are trained."""
     macs: int = 0
     """Multiply–accumulates of convolutions and matrix products."""
     other_ops: int = 0
     """All other arithmetic, in operations."""
     receptive_field: Shape = ()
-    """Input pixels that one unit of the output depends on, through normalization, too."""
+    """Input pixels that one unit of the output depends on, also through normalization."""
     jump: tuple[float, ...] = ()
-    """Distance between the receptive fields of neighbors in input pixels; 0 where there is only one position or all
-    units see the same, a fraction after upsampling, negative where the map is mirrored."""
+    """Distance between the receptive fields of neighbors in input pixels: 0 where there is only one position or all
+    units have the same field, a fraction after upsampling, negative where the map is mirrored."""
     center: tuple[float, ...] = ()
     """Center of the first unit's receptive field in input pixels; 0 is the center of the first pixel."""
     leftover: Shape = ()
-    """Positions of the layer's input that no window covers."""
+    """Number of positions of the layer's input that no window covers."""
     weight_bytes: int = 0
-    """Of the parameters."""
+    """Bytes of the parameters."""
     output_bytes: int = 0
-    """Of the output."""
+    """Bytes of the output."""
     saved_bytes: int = 0
-    """Of what autograd saves for the backward pass."""
+    """Bytes that autograd saves for the backward pass."""
     executed: bool = True
     settings: dict[str, Any] = field(default_factory=dict)
-    """kernel, stride, padding, dilation (one an axis), groups, bias, channels: what the layer has of these."""
+    """Those of kernel, stride, padding, dilation (one number for each axis), groups, bias, channels that it has."""
     inputs: tuple[int, ...] = ()
-    """The places of the rows whose outputs it takes, through sums and concatenations; −1: the network's input."""
+    """Indices of the rows whose outputs it takes, through sums and concatenations; −1: the network's input."""
     sees_all: bool = False
-    """Whether all units of a map with neighbors see the same: a mean over the map is in each of them."""
+    """Whether all units of a map with several positions have the same field, as after a mean over the map."""
     whole_axes: tuple[bool, ...] = ()
-    """Per axis of a map, whether its neighbors there all see the same."""
+    """For each axis of a map, whether all positions along it have the same field."""
 
     @property
     def intensity(self) -> float:
@@ -83,8 +83,8 @@ class Row:
 
 
 def last_map(rows: Sequence[Row], axes: int) -> Row | None:
-    """The last of the rows that gives a map with `axes` spatial axes whose positions have neighbors, if one does: what
-    is flattened is no map. What windows give is one, also where all of its positions see the same."""
+    """The last row whose output is a map with `axes` spatial axes and more than one position; None if there is none.
+    A flattened map does not count. The output of windows does, even where all its positions have the same field."""
     maps = [
         row
         for row in rows
@@ -97,7 +97,7 @@ def last_map(rows: Sequence[Row], axes: int) -> Row | None:
 
 @dataclass(frozen=True)
 class Ledger:
-    """The account of one network for one input, in evaluation mode."""
+    """Cost and receptive fields of one network for one input, in eval mode."""
 
     model: str
     input: Shape
@@ -108,35 +108,36 @@ class Ledger:
     trainable: int
     macs: int
     receptive_field: Shape
-    """Of one unit of the last feature map that has neighbors, as published tables state it."""
+    """Receptive field of a unit of the last feature map with more than one position, as published tables state it."""
     jump: tuple[float, ...]
-    """Distance between the receptive fields of its neighbors."""
+    """Distance between the receptive fields of neighbors in that map, in input pixels."""
     activation_bytes: int
-    """Of all outputs for one sample."""
+    """Bytes of all outputs for one sample."""
     training_bytes: int
-    """Of what autograd saves for one sample."""
+    """Bytes that autograd saves for one sample."""
     inference_bytes: int
-    """The largest sum of tensors that are alive at one time for one sample, input included."""
+    """Peak bytes of the tensors that are alive at one time for one sample, input included."""
     weight_bytes: int
-    """Of parameters and buffers."""
+    """Bytes of parameters and buffers."""
     optimizer_bytes: dict[str, int]
-    """Of parameters, buffers, gradients and the state of an optimizer, by its name; gradients and state of the trained
-    parameters alone."""
+    """Bytes of parameters, buffers, gradients and optimizer state, by the optimizer's name; gradients and state are
+    those of the trained parameters alone."""
     other_ops: dict[str, int]
     """Operations outside of convolutions and matrix products, by function."""
     uncounted: tuple[str, ...]
-    """What was executed and could not be counted, with the place."""
+    """Operations that ran and could not be counted, each with the module that called it."""
     real_pass: str = ""
-    """Why shapes were computed by a pass with real numbers, on zeros; empty where none was needed."""
+    """Why the pass needed real numbers (zeros); empty where shapes alone sufficed."""
     remarks: tuple[Finding, ...] = ()
-    """What a teacher would say."""
+    """Remarks on the network, warnings first."""
     effective_receptive_field: tuple[float, ...] | None = None
     other_inputs: dict[str, Shape] = field(default_factory=dict)
-    """Of a network of several inputs, those after `input`, by name or place: zeros. Receptive fields are in `input`."""
+    """Shapes of the inputs after `input`, by name or position, for a network with several; these are zeros. Receptive
+    fields are in `input`."""
 
     @property
     def all_inputs(self) -> str:
-        """The shapes of all inputs, as they are shown."""
+        """The shapes of all inputs as text."""
         return " and ".join(show_shape(shape) for shape in (self.input, *self.other_inputs.values()))
 
     @property
@@ -146,7 +147,7 @@ class Ledger:
 
     def to_json(self) -> dict[str, Any]:
         """The ledger as a JSON object. Receptive field and jump are one number where all axes agree, as in layer
-        strings, else one an axis."""
+        strings, else a list with one for each axis."""
         values = asdict(self) | {"flops": self.flops}
         for part in (values, *values["rows"]):
             for key in ("receptive_field", "jump"):
@@ -167,7 +168,7 @@ def one_or_each(sizes: tuple[float, ...]) -> float | list[float]:
 
 @dataclass(frozen=True)
 class Line:
-    """One line of the table: a layer, or a module with all layers in it."""
+    """One line of the table: a layer, or a module with all its layers."""
 
     name: str
     kind: str
@@ -179,9 +180,9 @@ class Line:
 
 
 def ledger_table(ledger: Ledger, width: int = WIDTH, *, depth: int | None = None, remarks: bool = True) -> str:
-    """The ledger as text of at most `width` columns: a line a layer, totals, and what a teacher would say.
+    """The ledger as text of at most `width` columns: one line for each layer, totals, and remarks.
 
-    `depth`: layers are summed up by the first so many parts of their path (1: `layer1`, `layer2`, …).
+    `depth`: layers whose paths agree in the first `depth` parts are added up (1: `layer1`, `layer2`, …).
     """
     heads = ("layer", "kind", "output", "parameters", "%", "MACs", "%", "field")
     cells = [_cells(line, ledger) for line in group_rows(ledger.rows, depth)]
@@ -195,9 +196,9 @@ def ledger_table(ledger: Ledger, width: int = WIDTH, *, depth: int | None = None
 
 
 def group_rows(rows: Sequence[Row], depth: int | None) -> list[Line]:
-    """The rows as lines, those that agree in the first `depth` parts of their path as one; None: each by itself.
+    """The rows as lines; rows whose paths agree in the first `depth` parts become one line. None: a line for each row.
 
-    A module's line has its output, and the largest receptive field in it.
+    A module's line has the shape of its output and the largest receptive field in it.
     """
     groups: dict[str, list[Row]] = {}
     for index, row in enumerate(rows):
@@ -223,21 +224,21 @@ def group_rows(rows: Sequence[Row], depth: int | None) -> list[Line]:
 
 
 def module_output(rows: Sequence[Row], following: Row | None) -> Shape:
-    """The shape that a module with these layers gives: that of its last layer, or, where branches meet in it, that of
-    the input of the layer that runs after it."""
+    """The output shape of a module with these layers: that of its last layer or, where branches meet in it, the input
+    shape of the layer that runs after it."""
     last = rows[-1].out_shape
     branches = any(before.out_shape != after.in_shape for before, after in pairwise(rows))
     return following.in_shape if branches and following and following.in_shape[1:] == last[1:] else last
 
 
 def _widest(rows: Sequence[Row]) -> Shape:
-    """The receptive field of the last layer, or of a branch that sees more."""
+    """The receptive field of the last layer, or of a branch with a larger one."""
     fields = [row.receptive_field for row in rows if len(row.receptive_field) == len(rows[-1].receptive_field)]
     return tuple(max(sides) for sides in zip(*fields, strict=True))
 
 
 def totals(ledger: Ledger, width: int = WIDTH) -> list[str]:
-    """The totals with their units in words, a line each, wrapped."""
+    """The totals with their units in words, one paragraph each, wrapped to `width` columns."""
     field, jump = show_shape(ledger.receptive_field), show_sizes(ledger.jump)
     optimizers = ", ".join(f"{name} {size_in_bytes(count)}" for name, count in ledger.optimizer_bytes.items())
     facts = [
@@ -290,7 +291,7 @@ def _cells(line: Line, ledger: Ledger) -> tuple[str, ...]:
 
 
 def _with_short_kinds(rows: Sequence[Sequence[str]], width: int) -> list[list[str]]:
-    """The rows with kinds shortened as far as the names, which tell more, need the room."""
+    """The rows with kinds shortened as far as the width requires; names stay complete, as they say more."""
     wide = [max(len(row[column]) for row in rows) for column in range(len(_SIDES))]
     room = max(_KIND, width - sum(_GAPS) - sum(wide) + wide[1])
     return [[row[0], shorten_middle(row[1], room), *row[2:]] for row in rows]
@@ -308,7 +309,7 @@ SHORT_COLUMNS = ("layer", "kind", "output", "parameters", "MACs", "receptive fie
 
 
 def short_rows(ledger: Ledger) -> Iterator[tuple[str | int, ...]]:
-    """What stands under `SHORT_COLUMNS` for each layer."""
+    """The cells under `SHORT_COLUMNS` for each layer."""
     for row in ledger.rows:
         kind = row.kind if row.executed else f"{row.kind}, not run"
         field = show_sizes(row.receptive_field)
@@ -316,7 +317,7 @@ def short_rows(ledger: Ledger) -> Iterator[tuple[str | int, ...]]:
 
 
 def _notebook_page(ledger: Ledger) -> str:
-    """Totals, a row a layer, and the remarks as HTML."""
+    """Totals, a table with one row for each layer, and the remarks, as HTML."""
     facts = (tuple(part.strip() for part in line.strip().partition("  ")[::2]) for line in totals(ledger, 10_000))
     return notebook.page(
         f"{ledger.model} on {ledger.all_inputs}",

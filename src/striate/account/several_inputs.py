@@ -1,4 +1,4 @@
-"""A network of several inputs as one of its first input, which is what the account follows; the others are zeros."""
+"""A network of several inputs as a network of its first input, as the ledger needs it; the other inputs are zeros."""
 
 from __future__ import annotations
 
@@ -17,27 +17,27 @@ from striate.models.layer_strings.arguments import nearest
 from striate.wording import listed
 
 One = Shape | torch.Tensor
-"""The shape of an input without the batch; or an example with it, which also says the number format."""
+"""The shape of an input without the batch; or an example tensor with the batch, whose data type is used."""
 Inputs = Shape | Sequence[One] | Mapping[str, One]
-"""One input; or several, in the order of the arguments of `forward`, or by their names."""
+"""One input; or several, in the order of the arguments of `forward` or by argument name."""
 _EXAMPLE = '{"image": (3, 32, 32), "age": (1,)}, or ((3, 32, 32), (1,))'
 
 
 @dataclass(frozen=True)
 class SeveralInputs:
-    """Shapes without the batch by place (from 0) or name, and number formats where they are known."""
+    """Shapes without the batch, and data types where they are known, by position (from 0) or name of the argument."""
 
     shapes: Mapping[int | str, Shape]
     formats: Mapping[int | str, torch.dtype]
 
     @property
     def shape(self) -> Shape:
-        """That of the first."""
+        """The shape of the first input."""
         return next(iter(self.shapes.values()))
 
 
 def several(inputs: object) -> SeveralInputs | None:
-    """The inputs, where they are several; None for all else, which is one shape or none. Raises ModelError."""
+    """The inputs, if they are several; None for a single shape and for None. Raises ModelError for an invalid shape."""
     if isinstance(inputs, Mapping):
         given: dict[int | str, Any] = dict(inputs)
     elif isinstance(inputs, tuple | list) and any(isinstance(one, tuple | list | torch.Tensor) for one in inputs):
@@ -56,7 +56,7 @@ def several(inputs: object) -> SeveralInputs | None:
 
 
 def check_names(network: nn.Module, inputs: SeveralInputs) -> None:
-    """Raises ModelError where inputs have names, and the network's forward has others or wants more."""
+    """Raise ModelError where inputs have names and the network's forward has other arguments, or requires more."""
     given = {name: shape for name, shape in inputs.shapes.items() if isinstance(name, str)}
     try:
         parameters = inspect.signature(network.forward).parameters.values()
@@ -82,7 +82,7 @@ def check_names(network: nn.Module, inputs: SeveralInputs) -> None:
         )
 
 
-class OfFirstInput(nn.Module):
+class FirstInputNetwork(nn.Module):
     """`network` as a function of its first input (N, …)."""
 
     def __init__(self, network: nn.Module, inputs: SeveralInputs) -> None:
@@ -90,7 +90,7 @@ class OfFirstInput(nn.Module):
         self.network, self.inputs = network, inputs
 
     def forward(self, x: torch.Tensor) -> Any:
-        """What the network gives for `x`, and zeros as its other inputs."""
+        """The network's output for `x` as its first input and zeros as the others."""
         shapes, formats = self.inputs.shapes, self.inputs.formats
         first, *others = shapes
         given = {first: x.to(formats[first]) if first in formats else x}
@@ -99,7 +99,7 @@ class OfFirstInput(nn.Module):
         return self.network(*(value for name, value in given.items() if isinstance(name, int)), **named)
 
     def ledger_of_network(self, ledger: Ledger) -> Ledger:
-        """The ledger of this as that of the network itself, with its other inputs."""
+        """From the ledger of this wrapper to that of the network itself, with its other inputs."""
         kind, (_, *others) = type(self.network).__name__, self.inputs.shapes.items()
         names = (kind if row.name == "network" else row.name.removeprefix("network.") for row in ledger.rows)
         rows = tuple(replace(row, name=name) for row, name in zip(ledger.rows, names, strict=True))

@@ -1,6 +1,4 @@
-"""The account of a network: `summarize("resnet18", (3, 224, 224))`.
-What one sample costs: parameters and multiply–accumulates.
-"""
+"""The ledger of a network, `summarize("resnet18", (3, 224, 224))`, and its parameters and MACs alone."""
 
 from __future__ import annotations
 
@@ -16,7 +14,7 @@ from striate.account.observing.make_ledger import make_ledger
 from striate.account.observing.observation import observe_network
 from striate.account.observing.shapes_only import shapes_only
 from striate.account.remarks.parts import teacher_remarks
-from striate.account.several_inputs import Inputs, OfFirstInput, check_names, several
+from striate.account.several_inputs import FirstInputNetwork, Inputs, check_names, several
 from striate.errors import NoInputShape
 from striate.models.build import Model, build_model, named_model
 from striate.models.from_file import names_file
@@ -33,22 +31,22 @@ Shape = tuple[int, ...]
 def summarize(
     model: Model, input_shape: Inputs | None = None, *, outputs: int | None = None, effective: bool = False
 ) -> Ledger:
-    """What a network costs and sees, layer by layer, for one input, in eval mode.
+    """The cost and the receptive fields of a network, layer by layer, for one input, in eval mode.
 
     `model`: a zoo name, a layer string, `path/to/file.py:function` (which RUNS that code), a run, a module, which
     is not changed, or a class or function that makes one. `input_shape`: (C, *spatial), or (F,) of a table, without
-    the batch; None takes the published one, or the run's. Of several inputs a tuple or mapping of shapes, or of example
-    tensors with the batch, which also say the number format; receptive fields are then in the first. `outputs`: how
-    many the network is to have; None takes the published number, or the run's.
+    the batch; None takes the published one, or the run's. For a network of several inputs, it is a tuple or mapping of
+    shapes, or of example tensors with the batch, whose data types are then used; receptive fields are in the first
+    input. `outputs`: the number of outputs that the network gets; None takes the published number, or the run's.
     `effective`: measure the effective receptive field as well, by gradients of the real network.
 
-    The forward pass runs with shapes only, without memory for numbers; where the network looks at numbers, for real
-    on zeros. Hooks that were registered on the network run too, as they may change what it computes: one that keeps
-    tensors then keeps some without numbers.
+    The forward pass runs with shapes only, without memory for numbers; if the network reads values, it runs on real
+    zeros. Hooks registered on the network run too, as they may change what it computes; a hook that stores tensors then
+    stores tensors without values.
 
-    Receptive fields are theoretical: all that a number can depend on, through normalization and attention too, not cut
-    at the border. Raises ModelError where there is no such network or it does not take the input:
-    NoInputShape where it has no shape of its own and none was given.
+    Receptive fields are theoretical: everything that a number can depend on, also through normalization and attention,
+    and not clipped at the border. Raises ModelError where there is no such network or it does not take the input;
+    NoInputShape where `input_shape` is None and the network has no shape of its own.
     """
     return summarize_and_measure(model, input_shape, outputs=outputs, effective=effective)[0]
 
@@ -56,23 +54,23 @@ def summarize(
 def summarize_and_measure(
     model: Model, input_shape: Inputs | None = None, *, outputs: int | None = None, effective: bool = True
 ) -> tuple[Ledger, EffectiveField | None]:
-    """Like `summarize`, with the effective receptive field itself, of which the ledger has the size."""
+    """Like `summarize`, and the effective receptive field itself, whose size is in the ledger."""
     name, module = named_model(model)
     with same_random_state(), torch.inference_mode(False):
         inputs = several(input_shape)
         shape = None if input_shape is None else read_input_shape(input_shape) if inputs is None else inputs.shape
         if inputs is not None or (name is not None and (names_file(name) or is_given(name))):
-            # Code of one's own is run once: it may print, wait, or fetch something.
+            # A user's code runs only once: it may print, wait, or download something.
             shape = _input_shape(model, shape)
             torch.default_generator.manual_seed(0)
             module, outputs = build_model(model, None if inputs else shape, outputs), None
         if inputs is not None and module is not None:
             check_names(module, inputs)
-            module, name = OfFirstInput(module, inputs), None
+            module, name = FirstInputNetwork(module, inputs), None
         network = module if module is not None else "auto" if name is None else name
         ledger = observe(network, shape, outputs=outputs)
         field = measure_field(network, ledger.input, outputs) if effective else None
-    if isinstance(network, OfFirstInput):
+    if isinstance(network, FirstInputNetwork):
         ledger = network.ledger_of_network(ledger)
     if name is not None:
         ledger = replace(ledger, model=layers_of_pasted(name))
@@ -82,7 +80,7 @@ def summarize_and_measure(
 
 
 def observe(model: str | nn.Module, input_shape: Shape | None = None, *, outputs: int | None = None) -> Ledger:
-    """Like `summarize`, without remarks. A file has to run without numbers here."""
+    """Like `summarize`, without remarks. The code of a file must run on the meta device here."""
     shape = _input_shape(model, input_shape)
     if not isinstance(model, str):
         network = build_model(model, shape, outputs)
@@ -101,7 +99,7 @@ def _input_shape(model: object, given: Shape | None) -> Shape:
             return tuple(read_network(model).input_shape)
         if name in MODELS:
             return MODELS[name].input_shape
-        # A name that means nothing needs no shape but another name: building says so.
+        # For an unknown name, the missing shape is not the error: building reports the name.
         with torch.device("meta"), suppress(NoInputShape):
             build_model(model)
     where = f"model {model if isinstance(model, str) else type(model).__name__}"[:120]
@@ -110,7 +108,7 @@ def _input_shape(model: object, given: Shape | None) -> Shape:
 
 
 def count_parameters(module: nn.Module) -> int:
-    """Numbers in all parameters, shared ones once."""
+    """Number of parameters; shared ones count once."""
     return sum(p.numel() for p in module.parameters())
 
 

@@ -10,15 +10,15 @@ from striate.wording import shorten_path
 
 WIDTH = 80
 _NAME = 14
-"""So many letters at least of the first column, where the table is too wide."""
+"""Least width of the first column where the table is too wide."""
 
 
 def laid_out(
     rows: Sequence[Sequence[str]], sides: Sequence[str], width: int = WIDTH, gaps: Sequence[int] | None = None
 ) -> str:
-    """Rows of cells as columns with a rule under the first row; `sides` are `left` or `right`, one a column.
+    """Rows of cells as columns with a rule under the first row; `sides` has `left` or `right` for each column.
 
-    The first column gives way where all is wider than `width`: its cells, paths of modules, are shortened.
+    If the table is wider than `width`, the first column becomes narrower: its cells, paths of modules, are shortened.
     """
     gaps = gaps or (2,) * (len(sides) - 1)
     rows = [[one_line(cell) for cell in row] for row in rows]
@@ -33,7 +33,7 @@ def laid_out(
 
 
 def hanging(name: str, text: str, indent: int, width: int) -> list[str]:
-    """A paragraph of at most `width` columns: its name, then the text beside it, `indent` columns in."""
+    """A paragraph of at most `width` columns: its name, and to the right of it the text, indented by `indent`."""
     # A percent sign stays with its number.
     lines = wrap(
         one_line(text).replace(" %", "\u00a0%"),

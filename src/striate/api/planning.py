@@ -69,7 +69,7 @@ def plan_training(
     run in `config` decided are. Cached plans are ignored, and the new one is cached for later trainings. An `nn.Module`
     and all random states stay as they are. Raises StriateError; TrainingError where a plain training step fails.
     """
-    from striate.models.preserved_state import copied, left_alone
+    from striate.models.preserved_state import copied, original_preserved
 
     if not 0 < seconds <= 3600:
         raise ConfigError("seconds", f"{seconds:g}", "more than 0, and at most 3600", "--seconds 20")
@@ -83,7 +83,7 @@ def plan_training(
         merged = merge_request(read_config(config), data=source, size=size, fields=fields)
         merged = with_open_plan(merged)
         # A copy may refer to the original, by a closure.
-        alone = nullcontext() if original is None else left_alone(original)
+        alone = nullcontext() if original is None else original_preserved(original)
         with memory_explained(merged), alone, torch.inference_mode(False), torch.enable_grad():
             module = None if original is None else copied(original)
             with_data, dataset = read_data(merged, announce)

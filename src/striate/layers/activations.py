@@ -1,7 +1,4 @@
-"""The hard threshold of McCulloch and Pitts, Rosenblatt and Widrow.
-Maxout.
-The squashing function of LeNet-5.
-"""
+"""Activations: the hard threshold of McCulloch and Pitts, maxout, and the squashing function of LeNet-5."""
 
 from __future__ import annotations
 
@@ -14,14 +11,13 @@ from striate.wording import several
 
 
 def hard_threshold(x: torch.Tensor) -> torch.Tensor:
-    """+1 where x ≥ 0, else −1. Its derivative is zero wherever it has one: nothing is learned through it by
-    gradient."""
-    # Of a comparison there would be no gradient at all; `sign` has one, of zeros, but is 0 at 0.
+    """+1 where x ≥ 0, else −1. Its derivative is zero wherever it exists, so no gradient passes."""
+    # A comparison would have no gradient at all. `sign` has a gradient of zeros, but is 0 at 0.
     return torch.sign(torch.sign(x) + 0.5)
 
 
 class HardThreshold(nn.Module):
-    """`hard_threshold` of every number: any shape to the same.
+    """`hard_threshold` of every number: any shape to the same shape.
 
     Source: McCulloch and Pitts, "A logical calculus of the ideas immanent in nervous activity", 1943.
     """
@@ -33,7 +29,7 @@ class HardThreshold(nn.Module):
 class Maxout(nn.Module):
     """The largest of every `pieces` consecutive channels or features: (N, C, …) to (N, C / pieces, …).
 
-    A tie goes to one of them. ShapeError where `pieces` does not divide C.
+    In a tie, one of the pieces gets the gradient. Raises ShapeError where `pieces` does not divide C.
     Source: Goodfellow et al., "Maxout networks", ICML 2013.
     """
 

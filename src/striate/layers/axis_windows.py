@@ -1,6 +1,4 @@
-"""Windows along one axis of a map: how many there are, and what they cover; free of torch.
-What lies beyond the border of a map, in the words of torch; free of torch.
-"""
+"""Windows along one axis of a map: how many there are, what they cover, and padding modes; free of torch."""
 
 from __future__ import annotations
 
@@ -13,20 +11,20 @@ class AxisWindows:
     """Windows of a convolution or pooling along one axis."""
 
     size: int
-    """Positions of the input."""
+    """Number of input positions."""
     kernel: int
     stride: int = 1
     before: int = 0
-    """Positions of padding before the first."""
+    """Positions of padding before the input."""
     after: int = 0
-    """Positions of padding after the last."""
+    """Positions of padding after the input."""
     dilation: int = 1
     round_up: bool = False
-    """Whether a last window that is cut off counts, too (`ceil_mode` of torch's poolings)."""
+    """Whether a last, incomplete window counts too (`ceil_mode` of torch's poolings)."""
 
     @property
     def span(self) -> int:
-        """From the first to the last position that one window reads."""
+        """Positions from the first to the last one that a window reads, inclusive."""
         return self.dilation * (self.kernel - 1) + 1
 
     @property
@@ -41,10 +39,10 @@ class AxisWindows:
 
     @property
     def count(self) -> int:
-        """How many windows there are; 0 where none fits. What does not fit is dropped, but for `round_up`."""
+        """Number of windows; 0 if none fits. An incomplete last window is dropped unless `round_up`."""
         if not self.round_up:
             return max(0, math.floor(self.steps) + 1)
-        # One window fits that is up to `stride` − 1 positions larger; none begins in the padding at the end.
+        # With `round_up`, the last window may lack up to `stride` − 1 positions; none begins in the padding at the end.
         windows = max(0, math.ceil(self.steps) + 1)
         return windows - (windows > 0 and (windows - 1) * self.stride >= self.size + self.before)
 
@@ -59,8 +57,8 @@ class AxisWindows:
 
 
 def same_padding(span: int) -> tuple[int, int]:
-    """The padding before and after an axis with which windows of `span` and stride 1 keep its size: the odd one goes
-    after, as in torch."""
+    """The padding before and after an axis with which windows of `span` and stride 1 keep the size: if it is odd, the
+    extra position goes after, as in torch."""
     return (span - 1) // 2, span - 1 - (span - 1) // 2
 
 
@@ -69,5 +67,5 @@ PADDING_MODES = ("zeros", "reflect", "replicate", "circular")
 
 
 def furthest_reach(mode: str, size: int) -> int | None:
-    """By how many positions an axis of `size` can be continued at each end; None where there is no limit."""
+    """Most positions by which an axis of `size` can be padded at each end; None for no limit."""
     return {"reflect": size - 1, "circular": size}.get(mode)

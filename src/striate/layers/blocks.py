@@ -1,6 +1,4 @@
-"""A residual block around any layers.
-Squeeze-and-excitation.
-"""
+"""Blocks around or between layers: residual connection, and squeeze-and-excitation."""
 
 from __future__ import annotations
 
@@ -28,7 +26,7 @@ class Residual(nn.Module):
 
 
 class SqueezeExcitation(nn.Module):
-    """Each channel times a factor between 0 and 1 that all channels together decide: (N, C, *spatial) to the same.
+    """Each channel times a factor between 0 and 1, computed from all channels: (N, C, *spatial) to the same shape.
 
     Squeeze: the mean of every channel over all positions. Excitation: factors = sigmoid(W₂ relu(W₁ means + b₁) + b₂),
     with C / `reduction` values (rounded down, at least 1) in between. For maps with one to three spatial axes; the two

@@ -1,5 +1,5 @@
 """Layers of visible and hidden units with an energy: the restricted Boltzmann machine, and the convolutional one with
-probabilistic max pooling. As layers of a network they give the probabilities of their hidden units."""
+probabilistic max pooling. As layers of a network, they output the probabilities of their hidden units."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ INITIAL_SCALE = 0.01
 
 
 class VisibleBias(nn.Module):
-    """Adds the biases of visible units: (N, V), one a unit, or (N, C, H, W), one a channel."""
+    """Adds the biases of visible units: one for each unit of (N, V), or for each channel of (N, C, H, W)."""
 
     def __init__(self, units: int) -> None:
         super().__init__()
@@ -34,8 +34,8 @@ class RestrictedBoltzmannMachine(nn.Module):
 
         E(v, h) = −a·v − b·h − h·W·v,   or   ½‖v − a‖² − b·h − h·W·v
 
-    `hidden` holds W (H, V) and b (H,), `offset` a (V,). What the methods mean: `striate.reference.free_energy` and its
-    neighbors. Source: Smolensky 1986 (harmonium); Hinton, "Training products of experts", Neural Computation 14, 2002.
+    `hidden` holds W (H, V) and b (H,), `offset` a (V,). `striate.reference.boltzmann` has the formulas of the methods.
+    Source: Smolensky 1986 (harmonium); Hinton, "Training products of experts", Neural Computation 14, 2002.
     """
 
     def __init__(self, visible_units: int, hidden_units: int, visible: Visible = "binary") -> None:
@@ -83,18 +83,17 @@ class RestrictedBoltzmannMachine(nn.Module):
 
 
 class ConvolutionalBoltzmannMachine(nn.Module):
-    """Maps of hidden units that share their weights, in blocks of which at most one unit is on: as a layer, (N, C, H,
-    W) to the probabilities of the pooling units above the blocks, (N, K, H'/pool, W'/pool).
+    """Maps of hidden units that share their weights, in blocks with at most one unit on: as a layer, (N, C, H, W) to
+    the probabilities of the pooling units above the blocks, (N, K, H'/pool, W'/pool).
 
-        E(v, h) = −Σ_k h^k · (W^k ∗ v) − Σ_k b_k Σ h^k − a Σ v      (½ Σ (v − a)² / σ² and 1 / σ² before the first term
-                                                                     where visible units are gaussian)
+    E(v, h) = −Σ_k h^k · (W^k ∗ v) − Σ_k b_k Σ h^k − a Σ v (½ Σ (v − a)² / σ² and 1 / σ² before the first term where
+    visible units are gaussian)
 
     `hidden` holds K kernels of `kernel` × `kernel`, without padding: H' = H − kernel + 1, cut to a multiple of `pool`.
-    A block is one choice among its pool² units and none: P(h_i = 1) = exp(x_i) / (1 + Σ exp(x)) (probabilistic max
-    pooling). ShapeError for images on which no block fits.
-    Source: Lee, Grosse, Ranganath, Ng, "Convolutional deep belief networks for scalable unsupervised learning of
-    hierarchical representations", ICML 2009, sections 3.2 and 3.3.
-    """
+    In a block, one of its pool² units is on, or none: P(h_i = 1) = exp(x_i) / (1 + Σ exp(x)) (probabilistic max
+    pooling). Raises ShapeError for images on which no block fits. Source: Lee, Grosse, Ranganath, Ng, "Convolutional
+    deep belief networks for scalable unsupervised learning of hierarchical representations", ICML 2009, sections 3.2
+    and 3.3."""
 
     def __init__(
         self,
@@ -124,7 +123,7 @@ class ConvolutionalBoltzmannMachine(nn.Module):
         return self._from_blocks(on)
 
     def sample_hidden(self, v: torch.Tensor) -> torch.Tensor:
-        """h (N, K, H', W') of zeros and ones: of each block one unit or none, by torch's random state."""
+        """h (N, K, H', W') of zeros and ones, with at most one unit on in each block, drawn by torch's random state."""
         off, on = self._blocks(v)
         cumulated = torch.cat([off[..., None], on], -1).cumsum(-1)
         chosen = (torch.rand_like(off)[..., None] >= cumulated[..., :-1]).sum(-1)  # 0: none
@@ -140,7 +139,7 @@ class ConvolutionalBoltzmannMachine(nn.Module):
         return drawn(self.visible_mean(h), self.visible, self.sigma)
 
     def covered(self, v: torch.Tensor) -> torch.Tensor:
-        """The part of images that whole blocks see: H and W cut to kernel − 1 + a multiple of `pool`."""
+        """The part of images that complete blocks cover: H and W cropped to kernel − 1 + a multiple of `pool`."""
         edge = self.hidden.kernel_size[0] - 1
         sides = [edge + (side - edge) // self.pool * self.pool for side in v.shape[2:]]
         if min(sides) < edge + self.pool:
@@ -157,7 +156,7 @@ class ConvolutionalBoltzmannMachine(nn.Module):
     def statistics(self, v: torch.Tensor, h: torch.Tensor) -> dict[str, torch.Tensor]:
         """The mean of −∂E/∂θ over images v (N, C, H, W) and probabilities of h, by the name of the parameter."""
         count, scale = len(v), self.sigma**-2
-        # The gradient by a kernel correlates images with what is on: a convolution whose channels are the batch.
+        # The gradient of a kernel correlates images with hidden units: a convolution with the batch as channels.
         weight = functional.conv2d(v.transpose(0, 1), h.transpose(0, 1)).transpose(0, 1)
         away = v if self.visible == "binary" else v - self.offset.bias[:, None, None]
         of_offset = away.sum((0, 2, 3)) * scale / count
@@ -169,7 +168,7 @@ class ConvolutionalBoltzmannMachine(nn.Module):
         return inputs
 
     def _blocks(self, v: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """The probability that no unit of a block is on (N, K, rows, columns), and of each (…, pool²)."""
+        """The probability that no unit of a block is on, (N, K, rows, columns), and of each unit, (…, pool²)."""
         inputs = self._to_blocks(self._inputs(self.covered(v)))
         shares = torch.softmax(functional.pad(inputs, (1, 0)), -1)
         return shares[..., 0], shares[..., 1:]
@@ -196,5 +195,6 @@ class ConvolutionalBoltzmannMachine(nn.Module):
 
 
 def drawn(mean: torch.Tensor, visible: Visible, sigma: float = 1.0) -> torch.Tensor:
-    """Visible units of this mean, by torch's random state: zeros and ones, or normal of standard deviation `sigma`."""
+    """Visible units with this mean, drawn by torch's random state: zeros and ones, or normal with standard deviation
+    `sigma`."""
     return torch.bernoulli(mean) if visible == "binary" else mean + sigma * torch.randn_like(mean)

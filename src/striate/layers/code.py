@@ -14,11 +14,11 @@ CODE_ACTIVATIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "relu": torch.relu,
     "tanh": torch.tanh,
 }
-"""What the units of a code may be."""
+"""The activations of a code's units, by name."""
 
 
 class Code(nn.Linear):
-    """(N, F) to the code (N, `n`): a fully connected layer with units of this `activation`."""
+    """A fully connected layer from (N, F) to the code (N, `n`), followed by its `activation`."""
 
     def __init__(self, inputs: int, n: int, activation: str = "linear") -> None:
         super().__init__(inputs, n)
@@ -36,9 +36,8 @@ class Code(nn.Linear):
 class Transposed(nn.Module):
     """The transpose of a fully connected layer or a convolution of stride 1, `of`, with a bias of its own.
 
-    The weights are those of `of`, which owns them: they get the gradients of both layers. Of a convolution with C
-    channels and K filters, the kernels from K channels to C filters, turned by 180°, with `padding` on each side.
-    """
+    The weights belong to `of` and get the gradients of both layers. For a convolution with C channels and K filters,
+    the transpose has K channels and C filters, kernels rotated by 180°, and `padding` on each side."""
 
     def __init__(self, of: nn.Linear | nn.Conv2d, padding: int = 0) -> None:
         super().__init__()
@@ -48,7 +47,7 @@ class Transposed(nn.Module):
 
     @property
     def weight(self) -> torch.Tensor:
-        """As `nn.Linear` or `nn.Conv2d` would have it: (outputs, inputs) or (C, K, h, w)."""
+        """The weight in the form of `nn.Linear` or `nn.Conv2d`: (outputs, inputs) or (C, K, h, w)."""
         weight = self._of[0].weight
         return weight.transpose(0, 1) if weight.ndim == 2 else weight.transpose(0, 1).flip(2, 3)
 
@@ -60,5 +59,5 @@ class Transposed(nn.Module):
 
 
 def code_layer(network: nn.Module) -> Code | None:
-    """The code layer of a network, the last one if there are several; None where there is none."""
+    """The code layer of a network, the last one if there are several; None if there is none."""
     return next((module for module in reversed(list(network.modules())) if isinstance(module, Code)), None)

@@ -1,8 +1,4 @@
-"""Convolution along a connection table: each output map sees some of the input maps.
-Locally connected layer.
-Exact "same" padding for any stride, dilation and kernel.
-A convolution that whitens its input, by kernels that are computed from data instead of learned.
-"""
+"""Special convolutions: by a connection table, locally connected, with TensorFlow's "same" padding, and whitening."""
 
 from __future__ import annotations
 
@@ -21,12 +17,12 @@ from striate.wording import several
 
 
 class PartialConvolution(nn.Module):
-    """Convolution whose output map k sees the input maps `table[k]`: (N, C, H, W) to (N, len(table), H', W').
+    """Convolution whose output map k reads the input maps `table[k]`: (N, C, H, W) to (N, len(table), H', W').
 
-    `weight` holds one kernel a connection, (connections, kernel, kernel), in the order of the table; `bias` one number
-    an output map. So absent connections have no parameters; they are computed, as zeros, in one dense convolution.
+    `weight` has one kernel for each connection, (connections, kernel, kernel), in the order of the table; `bias` one
+    number for each output map. Absent connections have no parameters; the dense convolution uses zeros for them.
     Initial weights are uniform in ±1 / √fan-in of each map, as those of torch's convolutions.
-    Raises UsageError for an output map that sees nothing, one input twice, or one that there is not.
+    Raises UsageError for an output map without inputs, with the same input twice, or with an input that does not exist.
     Source: LeCun et al., "Gradient-based learning applied to document recognition", 1998, table I.
     """
 
@@ -45,7 +41,7 @@ class PartialConvolution(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draws weights and biases."""
+        """Draw weights and biases from torch's random state."""
         for number, kernels in enumerate(self.weight.split([len(seen) for seen in self.table])):
             bound = 1 / math.sqrt(kernels.numel())
             nn.init.uniform_(kernels, -bound, bound)
@@ -53,11 +49,11 @@ class PartialConvolution(nn.Module):
 
     @property
     def share_connected(self) -> Fraction:
-        """How many of all pairs of an input and an output map are connected."""
+        """Share of the pairs of an input and an output map that are connected."""
         return Fraction(len(self.weight), self.in_channels * self.out_channels)
 
     def dense_weight(self) -> torch.Tensor:
-        """The kernels as those of a convolution, (out, in, kernel, kernel), with zeros where nothing is connected."""
+        """The kernels of the dense convolution, (out, in, kernel, kernel), with zeros for absent connections."""
         pairs = [(number, channel) for number, seen in enumerate(self.table) for channel in seen]
         outputs, inputs = torch.tensor(pairs, device=self.weight.device).T
         zeros = self.weight.new_zeros(self.out_channels, self.in_channels, self.kernel_size, self.kernel_size)
@@ -72,12 +68,12 @@ class PartialConvolution(nn.Module):
 
 
 class LocallyConnected(nn.Module):
-    """A convolution whose weights are not shared: a filter bank of its own at every output position.
+    """A convolution without shared weights: every output position has its own filters.
 
     (N, C, *in_size) to (N, out_channels, *out_size), 1 to 3 spatial axes; `padding` adds zeros; `same` (stride 1)
     keeps the size. `weight` is (*out_size, out_channels, C, *kernel), `bias` (out_channels, *out_size).
-    Initialized like `torch.nn.Conv2d`. ShapeError where the kernel is larger than the padded map,
-    and for inputs of another shape.
+    Initialized like `torch.nn.Conv2d`. Raises ShapeError where the kernel is larger than the padded map, and for inputs
+    of another shape.
     Source: Taigman et al., "DeepFace", CVPR 2014; LeCun, "Generalization and network design strategies", 1989.
     """
 
@@ -113,7 +109,7 @@ class LocallyConnected(nn.Module):
 
     @property
     def fan_in(self) -> int:
-        """How many inputs one output is computed from."""
+        """Number of inputs that one output is computed from."""
         return self.in_channels * math.prod(self.kernel_size)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -125,13 +121,13 @@ class LocallyConnected(nn.Module):
         for axis, (kernel, stride) in enumerate(zip(self.kernel_size, self.stride, strict=True)):
             patches = patches.unfold(2 + axis, kernel, stride)
         axes, positions = len(self.in_size), math.prod(self.out_size)
-        # (N, C, *out, *kernel) to one matrix product a position: (positions, N, C·kernel).
+        # (N, C, *out, *kernel) to one matrix product for each position: (positions, N, C·kernel).
         order = (*range(2, 2 + axes), 0, 1, *range(2 + axes, 2 + 2 * axes))
         columns = patches.permute(order).reshape(positions, x.shape[0], self.fan_in)
         weights = self.weight.reshape(positions, self.out_channels, self.fan_in)
         out = torch.bmm(columns, weights.transpose(1, 2)).permute(1, 2, 0)
-        # Of one sample a reshape alone would keep strides with which torch's batch normalization, in eval mode, gives
-        # wrong gradients.
+        # For one sample, a reshape alone would keep strides with which torch's batch normalization, in eval mode,
+        # computes wrong gradients.
         out = out.reshape(x.shape[0], self.out_channels, *self.out_size).contiguous()
         return out if self.bias is None else out + self.bias.to(out.dtype)
 
@@ -151,17 +147,15 @@ class LocallyConnected(nn.Module):
 
 
 class SamePadding(nn.Module):
-    """Pads (N, C, *spatial), 1 to 3 spatial axes, so that the convolution or pooling behind it gives ⌈size / stride⌉.
+    """Pads (N, C, *spatial), 1 to 3 spatial axes, so that the output of the next convolution or pooling has ⌈size /
+    stride⌉ positions: TensorFlow's SAME, which `padding="same"` of `torch.nn.Conv2d` gives for stride 1 only.
 
-    Give it the kernel, stride and dilation of that layer, whose own padding is 0. Along an axis
-    total = max((⌈size/stride⌉ − 1)·stride + dilation·(kernel − 1) + 1 − size, 0); half of it goes before, and the odd
-    one behind. So the padding depends on the size of the input: TensorFlow's SAME, which `padding="same"` of
-    `torch.nn.Conv2d` gives for stride 1 only.
-    `value` is what is padded: 0, or `-math.inf` before a max pooling, so that padding never is the largest. An average
-    pooling behind it counts the padded zeros. ShapeError for another number of axes, an empty axis, and where with
-    −∞ a dilated window would lie in the padding alone.
-    Source: the documentation of tf.nn.convolution.
-    """
+    The arguments are kernel, stride and dilation of the next layer, whose own padding is 0. Along an axis, the padding
+    is max((⌈size/stride⌉ − 1)·stride + dilation·(kernel − 1) + 1 − size, 0) positions; half of it goes before the
+    input, and if it is odd, the extra position after it. `value` is the padded number: 0, or `-math.inf` before a max
+    pooling, so that padding is never the maximum. An average pooling counts the padded zeros. Raises ShapeError for
+    another number of axes, an empty axis, and where a dilated window would lie in padding of −∞ alone. Source: the
+    documentation of tf.nn.convolution."""
 
     def __init__(self, kernel_size: Size, stride: Size = 1, dilation: Size = 1, value: float = 0.0) -> None:
         super().__init__()
@@ -175,7 +169,7 @@ class SamePadding(nn.Module):
         self.value = value
 
     def pads(self, size: Sequence[int]) -> tuple[tuple[int, int], ...]:
-        """How much goes before and behind a map of `size`, one entry a spatial axis."""
+        """The padding before and after a map of `size`, one pair for each spatial axis."""
         axes = len(size)
         kernel, stride = per_axis(self.kernel_size, axes, "kernel_size"), per_axis(self.stride, axes, "stride")
         dilation = per_axis(self.dilation, axes, "dilation")
@@ -207,7 +201,7 @@ class SamePadding(nn.Module):
         kernel, stride = per_axis(self.kernel_size, axes, "kernel_size"), per_axis(self.stride, axes, "stride")
         dilation = per_axis(self.dilation, axes, "dilation")
         for n, k, s, d, (before, _) in zip(size, kernel, stride, dilation, pads, strict=True):
-            # Undilated windows always meet the map, and so do all that fit into it.
+            # Windows without dilation always overlap the map, and so do windows that fit into it.
             if d == 1 or d * (k - 1) < n:
                 continue
             starts = range(-before, -(-n // s) * s - before, s)
@@ -217,12 +211,13 @@ class SamePadding(nn.Module):
 
 
 class WhiteningConv2d(nn.Conv2d):
-    """(N, C, H, W) to (N, 2·C·k², ⌊(H − k) / stride⌋ + 1, …): patches along the eigenvectors of their covariance, each
-    of variance 1 and once with either sign, so that a rectifier after it loses nothing.
+    """A convolution that whitens patches: (N, C, H, W) to (N, 2·C·k², ⌊(H − k) / stride⌋ + 1, …). Its outputs are the
+    components of a patch along the eigenvectors of the patches' covariance, scaled to variance 1, each with both signs,
+    so that a following ReLU loses no information.
 
-    The kernels do not learn; a bias does. Until `models.initialization.whiten` has computed them from training images,
-    they are random as those of any convolution. They are computed in fp32 also where all else is in half precision:
-    neighboring pixels differ by less than bfloat16 rounds, and whitening enlarges just that.
+    The kernels are frozen; the bias is trained. `models.initialization.whiten` computes the kernels from training
+    images; before, they are random. The convolution runs in float32 even under autocast: neighboring pixels differ by
+    less than bfloat16 resolves, and whitening amplifies these differences.
 
     Source: Jordan, "94 % on CIFAR-10 in 3.29 seconds on a single GPU", 2024, section 3.2; Page, "How to train your
     ResNet", 2019.

@@ -1,4 +1,4 @@
-"""A classic filter as a layer that does not learn."""
+"""A classic filter as a layer without parameters."""
 
 from __future__ import annotations
 
@@ -16,13 +16,14 @@ from striate.layers.kernels import KERNELS, Kernel, check_form
 
 
 class FixedFilter(nn.Module):
-    """Filters each of `channels` by itself with the same kernel: (N, channels, H, W) to the same shape.
+    """Filters each of `channels` separately with the same kernel: (N, channels, H, W) to the same shape.
 
     `kernel` is a name (`sobel-x`; `striate.layers.kernels.KERNELS` has all), a `Kernel`, or rows of numbers with odd
     sides. `weight` (1, 1, *kernel) is a buffer: saved with the network, moved with it, not trained. A kernel of whole
-    numbers over a divisor is summed in whole numbers and divided once. Nothing is rounded or limited to 0 to 255.
-    `padding_mode` is what lies beyond the border: `replicate` the nearest pixel, `zeros`, `reflect`, `circular`.
-    UsageError for what is not a kernel; ShapeError for other shapes, and maps too small for `reflect` or `circular`.
+    numbers over a divisor is summed in whole numbers and divided once. Results are not rounded or clipped to 0 to 255.
+    `padding_mode` fills the pixels beyond the border: `replicate` (the nearest pixel), `zeros`, `reflect`, `circular`.
+    Raises UsageError for an invalid kernel; ShapeError for other shapes, and for maps too small for `reflect` or
+    `circular`.
     """
 
     weight: torch.Tensor
@@ -74,7 +75,7 @@ class FixedFilter(nn.Module):
 
 def _continued(x: torch.Tensor, axis: int, reach: int, mode: str) -> torch.Tensor:
     """x with `reach` more positions on both sides of an axis."""
-    # functional.pad would do it, but torch 2.13 cannot compile the gradient of its `replicate`.
+    # Not functional.pad, as torch 2.13 cannot compile the gradient of its `replicate`.
     if reach == 0:
         return x
     size = x.shape[axis]
@@ -90,7 +91,7 @@ def _continued(x: torch.Tensor, axis: int, reach: int, mode: str) -> torch.Tenso
 
 
 def _read(kernel: str | Kernel | Sequence[Sequence[float]]) -> tuple[list[list[float]], int, str]:
-    """Rows, divisor, and name if there is one."""
+    """Rows, divisor, and name; the name is empty for rows of numbers."""
     if isinstance(kernel, str):
         if kernel not in KERNELS:
             near = get_close_matches(kernel, KERNELS, 1, 0.5) or ["sobel-x"]

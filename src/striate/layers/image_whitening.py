@@ -9,18 +9,17 @@ from striate.layers.windows import wide
 
 CUTOFF = 0.8
 """f₀ of the low-pass, as a share of the largest frequency along an axis (Olshausen and Field: 200 of 256)."""
-_LEAST = 0.05  # of the largest gain: below, the inverse does not amplify any more
+_LEAST = 0.05  # of the largest gain: the inverse amplifies frequencies with a smaller gain no further
 _FLAT = 1e-3  # standard deviation of an image with values from 0 to 1 below which it has no contrast to divide by
 
 
 class ImageWhitening(nn.Module):
-    """Images (N, C, H, W) to images of the same size without the mean, with a flat spectrum and of standard deviation
-    `scale` each.
+    """Images (N, C, H, W) to images of the same size with mean 0, a flat spectrum and standard deviation `scale` each.
 
-    The amplitude of natural images falls as 1/f; the gain rises as f · exp(−(f/f₀)⁴), where the second factor keeps
-    noise and the corners of the grid small. Images are mirrored at their edges, so that these are no edges.
-    Source: Olshausen and Field, "Sparse coding with an overcomplete basis set", Vision Research 37, 1997, methods.
-    """
+    The amplitude of natural images falls as 1/f; the gain rises as f · exp(−(f/f₀)⁴), where the second factor
+    attenuates noise and the corners of the frequency grid. Images are mirrored at the border, so that it is not an
+    edge. Source: Olshausen and Field, "Sparse coding with an overcomplete basis set", Vision Research 37, 1997,
+    methods."""
 
     gain: torch.Tensor
 
@@ -39,8 +38,7 @@ class ImageWhitening(nn.Module):
         return (self.scale * white / _contrast(white)).to(x.dtype)
 
     def inverse(self, white: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
-        """Images of which `white` are the whitened ones; mean and contrast, which whitening takes away, are those of
-        the images `x`."""
+        """The images whose whitened images are `white`; mean and contrast, which whitening removes, come from `x`."""
         inverse = torch.where(self.gain > _LEAST, 1 / self.gain.clamp(min=_LEAST), self.gain / _LEAST**2)
         found = _filtered(white * _contrast(_filtered(x, self.gain)) / self.scale, inverse)
         return (found + x.mean((2, 3), keepdim=True)).to(x.dtype)
@@ -61,5 +59,5 @@ def _filtered(x: torch.Tensor, gain: torch.Tensor) -> torch.Tensor:
 
 
 def _contrast(white: torch.Tensor) -> torch.Tensor:
-    """(N, 1, 1, 1), its standard deviation, at least a little."""
+    """The standard deviation of each image, (N, 1, 1, 1), bounded from below."""
     return white.square().mean((1, 2, 3), keepdim=True).sqrt().clamp(min=_FLAT)

@@ -1,6 +1,4 @@
-"""The classic filters as exact whole numbers, by name.
-Which rows of numbers are a kernel: rectangular, with odd sides; free of torch.
-"""
+"""The classic filters as exact whole numbers, by name, and the check of a kernel's form; free of torch."""
 
 from __future__ import annotations
 
@@ -12,7 +10,7 @@ from striate.errors import UsageError
 Rows = tuple[tuple[int, ...], ...]
 
 LONGEST_SIDE = 99
-"""Rows and columns of a kernel at most."""
+"""Largest number of rows and columns of a kernel."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +36,7 @@ class Kernel:
 
     @property
     def total(self) -> int:
-        """The sum of the whole numbers; equal to `divisor`, the filter keeps an even gray as it is."""
+        """The sum of the whole numbers. If it equals `divisor`, the filter does not change an area of constant gray."""
         return sum(map(sum, self.weights))
 
     @property
@@ -86,7 +84,7 @@ _ALL = (
 )
 
 KERNELS: dict[str, Kernel] = {kernel.name: kernel for kernel in _ALL}
-"""The named kernels, as cross-correlations lay them on a picture."""
+"""The named kernels, to be applied by cross-correlation, without a flip."""
 
 PURPOSES: dict[str, str] = {
     "identity": "the picture itself",
@@ -104,7 +102,7 @@ PURPOSES: dict[str, str] = {
     "laplacian": "what is darker than its four neighbors",
     "emboss": "relief, lit from the upper left",
 }
-"""What each of them shows, in a few words."""
+"""The effect of each named kernel, in a few words."""
 
 
 Words = Sequence[Sequence[str]]
@@ -121,7 +119,7 @@ def check_form(
 ) -> None:
     """Raise UsageError where rows of numbers are not a kernel: ragged, empty, of even sides, or too large.
 
-    `written` gives a kernel as the reader of the remedy types it.
+    `written` converts a kernel to the text that the remedy tells the user to type.
     """
     lengths = [len(row) for row in rows]
     example = written([["0", "-1", "0"], ["-1", "5", "-1"], ["0", "-1", "0"]])

@@ -1,4 +1,4 @@
-"""The outputs of several streams as one, with weights that are fitted when the streams are trained."""
+"""Late fusion: the outputs of several streams combined, with weights that are fitted after the streams are trained."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch.nn import functional
 
 
 def stacked_scores(outputs: Sequence[torch.Tensor]) -> torch.Tensor:
-    """(N, streams · K): of each stream the softmax of its outputs (N, K), scaled to length 1 (Simonyan and Zisserman,
+    """(N, streams · K): the softmax of each stream's outputs (N, K), scaled to length 1 (Simonyan and Zisserman,
     "Two-stream convolutional networks for action recognition in videos", NIPS 2014, section 5)."""
     return torch.cat([functional.normalize(one.float().softmax(1), dim=1) for one in outputs], 1)
 
@@ -18,8 +18,8 @@ def stacked_scores(outputs: Sequence[torch.Tensor]) -> torch.Tensor:
 class LateFusion(nn.Module):
     """Outputs (N, K) of each stream to (N, K): their sum by `share`, plus a linear function of `stacked_scores`.
 
-    `kind` says what may be fitted: `svm`, or `best`. Fresh, it is the mean of the outputs. All numbers are buffers:
-    training does not move them, and checkpoints and exported files have them.
+    `kind` says what is fitted: `svm`, or `best`. Before that, it computes the mean of the outputs. All weights are
+    buffers: training does not change them, and checkpoints and exported files contain them.
     """
 
     def __init__(self, outputs: int, kind: str, streams: int = 2) -> None:
@@ -40,7 +40,7 @@ class LateFusion(nn.Module):
     def take(
         self, share: Sequence[float], weight: torch.Tensor | None = None, bias: torch.Tensor | None = None
     ) -> None:
-        """What was fitted; 0 where nothing is."""
+        """Set the fitted weights; 0 for those that are not fitted."""
         self.share.copy_(torch.tensor(share, dtype=torch.float32))
         self.weight.copy_(torch.zeros_like(self.weight) if weight is None else weight)
         self.bias.copy_(torch.zeros_like(self.bias) if bias is None else bias)

@@ -1,4 +1,4 @@
-"""A loop whose number of turns depends on values, which programs that are traced can have too."""
+"""A loop whose number of iterations depends on values, in a form that can be traced."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ State = tuple[torch.Tensor, ...]
 
 
 def repeat_while(goes_on: Callable[..., torch.Tensor], step: Callable[..., State], state: State) -> State:
-    """The state after `step` was repeated while `goes_on(*state)`, a boolean tensor (), was true; each tensor keeps its
-    shape, dtype and memory layout. In an exported program it is one operation: torch's `while_loop`, ONNX's `Loop`."""
+    """Repeat `step` while `goes_on(*state)`, a boolean tensor (), is true, and return the last state. Each tensor keeps
+    its shape, dtype and memory layout. In an exported program it is one operation: torch's `while_loop`, ONNX's
+    `Loop`."""
     if torch.compiler.is_exporting():
         from torch._higher_order_ops import while_loop
 

@@ -10,20 +10,19 @@ from torch.nn import functional
 
 from striate.errors import ShapeError
 
-_LEAST = 1e-3  # of the mean motion of a frame, in units of the input: below, there is none
+_LEAST = 1e-3  # mean motion of a frame, in units of the input, below which the frame counts as still
 _CELLS = 4
 
 
 class MotionEntropy(nn.Module):
     """(N, 2, T, H, W) motion to the right and down, to (N, 2, T, 1, 1): two entropies of each frame, in nats.
 
-    They are of histograms of `directions` that are evenly spaced from the right on: each pixel counts by how far it
-    moves, divided between the two nearest directions (Chaudhry et al., "Histograms of oriented optical flow and
-    Binet–Cauchy kernels on nonlinear dynamical systems for the recognition of human actions", CVPR 2009). The first is
-    that of the whole frame: 0 where all moves one way, as with a camera that turns. The second is the mean of those of
-    4×4 parts of the frame, weighted by how much moves in them. Neither depends on the size or the speed of what moves,
-    nor on its direction.
-    """
+    Each is the entropy of a histogram over `directions`, evenly spaced and starting at the right: each pixel adds the
+    length of its motion, divided between the two nearest directions (Chaudhry et al., "Histograms of oriented optical
+    flow and Binet–Cauchy kernels on nonlinear dynamical systems for the recognition of human actions", CVPR 2009). The
+    first is that of the full frame: 0 if everything moves in one direction, as with a turning camera. The second is the
+    mean over 4×4 parts of the frame, weighted by their motion. Neither depends on size, speed or direction of the
+    moving objects."""
 
     def __init__(self, directions: int = 16) -> None:
         super().__init__()
@@ -36,14 +35,14 @@ class MotionEntropy(nn.Module):
         motion = x.float()
         speed = motion.square().sum(1).clamp(min=1e-12).sqrt()
         still = speed <= 1e-6
-        right = torch.where(still, torch.ones_like(speed), motion[:, 0])  # no gradient of an angle that there is not
+        right = torch.where(still, torch.ones_like(speed), motion[:, 0])  # a still pixel has no angle, so no gradient
         turns = torch.atan2(motion[:, 1].masked_fill(still, 0), right) * (self.directions / (2 * math.pi))
         sides = (min(_CELLS, x.shape[3]), min(_CELLS, x.shape[4]))
         parts = []
         for number in range(self.directions):
             apart = torch.remainder(turns - number + self.directions / 2, self.directions) - self.directions / 2
             toward = speed * (1 - apart.abs()).clamp(min=0)
-            parts.append(functional.adaptive_avg_pool2d(toward, sides))  # in 3 dimensions ONNX has none
+            parts.append(functional.adaptive_avg_pool2d(toward, sides))  # 2-D, as ONNX has no 3-D form
         cells = torch.stack(parts, 1)
         moved = cells.sum(1, keepdim=True)
         local = (_entropy(cells) * moved).sum((3, 4), keepdim=True) / (moved.sum((3, 4), keepdim=True) + _LEAST)

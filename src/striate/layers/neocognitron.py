@@ -1,8 +1,5 @@
-"""What S- and C-cells share: the fixed fall of connections from the center, and products in full precision.
-C-cells: the blurring of the Neocognitron, which makes small shifts and deformations not matter.
-S-cells: the feature detectors of the Neocognitron.
-Contrast cells: where it is brighter, and where darker, than around.
-"""
+"""The cells of the Neocognitron: S-cells detect features, C-cells blur them so that small shifts and deformations do
+not matter, and contrast cells respond where the image is brighter or darker than around."""
 
 from __future__ import annotations
 
@@ -16,14 +13,14 @@ from striate.errors import UsageError
 from striate.layers.windows import Size, check_positive, per_axis, root, wide
 
 FADE = 0.5
-"""The strength of a connection that comes from half a window away, as a share of that from the center."""
+"""The strength of a connection from half a window away, relative to that from the center."""
 
 
 def fading_window(height: int, width: int) -> torch.Tensor:
-    """(1, 1, height, width) float32 of sum 1, which falls with the distance from the center: 0.5^d, with d = 1 half a
-    window away.
+    """A window (1, 1, height, width), float32, of sum 1, that decreases from the center as 0.5^d; d is the distance in
+    half windows.
 
-    UsageError for a size below 1.
+    Raises UsageError for a size below 1.
     """
     check_positive("kernel_size", (height, width))
     rows, columns = ((torch.arange(n, dtype=torch.float32) - (n - 1) / 2) / (n / 2) for n in (height, width))
@@ -32,8 +29,8 @@ def fading_window(height: int, width: int) -> torch.Tensor:
 
 
 def full_precision(device: torch.device) -> AbstractContextManager[object]:
-    """Where autocast is on it is off inside: convolutions and matrix products keep the type of their input."""
-    # Of the meta device autocast knows nothing, not even whether it is on.
+    """While the body runs, autocast is off: convolutions and matrix products have the data type of their input."""
+    # Autocast does not support the meta device, not even the question whether it is on.
     if device.type != "meta" and torch.is_autocast_enabled(device.type):
         return torch.autocast(device.type, enabled=False)
     return nullcontext()
@@ -44,9 +41,9 @@ class CCell(nn.Module):
 
         u_C(n) = ψ[ (1 + Σ d(ν) u_S(n + ν)) / (1 + v_S(n)) − 1 ],  ψ[x] = x / (α + x) for x > 0, else 0
 
-    v_S(n) is the mean of Σ d(ν) u_S(n + ν) over all planes: what every plane responds to says nothing. d is fixed,
-    falls from the center as `fading_window` and sums to 1; α is `alpha`, the sum at which a cell puts out one
-    half. `padding` adds zeros. UsageError for an `alpha` that is not positive.
+    v_S(n) is the mean of Σ d(ν) u_S(n + ν) over all planes: a pattern that every plane responds to is suppressed. d is
+    the fixed `fading_window`; α is `alpha`, the sum at which a cell outputs one half. `padding` adds zeros. Raises
+    UsageError for an `alpha` that is not positive.
     Source: Fukushima, "Neocognitron", Biological Cybernetics 36, 1980, section 2.
     """
 
@@ -61,7 +58,7 @@ class CCell(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         u = wide(x)
-        # Planes apart, as samples of one channel: one window serves any number of them.
+        # Planes become samples of one channel, so that one window serves any number of planes.
         planes = u.reshape(-1, 1, *u.shape[2:])
         with full_precision(x.device):
             sums = functional.conv2d(planes, self.window.to(u.dtype), stride=self.stride, padding=self.padding)
@@ -75,7 +72,7 @@ class CCell(nn.Module):
 
 
 FIRST = 1e-3
-"""What the excitatory connections of a plane add up to at most before it has learned."""
+"""Largest sum of the excitatory connections of a plane before it has learned."""
 
 
 class SCell(nn.Module):
@@ -113,10 +110,10 @@ class SCell(nn.Module):
         nn.init.uniform_(self.weight, 0.0, FIRST / self.weight[0].numel())
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.answers(x, self.selectivity)
+        return self.responses(x, self.selectivity)
 
-    def answers(self, x: torch.Tensor, selectivity: float) -> torch.Tensor:
-        """The outputs that another selectivity would give."""
+    def responses(self, x: torch.Tensor, selectivity: float) -> torch.Tensor:
+        """The outputs (N, K, H', W') with another selectivity."""
         u = wide(x)
         with full_precision(x.device):
             excitation = functional.conv2d(u, self.weight.to(u.dtype), padding=self.padding)
@@ -127,7 +124,7 @@ class SCell(nn.Module):
         return (selectivity * functional.relu(surplus)).to(x.dtype)
 
     def v_cells(self, x: torch.Tensor) -> torch.Tensor:
-        """What the V-cells say, (N, 1, H', W'): the weighted root mean square of the input in each window."""
+        """The outputs of the V-cells, (N, 1, H', W'): the weighted root mean square of the input in each window."""
         return root(functional.conv2d(x.square(), self.window.to(x.dtype), padding=self.padding))
 
     def extra_repr(self) -> str:
@@ -136,12 +133,12 @@ class SCell(nn.Module):
 
 
 class ContrastCells(nn.Module):
-    """On-center and off-center cells, as of the retina: (N, C, H, W) to (N, 2 C, H, W), nothing below zero.
+    """On-center and off-center cells, as in the retina: (N, C, H, W) to (N, 2 C, H, W), not negative.
 
     φ[± Σ w(ν) u(n + ν)] with w the difference of two Gaussians (standard deviations 1 and 2 pixels, 7×7) whose sum is 0
-    and whose positive part sums to 1. So the mean of the input does not matter, and standardized inputs serve as well
-    as intensities. The border is replicated, since a frame of zeros would be an edge. First all on-center planes, then
-    all off-center ones.
+    and whose positive part sums to 1. So the mean of the input does not matter, and inputs may be standardized. The
+    border is replicated, as a frame of zeros would be an edge. All on-center planes come first, then all off-center
+    ones.
     Source: layer U_G of Fukushima, "Neocognitron for handwritten digit recognition", Neurocomputing 51, 2003.
     """
 

@@ -1,6 +1,4 @@
-"""Group normalization of maps of one channel.
-Local contrast normalization.
-"""
+"""Normalization layers: group normalization of a single channel, and local contrast normalization."""
 
 from __future__ import annotations
 
@@ -18,8 +16,8 @@ from striate.layers.windows import check_map, root, wide
 class OneChannelGroupNorm(nn.GroupNorm):
     """`nn.GroupNorm(1, 1)`: (N, 1, …) to the same shape, each sample normalized over all its positions.
 
-    torch 2.13 crashes in its backward pass where the one channel has the strides of channels last; here the axis gets
-    those of a fresh tensor. Parameters and state_dict are those of `nn.GroupNorm`.
+    torch 2.13 crashes in the backward pass if the channel axis has channels-last strides; here it gets those of a new
+    tensor. Parameters and state_dict are those of `nn.GroupNorm`.
     Source: Wu and He, "Group normalization", ECCV 2018.
     """
 
@@ -65,12 +63,12 @@ class LocalContrastNorm(nn.Module):
         v = values if self.parts == "divisive" else values - self._blur(values.mean(1, keepdim=True)) / inside
         if self.parts == "subtractive":
             return v.to(x.dtype)
-        spread = root(self._blur(v.square().mean(1, keepdim=True)) / inside)
-        typical = spread.mean(dim=tuple(range(1, x.dim())), keepdim=True)
-        # A constant map leaves rounding errors, which must not be blown up to contrast.
+        deviation = root(self._blur(v.square().mean(1, keepdim=True)) / inside)
+        typical = deviation.mean(dim=tuple(range(1, x.dim())), keepdim=True)
+        # The rounding errors of a constant map must not be amplified to contrast.
         largest = values.detach().abs().amax(dim=tuple(range(1, x.dim())), keepdim=True)
         least = (largest * math.sqrt(torch.finfo(values.dtype).eps)).clamp_min(TINY)
-        return (v / torch.maximum(torch.maximum(spread, typical), least)).to(x.dtype)
+        return (v / torch.maximum(torch.maximum(deviation, typical), least)).to(x.dtype)
 
     def _blur(self, x: torch.Tensor) -> torch.Tensor:
         # Shifted sums instead of a convolution, which autocast would compute in half precision.

@@ -1,8 +1,4 @@
-"""L2 pooling over neighboring channels.
-L2 pooling over spatial windows.
-Global average pooling.
-Subsampling with a trainable coefficient and bias for each map.
-"""
+"""Pooling layers: L2 pooling over channels or spatial windows, global average pooling, and LeNet's subsampling."""
 
 from __future__ import annotations
 
@@ -19,8 +15,8 @@ class ChannelL2Pool(nn.Module):
     """Root of the sum of squares over `size` neighboring channels: (N, C, *spatial) to the same shape, also (N, F).
 
     The window of output channel c is c − size//2 … c + (size − 1)//2, cut at the first and the last channel, as in
-    local response normalization; so there are as many channels as before, and units of one neighborhood learn
-    related features. The gradient at an all-zero window is zero.
+    local response normalization. The number of channels does not change, and neighboring units learn related features.
+    The gradient at an all-zero window is zero.
     Source: Kavukcuoglu et al., "Learning invariant features through topographic filter maps", CVPR 2009.
     """
 
@@ -30,7 +26,7 @@ class ChannelL2Pool(nn.Module):
         self.size = size
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        # Beyond the channels that exist there are only zeros: a huge window costs no memory.
+        # Positions beyond the channels add only zeros, so the window is cut: a huge one takes no memory.
         before = min(self.size // 2, x.shape[1] - 1)
         after = min((self.size - 1) // 2, x.shape[1] - 1)
         squares = functional.pad(wide(x).square(), (0, 0) * (x.dim() - 2) + (before, after))
@@ -43,7 +39,7 @@ class ChannelL2Pool(nn.Module):
 class L2Pool(nn.Module):
     """Root of the sum of squares of every window: (N, C, *spatial) to (N, C, *smaller), 1 to 3 spatial axes.
 
-    `padding` adds zeros, at most half of `kernel_size`; `stride` is `kernel_size` unless given. The gradient at an
+    `padding` adds zeros, at most half of `kernel_size`; `stride` is `kernel_size` by default. The gradient at an
     all-zero window is zero. Sizes follow `torch.nn.MaxPool2d` with `ceil_mode=False`.
     Source: Hyvärinen and Köster, "Complex cell pooling and the statistics of natural images", 2007.
     """
@@ -62,7 +58,7 @@ class L2Pool(nn.Module):
         padding = per_axis(self.padding, axes, "padding")
         squares = wide(x).square()
         if max(padding) > 0:
-            # Apart from the pooling: avg_pool3d refuses a window larger than the map without its padding.
+            # Padded before, as avg_pool3d refuses a window larger than the map without its padding.
             squares = functional.pad(squares, [pad for pad in reversed(padding) for _ in range(2)])
         means = pool(squares, kernel, stride)
         return root(means * math.prod(kernel)).to(x.dtype)
@@ -72,7 +68,7 @@ class L2Pool(nn.Module):
 
 
 class GlobalAveragePool(nn.Module):
-    """The mean of every channel over all positions: (N, C, *spatial) to (N, C). ShapeError where there are none.
+    """The mean of every channel over all positions: (N, C, *spatial) to (N, C). ShapeError for a map without positions.
 
     Source: Lin et al., "Network in network", ICLR 2014.
     """
@@ -85,8 +81,8 @@ class GlobalAveragePool(nn.Module):
 class Subsampling(nn.Module):
     """Sum over every size×size window, times a coefficient, plus a bias: (N, C, H, W) to (N, C, H / size, W / size).
 
-    Windows do not overlap; rows and columns beyond the last whole window are dropped. `weight` (C, 1, 1) begins as
-    1 / size², which is the mean of the window; `bias` (C,) begins as zeros.
+    Windows do not overlap; rows and columns beyond the last complete window are dropped. `weight` (C, 1, 1) is
+    initialized with 1 / size², which computes the mean of the window, `bias` (C,) with zeros.
     Source: LeCun et al., "Gradient-based learning applied to document recognition", 1998, section II-B, where a
     squashing function follows.
     """

@@ -1,4 +1,4 @@
-"""Greedy suppression of overlapping boxes as one operation, which files of other programs have too."""
+"""Non-maximum suppression of overlapping boxes as one operation, which exported programs and ONNX files have too."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _BY_ROUNDS = ContextVar("_BY_ROUNDS", default=False)
 
 @contextmanager
 def by_rounds() -> Iterator[None]:
-    """While open, what is traced needs no operation but those of torch."""
+    """While the body runs, traced programs use torch's own operations only."""
     before = _BY_ROUNDS.set(True)
     try:
         yield
@@ -24,7 +24,7 @@ def by_rounds() -> Iterator[None]:
 
 
 def suppress(boxes: torch.Tensor, scores: torch.Tensor, threshold: float, least: float) -> torch.Tensor:
-    """(N, B) bool: `suppression()`, or the same by rounds."""
+    """The kept boxes, (N, B) bool: by `suppression()`, or by `suppress_by_rounds` within `by_rounds`."""
     alone = _BY_ROUNDS.get() and torch.compiler.is_exporting()
     kept: torch.Tensor = (suppress_by_rounds if alone else suppression())(boxes, scores, threshold, least)
     return kept
@@ -32,11 +32,11 @@ def suppress(boxes: torch.Tensor, scores: torch.Tensor, threshold: float, least:
 
 @cache
 def suppression() -> Any:
-    """The operation `suppress(boxes, scores, threshold, least)`, known to torch from the first call on.
+    """The operation `suppress(boxes, scores, threshold, least)`, which the first call registers with torch.
 
-    (N, B) bool: which of the boxes (N, B, 4) are kept of those of their class whose IoU is above the threshold.
-    `scores` (N, K, B): each box has one in the row of its class, 0 in the others; those of `least` and below are not
-    kept. In ONNX it is NonMaxSuppression, over all images of the batch.
+    It returns (N, B) bool: which of the boxes (N, B, 4) are kept, where boxes of a class overlap with an IoU above the
+    threshold. `scores` (N, K, B): each box has a score in the row of its class, and 0 in the others; boxes with a score
+    of `least` or below are not kept. In ONNX, it is NonMaxSuppression over all images of the batch.
     """
     operation = torch.library.custom_op("striate::suppress", _suppress, mutates_args=())
     operation.register_fake(lambda boxes, *_: boxes.new_empty(boxes.shape[:2], dtype=torch.bool))
@@ -64,9 +64,9 @@ def _iou(one: torch.Tensor, others: torch.Tensor) -> torch.Tensor:
 
 
 def suppress_by_rounds(boxes: torch.Tensor, scores: torch.Tensor, threshold: float, least: float) -> torch.Tensor:
-    """The same of boxes in order of falling scores, by operations of torch alone, for programs that are traced: each
-    round takes as kept what no kept box before it overlaps, until nothing changes (Zheng et al., "Enhancing geometric
-    factors in model learning and inference for object detection", 2020: Cluster-NMS)."""
+    """The same by torch's own operations, for traced programs; boxes are in descending order of their scores. Each
+    round keeps the boxes that no kept box before them overlaps, until nothing changes (Zheng et al., "Enhancing
+    geometric factors in model learning and inference for object detection", 2020: Cluster-NMS)."""
     from torch._higher_order_ops import while_loop
 
     best, kind = scores.max(1)
@@ -90,7 +90,7 @@ def suppress_by_rounds(boxes: torch.Tensor, scores: torch.Tensor, threshold: flo
 
 
 def suppress_in_onnx(boxes: Any, scores: Any, threshold: float, least: float) -> Any:
-    """The operation in ONNX, as torch's exporter asks for it."""
+    """The operation in ONNX, in the form that torch's exporter expects."""
     from onnxscript import opset18
 
     op: Any = opset18

@@ -1,4 +1,4 @@
-"""What the layers here share: sizes per axis, checks of sizes and maps, and a root that is differentiable at zero."""
+"""Helpers of the layers: sizes per axis, checks of sizes and maps, and a root that is differentiable at zero."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Size = int | Sequence[int]
 
 
 def per_axis(value: Size, axes: int, name: str) -> tuple[int, ...]:
-    """`value` as one whole number an axis; UsageError where it is written for another number of axes."""
+    """`value` as one whole number for each axis; UsageError if it has another number of entries."""
     values = (value,) * axes if isinstance(value, int) else tuple(value)
     if len(values) != axes:
         got = f"{several(len(values), 'number')} for {several(axes, 'spatial axis', 'spatial axes')}"
@@ -46,5 +46,5 @@ def root(x: torch.Tensor) -> torch.Tensor:
 
 
 def wide(x: torch.Tensor) -> torch.Tensor:
-    """x in at least float32: squares of half precision overflow or lose their last digits."""
+    """x in at least float32: in half precision, squares overflow or lose their last digits."""
     return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x

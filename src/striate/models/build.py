@@ -1,4 +1,4 @@
-"""From what the user names to a network: zoo name, layer string, `file.py:function`, run, or an `nn.Module`."""
+"""Build the network that the user names: zoo name, layer string, `file.py:function`, run, or an `nn.Module`."""
 
 from __future__ import annotations
 
@@ -50,9 +50,9 @@ _ONE_CALL = re.compile(r"[A-Za-z_][\w.-]*+\s*+(\([^()]*+\)?+)?+\s*+")
 
 
 def named_model(model: Model) -> tuple[str | None, nn.Module | None]:
-    """How a configuration calls `model`, None for `auto`; and the module, where it is one. A class or function is
-    called only where the network is built, which knows the shape of inputs and the seed. Raises ModelError for all
-    else."""
+    """The name of `model` in a configuration, None for `auto`; and the module, if `model` is one. A class or function
+    is not called here but when the network is built, as input shape and seed are known only then. Raises ModelError for
+    any other object."""
     if isinstance(model, nn.Module):
         return None, model
     if isinstance(model, str | Path):
@@ -63,8 +63,8 @@ def named_model(model: Model) -> tuple[str | None, nn.Module | None]:
 
 
 def module_of_run(saved: str | None, module: object) -> nn.Module | None:
-    """The `module` that a call of Python gives for a run whose network is `saved`; None where the name builds it, then
-    also by the class or function given now. Raises ModelError where the run needs another."""
+    """The `module` argument of a call, for a run whose network has the name `saved`; None where that name builds the
+    network, which may be a class or function given now. Raises ModelError where the run needs another module."""
     if module is None or isinstance(module, nn.Module):
         return module
     if not callable(module) or saved is None or not is_given(saved) or saved.startswith(MODULE_GIVEN):
@@ -100,21 +100,25 @@ def build_model(
 ) -> nn.Module:
     """The network that `model` names, with weights drawn from torch's random state, or those of a run.
 
-    `model`: a zoo name (`mnist-cnn`, `mlp(128,64)`), one of timm (`timm/convnext_atto`), a layer string,
-    `path/to/file.py:function`, which RUNS that code, a run directory or checkpoint; a module, which comes back as it
-    is; a class or function that makes one, called as that of a file is. `input_shape`: (C, *spatial) or (F,), without
-    the batch; None takes the zoo's published one, or the run's. `outputs`: how many logits, or channels of the
-    input's size if `dense`; None takes the published number, the run's, or whatever the network gives. `dense` None
-    is what a zoo network or run is made for, and False for all else. A run's last layer is initialized again
-    where its number of outputs differs. `init`: the initialization of all layers (see `reinitialize`); `auto` is by
-    each layer's activation in layer strings and the zoo, and leaves other networks as they are. `new_head`: a network
-    of `file.py:function` that gives another number of outputs gets a new output layer. `classes` are named in errors.
-    `announce` gets one sentence on the weights taken over, if any. Also under `torch.device("meta")`.
+    - `model`: a zoo name (`mnist-cnn`, `mlp(128,64)`), a timm name (`timm/convnext_atto`), a layer string, a run
+      directory or checkpoint, `path/to/file.py:function`, which RUNS that code; a module, which is returned unchanged;
+      or a class or function that makes one, called like the function of a file.
+    - `input_shape`: (C, *spatial) or (F,), without the batch; None takes the zoo's published one, or the run's.
+    - `outputs`: the number of logits, or of channels at the input's size if `dense`; None takes the published number,
+      the run's, or that of the network as it is. A run with another number gets a newly initialized output layer.
+    - `dense`: None takes what a zoo network or run is made for, and False for all others.
+    - `init`: the initialization of all layers (see `reinitialize`); `auto` chooses by each layer's activation in layer
+      strings and zoo networks, and leaves other networks as they are.
+    - `new_head`: give a network of `file.py:function` a new output layer if its number of outputs differs.
+    - `classes`: names of the classes, for error messages.
+    - `announce`: called with one sentence about the loaded weights, if any.
 
-    Raises ModelError (LayerStringError where a character can be pointed at) if there is no such model, it does not
-    fit the input, its output is not what was asked for, or a run's weights do not fit; RunError for a run without a
+    Works under `torch.device("meta")` too.
+
+    Raises ModelError (LayerStringError if it can point at a character) if there is no such model, it does not fit the
+    input, its output differs from the requested one, or a run's weights do not fit; RunError for a run without a
     checkpoint or with a damaged one; ConfigError for an `init` other than `auto` of a run, or of a network without
-    layers that it could be applied to.
+    layers to apply it to.
     """
     if input_shape is not None:
         input_shape = read_input_shape(input_shape)
@@ -125,7 +129,7 @@ def build_model(
     if module is None and names_run(name):
         refuse_init(init, f"a network that starts from the weights of {name.strip()}")
     if module is None:
-        trust_named(name)  # whoever has the name from a file asks `refuse_unnamed` first
+        trust_named(name)  # callers that read the name from a file call `refuse_untrusted` first
         request = _Request(name.strip(), input_shape, outputs, dense, new_head, classes, announce or (lambda _: None))
         network, request = _from_text(request)
     else:
@@ -138,7 +142,7 @@ def build_model(
 
 
 def _read_number(outputs: object) -> int:
-    """The number of outputs; ModelError unless it is one."""
+    """The number of outputs; ModelError for anything but a whole number in the allowed range."""
     try:
         number = 0 if isinstance(outputs, bool) else operator.index(outputs)  # type: ignore[arg-type]
     except TypeError:
@@ -159,7 +163,7 @@ def refuse_init(init: Initialization, beside: str) -> None:
 
 @dataclass(frozen=True)
 class _Request:
-    """The arguments of `build_model`, later with what they left open."""
+    """The arguments of `build_model`; those left open are filled in later."""
 
     text: str
     input_shape: tuple[int, ...] | None
@@ -171,7 +175,7 @@ class _Request:
 
 
 def _from_text(request: _Request) -> tuple[nn.Module, _Request]:
-    """The network, and the request that its output still has to be checked against."""
+    """The network, and the request against which its output must still be checked."""
     text, kind = request.text, _kind(request.text)
     if kind == "run":
         return _from_run(request)
@@ -203,7 +207,7 @@ def _first(asked: bool | None, otherwise: bool) -> bool:
 
 
 def _kind(text: str) -> Literal["given", "file", "run", "timm", "zoo", "layers"]:
-    """What the text is; ModelError where it can be none of these."""
+    """The kind of model that the text names; ModelError if it names none."""
     if is_given(text):
         return "given"
     if names_file(text):
@@ -226,7 +230,7 @@ def _kind(text: str) -> Literal["given", "file", "run", "timm", "zoo", "layers"]
 
 
 def _from_code(request: _Request) -> nn.Module:
-    """The network of a function, with another output layer where that is asked for and needed."""
+    """The network of a function, with a new output layer where that is requested and needed."""
     network: nn.Module
     if is_given(request.text):
         factory: Any = trusted_code(request.text, "a network", "module")
@@ -244,12 +248,12 @@ def _from_code(request: _Request) -> nn.Module:
             network = replace_head(network, request.outputs)
             check_outputs(network, *arguments)
         except ModelError:
-            raise error from None  # another output layer is not what it wants
+            raise error from None  # a new output layer would not help
     return network
 
 
 def _for_maps(network: nn.Module, request: _Request) -> nn.Module:
-    """The network, with a decoder where an output for each position is asked for and it gives a vector."""
+    """The network, with a decoder if it outputs a vector and an output for each position is requested."""
     if not request.dense or request.input_shape is None or request.outputs is None or len(request.input_shape) != 3:
         return network
     return (
@@ -266,14 +270,14 @@ def _from_run(request: _Request) -> tuple[nn.Module, _Request]:
     shape, count = request.input_shape or saved.input_shape, request.outputs or saved.outputs
     name, dense = saved.name, _first(request.dense, saved.dense)
     try:
-        images = count == saved.outputs == math.prod(shape)  # of an autoencoder, whose output is not a vector
+        images = count == saved.outputs == math.prod(shape)  # an autoencoder, whose output is not a vector
         if _kind(name) == "layers" and not images:
             name = with_outputs(name, shape, count)
         asked = None if images else count
         inner = replace(request, text=name, input_shape=shape, outputs=asked, dense=dense, new_head=True)
         network, _ = _from_text(inner)
     except ModelError as error:
-        # Not the user's text but the run's: no character of it to point at.
+        # The layer string comes from the run, so the error cannot point at a character of the user's text.
         where = f"the network of {request.text}, {saved.name}"
         raise InputMisfit(where, error.got, error.expected, error.remedy, fitting=saved.input_shape) from None
     request.announce(take_weights(network, saved, count, request.classes))

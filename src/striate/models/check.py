@@ -1,4 +1,4 @@
-"""Does a network give what the data ask for? One forward pass that leaves no trace on the network."""
+"""Check the output shape of a network by one forward pass that does not change the network."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from striate.wording import several
 
 BATCH = 2
 _SHAPES = "torch.fx.experimental.symbolic_shapes"
-"""What torch loads for the first pass over shapes alone, with its compiler: a second and a half."""
-_QUICK = 4e11  # weights × positions: 50 ms for the usual networks, 3 s where each kernel meets each position
+"""The module that torch loads, with its compiler, for the first pass with shapes only; it takes 1.5 s."""
+_QUICK = 4e11  # weights × positions: 50 ms for usual networks, 3 s where each weight is used at each position
 
 
 def check_outputs(
@@ -32,11 +32,11 @@ def check_outputs(
     *,
     classes: tuple[str, ...] = (),
 ) -> None:
-    """Runs one batch of two through the network: of zeros, or of shapes alone where that is quicker.
+    """Run a batch of two through the network and check the output's shape: with zeros, or with shapes only if faster.
 
-    Raises ModelError unless the output is a tensor (N, outputs), or (N, outputs, *spatial of the input) if `dense`;
-    an exception inside names the module and the shapes it was given. Mode, buffers and random state of the network
-    stay as they are. Softmax at the end is allowed here.
+    Raises ModelError unless the output is a tensor (N, outputs), or (N, outputs, *spatial of the input) if `dense`.
+    Where the network raises an exception, the error names the module and the shapes of its inputs. Mode, buffers and
+    random state of the network do not change. Softmax at the end is allowed.
     """
     result = _forward(module, input_shape)
     if isinstance(result, Failure):
@@ -56,7 +56,7 @@ def check_outputs(
     if not isinstance(result, torch.Tensor):
         key = next(iter(result), 0) if isinstance(result, Mapping) else 0
         remedy = f"let forward return one tensor, such as outputs[{key!r}]"
-    # A map where a vector is wanted, or the other way round: a network for another task.
+    # A map where a vector is needed, or a vector where a map is needed: a network for another task.
     elif result.ndim != len(wanted):
         usual = "small-unet3d" if len(input_shape) == 4 else "small-unet"
         remedy += f", or use --model {usual if dense else 'auto'}"
@@ -66,7 +66,7 @@ def check_outputs(
 
 
 def refuse_without_numbers(module: nn.Module) -> None:
-    """Raise ModelError where weights have shapes and no numbers, and nobody is to draw them."""
+    """Raise ModelError for a network on the meta device, whose weights have no values."""
     tensors = (*module.parameters(), *module.buffers())
     if any(tensor.is_meta for tensor in tensors):
         got, remedy = (
@@ -77,24 +77,24 @@ def refuse_without_numbers(module: nn.Module) -> None:
 
 
 def refuse_scripted(module: nn.Module) -> None:
-    """Raise ModelError for a network of TorchScript, whose parts are no modules of Python."""
+    """Raise ModelError for a TorchScript network, whose parts are not Python modules."""
     if any(isinstance(part, torch.jit.ScriptModule) for part in module.modules()):
         got, remedy = "a network scripted or traced by torch.jit", "give the nn.Module that it was made from"
         raise ModelError(f"model {type(module).__name__}", got, "an nn.Module", remedy)
 
 
 def _offered(module: nn.Module, input_shape: tuple[int, ...]) -> str:
-    """What the network has instead, for the message."""
+    """The features that the network offers instead, for the message."""
     try:
         copy = trial_copy(module)
         return f"; the network offers {network_features(copy, zero_input(copy, input_shape, BATCH))}"
-    except Exception:  # whatever a network of the user's own raises: the message is about something else
+    except Exception:  # a user's network may raise anything; the message is about another error
         return ""
 
 
 def _forward(module: nn.Module, input_shape: tuple[int, ...]) -> object:
-    """The output of the module, or the Failure: for real on a copy where that is quick, or else on the meta device, and
-    where it cannot be taken there for real."""
+    """The output of the module, or the Failure: with real numbers on a copy if that is quick or the module cannot be
+    copied to the meta device, else on the meta device."""
     if _SHAPES not in sys.modules and _is_quick(module, input_shape):
         result = _run(trial_copy(module), zero_input(module, input_shape, BATCH))
         if not isinstance(result, Failure):
@@ -107,7 +107,7 @@ def _forward(module: nn.Module, input_shape: tuple[int, ...]) -> object:
 
 
 def _is_quick(module: nn.Module, input_shape: tuple[int, ...]) -> bool:
-    """Whether a pass over zeros takes less time than loading what a pass over shapes needs."""
+    """Whether a pass with zeros takes less time than loading the compiler for a pass with shapes only."""
     tensors = list(module.parameters())
     if is_lazy(module) or any(tensor.is_meta for tensor in tensors):
         return False
@@ -115,7 +115,7 @@ def _is_quick(module: nn.Module, input_shape: tuple[int, ...]) -> bool:
 
 
 def _run_without_numbers(module: nn.Module, input_shape: tuple[int, ...]) -> object:
-    """The output on the meta device, or the Failure; None where the module cannot be taken there."""
+    """The output on the meta device, or the Failure; None where the module cannot be copied to it."""
     bare = None if is_lazy(module) else without_numbers(module)
     return None if bare is None else _run(bare, zero_input(module, input_shape, BATCH, device="meta"))
 
@@ -144,22 +144,22 @@ def _explained(failure: Failure, module: nn.Module, input_shape: tuple[int, ...]
     def runs(shape: tuple[int, ...]) -> bool:
         try:
             return not isinstance(_run_without_numbers(module, shape), Failure | None)
-        except StriateError:  # a layer that refuses this size, which nobody gave
+        except StriateError:  # a layer that refuses this size, which is a trial and not the user's
             return False
 
     return shape_error(failure, module, input_shape, runs)
 
 
 def gives_vector(module: nn.Module, input_shape: tuple[int, ...]) -> bool:
-    """Whether the network gives (N, K) for a batch: no output for each position. The network stays as it is."""
+    """Whether the network's output for a batch is (N, K), not a map. The network is not changed."""
     result = _forward(module, input_shape)
     return isinstance(result, torch.Tensor) and result.ndim == 2
 
 
 def check_forward(module: nn.Module, input_shape: tuple[int, ...]) -> None:
-    """Runs one batch of two through the network; ModelError with module and shapes where an exception comes out.
+    """Run a batch of two through the network, which is not changed.
 
-    The network stays as it is.
+    Raises ModelError, with module and shapes, where the network raises an exception.
     """
     result = _forward(module, input_shape)
     if isinstance(result, Failure):

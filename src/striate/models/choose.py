@@ -1,4 +1,4 @@
-"""`auto`: a network by the shape of the data, with the reason; free of torch."""
+"""`auto`: choose a network by the shape of the data, and say why; free of torch."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ SMALL_GRAY = 32
 SMALLEST_FOR_MNIST_CNN, SMALLEST_FOR_RESNET, UNET_MULTIPLE, UNET3D_MULTIPLE = 16, 8, 4, 8
 SMALLEST_FOR_AIRBENCH, LARGE_FOR_AIRBENCH = 9, 64
 LARGE_FOR_DECODER = 96
-"""Pixels: of smaller images maps of a quarter of the size leave too little of borders."""
+"""Pixels. In smaller images, maps of a quarter of the size lose too much detail at borders."""
 DETECTOR = "small-resnet"
 PASSES = 5
-"""Over the training samples, at least, before a wider network pays; with images that grow they are about seven."""
+"""Least number of epochs for which a wider network pays off; with progressive resizing, they are about seven."""
 _WIDTHS, _PUBLISHED = (16, 32, 64, 96, 128), 64
 FEW = 5_000
-"""Samples: from so few a wider network learns no more, and it takes time from the passes."""
+"""Samples. From so few, a wider network learns no more, and it takes time that more epochs could use."""
 
 
 def choose_model(kind: str, input_shape: tuple[int, ...], needs: str, samples: int) -> tuple[str, str]:
@@ -62,12 +62,12 @@ def choose_fast_model(
     macs: float | None = None,
     beside: float = 0.0,
 ) -> tuple[str, str]:
-    """As `choose_model`, for a training that has little time: `airbench` for the images that it takes.
+    """As `choose_model`, for a training with little time: `airbench` for images that it can take.
 
-    `macs`: the multiply–accumulates that there is time for; `beside`: what has to be computed besides the passes, in
-    samples of a training step. The network is the widest of which five passes over the samples then fit,
-    `airbench(width=16)` at least, and none wider than published for up to 5,000 samples; without a limit of the
-    published width, half of it for gray images.
+    `macs`: the multiply–accumulates that there is time for; `beside`: the cost of everything but the epochs, in samples
+    of a training step. The network is the widest for which five epochs fit: at least `airbench(width=16)`, and for up
+    to 5,000 samples at most the published width. Without a limit of time it has the published width, or half of it for
+    gray images.
     """
     image = medium_of(kind).pictures and len(input_shape) == 3 and needs not in ("map", "pyramid")
     if not image or min(input_shape[1:]) < SMALLEST_FOR_AIRBENCH:
@@ -87,7 +87,7 @@ def choose_fast_model(
 
 
 def airbench_macs(width: int, input_shape: tuple[int, ...]) -> int:
-    """Multiply–accumulates of `airbench` for one image, its output layer left out."""
+    """Multiply–accumulates of `airbench` for one image, without the output layer."""
     channels, height, width_of_image = input_shape
     large = max(height, width_of_image) > LARGE_FOR_AIRBENCH
     first = channels * (32 if large else 8)
@@ -113,7 +113,7 @@ def _for_masks(input_shape: tuple[int, ...]) -> tuple[str, str]:
 
 
 def network_for_objects(input_shape: tuple[int, ...]) -> tuple[str, str] | None:
-    """That for objects of images, with maps of several strides; None for images too small for it."""
+    """The network for object detection, with maps of several strides, and the reason; None for images too small."""
     if len(input_shape) != 3 or min(input_shape[1:]) < SMALLEST_FOR_RESNET:
         return None
     size = show_shape(input_shape)
@@ -121,7 +121,7 @@ def network_for_objects(input_shape: tuple[int, ...]) -> tuple[str, str] | None:
 
 
 def network_for_places(input_shape: tuple[int, ...]) -> tuple[str, str]:
-    """Residual blocks at each of a few sizes, halved down to 4 cells, the first as large as the head reads."""
+    """Residual blocks on maps of several sizes, from the largest that the head reads, halved down to 4 cells."""
     side = max(input_shape[1:])
     halvings = 0 if side <= _WHOLE else 1 if side <= 2 * _WHOLE else 2
     stem = [f"conv({width},3,stride={1 + (halvings > k)},pad=1) bn relu" for k, width in enumerate(_PLACES[:2])]
@@ -140,8 +140,8 @@ def _block(width: int) -> str:
 
 
 _PLACES, _WHOLE, _COARSEST = (32, 64, 96, 128, 160), 48, 4
-"""Channels of the maps, pixels of the longer side up to which the first is as large as the image, and cells of the
-shorter side of the last."""
+"""Channels of the maps; longest side, in pixels, up to which the first map has the size of the image; cells along the
+shorter side of the last map."""
 
 
 def _for_table(input_shape: tuple[int, ...], samples: int) -> tuple[str, str]:
@@ -149,7 +149,7 @@ def _for_table(input_shape: tuple[int, ...], samples: int) -> tuple[str, str]:
     for side in input_shape:
         features *= side
     hidden = 8
-    # As wide as four times the features, while the first layer has fewer weights than ten times the samples.
+    # Four times as wide as the features, if the first layer then has fewer weights than ten times the samples.
     while hidden < min(256, 4 * features) and 2 * hidden * features <= 10 * samples:
         hidden *= 2
     second = max(8, hidden // 2)

@@ -1,4 +1,4 @@
-"""Which network."""
+"""The configuration of the network: `model.*`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 NONE = "none"
-"""What `ModelConfig.weights` says where none are wanted, not even those that would be chosen."""
+"""Value of `ModelConfig.weights` for no pretrained weights, not even those that `auto` would choose."""
 
 Initialization = Literal[
     "auto", "he-normal", "he-uniform", "glorot-normal", "glorot-uniform", "lecun-normal", "orthogonal", "normal",
@@ -16,7 +16,7 @@ Initialization = Literal[
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """Fields of `model.*`: which network, and the weights that it begins with."""
+    """Fields of `model.*`: the network and its initial weights."""
 
     name: str = "auto"
     """The network: a name (see `striate models`), also with arguments, "mlp(128,64)"; `timm/NAME`; a layer string,
@@ -43,5 +43,5 @@ class ModelConfig:
 
     @property
     def pretrained(self) -> str | None:
-        """The weights that it begins with; None for random ones."""
+        """The pretrained weights; None for random ones."""
         return None if self.weights == NONE else self.weights

@@ -1,8 +1,8 @@
-"""A decoder for masks over any network: its pyramid of maps, merged from the coarsest to the finest.
+"""A decoder for masks on any network: it merges the network's pyramid of maps, from the coarsest to the finest.
 
 Lin, Dollár, Girshick, He, Hariharan and Belongie, "Feature pyramid networks for object detection", CVPR 2017, with the
 fine maps of a U-Net (Ronneberger et al. 2015). Maps are enlarged by whole factors from the upper left corner, so that a
-part of an image that begins at a multiple of the coarsest map's stride gives what the whole image gives there.
+crop that begins at a multiple of the coarsest map's stride has the same output as that part of the full image.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from striate.models.initialization.initialize import initialize_output
 from striate.models.preserved_state import zero_input
 
 WIDTH, FINE = 64, 32
-"""Channels of the merged maps, and of those of half the size of the image, whose positions are many."""
+"""Channels of the merged maps, and of those of half the image's size, which have many positions."""
 FINE_REDUCTION = 2
 
 
 class MaskDecoder(nn.Module):
-    """Maps of growing size (N, C, h, w) to (N, outputs, h, w) of the finest one.
+    """From maps of increasing size (N, C, h, w) to (N, outputs, h, w), at the size of the finest.
 
-    Each map is projected to as many channels as the merged one has, normalized, added to the enlarged coarser one, and
-    mixed by a 3×3 convolution. `channels` and `reductions` of the maps, the finest first.
+    Each map is projected to the channels of the merged map, normalized, added to the enlarged coarser map, and mixed by
+    a 3×3 convolution. `channels` and `reductions` (strides) are those of the maps, the finest first.
     """
 
     def __init__(self, channels: Sequence[int], reductions: Sequence[float], outputs: int) -> None:
@@ -69,8 +69,8 @@ class MaskNetwork(nn.Module):
 
 
 def enlarged(x: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
-    """(N, C, *size) bilinear, by the whole factor by which sizes that are rounded up were divided; resized where the
-    sizes do not go together so."""
+    """x, enlarged bilinearly to (N, C, *size): by a whole factor and cropped, where x has `size` divided by that factor
+    and rounded up; else resized."""
     if torch.compiler.is_exporting():
         return _enlarged_as_traced(x, size)
     factors = [max(1, round(to / own)) for own, to in zip(x.shape[2:], size, strict=True)]
@@ -84,8 +84,8 @@ def enlarged(x: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
 
 
 def _enlarged_as_traced(x: torch.Tensor, size: Sequence[Any]) -> torch.Tensor:
-    """`enlarged` of sizes that are not known yet, by the factors of those that the network is traced with: a comparison
-    would hold for these alone."""
+    """`enlarged` for sizes that are symbolic while the network is traced: it uses the factors of the traced sizes, as a
+    comparison would restrict the program to these."""
     from torch.fx.experimental.symbolic_shapes import optimization_hint
 
     (height, width), own = size, x.shape[2:]
@@ -97,8 +97,8 @@ def _enlarged_as_traced(x: torch.Tensor, size: Sequence[Any]) -> torch.Tensor:
 
 
 def upper_left(x: torch.Tensor, height: Any, width: Any) -> torch.Tensor:
-    """(N, C, height, width) of maps, copied: a traced program asserts of a part of them that its strides are as at the
-    size it was traced with."""
+    """The upper left part (N, C, height, width) of maps, as a copy: for a view, a traced program would assert the
+    strides of the size that it was traced with."""
     return x.index_select(2, torch.arange(height)).index_select(3, torch.arange(width))
 
 
@@ -108,7 +108,7 @@ def _mix(in_channels: int, channels: int) -> nn.Sequential:
 
 
 class _Outside(fx.Tracer):
-    """Traces what lies around the modules `taps`, and nothing inside of any other module."""
+    """Traces the modules that contain `taps`; all other modules are leaves."""
 
     def __init__(self, taps: Sequence[str]) -> None:
         super().__init__()
@@ -120,11 +120,10 @@ class _Outside(fx.Tracer):
 
 
 def with_decoder(network: nn.Module, input_shape: tuple[int, ...], outputs: int) -> MaskNetwork:
-    """The layers of `network` up to its coarsest map, with a decoder that gives `outputs` channels at each position of
-    images of `input_shape` (C, H, W). What comes after (a classifier) is left out.
+    """The layers of `network` up to its coarsest map, with a decoder that outputs `outputs` channels at each position
+    of images of `input_shape` (C, H, W). Later layers (a classifier) are left out.
 
-    Raises ModelError where it has no smaller maps, or does not give these maps by calls that can be followed.
-    """
+    Raises ModelError where the network has no maps smaller than the image, or torch.fx cannot trace it."""
     where = f"{type(network).__name__} as the backbone of masks"
     usual = "small-unet3d" if len(input_shape) == 4 else "small-unet"
     remedy = f"let the network output a value for each position, or use --model {usual}"
@@ -144,12 +143,12 @@ def with_decoder(network: nn.Module, input_shape: tuple[int, ...], outputs: int)
         for node in graph.nodes:
             if node.op == "output":
                 node.args = (tuple(nodes[tap] for tap in taps),)
-        # Otherwise layers that draw random numbers (dropout) would keep the classifier that they stand in.
+        # By default, torch keeps layers that draw random numbers (dropout), and with them the classifier.
         graph.eliminate_dead_code(lambda node: node.op in ("placeholder", "output"))
         backbone = fx.GraphModule(network, graph)
     except StriateError:
         raise
-    except Exception as error:  # whatever the code of a network makes of values that are not there yet
+    except Exception as error:  # a network's code may raise anything for symbolic values
         reason = " ".join(str(error).split())[:160]
         raise ModelError(
             where, f"a network that torch.fx cannot trace: {reason}", "a forward that calls modules", remedy

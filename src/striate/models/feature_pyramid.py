@@ -1,4 +1,4 @@
-"""Maps of any network at several strides, each with the context of the coarser ones.
+"""Feature maps of any network at several strides, each with the context of the coarser ones.
 
 Lin et al., "Feature pyramid networks for object detection", CVPR 2017.
 """
@@ -25,12 +25,12 @@ def stride_of(part: FeatureMap, size: Sequence[int]) -> float:
 
 
 class FeaturePyramid(nn.Module):
-    """A network and, of its maps (N, C, h, w) from the finest stride that is wanted on, as many with `channels`.
+    """A network whose maps (N, C, h, w) are merged into maps with `channels` channels: one for each of `strides`, or
+    fewer if the network has fewer.
 
-    `strides` are those of the maps that it gives, finest first. Coarser maps of the network give context alone. What a
-    network computes behind its last map has no effect: an output layer there is taken out.
-    Raises ModelError for a network without maps at such strides.
-    """
+    The attribute `strides` has the strides of the output maps, finest first. Coarser maps of the network only provide
+    context. Layers after the network's last map have no effect: an output layer there is removed. Raises ModelError for
+    a network without maps at such strides."""
 
     def __init__(
         self, network: nn.Module, input_shape: tuple[int, ...], strides: Sequence[float], channels: int
@@ -67,7 +67,7 @@ class FeaturePyramid(nn.Module):
 
 
 def _behind(network: nn.Module, layer: str, maps: Sequence[FeatureMap], input_shape: tuple[int, ...]) -> bool:
-    """Whether a layer is computed after all of the maps, which then do not depend on it."""
+    """Whether a layer runs after all of the maps, so that they do not depend on it."""
     names = {layer, *(part.name for part in maps)}
     ended: list[str] = []
     with (
@@ -80,11 +80,11 @@ def _behind(network: nn.Module, layer: str, maps: Sequence[FeatureMap], input_sh
 
 
 def _choose(offered: Sequence[FeatureMap], size: Sequence[int], strides: Sequence[float]) -> tuple[FeatureMap, ...]:
-    """The maps from the finest of `strides` on, which halve from one to the next, as near to that as the network has;
-    at least one."""
+    """The network's maps from the finest of `strides` on, each of about half the size of the one before; at least
+    one."""
     by_stride = sorted(offered, key=lambda part: stride_of(part, size))
     finest = min(strides)
-    # Twice as coarse as asked for is no more than that; anything finer is only cost.
+    # A first map up to 1.5 times as fine as requested will do; finer ones would only cost time.
     coarse = [part for part in by_stride if stride_of(part, size) >= finest / 1.5]
     if not coarse:
         coarse = by_stride[-1:]

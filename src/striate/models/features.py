@@ -1,4 +1,4 @@
-"""What a network offers to a task (vector, maps, sequence), and which of its layers give that."""
+"""The features that a network offers to a task (vector, maps, sequence), and the layers that compute them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,8 @@ def weighted_layers(module: nn.Module) -> list[str]:
 
 
 def parameter_depths(module: nn.Module) -> dict[str, int]:
-    """Parameter name to depth, from 0. A layer without a kernel (a normalization) has the depth of the one before."""
+    """From parameter name to depth, from 0. A layer without a kernel (a normalization) has the depth of the layer
+    before it."""
     places = {name: place for place, name in enumerate(weighted_layers(module))}
     depths: dict[str, int] = {}
     depth = 0
@@ -36,9 +37,10 @@ def parameter_depths(module: nn.Module) -> dict[str, int]:
 
 
 def output_layer(module: nn.Module) -> str | None:
-    """The name of the layer that gives the outputs: the last one with a kernel or matrix, None where there is none.
+    """The name of the output layer: the last layer with a kernel or matrix; None if there is none.
 
-    "Last" is by registration, as networks are usually written; torch knows no order of execution without an input.
+    "Last" means the order of registration, which usually is that of execution; torch does not know the latter without
+    an input.
     """
     layers = weighted_layers(module)
     return layers[-1] if layers else None
@@ -68,7 +70,7 @@ class Features:
     pyramid: tuple[FeatureMap, ...]
     """The last feature map of each size with more than one position, in the order of computation."""
     sequence: tuple[int, int] | None
-    """(length, features) of what enters the output layer, where that is (N, length, features)."""
+    """(length, features) of the output layer's input, if that is (N, length, features); else None."""
 
     def __str__(self) -> str:
         """`a vector of 512 numbers, and maps of 64×32×32, 128×16×16`."""
@@ -81,8 +83,8 @@ class Features:
 
 
 def network_features(module: nn.Module, x: torch.Tensor, forward: Callable[[], object] | None = None) -> Features:
-    """What `module` offers for a batch like `x` (N, C, *spatial) or (N, F); `forward` runs it where a call with `x`
-    does not. Nothing of the module changes. Raises what the module raises."""
+    """The features of `module` for a batch like `x` (N, C, *spatial) or (N, F). `forward` runs the module where it is
+    not called with `x`. The module is not changed; its exceptions are raised unchanged."""
     done: list[FeatureMap] = []
     before: list[torch.Size] = []
 
@@ -104,7 +106,7 @@ def network_features(module: nn.Module, x: torch.Tensor, forward: Callable[[], o
         else:
             forward()
     names = [part.name for part in done]
-    # A module that runs more than once has no map of its own.
+    # The map of a module that runs more than once is ambiguous.
     sizes = {part.size: part for part in done if names.count(part.name) == 1}
     shape = before[-1] if before else torch.Size()
     return Features(

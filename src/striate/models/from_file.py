@@ -25,7 +25,7 @@ LONGEST_SHOWN = 80
 
 
 def names_file(text: str) -> bool:
-    """Whether the text means `path/to/file.py:function`, perhaps with its function forgotten."""
+    """Whether the text has the form `path/to/file.py:function`, or that without the function."""
     return ".py:" in text or text.endswith(".py")
 
 
@@ -36,14 +36,14 @@ def resolve_name(text: str) -> str:
         return text
     try:
         return f"{Path(path_text).expanduser().absolute()}:{name}"
-    except (OSError, RuntimeError):  # no such user as in ~user; the folder that we are in was removed
+    except (OSError, RuntimeError):  # ~user does not exist, or the working directory was removed
         return text
 
 
 def source_digest(text: str) -> str | None:
-    """SHA-256, in hexadecimal, of the file behind a `path/to/file.py:function`; None for any other name.
+    """SHA-256, in hexadecimal, of the file of a `path/to/file.py:function`; None for any other name.
 
-    Of this one file: what it imports is not covered. Raises ModelError where there is no such file.
+    Files that it imports are not included. Raises ModelError where there is no such file.
     """
     if not names_file(text):
         return None
@@ -57,9 +57,9 @@ def source_digest(text: str) -> str | None:
 def build_from_file(text: str, input_shape: tuple[int, ...] | None, outputs: int | None) -> nn.Module:
     """The network that `function` of `file.py` returns; runs the file and the function.
 
-    The function gets `input_shape` (without batch) and `classes` (number of outputs) if it has parameters of these
-    names, or of another in `_GIVEN_TO`. What the code prints goes to stderr: stdout belongs to the program's output.
-    Raises ModelError where the file or function is missing, raises, or returns something else.
+    The function gets `input_shape` (without batch) and `classes` (number of outputs) if it has parameters with these
+    names, or with the other names in `_GIVEN_TO`. What the code prints goes to stderr, as stdout is for the program's
+    output. Raises ModelError where the file or function is missing, raises, or returns something else.
     """
     path, name = _split(text)
     with _importable(path.resolve().parent), redirect_stdout(sys.stderr):
@@ -69,8 +69,9 @@ def build_from_file(text: str, input_shape: tuple[int, ...] | None, outputs: int
 def call_factory(
     factory: Callable[..., Any], text: str, input_shape: tuple[int, ...] | None, outputs: int | None
 ) -> nn.Module:
-    """The network that a class or a function makes, called with what it has parameters for (`_GIVEN_TO`); `text` is
-    how messages call it. Raises ModelError where it needs more, raises, or returns something else."""
+    """The network that a class or a function makes, called with those arguments of `_GIVEN_TO` that it has parameters
+    for; `text` is its name in messages. Raises ModelError where it requires other arguments, raises, or returns
+    something else."""
     from torch import nn
 
     with redirect_stdout(sys.stderr):
@@ -84,8 +85,8 @@ def call_factory(
 
 
 def refuse_changed_file(name: str, digest: str | None, remedy: str) -> None:
-    """Raise ModelError where the file behind a `file.py:function` is not the one with the SHA-256 `digest`, where that
-    is known; `remedy` is what else can be done than to put the old file back."""
+    """Raise ModelError where the file of a `file.py:function` does not have the SHA-256 `digest`; a digest of None is
+    unknown. `remedy`: what to do instead of putting the old file back."""
     if digest not in (None, source_digest(name)):
         raise ModelError(
             f"model {name}",
@@ -96,7 +97,7 @@ def refuse_changed_file(name: str, digest: str | None, remedy: str) -> None:
 
 
 def object_from_file(text: str) -> object:
-    """What `file.py` has under the name behind the colon: a class or a function; runs the file, calls nothing.
+    """The object of `file.py` whose name follows the colon, a class or a function; runs the file, calls nothing.
 
     What the code prints goes to stderr. Raises ModelError where the file or the name is missing, or the file raises.
     """
@@ -113,7 +114,7 @@ def _split(text: str) -> tuple[Path, str]:
     try:
         path = Path(path_text).expanduser()
         if path.is_file():
-            # Opened once, so that what may not be read is told as that, and not as the code's own exception.
+            # Opening the file first reports missing permissions as such, not as an exception of the user's code.
             path.open("rb").close()
             return path.absolute(), name
         close = nearest(path.name, [p.name for p in path.parent.glob("*.py")] if path.parent.is_dir() else [])
@@ -131,11 +132,11 @@ def _no_function_name(text: str) -> ModelError:
 
 
 def refuse_missing_name(text: str) -> None:
-    """Raise ModelError where nothing in the file has the name behind the colon; the file is read, not run."""
+    """Raise ModelError where nothing in the file has the name after the colon; the file is read, not run."""
     path, name = _split(text)
     module = _parsed(path)
     nodes = list(ast.walk(module))
-    # What is defined, imported or assigned; a text may be a name, too: globals()["make"] = …
+    # Names that are defined, imported or assigned; string constants count too, as in globals()["make"] = …
     words = {getattr(node, key, None) for node in nodes for key in ("name", "asname", "id")}
     words |= {node.value for node in nodes if isinstance(node, ast.Constant)}
     names = _functions_in(module)
@@ -146,7 +147,7 @@ def refuse_missing_name(text: str) -> None:
 
 
 def _parsed(path: Path) -> ast.Module:
-    """A file as Python reads it; empty where it cannot."""
+    """The syntax tree of a file; an empty one where Python cannot parse it."""
     try:
         return ast.parse(path.expanduser().read_bytes())
     except (OSError, RuntimeError, ValueError, SyntaxError, RecursionError, MemoryError):
@@ -154,7 +155,7 @@ def _parsed(path: Path) -> ast.Module:
 
 
 def _functions_in(module: ast.Module) -> list[str]:
-    """Names of the functions that a file defines, or else of its classes."""
+    """Names of the functions that a file defines; of its classes if it defines no function."""
     body = module.body
     functions = [node.name for node in body if isinstance(node, ast.FunctionDef) and not node.name.startswith("_")]
     return functions or [node.name for node in body if isinstance(node, ast.ClassDef)]
@@ -172,7 +173,7 @@ def _load(path: Path, text: str) -> ModuleType:
     if spec is None or spec.loader is None:
         raise ModelError(text, f"{path} is not a Python file", "a file ending in .py", "rename it to end in .py")
     module = importlib.util.module_from_spec(spec)
-    # Dataclasses and pickling look their module up by name.
+    # Dataclasses and pickle look up their module by name.
     sys.modules[spec.name] = module
     try:
         spec.loader.exec_module(module)
@@ -200,7 +201,7 @@ _GIVEN_TO = {
     **dict.fromkeys(("num_classes", "n_classes", "outputs", "num_outputs", "n_outputs"), "classes"),
     **dict.fromkeys(("in_channels", "in_chans", "input_channels"), "channels"),
 }
-"""Parameters of a function that makes a network, each with what it is given."""
+"""Parameter names of a function that makes a network, each with its value."""
 _GIVEN_BY = {
     "classes": "add --classes 10 on the command line, or give classes to striate.build",
     **dict.fromkeys(
@@ -246,23 +247,23 @@ def _call(function: Callable[..., Any], arguments: dict[str, Any], text: str) ->
 
 
 def file_of(function: Callable[..., Any]) -> Path | None:
-    """The file of a user's code; None where it has none."""
-    with suppress(TypeError, OSError):  # of a partial, of a class of a notebook
+    """The file of a user's code; None where there is no file."""
+    with suppress(TypeError, OSError):  # a partial, or a class of a notebook
         return Path(inspect.getsourcefile(function) or "")
     return None
 
 
 def _raised(text: str, path: Path | None, error: BaseException, doing: str) -> ModelError:
-    """`path`: the file of the code, where it has one."""
+    """The error for an exception of the user's code; `path` is the file of the code, if there is one."""
     got, remedy = what_it_raised(text, path, error)
     return ModelError(text, got, f"{doing} without an exception", remedy)
 
 
 def what_it_raised(text: str, path: Path | None, error: BaseException) -> tuple[str, str]:
-    """The exception of a user's code, with the line of its file at `path`; and what to do."""
+    """The exception of a user's code, with the line in its file `path`; and the remedy."""
     frames = [f for f in traceback.extract_tb(error.__traceback__) if Path(f.filename) == path]
     line = getattr(error, "lineno", None) or (frames[-1].lineno if frames else None)
-    # A syntax error's own text ends with the place, which is said below.
+    # The text of a syntax error ends with the line, which is added below.
     told = error.msg if isinstance(error, SyntaxError) else str(error)
     message = " ".join(told.split())[:300]
     got = f"{type(error).__name__}: {message}" + (f" (line {line})" if line else "")
@@ -271,7 +272,7 @@ def what_it_raised(text: str, path: Path | None, error: BaseException) -> tuple[
 
 @contextmanager
 def _importable(folder: Path) -> Iterator[None]:
-    """The file's neighbors can be imported while it runs, as when it is run as a script."""
+    """While the body runs, the file can import modules of its folder, as if it were run as a script."""
     sys.path.insert(0, str(folder))
     try:
         yield

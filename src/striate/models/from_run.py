@@ -1,4 +1,4 @@
-"""A run directory, a checkpoint or an exported folder as a model: the network it names, with its weights."""
+"""A run directory, a checkpoint or an exported folder as a model: its network with its weights."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from striate.runs.plain_files import is_there
 def names_run(text: str) -> bool:
     """Whether the text is the path of a run directory, of a checkpoint file or of a folder for a model hub.
 
-    What is also the name of a zoo model or of a layer is that; the path is then written `./mnist-cnn`.
+    A text that is also the name of a zoo model or of a layer means the model; the path is then written `./mnist-cnn`.
     """
     text = text.strip()
     bare = "/" not in text and "\\" not in text
@@ -33,13 +33,17 @@ def names_run(text: str) -> bool:
             or holds_network(path)
             or (path.is_file() and (not bare or path.suffix == ".pt"))
         )
-    except (OSError, RuntimeError, ValueError):  # a layer string is longer than a path may be
+    except (OSError, RuntimeError, ValueError):  # a layer string may be too long for a path
         return False
 
 
 def run_first(text: str, announce: Callable[[str], None]) -> str:
-    """The path of the run in the folder that has the name of a network or a layer, which `announce` is told; all else
-    as it is. For what looks at a network; what builds one by its name does so wherever it is called."""
+    """The path of the run in a folder of the working directory that has the name of a network or a layer, after a call
+    of `announce` that says so; any other text unchanged.
+
+    For commands that inspect a network. Commands that build a network by its name must not depend on the working
+    directory.
+    """
     name = text.strip()
     if name not in (*MODELS, *WORDS) or not is_there(Path(name) / "config.yaml"):
         return text
@@ -48,11 +52,11 @@ def run_first(text: str, announce: Callable[[str], None]) -> str:
 
 
 def read_network(text: str) -> SavedNetwork:
-    """The network of a run (its best epoch, or the last where there is none) or of a checkpoint; executes nothing.
+    """The network of a run (of its best epoch, or the last where no best is known) or of a checkpoint; executes
+    nothing.
 
-    Raises ModelError where no name builds it or it is a file of bare weights, RunError where there is no checkpoint or
-    a damaged one.
-    """
+    Raises ModelError where the network cannot be built by a name or the file has weights only; RunError where the
+    checkpoint is missing or damaged."""
     try:
         if holds_network(user_path(text)) and isinstance(saved := read_weights(text), SavedNetwork):
             return with_origin(saved)
@@ -63,14 +67,15 @@ def read_network(text: str) -> SavedNetwork:
 
 
 def with_origin(saved: SavedNetwork) -> SavedNetwork:
-    """The same with a name that builds it, also when it began with the weights of another run: that one's.
+    """The saved network with a name that builds it: for a run that started from the weights of another run, the name of
+    that run's network.
 
-    Raises ModelError where there is none."""
+    Raises ModelError where there is no such name."""
     return replace(saved, name=_origin(saved.name, saved.path, {saved.file.resolve()}))
 
 
 def _origin(name: str | None, text: str, seen: set[Path]) -> str:
-    """The first name, along runs that began with the weights of others, that is not a run."""
+    """The first name that is not a run, along the runs that started from each other's weights."""
     if not name or not isinstance(name, str):
         got = "a run of an nn.Module that was made in Python"
         remedy = "striate.train(data, striate.load(path, module=your_module).module) in Python"

@@ -1,4 +1,4 @@
-"""Spec and input shape to a network: `build_network(parse_layers("conv(16,5) relu fc(10)"), (1, 28, 28))`."""
+"""From layers and input shape to a network: `build_network(parse_layers("conv(16,5) relu fc(10)"), (1, 28, 28))`."""
 
 from __future__ import annotations
 
@@ -23,12 +23,11 @@ from striate.models.layer_strings.spec import Layer, Network
 
 
 def build_network(network: Network | str, input_shape: Shape) -> nn.Sequential:
-    """The network for one input of (C, L), (C, H, W), (C, D, H, W) or (F,), as a plain `nn.Sequential`.
+    """The network for inputs of shape (C, L), (C, H, W), (C, D, H, W) or (F,), as a plain `nn.Sequential`.
 
     Children are named by word and number: conv1, relu1, pool1, …, fc1; a residual block is `res1` with `body` and
-    `shortcut`; `pad1` stands before a convolution of even kernel with pad=same.
-    Weights are initialized by `initialize`.
-    Raises LayerStringError at the layer that does not fit, with the arithmetic and a remedy that was tried.
+    `shortcut`; `pad1` precedes a convolution of even kernel with pad=same. `initialize` initializes the weights.
+    Raises LayerStringError at the layer that does not fit, with the arithmetic and a tested remedy.
     """
     if isinstance(network, str):
         network = parse_layers(network)
@@ -36,7 +35,7 @@ def build_network(network: Network | str, input_shape: Shape) -> nn.Sequential:
 
 
 def most_parameters() -> int:
-    """How many parameters a network may have here: more on the meta device, where it is only counted."""
+    """The largest allowed number of parameters: larger on the meta device, where parameters take no memory."""
     return MAX_COUNTED if torch.get_default_device().type == "meta" else MAX_PARAMETERS
 
 
@@ -49,7 +48,7 @@ def build_plan(plan: Plan) -> nn.Sequential:
 
 
 def _sequence(steps: tuple[Step | Block, ...], names: Counter[str], parts: list[Part]) -> nn.Sequential:
-    """The modules of some steps, which are also appended to `parts`, in the order of execution."""
+    """The modules of the steps, in the order of execution; they are also appended to `parts`."""
     children: OrderedDict[str, nn.Module] = OrderedDict()
     encoder: list[nn.Module] = []  # layers that a tied decoder mirrors
     for step in steps:
@@ -101,7 +100,7 @@ def _of(family: tuple[Callable[..., nn.Module], ...], shape: Shape) -> Callable[
 def _convolution(layer: Layer, shape: Shape) -> nn.Module:
     pads = paddings(layer, len(shape) - 1)
     even, zeros = all(before == after for before, after in pads), layer["padding_mode"] == "zeros"
-    # Equal on both sides: plain numbers, which every tool reads. Unequal zeros are a layer before (`_zeros_before`).
+    # Equal padding is an integer, which every tool reads. Unequal padding is a layer before it (`_zeros_before`).
     padding: Any = tuple(before for before, _ in pads) if even else 0 if zeros else "same"
     return _of(_CONVOLUTIONS, shape)(
         shape[0],
@@ -117,9 +116,9 @@ def _convolution(layer: Layer, shape: Shape) -> nn.Module:
 
 
 def _zeros_before(step: Step) -> nn.Module | None:
-    """The zeros before a convolution of even kernel that keeps the size: one more after than before.
+    """The zero padding of a convolution with an even kernel that keeps the size: one more after than before the map.
 
-    As a layer of its own: `padding="same"` gives the same, but torch warns of it.
+    It is a separate layer, as torch warns about `padding="same"`, which computes the same.
     """
     layer, shape = step.layer, step.in_shape
     if layer.word != "conv" or layer["padding_mode"] != "zeros":
@@ -144,7 +143,7 @@ def _mean_pool(layer: Layer, shape: Shape) -> nn.Module:
     count = len(shape) - 1
     windows, pads = axes(layer, "size", count), axes(layer, "pad", count)
     if count == 3 and any(window > size for window, size in zip(windows, shape[1:], strict=True)):
-        # AvgPool3d refuses a window larger than the map without its padding.
+        # AvgPool3d refuses a window that is larger than the map before padding.
         padding = nn.ConstantPad3d(tuple(pad for pad in reversed(pads) for _ in range(2)), 0.0)  # type: ignore[arg-type]
         return nn.Sequential(OrderedDict(pad=padding, pool=_window(_MEAN_POOLS)(layer.changed(pad=0), shape)))
     return _window(_MEAN_POOLS)(layer, shape)
@@ -160,7 +159,7 @@ def _group_norm(groups: int, channels: int) -> nn.Module:
 
 
 def _layer_norm(_layer: Layer, shape: Shape) -> nn.Module:
-    # One group of all channels: mean and variance over the whole sample, scale and shift a channel.
+    # A single group: mean and variance over all channels and positions, scale and shift for each channel.
     return nn.LayerNorm(shape) if len(shape) == 1 else _group_norm(1, shape[0])
 
 

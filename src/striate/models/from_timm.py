@@ -21,8 +21,9 @@ def names_timm(text: str) -> bool:
 
 
 def build_from_timm(text: str, input_shape: tuple[int, ...], outputs: int) -> nn.Module:
-    """The network with random weights, for images (C, H, W) of its own size or, where it has none, of any, to
-    (N, outputs). Raises ModelError where timm cannot be imported or has no such network, or it does not take the size.
+    """The network with random weights, from images (N, C, H, W) to (N, outputs). Images have the network's fixed size,
+    or any size if it has none. Raises ModelError where timm cannot be imported or has no such network, or the network
+    does not take the size.
     """
     name, timm = text.removeprefix(PREFIX), _timm(text)
     if not re.fullmatch(r"\w+", name):
@@ -37,7 +38,7 @@ def build_from_timm(text: str, input_shape: tuple[int, ...], outputs: int) -> nn
     own = (timm.get_pretrained_cfg(name, allow_unregistered=True) or _Unknown()).input_size
     try:
         network: nn.Module = timm.create_model(name, pretrained=False, num_classes=outputs, in_chans=input_shape[0])
-    except Exception as error:  # whatever its constructors refuse
+    except Exception as error:  # timm's constructors may raise anything
         raise ModelError(
             f"model {text}", reason_of(error), "a network for these images", "use another network"
         ) from None
@@ -56,7 +57,7 @@ class _Unknown:
 
 
 def published_shape(text: str) -> tuple[int, ...]:
-    """The shape of inputs that the network was published for."""
+    """The input shape that the network was published for."""
     found = _timm(text).get_pretrained_cfg(text.removeprefix(PREFIX), allow_unregistered=True)
     return tuple((found or _Unknown()).input_size)
 
@@ -67,7 +68,7 @@ def _timm(text: str) -> Any:
     except ModuleNotFoundError as error:
         got = f"{error.name}: not installed"
         raise ModelError(f"model {text}", got, "the extra `timm`, with the torchvision of this torch", _EXTRA) from None
-    except Exception as error:  # a torchvision of another torch fails while it is imported
+    except Exception as error:  # a torchvision built for another torch fails on import
         got = f"timm cannot be imported: {reason_of(error)}"
         expected = "a torchvision built for this torch, which timm needs"
         raise ModelError(f"model {text}", got, expected, f"{_EXTRA}; --model resnet18 needs neither") from None

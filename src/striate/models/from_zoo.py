@@ -1,4 +1,4 @@
-"""A network of the zoo, from its entry and the text that names it."""
+"""Build a network of the zoo from its entry and the text that names it."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from striate.wording import several, show_shape
 
 
 def build_from_zoo(info: ModelInfo, text: str, input_shape: tuple[int, ...], outputs: int) -> nn.Module:
-    """The network of this entry for inputs (C, *spatial) or (F,), with the arguments that `text` (`resnet18(width=8)`)
-    gives it. Raises ModelError where it does not take them."""
+    """The network of an entry for inputs (C, *spatial) or (F,), with the arguments in `text` (`resnet18(width=8)`).
+    Raises ModelError where the network does not take arguments, inputs or outputs."""
     given = parse_call(text, info.parameters)
     defaults: dict[str, Value] = {p.name: p.default for p in info.parameters if not isinstance(p.default, type(...))}
     module, _, function = info.path.partition(":")
@@ -32,7 +32,7 @@ def build_from_zoo(info: ModelInfo, text: str, input_shape: tuple[int, ...], out
     except LayerStringError as error:
         if len(input_shape) == len(info.input_shape) + 1 and input_shape[0] == 1:
             raise not_without_batch(info.name, input_shape) from None
-        # The layers are the zoo's, not the user's: no character to point at, but the remedy is a string that fits.
+        # The layers are the zoo's, so the error points at no text of the user; the remedy is a layer string that fits.
         where = f"{info.name} on inputs of {show_shape(input_shape)}"
         raise ModelError(where, error.got, error.expected, error.remedy) from None
     except InputMisfit as error:
@@ -44,7 +44,7 @@ def build_from_zoo(info: ModelInfo, text: str, input_shape: tuple[int, ...], out
 def _refuse_huge(
     make: Any, info: ModelInfo, text: str, input_shape: tuple[int, ...], outputs: int, arguments: dict[str, Value]
 ) -> None:
-    """ModelError before memory is taken for more parameters than any machine here would train."""
+    """Raise ModelError for too many parameters, before memory is allocated for them."""
     most = most_parameters()
     with torch.device("meta"):
         count = sum(p.numel() for p in make(input_shape, outputs, **arguments).parameters())

@@ -1,4 +1,4 @@
-"""The shape of one input as a user gives it; free of torch."""
+"""Read the shape of one input from what a user gives; free of torch."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ _EXAMPLE = "give the shape of one input without the batch, such as (1, 28, 28)"
 
 
 def read_input_shape(given: object) -> Shape:
-    """The shape (F,), (C, L), (C, H, W) or (C, D, H, W) that a sequence of whole numbers is, each at least 1.
+    """The shape (F,), (C, L), (C, H, W) or (C, D, H, W) from a sequence of whole numbers, each at least 1.
 
-    ModelError for anything else, with the shape that was probably meant.
+    Raises ModelError for anything else, with the shape that was probably meant.
     """
     if isinstance(given, str | bytes) or not isinstance(given, Iterable) or hasattr(given, "shape"):
         raise _error(*_no_sequence(given))
@@ -44,7 +44,7 @@ def _error(got: str, remedy: str) -> ModelError:
 
 
 def _no_sequence(given: object) -> tuple[str, str]:
-    """What came, and what it would be as a shape."""
+    """A description of the object, and the shape to give instead."""
     shape = tuple(getattr(given, "shape", ()))
     if shape:
         values = given.tolist() if len(shape) == 1 < shape[0] <= 4 and hasattr(given, "tolist") else []

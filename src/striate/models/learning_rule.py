@@ -1,4 +1,4 @@
-"""What a network with a learning rule of its own offers: the rule, and what it is usually run with."""
+"""The interface of a network with a local learning rule: the rule and its usual settings."""
 
 from __future__ import annotations
 
@@ -18,30 +18,30 @@ class LearningRule:
     rate: float
     """The usual peak learning rate."""
     why: str
-    """The reason for it."""
+    """The reason for this rate."""
     epochs: int
-    """How many passes it takes."""
+    """The usual number of epochs."""
     schedule: Literal["one-cycle", "triangle", "constant"] = "one-cycle"
     """How the rate changes over the run."""
     warmup: float | None = None
-    """Share of the steps in which it rises; None for the usual one."""
+    """Share of the steps in which the rate rises, 0 to 1; None for that of the schedule."""
     only: bool = False
-    """Whether the network cannot learn by gradient as well."""
+    """Whether the network can learn by this rule only, not by gradient."""
     usual: bool = False
-    """Whether it is taken where no optimizer is named, though the network can learn by gradient."""
+    """Whether the rule is the default where no optimizer is named, though the network can also learn by gradient."""
     labels: bool = True
-    """Whether it learns from classes; False: from inputs alone."""
+    """Whether the rule learns from classes; False: from inputs alone."""
     batch: int | None = None
-    """Samples whose mean is one change of the weights; None where samples are learned one after the other, so that the
-    batch only says how often the rate changes."""
+    """Number of samples whose mean changes the weights once; None where the rule learns from one sample after the
+    other, so that the batch size only determines how often the rate changes."""
 
 
 @runtime_checkable
 class LocalLearningRule(Protocol):
-    """A network that can learn by a rule of its own."""
+    """A network that can learn by a local learning rule."""
 
     def learning_rule(self) -> LearningRule | None:
-        """Which rule it is; None where the network has none in the form that it has."""
+        """The rule; None where the network has no rule with its current arguments."""
         ...
 
     def learn(self, inputs: torch.Tensor, targets: torch.Tensor, rate: float, progress: float) -> None:
@@ -49,18 +49,18 @@ class LocalLearningRule(Protocol):
         `batch`. `targets` are (B,) classes, or those of the task where the rule needs no `labels`.
 
         `rate` is the learning rate of this step, `progress` the share of all steps that are done, 0 ≤ progress < 1.
-        What it remembers lies in parameters and buffers, and what it draws follows from torch's random state, so that a
-        run that goes on from a checkpoint ends with the same bits.
+        All state is in parameters and buffers, and random numbers come from torch's random state, so that a run
+        continued from a checkpoint ends with bit-identical weights.
         """
         ...
 
 
 def learning_rule(network: nn.Module) -> LearningRule | None:
-    """The network's own learning rule, None where it has none."""
+    """The network's local learning rule; None if it has none."""
     return network.learning_rule() if isinstance(network, LocalLearningRule) else None
 
 
 def followed_quantities(network: nn.Module) -> tuple[str, ...]:
-    """Names of what the network has followed epoch by epoch beside the metrics of the task (its attribute `follows`).
-    `network.followed(inputs)` gives the sum of each over a batch of inputs, (len(names),)."""
+    """Names of the quantities that a network reports each epoch besides the metrics of the task: its attribute
+    `follows`. `network.followed(inputs)` returns the sum of each over a batch of inputs, (len(names),)."""
     return tuple(getattr(network, "follows", ()))

@@ -20,19 +20,19 @@ from striate.observe.module_calls import forward_hooks_everywhere
 from striate.observe.tensors import tensors_in
 
 TRIALS = threading.RLock()
-"""Held during a trial. Modes and hooks belong to a network, stdout and torch's kernels to the process: two threads that
-put them back would put back what the other one set."""
+"""Held during a trial. Modes and hooks belong to a network, stdout and torch's backends to the process: if two threads
+changed them at once, each would restore what the other one has set."""
 
 
 @contextmanager
 def on_trial(module: nn.Module, *, evaluating: bool = True) -> Iterator[None]:
-    """Like `untouched`, one thread at a time, and with stdout on stderr: what the network prints is no part of the
-    program's output. Compiled parts run as they are written; modules that the network does not know of, but calls,
-    are put back too."""
+    """Like `preserved`, for one thread at a time. What the network prints goes to stderr, as it is not part of the
+    program's output. Compiled modules run uncompiled. Modules that the network calls without having registered them are
+    preserved too."""
     with (
         TRIALS,
         preserved(module, evaluating=evaluating),
-        _strangers_untouched(module, evaluating),
+        _unregistered_preserved(module, evaluating),
         nothing_compiled(),
         redirect_stdout(sys.stderr),
     ):
@@ -40,8 +40,8 @@ def on_trial(module: nn.Module, *, evaluating: bool = True) -> Iterator[None]:
 
 
 @contextmanager
-def _strangers_untouched(module: nn.Module, evaluating: bool) -> Iterator[None]:
-    """The same for modules that are not parts of `module` and are called all the same: by a closure, or a list."""
+def _unregistered_preserved(module: nn.Module, evaluating: bool) -> Iterator[None]:
+    """Preserve the modules that `module` calls without having registered them, through a closure or a list."""
     known = set(module.modules())
 
     def guard(part: nn.Module, _: object) -> None:
@@ -55,8 +55,8 @@ def _strangers_untouched(module: nn.Module, evaluating: bool) -> Iterator[None]:
 
 @contextmanager
 def nothing_compiled() -> Iterator[None]:
-    """While the body runs, compiled networks run as they are written."""
-    if "torch._dynamo" not in sys.modules:  # torch's compiler takes a second to load; nothing can have been compiled
+    """While the body runs, compiled networks run uncompiled."""
+    if "torch._dynamo" not in sys.modules:  # nothing can be compiled; loading torch's compiler would take a second
         yield
         return
     with warnings.catch_warnings(), torch.compiler.set_stance("force_eager"):
@@ -67,7 +67,7 @@ def nothing_compiled() -> Iterator[None]:
 def zero_input(
     module: nn.Module, input_shape: tuple[int, ...], batch: int = 1, *, device: str | None = None
 ) -> torch.Tensor:
-    """Zeros (batch, *input_shape) in the number format of the network, where the network is, or on `device`."""
+    """Zeros (batch, *input_shape) in the network's data type, on its device or on `device`."""
     tensors = (*module.parameters(), *module.buffers())
     like = next((tensor for tensor in tensors if tensor.is_floating_point()), None)
     dtype = torch.get_default_dtype() if like is None else like.dtype
@@ -77,10 +77,11 @@ def zero_input(
 
 @contextmanager
 def preserved(module: nn.Module, *, evaluating: bool = True) -> Iterator[None]:
-    """Put the network into eval mode (unless not `evaluating`), and everything back after, also when the body raises.
+    """While the body runs, the network is in eval mode (if `evaluating`). Its state is restored afterwards, also when
+    the body raises.
 
-    Put back: the train/eval mode of every submodule by itself (a frozen normalization stays frozen), buffers,
-    and the random state of Python, NumPy, torch, and the accelerators that hold the network.
+    Restored are the train/eval mode of each submodule (a frozen normalization stays frozen), buffers, and the random
+    state of Python, NumPy, torch, and the accelerators that hold the network.
     """
     modes = [(part, part.training) for part in module.modules()]
     buffers = [
@@ -93,7 +94,7 @@ def preserved(module: nn.Module, *, evaluating: bool = True) -> Iterator[None]:
     with same_random_state(cuda):
         try:
             if evaluating:
-                with suppress(NotImplementedError):  # a program of torch.export has no modes
+                with suppress(NotImplementedError):  # an exported program (torch.export) has no modes
                     module.eval()
             yield
         finally:
@@ -101,21 +102,21 @@ def preserved(module: nn.Module, *, evaluating: bool = True) -> Iterator[None]:
                 part.training = training
             for part, name, buffer, before in buffers:
                 setattr(part, name, buffer)
-                # Written only where something changed: a write would invalidate a graph that awaits backward.
+                # Written only if changed, as a write would invalidate a graph whose backward pass is still to come.
                 if before is not None and not torch.equal(buffer, before):
                     with torch.no_grad():
                         buffer.copy_(before)
 
 
 @contextmanager
-def left_alone(module: nn.Module) -> Iterator[None]:
-    """Put everything back that computing on copies of the network may change in it, where a copy reaches for the
-    original: what `untouched` puts back, in the mode it is in, and gradients."""
+def original_preserved(module: nn.Module) -> Iterator[None]:
+    """Restore the state of the original after work on a copy, which may call the original through a closure: what
+    `preserved` restores, without a change of mode, and gradients."""
     gradients = [(parameter, parameter.grad) for parameter in module.parameters()]
     with preserved(module, evaluating=False):
         try:
             for parameter, _ in gradients:
-                parameter.grad = None  # what is added up is added to a new one
+                parameter.grad = None  # so that backward passes accumulate in a new tensor
             yield
         finally:
             for parameter, gradient in gradients:
@@ -124,9 +125,9 @@ def left_alone(module: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def same_random_state(cuda: Iterable[int] = ()) -> Iterator[None]:
-    """Put back the random state of Python, NumPy, torch on the CPU and the given CUDA devices."""
+    """Restore the random state of Python, NumPy, torch on the CPU and the given CUDA devices after the body."""
     python = random.getstate()
-    # Loading numpy.random takes a tenth of a second; what was not loaded has no state that anyone chose.
+    # Loading numpy.random takes 0.1 s; if it is not loaded, nobody has seeded it.
     numpy = sys.modules["numpy.random"].get_state() if "numpy.random" in sys.modules else None
     with torch.random.fork_rng(devices=list(cuda)):
         try:
@@ -140,7 +141,7 @@ def same_random_state(cuda: Iterable[int] = ()) -> Iterator[None]:
 
 
 def seed_all(seed: int) -> None:
-    """Seed the generators of Python, of torch, and of NumPy where it is loaded: a step may draw with any of them."""
+    """Seed the generators of Python, torch, and NumPy if it is loaded: a training step may draw from any of them."""
     torch.manual_seed(seed)
     random.seed(seed)
     if "numpy.random" in sys.modules:
@@ -148,16 +149,16 @@ def seed_all(seed: int) -> None:
 
 
 def has_forward_of_its_own(module: nn.Module) -> bool:
-    """Whether a part's forward was replaced on the object itself: what replaces it may hold the original, and a copy
-    would run that."""
+    """Whether the forward of a module or submodule was replaced on the instance: the replacement may hold the original
+    module, which a copy would then run."""
     return any(
         "forward" in vars(part) and not type(part).__module__.startswith("torch._dynamo.") for part in module.modules()
     )
 
 
 def trial_copy(module: nn.Module) -> nn.Module:
-    """A deep copy to try things on; the module itself where it cannot be copied (it holds a lock or a generator), or
-    a copy would run the original."""
+    """A deep copy for trials; the module itself where it cannot be copied (it holds a lock or a generator), or a copy
+    would run the original."""
     if has_forward_of_its_own(module):
         return module
     try:
@@ -168,8 +169,8 @@ def trial_copy(module: nn.Module) -> nn.Module:
 
 
 def without_numbers(module: nn.Module) -> nn.Module | None:
-    """A copy whose tensors have shapes only (on torch's meta device); None where there can be none of which the
-    original would not run."""
+    """A copy on torch's meta device, whose tensors have shapes only; None where such a copy cannot be made, or would
+    run the original."""
     if has_forward_of_its_own(module):
         return None
     memo: dict[int, Any] = {}
@@ -177,7 +178,7 @@ def without_numbers(module: nn.Module) -> nn.Module | None:
     try:
         with TRIALS:  # or the copy would have another thread's hooks
             for part in module.modules():
-                # Attributes too: a weight that is computed from others cannot be copied in any other way.
+                # Attributes too: there is no other way to copy a weight that is computed from others.
                 for tensor in tensors_in([value for key, value in vars(part).items() if key != "_modules"]):
                     kept.append(tensor)
                     memo[id(tensor)] = _shape_only(tensor)
@@ -197,7 +198,7 @@ def is_lazy(module: nn.Module) -> bool:
 
 
 def copied(module: nn.Module) -> nn.Module:
-    """A deep copy. Raises ModelError where there can be none."""
+    """A deep copy. Raises ModelError where the module cannot be copied."""
     with copying_explained(module):
         return _copy(module)
 
@@ -211,7 +212,7 @@ def _copy(module: nn.Module) -> nn.Module:
 
 @contextmanager
 def copying_explained(module: nn.Module) -> Iterator[None]:
-    """Turn what copying `module` raises, for want of anything but memory, into a ModelError."""
+    """Turn an exception from copying `module`, other than out-of-memory, into a ModelError."""
     try:
         yield
     except Exception as error:  # whatever the attributes of a user's network raise
@@ -230,17 +231,17 @@ def _has_values(buffer: torch.Tensor) -> bool:
 
 
 def uses_others(network: nn.Module, inputs: torch.Tensor) -> bool:
-    """Whether a pass over `inputs` (B, *shape), in train mode, calls a module or takes a weight that is not a part of
+    """Whether a pass over `inputs` (B, *shape), in train mode, calls a module or uses a weight that is not a part of
     `network`.
 
-    So does a copy of a network whose forward, or a hook, is a closure: it holds the original, and what is done to the
-    copy is done to that. Nothing is changed, neither here nor there. Raises what the network raises.
-    """
+    A copy of a network does if its forward or a hook is a closure: the closure holds the original, so that changes
+    meant for the copy reach the original. Neither module is changed here. Exceptions of the network are raised
+    unchanged."""
     own = set(network.modules())
     found: list[nn.Module] = []
 
     def note(part: nn.Module, _: object) -> None:
-        # A loss or an activation that is made on the way has nothing that could be changed.
+        # A loss or an activation that the forward creates has no state to change.
         if part not in own and _has_state(part):
             found.append(part)
 
@@ -257,7 +258,7 @@ def _takes_other_weights(network: nn.Module, outputs: object) -> bool:
     seen = set(waiting)
     while waiting:
         node = waiting.pop()
-        weight = getattr(node, "variable", None)  # where gradients are left
+        weight = getattr(node, "variable", None)  # AccumulateGrad, of a leaf tensor
         if isinstance(weight, nn.Parameter) and id(weight) not in own:
             return True
         following = {after for after, _ in node.next_functions if after is not None} - seen

@@ -1,6 +1,6 @@
-"""A network as a pyramid of maps: what a task that says where something is puts its head on.
+"""A network as a pyramid of feature maps, for the heads of tasks that locate something.
 
-Its own output layer, and whatever else only that needed, is left out.
+The network's output layer, and whatever only that needs, is left out.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from striate.wording import show_shape
 
 
 class Pyramid(nn.Module):
-    """`body` gives its maps (N, C, H, W), from fine to coarse, in place of its outputs: those of the modules
-    `levels`."""
+    """A network that returns the maps (N, C, H, W) of the modules `levels` of `body`, from fine to coarse, instead of
+    the outputs of `body`."""
 
     def __init__(self, body: nn.Module, levels: tuple[FeatureMap, ...]) -> None:
         super().__init__()
@@ -31,7 +31,7 @@ class Pyramid(nn.Module):
 
 
 def maps_of(network: nn.Module, parts: Sequence[FeatureMap], x: torch.Tensor) -> list[torch.Tensor]:
-    """The maps (N, C, H, W) that the modules `parts` of a network give for a batch, in their order."""
+    """The maps (N, C, H, W) of the modules `parts` of a network for a batch, in the order of `parts`."""
     found: dict[str, torch.Tensor] = {}
 
     def keep(call: ModuleCall) -> None:
@@ -43,10 +43,11 @@ def maps_of(network: nn.Module, parts: Sequence[FeatureMap], x: torch.Tensor) ->
 
 
 def as_pyramid(body: nn.Module, input_shape: tuple[int, ...], finest: int) -> Pyramid:
-    """The maps that `body` offers for inputs of `input_shape` (C, H, W), from the largest whose longer side is at most
-    `finest` on; if all are larger, the smallest. What of it only its output needed becomes an identity.
+    """The pyramid of the maps that `body` has for inputs of `input_shape` (C, H, W), from the largest whose longer side
+    is at most `finest` on; if all are larger, of the smallest. Layers that only the output of `body` needs become
+    identities.
 
-    Raises ModelError where it offers none.
+    Raises ModelError where `body` has no maps.
     """
     x = zero_input(body, input_shape, 2)
     offered = [part for part in network_features(body, x).pyramid if len(part.size) == 2]
@@ -65,7 +66,7 @@ def as_pyramid(body: nn.Module, input_shape: tuple[int, ...], finest: int) -> Py
 
 
 def _without_outputs(pyramid: Pyramid, x: torch.Tensor) -> None:
-    """Put identities in place of the layers with weights from which no gradient of the maps comes."""
+    """Replace the layers with weights that the maps do not depend on, which have no gradient, with identities."""
     body = pyramid.body
     with preserved(pyramid), torch.enable_grad():
         weights = [parameter for parameter in body.parameters() if parameter.requires_grad]
@@ -81,6 +82,6 @@ def _without_outputs(pyramid: Pyramid, x: torch.Tensor) -> None:
     try:
         with preserved(pyramid), torch.no_grad():
             pyramid(x)
-    except Exception:  # what comes behind needs their shapes: they stay, and cost what they cost
+    except Exception:  # later layers need their output shapes, so they stay
         for name, module in taken:
             body.set_submodule(name, module)

@@ -1,4 +1,4 @@
-"""What a network offers that classifies, and can give back its input instead: Boltzmann machines, sparse coding."""
+"""The interface of networks that can classify or reconstruct their input: Boltzmann machines, sparse coding."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ class Reconstructing(Protocol):
     """A network of the zoo with a form that reconstructs images."""
 
     def for_reconstruction(self, *, logits: bool) -> nn.Module:
-        """The network, changed in place, so that it gives (N, *input_shape): pixels from 0 to 1, or their `logits`."""
+        """Change the network in place so that it outputs (N, *input_shape): pixels from 0 to 1, or their `logits`."""
         ...
 
 
 def takes_unit_inputs(network: nn.Module) -> bool:
-    """Whether its inputs are values from 0 to 1, as images have them, instead of standardized ones: where it has an
-    attribute `unit_inputs` that is true."""
+    """Whether the network takes inputs from 0 to 1, not standardized ones: it then has a true attribute
+    `unit_inputs`."""
     return bool(getattr(network, "unit_inputs", False))

@@ -21,13 +21,13 @@ class PublishedError:
     """Errors in percent that a paper or a publisher of weights gives for a network."""
 
     top1: float | None
-    """Images whose label is not the prediction."""
+    """Percent of images whose label is not the prediction; None if it was not published."""
     top5: float | None
-    """Images whose label is not among the five most probable classes."""
+    """Percent of images whose label is not among the five most probable classes; None if it was not published."""
     of: str
     """The data, the crops, and how many networks are averaged."""
     source: str
-    """Paper and table, or the page."""
+    """Paper and table, or web page."""
 
 
 @dataclass(frozen=True)
@@ -43,39 +43,39 @@ class ModelInfo:
     input_shape: tuple[int, ...]
     outputs: int
     published_parameters: int
-    """How many of them are trained."""
+    """Number of trainable parameters."""
     published_macs: int
     """Multiply–accumulates for one input."""
     parameters: tuple[Parameter, ...] = ()
     """The arguments that it takes."""
     dense: bool = False
-    """Whether it gives an output for every position of the input."""
+    """Whether it has an output for every position of the input."""
     weights: str = ""
-    """The library whose files of weights fit, tensor by tensor."""
+    """The library whose weight files fit, tensor by tensor; empty if there is none."""
     weight_files: Mapping[str, str] = field(default_factory=dict)
-    """torchvision's names of weights, and the files of download.pytorch.org, whose names end in their checksum."""
+    """From torchvision's names of weights to files of download.pytorch.org, whose names end in their checksum."""
     reduction: int = 1
-    """By how much its layers divide the size of an image."""
+    """Factor by which its layers divide the size of an image."""
     small_form: str = ""
-    """What to write for small images, where the network has a form for them: `resnet18(stem=small)`."""
+    """The name of its form for small images, such as `resnet18(stem=small)`; empty if it has none."""
     adapts: str = ""
-    """What differs from the published form at another size of image (`only x was`), where anything does."""
+    """What differs from the published form at other image sizes (`only x was`); empty if nothing does."""
     errors: tuple[PublishedError, ...] = ()
     own_rule: bool = False
-    """Whether it has a learning rule that needs no gradient."""
+    """Whether it has a local learning rule, without gradients."""
 
     @property
     def signature(self) -> str:
-        """How it is written with all its arguments: `small-resnet(width=32, blocks=2)`."""
+        """The name with all arguments: `small-resnet(width=32, blocks=2)`."""
         return show_signature(self.name, self.parameters)
 
 
 Form = Literal["published", "small"]
-"""Of a part that large images need and small ones do not: as published, or what is left of it for small images."""
+"""Values of an argument for a part that only large images need: as published, or reduced for small images."""
 
 
 def _read_zoo() -> dict[str, tuple[ModelInfo, ...]]:
-    """The networks by the title of their family."""
+    """From the title of a family to its networks."""
     catalog = read_catalog("networks.toml")
     allowed = {name: Parameter(name, **limits) for name, limits in catalog.pop("parameters").items()}
     zoo: dict[str, tuple[ModelInfo, ...]] = {}
@@ -103,16 +103,16 @@ def _entry(name: str, values: dict[str, Any], allowed: dict[str, Parameter]) -> 
 
 
 GROUPS: dict[str, tuple[ModelInfo, ...]] = _read_zoo()
-"""The zoo by family, as it is listed."""
+"""The networks of the zoo by the title of their family, in the order of lists."""
 
 MODELS: dict[str, ModelInfo] = {info.name: info for entries in GROUPS.values() for info in entries}
 
 
 def describe_model(name: str | None = None) -> list[ModelInfo]:
-    """The entry of one zoo model, which may be written with arguments, or all of them by year and name.
+    """The entry of the zoo model `name`, which may include arguments; by default, all entries by year and name.
 
-    Raises ModelError, with the nearest names, where there is no such model; LayerStringError for arguments that it does
-    not have.
+    Raises ModelError, with the nearest names, where there is no such model; LayerStringError for arguments that the
+    model does not have.
     """
     if name is None:
         return sorted(MODELS.values(), key=lambda info: (info.year, info.name))
@@ -127,16 +127,16 @@ def describe_model(name: str | None = None) -> list[ModelInfo]:
 
 
 SMALL_MAP = 4
-"""Positions a side: of fewer, a 3×3 convolution sees more padding than map."""
+"""Positions along a side. On smaller maps, a 3×3 convolution reads more padding than map."""
 
 
 def size_note(model: str, input_shape: Shape, *, weights: bool = False) -> str | None:
-    """A note on a zoo network whose layers divide the size of an image, where the size is not the published one;
-    None for all other networks, and where nothing needs saying.
+    """A note on a zoo network whose layers divide the image size, for images of another size than the published one;
+    None for all other networks, and where the size makes no difference.
 
-    Such networks compute the published function at any size, but for layers that the entry's `adapts` names. Said are
-    what was changed, what the size makes of the last maps, and what to write for small images. With `weights` of a
-    file, which fit the published form alone, that is to enlarge the images.
+    Such networks compute the published function at any size, except for the layers that the entry's `adapts` names. The
+    note says what was changed, how small the last maps are, and what to write for small images. With `weights` of a
+    file, which fit the published form only, the advice is to enlarge the images.
     """
     found = re.match(r"\s*([\w-]+)", model)
     info = MODELS.get(found.group(1)) if found else None
@@ -163,7 +163,7 @@ def _published(info: ModelInfo) -> int:
 
 
 def _has_arguments(model: str, form: str) -> bool:
-    """Whether `model` has all the arguments by name that `form` has: `vgg11(width=8,head=small)` those of
+    """Whether `model` has all named arguments of `form`: `vgg11(width=8,head=small)` has those of
     `vgg11(head=small)`."""
     given, wanted = ("".join(text.split()).rstrip(")").partition("(")[2].split(",") for text in (model, form))
     return set(wanted) <= set(given)

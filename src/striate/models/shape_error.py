@@ -1,4 +1,4 @@
-"""What does not fit in a user's network: the layer, the arithmetic, and a computed remedy."""
+"""The error for a user's network in which shapes do not fit: the layer, the arithmetic, and a computed remedy."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ class Failure:
     module: nn.Module
     """That module."""
     shapes: tuple[Shape, ...]
-    """Shapes of its inputs, with the batch."""
+    """Shapes of the module's inputs, with the batch."""
     inner: tuple[tuple[str, Shape], ...] = ()
-    """Name and output shape of each module that had run within it by then."""
+    """Name and output shape of each module within it that ran before the exception."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class _Advice:
 
 
 def shape_error(failure: Failure, network: nn.Module, input_shape: Shape, runs: Callable[[Shape], bool]) -> ModelError:
-    """The error to raise. `runs` tells whether the network takes an input of another shape (without batch)."""
+    """The error to raise. `runs` says whether the network runs on an input of another shape (without batch)."""
     inner = failure.module
     named = f"`{failure.name}` ({type(inner).__name__})" if failure.name else type(network).__name__
     if _with_batch(failure, input_shape) and runs(input_shape[1:]):
@@ -65,7 +65,7 @@ def shape_error(failure: Failure, network: nn.Module, input_shape: Shape, runs: 
 
 
 def not_without_batch(where: str, input_shape: Shape) -> InputMisfit:
-    """The error of a shape in which only the 1 in front is too much."""
+    """The error for an input shape whose leading 1 is the batch."""
     expected = "the shape of one input, without the batch"
     return _other_shape(where, input_shape, input_shape[1:], expected, "leave out the leading 1")
 
@@ -76,8 +76,8 @@ def _other_shape(where: str, given: Shape, meant: Shape, expected: str, remedy: 
 
 
 def _with_batch(failure: Failure, input_shape: Shape) -> bool:
-    """Whether the 1 in front of the shape may be a batch: not where the layer that failed got as many axes as it has
-    use for."""
+    """Whether the leading 1 of the shape may be a batch: not if the layer that failed got the number of axes that it
+    takes."""
     if len(input_shape) < 2 or input_shape[0] != 1:
         return False
     axes = _axes_of(failure.module)
@@ -85,7 +85,7 @@ def _with_batch(failure: Failure, input_shape: Shape) -> bool:
 
 
 def _more_arguments(failure: Failure) -> _Advice | None:
-    """A forward of several inputs, where a network is given one."""
+    """Advice for a forward that requires several inputs."""
     found = re.search(
         r"forward\(\) missing \d+ required (?:positional|keyword-only) arguments?: (.+)", str(failure.error)
     )
@@ -101,7 +101,7 @@ def _more_arguments(failure: Failure) -> _Advice | None:
 
 
 def _place_to_fix(error: Exception, named: str) -> str:
-    """Where in the network's source to look; that sizes have to fit is said only where torch complained of them."""
+    """The place in the network's source to fix; sizes are named only where torch's error is about sizes."""
     steps = traceback.walk_tb(error.__traceback__)
     own = [(frame.f_code.co_filename, number) for frame, number in steps if _package(frame) not in _NOT_OWN]
     if not own:
@@ -130,8 +130,8 @@ def _of_shapes(error: Exception) -> bool:
 
 
 def smallest_size(input_shape: Shape, runs: Callable[[Shape], bool]) -> int | None:
-    """The smallest side, equal on all spatial axes, of an input that the network takes; None where none was found
-    up to 32 times the largest side here, or there are no spatial axes."""
+    """The smallest side, equal on all spatial axes, of an input that the network takes; None without spatial axes, or
+    if the network takes no side up to 32 times the largest one of `input_shape`."""
     channels, *sides = input_shape
     if not sides:
         return None
@@ -158,7 +158,7 @@ _BY_AXES = tuple(zip(_CONVOLUTIONS, _POOLS[:3], _POOLS[3:], _BATCH_NORMS, strict
 
 
 def _axes_of(layer: nn.Module) -> int | None:
-    """The spatial axes that a layer is for; None where it is for any number of them."""
+    """The number of spatial axes that a layer takes; None for any number."""
     return next((axes for axes, kinds in enumerate(_BY_AXES, 1) if isinstance(layer, kinds)), None)
 
 
@@ -217,7 +217,7 @@ def _window(failure: Failure) -> _Advice | None:
 
 
 def _each(value: object, axes: int) -> Shape | None:
-    """A size as one number an axis; None for words (`same`), and for another number of them."""
+    """A size as one number for each axis; None for words (`same`), and for the wrong number of sizes."""
     if isinstance(value, int):
         return (value,) * axes
     return tuple(value) if isinstance(value, tuple) and len(value) == axes else None
@@ -249,7 +249,7 @@ def _normalized(failure: Failure) -> _Advice | None:
 
 
 def _joined(failure: Failure) -> _Advice | None:
-    """Maps of different sizes that are added up or put behind each other, outside of any layer."""
+    """Advice for maps of different sizes that are added or concatenated outside of any layer."""
     text = str(failure.error)
     joining = "Sizes of tensors must match" in text
     if not joining and "must match the size of tensor" not in text:
@@ -267,7 +267,7 @@ def _joined(failure: Failure) -> _Advice | None:
 
 
 def _differing(known: list[tuple[str, Shape]]) -> tuple[tuple[str, Shape], tuple[str, Shape]]:
-    """The last result, and the last one before it of another shape."""
+    """The last result, preceded by the latest result of another shape; two empty entries if there is none."""
     for name, shape in reversed(known[:-1]):
         if len(shape) == len(known[-1][1]) > 1 and shape[1:] != known[-1][1][1:]:
             return (name, shape), known[-1]

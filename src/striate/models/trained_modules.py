@@ -1,4 +1,4 @@
-"""Which modules this process has trained, and in which runs: of weights in memory nothing else tells."""
+"""Which modules this process has trained, and in which runs: there is no other record for weights in memory."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _runs: WeakKeyDictionary[nn.Module, tuple[Path, ...]] = WeakKeyDictionary()
 
 
 def note_trained(module: nn.Module, run: Path) -> None:
-    """Note that the weights of `module` are those of `run` from now on."""
+    """Record that `run` has trained `module`."""
     _runs[module] = (*(path for path in _runs.get(module, ()) if path != run), run)
 
 

@@ -1,10 +1,11 @@
-"""Which `file.py:name` may be run: what the user has named himself, never what only a file names.
+"""Trusted code: which `file.py:name` may run. The user must have named it; a name in a file is not enough.
 
-A run and a configuration file say by name what network, task, loss, optimizer and transform they are of, and may come
-from a stranger, with a file of code beside them. Code is run only where somebody typed its name: as an option, as
-MODEL, in `striate trust`, or in a call of Python. That is remembered, by path and name, in the cache folder; from then
-on runs that name it are loaded without asking.
-Classes and functions that a call of Python gives: the names under which a configuration speaks of them.
+A run or a configuration file names its network, task, loss, optimizer and transform, and may come from a stranger,
+together with a file of code. Code runs only after the user has typed its name: as an option, as MODEL, in `striate
+trust`, or in a call of Python. The cache folder records path and name; runs that name this code are then loaded without
+a question.
+
+Also here: the names in a configuration of classes and functions that a call of Python passes.
 """
 
 from __future__ import annotations
@@ -28,12 +29,12 @@ _objects: dict[str, object] = {}
 
 
 def is_given(name: str) -> bool:
-    """Whether a configuration names something that was given in Python, which no file names."""
+    """Whether a name in a configuration stands for an object passed in Python, which is in no file."""
     return name.startswith((_GIVEN, MODULE_GIVEN))
 
 
 def name_of(value: object) -> str:
-    """The name of `value` in a configuration, by which this process finds it again; of a text the text itself."""
+    """The name of `value` in a configuration, by which this process finds it again; a text is its own name."""
     if isinstance(value, str):
         return value
     for name, known in _objects.items():
@@ -41,19 +42,19 @@ def name_of(value: object) -> str:
             return name
     whose = getattr(value, "__name__", None) or type(value).__name__
     name, number = f"{_GIVEN}{whose}", 2
-    while name in _objects:  # another one, such as the class of a notebook's cell that was run again
+    while name in _objects:  # taken by another object, such as the class of a notebook cell that has run again
         name, number = f"{_GIVEN}{whose} ({number})", number + 1
     _objects[name] = value
     return name
 
 
 def given(name: str) -> object | None:
-    """What was given under this name; None where that was in another process."""
+    """The object passed in Python that has this name; None where another process named it."""
     return _objects.get(name)
 
 
 def give_as(name: str, value: object) -> None:
-    """Let `value` be what a run calls `name`: it was given when the run was trained, in another process."""
+    """Give `value` the `name` that it has in a run which another process trained."""
     _objects[name] = value
 
 
@@ -62,13 +63,13 @@ _ran: dict[tuple[str, str | None], object] = {}
 
 
 def trust_named(model: object) -> None:
-    """Note that the user has named this code himself; nothing for what is no `file.py:name`."""
+    """Record that the user has named this code; does nothing unless `model` is a `file.py:name`."""
     if not isinstance(model, str) or not names_file(model):
         return
     name = _whole(model)
     _named.add(name)
     file = _note(name)
-    # Where nothing can be written it is asked again next time.
+    # If the record cannot be written, the user has to name the code again next time.
     with suppress(OSError):
         if file is None or file.exists():
             return
@@ -80,8 +81,8 @@ def trust_named(model: object) -> None:
 
 
 def refuse_untrusted(model: object, where: str, input_shape: Sequence[int], outputs: int | None) -> None:
-    """Raise ModelError where `model`, which only the file `where` names, is code that the user has not named; for
-    inputs of `input_shape` and so many `outputs`, which the remedy names."""
+    """Raise ModelError where `model`, a name in the file `where`, is code that the user has not named. The remedy is a
+    command with `input_shape` and `outputs`."""
     if not isinstance(model, str) or is_named(model):
         return
     name = _whole(model)
@@ -95,7 +96,7 @@ def refuse_untrusted(model: object, where: str, input_shape: Sequence[int], outp
 
 
 def refuse_unnamed_code(name: str, what: str, where: str) -> None:
-    """Raise RunError where `what` (a task, a loss) is code that only the file `where` names, not the user."""
+    """Raise RunError where `what` (a task, a loss) is code that the file `where` names and the user has not named."""
     if is_named(name):
         return
     raise RunError(
@@ -107,16 +108,16 @@ def refuse_unnamed_code(name: str, what: str, where: str) -> None:
 
 
 def names_code(name: str) -> bool:
-    """Whether a field of the configuration stands for code: of a file, or given in Python."""
+    """Whether a name in a configuration stands for code, in a file or passed in Python."""
     return names_file(name) or is_given(name)
 
 
 def trusted_code(name: str, what: str, argument: str, digest: str | None = None) -> object:
-    """What `name` stands for: what a file has under it, which RUNS the file, once in each state; or what was given in
-    Python. `what` says what it is ("a task"), `argument` by which argument it is given; `digest` is that
-    of the file where it is known, which is then not read again.
+    """The object that `name` stands for: an object of a file, which RUNS the file, once for each content; or an object
+    passed in Python. `what`: its role in messages ("a task"); `argument`: the argument that passes it; `digest`: the
+    SHA-256 of the file if it is known, so that the file is not read again.
 
-    Raises RunError for code of a file that the user has not named, and for what was given in another process;
+    Raises RunError for code of a file that the user has not named, and for an object passed in another process;
     ModelError where the file or the name is missing.
     """
     if is_given(name):
@@ -137,8 +138,8 @@ def trusted_code(name: str, what: str, argument: str, digest: str | None = None)
 
 
 def call_own(field: str, name: str, function: Callable[..., Any], *arguments: object) -> Any:
-    """What the user's code gives, which `field` of the configuration names. Raises ConfigError, with the line of the
-    user's file, where it raises something of its own."""
+    """Call the user's code that `field` of the configuration names. Raises ConfigError, with the line of the user's
+    file, where the code raises an exception other than a StriateError."""
     try:
         return function(*arguments)
     except StriateError:
@@ -151,7 +152,7 @@ def call_own(field: str, name: str, function: Callable[..., Any], *arguments: ob
 
 
 def _given_again(argument: str) -> str:
-    """How a call of Python gives it: what predicts takes some arguments, what trains all of them."""
+    """The calls of Python that pass the object again: for prediction if possible, to resume, and to train again."""
     loaded = f"striate.load(path, {argument}=…), then the same call; " if argument in ("task", "loss", "module") else ""
     trained = f"striate.train(config=path, {argument.replace('module', 'model')}=…) trains again"
     resumed = f"striate.api.resume(path, {argument}=…) continues a run"
@@ -159,9 +160,9 @@ def _given_again(argument: str) -> str:
 
 
 def take_as(saved: str, value: object, argument: str) -> None:
-    """Let a run that speaks of `saved` have `value`, which a call of Python gives as `argument`; nothing for None.
+    """Use `value`, which a call of Python passes as `argument`, for the name `saved` of a run; None changes nothing.
 
-    A text names code of a file, which may be run from now on. Raises RunError where the run has no such thing.
+    A text names code of a file, which is trusted from now on. Raises RunError where the run has no such argument.
     """
     if value is None:
         return
@@ -174,7 +175,7 @@ def take_as(saved: str, value: object, argument: str) -> None:
 
 
 def is_named(text: str) -> bool:
-    """Whether the text names no code, or code that the user has named himself."""
+    """Whether the text names no code, or code that the user has named."""
     if not names_file(text):
         return True
     name = _whole(text)
@@ -185,7 +186,7 @@ def is_named(text: str) -> bool:
 def _whole(model: str) -> str:
     path, _, function = resolve_name(model).rpartition(":")
     with suppress(OSError, RuntimeError, ValueError):
-        path = str(Path(path).resolve())  # what a link points to may be exchanged
+        path = str(Path(path).resolve())  # the target of a link may be replaced
     return f"{path}:{function}"
 
 
@@ -195,7 +196,7 @@ def _note(name: str) -> Path | None:
 
 
 def _is_mine(file: Path) -> bool:
-    """Whether the note was written by this user (or by root): the cache may lie where others write too."""
+    """Whether this user (or root) wrote the note: other users may be able to write to the cache folder."""
     try:
         status = file.lstat()
     except OSError:

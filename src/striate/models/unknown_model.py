@@ -1,4 +1,4 @@
-"""What to say of a text that names no network."""
+"""The errors for a text that names no network."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ _WEIGHTS = (".pt", ".pth", ".safetensors", ".bin", ".ckpt")
 
 
 def means_path(text: str, *, known: bool) -> bool:
-    """Whether the text can only be a path: by its form, or since there is something and it begins with no `known`
-    name."""
+    """Whether the text can only be a path: by its form, or because the path exists and the text does not begin with a
+    `known` name."""
     if "/" in text or "\\" in text:
         return True
     return not known and (text.endswith(_WEIGHTS) or _what_is_there(text) is not None)
 
 
 def no_network_named(text: str) -> ModelError:
-    """The error for nothing, and for `auto` where there are no data to choose by."""
+    """The error for an empty text, and for `auto` without data."""
     if text == "auto":
         return ModelError(
             "model", "auto without data, by which it chooses", EXPECTED, "name one: mnist-cnn, small-resnet, …"
@@ -36,7 +36,7 @@ def no_network_named(text: str) -> ModelError:
 
 
 def no_network_there(text: str) -> ModelError:
-    """The error for a path at which there is neither a run nor a checkpoint."""
+    """The error for a path without a run or checkpoint."""
     there = _what_is_there(text)
     if there == "file":
         return nameless_weights(text) or ModelError("model", f"{text[:80]}, a file without a network", EXPECTED, _HOW)
@@ -53,12 +53,12 @@ def _what_is_there(text: str) -> Literal["file", "folder"] | None:
     try:
         path = Path(text).expanduser()
         return "file" if path.is_file() else "folder" if path.is_dir() else None
-    except (OSError, RuntimeError, ValueError):  # longer than a path may be; of nobody's home
+    except (OSError, RuntimeError, ValueError):  # too long for a path, or the home of an unknown user
         return None
 
 
 def unknown_name(text: str, name: str) -> LayerStringError:
-    """The error for what is neither a network of the zoo nor a layer: the nearest of both are named."""
+    """The error for a name that is neither a zoo network nor a layer; it suggests the nearest of both."""
     zoo, word = nearest_few(name, MODELS), nearest(name, WORDS)
     arguments = text[len(name) :].strip()
     guesses = [f"the zoo model {' or '.join(f'`{near}`' for near in zoo)}"] if zoo else []

@@ -1,10 +1,9 @@
-"""What each operation means: NumPy, forward and backward, straight from the definition.
+"""Reference implementations of the operations in NumPy, forward and backward, directly from the definitions.
 
 Everything is computed in float64; integers and smaller floats are promoted. Maps are (N, C, *spatial) with 1 to 3
-spatial axes; a size is a whole number or one an axis. `…_backward(grad_out, …)` takes the gradient by the output, or a
-number for that number everywhere, then what the forward function was given; it returns the gradient by x, or by x, w
-and b. What does not fit is refused with ShapeError, a value out of range with UsageError.
-"""
+spatial axes; a size is a whole number, or one for each axis. `…_backward(grad_out, …)` takes the gradient with respect
+to the output, or one number for all of it, then the arguments of the forward function; it returns the gradient with
+respect to x, or to x, w and b. Raises ShapeError for shapes that do not fit, UsageError for values out of range."""
 
 from striate.reference.activations import (
     elu,

@@ -1,6 +1,6 @@
 """Activations, each with its derivative: `…_backward(grad_out, x)` is grad_out · f′(x), so with grad_out 1 it is f′.
 
-At a corner the derivative is that of the left side, as in torch. Any shape; channels are axis 1.
+At a kink, the derivative is that of the left side, as in torch. Any shape; channels are axis 1.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def relu_backward(grad_out: ArrayLike, x: ArrayLike) -> Array:
 
 
 def leaky_relu(x: ArrayLike, slope: ArrayLike = 0.1) -> Array:
-    """x where x > 0, slope · x elsewhere; max(0.1x, x) with the default. `slope`: a number, or one a channel."""
+    """x where x > 0, slope · x elsewhere; max(0.1x, x) by default. `slope`: one number, or one for each channel."""
     x = array(x, "x")
     return np.where(x > 0, x, _slope(slope, x) * np.minimum(x, 0))
 
@@ -102,7 +102,7 @@ def swish_backward(grad_out: ArrayLike, x: ArrayLike) -> Array:
 def maxout(x: ArrayLike, pieces: int) -> Array:
     """The largest of every `pieces` consecutive channels: (N, C, …) → (N, C / pieces, …).
 
-    Behind a layer with `pieces` outputs a unit it is max(w₁·x + b₁, w₂·x + b₂, …).
+    After a layer with `pieces` outputs for each unit, it is max(w₁·x + b₁, w₂·x + b₂, …).
     ShapeError where `pieces` does not divide C. Source: Goodfellow et al., "Maxout networks", ICML 2013.
     """
     split, axis = _pieces(x, pieces)
@@ -111,7 +111,7 @@ def maxout(x: ArrayLike, pieces: int) -> Array:
 
 
 def maxout_backward(grad_out: ArrayLike, x: ArrayLike, pieces: int) -> Array:
-    """The gradient goes to the piece that was the largest; of several, to the first."""
+    """The gradient goes to the largest piece; in a tie, to the first."""
     split, axis = _pieces(x, pieces)
     winner = np.expand_dims(split.argmax(axis=axis), axis)
     grad = np.zeros_like(split)
@@ -130,7 +130,7 @@ def softmax(x: ArrayLike, axis: int | None = None) -> Array:
 
 
 def softmax_backward(grad_out: ArrayLike, x: ArrayLike, axis: int | None = None) -> Array:
-    """y · (grad_out − Σ grad_out · y): the outputs sum to 1, so what is the same for all does not count."""
+    """y · (grad_out − Σ grad_out · y): a constant added to grad_out has no effect, as the outputs sum to 1."""
     x = array(x, "x")
     y, g, axis = softmax(x, axis), gradient(grad_out, x.shape), _axis(x, axis)
     grad: Array = y * (g - (g * y).sum(axis=axis, keepdims=True))

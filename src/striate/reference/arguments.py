@@ -1,4 +1,4 @@
-"""Reading the arguments of the definitions: arrays, sizes, numbers, labels; what cannot be used is refused here."""
+"""Read and check the arguments of the reference functions: arrays, sizes, numbers, labels."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from striate.wording import several
 
 Array = NDArray[np.float64]
 Size = int | Sequence[int]
-"""One whole number for all spatial axes, or one an axis."""
+"""One whole number for all spatial axes, or one for each."""
 
 LARGEST = 2**28
-"""So many numbers in one array at most (2 GiB): a slip in a size is told, instead of filling the memory."""
+"""Most numbers in one array (2 GiB), so that a mistyped size is an error instead of filling the memory."""
 
 
 def array(value: ArrayLike, name: str) -> Array:
-    """`value` in float64, whatever real numbers it is made of. UsageError where it is something else."""
+    """`value`, of any real type, as a float64 array. UsageError for anything else."""
     try:
         found = np.asarray(value)
     except Exception as error:
@@ -36,7 +36,7 @@ def array(value: ArrayLike, name: str) -> Array:
 
 
 def gradient(value: ArrayLike, shape: tuple[int, ...], name: str = "grad_out") -> Array:
-    """The gradient by an array of `shape`; a single number stands for that number everywhere."""
+    """A gradient of this `shape`; a single number stands for an array filled with it."""
     found = array(value, name)
     if found.shape not in ((), shape):
         raise ShapeError(
@@ -72,12 +72,12 @@ def not_empty(x: Array, name: str) -> Array:
 
 
 def channel_axis(x: Array) -> int:
-    """Where the channels are: axis 1, or 0 of a lone vector."""
+    """The axis of the channels: 1, or 0 for a single vector."""
     return min(1, x.ndim - 1)
 
 
 def per_channel(value: ArrayLike, name: str, x: Array) -> Array:
-    """One number a channel of x, shaped so that it meets its channel; a single number goes to all."""
+    """One number for each channel of x, in a shape that broadcasts with x; a single number is for all channels."""
     found, axis = array(value, name), channel_axis(x)
     channels = x.shape[axis] if x.ndim else 1
     if found.shape not in ((), (1,), (channels,)):
@@ -119,7 +119,7 @@ def per_axis(value: Any, axes: int, name: str, low: int = 1) -> tuple[int, ...]:
 
 
 def number(value: Any, name: str, low: float = -math.inf, high: float = math.inf, above: float = -math.inf) -> float:
-    """A finite number, `low` ≤ it ≤ `high`, larger than `above`."""
+    """A finite number from `low` to `high`, and larger than `above`."""
     real = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
     if not real or not math.isfinite(value) or not low <= value <= high or value <= above:
         limits = [f"at least {low:g}"] * (low > -math.inf) + [f"at most {high:g}"] * (high < math.inf)
@@ -169,7 +169,7 @@ def _whole_labels(found: NDArray[Any], shape: tuple[int, ...]) -> str:
 
 
 def _relabeled(found: NDArray[np.integer], classes: int) -> str:
-    """What makes labels fit that do not."""
+    """The remedy for labels out of range."""
     if found.min() < 0:
         return "keep = labels >= 0; logits[keep], labels[keep] leaves out samples without a class"
     if found.min() >= 1 and found.max() == classes:
@@ -178,7 +178,7 @@ def _relabeled(found: NDArray[np.integer], classes: int) -> str:
 
 
 def refuse_huge(shape: Sequence[int], name: str) -> None:
-    """ShapeError where an array of this shape would not be a small example any more."""
+    """Raise ShapeError for an array of this shape if it has more than LARGEST numbers."""
     if math.prod(shape) > LARGEST:
         got = f"an array of {' × '.join(map(str, shape))} = {several(math.prod(shape), 'number')}"
         raise ShapeError(name, got, f"at most {LARGEST:,}", f"a smaller {name}, or torch.nn.functional for real work")

@@ -23,7 +23,7 @@ from striate.reference.activations import sigmoid
 from striate.reference.arguments import Array, array, maps, whole
 
 MOST_UNITS = 20
-"""Of the side that is enumerated: 2²⁰ states."""
+"""Most units of the layer that is enumerated: 2²⁰ states."""
 
 
 def boltzmann_energy(
@@ -65,14 +65,14 @@ def free_energy(v: ArrayLike, w: ArrayLike, a: ArrayLike, b: ArrayLike, *, gauss
 
 
 def log_partition(w: ArrayLike, a: ArrayLike, b: ArrayLike) -> float:
-    """log Z = log Σ_v Σ_h exp(−E(v, h)) of binary units, by enumeration of the smaller side.
+    """log Z = log Σ_v Σ_h exp(−E(v, h)) of binary units, by enumeration of the smaller layer.
 
-    Raises UsageError where both sides have more than 20 units.
+    Raises UsageError where both layers have more than 20 units.
     """
     weight = array(w, "w")
     if weight.ndim != 2:
         raise ShapeError("w", f"shape {weight.shape}", "(H, V): a row a hidden unit", "w[None]")
-    if weight.shape[0] < weight.shape[1]:  # the same machine with its sides exchanged
+    if weight.shape[0] < weight.shape[1]:  # the same machine with its layers exchanged
         weight, a, b = weight.T, b, a
     if weight.shape[1] > MOST_UNITS:
         got = f"{weight.shape[0]} and {weight.shape[1]} units"
@@ -82,8 +82,8 @@ def log_partition(w: ArrayLike, a: ArrayLike, b: ArrayLike) -> float:
 
 
 def probabilistic_max_pool(x: ArrayLike, size: int) -> tuple[Array, Array]:
-    """Of inputs x (N, K, H, W) to detection units, in blocks of size × size of which at most one unit is on:
-    P(h = 1), (N, K, H, W), and P(p = 1), (N, K, H/size, W/size), that of the pooling unit above each block.
+    """Probabilities from the inputs x (N, K, H, W) of detection units, in blocks of size × size with at most one unit
+    on: P(h = 1), (N, K, H, W), and P(p = 1) of the pooling unit above each block, (N, K, H/size, W/size).
 
     P(h_i = 1) = exp(x_i) / (1 + Σ_block exp(x)), P(p = 0) = 1 / (1 + Σ_block exp(x)). Raises ShapeError where blocks
     do not fit.

@@ -1,4 +1,4 @@
-"""Boxes (left, top, right, bottom): how far two overlap, and which of many are kept."""
+"""Boxes (left, top, right, bottom): intersection over union, and non-maximum suppression."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def _boxes(given: ArrayLike, name: str) -> Array:
 
 
 def _overlap(a: Array, b: Array) -> tuple[float, float]:
-    """Area in common and of both together; a box whose edges are the wrong way round has no area."""
+    """Area of the intersection and of the union; a box with reversed edges has no area."""
     wide, high = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
     common = max(wide, 0.0) * max(high, 0.0)
     areas = [max(box[2] - box[0], 0.0) * max(box[3] - box[1], 0.0) for box in (a, b)]
@@ -39,7 +39,7 @@ def box_iou(a: ArrayLike, b: ArrayLike) -> Array:
 
 
 def generalized_iou(a: ArrayLike, b: ArrayLike) -> Array:
-    """(N,) generalized IoU of boxes (N, 4) in pairs: IoU less the share of the smallest box around both that neither
+    """The generalized IoU (N,) of pairs of boxes (N, 4): IoU minus the share of the smallest enclosing box that neither
     covers. Rezatofighi et al., "Generalized intersection over union", CVPR 2019."""
     first, second = _boxes(a, "a"), _boxes(b, "b")
     if first.shape != second.shape:
@@ -55,9 +55,9 @@ def generalized_iou(a: ArrayLike, b: ArrayLike) -> Array:
 def non_maximum_suppression(
     boxes: ArrayLike, scores: ArrayLike, classes: ArrayLike, threshold: float
 ) -> NDArray[np.int64]:
-    """Positions of the boxes (N, 4), or rotated ones (N, 5), that are kept, the highest of the `scores` (N,) first; of
-    equal scores the first one. Of two boxes of one of the `classes` (N,) whose IoU is above the threshold, that with
-    the lower score goes. Raises ShapeError, UsageError."""
+    """Indices of the kept boxes (N, 4), or rotated ones (N, 5), in descending order of the `scores` (N,); of equal
+    scores, the first comes first. Of two boxes of the same of the `classes` (N,) whose IoU is above the threshold, the
+    one with the lower score is dropped. Raises ShapeError, UsageError."""
     rotated = np.shape(boxes)[1:] == (5,)
     overlap = rotated_box_iou(boxes, boxes) if rotated else box_iou(boxes, boxes)
     score = one_each(array(scores, "scores"), "scores", len(overlap), "boxes")

@@ -1,8 +1,7 @@
-"""How near a caption is to those that people wrote: BLEU, CIDEr-D and ROUGE-L, of words.
+"""The similarity of a caption to reference captions: BLEU, CIDEr-D and ROUGE-L, over words.
 
-A caption is a sequence of words; `references` are those of one image. What is summed over images is given apart from
-the figure, so that an interval can draw images anew.
-"""
+A caption is a sequence of words; `references` are those of one image. Sums over images are separate from the metrics,
+so that a bootstrap can resample images."""
 
 from __future__ import annotations
 
@@ -18,7 +17,7 @@ from striate.reference.arguments import array
 from striate.wording import several, type_of
 
 LONGEST = 4
-"""Words of the longest runs that are compared."""
+"""Words of the longest n-grams that are compared."""
 SIGMA = 6.0
 """How many words longer or shorter a caption may be before CIDEr-D counts it much less."""
 BETA = 1.2
@@ -50,14 +49,15 @@ def _each_words(many: Sequence[Words], name: str = "references") -> Sequence[Wor
 
 
 def runs(words: Words, length: int) -> Counter[tuple[str, ...]]:
-    """How often each run of so many words (an n-gram) occurs."""
+    """How often each n-gram of `length` words occurs."""
     return Counter(tuple(words[k : k + length]) for k in range(len(words) - length + 1))
 
 
 def bleu_counts(caption: Words, references: Sequence[Words]) -> NDArray[np.float64]:
-    """(10,) what an image adds to BLEU: of 1, 2, 3 and 4 words how many runs of the caption are in a reference, each as
-    often at most as in the one that has it most often; how many there are; words of the caption, and of the reference
-    whose length is nearest, the shorter of two. UsageError where sentences are given in place of words."""
+    """The counts (10,) of an image for BLEU. For n of 1 to 4, the number of n-grams of the caption that occur in a
+    reference, each counted at most as often as in the reference that has it most often; then the number of n-grams of
+    the caption; then the words of the caption, and of the reference with the nearest length, the shorter in a tie.
+    Raises UsageError for sentences instead of words."""
     caption, references = _words(caption), _each_words(references)
     hits, there = [], []
     for length in range(1, LONGEST + 1):
@@ -72,7 +72,7 @@ def bleu_counts(caption: Words, references: Sequence[Words]) -> NDArray[np.float
 
 def bleu(counts: NDArray[np.float64]) -> float:
     """BLEU-4 of a corpus, 0 to 1, from the sum of `bleu_counts` over its images: the geometric mean of the precisions
-    times the brevity penalty; 0 where no run of four words is found, without smoothing.
+    times the brevity penalty; 0 where no 4-gram is found, without smoothing.
 
     Papineni et al., "BLEU: a method for automatic evaluation of machine translation", ACL 2002.
     """
@@ -89,8 +89,8 @@ def bleu(counts: NDArray[np.float64]) -> float:
 
 
 def cider(captions: Sequence[Words], references: Sequence[Sequence[Words]]) -> NDArray[np.float64]:
-    """(N,) CIDEr-D of each image, 0 to 10; the figure is their mean. Runs of words weigh by how few images have them in
-    a reference, so the figure depends on the images that are measured together, and is 0 for one alone.
+    """CIDEr-D of each image, (N,), 0 to 10; the metric is their mean. The fewer images have an n-gram in a reference,
+    the larger its weight, so the metric depends on the set of images, and is 0 for a single image.
 
     Vedantam, Zitnick and Parikh, "CIDEr: consensus-based image description evaluation", CVPR 2015, with the clipping,
     the length penalty and the factor of 10 of CIDEr-D (section 6.1 and the code of the authors).
@@ -137,7 +137,7 @@ def _clipped_cosine(mine: dict[tuple[str, ...], float], theirs: dict[tuple[str, 
 
 
 def longest_common(one: Words, other: Words) -> int:
-    """How many words the longest sequence has that is in both, in the same order, with others between or not."""
+    """The length of the longest common subsequence of words."""
     row = [0] * (len(other) + 1)
     for word in one:
         before = 0
@@ -147,12 +147,12 @@ def longest_common(one: Words, other: Words) -> int:
 
 
 def rouge_l(caption: Words, references: Sequence[Words]) -> float:
-    """ROUGE-L of an image, 0 to 1: of the longest common sequence the best precision and the best recall over its
-    references, (1 + β²) P R / (R + β² P); the figure is the mean over images.
+    """ROUGE-L of an image, 0 to 1: (1 + β²) P R / (R + β² P), with the best precision P and the best recall R of the
+    longest common subsequence over its references; the metric is the mean over images.
 
     Lin, "ROUGE: a package for automatic evaluation of summaries", 2004; several references as in Chen et al.,
     "Microsoft COCO captions", 2015.
-    UsageError where sentences are given in place of words.
+    Raises UsageError for sentences instead of words.
     """
     caption, references = _words(caption), _each_words(references)
     shared = [longest_common(caption, one) for one in references]

@@ -1,4 +1,4 @@
-"""Is a gradient right? Compared with slopes that are measured, by central differences."""
+"""Gradient check: compare a gradient with central differences."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from striate.wording import several
 STEP = 1e-5
 TOLERANCE = 1e-6
 BEND = 1e-3
-"""Where slopes before and after a place differ by a larger share, it may be a corner."""
+"""If the slopes before and after x differ by a larger share, x may be at a kink."""
 SMALLEST = 1e-3
 """Slopes below this are compared in absolute terms: at zero there is no relative error."""
 
@@ -32,16 +32,16 @@ class GradientCheck:
     at: tuple[int, ...]
     """Index of the entry with the largest error."""
     claimed: float
-    """Its slope by the backward pass."""
+    """The slope at this entry by the backward pass."""
     measured: float
-    """Its measured slope."""
+    """The slope at this entry by central differences."""
     checked: int
-    """Entries that were compared."""
+    """Number of compared entries."""
     entries: int
-    """All entries."""
+    """Number of all entries."""
     corners: int
-    """Compared entries where the function has a corner, as ReLU at 0: any slope between those of its two sides is
-    right."""
+    """Number of compared entries where the function has a corner, as ReLU at 0: any slope between those of its two
+    sides is right."""
     tolerance: float
 
     def to_json(self) -> dict[str, Any]:
@@ -72,14 +72,14 @@ def check_gradient(
 ) -> GradientCheck:
     """Compare a gradient with (L(x + h) − L(x − h)) / 2h along each entry of x, h = step · max(1, |entry|).
 
-    `function(x)` gives a number or an array; `backward(grad_out, x)` the gradient by x, as the functions here are
-    written. L is the sum of outputs times `grad_out`, drawn from `seed`, so that all outputs count. In place of
-    `backward` an array: the gradient of the sum of the outputs. `entries`: compare only so many, drawn from `seed`.
-    UsageError where the function is not finite near x, ShapeError where the gradient has another shape than x.
-    """
+    `function(x)` returns a number or an array; `backward(grad_out, x)` returns the gradient with respect to x, like the
+    functions of this package. L is the sum of outputs times `grad_out`, drawn from `seed`, so that all outputs count.
+    `backward` may also be an array: the gradient of the sum of the outputs. `entries`: the number of entries to
+    compare, drawn from `seed`. UsageError where the function is not finite near x, ShapeError where the gradient does
+    not have the shape of x."""
     x = array(x, "x").copy()
     y = _values(function, x)
-    # Not of the seed alone: x may well be drawn from it, and a gradient along x is a special one.
+    # Not from the seed alone: x may be drawn from it too, and grad_out equal to x would be a special case.
     random = np.random.default_rng((whole(seed, "seed", 0, 2**62), 1))
     g = random.normal(size=y.shape) if callable(backward) else np.ones(y.shape)
     claimed = backward(g.copy(), x.copy()) if callable(backward) else backward
@@ -132,25 +132,25 @@ def choose(count: int, entries: int | None, seed: int) -> list[int]:
 def _judge(
     loss: Callable[[], float], x: Array, entry: int, claimed: float, magnitude: float, step: float, tolerance: float
 ) -> tuple[float, float, bool]:
-    """Relative error, measured slope, and whether the function has a corner at x, whatever is claimed."""
+    """Relative error, measured slope, and whether the function has a corner at x, independent of `claimed`."""
 
     def rounding(h: float) -> float:
         return float(4 * np.finfo(np.float64).eps * magnitude / h)
 
     def relative(measured: float, h: float) -> float:
-        # What rounding alone may do to a difference of two sums is no error of the gradient.
+        # The rounding error of a difference of two sums is not an error of the gradient.
         error = abs(claimed - measured) / max(abs(claimed), abs(measured), SMALLEST, rounding(h) / tolerance)
         return float(error) if np.isfinite(error) else float("inf")
 
     left, first, right = _slopes(loss, x, entry, step)
     corner = False
     if abs(right - left) > max(BEND * max(abs(left), abs(right), SMALLEST), 2 * rounding(step / 100)):
-        # What is smooth, or bends beside x, does so less and less within smaller steps.
+        # With smaller steps, the difference of slopes vanishes for a smooth function, and for a corner beside x.
         before, _, after = _slopes(loss, x, entry, step / 100)
         corner = abs(after - before) > abs(right - left) / 2
     if relative(first, step) <= tolerance:
         return relative(first, step), first, corner
-    # A corner within a step of x, but not at x, is out of the way with a smaller one; a wrong claim stays as wrong.
+    # A smaller step excludes a corner near x, but not at x; the error of a wrong gradient stays.
     less = abs(claimed - first) / 10
     for h in (step / 10, step / 100):
         before, central, after = _slopes(loss, x, entry, h)
@@ -174,7 +174,7 @@ def _slopes(loss: Callable[[], float], x: Array, entry: int, step: float) -> tup
         before = loss()
     finally:
         x.flat[entry] = value
-    # x + h is rounded: what counts is how far x really moved.
+    # x + h is rounded, so the actual difference is the divisor.
     return (
         float((here - before) / (value - below)),
         float((after - before) / (above - below)),

@@ -1,7 +1,4 @@
-"""Convolution as networks use it, and its gradient.
-Transposed convolution, and its gradient.
-Locally connected layer, and its gradient.
-"""
+"""Convolution, transposed convolution and locally connected layer, each with its gradient."""
 
 from __future__ import annotations
 
@@ -43,7 +40,7 @@ def convolve(
     """y[n, k, t] = b[k] + Σ_c Σ_a x[n, c, s·t + d·a − p] · w[k, c, a], for 1 to 3 spatial axes.
 
     x (N, C, *size), w (K, C/groups, *kernel), b (K) → (N, K, *out) with out = ⌊(size + 2p − d·(kernel − 1) − 1)/s⌋ + 1.
-    This is the cross-correlation; `flip` turns the kernel around, which gives the convolution of the formulas.
+    This is the cross-correlation; `flip` reverses the kernel, which gives the mathematical convolution.
     `padding` is a size, `"same"` (stride 1) or `"valid"`; `padding_mode` is `zeros`, `reflect`, `replicate` or
     `circular`. With `groups`, each group of channels has kernels of its own.
     UsageError, ShapeError where sizes do not fit. Source: LeCun et al., "Gradient-based learning applied to document
@@ -73,9 +70,9 @@ def convolve_backward(
     padding_mode: str = "zeros",
     flip: bool = False,
 ) -> tuple[Array, Array, Array]:
-    """(grad_x, grad_w, grad_b): where `convolve` multiplies x by w, each gets the other times grad_out.
+    """(grad_x, grad_w, grad_b): for each product x · w in `convolve`, x gets w · grad_out, and w gets x · grad_out.
 
-    grad_out (N, K, *out), or a number for that number everywhere; the rest as `convolve` was given.
+    grad_out (N, K, *out), or one number for all of it; the other arguments are those of `convolve`.
     """
     x, w, seen = _read(x, w, stride, padding, dilation, groups, padding_mode)
     axes = "xyz"[: x.ndim - 2]
@@ -97,7 +94,7 @@ def by_group(values: Array, axis: int, groups: int) -> Array:
 
 
 def check_groups(groups: int, **channels: int) -> int:
-    """`groups` as a whole number that divides each of the numbers of channels."""
+    """`groups` as a whole number; ShapeError unless it divides each number of channels."""
     groups = whole(groups, "groups")
     for name, count in channels.items():
         if count % groups:
@@ -125,7 +122,7 @@ def _read(
 
 
 def _with_axes(x: Array, w: Array) -> str:
-    """What gives x or w the axes that it lacks; else a w that fits."""
+    """The remedy that adds the missing axes to x or w; if none is missing, a w that fits."""
     if math.prod(w.shape) and w.ndim == x.ndim + 1:
         return "x[None] for a batch of one"
     if math.prod(w.shape) and w.ndim == x.ndim - 2 and x.shape[1] == 1:
@@ -163,12 +160,12 @@ def transposed_convolve(
     dilation: Size = 1,
     groups: int = 1,
 ) -> Array:
-    """y[n, k, s·t + d·a − p] += Σ_c x[n, c, t] · w[c, k, a]: every input stamps its kernel on the output.
+    """y[n, k, s·t + d·a − p] += Σ_c x[n, c, t] · w[c, k, a]: every input adds its multiple of the kernel to the output.
 
     The adjoint of `convolve` with the same w: ⟨convolve(y, w), x⟩ = ⟨y, transposed_convolve(x, w)⟩.
     x (N, C, *size), w (C, K/groups, *kernel), b (K) → (N, K, *out) with
     out = (size − 1)·s − 2p + d·(kernel − 1) + 1 + output_padding, 1 to 3 spatial axes.
-    `output_padding`, less than stride or dilation, says which of the sizes that a stride maps to the same one is meant.
+    `output_padding`, less than stride or dilation, selects one of the output sizes that a stride maps to this size.
     UsageError, ShapeError where sizes do not fit. Source: Zeiler et al., "Deconvolutional networks", CVPR 2010; the
     arithmetic is that of `torch.nn.functional.conv_transpose2d`.
     """
@@ -193,7 +190,7 @@ def transposed_convolve_backward(
     dilation: Size = 1,
     groups: int = 1,
 ) -> tuple[Array, Array, Array]:
-    """(grad_x, grad_w, grad_b); grad_x is the plain convolution of grad_out with w."""
+    """(grad_x, grad_w, grad_b); grad_x is `convolve` of grad_out with w."""
     x, w, seen = _read_transposed(x, w, stride, padding, output_padding, dilation, groups)
     axes, channels = "xyz"[: x.ndim - 2], w.shape[1] * groups
     inputs, kernels = by_group(x, 1, groups), by_group(w, 0, groups)
@@ -236,7 +233,7 @@ def _read_transposed(
         got = f"{cut} cut from both ends of {size} positions"
         raise ShapeError("padding", got, f"at most {most}, so that an output is left", f"padding={most}")
     refuse_huge((len(x), w.shape[1] * groups, *size), "stride")
-    # The windows of the convolution that leads from the output back to the input.
+    # The windows of the convolution from the output to the input.
     return x, w, Windows(size, w.shape[2:], steps, gaps, tuple((p, p) for p in cut), x.shape[2:])
 
 
@@ -260,7 +257,7 @@ def locally_connected(
 def locally_connected_backward(
     grad_out: ArrayLike, x: ArrayLike, w: ArrayLike, *, stride: Size = 1, padding: Size | str = 0
 ) -> tuple[Array, Array, Array]:
-    """(grad_x, grad_w, grad_b), each of the shape of what it is the gradient by."""
+    """(grad_x, grad_w, grad_b), with the shapes of x, w and b."""
     x, w, seen = _read_local(x, w, stride, padding)
     axes, channels = "xyz"[: x.ndim - 2], w.shape[x.ndim - 2]
     g = gradient(grad_out, (len(x), channels, *seen.out))

@@ -1,4 +1,4 @@
-"""Fully connected layer, its gradient, and the same as a 1×1 convolution."""
+"""Fully connected layer, its gradient, and its computation as a 1×1 convolution."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from striate.reference.convolve import convolve
 def dense(x: ArrayLike, w: ArrayLike, b: ArrayLike | None = None) -> Array:
     """y[n, k] = b[k] + Σ_f w[k, f] · x[n, f]: every output is connected to every input.
 
-    x (N, F), or (N, …) stretched to F numbers a sample; w (K, F), b (K) → (N, K). ShapeError where F differs.
+    x (N, F), or (N, …) flattened to F numbers for each sample; w (K, F), b (K) → (N, K). ShapeError where F differs.
     """
     x, w = _read(x, w)
     y = x.reshape(len(x), w.shape[1]) @ w.T
@@ -21,7 +21,7 @@ def dense(x: ArrayLike, w: ArrayLike, b: ArrayLike | None = None) -> Array:
 
 
 def dense_backward(grad_out: ArrayLike, x: ArrayLike, w: ArrayLike) -> tuple[Array, Array, Array]:
-    """(grad_x, grad_w, grad_b), each of the shape of what it is the gradient by."""
+    """(grad_x, grad_w, grad_b), with the shapes of x, w and b."""
     x, w = _read(x, w)
     g = gradient(grad_out, (len(x), len(w)))
     return (g @ w).reshape(x.shape), g.T @ x.reshape(len(x), w.shape[1]), g.sum(axis=0)

@@ -10,7 +10,7 @@ from striate.reference.arguments import Array, array, gradient, number
 
 
 def dropout_mask(shape: tuple[int, ...], p: float, generator: np.random.Generator) -> NDArray[np.bool_]:
-    """True for each unit that stays, which it does with probability 1 − p."""
+    """A mask that is True for each unit that stays; units stay with probability 1 − p."""
     given: object = generator
     if not isinstance(given, np.random.Generator):
         expected = "a generator: nothing here draws from hidden state"
@@ -25,11 +25,10 @@ def dropout(
     mask: ArrayLike | None = None,
     generator: np.random.Generator | None = None,
 ) -> Array:
-    """x · mask / (1 − p) as in training: what stays is scaled up, so that the expectation is x.
+    """x · mask / (1 − p) as in training: units that stay are scaled up, so that the expectation is x.
 
-    The `mask` (True: stays; of the shape of x), or the `generator` it is drawn from by `dropout_mask`. In evaluation
-    dropout is the identity. Source: Srivastava et al., "Dropout", JMLR 2014.
-    """
+    Takes the `mask` (True: the unit stays; of the shape of x), or the `generator` from which `dropout_mask` draws it.
+    In evaluation, dropout is the identity. Source: Srivastava et al., "Dropout", JMLR 2014."""
     x, p = array(x, "x"), number(p, "p", low=0, high=1)
     if mask is None and generator is not None:
         return x * _scale(dropout_mask(x.shape, p, generator), x.shape, p)
@@ -40,7 +39,7 @@ def dropout(
 
 
 def dropout_backward(grad_out: ArrayLike, mask: ArrayLike, p: float = 0.5) -> Array:
-    """grad_out · mask / (1 − p): the gradient takes the way that the signal took."""
+    """grad_out · mask / (1 − p): the gradient passes through the same units as the signal."""
     shape = np.shape(mask)
     return gradient(grad_out, shape) * _scale(mask, shape, p)
 

@@ -1,4 +1,4 @@
-"""All windows of a map as columns of a matrix, so that a convolution is one matrix product; and the way back."""
+"""All windows of a map as columns of a matrix, so that a convolution is one matrix product; and the adjoint."""
 
 from __future__ import annotations
 
@@ -31,9 +31,10 @@ def col2im(
     padding: Size | str = 0,
     dilation: Size = 1,
 ) -> Array:
-    """The adjoint of `im2col`, and so its gradient: every entry is added where it came from, (N, C, *size).
+    """The adjoint of `im2col`, and so its gradient: every entry is added at the position that it comes from,
+    (N, C, *size).
 
-    `size` is the spatial size of the map. A position in several windows is the sum of them. As `torch.nn.Fold`.
+    `size` is the spatial size of the map. Entries of overlapping windows are summed. As `torch.nn.Fold`.
     """
     values = array(columns, "columns")
     if not isinstance(size, (tuple, list)) or not 1 <= len(size) <= 3:

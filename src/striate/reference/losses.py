@@ -1,6 +1,6 @@
 """Losses of classification, from logits and class numbers to one number, each with its gradient by the logits.
 
-`logits` is (N, K), or (N, K, *spatial) with a class a position, or (K) of one sample; `labels` is the same without K.
+`logits` is (N, K), (N, K, *spatial) with a class for each position, or (K) for one sample; `labels` is that without K.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def cross_entropy(logits: ArrayLike, labels: ArrayLike) -> float:
 
 
 def cross_entropy_backward(logits: ArrayLike, labels: ArrayLike) -> Array:
-    """(softmax(logits) − one-hot(label)) / N: what is predicted, minus what is right."""
+    """(softmax(logits) − one-hot(label)) / N: the prediction minus the target."""
     z, right = _read(logits, labels)
     return _as_given((softmax(z) - _one_hot(z, right)) / len(z), logits)
 
@@ -41,7 +41,7 @@ def hinge(logits: ArrayLike, labels: ArrayLike, margin: float = 1.0) -> float:
 
 
 def hinge_backward(logits: ArrayLike, labels: ArrayLike, margin: float = 1.0) -> Array:
-    """1/N for each wrong class inside of the margin, minus as much in all for the right one."""
+    """1/N for each wrong class inside the margin, and minus their sum for the right class."""
     z, right = _read(logits, labels)
     inside = (_excess(z, right, margin) > 0).astype(np.float64)
     return _as_given((inside - _one_hot(z, right) * inside.sum(axis=1, keepdims=True)) / len(z), logits)

@@ -1,8 +1,7 @@
-"""Batch, layer and group normalization: the same formula over other axes; each with its gradient.
+"""Normalization, each with its gradient: batch, layer, group, local response and local contrast.
 
-x̂ = (x − mean) / √(variance + eps), y = weight · x̂ + bias. Weight is 1 and bias 0 where not given.
-Local response normalization, and its gradient.
-Local contrast normalization, and its gradient.
+Batch, layer and group normalization differ in the axes of mean and variance: x̂ = (x − mean) / √(variance + eps),
+y = weight · x̂ + bias. By default, weight is 1 and bias 0.
 """
 
 from __future__ import annotations
@@ -29,9 +28,9 @@ def batch_norm(
     variance: ArrayLike | None = None,
     eps: float = 1e-5,
 ) -> Array:
-    """Each channel by its mean and variance over all samples and positions: (N, C, …) to the same shape.
+    """Normalize each channel by its mean and variance over all samples and positions: (N, C, …) to the same shape.
 
-    weight, bias: (C). With `mean` and `variance` (C) given, by these: so it works once the network is trained.
+    weight, bias: (C). `mean` and `variance` (C) are used instead if they are given, as in eval mode.
     ShapeError where a channel has one value only. Source: Ioffe and Szegedy, "Batch normalization", ICML 2015.
     """
     x = batch(x)
@@ -48,7 +47,7 @@ def batch_norm_backward(
     variance: ArrayLike | None = None,
     eps: float = 1e-5,
 ) -> tuple[Array, Array, Array]:
-    """(grad_x, grad_weight, grad_bias); given mean and variance are constants, those of the batch depend on x."""
+    """(grad_x, grad_weight, grad_bias); mean and variance of the batch depend on x, given ones are constants."""
     x = batch(x)
     g, axes = gradient(grad_out, x.shape), _all_but_channels(x)
     scaled, deviation = _batch_standardize(x, mean, variance, eps)
@@ -65,10 +64,10 @@ def layer_norm(
     normalized_shape: int | tuple[int, ...] | None = None,
     eps: float = 1e-5,
 ) -> Array:
-    """Each sample by its own mean and variance: over all axes but the first, or over the last ones of
+    """Normalize each sample by its mean and variance over all axes but the first, or over the last ones of
     `normalized_shape`.
 
-    weight, bias: of the shape that is normalized. Source: Ba et al., "Layer normalization", 2016.
+    weight, bias: of the shape of these axes. Source: Ba et al., "Layer normalization", 2016.
     """
     x = batch(x)
     axes, shape = _last(x, normalized_shape)
@@ -97,7 +96,7 @@ def layer_norm_backward(
 def group_norm(
     x: ArrayLike, groups: int, weight: ArrayLike | None = None, bias: ArrayLike | None = None, *, eps: float = 1e-5
 ) -> Array:
-    """Each sample by mean and variance of each of `groups` groups of neighboring channels, over all positions.
+    """Normalize each of `groups` groups of neighboring channels by its mean and variance in the sample.
 
     (N, C, …) to the same shape; weight, bias: (C). ShapeError where `groups` does not divide C.
     Source: Wu and He, "Group normalization", ECCV 2018.
@@ -120,7 +119,7 @@ def group_norm_backward(
 
 
 def _standardize(x: Array, axes: Axes, eps: float) -> tuple[Array, Array]:
-    """x̂ and √(variance + eps), the variance being the mean of squares, not that of n − 1."""
+    """x̂ and √(variance + eps); the variance has the divisor n, not n − 1."""
     centered = x - x.mean(axis=axes, keepdims=True)
     variance = np.square(centered).mean(axis=axes, keepdims=True)
     deviation = np.sqrt(variance + number(eps, "eps", above=0))
@@ -128,7 +127,7 @@ def _standardize(x: Array, axes: Axes, eps: float) -> tuple[Array, Array]:
 
 
 def _standardize_backward(g: Array, scaled: Array, deviation: Array, axes: Axes) -> Array:
-    """Mean and variance depend on x too: they take away from g its mean, and its part along x̂."""
+    """As mean and variance depend on x, the gradient is g without its mean and its component along x̂, scaled."""
     along = (g * scaled).mean(axis=axes, keepdims=True)
     grad: Array = (g - g.mean(axis=axes, keepdims=True) - scaled * along) / deviation
     return grad
@@ -142,15 +141,15 @@ def _batch_standardize(x: Array, mean: ArrayLike | None, variance: ArrayLike | N
             got = f"shape {x.shape}: one value a channel, which has no variance"
             raise ShapeError("x", got, "more samples or positions", "mean=…, variance=… of the training")
         return _standardize(x, _all_but_channels(x), eps)
-    spread = _affine(variance, "variance", x, 1)
-    if (spread < 0).any():
-        raise UsageError("variance", f"{spread.min():g}", "at least 0", "variance=np.square(deviations)")
-    deviation = np.sqrt(spread + number(eps, "eps", above=0))
+    given_variance = _affine(variance, "variance", x, 1)
+    if (given_variance < 0).any():
+        raise UsageError("variance", f"{given_variance.min():g}", "at least 0", "variance=np.square(deviations)")
+    deviation = np.sqrt(given_variance + number(eps, "eps", above=0))
     return (x - _affine(mean, "mean", x, 0)) / deviation, deviation
 
 
 def _affine(value: ArrayLike | None, name: str, x: Array, default: float) -> Array:
-    """One number a channel, shaped so that it meets its channel."""
+    """One number for each channel, in a shape that broadcasts with x."""
     if value is None:
         return np.asarray(float(default))
     return exact(value, name, (x.shape[1],)).reshape(-1, *(1,) * (x.ndim - 2))
@@ -178,8 +177,8 @@ def _grouped(x: Array, groups: int) -> Array:
 def local_response_norm(x: ArrayLike, size: int = 5, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0) -> Array:
     """y[n, c] = x[n, c] / (k + α/size · Σ_j x[n, j]²)^β over the `size` channels around c, as in torch.
 
-    Channels c − size//2 … c + (size − 1)//2, cut at the ends; (N, C, …) to the same shape. The paper has α without
-    `size` under it, and k = 2, size = 5, α = 10⁻⁴, β = 0.75: here α = 5·10⁻⁴.
+    Channels c − size//2 … c + (size − 1)//2, cut at the ends; (N, C, …) to the same shape. The paper does not divide α
+    by `size`, and has k = 2, size = 5, α = 10⁻⁴, β = 0.75: here, this is α = 5·10⁻⁴.
     UsageError where k ≤ 0, α < 0. Source: Krizhevsky et al., "ImageNet classification with deep CNNs", NIPS 2012.
     """
     x = batch(x)
@@ -216,34 +215,36 @@ def local_contrast_norm(x: ArrayLike, size: int = 9) -> Array:
     Source: Jarrett et al., "What is the best multi-stage architecture for object recognition?", ICCV 2009.
     """
     x = maps(x)
-    centered, spread, typical, least = _parts(x, size)
-    y: Array = centered / np.maximum(np.maximum(spread, typical), least)
+    centered, deviation, typical, least = _parts(x, size)
+    y: Array = centered / np.maximum(np.maximum(deviation, typical), least)
     return y
 
 
 def local_contrast_norm_backward(grad_out: ArrayLike, x: ArrayLike, size: int = 9) -> Array:
-    """grad_x: back through the quotient, the larger of the two divisors, the root, both means over windows."""
+    """grad_x: backward through the quotient, the maximum of both divisors, the root, and both means over windows."""
     x = maps(x)
-    centered, spread, typical, least = _parts(x, size)
+    centered, deviation, typical, least = _parts(x, size)
     g, positions = gradient(grad_out, x.shape), tuple(range(1, x.ndim))
-    divisor = np.maximum(np.maximum(spread, typical), least)
+    divisor = np.maximum(np.maximum(deviation, typical), least)
     grad_divisor = -(g * centered).sum(axis=1, keepdims=True) / divisor**2
-    local = (spread > typical) & (spread >= least)
+    local = (deviation > typical) & (deviation >= least)
     of_typical = np.where(~local & (typical >= least), grad_divisor, 0).sum(axis=positions, keepdims=True)
-    grad_spread = np.where(local, grad_divisor, 0) + of_typical / np.prod(x.shape[2:])
-    grad_squares = _blur_backward(np.where(spread > 0, grad_spread / (2 * np.where(spread > 0, spread, 1)), 0), size)
+    grad_deviation = np.where(local, grad_divisor, 0) + of_typical / np.prod(x.shape[2:])
+    grad_squares = _blur_backward(
+        np.where(deviation > 0, grad_deviation / (2 * np.where(deviation > 0, deviation, 1)), 0), size
+    )
     grad_centered = g / divisor + 2 * centered * grad_squares / x.shape[1]
     grad: Array = grad_centered - _blur_backward(grad_centered.mean(axis=1, keepdims=True), size)
     return grad
 
 
 def _parts(x: Array, size: int) -> tuple[Array, Array, Array, Array]:
-    """v, σ, the mean of σ over the sample, and the least divisor: rounding errors must not be taken for contrast."""
+    """v, σ, the mean of σ over the sample, and the least divisor, which keeps rounding errors from being amplified."""
     centered = x - _blur(x.mean(axis=1, keepdims=True), size)
-    spread = np.sqrt(_blur(np.square(centered).mean(axis=1, keepdims=True), size))
+    deviation = np.sqrt(_blur(np.square(centered).mean(axis=1, keepdims=True), size))
     positions = tuple(range(1, x.ndim))
     least = np.maximum(_RELATIVE * np.abs(x).max(axis=positions, keepdims=True), _TINY)
-    return centered, spread, spread.mean(axis=positions, keepdims=True), least
+    return centered, deviation, deviation.mean(axis=positions, keepdims=True), least
 
 
 def _blur(x: Array, size: int) -> Array:

@@ -1,4 +1,4 @@
-"""How far predicted points are from true ones, point by point."""
+"""The distance of predicted points from true ones, point by point."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from striate.reference.arguments import array
 
 
 def _relative(predicted: ArrayLike, true: ArrayLike, visible: ArrayLike, areas: ArrayLike) -> list[list[float]]:
-    """Of each image the distances of its visible points over √(w · h) of the box around these; where the box has no
-    area, over √area of the image. Raises ShapeError, and UsageError where no point is visible."""
+    """For each image, the distances of its visible points, divided by √(w · h) of the box around these or, if that has
+    no area, by √area of the image. Raises ShapeError, and UsageError where no point is visible."""
     said, points, seen, whole = (
         array(predicted, "predicted"),
         array(true, "true"),

@@ -1,6 +1,4 @@
-"""Pooling over spatial windows: largest, average, root of the sum of squares; each with its gradient.
-Pooling over neighboring channels, and its gradient.
-"""
+"""Pooling over spatial windows (maximum, average, L2) and L2 pooling over channels, each with its gradient."""
 
 from __future__ import annotations
 
@@ -16,8 +14,8 @@ from striate.reference.windows import Windows, neighbors, over_channels, pad, pa
 def max_pool(x: ArrayLike, size: Size, stride: Size | None = None, padding: Size = 0) -> Array:
     """The largest of every window: (N, C, *spatial) → (N, C, *out), 1 to 3 spatial axes.
 
-    `stride` is `size` unless given; `padding`, at most half of `size`, never wins. What no window covers is dropped:
-    out = ⌊(n + 2·padding − size) / stride⌋ + 1. UsageError, ShapeError where sizes do not fit.
+    `stride` is `size` by default; `padding`, at most half of `size`, is never the maximum. Positions that no window
+    covers are dropped: out = ⌊(n + 2·padding − size) / stride⌋ + 1. UsageError, ShapeError where sizes do not fit.
     """
     x = maps(x)
     y: Array = _stack(x, pool_windows(x.shape[2:], size, stride, padding), -np.inf).max(axis=0)
@@ -27,12 +25,12 @@ def max_pool(x: ArrayLike, size: Size, stride: Size | None = None, padding: Size
 def max_pool_backward(
     grad_out: ArrayLike, x: ArrayLike, size: Size, stride: Size | None = None, padding: Size = 0
 ) -> Array:
-    """grad_x: each output's gradient goes to the one input that was the largest; of several, to the first."""
+    """grad_x: each output's gradient goes to the largest input of its window; in a tie, to the first."""
     x = maps(x)
     seen = pool_windows(x.shape[2:], size, stride, padding)
     winner = _stack(x, seen, -np.inf).argmax(axis=0)
     g = gradient(grad_out, winner.shape)
-    return _spread(x, seen, [np.where(winner == i, g, 0) for i in range(math.prod(seen.kernel))])
+    return _unstack(x, seen, [np.where(winner == i, g, 0) for i in range(math.prod(seen.kernel))])
 
 
 def average_pool(
@@ -54,11 +52,11 @@ def average_pool_backward(
     *,
     count_include_pad: bool = True,
 ) -> Array:
-    """grad_x: each output's gradient, shared out evenly over its window."""
+    """grad_x: each output's gradient, divided evenly over its window."""
     x = maps(x)
     seen = pool_windows(x.shape[2:], size, stride, padding)
     share = gradient(grad_out, (*x.shape[:2], *seen.out)) / _counts(x, seen, count_include_pad)
-    return _spread(x, seen, [share] * math.prod(seen.kernel))
+    return _unstack(x, seen, [share] * math.prod(seen.kernel))
 
 
 def l2_pool(x: ArrayLike, size: Size, stride: Size | None = None, padding: Size = 0) -> Array:
@@ -79,17 +77,17 @@ def l2_pool_backward(
     seen = pool_windows(x.shape[2:], size, stride, padding)
     inputs = _stack(x, seen)
     y = np.sqrt(np.square(inputs).sum(axis=0))
-    return _spread(x, seen, gradient(grad_out, y.shape) * inputs / np.where(y > 0, y, 1))
+    return _unstack(x, seen, gradient(grad_out, y.shape) * inputs / np.where(y > 0, y, 1))
 
 
 def _stack(x: Array, seen: Windows, value: float = 0) -> Array:
-    """What each window holds: (positions in the window, N, C, *out)."""
+    """The values in each window: (positions in the window, N, C, *out)."""
     padded = pad(x, seen.pads, value=value)
     return np.stack([padded[met] for _, met in seen.taps()])
 
 
-def _spread(x: Array, seen: Windows, parts: Array | list[Array]) -> Array:
-    """The adjoint of `_stack`: one part for each position in the window, added up where it came from."""
+def _unstack(x: Array, seen: Windows, parts: Array | list[Array]) -> Array:
+    """The adjoint of `_stack`: each value is added at the position that it comes from."""
     grad = np.zeros_like(pad(x, seen.pads))
     for (_, met), part in zip(seen.taps(), parts, strict=True):
         grad[met] += part
@@ -106,7 +104,7 @@ def _counts(x: Array, seen: Windows, count_include_pad: bool) -> Array:
 def channel_l2_pool(x: ArrayLike, size: int) -> Array:
     """y[n, c] = √Σ_j x[n, j]² over the `size` channels around c, c − size//2 … c + (size − 1)//2, cut at the ends.
 
-    (N, C, …) to the same shape. UsageError where `size` is no whole number of at least 1.
+    (N, C, …) to the same shape. UsageError unless `size` is a whole number of at least 1.
     Source: Kavukcuoglu et al., "Learning invariant features through topographic filter maps", CVPR 2009.
     """
     x = batch(x)
@@ -114,7 +112,7 @@ def channel_l2_pool(x: ArrayLike, size: int) -> Array:
 
 
 def channel_l2_pool_backward(grad_out: ArrayLike, x: ArrayLike, size: int) -> Array:
-    """grad_x[j] = x[j] · Σ_c grad_out[c] / y[c] over the windows that j is in; a window of zeros gives none."""
+    """grad_x[j] = x[j] · Σ_c grad_out[c] / y[c] over the windows that contain j; a window of zeros adds nothing."""
     x = batch(x)
     window = neighbors(x.shape[1], size)
     y = np.sqrt(over_channels(window, np.square(x)))

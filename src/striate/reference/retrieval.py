@@ -1,4 +1,4 @@
-"""What the figures of embeddings mean: recall among neighbors, MAP@R, and the area under the ROC curve of pairs.
+"""The metrics of embeddings: recall among neighbors, MAP@R, and the area under the ROC curve of pairs.
 
 `vectors` (N, D) have a direction each, `labels` (N,) are their classes; lists are promoted.
 """
@@ -17,8 +17,8 @@ from striate.wording import several
 
 
 def recall_at(vectors: ArrayLike, labels: ArrayLike, k: int) -> float:
-    """Of the samples with another of their class, how many have one among the `k` others with the highest cosine.
-    Raises ShapeError, UsageError."""
+    """Of the samples whose class has another sample, the share with one of these among the `k` others with the highest
+    cosine. Raises ShapeError, UsageError."""
     (unit, kinds), first = _read(vectors, labels), whole(k, "k")
     hits = []
     for place, label in enumerate(kinds):
@@ -44,7 +44,7 @@ def map_at_r(vectors: ArrayLike, labels: ArrayLike) -> float:
 
 
 def pair_auc(vectors: ArrayLike, labels: ArrayLike) -> float:
-    """How probable it is that a pair of one class has a higher cosine than a pair of two; equal ones count half.
+    """The probability that a pair of the same class has a higher cosine than a pair of two classes; ties count half.
     Raises ShapeError, UsageError."""
     unit, kinds = _read(vectors, labels)
     if len(np.unique(kinds)) < 2:
@@ -58,7 +58,7 @@ def pair_auc(vectors: ArrayLike, labels: ArrayLike) -> float:
 
 
 def _read(vectors: ArrayLike, labels: ArrayLike) -> tuple[Array, NDArray[Any]]:
-    """The vectors with length 1, and the labels, two of which at least are the same."""
+    """The vectors, scaled to length 1, and the labels, of which at least two must be equal."""
     x = array(vectors, "vectors")
     if x.ndim != 2:
         remedy = "vectors[None]" if x.ndim < 2 else "vectors.reshape(len(vectors), -1)"

@@ -1,4 +1,4 @@
-"""What an action is worth, from rewards and the values of states: by the definitions, step by step."""
+"""Returns of reinforcement learning, from rewards and the values of states, by the definitions, step by step."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from striate.reference.arguments import array, one_each
 
 
 def n_step_return(rewards: ArrayLike, terminated: ArrayLike, value: float, discount: float) -> float:
-    """r_0 + γ r_1 + … + γ^(n−1) r_(n−1) + γ^n `value`, of the state after the last of n steps; what comes after a step
-    that is terminated counts nothing (Sutton and Barto 2018, equation 7.1)."""
+    """r_0 + γ r_1 + … + γ^(n−1) r_(n−1) + γ^n `value`, where `value` is that of the state after the last of n steps.
+    The sum ends with a step that terminates the episode (Sutton and Barto 2018, equation 7.1)."""
     total, r = 0.0, array(rewards, "rewards")
     for power, (reward, ended) in enumerate(zip(r, one_each(terminated, "terminated", len(r), "rewards"), strict=True)):
         total += discount**power * float(reward)
@@ -27,8 +27,8 @@ def lambda_return(
     discount: float,
     trace: float,
 ) -> NDArray[np.float64]:
-    """(T,): for each of T steps of one environment the mean of all its n-step returns, that of n steps with the weight
-    (1 − λ) λ^(n−1), and the longest there is with the rest (Sutton and Barto 2018, equation 12.3).
+    """The λ-return (T,) of each of T steps of one environment: the mean of its n-step returns with weights
+    (1 − λ) λ^(n−1), where the longest return has the remaining weight (Sutton and Barto 2018, equation 12.3).
 
     `next_values` (T,) are the values of the states after each step. The longest return ends with the episode, whether
     it is terminated or truncated, or with the last step.

@@ -1,4 +1,4 @@
-"""Rotated boxes (left, top, right, bottom before they are turned, angle): how far two overlap."""
+"""The overlap of rotated boxes (left, top, right, bottom before the rotation, angle)."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ def _rotated(given: ArrayLike, name: str) -> Array:
 
 
 def rotated_corners(boxes: ArrayLike) -> Array:
-    """(N, 4, 2) x and y of the corners of boxes (N, 5): their edges, turned about the center by an angle in degrees,
-    counterclockwise where y runs down. The top left one comes first, then the top right one."""
+    """The corners (N, 4, 2), x and y, of boxes (N, 5), rotated about their centers by an angle in degrees,
+    counterclockwise where y points down. The top left corner comes first, then the top right one."""
     found = np.zeros((*_rotated(boxes, "boxes").shape[:1], 4, 2))
     for k, (left, top, right, bottom, angle) in enumerate(_rotated(boxes, "boxes")):
         center = np.array([(left + right) / 2, (top + bottom) / 2])
@@ -35,7 +35,7 @@ def rotated_corners(boxes: ArrayLike) -> Array:
 
 
 def common_polygon(polygon: ArrayLike, other: ArrayLike) -> Array:
-    """(K, 2) corners of what two convex polygons (N, 2) and (M, 2) have in common, both in the order in which x turns
+    """The corners (K, 2) of the intersection of two convex polygons (N, 2) and (M, 2), whose corners are ordered from x
     to y: the first is cut at each edge of the second. Sutherland and Hodgman, "Reentrant polygon clipping", 1974."""
     points, knife = list(np.asarray(polygon, np.float64)), np.asarray(other, np.float64)
     for start, end in zip(knife, np.roll(knife, -1, 0), strict=True):
@@ -53,14 +53,14 @@ def common_polygon(polygon: ArrayLike, other: ArrayLike) -> Array:
 
 
 def polygon_area(polygon: ArrayLike) -> float:
-    """Of corners (N, 2) in order, by the shoelace formula; below 0 where y turns to x."""
+    """The area of a polygon with corners (N, 2), by the shoelace formula; negative if they are ordered from y to x."""
     x, y = np.asarray(polygon, np.float64).reshape(-1, 2).T
     return float(x @ np.roll(y, -1) - y @ np.roll(x, -1)) / 2
 
 
 def rotated_box_iou(a: ArrayLike, b: ArrayLike) -> Array:
-    """(N, M) intersection over union of rotated boxes (N, 5) and (M, 5), exact; 0 where neither has an area. The angle
-    is in degrees, counterclockwise where y runs down."""
+    """The exact intersection over union (N, M) of rotated boxes (N, 5) and (M, 5); 0 where neither has an area. The
+    angle is in degrees, counterclockwise where y points down."""
     first, second = rotated_corners(_rotated(a, "a")), rotated_corners(_rotated(b, "b"))
     found = np.zeros((len(first), len(second)))
     for i, one in enumerate(first):

@@ -1,4 +1,4 @@
-"""What a network hears: waveforms cut and resampled, and the log-mel spectrogram, frame by frame."""
+"""Inputs from sound: waveforms of a fixed length, and the log-mel spectrogram, frame by frame."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def _one_channel(waveform: ArrayLike) -> Array:
 
 
 def fit_waveform(waveform: ArrayLike, samples: int) -> Array:
-    """(samples,): of a longer waveform the middle; a shorter one with silence before and behind it."""
+    """A waveform (samples,): the middle of a longer one, or a shorter one with silence before and after it."""
     x = _one_channel(waveform)
     start = (len(x) - samples) // 2 if len(x) >= samples else -((samples - len(x)) // 2)
     return np.array([x[start + k] if 0 <= start + k < len(x) else 0.0 for k in range(samples)])
@@ -34,12 +34,12 @@ def mel(hertz: float) -> float:
 def log_mel(
     waveform: ArrayLike, rate: float, window: int, hop: int, bands: int = 64, quietest: float = -100.0
 ) -> Array:
-    """(bands, frames) decibels, the lowest band first; a sine of amplitude 1 has a power of 1, 0 dB.
+    """The log-mel spectrogram (bands, frames) in decibels, the lowest band first; a sine of amplitude 1 has 0 dB.
 
-    Each whole frame of `window` samples, one each `hop` samples, is multiplied by a periodic Hann window and
-    transformed; the powers of its frequencies are summed by triangles of height 1 that reach from the middle of the
-    band below to that of the band above, at equal distances in mel from 0 to half the `rate` (samples a second).
-    UsageError where there is no whole frame.
+    Each complete frame of `window` samples, one every `hop` samples, is multiplied by a periodic Hann window and
+    transformed. The power of a band is the sum over frequencies with triangular weights of height 1, which reach from
+    the center of the band below to that of the band above. Centers have equal distances in mel from 0 to half the
+    `rate` (samples per second). UsageError where there is no complete frame.
     """
     x = _one_channel(waveform)
     if len(x) < window:

@@ -1,6 +1,4 @@
-"""Where a kernel meets a map: the arithmetic of sizes, strides, dilation and padding, and its error messages.
-Windows over neighboring channels.
-"""
+"""The windows of a kernel on a map, or over channels: sizes, strides, dilation and padding, with error messages."""
 
 from __future__ import annotations
 
@@ -22,7 +20,7 @@ Place = tuple[EllipsisType | slice, ...]
 
 @dataclass(frozen=True)
 class Windows:
-    """All windows of a padded map, one entry a spatial axis; output t meets input s·t + d·a − p with weight a.
+    """All windows of a padded map, one entry for each spatial axis; output t reads input s·t + d·a − p by weight a.
 
     `pads`: (before, after). `out`: ⌊(size + before + after − d·(kernel − 1) − 1) / s⌋ + 1 windows.
     """
@@ -35,7 +33,7 @@ class Windows:
     out: tuple[int, ...]
 
     def taps(self) -> Iterator[tuple[Any, Place]]:
-        """Each weight of the kernel: its index, and the part of the padded map that it meets, one entry a window."""
+        """For each weight of the kernel, its index and the part of the padded map that it reads, one entry a window."""
         for offset in np.ndindex(*self.kernel):
             steps = zip(offset, self.out, self.stride, self.dilation, strict=True)
             yield (..., *offset), (..., *(slice(d * a, d * a + s * (n - 1) + 1, s) for a, n, s, d in steps))
@@ -44,7 +42,7 @@ class Windows:
 def windows(
     size: tuple[int, ...], kernel: Any, stride: Any = 1, padding: Any = 0, dilation: Any = 1, mode: str = "zeros"
 ) -> Windows:
-    """The windows over a map of `size`. UsageError or ShapeError with the arithmetic where there are none."""
+    """The windows over a map of `size`. Raises UsageError or ShapeError, with the arithmetic, where none fits."""
     axes = len(size)
     if mode not in _NUMPY_MODES:
         raise UsageError("padding_mode", repr(mode), " or ".join(_NUMPY_MODES), 'padding_mode="zeros"')
@@ -61,7 +59,7 @@ def windows(
 
 
 def pool_windows(size: tuple[int, ...], kernel: Any, stride: Any, padding: Any) -> Windows:
-    """The windows of a pooling layer: stride is the window's size unless given, padding at most half of it."""
+    """The windows of a pooling layer: the stride is the window's size by default, padding at most half of it."""
     kernel = per_axis(kernel, len(size), "size")
     padding = per_axis(padding, len(size), "padding", low=0)
     if any(2 * p > k for p, k in zip(padding, kernel, strict=True)):
@@ -72,7 +70,7 @@ def pool_windows(size: tuple[int, ...], kernel: Any, stride: Any, padding: Any) 
 
 
 def pad(x: Array, pads: tuple[tuple[int, int], ...], mode: str = "zeros", value: float = 0) -> Array:
-    """x with its spatial axes continued: `zeros` (or `value`), `reflect` without the edge, `replicate`, `circular`."""
+    """x with padded spatial axes: `zeros` (or `value`), `reflect` without the edge, `replicate`, `circular`."""
     refuse_huge(
         (*x.shape[: -len(pads)], *(n + sum(p) for n, p in zip(x.shape[-len(pads) :], pads, strict=True))), "padding"
     )
@@ -83,7 +81,8 @@ def pad(x: Array, pads: tuple[tuple[int, int], ...], mode: str = "zeros", value:
 
 
 def pad_backward(grad: Array, pads: tuple[tuple[int, int], ...], mode: str = "zeros") -> Array:
-    """The adjoint of `pad`: what padding copied from a position is added up there; what it made up is dropped."""
+    """The adjoint of `pad`: gradients of copies are added at the position of the original; those of constants are
+    dropped."""
     for axis, (before, after) in enumerate(pads, start=grad.ndim - len(pads)):
         size = grad.shape[axis] - before - after
         inside = np.moveaxis(grad, axis, 0)
@@ -106,7 +105,7 @@ def _pads(padding: Any, kernel: Any, stride: Any, dilation: Any) -> tuple[tuple[
     if max(stride) > 1:
         raise ShapeError("padding", f'"same" with stride {stride}', 'stride 1 for "same"', 'stride=1, padding="same"')
     wanted = [d * (k - 1) for k, d in zip(kernel, dilation, strict=True)]
-    # An even kernel has no center: the odd position goes behind, as in torch.
+    # An even kernel has no center: the extra position goes after the map, as in torch.
     return tuple((total // 2, total - total // 2) for total in wanted)
 
 
@@ -128,7 +127,8 @@ def _refuse_kernel(size: tuple[int, ...], spans: tuple[int, ...], pads: tuple[tu
 
 
 def neighbors(channels: int, size: int) -> Array:
-    """Who is summed for whom: B (channels, channels), B[c, j] = 1 for j from c − size//2 to c + (size − 1)//2."""
+    """The windows over channels as a matrix B (channels, channels): B[c, j] = 1 for j from c − size//2 to
+    c + (size − 1)//2, else 0."""
     size = whole(size, "size")
     c, j = np.ogrid[:channels, :channels]
     return ((j >= c - size // 2) & (j <= c + (size - 1) // 2)).astype(np.float64)

@@ -13,7 +13,7 @@ from torch import nn
 from striate.data.dataset import Split
 from striate.data.normalize import Normalize
 from striate.errors import ConfigError, ModelError, TrainingError
-from striate.models.preserved_state import left_alone
+from striate.models.preserved_state import original_preserved
 from striate.models.weights.auxiliary_outputs import network_outputs
 from striate.observe.gradients import on_gradient
 from striate.observe.module_calls import ModuleCall, leaves, module_calls
@@ -101,7 +101,7 @@ def refuse_nondeterministic(module: nn.Module, config: Config, task: Task, split
         return
     samples = min(_SAMPLES, len(split), config.execution.micro_batch or _SAMPLES)
     inputs, targets = normalize(split.inputs[:samples]), split.targets[:samples]
-    with left_alone(module), torch.enable_grad(), layer_named(module):
+    with original_preserved(module), torch.enable_grad(), layer_named(module):
         module.train()
         given = network_outputs(module, task.outputs_for(module, inputs, targets), whole=task.reads_tree)
         outputs = [given.outputs, *(more for _, more in given.auxiliary)]

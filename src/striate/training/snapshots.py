@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from striate.account.signal.histograms import layer_histograms
-from striate.account.signal.trace import samples_of, spread_batch
+from striate.account.signal.trace import evenly_spaced_batch, samples_of
 from striate.runs.directory import RunDirectory
 from striate.runs.watching import is_watched, write_snapshot
 from striate.training.budget.deadline import TimeWatch
@@ -110,7 +110,7 @@ class SnapshotWriter:
         prepared, config = self.prepared, self.prepared.config
         most = samples_of(prepared.data.input_shape)
         samples = min(training_part(config, most), config.batch or most)
-        batch = spread_batch(
+        batch = evenly_spaced_batch(
             prepared.state.module, prepared.task, prepared.splits["train"], prepared.normalize, samples
         )
         layers = None

@@ -1,4 +1,4 @@
-"""What part of its receptive field a unit really looks at, measured by gradients."""
+"""The effective receptive field of a unit, measured by gradients."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ class EffectiveField:
     layer: str
     """Name of the layer."""
     map: NDArray[np.float64]
-    """Share of the gradient at each position of the input; they sum to 1. What would lie beyond the border of the input
-    is not included."""
+    """Share of the gradient at each position of the input; the shares sum to 1. Positions beyond the border of the
+    input are not included."""
     first: tuple[int, ...]
     """First position, along each axis, of the interval whose length is `size`."""
     size: tuple[float, ...]
-    """Smallest number of neighboring positions along each axis that hold MASS of the gradient; four standard deviations
-    of a Gaussian."""
+    """Smallest number of consecutive positions along each axis that hold MASS of the gradient: for a Gaussian, four
+    standard deviations."""
     samples: int
-    """Number of samples that were averaged."""
+    """Number of samples averaged."""
 
 
 def effective_receptive_field(
@@ -50,15 +50,14 @@ def effective_receptive_field(
     samples: int = SAMPLES,
     generator: torch.Generator | None = None,
 ) -> EffectiveField:
-    """Measure the effective receptive field of the center unit of `layer`, or of the last map with neighbors.
+    """Measure the effective receptive field of the center unit of `layer`, or of the last map with several positions.
 
-    `input_shape`: (C, *spatial). The mean absolute gradient of the unit with respect to the input, over `samples`
-    inputs drawn from a normal distribution, each with channels of the unit added up with random signs; by `generator`,
-    or the same ones each time. In eval mode, with the weights as they are; the network stays as it is.
-    Luo, Li, Urtasun, Zemel, "Understanding the effective receptive field in deep CNNs", NeurIPS 2016; they count the
-    positions above a share of the center's gradient instead.
-    UsageError where there is no such layer or nothing spatial; ModelError where there is no gradient.
-    """
+    `input_shape`: (C, *spatial). The network runs in eval mode on `samples` inputs drawn from a normal distribution.
+    The channels of the unit are added up with random signs, and the absolute gradients of that sum with respect to the
+    input are averaged. `generator` draws inputs and signs; without it, they are the same each time. The network is not
+    changed. Luo, Li, Urtasun, Zemel, "Understanding the effective receptive field in deep CNNs", NeurIPS 2016; they
+    count the positions above a share of the center's gradient instead. Raises UsageError where there is no such layer,
+    or the input or the layer's output has no positions; ModelError where the gradient is zero, NaN or Inf."""
     _check(module, input_shape, samples)
     draw = torch.Generator().manual_seed(0) if generator is None else generator
     with on_trial(module), torch.enable_grad():
@@ -76,7 +75,8 @@ def effective_receptive_field(
 
 
 def shortest_runs(shares: NDArray[np.float64], mass: float = MASS) -> list[tuple[int, float]]:
-    """Along each axis, the shortest run of positions with at least `mass` of the sum of `shares`: first and length."""
+    """Along each axis, the first position and the length of the shortest run that holds at least `mass` of the sum of
+    `shares`."""
     runs = []
     for axis in range(shares.ndim):
         along = shares.sum(tuple(other for other in range(shares.ndim) if other != axis))
@@ -91,11 +91,11 @@ def shortest_runs(shares: NDArray[np.float64], mass: float = MASS) -> list[tuple
 
 
 def measure_field(model: str | nn.Module, input_shape: Shape, outputs: int | None = None) -> EffectiveField:
-    """The effective receptive field of a network that `model` names as in `build_model`, of the last map.
+    """The effective receptive field of the last map of a network that `model` names as in `build_model`.
 
-    A network without weights of its own gets its first ones, the same each time. Where its normalizations close
-    residual branches, with a scale that begins at zero, they are opened to 1, as they are soon after training begins:
-    only the shortcuts would be seen. Raises StriateError.
+    A network without trained weights is initialized, the same way each time. Normalizations whose scale is initialized
+    with zero, at the end of residual branches, get a scale of 1: with zero, the gradient would pass through the
+    shortcuts alone, which changes soon after training begins. Raises StriateError.
     """
     with TRIALS, torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(0)
@@ -127,8 +127,8 @@ def _check(module: nn.Module, input_shape: Shape, samples: int) -> None:
 
 
 def _last_map(module: nn.Module, input_shape: Shape) -> str:
-    """The name of the last module that gives a map with more than one position: a layer, or a larger module whose
-    output none of its layers gives, as where branches are joined."""
+    """The name of the last module that outputs a map with more than one position: a layer, or a larger module that
+    computes its output from those of its layers, as where branches are joined."""
     seen: list[str] = []
     given: list[torch.Tensor] = []
     layers = leaves(module)
@@ -167,7 +167,7 @@ def _gradient(module: nn.Module, input_shape: Shape, name: str, draw: torch.Gene
     like = zero_input(module, input_shape)
     values = torch.randn(like.shape, generator=draw, device=draw.device).to(like).requires_grad_(True)
     with module_calls({name: known[name]}, end=keep):
-        module(values * 1)  # a network may write into its input
+        module(values * 1)  # a copy, as a network may write into its input
     if not outputs or not _is_map(outputs[-1], input_shape):
         got = (
             f"an output of {tuple(outputs[-1].shape)}"
@@ -179,7 +179,7 @@ def _gradient(module: nn.Module, input_shape: Shape, name: str, draw: torch.Gene
     for side in unit.shape[1:]:
         unit = unit[:, side // 2]
     signs = torch.randint(0, 2, unit.shape, generator=draw, device=draw.device).to(unit) * 2 - 1
-    # Zero times the input, so that there is a gradient to ask for where the unit does not depend on it.
+    # Adding zero times the input keeps autograd from raising an error where the unit does not depend on the input.
     (gradient,) = torch.autograd.grad((unit * signs).sum() + (values * 0).sum(), values)
     return gradient[0].abs().sum(0).double().cpu()
 

@@ -1,5 +1,6 @@
 """Receptive fields through a network, one operation of torch after the other.
-Receptive fields through operations that compute numbers: place by place, over an axis, or as matrix products.
+
+Also here: the rules for operations that compute numbers, elementwise, over an axis, or as matrix products.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from striate.observe.torch_calls import Operation, dims_of, is_pointwise, short_
 
 
 def pointwise(operation: Operation, given: list[Fields]) -> Fields:
-    """Each number sees what the numbers at its own place saw, with broadcasting."""
+    """The rule of elementwise operations: the union of the fields at the same position, with broadcasting."""
     return intervals.union(given, operation.outputs()[0].ndim)
 
 
@@ -59,14 +60,14 @@ def _batch_norm(operation: Operation, given: list[Fields]) -> list[Fields]:
 
 
 def _normalized(operation: Operation, fields: Fields) -> list[Fields]:
-    """The result, and beside it the statistics that the operation returns too."""
+    """Fields of the result, and of the statistics that the operation also returns."""
     first, *others = operation.outputs()
     assert first.ndim == (fields[0].ndim if fields else first.ndim)
     return [fields, *(intervals.everything([fields], other.ndim) for other in others)]
 
 
 def _product(operation: Operation, given: list[Fields]) -> Fields:
-    """A matrix product (…, n, k) by (…, k, m), with what is added to it."""
+    """A matrix product (…, n, k) by (…, k, m), and the bias that is added to it."""
     *added, left, right = given
     ndim = operation.outputs()[0].ndim
     rows = intervals.merged(left, [left[0].ndim - 1])
@@ -83,7 +84,7 @@ def _product(operation: Operation, given: list[Fields]) -> Fields:
 
 
 def _bilinear(_operation: Operation, given: list[Fields]) -> Fields:
-    """Each output of a bilinear layer (N, features): all features of both inputs of its sample."""
+    """Each output of a bilinear layer (N, features) depends on all features of both inputs of its sample."""
     left, weight, right = given
     sides = [tuple(_not_along(seen, 1) for seen in intervals.merged(side, [1])) for side in (left, right)]
     return intervals.union([*sides, intervals.everything([weight], 2)], 2)
@@ -116,12 +117,12 @@ _RULES: dict[str, Rule] = {
 
 
 def has_rule(func: Any) -> bool:
-    """Whether it is known here what an operation does to receptive fields."""
+    """Whether there is a rule for an operation."""
     return short_name(func) in _RULES
 
 
 def follow(operation: Operation, axes: int) -> None:
-    """Note what the results of an operation see, of an input with `axes` axes."""
+    """Attach receptive fields to the results of an operation; `axes` is the number of spatial axes of the input."""
     known = [get_fields(tensor) for tensor in operation.inputs()]
     outputs = operation.outputs()
     if not outputs or not any(fields is not None for fields in known):
@@ -137,14 +138,15 @@ def follow(operation: Operation, axes: int) -> None:
 
 
 def follow_padding(x: torch.Tensor, out: torch.Tensor, pads: Sequence[int]) -> None:
-    """`out` is x with `pads` (of torch.nn.functional.pad: last dimension first) around it, of whatever values."""
+    """Attach receptive fields to `out`, which is x padded by `pads` (as torch.nn.functional.pad takes them: last
+    dimension first) with any values."""
     fields = get_fields(x)
     if fields is not None:
         set_fields(out, rules_of_windows.padded(fields, tuple(x.shape), pads))
 
 
 def follow_window(x: torch.Tensor, out: torch.Tensor, window: Window) -> None:
-    """`out` is computed from windows of x, whatever operations did it."""
+    """Attach receptive fields to `out`, which is computed from windows of x, by whatever operations."""
     fields = get_fields(x)
     if fields is not None:
         set_fields(out, rules_of_windows.through(fields, window, x.ndim, out.ndim))

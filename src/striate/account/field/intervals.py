@@ -1,4 +1,4 @@
-"""What the numbers of a tensor see of the input, as intervals along each axis, noted on the tensor itself."""
+"""Receptive fields of the numbers of a tensor, as intervals along each input axis, attached to the tensor itself."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ class Seen:
     """The interval along one axis of the input that each number of a tensor depends on."""
 
     first: Array
-    """First input position, in an array that broadcasts to the tensor's shape, with side 1 where all depend on the
-    same; +inf where a number depends on no input."""
+    """First input position, in an array that broadcasts to the tensor's shape: a dimension has side 1 where all numbers
+    along it depend on the same positions; +inf where a number depends on no input."""
     last: Array
-    """Last input position, likewise; −inf where a number depends on no input."""
+    """Last input position, in an array of the same form; −inf where a number depends on no input."""
     jump: float
     """Distance between the fields of neighbors along `dim`, in input positions."""
     dim: int | None
-    """The dimension of the tensor that runs along this axis; None without one."""
+    """The dimension of the tensor that runs along this axis; None if no dimension does."""
     period: int = 1
     """Number of neighbors after which fields repeat; 1 unless something was upsampled."""
     flattened: tuple[Shape, Shape] | None = None
-    """Of a flattened tensor, the shape that the arrays broadcast to, and the shape to read the result in: a map of many
-    channels would be far larger written out."""
+    """Of a flattened tensor, the shape that the arrays broadcast to, and the shape that the result is reshaped to. The
+    arrays are expanded only when they are read, as a map of many channels takes far more memory expanded."""
 
     @property
     def lo(self) -> Array:
@@ -61,28 +61,28 @@ class Seen:
 
     @property
     def size(self) -> int:
-        """Positions that the unit with the largest field sees."""
+        """Number of positions in the largest receptive field."""
         largest = (self.last - self.first).max(initial=-1.0)
         return int(largest) + 1 if math.isfinite(largest) else 0
 
     @property
     def same(self) -> bool:
-        """Whether all units see the same."""
+        """Whether all units have the same receptive field."""
         return bool(self.first.min() == self.first.max() and self.last.min() == self.last.max())
 
     @property
     def center(self) -> float:
-        """The middle of the field of the first unit that sees anything."""
+        """The middle of the receptive field of the first unit that depends on the input."""
         seeing = np.isfinite(self.first)
         return float((self.first[seeing][0] + self.last[seeing][0]) / 2) if seeing.any() else 0.0
 
 
 Fields = tuple[Seen, ...]
-"""One `Seen` an axis of the input."""
+"""One `Seen` for each axis of the input."""
 
 
 def input_fields(shape: Shape) -> Fields:
-    """Those of an input (N, C, *spatial), or of a table (N, F), whose one axis are its features."""
+    """Fields of the input itself, (N, C, *spatial), or (N, F) of a table, whose only axis is its features."""
     found = []
     for dim in range(2, len(shape)) if len(shape) > 2 else range(1, 2):
         sides = [1] * len(shape)
@@ -93,7 +93,7 @@ def input_fields(shape: Shape) -> Fields:
 
 
 def union(fields: Iterable[Fields], ndim: int) -> Fields:
-    """What numbers see that are computed from several tensors, position by position, with broadcasting to `ndim`."""
+    """Fields of a result that is computed position by position from several tensors, broadcast to `ndim` dimensions."""
     return tuple(_union([_aligned(seen, ndim) for seen in axis]) for axis in zip(*fields, strict=True))
 
 
@@ -120,7 +120,7 @@ def _union(parts: list[Seen]) -> Seen:
 
 
 def merged(fields: Fields, dims: Sequence[int]) -> Fields:
-    """Every number sees what all of its fellows along `dims` see; the sides stay (softmax, normalization)."""
+    """Fields where each number depends on all numbers along `dims` and the shape stays (softmax, normalization)."""
     return tuple(_merged(seen, tuple(dims)) for seen in fields)
 
 
@@ -135,7 +135,7 @@ def _merged(seen: Seen, axes: tuple[int, ...]) -> Seen:
 
 
 def reduced(fields: Fields, dims: Sequence[int], keep: bool) -> Fields:
-    """`dims` are summed up, or the like; they stay with a side of 1 where `keep`."""
+    """Fields after a reduction over `dims` (a sum, a mean); the dimensions stay with a side of 1 if `keep`."""
     gone = set(dims)
     found = []
     for seen in merged(fields, dims):
@@ -149,14 +149,18 @@ def reduced(fields: Fields, dims: Sequence[int], keep: bool) -> Fields:
 
 
 def everything(fields: Iterable[Fields], ndim: int) -> Fields:
-    """All numbers see all that is seen: the safe answer for an operation about which nothing is known."""
+    """Fields where all numbers depend on everything that any input depends on: the upper bound for an operation without
+    a rule."""
     whole = [reduced(field, range(field[0].ndim if field else 0), keep=False) for field in fields]
     return union(whole, ndim)
 
 
 def windowed(fields: Fields, dim: int, length: int, index: Index, scale: float, there: Index | None = None) -> Fields:
-    """Along `dim` of `length` positions, output o is computed from the positions `index[o]` (those outside are
-    padding), as far as `there` is true; neighbors are `scale` times as far from each other."""
+    """Fields after windows along `dim`, which has `length` positions.
+
+    Output o is computed from the positions `index[o]`, or only from those where `there` is true; positions outside of
+    the map are padding. The distance between the fields of neighbors grows by the factor `scale`.
+    """
     return tuple(_windowed(seen, dim, length, index, scale, there) for seen in fields)
 
 
@@ -167,10 +171,10 @@ def _windowed(seen: Seen, dim: int, length: int, index: Index, scale: float, the
         return replace(seen, jump=jump)
     inside = index.clip(0, length - 1)
     period = seen.period
-    if along and 1 < period <= length:  # beyond the ends as inside where the pattern is the same
+    if along and 1 < period <= length:  # the pattern repeats beyond the ends
         outside = index - inside
         inside = index - np.sign(outside) * -(-abs(outside) // period) * period
-    # Fields are whole positions, also where neighbors are half a one apart.
+    # Fields are whole positions, even where neighbors are half a position apart.
     beyond = np.rint((index - inside) * (seen.jump if along else 0.0)).reshape(
         (1,) * dim + index.shape + (1,) * (seen.lo.ndim - dim - 1)
     )
@@ -186,25 +190,26 @@ def _windowed(seen: Seen, dim: int, length: int, index: Index, scale: float, the
 
 
 def in_order(seen: Seen, dim: int) -> bool:
-    """Whether what numbers see begins and ends no earlier than what those before them along `dim` see."""
+    """Whether the first and the last input position never decrease along `dim`."""
     along = [np.moveaxis(ends, dim, 0) for ends in (seen.lo, seen.hi)]
     return seen.jump >= 0 and all(bool((ends[1:] >= ends[:-1]).all()) for ends in along)
 
 
 def sliding(outputs: int, kernel: int, stride: int, before: int, dilation: int) -> Index:
-    """The positions of each window of a convolution or pooling."""
+    """The input positions of each window of a convolution or pooling, (outputs, kernel)."""
     first: Index = np.arange(outputs, dtype=np.int64)[:, None] * stride - before
     return first + np.arange(kernel, dtype=np.int64) * dilation
 
 
 def spreading(outputs: int, kernel: int, stride: int, before: int, dilation: int) -> tuple[Index, Index]:
-    """The positions that reach each output of a transposed convolution, and which of them are on the grid."""
+    """For each output of a transposed convolution and each tap, the input position that contributes, and whether there
+    is one: taps that fall between the input positions contribute nothing."""
     offset = np.arange(outputs, dtype=np.int64)[:, None] + before - np.arange(kernel, dtype=np.int64) * dilation
     return offset // stride, offset % stride == 0
 
 
 def adapting(outputs: int, length: int) -> Index:
-    """The positions of each window of an adaptive pooling; shorter ones repeat their last."""
+    """The input positions of each window of an adaptive pooling; shorter windows repeat their last position."""
     o: Index = np.arange(outputs, dtype=np.int64)[:, None]
     first, end = o * length // outputs, -((-(o + 1) * length) // outputs)
     most = int((end - first).max(initial=1))
@@ -213,7 +218,7 @@ def adapting(outputs: int, length: int) -> Index:
 
 
 def permuted(fields: Fields, order: Sequence[int]) -> Fields:
-    """Dimensions in another order."""
+    """Fields after a permutation of the dimensions."""
     place = {old: new for new, old in enumerate(order)}
     return tuple(
         Seen(s.lo.transpose(order), s.hi.transpose(order), s.jump, None if s.dim is None else place[s.dim], s.period)
@@ -222,7 +227,7 @@ def permuted(fields: Fields, order: Sequence[int]) -> Fields:
 
 
 def sliced(fields: Fields, dim: int, start: int, stop: int, step: int) -> Fields:
-    """Some positions along `dim`."""
+    """Fields of a slice along `dim`."""
     cut = (slice(None),) * dim + (slice(start, stop, step),)
     found = []
     for seen in fields:
@@ -233,7 +238,8 @@ def sliced(fields: Fields, dim: int, start: int, stop: int, step: int) -> Fields
 
 
 def joined(parts: Sequence[Fields], lengths: Sequence[int], dim: int) -> Fields:
-    """Tensors behind each other along `dim`. Where it runs along no axis (channels), all see what any of them sees."""
+    """Fields of a concatenation along `dim`. If `dim` runs along no input axis (channels), all numbers get the union of
+    the fields."""
     found = []
     for axis in zip(*parts, strict=True):
         if all(seen.lo.shape[dim] == 1 and seen.dim != dim for seen in axis):
@@ -249,34 +255,34 @@ def joined(parts: Sequence[Fields], lengths: Sequence[int], dim: int) -> Fields:
 
 
 def without(shape: Shape, dim: int) -> Shape:
-    """A shape with a side of 1 in the place of one."""
+    """The shape with a side of 1 at `dim`."""
     return (*shape[:dim], 1, *shape[dim + 1 :])
 
 
 def unseen(axes: int, ndim: int) -> Fields:
-    """What does not depend on the input: weights, constants."""
+    """Fields of numbers that do not depend on the input: weights, constants."""
     nothing = np.full((1,) * ndim, np.inf)
     return (Seen(nothing, -nothing, 0.0, None),) * axes
 
 
 Rule = Callable[[Operation, list[Fields]], Any]
-"""From what the inputs of an operation see to what its results see: one `Fields` for all of them, or a list.
-None where they do not depend on the input."""
+"""From the fields of an operation's inputs to those of its results: one `Fields` for all results, or a list with one
+for each; None where the results do not depend on the input."""
 
 _KEY = "_striate_fields"
 
 
 def set_fields(tensor: torch.Tensor, fields: Fields | None) -> None:
-    """Note what the numbers of a tensor see; None where they do not depend on the input."""
+    """Attach the fields to a tensor; None where its numbers do not depend on the input."""
     tensor.__dict__[_KEY] = fields
 
 
 def get_fields(tensor: torch.Tensor) -> Fields | None:
-    """What the numbers of a tensor see; None where they do not depend on the input."""
+    """The fields attached to a tensor; None where its numbers do not depend on the input."""
     fields: Fields | None = tensor.__dict__.get(_KEY)
     return fields
 
 
 def forget_fields(tensor: torch.Tensor) -> None:
-    """The numbers of a tensor no longer depend on the input."""
+    """Remove the fields from a tensor whose numbers no longer depend on the input."""
     tensor.__dict__.pop(_KEY, None)

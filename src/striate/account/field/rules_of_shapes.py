@@ -1,6 +1,4 @@
-"""Receptive fields through operations that move numbers: views, slices, joins, copies.
-Receptive fields of a tensor that is viewed in another shape.
-"""
+"""Receptive fields through operations that move numbers: views in another shape, slices, joins, copies."""
 
 from __future__ import annotations
 
@@ -28,8 +26,8 @@ Group = tuple[int, int, int, int]
 
 
 def reshaped(fields: Fields, old: Shape, new: Shape) -> Fields:
-    """Fields of the same numbers, in row-major order, as another shape. Only dimensions that are split or merged, and
-    along which anything differs, are written out."""
+    """Fields of the same numbers, in row-major order, in another shape. Only dimensions that are split or merged and
+    along which fields differ are expanded."""
     if math.prod(old) == 0:
         return everything([fields], len(new))
     groups = list(_groups(old, new))
@@ -75,8 +73,9 @@ def _reshaped(seen: Seen, fields: Fields, old: Shape, new: Shape, groups: list[G
 
 
 def _parted(lo: Array, hi: Array, jump: float) -> Seen:
-    """Positions that are mixed with channels, or run along a dimension again: where fields differ along this alone, at
-    even distances. Else the jump is kept, as a later view may part them."""
+    """A `Seen` that runs along a dimension where fields differ along this dimension alone, at equal distances; one
+    without a dimension where positions are mixed with channels. The latter keeps its jump, as a later view may separate
+    positions and channels again."""
     varying = [dim for dim, side in enumerate(lo.shape) if side > 1]
     if len(varying) == 1 and lo.shape == hi.shape:
         steps = np.unique(np.diff(np.concatenate([lo.ravel()[:, None], hi.ravel()[:, None]], axis=1), axis=0))
@@ -86,7 +85,7 @@ def _parted(lo: Array, hi: Array, jump: float) -> Seen:
 
 
 def _compressed(lo: Array, hi: Array, dim: int) -> tuple[Array, Array]:
-    """A side of 1 where nothing differs along `dim`."""
+    """The arrays, reduced to a side of 1 along `dim` where nothing differs along it."""
     if lo.shape[dim] == 1 or not all((part == part.take([0], axis=dim)).all() for part in (lo, hi)):
         return lo, hi
     return lo.take([0], axis=dim), hi.take([0], axis=dim)
@@ -95,7 +94,7 @@ def _compressed(lo: Array, hi: Array, dim: int) -> tuple[Array, Array]:
 def _home(
     seen: Seen, fields: Fields, old: Shape, new: Shape, groups: list[Group], sides: Shape
 ) -> tuple[int | None, int]:
-    """The dimension of the new shape that runs along the axis, if one does, and how many steps of old one step is."""
+    """The dimension of the new shape that runs along the axis, if any does, and how many old steps one new step is."""
     if seen.dim is None:
         return None, 1
     i, j, k, m = next(group for group in groups if group[0] <= seen.dim < group[1])
@@ -199,7 +198,7 @@ def _joined(operation: Operation, given: list[Fields]) -> Fields:
 
 def _flipped(operation: Operation, given: list[Fields]) -> Fields:
     dims = tuple(dim % next(operation.inputs()).ndim for dim in operation.args[1])
-    # Fields of neighbors then follow each other the other way round, also beyond the border.
+    # Fields of neighbors then follow each other in reverse, also beyond the border.
     return tuple(
         intervals.Seen(np.flip(s.lo, dims), np.flip(s.hi, dims), -s.jump if s.dim in dims else s.jump, s.dim, s.period)
         for s in given[0]
@@ -227,12 +226,12 @@ def _rolled(operation: Operation, given: list[Fields]) -> Fields:
 
 
 def _picked(operation: Operation, given: list[Fields]) -> Fields:
-    """Positions along one dimension by numbers that only the pass knows: any of them."""
+    """Positions along one dimension, at indices known only while the network runs: a result may come from any."""
     return intervals.merged(given[0], dims_of(operation))
 
 
 def _indexed(operation: Operation, given: list[Fields]) -> Fields:
-    """`x[:, [0, 2]]`: as `_picked`, where there is one list of numbers."""
+    """`x[:, [0, 2]]`: as `_picked`, where there is one list of indices."""
     indices, ndim = operation.args[1], operation.outputs()[0].ndim
     dims = [dim for dim, index in enumerate(indices) if index is not None]
     if len(dims) > 1 or indices[dims[0]].ndim > 1:
@@ -241,7 +240,7 @@ def _indexed(operation: Operation, given: list[Fields]) -> Fields:
 
 
 def _picked_at_each_place(operation: Operation, given: list[Fields]) -> Fields:
-    """As `_picked`, with numbers of its own at each place of the other dimensions."""
+    """As `_picked`, with separate indices at each position of the other dimensions."""
     out, dims = operation.outputs()[0], dims_of(operation)
     if len({without(tuple(tensor.shape), dims[0]) for tensor in operation.inputs()}) > 1:
         return everything(given, out.ndim)
@@ -249,18 +248,19 @@ def _picked_at_each_place(operation: Operation, given: list[Fields]) -> Fields:
 
 
 def _gated(operation: Operation, given: list[Fields]) -> Fields:
-    """The first half along a dimension, each number times a gate at the same place of the second half."""
+    """The first half along a dimension, multiplied elementwise by a gate computed from the second half."""
     out, (dim,) = operation.outputs()[0], dims_of(operation)
     half = out.shape[dim]
     return intervals.union([intervals.sliced(given[0], dim, at, at + half, 1) for at in (0, half)], out.ndim)
 
 
 def _drawn(_operation: Operation, _given: list[Fields]) -> None:
-    """Constants and random numbers, for which a tensor gives shape and type alone."""
+    """Constants and random numbers, which take only shape and type from a tensor."""
 
 
 def _copied(operation: Operation, given: list[Fields]) -> Fields:
-    """Numbers written into another tensor; where that is a view of a larger one, all of it is taken to see them."""
+    """Numbers written into another tensor. If that is a view of a larger tensor, the larger tensor gets the fields as a
+    whole."""
     target, source = operation.args[0], given[1]
     base = target._base
     if base is not None:

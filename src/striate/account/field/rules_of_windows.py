@@ -1,4 +1,4 @@
-"""Receptive fields through operations that look at neighboring positions: windows, padding, interpolation."""
+"""Receptive fields through operations that combine neighboring positions: windows, padding, interpolation."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from striate.observe.torch_calls import Operation
 
 
 def through(fields: Fields, window: Window, ndim: int, out_ndim: int) -> Fields:
-    """What is computed from windows of a tensor of `ndim` dimensions sees; `out_ndim` is its own number of them."""
+    """Fields of a result with `out_ndim` dimensions, computed from windows of a tensor of `ndim` dimensions."""
     axes = len(window.sizes)
     if window.function in CONVOLUTIONS or not window.function:
         channel = ndim - axes - 1
         fields = intervals.merged(fields, [channel])
     for axis, length in enumerate(window.sizes):
         dim = ndim - axes + axis
-        # Where neighbors see in order, the ends of a window see the least and the most of it.
+        # Where fields are in order, the two ends of a window have its smallest and its largest position.
         few = window.many(axis) and all(intervals.in_order(seen, dim) for seen in fields)
         index, there = (window.ends(axis), None) if few else window.index(axis)
         scale = 1 / window.stride[axis] if window.transposed else window.stride[axis]
@@ -59,14 +59,14 @@ def _upsampled(operation: Operation, given: list[Fields]) -> Fields:
 
 
 def _scale(operation: Operation, dim: int, ndim: int) -> float | None:
-    """Positions of the input for one of the output, where the call named a factor instead of a size."""
+    """Input positions per output position, where the call has a scale factor instead of a size."""
     name = "scales" if ndim == 3 else f"scales_{'dhw'[dim - ndim]}"
     factor = operation.get(name)
     return 1 / factor if factor else None
 
 
 def _interpolated(operation: Operation, outputs: int, length: int, scale: float) -> intervals.Array:
-    """The positions that each output is interpolated between; the nearest one in the place of those of weight 0."""
+    """The positions that each output is interpolated from; a position with weight 0 is replaced by the nearest one."""
     at = np.arange(outputs, dtype=np.float64)
     if "nearest" in operation.name:
         at = at + 0.5 if "exact" in operation.name else at
@@ -74,7 +74,7 @@ def _interpolated(operation: Operation, outputs: int, length: int, scale: float)
     corners = bool(operation.get("align_corners", False))
     if corners:
         scale = (length - 1) / max(1, outputs - 1)
-    # Rounded, so that a position that falls on the grid is found there.
+    # Rounded, so that a position on the grid is recognized as such.
     at = np.round(at * scale if corners else (at + 0.5) * scale - 0.5, 9)[:, None]
     kernel = 2 if "bicubic" in operation.name else 1
     width = max(1.0, scale) if operation.name.endswith("_aa") else 1.0
@@ -87,7 +87,7 @@ def _interpolated(operation: Operation, outputs: int, length: int, scale: float)
 
 
 def padded(fields: Fields, shape: Sequence[int], pads: Sequence[int]) -> Fields:
-    """What a tensor of `shape` sees with `pads` around it, as torch.nn.functional.pad takes them."""
+    """Fields of a tensor of `shape` after padding by `pads`, as torch.nn.functional.pad takes them."""
     for pair in range(len(pads) // 2):
         dim, before, after = len(shape) - 1 - pair, pads[2 * pair], pads[2 * pair + 1]
         if before or after:
@@ -102,7 +102,7 @@ def _pad(operation: Operation, given: list[Fields]) -> Fields:
 
 
 def _shuffled(operation: Operation, given: list[Fields]) -> Fields:
-    """Channels to finer positions: each of them sees what the position that it was cut from saw."""
+    """Channels to finer positions (pixel shuffle): each has the field of the position that it comes from."""
     x, factor = next(operation.inputs()), operation.args[1]
     fields = intervals.merged(given[0], [x.ndim - 3])
     for dim in (x.ndim - 2, x.ndim - 1):
@@ -112,7 +112,7 @@ def _shuffled(operation: Operation, given: list[Fields]) -> Fields:
 
 
 def _unshuffled(operation: Operation, given: list[Fields]) -> Fields:
-    """Positions to channels; taken together, the channels of a position see all that was joined in it."""
+    """Positions to channels (pixel unshuffle): a position has the union of the fields that were joined in it."""
     x, factor = next(operation.inputs()), operation.args[1]
     fields = intervals.merged(given[0], [x.ndim - 3])
     for dim in (x.ndim - 2, x.ndim - 1):
@@ -123,7 +123,7 @@ def _unshuffled(operation: Operation, given: list[Fields]) -> Fields:
 
 
 def _columns(operation: Operation, given: list[Fields]) -> Fields:
-    """Windows as columns (N, C·kernel, windows). Taken together, the numbers of a column see its whole window."""
+    """Windows as columns (N, C·kernel, windows): all numbers of a column have the field of its window."""
     x, out = next(operation.inputs()), operation.outputs()[0]
     kernel, dilation, padding, stride = operation.args[1:5]
     fields, counts = intervals.merged(given[0], [x.ndim - 3]), []
@@ -135,7 +135,7 @@ def _columns(operation: Operation, given: list[Fields]) -> Fields:
 
 
 def _folded(operation: Operation, given: list[Fields]) -> Fields:
-    """Columns added up to a map again: each position sees what the windows see that it is in."""
+    """Columns added up to a map: each position has the union of the fields of the windows that contain it."""
     x = next(operation.inputs())
     size, kernel, dilation, padding, stride = operation.args[1:6]
     spans = [gap * (side - 1) + 1 for gap, side in zip(dilation, kernel, strict=True)]
@@ -149,7 +149,7 @@ def _folded(operation: Operation, given: list[Fields]) -> Fields:
 
 
 def _mixed_channels(operation: Operation, given: list[Fields]) -> Fields:
-    """Channels (groups, each) in the order (each, groups)."""
+    """Channels in the order (groups, channels of a group), reordered to (channels of a group, groups)."""
     x, groups = next(operation.inputs()), operation.args[1]
     index = np.arange(x.shape[1], dtype=np.int64).reshape(groups, -1).T.reshape(-1, 1)
     return intervals.windowed(given[0], 1, x.shape[1], index, 1.0)

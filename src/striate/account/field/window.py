@@ -29,9 +29,9 @@ class Window:
     """How a convolution or pooling slides over a map; one number for each axis."""
 
     sizes: Shape
-    """Positions of the input."""
+    """Number of input positions."""
     outputs: Shape
-    """Positions of the output."""
+    """Number of output positions."""
     kernel: Shape
     stride: Shape
     before: Shape
@@ -47,13 +47,13 @@ class Window:
     function: str = ""
 
     def index(self, axis: int) -> tuple[Index, Index | None]:
-        """Input positions of each output along one axis, and which of them count (all where None)."""
+        """Input positions of each output along one axis, and a mask of those that count; None: all count."""
         numbers = (self.outputs, self.kernel, self.stride, self.before, self.dilation)
         arguments = [of_axis[axis] for of_axis in numbers]
         return spreading(*arguments) if self.transposed else (sliding(*arguments), None)
 
     def many(self, axis: int) -> bool:
-        """Whether `index` would be larger than what it is worth."""
+        """Whether `index` would take too much memory, so that `ends` is used instead."""
         return not self.transposed and self.outputs[axis] * self.kernel[axis] > _MANY
 
     def ends(self, axis: int) -> Index:
@@ -74,7 +74,7 @@ class Window:
         return tuple(left)
 
     def without_leading(self, axes: int) -> Window | None:
-        """The same for the last `axes` axes, where those before have one position only; None where they have more.
+        """The window over the last `axes` axes; None unless each axis before them has a single position.
         (torch runs 1-D layers on maps of height 1.)"""
         extra = len(self.sizes) - axes
         if extra < 0 or any(size > 1 for size in self.sizes[:extra]):
@@ -86,7 +86,7 @@ class Window:
 
 
 def _covered(ends: Index, dilation: int, size: int) -> int:
-    """How many of the positions 0 to `size` windows reach whose ends these are."""
+    """How many of the positions 0 to `size` − 1 are covered by windows with these first and last positions."""
     base, stop = int(ends[0, 0]), int(ends[-1, 1]) + dilation
     changes = np.zeros((stop - base) // dilation * dilation + dilation, np.int64)
     np.add.at(changes, ends[:, 0] - base, 1)
@@ -103,7 +103,7 @@ def read_window(operation: Operation) -> Window | None:
 
 
 def read_padding(operation: Operation) -> Window | None:
-    """The padding of a map by an operation, as a window of one position; None where it is none."""
+    """The padding that an operation adds to a map, as a window of one position; None if the operation does not pad."""
     if operation.name != "constant_pad_nd" and not operation.name.startswith(("reflection_pad", "replication_pad")):
         return None
     x, out = operation.args[0], operation.outputs()[0]
@@ -111,8 +111,8 @@ def read_padding(operation: Operation) -> Window | None:
 
 
 def padding_window(shape: Shape, padded: Shape, pads: Sequence[int]) -> Window | None:
-    """Padding (as torch.nn.functional.pad takes it: last dimension first) as a window of one position; None where it
-    is not all spatial axes of (N, C, *spatial) that are padded."""
+    """Padding (as torch.nn.functional.pad takes it: last dimension first) as a window of one position; None where a
+    dimension other than the spatial ones of (N, C, *spatial) is padded."""
     axes = len(shape) - 2
     if axes < 1 or len(pads) > 2 * axes:
         return None

@@ -1,1 +1,1 @@
-"""Are the gradients right? Compared with measured slopes."""
+"""Gradient checks: gradients compared with central differences."""

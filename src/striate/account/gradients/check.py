@@ -1,5 +1,6 @@
-"""Are a network's gradients right? Those of each parameter and of the input, compared with measured slopes.
-Which module of a network has the wrong gradient: each is checked by itself, on what it was given in the network.
+"""The gradient check of a network: gradients of each parameter and of the input, compared with central differences.
+
+If one is wrong, each module is checked by itself, on the inputs that it got in the network, to find the cause.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from torch import nn
 from torch.autograd.function import BackwardCFunction
 from torch.utils._pytree import tree_flatten, tree_leaves, tree_unflatten
 
-from striate.account.gradients.compare import How, Loss, compare_gradients, own_generator
+from striate.account.gradients.compare import ComparisonOptions, Loss, compare_gradients, own_generator
 from striate.errors import ModelError, UsageError
 from striate.models.preserved_state import preserved
 from striate.observe.module_calls import ModuleCall, module_calls
@@ -24,14 +25,14 @@ from striate.reference.check_gradient import STEP, TOLERANCE, GradientCheck
 
 @dataclass(frozen=True)
 class Suspect:
-    """A module whose own backward pass is wrong: all modules within it that ran are right."""
+    """A module whose own backward pass is wrong: the gradients of all modules within it that ran are right."""
 
     name: str
-    """Empty for the network itself."""
+    """Path of the module; empty for the network itself."""
     kind: str
-    """Its class."""
+    """Name of its class."""
     functions: tuple[str, ...]
-    """`torch.autograd.Function`s written in Python that it calls outside of its children: look at these first."""
+    """`torch.autograd.Function`s written in Python that it calls outside of its children: the most likely cause."""
     wrong: tuple[str, ...]
     """Parameters and inputs of the module whose gradient is wrong."""
 
@@ -41,18 +42,18 @@ class Suspect:
         return f"{place}{calls}: wrong by {', '.join(self.wrong)}"
 
 
-def find_suspects(module: nn.Module, run: Callable[[], Any], how: How) -> tuple[Suspect, ...]:
+def find_suspects(module: nn.Module, run: Callable[[], Any], options: ComparisonOptions) -> tuple[Suspect, ...]:
     """The innermost modules whose gradients are wrong; `run` is the network's forward pass, in float64 on the CPU."""
-    how = replace(how, loss=None)
+    options = replace(options, loss=None)
     suspects: dict[str, Suspect] = {}
-    seen = _calls(module, run, how.seed)
-    # Innermost first: a module is only to blame for what its children do not do wrong.
+    seen = _calls(module, run, options.seed)
+    # Innermost first: a module with a wrong child is not a suspect itself.
     for name, (args, kwargs) in sorted(seen.items(), key=lambda item: -_depth(item[0])):
         if any(_inside(other, name) for other in suspects):
             continue
         part = module.get_submodule(name)
         try:
-            wrong, functions = _check(part, args, kwargs, how)
+            wrong, functions = _check(part, args, kwargs, options)
         except ModelError as error:
             wrong, functions = (error.where,), ()
         if wrong:
@@ -61,7 +62,7 @@ def find_suspects(module: nn.Module, run: Callable[[], Any], how: How) -> tuple[
 
 
 def _calls(module: nn.Module, run: Callable[[], Any], seed: int) -> dict[str, tuple[Any, Any]]:
-    """What each module was given when it first ran, in order; a copy, as a module may overwrite it."""
+    """The arguments of each module's first call, in order of execution; copies, as a module may overwrite them."""
     seen: dict[str, tuple[Any, Any]] = {}
 
     def keep(call: ModuleCall) -> None:
@@ -76,7 +77,9 @@ def _calls(module: nn.Module, run: Callable[[], Any], seed: int) -> dict[str, tu
     return seen
 
 
-def _check(part: nn.Module, args: Any, kwargs: Any, how: How) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def _check(
+    part: nn.Module, args: Any, kwargs: Any, options: ComparisonOptions
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Names of the wrong gradients of one module by itself, and the hand-written functions it calls."""
     leaves, structure = tree_flatten((args, kwargs))
     given = {i: leaf for i, leaf in enumerate(leaves) if isinstance(leaf, torch.Tensor) and leaf.is_floating_point()}
@@ -91,15 +94,15 @@ def _check(part: nn.Module, args: Any, kwargs: Any, how: How) -> tuple[tuple[str
         last[:] = [part(*args_, **kwargs_)]
         return last[0]
 
-    if not tensors or not _numbers_out(part, call, how.seed):
+    if not tensors or not _numbers_out(part, call, options.seed):
         return (), ()
-    found = compare_gradients(part, call, tensors, how)
+    found = compare_gradients(part, call, tensors, options)
     wrong = tuple(name for name, check in found.items() if not check.ok)
     return wrong, tuple(dict.fromkeys(_written_functions(last[0]))) if wrong else ()
 
 
 def _numbers_out(part: nn.Module, call: Callable[[], Any], seed: int) -> bool:
-    """Whether the module gives real numbers at all: what gives indices only has no gradient to check."""
+    """Whether the module outputs floating-point numbers: a module that outputs only indices has no gradient."""
     with preserved(part, evaluating=False), torch.enable_grad():
         torch.default_generator.manual_seed(seed)
         return any(isinstance(leaf, torch.Tensor) and leaf.is_floating_point() for leaf in tree_leaves(call()))
@@ -133,18 +136,18 @@ NUDGE = 1e-3
 
 @dataclass(frozen=True)
 class NetworkGradientCheck:
-    """The result of `check_gradients`. `ok`: no relative error exceeds the tolerance."""
+    """The result of `check_gradients`. It is `ok` if no relative error exceeds the tolerance."""
 
     checks: dict[str, GradientCheck]
     """One comparison for each parameter, by its name, and `input`; for several inputs `input[0]`, `input[1]`, …"""
     suspects: tuple[Suspect, ...]
     """The innermost modules whose own backward pass is wrong."""
     skipped: dict[str, str]
-    """What has no gradient to compare, and why."""
+    """Parameters and inputs without a gradient to compare, each with the reason."""
 
     @property
     def ok(self) -> bool:
-        """Whether every gradient that was compared is right."""
+        """Whether every compared gradient is right."""
         return all(check.ok for check in self.checks.values())
 
     @property
@@ -187,19 +190,18 @@ def check_gradients(
     tolerance: float = TOLERANCE,
     seed: int = 0,
 ) -> NetworkGradientCheck:
-    """Compare the gradients of any network, by its parameters and its input, with central differences.
+    """Compare the gradients of any network with respect to its parameters and its input with central differences.
 
-    `input`: a batch, or one tensor for each argument of the network. `loss(outputs)` gives a scalar; without it, a sum
-    of all outputs with weights drawn from `seed`. `entries` of each tensor are compared, None: all; each costs two
-    forward passes of the batch, so small batches do. The rest as `reference.check_gradient`.
-    Works on a copy in float64 on the CPU, with its hooks, in the train or eval mode that the network is in; the
-    network, its gradients, buffers and the random state stay as they are. Weights and inputs of the copy are moved by
-    about a thousandth first: weights that begin at zero, and blank parts of a picture, put ReLU and maximum on their
-    corner, where there is no slope to compare.
-    If something is wrong, the innermost modules that are so by themselves are named.
-    UsageError, ModelError where the network cannot be copied or run, or has nothing to compare.
-    """
-    how = How(loss, entries, step, tolerance, seed)
+    `input`: a batch, or one tensor for each argument of the network. `loss(outputs)` returns a scalar; by default, it
+    is a sum of all outputs with weights drawn from `seed`. `entries`: how many numbers of each tensor are compared,
+    None for all; each costs two forward passes of the batch, so use a small one. The other arguments are those of
+    `reference.check_gradient`. The check works on a copy in float64 on the CPU, with its hooks, in the train or eval
+    mode of the network. The network, its gradients, buffers and the random state do not change. Weights and inputs of
+    the copy are first moved by about a thousandth: weights initialized with zero and blank parts of a picture put ReLU
+    and max-pooling on their kink, where there is no slope to compare. If a gradient is wrong, the result names the
+    innermost modules whose backward pass is wrong. Raises UsageError for a wrong `input`; ModelError where the network
+    cannot be copied or run, or has nothing to compare."""
+    options = ComparisonOptions(loss, entries, step, tolerance, seed)
     given = _inputs(input)
     with _one_thread():
         net = _copy(module)
@@ -215,15 +217,15 @@ def check_gradients(
                 expected = f"a forward pass in float64 of an input of shape {shapes}"
                 raise ModelError("module", got, expected, "an input of the shape that module(input) takes") from error
 
-        checks = compare_gradients(net, run, tensors, how)
+        checks = compare_gradients(net, run, tensors, options)
         right = all(check.ok for check in checks.values())
-        suspects = () if right else find_suspects(net, run, how)
+        suspects = () if right else find_suspects(net, run, options)
     return NetworkGradientCheck(checks, suspects, skipped)
 
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    """Thousands of tiny forward passes: threads that wait for each other would take most of the time."""
+    """While the body runs, torch uses one thread: in thousands of tiny forward passes, threads mostly wait."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -256,11 +258,11 @@ def _nudge(net: nn.Module, given: list[torch.Tensor], seed: int) -> None:
 
 
 def _inwards(value: torch.Tensor) -> torch.Tensor:
-    """From each number of the input to the middle of its range, which the network expects it to stay in."""
+    """The difference from each number to the middle of the input's range, as the network may expect that range."""
     low, high = value.detach().aminmax()
     if high > low:
         return (low + high) / 2 - value
-    # One number everywhere tells no range.
+    # An input with one value everywhere has no range.
     return -value if high != 0 else torch.ones_like(value)
 
 
@@ -279,7 +281,7 @@ def _copy(module: nn.Module) -> nn.Module:
 
 
 def _tensors(net: nn.Module, given: list[torch.Tensor]) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
-    """What is compared, by name, and what is not, with the reason."""
+    """The tensors that are compared, by name, and those that are not, with the reason."""
     tensors: dict[str, torch.Tensor] = {}
     skipped: dict[str, str] = {}
     named: list[tuple[str, torch.Tensor]] = list(net.named_parameters())

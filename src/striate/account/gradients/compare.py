@@ -1,4 +1,4 @@
-"""Gradients of anything that torch computes, compared with measured slopes."""
+"""Gradients of any computation in torch, compared with central differences."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ Loss = Callable[[Any], torch.Tensor]
 
 
 @dataclass(frozen=True)
-class How:
-    """How a comparison is made; see `check_gradients`."""
+class ComparisonOptions:
+    """The options of a comparison, as in `check_gradients`."""
 
     loss: Loss | None
     entries: int | None
@@ -31,31 +31,31 @@ class How:
 
 
 def compare_gradients(
-    module: nn.Module, call: Callable[[], Any], tensors: Mapping[str, torch.Tensor], how: How
+    module: nn.Module, call: Callable[[], Any], tensors: Mapping[str, torch.Tensor], options: ComparisonOptions
 ) -> dict[str, GradientCheck]:
-    """One comparison for each of `tensors`: float64 leaves on the CPU that require a gradient, which `call` computes
-    with and `module` may hold.
+    """One comparison for each of `tensors`, which `call` computes with: float64 leaves on the CPU that require a
+    gradient, such as the parameters of `module`.
 
-    Buffers, modes and random state are the same in each call, so dropout drops the same units. ModelError where
-    the outputs are no float64 numbers, or the backward pass fails.
+    Buffers, modes and random state are the same in each call, so dropout drops the same units. Raises ModelError where
+    the outputs are not float64, or the backward pass fails.
     """
     weights: list[torch.Tensor] = []
 
     def terms() -> torch.Tensor:
-        torch.default_generator.manual_seed(how.seed)
+        torch.default_generator.manual_seed(options.seed)
         outputs = call()
-        if how.loss is not None:
-            return _numbers(how.loss(outputs), "the loss")
+        if options.loss is not None:
+            return _numbers(options.loss(outputs), "the loss")
         values = _numbers(outputs, "the outputs")
         if not weights:
-            weights.append(torch.randn(values.shape, generator=own_generator(how.seed), dtype=torch.float64))
+            weights.append(torch.randn(values.shape, generator=own_generator(options.seed), dtype=torch.float64))
         return values * weights[0]
 
     def loss() -> float:
         with preserved(module, evaluating=False), torch.enable_grad():
             return float(terms().detach().sum())
 
-    claimed, magnitude = _claims(module, terms, tensors)
+    claimed, magnitude = _backward_gradients(module, terms, tensors)
     if loss() != loss():
         raise ModelError(
             "module", "different outputs for the same input", "the same outputs for the same input", "module.eval()"
@@ -63,15 +63,15 @@ def compare_gradients(
     found = {}
     for (name, tensor), gradient in zip(tensors.items(), claimed, strict=True):
         values = tensor.detach().numpy()  # shares memory: moving an entry moves the parameter
-        chosen = choose(values.size, how.entries, how.seed)
-        found[name] = compare_slopes(loss, values, gradient, magnitude, how.step, how.tolerance, chosen)
+        chosen = choose(values.size, options.entries, options.seed)
+        found[name] = compare_slopes(loss, values, gradient, magnitude, options.step, options.tolerance, chosen)
     return found
 
 
-def _claims(
+def _backward_gradients(
     module: nn.Module, terms: Callable[[], torch.Tensor], tensors: Mapping[str, torch.Tensor]
 ) -> tuple[list[np.ndarray], float]:
-    """What the backward pass says, and the sum of |terms| of the loss."""
+    """The gradients by the backward pass, and the sum of |terms| of the loss."""
     with preserved(module, evaluating=False), torch.enable_grad():
         values = terms()
         magnitude = float(values.detach().abs().sum())
@@ -90,7 +90,7 @@ def _claims(
 
 
 def _numbers(outputs: Any, name: str) -> torch.Tensor:
-    """All floating tensors of the outputs as one vector."""
+    """All floating-point tensors of the outputs as one vector."""
     leaves = [leaf for leaf in tree_leaves(outputs) if isinstance(leaf, torch.Tensor) and leaf.is_floating_point()]
     if not leaves:
         raise ModelError("module", f"{name} without a floating-point tensor", "a tensor", "loss=lambda outputs: …")
@@ -102,5 +102,5 @@ def _numbers(outputs: Any, name: str) -> torch.Tensor:
 
 
 def own_generator(seed: int) -> torch.Generator:
-    """A stream of its own: what is compared may well be drawn from the same seed."""
+    """A generator whose numbers differ from torch's for the same seed, which may have drawn the network's weights."""
     return torch.Generator().manual_seed(whole(seed, "seed", 0, 2**62) + 2**62)

@@ -1,1 +1,1 @@
-"""A forward pass, watched: who did what, and what it cost."""
+"""The observation of a forward pass: which layer runs which operations, and what they cost."""

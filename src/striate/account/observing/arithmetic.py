@@ -5,19 +5,19 @@ for each; absent connections of a connection table are not counted. Everything e
 
 | what | operations |
 |---|---|
-| activation, sum, product, comparison, root, … | 1 for each number that comes out |
-| bias of a convolution or matrix product | 1 for each number that comes out |
-| pooling | the size of the window for each number that comes out |
-| sum, mean, largest, … over some axes; cumulative sums | 1 for each number that goes in |
-| softmax | 5 for each number: largest, difference, exponential, sum, quotient |
+| activation, sum, product, comparison, root, … | 1 for each output number |
+| bias of a convolution or matrix product | 1 for each output number |
+| pooling | the size of the window for each output number |
+| sum, mean, maximum, … over some axes; cumulative sums | 1 for each input number |
+| softmax | 5 for each number: maximum, difference, exponential, sum, quotient |
 | normalization with given statistics | 2 for each number: one product, one sum |
-| normalization with the statistics of its input | 7 for each: mean, difference, square, sum, quotient, scale, shift |
+| normalization with the statistics of its input | 7: mean, difference, square, sum, quotient, scale, shift |
 | bilinear layer | 1 for each pair of its two inputs, their product; its weights are a matrix product of these |
 | weight normalization | 4 for each weight: square, sum, quotient, product |
-| interpolation | 2 for each neighbor but one: 7 for bilinear, 31 for bicubic maps, antialiased or not |
+| interpolation over n neighbors | 2n − 1: 7 for bilinear, 31 for bicubic maps, antialiased or not |
 | copies, views, padding, constants | 0 |
 
-What is none of these is not counted, and said so.
+Other operations are not counted; the ledger lists them as uncounted.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ _NEIGHBORS = {
 
 
 def arithmetic(operation: Operation) -> Arithmetic | None:
-    """What one call performs; None where it is unknown."""
+    """The arithmetic of one call; None where the operation is unknown."""
     name = operation.name
     if name in _MOVEMENT:
         return _NOTHING

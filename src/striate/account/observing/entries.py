@@ -1,4 +1,4 @@
-"""Every operation of a forward pass put down to the call of a layer that it happened in."""
+"""Every operation of a forward pass, assigned to the call of a layer that it happens in."""
 
 from __future__ import annotations
 
@@ -18,19 +18,20 @@ from striate.observe.tensors import tensors_in
 from striate.observe.torch_calls import Operation
 
 Sources = tuple["Entry", ...]
-"""The entries whose outputs a tensor is made of, through sums, concatenations and whatever else is no entry."""
+"""The entries whose outputs a tensor is computed from, through sums, concatenations and other operations without an
+entry of their own."""
 
 _KEY = "_striate_sources"
 
 
 def set_sources(tensors: Iterable[torch.Tensor], sources: Sources) -> None:
-    """Note what tensors are made of."""
+    """Attach the sources to tensors."""
     for tensor in tensors:
         tensor.__dict__[_KEY] = sources
 
 
 def sources_of(tensors: Iterable[torch.Tensor]) -> Sources:
-    """What tensors are made of together, each entry once, in the order of the tensors."""
+    """The sources of several tensors, each entry once, in the order of the tensors."""
     found: dict[int, Entry] = {}
     for tensor in tensors:
         for entry in tensor.__dict__.get(_KEY, ()):
@@ -39,7 +40,7 @@ def sources_of(tensors: Iterable[torch.Tensor]) -> Sources:
 
 
 def follow_sources(operation: Operation, besides: Sources = ()) -> None:
-    """The results of an operation are made of what its inputs are made of, and of `besides`."""
+    """Attach to the results of an operation the sources of its inputs, and `besides`."""
     sources = (*sources_of(operation.inputs()), *besides)
     if sources:
         set_sources(operation.outputs(), sources)
@@ -47,8 +48,8 @@ def follow_sources(operation: Operation, besides: Sources = ()) -> None:
 
 @dataclass
 class Tally:
-    """What happened in one call: operations, the parameters it was the first to use, windows over its input, bytes
-    kept for the backward pass."""
+    """What one call did: its operations, the parameters that it was the first to use, its windows over its input, and
+    the bytes that it saves for the backward pass."""
 
     macs: int = 0
     operations: Counter[str] = field(default_factory=Counter)
@@ -63,7 +64,7 @@ class Tally:
             self.operations[cost.function] += cost.operations
 
     def absorb(self, other: Tally) -> None:
-        """Add all that another call did."""
+        """Add everything that another call did."""
         self.macs += other.macs
         self.operations += other.operations
         self.parameters += other.parameters
@@ -73,7 +74,8 @@ class Tally:
 
 @dataclass
 class Entry:
-    """One row to be: a call of a layer, a function that does what a layer does, or a parameter used by neither."""
+    """A future row of the ledger: a call of a layer or of a function that does what a layer does, or a parameter that
+    neither uses."""
 
     name: str
     kind: str
@@ -86,7 +88,7 @@ class Entry:
     function: bool = False
     inputs: Sources = ()
     call: int | None = None
-    """The number of the call, counted in the order in which they begin."""
+    """Number of the call, in the order in which calls begin."""
 
     def note_output(self, output: object) -> None:
         """Shape, bytes and fields of the first tensor among the results; all of them come from here."""
@@ -100,16 +102,16 @@ class Entry:
 
 @dataclass
 class Frame:
-    """A call that has begun and not ended; `inner` is whether a module was called in it, `start` the number of
-    entries that were there before."""
+    """A call that has begun and not ended. `inner`: whether it has called a module; `start`: the number of entries
+    before it."""
 
     entry: Entry
     start: int
     whole: bool = False
-    """Its functions are not rows of their own: it is a layer of torch or of striate."""
+    """Whether it is a layer of torch or of striate, whose functions have no rows of their own."""
     inner: bool = False
     parameters: list[tuple[int, Entry]] = field(default_factory=list)
-    """Those that it was itself the first to use, each with the number of entries that were there before."""
+    """Parameters that it was itself the first to use, each with the number of entries before it."""
 
     def parameter_names(self) -> list[str]:
         """Their names."""
@@ -126,14 +128,14 @@ class Entries:
         self.calls = 0
 
     def begin(self, entry: Entry, *, whole: bool = False) -> None:
-        """A call begins."""
+        """Open a call."""
         entry.call, self.calls = self.calls, self.calls + 1
         if self.stack and not entry.function:
             self._open(self.stack[-1])
         self.stack.append(Frame(entry, len(self.done), whole))
 
     def end(self, output: object) -> None:
-        """The call that began last has ended."""
+        """Close the call that began last."""
         frame = self.stack.pop()
         entry = frame.entry
         parts = self.done[frame.start :]
@@ -142,7 +144,7 @@ class Entries:
             return
         entry.note_output(output)
         entry.tally.parameters += frame.parameter_names()
-        # A layer of one's own that calls no module is one row, whatever functions it is written with.
+        # A user's layer that calls no module is one row, whatever functions it is written with.
         del self.done[frame.start :]
         for part in parts:
             entry.tally.absorb(part.tally)
@@ -155,22 +157,23 @@ class Entries:
 
     @property
     def path(self) -> str:
-        """Of the module that is running."""
+        """The path of the module that is running."""
         return self.stack[-1].entry.name if self.stack else ""
 
     def tally(self) -> Tally:
-        """Where to charge what happens now: the call that is open or, between the layers of a larger module, the
-        entry before."""
+        """Where the cost of the next operation belongs: to the open call or, between the layers of a larger module, to
+        the entry before."""
         if self.stack and not self._is_container(self.stack[-1]):
             return self.stack[-1].entry.tally
         return self.done[-1].tally if self.done else self.early
 
     def between(self) -> bool:
-        """Whether nothing that is open can become a row: what happens now happens between layers."""
+        """Whether no open call can become a row: the next operation runs between layers."""
         return not self.stack or self._is_container(self.stack[-1])
 
     def add_parameter(self, name: str, parameter: torch.Tensor) -> Entry:
-        """A parameter that is used for the first time: a row, unless what uses it turns out to be one."""
+        """Add a parameter that is used for the first time: a row of its own, unless the call that uses it becomes
+        one."""
         entry = Entry(name, "Parameter", Tally(parameters=[name]), out_shape=tuple(parameter.shape))
         if self.between():
             self._add(entry)
@@ -179,7 +182,7 @@ class Entries:
         return entry
 
     def add_product(self, name: str, inputs: Iterable[torch.Tensor], output: torch.Tensor, cost: Arithmetic) -> None:
-        """A matrix product between layers."""
+        """Add a matrix product between layers."""
         given = list(inputs)
         shape = sample_shape(given[0]) if given else ()
         full = f"{self.path}.{name}" if self.path else name
@@ -192,7 +195,8 @@ class Entries:
         return frame.inner or (len(self.stack) == 1 and len(self.done) > frame.start and not frame.entry.function)
 
     def _open(self, frame: Frame) -> None:
-        """A call turns out to be that of a larger module: what it did itself goes to the entry before, or to rows."""
+        """Make no row of a call that turns out to be of a larger module. Its own matrix products become a row, with its
+        parameters; without products, each parameter becomes a row and its operations go to the entry before."""
         frame.inner = True
         own, frame.entry.tally = frame.entry.tally, Tally()
         if own.macs:
@@ -215,6 +219,6 @@ class Entries:
 
 
 def sample_shape(tensor: Any) -> Shape:
-    """The shape without the batch of one; as it is where there is no such axis in front."""
+    """The shape without the batch axis, where the first axis is a batch of one; else the full shape."""
     shape = tuple(int(side) for side in tensor.shape)
     return shape[1:] if shape[:1] == (1,) else shape

@@ -1,4 +1,4 @@
-"""What a layer is called: the word of layer strings where there is one, else its class; the same for functions."""
+"""The kind of a layer or function: its word in layer strings where there is one, else the name of its class."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def layer_kind(layer: nn.Module) -> str:
     if isinstance(layer, nn.GroupNorm) and layer.num_groups == 1 and layer.num_channels > 1:
         return "ln"
     word = next((word for word, kinds in _WORDS if isinstance(layer, kinds)), None)
-    # Parametrized layers are of a class made on the spot.
+    # torch makes a new class for each parametrized layer.
     return word or type(layer).__name__.removeprefix("Parametrized")
 
 
@@ -96,7 +96,7 @@ def function_kind(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) 
 
 
 def _is_one(output_size: Any) -> bool:
-    """Whether a pooling leaves one position."""
+    """Whether the output of a pooling has a single position."""
     return set(_numbers(output_size)) == {1}
 
 

@@ -1,4 +1,4 @@
-"""From what was observed of a forward pass to the ledger."""
+"""From the observation of a forward pass to the ledger."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from striate.account.observing.kinds import layer_kind
 from striate.account.observing.observation import Observation
 from striate.observe.tensors import tensors_in
 
-# Empty containers do nothing; of scripted layers it is not known whether they ran.
+# Empty containers do nothing; whether scripted layers ran is unknown.
 _UNSEEN = (nn.Sequential, nn.ModuleList, nn.ModuleDict, nn.ParameterList, nn.ParameterDict, torch.jit.ScriptModule)
 
 
@@ -59,9 +59,9 @@ def make_ledger(name: str, seen: Observation, input_shape: Shape) -> Ledger:
 
 
 def _with_inputs(rows: tuple[Row, ...], seen: Observation, entries: list[Entry]) -> tuple[Row, ...]:
-    """The rows with the places of those that their inputs come from."""
+    """The rows, each with the indices of the rows that its inputs come from."""
     places = {id(entry): place for place, entry in enumerate(entries)} | {id(seen.observer.input): -1}
-    # An entry that became part of another one has no place.
+    # An entry that became part of another one has no index.
     taken = [{places[id(source)] for source in entry.inputs if id(source) in places} for entry in entries]
     there = [replace(row, inputs=tuple(sorted(inputs))) for row, inputs in zip(rows, taken, strict=False)]
     return (*there, *rows[len(entries) :])
@@ -72,7 +72,8 @@ def _bytes(tensors: Iterable[torch.Tensor]) -> int:
 
 
 def _claim_unused(seen: Observation, entries: list[Entry]) -> list[Entry]:
-    """Parameters that nothing used go to the layer they belong to, if it ran; the rest are rows of what never ran."""
+    """Unused parameters go to the layer that they belong to, if it ran; the others make rows of layers that never
+    ran."""
     ran = {entry.name: entry for entry in reversed(entries) if entry.module is not None}
     late: dict[str, Entry] = {}
     for name in seen.observer.unused:
@@ -135,14 +136,14 @@ def _row(entry: Entry, seen: Observation, parameters: dict[str, nn.Parameter], a
 
 
 def _jump(jump: float, dim: int | None, out_shape: Shape) -> float:
-    """The distance of neighbors; 0 where there are none. `dim` counts the batch."""
+    """The distance between fields of neighbors; 0 without neighbors. `dim` counts the batch as a dimension."""
     if dim is None or not 1 <= dim <= len(out_shape) or out_shape[dim - 1] < 2:
         return 0
     return int(jump) if jump == int(jump) else jump
 
 
 def _window(entry: Entry) -> Window | None:
-    """How the call's windows lie on its input, padding that is a step of its own included; None where it has none."""
+    """How the call's windows slide over its input, including padding by a separate operation; None without windows."""
     axes = len(entry.in_shape) - 1
     pads: Window | None = None
     for window in entry.tally.windows:
@@ -183,8 +184,8 @@ def _settings(entry: Entry, window: Window | None) -> dict[str, Any]:
 
 
 def _of_output(output: torch.Tensor | None, axes: int) -> tuple[Shape, tuple[float, ...]] | None:
-    """Receptive field and jump of what the network gives, where it is a map whose positions have neighbors: what is
-    done behind its last layer widens it too."""
+    """Receptive field and jump of the network's output, if it is a map with more than one position: operations after
+    the last layer widen the field too."""
     fields = None if output is None else get_fields(output)
     return None if output is None or fields is None else _of_map(fields, sample_shape(output), axes)
 
@@ -192,8 +193,8 @@ def _of_output(output: torch.Tensor | None, axes: int) -> tuple[Shape, tuple[flo
 def _of_joined(
     rows: tuple[Row, ...], seen: Observation, entries: list[Entry], axes: int
 ) -> tuple[Shape, tuple[float, ...]] | None:
-    """Receptive field and jump of the map that the last layer with a map is joined to others in, by a sum or a
-    concatenation of branches, if it is: a unit there sees what any of the branches sees."""
+    """Receptive field and jump of the sum or concatenation of branches that the last layer with a map goes into, if
+    there is one: a unit there has the union of the fields of the branches."""
     last = last_map([row for row in rows[: len(entries)] if row.receptive_field], axes)
     if last is None:
         return None
@@ -210,11 +211,11 @@ def _of_map(fields: Fields, shape: Shape, axes: int) -> tuple[Shape, tuple[float
 
 
 def _field_and_jump(rows: tuple[Row, ...], axes: int) -> tuple[Shape, tuple[float, ...]]:
-    """Receptive field and jump of the last map whose positions have neighbors; of the last layer where none has."""
+    """Receptive field and jump of the last map with more than one position; of the last layer if there is none."""
     seeing = [row for row in rows if row.receptive_field]
     last = last_map(seeing, axes)
     if last is None and seeing:
-        # A vector has no neighbors; a sequence of places may have.
+        # The numbers of a vector have no neighbors; the positions of a sequence may have.
         jump = seeing[-1].jump if not axes or len(seeing[-1].out_shape) > 1 else (0,) * axes
         return seeing[-1].receptive_field, jump
     return (last.receptive_field, tuple(map(abs, last.jump))) if last else ((), ())

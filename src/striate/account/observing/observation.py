@@ -1,7 +1,8 @@
-"""One forward pass of a network, and one more with gradients: all that the ledger is made of.
-A network to try a forward pass on: without memory for its numbers where it can be, else for real.
-Attention and recurrent layers as the matrix products they are.
-How much autograd keeps of one sample for the backward pass, call by call.
+"""The observation that a ledger is made from: a forward pass of a network, and another one with gradients.
+
+The first pass runs on the meta device, without memory for numbers, where the network allows it. Attention and recurrent
+layers run as the matrix products that they consist of. The second pass measures how many bytes autograd saves for one
+sample, call by call.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ from striate.models.preserved_state import (
 
 @contextmanager
 def separate_products() -> Iterator[None]:
-    """While the body runs, no fused kernel is used, of which a counter would know nothing."""
+    """While the body runs, torch uses no fused kernels, whose operations could not be counted."""
     backends: tuple[Any, ...] = (torch.backends.mkldnn, torch.backends.cudnn)
     enabled, fused = [backend.enabled for backend in backends], torch.backends.mha.get_fastpath_enabled()
     try:
@@ -53,9 +54,9 @@ def separate_products() -> Iterator[None]:
 
 
 def with_shapes(module: nn.Module, input_shape: tuple[int, ...]) -> nn.Module:
-    """The module itself; a copy whose lazy layers have got their shapes, if it has any.
+    """The module itself or, if it has lazy layers, a copy in which these have their shapes.
 
-    Raises ModelError where there can be no such copy.
+    Raises ModelError where such a copy cannot be made.
     """
     if not is_lazy(module):
         return module
@@ -74,19 +75,19 @@ def with_shapes(module: nn.Module, input_shape: tuple[int, ...]) -> nn.Module:
 
 @contextmanager
 def trying(module: nn.Module, *, numbers: bool) -> Iterator[None]:
-    """`on_trial`, without fused kernels. Without `numbers`, tensors that the network makes have shapes only, too."""
+    """`on_trial`, without fused kernels. Without `numbers`, tensors that the network makes also have shapes only."""
     place = nullcontext() if numbers else torch.device("meta")
     with on_trial(module), separate_products(), place:
         yield
 
 
 def saved_bytes(module: nn.Module, run: Callable[[Observer], object]) -> dict[int | None, int]:
-    """Bytes by the number of the call that keeps them; `run` is a forward pass that is watched.
+    """Bytes that autograd saves, by the number of the call that saves them; `run` runs an observed forward pass.
 
-    What several calls keep counts once, for the first of them; parameters and buffers do not count, as they are there
-    anyway. Layers of dropout are in training mode, as they keep a mask and another output then (the mask has 4 bytes a
-    number on a CPU, 1 on a GPU); all others are not: batch norm takes no batch of one.
-    """
+    A tensor that several calls save counts once, for the first of them; parameters and buffers do not count, as they
+    take memory anyway. Dropout layers are in train mode, in which they save a mask (4 bytes a number on a CPU, 1 on a
+    GPU) and another output. All other layers are in eval mode, as batch norm does not take a batch of one in train
+    mode."""
     observer = Observer(module)
     for layer in module.modules():
         if isinstance(layer, _DropoutNd):
@@ -104,8 +105,8 @@ def saved_bytes(module: nn.Module, run: Callable[[Observer], object]) -> dict[in
     with torch.enable_grad(), same_random_state(), hooks:
         output = run(observer)
     found = {entry.call: entry.tally.saved_bytes for entry in observer.entries.done}
-    found = found or {None: observer.entries.early.saved_bytes}  # a scripted network has no calls that are seen
-    del output  # until here the graph holds what it keeps, so that no two storages share a number
+    found = found or {None: observer.entries.early.saved_bytes}  # calls inside a scripted network are not visible
+    del output  # not earlier: while the graph holds the saved tensors, no two storages share a number
     return found
 
 
@@ -136,14 +137,14 @@ class Observation:
 def observe_network(
     module: nn.Module, input_shape: Shape, rebuild: Callable[[], nn.Module] | None = None, *, memory: bool = True
 ) -> Observation:
-    """A forward pass with shapes only or, where the network asks for numbers, a real one of a copy on zeros.
+    """Observe a forward pass with shapes only or, where the network reads values, one of a copy on real zeros.
 
-    `rebuild` gives the network with its numbers, where `module` has shapes only. `memory`: also run a pass that tells
-    what autograd keeps.
-    Raises ModelError, with the layer and the arithmetic, where the network does not take `input_shape`; what went wrong
-    here, as it is, where the network by itself does.
+    `rebuild` builds the network with values, for a `module` that has shapes only. `memory`: also run the pass that
+    measures what autograd saves.
+    Raises ModelError, with the layer and the arithmetic, where the network does not take `input_shape`. Where the
+    network runs without the observer, the error of the observed pass is raised unchanged.
     """
-    # A copy may call the original by what it holds of it: a closure, a hook. Autograd keeps nothing in inference mode.
+    # A copy may call the original through a closure or a hook. Autograd saves nothing in inference mode.
     with TRIALS, preserved(module), torch.inference_mode(False):
         return _observe_copy(module, input_shape, rebuild, memory)
 
@@ -196,14 +197,14 @@ def _observe(module: nn.Module, input_shape: Shape, *, numbers: bool, memory: bo
 
 
 def _unregistered(observer: Observer) -> tuple[str, ...]:
-    numbers = sum(observer.strangers.values())
+    numbers = sum(observer.unregistered.values())
     if not numbers:
         return ()
     return (f"{numbers} parameters in a plain list or a closure: register them as an attribute or in an nn.ModuleList",)
 
 
 def _raise_explained(module: nn.Module, input_shape: Shape, error: Exception) -> NoReturn:
-    """What is wrong, as the check of networks tells it; `error` where a pass that nobody watches does not fail."""
+    """Raise the error of the check of networks; `error` where a pass without the observer does not fail."""
     try:
         check_forward(module, input_shape)
         trial = trial_copy(module)

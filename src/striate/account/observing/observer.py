@@ -1,4 +1,4 @@
-"""A forward pass, watched: modules, functions and operations, and the memory that is alive."""
+"""The observer of a forward pass: which modules, functions and operations run, and which tensors are alive."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ from striate.observe.torch_calls import Operation, torch_functions, torch_operat
 
 
 class LiveMemory:
-    """Bytes of the tensors that are alive, parameters and buffers apart, and the most there ever were.
+    """Bytes of the tensors that are alive, without parameters and buffers, and their maximum so far.
 
-    Tensors that share memory count once. What a kernel takes for itself while it runs is not seen.
+    Tensors that share memory count once. The workspace that a kernel allocates while it runs is not included.
     """
 
     def __init__(self, apart: Iterable[torch.Tensor]) -> None:
@@ -46,7 +46,7 @@ class LiveMemory:
         self._known: dict[int, weakref.ref[torch.UntypedStorage]] = {}
 
     def note(self, tensor: torch.Tensor) -> None:
-        """A tensor that has just been made, or is given."""
+        """Count a tensor that has just been made, or is an input."""
         storage = tensor.untyped_storage()
         key = storage._cdata
         if key in self._known or key in self._apart:
@@ -62,13 +62,14 @@ class LiveMemory:
 
 
 def storage_key(tensor: torch.Tensor) -> int:
-    """The same number for tensors that share memory, as long as one of them lives."""
+    """A number that is the same for tensors that share memory, as long as one of them is alive."""
     return int(tensor.untyped_storage()._cdata)
 
 
 @dataclass(frozen=True)
 class JoinedMap:
-    """A map that an operation between layers makes: its shape without the batch, its fields, and its sources."""
+    """A map that an operation between layers makes (a sum, a concatenation): its shape without the batch, its receptive
+    fields, and the entries that it is made of."""
 
     shape: Shape
     fields: Fields
@@ -76,22 +77,22 @@ class JoinedMap:
 
 
 class Observer:
-    """What is known of a forward pass while it runs; afterwards, `entries.done` and the totals.
+    """Records a forward pass while it runs. Afterwards, `entries.done` has an entry for each call of a layer.
 
-    `uncounted`: operations that could not be counted, each with the place. `memory`: of tensors that are alive.
-    `strangers`: how many numbers each parameter has that was used and that no module of the network has registered.
-    `joined`: maps that are made between layers, by sums and concatenations, each with what it sees and is made of.
+    `uncounted`: operations that could not be counted, each with the module that called it. `memory`: bytes of the
+    tensors that are alive. `unregistered`: the size of each parameter that was used but that no module of the network
+    has registered. `joined`: maps that are made between layers, by sums and concatenations.
     """
 
     def __init__(self, module: nn.Module) -> None:
         self.entries = Entries()
-        self.input = Entry("input", "input", Tally())  # no row: where the flow of data begins
+        self.input = Entry("input", "input", Tally())  # the source of all others, without a row
         self.uncounted: dict[str, None] = {}
         self.called: set[str] = set()
         self.parameters = dict(module.named_parameters())
         self.memory = LiveMemory([*module.parameters(), *module.buffers()])
         self.axes = 0
-        self.strangers: dict[int, int] = {}
+        self.unregistered: dict[int, int] = {}
         self.joined: list[JoinedMap] = []
         self._own = {storage_key(parameter) for parameter in module.parameters()}
         self._unused: dict[int, list[str]] = {}
@@ -99,24 +100,24 @@ class Observer:
             self._unused.setdefault(storage_key(parameter), []).append(name)
 
     def run(self, module: nn.Module, given: torch.Tensor) -> object:
-        """The network's output for `given`, with everything noted."""
+        """Run the network on `given`, record everything, and return its output."""
         fields = input_fields(tuple(given.shape))
         self.axes = len(fields)
         set_fields(given, fields)
         set_sources([given], (self.input,))
         self.memory.note(given)
-        with self._watching(module), torch_operations(_Telling(self.note)):
+        with self._watching(module), torch_operations(_OperationReporter(self.note)):
             return module(given)
 
     def run_calls(self, module: nn.Module, given: torch.Tensor) -> object:
-        """The same, with nothing noted but which calls there are."""
-        with self._watching(module), torch_operations(_Telling(lambda _: None)):
+        """Run the network on `given`, record only which calls there are, and return its output."""
+        with self._watching(module), torch_operations(_OperationReporter(lambda _: None)):
             return module(given)
 
     @contextmanager
     def _watching(self, module: nn.Module) -> Iterator[None]:
-        """Calls of modules, and of functions that do what layers do, become entries."""
-        # How a weight is made belongs to the layer that has it.
+        """While the body runs, calls of modules and of functions that do what layers do become entries."""
+        # The modules that compute a weight (parametrizations) belong to the layer that has it.
         parts = {name: part for name, part in module.named_modules() if ".parametrizations." not in f".{name}."}
         with module_calls(parts, self._begin, self._end, self._end, prepend=True), torch_functions(self._run_function):
             yield
@@ -133,13 +134,13 @@ class Observer:
             self.entries.tally().windows = [window]
             follow_window(call.args[0], call.output, window)
         if isinstance(call.module, PartialConvolution):
-            # It runs as a dense convolution in which absent connections are zeros.
+            # The layer runs as a dense convolution in which absent connections are zeros.
             tally = self.entries.tally()
             tally.macs = int(tally.macs * call.module.share_connected)
         self.entries.end(call.output)
 
     def _run_function(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Functions that do what layers do become entries. What they call themselves is not seen here."""
+        """Functions that do what layers do become entries; functions that these call do not arrive here."""
         entries = self.entries
         if func in _LEAVING:
             self.uncounted[f"{entries.path}: leaves torch ({func.__name__})".removeprefix(": ")] = None
@@ -161,12 +162,12 @@ class Observer:
         return out
 
     def note(self, operation: Operation) -> None:
-        """One operation has run."""
+        """Record an operation that has just run."""
         follow(operation, self.axes)
         follow_sources(operation, self._note_parameters(operation))
         for tensor in operation.inputs():
             if type(tensor) is nn.Parameter and (key := storage_key(tensor)) not in self._own:
-                self.strangers[key] = tensor.numel()
+                self.unregistered[key] = tensor.numel()
         for tensor in operation.outputs():
             self.memory.note(tensor)
         if self.entries.between():
@@ -184,7 +185,7 @@ class Observer:
             self.entries.tally().windows.append(window)
 
     def _note_joined(self, operation: Operation) -> None:
-        """Keep what the result sees where it is a map (N, C, *spatial) whose positions have neighbors."""
+        """Record the result of an operation if it is a map (N, C, *spatial) with more than one position."""
         for tensor in operation.outputs():
             fields = get_fields(tensor)
             if not fields or tensor.ndim != len(fields) + 2 or max(tensor.shape[2:]) < 2:
@@ -193,7 +194,7 @@ class Observer:
                 self.joined.append(JoinedMap(sample_shape(tensor), fields, sources_of([tensor])))
 
     def _note_parameters(self, operation: Operation) -> Sources:
-        """The entries of those that it is the first to use."""
+        """The entries of the parameters that this operation is the first to use."""
         if not self._unused:
             return ()
         found: list[Entry] = []
@@ -204,15 +205,15 @@ class Observer:
 
     @property
     def unused(self) -> list[str]:
-        """Parameters that no operation used, in their order."""
+        """Parameters that no operation used, in the order of registration."""
         names = {name for names in self._unused.values() for name in names}
         return [name for name in self.parameters if name in names]
 
 
 @dataclass(frozen=True)
-class _Telling:
-    """Runs an operation and tells `note` of it; of one that consists of others, of these others. (No closure: one that
-    names itself would hold all that was noted until some garbage collection.)"""
+class _OperationReporter:
+    """Runs an operation and reports it to `note`; of a composite operation, the operations that it consists of. (This
+    is not a closure: a closure that names itself would keep everything recorded alive until a garbage collection.)"""
 
     note: Callable[[Operation], None]
 
@@ -234,7 +235,7 @@ _COMPOSITE: dict[Any, bool] = {}
 
 
 def _is_composite(func: Any) -> bool:
-    """Whether an operation consists of others. (In inference mode, torch does not take them apart by itself.)"""
+    """Whether an operation consists of others. (In inference mode, torch does not decompose it by itself.)"""
     known = _COMPOSITE.get(func)
     if known is None:
         own = func.namespace == "aten" and not has_rule(func)
@@ -248,7 +249,7 @@ _LEAVING = {torch.Tensor.numpy, torch.Tensor.__array__, torch.Tensor.tolist}
 def _note_padding(entries: Entries, args: tuple[Any, ...], kwargs: dict[str, Any], out: torch.Tensor) -> None:
     x, pads = args[0], kwargs["pad"] if "pad" in kwargs else args[1]
     follow_padding(x, out, pads)
-    # Of all other padding, the operation itself tells.
+    # All other padding is recorded from the operation itself.
     if "circular" in (*args[2:], kwargs.get("mode")):
         window = padding_window(tuple(x.shape), tuple(out.shape), pads)
         if window is not None:
@@ -256,7 +257,7 @@ def _note_padding(entries: Entries, args: tuple[Any, ...], kwargs: dict[str, Any
 
 
 def _inputs(arguments: object) -> tuple[Shape, Sources]:
-    """The shape of the first tensor among the arguments of a call, and what all of them are made of."""
+    """The shape of the first tensor among the arguments of a call, and the sources of all of them."""
     tensors = list(tensors_in(arguments))
     return sample_shape(tensors[0]) if tensors else (), sources_of(tensors)
 

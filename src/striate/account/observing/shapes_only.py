@@ -1,6 +1,6 @@
-"""What the commonest operations give for tensors without numbers.
+"""Output shapes of the most common operations, for tensors on the meta device.
 
-torch knows it too, but in Python, for some of them by way of its compiler, which alone takes a second to load.
+torch computes them too, but in Python, and for some operations with its compiler, which takes a second to load.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _ATEN = torch.ops.aten
 
 
 def shapes_only() -> AbstractContextManager[None]:
-    """While the body runs, networks without numbers are built and run at the cost of their shapes."""
+    """While the body runs, networks on the meta device are built and run fast, by the shape rules of this module."""
     return torch_operations(_run)
 
 
@@ -28,7 +28,7 @@ def _run(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
 
 
 def shape_rule(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """The result of an operation on tensors of the meta device; None where torch has to be asked."""
+    """The result of an operation on tensors of the meta device; None where torch has to compute it."""
     rule = _RULES.get(func)
     return None if rule is None or not _plain(args) else rule(args, kwargs)
 
@@ -70,7 +70,7 @@ def _binary(args: tuple[Any, ...], _kwargs: dict[str, Any]) -> Any:
     try:
         shape = torch.broadcast_shapes(x.shape, y.shape)
     except RuntimeError:
-        return None  # torch says what is wrong
+        return None  # torch raises the error
     if shape == x.shape:
         return _like(x)
     return _like(y) if shape == y.shape else x.new_empty(shape)

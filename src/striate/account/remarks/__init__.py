@@ -1,1 +1,1 @@
-"""What a good teacher would say about a network."""
+"""Remarks on a network: what a good teacher would point out."""

@@ -11,13 +11,13 @@ from striate.account.remarks.windows import view_remarks, window_remarks
 from striate.records import Finding
 from striate.wording import listed, percent_of, several, show_shape, size_in_bytes
 
-_NAMED = 3  # of more, the modules that they are in
+_NAMED = 3  # layers named by a remark; of more, it names the modules that contain them
 _BATCH_NORMS = ("bn", "BatchNorm1d", "BatchNorm2d", "BatchNorm3d", "SyncBatchNorm")
 
 
 def part_remarks(ledger: Ledger) -> Iterator[Finding]:
-    """Softmax at the end, what never ran, biases that a normalization takes away, frozen parameters, the
-    uncounted, a pass with numbers."""
+    """Remarks on softmax at the end, modules that never ran, biases that a normalization cancels, frozen parameters,
+    uncounted operations, a pass with real numbers."""
     executed = [row for row in ledger.rows if row.executed]
     yield from _final_softmax(executed)
     yield from _never_executed([row for row in ledger.rows if not row.executed])
@@ -47,7 +47,7 @@ def _never_executed(rows: list[Row]) -> Iterator[Finding]:
     names = list(dict.fromkeys(row.name for row in rows))
     if len(names) > _NAMED:
         names = list(dict.fromkeys(name.split(".")[0] for name in names))
-    # Heads for training alone are meant to rest in eval mode, in which is counted.
+    # Auxiliary heads run in training only, and the ledger counts in eval mode.
     auxiliary = all("aux" in name.lower() for name in names)
     yield Finding(
         "account.never-executed",
@@ -71,7 +71,7 @@ def _superfluous_biases(rows: list[Row]) -> Iterator[Finding]:
         if row.settings.get("bias")
         and following.kind in _BATCH_NORMS
         and following.in_shape == row.out_shape
-        # A normalization elsewhere may be fed through a sum or a concatenation, which is not a row.
+        # The input of a normalization in another module may be a sum or concatenation, which has no row.
         and _parent(following.name) == _parent(row.name)
     ]
     if found:
@@ -135,14 +135,14 @@ def _real_pass(ledger: Ledger) -> Iterator[Finding]:
 MOST = 0.9
 """Share of parameters or computation that "where most of it is" means."""
 LOW_INTENSITY = 2.0
-"""FLOPs a byte. Processors do ten and more in the time that they read a byte from memory."""
+"""FLOPs per byte. Processors compute ten or more in the time in which they read a byte from memory."""
 CACHE = 8 * 2**20
-"""Bytes. Weights of less stay in a processor's cache from sample to sample."""
+"""Bytes. Smaller weights stay in a processor's cache from sample to sample."""
 _LAYERS, _MODULES = 5, 4
 
 
 def cost_remarks(ledger: Ledger) -> Iterator[Finding]:
-    """Where 90 % of the parameters and of the computation are; layers that wait for memory."""
+    """Remarks on where 90 % of the parameters and of the computation are, and on layers that wait for memory."""
     for code, what, cost in (("parameters", "parameters", _params), ("computation", "multiply–accumulates", _macs)):
         costly = [row for row in ledger.rows if row.executed and cost(row)]
         if where := _where_most_are(costly, cost):
@@ -166,8 +166,8 @@ def _macs(row: Row) -> int:
 
 
 def _where_most_are(costly: list[Row], cost: Callable[[Row], int]) -> str:
-    """The layers, or where these are too many the modules that they are in, or how evenly all is spread; nothing
-    where all of a few layers are needed."""
+    """The names of the layers; of the modules that contain them if they are too many; or how evenly the cost is
+    distributed. Empty where it takes all of a few layers."""
     total = sum(map(cost, costly))
     if len(costly) < 2:
         return ""
@@ -209,7 +209,7 @@ def _fewest(costs: dict[str, int], total: int) -> dict[str, int]:
 
 
 def _fewer_parameters(ledger: Ledger, costly: list[Row]) -> tuple[str, str]:
-    """Why, and a way to fewer."""
+    """The reason and the remedy of the remark on parameters."""
     largest = max(costly, key=_params)
     maps = [row.out_shape for row in ledger.rows[: ledger.rows.index(largest)] if math.prod(row.out_shape[1:]) > 1]
     flattened = maps[-1] if maps and largest.kind == "fc" and largest.in_shape == (math.prod(maps[-1]),) else None
@@ -227,8 +227,8 @@ def _fewer_parameters(ledger: Ledger, costly: list[Row]) -> tuple[str, str]:
 
 
 def _halved(ledger: Ledger, costly: list[Row]) -> int | None:
-    """Parameters with half of all channels but those of the input and the output; None where there are layers of which
-    it is not known how they depend on them."""
+    """Number of parameters with half of all channels except those of input and output; None where it is unknown how the
+    parameters of a layer depend on its channels."""
     products = [row for row in costly if "channels" in row.settings]
     vectors = [row for row in costly if row.params <= 2 * max(row.out_shape, default=1) and row not in products]
     if not products or len(products) + len(vectors) < len(costly):
@@ -236,7 +236,7 @@ def _halved(ledger: Ledger, costly: list[Row]) -> int | None:
     total = sum(row.params / 2 for row in vectors)
     for row in products:
         bias = _biases(row)
-        # Where each channel is a group of its own, there are no others to go in.
+        # A depthwise layer has one kernel for each channel, so halving its input channels saves nothing more.
         into = 1.0 if row is products[0] or row.settings.get("groups", 1) == row.settings["channels"] else 0.5
         out = 1.0 if row is products[-1] and row.out_shape == ledger.output else 0.5
         total += out * (bias + into * (row.params - bias))
@@ -267,7 +267,7 @@ def _fewer_macs(costly: list[Row]) -> tuple[str, str]:
 
 
 def _waiting_for_memory(ledger: Ledger) -> Iterator[Finding]:
-    """Layers with products that move a large part of all bytes for few operations each."""
+    """A remark on layers with matrix products that move many bytes for few operations."""
     rows = [row for row in ledger.rows if row.executed and row.macs and row.intensity < LOW_INTENSITY]
     share, total = (
         sum(row.weight_bytes + row.input_bytes + row.output_bytes for row in moving)
@@ -289,10 +289,10 @@ def _waiting_for_memory(ledger: Ledger) -> Iterator[Finding]:
 
 
 def teacher_remarks(ledger: Ledger) -> tuple[Finding, ...]:
-    """What is worth knowing about the network of `ledger`; warnings first.
+    """The remarks on the network of `ledger`; warnings first.
 
-    A remark is a Finding with a code `account.*`, a `warning` where something is probably not meant, a `note` where it
-    is good to know. What concerns several layers is said once, with their names.
+    A remark is a Finding with a code `account.*`: a `warning` on a probable mistake, or a `note` on something useful to
+    know. A remark that concerns several layers occurs once, with their names.
     """
     found = [*window_remarks(ledger), *part_remarks(ledger), *view_remarks(ledger), *cost_remarks(ledger)]
     return tuple(sorted(found, key=lambda remark: remark.severity != "warning"))

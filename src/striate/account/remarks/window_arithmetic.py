@@ -1,4 +1,4 @@
-"""The windows of a layer along each axis of its map: their arithmetic in words, and what would fit."""
+"""The windows of a layer along each axis of its map: their arithmetic in words, and sizes that fit."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from striate.wording import listed
 
 
 def windows_of(row: Row) -> tuple[AxisWindows, ...]:
-    """The windows of a layer, one an axis; () where it has none, as a transposed convolution."""
+    """The windows of a layer, one for each axis; () for a layer without windows, or a transposed convolution."""
     kernel, sides = row.settings.get("kernel"), row.in_shape[1:]
     if not kernel or len(kernel) != len(sides) or "transpose" in row.kind.lower():
         return ()
@@ -41,9 +41,9 @@ def described(windows: AxisWindows) -> str:
 
 
 def ways_out(windows: AxisWindows) -> tuple[str, ...]:
-    """Changes of one number after which every position is covered, each tried: `pad 1 → 3` gives 3 windows.
+    """Changes of one number after which every position is covered, each of them tried: `pad 1 → 3`.
 
-    Of padding that differs before and after, both are said: `pad 1 before and 2 after → 4`.
+    Unequal padding is written with both numbers: `pad 1 before and 2 after → 4`.
     """
     size, stride = windows.size, windows.stride
     padded = ((f"pad {_padding(other)}", other) for other in _other_padding(windows))
@@ -55,8 +55,8 @@ def ways_out(windows: AxisWindows) -> tuple[str, ...]:
 
 
 def _other_padding(windows: AxisWindows) -> Iterator[AxisWindows]:
-    """The same with more padding on both sides where these are alike, else with any other, the nearest first."""
-    # Pooling in torch takes at most half a window of padding; more would be windows of padding alone.
+    """The windows with other padding, the nearest first: more on both sides where both are equal, else any."""
+    # Pooling in torch takes at most half a window of padding, so that no window consists of padding alone.
     most = windows.span // 2
     if windows.before == windows.after:
         yield from (replace(windows, before=pad, after=pad) for pad in range(windows.before + 1, most + 1))

@@ -1,6 +1,5 @@
-"""Remarks on windows and their maps: positions that none covers, even kernels, maps of a single position.
-Remarks on how much of the input a unit sees.
-"""
+"""Remarks on windows and their maps (positions that no window covers, even kernels, maps of a single position), and on
+receptive fields."""
 
 from __future__ import annotations
 
@@ -18,9 +17,10 @@ _AXES = {1: ("position",), 2: ("row", "column"), 3: ("slice", "row", "column")}
 
 
 def window_remarks(ledger: Ledger) -> Iterator[Finding]:
-    """What does not fit, what is skipped, kernels that shift by half a pixel, kernels on a single position."""
+    """Remarks on windows that do not fit or skip positions, kernels that shift by half a pixel, kernels on a single
+    position."""
     missing = [row for row in ledger.rows if any(row.leftover) and windows_of(row)]
-    # Windows that stand apart leave positions between them; all others only at the end.
+    # Windows with gaps leave out positions between them; all others only at the end.
     yield from _left_over([row for row in missing if not _apart(row)])
     yield from _skipped(ledger, [row for row in missing if _apart(row)])
     yield from _half_pixel(ledger)
@@ -33,7 +33,7 @@ def _apart(row: Row) -> bool:
 
 
 def _skips(window: AxisWindows) -> bool:
-    """Whether positions that no window reads lie before the last one that is read."""
+    """Whether a position that no window reads lies before the last position that is read."""
     beyond = window.uncovered()
     return bool(beyond) and beyond[0] < window.size - len(beyond)
 
@@ -67,7 +67,7 @@ def _left_over(rows: Sequence[Row]) -> Iterator[Finding]:
 
 
 def _ways(row: Row) -> str:
-    """Ways out of what does not fit, with the axis where another one has other windows."""
+    """Remedies for windows that do not fit; each names its axis where the windows of the axes differ."""
     windows = windows_of(row)
     if len(set(windows)) == 1:
         return "; ".join(ways_out(windows[0]))
@@ -89,7 +89,7 @@ def _never_seen(row: Row) -> str:
 
 
 def _skipped(ledger: Ledger, rows: Sequence[Row]) -> Iterator[Finding]:
-    """One remark for layers beside which another sees the same map whole, one for those that alone see theirs."""
+    """One remark for layers that skip positions which another layer reads from the same map, one for all others."""
     companions = {row.name: _companion(ledger, row) for row in rows}
     for beside in (False, True):
         group = [row for row in rows if (companions[row.name] is not None) == beside]
@@ -129,7 +129,7 @@ def _skipped(ledger: Ledger, rows: Sequence[Row]) -> Iterator[Finding]:
 
 
 def _nearer(window: AxisWindows) -> str:
-    """What brings the positions that are read together; of dilated windows the largest dilation or stride that does."""
+    """The remedy that closes the gaps: for dilated windows, the largest dilation or stride without gaps."""
     if window.dilation == 1:
         return f"Use a kernel of at least {window.stride}, or avgpool({window.stride}) before it and stride 1."
     ways = (
@@ -141,7 +141,7 @@ def _nearer(window: AxisWindows) -> str:
 
 
 def _companion(ledger: Ledger, row: Row) -> str | None:
-    """Another layer with windows, in the same block, that has an input of the same shape and covers it."""
+    """Another layer in the same block with windows that cover an input of the same shape; None if there is none."""
     for depth in (1, 2):
         path = row.name.rsplit(".", depth)[0] if row.name.count(".") >= depth else None
         for other in ledger.rows if path else ():
@@ -152,11 +152,11 @@ def _companion(ledger: Ledger, row: Row) -> str | None:
 
 
 def _half_pixel(ledger: Ledger) -> Iterator[Finding]:
-    """Kernels without a middle that keep the size: one side gets more padding than the other."""
+    """Even kernels that keep the size: one side gets more padding than the other."""
     rows = []
     before: Row | None = None
     for row in (row for row in ledger.rows if row.executed):
-        # Padding may be a layer of its own.
+        # Padding may be a separate layer.
         padded = before is not None and "pad" in before.kind.lower() and before.out_shape == row.in_shape
         sides = before.in_shape[1:] if padded and before is not None else row.in_shape[1:]
         even = any(
@@ -213,19 +213,19 @@ def _single_position(ledger: Ledger) -> Iterator[Finding]:
 _SIDES_OF = ("depth", "height", "width")
 _AVERAGES = ("gap", "AdaptiveAvgPool1d", "AdaptiveAvgPool2d", "AdaptiveAvgPool3d")
 _PICTURE = 8
-"""Positions. More channels than this are rare in a signal, fewer rows in a picture."""
+"""More channels than this are rare in a signal; fewer rows than this are rare in a picture."""
 
 
 def view_remarks(ledger: Ledger) -> Iterator[Finding]:
-    """Whether the receptive field of the last map is larger than the input, or smaller; layers whose units see all
-    of it; a picture that was read as a signal."""
+    """Remarks on a receptive field of the last map that is larger or smaller than the input, layers whose units depend
+    on the whole map, and a picture that was read as a signal."""
     yield from one_axis(ledger.input)
     yield from _whole_map(ledger)
     sides = ledger.input[1:]
     if not sides or len(ledger.receptive_field) != len(sides) or max(ledger.receptive_field) == 1:
         return
     if _last_map(ledger) is None:
-        return  # a single position everywhere: there is no view to speak of
+        return  # all maps have a single position, so there is no receptive field to compare
     if all(field < side for field, side in zip(ledger.receptive_field, sides, strict=True)):
         yield _smaller(ledger)
     elif any(field > side for field, side in zip(ledger.receptive_field, sides, strict=True)):
@@ -233,7 +233,7 @@ def view_remarks(ledger: Ledger) -> Iterator[Finding]:
 
 
 def one_axis(shape: Shape) -> Iterator[Finding]:
-    """An input of two numbers that looks like a gray picture without its channel."""
+    """A remark on an input shape of two numbers that looks like a gray picture without its channel."""
     if len(shape) == 2 and min(shape) >= _PICTURE and max(shape) <= 2 * min(shape):
         channels, length = shape
         yield Finding(
@@ -249,7 +249,7 @@ def one_axis(shape: Shape) -> Iterator[Finding]:
 
 
 def _whole_map(ledger: Ledger) -> Iterator[Finding]:
-    """The first layer from which on every unit sees everything, though the map still has neighbors."""
+    """The first layer from which on every unit depends on the whole map, though the map has several positions."""
     first = next((row for row in ledger.rows if row.sees_all), None)
     if first is not None:
         yield Finding(
@@ -281,7 +281,7 @@ def _whole_map(ledger: Ledger) -> Iterator[Finding]:
 
 
 def _is_larger(row: Row, sides: Sequence[int]) -> bool:
-    """Whether the field is larger than the input along an axis that is not seen whole by all alike."""
+    """Whether the field is larger than the input along an axis where positions have different fields."""
     whole = (False,) * len(sides) if row.sees_all or not row.whole_axes else row.whole_axes
     return any(f > s and not w for f, s, w in zip(row.receptive_field, sides, whole, strict=True))
 
@@ -333,7 +333,7 @@ def _larger(ledger: Ledger) -> Iterator[Finding]:
 
 
 def _last_map(ledger: Ledger) -> Row | None:
-    """The last layer whose map still has neighbors."""
+    """The last layer whose map has more than one position."""
     return last_map(ledger.rows, len(ledger.input) - 1)
 
 

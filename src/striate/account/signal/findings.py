@@ -1,4 +1,4 @@
-"""What the signal through a fresh network says about whether it can learn."""
+"""Findings on whether an untrained network can learn, from signal and gradient in its layers."""
 
 from __future__ import annotations
 
@@ -9,20 +9,21 @@ from striate.account.signal.trace import SATURATED, SignalRow
 from striate.records import Finding
 
 MOST_SATURATED = 0.5
-"""Share of a layer's outputs: where more than half are saturated, the gradient loses most of its strength."""
+"""Share of a layer's outputs. If more than half are saturated, the gradient loses most of its strength."""
 MOST_DEAD = 0.75
-"""Share of a layer's units. Deep below many ReLU layers all samples look alike, and about half of the units are off for
-all of them at a sound start; three quarters are not by chance."""
+"""Share of a layer's units. After many ReLU layers the activations of all samples are nearly equal, and about half of
+the units are zero for all samples even in a healthy network; three quarters do not happen by chance."""
 RANGE = 1000.0
 """Inputs have a standard deviation of 1. Layers whose signals or gradients differ by more than this factor need
-learning rates that differ as much: no single one fits."""
+learning rates that differ by as much, so no single rate fits."""
 
 
 def signal_findings(rows: Sequence[SignalRow], *, steps_follow_gradients: bool = True) -> tuple[Finding, ...]:
-    """At most one finding each of saturation, dead units and a signal that vanishes or explodes, each a warning that
-    names the first layer concerned; nothing for a sound start. `rows`: of the network before its first step.
-    `steps_follow_gradients`: whether weights are moved the further the stronger their gradient is; where they are not,
-    gradients of layers may differ by any factor."""
+    """Warnings about saturation, dead units and a signal that vanishes or explodes: at most one of each, which names
+    the first layer concerned; none for a healthy network.
+
+    `rows` are those of the network before its first step. `steps_follow_gradients`: whether a larger gradient means a
+    larger change of the weights; where it does not (Muon), gradients of layers may differ by any factor."""
     found = (
         _saturated(rows),
         _dead(rows),
@@ -101,14 +102,15 @@ def _strength(what: str, bad: Sequence[SignalRow], measured: str, threshold: str
 
 
 def _hidden(rows: Sequence[SignalRow]) -> list[SignalRow]:
-    """Layers with weights but for the last one, whose small outputs at first are meant, and sums."""
+    """Sums, and layers with weights except for the last one, whose outputs are meant to be small at first."""
     weighted = [row for row in rows if row.kind == "weights"]
     return [row for row in rows if row.kind == "sum" or (row.kind == "weights" and row is not weighted[-1])]
 
 
 def _ends(hidden: Sequence[SignalRow]) -> tuple[float, float, str]:
-    """Norm of the gradient at the first and at the last hidden layer, and the latter's name; equal where there are not
-    two. Layers without any are passed over: a branch whose last scale begins at zero gets none in the first step."""
+    """Norm of the gradient at the first and at the last hidden layer, and the latter's name; both norms are equal where
+    there are fewer than two such layers. Layers without a gradient are skipped: a residual branch whose last scale is
+    initialized with zero gets none in the first step."""
     known = [(row.gradient_norm, row.name) for row in hidden if row.gradient_norm]
     if len(known) < 2 or hidden[0].gradient_norm is None:
         return 1.0, 1.0, ""
@@ -120,5 +122,5 @@ def _where(bad: Sequence[SignalRow]) -> str:
     return f"{bad[0].name}{more}"
 
 
-def _remedy(way: str, otherwise: str) -> str:
-    return f"Layer strings: --model.init auto. Your own networks: --model.init {way}, {otherwise}."
+def _remedy(init: str, otherwise: str) -> str:
+    return f"Layer strings: --model.init auto. Your own networks: --model.init {init}, {otherwise}."

@@ -13,15 +13,15 @@ from striate.observe.gradients import on_gradient
 
 BINS = 40
 DECADES = (-10, 2)
-"""Gradients are counted by magnitude, of which those of one layer span many powers of ten: ones outside of
-10^-10 to 10^2 count as the nearest of these."""
-_MOST = 50_000  # numbers of a layer that are counted, evenly spread: shares are known to half a percent
+"""Gradients are counted by the logarithm of their magnitude, as those of one layer span many powers of ten. Magnitudes
+outside of 10^-10 to 10^2 are counted in the first or the last bin."""
+_MOST = 50_000  # numbers of a layer that are counted, evenly spaced: shares are exact to half a percent
 
 
 @dataclass(frozen=True)
 class Histogram:
-    """A histogram with equal bins. Of gradients, the logarithm to base 10 of their magnitude is counted, without
-    zeros."""
+    """A histogram with bins of equal width. For gradients, the bins are over the base-10 logarithm of the magnitude,
+    and zeros are left out."""
 
     low: float
     """Left edge of the first bin."""
@@ -41,9 +41,9 @@ class LayerHistograms:
     kind: str
     """As in `SignalRow`."""
     outputs: Histogram
-    """Of all samples of the batch."""
+    """Outputs for all samples of the batch."""
     gradients: Histogram | None = None
-    """Gradients of each sample's loss by the outputs; None where it does not depend on them."""
+    """Gradients of each sample's loss with respect to the outputs; None where the loss does not depend on them."""
 
     def to_json(self) -> dict[str, Any]:
         """The record as plain values."""
@@ -59,8 +59,8 @@ class _Seen:
 
 
 def layer_histograms(module: nn.Module, inputs: torch.Tensor, loss: Loss) -> tuple[LayerHistograms, ...]:
-    """Of every layer that `trace_signal` has a row for, in the same order, for the same pass; nothing in the network
-    changes. A module that is called twice has two records of one name."""
+    """Histograms of every layer that has a row in `trace_signal`, in the same order and from the same pass. The network
+    is not changed. A module that is called twice has two records with the same name."""
     seen: list[_Seen] = []
 
     def note(name: str, kind: str, result: object) -> None:
@@ -69,7 +69,7 @@ def layer_histograms(module: nn.Module, inputs: torch.Tensor, loss: Loss) -> tup
             return
         layer = _Seen(name, kind, _of_values(output.detach()))
         seen.append(layer)
-        # The loss is a mean over the batch; a sample's own loss has a gradient as many times larger.
+        # The loss is a mean over the batch: times the number of samples, this is the gradient of a sample's own loss.
         on_gradient(output, lambda gradient: layer.gradients.append(_of_magnitudes(gradient * len(inputs))))
 
     watch_pass(module, inputs, loss, note)

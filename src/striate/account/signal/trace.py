@@ -1,4 +1,4 @@
-"""How strong signal and gradient are in each layer of a network, measured on a batch without changing anything."""
+"""How strong signal and gradient are in each layer of a network, measured on a batch without changing the network."""
 
 from __future__ import annotations
 
@@ -20,15 +20,16 @@ from striate.observe.gradients import on_gradient
 from striate.observe.layer_calls import PRODUCT, LayerCall, layer_calls
 
 SAMPLES = 64
-"""So many training samples at most: enough for a standard deviation, and no more than a training step costs."""
-_FEWEST, _POSITIONS = 8, 1 << 18  # samples; positions of all inputs together, so many as 64 images of 64 × 64 have
+"""Most training samples: enough for a standard deviation, and the measurement costs no more than a training step."""
+_FEWEST, _POSITIONS = 8, 1 << 18  # samples; positions of all inputs together: those of 64 images of 64 × 64
 SATURATED = 0.97
-"""|tanh| beyond this: the slope is below 1 − 0.97² = 0.06. For sigmoid an output outside of 0.03 to 0.97."""
+"""A tanh is saturated where its absolute value exceeds this: its slope is then below 1 − 0.97² = 0.06. A sigmoid is
+saturated outside of 0.03 to 0.97."""
 
 Note = Callable[[str, str, object], None]
-"""Is called with a name, a kind and the output."""
+"""Called with name, kind and output of a layer, activation or residual sum."""
 Loss = Callable[[Any], torch.Tensor]
-"""From a network's outputs for a batch to the mean over it."""
+"""From a network's outputs for a batch to the mean loss over the batch."""
 
 _LINEAR = (nn.modules.conv._ConvNd, nn.Linear, nn.Bilinear)
 
@@ -41,18 +42,18 @@ class SignalRow:
     kind: str
     """`weights`, `sum` (after a residual block), or the activation: `relu`, `tanh`, …"""
     size: int
-    """Outputs of a sample."""
+    """Number of outputs for one sample."""
     mean: float
-    """Over all samples and outputs."""
+    """Mean over all samples and outputs."""
     std: float
     """Standard deviation over all samples and outputs."""
     gradient: float | None = None
-    """Root mean square of the derivative of a sample's loss by an output; None where the loss does not depend on the
-    layer."""
+    """Root mean square of the derivative of a sample's loss with respect to an output; None where the loss does not
+    depend on the layer."""
     saturated: float | None = None
-    """Share of saturated outputs of tanh and sigmoid."""
+    """Share of saturated outputs, 0 to 1; None for all kinds but `tanh` and `sigmoid`."""
     dead: float | None = None
-    """Share of units (channels) of ReLU that are zero for all samples."""
+    """Share of units (channels) that are zero for all samples, 0 to 1; None for all kinds but `relu`."""
 
     @property
     def gradient_norm(self) -> float | None:
@@ -61,11 +62,11 @@ class SignalRow:
 
 
 class HasLoss(Protocol):
-    """What knows how wrong outputs are: a task."""
+    """A task, as far as the measurement needs it: its loss."""
 
     @property
     def reads_tree(self) -> bool:
-        """Whether it reads all that the network gives."""
+        """Whether the task reads everything that the network returns, not only one tensor."""
         ...
 
     def loss(self, outputs: Any, targets: Any) -> torch.Tensor:
@@ -74,23 +75,23 @@ class HasLoss(Protocol):
 
 
 def samples_of(shape: Sequence[int]) -> int:
-    """How many samples of inputs (C, …) are enough: of large images fewer, each of which has more positions."""
+    """How many inputs of a shape (C, …) are enough: fewer large images, as each has more positions."""
     return max(_FEWEST, min(SAMPLES, _POSITIONS // math.prod(shape[1:])))
 
 
 def measure_signal(
     module: nn.Module, task: HasLoss, split: Split, normalize: Normalize, samples: int = SAMPLES
 ) -> tuple[SignalRow, ...]:
-    """The rows of `trace_signal` for at most `samples` of `split`, spread evenly over it, and the task's loss, with
-    that of the network's own auxiliary classifiers."""
-    return trace_signal(module, *spread_batch(module, task, split, normalize, samples))
+    """The rows of `trace_signal` for at most `samples` of `split`, evenly spaced over it. The loss is the task's,
+    including that of the network's auxiliary classifiers."""
+    return trace_signal(module, *evenly_spaced_batch(module, task, split, normalize, samples))
 
 
-def spread_batch(
+def evenly_spaced_batch(
     module: nn.Module, task: HasLoss, split: Split, normalize: Normalize, samples: int = SAMPLES
 ) -> tuple[torch.Tensor, Loss]:
-    """At most `samples` of `split`, spread evenly over it, as a normalized batch; and the task's loss of the network's
-    outputs for it, with that of its own auxiliary classifiers."""
+    """At most `samples` of `split`, evenly spaced over it, as a normalized batch; and a function from the network's
+    outputs for this batch to the task's loss, including that of the network's auxiliary classifiers."""
     chosen = torch.linspace(0, len(split) - 1, min(samples, len(split)), device=split.inputs.device).long()
     inputs, targets = normalize(split.inputs[chosen]), split.targets[chosen]
 
@@ -107,11 +108,11 @@ def spread_batch(
 def trace_signal(module: nn.Module, inputs: torch.Tensor, loss: Loss) -> tuple[SignalRow, ...]:
     """One row for each layer with a kernel or matrix, each residual sum and each activation, in execution order.
 
-    `inputs` is a normalized batch (B, …), `loss` gives the mean over it from the outputs. In train mode, as
-    normalization and dropout work in the first step; parameters, their gradients, buffers, modes and random state stay
-    as they are.
-    Activations are seen wherever they are called, as modules or as functions; of parameters alone, as a gate that is
-    the same for every sample, they are none of a sample's and have no row.
+    `inputs` is a normalized batch (B, …); `loss` computes the mean loss over it from the outputs. The network runs in
+    train mode, so that normalization and dropout work as in the first step. Parameters, their gradients, buffers, modes
+    and random state do not change.
+    Activations have a row whether they are called as modules or as functions. An activation of parameters alone, such
+    as a gate that is the same for every sample, has none.
     """
     trace = _Trace(len(inputs))
     watch_pass(module, inputs, loss, trace.note)
@@ -119,20 +120,20 @@ def trace_signal(module: nn.Module, inputs: torch.Tensor, loss: Loss) -> tuple[S
 
 
 def watch_pass(module: nn.Module, inputs: torch.Tensor, loss: Loss, note: Note) -> None:
-    """A forward and a backward pass as in `trace_signal`, of whose layers, sums and activations `note` is told."""
+    """A forward and a backward pass as in `trace_signal`, which calls `note` for each layer, sum and activation."""
     with (
         on_trial(module, evaluating=False),
         torch.enable_grad(),
         layer_calls(module, lambda call: _select(call, note)),
     ):
-        # Dropout and the like draw the same in every measurement of a run.
+        # Dropout and other random layers draw the same numbers in every measurement of a run.
         torch.manual_seed(0)
         module.train()
         given = inputs.detach().clone().requires_grad_(True)
         total = loss(module(given))
         if total.requires_grad:
-            # By the inputs only: what lies on the way is seen by hooks, and no parameter gets a gradient. Reentrant
-            # checkpointing cannot do that: then there are no gradients to show, which is no reason to stop a run.
+            # With respect to the inputs only: hooks see the gradients on the way, and no parameter gets one. Reentrant
+            # checkpointing does not support this; the rows then have no gradients, and the run goes on.
             try:
                 torch.autograd.grad(total, given, allow_unused=True)
             except RuntimeError as error:
@@ -141,10 +142,10 @@ def watch_pass(module: nn.Module, inputs: torch.Tensor, loss: Loss, note: Note) 
 
 
 def per_sample(output: object, samples: int) -> torch.Tensor | None:
-    """An output that holds numbers of each of so many samples, or None."""
+    """The output where it holds numbers for each of the samples of a batch, else None."""
     if not isinstance(output, torch.Tensor) or not output.is_floating_point() or output.numel() == 0:
         return None
-    # A gate of the network's own has no samples. Windows of an image may be samples for the layers inside.
+    # A gate computed from parameters alone has no batch axis. Inner layers may take windows of an image as samples.
     return None if output.ndim < 2 or len(output) % samples else output
 
 
@@ -154,7 +155,8 @@ def signal_to_json(rows: Sequence[SignalRow]) -> list[dict[str, Any]]:
 
 
 def signal_from_json(content: Sequence[dict[str, Any]]) -> tuple[SignalRow, ...]:
-    """The rows that `signal_to_json` gave; a null in place of a number that was not finite is not a number."""
+    """The rows that `signal_to_json` wrote. A mean or standard deviation that is null, as it was not finite, becomes
+    NaN."""
     known = {field.name for field in fields(SignalRow)}
     rows = [{key: value for key, value in row.items() if key in known} for row in content]
     numbers = [{key: float("nan") if row[key] is None else row[key] for key in ("mean", "std")} for row in rows]
@@ -162,7 +164,7 @@ def signal_from_json(content: Sequence[dict[str, Any]]) -> tuple[SignalRow, ...]
 
 
 class _Trace:
-    """What was seen so far: the figures of each layer, and later its gradient."""
+    """Statistics of the outputs of each layer so far; the backward pass adds those of its gradient."""
 
     def __init__(self, samples: int) -> None:
         self.samples = samples
@@ -176,34 +178,34 @@ class _Trace:
         again = self.calls[name, kind] = self.calls.get((name, kind), 0) + 1
         shown = name if again == 1 else f"{name} ({again})"
         values = output.detach().float()
-        row = {"name": shown, "kind": kind, "size": output.numel() // self.samples, **_figures(kind, values)}
+        row = {"name": shown, "kind": kind, "size": output.numel() // self.samples, **_statistics(kind, values)}
         self.seen.append(row)
-        on_gradient(output, lambda gradient: row.update(gradient=self._spread(gradient)))
+        on_gradient(output, lambda gradient: row.update(gradient=self._root_mean_square(gradient)))
 
     def rows(self) -> Iterator[SignalRow]:
         for row in self.seen:
             yield SignalRow(**row)
 
-    def _spread(self, gradient: torch.Tensor) -> float:
-        # The loss is a mean over the batch; a sample's own loss has a gradient as many times larger.
+    def _root_mean_square(self, gradient: torch.Tensor) -> float:
+        # The loss is a mean over the batch: times the number of samples, this is the gradient of a sample's own loss.
         return float(gradient.detach().float().square().mean().sqrt()) * self.samples
 
 
-def _figures(kind: str, values: torch.Tensor) -> dict[str, float]:
+def _statistics(kind: str, values: torch.Tensor) -> dict[str, float]:
     std, mean = torch.std_mean(values, correction=0)
-    figures = {"mean": float(mean), "std": float(std)}
+    statistics = {"mean": float(mean), "std": float(std)}
     if kind == "tanh":
-        figures["saturated"] = float((values.abs() > SATURATED).float().mean())
+        statistics["saturated"] = float((values.abs() > SATURATED).float().mean())
     elif kind == "sigmoid":
-        figures["saturated"] = float(((values - 0.5).abs() > SATURATED - 0.5).float().mean())
+        statistics["saturated"] = float(((values - 0.5).abs() > SATURATED - 0.5).float().mean())
     elif kind == "relu" and values.ndim > 1:
         units = values.transpose(0, 1).flatten(1)
-        figures["dead"] = float((units == 0).all(1).float().mean())
-    return figures
+        statistics["dead"] = float((units == 0).all(1).float().mean())
+    return statistics
 
 
 def _select(call: LayerCall, note: Note) -> None:
-    """Tell `note` of layers with a kernel or matrix of their own, of residual sums and of activations."""
+    """Call `note` for layers with a kernel or matrix of their own, for residual sums and for activations."""
     part = call.module
     if call.kind is not None and call.kind != PRODUCT:
         note(call.name or call.kind, call.kind, call.output)
@@ -214,7 +216,7 @@ def _select(call: LayerCall, note: Note) -> None:
 
 
 def _has_kernel(layer: nn.Module) -> bool:
-    """Whether the layer multiplies by a weight: the usual ones, and those with `weight` of two axes or more."""
+    """Whether the layer multiplies by a weight: torch's layers that do, and any with a `weight` of two axes or more."""
     if isinstance(layer, _LINEAR):
         return True
     weight = dict(layer.named_parameters(recurse=False)).get("weight")

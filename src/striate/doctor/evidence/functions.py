@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from striate.account.gradients.compare import How, compare_gradients
+from striate.account.gradients.compare import ComparisonOptions, compare_gradients
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.trial import Trial
 from striate.doctor.setup.batch import copied
@@ -99,7 +99,7 @@ def check_function(function: Any, given: tuple[Any, ...]) -> FunctionCheck:
     def call() -> Any:
         return function.apply(*(value.clone() if isinstance(value, torch.Tensor) else value for value in arguments))
 
-    how = How(None, ENTRIES, STEP, TOLERANCE, 0)
+    how = ComparisonOptions(None, ENTRIES, STEP, TOLERANCE, 0)
     try:
         checks = compare_gradients(nn.Module(), call, leaves, how)
     except StriateError as error:

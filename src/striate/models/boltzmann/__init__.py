@@ -1,1 +1,1 @@
-"""Boltzmann machines: how they learn, and how likely they find images."""
+"""Boltzmann machines: their learning rule, and the likelihood of images."""

@@ -14,29 +14,29 @@ Machine = RestrictedBoltzmannMachine | ConvolutionalBoltzmannMachine
 
 FIRST_MOMENTUM, MOMENTUM = 0.5, 0.9
 MOMENTUM_FROM = 0.1
-"""Share of the run after which the momentum is the larger one: when the large changes are made (Hinton 2010, 9)."""
+"""Share of the run after which the larger momentum is used, once the large early changes are done (Hinton 2010, 9)."""
 CHAINS = 100
 
 
 @dataclass(frozen=True)
 class Divergence:
-    """How the model's side of the gradient is estimated, and what the weights are held to."""
+    """How the model's term of the gradient is estimated, and the regularization of the weights."""
 
     k: int = 1
-    """Steps of Gibbs sampling before it is taken."""
+    """Steps of Gibbs sampling."""
     persistent: bool = False
-    """Whether chains go on where they were in the step before, instead of beginning with the data (PCD)."""
+    """Whether chains continue from the previous training step instead of starting at the data (PCD)."""
     weight_cost: float = 2e-4
     """L2 decay of weights (Hinton 2010, section 10)."""
     sparsity: float = 0.0
-    """The mean activation of hidden units that their biases are moved to; 0 leaves them alone (Lee 2009)."""
+    """Target of the mean activation of hidden units, which changes their biases; 0 for no target (Lee 2009)."""
     sparsity_rate: float = 0.0
-    """How fast, beside the learning rate."""
+    """Factor of these changes, relative to the learning rate."""
 
 
 class ContrastiveDivergence(nn.Module):
-    """What the rule remembers beside the weights of a `machine`, in buffers: velocities of the momentum, and (chains,
-    *visible_shape) states of persistent chains with `begun`, whether these have been set.
+    """The learning rule with its state, in buffers: velocities of the momentum, the states of persistent chains,
+    (chains, *visible_shape), and `begun`, whether these have been set.
 
     Sources: Hinton, "Training products of experts by minimizing contrastive divergence", Neural Computation 14, 2002;
     Tieleman, "Training restricted Boltzmann machines using approximations to the likelihood gradient", ICML 2008.
@@ -64,7 +64,7 @@ class ContrastiveDivergence(nn.Module):
         found, imagined = machine.statistics(v, hidden), self._of_the_model(machine, v)
         momentum = FIRST_MOMENTUM if progress < MOMENTUM_FROM else MOMENTUM
         if self.divergence.persistent:
-            momentum = 0.0  # chains have to keep up with the weights (Tieleman 2008)
+            momentum = 0.0  # persistent chains must keep up with the weights (Tieleman 2008)
         for name, parameter in machine.named_parameters():
             gradient = scale * (found[name] - imagined[name])
             if parameter.ndim > 1:
@@ -89,14 +89,14 @@ class ContrastiveDivergence(nn.Module):
 
 
 def probabilities(machine: Machine, v: torch.Tensor) -> torch.Tensor:
-    """P(h = 1 | v) of each hidden unit, whether or not pooling units lie above them."""
+    """P(h = 1 | v) of each hidden unit, for either kind of machine."""
     found: torch.Tensor = machine.detections(v) if isinstance(machine, ConvolutionalBoltzmannMachine) else machine(v)
     return found
 
 
 def gibbs_chain(machine: Machine, v: torch.Tensor, steps: int) -> torch.Tensor:
-    """Visible units after so many steps of block Gibbs sampling, h from P(h | v), then v from P(v | h), by torch's
-    random state."""
+    """Visible units after `steps` steps of block Gibbs sampling, which draw h from P(h | v), then v from P(v | h), by
+    torch's random state."""
     for _ in range(steps):
         v = machine.sample_visible(machine.sample_hidden(v))
     return v

@@ -1,7 +1,8 @@
-"""How likely a restricted Boltzmann machine finds images: exactly for small ones, else by annealed importance sampling.
+"""The likelihood of images under a restricted Boltzmann machine: exact for small ones, else by annealed importance
+sampling.
 
-log p(v) = −F(v) − log Z. The free energy F is cheap; the partition function Z sums over all states of the smaller side.
-Source: Salakhutdinov and Murray, "On the quantitative analysis of deep belief networks", ICML 2008, section 4.
+log p(v) = −F(v) − log Z. The free energy F is cheap; the partition function Z sums over all states of the smaller
+layer. Source: Salakhutdinov and Murray, "On the quantitative analysis of deep belief networks", ICML 2008, section 4.
 """
 
 from __future__ import annotations
@@ -19,16 +20,16 @@ from striate.layers.boltzmann import RestrictedBoltzmannMachine
 from striate.models.preserved_state import preserved
 
 ENUMERATED = 20
-"""Units of the smaller side up to which Z is summed up: 2²⁰ states."""
+"""Units of the smaller layer up to which Z is computed exactly: 2²⁰ states."""
 RUNS, TEMPERATURES = 100, 1000
-_ERRORS = 3  # standard errors a side, as in the paper
+_ERRORS = 3  # standard errors on each side, as in the paper
 _CHUNK = 1 << 14
 
 
 @dataclass(frozen=True)
 class LogPartition:
-    """log Z of a machine in nats, with `low` and `high`: 3 standard errors of the mean importance weight on both sides,
-    −∞ where that is as large as the mean. The same number three times where it is exact."""
+    """log Z of a machine in nats, with the interval from `low` to `high`: the mean importance weight ± 3 standard
+    errors; `low` is −∞ where these exceed the mean. All three are equal if log Z is exact."""
 
     value: float
     low: float
@@ -48,7 +49,7 @@ class LogLikelihood:
 
 
 def log_likelihood(machine: RestrictedBoltzmannMachine, v: torch.Tensor, partition: LogPartition) -> LogLikelihood:
-    """That of visible units v (N, V), zeros and ones."""
+    """The mean log-likelihood of visible units v (N, V), zeros and ones."""
     with torch.no_grad():
         energy = float(torch.cat([machine.free_energy(part) for part in v.split(1000)]).double().mean())
     ends = -energy - partition.high, -energy - partition.low
@@ -56,7 +57,7 @@ def log_likelihood(machine: RestrictedBoltzmannMachine, v: torch.Tensor, partiti
 
 
 def log_partition(machine: RestrictedBoltzmannMachine, base: torch.Tensor | None = None, seed: int = 0) -> LogPartition:
-    """log Z: exact where one side has at most 20 units, else `annealed_log_partition`."""
+    """log Z: exact if one layer has at most 20 units, else by `annealed_log_partition`."""
     if min(machine.hidden.weight.shape) <= ENUMERATED:
         value = exact_log_partition(machine)
         return LogPartition(value, value, value, "exact")
@@ -65,7 +66,7 @@ def log_partition(machine: RestrictedBoltzmannMachine, base: torch.Tensor | None
 
 @torch.no_grad()
 def exact_log_partition(machine: RestrictedBoltzmannMachine) -> float:
-    """log Z by summing over all states of the smaller side. Raises UsageError for gaussian units, and where both sides
+    """log Z as a sum over all states of the smaller layer. Raises UsageError for gaussian units, and where both layers
     have more than 20 units."""
     _refuse_gaussian(machine)
     weight, inner, outer = (t.double() for t in (machine.hidden.weight, machine.hidden.bias, machine.offset.bias))
@@ -91,12 +92,12 @@ def annealed_log_partition(
     temperatures: int = TEMPERATURES,
     seed: int = 0,
 ) -> LogPartition:
-    """log Z by annealed importance sampling: `runs` chains that go from a machine without weights, whose visible biases
-    are `base` (V,), zeros unless given, to this one, in so many `temperatures`.
+    """log Z by annealed importance sampling: `runs` chains from a machine with zero weights and visible biases `base`
+    (V,), zeros by default, to this machine, over `temperatures` intermediate distributions.
 
         p*_β(v) = exp((1 − β) base·v + β a·v) Π_j (1 + exp(β (b_j + W_j v))),   Z_0 = 2^H Π_i (1 + exp(base_i))
 
-    Random numbers follow from `seed`; torch's random state stays as it was. Raises UsageError for gaussian units.
+    Random numbers depend on `seed` only; torch's random state does not change. Raises UsageError for gaussian units.
     """
     _refuse_gaussian(machine)
     weight, own = machine.hidden.weight, machine.offset.bias
@@ -119,8 +120,8 @@ def annealed_log_partition(
 
 
 def base_biases(v: torch.Tensor) -> torch.Tensor:
-    """(V,) visible biases of the machine without weights that gives each unit the mean that it has in images v (N, V),
-    of which one more that is on and one more that is off are imagined."""
+    """Visible biases (V,) with which, at zero weights, each unit has its mean over images v (N, V); the mean includes
+    one additional image of ones and one of zeros."""
     share = (v.sum(0) + 1) / (len(v) + 2)
     return torch.log(share / (1 - share))
 

@@ -1,8 +1,8 @@
 """Initialization of a layer string, so that signal and gradient are about as strong in the last layer as in the first.
 
-A layer gets the variance of weights that turns the strength of its input into the one that the activation after it
-wants (`moments.wanted_variance`). The strength is followed through the network on paper, without a sample.
-`pass_on` draws weights that pass on their input: filter i gives channel i, as far as there are channels.
+The variance of a layer's weights is such that its output has the variance that the next activation needs
+(`moments.wanted_variance`). The variances are computed from the network's layers, without a sample.
+`pass_on` makes filters identities: filter i outputs channel i, as far as there are channels.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ WEIGHTED = ("conv", "local", "fc", "code")
 SCALED = ("bn", "gn", "ln")
 OUTPUT_SCALE = 0.1
 MOST_ORTHOGONAL = 1_000_000
-"""Numbers in a weight: beyond, making it orthogonal takes seconds, and so many random rows nearly are."""
+"""Most numbers in an orthogonal weight: for larger ones it takes seconds, and random rows are nearly orthogonal."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,8 @@ class Part:
 
 @dataclass(frozen=True)
 class _Signal:
-    """What flows between two layers: mean square over samples and units, mean, and whether it is never negative."""
+    """The signal between two layers: its mean square over samples and units, its mean, and whether it is never
+    negative."""
 
     power: float = 1.0
     mean: float = 0.0
@@ -56,16 +57,15 @@ class _Signal:
 def initialize(parts: Sequence[Part]) -> None:
     """Initializes, in place, the layers that have weights; `parts` are in the order of execution.
 
-    Weights are orthogonal (Saxe et al., ICLR 2014): after 94 steps on mnist5k, 20 tanh layers reach 90 % of right
-    answers so, and 81 % with independent weights of the same variance. Biases are zero. Before relu: variance
-    2 / fan-in (He et al., ICCV 2015); before other activations as `wanted_variance` says; before none, and for
-    projections, 1 / fan-in (LeCun et al., "Efficient backprop", 1998).
-    All are divided by the mean square of the input: below 1 behind tanh and mean pooling, above behind max pooling
-    and dropout (Hendrycks and Gimpel, "Adjusting for dropout variance", 2016). A bias behind a sigmoid takes away its
-    mean of 1/2: the layer is then that of a tanh network.
-    Of n residual blocks, the last layer or normalization of each branch is scaled by 1 / √n, so that n of them add no
-    more than one would (Zhang et al., "Fixup initialization", ICLR 2019). The output layer: `initialize_output`.
-    """
+    Weights are orthogonal (Saxe et al., ICLR 2014): after 94 steps on mnist5k, 20 tanh layers reach an accuracy of 90
+    %, and 81 % with independent weights of the same variance. Biases are zero. The variance is 2 / fan-in before relu
+    (He et al., ICCV 2015), that of `wanted_variance` / fan-in before other activations, and 1 / fan-in before none and
+    for projections (LeCun et al., "Efficient backprop", 1998). All variances are divided by the mean square of the
+    input: below 1 after tanh and mean pooling, above 1 after max pooling and dropout (Hendrycks and Gimpel, "Adjusting
+    for dropout variance", 2016). After a sigmoid, the bias cancels its mean of 1/2, so that the layer acts as in a tanh
+    network. With n residual blocks, the last layer or normalization of each branch is scaled by 1 / √n, so that n
+    blocks add no more than one would (Zhang et al., "Fixup initialization", ICLR 2019). The output layer:
+    `initialize_output`."""
     blocks = sum(part.opens for part in parts)
     last_of_branch = _last_of_branches(parts)
     signal, entered = _Signal(), []
@@ -80,20 +80,19 @@ def initialize(parts: Sequence[Part]) -> None:
 
 
 def initialize_output(module: Weighted) -> None:
-    """Initializes, in place, the layer that gives the outputs: normal, 0.1 / √fan-in; biases zero.
+    """Initialize the output layer, in place: normal weights of standard deviation 0.1 / √fan-in; biases zero.
 
-    The loss then begins near ln K for K classes. With 1 / √fan-in, logits begin with a variance of 1 and more (max
-    pooling and dropout raise the mean square of features to 10 and more), and have to be unlearned first.
-    As N(0, 0.01) in Goyal et al., "Accurate, large minibatch SGD", 2017, section 5.1, but for any width. Not zero:
-    then the layers before would get no gradient in the first step.
-    """
+    The loss then starts near ln K for K classes. With 1 / √fan-in, logits start with a variance of 1 and more (max
+    pooling and dropout raise the mean square of features to 10 and more), which training must undo first. This is N(0,
+    0.01) of Goyal et al., "Accurate, large minibatch SGD", 2017, section 5.1, for any width. With zero weights, the
+    layers before would get no gradient in the first step."""
     nn.init.normal_(module.weight, 0.0, OUTPUT_SCALE / math.sqrt(fan_in(module)))
     if module.bias is not None:
         nn.init.zeros_(module.bias)
 
 
 def fan_in(module: nn.Module) -> int:
-    """How many inputs one output of a linear, convolutional or locally connected layer is computed from."""
+    """Number of inputs that one output of a linear, convolutional or locally connected layer is computed from."""
     if isinstance(module, LocallyConnected):
         return module.fan_in
     weight = module.get_parameter("weight")
@@ -101,7 +100,7 @@ def fan_in(module: nn.Module) -> int:
 
 
 def _passed(parts: Sequence[Part], index: int, signal: _Signal, scale: float) -> _Signal:
-    """The signal behind one layer, which is initialized if it has weights or closes a branch (`scale` below 1)."""
+    """The signal after one layer, which is initialized if it has weights or ends a branch (`scale` below 1)."""
     part = parts[index]
     module, step = part.module, part.step
     assert module is not None
@@ -146,7 +145,7 @@ def _initialized(parts: Sequence[Part], index: int, signal: _Signal, scale: floa
 
 
 def _added(parts: Sequence[Part], index: int, entering: _Signal, body: _Signal) -> _Signal:
-    """The signal behind a residual block; its projection keeps the strength of what it carries on."""
+    """The signal after a residual block; the projection preserves the mean square of the shortcut."""
     shortcut = parts[index].module
     if shortcut is None:
         return _Signal(entering.power + body.power, entering.mean + body.mean, entering.rectified)
@@ -164,14 +163,14 @@ def _draw(module: Weighted, gain: float) -> None:
     if isinstance(module, LocallyConnected) or module.weight.numel() > MOST_ORTHOGONAL:
         nn.init.normal_(module.weight, 0.0, math.sqrt(gain / inputs))
     else:
-        # With more outputs than inputs the columns have length 1, and entries would be that much smaller.
+        # With more outputs than inputs, columns have length 1, so entries are smaller and must be scaled up.
         nn.init.orthogonal_(module.weight, math.sqrt(gain * max(1, rows / inputs)))
     if module.bias is not None:
         nn.init.zeros_(module.bias)
 
 
 def _kept(step: Step) -> float:
-    """The share of the signal's power that zeros around the map leave: small maps lose much in every layer."""
+    """The share of the signal's mean square that remains with zero padding: small maps lose much in every layer."""
     layer, sizes = step.layer, step.in_shape[1:]
     if layer.word in ("fc", "code") or (layer.word == "conv" and layer["padding_mode"] != "zeros"):
         return 1.0
@@ -179,24 +178,25 @@ def _kept(step: Step) -> float:
 
 
 def _pooled(step: Step, signal: _Signal) -> _Signal:
-    """The signal behind pooling, dropout and what changes nothing. Neighbors are alike, so that independent ones would
-    overstate it: powers of the area are those measured behind convolutions on digits and photographs."""
+    """The signal after pooling, dropout and layers that do not change it. Neighboring positions are correlated, so the
+    effect of pooling is smaller than for independent ones: the exponents of the area were measured after convolutions
+    on digits and photographs."""
     layer, count = step.layer, len(step.in_shape) - 1
     square = signal.mean**2
-    spread = signal.power - square
+    variance = signal.power - square
     if layer.word == "dropout":
         return replace(signal, power=signal.power / max(1 - float(str(layer["p"])), 0.05))
     if layer.word == "chpool":
         return _Signal(signal.power * float(str(layer["size"])))
     if layer.word == "gap":
-        return replace(signal, power=square + 0.25 * spread)
+        return replace(signal, power=square + 0.25 * variance)
     if layer.word not in ("pool", "avgpool", "l2pool"):
         return signal
     area = math.prod(axes(layer, "size", count))
     if layer.word == "l2pool":
         return _Signal(signal.power * area)
     if layer.word == "avgpool":
-        return replace(signal, power=square + spread * area ** (-0.2 if signal.rectified else -0.4))
+        return replace(signal, power=square + variance * area ** (-0.2 if signal.rectified else -0.4))
     return _Signal(signal.power * area**0.5, signal.mean * area**0.25, True) if signal.rectified else signal
 
 
@@ -216,7 +216,7 @@ def _last_of_branches(parts: Sequence[Part]) -> set[int]:
 
 
 def _is_output(parts: Sequence[Part], index: int) -> bool:
-    """Whether neither weights nor an activation nor a normalization, which would undo the scale, come after."""
+    """Whether no layer with weights, no activation and no normalization, which would undo the scale, comes after."""
     changing = {*ACTIVATIONS, *WEIGHTED, *SCALED, "lrn", "lcn"} - {"maxout"}
     return not any(part.word in changing for part in parts[index + 1 :])
 
@@ -232,7 +232,7 @@ def _following(parts: Sequence[Part], index: int) -> Layer:
 
 
 def _preceding(parts: Sequence[Part], index: int) -> Layer | None:
-    """The layer whose values arrive at this one, but for pooling and dropout in between."""
+    """The layer before this one, skipping pooling and dropout."""
     through = ("pool", "avgpool", "gap", "dropout", "flatten", "unflatten", "up")
     for part in reversed(parts[:index]):
         if isinstance(part.step, Block):
@@ -243,10 +243,10 @@ def _preceding(parts: Sequence[Part], index: int) -> Layer | None:
 
 
 def pass_on(weight: torch.Tensor, groups: int = 1) -> None:
-    """Make, in place, the first filters of a (K, C, *kernel) convolution identities, one a channel; filters beyond the
-    C-th stay as they are. Each of `groups` by itself.
+    """Make the first C filters of a (K, C, *kernel) convolution identities, one for each channel, in place; the other
+    filters stay as they are. Each of the `groups` is treated separately.
 
-    The middle position of the kernel is 1, all others are 0: with half its size of padding, output i is input i.
+    The middle position of the kernel is 1, all others are 0: with padding of half the kernel, output i is input i.
     Source: Zagoruyko and Komodakis, "DiracNets", 2017; for the first C filters alone, Jordan 2024 (arXiv 2404.00498).
     """
     for part in weight.data.chunk(groups):

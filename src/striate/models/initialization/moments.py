@@ -1,6 +1,6 @@
-"""How strong a signal is behind an activation and inside a padded map, and how strong it should be; free of torch.
+"""Mean square of a signal after an activation and in a padded map, and the variance it should have; free of torch.
 
-Before an activation the signal is taken as normal with mean 0, as the sum of many independent inputs is (Neal, 1995;
+Before an activation, the signal is assumed normal with mean 0, like the sum of many independent inputs (Neal, 1995;
 Poole et al., "Exponential expressivity in deep neural networks through transient chaos", NeurIPS 2016).
 """
 
@@ -25,8 +25,8 @@ SATURATING = ("sigmoid", "tanh")
 ACTIVATIONS = (*RECTIFIED, *SATURATING)
 
 TANH_VARIANCE = 0.25
-"""Before tanh. A larger one gives the gradient a factor for each layer (1.2 at a variance of 1, 1.03 here), a smaller
-one makes tanh linear. Before sigmoid, which is (1 + tanh(z / 2)) / 2, it is four times that."""
+"""Variance before tanh. A larger one makes the gradient change by a larger factor in each layer (1.2 at a variance of
+1, 1.03 here); a smaller one makes tanh linear. Before sigmoid, (1 + tanh(z / 2)) / 2, it is four times as large."""
 
 _NODES = np.linspace(-8.0, 8.0, 1601)
 _DENSITY = np.exp(-(_NODES**2) / 2)
@@ -35,9 +35,9 @@ _DENSITY /= _DENSITY.sum()
 
 @lru_cache(maxsize=256)
 def moments(activation: Layer, variance: float) -> tuple[float, float]:
-    """Mean and mean square of the activation's output where its input is normal with this variance.
+    """Mean and mean square of the activation's output for normal inputs with this variance.
 
-    `maxout` of k pieces: that of the largest of k independent inputs.
+    For `maxout` of k pieces, those of the largest of k independent inputs.
     """
     share = _DENSITY
     if activation.word == "maxout":
@@ -50,10 +50,11 @@ def moments(activation: Layer, variance: float) -> tuple[float, float]:
 
 @lru_cache(maxsize=256)
 def wanted_variance(activation: Layer) -> float:
-    """The variance before the activation that lets a deep network pass on signal and gradient.
+    """The variance before the activation with which signal and gradient pass through a deep network.
 
-    For relu and its kin the one that gives a mean square of 1 behind it: 2 for relu, 2 / (1 + slope²) for leaky (He et
-    al., ICCV 2015), 1 for maxout of two. tanh and sigmoid never give as much: `TANH_VARIANCE`. 1 for all else.
+    For relu and similar activations, it is the variance that gives their output a mean square of 1: 2 for relu,
+    2 / (1 + slope²) for leaky (He et al., ICCV 2015), 1 for maxout of two. The outputs of tanh and sigmoid never have
+    that mean square: `TANH_VARIANCE`. For all others, it is 1.
     """
     if activation.word not in ACTIVATIONS:
         return 1.0
@@ -69,10 +70,11 @@ def wanted_variance(activation: Layer) -> float:
 
 @lru_cache(maxsize=1024)
 def kept_by_padding(along: AxisWindows) -> float:
-    """The share of a signal's power that an axis keeps when zeros are put around it, 0 to 1.
+    """The share of a signal's mean square that remains along an axis with zero padding, 0 to 1.
 
-    Where the size stays: the largest eigenvalue of "which place is computed from which", as a deep stack of such
-    layers keeps it. Where it changes: the mean share of taps inside. Maps beyond 128 lose next to nothing.
+    For layers that keep the size, it is the largest eigenvalue of the matrix that says which position is computed from
+    which, as in a deep stack of such layers. For others, it is the mean share of taps inside the map. Maps beyond 128
+    lose almost nothing.
     """
     size, places = along.size, along.count
     if size > 128 or along.padded == size:

@@ -1,4 +1,4 @@
-"""One initialization for all layers, and the shapes and weights of lazy layers."""
+"""Initialize all layers by one method, and materialize lazy layers."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ Fill = Callable[[nn.Parameter, int, int], object]
 
 
 def reinitialize(module: nn.Module, way: Initialization) -> None:
-    """Draw, in place, the weights of all linear, convolutional and locally connected layers anew, from torch's random
-    state; `auto` leaves the network as it is, and every other parameter stays in any case.
+    """Draw new weights for all linear, convolutional and locally connected layers, in place, from torch's random state.
+    `auto` changes nothing, and other parameters never change.
 
-    With n inputs and m outputs of one unit of the layer (fan-in and fan-out), and zero biases but for `uniform`:
+    With fan-in n and fan-out m, and zero biases except for `uniform`, the methods are:
 
     - `he-normal`, `he-uniform`: variance 2 / n, for relu (He et al., ICCV 2015)
     - `glorot-normal`, `glorot-uniform`: 2 / (n + m), for tanh (Glorot and Bengio, AISTATS 2010)
     - `lecun-normal`: 1 / n, for no activation (LeCun et al., "Efficient backprop", 1998)
     - `orthogonal`: orthonormal rows or columns (Saxe et al., ICLR 2014)
     - `normal`: standard deviation 0.01 (Krizhevsky et al., AlexNet, NIPS 2012)
-    - `dirac`: the first filters of a convolution pass on one channel each; all else as `uniform`, with zero biases
-    - `uniform`: ±1 / √n, biases too, which is variance 1 / (3 n): what torch's own layers begin with
+    - `dirac`: the first filters of a convolution are identities of one channel each; other weights as with `uniform`
+    - `uniform`: ±1 / √n, also for biases, which is variance 1 / (3 n): the initialization of torch's layers
 
-    Raises ConfigError where there is no such layer, one has no shape yet, or one has weights of another kind.
+    Raises ConfigError where there is no such layer, one is lazy without a shape, or one has weights of another kind.
     """
     if way == "auto":
         return
@@ -77,8 +77,8 @@ def _fill(layer: nn.Module, way: Initialization) -> None:
 
 
 def fans(layer: nn.Module) -> tuple[int, int]:
-    """Fan-in and fan-out: how many inputs one output is computed from, and how many outputs one input goes into, each
-    of a layer of stride 1 and without regard to borders."""
+    """Fan-in and fan-out: how many inputs one output is computed from, and how many outputs one input contributes to,
+    for stride 1 and without borders."""
     weight = layer.get_parameter("weight")
     if isinstance(layer, LocallyConnected):
         return layer.fan_in, layer.out_channels * math.prod(layer.kernel_size)
@@ -111,7 +111,7 @@ _FILLS: dict[str, Fill] = {
 
 
 def _orthogonal(layer: nn.Module, weight: nn.Parameter) -> None:
-    """Each matrix from inputs to outputs by itself: one a position where they are not shared."""
+    """Make each matrix from inputs to outputs orthogonal: one for each position of a locally connected layer."""
     if not isinstance(layer, LocallyConnected):
         nn.init.orthogonal_(weight)
         return
@@ -122,11 +122,11 @@ def _orthogonal(layer: nn.Module, weight: nn.Parameter) -> None:
 def materialize(module: nn.Module, input_shape: tuple[int, ...]) -> None:
     """Run `module` once, on zeros of `input_shape` (C, *spatial) or (F,), if any parameter or buffer is lazy.
 
-    The initialization follows from torch's random state; modes and other buffers stay as they are.
+    The initialization draws from torch's random state; modes and other buffers do not change.
     """
     if not is_lazy(module):
         return
-    seed = int(torch.randint(2**62, ()))  # drawn outside, so that what is drawn next is something else
+    seed = int(torch.randint(2**62, ()))  # drawn outside, so that the random state advances
     with on_trial(module), torch.no_grad():
         torch.manual_seed(seed)
         module(zero_input(module, input_shape, 2))

@@ -1,8 +1,7 @@
 """Initialization from the training images: the first convolution whitens their patches.
 
-Neighboring pixels are nearly equal, so that the first layer of a network spends its first epochs on taking them apart.
-The eigenvectors of the covariance of patches do that at once (Jordan 2024, arXiv 2404.00498, section 3.2).
-"""
+Neighboring pixels are nearly equal, so the first layer of a network needs its first epochs to learn decorrelated
+filters. The eigenvectors of the patches' covariance are such filters (Jordan 2024, arXiv 2404.00498, section 3.2)."""
 
 from __future__ import annotations
 
@@ -14,23 +13,22 @@ from torch import nn
 from striate.errors import ConfigError
 from striate.layers.convolution import WhiteningConv2d
 
-_FLOOR = 5e-4  # added to each variance, in units of standardized inputs: directions that hardly vary are no signal
+_FLOOR = 5e-4  # added to each variance, in units of standardized inputs: directions that hardly vary are noise
 
 
 def is_made_for_whitening(module: nn.Module) -> bool:
-    """Whether its first convolution is one that computes its kernels from data."""
+    """Whether the first convolution of the network is a whitening layer."""
     return isinstance(_first_convolution(module), WhiteningConv2d)
 
 
 @torch.no_grad()
 def whiten(module: nn.Module, batches: Iterable[torch.Tensor]) -> str:
-    """Give the first convolution of `module`, in place, kernels that whiten patches of standardized images, which come
-    in `batches` of (N, C, H, W); they do not learn any more. A sentence on what was done.
+    """Replace the kernels of the first convolution of `module`, in place, by frozen kernels that whiten patches of
+    standardized images, from `batches` of (N, C, H, W). Returns one sentence that says so.
 
-    Of K filters the first K/2, at most C·h·w, are eigenvectors of the patches' covariance, in falling order of their
-    variance and divided by its root; the next ones are their negatives; any beyond stay as they were. Biases are left
-    alone. A pure function of the images. Raises ConfigError where there is no such convolution.
-    """
+    Of K filters, the first K/2, at most C·h·w, are eigenvectors of the patches' covariance, in descending order of
+    their variance and divided by its root. The next ones are their negatives; the rest and the biases do not change.
+    The kernels depend on the images only. Raises ConfigError where there is no such convolution."""
     layer = _first_convolution(module)
     if not isinstance(layer, nn.Conv2d) or layer.groups != 1 or layer.out_channels < 2:
         what = "no convolution of images" if layer is None else f"first a {layer}"
@@ -41,7 +39,7 @@ def whiten(module: nn.Module, batches: Iterable[torch.Tensor]) -> str:
             "leave out --model.whiten, or take --model airbench",
         )
     values, vectors = torch.linalg.eigh(patch_covariance(batches, layer))
-    # Either sign is an eigenvector: the one whose largest part is positive comes first.
+    # The sign of an eigenvector is arbitrary: its largest component is made positive.
     signs = vectors.gather(0, vectors.abs().argmax(0, keepdim=True)).sign()
     kernels = (vectors * signs / (values + _FLOOR).sqrt()).T.flip(0)  # from the largest variance down
     count = min(layer.out_channels // 2, len(kernels))
@@ -53,13 +51,14 @@ def whiten(module: nn.Module, batches: Iterable[torch.Tensor]) -> str:
 
 
 def patch_covariance(batches: Iterable[torch.Tensor], layer: nn.Conv2d) -> torch.Tensor:
-    """(C·h·w, C·h·w) float64 on the CPU: that of what a filter sees, over all places and images, padding left out."""
-    size, step, spread = layer.kernel_size, layer.stride, layer.dilation
+    """The covariance (C·h·w, C·h·w) of the patches that a filter reads, over all positions and images, without padding;
+    float64 on the CPU."""
+    size, step, dilation = layer.kernel_size, layer.stride, layer.dilation
     length = layer.in_channels * size[0] * size[1]
     products = torch.zeros(length, length, dtype=torch.float64)
     sums, count = torch.zeros(length, dtype=torch.float64), 0
     for images in batches:
-        patches = nn.functional.unfold(images.float(), size, spread, 0, step)  # (N, C·h·w, places)
+        patches = nn.functional.unfold(images.float(), size, dilation, 0, step)  # (N, C·h·w, places)
         flat = patches.transpose(0, 1).reshape(length, -1)
         products += (flat @ flat.T).double().cpu()
         sums += flat.sum(1).double().cpu()
@@ -69,6 +68,6 @@ def patch_covariance(batches: Iterable[torch.Tensor], layer: nn.Conv2d) -> torch
 
 
 def _first_convolution(module: nn.Module) -> nn.Module | None:
-    """The first by registration, as networks are usually written."""
+    """The first convolution in the order of registration, usually that of execution."""
     kinds = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
     return next((layer for layer in module.modules() if isinstance(layer, kinds)), None)

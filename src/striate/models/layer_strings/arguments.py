@@ -1,4 +1,4 @@
-"""What stands in the parentheses of a call, checked against the parameters of the layer or zoo model."""
+"""The arguments of a layer or zoo model in a layer string, checked against its parameters."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Argument:
     end: int
     """Index after its last character."""
     written: str
-    """The value as it is written."""
+    """The text of the value."""
 
 
 @dataclass(frozen=True)
@@ -45,12 +45,13 @@ SHORTEST_BEGINNING = 3
 
 
 def nearest(word: str, known: Iterable[str]) -> str | None:
-    """The known word of the nearest spelling, if any is near."""
+    """The known word with the most similar spelling; None if none is similar."""
     return next(iter(nearest_few(word, known, 1)), None)
 
 
 def nearest_few(word: str, known: Iterable[str], most: int = 3) -> list[str]:
-    """Known words that begin with the word, in their order, then those of a near spelling, the nearest first."""
+    """Known words that begin with the word, in their order, then words with a similar spelling, the most similar
+    first."""
     word, words = word.lower(), list(known)
     begun = [name for name in words if len(word) >= SHORTEST_BEGINNING and name.startswith(word)]
     close = difflib.get_close_matches(word, words, n=most, cutoff=0.6)
@@ -58,9 +59,9 @@ def nearest_few(word: str, known: Iterable[str], most: int = 3) -> list[str]:
 
 
 def bind(call: Call, parameters: tuple[Parameter, ...]) -> dict[str, Value]:
-    """Values by parameter name, only those given; of a `many` parameter, the tuple of all positional arguments.
+    """The given values by parameter name; for a `many` parameter, the tuple of all positional arguments.
 
-    Fault where an argument is unknown, missing, given twice, one too many, or of the wrong kind or range.
+    Raises Fault where an argument is unknown, missing, given twice, one too many, or of the wrong kind or range.
     """
     bound: dict[str, Value] = {}
     signature = show_signature(call.name, parameters)
@@ -92,7 +93,7 @@ def bind(call: Call, parameters: tuple[Parameter, ...]) -> dict[str, Value]:
 
 
 def check_value(owner: str, parameter: Parameter, argument: Argument) -> Value:
-    """The value as its parameter keeps it; Fault where kind or range is wrong."""
+    """The value, converted to its parameter's form; Fault where kind or range is wrong."""
     value, kind = argument.value, parameter.kind
     what = f"`{parameter.name}` of `{owner}`"
     if kind == "flag":
@@ -126,7 +127,8 @@ _WIDTHS, _USUAL_WIDTH = ("filters", "n", "sizes"), 64
 
 
 def _refuse_too_large(parameter: Parameter, argument: Argument) -> None:
-    """The largest number allowed would be read, but rarely built: what is usual here is suggested."""
+    """Raise Fault for a number above MAX_NUMBER. The remedy is a usual value, as the largest one could rarely be
+    built."""
     value = argument.value
     parts = value if isinstance(value, tuple) else (value,)
     large = [isinstance(part, int | float) and abs(part) > MAX_NUMBER for part in parts]
@@ -144,7 +146,7 @@ def _refuse_too_large(parameter: Parameter, argument: Argument) -> None:
 
 
 def shorten(written: str) -> str:
-    """A long number as it is shown in an error."""
+    """A long number, shortened for an error."""
     return written if len(written) <= 20 else f"{written[:17]}… ({several(len(written), 'character')})"
 
 

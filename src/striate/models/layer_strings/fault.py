@@ -1,4 +1,4 @@
-"""What is wrong with a layer string, and how its text is fixed: a remedy is tried before it is printed."""
+"""Errors in a layer string and the search for a fix: each remedy is tried before it is printed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ LONGEST_SHOWN = 400
 
 @dataclass(frozen=True)
 class Edit:
-    """Characters `start` to `end` of the text give way to `new`."""
+    """A replacement of the characters `start` to `end` of the text by `new`."""
 
     start: int
     end: int
@@ -44,16 +44,17 @@ def apply(text: str, edits: tuple[Edit, ...]) -> str:
 def to_error(text: str, fault: Fault, attempt: Callable[[str], object], most_drops: int = ROUNDS) -> LayerStringError:
     """The error that a user sees. `attempt(text)` raises a Fault for a text that is still wrong.
 
-    A remedy drops `most_drops` words at most; where none is found, it is told in words.
+    A remedy drops at most `most_drops` words. If no fix is found, the remedy says where to change the text.
     """
     return LayerStringError(text, fault.position, fault.got, fault.expected, _remedy(text, fault, attempt, most_drops))
 
 
 def fix(text: str, fault: Fault, attempt: Callable[[str], object], most_drops: int = ROUNDS) -> str | None:
-    """The first text that `attempt` accepts, following each candidate through the faults it leaves; None if none is.
+    """The first text that `attempt` accepts, found by applying candidates and those of the faults that remain; None if
+    there is none.
 
-    Texts that keep what the user wrote come first: one that drops a word is followed only where its fault has
-    nothing better to offer, or where nothing else leads to a text that is accepted.
+    Fixes that keep all words come first: a fix that drops a word is tried only if its fault has no other candidate, or
+    if no other fix leads to an accepted text.
     """
     for keeping in (True, False):
         search = _Search(attempt, keeping)
@@ -88,7 +89,7 @@ class _Search:
                     left.append((changed, following, rounds - 1, drops - dropping))
             else:
                 return changed
-        # Only now: another candidate that mends everything at once is nearer to what was meant.
+        # Only now, as a candidate that fixes everything at once is nearer to what the user meant.
         return next((fixed for one in left if (fixed := self.follow(*one)) is not None), None)
 
 

@@ -1,4 +1,4 @@
-"""What each layer makes of a shape: (C, *spatial) or (F,), without the batch; Fault where it does not fit."""
+"""The output shape of each layer for an input shape (C, *spatial) or (F,), without the batch; Fault for a misfit."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ Shape = tuple[int, ...]
 
 
 def fit_layer(layer: Layer, shape: Shape) -> Shape:
-    """The shape that the layer gives; Fault with the arithmetic where it cannot take `shape`."""
+    """The output shape of the layer; Fault, with the arithmetic, where it cannot take `shape`."""
     _check_claim(layer, shape)
     rule = _RULES.get(layer.word)
     return rule(layer, shape) if rule else shape
 
 
 def _check_claim(layer: Layer, shape: Shape) -> None:
-    """Fault where pasted PyTorch says another input than the one that comes."""
+    """Raise Fault where pasted PyTorch code states another input shape than the actual one."""
     claim, count = layer.claim, len(shape) - 1
     if claim is None:
         return
@@ -36,7 +36,7 @@ def _check_claim(layer: Layer, shape: Shape) -> None:
 
 
 def axes(layer: Layer, name: str, count: int) -> tuple[int, ...]:
-    """A size argument as one number an axis; Fault where it is written for another number of axes."""
+    """A size argument as one number for each axis; Fault where it has another number of entries."""
     value = layer[name]
     if isinstance(value, tuple):
         if len(value) != count:
@@ -51,7 +51,8 @@ def axes(layer: Layer, name: str, count: int) -> tuple[int, ...]:
 
 
 def paddings(layer: Layer, count: int) -> tuple[tuple[int, int], ...]:
-    """What `conv` and `local` put before and after each axis; `same` puts the odd one after, as torch does."""
+    """The padding of `conv` and `local` before and after each axis; `same` puts an odd position after, as torch
+    does."""
     if layer["pad"] != "same":
         return tuple((pad, pad) for pad in axes(layer, "pad", count))
     kernels, dilations = axes(layer, "kernel", count), _dilations(layer, count)
@@ -59,7 +60,7 @@ def paddings(layer: Layer, count: int) -> tuple[tuple[int, int], ...]:
 
 
 def windows_along(layer: Layer, sizes: Shape) -> tuple[AxisWindows, ...]:
-    """How the windows of `conv`, `local` or a pooling lie along each axis of a map."""
+    """The windows of `conv`, `local` or a pooling along each axis of a map."""
     count = len(sizes)
     kernels = axes(layer, _kernel_name(layer), count)
     strides = kernels if layer["stride"] is None else axes(layer, "stride", count)
@@ -132,7 +133,7 @@ def _check_padding_mode(layer: Layer, windows: tuple[AxisWindows, ...]) -> None:
 
 
 def _counts(layer: Layer, windows: tuple[AxisWindows, ...]) -> tuple[int, ...]:
-    """How many windows there are along each axis; Fault where none fits."""
+    """The number of windows along each axis; Fault where none fits."""
     for axis, along in enumerate(windows):
         if along.count < 1:
             raise _window_fault(layer, windows, axis)
@@ -185,7 +186,7 @@ def _divided(layer: Layer, shape: Shape, name: str, what: str) -> int:
 
 def _group_norm(layer: Layer, shape: Shape) -> Shape:
     groups = _divided(layer, shape, "groups", "group")
-    if math.prod(shape) == groups:  # torch refuses it for a single input, and any other comes out as zeros
+    if math.prod(shape) == groups:  # torch refuses it for a single input, and outputs zeros for others
         fewer = [layer.changed(groups=d) for d in range(groups - 1, 0, -1) if groups % d == 0]
         got = f"{several(groups, 'group')} for {several(groups, 'value')}"
         raise _fault(layer, got, "at least two values in a group", *fewer[:1], "", "relu")
@@ -249,4 +250,4 @@ _RULES: dict[str, Callable[[Layer, Shape], Shape]] = {
     "flatten": _flatten,
     "up": _upsample,
 }
-"""Words not listed keep the shape and take any."""
+"""Words that are not listed take any shape and keep it."""

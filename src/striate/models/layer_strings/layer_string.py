@@ -1,4 +1,4 @@
-"""Text to spec, and nothing else: `parse_layers("conv(16,5) relu pool(2) fc(10)")`; free of torch."""
+"""Parse a layer string: `parse_layers("conv(16,5) relu pool(2) fc(10)")`; free of torch."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _FLAT = ("fc", "code", "gap", "flatten")
 
 
 def parse_layers(text: str) -> Network:
-    """The spec of a layer string; LayerStringError, pointing at the character, where it cannot be read."""
+    """The layers of a layer string; LayerStringError, which points at the character, where it cannot be parsed."""
     refuse_long(text)
     try:
         return read_layers(text)
@@ -30,7 +30,7 @@ def parse_layers(text: str) -> Network:
 
 
 def layers_of_pasted(text: str) -> str:
-    """Pasted PyTorch as the layer string that it is; any other text as it came."""
+    """Pasted PyTorch code as a layer string; any other text unchanged."""
     try:
         return str(read_layers(text)) if "nn." in text or torch_name(text.partition("(")[0].strip()) else text
     except Fault:
@@ -38,9 +38,9 @@ def layers_of_pasted(text: str) -> str:
 
 
 def parse_call(text: str, parameters: tuple[Parameter, ...]) -> dict[str, Value]:
-    """The arguments of one call such as `mlp(128,64)`, bound to its parameters; only those given.
+    """The given arguments of one call such as `mlp(128,64)`, by parameter name.
 
-    Raises LayerStringError where it cannot be read, or where something follows the call.
+    Raises LayerStringError where the call cannot be parsed, or where text follows it.
     """
     refuse_long(text)
 
@@ -68,7 +68,7 @@ def read_layers(text: str) -> Network:
 
 
 def refuse_long(text: str) -> None:
-    """LayerStringError for more than MAX_CHARACTERS characters: nothing longer is ever read."""
+    """Raise LayerStringError for more than MAX_CHARACTERS characters, before anything is parsed."""
     if len(text) > MAX_CHARACTERS:
         raise LayerStringError(
             text,
@@ -80,10 +80,10 @@ def refuse_long(text: str) -> None:
 
 
 def _refuse_many(text: str, items: tuple[Item, ...]) -> None:
-    """Fault where there are more than MAX_LAYERS; counted, never expanded: a million repetitions cost nothing.
+    """Raise Fault for more than MAX_LAYERS layers. Repetitions are counted, not expanded, so a million cost nothing.
 
-    One repetition is made to fit the whole, the passing one or the largest first; or else several are.
-    """
+    The fix reduces one repetition, the one that passes the limit or the largest first; if that does not suffice,
+    several."""
     total = _count(items, {})
     if total <= MAX_LAYERS:
         return
@@ -106,7 +106,7 @@ def _refuse_many(text: str, items: tuple[Item, ...]) -> None:
 
 
 def _count(items: tuple[Item, ...], counts: dict[int, int]) -> int:
-    """Layers after expansion; `counts` of repetitions by their position replace those of the text."""
+    """Number of layers after expansion; `counts` of repetitions, by position, replace those of the text."""
     total = 0
     for item in items:
         times = counts.get(item.position, item.count) if isinstance(item, Repeat) else 1
@@ -115,13 +115,13 @@ def _count(items: tuple[Item, ...], counts: dict[int, int]) -> int:
 
 
 def _fitting(items: tuple[Item, ...], counts: dict[int, int], repeat: Repeat) -> int:
-    """The count of one repetition with which the whole has at most MAX_LAYERS; below 1 where none does."""
+    """The largest count of one repetition with which the network has at most MAX_LAYERS; below 1 if there is none."""
     once = _count(items, counts | {repeat.position: 1})
     return 1 + (MAX_LAYERS - once) // (_count(items, counts | {repeat.position: 2}) - once)
 
 
 def _passing(items: tuple[Item, ...]) -> Item:
-    """The innermost item with which the limit is passed."""
+    """The innermost item at which the number of layers exceeds the limit."""
     so_far = 0
     for item in items:
         so_far += _count((item,), {})

@@ -1,9 +1,9 @@
 """The decoder of an autoencoder: the layers up to its code, mirrored; free of torch.
 
-Each layer with weights is undone in reverse order: `fc` by an `fc` to as many numbers as it had, `conv` by a `conv` of
-the same kernel to as many channels as it had, `pool` and strides by `up`, flattening by `unflatten`. What stood behind
-a layer (activation, normalization) stands behind the layer that gives its values back; behind the last one stands
-nothing. Dropout is left out.
+The layers are inverted in reverse order: `fc` by an `fc` with as many outputs as it had inputs, `conv` by a `conv` with
+the same kernel and as many filters as it had channels, `pool` and strides by `up`, flattening by `unflatten`. An
+activation or normalization after a layer also follows the layer that reconstructs that layer's outputs; the last layer
+has none. Dropout is left out.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ _BY_HAND = "your own decoder after the code, with as many outputs as the image h
 
 
 def code_of(network: Network) -> tuple[Layer | None, bool]:
-    """The code layer of a network, None without one; and whether nothing comes after it, so that the decoder is the
-    mirrored encoder. Fault for two of them."""
+    """The code layer of a network, None if there is none; and whether it is the last layer, so that the decoder is the
+    mirrored encoder. Raises Fault for two code layers."""
     codes = [item for item in network.items if isinstance(item, Layer) and item.word == "code"]
     if len(codes) > 1:
         second = codes[1]
@@ -38,7 +38,7 @@ def code_of(network: Network) -> tuple[Layer | None, bool]:
 
 
 def mirrored(steps: Sequence[At], code: Layer) -> tuple[Layer, ...]:
-    """The decoder for the layers up to and with `code`. Fault at a layer that cannot be mirrored."""
+    """The decoder for the layers up to and including `code`. Raises Fault at a layer that cannot be mirrored."""
     layers: list[Layer] = []
     tail: list[At] = []
     tied = bool(code["tied"])
@@ -54,8 +54,8 @@ def mirrored(steps: Sequence[At], code: Layer) -> tuple[Layer, ...]:
 
 
 def _between(tail: Sequence[At]) -> list[Layer]:
-    """What stands between two layers with weights, undone: first the shape of maps, then activation and normalization
-    as they are, then the size of maps before pooling."""
+    """The inverse of the layers between two layers with weights: first the shape of maps is restored, then activation
+    and normalization follow unchanged, then the size of maps before pooling is restored."""
     shape = [_call("unflatten", size=before) for layer, before, _ in reversed(tail) if layer.word == "flatten"]
     kept = [layer for layer, _, _ in tail if layer.word in _KEPT]
     grown = [_grown(step) for step in reversed(tail) if step[0].word in _POOLS]

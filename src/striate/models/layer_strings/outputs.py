@@ -1,4 +1,4 @@
-"""Does a layer string end in what the data ask for? Checked on the plan, before anything is built; free of torch."""
+"""Check that a layer string ends in the requested outputs, on its plan, before anything is built; free of torch."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ def plan_outputs(
     names: tuple[str, ...],
     most: int = MAX_PARAMETERS,
 ) -> Plan:
-    """The plan of a layer string of at most `most` parameters that gives `outputs` numbers, or `outputs` channels of
-    the input's size if `dense`.
+    """The plan of a layer string of at most `most` parameters with `outputs` outputs, or `outputs` channels at the
+    input's size if `dense`; None accepts any output.
 
-    Raises LayerStringError, whose remedy gives the right outputs too. None accepts any output.
+    Raises LayerStringError, whose remedy has the requested outputs too.
     """
     input_shape = read_input_shape(input_shape)
     refuse_long(text)
@@ -37,7 +37,7 @@ def plan_outputs(
     try:
         return attempt(text)
     except Fault as fault:
-        # Of a text that cannot be read only the word at fault may go: what fits without another is another network.
+        # In a text that cannot be parsed, a fix may drop only the word at fault: without others, it is another network.
         raise to_error(text, fault, attempt, ROUNDS if _readable(text) else 1) from None
 
 
@@ -50,8 +50,8 @@ def _readable(text: str) -> bool:
 
 
 def with_outputs(text: str, input_shape: Shape, outputs: int) -> str:
-    """The layer string with its last layer that has weights made to give `outputs`; as it is where it gives them
-    already, or does not fit the input."""
+    """The layer string with `outputs` in its last layer with weights; unchanged where it already has these outputs, or
+    does not fit the input."""
     try:
         plan = read_plan(read_layers(text), input_shape, MAX_COUNTED)
     except Fault:
@@ -63,7 +63,7 @@ def with_outputs(text: str, input_shape: Shape, outputs: int) -> str:
 
 
 def show_expected(outputs: int, input_shape: Shape, dense: bool, names: tuple[str, ...] = ()) -> str:
-    """What the data ask for, in words."""
+    """The requested output, in words."""
     listed = ", ".join(names[:6]) + (", …" if len(names) > 6 else "")
     why = f" (classes of the data: {listed})" if names else ""
     if dense:
@@ -103,7 +103,7 @@ def _last_weighted(steps: tuple[Step | Block, ...]) -> Step | None:
 
 
 def _resized(step: Step, out_shape: Shape, outputs: int) -> Edit:
-    # After maxout fewer channels are left than the layer has.
+    # Maxout leaves fewer channels than the layer before it has.
     share = max(1, step.out_shape[0] // out_shape[0])
     name = "n" if step.layer.word == "fc" else "filters"
     return Edit(step.layer.position, step.layer.end, str(step.layer.changed(**{name: outputs * share})))

@@ -1,4 +1,4 @@
-"""Spec and input shape to a plan: every layer with its shapes, or a Fault with the arithmetic; free of torch."""
+"""From layers and input shape to a plan: each layer with its shapes, or a Fault with the arithmetic; free of torch."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ class Step:
 
 @dataclass(frozen=True)
 class Block:
-    """A residual block. `strides` of the 1×1 projection of its shortcut, one an axis; () for a linear projection of a
-    vector; None where shapes agree and the shortcut is the identity."""
+    """A residual block. `strides` has those of the 1×1 projection of its shortcut, one for each axis; () for a linear
+    projection of a vector; None where shapes agree and the shortcut is the identity."""
 
     steps: tuple[Step | Block, ...]
     strides: tuple[int, ...] | None
@@ -42,7 +42,7 @@ class Block:
 
 @dataclass(frozen=True)
 class Plan:
-    """A network as it will be built, repetitions expanded and the flatten before `fc` inserted."""
+    """A network as it will be built, with repetitions expanded and a flatten inserted before `fc`."""
 
     steps: tuple[Step | Block, ...]
     in_shape: Shape
@@ -52,8 +52,8 @@ class Plan:
 def plan_network(network: Network, input_shape: Shape, most: int = MAX_PARAMETERS) -> Plan:
     """The plan of a network of at most `most` parameters for one input (C, L), (C, H, W), (C, D, H, W) or (F,).
 
-    Raises LayerStringError at the layer that does not fit, with the arithmetic and a remedy that was tried,
-    and ModelError for a shape that is none of these.
+    Raises LayerStringError at the layer that does not fit, with the arithmetic and a tested remedy; ModelError for any
+    other shape.
     """
     input_shape = read_input_shape(input_shape)
     if not network.text:
@@ -88,7 +88,7 @@ def _plain(steps: tuple[Step | Block, ...]) -> list[tuple[Layer, Shape, Shape]]:
 
 
 class _Planner:
-    """Walks the items with the shape so far; counts parameters so that nothing of more than `most` is ever built."""
+    """Follows the shape through the items, and counts parameters, so that no network with more than `most` is built."""
 
     def __init__(self, text: str, most: int) -> None:
         self.text, self.parameters, self.most = text, 0, most
@@ -198,7 +198,7 @@ def count_parameters(layer: Layer, shape: Shape, out_shape: Shape) -> int:
 
 
 def _stride(size: int, out: int) -> int | None:
-    """The smallest stride with which a 1×1 window makes `out` positions of `size`, if there is one."""
+    """The smallest stride with which a 1×1 window turns `size` positions into `out`; None if there is none."""
     if out == size:
         return 1
     if out > size or out < 1:
@@ -238,7 +238,7 @@ def _smaller(layer: Layer) -> list[Edit]:
 
 
 def _sharing(layer: Layer) -> list[Edit]:
-    """With one kernel for all positions, which is another layer: where no size of this one is small enough."""
+    """The change to a convolution, with one kernel for all positions, if no size of this layer is small enough."""
     if layer.word != "local":
         return []
     return [Edit(layer.position, layer.end, str(Layer("conv", layer.arguments)))]

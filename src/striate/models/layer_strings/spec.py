@@ -1,6 +1,6 @@
-"""What a layer string says, as plain frozen records; `str` of any of them parses back to an equal one.
+"""The content of a layer string as frozen records; `str` of a record parses back to an equal one.
 
-Positions (`position`, `end`: characters of the text that was read) serve error messages and never equality.
+Positions (`position`, `end`: characters of the parsed text) are for error messages and do not affect equality.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from striate.models.layer_strings.words import WORDS, Parameter, Value, show_val
 
 @dataclass(frozen=True)
 class Claim:
-    """What pasted PyTorch code says of its input."""
+    """The input that pasted PyTorch code states."""
 
     name: str
     """Name of the class."""
@@ -76,7 +76,7 @@ class Residual:
 
 @dataclass(frozen=True)
 class Repeat:
-    """`3*[ … ]`: the bracket so many times, each time with weights of its own."""
+    """`3*[ … ]`: the layers in the bracket `count` times, each time with separate weights."""
 
     count: int
     items: tuple[Item, ...]
@@ -89,7 +89,7 @@ class Repeat:
 
 @dataclass(frozen=True)
 class Network:
-    """A whole layer string; `text` is what was read, which the positions belong to."""
+    """A complete layer string; `text` is the parsed text, to which the positions refer."""
 
     items: tuple[Item, ...]
     text: str = field(default="", compare=False)

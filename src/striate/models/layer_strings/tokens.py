@@ -1,4 +1,4 @@
-"""Characters to tokens."""
+"""From the text of a layer string to tokens."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Token:
 def tokenize(text: str) -> list[Token]:
     """All tokens of the text, the last one of kind `end`, no number beyond ±TOO_LARGE.
 
-    Fault at a character that none begins with.
+    Raises Fault at a character that begins no token.
     """
     tokens, position = [], 0
     while position < len(text):

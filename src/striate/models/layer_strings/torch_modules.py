@@ -26,8 +26,7 @@ class TorchModule:
     parameters: tuple[Parameter, ...] = ()
     """In PyTorch's order."""
     ours: Mapping[str, str] = field(default_factory=dict)
-    """The argument in layer strings for each parameter that has one. The other parameters do not change what is
-    computed."""
+    """From parameters to arguments in layer strings. Parameters without an entry do not affect the computation."""
     takes: str = ""
     """The parameter that holds the number of input channels or features."""
     axes: int | None = None
@@ -123,7 +122,7 @@ TORCH: dict[str, TorchModule] = {
 
 
 def torch_name(word: str) -> str | None:
-    """The class of torch.nn that a word names, whether we have a layer for it or not; None for other words."""
+    """The class of torch.nn that a word names, with or without a layer for it here; None for other words."""
     bare = word
     for prefix in _PREFIXES:
         bare = bare.removeprefix(prefix)
@@ -136,8 +135,8 @@ def torch_spelling(word: str) -> str | None:
 
 
 def read_torch(call: Call) -> Layer | None:
-    """The layer that a call of torch.nn makes; None for one that changes nothing. Raises Fault where there is no such
-    layer, or an argument says what no layer string can."""
+    """The layer of a call of torch.nn; None for a module that changes nothing. Raises Fault where layer strings have no
+    such layer or argument."""
     name = torch_name(call.name) or ""
     if name not in TORCH:
         close = torch_spelling(nearest(name, [known.lower() for known in TORCH]) or "")

@@ -1,4 +1,4 @@
-"""The words of the layer string and what each takes: one table, free of torch.
+"""The words of layer strings and their arguments, in one table; free of torch.
 
 conv(filters, kernel, stride=1, pad=0, dilation=1, groups=1, padding_mode=zeros, bias=true)
 local(filters, kernel, stride=1, pad=0, bias=true)       weights of its own at every position
@@ -160,4 +160,4 @@ SYNONYMS = {
     "globalpool": "gap",
     "residual": "res",
 }
-"""What people write who know another library: suggested before the nearest spelling."""
+"""Words of other libraries, with the layer to suggest before words of similar spelling."""

@@ -1,1 +1,1 @@
-"""Weights of files: read, recognized, given to a network, heads replaced."""
+"""Pretrained weights: read files, recognize their network, load them into a network, replace its head."""

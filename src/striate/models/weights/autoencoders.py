@@ -1,9 +1,9 @@
-"""Weights of an autoencoder for another network: its encoder begins a classifier, and a stack of Boltzmann machines
-becomes an autoencoder.
+"""Weights of autoencoders for other networks: an encoder's for a classifier, those of Boltzmann machines for an
+autoencoder.
 
-Unrolled: Hinton and Salakhutdinov, "Reducing the dimensionality of data with neural networks", Science 313, 2006. Each
-machine gives the weights and the biases of its hidden units to a layer of the encoder, the transposed weights and the
-biases of its visible units to the layer of the decoder that mirrors it.
+Unrolling: Hinton and Salakhutdinov, "Reducing the dimensionality of data with neural networks", Science 313, 2006. A
+layer of the encoder gets the weights and the hidden biases of a machine; the mirrored layer of the decoder gets the
+transposed weights and the visible biases.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ AUTOENCODER = "autoencoder"
 
 
 def encoder_name(name: str, outputs: int) -> str | None:
-    """The layer string of the encoder of the network `name`, with a new layer of `outputs` behind the code; None where
-    it is not an autoencoder."""
+    """The layer string of the encoder of the network `name`, with a new layer of `outputs` after the code; None where
+    the network is not an autoencoder."""
     text = name
     if name.strip().partition("(")[0].strip() == AUTOENCODER:
         text = _as_layers(name)
@@ -53,8 +53,8 @@ def _as_layers(name: str) -> str:
 
 
 def encoder_weights(weights: SavedNetwork, network: nn.Module) -> tuple[SavedNetwork, str] | None:
-    """Of the run of an autoencoder the tensors of its encoder that `network` has, too, and a note on what was left out;
-    None where the run is not of an autoencoder, or the network is one with the same tensors."""
+    """The tensors of an autoencoder's encoder that `network` also has, and a note on those left out; None where the run
+    is not of an autoencoder, or the network is an autoencoder with the same tensors."""
     names, own = list(weights.tensors), network.state_dict()
     code = next((place for place, key in enumerate(names) if _CODE.search(key)), None)
     if any(key.startswith("body.") for key in names) and any(key.startswith("decoder.") for key in names):
@@ -85,8 +85,9 @@ def _width(tensors: dict[str, torch.Tensor]) -> int:
 
 
 def unrolled(weights: SavedNetwork, network: nn.Module) -> tuple[SavedNetwork, str] | None:
-    """A stack of restricted Boltzmann machines as the tensors of an autoencoder, and a note; None where the run is of
-    no such stack, or the network is not an autoencoder of fully connected layers. Raises ModelError for other sizes."""
+    """The tensors of an autoencoder from a stack of restricted Boltzmann machines, and a note; None where the run is
+    not of such a stack, or the network is not an autoencoder of fully connected layers. Raises ModelError where their
+    sizes differ."""
     found = sorted((int(match[1]), key) for key in weights.tensors if (match := _MACHINE.fullmatch(key)))
     if not found or code_layer(network) is None:
         return None

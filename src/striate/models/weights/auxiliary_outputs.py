@@ -1,10 +1,9 @@
-"""Networks that give more than their logits in training mode: outputs of classifiers on inner layers.
+"""Networks with auxiliary outputs in train mode: logits of classifiers on inner layers.
 
-Such a network returns, in training mode, a tuple with its own outputs first, and has an attribute `auxiliary_weights`:
-how much the loss of each further one counts. `auxiliary_layers` names the layers that give those, also where a network
-was made without them.
-Auxiliary classifiers in a file of weights: left out where the network has none, new where the file has none.
-"""
+In train mode, such a network returns a tuple with its own outputs first. Its attribute `auxiliary_weights` has the
+weight of the loss of each further output, and `auxiliary_layers` the names of the layers that compute them, even if the
+network was built without them. When weights are loaded, auxiliary classifiers that only the file has are left out, and
+those that only the network has stay new."""
 
 from __future__ import annotations
 
@@ -20,16 +19,16 @@ from striate.wording import several
 
 @dataclass(frozen=True)
 class NetworkOutputs:
-    """What one forward pass gave: `outputs` (N, …), or a tree of such for a task that reads one, and each auxiliary
-    output of that shape with its weight."""
+    """The outputs of a forward pass: `outputs` (N, …), or a tree of tensors for a task that reads one, and each
+    auxiliary output, of the same shape, with the weight of its loss."""
 
     outputs: Any
     auxiliary: tuple[tuple[float, torch.Tensor], ...] = ()
 
 
 def network_outputs(module: nn.Module, result: Any, *, whole: bool = False) -> NetworkOutputs:
-    """What `module` gave, taken apart; for a task that reads all of it, `whole`. Raises ModelError where that is
-    neither a tensor nor as this file says."""
+    """Split the `result` of `module` into outputs and auxiliary outputs; `whole`: for a task that reads the full
+    result. Raises ModelError where the result is neither a tensor nor a tuple with auxiliary outputs."""
     if whole or isinstance(result, torch.Tensor):
         return NetworkOutputs(result)
     given = tuple(result) if isinstance(result, tuple | list) else (result,)
@@ -50,13 +49,13 @@ def network_outputs(module: nn.Module, result: Any, *, whole: bool = False) -> N
 
 
 def auxiliary_layers(module: nn.Module) -> tuple[str, ...]:
-    """Names of the layers that give the auxiliary outputs, of those that the network has."""
+    """Names of the layers of this network that compute auxiliary outputs."""
     names = {name for name, _ in module.named_modules()}
     return tuple(name for name in getattr(module, "auxiliary_layers", ()) if name in names)
 
 
 def auxiliary_prefixes(module: nn.Module) -> tuple[str, ...]:
-    """With what the names of the auxiliary classifiers' tensors begin, also where this network has none: `aux1.`."""
+    """Prefixes of the names of the auxiliary classifiers' tensors (`aux1.`), also where this network has none."""
     return tuple(sorted({f"{name.partition('.')[0]}." for name in getattr(module, "auxiliary_layers", ())}))
 
 
@@ -70,7 +69,7 @@ Tensors = dict[str, Any]
 
 @dataclass(frozen=True)
 class Comparable:
-    """The tensors of a network and of a file that have to agree, one by one; `notes` says what was put aside."""
+    """The tensors of a network and of a file that must agree one by one; `notes` says which ones were left out."""
 
     own: Tensors
     saved: Tensors
@@ -92,7 +91,7 @@ def without_lone_auxiliary(network: nn.Module, own: Tensors, saved: Tensors) -> 
 
 
 def layers_of_outputs(network: nn.Module, head: str | None) -> set[str]:
-    """Names of the layers that give as many outputs as the network: `head`, and those of auxiliary classifiers."""
+    """Names of the layers with as many outputs as the network: `head`, and those of auxiliary classifiers."""
     return ({head} if head is not None else set()) | set(auxiliary_layers(network))
 
 

@@ -1,7 +1,7 @@
-"""Weights by the names that they have elsewhere: repositories of the Hugging Face hub, timm's names, torchvision's.
+"""Weights by their public names: repositories of the Hugging Face hub, names of timm and torchvision.
 
 `owner/name` and `owner/name@revision` are repositories, `resnet18.tv_in1k` is `timm/resnet18.tv_in1k`, and
-`ResNet18_Weights.IMAGENET1K_V1` is torchvision's file. Each is kept in the cache of its own library.
+`ResNet18_Weights.IMAGENET1K_V1` is torchvision's file. Files are stored in the cache of that library.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ USUAL = (
     *("ResNet34_Weights.IMAGENET1K_V1", "resnet34.tv_in1k", "resnet34.a1_in1k"),
     *("ResNet50_Weights.IMAGENET1K_V2", "ResNet50_Weights.IMAGENET1K_V1", "resnet50.a1_in1k", "resnet50.tv_in1k"),
 )
-"""Weights of ImageNet that are chosen for a few photographs where they are in a cache, the cheapest network first."""
+"""ImageNet weights that `auto` chooses for few photographs if they are in a cache, the cheapest network first."""
 
 _TORCHVISION = "https://download.pytorch.org/models/"
 _IMAGENET = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
@@ -47,12 +47,12 @@ _FILES = (".pt", ".pth", ".safetensors", ".bin", ".ckpt", ".onnx", ".pt2", ".xml
 
 @dataclass(frozen=True)
 class Named:
-    """Weights that have a name."""
+    """Weights with a public name."""
 
     text: str
     """The name as the user writes it."""
     repository: str = ""
-    """Repository that holds them; empty for those of torchvision."""
+    """Repository that has them; empty for those of torchvision."""
     revision: str | None = None
     """Revision of the repository."""
     network: str = ""
@@ -62,12 +62,12 @@ class Named:
 
     @property
     def address(self) -> str:
-        """Where a browser finds it."""
+        """The web address."""
         return _TORCHVISION + self.file if self.file else f"https://huggingface.co/{self.repository}"
 
     @property
     def cached(self) -> bool:
-        """Whether it is on this machine already."""
+        """Whether the weights are already on this machine."""
         if self.file:
             return _torch_cache(self.file).is_file()
         if find_spec("huggingface_hub") is None:
@@ -78,7 +78,8 @@ class Named:
 
 
 def named_weights(text: str) -> Named | None:
-    """What the text names, None where it can only be a path. Raises ModelError for weights that torchvision lacks."""
+    """The weights that the text names; None where it can only be a path. Raises ModelError for weights that torchvision
+    does not have."""
     text = text.strip()
     if (found := _of_torchvision(text)) is not None:
         return found
@@ -92,8 +93,8 @@ def named_weights(text: str) -> Named | None:
 
 
 def fetch(named: Named) -> tuple[Path, Origin]:
-    """The file of torchvision, or the folder of a repository, on this machine, and what is known of it. Raises
-    ModelError where it is not here and cannot be got, and where it is damaged."""
+    """The file of torchvision or the folder of a repository, on this machine, downloaded if needed, and its origin.
+    Raises ModelError where the weights cannot be downloaded or are damaged."""
     if named.file:
         mean, std = _TENSORFLOW if named.network in _LEARNED_THERE else _IMAGENET
         height, width = MODELS[named.network].input_shape[1:]
@@ -112,7 +113,7 @@ def fetch(named: Named) -> tuple[Path, Origin]:
 
 
 def describe_folder(folder: Path, name: str = "") -> Origin:
-    """What config.json and README.md of a repository say, as far as this program knows them; nothing is trusted."""
+    """The origin of weights from config.json and README.md of a repository; all values are checked."""
     config, card = read_config(folder), _front_matter(folder)
     published = config.get("pretrained_cfg", config)
     published = published if isinstance(published, Mapping) else {}
@@ -137,12 +138,12 @@ def describe_folder(folder: Path, name: str = "") -> Origin:
 
 
 def is_hub_folder(folder: Path) -> bool:
-    """Whether a folder is as model hubs have it: tensors, and no run."""
+    """Whether a folder has the form of a model hub: a file of tensors, and no run."""
     return is_there(folder / TENSORS) and not is_there(folder / "config.yaml")
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """config.json of a folder; empty where there is none that can be read."""
+    """The content of config.json in a folder; empty where it is missing or cannot be read."""
     try:
         found = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
@@ -151,7 +152,7 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 
 def about_license(origin: Origin) -> str:
-    """A sentence on what may be done with the weights; empty for a file here, which says nothing of it."""
+    """A sentence on the license of the weights; empty for a local file, whose license is unknown."""
     if not origin.license:
         return "the license of these weights is unknown: ask before you share the network" if origin.name else ""
     limits = re.search(r"(^|-)nc(-|$)|non-?commercial", origin.license.lower())
@@ -268,7 +269,7 @@ def _sha256(file: Path) -> str:
 
 
 def _three(values: Any) -> tuple[float, ...]:
-    """Numbers for red, green and blue of 0 to 1 as those of 0 to 255; empty where they are none."""
+    """Three numbers for red, green and blue, scaled from 0 to 1 to 0 to 255; empty for anything else."""
     numbers = values if isinstance(values, list) and len(values) == 3 else ()
     return tuple(255.0 * one for one in numbers if isinstance(one, int | float) and math.isfinite(one))
 

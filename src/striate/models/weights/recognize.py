@@ -1,4 +1,4 @@
-"""Which network of the zoo a file of weights is of, told by the names and shapes of its tensors."""
+"""Recognize the zoo network of a file of weights by the names and shapes of its tensors."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ _ABOUT, _ROUGHLY = 2.5, 10.0
 
 
 def recognize(weights: Weights, input_shape: Shape, outputs: int, dense: bool) -> str | None:
-    """The first name of the zoo whose network, made for this input and these outputs, takes the weights; else None.
+    """The name of the first zoo network that, built for this input and these outputs, takes the weights; else None.
 
-    Networks are built with their default arguments, on the meta device: no memory is taken. Where this input is too
-    small for one, it is made for the published size. Those whose number of parameters rules them out are not built.
+    Networks are built with their default arguments on the meta device, without memory. If this input is too small for a
+    network, it is built for its published size. Networks whose number of parameters cannot match are not built.
     """
     tensors = [t for key, t in weights.tensors.items() if isinstance(t, torch.Tensor) and not key.endswith(_BUFFERS)]
     for name, info in MODELS.items():
@@ -41,9 +41,9 @@ def recognize(weights: Weights, input_shape: Shape, outputs: int, dense: bool) -
 
 
 def nameless_weights(text: str) -> ModelError | None:
-    """The error for a file of weights that does not say of which network they are; None for all other files.
+    """The error for a file of weights without the name of their network; None for all other files.
 
-    Its remedy is the network of the zoo that takes them, where there is one.
+    Its remedy names the zoo network that takes them, if there is one.
     """
     try:
         weights = read_weights(text)
@@ -73,11 +73,12 @@ def _built(info: ModelInfo, input_shape: Shape, outputs: int, dense: bool) -> nn
 
 
 def _could_have(info: ModelInfo, tensors: list[torch.Tensor], channels: int) -> bool:
-    """Whether the network can have as many parameters as these, in whatever order they are in the file.
+    """Whether the network can have the number of parameters of these tensors, which may be in any order.
 
-    Of one fixed form, but for input channels (these, or red, green and blue) and outputs: any kernel on so many could
-    be the first layer's, any matrix the last one's, or the file may be without that. With auxiliary classifiers or
-    not, a network is at most _ABOUT times another; one whose layers follow the size of the image, _ROUGHLY.
+    A network has a fixed form except for input channels (`channels`, or red, green and blue) and outputs: any kernel
+    with that number of channels may be the first layer's, and any matrix the last layer's, or the file has no last
+    layer. Auxiliary classifiers change the number by a factor of at most _ABOUT; image sizes, for networks whose layers
+    depend on them, by _ROUGHLY.
     """
     count, published, outputs = sum(t.numel() for t in tensors), info.input_shape[0], info.outputs
     more = count - info.published_parameters

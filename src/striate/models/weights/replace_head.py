@@ -1,4 +1,4 @@
-"""Another output layer for a network that was written for another number of outputs."""
+"""Replace the output layer of a network that was built for another number of outputs."""
 
 from __future__ import annotations
 
@@ -13,12 +13,13 @@ from striate.models.weights.auxiliary_outputs import auxiliary_layers
 
 
 def replace_head(module: nn.Module, outputs: int) -> nn.Module:
-    """The network with a new output layer, which gives `outputs` numbers or channels; all other layers stay.
+    """The network with a new output layer of `outputs` numbers or channels; all other layers stay.
 
-    In place, but for a network that is its output layer. `initialize_output` draws its weights. The output layer is the
-    last one with weights, in the order of registration (`models.features.output_layer`); with it go those of auxiliary
-    classifiers, where the network names them (`models.weights.auxiliary_outputs`).
-    Raises ModelError where that is not a linear layer or convolution.
+    The layer is replaced in place, except in a network that consists of its output layer. `initialize_output` draws its
+    weights. The output layer is the last one with weights, in the order of registration
+    (`models.features.output_layer`). Those of auxiliary classifiers are replaced too, if the network names them
+    (`models.weights.auxiliary_outputs`).
+    Raises ModelError where an output layer is not a linear layer or convolution.
     """
     name = output_layer(module)
     if name is None:
@@ -42,7 +43,7 @@ def replace_head(module: nn.Module, outputs: int) -> nn.Module:
 
 
 def _resized(layer: nn.Module, outputs: int) -> nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d | None:
-    """A layer like this one with another number of outputs; None where it is of another kind."""
+    """A layer like this one with another number of outputs; None unless it is a linear layer or convolution."""
     if isinstance(layer, nn.Linear):
         place = {"device": layer.weight.device, "dtype": layer.weight.dtype}
         return nn.Linear(layer.in_features, outputs, layer.bias is not None, **place)

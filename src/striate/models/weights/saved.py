@@ -1,4 +1,4 @@
-"""What a checkpoint says of its network, checked first: it may come from a stranger."""
+"""The network in a checkpoint, with a check of all values, as the file may come from a stranger."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from striate.wording import several
 
 _LONGEST_NAME = 25_000
 _MOST_VALUES = 1 << 28
-"""Values of one input; a picture at the usual limit of pixels has fewer."""
+"""Largest number of values of one input; a picture at the usual limit of pixels has fewer."""
 
 
 def _is_shape(value: Any) -> bool:
@@ -76,7 +76,7 @@ _CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
 
 
 def check_content(saved: Mapping[str, Any], where: str) -> None:
-    """Raise RunError where a part that is there is not what its name says; what is missing is told by who needs it."""
+    """Raise RunError where a value has the wrong form. Missing values are reported where they are needed."""
     for path, (fits, expected) in _CHECKS.items():
         section, _, name = path.partition(".")
         if section not in saved:
@@ -115,7 +115,7 @@ class Origin:
     size: tuple[int, int] | None = None
     """(height, width) of the training images."""
     license: str = ""
-    """As it is stated; empty where it is not."""
+    """The license as stated; empty where none is stated."""
 
 
 @dataclass(frozen=True)
@@ -135,7 +135,7 @@ class SavedNetwork(Weights):
     """A checkpoint of a network."""
 
     name: str
-    """Builds the network for `input_shape` and `outputs`."""
+    """Name that builds the network for `input_shape` and `outputs`; empty where no name does."""
     input_shape: Shape
     """Without the batch."""
     outputs: int
@@ -148,15 +148,15 @@ class SavedNetwork(Weights):
     """Means that inputs were standardized with, one for each channel or feature, in input units; empty where the
     checkpoint does not state them."""
     std: tuple[float, ...] = ()
-    """Standard deviations that inputs were standardized with, likewise."""
+    """Standard deviations that inputs were standardized with, in the same form."""
     task: str = ""
     """The task that it was trained for."""
     target_scale: tuple[tuple[float, ...], tuple[float, ...]] = ((), ())
-    """Means and standard deviations of the targets that outputs are in units of; empty unless these are numbers."""
+    """Means and standard deviations that the targets were standardized with; empty unless targets are numbers."""
 
 
 def load_run(text: str) -> tuple[Path, dict[str, Any]]:
-    """The checkpoint that a path stands for, and its content. Raises RunError."""
+    """The checkpoint at a path (of a run or a file), and its content. Raises RunError."""
     path = user_path(text)
     if is_there(path) and not path.is_dir():
         return path, load_checkpoint(typed(path))
@@ -168,7 +168,7 @@ def load_run(text: str) -> tuple[Path, dict[str, Any]]:
 
 
 def _license(content: Mapping[str, Any]) -> str:
-    """Of the weights that the run of a checkpoint began with."""
+    """The license of the weights that the run of a checkpoint started from."""
     config = content.get("config")
     model = config.get("model") if isinstance(config, Mapping) else None
     found = model.get("weights_license") if isinstance(model, Mapping) else None
@@ -176,15 +176,15 @@ def _license(content: Mapping[str, Any]) -> str:
 
 
 def _outputs(task: Mapping[str, Any], network: Mapping[str, Any]) -> int:
-    """How many outputs the network has: one a class, else one a target, else as many as it says."""
+    """Number of outputs of the network: one for each class, else one for each target, else the stated number."""
     names = task.get("classes", task.get("target_names"))
     return int(network["outputs"]) if names is None else len(names)
 
 
 def network_of(text: str, file: Path, content: dict[str, Any], origin: Origin | None = None) -> SavedNetwork:
-    """The network of a checkpoint that has been read from `file`, which the user named as `text`; its name as it is
-    there, "" where there is none. A run that began with licensed weights hands their license on. Raises RunError where
-    something is missing."""
+    """The network of a checkpoint that has been read from `file`, which the user named as `text`. Its name is that of
+    the checkpoint, "" if there is none. If the run started from licensed weights, the network has their license. Raises
+    RunError where a value is missing."""
     check_content(content, str(file))
     try:
         task, network, standardized = content["task"], content["network"], content.get("normalization", {})

@@ -1,4 +1,5 @@
-"""Weights of a file for a network: what fits is taken over, a head for other outputs begins anew, the rest is told."""
+"""Load the weights of a file into a network; a head for another number of outputs stays new, other misfits are
+errors."""
 
 from __future__ import annotations
 
@@ -18,7 +19,7 @@ from striate.wording import listed, several, show_shape
 
 MOST_SHOWN = 4
 NEARLY = 0.1
-"""Of so few tensors that do not fit, the file is of this network, and something is wrong with it."""
+"""Share of the tensors. If fewer do not fit, the file is for this network, but incomplete or for another variant."""
 # What wrappers put before every name: DataParallel and averaged models, torch.compile, Lightning.
 _PREFIXES = ("module.", "_orig_mod.", "model.")
 
@@ -28,18 +29,19 @@ Tensors = dict[str, Any]
 def take_weights(
     network: nn.Module, weights: Weights, outputs: int, classes: tuple[str, ...] = (), *, name: str = ""
 ) -> str:
-    """Give `network`, which gives `outputs` numbers or channels, the tensors of `weights`, in place.
+    """Load the tensors of `weights` into `network`, which has `outputs` outputs or channels, in place.
 
-    The output layer stays as it is (new) where the file has it for another number of outputs, or has none; of classes
-    that a run knows by name each keeps its row, and only those that are new begin anew. Kernels
-    for red, green and blue are added up where the first convolution takes one channel: the network then predicts as if
-    the gray image lay in all three. Where the file says how each was standardized, a kernel counts in inverse
-    proportion to its channel's standard deviation; a constant is lost where the three means differ. Prefixes of
-    wrappers are dropped from names, a network's `fitting(tensors)`, if it has that, leaves out what only another form
-    of it needs, and its `older_name(name)` tells today's name of a tensor.
-    Auxiliary classifiers that only the file or only the network has are left out, or stay new. `name` is what the user
-    called the network, for errors. Returns what was taken over, in one sentence.
-    Raises ModelError, naming the first tensors with their shapes, where others are missing, unexpected or misshapen.
+    - Output layer: it stays new where the file has none, or one for another number of outputs. Classes that a run knows
+      by name get their rows; only new classes start from new rows.
+    - Gray images: where the first convolution takes one channel, kernels for red, green and blue are added up, so that
+      the network predicts as for the gray image in all three channels. If the file says how inputs were standardized,
+      kernels are weighted by the inverse standard deviation of their channel; a constant is lost if the means differ.
+    - Names: prefixes of wrappers are removed. If the network has a method `fitting(tensors)`, it leaves out tensors of
+      other forms of the network; `older_name(name)` returns the current name of a tensor.
+    - Auxiliary classifiers that only the file has are left out; those that only the network has stay new.
+
+    `name` is the user's name of the network, for errors. Returns one sentence on what was loaded.
+    Raises ModelError, with names and shapes of the first tensors, where others are missing, unexpected or misshapen.
     """
     complete: Tensors = network.state_dict()
     if isinstance(network, MaskNetwork) and not complete.keys() <= _without_prefix(weights.tensors, complete).keys():
@@ -58,7 +60,7 @@ def take_weights(
     ]
     before = _outputs_before(network, own, saved, differing, outputs, weights) if differing else None
     if differing and before is None:
-        # A head for other outputs alone would be no misfit.
+        # A head for another number of outputs alone would not be an error.
         misfits = [key for key in differing if not _renewable(network, heads, key, own, saved, outputs)]
         raise _misfit(weights, own, saved, misfits or differing, outputs, name)
     if len(differing) == len(own):
@@ -83,8 +85,8 @@ def take_weights(
 def _rows_by_class(
     own: Tensors, saved: Tensors, heads: set[str], weights: Weights, classes: tuple[str, ...]
 ) -> Tensors:
-    """The output layers for these `classes`, of which those that the run knows by name have its rows; empty where
-    their order is the same, or no name is."""
+    """Output layers for these `classes`, where classes that the run knows by name have the run's rows; empty if the
+    classes are the same in the same order, or have no name in common."""
     known = weights.classes if isinstance(weights, SavedNetwork) else ()
     if classes == known or not set(classes) & set(known):
         return {}
@@ -116,8 +118,8 @@ def _place(weights: Weights) -> str:
 
 
 def _take_backbone(network: MaskNetwork, weights: Weights, outputs: int, name: str) -> str:
-    """Give the backbone of a network for masks the tensors of a classifier, whose layers behind the last map it lacks;
-    the decoder stays new."""
+    """Load the tensors of a classifier into the backbone of a network for masks, which has no layers after the last
+    map; the decoder stays new."""
     own: Tensors = network.backbone.state_dict()
     found = _todays_names(network, _without_prefix(weights.tensors, own))
     found, folded = _for_gray(network.backbone, own, found, _shares(weights))
@@ -132,7 +134,7 @@ def _take_backbone(network: MaskNetwork, weights: Weights, outputs: int, name: s
 
 
 def _without_prefix(saved: Tensors, own: Tensors) -> Tensors:
-    """The tensors under the network's own names, if wrappers' prefixes are all that keeps them from it."""
+    """The tensors under the network's names, if they differ from these only in prefixes of wrappers."""
     tensors = {key: value for key, value in saved.items() if key != "n_averaged"} if "n_averaged" not in own else saved
     for prefix in _PREFIXES * 2:  # one wrapper may be in another
         if tensors and all(key.startswith(prefix) for key in tensors) and not any(k.startswith(prefix) for k in own):
@@ -141,8 +143,8 @@ def _without_prefix(saved: Tensors, own: Tensors) -> Tensors:
 
 
 def _todays_names(network: nn.Module, saved: Tensors) -> Tensors:
-    """The tensors under the names that they have now; of a convolution over a whole map, those of the fully connected
-    layer that computes the same, where the network has that."""
+    """The tensors under their current names. A convolution over the full map becomes the fully connected layer that
+    computes the same, where the network has that."""
     fitting: Any = getattr(network, "fitting", None)
     if fitting is not None:
         saved = fitting(saved)
@@ -158,7 +160,7 @@ def _is_flat(own: Any, saved: Any) -> bool:
 
 
 def _shares(weights: Weights) -> torch.Tensor:
-    """(3, 1, 1): how much the kernels of each color count for gray, divided by the mean of their deviations."""
+    """Weights (3, 1, 1) of the kernels of each color for gray images, from the standard deviations of the channels."""
     found = weights.std if isinstance(weights, SavedNetwork) else weights.origin.std
     if len(found) != 3:
         return torch.ones(3, 1, 1)
@@ -180,7 +182,7 @@ def _for_gray(network: nn.Module, own: Tensors, saved: Tensors, shares: torch.Te
 
 
 def _agree(own: Any, saved: Any, outputs: int | None) -> bool:
-    """Whether one tensor fits; a lazy one takes any shape, but in the output layer only one of these `outputs`."""
+    """Whether one tensor fits. A lazy one takes any shape; in the output layer, only a shape with these `outputs`."""
     if not isinstance(own, torch.Tensor) or not isinstance(saved, torch.Tensor):
         return (own is None) == (saved is None)
     if nn.parameter.is_lazy(own):
@@ -191,8 +193,8 @@ def _agree(own: Any, saved: Any, outputs: int | None) -> bool:
 def _outputs_before(
     network: nn.Module, own: Tensors, saved: Tensors, differing: list[str], outputs: int, weights: Weights
 ) -> int | None:
-    """How many outputs the file's network has, if its output layer (and those of auxiliary classifiers), and there the
-    number of outputs, is all that differs; 0 where the file has no output layer; else None."""
+    """The number of outputs of the file's network, if the tensors differ only in the number of outputs of the output
+    layer (and of auxiliary classifiers); 0 where the file has no output layer; else None."""
     head = output_layer(network)
     heads = layers_of_outputs(network, head)
     if head is None or any(key.rpartition(".")[0] not in heads for key in differing):
@@ -200,7 +202,7 @@ def _outputs_before(
     known = weights.outputs if isinstance(weights, SavedNetwork) else None
     if not any(key.rpartition(".")[0] == head for key in saved):
         return 0
-    # All of its tensors: one that agreed would not be of the same outputs as the others.
+    # All tensors of these layers count, as each must be for the same number of outputs.
     places = [(key, key.rpartition(".")[0]) for key in {**own, **saved}]
     counts = {
         _count_before(network.get_submodule(layer), own.get(key), saved.get(key), outputs)
@@ -223,13 +225,13 @@ def _count_before(layer: nn.Module, own: Any, saved: Any, outputs: int) -> int |
     changed = [k for k in range(own.ndim) if own.shape[k] != saved.shape[k]]
     if changed != [axis]:
         return None
-    # Behind maxout a layer has several units for each output.
+    # Before maxout, a layer has several units for each output.
     count, rest = divmod(saved.shape[axis] * outputs, own.shape[axis])
     return count if rest == 0 else None
 
 
 def _renewable(network: nn.Module, heads: set[str], key: str, own: Tensors, saved: Tensors, outputs: int) -> bool:
-    """Whether a tensor is of an output layer and differs in the number of outputs alone."""
+    """Whether a tensor is of an output layer and differs in the number of outputs only."""
     layer = key.rpartition(".")[0]
     if layer not in heads:
         return False

@@ -1,5 +1,5 @@
-"""A file of weights, whoever wrote it: a run, a checkpoint, a state_dict `.pt`, `.safetensors`, a folder as model hubs
-have it, or one that is fetched by name. Executes nothing."""
+"""Read weights from any source: a run, a checkpoint, a state_dict `.pt`, `.safetensors`, a folder in the form of model
+hubs, or a public name, which is downloaded. Executes nothing."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ from striate.runs.files import user_path
 from striate.runs.plain_files import typed
 from striate.runs.safe_load import load_safely
 
-# Where training scripts keep the state_dict in their checkpoints, the commonest first.
+# Keys under which training scripts save the state_dict in their checkpoints, the most common first.
 _KEYS = ("state_dict", "model_state_dict", "model", "net", "network", "module", "weights", "params")
 _EXPECTED = "a run, a checkpoint, a state_dict saved with torch.save, a .safetensors file, or a name as timm's"
 _SAVE = 'save them anew where the network is at hand: torch.save(network.state_dict(), "weights.pt")'
 
 
 def read_weights(text: str) -> Weights:
-    """The tensors of a file, with what a checkpoint of striate says of its network (SavedNetwork).
+    """The tensors of a file; for a checkpoint of striate, a SavedNetwork.
 
-    `text`: a file, a run, a folder as model hubs have it, or a name (`named_weights`), which is fetched. A state_dict
-    may lie under a usual key of a larger dict. The kind of file is told by its content, not its name.
-    Raises ModelError where there is no such file, it cannot be read, or holds anything but tensors and plain values;
-    RunError for a run without a checkpoint or with a damaged one, and for the home folder of nobody.
+    `text`: a file, a run, a folder in the form of model hubs, or a name (`named_weights`), which is downloaded. A
+    state_dict may be under a usual key of a larger dict. The kind of file is recognized by its content, not its name.
+    Raises ModelError where there is no such file, it cannot be read, or contains anything but tensors and plain values;
+    RunError for a run without a checkpoint or with a damaged one, and for the home folder of an unknown user.
     """
     if (named := named_weights(text)) is not None:
         path, origin = fetch(named)
@@ -54,14 +54,14 @@ def read_weights(text: str) -> Weights:
 
 
 def describe_weights(text: str) -> Origin:
-    """What is known of the weights without their tensors; weights with a name are fetched. Raises ModelError."""
+    """The origin of weights, without reading their tensors; weights with a name are downloaded. Raises ModelError."""
     if (named := named_weights(text)) is not None:
         return fetch(named)[1]
     return describe_folder(user_path(text))
 
 
 def holds_network(folder: Path) -> bool:
-    """Whether `striate export --format hub` has written it: tensors, with what builds their network."""
+    """Whether `striate export --format hub` has written the folder: tensors, and the configuration of their network."""
     return is_hub_folder(folder) and isinstance(read_config(folder).get("network"), Mapping)
 
 
@@ -119,7 +119,7 @@ def _load_safetensors(text: str, path: Path) -> dict[str, Any]:
 
 
 def _load_torch(text: str, path: Path, beginning: bytes) -> Any:
-    """What torch.save wrote, in either of its formats; only tensors and plain values are made from it."""
+    """The content of a file of torch.save, in either of its formats; only tensors and plain values are loaded."""
     if not beginning.startswith((b"PK\x03\x04", b"\x80")):
         raise _unreadable(text, f"not a file of weights: it begins with {beginning!r}")
     try:
@@ -128,7 +128,7 @@ def _load_torch(text: str, path: Path, beginning: bytes) -> Any:
         raise
     except MemoryError:
         raise _unreadable(text, "more than the memory of this machine holds") from None
-    except Exception as error:  # a damaged pickle raises whatever its bytes happen to mean
+    except Exception as error:  # a damaged pickle may raise anything
         raise _not_weights(text, error) from None
 
 
@@ -145,7 +145,7 @@ def _not_weights(text: str, error: Exception) -> ModelError:
 
 
 def _state_dict(content: Any) -> Any:
-    """The dict of tensors, under a usual key where there is one."""
+    """The dict of tensors itself, or under a usual key."""
     if not isinstance(content, Mapping) or _tensors(content):
         return content
     for key in _KEYS:

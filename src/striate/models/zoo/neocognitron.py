@@ -1,13 +1,13 @@
 """Neocognitron. Fukushima, "Neocognitron: a self-organizing neural network model for a mechanism of pattern recognition
 unaffected by shift in position", Biological Cybernetics 36, 1980.
 
-New: what all convolutional networks have since: planes of cells with shared connections that look for a feature
-everywhere (S), layers that blur where it was (C), and one such pair after the other. It learns without any gradient: by
+New: what all convolutional networks have had since: planes of cells with shared connections that detect a feature
+everywhere (S), layers that blur its position (C), and several such pairs in sequence. It learns without gradients: by
 competition, and here, in the last layer, by labeled winner-take-all (Fukushima, "Neocognitron for handwritten digit
-recognition", Neurocomputing 51, 2003, from which the contrast cells are too; 98.6 % on the digits of ETL-1).
-With 16, 32, and 50 planes a class: 798,148 numbers are learned on 28×28 images of 10 classes.
-Without labels, S-cells compete, and each winner makes its whole plane more like what it saw; with labels, planes of
-cells belong to classes, and a class that is not recognized recruits another plane.
+recognition", Neurocomputing 51, 2003, the source of the contrast cells too; 98.6 % on the digits of ETL-1).
+With 16, 32, and 50 planes for each class, 798,148 numbers are learned on 28×28 images of 10 classes.
+Without labels, S-cells compete, and the plane of each winner learns the winner's input. With labels, planes belong to
+classes, and the class of a sample that is not recognized recruits another plane.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from striate.models.zoo.image_size import check_image
 
 @dataclass(frozen=True)
 class Seed:
-    """A cell that was chosen to learn: its plane and its place in the map."""
+    """A cell that was chosen to learn: its plane and its position in the map."""
 
     plane: int
     row: int
@@ -34,7 +34,7 @@ class Seed:
 
 @torch.no_grad()
 def compete(cells: SCell, inputs_NCHW: torch.Tensor, strength: float, size: int) -> None:
-    """One step of self-organization for each sample in turn: find the seed cells, and reinforce what they saw.
+    """One step of self-organization for each sample in turn: find the seed cells, and let their planes learn.
 
     `strength` is q of `reinforce`, `size` the side of an S-column.
     Source: Fukushima, "Neocognitron", Biological Cybernetics 36, 1980, section 3.
@@ -43,18 +43,18 @@ def compete(cells: SCell, inputs_NCHW: torch.Tensor, strength: float, size: int)
         reinforce(cells, x, seed_cells(cells(x)[0], size), strength)
 
 
-def seed_cells(answers_KHW: torch.Tensor, size: int) -> list[Seed]:
-    """The representatives of the planes, at most one each.
+def seed_cells(responses_KHW: torch.Tensor, size: int) -> list[Seed]:
+    """The seed cells, at most one for each plane.
 
-    An S-column is all cells, of all planes, in an area of `size` × `size` places; areas overlap by about half. The cell
-    with the largest answer of a column is a candidate, if it answers at all; of candidates in one plane the largest is
-    chosen. So no plane has two, and no column gives a cell to two planes: planes come to answer to different features.
+    An S-column consists of the cells of all planes in an area of `size` × `size` positions; areas overlap by about
+    half. The cell with the largest response in a column is a candidate, if that is above zero; of the candidates in a
+    plane, the one with the largest response is chosen. As a column has one candidate, planes learn different features.
     """
-    largest, planes = answers_KHW.max(0)
+    largest, planes = responses_KHW.max(0)
     height, width = largest.shape
     area = (min(size, height), min(size, width))
     steps = (area[0] // 2 + 1, area[1] // 2 + 1)
-    # Rounded up, so that the last places are in a column too.
+    # Rounded up, so that the last positions are in a column too.
     _, winners = functional.max_pool2d(largest[None, None], area, steps, ceil_mode=True, return_indices=True)
     places = winners.unique()
     places = places[largest.flatten()[places] > 0]
@@ -68,43 +68,41 @@ def seed_cells(answers_KHW: torch.Tensor, size: int) -> list[Seed]:
 
 
 def reinforce(cells: SCell, x_1CHW: torch.Tensor, seeds: list[Seed], strength: float) -> None:
-    """Δa(ν) = q c(ν) u(n + ν) and Δb = q v(n), with n the place of the seed cell: all cells of a plane share a and b,
-    so that the plane learns what one of its cells saw.
+    """Δa(ν) = q c(ν) u(n + ν) and Δb = q v(n), with n the position of the seed cell. All cells of a plane share a and
+    b, so that the plane learns the input of its seed cell.
 
-    b as the sum of what the V-cell said makes the answer of a plane to x that of the mean cosine between x and what it
-    has learned.
-    """
+    As b sums the outputs of the V-cell, the response of a plane to x depends on the mean cosine between x and the
+    patterns that it has learned."""
     pad = cells.padding
     padded = functional.pad(x_1CHW, (pad, pad, pad, pad))[0]
-    said = cells.v_cells(x_1CHW)[0, 0]
+    inhibition = cells.v_cells(x_1CHW)[0, 0]
     height, width = cells.kernel_size
     for seed in seeds:
         seen = padded[:, seed.row : seed.row + height, seed.column : seed.column + width]
         cells.weight[seed.plane] += strength * cells.window[0] * seen
-        cells.inhibition[seed.plane] += strength * said[seed.row, seed.column]
+        cells.inhibition[seed.plane] += strength * inhibition[seed.row, seed.column]
 
 
 @torch.no_grad()
 def recruit(
     cells: SCell, inputs_NCHW: torch.Tensor, targets: torch.Tensor, strength: float, classes: int, selectivity: float
 ) -> int:
-    """Labeled winner-take-all for cells that see the whole map; returns how many samples were not recognized.
+    """Labeled winner-take-all for cells whose window is the full map; returns how many samples were not recognized.
 
-    The planes are `classes` groups of equal size, one a class. Sample after sample: the plane with the largest answer
-    learns the sample if it is of its class. If it is of another, or no plane answers, the class recruits its first
-    plane that has learned nothing yet; where none is left, its own plane that is most like the sample learns it.
-    `selectivity` while learning is above that of recognition, so that planes are recruited before samples are mistaken
-    (Fukushima and Tanigawa 1996). a learns by `reinforce` with q = `strength`; b follows as √(Σ a² / c), with which the
-    answer is that of the cosine between the sample and the sum of what was learned.
-    Source: Fukushima, "Neocognitron for handwritten digit recognition", Neurocomputing 51, 2003: layer U_S4.
-    """
+    The planes are `classes` groups of equal size, one for each class. For each sample, the plane with the largest
+    response learns the sample if both have the same class. Otherwise, or if no plane responds, the class of the sample
+    recruits its first plane that has learned nothing yet; if there is none, its plane with the largest response learns.
+    `selectivity` is higher while learning than in recognition, so that planes are recruited before samples are
+    misclassified (Fukushima and Tanigawa 1996). a learns by `reinforce` with q = `strength`; b is set to √(Σ a² / c),
+    so that the response depends on the cosine between the sample and the sum of the learned samples. Source: Fukushima,
+    "Neocognitron for handwritten digit recognition", Neurocomputing 51, 2003: layer U_S4."""
     group = cells.out_channels // classes
     unknown = 0
     for x, right in zip(inputs_NCHW.split(1), targets.tolist(), strict=True):
-        answers = cells.answers(x, selectivity).flatten()
-        winner = int(answers.argmax())
-        # A plane that has learned nothing answers a little to anything, and knows nothing.
-        known = bool(answers[winner] > 0) and bool(cells.inhibition[winner] > 0)
+        responses = cells.responses(x, selectivity).flatten()
+        winner = int(responses.argmax())
+        # A plane that has learned nothing responds a little to anything.
+        known = bool(responses[winner] > 0) and bool(cells.inhibition[winner] > 0)
         if not known or winner // group != right:
             unknown += 1
             winner = _of_class(cells, x, slice(right * group, (right + 1) * group))
@@ -114,7 +112,7 @@ def recruit(
 
 
 def _of_class(cells: SCell, x: torch.Tensor, own: slice) -> int:
-    """The first plane of the class that has learned nothing, else the one that is most like the sample."""
+    """The first plane of the class that has learned nothing, else the one with the largest response."""
     free = (cells.inhibition[own].flatten() == 0).nonzero()
     place = int(free[0] if len(free) else cells(x).flatten()[own].argmax())
     return int(own.start) + place
@@ -123,26 +121,26 @@ def _of_class(cells: SCell, x: torch.Tensor, own: slice) -> int:
 COLUMNS = (7, 5)
 """Sides of the S-columns of the first and the second layer."""
 STRENGTHS = (16.0, 16.0, 1e4)
-"""q of each layer: how much of what a seed cell saw is added at a rate of 1. The last layer's is so large that a plane
-which has seen one sample answers like one that has seen many."""
+"""q of each layer: the factor of a seed cell's input in what its plane learns at a rate of 1. In the last layer, it is
+so large that a plane responds alike after one sample and after many."""
 STAGES = (0.25, 0.5)
 """Shares of all steps after which the second layer learns instead of the first, and the last instead of the second: a
-layer begins when those before it have come to rest."""
+layer learns after those before it have finished."""
 LEARNING_SELECTIVITY = 6.0
-"""Of the last layer while it learns: a plane answers to cosines above 6 / 7."""
+"""Selectivity of the last layer while it learns: a plane responds to cosines above 6 / 7."""
 SMALL = 12
-"""Side of the map: below, a blur by halves would leave nothing to tell apart."""
+"""Side of the smallest map that a blur halves: in smaller maps, too little detail would be left."""
 GAIN = 25.0
-"""Turns answers between 0 and 1 into logits; the largest stays the largest. Near 25 the cross-entropy on held-out
-samples of mnist5k is lowest."""
+"""Factor from responses between 0 and 1 to logits. Near 25, the cross-entropy on held-out samples of mnist5k is lowest.
+"""
 
 
 class Neocognitron(nn.Module):
-    """Contrast, then twice S-cells and C-cells, then S-cells that see everything, `planes` for each class.
+    """Contrast cells, then S-cells and C-cells twice, then S-cells whose window is the full map, `planes` for each
+    class.
 
-    Selectivities of the first two are those of 1980: 4 and 1.5. A blur halves the map, rounding up, unless it is
-    smaller than 12×12: then it keeps its size.
-    """
+    The selectivities of the first two are those of 1980: 4 and 1.5. A blur halves the map, rounding up; a map smaller
+    than 12×12 keeps its size."""
 
     def __init__(self, input_shape: tuple[int, ...], outputs: int, first: int, second: int, planes: int) -> None:
         super().__init__()
@@ -155,9 +153,9 @@ class Neocognitron(nn.Module):
         self.s3 = SCell(second, outputs * planes, _blurred(size), selectivity=1.0)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        answers = self.s3(self.c2(self.s2(self.c1(self.s1(self.contrast(x))))))
-        # The last C-cells: the strongest plane speaks for its class.
-        strongest: torch.Tensor = answers.flatten(1).unflatten(1, (self.outputs, -1)).amax(2)
+        responses = self.s3(self.c2(self.s2(self.c1(self.s1(self.contrast(x))))))
+        # The last C-cells: a class has the response of its strongest plane.
+        strongest: torch.Tensor = responses.flatten(1).unflatten(1, (self.outputs, -1)).amax(2)
         return GAIN * strongest
 
     def learning_rule(self) -> LearningRule:

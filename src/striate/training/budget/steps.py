@@ -12,7 +12,7 @@ import torch
 from striate.account.summarize import count_macs
 from striate.data.loader import batch_bounds
 from striate.errors import ModelError, StriateError
-from striate.models.preserved_state import left_alone
+from striate.models.preserved_state import original_preserved
 from striate.tasks.views import VIEW_COUNTS
 from striate.training.budget.forecast import Forecast, ShortTraining
 from striate.training.budget.pace import AIM, Pace
@@ -61,7 +61,7 @@ def decide_budget(work: Work, seconds_spent: Callable[[], float], *, forecast: b
     one of several. The network stays as it is. Raises ModelError where minutes are given and the network cannot be
     copied.
     """
-    with left_alone(work.state.module):
+    with original_preserved(work.state.module):
         return _decide_budget(work, seconds_spent, forecast)
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import nn
 
-from striate.models.preserved_state import left_alone
+from striate.models.preserved_state import original_preserved
 from striate.observe.gradients import gradients_of, on_gradient
 from striate.observe.module_calls import ModuleCall, leaves, module_calls
 from striate.observe.tensors import tensors_in
@@ -79,7 +79,7 @@ def locate_nonfinite(module: nn.Module, inputs: torch.Tensor, again: Callable[[]
     for name, parameter in module.named_parameters():
         if not _finite(parameter):
             return Fault(f"the parameter {name} has NaN or Inf: an earlier step was too large", name.rpartition(".")[0])
-    with left_alone(module), torch.enable_grad(), _watched(module) as watch:
+    with original_preserved(module), torch.enable_grad(), _watched(module) as watch:
         again()
     return watch.found() or Fault("every layer's output and gradient is finite: the loss itself, or a sum, overflows")
 

@@ -16,7 +16,7 @@ from striate.inference.plan_key import machine_facts, network_digest
 from striate.machine.cache import read_plan, save_plan
 from striate.machine.load import Load, load_since, mark
 from striate.machine.memory import ran_out
-from striate.models.preserved_state import left_alone, uses_others
+from striate.models.preserved_state import original_preserved, uses_others
 from striate.training.budget.speed import steps_for_epochs
 from striate.training.config import Config, ExecutionConfig
 from striate.training.execution import make_scaler, place, thread_warning
@@ -73,7 +73,7 @@ def plan_execution(
     parts with the network; gradients are enabled whatever the caller's mode. An exception of a trial ends in the table
     or the note, except a ConfigError from the user's own loss or transform, which is raised.
     """
-    with left_alone(work.state.module), torch.inference_mode(False), torch.enable_grad():
+    with original_preserved(work.state.module), torch.inference_mode(False), torch.enable_grad():
         try:
             return _plan(work, request, load, seconds)
         except (MemoryError, ConfigError):  # a ConfigError is from the user's loss or transform, which the run needs

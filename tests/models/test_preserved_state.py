@@ -1,4 +1,4 @@
-"""Whatever looks at a network puts everything back, also when it fails."""
+"""Running a network to inspect it restores its state, also when it fails."""
 
 import threading
 
@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from striate.models.preserved_state import copied, left_alone, preserved, trial_copy, uses_others
+from striate.models.preserved_state import copied, original_preserved, preserved, trial_copy, uses_others
 
 
 def changed_by_looking(network):
@@ -112,7 +112,7 @@ def test_a_copy_that_reaches_for_its_original_is_found_and_changes_nothing(how):
 def test_gradients_of_the_original_come_back():
     network, x = Closed("forward"), torch.randn(5, 4)
     network.head.weight.grad = given = torch.full((2, 3), 3.0)
-    with left_alone(network):
+    with original_preserved(network):
         copied(network)(x).sum().backward()
     assert network.head.weight.grad is given
     assert torch.equal(given, torch.full((2, 3), 3.0))

@@ -1,4 +1,4 @@
-"""What is looked at stays as it is, also where a copy cannot keep it apart; and code of one's own is run once."""
+"""Inspecting a network preserves its state, also where a copy calls the original; a user's code runs once."""
 
 from __future__ import annotations
 
