@@ -98,7 +98,7 @@ def tagging(shift: int = 0) -> Any:
 
 def evidence_of(model: nn.Module, step: Any, judge: Any = None) -> Evidence:
     judges = None if judge is None else MetricFunction(predict, judge, "judge")
-    library = LibraryTraining("a Trainer", 3, judge=judges)
+    library = LibraryTraining("a Trainer", 3, metric_function=judges)
     tree = ast.parse("def judge(outputs, labels):\n    pass")
     source = ScriptSource({"s.py": tree}, {}, ("s.py", 1, 1), 3, library=library)
     optimizer = torch.optim.Adam(model.parameters())

@@ -27,7 +27,7 @@ class Connection:
     biases: int
     """Number of stored biases."""
     indices: int
-    """Number of stored integers (column and row pointers of the sparse matrix)."""
+    """Number of stored integers: the column indices and row pointers of the sparse matrix; 0 for layers."""
     operations: int
     """Multiplications and additions for one input: n products take n − 1 additions, and a bias one more."""
     words: str

@@ -189,7 +189,8 @@ class _Results:
     why: dict[int, tuple[Check, str, bool]] = field(default_factory=dict)
     """By id of a skipped check: the check, the reason, and whether it lacked time."""
     of_trial: set[tuple[str, ...]] = field(default_factory=set)
-    """Codes of the checks that depend on the network after the trial."""
+    """Codes of the checks that may depend on what the network learned in the trial: all but quick ones that do not read
+    it."""
 
     @property
     def alarming(self) -> bool:

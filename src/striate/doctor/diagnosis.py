@@ -26,7 +26,7 @@ class Picture:
     """`lines`, `bars` or `images`."""
     title: str
     series: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
-    """`lines`: curves over steps, by name. `bars`: one series."""
+    """`lines`: curves by name, over steps or samples. `bars`: one series."""
     labels: tuple[str, ...] = ()
     """`bars`: one for each value. `images`: one for each image."""
     images: tuple[Any, ...] = ()
@@ -51,15 +51,15 @@ class Diagnosis:
     follows: Mapping[str, tuple[Finding, ...]] = field(default_factory=dict)
     """By the code of a cause, the findings that it explains."""
     skipped: Mapping[str, str] = field(default_factory=dict)
-    """By code that was not checked, the reason."""
+    """By code, or by groups of codes in words, the reason why it was not checked."""
     looked_at: tuple[str, ...] = ()
     """Codes that were checked."""
     seconds: float = 0.0
     """Duration of the diagnosis."""
     pictures: Mapping[str, Picture] = field(default_factory=dict)
-    """By code of a finding."""
+    """A picture of a finding, by its code."""
     learning: Learning | None = None
-    """What the network of the trial learned; None without a trial."""
+    """Whether the network learned in the trial; None for a diagnosis of code alone, or by quick checks only."""
 
     @property
     def verdict(self) -> str:

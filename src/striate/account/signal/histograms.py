@@ -21,14 +21,14 @@ _MOST = 50_000  # numbers of a layer that are counted, evenly spaced: shares are
 @dataclass(frozen=True)
 class Histogram:
     """A histogram with bins of equal width. For gradients, the bins are over the base-10 logarithm of the magnitude,
-    and zeros are left out."""
+    and `counts` leaves out zeros."""
 
     low: float
     """Left edge of the first bin."""
     high: float
     """Right edge of the last bin."""
     counts: tuple[int, ...]
-    """Numbers in each bin."""
+    """How many numbers each bin has."""
     zeros: float
     """Share, 0 to 1, of all numbers that are exactly 0."""
 

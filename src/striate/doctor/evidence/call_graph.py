@@ -81,7 +81,7 @@ class Call:
     from_batch: bool
     """Whether the output depends on the batch."""
     line: str = ""
-    """File and line of the user's code; only where the call detaches the gradient."""
+    """The user's line of code, with its file and number; empty unless the gradient ends at this call."""
 
     def option(self, position: int, name: str, default: Any = None) -> Any:
         """An argument that is not a tensor, by its position or name."""
@@ -158,9 +158,9 @@ class CallGraph:
     heads: list[Head] = field(default_factory=list)
     outside_tensors: list[OutsideTensor] = field(default_factory=list)
     root: int | None = None
-    """The call whose output the backward pass started from, or else the call that computed the loss."""
+    """The call whose output the first backward pass started from, or else the call that computed the loss."""
     output: int | None = None
-    """The call that computed the network's output."""
+    """The call that computed the output of the network's first call."""
     backward: bool = False
     """Whether there was a backward pass."""
     failed: tuple[str, tuple[tuple[int, ...], ...], tuple[str, ...]] | None = None

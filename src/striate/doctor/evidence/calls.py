@@ -66,14 +66,14 @@ class LossCall:
     value: torch.Tensor
     """The result."""
     ignored: int = -100
-    """Cross entropy: the target that is ignored."""
+    """Cross entropy and negative log-likelihood: the target that is ignored."""
     reduction: str = "mean"
     weight: torch.Tensor | None = None
-    """Cross entropy: weights of the classes."""
+    """Cross entropy: weights of the classes. Binary cross entropy: weights of the entries."""
     pos_weight: torch.Tensor | None = None
     """Binary cross entropy with logits: weight of positive targets."""
     exchanged: bool = False
-    """Whether the two are swapped: the target requires a gradient, and the input does not."""
+    """Whether input and target are swapped: the target requires a gradient, and the input does not."""
     log_target: bool = False
     """Kullback-Leibler divergence: whether the target is a logarithm."""
     smoothing: float = 0.0
@@ -163,7 +163,7 @@ class StepCalls:
     rates_below_zero: bool = False
     """Whether `poisson_nll_loss` receives negative rates."""
     moved_back: bool = False
-    """Whether the step mirrors, rotates or rolls tensors with a gradient after the network's last call, to undo what
+    """Whether the step mirrors, rotates or rolls tensors with a gradient after the network's last call, as to undo what
     it did to the inputs."""
     error: BaseException | None = None
 

@@ -92,13 +92,13 @@ def need_all_data(evidence: Evidence) -> None:
     """Raise NoEvidence where the training loader is one of several that each load a part of the data, as the clients of
     federated learning do (McMahan et al. 2017)."""
     own, source = getattr(evidence.setup.train, "dataset", None), evidence.setup.source
-    all_data = {
+    data_sets = {
         id(loader.dataset)
         for loader in reached_values({} if source is None else source.names)
         if isinstance(loader, DataLoader) and isinstance(loader.sampler, RandomSampler)
     }
-    if len(all_data) >= _PARTS and id(own) in all_data:
-        raise NoEvidence(f"the training loader is one of {len(all_data)} that each load a part of the data")
+    if len(data_sets) >= _PARTS and id(own) in data_sets:
+        raise NoEvidence(f"the training loader is one of {len(data_sets)} that each load a part of the data")
 
 
 def _given_to_network(evidence: Evidence, targets: torch.Tensor) -> bool:

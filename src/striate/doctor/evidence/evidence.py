@@ -236,7 +236,8 @@ class Evidence:
         return self.progress_of(self.trial)
 
     def progress_of(self, trial: Trial) -> Progress:
-        """How far a trial reduced the loss, from the start of `trial`. Raises NoEvidence where networks are rivals."""
+        """How far a trial reduced the loss, from the first loss of `self.trial`. Raises NoEvidence where networks are
+        rivals."""
         if self.setup.rivals:
             raise NoEvidence("networks train against each other, so their losses do not measure progress")
         first = self.trial.losses[0] if self.trial.losses else None

@@ -65,9 +65,9 @@ class CalledNetwork:
     network: nn.Module
     name: str
     first: list[torch.Tensor] = field(default_factory=list)
-    """Its parameters before the script went on; empty where it did not exist yet."""
+    """Its parameters before the script went on; empty if it was not called until then."""
     before: float = float("nan")
-    """Checksum of its parameters before the script went on; NaN where it did not exist yet."""
+    """Checksum of its parameters before the script went on; NaN if it was not called until then."""
     after: float = float("nan")
     """Checksum of its parameters at the end."""
     calls: list[NetworkCall] = field(default_factory=list)
@@ -80,7 +80,7 @@ class CalledNetwork:
 
     @property
     def weights(self) -> list[float]:
-        """The numbers for its weights that are known, in order."""
+        """The known checksums of its weights, in order."""
         found = (self.before, *(call.weights for call in self.calls), self.after)
         return [number for number in found if number == number]
 
@@ -173,7 +173,7 @@ class DataPass:
 
 @dataclass
 class OwnRun:
-    """What a script did after its first step."""
+    """What a script did from its first step on."""
 
     steps: int = 0
     """Steps of its optimizers."""
@@ -184,7 +184,8 @@ class OwnRun:
     rates: dict[int, list[float]] = field(default_factory=dict)
     """By optimizer id, the learning rate of each step: the highest of its groups."""
     cleared: dict[int, list[bool]] = field(default_factory=dict)
-    """By optimizer id, for each step, whether gradients were zero before the backward pass."""
+    """By optimizer id, for each step after its first, whether gradients were zero before a backward pass since the
+    previous step. A step that follows no backward pass has no entry."""
     held: set[int] = field(default_factory=set)
     """Ids of the parameters that optimizers have."""
     without_gradient: dict[int, tuple[nn.Parameter, float]] = field(default_factory=dict)
@@ -201,7 +202,7 @@ class OwnRun:
     in_training: set[int] = field(default_factory=set)
     """Ids of all modules that ran in training mode."""
     loaded: bool = False
-    """Whether the script loaded weights before its first step."""
+    """Whether the script loaded weights with `strict=False` before its first step."""
     passes: list[DataPass] = field(default_factory=list)
     evaluated: dict[Key, EvaluatedInputs] = field(default_factory=dict)
     """Inputs of networks in the last evaluation, where these are one tensor of floats."""

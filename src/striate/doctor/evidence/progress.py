@@ -28,7 +28,8 @@ class Progress:
     chance: float
     """Loss of the best constant prediction; the first loss where that is unknown."""
     level: float
-    """Mean of the last quarter of the losses; infinite where one of them is NaN."""
+    """Mean of the last quarter of the losses, five at least; infinite where one of these, or of the last 20, is NaN or
+    Inf."""
     steps: int
     """Number of steps."""
     floor: float = 0.0

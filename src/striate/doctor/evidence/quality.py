@@ -71,11 +71,12 @@ class Quality:
     constant: float
     """Loss of the best prediction that does not depend on the input."""
     accuracy: float | None = None
-    """For classes: 0 to 1."""
+    """For classes, and for one label for each sample: 0 to 1. Else None."""
     common: float = 0.0
-    """Share of the most frequent class."""
+    """Share of the most frequent class; for labels, the share of present ones or of absent ones, whichever is larger; 0
+    for numbers."""
     explained: float = 0.0
-    """For numbers: squared correlation with the targets, of the best output column."""
+    """For numbers: squared correlation with the targets; where several outputs may predict one number, of the best."""
 
     @property
     def guesses(self) -> bool:

@@ -41,9 +41,9 @@ class Samples:
     whole: bool
     """Whether these are all samples of an epoch."""
     classifies: bool
-    """Whether the targets are classes."""
+    """Whether the task is classification."""
     unlabeled: int | None = None
-    """The label that stands for no class."""
+    """The label that stands for no class; None where there is none."""
     joined: torch.Tensor | None = None
     """(N, D) all inputs of the network concatenated, where these are several tables or columns; else None."""
     joined_paths: tuple[Path, ...] = ()

@@ -46,7 +46,7 @@ class Reference:
     """Simple models of the training data."""
 
     rows: torch.Tensor
-    """The samples that they were fitted to, which are distinct."""
+    """Indices of the samples that they were fitted to, which are distinct."""
     labels: Whole
     """Labels of these samples."""
     out_of_fold: dict[str, OutOfFold]
@@ -201,7 +201,7 @@ class Related:
     """How far simple models predict numeric targets."""
 
     models: dict[str, float]
-    """By model, the correlation of its out-of-fold predictions with the targets."""
+    """By model, the correlation of its out-of-fold predictions with the ranks of the targets."""
     count: int
     """Number of samples."""
 

@@ -41,7 +41,7 @@ class LayerRecord:
     shape: tuple[int, ...]
     input_shape: tuple[int, ...] | None
     training: bool
-    """The module's mode."""
+    """The module's mode; True where there is no module."""
     mean: float
     std: float
     output: torch.Tensor | None
@@ -66,28 +66,29 @@ class StepTrace:
 
     layers: list[LayerRecord] = field(default_factory=list)
     arguments: tuple[Any, ...] = ()
-    """Arguments of the network's first call."""
+    """Positional and keyword arguments of the network's first call, as a list and a dict; empty without a call."""
     given: list[torch.Tensor] = field(default_factory=list)
     """Integer tensors among the arguments of all calls of the network."""
     outputs: Any = None
-    """Output of the network."""
+    """Main tensor of the output of the network's first call."""
     shapes: list[tuple[int, ...]] = field(default_factory=list)
-    """Shapes of all tensors of floats in the output."""
+    """Shapes of all tensors of floats in that output."""
     loss_outputs: Any = None
-    """First argument of the loss, where the step called it."""
+    """Main tensor of the first argument of the step's first call of the loss; None without a call."""
     loss_targets: Any = None
-    """Second argument of the loss, where the step called it."""
+    """Main tensor of the second argument of that call."""
     blended: bool = False
     """Whether the step called the loss again with the same predictions and other targets, as mixup does."""
     loss: float | None = None
-    """Result of the loss, or else what the step returned."""
+    """What the step returned, or else the result of its last call of the loss; NaN without either; None where the step
+    failed."""
     loss_needs_gradient: bool | None = None
     gradients: dict[str, float | None] = field(default_factory=dict)
     """L2 norm of each parameter's gradient of this step alone, by name; None without a gradient."""
     error: BaseException | None = None
     """What the step raised."""
     phase: str = "forward"
-    """Where it was raised: `forward`, `loss`, `backward` or `step`."""
+    """Where it was raised: `forward`, `loss`, `backward` (after the network or the loss), or `step`."""
     called: set[str] = field(default_factory=set)
     """Names of the modules that ran."""
     calls: int = 0

@@ -44,14 +44,14 @@ class Change:
     step: Any = None
     """The training step."""
     wrap_step: Callable[[Step], Step] | None = None
-    """Returns the training step, called with the setup's."""
+    """Is called with the training step, and returns the one that is used in its place."""
     wrap_loss: Callable[[Any], Any] | None = None
-    """Returns the loss, called with the replica's."""
+    """Is called with the loss, and returns the one that is used in its place."""
     prepare: Callable[[Replica], None] | None = None
     """Is called with the replica before the first step and may change it."""
     notes: Any = None
-    """Where the functions above record what they see. Read it from the trial: an earlier trial of the same name may
-    have recorded it."""
+    """Where the functions above record what they see. Read `Trial.notes` instead: the trial may be an earlier one of
+    the same name, whose own change recorded them."""
 
 
 @dataclass
@@ -70,9 +70,9 @@ class Trial:
     changed: set[str] = field(default_factory=set)
     """Names of the network's parameters that the first steps changed."""
     error: BaseException | None = None
-    """What ended the trial; None where it was completed."""
+    """What a step raised, which ended the trial; None where no step failed."""
     phase: str = ""
-    """Where it was raised."""
+    """Where it was raised, as in `StepTrace`; empty without an error."""
     changed_original: bool = False
     """Whether the step changed the user's network, which was restored, instead of the network that it was given."""
     notes: Any = None

@@ -22,7 +22,8 @@ from striate.observe.tensors import tensors_in
 
 @dataclass
 class StepRow:
-    """Measurements of one step. Fields that are None by default are measured only in some steps."""
+    """Measurements of one step. Norms, `uphill` and `gradient_cosine` are None in steps that are not measured in
+    detail."""
 
     loss: float
     """What the step returned, or else the result of its last call of the loss; NaN without either."""
@@ -37,7 +38,7 @@ class StepRow:
     applied: float | None = None
     """L2 norm of the gradients that the optimizer used."""
     stale: float | None = None
-    """L2 norm of the gradients that the optimizer's parameters had before the backward pass."""
+    """L2 norm of the gradients that the optimizer's parameters had before the backward pass; None without one."""
     moved: float | None = None
     """L2 norm of the update of all parameters."""
     weights: float | None = None

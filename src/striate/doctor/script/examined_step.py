@@ -69,13 +69,13 @@ class Caught:
     seconds: float
     """Time limit of the diagnosis."""
     training: int = 1
-    """Number of the training loop, from 1."""
+    """Number of the training loop to diagnose, from 1."""
     modules: dict[int, tuple[nn.Module, dict[str, torch.Tensor]]] = field(default_factory=dict)
     """By id, the outermost modules that ran, each with its buffers before its first call."""
     loads: dict[int, LoadedWeights] = field(default_factory=dict)
-    """By id of a network, weights that were loaded into it."""
+    """By id of a network, weights that were loaded into it with `strict=False`."""
     plays: bool = False
-    """Whether the script plays an environment."""
+    """Whether the script plays an environment, or learns values of later states."""
 
 
 def examine_step(caught: Caught, frames: list[Any], optimizer: Optimizer | None) -> ScriptDiagnosis:

@@ -178,9 +178,9 @@ class _Catch(Caught):
     """Watches a script by hooks and patched functions of torch."""
 
     loops: list[object] = field(default_factory=list)
-    """Loops in which optimizer steps were made, until number `training` is reached."""
+    """Loops in which optimizer steps were made, until number `training` is reached; empty where that is the first."""
     backwards: int = 0
-    """Number of backward passes."""
+    """Number of backward passes until the diagnosis."""
     depth: int = 0
     """Number of modules that are running."""
     found: ScriptDiagnosis | None = None
@@ -188,7 +188,7 @@ class _Catch(Caught):
     failed: StriateError | None = None
     """The error of the diagnosis."""
     over: bool = False
-    """Whether the diagnosis was made."""
+    """Whether the diagnosis has begun."""
     stop: Any = None
     """The hook that ends the script at any further step."""
     own_run: Watcher | None = None

@@ -71,15 +71,15 @@ class TrainingLoop:
     names: dict[str, Any]
     """The user's variables in the scope of the loop, with their values."""
     loss: str = ""
-    """Name of the loss that the loop calls; empty where another function calls it."""
+    """Name of the loss that the loop calls; empty where it calls none by a name, as where another function does."""
     place: tuple[str, int, int] | None = None
     """File, first line and last line of the user's loop; None for a library's."""
     model: torch.nn.Module | None = None
-    """The network that a library's loop trains."""
+    """The network that a library's loop trains; None for the user's own loop."""
     library: LibraryTraining | None = None
-    """The library that runs the loop."""
+    """The training that a library runs around the loop; None for the user's own loop."""
     steps: int | None = None
-    """How many batches the loop takes; None where unknown."""
+    """How many batches the loop takes, where it counts them itself; None for a loop over all batches."""
 
 
 @dataclass(frozen=True)

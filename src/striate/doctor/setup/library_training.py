@@ -45,8 +45,9 @@ class LibraryTraining:
     hooks: tuple[Callable[..., Any], ...] = ()
     """Methods of the user's that the trainer calls for each batch."""
     evaluate: Callable[[nn.Module, Iterable[Any]], Mapping[str, Any]] | None = None
-    """`evaluate(model, batches)` returns the logged validation metrics by name; None without validation."""
+    """`evaluate(model, batches)` returns the logged validation metrics by name; None where the user's code computes
+    none."""
     accumulated: int = 1
     """Batches whose gradients are accumulated for each optimizer step."""
-    judge: MetricFunction | None = None
-    """The user's function that computes all metrics, where there is one."""
+    metric_function: MetricFunction | None = None
+    """The user's function that computes all metrics at once, where there is one."""

@@ -17,13 +17,13 @@ from striate.doctor.setup.reached_objects import written_by_user
 
 @dataclass(frozen=True)
 class LoadedWeights:
-    """The last time that weights were loaded into a module."""
+    """The last call of `load_state_dict(…, strict=False)` of a module; a later strict call removes the record."""
 
     module: nn.Module
     where: str
     """File and line of the call."""
     names: tuple[str, ...]
-    """Names of the tensors in the file."""
+    """Names of the tensors in the state dict that was loaded."""
     matched: int
     """How many of them the module has too."""
     module_names: tuple[str, ...]

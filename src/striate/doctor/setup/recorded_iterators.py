@@ -47,8 +47,8 @@ class RecordedIterator:
 
 
 class ReadOnceBatches:
-    """Batches of an iterator that cannot be restarted. Each pass yields the batches that follow; at the iterator's end,
-    a pass repeats those that it yielded before."""
+    """Batches of an iterator that cannot be restarted. Each pass yields the batches that follow; a pass that begins at
+    the iterator's end repeats those of earlier passes."""
 
     repeats_samples = True
     """A sample may come several times in an epoch."""

@@ -68,9 +68,10 @@ class ScriptSource:
     epochs: int | None
     """How often the training loop is run; None where that is unknown."""
     running: frozenset[tuple[str, int]] = frozenset()
-    """File and first line of each function that the training loop was in, such as a hook that is called by name."""
+    """File and first line of each function that was running inside the training loop, such as a hook that is called
+    by name."""
     loads: tuple[LoadedWeights, ...] = ()
-    """Weights that were loaded into networks."""
+    """Weights that were loaded into networks with `strict=False`."""
     calling: frozenset[tuple[str, int]] = frozenset()
     """File and line that each running function was at."""
     library: LibraryTraining | None = None

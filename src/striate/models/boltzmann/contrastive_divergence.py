@@ -23,7 +23,7 @@ class Divergence:
     """How the model's term of the gradient is estimated, and the regularization of the weights."""
 
     k: int = 1
-    """Steps of Gibbs sampling."""
+    """Steps of Gibbs sampling for each training step."""
     persistent: bool = False
     """Whether chains continue from the previous training step instead of starting at the data (PCD)."""
     weight_cost: float = 2e-4
@@ -31,7 +31,7 @@ class Divergence:
     sparsity: float = 0.0
     """Target of the mean activation of hidden units, which changes their biases; 0 for no target (Lee 2009)."""
     sparsity_rate: float = 0.0
-    """Factor of these changes, relative to the learning rate."""
+    """Step size of these changes, independent of the learning rate."""
 
 
 class ContrastiveDivergence(nn.Module):

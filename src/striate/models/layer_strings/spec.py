@@ -19,11 +19,11 @@ class Claim:
     axes: int | None
     """Number of spatial axes; None where the class works with any."""
     takes: str
-    """The parameter that holds the number of channels or features."""
+    """The parameter that holds the number of channels or features; empty where the class has none."""
     count: int | None
     """That number; None where it is not given."""
     place: tuple[int, int]
-    """First character of that argument, and the one after its last."""
+    """Index of the number's first character, and the index after its last; of the whole call where it is not given."""
 
 
 @dataclass(frozen=True)

@@ -26,11 +26,12 @@ class TorchModule:
     parameters: tuple[Parameter, ...] = ()
     """In PyTorch's order."""
     ours: Mapping[str, str] = field(default_factory=dict)
-    """From parameters to arguments in layer strings. Parameters without an entry do not affect the computation."""
+    """From parameters to arguments in layer strings. Parameters that are neither here nor in `takes` or `only` do not
+    affect the computation."""
     takes: str = ""
-    """The parameter that holds the number of input channels or features."""
+    """The parameter that holds the number of input channels or features; empty where there is none."""
     axes: int | None = None
-    """Number of spatial axes of the input."""
+    """Number of spatial axes of the input; None where the class works with any."""
     only: Mapping[str, Value] = field(default_factory=dict)
     """Parameters for which layer strings have a single value."""
 

@@ -50,15 +50,15 @@ class Named:
     """Weights with a public name."""
 
     text: str
-    """The name as the user writes it."""
+    """The full name: with `timm/` for weights of timm, and with the version in place of `DEFAULT`."""
     repository: str = ""
-    """Repository that has them; empty for those of torchvision."""
+    """Their repository on the Hugging Face hub; empty for weights of torchvision."""
     revision: str | None = None
-    """Revision of the repository."""
+    """Revision of the repository; None for its default branch."""
     network: str = ""
-    """The network that they are for."""
+    """The network that weights of torchvision are for; empty for a repository."""
     file: str = ""
-    """Their file at torchvision."""
+    """Their file at torchvision; empty for a repository."""
 
     @property
     def address(self) -> str:

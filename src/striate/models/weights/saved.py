@@ -113,7 +113,7 @@ class Origin:
     std: tuple[float, ...] = ()
     """Standard deviations that inputs were standardized with, for pixels of 0 to 255."""
     size: tuple[int, int] | None = None
-    """(height, width) of the training images."""
+    """(height, width) of the training images; None where it is not stated."""
     license: str = ""
     """The license as stated; empty where none is stated."""
 
@@ -123,7 +123,7 @@ class Weights:
     """Tensors by name."""
 
     path: str
-    """The path that the user gave."""
+    """The path or public name that the user gave."""
     file: Path
     """The file that was read."""
     tensors: dict[str, Any]
@@ -143,7 +143,7 @@ class SavedNetwork(Weights):
     classes: tuple[str, ...]
     """Names of the classes; empty where the task has none."""
     kind: str = ""
-    """Kind of the inputs: `image`, `grid` or `table`."""
+    """Medium of the inputs, such as `image`, `grid` or `table`; empty where the checkpoint does not state it."""
     mean: tuple[float, ...] = ()
     """Means that inputs were standardized with, one for each channel or feature, in input units; empty where the
     checkpoint does not state them."""

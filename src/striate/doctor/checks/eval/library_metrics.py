@@ -52,21 +52,22 @@ def perfect_shares(evidence: Evidence) -> tuple[list[dict[str, float]], torch.Te
     """The metrics of the user's function, such as `compute_metrics`, for perfect predictions, by name, and the labels:
     once with each label predicted at its position, and for sequences once more with each at the position before. Only
     metrics that are shares of right predictions. Raises NoEvidence where the function cannot be called."""
-    judge, source, val = getattr(evidence.source.library, "judge", None), evidence.source, evidence.val
-    if judge is None or not val.whole:
+    source, val = evidence.source, evidence.val
+    user_function = None if source.library is None else source.library.metric_function
+    if user_function is None or not val.whole:
         raise NoEvidence("no function computes metrics from all predictions")
-    need_repeatable(source, judge.name)
+    need_repeatable(source, user_function.name)
     evidence.clock.need(MOST_STEPS * len(val.raw) * evidence.step_seconds)
     model = evidence.setup.model
     try:
         with preserved(model), same_random_state():
-            outputs, labels = judge.predict(model, val.raw)
+            outputs, labels = user_function.predict(model, val.raw)
             complete, forms = is_complete(outputs, labels), perfect_outputs(evidence, outputs, labels)
             if outputs.numel() > _MOST_NUMBERS:
                 raise NoEvidence("the outputs are too large")
-            return [_shares(judge.compute(perfect, labels.clone()), complete) for perfect in forms], labels
+            return [_shares(user_function.compute(perfect, labels.clone()), complete) for perfect in forms], labels
     except Exception as error:  # the user's function, which may not take these inputs
-        raise NoEvidence(f"{judge.name} cannot be called: {type(error).__name__}") from error
+        raise NoEvidence(f"{user_function.name} cannot be called: {type(error).__name__}") from error
 
 
 def _shares(returned: object, complete: bool) -> dict[str, float]:
@@ -136,7 +137,8 @@ def is_complete(outputs: torch.Tensor, labels: torch.Tensor) -> bool:
 
 
 def _finding(evidence: Evidence, name: str, value: float, labels: torch.Tensor) -> Finding:
-    function = getattr(getattr(evidence.source.library, "judge", None), "name", "")
+    library = evidence.source.library
+    function = "" if library is None or library.metric_function is None else library.metric_function.name
     lines = [node.lineno for node in evidence.source.nodes(ast.FunctionDef) if node.name == function]
     counted = int((labels >= 0).sum())
     ignored = labels.numel() - counted

@@ -30,15 +30,16 @@ class Fit:
     """How well a network's predictions fit the targets."""
 
     score: float
-    """Accuracy, or the share of the targets' variance that predictions explain (R², may be negative)."""
+    """Accuracy; or, where `numbers`, the share by which the loss is below that of the best constant prediction: for
+    numbers, the share of their variance that predictions explain (R²). May be negative."""
     guess: float
     """Score of the best constant prediction."""
     loss: float
-    """Cross-entropy or mean squared error."""
+    """Cross-entropy, binary cross-entropy or mean squared error."""
     count: int
     """Number of samples."""
     numbers: bool
-    """Whether the targets are numbers, not classes."""
+    """Whether there is no accuracy: the targets are numbers, or several labels for each sample."""
 
     @property
     def text(self) -> str:

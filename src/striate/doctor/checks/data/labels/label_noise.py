@@ -48,7 +48,7 @@ class _Doubt:
     certainty: NDArray[np.float64]
     """(N,) the smaller of both models' ranks of certainty, from 0 to 1."""
     sure: NDArray[np.bool_]
-    """(N,) whether the sample is among those with the highest certainty."""
+    """(N,) whether both predict the same, and the sample is in the more certain half of those with its prediction."""
     predictions: NDArray[np.int64]
     """(N,) the predictions of the first model."""
     labels: NDArray[np.int64]

@@ -114,8 +114,8 @@ def _classes(evidence: Evidence) -> Iterable[Finding]:
         reference = fit_simple_models(evidence.samples.sole_inputs[rows], labels[rows], evidence.clock)
     else:
         reference = evidence.reference if graphs is None else fit_simple_models(graphs, labels, evidence.clock)
-    models = _at_chance(reference)
-    if models is None:
+    accuracies = _at_chance(reference)
+    if accuracies is None:
         return
     network = network_on_held_out(evidence, graphs is not None, ranked=rows is not None)
     if network is None or labels_fit_stored_images(evidence):
@@ -125,7 +125,7 @@ def _classes(evidence: Evidence) -> Iterable[Finding]:
         where="training labels",
         measured=f"accuracy on {several(len(reference.labels), 'held-out sample')}"
         f"{', as many of the most frequent class as of the next' if rows is not None else ''}: "
-        f"{', '.join(models)}; the network {network}",
+        f"{', '.join(accuracies)}; the network {network}",
         limit=f"{_AT_CHANCE}, though a gain of {LEAST:g} would be visible, and neither is the network",
         why=NOTHING_TO_LEARN,
         remedy=_REMEDY,
@@ -170,7 +170,7 @@ def _area(predictions: Predictions | None) -> tuple[float, float]:
 def _at_chance(reference: Reference) -> list[str] | None:
     """The accuracies of simple models and of chance, in words, if all are at chance; None if one is better, or may be.
     Raises NoEvidence if a gain would hardly be visible."""
-    models, count = [], len(reference.labels)
+    accuracies, count = [], len(reference.labels)
     for name in reference.best:
         chance, got = reference.by_chance(name), reference.accuracy(name)
         error = (chance * (1 - chance) / count) ** 0.5
@@ -178,17 +178,17 @@ def _at_chance(reference: Reference) -> list[str] | None:
             raise NoEvidence("almost all samples have the same class: a gain over chance would hardly be visible")
         if got - chance >= max(SIGMAS * error, SLIGHT * (1 - chance)) or got - chance + 2 * error > LEAST:
             return None
-        models.append(f"{name} {got:.2f} (chance {chance:.2f})")
-    return models
+        accuracies.append(f"{name} {got:.2f} (chance {chance:.2f})")
+    return accuracies
 
 
 def _classes_of_pairs(batches: Sequence[Any]) -> tuple[torch.Tensor, torch.Tensor] | None:
     """The images of pairs (N, C, H, W), each once, and a class for each (N,): pairs marked as the same connect images
     of one class. None for other batches, and if no image occurs in several pairs."""
-    image_paths, answer_paths = ([path for path, t in leaves(batches[0]) if t.ndim == ndim] for ndim in (4, 1))
-    if len(image_paths) != 2 or len(answer_paths) != 1:
+    image_paths, label_paths = ([path for path, t in leaves(batches[0]) if t.ndim == ndim] for ndim in (4, 1))
+    if len(image_paths) != 2 or len(label_paths) != 1:
         return None
-    one, other, same_or_not = (gathered(batches, path) for path in (*image_paths, *answer_paths))
+    one, other, same_or_not = (gathered(batches, path) for path in (*image_paths, *label_paths))
     if one is None or other is None or same_or_not is None or one.shape != other.shape:
         return None
     if sorted(same_or_not.unique().tolist()) != [0, 1]:
@@ -214,13 +214,13 @@ def _of_stored(
     where: str = "the labels of the training data set",
     how: str = "with which it chooses samples that belong together",
 ) -> Iterable[Finding]:
-    models = _at_chance(fit_simple_models(images[:_MOST], labels[:_MOST], evidence.clock))
-    if models is not None:
+    accuracies = _at_chance(fit_simple_models(images[:_MOST], labels[:_MOST], evidence.clock))
+    if accuracies is not None:
         yield LABELS_RANDOM.finding(
             severity="error",
             where=where,
             measured=f"classes {how}: accuracy on {several(len(labels[:_MOST]), 'held-out sample')}: "
-            f"{', '.join(models)}",
+            f"{', '.join(accuracies)}",
             limit=f"{_AT_CHANCE}, though a gain of {LEAST:g} would be visible",
             why=NOTHING_TO_LEARN,
             remedy=_REMEDY,
@@ -322,13 +322,13 @@ def _numbers(evidence: Evidence) -> Iterable[Finding]:
     network = network_on_held_out(evidence)
     if network is None:
         return
-    models = ", ".join(f"{name} {value:.2f}" for name, value in found.models.items())
+    correlations = ", ".join(f"{name} {value:.2f}" for name, value in found.models.items())
     which = "targets" if columns.shape[1] == 1 else f"second of {columns.shape[1]} targets"
     yield LABELS_RANDOM.finding(
         severity="error",
         where="training targets",
         measured=f"correlation of predictions with the {which} of {several(found.count, 'held-out sample')}: "
-        f"{models} (chance: "
+        f"{correlations} (chance: "
         f"0 ± {error:.2f}); the network {network}",
         limit=f"{_AT_CHANCE}, though a correlation of {LEAST_NUMBERS:g} would be visible, and neither is the network",
         why=NOTHING_TO_LEARN,

@@ -35,14 +35,14 @@ class ScoredModel:
 
     name: str
     train: float
-    """Mean of `right` on training data."""
+    """Mean score of training samples, each scored as by `right`."""
     right: ScoreOf
     """A function of a correction of inputs (or None) that returns the score of each validation sample (N,): 1 or 0 for
     classes; for numbers, the share by which the error is below that of a constant prediction."""
     gained: Callable[[Correction], float] = lambda _: 0.0
     """By how much `train` rises when training inputs get the correction."""
     chance: float = 0.0
-    """Training score of a constant prediction."""
+    """Training score of a constant prediction; 0 where it is unknown."""
     numbers: bool = False
     """Whether it predicts numbers, not classes."""
 

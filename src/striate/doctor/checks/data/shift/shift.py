@@ -248,14 +248,14 @@ def _prepared_in_evaluation(evidence: Evidence) -> bool:
     nodes = source.nodes()
     calls = (node for node in nodes if isinstance(node, ast.Call) and node.args and source.runs_network(node))
     given = [part for node in calls for part in ast.walk(node.args[0]) if isinstance(part, ast.Call)]
-    used_by_calls = [(called(part), source.without_gradient(part)) for part in given if source.functions_of(part)]
-    trained = {name for name, untracked in used_by_calls if not untracked}
-    return any(untracked and name not in trained for name, untracked in used_by_calls)
+    preparations = [(called(part), source.without_gradient(part)) for part in given if source.functions_of(part)]
+    trained = {name for name, untracked in preparations if not untracked}
+    return any(untracked and name not in trained for name, untracked in preparations)
 
 
 def _occurs_in_draws(evidence: Evidence, way: Correction) -> bool:
-    """Whether the correction turns some draws of a training sample into others. Then training contains both, and
-    validation is predicted worse because targets did not move along."""
+    """Whether some draws of a training sample are like others with the correction, and clearly less without. Then
+    training contains both, and validation is predicted worse because targets did not move along."""
     with suppress(NoEvidence):
         pairs = [(one, other, likeness(one, way.undo(other[None])[0])) for one, other in drawn_twice(evidence)]
         moved = [undone >= max(ALIKE, likeness(one, other) + _CLEARER) for one, other, undone in pairs]
