@@ -24,12 +24,12 @@ from striate.training.processes.sharding import gathered
 _BEGUN, _ENDED = "begun", "ended"
 
 
-def send_start(coordinator: Coordinator, run: RunDirectory, prepared: Prepared, begun: Path | None = None) -> None:
-    """Send the other processes what was decided; `begun` is the checkpoint that the run continues from."""
+def send_start(coordinator: Coordinator, run: RunDirectory, prepared: Prepared, checkpoint: Path | None = None) -> None:
+    """Send the other processes what was decided; `checkpoint` is the one that the run continues from."""
     message = {
         "run": str(run.path.absolute()),
         "config": config_to_dict(prepared.config),
-        "begun": None if begun is None else str(begun.absolute()),
+        "begun": None if checkpoint is None else str(checkpoint.absolute()),
     }
     coordinator.publish(_BEGUN, json.dumps(message))
 
