@@ -63,11 +63,11 @@ def follow_run(
 def _follow_training(run: RunDirectory, prepared: Prepared, processes: Processes) -> None:
     """Train this process's part to the end, or to the first signal; the first process alone writes files and progress.
     Raises Interrupted, NonFiniteLoss."""
-    with watch_signals(quiet=True) as asked:
+    with watch_signals(quiet=True) as interruption:
         for event in training_events(
             prepared.state, prepared.objective, prepared.splits, prepared.config, prepared.normalize, processes
         ):
-            stop, due = processes.agreed(asked.signal_name)
+            stop, due = processes.agreed(interruption.signal_name)
             if processes.sharded and (stop or due or isinstance(event, EpochDone)):
                 gathered(prepared.state)  # for the first process, which saves it
             if stop:
