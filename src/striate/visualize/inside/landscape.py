@@ -60,7 +60,7 @@ class Landscape:
     @property
     def width(self) -> float | None:
         """The distance at which the loss is twice that of the weights, on average over both lines and directions; None
-        if the loss is not doubled within reach."""
+        if some direction does not double it within reach."""
         middle = len(self.steps) // 2
         found = []
         for values in (*(line[middle:] for line in self.lines), *(line[middle::-1] for line in self.lines)):
