@@ -35,7 +35,7 @@ class Network:
 
     def labels(self, inputs: list[Any]) -> list[str]:
         """Of a batch."""
-        return [found.label for found in self.trained.answer(inputs, BATCH, plan="plain")]
+        return [found.label for found in self.trained.predict_prepared(inputs, BATCH, plan="plain")]
 
 
 class API(ls.LitAPI if ls else object):  # type: ignore[misc]

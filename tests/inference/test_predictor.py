@@ -36,7 +36,7 @@ def longer_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(choose, "_rates", lambda *_: (float(next(rates)) * 2, 1.0, 1.0))
 
 
-def plan(module: nn.Module, **options: object) -> planning.Answering:
+def plan(module: nn.Module, **options: object) -> planning.Predictor:
     arguments = {"total": 2000, "batch": 64, "task": TASK, "sample": samples} | options
     return plan_predictor(module, arguments.pop("task"), arguments.pop("sample"), **arguments)
 

@@ -168,8 +168,8 @@ def _predict_now(
         data.require_test(f"compare {run.path}")
     batch = measured_at_once(config)
     with allocator_policy(usual_policy()):
-        answering = plan_evaluation(trained, data, (split,), batch=batch)
-        found = evaluate_trained(trained, data, split, batch=batch, predictor=answering)
+        predictor = plan_evaluation(trained, data, (split,), batch=batch)
+        found = evaluate_trained(trained, data, split, batch=batch, predictor=predictor)
     return found, _names(sample_paths(found, data), found.ids), data.medium.pictures, groups_of(data, split)
 
 

@@ -282,16 +282,16 @@ def _explain_trained(
         prediction = next(trained.predict_batch([(raw, None)], plain_predictor(trained.module), there))
         volume = prediction, prediction.decoded
     task, (prediction, decoded) = trained.task, volume
-    asked = task.explained(decoded) if part is None else task.explained_part(decoded, part)
+    selected = task.explained(decoded) if part is None else task.explained_part(decoded, part)
     normalize = trained.normalization.on(trained.device, raw.ndim + 1)
     x = normalize(torch.from_numpy(raw)[None].to(trained.device))
     module = trial_copy(trained.module)
-    if asked.prepare is not None:
-        asked.prepare(module)
+    if selected.prepare is not None:
+        selected.prepare(module)
     # A hook, not a module around the network, which would change the names of the layers that Grad-CAM prints.
-    score = forward_hooks(after=[(module, lambda _module, _inputs, outputs: asked.score(outputs))])
+    score = forward_hooks(after=[(module, lambda _module, _inputs, outputs: selected.score(outputs))])
     with score, on_trial(module), torch.enable_grad():
-        question = make_question(module, x, asked.target, kind=asked.kind, choose=asked.choose)
+        question = make_question(module, x, selected.target, kind=selected.kind, choose=selected.choose)
         maps, covering, nudge = _maps_and_changes(question, method, _bounds(trained, x))
     shown = None if nudge is None else _in_units(nudge, x, trained)
     return Explanation(
@@ -305,9 +305,9 @@ def _explain_trained(
         covering,
         shown,
         Nearest(),
-        (*_notes(trained), *asked.notes),
+        (*_notes(trained), *selected.notes),
         trained.task.line(prediction.fields),
-        asked.part,
+        selected.part,
         trained.task.decision_text,
         trained.preparation,
     )

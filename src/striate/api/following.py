@@ -24,12 +24,12 @@ from striate.training.processes.sharding import gathered
 _BEGUN, _ENDED = "begun", "ended"
 
 
-def send_start(coordinator: Coordinator, run: RunDirectory, prepared: Prepared, begun: Path | None = None) -> None:
-    """Send the other processes what was decided; `begun` is the checkpoint that the run continues from."""
+def send_start(coordinator: Coordinator, run: RunDirectory, prepared: Prepared, checkpoint: Path | None = None) -> None:
+    """Send the other processes what was decided; `checkpoint` is the one that the run continues from."""
     message = {
         "run": str(run.path.absolute()),
         "config": config_to_dict(prepared.config),
-        "begun": None if begun is None else str(begun.absolute()),
+        "begun": None if checkpoint is None else str(checkpoint.absolute()),
     }
     coordinator.publish(_BEGUN, json.dumps(message))
 
@@ -63,11 +63,11 @@ def follow_run(
 def _follow_training(run: RunDirectory, prepared: Prepared, processes: Processes) -> None:
     """Train this process's part to the end, or to the first signal; the first process alone writes files and progress.
     Raises Interrupted, NonFiniteLoss."""
-    with watch_signals(quiet=True) as asked:
+    with watch_signals(quiet=True) as interruption:
         for event in training_events(
             prepared.state, prepared.objective, prepared.splits, prepared.config, prepared.normalize, processes
         ):
-            stop, due = processes.agreed(asked.signal_name)
+            stop, due = processes.agreed(interruption.signal_name)
             if processes.sharded and (stop or due or isinstance(event, EpochDone)):
                 gathered(prepared.state)  # for the first process, which saves it
             if stop:

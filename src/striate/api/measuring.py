@@ -133,8 +133,8 @@ def _evaluate(
             _complete(opened, config, trained, own, plan, announce)
             with speed_settings(config):  # other threads or layouts than the run's change the last bits of fp32
                 as_trained = replace(chosen, module=laid_out(chosen.module, config))
-                temperature, written = read_temperature(opened), written_inference(opened)
-                measured = _evaluate_on(as_trained, own, own.held_out, plan, batch, temperature, written)
+                temperature, recorded = read_temperature(opened), written_inference(opened)
+                measured = _evaluate_on(as_trained, own, own.held_out, plan, batch, temperature, recorded)
             return replace(_with_findings(measured, opened, chosen), gap=read_gap(opened))
     names = names or _same_names(data, config.data.names)
     try:
@@ -296,8 +296,8 @@ def _complete(
     say(f"{run.evaluation} is missing: all splits are measured to write it")
     part, splits, batch = measured_part(data, config), tuple(data.splits), measured_at_once(config)
     with allocator_policy(usual_policy()):
-        answering = plan_evaluation(trained, part, splits, batch=batch, mode=plan)
-        measured = {name: evaluate_trained(trained, part, name, batch=batch, predictor=answering) for name in splits}
+        predictor = plan_evaluation(trained, part, splits, batch=batch, mode=plan)
+        measured = {name: evaluate_trained(trained, part, name, batch=batch, predictor=predictor) for name in splits}
     save_assessment(run, assess_run(trained.task, data, measured), data, measured, say)
     note_files(run, [file for file in (run.evaluation, *run.predictions.glob("*.npz")) if is_there(file)])
 
@@ -309,11 +309,11 @@ def _evaluate_on(
     plan: PlanMode,
     batch: int | None = None,
     temperature: Temperature | None = None,
-    written: InferencePlan | None = None,
+    recorded: InferencePlan | None = None,
 ) -> Evaluation:
     with allocator_policy(usual_policy()):
-        answering = plan_evaluation(trained, data, (split,), batch=batch, mode=plan, recorded=written)
-        evaluation = evaluate_trained(trained, data, split, batch=batch, predictor=answering)
+        predictor = plan_evaluation(trained, data, (split,), batch=batch, mode=plan, recorded=recorded)
+        evaluation = evaluate_trained(trained, data, split, batch=batch, predictor=predictor)
     figures = assess_split(trained.task, evaluation, data, temperature)
     return replace(
         evaluation,

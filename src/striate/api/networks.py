@@ -69,7 +69,7 @@ def load(
     one with the largest cost × probability. `threshold={"ill": 0.2}`: `ill` where its probability is at least that,
     else the most probable other class; None takes the threshold with the best F1 on the run's validation split. Both
     may be text, `"ill=10,doubtful=3"`, and replace the rule that the run was trained with.
-    `reject`: the largest share of wrong predictions; samples for which no single class meets it get no class (`label`
+    `reject`: a promised error rate; samples for which no single class can be predicted at this rate get none (`label`
     None, with a `reason`). The sets of classes behind this are calibrated on the run's validation split, and contain
     the true class of samples like those with a probability of 1 − `reject` or more.
     No random state is changed. Raises RunError, also where there is no temperature; ModelError for code that you have

@@ -67,15 +67,15 @@ def resume_on_rewards(path: Path, console: Console, quiet: bool) -> tuple[Path, 
         announce(f"{run.path} is already finished, so nothing is trained; its checkpoints are intact")
         return run.path, read_metrics(run)
     with owned(run.path, announce):
-        begun = recover_unchanged_run(run, announce)
+        checkpoint = recover_unchanged_run(run, announce)
         prepared = prepare_rewards(config_from_yaml(run.config))
         write_beginning(run, prepared)
-        if begun is None:
+        if checkpoint is None:
             announce(f"{run.path} has no checkpoint yet: starting over")
             run.last.parent.mkdir(exist_ok=True)
             append_event(run, "resumed", step=0)
         state = RewardState(prepared.learner, elapsed=monotonic() - started)
-        return _to_the_end(run, prepared, state, console, quiet, begun)
+        return _to_the_end(run, prepared, state, console, quiet, checkpoint)
 
 
 def _to_the_end(
@@ -84,14 +84,14 @@ def _to_the_end(
     state: RewardState,
     console: Console,
     quiet: bool,
-    begun: Path | None = None,
+    checkpoint: Path | None = None,
 ) -> tuple[Path, dict[str, Any]]:
-    """Train from the beginning, or from the checkpoint `begun`, whose random state torch then has, and finish the
+    """Train from the beginning, or from `checkpoint`, whose random state torch then has, and finish the
     run."""
     announce = announcer(console, quiet)
     with execution_settings(prepared.config):
-        if begun is not None:
-            restore_rewards(state, begun)
+        if checkpoint is not None:
+            restore_rewards(state, checkpoint)
             announce(f"continuing {run.path} after step {state.learner.step:,}")
             append_event(run, "resumed", step=state.learner.step)
         if not state.over:
@@ -160,7 +160,7 @@ def play(run: str | Path, out: str | Path, *, episodes: int = 1, seed: int = 0) 
 
 
 def evaluate_player(run: str | Path, *, episodes: int | None = None) -> Played:
-    """Play the run's test episodes again, or the first `episodes` of them. Raises RunError."""
+    """Play the run's test episodes again, or as many `episodes`, with the same sequence of seeds. Raises RunError."""
     player: Player = load_player(run)
     control = player.config.task.control
     with execution_settings(player.config):

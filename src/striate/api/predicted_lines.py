@@ -35,7 +35,8 @@ class Predicting:
     threshold: tuple[str, ...] = ()
     """Thresholds of classes, as texts `ill=0.2`."""
     reject: float | None = None
-    """The largest share of wrong predictions, above which samples get no class; None: every sample gets one."""
+    """A promised error rate; samples for which no single class can be predicted at it get none. None: every sample
+    gets a class."""
     masks: Path | None = None
     """The folder for predicted masks; None: masks are not written."""
     draw: Path | None = None

@@ -180,12 +180,12 @@ def answer_files(
             if samples:
                 raise UsageError("--tile", samples[0], "files of pictures", "leave out --tile")
             return FilePredictions(trained, files, ignored, predictor, rows, tile)
-        spread, batch, written = _spread(files, trained, rows), _batch(trained), _written(run)
-        predictor = trained.planned(spread, len(files), batch=batch, mode=plan, recorded=written)
+        sample, batch, recorded = _evenly_spaced(files, trained, rows), _batch(trained), _recorded(run)
+        predictor = trained.planned(sample, len(files), batch=batch, mode=plan, recorded=recorded)
     return FilePredictions(trained, files, ignored, predictor, rows)
 
 
-def _written(run: str | Path | Run | Trained) -> InferencePlan | None:
+def _recorded(run: str | Path | Run | Trained) -> InferencePlan | None:
     """The backend of the run's metrics; None of a network without a run."""
     if isinstance(run, Trained):
         return None
@@ -255,7 +255,9 @@ def _batch(trained: Trained) -> int:
     return min(_MOST_AT_ONCE, batch_size(trained.preparation.input_shape))
 
 
-def _spread(files: Sequence[str], trained: Trained, rows: Mapping[str, ReadInput]) -> Callable[[int], torch.Tensor]:
+def _evenly_spaced(
+    files: Sequence[str], trained: Trained, rows: Mapping[str, ReadInput]
+) -> Callable[[int], torch.Tensor]:
     """A function that reads a number of pictures, evenly spaced among the files; fewer where too few can be read."""
 
     def sample(count: int) -> torch.Tensor:

@@ -365,11 +365,11 @@ def _resume(path: Path, module: nn.Module | None, console: Console, quiet: bool,
     config, change = resumed_among(config, coordinator.launch)
     with owned(run.path, announce):
         with _disk_explained(run, config):
-            begun = recover_unchanged_run(run, announce)
-            prepared = prepare(config, module, checkpoint=begun, announce=announce)
+            checkpoint = recover_unchanged_run(run, announce)
+            prepared = prepare(config, module, checkpoint=checkpoint, announce=announce)
             write_first_files(run, prepared, announce)
             prepared.state.elapsed = monotonic() - started
-            if restore(run, prepared, begun):
+            if restore(run, prepared, checkpoint):
                 done, total = prepared.state.step, prepared.config.budget.steps
                 announce(f"continuing {run.path} after step {done:,} of {total:,}")
             else:
@@ -381,7 +381,7 @@ def _resume(path: Path, module: nn.Module | None, console: Console, quiet: bool,
                 append_event(run, "note", text=change)
         if module is not None:
             note_trained(module, run.path)
-        send_start(coordinator, run, prepared, begun)
+        send_start(coordinator, run, prepared, checkpoint)
         return _train_to_end(run, prepared, console, quiet, coordinator)
 
 

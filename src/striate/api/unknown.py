@@ -77,7 +77,7 @@ def _read(trained: Trained, source: str | Path, announce: Announce | None) -> tu
     medium = medium_of(trained.preparation.kind)
     files = list_inputs([source], medium)[0] if Path(source).is_dir() and medium.suffixes else ()
     if files:
-        readable = [one for one in read_inputs(_spread(files), trained.preparation) if one.input is not None]
+        readable = [one for one in read_inputs(_evenly_spaced(files), trained.preparation) if one.input is not None]
         return tuple(one.path for one in readable), _stacked([one.input for one in readable if one.input is not None])
     config = DataConfig(source=str(source))
     data = load_for_evaluation(config, trained.preparation, trained.classes, "identity", announce=announce)
@@ -91,6 +91,6 @@ def _stacked(inputs: list[NDArray[Any]]) -> Iterator[NDArray[Any]]:
         yield np.stack(inputs[start : start + _AT_ONCE])
 
 
-def _spread(files: tuple[str, ...]) -> tuple[str, ...]:
+def _evenly_spaced(files: tuple[str, ...]) -> tuple[str, ...]:
     count = min(len(files), MOST)
     return tuple(files[k * len(files) // count] for k in range(count))

@@ -72,7 +72,7 @@ def verify(
     announce: Callable[[str], None] = lambda _: None,
 ) -> Verification:
     """Check every file of a run; then replay the steps between its last two checkpoints (from the beginning if there is
-    only one; at most `steps`), and compare losses, weights, optimizer state and metrics.
+    only one; at most `steps`), and compare losses, weights and everything else that a resumed run depends on.
 
     Of a game, and of steps that several processes computed, only the files are checked. Writes nothing into the run.
     `module` for a run of a network made in Python. Raises RunError for a run without a checkpoint, or one that is being
@@ -101,10 +101,10 @@ def verify(
     if missing := _missing_arguments(config, module):
         why = f"{listed(missing)} given in Python, not in a file, would be needed again"
         return Verification(run.path, "whole", files, not_replayed=why)
-    begun = run.previous if last["trace"]["begin"] and is_there(run.previous) else None
-    done = _replay(run, config, module, begun, last, steps, announce)
+    checkpoint = run.previous if last["trace"]["begin"] and is_there(run.previous) else None
+    done = _replay(run, config, module, checkpoint, last, steps, announce)
     changed = _changed(run) if done.parting is not None else ()
-    start = "the beginning" if begun is None else f"checkpoints/{begun.name}"
+    start = "the beginning" if checkpoint is None else f"checkpoints/{checkpoint.name}"
     return Verification(run.path, "agree" if done.parting is None else "part", files, done, start, changed)
 
 
@@ -112,20 +112,20 @@ def _replay(
     run: RunDirectory,
     config: Config,
     module: nn.Module | None,
-    begun: Path | None,
+    checkpoint: Path | None,
     last: dict[str, Any],
     steps: int | None,
     announce: Callable[[str], None],
 ) -> RunReplay:
     with memory_explained(config):
-        prepared = prepare(config, module, checkpoint=begun, announce=announce)
-        if begun is not None:
-            prepared.state.restore(load_checkpoint(begun, prepared.device))
+        prepared = prepare(config, module, checkpoint=checkpoint, announce=announce)
+        if checkpoint is not None:
+            prepared.state.restore(load_checkpoint(checkpoint, prepared.device))
         if prepared.state.step != last["trace"]["begin"]:
             got = (
                 f"a checkpoint of step {prepared.state.step:,}; last.pt continues from step {last['trace']['begin']:,}"
             )
-            raise RunError(str(begun or run.path), got, "the checkpoint before last.pt", _WITHOUT)
+            raise RunError(str(checkpoint or run.path), got, "the checkpoint before last.pt", _WITHOUT)
         with execution_settings(prepared.config):
             return replay(prepared, last, steps)
 

@@ -68,9 +68,8 @@ def deal_folds(
     else:
         first = np.unique(unit, return_index=True)[1]  # a unit with several strata has that of its first sample
         dealt = _deal(StratifiedKFold(folds, shuffle=True, random_state=seed), values[first], None)[unit]
-    if (
-        not names and values.any() and len(np.unique(dealt)) < folds
-    ):  # with very different groups, a fold would be empty
+    # With very different groups, a fold would be empty.
+    if not names and values.any() and len(np.unique(dealt)) < folds:
         return deal_folds(units, refused, folds, seed)
     _refuse_lone(dealt, refused, folds, names)
     return dealt

@@ -320,10 +320,13 @@ def _split_notes(listing: Listing, config: DataConfig, split: Mapping[int, str])
     kept = " If you have separate test data: --data.test_fraction 0 for no test split." if "test" in lacking else ""
     if lacking.get("test") == 0:
         kept = " No test split: striate eval RUN DATA evaluates on your separate test data."
-    asked = {"val": config.val_fraction is not None, "test": config.test_fraction not in (0, DataConfig.test_fraction)}
+    set_by_user = {
+        "val": config.val_fraction is not None,
+        "test": config.test_fraction not in (0, DataConfig.test_fraction),
+    }
     ignored_fractions = tuple(
         f"--data.{name}_fraction has no effect: the data have a {name} split."
-        for name, given in asked.items()
+        for name, given in set_by_user.items()
         if given and name not in lacking
     )
     if not cut:

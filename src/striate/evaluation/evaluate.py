@@ -91,10 +91,10 @@ def evaluate_split(
     if batch < 1:
         raise UsageError(where, f"batch={batch}", "a batch of at least 1", "batch=512")
     predictor = predictor or plain_predictor(module)
-    place, asked = torch.device(device), predictor
+    place, chosen = torch.device(device), predictor
 
     def run(samples: int) -> _SplitPredictions:
-        return _run(asked, task, split, normalize, place, samples, views, progress)
+        return _run(chosen, task, split, normalize, place, samples, views, progress)
 
     measured, decoded, alone, brightness = in_halves(batch, run)
     loss = float(measured.compute()["loss"])

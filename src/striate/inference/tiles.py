@@ -34,7 +34,7 @@ class Tile:
 
     def missing_before(self, size: tuple[int, int], reach: Reach, mirrored: bool, upside_down: bool) -> tuple[int, int]:
         """How many rows and columns have to be added before the part so that it begins at a multiple of the step in the
-        picture of (height, width) `size`, after that is `mirrored` or turned `upside_down`."""
+        picture of (height, width) `size` that is `mirrored` from left to right, or `upside_down`."""
         rows, columns = (size[axis] - self.read[axis] - self.read[axis + 2] for axis in (0, 1))
         return rows % reach.step if upside_down else 0, columns % reach.step if mirrored else 0
 

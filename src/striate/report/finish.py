@@ -110,9 +110,8 @@ def finish_run(
         *temperature_offer(run.path, prepared.task, evaluations["val"], assessment.temperature),
     ]
     metrics["findings"] = [finding.to_json() for finding in noticed]
-    task_fields = of_task(
-        prepared.task, measured, assessment, data.target_names, _names(data, measured)
-    )  # in this process: the other one draws the samples
+    # In this process: the other one draws the samples.
+    task_fields = of_task(prepared.task, measured, assessment, data.target_names, _names(data, measured))
     pictures = [curves.result(), *samples.result(), signal.result()]
     baselines, drawn, sections = _comparisons(run, prepared, measured, metrics, announce, fused)
     pictures += (*drawn, *codes.result(), *filters.result())
@@ -184,24 +183,24 @@ def _evaluate(
     test-time augmentation predicts validation better."""
     execution, splits = prepared.config.execution, tuple(prepared.data.splits)
     data, batch = measured_part(prepared.data, prepared.config), measured_at_once(prepared.config)
-    written = written_inference(run)
-    answering = plan_evaluation(
-        trained, data, splits, batch=batch, mode=execution.plan, recorded=written, trained_in=execution.precision
+    recorded = written_inference(run)
+    predictor = plan_evaluation(
+        trained, data, splits, batch=batch, mode=execution.plan, recorded=recorded, trained_in=execution.precision
     )
-    if answering.plan is not written:
-        write_inference(run, answering.plan)
-    if line := answering.plan.line():
+    if predictor.plan is not recorded:
+        write_inference(run, predictor.plan)
+    if line := predictor.plan.line():
         announce(line)
     evaluations: dict[str, Evaluation] = {}
     offered: Sequence[str] = ()
     for name in splits:
         began = monotonic()
-        found = evaluate_trained(trained, data, name, batch=batch, predictor=answering)
+        found = evaluate_trained(trained, data, name, batch=batch, predictor=predictor)
         seconds = 2 * (monotonic() - began)
         evaluations[name] = _with_sparsity(found, prepared)
         mirrored = data.medium.pictures and prepared.config.augment.flip and trained.views == "none"
         if name == "val" and mirrored and trained.task.mean_of_views and seconds < _OFFERED * prepared.state.elapsed:
-            offered = views_offer(run.path, trained, data, found, answering, batch)
+            offered = views_offer(run.path, trained, data, found, predictor, batch)
     return evaluations, offered
 
 
@@ -220,11 +219,11 @@ def views_lost(metrics: dict[str, Any], n: int, headline: Metric) -> str:
 
 
 def _with_sparsity(evaluation: Evaluation, prepared: Prepared) -> Evaluation:
-    """The evaluation with the share of silent hidden outputs, if the training penalizes them."""
+    """The evaluation with the share of inactive hidden outputs, if the training penalizes them."""
     if not prepared.config.regularize.penalizes_activations:
         return evaluation
-    split, answering = prepared.splits[evaluation.split], prepared.state.eval_module
-    measured = validate(answering, prepared.objective, split, prepared.config, prepared.normalize)
+    split, network = prepared.splits[evaluation.split], prepared.state.eval_module
+    measured = validate(network, prepared.objective, split, prepared.config, prepared.normalize)
     return replace(evaluation, metrics=evaluation.metrics | {"hidden_sparsity": measured["hidden_sparsity"]})
 
 

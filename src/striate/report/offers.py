@@ -23,14 +23,14 @@ CERTAIN = 2.0
 
 
 def views_offer(
-    run: Path, trained: Trained, data: Dataset, val: Evaluation, answering: Predictor, batch: int | None
+    run: Path, trained: Trained, data: Dataset, val: Evaluation, predictor: Predictor, batch: int | None
 ) -> Sequence[str]:
     """A sentence if the mean over each image and its mirror image predicts validation better than the image alone
     (`val`), by more than noise: the losses of the same samples are compared. Takes twice as long as `val`."""
     before = trained.task.sample_losses(val)
     if before is None:
         return ()
-    mirrored = evaluate_trained(replace(trained, views="mirror"), data, "val", batch=batch, predictor=answering)
+    mirrored = evaluate_trained(replace(trained, views="mirror"), data, "val", batch=batch, predictor=predictor)
     after = trained.task.sample_losses(mirrored)
     metric = trained.task.metrics[0]
     old, new = val.metrics[metric.key], mirrored.metrics[metric.key]

@@ -494,7 +494,7 @@ class Task:
     def rows(cls, decoded: Any, targets: Any, classes: int = 0) -> Rows:
         """(N,) or (N, M) float64: what each sample adds to the headline metric, from predictions and targets as arrays.
 
-        Without it, the loss of each sample is taken.
+        Without it, the loss of each sample is taken, for which predictions have to be outputs.
         """
         raise NotImplementedError
 

@@ -66,8 +66,10 @@ def outputs_of_views(
         return alone, alone
     total: torch.Tensor | None = None
     for view in _other_views(images, views):
-        asked = network if mirror is None else mirror(view.mirrored, view.upside_down)
-        turned = move_back(asked(view.images), mirrored=view.mirrored, shift=view.shift, upside_down=view.upside_down)
+        network_of_view = network if mirror is None else mirror(view.mirrored, view.upside_down)
+        turned = move_back(
+            network_of_view(view.images), mirrored=view.mirrored, shift=view.shift, upside_down=view.upside_down
+        )
         outputs = view.weight * turned.float()
         total = outputs if total is None else total + outputs
     assert total is not None

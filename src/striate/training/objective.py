@@ -46,12 +46,12 @@ def hidden_activity(module: nn.Module) -> Iterator[list[Activity]]:
     seen."""
     found: list[Activity] = []
 
-    def look(module: nn.Module, __: object, output: torch.Tensor) -> None:
+    def collect(module: nn.Module, __: object, output: torch.Tensor) -> None:
         # Now, and on a copy: the next layer may write into the output (`out += x`, an inplace dropout).
         found.append(_activity(output.to(torch.float32, copy=True), logistic=_is_logistic(module)))
 
     seen = [m for m in module.modules() if activation_kind(m) is not None or isinstance(m, Code)]
-    with forward_hooks(after=[(m, look) for m in seen]):
+    with forward_hooks(after=[(m, collect) for m in seen]):
         yield found
 
 

@@ -136,7 +136,7 @@ def read_data(
     Raises DataError, also where the fingerprint of the data differs from that of the configuration; ConfigError.
     """
     refuse_unused_packs(config)
-    asked, config = config, before_data(config)
+    request, config = config, before_data(config)
     read = partial(
         load_dataset,
         annotation=annotation_for(config.task),
@@ -144,7 +144,7 @@ def read_data(
         choose_size=choose_size_for(config, module),
     )
     data = read(config.data)
-    if (enough := with_enough_validation(config, asked, data)) != config:
+    if (enough := with_enough_validation(config, request, data)) != config:
         config = enough
         data = read(config.data)
     expected = config.data.fingerprint

@@ -104,9 +104,7 @@ def _follow(
 ) -> Config:
     """Write down the events of the loop, and save in time. Returns the final configuration."""
     state, config, best, trace = prepared.state, prepared.config, None, Trace(prepared.state.step)
-    written = config_from_yaml(
-        run.config
-    )  # a run resumed with other processes keeps the configuration that it began with
+    written = config_from_yaml(run.config)  # a resumed run keeps it, also with other processes
     begun, losses = monotonic() - state.elapsed, StepLosses()
     events = training_events(
         state, prepared.objective, prepared.splits, config, prepared.normalize, processes, prepared.deadline

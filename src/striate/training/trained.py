@@ -286,7 +286,7 @@ class Trained:
         return medium_of(self.preparation.kind).uncropped(given, where, self.preparation)
 
     def windows(self, path: Path, where: str, every: float) -> Iterator[tuple[tuple[float, float], np.ndarray]]:
-        """Parts of a sound or video, as `predict` takes them, with their first and last second. Raises Unreadable."""
+        """Parts of a sound or video, as `predict` takes them, with start and end in seconds. Raises Unreadable."""
         medium = medium_of(self.preparation.kind)
         for span, given in medium.windows(path, where, self.preparation, every):
             yield span, medium.from_given(given, self.preparation)

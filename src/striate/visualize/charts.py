@@ -33,8 +33,8 @@ def curve_charts(history: History, metric: str, best_epoch: float | None = None)
         return ()
     followed = ["loss", metric, *further_quantities(history, metric)]
     curves = [
-        chart(partial(_draw_epochs, history=history, quantity=quantity, best_epoch=best_epoch), heard)
-        for quantity, heard in ((name, _heard(history, name)) for name in followed)
+        chart(partial(_draw_epochs, history=history, quantity=quantity, best_epoch=best_epoch), label)
+        for quantity, label in ((name, _label(history, name)) for name in followed)
     ]
     rates = [row["lr"] for row in history if row.get("lr") is not None]
     first, last = (number(rates[place]) if rates else "–" for place in (0, -1))
@@ -82,7 +82,7 @@ def _draw_signal(
     legend_below(axes)
 
 
-def _heard(history: History, quantity: str) -> str:
+def _label(history: History, quantity: str) -> str:
     """The first and the last values of a curve, in words."""
     parts = []
     for part in ("train", "val"):

@@ -52,8 +52,8 @@ def cluster_panel(
             f' fill="{colors[labels[k]]}"><title>{escape(labels[k])}</title></circle></a>'
             for k, (x, y) in enumerate(places.tolist())
         ]
-        heard, drawn = escape(f"{title}: {several(len(names), 'sample')}, a link each"), "".join(dots)
-        svg = f'<svg class="cluster" viewBox="0 0 {_WIDE} {_HIGH}" role="group" aria-label="{heard}">{drawn}</svg>'
+        aria_label, drawn = escape(f"{title}: {several(len(names), 'sample')}, a link each"), "".join(dots)
+        svg = f'<svg class="cluster" viewBox="0 0 {_WIDE} {_HIGH}" role="group" aria-label="{aria_label}">{drawn}</svg>'
         parts.append(f"<p>{escape(title)}</p>{svg}")
     for k, (places_, cosines) in enumerate(zip(neighbors[0].tolist(), neighbors[1].tolist(), strict=True)):
         own = f"<figure>{_shown(k, labels[k])}<strong>{escape(labels[k])}</strong><br>{escape(names[k])}</figure>"

@@ -209,7 +209,8 @@ _BEYOND = {
 
 
 def explain_pixel(picture: Picture, kernel: Kernel, padding_mode: str, at: str) -> PixelArithmetic:
-    """The arithmetic of the output pixel `at` (`x,y`) of the filtered picture. Raises UsageError for other texts."""
+    """The arithmetic of the output pixel `at` (`x,y`) of the filtered picture. Raises UsageError for other texts, and
+    for a pixel outside the picture."""
     (width, height), numbers = picture.size, whole_numbers(at, 2)
     if numbers is None or not (0 <= numbers[0] < width and 0 <= numbers[1] < height):
         expected = f"x,y with x from 0 to {width - 1} and y from 0 to {height - 1}"

@@ -140,12 +140,12 @@ class Statistics:
         rows = self.end or self.start
         when = "at the end" if self.end else "before the first step"
         weak = min(rows, key=lambda row: row.std)
-        said = (
+        text = (
             f"{several(len(rows), 'layer')}, {when}: the signal is weakest in {weak.name}, standard deviation "
             f"{weak.std:.3g}"
         )
         worst = max(rows, key=lambda row: row.dead or 0)
-        return f"{said}; {worst.name} has the most dead units, {worst.dead:.0%}" if worst.dead else said
+        return f"{text}; {worst.name} has the most dead units, {worst.dead:.0%}" if worst.dead else text
 
     def to_json(self) -> dict[str, Any]:
         """The record as a JSON object."""

@@ -233,7 +233,7 @@ def test_compiling_that_does_not_fit_into_the_seconds_is_not_tried(
     assert aside.startswith("compiling was not tried: it takes about 3000 s, and ")
     assert aside.endswith(" s were left: --seconds 5000 tries it")
     # A training that has the time does not take such a plan for one that tried everything.
-    monkeypatch.setattr(search.Search, "_try_compiling", lambda *given: given[1])
+    monkeypatch.setattr(search.PlanSearch, "_try_compiling", lambda *given: given[1])
     assert planned(workload()).record.source == "measured"  # type: ignore[union-attr]
 
 
@@ -247,7 +247,7 @@ def test_compiling_that_fits_into_the_seconds_is_tried_in_what_is_left(monkeypat
 
     monkeypatch.setattr(offers, "has_compiler", lambda: True)
     monkeypatch.setattr(offers, "_COMPILE_SECONDS", (30_000.0, 0.0))
-    monkeypatch.setattr(search.Search, "_try_compiling", compiled)
+    monkeypatch.setattr(search.PlanSearch, "_try_compiling", compiled)
     planned(workload(steps=10**12), seconds=50_000.0)
     assert tried == [pytest.approx(20_000, rel=0.01)]
     plan_execution(workload(steps=10**12), OPEN, load=lambda: BUSY, seconds=50_000.0)  # twice as long there

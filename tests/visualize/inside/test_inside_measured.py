@@ -106,10 +106,10 @@ def test_a_broken_network_has_no_landscape() -> None:
 
 def test_fields_grow_with_depth() -> None:
     found = find_fields(network(), SHAPE)
-    sizes = [field.sight.size for field in found.layers]
+    sizes = [field.geometry.size for field in found.layers]
     assert sizes == [(3, 3), (4, 4), (8, 8)]
     for field in found.layers:
-        for size, seen in zip(field.effective.size, field.sight.size, strict=True):
+        for size, seen in zip(field.effective.size, field.geometry.size, strict=True):
             assert size <= seen
     fields_figure(found, np.zeros(SHAPE, np.uint8), title="t").canvas.draw()
     (one,) = find_fields(network(), SHAPE, "5").layers

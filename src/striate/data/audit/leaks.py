@@ -25,43 +25,47 @@ ORDER = ("train", "val", "test")
 
 def find_leaks(evidence: DataEvidence) -> SampleFinding | None:
     """`data.leak`: samples of val and test with a copy in an earlier split."""
-    torn = [group for group in evidence.related if len({evidence.splits[number] for number in group}) > 1]
-    if not torn:
+    divided = [group for group in evidence.related if len({evidence.splits[number] for number in group}) > 1]
+    if not divided:
         return None
     counts: Counter[str] = Counter()
-    for group in torn:
+    for group in divided:
         first = min(ORDER.index(evidence.splits[number]) for number in group)
         counts.update(evidence.splits[n] for n in group if ORDER.index(evidence.splits[n]) > first)
     totals = Counter(evidence.splits.values())
     severity: Severity = "error" if any(counts[name] >= GRAVE * totals[name] for name in counts) else "warning"
     affected = " and ".join(f"{counts[name]:,} of {totals[name]:,} in {name}" for name in ORDER if counts[name])
-    parts = not {number for group in torn for number in group} <= {n for group in evidence.alike for n in group}
+    parts = not {number for group in divided for number in group} <= {n for group in evidence.alike for n in group}
     whole = f", some as {evidence.listing.medium.related}" if parts else ""
-    also = _chosen_on_test({evidence.splits[number] for number in group} for group in torn)
+    also = _chosen_on_test({evidence.splits[number] for number in group} for group in divided)
     finding = Finding(
         code="data.leak",
         severity=severity,
         where=evidence.listing.source,
-        measured=f"{affected} are in another split too{whole}: {some([_pair(evidence, group) for group in torn])}",
+        measured=f"{affected} are in another split too{whole}: {some([_pair(evidence, group) for group in divided])}",
         threshold=f"0; an error from {GRAVE:.0%} of a split",
         why=f"The network was trained on some of these samples, so metrics of the other split are too good.{also}",
         remedy=leaving_out(evidence, "Keep each of them in one split only, or put the copies into one group."),
     )
-    words = {number: evidence.splits[number] for group in torn for number in group}
-    return SampleFinding(finding, tuple(torn), words, _fixed(evidence, torn), keep_together(evidence, evidence.related))
+    words = {number: evidence.splits[number] for group in divided for number in group}
+    return SampleFinding(
+        finding, tuple(divided), words, _fixed(evidence, divided), keep_together(evidence, evidence.related)
+    )
 
 
 def _chosen_on_test(splits: Iterable[Collection[str | None]]) -> str:
     """A sentence for the finding if any sample is in both val and test; else empty. `splits`: those of each sample."""
-    torn = any("val" in names and "test" in names for names in splits)
-    return " Validation samples that are also in test choose the epoch and the thresholds on test data." if torn else ""
+    divided = any("val" in names and "test" in names for names in splits)
+    return (
+        " Validation samples that are also in test choose the epoch and the thresholds on test data." if divided else ""
+    )
 
 
-def _fixed(evidence: DataEvidence, torn: list[tuple[int, ...]]) -> frozenset[int]:
+def _fixed(evidence: DataEvidence, divided: list[tuple[int, ...]]) -> frozenset[int]:
     """Copies to leave out: those in given splits, except in the last split that has one."""
     given = evidence.listing.given
     left: set[int] = set()
-    for group in torn:
+    for group in divided:
         named = {split for number in group if (split := given[number]) is not None}
         if len(named) > 1:
             last = max(named, key=ORDER.index)
@@ -81,7 +85,7 @@ def _pair(evidence: DataEvidence, group: tuple[int, ...]) -> str:
 
 
 def find_given_leaks(listing: Listing, groups: Sequence[Sequence[int]]) -> Finding | None:
-    """`data.leak`: those of the `groups` of identical samples lie in two of the given splits."""
+    """`data.leak`: those of the `groups` of identical samples that lie in two of the given splits."""
     leaks = []
     for group in groups:
         first = {listing.given[number]: listing.paths[number] for number in reversed(group)}
@@ -139,14 +143,14 @@ def find_divided_groups(listing: Listing, unreadable: Collection[int]) -> Findin
     for number, (group, split) in enumerate(zip(listing.groups, listing.given, strict=bool(listing.groups))):
         if group and split is not None and number not in unreadable:
             homes[group].add(split)
-    torn = [f"{group} ({', '.join(sorted(splits))})" for group, splits in sorted(homes.items()) if len(splits) > 1]
-    if not torn:
+    divided = [f"{group} ({', '.join(sorted(splits))})" for group, splits in sorted(homes.items()) if len(splits) > 1]
+    if not divided:
         return None
     return Finding(
         code="data.group-leak",
         severity=_severity_of_divided(listing.groups, listing.given),
         where=listing.source,
-        measured=f"{len(torn):,} of {several(len(homes), 'group')} are in two of the given splits: {some(torn)}",
+        measured=f"{len(divided):,} of {several(len(homes), 'group')} are in two of the given splits: {some(divided)}",
         threshold=f"0 groups; an error from {GRAVE:.0%} of val and test",
         why="Samples of one group are alike, so metrics of the other split are too good.",
         remedy="Give all samples of a group the same split, or none.",
@@ -176,8 +180,8 @@ def find_group_columns(listing: Listing, splits: Mapping[int, str]) -> Finding |
         for number, split in splits.items():
             if values[number]:
                 homes[values[number]].add(split)
-        torn = [f"{value} ({', '.join(sorted(found))})" for value, found in sorted(homes.items()) if len(found) > 1]
-        if not torn or len(homes) < 2 or not _OF_ONE.fullmatch(name.lower()):
+        divided = [f"{value} ({', '.join(sorted(found))})" for value, found in sorted(homes.items()) if len(found) > 1]
+        if not divided or len(homes) < 2 or not _OF_ONE.fullmatch(name.lower()):
             continue
         given = any(listing.given)
         ids = list(splits)
@@ -186,8 +190,8 @@ def find_group_columns(listing: Listing, splits: Mapping[int, str]) -> Finding |
             code="data.group-column",
             severity=_severity_of_divided([values[i] for i in ids], [splits[i] for i in ids]) if given else "warning",
             where=listing.source,
-            measured=f"the column {name} looks like a group, and {len(torn):,} of its "
-            f"{several(len(homes), 'value is', 'values are')} in two splits: {some(torn)}",
+            measured=f"the column {name} looks like a group, and {len(divided):,} of its "
+            f"{several(len(homes), 'value is', 'values are')} in two splits: {some(divided)}",
             threshold="0 values",
             why="Samples of one group are alike, so metrics of the other split are too good.",
             remedy=f"Give all samples of a {name} the same split, or none; then --data.group {name}."
@@ -220,24 +224,24 @@ def find_divided_series(evidence: DataEvidence) -> SampleFinding | None:
     near = np.linalg.norm(points[1:] - points[:-1], axis=1) <= _limits(points, labels)[labels[1:]]
     near &= (labels[1:] == labels[:-1]) & (points[1:].any(axis=1) & points[:-1].any(axis=1))
     runs = [tuple(order[start:stop]) for start, stop in _stretches(near) if stop - start >= _LEAST]
-    torn = [run for run in runs if len({evidence.splits[number] for number in run}) > 1]
-    if not torn:
+    divided = [run for run in runs if len({evidence.splits[number] for number in run}) > 1]
+    if not divided:
         return None
-    named = [f"{evidence.named(run[0])} to {evidence.named(run[-1])} ({several(len(run), 'image')})" for run in torn]
+    named = [f"{evidence.named(run[0])} to {evidence.named(run[-1])} ({several(len(run), 'image')})" for run in divided]
     which = "the given splits" if evidence.given else "the splits that striate makes"
-    count = sum(map(len, torn))
+    count = sum(map(len, divided))
     finding = Finding(
         code="data.frame-leak",
         severity="error" if count >= 0.1 * len(order) else "warning",
         where=evidence.listing.source,
-        measured=f"{several(len(torn), 'series', 'series')} of nearly identical images with consecutive names in two "
-        f"of {which}: {some(named)}",
+        measured=f"{several(len(divided), 'series', 'series')} of nearly identical images with consecutive names in "
+        f"two of {which}: {some(named)}",
         threshold="0 series; an error from 10% of the images",
         why="Frames of one recording are nearly copies, so metrics of the other split are too good.",
         remedy=_remedy(evidence),
     )
-    words = {number: evidence.splits[number] for run in torn for number in run}
-    return SampleFinding(finding, tuple(torn), words, together=keep_together(evidence, runs))
+    words = {number: evidence.splits[number] for run in divided for number in run}
+    return SampleFinding(finding, tuple(divided), words, together=keep_together(evidence, runs))
 
 
 def _label(evidence: DataEvidence, number: int) -> str:

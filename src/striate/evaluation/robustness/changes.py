@@ -110,8 +110,8 @@ def shift(images: torch.Tensor, pixels: float, draws: Draws) -> torch.Tensor:
 
 def shifted(pixels: float, draws: Draws) -> Warp:
     """The movement of `shift`."""
-    ways = torch.tensor([[0, 1], [1, 0], [0, -1], [-1, 0]])
-    chosen = ways[torch.from_numpy((draws.uniform(1)[:, 0] * 4).astype("int64"))]
+    directions = torch.tensor([[0, 1], [1, 0], [0, -1], [-1, 0]])
+    chosen = directions[torch.from_numpy((draws.uniform(1)[:, 0] * 4).astype("int64"))]
     return Warp(torch.zeros(len(chosen), dtype=torch.bool), int(pixels) * chosen)
 
 
@@ -225,8 +225,8 @@ def _firsts(drawn: np.ndarray, sides: tuple[int, int], lengths: list[int]) -> np
 def _around(drawn: np.ndarray, sides: tuple[int, int]) -> np.ndarray:
     """Random points, uniform over the frame around the inner half of both sides."""
     angle = math.tau * drawn[..., 0]
-    way = np.stack([np.sin(angle), np.cos(angle)], axis=-1)
-    way /= np.abs(way).max(-1, keepdims=True)
+    direction = np.stack([np.sin(angle), np.cos(angle)], axis=-1)
+    direction /= np.abs(direction).max(-1, keepdims=True)
     reach = np.sqrt(0.25 + 0.75 * drawn[..., 1])[..., None]
-    points: np.ndarray = (1 + reach * way) * np.array(sides) / 2
+    points: np.ndarray = (1 + reach * direction) * np.array(sides) / 2
     return points

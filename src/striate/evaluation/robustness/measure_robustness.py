@@ -57,7 +57,7 @@ def measure_robustness(
     groups = [every[row] for row in rows.tolist()] if len(every) == len(held) else []
     kinds, left_out = _kinds(task, data)
     total = count * (1 + sum(len(kind.strengths) for kind in kinds))
-    answering = trained.planned(lambda n: pool[:n], total, mode=plan)
+    predictor = trained.planned(lambda n: pool[:n], total, mode=plan)
 
     def draws(kind: Kind, at: slice) -> Draws:
         return Draws(seed, kind.name, ids[at], np.arange(count)[at], pool)
@@ -71,7 +71,7 @@ def measure_robustness(
             part = pool[at]
             if kind is not None:
                 part = kind.change(part, strength, draws(kind, at))
-            parts.append(trained.decode(part, answering))
+            parts.append(trained.decode(part, predictor))
         return torch.cat(parts)
 
     def level(kind: Kind, strength: float) -> Level:

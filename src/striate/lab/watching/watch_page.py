@@ -161,10 +161,10 @@ def routes(lab: Lab) -> APIRouter:
     def choices() -> dict[str, Any]:
         return _choices(lab)
 
-    def asked(model: Model, image: Short, input: Short = "") -> WatchedPass:
+    def requested_pass(model: Model, image: Short, input: Short = "") -> WatchedPass:
         return passes.watched(model, input, image)
 
-    at_work = Depends(asked)
+    at_work = Depends(requested_pass)
 
     @router.get("/steps")
     def steps(watched: Any = at_work) -> dict[str, Any]:

@@ -86,11 +86,11 @@ def find_network(lab: Lab, model: str, shape: str, picture: Picture) -> WatchedN
     """
     if model.strip() == RUN and lab.run is not None and not shape.strip():
         return _of_run(lab)
-    name, asked = network_name(lab, model), input_shape(shape)
-    if asked is None:
-        asked = _usual_shape(lab, name, picture)
-    _check_images(asked)
-    return _by_name(name, asked)
+    name, size = network_name(lab, model), input_shape(shape)
+    if size is None:
+        size = _usual_shape(lab, name, picture)
+    _check_images(size)
+    return _by_name(name, size)
 
 
 def _of_run(lab: Lab) -> WatchedNetwork:

@@ -106,8 +106,8 @@ def pooled_predictions(results: Sequence[FoldResult], repeat: int) -> NDArray[An
     """(N, …) predictions of one repeat in the order of ids, each from the fold that held the sample out."""
     chosen = [result for result in results if result.repeat == repeat]
     order = np.concatenate([result.ids for result in chosen]).argsort()
-    answers: NDArray[Any] = np.concatenate([result.decoded for result in chosen])[order]
-    return answers
+    pooled: NDArray[Any] = np.concatenate([result.decoded for result in chosen])[order]
+    return pooled
 
 
 def sentences(cv: Mapping[str, Any], sizes: Sequence[int], headline: str) -> tuple[str, ...]:

@@ -93,9 +93,8 @@ class Journal:
 
         _drop_torn_line(path)
         with explained(path), _quiet():
-            Path(f"{path}.lock").unlink(
-                missing_ok=True
-            )  # left by a killed process; this one holds the lock of the study
+            # A killed process has left it: this one holds the lock of the study.
+            Path(f"{path}.lock").unlink(missing_ok=True)
             try:
                 backend = JournalFileBackend(str(path), lock_obj=JournalFileOpenLock(str(path)))
                 storage = optuna.storages.JournalStorage(backend)

@@ -179,7 +179,7 @@ def parse_space(over: Iterable[str]) -> tuple[Dimension, ...]:
 
 
 def default_space(decided: Config, request: Config) -> tuple[Dimension, ...]:
-    """Learning rate and weight decay within a factor of ten of the recipe's values, unless `asked` sets them. Raises
+    """Learning rate and weight decay within a factor of ten of the recipe's values, unless `request` sets them. Raises
     UsageError where it sets both."""
     space: list[Dimension] = []
     for field in ("optim.lr", "optim.weight_decay"):

@@ -47,8 +47,8 @@ def without_test(announce: Callable[[str], None] | None = None) -> ReadData:
 
     @lru_cache(maxsize=2)
     def read(source: DataConfig, task: str) -> tuple[DataConfig, Dataset]:
-        asked = Config(data=source)
-        config, data = read_data(replace(asked, task=replace(asked.task, name=task)), announce)
+        request = Config(data=source)
+        config, data = read_data(replace(request, task=replace(request.task, name=task)), announce)
         data.require_test("sweep")
         splits = {name: split for name, split in data.splits.items() if name != "test"}
         return config.data, replace(data, splits=splits)

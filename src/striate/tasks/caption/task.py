@@ -159,8 +159,8 @@ class Caption(Task):
         """Captions of images mirrored from left to right exchange left and right; of those mirrored from top to bottom,
         above and below."""
         turned = targets
-        for way, pairs in EXCHANGED.items():
-            mirrored = getattr(warp, way)
+        for direction, pairs in EXCHANGED.items():
+            mirrored = getattr(warp, direction)
             for pair in pairs if mirrored is not None else ():
                 rows = [torch.from_numpy(row.copy()).to(targets.device) for row in word_rows(pair)]
                 for one, other in (rows, rows[::-1]):

@@ -151,9 +151,9 @@ def _curve(name: str, positive: NDArray[np.bool_], scores: NDArray[np.float32]) 
 
 def _thinned(x: NDArray[Any], y: NDArray[Any]) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """At most `_POINTS` of the points of a curve, evenly spaced along it; both ends are among them."""
-    way = np.concatenate([[0], np.cumsum(np.abs(np.diff(x)) + np.abs(np.diff(y)))])
-    places = np.unique(np.searchsorted(way, np.linspace(0, way[-1], _POINTS)).clip(max=len(way) - 1))
-    places[-1] = len(way) - 1
+    lengths = np.concatenate([[0], np.cumsum(np.abs(np.diff(x)) + np.abs(np.diff(y)))])
+    places = np.unique(np.searchsorted(lengths, np.linspace(0, lengths[-1], _POINTS)).clip(max=len(lengths) - 1))
+    places[-1] = len(lengths) - 1
     return tuple(np.round(x[places], 5).tolist()), tuple(np.round(y[places], 5).tolist())
 
 

@@ -145,10 +145,10 @@ def _trajectory(
 
 def _ucb(node: _Node, exploration: float) -> int:
     """The action with the highest upper confidence bound (UCB1)."""
-    spread = exploration * math.sqrt(2 * math.log(sum(node.visits)))
+    bonus = exploration * math.sqrt(2 * math.log(sum(node.visits)))
     best, chosen = -math.inf, 0
     for action, (count, total) in enumerate(zip(node.visits, node.totals, strict=True)):
-        bound = total / count + spread / math.sqrt(count)
+        bound = total / count + bonus / math.sqrt(count)
         if bound > best:
             best, chosen = bound, action
     return chosen

@@ -98,9 +98,8 @@ def picture_of(
     shown = shown[shown[:, CLASS] >= 0]
     if truth is not None:
         boxes = [box._replace(text="wrong" if box.wrong else "") for box in both_drawn(shown, truth, task)[1]]
-    elif (
-        len(shown) and not np.isin(shown[:, SCORE], (0, 1)).all()
-    ):  # the column of predictions has scores; that of objects, whether they are crowds
+    # The column of predictions has scores; that of objects, whether they are crowds.
+    elif len(shown) and not np.isin(shown[:, SCORE], (0, 1)).all():
         predicted = shown[shown[:, SCORE] >= task.threshold]
         boxes = [_drawn(row, f"{task.classes[int(row[CLASS])]} {100 * row[SCORE]:.0f} %", False) for row in predicted]
     else:

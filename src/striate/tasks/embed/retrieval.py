@@ -54,10 +54,10 @@ def neighbor_rows(vectors: Any, targets: Any) -> Rows:
     numbers, places, counts = np.unique(labels, return_inverse=True, return_counts=True)
     del numbers
     others = counts[places] - 1
-    asked = evenly_spaced(len(labels), QUERIES)
-    asked = asked[others[asked] > 0]
-    for start in range(0, len(asked), _ROWS):
-        part = asked[start : start + _ROWS]
+    queried = evenly_spaced(len(labels), QUERIES)
+    queried = queried[others[queried] > 0]
+    for start in range(0, len(queried), _ROWS):
+        part = queried[start : start + _ROWS]
         near = vectors[part] @ vectors.T
         near[np.arange(len(part)), part] = -np.inf
         most = min(near.shape[1] - 1, max(_NEAR, int(others[part].max())))

@@ -104,8 +104,8 @@ class Embed(Task):
         # Losses that compare samples need several with the same rotation in a batch.
         few = images and not mirrored and len(seen) < _MANY and loss in BY_PROXY
         turned = few if config.turned_classes is None else config.turned_classes
-        ways = 1 if not turned else 4 if data.input_shape[1] == data.input_shape[2] else 2
-        return cls(data.classes, tuple(seen), *sizes, mirrored=mirrored, turned_classes=ways, mirror_ratio=ratio)
+        rotations = 1 if not turned else 4 if data.input_shape[1] == data.input_shape[2] else 2
+        return cls(data.classes, tuple(seen), *sizes, mirrored=mirrored, turned_classes=rotations, mirror_ratio=ratio)
 
     def decided(self, config: TaskConfig) -> TaskConfig:
         """The configuration, with whether images are mirrored, and whether rotated ones are classes."""
@@ -192,10 +192,10 @@ class Embed(Task):
         """(N,) position of each class among the training classes, those of rotated images last; −1 for other
         classes."""
         seen, count = torch.tensor(self.seen, device=targets.device), max(1, len(self.classes))
-        numbers, ways = targets % count, targets // count
+        numbers, rotations = targets % count, targets // count
         places = torch.searchsorted(seen, numbers).clamp(max=len(self.seen) - 1)
-        known = (seen[places] == numbers) & (ways < self.turned_classes)
-        return torch.where(known, places + ways * len(self.seen), -1)
+        known = (seen[places] == numbers) & (rotations < self.turned_classes)
+        return torch.where(known, places + rotations * len(self.seen), -1)
 
     def loss_sum(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         """Scalar: the mean loss of `loss_of` times the number of samples of training classes."""

@@ -130,8 +130,8 @@ def _labeled(centers: torch.Tensor) -> torch.Tensor:
     return repeat_while(changes, propagate, (numbers, numbers - 1))[0]
 
 
-def _nearest_center(labels: torch.Tensor, asked: torch.Tensor) -> torch.Tensor:
-    """(N, H, W) the label of the nearest labeled pixel, exact where `asked`; 0 where no pixel is labeled.
+def _nearest_center(labels: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
+    """(N, H, W) the label of the nearest labeled pixel, exact where `wanted`; 0 where no pixel is labeled.
 
     The search begins in the pixel's own column and goes on in columns farther away, until none could be nearer.
     """
@@ -141,9 +141,9 @@ def _nearest_center(labels: torch.Tensor, asked: torch.Tensor) -> torch.Tensor:
 
     def could_be_nearer(step: torch.Tensor, best: torch.Tensor, found: torch.Tensor) -> torch.Tensor:
         del found
-        return (step < width) & ((best > step * step) & asked).any()
+        return (step < width) & ((best > step * step) & wanted).any()
 
-    def look(step: torch.Tensor, best: torch.Tensor, found: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    def widen(step: torch.Tensor, best: torch.Tensor, found: torch.Tensor) -> tuple[torch.Tensor, ...]:
         for side in (columns - step, columns + step):
             there, at = (side >= 0) & (side < width), side.clamp(0, width - 1)
             distance = torch.where(there, squared.index_select(2, at) + step * step, 2 * far)
@@ -152,7 +152,7 @@ def _nearest_center(labels: torch.Tensor, asked: torch.Tensor) -> torch.Tensor:
         return step + 1, best, found
 
     begin = torch.ones((), dtype=torch.int64), squared.clone(), label.clone()
-    return repeat_while(could_be_nearer, look, begin)[2]
+    return repeat_while(could_be_nearer, widen, begin)[2]
 
 
 def _nearest_in_columns(labels: torch.Tensor, far: float) -> tuple[torch.Tensor, torch.Tensor]:

@@ -35,11 +35,11 @@ def instance_loss(outputs: torch.Tensor, maps: torch.Tensor, count: int, typical
     logits, offset = outputs[:, :count].float(), outputs[:, count:].float() * typical
     objects = objects_in(maps, count)
     wanted = functional.one_hot(objects.kind, count).movedim(-1, 1).float() * objects.there[:, None]
-    asked = (~objects.crowd)[:, None]
-    each = functional.binary_cross_entropy_with_logits(logits, wanted, reduction="none") * asked
-    predicted = logits.sigmoid() * asked
+    counted = (~objects.crowd)[:, None]
+    each = functional.binary_cross_entropy_with_logits(logits, wanted, reduction="none") * counted
+    predicted = logits.sigmoid() * counted
     both, either = (part.flatten(1).sum(1) for part in (predicted * wanted, predicted.square() + wanted))
-    pixels = each.flatten(1).sum(1) / asked.flatten(1).sum(1).clamp(min=1) + 1 - (2 * both + 1) / (either + 1)
+    pixels = each.flatten(1).sum(1) / counted.flatten(1).sum(1).clamp(min=1) + 1 - (2 * both + 1) / (either + 1)
     here = places(maps.shape[1], maps.shape[2], maps.device)
     apart = (here + offset - objects.center).abs().sum(1)
     # Objects share the weight of the image equally, and pixels that of their object.

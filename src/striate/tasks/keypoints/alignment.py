@@ -50,8 +50,8 @@ def similarity(shape: NDArray[np.complex128], points: NDArray[np.complex128], we
     """a and b of the weighted least-squares fit of a · shape + b to the points."""
     total = weights.sum()
     one, other = (shape * weights).sum() / total, (points * weights).sum() / total
-    spread = (np.abs(shape - one) ** 2 * weights).sum()
-    a = complex((np.conj(shape - one) * (points - other) * weights).sum() / max(float(spread), 1e-12))
+    squared_size = (np.abs(shape - one) ** 2 * weights).sum()
+    a = complex((np.conj(shape - one) * (points - other) * weights).sum() / max(float(squared_size), 1e-12))
     return a, complex(other - a * one)
 
 

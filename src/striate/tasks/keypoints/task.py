@@ -186,9 +186,9 @@ class Keypoints(Task):
         side = 2 * targets[..., 2:].amax((1, 2)).clamp(min=1e-12)
         unit = torch.maximum(sizes(targets), self.size / 2 * side)[:, None]
         if self.head == "regress":
-            places, spread = self._coordinates(outputs)
+            places, log_error = self._coordinates(outputs)
             error = distances(places, targets) / unit
-            return ((error + SURENESS * (error.detach() / spread.exp() + 2 * spread)) * seen).sum()
+            return ((error + SURENESS * (error.detach() / log_error.exp() + 2 * log_error)) * seen).sum()
         shares = heat(outputs)
         error = distances(expected_places(shares), targets) / unit
         shape = divergence(shares, gaussian_maps(targets[..., :2], (shares.shape[2], shares.shape[3]), 1.0))
@@ -286,9 +286,9 @@ class Keypoints(Task):
         """(N, K, 3) float32 right, down and confidence: the network's probability that the point is within 0.1 of the
         size of the predicted points; for heatmaps, the share of heat there."""
         if self.head == "regress":
-            places, spread = self._coordinates(outputs)
+            places, log_error = self._coordinates(outputs)
             # The probability for a two-dimensional Laplace distribution with this mean distance.
-            reach = NEAR / spread.exp()
+            reach = NEAR / log_error.exp()
             return torch.cat([places, (1 - (1 + reach) * torch.exp(-reach))[..., None]], dim=2)
         shares = heat(outputs)
         places = expected_places(shares)

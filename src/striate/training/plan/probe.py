@@ -53,9 +53,8 @@ def probe(
     batch = min(work.config.batch or 1, len(work.train))
     trials = copies.with_samples(min(batch, _FIRST) if on_cpu(work) else batch)
     about, reference = _first_seconds(trials, plain)
-    if (
-        trials.samples < batch and about * _MORE < (longest or LONGEST) * trials.samples
-    ):  # a few samples say little about many
+    # A few samples say little about many.
+    if trials.samples < batch and about * _MORE < (longest or LONGEST) * trials.samples:
         trials, reference = trials.with_samples(min(batch, _MORE)), None
         about = _seconds(trials, plain)
     whole = about * batch / trials.samples

@@ -109,10 +109,8 @@ def _macs(config: Config, module: nn.Module | None) -> float | None:
         if module is not None:
             return float(count_macs(module, shape))
         name, share = config.model.name, 1.0
-        if name == "auto" and config.recipe in (
-            "standard",
-            "speedrun",
-        ):  # few photographs get the recipe speedrun either way
+        # Few photographs get the recipe speedrun either way.
+        if name == "auto" and config.recipe in ("standard", "speedrun"):
             name, share = choose_fast_model(PICTURE, shape, "vector", 1000)[0], RESIZED_COST
         elif name == "auto" or names_file(name):
             name = choose_model(PICTURE, shape, "vector", 1000)[0]

@@ -70,8 +70,8 @@ def _events(run: RunDirectory) -> FileCheck:
         kinds = {event["event"] for event in read_events(run)}
         content = read_bytes(run.events) if is_there(run.events) else b""
     except RunError as error:
-        said = f"{error.where.rpartition(', ')[2]}: {error.got}" if "line" in error.where else error.got
-        return FileCheck("events.jsonl", False, said)
+        reason = f"{error.where.rpartition(', ')[2]}: {error.got}" if "line" in error.where else error.got
+        return FileCheck("events.jsonl", False, reason)
     if is_there(run.metrics_json) and "finished" not in kinds:
         return FileCheck("events.jsonl", False, "it lacks the end of the run, with the digests of its files")
     torn = content and not content.endswith(b"\n")
@@ -83,8 +83,8 @@ def _config(run: RunDirectory, last: dict[str, Any] | None) -> Iterator[FileChec
     finished run."""
     if not run.metrics_json.exists():
         with suppress(RunError):  # about events.jsonl, which has its own check
-            said = config_changes(run, None if last is None else last.get("config"))
-            yield FileCheck(run.config.name, said is None, said or "")
+            changes = config_changes(run, None if last is None else last.get("config"))
+            yield FileCheck(run.config.name, changes is None, changes or "")
 
 
 def _metrics_csv(run: RunDirectory, last: dict[str, Any] | None) -> FileCheck:

@@ -189,7 +189,7 @@ def part_lines(explained: Explanation) -> list[str]:
 
 
 def percent(share: float) -> str:
-    """`93.1 %`; only exact probabilities are written as 0 or 100."""
+    """`93.1 %`; only probabilities of exactly 0 and 1 are written as 0.0 % and 100.0 %."""
     text = f"{100 * share:.1f}"
     if (text == "100.0" and share < 1) or (text == "0.0" and share > 0):
         return "> 99.9 %" if share > 0.5 else "< 0.1 %"

@@ -71,14 +71,14 @@ class LayerCorrelation:
             return (
                 f"{self.name}: all {several(self.units, 'unit is', 'units are')} the same everywhere, for every input"
             )
-        said = (
+        text = (
             f"{self.name}: {several(self.units, 'unit is', 'units are')} as diverse as {self.effective:.1f} "
             "uncorrelated ones"
         )
         facts = [f"{len(self.dead)} dead ({listed([str(unit) for unit in self.dead])})"] if self.dead else []
         facts += [f"{len(self.still)} never varying"] if self.still else []
         facts += [f"{several(len(self.alike), 'pair')} nearly the same"] if self.alike else []
-        return f"{said}; {', '.join(facts) or 'none dead, none nearly the same'}"
+        return f"{text}; {', '.join(facts) or 'none dead, none nearly the same'}"
 
     def to_json(self) -> dict[str, Any]:
         """The record as a JSON object, without the matrix."""
@@ -100,11 +100,11 @@ class Correlations:
         dead = sum(len(layer.dead) for layer in self.layers)
         total = sum(layer.units for layer in self.layers)
         poor = [layer.name for layer in self.layers if layer.effective < _FEW * layer.units]
-        said = f"{dead} of {several(total, 'unit')} are dead" if dead else f"None of {several(total, 'unit')} is dead"
+        text = f"{dead} of {several(total, 'unit')} are dead" if dead else f"None of {several(total, 'unit')} is dead"
         if poor:
             where = listed(poor) if len(poor) < 4 else f"{len(poor)} of {several(len(self.layers), 'layer')}"
-            said += f"; in {where} less than a quarter of uncorrelated units would be as diverse"
-        return said + "."
+            text += f"; in {where} less than a quarter of uncorrelated units would be as diverse"
+        return text + "."
 
     def to_json(self) -> dict[str, Any]:
         """The record as a JSON object, with the matrix of the chosen layer only, null where a unit never varies."""

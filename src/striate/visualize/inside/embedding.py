@@ -223,9 +223,9 @@ def _facts(found: Embedding) -> str:
 
 
 def _words(maps: Sequence[Embedding]) -> str:
-    said = (
+    text = (
         f"{several(len(maps[0].points), 'sample')}, {several(maps[0].features, 'feature')}: {maps[0].source}.\nOf "
         "the 10 nearest "
     )
-    said += "neighbors of a sample, " + ", ".join(f"{_NAMES[m.method]} preserves {m.kept:.0%}" for m in maps)
-    return f"{said}; axes have no unit."
+    text += "neighbors of a sample, " + ", ".join(f"{_NAMES[m.method]} preserves {m.kept:.0%}" for m in maps)
+    return f"{text}; axes have no unit."

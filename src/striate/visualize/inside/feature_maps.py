@@ -211,8 +211,12 @@ def _colors(signed: bool) -> str:
 
 
 def _silent(layers: list[LayerMaps]) -> str:
-    said = [f"{layer.silent} of {layer.shape[0]} in {layer.name}" for layer in layers if layer.silent]
-    return f"Silent for this input: {', '.join(said[:6])}{' and elsewhere' if len(said) > 6 else ''}." if said else ""
+    counts = [f"{layer.silent} of {layer.shape[0]} in {layer.name}" for layer in layers if layer.silent]
+    return (
+        f"Silent for this input: {', '.join(counts[:6])}{' and elsewhere' if len(counts) > 6 else ''}."
+        if counts
+        else ""
+    )
 
 
 def _name(axes: Axes, first: str, second: str) -> None:

@@ -111,12 +111,12 @@ class Fields:
     @property
     def words(self) -> str:
         """Sizes of the effective and the theoretical fields."""
-        said = [
+        texts = [
             f"{each.effective.layer}: effective {show_sizes([round(side) for side in each.effective.size])} of "
             f"{show_sizes(each.geometry.size)} pixels"
             for each in self.layers
         ]
-        return "; ".join(said)
+        return "; ".join(texts)
 
     def to_json(self) -> dict[str, Any]:
         """The record as a JSON object."""

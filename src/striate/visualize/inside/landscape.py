@@ -60,11 +60,11 @@ class Landscape:
     @property
     def width(self) -> float | None:
         """The distance at which the loss is twice that of the weights, on average over both lines and directions; None
-        if the loss is not doubled within reach."""
+        if some direction does not double it within reach."""
         middle = len(self.steps) // 2
         found = []
-        for way in (*(line[middle:] for line in self.lines), *(line[middle::-1] for line in self.lines)):
-            above = np.flatnonzero(way >= 2 * self.center)
+        for values in (*(line[middle:] for line in self.lines), *(line[middle::-1] for line in self.lines)):
+            above = np.flatnonzero(values >= 2 * self.center)
             found.append(float(self.steps[middle + above[0]]) if len(above) else None)
         known = [width for width in found if width is not None]
         return float(np.mean(known)) if len(known) == len(found) else None
@@ -127,13 +127,15 @@ def loss_landscape(
 def _direction(weights: dict[str, nn.Parameter], draw: torch.Generator) -> dict[str, torch.Tensor]:
     found = {}
     for name, weight in weights.items():
-        way = torch.randn(weight.shape, generator=draw).to(weight)
+        direction = torch.randn(weight.shape, generator=draw).to(weight)
         if weight.ndim > 1:
             # A filter is a row of the weights, which computes one output.
-            sizes = [each.detach().flatten(1).norm(dim=1).view(-1, *[1] * (weight.ndim - 1)) for each in (weight, way)]
-            found[name] = way * (sizes[0] / sizes[1].clamp_min(1e-12))
+            sizes = [
+                each.detach().flatten(1).norm(dim=1).view(-1, *[1] * (weight.ndim - 1)) for each in (weight, direction)
+            ]
+            found[name] = direction * (sizes[0] / sizes[1].clamp_min(1e-12))
         else:
-            found[name] = torch.zeros_like(way)
+            found[name] = torch.zeros_like(direction)
     return found
 
 

@@ -247,8 +247,8 @@ def patches_words(found: ExcitingPatches) -> str:
 
 def unit_name(unit: UnitPatches, labels: Sequence[str]) -> str:
     """`unit 3`, and on a second line the most common class of its samples."""
-    said = f"unit {unit.unit}"
+    text = f"unit {unit.unit}"
     if labels:
         (name, count), *_ = Counter(labels[sample] for sample in unit.samples).most_common(1)
-        said += f"\n{shorten(name, 12)} {count}/{len(unit.samples)}"
-    return said
+        text += f"\n{shorten(name, 12)} {count}/{len(unit.samples)}"
+    return text

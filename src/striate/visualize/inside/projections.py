@@ -76,13 +76,13 @@ def project_units(
     gradient. Raises the errors of `exciting_patches`, and ModelError where the rule does not apply to the network.
     """
     found = exciting_patches(module, x, layer, units=units, each=each, position=position)
-    values, way = [], Passed(0, 0, ())
+    values, between = [], Passed(0, 0, ())
     for unit in found.units:
         chosen = x[list(unit.samples)]
-        projection, way = project_at(module, chosen, rule, found.layer, unit.unit, unit.positions)
+        projection, between = project_at(module, chosen, rule, found.layer, unit.unit, unit.positions)
         parts = [cut(one, box, outside=0) for one, box in zip(projection, unit.boxes, strict=True)]
         values.append(np.stack(parts))
-    return Projections(rule, found, tuple(values), way.relus, way.pools)
+    return Projections(rule, found, tuple(values), between.relus, between.pools)
 
 
 def project_at(
@@ -97,8 +97,8 @@ def project_at(
             output = attached_output(module, given, layer)
         rows = [output[(row, unit, *place)] for row, place in enumerate(positions)]
         behind = partial(_behind_relu, module, x[:1])
-        back, way = projected(torch.stack(rows), given, rule, f"layer {layer}", behind, strong=rule == "deconvnet")
-        return back.float().cpu().numpy(), way
+        back, between = projected(torch.stack(rows), given, rule, f"layer {layer}", behind, strong=rule == "deconvnet")
+        return back.float().cpu().numpy(), between
 
 
 def _behind_relu(module: nn.Module, x: torch.Tensor) -> str:

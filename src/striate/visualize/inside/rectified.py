@@ -109,7 +109,7 @@ def passed(output: torch.Tensor) -> Passed:
         seen.add(node)
         names.append(node.name())
         left += [follower for follower, _ in node.next_functions]
-    others = {said for name in names for known, said in _OTHERS.items() if name.startswith((known, f"Log{known}"))}
+    others = {word for name in names for known, word in _OTHERS.items() if name.startswith((known, f"Log{known}"))}
     return Passed(sum("_Rectified" in name for name in names), sum("MaxPool" in name for name in names),
                   tuple(sorted(others)))  # fmt: skip
 
@@ -123,12 +123,14 @@ def projected(
     Raises ModelError where the rule does not apply: without a ReLU, where the projection would be the gradient, and
     with activations other than ReLU.
     """
-    way = passed(output)
+    layers_between = passed(output)
     expected = "ReLUs as the only activations on the way: the rule says how gradients pass a ReLU"
-    if way.others:
-        raise ModelError(where, f"{' and '.join(way.others)} between it and the image, for {rule}", expected, remedy())
-    if not way.relus:
+    if layers_between.others:
+        raise ModelError(
+            where, f"{' and '.join(layers_between.others)} between it and the image, for {rule}", expected, remedy()
+        )
+    if not layers_between.relus:
         got = f"no ReLU between it and the image: {rule} would equal the gradient"
         raise ModelError(where, got, expected, remedy())
     (found,) = torch.autograd.grad(output, x, output.detach() if strong else torch.ones_like(output))
-    return found.detach(), way
+    return found.detach(), layers_between

@@ -247,8 +247,8 @@ def draw_curve(axes: Axes, curve: TuningCurve) -> None:
     quiet_frame(axes)
     axes.set(xlim=(0, 180), ylim=(0, 1.08), xticks=(0, 45, 90, 135, 180), yticks=(0, 1))
     kind = "simple" if curve.modulation > 1 else "complex"
-    said = f"{curve.selectivity:.2f} {kind} λ {curve.wavelength}" if responses.any() else "no response"
-    axes.set_title(f"unit {curve.unit}: {said}", fontsize=SMALL - 0.5, loc="left", parse_math=False)
+    text = f"{curve.selectivity:.2f} {kind} λ {curve.wavelength}" if responses.any() else "no response"
+    axes.set_title(f"unit {curve.unit}: {text}", fontsize=SMALL - 0.5, loc="left", parse_math=False)
 
 
 def draw_layers(axes: Axes, found: Tuning) -> None:
@@ -257,8 +257,8 @@ def draw_layers(axes: Axes, found: Tuning) -> None:
     places = np.arange(len(layers))
     axes.barh(places, [layer.selectivity for layer in layers], 0.55, color=BLUE)
     for place, layer in zip(places, layers, strict=True):
-        said = f"{layer.tuned:.0%} tuned" if layer.answering else "no response"
-        axes.text(layer.selectivity + 0.02, float(place), said, va="center", fontsize=SMALL - 1.5, color=FAINT)
+        text = f"{layer.tuned:.0%} tuned" if layer.answering else "no response"
+        axes.text(layer.selectivity + 0.02, float(place), text, va="center", fontsize=SMALL - 1.5, color=FAINT)
     axes.axvline(TUNED, color=VERMILION, linestyle=":", linewidth=1.2)
     axes.set_yticks(places, [shorten_path(layer.name, 20) for layer in layers], fontsize=SMALL)
     axes.invert_yaxis()

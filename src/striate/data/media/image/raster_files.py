@@ -1,10 +1,12 @@
 """Pictures from instruments: files with more than eight bits, other channels than gray and color, or several pages.
 
-  - **Depth**: bytes, signed and unsigned integers of 16 or 32 bits, and floating-point numbers, unchanged. PNG, PGM,
+- **Depth**: bytes, signed and unsigned integers of 16 or 32 bits, and floating-point numbers, unchanged. PNG, PGM,
   JPEG 2000 (gray) and TIFF can have 16 bits; only TIFF can have the others. GDAL's value for no data, NaN and Inf
-  become NaN. - **Channels** of a TIFF, interleaved or in separate planes; alpha of 8 or 16 bits is composited over
-  white. - **Pages** of a TIFF: the first, or all of one size as channels. Smaller copies of a page (pyramids) and
-  transparency masks do not count as pages. - **Orientation** is applied.
+  become NaN.
+- **Channels** of a TIFF, interleaved or in separate planes; alpha of 8 or 16 bits is composited over white.
+- **Pages** of a TIFF: the first, or all of one size as channels. Smaller copies of a page (pyramids) and transparency
+  masks do not count as pages.
+- **Orientation** is applied.
 
 Pillow reads the files that it does not reduce to eight bits; tifffile reads the others. A file with too many values is
 refused by its header, before it is decoded; compressed data may not unpack to more than the header declares.
