@@ -86,8 +86,8 @@ class ConvolutionalBoltzmannMachine(nn.Module):
     """Maps of hidden units that share their weights, in blocks with at most one unit on: as a layer, (N, C, H, W) to
     the probabilities of the pooling units above the blocks, (N, K, H'/pool, W'/pool).
 
-    E(v, h) = −Σ_k h^k · (W^k ∗ v) − Σ_k b_k Σ h^k − a Σ v (½ Σ (v − a)² / σ² and 1 / σ² before the first term where
-    visible units are gaussian)
+        E(v, h) = −Σ_k h^k · (W^k ∗ v) − Σ_k b_k Σ h^k − a Σ v      (½ Σ (v − a)² / σ² and 1 / σ² before the first term
+                                                                     where visible units are gaussian)
 
     `hidden` holds K kernels of `kernel` × `kernel`, without padding: H' = H − kernel + 1, cut to a multiple of `pool`.
     In a block, one of its pool² units is on, or none: P(h_i = 1) = exp(x_i) / (1 + Σ exp(x)) (probabilistic max

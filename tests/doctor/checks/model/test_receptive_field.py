@@ -103,7 +103,7 @@ def test_a_small_view_that_is_enough() -> None:
 
 @pytest.mark.parametrize(("given", "window"), [((50, 1, 1, 1), (1, 1)), ((50, 3, 4, 4), (1.0, 0.25))])
 def test_one_number_for_all_places_is_no_window(given: tuple[int, ...], window: tuple[float, float]) -> None:
-    share_of_a_blend: Any = SimpleNamespace(name="mul", given=(given,), shape=(50, 3, 16, 16))
+    share_of_a_blend: Any = SimpleNamespace(name="mul", input_shapes=(given,), shape=(50, 3, 16, 16))
     assert _window(share_of_a_blend, 0) == window
 
 

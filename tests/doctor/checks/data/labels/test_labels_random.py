@@ -287,7 +287,7 @@ def test_items_that_a_recommender_is_shown_are_no_classes() -> None:
     model = TwoTowers()
     optimizer = torch.optim.Adam(model.parameters(), 1e-2)
     for check in (LABELS_RANDOM, IMBALANCE, MISSING_CLASS):
-        with pytest.raises(NoEvidence, match="given to the network"):
+        with pytest.raises(NoEvidence, match="in the place of the targets"):
             asked(check, model, DataLoader(data, 32), step=ranked, optimizer=optimizer)
 
 

@@ -220,7 +220,7 @@ def test_a_rate_is_not_judged_by_few_samples_that_a_sampler_draws() -> None:
     sampler = WeightedRandomSampler([1.0, 1.0], 320)
     loader = DataLoader(Shifting(torch.arange(320) % 10), 32, sampler=sampler)
     model = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
-    with pytest.raises(NoEvidence, match="has a weight"):
+    with pytest.raises(NoEvidence, match="weights for only a few samples"):
         asked(LR_TOO_LOW, model, loader, optimizer=torch.optim.SGD(model.parameters(), 1e-6))
 
 
