@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 import striate
+from striate.api.training import resume
 from striate.runs.directory import RunDirectory, read_metrics
 from striate.statistics.intervals import LEVEL
 
@@ -44,7 +45,7 @@ def run(source: str, name: str, steps: int, seed: int, folder: Path) -> dict[str
     if finished.metrics_json.is_file():
         return read_metrics(finished)
     if finished.config.is_file():
-        return striate.resume(path).metrics
+        return resume(path).metrics
     return striate.train(source, seed=seed, out=path, set=settings(name, steps)).metrics
 
 
