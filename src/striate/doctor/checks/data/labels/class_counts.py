@@ -89,8 +89,7 @@ def need_used_targets(evidence: Evidence) -> None:
 def _are_dealt_by_class(evidence: Evidence) -> bool:
     """Whether the network embeds, and each batch has the same number of samples of each of its classes, which are not
     all classes, as batches for triplets."""
-    outputs = main_tensor(evidence.first.outputs)
-    if outputs is None or not are_directions(outputs):
+    if not _embeds(evidence):
         return False
     labels, batches = evidence.samples.labels, evidence.samples.batch
     counts = [labels[batches == number].unique(return_counts=True)[1] for number in batches.unique()]
@@ -102,9 +101,13 @@ def _outputs(evidence: Evidence) -> int | None:
     plain = evidence.samples.plain
     if plain is None:  # no loss of a known name was called
         plain = evidence.setup.own_step or _asks_for_labels(evidence)
-    given = main_tensor(evidence.first.outputs)
-    embeds = given is not None and are_directions(given)
-    return evidence.classes if plain and evidence.setup.classifies and not embeds else None
+    return evidence.classes if plain and evidence.setup.classifies and not _embeds(evidence) else None
+
+
+def _embeds(evidence: Evidence) -> bool:
+    """Whether the network's outputs are vectors of length 1."""
+    outputs = main_tensor(evidence.first.outputs)
+    return outputs is not None and are_directions(outputs)
 
 
 def _asks_for_labels(evidence: Evidence) -> bool:

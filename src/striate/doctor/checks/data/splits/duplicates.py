@@ -24,7 +24,7 @@ from striate.records import Finding, Remedy, Severity
 from striate.wording import several
 
 _SHARE, _GRAVE, _FEWEST = 0.2, 0.5, 10
-_MOST, _ALL, MOST_OF_THEM = 2000, 0.95, 0.5
+_MOST, _ALL = 2000, 0.95
 _SECONDS = 0.3
 _EVEN, _EVEN_IN_PART = 0.05, 0.2
 _TIMES = 20
