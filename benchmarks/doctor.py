@@ -18,6 +18,7 @@ import tempfile
 import warnings
 from collections import Counter, defaultdict
 from pathlib import Path
+from textwrap import fill
 from time import perf_counter
 from typing import Any
 
@@ -134,14 +135,21 @@ def tables(faults: list[dict[str, Any]], healthy: list[dict[str, Any]], looks: l
         f"each), **{alarmed} had an error and {warned} a warning or error**. A diagnosis took "
         f"{statistics.median(seconds):.2f} s in the middle and {max(seconds):.1f} s at most.",
         "",
-        "| Code | Cases × seeds | Named | Errors, warnings in healthy setups |",
-        "|---|---|---|---|",
     ]
-    codes = dict.fromkeys([code for check in every_check() for code in check.codes])
-    for code in sorted(codes):
-        rows = by_code[code]
-        alarms = f"{false['error', code]}, {false['warning', code]} of {len(healthy)}"
-        lines.append(f"| `{code}` | {len(rows)} | {sum(row['named'] for row in rows)} | {alarms} |")
+    counts = {code: (sum(row["named"] for row in rows), len(rows)) for code, rows in sorted(by_code.items())}
+    alarms = {code for _, code in false}
+    doubtful = sorted({code for code, (named, count) in counts.items() if named < count} | alarms)
+    if doubtful:
+        lines += ["| Code | Named, of cases × seeds | Errors, warnings in healthy setups |", "|---|---|---|"]
+        for code in doubtful:
+            right, count = counts.get(code, (0, 0))
+            lines.append(f"| `{code}` | {right} of {count} | {false['error', code]}, {false['warning', code]} |")
+        lines.append("")
+    always = ", ".join(f"`{code}` ({count})" for code, (_, count) in counts.items() if code not in doubtful)
+    lines.append(fill(f"Always named, and never in a healthy setup (in brackets: cases × seeds): {always}.", 120))
+    codes = sorted(dict.fromkeys(code for check in every_check() for code in check.codes))
+    if others := ", ".join(f"`{code}`" for code in codes if code not in counts):
+        lines += ["", fill(f"Tested one by one, without a planted case: {others}.", 120)]
     lines += ["", "What the look before a training costs:", "", "| Training | Look | Training itself | Share |"]
     lines += ["|---|---|---|---|"]
     for look in looks:
