@@ -46,7 +46,7 @@ def run(finished: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def figures(run: Path) -> dict[str, object]:
     metrics = json.loads((run / "metrics.json").read_text())
-    return {name: metrics[name] for name in ("train", "val", "test")} | {"way": metrics["inference"]["way"]}
+    return {name: metrics[name] for name in ("train", "val", "test")} | {"backend": metrics["inference"]["backend"]}
 
 
 def test_it_is_written_down_and_computed_so_again(run: Path) -> None:
@@ -60,7 +60,7 @@ def test_it_is_written_down_and_computed_so_again(run: Path) -> None:
     assert answer_files(run, ["digits#3"]).plan.backend == written.backend
     assert evaluate(run, plan="plain").inference.backend == PLAIN
     (run / "metrics.json").unlink()  # killed before its end
-    assert resume(run, quiet=True).metrics["inference"]["kept"]
+    assert resume(run, quiet=True).metrics["inference"]["cached"]
     assert figures(run) == before
 
 
@@ -72,7 +72,7 @@ def test_of_a_run_of_the_version_before_its_metrics_tell(run: Path) -> None:
     assert measured.inference.backend != PLAIN
 
 
-@pytest.mark.parametrize("said", [None, 3, {}, {"way": {"engine": "rm -rf"}}, {"tried": [{"way": 1}]}])
+@pytest.mark.parametrize("said", [None, 3, {}, {"backend": {"engine": "rm -rf"}}, {"tried": [{"backend": 1}]}])
 def test_what_a_stranger_writes_there_is_not_followed(run: Path, said: object) -> None:
     metrics = json.loads((run / "metrics.json").read_text())
     (run / "metrics.json").write_text(json.dumps(metrics | {"inference": said}))

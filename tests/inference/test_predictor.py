@@ -312,7 +312,7 @@ def test_a_kept_plan_that_cannot_be_followed_is_looked_for_anew(tmp_path: Path) 
     plan(network())
     for file in (tmp_path / "cache" / "plans").iterdir():
         entry = json.loads(file.read_text(encoding="utf-8"))
-        entry["plan"]["way"]["precision"] = "bf17"
+        entry["plan"]["backend"]["precision"] = "bf17"
         file.write_text(json.dumps(entry), encoding="utf-8")
     found = plan(network())
     assert not found.plan.cached

@@ -125,8 +125,8 @@ def test_a_run_does_without_a_damaged_forecast_or_plan(text) -> None:
     module = torch.nn.Linear(1, 1)
     state = TrainingState(module, torch.optim.SGD(module.parameters(), lr=0.1))
     assert time_watch(run, state, 1000, print) is None
-    write_json(run.plan, {"speedup": 2.0, "source": "kept", "rows": []})
-    assert read_plan_summary(run) == {"speedup": 2.0, "source": "kept"}
+    write_json(run.plan, {"speedup": 2.0, "source": "cached", "rows": []})
+    assert read_plan_summary(run) == {"speedup": 2.0, "source": "cached"}
 
 
 @pytest.mark.parametrize(

@@ -36,15 +36,6 @@ def _plan(values: Any) -> InferencePlan | None:
     from pydantic import TypeAdapter, ValidationError
 
     try:
-        return replace(TypeAdapter(InferencePlan).validate_python(_as_fields(values)), seconds=0.0, cached=True)
+        return replace(TypeAdapter(InferencePlan).validate_python(values), seconds=0.0, cached=True)
     except ValidationError:  # the file of another person's run may hold anything
         return None
-
-
-def _as_fields(values: Any) -> Any:
-    """The plain values with the field `backend`, whose key is `way` in files."""
-    if isinstance(values, list):
-        return [_as_fields(value) for value in values]
-    if not isinstance(values, dict):
-        return values
-    return {"backend" if key == "way" else key: _as_fields(value) for key, value in values.items()}

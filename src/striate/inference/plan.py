@@ -130,9 +130,8 @@ class TriedBackend:
 
     def to_json(self) -> dict[str, Any]:
         """The entry as plain values."""
-        values = asdict(self)
         speedup = self.speedup and round(self.speedup, 3)
-        return {"way": values.pop("backend"), **values, "name": self.backend.name, "speedup": speedup}
+        return asdict(self) | {"name": self.backend.name, "speedup": speedup}
 
 
 @dataclass(frozen=True)
@@ -175,11 +174,11 @@ class InferencePlan:
     def to_json(self) -> dict[str, Any]:
         """The plan as plain values, as in metrics.json."""
         return {
-            "way": asdict(self.backend),
+            "backend": asdict(self.backend),
             "name": self.backend.name,
             "reason": self.reason,
             "seconds": round(self.seconds, 3),
-            "kept": self.cached,
+            "cached": self.cached,
             "tried": [tried.to_json() for tried in self.tried],
         }
 
@@ -188,7 +187,7 @@ def plan_from_json(values: Mapping[str, Any]) -> InferencePlan:
     """The plan that `to_json` wrote, as a cached one. Raises KeyError or TypeError for anything else."""
     tried = tuple(
         TriedBackend(
-            Backend(**entry["way"]),
+            Backend(**entry["backend"]),
             entry["rate"],
             entry["plain_rate"],
             None if entry["agreement"] is None else PredictionAgreement(**entry["agreement"]),
@@ -196,4 +195,4 @@ def plan_from_json(values: Mapping[str, Any]) -> InferencePlan:
         )
         for entry in values["tried"]
     )
-    return InferencePlan(Backend(**values["way"]), str(values["reason"]), tried, 0.0, cached=True)
+    return InferencePlan(Backend(**values["backend"]), str(values["reason"]), tried, 0.0, cached=True)

@@ -30,7 +30,7 @@ def kept(tmp_path_factory: pytest.TempPathFactory) -> tuple[Planned, dict]:
         patch.setenv("STRIATE_CACHE", str(tmp_path_factory.mktemp("cache")))
         patch.setattr(decide, "read_plan", lambda kind, key: plans.append(read(kind, key)) or plans[-1])
         first = planned()
-        assert planned().record.source == "kept"  # type: ignore[union-attr]
+        assert planned().record.source == "cached"  # type: ignore[union-attr]
     return first, plans[-1]
 
 

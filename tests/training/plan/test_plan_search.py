@@ -192,7 +192,7 @@ def test_a_run_of_five_seconds_compares_two_ways_or_takes_an_earlier_plan(made_u
     assert planned(work, seconds=1.0).record is not None
     again = planned(work).record
     assert again is not None
-    assert again.source == "kept"
+    assert again.source == "cached"
 
 
 @pytest.mark.slow
@@ -335,7 +335,7 @@ def test_a_kept_plan_is_taken_at_once_on_the_same_load_alone(made_up_times: list
     again = planned(workload())
     assert again.execution == first.execution
     assert again.record is not None
-    assert again.record.source == "kept"
+    assert again.record.source == "cached"
     assert str(again.record).startswith("plan (cached from an earlier run): bf16")
     assert {one.precision for one in made_up_times} == {"fp32"}  # the probe alone
     assert plan_execution(workload(), OPEN, load=lambda: BUSY).record.source == "measured"  # type: ignore[union-attr]
@@ -348,7 +348,7 @@ def test_a_kept_plan_is_checked_on_these_weights() -> None:
     assert planned(workload(OffInHalfPrecision(0.0))).execution.precision == "bf16"
     again = planned(workload(OffInHalfPrecision(0.0)))
     assert again.record is not None
-    assert again.record.source == "kept"
+    assert again.record.source == "cached"
     spoiled = workload(OffInHalfPrecision(0.0))
     spoiled.state.module.swallowed = 3000.0  # type: ignore[assignment]  # as other weights might be: the same structure
     found = planned(spoiled)

@@ -227,7 +227,7 @@ def _cached(key: dict[str, object], found: Probe, offers: Offers) -> PlanRecord 
     if values is None:
         return None
     with suppress(KeyError, TypeError, ValueError, StopIteration):
-        record = record_from_json(values, "kept")
+        record = record_from_json(values, "cached")
         if record.rows[0].candidate != offers.plain or not all(offers.has(row.candidate) for row in record.rows):
             return None
         search = PlanSearch(found, offers)

@@ -110,8 +110,8 @@ class PlanRecord:
     """Load of the cores while it was measured, in words."""
     spent: float
     """Seconds that planning took."""
-    source: Literal["measured", "kept"] = "measured"
-    """Whether it was measured now, or is `kept` (cached) from an earlier run."""
+    source: Literal["measured", "cached"] = "measured"
+    """Whether it was measured now, or is cached from an earlier run."""
     remarks: tuple[str, ...] = ()
     """What the one-line summary says besides the choice, a phrase each."""
     asides: tuple[str, ...] = ()
@@ -144,7 +144,7 @@ class PlanRecord:
 
     def __str__(self) -> str:
         """One line: `bf16, channels_last, 2 threads: 2.1× plain fp32; …`."""
-        origin = "plan (cached from an earlier run): " if self.source == "kept" else "plan: "
+        origin = "plan (cached from an earlier run): " if self.source == "cached" else "plan: "
         times = 1.0 if self.rows[0].chosen else self.speedup
         gained = times is not None and times > 1 / (1 - AHEAD)
         gain = f": {times:.2g}× {self._base}" if gained else ""
@@ -176,7 +176,7 @@ class PlanRecord:
         }
 
 
-def record_from_json(values: Mapping[str, Any], source: Literal["measured", "kept"]) -> PlanRecord:
+def record_from_json(values: Mapping[str, Any], source: Literal["measured", "cached"]) -> PlanRecord:
     """The record that `to_json` wrote. Raises KeyError, TypeError or ValueError for anything else."""
     rows = tuple(_row(row) for row in values["rows"])
     if sum(row.chosen for row in rows) != 1 or not all(row.passed for row in rows if row.chosen):
