@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 import torch
 from torch import Tensor, nn
 
@@ -42,3 +43,50 @@ def test_states_that_all_objects_share_stay_shared() -> None:
     finally:
         State.shared["on"] = False
     assert not all(torch.equal(p, q) for p, q in zip(before, twin.model.parameters(), strict=True))
+
+
+class Callback:
+    """As of fastai: it reads all that it lacks from its trainer, so that `copy.deepcopy` fails on it."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.__dict__["trainer"], name)
+
+    def begin_batch(self) -> None:
+        for group in self.optimizer.param_groups:
+            group["lr"] = 0.1 * (self.number + 1)
+
+
+class Trainer:
+    def __init__(self, model: nn.Module, optimizer: torch.optim.Optimizer, callbacks: Any) -> None:
+        self.model, self.optimizer, self.callbacks, self.number = model, optimizer, callbacks, 0
+        for callback in callbacks.values() if isinstance(callbacks, dict) else callbacks:
+            callback.trainer = self
+
+    def one_batch(self, x: Tensor, y: Tensor) -> Tensor:
+        for callback in self.callbacks.values() if isinstance(self.callbacks, dict) else self.callbacks:
+            callback.begin_batch()
+        self.optimizer.zero_grad()
+        loss: Tensor = LOSS(self.model(x), y)
+        loss.backward()
+        self.optimizer.step()
+        self.number += 1
+        return loss
+
+
+@pytest.mark.parametrize("dictionary", [False, True])
+def test_callbacks_that_refer_to_their_trainer_are_copied_with_it(dictionary: bool) -> None:
+    """The callbacks of the copy set the rate of the copy, and the user's optimizer keeps its own."""
+    model, callback = perceptron(), Callback()
+    optimizer = torch.optim.SGD(model.parameters(), 0.5)
+    trainer = Trainer(model, optimizer, {"rate": callback} if dictionary else [callback])
+
+    def step(net: nn.Module, batch: Any, own: torch.optim.Optimizer, loss: Any) -> Tensor:
+        return trainer.one_batch(*batch)
+
+    twin = make_replica(make_setup(model, digits(), loss=LOSS, step=step, optimizer=optimizer))
+    rates = []
+    for _ in range(3):
+        twin.step(twin.model, next(iter(digits())), twin.optimizer, twin.loss)
+        rates.append(twin.optimizer.param_groups[0]["lr"])
+    assert rates == pytest.approx([0.1, 0.2, 0.3])
+    assert (optimizer.param_groups[0]["lr"], trainer.number) == (0.5, 0)

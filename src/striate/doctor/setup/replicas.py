@@ -219,7 +219,8 @@ class _Rebinding:
                 self._functions_in(value, depth - 1)
 
     def _part_by_part(self, thing: Any) -> Any:
-        """Copy what can be copied of a user's object that contains, for example, a lock or a file."""
+        """Copy what can be copied of a user's object that contains, for example, a lock or a file, or of a list or
+        dictionary of such objects."""
         if hasattr(thing, "__next__") and not isinstance(thing, io.IOBase):
             raise UsageError(
                 "step",
@@ -230,6 +231,8 @@ class _Rebinding:
         if isinstance(thing, tuple):
             parts = [self(part) for part in thing]
             return type(thing)(*parts) if hasattr(thing, "_fields") else tuple(parts)
+        if type(thing) in (list, dict):
+            return self._elements(thing)
         if not written_by_user(type(thing).__module__) or not hasattr(thing, "__dict__"):
             return thing
         replica = copy.copy(thing) if isinstance(thing, dict) else object.__new__(type(thing))
@@ -241,6 +244,16 @@ class _Rebinding:
             vars(replica)[name] = self(value)
         for name, value in thing.items() if isinstance(thing, dict) else ():
             replica[name] = self(value)
+        return replica
+
+    def _elements(self, thing: Any) -> Any:
+        """A list or dictionary of the copied elements, such as callbacks that refer back to their trainer."""
+        replica = self.memo[id(thing)] = type(thing)()  # before its contents, which may refer to it
+        self.kept.append(thing)
+        if isinstance(thing, list):
+            replica.extend(map(self, thing))
+        else:
+            replica.update((key, self(value)) for key, value in thing.items())
         return replica
 
     def _function(self, function: types.FunctionType) -> Any:
