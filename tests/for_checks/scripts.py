@@ -34,13 +34,13 @@ from striate.records import Finding
 
 
 def found_in_library(
-    model: nn.Module, check: Any, text: str, names: dict[str, Any], library: LibraryTraining
+    model: nn.Module, check: Any, text: str, names: dict[str, Any], library: LibraryTraining, **options: Any
 ) -> list[Finding]:
     trees = {"script.py": ast.parse(textwrap.dedent(text))}
     given = {"model": model, "torch": torch, **names}
     source = ScriptSource(trees, given, ("script.py", 1, 1), library.epochs, library=library)
     optimizer = names.get("optimizer") or torch.optim.Adam(model.parameters(), 1e-2)
-    return asked(check, model, digits(), val=digits(100, 250), optimizer=optimizer, source=source)
+    return asked(check, model, digits(), val=digits(100, 250), source=source, **{"optimizer": optimizer, **options})
 
 
 class Counting(DrawnBatches):

@@ -26,12 +26,13 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from for_checks.asked import asked, digits, loop, perceptron, read
 from for_checks.pictures import signs
-from for_checks.scripts import SCRIPT, Counting, found, values
+from for_checks.scripts import SCRIPT, Counting, found, found_in_library, values
 from for_checks.steps import scheduled
 from striate.doctor.checks.optim.lr_too_high import LR_TOO_HIGH
 from striate.doctor.checks.optim.schedule.lr_schedule import LR_SCHEDULE
 from striate.doctor.checks.optim.schedule.planned_rates import reaches_full_rate
 from striate.doctor.checks.optim.schedule.too_short import ends_early
+from striate.doctor.setup.library_training import LibraryTraining, Scheduled
 from striate.doctor.setup.script_source import ScriptSource
 
 
@@ -308,6 +309,25 @@ def test_a_schedule_counts_the_steps_of_an_optimizer_that_adds_up_batches(steps:
         assert ["stepped only once in 5" in text for text in measured] == [True] * (steps == "batches")
     else:
         assert not any("stepped only once" in text for text in measured)
+
+
+@pytest.mark.parametrize(("length", "measured"), [(50, ""), (40, "below zero"), (100, "stepped only once in 2")])
+def test_a_schedule_counts_the_batches_that_a_library_adds_up(length: int, measured: str) -> None:
+    """5 epochs of 20 batches, of which a library's trainer makes 50 steps."""
+    model = perceptron()
+    optimizer = torch.optim.SGD(model.parameters(), 0.05)
+    scheduler = LambdaLR(optimizer, lambda step: 1 - step / length)
+
+    def step(net: nn.Module, batch: Any, own: torch.optim.Optimizer, loss: Any) -> Tensor:
+        value = loop(net, batch, own, loss)
+        own.state_dict  # noqa: B018 — the scheduler is the script's, and the rate is set by it
+        scheduler.step()
+        return value
+
+    library = LibraryTraining("a Trainer", 5, (Scheduled(scheduler, "batch"),), accumulated=2)
+    names = {"optimizer": optimizer}
+    found = found_in_library(model, LR_SCHEDULE, "trainer.train()", names, library, step=step)
+    assert [measured in one.measured for one in found] == [True] * bool(measured)
 
 
 @pytest.mark.parametrize("kind", [LambdaLR, MultiplicativeLR])

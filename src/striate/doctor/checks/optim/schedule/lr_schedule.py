@@ -10,6 +10,7 @@ from torch.optim import Optimizer
 from striate.doctor.checks.check import Check
 from striate.doctor.checks.optim.schedule.planned_rates import (
     WARMUP_EPOCHS,
+    batches_a_step,
     planned_rates,
     reaches_full_rate,
     warms_up_by_epochs,
@@ -103,7 +104,8 @@ def _of_trial(
         and (_length_of_rise(shares) < _healthy_rise(evidence) or reaches_full_rate(planned, max(full)))
     ):
         return
-    if not rises and not grows and _fall(shares) > max(FALL_STEPS, FALL_EPOCHS * steps_an_epoch(evidence)):
+    epoch = steps_an_epoch(evidence) / batches_a_step(evidence, len(shares))
+    if not rises and not grows and _fall(shares) > max(FALL_STEPS, FALL_EPOCHS * epoch):
         return
     if len(set(rates)) == 1 and warms_up_by_epochs(evidence):
         return

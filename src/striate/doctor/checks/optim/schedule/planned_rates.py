@@ -64,7 +64,8 @@ def planned_rates(evidence: Evidence) -> Iterator[tuple[list[float], int, str]]:
         if len(often) != 1 or not source.epochs:
             continue
         batches = often == {"batch"}
-        passes = steps_an_epoch(evidence) / batches_a_call(evidence, scheduler) if batches else 1
+        # Some trainers make no step of the last batches of an epoch if they are too few to accumulate.
+        passes = max(1, steps_an_epoch(evidence) // batches_a_call(evidence, scheduler)) if batches else 1
         planned = round(source.epochs * passes)
         rates = [float(scheduler.optimizer.param_groups[0]["lr"]), *rates_of(scheduler, planned - 1)]
         yield rates, planned, "step" if batches else "epoch"
@@ -76,7 +77,9 @@ def planned_rates(evidence: Evidence) -> Iterator[tuple[list[float], int, str]]:
 
 def batches_a_call(evidence: Evidence, scheduler: Any) -> float:
     """The number of batches per call of a schedule: several if it is stepped with an optimizer that accumulates
-    gradients, which the trial's rates show; else 1."""
+    gradients, which the library says or the trial's rates show; else 1."""
+    if (accumulated := _accumulated_by_library(evidence)) > 1:
+        return float(accumulated)
     stepped = [(number, row.rates[0]) for number, row in enumerate(evidence.trial.rows) if row.rates]
     if len(stepped) < _FEWEST_CALLS:
         return 1.0
@@ -85,6 +88,17 @@ def batches_a_call(evidence: Evidence, scheduler: Any) -> float:
     expected = [float(scheduler.optimizer.param_groups[0]["lr"]), *planned]
     alike = [math.isclose(rate, other, rel_tol=1e-6) for (_, rate), other in zip(stepped, expected, strict=False)]
     return (last - first) / (len(stepped) - 1) if all(alike) and len(alike) == len(stepped) and begin != end else 1.0
+
+
+def batches_a_step(evidence: Evidence, steps: int) -> float:
+    """The number of batches for each step of the optimizer, of which the trial made `steps`."""
+    return _accumulated_by_library(evidence) * len(evidence.trial.rows) / steps
+
+
+def _accumulated_by_library(evidence: Evidence) -> int:
+    """The number of batches that a library's trainer accumulates for a step, although the examined step takes one."""
+    source = evidence.setup.source
+    return source.library.accumulated if source is not None and source.library is not None else 1
 
 
 def _as_tried(evidence: Evidence) -> set[Often]:

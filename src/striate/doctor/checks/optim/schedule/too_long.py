@@ -9,6 +9,7 @@ from torch.optim import Optimizer
 
 from striate.doctor.checks.optim.schedule.planned_rates import (
     batches_a_call,
+    batches_a_step,
     often_stepped,
     passes_in_all,
     schedules_of,
@@ -36,7 +37,7 @@ def still_rising(
     evidence: Evidence, shares: Sequence[float], rates: Sequence[tuple[float, ...]], full: Sequence[float]
 ) -> Finding | None:
     """The finding for a rate that grows linearly, but too slowly to reach half of the full rate by the end."""
-    planned = passes_in_all(evidence) * len(rates) / max(len(evidence.trial.rows), 1)
+    planned = passes_in_all(evidence) / batches_a_step(evidence, len(rates))
     half = len(shares) // 2
     first, second = shares[half] - shares[0], shares[2 * half - 1] - shares[half - 1]
     in_line = first > 0 and abs(second - first) <= _STRAIGHT * first

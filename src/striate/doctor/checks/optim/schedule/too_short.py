@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence, Sized
 from itertools import pairwise, takewhile
 
-from striate.doctor.checks.optim.schedule.planned_rates import passes_in_all
+from striate.doctor.checks.optim.schedule.planned_rates import batches_a_step, passes_in_all
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.rates import steps_an_epoch
 from striate.records import Finding, Remedy
@@ -40,8 +40,7 @@ def ends_early(
 
     `shares`: of the highest rate, for each step of the trial; `schedules`: rates, their number, and their unit.
     """
-    passes = len(evidence.trial.rows) / len(shares)  # passes of the loop for each step of the optimizer
-    every = [(shares, passes_in_all(evidence) / passes, "step")]
+    every = [(shares, passes_in_all(evidence) / batches_a_step(evidence, len(shares)), "step")]
     for rates, steps, unit in schedules:
         if (highest := max(rates)) > 0 and len(rates) == steps:
             every.append(([rate / highest for rate in rates], steps, unit))
@@ -68,7 +67,7 @@ def gone_within_an_epoch(evidence: Evidence, shares: Sequence[float]) -> Finding
     train = evidence.setup.train
     if passes_in_all(evidence) or not isinstance(train, Sized):
         return None
-    passes = len(evidence.trial.rows) / len(shares)
+    passes = batches_a_step(evidence, len(shares))
     gone = len(shares) - _at_the_end(shares, lambda share: share <= GONE)
     smooth = gone > 0 and shares[gone - 1] < _SMOOTH
     most = _MOST_OF_EPOCH if smooth else _HALF
@@ -99,7 +98,7 @@ def _zero_from_mid_epoch(shares: Sequence[float], epoch: float) -> Finding | Non
 
 def divided_within_epochs(evidence: Evidence, shares: Sequence[float]) -> Finding | None:
     """The finding for a rate that is divided by the same factor at regular distances of less than an epoch."""
-    passes = len(evidence.trial.rows) / len(shares)
+    passes = batches_a_step(evidence, len(shares))
     falls = [step for step, (before, now) in enumerate(pairwise(shares), 1) if now != before]
     lengths = {after - before for before, after in pairwise(falls)}
     ratios = [shares[step - 1] / max(shares[step], 1e-300) for step in falls]
@@ -121,7 +120,7 @@ def gone_from_mid_epoch(evidence: Evidence, shares: Sequence[float]) -> bool:
     """Whether the rate is nearly 0 and constant from the middle of an epoch on, where the number of epochs is unknown;
     a training of few epochs would end with an epoch."""
     start = len(shares) - _at_the_end(shares, lambda share: share == shares[-1])
-    epoch = steps_an_epoch(evidence) * len(shares) / max(len(evidence.trial.rows), 1)
+    epoch = steps_an_epoch(evidence) / batches_a_step(evidence, len(shares))
     stays = 1 < len(shares) - start < len(shares)
     return shares[-1] <= GONE and stays and not passes_in_all(evidence) and not _starts_epoch(start, epoch)
 
