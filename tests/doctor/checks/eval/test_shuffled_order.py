@@ -130,6 +130,16 @@ def test_predictions_beside_the_targets_that_a_data_set_was_made_of(text: str, a
 OVER_FOLDS = "preds = np.zeros((100, 3))\nfor fold in range(2):\n    preds += extract_each(model, loader).numpy() / 2\n"
 
 
+OWN_SCORE = """
+def score(known, given):
+    guessed = given.argmax(1)
+    return accuracy_score(known, guessed), (known == 0).mean()
+def distances(known, given):
+    return known.mean() - given.mean(), np.sort(known) - np.sort(given.argmax(1))
+preds = extract_each(model, loader)
+"""
+
+
 class Unlabeled(Dataset[Any]):
     def __len__(self) -> int:
         return 100
@@ -148,8 +158,15 @@ class Unlabeled(Dataset[Any]):
         (f"{OVER_FOLDS}print(accuracy_score(y_test, preds.argmax(1)))", True, False),
         (f"{OVER_FOLDS}print(distance(y_test, preds.argmax(1)))", False, False),
         (f"{OVER_FOLDS}preds = preds[order]\nprint(accuracy_score(y_test, preds.argmax(1)))", False, False),
+        (f"{OWN_SCORE}print(score(y_test, preds))", False, True),
+        (f"{OWN_SCORE}print(score(given=preds, known=y_test))", False, True),
+        (f"{OWN_SCORE}print(score(y_train, preds))", False, False),
+        (f"{OWN_SCORE}print(distances(y_test, preds))", False, False),
     ],
-    ids=["over folds", "a sign", "of other samples", "a data set with labels", "no pairs", "put in order"],
+    ids=[
+        *("over folds", "a sign", "of other samples", "a data set with labels", "no pairs", "put in order"),
+        *("in a function", "in a function by keywords", "of other samples in a function", "no pairs in a function"),
+    ],
 )
 def test_predictions_of_a_data_set_without_targets_are_in_the_order_of_the_labels(
     text: str, labeled: bool, apart: bool, shuffle: bool

@@ -67,7 +67,8 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
                 continue
             again = known[scope].get(other.id) if isinstance(other, ast.Name) else None
             own = _in_its_order(other, found.loader, source) or _has_its_targets(other, found.loader, source)
-            own = own or (_of_pairs(node, source) and _one_for_each(other, found.loader, source))
+            paired = _of_pairs(node, source) or _pairs_inside(node, one, other, source)
+            own = own or (paired and _one_for_each(other, found.loader, source))
             if own or (again is not None and _in_two_passes(found, again)):
                 yield _finding(node, one, other, found.text, own=own)
                 return
@@ -151,6 +152,28 @@ def _of_pairs(node: ast.expr, source: ScriptSource) -> bool:
         return True
     module = str(getattr(source.value(node.func), "__module__", ""))
     return module.startswith(("sklearn.metrics._classification", "sklearn.metrics._regression"))
+
+
+def _pairs_inside(node: ast.expr, one: ast.expr, other: ast.expr, source: ScriptSource) -> bool:
+    """Whether an expression calls a function of the script that compares two of its arguments pair by pair."""
+    functions = source.functions_of(node) if isinstance(node, ast.Call) else []
+    for function in functions if len(functions) == 1 else ():
+        given = {name: _source_of(value, source) for name, value in source.arguments(function, node)}  # type: ignore[arg-type]
+        names = {name for name, value in given.items() if ast.unparse(value) in map(ast.unparse, (one, other))}
+        for inner in ast.walk(function):
+            if isinstance(inner, _BESIDE_EACH_OTHER) and _of_pairs(inner, source):
+                compared = {_parameter_of(side, source) for side in _sides(inner)} & names
+                if len({ast.unparse(given[name]) for name in compared}) == 2:
+                    return True
+    return False
+
+
+def _parameter_of(node: ast.expr, source: ScriptSource) -> str:
+    """The variable whose samples, in its order, an expression holds, through a variable computed from it."""
+    node = _source_of(node, source)
+    made = source.last_value(node, node.id) if isinstance(node, ast.Name) else None
+    node = node if made is None else _source_of(made, source)
+    return node.id if isinstance(node, ast.Name) else ""
 
 
 def _one_for_each(node: ast.expr, loader: DataLoader[Any], source: ScriptSource) -> bool:

@@ -19,18 +19,21 @@ from striate.doctor.setup.script_source import ScriptSource
 from striate.records import Finding
 
 
+@pytest.mark.parametrize("columns", [False, True])
 @pytest.mark.parametrize(("alike", "by_plate"), [(True, False), (True, True), (False, False)])
-def test_photographs_of_one_plate_lie_on_one_side(alike: bool, by_plate: bool) -> None:
+def test_photographs_of_one_plate_lie_on_one_side(alike: bool, by_plate: bool, columns: bool) -> None:
+    """Of which arrays hold images, plates and labels, or a dictionary of arrays."""
     generator = torch.Generator().manual_seed(0)
     plates = torch.arange(180) // 3
     things = torch.randn(60, 1, 8, 8, generator=generator)[plates]
     images = things + (0.1 if alike else 5.0) * torch.randn(180, 1, 8, 8, generator=generator)
     order = torch.arange(180) if by_plate else torch.randperm(180, generator=generator)
     names = {"images": images.numpy(), "plates": plates.numpy(), "labels": (plates % 2).numpy()}
+    held: dict[str, Any] = {"photographs": names} if columns else names
     said: dict[str, str] = {}
     with suppress(NoEvidence):
         said = found(
-            SCRIPT, values() | names | {"trn_idx": order[:120].numpy(), "val_idx": order[120:].numpy()}, [GROUPS_SHARED]
+            SCRIPT, values() | held | {"trn_idx": order[:120].numpy(), "val_idx": order[120:].numpy()}, [GROUPS_SHARED]
         )
     assert list(said) == ["data.split-overlap"] * (alike and not by_plate)
 

@@ -68,9 +68,17 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
 
 def _by_arrays(evidence: Evidence) -> Iterator[Finding]:
     """Positions of training and of validation, with an array of groups (one for each sample) whose samples are
-    similar."""
+    similar. Arrays are those of variables, and of dictionaries of columns."""
     names = evidence.source.outer_names
-    arrays = {name: value for name, value in list(names.items()) if isinstance(value, np.ndarray | torch.Tensor)}
+    columns = {
+        f"{name}[{key!r}]": value
+        for name, held in list(names.items())
+        if type(held) is dict and not name.startswith("_")
+        for key, value in held.items()
+    }
+    arrays = {
+        name: value for name, value in {**columns, **names}.items() if isinstance(value, np.ndarray | torch.Tensor)
+    }
     many = (value for value in arrays.values() if value.ndim >= 2 and len(value) > _MOST_PAIRS // 4)
     inputs = {len(value): value for value in sorted(many, key=lambda value: math.prod(value.shape[1:]))}
     given_to_splits = _given_to_splits(evidence.source)
