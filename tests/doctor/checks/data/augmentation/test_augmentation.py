@@ -517,3 +517,41 @@ def test_two_views_that_are_given_one_by_one_differ(same: bool) -> None:
     with suppress(NoEvidence):
         said = asked(AUGMENTATION, model, DataLoader(Views(same), 16), loss=LOSS, optimizer=optimizer, step=step)
     assert ["are identical" in one.measured for one in said] == [True] * same
+
+
+@pytest.mark.parametrize(
+    ("same", "dropout", "wrong"), [(True, False, True), (False, False, False), (True, True, False)]
+)
+def test_two_views_that_a_step_makes_differ(same: bool, dropout: bool, wrong: bool) -> None:
+    """Where one pass of a sample is not like the next, equal inputs have different views."""
+    model = nn.Sequential(perceptron(), nn.Dropout(0.2)) if dropout else perceptron()
+
+    def step(net: nn.Module, batch: Any, own: torch.optim.Optimizer, _: Any) -> Tensor:
+        own.zero_grad()
+        view = batch[0] + 0.1 * torch.randn_like(batch[0])
+        again = view if same else batch[0] + 0.1 * torch.randn_like(batch[0])
+        one, other = (functional.normalize(net(x)) for x in (view, again))
+        value = functional.cross_entropy(one @ other.T / 0.5, torch.arange(len(one)))
+        value.backward()
+        own.step()
+        return value.detach()
+
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    found = said(AUGMENTATION, model, digits(), loss=LOSS, optimizer=optimizer, step=step)
+    assert ["are identical" in one.measured for one in found] == [True] * wrong
+
+
+def test_a_classifier_that_is_called_twice_has_no_views() -> None:
+    model = perceptron()
+
+    def step(net: nn.Module, batch: Any, own: torch.optim.Optimizer, loss: Any) -> Tensor:
+        own.zero_grad()
+        value: Tensor = loss(net(batch[0]), batch[1])
+        (net(batch[0]).argmax(1) == batch[1]).float().mean()
+        value.backward()
+        own.step()
+        return value.detach()
+
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    found = said(AUGMENTATION, model, digits(), loss=LOSS, optimizer=optimizer, step=step)
+    assert not any("are identical" in one.measured for one in found)

@@ -30,12 +30,14 @@ from striate.doctor.checks.data.augmentation.hidden_targets import (
 from striate.doctor.checks.data.augmentation.network_inputs import NetworkInputs, network_inputs
 from striate.doctor.checks.data.augmentation.wrapped import wrapped_around
 from striate.doctor.checks.data.labels.stored_images import labels_fit_stored_images
+from striate.doctor.checks.loss.pairs.contrastive_partners import scores_all_pairs
 from striate.doctor.evidence.changed_by_reading import ChangedByReading
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.comparable_outputs import predicts_targets
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.read_batches import collation_varies
 from striate.doctor.evidence.simple_models import Reference, fit_simple_models, labels_are_independent
+from striate.doctor.evidence.token_targets import class_losses
 from striate.doctor.setup.batch import parts
 from striate.observe.tensors import tensors_in
 from striate.records import Finding
@@ -45,6 +47,8 @@ _LEARNED = 0.15
 """The network has learned nevertheless, as from blended samples, if its accuracy is less than this below that of simple
 models."""
 _PAIRS, _MOST = 4, 1000
+_ROUNDED = 1e-5
+"""The largest difference between outputs that differ by rounding."""
 _CROPPED = 0.1
 """A share of the area of validation images."""
 
@@ -157,8 +161,10 @@ def _accumulating_changes(changed: ChangedByReading) -> Finding:
 
 
 def _identical_views(evidence: Evidence) -> Finding | None:
-    """Views of each sample for contrastive learning that are identical: as the loader yields them, or concatenated in
-    the input of the network."""
+    """Views of each sample for contrastive learning that are identical: as the loader yields them, concatenated in
+    the input of the network, or as the step passes them one after the other."""
+    if (passed := _passed_twice(evidence)) > 0:
+        return _of_identical_views("step", passed)
     inputs, second = parts(evidence.train.raw[0])
     runs = sum(call.module is evidence.setup.model or not call.name for call in evidence.graph.modules)
     if runs > 1 and evidence.inputs_vary:  # one call for each view: the second is in the place of the target
@@ -170,9 +176,31 @@ def _identical_views(evidence: Evidence) -> Finding | None:
     alike = (a.shape == b.shape and torch.equal(a, b) for a, b in combinations(views, 2))
     if not any(alike) or not float(views[0].double().std()) > 0:
         return None
+    return _of_identical_views("loader", len(views[0]))
+
+
+def _passed_twice(evidence: Evidence) -> int:
+    """The number of samples of a batch that the step passes two or three times, with equal outputs, so that the pairs
+    whose scores a cross entropy raises are pairs of the same numbers; else 0. Not where outputs differ, since dropout
+    makes views of equal inputs."""
+    if evidence.first.calls not in (2, 3):
+        return 0
+    if not any(scores_all_pairs(call.input, call.target) for call in class_losses(evidence)):
+        return 0
+    steps = evidence.embeddings
+    same = all(len(sets.inputs) > 1 and _are_equal(sets.inputs) and _are_equal(sets.outputs) for sets in steps)
+    return len(steps[0].inputs[0]) if steps and same else 0
+
+
+def _are_equal(tensors: list[torch.Tensor]) -> bool:
+    first, *others = tensors
+    return all(other.shape == first.shape and torch.allclose(other, first, atol=_ROUNDED) for other in others)
+
+
+def _of_identical_views(place: str, count: int) -> Finding:
     return augmentation_finding(
-        "loader",
-        f"all views of each of {several(len(views[0]), 'sample')} are identical",
+        place,
+        f"all views of each of {several(count, 'sample')} are identical",
         why="Identical views teach nothing: views should differ in what does not matter.",
         remedy="draw each view with its own call: `[transform(image) for _ in range(2)]`, not `[transform(image)] * 2`",
         threshold="identical views of each sample",
