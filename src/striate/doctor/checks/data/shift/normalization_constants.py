@@ -1,5 +1,5 @@
 """Constants by which data sets of one class normalize samples, such as mean and standard deviation, that differ between
-training and validation."""
+training and validation or testing."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from striate.doctor.checks.data.shift.unprepared_evaluation import unprepared_call
+from striate.doctor.checks.data.splits.overlap.named_parts import named_pairs
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.setup.batch import main_tensor, parts
 from striate.doctor.setup.reached_objects import attributes_of, written_by_user
@@ -29,10 +30,38 @@ def differing_constants(evidence: Evidence, known: torch.Tensor) -> str:
     if evidence.setup.source is not None and unprepared_call(evidence) is None:
         return ""  # an evaluation may normalize what the data set does not
     train, val = (getattr(loader, "dataset", None) for loader in (evidence.setup.train, evidence.setup.val))
+    return _compared(train, val, known, "the validation data set")
+
+
+def differing_test_constants(evidence: Evidence, known: torch.Tensor) -> str:
+    """The same for a data set for testing, if validation has the constants of training. Data sets are those of
+    variables, and of attributes of the user's objects, that have the name of the training data set with another word
+    for "train"."""
+    train, val = (getattr(loader, "dataset", None) for loader in (evidence.setup.train, evidence.setup.val))
+    source = evidence.setup.source
+    if source is None or type(train) is not type(val) or train is val or _other_constants(train, val):
+        return ""
+    names = source.outer_names
+    held = (attributes_of(value) for value in list(names.values()) if written_by_user(type(value).__module__))
+    for _, one, name, other in (pair for scope in (names, *held) for pair in named_pairs(scope)):
+        if getattr(one, "dataset", one) is train:
+            found = _compared(train, getattr(other, "dataset", other), known, f"the data set of `{name}`")
+            if found:
+                return found
+    return ""
+
+
+def _other_constants(train: Any, other: Any) -> dict[str, Any]:
+    """The constants of the training data set that differ in another data set."""
+    own, training = attributes_of(other), attributes_of(train)
+    return {name: training[name] for name in own if name in training and _differ(own[name], training[name])}
+
+
+def _compared(train: Any, val: Any, known: torch.Tensor, subject: str) -> str:
+    """The measured difference of two data sets of one class; empty if there is none."""
     if type(train) is not type(val) or train is val or not written_by_user(type(val).__module__):
         return ""
-    own, training = attributes_of(val), attributes_of(train)
-    others = {name: training[name] for name in own if name in training and _differ(own[name], training[name])}
+    others = _other_constants(train, val)
     if not others:
         return ""
     prepared = copy.copy(val)
@@ -48,7 +77,7 @@ def differing_constants(evidence: Evidence, known: torch.Tensor) -> str:
         return ""
     named = listed([f"`{name}`" for name in others])
     return (
-        f"the validation data set has its own {named}; with those of training, its samples would change from "
+        f"{subject} has its own {named}; with those of training, its samples would change from "
         f"{_statistics(before)} to {_statistics(after)}, and training has {_statistics(known)}"
     )
 

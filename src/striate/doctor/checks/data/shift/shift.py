@@ -28,7 +28,12 @@ from striate.doctor.checks.data.shift.input_statistics import (
     statistics_of,
     tokens_apart,
 )
-from striate.doctor.checks.data.shift.normalization_constants import LEAST, NEARER, differing_constants
+from striate.doctor.checks.data.shift.normalization_constants import (
+    LEAST,
+    NEARER,
+    differing_constants,
+    differing_test_constants,
+)
 from striate.doctor.checks.data.shift.scored_models import AT_ONCE, ScoredModel, scored_models, some_batches
 from striate.doctor.checks.data.shift.unprepared_evaluation import unprepared_call
 from striate.doctor.evidence.clock import NoEvidence, OutOfTime
@@ -89,8 +94,8 @@ _COLUMN = (
 )
 
 _NUMBERS_APART = (
-    "two data sets of the same class with different constants; with those of training, the validation samples only "
-    f"change in scale, and their distance from training ({LEAST:g} or more) falls to at most {NEARER:g} of that"
+    "two data sets of the same class with different constants; with those of training, the samples of the other one "
+    f"only change in scale, and their distance from training ({LEAST:g} or more) falls to at most {NEARER:g} of that"
 )
 
 
@@ -159,7 +164,7 @@ def _run(evidence: Evidence) -> Iterable[Finding]:
         return
     found = list(_by_loss(evidence, known, x, tokens)) or list(_of_tables(evidence))
     yield from found
-    apart = "" if found else differing_constants(evidence, known)
+    apart = "" if found else differing_constants(evidence, known) or differing_test_constants(evidence, known)
     if apart:
         yield _finding(apart, "warning", known, x, _NUMBERS_APART)
 
