@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -572,3 +573,34 @@ def test_the_edges_of_a_box_are_exchanged_as_they_are_mirrored(exchanged: bool) 
 def test_the_left_of_two_that_look_alike_stays_the_left_one(data: Faces, right: bool) -> None:
     found = told_of_points(LEFT_BEHIND, data)
     assert ["keep their numbers" in finding.measured for finding in found] == [True] * (not right)
+
+
+class Passes:
+    """A loader as a generator that mirrors its batches, images alone or with their maps."""
+
+    def __init__(self, axis: int, follows: bool, even: bool) -> None:
+        self.images, self.axis, self.follows = torch.rand(64, 1, 12, 12, generator=SEED.manual_seed(0)), axis, follows
+        self.maps = (functional.avg_pool2d(self.images, 3, 1, 1) > 0.5).float()
+        if even:  # the same in mirrored images
+            self.maps = torch.maximum(self.maps, self.maps.flip(axis))
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        for rows in torch.randperm(64).split(8):
+            x, y = self.images[rows], self.maps[rows]
+            if torch.rand(()) < 0.5:
+                x, y = x.flip(self.axis), y.flip(self.axis) if self.follows else y
+            yield x, y
+
+
+SEED = torch.Generator()
+
+
+@pytest.mark.parametrize("axis", [-1, -2])
+@pytest.mark.parametrize(("follows", "even"), [(False, False), (True, False), (False, True)])
+def test_maps_are_mirrored_with_the_batches_of_a_loader(axis: int, follows: bool, even: bool) -> None:
+    def step(net: nn.Module, batch: Any, own: Any, _: Any) -> Tensor:
+        return stepped(functional.binary_cross_entropy_with_logits(net(batch[0]), batch[1]), own)
+
+    model, train = nn.Conv2d(1, 1, 3, padding=1), Passes(axis, follows, even)
+    found = said(LEFT_BEHIND, model, train, loss=functional.binary_cross_entropy_with_logits, optimizer=adam, step=step)
+    assert ["two passes over the loader" in one.measured for one in found] == [True] * (not follows and not even)

@@ -19,7 +19,7 @@ from striate.wording import several
 _BATCHES, _DRAWS, _FEWEST, _OFTEN = 2, 6, 8, 0.9
 _LIKE = 0.3
 """The largest distance to the mirrored image, as a share of that to the original: noise and colors may differ."""
-_WAYS = {-1: "mirror", -2: "flip upside down"}
+WAYS = {-1: "mirror", -2: "flip upside down"}
 
 Draw = tuple[torch.Tensor, torch.Tensor]
 
@@ -28,15 +28,15 @@ def left_by_step(evidence: Evidence) -> Finding | None:
     """A finding if some steps mirror samples, but not their maps, their numbers that change sign in mirrored images, or
     their labels that name sides; else None. Steps of the same batch are compared."""
     drawn = list(_pairs_of_steps(evidence))
-    for axis, way in _WAYS.items():
+    for axis, way in WAYS.items():
         left, mirrored, mapped = 0, 0, False
         for (before, original), (shown, target) in drawn:
-            turned = _nearer(shown, before.flip(axis), before)
+            turned = nearer_rows(shown, before.flip(axis), before)
             mapped = original.shape[-2:] == before.shape[-2:]
             if mapped:
-                turned &= ~_equal_rows(original, original.flip(axis))
+                turned &= ~equal_rows(original, original.flip(axis))
             mirrored += int(turned.sum())
-            left += int((turned & _equal_rows(target, original)).sum())
+            left += int((turned & equal_rows(target, original)).sum())
         if left < max(_FEWEST, _OFTEN * mirrored):
             continue
         measured = f"of {several(mirrored, 'sample')} that some of {_DRAWS} steps {way}, {left:,} keep"
@@ -92,12 +92,12 @@ def _inputs_and_targets(calls: StepCalls) -> Draw | None:
     return None if chosen is None else (shown, chosen.cpu())
 
 
-def _nearer(shown: torch.Tensor, moved: torch.Tensor, still: torch.Tensor) -> torch.Tensor:
+def nearer_rows(shown: torch.Tensor, moved: torch.Tensor, still: torch.Tensor) -> torch.Tensor:
     """Whether each image (N,) is near the moved image, and not near the still one."""
     to_moved, to_still = ((shown.double() - other.double()).flatten(1).norm(dim=1) for other in (moved, still))
     nearer: torch.Tensor = (to_moved < _LIKE * to_still) & (to_still > 0)
     return nearer
 
 
-def _equal_rows(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+def equal_rows(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
     return (one == other).reshape(len(one), -1).all(1)

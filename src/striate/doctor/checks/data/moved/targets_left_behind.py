@@ -8,6 +8,7 @@ from contextlib import suppress
 from striate.doctor.checks.check import Check
 from striate.doctor.checks.data.moved.dropped_elements import left_of_sequences
 from striate.doctor.checks.data.moved.left_behind import FEWEST_LEFT, left_behind
+from striate.doctor.checks.data.moved.mirrored_by_loader import left_by_loader
 from striate.doctor.checks.data.moved.mirrored_by_step import left_by_step
 from striate.doctor.checks.data.moved.mismatched_crops import mismatched_crops
 from striate.doctor.checks.data.moved.moved_draws import left_in_draws
@@ -55,6 +56,7 @@ _RULES: tuple[Rule, ...] = (
     _left_by_reading,
     mismatched_crops,
     left_by_step,
+    left_by_loader,
     left_when_shifted,
     left_of_sequences,
     rotated_masks,
