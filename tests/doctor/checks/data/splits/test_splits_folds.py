@@ -91,6 +91,39 @@ def test_each_fold_begins_anew(before: str, inside: str, shared: bool, stale: bo
     assert codes_of_script(text, values(), OPTIMIZER_OF_ANOTHER_FOLD) == ["optim.parameters-missing"] * stale
 
 
+SEVERAL = """
+BEFORE
+for fold, (train_rows, val_rows) in enumerate(folds.split(rows)):
+    INSIDE
+    for x, y in loader:
+        loss(model, x, y).backward()
+        for optimizer, schedule in zip(optimizers, schedules):
+            optimizer.step()
+    for group in groups:
+        for model in group:
+            evaluate(model)
+"""
+LISTS = "optimizers, schedules = [Adam(dense), SparseAdam(tables)], []"
+
+
+@pytest.mark.parametrize(
+    ("before", "inside", "shared", "stale"),
+    [
+        ("", f"groups = [[make()]]\n    {LISTS}", False, False),
+        (LISTS, "groups = [[make()]]", False, True),
+        ("groups = [[make()]]", LISTS, True, False),
+        (f"{LISTS}\ngroups = [[make()]]", "for groups in group: pass", True, False),
+    ],
+    ids=["both anew", "optimizers of the first", "networks shared", "in a circle"],
+)
+def test_what_a_loop_in_a_fold_goes_through_may_be_made_in_it(
+    before: str, inside: str, shared: bool, stale: bool
+) -> None:
+    text = SEVERAL.replace("BEFORE", before).replace("INSIDE", inside)
+    assert codes_of_script(text, values(), SHARED_NETWORK) == ["data.leak"] * shared
+    assert codes_of_script(text, values(), OPTIMIZER_OF_ANOTHER_FOLD) == ["optim.parameters-missing"] * stale
+
+
 @pytest.mark.parametrize("over", ["index in order.split(32)", "x, y in zip(a.split(8), b.split(8))"])
 def test_batches_that_a_tensor_is_split_into_are_no_folds(over: str) -> None:
     assert not codes_of_script(

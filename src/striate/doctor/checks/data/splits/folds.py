@@ -15,6 +15,7 @@ from striate.doctor.setup.syntax import called, last_name, receiver_of
 from striate.records import Finding
 
 _RESETS = ("reset_parameters", "apply")
+_PASSING_ON = ("zip", "enumerate", "reversed", "list", "tuple", "items", "values", "sorted", "range", "len")
 
 
 def _shared_network(evidence: Evidence) -> Iterator[Finding]:
@@ -86,18 +87,32 @@ def _is_used(source: ScriptSource, loop: ast.For, name: str) -> bool:
     )
 
 
-def _made_in(source: ScriptSource, loop: ast.For, name: str) -> bool:
-    """Whether each pass assigns the name unconditionally: in the loop itself, or in a function called there."""
+def _made_in(source: ScriptSource, loop: ast.For, name: str, awaited: frozenset[str] = frozenset()) -> bool:
+    """Whether each pass assigns the name unconditionally: in the loop itself, or in a function called there. An inner
+    loop assigns it if it goes through something that each pass makes. `awaited`: names that are being looked up."""
     inside = [node for part in loop.body for node in ast.walk(part)]
     functions = [known for node in inside if isinstance(node, ast.Call) for known in source.functions_of(node)]
     for scope in (loop, *functions):
         for node in ast.walk(scope):
             targets = node.targets if isinstance(node, ast.Assign) else []
+            if isinstance(node, ast.For | ast.comprehension) and node is not loop:
+                targets = [node.target]
             named = [part for target in targets for part in ast.walk(target) if isinstance(part, ast.Name)]
             around = [part for part in source.enclosing(node) if loop in source.enclosing(part)]
-            if any(part.id == name for part in named) and not any(isinstance(part, ast.If) for part in around):
+            if not any(part.id == name for part in named) or any(isinstance(part, ast.If) for part in around):
+                continue
+            if isinstance(node, ast.Assign) or _is_made_in(source, loop, node.iter, awaited | {name}):  # type: ignore[attr-defined]
                 return True
     return False
+
+
+def _is_made_in(source: ScriptSource, loop: ast.For, iterated: ast.expr, awaited: frozenset[str]) -> bool:
+    """Whether each pass makes what an inner loop goes through: a variable assigned there, or what a call returns."""
+    inside = list(ast.walk(iterated))
+    if any(isinstance(part, ast.Call) and called(part) not in _PASSING_ON for part in inside):
+        return True
+    names = {part.id for part in inside if isinstance(part, ast.Name)} - awaited - set(_PASSING_ON)
+    return any(_made_in(source, loop, name, awaited) for name in names)
 
 
 def _is_reset(source: ScriptSource, loop: ast.For, name: str) -> bool:
