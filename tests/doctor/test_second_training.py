@@ -212,6 +212,30 @@ def test_the_second_call_of_a_function_that_trains_is_examined(tmp_path: Path) -
     assert "optim.parameters-missing" in [finding["code"] for finding in document["findings"]]
 
 
+COMPARED = """
+def fit(net):
+    optimizer = torch.optim.SGD(net.parameters(), lr=1e-4)
+    for xb, yb in train_loader:
+        loss = nn.functional.cross_entropy(net(xb), yb)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    with torch.no_grad():
+        return (net(x[384:]).argmax(1) == y[384:]).float().mean().item()
+
+
+narrow = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 3))
+print(fit(narrow))
+print(fit(nn.Sequential(nn.Linear(8, 64), nn.ReLU(), nn.Linear(64, 3))))
+"""
+
+
+@pytest.mark.slow
+def test_a_network_that_an_earlier_training_hardly_changed_had_an_optimizer(tmp_path: Path) -> None:
+    _, document = told(tmp_path, WITH_STEPS.split("def fit")[0] + COMPARED, "--training", "2")
+    assert "optim.parameters-missing" not in [finding["code"] for finding in document["findings"]]
+
+
 SCALES_FIRST = """
 import torch
 from torch import nn

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from striate.doctor.script.examined_step import Caught, model_of
+from striate.doctor.script.examined_step import Caught, _without_optimizer, model_of
 
 
 class Density(nn.Module):
@@ -34,3 +34,13 @@ def test_what_keeps_the_parts_that_run_in_a_list_is_the_network(listed: bool) ->
     other.scale.grad = torch.ones(4)
     optimizer = torch.optim.SGD([other.scale], lr=0.1)
     assert model_of(catch, {"other": other}, optimizer) in density.parts
+
+
+@pytest.mark.parametrize("earlier", [True, False])
+def test_a_network_whose_optimizer_is_gone_was_trained_by_it(earlier: bool) -> None:
+    network = nn.Linear(4, 4)
+    network(torch.ones(2, 4)).sum().backward()
+    catch = Caught(60, modules={0: (network, {})})
+    if earlier:
+        catch.trained.update({id(weight): weight for weight in network.parameters()})
+    assert _without_optimizer(catch, {}) == (() if earlier else (network,))

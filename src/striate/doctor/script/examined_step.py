@@ -10,6 +10,7 @@ from itertools import combinations
 from pathlib import Path
 from time import perf_counter
 from typing import Any, cast
+from weakref import WeakValueDictionary
 
 import torch
 from torch import nn
@@ -75,6 +76,8 @@ class Caught:
     loads: dict[int, LoadedWeights] = field(default_factory=dict)
     """By id of a network, weights that were loaded into it with `strict=False`."""
     plays: bool = False
+    trained: WeakValueDictionary[int, torch.Tensor] = field(default_factory=WeakValueDictionary)
+    """By id, the parameters that the optimizers of earlier trainings stepped with."""
     """Whether the script plays an environment, or learns values of later states."""
 
 
@@ -212,13 +215,15 @@ def _rivals(loop: TrainingLoop, source: ScriptSource | None) -> bool:
 
 
 def _without_optimizer(caught: Caught, names: dict[str, Any], *examined: nn.Module) -> tuple[nn.Module, ...]:
-    """Networks other than those examined that have gradients, and none of whose parameters an optimizer has."""
+    """Networks other than those examined that have gradients, and none of whose parameters an optimizer has, or had in
+    an earlier training: its last gradients may still be there."""
     taken = parameters_held(*reached_optimizers(names)) | {id(p) for model in examined for p in model.parameters()}
     return tuple(
         module
         for module, _ in caught.modules.values()
         if any(p.grad is not None for p in module.parameters()) and taken.isdisjoint(map(id, module.parameters()))
     )
+    taken |= set(caught.trained)
 
 
 def _source(

@@ -275,6 +275,7 @@ class _Catch(Caught):
             )
         seconds = 0.0 if optimizer is None or self.found is None else self._continues_for(self.found)
         if optimizer is not None and seconds > 0:
+                self.trained.update((id(p), p) for group in optimizer.param_groups for p in group["params"])
             named = {id(value): name for name, value in running_names(frames).items() if isinstance(value, nn.Module)}
             self.own_run = self.after.enter_context(going_on(seconds, networks, named))
             self.own_run.run.loaded = bool(self.loads)
