@@ -184,7 +184,9 @@ def _by_code(
     model: nn.Module = nn.Identity()
     with suppress(UsageError):  # there may be no module
         model = model_of(caught, names, optimizer)
-    source = ScriptSource(_trees(frames), names, place, None, loads=tuple(caught.loads.values()))
+    source = ScriptSource(
+        *(_trees(frames), names, place, None), loads=tuple(caught.loads.values()), calling=_calling(frames)
+    )
     where = f"{Path(place[0]).name}, line {place[1]}"
     subject = f"the training at {where}, of which only the code was read; run as it is until its first step"
     return ScriptDiagnosis(subject, examine_code(source, model, why), tuple(source.other_trainings()))
@@ -237,17 +239,21 @@ def _source(
         return None
     names = running_names(frames)
     file, first, last = loop.place or (frames[0].f_code.co_filename, frames[0].f_lineno, frames[0].f_lineno)
-    calling = frozenset((frame.f_code.co_filename, frame.f_lineno) for frame in frames)
     place, library = (file, first, last), loop.library
     epochs = passes_over(loop, frames) if library is None else library.epochs
     return ScriptSource(
         *(_trees(frames), names, place, epochs, _running(frames, place)),
-        *(loads, calling, library, without_optimizer, loop.steps),
+        *(loads, _calling(frames), library, without_optimizer, loop.steps),
         outermost=_outermost_names(frames),
     )
 
 
 def _running(frames: list[Any], place: tuple[str, int, int]) -> frozenset[tuple[str, int]]:
+def _calling(frames: list[Any]) -> frozenset[tuple[str, int]]:
+    """File and line that each running function is at."""
+    return frozenset((frame.f_code.co_filename, frame.f_lineno) for frame in frames)
+
+
     """File and first line of the functions that were running inside the loop."""
     file, first, last = place
     running = set[tuple[str, int]]()

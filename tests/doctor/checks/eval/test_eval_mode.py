@@ -67,6 +67,32 @@ def test_a_pass_begins_in_training_mode_by_whatever_name_it_is_called(within: st
     assert list(found(text, values(), [MODE])) == ["eval.mode"] * wrong
 
 
+HEAD_AFTERWARDS = """
+def predict():
+    model.eval()
+    return [model(x) for x, y in val_loader]
+for epoch in range(5):
+    model.train()
+    for x, y in loader:
+        criterion(model(x), y).backward()
+    predict()
+for part in range(2):
+    {evaluated}
+    head_optimizer.step(closure)
+"""
+
+
+@pytest.mark.parametrize("evaluated", ["pass", "predict()"])
+def test_only_evaluations_between_the_steps_of_the_examined_training_change_its_mode(evaluated: str) -> None:
+    text = HEAD_AFTERWARDS.format(evaluated=evaluated)
+    last = text.count("\n")
+    source = ScriptSource(
+        {"t.py": ast.parse(text)}, values(), ("t.py", last, last), None, calling=frozenset({("t.py", last)})
+    )
+    said = asked(MODE, values()["model"], digits(), source=source)
+    assert [one.code for one in said] == ["eval.mode"] * (evaluated != "pass")
+
+
 LEARNER = """
 def one_epoch(loader, train):
     model.train({mode})

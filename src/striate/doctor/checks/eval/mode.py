@@ -75,7 +75,10 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
     repeated = [
         site
         for site in evaluating
-        if site.often != "once" and not _of_another_training(source, site) and not _is_of_new_network(source, site)
+        if site.often != "once"
+        and _comes_between_steps(source, site)
+        and not _of_another_training(source, site)
+        and not _is_of_new_network(source, site)
     ]
     own = [site for site in training if not _of_another_training(source, site)]
     back = any(site.often != "once" or _begins_pass(source, site) for site in own)
@@ -124,6 +127,14 @@ def _begins_pass(source: ScriptSource, site: Site) -> bool:
         if isinstance(loop, ast.For | ast.While)
     ]
     return last <= (function.end_lineno or first) and not any(around)
+
+
+def _comes_between_steps(source: ScriptSource, site: Site) -> bool:
+    """Whether a loop that was running at the first step reaches a call, so that the training continues after it. The
+    loop that repeats a call may belong to another training."""
+    if source.library is not None or not source.calling:
+        return True
+    return site.node in source.repeated_around_step or source.function_of(site.node) in source.repeated_around_step
 
 
 def _of_another_training(source: ScriptSource, site: Site) -> bool:
