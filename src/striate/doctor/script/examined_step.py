@@ -75,9 +75,9 @@ class Caught:
     """By id, the outermost modules that ran, each with its buffers before its first call."""
     loads: dict[int, LoadedWeights] = field(default_factory=dict)
     """By id of a network, weights that were loaded into it with `strict=False`."""
-    plays: bool = False
     trained: WeakValueDictionary[int, torch.Tensor] = field(default_factory=WeakValueDictionary)
     """By id, the parameters that the optimizers of earlier trainings stepped with."""
+    plays: bool = False
     """Whether the script plays an environment, or learns values of later states."""
 
 
@@ -106,6 +106,7 @@ def examine_step(caught: Caught, frames: list[Any], optimizer: Optimizer | None)
             "trained in its place"
         )
         return _by_code(caught, frames, optimizer, why)
+    by_hand = optimizer is None
     if optimizer is None:
         optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=1e-3)
     for module, buffers in caught.modules.values():
@@ -137,11 +138,11 @@ def examine_step(caught: Caught, frames: list[Any], optimizer: Optimizer | None)
     group = optimizer.param_groups[0]
     others = tuple(setup.source.other_trainings()) if setup.source is not None else ()
     shape = "" if inputs is None else f", batches of {len(inputs)} × {show_shape(tuple(inputs.shape[1:]))}"
-    nth = (
-        "its first optimizer step" if caught.training == 1 else f"the first step of its {ordinal(caught.training)} loop"
-    )
+    nth = "some of its steps" if by_hand else "its first optimizer step"
+    nth = nth if caught.training == 1 else f"the first step of its {ordinal(caught.training)} loop"
+    held = "no optimizer" if by_hand else f"{type(optimizer).__name__} at lr {group['lr']:g}"
     subject = (
-        f"{type(model).__name__} in the loop at {loop.where}{shape}, {type(optimizer).__name__} at lr {group['lr']:g}"
+        f"{type(model).__name__} in the loop at {loop.where}{shape}, {held}"
         f"{', validation data found' if val is not None else ', no validation data found'}; run as it is until {nth}"
     )
     return ScriptDiagnosis(subject, diagnosis, others, passes_of(setup))
@@ -220,12 +221,12 @@ def _without_optimizer(caught: Caught, names: dict[str, Any], *examined: nn.Modu
     """Networks other than those examined that have gradients, and none of whose parameters an optimizer has, or had in
     an earlier training: its last gradients may still be there."""
     taken = parameters_held(*reached_optimizers(names)) | {id(p) for model in examined for p in model.parameters()}
+    taken |= set(caught.trained)
     return tuple(
         module
         for module, _ in caught.modules.values()
         if any(p.grad is not None for p in module.parameters()) and taken.isdisjoint(map(id, module.parameters()))
     )
-    taken |= set(caught.trained)
 
 
 def _source(
@@ -248,12 +249,12 @@ def _source(
     )
 
 
-def _running(frames: list[Any], place: tuple[str, int, int]) -> frozenset[tuple[str, int]]:
 def _calling(frames: list[Any]) -> frozenset[tuple[str, int]]:
     """File and line that each running function is at."""
     return frozenset((frame.f_code.co_filename, frame.f_lineno) for frame in frames)
 
 
+def _running(frames: list[Any], place: tuple[str, int, int]) -> frozenset[tuple[str, int]]:
     """File and first line of the functions that were running inside the loop."""
     file, first, last = place
     running = set[tuple[str, int]]()

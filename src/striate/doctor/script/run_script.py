@@ -3,6 +3,7 @@ found."""
 
 from __future__ import annotations
 
+import functools
 import gc
 import os
 import re
@@ -37,7 +38,8 @@ from striate.observe.module_calls import forward_hooks_everywhere
 from striate.wording import several
 
 _PATIENCE = 64
-"""Backward passes without an optimizer step after which the training is diagnosed."""
+"""Backward passes without an optimizer step after which the training is diagnosed; also calls of
+`torch.autograd.grad`, in a script without an optimizer."""
 _LEAST = 0.5  # seconds
 _GOES_ON, _PLAYS_ON, _AT_MOST = 0.25, 0.5, 1.1
 """Shares of the budget: how long a script continues after its diagnosis, how long if it plays an environment, and how
@@ -130,7 +132,8 @@ def _diagnose_failure(catch: _Catch, path: Path, error: Exception) -> ScriptDiag
 
 
 def _nothing_caught(path: Path, catch: _Catch, raised: BaseException | None) -> UsageError:
-    seen = f"{several(catch.backwards, 'backward pass', 'backward passes')} and no optimizer step"
+    passes = several(catch.backwards + catch.gradients, "backward pass", "backward passes")
+    seen = f"{passes} and no optimizer step"
     if catch.loops and raised is None:
         number = len(catch.loops)
         got, expected = f"{path} trains in {several(number, 'loop')}", f"at least {several(catch.training, 'loop')}"
@@ -170,6 +173,19 @@ def _tries_rates() -> bool:
     return any(RATE_TEST.search(frame.f_code.co_name) for frame in user_frames())
 
 
+def _are_weights(inputs: Any) -> bool:
+    """Whether gradients for these tensors are those of a training: for parameters, or for several tensors that have
+    gradients of their own, as the weights of a script without modules."""
+    given = [inputs] if isinstance(inputs, torch.Tensor) else list(inputs)
+    leaves = [one for one in given if isinstance(one, torch.Tensor) and one.is_leaf]
+    return len(leaves) > 1 or any(isinstance(one, nn.Parameter) for one in leaves)
+
+
+def _has_optimizer() -> bool:
+    """Whether any optimizer exists, whose first step may be still to come."""
+    return any(issubclass(type(found), Optimizer) for found in gc.get_objects())
+
+
 RATE_TEST = re.compile(r"(^|_)(lr|rates?)_?(find|range|test|sweep)|find_(best_|good_)?(lr|rate|learning)|^range_test$")
 
 
@@ -181,6 +197,8 @@ class _Catch(Caught):
     """Loops in which optimizer steps were made, until number `training` is reached; empty where that is the first."""
     backwards: int = 0
     """Number of backward passes until the diagnosis."""
+    gradients: int = 0
+    """Number of calls of `torch.autograd.grad` for weights until the diagnosis."""
     depth: int = 0
     """Number of modules that are running."""
     found: ScriptDiagnosis | None = None
@@ -204,7 +222,7 @@ class _Catch(Caught):
         self._unhook = stack.pop_all()
         stack.push(self._unhook)
         stack.callback(register_optimizer_step_pre_hook(self._stepping).remove)
-        original_backward = torch.autograd.backward
+        original_backward, original_grad = torch.autograd.backward, torch.autograd.grad
 
         def backward(*args: Any, **kwargs: Any) -> None:
             if self.own_run is not None:
@@ -218,10 +236,20 @@ class _Catch(Caught):
             if self.backwards == _PATIENCE and self.training == 1:
                 self._diagnose(None)
 
-        def put_back() -> None:
-            torch.autograd.backward = original_backward
+        @functools.wraps(original_grad)
+        def grad(outputs: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+            if torch.autograd.grad is not grad:  # a trial step listens, and the script imported the function by name
+                return torch.autograd.grad(outputs, inputs, *args, **kwargs)
+            found = original_grad(outputs, inputs, *args, **kwargs)
+            self.gradients += not self.over and _are_weights(inputs)
+            if self.gradients == _PATIENCE and not self.over and self.training == 1 and not _has_optimizer():
+                self._diagnose(None)
+            return found
 
-        torch.autograd.backward = backward
+        def put_back() -> None:
+            torch.autograd.backward, torch.autograd.grad = original_backward, original_grad
+
+        torch.autograd.backward, torch.autograd.grad = backward, grad
         stack.callback(put_back)
         return stack
 
@@ -247,6 +275,7 @@ class _Catch(Caught):
                 self.loops.append(place)
             if len(self.loops) < self.training:
                 self.modules.clear()  # the next modules may belong to the next training
+                self.trained.update((id(p), p) for group in optimizer.param_groups for p in group["params"])
                 return
         self._diagnose(optimizer)
 
@@ -275,7 +304,6 @@ class _Catch(Caught):
             )
         seconds = 0.0 if optimizer is None or self.found is None else self._continues_for(self.found)
         if optimizer is not None and seconds > 0:
-                self.trained.update((id(p), p) for group in optimizer.param_groups for p in group["params"])
             named = {id(value): name for name, value in running_names(frames).items() if isinstance(value, nn.Module)}
             self.own_run = self.after.enter_context(going_on(seconds, networks, named))
             self.own_run.run.loaded = bool(self.loads)
