@@ -30,7 +30,7 @@ from striate.doctor.checks.data.shift.shift import SHIFT
 from striate.doctor.checks.data.shift.shifted_tables import SHIFTED_TABLES
 from striate.doctor.checks.data.splits.copied_before_split import COPIED_BEFORE_SPLIT
 from striate.doctor.checks.data.splits.duplicates import DUPLICATES
-from striate.doctor.checks.data.splits.folds import OPTIMIZER_OF_ANOTHER_FOLD, SHARED_NETWORK
+from striate.doctor.checks.data.splits.folds import OPTIMIZER_OF_ANOTHER_FOLD, SHARED_BY_SETTINGS, SHARED_NETWORK
 from striate.doctor.checks.data.splits.groups_shared import GROUPS_SHARED
 from striate.doctor.checks.data.splits.held_out_labels import HELD_OUT_LABELS
 from striate.doctor.checks.data.splits.leak import LEAK
@@ -54,6 +54,7 @@ CHECKS: tuple[Check, ...] = (
     GROUPS_SHARED,
     WINDOWS_SHARED,
     SHARED_NETWORK,
+    SHARED_BY_SETTINGS,
     OPTIMIZER_OF_ANOTHER_FOLD,
     DUPLICATES,
     NOT_SHUFFLED,

@@ -1,15 +1,19 @@
-"""`data.leak` and `optim.parameters-missing` of folds: does each fold have a new network, and an optimizer for it?"""
+"""`data.leak` and `optim.parameters-missing` of folds and searches: do each fold and each rate have a network of their
+own, and an optimizer for it?"""
 
 from __future__ import annotations
 
+import ast
 import textwrap
 from typing import Any
 
 import pytest
+import torch
 
-from for_checks.asked import digits, perceptron, read
+from for_checks.asked import asked, digits, perceptron, read
 from for_checks.scripts import found, values
-from striate.doctor.checks.data.splits.folds import OPTIMIZER_OF_ANOTHER_FOLD, SHARED_NETWORK
+from striate.doctor.checks.data.splits.folds import OPTIMIZER_OF_ANOTHER_FOLD, SHARED_BY_SETTINGS, SHARED_NETWORK
+from striate.doctor.setup.script_source import ScriptSource
 
 
 @pytest.mark.parametrize(("inside", "wrong"), [("", True), ("model = make()", False)])
@@ -129,3 +133,44 @@ def test_batches_that_a_tensor_is_split_into_are_no_folds(over: str) -> None:
     assert not codes_of_script(
         f"model = make()\nfor {over}:\n    train(model)\nfor x, y in loader:\n    pass\n", values(), SHARED_NETWORK
     )
+
+
+SEARCH = """
+def train(model, lr):
+    optimizer = SGD(model.parameters(), lr)
+    for x, y in loader:
+        step(model, optimizer, x, y)
+net = Net()
+for VALUE in values:
+    INSIDE
+    score = train(net, lr)
+    KEPT
+CHOSEN
+"""
+COMPARED = "if score > best: best, best_lr = score, lr"
+
+
+@pytest.mark.parametrize(
+    ("value", "inside", "kept", "chosen", "wrong"),
+    [
+        ("lr", "pass", COMPARED, "pass", True),
+        ("lr", "pass", "scores[lr] = score", "best_lr = max(scores, key=scores.get)", True),
+        ("lr", "pass", "scores.append((score, lr))", "best_lr = max(scores)[1]", True),
+        ("lr", "net = Net()", COMPARED, "pass", False),
+        ("lr", "net.load_state_dict(initial)", COMPARED, "pass", False),
+        ("lr", "pass", "scores[lr] = score", "print(scores)", False),
+        ("epoch", "pass", "if score > best: best, best_epoch = score, epoch", "pass", False),
+    ],
+    ids=["compared", "by value", "listed", "created anew", "put back", "a schedule", "epochs"],
+)
+def test_each_rate_of_a_search_trains_a_new_network(
+    value: str, inside: str, kept: str, chosen: str, wrong: bool
+) -> None:
+    text = SEARCH.replace("VALUE", value).replace("INSIDE", inside).replace("KEPT", kept).replace("CHOSEN", chosen)
+    model = perceptron()
+    names = {"net": model, "model": model, "lr": 0.05, "epoch": 3, "initial": {}}
+    calling = frozenset({("t.py", 5), ("t.py", 9)})
+    source = ScriptSource({"t.py": ast.parse(text)}, names, ("t.py", 4, 5), 1, calling=calling)
+    optimizer = torch.optim.SGD(model.parameters(), 0.05)
+    said = asked(SHARED_BY_SETTINGS, model, digits(), source=source, optimizer=optimizer)
+    assert [one.code for one in said] == ["data.leak"] * wrong

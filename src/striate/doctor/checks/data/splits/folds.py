@@ -1,4 +1,5 @@
-"""`data.leak` and `optim.parameters-missing` of folds: does each fold have a new network, and an optimizer for it?"""
+"""`data.leak` and `optim.parameters-missing` of folds and searches: do each fold and each rate have a network of their
+own, and an optimizer for it?"""
 
 from __future__ import annotations
 
@@ -51,6 +52,66 @@ def _optimizer_of_another_fold(evidence: Evidence) -> Iterator[Finding]:
                 remedy=f"create `{name}` in each fold, after its network",
             )
             return
+
+
+def _shared_by_settings(evidence: Evidence) -> Iterator[Finding]:
+    source = evidence.source
+    for loop in _loops_over_settings(source, evidence.setup.optimizer):
+        for name in _names_of(source, nn.Module, evidence.setup.model):
+            if not _is_used(source, loop, name) or _made_in(source, loop, name) or _is_reset(source, loop, name):
+                continue
+            value = ast.unparse(loop.target)
+            yield SHARED_BY_SETTINGS.finding(
+                severity="warning",
+                where=f"line {loop.lineno}",
+                measured=f"`{name}` is created before the loop over `{value}`, and each value trains it further; the "
+                "best value is kept",
+                why="Each value begins with what the network learned with the values before it: which one is best "
+                "depends on their order.",
+                remedy=f"create `{name}` in the loop, with the same seed for each value",
+            )
+            return
+
+
+def _loops_over_settings(source: ScriptSource, optimizer: object) -> Iterator[ast.For]:
+    """The loops that train with one value after another of a setting of the optimizer, such as its learning rate, and
+    keep the best: a value that is assigned where results are compared, or results by value, of which one is chosen.
+    Without a choice, the values may be a schedule."""
+    groups = optimizer.param_groups if isinstance(optimizer, Optimizer) else []
+    settings = [value for group in groups for value in group.values() if isinstance(value, float)]
+    for loop in source.nodes(ast.For):
+        runs = any(file in source.trees and _is_line_of(source, loop, file, line) for file, line in source.calling)
+        if not runs or not isinstance(loop.target, ast.Name):
+            continue
+        name, value = loop.target.id, source.outer_names.get(loop.target.id)
+        if isinstance(value, float) and value in settings and _keeps_best(source, loop, name):
+            yield loop
+
+
+def _is_line_of(source: ScriptSource, loop: ast.For, file: str, line: int) -> bool:
+    inside = loop.lineno < line <= (loop.end_lineno or line)
+    return inside and source.trees[file] in source.enclosing(loop)
+
+
+def _keeps_best(source: ScriptSource, loop: ast.For, name: str) -> bool:
+    def has_value(node: ast.AST) -> bool:
+        return any(isinstance(part, ast.Name) and part.id == name for part in ast.walk(node))
+
+    kept = set[str]()
+    for node in ast.walk(loop):
+        if isinstance(node, ast.If) and isinstance(node.test, ast.Compare):
+            if any(isinstance(part, ast.Assign) and has_value(part.value) for part in node.body):
+                return True
+        elif isinstance(node, ast.Assign):
+            kept |= {
+                ast.unparse(target.value)
+                for target in node.targets
+                if isinstance(target, ast.Subscript) and has_value(target.slice)
+            }
+        elif called(node) == "append" and isinstance(node, ast.Call) and any(map(has_value, node.args)):
+            kept.add(ast.unparse(receiver_of(node) or node))
+    chosen = [site.node.args[0] for site in source.calls("max", "min", "sorted") if site.node.args]
+    return any(ast.unparse(part) in kept for given in chosen for part in ast.walk(given) if isinstance(part, ast.expr))
 
 
 def _loops_over_folds(source: ScriptSource) -> Iterator[ast.For]:
@@ -139,6 +200,14 @@ SHARED_NETWORK = Check(
     run=_shared_network,
     of_source=True,
     explains="data.split-overlap",
+)
+SHARED_BY_SETTINGS = Check(
+    codes=("data.leak",),
+    question="Does each learning rate of a search train a new network?",
+    threshold="a network that is created before a loop over values of the optimizer's settings of which the best is "
+    "kept, and neither created nor reset in it",
+    run=_shared_by_settings,
+    of_source=True,
 )
 OPTIMIZER_OF_ANOTHER_FOLD = Check(
     codes=("optim.parameters-missing",),
