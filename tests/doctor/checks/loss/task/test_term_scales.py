@@ -30,6 +30,34 @@ def test_the_weight_of_a_divergence_may_stand_in_the_step(weight: str, right: bo
 
 
 @pytest.mark.parametrize(
+    ("end", "weight", "right"),
+    [
+        ("1.0", "beta", False),
+        ("0.01", "beta", True),
+        ("1.0", "weight_at(epoch)", False),
+        ("0.01", "min(0.01, epoch / 10)", True),
+        ("1.0", "other_at(epoch)", True),
+    ],
+)
+def test_a_weight_that_grows_counts_by_its_highest_value(end: str, weight: str, right: bool) -> None:
+    text = f"""
+    def weight_at(epoch):
+        return min({end}, (epoch + 1) / 12)
+    def terms(x):
+        rec = F.mse_loss(decode(x), x)
+        kld = -0.5 * torch.sum(1 + logvar - mu.pow(2) - logvar.exp()) / len(x)
+        return rec, kld
+    for epoch in range(60):
+        beta = weight_at(epoch)
+        for x, y in loader:
+            rec, kld = terms(x)
+            loss = rec + {weight} * kld
+    """
+    said_of = read(text, TERM_SCALES, perceptron(), digits(), names={"beta": 1 / 12, "epoch": 0})
+    assert len(said_of) == (not right)
+
+
+@pytest.mark.parametrize(
     ("term", "wrong"),
     [
         ("F.mse_loss(out, x)", True),

@@ -115,9 +115,9 @@ def _weight(source: ScriptSource, node: ast.expr) -> float | None:
     if unknown."""
     assigned_value = source.last_value(node, node.id) if isinstance(node, ast.Name) else None
     known = source.value(assigned_value if isinstance(assigned_value, ast.Constant) else node)
-    if isinstance(known, int | float):
+    end = _ramp_end(source, node)  # first, since a ramp has a value at the first step
+    if end is None and isinstance(known, int | float):
         return float(known)
-    end = _ramp_end(source, node)
     return _by_default(source, node) if end is None else end
 
 
@@ -135,13 +135,22 @@ def _by_default(source: ScriptSource, weight: ast.expr) -> float | None:
 
 
 def _ramp_end(source: ScriptSource, weight: ast.expr) -> float | None:
-    for node in source.nodes(ast.Assign):
-        if called(node.value) != "min" or not isinstance(weight, ast.Name):
-            continue
-        if any(weight.id == getattr(target, "attr", getattr(target, "id", "")) for target in node.targets):
-            assert isinstance(node.value, ast.Call)
-            ends = [source.value(part) for part in node.value.args if isinstance(part, ast.Constant | ast.Attribute)]
-            return max((float(end) for end in ends if isinstance(end, int | float)), default=None)
+    """The highest value of `min(1.0, epoch / 10)`, where a variable is assigned that, or what a function of the user's
+    returns that ends so; None for other weights."""
+    given: list[ast.expr] = [weight] if isinstance(weight, ast.Call) else []
+    if isinstance(weight, ast.Name):
+        given = [
+            node.value
+            for node in source.nodes(ast.Assign)
+            if any(weight.id == getattr(target, "attr", getattr(target, "id", "")) for target in node.targets)
+        ]
+    for value in given:
+        inner = source.functions_of(value) if isinstance(value, ast.Call) else []
+        returned = [last.value for function in inner if isinstance(last := function.body[-1], ast.Return)]
+        for ramp in (value, *returned):
+            if isinstance(ramp, ast.Call) and called(ramp) == "min":
+                ends = [source.value(part) for part in ramp.args if isinstance(part, ast.Constant | ast.Attribute)]
+                return max((float(end) for end in ends if isinstance(end, int | float)), default=None)
     return None
 
 
