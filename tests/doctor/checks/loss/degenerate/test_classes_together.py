@@ -65,3 +65,47 @@ def without_labels(embedded: Tensor, _: Tensor) -> Tensor:
 def test_classes_are_separated(loss: Any, wrong: bool) -> None:
     found = said(DEGENERATE, Embedding(), digits(64), loss=loss, optimizer=adam)
     assert ["two by two" in one.measured for one in found] == [True] * wrong
+
+
+def nearest_of_zeros(embedded: Tensor, labels: Tensor) -> Tensor:
+    apart = torch.cdist(embedded, embedded)
+    same = labels[None] == labels[:, None]
+    far, near = apart.masked_fill(~same, 0.0).amax(1), (apart * ~same).amin(1)
+    return functional.softplus(far - near + 0.3).mean()
+
+
+def only_pulled(embedded: Tensor, labels: Tensor) -> Tensor:
+    same = labels[None] == labels[:, None]
+    return torch.cdist(embedded, embedded)[same].square().mean()
+
+
+def pulled_and_spread(embedded: Tensor, labels: Tensor) -> Tensor:
+    return only_pulled(embedded, labels) + functional.relu(0.5 - embedded.std(0)).mean()
+
+
+def pushed_to_a_margin(embedded: Tensor, labels: Tensor) -> Tensor:
+    same = (labels[None] == labels[:, None]).float()
+    apart = torch.cdist(embedded, embedded)
+    return (same * apart.square() + (1 - same) * functional.relu(0.2 - apart).square()).mean()
+
+
+def far_from_corners(embedded: Tensor, labels: Tensor) -> Tensor:
+    count = (labels[None] == labels[:, None]).sum(1)
+    known = functional.normalize(torch.sin(torch.arange(embedded.numel()).float()).reshape(embedded.shape), dim=1)
+    return ((embedded - known).square().mean(1) / count).mean()
+
+
+@pytest.mark.parametrize(
+    ("loss", "wrong"),
+    [
+        (nearest_of_zeros, True),
+        (only_pulled, True),
+        (pulled_and_spread, False),
+        (pushed_to_a_margin, False),
+        (far_from_corners, False),
+        (hardest, False),
+    ],
+)
+def test_classes_that_all_coincide_are_not_right(loss: Any, wrong: bool) -> None:
+    found = said(DEGENERATE, Embedding(), digits(64), loss=loss, optimizer=adam)
+    assert ["all lie together" in one.measured or "pulls all" in one.measured for one in found] == [True] * wrong

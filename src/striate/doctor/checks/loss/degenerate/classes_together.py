@@ -11,14 +11,15 @@ from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.substituted_outputs import class_numbers_matter, loss_of, step_outputs
 from striate.doctor.setup.batch import main_tensor, parts
 
-_FEWEST, _NOISE, _NOTHING = 4, 0.05, 1e-3
-"""Fewest classes with two samples or more; the noise within a class, as a share of the embeddings' length; and the
-largest relative difference at which losses count as equal."""
+_FEWEST, _NOISE, _NOTHING, _NOTHING_GAINED = 4, 0.05, 1e-3, 0.02
+"""Fewest classes with two samples or more; the noise within a class, as a share of the embeddings' length; the largest
+relative difference at which losses count as equal; and the same where noise differs, as a share of what the loss gains
+from samples of a class that lie together."""
 
 
 def classes_together(evidence: Evidence) -> str | None:
-    """What was measured, of a loss that depends on which labels are equal, but is as small where pairs of classes
-    coincide as where all classes are apart; None for other losses."""
+    """What was measured, of a loss that depends on which labels are equal, but is as small where pairs of classes, or
+    all of them, coincide as where all classes are apart; None for other losses."""
     if predicts_targets(evidence):
         return None
     labels = main_tensor(parts(evidence.train.raw[0])[1])
@@ -36,15 +37,34 @@ def classes_together(evidence: Evidence) -> str | None:
         alone, paired, together = (
             _loss_of_places(evidence, places) for places in (numbers, numbers // 2, torch.zeros_like(numbers))
         )
+        if not alone < together - _NOTHING * abs(together):
+            return _all_together(evidence, numbers, alone, together)
     except OutOfTime:
         raise
     except NoEvidence:
         return None
-    if not alone < together - _NOTHING * abs(together) or paired - alone > _NOTHING * (together - alone):
+    if paired - alone > _NOTHING * (together - alone):
         return None
     return (
         f"for embeddings in which the {classes} classes lie together two by two the loss is {paired:.3g}, as where "
         f"each lies by itself ({alone:.3g}), and {together:.3g} where all lie together"
+    )
+
+
+def _all_together(evidence: Evidence, numbers: torch.Tensor, alone: float, together: float) -> str | None:
+    """What was measured, of a loss of distances that is as small where all embeddings coincide; None for one that
+    depends on where embeddings lie, as the error of a reconstruction does."""
+    size = step_outputs(evidence)[0].shape[1]
+    scattered = _loss_of_places(evidence, torch.arange(len(numbers)) % size)
+    others = [_loss_of_places(evidence, (places + size // 2) % size) for places in (numbers, torch.zeros_like(numbers))]
+    around = scattered - min(alone, together)
+    if not around > _NOTHING * abs(scattered) or together - alone > _NOTHING_GAINED * around:
+        return None
+    if any(abs(one - other) > _NOTHING_GAINED * around for one, other in zip(others, (alone, together), strict=True)):
+        return None
+    return (
+        f"for embeddings that all lie together the loss is {together:.3g}, as where each class lies by itself "
+        f"({alone:.3g}), and {scattered:.3g} where samples lie apart whatever their class"
     )
 
 

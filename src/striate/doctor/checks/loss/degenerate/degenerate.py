@@ -279,6 +279,11 @@ def _remedy(evidence: Evidence, text: str) -> str:
             "compare each pair of a class with near negatives of the anchor, with axes for anchor, positive and "
             "negative: `dist.unsqueeze(2) - dist.unsqueeze(1) + margin`"
         )
+    if "all lie together" in text and "whatever their class" in text:
+        return (
+            "push samples of other classes away; where the nearest of them is chosen, exclude the rest by a value that "
+            "is never the smallest, `dist.masked_fill(same, torch.inf).min(dim=1)`, not by zero"
+        )
     if evidence.setup.classifies:
         return "use `nn.CrossEntropyLoss()` on the scores of all samples and classes, without factors, masks or limits"
     if evidence.setup.measures:
@@ -313,7 +318,10 @@ _OF_FINITE: tuple[_Rule, ...] = (
         f"outputs falls to {_FLAT:.0%}",
     ),
     (_only_pulls, "each pair of embeddings is pulled together, or each is pushed apart"),
-    (classes_together, "the loss is as small with classes that lie together two by two as with each by itself"),
+    (
+        classes_together,
+        "the loss is as small with classes that lie together, two by two or all, as with each by itself",
+    ),
 )
 
 DEGENERATE = Check(
