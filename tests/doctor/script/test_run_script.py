@@ -27,7 +27,7 @@ def test_gradients_of_weights_are_a_training_unless_an_optimizer_is_to_make_it(
     network, x = nn.Linear(3, 1), torch.ones(2, 3, requires_grad=True)
     with run_script._Catch(60).watching():
         for _ in range(70):
-            torch.autograd.grad(network(x).sum(), x if of_inputs else list(network.parameters()))
+            torch.autograd.grad(network(x).sum(), x if of_inputs else network.parameters())
     assert found == [None] * expected
 
 

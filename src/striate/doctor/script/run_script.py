@@ -240,6 +240,7 @@ class _Catch(Caught):
         def grad(outputs: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
             if torch.autograd.grad is not grad:  # a trial step listens, and the script imported the function by name
                 return torch.autograd.grad(outputs, inputs, *args, **kwargs)
+            inputs = tuple(inputs) if isinstance(inputs, Iterator) else inputs  # `network.parameters()` is read once
             found = original_grad(outputs, inputs, *args, **kwargs)
             self.gradients += not self.over and _are_weights(inputs)
             if self.gradients == _PATIENCE and not self.over and self.training == 1 and not _has_optimizer():
