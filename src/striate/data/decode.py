@@ -28,7 +28,7 @@ class Decoded:
     """Decoded samples."""
 
     ids: NDArray[np.int64]
-    """(N,) ids of the readable samples."""
+    """(N,) ids of the readable samples, in the order in which they were requested; ascending if some are unreadable."""
     inputs: np.ndarray | StoredInputs
     """(N, …) as in `Split`."""
     masks: MaskPixels | None
@@ -168,11 +168,12 @@ def _decode_files(
         results.append(result)
         progress(1)
     unreadable = {number: why for number, why in zip(ids, results, strict=True) if why is not None}
-    readable = np.array([why is None for why in results], dtype=bool)
     chosen = np.asarray(ids, dtype=np.int64)
-    if unreadable:
-        inputs, chosen = inputs[readable], chosen[readable]
-        masks = None if masks is None else masks.take(readable)
+    if unreadable:  # the splits of the others may change, so they are ordered by id, as in the other stores
+        rows = np.flatnonzero([why is None for why in results])
+        rows = rows[np.argsort(chosen[rows])]
+        inputs, chosen = inputs[rows], chosen[rows]
+        masks = None if masks is None else masks.take(rows)
     return Decoded(chosen, inputs, masks, unreadable)
 
 

@@ -106,6 +106,24 @@ def test_splits_contents_verdicts_and_normalization_are_the_same(trio: dict[str,
         assert measure_normalization(data.splits["train"]) == measure_normalization(memory.splits["train"])
 
 
+def test_files_that_fail_in_their_pixels_move_others_in_each_store_alike(tmp_path: Path) -> None:
+    root, rng = tmp_path / "pictures", np.random.default_rng(0)
+    for name in ("cat", "dog"):
+        (root / name).mkdir(parents=True)
+        for i in range(20):
+            file = root / name / f"{i:02}.png"
+            Image.fromarray(rng.integers(0, 256, (6, 5, 3), dtype=np.uint8)).save(file)
+            if i % 4 == 0:  # the header is read, the pixels are not
+                file.write_bytes(file.read_bytes()[:-40])
+    memory, *others = (load(root, store) for store in STORES)
+    assert sum(row.split == "unreadable" for row in memory.rows) == 10
+    for other in others:
+        assert other.fingerprint == memory.fingerprint
+        for name, split in memory.splits.items():
+            assert torch.equal(other.splits[name].ids, split.ids)
+            assert torch.equal(other.splits[name].inputs[:], split.inputs)
+
+
 def test_normalization_is_that_of_all_pixels(trio: dict[str, Dataset]) -> None:
     x = trio["memory"].splits["train"].inputs.double()
     measured = measure_normalization(trio["stream"].splits["train"])
