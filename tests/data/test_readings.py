@@ -234,9 +234,10 @@ def test_few_classes_that_are_fractions_are_a_quantity_too(tmp_path):
     ],
 )
 def test_labels_of_0_and_1_as_numbers_are_said(tmp_path, y, words):
-    ((severity, measured),) = said(arrays(tmp_path / "d.npz", x=np.zeros((12, 5)), y=y))
-    assert severity == "warning"
-    assert words in measured
+    (finding,) = find_readings(list_source(arrays(tmp_path / "d.npz", x=np.zeros((12, 5)), y=y)))
+    assert finding.severity == "warning"
+    assert words in finding.measured
+    assert finding.remedy.settings == {"task.name": "classify"}
 
 
 # Large pictures

@@ -22,6 +22,7 @@ from striate.data.read import load_dataset
 from striate.data.sources import tree as tree_module
 from striate.data.sources.archive import archive_tree
 from striate.data.sources.idx import parse_idx
+from striate.data.sources.list_source import list_source
 from striate.data.sources.manifest import list_manifest
 from striate.data.sources.npz import list_npz
 from striate.data.sources.svhn import list_svhn_file
@@ -676,12 +677,40 @@ def test_npz_names_its_classes(tmp_path):
     data = load(npz(tmp_path / "d.npz", x=random(12, 4, 4), y=LABELS, classes=names))
     assert data.classes == ("chair", "desk", "sofa")
     assert not [f for f in data.findings if f.code == "data.ignored"]
-    for classes in (
-        names[:2],
-        np.array(["a", "a", "a"]),
-        np.arange(3),
-    ):  # too few, not names of one class each, no text
-        assert load(npz(tmp_path / "d.npz", x=random(12, 4, 4), y=LABELS, classes=classes)).classes == ("0", "1", "2")
+    for classes in (np.array(["a", "a", "a"]), np.arange(3)):  # not names of one class each, no text
+        data = load(npz(tmp_path / "d.npz", x=random(12, 4, 4), y=LABELS, classes=classes))
+        assert data.classes == ("0", "1", "2")
+        (ignored,) = (f for f in data.findings if f.code == "data.ignored")
+        assert "nor class names" in ignored.why
+    labels = np.tile([[1, 1, 0, 0], [0, 1, 0, 1]], (6, 1))
+    assert load(npz(tmp_path / "d.npz", x=random(12, 4, 4), y=labels, classes=names)).classes == tuple(names)
+
+
+@pytest.mark.parametrize(
+    ("y", "names", "got"),
+    [
+        (LABELS, ["a", "b"], "2 names for class numbers from 0 to 2"),
+        (LABELS - 1, ["a", "b", "c"], "3 names for class numbers from -1 to 1"),
+        (np.eye(3, dtype=int)[LABELS], ["a", "b"], "2 names for 3 columns"),
+    ],
+)
+def test_too_few_names_of_classes_are_refused(tmp_path, y, names, got):
+    with pytest.raises(DataError) as caught:
+        load(npz(tmp_path / "d.npz", x=random(12, 4, 4), y=y, classes=np.array(names)))
+    assert caught.value.got == got
+
+
+def test_one_hot_rows_of_integers_are_classes_and_floats_on_request(tmp_path):
+    one_hot, names = np.eye(3, dtype=int)[LABELS], np.array(["a", "b", "c"])
+    whole = load(npz(tmp_path / "whole.npz", x=random(12, 4, 4), y=one_hot))
+    assert (whole.annotation, whole.classes) == ("class", ("0", "1", "2"))
+    assert any("y.argmax(1)" in note for note in whole.notes)
+    given = load(npz(tmp_path / "floats.npz", x=random(12, 4, 4), y=one_hot.astype(float), classes=names))
+    assert (given.annotation, given.target_names) == ("number", ("a", "b", "c"))
+    for name in ("whole", "floats"):
+        config = DataConfig(source=str(tmp_path / f"{name}.npz"))
+        for annotation, expected in (("class", LABELS), ("labels", one_hot)):
+            assert (list_source(config, annotation).targets == expected).all()
 
 
 def test_a_folder_of_npz_files_is_their_set(tmp_path):

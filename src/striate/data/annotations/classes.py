@@ -34,8 +34,11 @@ class Classes(AnnotationKind):
     def retarget(self, listing: Listing, has: AnnotationKind) -> Listing:
         """Classes from integers, or from one label per sample."""
         if has.name == "number":
-            return _as_classes(listing)
-        if has.name == "labels" and listing.targets is not None and (listing.targets.sum(1) == 1).all():
+            assert listing.targets is not None
+            if not _are_one_hot(listing.targets):
+                return _as_classes(listing)
+            listing = has.present_classes(listing)
+        if listing.annotation == "labels" and listing.targets is not None and (listing.targets.sum(1) == 1).all():
             return replace(listing, annotation=self.name, targets=listing.targets.argmax(1))
         raise self.none_of(listing, has)
 
@@ -92,6 +95,11 @@ class Classes(AnnotationKind):
                 "rename these classes, or leave them out",
             )
         return replace(listing, labels=labels, targets=class_numbers(labels, classes), classes=classes), notes
+
+
+def _are_one_hot(numbers: NDArray[Any]) -> bool:
+    """Whether there are several columns of 0 and 1, with one 1 per row."""
+    return numbers.shape[1] > 1 and bool(np.isin(numbers, (0, 1)).all() and (numbers.sum(1) == 1).all())
 
 
 def _as_classes(listing: Listing) -> Listing:

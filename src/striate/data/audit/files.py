@@ -56,6 +56,7 @@ def find_ignored(listing: Listing) -> Finding | None:
     """`data.ignored`: files and arrays that are not used."""
     if not listing.ignored:
         return None
+    arrays = listing.inputs is not None
     return Finding(
         code="data.ignored",
         severity="note",
@@ -63,8 +64,12 @@ def find_ignored(listing: Listing) -> Finding | None:
         measured=f"{several(len(listing.ignored), 'file or array is', 'files or arrays are')} not used: "
         f"{some(listing.ignored)}",
         threshold="0",
-        why="They are hidden, are not samples, or are not in a folder that is searched for samples.",
-        remedy="Nothing to do, unless some are samples: list these in a manifest .csv (path,label).",
+        why="They are neither inputs, targets, groups nor class names."
+        if arrays
+        else "They are hidden, are not samples, or are not in a folder that is searched for samples.",
+        remedy="Nothing to do, unless the inputs or the targets are among them: save these as x and y."
+        if arrays
+        else "Nothing to do, unless some are samples: list these in a manifest .csv (path,label).",
     )
 
 
@@ -137,9 +142,9 @@ def find_others(evidence: DataEvidence) -> SampleFinding | None:
     """`data.ignored`: other files that are not used."""
     names = [n for n in evidence.listing.ignored if not _hidden(n) and not _unread(n) and not is_sample(n)]
     finding = find_ignored(replace(evidence.listing, ignored=tuple(names)))
-    return (
-        None if finding is None else SampleFinding(replace(finding, why="Their suffixes are not suffixes of samples."))
-    )
+    if finding is not None and evidence.listing.inputs is None:
+        finding = replace(finding, why="Their suffixes are not suffixes of samples.")
+    return None if finding is None else SampleFinding(finding)
 
 
 def _hidden(name: str) -> bool:

@@ -109,11 +109,11 @@ def _classes_as_numbers(listing: Listing) -> Finding | None:
     if not listing.has_numbers or y is None or not np.isin(y, (0, 1)).all():
         return None
     why = "They are learned as quantities, with the squared error as loss."
+    as_classes = Remedy("If they are classes: --task classify.", settings={"task.name": "classify"})
     if y.shape[1] == 1:
-        as_classes = Remedy("If they are classes: --task classify.", settings={"task.name": "classify"})
         return _reading(listing, "all targets are the numbers 0 or 1", why, as_classes)
     measured = f"{several(y.shape[1], 'column')} of targets whose values are all 0 or 1"
     if (y.sum(1) == 1).all():
-        return _reading(listing, f"{measured}, with one 1 in each row", why, "If they are classes: save y=y.argmax(1).")
+        return _reading(listing, f"{measured}, with one 1 in each row", why, as_classes)
     as_labels = Remedy("If they are labels: --task multilabel.", settings={"task.name": "multilabel"})
     return _reading(listing, measured, why, as_labels)

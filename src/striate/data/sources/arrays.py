@@ -58,6 +58,9 @@ def list_arrays(
     _check_equal(source, {split or "y": y.shape[1:] for split, (_, y) in ordered}, "targets")
     x = np.concatenate([x for _, (x, _) in ordered]) if len(ordered) > 1 else ordered[0][1][0]
     y = np.concatenate([y for _, (_, y) in ordered]) if len(ordered) > 1 else ordered[0][1][1]
+    if _is_one_hot(y):
+        notes = (*notes, f"Targets: one 1 in each row of y {y.shape}, read as class numbers, y.argmax(1).")
+        y = y.argmax(1)
     if x.size == 0:
         raise DataError(f"data {source}", f"inputs of shape {x.shape}", "at least one sample", "check the file")
     # Masks have height and width, so that the axes of the inputs are certain.
@@ -91,8 +94,16 @@ def list_arrays(
 
 def _are_labels(y: np.ndarray) -> bool:
     """Whether targets are certainly sets of labels: several columns of 0 and 1, and not always one 1 per row."""
-    several_columns = y.ndim == 2 and y.shape[1] > 1 and y.dtype.kind in "iubf" and bool(np.isin(y, (0, 1)).all())
-    return several_columns and bool(y.any()) and bool((y.astype(np.int64).sum(1) != 1).any())
+    return _of_zero_one(y) and bool(y.any()) and bool((y.astype(np.int64).sum(1) != 1).any())
+
+
+def _is_one_hot(y: np.ndarray) -> bool:
+    """Whether targets are classes: several columns of the integers 0 and 1, with one 1 per row. Floats are numbers."""
+    return _of_zero_one(y) and y.dtype.kind in "iub" and bool((y.astype(np.int64).sum(1) == 1).all())
+
+
+def _of_zero_one(y: np.ndarray) -> bool:
+    return y.ndim == 2 and y.shape[1] > 1 and y.dtype.kind in "iubf" and bool(np.isin(y, (0, 1)).all())
 
 
 def _doubt(
@@ -233,9 +244,11 @@ def _as_targets(
         raise DataError(
             where,
             f"shape {y.shape} of type {y.dtype}",
-            "(N,) class numbers or names, (N,) or (N, T) numbers as floats, or (N, H, W) or (N, D, H, W) masks as"
-            " integers",
-            "reshape y",
+            "(N,) class numbers or names, (N, K) labels of 0 and 1, (N,) or (N, T) numbers as floats, or (N, H, W) or"
+            " (N, D, H, W) masks as integers",
+            "save y as floats if it is numbers: y=y.astype('float32')"
+            if y.ndim == 2 and y.dtype.kind in "iu"
+            else "reshape y",
         )
     values, positions = np.unique(y, return_inverse=True)
     if names:

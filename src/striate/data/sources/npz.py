@@ -33,7 +33,7 @@ _WORDS = {
 """Usual names of arrays (in any case), and the names under which they are read."""
 _SPLITS = {**SPLIT_NAMES, "tr": "train", "te": "test"}
 _CLASSES = ("classes", "class_names", "label_names")
-"""Names of arrays with the names of classes, in which `y` has positions."""
+"""Names of arrays with the names of the classes 0, 1, …, or of the columns of `y`."""
 _NAMES = tuple(f"{axis}{split}" for split in ("", "_train", "_val", "_test") for axis in ("x", "y", "groups"))
 
 
@@ -93,24 +93,51 @@ def _read(path: Path, names: Mapping[str, str] | None) -> _Archive:
         shapes = {} if _complete(called) else {name: np.shape(file[name]) for name in there[:20]}
         if other := [name for name, array in arrays.items() if not isinstance(array, np.ndarray)]:
             raise ValueError(f"{other[0]} is not an array")  # numpy returns bytes for members that are not arrays
-        classes = _classes(file, [array for name, array in arrays.items() if name[0] == "y"])
+        classes = _classes(file)
     if not _complete(arrays):
         raise _unknown(path, shapes)
     belonging = {f"groups{name[1:]}" for name in arrays if name[0] == "x"}
     used = {called[name] for name in arrays if not name.startswith("groups") or name in belonging}
-    ignored = tuple(sorted(set(there) - used - ({*_CLASSES} if classes else set())))
+    ignored = tuple(sorted(set(there) - used))
     other = [f"{given} as {name}" for name, given in called.items() if given != name]
     notes = (f"Arrays: {', '.join(other)}.",) if other else ()
     return _Archive(path, arrays, classes, ignored, notes)
 
 
-def _classes(file: Any, targets: Sequence[NDArray[Any]]) -> tuple[str, ...]:
-    """The class names in the file, if all targets are positions in them; else empty."""
+def _classes(file: Any) -> tuple[str, ...]:
+    """The class names in the file, if they differ; else empty."""
     names = next((file[name] for name in _CLASSES if name in file.files), np.empty(0))
     if not isinstance(names, np.ndarray) or names.ndim != 1 or names.dtype.kind != "U" or len(set(names)) < len(names):
         return ()
-    fits = [y.dtype.kind in "iu" and y.ndim == 1 and y.size and 0 <= y.min() <= y.max() < len(names) for y in targets]
-    return tuple(map(str, names)) if all(fits) else ()
+    return tuple(map(str, names))
+
+
+def _named(path: Path, names: tuple[str, ...], targets: Sequence[NDArray[Any]]) -> tuple[str, ...]:
+    """The names, if the targets are class numbers or have several columns; else empty. Raises DataError if there are
+    not as many names as these need."""
+    if not names or any(y.size == 0 or y.dtype.kind not in "iubf" for y in targets):
+        return ()
+    numbers = all(y.dtype.kind in "iub" and y.shape in ((len(y),), (len(y), 1)) for y in targets)
+    if not numbers and any(y.ndim != 2 or y.shape[1] < 2 for y in targets):
+        return ()
+    if numbers:
+        first, last = min(int(y.min()) for y in targets), max(int(y.max()) for y in targets)
+        wanted, what, fits = (
+            "each class number",
+            f"class numbers from {first} to {last}",
+            0 <= first <= last < len(names),
+        )
+    else:
+        columns = max(y.shape[1] for y in targets)
+        wanted, what, fits = "each column of y", several(columns, "column"), columns == len(names)
+    if not fits:
+        raise DataError(
+            f"data {path}, class names",
+            f"{several(len(names), 'name')} for {what}",
+            f"a name for {wanted}, the first for 0",
+            "save the array of names complete, or leave it out",
+        )
+    return names
 
 
 def _listing(name: str, path: Path, read: Mapping[str | None, _Archive], layout: Layout) -> Listing:
@@ -125,10 +152,15 @@ def _listing(name: str, path: Path, read: Mapping[str | None, _Archive], layout:
         origin = f"{path}"
     blocks = _blocks(Path(origin), arrays)
     groups = _groups(Path(origin), arrays, blocks)
-    ignored = tuple(sorted({one for archive in read.values() for one in archive.ignored}))
+    same = first.classes if all(one.classes == first.classes for one in read.values()) else ()
+    classes = _named(Path(origin), same, [y for _, y in blocks.values()])
+    ignored = sorted(
+        {one for archive in read.values() for one in archive.ignored} - ({*_CLASSES} if classes else set())
+    )
     notes = tuple(dict.fromkeys(note for archive in read.values() for note in archive.notes))
-    classes = first.classes if all(one.classes == first.classes for one in read.values()) else ()
-    listing = list_arrays(name, str(path), blocks, layout=layout, class_names=classes, ignored=ignored, notes=notes)
+    listing = list_arrays(
+        name, str(path), blocks, layout=layout, class_names=classes, ignored=tuple(ignored), notes=notes
+    )
     return replace(listing, groups=groups)
 
 
