@@ -43,7 +43,17 @@ def test_one_class_under_two_names(one: str, other: str) -> None:
 
 @pytest.mark.parametrize(
     ("one", "other"),
-    [("cat", "car"), ("1", "11"), ("class1", "class2"), ("glass", "gla"), ("man", "woman"), ("dandelion", "daisy")],
+    [
+        *[
+            ("cat", "car"),
+            ("1", "11"),
+            ("class1", "class2"),
+            ("glass", "gla"),
+            ("man", "woman"),
+            ("dandelion", "daisy"),
+        ],
+        *[("-1", "1"), ("1.0", "10")],
+    ],
 )
 def test_different_classes(one: str, other: str) -> None:
     assert finding(one, other) == ""

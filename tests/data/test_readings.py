@@ -113,6 +113,14 @@ def test_other_columns_are_asked_back_with_the_option_that_names_them(tmp_path, 
     assert list_source(DataConfig(source=config.source, **_names(caught.value.remedy))).classes == ("a", "b")
 
 
+def test_a_table_without_a_header_is_told_to_begin_with_one(tmp_path):
+    config = table(tmp_path / "t.csv", *(f"im/p{k}.png,{'ab'[k % 2]}" for k in range(12)))
+    with pytest.raises(DataError) as caught:
+        list_source(config)
+    assert caught.value.got == "no header: the first line is the row im/p0.png and a"
+    assert "begin the file with the line path,label" in caught.value.remedy
+
+
 @pytest.mark.parametrize(
     ("annotation", "header", "remedy"),
     [

@@ -12,7 +12,7 @@ from striate.data.annotations.target_columns import columns_of, occurring_classe
 from striate.data.audit.evidence import DataEvidence
 from striate.data.audit.leaks import ORDER
 from striate.data.audit.sample_finding import SampleFinding, some
-from striate.data.listing import Listing
+from striate.data.listing import Listing, as_number
 from striate.records import Finding, Remedy, Severity, option_remedy
 from striate.wording import several
 
@@ -236,7 +236,9 @@ def find_suspicious_names(listing: Listing) -> Finding | None:
 
 
 def _plain(name: str) -> str:
-    """In lower case, without accents, spaces and punctuation."""
+    """In lower case, without accents, spaces and punctuation, except in numbers: -1 is not 1."""
+    if as_number(name) is not None:
+        return name
     letters = unicodedata.normalize("NFKD", name.casefold())
     return "".join(c for c in letters if c.isalnum()) or name
 

@@ -32,7 +32,7 @@ from striate.data.annotations.target_columns import MISSING, TargetColumns
 from striate.data.listing import SPLIT_NAMES, Listing, as_number, class_numbers, order_classes
 from striate.data.media.clip.clip_files import read_folder
 from striate.data.media.clip.clip_medium import Clips
-from striate.data.media.every_medium import medium_of_files
+from striate.data.media.every_medium import is_sample, medium_of_files
 from striate.data.sources.other_layouts import by_hand_in_table, of_another_medium, other_task
 from striate.data.sources.source_names import check_names, names_remedy
 from striate.data.sources.tree import check_size, read_file
@@ -377,6 +377,9 @@ def _other_columns(
     """The error for a header without path or label: says what the columns are, or guesses which to read."""
     names, expected = list(columns), _expected(annotation)
     got, where = f"the columns {listed(names, 12)}", f"manifest {path}"
+    if any(map(is_sample, names)):
+        got = f"no header: the first line is the row {listed(names, 12)}"
+        return DataError(where, got, expected, _begin(annotation))
     if not point_columns(names) and (what := other_task(names)) and what != "captions":
         return DataError(where, f"{got}: {what}", expected, by_hand_in_table(what, str(path)))
     values = dict(zip(names, fields, strict=False))
