@@ -32,6 +32,12 @@ def _refused(config: DataConfig) -> tuple[str, str]:
     return caught.value.got, caught.value.remedy
 
 
+def test_data_without_a_sample_to_train_on_name_their_splits(tmp_path: Path) -> None:
+    got, remedy = _refused(_table(tmp_path, "label,split", lambda k: f"{k % 2},test", given=False))
+    assert got == "all of 20 readable samples in the splits that the data give: test"
+    assert "the column split" in remedy
+
+
 @pytest.mark.parametrize("given", [True, False])
 def test_boxes_outside_of_their_images_are_said_to_be(tmp_path: Path, given: bool) -> None:
     config = _table(tmp_path, "x_min,y_min,x_max,y_max,label", lambda k: f"100,100,120,120,{k % 2}", given=given)

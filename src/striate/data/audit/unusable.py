@@ -44,6 +44,15 @@ def refuse_unusable(
     assert config is not None, "something is readable"
     needed = ("train", "val", "test") if config.test_fraction > 0 else ("train", "val")
     lacking = " and ".join(name for name in needed if name not in split.values())
+    if "train" in lacking and all(listing.given[number] for number in split):
+        raise DataError(
+            where,
+            f"all of {several(len(split), 'readable sample')} in the splits that the data give:"
+            f" {listed(sorted(set(split.values())))}",
+            "samples to train on",
+            "give some of them to train, or leave these splits out (the column split, or the folder of that name), so"
+            " that striate makes them; striate eval RUN DATA measures a trained network on them",
+        )
     if lacking:
         quantity = find_quantity(listing)
         groups = {listing.groups[number] for number in split} - {None, ""} if listing.groups else set()
