@@ -248,6 +248,16 @@ def test_labels_of_0_and_1_as_numbers_are_said(tmp_path, y, words):
     assert finding.remedy.settings == {"task.name": "classify"}
 
 
+# Splits
+
+
+def test_rows_without_a_split_among_others_are_counted(tmp_path):
+    counted = ("note", "3 of 12 samples without a split, while others are in train")
+    for splits, expected in ((("train", "", "val", "test"), [counted]), (("", "", "", "test"), [])):
+        rows = [f"im/p{k}.png,{'ab'[k % 2]},{splits[k % 4]}" for k in range(12)]
+        assert said(table(tmp_path / "t.csv", "path,label,split", *rows)) == expected
+
+
 # Large pictures
 
 

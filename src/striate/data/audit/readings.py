@@ -1,4 +1,4 @@
-"""Labels that have more than one interpretation."""
+"""Labels and splits that have more than one interpretation."""
 
 from __future__ import annotations
 
@@ -26,8 +26,15 @@ _LABEL_COLUMN = re.compile(r"(?:label|class|category|species|target|diagnosis)s?
 
 
 def find_readings(listing: Listing) -> tuple[Finding, ...]:
-    """`data.reading`: several labels in one, further columns of labels, quantities as classes, classes as numbers."""
-    found = (_several_labels(listing), _other_labels(listing), find_quantity(listing), _classes_as_numbers(listing))
+    """`data.reading`: several labels in one, further columns of labels, quantities as classes, classes as numbers; and
+    `data.no-split`."""
+    found = (
+        _several_labels(listing),
+        _other_labels(listing),
+        find_quantity(listing),
+        _classes_as_numbers(listing),
+        _without_split(listing),
+    )
     return tuple(finding for finding in found if finding is not None)
 
 
@@ -40,6 +47,22 @@ def _reading(listing: Listing, measured: str, why: str, remedy: str, *, certain:
         threshold="labels with only one interpretation",
         why=why,
         remedy=remedy,
+    )
+
+
+def _without_split(listing: Listing) -> Finding | None:
+    """`data.no-split`: samples without a split, where others are given to train."""
+    count = sum(split is None for split in listing.given)
+    if not count or "train" not in listing.given:
+        return None
+    return Finding(
+        code="data.no-split",
+        severity="note",
+        where=listing.source,
+        measured=f"{count:,} of {several(len(listing), 'sample')} without a split, while others are in train",
+        threshold="a split for every sample, or for none",
+        why="They are used like those of train.",
+        remedy="Fill in their split if they belong to another one.",
     )
 
 
