@@ -152,7 +152,7 @@ def test_wrapping_folders_are_descended_also_beside_a_readme(tmp_path, make, pre
     extra = [name for name in extra if "/" not in name or prefix.startswith("a/")]
     data = load(pack(tmp_path / "set.zip", root, prefix, [(name, b"text") for name in extra]))
     assert data.rows == load(root).rows
-    assert f"Paths are relative to the folder {prefix}, which contains everything in the archive." in data.notes
+    assert f"Paths are relative to the folder {prefix}, which contains all of the data." in data.notes
     ignored = [f.measured for f in data.findings if f.code == "data.ignored"]
     named = "1 file or array is" if len(extra) == 1 else f"{len(extra)} files or arrays are"
     assert ignored == ([f"{named} not used: {', '.join(extra)}"] if extra else [])

@@ -537,6 +537,20 @@ def test_cifar_pickles_of_every_protocol(tmp_path, hundred, protocol):
     assert data.findings == ()
 
 
+def test_arrays_are_found_below_wrapping_folders(tmp_path):
+    for make, inner in ((idx_folder, "MNIST/raw"), (cifar_folder, "cifar-10-batches-py")):
+        root = tmp_path / make.__name__
+        make(root / inner)
+        data, own = load(root), load(root / inner)
+        assert data.contents == own.contents
+        assert any(f"the folder {inner}/" in note for note in data.notes)
+
+
+def test_cifar_100_without_the_names_of_its_classes(tmp_path):
+    cifar_folder(tmp_path, hundred=True, names=False)
+    assert load(tmp_path).classes == ("0", "1", "2", "3")
+
+
 def test_cifar_without_filenames_and_names_inside_its_archive(tmp_path):
     cifar_folder(tmp_path / "cifar-10-batches-py", filenames=False, names=False)
     path = pack_tar(tmp_path / "c.tar.gz", tmp_path / "cifar-10-batches-py", "w:gz", "cifar-10-batches-py/")

@@ -18,9 +18,10 @@ _BATCH = re.compile(r"data_batch_\d+|test_batch")
 
 
 def holds_cifar(tree: Tree) -> bool:
-    """Whether CIFAR's batches are directly under the root."""
+    """Whether CIFAR's batches are directly under the root; the names of classes may be missing."""
     loose = set(tree.loose())
-    return any(_BATCH.fullmatch(file) for file in loose) or {"train", "test", "meta"} <= loose
+    hundred = {"train", "test"} <= loose and ("meta" in loose or not tree.folders)
+    return hundred or any(_BATCH.fullmatch(file) for file in loose)
 
 
 def list_cifar(tree: Tree) -> Listing:

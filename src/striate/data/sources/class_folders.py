@@ -187,7 +187,7 @@ def _without(tree: Tree, empty: set[str], depth: int) -> str:
 def unwrapped(tree: Tree) -> Tree:
     """The tree below folders that wrap everything else; a note names them.
 
-    Files beside a wrapping folder (a README) are listed in `hidden`, by their path in the archive. A folder with
+    Files beside a wrapping folder (a README) are listed in `hidden`, by their path from the root. A folder with
     pictures is a class, and a folder named as a split is a split: neither is descended.
     """
     whole, prefix = tree, ""
@@ -202,7 +202,7 @@ def unwrapped(tree: Tree) -> Tree:
         )
     if not prefix:
         return whole
-    note = f"Paths are relative to the folder {prefix}, which contains everything in the archive."
+    note = f"Paths are relative to the folder {prefix}, which contains all of the data."
     return replace(tree, read=lambda file: whole.read(prefix + file), notes=(*tree.notes, note))
 
 

@@ -303,12 +303,13 @@ def _cannot_read(path: Path, error: OSError | ValueError) -> DataError:
 
 def _list_tree(tree: Tree, class_names: tuple[str, ...], annotation: str | None, config: DataConfig) -> Listing:
     tree = with_folders_of_slices(tree)
-    if any(is_idx(file) for file in tree.loose()):
-        return list_idx(tree, class_names)
-    if holds_cifar(tree):
-        return list_cifar(tree)
-    if holds_svhn(tree):
-        return list_svhn(tree)
+    inner = unwrapped(tree)  # arrays are found in folders as in archives; a folder of pictures may be a class
+    if any(is_idx(file) for file in inner.loose()):
+        return list_idx(inner, class_names)
+    if holds_cifar(inner):
+        return list_cifar(inner)
+    if holds_svhn(inner):
+        return list_svhn(inner)
     if annotation == InputsAsTargets.name and holds_loose_pictures(tree):
         return list_loose_pictures(tree)
     if annotation == "box" and (boxed := list_boxes(tree, annotation)):
