@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import io
 import tarfile
+import zipfile
 from pathlib import Path, PurePosixPath
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from striate.data.config import DataConfig
 from striate.data.sources.archive import archive_tree, tar_places
+from striate.data.sources.list_source import list_source
 from striate.errors import DataError
 
 PARTS = st.sampled_from(["a", "b", "cat.png", ".", "", ".hidden", "__MACOSX", "é", "a.b", "…"])
@@ -19,6 +22,30 @@ NAMES = st.lists(PARTS, min_size=1, max_size=5).map("/".join).filter(lambda name
 
 def hidden(path: PurePosixPath) -> bool:
     return any(part.startswith(".") or part == "__MACOSX" for part in path.parts)
+
+
+@pytest.mark.parametrize(
+    ("name", "form", "remedy"),
+    [
+        *[("a.zip", "tar.gz", "rename it to a.tar.gz"), ("a.tgz", "zip", "rename it to a.zip")],
+        *[("a.tar", "tar.gz", "rename it to a.tar.gz"), ("a.tar.gz", "tar", "rename it to a.tar")],
+        *[("a b.tar.xz", "tar.xz", "mkdir 'a b' && tar -xf"), ("a.zip", "tar.bz2", "mkdir a && tar -xf")],
+        *[("a.rar", "zip", "unpack it"), ("a.npy", "zip", "numpy.savez('a.npz', x=numpy.load(")],
+    ],
+)
+def test_formats_that_are_not_read_and_wrong_suffixes_are_named(
+    tmp_path: Path, name: str, form: str, remedy: str
+) -> None:
+    path = tmp_path / name
+    if form == "zip":
+        with zipfile.ZipFile(path, "w") as packed:
+            packed.writestr("a/1.png", b"")
+    else:
+        with tarfile.open(path, f"w:{form[4:]}") as archive:  # type: ignore[call-overload]
+            archive.addfile(tarfile.TarInfo("a/1.png"))
+    with pytest.raises(DataError) as caught:
+        list_source(DataConfig(str(path)))
+    assert remedy in caught.value.remedy
 
 
 @given(st.lists(NAMES, min_size=1, max_size=8, unique_by=lambda name: str(PurePosixPath(name))), st.lists(NAMES))

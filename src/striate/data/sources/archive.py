@@ -25,10 +25,20 @@ from striate.data.sources.tree import (
     unpacked_limit,
     without_runs,
 )
-from striate.errors import DataError
+from striate.errors import DataError, pasted
 from striate.wording import several
 
 SUFFIXES = (".tar", ".tar.gz", ".tgz", ".zip")
+_UNREAD = (".tar.bz2", ".tbz2", ".tbz", ".tar.xz", ".txz", ".tar.zst", ".7z", ".rar")
+_MARKS = {
+    ".zip": (0, b"PK\3\4"),
+    ".tar.gz": (0, b"\x1f\x8b"),
+    ".tar.bz2": (0, b"BZh"),
+    ".tar.xz": (0, b"\xfd7zXZ"),
+    ".tar": (257, b"ustar"),
+}
+"""Where a file of each format has which bytes."""
+_HEAD = 262
 MAX_FOLDER_NAMES = 1 << 26
 """Limit of the characters in the paths of all folders: one name of a megabyte can contain half a million folders."""
 
@@ -45,7 +55,47 @@ def archive_tree(path: Path) -> Tree:
     bomb.
     """
     with _explained(path):
+        _check_suffix(path)
         return _zip_tree(path) if path.name.lower().endswith(".zip") else _tar_tree(path)
+
+
+def unread_archive(path: Path) -> DataError | None:
+    """The error for an archive of a format that is not read; None for the name of another file."""
+    suffix = next((one for one in _UNREAD if path.name.lower().endswith(one)), None)
+    return None if suffix is None else _to_unpack(path, suffix, path.name[: -len(suffix)])
+
+
+def _to_unpack(path: Path, suffix: str, stem: str) -> DataError:
+    folder = pasted(stem)
+    unpack = f"mkdir {folder} && tar -xf {pasted(path)} -C {folder} && striate train {folder}"
+    return DataError(
+        f"archive {path}",
+        f"the format {suffix}, which striate does not read",
+        "an archive .tar, .tar.gz, .tgz or .zip, or a folder",
+        unpack if suffix.startswith(".t") else "unpack it, and give the folder",
+    )
+
+
+def _check_suffix(path: Path) -> None:
+    """Raise DataError if the first bytes are those of an archive with another suffix."""
+    with path.open("rb") as file:
+        head = file.read(_HEAD)
+    actual = next((suffix for suffix, (place, mark) in _MARKS.items() if head.startswith(mark, place)), None)
+    named = next(suffix for suffix in SUFFIXES[::-1] if path.name.lower().endswith(suffix))
+    if actual is None or actual == (".tar.gz" if named == ".tgz" else named):
+        return
+    if actual in _UNREAD:
+        raise _to_unpack(path, actual, _stem(path))
+    raise DataError(
+        f"archive {path}",
+        f"the content of a {actual} file in a file named {named}",
+        "a suffix that fits the content",
+        f"rename it to {pasted(_stem(path) + actual)}",
+    )
+
+
+def _stem(path: Path) -> str:
+    return path.name[: -len(next(end for end in reversed(SUFFIXES) if path.name.lower().endswith(end)))]
 
 
 def tar_places(path: Path) -> dict[str, tuple[int, int]]:
@@ -279,11 +329,10 @@ def _tree(path: Path, places: Iterable[str], folders: Iterable[str], read: Calla
         folder, _, last = name.rpartition("/")
         return shown[folder] and not is_hidden(last)
 
-    stem = path.name[: -len(next(end for end in reversed(SUFFIXES) if path.name.lower().endswith(end)))]
     return without_runs(
         Tree(
             str(path),
-            stem,
+            _stem(path),
             tuple(file for file in files if visible(file)),
             tuple(sorted(folder for folder in parents if folder and shown[folder])),
             tuple(file for file in files if not visible(file)),

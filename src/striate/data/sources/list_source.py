@@ -19,7 +19,7 @@ from striate.data.config import DataConfig
 from striate.data.environments.open_environment import is_environment
 from striate.data.listing import SPLIT_NAMES, Listing, check_classes, is_split
 from striate.data.media.every_medium import is_sample, medium_of
-from striate.data.sources.archive import SUFFIXES, archive_tree, is_archive
+from striate.data.sources.archive import SUFFIXES, archive_tree, is_archive, unread_archive
 from striate.data.sources.boxes.every_layout import list_boxes
 from striate.data.sources.boxes.numbered_masks import list_numbered_masks, number_the_objects
 from striate.data.sources.boxes.table import holds_box_rows, list_box_table
@@ -241,6 +241,11 @@ def _list_path(path: Path, config: DataConfig, annotation: str | None, class_nam
             return replace(found, name=absolute.stem, source=str(absolute))
     if is_idx(name):
         return list_idx_file(absolute)
+    if name.lower().endswith(".npy"):
+        both = f"numpy.savez({f'{absolute.stem}.npz'!r}, x=numpy.load({str(path)!r}), y=labels)"
+        raise DataError(f"data {path}", "a single array", "inputs and targets in one .npz", both)
+    if error := unread_archive(path):
+        raise error
     raise DataError(f"data {path}", "a file of another form", _FORMS, f"give the folder instead: '{_folder_of(path)}'")
 
 
