@@ -202,12 +202,14 @@ def test_a_remedy_for_a_quarantine_elsewhere_works_when_pasted(tmp_path: Path, c
 
 def test_a_link_that_leads_elsewhere_is_refused_and_no_quarantine_written(tmp_path: Path, capsys) -> None:
     root = write_clean(tmp_path / "set")
-    file = next((root / "train" / "rose").iterdir())
-    file.rename(tmp_path / "far.jpg")
-    file.symlink_to(tmp_path / "far.jpg")
+    files = sorted((root / "train" / "rose").iterdir())[:2]
+    for file in files:
+        file.rename(tmp_path / f"far {file.name}")
+        file.symlink_to(tmp_path / f"far {file.name}")
     code, _, err = check(capsys, str(root), "--quarantine", str(root / "checked.csv"))
     assert code == 2
-    assert "a link to another folder" in err
+    assert "2 files that a manifest cannot name (a link to another folder" in err
+    assert all(file.name in err for file in files)
     assert not (root / "checked.csv").exists()
     assert check(capsys, str(root), "--quarantine", "checked.csv")[0] == 0
 

@@ -9,11 +9,12 @@ from pathlib import Path
 
 from striate.data.annotations.annotation_kinds import annotation_kind
 from striate.data.audit.data_check import DataCheck
-from striate.data.audit.sample_finding import SampleFinding
+from striate.data.audit.sample_finding import SampleFinding, some
 from striate.data.listing import Listing
 from striate.data.sources.list_source import find_in_data_folder
 from striate.data.sources.named import info
 from striate.errors import DataError, UsageError, pasted
+from striate.wording import several
 
 _OPTION = "--quarantine"
 
@@ -78,7 +79,7 @@ def manifest_text(check: DataCheck, file: Path) -> str:
     kept = [number for number in check.evidence.readable if number not in left_out]
     if not kept:
         raise DataError(f"{_OPTION} {file}", "no sample is left", "some samples without a defect", "fix the data first")
-    _refuse_unnamed(root, parent, [listing.paths[number] for number in kept])
+    _refuse_unnamed(file, root, parent, [listing.paths[number] for number in kept])
     groups = _groups(listing, check.sample_findings)
     out = StringIO()
     writer = csv.writer(out, lineterminator="\n")
@@ -91,17 +92,21 @@ def manifest_text(check: DataCheck, file: Path) -> str:
     return out.getvalue()
 
 
-def _refuse_unnamed(root: Path, parent: Path, paths: list[str]) -> None:
-    """Raise DataError for a path that a manifest cannot name: a link out of its folder, or spaces around a name."""
-    for path in paths:
+def _refuse_unnamed(file: Path, root: Path, parent: Path, paths: list[str]) -> None:
+    """Raise DataError for paths that a manifest cannot name: links out of its folder, or spaces around a name."""
+
+    def can_be_named(path: str) -> bool:
         real = Path(os.path.realpath(root / path))
-        if path != path.strip() or not real.is_relative_to(parent) or not real.is_file():
-            raise DataError(
-                f"{_OPTION}, {path}",
-                "a link to another folder, or a name that a manifest cannot contain",
-                "files below the manifest, whose names do not begin or end with spaces",
-                "copy the file instead of linking it, or rename it",
-            )
+        return path == path.strip() and real.is_relative_to(parent) and real.is_file()
+
+    if unnamed := [path for path in paths if not can_be_named(path)]:
+        raise DataError(
+            f"{_OPTION} {file}",
+            f"{several(len(unnamed), 'file')} that a manifest cannot name (a link to another folder, or spaces around"
+            f" the name): {some(unnamed)}",
+            "files below the manifest, whose names do not begin or end with spaces",
+            "copy such a file instead of linking it, or rename it; or write the manifest to a folder above both",
+        )
 
 
 def _groups(listing: Listing, marked: tuple[SampleFinding, ...]) -> dict[int, str]:
