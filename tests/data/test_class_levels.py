@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from striate.data.annotations.classes import Classes
 from striate.data.audit.check import check_evidence
 from striate.data.audit.evidence import gather_evidence
 from striate.data.config import DataConfig
@@ -117,6 +118,8 @@ def test_the_classes_are_counted_in_one_line(tmp_path: Path, places: Path) -> No
     assert many.startswith("40 classes of 3 samples each: class 000, class 001")
     assert many.endswith("more")
     assert len(many) < 200
+    alone = list_source(DataConfig(source=str(places.parent)))
+    assert Classes().counted(alone, range(60)) == f"1 class of 60 samples: {places.name}"
 
 
 def test_no_test_split_is_cut_where_its_share_is_0(tmp_path: Path) -> None:

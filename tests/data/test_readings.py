@@ -248,6 +248,21 @@ def test_labels_of_0_and_1_as_numbers_are_said(tmp_path, y, words):
     assert finding.remedy.settings == {"task.name": "classify"}
 
 
+@pytest.mark.parametrize(
+    ("row", "remedy"),
+    [
+        ("im/p11.png", "add the missing fields (an empty one needs its comma), or leave the row out"),
+        ("im/p11.png,a,b", "put a field with a comma in double quotes"),
+        ('"im/p11.png,a\nim/p10.png,b', "close the double quote of the field that extends over several lines"),
+    ],
+)
+def test_rows_of_another_length_get_the_remedy_that_fits(tmp_path, row, remedy):
+    rows = [f"im/p{k}.png,{'ab'[k % 2]}" for k in range(10)]
+    with pytest.raises(DataError) as caught:
+        list_source(table(tmp_path / "t.csv", "path,label", *rows, row))
+    assert caught.value.remedy == remedy
+
+
 # Splits
 
 
@@ -268,6 +283,11 @@ def test_pictures_that_are_too_large_come_with_the_option_that_admits_them(tmp_p
     config = DataConfig(source=str(tmp_path), max_pixels=100)
     found = next(finding for finding in load_dataset(config).findings if finding.code == "data.unreadable")
     assert found.remedy.settings == {"data.max_pixels": "1600"}
+    assert found.remedy.startswith("To read")
+    (tmp_path / "b" / "5.png").write_bytes(b"")
+    found = next(finding for finding in load_dataset(config).findings if finding.code == "data.unreadable")
+    assert found.remedy.startswith("Replace the damaged files that matter; to read")
+    (tmp_path / "b" / "5.png").unlink()
     with pytest.raises(DataError) as caught:
         load_dataset(DataConfig(source=str(tmp_path), max_pixels=10))
     assert caught.value.remedy == "--data.max_pixels 1600"

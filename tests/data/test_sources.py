@@ -466,7 +466,7 @@ def test_idx_labels_that_are_too_few(tmp_path):
         (b"\x89PNG....", "89 50 4e 47"),
         (b"\0\0\x07\x03", "00 00 07 03"),
         (b"\0\0\x08\x03\0\0", "6 bytes"),
-        (idx_bytes(np.zeros((9, 5, 4), np.uint8))[:-1], r"195 bytes(.|\n)*196 bytes.*9 × 5 × 4"),
+        (idx_bytes(np.zeros((9, 5, 4), np.uint8))[:-1], r"195 bytes(.|\n)*196 bytes.*9 × 5 × 4 values of 1 byte"),
         (b"\0\0\x08\x03" + b"\xff" * 12, "16 bytes"),
     ],
 )

@@ -53,7 +53,7 @@ class Classes(AnnotationKind):
         named = [f"{name} ({counts[name]:,})" for name in listing.classes]
         low, high = min(sizes), max(sizes)
         if low == high:
-            named, each = list(listing.classes), f" of {several(low, 'sample')} each"
+            named, each = list(listing.classes), f" of {several(low, 'sample')}{' each' if len(sizes) > 1 else ''}"
         ends = accumulate(len(name) + 2 for name in named)
         shown = max(1, sum(end <= _LONGEST for end in ends))
         if shown < len(named):

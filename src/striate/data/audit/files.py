@@ -49,7 +49,9 @@ def _remedy(unreadable: Mapping[int, str]) -> Remedy:
     limit = larger_limit(unreadable)
     if limit is None:
         return Remedy("Training leaves them out; replace the files that matter.")
-    return option_remedy("data.max_pixels", str(limit), "To read pictures with so many pixels: ")
+    damaged = not all(_TOO_LARGE.search(why) for why in unreadable.values())
+    words = "Replace the damaged files that matter; to" if damaged else "To"
+    return option_remedy("data.max_pixels", str(limit), f"{words} read pictures with so many pixels: ")
 
 
 def find_ignored(listing: Listing) -> Finding | None:

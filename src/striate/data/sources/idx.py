@@ -36,7 +36,8 @@ def parse_idx(data: bytes | bytearray, where: str) -> np.ndarray:
     expected = _length(dtype, shape)
     # A file without values may be right, but with an axis of 0, the other axes could exceed any array.
     if len(data) != expected or prod(max(n, 1) for n in shape) * dtype.itemsize >= 1 << 63:
-        raise _wrong_length(where, len(data), expected, " × ".join(map(str, shape)) + f" values of {dtype.itemsize}")
+        each = several(dtype.itemsize, "byte")
+        raise _wrong_length(where, len(data), expected, f"{' × '.join(map(str, shape))} values of {each}")
     values = np.frombuffer(data, dtype, offset=4 + 4 * len(shape))
     return values.reshape(shape).astype(dtype.newbyteorder("="), copy=False)
 

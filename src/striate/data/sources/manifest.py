@@ -424,7 +424,7 @@ def _row(
             line,
             f"{several(len(fields), 'field')}",
             f"{len(columns)}, as in the header",
-            f"put a {of} with a comma in double quotes",
+            _complete_row(fields, len(columns), of),
         )
     file, label = fields[columns["path"]].strip(), fields[columns["label"]].strip() if "label" in columns else ""
     if labeled and not label:
@@ -437,6 +437,15 @@ def _row(
     group = fields[columns["group"]].strip() if "group" in columns else ""
     others = tuple(fields[columns[name]].strip() for name in _further(columns))
     return TableRow(file, line, label, SPLIT_NAMES.get(word), group or None, others)
+
+
+def _complete_row(fields: list[str], wanted: int, of: str) -> str:
+    """The remedy for a row with too few or too many fields."""
+    if any("\n" in field for field in fields):  # it takes up the rows that follow
+        return "close the double quote of the field that extends over several lines"
+    if len(fields) < wanted:
+        return "add the missing fields (an empty one needs its comma), or leave the row out"
+    return f"put a {of} with a comma in double quotes"
 
 
 def placed_rows(
