@@ -248,6 +248,15 @@ def test_labels_of_0_and_1_as_numbers_are_said(tmp_path, y, words):
     assert finding.remedy.settings == {"task.name": "classify"}
 
 
+def test_targets_are_named_with_their_range_and_whole_ones_may_be_classes(tmp_path):
+    x, k = np.arange(60.0).reshape(12, 5), np.arange(12)
+    for y, others in ((k % 2 + 1.0, True), (k / 2, False), (k % 2 * 3.0, False), (k * 1.0, False)):
+        source = arrays(tmp_path / "d.npz", x=x, y=y)
+        assert load_dataset(source).annotated == f"1 number per sample: y ({y.min():g} to {y.max():g})"
+        found = find_readings(list_source(source))
+        assert [(f.severity, f.remedy.settings) for f in found] == [("note", {"task.name": "classify"})] * others
+
+
 @pytest.mark.parametrize(
     ("row", "remedy"),
     [

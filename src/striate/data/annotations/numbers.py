@@ -16,6 +16,8 @@ from striate.errors import DataError
 from striate.wording import several
 
 _QUANTILES = 10
+_SHOWN = 10
+"""At most so many numbers of a sample are named in a line."""
 
 
 class Numbers(AnnotationKind):
@@ -41,6 +43,17 @@ class Numbers(AnnotationKind):
             return super().present_classes(listing)
         sets = [[name for name, there in zip(listing.target_names, row, strict=True) if there] for row in y]
         return with_label_sets(listing, sets, listing.target_names)
+
+    def counted(self, listing: Listing, ids: Sequence[int]) -> str:
+        """`2 numbers per sample: age (3 to 90), height (1.02 to 1.98)`."""
+        assert listing.targets is not None
+        own, names = listing.targets[list(ids)], listing.target_names
+        if not own.size:
+            return ""
+        ends = zip(names, own.min(0), own.max(0), strict=True)
+        texts = [f"{name} ({low:,.6g} to {high:,.6g})" for name, low, high in ends]
+        more = f" and {len(texts) - _SHOWN} more" if texts[_SHOWN:] else ""
+        return f"{several(len(texts), 'number')} per sample: {', '.join(texts[:_SHOWN])}{more}"
 
     def strata(self, targets: NDArray[Any], folds: int, units: Sequence[Hashable] = ()) -> NDArray[np.int64]:
         """Ten strata of samples, ordered by the mean of their standardized numbers.

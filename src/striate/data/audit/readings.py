@@ -129,10 +129,16 @@ def find_quantity(listing: Listing) -> Finding | None:
 
 def _classes_as_numbers(listing: Listing) -> Finding | None:
     y = listing.targets
-    if not listing.has_numbers or y is None or not np.isin(y, (0, 1)).all():
+    if not listing.has_numbers or y is None:
         return None
     why = "They are learned as quantities, with the squared error as loss."
     as_classes = Remedy("If they are classes: --task classify.", settings={"task.name": "classify"})
+    if not np.isin(y, (0, 1)).all():
+        # Labels of files are read as numbers only if they have fractions or the user asks for it.
+        if listing.inputs is None or y.shape[1] > 1 or not _may_be_class_numbers(y):
+            return None
+        measured = f"all targets are whole numbers from {y.min():g} to {y.max():g}, stored as floats"
+        return _reading(listing, measured, why, as_classes, certain=False)
     if y.shape[1] == 1:
         return _reading(listing, "all targets are the numbers 0 or 1", why, as_classes)
     measured = f"{several(y.shape[1], 'column')} of targets whose values are all 0 or 1"
@@ -140,3 +146,10 @@ def _classes_as_numbers(listing: Listing) -> Finding | None:
         return _reading(listing, f"{measured}, with one 1 in each row", why, as_classes)
     as_labels = Remedy("If they are labels: --task multilabel.", settings={"task.name": "multilabel"})
     return _reading(listing, measured, why, as_labels)
+
+
+def _may_be_class_numbers(y: np.ndarray) -> bool:
+    """Whether targets are 0, 1, … or 1, 2, … without a gap, few for the number of samples."""
+    values = np.unique(y)
+    few = len(values) < _MANY_NUMBERS and _FEW * len(values) <= len(y)
+    return bool(few and values[0] in (0, 1) and np.array_equal(values, values[0] + np.arange(len(values))))
