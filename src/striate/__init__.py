@@ -11,7 +11,6 @@ if TYPE_CHECKING:
     from striate import api, reference
     from striate.account.gradients.check import check_gradients
     from striate.account.ledger import Ledger
-    from striate.account.summarize import summarize
     from striate.api import (
         build,
         check_data,
@@ -31,6 +30,7 @@ if TYPE_CHECKING:
         search,
         serve,
         show,
+        summarize,
         sweep,
         train,
     )
@@ -74,7 +74,7 @@ _PUBLIC = {
     "sweep": "striate.api",
     "check_gradients": "striate.account.gradients.check",
     "diagnose": "striate.doctor.diagnose",
-    "summarize": "striate.account.summarize",
+    "summarize": "striate.api",
     "Comparison": "striate.evaluation.comparison",
     "Diagnosis": "striate.doctor.diagnosis",
     "LearningCurve": "striate.studies.learning_curve.learning_curve",

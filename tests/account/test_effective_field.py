@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import nn
 
+from striate import summarize
 from striate.account.field.effective import MASS, effective_receptive_field, measure_field, shortest_runs
-from striate.account.summarize import summarize
 from striate.errors import StriateError
 
 

@@ -10,10 +10,10 @@ import pytest
 import torch
 from torch import nn
 
+from striate import summarize
 from striate.account.field.intervals import input_fields, merged
 from striate.account.field.rules_of_shapes import reshaped
 from striate.account.observing.observation import observe_network
-from striate.account.summarize import summarize
 
 Step = Callable[[torch.Tensor], torch.Tensor]
 

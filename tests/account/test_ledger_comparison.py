@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from made_ledgers import made_ledger, made_row
 
+from striate import summarize
 from striate.account.comparison import align, compare_ledgers, comparison_table, show_ratio
-from striate.account.summarize import summarize
 
 
 def names(pairs: list) -> list[tuple[str | None, str | None]]:

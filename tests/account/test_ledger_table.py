@@ -7,9 +7,9 @@ import re
 import pytest
 from made_ledgers import made_ledger, made_row
 
+from striate import summarize
 from striate.account.comparison import compare_ledgers
 from striate.account.ledger import group_rows, ledger_table, module_output
-from striate.account.summarize import summarize
 from striate.account.table import laid_out
 from striate.records import Finding
 

@@ -11,8 +11,9 @@ import pytest
 import torch
 from torch import nn
 
+from striate import summarize
 from striate.account.field.effective import effective_receptive_field
-from striate.account.summarize import summarize, summarize_and_measure
+from striate.account.summarize import summarize_and_measure
 from striate.errors import ModelError
 from striate.models.check import check_forward
 

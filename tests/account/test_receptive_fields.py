@@ -9,9 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from striate import summarize
 from striate.account.field.effective import effective_receptive_field
 from striate.account.observing import observation
-from striate.account.summarize import observe, summarize
+from striate.account.summarize import observe
 from striate.errors import ModelError
 from striate.models.build import build_model
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from striate.account.summarize import summarize
+from striate import summarize
 
 
 def codes(model: str | nn.Module, shape: tuple[int, ...]) -> set[str]:

@@ -7,8 +7,8 @@ import torch
 from made_ledgers import made_ledger, made_row
 from torch import nn
 
+from striate import summarize
 from striate.account.remarks.parts import teacher_remarks
-from striate.account.summarize import summarize
 from striate.models.build import build_model
 
 

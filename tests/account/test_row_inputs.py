@@ -7,8 +7,8 @@ import torch
 from torch import fx, nn
 
 from quick import few_quick
+from striate import summarize
 from striate.account.ledger import Row
-from striate.account.summarize import summarize
 from striate.models.build import build_model
 
 

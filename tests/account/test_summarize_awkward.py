@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from striate.account.summarize import summarize
+from striate import summarize
 
 ATTENTION = 5 * 8 * 24 + 2 * 5 * 5 * 8 + 5 * 8 * 8
 LSTM = 6 * 4 * (4 * 8 + 8 * 8)

@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from striate.account.summarize import summarize, summarize_and_measure
+from striate import summarize
+from striate.account.summarize import summarize_and_measure
 from striate.models.build import build_model
 
 

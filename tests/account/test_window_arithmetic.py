@@ -10,8 +10,8 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from made_ledgers import made_row
 
+from striate import summarize
 from striate.account.remarks.window_arithmetic import arithmetic, described, ways_out, windows_of
-from striate.account.summarize import summarize
 from striate.layers.axis_windows import AxisWindows
 
 

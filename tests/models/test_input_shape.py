@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from striate.account.summarize import summarize
+from striate import summarize
 from striate.errors import InputMisfit, ModelError
 from striate.models.build import build_model
 from striate.models.input_shape import MAX_ACTIVATIONS, read_input_shape

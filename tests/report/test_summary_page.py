@@ -8,9 +8,9 @@ from html.parser import HTMLParser
 
 import pytest
 
+from striate import summarize
 from striate.account.comparison import compare_ledgers
 from striate.account.field.effective import measure_field
-from striate.account.summarize import summarize
 from striate.report.summary import layer_table, short_layer_table, summary_page
 
 

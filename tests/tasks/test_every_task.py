@@ -238,6 +238,8 @@ def test_a_run_has_the_metrics_of_its_task(example: Example, run: Path, name: st
 def test_its_summary_is_of_all_that_was_trained(run: Path, say: Say) -> None:
     trained, found = json.loads((run / "metrics.json").read_text()), say("summary", run)
     assert (found["params"], found["macs"]) == (trained["params"], trained["macs"])
+    assert striate.summarize(run).params == trained["params"]
+    assert sum(weights.numel() for weights in striate.build(run).parameters()) == trained["params"]
 
 
 @pytest.mark.each_nth(2)

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
+from striate import summarize
 from striate.account.field.effective import EffectiveField
-from striate.account.summarize import summarize
 from striate.visualize.network_diagram import network_diagram
 
 SVG = "{http://www.w3.org/2000/svg}"

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from quick import few_quick
+from striate import summarize
 from striate.account.field.effective import EffectiveField, measure_field
 from striate.account.ledger import Ledger, Row
-from striate.account.summarize import summarize
 from striate.visualize.network_boxes import MOST_BOXES, network_boxes
 from striate.visualize.network_diagram import WIDTH, network_diagram
 

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from striate.account.summarize import summarize
+from striate import summarize
 from striate.visualize.network_boxes import network_boxes
 from striate.visualize.network_diagram import find_bypasses, network_diagram
 

@@ -1,4 +1,4 @@
-"""The ledger of a network, `summarize("resnet18", (3, 224, 224))`, and its parameters and MACs alone."""
+"""The ledger of a network, and its parameters and MACs alone."""
 
 from __future__ import annotations
 
@@ -28,33 +28,14 @@ from striate.models.trusted_code import is_given
 Shape = tuple[int, ...]
 
 
-def summarize(
-    model: Model, input_shape: Inputs | None = None, *, outputs: int | None = None, effective: bool = False
-) -> Ledger:
-    """The cost and the receptive fields of a network, layer by layer, for one input, in eval mode.
-
-    `model`: a zoo name, a layer string, `path/to/file.py:function` (which RUNS that code), a run, a module, which
-    is not changed, or a class or function that makes one. `input_shape`: (C, *spatial), or (F,) of a table, without
-    the batch; None takes the published one, or the run's. For a network of several inputs, it is a tuple or mapping of
-    shapes, or of example tensors with the batch, whose data types are then used; receptive fields are in the first
-    input. `outputs`: the number of outputs that the network gets; None takes the published number, or the run's.
-    `effective`: measure the effective receptive field as well, by gradients of the real network.
-
-    The forward pass runs with shapes only, without memory for numbers; if the network reads values, it runs on real
-    zeros. Hooks registered on the network run too, as they may change what it computes; a hook that stores tensors then
-    stores tensors without values.
-
-    Receptive fields are theoretical: everything that a number can depend on, also through normalization and attention,
-    and not clipped at the border. Raises ModelError where there is no such network or it does not take the input;
-    NoInputShape where `input_shape` is None and the network has no shape of its own.
-    """
-    return summarize_and_measure(model, input_shape, outputs=outputs, effective=effective)[0]
-
-
 def summarize_and_measure(
     model: Model, input_shape: Inputs | None = None, *, outputs: int | None = None, effective: bool = True
 ) -> tuple[Ledger, EffectiveField | None]:
-    """Like `summarize`, and the effective receptive field itself, whose size is in the ledger."""
+    """The ledger, as `striate.summarize` describes it, and the effective receptive field itself, whose size is in the
+    ledger.
+
+    The network of a run is built by its name: it has its weights, but not what a task has attached to it.
+    """
     name, module = named_model(model)
     with same_random_state(), torch.inference_mode(False):
         inputs = several(input_shape)
@@ -80,7 +61,7 @@ def summarize_and_measure(
 
 
 def observe(model: str | nn.Module, input_shape: Shape | None = None, *, outputs: int | None = None) -> Ledger:
-    """Like `summarize`, without remarks. The code of a file must run on the meta device here."""
+    """The ledger alone, without remarks. The code of a file must run on the meta device here."""
     shape = _input_shape(model, input_shape)
     if not isinstance(model, str):
         network = build_model(model, shape, outputs)

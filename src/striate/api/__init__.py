@@ -24,7 +24,7 @@ if TYPE_CHECKING:
         write_invariance,
         write_robustness,
     )
-    from striate.api.networks import Summary, build, load, summary, write_summary
+    from striate.api.networks import Summary, build, load, summarize, summary, write_summary
     from striate.api.planning import TrainingPlan, plan_training
     from striate.api.playing import evaluate_player, play
     from striate.api.predicted_lines import Predicting
@@ -57,7 +57,7 @@ _PLACES = {
         "write_robustness",
     ),
     "exporting": ("export", "try_export"),
-    "networks": ("Summary", "build", "load", "summary", "write_summary"),
+    "networks": ("Summary", "build", "load", "summarize", "summary", "write_summary"),
     "announcing": ("announcer",),
     "playing": ("evaluate_player", "play"),
     "planning": ("TrainingPlan", "plan_training"),
@@ -117,6 +117,7 @@ __all__ = [
     "search",
     "serve",
     "show",
+    "summarize",
     "summary",
     "sweep",
     "train",

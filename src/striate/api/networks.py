@@ -16,9 +16,10 @@ from torch import nn
 from striate.account.comparison import LedgerComparison, compare_ledgers
 from striate.account.field.effective import EffectiveField
 from striate.account.ledger import Ledger, Shape
-from striate.account.summarize import summarize_and_measure
+from striate.account.several_inputs import Inputs
+from striate.account.summarize import observe, summarize_and_measure
 from striate.api.keywords import known_keywords
-from striate.errors import ConfigError, NoInputShape, RunError, StriateError, UsageError, pasted
+from striate.errors import ConfigError, ModelError, NoInputShape, RunError, StriateError, UsageError, pasted
 from striate.evaluation.assessment import read_temperature
 from striate.evaluation.evaluate import evaluate_trained
 from striate.exporting.exported_file import is_exported, load_exported, require_layers
@@ -215,9 +216,15 @@ def build(
     """Build the network that `model` names or makes, for inputs of `input_shape` without batch (C, *spatial) or (F,).
 
     By default a zoo network has its published input shape and classes. `dense`: one output a pixel, as masks need;
-    None: as the network was designed. Weights are drawn from torch's random state. Raises ModelError.
+    None: as the network was designed. Weights are drawn from torch's random state; those of a run are its own, together
+    with the head of its task. Raises ModelError.
     """
-    network: nn.Module = build_model(model, input_shape, classes, dense=dense)
+    trained = _with_head(model, classes)
+    network: nn.Module = (
+        build_model(model, input_shape, classes, dense=dense) if trained is None else trained.module.train()
+    )
+    if trained is not None and input_shape is not None:
+        observe(network, input_shape)  # refuses a shape that it does not take
     return network
 
 
@@ -235,6 +242,30 @@ class Summary:
     def to_json(self) -> dict[str, Any]:
         """The ledger's object; with a comparison also `against`, `ratios` and `layers`."""
         return (self.comparison or self.ledger).to_json()
+
+
+@known_keywords
+def summarize(
+    model: Model, input_shape: Inputs | None = None, *, outputs: int | None = None, effective: bool = False
+) -> Ledger:
+    """The cost and the receptive fields of a network, layer by layer, for one input, in eval mode.
+
+    `model`: a zoo name, a layer string, `path/to/file.py:function` (which RUNS that code), a run (with the head of its
+    task), a module, which is not changed, or a class or function that makes one. `input_shape`: (C, *spatial), or (F,)
+    of a table, without the batch; None takes the published one, or the run's. For a network of several inputs, it is a
+    tuple or mapping of shapes, or of example tensors with the batch, whose data types are then used; receptive fields
+    are in the first input. `outputs`: the number of outputs that the network gets; None takes the published number, or
+    the run's. `effective`: measure the effective receptive field as well, by gradients of the real network.
+
+    The forward pass runs with shapes only, without memory for numbers; if the network reads values, it runs on real
+    zeros. Hooks registered on the network run too, as they may change what it computes; a hook that stores tensors then
+    stores tensors without values.
+
+    Receptive fields are theoretical: everything that a number can depend on, also through normalization and attention,
+    and not clipped at the border. Raises ModelError where there is no such network or it does not take the input;
+    NoInputShape where `input_shape` is None and the network has no shape of its own.
+    """
+    return _account(model, input_shape, outputs, effective=effective)[0]
 
 
 def summary(
@@ -261,21 +292,35 @@ def summary(
 
 
 def _account(
-    model: Model, shape: Shape | None, outputs: int | None, *, effective: bool
+    model: Model, shape: Inputs | None, outputs: int | None, *, effective: bool
 ) -> tuple[Ledger, EffectiveField | None]:
-    """The ledger of a network, and its effective receptive field if requested; of a run whose task has added a head,
-    the network together with the head."""
+    """The ledger of a network, and its effective receptive field if requested."""
     require_layers(model)
-    trained = None
-    if isinstance(model, str) and names_run(model) and outputs is None:
-        with suppress(StriateError):  # an incomplete run is summarized by the name of its network
-            trained = load(model)
-    own = trained is not None and trained.task.built_outputs is None  # outputs are images, whose number says nothing
-    if trained is None or (not own and trained.task.bare(trained.module) is trained.module):
+    trained = _with_head(model, outputs)
+    if trained is None:
         return summarize_and_measure(model, shape, outputs=outputs, effective=effective)
     shape = trained.preparation.input_shape if shape is None else shape
     ledger, field = summarize_and_measure(trained.module, shape, effective=effective)
     return replace(ledger, model=str(model)), field
+
+
+def _with_head(model: Model, outputs: int | None) -> Trained | None:
+    """The trained network of a run whose task has attached a head to it; None for every other model.
+
+    Raises ModelError where a number of outputs is requested, which the head decides."""
+    if not isinstance(model, str | Path) or not names_run(str(model)):
+        return None
+    try:
+        trained = load(model)
+    except StriateError:  # an incomplete run means the network that its configuration names
+        return None
+    own = trained.task.built_outputs is None  # outputs are images, whose number says nothing
+    if not own and trained.task.bare(trained.module) is trained.module:
+        return None
+    if outputs is not None:
+        got = f"{outputs} outputs for a run of the task {trained.task.name}, which decides them"
+        raise ModelError(str(model), got, "no number of outputs", "leave out the number of outputs")
+    return trained
 
 
 def write_summary(summary: Summary, *, html: Path | None = None, svg: Path | None = None) -> None:

@@ -13,9 +13,8 @@ from numpy.typing import NDArray
 from torch import nn
 
 from striate.account.ledger import Shape
-from striate.account.summarize import summarize
 from striate.api.announcing import Announce
-from striate.api.networks import load
+from striate.api.networks import load, summarize
 from striate.data.dataset import Dataset, Preparation, Split, join_splits
 from striate.data.environments.open_environment import is_environment, open_environment
 from striate.data.media.every_medium import kind_of_shape, medium_of

@@ -51,7 +51,7 @@ class Summaries:
             if key in self._cache:
                 self._cache.move_to_end(key)
                 return self._cache[key]
-        from striate.account.summarize import summarize
+        from striate.api import summarize
 
         with self._lab.computing:
             ledger = summarize(key[0], key[1], outputs=key[2])
