@@ -23,7 +23,7 @@ from striate.runs.directory import RunDirectory, final_command
 from striate.runs.events import append_event, cut_incomplete_line, read_events
 from striate.runs.files import explained, temporary_file_for, write_atomic
 from striate.runs.plain_files import folder_of, is_there, open_plain
-from striate.runs.safe_load import load_safely
+from striate.runs.safe_load import HoldsCode, load_safely
 
 FORMAT = 1
 _ZIP = b"PK\x03\x04"  # torch's checkpoints are zip archives
@@ -100,6 +100,8 @@ def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict[str,
         content = load_safely(path, device)
     except OSError as error:
         raise _refused(path, f"cannot read: {error.strerror or error}") from None
+    except HoldsCode as error:
+        raise _refused(path, str(error)) from None
     except (MemoryError, RuntimeError, pickle.UnpicklingError) as error:
         first = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
         raise _refused(path, f"damaged, or not a checkpoint: {first}") from None

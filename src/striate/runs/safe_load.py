@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import re
 import warnings
 import zipfile
 from collections.abc import Sized
@@ -31,8 +32,8 @@ _PICKLES = 5  # in a file of torch's older format, before the numbers
 def load_safely(path: Path, device: torch.device | str = "cpu") -> Any:
     """The content of a file of `torch.save` with only tensors and plain values.
 
-    Raises OSError, MemoryError; RunError for anything but a plain file; RuntimeError or UnpicklingError for files that
-    are damaged, hold code, or ask for more memory than they have bytes.
+    Raises OSError, MemoryError; RunError for anything but a plain file; HoldsCode; RuntimeError or UnpicklingError for
+    files that are damaged, or ask for more memory than they have bytes.
     """
     try:
         with open_plain(path) as file:
@@ -43,11 +44,29 @@ def load_safely(path: Path, device: torch.device | str = "cpu") -> Any:
                 warnings.simplefilter("ignore")  # torch warns of other pickles, which are refused anyway
                 content = torch.load(file, map_location=device, weights_only=True)
         _refuse_swollen(content, size)
-    except (OSError, RunError, MemoryError, RuntimeError, pickle.UnpicklingError):
+    except pickle.UnpicklingError as error:
+        raise _without_advice(error) from None
+    except (OSError, RunError, MemoryError, RuntimeError):
         raise
     except Exception as error:  # a damaged pickle may raise anything
         raise pickle.UnpicklingError(f"{type(error).__name__}: {error}") from None
     return content
+
+
+class HoldsCode(pickle.UnpicklingError):
+    """A pickle names a class or function that no file of tensors needs; it was not run."""
+
+
+def _without_advice(error: pickle.UnpicklingError) -> pickle.UnpicklingError:
+    """The error with torch's reason alone: torch begins with the advice to load without `weights_only`, which would
+    run what is refused here."""
+    message = str(error)
+    if not message.startswith("Weights only load failed"):
+        return error
+    if found := re.search(r"(?:GLOBAL|global|type) ([\w.]+\.[\w.]+)", message):
+        return HoldsCode(f"a pickle with {found[1]}, which is code: it was not run")
+    reason = message.partition("WeightsUnpickler error:")[2].strip().partition("\n")[0]
+    return pickle.UnpicklingError(reason or "a pickle of something other than tensors")
 
 
 def refuse_bomb(file: BinaryIO, size: int) -> None:

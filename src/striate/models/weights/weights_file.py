@@ -4,7 +4,6 @@ hubs, or a public name, which is downloaded. Executes nothing."""
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +18,7 @@ from striate.models.weights.saved import Origin, Weights, load_run, network_of
 from striate.runs.checkpoint import FORMAT
 from striate.runs.files import user_path
 from striate.runs.plain_files import typed
-from striate.runs.safe_load import load_safely
+from striate.runs.safe_load import HoldsCode, load_safely
 
 # Keys under which training scripts save the state_dict in their checkpoints, the most common first.
 _KEYS = ("state_dict", "model_state_dict", "model", "net", "network", "module", "weights", "params")
@@ -133,12 +132,10 @@ def _load_torch(text: str, path: Path, beginning: bytes) -> Any:
 
 
 def _not_weights(text: str, error: Exception) -> ModelError:
-    message = str(error)
-    named = re.search(r"(?:GLOBAL|global|type) ([\w.]+\.[\w.]+)", message)
-    if "TorchScript" in message:
+    if "TorchScript" in str(error):
         got = "a TorchScript program instead of tensors"
-    elif named and "nsupported" in message:
-        got = f"a pickle with {named.group(1)}, which is code: it was not run"
+    elif isinstance(error, HoldsCode):
+        got = str(error)
     else:
         return _unreadable(text, f"a damaged or truncated file, or one without weights: {_first_line(error)}")
     return ModelError(f"weights {text}", got, f"tensors and plain values: {_EXPECTED}", _SAVE)
