@@ -124,6 +124,19 @@ def test_deletion_takes_the_highest_first() -> None:
     assert deletion.follow(-module.weight[0].detach())[-1] == 5
 
 
+@pytest.mark.parametrize("order", [(0, 1, 2, 3), (3, 0, 2, 1), (1, 3, 0, 2)])
+def test_a_random_order_that_is_the_order_of_the_map_does_not_count_against_it(order: tuple[int, ...]) -> None:
+    """Of four features half are removed: twelve orders in all, of which eight are drawn."""
+    module = nn.Linear(4, 2)
+    with torch.no_grad():
+        module.weight.zero_()
+        module.bias.zero_()
+        module.weight[0, list(order)] = torch.tensor([1.6, 0.8, 0.4, 0.2])
+    check = look(module, torch.ones(1, 4), "integrated-gradients").chosen.check
+    assert check.gain > 0.05
+    assert check.first
+
+
 def test_verdicts_follow_from_the_figures() -> None:
     answer = PredictionCheck(3.0, (1.0, 1.9))
     check = MapCheck(0.1, 6, (0.5,), (0.2,), (0.6,), 0.4, True, answer)

@@ -102,7 +102,7 @@ def _checked(question: Question, method: Method, deletion: Deletion, strength: P
         falling=tuple(falling.tolist()),
         random=tuple(random.mean(0).tolist()),
         gain=float(random.mean() - falling.mean()),
-        first=bool((falling.mean() < random.mean(1)).all()),
+        first=bool((falling.mean() <= random.mean(1)).all()),
         prediction_check=strength,
     )
     return AttributionMap(method, layer, values.numpy(), method in SIGNED, check)

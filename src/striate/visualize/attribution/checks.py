@@ -94,7 +94,8 @@ class MapCheck:
     gain: float
     """The mean of `random` minus that of `falling` (Petsiuk et al., "RISE", BMVC 2018)."""
     first: bool
-    """Whether the probability falls faster than in each of the random orders."""
+    """Whether the probability falls at least as fast as in each of the random orders, one of which may be the map's own
+    order where there are few features."""
     prediction_check: PredictionCheck
     """Whether the network has learned at all."""
 
