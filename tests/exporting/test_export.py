@@ -105,6 +105,15 @@ def test_a_network_predicts_inside_its_file_what_the_run_predicts(digits_run, mo
     assert "upright, as their EXIF says" in card
     assert "| top 5 | " in card
     assert "| top 5 | " not in model_card(facts | {"classes": facts["classes"][:5]})  # where it is always 100 %
+    assert "cropped to the center where proportions differ" in card
+    whole = {**facts, "whole": True, "preparation": facts["preparation"] | {"native": True}}
+    assert "an image of another size is processed whole, at its own size" in model_card(whole)
+    whole["preparation"]["native"] = False
+    assert "whole images are scaled until they cover this size" in model_card(whole)
+    without = {name: {"accuracy": 0.5} for name in facts["card"]["figures"]}
+    few = model_card({**facts, "card": facts["card"] | {"figures": without, "counts": {"val": 4, "test": 8}}})
+    assert "95 % confidence intervals" not in few
+    assert "The metrics have no confidence intervals: fewer than 20 samples." in few
     limits = card.split("## Limits")[1]
     assert "The network hardly trained, so its result says little about these data or this network (1 epoch, " in limits
     shape = {"kind": "volume", "input_shape": [1, 8, 16, 8], "spacing": [2, 1, 1.5]}

@@ -155,6 +155,7 @@ def facts_of(network: ExportedNetwork, trained: Trained, run: RunDirectory, sour
         "outputs": list(task.exports),
         "facts": task.exported_facts(),
         "preparation": json.loads(json.dumps(asdict(trained.preparation))),
+        "whole": trained.reads_whole,
         "normalization": asdict(trained.normalization),
         "network": dict(load_run(str(run.path))[1]["network"]),
         "views": trained.views,

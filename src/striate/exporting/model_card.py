@@ -11,9 +11,20 @@ from typing import Any
 from striate.data.media.every_medium import medium_of
 from striate.data.media.medium import Preparation
 from striate.errors import one_line
+from striate.tasks.groups import FEWEST
 from striate.tasks.registry import metric_named
 from striate.wording import several
 
+_FITTED = {
+    "crop": "cropped to the center where proportions differ",
+    "stretch": "stretched where proportions differ",
+    "pad": "with black borders where proportions differ",
+}
+_WHOLE = {
+    "crop": "in training; whole images are scaled until they cover this size",
+    "stretch": "in training; whole images are stretched to this size",
+    "pad": "in training; whole images are scaled until they fit into this size",
+}
 _SPLITS = {"val": "validation", "test": "test"}
 
 
@@ -63,7 +74,7 @@ def _lines(facts: Mapping[str, Any]) -> Iterator[str]:
         yield f"Classes: {', '.join(_safe(c) for c in classes)}."
     yield from ("", "## Metrics", "")
     yield from _figures(card, len(classes))
-    yield from ("", "Intervals are 95 % confidence intervals.", "", "## Data", "")
+    yield from ("", *_intervals(card), "## Data", "")
     counts = ", ".join(f"{count:,} {split}" for split, count in card["counts"].items())
     yield f"{_safe(card['source'])}: {counts} samples. Inputs: {input_text(facts)}."
     yield "The test samples were used once, after training, and selected nothing."
@@ -107,6 +118,14 @@ def _cell(key: str, figures: Mapping[str, Any]) -> str:
     return metric.text(value) + (f" ({metric.text(ends[0])} to {metric.text(ends[1])})" if ends else "")
 
 
+def _intervals(card: Mapping[str, Any]) -> Iterator[str]:
+    """What the intervals of the table are, or why it has none."""
+    if any(f"{key}_interval" in figures for figures in card["figures"].values() for key in card["shown"]):
+        yield from ("Intervals are 95 % confidence intervals.", "")
+    elif all(card["counts"].get(split, 0) < FEWEST for split in card["figures"]):
+        yield from (f"The metrics have no confidence intervals: fewer than {FEWEST} samples.", "")
+
+
 def input_shape_text(facts: Mapping[str, Any]) -> str:
     """The axes of the input, and its type: `(N, H, W, 3) uint8`."""
     return f"({', '.join(map(str, facts['input']['shape']))}) {facts['input']['type']}"
@@ -125,11 +144,9 @@ def input_text(facts: Mapping[str, Any]) -> str:
             limits = " to ".join(f"{limit:g}" for limit in known.limits)
             parts.append(f"Intensities: {known.intensity}" + (f", {limits} become 0 to 1" if limits else ""))
         return ". ".join(part for part in parts if part)
-    how = {
-        "crop": "cropped to the center where proportions differ",
-        "stretch": "stretched where proportions differ",
-        "pad": "with black borders where proportions differ",
-    }[preparation["fit"]]
+    how = (_WHOLE if facts["whole"] else _FITTED)[preparation["fit"]]
+    if facts["whole"] and preparation["native"]:
+        how = "the size of the training images; an image of another size is processed whole, at its own size"
     return f"{shape} (channels × height × width in pixels), {how}"
 
 
