@@ -139,6 +139,25 @@ def test_parameters_that_are_unknown_or_said_twice_are_refused(
     assert (answer.status_code, error["got"], error["remedy"]) == (400, got, remedy)
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "status", "expected"),
+    [
+        ("GET", "/predict", 405, "POST /predict"),
+        ("PUT", "/health", 405, "GET /health"),
+        ("GET", "/nope", 404, "one of /predict, /health, /runs, /metrics, /openapi.json, /"),
+        ("GET", "/static/nope", 404, "one of /predict, /health, /runs, /metrics, /openapi.json, /"),
+    ],
+)
+def test_other_addresses_and_methods_are_refused_in_the_same_form(
+    client: TestClient, method: str, path: str, status: int, expected: str
+) -> None:
+    answer = client.request(method, path)
+    error = answer.json()["error"]
+    assert (answer.status_code, error["got"], error["expected"]) == (status, f"{method} {path}", expected)
+    assert set(error) == {"where", "got", "expected", "remedy"}
+    assert ("allow" in answer.headers) == (status == 405)
+
+
 def test_names_turn_no_writing_round(client: TestClient) -> None:
     name = "a%0ab%1b%5b31m%E2%80%AEx.png"
     for path in (f"/predict?name={name}", f"/predict?run={name}"):
@@ -151,6 +170,7 @@ def test_programs_read_what_to_send_and_what_comes_back(client: TestClient) -> N
     document = client.get("/openapi.json").json()
     post, paths = document["paths"]["/predict"]["post"], document["paths"]
     assert [parameter["name"] for parameter in post["parameters"]] == ["run", "name"]
+    assert all(parameter["description"] for parameter in post["parameters"])
     assert set(post["responses"]) == {"200", "400", "401", "403", "404", "408", "413", "422", "429"}
     assert document["components"]["securitySchemes"] == {"token": {"type": "http", "scheme": "bearer"}}
     assert (document["security"], paths["/health"]["get"]["security"]) == ([{"token": []}], [])
@@ -170,6 +190,8 @@ def test_numbers_go_as_json(client: TestClient, run: Path) -> None:
     for given in ([[1, 2]], 3, [["a", 1], [2, 3]]):
         (wrong,) = client.post("/predict", json={"inputs": [given]}).json()
         assert "(1, 8, 8)" in wrong["error"]
+    (wrong,) = client.post("/predict", json={"inputs": [[[1]]]}).json()
+    assert "or the bytes of a file without JSON" in wrong["error"]
     for none in ("5", True, None):
         (wrong,) = client.post("/predict", json={"inputs": [[*raw.tolist()[:7], [none] * 8]]}).json()
         assert "values that are not numbers" in wrong["error"]

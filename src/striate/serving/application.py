@@ -9,13 +9,14 @@ from contextlib import asynccontextmanager, nullcontext
 from functools import partial
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 from urllib.parse import quote
 
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, Query, Request
 from fastapi.responses import FileResponse, PlainTextResponse, Response
 from fastapi.staticfiles import StaticFiles
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -34,6 +35,7 @@ _STATIC = Path(str(files("striate.serving") / "static"))
 _MOST_FILES = 256
 _BODIES_AT_ONCE = 8  # large bodies in memory; further ones are read when one of these is done
 
+_ADDRESSES = ("/predict", "/health", "/runs", "/metrics", "/openapi.json", "/")
 _PICTURE = {"schema": {"type": "string", "format": "binary"}}
 _BODY = {
     "required": True,
@@ -82,6 +84,8 @@ def make_application(service: Service, token: str, host: str) -> ASGIApp:
         lifespan=lifespan,
         responses=_refusals(403, 413),
     )
+    for status in (404, 405):
+        app.add_exception_handler(status, _no_such_request)
     largest, bodies = service.limits.largest, asyncio.Semaphore(_BODIES_AT_ONCE)
     small = largest * _BODIES_AT_ONCE // service.limits.queue  # a queue full of these takes no more memory
     app.mount("/static", StaticFiles(directory=_STATIC))
@@ -114,7 +118,11 @@ def make_application(service: Service, token: str, host: str) -> ASGIApp:
             422: _response("The line with the error of a picture that cannot be read", _LINE),
         },
     )
-    async def predict(request: Request, run: str | None = None, name: str = "picture") -> Any:
+    async def predict(
+        request: Request,
+        run: Annotated[str | None, Query(description="One of `GET /runs`; by default the first of them")] = None,
+        name: Annotated[str, Query(description="The name of the picture, which the line repeats")] = "picture",
+    ) -> Any:
         """The prediction for the bytes of a picture, as `striate predict --json` prints it; a list of them for several
         (multipart), or for numbers as JSON, {"inputs": […]}."""
         queued = service.find(run)
@@ -219,6 +227,19 @@ async def _sent(request: Request, run: ServedRun, name: str) -> tuple[list[Sent]
             )
         return [(f"input#{i}", partial(run.read_numbers, one, f"input#{i}")) for i, one in enumerate(inputs)], False
     return [(name, partial(run.read_picture, body, name))], True
+
+
+def _no_such_request(request: Request, error: Exception) -> Response:
+    """The refusal of an address that the server does not have, or has for another method."""
+    assert isinstance(error, HTTPException)
+    allowed = (error.headers or {}).get("Allow")
+    record = {
+        "where": "the request",
+        "got": f"{request.method} {request.url.path[:80]}",
+        "expected": f"{allowed} {request.url.path}" if allowed else f"one of {', '.join(_ADDRESSES)}",
+        "remedy": f"use the method {allowed}" if allowed else "GET /openapi.json describes the requests",
+    }
+    return FiniteJSON({"error": record}, error.status_code, error.headers)
 
 
 def _refusal(error: Exception, largest: int) -> Response:

@@ -79,7 +79,7 @@ class ServedRun:
 
     def read_numbers(self, values: Any, name: str) -> ReadPicture:
         """Read one input from nested lists of numbers, as `predict` takes arrays. Raises DataError."""
-        shape, kind = self.trained.preparation.input_shape, medium_of(self.trained.preparation.kind).dtype
+        shape, medium = self.trained.preparation.input_shape, medium_of(self.trained.preparation.kind)
         try:
             array = np.asarray(values, object)
             if not {int, float}.issuperset(map(type, array.flat)):  # NumPy takes "1", true and null for numbers
@@ -90,10 +90,14 @@ class ServedRun:
         except (TypeError, ValueError):
             got = "values that are not numbers, or lists of different lengths"
             raise DataError(name, got, f"lists of numbers of shape {shape}", "send numbers") from None
-        if kind == "uint8" and array.size and not bool(((array % 1 == 0) & (array >= 0) & (array < 256)).all()):
+        if medium.dtype == "uint8" and array.size and not bool(((array % 1 == 0) & (array >= 0) & (array < 256)).all()):
             raise DataError(name, "numbers that are not bytes", "whole numbers from 0 to 255", "send pixels as bytes")
         with np.errstate(over="ignore"):
-            raw = self.trained.prepare(array.astype(kind))
+            try:
+                raw = self.trained.prepare(array.astype(medium.dtype))
+            except DataError as error:  # its remedy is for Python
+                expected = error.expected + ", or the bytes of a file without JSON" * bool(medium.suffixes)
+                raise DataError(name, error.got, expected, "send numbers of this shape") from None
         if not np.isfinite(raw).all():  # a null is NaN, and 1e39 is Inf in the network's float32
             raise DataError(name, "numbers that are NaN or Inf", "numbers below 3.4e38", "leave the input out")
         return ReadPicture(name, (raw, None), None)
