@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 from starlette.testclient import TestClient
 
+import striate
 from striate.errors import DataError
 from striate.lab.labeling.corrections_file import CorrectionsFile
 from striate.lab.labeling.labels_page import keys_of
@@ -42,6 +43,21 @@ def tell(client: TestClient, path: str, /, **values: Any) -> Any:
 def table_of(run: Path) -> dict[str, str]:
     with (run / "labels.csv").open(newline="") as file:
         return {row["path"]: row["label"] for row in csv.DictReader(file)}
+
+
+def test_a_run_without_classes_is_refused_before_anything_can_be_corrected(open_lab: Open, tmp_path: Path) -> None:
+    rows = ["path,label"]
+    for number in range(20):
+        pixels = np.random.default_rng(number).integers(0, 256, (8, 8), np.uint8)
+        Image.fromarray(pixels).save(tmp_path / f"{number}.png")
+        rows.append(f"{number}.png,{number}.5")
+    (tmp_path / "ages.csv").write_text("\n".join(rows) + "\n")
+    fields = {"execution.plan": "plain", "task.name": "regress"}
+    run = striate.train(tmp_path / "ages.csv", "gap fc(1)", epochs=1, out=tmp_path / "run", set=fields)
+    client = open_lab(run.path)
+    for error in (client.get("/api/labels/about").json(), tell(client, "correct", part="test", sample=0, label="new")):
+        assert error["error"]["got"] == "numbers as annotations (task regress)"
+    assert not (run.path / "labels.csv").exists()
 
 
 def test_doubtful_labels_come_first_and_corrections_are_written_at_once(open_lab: Open, own_run: Path) -> None:

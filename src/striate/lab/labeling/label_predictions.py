@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from striate.data.folds import deal_folds
 from striate.data.media.every_medium import medium_of
 from striate.data.predict_inputs import list_inputs, read_inputs
-from striate.errors import ConfigError, DataError, pasted
+from striate.errors import ConfigError, DataError
 from striate.evaluation.label_errors import FOLDS, describe_images, doubt_labels, out_of_fold, reduced
 from striate.evaluation.similarity.nearest import search_exactly
 from striate.evaluation.similarity.vectors import compute_vectors
@@ -81,12 +81,9 @@ class LabelPredictions:
 
 
 def predict_split(lab: Lab, samples: Samples, split: str) -> LabelPredictions:
-    """Predictions for a split of the run. Raises DataError where samples do not have one class each, or the network
+    """Predictions for a split of the run, whose samples have one class each. Raises DataError where the network
     predicts other classes."""
     assert lab.trained is not None, "samples are of a run"
-    if not samples.classes:
-        expected = "samples that have one class each: classify, or embed"
-        raise DataError("labels", "other annotations", expected, f"striate eval {pasted(samples.run.path)}")
     if lab.trained.task.gives_vector:
         ids, probabilities = _of_neighbors(lab, samples, split)
         by = NEIGHBORS

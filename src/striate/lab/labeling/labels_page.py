@@ -13,6 +13,7 @@ import numpy as np
 from fastapi import APIRouter, Body, Query
 from fastapi.responses import Response
 
+from striate.data.annotations.annotation_kinds import annotation_kind
 from striate.data.listing import order_classes
 from striate.data.sources.tree import read_file
 from striate.errors import DataError, pasted
@@ -58,8 +59,14 @@ class Labeling:
 
     @cached_property
     def samples(self) -> Samples:
-        """All samples of the run. Raises RunError, DataError."""
-        return read_samples(self.lab, "labels", "labels are to be checked")
+        """All samples of the run. Raises RunError; DataError, also where samples do not have one class each."""
+        samples = read_samples(self.lab, "labels", "labels are to be checked")
+        if not samples.classes:
+            trained, kind = self.lab.trained, annotation_kind(samples.listing.annotation)
+            task = "" if trained is None else f" (task {trained.task.name})"
+            expected = "samples that have one class each: classify, or embed"
+            raise DataError("labels", f"{kind.texts} as annotations{task}", expected, "open the page Explore")
+        return samples
 
     @cached_property
     def table(self) -> CorrectionsFile:
