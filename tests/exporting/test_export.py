@@ -36,6 +36,8 @@ from striate.layers.suppression import suppression
 from striate.runs.directory import open_run
 from striate.runs.lock import owned
 from striate.tasks.detect.overlap import nms_mask
+from striate.tasks.every import TASKS
+from striate.tasks.registry import task_class
 from striate.tasks.task import Task
 
 
@@ -309,3 +311,12 @@ def test_suppression_keeps_what_the_definition_keeps() -> None:
     right = nms_mask(boxes, classes, 0.5)
     assert torch.equal(suppression()(boxes, by_class, 0.5, 0.01), right)
     assert not right.all()
+
+
+@pytest.mark.parametrize("name", [name for name in TASKS if isinstance(task_class(name).exports, tuple)])
+def test_the_outputs_of_every_task_are_documented(name: str) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "export.md").read_text(encoding="utf-8")
+    table = page.split("| task | outputs |")[1].split("\n\n")[0]
+    row = next(line for line in table.splitlines() if re.match(rf"\| [^|]*\b{name}\b", line))
+    written = "boxes scores labels masks" if name == "instances" else row  # `the same`, as for detect
+    assert all(output in written for output in task_class(name).exports)

@@ -79,7 +79,7 @@ def test_a_sweep_is_no_run_but_has_one(tmp_path: Path) -> None:
     best.config.write_text("x")
     with pytest.raises(RunError, match="a sweep") as caught:
         open_run(tmp_path)
-    assert open_run(Path(caught.value.remedy)) == best
+    assert open_run(Path(caught.value.remedy.removeprefix("give that run: "))) == best
 
 
 def test_of_many_runs_those_of_a_similar_name_are_listed_and_the_rest_counted(tmp_path: Path, monkeypatch) -> None:
@@ -122,7 +122,7 @@ def test_an_export_is_no_run_and_the_run_around_it_is_named(tmp_path: Path) -> N
         ) as caught:
             open_run(path)
         other = "give the run directory that it was made from"
-        assert caught.value.remedy == (other if path == outside else str(run.path))
+        assert caught.value.remedy == (other if path == outside else f"give its run: {run.path}")
 
 
 def test_a_checkpoint_comes_back_as_it_was(tmp_path: Path) -> None:

@@ -305,7 +305,7 @@ def test_what_cannot_be_served_is_refused_before_it_answers(run: Path) -> None:
     with pytest.raises(UsageError, match="digits twice") as caught:
         Service([run, run], striate.load, Limits())
     assert caught.value.remedy == "leave out one of them"
-    with pytest.raises(UsageError, match="a finished run, or a checkpoint"):
+    with pytest.raises(RunError, match="striate train mnist5k --out runs/first"):
         Service([Path("nowhere")], striate.load, Limits())
     with pytest.raises(UsageError, match="8 or more"):
         striate.serve(run, token="short")

@@ -209,12 +209,13 @@ def open_run(path: Path) -> RunDirectory:
         run = RunDirectory(path)
         found, sweep = is_there(run.config), _is_sweep(path)
     if not found and sweep:
-        remedy = str(path / "best") if (path / "best").is_dir() else f"striate sweep --resume {pasted(path)}"
+        best = path / "best"
+        remedy = f"give that run: {pasted(best)}" if best.is_dir() else f"striate sweep --resume {pasted(path)}"
         raise RunError(str(path), "a sweep, whose network is in its run best/", "a run directory", remedy)
     if not found and (kind := _network_alone(path)):
         own = path.parent.parent if path.parent.name == "exports" else None
         known = own is not None and is_there(RunDirectory(own).config)
-        remedy = str(own) if known else "give the run directory that it was made from"
+        remedy = f"give its run: {pasted(own)}" if known else "give the run directory that it was made from"
         got = f"{kind} with only a network, without the data, splits and calibration of its run"
         raise RunError(str(path), got, "a run directory made by striate train", remedy)
     if not found:

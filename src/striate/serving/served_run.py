@@ -13,7 +13,7 @@ import torch
 
 from striate.data.media.every_medium import medium_of
 from striate.data.media.medium import Placement
-from striate.errors import DataError, RunError, UsageError
+from striate.errors import DataError, RunError
 from striate.evaluation.written_inference import written_inference
 from striate.inference.predictor import Predictor, batch_size
 from striate.models.weights.named import TENSORS
@@ -138,15 +138,12 @@ def open_served(path: Path, load: Load, name: str = "") -> ServedRun:
 
 def weights_stamp(path: Path) -> tuple[int, int, int]:
     """A value that changes when the weights file is replaced or written: of a run its best checkpoint, of a hub's
-    folder its tensors. Raises RunError or UsageError without such a file."""
+    folder its tensors. Raises RunError without such a file."""
     file = path / "checkpoints" / "best.pt" if path.is_dir() else path
     if path.is_dir() and (path / TENSORS).is_file() and not file.exists():
         file = path / TENSORS
     try:
         status = file.stat()
-    except OSError as error:
-        if path.is_dir():
-            raise without_checkpoint(open_run(path), file) from None
-        got, expected = error.strerror or "cannot be read", "a finished run, or a checkpoint"
-        raise UsageError(f"serve {path}", f"{file}: {got}", expected, "striate train, then striate serve RUN") from None
+    except OSError:
+        raise without_checkpoint(open_run(path), file) from None
     return status.st_mtime_ns, status.st_size, status.st_ino

@@ -41,7 +41,7 @@ def saliency(module: nn.Module, x: torch.Tensor, target: int) -> torch.Tensor:
 
 def integrated_gradients(module: nn.Module, x: torch.Tensor, target: int) -> torch.Tensor:
     """What each position adds to the output on the way from the blurred input to the input, in 24 steps; signed, and
-    sums up to the difference of the two outputs (Sundararajan et al., "Axiomatic attribution for deep networks",
+    sums up to about the difference of the two outputs (Sundararajan et al., "Axiomatic attribution for deep networks",
     ICML 2017)."""
     from captum.attr import IntegratedGradients
 
