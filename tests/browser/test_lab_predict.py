@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib.resources import files
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -20,6 +23,31 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     striate.train(source, "small-resnet(width=8)", epochs=12, batch=16, size=(32, 48), out=folder / "run", set=fields)
     save(made_images(1, (96, 144), seed=2)[0][0], folder / "one.png")
     return folder / "run"
+
+
+def test_names_of_boxes_at_one_place_stand_below_one_another(visit: Callable[..., Any]) -> None:
+    static = Path(str(files("striate.lab") / "static"))
+
+    def serve(route: Any) -> None:
+        name = Path(urlsplit(route.request.url).path).name
+        route.fulfill(path=static / name) if name.endswith(".js") else route.fulfill(body="", content_type="text/html")
+
+    page = visit("about:blank").page
+    page.route("**/*", serve)
+    page.goto("http://127.0.0.1:9/")
+    tops = page.evaluate("""async () => {
+      const { drawnMarks } = await import("/predict_marks.js");
+      const corners = [[100, 200], [300, 200], [300, 400], [100, 400]];
+      const outlines = [0.9, 0.8, 0.7].map((probability) => ({ kind: 0, probability, corners }));
+      const marks = { width: 640, height: 480, names: ["disc"], colors: [[0, 90, 160]], outlines };
+      const drawn = drawnMarks("", "", { ...marks, spots: [], lines: [], areas: null }, () => null);
+      document.body.append(drawn.element);
+      drawn.update({ threshold: 0, opacity: 1, hidden: new Set(), chosen: null });
+      const plates = [...document.querySelectorAll(".plate")].map((plate) => plate.getBBox());
+      return plates.map(({ y, height }) => [y, y + height]).toSorted((a, b) => a[0] - b[0]);
+    }""")
+    assert len(tops) == 3
+    assert all(end <= begin for (_, end), (begin, _) in pairwise(tops))
 
 
 @pytest.mark.slow

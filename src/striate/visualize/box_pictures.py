@@ -125,10 +125,10 @@ def drawn_picture(image: NDArray[np.uint8], boxes: Sequence[DrawnBox], classes: 
         pen.line([*points, points[0]], fill=colors[box.kind], width=thick)
         if box.text:
             x, y = min(points, key=lambda point: point[1])
-            space = pen.textbbox((x, y), box.text, font=font, anchor="lb")
-            down = max(0.0, -space[1])
-            pen.rectangle((space[0], space[1] + down, space[2], space[3] + down), fill=colors[box.kind])
-            pen.text((x, y + down), box.text, fill="white", font=font, anchor="lb", stroke_width=1, stroke_fill="black")
+            left, top, right, _ = pen.textbbox((x, y), box.text, font=font, anchor="lb", stroke_width=1)
+            x, y = x - min(left, max(0.0, right + 1 - picture.width)), y - min(0.0, top)  # inside the picture
+            pen.rectangle(pen.textbbox((x, y), box.text, font=font, anchor="lb", stroke_width=1), fill=colors[box.kind])
+            pen.text((x, y), box.text, fill="white", font=font, anchor="lb", stroke_width=1, stroke_fill="black")
     return np.asarray(picture)
 
 

@@ -34,37 +34,42 @@ export function drawnMarks(picture, label, marks, onchoose) {
 
   function paint() {
     const [outlines, spots] = [shownOf(marks.outlines), shownOf(marks.spots)];
+    const plates = [];
     const seen = new Map(spots.map((one) => [one.number, one]));
     const narrow = width / unit() < NARROW;
     const color = (kind) => `rgb(${marks.colors[kind].join(" ")})`;
     const lines = marks.lines.filter((pair) => pair.every((place) => seen.has(place))).map(([a, b]) => draw("line", { class: "joint", x1: seen.get(a).x, y1: seen.get(a).y, x2: seen.get(b).x, y2: seen.get(b).y }));
-    // The highest score on top.
-    const shapes = outlines.toReversed().flatMap((one) => {
+    // The highest score on top, and its name in its usual place.
+    const shapes = outlines.map((one) => {
       const points = one.corners.map((corner) => corner.join(",")).join(" ");
       const chosen = one.number === view.chosen;
       return [
         draw("polygon", { class: "casing", points }),
         draw("polygon", { class: `outline${chosen ? " chosen" : ""}`, points, stroke: color(one.kind), onclick: () => onchoose(chosen ? null : one.number) }),
-        ...nameOf(narrow && !chosen ? String(one.number + 1) : `${one.number + 1} ${marks.names[one.kind]} ${percent(one.probability)}`, Math.min(...one.corners.map(([x]) => x)), Math.min(...one.corners.map(([, y]) => y)), color(one.kind)),
+        ...nameOf(narrow && !chosen ? String(one.number + 1) : `${one.number + 1} ${marks.names[one.kind]} ${percent(one.probability)}`, Math.min(...one.corners.map(([x]) => x)), Math.min(...one.corners.map(([, y]) => y)), color(one.kind), plates),
       ];
-    });
+    }).toReversed().flat();
     const radius = 4 * unit();
     const dots = spots.flatMap((one) => [
       draw("circle", { class: `spot${one.number === view.chosen ? " chosen" : ""}`, cx: one.x, cy: one.y, r: one.number === view.chosen ? 2 * radius : radius, fill: color(one.kind), onclick: () => onchoose(one.number === view.chosen ? null : one.number) }),
-      ...(marks.spots.length <= 12 || one.number === view.chosen ? nameOf(marks.names[one.kind], one.x + 1.5 * radius, one.y, color(one.kind)) : []),
+      ...(marks.spots.length <= 12 || one.number === view.chosen ? nameOf(marks.names[one.kind], one.x + 1.5 * radius, one.y, color(one.kind), plates) : []),
     ]);
     overlay.replaceChildren(...lines, ...shapes, ...dots);
     return [...outlines, ...spots];
   }
 
-  /** A name on its color, within the picture. */
-  function nameOf(text, x, y, fill) {
+  /** A name on its color, within the picture and below the `plates` of other names, to which it is added. */
+  function nameOf(text, x, y, fill, plates) {
     const size = TEXT * unit();
     const wide = 0.56 * size * text.length + 0.4 * size;
     const left = Math.max(0, Math.min(x, width - wide));
-    const top = Math.max(0, y - 1.25 * size);
+    const high = 1.25 * size;
+    let top = Math.max(0, y - high);
+    const covers = (other) => left < other.left + other.wide && other.left < left + wide && top < other.top + high && other.top < top + high;
+    for (let other = plates.find(covers); other && other.top + 2 * high <= height; other = plates.find(covers)) top = other.top + high * 1.01;
+    plates.push({ left, top, wide });
     return [
-      draw("rect", { class: "plate", x: left, y: top, width: wide, height: 1.25 * size, fill }),
+      draw("rect", { class: "plate", x: left, y: top, width: wide, height: high, fill }),
       draw("text", { class: "name", x: left + 0.2 * size, y: top + 0.95 * size, "font-size": size, textLength: wide - 0.4 * size, lengthAdjust: "spacingAndGlyphs" }, text),
     ];
   }
