@@ -49,6 +49,7 @@ def test_the_wrong_kind(case: str) -> None:
         ("train anew with --set code=[]", 'train anew with set={"code": []}'),
         ("--resume runs/a", "--resume runs/a"),
         ("cut 2 -- 3", "cut 2 -- 3"),
+        ("--targets age:number,b:class, or", "set={\"data.targets\": 'age:number,b:class'}, or"),
     ],
 )
 def test_options_in_remedies_are_arguments_where_a_function_was_called(remedy: str, told: str) -> None:

@@ -26,7 +26,8 @@ _OTHER_TOOLS |= dict.fromkeys(("callback", "callbacks", "on_epoch_end"), "on_eve
 _FIELDS = {option.removeprefix("--"): field for field, option in SHORT_OPTIONS.items()}
 _OPTION = re.compile(
     r"(?P<left>leave out )?(?<!\S)--(?P<name>\w[\w.-]*\w)"
-    r"(?: (?!(?:or|and|in|to|on|with|for|of|is|beside)\b)(?P<value>'[^']*'|\"[^\"]*\"|[\w+-][^\s,;:?)]*))?"
+    r"(?: (?!(?:or|and|in|to|on|with|for|of|is|beside)\b)"
+    r"(?P<value>'[^']*'|\"[^\"]*\"|[\w+-](?:[^\s,;:?)]|[,:](?=\w))*))?"
 )
 _NUMBER = re.compile(r"-?\d+(\.\d+)?(e-?\d+)?")
 _INSTEAD = {
