@@ -172,6 +172,28 @@ def test_images_need_no_classes(tmp_path: Path) -> None:
         read("iris")
 
 
+def test_measured_numbers_as_labels_leave_no_split_empty(tmp_path: Path) -> None:
+    _write(tmp_path, [f"{k}.png" for k in range(40)])
+    rows = "".join(f"{k}.png,{'often' if k < 10 else k + 0.5}\n" for k in range(40))
+    (tmp_path / "list.csv").write_text(f"path,label\n{rows}")
+    data = load_dataset(DataConfig(source=str(tmp_path / "list.csv")), annotation="input")
+    assert {name: len(split) for name, split in data.splits.items()} == {"train": 28, "val": 4, "test": 8}
+    assert data.facts["test"].columns["class"].count("often") == 2
+
+
+def test_a_manifest_with_many_rows_per_image_has_one_sample_per_image(tmp_path: Path) -> None:
+    _write(tmp_path, [f"{k}.png" for k in range(20)])
+    source = tmp_path / "list.csv"
+    rows = [f"{k}.png,caption {row} of {k},camera {k % 2}" for row in range(2) for k in range(20)]
+    source.write_text("\n".join(["path,caption,camera", *rows]) + "\n")
+    data = load_dataset(DataConfig(source=str(source)), annotation="input")
+    assert len(data.rows) == 20
+    assert list(data.facts["train"].columns) == ["camera"]
+    source.write_text("path,split\n" + "".join(f"{k}.png,{split}\n" for k in range(20) for split in ("train", "val")))
+    with pytest.raises(DataError, match=r"0\.png in another split or group than above"):
+        load_dataset(DataConfig(source=str(source)), annotation="input")
+
+
 def test_splits_are_those_of_the_same_data_with_classes() -> None:
     own = load_dataset(DataConfig(source="digits"), annotation="input")
     labeled = load_dataset(DataConfig(source="digits"))

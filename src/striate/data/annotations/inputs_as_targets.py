@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, ClassVar
@@ -15,6 +16,7 @@ from striate.errors import DataError
 
 CLASS = "class"
 """The column of a listing with the class names of its images."""
+_SPLITS = 3  # train, val and test
 
 
 class InputsAsTargets(AnnotationKind):
@@ -60,9 +62,13 @@ class InputsAsTargets(AnnotationKind):
         return np.zeros((len(ids), 0), np.int64)
 
     def split_strata(self, listing: Listing, ids: Sequence[int]) -> list[int]:
-        """The class where images have one, so that splits are those of the same data with classes."""
+        """The class where images have one, so that splits are those of the same data with classes. Labels with fewer
+        samples than splits, such as measured numbers, form one stratum: each of them alone would not reach every
+        split."""
         labels = listing.columns.get(CLASS)
         if labels is None:
             return [0] * len(ids)
-        numbers: list[int] = class_numbers([labels[i] for i in ids], order_classes(labels)).tolist()
-        return numbers
+        own, classes = [labels[i] for i in ids], order_classes(labels)
+        counts = Counter(own)
+        numbers: list[int] = class_numbers(own, classes).tolist()
+        return [len(classes) if counts[label] < _SPLITS else number for label, number in zip(own, numbers, strict=True)]

@@ -57,8 +57,8 @@ def refuse_unusable(
         quantity = find_quantity(listing)
         groups = {listing.groups[number] for number in split} - {None, ""} if listing.groups else set()
         contents = len(set(scan.contents.values()))
+        each = " for each class" if listing.annotation == "class" else ""
         if groups and len(groups) < contents and not annotation_kind(listing.annotation).open_classes:
-            each = " for each class" if listing.annotation == "class" else ""
             raise DataError(
                 where,
                 f"{several(len(split), 'readable sample')} in {several(len(groups), 'group')} that are never divided,"
@@ -72,7 +72,7 @@ def refuse_unusable(
             f"enough samples for {listed(needed)}",
             more_classes(listing, "add classes: two for each split, six in total")
             if annotation_kind(listing.annotation).open_classes
-            else "add samples: at least three different ones for each class"
+            else f"add samples: at least three different ones{each}"
             + ("" if quantity is None else f". {quantity.remedy}"),
         )
     if listing.annotation == "class":

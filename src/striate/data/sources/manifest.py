@@ -142,24 +142,32 @@ def list_manifest(path: Path, annotation: str | None, called: Mapping[str, str] 
 
 
 def _without_labels(path: Path, root: Path, rows: list[TableRow], others: list[str], notes: tuple[str, ...]) -> Listing:
-    """The rows as samples without targets; labels become a column if all rows have one."""
-    paths = tuple(row.path for row in rows)
-    columns = {name: tuple(row.others[place] for row in rows) for place, name in enumerate(others)}
+    """The files as samples without targets, one for each, however many rows it has, as of captions or boxes. Labels
+    become a column if all rows have one; columns whose values differ between the rows of a file are left out."""
+    files: dict[str, list[TableRow]] = {}
+    for row in rows:
+        files.setdefault(row.path, []).append(row)
+    for own in files.values():
+        if len({(row.split, row.group) for row in own}) > 1:
+            raise _in_two_places(path, max(own, key=lambda row: row.line))
+    paths, first = tuple(files), [own[0] for own in files.values()]
+    values = {name: [[row.others[place] for row in own] for own in files.values()] for place, name in enumerate(others)}
     if all(row.label for row in rows):
-        columns[CLASS] = tuple(row.label for row in rows)
+        values[CLASS] = [[row.label for row in own] for own in files.values()]
+    same = {name: found for name, found in values.items() if all(len(set(own)) == 1 for own in found)}
     return Listing(
         name=path.stem,
         source=str(path),
         kind=medium_of_files(paths).name,
         annotation=InputsAsTargets.name,
         paths=paths,
-        labels=("",) * len(rows),
-        given=tuple(row.split for row in rows),
+        labels=("",) * len(paths),
+        given=tuple(row.split for row in first),
         targets=None,
         read=lambda number: read_file(root / paths[number]),
         notes=notes,
-        groups=tuple(row.group for row in rows) if any(row.group for row in rows) else (),
-        columns=columns,
+        groups=tuple(row.group for row in first) if any(row.group for row in first) else (),
+        columns={name: tuple(own[0] for own in found) for name, found in same.items()},
     )
 
 
@@ -461,9 +469,13 @@ def placed_rows(
         row = check_path(path, root, _row(path, line, fields, columns, labeled=False, of=of))
         place = row.split, row.group
         if places.setdefault(row.path, place) != place:
-            got = f"{row.path} in another split or group than above"
-            raise at_line(path, line, got, "one split and one group per file", "correct the row")
+            raise _in_two_places(path, row)
         yield row, {name: fields[at].strip() for name, at in columns.items()}
+
+
+def _in_two_places(path: Path, row: TableRow) -> DataError:
+    got = f"{row.path} in another split or group than above"
+    return at_line(path, row.line, got, "one split and one group per file", "correct the row")
 
 
 def check_path(path: Path, root: Path, row: TableRow, *, folders: bool = False) -> TableRow:
