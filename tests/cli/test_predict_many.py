@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -245,6 +246,24 @@ def test_rows_of_a_table_are_predicted(of_tables: Trained, tmp_path: Path, capsy
         assert (refused.value.got, refused.value.remedy) == (got, str(tmp_path / "rows.npz#0"))
     with pytest.raises(DataError, match="give an array of exactly this shape"):
         of_tables.predict([5.0, 1.0])
+
+
+def test_columns_of_a_table_are_found_by_name(of_tables: Trained, own_folder: Path, capsys, monkeypatch) -> None:
+    named = replace(of_tables, preparation=Preparation("table", (2,), features=("Light [lx]", "size")))
+    monkeypatch.setattr("striate.api.predicted_lines.load", lambda _: named)
+    for header, row in (("Size (cm),light", "1,-5"), ("light,size", "-5,1"), ("", "-5,1")):
+        Path("rows.csv").write_text(f"{header}\n{row}\n")
+        assert lines_of(capsys, "rows.csv")[1][0]["label"] == "dark"
+    Path("rows.csv").write_text("weight,size\n-5,1\n")
+    assert main(["predict", "run", "rows.csv"]) == 2
+    error = capsys.readouterr().err
+    assert "line 1" in error
+    assert "weight and size, without Light [lx]" in error
+
+
+def test_a_run_knows_the_names_of_its_features(tmp_path: Path) -> None:
+    run = striate.train("iris", "mlp(2)", epochs=1, out=tmp_path / "run")
+    assert striate.load(run.path).preparation.features[0] == "sepal length [cm]"
 
 
 def test_a_bad_table_and_a_picture_are_errors_among_predictions(of_tables: Trained, own_folder: Path, capsys) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+import re
 import stat
 from collections import Counter
 from collections.abc import Callable, Generator, Sequence
@@ -92,7 +93,8 @@ def holds_rows(path: Path | str, preparation: Preparation) -> bool:
 
 def read_rows(path: Path, preparation: Preparation) -> dict[str, np.ndarray]:
     """The samples of a file that `holds_rows`, as raw inputs by name: `file.csv#3`, counted from 0; `file.npy` for an
-    .npy with one sample. Raises DataError."""
+    .npy with one sample. The columns of a .csv with a header are found by name where the network knows the names of its
+    features, else they must have the order of the training. Raises DataError."""
     if path.suffix.lower() in (".npz", ".npy"):
         return (npz_inputs if path.suffix.lower() == ".npz" else npy_inputs)(path, preparation)
     check_size(path.stat().st_size, str(path))
@@ -102,6 +104,8 @@ def read_rows(path: Path, preparation: Preparation) -> dict[str, np.ndarray]:
     rows = [(reader.line_num, [field.strip() for field in row]) for row in reader if any(row)]
     header = rows.pop(0)[1] if rows and all(as_number(field) is None for field in rows[0][1]) else []
     (features,) = preparation.input_shape
+    named = header and preparation.features and len(header) == features
+    order = _column_order(path, header, preparation.features) if named else list(range(features))
     samples = {}
     for number, (line, row) in enumerate(rows):
         values = [as_number(field) for field in row]
@@ -116,8 +120,26 @@ def read_rows(path: Path, preparation: Preparation) -> dict[str, np.ndarray]:
             name = header[column] if len(header) == features else column + 1
             got = f"line {line}: {row[column][:40]!r} in the column {name}"
             raise DataError(f"table {path}", got, "a finite number", "correct it, or leave out the line")
-        samples[f"{path}#{number}"] = np.array(values, np.float32)
+        samples[f"{path}#{number}"] = np.array(values, np.float32)[order]
     return samples
+
+
+def _column_order(path: Path, header: Sequence[str], features: Sequence[str]) -> list[int]:
+    """The column of each feature. Upper case, units in brackets, spaces and punctuation in names do not count."""
+
+    def plain(name: str) -> str:
+        return "".join(letter for letter in re.sub(r"\[.*?\]|\(.*?\)", "", name.casefold()) if letter.isalnum())
+
+    columns = {plain(name): column for column, name in enumerate(header)}
+    lacking = [name for name in features if plain(name) not in columns]
+    if lacking:
+        raise DataError(
+            f"table {path}, line 1",
+            f"the columns {listed(header, 20)}, without {listed(lacking, 20)}",
+            f"a column for each feature of the training: {listed(features, 20)}",
+            "name the columns so, or delete line 1 if they have this order",
+        )
+    return [columns[plain(name)] for name in features]
 
 
 def row_named(text: str, preparation: Preparation) -> np.ndarray | None:

@@ -66,7 +66,13 @@ def load_dataset(
     return _assemble(
         listing,
         scan,
-        replace(preparation, values=listing.values, ignore=listing.ignore, colors=listing.colors),
+        replace(
+            preparation,
+            values=listing.values,
+            ignore=listing.ignore,
+            colors=listing.colors,
+            features=listing.features,
+        ),
         decoded,
         split,
         classes=listing.classes,

@@ -70,6 +70,8 @@ class Preparation:
     """Volumes: how intensities are scaled."""
     limits: tuple[float, ...] = ()
     """Volumes: the intensities between which they are scaled, where these are the same for all volumes."""
+    features: tuple[str, ...] = ()
+    """Tables: the names of the features in their order; empty where the source does not name them."""
 
 
 @dataclass(frozen=True)
