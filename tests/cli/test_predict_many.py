@@ -15,6 +15,7 @@ from PIL import Image
 from torch import nn
 
 import striate
+from striate.api.predicting import answer_files
 from striate.cli import predict as verb
 from striate.cli.main import main
 from striate.data.dataset import Preparation
@@ -261,9 +262,16 @@ def test_columns_of_a_table_are_found_by_name(of_tables: Trained, own_folder: Pa
     assert "weight and size, without Light [lx]" in error
 
 
-def test_a_run_knows_the_names_of_its_features(tmp_path: Path) -> None:
+def test_a_run_of_a_named_table_takes_its_samples_and_knows_its_features(tmp_path: Path) -> None:
     run = striate.train("iris", "mlp(2)", epochs=1, out=tmp_path / "run")
-    assert striate.load(run.path).preparation.features[0] == "sepal length [cm]"
+    trained = striate.load(run.path)
+    assert trained.preparation.features[0] == "sepal length [cm]"
+    (line,) = answer_files(trained, ["iris#3"])
+    assert line.prediction is not None
+    assert line.prediction.fields == trained.predict("iris#3").fields
+    assert striate.explain(trained, "iris#3", "saliency").input.tolist() == pytest.approx([4.6, 3.1, 1.5, 0.2])
+    with pytest.raises(DataError, match="images, not a table"):
+        trained.predict("digits#3")
 
 
 def test_a_bad_table_and_a_picture_are_errors_among_predictions(of_tables: Trained, own_folder: Path, capsys) -> None:

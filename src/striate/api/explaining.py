@@ -41,7 +41,7 @@ from striate.visualize.attribution.explanation_record import Explanation, NudgeS
 from striate.visualize.attribution.nearest import Nearest, find_nearest
 from striate.visualize.attribution.question import Question, make_question
 from striate.visualize.inside.passes import as_input
-from striate.visualize.picture import names_sample
+from striate.visualize.picture import names_sample, sample_input
 from striate.wording import several, show_shape, type_of
 
 if TYPE_CHECKING:
@@ -449,6 +449,8 @@ def _read(trained: Trained, image: Any, network: str) -> tuple[np.ndarray, str]:
     found = row_named(str(image), trained.preparation) if isinstance(image, str | Path) else None
     if found is not None:
         return found, str(image)
+    if isinstance(image, str) and names_sample(image):
+        return sample_input(image, trained.preparation), image
     raw = trained.prepare(_numbers(trained, image, network))
     row = f"a row of {several(raw.size, 'number')}"
     a = medium_of(trained.preparation.kind).a

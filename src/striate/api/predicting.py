@@ -220,10 +220,10 @@ def _list_one(path: str, preparation: Preparation) -> tuple[tuple[str, ...], int
     if holds_rows(path, preparation):
         inside = read_rows(Path(path), preparation)
         return tuple(inside), 0, {name: ReadInput(name, row, None) for name, row in inside.items()}
-    if Path(path).exists() or names_sample(path):
-        require_pictures(preparation, path)
     if _is_sample(path):
         return (path,), 0, {}
+    if Path(path).exists():
+        require_pictures(preparation, path)
     return *list_inputs([path], medium_of(preparation.kind)), {}
 
 

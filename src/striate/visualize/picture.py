@@ -177,17 +177,27 @@ def sample_picture(text: str, announce: Callable[[str], None] | None = None) -> 
 
     Raises DataError for an unknown set or sample, and for a set without images.
     """
+    listing, number = _named_sample(text, False, announce)
+    label = listing.labels[number] if number < len(listing.labels) else ""
+    read = listed_picture(listing, number)
+    return replace(read, notes=(f"{text} is a picture of: {label}", *read.notes))
+
+
+def _named_sample(text: str, table: bool, announce: Callable[[str], None] | None) -> tuple[Listing, int]:
+    """The named set of a sample, which must be a `table` or images, and the sample's number in it. Raises DataError."""
     from striate.data.config import DataConfig
     from striate.data.sources.list_source import list_source
     from striate.data.sources.named import catalogue, info
 
     name, mark, digits = text.partition("#")
-    entry = info(name)
+    entry, example = info(name), "iris#17" if table else "mnist5k#17"
     if entry is None:
-        images = ", ".join(known.name for known in catalogue() if medium_of(known.kind).pictures)
-        raise DataError(text, f"no data set named {name!r}, and no such file", images, "write mnist5k#17")
-    if not medium_of(entry.kind).pictures:
-        raise DataError(text, f"{medium_of(entry.kind).a}, not images", "a data set of images", "write mnist5k#17")
+        fitting = ", ".join(known.name for known in catalogue() if medium_of(known.kind).flat == table)
+        raise DataError(text, f"no data set named {name!r}, and no such file", fitting, f"write {example}")
+    medium, expected = medium_of(entry.kind), "a table" if table else "images"
+    if medium.flat != table:
+        got = f"{medium.many if medium.pictures else medium.a}, not {expected}"
+        raise DataError(text, got, f"a data set of {'rows' if table else expected}", f"write {example}")
     if not (digits.isascii() and digits.isdigit()):
         got = f"the number {digits[:20]!r}" if mark else f"the data set {name} without the number of a sample"
         raise DataError(text[:80], got, "a whole number from 0", f"write {name}#0")
@@ -196,19 +206,22 @@ def sample_picture(text: str, announce: Callable[[str], None] | None = None) -> 
     if number >= len(listing):
         remedy = f"write {name}#{len(listing) - 1}"
         raise DataError(text, several(len(listing), "sample"), f"a number from 0 to {len(listing) - 1}", remedy)
-    label = listing.labels[number] if number < len(listing.labels) else ""
-    read = listed_picture(listing, number)
-    return replace(read, notes=(f"{text} is a picture of: {label}", *read.notes))
+    return listing, number
 
 
 def sample_input(
     name: str, preparation: Preparation, announce: Callable[[str], None] | None = None
-) -> NDArray[np.uint8]:
-    """The sample of a named data set, `mnist5k#17`, as a raw input (C, H, W). Raises DataError."""
+) -> NDArray[np.uint8] | NDArray[np.float32]:
+    """The sample of a named data set, `mnist5k#17` or `iris#17`, as a raw input (C, H, W) or (F,). Raises DataError."""
+    medium = medium_of(preparation.kind)
+    if medium.flat:
+        listing, number = _named_sample(name, True, announce)
+        assert listing.inputs is not None, "rows are in memory"
+        return medium.prepare(listing.inputs[number], preparation)
     values = sample_picture(name, announce).values
     picture = Image.fromarray(values[..., 0] if values.shape[2] == 1 else values)
-    if not medium_of(preparation.kind).shows_itself:
-        return medium_of(preparation.kind).prepare(picture, preparation)
+    if not medium.shows_itself:
+        return medium.prepare(picture, preparation)
     return prepare_image(picture, name, preparation)
 
 
