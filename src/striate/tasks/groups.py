@@ -148,4 +148,4 @@ def too_few(n: int) -> tuple[str, ...]:
     """A sentence on a split of `n` samples that is too small for intervals and slices; empty for larger splits."""
     if n >= FEWEST:
         return ()
-    return (f"No intervals and no slices: {several(n, 'sample')}, fewer than {FEWEST}.",)
+    return (f"No intervals by bootstrap and no slices: {several(n, 'sample')}, fewer than {FEWEST}.",)

@@ -17,6 +17,7 @@ from striate.cli import main
 from striate.data.annotations.captions import LETTERS, caption_rows, captions_in, words_of
 from striate.data.augment.warp import Warp
 from striate.data.dataset import SampleFacts
+from striate.statistics.intervals import wilson
 from striate.tasks.caption.assess import caption_words, estimates, image_rows, metrics_of
 from striate.tasks.caption.baselines import captions_as_predictions
 from striate.tasks.caption.head import CaptionNetwork
@@ -154,13 +155,17 @@ def test_figures_follow_from_what_is_said() -> None:
     assert Caption(WORDS).measure(said, true) == found
     assert Caption(WORDS).describe(said[1])["caption"] == "a blue circle left"
     same = estimates(np.repeat(image_rows(said, true), 10, axis=0), ["p", "q", "r"] * 10)
+    exact = same.pop("exact_match").interval
+    assert exact == replace(wilson(1, 3), method="Wilson over 3 groups")
     assert all(figure.interval is None for figure in same.values()), "three groups are too few"
 
 
 def test_bleu_of_captions_without_four_words_is_said_to_compare_nothing() -> None:
     said, true = captions_as_predictions([["a", "red", "box"]] * 24), targets_of(*[["a red box"], ["a box"]] * 12)
     task, decoded = Caption(WORDS), np.asarray(said)
-    assert set(task.interval(decoded, true)) == {"cider_interval", "rouge_l_interval", "exact_match_interval"}
+    ends = task.interval(decoded, true)
+    assert ends["exact_match_interval"] == [wilson(24, 24).low, 1.0]
+    assert not ends.get("rouge_l_interval"), "every resample has the same value"
     metrics = task.measure(said, true)
     found = Evaluation("made", "test", "caption", (), 24, metrics, decoded, np.asarray(true), np.arange(24))
     assert "BLEU-4 is 0 for every prediction" in task.prediction_findings(found)[-1].measured

@@ -8,7 +8,8 @@ import torch
 
 from striate.data.loader import order_by_class
 from striate.reference.retrieval import map_at_r, pair_auc, recall_at
-from striate.statistics.intervals import percentile_interval
+from striate.statistics.estimate import Estimate
+from striate.statistics.intervals import percentile_interval, wilson
 from striate.tasks.embed.assess import neighbor_estimates
 from striate.tasks.embed.losses import loss_of, neighbor_loss
 from striate.tasks.embed.retrieval import (
@@ -100,6 +101,16 @@ def test_groups_are_drawn_as_wholes() -> None:
     assert grouped is not None
     assert grouped.high - grouped.low == pytest.approx(single.high - single.low, rel=0.25)
     assert percentile_interval([0, 1]).low >= 0
+
+
+def test_intervals_of_recall_have_a_width_where_every_neighbor_is_right() -> None:
+    labels = np.arange(20) % 4
+    vectors = np.eye(4, dtype=np.float32)[labels]
+    found = neighbor_estimates(neighbor_rows(vectors, labels))
+    for name in ("recall@1", "recall@5"):
+        assert found[name] == Estimate(1.0, wilson(20, 20))
+    assert found["map@r"] == Estimate(1.0, None)
+    assert verification_estimates(vectors, labels)["auc"] == Estimate(1.0, None)
 
 
 def test_a_planted_wrong_label_is_the_hardest_pair() -> None:

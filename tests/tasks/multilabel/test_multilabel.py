@@ -19,6 +19,7 @@ from striate.data.dataset import SampleFacts
 from striate.data.read import load_dataset
 from striate.data.sources.list_source import list_source
 from striate.errors import ConfigError, DataError, UsageError
+from striate.statistics.intervals import wilson
 from striate.tasks.assessment import slice_lines
 from striate.tasks.evaluation import Evaluation
 from striate.tasks.multilabel.assess import sample_f1, set_estimates, set_metrics
@@ -85,7 +86,9 @@ def test_intervals_hold_their_figures_and_are_wider_over_groups() -> None:
         wide = grouped[name].interval
         assert wide is not None
         assert wide.high - wide.low > figure.interval.high - figure.interval.low
-    assert set_estimates(scores[:12], truth[:12], said[:12])[0]["map"].interval is None
+    few = set_estimates(scores[:12], truth[:12], said[:12])[0]
+    assert few["map"].interval is None
+    assert few["exact_match"].interval == wilson(int((said[:12] == truth[:12]).all(1).sum()), 12)
 
 
 def test_no_interval_is_empty_because_all_are_right_or_wrong() -> None:

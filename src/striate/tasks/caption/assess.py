@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from striate.data.annotations.captions import BETWEEN, LETTERS, captions_in
 from striate.data.dataset import SampleFacts
 from striate.reference.captions import LONGEST, bleu, bleu_counts, cider, rouge_l
 from striate.statistics.estimate import Estimate
-from striate.statistics.intervals import grouped, percentile_interval, resampled_means
+from striate.statistics.intervals import grouped, hits_interval, resampled_means, varying_interval
 from striate.tasks.caption.metrics import CaptionMetrics, ImageCaption
 from striate.tasks.evaluation import Evaluation
 from striate.tasks.groups import FEWEST, sample_groups, too_few
@@ -68,15 +69,16 @@ def metrics_of(total: NDArray[np.float64]) -> dict[str, float]:
 
 
 def estimates(rows: NDArray[np.float64], groups: Sequence[str] = ()) -> dict[str, Estimate]:
-    """The metrics of rows (N, 14) with 95 % intervals by bootstrap over images, or over groups; a BLEU-4 of 0 has none.
-    Resamples use the n-gram frequencies of all images."""
+    """The metrics of rows (N, 14) with 95 % intervals by bootstrap over images, or over groups; of `exact_match` by
+    `hits_interval`; a BLEU-4 of 0 has none. Resamples use the n-gram frequencies of all images."""
     units, drawn = grouped(rows, groups), []
     if len(units) >= FEWEST:
         drawn = [metrics_of(mean) for mean in resampled_means(units)]
     found = {
-        name: Estimate(value, percentile_interval([one[name] for one in drawn]) if drawn else None)
+        name: Estimate(value, varying_interval([one[name] for one in drawn]) if drawn else None)
         for name, value in metrics_of(rows.sum(0)).items()
     }
+    found["exact_match"] = replace(found["exact_match"], interval=hits_interval(rows[:, -2], groups))
     # Where no 4-gram was right, every resample has a BLEU-4 of 0.
     return found if rows[:, LONGEST - 1].any() else found | {"bleu4": Estimate(0.0, None)}
 

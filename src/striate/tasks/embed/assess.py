@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from striate.data.dataset import SampleFacts
-from striate.statistics.estimate import Estimate
-from striate.statistics.intervals import FEW, grouped, percentile_interval, resampled_means
+from striate.statistics.estimate import Estimate, estimate_of
+from striate.statistics.intervals import FEW, drawn_count, hits_interval, resampled_means
 from striate.tasks.embed.metrics import EmbeddingMetrics, SamplePair
 from striate.tasks.embed.retrieval import (
     PAIRED,
@@ -29,19 +29,19 @@ HARDEST = 8
 
 
 def neighbor_estimates(rows: Rows, groups: Sequence[str] = ()) -> dict[str, Estimate]:
-    """`recall@1`, `recall@5` and `map@r` of rows (N, 4) with their 95 % intervals by bootstrap over samples, or over
-    `groups`."""
-    units = grouped(rows, groups)
-    counted = rows[:, -1].sum()
-    drawn = resampled_means(units) if len(units) >= FEW and counted else None
-    found = {}
-    for place, name in enumerate(("recall@1", "recall@5", "map@r")):
-        span = None
-        if drawn is not None:
-            known = drawn[:, -1] > 0
-            span = percentile_interval(drawn[known, place] / drawn[known, -1])
-        found[name] = Estimate(float(rows[:, place].sum() / counted) if counted else None, span)
-    return found
+    """`recall@1`, `recall@5` and `map@r` of rows (N, 4) with their 95 % intervals: of the recalls, which are shares of
+    samples, that of `hits_interval`; of MAP@R, by bootstrap over samples, or over `groups`."""
+    counted = rows[:, -1] > 0
+    rows, groups = rows[counted], [name for name, there in zip(groups, counted, strict=bool(groups)) if there]
+    if not len(rows):
+        return {name: Estimate(None) for name in ("recall@1", "recall@5", "map@r")}
+    first, fifth, precision = rows.mean(0)[:3].tolist()
+    draws = resampled_means(rows[:, 2:3], groups=groups)[:, 0] if drawn_count(groups, len(rows)) >= FEW else None
+    return {
+        "recall@1": Estimate(first, hits_interval(rows[:, 0], groups)),
+        "recall@5": Estimate(fifth, hits_interval(rows[:, 1], groups)),
+        "map@r": estimate_of(precision, draws),
+    }
 
 
 def assess_embeddings(

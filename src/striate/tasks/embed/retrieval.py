@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from striate.statistics.estimate import Estimate
-from striate.statistics.intervals import FEW, drawn_units, percentile_interval, resamples_for
+from striate.statistics.intervals import FEW, drawn_units, resamples_for, varying_interval
 from striate.tasks.headline import Rows
 
 QUERIES = 5_000
@@ -204,7 +204,7 @@ def verification_estimates(vectors: Any, targets: Any, groups: Sequence[str] = (
         same = np.maximum(drawn @ pairs.same - whole[0], 0)
         other = np.maximum(drawn @ pairs.other - whole[1], 0)
         draws.append(list(vars(verification(same, other, pairs.edges)).values()))
-    spans = [percentile_interval(column[~np.isnan(column)]) for column in np.array(draws).T]
+    spans = [varying_interval(column[~np.isnan(column)]) for column in np.array(draws).T]
     return {name: Estimate(value, span) for (name, value), span in zip(known.items(), spans, strict=True)}
 
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from striate.data.dataset import SampleFacts
 from striate.statistics.estimate import Estimate, share_of
-from striate.statistics.intervals import FEW, drawn_count, f1_interval, percentile_interval, wilson
+from striate.statistics.intervals import FEW, drawn_count, f1_interval, hits_interval, percentile_interval
 from striate.statistics.ranking import mean_of_known
 from striate.tasks.classify.decision import ClassChange, DecisionEffect
 from striate.tasks.evaluation import Evaluation
@@ -49,10 +49,10 @@ def set_estimates(
     scores: NDArray[Any], truth: NDArray[Any], predicted: NDArray[np.bool_], groups: Sequence[str] = ()
 ) -> tuple[dict[str, Estimate], tuple[Estimate, ...]]:
     """The metrics of `set_metrics` with 95 % intervals by bootstrap over samples, or over groups where there are any,
-    and the average precision of each label with the interval of its positives.
+    of `exact_match` by `hits_interval`; and the average precision of each label with the interval of its positives.
 
     Each interval is at least as wide as the uncertainty of one label, or of this number of samples, allows: a bootstrap
-    has no width where all predictions are right. Metrics over all labels have no interval for fewer than 20 samples or
+    has no width where all predictions are right. Means over all labels have no interval for fewer than 20 samples or
     groups, and no value where no label occurs.
     """
     y = np.asarray(truth, np.float64)
@@ -61,10 +61,10 @@ def set_estimates(
     labels = estimates_of(np.array(known.pop("ap"), np.float64), y.sum(0))
     if not y.any():
         known |= {"map": None, "macro_f1": None} | ({} if predicted.any() else {"micro_f1": None})
-    units = drawn_count(groups, len(truth))
-    if units < FEW:
-        return {name: Estimate(value) for name, value in known.items()}, labels
-    both, right = y * predicted, (y == predicted).all(1).astype(np.float64)
+    exact = Estimate(known.pop("exact_match"), hits_interval((y == predicted).all(1), groups))
+    if drawn_count(groups, len(truth)) < FEW:
+        return {name: Estimate(value) for name, value in known.items()} | {"exact_match": exact}, labels
+    both = y * predicted
     drawn = []
     for weights in drawn_weights(tuple(groups), len(y), y.size):
         hits, true, named = (weights @ part for part in (both, y, predicted.astype(np.float64)))
@@ -72,7 +72,7 @@ def set_estimates(
         f1 = 2 * hits[there] / (true + named)[there]
         whole = (true + named).sum()
         micro = 2 * hits.sum() / whole if whole else 0.0
-        drawn.append((mean_of_known(ap), f1.mean() if there.any() else 0.0, micro, weights @ right / weights.sum()))
+        drawn.append((mean_of_known(ap), f1.mean() if there.any() else 0.0, micro))
     hits, wrong = both.sum(0).astype(int), (y + predicted - 2 * both).sum(0).astype(int)
     there = y.any(0)
     f1s = [Estimate(2 * h / (2 * h + w), f1_interval(h, w)) for h, w in zip(hits[there], wrong[there], strict=True)]
@@ -80,15 +80,12 @@ def set_estimates(
         "map": single_part_widths(labels),
         "macro_f1": single_part_widths(f1s),
         "micro_f1": single_part_widths([Estimate(known["micro_f1"], f1_interval(int(hits.sum()), int(wrong.sum())))]),
-        "exact_match": single_part_widths(
-            [Estimate(known["exact_match"], wilson(round(known["exact_match"] * units), units))]
-        ),
     }
     figures = {
         name: widened(known[name], percentile_interval(column), alone[name])
         for name, column in zip(alone, np.array(drawn).T, strict=True)
     }
-    return figures, labels
+    return figures | {"exact_match": exact}, labels
 
 
 def sample_f1(truth: NDArray[Any], predicted: NDArray[np.bool_]) -> NDArray[np.float64]:
