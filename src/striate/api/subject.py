@@ -19,7 +19,7 @@ from striate.data.dataset import Dataset, Preparation, Split, join_splits
 from striate.data.environments.open_environment import is_environment, open_environment
 from striate.data.media.every_medium import kind_of_shape, medium_of
 from striate.data.normalize import Normalization
-from striate.data.predict_inputs import require_pictures
+from striate.data.predict_inputs import list_inputs, require_pictures
 from striate.errors import DataError, ModelError, NoImage, RunError, UsageError, pasted
 from striate.exporting.exported_file import is_exported, require_layers
 from striate.models.build import build_model
@@ -163,7 +163,8 @@ class Subject:
         if names_sample(text):
             return torch.from_numpy(sample_input(text, self.preparation, self.announce)), text
         path, medium = user_path(text), medium_of(self.preparation.kind)
-        if not path.is_file() and not (medium.folders and path.is_dir()):
+        files = list_inputs([path], medium)[0] if path.is_dir() else (path,) if path.is_file() else ()
+        if list(map(Path, files)) != [path]:  # a folder of frames or slices is one sample
             got = "a folder" if path.is_dir() else "no such file"
             raise DataError(text, got, "a picture, or a sample: mnist5k#17", "name an existing file")
         return torch.from_numpy(medium.decode(path, text, self.preparation)), path.name

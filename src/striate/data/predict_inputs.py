@@ -45,8 +45,9 @@ def list_inputs(paths: Sequence[Path | str], medium: Medium | None = None) -> tu
     """The files to read, in order, and the number of ignored files in folders.
 
     A file that is given by name is always read. Folders are searched at every depth, in sorted order, for files with a
-    suffix of the `medium` (None: of any), and for folders of frames if it reads these. Hidden files are ignored. Raises
-    DataError for a path that does not exist.
+    suffix of the `medium` (None: of any), and for folders of frames if it reads these. A folder that is one sample, of
+    frames or of DICOM slices, is named by its own path. Hidden files are ignored. Raises DataError for a path that does
+    not exist.
     """
     owned = is_sample if medium is None else medium.owns
     found: list[str] = []
@@ -57,7 +58,8 @@ def list_inputs(paths: Sequence[Path | str], medium: Medium | None = None) -> tu
             entries = with_series(sorted(files))
             taken = [file for file in entries if owned(file)]
             frames = _folders_of_frames(files, owned) if medium is not None and medium.folders else {}
-            found += [os.path.join(path, file) for file in sorted([*taken, *frames])]  # noqa: PTH118
+            own = (os.path.join(path, file) for file in sorted([*taken, *frames]))  # noqa: PTH118
+            found += [file.removesuffix(f"{os.sep}{SERIES}") for file in own]
             ignored += len(entries) - len(taken) - sum(frames.values()) + len(hidden)
         else:
             found.append(str(path))
@@ -187,8 +189,8 @@ def read_inputs(
         file, name = Path(path), as_text(path)
         try:
             # A named pipe or device would block or never end.
-            known = file.name == SERIES or (medium.folders and file.is_dir())
-            if not known and not stat.S_ISREG(file.stat().st_mode):
+            mode = file.stat().st_mode
+            if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
                 return ReadInput(name, None, "not a regular file")
             if read_one is None:
                 return ReadInput(name, medium.decode(file, name, preparation), None)

@@ -29,6 +29,7 @@ from striate.data.media.medium import Preparation, Unreadable, WrongSizeError
 from striate.data.media.volume import volume_files
 from striate.data.media.volume.resampling import resample_linear, resample_nearest
 from striate.data.media.volume.volume_files import mask_file, read_header, read_voxels
+from striate.data.predict_inputs import list_inputs, read_inputs
 from striate.data.read import load_dataset
 from striate.data.sources.list_source import list_source
 from striate.errors import ConfigError, DataError, UsageError
@@ -106,12 +107,11 @@ def test_files_are_turned_to_ras_and_masks_back_to_how_the_file_lies(axes: str, 
 def test_a_folder_of_slices_is_one_volume_in_hounsfield_units(tmp_path: Path) -> None:
     values = RNG.integers(0, 2000, (6, 4, 5))
     folder = dicom(tmp_path / "ct" / "one", values)
-    path = folder / volume_files.SERIES
-    voxels, header = read_voxels(path, "one")
+    voxels, header = read_voxels(folder, "one")
     # Rows run to the back and columns to the left: RAS is the other way round.
     assert np.array_equal(voxels[0], values[:, ::-1, ::-1] - 1024)
     assert (header.spacing, header.axes, header.modality) == ((2.0, 0.5, 0.75), "LPS", "CT")
-    written = mask_of(path, np.zeros((6, 4, 5), np.uint8))
+    written = mask_of(folder, np.zeros((6, 4, 5), np.uint8))
     assert written.shape == (5, 4, 6)
     assert np.allclose(written.affine[:3, 3], [10, 20, 5])
     dicom(tmp_path / "ct" / "two", values + 1)
@@ -120,8 +120,12 @@ def test_a_folder_of_slices_is_one_volume_in_hounsfield_units(tmp_path: Path) ->
     assert listing.paths == ("ct/one/*.dcm", "ct/two/*.dcm", "none/three/*.dcm")
     assert (listing.kind, listing.labels) == ("volume", ("ct", "ct", "none"))
     assert np.array_equal(read_voxels(listing.read(0), "one")[0], voxels)  # type: ignore[misc]
+    for given in (tmp_path / "ct", folder):
+        assert list_inputs([given], medium_of("volume"))[0][0] == str(folder)
+    (read,) = read_inputs([str(folder)], Preparation("volume", (1, 6, 4, 5), intensity="as-is"))
+    assert (read.path, read.error) == (str(folder), None)
     with pytest.raises(Unreadable, match="apart"):
-        read_header(dicom(tmp_path / "gap", values, left_out=2) / volume_files.SERIES, "gap")
+        read_header(dicom(tmp_path / "gap", values, left_out=2), "gap")
 
 
 def test_stacks_of_pages_and_arrays_are_volumes(tmp_path: Path) -> None:

@@ -34,7 +34,7 @@ SUFFIXES = frozenset((".nii", ".nii.gz", ".npy", ".npz", ".dcm"))
 STACKS = frozenset((".tif", ".tiff"))
 """Suffixes that volumes share with pictures."""
 SERIES = "*.dcm"
-"""The last part of the path of a volume that is a folder of DICOM slices."""
+"""The last part of the name of a sample that is a folder of DICOM slices."""
 MOST_BYTES = 1 << 30
 MOST_VOXELS = 1 << 27
 """512 × 512 × 512: a larger volume is refused before it is unpacked."""
@@ -132,10 +132,10 @@ def mask_file(source: str, values: NDArray[np.uint8]) -> tuple[str, str, bytes]:
     NIfTI with its affine, orientation and shape; a TIFF if the source is one; an array if it is one, or a sample of an
     .npz."""
     path, buffer = Path(source), BytesIO()
-    if path.name != SERIES and not path.is_file():
+    if not path.exists():
         np.save(buffer, values)
         return path.name, ".npy", buffer.getvalue()
-    stem = path.parent.name if path.name == SERIES else path.name.removesuffix(".gz").rpartition(".")[0]
+    stem = path.name if path.is_dir() else path.name.removesuffix(".gz").rpartition(".")[0]
     with _opened(path, source) as file:
         if file.affine is None and path.suffix.lower() in STACKS:
             library("tifffile").imwrite(buffer, values, photometric="minisblack")
@@ -206,8 +206,8 @@ def read_bytes(data: bytes | Path, where: str) -> bytes:
     """The bytes of a file; for a folder of DICOM slices, those of an archive of them. Raises Unreadable."""
     if isinstance(data, bytes):
         return data
-    if data.name == SERIES:
-        parts = sorted(part for part in data.parent.iterdir() if is_slice(part.name) and part.is_file())
+    if data.is_dir():
+        parts = sorted(part for part in data.iterdir() if is_slice(part.name) and part.is_file())
         return pack_series(part.read_bytes() for part in parts)
     status = data.stat() if data.exists() else None
     if status is None or not stat.S_ISREG(status.st_mode):
