@@ -59,6 +59,13 @@ def test_every_format_is_read_at_another_rate_in_one_channel(form: str) -> None:
     assert spectrum.argmax() * 2 == pytest.approx(440, abs=4)
 
 
+@pytest.mark.parametrize("rate", [8000, 11025, 12000, 22050, 44100])
+def test_an_mp3_of_any_version_of_mpeg_is_read_without_a_tag(rate: int) -> None:
+    data = encoded(tone(1.0, rate), rate, "MP3")
+    assert data[0] == 0xFF, "begins with a frame"
+    assert read_header(data, "one").rate == rate
+
+
 @pytest.mark.parametrize("form", ["FLAC", "OGG"])
 def test_what_was_cut_off_is_refused(form: str) -> None:
     data = encoded(tone(1.0) + np.random.default_rng(0).normal(scale=0.1, size=(8000, 1)), form=form)
@@ -75,7 +82,12 @@ def test_hostile_files_are_refused_before_they_are_decoded(monkeypatch: pytest.M
         read_header(good, "one")
     monkeypatch.undo()
     fast = good[:24] + (2**31 - 1).to_bytes(4, "little") + good[28:]
-    for hostile, why in ((fast, "samples a second"), (b"MThd" + good[4:], "not a sound"), (good[:44], "cut off")):
+    for hostile, why in (
+        (fast, "samples a second"),
+        (b"MThd" + good[4:], "not a sound"),
+        (b"\xff\xf1" + good, "not a sound"),
+        (good[:44], "cut off"),
+    ):
         with pytest.raises(Unreadable, match=why):
             read_header(hostile, "one")
     infinite = tone(0.5)

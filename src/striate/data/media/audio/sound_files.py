@@ -27,7 +27,7 @@ MOST_SECONDS = 600
 MOST_BYTES = 256 << 20
 MOST_CHANNELS = 32
 LOWEST_RATE, HIGHEST_RATE = 1_000, 768_000
-_BEGINNINGS = (b"RIFF", b"RF64", b"fLaC", b"OggS", b"ID3", b"\xff\xfb", b"\xff\xf3", b"\xff\xf2", b"\xff\xfa")
+_BEGINNINGS = (b"RIFF", b"RF64", b"fLaC", b"OggS", b"ID3")
 _OPEN_END = 0x7FFFF000  # a file that was written to a pipe declares no length, or the largest one
 _BLOCK = 1 << 16
 
@@ -176,8 +176,14 @@ def _opened(data: bytes | Path, where: str) -> Iterator[Any]:
 def _refuse_begin(begin: bytes, where: str) -> None:
     if not begin:
         raise Unreadable(where, "an empty file", "a sound file")
-    if not begin.startswith(_BEGINNINGS):
+    if not begin.startswith(_BEGINNINGS) and not _is_mpeg_frame(begin):
         raise Unreadable(where, f"not a sound file: it begins with {begin!r}", ".wav, .flac, .ogg or .mp3")
+
+
+def _is_mpeg_frame(begin: bytes) -> bool:
+    """Whether these are the first bytes of a frame of layer III, as in an .mp3 without a tag: 11 bits of 1, two bits of
+    the version of MPEG (1, 2, or 2.5 for 8 to 12 kHz; 01 is reserved), and the layer, 01."""
+    return len(begin) > 1 and begin[0] == 0xFF and begin[1] & 0xE6 == 0xE2 and begin[1] & 0x18 != 0x08
 
 
 def _refuse_header(file: Any, where: str) -> None:
