@@ -168,6 +168,8 @@ def test_one_class(tmp_path, annotation):
 def test_an_empty_class_and_one_with_nothing_readable(tmp_path):
     folder(tmp_path)
     (tmp_path / "owl").mkdir()
+    with pytest.raises(DataError, match="the class folder owl/ is empty"):
+        load(tmp_path)
     (tmp_path / "owl" / "a.txt").write_text("x")
     with pytest.raises(DataError, match=r"owl/ contains 1 file \(1 \.txt\) but no sample"):
         load(tmp_path)

@@ -167,7 +167,11 @@ def _refuse_empty(tree: Tree, empty: set[str], depth: int) -> None:
     inside = [file for file in tree.files if file.split("/")[depth : depth + 1] == [first]]
     raise DataError(
         f"data {tree.where}",
-        f"the class folder {first}/ contains {summarize_suffixes(inside)} but no sample"
+        (
+            f"the class folder {first}/ contains {summarize_suffixes(inside)} but no sample"
+            if inside
+            else f"the class folder {first}/ is empty"
+        )
         + (f" (likewise {len(empty) - 1} more)" if len(empty) > 1 else ""),
         "at least one sample in every class folder",
         f"put samples into {prefix}{first}/; or {_without(tree, empty, depth)}",
