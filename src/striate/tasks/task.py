@@ -140,6 +140,8 @@ class Task:
     """The size of a batch is a multiple of this number; where it is above 1, at least twice the number."""
     gives_vector: ClassVar[bool] = False
     """Whether a prediction is an embedding: a vector of length 1 whose cosine with another is their similarity."""
+    outputs_field: ClassVar[str] = ""
+    """The configuration field that sets the number of outputs; empty where the data decide it."""
     rejects: ClassVar[bool] = False
     """Whether `rejecting` can reject predictions."""
     compares_samples: ClassVar[bool] = False

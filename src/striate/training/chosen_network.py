@@ -21,7 +21,7 @@ from striate.tasks.task import Task
 from striate.training.config import Config
 from striate.training.initial_weights import InitialWeights
 from striate.training.recipes.speedrun import network_for
-from striate.wording import listed
+from striate.wording import listed, several
 
 
 def choose_network(config: Config, data: Dataset, module: nn.Module | None) -> tuple[Config, list[str]]:
@@ -80,6 +80,8 @@ def build_network(model: str | nn.Module, data: Dataset, task: Task, weights: In
         if chosen.pretrained is not None and isinstance(error, InputMisfit) and error.fitting and data.medium.pictures:
             # The weights fit only this form of the network.
             error.remedy = f"enlarge the images with --size {'x'.join(map(str, error.fitting[1:]))}"
+        if task.outputs_field and error.expected == several(task.built_outputs or 0, "output"):
+            error.remedy += f", or --{task.outputs_field} with the number of outputs that the network has"
         if not weights.owner:
             raise
         # The text is the run's, not the user's: no character to point at.

@@ -85,6 +85,7 @@ class Embed(Task):
         losses, frozenset(("dimensions", "samples_per_class", "mirrored", "turned_classes"))
     )
     gives_vector: ClassVar[bool] = True
+    outputs_field: ClassVar[str] = "task.dimensions"
     exports: ClassVar[tuple[str, ...]] = ("embedding",)
     refused_augmentation: ClassVar[Mapping[str, str]] = dict.fromkeys(
         ("mixup", "cutmix"), "nothing, since a blend of two classes has no target embedding"
