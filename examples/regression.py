@@ -55,7 +55,7 @@ def main() -> None:
     low, high = test["rmse_interval"]
     print(f"test RMSE {test['rmse']:.3f} liters (95 % interval {low:.3f} to {high:.3f}), R² {test['r2']:.2f}")
     picture, liters = bottle(np.random.default_rng(1))
-    print(f"in a new bottle: {run.load().predict(picture).fields['value']:.2f} liters ({liters:.2f} in truth)")
+    print(f"in a new bottle: {run.load().predict(picture).value:.2f} liters ({liters:.2f} in truth)")
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -64,7 +65,11 @@ def test_a_sample_of_a_named_set_is_predicted_as_from_the_command_line() -> None
     assert line.prediction is not None
     alone, (listed, _) = network.predict("digits#3"), network.predict(["digits#3", np.zeros((8, 8), np.uint8)])
     assert alone.fields == line.prediction.fields
-    assert listed.label == alone.label
+    assert listed.label == alone.label == alone.fields["label"]
+    assert not hasattr(alone, "value")
+    with pytest.raises(AttributeError, match="no 'boxes'; it has label, probability and top"):
+        alone.boxes  # noqa: B018
+    assert copy.deepcopy(alone).fields == alone.fields
     with pytest.raises(DataError, match="a number from 0 to 1796"):
         network.predict("digits#9999")
 

@@ -29,7 +29,7 @@ from striate.tasks.registry import task_from_state, task_to_state
 from striate.tasks.task import Task
 from striate.tasks.views import VIEW_COUNTS, Views, mean_over_views
 from striate.visualize.picture import names_sample, sample_input
-from striate.wording import type_of
+from striate.wording import listed, type_of
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -47,24 +47,21 @@ Read = tuple[np.ndarray, tuple[int, ...] | None]
 
 @dataclass(frozen=True)
 class Prediction:
-    """One prediction."""
+    """One prediction. Its fields are attributes, too: `label`, `probability`, `value`, … as the task has them."""
 
     fields: dict[str, Any]
-    """The fields of a `predict --json` line: `label`, `probability`, `top`; or `value`."""
+    """The fields of a `predict --json` line besides `path`: `label`, `probability`, `top`; or `value`."""
     decoded: torch.Tensor
     """Class probabilities, numbers, or a mask."""
     placed: Placement | None = None
     """Where the file lies in the input, in pixels. None: the task does not need it."""
 
-    @property
-    def label(self) -> str:
-        """The predicted class. Raises KeyError for tasks without classes."""
-        return str(self.fields["label"])
-
-    @property
-    def probability(self) -> float:
-        """Probability of the predicted class, 0 to 1."""
-        return float(self.fields["probability"])
+    def __getattr__(self, name: str) -> Any:
+        """A field by its name. Raises AttributeError, which names the fields that there are."""
+        fields = self.__dict__.get("fields", {})  # a copy that is being made has none yet
+        if name in fields:
+            return fields[name]
+        raise AttributeError(f"this prediction has no {name!r}; it has {listed(list(fields), 20)}")
 
 
 @dataclass(frozen=True)
