@@ -346,5 +346,5 @@ def _split_notes(listing: Listing, config: DataConfig, split: Mapping[int, str])
         cut = [f"{name} ({count} of {every})" for name, count in zip(made, counts, strict=True)]
     by_group = f"by group ({several(groups, 'group')}, none in two splits)"
     how = by_group if groups else kind.chosen
-    taken = f"{' and '.join(cut)}{kind.share} taken from {whole}"
+    taken = f"{' and '.join(cut)}{kind.share_of(listing)} taken from {whole}"
     return (*ignored_fractions, f"Splits: {taken}, chosen {how}.{kept}")

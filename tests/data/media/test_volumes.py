@@ -191,6 +191,15 @@ def test_mutated_files_are_read_or_refused(packed: str, tmp_path: Path) -> None:
             read_voxels(bytes(data[: len(data) - drawn.integers(0, 9) // 5]), "mutated")
 
 
+def test_a_file_of_several_volumes_is_refused_with_what_is_expected() -> None:
+    buffer = io.BytesIO()
+    np.savez(buffer, x=ARRAY, y=ARRAY)
+    with pytest.raises(Unreadable, match="2 arrays instead of one"):
+        read_header(buffer.getvalue(), "one")
+    with pytest.raises(Unreadable, match="2 channels instead of 1"):
+        medium_of("volume").decode(npy(np.stack([ARRAY, ARRAY])), "one", Preparation("volume", (1, 7, 9, 5)))
+
+
 def test_a_bomb_is_refused_before_it_is_unpacked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(volume_files, "MOST_VOXELS", 100)
     with pytest.raises(Unreadable, match="at most 100"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -82,11 +83,18 @@ def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
             parse_targets(text)
     config = _table(tmp_path / "a", _rows())
     with pytest.raises(ConfigError, match="--targets age:number,gender:class,tags:multilabel"):
-        list_source(DataConfig(source=config.source, targets="size:number"))
+        list_source(DataConfig(source=config.source, targets="age:number,size:number"))
     with pytest.raises(DataError, match="'old' in the column age"):
         list_source(_table(tmp_path / "b", ["old,f,hat", *_rows(20)]))
     with pytest.raises(ConfigError, match="only a manifest"):
         list_source(DataConfig(source="boston", targets="size:number"))
+
+
+@pytest.mark.parametrize(("targets", "share"), [("age:number", False), ("age:number,gender:class", True)])
+def test_splits_are_described_by_classes_only_where_there_are_some(tmp_path: Path, targets: str, share: bool) -> None:
+    rows = [f"{20 + k},{'fm'[k % 2]},hat" for k in range(20)]
+    notes = load_dataset(replace(_table(tmp_path / "a", rows), targets=targets)).notes
+    assert any("of the first target that has classes" in note for note in notes) == share
 
 
 # Loss and figures

@@ -139,6 +139,11 @@ class AnnotationKind:
 
     # Splits
 
+    def share_of(self, listing: Listing) -> str:
+        """What each split of the listing gets a share of, as `share`."""
+        del listing
+        return self.share
+
     def split_strata(self, listing: Listing, ids: Sequence[int]) -> list[int]:
         """The stratum of each sample: each split gets its share of every stratum."""
         del listing

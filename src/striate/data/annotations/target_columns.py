@@ -130,11 +130,12 @@ def with_targets(listing: Listing, text: str) -> Listing:
     if listing.has_one_class_each and any(listing.labels):
         texts["label"] = listing.labels
     names, kinds, classes, blocks = [], parse_targets(text), [], []
-    for name, kind in kinds.items():
+    for name in kinds:
         if name not in texts:
             known = listed(list(texts), 12) or "none: only a manifest has such columns"
             remedy = f"add a column {name}; to train on other columns: {_guessed(texts) or _EXAMPLE}"
             raise ConfigError("data.targets", name, f"a column of the manifest: {known}", remedy)
+    for name, kind in kinds.items():
         column, block = _read_column(listing, name, kind, texts.pop(name))
         names.append(f"{name}:{column.word}")
         classes += [f"{name}={one}" for one in column.classes]
@@ -222,7 +223,6 @@ class TargetColumns(AnnotationKind):
     texts: ClassVar[str] = "several columns"
     task: ClassVar[str] = "several"
     layout: ClassVar[str] = " --targets age:number,gender:class, with the columns of a manifest"
-    share: ClassVar[str] = " of the samples of each class (of the first target that has classes)"
 
     def retarget(self, listing: Listing, has: AnnotationKind) -> Listing:
         """Raises ConfigError: only --targets says which columns are meant."""
@@ -274,6 +274,11 @@ class TargetColumns(AnnotationKind):
             text = column.text(own).replace(", ", "|") if own[0] else "nan" if column.kind == "labels" else ""
             fields.append("" if column.kind == "labels" and text == "none" else text)
         return tuple(fields)
+
+    def share_of(self, listing: Listing) -> str:
+        """The first target that has classes decides; there may be none."""
+        kinds = {column.kind for column in columns_of(listing.target_names, listing.classes)}
+        return "" if kinds == {"number"} else " of the samples of each class (of the first target that has classes)"
 
     def split_strata(self, listing: Listing, ids: Sequence[int]) -> list[int]:
         """The class of the first target that has classes, or the rarest of its labels."""

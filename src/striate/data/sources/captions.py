@@ -53,7 +53,10 @@ def list_captions(path: Path, called: Mapping[str, str]) -> Listing:
     names = sorted(name for name, own in captions.items() if own)
     if not names:
         raise DataError(
-            f"manifest {path}", "no caption with a word", "one caption per row", "begin the file with path,caption"
+            f"manifest {path}",
+            "no caption with a word",
+            "one caption per row",
+            "write sentences into the column caption",
         )
     others = [name for name in columns if name not in _KNOWN]
     groups = tuple(placed[name].group for name in names)

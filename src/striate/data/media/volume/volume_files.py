@@ -348,9 +348,12 @@ def _open_npy(raw: bytes, where: str) -> _Opened:
 def _open_npz(raw: bytes, where: str) -> _Opened:
     with zipfile.ZipFile(BytesIO(raw)) as archive:
         members = archive.infolist()
-        if len(members) != 1 or members[0].file_size > MOST_BYTES:
-            remedy = "np.savez('new.npz', x=volume)"
-            raise Unreadable(where, f"{several(len(members), 'array')}", "one array, which is a volume", remedy)
+        if len(members) != 1:
+            got, remedy = f"{several(len(members), 'array')} instead of one", "np.savez('new.npz', x=volume)"
+            raise Unreadable(where, got, "one array, which is a volume", remedy)
+        if members[0].file_size > MOST_BYTES:
+            got = f"an array of {several(members[0].file_size, 'byte')}, more than {MOST_BYTES:,}"
+            raise Unreadable(where, got, "a volume that fits into memory")
         with archive.open(members[0]) as file:
             shape, dtype, start = _npy_header(file)
         if dtype.hasobject or members[0].file_size != math.prod(shape) * dtype.itemsize + start:

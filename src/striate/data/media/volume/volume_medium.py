@@ -106,7 +106,8 @@ class Volumes(Medium):
         voxels, header = read_voxels(data, where)
         channels = preparation.input_shape[0]
         if header.channels != channels:
-            raise Unreadable(where, several(header.channels, "channel"), f"{channels}, as the others have")
+            got = f"{several(header.channels, 'channel')} instead of {channels}, as the other volumes have"
+            raise Unreadable(where, got, several(channels, "channel"))
         with np.errstate(over="ignore"):
             values = voxels.astype(np.float32)
         wrong = int(values.size - np.isfinite(values).sum())
