@@ -127,6 +127,13 @@ def test_confusion_says_recall_and_n():
     assert [text.get_text() for text in side.texts] == ["90.0 % of 20", "no samples"]
 
 
+def test_the_axis_of_a_constant_curve_begins_at_zero():
+    rows = [{"epoch": k, "train_loss": 2.0 / k, "val_loss": 2.0 / k, "val_recall@1": 1.0} for k in (1, 2, 3)]
+    figure = drawn(curves_figure(rows, metric="recall@1", title="t"))
+    (axes,) = [one for one in figure.axes if "recall" in one.get_title(loc="left")]
+    assert axes.get_ylim() == (0, 1.05)
+
+
 def tile(right, name="rose", truth="tulip", channels=3):
     image = np.full((channels, 8, 8), 128, np.uint8)
     return Tile(image, name, 0.623, name if right else truth, right)
@@ -136,7 +143,7 @@ def test_wrong_answers_are_marked_not_by_color_alone():
     (axes,) = gallery_figure([tile(True), tile(False, channels=1)], title="t").axes
     good, bad = axes.texts
     assert good.get_text() == "✓ rose\n62 %"
-    assert bad.get_text() == "✗ rose\n62 %, is tulip"
+    assert bad.get_text() == "✗ rose\n62 %, true: tulip"
     thin, thick = axes.patches
     assert thick.get_linewidth() > 2 * thin.get_linewidth()
     assert bad.get_fontweight() == "bold"

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 
 from quick import few_quick
+from striate.visualize import sample_figures
 from striate.visualize.canvas import show_literally
 from striate.visualize.sample_figures import SampleRow, samples_figure
 
@@ -77,6 +79,16 @@ def test_masks_lie_over_their_images_with_a_legend():
     assert_inside(figure, [title, *figure.legends[0].get_texts()])
     assert title.get_window_extent().y0 >= figure.legends[0].get_texts()[0].get_window_extent().y1
     assert title.get_window_extent().y1 <= figure.axes[0].get_window_extent().y0
+
+
+def test_between_the_slices_of_a_volume_nothing_is_drawn_over_the_image():
+    masks = sample_figures._layers(torch.zeros((2, 2, 4, 6), dtype=torch.uint8))
+    assert masks.min() == -1
+    images = np.zeros((2, 3, *masks.shape[1:]), np.uint8)
+    figure = drawn(samples_figure([SampleRow("", images, masks)], title="t", classes=["ball", "disk"]))
+    layer = np.asarray(figure.axes[0].images[1].get_array())
+    assert (layer[masks[0] < 0] == 0).all()
+    assert (layer[masks[0] == 0] != 0).any(-1).all()
 
 
 def test_captions_stand_under_their_images():

@@ -17,6 +17,7 @@ from striate.inference.plan import InferencePlan
 from striate.records import Finding, Interval
 from striate.statistics.calibration import Temperature
 from striate.statistics.estimate import plain
+from striate.statistics.intervals import METHOD
 from striate.tasks.assessment import SplitMetrics, gap_lines
 from striate.tasks.metric import Metric, shown_metrics
 from striate.wording import filled, number, percent, several
@@ -25,8 +26,8 @@ SHOWN = 20
 """Largest number of classes that are listed; of more, those with the lowest recall."""
 PAIRS = 3
 _NAME_WIDTH = 26
-_METHODS = {"accuracy": "Wilson"}
-"""How the interval of a metric is computed, if not by bootstrap over samples."""
+_SHARES_OF_SAMPLES = frozenset(("accuracy", "exact_match", "recall@1", "recall@5"))
+"""Metrics whose interval is Wilson's, or over groups where samples have some; others have one by bootstrap."""
 
 
 @dataclass(frozen=True)
@@ -118,7 +119,13 @@ class Evaluation:
     def span_of(self, key: str, text: Callable[[float], str] = percent) -> str:
         """The interval of a metric in parentheses, after a space; empty where it has none."""
         ends = self.metrics.get(f"{key}_interval")
-        return "" if ends is None else f" (95 % interval {' to '.join(map(text, ends))}, bootstrap)"
+        return "" if ends is None else f" (95 % interval {' to '.join(map(text, ends))}, {self.interval_method(key)})"
+
+    def interval_method(self, key: str) -> str:
+        """How the interval of a metric was computed, in a few words."""
+        usual = "over groups" if any(self.groups) else METHOD
+        usual = usual if key in _SHARES_OF_SAMPLES else "bootstrap"
+        return str(self.metrics.get(f"{key}_interval_method", usual))
 
     def to_json(self) -> dict[str, Any]:
         """The evaluation as one JSON object of plain values, without the predictions."""
@@ -191,7 +198,7 @@ def _metric_lines(evaluation: Evaluation) -> list[str]:
         line = f"  {metric.name:<15}{shown}"
         if (interval := metrics.get(f"{metric.key}_interval")) is not None:
             line += f"\n    {metric.interval_of}:" if metric.interval_of else "  "
-            method = metrics.get(f"{metric.key}_interval_method", _METHODS.get(metric.key, "bootstrap"))
+            method = evaluation.interval_method(metric.key)
             line += f" 95 % interval {_range(metric, interval, ' % to ')} ({method})"
         lines += line.split("\n")
         if f"{metric.key}_one_view" in metrics and "views" in metrics:

@@ -89,9 +89,9 @@ def draw_tile(axes: Axes, tile: Tile, x: float, y: float) -> None:
 
 def _below(tile: Tile) -> tuple[str, str]:
     if tile.probability is None:
-        return shorten(tile.predicted, _LETTERS), f"true {shorten(tile.truth, _LETTERS - 5)}"
+        return shorten(tile.predicted, _LETTERS), f"true: {shorten(tile.truth, _LETTERS - 6)}"
     mark, percent = "✓" if tile.right else "✗", f"{100 * tile.probability:.0f} %"
-    second = percent if tile.right else f"{percent}, is {shorten(tile.truth, _LETTERS - len(percent) - 5)}"
+    second = percent if tile.right else f"{percent}, true: {shorten(tile.truth, _LETTERS - len(percent) - 8)}"
     return f"{mark} {shorten(tile.predicted, _LETTERS - 2)}", second
 
 

@@ -86,7 +86,7 @@ def masks_figure(
 
 
 def draw_mask(axes: Axes, image: ArrayLike, mask: ArrayLike, classes: Sequence[str]) -> None:
-    """The mask's colors over the image, gray checks where it is ignored (255)."""
+    """The mask's colors over the image, gray checks where it is ignored (255), and nothing where it is negative."""
     from matplotlib.colors import to_rgb
 
     show_image(axes, image)
@@ -97,6 +97,7 @@ def draw_mask(axes: Axes, image: ArrayLike, mask: ArrayLike, classes: Sequence[s
     down, across = np.indices(numbers.shape)
     check = np.where((down + across) % 2, 0.85, 0.45)[..., None]
     layer = np.where((numbers == IGNORED)[..., None], np.concatenate([check] * 3 + [np.ones_like(check)], -1), layer)
+    layer[numbers < 0] = 0
     axes.imshow(layer, interpolation="nearest")
 
 

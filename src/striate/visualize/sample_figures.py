@@ -43,7 +43,8 @@ class SampleRow:
     images: NDArray
     """(K, C, H, W) uint8."""
     masks: NDArray | None = None
-    """(K, H, W) class numbers, 255 = ignored, drawn over the images; None without masks."""
+    """(K, H, W) class numbers, 255 = ignored, −1 = no pixel of a mask, drawn over the images; None without
+    masks."""
     captions: tuple[str, ...] = ()
     """Stand over the images; empty without captions."""
 
@@ -191,9 +192,9 @@ def rows_by_epoch(
 
 
 def _layers(masks: torch.Tensor) -> np.ndarray:
-    """(K, H, W) class numbers; of volumes, those of the drawn slices."""
+    """(K, H, W) class numbers; of volumes, those of the drawn slices, and −1 between them."""
     found: np.ndarray = masks.numpy()
-    return found if found.ndim == 3 else np.stack([across(one, fill=IGNORED) for one in found])
+    return found if found.ndim == 3 else np.stack([across(one.astype(np.int16), fill=-1) for one in found])
 
 
 def _with_visible_noise(

@@ -102,6 +102,8 @@ def draw_curve(axes: Axes, rows: Sequence[Row], quantity: str, *, log: bool | st
         log = bool(together.min() > 0 and together.max() / together.min() > _LOG_FROM)
     if log:
         logarithmic(axes)
+    elif drawn and together.min() == together.max() > 0:  # else a constant share of 1 lies in the middle, below 1.04
+        axes.set_ylim(0, 1.05 * together.max())
     heading(axes, f"{name} (logarithmic)" if log else name)
     if not drawn:
         axes.text(0.5, 0.5, "not measured", transform=axes.transAxes, ha="center", color=FAINT)

@@ -201,6 +201,7 @@ def test_the_interval_of_the_threshold_says_of_what_it_is(run: Path, capsys: pyt
     place = next(k for k, line in enumerate(lines) if line.startswith("  threshold"))
     assert "interval" not in lines[place]
     assert lines[place + 1].startswith("    by this split alone: 95 % interval ")
+    assert next(line for line in lines if line.startswith("  recall@1")).endswith("(Wilson)")
     assert "95 % interval by this split alone" in (run / "report.html").read_text(encoding="utf-8")
 
 

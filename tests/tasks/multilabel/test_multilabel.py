@@ -45,6 +45,12 @@ def _assessed(scores: np.ndarray, truth: np.ndarray, facts: SampleFacts, **field
 # Figures
 
 
+def test_the_worst_samples_are_shown_with_predicted_and_true_labels() -> None:
+    truth = np.array([[0, 0], [1, 1]] * 10, np.float32)
+    found = _assessed(np.full((20, 2), 0.9), truth, SampleFacts(tuple(map(str, range(20)))))
+    assert found.lines(None)[-1][1].split() == ["a,", "b", "true:", "no", "label", "0"]
+
+
 def test_average_precision_is_that_of_scikit_learn_with_ties_and_weights() -> None:
     scores, truth = ranked()
     truth[:, 2] = 0

@@ -68,7 +68,7 @@ class CaptionMetrics(SplitRecord):
             + span_text(figure, *((100, ".2f") if names[key].is_share else (1, ".3f")))
             for key, figure in self.figures.items()
         ]
-        head = f"  {'over all images':<24}{'':>10}   95 % interval (bootstrap)"
+        head = f"  {'over all images':<24}{'':>10}   95 % interval"
         count = f"  {self.different:,} different captions for {several(self.n, 'image')}"
         return [[head, *rows, count], slice_lines(self.slices, BLEU), self._worst_lines()]
 

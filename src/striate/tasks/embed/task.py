@@ -366,8 +366,7 @@ class Embed(Task):
     def headline_text(self, evaluation: Evaluation) -> tuple[str, str]:
         """How often the nearest neighbor has the class, and how well pairs are separated."""
         metrics = evaluation.metrics
-        ends = metrics.get("recall@1_interval")
-        span = "" if ends is None else f" (95 % interval {' to '.join(map(percent, ends))}, bootstrap)"
+        span = evaluation.span_of("recall@1")
         classes = several(self.classes_of_split(evaluation.targets), "class", "classes")
         return percent(metrics["recall@1"]), (
             f"of the {evaluation.n:,} {evaluation.split} samples of {evaluation.data} have a sample of their own class"

@@ -118,10 +118,10 @@ class MultilabelMetrics(SplitRecord):
             line
             for one in self.worst[:_SAMPLES]
             if one.f1 < 1
-            for line in with_paths(f"  {_set(one.predicted, 26):<26} {'is ' + _set(one.true, 23):<26} ", one.path)
+            for line in with_paths(f"  {_set(one.predicted, 26):<26} {'true: ' + _set(one.true, 22):<28} ", one.path)
         ]
         return ["  samples with the lowest F1", *lines] if lines else []
 
 
 def _set(names: tuple[str, ...], width: int) -> str:
-    return cut_text(one_line(", ".join(names)) or "nothing", width)
+    return cut_text(one_line(", ".join(names)) or "no label", width)

@@ -54,14 +54,17 @@ def label_pictures(
         pixels = np.asarray(images[chosen])
         figure = gallery_figure(_tiles(evaluation, pixels, chosen, predicted), title=f"{title}: {name.lower()}")
         path = save_figure(figure, folder / file, PHOTO_DPI)
-        text = f"{title}; {caption}. ✗ and a thick frame: not all labels are right. The percentages are the predicted"
+        text = (
+            f"{title}; {caption}. ✗ and a thick frame: not all labels are right. The percentages are the predicted"
+            f" probabilities of the labels; in {file}, that of exactly these labels, if labels are independent."
+        )
         tiles = _sample_tiles(evaluation, pixels, chosen, predicted, names)
-        pictures.append(Picture(name, f"{text} probabilities of the labels.", path, "samples", tiles=tiles))
+        pictures.append(Picture(name, text, path, "samples", tiles=tiles))
     return tuple(pictures)
 
 
 def _words(names: Sequence[str]) -> str:
-    return ", ".join(names) or "nothing"
+    return ", ".join(names) or "no label"
 
 
 def _sureness(probabilities: NDArray[Any], predicted: NDArray[np.bool_]) -> float:
