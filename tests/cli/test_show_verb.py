@@ -39,11 +39,17 @@ def test_each_picture_is_written_with_its_numbers(what: str, digits: Path, capsy
 def test_a_network_without_a_run_says_that_its_weights_are_random(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["show", SMALL, "maps", "mnist5k#3", "--input", "1x16x16", "--layer", "relu1"]) == 0
     out, err = capsys.readouterr()
-    assert out.splitlines() == ["feature maps of relu1 for mnist5k#3", "show.png"]
+    assert out.splitlines() == ["feature maps of relu1 for mnist5k#3", "maps.png"]
     assert "random weights" in err
-    first = Path("show.png").read_bytes()
+    first = Path("maps.png").read_bytes()
     assert main(["show", SMALL, "maps", "mnist5k#3", "--input", "1x16x16", "--layer", "relu1", "--force"]) == 0
-    assert Path("show.png").read_bytes() == first
+    assert Path("maps.png").read_bytes() == first
+
+
+def test_pictures_of_two_kinds_have_two_names(digits: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for what in ("filters", "maps"):
+        assert main(["show", str(digits), what]) == 0
+        assert capsys.readouterr().out.splitlines()[-1] == f"{what}.png"
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,6 @@ from cyclopts import Parameter
 from striate.cli.fields import read_sizes
 from striate.errors import NoImage, NoInputShape, UsageError, one_line, pasted
 
-_OUT = Path("show.png")
-
 
 def show(
     run: str,
@@ -39,7 +37,7 @@ def show(
     position: str | None = None,
     input: Annotated[str | None, Parameter(allow_leading_hyphen=True)] = None,
     classes: int | None = None,
-    out: Path = _OUT,
+    out: Path | None = None,
     force: Annotated[bool, Parameter(negative=())] = False,
     json: Annotated[bool, Parameter(negative=())] = False,
 ) -> int:
@@ -74,7 +72,7 @@ def show(
         The number of outputs of a named network or of the network that a function makes. Default: the published one,
         or the network's own.
     out
-        The picture, a PNG.
+        The picture, a PNG. Default: WHAT.png in this folder, such as filters.png.
     force
         Overwrite the picture if it exists.
     json
@@ -84,7 +82,8 @@ def show(
     from striate.visualize.picture_path import refuse_picture_path
 
     shape = None if input is None else read_sizes("--input", input, "1x28x28")
-    refuse_picture_path(out, force=force)
+    picture = out or Path(f"{what}.png")
+    refuse_picture_path(picture, force=force)
     from striate.api.showing import show as draw
 
     place = None if position is None else _position(position)
@@ -103,7 +102,7 @@ def show(
                 outputs=classes,
                 announce=print_note,
             )
-            path = shown.save(out)
+            path = shown.save(picture)
     except NoInputShape as error:
         remedy = again(image, input="1x28x28")
         raise UsageError("--input", f"none, for {error.where}", error.expected, remedy) from None
@@ -131,6 +130,6 @@ def _command(run: str, what: str, image: str | None, **options: object) -> str:
     for name, value in options.items():
         if value is True:
             words.append(f"--{name}")
-        elif value is not None and value is not False and value != _OUT:
+        elif value is not None and value is not False:
             words += [f"--{name}", value]
     return " ".join(map(pasted, words))
