@@ -251,6 +251,11 @@ def test_files_that_give_no_network(tmp_path, code, words):
     assert caught.value.remedy
 
 
+def test_the_limit_of_characters_counts_blanks_at_the_ends():
+    with pytest.raises(ModelError, match="at most 20000"):
+        build_model(" " * 20_000 + "relu", (1, 8, 8))
+
+
 def test_a_missing_file_or_function_suggests_the_nearest(tmp_path):
     good = write(tmp_path, "from torch import nn\ndef build(): return nn.Linear(4, 3)\n")
     for wrong in (good.replace("nets.py", "nest.py"), good.replace(":build", ":buidl")):

@@ -89,6 +89,7 @@ ERRORS = [
     ("conv(16,5px)", 8, "`5px`", "conv(16,5)"),
     ("conv(16 5)", 8, "without a comma", "conv(16,5)"),
     ("conv(16,5,)", 10, "where an argument is expected", "conv(16,5)"),
+    ("pool(,2)", 5, "`,` where an argument is expected", "pool(2)"),
     ("conv(16,(3,5),stride=(2,1))", 8, "where an argument is expected", "conv(16,3x5,stride=2x1)"),
     ("conv(16,3) pool((2,1))", 16, "where an argument is expected", "conv(16,3) pool(2x1)"),
     ("relu res[bn", 8, "not closed", "relu res[bn ]"),

@@ -23,6 +23,7 @@ from striate.models.from_timm import build_from_timm, names_timm, published_shap
 from striate.models.from_zoo import build_from_zoo
 from striate.models.initialization.reinitialize import reinitialize
 from striate.models.input_shape import read_input_shape
+from striate.models.layer_strings.layer_string import refuse_long
 from striate.models.layer_strings.outputs import plan_outputs, with_outputs
 from striate.models.layer_strings.shapes import MAX_PARAMETERS
 from striate.models.layer_strings.torch_modules import torch_name, torch_spelling
@@ -129,6 +130,7 @@ def build_model(
     if module is None and names_run(name):
         refuse_init(init, f"a network that starts from the weights of {name.strip()}")
     if module is None:
+        refuse_long(name)  # with the blanks at its ends
         trust_named(name)  # callers that read the name from a file call `refuse_untrusted` first
         request = _Request(name.strip(), input_shape, outputs, dense, new_head, classes, announce or (lambda _: None))
         network, request = _from_text(request)

@@ -332,7 +332,7 @@ class _Parser:
                     assert isinstance(size.value, tuple)
                     written = "x".join(map(str, size.value))
                     raise Fault(value.start, got, expected, Edit(value.start, size.end, written), unclosed)
-            if before.kind == "(":
+            if before.kind == "(" and value.kind != ",":
                 raise _unclosed(opening, unclosed, Edit(*_span(value), ""))
             start = before.start if before.kind in (",", "=") else value.start
             edit = Edit(start, value.end if value.kind == "," else value.start, "")
