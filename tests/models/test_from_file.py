@@ -148,7 +148,26 @@ def test_a_forgotten_function_is_answered_with_those_of_the_file_which_is_not_ru
     with pytest.raises(ModelError) as caught:
         build_model("nets.py", (4,), 3)
     assert caught.value.remedy == "write nets.py:first"
-    assert "first and second" in caught.value.expected
+    assert "the file has first, second and A" in caught.value.expected
+
+
+def test_arguments_after_the_function_are_refused_as_such():
+    Path("nets.py").write_text("def make(n=3): pass\n")
+    with pytest.raises(ModelError) as caught:
+        build_model("nets.py:make(5)", (4,), 3)
+    assert caught.value.got == "`make(5)` after the colon"
+    assert "without arguments" in caught.value.expected
+    assert caught.value.remedy == "write nets.py:make"
+
+
+def test_a_finished_network_in_a_file_is_refused_with_the_function_to_write():
+    code = "from torch import nn\nnet = nn.Linear(4, 3)\n"
+    Path("nets.py").write_text(code)
+    with pytest.raises(ModelError, match="`net` is a network") as caught:
+        build_model("nets.py:net", (4,), 3)
+    assert caught.value.remedy == "add `def make(): return net` to nets.py, and write nets.py:make"
+    Path("nets.py").write_text(code + "def make(): return net\n")
+    assert build_model("nets.py:make", (4,), 3)(torch.zeros(1, 4)).shape == (1, 3)
 
 
 def test_a_syntax_error_names_its_line_once():

@@ -70,10 +70,16 @@ def call_factory(
     factory: Callable[..., Any], text: str, input_shape: tuple[int, ...] | None, outputs: int | None
 ) -> nn.Module:
     """The network that a class or a function makes, called with those arguments of `_GIVEN_TO` that it has parameters
-    for; `text` is its name in messages. Raises ModelError where it requires other arguments, raises, or returns
-    something else."""
+    for; `text` is its name in messages. Raises ModelError where it is itself a network, requires other arguments,
+    raises, or returns something else."""
     from torch import nn
 
+    if isinstance(factory, nn.Module):
+        # Each fold and each replica needs a network with weights of its own.
+        path, _, name = text.rpartition(":")
+        got = f"`{name}` is a network ({type(factory).__name__}), not a function that makes one"
+        remedy = f"add `def make(): return {name}` to {path}, and write {path}:make"
+        raise ModelError(text, got, "a function or a class that makes a network", remedy)
     with redirect_stdout(sys.stderr):
         made = _call(factory, _arguments(factory, text, input_shape, outputs), text)
     if not isinstance(made, nn.Module):
@@ -125,10 +131,13 @@ def _split(text: str) -> tuple[Path, str]:
 
 
 def _no_function_name(text: str) -> ModelError:
-    path = text[: text.index(".py") + 3]
+    path, _, given = text.partition(".py")
+    path, given = f"{path}.py", given.removeprefix(":")
     names = _functions_in(_parsed(Path(path)))
-    expected = f"one of its functions after a colon: {listed(names, 8)}" if names else "path/to/file.py:function"
-    return ModelError(text, "no function name", expected, f"write {path}:{names[0] if names else 'build'}")
+    close = nearest(given.partition("(")[0], names) or next(iter(names), "build")
+    got = f"`{given[:40]}` after the colon" if given else "no function name"
+    expected = "path/to/file.py:function, without arguments" + (f"; the file has {listed(names, 8)}" if names else "")
+    return ModelError(text, got, expected, f"write {path}:{close}")
 
 
 def refuse_missing_name(text: str) -> None:
@@ -155,10 +164,10 @@ def _parsed(path: Path) -> ast.Module:
 
 
 def _functions_in(module: ast.Module) -> list[str]:
-    """Names of the functions that a file defines; of its classes if it defines no function."""
-    body = module.body
-    functions = [node.name for node in body if isinstance(node, ast.FunctionDef) and not node.name.startswith("_")]
-    return functions or [node.name for node in body if isinstance(node, ast.ClassDef)]
+    """Names of the functions that a file defines, then of its classes, without those that begin with an underscore."""
+    kinds = ast.FunctionDef, ast.ClassDef
+    names = [node.name for kind in kinds for node in module.body if isinstance(node, kind)]
+    return [name for name in names if not name.startswith("_")]
 
 
 def _unreadable(text: str, error: Exception) -> ModelError:
