@@ -84,6 +84,24 @@ def test_a_table_has_one_axis_of_features() -> None:
     assert (ledger.params, ledger.macs, ledger.receptive_field) == (13 * 8 + 8 + 27, 13 * 8 + 24, (13,))
 
 
+class TwoOutputs(nn.Module):
+    """Two layers on one input; `form` makes the output of theirs."""
+
+    def __init__(self, form: type) -> None:
+        super().__init__()
+        self.a, self.b, self.form = nn.Linear(4, 3), nn.Linear(4, 2), form
+
+    def forward(self, x: torch.Tensor) -> object:
+        return self.form({"a": self.a(x), "b": self.b(x)}.items())
+
+
+@pytest.mark.parametrize(("form", "name"), [(dict, "b"), (list, "1")])
+def test_all_outputs_are_named(form: type, name: str) -> None:
+    ledger = summarize(TwoOutputs(form), (4,))
+    assert (ledger.output, ledger.other_outputs) == ((3,), {name: (2,)})
+    assert "TwoOutputs: 4 → 3 and 2\n" in str(ledger)
+
+
 def test_without_an_input_shape_it_is_asked_for() -> None:
     for model in (nn.Linear(3, 2), "conv(3,3) relu"):
         with pytest.raises(NoInputShape) as caught:

@@ -10,7 +10,7 @@ from typing import Any
 from striate import notebook
 from striate.account.table import WIDTH, hanging, laid_out
 from striate.records import Finding
-from striate.wording import percent_of, scaled, several, shorten_middle, show_shape, show_sizes, size_in_bytes
+from striate.wording import listed, percent_of, scaled, several, shorten_middle, show_shape, show_sizes, size_in_bytes
 
 _KIND = 9
 """Least number of letters of a layer's kind in a table that is too wide."""
@@ -134,11 +134,18 @@ class Ledger:
     other_inputs: dict[str, Shape] = field(default_factory=dict)
     """Shapes of the inputs after `input`, by name or position, for a network with several; these are zeros. Receptive
     fields are in `input`."""
+    other_outputs: dict[str, Shape] = field(default_factory=dict)
+    """Shapes of the outputs after `output`, by key or position, for a network with several."""
 
     @property
     def all_inputs(self) -> str:
         """The shapes of all inputs as text."""
         return " and ".join(show_shape(shape) for shape in (self.input, *self.other_inputs.values()))
+
+    @property
+    def all_outputs(self) -> str:
+        """The shapes of all outputs as text."""
+        return listed([show_shape(shape) for shape in (self.output, *self.other_outputs.values())], 8)
 
     @property
     def flops(self) -> int:
@@ -242,7 +249,7 @@ def totals(ledger: Ledger, width: int = WIDTH) -> list[str]:
     field, jump = show_shape(ledger.receptive_field), show_sizes(ledger.jump)
     optimizers = ", ".join(f"{name} {size_in_bytes(count)}" for name, count in ledger.optimizer_bytes.items())
     facts = [
-        ("network", f"{ledger.model}: {ledger.all_inputs} → {show_shape(ledger.output)}"),
+        ("network", f"{ledger.model}: {ledger.all_inputs} → {ledger.all_outputs}"),
         ("parameters", f"{ledger.params:,}, {ledger.trainable:,} of them trainable"),
         ("MACs", f"{ledger.macs:,} multiply–accumulates of convolutions and matrix products, biases excluded"),
         ("FLOPs", f"{ledger.flops:,} = 2 × MACs; plus {scaled(sum(ledger.other_ops.values()))} other operations"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -34,7 +34,8 @@ def make_ledger(name: str, seen: Observation, input_shape: Shape) -> Ledger:
     operations: Counter[str] = Counter()
     for entry in entries:
         operations += entry.tally.operations
-    first = next(iter(tensors_in(seen.output)), None)
+    every = list(tensors_in(seen.output))
+    first = next(iter(every), None)
     axes = len(input_shape) - 1
     field, jump = _of_output(first, axes) or _of_joined(rows, seen, entries, axes) or _field_and_jump(rows, axes)
     return Ledger(
@@ -55,7 +56,14 @@ def make_ledger(name: str, seen: Observation, input_shape: Shape) -> Ledger:
         other_ops=dict(operations.most_common()),
         uncounted=(*seen.observer.uncounted, *seen.notes),
         real_pass=seen.real_pass,
+        other_outputs=dict(list(zip(_names_of(seen.output, len(every)), map(sample_shape, every), strict=True))[1:]),
     )
+
+
+def _names_of(output: object, count: int) -> list[str]:
+    """The keys of a mapping that has all `count` tensors of the output; of any other output, their positions."""
+    keys = output if isinstance(output, Mapping) and len(output) == count else range(count)
+    return [str(key) for key in keys]
 
 
 def _with_inputs(rows: tuple[Row, ...], seen: Observation, entries: list[Entry]) -> tuple[Row, ...]:
