@@ -1,4 +1,5 @@
 import hashlib
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -33,6 +34,8 @@ def test_the_catalogue_is_complete():
         assert entry.homepage.startswith("http")
         assert entry.embedded == (entry.size_bytes == 0)
         assert all(file.url.startswith("https://") and len(file.sha256) == 64 for file in entry.files)
+        if counted := re.search(r"in (\d+) classes", entry.title):
+            assert len(set(entry.classes)) == int(counted[1])
 
 
 @pytest.mark.parametrize("entry", [e for e in catalogue() if e.embedded], ids=lambda e: e.name)

@@ -44,6 +44,15 @@ def _home_folders() -> tuple[Path, ...]:
 _MNIST = "https://ossci-datasets.s3.amazonaws.com/mnist/"
 _FASHION = "https://fashion-mnist.s3.eu-central-1.amazonaws.com/"
 _CIFAR = "https://www.cs.toronto.edu/~kriz/"
+_CIFAR100 = """
+    apple aquarium_fish baby bear beaver bed bee beetle bicycle bottle bowl boy bridge bus butterfly camel can
+    castle caterpillar cattle chair chimpanzee clock cloud cockroach couch crab crocodile cup dinosaur dolphin
+    elephant flatfish forest fox girl hamster house kangaroo keyboard lamp lawn_mower leopard lion lizard
+    lobster man maple_tree motorcycle mountain mouse mushroom oak_tree orange orchid otter palm_tree pear
+    pickup_truck pine_tree plain plate poppy porcupine possum rabbit raccoon ray road rocket rose sea seal
+    shark shrew skunk skyscraper snail snake spider squirrel streetcar sunflower sweet_pepper table tank
+    telephone television tiger tractor train trout tulip turtle wardrobe whale willow_tree wolf woman worm
+"""
 _SVHN = "https://ufldl.stanford.edu/housenumbers/"
 _DIGITS = tuple("0123456789")
 
@@ -218,7 +227,7 @@ _CATALOGUE = (
         "small color photographs in 100 classes",
         "image",
         (50_000, 10_000),
-        (),
+        tuple(_CIFAR100.split()),
         (3, 32, 32),
         "not stated",
         "https://www.cs.toronto.edu/~kriz/cifar.html",
