@@ -153,4 +153,9 @@ def test_a_network_with_arguments_is_shown_with_what_that_form_costs(capsys) -> 
     assert "62,378,344 parameters" in out
     assert "this form" not in printed(capsys, "alexnet-2012")
     document = json.loads(printed(capsys, "alexnet-2012(groups=1)", "--json"))
-    assert document["form"] == {"written": "alexnet-2012(groups=1)", "params": 62378344, "macs": 1135256096}
+    assert (document["written"], document["params"], document["macs"]) == (
+        "alexnet-2012(groups=1)",
+        62378344,
+        1135256096,
+    )
+    assert document["published"] == {"params": published.published_parameters, "macs": published.published_macs}

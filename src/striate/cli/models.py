@@ -73,8 +73,6 @@ def _all(as_json: bool) -> int:
 
 
 def _one(name: str, as_json: bool) -> int:
-    from dataclasses import asdict
-
     from striate.cli.output import print_json, print_text
     from striate.models.registry import GROUPS, describe_model
 
@@ -82,7 +80,7 @@ def _one(name: str, as_json: bool) -> int:
     form = None if name.strip() == info.name else _form(name.strip())
     if as_json:
         group = next(group for group, entries in GROUPS.items() if info in entries)
-        print_json(model_json(info, group) | ({} if form is None else {"form": asdict(form)}))
+        print_json(model_json(info, group, form))
         return 0
     print_text(model_entry(info, form))
     return 0
@@ -210,15 +208,16 @@ def model_entry(info: ModelInfo, form: Form | None = None) -> str:
     return "\n".join([f"{info.name} ({info.year})", *body])
 
 
-def model_json(info: ModelInfo, group: str) -> dict[str, Any]:
-    """One network as a JSON object, with everything that is known of it."""
+def model_json(info: ModelInfo, group: str, form: Form | None = None) -> dict[str, Any]:
+    """One network as a JSON object, with everything that is known of it; `params` and `macs` are those of the `form`,
+    if there is one, and `published` has those of the published network."""
     values = asdict(info)
+    published = {"params": values.pop("published_parameters"), "macs": values.pop("published_macs")}
     return {
         "name": info.name,
         "family": group,
         "signature": info.signature,
-        "params": values.pop("published_parameters"),
-        "macs": values.pop("published_macs"),
+        **(published if form is None else asdict(form) | {"published": published}),
         "arguments": [_argument(parameter) for parameter in info.parameters],
     } | {key: value for key, value in values.items() if key not in ("path", "parameters")}
 
