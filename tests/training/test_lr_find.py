@@ -38,6 +38,7 @@ from striate.training.learning_rate.trials import (
 )
 from striate.training.prepare import Prepared, prepare
 from striate.training.request import merge_request, read_config
+from striate.wording import number
 
 PLAN = TrialPlan(steps=30, seeds=2)
 
@@ -155,7 +156,11 @@ def test_the_test_split_is_never_looked_at_and_the_same_plan_gives_the_same_answ
     assert first.low == pytest.approx(good[0] * shorter, rel=0.05)
     assert first.high == pytest.approx(good[-1] * shorter, rel=0.05)
     assert len(first.rates) == lr_find._MOST_RATES or not (first.rates[0].good or first.rates[-1].good)
-    assert f"{first.run_steps / PLAN.steps:.2g} times as long" in first.why
+    assert f"{number(first.run_steps / PLAN.steps, 2)} times as long" in first.why
+
+
+def test_a_much_longer_training_is_told_without_an_exponent() -> None:
+    assert "the training is 160 times as long, so the rate is 5.1 times lower" in lr_find._say_length(True, 10, 1603)
 
 
 class Scaled(nn.Module):

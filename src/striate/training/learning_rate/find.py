@@ -28,7 +28,7 @@ from striate.training.learning_rate.trials import (
 )
 from striate.training.loop import validate
 from striate.training.prepare import Prepared
-from striate.wording import several
+from striate.wording import number, several
 
 SECONDS = 45.0
 HORIZON = 0.32
@@ -307,10 +307,11 @@ def _rescaled(lr: float | None, steps: int, run_steps: int) -> float | None:
 def _say_length(found: bool, steps: int, run_steps: int) -> str:
     if steps == run_steps:
         return ""
-    longer = run_steps / steps
+    longer = number(run_steps / steps, 2)
     if not found:
-        return f"; the training is {longer:.2g} times as long as a trial: with more --seconds, longer trials may decide"
-    return f"; the training is {longer:.2g} times as long, so the rate is {longer**HORIZON:.2g} times lower"
+        return f"; the training is {longer} times as long as a trial: with more --seconds, longer trials may decide"
+    lower = number((run_steps / steps) ** HORIZON, 2)
+    return f"; the training is {longer} times as long, so the rate is {lower} times lower"
 
 
 def _say_range(points: tuple[RangePoint, ...]) -> str:
