@@ -1,4 +1,4 @@
-"""What a teacher would say: each remark is true of the network that it is said of, and said once."""
+"""Remarks on the design: each remark is true of the network that it is said of, and said once."""
 
 from __future__ import annotations
 

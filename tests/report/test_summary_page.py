@@ -79,6 +79,7 @@ def test_it_needs_nothing_else_and_runs_nothing() -> None:
 def test_remarks_and_totals_are_in_it() -> None:
     ledger = summarize("conv(4,3,stride=3) relu fc(9) softmax", (1, 7, 7))
     page = summary_page(ledger)
+    assert "<h2>Remarks on the design</h2>" in page
     for remark in ledger.remarks:
         assert remark.code in page
     assert '<strong class="warning">warning</strong>' in page

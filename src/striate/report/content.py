@@ -51,7 +51,7 @@ class ModelFacts:
     diagram: str = ""
     """An SVG of the layers."""
     remarks: Sequence[Finding] = ()
-    """What a teacher would say."""
+    """Remarks on the design of the network."""
 
 
 @dataclass(frozen=True)
