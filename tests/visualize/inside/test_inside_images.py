@@ -43,6 +43,11 @@ def test_patches_are_where_the_mark_is() -> None:
         assert part[0, 1, 1] == 60 * (sample + 1)
         assert (part > 0).sum() == 1
     patches_figure(found, images, title="t", labels=["a", "b", "c", "d", "e"]).canvas.draw()
+    two = exciting_patches(corner_finder(), x, units=[0, 1], each=4)
+    figure = patches_figure(two, images, title="t", labels=["a long class name"] * len(images))
+    figure.canvas.draw()
+    assert figure.axes[0].get_ylabel().endswith("\nclass a long clas…\nin 4 of 4")
+    assert figure.axes[0].yaxis.label.get_window_extent().x0 >= 0, "not cut off"
 
 
 def test_what_lies_beyond_the_border_is_gray() -> None:

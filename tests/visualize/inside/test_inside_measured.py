@@ -93,7 +93,11 @@ def test_the_plane_is_that_of_the_loss() -> None:
         np.testing.assert_allclose(np.polyval(np.polyfit(found.steps, line, 2), found.steps), line, rtol=1e-4)
     np.testing.assert_allclose(found.plane[2], found.lines[0], rtol=1e-5)
     np.testing.assert_allclose(found.plane[:, 2], found.lines[1], rtol=1e-5)
-    landscape_figure(found, title="t").canvas.draw()
+    figure = landscape_figure(found, title="t")
+    figure.canvas.draw()
+    levels = [text for text in figure.axes[1].texts if text.get_text()]
+    assert levels
+    assert all(text.get_path_effects() for text in levels), "readable on bright and dark areas"
     assert json.loads(json.dumps(found.to_json()))["n"] == 70
 
 

@@ -148,4 +148,6 @@ def test_one_position_and_the_figure():
     document = found.to_json()
     assert np.shape(document["units"][0]["projections"]) == (3, 1, 8, 8)
     pixels = np.zeros((6, 1, 14, 14), np.uint8)
-    projections_figure(found, pixels, title="t", labels=list("abcabc")).canvas.draw()
+    figure = projections_figure(found, pixels, title="t", labels=list("aaaaaa"))
+    figure.canvas.draw()
+    assert figure.axes[0].get_title("left") == f"unit {found.patches.units[0].unit}: class a in 3 of 3"

@@ -17,6 +17,7 @@ from striate.models.preserved_state import on_trial
 from striate.visualize.canvas import (
     BLUE,
     FAINT,
+    INK,
     SMALL,
     VERMILION,
     heading,
@@ -172,10 +173,13 @@ def draw_plane(axes: Axes, found: Landscape) -> None:
     positive = float(np.nanmin(heights)) > 0
     low, high = float(np.nanmin(heights)), float(np.nanmax(heights))
     if high > low:
+        from matplotlib.patheffects import withStroke
+
         levels = np.geomspace(low, high, _LEVELS) if positive else np.linspace(low, high, _LEVELS)
         axes.contourf(found.grid, found.grid, heights, levels, cmap="viridis_r", norm="log" if positive else None)
         drawn = axes.contour(found.grid, found.grid, heights, levels[1:-1:2], colors="white", linewidths=0.7)
-        axes.clabel(drawn, fmt=lambda value: f"{value:.2g}", fontsize=SMALL - 1)
+        for label in axes.clabel(drawn, fmt=lambda value: f"{value:.2g}", fontsize=SMALL - 1, colors=INK):
+            label.set_path_effects([withStroke(linewidth=2.5, foreground="white")])  # readable on any color
     axes.plot([0], [0], "o", color=VERMILION, markersize=6)
     axes.set_aspect("equal")
     axes.tick_params(labelsize=SMALL)

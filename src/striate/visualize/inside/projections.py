@@ -125,7 +125,7 @@ def projections_figure(
         left, right = (grid[place // across][2 * (place % across) + side] for side in (0, 1))
         show_mosaic(left, [gray_middle(one) for one in found.values[place]], _SQUARE)
         draw_patches(right, unit, images, _SQUARE)
-        _name(left, unit_name(unit, labels).replace("\n", ": "))
+        _name(left, unit_name(unit, labels))
     for axes in grid.ravel()[2 * len(units) :]:
         axes.set_axis_off()
     caption(figure, projection_words(found))
