@@ -1,5 +1,7 @@
 """What does not fit is refused with its place, the arithmetic and a remedy that works."""
 
+import math
+import re
 import subprocess
 import sys
 
@@ -302,3 +304,20 @@ def test_the_remedy_for_a_missing_axis_works(x, kernels):
     else:
         given[remedy[0]] = eval(remedy, dict(given))
     assert reference.convolve(**given).ndim == 4
+
+
+@pytest.mark.parametrize(
+    "x", [torch.ones(1, 1, 3).bfloat16(), torch.ones(1, 1, 3, requires_grad=True), np.ones((2, 1) * 3)]
+)
+def test_the_remedy_for_a_tensor_and_for_too_many_axes_works(x):
+    with pytest.raises(StriateError) as caught:
+        reference.relu(x) if x.ndim == 3 else reference.max_pool(x, 1)
+    mended = eval(re.split(r" for |, with ", caught.value.remedy)[0], {"x": x})
+    assert reference.max_pool(mended, 1).size == math.prod(x.shape)
+
+
+def test_nothing_is_not_told_to_become_an_array():
+    with pytest.raises(UsageError) as caught:
+        reference.relu(None)
+    assert caught.value.got == "nothing"
+    assert "asarray" not in caught.value.remedy

@@ -27,11 +27,14 @@ def array(value: ArrayLike, name: str) -> Array:
         found = np.asarray(value)
     except Exception as error:
         got = f"{type(value).__name__} that NumPy cannot read ({str(error).splitlines()[0]})"
-        remedy = f"np.asarray({name}.detach().cpu()) for a tensor; rows of equal length for nested lists"
+        remedy = f"{name}.detach().cpu().double() for a tensor; rows of equal length for nested lists"
         raise UsageError(name, got, "an array of real numbers", remedy) from None
     if found.dtype.kind not in "biuf":
         got = f"{type(value).__name__} of {found.dtype}"
-        raise UsageError(name, got, "an array of real numbers", f"np.asarray({name}, dtype=np.float64)")
+        remedy = (
+            f"give {name}, such as np.ones((1, 1, 3))" if value is None else f"np.asarray({name}, dtype=np.float64)"
+        )
+        raise UsageError(name, "nothing" if value is None else got, "an array of real numbers", remedy)
     return found.astype(np.result_type(found.dtype, np.float64), copy=False)
 
 
@@ -49,7 +52,8 @@ def maps(value: ArrayLike, name: str = "x") -> Array:
     """An array (N, C, *spatial) with 1 to 3 spatial axes, none of them empty."""
     x = array(value, name)
     if not 3 <= x.ndim <= 5:
-        remedy = f"{name}[None, None] for one picture of one channel, {name}[None] for one of several"
+        few = f"{name}[None, None] for one picture of one channel, {name}[None] for one of several"
+        remedy = few if x.ndim < 3 else f"{name}.reshape(-1, *{name}.shape[-4:]), with the first axes as one"
         raise ShapeError(name, f"shape {x.shape}", "(N, C, *spatial) with 1 to 3 spatial axes", remedy)
     return not_empty(x, name)
 
