@@ -138,11 +138,14 @@ class ModelError(StriateError):
 
 
 class LayerStringError(ModelError):
-    """A layer string that cannot be read or built; `text[position]` is the character at fault."""
+    """A layer string that cannot be read or built; `text[position]` is the character at fault. `what` names another
+    text, such as a model's name with arguments."""
 
-    def __init__(self, text: str, position: int, got: str, expected: str, remedy: str) -> None:
+    def __init__(
+        self, text: str, position: int, got: str, expected: str, remedy: str, what: str = "layer string"
+    ) -> None:
         self.text, self.position = text, position
-        super().__init__(f"layer string, character {position + 1}", got, expected, remedy)
+        super().__init__(f"{what}, character {position + 1}", got, expected, remedy)
 
     def __str__(self) -> str:
         # A window of the text keeps the pointer on one terminal line, however long the string is.

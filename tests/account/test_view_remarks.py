@@ -59,7 +59,7 @@ def test_what_was_measured_is_not_advised_again() -> None:
     (before,) = (r for r in summarize(text, (1, 8, 8)).remarks if r.code == "account.large-field")
     ledger, _ = summarize_and_measure(text, (1, 8, 8))
     (after,) = (r for r in ledger.remarks if r.code == "account.large-field")
-    assert "--effective" in before.remedy
+    assert before.remedy.startswith("`--effective` (in Python `effective=True`) measures it")
     assert "--effective" not in after.remedy
 
 

@@ -256,6 +256,21 @@ def test_the_limit_of_characters_counts_blanks_at_the_ends():
         build_model(" " * 20_000 + "relu", (1, 8, 8))
 
 
+@pytest.mark.parametrize(
+    ("model", "where", "remedy"),
+    [
+        ("dense(10)", "layer string, character 1", 'write "fc(10)"'),
+        ("batchnorm", "layer string, character 1", 'write "bn"'),
+        ("resnet81", "model, character 1", 'write "resnet18"'),
+        ("resnet18(wdith=32)", "model, character 10", 'write "resnet18(width=32)"'),
+    ],
+)
+def test_a_word_of_another_library_means_a_layer_and_a_similar_name_a_network(model, where, remedy):
+    with pytest.raises(ModelError) as caught:
+        build_model(model, (1, 28, 28))
+    assert (caught.value.where, caught.value.remedy) == (where, remedy)
+
+
 def test_a_missing_file_or_function_suggests_the_nearest(tmp_path):
     good = write(tmp_path, "from torch import nn\ndef build(): return nn.Linear(4, 3)\n")
     for wrong in (good.replace("nets.py", "nest.py"), good.replace(":build", ":buidl")):

@@ -136,6 +136,13 @@ def test_errors_point_at_the_character_and_their_remedy_parses(text, position, w
     assert (shown + " ")[pointer.index("^") :][:1] == (text + " ")[position] or position >= 40 or not text
 
 
+def test_too_many_layers_without_a_repetition_have_a_remedy_in_words():
+    with pytest.raises(LayerStringError) as caught:
+        parse_layers("relu " * 1000 + "fc(3)")
+    assert caught.value.position == 5000
+    assert caught.value.remedy == "write at most 1000 layers, or the network as a function: path/to/file.py:function"
+
+
 def pasted(error):
     """What stands between the quotation marks of the remedy."""
     return re.search(r'"(.*)"', error.remedy).group(1)

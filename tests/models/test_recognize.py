@@ -82,3 +82,11 @@ def test_tensors_of_no_network_are_none_and_no_large_one_is_built_for_them(built
 def test_of_the_large_ones_only_those_of_that_size_are_built(built):
     assert told(tensors("densenet121")) == "densenet121"
     assert not {"resnet152", "resnet50", "senet154", "vgg16", "densenet169", "wide_resnet50_2"} & set(built)
+
+
+def test_weights_of_no_known_network_say_what_to_give_instead() -> None:
+    torch.save(torch.nn.Linear(3, 2).state_dict(), "sd.pt")
+    error = room.nameless_weights("sd.pt")
+    assert error is not None
+    assert error.remedy.startswith("give the network instead of the file: ")
+    assert error.remedy.endswith("--weights sd.pt")

@@ -130,6 +130,12 @@ def test_what_is_refused_and_where(pasted: str, place: int, told: str, remedy: s
     assert remedy in caught.value.remedy
 
 
+def test_lines_of_a_constructor_lack_what_forward_calls() -> None:
+    with pytest.raises(LayerStringError) as caught:
+        striate.build("self.conv = nn.Conv2d(1, 4, 5)\nself.fc = nn.Linear(576, 10)", (1, 28, 28))
+    assert caught.value.expected.startswith("2304, or pooling before it: ")
+
+
 def test_every_module_is_tried_here() -> None:
     tried = {case[0] for case in CASES} | {"AdaptiveAvgPool2d", "Identity"}
     along = {name[:-2] for name in tried if name.endswith("d") and name[-2].isdigit()}

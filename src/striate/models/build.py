@@ -27,7 +27,7 @@ from striate.models.layer_strings.layer_string import refuse_long
 from striate.models.layer_strings.outputs import plan_outputs, with_outputs
 from striate.models.layer_strings.shapes import MAX_PARAMETERS
 from striate.models.layer_strings.torch_modules import torch_name, torch_spelling
-from striate.models.layer_strings.words import WORDS
+from striate.models.layer_strings.words import WORDS, synonym
 from striate.models.registry import MODELS
 from striate.models.trusted_code import (
     MODULE_GIVEN,
@@ -226,7 +226,7 @@ def _kind(text: str) -> Literal["given", "file", "run", "timm", "zoo", "layers"]
         raise no_network_there(text)
     if name in MODELS:
         return "zoo"
-    if not known and _ONE_CALL.fullmatch(text):
+    if not known and not synonym(name) and _ONE_CALL.fullmatch(text):
         raise unknown_name(text, name)
     return "layers"
 

@@ -70,4 +70,4 @@ def unknown_name(text: str, name: str) -> LayerStringError:
         if close
         else Remedy("striate models", command=LIST_OF_MODELS)
     )
-    return LayerStringError(text, 0, f"no model or layer `{name[:60]}`{guess}", EXPECTED, remedy)
+    return LayerStringError(text, 0, f"no model or layer `{name[:60]}`{guess}", EXPECTED, remedy, "model")

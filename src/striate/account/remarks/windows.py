@@ -327,8 +327,8 @@ def _larger(ledger: Ledger) -> Iterator[Finding]:
         f"receptive fields are larger than {the_input}; {field} at the last map",
         f"the input, {show_shape(sides)}",
         f"A unit there can see {seen}, and padding beyond it. It depends mostly on a much smaller center.",
-        f"{'' if measured else '`striate summary NETWORK --effective` measures it. '}For small images, a network with "
-        "fewer strides keeps more detail.",
+        f"{'' if measured else '`--effective` (in Python `effective=True`) measures it. '}For small images, a "
+        "network with fewer strides keeps more detail.",
     )
 
 

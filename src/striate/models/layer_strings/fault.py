@@ -22,16 +22,19 @@ class Edit:
 
 
 class Fault(Exception):
-    """Raised while a layer string is read or fitted; `candidates` are fixes, the best first."""
+    """Raised while a layer string is read or fitted; `candidates` are fixes, the best first, and `otherwise` is the
+    remedy if none of them helps."""
 
-    def __init__(self, position: int, got: str, expected: str, *candidates: Edit | tuple[Edit, ...]) -> None:
+    def __init__(
+        self, position: int, got: str, expected: str, *candidates: Edit | tuple[Edit, ...], otherwise: str = ""
+    ) -> None:
         super().__init__(position, got, expected)
-        self.position, self.got, self.expected = position, got, expected
+        self.position, self.got, self.expected, self.otherwise = position, got, expected, otherwise
         self.candidates = tuple((c,) if isinstance(c, Edit) else c for c in candidates)
 
     def preceded_by(self, edit: Edit) -> Fault:
         """The same fault with a better fix in front."""
-        return Fault(self.position, self.got, self.expected, edit, *self.candidates)
+        return Fault(self.position, self.got, self.expected, edit, *self.candidates, otherwise=self.otherwise)
 
 
 def apply(text: str, edits: tuple[Edit, ...]) -> str:
@@ -41,12 +44,19 @@ def apply(text: str, edits: tuple[Edit, ...]) -> str:
     return text.strip()
 
 
-def to_error(text: str, fault: Fault, attempt: Callable[[str], object], most_drops: int = ROUNDS) -> LayerStringError:
-    """The error that a user sees. `attempt(text)` raises a Fault for a text that is still wrong.
+def to_error(
+    text: str,
+    fault: Fault,
+    attempt: Callable[[str], object],
+    most_drops: int = ROUNDS,
+    what: str = "layer string",
+) -> LayerStringError:
+    """The error that a user sees. `attempt(text)` raises a Fault for a text that is still wrong; `what` names the text.
 
     A remedy drops at most `most_drops` words. If no fix is found, the remedy says where to change the text.
     """
-    return LayerStringError(text, fault.position, fault.got, fault.expected, _remedy(text, fault, attempt, most_drops))
+    remedy = _remedy(text, fault, attempt, most_drops)
+    return LayerStringError(text, fault.position, fault.got, fault.expected, remedy, what)
 
 
 def fix(text: str, fault: Fault, attempt: Callable[[str], object], most_drops: int = ROUNDS) -> str | None:
@@ -112,7 +122,7 @@ def _remedy(text: str, fault: Fault, attempt: Callable[[str], object], most_drop
             told = " and ".join(_describe(text, edit) for edit in candidate)
             if len(told) <= LONGEST_SHOWN:
                 return told
-    return f"change the text at character {fault.position + 1}; expected: {fault.expected}"
+    return fault.otherwise or f"change the text at character {fault.position + 1}; expected: {fault.expected}"
 
 
 def _describe(text: str, edit: Edit) -> str:

@@ -32,7 +32,10 @@ def _check_claim(layer: Layer, shape: Shape) -> None:
         raise _fault(layer, got, f"a map with {several(claim.axes or 0, 'spatial axis', 'spatial axes')}", layer)
     if claim.count not in (None, shape[0]):
         got = f"`{claim.takes}` of `{claim.name}` is {claim.count}, and its input is {show_shape(shape)}"
-        raise Fault(claim.place[0], got, str(shape[0]), Edit(*claim.place, str(shape[0])))
+        expected = str(shape[0])
+        if layer.word == "fc" and (claim.count or 0) < shape[0]:
+            expected += ", or pooling before it: the pasted lines lack what forward() calls, such as F.max_pool2d(x, 2)"
+        raise Fault(claim.place[0], got, expected, Edit(*claim.place, str(shape[0])))
 
 
 def axes(layer: Layer, name: str, count: int) -> tuple[int, ...]:

@@ -8,7 +8,7 @@ from striate.models.layer_strings.fault import Edit, Fault, to_error
 from striate.models.layer_strings.spec import Item, Layer, Network, Repeat, Residual
 from striate.models.layer_strings.tokens import TOO_LARGE, Token, tokenize
 from striate.models.layer_strings.torch_modules import SEQUENTIAL, read_torch, torch_name, torch_spelling
-from striate.models.layer_strings.words import MAX_NUMBER, SYNONYMS, WORDS, Parameter, Value
+from striate.models.layer_strings.words import MAX_NUMBER, WORDS, Parameter, Value, synonym
 from striate.wording import several
 
 MAX_CHARACTERS = 20_000
@@ -56,7 +56,7 @@ def parse_call(text: str, parameters: tuple[Parameter, ...]) -> dict[str, Value]
     try:
         return read(text)
     except Fault as fault:
-        raise to_error(text, fault, read) from None
+        raise to_error(text, fault, read, what="model") from None
 
 
 def read_layers(text: str) -> Network:
@@ -102,7 +102,14 @@ def _refuse_many(text: str, items: tuple[Item, ...]) -> None:
             counts[repeat.position] = min(repeat.count, max(1, _fitting(items, counts, repeat)))
             together.append(Edit(*span, str(counts[repeat.position])))
     expected = f"at most {MAX_LAYERS} after expansion"
-    raise Fault(culprit.position, several(total, "layer"), expected, *alone, *([tuple(together)] if together else []))
+    raise Fault(
+        culprit.position,
+        several(total, "layer"),
+        expected,
+        *alone,
+        *([tuple(together)] if together else []),
+        otherwise=f"write at most {MAX_LAYERS} layers, or the network as a function: path/to/file.py:function",
+    )
 
 
 def _count(items: tuple[Item, ...], counts: dict[int, int]) -> int:
@@ -366,7 +373,7 @@ class _Parser:
             self._refuse_layer_inside(call)
             bound = bind(call, WORDS[word])
             return Layer(word, (), call.start, call.end).changed(**bound)
-        close = SYNONYMS.get(word.lower().replace("_", ""), nearest(word, [*WORDS, "res"]))
+        close = synonym(word) or nearest(word, [*WORDS, "res"])
         if self.peek().kind == "[" and call.end == call.start + len(word):
             close = "res"
         names = [name for name in (torch_spelling(word), close) if name]

@@ -133,7 +133,7 @@ WORDS: dict[str, tuple[Parameter, ...]] = {
     ),
 }
 
-SYNONYMS = {
+_SYNONYMS = {
     "conv1d": "conv",
     "conv2d": "conv",
     "conv3d": "conv",
@@ -160,4 +160,10 @@ SYNONYMS = {
     "globalpool": "gap",
     "residual": "res",
 }
-"""Words of other libraries, with the layer to suggest before words of similar spelling."""
+"""Words of other libraries, each with its layer here."""
+
+
+def synonym(word: str) -> str | None:
+    """The layer that other libraries call `word`, to be suggested before words of similar spelling; None if there is
+    none."""
+    return _SYNONYMS.get(word.lower().replace("_", ""))

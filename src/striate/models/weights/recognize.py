@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from striate.errors import ModelError, StriateError
+from striate.errors import ModelError, StriateError, pasted
 from striate.models.check import check_outputs
 from striate.models.from_zoo import build_from_zoo
 from striate.models.layer_strings.shapes import Shape
@@ -54,7 +54,12 @@ def nameless_weights(text: str) -> ModelError | None:
     asked = (((3, 224, 224), False), ((1, 28, 28), False), ((3, 224, 224), True))
     found = next(filter(None, (recognize(weights, shape, 1000, dense) for shape, dense in asked)), None)
     got = f"weights without the name of their network: {listed(list(weights.tensors))}"
-    remedy = f"write {found}, the network of these weights" if found else "name the network (striate models lists them)"
+    remedy = (
+        f"write {found}, the network of these weights"
+        if found
+        else "give the network instead of the file: a name that `striate models` lists, a layer string or "
+        f"file.py:function; striate train then takes the file with --weights {pasted(text[:80])}"
+    )
     return ModelError(text[:80], got, "the name of a network, or a run or checkpoint, which records it", remedy)
 
 
