@@ -196,3 +196,28 @@ def test_neither_padding_nor_its_kind_moves_the_first_unit() -> None:
     for mode in ("zeros", "reflect", "replicate", "circular"):
         row = observe(nn.Conv2d(1, 1, 3, padding=1, padding_mode=mode), (1, 6, 6)).rows[0]
         assert (row.receptive_field, row.center, row.leftover) == ((3, 3), (0, 0), (0, 0)), mode
+
+
+class GatedMaps(nn.Module):
+    """A residual block with a gate by the mean of each map (squeeze and excitation), then two convolutions."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1, self.gate, self.conv2 = (
+            nn.Conv2d(1, 2, 3, padding=1),
+            nn.Conv2d(2, 2, 1),
+            nn.Conv2d(2, 2, 3, padding=1),
+        )
+        self.conv3 = nn.Conv2d(2, 1, 3, 2, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.conv1(x)
+        x = x + x * self.gate(x.mean((2, 3), keepdim=True)).sigmoid()
+        return self.conv3(self.conv2(x))
+
+
+def test_after_a_gate_every_layer_sees_the_whole_map() -> None:
+    rows = {row.name: row for row in observe(GatedMaps(), (1, 8, 8)).rows}
+    assert [rows[name].sees_all for name in ("conv1", "conv2", "conv3")] == [False, True, True]
+    # The two outermost positions of the map see one pixel of padding each.
+    assert rows["conv2"].receptive_field == rows["conv3"].receptive_field == (10, 10)

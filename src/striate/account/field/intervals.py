@@ -115,6 +115,12 @@ def _union(parts: list[Seen]) -> Seen:
     lo, hi = first.lo, first.hi
     for part in parts[1:]:
         lo, hi = np.minimum(lo, part.lo), np.maximum(hi, part.hi)
+    # After a gate, all positions of a map have the same field. Without a side of their own, windows do not widen it by
+    # the padding at the borders.
+    for dim in range(lo.ndim):
+        ends = lo[(slice(None),) * dim + (slice(1),)], hi[(slice(None),) * dim + (slice(1),)]
+        if bool((lo == ends[0]).all() and (hi == ends[1]).all()):
+            lo, hi = ends
     guide = next((part for part in parts if part.dim is not None), first)
     return Seen(lo, hi, guide.jump, guide.dim, math.lcm(*(part.period for part in parts)))
 
