@@ -69,6 +69,21 @@ def test_large_kernels_are_as_exact_as_small_ones(side, largest, monkeypatch) ->
     assert len(np.unique(fast)) > 10
 
 
+@pytest.mark.parametrize("power", [16, 18, 20, 40, 999])
+def test_numbers_of_any_size_are_summed_exactly(power) -> None:
+    x = numbers(power, 6, 7)
+    large = 10**power
+    kernel = parse_kernel(f"-1e{power} 1e{power} 0; 0 1 0; 1e{power} 0 -1e{power}")
+    assert kernel.weights == ((-large, large, 0), (0, 1, 0), (large, 0, -large))
+    padded = np.pad(x, 1, mode="edge").astype(object)
+    sums = sum(
+        weight * padded[a : a + 6, b : b + 7] for a, row in enumerate(kernel.weights) for b, weight in enumerate(row)
+    )
+    assert filter_values(x, kernel).tolist() == np.clip(sums, 0, 255).tolist()
+    pixel = explain_pixel(Picture(x[..., None]), kernel, "replicate", "3,2")
+    assert (pixel.channels[0].sum, pixel.channels[0].value) == (sums[2, 3], filter_values(x, kernel)[2, 3])
+
+
 def test_pictures_of_many_bands_have_no_seams(monkeypatch) -> None:
     x = numbers(1, 400, 50)
     whole = filter_values(x, KERNELS["gaussian5"])

@@ -57,7 +57,6 @@ def test_any_fractions_are_kept_as_they_are(rows) -> None:
         ("", "without numbers"),
         ("1 nan 1", "nan"),
         ("1 -inf 1", "-inf"),
-        ("1 1e999 1", "about 1,002 digits"),
         ("1 x 1", "'x'"),
         ("1 1/0 1", "1/0"),
         ("1 2 1 /0", "division by 0"),
@@ -65,7 +64,6 @@ def test_any_fractions_are_kept_as_they_are(rows) -> None:
         ("1 0;0 1", "2 × 2 numbers"),
         ("; ".join(["1 " * 101] * 3), "3 × 101 numbers"),
         (";".join(["1"] * 101), "101 × 1 numbers"),
-        ("9007199254740993 0 0", "about 19 digits"),
         ("1/2/3 0 0", "'1/2/3'"),
     ],
 )
@@ -90,6 +88,13 @@ def test_numbers_at_full_precision_are_rounded_and_that_is_said(size) -> None:
     assert choose_kernel("0.1 0.25 1/9").kernel.decimals is None
 
 
+def test_large_whole_numbers_stay_exact_and_others_beside_them_become_whole() -> None:
+    assert choose_kernel("9007199254740993 0 -1e20").kernel == Kernel(((9007199254740993, 0, -(10**20)),))
+    chosen = choose_kernel("1e-30 1e30 1.6")
+    assert chosen.kernel.weights == ((0, 10**30, 2),)
+    assert chosen.words.endswith("rounded to 0 decimals")
+
+
 def test_a_path_that_is_not_there_is_told_as_that() -> None:
     for text, said in (("nofile.txt", True), ("./sobel", True), ("sobl", False)):
         with pytest.raises(UsageError) as caught:
@@ -97,7 +102,7 @@ def test_a_path_that_is_not_there_is_told_as_that() -> None:
         assert ("no such file" in caught.value.got) is said
 
 
-@pytest.mark.parametrize("text", ["1 -1", "1 0; 0 1", "1; 2", "1 2 3; 4 5 6", "9007199254740993 0 0", "1e-30 1e30 1"])
+@pytest.mark.parametrize("text", ["1 -1", "1 0; 0 1", "1; 2", "1 2 3; 4 5 6"])
 def test_the_remedy_for_a_kernel_of_the_wrong_form_is_a_kernel(text) -> None:
     with pytest.raises(UsageError) as caught:
         parse_kernel(text)

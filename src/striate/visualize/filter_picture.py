@@ -42,7 +42,7 @@ def filter_values(x: Bytes, kernel: Kernel, padding_mode: str = "replicate") -> 
     above, left = kernel.center
     padded = np.pad(x, ((above, above), (left, left)), mode=NUMPY_MODES[padding_mode])
     y = np.empty_like(x)
-    summed = _sums_by_fourier if _count(kernel) > _MANY_WEIGHTS else _sums
+    summed = _large_sums if _bound(kernel) >= 2**63 else _sums_by_fourier if _count(kernel) > _MANY_WEIGHTS else _sums
     high = max(4 * kernel.shape[0], _BAND // x.shape[1], 1)
     for top in range(0, len(x), high):
         rows = min(high, len(x) - top)
@@ -87,12 +87,30 @@ def _count(kernel: Kernel) -> int:
     return sum(weight != 0 for row in kernel.weights for weight in row)
 
 
+def _bound(kernel: Kernel) -> int:
+    """A bound of all whole numbers from which `divide` computes the result."""
+    return 2 * 255 * kernel.reach + kernel.divisor
+
+
+_LIMB = 2**32
+
+
+def _large_sums(padded: Bytes, kernel: Kernel) -> NDArray[Any]:
+    """The sums of products with weights of any size, as Python's whole numbers: those with the weights' last 32 bits,
+    and those with the bits before."""
+    low = replace(kernel, divisor=1, weights=tuple(tuple(weight % _LIMB for weight in row) for row in kernel.weights))
+    high = replace(low, weights=tuple(tuple(weight // _LIMB for weight in row) for row in kernel.weights))
+    above = (_large_sums if _bound(high) >= 2**63 else _sums)(padded, high)
+    total: NDArray[Any] = above.astype(object) * _LIMB + _sums(padded, low)
+    return total
+
+
 def _sums(padded: Bytes, kernel: Kernel) -> NDArray[Any]:
     """The sums of products over a padded band, one shifted copy of it for each weight."""
     rows, columns = kernel.shape
     high, wide = len(padded) - rows + 1, padded.shape[1] - columns + 1
     # The type must hold twice a sum plus a divisor; a type of half the bytes is twice as fast.
-    kind = np.int32 if 2 * 255 * kernel.reach + kernel.divisor < 2**31 else np.int64
+    kind = np.int32 if _bound(kernel) < 2**31 else np.int64
     wider, total, product = padded.astype(kind), np.zeros((high, wide), kind), np.empty((high, wide), kind)
     for a, row in enumerate(kernel.weights):
         for b, weight in enumerate(row):
@@ -241,11 +259,11 @@ def _inside(positions: np.ndarray, size: int, padding_mode: str) -> np.ndarray:
 
 
 def _arithmetic(name: str, values: np.ndarray, kernel: Kernel) -> ChannelArithmetic:
-    products = values * np.array(kernel.weights, np.int64)
+    products = values * np.array(kernel.weights, object)
     total = int(products.sum())
     quotient = Fraction(total, kernel.divisor)
     rounded = (2 * total + kernel.divisor) // (2 * kernel.divisor)
-    value = int(divide(np.array([total]), kernel.divisor)[0])
+    value = int(divide(np.array([total], object), kernel.divisor)[0])
     return ChannelArithmetic(name, _rows(values, int), _rows(products, int), total, quotient, rounded, value)
 
 

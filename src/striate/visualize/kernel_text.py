@@ -88,20 +88,15 @@ def parse_kernel(text: str, where: str = "--kernel") -> Kernel:
 
 def kernel_from_rows(rows: Sequence[Sequence[Fraction]], where: str = "--kernel") -> Kernel:
     """The kernel of these numbers as whole numbers over their least common denominator; numbers whose sums double
-    precision cannot hold exactly are rounded to as many decimals as it can. Raises UsageError."""
+    precision cannot hold exactly are rounded to as many decimals as it can, large ones to whole numbers. Raises
+    UsageError."""
     check_form(rows, where, _as_option)
     kernel = _over(_common_divisor(rows), rows)
     decimals = _MOST_DECIMALS
     while not _sums_exactly(kernel) and decimals >= 0:
         kernel, decimals = replace(_over(10**decimals, rows), decimals=decimals), decimals - 1
-    if not _sums_exactly(kernel):
-        digits = int((255 * kernel.reach).bit_length() * math.log10(2)) + 1
-        raise UsageError(
-            where,
-            f"numbers whose sums over a picture have about {digits:,} digits",
-            "at most 15 digits, the limit of double precision",
-            option_remedy("kernel", _few_digits(rows), "use fewer digits, for example "),
-        )
+    if all(number.denominator == 1 for row in rows for number in row):  # rounding has changed nothing
+        kernel = replace(kernel, decimals=None)
     same = next((known for known in KERNELS.values() if replace(known, name="") == kernel), None)
     return kernel if same is None else replace(kernel, name=same.name)
 
@@ -128,12 +123,6 @@ def _sums_exactly(kernel: Kernel) -> bool:
 
 def _as_option(words: Words) -> Remedy:
     return option_remedy("kernel", '"{}"'.format("; ".join(" ".join(row) for row in words)))
-
-
-def _few_digits(rows: Sequence[Sequence[Fraction]]) -> str:
-    rounded = [[round(max(min(number, Fraction(10**6)), Fraction(-(10**6))), 4) for number in row] for row in rows]
-    text = "; ".join(" ".join(f"{float(number):.12g}" for number in row) for row in rounded)
-    return f'"{text}"' if len(text) <= 200 else EXAMPLE
 
 
 def _number(word: str, where: str, words: Words = ()) -> Fraction:
