@@ -8,7 +8,7 @@ from typing import get_args
 
 import pytest
 
-from made_boxes import LAYOUTS, made_images, write_coco, write_table
+from made_boxes import LAYOUTS, made_images, save, write_coco, write_table
 from striate.api import convert_data
 from striate.cli import main
 from striate.data.config import DataConfig
@@ -86,3 +86,57 @@ def test_an_image_that_cannot_be_read_is_named(tmp_path: Path, capsys: pytest.Ca
     (tmp_path / "data" / "001.png").write_bytes(b"no picture")
     assert main(["data", "convert", str(source), "--to", "coco", "--out", str(tmp_path / "out")]) == 1
     assert "001.png" in capsys.readouterr().err
+
+
+def _coco_with_everything(folder: Path) -> dict:
+    """A COCO file beside its images, with fractions, polygons and further fields, and its content."""
+    for number in range(4):
+        save(made_images(4)[number][0], folder / "images" / f"{number}.png")
+    outline = [[5.25, 6.5, 25.375, 6.5, 25.375, 22.25, 9.5, 22.25]]
+    document = {
+        "info": {"year": 2024},
+        "images": [{"id": 40 + n, "file_name": f"{n}.png", "height": 32, "width": 40, "license": 1} for n in range(4)],
+        "annotations": [
+            {"id": 7 * n, "image_id": 40 + n, "category_id": 9, "bbox": [5.25, 6.5, 20.125, 15.75], "area": 300.5}
+            | {"iscrowd": 0, "segmentation": outline, "attributes": {"occluded": True}}
+            for n in range(4)
+        ],
+        "categories": [{"id": 3, "name": "square", "supercategory": "shape"}, {"id": 9, "name": "disk"}],
+    }
+    (folder / "a.json").write_text(json.dumps(document))
+    return document
+
+
+def test_coco_stays_as_it_is(tmp_path: Path) -> None:
+    document = _coco_with_everything(tmp_path / "data")
+    same = convert_data(tmp_path / "data", "coco", tmp_path / "coco")
+    assert same.lost == ()
+    assert same.masks == 4
+    assert json.loads((tmp_path / "coco" / "annotations" / "instances.json").read_text()) == document
+
+
+def test_boxes_of_coco_are_not_those_around_its_outlines(tmp_path: Path) -> None:
+    _coco_with_everything(tmp_path / "data")
+    table = convert_data(tmp_path / "data", "csv", tmp_path / "csv")
+    assert table.data.read_text().splitlines()[1] == "images/0.png,5.25,6.5,25.375,22.25,disk"
+    assert "Not read: outlines of 4 objects." in table.lost
+    assert "further fields of COCO: attributes, info, license and supercategory." in table.lost
+
+
+def test_coco_files_that_become_one_are_numbered_anew(tmp_path: Path) -> None:
+    document = _coco_with_everything(tmp_path / "data")
+    _coco_with_everything(tmp_path / "data" / "more")
+    for path in (tmp_path / "data" / "more" / "images").iterdir():
+        path.rename(path.with_name(f"more{path.name}"))
+    document["images"] = [entry | {"file_name": f"more{entry['file_name']}"} for entry in document["images"]]
+    (tmp_path / "data" / "more" / "a.json").write_text(json.dumps(document))
+    written = convert_data(tmp_path / "data", "coco", tmp_path / "coco")
+    merged = json.loads((tmp_path / "coco" / "annotations" / "instances.json").read_text())
+    assert [entry["id"] for entry in merged["annotations"]] == list(range(1, 9))
+    assert {entry["id"] for entry in merged["images"]} == {entry["image_id"] for entry in merged["annotations"]}
+    assert {entry["category_id"] for entry in merged["annotations"]} == {2}
+    assert merged["annotations"][0]["bbox"] == [5.25, 6.5, 20.125, 15.75]
+    assert written.lost == (
+        "ids of images, annotations and categories: 2 files become one.",
+        "further fields of COCO: info and supercategory.",
+    )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 Edges = tuple[float, float, float, float]
@@ -51,6 +51,8 @@ class ImageBoxes:
     """The annotation file."""
     size: tuple[int, int] | None = None
     """(height, width) of the image by that file; None where it does not say."""
+    entry: int = 0
+    """The number of the entry that describes the image, in a file that lists images."""
     relative: bool = False
     """Whether edges are fractions of width and height, as in YOLO, not pixels."""
 
@@ -69,7 +71,7 @@ class ImageBoxes:
             )
             for box in self.boxes
         )
-        return ImageBoxes(tuple(boxes), self.file, self.size, relative=False)
+        return replace(self, boxes=tuple(boxes), relative=False)
 
 
 def counts_text(boxes: Iterable[Box]) -> str:

@@ -7,8 +7,8 @@ import csv
 import io
 import json
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 from xml.sax.saxutils import escape
@@ -25,7 +25,7 @@ from striate.data.rotated_boxes import upright_box
 from striate.data.scan import why_unreadable
 from striate.data.sources.list_source import list_source
 from striate.errors import DataError, pasted
-from striate.wording import several
+from striate.wording import listed, several
 
 BoxLayout = Literal["coco", "voc", "yolo", "csv"]
 
@@ -55,21 +55,29 @@ class ConvertedBoxes:
 
     @property
     def command(self) -> str:
-        """The command that trains on it; with masks, if there are any."""
-        return f"striate train {pasted(self.data)}" + (" --task instances" if self.masks else "")
+        """The command that trains on it; with masks, if all objects have one."""
+        return f"striate train {pasted(self.data)}" + (" --task instances" if 0 < self.masks == self.boxes else "")
 
 
 @dataclass(frozen=True)
 class _Image:
-    """One image as it is written: the name of its file, without folders, its split, (height, width), boxes, group, and
-    the size that masks are of."""
+    """One image as it is written."""
 
     name: str
+    """The name of its file, without folders."""
     split: str | None
     size: tuple[int, int]
+    """(height, width)."""
     boxes: tuple[Box, ...]
     group: str | None
-    masked: tuple[int, int] | None = None
+    masked: tuple[int, int] | None
+    """The size of the masks."""
+    file: str
+    """The annotation file that it comes from."""
+    entry: Mapping[str, Any] = field(default_factory=dict)
+    """Its entry in a COCO file."""
+    objects: tuple[Mapping[str, Any], ...] = ()
+    """The entries of its boxes in a COCO file; empty for other layouts."""
 
     @property
     def stem(self) -> str:
@@ -82,24 +90,37 @@ def convert_boxes(
     """Write the boxes and images of a data set into `out`, a new or empty folder. After an error, nothing is left
     there. Raises DataError, UsageError."""
     listing = _listed(config)
+    read = listing.read_document
+    documents = {} if read is None else {file: read(file) for file in sorted({one.file for one in listing.boxes})}
     with new_folder(out) as part:
-        images, unreadable = _write_images(listing, to, config.max_pixels, part, announce)
-        _WRITERS[to](part, images, listing.classes)
+        images, unreadable = _write_images(listing, documents, to, config.max_pixels, part, announce)
+        lost = _write_coco(part, images, listing.classes, documents) if to == "coco" else _further_fields(documents)
+        if to != "coco":
+            _WRITERS[to](part, images, listing.classes)
     count = sum(len(image.boxes) for image in images)
-    masks = sum(box.mask is not None for image in images for box in image.boxes) if to == "coco" else 0
-    return ConvertedBoxes(out, to, len(images), count, _lost(listing, images, to), unreadable, masks)
+    masks = sum(box.mask is not None for image in images for box in image.boxes)
+    masks += sum(bool(entry.get("segmentation")) for image in images for entry in image.objects)
+    lost = (*_lost(listing, images, to), *lost)
+    return ConvertedBoxes(out, to, len(images), count, lost, unreadable, masks if to == "coco" else 0)
 
 
 def _listed(config: DataConfig) -> Listing:
-    """The listing of the source, with the masks of the objects if the source has all of them."""
+    """The listing of the source; with the masks of the objects if images number them. Of COCO files, boxes are read,
+    since these need not be those around the outlines, and outlines are copied from the files."""
     try:
-        return list_source(config, "instance")
+        listing = list_source(config, "instance")
     except DataError:
         return list_source(config, "box")
+    return listing if listing.read_document is None else list_source(config, "box")
 
 
 def _write_images(
-    listing: Listing, to: BoxLayout, max_pixels: int, out: Path, announce: Callable[[str], None]
+    listing: Listing,
+    documents: Mapping[str, Mapping[str, Any]],
+    to: BoxLayout,
+    max_pixels: int,
+    out: Path,
+    announce: Callable[[str], None],
 ) -> tuple[list[_Image], tuple[str, ...]]:
     names = _names(listing.paths, stems=to in ("voc", "yolo"))
     progress = announce_tenths(f"Writing {listing.name}", len(listing), listing.medium.many, announce)
@@ -113,8 +134,11 @@ def _write_images(
             unreadable.append(f"{path}: {why_unreadable(error)}")
             continue
         assert size is not None
-        boxes, group = listing.boxes[number].in_pixels(size).boxes, listing.groups[number] if listing.groups else None
-        image = _Image(names[number], listing.given[number], size, boxes, group, listing.boxes[number].size)
+        boxed, group = listing.boxes[number].in_pixels(size), listing.groups[number] if listing.groups else None
+        image = _Image(names[number], listing.given[number], size, boxed.boxes, group, boxed.size, boxed.file)
+        if document := documents.get(boxed.file):
+            objects = tuple(document["annotations"][box.line] for box in boxed.boxes)
+            image = replace(image, entry=document["images"][boxed.entry], objects=objects)
         file = out / _folder(to, image) / image.name
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(data)
@@ -154,38 +178,72 @@ def _number(value: float) -> float | int:
     return int(value) if value == int(value) else value
 
 
-def _write_coco(out: Path, images: Sequence[_Image], classes: Sequence[str]) -> None:
-    categories = {name: number for number, name in enumerate(classes, 1)}
-    entry = 0
+def _write_coco(
+    out: Path, images: Sequence[_Image], classes: Sequence[str], documents: Mapping[str, Mapping[str, Any]]
+) -> tuple[str, ...]:
+    """Write a file for each split, and return what was lost. Entries of COCO files are copied; where several files
+    become one, ids and categories are numbered anew."""
     (out / "annotations").mkdir()
+    merged: dict[str, Mapping[str, Any]] = {}
     for split in sorted({image.split or "" for image in images}):
-        documents: list[dict[str, Any]] = []
-        annotations: list[dict[str, Any]] = []
-        for number, image in enumerate(images, 1):
-            if (image.split or "") != split:
-                continue
-            height, width = image.size
-            documents.append({"id": number, "file_name": image.name, "height": height, "width": width})
-            for box in image.boxes:
-                entry += 1
-                left, top, right, bottom = _upright(box)
-                wide, high = right - left, bottom - top
-                masked = {} if box.mask is None or image.masked is None else as_entry(box.mask, image.masked)
-                outline = {"segmentation": masked} if masked else {}
-                annotations.append(
-                    {
-                        **outline,
-                        "id": entry,
-                        "image_id": number,
-                        "category_id": categories[box.label],
-                        "bbox": [_number(value) for value in (left, top, wide, high)],
-                        "area": _number(wide * high),
-                        "iscrowd": int(box.crowd),
-                    }
-                )
-        named = [{"id": number, "name": name} for name, number in categories.items()]
-        text = json.dumps({"images": documents, "annotations": annotations, "categories": named}, ensure_ascii=False)
+        chosen = [image for image in images if (image.split or "") == split]
+        sources = {image.file: documents[image.file] for image in chosen if image.file in documents}
+        single = next(iter(sources.values())) if len(sources) == 1 else None
+        merged |= sources if single is None else {}
+        text = json.dumps(_coco_document(chosen, classes, single), ensure_ascii=False)
         (out / "annotations" / f"instances{split and f'_{split}'}.json").write_text(text, encoding="utf-8")
+    ids = f"ids of images, annotations and categories: {several(len(merged), 'file')} become one."
+    return (ids, *_further_fields(merged, ("categories", ""))) if merged else ()
+
+
+def _coco_document(
+    images: Sequence[_Image], classes: Sequence[str], source: Mapping[str, Any] | None
+) -> dict[str, Any]:
+    """The content of one file; with the ids, categories and further fields of its `source`, if that is one COCO
+    file."""
+    numbers = {name: number for number, name in enumerate(classes, 1)}
+    documents: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
+    for number, image in enumerate(images, 1):
+        height, width = image.size
+        ids: dict[str, Any] = {} if source else {"id": number}
+        documents.append(
+            {"id": number, "height": height, "width": width, **image.entry, **ids, "file_name": image.name}
+        )
+        for place, box in enumerate(image.boxes):
+            entry = image.objects[place] if image.objects else _coco_entry(box, image.masked)
+            ids = {"id": len(annotations) + 1, "image_id": number, "category_id": numbers[box.label]}
+            annotations.append({**_coco_entry(box, None), **entry} if source else entry | ids)
+    categories = [{"id": number, "name": name} for name, number in numbers.items()]
+    return {"categories": categories, **(source or {}), "images": documents, "annotations": annotations}
+
+
+def _coco_entry(box: Box, masked: tuple[int, int] | None) -> dict[str, Any]:
+    """The entry of a box, without ids; with its mask, where the size of masks is given."""
+    left, top, right, bottom = _upright(box)
+    wide, high = right - left, bottom - top
+    outline = {} if box.mask is None or masked is None else {"segmentation": as_entry(box.mask, masked)}
+    edges = [_number(value) for value in (left, top, wide, high)]
+    return {**outline, "bbox": edges, "area": _number(wide * high), "iscrowd": int(box.crowd)}
+
+
+_HELD = {
+    *("images", "annotations", "categories", "id", "image_id", "category_id", "file_name", "height", "width", "name"),
+    *("bbox", "area", "iscrowd", "segmentation", "keypoints", "num_keypoints", "skeleton"),
+}
+"""Fields of COCO files that are written in every layout, follow from others, or are listed as lost on their own."""
+
+
+def _further_fields(
+    documents: Mapping[str, Mapping[str, Any]], parts: Sequence[str] = ("images", "annotations", "categories", "")
+) -> tuple[str, ...]:
+    """A sentence that names further fields of COCO files, those at the top for the part ""; none where there are
+    none."""
+    entries = [
+        entry for document in documents.values() for part in parts for entry in (document[part] if part else [document])
+    ]
+    found = sorted({key for entry in entries for key, value in entry.items() if value} - _HELD)
+    return (f"further fields of COCO: {listed(found, 12)}.",) if found else ()
 
 
 def _write_voc(out: Path, images: Sequence[_Image], classes: Sequence[str]) -> None:
@@ -266,7 +324,6 @@ def _write_csv(out: Path, images: Sequence[_Image], classes: Sequence[str]) -> N
 
 
 _WRITERS: dict[BoxLayout, Callable[[Path, Sequence[_Image], Sequence[str]], None]] = {
-    "coco": _write_coco,
     "voc": _write_voc,
     "yolo": _write_yolo,
     "csv": _write_csv,
@@ -283,7 +340,9 @@ def _lost(listing: Listing, images: Sequence[_Image], to: BoxLayout) -> tuple[st
     masks = sum(box.mask is not None for box in boxes)
     if masks and to != "coco":
         lost.append(f"{several(masks, 'mask')}: written as the boxes around them.")
-    lost += [note for note in listing.notes if "not read" in note]
+    lost += [
+        note for note in listing.notes if "not read" in note.lower() and not (to == "coco" and listing.read_document)
+    ]
     if turned and to != "csv":
         lost.append(f"{several(turned, 'angle')}: written as the upright boxes around the rotated ones.")
     if any(image.group for image in images) and to != "csv":

@@ -95,6 +95,8 @@ class Listing:
     """(r, g, b) of the values 0, 1, … in mask files; empty where these hold values."""
     boxes: tuple[ImageBoxes, ...] = ()
     """N entries: the objects of each image; empty where the source has no boxes."""
+    read_document: Callable[[str], Mapping[str, Any]] | None = None
+    """Returns the content of an annotation file of `boxes`, as parsed JSON; None where these are not JSON."""
     skeleton: tuple[tuple[int, int], ...] = ()
     """Pairs of points that a line connects, where the source names them."""
 

@@ -10,6 +10,7 @@ import json
 import math
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -53,7 +54,7 @@ def list_coco(tree: Tree, files: list[str], annotation: Annotation | None = "box
     pictures = Pictures(tree)
     found: dict[str, tuple[ImageBoxes, str | None]] = {}
     names: dict[str, None] = {}
-    missing, keypoints, repeated = [], 0, 0
+    missing, outlines, points, repeated = [], 0, 0, 0
     for file in files:
         document = load_coco(tree, file, read_required(tree, file))
         categories = _categories(tree, file, document)
@@ -68,7 +69,8 @@ def list_coco(tree: Tree, files: list[str], annotation: Annotation | None = "box
             if annotation == "instance":
                 box = _with_mask(tree, file, number, entry, box, sizes.get(entry.get("image_id")))
             of_image.setdefault(entry.get("image_id"), []).append(box)
-            keypoints += "keypoints" in entry or (annotation != "instance" and bool(entry.get("segmentation")))
+            outlines += annotation != "instance" and bool(entry.get("segmentation"))
+            points += bool(entry.get("keypoints"))
         ids = [entry["id"] for entry in document["annotations"] if isinstance(entry.get("id"), int)]
         repeated += len(ids) - len(set(ids))
         known = set()
@@ -84,7 +86,7 @@ def list_coco(tree: Tree, files: list[str], annotation: Annotation | None = "box
             if path in found:
                 raise damaged(tree, file, None, f"{name} twice (also in {found[path][0].file})", "each image once")
             found[path] = (
-                ImageBoxes(tuple(of_image.get(entry["id"], ())), file, _size(entry)),
+                ImageBoxes(tuple(of_image.get(entry["id"], ())), file, _size(entry), number),
                 split or split_named(_folder(path)),
             )
         foreign = [image for image in of_image if image not in known]
@@ -98,14 +100,16 @@ def list_coco(tree: Tree, files: list[str], annotation: Annotation | None = "box
             "every image that the file lists, beside it or below",
             "put the images there, or take them out of the list",
         )
-    what = "Named points of the file are" if annotation == "instance" else "Outlines and named points of the file are"
-    notes = [f"{what} not read{'' if annotation == 'instance' else ': only boxes'}."] if keypoints else []
+    unread = [f"outlines of {several(outlines, 'object')}"] if outlines else []
+    unread += [f"named points of {several(points, 'object')}"] if points else []
+    notes = [f"Not read: {' and '.join(unread)}."] if unread else []
     if repeated:
         notes += [
             f"{several(repeated, 'annotation')} with the id of another annotation: each is read as a separate object."
         ]
     kind = annotation or "box"
-    return box_listing(tree, found, classes=tuple(names), used=files, notes=notes, annotation=kind)
+    listing = box_listing(tree, found, classes=tuple(names), used=files, notes=notes, annotation=kind)
+    return replace(listing, read_document=lambda file: load_coco(tree, file, read_required(tree, file)))
 
 
 def _size(entry: Mapping[str, Any]) -> tuple[int, int] | None:
