@@ -187,3 +187,24 @@ def test_faults_of_objects_are_found(tmp_path: Path) -> None:
         mask[mask == 3] = 0
         mask[2, 30] = 3
     assert _codes(write_numbered(tmp_path / "fragments", made)) == {"data.object-fragments"}
+
+
+def test_masks_of_named_classes_have_no_objects(tmp_path: Path) -> None:
+    source = write_numbered(tmp_path / "data", MADE)
+    (source / "classes.txt").write_text("background\nleaf\nstone\nsnail\nmoss\n")
+    for annotation in ("box", "instance"):
+        with pytest.raises(DataError, match=r"classes\.txt names background") as refused:
+            list_source(DataConfig(source=str(source)), annotation)
+        assert f"striate train {source} learns the classes" in refused.value.remedy
+    with pytest.raises(DataError, match="values are classes"):
+        convert_data(source, "coco", tmp_path / "coco")
+
+
+def test_few_numbers_without_names_may_be_objects(tmp_path: Path) -> None:
+    source = write_numbered(tmp_path, MADE)
+    found = [finding for finding in check_data(source).findings if finding.code == "data.objects"]
+    before = [one for one in load_dataset(DataConfig(source=str(source))).findings if one.code == "data.objects"]
+    assert [one.severity for one in (*found, *before)] == ["note", "note"]
+    assert "--task instances" in found[0].remedy
+    (tmp_path / "classes.txt").write_text("background\nleaf\nstone\nsnail\nmoss\n")
+    assert not any(finding.code == "data.objects" for finding in check_data(source).findings)

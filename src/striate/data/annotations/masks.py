@@ -218,9 +218,21 @@ def _where_values_occur(
 def number_objects(values: Sequence[AbstractSet[int]]) -> bool:
     """Whether masks with these values number the objects of each image, and not classes: in 90 % of them, values are 0,
     1, 2 and so on without a gap, and the last values differ."""
+    counts = _counts_without_gap(values)
+    return len(counts) >= 0.9 * len(values) and max(counts, default=0) > _MANY_VALUES and len(set(counts)) > _ENDS
+
+
+def may_number_objects(values: Sequence[AbstractSet[int]]) -> bool:
+    """Whether masks with these values may number the objects of each image: in all of them, values are 0, 1, 2 and so
+    on without a gap, and the last values differ and reach 2."""
+    counts = _counts_without_gap(values)
+    return len(counts) == len(values) and len(set(counts)) > 1 and max(counts) > 2
+
+
+def _counts_without_gap(values: Sequence[AbstractSet[int]]) -> list[int]:
+    """The number of values of each mask whose values are 0, 1, 2 and so on without a gap."""
     found = [{value for value in one if value != IGNORED or max(one) > IGNORED} for one in values]
-    gapless = [len(one) for one in found if one and max(one) + 1 == len(one)]
-    return len(gapless) >= 0.9 * len(found) and max(gapless, default=0) > _MANY_VALUES and len(set(gapless)) > _ENDS
+    return [len(one) for one in found if one and max(one) + 1 == len(one)]
 
 
 _MANY_VALUES, _ENDS = 20, 4

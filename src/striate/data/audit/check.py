@@ -35,6 +35,7 @@ from striate.data.audit.images import (
 )
 from striate.data.audit.leaks import find_divided_groups, find_divided_series, find_group_columns, find_leaks
 from striate.data.audit.masks import (
+    find_doubtful_objects,
     find_even_masks,
     find_interpolated_masks,
     find_misfitting_masks,
@@ -105,6 +106,7 @@ FINDERS: tuple[Callable[[DataEvidence], SampleFinding | None], ...] = (
     find_exchanged_targets,
     find_missing_classes,
     find_missing_mask_values,
+    find_doubtful_objects,
     find_missing_box_classes,
     find_small_classes,
     _names,

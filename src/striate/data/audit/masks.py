@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from striate.data.annotations.mask_pixels import MaskPixels
-from striate.data.annotations.masks import IGNORED, background_and_objects, lossy_masks, number_objects
+from striate.data.annotations.masks import (
+    IGNORED,
+    background_and_objects,
+    lossy_masks,
+    may_number_objects,
+    number_objects,
+)
 from striate.data.audit.classes import missing_class
 from striate.data.audit.evidence import DataEvidence
 from striate.data.audit.leaks import ORDER
@@ -139,6 +146,8 @@ def find_in_masks(
         luma = image.mean(0).astype(np.uint8)
         measured[int(ids[row])] = measure_mask(masks.pixels[row], luma)
     marked = (_shifted(listing, measured), _turned(listing, measured), _interpolated(listing, measured))
+    found_values = [set(np.flatnonzero(row).tolist()) for row in masks.occurring]
+    marked = (*marked, _doubtful_objects(listing, found_values))
     return (*lacking, *(mark.finding for mark in marked if mark is not None))
 
 
@@ -249,6 +258,29 @@ def find_unnamed_values(evidence: DataEvidence) -> SampleFinding | None:
         else f"Name them in classes.txt, or correct the masks; {ignoring}",
     )
     return SampleFinding(finding, one_group_each(ids), dict.fromkeys(ids, f"value {listed}"))
+
+
+def find_doubtful_objects(evidence: DataEvidence) -> SampleFinding | None:
+    """`data.objects` as a note: values that are read as classes, and may number objects."""
+    return _doubtful_objects(evidence.listing, list((evidence.mask_values or {}).values()))
+
+
+def _doubtful_objects(listing: Listing, values: Sequence[AbstractSet[int]]) -> SampleFinding | None:
+    unnamed = listing.classes == tuple(map(str, listing.values))
+    if not unnamed or not values or not may_number_objects(values) or number_objects(values):
+        return None
+    return SampleFinding(
+        Finding(
+            code="data.objects",
+            severity="note",
+            where=listing.source,
+            measured="each mask has the values 0, 1, 2 and so on, up to another number: they may number the objects",
+            threshold="values that are classes",
+            why="They are read as classes: pixels of one value are of one class in all images.",
+            remedy="If they number the objects of each image: --task instances. If they are classes, name them in "
+            "classes.txt.",
+        )
+    )
 
 
 def _numbered_objects(evidence: DataEvidence, values: int) -> SampleFinding:

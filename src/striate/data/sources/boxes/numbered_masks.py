@@ -19,7 +19,8 @@ from striate.data.sources.boxes.make_listing import box_listing
 from striate.data.sources.mask_folders import list_masks
 from striate.data.sources.tree import Tree, read_required
 from striate.data.threads import map_ordered
-from striate.errors import DataError
+from striate.errors import DataError, pasted
+from striate.wording import listed
 
 OBJECT = "object"
 """The class of all objects, since their numbers do not name classes."""
@@ -46,8 +47,16 @@ def number_the_objects(tree: Tree, max_pixels: int) -> bool:
 
 def list_numbered_masks(tree: Tree, max_pixels: int, *, outlines: bool = False) -> Listing:
     """Every image with boxes around the values of its mask; `outlines`: with the masks of the objects too. Raises
-    DataError for a mask that cannot be read."""
+    DataError where values have names, and for a mask that cannot be read."""
     listing = list_masks(tree)
+    if listing.values:
+        names = "colors.txt" if listing.colors else "classes.txt"
+        raise DataError(
+            f"data {tree.where}",
+            f"masks whose values are classes: {names} names {listed(listing.classes)}",
+            "masks whose values number the objects of an image, 0 for background",
+            f"striate train {pasted(tree.where)} learns the classes; if values number objects, take {names} away",
+        )
     found = dict(
         zip(
             listing.paths,
