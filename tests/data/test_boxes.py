@@ -298,3 +298,16 @@ def test_masks_that_number_objects_have_boxes(tmp_path: Path) -> None:
         found = [tuple(map(int, box.edges)) for box in boxed.boxes]
         assert found == [box[:4] for box in made[int(Path(path).stem)][1]]
     assert listing.classes == ("object",)
+
+
+def test_the_folder_of_a_table_is_read_as_the_table(tmp_path: Path) -> None:
+    table = write_table(tmp_path / "data", made_images(8))
+    for annotation in (None, "box", "labels"):
+        listing, same = (list_source(DataConfig(source=str(path)), annotation) for path in (tmp_path / "data", table))
+        assert listing.boxes == same.boxes
+        assert (listing.annotation, listing.labels, listing.given) == (same.annotation, same.labels, same.given)
+    (tmp_path / "data" / "more").mkdir()
+    save(made_images(1)[0][0], tmp_path / "data" / "more" / "1.png")
+    assert list_source(DataConfig(source=str(tmp_path / "data")), "box").annotation == "box"
+    found = list_source(DataConfig(source=str(tmp_path / "data")))
+    assert found.annotation == "class", "the names of several folders may be classes"

@@ -22,7 +22,7 @@ from striate.data.media.every_medium import is_sample, medium_of
 from striate.data.sources.archive import SUFFIXES, archive_tree, is_archive, unread_archive
 from striate.data.sources.boxes.every_layout import list_boxes
 from striate.data.sources.boxes.numbered_masks import list_numbered_masks, number_the_objects
-from striate.data.sources.boxes.table import holds_box_rows, list_box_table
+from striate.data.sources.boxes.table import box_table, holds_box_rows, list_box_table
 from striate.data.sources.captions import holds_captions, list_captions
 from striate.data.sources.cifar import holds_cifar, list_cifar
 from striate.data.sources.class_folders import list_classes, unwrapped
@@ -331,6 +331,8 @@ def _list_tree(tree: Tree, class_names: tuple[str, ...], annotation: str | None,
         return list_masks(tree)
     if annotation in (None, "labels") and (boxed := list_boxes(tree)):
         return boxed
+    if annotation in (None, "box", "labels") and (table := box_table(tree, requested=annotation == "box")):
+        return list_box_table(table, {})
     if annotation not in ("class", InputsAsTargets.name):  # classes on request can come from any folder
         refuse_other_layouts(tree)
     listing = list_classes(tree, config.class_level)

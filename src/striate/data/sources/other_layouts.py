@@ -7,7 +7,7 @@ files that must lie elsewhere are linked into a new folder.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
@@ -195,6 +195,16 @@ def listing_tables(tree: Tree) -> Iterator[str]:
             lines = _begin(tree, name).decode("utf-8", "replace").split("\n")[1:2]
             if any(field.strip('" \r') in files for line in lines for field in re.split(r"[,;\t]", line)):
                 yield name
+
+
+def table_beside(tree: Tree, fits: Callable[[Path], bool], *, requested: bool) -> Path | None:
+    """The only table beside the images that `fits`; None where there is none, and in an archive. Unless its annotation
+    is requested, the images must be in one folder, whose name is then not a class."""
+    folders = {file.rpartition("/")[0] for file in tree.files if is_sample(file)}
+    if not Path(tree.where).is_dir() or (not requested and len(folders) > 1):
+        return None
+    fitting = [table for name in listing_tables(tree) if fits(table := Path(tree.where) / name)]
+    return fitting[0] if len(fitting) == 1 else None
 
 
 def _begin(tree: Tree, file: str) -> bytes:

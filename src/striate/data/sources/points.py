@@ -7,7 +7,6 @@ the first pixel; v is 0 where a point was not annotated.
 from __future__ import annotations
 
 import math
-import re
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -16,32 +15,25 @@ import numpy as np
 
 from striate.data.annotations.points import point_columns
 from striate.data.listing import Listing
-from striate.data.media.every_medium import is_sample, medium_of
+from striate.data.media.every_medium import medium_of
 from striate.data.sources.boxes.coco import Pictures, json_files, load_coco, split_named
-from striate.data.sources.manifest import list_manifest
-from striate.data.sources.other_layouts import listing_tables
+from striate.data.sources.manifest import list_manifest, table_columns
+from striate.data.sources.other_layouts import table_beside
 from striate.data.sources.tree import Tree
 from striate.errors import DataError
 from striate.wording import several
 
 
 def point_table(tree: Tree, annotation: str | None) -> Path | None:
-    """The only table beside the images that has points; None where there is none, and in an archive.
+    """The table beside the images that has points, and no label unless points are requested (`table_beside`)."""
+    if annotation not in (None, "point"):
+        return None
 
-    Unless points are requested, the images must be in one folder, whose name is not a class, and the table must have no
-    label."""
-    if annotation not in (None, "point") or not Path(tree.where).is_dir():
-        return None
-    folders = {file.rpartition("/")[0] for file in tree.files if is_sample(file)}
-    if annotation is None and len(folders) > 1:
-        return None
-    fitting = []
-    for name in listing_tables(tree):
-        header = tree.read(name)[:1_000_000].decode("utf-8-sig", "replace").split("\n")[0].strip().lower()
-        columns = [column.strip(' "') for column in re.split(r"[,;\t]", header)]
-        if point_columns(columns) and (annotation == "point" or "label" not in columns):
-            fitting.append(Path(tree.where) / name)
-    return fitting[0] if len(fitting) == 1 else None
+    def has_points(table: Path) -> bool:
+        columns = list(table_columns(table, {}))
+        return bool(point_columns(columns)) and (annotation == "point" or "label" not in columns)
+
+    return table_beside(tree, has_points, requested=annotation is not None)
 
 
 def list_points(tree: Tree, annotation: str | None, only: str | None = None) -> Listing | None:

@@ -22,6 +22,7 @@ from striate.data.sources.manifest import (
     table_columns,
     table_rows,
 )
+from striate.data.sources.other_layouts import table_beside
 from striate.data.sources.source_names import check_names, names_remedy
 from striate.data.sources.tree import Tree, check_size, read_file
 from striate.errors import DataError
@@ -44,6 +45,11 @@ def holds_box_rows(path: Path, called: Mapping[str, str]) -> bool:
         remedy = f"add the column{'s' * (len(missing) > 1)} {listed(missing)}; --task classify ignores the boxes"
         raise DataError(f"manifest {path}, line 1", got, _HEADER, remedy)
     return not missing
+
+
+def box_table(tree: Tree, *, requested: bool) -> Path | None:
+    """The table beside the images that has boxes (`table_beside`)."""
+    return table_beside(tree, lambda table: holds_box_rows(table, {}), requested=requested)
 
 
 def _columns(names: list[str], called: Mapping[str, str]) -> dict[str, int]:
