@@ -7,6 +7,7 @@
     ├── ConfigError                  a configuration field or file
     ├── DataError                    the data: a name, folder, archive, manifest, image, label
     │   ├── ChangedDataError         a run's data are no longer what they were
+    │   ├── OtherAnnotationError     data with other annotations than the task learns from
     │   └── OtherClassesError        data of classes that the network does not have
     ├── ModelError                   the network: a name, file, head, or a shape that does not fit
     │   ├── LayerStringError         a layer string, with the character it points at
@@ -127,6 +128,10 @@ def missing_extra(where: str, package: str, extra: str, kind: type[StriateError]
 
 class ChangedDataError(DataError):
     """The data of a run are no longer what they were."""
+
+
+class OtherAnnotationError(DataError):
+    """Data with other annotations than the task learns from."""
 
 
 class OtherClassesError(DataError):

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from made_boxes import LAYOUTS, made_images, save
+from striate.api import convert_data
 from striate.data.config import DataConfig
 from striate.data.read import load_dataset
 from striate.data.sources.list_source import list_source
@@ -161,3 +163,22 @@ def test_classes_with_files_of_the_same_names_are_classes(tmp_path):
         for k in range(6):
             picture(tmp_path / name / f"{k}.png", rng.integers(0, 255, (32, 32)))
     assert list_source(DataConfig(source=str(tmp_path)), None).classes == ("other", "target")
+
+
+@pytest.mark.parametrize(("layout", "task"), [("coco", "point"), ("csv", "mask"), ("yolo", "mask"), ("voc", "point")])
+def test_another_task_is_told_which_annotations_there_are(layout: str, task: str, tmp_path: Path) -> None:
+    source = LAYOUTS[layout](tmp_path / "data", made_images(8))
+    with pytest.raises(DataError, match="boxes as annotations") as refused:
+        list_source(DataConfig(source=str(source)), task)
+    assert "--task detect" in refused.value.remedy
+
+
+def test_a_folder_of_points_is_no_folder_of_boxes(tmp_path: Path) -> None:
+    save(made_images(1)[0][0], tmp_path / "data" / "img" / "1.png")
+    (tmp_path / "data" / "points.csv").write_text("path,x1,y1\nimg/1.png,3,4\n")
+    with pytest.raises(DataError, match="points as annotations") as refused:
+        list_source(DataConfig(source=str(tmp_path / "data")), "box")
+    assert "--task keypoints" in refused.value.remedy
+    with pytest.raises(DataError, match="points as annotations") as refused:
+        convert_data(tmp_path / "data", "coco", tmp_path / "coco")
+    assert "--task" not in refused.value.remedy, "the conversion has no such option"

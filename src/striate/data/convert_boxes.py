@@ -24,7 +24,7 @@ from striate.data.progress import announce_tenths
 from striate.data.rotated_boxes import upright_box
 from striate.data.scan import why_unreadable
 from striate.data.sources.list_source import list_source
-from striate.errors import DataError, pasted
+from striate.errors import DataError, OtherAnnotationError, pasted
 from striate.wording import listed, several
 
 BoxLayout = Literal["coco", "voc", "yolo", "csv"]
@@ -110,7 +110,11 @@ def _listed(config: DataConfig) -> Listing:
     try:
         listing = list_source(config, "instance")
     except DataError:
-        return list_source(config, "box")
+        try:
+            return list_source(config, "box")
+        except OtherAnnotationError as error:
+            remedy = "give data with boxes: COCO, Pascal VOC, YOLO, a manifest, or masks that number objects"
+            raise DataError(error.where, error.got, "boxes, which all these layouts hold", remedy) from None
     return listing if listing.read_document is None else list_source(config, "box")
 
 

@@ -13,7 +13,7 @@ from striate.data.config import Fit
 from striate.data.dataset import Dataset
 from striate.data.listing import Listing
 from striate.data.media.medium import Placement, Preparation
-from striate.errors import DataError
+from striate.errors import DataError, OtherAnnotationError
 
 
 def or_split(data: Dataset, how: str) -> str:
@@ -72,7 +72,7 @@ class AnnotationKind:
     def present_classes(self, listing: Listing) -> Listing:
         """The listing with the set of classes that occur in each sample. Raises DataError where annotations have
         none."""
-        raise DataError(
+        raise OtherAnnotationError(
             f"data {listing.source}",
             f"{self.texts} as annotations",
             "sets of labels, or annotations with classes: class names, boxes, masks",
@@ -81,7 +81,7 @@ class AnnotationKind:
 
     def none_of(self, listing: Listing, has: AnnotationKind) -> DataError:
         """The error for data with other annotations."""
-        return DataError(
+        return OtherAnnotationError(
             f"data {listing.source}",
             f"{has.texts} as annotations",
             f"{self.texts}, which the task needs",

@@ -45,7 +45,7 @@ from striate.data.sources.shards import holds_shards, is_shard, list_folder, lis
 from striate.data.sources.source_names import parse_names
 from striate.data.sources.svhn import holds_svhn, list_svhn, list_svhn_file
 from striate.data.sources.tree import Tree, as_text, folder_tree, is_hidden
-from striate.errors import ConfigError, DataError, pasted
+from striate.errors import ConfigError, DataError, OtherAnnotationError, pasted
 from striate.wording import listed
 
 FEWEST_PAGES = 4
@@ -60,6 +60,27 @@ def list_source(
 
     Raises DataError, and ConfigError for fields that do not apply to the source.
     """
+    try:
+        return _list_requested(config, annotation, announce)
+    except OtherAnnotationError:
+        if annotation is None:
+            raise
+        _refuse_as_annotated(config, annotation)
+        raise
+
+
+def _refuse_as_annotated(config: DataConfig, annotation: str) -> None:
+    """Raise DataError that says which annotations the source has, if it has others than class names.
+
+    What is read on request of an `annotation` need not be that: where it is not found, folders or labels are taken for
+    classes."""
+    with suppress(ConfigError):
+        listing = list_source(config)
+        if not listing.has_one_class_each:
+            raise annotation_kind(annotation).none_of(listing, annotation_kind(listing.annotation))
+
+
+def _list_requested(config: DataConfig, annotation: str | None, announce: Callable[[str], None] | None) -> Listing:
     if not config.source:  # an empty path would be the current folder
         raise DataError("data", "an empty source", f"a name, or {_FORMS}", "striate train mnist5k")
     if is_given_data(config.source):
@@ -219,7 +240,9 @@ def _list_path(path: Path, config: DataConfig, annotation: str | None, class_nam
         return _list_tree(unwrapped(tree), class_names, annotation, config)
     if name.lower().endswith((".csv", ".tsv")):
         called = parse_names(config.names)
-        if config.targets is None and annotation in (None, "box", "labels") and holds_box_rows(absolute, called):
+        # Masks are never in a table: the boxes are read, for an error that says what there is.
+        boxed = config.targets is None and annotation in (None, "box", "labels", "mask", "instance")
+        if boxed and holds_box_rows(absolute, called):
             return list_box_table(absolute, called)
         captions = config.targets is None and annotation in (None, Captions.name)
         if captions and holds_captions(absolute, called, requested=annotation is not None):
@@ -335,7 +358,12 @@ def _list_tree(tree: Tree, class_names: tuple[str, ...], annotation: str | None,
         return list_box_table(table, {})
     if annotation not in ("class", InputsAsTargets.name):  # classes on request can come from any folder
         refuse_other_layouts(tree)
-    listing = list_classes(tree, config.class_level)
+    try:
+        listing = list_classes(tree, config.class_level)
+    except DataError as error:
+        if annotation in (None, "class", InputsAsTargets.name):
+            raise
+        raise OtherAnnotationError(error.where, error.got, error.expected, error.remedy) from None
     tables = [pasted(PurePosixPath(tree.where) / name) for name in listing_tables(tree)]
     notes = tuple(
         f"{name} also lists these files and is not read; to train on it: striate train {name}" for name in tables

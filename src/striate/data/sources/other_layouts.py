@@ -17,7 +17,7 @@ import numpy as np
 from striate.data.media.every_medium import is_sample
 from striate.data.media.image.pictures import decode_mask
 from striate.data.sources.tree import Tree, summarize_suffixes
-from striate.errors import DataError, pasted
+from striate.errors import DataError, OtherAnnotationError, pasted
 from striate.wording import several
 
 EXPECTED = "one subfolder per class with its files; images/ and masks/; or a manifest .csv with path,label"
@@ -31,11 +31,11 @@ class RecognizedLayout(NamedTuple):
 
 
 def refuse_other_layouts(tree: Tree) -> None:
-    """Raise DataError if the tree has boxes, outlines, captions, or pictures and masks, in a layout that is not read,
-    or all pictures in one folder with a manifest beside it."""
+    """Raise OtherAnnotationError if the tree has boxes, outlines, captions, or pictures and masks, in a layout that is
+    not read, or all pictures in one folder with a manifest beside it."""
     for recognize in (_masks_beside_boxes, _outlines, _coco, _mask_pairs, _listed_pictures):
         if found := recognize(tree):
-            raise DataError(f"data {tree.where}", found.what, EXPECTED, found.remedy)
+            raise OtherAnnotationError(f"data {tree.where}", found.what, EXPECTED, found.remedy)
 
 
 def by_hand(tree: Tree, what: str) -> str:
@@ -47,20 +47,20 @@ def by_hand(tree: Tree, what: str) -> str:
         return f"write {manifest} with {line}; then: striate train {manifest}"
     manifest = pasted(PurePosixPath(tree.where) / "labels.csv")
     return (
-        f"striate has no task for {what} yet. If each whole picture has one class, write {manifest} with the line"
-        f" path,label and one line per picture, such as {first},CLASS; then: striate train {manifest}"
+        f"striate does not read {what} in this form. If each whole picture has one class, write {manifest} with the "
+        f"line path,label and one line per picture, such as {first},CLASS; then: striate train {manifest}"
     )
 
 
 def by_hand_in_table(what: str, table: str | PurePosixPath) -> str:
-    """The remedy for a `table` of `what`, which no task reads."""
-    begin = f"striate has no task for {what} yet. "
+    """The remedy for a `table` of `what` whose columns are not read."""
     if what == "captions":
         return f"striate train {pasted(table)}, whose columns are path,caption, or --data.names path=COLUMN"
     if what == "named points":
         return "name the columns path,x1,y1,x2,y2,… or path,nose_x,nose_y,…, two for each point"
-    return begin + (
-        f"If each whole picture has one class, name its column: striate train {pasted(table)} --data.names label=COLUMN"
+    return (
+        "name the columns path,x_min,y_min,x_max,y_max,label; or, if each whole picture has one class, name its column:"
+        f" striate train {pasted(table)} --data.names label=COLUMN"
     )
 
 

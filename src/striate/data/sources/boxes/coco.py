@@ -21,7 +21,7 @@ from striate.data.mask_codes import edges_of, mask_of
 from striate.data.media.every_medium import is_sample
 from striate.data.sources.boxes.make_listing import box_listing, damaged
 from striate.data.sources.tree import Tree, read_required
-from striate.errors import DataError, pasted
+from striate.errors import DataError
 from striate.wording import several
 
 _MOST_FILES = 40
@@ -130,12 +130,11 @@ _RECTANGLE = 8
 
 
 def _both(tree: Tree, file: str) -> DataError:
-    where = pasted(tree.where)
     return DataError(
         f"data {tree.where}, {file}",
         "boxes and outlines of the objects, which two tasks can learn from",
         "one of the two tasks: --task detect (boxes) or --task instances (a mask for each object)",
-        f"striate train {where} --task instances, or striate train {where} --task detect",
+        "--task instances, or --task detect",
     )
 
 
