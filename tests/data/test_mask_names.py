@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -164,3 +165,19 @@ def test_other_data_are_read_by_name_or_by_the_values_of_training(make: Make, tm
     plain = load_for_evaluation(DataConfig(str(root)), *arguments).splits["all"].targets
     assert torch.equal(swapped, 1 - plain)
     assert plain[0, 0, 0] == 0
+
+
+def test_colors_without_names_are_listed(tmp_path: Path) -> None:
+    for number in range(12):
+        image = np.full((6, 8, 3), number, np.uint8)
+        for folder in ("images", "masks"):
+            (tmp_path / folder).mkdir(exist_ok=True)
+            Image.fromarray(image).save(tmp_path / folder / f"{number}.png")
+            image[:], image[2:4, 2:5] = 0, (200, 30, 60)
+    with pytest.raises(DataError, match="2 colors without names, 0 0 0 and 200 30 60") as refused:
+        load_dataset(DataConfig(source=str(tmp_path)))
+    (unusable,) = (finding for finding in check_data(tmp_path).findings if finding.code == "data.unusable")
+    assert "colors.txt" in unusable.remedy
+    command = refused.value.remedy.removeprefix("with the names of your classes: ")
+    subprocess.run(["bash", "-c", command], check=True)
+    assert load_dataset(DataConfig(source=str(tmp_path))).classes == ("class0", "class1")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,8 +25,10 @@ from striate.data.audit.leaks import ORDER
 from striate.data.audit.mask_statistics import MaskStatistics, measure_mask, neighbors_fit, turned_fit
 from striate.data.audit.sample_finding import SampleFinding, each_left_out, one_group_each, severity_of, some
 from striate.data.listing import Listing
+from striate.data.media.image.pictures import open_picture
+from striate.errors import DataError, pasted
 from striate.records import Finding
-from striate.wording import several
+from striate.wording import listed, several
 
 
 def find_misfitting_masks(evidence: DataEvidence) -> SampleFinding | None:
@@ -281,6 +285,45 @@ def _doubtful_objects(listing: Listing, values: Sequence[AbstractSet[int]]) -> S
             "classes.txt.",
         )
     )
+
+
+_LOOKED_AT, _MOST_COLORS, _MOST_PIXELS = 20, 256, 64_000_000
+
+
+def refuse_unnamed_colors(listing: Listing) -> None:
+    """Raise DataError if most masks, by some of them, are in colors without names, with the colors that occur."""
+    if listing.read_mask is None or listing.colors or not listing.medium.pictures:
+        return
+    chosen = range(0, len(listing), -(-len(listing) // _LOOKED_AT))
+    found = {number: colors for number in chosen if (colors := _colors_of(listing, number))}
+    if 2 * len(found) <= len(chosen):
+        return
+    texts = [" ".join(map(str, color)) for color in sorted(set[tuple[int, ...]]().union(*found.values()))]
+    where = Path(listing.source) / "colors.txt"
+    remedy = f"put {where.name} there, with a line `r g b name` for each color"
+    if len(texts) > _MOST_COLORS:
+        remedy = "save the original masks as PNG: interpolation and lossy compression make more colors"
+    elif where.parent.is_dir():
+        lines = "".join(f"{text} class{number}\\n" for number, text in enumerate(texts))
+        remedy = f"with the names of your classes: printf {pasted(lines)} > {pasted(where)}"
+    raise DataError(
+        f"data {listing.source}",
+        f"masks in {several(len(texts), 'color')} without names, {listed(texts, 5)}: {listing.labels[min(found)]}",
+        "colors.txt, with a line `r g b name` for each color; or masks whose values are classes",
+        remedy,
+    )
+
+
+def _colors_of(listing: Listing, number: int) -> set[tuple[int, ...]]:
+    """The colors (r, g, b) of a mask; empty for one that is gray or has a palette, and for one that cannot be read."""
+    assert listing.read_mask is not None
+    with suppress(OSError, DataError):
+        with open_picture(listing.read_mask(number), listing.labels[number], _MOST_PIXELS) as image:
+            if image.mode not in ("RGB", "RGBA"):
+                return set()
+            colors = np.unique(np.asarray(image.convert("RGB")).reshape(-1, 3), axis=0)
+        return set(map(tuple, colors.tolist())) if (colors != colors[:, :1]).any() else set()
+    return set()
 
 
 def _numbered_objects(evidence: DataEvidence, values: int) -> SampleFinding:

@@ -9,6 +9,7 @@ from striate.data.annotations.annotation_kinds import annotation_kind
 from striate.data.annotations.identities import more_classes
 from striate.data.audit.classes import two_classes
 from striate.data.audit.files import larger_limit
+from striate.data.audit.masks import refuse_unnamed_colors
 from striate.data.audit.readings import find_quantity
 from striate.data.audit.sample_finding import some
 from striate.data.config import DataConfig
@@ -25,12 +26,14 @@ def refuse_unusable(
     split: Mapping[int, str],
     config: DataConfig | None = None,
 ) -> None:
-    """Raise DataError where no sample is readable, a split is empty, a class has no readable sample or none in train,
-    or there is only one class.
+    """Raise DataError where masks have colors without names, no sample is readable, a split is empty, a class has no
+    readable sample or none in train, or there is only one class.
 
     `split` names the split of each readable sample by id; `config` is not needed where it is empty.
     """
     where = f"data {listing.source}"
+    if unreadable:
+        refuse_unnamed_colors(listing)
     if not split:
         many, (number, why) = listing.medium.many, next(iter(unreadable.items()), (0, "no samples"))
         limit = larger_limit(unreadable)
