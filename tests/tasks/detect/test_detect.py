@@ -14,8 +14,11 @@ from PIL import Image
 from made_boxes import made_images, save, write_table
 from striate.api import load
 from striate.cli import main
-from striate.errors import UsageError
+from striate.data.config import DataConfig
+from striate.data.read import load_dataset
+from striate.errors import DataError, UsageError
 from striate.models.build import build_model
+from striate.tasks.config import TaskConfig
 from striate.tasks.detect.assign import assign
 from striate.tasks.detect.decode import room_for
 from striate.tasks.detect.task import Detect, strides_for
@@ -310,3 +313,12 @@ def test_boxes_are_drawn_on_the_data(tmp_path: Path) -> None:
         out = tmp_path / f"shown{len(words)}.png"
         assert main(["data", "show", str(source), "--size", "32x48", *words, "--out", str(out)]) == 0
         assert out.is_file()
+
+
+def test_boxes_as_fractions_are_refused_for_what_they_are(tmp_path: Path) -> None:
+    table = write_table(tmp_path, made_images(12))
+    header, *rows = (line.split(",") for line in table.read_text().splitlines())
+    rows = [[row[0], *(edge and str(int(edge) / 40) for edge in row[1:5]), *row[5:]] for row in rows]
+    table.write_text("\n".join(",".join(row) for row in [header, *rows]) + "\n")
+    with pytest.raises(DataError, match="fractions of width and height"):
+        Detect.make(load_dataset(DataConfig(source=str(table))), TaskConfig(), "quality-focal")

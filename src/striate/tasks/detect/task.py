@@ -19,7 +19,7 @@ from striate.data.config import AugmentConfig
 from striate.data.dataset import Dataset, SampleFacts
 from striate.data.media.medium import Placement
 from striate.data.rotated_boxes import corners
-from striate.errors import ModelError, UsageError
+from striate.errors import DataError, ModelError, UsageError
 from striate.inference.agreement import agreement_of_numbers
 from striate.inference.plan import PredictionAgreement
 from striate.models.choose import DETECTOR, network_for_objects
@@ -131,13 +131,16 @@ class Detect(Task):
     @classmethod
     def make(cls, data: Dataset, config: TaskConfig, loss: str) -> Self:
         """The task with strides for the boxes of the training split, and room for as many detections as its images have
-        objects."""
+        objects. Raises DataError for boxes that are too small to be in pixels, and fit in another format."""
         del config, loss
         _, height, width = data.input_shape
         targets = data.splits["train"].targets
         boxes = targets[targets[..., CLASS] >= 0][:, :4].cpu().numpy().astype(np.float64)
         sides = boxes[:, 2:] - boxes[:, :2]
         typical = float(np.sqrt(np.median(sides.prod(1)))) / 2
+        misread = next((finding for finding in data.findings if finding.code == "data.box-format"), None)
+        if misread is not None and 2 * typical * _COARSE < min(_STRIDES):
+            raise DataError(f"data {data.source}", misread.measured, misread.threshold, misread.remedy)
         most = room_for(int((targets[..., CLASS] >= 0).sum(1).max()))
         turned = targets.shape[2] > ANGLE
         return cls(data.classes, (height, width), strides_for(sides), typical, rotated=turned, most=most)
@@ -158,7 +161,8 @@ class Detect(Task):
                 "model",
                 f"a finest stride of {stride:.3g} pixels, for boxes with a median size of {2 * self.typical:.3g}",
                 "positions closer to each other than two objects",
-                f"larger images, about {larger} (--size), or a network with finer maps: --model {DETECTOR}",
+                f"larger images, about {larger} (--size)"
+                + (f", or a network with finer maps: --model {DETECTOR}" if stride > min(_STRIDES) else ""),
             )
         return detector
 
