@@ -111,3 +111,15 @@ def test_a_named_class_that_no_training_mask_has_is_an_error(tmp_path: Path) -> 
     finding = next(one for one in check_data(root).findings if one.code == "data.missing-class")
     assert finding.severity == "error"
     assert "mushroom" in finding.measured
+
+
+def test_a_value_without_a_name_is_no_class_and_can_be_ignored(tmp_path: Path) -> None:
+    root = scenes(tmp_path / "scenes")
+    change(root, "unnamed")
+    found = {finding.code: finding for finding in check_data(root).findings}
+    assert "--data.ignore 4" in found["data.mask-values"].remedy
+    assert "data.missing-class" not in found
+    mask = np.asarray(Image.open(root / "masks" / "03.png"))
+    Image.fromarray(np.where(mask > 4, 5, 0).astype(np.uint8)).save(root / "masks" / "03.png")
+    assert "data.mask-values" in {finding.code for finding in check_data(root).findings}
+    assert "data.mask-values" not in {one.code for one in check_data(root, set={"data.ignore": 5}).findings}

@@ -87,8 +87,8 @@ def find_missing_mask_values(evidence: DataEvidence) -> SampleFinding | None:
 
 
 def _values(listing: Listing, found: Mapping[str, set[int]]) -> set[int]:
-    """The values of classes: those `found` in any split, and those that have names."""
-    return set().union(*found.values(), listing.values) - {IGNORED, listing.ignore}
+    """The values of classes: those that have names, else those `found` in any split."""
+    return set(listing.values or set().union(*found.values())) - {IGNORED, listing.ignore}
 
 
 def _missing_values(listing: Listing, found: Mapping[str, set[int]]) -> SampleFinding | None:
