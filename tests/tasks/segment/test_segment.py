@@ -15,6 +15,12 @@ from striate.tasks.segment.task import IGNORED, Segment
 TASK = Segment(("ground", "disk", "square"))
 
 
+def test_shares_have_a_key_for_each_class() -> None:
+    found = TASK.describe(torch.tensor([[0, 0], [0, 2]], dtype=torch.uint8))
+    assert found == {"shares": {"ground": 0.75, "disk": 0.0, "square": 0.25}}
+    assert TASK.line(found) == "ground 0.75  square 0.25"
+
+
 def answers() -> tuple[torch.Tensor, torch.Tensor]:
     generator = torch.Generator().manual_seed(0)
     targets = torch.randint(3, (6, 8, 9), generator=generator).to(torch.uint8)

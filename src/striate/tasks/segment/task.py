@@ -309,15 +309,15 @@ class Segment(Task):
         return assess_masks(evaluation, facts, self.headline_metric(), self.rows_of(evaluation), temperature)
 
     def describe(self, decoded: torch.Tensor) -> dict[str, Any]:
-        """`shares`: the share of pixels of each class that occurs."""
+        """`shares`: the share of pixels of each class."""
         parts = decoded.reshape(-1).split(_NUMBERS_AT_ONCE)  # as int64 they take eight times the memory
         counts = torch.stack([torch.bincount(part.long(), minlength=self.outputs) for part in parts]).sum(0)
         counts = counts / decoded.numel()
-        return {"shares": {c: float(s) for c, s in zip(self.classes, counts.tolist(), strict=True) if s}}
+        return {"shares": {c: float(s) for c, s in zip(self.classes, counts.tolist(), strict=True)}}
 
     def line(self, fields: Mapping[str, Any]) -> str:
         """The share of each class."""
-        return "  ".join(f"{name} {share:.4g}" for name, share in fields["shares"].items())
+        return "  ".join(f"{name} {share:.4g}" for name, share in fields["shares"].items() if share)
 
     def write_prediction(
         self, folder: Path, name: str, decoded: torch.Tensor, placed: Placement | None = None
