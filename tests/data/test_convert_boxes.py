@@ -140,3 +140,8 @@ def test_coco_files_that_become_one_are_numbered_anew(tmp_path: Path) -> None:
         "ids of images, annotations and categories: 2 files become one.",
         "further fields of COCO: info and supercategory.",
     )
+
+
+def test_folders_above_are_made(tmp_path: Path) -> None:
+    source = write_table(tmp_path / "data", made_images(8))
+    assert convert_data(source, "voc", tmp_path / "a" / "b").path.is_dir()

@@ -13,16 +13,14 @@ from striate.errors import UsageError, pasted
 
 @contextmanager
 def new_folder(out: Path) -> Iterator[Path]:
-    """A temporary path beside `out` for a folder, which becomes `out` at the end; after an error it is removed. Raises
-    UsageError if `out` is not empty, has no parent folder, or cannot be written."""
+    """A temporary path beside `out` for a folder, which becomes `out` at the end; after an error it is removed. Folders
+    above it are made. Raises UsageError if `out` is not empty, or cannot be written."""
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         other = out.with_name(f"{out.name}-2")
         raise UsageError("--out", f"{out}, which exists already", "a new or empty folder", f"--out {pasted(other)}")
-    if not out.absolute().parent.is_dir():
-        remedy = f"mkdir -p {pasted(out.absolute().parent)}"
-        raise UsageError("--out", f"{out}, whose parent folder does not exist", "a folder in an existing one", remedy)
     part = out.with_name(f".{out.name}.{os.getpid()}.part")
     try:
+        part.parent.mkdir(parents=True, exist_ok=True)
         yield part
         with suppress(FileNotFoundError):
             out.rmdir()
