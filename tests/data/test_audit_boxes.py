@@ -175,3 +175,13 @@ def test_the_pixels_of_a_rotated_box_are_those_after_the_turn() -> None:
         expected = np.zeros((64, 64), np.bool_)
         expected[area] = True
         assert np.array_equal(_area(corners), expected)
+
+
+def test_exchanged_corners_are_named(tmp_path: Path) -> None:
+    table = write_table(tmp_path, made_images(12))
+    lines = table.read_text().splitlines()
+    path, x0, y0, x1, y1, *rest = lines[1].split(",")
+    table.write_text("\n".join([lines[0], ",".join([path, x1, y0, x0, y1, *rest]), *lines[2:]]) + "\n")
+    (finding,) = (one for one in check_data(table).findings if one.code == "data.box-area")
+    assert "exchanged corners" in finding.why
+    assert finding.remedy.startswith("Exchange the corners")

@@ -123,3 +123,20 @@ def test_a_value_without_a_name_is_no_class_and_can_be_ignored(tmp_path: Path) -
     Image.fromarray(np.where(mask > 4, 5, 0).astype(np.uint8)).save(root / "masks" / "03.png")
     assert "data.mask-values" in {finding.code for finding in check_data(root).findings}
     assert "data.mask-values" not in {one.code for one in check_data(root, set={"data.ignore": 5}).findings}
+
+
+def test_a_mask_without_its_image_is_named_as_such(tmp_path: Path) -> None:
+    root = scenes(tmp_path / "scenes")
+    (root / "images" / "03.png").unlink()
+    (finding,) = (one for one in check_data(root).findings if one.code == "data.misplaced")
+    assert finding.measured == "1 mask without an image of the same name in images/: masks/03.png"
+
+
+def test_borders_that_jpeg_makes_are_not_compared(tmp_path: Path) -> None:
+    root = scenes(tmp_path / "scenes")
+    change(root, "next")
+    assert "data.mask-shifted" in codes(root)
+    for file in sorted((root / "masks").iterdir()):
+        Image.open(file).save(file.with_suffix(".jpg"), quality=75)
+        file.unlink()
+    assert not codes(root) & {"data.mask-shifted", "data.mask-turned"}

@@ -199,8 +199,13 @@ def _with_names(listing: Listing, ids: NDArray[np.int64], masks: MaskPixels) -> 
 
 def lossy_masks(listing: Listing, unnamed: Sequence[int]) -> str | None:
     """The remedy for several values without a name in masks that are JPEG files; None for other masks."""
-    jpegs = len(unnamed) > 1 and all(label.lower().endswith((".jpg", ".jpeg")) for label in listing.labels)
+    jpegs = len(unnamed) > 1 and are_jpegs(listing)
     return "save the original masks as PNG: these are JPEG files, whose compression changes values" if jpegs else None
+
+
+def are_jpegs(listing: Listing) -> bool:
+    """Whether all masks are JPEG files, whose compression changes values and makes borders where there are none."""
+    return all(label.lower().endswith((".jpg", ".jpeg")) for label in listing.labels)
 
 
 def _where_values_occur(

@@ -98,7 +98,13 @@ def _flat(listing: Listing, placed: Sequence[_Placed]) -> SampleFinding | None:
     """`data.box-area`: boxes without an area."""
     bad = [one for one in placed if one.box.width <= 0 or one.box.height <= 0]
     why = "A box without width or height contains no object: training leaves it out."
-    return _finding(listing, "data.box-area", bad, len(placed), "have no area", why, "Draw them again, or remove them.")
+    remedy = "Draw them again, or remove them."
+    if exchanged := sum(min(one.box.width, one.box.height) < 0 for one in bad):
+        why = (
+            f"{exchanged:,} with exchanged corners: x_max below x_min, or y_max below y_min. Training leaves them out."
+        )
+        remedy = "Exchange the corners; draw other boxes without an area again, or remove them."
+    return _finding(listing, "data.box-area", bad, len(placed), "have no area", why, remedy)
 
 
 def _leaves(edges: Edges, size: tuple[int, int]) -> bool:

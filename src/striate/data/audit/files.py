@@ -127,17 +127,26 @@ def find_misplaced(evidence: DataEvidence) -> SampleFinding | None:
     names = [name for name in evidence.listing.ignored if not _hidden(name) and is_sample(name)]
     if not names:
         return None
-    return SampleFinding(
-        Finding(
-            code="data.misplaced",
-            severity="warning",
-            where=evidence.listing.source,
-            measured=f"{several(len(names), 'sample is', 'samples are')} not in a folder of samples: {some(names)}",
-            threshold="0 files",
-            why="They have no label, so training does not use them.",
-            remedy="Copy them into the folder of their class, or list all samples in a manifest .csv (path,label).",
-        )
+    measured = f"{several(len(names), 'sample is', 'samples are')} not in a folder of samples: {some(names)}"
+    why = "They have no label, so training does not use them."
+    remedy = "Copy them into the folder of their class, or list all samples in a manifest .csv (path,label)."
+    if evidence.listing.has_masks:
+        masks = [name for name in names if "masks" in name.split("/")]
+        measured = f"{several(len(names), 'picture is', 'pictures are')} not used: {some(names)}"
+        if len(masks) == len(names):
+            measured = f"{several(len(masks), 'mask')} without an image of the same name in images/: {some(masks)}"
+        why = "Training uses pairs of an image in images/ and a mask in masks/."
+        remedy = "Add the missing images, or remove these files."
+    finding = Finding(
+        code="data.misplaced",
+        severity="warning",
+        where=evidence.listing.source,
+        measured=measured,
+        threshold="0 files",
+        why=why,
+        remedy=remedy,
     )
+    return SampleFinding(finding)
 
 
 def find_others(evidence: DataEvidence) -> SampleFinding | None:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from striate.data.annotations.mask_pixels import MaskPixels
 from striate.data.annotations.masks import (
     IGNORED,
+    are_jpegs,
     background_and_objects,
     lossy_masks,
     may_number_objects,
@@ -191,6 +192,8 @@ def _interpolated(listing: Listing, measured: Mapping[int, MaskStatistics]) -> S
 
 
 def _shifted(listing: Listing, measured: Mapping[int, MaskStatistics]) -> SampleFinding | None:
+    if are_jpegs(listing):
+        return None
     rows: dict[str | None, list[int]] = {}
     for number in sorted(measured):
         rows.setdefault(listing.given[number], []).append(number)
@@ -213,7 +216,7 @@ def _shifted(listing: Listing, measured: Mapping[int, MaskStatistics]) -> Sample
 
 def _turned(listing: Listing, measured: Mapping[int, MaskStatistics]) -> SampleFinding | None:
     found = turned_fit([measured[number] for number in sorted(measured)])
-    if found is None:
+    if found is None or are_jpegs(listing):
         return None
     what, lead = found
     finding = Finding(
