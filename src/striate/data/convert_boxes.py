@@ -217,7 +217,7 @@ def _coco_document(
         for place, box in enumerate(image.boxes):
             entry = image.objects[place] if image.objects else _coco_entry(box, image.masked)
             ids = {"id": len(annotations) + 1, "image_id": number, "category_id": numbers[box.label]}
-            annotations.append({**_coco_entry(box, None), **entry} if source else entry | ids)
+            annotations.append({**_coco_entry(box, None), **entry, **({} if source else ids)})
     categories = [{"id": number, "name": name} for name, number in numbers.items()]
     return {"categories": categories, **(source or {}), "images": documents, "annotations": annotations}
 

@@ -150,9 +150,13 @@ def find_in_masks(
         image = np.asarray(inputs[row])
         luma = image.mean(0).astype(np.uint8)
         measured[int(ids[row])] = measure_mask(masks.pixels[row], luma)
-    marked = (_shifted(listing, measured), _turned(listing, measured), _interpolated(listing, measured))
-    found_values = [set(np.flatnonzero(row).tolist()) for row in masks.occurring]
-    marked = (*marked, _doubtful_objects(listing, found_values))
+    values = [set(np.flatnonzero(row).tolist()) for row in masks.occurring]
+    marked = (
+        _shifted(listing, measured),
+        _turned(listing, measured),
+        _interpolated(listing, measured),
+        _doubtful_objects(listing, values),
+    )
     return (*lacking, *(mark.finding for mark in marked if mark is not None))
 
 
