@@ -15,6 +15,7 @@ from striate.studies.cross_validation.cv_summary import (
     summarize_folds,
     summary_lines,
 )
+from striate.studies.cross_validation.fold import is_number
 from striate.tasks.classify.task import Classify
 from striate.tasks.regress.task import Regress
 from striate.training.config import Config
@@ -165,3 +166,8 @@ def test_a_metric_that_two_tasks_have_is_called_as_that_of_the_study() -> None:
     pooled = {"mean": figures, "std": figures}
     cv = {**pooled, "per_repeat": pooled, "interval": {"recall@1": None}, "held_out": [4, 4], "repeats": 1, "n": 8}
     assert "AUC of pairs" in summary_lines({"cv": cv})[1]
+
+
+def test_an_interval_that_few_samples_lack_is_no_metric() -> None:
+    assert is_number("ap", None)
+    assert not is_number("map_interval", None)

@@ -18,7 +18,8 @@ def columns_of(rows: list[dict[str, Any]]) -> list[str]:
     order = ["n", "loss"]
     for known in known_metrics():
         order += [known.key, f"{known.key}_interval"]
-    return [key for key in dict.fromkeys(order) if any(key in row for row in rows)]
+    there = {key for row in rows for key, value in row.items() if value is not None or not key.endswith("_interval")}
+    return [key for key in dict.fromkeys(order) if key in there]
 
 
 def heading(key: str, keys: Sequence[str]) -> str:
@@ -31,7 +32,9 @@ def heading(key: str, keys: Sequence[str]) -> str:
 
 
 def metric(key: str, value: Any) -> str:
-    """One entry of metrics.json for readers: shares in percent, intervals as a range."""
+    """One entry of metrics.json for readers: shares in percent, intervals as a range, a dash where there is none."""
+    if value is None and key.endswith("_interval"):
+        return "–"
     if key.endswith("_interval"):
         known: Metric = metric_named(key.removesuffix("_interval"))
         return " to ".join(percent(end) if known.is_share else number(end) for end in value)

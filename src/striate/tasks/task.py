@@ -589,11 +589,11 @@ class Task:
         del decoded, targets, groups
         return None, ()
 
-    def interval(self, decoded: Any, targets: Any, groups: Sequence[str] = ()) -> dict[str, list[float]]:
+    def interval(self, decoded: Any, targets: Any, groups: Sequence[str] = ()) -> dict[str, list[float] | None]:
         """`<headline>_interval`: [low, high] (95 %), by bootstrap over samples, or over groups where there are any;
-        empty for fewer than 20. `groups`: the group of each sample; empty where samples have none."""
+        None for fewer than 20. `groups`: the group of each sample; empty where samples have none."""
         ends = interval_of(self.headline_metric().over(groups).estimate(self.rows_for(decoded, targets)))
-        return {} if ends is None else {f"{self.headline}_interval": ends}
+        return {f"{self.headline}_interval": ends}
 
     def sample_losses(self, evaluation: Evaluation) -> NDArray[np.float64] | None:
         """(N,) loss of the probabilities of each sample; None where predictions have no probabilities."""

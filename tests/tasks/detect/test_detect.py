@@ -322,3 +322,9 @@ def test_boxes_as_fractions_are_refused_for_what_they_are(tmp_path: Path) -> Non
     table.write_text("\n".join(",".join(row) for row in [header, *rows]) + "\n")
     with pytest.raises(DataError, match="fractions of width and height"):
         Detect.make(load_dataset(DataConfig(source=str(table))), TaskConfig(), "quality-focal")
+
+
+def test_few_images_have_intervals_of_null() -> None:
+    task = Detect(("disk",), (32, 32))
+    few = np.zeros((3, 1, 6), np.float32)
+    assert task.interval(few, few) == {"map_interval": None, "map50_interval": None}

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from striate.studies.cross_validation.fold import FoldResult
+from striate.studies.cross_validation.fold import FoldResult, is_number
 from striate.tasks.registry import is_known, metric_named, metric_text
 from striate.tasks.task import Task
 from striate.wording import several
@@ -200,7 +200,7 @@ def _lead_sentence(lead: ResampledMean, sign: int, name: str, key: str, folds: i
 
 
 def _keys(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    return [key for key, value in rows[0].items() if key != "n" and (value is None or isinstance(value, int | float))]
+    return [key for key, value in rows[0].items() if key != "n" and is_number(key, value)]
 
 
 def _mean(values: Sequence[float | None]) -> float | None:

@@ -27,6 +27,11 @@ from striate.training.prepare import Prepared
 from striate.training.progress import describe_row
 
 
+def is_number(key: str, value: object) -> bool:
+    """Whether this entry of the metrics is one number, or null for an undefined one; an interval is neither."""
+    return isinstance(value, int | float) or (value is None and not key.endswith("_interval"))
+
+
 @dataclass(frozen=True, eq=False)
 class FoldResult:
     """The result of one fold."""
@@ -64,7 +69,7 @@ class FoldResult:
 
     def row(self) -> dict[str, Any]:
         """Its row of cv.csv."""
-        numbers = {key: value for key, value in self.metrics.items() if isinstance(value, int | float) or value is None}
+        numbers = {key: value for key, value in self.metrics.items() if is_number(key, value)}
         return {
             "repeat": self.repeat,
             "fold": self.fold,

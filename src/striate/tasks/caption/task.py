@@ -224,11 +224,10 @@ class Caption(Task):
         del n
         return bleu(total)
 
-    def interval(self, decoded: Any, targets: Any, groups: Sequence[str] = ()) -> dict[str, list[float]]:
+    def interval(self, decoded: Any, targets: Any, groups: Sequence[str] = ()) -> dict[str, list[float] | None]:
         """The interval of each metric, by bootstrap over images or groups."""
         found = estimates(image_rows(decoded, targets), groups)
-        ends = {f"{name}_interval": interval_of(figure) for name, figure in found.items()}
-        return {name: span for name, span in ends.items() if span is not None}
+        return {f"{name}_interval": interval_of(figure) for name, figure in found.items()}
 
     def same(self, one: NDArray[Any], other: NDArray[Any]) -> NDArray[np.float64]:
         """1 where both captions are the same."""

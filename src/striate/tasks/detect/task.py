@@ -445,16 +445,15 @@ class Detect(Task):
         """Mean average precision of ranked detections."""
         return RankedHeadline(MAP, lambda *_: 0.0)
 
-    def interval(self, decoded: Any, targets: Any, groups: Sequence[str] = ()) -> dict[str, list[float]]:
+    def interval(self, decoded: Any, targets: Any, groups: Sequence[str] = ()) -> dict[str, list[float] | None]:
         """`map_interval` and `map50_interval` by bootstrap over images, or over groups of images where there are any;
-        empty for fewer than 20."""
+        None for fewer than 20."""
         rows = self.rows_for(decoded, targets)
         figures = {"map": (0, 10), "map50": (0, 1)}
-        found = {
+        return {
             f"{key}_interval": interval_of(RankedHeadline(MAP, lambda *_: 0.0, tuple(groups), ious).estimate(rows))
             for key, ious in figures.items()
         }
-        return {key: ends for key, ends in found.items() if ends is not None}
 
     def prediction_findings(self, evaluation: Evaluation) -> tuple[Finding, ...]:
         """Findings where hardly any object, or hardly any small one, is found, with the likely cause."""

@@ -261,17 +261,16 @@ class Embed(Task):
         del n
         return float(total[0] / total[1]) if total[1] else 0.0
 
-    def interval(self, decoded: Any, targets: Any, groups: Sequence[str] = ()) -> dict[str, list[float]]:
+    def interval(self, decoded: Any, targets: Any, groups: Sequence[str] = ()) -> dict[str, list[float] | None]:
         """The interval of each metric, by bootstrap over samples or groups. That of the threshold belongs to the
         threshold of these samples alone; on validation, this is the threshold in use."""
         found = {
             **neighbor_estimates(self._rows4(decoded, targets), groups),
             **verification_estimates(decoded, targets, groups),
         }
-        ends = {
+        return {
             f"{name}_interval": interval_of(found[name]) for name in ("recall@1", "map@r", "auc", "eer", "threshold")
         }
-        return {name: span for name, span in ends.items() if span is not None}
 
     def classes_of_split(self, targets: Any) -> int:
         """The number of classes that occur: no class is in two splits."""

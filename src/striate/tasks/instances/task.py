@@ -269,19 +269,18 @@ class Instances(Detect):
             "threshold": float(np.mean(threshold)),
         }
 
-    def interval(self, decoded: Any, targets: Any, groups: Sequence[str] = ()) -> dict[str, list[float]]:
+    def interval(self, decoded: Any, targets: Any, groups: Sequence[str] = ()) -> dict[str, list[float] | None]:
         """The intervals of boxes, and `mask_map_interval` and `mask_map50_interval`."""
         decoded, targets = np.asarray(decoded), np.asarray(targets)
         boxes = objects_of(torch.from_numpy(targets), self.outputs)[0].numpy()
         rows = {"": rows_of(decoded[..., : SCORE + 1], boxes, self.outputs), "mask_": self.rows_for(decoded, targets)}
-        found = {
+        return {
             f"{of}{key}_interval": interval_of(
                 RankedHeadline(MASK_MAP, lambda *_: 0.0, tuple(groups), ious).estimate(each)
             )
             for of, each in rows.items()
             for key, ious in {"map": (0, 10), "map50": (0, 1)}.items()
         }
-        return {key: ends for key, ends in found.items() if ends is not None}
 
     def _boxed(self, evaluation: Evaluation, overlaps: MaskOverlaps | None = None) -> Evaluation:
         """The evaluation with rows of boxes in place of masks."""

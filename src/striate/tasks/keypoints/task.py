@@ -30,7 +30,7 @@ from striate.tasks.config import TaskConfig
 from striate.tasks.evaluation import Evaluation
 from striate.tasks.exported import Frame
 from striate.tasks.found import Found
-from striate.tasks.headline import Rows
+from striate.tasks.headline import Rows, interval_of
 from striate.tasks.keypoints.alignment import Shape, aligned, usual_shape
 from striate.tasks.keypoints.assess import assess_points, errors_of, estimates, image_rows, metrics_of
 from striate.tasks.keypoints.doctor import same_everywhere, sides_exchanged
@@ -315,11 +315,10 @@ class Keypoints(Task):
         del n
         return float(total[0] / total[1]) if total[1] else 0.0
 
-    def interval(self, decoded: Any, targets: Any, groups: Sequence[str] = ()) -> dict[str, list[float]]:
+    def interval(self, decoded: Any, targets: Any, groups: Sequence[str] = ()) -> dict[str, list[float] | None]:
         """The interval of each metric, by bootstrap over samples or groups."""
         found = estimates(image_rows(errors_of(decoded, targets)), groups)
-        known = {name: figure.interval for name, figure in found.items()}
-        return {f"{name}_interval": [span.low, span.high] for name, span in known.items() if span is not None}
+        return {f"{name}_interval": interval_of(figure) for name, figure in found.items()}
 
     def assess(
         self, evaluation: Evaluation, facts: SampleFacts, temperature: Temperature | None, names: Sequence[str]

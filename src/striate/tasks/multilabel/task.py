@@ -245,13 +245,12 @@ class Multilabel(Task):
         """Mean average precision of ranked samples."""
         return RankedLabels(MAP, lambda *_: 0.0)
 
-    def interval(self, decoded: Any, targets: Any, groups: Sequence[str] = ()) -> dict[str, list[float]]:
+    def interval(self, decoded: Any, targets: Any, groups: Sequence[str] = ()) -> dict[str, list[float] | None]:
         """The interval of each metric over all labels, by bootstrap over samples, or groups where there are any."""
         from striate.tasks.multilabel.assess import set_estimates
 
         found, _ = set_estimates(decoded, targets, self.predicted_labels(decoded), groups)
-        known = {f"{name}_interval": interval_of(figure) for name, figure in found.items()}
-        return {key: ends for key, ends in known.items() if ends is not None}
+        return {f"{name}_interval": interval_of(figure) for name, figure in found.items()}
 
     def same(self, one: NDArray[Any], other: NDArray[Any]) -> NDArray[np.float64]:
         """(N,) share of labels that are predicted in both or in neither."""

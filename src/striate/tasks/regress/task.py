@@ -160,12 +160,12 @@ class Regress(Task):
         """The root mean squared error."""
         return float(np.sqrt(total / n))
 
-    def interval(self, decoded: Any, targets: Any, groups: Sequence[str] = ()) -> dict[str, list[float]]:
-        """`rmse_interval` by bootstrap over samples, or groups; empty for fewer than 20."""
+    def interval(self, decoded: Any, targets: Any, groups: Sequence[str] = ()) -> dict[str, list[float] | None]:
+        """`rmse_interval` by bootstrap over samples, or groups; None for fewer than 20."""
         from striate.tasks.regress.assess import root_mean
 
         ends = interval_of(root_mean(self.rows(decoded, targets), groups))
-        return {} if ends is None else {"rmse_interval": ends}
+        return {"rmse_interval": ends}
 
     def assess(
         self, evaluation: Evaluation, facts: SampleFacts, temperature: Temperature | None, names: Sequence[str]
