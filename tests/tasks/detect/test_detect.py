@@ -21,6 +21,7 @@ from striate.models.build import build_model
 from striate.tasks.config import TaskConfig
 from striate.tasks.detect.assign import assign
 from striate.tasks.detect.decode import room_for
+from striate.tasks.detect.metrics import DetectionMetrics, ImageDetections
 from striate.tasks.detect.task import Detect, strides_for
 
 TASK = Detect(("disk", "square"), (32, 48), (4, 8), 6.0, 0.3)
@@ -328,3 +329,12 @@ def test_few_images_have_intervals_of_null() -> None:
     task = Detect(("disk",), (32, 32))
     few = np.zeros((3, 1, 6), np.float32)
     assert task.interval(few, few) == {"map_interval": None, "map50_interval": None}
+
+
+def test_images_without_a_mistake_are_not_among_the_worst() -> None:
+    worst = (ImageDetections(1, "a.png", 2, 40, 1), ImageDetections(0, "b.png", 3, 0, 0))
+    found = DetectionMetrics(2, {}, 0.5, (), {}, worst, ())
+    lines = found._worst_lines()
+    assert [line.split()[-1] for line in lines[1:-1]] == ["a.png"]
+    assert lines[-1] == "  1 image with more wrong detections than objects: labels may be missing"
+    assert replace(found, worst=worst[1:])._worst_lines() == []

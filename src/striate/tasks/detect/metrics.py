@@ -151,11 +151,12 @@ class DetectionMetrics(SplitRecord):
         lines = [
             line
             for one in self.worst[:_IMAGES]
+            if one.f1 < 1
             for line in with_paths(f"  {one.hits:>4,} {one.wrong:>6,} {one.missed:>7,} ", one.path)
         ]
         head = ["  hits  wrong  missed  images with the lowest F1"] if lines else []
-        few = len(self.half_labeled)
-        half = [f"  {few} of the worst may be partly labeled: more found without a label than with"] if few else []
+        few = several(len(self.half_labeled), "image")
+        half = [f"  {few} with more wrong detections than objects: labels may be missing"] if self.half_labeled else []
         return [*head, *lines, *half]
 
 
