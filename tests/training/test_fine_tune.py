@@ -21,7 +21,7 @@ from striate.runs.directory import create_run, seen_text
 from striate.runs.files import write_text
 from striate.training import session
 from striate.training.config import Config, FineTuneConfig, OptimizerConfig
-from striate.training.config_file import config_from_yaml, config_to_yaml
+from striate.training.config_file import config_from_yaml, config_to_yaml, with_fields
 from striate.training.events import Event, StepDone
 from striate.training.head_warm_up import head_steps, training_mode
 from striate.training.interruption import Interrupted
@@ -277,6 +277,14 @@ def test_other_weights_on_top_of_a_saved_configuration(photos) -> None:
     assert "weights of other.pt; the last layer is new: 3 classes instead of 4" in prepare(merged).notes
     without = merge_request(merged, fields={"model.weights": None, "fine_tune.head_share": None})
     assert prepare(without).config.recipe == "standard"
+
+
+def test_the_standard_recipe_is_used_with_weights_when_it_is_named(photos) -> None:
+    state_file()
+    config = config_for(photos(), 1)
+    assert prepare(config).config.recipe == "fine-tune"
+    named = prepare(with_fields(config, {"recipe": "standard"})).config
+    assert (named.recipe, named.fine_tune.head_share, "recipe" in named.decided) == ("standard", 0.0, False)
 
 
 @pytest.mark.parametrize("fields", [{"fine_tune.head_share": 0.3}, {"fine_tune.layer_decay": 0.9}])

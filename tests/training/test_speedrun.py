@@ -153,7 +153,7 @@ def test_it_is_the_recipe_of_few_photographs_that_nobody_named_a_network_for(pho
     assert before_data(prepared.config) == prepared.config  # a run goes on with the samples that it began with
     assert any("recipe speedrun" in note for note in prepared.notes)
     other = merge_request(prepared.config, fields={"model.name": "small-resnet"})
-    assert (other.recipe, other.optim.name, other.task.label_smoothing) == ("standard", None, None)
+    assert (other.recipe, other.optim.name, other.task.label_smoothing) == (None, None, None)
 
 
 @pytest.mark.parametrize(
@@ -169,6 +169,7 @@ def test_it_is_the_recipe_of_few_photographs_that_nobody_named_a_network_for(pho
         ({"model.name": "small-resnet"}, dataset((3, 96, 96), n=500)),
         ({"model.weights": "w.pt"}, dataset((3, 96, 96), n=500)),
         ({"recipe": "quick"}, dataset((3, 96, 96), n=500)),
+        ({"recipe": "standard"}, dataset((3, 96, 96), n=500)),
         ({"optim.name": "own-rule"}, dataset((3, 96, 96), n=500)),
     ],
 )

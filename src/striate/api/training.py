@@ -173,6 +173,7 @@ def train(
     type. `on_event(event)` is called after each step and epoch with a record of `striate.training.events`.
     `epochs` or `minutes`, not both. `target`: end as soon as validation reaches it (accuracy or IoU as a share, RMSE in
     the units of the numbers).
+    `recipe`: "standard", the default, leaves the choice to the data; `set={"recipe": "standard"}` insists on it.
     `size`: pixels, or (height, width). `baseline`: also fit what the network has to beat, on the same splits.
     `cv`: folds × repeats of cross-validation (`"5x5"`) instead of one training; no network is saved then.
     `config`: a config.yaml, mapping or Config; arguments that differ from their defaults, and dotted fields in `set`

@@ -239,11 +239,11 @@ class Config:
     budget: BudgetConfig = field(default_factory=BudgetConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     execution: ExecutionConfig = field(default_factory=ExecutionConfig)
-    recipe: Literal["quick", "standard", "speedrun", "fine-tune", "planner"] = "standard"
+    recipe: Literal["quick", "standard", "speedrun", "fine-tune", "planner"] | None = None
     """The preset for every field that you leave out. `standard`; `quick`: a quarter of the epochs; `speedrun`: the best
-    network in little time (with --minutes), and the default for few photographs without --model; `fine-tune`: for
-    pretrained weights, and the default with --weights; `planner`: for an environment, a search that looks ahead
-    teaches the network."""
+    network in little time (with --minutes); `fine-tune`: for pretrained weights; `planner`: for an environment, a
+    search that looks ahead teaches the network. Default: `fine-tune` with --weights, `speedrun` for few photographs
+    without --model, `standard` for all else."""
     batch: Annotated[int, Ge(1), Le(1_000_000)] | None = None
     """Samples in one optimizer step. Default: the recipe decides."""
     keep: Literal["best", "last"] | None = None

@@ -71,7 +71,7 @@ function trainingForm(choices, onstart) {
   const epochs = figure("epochs", "decided");
   const minutes = figure("minutes", "–");
   const lr = figure("lr", "decided");
-  const recipe = choice(choices.recipes, choices.recipes[0], changed);
+  const recipe = choice([{ value: "", text: "decided" }, ...choices.recipes], "", changed);
   recipe.className = "wide";
   const fields = { data, model, epochs, minutes, recipe, lr };
   const values = () => Object.fromEntries(FIELDS.map((name) => [name, fields[name].value]));

@@ -110,7 +110,7 @@ def _macs(config: Config, module: nn.Module | None) -> float | None:
             return float(count_macs(module, shape))
         name, share = config.model.name, 1.0
         # Few photographs get the recipe speedrun either way.
-        if name == "auto" and config.recipe in ("standard", "speedrun"):
+        if name == "auto" and config.recipe in (None, "speedrun"):
             name, share = choose_fast_model(PICTURE, shape, "vector", 1000)[0], RESIZED_COST
         elif name == "auto" or names_file(name):
             name = choose_model(PICTURE, shape, "vector", 1000)[0]

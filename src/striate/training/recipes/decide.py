@@ -43,8 +43,8 @@ class Decision:
 def decide(config: Config, data: Dataset, facts: Facts) -> Decision:
     """Fill in `augment`, `optim`, `schedule`, `evaluation`, `batch`, `budget`, `keep`, `fine_tune` where they are open.
 
-    Fields that are set stay. The recipe `standard` becomes `fine-tune` for a network with pretrained weights, unless it
-    learns by its local learning rule.
+    Fields that are set stay. An open recipe becomes `fine-tune` for a network with pretrained weights, unless it learns
+    by its local learning rule, and `standard` elsewhere.
 
     Raises ConfigError for an augmentation that the data cannot take, for `fine-tune` without pretrained weights,
     `speedrun` with them, and for a local learning rule that the network does not have.
@@ -69,7 +69,7 @@ def decide(config: Config, data: Dataset, facts: Facts) -> Decision:
             "--recipe fine-tune",
         )
     rule = facts.own_rule if uses_local_rule(config, data, facts.own_rule, begun=facts.has_weights) else None
-    recipe = "fine-tune" if facts.has_weights and config.recipe == "standard" and rule is None else config.recipe
+    recipe = config.recipe or ("fine-tune" if facts.has_weights and rule is None else "standard")
     counted = rule is None and config.budget.minutes is None and config.budget.steps is None
     augment, reason = decide_augmentation(
         config.augment,
