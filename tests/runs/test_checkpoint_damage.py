@@ -192,6 +192,22 @@ def test_no_checkpoint_left_is_a_clear_error(steps: dict[str, int | None]) -> No
     assert "striate train --config run/config.yaml --out run-again" in caught.value.remedy
 
 
+def test_the_error_of_a_damaged_network_names_the_intact_one_of_the_run() -> None:
+    run = run_with({"last": None})
+    again = "train it again from the start: striate train --config run/config.yaml --out run-again"
+    save_checkpoint(run.best, CONTENT)
+    with pytest.raises(RunError) as caught:
+        load_checkpoint(run.last)
+    assert caught.value.remedy == f"use the network of the best epoch, run/checkpoints/best.pt; or {again}"
+    run.best.write_bytes(b"PK")
+    with pytest.raises(RunError) as caught:
+        load_checkpoint(run.best)
+    assert caught.value.remedy == again
+    aside = run.last.rename("lone.pt")
+    with pytest.raises(RunError, match="of a run directory"):
+        load_checkpoint(aside)
+
+
 def test_a_run_without_checkpoints_starts_over() -> None:
     assert recover_run(run_with({}), lambda _: None) is None
 

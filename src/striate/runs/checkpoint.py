@@ -28,7 +28,6 @@ from striate.runs.safe_load import HoldsCode, load_safely
 FORMAT = 1
 _ZIP = b"PK\x03\x04"  # torch's checkpoints are zip archives
 _PIECE = 1 << 20  # bytes written at once
-_REMEDY = "use last.pt or best.pt of a run directory"
 
 
 class Abandoned(Exception):
@@ -106,7 +105,7 @@ def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict[str,
         first = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
         raise _refused(path, f"damaged, or not a checkpoint: {first}") from None
     if not isinstance(content, dict) or content.get("format") != FORMAT or "model" not in content:
-        raise RunError(str(path), "a file that is not from striate", "a checkpoint of a run", _REMEDY)
+        raise _refused(path, "a file that is not from striate")
     return content
 
 
@@ -121,17 +120,22 @@ def check_archive(path: Path) -> None:
 
 
 def _check(file: BinaryIO, path: Path) -> None:
+    if damage := _damage(file):
+        raise _refused(path, damage)
+
+
+def _damage(file: BinaryIO) -> str:
+    """What is wrong with the archive; empty where nothing is."""
     if not (beginning := file.read(12)).startswith(_ZIP):
-        raise _refused(path, f"not a checkpoint: the file begins with {beginning!r}" if beginning else "an empty file")
+        return f"not a checkpoint: the file begins with {beginning!r}" if beginning else "an empty file"
     try:
         with zipfile.ZipFile(file) as archive:
             # torch compresses no part; a compressed one may be a zip bomb
             other = [p.filename for p in archive.infolist() if p.compress_type != zipfile.ZIP_STORED or p.external_attr]
             bad = other[0] if other else archive.testzip()
     except (zipfile.BadZipFile, RuntimeError, NotImplementedError, EOFError, ValueError, struct.error) as error:
-        raise _refused(path, f"damaged, or not a checkpoint: {error}") from None
-    if bad is not None:
-        raise _refused(path, f"damaged: {bad} has changed since it was written")
+        return f"damaged, or not a checkpoint: {error}"
+    return "" if bad is None else f"damaged: {bad} has changed since it was written"
 
 
 def _write(file: BinaryIO, content: dict[str, Any], given_up: Callable[[], bool]) -> None:
@@ -146,7 +150,27 @@ def _write(file: BinaryIO, content: dict[str, Any], given_up: Callable[[], bool]
 
 
 def _refused(path: Path, got: str) -> RunError:
-    return RunError(str(path), got, "a checkpoint of striate", _REMEDY)
+    return RunError(str(path), got, "a checkpoint of striate", instead_of(path))
+
+
+def instead_of(file: Path) -> str:
+    """The remedy for a checkpoint that cannot be used: the other network of its run, if that is intact, and the command
+    that trains the run again."""
+    run = RunDirectory(file.parent.parent)
+    if file.parent != run.last.parent or not is_there(run.config):
+        return "use last.pt or best.pt of a run directory"
+    anew = f"striate train --config {pasted(run.config)} --out {pasted(f'{run.path}-again')}"
+    other, epoch = (run.best, "best") if file.name == run.last.name else (run.last, "last")
+    use = f"use the network of the {epoch} epoch, {pasted(other)}; or " if _is_intact(other) else ""
+    return f"{use}train it again from the start: {anew}"
+
+
+def _is_intact(path: Path) -> bool:
+    try:
+        with open_plain(path) as file:
+            return not _damage(file)
+    except (OSError, RunError):
+        return False
 
 
 DAMAGED = ".damaged"
@@ -180,13 +204,8 @@ def recover_run(
         refuse(None)
         _cut_torn_line(run)
         return None
-    anew = f"striate train --config {pasted(run.config)} --out {pasted(f'{run.path}-again')}"
-    raise RunError(
-        str(run.last.parent),
-        f"no intact checkpoint ({'; '.join(damages)})",
-        "an intact last.pt or previous.pt",
-        f"train it again from the start: {anew}",
-    )
+    got = f"no intact checkpoint ({'; '.join(damages)})"
+    raise RunError(str(run.last.parent), got, "an intact last.pt or previous.pt", instead_of(run.last))
 
 
 def without_checkpoint(run: RunDirectory, file: Path) -> RunError:
@@ -198,9 +217,7 @@ def without_checkpoint(run: RunDirectory, file: Path) -> RunError:
     if not run.metrics_json.exists():
         remedy = f"striate train --resume {pasted(run.path)}"
         return RunError(str(run.path), "a run without a checkpoint yet", "a run with at least one epoch", remedy)
-    anew = f"striate train --config {pasted(run.config)} --out {pasted(f'{run.path}-again')}"
-    last = f"give the network of the last epoch, {pasted(run.last)}; or " * (file == run.best and run.last.is_file())
-    remedy = f"put it back; or {last}train it again from the start: {anew}"
+    remedy = f"put it back; or {instead_of(file)}"
     return RunError(str(file), "missing, though the run is finished", "the checkpoint of the run", remedy)
 
 

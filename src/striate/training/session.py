@@ -62,8 +62,6 @@ def _refuse_lost_best(run: RunDirectory) -> None:
         check_archive(run.best)
     except RunError as error:
         error.expected = "the intact network of the best epoch so far"
-        anew = f"striate train --config {pasted(run.config)} --out {pasted(f'{run.path}-again')}"
-        error.remedy = f"train it again from the start: {anew}"
         raise
 
 

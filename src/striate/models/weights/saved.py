@@ -14,7 +14,7 @@ from striate.data.config import Fit, Layout
 from striate.data.media.every_medium import MEDIA
 from striate.errors import RunError
 from striate.models.layer_strings.shapes import Shape
-from striate.runs.checkpoint import load_checkpoint, without_checkpoint
+from striate.runs.checkpoint import instead_of, load_checkpoint, without_checkpoint
 from striate.runs.directory import open_run
 from striate.runs.files import user_path
 from striate.runs.plain_files import is_there, typed
@@ -97,7 +97,7 @@ def check_content(saved: Mapping[str, Any], where: str) -> None:
 
 
 def _strange(where: str, path: str, got: str, expected: str) -> RunError:
-    return RunError(where, f"a checkpoint with {path}: {got}", expected, "use last.pt or best.pt of a run directory")
+    return RunError(where, f"a checkpoint with {path}: {got}", expected, instead_of(Path(where)))
 
 
 @dataclass(frozen=True)
