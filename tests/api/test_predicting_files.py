@@ -94,3 +94,39 @@ def test_what_cannot_be_answered_is_refused_at_once(folder: Path) -> None:
     table = replace(trained(), preparation=Preparation("table", (4,)))
     with pytest.raises(DataError, match="rows of 4 features"):
         answer_files(table, [folder])
+
+
+def test_arrays_are_single_images_or_batches_by_their_shape() -> None:
+    network = trained()
+    gray = np.random.default_rng(0).integers(0, 256, (5, 8, 8), np.uint8)
+    color = np.repeat(gray[..., None], 3, -1)
+    expected = [one.fields for one in network.predict(list(gray))]
+    batches = (gray, gray[:, None], gray[..., None], torch.from_numpy(gray), tuple(gray), iter(gray), color)
+    for batch in (*batches, gray.astype(np.int64), color.transpose(0, 3, 1, 2)):
+        assert [one.fields for one in network.predict(batch)] == expected
+    assert [one.fields for one in network.predict(gray[:3])] == expected[:3]  # no image with three channels
+    single = (gray[0], gray[:1], gray[0][..., None], color[0], torch.from_numpy(gray[0]).requires_grad_(False))
+    for image in single:
+        assert network.predict(image).fields == expected[0]
+    assert network.predict([color[0].transpose(2, 0, 1)])[0].fields == expected[0]
+
+
+@pytest.mark.parametrize(
+    ("given", "got"),
+    [
+        (None, "a NoneType"),
+        ({"a": 1}, "a dict"),
+        (np.array(["a"]), "a ndarray"),
+        (np.zeros((5, 9, 9), np.uint8), r"an array of shape \(5, 9, 9\) and type uint8"),
+        (np.full((2, 8, 8), 16.0), r"an array of shape \(8, 8\) and type float64"),
+    ],
+)
+def test_other_objects_are_refused_as_what_they_are(given: object, got: str) -> None:
+    with pytest.raises(DataError, match=got):
+        trained().predict(given)
+
+
+def test_a_folder_given_as_one_image_is_refused_with_the_function_that_takes_it(folder: Path) -> None:
+    with pytest.raises(DataError, match="a folder") as caught:
+        trained().predict(folder)
+    assert caught.value.remedy == f"striate.api.answer_files(trained, [{str(folder)!r}])"

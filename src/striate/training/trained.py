@@ -16,10 +16,10 @@ from torch import nn
 
 from striate.data.dataset import Preparation
 from striate.data.media.every_medium import medium_of
-from striate.data.media.medium import MOST_TILED_PIXELS, Placement
+from striate.data.media.medium import MOST_TILED_PIXELS, Placement, as_array
 from striate.data.normalize import Normalization
 from striate.data.threads import map_ordered
-from striate.errors import ConfigError, ModelError, RunError, UsageError
+from striate.errors import ConfigError, DataError, ModelError, RunError, UsageError
 from striate.inference.any_size import any_size
 from striate.inference.plan import InferencePlan, PlanMode
 from striate.inference.predictor import Predictor, batch_size, inference, plain_predictor, plan_predictor
@@ -88,26 +88,39 @@ class Trained:
     @overload
     def predict(self, images: Input, *, plan: PlanMode = "auto") -> Prediction: ...
     @overload
-    def predict(self, images: list[Input], *, plan: PlanMode = "auto") -> list[Prediction]: ...
-    def predict(self, images: Input | list[Input], *, plan: PlanMode = "auto") -> Prediction | list[Prediction]:
-        """Predict one image or a list of them: paths, samples of named data sets (`digits#3`), PIL images, or arrays.
+    def predict(self, images: Iterable[Input], *, plan: PlanMode = "auto") -> list[Prediction]: ...
+    def predict(self, images: Input | Iterable[Input], *, plan: PlanMode = "auto") -> Prediction | list[Prediction]:
+        """Predict one image, or many: a list or iterable of paths, samples of named data sets (`digits#3`), PIL images
+        and arrays; or a batch, an array with one axis more.
 
-        Paths and PIL images are prepared as in training (size, color). Arrays and tensors are raw inputs of the
-        training shape, without batch: (C, H, W) or (H, W) uint8, or floats k/255, for images, (F,) numbers for tables.
+        Paths and PIL images are prepared as in training (size, color). Arrays and tensors have the size of the training
+        inputs: (C, H, W), (H, W, C) or (H, W) for images, uint8 or floats k/255, whose colors are converted as those of
+        files; (F,) numbers for tables. An array that could be both is one image: (1, H, W) is no batch of (H, W).
         Many are predicted by the fastest backend whose predictions agree with fp32, unless `plan` is `plain`.
         Raises DataError for a file that cannot be read or an array of another shape.
         """
-        if not isinstance(images, list):
-            return self.predict([images], plan=plan)[0]
+        if (several_images := self._several(images)) is None:
+            return self.predict([images], plan=plan)[0]  # type: ignore[list-item]
         images = [
             sample_input(image, self.preparation) if isinstance(image, str) and names_sample(image) else image
-            for image in images
+            for image in several_images
         ]
         files = any(isinstance(image, str | Path) for image in images)
         inputs = map_ordered(self.read, images) if files and len(images) > 1 else map(self.read, images)
         placed = [self.placement(image) for image in images]
         planned = self.planned(self._evenly_spaced(images, self.prepare), len(images), mode=plan)
         return list(self._predict_all(inputs, planned, placed=placed))
+
+    def _several(self, images: Any) -> list[Any] | None:
+        """The images of a batch or iterable; None for a single image."""
+        medium = medium_of(self.preparation.kind)
+        if isinstance(images, np.ndarray | torch.Tensor):
+            return list(images) if medium.batch_of(as_array(images), self.preparation) else None
+        if isinstance(images, str | Path) and medium.pictures and Path(images).is_dir():
+            remedy = f"striate.api.answer_files(trained, [{str(images)!r}])"
+            raise DataError(str(images), "a folder", "a file, or a list of files", remedy)
+        single = isinstance(images, str | bytes | Path | Mapping) or hasattr(images, "getexif")
+        return list(images) if isinstance(images, Iterable) and not single else None
 
     def with_views(self, views: Views) -> Trained:
         """The same network with the mean over `views` as its prediction. Raises UsageError for data other than images,

@@ -6,7 +6,7 @@ samples lie in files sets `suffixes` and implements `header` and `decode`. Free 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from posixpath import splitext
@@ -181,12 +181,27 @@ def suffix_of(path: str) -> str:
 
 
 def as_array(given: Any) -> NDArray[Any]:
-    """One sample as an array. Raises DataError for anything else, such as a data set."""
+    """One sample as an array of numbers. Raises DataError for anything else, such as a data set."""
     try:
-        return np.asarray(given)
+        array = np.asarray(given.detach().cpu() if hasattr(given, "detach") else given)
     except (ValueError, TypeError, RuntimeError):
+        array = None
+    if array is None or array.dtype.kind not in "uifb":
         got, remedy = f"a {type(given).__name__}", "give one sample, or a list of them: [x for x, _ in dataset]"
-        raise DataError("predict", got, "a path, a PIL image or an array of numbers", remedy) from None
+        raise DataError("predict", got, "a path, a PIL image or an array of numbers", remedy)
+    return array
+
+
+def channels_first(x: NDArray[Any], positions: tuple[int, ...], channels: Collection[int]) -> NDArray[Any] | None:
+    """One sample as (C, *positions), given with its channels first, last or, if it has one, without their axis; None
+    where it has other positions or none of these numbers of `channels`."""
+    if x.shape == positions and 1 in channels:
+        return x[None]
+    if x.shape[1:] == positions and len(x.shape) and x.shape[0] in channels:
+        return x
+    if x.shape[:-1] == positions and len(x.shape) and x.shape[-1] in channels:
+        return np.moveaxis(x, -1, 0)
+    return None
 
 
 class Medium:
@@ -202,6 +217,8 @@ class Medium:
     """The noun for the numbers of an input: "pixels"."""
     dtype: ClassVar[str] = "float32"
     """NumPy's name of the type of inputs."""
+    convertible: ClassVar[tuple[int, ...]] = ()
+    """Numbers of channels that are converted to those of the input, as files are."""
     suffixes: ClassVar[frozenset[str]] = frozenset()
     """Suffixes (lower case) of its files; empty where samples do not lie in files of their own."""
     largest_file: ClassVar[int] = LARGEST_FILE
@@ -396,24 +413,34 @@ class Medium:
         return inputs.astype(np.float32)
 
     def prepare(self, given: Any, preparation: Preparation) -> NDArray[Any]:
-        """The raw input of one sample that is given to `predict`: a path, which is decoded, or an array of exactly the
-        input's shape. Raises DataError."""
+        """The raw input of one sample that is given to `predict`: a path, which is decoded, or an array of the input's
+        shape, with channels first or last. Raises DataError."""
         if isinstance(given, str | Path):
             return self.decode(Path(given), str(given), preparation)
         if hasattr(given, "getexif"):
             raise self.no_files("a PIL image", preparation)
-        raw, shape, dtype = as_array(given), preparation.input_shape, np.dtype(self.dtype)
-        if raw.shape == shape[1:] and shape[0] == 1:
-            raw = raw[None]
-        if raw.shape != shape or (dtype == np.uint8 and raw.dtype != dtype):
+        array, shape, dtype = as_array(given), preparation.input_shape, np.dtype(self.dtype)
+        raw = channels_first(array, shape[1:], shape[:1])
+        if raw is None or (dtype == np.uint8 and raw.dtype != dtype):
             path = "a path or a PIL image, which are resized; or " * self.pictures or "a path, or " * self.of_files
+            remedy = f"give {path}an array of exactly this shape, or a batch of them; a list is several samples"
             raise DataError(
                 "predict",
-                f"an array of shape {raw.shape} and type {raw.dtype}",
+                f"an array of shape {array.shape} and type {array.dtype}",
                 f"shape {shape} and type {dtype}",
-                f"give {path}an array of exactly this shape: numpy.array(…); a list is several samples",
+                remedy if raw is None else "for values of 0 to 1: predict((255 * x).round().astype('uint8'))",
             )
         return raw.astype(dtype)
+
+    def batch_of(self, given: NDArray[Any], preparation: Preparation) -> bool:
+        """Whether an array is a batch of samples by its shape, and not a single sample."""
+        shape = preparation.input_shape
+        for channels in (shape[:1], self.convertible):
+            if channels_first(given, shape[1:], channels) is not None:
+                return False
+            if given.ndim and len(given) and channels_first(given[0], shape[1:], channels) is not None:
+                return True
+        return False
 
     def uncropped(
         self, given: Any, where: str, preparation: Preparation

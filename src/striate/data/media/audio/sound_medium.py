@@ -40,7 +40,7 @@ from striate.data.media.audio.sound_files import (
     read_windows,
 )
 from striate.data.media.audio.spectrogram_picture import in_color, waveform_picture, with_axes
-from striate.data.media.medium import Medium, Planned, Preparation
+from striate.data.media.medium import Medium, Planned, Preparation, channels_first
 from striate.errors import ConfigError, DataError
 from striate.records import Finding
 from striate.wording import several
@@ -129,6 +129,12 @@ class Sounds(Medium):
             raw = np.asarray(given, np.float32)
             return self.input_of(centered(raw, preparation.samples), preparation)
         return super().prepare(given, preparation)
+
+    def batch_of(self, given: NDArray[Any], preparation: Preparation) -> bool:
+        """Also of waveforms (N, samples)."""
+        shape = preparation.input_shape
+        waveforms = given.ndim == 2 and channels_first(given, shape[1:], shape[:1]) is None
+        return waveforms or super().batch_of(given, preparation)
 
     def as_given(self, given: Any, where: str, preparation: Preparation) -> NDArray[np.float32]:
         """(samples,) from a file, its bytes, or a waveform."""

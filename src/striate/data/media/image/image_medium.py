@@ -28,7 +28,7 @@ from striate.data.media.image.pictures import (
 )
 from striate.data.media.image.raster_files import header_of
 from striate.data.media.image.raster_plan import described_rasters, is_raster, plan_rasters, raster_findings
-from striate.data.media.medium import Medium, Photographs, Placement, Planned, Preparation, as_array
+from striate.data.media.medium import Medium, Photographs, Placement, Planned, Preparation, as_array, channels_first
 from striate.data.media.pixels import as_pixels
 from striate.errors import ConfigError
 from striate.records import Finding
@@ -136,6 +136,7 @@ class Images(Medium):
     takes_uncropped: ClassVar[bool] = True
     any_size: ClassVar[bool] = True
     stored: ClassVar[bool] = True
+    convertible: ClassVar[tuple[int, ...]] = (1, 3)
     augmentations: ClassVar[frozenset[str]] = frozenset(AugmentConfig.__dataclass_fields__) - SOUND - VOLUME_ALONE
     settings: ClassVar[frozenset[str]] = frozenset(("size", "channels", "pages"))
     others: ClassVar[tuple[str, ...]] = ("raster",)
@@ -197,14 +198,18 @@ class Images(Medium):
         return refit(inputs, channels, (height, width), preparation.fit)
 
     def prepare(self, given: Any, preparation: Preparation) -> NDArray[Any]:
-        """A path, a PIL image, or an array of exactly the input's shape, of bytes or of values that training reads as
-        bytes."""
+        """A path, a PIL image, or an array of the input's height and width, of bytes or of values that training reads
+        as bytes; gray and RGB are converted to the colors of the inputs."""
         if isinstance(given, str | Path):
             return super().prepare(given, preparation)
         if hasattr(given, "getexif"):
             return prepare_image(given, "a PIL image", preparation)
         array = as_array(given)
         pixels = as_pixels(array) if array.size and array.dtype.kind in "uifb" else None
+        if pixels is not None:
+            shape = preparation.input_shape
+            ordered = channels_first(pixels, shape[1:], (shape[0], *self.convertible))
+            pixels = pixels if ordered is None else self.refit(ordered[None], preparation)[0]
         return super().prepare(array if pixels is None else pixels, preparation)
 
     def uncropped(

@@ -38,6 +38,7 @@ class Rasters(Images):
     name: ClassVar[str] = "raster"
     dtype: ClassVar[str] = "float32"
     values: ClassVar[str] = "levels"
+    convertible: ClassVar[tuple[int, ...]] = ()
     bounds: ClassVar[tuple[float, float]] = (LEAST, MOST)
     augmentations: ClassVar[frozenset[str]] = frozenset(AugmentConfig.__dataclass_fields__) - SOUND - {"policy"}
 
