@@ -235,7 +235,7 @@ def test_a_file_of_another_network_or_other_options_is_left_alone(
     [
         (["--ray", "auto"], "--out predictions.parquet"),
         (["--ray", "auto", "--out", "found.npz"], "--out found.npz"),
-        (["--out", "found.csv"], "leave out --out"),
+        (["--out", "found.csv"], "--out found.parquet; or leave out --out"),
         (["--out", "nowhere/found.parquet"], "nowhere"),
         (["--ray", "auto", "--out", "found.parquet", "--draw", "drawn"], "leave out --ray or --draw"),
     ],

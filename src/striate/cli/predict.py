@@ -209,11 +209,13 @@ def _refuse_vectors(trained: Trained, out: Path) -> None:
     from striate.errors import UsageError, pasted
 
     if not trained.task.gives_vector:
-        got = f"a run of the task {trained.task.name}"
-        raise UsageError("--out", got, "a run of embeddings: --task embed", "leave out --out, and give --json")
+        got = f"{out}, for a run of the task {trained.task.name}"
+        expected = "a file that ends in .parquet; in .npz only for embeddings"
+        remedy = f"--out {pasted(out.with_suffix('.parquet'))}; or leave out --out, and give --json"
+        raise UsageError("--out", got, expected, remedy)
     if out.exists() or out.suffix != ".npz":
         got, other = (f"{out}, which exists" if out.exists() else str(out)), out.with_name(f"{out.stem}-new.npz")
-        raise UsageError("--out", got, "a new file that ends in .npz", f"--out {pasted(other)}")
+        raise UsageError("--out", got, "a new file that ends in .npz or .parquet", f"--out {pasted(other)}")
 
 
 def _write_vectors(out: Path, vectors: dict[str, Any]) -> None:
