@@ -42,6 +42,16 @@ def test_the_given_test_split_is_taken_alone(tmp_path):
     assert "the test split that the source gives (4 samples)" in data.notes[0]
 
 
+def test_images_of_another_size_are_scaled_with_a_note(tmp_path):
+    np.savez(tmp_path / "d.npz", x=np.zeros((3, 28, 30), np.uint8), y=[1, 0, 1])
+    how = "Size: 3 of 3 images were scaled to 4×6 pixels, the size of the network's inputs (data.fit crop)"
+    assert f"{how}: gray images of 28×30 pixels." in evaluate(tmp_path / "d.npz").notes
+    files = folder(tmp_path / "files", 1)
+    notes = evaluate(files, preparation=Preparation("image", (1, 5, 7))).notes
+    assert any(note.startswith("Size: 2 of 2 images were scaled to 5×7 pixels") for note in notes)
+    assert not any("Size" in note for note in evaluate(files).notes)
+
+
 def test_classes_that_the_network_does_not_know(tmp_path):
     with pytest.raises(DataError, match="does not know: owl"):
         evaluate(folder(tmp_path, classes=("cat", "owl")))

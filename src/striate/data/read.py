@@ -10,7 +10,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -36,7 +36,7 @@ from striate.data.splits import assign_membership
 from striate.data.store.stored import Inputs, StoredInputs
 from striate.errors import DataError
 from striate.records import Finding
-from striate.wording import several
+from striate.wording import several, show_shape
 
 
 def load_dataset(
@@ -176,10 +176,27 @@ def load_for_evaluation(
         dict.fromkeys(decoded.ids.tolist(), name),
         classes=listing.classes if annotation_kind(listing.annotation).open_classes else classes,
         unreadable=unreadable,
-        notes=(*listing.notes, note, *renamed, *samples.notes),
+        notes=(*listing.notes, note, *renamed, *_scaled(listing, scan, readable, preparation), *samples.notes),
         findings=(*known, *find_all(listing, scan, unreadable)),
         store=samples.store,
     )
+
+
+def _scaled(listing: Listing, scan: Scan, ids: Sequence[int], preparation: Preparation) -> tuple[str, ...]:
+    """A note where pictures have another size than the inputs of the network."""
+    medium, size = listing.medium, preparation.input_shape[1:]
+    if not medium.pictures:
+        return ()
+    if listing.inputs is not None:
+        found = medium.describe(listing.inputs.shape[1:])
+        other = len(ids) if listing.inputs.shape[2:] != size else 0
+    else:
+        found = medium.described([scan.headers[i] for i in ids])
+        other = sum(medium.size_of(scan.headers[i]) not in (None, size) for i in ids)
+    if not other:
+        return ()
+    how = f"scaled to {show_shape(size)} pixels, the size of the network's inputs"
+    return (f"Size: {other:,} of {several(len(ids), 'image')} were {how} (data.fit {preparation.fit}): {found}.",)
 
 
 def _at_known_level(listing: Listing, config: DataConfig, annotation: str, classes: tuple[str, ...]) -> Listing:
