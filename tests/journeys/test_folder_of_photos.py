@@ -153,7 +153,7 @@ def test_python_trains_evaluates_and_takes_any_module(photos, monkeypatch: pytes
     assert "weight_decay: 0.1" in Path("own/config.yaml").read_text()
     fresh = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(768, 3))
     trained = striate.load("own", module=fresh)
-    assert striate.evaluate(trained, "photos").n == 36
+    assert striate.evaluate(trained, "photos").n == run.metrics["test"]["n"]
     here = striate.load("own").predict("photos/blue/003.png")
     assert here.fields == trained.predict("photos/blue/003.png").fields
     monkeypatch.setattr(networks, "_modules", {})  # as another process, which has not trained it
@@ -185,7 +185,9 @@ def test_eval_on_its_own_data_however_they_are_spelled_measures_the_test_split(r
     for spelled in ("photos", "./photos", str(Path("photos").absolute()), "photos/../photos"):
         assert main(["eval", "run", spelled, "--json"]) == 0
         assert json.loads(capsys.readouterr().out)["n"] == test["n"]
-    assert striate.evaluate(striate.load(run), "photos").split == "all"
+    loaded = striate.load(run)
+    for measured in (striate.evaluate(loaded, "photos"), striate.evaluate(loaded)):
+        assert (measured.split, measured.n, measured.metrics["accuracy"]) == ("test", test["n"], test["accuracy"])
 
 
 def test_eval_says_which_samples_the_network_was_trained_on(run: Path, capsys) -> None:

@@ -78,9 +78,10 @@ def evaluate(
     they differ from those of the run's data.
 
     Of other data the given test split is used, or everything (split `all`) where there is none; samples that the run
-    was trained on are a finding. A `Trained` and the folder of a hub need `data`, and treat them as other data, also
-    those of the run. For many samples the fastest backend is chosen whose predictions agree with plain fp32, unless
-    `plan` is `plain`; the result's `inference` says which. `announce` is told of a download before it starts.
+    was trained on are a finding. A `Trained` is evaluated like its run; one without a run, and the folder of a hub,
+    need `data`, all of which are other data for them. For many samples the fastest backend is chosen whose predictions
+    agree with plain fp32, unless `plan` is `plain`; the result's `inference` says which. `announce` is told of a
+    download before it starts.
     The run's own data are predicted as the run predicted them, bit for bit on the same machine. If they have changed
     since, they are evaluated as other data when `data` names them, and refused when it does not.
     `cost` and `threshold` say how a class is chosen, as in `load`.
@@ -104,24 +105,45 @@ def _evaluate(
     announce: Announce | None,
 ) -> Evaluation:
     require_layers(run)
-    if isinstance(run, Trained):
-        if data is None:
-            raise RunError(
-                "evaluate", "a network without data", "data to measure it on", 'evaluate(trained, "mnist5k")'
-            )
-        if cost is not None or threshold is not None:
-            run = replace(run, task=run.task.deciding(cost, threshold))
-        return _evaluate_trained(run, data, names, plan, announce)
     given: object = run
-    if not isinstance(given, Run | str | Path):
+    if not isinstance(given, Run | Trained | str | Path):
         got = f"a {type(given).__name__}, whose preprocessing and classes are unknown"
         raise RunError("evaluate", got, "a run, or a network from striate.load", 'evaluate("runs/NAME")')
+    if isinstance(run, Trained):
+        ruled = cost is not None or threshold is not None
+        chosen = replace(run, task=run.task.deciding(cost, threshold)) if ruled else run
+        if (folder := _folder_of(run)) is not None:
+            return _evaluate_of_run(folder, None, chosen, data, names, plan, announce)
+        if data is None:
+            got, remedy = "a network without data", 'evaluate(trained, "mnist5k")'
+            raise RunError("evaluate", got, "data to measure it on", remedy)
+        return _evaluate_on(chosen, *_other_data(chosen, data, names, {}, announce), plan)
     path = run.path if isinstance(run, Run) else Path(run)
     if is_exported(path) and path.exists():
         return _evaluate_exported(path, data, names, plan, cost, threshold, announce)
-    opened, trained = open_run(path), load(path)
-    chosen = with_rule_of(path, trained, cost, threshold)
-    config = config_from_yaml(opened.config)
+    opened, saved = open_run(path), load(path)
+    return _evaluate_of_run(opened, saved, with_rule_of(path, saved, cost, threshold), data, names, plan, announce)
+
+
+def _folder_of(trained: Trained) -> RunDirectory | None:
+    """The run that a network was loaded from; None without one, and where its folder is gone."""
+    with suppress(RunError):
+        return None if trained.run is None else open_run(trained.run)
+    return None
+
+
+def _evaluate_of_run(
+    run: RunDirectory,
+    saved: Trained | None,
+    network: Trained,
+    data: str | None,
+    names: str | None,
+    plan: PlanMode,
+    announce: Announce | None,
+) -> Evaluation:
+    """Evaluate a network of a run. `saved`: the network as the run saved it; None where `network` is in memory and may
+    have changed since, so that the temperature and the backend of the run are not its own, and nothing is written."""
+    config = config_from_yaml(run.config)
     batch = measured_at_once(config)
     if data is None or _same_source(data, config.data.source):
         try:
@@ -130,40 +152,28 @@ def _evaluate(
             if data is None:
                 raise
         else:
-            _complete(opened, config, trained, own, plan, announce)
             with speed_settings(config):  # other threads or layouts than the run's change the last bits of fp32
-                as_trained = replace(chosen, module=laid_out(chosen.module, config))
-                temperature, recorded = read_temperature(opened), written_inference(opened)
+                if saved is None:
+                    return _with_findings(_evaluate_on(network, own, own.held_out, plan, batch), run, network)
+                _complete(run, config, saved, own, plan, announce)
+                as_trained = replace(network, module=laid_out(network.module, config))
+                temperature, recorded = read_temperature(run), written_inference(run)
                 measured = _evaluate_on(as_trained, own, own.held_out, plan, batch, temperature, recorded)
-            return replace(_with_findings(measured, opened, chosen), gap=read_gap(opened))
+            return replace(_with_findings(measured, run, network), gap=read_gap(run))
     names = names or _same_names(data, config.data.names)
     try:
-        other, split = _other_data(trained, data, names, read_seen(opened), announce)
+        other, split = _other_data(network, data, names, read_seen(run), announce)
     except OtherClassesError as error:
         if is_given(data):
             raise
-        source, run_path = pasted(data), pasted(path)
+        source, run_path = pasted(data), pasted(run.path)
         error.remedy += (
             f"; to predict all samples: striate predict {run_path} {source}; to train it on these classes: "
             f"striate train {source} --weights {run_path}"
         )
         raise
-    return _with_findings(_evaluate_on(chosen, other, split, plan, batch, read_temperature(opened)), opened, chosen)
-
-
-def _evaluate_trained(
-    trained: Trained, data: str, names: str | None, plan: PlanMode, announce: Announce | None
-) -> Evaluation:
-    """Evaluate a loaded network; samples that its run was trained on are a finding, also in the run's own data."""
-    opened: RunDirectory | None = None
-    with suppress(RunError):  # its folder may be gone
-        opened = None if trained.run is None else open_run(trained.run)
-    if opened is None:
-        return _evaluate_on(trained, *_other_data(trained, data, names, {}, announce), plan)
-    config = config_from_yaml(opened.config)
-    names = names or _same_names(data, config.data.names)
-    other, split = _other_data(trained, data, names, read_seen(opened), announce)
-    return _with_findings(_evaluate_on(trained, other, split, plan, measured_at_once(config)), opened, trained)
+    temperature = None if saved is None else read_temperature(run)
+    return _with_findings(_evaluate_on(network, other, split, plan, batch, temperature), run, network)
 
 
 def _evaluate_exported(
