@@ -105,6 +105,15 @@ def test_a_sweep_prunes_repeats_and_leaves_an_ordinary_run(done: Sweep) -> None:
     assert done.lines[0].startswith("val accuracy")
 
 
+def test_rungs_of_the_same_epochs_are_one_row_since_they_are_one_training() -> None:
+    run("few", request(trials=4, seeds=1, **{"budget.epochs": 2}))
+    table = [row for row in rows("few") if row["state"] != "repeat"]
+    assert len({(row["number"], row["epochs"]) for row in table}) == len(table)
+    assert all(float(row["seconds"]) > 0 for row in table)
+    assert {row["state"] for row in table if row["epochs"] == "2"} == {"complete"}
+    assert {row["state"] for row in table if row["epochs"] == "1"} <= {"promoted", "pruned"}
+
+
 def test_the_winner_has_the_best_mean_over_other_seeds(done: Sweep) -> None:
     table = rows(done.path)
     score = {}

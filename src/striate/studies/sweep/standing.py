@@ -107,9 +107,11 @@ def write_trials(path: Path, journal: Journal, search: Search) -> None:
     trials, repeated = journal.trials(), repeats(journal)
     rows: list[tuple[Trial, str, int | str, TrainingOutcome | None]] = []
     for trial in trials:
-        last = len(trial.rungs) - 1
         for rung, outcome in enumerate(trial.rungs):
-            rows.append((trial, trial.state if rung == last else "promoted", rung + 1, outcome))
+            if rung and trial.rungs[rung - 1].epochs == outcome.epochs:
+                continue  # no training of its own: the result of the rung before counts
+            longer = trial.rungs[-1].epochs > outcome.epochs
+            rows.append((trial, "promoted" if longer else trial.state, rung + 1, outcome))
         if not trial.rungs:
             rows.append((trial, trial.state, "", None))
     for number, outcomes in repeated.items():
