@@ -211,6 +211,8 @@ def test_a_run_says_so_and_asks_for_them_again(capsys: pytest.CaptureFixture[str
         striate.evaluate(run)
     assert main(["eval", "r"]) == 2
     assert "given in Python" in capsys.readouterr().err
+    assert main(["train", "--config", "r/config.yaml", "--out", "again"]) == 2
+    assert "striate.train((x, y), config='RUN/config.yaml')" in " ".join(capsys.readouterr().err.split())
     assert main(["verify", "r"]) == 0  # its files
     assert "data given in Python" in " ".join("".join(capsys.readouterr()).split())
     with pytest.raises(DataError, match="a TensorDataset"):
