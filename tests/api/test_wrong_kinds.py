@@ -63,7 +63,14 @@ def test_a_command_is_told_options_and_a_call_arguments(capsys: pytest.CaptureFi
         assert re.fullmatch(r"seconds=\d+", caught.value.remedy)
     with pytest.raises(StriateError) as caught:
         striate.train("iris", epochs=0)
-    assert caught.value.remedy == "epochs=20"
+    assert (caught.value.where, caught.value.remedy) == ("epochs=… (budget.epochs)", "epochs=20")
+    for fields, where in (({"optim.clip": -1}, 'set={"optim.clip": …}'), ({"optim.lrr": 1}, 'set={"optim.lrr": …}')):
+        with pytest.raises(StriateError) as caught:
+            striate.train("iris", set=fields)
+        assert caught.value.where == where
+    with pytest.raises(StriateError) as caught:
+        striate.train("iris", epochs=1.5)  # type: ignore[arg-type]
+    assert caught.value.expected == "a whole number"
     assert main(["lr-find", "iris", "--seconds", "-1"]) == 2
     assert "remedy:   --seconds 45" in capsys.readouterr().err
     with pytest.raises(StriateError, match="seconds=45"):  # also after a command

@@ -314,3 +314,10 @@ def test_samples_that_are_no_files_are_drawn(trained: Trained, capsys) -> None:
     assert [line["drawn"] for line in lines] == names
     drawn = [np.asarray(Image.open(name).convert("L")) for name in names[1:]]
     assert [pixels[80, 75] for pixels in drawn] == [20, 200]  # below the edge, above the words
+
+
+def test_a_missing_argument_is_named_with_its_help(capsys) -> None:
+    assert main(["predict", "run"]) == 2
+    err = capsys.readouterr().err
+    assert "no PATH" in err
+    assert "images, folders that are searched for images, and samples of named data sets: digits#3" in err

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from inspect import signature
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +13,12 @@ from torch.nn import functional
 
 import striate
 from striate.api import resume
+from striate.api.keywords import in_arguments
 from striate.errors import ConfigError, RunError
 from striate.models.trusted_code import name_of, trust_named
 from striate.runs.checkpoint import load_checkpoint
 from striate.training.config import ScheduleConfig
+from striate.training.config_file import option_of
 from striate.training.events import EpochDone, Event, StepDone
 from striate.training.optimizers import learning_rate_factor
 from striate.training.prepared_batch import transformed
@@ -347,7 +350,8 @@ def test_other_functions_answer_it_too() -> None:
 def test_a_misspelt_field(field: str, near: str) -> None:
     with pytest.raises(ConfigError) as caught:
         striate.train("iris", set={field: 1})
-    assert caught.value.remedy == f"did you mean {near}?"
+    told = in_arguments(f"{option_of(near)} 1", signature(striate.train).parameters)
+    assert caught.value.remedy == f"did you mean {told}?"
     with pytest.raises(ConfigError, match=f"did you mean {near}"):
         striate.sweep("iris", {field: [1]})
 

@@ -160,6 +160,9 @@ def test_a_near_name_is_offered_and_a_folder_is_a_run() -> None:
     with pytest.raises(ModelError) as caught:
         read_weights("resnt.pt")
     assert caught.value.remedy == "--weights resnet.pt"
+    Path("notes").touch()
+    with pytest.raises(ModelError, match="check the path"):
+        read_weights("notes2")
     Path("folder").mkdir()
     with pytest.raises(StriateError, match=r"a folder without config\.yaml"):
         read_weights("folder")

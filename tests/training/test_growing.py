@@ -70,7 +70,7 @@ def test_a_network_of_one_size_is_refused_with_a_way_out_that_works() -> None:
         prepare(asked_for(**(GROWING | {"model__name": "conv(6,3,pad=1) relu fc(10)"})))
     assert "gap fc(10)" in caught.value.remedy
     assert caught.value.got.endswith("its fully connected layer is made for 8×8")
-    with pytest.raises(ConfigError, match="rounds to the full size") as caught:
+    with pytest.raises(ConfigError, match="pixels rounds to the full size") as caught:
         prepare(asked_for(**(GROWING | {"schedule__first_size": 0.95})))
     assert "--schedule.first_size 0.5" in caught.value.remedy
     prepare(asked_for(**GROWING))

@@ -17,6 +17,8 @@ from quick import few_quick
 from striate.api import resume, train_config
 from striate.errors import DataError, RunError, TrainingError
 from striate.runs.checkpoint import load_checkpoint, save_checkpoint
+from striate.runs.directory import RunDirectory
+from striate.runs.events import already_finished
 from striate.training import session
 from striate.training.config import Config
 from striate.training.events import StepDone
@@ -141,6 +143,13 @@ def test_a_finished_run_is_verified(photos) -> None:
     before = Path("run/metrics.json").read_bytes()
     run = resume("run", quiet=True)
     assert run.metrics == json.loads(before)
+    path = RunDirectory(Path("run"))
+    assert already_finished(path).endswith("its checkpoints are intact")
+    saved = path.best.read_bytes()
+    place = saved.index(b"FB") + 10  # padding, which no checksum covers
+    path.best.write_bytes(saved[:place] + b"x" + saved[place + 1 :])
+    resume("run", quiet=True)
+    assert already_finished(path).endswith("can be read, but best.pt changed since: striate verify run")
     Path("run/checkpoints/last.pt").write_bytes(b"PK\x03\x04 damaged")
     with pytest.raises(RunError, match="damaged"):
         resume("run", quiet=True)

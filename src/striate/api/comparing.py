@@ -58,7 +58,7 @@ def compare(
     read = _reader(announce)
     predictions = []
     for number, run in enumerate(opened, 1):
-        say(f"{run.path}: predictions for its {split} split ({number} of {len(opened)})")
+        say(f"getting the predictions of {run.path} for its {split} split ({number} of {len(opened)})")
         predictions.append(_predictions(run, split, read))
     return compare_predictions(predictions, split, notes=_notes(opened, split))
 
@@ -70,7 +70,8 @@ def _refuse_too_few(runs: Sequence[RunDirectory]) -> None:
         raise UsageError("compare", f"{twice[0]} twice", "different runs", f"striate eval {pasted(twice[0])}")
     if len(runs) < 2:
         got = f"only {runs[0].path}" if runs else "no run"
-        raise UsageError("compare", got, "two runs or more", "striate compare runs/first runs/second")
+        first = pasted(runs[0].path) if runs else "RUN"
+        raise UsageError("compare", got, "two runs or more", f"striate compare {first} OTHER_RUN")
 
 
 def _player(run: RunDirectory) -> ComparedPlayer:

@@ -37,7 +37,7 @@ _INSTEAD = {
 
 def known_keywords(function: Callable[_Arguments, _Result]) -> Callable[_Arguments, _Result]:
     """The function with UsageError in place of TypeError for an unknown keyword, and, unless a command calls it, with
-    its arguments in place of options in remedies."""
+    its arguments in place of options in errors."""
     parameters = signature(function).parameters
     known = [*parameters]
 
@@ -54,7 +54,9 @@ def known_keywords(function: Callable[_Arguments, _Result]) -> Callable[_Argumen
         try:
             return function(*args, **kwargs)
         except StriateError as error:
-            error.remedy = in_arguments(error.remedy, parameters)
+            error.where, error.remedy = (in_arguments(text, parameters) for text in (error.where, error.remedy))
+            if "set" in parameters:  # a field that does not exist
+                error.where = re.sub(r"^--(\w+\.[\w.]+)$", r'set={"\1": …}', error.where)
             raise
         finally:
             REMEDIES_AS_OPTIONS.reset(inside)

@@ -15,7 +15,7 @@ from striate.api.announcing import Announce, announcer
 from striate.errors import UsageError, pasted
 from striate.report.rewards import MILLISECONDS, finish_rewards
 from striate.runs.directory import RunDirectory, create_run, open_run, read_metrics, refuse_occupied
-from striate.runs.events import append_event
+from striate.runs.events import already_finished, append_event
 from striate.runs.lock import owned
 from striate.runs.plain_files import is_there
 from striate.tasks.control.play import Played, play_episodes, split_seed
@@ -64,7 +64,7 @@ def resume_on_rewards(path: Path, console: Console, quiet: bool) -> tuple[Path, 
     if is_there(run.metrics_json):
         for file in (run.last, run.best):
             load_player(file)
-        announce(f"{run.path} is already finished, so nothing is trained; its checkpoints are intact")
+        announce(already_finished(run))
         return run.path, read_metrics(run)
     with owned(run.path, announce):
         checkpoint = recover_unchanged_run(run, announce)

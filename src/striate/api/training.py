@@ -30,7 +30,7 @@ from striate.records import Finding
 from striate.report.finish import finish_run
 from striate.runs.checkpoint import without_checkpoint
 from striate.runs.directory import RunDirectory, create_run, open_run, read_metrics, refuse_occupied
-from striate.runs.events import append_event, cut_incomplete_line, read_events
+from striate.runs.events import already_finished, append_event, cut_incomplete_line, read_events
 from striate.runs.files import remedy_in_place
 from striate.runs.lock import owned
 from striate.runs.plain_files import is_there
@@ -359,7 +359,7 @@ def _resume(path: Path, module: nn.Module | None, console: Console, quiet: bool,
             except ModelError as error:
                 error.remedy = how_to_resume(run.path, config) if given_arguments(config) else error.remedy
                 raise
-        announce(f"{run.path} is already finished, so nothing is trained; its checkpoints are intact")
+        announce(already_finished(run))
         metrics = read_metrics(run)
         send_end(coordinator, run.path, metrics)
         return Run(run.path, metrics)

@@ -17,7 +17,15 @@ from pathlib import Path
 from time import sleep
 from typing import get_args
 
-from cyclopts import App, ArgumentCollection, CoercionError, CycloptsError, Group, UnknownOptionError
+from cyclopts import (
+    App,
+    ArgumentCollection,
+    CoercionError,
+    CycloptsError,
+    Group,
+    MissingArgumentError,
+    UnknownOptionError,
+)
 
 from striate.cli.other_tools import refuse_other_tools
 from striate.cli.output import LostOutput, guarded_stdout, print_error, print_interrupted, print_note
@@ -315,7 +323,17 @@ def _usage(error: CycloptsError, words: list[str]) -> UsageError:
     text = re.sub(r"^Unused Tokens: \[(.*)\]\.$", r"too many arguments: \1", text)
     if isinstance(error, UnknownOptionError) and "--set" not in words:  # `join_fields` wrote it
         text = text.replace("--set", next((word for word in words if word.startswith("--") and "." in word), "--set"))
+    if isinstance(error, MissingArgumentError) and text.startswith("no ") and (about := _about(error)):
+        return UsageError(where, text, about, _corrected(text, words) or f"{where} --help")
     return UsageError(where, text, f"what `{where} --help` lists", _corrected(text, words) or f"{where} --help")
+
+
+def _about(error: MissingArgumentError) -> str:
+    """The first sentence of the help of a missing argument; empty where it has none."""
+    name = re.escape(error.argument.name.lower()) if error.argument else ""
+    found = re.search(rf"^{name}\n((?: {{4}}.*\n?)+)", inspect.getdoc(error.target) or "", re.MULTILINE)
+    first = re.split(r"\.(?:\s|$)", " ".join(found[1].split()), maxsplit=1)[0] if found else ""
+    return first[:1].lower() + first[1:]
 
 
 def _corrected(text: str, words: list[str]) -> str | None:

@@ -92,6 +92,21 @@ def noted_files(run: RunDirectory) -> dict[str, str]:
     return recorded_digests(run.path)
 
 
+def already_finished(run: RunDirectory) -> str:
+    """The note for a run that needs no training, and whose checkpoints can be loaded; it names those that are no longer
+    the files that the run wrote."""
+    digests = recorded_digests(run.path)
+    changed = [
+        file.name
+        for file in (run.last, run.best)
+        if (digest := digests.get(f"{file.parent.name}/{file.name}")) is not None and file_digest(file) != digest
+    ]
+    note = f"{run.path} is already finished, so nothing is trained; its checkpoints "
+    if changed:
+        return f"{note}can be read, but {' and '.join(changed)} changed since: striate verify {pasted(run.path)}"
+    return f"{note}are intact"
+
+
 def text_digest(text: str) -> str:
     """SHA-256 of the file that `write_text` makes of the text."""
     return hashlib.sha256(text.encode()).hexdigest()

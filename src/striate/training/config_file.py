@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, get_type_hints
 
 import yaml
 
-from striate.errors import ConfigError, RunError
+from striate.errors import ConfigError, RunError, pasted
 from striate.runs.plain_files import read_bytes
 from striate.training.config import Config
 from striate.training.field_aliases import FIELDS_OF_OTHER_TOOLS, SHORT_OPTIONS
@@ -151,7 +151,8 @@ def config_to_yaml(config: Config) -> str:
 
 def config_from_dict(values: Mapping[str, Any], where: str, option: Callable[[str], str] = "{}:".format) -> Config:
     """The configuration with these values, nested or dotted, all checked. Raises ConfigError for the first wrong one;
-    its remedy names the field as `option` does, by default as in a file."""
+    its remedy names the field as `option` does, by default as in a file, and so does its place unless there is a
+    `where`."""
     from pydantic import ValidationError
 
     values = _nested(values, where, option)
@@ -162,7 +163,7 @@ def config_from_dict(values: Mapping[str, Any], where: str, option: Callable[[st
         # A field with several types has an error for each of them.
         expected = dict.fromkeys(_expectation(one["msg"]) for one in error.errors() if _field_at(one["loc"]) == name)
         raise ConfigError(
-            f"{where}: {name}",
+            _place(where, name, option),
             reprlib.repr(first["input"]),
             ", or ".join(expected),
             _meant(name, first["input"], error.errors(), option)
@@ -171,6 +172,11 @@ def config_from_dict(values: Mapping[str, Any], where: str, option: Callable[[st
         ) from None
     _refuse_booleans(values, config, where, option)
     return config
+
+
+def _place(where: str, name: str, option: Callable[[str], str]) -> str:
+    short = "" if option(name) == f"--{name}" else f" ({name})"
+    return f"{where}: {name}" if where else f"{option(name)}{short}"
 
 
 def _field_at(location: tuple[int | str, ...]) -> str:
@@ -222,7 +228,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     return values
 
 
-def with_fields(config: Config, fields: Mapping[str, Any], where: str = "option") -> Config:
+def with_fields(config: Config, fields: Mapping[str, Any], where: str = "") -> Config:
     """The configuration with dotted fields replaced; text is parsed as YAML (`"0.1"`, `"true"`, `"[32, 32]"`)."""
     values = config_to_dict(config)
     known = field_names()
@@ -261,7 +267,7 @@ def _nested(values: Mapping[str, Any], where: str, option: Callable[[str], str])
             target = target.setdefault(section, {})
         if last in target:
             got = f"both {reprlib.repr(target[last])} and {reprlib.repr(value)}"
-            raise ConfigError(f"{where}: {name}", got, "one value", f"leave out {name}: {reprlib.repr(value)}")
+            raise ConfigError(_place(where, name, option), got, "one value", f"leave out {name}: {reprlib.repr(value)}")
         target[last] = pair_of(value) if name == "data.size" else value
     return tree
 
@@ -307,12 +313,13 @@ def _unknown(name: str, value: Any, where: str, option: Callable[[str], str]) ->
             next((f"{name}.{key}" for key in value if f"{name}.{key}" in inner), "") if isinstance(value, dict) else ""
         )
         remedy = f"{option(one)} {value[one.rpartition('.')[2]]}" if one else f"leave out {name}, or give one of these"
-        return ConfigError(f"{where}: {name}", got, f"one of its fields: {listed(inner, 8)}", remedy)
+        return ConfigError(_place(where, name, option), got, f"one of its fields: {listed(inner, 8)}", remedy)
     near, section = nearest_field(name), _fields_in(name.split(".")[0])
     remedy = f"one of {', '.join(section)}" if section else "striate train --help lists the fields"
-    remedy = f"did you mean {near}?" if near else remedy
+    written = pasted(value) if isinstance(value, str) else reprlib.repr(value)
+    remedy = f"did you mean {near if value is None else f'{option(near)} {written}'}?" if near else remedy
     shown = name if len(name) <= 80 else f"{name[:79]}…"
-    return ConfigError(f"{where}: {shown}", "no such field", "a field of the configuration", remedy)
+    return ConfigError(_place(where, shown, option), "no such field", "a field of the configuration", remedy)
 
 
 def _expectation(message: str) -> str:
@@ -320,7 +327,7 @@ def _expectation(message: str) -> str:
         return "file.py:name"
     text = message.removeprefix("Input should be ").removeprefix("Value error, ")
     text = text.replace("a valid string", "text").replace("a valid tuple", "a list")
-    text = text.replace("a valid integer, unable to parse string as an integer", "a whole number")
+    text = re.sub("a valid integer, (unable to parse string as an integer|got a number .*)", "a whole number", text)
     text = text.replace("a valid number, unable to parse string as a number", "a number")
     text = text.replace("a valid boolean, unable to interpret input", "true or false")
     text = text.replace("greater than or equal to", "at least").replace("less than or equal to", "at most")
@@ -385,4 +392,6 @@ def _refuse_booleans(
         if isinstance(value, Mapping):
             _refuse_booleans(value, getattr(config, key), where, option, f"{name}.")
         elif isinstance(value, bool) and not isinstance(getattr(config, key), bool):
-            raise ConfigError(f"{where}: {name}", str(value).lower(), "a number or a name", remedy_of(name, option))
+            raise ConfigError(
+                _place(where, name, option), str(value).lower(), "a number or a name", remedy_of(name, option)
+            )

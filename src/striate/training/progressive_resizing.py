@@ -158,7 +158,7 @@ def _problem(
     sizes = smaller_sizes(first_size or 1.0, full)
     if not sizes:
         return (
-            f"{first_size:g} of {_shown(full)} pixels, rounds to the full size (multiples of 4)",
+            f"{first_size:g} of {_shown(full)} pixels rounds to the full size (multiples of 4)",
             "a smaller share",
             "--schedule.first_size 0.5, or leave out this option",
         )

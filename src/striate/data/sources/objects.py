@@ -93,8 +93,8 @@ def list_given(source: str, layout: Layout) -> Listing:
             f"data {source}",
             "data that were given in Python and are not in a file",
             "the same data again, as an argument",
-            "in Python, to train: striate.train((x, y), config='RUN/config.yaml'); to measure: striate.evaluate(run, (x,"
-            " y)); to resume: striate.api.resume(run, data=(x, y))",
+            "in Python, to train: striate.train((x, y), config='RUN/config.yaml'); to measure: striate.evaluate(run, "
+            "(x, y)); to resume: striate.api.resume(run, data=(x, y))",
         )
     return list_arrays(found.name, source, found.blocks, layout=layout, class_names=found.classes, notes=found.notes)
 

@@ -22,6 +22,7 @@ from striate.runs.safe_load import HoldsCode, load_safely
 
 # Keys under which training scripts save the state_dict in their checkpoints, the most common first.
 _KEYS = ("state_dict", "model_state_dict", "model", "net", "network", "module", "weights", "params")
+_SUFFIXES = frozenset((".pt", ".pth", ".bin", ".ckpt", ".safetensors"))
 _EXPECTED = "a run, a checkpoint, a state_dict saved with torch.save, a .safetensors file, or a name as timm's"
 _SAVE = 'save them anew where the network is at hand: torch.save(network.state_dict(), "weights.pt")'
 
@@ -90,6 +91,13 @@ def _is_folder(path: Path) -> bool:
         return False
 
 
+def _files_of_weights(folder: Path) -> list[str]:
+    """The names of runs and, by their suffix, of files of weights in a folder."""
+    if not _is_folder(folder):
+        return []
+    return [p.name for p in folder.glob("*") if p.suffix in _SUFFIXES or _is_folder(p / "checkpoints")]
+
+
 def _beginning(text: str, path: Path) -> bytes:
     try:
         if path.exists() and not path.is_file():  # a pipe would be waited for
@@ -97,7 +105,7 @@ def _beginning(text: str, path: Path) -> bytes:
         with path.open("rb") as file:
             found = file.read(16)
     except FileNotFoundError:
-        near = nearest(path.name, [p.name for p in path.parent.glob("*")] if _is_folder(path.parent) else [])
+        near = nearest(path.name, _files_of_weights(path.parent))
         remedy = f"--weights {path.with_name(near)}" if near else f"check the path, seen from {Path.cwd()}"
         raise ModelError(f"weights {text[:80]}", "no such file or folder", _EXPECTED, remedy) from None
     except (OSError, ValueError) as error:

@@ -99,7 +99,7 @@ def decide_augmentation(
         samples = len(data.splits["train"])
         if epochs <= _FEW_PASSES:
             reason = (
-                f"{several(epochs, 'epoch is', 'epochs are')} too few to memorize the images; --augment.shift 2 or "
+                f"the images cannot be memorized in {several(epochs, 'epoch')}; --augment.shift 2 or "
                 "--augment.flip true turns it on"
             )
         elif 0 < epochs * parameters <= _BY_HEART * samples:
