@@ -88,7 +88,7 @@ def one_repeat(network: str, batch: int, data: str) -> dict[str, Any]:
     return {
         "chosen": chosen.name,
         "plain": offers.plain.name,
-        "cost": 0.0 if record is None else record.spent / (60 * MINUTES),
+        "cost": 0.0 if record is None else record.seconds / (60 * MINUTES),
         "source": "none" if record is None else record.source,
         "seconds": {way.name: found for way, found in rates.items()},
     }

@@ -23,7 +23,7 @@ def test_the_document_has_the_table(capsys) -> None:
     document = json.loads(out)
     assert list(document) == [
         *("model", "data", "input", "batch", "device"),
-        *("chosen", "speedup", "source", "samples", "load", "spent", "remarks", "asides", "rows"),
+        *("chosen", "speedup", "source", "samples", "load", "seconds", "remarks", "notes", "rows"),
     ]
     assert (document["data"], document["input"], document["batch"]) == ("digits", [1, 8, 8], 32)
     rows = document["rows"]
@@ -138,7 +138,7 @@ def test_more_threads_than_cores_are_told(capsys, monkeypatch: pytest.MonkeyPatc
     assert main(["train", *crowded, "--budget.steps", "2"]) == 0
     assert said in " ".join(capsys.readouterr().err.split())
     assert main(["plan", *crowded, "--seconds", "0.2", "--json"]) == 0
-    assert said in json.loads(capsys.readouterr().out)["asides"]
+    assert said in json.loads(capsys.readouterr().out)["notes"]
     assert main(["train", "digits", *SMALL, "--budget.steps", "2"]) == 0
     assert "waiting for each other" not in capsys.readouterr().err
 

@@ -98,7 +98,7 @@ def test_the_short_trainings_are_paid_from_the_minutes(pace: Pace, monkeypatch: 
     assert forecast is not None
     assert forecast.steps == steps
     assert forecast.seconds == pytest.approx(clock.seconds + pace.seconds(steps))
-    low, expected, high = forecast_accuracy(work_for(2.0), forecast.short, steps)
+    low, expected, high = forecast_accuracy(work_for(2.0), forecast.short_trainings, steps)
     assert (forecast.accuracy, forecast.expected) == ((low, high), expected)
 
 
@@ -107,7 +107,7 @@ def test_a_training_that_has_hardly_begun_foretells_nothing(pace: Pace, monkeypa
     monkeypatch.setattr(budget, "run_short_trainings", lambda *_: short)
     forecast = decide_budget(work_for(2.0), Clock(5.0), forecast=True).forecast
     assert forecast is not None
-    assert (forecast.accuracy, forecast.expected, forecast.short) == (None, None, short)
+    assert (forecast.accuracy, forecast.expected, forecast.short_trainings) == (None, None, short)
 
 
 def test_below_a_minute_only_the_time_is_foretold(pace: Pace) -> None:

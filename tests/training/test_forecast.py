@@ -100,8 +100,8 @@ def test_what_came_stands_beside_it(reached, whole, within) -> None:
     values = with_outcome(FORECAST, 70.123, reached, whole=whole)
     assert values["seconds"] == 65.4
     assert values["accuracy"] == [0.9, 0.98]
-    assert (values["seconds_taken"], values["accuracy_reached"], values["within"]) == (70.1, reached, within)
+    assert (values["seconds_taken"], values["accuracy_reached"], values["within_interval"]) == (70.1, reached, within)
 
 
 def test_a_forecast_without_accuracy_has_no_hit_and_no_miss() -> None:
-    assert with_outcome(Forecast(10, 31.0), 30.0, 0.9, whole=True)["within"] is None
+    assert with_outcome(Forecast(10, 31.0), 30.0, 0.9, whole=True)["within_interval"] is None

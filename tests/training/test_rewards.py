@@ -200,7 +200,7 @@ def test_the_files_of_a_game_are_verified_and_its_steps_are_not_replayed(finishe
         file.write("9,")
     found = verify(damaged)
     assert found.verdict == "damaged"
-    assert [check.name for check in found.files if not check.whole] == ["metrics.csv"]
+    assert [check.name for check in found.files if not check.intact] == ["metrics.csv"]
 
 
 def test_verbs_of_samples_are_refused(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:

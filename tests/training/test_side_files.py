@@ -82,7 +82,7 @@ def test_a_file_that_follows_from_the_data_is_made_again(
         (run / name).unlink()
     else:
         (run / name).write_bytes(content[: len(content) // 2] if how == "cut" else b"\0" * len(content))
-    assert {check.name for check in verify(run).files if not check.whole} == {name}
+    assert {check.name for check in verify(run).files if not check.intact} == {name}
     assert main(["train", "--resume", "run"]) == 0
     assert f"{name} had changed since this run wrote it, and was written again" in " ".join(
         capsys.readouterr().err.split()
@@ -138,7 +138,7 @@ def test_a_configuration_that_was_changed_is_refused_with_the_field(
     events.write_bytes(lines)
     found = verify(run)
     assert found.verdict == "damaged"
-    assert {check.name: said in check.said for check in found.files if not check.whole} == {"config.yaml": True}
+    assert {check.name: said in check.message for check in found.files if not check.intact} == {"config.yaml": True}
 
 
 @pytest.mark.slow
@@ -190,4 +190,4 @@ def test_a_change_that_the_run_wrote_itself_is_none(run: Path, monkeypatch: pyte
     assert (config_from_yaml(run / "config.yaml") == config) is dies
     refuse_changed_config(opened, opened.last)
     refuse_changed_config(opened, None)
-    assert {check.name for check in check_files(opened) if not check.whole} == set()
+    assert {check.name for check in check_files(opened) if not check.intact} == set()

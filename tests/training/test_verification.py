@@ -50,7 +50,7 @@ def test_a_finished_run_agrees(run: Path, capsys: pytest.CaptureFixture[str]) ->
     told = json.loads(capsys.readouterr().out)
     assert told["verdict"] == "agree"
     assert told["replay"] == {
-        **{"from": "checkpoints/previous.pt", "begin": 8, "end": 16, "whole": True, "parting": None},
+        **{"from": "checkpoints/previous.pt", "begin": 8, "end": 16, "complete": True, "first_difference": None},
     }
     names = {check["name"] for check in told["files"]}
     assert names >= {"config.yaml", "metrics.csv", "metrics.json", "classes.txt", "split.csv", "report.html"}
@@ -79,13 +79,13 @@ def test_a_run_with_one_checkpoint_is_replayed_from_its_beginning(same_photos: P
     found = verify("short")
     assert (found.verdict, found.replayed_from) == ("agree", "the beginning")
     assert found.replay is not None
-    assert (found.replay.begin, found.replay.end, found.replay.whole) == (0, 4, True)
+    assert (found.replay.begin, found.replay.end, found.replay.complete) == (0, 4, True)
 
 
 def test_so_many_steps_at_most(run: Path) -> None:
     found = verify(run, steps=2)
     assert found.replay is not None
-    assert (found.verdict, found.replay.end, found.replay.whole) == ("agree", 10, False)
+    assert (found.verdict, found.replay.end, found.replay.complete) == ("agree", 10, False)
 
 
 @pytest.mark.each_nth(3)
@@ -108,7 +108,7 @@ def test_a_damaged_checkpoint_is_named_and_not_replayed(run: Path, name: str) ->
     file.write_bytes(file.read_bytes()[:-1000])
     found = verify(run)
     assert (found.verdict, found.replay) == ("damaged", None)
-    assert {check.name for check in found.files if not check.whole} == {f"checkpoints/{name}.pt"}
+    assert {check.name for check in found.files if not check.intact} == {f"checkpoints/{name}.pt"}
 
 
 def unnoted(run: Path) -> None:
@@ -126,8 +126,12 @@ def test_a_changed_weight_is_found_in_its_layer(run: Path, layer: str) -> None:
     save_checkpoint(run / "checkpoints/last.pt", saved)
     found = verify(run)
     assert found.replay is not None
-    assert found.replay.parting is not None
-    assert (found.verdict, found.replay.parting.layers, found.replay.parting.step) == ("part", (layer,), 16)
+    assert found.replay.first_difference is not None
+    assert (found.verdict, found.replay.first_difference.layers, found.replay.first_difference.step) == (
+        "differ",
+        (layer,),
+        16,
+    )
     assert main(["verify", "run"]) == 1
 
 
@@ -136,7 +140,7 @@ def test_another_history_is_found(run: Path) -> None:
     saved = load_checkpoint(run / "checkpoints/last.pt")
     saved["history"][3]["val"]["loss"] += 1e-6
     save_checkpoint(run / "checkpoints/last.pt", saved)
-    bad = {check.name: check.said for check in verify(run).files if not check.whole}
+    bad = {check.name: check.message for check in verify(run).files if not check.intact}
     assert bad == {"metrics.csv": "line 5 differs from the checkpoint"}
 
 
@@ -150,13 +154,13 @@ def test_a_step_that_computes_otherwise_is_found_at_that_step(run: Path, monkeyp
     monkeypatch.setattr(objective.Objective, "training_loss", drifting)
     found = verify(run)
     assert found.replay is not None
-    parting = found.replay.parting
-    assert parting is not None
-    assert (found.verdict, parting.step, parting.epoch) == ("part", 10, 3)
-    assert parting.recorded != parting.replayed
-    assert parting.seen == 10  # the second step after the checkpoint, where sums of the weights were noted
-    assert set(parting.layers) == {"conv1", "bn1", "fc1"}
-    assert "differs from the run at step 10 in epoch 3: the loss was" in str(parting)
+    difference = found.replay.first_difference
+    assert difference is not None
+    assert (found.verdict, difference.step, difference.epoch) == ("differ", 10, 3)
+    assert difference.recorded != difference.replayed
+    assert difference.seen == 10  # the second step after the checkpoint, where sums of the weights were noted
+    assert set(difference.layers) == {"conv1", "bn1", "fc1"}
+    assert "differs from the run at step 10 in epoch 3: the loss was" in str(difference)
 
 
 def test_a_gradient_that_differs_in_one_layer_is_told_as_that_layer(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -171,10 +175,10 @@ def test_a_gradient_that_differs_in_one_layer_is_told_as_that_layer(run: Path, m
     monkeypatch.setattr(nn.Linear, "forward", noisy)
     found = verify(run)
     assert found.replay is not None
-    parting = found.replay.parting
-    assert parting is not None
-    assert parting.layers == ("fc1",)
-    assert parting.seen == 9  # the first step
+    difference = found.replay.first_difference
+    assert difference is not None
+    assert difference.layers == ("fc1",)
+    assert difference.seen == 9  # the first step
 
 
 def test_an_interrupted_run_agrees_too(same_photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -193,7 +197,7 @@ def test_an_interrupted_run_agrees_too(same_photos: Path, monkeypatch: pytest.Mo
         file.write('{"event": "ep')  # torn by the crash
     found = verify("cut")
     assert found.verdict == "agree"
-    told = {check.name: check.said for check in found.files}
+    told = {check.name: check.message for check in found.files}
     assert "incomplete" in told["events.jsonl"]
     assert told["metrics.json"] == "missing: the run is not finished"
 

@@ -38,9 +38,9 @@ class Verification:
 
     path: Path
     """The folder of the run."""
-    verdict: Literal["agree", "part", "damaged", "whole"]
-    """`agree`: the replayed steps are bit-identical; `part`: they are not; `damaged`: a file is; `whole`: all files are
-    intact, and the steps cannot be replayed."""
+    verdict: Literal["agree", "differ", "damaged", "intact"]
+    """`agree`: the replayed steps are bit-identical; `differ`: they are not; `damaged`: a file is; `intact`: all files
+    are intact, and the steps cannot be replayed."""
     files: tuple[FileCheck, ...]
     """The check of each file."""
     replay: RunReplay | None = None
@@ -86,10 +86,10 @@ def verify(
     module = module_of_run(config.model.name, module)
     files = check_files(run)
     last = read_last(run)
-    if last is None or not all(check.whole for check in files):
+    if last is None or not all(check.intact for check in files):
         return Verification(run.path, "damaged", files)
     if learned_from_rewards(last):
-        return Verification(run.path, "whole", files, not_replayed="a run saves no losses of the steps of a game")
+        return Verification(run.path, "intact", files, not_replayed="a run saves no losses of the steps of a game")
     if "trace" not in last:
         got = "a checkpoint of an earlier version, without the losses of its steps"
         raise RunError(
@@ -97,15 +97,15 @@ def verify(
         )
     if (config.execution.processes or 1) > 1 and not in_fixed_parts(config):
         why = f"{config.execution.processes} processes computed the steps; a single one sums in another order"
-        return Verification(run.path, "whole", files, not_replayed=why)
+        return Verification(run.path, "intact", files, not_replayed=why)
     if missing := _missing_arguments(config, module):
         why = f"{listed(missing)} given in Python, not in a file, would be needed again"
-        return Verification(run.path, "whole", files, not_replayed=why)
+        return Verification(run.path, "intact", files, not_replayed=why)
     checkpoint = run.previous if last["trace"]["begin"] and is_there(run.previous) else None
     done = _replay(run, config, module, checkpoint, last, steps, announce)
-    changed = _changed(run) if done.parting is not None else ()
+    changed = _changed(run) if done.first_difference is not None else ()
     start = "the beginning" if checkpoint is None else f"checkpoints/{checkpoint.name}"
-    return Verification(run.path, "agree" if done.parting is None else "part", files, done, start, changed)
+    return Verification(run.path, "agree" if done.first_difference is None else "differ", files, done, start, changed)
 
 
 def _replay(

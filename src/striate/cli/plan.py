@@ -104,8 +104,8 @@ def plan_notes(record: PlanRecord) -> list[str]:
         for row in record.rows
         if row.peak_bytes is not None
     ]
-    notes += record.asides
-    return [*notes, f"load while measuring: {record.load}; took {_short(record.spent)} s", "", str(record)]
+    notes += record.notes
+    return [*notes, f"load while measuring: {record.load}; took {_short(record.seconds)} s", "", str(record)]
 
 
 def _milliseconds(seconds: float) -> str:

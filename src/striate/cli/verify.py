@@ -43,27 +43,27 @@ def verify(
         print_json(found.to_json())
     else:
         _print(found)
-    return 0 if found.verdict in ("agree", "whole") else 1
+    return 0 if found.verdict in ("agree", "intact") else 1
 
 
 def _print(found: Verification) -> None:
     from striate.cli.output import print_text
 
-    bad = [check for check in found.files if not check.whole]
+    bad = [check for check in found.files if not check.intact]
     for check in found.files:
-        if check.said or not check.whole:
-            print_text(f"{'ok' if check.whole else 'DAMAGED':<8}{check.name}: {check.said}")
+        if check.message or not check.intact:
+            print_text(f"{'ok' if check.intact else 'DAMAGED':<8}{check.name}: {check.message}")
     print_text(f"files:    {len(found.files) - len(bad)} of {len(found.files)} intact")
     done = found.replay
     if done is None:
         print_text(f"replay:   skipped: {found.not_replayed or 'files are damaged'}")
         return
     compared = (
-        "losses, weights, optimizer state, metrics" if done.whole else "losses, and weights where they were recorded"
+        "losses, weights, optimizer state, metrics" if done.complete else "losses, and weights where they were recorded"
     )
     steps = f"steps {done.begin + 1:,} to {done.end:,}" if done.end > done.begin else f"all after step {done.end:,}"
     print_text(f"replay:   {steps}, from {found.replayed_from}")
     print_text(f"compared: {compared}")
-    print_text("verdict:  " + ("bit-identical" if done.parting is None else str(done.parting)))
+    print_text("verdict:  " + ("bit-identical" if done.first_difference is None else str(done.first_difference)))
     for change in found.changed:
         print_text(f"changed:  {change}")

@@ -67,7 +67,7 @@ def test_what_a_part_of_a_batch_cannot_tell_apart_is_timed_with_the_whole(monkey
     assert (found.execution.precision, found.execution.memory_format) == ("bf16", "channels_last")
     assert found.record is not None
     assert found.record.samples == 8
-    assert "with all 32 samples of a batch: bf16 contiguous 800 ms, bf16 channels_last 560 ms" in found.record.asides
+    assert "with all 32 samples of a batch: bf16 contiguous 800 ms, bf16 channels_last 560 ms" in found.record.notes
     assert {one for one in timed if one[2] == 32} == {("bf16", "contiguous", 32), ("bf16", "channels_last", 32)}
     # Where there is no time for it, the plainer one of the two.
     assert planned(workload(), seconds=2.0).execution.memory_format == "contiguous"
@@ -229,7 +229,7 @@ def test_compiling_that_does_not_fit_into_the_seconds_is_not_tried(
     record = planned(workload(), seconds=2000.0).record
     assert record is not None
     assert {one.compile for one in made_up_times} == {"off"}
-    (aside,) = record.asides
+    (aside,) = record.notes
     assert aside.startswith("compiling was not tried: it takes about 3000 s, and ")
     assert aside.endswith(" s were left: --seconds 5000 tries it")
     # A training that has the time does not take such a plan for one that tried everything.
@@ -261,13 +261,13 @@ def test_trial_steps_are_short_where_the_seconds_are_few() -> None:
     record = planned(work, seconds=0.02).record
     assert record is not None
     assert record.samples == 8
-    assert "timed on 8 of the 512 samples of a batch" in record.asides
+    assert "timed on 8 of the 512 samples of a batch" in record.notes
 
 
 def test_a_batch_of_more_than_there_are_is_told() -> None:
     record = planned(workload(batch=100_000), seconds=1.0).record
     assert record is not None
-    assert record.asides[0] == "the batch of 100,000 has all 1,259 samples, since there are no more"
+    assert record.notes[0] == "the batch of 100,000 has all 1,259 samples, since there are no more"
 
 
 def test_one_round_has_no_spread() -> None:
@@ -453,7 +453,7 @@ def test_on_quiet_cores_rounds_that_were_disturbed_do_not_count(
     found = plan_execution(workload(), ExecutionConfig(threads=4), load=lambda: load)
     assert found.execution.precision == precision
     assert found.record is not None
-    assert load.busy != any("the faster half of rounds" in aside for aside in found.record.asides)
+    assert load.busy != any("the faster half of rounds" in aside for aside in found.record.notes)
 
 
 def test_on_a_gpu_precisions_layouts_and_compiling_vary_and_nothing_of_the_host(

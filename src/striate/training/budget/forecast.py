@@ -47,7 +47,7 @@ class Forecast:
     """Lowest and highest expected accuracy, 0 to 1. None: not extrapolated."""
     expected: float | None = None
     """The most likely accuracy. None as `accuracy`."""
-    short: tuple[ShortTraining, ...] = ()
+    short_trainings: tuple[ShortTraining, ...] = ()
     """The short trainings that the accuracy is extrapolated from."""
 
     def to_json(self) -> dict[str, Any]:
@@ -60,24 +60,24 @@ class Forecast:
         if self.accuracy is None:
             return text
         low, high = self.accuracy
-        source = f"extrapolated from {len(self.short)} short trainings"
+        source = f"extrapolated from {len(self.short_trainings)} short trainings"
         return f"{text}, val accuracy {100 * low:.1f} to {100 * high:.1f} % ({source})"
 
 
 def forecast_from_json(values: dict[str, Any]) -> Forecast:
     """The forecast that `to_json` wrote. Raises LookupError, TypeError or ValueError for anything else."""
-    short = tuple(ShortTraining(**row) for row in values["short"])
+    short = tuple(ShortTraining(**row) for row in values["short_trainings"])
     accuracy = None if values["accuracy"] is None else (float(values["accuracy"][0]), float(values["accuracy"][1]))
     return Forecast(int(values["steps"]), float(values["seconds"]), accuracy, values["expected"], short)
 
 
 def with_outcome(forecast: Forecast, seconds: float, accuracy: float | None, *, whole: bool) -> dict[str, Any]:
     """The forecast with the outcome, as plain values: `seconds_taken`, `accuracy_reached` (None: not measured), and
-    whether that is `within` the interval (None where either is missing, or training ended early: not `whole`)."""
+    whether that is `within_interval` (None where either is missing, or training ended early: not `whole`)."""
     within = None
     if whole and forecast.accuracy is not None and accuracy is not None:
         within = forecast.accuracy[0] <= accuracy <= forecast.accuracy[1]
-    came = {"seconds_taken": round(seconds, 1), "accuracy_reached": accuracy, "within": within}
+    came = {"seconds_taken": round(seconds, 1), "accuracy_reached": accuracy, "within_interval": within}
     return forecast.to_json() | came
 
 

@@ -184,6 +184,6 @@ def _short_trainings(work: Work, pace: Pace, seconds: float) -> tuple[ShortTrain
 
 def _forecast(work: Work, steps: int, seconds: float, short: tuple[ShortTraining, ...]) -> Forecast:
     if not can_extrapolate(work, short):
-        return Forecast(steps, seconds, short=short)
+        return Forecast(steps, seconds, short_trainings=short)
     low, expected, high = forecast_accuracy(work, short, steps)
     return Forecast(steps, seconds, (low, high), expected, short)

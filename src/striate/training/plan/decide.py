@@ -184,7 +184,7 @@ def _record(
         now.name,
         perf_counter() - started,
         remarks=(*_remarks(work, request, search.offers.threads, chosen, now), *search.remarks),
-        asides=(*_asides(search.probe, work, request), *search.asides),
+        notes=(*_notes_on_table(search.probe, work, request), *search.notes),
     )
 
 
@@ -257,16 +257,16 @@ def _remarks(
     ]
 
 
-def _asides(found: Probe, work: Workload, request: ExecutionConfig) -> list[str]:
+def _notes_on_table(found: Probe, work: Workload, request: ExecutionConfig) -> list[str]:
     batch, there, timed = work.config.batch or 1, len(work.train), found.trials.samples
-    asides = (
+    notes = (
         [f"the batch of {batch:,} has all {several(there, 'sample')}, since there are no more"] if batch > there else []
     )
     whole = min(batch, there)
     if timed < whole:
-        asides.append(f"timed on {timed:,} of the {several(whole, 'sample')} of a batch")
+        notes.append(f"timed on {timed:,} of the {several(whole, 'sample')} of a batch")
     warning = "" if request.threads is None else thread_warning(work.config.execution)
-    return [*asides, warning] if warning else asides
+    return [*notes, warning] if warning else notes
 
 
 @dataclass(frozen=True)

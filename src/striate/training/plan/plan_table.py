@@ -108,13 +108,13 @@ class PlanRecord:
     """Samples of each timed step."""
     load: str
     """Load of the cores while it was measured, in words."""
-    spent: float
+    seconds: float
     """Seconds that planning took."""
     source: Literal["measured", "cached"] = "measured"
     """Whether it was measured now, or is cached from an earlier run."""
     remarks: tuple[str, ...] = ()
     """What the one-line summary says besides the choice, a phrase each."""
-    asides: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
     """What only the table says, a sentence each."""
 
     @property
@@ -169,9 +169,9 @@ class PlanRecord:
             "source": self.source,
             "samples": self.samples,
             "load": self.load,
-            "spent": round(self.spent, 3),
+            "seconds": round(self.seconds, 3),
             "remarks": list(self.remarks),
-            "asides": list(self.asides),
+            "notes": list(self.notes),
             "rows": rows,
         }
 
@@ -183,9 +183,9 @@ def record_from_json(values: Mapping[str, Any], source: Literal["measured", "cac
         raise ValueError("exactly one row is chosen, and it passed")
     if int(values["samples"]) < 1:
         raise ValueError("a step has samples")
-    remarks, asides = (tuple(map(str, values[name])) for name in ("remarks", "asides"))
+    remarks, notes = (tuple(map(str, values[name])) for name in ("remarks", "notes"))
     return PlanRecord(
-        rows, int(values["samples"]), str(values["load"]), float(values["spent"]), source, remarks, asides
+        rows, int(values["samples"]), str(values["load"]), float(values["seconds"]), source, remarks, notes
     )
 
 

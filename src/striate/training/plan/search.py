@@ -52,7 +52,7 @@ class PlanSearch:
     """Peak bytes of GPU memory."""
     remarks: list[str] = field(default_factory=list)
     """For the one-line summary, a phrase each."""
-    asides: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
     """For the table, a sentence each."""
     no_time_to_compile: bool = False
     """Whether compiling would have been tried with more time."""
@@ -76,7 +76,7 @@ class PlanSearch:
         seems = min(self.timings, key=lambda one: self.timings[one].seconds)
         if self.quiet and is_ahead(self.timings[seems], self.timings[best]):
             shown = (f"{one.name} {1e3 * self._compared(self.timings[one]).seconds:.3g} ms" for one in (best, seems))
-            self.asides.append(
+            self.notes.append(
                 f"other programs slowed the cores at times; in the faster half of rounds: {', '.join(shown)}"
             )
         return best
@@ -166,7 +166,7 @@ class PlanSearch:
         return timing.undisturbed if self.quiet else timing
 
     def _not_compiled(self, needed: float, why: str) -> None:
-        self.asides.append(f"compiling was not tried: it takes about {needed:.0f} s, and {why}")
+        self.notes.append(f"compiling was not tried: it takes about {needed:.0f} s, and {why}")
 
     def _left(self, best: Candidate, remaining: float) -> float:
         """Seconds of the run, computed by `best` rather than plainly."""
@@ -228,7 +228,7 @@ class PlanSearch:
                 else:
                     self.remarks.append(f"compile would need {cost:.0f} s to gain {100 * gain:.0f} %")
             elif timing:
-                self.asides.append(f"{compiled.name}: no faster, after {cost:.0f} s of compiling and timing")
+                self.notes.append(f"{compiled.name}: no faster, after {cost:.0f} s of compiling and timing")
             self.probe.trials.forget(compiled)
         return best
 
@@ -248,7 +248,7 @@ class PlanSearch:
         if not whole:
             return self._fastest(self.timings)
         shown = ", ".join(f"{one.precision} {one.memory_format} {1e3 * whole[one].seconds:.0f} ms" for one in whole)
-        self.asides.append(f"with all {several(batch, 'sample')} of a batch: {shown}")
+        self.notes.append(f"with all {several(batch, 'sample')} of a batch: {shown}")
         # Candidates of one precision compute equally precisely, and a few rounds do not settle a small lead.
         precision = self._fastest(whole).precision
         return min((one for one in whole if one.precision == precision), key=lambda one: min(whole[one].rounds))

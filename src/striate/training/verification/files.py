@@ -26,9 +26,9 @@ class FileCheck:
 
     name: str
     """Its path in the run."""
-    whole: bool
+    intact: bool
     """Whether it is as it was written."""
-    said: str = ""
+    message: str = ""
     """What is wrong or notable; else empty."""
 
 
@@ -38,7 +38,7 @@ def check_files(run: RunDirectory) -> tuple[FileCheck, ...]:
     found: dict[str, FileCheck] = {}
     tables = (_metrics_csv(run, last), _metrics_json(run, last))
     for check in (*_checkpoints(run), _events(run), *_config(run, last), *tables, *_noted(run)):
-        if check.name not in found or found[check.name].whole > check.whole:
+        if check.name not in found or found[check.name].intact > check.intact:
             found[check.name] = check
     return tuple(found.values())
 

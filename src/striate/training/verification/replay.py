@@ -84,9 +84,9 @@ class RunReplay:
     """Steps done before the first repeated one."""
     end: int
     """Steps done after the last repeated one."""
-    whole: bool
+    complete: bool
     """Whether the replay reached the last checkpoint, whose weights, optimizer, sums and history were then compared."""
-    parting: ReplayDifference | None
+    first_difference: ReplayDifference | None
     """The first difference. None: all bits are equal."""
 
     def to_json(self) -> dict[str, Any]:
@@ -99,53 +99,60 @@ def replay(prepared: Prepared, goal: Mapping[str, Any], most: int | None = None)
     losses of each step, and the sums of the weights where the run recorded them. Ends early once the differing layers
     are known."""
     state, trace, begin = prepared.state, trace_from_dict(goal["trace"]), prepared.state.step
-    parting: ReplayDifference | None = None
-    whole = state.step == goal["step"] and len(state.history) == len(goal["history"])
+    first_difference: ReplayDifference | None = None
+    complete = state.step == goal["step"] and len(state.history) == len(goal["history"])
     events = training_events(state, prepared.objective, prepared.splits, prepared.config, prepared.normalize)
     for event in events:
         if isinstance(event, StepDone):
-            parting = _compare_step(event, prepared, trace, parting)
-            if parting is not None and parting.layers:
+            first_difference = _compare_step(event, prepared, trace, first_difference)
+            if first_difference is not None and first_difference.layers:
                 break
-        whole = state.step == goal["step"] and len(state.history) == len(goal["history"])
-        if whole or (most is not None and state.step - begin >= most and isinstance(event, StepDone)):
+        complete = state.step == goal["step"] and len(state.history) == len(goal["history"])
+        if complete or (most is not None and state.step - begin >= most and isinstance(event, StepDone)):
             break
-    if whole:
-        parting = _compare_end(prepared, goal, parting)
-    return RunReplay(begin, state.step, whole, parting)
+    if complete:
+        first_difference = _compare_end(prepared, goal, first_difference)
+    return RunReplay(begin, state.step, complete, first_difference)
 
 
 def _compare_step(
-    event: StepDone, prepared: Prepared, trace: Trace, parting: ReplayDifference | None
+    event: StepDone, prepared: Prepared, trace: Trace, first_difference: ReplayDifference | None
 ) -> ReplayDifference | None:
     """The difference as known after this step; None without one."""
     place, loss = event.step - trace.begin - 1, event.loss.item()
     recorded = trace.losses[place] if place < len(trace.losses) else None
-    if parting is None and loss != recorded:
-        parting = ReplayDifference(event.step, event.epoch, recorded, loss)
+    if first_difference is None and loss != recorded:
+        first_difference = ReplayDifference(event.step, event.epoch, recorded, loss)
     expected = trace.sums.get(event.step)
     if expected is None:
-        return parting
+        return first_difference
     other = (weight_sums(prepared.state.module).cpu() != expected).tolist()
     names = [name for name, differs in zip(prepared.state.module.state_dict(), other, strict=True) if differs]
     if not names:
-        return parting
-    parting = parting or ReplayDifference(event.step, event.epoch, None, None)
+        return first_difference
+    first_difference = first_difference or ReplayDifference(event.step, event.epoch, None, None)
     layers = tuple(layers_of(names))
-    return ReplayDifference(parting.step, parting.epoch, parting.recorded, parting.replayed, event.step, layers)
+    return ReplayDifference(
+        first_difference.step,
+        first_difference.epoch,
+        first_difference.recorded,
+        first_difference.replayed,
+        event.step,
+        layers,
+    )
 
 
 def _compare_end(
-    prepared: Prepared, goal: Mapping[str, Any], parting: ReplayDifference | None
+    prepared: Prepared, goal: Mapping[str, Any], first_difference: ReplayDifference | None
 ) -> ReplayDifference | None:
     names = state_differences(goal, prepared.checkpoint())
     if not names:
-        return parting
+        return first_difference
     weights = [name.removeprefix("model.") for name in names if name.startswith("model.")]
     others = tuple(name for name in names if not name.startswith("model."))
     step = prepared.state.step
     epoch = len(prepared.state.history) + (prepared.state.tally is not None)
-    found = parting or ReplayDifference(step, epoch, None, None)
+    found = first_difference or ReplayDifference(step, epoch, None, None)
     return ReplayDifference(
         found.step, found.epoch, found.recorded, found.replayed, step, found.layers or tuple(layers_of(weights)), others
     )
