@@ -65,7 +65,7 @@ def test_doubtful_labels_come_first_and_corrections_are_written_at_once(open_lab
     kept = read_predictions(open_run(own_run), "test")
     assert kept is not None
     queue = ask(client, "queue", part="test")
-    margins = kept.answers.max(1) - kept.answers[np.arange(len(kept.ids)), kept.targets]
+    margins = kept.predictions.max(1) - kept.predictions[np.arange(len(kept.ids)), kept.targets]
     assert queue["total"] == (margins > 0).sum()
     first, second, third = queue["samples"][:3]
     assert first["image"] == f"run#{kept.ids[margins.argmax()]}"

@@ -33,11 +33,11 @@ def test_what_was_written_is_read(tmp_path):
     assert (read.task, read.split, read.classes, read.paths) == ("classify", "test", written.classes, written.paths)
     for name in ("ids", "targets", "predicted"):
         np.testing.assert_array_equal(getattr(read, name), getattr(written, name))
-    large = written.answers > 5e-5
-    np.testing.assert_allclose(read.answers[large], written.answers[large], rtol=0.01)
-    np.testing.assert_allclose(read.answers.sum(1), 1, rtol=1e-5)
-    likely = written.answers > 0.4
-    np.testing.assert_allclose(read.answers[likely], written.answers[likely], rtol=0.001)
+    large = written.predictions > 5e-5
+    np.testing.assert_allclose(read.predictions[large], written.predictions[large], rtol=0.01)
+    np.testing.assert_allclose(read.predictions.sum(1), 1, rtol=1e-5)
+    likely = written.predictions > 0.4
+    np.testing.assert_allclose(read.predictions[likely], written.predictions[likely], rtol=0.001)
     assert read_predictions(run, "val") is None
     (tmp_path / "config.yaml").touch()
     np.testing.assert_array_equal(read_predictions(str(tmp_path), "test").ids, written.ids)
@@ -51,7 +51,7 @@ def test_a_probability_of_zero_stays_none(tmp_path):
         "classify", "val", ("a", "b"), np.arange(2), ("x", "y"), np.array([0, 1]), answers, np.zeros(2, int)
     )
     write_predictions(RunDirectory(tmp_path), given)
-    np.testing.assert_array_equal(read_predictions(RunDirectory(tmp_path), "val").answers, answers)
+    np.testing.assert_array_equal(read_predictions(RunDirectory(tmp_path), "val").predictions, answers)
 
 
 def test_numbers_are_kept_as_they_are(tmp_path):
@@ -59,7 +59,7 @@ def test_numbers_are_kept_as_they_are(tmp_path):
     given = Predictions("regress", "val", (), np.arange(2), ("0", "1"), answers + 1, answers, None)
     write_predictions(RunDirectory(tmp_path), given)
     read = read_predictions(RunDirectory(tmp_path), "val")
-    np.testing.assert_array_equal(read.answers, answers)
+    np.testing.assert_array_equal(read.predictions, answers)
     assert read.predicted is None
     assert read.classes == ()
 
@@ -113,7 +113,7 @@ def test_answers_that_are_none_of_the_task_are_refused(tmp_path, changed, said):
 @pytest.mark.parametrize(
     ("changed", "said"),
     [
-        ({"answers": np.full((2, 2), np.nan, np.float32)}, "NaN or Inf"),
+        ({"predictions": np.full((2, 2), np.nan, np.float32)}, "NaN or Inf"),
         ({"targets": np.array([["a", "b"], ["c", "d"]])}, "that are not numbers"),
     ],
 )
@@ -130,7 +130,7 @@ def test_the_task_sees_that_numbers_are_not_those_of_its_targets() -> None:
     answers = np.ones((2, 2), np.float32)
     given = Predictions("regress", "test", (), np.arange(2), ("0", "1"), answers, answers, None)
     assert task_class("regress").accepts_saved(given)
-    assert not task_class("regress").accepts_saved(replace(given, answers=np.ones((2, 3), np.float32)))
+    assert not task_class("regress").accepts_saved(replace(given, predictions=np.ones((2, 3), np.float32)))
 
 
 def test_a_file_that_unpacks_to_too_much_is_refused(tmp_path, monkeypatch):
@@ -156,7 +156,7 @@ def test_masks_are_kept_as_they_are_and_counted_in_bytes(tmp_path, monkeypatch):
     monkeypatch.setattr(kept, "MOST_VALUES", 12 * 20 * 20 // 4)
     assert write_predictions(run, written)
     read = read_predictions(run, "test")
-    for name in ("targets", "answers", "ids"):
+    for name in ("targets", "predictions", "ids"):
         np.testing.assert_array_equal(getattr(read, name), getattr(written, name))
         assert getattr(read, name).dtype == getattr(written, name).dtype
     assert read.predicted is None
@@ -167,6 +167,6 @@ def test_masks_are_kept_as_they_are_and_counted_in_bytes(tmp_path, monkeypatch):
 @pytest.mark.parametrize("other", [np.zeros((12, 20, 19), np.uint8), np.zeros((12, 20, 20), np.float32)])
 def test_masks_of_another_shape_or_type_are_refused(tmp_path, other):
     run, written = RunDirectory(tmp_path), masks()
-    write_predictions(run, Predictions(**{**vars(written), "answers": other}))
+    write_predictions(run, Predictions(**{**vars(written), "predictions": other}))
     with pytest.raises(RunError, match="damaged"):
         read_predictions(run, "test")

@@ -72,7 +72,7 @@ def test_the_directory_of_a_study_is_complete() -> None:
     assert (metrics["cv"]["folds"], metrics["cv"]["repeats"], metrics["cv"]["n"]) == (3, 2, 60)
     answers = rows("cv", "predictions.csv")
     assert len(answers) == 120
-    right = np.mean([row["truth"] == row["answer"] for row in answers if row["repeat"] == "1"])
+    right = np.mean([row["truth"] == row["prediction"] for row in answers if row["repeat"] == "1"])
     assert metrics["cv"]["per_repeat"]["values"][0]["accuracy"] == pytest.approx(right)
     homes = {row["path"]: row["repeat_1"] for row in rows("cv", "folds.csv")}
     assert all(homes[row["path"]] == row["fold"] for row in answers if row["repeat"] == "1")
@@ -137,7 +137,7 @@ def test_each_fold_decides_by_the_thresholds_of_its_own_validation(unpainted) ->
     (pooled,) = run.metrics["cv"]["per_repeat"]["values"]
     assert pooled["exact_match"] == pytest.approx(np.mean([fold.metrics["exact_match"] for fold in folds]))
     answers = rows("cv", "predictions.csv")
-    assert pooled["exact_match"] == pytest.approx(np.mean([row["truth"] == row["answer"] for row in answers]))
+    assert pooled["exact_match"] == pytest.approx(np.mean([row["truth"] == row["prediction"] for row in answers]))
 
 
 class TwoStreams(nn.Module):
@@ -424,10 +424,10 @@ def test_every_task_can_be_cross_validated(kind: str) -> None:
     assert run.metrics["cv"]["mean"][name] > 0
     answers = rows("cv", "predictions.csv")
     assert len(answers) == 40
-    columns = {"masks": {"right", "labeled"}, "two numbers": {"truth y0", "answer y0", "truth y1", "answer y1"}}
-    assert columns.get(kind, {"truth", "answer"}) <= set(answers[0])
+    columns = {"masks": {"right", "labeled"}, "two numbers": {"truth y0", "prediction y0", "truth y1", "prediction y1"}}
+    assert columns.get(kind, {"truth", "prediction"}) <= set(answers[0])
     if kind == "numbers":
-        pooled = np.sqrt(np.mean([(float(r["truth"]) - float(r["answer"])) ** 2 for r in answers]))
+        pooled = np.sqrt(np.mean([(float(r["truth"]) - float(r["prediction"])) ** 2 for r in answers]))
         assert run.metrics["cv"]["per_repeat"]["values"][0]["rmse"] == pytest.approx(pooled, rel=1e-4)
     assert Path("cv/report.html").stat().st_size > 10_000
 

@@ -288,7 +288,7 @@ def test_predictions_are_kept_and_read_again(run: Path, name: str) -> None:
     assert kept is not None
     assert kept.task == name
     task = task_class(name)
-    said = kept.answers if kept.predicted is None else kept.predicted
+    said = kept.predictions if kept.predicted is None else kept.predicted
     metrics = json.loads((run / "metrics.json").read_text())["test"]
     own = task.has_rows()  # else only the task that was trained knows what the columns are
     rows = (

@@ -42,7 +42,7 @@ def test_a_tasks_own_predictions_are_read(tmp_path, task):
 def test_masks_of_volumes_are_read_too(tmp_path):
     volumes = np.zeros((4, 3, 5, 5), np.uint8)
     made = Predictions("segment", "test", ("0", "1"), IDS, PATHS, volumes, volumes, None)
-    assert saved_predictions(written(tmp_path, made), "test").answers.shape == volumes.shape
+    assert saved_predictions(written(tmp_path, made), "test").predictions.shape == volumes.shape
 
 
 def test_where_there_are_none_there_are_none(tmp_path):
@@ -56,7 +56,9 @@ def test_predictions_of_another_task_are_refused(tmp_path, task, named):
 
 
 @pytest.mark.parametrize(
-    "changed", [{"answers": np.zeros((4, 3), np.float32)}, {"answers": np.zeros(4)}, {"classes": text("a\0b")}], ids=str
+    "changed",
+    [{"predictions": np.zeros((4, 3), np.float32)}, {"predictions": np.zeros(4)}, {"classes": text("a\0b")}],
+    ids=str,
 )
 def test_numbers_that_are_none_for_their_targets_are_refused(tmp_path, changed):
     with pytest.raises(RunError, match="damaged"):

@@ -104,7 +104,7 @@ def _predictions(run: RunDirectory, split: Compared, read: ReadData) -> RunPredi
     costs = metrics if isinstance(metrics, dict) else {}
     saved = saved_predictions(run, split) if split in costs else None  # else the run is not complete
     if saved is not None and len(saved.ids):
-        data, predictions = costs.get("data"), saved.answers if saved.predicted is None else saved.predicted
+        data, predictions = costs.get("data"), saved.predictions if saved.predicted is None else saved.predicted
         task = task_of_run(saved.task, str(run.path))
         made = None if task.has_rows() else load(run.path).task
         rows = (

@@ -208,7 +208,7 @@ def _with_findings(measured: Evaluation, run: RunDirectory, trained: Trained) ->
     with suppress(RunError):  # damaged predictions have no findings
         saved = saved_predictions(run, "val")
         if saved is not None:
-            found = trained.task.validation_findings(saved.answers, saved.targets, str(run.path))
+            found = trained.task.validation_findings(saved.predictions, saved.targets, str(run.path))
             return replace(measured, findings=(*measured.findings, *found))
     return measured
 

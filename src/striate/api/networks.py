@@ -155,7 +155,7 @@ def _validation(path: Path, trained: Trained) -> tuple[NDArray[Any], NDArray[Any
     if not path.is_file() and trained.views == (config.evaluation.views or "none"):
         saved = saved_predictions(run, "val")
         if saved is not None:
-            return saved.answers, saved.targets
+            return saved.predictions, saved.targets
     raw = trained
     with suppress(UsageError):  # of a task without a temperature
         raw = replace(trained, task=trained.task.calibrated(1.0))

@@ -62,7 +62,7 @@ def learning_curve(
     load(opened.path)  # says what is missing, where the network cannot be built again
     config, metrics = config_from_yaml(opened.config), read_metrics(opened)
     saved = saved_predictions(opened, "test")
-    predicted = None if saved is None else saved.answers if saved.predicted is None else saved.predicted
+    predicted = None if saved is None else saved.predictions if saved.predicted is None else saved.predicted
     finished = FinishedRun(
         config, int(metrics["steps"]), float(metrics["train_seconds"]), None if saved is None else saved.ids, predicted
     )

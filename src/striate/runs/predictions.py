@@ -41,8 +41,8 @@ class Predictions:
     targets: NDArray[Any]
     """Classes: (N,) int64. Numbers: (N, T) float32, in the units of the data. Masks: (N, H, W) uint8; of volumes, (N,
     D, H, W). Other tasks: numbers with a row per sample."""
-    answers: NDArray[np.float32]
-    """The predictions. Classes: (N, K) float32 probabilities, saved as float16 logarithms: within 0.1 % above 0.4,
+    predictions: NDArray[np.float32]
+    """Classes: (N, K) float32 probabilities, saved as float16 logarithms: within 0.1 % above 0.4,
     within 1 % above 0.00005. Numbers and masks: as `targets`. Other tasks: numbers with a row per sample."""
     predicted: NDArray[np.int64] | None
     """The predicted classes. None for tasks other than classes."""
@@ -50,34 +50,34 @@ class Predictions:
     """The group of each sample, N texts; empty without groups."""
 
 
-def write_predictions(run: RunDirectory, predictions: Predictions) -> bool:
+def write_predictions(run: RunDirectory, saved: Predictions) -> bool:
     """Write the file, unless the split is too large (`MOST_SAMPLES`, `MOST_VALUES`). Returns whether it was written.
     Raises RunError where writing fails."""
-    paths = "\0".join(predictions.paths).encode("utf-8", "surrogatepass")
+    paths = "\0".join(saved.paths).encode("utf-8", "surrogatepass")
     # Targets may be larger: many objects, for a few predictions.
-    parts = (predictions.answers, predictions.targets)
-    bytes_of_answers = max(part.size * min(4, part.itemsize) for part in parts)
-    if len(predictions.ids) > MOST_SAMPLES or bytes_of_answers > 4 * MOST_VALUES or len(paths) > _MOST_PATHS:
+    parts = (saved.predictions, saved.targets)
+    bytes_of_predictions = max(part.size * min(4, part.itemsize) for part in parts)
+    if len(saved.ids) > MOST_SAMPLES or bytes_of_predictions > 4 * MOST_VALUES or len(paths) > _MOST_PATHS:
         return False
     arrays: dict[str, NDArray[Any]] = {
-        "task": _text(predictions.task),
-        "classes": _text("\0".join(predictions.classes)),
-        "ids": predictions.ids,
+        "task": _text(saved.task),
+        "classes": _text("\0".join(saved.classes)),
+        "ids": saved.ids,
         "paths": np.frombuffer(paths, np.uint8),
-        "targets": predictions.targets,
+        "targets": saved.targets,
     }
-    if any(predictions.groups):
-        arrays["groups"] = _text("\0".join(predictions.groups))
-    if predictions.predicted is None:
-        arrays["answers"] = predictions.answers
+    if any(saved.groups):
+        arrays["groups"] = _text("\0".join(saved.groups))
+    if saved.predicted is None:
+        arrays["predictions"] = saved.predictions
     else:
         with np.errstate(divide="ignore"):
-            logs = np.maximum(np.log(predictions.answers.astype(np.float32)), _LEAST)
-        arrays |= {"log_probabilities": logs.astype(np.float16), "predicted": predictions.predicted}
+            logs = np.maximum(np.log(saved.predictions.astype(np.float32)), _LEAST)
+        arrays |= {"log_probabilities": logs.astype(np.float16), "predicted": saved.predicted}
     with explained(run.predictions):
         make_folder(run.predictions)
     write_atomic(
-        run.predictions / f"{predictions.split}.npz",
+        run.predictions / f"{saved.split}.npz",
         lambda file: np.savez_compressed(file, allow_pickle=False, **arrays),
     )
     return True
@@ -97,23 +97,23 @@ def read_predictions(run: RunDirectory | str | Path, split: str) -> Predictions 
         paths = tuple(_read_text(arrays["paths"]).split("\0"))
         predicted = arrays.get("predicted")
         if predicted is None:
-            answers = arrays["answers"]
+            predictions = arrays["predictions"]
         else:
             with np.errstate(all="ignore"):  # what is not finite is refused below
-                answers = np.exp(arrays["log_probabilities"].astype(np.float32))
-                answers /= answers.sum(1, keepdims=True)
+                predictions = np.exp(arrays["log_probabilities"].astype(np.float32))
+                predictions /= predictions.sum(1, keepdims=True)
         groups = tuple(_read_text(arrays["groups"]).split("\0")) if "groups" in arrays else ()
         lengths = {
             n,
             len(paths),
             len(groups) or n,
             len(arrays["targets"]),
-            len(answers),
+            len(predictions),
             n if predicted is None else len(predicted),
         }
-        if len(lengths) > 1 or (predicted is not None and answers.shape[1] != len(classes)):
+        if len(lengths) > 1 or (predicted is not None and predictions.shape[1] != len(classes)):
             raise ValueError("arrays of different lengths")
-        _require_task(task, classes, arrays["targets"], answers, predicted)
+        _require_task(task, classes, arrays["targets"], predictions, predicted)
         if arrays["ids"].dtype.kind not in "iu" or arrays["ids"].ndim != 1:
             raise ValueError("ids that are not whole numbers")
     except RunError:
@@ -125,7 +125,7 @@ def read_predictions(run: RunDirectory | str | Path, split: str) -> Predictions 
             "the predictions as striate wrote them",
             f"remove it, then: striate eval {pasted(run.path)}",
         ) from None
-    return Predictions(task, split, classes, arrays["ids"], paths, arrays["targets"], answers, predicted, groups)
+    return Predictions(task, split, classes, arrays["ids"], paths, arrays["targets"], predictions, predicted, groups)
 
 
 def _load(path: Path) -> dict[str, NDArray[Any]]:
@@ -147,7 +147,7 @@ def _require_task(
     task: str,
     classes: tuple[str, ...],
     targets: NDArray[Any],
-    answers: NDArray[Any],
+    predictions: NDArray[Any],
     predicted: NDArray[Any] | None,
 ) -> None:
     """Raise ValueError where the arrays do not fit each other: readers rely on it."""
@@ -155,17 +155,17 @@ def _require_task(
         raise ValueError(f"a task {task[:40]!r}")
     if predicted is None:
         # Rows of objects, as many as an image has, or of several targets; the task checks more.
-        rows = answers.ndim in (2, 3) and answers.dtype.kind == "f"
-        if answers.ndim == targets.ndim and answers.shape != targets.shape and not rows:
+        rows = predictions.ndim in (2, 3) and predictions.dtype.kind == "f"
+        if predictions.ndim == targets.ndim and predictions.shape != targets.shape and not rows:
             raise ValueError("predictions of another shape than their targets")
-        images = targets.ndim == 4 and answers.dtype.kind == "f"  # (N, C, H, W), of which masks have no C
-        if targets.dtype == np.uint8 and answers.dtype != np.uint8 and not images:
+        images = targets.ndim == 4 and predictions.dtype.kind == "f"  # (N, C, H, W), of which masks have no C
+        if targets.dtype == np.uint8 and predictions.dtype != np.uint8 and not images:
             raise ValueError("predictions that are not masks, for targets that are")
-        if any(array.dtype.kind not in "fiu" for array in (answers, targets)):
+        if any(array.dtype.kind not in "fiu" for array in (predictions, targets)):
             raise ValueError("targets or predictions that are not numbers")
     else:
         _require_numbers(len(classes), targets, predicted)
-    if not all(np.isfinite(array).all() for array in (answers, targets)):
+    if not all(np.isfinite(array).all() for array in (predictions, targets)):
         raise ValueError("values that are NaN or Inf")
 
 

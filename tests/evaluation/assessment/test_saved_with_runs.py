@@ -221,7 +221,7 @@ def test_numbers_are_kept_too(tmp_path):
     assessment = assess_run(task_of(parts["test"]), data, parts)
     save_assessment(opened, assessment, data, parts, print)
     kept = read_predictions(opened, "test")
-    np.testing.assert_array_equal(kept.answers - kept.targets, 1)
+    np.testing.assert_array_equal(kept.predictions - kept.targets, 1)
     document = json.loads(opened.evaluation.read_text())
     assert document["temperature"] is None
     assert document["splits"]["test"]["figures"]["bias"]["value"] == pytest.approx(1)

@@ -176,7 +176,7 @@ def test_two_runs_are_compared_by_the_masks_that_were_kept(run: Path, shapes: Pa
     shutil.copytree(run, other)
     kept = read_predictions(open_run(run), "test")
     assert kept is not None
-    assert kept.answers.dtype == np.uint8
+    assert kept.predictions.dtype == np.uint8
     shutil.rmtree(other / "checkpoints")  # nothing is asked again
     found = striate.compare([run, other])
     assert (found.metric, found.pairs[0].difference.value) == ("iou", 0.0)
@@ -213,7 +213,7 @@ def test_the_lab_ranks_the_images_and_draws_their_masks(run: Path) -> None:
             assert got.headers["content-type"] == "image/png"
             pixels = np.asarray(Image.open(BytesIO(got.content)))
             assert pixels.shape == (16, 16, 3)
-            wrong = kept.targets[row] != kept.answers[row]
+            wrong = kept.targets[row] != kept.predictions[row]
             black_and_white = np.isin(pixels, (0, 255)).all(2) & (np.ptp(pixels, axis=2) == 0)
             assert (black_and_white == wrong).all() or truth
         assert client.get("/api/explore/samples", params={"split": "train", "show": "worst"}).status_code >= 400

@@ -159,8 +159,8 @@ def find_ranked(lab: Lab, samples: Samples, split: str) -> RankedSamples:
         got = "no saved predictions"
         raise DataError(f"the order of {split}", got, "the split val or test of a finished run", "choose test")
     task = lab.trained.task
-    rows = task.rows_for(saved.answers, saved.targets)
-    return RankedSamples(task, saved.ids, task.headline_metric().each(rows), saved.targets, saved.answers)
+    rows = task.rows_for(saved.predictions, saved.targets)
+    return RankedSamples(task, saved.ids, task.headline_metric().each(rows), saved.targets, saved.predictions)
 
 
 def drawn(lab: Lab, samples: Samples, ranked: RankedSamples, number: int, *, truth: bool) -> bytes:

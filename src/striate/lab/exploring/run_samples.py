@@ -147,7 +147,7 @@ def find_predictions(lab: Lab, samples: Samples, split: str) -> SplitPredictions
     saved = read_predictions(samples.run, split)
     same = saved is not None and saved.classes == samples.classes and set(saved.ids.tolist()) <= set(ids.tolist())
     if saved is not None and saved.predicted is not None and same:
-        return _of_probabilities(split, saved.ids, saved.targets, saved.answers, saved.predicted, saved=True)
+        return _of_probabilities(split, saved.ids, saved.targets, saved.predictions, saved.predicted, saved=True)
     if len(ids) > MOST:
         got = f"{several(len(ids), 'sample')} without saved predictions"
         raise DataError(f"predictions for {split}", got, f"at most {MOST:,}", "choose another split")

@@ -127,7 +127,7 @@ def _of_network(lab: Lab, samples: Samples, split: str) -> tuple[NDArray[np.int6
         raise DataError("labels", got, ", ".join(samples.classes)[:200], "open the run of these data")
     saved = read_predictions(samples.run, split)
     if saved is not None and saved.classes == samples.classes and set(saved.ids.tolist()) <= set(ids.tolist()):
-        return saved.ids, saved.answers.astype(np.float64)
+        return saved.ids, saved.predictions.astype(np.float64)
     found, probabilities = run_samples.predict_samples(lab, samples, ids)
     return found, probabilities.astype(np.float64)
 

@@ -97,7 +97,7 @@ def write_curves(run: RunDirectory, results: Sequence[FoldResult]) -> None:
 def write_predictions(run: RunDirectory, pool: Pool, task: Task, results: Sequence[FoldResult]) -> None:
     """Write predictions.csv: one row for each time that a sample was held out.
 
-    `truth` and `answer` are class names (with the `probability` of the prediction) or numbers (a pair of columns for
+    `truth` and `prediction` are class names (with the `probability` of the latter) or numbers (a pair of columns for
     each target); for masks, the `right` of the `labeled` pixels.
     """
     data = pool.data

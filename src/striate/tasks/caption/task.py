@@ -244,8 +244,8 @@ class Caption(Task):
     @classmethod
     def accepts_saved(cls, saved: SavedPredictions) -> bool:
         """Whether predictions and targets have rows of words."""
-        rows = saved.predicted is None and saved.answers.ndim == saved.targets.ndim == 3
-        return rows and saved.answers.shape[2] > LETTERS + 1 and saved.targets.shape[2] == LETTERS
+        rows = saved.predicted is None and saved.predictions.ndim == saved.targets.ndim == 3
+        return rows and saved.predictions.shape[2] > LETTERS + 1 and saved.targets.shape[2] == LETTERS
 
     def prediction_findings(self, evaluation: Evaluation) -> tuple[Finding, ...]:
         """Findings on images that get the same caption, and on captions that are too short for BLEU-4."""

@@ -397,7 +397,7 @@ class Classify(Task):
     def columns(self, names: Sequence[str]) -> list[str]:
         """The names of the true and the predicted class, and the probability of the latter."""
         del names
-        return ["truth", "answer", "probability"]
+        return ["truth", "prediction", "probability"]
 
     def cells(self, truth: Any, decoded: Any) -> list[Any]:
         """One sample's row."""

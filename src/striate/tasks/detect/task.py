@@ -462,8 +462,8 @@ class Detect(Task):
     @classmethod
     def accepts_saved(cls, saved: SavedPredictions) -> bool:
         """Whether predictions and targets have rows of boxes."""
-        rows = saved.predicted is None and saved.answers.ndim == saved.targets.ndim == 3 and bool(saved.classes)
-        return rows and min(saved.answers.shape[2], saved.targets.shape[2]) >= 6
+        rows = saved.predicted is None and saved.predictions.ndim == saved.targets.ndim == 3 and bool(saved.classes)
+        return rows and min(saved.predictions.shape[2], saved.targets.shape[2]) >= 6
 
     def assess(
         self, evaluation: Evaluation, facts: SampleFacts, temperature: Temperature | None, names: Sequence[str]

@@ -310,7 +310,7 @@ class Embed(Task):
     @classmethod
     def accepts_saved(cls, saved: SavedPredictions) -> bool:
         """Whether there is a vector for each class number."""
-        vectors = saved.predicted is None and saved.answers.ndim == 2 and saved.answers.dtype.kind == "f"
+        vectors = saved.predicted is None and saved.predictions.ndim == 2 and saved.predictions.dtype.kind == "f"
         return vectors and saved.targets.ndim == 1 and saved.targets.dtype.kind in "iu"
 
     def baselines(self, data: Dataset) -> tuple[Method, ...]:

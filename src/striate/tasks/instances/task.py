@@ -297,8 +297,8 @@ class Instances(Detect):
     @classmethod
     def accepts_saved(cls, saved: SavedPredictions) -> bool:
         """Whether predictions are detections with masks, and targets are numbered objects."""
-        there = saved.predicted is None and saved.answers.ndim == saved.targets.ndim == 3 and bool(saved.classes)
-        return there and saved.answers.shape[2] == WIDTH and saved.targets.dtype.kind == "i"
+        there = saved.predicted is None and saved.predictions.ndim == saved.targets.ndim == 3 and bool(saved.classes)
+        return there and saved.predictions.shape[2] == WIDTH and saved.targets.dtype.kind == "i"
 
     def assess(
         self, evaluation: Evaluation, facts: SampleFacts, temperature: Temperature | None, names: Sequence[str]

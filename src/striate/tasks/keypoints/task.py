@@ -330,8 +330,8 @@ class Keypoints(Task):
     @classmethod
     def accepts_saved(cls, saved: SavedPredictions) -> bool:
         """Whether predictions have three numbers for each point, and targets four."""
-        points = saved.predicted is None and saved.answers.ndim == 3 and saved.answers.shape[2:] == (3,)
-        return points and saved.targets.shape == (*saved.answers.shape[:2], 4) and not saved.classes
+        points = saved.predicted is None and saved.predictions.ndim == 3 and saved.predictions.shape[2:] == (3,)
+        return points and saved.targets.shape == (*saved.predictions.shape[:2], 4) and not saved.classes
 
     def agreement(self, reference: torch.Tensor, outputs: torch.Tensor) -> PredictionAgreement:
         """How far positions agree."""
@@ -469,7 +469,9 @@ class Keypoints(Task):
     def columns(self, names: Sequence[str]) -> list[str]:
         """Four columns for each point."""
         del names
-        return [f"{what} {name} {axis}" for name in self.target_names for what in ("truth", "answer") for axis in "xy"]
+        return [
+            f"{what} {name} {axis}" for name in self.target_names for what in ("truth", "prediction") for axis in "xy"
+        ]
 
     def cells(self, truth: Any, decoded: Any) -> list[Any]:
         """One sample's row, positions from −1 to 1 over the input; empty where a point is not visible."""

@@ -289,7 +289,7 @@ class Multilabel(Task):
     def accepts_saved(cls, saved: SavedPredictions) -> bool:
         """Whether predictions have a probability, and targets 0 or 1, for each label."""
         shape = (len(saved.ids), len(saved.classes))
-        return saved.predicted is None and saved.answers.shape == saved.targets.shape == shape
+        return saved.predicted is None and saved.predictions.shape == saved.targets.shape == shape
 
     def baselines(self, data: Dataset) -> tuple[Method, ...]:
         """The frequency of each label; a linear classifier for each label, on pixels and on edges."""
@@ -389,7 +389,7 @@ class Multilabel(Task):
     def columns(self, names: Sequence[str]) -> list[str]:
         """Sets of labels, and the probability of each label."""
         del names
-        return ["truth", "answer", *(f"probability {name}" for name in self.classes)]
+        return ["truth", "prediction", *(f"probability {name}" for name in self.classes)]
 
     def cells(self, truth: Any, decoded: Any) -> list[Any]:
         """One sample's row."""

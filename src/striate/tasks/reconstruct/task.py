@@ -157,7 +157,9 @@ class Reconstruct(Task):
     def accepts_saved(cls, saved: SavedPredictions) -> bool:
         """Whether predictions and targets are images."""
         return (
-            saved.predicted is None and saved.answers.shape == saved.targets.shape and saved.targets.dtype == np.uint8
+            saved.predicted is None
+            and saved.predictions.shape == saved.targets.shape
+            and saved.targets.dtype == np.uint8
         )
 
     def baselines(self, data: Dataset) -> tuple[Method, ...]:

@@ -179,7 +179,9 @@ class Regress(Task):
     @classmethod
     def accepts_saved(cls, saved: SavedPredictions) -> bool:
         """Whether predictions are as many numbers as targets, without classes."""
-        numbers = saved.predicted is None and saved.answers.ndim == 2 and saved.answers.shape == saved.targets.shape
+        numbers = (
+            saved.predicted is None and saved.predictions.ndim == 2 and saved.predictions.shape == saved.targets.shape
+        )
         return numbers and not saved.classes
 
     def baselines(self, data: Dataset) -> tuple[Method, ...]:
@@ -242,8 +244,8 @@ class Regress(Task):
     def columns(self, names: Sequence[str]) -> list[str]:
         """A pair of columns for each number."""
         if len(names) == 1:
-            return ["truth", "answer"]
-        return [f"{what} {name}" for name in names for what in ("truth", "answer")]
+            return ["truth", "prediction"]
+        return [f"{what} {name}" for name in names for what in ("truth", "prediction")]
 
     def cells(self, truth: Any, decoded: Any) -> list[Any]:
         """One sample's row."""

@@ -400,8 +400,12 @@ class Segment(Task):
     @classmethod
     def accepts_saved(cls, saved: SavedPredictions) -> bool:
         """Whether predictions are masks of classes, of the size of their targets."""
-        masks = saved.predicted is None and saved.answers.ndim in (3, 4) and saved.answers.shape == saved.targets.shape
-        return masks and saved.answers.dtype == np.uint8 and bool(saved.classes)
+        masks = (
+            saved.predicted is None
+            and saved.predictions.ndim in (3, 4)
+            and saved.predictions.shape == saved.targets.shape
+        )
+        return masks and saved.predictions.dtype == np.uint8 and bool(saved.classes)
 
     def baselines(self, data: Dataset) -> tuple[Method, ...]:
         """The most frequent class; a random forest on each pixel's surroundings."""

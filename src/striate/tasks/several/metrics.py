@@ -26,7 +26,7 @@ class SeveralMetrics:
     """`error`, the mean over the targets."""
     targets: Mapping[str, SplitMetrics]
     """The metrics of each target, by its name."""
-    answers: Mapping[str, str]
+    headlines: Mapping[str, str]
     """The headline metric of each target in words, by its name."""
     slices: tuple[Slice, ...]
     """Parts of the data."""
@@ -39,7 +39,7 @@ class SeveralMetrics:
             "n": self.n,
             "figures": plain(self.figures),
             "targets": {name: figures.to_json() for name, figures in self.targets.items()},
-            "answers": dict(self.answers),
+            "headlines": dict(self.headlines),
             "slices": plain(self.slices),
             "left_out": list(self.left_out),
         }
@@ -50,6 +50,6 @@ class SeveralMetrics:
         found = []
         for name, figures in self.targets.items():
             own = [part for part in figures.lines(None) if part]
-            head = [cut_text(f"{one_line(name)}: {self.answers[name]}", 80)]
+            head = [cut_text(f"{one_line(name)}: {self.headlines[name]}", 80)]
             found += [head, *own]
         return [*found, slice_lines(self.slices, ERROR)]

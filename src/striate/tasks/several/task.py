@@ -408,20 +408,20 @@ class Several(Task):
         del temperature, names
         headline, rows, n = self.headline_metric(), self.rows_of(evaluation), evaluation.n
         headline = headline.over(facts.columns.get("group", ()))
-        targets, answers = {}, {}
+        targets, headlines = {}, {}
         for name, (task, part, places) in self.evaluations(evaluation).items():
             own = _facts_of(facts, places)
             targets[name] = task.assess(part, own, None, (name,))
             metric = task.metrics[0]
-            answers[name] = f"{metric.name} {metric.text(part.metrics.get(metric.key))}, n = {part.n:,}"
+            headlines[name] = f"{metric.name} {metric.text(part.metrics.get(metric.key))}, n = {part.n:,}"
         groups = sample_groups(facts, n, brightness=evaluation.brightness)
         figures = {"error": headline.estimate(rows)}
-        return SeveralMetrics(n, figures, targets, answers, headline.slices(groups, rows), too_few(n))
+        return SeveralMetrics(n, figures, targets, headlines, headline.slices(groups, rows), too_few(n))
 
     @classmethod
     def accepts_saved(cls, saved: SavedPredictions) -> bool:
         """Whether predictions and targets are tables of numbers."""
-        return saved.predicted is None and saved.answers.ndim == saved.targets.ndim == 2
+        return saved.predicted is None and saved.predictions.ndim == saved.targets.ndim == 2
 
     def baselines(self, data: Dataset) -> tuple[Method, ...]:
         """Methods that combine one method for each target: the simplest ones, …, the strongest ones."""
