@@ -54,7 +54,7 @@ def classified() -> ClassificationMetrics:
     )
     return ClassificationMetrics(
         n=60,
-        figures={"accuracy": SURE, "balanced_accuracy": SURE},
+        metrics={"accuracy": SURE, "balanced_accuracy": SURE},
         classes=rows,
         confusion=((25, 5), (5, 25)),
         confused=(ConfusedPair(NASTY, "b", 5, SURE),),

@@ -248,7 +248,7 @@ def test_eval_measures_the_same_with_an_interval(run: Path, name: str, say: Say,
     metrics = json.loads((run / "metrics.json").read_text())["test"]
     headline = task_class(name).metrics[0].key
     assert told[headline] == metrics[headline]
-    figure = told["assessment"]["figures"][headline]
+    figure = told["assessment"]["metrics"][headline]
     low, high = figure["interval"] or (figure["value"], figure["value"])
     assert low <= figure["value"] <= high
     assert (run / "evaluation.json").is_file()

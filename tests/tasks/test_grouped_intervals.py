@@ -97,7 +97,7 @@ def test_evaluation_json_has_the_interval_of_metrics_json(make: Callable[[], Mad
         truth, np.arange(len(truth)), confusion, rows, shown=task.metrics, predicted=task.predicted(decoded),
     )  # fmt: skip
     facts = SampleFacts(tuple(map(str, range(len(truth)))), (), {"group": tuple(GROUPS)})
-    figures = task.assess(evaluation, facts, None, ("size",)).figures
+    figures = task.assess(evaluation, facts, None, ("size",)).metrics
     for key, ends in known.items():
         if key.endswith("_interval"):
             interval = figures[key.removesuffix("_interval")].interval
@@ -149,7 +149,7 @@ def test_figures_of_classes_and_their_averages_are_over_groups() -> None:
         )
         first = assessed.classes[0]
         estimates = {
-            key: assessed.figures[key] for key in ("macro_f1", "balanced_accuracy", "weighted_precision", "top2")
+            key: assessed.metrics[key] for key in ("macro_f1", "balanced_accuracy", "weighted_precision", "top2")
         }
         estimates |= {"recall": first.recall, "precision": first.precision}
         ends = {key: (one.value, one.interval.low, one.interval.high) for key, one in estimates.items()}

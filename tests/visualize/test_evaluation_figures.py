@@ -90,8 +90,8 @@ def test_slices_that_differ_are_drawn_first_where_there_are_many():
 def test_a_range_without_an_interval_is_a_point():
     figures = {"bias": {"value": 0.5, "interval": None}}
     ranges = [
-        {"low": 0, "high": 1, "n": 5, "figures": figures},
-        {"low": 1, "high": 2, "n": 50, "figures": {"bias": estimate(-1)}},
+        {"low": 0, "high": 1, "n": 5, "metrics": figures},
+        {"low": 1, "high": 2, "n": 50, "metrics": {"bias": estimate(-1)}},
     ]
     axes = drawn(draw_bias, ranges, "price in $")
     assert axes.get_ylabel() == "true price in $"

@@ -41,14 +41,14 @@ class Slice:
 class SplitMetrics(Protocol):
     """The assessment of one split.
 
-    `n`: number of samples; `figures`: metrics over all samples, by name; `slices`: parts of the data; `left_out`: what
+    `n`: number of samples; `metrics`: over all samples, by name; `slices`: parts of the data; `left_out`: what
     was not computed, a sentence each.
     """
 
     @property
     def n(self) -> int: ...
     @property
-    def figures(self) -> Mapping[str, Estimate]: ...
+    def metrics(self) -> Mapping[str, Estimate]: ...
     @property
     def slices(self) -> tuple[Slice, ...]: ...
     @property
@@ -77,7 +77,7 @@ class PlainMetrics:
 
     metric: Metric
     n: int
-    figures: Mapping[str, Estimate]
+    metrics: Mapping[str, Estimate]
     slices: tuple[Slice, ...]
     left_out: tuple[str, ...] = ()
 

@@ -54,7 +54,7 @@ def slices_section(figures: SplitMetrics, metric: Metric, of: str) -> tuple[Sect
         (_name(s), s.n, value_text(s.figure, share), span_cell(s.figure, share), f"{s.p_value:.2g}", _yes(s.differs))
         for s in shown[:ROWS]
     )
-    overall = figures.figures[metric.key].value or 0.0
+    overall = figures.metrics[metric.key].value or 0.0
     label = f"{figure} of each part of the {of}. {sentence}"
     height = 1.1 + 0.22 * min(len(shown), SHOWN)
     drawn = chart(lambda axes: draw_slices(axes, plain(shown), overall, figure=figure), label, height, 5.0)
@@ -165,7 +165,7 @@ def overall_table(metrics: Sequence[Metric], figures: SplitMetrics, of: str) -> 
     named = {metric.key: metric for metric in metrics}
     rows: tuple[Row, ...] = tuple(
         (named[key].name, *(share_cells if named[key].is_share else plain_cells)(figure))
-        for key, figure in figures.figures.items()
+        for key, figure in figures.metrics.items()
     )
     return Table(f"Over all images, {of}", ("metric", "value", "95 % interval"), rows)
 

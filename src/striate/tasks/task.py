@@ -758,7 +758,7 @@ class Task:
         `names` of all samples, such as their paths. The default is `averages`, where there are metrics besides the
         headline."""
         del target_names, names
-        if figures is None or len(figures.figures) < 2:
+        if figures is None or len(figures.metrics) < 2:
             return {}
         from striate.tasks.show import overall_table, split_text
 

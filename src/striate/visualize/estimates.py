@@ -59,7 +59,7 @@ def draw_bias(axes: Axes, ranges: Sequence[Mapping[str, Any]], name: str = "") -
     """Mean of predicted minus true in each range of true values, with its 95 % interval. `ranges` as in
     evaluation.json, in the units of the data."""
     axes.axvline(0, color=FAINT, linestyle="--", linewidth=1.2)
-    _draw_points(axes, [part["figures"]["bias"] for part in ranges], range(len(ranges)), BLUE, "o", None)
+    _draw_points(axes, [part["metrics"]["bias"] for part in ranges], range(len(ranges)), BLUE, "o", None)
     labels = [f"{number(part['low'])} to {number(part['high'])}" for part in ranges]
     axes.set_yticks(range(len(ranges)), labels, fontsize=SMALL)
     axes.set_ylim(-0.6, len(ranges) - 0.4)

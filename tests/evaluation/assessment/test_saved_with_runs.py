@@ -60,7 +60,7 @@ def test_the_files_agree_with_the_metrics(run):
         kept, metrics = read_predictions(opened, split), run.metrics[split]
         assert kept is not None
         assert (kept.predicted == kept.targets).mean() == pytest.approx(metrics["accuracy"])
-        figures = document["splits"][split]["figures"]
+        figures = document["splits"][split]["metrics"]
         assert figures["accuracy"]["value"] == pytest.approx(metrics["accuracy"])
         assert figures["accuracy"]["interval"] == pytest.approx(metrics["accuracy_interval"])
         assert figures["macro_f1"]["value"] == pytest.approx(metrics["macro_f1"])
@@ -166,7 +166,7 @@ def test_test_data_choose_nothing():
     )
     assert ours.splits["val"] == theirs.splits["val"]
     assert (ours.temperature, ours.gap) == (theirs.temperature, theirs.gap)
-    assert ours.splits["test"].figures != theirs.splits["test"].figures
+    assert ours.splits["test"].metrics != theirs.splits["test"].metrics
 
 
 @pytest.mark.parametrize(
@@ -224,7 +224,7 @@ def test_numbers_are_kept_too(tmp_path):
     np.testing.assert_array_equal(kept.predictions - kept.targets, 1)
     document = json.loads(opened.evaluation.read_text())
     assert document["temperature"] is None
-    assert document["splits"]["test"]["figures"]["bias"]["value"] == pytest.approx(1)
+    assert document["splits"]["test"]["metrics"]["bias"]["value"] == pytest.approx(1)
     assert is_fully_saved(opened)
     text = str(replace(parts["test"], figures=assessment.splits["test"], gap=plain(assessment.gap)))
     assert "by true value" in text

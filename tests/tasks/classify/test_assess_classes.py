@@ -35,8 +35,8 @@ def test_averages_agree_with_scikit_learn(made):
         expected[f"{kind}_precision"] = metrics.precision_score(truth, predicted, average=kind)
         expected[f"{kind}_recall"] = metrics.recall_score(truth, predicted, average=kind)
         expected[f"{kind}_f1"] = metrics.f1_score(truth, predicted, average=kind)
-    assert figures.figures.keys() == expected.keys()
-    for name, estimate in figures.figures.items():
+    assert figures.metrics.keys() == expected.keys()
+    for name, estimate in figures.metrics.items():
         assert estimate.value == pytest.approx(expected[name]), name
         assert estimate.interval.low < estimate.value < estimate.interval.high, name
 
@@ -71,7 +71,7 @@ def test_figures_agree_with_torchmetrics(made):
         "top3": peer.multiclass_accuracy(said, labels, 6, average="micro", top_k=3),
     }
     for name, value in expected.items():
-        assert figures.figures[name].value == pytest.approx(float(value), abs=1e-5), name
+        assert figures.metrics[name].value == pytest.approx(float(value), abs=1e-5), name
     areas = peer.multiclass_auroc(said, labels, 6, average=None)
     assert [row.auc.value for row in figures.classes] == pytest.approx(areas.tolist(), abs=1e-5)
     precisions = peer.multiclass_average_precision(said, labels, 6, average=None)
@@ -138,7 +138,7 @@ def test_a_class_that_is_not_there_is_unknown_and_not_zero():
 def test_without_a_mistake_intervals_do_not_shrink_to_a_point():
     truth = np.arange(60) % 3
     figures = assessed(truth, np.eye(3, dtype=np.float32)[truth])
-    for name, estimate in figures.figures.items():
+    for name, estimate in figures.metrics.items():
         assert estimate.value == 1, name
         assert estimate.interval.low < 0.97, name
     assert figures.mistakes == ()

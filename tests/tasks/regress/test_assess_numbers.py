@@ -28,14 +28,14 @@ def test_figures_agree_with_scikit_learn(targets):
     evaluation = answered(targets=targets)
     truth, answers = (np.asarray(a, np.float64) for a in (evaluation.targets, evaluation.decoded))
     figures = figures_of(evaluation, ("width", "height")[:targets])
-    assert figures.figures["rmse"].value == pytest.approx(metrics.mean_squared_error(truth, answers) ** 0.5)
-    assert figures.figures["mae"].value == pytest.approx(metrics.mean_absolute_error(truth, answers))
-    assert figures.figures["r2"].value == pytest.approx(metrics.r2_score(truth, answers))
-    for estimate in figures.figures.values():
+    assert figures.metrics["rmse"].value == pytest.approx(metrics.mean_squared_error(truth, answers) ** 0.5)
+    assert figures.metrics["mae"].value == pytest.approx(metrics.mean_absolute_error(truth, answers))
+    assert figures.metrics["r2"].value == pytest.approx(metrics.r2_score(truth, answers))
+    for estimate in figures.metrics.values():
         assert estimate.interval.low < estimate.value < estimate.interval.high
     own = figures.targets[-1]
-    assert own.figures["r2"].value == pytest.approx(metrics.r2_score(truth[:, -1], answers[:, -1]))
-    assert own.figures["rmse"].interval.low < 1.0 < own.figures["rmse"].interval.high
+    assert own.metrics["r2"].value == pytest.approx(metrics.r2_score(truth[:, -1], answers[:, -1]))
+    assert own.metrics["rmse"].interval.low < 1.0 < own.metrics["rmse"].interval.high
     assert sum(part.n for part in own.ranges) == 300
     assert [part.low for part in own.ranges] == sorted(part.low for part in own.ranges)
     json.dumps(figures.to_json(), allow_nan=False)
@@ -45,8 +45,8 @@ def test_a_network_that_shrinks_large_numbers_is_seen_to():
     evaluation = answered(targets=1, noise=0.5)
     shrunk = (50 + 0.7 * (evaluation.decoded - 50)).astype(np.float32)
     ranges = figures_of(evaluated(evaluation.targets, shrunk, task="regress"), ("width",)).targets[0].ranges
-    assert ranges[0].figures["bias"].interval.low > 0
-    assert ranges[-1].figures["bias"].interval.high < 0
+    assert ranges[0].metrics["bias"].interval.low > 0
+    assert ranges[-1].metrics["bias"].interval.high < 0
 
 
 @pytest.mark.slow
@@ -62,7 +62,7 @@ def test_the_largest_errors_are_measured_by_the_spread_of_their_target():
 @pytest.mark.parametrize("n", [1, 5])
 def test_a_few_samples_have_figures_without_intervals(n):
     figures = figures_of(answered(n, targets=1), ("width",))
-    assert figures.figures["rmse"].interval is None
+    assert figures.metrics["rmse"].interval is None
     assert figures.left_out
     json.dumps(figures.to_json(), allow_nan=False)
 
@@ -70,7 +70,7 @@ def test_a_few_samples_have_figures_without_intervals(n):
 def test_equal_true_values_have_no_r2():
     evaluation = answered(40, targets=1)
     level = evaluated(np.full_like(evaluation.targets, 3.0), evaluation.decoded, task="regress")
-    assert figures_of(level, ("width",)).figures["r2"].value is None
+    assert figures_of(level, ("width",)).metrics["r2"].value is None
 
 
 def gap_between(train, val):

@@ -50,12 +50,12 @@ def test_figures_are_those_of_scikit_learn_and_an_absent_class_has_none() -> Non
     assert [row.iou.value for row in found.classes[:3]] == pytest.approx(list(each))
     assert [row.dice.value for row in found.classes[:3]] == pytest.approx(list(f1_score(truth, said, average=None)))
     assert (found.classes[3].iou.value, found.classes[3].images) == (None, 0)
-    assert found.figures["pixel_accuracy"].value == pytest.approx((truth == said).mean())
-    assert found.figures["iou"].value == pytest.approx(each.mean())
+    assert found.metrics["pixel_accuracy"].value == pytest.approx((truth == said).mean())
+    assert found.metrics["iou"].value == pytest.approx(each.mean())
     metrics = TASK.measure(TASK.decode(outputs), targets)
     assert metrics["iou_per_class"]["never"] is None
-    assert metrics["dice"] == pytest.approx(found.figures["dice"].value)
-    for figure in found.figures.values():
+    assert metrics["dice"] == pytest.approx(found.metrics["dice"].value)
+    for figure in found.metrics.values():
         assert figure.interval is not None
         assert figure.interval.low <= figure.value <= figure.interval.high
     alone = [TASK.measure(TASK.decode(outputs[k : k + 1]), targets[k : k + 1])["iou"] for k in range(24)]

@@ -149,7 +149,7 @@ def test_evaluation_json_has_each_class_its_interval_and_the_calibration_of_pixe
     test = document["splits"]["test"]
     assert {row["name"]: row["iou"]["value"] for row in test["classes"]} == pytest.approx(metrics["iou_per_class"])
     for name in averages:
-        figure = test["figures"][name]
+        figure = test["metrics"][name]
         assert figure["value"] == pytest.approx(metrics[name])
         assert figure["interval"][0] <= figure["value"] <= figure["interval"][1]
     assert test["pixels"] == 24 * 256

@@ -111,7 +111,7 @@ def assess_captions(evaluation: Evaluation, facts: SampleFacts, headline: Headli
     groups = sample_groups(facts, n, brightness=evaluation.brightness)
     return CaptionMetrics(
         n=n,
-        figures=estimates(rows, facts.columns.get("group", ())),
+        metrics=estimates(rows, facts.columns.get("group", ())),
         different=len(set(map(tuple, predicted))),
         worst=worst,
         slices=headline.slices(groups, rows[:, :COUNTS]),

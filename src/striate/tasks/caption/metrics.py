@@ -46,7 +46,7 @@ class CaptionMetrics(SplitRecord):
 
     n: int
     """Number of images."""
-    figures: Mapping[str, Estimate]
+    metrics: Mapping[str, Estimate]
     """`bleu4` of the corpus, and means over images of `cider` (0 to 10; a sequence of words weighs more, the fewer
     images of this split have it), `rouge_l` and `exact_match`. Intervals are by bootstrap over images, or over groups
     where there are groups."""
@@ -66,7 +66,7 @@ class CaptionMetrics(SplitRecord):
         rows = [
             f"  {names[key].name:<24}{names[key].text(figure.value):>10}   "
             + span_text(figure, *((100, ".2f") if names[key].is_share else (1, ".3f")))
-            for key, figure in self.figures.items()
+            for key, figure in self.metrics.items()
         ]
         head = f"  {'over all images':<24}{'':>10}   95 % interval"
         count = f"  {self.different:,} different captions for {several(self.n, 'image')}"

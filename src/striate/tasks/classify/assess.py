@@ -197,7 +197,7 @@ def assess_classes(
     mistakes, unsure = notable_predictions(truth, probabilities, predicted, classes, evaluation.ids, facts.paths)
     return ClassificationMetrics(
         n=evaluation.n,
-        figures=figures,
+        metrics=figures,
         classes=rows,
         confusion=tuple(map(tuple, confusion.tolist())) if len(classes) <= MATRIX else None,
         confused=confused,

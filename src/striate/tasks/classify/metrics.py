@@ -129,7 +129,7 @@ class ClassificationMetrics(SplitRecord):
 
     n: int
     """Number of samples."""
-    figures: Mapping[str, Estimate]
+    metrics: Mapping[str, Estimate]
     """`accuracy`, `balanced_accuracy`, `top2` … `top10`, and `precision`, `recall`, `f1` after `macro_` and
     `weighted_`."""
     classes: tuple[ClassMetrics, ...]
@@ -164,7 +164,7 @@ def _class_parts(figures: ClassificationMetrics, temperature: Temperature | None
     averages = [
         f"  {label:<19}{100 * (figure.value or 0):8.2f} %   {span_text(figure, 100, '.2f')}"
         for name, label in _AVERAGES.items()
-        if (figure := figures.figures.get(name)) is not None
+        if (figure := figures.metrics.get(name)) is not None
     ]
     return [
         decision_lines(figures.decision),

@@ -61,7 +61,7 @@ def confused_table(figures: ClassificationMetrics, of: str) -> Table | None:
 
 def averages_table(figures: ClassificationMetrics, of: str) -> Table:
     """The metrics over all classes."""
-    rows = tuple((name.replace("_", " "), *share_cells(figure)) for name, figure in figures.figures.items())
+    rows = tuple((name.replace("_", " "), *share_cells(figure)) for name, figure in figures.metrics.items())
     return Table(f"Over all classes, {of}", ("metric", "value", "95 % interval"), rows)
 
 

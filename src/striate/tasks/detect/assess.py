@@ -204,7 +204,7 @@ def assess_detections(
     groups = sample_groups(facts, n, brightness=evaluation.brightness)
     return DetectionMetrics(
         n=n,
-        figures={f"{of}{name}": figure for name, figure in figures.items()},
+        metrics={f"{of}{name}": figure for name, figure in figures.items()},
         threshold=threshold,
         classes=classes,
         mistakes=mistakes(evaluation.decoded, evaluation.targets, len(names), threshold, overlaps),

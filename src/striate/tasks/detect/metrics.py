@@ -86,7 +86,7 @@ class DetectionMetrics(SplitRecord):
 
     n: int
     """Number of images."""
-    figures: Mapping[str, Estimate]
+    metrics: Mapping[str, Estimate]
     """`map`, `map50` and `map75` (`mask_map`, … for masks), with bootstrap intervals over images."""
     threshold: float
     """The score from which a detection is a prediction."""
@@ -112,7 +112,7 @@ class DetectionMetrics(SplitRecord):
         del temperature
         averages = [
             f"  {AVERAGES[name]:<24}{share_text(figure, 1):>10}   {span_text(figure, 100, '.2f')}"
-            for name, figure in self.figures.items()
+            for name, figure in self.metrics.items()
         ]
         return [
             [f"  {'over all classes':<24}{'':>10}   95 % interval (bootstrap)", *averages],

@@ -124,7 +124,7 @@ def tables(evaluation: Evaluation, figures: DetectionMetrics) -> dict[str, Table
         )
         for row in figures.classes
     )
-    overall = tuple((AVERAGES[name], *share_cells(figure)) for name, figure in figures.figures.items())
+    overall = tuple((AVERAGES[name], *share_cells(figure)) for name, figure in figures.metrics.items())
     caption = f"Each class, {of}; found, wrong and missed at a score of {number(round(figures.threshold, 3))}"
     return {
         "averages": Table(f"Over all classes, {of}", ("metric", "value", "95 % interval"), overall),

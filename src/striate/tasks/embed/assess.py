@@ -65,7 +65,7 @@ def assess_embeddings(
     return EmbeddingMetrics(
         n=n,
         classes=len(np.unique(truth)),
-        figures={**neighbor_estimates(rows, groups), **verification_estimates(vectors, truth, groups)},
+        metrics={**neighbor_estimates(rows, groups), **verification_estimates(vectors, truth, groups)},
         threshold=threshold,
         wrong=_wrong(count_pairs(vectors, truth), threshold),
         curve=roc_curve(vectors, truth),

@@ -40,7 +40,7 @@ class EmbeddingMetrics:
     """Number of samples."""
     classes: int
     """Number of classes."""
-    figures: Mapping[str, Estimate]
+    metrics: Mapping[str, Estimate]
     """`recall@1`, `recall@5` and `map@r` over the samples that have another of their class, `auc` and `eer` over pairs,
     and the `threshold` that this split alone would choose. Intervals are by bootstrap over samples, or over groups
     where there are groups."""

@@ -121,7 +121,7 @@ def embedding_sections(figures: EmbeddingMetrics, of: str, chosen: Interval | No
         f" threshold was chosen on validation{ends}, so that both kinds of mistakes are equally frequent there. In the"
         f" {of}, {missed} of the pairs of one class are below it, and {taken} of the pairs of two classes above it."
     )
-    label = f"ROC curve of the pairs of the {of}: area {percent(figures.figures['auc'].value)}"
+    label = f"ROC curve of the pairs of the {of}: area {percent(figures.metrics['auc'].value)}"
     drawn = chart(lambda axes: _draw_roc(axes, figures), label, 3.6)
     curve = tuple((percent(x), percent(y)) for x, y in figures.curve)
     return (
@@ -167,6 +167,6 @@ def overall_table(figures: EmbeddingMetrics, of: str) -> Table:
     }
     rows: tuple[Row, ...] = tuple(
         (names[key], *(plain_cells if key == "threshold" else share_cells)(figure))
-        for key, figure in figures.figures.items()
+        for key, figure in figures.metrics.items()
     )
     return Table(f"Over all samples, {of}", ("metric", "value", "95 % interval"), rows)

@@ -394,7 +394,7 @@ class Embed(Task):
         from striate.tasks.embed.show import embedding_sections
 
         val = assessment.splits.get("val")
-        chosen = val.figures["threshold"].interval if isinstance(val, EmbeddingMetrics) else None
+        chosen = val.metrics["threshold"].interval if isinstance(val, EmbeddingMetrics) else None
         return embedding_sections(figures, of, chosen) if isinstance(figures, EmbeddingMetrics) else ()
 
     def tables(

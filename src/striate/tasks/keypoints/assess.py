@@ -92,7 +92,7 @@ def assess_points(
         left_out.append(f"Left out: {several(unseen, 'image')} without a visible point.")
     return KeypointMetrics(
         n=n,
-        figures=estimates(image_rows(errors), own_groups),
+        metrics=estimates(image_rows(errors), own_groups),
         points=tuple(points),
         curve=curve_of(errors),
         worst=tuple(ImageNme(int(evaluation.ids[k]), facts.paths[k], float(each[k])) for k in order),

@@ -45,7 +45,7 @@ class KeypointMetrics(SplitRecord):
 
     n: int
     """Number of images."""
-    figures: Mapping[str, Estimate]
+    metrics: Mapping[str, Estimate]
     """`nme`, the mean over images of the mean over their visible points; `pck`, the share of points within 0.1; `auc`,
     the area under the curve of that share for distances of 0 to 0.1, as a share of what is possible. Intervals are by
     bootstrap over images, or over groups where there are groups."""

@@ -54,8 +54,8 @@ def points_section(figures: KeypointMetrics, of: str) -> Section:
         (row.name, row.n, *share_cells(row.nme), *share_cells(row.pck)) for row in figures.points
     )
     columns = ("point", "visible", "NME", "95 % interval", "PCK at 0.1", "95 % interval")
-    near = percent(figures.figures["pck"].value)
-    auc = percent(figures.figures["auc"].value)
+    near = percent(figures.metrics["pck"].value)
+    auc = percent(figures.metrics["auc"].value)
     sentence = f"{near} of the points are within 0.1 of the size of the true points; the area up to 0.1 is {auc}."
     drawn = chart(lambda axes: _draw_curve(axes, figures.curve), f"PCK curve of the {of}. {sentence}", 2.6, 4.6)
     curve = tuple((f"{at:.3f}", percent(share)) for at, share in figures.curve)

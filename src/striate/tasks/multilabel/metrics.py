@@ -77,7 +77,7 @@ class MultilabelMetrics(SplitRecord):
 
     n: int
     """Number of samples."""
-    figures: Mapping[str, Estimate]
+    metrics: Mapping[str, Estimate]
     """`map`, `macro_f1`, `micro_f1`, `exact_match`."""
     labels: tuple[LabelMetrics, ...]
     """A row for each label."""

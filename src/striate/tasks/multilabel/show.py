@@ -177,7 +177,7 @@ def tables(evaluation: Evaluation, figures: MultilabelMetrics) -> dict[str, Tabl
         for row in figures.labels
     )
     words = {metric.key: metric.name for metric in METRICS}
-    overall = tuple((words[name], *share_cells(figure)) for name, figure in figures.figures.items())
+    overall = tuple((words[name], *share_cells(figure)) for name, figure in figures.metrics.items())
     return {
         "averages": Table(f"Over all labels, {of}", ("metric", "value", "95 % interval"), overall),
         "classes": Table(f"Each label, {of}", columns, rows),

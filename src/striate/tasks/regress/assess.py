@@ -142,7 +142,7 @@ def assess_numbers(
     own_groups = facts.columns.get("group", ())
     return RegressionMetrics(
         n=evaluation.n,
-        figures=overall_metrics(truth, predictions, own_groups),
+        metrics=overall_metrics(truth, predictions, own_groups),
         targets=target_metrics(truth, predictions, named, own_groups),
         largest=largest_errors(truth, predictions, named, evaluation.ids, facts.paths),
         slices=headline.over(own_groups).slices(groups, ((predictions - truth) ** 2).mean(1)),

@@ -60,7 +60,7 @@ class RangeMetrics:
     """Upper end of the range."""
     n: int
     """Number of samples."""
-    figures: Mapping[str, Estimate]
+    metrics: Mapping[str, Estimate]
     """`bias` (mean of predicted minus true), `rmse` and `mae`."""
 
 
@@ -70,7 +70,7 @@ class TargetMetrics:
 
     name: str
     """Name of the number."""
-    figures: Mapping[str, Estimate]
+    metrics: Mapping[str, Estimate]
     """`rmse`, `mae`, `bias` and `r2`."""
     ranges: tuple[RangeMetrics, ...]
     """Metrics by ranges of its true values, fifths where there are many samples."""
@@ -82,7 +82,7 @@ class RegressionMetrics(SplitRecord):
 
     n: int
     """Number of samples."""
-    figures: Mapping[str, Estimate]
+    metrics: Mapping[str, Estimate]
     """Metrics over all targets."""
     targets: tuple[TargetMetrics, ...]
     """A row for each number."""
@@ -103,7 +103,7 @@ def _number_parts(figures: RegressionMetrics) -> list[list[str]]:
     parts = []
     for target in figures.targets:
         name = cut_text(one_line(target.name), 24)
-        rows = [(label, target.figures[key]) for key, label in _NUMBERS.items()]
+        rows = [(label, target.metrics[key]) for key, label in _NUMBERS.items()]
         lines = [f"  {name:<24}{'':>10}   95 % interval (bootstrap)"]
         lines += [f"  {label:<24}{_number(figure):>10}   {span_text(figure, 1)}" for label, figure in rows]
         parts.append(lines)
@@ -118,7 +118,7 @@ _NUMBERS = {"rmse": "RMSE", "mae": "MAE", "bias": "bias", "r2": "R²"}
 
 def _range_line(part: Any) -> str:
     name = f"{number(part.low)} to {number(part.high)}"
-    bias, rmse = part.figures["bias"], part.figures["rmse"]
+    bias, rmse = part.metrics["bias"], part.metrics["rmse"]
     return f"  {name:<24}{part.n:>7,} {_number(bias):>9}   {span_text(bias, 1, 3):<19} {_number(rmse):>9}"
 
 

@@ -65,7 +65,7 @@ def numbers_section(figures: RegressionMetrics, of: str) -> Section:
     """Each number with its intervals, its bias by range, and the largest errors."""
     tables, charts, behind = [], [], []
     for target in figures.targets:
-        rows = tuple((_NUMBERS.get(key, key), *plain_cells(figure)) for key, figure in target.figures.items())
+        rows = tuple((_NUMBERS.get(key, key), *plain_cells(figure)) for key, figure in target.metrics.items())
         tables.append(Table(f"{target.name}, {of}", ("metric", "value", "95 % interval"), rows))
         if len(target.ranges) > 1:
             ranges, name = plain(target.ranges), target.name
@@ -87,7 +87,7 @@ def _range_table(target: TargetMetrics) -> Table:
         (
             f"{number(r.low)} to {number(r.high)}",
             r.n,
-            *(cell for key in _RANGES for cell in plain_cells(r.figures[key])),
+            *(cell for key in _RANGES for cell in plain_cells(r.metrics[key])),
         )
         for r in target.ranges
     )

@@ -115,7 +115,7 @@ def assess_masks(
     figures, classes = _figures(rows, borders, evaluation.targets, evaluation.classes, own_groups)
     return SegmentationMetrics(
         n=n,
-        figures=figures,
+        metrics=figures,
         classes=classes,
         worst=tuple(ImageIou(int(evaluation.ids[k]), facts.paths[k], float(each[k])) for k in order),
         pixels=0 if calibration is None else len(pixels.truth),

@@ -65,7 +65,7 @@ class SegmentationMetrics(SplitRecord):
 
     n: int
     """Number of images."""
-    figures: Mapping[str, Estimate]
+    metrics: Mapping[str, Estimate]
     """`iou`, `dice`, `boundary_f1` (means over the classes that occur) and `pixel_accuracy`, over all labeled pixels,
     with bootstrap intervals over images."""
     classes: tuple[ClassPixels, ...]
@@ -86,7 +86,7 @@ class SegmentationMetrics(SplitRecord):
     def lines(self, temperature: Temperature | None) -> list[list[str]]:
         """Each class, slices, the images with the lowest IoU, and calibration."""
         averages = [
-            f"  {label:<24}{share_text(self.figures[name]):>10}   {span_text(self.figures[name], 100, '.2f')}"
+            f"  {label:<24}{share_text(self.metrics[name]):>10}   {span_text(self.metrics[name], 100, '.2f')}"
             for name, label in AVERAGES.items()
         ]
         calibration: list[str] = []

@@ -67,7 +67,7 @@ def tables(evaluation: Evaluation, figures: SegmentationMetrics) -> dict[str, Ta
         (row.name, row.images, percent(row.share), *share_cells(row.iou), *share_cells(row.dice))
         for row in figures.classes
     )
-    overall = tuple((AVERAGES[name], *share_cells(figure)) for name, figure in figures.figures.items())
+    overall = tuple((AVERAGES[name], *share_cells(figure)) for name, figure in figures.metrics.items())
     return {
         "averages": Table(f"Over all labeled pixels, {of}", ("metric", "value", "95 % interval"), overall),
         "classes": Table(f"Each class, {of}", columns, rows),

@@ -22,7 +22,7 @@ class SeveralMetrics:
 
     n: int
     """Number of samples."""
-    figures: Mapping[str, Estimate]
+    metrics: Mapping[str, Estimate]
     """`error`, the mean over the targets."""
     targets: Mapping[str, SplitMetrics]
     """The metrics of each target, by its name."""
@@ -37,7 +37,7 @@ class SeveralMetrics:
         """The metrics as one JSON object, those of each target under `targets`."""
         return {
             "n": self.n,
-            "figures": plain(self.figures),
+            "metrics": plain(self.metrics),
             "targets": {name: figures.to_json() for name, figures in self.targets.items()},
             "headlines": dict(self.headlines),
             "slices": plain(self.slices),
