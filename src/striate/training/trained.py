@@ -86,7 +86,11 @@ class Trained:
     """The run or checkpoint that it was loaded from. None: from neither."""
 
     @overload
-    def predict(self, images: Input, *, plan: PlanMode = "auto") -> Prediction: ...
+    def predict(self, images: np.ndarray | torch.Tensor, *, plan: PlanMode = "auto") -> Any: ...  # by its shape
+    @overload
+    def predict(  # type: ignore[overload-overlap]  # a text is also an iterable of texts
+        self, images: str | Path | Image, *, plan: PlanMode = "auto"
+    ) -> Prediction: ...
     @overload
     def predict(self, images: Iterable[Input], *, plan: PlanMode = "auto") -> list[Prediction]: ...
     def predict(self, images: Input | Iterable[Input], *, plan: PlanMode = "auto") -> Prediction | list[Prediction]:
