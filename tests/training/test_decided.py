@@ -6,11 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from short_runs import asked_for
 
 from striate.cli import main
 from striate.runs.checkpoint import load_checkpoint
 from striate.training.config import Config
 from striate.training.config_file import config_from_yaml
+from striate.training.prepare import prepare
 from striate.training.request import merge_request
 
 BASE = ["train", "digits", "--model", "conv(4,3) relu fc(10)", "--epochs", "2"]
@@ -58,6 +60,20 @@ def test_followers_of_a_replaced_field_are_open_again(decided: Config, fields, o
     merged = merge_request(decided, fields=fields)
     assert not set(opened) & set(merged.decided)
     assert set(kept) <= set(merged.decided)
+
+
+def test_the_momentum_and_the_warm_up_that_are_used_are_saved_and_open_again_with_what_has_them() -> None:
+    def config(**fields: object) -> Config:
+        return prepare(asked_for("digits", 1, **fields)).config
+
+    sgd = config(**{"optim.name": "sgd"})
+    assert (sgd.optim.momentum, sgd.schedule.warmup, sgd.schedule.full_size_from) == (0.9, 0.2, None)
+    assert prepare(sgd).config == sgd
+    assert {"optim.momentum", "schedule.warmup"} <= set(sgd.decided)
+    other = prepare(merge_request(sgd, fields={"optim.name": "adamw", "schedule.name": "constant"})).config
+    assert (other.optim.momentum, other.schedule.warmup) == (None, None)
+    smaller = config(**{"model.name": "conv(4,3) relu gap fc(10)", "schedule.first_size": 0.5})
+    assert smaller.schedule.full_size_from == 0.6
 
 
 def test_fields_that_the_user_set_stay_whatever_is_replaced() -> None:

@@ -221,6 +221,16 @@ _START = 1 / 25  # of the peak: the first rate of a warm-up (Smith and Topin 201
 USUAL_WARMUP = 0.2
 
 
+def with_usual_values(config: Config) -> Config:
+    """The configuration with the momentum and the warm-up that are used, where optimizer and schedule have them."""
+    optim, schedule = config.optim, config.schedule
+    if optim.momentum is None and optim.name in ("sgd", "muon", "lars"):
+        optim = replace(optim, momentum=USUAL_MOMENTUM)
+    if schedule.warmup is None and schedule.name in ("one-cycle", "cosine", "triangle"):
+        schedule = replace(schedule, warmup=USUAL_WARMUP)
+    return replace(config, optim=optim, schedule=schedule)
+
+
 def learning_rate_factor(schedule: ScheduleConfig, step: int, steps: int) -> float:
     """Share of the peak rate for the optimizer step `step` (0 to steps − 1) of `steps`.
 

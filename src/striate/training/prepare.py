@@ -40,7 +40,7 @@ from striate.training.early_stop import refuse_impossible_target
 from striate.training.execution import decide_execution, execution_settings, place, training_part, without_plan
 from striate.training.initial_weights import InitialWeights, find_initial_weights, whiten_first_layer
 from striate.training.objective import Objective, refuse_invisible_units
-from striate.training.optimizers import make_optimizer, with_user_optimizer
+from striate.training.optimizers import make_optimizer, with_user_optimizer, with_usual_values
 from striate.training.plan.decide import apply_plan, expected_length
 from striate.training.plan.plan_table import PlanRecord
 from striate.training.plan.trial import Workload
@@ -302,7 +302,8 @@ def _decide_recipe(
     )
     decision = decide(config, data, facts)
     refuse_impossible_target(decision.config.budget.target, task)
-    config, wait_notes = bounded_wait(decision.config, request, facts) if waited_for else (decision.config, [])
+    config = with_usual_values(decision.config)
+    config, wait_notes = bounded_wait(config, request, facts) if waited_for else (config, [])
     config, window_notes = decide_window(config, request, data, task, network)
     config, size_notes = decide_sizes(config, request, data, network)
     size_notes = [*window_notes, *size_notes]

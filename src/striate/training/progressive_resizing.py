@@ -135,7 +135,8 @@ def decide_sizes(config: Config, request: Config, data: Dataset, network: nn.Mod
         return replace(config, schedule=replace(schedule, first_size=1.0, full_size_from=None)), []
     problem = _problem(schedule.first_size, config.augment.window, data, network)
     if problem is None:
-        return config, []
+        share = FULL_SIZE_FROM if schedule.full_size_from is None else schedule.full_size_from
+        return replace(config, schedule=replace(schedule, full_size_from=share)), []
     if _requested(request, "first_size"):
         raise ConfigError("schedule.first_size", *problem)
     note = f"the progressive resizing of the recipe is not used: {problem[0]}"

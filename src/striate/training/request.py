@@ -47,6 +47,7 @@ _FOLLOWERS = {
     "model.weights": ("model.name",),
     "recipe": ("data.val_fraction", "model.name", "augment.", *_RECIPE, *_PLAN),
     "optim.name": ("optim.", "schedule.name", "budget.", "recipe", "fine_tune.", *_PLAN),
+    "schedule.name": ("schedule.",),
     "optim.lr": _DECAY,
     "batch": (*_DECAY, *_PLAN),
     "augment.": _PLAN,
