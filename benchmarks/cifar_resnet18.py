@@ -99,7 +99,7 @@ def main() -> None:
     parser = arguments(__doc__, repeats=5)
     parser.add_argument("--width", type=int, nargs="+", default=[64, 32])
     asked = parsed(parser)
-    from striate.account.summarize import summarize
+    from striate.api import summarize
 
     cases = []
     with quick_data(SHAPE, asked.quick) as few:

@@ -191,7 +191,7 @@ def main() -> None:
     parser = arguments(__doc__, repeats=5)
     parser.add_argument("--batch", type=int, nargs="+", default=[128, 512])
     asked = parsed(parser)
-    from striate.account.summarize import summarize
+    from striate.api import summarize
 
     macs = summarize(MODEL, SHAPE).macs
     with quick_data(SHAPE, asked.quick) as few:

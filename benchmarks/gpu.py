@@ -194,7 +194,7 @@ def main() -> None:
     asked = parsed(parser)
     import torch
 
-    from striate.account.summarize import summarize
+    from striate.api import summarize
 
     if not torch.cuda.is_available() and not asked.quick:
         raise SystemExit("torch sees no GPU here")

@@ -126,7 +126,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=3, help="of each repeat; all but the first are later ones")
     asked = parsed(parser)
     files, size = (64, 32) if asked.quick else (asked.files, asked.size)
-    from striate.account.summarize import summarize
+    from striate.api import summarize
 
     rounds = []
     with tempfile.TemporaryDirectory() as folder:

@@ -70,7 +70,7 @@ def pair_ratios(found: list[Measured]) -> list[float]:
 
 def measured(network: Network, asked: Any) -> dict[str, Any]:
     """The case of a network, with its pairs."""
-    from striate.account.summarize import summarize
+    from striate.api import summarize
 
     batch = 16 if asked.quick else network.batch
     network = replace(network, batch=batch, per_turn=2 * batch if asked.quick else network.per_turn)

@@ -151,7 +151,7 @@ def main() -> None:
     asked = parsed(parser)
     size, batches = (64, 1) if asked.quick else (224, BATCHES)
     batch = 4 if asked.quick else asked.batch
-    from striate.account.summarize import summarize
+    from striate.api import summarize
 
     macs = summarize(MODEL, (3, size, size)).macs
     measured = measure(__file__, contenders(batch, size, batches), repeats=asked.repeats, gently=asked.quick)

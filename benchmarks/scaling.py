@@ -117,7 +117,7 @@ def folder_of_photographs(count: int, source: Path | None = None) -> Iterator[st
 
 def networks(title: str, names: Iterable[str], asked: Any) -> dict[str, Any]:
     """A case of networks on the same noise, which take turns."""
-    from striate.account.summarize import summarize
+    from striate.api import summarize
 
     batch, shape = (16, (3, 32, 32)) if asked.quick else (128, (3, 32, 32))
     names = list(names)[:2] if asked.quick else list(names)

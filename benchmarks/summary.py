@@ -35,7 +35,7 @@ def prepare(peer: str) -> Callable[[str, list[Any]], dict[str, int]]:
     built in the list, and returns parameters and multiply–accumulates."""
     import torch
 
-    from striate.account.summarize import summarize
+    from striate.api import summarize
     from striate.models.build import build_model
 
     def built(name: str, kept: list[Any], device: str = "cpu") -> Any:
