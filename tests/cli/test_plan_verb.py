@@ -83,7 +83,7 @@ def test_the_table_fits_a_terminal_where_no_gradient_is_compared() -> None:
     ("words", "where", "remedy"),
     [
         (["--seconds", "0"], "seconds", "--seconds 20"),
-        (["--model", "resnet19"], "layer string", "resnet1"),
+        (["--model", "resnet19"], "model, character 1", "resnet1"),
         ([*FIXED, "--execution.compile", "off"], "plan", "leave out --execution.precision"),
         (["--execution.precision", "fp16"], "execution.precision", "--execution.precision bf16"),
         (["--execution.precision", "tf32"], "execution.precision", "--execution.precision bf16"),

@@ -99,6 +99,6 @@ def test_a_file_with_other_values_or_actions_is_refused(run: Path, monkeypatch: 
 def test_what_a_player_cannot_be_exported_as_is_refused(run: Path) -> None:
     with pytest.raises(UsageError, match="learned from rewards"):
         striate.export(run, "hub")
-    with pytest.raises(UsageError, match="--int8"):
+    with pytest.raises(UsageError, match="int8=True"):
         striate.export(run, "torch", int8=True)
     assert not (run / "exports").exists()
