@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
 
-from for_checks.asked import adam, digits
+from for_checks.asked import adam, digits, loop, perceptron
 from for_checks.claims import Flow, likelihood, sensors
 from striate.doctor.evidence.clock import Clock
 from striate.doctor.evidence.evidence import Evidence
@@ -66,3 +66,13 @@ def test_a_head_alone_is_a_small_part(part: bool) -> None:
     optimizer = adam(model[3].parameters() if part else model.parameters())
     setup = make_setup(model, digits(), None, loss=nn.CrossEntropyLoss(), optimizer=optimizer)
     assert trains_a_part(Evidence(setup, Clock(20.0))) is part
+
+
+def test_a_loss_that_ignores_the_labels_shows_no_learning_as_it_falls() -> None:
+    def step(model: nn.Module, batch: Any, optimizer: Any, _: Any) -> torch.Tensor:
+        return loop(model, batch, optimizer, lambda outputs, _: outputs.square().mean())
+
+    setup = make_setup(perceptron(), digits(), step=step)
+    learned = learning_of(Evidence(setup, Clock(60.0)))
+    assert not learned.shown
+    assert "at chance" in learned.text

@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader, RandomSampler
 from striate.doctor.evidence.calls import LossCall
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.evidence.quality import quality
 from striate.doctor.evidence.token_targets import CLASS_LOSSES
 from striate.doctor.setup.batch import leaf, leaves, main_tensor, parts
 from striate.doctor.setup.reached_objects import reached_values
@@ -60,6 +61,25 @@ def predicts_targets(evidence: Evidence) -> bool:
     if not classes:
         return targets.shape == outputs.shape or targets.numel() == outputs.numel()
     return outputs.ndim == 1 or (outputs.ndim > 1 and outputs.shape[1] in (1, classes))
+
+
+def ignores_targets(evidence: Evidence) -> bool:
+    """Whether the network has an output for each of the loader's classes (or numbers), and a step gives the same loss
+    and gradients with the targets of other samples."""
+    outputs, y, path = main_tensor(evidence.first.outputs), evidence.samples.y, evidence.samples.y_path
+    if outputs is None or y is None or path in (None, evidence.samples.x_path):
+        return False
+    targets = leaf(evidence.train.raw[0], path)
+    if targets is None or targets.numel() < 2 or quality(outputs, targets) is None:
+        return False
+    if y.is_floating_point():
+        fits = evidence.setup.compares and outputs.numel() == targets.numel()
+    else:
+        labels = y[y != evidence.setup.unlabeled] if evidence.setup.unlabeled is not None else y
+        classes = int(labels.max()) + 1 if labels.numel() else 0
+        fits = classes == (outputs.shape[1] if outputs.numel() > targets.numel() else 2)
+    given = _given_to_network(evidence, targets) or _gives_losses(evidence, outputs)
+    return fits and not given and not evidence.targets_matter
 
 
 def _a_loss_gets(evidence: Evidence, targets: torch.Tensor) -> bool:

@@ -6,7 +6,7 @@ import math
 
 from striate.doctor.diagnosis import Learning
 from striate.doctor.evidence.clock import NoEvidence
-from striate.doctor.evidence.comparable_outputs import predicts_targets
+from striate.doctor.evidence.comparable_outputs import ignores_targets, predicts_targets
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.predictions import Predictions
 from striate.doctor.evidence.quality import quality
@@ -43,15 +43,26 @@ def learning_of(evidence: Evidence) -> Learning:
         return Learning(False, f"the loss is NaN or Inf after {steps}")
     if len(unchanged_parameters(trial)) == len(trial.replica.originals) and not trial.changed:
         return Learning(False, f"no parameter changed in {steps}")
-    known = _by_predictions(evidence, steps)
-    return known if known is not None and known.shown else _by_loss(evidence, trial, steps, known)
+    ignored = _targets_ignored(evidence)
+    known = _by_predictions(evidence, steps, ignored)
+    if known is not None and (known.shown or ignored):  # a loss that ignores the targets may fall whatever is learned
+        return known
+    return _by_loss(evidence, trial, steps, known)
 
 
-def _by_predictions(evidence: Evidence, steps: str) -> Learning | None:
-    """Judged by predictions for training batches, in evaluation or training mode; None where the outputs are no
-    predictions."""
+def _targets_ignored(evidence: Evidence) -> bool:
+    """Whether the loss ignores targets that outputs can be compared with."""
     try:
-        if not predicts_targets(evidence):
+        return not predicts_targets(evidence) and ignores_targets(evidence)
+    except (NoEvidence, StriateError):
+        return False
+
+
+def _by_predictions(evidence: Evidence, steps: str, ignored: bool) -> Learning | None:
+    """Judged by predictions for training batches, in evaluation or training mode; None where the outputs are no
+    predictions. `ignored`: as `_targets_ignored`."""
+    try:
+        if not ignored and not predicts_targets(evidence):
             return None
         judged = [_judged(evidence.after), _judged(evidence.after_training)]
     except (NoEvidence, StriateError):

@@ -296,3 +296,33 @@ def test_a_loss_of_what_targets_are_together() -> None:
     options: Any = {"optimizer": torch.optim.Adam(model.parameters(), 1e-2), "step": step}
     (finding,) = asked(DEGENERATE, model, DataLoader(TensorDataset(x, x[:, :1] + 3), 32), **options)
     assert finding.code == "loss.degenerate"
+
+
+IGNORING: list[Any] = [
+    lambda outputs, y: functional.cross_entropy(outputs, torch.zeros_like(y)),
+    lambda outputs, _: functional.cross_entropy(outputs, outputs.argmax(1)),
+    lambda outputs, _: outputs.square().mean(),
+]
+
+
+@pytest.mark.parametrize("loss", IGNORING)
+def test_a_loss_that_ignores_its_labels_is_an_error(loss: Any) -> None:
+    [finding] = asked(DEGENERATE, perceptron(), digits(), loss=loss)
+    assert finding.severity == "error"
+    assert "exactly the same with the targets" in finding.measured
+
+
+def test_a_step_that_replaces_labels_by_predictions_is_an_error() -> None:
+    [finding] = asked(DEGENERATE, perceptron(), digits(), **stepping(IGNORING[1]))
+    assert "replaced by the network's own predictions" in finding.measured
+
+
+def test_a_step_may_learn_from_a_teacher_without_labels() -> None:
+    teacher = perceptron(hidden=16).eval()
+
+    def step(model: nn.Module, batch: Any, optimizer: Any, _: Any) -> Tensor:
+        return loop(
+            model, batch, optimizer, lambda outputs, _: functional.mse_loss(outputs, teacher(batch[0]).detach())
+        )
+
+    assert not asked(DEGENERATE, perceptron(), digits(), step=step)

@@ -21,7 +21,7 @@ from striate.doctor.checks.loss.degenerate.unbounded import (
 from striate.doctor.checks.loss.pairs.contrastive_partners import scores_all_pairs
 from striate.doctor.diagnosis import Picture
 from striate.doctor.evidence.clock import NoEvidence
-from striate.doctor.evidence.comparable_outputs import predicts_targets
+from striate.doctor.evidence.comparable_outputs import ignores_targets, predicts_targets
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.quality import are_distances, quality
 from striate.doctor.evidence.substituted_outputs import loss_of_batch
@@ -96,6 +96,40 @@ def _no_gradient(evidence: Evidence) -> str | None:
     return (
         "the gradient of the loss with respect to the network's outputs is zero in each of "
         f"{several(len(norms), 'step')}, and the loss stays {trial.losses[0]:.3g}"
+    )
+
+
+def _ignores_targets(evidence: Evidence) -> str | None:
+    """A loss that ignores the targets, where it receives them from the doctor's step, or receives the network's own
+    predictions in their place. Elsewhere the step may learn without labels, as from a teacher."""
+    usual = evidence.setup.own_step and evidence.setup.source is None
+    if not usual and not _of_own_predictions(evidence):
+        return None
+    after = evidence.after_training
+    known = quality(after.outputs, after.targets)
+    if known is None or not known.guesses or not ignores_targets(evidence):
+        return None
+    reached = "predictions are no better than a guess"
+    if known.accuracy is not None:
+        reached = f"the accuracy is {known.accuracy:.0%} (the most common class: {known.common:.0%})"
+    replaced = "" if usual else ", which are replaced by the network's own predictions"
+    return (
+        f"loss and gradients are {_IGNORED} in another order{replaced}; after "
+        f"{several(len(evidence.trial.rows), 'step')} {reached}"
+    )
+
+
+_IGNORED = "exactly the same with the targets of the batch"
+
+
+def _of_own_predictions(evidence: Evidence) -> bool:
+    """Whether the targets of all classification losses of a step are the classes that the network predicts."""
+    calls = list(class_losses(evidence))
+    return bool(calls) and all(
+        not call.target.is_floating_point()
+        and call.input.ndim == call.target.ndim + 1
+        and torch.equal(call.input.argmax(1), call.target)
+        for call in calls
     )
 
 
@@ -284,6 +318,11 @@ def _remedy(evidence: Evidence, text: str) -> str:
             "push samples of other classes away; where the nearest of them is chosen, exclude the rest by a value that "
             "is never the smallest, `dist.masked_fill(same, torch.inf).min(dim=1)`, not by zero"
         )
+    if _IGNORED in text and evidence.setup.source is not None:
+        return "give the loss the labels that the loader yields: `criterion(outputs, labels)`"
+    if _IGNORED in text:
+        loss = "cross_entropy" if evidence.setup.classifies else "mse_loss"
+        return f"compare outputs with targets: `loss=torch.nn.functional.{loss}`"
     if evidence.setup.classifies:
         return "use `nn.CrossEntropyLoss()` on the scores of all samples and classes, without factors, masks or limits"
     if evidence.setup.measures:
@@ -307,6 +346,7 @@ _OF_FINITE: tuple[_Rule, ...] = (
     (always_zero, "a loss of zero in all steps while predictions are at chance"),
     (likelihood_of_noise, "a flow gives noise a negative log likelihood below the entropy of the noise"),
     (_no_gradient, "the gradient with respect to the outputs is exactly zero in all steps examined"),
+    (_ignores_targets, "a loss that ignores the targets, and predictions at chance"),
     (same_in_any_order, "the loss is the same with the targets in any order"),
     (_without_end, "the loss falls below zero while predictions get worse"),
     _FALLS_ON,
