@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 import torch
 from torch import nn
 
+from striate.doctor.built_network import built_network
 from striate.doctor.causes import cause_of_all, sort_out
 from striate.doctor.checks import reward
 from striate.doctor.checks.check import Check
@@ -37,13 +38,14 @@ from striate.doctor.setup.training_setup import (
 from striate.errors import DataError, ModelError, StriateError, UsageError, one_line
 from striate.machine.load import current_load, maybe_busy
 from striate.machine.memory import ran_out
+from striate.models.build import Model
 from striate.records import Finding
 
 _SECONDS = 30.0
 
 
 def diagnose(
-    model: nn.Module | Callable[..., nn.Module],
+    model: Model,
     train: Batches,
     val: Batches | None = None,
     *,
@@ -55,18 +57,22 @@ def diagnose(
 ) -> Diagnosis:
     """Find out why a network does not learn, and what to change. The arguments are not changed.
 
-    `model`: a network, or a class or function that makes one and is called here. `train`, `val`: a DataLoader or a pair
-    (x, y) each. `loss(outputs, targets)` returns a scalar; None: cross entropy, for `task="regress"` the mean squared
-    error, for `task="segment"` cross entropy over pixels, which ignores class 255. `optimizer`: an Optimizer of the
-    model's parameters, a function that makes one from parameters, or None. `step(model, batch, optimizer, loss)` makes
-    one training step as the user's loop does and returns the loss; it is called on copies only. `budget_seconds`: time
-    limit, which only a single step may exceed; `.skipped` names the checks that had no time.
+    `model`: a module, a class or function that makes one, a zoo name, a layer string, `path/to/file.py:function` (which
+    RUNS that code), or a run or checkpoint; all but a module are built here for the shape and the number of classes of
+    the training data. `train`, `val`: a DataLoader or a pair (x, y) each. `loss(outputs, targets)` returns a scalar;
+    None: cross entropy, for `task="regress"` the mean squared error, for `task="segment"` cross entropy over pixels,
+    which ignores class 255. `optimizer`: an Optimizer of the model's parameters, a function that makes one from
+    parameters, or None. `step(model, batch, optimizer, loss)` makes one training step as the user's loop does and
+    returns the loss; it is called on copies only. `budget_seconds`: time limit, which only a single step may exceed;
+    `.skipped` names the checks that had no time.
 
     Raises UsageError; DataError where a loader cannot be read; ModelError where the network cannot be run or copied.
     """
     if not isinstance(budget_seconds, int | float) or not 0 < budget_seconds < float("inf"):
         raise UsageError("budget_seconds", repr(budget_seconds), "a number of seconds above 0", "budget_seconds=30")
-    setup = make_setup(model, train, val, loss=loss, optimizer=optimizer, step=step, task=task)
+    setup = make_setup(
+        built_network(model, train, task), train, val, loss=loss, optimizer=optimizer, step=step, task=task
+    )
     return diagnose_setup(setup, budget_seconds)
 
 

@@ -17,7 +17,6 @@ from torch.utils.data import DataLoader, TensorDataset
 from striate.doctor.setup.batch import call, main_tensor, parts, placed
 from striate.doctor.setup.script_source import ScriptSource
 from striate.errors import UsageError
-from striate.models.from_file import call_factory
 from striate.models.layer_strings.arguments import nearest
 from striate.models.preserved_state import is_lazy
 from striate.tasks.every import TASKS
@@ -92,7 +91,7 @@ class TrainingSetup:
 
 
 def make_setup(
-    model: object,
+    model: nn.Module,
     train: object,
     val: object = None,
     *,
@@ -103,12 +102,6 @@ def make_setup(
     source: ScriptSource | None = None,
 ) -> TrainingSetup:
     """Check the arguments of `diagnose`, and fill in defaults. Raises UsageError."""
-    if not isinstance(model, nn.Module):
-        if isinstance(model, str) or not callable(model):
-            expected, remedy = "an nn.Module, or a class or function that makes one", "striate.diagnose(model, train)"
-            raise UsageError("model", type(model).__name__, expected, remedy)
-        shape = tuple(cast("tuple[Any, Any]", train)[0].shape[1:]) if _is_pair(train) else None
-        model = call_factory(model, getattr(model, "__name__", "model"), shape, None)
     if is_lazy(model):
         remedy = "with torch.no_grad(): model(next(iter(train))[0])"
         raise UsageError("model", "a network with layers that have no shape yet", "one that has seen a batch", remedy)
