@@ -258,12 +258,18 @@ def test_a_compiled_network_is_not_compiled_again() -> None:
 
 
 def test_a_task_of_a_near_spelling_is_asked_for_by_its_name() -> None:
+    for loss in (None, nn.CrossEntropyLoss()):
+        with pytest.raises(UsageError) as caught:
+            striate.diagnose(network(), loader(), loss=loss, task="clasify")
+        assert (caught.value.where, caught.value.remedy) == ("task", 'task="classify"')
+
+
+@pytest.mark.parametrize("task", ["ranking", "multilabel"])
+def test_a_task_without_a_usual_loss_needs_one(task: str) -> None:
     with pytest.raises(UsageError) as caught:
-        striate.diagnose(network(), loader(), task="clasify")
-    assert caught.value.remedy == 'task="classify"'
-    with pytest.raises(UsageError) as caught:
-        striate.diagnose(network(), loader(), task="ranking")
-    assert caught.value.remedy == "loss=torch.nn.MSELoss()"
+        striate.diagnose(network(), loader(), task=task)
+    assert (caught.value.where, caught.value.remedy) == ("loss", "loss=torch.nn.MSELoss()")
+    assert "none of classify, regress, segment" in str(caught.value)
 
 
 class Link:

@@ -105,8 +105,10 @@ def make_setup(
     if is_lazy(model):
         remedy = "with torch.no_grad(): model(next(iter(train))[0])"
         raise UsageError("model", "a network with layers that have no shape yet", "one that has seen a batch", remedy)
-    if not isinstance(task, str) or not task:
-        raise UsageError("task", repr(task), "one of " + ", ".join(TASKS), 'task="classify"')
+    similar = nearest(task, TASKS) if isinstance(task, str) else None
+    if not isinstance(task, str) or not task or (task not in TASKS and similar is not None):
+        expected = f"one of {', '.join(TASKS)}, or a name unlike these for another task"
+        raise UsageError("task", repr(task), expected, f'task="{similar or "classify"}"')
     for name, value in (("loss", loss), ("step", step)):
         if value is not None and not callable(value):
             raise UsageError(name, type(value).__name__, "a function", f"leave {name} out, or give a function")
@@ -115,10 +117,9 @@ def make_setup(
         raise UsageError("optimizer", type(optimizer).__name__, "an Optimizer, or a function that makes one", remedy)
     targets = task_class(task).diagnosed_as if task in TASKS else None
     if loss is None and step is None and targets is None:
-        similar = nearest(task, TASKS)
-        remedy = "loss=torch.nn.MSELoss()" if similar is None else f'task="{similar}"'
-        expected = f"a loss, if the task is none of {', '.join(TASKS)}"
-        raise UsageError("loss", f"none, for task {task!r}", expected, remedy)
+        usual = [name for name in TASKS if task_class(name).diagnosed_as is not None]
+        expected = f"a loss, if the task is none of {', '.join(usual)}"
+        raise UsageError("loss", f"none, for task {task!r}", expected, "loss=torch.nn.MSELoss()")
     if not isinstance(optimizer, Optimizer):
         _load_optimizers()
     return TrainingSetup(
