@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import CodeType
 
 import torch
 from torch import nn
@@ -260,7 +263,7 @@ def _as_of_script(finding: Finding) -> Finding:
 
 def _unexplained(evidence: Evidence, found: list[Finding]) -> list[Finding]:
     """The finding about a first step that raises an error which no check explains. Raises ModelError where the network
-    itself raises it, or no step could be tried."""
+    itself raises it, or no step could be tried; UsageError where it is a mistake in the loss or step that was given."""
     trial = vars(evidence).get("cached", {}).get("trial")
     if isinstance(trial, NoEvidence) and not isinstance(trial, OutOfTime):
         raise ModelError("the training step", str(trial), "one that can be tried on copies", _FIX)
@@ -273,22 +276,46 @@ def _unexplained(evidence: Evidence, found: list[Finding]) -> list[Finding]:
     ):
         return []
     raised = f"{name}: {one_line(str(trial.error))[:300]}"
-    if trial.phase == "forward":
-        raise ModelError("the network", raised, "one that takes a batch", _FIX)
-    code = "loss.wrong-for-task" if trial.phase == "loss" else "optim.no-step"
-    where = {"loss": "the loss", "backward": "the backward pass"}.get(trial.phase, "the training step")
-    why = "No step can be made, so nothing is learned."
+    setup, phase = evidence.setup, trial.phase
+    if phase == "forward" or (phase == "start" and setup.own_step):
+        raise ModelError("the network", raised + _at(trial.error), "one that takes a batch", _FIX)
+    where = "loss" if phase == "loss" or setup.own_step else "step"
+    at = _at(trial.error, getattr(getattr(setup, where), "__code__", None))
+    # Torch raises these for tensors that do not fit; others are mistakes in the code of an argument.
+    if setup.source is None and (
+        phase == "start" or not isinstance(trial.error, RuntimeError | ValueError | IndexError)
+    ):
+        raise UsageError(where, raised + at, _FORMS[where], _FIX)
+    backward = any(frame.name == "backward" for frame in traceback.extract_tb(trial.error.__traceback__))
+    place = "the loss" if phase == "loss" else "the backward pass" if backward else "the training step"
     return [
         Finding(
-            code=code,
+            code="loss.wrong-for-task" if phase == "loss" else "optim.no-step",
             severity="error",
-            where=where,
+            where=place + at,
             measured=f"the first step raises {raised}",
-            threshold="none",
-            why=why,
+            threshold="a first step that raises an exception",
+            why="No step can be made, so nothing is learned.",
             remedy=_FIX,
         )
     ]
+
+
+_FORMS = {
+    "step": "step(model, batch, optimizer, loss), which makes one training step and returns the loss",
+    "loss": "loss(outputs, targets), which returns a tensor of one number",
+}
+_LIBRARIES = str(Path(torch.__file__).parent), str(Path(__file__).parents[1])
+
+
+def _at(error: BaseException, called: CodeType | None = None) -> str:
+    """The file and line of the user's code that raised the error, as ` (train.py, line 3)`; without any, those of the
+    function that was `called`."""
+    frames = [(frame.filename, frame.lineno) for frame in traceback.extract_tb(error.__traceback__)]
+    if called is not None:
+        frames.insert(0, (called.co_filename, called.co_firstlineno))
+    own = [frame for frame in frames if not frame[0].startswith(_LIBRARIES)]
+    return f" ({Path(own[-1][0]).name}, line {own[-1][1]})" if own else ""
 
 
 _FIX = "Run one step of your own loop on one batch, and fix what it raises."

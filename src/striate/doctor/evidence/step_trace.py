@@ -87,8 +87,9 @@ class StepTrace:
     """L2 norm of each parameter's gradient of this step alone, by name; None without a gradient."""
     error: BaseException | None = None
     """What the step raised."""
-    phase: str = "forward"
-    """Where it was raised: `forward`, `loss`, `backward` (after the network or the loss), or `step`."""
+    phase: str = "start"
+    """Where it was raised: `start` (before the network is called), `forward`, `loss`, `backward` (after the network or
+    the loss), or `step`."""
     called: set[str] = field(default_factory=set)
     """Names of the modules that ran."""
     calls: int = 0

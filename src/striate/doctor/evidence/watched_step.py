@@ -80,7 +80,7 @@ class Watch:
         self.replica, self.changed, self.closely, self.step_trace = replica, changed, closely, step_trace
         self.trained = [p for group in replica.optimizer.param_groups for p in group["params"]]
         self.optimized = set(map(id, self.trained))
-        self.phase = "forward"
+        self.phase = "start"
         self.values: list[float] = []
         self.accuracy: float | None = None
         self.rates: tuple[float, ...] = ()
