@@ -326,3 +326,16 @@ def test_a_step_may_learn_from_a_teacher_without_labels() -> None:
         )
 
     assert not asked(DEGENERATE, perceptron(), digits(), step=step)
+
+
+def test_nearest_embeddings_are_not_taken_for_own_predictions() -> None:
+    def step(model: nn.Module, batch: Any, optimizer: Any, _: Any) -> Tensor:
+        views = [functional.normalize(model(batch[0] + 0.01 * torch.randn_like(batch[0])), dim=1) for _ in range(2)]
+        return loop(
+            nn.Identity(),
+            (views[0] @ views[1].T / 0.2, torch.arange(len(batch[0]))),
+            optimizer,
+            functional.cross_entropy,
+        )
+
+    assert not asked(DEGENERATE, perceptron(hidden=64), digits(64, 1280), step=step)

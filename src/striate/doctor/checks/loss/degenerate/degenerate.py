@@ -123,10 +123,12 @@ _IGNORED = "exactly the same with the targets of the batch"
 
 
 def _of_own_predictions(evidence: Evidence) -> bool:
-    """Whether the targets of all classification losses of a step are the classes that the network predicts."""
-    calls = list(class_losses(evidence))
+    """Whether the targets of all classification losses of a step are the classes that the network predicts. The nearest
+    embeddings, as of two views of each sample, are no classes."""
+    calls, outputs = list(class_losses(evidence)), main_tensor(evidence.first.outputs)
     return bool(calls) and all(
-        not call.target.is_floating_point()
+        outputs is not None
+        and call.input.shape == outputs.shape
         and call.input.ndim == call.target.ndim + 1
         and torch.equal(call.input.argmax(1), call.target)
         for call in calls
