@@ -18,6 +18,7 @@ from striate.doctor.setup.loaded_weights import LoadedWeights
 from striate.doctor.setup.syntax import (
     assigned,
     called,
+    last_name,
     receiver_of,
     says_no_gradient,
 )
@@ -168,6 +169,23 @@ class ScriptSource:
     def calls_of(self, function: Function) -> list[Site]:
         """All calls of a user's function, by its name or by a variable that refers to it."""
         return self._sites(lambda call: called(call) == function.name or self._by_variable.get(call) is function)
+
+    def mentions(self, name: str) -> bool:
+        """Whether the code reads a variable or an attribute of this name, or imports it."""
+        return name in self._mentioned
+
+    @cached_property
+    def _mentioned(self) -> set[str]:
+        read = {
+            last_name(node)
+            for node in self.nodes()
+            if isinstance(node, ast.Name | ast.Attribute) and isinstance(node.ctx, ast.Load)
+        }
+        return read | {node.name for node in self.nodes(ast.alias)}
+
+    def was_running(self, function: Function) -> bool:
+        """Whether a function was running at the first step: it contains the training loop, or calls it."""
+        return function in self._on_stack
 
     def _sites(self, matches: Callable[[ast.Call], bool]) -> list[Site]:
         return [Site(node, file, self.often(node, file)) for file, node in self._calls if matches(node)]

@@ -343,6 +343,26 @@ def test_an_average_that_is_made_later_has_buffers_too(
         assert ["running means" in one.measured for one in found] == [True] * wrong
 
 
+@pytest.mark.parametrize(("called", "said"), [(True, "running means"), (False, "no code changes it")])
+def test_an_average_with_batch_norm_that_is_never_updated_is_not_said_to_follow(called: bool, said: str) -> None:
+    text = f"""
+    ema = copy.deepcopy(model).eval()
+    def update():
+        for a, b in zip(ema.parameters(), model.parameters()):
+            a.mul_(0.9).add_(b, alpha=0.1)
+    for epoch in range(9):
+        for x, y in loader:
+            step(x, y)
+            {"update()" if called else "pass"}
+        predictions = ema(x)
+    """
+    model = normed()
+    names = {"model": model, "ema": copy.deepcopy(model).eval()}
+    options: Any = {"optimizer": torch.optim.Adam(model.parameters(), 1e-3), "step": loop, "loss": LOSS}
+    (one,) = read(text, EVALUATES_UNTRAINED, model, digits(), names=names, **options)
+    assert said in one.measured
+
+
 @pytest.mark.parametrize(("copied", "wrong"), [(True, True), (False, False)])
 def test_offsets_in_a_list_are_no_copy_of_the_network(copied: bool, wrong: bool) -> None:
     """The step of a sharpness-aware optimizer keeps what it added to each weight."""

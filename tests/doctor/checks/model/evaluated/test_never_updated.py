@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from striate.doctor.checks.model.evaluated.never_updated import in_idle_method
+from striate.doctor.checks.model.evaluated.never_updated import in_idle_function
 from striate.doctor.setup.script_source import ScriptSource
 
 BY_NAME = """
@@ -33,4 +33,20 @@ def test_a_callback_that_is_called_by_its_name_is_not_idle(called: bool) -> None
     text = BY_NAME + "for epoch in range(9):\n    getattr(callback, 'after_epoch')(learner)\n" * called
     source = source_of(text)
     (update,) = (node for tree in source.trees.values() for node in ast.walk(tree) if is_update(node))
-    assert in_idle_method(source, update) is not called
+    assert in_idle_function(source, update) is not called
+
+
+@pytest.mark.parametrize(
+    ("more", "idle"),
+    [
+        ("", True),
+        ("for x in loader:\n    update()\n", False),
+        ("hook = update\n", False),
+        ("from averages import update as follow\n", False),
+        ("call('update')\n", False),
+    ],
+)
+def test_a_function_that_nothing_names_is_idle(more: str, idle: bool) -> None:
+    source = source_of("for x in loader:\n    step(x)\ndef update():\n    average.update_parameters(model)\n" + more)
+    (update,) = (node for tree in source.trees.values() for node in ast.walk(tree) if is_update(node))
+    assert in_idle_function(source, update) is idle

@@ -13,6 +13,7 @@ from torch import nn
 from striate.doctor.checks.model.evaluated.averages_in_code import tensors_named
 from striate.doctor.checks.model.evaluated.code import CODE
 from striate.doctor.checks.model.evaluated.copies import CopyStates, copies_reached
+from striate.doctor.checks.model.evaluated.never_updated import in_idle_function
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.trial import Trial
 from striate.doctor.setup.reached_objects import reached_objects
@@ -99,6 +100,8 @@ def _averages_of_weights_alone(source: ScriptSource, model: nn.Module) -> Iterat
         return  # perhaps the copy measures its own means and variances
     for file, tree in source.trees.items():
         for loop in (node for node in ast.walk(tree) if isinstance(node, ast.For)):
+            if in_idle_function(source, loop):
+                continue
             tensors = tensors_named(loop)
             calls = [called(part) for part in ast.walk(loop.iter)]
             of_weights = (

@@ -34,7 +34,7 @@ def evaluated_unchanged(evidence: Evidence) -> Iterator[tuple[str, str]]:
         runs: list[Site] = []
         if not {*name.lower().split("_")}.isdisjoint(_NAMES_OF_BASELINES):
             continue
-        reads = [(file, node) for file, node in reads_of(source, name) if not in_idle_method(source, node)]
+        reads = [(file, node) for file, node in reads_of(source, name) if not in_idle_function(source, node)]
         if _stored_once(source, name) and _runs_only(source, reads, runs):
             yield name, runs[0].where
             return
@@ -91,17 +91,19 @@ def _runs_only(source: ScriptSource, reads: list[tuple[str, ast.expr]], runs: li
     return harmless and bool(runs) and all(run.often != "batch" for run in runs)
 
 
-def in_idle_method(source: ScriptSource, node: ast.expr) -> bool:
-    """Whether a node is in a method that neither the script nor a library calls, such as the update of an average that
-    the script forgets."""
+def in_idle_function(source: ScriptSource, node: ast.AST) -> bool:
+    """Whether a node is in a function or a method that neither the script nor a library calls, such as the update of
+    an average that the script forgets."""
     function = source.function_of(node)
-    owner = source.parent(function) if function is not None else None
-    if not isinstance(function, ast.FunctionDef) or not isinstance(owner, ast.ClassDef):
+    if not isinstance(function, ast.FunctionDef):
         return False
+    owner = source.parent(function)
     constants = source.nodes(ast.Constant)
     by_name = any(part.value == function.name for part in constants)  # getattr(callback, name)
     if function.name.startswith("__") or by_name:
         return False
+    if not isinstance(owner, ast.ClassDef):
+        return not (function.decorator_list or source.was_running(function) or source.mentions(function.name))
     bases = [source.value(base) for base in owner.bases]
     if any(base is None or hasattr(base, function.name) for base in bases):
         return False  # a library calls it

@@ -20,7 +20,7 @@ from striate.doctor.checks.model.evaluated.copies import (
     share_memory,
     with_cloned_tensors,
 )
-from striate.doctor.checks.model.evaluated.never_updated import in_idle_method
+from striate.doctor.checks.model.evaluated.never_updated import in_idle_function
 from striate.doctor.checks.model.evaluated.slow_averages import too_slow, too_slow_later
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.trial import FEWEST_TO_JUDGE, Change
@@ -109,7 +109,7 @@ def _updated_by_epoch(evidence: Evidence, average: Any) -> bool:
         and isinstance(average, nn.Module)
         and hasattr(average, "update_parameters")
         and any(
-            isinstance(site.node.func, ast.Attribute) and not in_idle_method(source, site.node.func)
+            isinstance(site.node.func, ast.Attribute) and not in_idle_function(source, site.node.func)
             for site in source.calls("update_parameters")
         )
     )

@@ -7,7 +7,7 @@ from contextlib import suppress
 import torch
 
 from striate.doctor.checks.eval.script_evaluation import need_repeatable
-from striate.doctor.checks.model.evaluated.never_updated import in_idle_method, is_harmless, reads_of
+from striate.doctor.checks.model.evaluated.never_updated import in_idle_function, is_harmless, reads_of
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.tracing import trace_prediction
@@ -30,7 +30,7 @@ def validated_unchanged(evidence: Evidence) -> list[str]:
         return []
     names = [name for name in evidence.trial.replica.originals if name in used & unchanged]
     for attribute in {_separate_attribute(name, moved) for name in names}:
-        reads = [(file, node) for file, node in reads_of(source, attribute) if not in_idle_method(source, node)]
+        reads = [(file, node) for file, node in reads_of(source, attribute) if not in_idle_function(source, node)]
         if not all(is_harmless(source, node, file, [], _DEEPEST) for file, node in reads):
             return []
     return names
