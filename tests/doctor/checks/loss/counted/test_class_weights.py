@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from for_checks.asked import asked, said
 from for_checks.scripts import SCRIPT, found, values
 from striate.doctor.checks.loss.counted.class_weights import CLASS_WEIGHTS
+from striate.doctor.evidence.clock import NoEvidence
 
 
 @pytest.mark.parametrize("moved", [0, 1])
@@ -38,6 +39,13 @@ def test_weights_in_a_loss_of_ones_own_favor_rare_classes(power: float) -> None:
 
     found = asked(CLASS_WEIGHTS, nn.Linear(64, 4), loader, loss=loss)
     assert ["common classes have the larger weights" in finding.measured for finding in found] == [True] * (power > 0)
+
+
+def test_a_loss_without_class_weights_is_skipped_for_that_reason() -> None:
+    y = torch.arange(4).repeat(40)
+    loader = DataLoader(TensorDataset(torch.randn(len(y), 64), y), 32, shuffle=True)
+    with pytest.raises(NoEvidence, match="the loss has no class weights"):
+        asked(CLASS_WEIGHTS, nn.Linear(64, 4), loader, loss=nn.CrossEntropyLoss())
 
 
 @pytest.mark.parametrize(("turned", "code"), [(False, []), (True, ["loss.class-weights"])])

@@ -118,7 +118,10 @@ def _of_classes(evidence: Evidence) -> Iterator[Finding]:
         if 2 * int(classes.train[len(weights) :].sum()) > int(classes.train.sum()):
             raise NoEvidence("most target numbers have no weight: they are indices, as of nodes, rather than classes")
     except NoEvidence:
-        classes = _of_positions(evidence)
+        of_positions = _counts_of_positions(evidence)
+        if of_positions is None:
+            raise
+        classes = of_positions
         weights = _weights(evidence, classes)
     counts = (classes.train if classes.positions is None else classes.positions).double()
     weights = weights.detach().cpu().double()
@@ -152,16 +155,16 @@ def _of_classes(evidence: Evidence) -> Iterator[Finding]:
     )
 
 
-def _of_positions(evidence: Evidence) -> ClassCounts:
-    """Counts of the targets of a weighted loss in one step, where each position of a sample has a class, as tokens do.
-    Raises NoEvidence where there are too few targets."""
+def _counts_of_positions(evidence: Evidence) -> ClassCounts | None:
+    """Counts of the targets of a weighted loss in one step, where each position of a sample has a class, as tokens do;
+    None without such a loss, or where there are too few targets."""
     for call in class_losses(evidence):
         if call.weight is not None:
             targets = call.target[(call.target != call.ignored) & (call.target >= 0)].flatten().cpu()
             if len(targets) >= _ENOUGH * len(call.weight):
                 counts = torch.bincount(targets, minlength=len(call.weight))
                 return ClassCounts(counts, None, None, counts)
-    raise NoEvidence("the targets are not class numbers, or too few")
+    return None
 
 
 def _misplaced(counts: torch.Tensor, weights: torch.Tensor) -> Iterator[Finding]:
