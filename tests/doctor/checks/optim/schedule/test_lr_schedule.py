@@ -161,7 +161,7 @@ RISE = [0.05 * i for i in range(1, 21)]
 )
 def test_a_rate_that_drops_from_the_peak_of_its_warmup(rates: list[float], wrong: bool) -> None:
     evidence: Any = SimpleNamespace(
-        trial=SimpleNamespace(rows=rates), setup=SimpleNamespace(source=None, train=range(len(rates)))
+        trial=SimpleNamespace(rows=rates), setup=SimpleNamespace(source=None, optimizer=None, train=range(len(rates)))
     )
     assert (ends_early(evidence, rates, [(rates, len(rates), "step")]) is not None) is wrong
 
@@ -463,6 +463,26 @@ def test_a_schedule_that_is_over_after_an_epoch(epochs: int, early: bool) -> Non
     assert codes_of_script(text, names, LR_SCHEDULE) == ["optim.lr-schedule"] * early
 
 
+@pytest.mark.parametrize(
+    ("made", "often", "said"),
+    [
+        (lambda o, _: StepLR(o, 1, 0.5), "batch", "once an epoch"),
+        (lambda o, batches: LambdaLR(o, lambda n: max(0.0, 1 - n / batches)), "batch", "of the whole training"),
+        (lambda o, _: StepLR(o, 1, 0.01), "epoch", "less often"),
+    ],
+)
+def test_the_remedy_for_a_rate_that_is_gone_early_fits_the_schedule(made: Any, often: str, said: str) -> None:
+    model = perceptron()
+    names = values() | {"model": model, "optimizer": torch.optim.SGD(model.parameters(), lr=0.1)}
+    names["scheduler"] = made(names["optimizer"], len(names["loader"]))
+    text = SCRIPT
+    if often == "batch":
+        text = text.replace("    scheduler.step()\n", "")
+        text = text.replace("        scaler.update()\n", "        scaler.update()\n        scheduler.step()\n")
+    (remedy,) = found(text, names, [LR_SCHEDULE]).values()
+    assert said in remedy
+
+
 @pytest.mark.parametrize("made", [linear, CosineAnnealingLR])
 @pytest.mark.parametrize("counted", ["batches", "epochs"])
 def test_a_schedule_of_all_batches_is_stepped_once_an_epoch(counted: str, made: Any) -> None:
@@ -491,7 +511,7 @@ def cosine(steps: int, over: int, floor: float) -> list[float]:
 def test_a_curve_that_is_over_early_was_meant_for_less(rates: list[float], wrong: bool) -> None:
     class Stub:
         trial = SimpleNamespace(rows=rates)
-        setup = SimpleNamespace(source=None, train=range(len(rates)))
+        setup = SimpleNamespace(source=None, optimizer=None, train=range(len(rates)))
 
     found = ends_early(Stub(), rates, [(rates, len(rates), "step")])  # type: ignore[arg-type]
     assert (found is not None) is wrong

@@ -17,6 +17,7 @@ from striate.doctor.checks.optim.schedule.planned_rates import (
 )
 from striate.doctor.checks.optim.schedule.too_long import counted_in_batches, never_reached, still_rising
 from striate.doctor.checks.optim.schedule.too_short import (
+    BY_EPOCH,
     FALL_EPOCHS,
     FALL_STEPS,
     LOW,
@@ -228,8 +229,7 @@ def _finding(held: Sequence[float], own: Progress, other: Progress, course: str,
         why="While the rate is almost 0, steps learn nothing. Often the schedule's lengths are meant in epochs but "
         "counted in batches.",
         remedy=Remedy(
-            "Call `scheduler.step()` once an epoch, after the loop over batches; or give its lengths in batches "
-            f"(`len(train)` times the epochs). Tried here: no schedule, and lr={rate}.",
+            f"{BY_EPOCH}. Tried here: no schedule, and lr={rate}",
             settings={"schedule.name": "one-cycle"},
         ),
     )

@@ -12,7 +12,7 @@ from striate.doctor.checks.optim.schedule.rate_functions import rates_by_functio
 from striate.doctor.checks.optim.schedule.scheduler_calls import held_schedules, own_schedules, rates_of
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.rates import passes_planned, steps_an_epoch
-from striate.doctor.setup.script_source import Often, ScriptSource
+from striate.doctor.setup.script_source import Often, ScriptSource, Site
 from striate.doctor.setup.syntax import receiver_of
 
 WARMUP_EPOCHS = 5
@@ -39,9 +39,14 @@ def often_stepped(source: ScriptSource, scheduler: object) -> set[Often]:
     known = source.library.schedules if source.library is not None else ()
     if any(scheduled.scheduler is scheduler for scheduled in known):
         return {scheduled.often for scheduled in known if scheduled.scheduler is scheduler}
-    called_on = [(site.often, source.value(receiver_of(site.node))) for site in source.calls("step")]
-    itself = {often for often, thing in called_on if thing is scheduler}
-    return itself or {often for often, thing in called_on if _is_or_holds(thing, scheduler)}
+    return {site.often for site in calls_of(source, scheduler)}
+
+
+def calls_of(source: ScriptSource, scheduler: object) -> list[Site]:
+    """The script's calls that step a scheduler: its own, or those of an object that holds it, as a trainer."""
+    called_on = [(site, source.value(receiver_of(site.node))) for site in source.calls("step")]
+    itself = [site for site, thing in called_on if thing is scheduler]
+    return itself or [site for site, thing in called_on if _is_or_holds(thing, scheduler)]
 
 
 def _is_or_holds(thing: object, target: object) -> bool:

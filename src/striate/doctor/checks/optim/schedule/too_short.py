@@ -5,12 +5,30 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence, Sized
 from itertools import pairwise, takewhile
 
-from striate.doctor.checks.optim.schedule.planned_rates import batches_a_step, passes_in_all
+from torch.optim.lr_scheduler import ExponentialLR, MultiStepLR, StepLR
+
+from striate.doctor.checks.optim.schedule.planned_rates import (
+    batches_a_step,
+    calls_of,
+    passes_in_all,
+    schedules_of,
+)
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.rates import steps_an_epoch
 from striate.records import Finding, Remedy
 from striate.wording import several
 
+BY_EPOCH = (
+    "call `scheduler.step()` once an epoch, after the loop over batches; or give its lengths in batches (`len(train)` "
+    "times the epochs)"
+)
+_WHOLE = (
+    "give the schedule the number of steps of the whole training: `epochs * len(loader)`, divided by the number of "
+    "batches that are accumulated for a step"
+)
+_COUNTED = " Often the schedule's lengths are meant in epochs but counted in batches."
+_BY_FACTORS = (StepLR, MultiStepLR, ExponentialLR)
+"""Schedules without a total length, most of which are meant to be stepped once an epoch."""
 LOW = 0.1
 """Share of the highest rate at which schedules end; a trial of a few epochs is too early for that."""
 GONE = 0.02
@@ -49,7 +67,7 @@ def ends_early(
         enough = len(known) - gone >= (FALL_STEPS if unit == "step" else FALL_EPOCHS)
         if enough and 0 < gone <= _EARLY * planned and len(known) <= planned:
             limit = f"{GONE:g} of the highest rate before {_EARLY:.0%} of the training is over"
-            return _gone(f"{unit} {gone + 1} of {round(planned):,}", max(known[gone:]), limit)
+            return _gone(evidence, f"{unit} {gone + 1} of {round(planned):,}", max(known[gone:]), limit)
         flat = _start_of_floor(known)
         if unit == "step" and flat is not None and flat <= _FLOOR_EARLY * planned and len(known) <= planned:
             limit = (
@@ -57,7 +75,7 @@ def ends_early(
                 "peak, before "
             )
             limit += f"{_FLOOR_EARLY:.0%} of the training is over"
-            return _gone(f"{unit} {flat + 1} of {round(planned):,}", known[-1], limit)
+            return _gone(evidence, f"{unit} {flat + 1} of {round(planned):,}", known[-1], limit)
     return None
 
 
@@ -75,14 +93,14 @@ def gone_within_an_epoch(evidence: Evidence, shares: Sequence[float]) -> Finding
     if not (0 < gone < len(shares) and stays):
         return None
     if gone * passes > most * len(train):
-        return _zero_from_mid_epoch(shares, len(train) / passes)
+        return _zero_from_mid_epoch(evidence, shares, len(train) / passes)
     limit = (
         f"{GONE:g} of the highest rate before {_HALF:.0%} of an epoch is over, or {_MOST_OF_EPOCH:.0%} in a smooth fall"
     )
-    return _gone(f"step {gone + 1} of {len(train):,} in an epoch", max(shares[gone:]), limit)
+    return _gone(evidence, f"step {gone + 1} of {len(train):,} in an epoch", max(shares[gone:]), limit)
 
 
-def _zero_from_mid_epoch(shares: Sequence[float], epoch: float) -> Finding | None:
+def _zero_from_mid_epoch(evidence: Evidence, shares: Sequence[float], epoch: float) -> Finding | None:
     """The finding for a rate of 0 from the middle of an early epoch on; a training of so few epochs would end with an
     epoch. `epoch`: steps per epoch."""
     zeros = _at_the_end(shares, lambda share: share == 0)
@@ -90,6 +108,7 @@ def _zero_from_mid_epoch(shares: Sequence[float], epoch: float) -> Finding | Non
     if zeros < _FLAT or _starts_epoch(start, epoch) or start > _MOST_EPOCHS * epoch:
         return None
     return _gone(
+        evidence,
         f"step {start + 1} (in the middle of an epoch of {round(epoch)} steps)",
         0.0,
         f"a rate of 0 for at least {_FLAT} steps, from the middle of one of the first {_MOST_EPOCHS} epochs on",
@@ -108,6 +127,7 @@ def divided_within_epochs(evidence: Evidence, shares: Sequence[float]) -> Findin
     if every >= epoch or shares[-1] > LOW or evidence.progress.share > MUCH_TO_LEARN:
         return None
     return _gone(
+        evidence,
         f"step {falls[-1] + 1} (the rate is divided by {ratios[0]:.3g} every {several(round(every), 'step')}, an epoch "
         f"has {epoch:,.0f})",
         shares[-1],
@@ -145,18 +165,21 @@ def _start_of_floor(shares: Sequence[float]) -> int | None:
     return flat if (smooth or off_peak) and len(shares) - flat >= FALL_STEPS and shares[-1] <= _FLOOR else None
 
 
-def _gone(place: str, share: float, limit: str) -> Finding:
+def _gone(evidence: Evidence, place: str, share: float, limit: str) -> Finding:
+    falling = next((one for one in schedules_of(evidence) if isinstance(one, _BY_FACTORS)), None)
+    sites = calls_of(evidence.source, falling) if falling is not None else []
+    if any(site.often == "epoch" for site in sites):
+        why, remedy = "", "let the rate fall less often, or by a factor (`gamma`) nearer to 1"
+    elif falling is not None:
+        why, remedy = _COUNTED, BY_EPOCH
+    else:
+        why, remedy = _COUNTED, _WHOLE
     return Finding(
         code="optim.lr-schedule",
         severity="warning",
-        where="the learning rate's schedule",
+        where=sites[0].where if sites else "the learning rate's schedule",
         measured=f"from {place} on the rate is {share:.2g} of its highest",
         threshold=limit,
-        why="The rest of the training changes almost nothing. Often the schedule's lengths are meant in epochs but "
-        "counted in batches.",
-        remedy=Remedy(
-            "give the schedule the number of steps of the whole training: `epochs * len(loader)`, divided by the "
-            "number of batches that are accumulated for a step",
-            settings={"schedule.name": "one-cycle"},
-        ),
+        why="The rest of the training changes almost nothing." + why,
+        remedy=Remedy(remedy, settings={"schedule.name": "one-cycle"}),
     )
