@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from striate.doctor.script import run_script
+from striate.errors import UsageError
 
 
 @pytest.mark.parametrize(
@@ -84,3 +85,24 @@ def test_a_script_that_updates_its_weights_itself(tmp_path: Path, labels: str, c
     assert ", no optimizer, no validation data found; run as it is until some of its steps" in document["subject"]
     loud = [one["code"] for one in document["findings"] if one["severity"] != "note"]
     assert loud[:1] == ([] if code is None else [code])
+
+
+@pytest.mark.parametrize(
+    ("name", "got", "remedy"),
+    [
+        ("trian.py", "which does not exist", "striate doctor 'my folder/train.py'"),
+        ("else.py", "which does not exist", "check the path: ls 'my folder'"),
+        ("kept.py", "a folder", "check the path: ls 'my folder'"),
+    ],
+)
+def test_a_script_that_does_not_exist_is_named_with_one_of_a_near_name(
+    name: str, got: str, remedy: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    folder = Path("my folder")
+    (folder / "kept.py").mkdir(parents=True)
+    (folder / "train.py").touch()
+    with pytest.raises(UsageError) as caught:
+        run_script.diagnose_script(folder / name)
+    assert caught.value.got == f"{folder / name}, {got}, seen from {tmp_path}"
+    assert caught.value.remedy == remedy

@@ -32,7 +32,8 @@ from striate.doctor.script.training_loop import called_from, find_loop, user_fra
 from striate.doctor.setup.loaded_weights import watched_loads
 from striate.doctor.setup.preserved_state import outside_autocast
 from striate.doctor.setup.reached_objects import written_by_user
-from striate.errors import ModelError, StriateError, UsageError, one_line
+from striate.errors import ModelError, StriateError, UsageError, one_line, pasted
+from striate.models.layer_strings.arguments import nearest
 from striate.models.preserved_state import same_random_state
 from striate.observe.module_calls import forward_hooks_everywhere
 from striate.wording import several
@@ -58,7 +59,7 @@ def diagnose_script(
     the user's code.
     """
     if not path.is_file():
-        raise UsageError("script", str(path), "a Python file", "striate doctor train.py -- --epochs 1")
+        raise _no_script(path)
     catch = _Catch(seconds, training)
     argv, places = sys.argv, list(sys.path)
     sys.argv, sys.path[:0] = [str(path), *arguments], [str(path.parent.resolve())]
@@ -89,6 +90,14 @@ def diagnose_script(
     if catch.own_run is None:
         return catch.found
     return _with_own_run(catch.found, catch.own_run.run, of_rewards=catch.plays)
+
+
+def _no_script(path: Path) -> UsageError:
+    got = f"{path}, {'a folder' if path.is_dir() else 'which does not exist'}, seen from {Path.cwd()}"
+    scripts = [one.name for one in path.parent.glob("*.py") if one.is_file()]
+    close = nearest(path.name, scripts)
+    remedy = f"striate doctor {pasted(path.with_name(close))}" if close else f"check the path: ls {pasted(path.parent)}"
+    return UsageError("script", got, "a Python file that exists", remedy)
 
 
 def _with_own_run(found: ScriptDiagnosis, run: OwnRun, *, of_rewards: bool) -> ScriptDiagnosis:
