@@ -107,6 +107,32 @@ def test_images_that_are_far_smoother_are_another_preparation() -> None:
     assert finding.code == "data.shift"
 
 
+class Noisy(Dataset[Pair]):
+    """Samples with noise that differs each time, as augmentation of training adds it."""
+
+    def __init__(self, pair: Pair) -> None:
+        self.x, self.y = pair
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+    def __getitem__(self, number: int) -> Pair:
+        return self.x[number] + 1.2 * torch.randn_like(self.x[number]), self.y[number]
+
+
+@pytest.mark.parametrize(
+    ("scaled", "noisy", "wrong"), [(False, False, True), (True, False, False), (True, True, False)]
+)
+def test_the_loss_shows_validation_that_is_not_standardized(scaled: bool, noisy: bool, wrong: bool) -> None:
+    generator = torch.Generator().manual_seed(0)
+    y = torch.arange(1000) % 10
+    x = torch.randn(10, 1, 8, 8, generator=generator)[y] + 1.5 * torch.randn(1000, 1, 8, 8, generator=generator)
+    train, val = (x[:700], y[:700]), (x[700:] if scaled else 0.4 * x[700:], y[700:])
+    loader = DataLoader(Noisy(train) if noisy else TensorDataset(*train), 32, shuffle=True)
+    found = asked(SHIFT, perceptron(), loader, val=val, optimizer=lambda p: torch.optim.Adam(p, 1e-3))
+    assert ["the loss is" in finding.measured for finding in found] == [True] * wrong
+
+
 PREPARED = """
 def channels(x):
     return x

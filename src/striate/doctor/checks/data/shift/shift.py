@@ -50,6 +50,9 @@ from striate.records import Finding
 
 GAP, GAIN, CERTAIN = 0.08, 0.1, 4.0
 LOSS, LOSS_CORRECTED, _OF_START = 1.5, 1.15, 0.05
+_LEFT, _LOW = 1 / 3, 0.25
+"""If the scales of training and validation are far apart: the share of the gap between the losses that may be left, and
+the share of the first training loss."""
 DEVIATIONS, FAR_WORSE, WIDER = 4.0, 3.0, 10.0
 BEHIND = 0.12
 _JITTER = 2.0
@@ -82,7 +85,7 @@ _SMOOTHNESS = (
 _SCALES_APART = (
     f"scales that differ by {FAR:g}; correcting them lowers the loss from {LOSS:g} times that of training "
     f"({LOSS_CORRECTED:g} if standard deviations differ {SCALED:g} times) to {LOSS_CORRECTED:g} times, and by half of "
-    "the gap"
+    "the gap, or by two thirds of it"
 )
 _FAR_OFF = (
     f"means that are {DEVIATIONS:g} standard deviations of training apart, or standard deviations {WIDER:g} times "
@@ -294,7 +297,10 @@ def _by_loss(evidence: Evidence, known: torch.Tensor, x: torch.Tensor, tokens: s
             continue
         fixed = ask([altered(batch, path, way.undo) for batch in batches])
         enough = LOSS_CORRECTED * own if val != val else min(LOSS_CORRECTED * own, own + (val - own) / 2)
-        if fixed <= enough and not _helps_training(evidence, evidence.samples.x_path, way, ask, own, len(batches)):
+        if scaled and far_apart(known, x) and val == val:  # the network generalizes less well than it fits
+            enough = max(enough, min(own + (val - own) * _LEFT, _LOW * evidence.trial.losses[0]))
+        gain = 0.0 if val != val else val - fixed
+        if fixed <= enough and not _helps_training(evidence, evidence.samples.x_path, way, ask, own, gain):
             words = (
                 f"; the loss is {own:.3g} for training and {val:.3g} for validation, and {fixed:.3g} if this is undone"
             )
@@ -332,7 +338,7 @@ def _of_tables(evidence: Evidence) -> Iterable[Finding]:
         own, val = ask(shown), ask(batches)
         for way in corrections(known, x) if own < start < val else ():
             fixed = ask([altered(batch, path, way.undo) for batch in batches])
-            if fixed <= own + (val - own) / 2 and not _helps_training(evidence, path, way, ask, own, len(batches)):
+            if fixed <= own + (val - own) / 2 and not _helps_training(evidence, path, way, ask, own, val - fixed):
                 measured = (
                     f"the mean of column {column} is {float(mean[column]):.3g} in training, with a standard "
                     f"deviation of {float(deviation[column]):.3g}, and {float(other[column]):.3g} in validation; the "
@@ -349,10 +355,12 @@ def _helps_training(
     way: Correction,
     ask: Callable[[Sequence[Any]], float],
     own: float,
-    count: int,
+    gain: float,
 ) -> bool:
-    """Whether the correction also lowers the loss of training inputs: then it does not undo a difference."""
-    return place is not None and ask([altered(batch, place, way.undo) for batch in evidence.train.raw[:count]]) < own
+    """Whether the correction also lowers the loss of training inputs, by a quarter of what it gains in validation: then
+    it does not undo a difference."""
+    shown = evidence.train.raw[: len(some_batches(evidence.val))]
+    return place is not None and ask([altered(batch, place, way.undo) for batch in shown]) < own - gain / 4
 
 
 def _by_predictions(evidence: Evidence) -> Callable[[Sequence[Any]], float]:
@@ -435,8 +443,8 @@ def _finding(measured: str, severity: str, known: torch.Tensor, x: torch.Tensor,
         why="Validation data differ from what the network learned: the validation metrics do not measure what it "
         "learned.",
         remedy="Prepare both in one function, with mean and standard deviation of training: `def prepare(x): return "
-        "(x.float() / 255 "
-        "- mean) / std`, `train = prepare(train); val = prepare(val)`; the same reader, vocabulary, channel order"
+        "(x.float() - mean) / std`, `train = prepare(train); val = prepare(val)`; the same reader, vocabulary, channel "
+        "order"
         + (", size and number format." if shape else " and size. Only what is random belongs to training alone."),
     )
 
