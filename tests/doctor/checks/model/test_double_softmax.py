@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from for_checks.asked import asked, digits, perceptron, quick_adam, stepped
 from striate.doctor.checks.model.double_softmax import DOUBLE_SOFTMAX
+from striate.records import Remedy
 
 
 @pytest.mark.parametrize("twice", [True, False])
@@ -37,6 +38,15 @@ def test_the_smaller_loss_without_the_softmax_is_reported() -> None:
     assert "without the softmax, the loss after 160 steps is 0." in found.measured
     assert " instead of 1." in found.measured
     assert "Remove the softmax" in found.remedy
+
+
+def test_the_remedy_for_a_training_by_striate_is_no_python() -> None:
+    """A layer string has no loss to replace."""
+    (found,) = asked(DOUBLE_SOFTMAX, nn.Sequential(*perceptron(), nn.Softmax(1)), digits(), optimizer=quick_adam)
+    assert isinstance(found.remedy, Remedy)
+    assert found.remedy.for_training("digits").startswith(
+        "No softmax at the end of the network, as in the layer string"
+    )
 
 
 def step_with_its_own_loss(model: nn.Module, batch: Any, optimizer: Any, _: Any) -> Tensor:

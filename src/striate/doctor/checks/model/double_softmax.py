@@ -15,12 +15,13 @@ from striate.doctor.checks.model.heads import (
     last_heads,
     lowest_loss,
     origin_of,
+    without_last,
 )
 from striate.doctor.checks.model.variants import gain_text, try_change
 from striate.doctor.evidence.call_graph import QUOTIENTS, Call, Head
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.trial_variants import first_argument, replaced
-from striate.records import Finding
+from striate.records import Finding, Remedy
 from striate.wording import several
 
 _CODE = "model.double-softmax"
@@ -81,8 +82,11 @@ def _softmax_twice(evidence: Evidence, head: Head, origin: Call | None, classes:
         threshold="scores of any size: after a second softmax, values from 0 to 1 differ by a factor of e at most",
         why="The softmax is applied twice, because the loss applies it itself. All classes look alike to the loss, and "
         "gradients are small.",
-        remedy=f"Remove the softmax ({place}) and pass the scores to the loss; where you need probabilities: "
-        "`model(x).softmax(1)`. Or keep it and use `loss = lambda p, y: nn.functional.nll_loss(p.log(), y)`.",
+        remedy=Remedy(
+            f"Remove the softmax ({place}) and pass the scores to the loss; where you need probabilities: "
+            "`model(x).softmax(1)`. Or keep it and use `loss = lambda p, y: nn.functional.nll_loss(p.log(), y)`.",
+            advice=without_last("softmax"),
+        ),
     )
 
 
@@ -98,7 +102,10 @@ def _sigmoid_twice(evidence: Evidence, head: Head, origin: Call) -> Finding:
         f"{high:.2f} only{gain_text(remedy, f'without the {origin.name}')}",
         threshold="scores of any size, also below 0: values from 0 to 1 never mean no",
         why="The sigmoid is applied twice, because BCEWithLogitsLoss applies it itself.",
-        remedy=f"Remove the {origin.name} ({call_text(origin)}), or keep it and use `nn.BCELoss()`.",
+        remedy=Remedy(
+            f"Remove the {origin.name} ({call_text(origin)}), or keep it and use `nn.BCELoss()`.",
+            advice=without_last(origin.name),
+        ),
     )
 
 

@@ -61,6 +61,11 @@ def python_path(path: str, root: str) -> str:
     return root + "".join(f"[{part}]" if part.isdigit() else f".{part}" for part in path.split("."))
 
 
+def without_last(activation: str) -> str:
+    """The advice for a training by striate whose network ends with this activation."""
+    return f"no {activation} at the end of the network, as in the layer string conv(8,3) relu fc(10)"
+
+
 def call_text(call: Call) -> str:
     """The name and place of a call: `softmax in head[3]`."""
     return f"{call.name} in {call.place}"

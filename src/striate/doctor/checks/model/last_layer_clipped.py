@@ -12,12 +12,21 @@ import torch
 
 from striate.doctor.checks.check import Check
 from striate.doctor.checks.model.cosine_scores import largest_cosines
-from striate.doctor.checks.model.heads import REGRESSION, SCORES, axis_of, call_text, last_heads, lowest_loss, origin_of
+from striate.doctor.checks.model.heads import (
+    REGRESSION,
+    SCORES,
+    axis_of,
+    call_text,
+    last_heads,
+    lowest_loss,
+    origin_of,
+    without_last,
+)
 from striate.doctor.checks.model.variants import TriedChange, gain_text, try_change
 from striate.doctor.evidence.call_graph import DIFFERENCES, DISTANCES, INPUT, SAME_NUMBERS, SUMS, TIMES, Call, CallGraph
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.trial_variants import first_argument, replaced
-from striate.records import Finding
+from striate.records import Finding, Remedy
 from striate.wording import several
 
 _CODE = "model.last-layer-clipped"
@@ -260,7 +269,10 @@ def _finding(
         measured=f"{measured}{gain_text(remedy, f'without the {origin.name}')}",
         threshold=threshold,
         why=why,
-        remedy=f"Remove the {origin.name} after the last layer ({call_text(origin)}): `return self.last(x)`.",
+        remedy=Remedy(
+            f"Remove the {origin.name} after the last layer ({call_text(origin)}): `return self.last(x)`.",
+            advice=without_last(origin.name),
+        ),
     )
 
 
