@@ -24,7 +24,7 @@ def in_python_names(finding: Finding, model: nn.Module) -> Finding:
         where=_renamed(finding.where, numbered),
         measured=_renamed(finding.measured.rstrip(". "), dotted),
         why=_renamed(finding.why, dotted),
-        remedy=_sentence(finding.remedy, dotted),
+        remedy=as_sentence(finding.remedy, dotted),
     )
 
 
@@ -36,7 +36,8 @@ def _renamed(text: str, names: Iterable[str]) -> str:
     return text
 
 
-def _sentence(remedy: str, names: Iterable[str]) -> str:
+def as_sentence(remedy: str, names: Iterable[str] = ()) -> str:
+    """A remedy with a capital letter and a full stop, and with module paths as Python expressions."""
     text = _renamed(remedy, names).strip()
     text = text[:1].upper() + text[1:] + ("" if text.endswith((".", "?")) else ".")
     if not isinstance(remedy, Remedy):

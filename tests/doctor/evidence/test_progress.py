@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from striate.doctor.evidence.clock import Clock
 from striate.doctor.evidence.evidence import Evidence
-from striate.doctor.evidence.progress import chance_of, floor_of
+from striate.doctor.evidence.progress import chance_of, floor_of, number
 from striate.doctor.setup.preserved_state import state_preserved
 from striate.doctor.setup.training_setup import make_setup
 
@@ -46,3 +46,10 @@ def test_smoothed_labels_have_a_lowest_loss(reduction: Any, smoothing: float, be
     lowest = functional.cross_entropy(right, torch.arange(5), label_smoothing=smoothing).item()
     wanted = 0.0 if beside or not smoothing else lowest * (1 if reduction == "mean" else 16)
     assert floor == pytest.approx(wanted, rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(0.12345, "0.123"), (float("nan"), "NaN or Inf"), (float("inf"), "NaN or Inf")]
+)
+def test_a_loss_that_is_not_finite_is_called_so(value: float, text: str) -> None:
+    assert number(value) == text

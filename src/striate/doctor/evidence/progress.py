@@ -50,8 +50,8 @@ class Progress:
 
 
 def number(value: float) -> str:
-    """A loss in three digits; `not a number` where it is NaN or infinite."""
-    return f"{value:.3g}" if math.isfinite(value) else "not a number"
+    """A loss in three digits; `NaN or Inf` where it is not finite."""
+    return f"{value:.3g}" if math.isfinite(value) else "NaN or Inf"
 
 
 def progress_of(trial: Trial, chance: float | None = None, start: float | None = None, floor: float = 0.0) -> Progress:

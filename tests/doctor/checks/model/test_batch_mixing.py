@@ -442,3 +442,10 @@ def blended(model: nn.Module, batch: Any, optimizer: Any, loss: Any) -> Tensor:
 
 def test_a_step_that_blends_samples_is_not_the_network() -> None:
     assert not asked(BATCH_MIXING, perceptron(), digits(), step=blended, optimizer=quick_adam)
+
+
+def test_a_softmax_over_the_samples_in_the_network_is_named() -> None:
+    model = nn.Sequential(*perceptron(), nn.LogSoftmax(0))
+    (one,) = asked(BATCH_MIXING, model, digits(), loss=nn.NLLLoss())
+    assert (one.where.split(" in ")[0], one.threshold) == ("log_softmax", "no operation over axis 0")
+    assert "over the classes" in one.remedy

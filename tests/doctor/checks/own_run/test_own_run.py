@@ -313,3 +313,9 @@ def test_a_few_huge_values_are_no_other_preparation(evaluated: tuple[float, floa
     network.calls += [NetworkCall(100, False, False, (3,), *evaluated, 100.0)]
     found = findings_of(OwnRun(steps=100, networks=watcher.run.networks, ended=True))
     assert [one.code for one in found] == ["data.shift"] * wrong
+
+
+def test_a_remedy_of_the_scripts_own_run_is_a_sentence() -> None:
+    (found,) = findings_of(OwnRun(steps=512, rates={0: [1.0] * 16 + [0.0] * 496}, ended=True), of_rewards=True)
+    assert found.remedy[0].isupper()
+    assert found.remedy.endswith(".")

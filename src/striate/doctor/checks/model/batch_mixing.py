@@ -89,6 +89,9 @@ def _find_batch_mixing(evidence: Evidence, *, directly: bool = False) -> Iterato
     if one.ndim == 3 and one.shape[1] == size:  # as many time steps as samples: either axis may be the first
         far = min(far, _apart(one.transpose(0, 1), other.transpose(0, 1), [kept]))
     if far > tolerance:
+        if (across := next(_across(evidence, evidence.train.sizes[0], "sample"), None)) is not None:
+            yield across
+            return
         place = _first_that_mixes(evidence, small, others, tolerance, rows, len(one), directly)
         layer = dict(evidence.fresh.model.named_modules()).get(place)
         if cut or _goes_along_axis_0(layer):  # rows that cannot be cut may be nodes of a graph, which do interact
@@ -176,7 +179,7 @@ def _across(evidence: Evidence, rows: int, what: str, highest: int = 0) -> Itera
                 call_text(head.call),
                 f"{head.call.name} is taken over axis 0, the {several(rows, what)}, of a tensor {tuple(shape)}",
                 0.0,
-                f"`{head.call.name}(x, dim=1)`.",
+                f"Take it over the classes: `{head.call.name}(x, dim=1)`.",
             )
             return
 

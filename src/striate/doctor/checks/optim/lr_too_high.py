@@ -212,10 +212,9 @@ def _factors(first: float) -> list[float]:
 
 def _finding(trial: Trial, own: Progress, other: Progress, factor: float, severity: str) -> Finding:
     rate = _rate(trial, factor)
-    end = "nan" if not math.isfinite(own.level) else number(own.level)
     measured = (
         f"with {rate} instead of {_rate(trial, 1)} the loss after {several(other.steps, 'step')} is {other} instead "
-        f"of {end}; a constant prediction has {number(own.chance)}"
+        f"of {own}; a constant prediction has {number(own.chance)}"
     )
     return Finding(
         code="optim.lr-too-high",

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from striate.doctor.evidence.own_run import OwnRun
+from striate.doctor.finding_words import as_sentence
 from striate.records import Finding, Severity
 
 
@@ -24,5 +25,6 @@ class OwnRunCheck:
     def run(self, own_run: OwnRun) -> Finding | None:
         """The first finding; None where there is none."""
         for where, measured in self.find(own_run):
-            return Finding(self.code, self.severity, where, measured, self.threshold, self.why, self.remedy)
+            remedy = as_sentence(self.remedy)
+            return Finding(self.code, self.severity, where, measured, self.threshold, self.why, remedy)
         return None

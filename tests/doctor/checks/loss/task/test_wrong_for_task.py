@@ -471,3 +471,17 @@ def test_a_loss_that_forgets_the_sign_of_quantities_teaches_nothing() -> None:
     (text,) = (finding.measured for finding in found)
     assert "`nn.MSELoss()`" in text
     assert "of the targets' variance" in text
+
+
+@pytest.mark.parametrize(
+    ("outputs", "remedy"), [(10, "pass all 10 outputs to the loss"), (1, "give the last layer 10")]
+)
+def test_class_numbers_as_quantities_are_explained_by_the_outputs_that_there_are(outputs: int, remedy: str) -> None:
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, outputs))
+
+    def loss(given: Tensor, y: Tensor) -> Tensor:
+        return functional.mse_loss(given.amax(1), y.float())
+
+    (found,) = asked(WRONG_FOR_TASK, model, digits(), loss=loss, task="classify")
+    assert remedy in found.remedy
+    assert "outputs of shape (32,)" in found.measured

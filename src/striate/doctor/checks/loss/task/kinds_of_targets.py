@@ -37,12 +37,16 @@ def class_numbers(evidence: Evidence, call: LossCall) -> Wrong | None:
     compared = call.name != "" and whole and call.target.numel() == samples
     if kinds < 3 or not (single or compared) or not evidence.targets_matter:
         return None
+    outputs = main_tensor(evidence.first.outputs)
+    first = f"give the last layer {kinds} outputs"
+    if outputs is not None and outputs.ndim > 1 and outputs.shape[1] >= kinds:
+        first = f"pass all {outputs.shape[1]} outputs to the loss"
     return Wrong(
         "error",
-        f"{call.name or 'the loss'} compares outputs {show_shape(call.input.shape)} with the numbers of {kinds} "
-        f"classes {show_shape(call.target.shape)}",
+        f"{call.name or 'the loss'} compares outputs of shape {tuple(call.input.shape)} with the numbers of "
+        f"{kinds} classes",
         "Classes have no order, but the network learns one: that class 3 is closer to class 4 than to class 9.",
-        f"give the last layer {kinds} outputs and use `nn.CrossEntropyLoss()` with the class numbers as they are",
+        f"{first} and use `nn.CrossEntropyLoss()` with the class numbers as they are",
         limit="numbers of three or more classes compared as quantities",
     )
 
