@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch.utils.data import BatchSampler, DataLoader, RandomSampler, Sampler, SequentialSampler, TensorDataset
 
-from striate.doctor.evidence.read_batches import repeats_samples, shared_positions
+from striate.doctor.evidence.clock import NoEvidence
+from striate.doctor.evidence.read_batches import inputs_vary, repeats_samples, shared_positions
 
 
 @pytest.mark.parametrize("again", [True, False])
@@ -52,3 +53,8 @@ def test_what_a_sampler_of_ones_own_draws_is_trained_on(batches: bool, first: in
     val = DataLoader(torch.utils.data.Subset(data, range(8)), 4)
     assert shared_positions(train, val) == (shared, 8)
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_a_loader_without_samples_by_index_says_so() -> None:
+    with pytest.raises(NoEvidence, match="samples can be read by index"):
+        inputs_vary([(torch.ones(2, 3), torch.zeros(2))])

@@ -251,7 +251,7 @@ def inputs_vary(loader: Any) -> bool:
     cannot be read twice."""
     data = getattr(loader, "dataset", None)
     if not isinstance(loader, DataLoader) or isinstance(data, IterableDataset) or data is None:
-        raise NoEvidence("a sample of the data set cannot be read twice")
+        raise NoEvidence("the loader has no data set whose samples can be read by index")
     try:
         pairs = [[main_tensor(parts(data[number])[0]) for _ in range(2)] for number in range(min(DRAWN, len(data)))]
     except Exception as error:  # a data set of the user's

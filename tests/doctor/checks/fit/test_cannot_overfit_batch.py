@@ -10,11 +10,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
 
-from for_checks.asked import asked, digits, loop, perceptron
+from for_checks.asked import asked, digits, loop, perceptron, stepped
 from for_checks.claims import Scores
 from striate.doctor.checks.fit.cannot_overfit_batch import CANNOT_OVERFIT_BATCH
 from striate.doctor.checks.fit.plateau import PLATEAU
 from striate.doctor.checks.fit.underfit import UNDERFIT
+from striate.doctor.evidence.clock import NoEvidence
 
 LOSS = nn.CrossEntropyLoss()
 
@@ -65,6 +66,17 @@ def test_dropout_is_turned_off_for_the_handful() -> None:
     torch.manual_seed(0)
     model = nn.Sequential(nn.Flatten(), nn.Linear(64, 32), nn.ReLU(), nn.Dropout(0.8), nn.Linear(32, 10))
     assert not asked(CANNOT_OVERFIT_BATCH, model, digits(), loss=LOSS, optimizer=adam(model))
+
+
+def test_another_optimizer_is_not_tried_in_a_step_with_its_own() -> None:
+    model = perceptron()
+    optimizer = adam(model, 1e-6)
+
+    def step(model: nn.Module, batch: Any, _: Any, __: Any) -> Tensor:
+        return stepped(functional.cross_entropy(model(batch[0]), batch[1]), optimizer)
+
+    with pytest.raises(NoEvidence, match="the optimizer of its own code"):
+        asked(CANNOT_OVERFIT_BATCH, model, digits(), step=step, optimizer=optimizer)
 
 
 def test_embeddings_are_no_answers() -> None:

@@ -114,7 +114,7 @@ def trial_with_adam(evidence: Evidence, rate: float, *, steps: int = 0, batches:
     change = Change(optimizer=make, step=usual_step if _plain(evidence) else None, prepare=ready_to_learn)
     trial = evidence.variant(name or f"Adam {rate:g}, {several(steps, 'step')}", change, steps=steps, batches=batches)
     if trial.rows and not trial.replica.optimizer.state:
-        raise NoEvidence("the step uses an optimizer other than the one it is given")
+        raise NoEvidence("the step uses the optimizer of its own code, so another one cannot be tried")
     return trial
 
 
