@@ -35,7 +35,7 @@ class Classes(AnnotationKind):
         """Classes from integers, or from one label per sample."""
         if has.name == "number":
             assert listing.targets is not None
-            if not _are_one_hot(listing.targets):
+            if not are_one_hot(listing.targets):
                 return _as_classes(listing)
             listing = has.present_classes(listing)
         if listing.annotation == "labels" and listing.targets is not None and (listing.targets.sum(1) == 1).all():
@@ -97,7 +97,7 @@ class Classes(AnnotationKind):
         return replace(listing, labels=labels, targets=class_numbers(labels, classes), classes=classes), notes
 
 
-def _are_one_hot(numbers: NDArray[Any]) -> bool:
+def are_one_hot(numbers: NDArray[Any]) -> bool:
     """Whether there are several columns of 0 and 1, with one 1 per row."""
     return numbers.shape[1] > 1 and bool(np.isin(numbers, (0, 1)).all() and (numbers.sum(1) == 1).all())
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from striate.data.annotations.annotation_kinds import annotation_kind
+from striate.data.annotations.classes import are_one_hot
 from striate.data.config import Layout
 from striate.data.dataset import Annotation, Kind
 from striate.data.listing import Listing, order_classes
@@ -94,12 +95,12 @@ def list_arrays(
 
 def _are_labels(y: np.ndarray) -> bool:
     """Whether targets are certainly sets of labels: several columns of 0 and 1, and not always one 1 per row."""
-    return _of_zero_one(y) and bool(y.any()) and bool((y.astype(np.int64).sum(1) != 1).any())
+    return _of_zero_one(y) and bool(y.any()) and not are_one_hot(y)
 
 
 def _is_one_hot(y: np.ndarray) -> bool:
     """Whether targets are classes: several columns of the integers 0 and 1, with one 1 per row. Floats are numbers."""
-    return _of_zero_one(y) and y.dtype.kind in "iub" and bool((y.astype(np.int64).sum(1) == 1).all())
+    return y.ndim == 2 and y.dtype.kind in "iub" and are_one_hot(y)
 
 
 def _of_zero_one(y: np.ndarray) -> bool:
