@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from for_checks.asked import adam, asked, asked_in_script, digits, loop, perceptron, quick_adam, read, said, stepped
 from for_checks.networks import Middle
 from for_checks.pictures import Clips
+from striate import diagnose
 from striate.doctor.checks.loss.counted.ignored_class import IGNORED_CLASS
 from striate.doctor.checks.loss.counted.padding_counted import PADDING_COUNTED
 from striate.doctor.checks.model.batch_mixing import BATCH_MIXING
@@ -418,6 +419,12 @@ def test_the_place_where_samples_are_mixed_is_named() -> None:
     assert "batch_first=True" in found.remedy
     (norm,) = asked(BATCH_MIXING, Middle(nn.BatchNorm1d(24, track_running_stats=False)), digits(), optimizer=quick_adam)
     assert (norm.severity, norm.where) == ("warning", "act")
+
+
+def test_predictions_that_are_the_same_for_a_whole_batch_are_not_blamed_on_the_loss() -> None:
+    model = Middle(lambda x: x.mean(0).expand(len(x), -1))
+    found = diagnose(model, digits(), optimizer=quick_adam(model.parameters()), loss=nn.CrossEntropyLoss())
+    assert [one.code for one in found.findings if one.severity == "error"] == ["model.batch-mixing"]
 
 
 @pytest.mark.parametrize(

@@ -306,6 +306,6 @@ BATCH_MIXING = Check(
     codes=(_CODE,),
     question="Does the prediction for a sample depend on the others in its batch?",
     run=_find_batch_mixing,
-    explains="data.labels-random data.label-noise loss.wrong-for-task model.collapsed model.redundant-filters "
-    "model.vanishing-gradient optim.lr-too-low fit.*",
+    explains="data.labels-random data.label-noise loss.degenerate loss.wrong-for-task model.collapsed "
+    "model.redundant-filters model.vanishing-gradient optim.lr-too-low fit.*",
 )
