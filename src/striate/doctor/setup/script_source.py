@@ -434,17 +434,20 @@ class ScriptSource:
         return self._called_from([inner for loop in loops for part in loop.body for inner in ast.walk(part)])
 
     @cached_property
-    def repeated_around_step(self) -> set[ast.AST]:
-        """The nodes of the loops that were running at the first step, and the functions that these loops call, directly
-        or indirectly."""
-        running = [
-            inner
+    def running_loops(self) -> list[Loop]:
+        """The loops that were running at the first step."""
+        return [
+            node
             for file, node in self._nodes
             if isinstance(node, Loop)
             and any(file == at and node.lineno <= line <= (node.end_lineno or line) for at, line in self.calling)
-            for part in node.body
-            for inner in ast.walk(part)
         ]
+
+    @cached_property
+    def repeated_around_step(self) -> set[ast.AST]:
+        """The nodes of the loops that were running at the first step, and the functions that these loops call, directly
+        or indirectly."""
+        running = [inner for loop in self.running_loops for part in loop.body for inner in ast.walk(part)]
         return {*running, *self._called_from(running)}
 
     def _called_from(self, nodes: list[ast.AST]) -> set[ast.AST]:

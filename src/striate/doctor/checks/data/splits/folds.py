@@ -79,18 +79,12 @@ def _loops_over_settings(source: ScriptSource, optimizer: object) -> Iterator[as
     Without a choice, the values may be a schedule."""
     groups = optimizer.param_groups if isinstance(optimizer, Optimizer) else []
     settings = [value for group in groups for value in group.values() if isinstance(value, float)]
-    for loop in source.nodes(ast.For):
-        runs = any(file in source.trees and _is_line_of(source, loop, file, line) for file, line in source.calling)
-        if not runs or not isinstance(loop.target, ast.Name):
+    for loop in source.running_loops:
+        if not isinstance(loop, ast.For) or not isinstance(loop.target, ast.Name):
             continue
         name, value = loop.target.id, source.outer_names.get(loop.target.id)
         if isinstance(value, float) and value in settings and _keeps_best(source, loop, name):
             yield loop
-
-
-def _is_line_of(source: ScriptSource, loop: ast.For, file: str, line: int) -> bool:
-    inside = loop.lineno < line <= (loop.end_lineno or line)
-    return inside and source.trees[file] in source.enclosing(loop)
 
 
 def _keeps_best(source: ScriptSource, loop: ast.For, name: str) -> bool:
