@@ -164,7 +164,8 @@ def test_bleu_of_captions_without_four_words_is_said_to_compare_nothing() -> Non
     said, true = captions_as_predictions([["a", "red", "box"]] * 24), targets_of(*[["a red box"], ["a box"]] * 12)
     task, decoded = Caption(WORDS), np.asarray(said)
     ends = task.interval(decoded, true)
-    assert set(ends) == {"cider_interval", "rouge_l_interval", "exact_match_interval"}
+    assert [key for key, value in ends.items() if value is None] == ["bleu4_interval"]
+    assert set(ends) == {"bleu4_interval", "cider_interval", "rouge_l_interval", "exact_match_interval"}
     assert ends["exact_match_interval"] == [wilson(12, 24).low, wilson(12, 24).high]
     metrics = task.measure(said, true)
     found = Evaluation("made", "test", "caption", (), 24, metrics, decoded, np.asarray(true), np.arange(24))
