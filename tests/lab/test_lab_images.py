@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from striate.api import train
+from striate.errors import DataError
 from striate.lab import page_images
 from striate.lab.page_images import Images
 from striate.lab.workbench import Lab
+from striate.training.config import Config
+from striate.training.config_file import config_to_yaml
+from striate.training.request import merge_request
 from striate.visualize.picture import sample_picture
 
 
@@ -28,6 +33,15 @@ def test_samples_are_those_of_the_command_line(client) -> None:
         "/api/pixels/region", params={"image": "mnist5k#1234", "x": 3, "y": 5, "width": 20, "height": 9}
     ).json()
     assert part["channels"]["gray"]["values"] == sample_picture("mnist5k#1234").values[5:14, 3:23, 0].tolist()
+
+
+def test_samples_that_are_no_images_are_told_where_they_are_shown(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "config.yaml").write_text(config_to_yaml(merge_request(Config(), data="iris", fields={})))
+    with pytest.raises(DataError) as told:
+        Images(Lab(run)).listing("run")
+    assert (told.value.got, told.value.remedy) == ("samples of another kind (table)", "open the page Predict")
 
 
 def test_a_page_of_samples_is_of_several_classes_and_no_sample_comes_twice(client) -> None:

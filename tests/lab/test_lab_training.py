@@ -160,6 +160,12 @@ def test_a_finished_run_and_one_that_cannot_be(trainings: Trainings, here: Path)
         trainings.resume("done")
 
 
+def test_a_run_that_ended_before_its_first_checkpoint_has_saved_nothing(trainings: Trainings, here: Path) -> None:
+    (here / "runs" / "lost").mkdir(parents=True)
+    shutil.copy(here / "config.yaml", here / "runs" / "lost")
+    assert trainings.follow("lost")["state"] == "stopped"
+
+
 @pytest.mark.parametrize("name", ["..", "../runs", "/etc", "", "nothing", "a/../done", "\0"])
 def test_no_name_leads_out_of_the_folder(trainings: Trainings, here: Path, name: str) -> None:
     (here / "runs").mkdir()

@@ -65,6 +65,8 @@ def train(words: dict[str, str]) -> int:
         time.sleep(float(os.environ.get("STEP_SECONDS", "0.01")))
     place.write_text(str(step))
     if asked:
+        (run / "checkpoints").mkdir(exist_ok=True)
+        (run / "checkpoints" / "last.pt").write_bytes(b"saved")
         with (run / "events.jsonl").open("a") as events:
             events.write(json.dumps({"event": "interrupted", "step": step}) + "\n")
         return 130

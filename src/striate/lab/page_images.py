@@ -197,7 +197,8 @@ class Images:
                 raise DataError("data", data[:80], f"images that are on this machine: {names}", "mnist5k")
             listing = list_source(DataConfig(data))
         if not listing.medium.shows_itself:
-            raise DataError("data", f"{listing.name}, a {listing.kind}", "a set of images", "mnist5k")
+            expected = "images: this page shows no others"
+            raise DataError("data", f"samples of another kind ({listing.kind})", expected, "open the page Predict")
         return listing
 
 

@@ -13,7 +13,7 @@ const STATES = {
   finishing: "Trained; measuring all splits and writing the report.",
   stopping: "Stopping after this step, to save.",
   paused: "Paused: everything is saved, and it can go on, bit for bit as if it had never stopped.",
-  stopped: "Stopped before its first step: nothing is saved.",
+  stopped: "Stopped before its first checkpoint: nothing is saved.",
   finished: "Finished.",
   failed: "The training could not be carried out.",
   elsewhere: "Trained by a program that this lab has not started: it can be watched, and ended where it runs.",

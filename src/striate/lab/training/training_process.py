@@ -212,15 +212,15 @@ def _saved_step(curves: Curves) -> int:
 
 def _state(run: RunDirectory, own: TrainingProcess | None, ended: TrainingEnd | None, *, over: bool) -> str:
     finished = is_there(run.metrics_json)
+    halted = "paused" if is_there(run.last) else "stopped"
     if own is None:
-        return "finished" if finished else "paused" if owner(run.path) is None else "elsewhere"
+        return "finished" if finished else halted if owner(run.path) is None else "elsewhere"
     if ended is None:
         begun = "training" if run.config.exists() else "preparing"
         return "stopping" if own.stopping else "finishing" if finished or over else begun
     if finished:
         return "finished"
-    interrupted = ended.code in _INTERRUPTED
-    return ("paused" if run.config.exists() else "stopped") if interrupted else "failed"
+    return halted if ended.code in _INTERRUPTED else "failed"
 
 
 def _steps_are_over(config: Config | None, curves: Curves) -> bool:
