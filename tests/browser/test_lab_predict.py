@@ -25,7 +25,9 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "run"
 
 
-def test_names_of_boxes_at_one_place_stand_below_one_another(visit: Callable[..., Any]) -> None:
+@pytest.fixture
+def scripts(visit: Callable[..., Any]) -> Any:
+    """An empty page that can import the lab's scripts."""
     static = Path(str(files("striate.lab") / "static"))
 
     def serve(route: Any) -> None:
@@ -35,7 +37,26 @@ def test_names_of_boxes_at_one_place_stand_below_one_another(visit: Callable[...
     page = visit("about:blank").page
     page.route("**/*", serve)
     page.goto("http://127.0.0.1:9/")
-    tops = page.evaluate("""async () => {
+    return page
+
+
+def test_only_nothing_is_0_percent_and_only_all_is_100(scripts: Any) -> None:
+    texts = scripts.evaluate("""async () => {
+      const { percent } = await import("/dom.js");
+      return [0, 1e-9, 0.06, 0.98, 0.9999, 1].map(percent);
+    }""")
+    assert [text.replace("\xa0", " ") for text in texts] == [
+        "0.0 %",
+        "< 0.1 %",
+        "6.0 %",
+        "98.0 %",
+        "> 99.9 %",
+        "100.0 %",
+    ]
+
+
+def test_names_of_boxes_at_one_place_stand_below_one_another(scripts: Any) -> None:
+    tops = scripts.evaluate("""async () => {
       const { drawnMarks } = await import("/predict_marks.js");
       const corners = [[100, 200], [300, 200], [300, 400], [100, 400]];
       const outlines = [0.9, 0.8, 0.7].map((probability) => ({ kind: 0, probability, corners }));

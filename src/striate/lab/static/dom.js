@@ -59,9 +59,16 @@ export function number(value) {
   return String(Number(value.toPrecision(4)));
 }
 
-/** A share from 0 to 1 in percent, with one decimal. */
+/** A share from 0 to 1 in percent, with one decimal; only 0 is written as 0, and only 1 as 100. */
 export function percent(share) {
-  return `${number(Math.round(1000 * share) / 10)}\u00a0%`;
+  const bound = share > 0 && share < 0.0005 ? "< 0.1" : share < 1 && share >= 0.9995 ? "> 99.9" : null;
+  return `${bound ?? (100 * share).toFixed(1)}\u00a0%`;
+}
+
+/** Only an image that is shown larger than it is has pixels that one should see: `onload` of one of class `pixels`. */
+export function smoothLarge(event) {
+  const image = event.target;
+  if (image.naturalWidth > image.width) image.classList.remove("pixels");
 }
 
 /** A shape as it is written: 3×224×224. */

@@ -1,7 +1,7 @@
 // Images in a grid, page by page.
 import { pageAddress } from "./address.js";
 import { apiAddress, request } from "./api.js";
-import { make, number, percent } from "./dom.js";
+import { make, number, percent, smoothLarge } from "./dom.js";
 import { onKeys } from "./keys.js";
 
 const PER_PAGE = 60;
@@ -27,19 +27,14 @@ function tile(sample, split) {
     const sure = percent(sample.probability);
     words.push(sample.right ? make("span", { class: "good" }, `✓ ${sure}`) : make("span", { class: "error" }, `✗ predicted ${sample.said}, ${sure}`));
   }
-  const over = sample.figure && split ? [false, true].map((truth) => make("img", { loading: "lazy", class: "pixels", width: 96, height: 96, onload: smooth,
+  const over = sample.figure && split ? [false, true].map((truth) => make("img", { loading: "lazy", class: "pixels", width: 96, height: 96, onload: smoothLarge,
     alt: truth ? "what is true" : "what is predicted; wrong pixels are checkered", title: truth ? "true" : "predicted; wrong pixels are checkered",
     src: apiAddress("explore/drawn", { split, sample: sample.name.split("#").pop(), truth }) })) : [];
   return [
     make("a", { href: pageAddress("watch", { image: sample.name }), title: sample.path },
-      make("img", { class: "pixels", loading: "lazy", alt: "", width: 96, height: 96, onload: smooth, src: apiAddress("images/picture", { name: sample.name, side: 192 }) }), over, words),
+      make("img", { class: "pixels", loading: "lazy", alt: "", width: 96, height: 96, onload: smoothLarge, src: apiAddress("images/picture", { name: sample.name, side: 192 }) }), over, words),
     make("a", { class: "small", href: pageAddress("pixels", { image: sample.name }), "aria-label": `${sample.label}, as pixels` }, "pixels"),
   ];
-}
-
-/** Only what is shown larger than it is has pixels that one should see. */
-function smooth(event) {
-  if (event.target.naturalWidth > 96) event.target.classList.remove("pixels");
 }
 
 /** Arrow keys go from image to image. */

@@ -1,7 +1,7 @@
 // Predict: an image with the prediction of the run's network drawn over it.
 import { followAddress, remember, state } from "./address.js";
 import { apiAddress, latest, request as ask } from "./api.js";
-import { labeled, make, number, percent } from "./dom.js";
+import { labeled, make, number, percent, smoothLarge } from "./dom.js";
 import { imageSource } from "./image_source.js";
 import { drawnMarks } from "./predict_marks.js";
 import { playedPage } from "./predict_played.js";
@@ -59,7 +59,7 @@ export async function page(root) {
     if (marks === null) {
       controls.hidden = true;
       said.textContent = line;
-      result.replaceChildren(make("figure", { class: "marked" }, make("img", { src: picture, alt: image.title })),
+      result.replaceChildren(make("figure", { class: "marked" }, make("img", { class: "pixels", onload: smoothLarge, src: picture, alt: image.title })),
         make("ol", { class: "tops" }, (top ?? [[line, null]]).map(([name, share]) => make("li", {}, make("span", {}, name), share === null ? null : make("span", {}, percent(share))))));
       return;
     }

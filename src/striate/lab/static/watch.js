@@ -1,7 +1,7 @@
 // Watch: a network at work on an image, layer by layer, down to the arithmetic of one number.
 import { followAddress, remember, state } from "./address.js";
 import { request, latest } from "./api.js";
-import { choice, labeled, make, number, shape } from "./dom.js";
+import { choice, labeled, make, number, percent, shape } from "./dom.js";
 import { imageSource } from "./image_source.js";
 import { onKeys } from "./keys.js";
 import { layerString } from "./layer_string_problem.js";
@@ -230,10 +230,6 @@ function predictionsOf({ answer, network }) {
     answer.length ? [make("h2", {}, "Prediction"), make("ol", { class: "answer" }, rows)] : [],
     make("p", { class: "faint" }, `${number(network.parameters)} parameters; input ${shape(network.input)}.`),
     network.notes.map((note) => make("p", { class: "faint" }, note)));
-}
-
-function percent(share) {
-  return share < 0.0001 ? "< 0.01 %" : `${(100 * share).toFixed(2)} %`;
 }
 
 /** What a layer is, what it takes and gives, and the way to its neighbors. */
