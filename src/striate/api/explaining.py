@@ -353,7 +353,7 @@ def _in_units(nudge: Nudge, x: torch.Tensor, trained: Trained) -> NudgeShown:
     mean, std = (np.asarray(values).reshape(shape) for values in (normalization.mean, normalization.std))
     changed, before = (one[0].double().cpu().numpy() * std + mean for one in (nudge.changed, x))
     medium = medium_of(trained.preparation.kind)
-    difference = (changed - before) if medium.bounds is not None else (changed - before) / std
+    difference = (changed - before) * medium.unit_size if medium.bounds is not None else (changed - before) / std
     changed = changed if medium.bounds is None else changed.clip(*medium.bounds)
     return NudgeShown(
         (changed.round() if medium.dtype == "uint8" else changed).astype(medium.dtype),

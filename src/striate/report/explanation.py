@@ -1,4 +1,4 @@
-"""An explanation as one HTML page, with its pictures: maps over the image, squares, changes."""
+"""An explanation as one HTML page, with its pictures: maps over the image, rectangles, changes."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def overlay(raw: NDArray[Any], shown: AttributionMap) -> Pixels:
 
 
 def outlined(raw: NDArray[Any], covering: Covering, blurred: NDArray[Any]) -> Pixels:
-    """The image (H, W, 3) with the blurred square, and a line around it."""
+    """The image (H, W, 3) with the blurred rectangle, and a line around it."""
     pixels, other = as_pixels(raw).copy(), as_pixels(blurred)
     inside = np.zeros(pixels.shape[:2], bool)
     (top, left), (height, width) = covering.first, covering.size
@@ -90,12 +90,12 @@ def enlarged(pixels: Pixels) -> bool:
 Row = tuple[str | int | float | None, ...]
 
 ABOUT: dict[Method, str] = {
-    "saliency": "How fast the prediction changes with each pixel: the absolute gradient.",
-    "integrated-gradients": "What each pixel adds to the prediction on the way from the blurred image to the image.",
-    "smoothgrad": "The gradient, averaged over noisy copies of the image.",
+    "saliency": "How fast the prediction changes with each value of the input: the absolute gradient.",
+    "integrated-gradients": "What each value adds to the prediction on the way from the blurred input to the input.",
+    "smoothgrad": "The gradient, averaged over noisy copies of the input.",
     "grad-cam": "Where feature maps of a layer support the prediction.",
-    "occlusion": "How much the prediction falls when a square there is blurred.",
-    "deconvnet": "The prediction, projected back to the image; each ReLU on the way back passes only values above 0.",
+    "occlusion": "How much the prediction falls when a rectangle there is blurred.",
+    "deconvnet": "The prediction, projected back to the input; each ReLU on the way back passes only values above 0.",
     "guided-backprop": "The gradient; on the way back, each ReLU passes only values above 0.",
 }
 _WIDTH, _HEIGHT, _MARGIN = 260.0, 110.0, 6.0  # of the curve; below it and in front of it, its axes
@@ -250,7 +250,7 @@ def _changes(explained: Explanation) -> list[tuple[str, list[Shown], Table | Non
         found.append((covering_line(explained), _covering_pictures(explained), None))
     pictures, table, nudge = [], None, explained.nudge
     if nudge is not None and image:
-        pictures.append(_framed(explained, as_pixels(nudge.changed), f"The image after the change: {nudge.answer}"))
+        pictures.append(_framed(explained, as_pixels(nudge.changed), f"The input after the change: {nudge.answer}"))
         words = "The change alone, amplified to the full range of gray"
         pictures.append(_framed(explained, difference(explained.input, nudge.changed), words))
     elif nudge is not None:
@@ -268,7 +268,7 @@ def _covering_pictures(explained: Explanation) -> list[Shown]:
     blurred = removed(torch.from_numpy(explained.input.astype(np.float32))[None])[0].numpy()
     raw = explained.input
     pixels = outlined(raw, explained.covering, blurred.round().astype(raw.dtype) if raw.dtype == np.uint8 else blurred)
-    words = f"A blurred square of {show_sizes(explained.covering.size)} pixels, outlined"
+    words = f"A blurred rectangle of {show_sizes(explained.covering.size)}, outlined"
     return [_framed(explained, pixels, f"{words}: {explained.classes[explained.covering.predicted]}")]
 
 

@@ -237,3 +237,15 @@ def test_predictions_for_windows_are_those_of_the_pieces(tmp_path: Path) -> None
     (tmp_path / "not.wav").write_bytes(b"nothing that is a sound")
     (error,) = answer_files(tmp_path / "run", [tmp_path / "not.wav"], every=0.4)
     assert "not a sound file" in str(error.error)
+
+
+@pytest.mark.slow
+def test_the_smallest_change_of_a_spectrogram_is_given_in_decibels(tmp_path: Path) -> None:
+    root = write_classes(tmp_path / "sounds", a=0.4, b=0.4)
+    fields = {"execution.plan": "plain"}
+    run = striate.train(root, "conv(4,3) relu gap fc(2)", epochs=8, lr=0.05, out=tmp_path / "run", set=fields)
+    explained = striate.explain(run.path, next(root.glob("a/*")), "saliency")
+    assert explained.nudge is not None
+    levels = np.abs(explained.nudge.changed.astype(float) - explained.input).max()
+    assert explained.nudge.unit == "decibels"
+    assert explained.nudge.largest == pytest.approx(levels / 2, abs=0.3)

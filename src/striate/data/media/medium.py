@@ -265,7 +265,9 @@ class Medium:
     """The input of an exported file, where samples are not pictures: `frames` of a clip, `samples` of a sound, `voxels`
     of a volume, or the `numbers` of the prepared input."""
     unit: ClassVar[str] = "standard deviations"
-    """The unit of changes of an input: levels of its values where it has bounds."""
+    """The unit of changes of an input: `unit_size` of its levels where it has bounds."""
+    unit_size: ClassVar[float] = 1.0
+    """One level of the values of an input, in its unit."""
 
     @property
     def one(self) -> str:

@@ -12,14 +12,14 @@ from striate.visualize.attribution.question import Question, outputs_of
 from striate.visualize.attribution.removal import removed, without
 
 SIZES = tuple(k / 10 for k in range(1, 8))
-"""Sides of the blurred square relative to the sides of the input: at most about half of its area."""
+"""Sides of the blurred rectangle relative to the sides of the input: at most about half of its area."""
 _STEPS, _HALVINGS = 30, 12
 _BEYOND = 1.02
 
 
 @dataclass(frozen=True)
 class Covering:
-    """The smallest square of those tried whose blurring changes the prediction."""
+    """The smallest rectangle of those tried whose blurring changes the prediction."""
 
     first: tuple[int, ...]
     """Its first position along each axis."""
@@ -50,9 +50,9 @@ class Nudge:
 
 
 def smallest_covering(question: Question) -> Covering | None:
-    """The smallest square whose blurring changes the prediction; of equally large ones, the one that lowers its
+    """The smallest rectangle whose blurring changes the prediction; of equally large ones, the one that lowers its
     probability most. Squares have a tenth to seven tenths of each side, and move in steps of a quarter of their own.
-    None if no square changes the prediction, and for a table."""
+    None if no rectangle changes the prediction, and for a table."""
     sides = tuple(question.x.shape[2:])
     if not sides or question.kind == "number":
         return None

@@ -65,7 +65,7 @@ class Explanation:
     maps: Maps
     """The maps with their checks, the one to show first in front."""
     covering: Covering | None
-    """The smallest blurred square that changes the prediction; None where no square that was tried does, or without
+    """The smallest blurred rectangle that changes the prediction; None where none that was tried does, or without
     classes."""
     nudge: NudgeShown | None
     """The smallest change that changes the prediction; None where no change that was tried does, or without classes."""
@@ -210,15 +210,15 @@ def change_lines(explained: Explanation) -> list[str]:
 
 
 def covering_line(explained: Explanation) -> str:
-    """A sentence on the smallest square whose blurring changes the prediction; empty for a table."""
+    """A sentence on the smallest rectangle whose blurring changes the prediction; empty for a table."""
     if explained.input.ndim != 3:
         return ""
     found = explained.covering
     if found is None:
-        return "No blurred square up to half of the image's area changes the prediction."
-    place = f"{show_sizes(found.size)} pixels at row {found.first[0]}, column {found.first[1]}"
+        return "No blurred rectangle up to half of the input's area changes the prediction."
+    place = f"{show_sizes(found.size)} at row {found.first[0]}, column {found.first[1]}"
     return (
-        f"Blurring a square of {place} ({100 * found.share:.0f} % of the image) changes {_it(explained)} to "
+        f"Blurring a rectangle of {place} ({100 * found.share:.0f} % of the input) changes {_it(explained)} to "
         f"{explained.classes[found.predicted]}, {percent(found.probability)}: the smallest of those tried."
     )
 

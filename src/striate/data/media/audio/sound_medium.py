@@ -232,7 +232,8 @@ class Spectrograms(Sounds):
         "residual blocks on log-mel spectrograms recognize sustained events at any pitch",
     )
     bounds: ClassVar[tuple[float, float]] = (0.0, 255.0)
-    unit: ClassVar[str] = "half decibels"
+    unit: ClassVar[str] = "decibels"
+    unit_size: ClassVar[float] = 0.5
 
     def describe(self, shape: tuple[int, ...]) -> str:
         """Bands and frames."""
