@@ -21,6 +21,7 @@ from striate.lab.workbench import Lab
 from striate.models.build import build_model
 from striate.tasks.detect.task import Detect
 from striate.tasks.keypoints.task import Keypoints
+from striate.tasks.reconstruct.task import Reconstruct
 from striate.tasks.segment.task import Segment
 from striate.tasks.task import Task
 from striate.training.trained import Trained
@@ -47,6 +48,7 @@ MADE: dict[str, Callable[[], Trained]] = {
     "keypoints": lambda: trained(
         Keypoints(FACE, (32, 48), 0.5, pairs=(1, 0, 2), skeleton=((0, 2), (1, 2))), "small-resnet(width=8)"
     ),
+    "reconstruct": lambda: trained(Reconstruct(SHAPE), "conv(4,3,pad=same) relu conv(3,3,pad=same)"),
 }
 
 
@@ -92,6 +94,15 @@ def test_boxes_are_those_of_predict_in_pixels_of_the_file_also_below_the_thresho
         assert [*one["corners"][0], *one["corners"][2]] == pytest.approx(box["box"], abs=0.01)
         assert marks["names"][one["kind"]] == box["label"]
     assert all(0 <= x <= 96 and 0 <= y <= 64 for one in marks["outlines"] for x, y in one["corners"])
+
+
+def test_an_image_is_shown_beside_its_reconstruction(clients: Any) -> None:
+    client, image, network, pixels = clients["reconstruct"]
+    content = prediction(client, image)["picture"].removeprefix("data:image/png;base64,")
+    given = Image.fromarray(pixels)
+    with Image.open(io.BytesIO(b64decode(content))) as shown:
+        assert (np.asarray(shown) == network.drawn(given, network.predict(given))).all()
+    assert prediction(clients["detect"][0], clients["detect"][1])["picture"] is None
 
 
 def test_areas_are_the_mask_of_predict(clients: Any) -> None:

@@ -16,8 +16,9 @@ from PIL import Image
 from striate.data.media.every_medium import medium_of
 from striate.errors import ModelError, RunError
 from striate.lab import media_files
-from striate.lab.page_images import as_image
+from striate.lab.page_images import as_address, as_image, as_png
 from striate.tasks.marks import Marks
+from striate.visualize.picture import Picture
 from striate.wording import show_shape
 
 if TYPE_CHECKING:
@@ -39,6 +40,8 @@ class ImagePrediction:
     """The same in words."""
     marks: Marks | None
     """What is drawn over the image; None where nothing is."""
+    picture: str | None = None
+    """The image beside the one that the network makes of it, as an address of its own; None where it makes none."""
 
     def to_json(self) -> dict[str, Any]:
         """The record as a JSON object; `areas` as bytes row by row, base64."""
@@ -47,7 +50,7 @@ class ImagePrediction:
             areas = reduced(self.marks.areas)
             data = b64encode(areas.tobytes()).decode("ascii")
             marks = {**self.marks.to_json(), "areas": {"rows": len(areas), "columns": areas.shape[1], "data": data}}
-        return {"line": self.line, "top": self.fields.get("top"), "marks": marks}
+        return {"line": self.line, "top": self.fields.get("top"), "marks": marks, "picture": self.picture}
 
 
 def reduced(areas: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -77,7 +80,9 @@ class CachedPredictions:
         with self._lab.computing:
             prediction = trained.predict(image)
         marks = trained.task.marks(prediction.decoded, prediction.placed)
-        found = ImagePrediction(prediction.fields, trained.task.line(prediction.fields), marks)
+        made = trained.drawn(image, prediction) if trained.task.learns_inputs else None
+        picture = None if made is None else as_address(as_png(Picture(made)))
+        found = ImagePrediction(prediction.fields, trained.task.line(prediction.fields), marks, picture)
         with self._lock:
             self._found[name] = found
             while len(self._found) > _CACHED:

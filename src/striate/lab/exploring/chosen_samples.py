@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -77,16 +77,17 @@ def describe(
     samples: Samples,
     predictions: SplitPredictions | None,
     metrics: Mapping[int, str] | None = None,
+    drawn: Sequence[str] = ("predicted", "true"),
 ) -> list[dict[str, Any]]:
     """The record of each sample: the `name` of its image in addresses, `path`, `label`; with predictions `said` (the
     predicted class), `probability` and whether it is `right`; with `metrics`, the sample's metric as `label`, and
-    `figure`."""
+    what can be `drawn` over it."""
     rows = {} if predictions is None else {number: row for row, number in enumerate(predictions.ids.tolist())}
     records = []
     for number in ids.tolist():
         one = {"name": f"{RUN}#{number}", "path": samples.listing.paths[number], "label": str(samples.labels[number])}
         if metrics is not None and number in metrics:
-            one |= {"label": metrics[number], "figure": True}
+            one |= {"label": metrics[number], "drawn": list(drawn)}
         if predictions is not None and number in rows:
             row = rows[number]
             predicted = samples.classes[int(predictions.predicted[row])]

@@ -214,7 +214,9 @@ def routes(lab: Lab) -> APIRouter:
         else:
             ids = chosen_ids(choice, samples, predictions)
         metrics = None if ranked is None else ranked.words()
-        records = describe(ids[start : start + count], samples, predictions, metrics)
+        learned = ranked is not None and ranked.task.learns_inputs  # then the truth is the image itself
+        kinds = ("reconstructed",) if learned else ("predicted", "true")
+        records = describe(ids[start : start + count], samples, predictions, metrics, kinds)
         return {"total": len(ids), "start": start, "samples": records}
 
     @router.get("/drawn")

@@ -5,6 +5,7 @@ import { make, number, percent, smoothLarge } from "./dom.js";
 import { onKeys } from "./keys.js";
 
 const PER_PAGE = 60;
+const DRAWN = { predicted: "predicted; wrong pixels are checkered", true: "true", reconstructed: "the image and its reconstruction" };
 
 export async function imageGrid(query, about, go) {
   const { split, show, start } = query;
@@ -27,9 +28,8 @@ function tile(sample, split) {
     const sure = percent(sample.probability);
     words.push(sample.right ? make("span", { class: "good" }, `✓ ${sure}`) : make("span", { class: "error" }, `✗ predicted ${sample.said}, ${sure}`));
   }
-  const over = sample.figure && split ? [false, true].map((truth) => make("img", { loading: "lazy", class: "pixels", width: 96, height: 96, onload: smoothLarge,
-    alt: truth ? "what is true" : "what is predicted; wrong pixels are checkered", title: truth ? "true" : "predicted; wrong pixels are checkered",
-    src: apiAddress("explore/drawn", { split, sample: sample.name.split("#").pop(), truth }) })) : [];
+  const over = (split && sample.drawn ? sample.drawn : []).map((kind) => make("img", { loading: "lazy", class: "pixels", width: 96, height: 96, onload: smoothLarge,
+    alt: DRAWN[kind], title: DRAWN[kind], src: apiAddress("explore/drawn", { split, sample: sample.name.split("#").pop(), truth: kind === "true" }) }));
   return [
     make("a", { href: pageAddress("watch", { image: sample.name }), title: sample.path },
       make("img", { class: "pixels", loading: "lazy", alt: "", width: 96, height: 96, onload: smoothLarge, src: apiAddress("images/picture", { name: sample.name, side: 192 }) }), over, words),

@@ -55,11 +55,12 @@ export async function page(root) {
 
   function drawAll(image) {
     const { marks, line, top } = found;
-    const picture = apiAddress("images/picture", { name: image.name, side: SIDE });
+    const picture = found.picture ?? apiAddress("images/picture", { name: image.name, side: SIDE });
+    const words = found.picture ? `${image.title}, and its reconstruction` : image.title;
     if (marks === null) {
       controls.hidden = true;
       said.textContent = line;
-      result.replaceChildren(make("figure", { class: "marked" }, make("img", { class: "pixels", onload: smoothLarge, src: picture, alt: image.title })),
+      result.replaceChildren(make("figure", { class: "marked" }, make("img", { class: "pixels", onload: smoothLarge, src: picture, alt: words }), found.picture ? make("figcaption", {}, "The image, and what the network makes of it.") : null),
         make("ol", { class: "tops" }, (top ?? [[line, null]]).map(([name, share]) => make("li", {}, make("span", {}, name), share === null ? null : make("span", {}, percent(share))))));
       return;
     }
