@@ -160,6 +160,26 @@ def test_a_finished_run_and_one_that_cannot_be(trainings: Trainings, here: Path)
         trainings.resume("done")
 
 
+@pytest.mark.parametrize(
+    ("columns", "metric"),
+    [
+        ("train_loss,val_loss,train_accuracy,val_accuracy", ("accuracy", "accuracy", True)),
+        ("train_loss,val_loss,train_map,val_map", ("map", "mAP", True)),
+        ("train_loss,train_return,val_return", ("return", "return", False)),
+        ("train_loss,val_loss", None),
+    ],
+)
+def test_the_metric_of_the_task_is_followed(
+    trainings: Trainings, here: Path, columns: str, metric: tuple[str, str, bool] | None
+) -> None:
+    run = here / "runs" / "one"
+    run.mkdir(parents=True)
+    shutil.copy(here / "config.yaml", run)
+    (run / "metrics.csv").write_text(f"epoch,step,lr,{columns}\n1,10,0.1{',0.5' * (columns.count(',') + 1)}\n")
+    found = trainings.follow("one")["metric"]
+    assert (found and (found["key"], found["name"], found["is_share"])) == metric
+
+
 def test_a_run_that_ended_before_its_first_checkpoint_has_saved_nothing(trainings: Trainings, here: Path) -> None:
     (here / "runs" / "lost").mkdir(parents=True)
     shutil.copy(here / "config.yaml", here / "runs" / "lost")

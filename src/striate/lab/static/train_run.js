@@ -57,9 +57,9 @@ export function runView(onend) {
     if (mine === name) timer = setTimeout(poll, document.hidden ? 5 * SECOND : LIVE.includes(response.state) ? SECOND : 5 * SECOND);
   }
   async function drawAll(response) {
-    parts.seen.hidden = !response.steps; // nothing was trained
+    parts.seen.hidden = !response.steps && !rows.length; // nothing was trained
     drawState(parts, response, rows.at(-1), act);
-    drawCurves(parts, rows, response.look);
+    drawCurves(parts, rows, response.look, response.metric);
     drawFindings(parts, response);
     drawSnapshotSlider(parts, response, wanted(), rows.at(-1)?.step ?? 0);
     await drawSnapshot();
@@ -116,7 +116,15 @@ function makeParts() {
     return { heads: ["step", ...lines.map((one) => one.name)], rows: steps.map((step) => [number(step), ...lines.map((one) => number(one.points.find(([x]) => x === step)?.[1]))]) };
   }, ...columns });
   const loss = lineChart("Loss", "step", table({}));
-  const score = lineChart("Accuracy", "step", table({ percent: true }));
+  const charts = make("div", { class: "charts" }, loss.element);
+  /** The chart of the metric that a run follows beside the loss. */
+  function scoreOf(metric) {
+    if (charts.dataset.metric === (metric?.key ?? "")) return;
+    charts.dataset.metric = metric?.key ?? "";
+    const title = /[A-Z]/.test(metric?.name ?? "") ? metric.name : metric && metric.name[0].toUpperCase() + metric.name.slice(1); // mAP stays
+    parts.score = metric && lineChart(title, "step", table({ percent: metric.is_share }));
+    charts.replaceChildren(loss.element, ...(metric ? [parts.score.element] : []));
+  }
   const heading = make("h2", { tabindex: "-1" }, "No run");
   const status = make("p", { role: "status" });
   const buttons = make("div", { class: "row" });
@@ -132,10 +140,11 @@ function makeParts() {
   const snapshots = make("section", { class: "card", "aria-label": "Filters and layers" }, make("h2", {}, "Filters of the first layer"),
     make("div", { class: "row snapshot-row" }, slider, when), filters, layers);
   const nothing = make("div", {});
-  const seen = make("div", {}, make("div", { class: "charts" }, loss.element, score.element), snapshots, make("section", { "aria-label": "Findings" }, findings));
+  const seen = make("div", {}, charts, snapshots, make("section", { "aria-label": "Findings" }, findings));
   const body = make("div", { hidden: true }, status, problemPlace, buttons, bar, figures, seen, said);
   const element = make("section", { class: "run-view", "aria-label": "The run" }, heading, nothing, body);
-  return { element, heading, nothing, body, seen, status, buttons, bar, figures, problem: problemPlace, loss, score, findings, filters, layers, slider, when, said, snapshots };
+  const parts = { element, heading, nothing, body, seen, status, buttons, bar, figures, problem: problemPlace, loss, scoreOf, score: null, findings, filters, layers, slider, when, said, snapshots };
+  return parts;
 }
 
 function drawState(parts, response, row, act) {
@@ -169,9 +178,7 @@ function drawState(parts, response, row, act) {
     [`learning rate${live ? at(lrStep) : ""}`, live ? number(lr) : response.lr ? `${number(response.lr)} at most` : null],
     ["optimizer", response.optimizer],
     [`time left${at(step)}`, live && response.look.left !== null ? `about ${time(response.look.left)}` : null],
-    ["test accuracy", test?.accuracy === undefined ? null : `${number(100 * test.accuracy)} % (95 %: ${number(100 * test.accuracy_interval[0])} to ${number(100 * test.accuracy_interval[1])}, n = ${number(test.n)})`],
-    ["test RMSE", test?.rmse === undefined ? null : `${number(test.rmse)} (n = ${number(test.n)})`],
-    ["test IoU", test?.iou === undefined ? null : `${number(100 * test.iou)} % (n = ${number(test.n)})`],
+    [`test ${response.metric?.name}`, testText(test, response.metric)],
   ].filter(([, value]) => value);
   parts.figures.replaceChildren(...list.map(([name, value]) => make("div", {}, make("dt", {}, name), make("dd", {}, value))));
   parts.problem.replaceChildren(...(response.refusal ? [problem(new LabError(response.refusal))] : []));
@@ -181,18 +188,27 @@ function drawState(parts, response, row, act) {
   parts.said.replaceChildren(...goOn, ...(lines ? [make("details", { open }, make("summary", {}, "Decisions and messages"), make("pre", { class: "wrapped" }, lines))] : []));
 }
 
-function drawCurves(parts, rows, snapshot) {
+/** The metric on the test split, with its 95 % interval; null where there is none. */
+function testText(test, metric) {
+  const value = metric && test?.[metric.key];
+  if (value === null || value === undefined) return null;
+  const text = (one) => number(metric.is_share ? 100 * one : one);
+  const [low, high] = test[`${metric.key}_interval`] ?? [];
+  const interval = low === undefined ? "" : `95 %: ${text(low)} to ${text(high)}, `;
+  return `${text(value)}${metric.is_share ? " %" : ""} (${interval}n = ${number(test.n)})`;
+}
+
+function drawCurves(parts, rows, snapshot, metric) {
   const column = (name) => rows.filter((row) => row[name] !== null && row[name] !== undefined).map((row) => [row.step, row[name]]);
-  const score = ["accuracy", "iou", "rmse"].find((name) => rows[0] && `val_${name}` in rows[0]);
   parts.loss.update([
     { name: "training, mean of an epoch", points: column("train_loss") },
     { name: "validation", points: column("val_loss") },
     { name: "single batches", points: snapshot?.losses ?? [], dots: true },
   ].sort((a, b) => Number(Boolean(a.dots)) - Number(Boolean(b.dots))));
-  parts.score.element.hidden = score !== "accuracy";
-  parts.score.update([
-    { name: "training, mean of an epoch", points: column("train_accuracy") },
-    { name: "validation", points: column("val_accuracy") },
+  parts.scoreOf(metric);
+  parts.score?.update([
+    { name: "training, mean of an epoch", points: column(`train_${metric.key}`) },
+    { name: "validation", points: column(`val_${metric.key}`) },
   ]);
 }
 

@@ -25,6 +25,8 @@ from striate.runs.lock import owner
 from striate.runs.plain_files import is_there
 from striate.runs.verified_files import read_verified, read_verified_json
 from striate.runs.watching import read_snapshot, request_snapshots
+from striate.tasks.metric import LOSS
+from striate.tasks.registry import known_metrics, metric_named
 from striate.training.config import Config
 from striate.training.config_file import config_from_yaml
 
@@ -163,6 +165,7 @@ def follow(run: RunDirectory, own: TrainingProcess | None, snapshots: Snapshots,
         this lab has not started; `stopped`: ended before there was anything to save
     `own`: whether this lab trains it
     `data model epochs steps batch lr optimizer`: as decided
+    `metric`: the `key`, the `name` and whether it `is_share` of the metric that is followed beside the loss, or None
     `rows`: those of metrics.csv after the first `epochs_known`
     `saved_step`: where it was last paused
     `look`: the newest snapshot, as in `training/snapshots.py`; `looks`: the steps of the cached ones
@@ -184,6 +187,7 @@ def follow(run: RunDirectory, own: TrainingProcess | None, snapshots: Snapshots,
         "own": own is not None,
         "path": str(run.path),
         **_facts(config),
+        "metric": _followed(curves),
         "rows": rows[epochs_known:],
         "epochs_done": len(rows),
         "saved_step": _saved_step(curves),
@@ -242,11 +246,20 @@ def _facts(config: Config | None) -> Mapping[str, Any]:
         "data": Path(config.data.source).name,
         "model": config.model.name,
         "epochs": config.budget.epochs,
-        "steps": config.budget.steps,
+        "steps": config.budget.steps or config.task.control.steps,
         "batch": config.batch,
         "lr": config.optim.lr,
         "optimizer": config.optim.name,
     }
+
+
+def _followed(curves: Curves) -> dict[str, Any] | None:
+    keys = [name.removeprefix("val_") for name in curves.columns if name.startswith("val_")]
+    key = next((metric.key for metric in known_metrics() if metric.key in keys and metric.key != LOSS.key), None)
+    if key is None:
+        return None
+    metric = metric_named(key, keys)
+    return {"key": key, "name": metric.name, "is_share": metric.is_share}
 
 
 def _curves(run: RunDirectory, config: Config | None) -> Curves:
