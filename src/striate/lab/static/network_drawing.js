@@ -38,7 +38,7 @@ function layerButton(box, network, onclick) {
   const cost = (kind, count, total, text, words) => make("span", { class: "cost" }, text || "–", make("span", { class: "hidden" }, ` ${words}`),
     text ? draw("svg", { class: `share ${kind}`, viewBox: "0 0 96 5", "aria-hidden": "true" }, draw("rect", { width: Math.max(1, (96 * count) / total), height: 5 })) : null);
   return make("button", { type: "button", "aria-pressed": "false", onclick },
-    make("span", {}, make("span", { class: "name" }, box.name), make("span", { class: "what" }, box.text)),
+    make("span", {}, make("span", { class: "name", title: box.name }, box.name), make("span", { class: "what", title: box.text }, box.text)),
     make("span", {}, box.shape),
     cost("params", box.params, network.params, box.params_text, "parameters"),
     cost("macs", box.macs, network.macs, box.macs_text, "MACs"),
