@@ -44,6 +44,14 @@ def test_the_document_has_the_table(capsys) -> None:
     assert not Path("runs").exists()
 
 
+def test_notes_fit_a_narrow_terminal(capsys, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    assert main(["plan", "digits", *SMALL, "--seconds", "0.2"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    notes = lines[next(k for k, line in enumerate(lines) if line.startswith("ms: ")) :]
+    assert max(map(len, notes)) <= 60
+
+
 def test_a_time_of_one_round_has_a_dash_for_its_spread() -> None:
     rows = (
         PlanRow(Candidate("fp32", "contiguous", 1), 0.354, 0.0488, "the reference", True, True),

@@ -17,6 +17,7 @@ import striate
 from quick import few_quick
 from striate.cli import main
 from striate.cli.main import VERBS, join_fields
+from striate.data.sources.named import catalogue
 from striate.errors import printable
 
 RUN = [sys.executable, "-m", "striate"]
@@ -33,6 +34,13 @@ def test_lists_fit_a_terminal_and_come_as_json(capsys, verb: str) -> None:
     assert main([verb, "--json"]) == 0
     document = json.loads(capsys.readouterr().out)
     assert document
+
+
+def test_a_narrow_terminal_breaks_no_name_of_a_data_set(capsys, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    main(["datasets"])
+    first = {line.split()[0] for line in capsys.readouterr().out.splitlines() if line and line[0] != " "}
+    assert {info.name for info in catalogue()} <= first
 
 
 def test_datasets_say_where_they_are(capsys) -> None:

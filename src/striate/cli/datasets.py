@@ -37,7 +37,8 @@ def datasets(*, json: Annotated[bool, Parameter(negative=())] = False) -> int:
     def made(shown: dict[str, str]) -> Table:
         table = Table(box=None, pad_edge=False, header_style="bold")
         for column in ("name", "samples", "classes", "shape", "license", "where"):
-            table.add_column(column, justify="right" if column in ("samples", "classes") else "left", overflow="fold")
+            justify = "right" if column in ("samples", "classes") else "left"
+            table.add_column(column, justify=justify, overflow="fold", no_wrap=column == "name")  # names are copied
         for info in catalogue():
             where = shown.get(info.name) or places[info.name] or f"not here ({info.size_bytes / 1e6:,.0f} MB)"
             samples, classes = f"{sum(info.samples):,}", f"{len(info.classes) or '–'}"

@@ -42,8 +42,8 @@ def plan(
         Print one JSON document on stdout, everything else on stderr.
     """
     from striate.api import plan_training
-    from striate.cli.output import print_json, print_note, print_table, print_text, results_only
-    from striate.wording import show_shape
+    from striate.cli.output import print_json, print_note, print_table, print_text, results_only, stdout
+    from striate.wording import filled, show_shape
 
     with results_only(json):
         found = plan_training(data, config=config, set=fields, seconds=seconds, announce=print_note)
@@ -53,8 +53,9 @@ def plan(
     shape = show_shape(found.input_shape)
     print_text(one_line(f"{found.model} on {found.data}: inputs {shape}, batch {found.batch:,}, {found.device}") + "\n")
     print_table(plan_table(found.record))
+    width = stdout().width
     for line in plan_notes(found.record):
-        print_text(line)
+        print_text(filled(line, width))
     return 0
 
 
