@@ -1,4 +1,4 @@
-"""Boxes drawn into a picture of its own size."""
+"""Boxes with texts, drawn into a picture."""
 
 from __future__ import annotations
 
@@ -17,3 +17,14 @@ def light(left: float, top: float) -> int:
 @pytest.mark.parametrize(("left", "top"), [(110.0, 30.0), (10.0, 2.0), (110.0, 2.0)], ids=["right", "top", "corner"])
 def test_the_text_at_a_box_lies_inside_the_picture(left: float, top: float) -> None:
     assert light(left, top) == light(10.0, 30.0) > 20
+
+
+def test_small_images_are_enlarged_so_that_texts_do_not_cover_them() -> None:
+    image, box = (
+        np.full((3, 20, 40), 255, np.uint8),
+        DrawnBox((10, 5, 30, 15), 0, "a name that is far too long for it" * 3),
+    )
+    drawn = drawn_picture(image, [box], ["disc"])
+    assert drawn.shape == (140, 280, 3)
+    assert (drawn[-30:] == 255).all()
+    assert not (drawn[100:110, 70:75] == 255).all(), "the box is enlarged too"

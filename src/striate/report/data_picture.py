@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from striate.data.augment.augment import check_augmentation, describe_augmentation
 from striate.data.config import AugmentConfig
@@ -30,6 +31,8 @@ from striate.visualize.sample_figures import (
     samples_figure,
 )
 from striate.wording import several, show_shape
+
+_ACROSS = 4  # images with texts in a row
 
 
 @dataclass(frozen=True)
@@ -82,15 +85,22 @@ def draw_data(
     else:
         rows = rows_by_class(data, count=count, seed=config.seed, paint=paint)
         words = _class_words(data, rows)
+        if paint is not None:
+            rows = [replace(row, images=part) for row in rows for part in _parts(row.images)]
     figure = samples_figure(
         rows,
         title=of_split(data.name, "train", len(data.splits["train"])),
         words=words,
         columns=["original", *(f"epoch {k + 1}" for k in range(epochs))] if augmented else [],
         classes=data.classes if data.has_masks else [],
+        large=paint is not None,
     )
     samples = len(rows) if augmented else sum(len(row.images) for row in rows)
     return DataPicture(save_figure(figure, out), data.name, samples, words, augment, data.notes, data.findings)
+
+
+def _parts(images: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
+    return [images[start : start + _ACROSS] for start in range(0, len(images), _ACROSS)]
 
 
 def _painted(task: Task, images: torch.Tensor, targets: Targets) -> torch.Tensor:

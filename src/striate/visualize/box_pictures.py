@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 _NAMED = 24
 """Largest number of classes that are named under a picture."""
+_LEAST = 256
+"""Pixels of the longer side: smaller images are enlarged by a whole number, so that texts do not cover them."""
 
 
 class DrawnBox(NamedTuple):
@@ -108,27 +110,29 @@ def name_boxes(figure: Figure, classes: Sequence[str]) -> None:
 
 
 def drawn_picture(image: NDArray[np.uint8], boxes: Sequence[DrawnBox], classes: Sequence[str]) -> NDArray[np.uint8]:
-    """The image (C, H, W) in its own size, with boxes and their texts: (H, W, 3)."""
+    """The image (C, H, W), enlarged by a whole number if it is small, with boxes and their texts: (H, W, 3)."""
     from PIL import Image, ImageColor, ImageDraw, ImageFont
 
     pixels = np.repeat(image, 3, 0) if len(image) == 1 else image
-    picture = Image.fromarray(np.ascontiguousarray(pixels.transpose(1, 2, 0)))
+    factor = max(1, -(-_LEAST // max(pixels.shape[1:])))
+    picture = Image.fromarray(pixels.transpose(1, 2, 0).repeat(factor, 0).repeat(factor, 1))
     pen = ImageDraw.Draw(picture)
     from matplotlib.colors import to_hex
 
     colors = [ImageColor.getrgb(to_hex(color)) for color in class_colors(max(1, len(classes)))]
     thick = max(1, round(max(picture.size) / 400))
-    font = ImageFont.load_default(max(9, 5 * thick))
+    font = ImageFont.load_default(max(12 if factor > 1 else 9, 5 * thick))
     for box in boxes:
-        points = [tuple(point) for point in corners(box).tolist()]
+        points = [tuple(point) for point in (corners(box) * factor).tolist()]
         pen.line([*points, points[0]], fill="black", width=thick + 2)
         pen.line([*points, points[0]], fill=colors[box.kind], width=thick)
         if box.text:
             x, y = min(points, key=lambda point: point[1])
-            left, top, right, _ = pen.textbbox((x, y), box.text, font=font, anchor="lb", stroke_width=1)
+            text = shorten(box.text, max(4, int(picture.width / font.getlength(box.text) * len(box.text)) - 1))
+            left, top, right, _ = pen.textbbox((x, y), text, font=font, anchor="lb", stroke_width=1)
             x, y = x - min(left, max(0.0, right + 1 - picture.width)), y - min(0.0, top)  # inside the picture
-            pen.rectangle(pen.textbbox((x, y), box.text, font=font, anchor="lb", stroke_width=1), fill=colors[box.kind])
-            pen.text((x, y), box.text, fill="white", font=font, anchor="lb", stroke_width=1, stroke_fill="black")
+            pen.rectangle(pen.textbbox((x, y), text, font=font, anchor="lb", stroke_width=1), fill=colors[box.kind])
+            pen.text((x, y), text, fill="white", font=font, anchor="lb", stroke_width=1, stroke_fill="black")
     return np.asarray(picture)
 
 

@@ -56,11 +56,14 @@ def samples_figure(
     words: str = "",
     columns: Sequence[str] = (),
     classes: Sequence[str] = (),
+    large: bool = False,
 ) -> Figure:
-    """The rows one under the other, with `columns` as headings and `words` below; `classes` of the masks, if any."""
+    """The rows one under the other, with `columns` as headings and `words` below; `classes` of the masks, if any.
+    `large`: images have texts in them."""
+    side = _SIDE * (2 if large else 1)
     across = max(len(row.images) for row in rows)
     height, width = rows[0].images.shape[-2:]
-    tall, wide = _SIDE * height / max(height, width), _SIDE * width / max(height, width)
+    tall, wide = side * height / max(height, width), side * width / max(height, width)
     # An image may be a thousand times as wide as high.
     tall, wide = max(tall, 0.15), max(wide, 0.3)
     label = 0.085 * max((len(shorten(row.name, _LETTERS)) for row in rows), default=0) + 0.1
