@@ -35,7 +35,7 @@ def test_a_code_beside_its_probe_predicts_no_classes(predicted: bool) -> None:
         return stepped(loss, optimizer)
 
     told = []
-    check = Check(("data.leak",), "", lambda evidence: told.append(predicts_targets(evidence)) or ())
+    check = Check(("data.leak",), lambda evidence: told.append(predicts_targets(evidence)) or ())
     asked_in_script(check, model, DataLoader(TensorDataset(x, (x[:, 0] > 0).long()), 32), step=step)
     assert told == [predicted]
 

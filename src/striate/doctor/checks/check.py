@@ -15,7 +15,6 @@ class Check:
 
     codes: tuple[str, ...]
     """What it may find."""
-    question: str
     run: Callable[[Evidence], Iterable[Finding]]
     """May raise NoEvidence, which skips the check."""
     threshold: str = ""

@@ -197,7 +197,6 @@ def _finding(batch: int, measured: str, severity: str, limit: str) -> Finding:
 
 NOT_SHUFFLED = Check(
     codes=("data.not-shuffled",),
-    question="Is every batch a random sample of the data?",
     run=_run,
     explains=(
         "data.labels-random data.imbalance data.missing-class loss.degenerate model.batch-norm-small-batch "

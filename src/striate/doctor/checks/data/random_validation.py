@@ -29,7 +29,6 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
 
 RANDOM_VALIDATION = Check(
     codes=("data.random-validation",),
-    question="Does validation show the same images each time?",
     threshold="each of the first samples is the same image each time it is read",
     run=_run,
 )

@@ -192,7 +192,6 @@ def _of_missing_processes(sampler: DistributedSampler[Any], processes: int) -> F
 
 SAME_ORDER = Check(
     codes=("data.same-order",),
-    question="Does a sampler draw all samples, in a different order each epoch?",
     run=_run,
     of_source=True,
     explains="data.too-few data.missing-class data.duplicates optim.lr-schedule fit.*",

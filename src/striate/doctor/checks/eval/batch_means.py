@@ -262,7 +262,6 @@ def _of_each(node: ast.AST) -> bool:
 
 BATCH_MEANS = Check(
     codes=("eval.batch-means",),
-    question="Does each sample count the same in a metric?",
     run=_batch_means,
     of_source=True,
 )

@@ -402,7 +402,6 @@ def _without_gradients(node: ast.AST) -> bool:
 
 MODE = Check(
     codes=("eval.mode",),
-    question="Is the network put into evaluation mode for evaluation, and back for training?",
     run=_run,
     of_source=True,
 )

@@ -115,7 +115,6 @@ def _is_averaged(source: ScriptSource, made: ast.expr) -> bool:
 
 RANKED_BY_BATCH = Check(
     codes=("eval.batch-means",),
-    question="Is a metric that compares samples computed over all of them together?",
     threshold="an area under a curve, an average precision, an F1, a correlation or R² that is averaged over batches "
     "or other parts",
     run=_run,

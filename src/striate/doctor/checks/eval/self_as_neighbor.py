@@ -45,7 +45,6 @@ def _finding(product: ast.expr) -> Finding:
 
 SELF_AS_NEIGHBOR = Check(
     codes=("eval.wrong-count",),
-    question="Is each sample excluded when its nearest neighbor is looked up?",
     threshold="scores between the samples of one set, whose largest or smallest is looked up among the labels, while "
     "nothing masks the diagonal or skips the first neighbor",
     run=_run,

@@ -292,7 +292,6 @@ def _used(iterable: ast.expr, target: ast.expr, parts: Sequence[ast.AST]) -> fro
 
 SHUFFLED_ORDER = Check(
     codes=("eval.wrong-count",),
-    question="Are predictions and labels in the same order?",
     threshold="values from one pass over a shuffling loader are combined with a column of its data set, with values "
     "that equal the targets of the data set in its order, with one value for each sample of a data set without "
     "targets, or with the labels of another pass",

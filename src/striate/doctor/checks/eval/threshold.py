@@ -335,7 +335,6 @@ def _limit(node: ast.Compare, what: str, better: str) -> Finding:
 
 THRESHOLD = Check(
     codes=("eval.threshold",),
-    question="Can outputs fall on both sides of the threshold that they are compared with?",
     run=_threshold,
     of_source=True,
     explains="eval.wrong-count",

@@ -167,7 +167,6 @@ def _with_axis(call: ast.Call, axis: ast.expr | None, value: int) -> str:
 
 WRONG_AXIS = Check(
     codes=("eval.wrong-axis",),
-    question="Are predictions read along the class axis of the outputs?",
     run=_axes,
     of_source=True,
 )

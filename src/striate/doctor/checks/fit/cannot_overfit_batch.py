@@ -154,7 +154,6 @@ def _contradicting(evidence: Evidence) -> float:
 
 CANNOT_OVERFIT_BATCH = Check(
     codes=("fit.cannot-overfit-batch",),
-    question="Does the network fail to fit even a few samples?",
     run=_find_cannot_overfit_batch,
     quick=False,
 )

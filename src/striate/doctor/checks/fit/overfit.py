@@ -142,7 +142,6 @@ def _finding(evidence: Evidence, when: str, train: Fit, val: Fit, course: str) -
 
 OVERFIT = Check(
     codes=("fit.overfit",),
-    question="Are training samples predicted almost perfectly, and validation samples much worse?",
     threshold=f"{_LEARNED:.0%} of the training samples right (for quantities, R² {_EXPLAINED:g}), validation worse "
     f"by {_GAP:.0%} (R² {_GAP_EXPLAINED:g}; or at chance with one class of {_COMMON:.0%}) and by three "
     f"standard errors, and not {_RISING:.0%} better after three times the steps; a note below {_FAR:.0%}",

@@ -129,7 +129,6 @@ def _mean(losses: list[float]) -> float:
 
 PLATEAU = Check(
     codes=("fit.plateau",),
-    question="Does the loss stay where it was, though weights change?",
     run=_find_plateau,
     quick=False,
 )

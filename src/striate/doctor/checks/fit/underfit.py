@@ -163,7 +163,6 @@ def _forest(evidence: Evidence) -> float:
 
 UNDERFIT = Check(
     codes=("fit.underfit",),
-    question="Does the training error stay high, though the data can be learned?",
     run=_find_unfinished,
     quick=False,
 )

@@ -203,7 +203,6 @@ def _finding(
 
 BROADCAST = Check(
     codes=("loss.broadcast",),
-    question="Are outputs and targets of different shapes broadcast against each other?",
     threshold="as many outputs as targets, in shapes that broadcast to a larger one (exact, not estimated)",
     run=_find_broadcast,
     explains="data.step-labels loss.degenerate loss.wrong-for-task model.collapsed optim.lr-too-high optim.lr-too-low "
@@ -265,7 +264,6 @@ def _is_measured(source: ScriptSource, node: ast.AST) -> bool:
 
 BROADCAST_OF_VARIABLES = Check(
     codes=BROADCAST.codes,
-    question=BROADCAST.question,
     run=_among_variables,
     of_source=True,
 )

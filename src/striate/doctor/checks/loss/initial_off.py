@@ -148,7 +148,6 @@ def _remedy(layer: str | None) -> str:
 
 INITIAL_OFF = Check(
     codes=("loss.initial-off",),
-    question="Are the first predictions of an untrained network too confident?",
     run=_run,
     quick=False,
     explains="fit.plateau fit.underfit",

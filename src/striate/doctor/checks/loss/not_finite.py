@@ -182,7 +182,6 @@ def _finding(severity: Any, where: str, measured: str, remedy: str) -> Finding:
 
 NOT_FINITE = Check(
     codes=("loss.not-finite",),
-    question="Is the loss or its gradient NaN or Inf, though weights and outputs are finite?",
     threshold=f"one loss, output or gradient that is NaN or Inf while the norm of the weights is below {_GROWN:g} "
     "times its initial value; a warning if only perfect predictions have such a loss",
     run=_run,

@@ -113,7 +113,6 @@ def _closed(mask: Any, *, true_is_open: bool) -> torch.Tensor | None:
 
 PADDING_ATTENDED = Check(
     codes=("model.attends-padding",),
-    question="Does attention ignore padding?",
     threshold=f"{_NEARLY:.0%} of the keys that are not padding are left out, and {1 - _NEARLY:.0%} of the padding, in "
     "rows that have both",
     run=_run,

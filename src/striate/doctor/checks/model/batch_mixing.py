@@ -304,7 +304,6 @@ def _finding(severity: str, where: str, measured: str, tolerance: float, fix: st
 
 BATCH_MIXING = Check(
     codes=(_CODE,),
-    question="Does the prediction for a sample depend on the others in its batch?",
     run=_find_batch_mixing,
     explains="data.labels-random data.label-noise loss.degenerate loss.wrong-for-task model.collapsed "
     "model.redundant-filters model.vanishing-gradient optim.lr-too-low fit.*",

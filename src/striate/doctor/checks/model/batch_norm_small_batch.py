@@ -89,7 +89,6 @@ def _few(names: list[str], shape: tuple[int, ...]) -> Finding:
 
 BATCH_NORM_SMALL_BATCH = Check(
     codes=(_CODE,),
-    question="Does batch norm get enough samples to measure anything?",
     run=_find_batch_norm_small_batch,
     explains="model.collapsed model.mode model.vanishing-gradient optim.lr-too-high optim.lr-too-low fit.*",
 )

@@ -85,7 +85,6 @@ def _inputs_are_equal(evidence: Evidence) -> bool:
 
 COLLAPSED = Check(
     codes=("model.collapsed",),
-    question="Do the predictions depend on the input?",
     run=_find_collapsed,
     explains="loss.ignored-class model.redundant-filters optim.lr-too-low fit.*",
 )

@@ -73,7 +73,6 @@ def _dead(layer: LayerRecord) -> float | None:
 
 DEAD_UNITS = Check(
     codes=("model.dead-units",),
-    question="Are most units of a layer off, whatever the input?",
     run=_find_dead_units,
     quick=False,
     explains=(

@@ -123,7 +123,6 @@ def _harmless(origin: Call) -> Finding:
 
 DOUBLE_SOFTMAX = Check(
     codes=(_CODE,),
-    question="Does a loss that applies softmax or sigmoid itself get logits?",
     run=_find_double_softmax,
     explains=(
         "loss.degenerate loss.initial-off model.collapsed model.last-layer-clipped model.saturated "

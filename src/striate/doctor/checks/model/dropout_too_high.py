@@ -126,7 +126,6 @@ def _losses(evidence: Evidence, trial: Trial) -> float | None:
 
 DROPOUT_TOO_HIGH = Check(
     codes=(CODE,),
-    question="Does dropout leave too little to learn from?",
     run=run,
     explains="data.labels-random data.label-noise model.collapsed model.dead-units model.vanishing-gradient "
     "optim.lr-too-high optim.lr-too-low fit.*",

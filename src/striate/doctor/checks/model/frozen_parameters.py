@@ -208,7 +208,6 @@ def _unfreeze(replica: Replica, names: set[str]) -> None:
 
 FROZEN_PARAMETERS = Check(
     codes=(_CODE,),
-    question="Are layers frozen that were never trained?",
     run=_find_untrained_layers,
     quick=False,
     explains=(

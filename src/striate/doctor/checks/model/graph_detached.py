@@ -328,7 +328,6 @@ def _call(call: Call) -> str:
 
 GRAPH_DETACHED = Check(
     codes=(_CODE,),
-    question="Is the backward path from the loss to the parameters cut somewhere?",
     threshold="a parameter that is used, requires a gradient, is held by the optimizer and gets none (exact)",
     run=_find_graph_detached,
     explains=(

@@ -278,7 +278,6 @@ def _finding(
 
 LAST_LAYER_CLIPPED = Check(
     codes=(_CODE,),
-    question="Can the network produce the predictions that the loss asks for?",
     run=_find_last_layer_clipped,
     explains=(
         "loss.degenerate loss.initial-off model.collapsed model.dead-units model.saturated "

@@ -326,7 +326,6 @@ def _scaled_by_the_network(graph: CallGraph, noise: Call) -> bool:
 
 MODE = Check(
     codes=(CODE,),
-    question="Do dropout and batch norm work as they should, in training and in evaluation?",
     run=run,
     explains="loss.initial-off model.batch-mixing optim.lr-too-high fit.*",
 )

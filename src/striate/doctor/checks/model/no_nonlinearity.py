@@ -304,7 +304,6 @@ def _add_relu(replica: Replica, layers: set[str]) -> None:
 
 NO_NONLINEARITY = Check(
     codes=(CODE,),
-    question="Is a deep network equivalent to a single linear layer?",
     run=run,
     explains=(
         "model.collapsed model.receptive-field model.redundant-filters model.vanishing-gradient optim.lr-too-low fit.*"

@@ -218,7 +218,6 @@ def _finding(last_map: PooledMap, remedy: TriedChange | None, accuracy: float, w
 
 RECEPTIVE_FIELD = Check(
     codes=(CODE,),
-    question="Do the units that decide see enough of the input?",
     run=run,
     quick=False,
     explains="model.collapsed model.vanishing-gradient optim.lr-too-low fit.*",

@@ -84,7 +84,6 @@ def _unused(layer: LayerRecord) -> float:
 
 REDUNDANT_FILTERS = Check(
     codes=("model.redundant-filters",),
-    question="Do features differ from each other, and do they vary?",
     run=_find_redundant_filters,
     explains="fit.*",
 )

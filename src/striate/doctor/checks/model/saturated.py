@@ -85,7 +85,6 @@ def _saturated(layer: LayerRecord) -> float | None:
 
 SATURATED = Check(
     codes=("model.saturated",),
-    question="Are most outputs of bounded activations at their limits?",
     run=_find_saturated,
     quick=False,
     explains="loss.initial-off model.vanishing-gradient optim.lr-too-high optim.lr-too-low fit.*",

@@ -98,7 +98,6 @@ def _by_position(outputs: torch.Tensor, batch: Any, path: Path) -> torch.Tensor:
 
 CHECK = Check(
     codes=(CODE,),
-    question="Does a network that predicts the next token see it in its input?",
     threshold=f"outputs that change by {CHANGED:g} of their standard deviation if only later tokens are changed, and "
     "targets that are the inputs' next tokens",
     run=_run,

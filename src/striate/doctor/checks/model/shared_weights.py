@@ -176,7 +176,6 @@ def _norm_again(name: str, calls: int) -> Finding:
 
 SHARED_WEIGHTS = Check(
     codes=(CODE,),
-    question="Is the same layer in the network several times by mistake?",
     run=run,
     explains="fit.*",
 )

@@ -215,7 +215,6 @@ def _finding(evidence: Evidence, idle: list[Call], kernels: int, severity: str, 
 
 SHRINKS_TOO_FAST = Check(
     codes=(CODE,),
-    question="Do the feature maps shrink to nothing before the last convolutions?",
     run=run,
     quick=False,
     explains=("model.collapsed model.dead-units model.receptive-field model.vanishing-gradient optim.lr-too-low fit.*"),

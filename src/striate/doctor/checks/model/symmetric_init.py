@@ -101,7 +101,6 @@ def _alike(weight: torch.Tensor, axis: int) -> bool:
 
 SYMMETRIC_INIT = Check(
     codes=("model.symmetric-init",),
-    question="Do all units of a layer start alike and stay alike?",
     run=_find_symmetric_init,
     explains=(
         "loss.pairs-swapped model.collapsed model.dead-units model.redundant-filters model.vanishing-gradient "

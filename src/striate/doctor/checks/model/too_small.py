@@ -163,7 +163,6 @@ def _accuracy(evidence: Evidence) -> float:
 
 TOO_SMALL = Check(
     codes=(CODE,),
-    question="Does all information pass through too few units?",
     run=run,
     quick=False,
     explains=("model.collapsed model.dead-units model.receptive-field model.vanishing-gradient optim.lr-too-low fit.*"),

@@ -147,7 +147,6 @@ def _register(replica: Replica) -> None:
 
 UNREGISTERED_PARAMETERS = Check(
     codes=(_CODE,),
-    question="Are there layers that are used but not registered, so that the optimizer does not get them?",
     run=_find_unregistered_parameters,
     explains=(
         "model.collapsed model.mode model.redundant-filters model.unused-parameters "

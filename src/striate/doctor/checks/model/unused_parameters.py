@@ -85,7 +85,6 @@ def _sizes(module: nn.Module) -> list[tuple[int, ...]]:
 
 UNUSED_PARAMETERS = Check(
     codes=(_CODE,),
-    question="Are there parameters that are never used?",
     run=_find_unused_parameters,
     explains="optim.parameters-missing",
 )

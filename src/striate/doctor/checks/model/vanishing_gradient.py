@@ -141,7 +141,6 @@ def _squashed(where: str, measured: str) -> Finding:
 
 GRADIENT_STRENGTH = Check(
     codes=("model.vanishing-gradient", "model.exploding-gradient"),
-    question="Is the gradient of similar strength in all layers?",
     run=_find_gradient_strength,
     quick=False,
     explains={

@@ -197,7 +197,6 @@ def _prefix(key: ast.expr) -> str:
 
 CHECK = Check(
     codes=("model.weights-not-loaded",),
-    question="Did the network load the weights that were read for it?",
     run=_all_rules,
     of_source=True,
     explains="model.frozen-parameters fit.*",

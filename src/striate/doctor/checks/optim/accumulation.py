@@ -290,13 +290,11 @@ def _read(evidence: Evidence) -> Iterator[Finding]:
 
 READ = Check(
     codes=("optim.accumulation",),
-    question="Are gradients that are accumulated over batches divided by the number of batches?",
     run=_read,
     of_source=True,
 )
 ACCUMULATION = Check(
     codes=("optim.accumulation",),
-    question="Are gradients that are accumulated over batches divided by the number of batches?",
     threshold="the optimizer steps once in several batches, `backward()` gets the undivided loss, and with averaged "
     f"gradients the loss is {_BETTER:g} times lower",
     run=_run,

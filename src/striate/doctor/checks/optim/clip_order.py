@@ -80,7 +80,6 @@ def _finding(clip: Site, measured: str, remedy: str) -> Finding:
 
 CHECK = Check(
     codes=("optim.clip-order",),
-    question="Are gradients clipped between backward and step, and unscaled before?",
     threshold="gradients are clipped after the optimizer's step, before backward, or while a GradScaler still scales "
     "them",
     run=_run,

@@ -146,7 +146,6 @@ def _unclip(replica: Replica, scales: Sequence[float]) -> None:
 
 CLIP_TOO_SMALL = Check(
     codes=("optim.clip-too-small",),
-    question="Does clipping leave enough of the gradients?",
     run=run,
     quick=False,
     explains="optim.lr-too-low fit.*",

@@ -59,7 +59,6 @@ def _finding(check: FunctionCheck) -> Finding:
 
 GRADIENT_WRONG = Check(
     codes=("optim.gradient-wrong",),
-    question="Do hand-written backward passes agree with numerical gradients?",
     run=_find_gradient_wrong,
     explains="loss.not-finite model.collapsed optim.lr-too-high optim.lr-too-low fit.*",
 )

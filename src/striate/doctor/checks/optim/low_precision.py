@@ -253,7 +253,6 @@ def _float(_: Any, tensor: torch.Tensor) -> torch.Tensor:
 
 LOW_PRECISION = Check(
     codes=("optim.low-precision",),
-    question="Are weights stored in a number format that is precise enough for their updates?",
     run=_run,
     explains="loss.not-finite loss.degenerate model.collapsed model.dead-units optim.lr-too-high optim.lr-too-low "
     "optim.no-step optim.clip-too-small fit.*",

@@ -249,7 +249,6 @@ def _finite(trial: Trial) -> tuple[float, ...]:
 
 LR_TOO_HIGH = Check(
     codes=("optim.lr-too-high",),
-    question="Does the loss grow, or stay at chance, and go down with smaller steps?",
     run=_run,
     quick=False,
     explains="loss.not-finite model.collapsed model.dead-units model.saturated fit.*",

@@ -271,7 +271,6 @@ def _round(value: float) -> str:
 
 LR_TOO_LOW = Check(
     codes=("optim.lr-too-low",),
-    question="Would a higher learning rate get far in the steps in which this one gets nowhere?",
     run=_run,
     quick=False,
     explains="fit.*",

@@ -126,7 +126,6 @@ def _finding(site: Site, arguments: list[_Argument], code: str) -> Finding:
 
 MISPLACED = Check(
     codes=(_LOW, _DECAY),
-    question="Does each argument of the optimizer go to the parameter that it is meant for?",
     threshold="arguments without a name at the places of other parameters, by the names of their variables, or by "
     "numbers: a decay at the place of RMSprop's `alpha` with a momentum at that of `eps`, or a decay at the place of "
     "AdamW's `eps` or of SGD's `momentum`",

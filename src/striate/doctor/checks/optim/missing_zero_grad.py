@@ -92,7 +92,6 @@ def _left_over(rows: Sequence[StepRow]) -> list[bool]:
 
 MISSING_ZERO_GRAD = Check(
     codes=("optim.missing-zero-grad",),
-    question="Are gradients cleared after the optimizer's step?",
     run=_find_zero_grad,
     explains="loss.not-finite model.collapsed model.dead-units optim.clip-too-small optim.lr-too-high fit.*",
 )

@@ -78,7 +78,6 @@ def _cause(trial: Trial, made: int, rate: float) -> tuple[str, str]:
 
 NO_STEP = Check(
     codes=("optim.no-step",),
-    question="Do the parameters change when they have gradients?",
     run=_find_no_step,
     explains="data.labels-random model.collapsed optim.lr-too-low fit.*",
 )

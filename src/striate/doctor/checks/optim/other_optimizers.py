@@ -159,7 +159,6 @@ def _runs_with_gradients(source: ScriptSource, model: nn.Module) -> set[bool]:
 
 WITHOUT_OPTIMIZER = Check(
     codes=("optim.parameters-missing",),
-    question="Does an optimizer hold each network that has gradients?",
     run=lambda evidence: without_optimizer(evidence.source),
     of_source=True,
 )

@@ -233,7 +233,6 @@ def _mix(replica: Replica, missing: Sequence[str], seed: int) -> None:
 
 PARAMETERS_MISSING = Check(
     codes=("optim.parameters-missing",),
-    question="Does every parameter that gets gradients belong to an optimizer?",
     run=_find_parameters_missing,
     explains="model.collapsed model.too-small optim.lr-too-low optim.no-step fit.*",
 )

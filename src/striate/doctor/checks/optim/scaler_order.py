@@ -155,7 +155,6 @@ def _in_autocast() -> bool:
 
 CHECK = Check(
     codes=(CODE,),
-    question="Do loss, step and autocast follow the order that mixed precision needs?",
     run=_run,
     explains="optim.clip-order optim.lr-too-high optim.lr-too-low loss.not-finite optim.low-precision fit.* "
     "optim.weight-decay-too-high speed.slow-plan optim.no-step model.dead-units model.collapsed model.saturated",

@@ -70,7 +70,6 @@ def _finding(code: str, where: str, measured: str, why: str, remedy: str) -> Fin
 
 STEPS_BY_CODE = Check(
     codes=("optim.no-step", "optim.missing-zero-grad"),
-    question="Does the code step the optimizer, and clear the gradients?",
     threshold="`backward()` without any `step()` of an optimizer, or without any `zero_grad()`",
     run=_run,
     of_source=True,

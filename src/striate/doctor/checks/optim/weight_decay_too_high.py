@@ -418,7 +418,6 @@ def _projection(parameter: torch.Tensor) -> Any:
 
 WEIGHT_DECAY_TOO_HIGH = Check(
     codes=("optim.weight-decay-too-high",),
-    question="Do weights shrink to nothing, and does the network learn if they do not?",
     run=run,
     quick=False,
     explains="loss.degenerate model.collapsed model.dead-units model.vanishing-gradient optim.lr-too-high "

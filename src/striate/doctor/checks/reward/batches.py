@@ -104,7 +104,6 @@ def _bootstraps(evidence: Evidence, places: dict[str, Path]) -> Iterator[Finding
 
 BATCHES = Check(
     codes=("reward.terminal-lost", "reward.off-by-one", "reward.never-seen", "reward.scale"),
-    question="Does the target leave out the next value at the end of an episode, and are transitions consistent?",
     run=_run,
     of_rewards=True,
 )

@@ -54,7 +54,6 @@ def _limit(source: ScriptSource, node: ast.Call) -> int | None:
 
 ENDLESS = Check(
     codes=("reward.endless",),
-    question="Are values finite sums?",
     threshold="a discount below 1; or of 1 if a limit ends all episodes, or all have ended by themselves, none after "
     f"more than {_AS_LONG:g} times the usual steps",
     run=_endless,

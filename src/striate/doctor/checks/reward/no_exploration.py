@@ -151,7 +151,6 @@ def _draws(node: ast.AST) -> bool:
 
 NO_EXPLORATION = Check(
     codes=("reward.no-exploration",),
-    question="Are some actions random, and fewer as training goes on?",
     run=_explores,
     of_source=True,
     of_rewards=True,

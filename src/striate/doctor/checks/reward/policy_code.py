@@ -172,7 +172,6 @@ def _rate(evidence: Evidence) -> Iterator[Finding]:
 
 POLICY_CODE = Check(
     codes=("model.graph-detached", "model.double-softmax", "optim.lr-too-high"),
-    question="Can a policy learn from the rewards of its actions?",
     run=_run,
     of_source=True,
 )

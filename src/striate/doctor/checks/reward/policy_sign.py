@@ -131,7 +131,6 @@ def _sign_of_name(source: ScriptSource, node: ast.AST, name: str, depth: int) ->
 
 POLICY_SIGN = Check(
     codes=("loss.sign",),
-    question="Do steps make actions more likely, the more reward they bring?",
     threshold="a product of log probabilities and returns, rewards or advantages goes backward without a minus sign",
     run=_run,
     of_source=True,  # also of bandits, whose script plays no environment

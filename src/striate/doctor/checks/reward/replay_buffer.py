@@ -1,4 +1,7 @@
-"""`reward.never-seen`, `reward.scale`, `reward.off-by-one`: the script's replay buffer at the first step."""
+"""`reward.never-seen`, `reward.scale`, `reward.off-by-one`: are rewards there, of a usual scale, each with its step?
+
+Looks into the script's replay buffer at the first step.
+"""
 
 from __future__ import annotations
 
@@ -300,7 +303,6 @@ def _ends(columns: Mapping[str, list[Any]], count: int) -> NDArray[np.bool_]:
 
 REPLAY_BUFFER = Check(
     codes=("reward.off-by-one", "reward.never-seen", "reward.scale"),
-    question="Are there rewards, of a usual scale, and stored with the step that they belong to?",
     run=_run,
     of_source=True,
     of_rewards=True,

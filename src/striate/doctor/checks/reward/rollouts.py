@@ -1,4 +1,4 @@
-"""`reward.terminal-lost`, `reward.off-by-one` of rollouts, by the values and returns that they store with rewards."""
+"""`reward.terminal-lost`, `reward.off-by-one` of rollouts: are their values and returns those of their own steps?"""
 
 from __future__ import annotations
 
@@ -185,7 +185,6 @@ def _share_equal(one: Tensor, other: Tensor) -> float:
 
 ROLLOUTS = Check(
     codes=("reward.terminal-lost", "reward.off-by-one"),
-    question="Do the returns and values of a rollout belong to their own steps?",
     run=_run,
     of_source=True,
     of_rewards=True,

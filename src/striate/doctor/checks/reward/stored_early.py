@@ -113,7 +113,6 @@ def _is_set(statements: list[ast.stmt], name: str) -> bool:
 
 STORED_EARLY = Check(
     codes=("reward.off-by-one",),
-    question="Is each action stored with its own reward?",
     run=_run,
     of_source=True,
     of_rewards=True,

@@ -218,7 +218,6 @@ def _steps(source: ScriptSource, node: ast.AST) -> int | None:
 
 TARGET_STALE = Check(
     codes=("reward.target-stale",),
-    question="Does the target network get the weights of the trained network?",
     threshold="repeatedly, within the steps of the loop",
     run=_target_stale,
     of_source=True,

@@ -47,7 +47,6 @@ def _is_per_sample(discount: object) -> bool:
 
 TERMINAL_LOST = Check(
     codes=("reward.terminal-lost",),
-    question="Does the target leave out the next value at the end of an episode?",
     threshold="each discounted value, recorded or not, is multiplied by 0 where an episode has terminated, and not "
     "where it continues",
     run=_terminal_lost,

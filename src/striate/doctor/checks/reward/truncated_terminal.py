@@ -130,7 +130,6 @@ def _unions(scope: ast.AST, terminated: str, truncated: str) -> Iterator[str]:
 
 TRUNCATED_TERMINAL = Check(
     codes=("reward.truncated-terminal", "reward.terminal-lost"),
-    question="Are truncated episodes distinguished from terminated ones?",
     threshold="transitions are stored with `terminated`, not with `terminated or truncated`, and each has its own name",
     run=_truncated,
     of_source=True,

@@ -58,7 +58,6 @@ def _remedy(workers: int) -> str:
 
 INPUT_BOUND = Check(
     codes=("speed.input-bound",),
-    question="Does training wait for the loader most of the time?",
     threshold=f"{_SHARE:.0%} or more of the time of a step is spent waiting, with loading divided by the number of "
     f"workers, and {_SECONDS * 1000:g} ms a batch; a note if that is less than {_LOST:g} s in all epochs of the "
     "script",

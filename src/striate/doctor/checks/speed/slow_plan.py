@@ -172,7 +172,6 @@ def _finding(where: str, measured: str, why: str, remedy: str, limit: str) -> Fi
 
 SLOW_PLAN = Check(
     codes=("speed.slow-plan",),
-    question="Is the same step much faster in another number format or memory format, or without anomaly detection?",
     run=_run,
     quick=False,
 )

@@ -119,7 +119,6 @@ def joined(batches: list[Any]) -> Any:
 
 SMALL_BATCH = Check(
     codes=("speed.small-batch",),
-    question="Would larger batches be much faster?",
     threshold=f"batches of {_SMALL} or fewer out of {_SAMPLES} samples or more, and {_FASTER:g} times as many samples "
     "a second "
     f"in batches {_TIMES} times as large, timed in turns: smaller gains are paid for by fewer steps",

@@ -94,7 +94,6 @@ def _remedy(by_one: bool) -> str:
 
 SYNC_EVERY_STEP = Check(
     codes=("speed.sync-every-step",),
-    question="Does a step stop again and again to read values, or loop over samples one by one?",
     run=_run,
     quick=False,
 )

@@ -228,7 +228,6 @@ def _destroyed(evidence: Evidence) -> Finding | None:
 
 AUGMENTATION = Check(
     codes=("data.augmentation",),
-    question="Do augmented training inputs still show what their labels say?",
     run=_run,
     quick=False,
     explains="data.constant-images data.labels-random data.label-map "

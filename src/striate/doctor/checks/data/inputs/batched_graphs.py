@@ -161,7 +161,6 @@ def _indexes_by(evidence: Evidence, batch: Any, edges: torch.Tensor) -> bool:
 
 BATCHED_GRAPHS = Check(
     codes=("data.scrambled",),
-    question="Do the edges of each graph in a batch connect its own nodes?",
     threshold=f"{_FEWEST} graphs or more, half of them with edges whose offset is not the number of earlier nodes, "
     "or all node numbers in edges below the size of the largest graph, at most half of all; and the network looks "
     "up nodes by these numbers",

@@ -76,7 +76,6 @@ def _empty_by_target(samples: Samples) -> torch.Tensor:
 
 CONSTANT_IMAGES = Check(
     codes=("data.constant-images",),
-    question="Does every image or signal have content?",
     threshold=_THRESHOLD,
     run=_find_constant_images,
     explains=(

@@ -102,7 +102,6 @@ def _finding(samples: Samples, odd: _NotFinite, matters: bool) -> Finding:
 
 NOT_FINITE = Check(
     codes=("data.not-finite",),
-    question="Are all values of inputs and targets finite, or harmless if not?",
     threshold=_THRESHOLD,
     run=_find_not_finite,
     explains="data.constant-images loss.* model.* optim.* fit.*",

@@ -392,7 +392,6 @@ def _trial_standardized(evidence: Evidence, scales: _Scales, place: str) -> tupl
 
 NOT_NORMALIZED = Check(
     codes=("data.not-normalized",),
-    question="Do the inputs have a scale that the network can learn from?",
     run=_find_not_normalized,
     explains=(
         "loss.initial-off loss.not-finite model.collapsed model.dead-units model.exploding-gradient "

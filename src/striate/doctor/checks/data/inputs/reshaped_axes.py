@@ -148,7 +148,6 @@ def _of_maps(given: Shape, made: Shape) -> tuple[str, str] | None:
 
 RESHAPED_AXES = Check(
     codes=("data.scrambled",),
-    question="Are axes exchanged by an operation that exchanges axes?",
     threshold="a `view` or `reshape` to the shape of a transposition, such as from (N, C, H, W) to (N, H, W, C), "
     "without an axis of length 1: by definition",
     run=_run,

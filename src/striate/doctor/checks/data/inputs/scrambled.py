@@ -1,4 +1,4 @@
-"""`data.scrambled`: values at wrong positions, such as by `view` where `permute` was meant."""
+"""`data.scrambled`: values at wrong positions, as by `view` where `permute` was meant, or in other samples."""
 
 from __future__ import annotations
 
@@ -320,7 +320,6 @@ def _shape_text(shape: tuple[int, ...]) -> str:
 
 SCRAMBLED = Check(
     codes=("data.scrambled",),
-    question="Are the axes of the inputs intact, so that neighboring values belong together?",
     run=_find_scrambled,
     explains="data.augmentation data.constant-images data.labels-random data.shift model.receptive-field fit.*",
 )
@@ -392,7 +391,6 @@ def _learned(evidence: Evidence) -> bool:
 
 MIXED_UP = Check(
     codes=("data.scrambled",),
-    question="Does each input hold the values of a single sample?",
     threshold=MIXED_UP_THRESHOLD,
     run=_find_mixed_up,
     quick=False,

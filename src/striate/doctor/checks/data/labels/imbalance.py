@@ -171,7 +171,6 @@ def _recall(evidence: Evidence, rare: int) -> tuple[float | None, str]:
 
 IMBALANCE = Check(
     codes=("data.imbalance",),
-    question="Does the loader yield each class often enough?",
     threshold=_LIMIT,
     run=_find_imbalance,
     explains="data.labels-random loss.degenerate model.collapsed fit.*",

@@ -292,7 +292,6 @@ def _finding(measured: str, limit: str) -> Finding:
 
 LABEL_MAP = Check(
     codes=("data.label-map",),
-    question="Does validation number the classes as training does?",
     run=_find_label_map,
     quick=False,
     explains="data.shift fit.*",

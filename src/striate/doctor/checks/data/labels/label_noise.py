@@ -235,7 +235,6 @@ def _finding(doubt: _Doubt, pair: tuple[int, float] | None) -> Finding:
 
 LABEL_NOISE = Check(
     codes=("data.label-noise",),
-    question="Do labels agree with what the samples clearly show?",
     run=_run,
     quick=False,
     explains="fit.*",

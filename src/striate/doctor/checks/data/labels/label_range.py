@@ -152,7 +152,6 @@ def _finding(y: torch.Tensor, classes: int, what: str) -> Finding:
 
 LABEL_RANGE = Check(
     codes=("data.label-range",),
-    question="Does the network have an output for every label?",
     threshold=_THRESHOLD,
     run=_find_label_range,
     explains=(

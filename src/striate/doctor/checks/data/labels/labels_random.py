@@ -360,7 +360,6 @@ def _columns(evidence: Evidence) -> torch.Tensor:
 
 LABELS_RANDOM = Check(
     codes=("data.labels-random",),
-    question="Do the targets depend on the inputs?",
     run=_run,
     quick=False,
     explains=(

@@ -128,7 +128,6 @@ def _of_outputs(counts: ClassCounts, outputs: int) -> list[int]:
 
 MISSING_CLASS = Check(
     codes=("data.missing-class",),
-    question="Does the loader yield every class?",
     threshold=_THRESHOLD,
     run=_find_missing_class,
     explains="data.imbalance data.shift fit.*",

@@ -61,7 +61,6 @@ def _opposite_pairs(users: torch.Tensor, first: torch.Tensor, second: torch.Tens
 
 PREFERRED_BOTH_WAYS = Check(
     codes=("data.labels-random",),
-    question="Is the same one of two items of a user preferred each time?",
     threshold=f"{_OWN:.0%} of the items whose scores the gradient lowers are raised elsewhere for the same user, "
     f"and two items of a user occur in opposite order in {_TURNED} or more samples, {_AS_OFTEN:g} times as often as "
     "by chance",

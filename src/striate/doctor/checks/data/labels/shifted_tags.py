@@ -143,7 +143,6 @@ def _lacks_last(call: LossCall, outputs: torch.Tensor | None, tokens: torch.Tens
 
 SHIFTED_TAGS = Check(
     codes=("data.step-labels",),
-    question="Does the loss get the label of each word at its own position?",
     run=_run,
     explains="fit.* loss.initial-off optim.lr-too-high optim.lr-too-low",
 )

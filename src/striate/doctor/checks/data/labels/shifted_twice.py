@@ -43,7 +43,6 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
 
 SHIFTED_TWICE = Check(
     codes=("data.step-labels",),
-    question="Does the step give the loss the labels of the inputs that the network gets?",
     threshold=f"for language models of transformers: {_SAME:.0%} of the labels that count are the next token of "
     "input_ids, and fewer are the token at their own position",
     run=_run,

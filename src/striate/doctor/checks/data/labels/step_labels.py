@@ -218,7 +218,6 @@ def _of_other_samples(evidence: Evidence) -> Finding | None:
 
 STEP_LABELS = Check(
     codes=("data.step-labels",),
-    question="Does the step give the loss the labels of the inputs that the network gets?",
     run=_step_labels,
     explains="data.augmentation data.labels-random data.label-noise loss.initial-off optim.lr-too-high "
     "optim.lr-too-low fit.*",

@@ -162,7 +162,6 @@ def are_drawn_often(loader: object, x: torch.Tensor | None) -> bool:
 
 TOO_FEW = Check(
     codes=("data.too-few",),
-    question="Are there enough samples to learn from?",
     run=_find_too_few,
     explains="data.label-noise fit.overfit",
 )

@@ -1,4 +1,4 @@
-"""`data.targets-left-behind`: are masks and boxes flipped with their images?"""
+"""`data.targets-left-behind`: are masks, boxes, points and positions moved together with their inputs?"""
 
 from __future__ import annotations
 
@@ -66,7 +66,6 @@ _RULES: tuple[Rule, ...] = (
 
 LEFT_BEHIND = Check(
     codes=("data.targets-left-behind",),
-    question="Are masks, boxes, points and positions moved together with their inputs?",
     run=_left_behind,
     explains="data.label-noise data.labels-random data.augmentation fit.*",
 )

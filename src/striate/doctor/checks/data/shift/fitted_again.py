@@ -210,7 +210,6 @@ def _words(text: str) -> set[str]:
 
 FITTED_AGAIN = Check(
     codes=("data.shift", "data.label-map"),
-    question="Are scalers, encoders and vocabularies fitted again to validation?",
     run=_run,
     of_source=True,
     explains={"data.shift": "fit.* data.label-map", "data.label-map": "fit.* data.shift"},

@@ -451,7 +451,6 @@ def _finding(measured: str, severity: str, known: torch.Tensor, x: torch.Tensor,
 
 SHIFT = Check(
     codes=("data.shift",),
-    question="Are validation inputs prepared like training inputs?",
     run=_run,
     quick=False,
     explains="model.mode fit.*",

@@ -165,7 +165,6 @@ def _targets_apart(evidence: Evidence) -> str | None:
 
 SHIFTED_TABLES = Check(
     codes=("data.shift",),
-    question="Do columns and targets mean the same in validation as in training?",
     run=_run,
     quick=False,
     explains="model.mode fit.*",

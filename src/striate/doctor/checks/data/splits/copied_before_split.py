@@ -370,7 +370,6 @@ def _slice_named(index: ast.Name, later: list[ast.AST]) -> ast.expr | None:
 
 COPIED_BEFORE_SPLIT = Check(
     codes=("data.leak",),
-    question="Are samples split before variants of them are made?",
     threshold="samples joined with copies or variants of them, or columns made with the targets of all, and a "
     "random split afterwards",
     run=_run,

@@ -165,7 +165,6 @@ def _read_data_set(evidence: Evidence) -> torch.Tensor:
 
 DUPLICATES = Check(
     codes=("data.duplicates",),
-    question="Does training get different samples?",
     threshold=f"a warning if {_SHARE:.0%} of the samples are copies (for tables, three times as many as "
     f"by chance), an error from {_GRAVE:.0%}; a note for token sequences if less than {_ALL:.0%} have "
     "copies, and if copies balance the classes or the step varies them",

@@ -189,7 +189,6 @@ def _is_reset(source: ScriptSource, loop: ast.For, name: str) -> bool:
 
 SHARED_NETWORK = Check(
     codes=("data.leak",),
-    question="Does each fold train a new network?",
     threshold="a network that is created before a loop over folds, and neither created nor reset in it",
     run=_shared_network,
     of_source=True,
@@ -197,7 +196,6 @@ SHARED_NETWORK = Check(
 )
 SHARED_BY_SETTINGS = Check(
     codes=("data.leak",),
-    question="Does each learning rate of a search train a new network?",
     threshold="a network that is created before a loop over values of the optimizer's settings of which the best is "
     "kept, and neither created nor reset in it",
     run=_shared_by_settings,
@@ -205,7 +203,6 @@ SHARED_BY_SETTINGS = Check(
 )
 OPTIMIZER_OF_ANOTHER_FOLD = Check(
     codes=("optim.parameters-missing",),
-    question="Does each fold have an optimizer for its own network?",
     threshold="a loop over folds that creates the network in each pass, but the optimizer in none, or only under a "
     "condition",
     run=_optimizer_of_another_fold,

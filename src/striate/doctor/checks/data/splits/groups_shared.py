@@ -194,7 +194,6 @@ def _groups(loader: Any) -> dict[str, list[Any]]:
 
 GROUPS_SHARED = Check(
     codes=("data.split-overlap",),
-    question="Is each patient, speaker or the like on one side of the split?",
     run=_run,
     explains="data.leak",
 )

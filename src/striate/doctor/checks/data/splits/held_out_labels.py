@@ -119,7 +119,6 @@ def _loss_counts(evidence: Evidence, held: torch.Tensor) -> bool:
 
 HELD_OUT_LABELS = Check(
     codes=("data.leak",),
-    question="Does the loss leave out the labels that the metric is measured on?",
     threshold="each step gets all targets, and its loss changes if targets change at positions of validation or test "
     f"({FEWEST} or more) that are not positions of training",
     run=_held_out_labels,

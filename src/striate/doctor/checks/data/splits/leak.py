@@ -297,6 +297,5 @@ def _finding(count: int, total: int, how: str, grave: float, limit: str) -> Find
 
 LEAK = Check(
     codes=("data.leak",),
-    question="Are any validation samples also trained on?",
     run=_find_leak,
 )

@@ -176,7 +176,6 @@ def _best_correlation(train: torch.Tensor, ends: torch.Tensor) -> torch.Tensor:
 
 WINDOWS_SHARED = Check(
     codes=("data.leak",),
-    question="Are validation windows cut from other stretches than training windows?",
     threshold=f"{_SHARE:.0%} of the windows, and {_FEWEST} or more, begin or end with a third of a window (half of "
     f"a clip) that correlates by more than {_EQUAL:g} ({_SAME:g} if less of it is noise) with a stretch of "
     "training, both differenced twice; not if it also correlates backward, or windows only begin with one",

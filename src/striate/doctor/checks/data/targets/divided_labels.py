@@ -40,7 +40,6 @@ def _is_divided(y: torch.Tensor) -> bool:
 
 DIVIDED_LABELS = Check(
     codes=("data.target-scale",),
-    question="Are labels of 0 and 1 not divided by 255?",
     threshold="targets of two values that are not 0 and 1/255",
     run=_run,
     explains="loss.* model.collapsed model.dead-units model.last-layer-clipped optim.lr-too-low optim.no-step fit.*",

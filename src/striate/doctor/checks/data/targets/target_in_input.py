@@ -415,7 +415,6 @@ def _finding(measured: str, remedy: str, severity: Severity = "error", *, limit:
 
 TARGET_IN_INPUT = Check(
     codes=(CODE,),
-    question="Does the input already contain the target?",
     run=_run,
     explains="model.batch-mixing fit.* data.leak optim.lr-schedule speed.small-batch",
 )

@@ -237,7 +237,6 @@ def _span(values: torch.Tensor) -> str:
 
 TARGET_SCALE = Check(
     codes=("data.target-scale",),
-    question="Do numeric targets have a scale that the network can reach?",
     run=_run,
     quick=False,
     explains="loss.initial-off loss.not-finite loss.degenerate model.exploding-gradient model.collapsed "

@@ -71,7 +71,6 @@ def _stored_until(source: ScriptSource, assignment: ast.Assign, state: ast.Call,
 
 WORST_KEPT = Check(
     codes=("eval.worst-kept", "optim.scheduler-calls"),
-    question="Is the saved epoch the best one?",
     run=_worst_kept,
     of_source=True,
 )

@@ -208,7 +208,6 @@ def _part_of_all(evidence: Evidence) -> Iterator[Finding]:
 
 WRONG_COUNT = Check(
     codes=("eval.wrong-count",),
-    question="Is a count of right predictions divided by the number of samples?",
     run=_wrong_count,
     of_source=True,
 )

@@ -194,7 +194,6 @@ def _misplaced(counts: torch.Tensor, weights: torch.Tensor) -> Iterator[Finding]
 
 CLASS_WEIGHTS = Check(
     codes=("loss.class-weights",),
-    question="Do the class weights of the loss favor rare classes?",
     run=_run,
     explains="data.imbalance loss.degenerate model.collapsed",
 )

@@ -175,7 +175,6 @@ def _precedes_tokens(tokens: torch.Tensor, targets: torch.Tensor, ignored: int) 
 
 IGNORED_CLASS = Check(
     codes=("loss.ignored-class",),
-    question="Does the loss ignore a class that the network should predict?",
     run=_ignored,
     explains="model.redundant-filters model.collapsed optim.lr-too-low fit.* data.imbalance data.missing-class",
 )

@@ -162,7 +162,6 @@ def _has(batch: object, targets: torch.Tensor) -> bool:
 
 PADDING_COUNTED = Check(
     codes=("loss.padding-counted",),
-    question="Does padding count in the loss?",
     threshold=f"{_PADDED:.0%} of the positions are padding, according to one number at the ends of rows or to a mask, "
     f"and are not ignored, or {_MOST:.0%} of them have a gradient, or they count in a mean",
     run=_run,

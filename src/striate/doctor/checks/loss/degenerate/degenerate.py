@@ -368,7 +368,6 @@ _OF_FINITE: tuple[_Rule, ...] = (
 
 DEGENERATE = Check(
     codes=("loss.degenerate",),
-    question="Can the loss become small, or stay constant, without right predictions?",
     run=_run,
     explains="loss.ignored-class model.collapsed model.dead-units model.vanishing-gradient optim.lr-too-low "
     "optim.no-step fit.*",

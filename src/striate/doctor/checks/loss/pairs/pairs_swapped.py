@@ -369,7 +369,6 @@ def _nearer(pulled: torch.Tensor, pushed: torch.Tensor) -> tuple[float, float]:
 
 CHECK = Check(
     codes=(CODE,),
-    question="Does the loss pull together what belongs together?",
     run=_run,
     quick=False,
     explains="loss.sign loss.degenerate loss.wrong-for-task model.collapsed fit.* optim.lr-too-low eval.wrong-count",

@@ -178,7 +178,6 @@ def _alike(x: torch.Tensor, image: torch.Tensor) -> bool:
 
 RIVALS = Check(
     codes=("loss.sign", "data.step-labels", "model.graph-detached", "optim.parameters-missing"),
-    question="If two networks train against each other, does each push the discriminator's outputs the right way?",
     run=_run,
     explains="loss.degenerate model.collapsed optim.no-step",
 )

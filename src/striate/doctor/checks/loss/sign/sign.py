@@ -265,7 +265,6 @@ def _share(start: Quality, after: Quality) -> str:
 
 SIGN = Check(
     codes=("loss.sign",),
-    question="Does training make predictions worse, and better if the gradients are reversed?",
     run=_find_sign,
     explains=(
         "loss.degenerate loss.initial-off loss.not-finite model.collapsed model.dead-units "

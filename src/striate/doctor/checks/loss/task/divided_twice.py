@@ -90,7 +90,6 @@ def _finding(node: ast.BinOp, count: str, other: ast.BinOp) -> Finding:
 
 DIVIDED_TWICE = Check(
     codes=("loss.wrong-for-task",),
-    question="Is each term of the loss divided by a count only once?",
     threshold="a loss that is a mean, divided by a count by which another loss of the same function, a sum, is divided",
     run=_run,
     of_source=True,

@@ -156,7 +156,6 @@ def _ramp_end(source: ScriptSource, weight: ast.expr) -> float | None:
 
 TERM_SCALES = Check(
     codes=("loss.wrong-for-task",),
-    question="Do the loss terms of a variational autoencoder have the same scale?",
     threshold=f"a mean over {_FEWEST} or more values per sample, added to a divergence that is a sum and has a weight "
     f"of {_WEIGHT:g} or more",
     run=_run,

@@ -90,7 +90,6 @@ _RULES: tuple[Callable[[Evidence, LossCall], Wrong | None], ...] = (
 
 WRONG_FOR_TASK = Check(
     codes=("loss.wrong-for-task",),
-    question="Does the loss fit the task and its targets?",
     run=_run,
     explains=(
         "data.label-range loss.degenerate loss.initial-off loss.not-finite loss.sign model.collapsed "

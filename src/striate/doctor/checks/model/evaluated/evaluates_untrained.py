@@ -172,18 +172,15 @@ def _never_updated(evidence: Evidence) -> Iterator[Finding]:
     yield from created_later_without_buffers(evidence)
 
 
-_QUESTION = "Does evaluation use the network that is trained, or an average that follows it?"
 _EXPLAINS = "model.unused-parameters model.frozen-parameters data.shift data.label-map fit.overfit fit.underfit"
 READ = Check(
     codes=(CODE,),
-    question=_QUESTION,
     run=_read,
     of_source=True,
     explains=_EXPLAINS,
 )
 CHECK = Check(
     codes=(CODE,),
-    question=_QUESTION,
     run=_run,
     quick=False,
     explains=_EXPLAINS,

@@ -237,7 +237,6 @@ def _finding(held: Sequence[float], own: Progress, other: Progress, course: str,
 
 LR_SCHEDULE = Check(
     codes=("optim.lr-schedule",),
-    question="Is the learning rate almost 0, or still warming up, while there is much to learn?",
     run=run,
     quick=False,
     explains="optim.lr-too-high optim.lr-too-low fit.*",

@@ -477,7 +477,6 @@ def _batches(evidence: Evidence) -> int | None:
 
 CHECK = Check(
     codes=(_CODE, _SCHEDULE),
-    question="Is the scheduler stepped as often as its lengths assume, after the optimizer, with the right metric?",
     run=_run,
     of_source=True,
     explains={_CODE: "optim.lr-schedule optim.lr-too-low", _SCHEDULE: "optim.lr-too-low"},

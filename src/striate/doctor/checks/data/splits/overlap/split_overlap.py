@@ -33,7 +33,6 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
 
 SPLIT_OVERLAP = Check(
     codes=("data.split-overlap",),
-    question="Are the positions of training and validation disjoint?",
     run=_run,
     of_source=True,
     explains="data.leak",
