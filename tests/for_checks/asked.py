@@ -49,6 +49,27 @@ def digits(batch: int = 32, most: int = 640) -> DataLoader[Any]:
     return DataLoader(TensorDataset(x[:most], y[:most]), batch, shuffle=True, generator=generator)
 
 
+def pixels(count: int = 320) -> tuple[Tensor, Tensor]:
+    """Images and labels of `digits`, to be changed."""
+    x, y = _digits()
+    return x[:count].clone(), y[:count].clone()
+
+
+def parts() -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+    """Digits to train on and others to validate on."""
+    x, y = _digits()
+    return (x[:640], y[:640]), (x[640:900], y[640:900])
+
+
+def more_rows(count: int = 400, numbers: int = 8) -> Tensor:
+    """Rows of independent numbers."""
+    return torch.randn(count, numbers, generator=torch.Generator().manual_seed(0))
+
+
+def rows_in_batches(x: Tensor, y: Tensor) -> DataLoader[Any]:
+    return DataLoader(TensorDataset(x, y), 32, shuffle=True, generator=torch.Generator().manual_seed(0))
+
+
 def perceptron(hidden: int = 32, depth: int = 1, activation: type[nn.Module] = nn.ReLU) -> nn.Sequential:
     """A fresh network for digits."""
     torch.manual_seed(0)
@@ -103,3 +124,8 @@ def stepped(loss: Tensor, optimizer: Any) -> Tensor:
     loss.backward()
     optimizer.step()
     return loss.detach()
+
+
+def sgd(model: nn.Module, lr: float = 0.05, **options: Any) -> torch.optim.Optimizer:
+    """Gradient descent of all parameters."""
+    return torch.optim.SGD(model.parameters(), lr=lr, **options)

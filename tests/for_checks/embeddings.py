@@ -125,3 +125,16 @@ class DeepEmbedding(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return functional.normalize(self.body(x), dim=1)
+
+
+def embedding(numbers: int = 64) -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Flatten(), nn.Linear(numbers, 48), nn.ReLU(), nn.Linear(48, 16))
+
+
+def noisy(x: Tensor) -> Tensor:
+    return x + 0.3 * torch.randn_like(x)
+
+
+def opposite(rows: Tensor) -> Tensor:
+    return rows.roll(len(rows) // 2)

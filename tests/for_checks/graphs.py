@@ -10,6 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
 
+from for_checks.asked import stepped
+
 
 @dataclass(frozen=True)
 class Graphs:
@@ -137,3 +139,13 @@ def step_of_graphs(model: nn.Module, batch: Any, optimizer: torch.optim.Optimize
     value.backward()
     optimizer.step()
     return value.detach()
+
+
+def of_classes(count: int, ordered: bool = False) -> list[dict[str, Tensor]]:
+    """Rings with the class of their nodes' first numbers."""
+    graphs = [graph | {"class": (graph["x"][:, 0].mean() > 0).long()} for graph in rings(count)]
+    return sorted(graphs, key=lambda graph: int(graph["class"])) if ordered else graphs
+
+
+def step_over_graphs(model: nn.Module, batch: Graphs, optimizer: Any, _: Any) -> Tensor:
+    return stepped(functional.cross_entropy(model(batch), batch.y), optimizer)

@@ -77,3 +77,19 @@ def filled(model: nn.Sequential, weight: float | None, bias: float | None) -> nn
         if bias is not None and layer.bias is not None:
             nn.init.constant_(layer.bias, bias)
     return model
+
+
+def seeded(make: Callable[[], nn.Module]) -> nn.Module:
+    torch.manual_seed(0)
+    return make()
+
+
+def two_layers(inputs: int, outputs: int) -> nn.Module:
+    torch.manual_seed(1)
+    return nn.Sequential(nn.Linear(inputs, 32), nn.ReLU(), nn.Linear(32, outputs))
+
+
+def convolutions() -> nn.Module:
+    """For digits."""
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv2d(1, 8, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(8 * 16, 10))

@@ -124,3 +124,13 @@ def found(text: str, names: dict[str, Any], checks: Any = CHECKS) -> dict[str, s
     for finding in findings:
         try_remedy(finding.remedy)
     return {finding.code: str(finding.remedy) for finding in findings}
+
+
+def codes_of_script(text: str, names: dict[str, Any], check: Any) -> list[str]:
+    """Of one check."""
+    return list(found(textwrap.dedent(text), names, [check]))
+
+
+def source_of(text: str, **names: Any) -> ScriptSource:
+    """A script of which the check reads nothing but the text and these names."""
+    return ScriptSource({"script.py": ast.parse(textwrap.dedent(text))}, names, ("script.py", 1, 2), 5)

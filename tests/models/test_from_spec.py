@@ -11,6 +11,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from striate.account.summarize import count_parameters
 from striate.errors import LayerStringError, ModelError
 from striate.models.from_spec import build_network, build_plan
 from striate.models.initialization.initialize import OUTPUT_SCALE
@@ -23,10 +24,6 @@ EVERYTHING = (
     "local(6,3,pad=same) lcn lrn bn leaky l2pool(2) chpool(3) gn(3) ln prelu elu(0.5) sigmoid tanh swish maxout(2) "
     "up(2) avgpool(2) pool(1) dropout softmax res[conv(5,3,stride=2,pad=1)] gap ln bn gn(1) fc(4) softmax"
 )
-
-
-def parameters(module):
-    return sum(p.numel() for p in module.parameters())
 
 
 @pytest.mark.parametrize("shape", [(4, 14), (4, 14, 11), (4, 6, 7, 5)])
@@ -51,7 +48,7 @@ def test_children_are_plain_modules_with_readable_names():
 
 def test_parameter_count_of_the_lectures_network():
     text = "conv(16,5) relu pool(2) conv(24,5) relu pool(2) fc(64) relu dropout(0.5) fc(10)"
-    assert parameters(build_network(text, (1, 28, 28))) == 35_330
+    assert count_parameters(build_network(text, (1, 28, 28))) == 35_330
 
 
 def test_a_spec_made_by_hand_is_built_and_its_errors_point_into_its_text():

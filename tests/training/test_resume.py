@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from rich.console import Console
+from saved_runs import train_quietly
 from short_runs import events_of
 
 from quick import few_quick
-from striate.api import resume, train_config
+from striate.api import resume
 from striate.errors import DataError, RunError, TrainingError
 from striate.runs.checkpoint import load_checkpoint, save_checkpoint
 from striate.runs.directory import RunDirectory
@@ -33,10 +33,6 @@ NETWORK = "conv(4,3) bn relu dropout(0.3) pool(2) fc(3)"
 def config_for(data: Path, **fields: object) -> Config:
     base = {"model.name": NETWORK, "batch": 8, "augment.shift": 2}
     return merge_request(read_config(None), data=str(data), epochs=4, fields=base | fields)
-
-
-def train_quietly(config: Config, out: Path) -> None:
-    train_config(config, out=out, console=Console(stderr=True), quiet=True)
 
 
 @pytest.fixture(scope="module")

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
 
-from for_checks.graphs import Graphs, rings, together
+from for_checks.graphs import Graphs, of_classes, together
 from for_checks.sequences import padded_sentences
 from striate.doctor.setup.batch import altered, copied, leaf, leaves, main_tensor, parts, reshuffled
 
@@ -25,11 +24,6 @@ def test_a_batch_of_the_scripts_own_class_is_copied_with_its_tensors() -> None:
     copy.given.zero_()
     assert copy.count == batch.count == 32
     assert int(batch.given[0, 0]) > 0
-
-
-def of_classes(count: int, ordered: bool = False) -> list[dict[str, Tensor]]:
-    graphs = [graph | {"class": (graph["x"][:, 0].mean() > 0).long()} for graph in rings(count)]
-    return sorted(graphs, key=lambda graph: int(graph["class"])) if ordered else graphs
 
 
 def test_objects_of_data_classes_are_batches_taken_apart() -> None:

@@ -5,6 +5,7 @@ import re
 import numpy as np
 import pytest
 import torch
+from meta_networks import on_meta
 from torch import nn
 
 from striate.errors import ModelError
@@ -20,13 +21,8 @@ def counts(network):
     }
 
 
-def build_meta(*arguments):
-    with torch.device("meta"):
-        return build_model(*arguments)
-
-
 def test_the_table_of_the_lectures_with_one_bias_a_unit():
-    found = counts(build_meta("alexnet-2012(groups=1)"))
+    found = counts(on_meta("alexnet-2012(groups=1)"))
     assert found == {
         "conv1": 34_944,
         "conv2": 614_656,
@@ -43,7 +39,7 @@ def test_the_table_of_the_lectures_with_one_bias_a_unit():
 
 
 def test_groups_halve_the_weights_of_three_layers():
-    both, two = counts(build_meta("alexnet-2012(groups=1)")), counts(build_meta("alexnet-2012"))
+    both, two = counts(on_meta("alexnet-2012(groups=1)")), counts(on_meta("alexnet-2012"))
     assert sum(two.values()) == 60_965_224
     for name, maps in {"conv2": 256, "conv4": 384, "conv5": 256}.items():
         assert two[name] - maps == (both[name] - maps) / 2
@@ -52,7 +48,7 @@ def test_groups_halve_the_weights_of_three_layers():
 
 
 def test_maps_have_the_sizes_of_the_paper():
-    network, shapes = build_meta("alexnet-2012"), {}
+    network, shapes = on_meta("alexnet-2012"), {}
     x = torch.empty(1, 3, 227, 227, device="meta")
     for name, module in network.named_children():
         x = module(x)
@@ -91,7 +87,7 @@ def test_response_normalization_is_the_formula_of_the_paper():
 
 @pytest.mark.parametrize(("size", "features"), [((227, 227), 9216), ((224, 224), 6400), ((67, 99), 512)])
 def test_the_2012_form_takes_the_maps_as_they_come(size, features):
-    network = build_meta("alexnet-2012", (1, *size), 5)
+    network = on_meta("alexnet-2012", (1, *size), 5)
     assert network.fc6.in_features == features
     assert network(torch.empty(2, 1, *size, device="meta")).shape == (2, 5)
 
@@ -120,14 +116,14 @@ def test_the_one_column_form_written_out():
 
 
 def test_dropout_comes_before_both_hidden_layers_of_the_one_column_form_and_behind_them_in_2012():
-    kinds = [type(m) for m in build_meta("alexnet").classifier]
+    kinds = [type(m) for m in on_meta("alexnet").classifier]
     assert kinds == [nn.Dropout, nn.Linear, nn.ReLU, nn.Dropout, nn.Linear, nn.ReLU, nn.Linear]
-    kinds = [type(m) for m in build_meta("alexnet-2012")][-7:]
+    kinds = [type(m) for m in on_meta("alexnet-2012")][-7:]
     assert kinds == [nn.Linear, nn.ReLU, nn.Dropout, nn.Linear, nn.ReLU, nn.Dropout, nn.Linear]
 
 
 def test_width_scales_every_layer():
-    network = build_meta("alexnet(width=16)")
+    network = on_meta("alexnet(width=16)")
     filters = [m.out_channels for m in network.features if isinstance(m, nn.Conv2d)]
     assert filters == [16, 48, 96, 64, 64]
     assert [m.out_features for m in network.classifier if isinstance(m, nn.Linear)] == [1024, 1024, 1000]
@@ -138,25 +134,25 @@ def test_width_scales_every_layer():
 @pytest.mark.parametrize("name", ["alexnet", "alexnet-2012", "zfnet"])
 def test_too_small_an_image_gets_the_smallest_size_that_fits(name, shape):
     with pytest.raises(ModelError) as caught:
-        build_meta(name, shape, 3)
+        on_meta(name, shape, 3)
     assert "no window of" in caught.value.got
     size, other = re.search(r"--size (\w+), or another network: --model ([\w-]+)", caught.value.remedy).groups()
     sides = [int(side) for side in size.split("x")]
     height, width = sides * 2 if len(sides) == 1 else sides
     fitting = (shape[0], height, width)
-    assert build_meta(name, fitting, 3)(torch.empty(2, *fitting, device="meta")).shape == (2, 3)
+    assert on_meta(name, fitting, 3)(torch.empty(2, *fitting, device="meta")).shape == (2, 3)
     assert build_model(other, shape, 3).eval()(torch.zeros(1, *shape)).shape == (1, 3)
     smallest = min(height, width)
     with pytest.raises(ModelError):
-        build_meta(name, (shape[0], smallest - 1, smallest), 3)
+        on_meta(name, (shape[0], smallest - 1, smallest), 3)
 
 
 @pytest.mark.parametrize("shape", [(13,), (1, 100), (1, 70, 70, 70)])
 def test_what_is_no_image_gets_a_network_that_takes_it(shape):
     with pytest.raises(ModelError) as caught:
-        build_meta("alexnet-2012", shape, 3)
+        on_meta("alexnet-2012", shape, 3)
     other = re.search(r"--model ([\w-]+)", caught.value.remedy).group(1)
-    build_meta(other, shape, 3)
+    on_meta(other, shape, 3)
 
 
 def test_printed_first_weights():

@@ -6,6 +6,7 @@ import math
 
 import pytest
 import torch
+from meta_networks import on_meta
 from torch import nn
 
 from striate.account.summarize import count_parameters
@@ -15,11 +16,6 @@ from striate.models.zoo.densenet import DenseBlock, DenseLayer, DenseNet
 
 NAMES = {"densenet121": 7_978_856, "densenet161": 28_681_000, "densenet169": 14_149_480, "densenet201": 20_013_928}
 SMALL = "densenet121(growth=4,width=8{})"
-
-
-def on_meta(text: str, *arguments) -> nn.Module:
-    with torch.device("meta"):
-        return build_model(text, *arguments)
 
 
 @pytest.mark.each_nth(4)

@@ -6,6 +6,7 @@ import math
 
 import pytest
 import torch
+from meta_networks import on_meta
 from torch import nn
 
 from quick import few_quick
@@ -13,11 +14,6 @@ from striate.account.summarize import count_parameters
 from striate.errors import ModelError
 from striate.models.build import build_model
 from striate.models.zoo.googlenet import MODULES, GoogLeNetOutputs, Inception, restandardized
-
-
-def on_meta(text: str, *arguments) -> nn.Module:
-    with torch.device("meta"):
-        return build_model(text, *arguments)
 
 
 def test_parameters_with_and_without_auxiliary_classifiers():

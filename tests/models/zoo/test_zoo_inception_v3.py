@@ -6,17 +6,13 @@ import math
 
 import pytest
 import torch
+from meta_networks import on_meta
 from torch import nn
 
 from striate.account.summarize import count_parameters
 from striate.errors import ModelError
 from striate.models.build import build_model
 from striate.models.zoo.inception_v3 import InceptionA, InceptionB, InceptionC, InceptionD, InceptionE, InceptionOutputs
-
-
-def on_meta(text: str, *arguments) -> nn.Module:
-    with torch.device("meta"):
-        return build_model(text, *arguments)
 
 
 def test_parameters_with_and_without_the_auxiliary_classifier():

@@ -5,8 +5,10 @@ import re
 
 import pytest
 import torch
+from meta_networks import on_meta
 from torch import nn
 
+from striate.account.summarize import count_parameters
 from striate.errors import ModelError
 from striate.models.build import build_model
 
@@ -14,29 +16,20 @@ from striate.models.build import build_model
 TABLE = {"vgg11": (133, 11), "vgg13": (133, 13), "vgg16": (138, 16), "vgg19": (144, 19)}
 
 
-def parameters(module):
-    return sum(p.numel() for p in module.parameters())
-
-
-def build_meta(*arguments):
-    with torch.device("meta"):
-        return build_model(*arguments)
-
-
 @pytest.mark.parametrize("name", TABLE)
 def test_depth_and_parameters_of_the_paper(name):
-    network = build_meta(name)
+    network = on_meta(name)
     millions, depth = TABLE[name]
-    assert round(parameters(network) / 1e6) == millions
+    assert round(count_parameters(network) / 1e6) == millions
     assert sum(isinstance(m, nn.Conv2d | nn.Linear) for m in network.modules()) == depth
     assert all(m.kernel_size == (3, 3) for m in network.modules() if isinstance(m, nn.Conv2d))
 
 
 @pytest.mark.parametrize("name", TABLE)
 def test_batch_normalization_adds_two_numbers_a_map_and_nothing_else(name):
-    plain, normalized = build_meta(name), build_meta(f"{name}_bn")
+    plain, normalized = on_meta(name), on_meta(f"{name}_bn")
     maps = sum(m.out_channels for m in plain.features if isinstance(m, nn.Conv2d))
-    assert parameters(normalized) - parameters(plain) == 2 * maps
+    assert count_parameters(normalized) - count_parameters(plain) == 2 * maps
     kinds = [type(m) for m in normalized.features if not isinstance(m, nn.BatchNorm2d)]
     assert kinds == [type(m) for m in plain.features]
     for before, layer in zip(normalized.features, normalized.features[1:], strict=False):
@@ -44,14 +37,14 @@ def test_batch_normalization_adds_two_numbers_a_map_and_nothing_else(name):
 
 
 def test_most_of_vgg16_is_in_one_layer():
-    network = build_meta("vgg16")
+    network = on_meta("vgg16")
     assert network.classifier[0].weight.numel() == 102_760_448
-    assert parameters(network.features) == 14_714_688
+    assert count_parameters(network.features) == 14_714_688
 
 
 def test_small_head():
-    network = build_meta("vgg16(head=small)", (3, 32, 32), 10)
-    assert parameters(network) == 14_714_688 + 512 * 10 + 10
+    network = on_meta("vgg16(head=small)", (3, 32, 32), 10)
+    assert count_parameters(network) == 14_714_688 + 512 * 10 + 10
     assert network(torch.empty(2, 3, 32, 32, device="meta")).shape == (2, 10)
     narrow = build_model("vgg11(width=4,head=small)", (3, 64, 64), 3).eval()
     x = torch.rand(2, 3, 64, 64)
@@ -91,7 +84,7 @@ def test_written_out():
 
 
 def test_width_scales_every_layer():
-    network = build_meta("vgg13(width=8)")
+    network = on_meta("vgg13(width=8)")
     filters = [m.out_channels for m in network.features if isinstance(m, nn.Conv2d)]
     assert filters == [8, 8, 16, 16, 32, 32, 64, 64, 64, 64]
     assert [m.out_features for m in network.classifier if isinstance(m, nn.Linear)] == [512, 512, 1000]
@@ -106,12 +99,12 @@ def test_any_size_from_32(size):
 @pytest.mark.parametrize("shape", [(1, 28, 28), (3, 31, 200)])
 def test_too_small_an_image_gets_the_smallest_size_that_fits(shape):
     with pytest.raises(ModelError) as caught:
-        build_meta("vgg16", shape, 3)
+        on_meta("vgg16", shape, 3)
     assert "→ 1, and no window of 2 fits into 1" in caught.value.got
     size = re.search(r"--size (\w+)", caught.value.remedy).group(1)
     height, _, width = size.partition("x")
     fitting = (shape[0], int(height), int(width or height))
-    assert build_meta("vgg16", fitting, 3)(torch.empty(1, *fitting, device="meta")).shape == (1, 3)
+    assert on_meta("vgg16", fitting, 3)(torch.empty(1, *fitting, device="meta")).shape == (1, 3)
 
 
 @pytest.mark.each_nth(2)

@@ -2,22 +2,15 @@
 
 import pytest
 import torch
+from meta_networks import on_meta
 from torch import nn
 
+from striate.account.summarize import count_parameters
 from striate.models.build import build_model
 
 
-def parameters(module):
-    return sum(p.numel() for p in module.parameters())
-
-
-def build_meta(*arguments):
-    with torch.device("meta"):
-        return build_model(*arguments)
-
-
 def test_maps_have_the_sizes_of_figure_3():
-    network, sides = build_meta("zfnet"), []
+    network, sides = on_meta("zfnet"), []
     x = torch.empty(1, 3, 224, 224, device="meta")
     for module in network:
         x = module(x)
@@ -28,21 +21,22 @@ def test_maps_have_the_sizes_of_figure_3():
 
 
 def test_only_the_first_layer_has_fewer_parameters_than_alexnet_without_groups():
-    network, alexnet = build_meta("zfnet"), build_meta("alexnet-2012(groups=1)")
-    assert parameters(network) == 62_357_608
-    assert parameters(alexnet) - parameters(network) == 3 * 96 * (11 * 11 - 7 * 7)
-    assert parameters(alexnet) - parameters(network) == parameters(alexnet.conv1) - parameters(network.conv1)
+    network, alexnet = on_meta("zfnet"), on_meta("alexnet-2012(groups=1)")
+    assert count_parameters(network) == 62_357_608
+    fewer = 3 * 96 * (11 * 11 - 7 * 7)
+    assert count_parameters(alexnet) - count_parameters(network) == fewer
+    assert count_parameters(alexnet.conv1) - count_parameters(network.conv1) == fewer
 
 
 @pytest.mark.parametrize("size", [(63, 63), (100, 63), (225, 224)])
 def test_other_sizes(size):
-    network = build_meta("zfnet", (1, *size), 4)
+    network = on_meta("zfnet", (1, *size), 4)
     assert network(torch.empty(2, 1, *size, device="meta")).shape == (2, 4)
 
 
 def test_the_last_cut_off_column_is_seen():
     """With 110 columns, pooling 3 with stride 2 sees the last one only in a window that reaches over the border."""
-    pool = build_meta("zfnet").pool1
+    pool = on_meta("zfnet").pool1
     x = torch.zeros(1, 1, 110, 110)
     x[..., -1] = 1
     assert pool(x)[..., -1].min() == 1

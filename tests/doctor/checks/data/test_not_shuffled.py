@@ -11,15 +11,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
 
-from for_checks.asked import adam, asked, asked_in_script, digits, perceptron, stepped
-from for_checks.graphs import GraphMessages, Graphs, rings, together
+from for_checks.asked import adam, asked, asked_in_script, perceptron, pixels, stepped
+from for_checks.graphs import GraphMessages, of_classes, step_over_graphs, together
 from striate.doctor.checks.data.not_shuffled import NOT_SHUFFLED, between_stretches
 from striate.doctor.evidence.clock import NoEvidence
-
-
-def pixels(count: int = 640) -> tuple[Tensor, Tensor]:
-    x, y = digits().dataset.tensors  # type: ignore[attr-defined]
-    return x[:count], y[:count]
 
 
 def momentum(parameters: object) -> torch.optim.Optimizer:
@@ -64,7 +59,7 @@ def test_a_class_beside_a_place_has_an_order(ordered: bool) -> None:
 @pytest.mark.each_nth(3)
 @pytest.mark.parametrize("size", [8, 32, 64])
 def test_sorted_classes_are_found_whatever_the_batch(size: int) -> None:
-    x, y = pixels()
+    x, y = pixels(640)
     order = y.argsort(stable=True)
     loader = DataLoader(TensorDataset(x[order], y[order]), size)
     (finding,) = asked(NOT_SHUFFLED, perceptron(), loader, optimizer=momentum)
@@ -81,7 +76,7 @@ def test_numbers_in_order_are_found() -> None:
 
 
 def test_an_order_by_chance_needs_no_shuffling() -> None:
-    assert not asked(NOT_SHUFFLED, perceptron(), DataLoader(TensorDataset(*pixels()), 32))
+    assert not asked(NOT_SHUFFLED, perceptron(), DataLoader(TensorDataset(*pixels(640)), 32))
 
 
 def test_the_variance_between_stretches() -> None:
@@ -108,15 +103,6 @@ def test_classes_one_after_the_other_of_a_network_that_embeds(ordered: bool) -> 
     batches = DataLoader(TensorDataset(torch.randn(320, 6), labels), 32)
     found = asked(NOT_SHUFFLED, network, batches, step=step)
     assert [one.code for one in found] == ["data.not-shuffled"] * ordered
-
-
-def step_over_graphs(model: nn.Module, batch: Graphs, optimizer: Any, _: Any) -> Tensor:
-    return stepped(functional.cross_entropy(model(batch), batch.y), optimizer)
-
-
-def of_classes(count: int, ordered: bool = False) -> list[dict[str, Tensor]]:
-    graphs = [graph | {"class": (graph["x"][:, 0].mean() > 0).long()} for graph in rings(count)]
-    return sorted(graphs, key=lambda graph: int(graph["class"])) if ordered else graphs
 
 
 @pytest.mark.parametrize("ordered", [True, False])

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, Sampler
 from torch.utils.data.distributed import DistributedSampler
 
 from for_checks.asked import digits, perceptron, read
-from for_checks.scripts import SCRIPT, found, values
+from for_checks.scripts import SCRIPT, codes_of_script, found, values
 from striate.doctor.checks.data.same_order import SAME_ORDER
 from striate.doctor.script.drawn_batches import DrawnBatches
 
@@ -159,10 +159,6 @@ def test_a_distributed_sampler_of_processes_that_there_are_not() -> None:
     text = SCRIPT.replace("    model.train()", "    loader.sampler.set_epoch(epoch)\n    model.train()")
     assert "in one process" in found(text, names, [SAME_ORDER])["data.same-order"]
     assert found(f"torch.distributed.init_process_group('gloo')\n{text}", names, [SAME_ORDER]) == {}
-
-
-def codes_of_script(text: str, names: dict[str, Any], check: Any) -> list[str]:
-    return list(found(textwrap.dedent(text), names, [check]))
 
 
 @pytest.mark.parametrize("seeded", [True, False])

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import ast
 import copy
-import textwrap
 from types import SimpleNamespace
-from typing import Any
 
 import pytest
 import torch
@@ -14,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from for_checks.asked import asked, digits, perceptron, read
-from for_checks.scripts import SCRIPT, found, values
+from for_checks.scripts import SCRIPT, codes_of_script, found, values
 from striate.doctor.checks.eval.mode import MODE
 from striate.doctor.setup.script_source import ScriptSource
 
@@ -535,10 +533,6 @@ def test_an_average_is_in_evaluation_mode_from_its_beginning(average: bool) -> N
     """
     said = read(text, MODE, trainer.model, digits(), names={"self": trainer, "val_loader": digits()})
     assert len(said) == (not average)
-
-
-def codes_of_script(text: str, names: dict[str, Any], check: Any) -> list[str]:
-    return list(found(textwrap.dedent(text), names, [check]))
 
 
 PHASES = """

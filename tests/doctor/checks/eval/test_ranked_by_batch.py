@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import textwrap
-from typing import Any
-
 import pytest
 import torch
 from torch.utils.data import DataLoader, TensorDataset
 
-from for_checks.scripts import SCRIPT, found, values
+from for_checks.scripts import SCRIPT, codes_of_script, found, values
 from striate.doctor.checks.eval.ranked_by_batch import RANKED_BY_BATCH
 
 METRIC = """
@@ -52,10 +49,6 @@ def evaluate():
         {line}
     return {mean}
 """
-
-
-def codes_of_script(text: str, names: dict[str, Any], check: Any) -> list[str]:
-    return list(found(textwrap.dedent(text), names, [check]))
 
 
 @pytest.mark.slow

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import textwrap
-from typing import Any
 
 import pytest
 import torch
@@ -11,7 +10,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from for_checks.asked import digits, perceptron, read
-from for_checks.scripts import SCRIPT, found, values
+from for_checks.scripts import SCRIPT, codes_of_script, found, values
 from striate.doctor.checks.eval.threshold import THRESHOLD
 
 
@@ -33,10 +32,6 @@ def test_probabilities_that_a_network_gives_are_above_zero(limit: str, wrong: bo
     assert [one.code for one in said] == ["eval.threshold"] * wrong
 
 
-def codes_of_text(text: str, names: dict[str, Any], check: Any) -> list[str]:
-    return list(found(text, names, [check]))
-
-
 @pytest.mark.parametrize(
     ("kept", "wrong"),
     [("(logits, y)", True), ("(y, logits)", False), ("(logits.sigmoid(), y)", False), ("logits", False)],
@@ -53,7 +48,7 @@ def test_logits_that_another_method_keeps_are_no_probabilities(kept: str, wrong:
                 return logits > 0.5
         """)
     loss = nn.ModuleDict({"loss": nn.BCEWithLogitsLoss()})
-    assert codes_of_text(text, values() | {"tagger": loss}, THRESHOLD) == ["eval.threshold"] * wrong
+    assert codes_of_script(text, values() | {"tagger": loss}, THRESHOLD) == ["eval.threshold"] * wrong
 
 
 SCORED = """
@@ -99,7 +94,7 @@ def test_logits_of_all_batches_are_no_probabilities(made: str, wrong: bool) -> N
             return (probs > 0.5).astype(int)
         """)
     names = values() | {"criterion": nn.BCEWithLogitsLoss()}
-    assert codes_of_text(text, names, THRESHOLD) == ["eval.threshold"] * wrong
+    assert codes_of_script(text, names, THRESHOLD) == ["eval.threshold"] * wrong
 
 
 @pytest.mark.parametrize(("given", "wrong"), [("torch.sigmoid(model(x)).cpu()", True), ("model(x).cpu()", False)])
@@ -115,7 +110,7 @@ def test_what_another_function_has_squashed_is_not_squashed_again(given: str, wr
             return ((torch.sigmoid(outputs) > 0.5) == targets).float().mean()
         print(score(*infer(val_loader)))
         """)
-    assert codes_of_text(text, values(), THRESHOLD) == ["eval.threshold"] * wrong
+    assert codes_of_script(text, values(), THRESHOLD) == ["eval.threshold"] * wrong
 
 
 @pytest.mark.parametrize(("by", "most", "wrong"), [("softmax", 2, True), ("softmax", 1, False), ("sigmoid", 2, False)])

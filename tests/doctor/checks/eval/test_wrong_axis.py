@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from for_checks.asked import perceptron, said, stepped
 from for_checks.pictures import Faces, blob, map_of_points, step_of_points
-from for_checks.scripts import SCRIPT, found, values
+from for_checks.scripts import SCRIPT, codes_of_script, found, values
 from remedies_tried import try_remedy
 from striate.doctor.checks.eval.wrong_axis import WRONG_AXIS
 from striate.doctor.evidence.clock import Clock
@@ -22,10 +22,6 @@ from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.setup.preserved_state import state_preserved
 from striate.doctor.setup.script_source import ScriptSource
 from striate.doctor.setup.training_setup import make_setup
-
-
-def codes_of_text(text: str, names: dict[str, Any], check: Any) -> list[str]:
-    return list(found(text, names, [check]))
 
 
 @pytest.mark.parametrize(("axis", "right"), [(0, False), (1, True)])
@@ -83,7 +79,7 @@ def test_the_nearest_of_each_row_lie_along_axis_1(scores: str, axis: int, column
             nearest = similarity.topk(1, dim={axis}).indices
             return (labels[nearest] == {column}).any(1).float().mean()
         """)
-    assert codes_of_text(text, values(), WRONG_AXIS) == ["eval.wrong-axis"] * wrong
+    assert codes_of_script(text, values(), WRONG_AXIS) == ["eval.wrong-axis"] * wrong
 
 
 @pytest.mark.parametrize(("call", "wrong"), [("logits.argmax(dim=1)", True), ("(logits > 0).long()", False)])

@@ -10,8 +10,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
 
-from for_checks.asked import asked, digits, loop, perceptron, stepped
+from for_checks.asked import asked, digits, loop, more_rows, perceptron, rows_in_batches, stepped
 from for_checks.claims import Scores
+from for_checks.networks import two_layers
 from striate.doctor.checks.fit.cannot_overfit_batch import CANNOT_OVERFIT_BATCH
 from striate.doctor.checks.fit.plateau import PLATEAU
 from striate.doctor.checks.fit.underfit import UNDERFIT
@@ -100,10 +101,6 @@ def test_embeddings_are_no_answers() -> None:
 X = torch.randn(320, 4, generator=torch.Generator().manual_seed(0))
 
 
-def rows_in_batches(x: Tensor, y: Tensor) -> DataLoader[Any]:
-    return DataLoader(TensorDataset(x, y), 32, shuffle=True, generator=torch.Generator().manual_seed(0))
-
-
 class Margin(nn.Module):
     def forward(self, scores: Tensor, signs: Tensor) -> Tensor:
         return (1 - signs * scores).clamp(min=0).square().mean()
@@ -121,15 +118,6 @@ def test_scores_beyond_a_margin_are_right(blind: bool, integers: bool) -> None:
     options: Any = {"optimizer": torch.optim.Adam(model.parameters(), 0.01), "loss": Margin()}
     said = asked(CANNOT_OVERFIT_BATCH, model, rows_in_batches(X, signs), **options)
     assert [one.code for one in said] == ["fit.cannot-overfit-batch"] * blind
-
-
-def more_rows(count: int = 400, numbers: int = 8) -> torch.Tensor:
-    return torch.randn(count, numbers, generator=torch.Generator().manual_seed(0))
-
-
-def two_layers(inputs: int, outputs: int) -> nn.Module:
-    torch.manual_seed(1)
-    return nn.Sequential(nn.Linear(inputs, 32), nn.ReLU(), nn.Linear(32, outputs))
 
 
 @pytest.mark.slow

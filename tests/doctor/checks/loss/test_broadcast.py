@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
 
-from for_checks.asked import adam, asked, asked_in_script, digits, loop, perceptron, stepped
+from for_checks.asked import adam, asked, asked_in_script, digits, loop, perceptron, rows_in_batches, stepped
 from for_checks.claims import Claims, Column, of_claims
 from for_checks.rewards import ACTOR_CRITIC, DEEP_Q, found_in_rewards, of_code, values_of_rewards
 from for_checks.steps import told
@@ -120,10 +120,6 @@ RATES = (X[:, 0] - 0.5).exp()
 
 
 COUNTS = torch.poisson(RATES, generator=torch.Generator().manual_seed(0))
-
-
-def rows_in_batches(x: Tensor, y: Tensor) -> DataLoader[Any]:
-    return DataLoader(TensorDataset(x, y), 32, shuffle=True, generator=torch.Generator().manual_seed(0))
 
 
 class Flattened(nn.PoissonNLLLoss):

@@ -9,15 +9,11 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from for_checks.asked import asked, digits, loop, perceptron
+from for_checks.asked import asked, digits, loop, perceptron, sgd
 from striate.doctor.checks.loss.initial_off import INITIAL_OFF
 from striate.doctor.evidence.clock import NoEvidence
 
 LOSS = nn.CrossEntropyLoss()
-
-
-def sgd(model: nn.Module, lr: float = 0.05, **options: Any) -> torch.optim.Optimizer:
-    return torch.optim.SGD(model.parameters(), lr=lr, **options)
 
 
 def test_first_predictions_that_are_too_confident() -> None:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
 
-from for_checks.asked import asked, digits, perceptron
+from for_checks.asked import asked, digits, perceptron, sgd
 from striate.doctor.checks.loss.not_finite import NOT_FINITE
 
 
@@ -56,10 +55,6 @@ def test_perfect_predictions_with_a_loss_of_nan_are_a_warning() -> None:
     (found,) = asked(NOT_FINITE, model, loader, loss=own)
     assert found.severity == "warning"
     assert not asked(NOT_FINITE, model, loader, loss=nn.BCELoss())
-
-
-def sgd(model: nn.Module, lr: float = 0.05, **options: Any) -> torch.optim.Optimizer:
-    return torch.optim.SGD(model.parameters(), lr=lr, **options)
 
 
 def test_weights_that_ran_away_are_no_matter_of_the_loss() -> None:

@@ -12,7 +12,19 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
 
-from for_checks.asked import adam, asked, asked_in_script, digits, loop, perceptron, quick_adam, read, said, stepped
+from for_checks.asked import (
+    adam,
+    asked,
+    asked_in_script,
+    digits,
+    loop,
+    perceptron,
+    quick_adam,
+    read,
+    rows_in_batches,
+    said,
+    stepped,
+)
 from for_checks.networks import Middle
 from for_checks.pictures import Clips
 from striate import diagnose
@@ -107,10 +119,6 @@ class Patches(nn.Module):
 def test_attention_runs_along_positions(batch_first: bool) -> None:
     findings = said(BATCH_MIXING, Patches(batch_first), digits(), loss=LOSS)
     assert [finding.code for finding in findings] == ["model.batch-mixing"] * (not batch_first)
-
-
-def rows_in_batches(x: Tensor, y: Tensor) -> DataLoader[Any]:
-    return DataLoader(TensorDataset(x, y), 32, shuffle=True, generator=torch.Generator().manual_seed(0))
 
 
 class Attending(nn.Module):

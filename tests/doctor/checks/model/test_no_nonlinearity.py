@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -12,6 +11,7 @@ from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
 
 from for_checks.asked import asked, digits, perceptron, quick_adam, said
+from for_checks.networks import seeded
 from striate.doctor.checks.model.no_nonlinearity import NO_NONLINEARITY
 
 
@@ -47,11 +47,6 @@ def test_weights_that_stay_at_zero_hide_what_bends(straight: bool) -> None:
     optimizer = torch.optim.Adam(model.parameters(), 1e-3)
     findings = asked(NO_NONLINEARITY, model, digits(), loss=nn.CrossEntropyLoss(), optimizer=optimizer)
     assert [one.code for one in findings] == ["model.no-nonlinearity"] * straight
-
-
-def seeded(make: Callable[[], nn.Module]) -> nn.Module:
-    torch.manual_seed(0)
-    return make()
 
 
 def linear(*more: nn.Module) -> nn.Sequential:

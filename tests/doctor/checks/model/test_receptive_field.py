@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,6 +11,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from for_checks.asked import asked, quick_adam, said
+from for_checks.networks import seeded
 from striate.doctor.checks.model.receptive_field import RECEPTIVE_FIELD, _window
 from striate.doctor.checks.optim.lr_too_low import LR_TOO_LOW
 from striate.doctor.evidence.clock import NoEvidence
@@ -46,11 +46,6 @@ def test_a_state_that_has_seen_one_step_is_reported(place: int, cell: bool, turn
     loader = DataLoader(TensorDataset(x, x.mean((1, 2))), 16)
     found = said(RECEPTIVE_FIELD, Recurrent(place, cell, turned), loader, loss=nn.MSELoss())
     assert [f"only the {wrong} one changes the predictions" in f.measured for f in found] == [True] * bool(wrong)
-
-
-def seeded(make: Callable[[], nn.Module]) -> nn.Module:
-    torch.manual_seed(0)
-    return make()
 
 
 def spots() -> DataLoader[Any]:

@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import pytest
-import torch
 from torch import nn
 
 from for_checks.asked import asked, digits, perceptron, quick_adam
+from for_checks.networks import seeded
 from striate.doctor.checks.model.shrinks_too_fast import SHRINKS_TOO_FAST
-
-
-def seeded(make: Callable[[], nn.Module]) -> nn.Module:
-    torch.manual_seed(0)
-    return make()
 
 
 def stages(*strides: int, kernel: int = 3) -> nn.Module:

@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import pytest
-import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from for_checks.asked import asked, digits, quick_adam
+from for_checks.networks import seeded
 from striate.doctor.checks.model.too_small import TOO_SMALL
-
-
-def seeded(make: Callable[[], nn.Module]) -> nn.Module:
-    torch.manual_seed(0)
-    return make()
 
 
 def narrow(width: int, norm: bool = False) -> nn.Module:

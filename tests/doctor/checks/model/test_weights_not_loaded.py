@@ -10,7 +10,7 @@ import pytest
 from torch import Tensor, nn
 
 from for_checks.asked import digits, perceptron
-from for_checks.scripts import SCRIPT, found, values
+from for_checks.scripts import SCRIPT, codes_of_script, values
 from remedies_tried import try_remedy
 from striate.doctor.checks.model.weights_not_loaded import CHECK as WEIGHTS_NOT_LOADED
 from striate.doctor.evidence.clock import Clock
@@ -19,10 +19,6 @@ from striate.doctor.setup.loaded_weights import LoadedWeights, watched_loads
 from striate.doctor.setup.script_source import ScriptSource
 from striate.doctor.setup.training_setup import make_setup
 from striate.records import Finding
-
-
-def codes_of_text(text: str, names: dict[str, Any], check: Any) -> list[str]:
-    return list(found(text, names, [check]))
 
 
 class Forecasts(nn.Module):
@@ -53,11 +49,7 @@ class Forecast(nn.Module):
 def test_a_part_does_not_get_the_names_of_the_full_network(given: str, wrong: bool) -> None:
     text = SCRIPT + f"\nnet = Forecast()\nnet.load_state_dict({given}, strict=False)\n"
     names = values() | {"model": Forecasts(), "Forecast": Forecast}
-    assert codes_of_text(text, names, WEIGHTS_NOT_LOADED) == ["model.weights-not-loaded"] * wrong
-
-
-def codes_of_script(text: str, names: dict[str, Any], check: Any) -> list[str]:
-    return list(found(textwrap.dedent(text), names, [check]))
+    assert codes_of_script(text, names, WEIGHTS_NOT_LOADED) == ["model.weights-not-loaded"] * wrong
 
 
 @pytest.mark.parametrize(("taken", "wrong"), [("", True), ('["net"]', False)])

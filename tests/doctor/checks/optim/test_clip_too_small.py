@@ -8,16 +8,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from for_checks.asked import asked, digits, perceptron
+from for_checks.asked import asked, digits, perceptron, sgd
 from for_checks.steps import every_so_many
 from striate.doctor.checks.optim.clip_too_small import CLIP_TOO_SMALL
 from striate.doctor.checks.optim.lr_too_low import LR_TOO_LOW
 
 LOSS = nn.CrossEntropyLoss()
-
-
-def sgd(model: nn.Module, lr: float = 0.05, **options: Any) -> torch.optim.Optimizer:
-    return torch.optim.SGD(model.parameters(), lr=lr, **options)
 
 
 @pytest.mark.slow

@@ -11,7 +11,7 @@ from torch.nn import functional
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader, TensorDataset
 
-from for_checks.asked import asked, digits, loop, perceptron, said
+from for_checks.asked import asked, digits, loop, perceptron, said, sgd
 from for_checks.claims import Flow, likelihood, sensors
 from for_checks.pictures import signs
 from striate.doctor.checks.optim.lr_too_high import LR_TOO_HIGH
@@ -96,10 +96,6 @@ def test_momentum_adds_up_steps_of_one_length(rate: float, momentum: float, far:
 
     found = said(LR_TOO_HIGH, perceptron(), digits(), optimizer=make)
     assert ["adds up" in one.measured for one in found] == [True] * far
-
-
-def sgd(model: nn.Module, lr: float, **options: Any) -> torch.optim.Optimizer:
-    return torch.optim.SGD(model.parameters(), lr=lr, **options)
 
 
 @pytest.mark.each_nth(2)

@@ -11,17 +11,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
 
-from for_checks.asked import asked, digits, loop, perceptron, read, stepped
+from for_checks.asked import asked, digits, loop, perceptron, read, sgd, stepped
 from for_checks.claims import patients, sorted_cox
 from for_checks.scripts import Counting
-from for_checks.steps import scheduled
+from for_checks.steps import scheduled, stepping
 from striate.doctor.checks.optim.lr_too_low import LR_TOO_LOW
 from striate.doctor.setup.script_source import ScriptSource
-
-
-def stepping(loss: Any) -> dict[str, Any]:
-    """A loss that stands in the step, as in a script."""
-    return {"step": lambda model, batch, optimizer, _: loop(model, batch, optimizer, loss)}
 
 
 @pytest.mark.each_nth(2)
@@ -107,10 +102,6 @@ def test_a_rate_that_leads_nowhere_is_too_low(make: Any) -> None:
     assert "epochs" in found.measured
     own = type(make(perceptron().parameters())).__name__
     assert found.remedy.startswith(f"`optimizer = torch.optim.{own}(model.parameters(), lr=")
-
-
-def sgd(model: nn.Module, lr: float, **options: Any) -> torch.optim.Optimizer:
-    return torch.optim.SGD(model.parameters(), lr=lr, **options)
 
 
 @pytest.mark.each_nth(2)

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import ast
-import textwrap
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from for_checks.asked import asked, digits, perceptron
+from for_checks.asked import asked, digits, perceptron, sgd
 from for_checks.rewards import uncleared
+from for_checks.scripts import source_of
 from for_checks.steps import every_so_many
 from striate.doctor.checks.optim.missing_zero_grad import MISSING_ZERO_GRAD
 from striate.doctor.evidence.clock import Clock
@@ -66,10 +66,6 @@ def test_gradients_that_are_put_in_their_place_need_no_clearing(left: bool) -> N
     assert [one.code for one in findings] == ["optim.missing-zero-grad"] * left
 
 
-def sgd(model: nn.Module, lr: float = 0.05, **options: Any) -> torch.optim.Optimizer:
-    return torch.optim.SGD(model.parameters(), lr=lr, **options)
-
-
 def test_gradients_are_never_cleared() -> None:
     model = perceptron()
     step = every_so_many(clear="never")
@@ -84,10 +80,6 @@ def test_gradients_that_are_cleared_at_some_time(every: int, clear: str) -> None
     model = perceptron()
     step = every_so_many(every, clear=clear)
     assert not asked(MISSING_ZERO_GRAD, model, digits(), step=step, optimizer=sgd(model), loss=LOSS)
-
-
-def source_of(text: str, **names: Any) -> ScriptSource:
-    return ScriptSource({"script.py": ast.parse(textwrap.dedent(text))}, names, ("script.py", 1, 2), 5)
 
 
 CLOSURE = """

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from for_checks.asked import asked, digits, perceptron, read
+from for_checks.asked import asked, digits, perceptron, read, sgd
 from for_checks.steps import every_so_many
 from striate.doctor.checks.optim.no_step import NO_STEP
 
@@ -36,10 +36,6 @@ def test_each_optimizer_of_a_loop_has_gradients(detached: bool) -> None:
     text = "for x, y in loader:\n    pass\n"
     findings = read(text, NO_STEP, judge, digits(), loss=LOSS, optimizer=of_judge, step=step, names=names)
     assert ["`optimizerG`" in one.measured for one in findings] == [True] * detached
-
-
-def sgd(model: nn.Module, lr: float = 0.05, **options: Any) -> torch.optim.Optimizer:
-    return torch.optim.SGD(model.parameters(), lr=lr, **options)
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from for_checks.asked import asked, digits, loop, perceptron, read, stepped
+from for_checks.asked import asked, digits, loop, perceptron, read, sgd, stepped
 from for_checks.sequences import Rates, counted
 from striate.doctor.checks.optim.parameters_missing import PARAMETERS_MISSING
 from striate.doctor.setup.script_source import ScriptSource
@@ -102,10 +102,6 @@ def test_a_network_that_no_optimizer_holds_is_named(trained: bool) -> None:
     optimizer = torch.optim.SGD(model.parameters(), 0.1)
     findings = asked(PARAMETERS_MISSING, model, digits(), loss=LOSS, optimizer=optimizer, source=source)
     assert [one.where for one in findings] == ["`encoder`"] * (not trained)
-
-
-def sgd(model: nn.Module, lr: float = 0.05, **options: Any) -> torch.optim.Optimizer:
-    return torch.optim.SGD(model.parameters(), lr=lr, **options)
 
 
 def test_an_optimizer_of_the_last_layer_only() -> None:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
 
-from for_checks.asked import asked, digits, loop, perceptron, said, stepped
+from for_checks.asked import asked, digits, loop, perceptron, rows_in_batches, said, sgd, stepped
 from for_checks.claims import Column, Scores
 from striate.doctor.checks.model.last_layer_clipped import _argument_of
 from striate.doctor.checks.optim.weight_decay_too_high import (
@@ -49,10 +49,6 @@ X = torch.randn(320, 4, generator=torch.Generator().manual_seed(0))
 
 
 RATES = (X[:, 0] - 0.5).exp()
-
-
-def rows_in_batches(x: Tensor, y: Tensor) -> DataLoader[Any]:
-    return DataLoader(TensorDataset(x, y), 32, shuffle=True, generator=torch.Generator().manual_seed(0))
 
 
 @pytest.mark.parametrize(("kind", "decay"), [("Adam", 2000.0), ("RMSprop", 2000.0), ("Adam", 5e-4)])
@@ -122,10 +118,6 @@ def test_weights_are_decayed_by_hand(decay: float) -> None:
 def test_a_decay_of_adamw_that_takes_percents_in_each_step(rate: float, decay: float, named: bool) -> None:
     optimizer = torch.optim.AdamW(nn.Linear(8, 3).parameters(), lr=rate, weight_decay=decay)
     assert [one.code for one in decay_of_optimizer(optimizer)] == ["optim.weight-decay-too-high"] * named
-
-
-def sgd(model: nn.Module, lr: float = 0.05, **options: Any) -> torch.optim.Optimizer:
-    return torch.optim.SGD(model.parameters(), lr=lr, **options)
 
 
 def test_decay_that_takes_all_weights() -> None:

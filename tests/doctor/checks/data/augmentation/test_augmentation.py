@@ -14,7 +14,15 @@ from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset, TensorDataset, default_collate
 
 from for_checks.asked import adam, asked, asked_in_script, digits, perceptron, read, said, stepped
-from for_checks.embeddings import Embedding, ImageTriplets, contrast_of_views, step_of_triplets
+from for_checks.embeddings import (
+    Embedding,
+    ImageTriplets,
+    contrast_of_views,
+    embedding,
+    noisy,
+    opposite,
+    step_of_triplets,
+)
 from for_checks.pictures import Drawn, Labeled, ResidualDenoiser, Wedges, restored
 from striate.doctor.causes import sort_out
 from striate.doctor.checks.data.augmentation.augmentation import AUGMENTATION
@@ -425,23 +433,10 @@ def test_one_of_several_labels_is_taken_away(taken: bool) -> None:
     assert ["for label 1 of 2" in told for told in measured] == [True] * taken
 
 
-def embedding(numbers: int = 64) -> nn.Module:
-    torch.manual_seed(0)
-    return nn.Sequential(nn.Flatten(), nn.Linear(numbers, 48), nn.ReLU(), nn.Linear(48, 16))
-
-
-def noisy(x: Tensor) -> Tensor:
-    return x + 0.3 * torch.randn_like(x)
-
-
 def of_a_corner(x: Tensor) -> Tensor:
     """All but one pixel, somewhere, is blacked out."""
     place = torch.randint(64, (len(x), 1))
     return x * functional.one_hot(place, 64).reshape(x.shape)
-
-
-def opposite(rows: Tensor) -> Tensor:
-    return rows.roll(len(rows) // 2)
 
 
 @pytest.mark.each_nth(2)

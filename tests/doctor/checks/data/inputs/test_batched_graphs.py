@@ -11,18 +11,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader
 
-from for_checks.asked import asked, loop, stepped
-from for_checks.graphs import GraphMessages, Graphs, rings, together
+from for_checks.asked import asked, loop
+from for_checks.graphs import GraphMessages, of_classes, rings, step_over_graphs, together
 from striate.doctor.checks.data.inputs.batched_graphs import BATCHED_GRAPHS
-
-
-def step_over_graphs(model: nn.Module, batch: Graphs, optimizer: Any, _: Any) -> Tensor:
-    return stepped(functional.cross_entropy(model(batch), batch.y), optimizer)
-
-
-def of_classes(count: int, ordered: bool = False) -> list[dict[str, Tensor]]:
-    graphs = [graph | {"class": (graph["x"][:, 0].mean() > 0).long()} for graph in rings(count)]
-    return sorted(graphs, key=lambda graph: int(graph["class"])) if ordered else graphs
 
 
 @pytest.mark.parametrize("moved_by", ["graphs", "nodes", "nothing"])

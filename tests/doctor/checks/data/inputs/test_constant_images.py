@@ -6,15 +6,10 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from for_checks.asked import asked, digits, perceptron
+from for_checks.asked import asked, perceptron, pixels
 from striate.doctor.checks.data.inputs.constant_images import CONSTANT_IMAGES
-
-
-def pixels(count: int = 320) -> tuple[Tensor, Tensor]:
-    tensors = digits().dataset.tensors  # type: ignore[attr-defined]
-    return tensors[0][:count].clone(), tensors[1][:count].clone()
 
 
 def test_blank_images_are_counted() -> None:

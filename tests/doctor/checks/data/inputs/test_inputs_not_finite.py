@@ -5,13 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from for_checks.asked import asked, digits, perceptron
+from for_checks.asked import asked, perceptron, pixels
 from striate.doctor.checks.data.inputs.not_finite import NOT_FINITE
-
-
-def pixels(count: int = 320) -> tuple[Tensor, Tensor]:
-    tensors = digits().dataset.tensors  # type: ignore[attr-defined]
-    return tensors[0][:count].clone(), tensors[1][:count].clone()
 
 
 def test_a_single_nan_is_told_with_its_place() -> None:

@@ -10,15 +10,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
 
-from for_checks.asked import adam, asked, asked_in_script, digits, perceptron, said, stepped
+from for_checks.asked import adam, asked, asked_in_script, digits, perceptron, pixels, said, stepped
 from for_checks.claims import Flow, hazard_step, hazards, likelihood, sensors
 from for_checks.pictures import places
 from striate.doctor.checks.data.inputs.not_normalized import NOT_NORMALIZED
-
-
-def pixels(count: int = 640) -> tuple[Tensor, Tensor]:
-    x, y = digits().dataset.tensors  # type: ignore[attr-defined]
-    return x[:count], y[:count]
 
 
 def momentum(parameters: object) -> torch.optim.Optimizer:
@@ -26,7 +21,7 @@ def momentum(parameters: object) -> torch.optim.Optimizer:
 
 
 def test_bytes_hurt_a_plain_network_and_the_remedy_is_tried() -> None:
-    x, y = pixels()
+    x, y = pixels(640)
     gray = 80 * x + 120
     (finding,) = asked(NOT_NORMALIZED, perceptron(), (gray, y), optimizer=momentum)
     assert "with standardized inputs the accuracy after" in finding.measured
@@ -34,7 +29,7 @@ def test_bytes_hurt_a_plain_network_and_the_remedy_is_tried() -> None:
 
 
 def test_bytes_are_why_the_first_predictions_are_sure() -> None:
-    x, y = pixels()
+    x, y = pixels(640)
     (finding,) = asked(
         NOT_NORMALIZED, perceptron(64), (80 * x + 120, y), optimizer=lambda parameters: adam(parameters, 0.001)
     )
@@ -43,13 +38,13 @@ def test_bytes_are_why_the_first_predictions_are_sure() -> None:
 
 
 def test_bytes_do_not_hurt_where_the_network_normalizes() -> None:
-    x, y = pixels()
+    x, y = pixels(640)
     normed = nn.Sequential(nn.BatchNorm2d(1), perceptron())
     assert not asked(NOT_NORMALIZED, normed, (80 * x + 120, y), optimizer=momentum)
 
 
 def test_pixels_between_zero_and_one_are_healthy() -> None:
-    x, y = pixels()
+    x, y = pixels(640)
     assert not asked(NOT_NORMALIZED, perceptron(), ((x + 1) / 3, y), optimizer=momentum)
 
 
@@ -58,7 +53,7 @@ def test_pixels_between_zero_and_one_are_healthy() -> None:
 )
 def test_images_that_hardly_differ_from_their_mean(contrast: float, normed: bool, wrong: bool) -> None:
     """As pixels between 0 and 1 are that were standardized by figures of pixels between 0 and 16."""
-    x, y = pixels()
+    x, y = pixels(640)
     model = nn.Sequential(nn.BatchNorm2d(1) if normed else nn.Identity(), perceptron(32, depth=2))
     found = asked(NOT_NORMALIZED, model, (contrast * x - 0.76, y), optimizer=lambda p: torch.optim.SGD(p, lr=0.05))
     assert ["with standardized inputs the accuracy" in one.measured for one in found] == [True] * wrong

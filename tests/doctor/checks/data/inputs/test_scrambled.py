@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
 
-from for_checks.asked import asked, asked_in_script, digits, loop, perceptron, read, said, stepped
+from for_checks.asked import asked, asked_in_script, digits, loop, perceptron, pixels, read, said, stepped
 from striate.doctor.checks.data.inputs.scrambled import MIXED_UP, SCRAMBLED, reread, roughness
 from striate.doctor.evidence.clock import NoEvidence
 
@@ -71,14 +71,9 @@ def test_noise_is_as_rough_in_every_order() -> None:
     assert not asked(SCRAMBLED, small_network(), (x, torch.arange(100) % 2))
 
 
-def pixels(count: int = 640) -> tuple[Tensor, Tensor]:
-    x, y = digits().dataset.tensors  # type: ignore[attr-defined]
-    return x[:count], y[:count]
-
-
 @pytest.mark.slow
 def test_samples_that_are_one_place_of_many() -> None:
-    x, y = pixels()
+    x, y = pixels(640)
     stored = x[:, 0].permute(1, 2, 0).contiguous()  # (H, W, N)
     (finding,) = asked(MIXED_UP, perceptron(), (stored.reshape(x.shape), y))
     assert finding.code == "data.scrambled"
@@ -99,7 +94,7 @@ def test_reading_anew_undoes_a_view() -> None:
 
 @pytest.mark.slow
 def test_rows_as_channels_are_no_scramble() -> None:
-    x, y = pixels()
+    x, y = pixels(640)
     model = nn.Sequential(nn.Conv1d(8, 16, 3), nn.ReLU(), nn.Flatten(), nn.Linear(96, 10))
     assert not asked(SCRAMBLED, model, (x[:, 0].contiguous(), y))
     assert not asked(SCRAMBLED, model, (x[:, 0].transpose(1, 2).contiguous(), y))

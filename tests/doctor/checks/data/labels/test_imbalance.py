@@ -11,15 +11,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
 
-from for_checks.asked import asked, digits, perceptron, said, stepped
+from for_checks.asked import asked, digits, perceptron, pixels, said, stepped
 from for_checks.rewards import OwnLoss, _own_step
 from striate.doctor.checks.data.labels.imbalance import IMBALANCE
 from striate.doctor.evidence.clock import NoEvidence
-
-
-def pixels(count: int = 320) -> tuple[Tensor, Tensor]:
-    tensors = digits().dataset.tensors  # type: ignore[attr-defined]
-    return tensors[0][:count].clone(), tensors[1][:count].clone()
 
 
 def rare(share: int) -> tuple[Tensor, Tensor]:

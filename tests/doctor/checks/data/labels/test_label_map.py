@@ -11,21 +11,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset, Subset, TensorDataset
 
-from for_checks.asked import asked, asked_in_script, digits, perceptron, quick_adam, read, said, stepped
+from for_checks.asked import asked, asked_in_script, parts, perceptron, quick_adam, read, said, stepped
+from for_checks.networks import convolutions
 from for_checks.steps import told
 from striate.doctor.checks.data.labels.label_map import LABEL_MAP, ModelPredictions, regrouped
-
-Pair = tuple[Tensor, Tensor]
-
-
-def parts() -> tuple[Pair, Pair]:
-    x, y = digits(most=900).dataset.tensors  # type: ignore[attr-defined]
-    return (x[:640], y[:640]), (x[640:], y[640:])
-
-
-def convolutions() -> nn.Module:
-    torch.manual_seed(0)
-    return nn.Sequential(nn.Conv2d(1, 8, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(8 * 16, 10))
 
 
 def fast(parameters: object) -> torch.optim.Optimizer:

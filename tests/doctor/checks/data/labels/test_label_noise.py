@@ -11,15 +11,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
 
-from for_checks.asked import asked, asked_in_script, digits, perceptron, stepped
+from for_checks.asked import asked, asked_in_script, digits, perceptron, pixels, stepped
 from for_checks.embeddings import DeepEmbedding, supervised_contrast
 from striate.doctor.checks.data.labels.label_noise import LABEL_NOISE
 from striate.doctor.setup.script_source import ScriptSource
-
-
-def pixels() -> tuple[Tensor, Tensor]:
-    x, y = digits().dataset.tensors  # type: ignore[attr-defined]
-    return x, y.clone()
 
 
 def drawn(y: Tensor, share: float, classes: int = 10) -> Tensor:
@@ -33,7 +28,7 @@ def drawn(y: Tensor, share: float, classes: int = 10) -> Tensor:
 @pytest.mark.each_nth(2)
 @pytest.mark.parametrize("share", [0.2, 0.4])
 def test_wrong_labels_are_estimated(share: float) -> None:
-    x, y = pixels()
+    x, y = pixels(640)
     (finding,) = asked(LABEL_NOISE, perceptron(), (x, drawn(y, share)))
     assert finding.severity == "warning"
     assert abs(int(finding.measured.split("%")[0]) / 100 - share) < 0.08
@@ -42,7 +37,7 @@ def test_wrong_labels_are_estimated(share: float) -> None:
 @pytest.mark.each_nth(2)
 @pytest.mark.parametrize("share", [0.0, 0.03])
 def test_clean_labels_are_let_pass(share: float) -> None:
-    x, y = pixels()
+    x, y = pixels(640)
     assert not asked(LABEL_NOISE, perceptron(), (x, drawn(y, share)))
 
 
@@ -54,7 +49,7 @@ def test_classes_that_overlap_are_not_noisy() -> None:
 
 
 def test_images_with_two_labels() -> None:
-    x, y = pixels()
+    x, y = pixels(640)
     twice = torch.cat([x, x[:40]]), torch.cat([y, (y[:40] + 1) % 10])
     (finding,) = asked(LABEL_NOISE, perceptron(), twice)
     assert "40 images occur with two or more different labels" in finding.measured

@@ -9,14 +9,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from for_checks.asked import asked, digits, loop, perceptron
+from for_checks.asked import asked, loop, more_rows, perceptron, pixels
+from for_checks.networks import two_layers
 from striate.doctor.checks.data.labels.label_range import LABEL_RANGE
 from striate.doctor.checks.data.labels.missing_class import MISSING_CLASS
-
-
-def pixels(count: int = 320) -> tuple[Tensor, Tensor]:
-    tensors = digits().dataset.tensors  # type: ignore[attr-defined]
-    return tensors[0][:count].clone(), tensors[1][:count].clone()
 
 
 def test_labels_from_one_are_told_with_their_mend() -> None:
@@ -75,15 +71,6 @@ def test_labels_that_the_step_moves_out_of_range_are_told() -> None:
     (finding,) = asked(LABEL_RANGE, perceptron(), pixels(), step=step)
     assert finding.code == "data.label-range"
     assert "the step changes them" in finding.measured
-
-
-def more_rows(count: int = 400, numbers: int = 8) -> torch.Tensor:
-    return torch.randn(count, numbers, generator=torch.Generator().manual_seed(0))
-
-
-def two_layers(inputs: int, outputs: int) -> nn.Module:
-    torch.manual_seed(1)
-    return nn.Sequential(nn.Linear(inputs, 32), nn.ReLU(), nn.Linear(32, outputs))
 
 
 def of_thresholds(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:

@@ -13,9 +13,22 @@ from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 import striate
-from for_checks.asked import adam, asked, asked_in_script, digits, loop, perceptron, read, said, stepped
+from for_checks.asked import (
+    adam,
+    asked,
+    asked_in_script,
+    digits,
+    loop,
+    more_rows,
+    perceptron,
+    pixels,
+    read,
+    said,
+    stepped,
+)
 from for_checks.embeddings import Embedding, ImageTriplets, SignalTriplets, Spectra, step_of_triplets, waves
 from for_checks.graphs import OfNodes, behind_each_other, loaded_graphs, step_of_graphs
+from for_checks.networks import two_layers
 from for_checks.pictures import Wedges, places
 from for_checks.rewards import OwnLoss, _own_step
 from for_checks.steps import told
@@ -26,18 +39,13 @@ from striate.doctor.checks.data.labels.missing_class import MISSING_CLASS
 from striate.doctor.evidence.clock import NoEvidence
 
 
-def pixels() -> tuple[Tensor, Tensor]:
-    x, y = digits().dataset.tensors  # type: ignore[attr-defined]
-    return x, y.clone()
-
-
 def by_chance(y: Tensor) -> Tensor:
     return y[torch.randperm(len(y), generator=torch.Generator().manual_seed(2))]
 
 
 @pytest.mark.slow
 def test_labels_by_chance() -> None:
-    x, y = pixels()
+    x, y = pixels(640)
     (finding,) = asked(LABELS_RANDOM, perceptron(), (x, by_chance(y)))
     assert finding.severity == "error"
     assert "standard errors better than chance on held-out samples" in finding.measured
@@ -443,15 +451,6 @@ def test_labels_of_which_a_sample_has_several_and_none_belongs(apart: bool) -> N
     options: Any = {"loss": nn.BCEWithLogitsLoss(), "optimizer": torch.optim.Adam(model.parameters(), 1e-2)}
     said = asked_in_script(LABELS_RANDOM, model, DataLoader(TensorDataset(x, y), 40), **options)
     assert [one.code for one in said] == ["data.labels-random"] * apart
-
-
-def more_rows(count: int = 400, numbers: int = 8) -> torch.Tensor:
-    return torch.randn(count, numbers, generator=torch.Generator().manual_seed(0))
-
-
-def two_layers(inputs: int, outputs: int) -> nn.Module:
-    torch.manual_seed(1)
-    return nn.Sequential(nn.Linear(inputs, 32), nn.ReLU(), nn.Linear(32, outputs))
 
 
 @pytest.mark.slow

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset, WeightedRandomSampler
 
-from for_checks.asked import asked, asked_in_script, digits, perceptron
+from for_checks.asked import asked, asked_in_script, digits, perceptron, pixels
 from for_checks.claims import codes_of_graphs, graphs_of_kinds
 from for_checks.embeddings import Embedding, triplets
 from for_checks.steps import codes_said
@@ -20,11 +20,6 @@ from striate.doctor.checks.data.labels.missing_class import MISSING_CLASS
 from striate.doctor.checks.data.targets.target_in_input import TARGET_IN_INPUT
 from striate.doctor.evidence.clock import NoEvidence
 from striate.records import Finding
-
-
-def pixels(count: int = 320) -> tuple[Tensor, Tensor]:
-    tensors = digits().dataset.tensors  # type: ignore[attr-defined]
-    return tensors[0][:count].clone(), tensors[1][:count].clone()
 
 
 def test_a_class_that_only_validation_has() -> None:

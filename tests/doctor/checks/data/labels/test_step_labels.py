@@ -12,9 +12,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset, default_collate
 
-from for_checks.asked import asked, asked_in_script, digits, loop, perceptron, stepped
+from for_checks.asked import asked, asked_in_script, digits, loop, more_rows, perceptron, stepped
+from for_checks.networks import two_layers
 from for_checks.sequences import said_of_captions
-from for_checks.steps import sums_of_three
+from for_checks.steps import stepping, sums_of_three
 from striate.doctor.checks.data.labels.step_labels import STEP_LABELS, _are_row_numbers
 from striate.doctor.checks.loss.task.wrong_for_task import WRONG_FOR_TASK
 from striate.doctor.evidence.clock import NoEvidence
@@ -148,11 +149,6 @@ def test_losses_that_look_at_several_samples_at_once(loss: Loss) -> None:
     assert not asked(STEP_LABELS, normalized_layers(4), loader, loss=loss, step=loop)
 
 
-def stepping(loss: Any) -> dict[str, Any]:
-    """A loss that stands in the step, as in a script."""
-    return {"step": lambda model, batch, optimizer, _: loop(model, batch, optimizer, loss)}
-
-
 @pytest.mark.parametrize("turned", [False, True])
 def test_targets_of_quantities_belong_to_their_inputs(turned: bool) -> None:
     found = asked(
@@ -281,15 +277,6 @@ def test_labels_as_shares_are_blended_with_their_inputs(blended: bool, smoothing
 
     found = told(perceptron(), step)
     assert ["only gets the original labels" in one.measured for one in found] == [True] * (not blended)
-
-
-def more_rows(count: int = 400, numbers: int = 8) -> torch.Tensor:
-    return torch.randn(count, numbers, generator=torch.Generator().manual_seed(0))
-
-
-def two_layers(inputs: int, outputs: int) -> nn.Module:
-    torch.manual_seed(1)
-    return nn.Sequential(nn.Linear(inputs, 32), nn.ReLU(), nn.Linear(32, outputs))
 
 
 def blending_losses(model: nn.Module, batch: Any, optimizer: torch.optim.Optimizer, loss: Any) -> torch.Tensor:

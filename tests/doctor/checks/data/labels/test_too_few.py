@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, TensorDataset, WeightedRandomSampler
 
-from for_checks.asked import asked, digits, loop, perceptron
+from for_checks.asked import asked, digits, loop, parts, perceptron, pixels
+from for_checks.networks import convolutions
 from striate.doctor.causes import sort_out
 from striate.doctor.checks.data.labels.imbalance import IMBALANCE
 from striate.doctor.checks.data.labels.missing_class import MISSING_CLASS
@@ -23,11 +24,6 @@ from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.setup.recorded_iterators import RecordedIterator
 from striate.doctor.setup.script_source import ScriptSource
 from striate.records import Finding
-
-
-def pixels(count: int = 320) -> tuple[Tensor, Tensor]:
-    tensors = digits().dataset.tensors  # type: ignore[attr-defined]
-    return tensors[0][:count].clone(), tensors[1][:count].clone()
 
 
 @pytest.mark.parametrize("beside", [False, True])
@@ -101,19 +97,6 @@ def test_batches_that_a_sampler_of_ones_own_deals_are_not_counted() -> None:
     assert not asked(TOO_FEW, perceptron(), loader)
     with pytest.raises(NoEvidence, match="a custom sampler"):
         list(asked(IMBALANCE, perceptron(), loader))
-
-
-Pair = tuple[Tensor, Tensor]
-
-
-def parts() -> tuple[Pair, Pair]:
-    x, y = digits(most=900).dataset.tensors  # type: ignore[attr-defined]
-    return (x[:640], y[:640]), (x[640:], y[640:])
-
-
-def convolutions() -> nn.Module:
-    torch.manual_seed(0)
-    return nn.Sequential(nn.Conv2d(1, 8, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(8 * 16, 10))
 
 
 @pytest.mark.slow

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import textwrap
-from typing import Any
-
 import pytest
 from torch import nn
 
 from for_checks.asked import digits, perceptron, read
-from for_checks.scripts import found, values
+from for_checks.scripts import codes_of_script, values
 from striate.doctor.checks.data.shift.fitted_again import FITTED_AGAIN
 
 
@@ -63,10 +60,6 @@ train, val = (corpus.load(*raw) for raw in (train_raw, val_raw))
 for x, y in loader:
     pass
 """
-
-
-def codes_of_script(text: str, names: dict[str, Any], check: Any) -> list[str]:
-    return list(found(textwrap.dedent(text), names, [check]))
 
 
 @pytest.mark.parametrize(

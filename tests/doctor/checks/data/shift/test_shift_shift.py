@@ -12,9 +12,10 @@ from torch.nn import functional
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
-from for_checks.asked import adam, asked, asked_in_script, digits, perceptron, read, said, stepped
+from for_checks.asked import adam, asked, asked_in_script, digits, parts, perceptron, read, said, stepped
 from for_checks.claims import Claims, of_claims, policies
 from for_checks.embeddings import Embedding, SignalTriplets, Spectra, step_of_triplets, triplets, waves
+from for_checks.networks import convolutions
 from for_checks.pictures import Enlarging
 from for_checks.sequences import WORDS, translated_sentences
 from for_checks.steps import codes_said
@@ -26,16 +27,6 @@ from striate.doctor.setup.script_source import ScriptSource
 from striate.doctor.setup.training_setup import make_setup
 
 Pair = tuple[Tensor, Tensor]
-
-
-def parts() -> tuple[Pair, Pair]:
-    x, y = digits(most=900).dataset.tensors  # type: ignore[attr-defined]
-    return (x[:640], y[:640]), (x[640:], y[640:])
-
-
-def convolutions() -> nn.Module:
-    torch.manual_seed(0)
-    return nn.Sequential(nn.Conv2d(1, 8, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(8 * 16, 10))
 
 
 def fast(parameters: object) -> torch.optim.Optimizer:

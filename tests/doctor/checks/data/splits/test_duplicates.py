@@ -10,17 +10,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset, WeightedRandomSampler
 
-from for_checks.asked import adam, asked, digits, perceptron, said
+from for_checks.asked import adam, asked, digits, parts, perceptron, said
+from for_checks.embeddings import noisy
 from for_checks.steps import told
 from striate.doctor.checks.data.splits.duplicates import DUPLICATES
 from striate.doctor.evidence.clock import NoEvidence
-
-Pair = tuple[Tensor, Tensor]
-
-
-def parts() -> tuple[Pair, Pair]:
-    x, y = digits(most=900).dataset.tensors  # type: ignore[attr-defined]
-    return (x[:640], y[:640]), (x[640:], y[640:])
 
 
 def test_two_inputs_are_not_judged_by_the_second_where_no_name_says_which_is_the_target() -> None:
@@ -101,10 +95,6 @@ def test_of_sentences_copies_are_a_note(twice: bool, severity: str) -> None:
     network = nn.Sequential(nn.Embedding(50, 4), nn.Flatten(), nn.Linear(48, 2))
     found = told(DUPLICATES, network, DataLoader(TensorDataset(x, torch.arange(400) % 2), 50))
     assert [finding.severity for finding in found] == [severity]
-
-
-def noisy(x: Tensor) -> Tensor:
-    return x + 0.3 * torch.randn_like(x)
 
 
 @pytest.mark.each_nth(2)

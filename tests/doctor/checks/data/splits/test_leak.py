@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset, Subset, SubsetRandomSampler, TensorDataset
 
-from for_checks.asked import adam, asked, asked_in_script, digits, perceptron, read, said, stepped
+from for_checks.asked import adam, asked, asked_in_script, digits, parts, perceptron, read, said, stepped
 from for_checks.embeddings import Embedding, ImageTriplets, step_of_triplets
 from for_checks.graphs import Tables, items_chosen, loader, ranking
 from for_checks.pictures import ResidualDenoiser
@@ -23,11 +23,6 @@ from striate.doctor.evidence.clock import NoEvidence
 from striate.records import Finding
 
 Pair = tuple[Tensor, Tensor]
-
-
-def parts() -> tuple[Pair, Pair]:
-    x, y = digits(most=900).dataset.tensors  # type: ignore[attr-defined]
-    return (x[:640], y[:640]), (x[640:], y[640:])
 
 
 class Turned(Dataset[Pair]):

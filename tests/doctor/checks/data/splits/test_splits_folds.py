@@ -4,14 +4,12 @@ own, and an optimizer for it?"""
 from __future__ import annotations
 
 import ast
-import textwrap
-from typing import Any
 
 import pytest
 import torch
 
 from for_checks.asked import asked, digits, perceptron, read
-from for_checks.scripts import found, values
+from for_checks.scripts import codes_of_script, found, values
 from striate.doctor.checks.data.splits.folds import OPTIMIZER_OF_ANOTHER_FOLD, SHARED_BY_SETTINGS, SHARED_NETWORK
 from striate.doctor.setup.script_source import ScriptSource
 
@@ -57,10 +55,6 @@ def test_each_fold_has_a_network_also_in_a_function(right: bool) -> None:
     """
     model = perceptron()
     assert len(read(text, SHARED_NETWORK, model, digits(), names={"model": model})) == (not right)
-
-
-def codes_of_script(text: str, names: dict[str, Any], check: Any) -> list[str]:
-    return list(found(textwrap.dedent(text), names, [check]))
 
 
 FOLDS = """

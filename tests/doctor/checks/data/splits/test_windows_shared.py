@@ -13,6 +13,7 @@ from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
 
 from for_checks.asked import asked, asked_in_script, said
+from for_checks.networks import two_layers
 from striate.doctor.checks.data.splits.windows_shared import WINDOWS_SHARED
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.setup.script_source import ScriptSource
@@ -71,11 +72,6 @@ def test_stretches_of_yes_and_no_agree_by_chance(measured: bool) -> None:
     with suppress(NoEvidence):
         found = asked(WINDOWS_SHARED, nn.Linear(40, 1), data[0], val=data[1], loss=functional.mse_loss, task="regress")
     assert len(found) == measured
-
-
-def two_layers(inputs: int, outputs: int) -> nn.Module:
-    torch.manual_seed(1)
-    return nn.Sequential(nn.Linear(inputs, 32), nn.ReLU(), nn.Linear(32, outputs))
 
 
 @pytest.mark.parametrize("shuffled", [False, True])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import math
 import operator
-import textwrap
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from for_checks.asked import digits, perceptron, read
-from for_checks.scripts import SCRIPT, found, values
+from for_checks.scripts import SCRIPT, codes_of_script, found, source_of, values
 from striate.doctor.checks.eval.best_epoch.worst_kept import WORST_KEPT
 from striate.doctor.evidence.clock import Clock
 from striate.doctor.evidence.evidence import Evidence
@@ -205,10 +204,6 @@ for x, y in loader:
     if {name} {sign} best:
         best = {name}
 """
-
-
-def codes_of_script(text: str, names: dict[str, Any], check: Any) -> list[str]:
-    return list(found(textwrap.dedent(text), names, [check]))
 
 
 @pytest.mark.parametrize(
@@ -493,10 +488,6 @@ def test_what_a_function_returns_says_what_is_kept(returned: str, right: bool) -
     text = text.replace("    accuracy = correct / total\n", "")
     told = found(text + f"def validate(net):\n    return {returned}\n", values(), [WORST_KEPT])
     assert list(told) == ["eval.worst-kept"] * (not right)
-
-
-def source_of(text: str, **names: Any) -> ScriptSource:
-    return ScriptSource({"script.py": ast.parse(textwrap.dedent(text))}, names, ("script.py", 1, 2), 5)
 
 
 CALLBACK = """

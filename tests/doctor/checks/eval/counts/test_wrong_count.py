@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from for_checks.asked import adam, asked, digits, perceptron, read, stepped
 from for_checks.claims import Pooled, codes_of_graphs, graphs_of_kinds
 from for_checks.graphs import OfNodes, behind_each_other, loaded_graphs, step_of_graphs
-from for_checks.scripts import SCRIPT, found, found_in_library, values
+from for_checks.scripts import SCRIPT, codes_of_script, found, found_in_library, source_of, values
 from striate.doctor.checks.eval.counts.wrong_count import WRONG_COUNT
 from striate.doctor.evidence.clock import Clock, NoEvidence
 from striate.doctor.evidence.evidence import Evidence
@@ -250,23 +250,19 @@ def test_masks_that_are_mostly_background(told: str, less: str, wrong: bool) -> 
     assert codes_of(OVERLAP.format(told=told, less=less), call, names) == ["eval.wrong-count"] * wrong
 
 
-def codes_of_text(text: str, names: dict[str, Any], check: Any) -> list[str]:
-    return list(found(text, names, [check]))
-
-
 @pytest.mark.parametrize(
     ("count", "wrong"), [("len(val_loader) * val_loader.batch_size", True), ("len(val_loader.dataset)", False)]
 )
 def test_a_count_is_divided_by_what_a_name_stands_for(count: str, wrong: bool) -> None:
     text = SCRIPT.replace("accuracy = correct / total", f"count = {count}\n    accuracy = correct / count")
     text = text.replace("            total += len(y)\n", "")
-    assert codes_of_text(text, values(), WRONG_COUNT) == ["eval.wrong-count"] * wrong
+    assert codes_of_script(text, values(), WRONG_COUNT) == ["eval.wrong-count"] * wrong
 
 
 def test_a_number_in_the_code_is_never_a_tensor() -> None:
     text = SCRIPT + "\ndef accuracy_of(out, y):\n    pred = out.argmax(1)\n    return (pred == y).float().mean()\n"
     names = values() | {"pred": torch.arange(7), "y": torch.arange(3), "out": torch.rand(7, 3)}
-    assert codes_of_text(text, names, WRONG_COUNT) == []
+    assert codes_of_script(text, names, WRONG_COUNT) == []
 
 
 @pytest.mark.parametrize(
@@ -376,10 +372,6 @@ def test_graphs_are_counted_by_their_labels(counted: str, right: bool) -> None:
     assert ["the number of nodes" in one.measured for one in found] == [True] * (not right)
 
 
-def codes_of_script(text: str, names: dict[str, Any], check: Any) -> list[str]:
-    return list(found(textwrap.dedent(text), names, [check]))
-
-
 @pytest.mark.parametrize(
     ("line", "wrong"),
     [
@@ -399,7 +391,7 @@ def test_an_accuracy_that_knows_padding_does_not_count_it(line: str, wrong: bool
 def test_hits_among_the_first_few_are_a_share_of_those_asked_for(whole: str, wrong: bool) -> None:
     text = SCRIPT.replace("(predicted == y).sum()", "outputs.topk(3, dim=1).indices.eq(y[:, None]).any(1).sum()")
     text = text.replace("accuracy = correct / total", f"accuracy = correct / len({whole}.dataset)")
-    assert codes_of_text(text, values(), WRONG_COUNT) == ["eval.wrong-count"] * wrong
+    assert codes_of_script(text, values(), WRONG_COUNT) == ["eval.wrong-count"] * wrong
 
 
 @pytest.mark.parametrize(("below", "wrong"), [("(len(batches) * 64)", True), ("len(batches.dataset)", False)])
@@ -458,10 +450,6 @@ def validate(net, data):
     print("Accuracy: {{}}/{{}} ({{:.0f}}%)".format(correct, n, 100 * correct / n))
 validate(model, val_loader)
 """
-
-
-def source_of(text: str, **names: Any) -> ScriptSource:
-    return ScriptSource({"script.py": ast.parse(textwrap.dedent(text))}, names, ("script.py", 1, 2), 5)
 
 
 @pytest.mark.parametrize(

@@ -14,14 +14,10 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from for_checks.asked import asked, asked_in_script, digits, loop, perceptron, stepped
 from for_checks.sequences import Translator, padded_sentences, translating, translation_batches
+from for_checks.steps import stepping
 from striate.doctor.checks.loss.counted.ignored_class import IGNORED_CLASS
 from striate.doctor.checks.loss.counted.padding_counted import PADDING_COUNTED
 from striate.doctor.setup.script_source import ScriptSource
-
-
-def stepping(loss: Any) -> dict[str, Any]:
-    """A loss that stands in the step, as in a script."""
-    return {"step": lambda model, batch, optimizer, _: loop(model, batch, optimizer, loss)}
 
 
 def without_three(outputs: Tensor, y: Tensor) -> Tensor:

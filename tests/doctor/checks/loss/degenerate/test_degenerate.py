@@ -13,15 +13,9 @@ from torch.utils.data import DataLoader, TensorDataset
 from for_checks.asked import asked, digits, loop, perceptron, said, stepped
 from for_checks.embeddings import Embedding, triplets
 from for_checks.sequences import said_of_captions
-from for_checks.steps import sums_of_three
+from for_checks.steps import stepping, sums_of_three
 from striate.doctor.checks.fit.cannot_overfit_batch import CANNOT_OVERFIT_BATCH
 from striate.doctor.checks.loss.degenerate.degenerate import DEGENERATE
-
-
-def stepping(loss: Any) -> dict[str, Any]:
-    """A loss that stands in the step, as in a script."""
-    return {"step": lambda model, batch, optimizer, _: loop(model, batch, optimizer, loss)}
-
 
 OF_NUMBERS: list[tuple[Any, str]] = [
     (lambda o, y: (o - y).mean(), "it ignores which target belongs"),

@@ -12,7 +12,16 @@ from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from for_checks.asked import adam, asked, asked_in_script, digits, perceptron, said, stepped
-from for_checks.embeddings import DeepEmbedding, Embedding, contrast_of_views, step_of_triplets, supervised_contrast
+from for_checks.embeddings import (
+    DeepEmbedding,
+    Embedding,
+    contrast_of_views,
+    embedding,
+    noisy,
+    opposite,
+    step_of_triplets,
+    supervised_contrast,
+)
 from for_checks.graphs import Tables, items_chosen, loader, ranking
 from for_checks.sequences import tones
 from for_checks.steps import told
@@ -523,19 +532,6 @@ def test_labels_belong_to_both_views_of_a_batch(swapped: bool) -> None:
             optimizer=lambda p: torch.optim.Adam(p, 3e-3),
         )
     assert [one.code for one in findings] == ["loss.pairs-swapped"] * swapped
-
-
-def embedding(numbers: int = 64) -> nn.Module:
-    torch.manual_seed(0)
-    return nn.Sequential(nn.Flatten(), nn.Linear(numbers, 48), nn.ReLU(), nn.Linear(48, 16))
-
-
-def noisy(x: Tensor) -> Tensor:
-    return x + 0.3 * torch.randn_like(x)
-
-
-def opposite(rows: Tensor) -> Tensor:
-    return rows.roll(len(rows) // 2)
 
 
 @pytest.mark.each_nth(2)

@@ -2,18 +2,10 @@
 
 from __future__ import annotations
 
-import ast
-import textwrap
-from typing import Any
-
 import pytest
 
+from for_checks.scripts import source_of
 from striate.doctor.checks.loss.sign.added_scores import score_added
-from striate.doctor.setup.script_source import ScriptSource
-
-
-def source_of(text: str, **names: Any) -> ScriptSource:
-    return ScriptSource({"script.py": ast.parse(textwrap.dedent(text))}, names, ("script.py", 1, 2), 5)
 
 
 @pytest.mark.parametrize(

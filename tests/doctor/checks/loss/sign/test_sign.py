@@ -10,16 +10,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
 
-from for_checks.asked import adam, asked, asked_in_script, digits, loop, perceptron, said, stepped
+from for_checks.asked import adam, asked, asked_in_script, digits, loop, perceptron, said, sgd, stepped
 from for_checks.claims import hazard_step, hazards, patients, said_of_times, sorted_cox
+from for_checks.embeddings import embedding
 from for_checks.networks import TwoHeads
 from for_checks.pictures import Noisy
 from for_checks.steps import Boxes, boxed_squares, boxes_step, codes_said
 from striate.doctor.checks.loss.sign.sign import SIGN
-
-
-def sgd(model: nn.Module, lr: float = 0.05, **options: Any) -> torch.optim.Optimizer:
-    return torch.optim.SGD(model.parameters(), lr=lr, **options)
 
 
 @pytest.mark.each_nth(3)
@@ -296,11 +293,6 @@ def test_boxes_of_a_dictionary_that_also_has_classes_are_put_in_the_place_of_out
 def test_a_partial_likelihood_is_made_large(factor: int, wrong: bool) -> None:
     measured = said_of_times(SIGN, lambda *given: factor * sorted_cox(*given), patients())
     assert ["sign reversed" in text for text in measured] == [True] * wrong
-
-
-def embedding(numbers: int = 64) -> nn.Module:
-    torch.manual_seed(0)
-    return nn.Sequential(nn.Flatten(), nn.Linear(numbers, 48), nn.ReLU(), nn.Linear(48, 16))
 
 
 def prototypes(sign: float) -> Any:

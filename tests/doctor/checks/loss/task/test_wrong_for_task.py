@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from for_checks.asked import asked, asked_in_script, digits, loop, perceptron, stepped
 from for_checks.claims import forecasts, patients, pinball, said_of_times, sorted_cox
 from for_checks.networks import TwoHeads
-from for_checks.steps import own_loss, scaled_quantities
+from for_checks.steps import own_loss, scaled_quantities, stepping
 from striate.doctor.checks.loss.counted.ignored_class import IGNORED_CLASS
 from striate.doctor.checks.loss.degenerate.degenerate import DEGENERATE
 from striate.doctor.checks.loss.sign.sign import SIGN
@@ -24,11 +24,6 @@ from striate.doctor.evidence.clock import Clock, NoEvidence
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.setup.script_source import ScriptSource
 from striate.doctor.setup.training_setup import make_setup
-
-
-def stepping(loss: Any) -> dict[str, Any]:
-    """A loss that stands in the step, as in a script."""
-    return {"step": lambda model, batch, optimizer, _: loop(model, batch, optimizer, loss)}
 
 
 @pytest.mark.each_nth(2)

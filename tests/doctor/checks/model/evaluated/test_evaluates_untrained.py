@@ -15,7 +15,8 @@ from torch.nn import functional
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader, TensorDataset
 
-from for_checks.asked import asked, digits, loop, perceptron, read, said, stepped
+from for_checks.asked import asked, digits, loop, more_rows, perceptron, read, said, stepped
+from for_checks.networks import two_layers
 from for_checks.scripts import found, found_in_library, values
 from striate.doctor.checks.model.evaluated.copies import are_best_so_far, are_saved_again
 from striate.doctor.checks.model.evaluated.evaluates_untrained import CHECK as EVALUATES_UNTRAINED
@@ -405,15 +406,6 @@ def test_an_average_that_a_function_returns(update: str, wrong: bool) -> None:
     options = {"names": names, "loss": nn.CrossEntropyLoss(), "optimizer": torch.optim.SGD(model.parameters(), 0.1)}
     findings = read(text, EVALUATES_UNTRAINED, model, digits(), **options)
     assert [one.code for one in findings] == ["model.evaluates-untrained"] * wrong
-
-
-def more_rows(count: int = 400, numbers: int = 8) -> torch.Tensor:
-    return torch.randn(count, numbers, generator=torch.Generator().manual_seed(0))
-
-
-def two_layers(inputs: int, outputs: int) -> nn.Module:
-    torch.manual_seed(1)
-    return nn.Sequential(nn.Linear(inputs, 32), nn.ReLU(), nn.Linear(32, outputs))
 
 
 class MeanTeacher(nn.Module):

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import ast
-import textwrap
-from typing import Any
 
 import pytest
 
+from for_checks.scripts import source_of
 from striate.doctor.checks.model.evaluated.never_updated import in_idle_function
-from striate.doctor.setup.script_source import ScriptSource
 
 BY_NAME = """
 class Averaging:
@@ -22,10 +20,6 @@ class Averaging:
 
 def is_update(node: ast.AST) -> bool:
     return isinstance(node, ast.Attribute) and node.attr == "update_parameters"
-
-
-def source_of(text: str, **names: Any) -> ScriptSource:
-    return ScriptSource({"script.py": ast.parse(textwrap.dedent(text))}, names, ("script.py", 1, 2), 5)
 
 
 @pytest.mark.parametrize("called", [True, False])

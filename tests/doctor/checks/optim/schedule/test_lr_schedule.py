@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import math
-import textwrap
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -24,9 +23,10 @@ from torch.optim.lr_scheduler import (
 )
 from torch.utils.data import DataLoader, TensorDataset
 
-from for_checks.asked import asked, digits, loop, perceptron, read
+from for_checks.asked import asked, digits, loop, more_rows, perceptron, read, sgd
+from for_checks.networks import two_layers
 from for_checks.pictures import signs
-from for_checks.scripts import SCRIPT, Counting, found, found_in_library, values
+from for_checks.scripts import SCRIPT, Counting, codes_of_script, found, found_in_library, values
 from for_checks.steps import scheduled
 from striate.doctor.checks.optim.lr_too_high import LR_TOO_HIGH
 from striate.doctor.checks.optim.schedule.lr_schedule import LR_SCHEDULE
@@ -164,15 +164,6 @@ def test_a_rate_that_drops_from_the_peak_of_its_warmup(rates: list[float], wrong
         trial=SimpleNamespace(rows=rates), setup=SimpleNamespace(source=None, optimizer=None, train=range(len(rates)))
     )
     assert (ends_early(evidence, rates, [(rates, len(rates), "step")]) is not None) is wrong
-
-
-def more_rows(count: int = 400, numbers: int = 8) -> torch.Tensor:
-    return torch.randn(count, numbers, generator=torch.Generator().manual_seed(0))
-
-
-def two_layers(inputs: int, outputs: int) -> nn.Module:
-    torch.manual_seed(1)
-    return nn.Sequential(nn.Linear(inputs, 32), nn.ReLU(), nn.Linear(32, outputs))
 
 
 class Steps:
@@ -369,10 +360,6 @@ def test_a_cycle_has_its_full_rate_before_half_of_it(top: int, there: bool) -> N
     assert not reaches_full_rate([(rates, 100, "epoch"), (rates[:20], 100, "step")], 0.1)
 
 
-def sgd(model: nn.Module, lr: float, **options: Any) -> torch.optim.Optimizer:
-    return torch.optim.SGD(model.parameters(), lr=lr, **options)
-
-
 def test_a_schedule_for_epochs_that_is_stepped_at_each_batch() -> None:
     model = perceptron()
     optimizer = sgd(model, 0.05)
@@ -414,10 +401,6 @@ def test_a_rate_that_never_changes_is_not_gone_where_the_trialends_early() -> No
     model = nn.Sequential(nn.Flatten(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 10))
     optimizer = torch.optim.SGD(model.parameters(), 1e4)
     assert not asked(LR_SCHEDULE, model, digits(8), optimizer=optimizer, loss=nn.CrossEntropyLoss())
-
-
-def codes_of_script(text: str, names: dict[str, Any], check: Any) -> list[str]:
-    return list(found(textwrap.dedent(text), names, [check]))
 
 
 @pytest.mark.parametrize(("batches", "late"), [(40, True), (1, False)])

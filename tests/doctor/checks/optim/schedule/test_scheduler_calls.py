@@ -20,7 +20,7 @@ from torch.optim.lr_scheduler import (
 )
 
 from for_checks.asked import digits, perceptron, read
-from for_checks.scripts import SCRIPT, found, found_in_library, values
+from for_checks.scripts import SCRIPT, codes_of_script, found, found_in_library, values
 from striate.doctor.checks.optim.schedule.scheduler_calls import CHECK as SCHEDULER_CALLS
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.setup.library_training import LibraryTraining, Scheduled
@@ -176,10 +176,6 @@ def test_a_cycle_that_no_step_of_the_loop_moves_is_named(steps: int) -> None:
     text = SCRIPT.replace("scheduler = torch.optim.lr_scheduler.StepLR(optimizer, 10)", "cycle(OneCycleLR(optimizer))")
     text = text.replace("    scheduler.step()\n", "")
     assert list(found(text, names, [SCHEDULER_CALLS])) == ["optim.lr-schedule"] * (steps > 100)
-
-
-def codes_of_script(text: str, names: dict[str, Any], check: Any) -> list[str]:
-    return list(found(textwrap.dedent(text), names, [check]))
 
 
 @pytest.mark.parametrize(("given", "wrong"), [("*= decay", True), ("= 0.1 * decay", False), ("*= 0.9", False)])

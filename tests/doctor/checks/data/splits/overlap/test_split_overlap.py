@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.utils.data import ConcatDataset, DataLoader, TensorDataset
 
 from for_checks.asked import asked_in_script, digits, perceptron, read
-from for_checks.scripts import SCRIPT, found, values
+from for_checks.scripts import SCRIPT, codes_of_script, found, source_of, values
 from striate.doctor.checks.data.splits.overlap.split_overlap import SPLIT_OVERLAP
 from striate.doctor.evidence.clock import Clock
 from striate.doctor.evidence.evidence import Evidence
@@ -198,10 +198,6 @@ def test_a_data_module_draws_its_split_once(setup: str, right: bool) -> None:
     assert len(read(text, SPLIT_OVERLAP, perceptron(), digits())) == (not right)
 
 
-def source_of(text: str, **names: Any) -> ScriptSource:
-    return ScriptSource({"script.py": ast.parse(textwrap.dedent(text))}, names, ("script.py", 1, 2), 5)
-
-
 EVALUATES = """
 def evaluate(net, data):
     for x, y in data:
@@ -223,10 +219,6 @@ def test_evaluation_of_the_training_data_is_named(more: str, faulty: bool) -> No
         said = list(SPLIT_OVERLAP.run(Evidence(setup, Clock(120.0))))
     assert [finding.code for finding in said] == ["data.split-overlap"] * faulty
     assert not faulty or said[0].remedy == "`val_loader` instead of `train_loader` there"
-
-
-def codes_of_script(text: str, names: dict[str, Any], check: Any) -> list[str]:
-    return list(found(textwrap.dedent(text), names, [check]))
 
 
 @pytest.mark.parametrize("used", [False, True])
