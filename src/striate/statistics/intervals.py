@@ -22,14 +22,14 @@ METHOD = "Wilson"
 LEVEL = 0.95
 
 
-def wilson_ends(share: Any, number: Any) -> tuple[Any, Any]:
+def wilson_ends(share: Any, number: Any, level: float = LEVEL) -> tuple[Any, Any]:
     """Both ends of the Wilson score interval of a share of `number` samples, which need not be an integer; or of
     arrays.
 
     Unlike the textbook `p ± 1.96 √(p(1-p)/n)` it never leaves [0, 1] and has a width where p is 0 or 1.
     Source: E. B. Wilson, "Probable inference, the law of succession, and statistical inference", JASA 1927.
     """
-    z = NormalDist().inv_cdf(0.5 + 0.5 * LEVEL)
+    z = NormalDist().inv_cdf(0.5 + 0.5 * level)
     twice = 2 * (number + z**2)
     center = (2 * number * share + z**2) / twice
     half = z / twice * np.sqrt(4 * number * share * (1 - share) + z**2)

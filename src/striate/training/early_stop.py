@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from striate.errors import ConfigError
+from striate.statistics.intervals import wilson_ends
 from striate.tasks.task import Task
 from striate.training.config import BudgetConfig, Config
 from striate.training.events import EpochRow
@@ -53,10 +53,8 @@ class TargetOutcome:
             return ""
         if self.metric != "accuracy":
             return f" (n = {self.n:,})"
-        z, n, p = 1.96, self.n, self.best
-        middle, half = (p + z * z / (2 * n)), z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-        low, high = ((middle + sign * half) / (1 + z * z / n) for sign in (-1, 1))
-        return f" (n = {n:,}, 95 % interval {100 * max(0.0, low):.1f} to {100 * min(1.0, high):.1f} %)"
+        low, high = wilson_ends(self.best, self.n)
+        return f" (n = {self.n:,}, 95 % interval {100 * low:.1f} to {100 * high:.1f} %)"
 
 
 def refuse_impossible_target(target: float | None, task: Task) -> None:

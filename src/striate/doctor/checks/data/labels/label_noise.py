@@ -22,6 +22,7 @@ from striate.doctor.evidence.simple_models import Reference
 from striate.doctor.evidence.substituted_outputs import class_numbers_matter
 from striate.doctor.setup.syntax import last_name
 from striate.records import Finding, Remedy
+from striate.statistics.intervals import wilson_ends
 from striate.wording import several
 
 NOISE, SURELY = 0.12, 0.08
@@ -78,7 +79,7 @@ def _run(evidence: Evidence) -> Iterable[Finding]:
     doubt = _doubt(reference)
     if doubt is None:
         return []
-    low = _lower_bound(doubt.wrong, int(doubt.sure.sum()))
+    low = wilson_ends(doubt.wrong, int(doubt.sure.sum()), 0.99)[0]
     everywhere = doubt.wrong >= NOISE and low >= SURELY and doubt.flat
     pair = None if everywhere else _one_class(doubt)
     if not everywhere and pair is None:
@@ -129,13 +130,6 @@ def _ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.argsort(np.argsort(values, kind="stable"), kind="stable") / max(len(values), 1)
 
 
-def _lower_bound(share: float, count: int, z: float = 2.576) -> float:
-    """The lower end of Wilson's interval, at 99 %."""
-    middle = (share + z**2 / (2 * count)) / (1 + z**2 / count)
-    half = z / (1 + z**2 / count) * (share * (1 - share) / count + z**2 / (4 * count**2)) ** 0.5
-    return float(middle - half)
-
-
 def _one_class(doubt: _Doubt) -> tuple[int, float] | None:
     """The class with the largest share of samples with another label, and that share, if the other classes are
     clean."""
@@ -145,7 +139,7 @@ def _one_class(doubt: _Doubt) -> tuple[int, float] | None:
         of_class = doubt.sure & (doubt.predictions == predicted)
         share = float((doubt.labels[of_class] != predicted).mean())
         count = int(of_class.sum())
-        surely = count >= _FEWEST_IN_CLASS and _lower_bound(share, count, 1.645) >= ONE_CLASS_SURELY
+        surely = count >= _FEWEST_IN_CLASS and wilson_ends(share, count, 0.9)[0] >= ONE_CLASS_SURELY
         if share >= ONE_CLASS and surely and (worst is None or share > worst[1]):
             worst = (int(predicted), share)
         rest.append(share)
