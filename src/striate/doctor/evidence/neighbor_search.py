@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from striate.doctor.evidence.comparable_outputs import predicts_targets
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.setup.script_source import Function, ScriptSource
-from striate.doctor.setup.syntax import called, receiver_of
+from striate.doctor.setup.syntax import called, names_in, receiver_of
 
 _CHOSEN = frozenset(("argmax", "argmin", "topk", "argsort", "sort", "max", "min"))
 _DISTANCES = re.compile(r"dist|pairwise|simil|cosine|^matmul$|^mm$")
@@ -85,15 +85,14 @@ def names_derived_from(function: Function, is_start: Callable[[ast.AST], bool]) 
     names = set[str]()
     while True:
         found = {
-            part.id
+            name
             for node in ast.walk(function)
             if isinstance(node, ast.Assign)
             and any(
                 is_start(part) or (isinstance(part, ast.Name) and part.id in names) for part in ast.walk(node.value)
             )
             for target in node.targets
-            for part in ast.walk(target)
-            if isinstance(part, ast.Name)
+            for name in names_in(target)
         }
         if found <= names:
             return names

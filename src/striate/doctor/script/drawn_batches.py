@@ -29,7 +29,7 @@ from striate.doctor.script.network_calls import (
     uses_weights,
 )
 from striate.doctor.setup.reached_objects import global_names, written_by_user
-from striate.doctor.setup.syntax import variable_of
+from striate.doctor.setup.syntax import names_in, stored_in, variable_of
 from striate.observe.tensors import tensors_in
 
 DRAWN = 40
@@ -102,7 +102,7 @@ def _drawn_first(loop: ast.For | ast.While, names: dict[str, Any], running: froz
     before, rest = loop.body[:place], loop.body[place:]
     if any(trains(node) for statement in before for node in ast.walk(statement)):
         return None
-    used = {node.id for statement in rest for node in ast.walk(statement) if isinstance(node, ast.Name)}
+    used = {name for statement in rest for name in names_in(statement)}
     stored = (node for statement in before for node in walk(statement) if isinstance(node, ast.Name))
     made = dict.fromkeys(node.id for node in stored if isinstance(node.ctx, ast.Store) and node.id in used)
     try:
@@ -137,7 +137,7 @@ def _sample_indices(loop: ast.For | ast.While) -> set[str]:
     slices = (node.slice for node in nodes if isinstance(node, ast.Subscript) and isinstance(node.ctx, ast.Load))
     numbers = {part.id for part in slices if isinstance(part, ast.Name)}
     parted = (node.iter for node in nodes if isinstance(node, ast.For) and variable_of(node.target) in numbers)
-    return numbers | {part.id for whole in parted for part in ast.walk(whole) if isinstance(part, ast.Name)}
+    return numbers | {name for whole in parted for name in names_in(whole)}
 
 
 def _run(loop: ast.For | ast.While, statements: list[ast.stmt], names: dict[str, Any]) -> Iterator[dict[str, Any]]:
@@ -166,7 +166,7 @@ def _needed_for(chosen: list[str], statements: list[ast.stmt]) -> list[ast.stmt]
         before = len(positions)
         for number, statement in reversed(list(enumerate(statements))):
             if number not in positions and (_gives(statement, needed) or _changes(statement, needed)):
-                needed |= {node.id for node in ast.walk(statement) if isinstance(node, ast.Name)}
+                needed |= names_in(statement)
                 positions.add(number)
     return [statement for number, statement in enumerate(statements) if number in positions]
 
@@ -235,7 +235,7 @@ def by_chance(loop: ast.For | ast.While, chosen: list[str], names: dict[str, Any
 def draws_in_parts(loop: ast.For | ast.While, chosen: list[str]) -> bool:
     """Whether a loop in the body draws these tensors again, as for each of several backward passes of a step."""
     inner = [part for statement in loop.body for part in ast.walk(statement) if isinstance(part, ast.For)]
-    named = {node.id for part in inner for node in ast.walk(part) if isinstance(node, ast.Name)}
+    named = {name for part in inner for name in names_in(part)}
     if chosen[0].startswith(TAKEN):  # drawn in the network's call
         return chosen[0] in named
     stored = (node for part in inner for node in ast.walk(part) if isinstance(node, ast.Assign))
@@ -355,7 +355,7 @@ def _taken_before(
     """The loop with `model(x[index])` as `taken = x[index]` and `model(taken)`, likewise for each tensor; None where
     the network has no such arguments."""
     place = place_of_call(loop, names, running) or 0
-    made_in = {node.id for node in ast.walk(loop) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
+    made_in = stored_in(loop)
     taking = _Taking(names, running, made_in)
     rest = [taking.visit(copy.deepcopy(statement)) for statement in loop.body[place:]]
     calls = [node for statement in rest for node in ast.walk(statement) if isinstance(node, ast.Call)]
@@ -375,7 +375,7 @@ def _taken_before(
 def _first_parts(statements: list[ast.stmt], taken: list[ast.stmt]) -> Iterator[ast.stmt]:
     """Assignments of the first value to the targets of loops in the step, `for part in rows.split(16)`, where rows are
     indexed with these."""
-    indices = {node.id for statement in taken for node in ast.walk(statement) if isinstance(node, ast.Name)}
+    indices = {name for statement in taken for name in names_in(statement)}
     for loop in statements:
         if isinstance(loop, ast.For) and indices & {
             part.id for part in walk(loop.target) if isinstance(part, ast.Name)

@@ -11,7 +11,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from striate.doctor.script.loop_syntax import syntax_of
-from striate.doctor.setup.syntax import called
+from striate.doctor.setup.syntax import called, names_in, stored_in
 
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
 
@@ -33,7 +33,7 @@ def is_of_later_training(data: Any, frames: list[Any], batches: Any) -> bool:
             left = {id(node) for node in nodes if _is_read(node, name)}
             later = _networks_made_later(scope, frame.f_lineno, running, _trained_on(known, batches)) if left else {}
             for node in nodes:
-                if isinstance(node, ast.Assign) and called(node.value) == "DataLoader" and name in _names(node.value):
+                if isinstance(node, ast.Assign) and called(node.value) == "DataLoader" and name in names_in(node.value):
                     awaiting += [t.id for t in node.targets if isinstance(t, ast.Name) and t.id not in seen]
                     left -= {id(part) for part in ast.walk(node.value)}
                 given = _given(node) if isinstance(node, ast.Call) else set[str]()
@@ -70,22 +70,16 @@ def _nodes(scope: ast.AST, name: str | None) -> Iterator[ast.AST]:
 
 
 def _own_names(function: ast.AST) -> set[str]:
-    nodes = list(ast.walk(function))
-    stored = {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
-    return stored | {node.arg for node in nodes if isinstance(node, ast.arg)}
+    return stored_in(function) | {node.arg for node in ast.walk(function) if isinstance(node, ast.arg)}
 
 
 def _is_read(node: ast.AST, name: str) -> bool:
     return isinstance(node, ast.Name) and node.id == name and isinstance(node.ctx, ast.Load)
 
 
-def _names(node: ast.AST) -> set[str]:
-    return {part.id for part in ast.walk(node) if isinstance(part, ast.Name)}
-
-
 def _given(call: ast.Call) -> set[str]:
     """The variables in a call's arguments."""
-    return {name for part in (*call.args, *(word.value for word in call.keywords)) for name in _names(part)}
+    return {name for part in (*call.args, *(word.value for word in call.keywords)) for name in names_in(part)}
 
 
 def _is_trained(value: Any) -> bool:
@@ -109,15 +103,10 @@ def _networks_made_later(scope: ast.AST, line: int, running: set[str], current: 
     made = dict[str, int]()
     for node in _nodes(scope, None):
         if isinstance(node, ast.Assign) and node.lineno > line:
-            stored = {name for target in node.targets for name in _stored(target)}
-            for name in stored - _names(node.value):  # `net = compiled(net)` is the same one
+            stored = {name for target in node.targets for name in stored_in(target)}
+            for name in stored - names_in(node.value):  # `net = compiled(net)` is the same one
                 made[name] = min(made.get(name, node.lineno), node.lineno)
     return {name: first for name, first in made.items() if _is_trained_apart(scope, name, first, running, current)}
-
-
-def _stored(target: ast.AST) -> Iterator[str]:
-    nodes = (part for part in ast.walk(target) if isinstance(part, ast.Name))
-    return (part.id for part in nodes if isinstance(part.ctx, ast.Store))
 
 
 def _is_trained_apart(scope: ast.AST, name: str, first: int, running: set[str], current: set[str]) -> bool:
@@ -132,7 +121,7 @@ def _is_trained_apart(scope: ast.AST, name: str, first: int, running: set[str], 
             trained |= does in ("parameters", "named_parameters") and _root(node.func) == name
             trained |= name in given and (does in running or does == "fit" or does.endswith("Trainer"))
         else:
-            given = _names(node)
+            given = names_in(node)
         if name in given and current & given:
             return False
     return trained

@@ -13,7 +13,7 @@ import torch
 
 from striate.doctor.script.loop_syntax import value_of, walk
 from striate.doctor.setup.reached_objects import global_names, written_by_user
-from striate.doctor.setup.syntax import called, definition_of, says_no_gradient
+from striate.doctor.setup.syntax import called, definition_of, names_in, says_no_gradient, stored_in
 
 TAKEN = "__striate_taken_"
 """Prefix of the variables that stand for rows taken from a tensor."""
@@ -26,14 +26,13 @@ def place_of_call(loop: ast.For | ast.While, names: dict[str, Any], running: fro
     evaluates: int | None = None
     for number, statement in enumerate(loop.body):
         calls = list(_network_calls(statement, names, running))
-        nodes = [node for node in ast.walk(statement) if isinstance(node, ast.Name)]
         if any(id(call) not in asking and not _only_evaluates(call, names) for call in calls):
             return number
-        if calls and made & {node.id for node in nodes}:
+        if calls and made & names_in(statement):
             return number
         evaluates = number if calls and evaluates is None else evaluates
-        stored = (node.id for node in nodes if isinstance(node.ctx, ast.Store))
-        made |= {name for name in stored if is_rows(names.get(name)) or is_batch(names.get(name))}
+        stored = ((name, names.get(name)) for name in stored_in(statement))
+        made |= {name for name, value in stored if is_rows(value) or is_batch(value)}
     return evaluates
 
 

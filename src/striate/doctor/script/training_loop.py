@@ -51,7 +51,7 @@ from striate.doctor.script.network_calls import is_batch
 from striate.doctor.setup.library_training import LibraryTraining
 from striate.doctor.setup.reached_objects import written_by_user
 from striate.doctor.setup.recorded_iterators import batches_of_iterator, is_read_once, recorded_in
-from striate.doctor.setup.syntax import called, receiver_of
+from striate.doctor.setup.syntax import called, names_in, receiver_of
 from striate.observe.tensors import tensors_in
 
 _LOSS = "__striate_loss__"
@@ -358,9 +358,7 @@ class _Global(ast.NodeTransformer):
 
 def _can_be_called_again(call: ast.expr, target: ast.expr, made: Iterator[Any]) -> bool:
     """Whether an expression is a call that yields batches, and the loop's target is not among its arguments."""
-    given = {node.id for node in ast.walk(target) if isinstance(node, ast.Name)}
-    read = {node.id for node in ast.walk(call) if isinstance(node, ast.Name)}
-    if not isinstance(call, ast.Call) or given & read:
+    if not isinstance(call, ast.Call) or names_in(target) & names_in(call):
         return False
     try:
         return bool(list(tensors_in(next(made, None))))
@@ -452,18 +450,14 @@ def _loss_name(body: Iterable[ast.stmt], names: dict[str, Any]) -> str:
 
 def _passes_left(loop: ast.For | ast.While, batches: Any) -> int | None:
     """The number of batches of a loop that computes how many are left, `len(loader) - i`; None for other loops."""
-    counted = (
-        {node.id for node in ast.walk(loop.target) if isinstance(node, ast.Name)}
-        if isinstance(loop, ast.For)
-        else set()
-    )
+    counted = names_in(loop.target) if isinstance(loop, ast.For) else set()
     for node in (part for statement in loop.body for part in walk(statement)):
-        if isinstance(node, ast.Assign) and isinstance(node.value, ast.BinOp):  # `first = i - i % 4`
-            inside = {part.id for part in ast.walk(node.value) if isinstance(part, ast.Name)}
-            counted |= {part.id for part in node.targets if isinstance(part, ast.Name)} if inside & counted else set()
+        # `first = i - i % 4`
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.BinOp) and names_in(node.value) & counted:
+            counted |= {part.id for part in node.targets if isinstance(part, ast.Name)}
         if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Sub):
             whole = any(isinstance(part, ast.Call) and ast.unparse(part.func) == "len" for part in ast.walk(node.left))
-            if whole and any(isinstance(part, ast.Name) and part.id in counted for part in ast.walk(node.right)):
+            if whole and names_in(node.right) & counted:
                 with suppress(TypeError):
                     return len(batches) or None
     return None

@@ -15,13 +15,7 @@ from torch import nn
 
 from striate.doctor.setup.library_training import LibraryTraining
 from striate.doctor.setup.loaded_weights import LoadedWeights
-from striate.doctor.setup.syntax import (
-    assigned,
-    called,
-    last_name,
-    receiver_of,
-    says_no_gradient,
-)
+from striate.doctor.setup.syntax import assigned, called, last_name, names_in, receiver_of, says_no_gradient, stored_in
 
 Often = Literal["batch", "epoch", "once"]
 Function = ast.FunctionDef | ast.AsyncFunctionDef
@@ -150,7 +144,7 @@ class ScriptSource:
             return None
         parameters = self._parameter_values(node)
         hidden = self._assigned_in(self.function_of(node)) - parameters.keys() - more.keys()
-        if any(isinstance(part, ast.Name) and part.id in hidden for part in ast.walk(node)):
+        if names_in(node) & hidden:
             return None
         try:
             return eval(compile(ast.Expression(node), "<striate>", "eval"), {**self.names, **parameters, **more})
@@ -327,8 +321,7 @@ class ScriptSource:
         if function is None or function in self._on_stack:
             return set()
         if function not in self._assigned_names:
-            names = (part for part in ast.walk(function) if isinstance(part, ast.Name))
-            self._assigned_names[function] = {part.id for part in names if isinstance(part.ctx, ast.Store)}
+            self._assigned_names[function] = stored_in(function)
         return self._assigned_names[function]
 
     @cached_property

@@ -31,6 +31,16 @@ def variable_of(node: ast.AST) -> str:
     return node.id if isinstance(node, ast.Name) else ""
 
 
+def names_in(node: ast.AST) -> set[str]:
+    """The names of all variables in a node."""
+    return {part.id for part in ast.walk(node) if isinstance(part, ast.Name)}
+
+
+def stored_in(node: ast.AST) -> set[str]:
+    """The names of the variables that a node assigns."""
+    return {part.id for part in ast.walk(node) if isinstance(part, ast.Name) and isinstance(part.ctx, ast.Store)}
+
+
 def definition_of(function: Any) -> ast.stmt | None:
     """The syntax of a function or method; None where its source is not available."""
     try:

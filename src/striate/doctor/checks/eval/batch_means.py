@@ -18,13 +18,12 @@ from striate.doctor.checks.eval.evaluation_loops import (
     averages,
     batch_size_of,
     evaluation_loops,
-    names_in,
     size_of,
 )
 from striate.doctor.checks.eval.script_evaluation import words_of
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.setup.script_source import ScriptSource
-from striate.doctor.setup.syntax import argument, called, receiver_of
+from striate.doctor.setup.syntax import argument, called, names_in, receiver_of, stored_in
 from striate.records import Finding
 from striate.wording import several
 
@@ -248,7 +247,7 @@ def _is_share(source: ScriptSource, loop: ast.For, value: ast.expr) -> bool:
         return False  # in an inner loop it may be a share of one sample
     sizes = [part for part in ast.walk(value.right) if called(part) in ("len", "size", "numel")]
     sizes += [part for part in ast.walk(value.right) if isinstance(part, ast.Attribute) and part.attr == "shape"]
-    at_hand = {part.id for part in ast.walk(loop) if isinstance(part, ast.Name) and isinstance(part.ctx, ast.Store)}
+    at_hand = stored_in(loop)
     above = source.last_value(value, value.left.id) if isinstance(value.left, ast.Name) else value.left
     sums = [part for part in ast.walk(above or value.left) if called(part) == "sum" and not _of_each(part)]
     return bool(sums and sizes) and bool(names_in(value.right) & at_hand)

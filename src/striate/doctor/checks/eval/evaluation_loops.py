@@ -9,7 +9,7 @@ from typing import Any
 from torch.utils.data import DataLoader
 
 from striate.doctor.setup.script_source import ScriptSource
-from striate.doctor.setup.syntax import called, receiver_of
+from striate.doctor.setup.syntax import called, names_in, receiver_of
 
 
 def evaluation_loops(source: ScriptSource) -> Iterator[tuple[ast.For, DataLoader, dict[str, Any]]]:
@@ -63,11 +63,6 @@ def after_loop(source: ScriptSource, loop: ast.For, name: str) -> list[ast.AST]:
         if isinstance(node, ast.Assign) and name in names_in(node) and name not in names_in(node.value)
     ]
     return [node for node in behind if getattr(node, "lineno", 0) < min(again, default=last + 10**6)]
-
-
-def names_in(node: ast.AST) -> set[str]:
-    """The names of all variables in a node."""
-    return {part.id for part in ast.walk(node) if isinstance(part, ast.Name)}
 
 
 def size_of(loader: DataLoader) -> tuple[int, int] | None:

@@ -11,7 +11,7 @@ from striate.doctor.checks.check import Check
 from striate.doctor.checks.eval.phases_in_training import phases_in_training
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.setup.script_source import ScriptSource, Site
-from striate.doctor.setup.syntax import assigned, called, receiver_of
+from striate.doctor.setup.syntax import assigned, called, last_name, names_in, receiver_of
 from striate.records import Finding
 from striate.wording import listed_names
 
@@ -164,7 +164,7 @@ def _is_of_new_network(source: ScriptSource, site: Site) -> bool:
     return any(
         ast.unparse(target) == receiver.id
         and isinstance(value, ast.Call)
-        and receiver.id not in {part.id for part in ast.walk(value) if isinstance(part, ast.Name)}
+        and receiver.id not in names_in(value)
         and around <= set(source.loops_of(node))
         for node in ast.walk(scope)
         for target, value in assigned(node)
@@ -385,10 +385,7 @@ def _runs_on_batches(source: ScriptSource, function: ast.FunctionDef) -> bool:
 
 def _words(node: ast.AST) -> set[str]:
     """The variables and attributes in an expression."""
-    inside = list(ast.walk(node))
-    return {part.id.lower() for part in inside if isinstance(part, ast.Name)} | {
-        part.attr.lower() for part in inside if isinstance(part, ast.Attribute)
-    }
+    return {last_name(part).lower() for part in ast.walk(node) if isinstance(part, ast.Name | ast.Attribute)}
 
 
 def _without_gradients(node: ast.AST) -> bool:

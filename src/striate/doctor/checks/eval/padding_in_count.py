@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 
 from striate.doctor.setup.script_source import ScriptSource
-from striate.doctor.setup.syntax import called, receiver_of
+from striate.doctor.setup.syntax import called, names_in, receiver_of
 
 _MASK = re.compile(r"mask|pad|valid|real|keep|active")
 _ALL = ("numel", "nelement")
@@ -26,7 +26,7 @@ def padding_counted(source: ScriptSource) -> Iterator[ast.BinOp]:
 
 def _made(scope: ast.AST, value: ast.expr) -> Iterator[ast.expr]:
     """An expression, and the values that are assigned or added to its variables."""
-    names = {part.id for part in ast.walk(value) if isinstance(part, ast.Name)}
+    names = names_in(value)
     yield value
     for node in ast.walk(scope):
         if (isinstance(node, ast.AugAssign) and isinstance(node.target, ast.Name) and node.target.id in names) or (

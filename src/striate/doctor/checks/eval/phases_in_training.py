@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from striate.doctor.setup.script_source import Function, ScriptSource, Site
-from striate.doctor.setup.syntax import called
+from striate.doctor.setup.syntax import called, names_in
 
 _EVALUATION = re.compile(r"(?<![a-z])(val|valid|validation|test|dev|eval|evaluation|holdout)(?![a-z])")
 
@@ -100,7 +100,7 @@ def _trains(source: ScriptSource, call: ast.Call, known: dict[str, Any]) -> bool
 
 def _value(source: ScriptSource, condition: ast.expr, known: dict[str, Any]) -> bool | None:
     """Whether a condition holds; None where it depends on unknown variables."""
-    names = {part.id for part in ast.walk(condition) if isinstance(part, ast.Name)}
+    names = names_in(condition)
     if not names or not names <= known.keys():
         return None
     if isinstance(condition, ast.Name) and known[condition.id] is None:  # `if optimizer:`

@@ -7,10 +7,10 @@ import re
 from collections.abc import Iterator
 
 from striate.doctor.checks.check import Check
-from striate.doctor.checks.eval.evaluation_loops import added_in, after_loop, averages, evaluation_loops, names_in
+from striate.doctor.checks.eval.evaluation_loops import added_in, after_loop, averages, evaluation_loops
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.setup.script_source import ScriptSource
-from striate.doctor.setup.syntax import called, last_name, receiver_of
+from striate.doctor.setup.syntax import called, last_name, names_in, receiver_of
 from striate.records import Finding
 
 _RANKED = re.compile(
@@ -105,10 +105,7 @@ def _is_averaged(source: ScriptSource, made: ast.expr) -> bool:
     if isinstance(statement, ast.Assign) and isinstance(statement.targets[0], ast.Name):
         name, scope = statement.targets[0].id, source.scope_of(made)
         return any(
-            isinstance(node, ast.Call)
-            and called(node) in _MEANS
-            and any(isinstance(part, ast.Name) and part.id == name for part in ast.walk(node))
-            for node in ast.walk(scope)
+            isinstance(node, ast.Call) and called(node) in _MEANS and name in names_in(node) for node in ast.walk(scope)
         )
     return any(called(part) in _MEANS for part in source.enclosing(made) if isinstance(part, ast.Call))
 

@@ -20,7 +20,7 @@ from striate.doctor.checks.check import Check
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.setup.batch import parts
 from striate.doctor.setup.script_source import CONCATENATIONS, ScriptSource
-from striate.doctor.setup.syntax import assigned, called, receiver_of
+from striate.doctor.setup.syntax import assigned, called, names_in, receiver_of
 from striate.models.preserved_state import same_random_state
 from striate.records import Finding
 
@@ -283,11 +283,7 @@ def _used(iterable: ast.expr, target: ast.expr, parts: Sequence[ast.AST]) -> fro
         for node in ast.walk(part)
         if isinstance(node, ast.Name) and type(node.ctx) is ast.Load
     }
-    return frozenset(
-        place
-        for place, column in enumerate(columns)
-        if any(isinstance(node, ast.Name) and node.id in read for node in ast.walk(column))
-    )
+    return frozenset(place for place, column in enumerate(columns) if names_in(column) & read)
 
 
 SHUFFLED_ORDER = Check(

@@ -15,7 +15,7 @@ from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.setup.batch import leaves
 from striate.doctor.setup.script_source import Function, ScriptSource, Site
-from striate.doctor.setup.syntax import called
+from striate.doctor.setup.syntax import called, names_in
 
 _OF_BYTES = (255, 255**2)
 _OF_SHARES = 1.01
@@ -40,7 +40,7 @@ def peaks_of_bytes(evidence: Evidence) -> Iterator[ast.expr]:
     for site in source.calls("log10"):
         formula = _formula_around(source, site)
         function = source.function_of(site.node)
-        named = {part.id for part in ast.walk(formula) if isinstance(part, ast.Name)}
+        named = names_in(formula)
         peaks = [part for part in [*ast.walk(formula), *_defaults(function, named)] if _is_peak(part)]
         callers = source.calls_of(function) if function is not None else []
         scopes = [source.scope_of(place.node) for place in (site, *callers)]

@@ -12,7 +12,7 @@ from striate.doctor.checks.check import Check
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.setup.reward_code import environment_steps
-from striate.doctor.setup.syntax import called, receiver_of
+from striate.doctor.setup.syntax import called, names_in, receiver_of, stored_in
 from striate.records import Finding
 
 _REWARD = re.compile(r"^r$|rew", re.IGNORECASE)
@@ -32,7 +32,7 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
         if not isinstance(statement, ast.Assign) or not isinstance(statement.targets[0], ast.Tuple):
             continue
         place = block.index(statement) if statement in block else 0
-        arguments = {node.id for part in call.args for node in ast.walk(part) if isinstance(node, ast.Name)}
+        arguments = {name for part in call.args for name in names_in(part)}
         for reward in (part.id for part in statement.targets[0].elts if isinstance(part, ast.Name)):
             early = _stored(block[:place], {reward})
             if not _REWARD.search(reward) or _stored(block[place + 1 :], {reward}) or _is_set(block[:place], reward):
@@ -67,7 +67,7 @@ def _overwritten(evidence: Evidence) -> Iterator[Finding]:
                 moved |= {one.id: later.value.id} if [later.value.id] == results[:1] else {}
             if not isinstance(later, ast.Expr) or not isinstance(later.value, ast.Call):
                 continue
-            names = {part.id for part in ast.walk(later.value) if isinstance(part, ast.Name)}
+            names = names_in(later.value)
             if any(_REWARD.search(name) for name in names.intersection(results)):
                 for own, following in moved.items():
                     if {own, following} <= names:
@@ -98,17 +98,13 @@ def _stored(statements: list[ast.stmt], names: set[str]) -> set[str]:
             place, value = "append", node.args
         else:
             continue
-        if any(isinstance(part, ast.Name) and part.id in names for one in value for part in ast.walk(one)):
+        if any(names_in(one) & names for one in value):
             places.add(place)
     return places
 
 
 def _is_set(statements: list[ast.stmt], name: str) -> bool:
-    return any(
-        isinstance(node, ast.Name) and node.id == name and isinstance(node.ctx, ast.Store)
-        for statement in statements
-        for node in ast.walk(statement)
-    )
+    return any(name in stored_in(statement) for statement in statements)
 
 
 STORED_EARLY = Check(

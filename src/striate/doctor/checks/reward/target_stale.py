@@ -24,7 +24,7 @@ from striate.doctor.setup.reward_code import (
     optimized,
 )
 from striate.doctor.setup.script_source import ScriptSource
-from striate.doctor.setup.syntax import called, last_name, receiver_of, variable_of
+from striate.doctor.setup.syntax import called, last_name, names_in, receiver_of, variable_of
 from striate.observe.tensors import tensors_in
 from striate.records import Finding
 
@@ -89,7 +89,7 @@ def _names_in_loops(source: ScriptSource, name: str) -> set[str]:
     rows = ((loop.target, row) for loop in loops for row in getattr(loop.iter, "elts", []))
     places = (place for target, row in rows for place in _bound(target, getattr(row, "elts", [])) or [(target, row)])
     targets = (target for target, row in places if any(last_name(part) == name for part in ast.walk(row)))
-    return {part.id for target in targets for part in ast.walk(target) if isinstance(part, ast.Name)}
+    return {variable for target in targets for variable in names_in(target)}
 
 
 def _bound(target: ast.expr, values: Sequence[Any]) -> list[tuple[ast.expr, Any]]:

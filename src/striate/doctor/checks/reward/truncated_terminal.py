@@ -12,7 +12,7 @@ from striate.doctor.checks.reward.no_exploration import played_steps
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.setup.reward_code import own_nodes
 from striate.doctor.setup.script_source import ScriptSource
-from striate.doctor.setup.syntax import called, last_name
+from striate.doctor.setup.syntax import called, last_name, names_in
 from striate.records import Finding
 from striate.tasks.control.doctor import terminal_lost, truncated_terminal
 
@@ -48,7 +48,7 @@ def _truncated(evidence: Evidence) -> Iterator[Finding]:
             if not isinstance(node, ast.Call) or called(node) not in _STORES or _excludes(node, truncated):
                 continue
             for part in (part for one in node.args for part in ast.walk(one) if isinstance(part, ast.BoolOp)):
-                if {terminated, truncated} <= {one.id for one in ast.walk(part) if isinstance(one, ast.Name)}:
+                if {terminated, truncated} <= names_in(part):
                     yield _stored_as_end(file, node, ast.unparse(part), terminated)
                     return
             names = [part.id for one in node.args for part in ast.walk(one) if isinstance(part, ast.Name)]
@@ -106,7 +106,7 @@ def _only_together(source: ScriptSource, scope: ast.AST, terminated: str, trunca
     for node in own_nodes(scope):
         if isinstance(node, ast.Name) and node.id == terminated and isinstance(node.ctx, ast.Load):
             outermost = [node, *takewhile(lambda part: isinstance(part, ast.expr), source.enclosing(node))][-1]
-            if not any(isinstance(part, ast.Name) and part.id == truncated for part in ast.walk(outermost)):
+            if truncated not in names_in(outermost):
                 return False
     return True
 
@@ -116,7 +116,7 @@ def _unions(scope: ast.AST, terminated: str, truncated: str) -> Iterator[str]:
     for node in own_nodes(scope):
         if not isinstance(node, ast.Assign) or not isinstance(node.targets[0], ast.Name):
             continue
-        names = {part.id for part in ast.walk(node.value) if isinstance(part, ast.Name)}
+        names = names_in(node.value)
         joined = isinstance(node.value, ast.BoolOp | ast.BinOp) or called(node.value) in (
             "logical_or",
             "maximum",

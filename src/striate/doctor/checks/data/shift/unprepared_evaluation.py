@@ -9,7 +9,7 @@ from torch import nn
 from striate.doctor.checks.eval.evaluation_loops import evaluation_loops
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.setup.script_source import ScriptSource, Site
-from striate.doctor.setup.syntax import assigned, called, last_name, receiver_of
+from striate.doctor.setup.syntax import assigned, called, last_name, names_in, receiver_of
 
 _AS_IT_IS = ("to", "float", "double", "half", "bfloat16", "cuda", "cpu", "contiguous", "clone", "detach")
 
@@ -48,9 +48,9 @@ def _is_one_of(model: nn.Module, network: nn.Module) -> bool:
 
 def _as_read(loop: ast.For) -> set[str]:
     """Variables that hold unprocessed parts of a batch everywhere in the loop."""
-    names = {part.id for part in ast.walk(loop.target) if isinstance(part, ast.Name)}
+    names = names_in(loop.target)
     given = [(target, value) for node in ast.walk(loop) for target, value in assigned(node)]
-    names |= {part.id for target, _ in given for part in ast.walk(target) if isinstance(part, ast.Name)}
+    names |= {name for target, _ in given for name in names_in(target)}
     changed = {
         last_name(owner)
         for node in ast.walk(loop)

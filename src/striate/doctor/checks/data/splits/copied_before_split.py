@@ -11,7 +11,7 @@ from striate.doctor.checks.check import Check
 from striate.doctor.checks.data.splits.sample_variants import are_sample_variants
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.setup.script_source import CONCATENATIONS, Function, ScriptSource
-from striate.doctor.setup.syntax import argument, called, receiver_of, variable_of
+from striate.doctor.setup.syntax import argument, called, names_in, receiver_of, variable_of
 from striate.records import Finding, Remedy
 
 _REPEATED = ("repeat", "tile", "repeat_interleave")
@@ -201,7 +201,7 @@ def _are_variants(each: ast.ListComp, wholes: set[str], derived: set[str], sourc
     nothing in common."""
     if any(part.ifs or _derives(part.iter, derived, whole_only=False) for part in each.generators):
         return False
-    chosen = {part.id for one in each.generators for part in ast.walk(one.target) if isinstance(part, ast.Name)}
+    chosen = {name for one in each.generators for name in names_in(one.target)}
     moved = called(each.elt) in _MOVED or _overlap(each, source)
     return moved and _derives(each.elt, wholes - chosen, whole_only=True)
 
@@ -212,7 +212,7 @@ def _overlap(each: ast.ListComp, source: ScriptSource) -> bool:
     cuts = [part for part in places.elts if isinstance(part, ast.Slice)] if isinstance(places, ast.Tuple) else []
     bounds = [bound for cut in cuts if cut.lower and cut.upper for bound in (cut.lower, cut.upper)]
     asked = ast.ListComp(ast.List(bounds, ast.Load()), each.generators)
-    names = {part.id for part in ast.walk(asked) if isinstance(part, ast.Name)}
+    names = names_in(asked)
     known = {name: source.value(value) for name in names if (value := source.last_value(each, name)) is not None}
     windows = source.value(ast.fix_missing_locations(asked), **known) if bounds else None
     columns = list(zip(*windows, strict=True)) if windows else []

@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 from striate.doctor.checks.check import Check
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.setup.script_source import ScriptSource
-from striate.doctor.setup.syntax import called, last_name, receiver_of
+from striate.doctor.setup.syntax import called, last_name, names_in, receiver_of, stored_in
 from striate.records import Finding
 
 _RESETS = ("reset_parameters", "apply")
@@ -89,7 +89,7 @@ def _loops_over_settings(source: ScriptSource, optimizer: object) -> Iterator[as
 
 def _keeps_best(source: ScriptSource, loop: ast.For, name: str) -> bool:
     def has_value(node: ast.AST) -> bool:
-        return any(isinstance(part, ast.Name) and part.id == name for part in ast.walk(node))
+        return name in names_in(node)
 
     kept = set[str]()
     for node in ast.walk(loop):
@@ -110,7 +110,7 @@ def _keeps_best(source: ScriptSource, loop: ast.For, name: str) -> bool:
 
 def _loops_over_folds(source: ScriptSource) -> Iterator[ast.For]:
     for node in source.nodes(ast.For):
-        words = {part.id for part in ast.walk(node.target) if isinstance(part, ast.Name)}
+        words = names_in(node.target)
         calls = [part for part in ast.walk(node.iter) if isinstance(part, ast.Call)]
         names, target = {called(part) for part in calls}, node.target
         if "enumerate" in names and isinstance(target, ast.Tuple):
@@ -134,8 +134,7 @@ def _is_used(source: ScriptSource, loop: ast.For, name: str) -> bool:
     inside = [node for node in ast.walk(loop) if isinstance(node, ast.Call)]
     for function in (known for node in inside for known in source.functions_of(node)):
         own = {part.arg for part in (*function.args.args, *function.args.kwonlyargs)}
-        own |= {n.id for n in ast.walk(function) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
-        if name not in own and any(isinstance(n, ast.Name) and n.id == name for n in ast.walk(function)):
+        if name in names_in(function) - stored_in(function) - own:
             return True
     return any(
         isinstance(part, ast.Name) and part.id == name for node in inside for part in (*node.args, receiver_of(node))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 
 from striate.doctor.setup.script_source import Function, ScriptSource
-from striate.doctor.setup.syntax import argument, called, receiver_of
+from striate.doctor.setup.syntax import argument, called, names_in, receiver_of
 
 _MOST = 10
 """The most variants of a sample; a prototype of a class, from which all its samples are generated, has more."""
@@ -19,14 +19,14 @@ def are_sample_variants(made: ast.expr, line: ast.Assign, source: ScriptSource) 
     if found is None or len(found.generators) != 2 or any(part.ifs for part in found.generators):
         return False
     samples, again = found.generators
-    names, counted = _names(samples.target), _names(again.target)
+    names, counted = names_in(samples.target), names_in(again.target)
     times = argument(again.iter, 0, "") if isinstance(again.iter, ast.Call) and called(again.iter) == "range" else None
     count = source.value(times)
-    if type(count) is not int or not 1 < count <= _MOST or counted & _names(found.elt):
+    if type(count) is not int or not 1 < count <= _MOST or counted & names_in(found.elt):
         return False
     if called(samples.iter) == "zip":
         return _has_label(found.elt, names)
-    changed = isinstance(found.elt, ast.Call) and bool(names & _names(found.elt))
+    changed = isinstance(found.elt, ast.Call) and bool(names & names_in(found.elt))
     return changed and any(
         _are_of_same(samples.iter, labels, line, source) for labels in _repeated(line, source, ast.unparse(again.iter))
     )
@@ -37,7 +37,7 @@ def _has_label(sample: ast.expr, names: set[str]) -> bool:
     pair = sample.elts if isinstance(sample, ast.Tuple) else []
     plain = {part.id for part in pair if isinstance(part, ast.Name)}
     computed = [part for part in pair if isinstance(part, ast.Call)]
-    return bool(plain & names) and any((names - plain) & _names(part) for part in computed)
+    return bool(plain & names) and any((names - plain) & names_in(part) for part in computed)
 
 
 def _repeated(line: ast.Assign, source: ScriptSource, over: str) -> list[ast.expr]:
@@ -46,7 +46,7 @@ def _repeated(line: ast.Assign, source: ScriptSource, over: str) -> list[ast.exp
     for part in ast.walk(scope):
         if isinstance(part, ast.ListComp) and len(part.generators) == 2 and isinstance(part.elt, ast.Name):
             own, again = part.generators
-            if ast.unparse(again.iter) == over and part.elt.id in _names(own.target):
+            if ast.unparse(again.iter) == over and part.elt.id in names_in(own.target):
                 found.append(own.iter)
         if isinstance(part, ast.Call) and called(part) in _REPEATED:
             owner = receiver_of(part)
@@ -68,8 +68,4 @@ def _are_of_same(samples: ast.expr, labels: ast.expr, line: ast.Assign, source: 
     if isinstance(scope, Function) and both <= {part.arg for part in scope.args.args}:
         return True
     given = (part for part in ast.walk(scope) if isinstance(part, ast.Assign) and isinstance(part.value, ast.Call))
-    return any(both <= _names(target) for part in given for target in part.targets)
-
-
-def _names(node: ast.AST) -> set[str]:
-    return {part.id for part in ast.walk(node) if isinstance(part, ast.Name)}
+    return any(both <= names_in(target) for part in given for target in part.targets)

@@ -7,7 +7,7 @@ import re
 
 from striate.doctor.evidence.changed_by_reading import target_is_input
 from striate.doctor.evidence.evidence import Evidence
-from striate.doctor.setup.syntax import called, receiver_of
+from striate.doctor.setup.syntax import called, names_in, receiver_of
 
 _CHANCE = re.compile(r"rand|normal(?!i)|bernoulli|poisson|uniform|dropout")
 
@@ -24,7 +24,7 @@ def noise_in_both(evidence: Evidence) -> tuple[int, str, str] | None:
         changed = _changed_in_place(node.value) or node.value
         if not isinstance(target, ast.Name) or not isinstance(changed, ast.Name) or target.id == changed.id:
             continue
-        names = {part.id for change in changes for part in ast.walk(change) if isinstance(part, ast.Name)}
+        names = {name for change in changes for name in names_in(change)}
         made = [source.last_value(change, name) for change in changes for name in names - {target.id, changed.id}]
         by_chance = any(part is not None and _CHANCE.search(ast.unparse(part)) for part in (*changes, *made))
         used = {part.id for part in behind if isinstance(part, ast.Name) and isinstance(part.ctx, ast.Load)}

@@ -11,16 +11,9 @@ import torch
 from torch.utils.data import DataLoader
 
 from striate.doctor.checks.eval.counts.findings import wrong_count, wrong_share
-from striate.doctor.checks.eval.evaluation_loops import (
-    added_in,
-    after_loop,
-    batch_size_of,
-    evaluation_loops,
-    names_in,
-    size_of,
-)
+from striate.doctor.checks.eval.evaluation_loops import added_in, after_loop, batch_size_of, evaluation_loops, size_of
 from striate.doctor.setup.script_source import ScriptSource
-from striate.doctor.setup.syntax import called, receiver_of
+from striate.doctor.setup.syntax import called, names_in, receiver_of, stored_in
 from striate.records import Finding
 from striate.wording import several
 
@@ -63,7 +56,7 @@ def count_divided(source: ScriptSource) -> Iterator[Finding]:
         rounded_up = batches * (batch_size_of(loader) or 0)
         seen = rounded_up if loader.drop_last else samples
         added = {name: value for name, (kind, value) in added_in(loop).items() if kind == "sum"}
-        assigned = {n.id for n in ast.walk(loop) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
+        assigned = stored_in(loop)
         full = {
             name
             for name, value in added.items()
@@ -103,7 +96,7 @@ def by_whole_batches(source: ScriptSource) -> Iterator[Finding]:
         if loader.drop_last or rounded_up in (0, samples):
             continue
         added = added_in(loop)
-        collected = {n.id for n in ast.walk(loop) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
+        collected = stored_in(loop)
         for name in sorted(collected):
             parts = ast.walk(added[name][1]) if name in added else ()
             if any(isinstance(n, ast.expr) and _is_batch_size(source, n, loader, known) for n in parts):

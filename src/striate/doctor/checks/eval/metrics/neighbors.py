@@ -13,6 +13,7 @@ import torch
 
 from striate.doctor.checks.eval.metrics.known_inputs import NO_SCORES, near, wrong_metric
 from striate.doctor.checks.eval.script_evaluation import words_of
+from striate.doctor.setup.syntax import names_in
 from striate.models.preserved_state import same_random_state
 from striate.records import Finding
 
@@ -53,7 +54,7 @@ def _precisions_of(function: ast.FunctionDef) -> Iterator[tuple[str, Any]]:
     returned = [node.value for node in ast.walk(function) if isinstance(node, ast.Return) and node.value is not None]
     value, parts = returned[0] if len(returned) == 1 else None, list[tuple[str, set[str], Any]]()
     if isinstance(value, ast.Tuple):
-        parts = [(ast.unparse(part), _names_in(part), place) for place, part in enumerate(value.elts)]
+        parts = [(ast.unparse(part), names_in(part) - {"map"}, place) for place, part in enumerate(value.elts)]
     elif isinstance(value, ast.Dict):
         parts = [(str(k.value), {str(k.value)}, k.value) for k in value.keys if isinstance(k, ast.Constant)]
     elif value is not None:
@@ -61,11 +62,6 @@ def _precisions_of(function: ast.FunctionDef) -> Iterator[tuple[str, Any]]:
     for text, names, key in parts:
         if any(_PRECISION.search(name.lower()) for name in names) and not words_of(text) & NO_SCORES:
             yield text, key
-
-
-def _names_in(node: ast.expr) -> set[str]:
-    """The variables in an expression, without the built-in `map`."""
-    return {part.id for part in ast.walk(node) if isinstance(part, ast.Name) and part.id != "map"}
 
 
 def _precision_of_clusters(function: Callable[..., Any], key: Any, size: int, *, mixed: bool = False) -> float | None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from striate.doctor.checks.model.evaluated.code import CODE
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.setup.script_source import ScriptSource
-from striate.doctor.setup.syntax import called, last_name, receiver_of
+from striate.doctor.setup.syntax import called, last_name, names_in, receiver_of
 from striate.records import Finding
 from striate.wording import several
 
@@ -97,8 +97,7 @@ def _renames(loop: ast.For, node: ast.AST, name: str) -> bool:
     if not isinstance(node.targets[0], ast.Name):
         return False
     inside = list(ast.walk(node.value))
-    names = {part.id for part in inside if isinstance(part, ast.Name)}
-    others = {part.id for part in ast.walk(loop.target) if isinstance(part, ast.Name)} - {name}
+    names, others = names_in(node.value), names_in(loop.target) - {name}
     in_place = any(called(part).endswith("_") for part in inside)
     later = (part for part in ast.walk(loop) if getattr(part, "lineno", 0) > (node.end_lineno or node.lineno))
     read = any(isinstance(part, ast.Name) and part.id == name for part in later)
