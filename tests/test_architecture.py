@@ -48,10 +48,12 @@ ORDER = [
 LEVEL = {room: level for level, rooms in enumerate(ORDER) for room in rooms}
 OUTSIDE = {"__init__", "__main__"}
 
-# Files that still break a rule of `TASKS_ONLY`; a file that keeps it must leave its list.
+# Files that still break a rule of `TASKS_ONLY`, or mean something else; a file that keeps it must leave its list.
 NAMES_TASKS: set[str] = {
     "doctor/diagnose.py",
     "doctor/setup/training_setup.py",
+    "cli/other_tools.py",  # a command of another program
+    "reference/captions.py",  # the noun
 }
 COMPARES_ANNOTATION: set[str] = set()
 IGNORES_255: set[str] = set()
@@ -239,7 +241,7 @@ def test_only_the_tracer_registers_hooks() -> None:
 
 
 TASKS_ONLY: dict[str, tuple[Callable[[ast.Module], Iterator[int]], str, set[str]]] = {
-    "the name of a task": (tasks_by_name, "classify|regress|segment", NAMES_TASKS),
+    "the name of a task": (tasks_by_name, f"""["']({"|".join(TASKS)})["']""", NAMES_TASKS),
     "a kind of annotation": (annotation_kinds, "annotation", COMPARES_ANNOTATION),
     "the value of ignored pixels": (ignored_values, "255", IGNORES_255),
 }
