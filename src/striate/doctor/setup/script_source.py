@@ -77,6 +77,16 @@ class ScriptSource:
     """How many batches the training loop asks for, where it counts them."""
     outermost: Mapping[str, Any] = field(default_factory=dict[str, Any])
     """Local variables of the running functions; of variables with the same name, that of the outermost function."""
+    # What was read so far.
+    _returning: dict[ast.AST, bool] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _stores: dict[ast.AST, list[tuple[str, int, ast.expr]]] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
+    _assigned_names: dict[ast.AST, set[str]] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _known_parameters: dict[ast.AST, dict[str, Any]] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
+    _being_read: set[ast.AST] = field(default_factory=set, init=False, repr=False, compare=False)
 
     @cached_property
     def outer_names(self) -> Mapping[str, Any]:
@@ -158,11 +168,11 @@ class ScriptSource:
 
     def calls(self, *names: str) -> list[Site]:
         """All calls of functions or methods of these names."""
-        return self._sites(lambda call: called(call) in names)
+        return self.sites(lambda call: called(call) in names)
 
     def calls_of(self, function: Function) -> list[Site]:
         """All calls of a user's function, by its name or by a variable that refers to it."""
-        return self._sites(lambda call: called(call) == function.name or self._by_variable.get(call) is function)
+        return self.sites(lambda call: called(call) == function.name or self._by_variable.get(call) is function)
 
     def mentions(self, name: str) -> bool:
         """Whether the code reads a variable or an attribute of this name, or imports it."""
@@ -181,7 +191,8 @@ class ScriptSource:
         """Whether a function was running at the first step: it contains the training loop, or calls it."""
         return function in self._on_stack
 
-    def _sites(self, matches: Callable[[ast.Call], bool]) -> list[Site]:
+    def sites(self, matches: Callable[[ast.Call], bool]) -> list[Site]:
+        """All calls that match."""
         return [Site(node, file, self.often(node, file)) for file, node in self._calls if matches(node)]
 
     def runs_network(self, node: ast.AST) -> bool:
@@ -210,7 +221,7 @@ class ScriptSource:
         """Whether an expression is a network's output, one of `names`, an elementwise function of these, or their
         concatenation over batches; also where a user's function returns it."""
         if isinstance(node, ast.Call) and not self.runs_network(node):
-            if functions := self._functions(node):
+            if functions := self.functions_of(node):
                 return all(self._returns_prediction(function) for function in functions)
             inner = receiver_of(node)
             if called(node) in CONCATENATIONS and node.args:
@@ -236,10 +247,6 @@ class ScriptSource:
         return self._returning[function]
 
     @cached_property
-    def _returning(self) -> dict[ast.AST, bool]:
-        return {}
-
-    @cached_property
     def _predicted_attributes(self) -> set[str]:
         """Attributes that are only assigned a network's output: `self.pred = self.model(self.xb)`."""
         given: dict[str, list[bool]] = {}
@@ -247,10 +254,6 @@ class ScriptSource:
             if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Attribute):
                 given.setdefault(node.targets[0].attr, []).append(self.runs_network(node.value))
         return {name for name, each in given.items() if all(each)}
-
-    def functions_of(self, call: ast.Call) -> list[Function]:
-        """The user's functions that a call may call."""
-        return self._functions(call)
 
     def parameter_of(self, function: Function, call: ast.Call, given: ast.expr) -> str:
         """The parameter of a function that a call passes an argument for; empty where unknown."""
@@ -280,16 +283,12 @@ class ScriptSource:
         values = [value for known, given, value in self._stores[scope] if given < line and known == name]
         return values[-1] if values else None
 
-    @cached_property
-    def _stores(self) -> dict[ast.AST, list[tuple[str, int, ast.expr]]]:
-        return {}
-
     def _passed_predictions(self, scope: ast.AST) -> set[str]:
         found: set[str] = set()
         if not isinstance(scope, Function):
             return found
         for site in self.calls_of(scope):
-            if scope in self._functions(site.node) and self.scope_of(site.node) is not scope:
+            if scope in self.functions_of(site.node) and self.scope_of(site.node) is not scope:
                 known = self.predictions_in(self.scope_of(site.node), passed_on=False)
                 found |= {name for name, given in self.arguments(scope, site.node) if self.is_prediction(given, known)}
         return found
@@ -325,10 +324,6 @@ class ScriptSource:
         return self._assigned_names[function]
 
     @cached_property
-    def _assigned_names(self) -> dict[ast.AST, set[str]]:
-        return {}
-
-    @cached_property
     def _on_stack(self) -> set[ast.AST]:
         """The functions that were running: those that contain the training loop, and their callers."""
         loop, first, last = self.loop
@@ -357,18 +352,10 @@ class ScriptSource:
             return {}
         found: dict[str, Any] = {}
         for site in sorted(self.calls_of(function), key=lambda site: not self._is_calling(site)):
-            if function in self._functions(site.node):
+            if function in self.functions_of(site.node):
                 values = {name: self.value(given) for name, given in self.arguments(function, site.node)}
                 found |= {name: value for name, value in values.items() if value is not None and name not in found}
         return found
-
-    @cached_property
-    def _known_parameters(self) -> dict[ast.AST, dict[str, Any]]:
-        return {}
-
-    @cached_property
-    def _being_read(self) -> set[ast.AST]:
-        return set()
 
     def other_trainings(self) -> list[str]:
         """File and line of each loop apart from the training loop, in code that is called, that has a backward pass."""
@@ -385,7 +372,7 @@ class ScriptSource:
     def _called_again(self) -> Iterator[str]:
         """File and line of each other call of the functions that contain the training loop, in code that is called."""
         for function in sorted((f for f in self._on_stack if isinstance(f, Function)), key=lambda f: f.lineno):
-            sites = [site for site in self.calls(function.name) if function in self._functions(site.node)]
+            sites = [site for site in self.calls(function.name) if function in self.functions_of(site.node)]
             if any(map(self._is_calling, sites)):
                 for site in sites:
                     outer = self.function_of(site.node)
@@ -448,12 +435,12 @@ class ScriptSource:
         found: set[ast.AST] = set()
         awaiting = nodes
         while awaiting:
-            functions = {f for node in awaiting if isinstance(node, ast.Call) for f in self._functions(node)} - found
+            functions = {f for node in awaiting if isinstance(node, ast.Call) for f in self.functions_of(node)} - found
             found |= functions
             awaiting = [inner for function in functions for inner in ast.walk(function)]
         return found
 
-    def _functions(self, call: ast.Call) -> list[Function]:
+    def functions_of(self, call: ast.Call) -> list[Function]:
         """The user's functions that a call may call. `model.train()` of a network calls torch's method, unless the
         network's class overrides it."""
         name = called(call)

@@ -205,14 +205,12 @@ def _counts_right(value: ast.expr) -> bool:
 
 def _calls_by_name(source: ScriptSource, name: str) -> list[Site]:
     """Calls of methods of this name, and calls with the name as an argument: `self("after_epoch")`."""
-    by_name = [
-        Site(node, file, source.often(node, file))
-        for file, tree in source.trees.items()
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Call) and called(node) not in ("getattr", "hasattr")
-        if any(isinstance(part, ast.Constant) and part.value == name for part in node.args)
-    ]
-    return [*source.calls(name), *by_name]
+
+    def gives_name(call: ast.Call) -> bool:
+        given = any(isinstance(part, ast.Constant) and part.value == name for part in call.args)
+        return given and called(call) not in ("getattr", "hasattr")
+
+    return [*source.calls(name), *source.sites(gives_name)]
 
 
 def _is_called_once(source: ScriptSource, owner: ast.ClassDef, method: ast.FunctionDef) -> bool:
