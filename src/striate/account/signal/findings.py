@@ -15,7 +15,8 @@ MOST_DEAD = 0.75
 the units are zero for all samples even in a healthy network; three quarters do not happen by chance."""
 RANGE = 1000.0
 """Inputs have a standard deviation of 1. Layers whose signals or gradients differ by more than this factor need
-learning rates that differ by as much, so no single rate fits."""
+learning rates that differ by as much, so no single rate fits. In healthy networks of twenty layers gradients differ by
+at most a factor of 30."""
 
 
 def signal_findings(rows: Sequence[SignalRow], *, steps_follow_gradients: bool = True) -> tuple[Finding, ...]:

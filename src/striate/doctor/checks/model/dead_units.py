@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from striate.account.signal.findings import MOST_DEAD
 from striate.doctor.checks.check import Check
 from striate.doctor.diagnosis import Picture
 from striate.doctor.evidence.evidence import Evidence
@@ -14,9 +15,6 @@ from striate.records import Finding, Remedy
 from striate.wording import listed_names, python_name, several
 
 _KINDS = ("relu", "relu6")
-_MOST = 0.75
-"""Share of a layer's units. After many ReLU layers all samples look alike, and at a healthy start about half of the
-units are off for all of them; three quarters are not off by chance."""
 _FEWEST_UNITS, _FEWEST_SAMPLES = 4, 8
 _LEARNED, _LITTLE = 0.6, 0.15
 
@@ -30,7 +28,7 @@ def _find_dead_units(evidence: Evidence) -> Iterator[Finding]:
         if first.kind in _KINDS
     ]
     known = [(name, share, share if later is None else later) for name, share, later in shares if share is not None]
-    bad = [(name, min(share, later)) for name, share, later in known if min(share, later) >= _MOST]
+    bad = [(name, min(share, later)) for name, share, later in known if min(share, later) >= MOST_DEAD]
     if not bad:
         return
     own = evidence.progress
@@ -50,7 +48,7 @@ def _find_dead_units(evidence: Evidence) -> Iterator[Finding]:
         where=listed_names([name for name, _ in bad]),
         measured=f"{share:.0%} of the units of {python_name(name)} are zero for every sample, before the first step "
         f"and later{gain}",
-        threshold=f"{_MOST:.0%} of a layer's units",
+        threshold=f"{MOST_DEAD:.0%} of a layer's units",
         why="A unit that is always off passes nothing on, gets no gradient, and never learns.",
         remedy=Remedy(
             "Start with `nn.init.kaiming_normal_(layer.weight)` and `nn.init.zeros_(layer.bias)`, and subtract "

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import torch
 
+from striate.account.signal.findings import MOST_SATURATED
 from striate.doctor.checks.check import Check
 from striate.doctor.diagnosis import Picture
 from striate.doctor.evidence.evidence import Evidence
@@ -25,8 +26,6 @@ _RANGES = {
 _NEAR = 0.015
 """Distance from a limit, as a share of the range: there, tanh and sigmoid have a slope below a sixteenth of the
 steepest."""
-_MOST = 0.5
-"""Share of outputs: where more than half are saturated, a gradient loses most of its strength in one layer."""
 _LEARNED, _LITTLE = 0.5, 0.15
 _WORTH = 1.15
 """How many times lower the loss is with other weights; trials differ by some percent by chance."""
@@ -40,7 +39,7 @@ def _find_saturated(evidence: Evidence) -> Iterator[Finding]:
         after = _saturated(later) if later is not None else share
         if share is not None and after is not None:
             known.append((first.name, min(share, after)))
-    bad = [(name, share) for name, share in known if share > _MOST]
+    bad = [(name, share) for name, share in known if share > MOST_SATURATED]
     if not bad:
         return
     own = evidence.progress
@@ -61,7 +60,7 @@ def _find_saturated(evidence: Evidence) -> Iterator[Finding]:
         where=listed_names([name for name, _ in bad]),
         measured=f"{share:.0%} of the outputs of {python_name(name)} are at a limit, before the first step and "
         f"later{gain}",
-        threshold=f"{_MOST:.0%} of the outputs within {_NEAR:.1%} of the range from a limit",
+        threshold=f"{MOST_SATURATED:.0%} of the outputs within {_NEAR:.1%} of the range from a limit",
         why="At a limit the slope is nearly zero, so the layers before get almost no gradient.",
         remedy=Remedy(
             "Start with `nn.init.xavier_normal_(layer.weight)`, standardize the inputs, or put `nn.BatchNorm2d` "

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 
+from striate.account.signal.findings import RANGE
 from striate.doctor.checks.check import Check
 from striate.doctor.checks.model.squashed_activations import LITTLE, MUCH, squashed
 from striate.doctor.diagnosis import Picture
@@ -15,9 +16,6 @@ from striate.doctor.evidence.units import WEIGHTED
 from striate.records import Finding, Remedy
 from striate.wording import python_name, several
 
-_RANGE = 1000.0
-"""Layers whose gradients differ by more than this factor need learning rates that differ as much, so that no single one
-fits. In healthy networks of twenty layers gradients differ by at most a factor of 30."""
 _LEARNED = 0.3
 
 
@@ -61,9 +59,9 @@ def _grown(step_trace: StepTrace, strengths: Sequence[tuple[str, float]], deviat
     """The place and what was measured, where outputs or gradients explode; else None. `deviation`: of the inputs."""
     scale = max(1.0, deviation) if math.isfinite(deviation) else 1.0
     for layer in _weighted(step_trace):
-        if not math.isfinite(layer.std) or layer.std > _RANGE * scale:
+        if not math.isfinite(layer.std) or layer.std > RANGE * scale:
             return layer.name, f"the outputs of {python_name(layer.name)} have a standard deviation of {layer.std:.2g}"
-    if len(strengths) > 1 and not strengths[0][1] <= _RANGE * strengths[-1][1]:
+    if len(strengths) > 1 and not strengths[0][1] <= RANGE * strengths[-1][1]:
         return strengths[0][0], _ratio(strengths)
     return None
 
@@ -72,10 +70,10 @@ def _faded(step_trace: StepTrace, strengths: Sequence[tuple[str, float]]) -> tup
     """The place and what was measured, where gradients or outputs fade; else None."""
     hidden = _weighted(step_trace)
     begins = max((layer.std for layer in hidden[:1]), default=0.0)
-    if len(strengths) > 1 and strengths[0][1] < strengths[-1][1] / _RANGE:
+    if len(strengths) > 1 and strengths[0][1] < strengths[-1][1] / RANGE:
         return strengths[0][0], _ratio(strengths)
     for layer in hidden[1:]:
-        if strengths and 0 < layer.std < begins / _RANGE:
+        if strengths and 0 < layer.std < begins / RANGE:
             return (
                 layer.name,
                 f"the outputs of {python_name(layer.name)} have a standard deviation of {layer.std:.2g}, those of the "
@@ -109,7 +107,7 @@ def _finding(evidence: Evidence, what: str, where: str, measured: str) -> Findin
         severity="error",
         where=where,
         measured=f"{measured}, in the first step{gain}",
-        threshold=f"a factor of {_RANGE:g}, if less than {_LEARNED:.0%} of the way from chance to a loss of 0 is "
+        threshold=f"a factor of {RANGE:g}, if less than {_LEARNED:.0%} of the way from chance to a loss of 0 is "
         "learned",
         why="No single learning rate fits such different layers: the weakest hardly learn, or the strongest diverge."
         if what == "vanishing"
