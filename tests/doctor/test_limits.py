@@ -11,7 +11,7 @@ from typing import Any
 from striate.doctor import checks
 from striate.doctor.checks.check import Check
 from striate.doctor.checks.every import every_check
-from striate.doctor.checks.own_run.all_checks import NETWORK_CHECKS, REWARD_CHECKS
+from striate.doctor.checks.own_run import NETWORK_CHECKS, REWARD_CHECKS
 from striate.doctor.checks.own_run.predictions import PREDICTION_CHECKS
 
 LONGEST = 300

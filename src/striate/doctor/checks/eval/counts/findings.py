@@ -12,15 +12,7 @@ COUNT_SAMPLES = "count the samples as well, `total += len(targets)`, and divide 
 
 def wrong_count(where: str, measured: str, why: str, remedy: str, limit: str) -> Finding:
     """An error of `eval.wrong-count`."""
-    return Finding(
-        code="eval.wrong-count",
-        severity="error",
-        where=where,
-        measured=measured,
-        threshold=limit,
-        why=why,
-        remedy=remedy,
-    )
+    return Finding("eval.wrong-count", "error", where, measured, limit, why, remedy)
 
 
 def wrong_share(node: ast.AST, measured: str, remedy: str = COUNT_SAMPLES, limit: str = OTHER_NUMBER) -> Finding:
