@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import math
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import nn
 
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.trial import Change
 from striate.doctor.setup.batch import Path, leaf, leaves, main_tensor, parts
-from striate.doctor.setup.replicas import Replica
-from striate.doctor.setup.training_setup import Step
 from striate.observe.gradients import on_gradient
 from striate.observe.module_calls import ModuleCall, module_calls
 from striate.observe.tensors import tensors_in
@@ -61,22 +61,17 @@ def counted_samples(evidence: Evidence) -> CountedSamples:
     outputs have no gradient."""
     steps: list[list[torch.Tensor]] = []
     shown: list[torch.Tensor] = []
-    replicas: list[Replica] = []
     path = evidence.loss_target_path
 
-    def wrap(step: Step) -> Step:
-        def watched(model: Any, batch: Any, *given: Any) -> Any:
-            targets = main_tensor(parts(batch)[1]) if path is None else leaf(batch, path)
-            if targets is None or not targets.ndim:
-                raise NoEvidence("the targets are not one tensor")
-            steps.append([])
-            shown.append(targets.detach().cpu())
-            with module_calls({"": replicas[-1].model}, end=lambda call: _note(steps[-1], call, targets)):
-                return step(model, batch, *given)
+    def watched(model: nn.Module, batch: Any, *_: Any) -> AbstractContextManager[Any]:
+        targets = main_tensor(parts(batch)[1]) if path is None else leaf(batch, path)
+        if targets is None or not targets.ndim:
+            raise NoEvidence("the targets are not one tensor")
+        steps.append([])
+        shown.append(targets.detach().cpu())
+        return module_calls({"": model}, end=lambda call: _note(steps[-1], call, targets))
 
-        return watched
-
-    change = Change(prepare=replicas.append, wrap_step=wrap, notes=(steps, shown))
+    change = Change(around=watched, notes=(steps, shown))
     first = main_tensor(parts(evidence.train.raw[0])[1]) if path is None else leaf(evidence.train.raw[0], path)
     few = 1 if first is None else first.numel()
     count = min(max(_STEPS, _TARGETS // max(1, few)), _MOST)

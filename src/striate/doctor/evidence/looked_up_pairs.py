@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import combinations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -11,7 +12,6 @@ import torch
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.scored_pairs import Scored
 from striate.doctor.evidence.trial import Change
-from striate.doctor.setup.training_setup import Step
 from striate.observe.gradients import on_gradient
 from striate.observe.torch_calls import torch_functions
 
@@ -41,27 +41,22 @@ def looked_up_pairs(evidence: Evidence) -> list[tuple[Scored, Scored]]:
         return []
     found: dict[tuple[int, int], tuple[Scored, Scored]] = {}
 
-    def wrap(step: Step) -> Step:
-        def watched(*given: Any) -> Any:
-            noted: list[_LookedUp] = []
-            with torch_functions(lambda func, args, kwargs: _noted(noted, func, args, kwargs)):
-                value = step(*given)
-            triples = list(_triples(noted))
-            if not triples:
-                raise NoEvidence("the step looks up no vectors of users with two items each")
-            for users, places in triples:
-                both = found.setdefault(places, (Scored(), Scored()))
-                for scored, items in zip(both, (noted[place] for place in places), strict=True):
-                    scored.pairs.append((users.rows, items.rows))
-                    scored.gradients.append((sum(items.gradients) * users.vectors).sum(1))
-            return value
+    @contextmanager
+    def watched(*_: Any) -> Iterator[None]:
+        noted: list[_LookedUp] = []
+        with torch_functions(lambda func, args, kwargs: _noted(noted, func, args, kwargs)):
+            yield
+        triples = list(_triples(noted))
+        if not triples:
+            raise NoEvidence("the step looks up no vectors of users with two items each")
+        for users, places in triples:
+            both = found.setdefault(places, (Scored(), Scored()))
+            for scored, items in zip(both, (noted[place] for place in places), strict=True):
+                scored.pairs.append((users.rows, items.rows))
+                scored.gradients.append((sum(items.gradients) * users.vectors).sum(1))
 
-        return watched
-
-    steps = min(len(evidence.train.raw), _MOST_STEPS)
-    return list(
-        evidence.variant("with tables watched", Change(wrap_step=wrap, notes=found), steps=steps).notes.values()
-    )
+    steps, change = min(len(evidence.train.raw), _MOST_STEPS), Change(around=watched, notes=found)
+    return list(evidence.variant("with tables watched", change, steps=steps).notes.values())
 
 
 def _noted(noted: list[_LookedUp], func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

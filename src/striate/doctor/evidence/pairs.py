@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from contextlib import nullcontext, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,6 @@ from striate.doctor.evidence.nearness import correlation_over_shifts
 from striate.doctor.evidence.trial import Change
 from striate.doctor.setup.batch import leaves, main_tensor, parts
 from striate.doctor.setup.replicas import Replica
-from striate.doctor.setup.training_setup import Step
 from striate.models.preserved_state import preserved, same_random_state
 from striate.observe.gradients import on_gradient
 from striate.observe.interventions import change_output
@@ -197,24 +196,19 @@ def embeddings_of(evidence: Evidence, *, every: bool = False) -> list[Embeddings
     """Embeddings and their gradients in each of a few steps. `every`: of all outputs of the network, not one for each
     input."""
     steps: list[Embeddings] = []
-    replicas: list[Replica] = []
 
-    def wrap(step: Step) -> Step:
-        def watched(*given: Any) -> Any:
-            steps.append(Embeddings())
-            live: list[torch.Tensor] = []
-            alone = torch_functions(lambda *called: _ranked(steps[-1], live, *called)) if every else nullcontext()
-            with alone, module_calls({"": replicas[-1].model}, end=lambda call: _note(steps[-1], call, every, live)):
-                returned = step(*given)
-            if not every:
-                steps[-1] = _unstacked(steps[-1], given[1])
-            return returned
-
-        return watched
+    @contextmanager
+    def watched(model: nn.Module, batch: Any, *_: Any) -> Iterator[None]:
+        steps.append(Embeddings())
+        live: list[torch.Tensor] = []
+        alone = torch_functions(lambda *called: _ranked(steps[-1], live, *called)) if every else nullcontext()
+        with alone, module_calls({"": model}, end=lambda call: _note(steps[-1], call, every, live)):
+            yield
+        if not every:
+            steps[-1] = _unstacked(steps[-1], batch)
 
     name = f"with {'all outputs' if every else 'embeddings'} watched"
-    change = Change(prepare=replicas.append, wrap_step=wrap, notes=steps)
-    found: list[Embeddings] = evidence.variant(name, change, steps=_STEPS).notes
+    found: list[Embeddings] = evidence.variant(name, Change(around=watched, notes=steps), steps=_STEPS).notes
     return found
 
 

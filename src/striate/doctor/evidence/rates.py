@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from itertools import pairwise, takewhile
 from typing import Any
 
@@ -15,7 +16,7 @@ from torch.optim import Optimizer
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.trial import Change, Trial
 from striate.doctor.setup.replicas import Replica
-from striate.doctor.setup.training_setup import Step, TrainingSetup
+from striate.doctor.setup.training_setup import TrainingSetup
 from striate.records import Remedy
 from striate.wording import several
 
@@ -65,7 +66,7 @@ def at_factor(evidence: Evidence, factor: float) -> Change:
     by_optimizer = any(row.rates for row in evidence.trial.rows)
     if by_optimizer:
         return Change(prepare=lambda replica: _scale(replica, factor))
-    return Change(wrap_step=_scaled_steps(factor))
+    return Change(around=lambda model, *_: _scaled_step(model, factor))
 
 
 def at_held_rates(evidence: Evidence, rates: Sequence[float]) -> Trial:
@@ -214,18 +215,11 @@ def _hold(replica: Replica, rates: Sequence[float]) -> None:
     replica.optimizer.register_step_pre_hook(before)
 
 
-def _scaled_steps(factor: float) -> Any:
-    """Makes steps that write parameters without an optimizer change them by `factor` times as much."""
-
-    def wrap(step: Step) -> Step:
-        def scaled(model: nn.Module, batch: Any, optimizer: Optimizer, loss: Any) -> Any:
-            before = [(p, p.detach().clone()) for p in model.parameters()]
-            result = step(model, batch, optimizer, loss)
-            with torch.no_grad():
-                for parameter, value in before:
-                    parameter.copy_(value + factor * (parameter - value))
-            return result
-
-        return scaled
-
-    return wrap
+@contextmanager
+def _scaled_step(model: nn.Module, factor: float) -> Iterator[None]:
+    """Let a step that writes parameters without an optimizer change them by `factor` times as much."""
+    before = [(p, p.detach().clone()) for p in model.parameters()]
+    yield
+    with torch.no_grad():
+        for parameter, value in before:
+            parameter.copy_(value + factor * (parameter - value))

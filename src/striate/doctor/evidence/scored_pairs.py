@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from itertools import combinations, product
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import nn
 
 from striate.doctor.evidence.trial import Change
 from striate.doctor.setup.batch import Path, altered, leaf, leaves
-from striate.doctor.setup.replicas import Replica
-from striate.doctor.setup.training_setup import Step
 from striate.models.preserved_state import same_random_state
 from striate.observe.gradients import on_gradient
 from striate.observe.module_calls import ModuleCall, module_calls
@@ -47,19 +47,13 @@ class _Watched:
 
     def __init__(self) -> None:
         self.found: dict[tuple[int, int], Scored] = {}
-        self.replicas: list[Replica] = []
         self._needed: dict[int, list[list[Path]]] = {}
         self._calls = 0
 
-    def wrap(self, step: Step) -> Step:
-        """The step with recording."""
-
-        def watched(*given: Any) -> Any:
-            self._calls = 0
-            with module_calls({"": self.replicas[-1].model}, end=self._note):
-                return step(*given)
-
-        return watched
+    def around(self, model: nn.Module, *_: Any) -> AbstractContextManager[Any]:
+        """Record one step."""
+        self._calls = 0
+        return module_calls({"": model}, end=self._note)
 
     def _note(self, call: ModuleCall) -> None:
         outputs = list(tensors_in(call.output))
@@ -82,7 +76,7 @@ def scored_pairs(evidence: Evidence) -> list[tuple[Scored, Scored]]:
     if evidence.setup.rivals or sum(numbers.ndim == 1 for numbers in evidence.first.given) < 3:
         return []
     watched = _Watched()
-    change = Change(prepare=watched.replicas.append, wrap_step=watched.wrap, notes=watched.found)
+    change = Change(around=watched.around, notes=watched.found)
     steps = min(len(evidence.train.raw), _MOST_STEPS)
     found: dict[Any, Scored] = evidence.variant("with scores of pairs watched", change, steps=steps).notes
     return [both for one, other in combinations(found.values(), 2) for both in _in_common(one, other)]

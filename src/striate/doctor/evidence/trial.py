@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from time import perf_counter
 from typing import Any
@@ -17,7 +18,7 @@ from striate.doctor.evidence.watched_step import StepRow, Watch, WatchedLoss
 from striate.doctor.setup.batch import copied
 from striate.doctor.setup.preserved_state import same_values
 from striate.doctor.setup.replicas import Replica, give_step_hooks, make_replica
-from striate.doctor.setup.training_setup import Step, TrainingSetup
+from striate.doctor.setup.training_setup import Loss, Step, TrainingSetup
 from striate.machine.memory import ran_out
 from striate.models.preserved_state import preserved
 from striate.observe.module_calls import module_calls
@@ -43,8 +44,8 @@ class Change:
     """The loss."""
     step: Any = None
     """The training step."""
-    wrap_step: Callable[[Step], Step] | None = None
-    """Is called with the training step, and returns the one that is used in its place."""
+    around: Callable[[nn.Module, Any, Optimizer, Loss], AbstractContextManager[Any]] | None = None
+    """Is called with the arguments of each step, and returns the context in which it runs."""
     wrap_loss: Callable[[Any], Any] | None = None
     """Is called with the loss, and returns the one that is used in its place."""
     prepare: Callable[[Replica], None] | None = None
@@ -117,10 +118,8 @@ def run_trial(
     replica = _changed(make_replica(setup), change)
     step = change.step or replica.step
     loss = change.loss or replica.loss
-    step, loss = (
-        change.wrap_step(step) if change.wrap_step else step,
-        change.wrap_loss(loss) if change.wrap_loss else loss,
-    )
+    step = _within(change.around, step) if change.around else step
+    loss = change.wrap_loss(loss) if change.wrap_loss else loss
     trial = Trial(replica, step, loss, notes=change.notes)
     before = _values(replica.originals)
     torch.manual_seed(0)
@@ -176,6 +175,14 @@ def wait_for(model: nn.Module) -> None:
     """Wait on an accelerator until the launched kernels are done; a step would seem to take no time otherwise."""
     if any(parameter.device.type == "cuda" for parameter in model.parameters()):
         torch.cuda.synchronize()
+
+
+def _within(around: Callable[..., AbstractContextManager[Any]], step: Step) -> Step:
+    def inside(*given: Any) -> Any:
+        with around(*given):
+            return step(*given)
+
+    return inside
 
 
 def _changed(replica: Replica, change: Change) -> Replica:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
@@ -122,24 +123,19 @@ def first_argument(_: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any
 def replaced(calls: tuple[Call, ...], replacement: Replacement) -> Change:
     """A change that replaces these calls of one step in every step."""
     keys = {(call.name, call.ordinal) for call in calls}
-    steps: list[Any] = []
 
-    def prepare(replica: Replica) -> None:
-        steps.append(replica.step)
-
-    def step(*args: Any) -> Any:
+    def replacing(*_: Any) -> AbstractContextManager[None]:
         count = Counter[str]()
 
-        def around(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        def called(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
             name = function_name(func)
             here = (name, count[name])
             count[name] += 1
             return replacement(func, args, kwargs) if here in keys else func(*args, **kwargs)
 
-        with torch_functions(around):
-            return steps[-1](*args)
+        return torch_functions(called)
 
-    return Change(step=step, prepare=prepare)
+    return Change(around=replacing)
 
 
 def unchanged_parameters(trial: Trial) -> list[str]:

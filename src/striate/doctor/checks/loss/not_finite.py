@@ -17,7 +17,6 @@ from striate.doctor.evidence.quality import form_of
 from striate.doctor.evidence.trial import Change, run_trial
 from striate.doctor.setup.batch import main_tensor
 from striate.doctor.setup.replicas import Replica
-from striate.doctor.setup.training_setup import Step
 from striate.observe.interventions import change_inputs, change_output
 from striate.records import Finding
 from striate.wording import several
@@ -117,16 +116,9 @@ def _watch_sizes(replica: Replica, sizes: list[_StepSizes]) -> None:
 
 def _function_at_fault(evidence: Evidence, number: int) -> str | None:
     """The function whose backward returns the first NaN or Inf, by torch's anomaly detection; None if unknown."""
-
-    def detecting(step: Step) -> Step:
-        def detect(*args: Any) -> Any:
-            with torch.autograd.set_detect_anomaly(True):
-                return step(*args)
-
-        return detect
-
     until = evidence.clock.until(0.2)
-    trial = run_trial(evidence.setup, evidence.train.raw, number + 1, until, Change(wrap_step=detecting), close=False)
+    detecting = Change(around=lambda *_: torch.autograd.set_detect_anomaly(True))
+    trial = run_trial(evidence.setup, evidence.train.raw, number + 1, until, detecting, close=False)
     found = re.search(r"Function '(\w+?)Backward\d*' returned nan", str(trial.error or ""))
     return None if found is None else found[1].lower()
 

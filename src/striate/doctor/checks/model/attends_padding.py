@@ -13,7 +13,6 @@ from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.padding import padded_positions, padding_value
 from striate.doctor.evidence.trial import Change, run_trial
 from striate.doctor.setup.batch import copied, leaves
-from striate.doctor.setup.training_setup import Step
 from striate.observe.torch_calls import function_name, torch_functions
 from striate.records import Finding
 
@@ -72,7 +71,7 @@ def _masked_keys(
     shape."""
     found: list[tuple[str, torch.Tensor]] = []
 
-    def around(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def called(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         value = function(*args, **kwargs)
         name, keys = function_name(function), None
         if name == "multi_head_attention_forward":
@@ -87,15 +86,9 @@ def _masked_keys(
             found.append((name, keys.detach().cpu()))
         return value
 
-    def watched(step: Step) -> Step:
-        def within(*args: Any) -> Any:
-            with torch_functions(around):
-                return step(*args)
-
-        return within
-
     # In training mode, since in evaluation mode torch fuses attention layers into one call.
-    run_trial(evidence.setup, [copied(batch)], 1, evidence.clock.until(0.1), Change(wrap_step=watched), close=False)
+    watched = Change(around=lambda *_: torch_functions(called))
+    run_trial(evidence.setup, [copied(batch)], 1, evidence.clock.until(0.1), watched, close=False)
     for padded in paddings:
         samples, positions = padded.shape
         for name, keys in found:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any
 
@@ -15,7 +16,6 @@ from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.trial import Change
 from striate.doctor.evidence.watched_step import StepRow, scales_noted
 from striate.doctor.setup.replicas import Replica
-from striate.doctor.setup.training_setup import Step
 from striate.observe.gradients import on_gradient
 from striate.records import Finding, Remedy
 from striate.wording import several
@@ -48,7 +48,7 @@ def run(evidence: Evidence) -> Iterator[Finding]:
         return
     certain = statistics.median(left) < NOTHING_LEFT and own.share < LITTLE
     scales = list[float]()
-    unclipped = Change(prepare=partial(_unclip, scales=scales), wrap_step=partial(_recording, scales=scales))
+    unclipped = Change(prepare=partial(_unclip, scales=scales), around=lambda *_: _recording(scales))
     other = evidence.progress_of(evidence.variant("gradients not clipped", unclipped))
     better = other.beats(own, 1.5 if own.share < LITTLE else 2.0) and other.share >= max(own.share, 0.0) + GAIN
     if not better and not certain:
@@ -110,15 +110,10 @@ def _round(value: float) -> str:
     return f"{float(f'{value:.1g}'):g}"
 
 
-def _recording(step: Step, scales: list[float]) -> Step:
-    """The step, which records the scales of a GradScaler."""
-
-    def recorded(model: Any, batch: Any, optimizer: Any, loss: Any) -> Any:
-        scales.clear()
-        with scales_noted(scales):
-            return step(model, batch, optimizer, loss)
-
-    return recorded
+def _recording(scales: list[float]) -> AbstractContextManager[None]:
+    """Record the scales of a GradScaler in one step."""
+    scales.clear()
+    return scales_noted(scales)
 
 
 def _unclip(replica: Replica, scales: Sequence[float]) -> None:

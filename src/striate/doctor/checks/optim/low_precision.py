@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -19,7 +20,6 @@ from striate.doctor.evidence.trial import Change, Trial
 from striate.doctor.setup.batch import mapped
 from striate.doctor.setup.reached_objects import parameters_held, reached_objects
 from striate.doctor.setup.replicas import Replica, to_float32
-from striate.doctor.setup.training_setup import Step
 from striate.observe.interventions import change_inputs
 from striate.records import Finding
 from striate.wording import several
@@ -100,21 +100,18 @@ def _of_average(evidence: Evidence) -> Iterator[Finding]:
         return
     known, shares = list[Any](), list[float]()
 
-    def wrap(step: Step) -> Step:
-        def watched(model: nn.Module, *args: Any) -> Any:
-            names = dict(model.named_parameters())
-            before = [{n: t.detach().clone() for n, t in named_tensors(one, names).items()} for one in known]
-            result = step(model, *args)
-            for one, old in zip(known, before, strict=True):
-                new = named_tensors(one, names)
-                same = [(old[n] == new[n])[_differ(old[n], names[n])] for n in names if old[n].dtype in _HALF]
-                if any(not torch.equal(old[n], new[n]) for n in names) and any(map(torch.Tensor.numel, same)):
-                    shares.append(float(torch.cat(same).double().mean()))
-            return result
+    @contextmanager
+    def watched(model: nn.Module, *_: Any) -> Iterator[None]:
+        names = dict(model.named_parameters())
+        before = [{n: t.detach().clone() for n, t in named_tensors(one, names).items()} for one in known]
+        yield
+        for one, old in zip(known, before, strict=True):
+            new = named_tensors(one, names)
+            same = [(old[n] == new[n])[_differ(old[n], names[n])] for n in names if old[n].dtype in _HALF]
+            if any(not torch.equal(old[n], new[n]) for n in names) and any(map(torch.Tensor.numel, same)):
+                shares.append(float(torch.cat(same).double().mean()))
 
-        return watched
-
-    change = Change(prepare=lambda replica: known.extend(averages(replica)), wrap_step=wrap, notes=shares)
+    change = Change(prepare=lambda replica: known.extend(averages(replica)), around=watched, notes=shares)
     trial = evidence.variant("averages watched", change)
     shares = trial.notes
     late = sorted(shares[len(shares) // 2 :])

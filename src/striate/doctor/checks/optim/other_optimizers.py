@@ -16,7 +16,6 @@ from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.trial import Change
 from striate.doctor.setup.reached_objects import parameters_held, reached_optimizers
 from striate.doctor.setup.script_source import ScriptSource
-from striate.doctor.setup.training_setup import Step
 from striate.records import Finding
 from striate.wording import several
 
@@ -34,21 +33,12 @@ def without_gradients(evidence: Evidence) -> Iterator[Finding]:
         return
     made: dict[int, tuple[Optimizer, int, bool]] = {}
 
-    def wrap(step: Step) -> Step:
-        def stepping(optimizer: Optimizer, *_: Any) -> None:
-            before = made.get(id(optimizer), (optimizer, 0, False))
-            made[id(optimizer)] = optimizer, before[1] + 1, before[2] or _has_gradients(optimizer)
+    def stepping(optimizer: Optimizer, *_: Any) -> None:
+        before = made.get(id(optimizer), (optimizer, 0, False))
+        made[id(optimizer)] = optimizer, before[1] + 1, before[2] or _has_gradients(optimizer)
 
-        def watched(*args: Any) -> Any:
-            handle = register_optimizer_step_pre_hook(stepping)
-            try:
-                return step(*args)
-            finally:
-                handle.remove()
-
-        return watched
-
-    trial = evidence.variant("with optimizers watched", Change(wrap_step=wrap, notes=made), steps=_STEPS)
+    change = Change(around=lambda *_: register_optimizer_step_pre_hook(stepping), notes=made)
+    trial = evidence.variant("with optimizers watched", change, steps=_STEPS)
     for optimizer, count, has_gradients in trial.notes.values():
         if has_gradients or count < _STEPS // 2 or trial.error is not None:
             continue

@@ -14,8 +14,6 @@ from striate.doctor.checks.check import Check
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.trial import Change, run_trial
-from striate.doctor.setup.replicas import Replica
-from striate.doctor.setup.training_setup import Step
 from striate.observe.module_calls import optimizer_steps
 from striate.records import Finding
 
@@ -94,20 +92,11 @@ def _use_in_step(evidence: Evidence) -> _ScalerUse:
     autocast around backward or step."""
     if evidence.setup.own_step:
         raise NoEvidence("the doctor uses its own step")
-    use, replicas = _ScalerUse(), list[Replica]()
-
-    def wrap(step: Step) -> Step:
-        def watched(model: Any, batch: Any, optimizer: Any, loss: Any) -> Any:
-            with _watching(use, optimizer):
-                return step(model, batch, optimizer, loss)
-
-        return watched
-
+    use = _ScalerUse()
+    watched = Change(around=lambda _, __, optimizer, ___: _watching(use, optimizer))
     batch = evidence.train.raw[0]
     steps = 1 if evidence.trial.rows and evidence.trial.rows[0].steps else 8
-    run_trial(
-        evidence.setup, [batch], steps, evidence.clock.until(0.1), Change(wrap_step=wrap, prepare=replicas.append)
-    )
+    run_trial(evidence.setup, [batch], steps, evidence.clock.until(0.1), watched)
     if not any(use.calls.values()) and not use.backward_in_autocast and not use.step_in_autocast:
         raise NoEvidence("the step uses no GradScaler, and autocast only around the forward pass")
     return use

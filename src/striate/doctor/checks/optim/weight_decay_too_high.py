@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +21,6 @@ from striate.doctor.evidence.skill import skill, skill_in_words
 from striate.doctor.evidence.trial import Change, Trial
 from striate.doctor.evidence.trial_variants import LossGradient, use_output_gradients
 from striate.doctor.setup.replicas import Replica
-from striate.doctor.setup.training_setup import Step
 from striate.observe.gradients import on_gradient
 from striate.observe.interventions import change_gradient
 from striate.records import Finding, Remedy
@@ -187,7 +186,9 @@ def _pull(group: dict[str, Any]) -> float:
 def _by_step(evidence: Evidence) -> Iterator[Finding]:
     """A step that multiplies weights by a factor below 1, even without gradients and without the optimizer's decay."""
     factors: list[set[float]] = []
-    change = Change(prepare=_without_gradient, wrap_step=lambda step: _recording_factors(step, factors), notes=factors)
+    change = Change(
+        prepare=_without_gradient, around=lambda model, *_: _recording_factors(model, factors), notes=factors
+    )
     trial = evidence.variant("no gradient and no weight decay", change, steps=2)
     factors = trial.notes
     known = set[float]().union(*factors)
@@ -213,20 +214,16 @@ def _without_gradient(replica: Replica) -> None:
             change_gradient(parameter, torch.zeros_like)
 
 
-def _recording_factors(step: Step, factors: list[set[float]]) -> Step:
-    """The step, which appends the factors below 1 by which it multiplies weights."""
-
-    def recorded(model: nn.Module, batch: Any, optimizer: Optimizer, loss: Any) -> Any:
-        before = [(p, p.detach().clone()) for p in model.parameters() if p.ndim > 1 and p.requires_grad]
-        result = step(model, batch, optimizer, loss)
-        factors.append(set())
-        for parameter, old in before:
-            factor = float(parameter.detach().norm() / old.norm())
-            if 0 < factor < 1 - _ALIKE and torch.allclose(parameter.detach(), factor * old, rtol=_ALIKE):
-                factors[-1].add(factor)
-        return result
-
-    return recorded
+@contextmanager
+def _recording_factors(model: nn.Module, factors: list[set[float]]) -> Iterator[None]:
+    """Append the factors below 1 by which a step multiplies weights."""
+    before = [(p, p.detach().clone()) for p in model.parameters() if p.ndim > 1 and p.requires_grad]
+    yield
+    factors.append(set())
+    for parameter, old in before:
+        factor = float(parameter.detach().norm() / old.norm())
+        if 0 < factor < 1 - _ALIKE and torch.allclose(parameter.detach(), factor * old, rtol=_ALIKE):
+            factors[-1].add(factor)
 
 
 def decay_of_optimizer(optimizer: Optimizer) -> Iterator[Finding]:
@@ -334,23 +331,20 @@ def _attempts(evidence: Evidence, pulled: bool) -> Iterator[_Attempt]:
             "with each layer's norm held constant",
             "the training step",
             "norms of weights held",
-            Change(wrap_step=_holding_norms),
+            Change(around=_holding_norms),
             Remedy("Remove what shrinks the weights in each step, or give the optimizer weight_decay=1e-4 instead."),
         )
 
 
-def _holding_norms(step: Step) -> Step:
-    def held(model: nn.Module, batch: Any, optimizer: Optimizer, loss: Any) -> Any:
-        before = [(p, p.detach().norm()) for p in model.parameters() if p.ndim > 1]
-        result = step(model, batch, optimizer, loss)
-        with torch.no_grad():
-            for parameter, norm in before:
-                now = parameter.norm()
-                if 0 < now < norm:
-                    parameter.mul_(norm / now)
-        return result
-
-    return held
+@contextmanager
+def _holding_norms(model: nn.Module, *_: Any) -> Iterator[None]:
+    before = [(p, p.detach().norm()) for p in model.parameters() if p.ndim > 1]
+    yield
+    with torch.no_grad():
+        for parameter, norm in before:
+            now = parameter.norm()
+            if 0 < now < norm:
+                parameter.mul_(norm / now)
 
 
 def _matrices(trial: Trial) -> list[tuple[torch.Tensor, torch.Tensor]]:

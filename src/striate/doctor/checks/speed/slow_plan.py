@@ -4,6 +4,7 @@ detection?"""
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import Any
 
 import torch
@@ -13,7 +14,6 @@ from striate.doctor.checks.speed.small_batch import fastest_step, timed_trials
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.trial import Change, Trial
 from striate.doctor.setup.replicas import Replica, to_float32
-from striate.doctor.setup.training_setup import Step
 from striate.records import Finding
 
 _DOUBLE_SECONDS = 0.004
@@ -39,15 +39,9 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
 
 
 def _anomaly(evidence: Evidence) -> Finding:
-    def off(step: Step) -> Step:
-        def plain(*args: Any) -> Any:
-            with torch.autograd.set_detect_anomaly(False):
-                return step(*args)
-
-        return plain
-
     batches = evidence.train.raw[:_BATCHES]
-    trials = timed_trials(evidence, {"on": (Change(), batches), "off": (Change(wrap_step=off), batches)})
+    off = Change(around=lambda *_: torch.autograd.set_detect_anomaly(False))
+    trials = timed_trials(evidence, {"on": (Change(), batches), "off": (off, batches)})
     on, without = fastest_step(trials["on"]), fastest_step(trials["off"])
     cost = f": a step takes {on * 1000:.1f} ms, without it {without * 1000:.1f} ms"
     return _finding(
@@ -84,11 +78,12 @@ def _other_plans(evidence: Evidence) -> Iterator[Finding]:
     plain = evidence.train.raw[:_BATCHES]
     grid = any(parameter.ndim == 4 for parameter in evidence.setup.model.parameters())
     variants: dict[str, tuple[Change, Any]] = {"as it is": (Change(), plain)}
-    variants["bfloat16"] = (Change(wrap_step=_under_bfloat16(evidence)), plain)
+    bfloat16 = partial(torch.autocast, evidence.setup.device.type, dtype=torch.bfloat16)
+    variants["bfloat16"] = (Change(around=lambda *_: bfloat16()), plain)
     if grid:
         last = [_channels_last(batch) for batch in plain]
         variants["channels last"] = (Change(prepare=_to_channels_last), last)
-        both = Change(prepare=_to_channels_last, wrap_step=_under_bfloat16(evidence))
+        both = Change(prepare=_to_channels_last, around=lambda *_: bfloat16())
         variants["channels last and bfloat16"] = (both, last)
     trials = timed_trials(evidence, variants, 0.25)
     known = {name: fastest_step(t) for name, t in trials.items() if name == "as it is" or _agree(trials["as it is"], t)}
@@ -122,19 +117,6 @@ def _agree(plain: Trial, other: Trial) -> bool:
     if plain.error is not None or other.error is not None or not plain.rows or not other.rows:
         return False
     return abs(plain.losses[0] - other.losses[0]) <= _AGREE * max(abs(plain.losses[0]), 1e-6)
-
-
-def _under_bfloat16(evidence: Evidence) -> Any:
-    device = evidence.setup.device.type
-
-    def wrap(step: Step) -> Step:
-        def run(*args: Any) -> Any:
-            with torch.autocast(device, dtype=torch.bfloat16):
-                return step(*args)
-
-        return run
-
-    return wrap
 
 
 def _to_channels_last(replica: Replica) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from time import perf_counter
 from typing import Any
@@ -13,7 +14,6 @@ from striate.doctor.checks.check import Check
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.trial import Change, Trial, go_on, run_trial
-from striate.doctor.setup.training_setup import Step
 from striate.records import Finding, Remedy
 from striate.wording import several
 
@@ -53,17 +53,13 @@ def _synchronized(evidence: Evidence, change: Change) -> Change:
     if evidence.setup.device.type != "cuda":
         return change
 
-    def wrap(step: Step) -> Step:
-        inner = change.wrap_step(step) if change.wrap_step is not None else step
+    @contextmanager
+    def synchronized(*given: Any) -> Iterator[None]:
+        with change.around(*given) if change.around else nullcontext():
+            yield
+        torch.cuda.synchronize()
 
-        def synchronized(*args: Any) -> Any:
-            returned = inner(*args)
-            torch.cuda.synchronize()
-            return returned
-
-        return synchronized
-
-    return replace(change, wrap_step=wrap)
+    return replace(change, around=synchronized)
 
 
 _SMALL = 4

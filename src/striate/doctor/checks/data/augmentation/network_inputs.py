@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import torch
+from torch import nn
 
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.trial import Change
 from striate.doctor.setup.batch import main_tensor, parts
-from striate.doctor.setup.replicas import Replica
 from striate.observe.module_calls import ModuleCall, module_calls
 
 _BATCHES = 24
@@ -40,27 +42,20 @@ def network_inputs(evidence: Evidence) -> NetworkInputs:
         return NetworkInputs(evidence.samples.sole_inputs, evidence.samples.labels, "loader")
     kept: list[torch.Tensor] = []
 
-    def prepare(replica: Replica) -> None:
-        step = replica.step
+    @contextmanager
+    def watched(model: nn.Module, *_: Any) -> Iterator[None]:
+        seen: list[torch.Tensor] = []
 
-        def watched(model: Any, batch: Any, optimizer: Any, loss: Any) -> Any:
-            seen: list[torch.Tensor] = []
+        def note(call: ModuleCall) -> None:
+            tensor = main_tensor(call.args)
+            if tensor is not None:
+                seen.append(tensor.detach().cpu().clone())
 
-            def note(call: ModuleCall) -> None:
-                tensor = main_tensor(call.args)
-                if tensor is not None:
-                    seen.append(tensor.detach().cpu().clone())
+        with module_calls({"": model}, note):
+            yield
+        kept.extend(seen[:1])
 
-            with module_calls({"": model}, note):
-                value = step(model, batch, optimizer, loss)
-            kept.extend(seen[:1])
-            return value
-
-        steps.append(watched)
-
-    steps: list[Any] = []
-    batches = evidence.train.raw[:_BATCHES]
-    change = Change(step=lambda *given: steps[0](*given), prepare=prepare, notes=kept)
+    batches, change = evidence.train.raw[:_BATCHES], Change(around=watched, notes=kept)
     kept = evidence.variant("inputs of the network", change, batches=batches, steps=len(batches)).notes
     sizes = evidence.train.sizes[: len(kept)]
     if [len(tensor) for tensor in kept] != list(sizes) or len({tensor.shape[1:] for tensor in kept}) != 1:

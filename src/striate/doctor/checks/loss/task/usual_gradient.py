@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -19,7 +20,6 @@ from striate.doctor.evidence.skill import skill, skill_in_words
 from striate.doctor.evidence.trial import Change
 from striate.doctor.setup.batch import main_tensor, parts
 from striate.doctor.setup.replicas import Replica
-from striate.doctor.setup.training_setup import Step
 from striate.observe.interventions import change_gradient, change_output
 from striate.wording import several
 
@@ -37,7 +37,7 @@ def teaches_nothing(evidence: Evidence) -> Wrong | None:
         if own is None or own > _GUESS or not _is_own_loss(evidence):
             return None
         usual = _UsualGradient(evidence)
-        trial = evidence.variant("gradient of a usual loss", Change(wrap_step=usual.wrap, prepare=usual.prepare))
+        trial = evidence.variant("gradient of a usual loss", Change(around=usual.around, prepare=usual.prepare))
         predictions = evidence.in_training(trial.replica)
         learned = skill(predictions)
         if learned is None or learned < _TAUGHT or not usual.fits or not _fails_at_scaled_rate(evidence, usual.times):
@@ -66,7 +66,7 @@ def _is_own_loss(evidence: Evidence) -> bool:
 
 
 class _UsualGradient:
-    """Replaces the gradient of the network's outputs by that of a usual loss; `wrap` and `prepare` go into a Change."""
+    """Replaces the gradient of the network's outputs by that of a usual loss; a Change has `around` and `prepare`."""
 
     def __init__(self, evidence: Evidence) -> None:
         self.scale = evidence.target_scale
@@ -81,16 +81,12 @@ class _UsualGradient:
         self.cosine = 0.0
         """Cosine between the two gradients in the first step."""
 
-    def wrap(self, step: Step) -> Step:
-        """The step, which first stores the targets of its batch."""
-
-        def storing(model: Any, batch: Any, optimizer: Any, loss: Any) -> Any:
-            self.targets = main_tensor(parts(batch)[1])
-            if self.targets is not None and self.scale is not None:
-                self.targets = self.scale.of(self.targets.cpu())
-            return step(model, batch, optimizer, loss)
-
-        return storing
+    def around(self, _: Any, batch: Any, *__: Any) -> AbstractContextManager[None]:
+        """Store the targets of a batch before its step."""
+        self.targets = main_tensor(parts(batch)[1])
+        if self.targets is not None and self.scale is not None:
+            self.targets = self.scale.of(self.targets.cpu())
+        return nullcontext()
 
     def prepare(self, replica: Replica) -> None:
         """Replace the gradients of a replica, before its first step."""

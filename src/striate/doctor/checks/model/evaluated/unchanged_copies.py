@@ -26,7 +26,6 @@ from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.trial import FEWEST_TO_JUDGE, Change
 from striate.doctor.setup.reached_objects import reached_objects
 from striate.doctor.setup.replicas import Replica
-from striate.doctor.setup.training_setup import Step
 from striate.observe.module_calls import forward_hooks_everywhere
 from striate.records import Finding
 from striate.wording import several
@@ -59,14 +58,11 @@ def unchanged_copies(evidence: Evidence) -> Iterator[Finding]:
             if not isinstance(thing, list):
                 statistics.append((thing, {name: mean.clone() for name, mean in means(thing).items()}))
 
-    def wrap(step: Step) -> Step:
-        def watched(*args: Any) -> Any:
-            with forward_hooks_everywhere(lambda part, _: ran.add(id(part))):
-                return step(*args)
-
-        return watched
-
-    change = Change(prepare=prepare, wrap_step=wrap, notes=(copies, statistics, ran))
+    change = Change(
+        prepare=prepare,
+        around=lambda *_: forward_hooks_everywhere(lambda part, _: ran.add(id(part))),
+        notes=(copies, statistics, ran),
+    )
     trial = evidence.variant("with copies watched", change)
     copies, statistics, ran = trial.notes
     averages = [thing for thing, _ in copies if _updated_by_epoch(evidence, thing)]
