@@ -39,22 +39,22 @@ export function drawnMarks(picture, label, marks, onchoose) {
     const narrow = width / unit() < NARROW;
     const color = (kind) => `rgb(${marks.colors[kind].join(" ")})`;
     const lines = marks.lines.filter((pair) => pair.every((place) => seen.has(place))).map(([a, b]) => draw("line", { class: "joint", x1: seen.get(a).x, y1: seen.get(a).y, x2: seen.get(b).x, y2: seen.get(b).y }));
-    // The highest score on top, and its name in its usual place.
-    const shapes = outlines.map((one) => {
+    // The highest score on top, and its name in its usual place; no frame is drawn through a name.
+    const [frames, names] = [[], []];
+    for (const one of outlines) {
       const points = one.corners.map((corner) => corner.join(",")).join(" ");
       const chosen = one.number === view.chosen;
-      return [
+      frames.unshift(
         draw("polygon", { class: "casing", points }),
-        draw("polygon", { class: `outline${chosen ? " chosen" : ""}`, points, stroke: color(one.kind), onclick: () => onchoose(chosen ? null : one.number) }),
-        ...nameOf(narrow && !chosen ? String(one.number + 1) : `${one.number + 1} ${marks.names[one.kind]} ${percent(one.probability)}`, Math.min(...one.corners.map(([x]) => x)), Math.min(...one.corners.map(([, y]) => y)), color(one.kind), plates),
-      ];
-    }).toReversed().flat();
+        draw("polygon", { class: `outline${chosen ? " chosen" : ""}`, points, stroke: color(one.kind), onclick: () => onchoose(chosen ? null : one.number) }));
+      names.unshift(...nameOf(narrow && !chosen ? String(one.number + 1) : `${one.number + 1} ${marks.names[one.kind]} ${percent(one.probability)}`, Math.min(...one.corners.map(([x]) => x)), Math.min(...one.corners.map(([, y]) => y)), color(one.kind), plates));
+    }
     const radius = 4 * unit();
     const dots = spots.flatMap((one) => [
       draw("circle", { class: `spot${one.number === view.chosen ? " chosen" : ""}`, cx: one.x, cy: one.y, r: one.number === view.chosen ? 2 * radius : radius, fill: color(one.kind), onclick: () => onchoose(one.number === view.chosen ? null : one.number) }),
       ...(marks.spots.length <= 12 || one.number === view.chosen ? nameOf(marks.names[one.kind], one.x + 1.5 * radius, one.y, color(one.kind), plates) : []),
     ]);
-    overlay.replaceChildren(...lines, ...shapes, ...dots);
+    overlay.replaceChildren(...lines, ...frames, ...names, ...dots);
     return [...outlines, ...spots];
   }
 
