@@ -5,6 +5,8 @@ import { apiAddress, latest, request } from "./api.js";
 import { choice, labeled, make, percent } from "./dom.js";
 import { problem } from "./problem.js";
 
+const SMALL = 480; // pixels of the window
+
 /** `about`: the response of predict/files. */
 export function playedPage(root, about) {
   const ask = latest();
@@ -38,7 +40,7 @@ export function playedPage(root, about) {
       make("h2", {}, [found.title, found.label].filter(Boolean).join(": ")),
       ...(about.player ? [make(about.player, { controls: true, src: apiAddress("predict/file", { name: found.name }), "aria-label": "What the network hears of it" })] : []),
       ...(found.legend.length ? [] : [make("ol", { class: "tops" }, (found.top ?? [[found.line, null]]).map(([name, share]) => make("li", {}, make("span", {}, name), share === null ? null : make("span", {}, percent(share)))))]),
-      ...found.pictures.map((one) => make("figure", { class: "played" }, make("figcaption", { class: "faint" }, one.title), make("img", { src: one.picture, alt: `${one.title} of ${found.title}` }))),
+      ...found.pictures.map((one) => make("figure", { class: "played" }, make("figcaption", { class: "faint" }, one.title), make("img", { src: one.picture, alt: `${one.title} of ${found.title}`, onload: enlargeSmall }))),
       ...(found.legend.length ? [make("ul", { class: "legend" }, found.legend.map((one) => {
         const swatch = make("span", { class: one.color ? "swatch" : "swatch none", "aria-hidden": "true" });
         if (one.color) swatch.style.background = `rgb(${one.color.join(" ")})`;
@@ -91,4 +93,12 @@ export function playedPage(root, about) {
   });
   fill().then(() => show(chosen));
   followAddress(() => { if (asked() && asked() !== chosen) show(asked()); });
+}
+
+/** A small picture is enlarged by a whole number, and has pixels that one should see. */
+function enlargeSmall({ target: image }) {
+  const times = Math.floor(SMALL / image.naturalWidth);
+  if (times < 2) return;
+  image.width = times * image.naturalWidth;
+  image.classList.add("pixels");
 }
