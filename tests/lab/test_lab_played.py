@@ -87,3 +87,9 @@ def test_what_is_no_sound_is_refused(client: TestClient) -> None:
     assert response.status_code == 422
     assert "not a sound file" in response.text
     assert client.get("/api/predict/shown", params={"name": "sent:0"}).status_code == 422
+
+
+def test_watch_begins_with_a_network_that_takes_images(client: TestClient) -> None:
+    found = client.get("/api/watch/choices").json()
+    assert found["first"] == "mnist-cnn"
+    assert "run" not in [one["name"] for one in found["networks"]]

@@ -12,6 +12,7 @@ from fastapi import APIRouter, Depends, Query
 from numpy.typing import NDArray
 from torch.nn import functional
 
+from striate.data.media.every_medium import medium_of
 from striate.errors import StriateError, UsageError
 from striate.lab.network_names import LONGEST, RUN
 from striate.lab.page_images import as_address, as_png
@@ -227,14 +228,16 @@ def _projections(watched: WatchedPass, layer: int, place: tuple[int, int, int]) 
 
 def _choices(lab: Lab) -> dict[str, Any]:
     """The named networks that take images, and the first one to show."""
-    own = [{"name": RUN, "text": f"the network of {lab.run.name}", "group": "opened with"}] if lab.run else []
+    own = []
+    if lab.run and lab.trained is not None and medium_of(lab.trained.preparation.kind).shows_itself:
+        own = [{"name": RUN, "text": f"the network of {lab.run.name}", "group": "opened with"}]
     zoo = [
         {"name": info.name, "text": f"{info.name} ({info.year})", "group": group}
         for group, entries in GROUPS.items()
         for info in entries
         if len(info.input_shape) == 3
     ]
-    return {"networks": [*own, *zoo], "first": RUN if lab.run else _FIRST}
+    return {"networks": [*own, *zoo], "first": RUN if own else _FIRST}
 
 
 def _unit(watched: WatchedPass, layer: int, place: tuple[int, int, int]) -> dict[str, Any]:
