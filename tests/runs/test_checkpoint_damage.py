@@ -217,3 +217,10 @@ def test_only_the_whole_file_counts(written: tuple[Path, bytes]) -> None:
     file.write_bytes(content)
     check_archive(file)
     append_event(run_with({"last": 1}), "x")
+
+
+def test_a_checkpoint_of_another_run_is_told_how_to_train_the_same_again(tmp_path: Path) -> None:
+    last = tmp_path / "my run" / "checkpoints" / "last.pt"
+    with pytest.raises(RunError) as told, checkpoint.fitting(last):
+        raise KeyError("model")
+    assert told.value.remedy == f"train again: striate train --config '{tmp_path}/my run/config.yaml'"

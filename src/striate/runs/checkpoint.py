@@ -10,8 +10,8 @@ import os
 import pickle
 import struct
 import zipfile
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
@@ -235,3 +235,18 @@ def _set_aside(
         append_event(run, "damaged-checkpoint", file=file.name, reason=why, used=used.name)
         with explained(file), folder_of(file) as folder:
             folder.rename(file.name, aside.name)
+
+
+@contextmanager
+def fitting(checkpoint: Path) -> Iterator[None]:
+    """Raises RunError where what is loaded within the context does not fit the run of this checkpoint."""
+    try:
+        yield
+    except (KeyError, RuntimeError, ValueError, TypeError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise RunError(
+            str(checkpoint),
+            f"a checkpoint that does not fit: {reason}",
+            "the checkpoint of this run",
+            f"train again: striate train --config {pasted(RunDirectory(checkpoint.parents[1]).config)}",
+        ) from None

@@ -9,8 +9,8 @@ from pathlib import Path
 from time import monotonic
 from typing import Any
 
-from striate.errors import DataError, NonFiniteLoss, RunError, pasted
-from striate.runs.checkpoint import check_archive, load_checkpoint
+from striate.errors import DataError, NonFiniteLoss, RunError
+from striate.runs.checkpoint import check_archive, fitting, load_checkpoint
 from striate.runs.directory import RunDirectory, append_row, csv_of
 from striate.runs.events import append_event
 from striate.runs.files import write_text
@@ -38,16 +38,8 @@ def restore(run: RunDirectory, prepared: Prepared, checkpoint: Path | None) -> b
     if checkpoint is None:
         return False
     saved = load_checkpoint(checkpoint, prepared.device)
-    try:
+    with fitting(checkpoint):
         prepared.state.restore(saved)
-    except (KeyError, RuntimeError, ValueError, TypeError) as error:
-        reason = " ".join(str(error).split())[:300]
-        raise RunError(
-            str(checkpoint),
-            f"a checkpoint that does not fit: {reason}",
-            "the checkpoint of this run",
-            f"train again: --config {pasted(run.config)}",
-        ) from None
     if prepared.state.history:
         _refuse_lost_best(run)
     if training_is_over(prepared.state.history, prepared.task, prepared.config.budget):

@@ -9,8 +9,8 @@ from pathlib import Path
 from time import monotonic
 from typing import Any
 
-from striate.errors import NonFiniteLoss, RunError, pasted
-from striate.runs.checkpoint import load_checkpoint
+from striate.errors import NonFiniteLoss, pasted
+from striate.runs.checkpoint import fitting, load_checkpoint
 from striate.runs.directory import RunDirectory, append_row, csv_of
 from striate.runs.environment import describe_environment
 from striate.runs.events import append_event, event_line, note_files, noted_files
@@ -51,16 +51,8 @@ def _environment() -> dict[str, Any]:
 def restore_rewards(state: RewardState, checkpoint: Path) -> None:
     """Load the checkpoint. Raises RunError where it does not fit."""
     saved = load_checkpoint(checkpoint)
-    try:
+    with fitting(checkpoint):
         state.restore(saved)
-    except (KeyError, RuntimeError, ValueError, TypeError) as error:
-        reason = " ".join(str(error).split())[:300]
-        raise RunError(
-            str(checkpoint),
-            f"a checkpoint that does not fit: {reason}",
-            "the checkpoint of this run",
-            "train again: striate train",
-        ) from None
 
 
 def run_rewards(
