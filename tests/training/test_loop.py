@@ -15,6 +15,7 @@ from striate.data.loader import Batch, batches
 from striate.errors import NonFiniteLoss
 from striate.models.build import build_model
 from striate.runs.checkpoint import load_checkpoint, save_checkpoint
+from striate.tasks.classify.metrics import METRICS
 from striate.tasks.classify.task import Classify
 from striate.training import guards, loop, setup, step
 from striate.training.config import Config
@@ -91,15 +92,15 @@ def test_the_share_of_preparing_inputs_is_measured(monkeypatch) -> None:
 
 def test_the_accuracy_of_few_samples_has_its_interval() -> None:
     row = EpochRow(1, 1, 0.1, {"loss": 1.0}, {"loss": 1.0, "accuracy": 0.5}, 2.0, 100, None)
-    assert "val accuracy 50.0 % (9–91 %, n = 2)" in describe_row(row, 2)
-    assert "n =" not in describe_row(row, 2000)
+    assert "val accuracy 50.0 % (9–91 %, n = 2)" in describe_row(row, METRICS, 2)
+    assert "n =" not in describe_row(row, METRICS, 2000)
 
 
 @pytest.mark.parametrize(("wait", "said"), [(None, ""), (0.0, ""), (0.05, ""), (0.31, "31% waiting for data")])
 def test_waiting_is_told_where_it_matters(wait: float | None, said: str) -> None:
     row = EpochRow(1, 1, 0.1, {"loss": 1.0}, {"loss": 1.0, "accuracy": 0.5}, 2.0, 100, wait)
-    assert ("waiting" in describe_row(row)) == bool(said)
-    assert said in describe_row(row)
+    assert ("waiting" in describe_row(row, METRICS)) == bool(said)
+    assert said in describe_row(row, METRICS)
 
 
 class Precision(nn.Module):

@@ -401,7 +401,10 @@ def _train_to_end(
         watch = time_watch(run, prepared.state, steps, announce)
         together = coordinator.process_group(prepared.state, prepared.config, run.path)
         validated = watched_count(len(prepared.splits["val"]), prepared.config)
-        with progress_reader(console, quiet, watch, validated) as progress, together as processes:
+        with (
+            progress_reader(console, prepared.task.metrics, quiet, watch, validated) as progress,
+            together as processes,
+        ):
             readers: list[Reader] = [progress] if watch is None else [watch, progress]
             readers += [] if reader is None else [reader]
             if not processes.several:

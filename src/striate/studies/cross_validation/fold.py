@@ -6,7 +6,7 @@ progress and disappears when the fold is done.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -17,6 +17,7 @@ from rich.console import Console
 
 from striate.data.counter_random import hash_key
 from striate.evaluation.evaluate import evaluate_trained
+from striate.tasks.metric import Metric
 from striate.tasks.task import Task
 from striate.training.early_stop import best_epoch
 from striate.training.events import EpochDone, Event
@@ -144,8 +145,9 @@ def training_seed(seed: int, repeat: int, fold: int) -> int:
 
 
 @contextmanager
-def fold_progress(console: Console | None, where: str) -> Iterator[Callable[[Event], None]]:
-    """A reader of events that shows the newest epoch of the fold `where` on a terminal, and nothing elsewhere."""
+def fold_progress(console: Console | None, where: str, metrics: Sequence[Metric]) -> Iterator[Callable[[Event], None]]:
+    """A reader of events that shows the newest epoch of the fold `where` on a terminal, and nothing elsewhere.
+    `metrics`: those of the task."""
     if console is None or not console.is_terminal:
         yield lambda _: None
         return
@@ -153,6 +155,6 @@ def fold_progress(console: Console | None, where: str) -> Iterator[Callable[[Eve
 
         def read(event: Event) -> None:
             if isinstance(event, EpochDone):
-                status.update(f"{where}: epoch {event.row.epoch}/{event.epochs}  {describe_row(event.row)}")
+                status.update(f"{where}: epoch {event.row.epoch}/{event.epochs}  {describe_row(event.row, metrics)}")
 
         yield read

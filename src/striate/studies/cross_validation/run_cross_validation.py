@@ -139,7 +139,7 @@ def _train_fold(
 ) -> FoldResult:
     where = f"repeat {repeat}, fold {fold}"
     try:
-        with fold_progress(console, where) as show:
+        with fold_progress(console, where, prepared.task.metrics) as show:
 
             def read(event: Event) -> None:
                 show(event)

@@ -206,7 +206,7 @@ def _train_best(path: Path, config: Config, console: Console, say: Say, quiet: b
         write_first_files(run, prepared, say)
         restore(run, prepared, checkpoint)
         with execution_settings(prepared.config), memory_explained(prepared.config):
-            with progress_reader(console, quiet) as progress:
+            with progress_reader(console, prepared.task.metrics, quiet) as progress:
                 prepared = run_training(run, prepared, [progress])
             return finish_run(run, prepared, say)
 
