@@ -112,7 +112,7 @@ def make_content(folder, evaluation, inputs="images", assessment=None, **changes
         inputs = None if evaluation.task == "regress" else images(evaluation.n)
     sizes = {"train": 100, "val": 20}
     pictures = (
-        draw_curves(folder, history, metric=followed, data=evaluation.data, sizes=sizes, best_epoch=3),
+        draw_curves(folder, history, metric=task.metrics[0], data=evaluation.data, sizes=sizes, best_epoch=3),
         *draw_answers(folder, evaluation, inputs),
     )
     layers = Table(

@@ -10,6 +10,7 @@ from made_runs import classification, draw_answers, images, regression, segmenta
 from PIL import Image
 
 from striate.report.pictures import draw_curves
+from striate.tasks.classify.metrics import ACCURACY
 from striate.visualize.gallery import encode
 
 
@@ -102,6 +103,6 @@ def test_the_same_bytes_every_time(tmp_path):
 def test_curves_say_how_many_samples(tmp_path):
     sizes = {"train": 1200, "val": 20, "test": 7}
     rows = [{"epoch": 1, "lr": 0.1, "train_loss": 1.0, "val_loss": 1.0}]
-    picture = draw_curves(tmp_path, rows, metric="accuracy", data="digits", sizes=sizes, best_epoch=1)
+    picture = draw_curves(tmp_path, rows, metric=ACCURACY, data="digits", sizes=sizes, best_epoch=1)
     assert picture.caption.startswith("digits, train n = 1,200, val n = 20; 1 epoch of training.")
     assert "best epoch, 1," in picture.caption

@@ -9,11 +9,12 @@ import pytest
 
 from quick import few_quick
 from striate.visualize.canvas import FAINT, save_figure, show_literally
+from striate.visualize.charts import curve_charts
 from striate.visualize.classification_charts import confusion_figure
 from striate.visualize.estimates import scatter_figure
 from striate.visualize.gallery import Tile, gallery_figure
 from striate.visualize.mask_figures import masks_figure
-from striate.visualize.training_curves import curves_figure
+from striate.visualize.training_curves import curves_figure, fold_curves_figure
 
 NASTY = ["<script>alert(1)</script>", r"$\alpha_1$", "a_very_long_class_name_with_underscores_that_goes_on", "x"]
 
@@ -94,6 +95,19 @@ def test_what_was_followed_beside_the_task_has_panels_of_its_own():
     assert titles == ["loss", "accuracy", "conv1 accuracy", "hidden sparsity", "learning rate"]
     assert figure.axes[2].lines[1].get_ydata().tolist() == [0.3] * 3
     assert figure.axes[3].lines[0].get_ydata().tolist() == [0.4] * 3
+
+
+def test_curves_have_the_name_of_the_metric_and_a_share_is_in_percent():
+    rows = [{"epoch": k, "lr": 1, "train_loss": 1, "val_map": 0.02 * k, "val_conv1_map": 0.01 * k} for k in (1, 2, 3)]
+    figure = drawn(curves_figure(rows, metric="map", title="t", name="mAP", share=True))
+    assert [axes.get_title(loc="left") for axes in figure.axes[:3]] == ["loss", "mAP", "conv1 mAP"]
+    assert all(axes.get_yticklabels()[0].get_text().endswith(" %") for axes in figure.axes[1:3])
+    assert "%" not in figure.axes[0].get_yticklabels()[0].get_text()
+    labels = " ".join(curve_charts(rows, "map", name="mAP", share=True))
+    assert "mAP against the epoch: val from 2.0 % to 6.0 %" in labels
+    folds = drawn(fold_curves_figure([rows, rows], metric="map", title="t", name="mAP", share=True))
+    assert folds.axes[1].get_title(loc="left") == "mAP"
+    assert folds.axes[1].get_yticklabels()[0].get_text().endswith(" %")
 
 
 def test_curves_leave_gaps_where_nothing_was_measured():

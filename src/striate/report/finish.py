@@ -320,7 +320,7 @@ def _curves(run: RunDirectory, prepared: Prepared) -> Later[Picture]:
             draw_curves,
             run.plots,
             [row.flat() for row in prepared.state.history],
-            metric=prepared.task.headline,
+            metric=prepared.task.metrics[0],
             data=prepared.data.name,
             sizes={name: len(split) for name, split in prepared.data.splits.items()}
             | {"val": watched_count(len(prepared.splits["val"]), prepared.config)},

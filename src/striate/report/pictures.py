@@ -7,6 +7,7 @@ from pathlib import Path
 
 from torch import nn
 
+from striate.tasks.metric import Metric
 from striate.visualize.canvas import save_figure
 from striate.visualize.charts import curve_charts
 from striate.visualize.inside.filters import (
@@ -29,7 +30,7 @@ def draw_curves(
     folder: Path,
     history: Sequence[Mapping[str, float | None]],
     *,
-    metric: str,
+    metric: Metric,
     data: str,
     sizes: Mapping[str, int],
     best_epoch: float | None = None,
@@ -54,10 +55,11 @@ def draw_curves(
     if steps:
         marked = next((row["step"] for row in history if row["epoch"] == best_epoch), None)
         history = by_step(history, steps)
-    path = save_figure(
-        curves_figure(history, metric=metric, title=title, best_epoch=marked), folder / "curves.png", _FINE_DPI
-    )
-    return Picture("Learning curves", caption, path, "curves", curve_charts(history, metric, marked))
+    name, share = metric.name, metric.is_share
+    figure = curves_figure(history, metric=metric.key, title=title, best_epoch=marked, name=name, share=share)
+    path = save_figure(figure, folder / "curves.png", _FINE_DPI)
+    charts = curve_charts(history, metric.key, marked, name, share)
+    return Picture("Learning curves", caption, path, "curves", charts)
 
 
 _DPI = 80

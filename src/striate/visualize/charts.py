@@ -10,8 +10,15 @@ from striate.account.signal.trace import SignalRow
 from striate.visualize.canvas import FAINT, TEXT, figure_of, legend, legend_below
 from striate.visualize.signal_figure import QUANTITIES, draw_signal_curve, logarithmic_decades, name_layers
 from striate.visualize.themed_svg import themed_svg
-from striate.visualize.training_curves import axis_of, draw_curve, draw_rate, further_quantities, name_epochs
-from striate.wording import number
+from striate.visualize.training_curves import (
+    axis_of,
+    draw_curve,
+    draw_rate,
+    further_quantities,
+    name_epochs,
+    quantity_name,
+)
+from striate.wording import number, percent
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -26,16 +33,21 @@ def chart(draw: Callable[[Axes], object], label: str, height: float = HEIGHT, wi
     return themed_svg(figure_of(draw, width, height), label)
 
 
-def curve_charts(history: History, metric: str, best_epoch: float | None = None) -> tuple[str, ...]:
+def curve_charts(
+    history: History, metric: str, best_epoch: float | None = None, name: str = "", share: bool = False
+) -> tuple[str, ...]:
     """Loss, `metric`, further quantities, and the learning rate against the epoch, or the step if rows have no
-    epoch."""
+    epoch. `name`: how the metric is called; a `share` is drawn in percent."""
     if not history:
         return ()
     followed = ["loss", metric, *further_quantities(history, metric)]
-    curves = [
-        chart(partial(_draw_epochs, history=history, quantity=quantity, best_epoch=best_epoch), label)
-        for quantity, label in ((name, _label(history, name)) for name in followed)
-    ]
+    curves = []
+    for quantity in followed:
+        called, in_percent = quantity_name(quantity, metric, name, share)
+        drawn = partial(_draw_epochs, quantity=quantity, history=history, best_epoch=best_epoch)
+        curves.append(
+            chart(partial(drawn, name=called, share=in_percent), _label(history, quantity, called, in_percent))
+        )
     rates = [row["lr"] for row in history if row.get("lr") is not None]
     first, last = (number(rates[place]) if rates else "–" for place in (0, -1))
     axis = axis_of(history)
@@ -57,11 +69,13 @@ def signal_charts(start: Sequence[SignalRow], end: Sequence[SignalRow]) -> tuple
     return tuple(charts)
 
 
-def _draw_epochs(axes: Axes, *, history: History, quantity: str, best_epoch: float | None) -> None:
+def _draw_epochs(
+    axes: Axes, *, history: History, quantity: str, best_epoch: float | None, name: str = "", share: bool = False
+) -> None:
     if quantity == "lr":
         draw_rate(axes, history)
     else:
-        draw_curve(axes, history, quantity, log="auto" if quantity == "loss" else False)
+        draw_curve(axes, history, quantity, log="auto" if quantity == "loss" else False, name=name, share=share)
     if best_epoch is not None:
         axes.axvline(best_epoch, color=FAINT, linestyle=":", linewidth=1.4, label="best epoch", zorder=1)
     if names := axes.get_legend_handles_labels()[1]:
@@ -82,12 +96,11 @@ def _draw_signal(
     legend_below(axes)
 
 
-def _label(history: History, quantity: str) -> str:
+def _label(history: History, quantity: str, name: str, share: bool) -> str:
     """The first and the last values of a curve, in words."""
-    parts = []
+    write, parts = percent if share else number, []
     for part in ("train", "val"):
         values = [row[key] for row in history if row.get(key := f"{part}_{quantity}") is not None]
         if values:
-            parts.append(f"{part} from {number(values[0])} to {number(values[-1])}")
-    name = quantity.replace("_", " ")
+            parts.append(f"{part} from {write(values[0])} to {write(values[-1])}")
     return f"{name} against the {axis_of(history)}: {', '.join(parts) or 'not measured'}"

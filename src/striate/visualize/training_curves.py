@@ -41,20 +41,28 @@ _LOG_FROM = 20
 """A loss that falls by more than this factor is drawn on a logarithmic axis."""
 
 
-def curves_figure(rows: Sequence[Row], *, metric: str, title: str, best_epoch: float | None = None) -> Figure:
+def curves_figure(
+    rows: Sequence[Row],
+    *,
+    metric: str,
+    title: str,
+    best_epoch: float | None = None,
+    name: str = "",
+    share: bool = False,
+) -> Figure:
     """Panels one under the other: loss, `metric`, further quantities (`further_quantities`), learning rate.
 
     Each row is an epoch with the keys `epoch`, `lr`, `train_loss`, `val_loss`, `train_<metric>` and `val_<metric>`;
     values that are missing, None or not finite leave a gap. `best_epoch` is marked by a line. Rows without `epoch` are
-    drawn against their `step`, without gaps.
+    drawn against their `step`, without gaps. `name`: how the metric is called; a `share` is drawn in percent.
     """
     further = further_quantities(rows, metric)
     figure = new_figure(5.6, 6.4 + 1.7 * len(further))
     panels = figure.subplots(3 + len(further), 1, sharex=True, height_ratios=(3, 3, *[2] * len(further), 1.3))
     draw_curve(panels[0], rows, "loss", log="auto")
-    draw_curve(panels[1], rows, metric)
-    for axes, quantity in zip(panels[2:], further, strict=False):
-        draw_curve(axes, rows, quantity)
+    for axes, quantity in zip(panels[1:], (metric, *further), strict=False):
+        called, percent = quantity_name(quantity, metric, name, share)
+        draw_curve(axes, rows, quantity, name=called, share=percent)
     draw_rate(panels[-1], rows)
     for axes in panels:
         if best_epoch is not None:
@@ -72,6 +80,15 @@ def further_quantities(rows: Sequence[Row], metric: str) -> list[str]:
     return [name for name in names if name.endswith(f"_{metric}") or name in _FOLLOWED]
 
 
+def quantity_name(quantity: str, metric: str, name: str, share: bool) -> tuple[str, bool]:
+    """What a curve is called, and whether it is drawn in percent: an inner classifier's `<layer>_<metric>` like the
+    `metric`, which has a `name` and may be a `share`."""
+    layer = quantity.removesuffix(metric)
+    if layer == quantity:
+        return quantity.replace("_", " "), False
+    return layer.replace("_", " ") + (name or metric.replace("_", " ")), share
+
+
 def axis_of(rows: Sequence[Row]) -> str:
     """The horizontal axis of curves: the epoch, or the step if rows are not epochs."""
     return "epoch" if "epoch" in rows[0] else "step"
@@ -86,8 +103,11 @@ def by_step(epochs: Sequence[Row], steps: Sequence[Row]) -> list[Row]:
     return sorted([*steps, *measured], key=lambda row: row["step"] or 0)
 
 
-def draw_curve(axes: Axes, rows: Sequence[Row], quantity: str, *, log: bool | str = False) -> None:
-    """`train_<quantity>` and `val_<quantity>` against the epoch; `log="auto"` decides by the range."""
+def draw_curve(
+    axes: Axes, rows: Sequence[Row], quantity: str, *, log: bool | str = False, name: str = "", share: bool = False
+) -> None:
+    """`train_<quantity>` and `val_<quantity>` against the epoch; `log="auto"` decides by the range. `name`: the
+    heading; a `share` is drawn in percent."""
     epochs = _column(rows, axis_of(rows))
     drawn = []
     for part, style in _STYLES.items():
@@ -96,7 +116,9 @@ def draw_curve(axes: Axes, rows: Sequence[Row], quantity: str, *, log: bool | st
             drawn.append(values[np.isfinite(values)])
             _line(axes, epochs, values, label=part, gaps=axis_of(rows) == "epoch", **style)
     quiet_frame(axes)
-    name = quantity.replace("_", " ")
+    if share:
+        show_percent(axes.yaxis)
+    name = name or quantity.replace("_", " ")
     together = np.concatenate(drawn) if drawn else np.ones(1)
     if log == "auto":
         log = bool(together.min() > 0 and together.max() / together.min() > _LOG_FROM)
@@ -192,13 +214,24 @@ def _apart(numbers: np.ndarray) -> np.ndarray:
     return heights
 
 
-def fold_curves_figure(curves: Sequence[Sequence[Mapping[str, float | None]]], *, metric: str, title: str) -> Figure:
+def fold_curves_figure(
+    curves: Sequence[Sequence[Mapping[str, float | None]]],
+    *,
+    metric: str,
+    title: str,
+    name: str = "",
+    share: bool = False,
+) -> Figure:
     """Loss and `metric` against the epoch: a thin line for each fold, a thick one for their mean, of training and of
-    validation. Each of `curves` has the rows of metrics.csv."""
+    validation. Each of `curves` has the rows of metrics.csv. `name`: how the metric is called; a `share` is drawn in
+    percent."""
     figure = new_figure(5.6, 5.4)
     panels = figure.subplots(2, 1, sharex=True)
     for axes, quantity in zip(panels, ("loss", metric), strict=True):
         draw_fold_curves(axes, curves, quantity)
+    heading(panels[1], name or metric.replace("_", " "))
+    if share:
+        show_percent(panels[1].yaxis)
     legend(panels[0])
     name_axes(panels[1], "epoch")
     limit_ticks(panels[1].xaxis, whole=True)

@@ -179,7 +179,8 @@ def _draw_dots(
 def _draw_curves(run: RunDirectory, study: CrossValidation, results: Sequence[FoldResult]) -> Picture:
     title = _title(study)
     histories = [result.history for result in results]
-    figure = fold_curves_figure(histories, metric=study.first.task.headline, title=title)
+    metric = study.first.task.metrics[0]
+    figure = fold_curves_figure(histories, metric=metric.key, title=title, name=metric.name, share=metric.is_share)
     caption = (
         f"{title}. Thin: each fold; thick: their mean. val is the validation part of the training samples of a fold."
         " The held-out samples are measured once, at the end, and are in no curve."
