@@ -76,6 +76,23 @@ def test_all_of_few_classes_are_named_and_the_weakest_of_many(draw, figure, name
     assert legend.get_window_extent().y1 <= axes.get_window_extent().y0  # below: no curve is covered
 
 
+@pytest.mark.parametrize("count", [2, 9])
+def test_a_class_has_the_same_color_in_both_diagrams(count):
+    points, names = tuple(np.linspace(0, 1, 5)), [f"class {k}" for k in range(count)]
+    keys = ("false_positive_rate", "true_positive_rate", "recall", "precision")
+    curves = [{"name": name, **dict.fromkeys(keys, points)} for name in names]
+    classes = [
+        {"name": name, "auc": estimate(0.9 - 0.05 * k), "average_precision": estimate(0.3 + 0.05 * k)}
+        for k, name in enumerate(names)
+    ]
+    colors = [
+        {line.get_label().rsplit(" ", 1)[0]: line.get_color() for line in drawn(draw, curves, classes).lines[-4:]}
+        for draw in (draw_roc, draw_precision_recall)
+    ]
+    assert {name: colors[0].get(name) for name in names[:4]} == {name: colors[1].get(name) for name in names[:4]}
+    assert colors[1]["class 0"]
+
+
 def test_slices_that_differ_are_drawn_first_where_there_are_many():
     made = [
         {"by": "column", "name": f"value {k}", "n": 9, "figure": estimate(0.5), "p_value": 0.1, "differs": k == 39}

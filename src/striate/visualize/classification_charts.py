@@ -40,18 +40,18 @@ Rows = Sequence[Mapping[str, Any]]
 def draw_roc(axes: Axes, curves: Rows, classes: Rows = ()) -> None:
     """True against false positive rate; the dashed line is random guessing.
 
-    `curves` and `classes` as in evaluation.json. Up to six classes are named; of more, the four with the smallest area
-    in `classes`, and the others are gray.
+    `curves` and `classes` as in evaluation.json. Up to six classes are named; of more, the four with the lowest average
+    precision in `classes`, and the others are gray. So a class has one color here and in `draw_precision_recall`.
     """
     axes.plot([0, 1], [0, 1], color=FAINT, linestyle="--", linewidth=1.2)
-    _draw(axes, curves, _areas(classes, "auc"), "false_positive_rate", "true_positive_rate")
+    _draw(axes, curves, classes, "auc", "false_positive_rate", "true_positive_rate")
     name_axes(axes, "false positive rate", "true positive rate (recall)")
-    legend_below(axes, title="area", title_fontsize=SMALL)
+    legend_below(axes, title="area under the curve", title_fontsize=SMALL)
 
 
 def draw_precision_recall(axes: Axes, curves: Rows, classes: Rows = ()) -> None:
     """Precision against recall; of more than six classes the four with the lowest average precision are named."""
-    _draw(axes, curves, _areas(classes, "average_precision"), "recall", "precision")
+    _draw(axes, curves, classes, "average_precision", "recall", "precision")
     name_axes(axes, "recall", "precision")
     legend_below(axes, title="average precision", title_fontsize=SMALL)
 
@@ -60,8 +60,10 @@ def _areas(classes: Rows, figure: str) -> dict[str, float]:
     return {row["name"]: row[figure]["value"] for row in classes if row.get(figure) is not None}
 
 
-def _draw(axes: Axes, curves: Rows, areas: Mapping[str, float], x: str, y: str) -> None:
-    weakest = sorted(curves, key=lambda curve: areas.get(curve["name"], 0.0))
+def _draw(axes: Axes, curves: Rows, classes: Rows, figure: str, x: str, y: str) -> None:
+    areas = _areas(classes, figure)
+    order = _areas(classes, "average_precision") or areas
+    weakest = sorted(curves, key=lambda curve: order.get(curve["name"], 0.0))
     weakest = weakest if len(curves) <= len(_COLORS) else weakest[:_NAMED]
     named = {id(curve) for curve in weakest}
     rest = [curve for curve in curves if id(curve) not in named]

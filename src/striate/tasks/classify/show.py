@@ -107,7 +107,7 @@ def thresholds_sections(figures: ClassificationMetrics, of: str) -> tuple[Sectio
     points = Table(f"Points, {of}", columns, rows)
     caption = (
         f"{of}. Each class against the rest, over all thresholds on its probability. With more than six classes, only"
-        " those with the smallest areas are named; the table has the areas of all."
+        " the four with the lowest average precision are named; the table has the areas of all."
     )
     return (Section("Thresholds", charts=charts, caption=caption, behind=(points, _areas_table(figures, of))),)
 
