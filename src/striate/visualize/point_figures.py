@@ -22,6 +22,8 @@ _SURE = 0.5
 """Points with less confidence are crosses in another color."""
 _LEAST = 256
 """Pixels of the longer side: smaller images are enlarged by a whole number, so that points are visible."""
+_DOT, _RING = 72, 1.8
+"""A dot has a radius of the longer side by this number, and a ring by how much more, so that it is around its dot."""
 
 
 def drawn_points(image: ArrayLike, points: Any, skeleton: Edges, truth: Any = None) -> NDArray[np.uint8]:
@@ -34,26 +36,31 @@ def drawn_points(image: ArrayLike, points: Any, skeleton: Edges, truth: Any = No
     factor = max(1, -(-_LEAST // max(height, width)))
     picture = Image.fromarray(pixels).resize((width * factor, height * factor), Image.Resampling.NEAREST)
     draw = ImageDraw.Draw(picture)
-    size = max(1.0, max(picture.size) / 180)
+    size = max(picture.size) / _DOT
+    thick, ring = max(1, round(size / 2)), _RING * size
     found = np.asarray(points, np.float64)
     places, seen = found[:, :2] * factor, found[:, 2] > 0
     for one, two in skeleton:
         if seen[one] and seen[two]:
-            draw.line([tuple(places[one]), tuple(places[two])], _EDGE, max(1, round(0.6 * size)))
+            draw.line([tuple(places[one]), tuple(places[two])], _EDGE, thick)
     if truth is not None:
         true = np.asarray(truth, np.float64)
         for (x, y), own, known in zip(true[:, :2] * factor, places, true[:, 2] > 0, strict=True):
             if known:
-                draw.line([(x, y), tuple(own)], _TRUE, 1)
-                draw.ellipse((x - size, y - size, x + size, y + size), outline=_TRUE)
+                draw.line([(x, y), tuple(own)], _TRUE, max(1, thick // 2))
+                # White on black, so that it shows on any image.
+                for radius, color, width in ((ring + 1, "black", thick + 2), (ring, _TRUE, thick)):
+                    draw.ellipse((x - radius, y - radius, x + radius, y + radius), outline=color, width=width)
     for (x, y), sure, known in zip(places, found[:, 2], seen, strict=True):
         if not known:
             continue
         if sure >= _SURE:
-            draw.ellipse((x - size, y - size, x + size, y + size), fill=_POINT)
+            draw.ellipse((x - size, y - size, x + size, y + size), fill=_POINT, outline="black")
         else:
-            draw.line((x - size, y - size, x + size, y + size), _UNSURE, max(1, round(0.5 * size)))
-            draw.line((x - size, y + size, x + size, y - size), _UNSURE, max(1, round(0.5 * size)))
+            arm = 1.4 * size
+            for reach, color, width in ((arm + 1, "black", thick + 2), (arm, _UNSURE, thick)):
+                for down in (reach, -reach):
+                    draw.line((x - reach, y - down, x + reach, y + down), color, width)
     return np.asarray(picture)
 
 
