@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,10 +19,12 @@ from striate.data.config import DataConfig
 from striate.data.read import load_dataset
 from striate.errors import DataError, UsageError
 from striate.models.build import build_model
+from striate.statistics.estimate import Estimate
 from striate.tasks.config import TaskConfig
 from striate.tasks.detect.assign import assign
 from striate.tasks.detect.decode import room_for
-from striate.tasks.detect.metrics import DetectionMetrics, ImageDetections
+from striate.tasks.detect.metrics import KINDS, ClassDetections, DetectionMetrics, ImageDetections
+from striate.tasks.detect.show import mistakes_section
 from striate.tasks.detect.task import Detect, strides_for
 
 TASK = Detect(("disk", "square"), (32, 48), (4, 8), 6.0, 0.3)
@@ -333,8 +336,40 @@ def test_few_images_have_intervals_of_null() -> None:
 
 def test_images_without_a_mistake_are_not_among_the_worst() -> None:
     worst = (ImageDetections(1, "a.png", 2, 40, 1), ImageDetections(0, "b.png", 3, 0, 0))
-    found = DetectionMetrics(2, {}, 0.5, (), {}, worst, ())
+    classes = (ClassDetections("disk", 6, 2, Estimate(0.5), Estimate(0.8), 5, 40, 1),)
+    found = DetectionMetrics(2, {}, 0.5, classes, {}, worst, ())
     lines = found._worst_lines()
     assert [line.split()[-1] for line in lines[1:-1]] == ["a.png"]
     assert lines[-1] == "  1 image with more wrong detections than objects: labels may be missing"
     assert replace(found, worst=worst[1:])._worst_lines() == []
+
+
+def test_wrong_detections_of_a_network_that_finds_little_are_no_evidence_of_missing_labels() -> None:
+    worst = (ImageDetections(1, "a.png", 0, 40, 22),)
+    classes = (ClassDetections("disk", 22, 2, Estimate(0.0), Estimate(0.02), 0, 40, 22),)
+    counts = {key: {"count": 0, "gain": 0.0} for key in KINDS} | {
+        "both": {"count": 2, "gain": 0.0}, "missed": {"count": 22, "gain": None},
+    }  # fmt: skip
+    found = DetectionMetrics(2, {}, 0.5, classes, counts, worst, ())
+    assert "labels" not in found._worst_lines()[-1]
+    (section,) = mistakes_section(found, "test split")
+    # Two detections overlap objects, but badly, and as another class.
+    assert section.sentences == (
+        "No object is found at a score of 0.50: no detection has an IoU of 0.5 with an object, or its class and an IoU"
+        " of 0.1 with it.",
+    )
+
+
+def test_the_headline_names_no_shares_of_nothing() -> None:
+    task = Detect(("disk",), (32, 32))
+    metrics = {"map": 0.0, "map50": 0.0, "precision": None, "recall": 0.0}
+    evaluation = SimpleNamespace(
+        metrics=metrics, n=2, data="d", split="test", targets=np.zeros((2, 1, 6)), span_of=lambda _: ""
+    )
+    assert task.headline_text(evaluation)[1].endswith(" there are no predictions.")
+    evaluation.metrics = metrics | {"precision": 0.5}
+    assert (
+        task.headline_text(evaluation)[1]
+        .replace("\N{NO-BREAK SPACE}", " ")
+        .endswith(" 50.0 % of the predictions are right, and 0.0 % of the objects are found.")
+    )

@@ -104,7 +104,10 @@ class DetectionMetrics(SplitRecord):
 
     @property
     def half_labeled(self) -> tuple[str, ...]:
-        """The worst images that may be partly labeled: more objects are found without a label than with one."""
+        """The worst images that may be partly labeled: more objects are found without a label than with one. None where
+        the network finds at most half of all objects: its other detections are no evidence then."""
+        if sum(row.hits for row in self.classes) <= sum(row.missed for row in self.classes):
+            return ()
         return tuple(one.path for one in self.worst if one.wrong >= _MANY and one.wrong > one.hits + one.missed)
 
     def lines(self, temperature: Temperature | None) -> list[list[str]]:

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from striate.data.annotations.boxes import CLASS
-from striate.tasks.detect.assess import counts_of
-from striate.tasks.detect.average_precision import RECALLS, SCORE, match, overlaps_for, ranked
+from striate.tasks.detect.assess import NEAR, counts_of
+from striate.tasks.detect.average_precision import IOUS, RECALLS, SCORE, match, overlaps_for, ranked
 from striate.tasks.detect.metrics import AVERAGES, KINDS, DetectionMetrics
 from striate.tasks.evaluation import Evaluation
 from striate.tasks.show import CHART_DPI, Images, Row, ranked_pictures, share_cells, split_text
@@ -147,7 +147,10 @@ def mistakes_section(figures: DetectionMetrics, of: str) -> tuple[Section, ...]:
         f"Most costly: {KINDS[costly]}; without these, mAP at IoU 0.5 would be {known[costly]:.1f} points higher."
     )
     if len(known) < len(gains):
-        sentence = "All objects are missed: no detection overlaps one of them."
+        sentence = (
+            f"No object is found at a score of {figures.threshold:.2f}: no detection has an IoU of {IOUS[0]} with an"
+            f" object, or its class and an IoU of {NEAR} with it."
+        )
     sentences = [sentence]
     if half := figures.half_labeled:
         named = ", ".join(half[:5])

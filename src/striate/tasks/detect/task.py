@@ -487,12 +487,16 @@ class Detect(Task):
     def headline_text_of(self, evaluation: Evaluation, prefix: str, of: str, objects: int) -> tuple[str, str]:
         """The headline in words, from the metrics whose keys begin with `prefix`; `of` names what is compared."""
         metrics, kinds = evaluation.metrics, several(len(self.classes), "class", "classes")
+        precision, recall = metrics["precision"], metrics["recall"]
+        right = "there are no predictions"
+        if precision is not None:
+            right = f"{percent(precision)} of the predictions are right"
+            right += "" if recall is None else f", and {percent(recall)} of the objects are found"
         return percent(metrics[f"{prefix}map50"]), (
             f"mean average precision{of} at IoU 0.5{evaluation.span_of(f'{prefix}map50')} over {kinds}, "
             f"{several(objects, 'object')} in {several(evaluation.n, 'image')} of the {evaluation.split} split of "
             f"{evaluation.data}; {percent(metrics[f'{prefix}map'])} over IoUs of 0.5 to 0.95. At a score threshold of "
-            f"{self.threshold:.2f}, {percent(metrics['precision'])} of the predictions are right, and "
-            f"{percent(metrics['recall'])} of the objects are found."
+            f"{self.threshold:.2f}, {right}."
         )
 
     def pictures(
