@@ -11,7 +11,7 @@ from PIL import Image
 
 from striate.errors import RunError
 from striate.report.write import render_report, write_report
-from striate.visualize.page_parts import Picture
+from striate.visualize.page_parts import Picture, Table
 
 VOID = {"meta", "img", "br", "link", "input", "hr"}
 
@@ -132,6 +132,13 @@ def test_headings_and_tables_are_in_order(page):
     assert all(after <= before + 1 for before, after in zip(page.headings, page.headings[1:], strict=False))
     assert page.count("caption") == page.count("table") >= 6
     assert all("scope" in attributes for tag, attributes in page.tags if tag == "th")
+
+
+def test_the_table_of_targets_is_under_their_name(content):
+    table = Table("Each target, test split", ("target", "n"), (("age", 3),))
+    text = render_report(replace(content, tables={**content.tables, "classes": table}))
+    assert ">Each target</h2>" in text
+    assert "Each class" not in text
 
 
 def test_charts_have_their_numbers(page, content):

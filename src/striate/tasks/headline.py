@@ -122,7 +122,9 @@ def judged_gap(difference: Estimate, scale: float, unit: str) -> str:
         return f"{scale * share:.2f}" if scale == 100 else number(scale * share)
 
     value = difference.value or 0.0
-    size = f"{text(abs(value))}{unit} on {'training' if value >= 0 else 'validation'}"
+    size = f"{text(abs(value))}{unit} on {'training' if value > 0 else 'validation'}"
+    if text(abs(value)) == text(0.0):
+        size = "no difference"
     if difference.interval is None:
         return f"{size}; too few samples for an interval."
     low, high = difference.interval.low, difference.interval.high

@@ -122,6 +122,14 @@ def random_positions(n: int, count: int) -> NDArray[np.int64]:
     return np.sort(np.random.default_rng(0).choice(n, min(n, count), replace=False))
 
 
+def worst_typical_best(order: NDArray[np.int64], shown: int) -> tuple[NDArray[np.int64], ...]:
+    """The first, the middle and the last positions of `order`, the last one first: `shown` each, or a third of few, so
+    that no sample is in two of them."""
+    shown = min(shown, max(1, len(order) // 3))
+    middle = max(0, (len(order) - shown) // 2)
+    return order[:shown], order[middle : middle + shown], order[::-1][:shown]
+
+
 def ranked_pictures(
     folder: Path,
     evaluation: Evaluation,
@@ -135,18 +143,19 @@ def ranked_pictures(
     shown: int = 4,
     drawn: int = 4,
 ) -> tuple[Picture, ...]:
-    """`worst.png`, `typical.png` and `best.png` with `shown` samples each of `order`, from the worst to the best.
+    """`worst.png`, `typical.png` and `best.png` with `shown` samples each of `order`, from the worst to the best
+    (`worst_typical_best`).
 
     If `at_random` has a file name, a picture of `drawn` random samples comes first. `draw(positions, title)` draws a
     figure of samples; `choices` says how the samples of each picture are chosen; `note` ends each caption, which lists
     the `names` of its samples.
     """
     title = of_split(evaluation.data, evaluation.split, evaluation.n)
-    middle, (worst, typical, best) = max(0, (len(order) - shown) // 2), choices
     galleries = [
-        ("Worst images", "worst.png", order[:shown], worst),
-        ("Typical images", "typical.png", order[middle : middle + shown], typical),
-        ("Best images", "best.png", order[::-1][:shown], best),
+        (f"{kind} images", f"{kind.lower()}.png", chosen, choice)
+        for kind, chosen, choice in zip(
+            ("Worst", "Typical", "Best"), worst_typical_best(order, shown), choices, strict=True
+        )
     ]
     if at_random is not None:
         chosen = random_positions(evaluation.n, drawn)

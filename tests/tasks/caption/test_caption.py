@@ -6,6 +6,7 @@ import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -21,6 +22,7 @@ from striate.statistics.intervals import wilson
 from striate.tasks.caption.assess import caption_words, estimates, image_rows, metrics_of
 from striate.tasks.caption.baselines import captions_as_predictions
 from striate.tasks.caption.head import CaptionNetwork
+from striate.tasks.caption.show import caption_sections
 from striate.tasks.caption.task import Caption
 from striate.tasks.evaluation import Evaluation
 from striate.visualize.word_pictures import grid_of
@@ -44,6 +46,12 @@ def network() -> CaptionNetwork:
 @pytest.fixture(scope="module")
 def images() -> torch.Tensor:
     return torch.randn(2, 3, 16, 24, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.mark.parametrize(("different", "said"), [(1, "1 caption for 12 images."), (3, "3 different captions for 12")])
+def test_a_single_caption_is_not_called_different(different: int, said: str) -> None:
+    (section,) = caption_sections(SimpleNamespace(worst=(), different=different, n=12), "test split")
+    assert said in section.sentences[0]
 
 
 def test_words_of_a_caption() -> None:

@@ -25,6 +25,7 @@ from striate.tasks.evaluation import Evaluation
 from striate.tasks.multilabel.assess import sample_f1, set_estimates, set_metrics
 from striate.tasks.multilabel.metrics import MAP
 from striate.tasks.multilabel.ranking import RankedLabels, Ranking, best_threshold, best_thresholds
+from striate.tasks.multilabel.show import label_pictures
 from striate.tasks.multilabel.task import Multilabel
 
 
@@ -49,6 +50,19 @@ def test_the_worst_samples_are_shown_with_predicted_and_true_labels() -> None:
     truth = np.array([[0, 0], [1, 1]] * 10, np.float32)
     found = _assessed(np.full((20, 2), 0.9), truth, SampleFacts(tuple(map(str, range(20)))))
     assert found.lines(None)[-1][1].split() == ["a,", "b", "true:", "no", "label", "0"]
+
+
+def test_galleries_of_few_samples_share_none_and_name_no_file(tmp_path: Path) -> None:
+    truth = np.array([[k % 2, k % 3 == 0] for k in range(12)], np.float32)
+    scores = np.random.default_rng(0).random((12, 2))
+    task, images = Multilabel(("a", "b")), np.zeros((12, 1, 4, 4), np.uint8)
+    evaluation = Evaluation("made", "test", "multilabel", task.classes, 12, {"n": 12}, scores, truth, np.arange(12))
+    names = tuple(map(str, range(12)))
+    pictures = label_pictures(tmp_path, evaluation, images, scores > 0.5, names)
+    chosen = [[tile.name for tile in picture.tiles] for picture in pictures[1:]]
+    assert [len(one) for one in chosen] == [4, 4, 4]
+    assert sorted(name for one in chosen for name in one) == sorted(names)
+    assert not any(".png" in picture.caption for picture in pictures)
 
 
 def test_average_precision_is_that_of_scikit_learn_with_ties_and_weights() -> None:

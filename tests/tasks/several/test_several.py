@@ -23,7 +23,9 @@ from striate.errors import ConfigError, DataError, ModelError, UsageError
 from striate.report.baselines import explain_baseline
 from striate.tasks.baseline import Baseline
 from striate.tasks.config import TaskConfig
+from striate.tasks.evaluation import Evaluation
 from striate.tasks.several.head import TargetHeads, with_heads
+from striate.tasks.several.metrics import SeveralMetrics
 from striate.tasks.several.task import Several
 
 TARGETS = "age:number,gender:class,tags:multilabel"
@@ -253,6 +255,18 @@ def test_exchanged_values_are_found_and_healthy_ones_are_not(tmp_path: Path) -> 
 
 
 # A run
+
+
+def test_the_table_of_the_targets_leaves_out_the_top_five_of_two_classes(data, task: Several) -> None:
+    test = data.splits["test"]
+    decoded = task.decode(_outputs(task, len(test.targets)))
+    found = Evaluation(
+        "people", "test", task.name, (), len(test.targets), task.measure(decoded, test.targets),
+        np.asarray(decoded), np.asarray(test.targets), np.arange(len(test.targets)),
+    )  # fmt: skip
+    table = task.tables(found, SeveralMetrics(found.n, {}, {}, {}, ()), ())["classes"]
+    assert table is not None
+    assert [row[2] for row in table.rows if row[0] == "gender"] == ["accuracy", "macro F1"]
 
 
 def test_classes_among_the_targets_are_turned_down_each_by_itself(data, task: Several) -> None:

@@ -69,7 +69,7 @@ class CaptionMetrics(SplitRecord):
             for key, figure in self.metrics.items()
         ]
         head = f"  {'over all images':<24}{'':>10}   95 % interval"
-        count = f"  {self.different:,} different captions for {several(self.n, 'image')}"
+        count = f"  {several(self.different, 'caption', 'different captions')} for {several(self.n, 'image')}"
         return [[head, *rows, count], slice_lines(self.slices, BLEU), self._worst_lines()]
 
     def _worst_lines(self) -> list[str]:

@@ -78,5 +78,6 @@ def caption_sections(figures: CaptionMetrics, of: str) -> tuple[Section, ...]:
     """The captions with the lowest CIDEr-D."""
     rows: tuple[Row, ...] = tuple((one.path, one.said, one.true, f"{one.cider:.3f}") for one in figures.worst)
     table = Table(f"Images with the lowest CIDEr-D of the {of}", ("image", "predicted", "true", "CIDEr-D"), rows)
-    sentence = f"The network predicts {figures.different:,} different captions for {several(figures.n, 'image')}."
+    captions = several(figures.different, "caption", "different captions")
+    sentence = f"The network predicts {captions} for {several(figures.n, 'image')}."
     return (Section("Predicted captions", (sentence,), (table,)),)

@@ -12,7 +12,16 @@ from numpy.typing import ArrayLike, NDArray
 from striate.tasks.evaluation import Evaluation
 from striate.tasks.multilabel.assess import MATRIX, names_of, sample_f1
 from striate.tasks.multilabel.metrics import METRICS, MultilabelMetrics
-from striate.tasks.show import CHART_DPI, PHOTO_DPI, Images, Row, random_positions, share_cells, split_text
+from striate.tasks.show import (
+    CHART_DPI,
+    PHOTO_DPI,
+    Images,
+    Row,
+    random_positions,
+    share_cells,
+    split_text,
+    worst_typical_best,
+)
 from striate.visualize.canvas import BLUE, INK, SMALL, heading, main_title, new_figure, of_split, save_figure, shorten
 from striate.visualize.gallery import Tile, encode, gallery_figure
 from striate.visualize.page_parts import Picture, SampleTile, Section, Table
@@ -42,12 +51,12 @@ def label_pictures(
         return ()
     each = sample_f1(evaluation.targets, predicted)
     order = np.argsort(each, kind="stable")
-    middle = max(0, (len(order) - SHOWN) // 2)
+    worst, typical, best = worst_typical_best(order, SHOWN)
     galleries = (
         ("Drawn at random", "samples.png", random_positions(evaluation.n, SHOWN), "drawn at random"),
-        ("Worst samples", "worst.png", order[:SHOWN], "samples with the lowest F1: look here for wrong labels"),
-        ("Typical samples", "typical.png", order[middle : middle + SHOWN], "samples around the median F1"),
-        ("Best samples", "best.png", order[::-1][:SHOWN], "samples with the highest F1"),
+        ("Worst samples", "worst.png", worst, "samples with the lowest F1: look here for wrong labels"),
+        ("Typical samples", "typical.png", typical, "samples around the median F1"),
+        ("Best samples", "best.png", best, "samples with the highest F1"),
     )
     pictures = []
     for name, file, chosen, caption in galleries:
@@ -56,7 +65,7 @@ def label_pictures(
         path = save_figure(figure, folder / file, PHOTO_DPI)
         text = (
             f"{title}; {caption}. ✗ and a thick frame: not all labels are right. The percentages are the predicted"
-            f" probabilities of the labels; in {file}, that of exactly these labels, if labels are independent."
+            " probabilities of the labels."
         )
         tiles = _sample_tiles(evaluation, pixels, chosen, predicted, names)
         pictures.append(Picture(name, text, path, "samples", tiles=tiles))

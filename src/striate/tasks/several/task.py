@@ -555,7 +555,7 @@ class Several(Task):
         for name, (task, part, _) in self.evaluations(evaluation).items():
             for metric in task.metrics:
                 value = part.metrics.get(metric.key)
-                if isinstance(value, float):
+                if isinstance(value, float) and metric.tells(len(part.classes)):
                     span = part.metrics.get(f"{metric.key}_interval")
                     ends = "–" if span is None else " to ".join(metric.text(end) for end in span)
                     rows.append((name, part.n, metric.name, metric.text(value), ends))
