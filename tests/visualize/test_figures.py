@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from quick import few_quick
-from striate.visualize.canvas import FAINT, save_figure, show_literally
+from striate.visualize.canvas import FAINT, new_figure, save_figure, show_literally
 from striate.visualize.charts import curve_charts
 from striate.visualize.classification_charts import confusion_figure
 from striate.visualize.estimates import scatter_figure
 from striate.visualize.gallery import Tile, gallery_figure
-from striate.visualize.mask_figures import masks_figure
+from striate.visualize.mask_figures import draw_mask, masks_figure
 from striate.visualize.training_curves import curves_figure, fold_curves_figure
 
 NASTY = ["<script>alert(1)</script>", r"$\alpha_1$", "a_very_long_class_name_with_underscores_that_goes_on", "x"]
@@ -191,6 +191,18 @@ def test_scatter_of_one_value(tmp_path):
     save_figure(scatter_figure(np.ones(3), np.ones(3), [""], title="t"), tmp_path / "x.png")
 
 
+def test_the_colors_of_an_image_do_not_change_those_of_its_mask():
+    image = np.zeros((3, 4, 4), np.uint8)
+    image[0] = 240
+    axes = new_figure(2, 2).subplots()
+    mask = np.zeros((4, 4), np.uint8)
+    mask[0] = 1
+    draw_mask(axes, image, mask, ["background", "disk"])
+    beneath = np.asarray(axes.images[0].get_array())
+    assert (beneath[0] == 80).all()
+    assert beneath[1:].tolist() == np.moveaxis(image[:, 1:], 0, -1).tolist()
+
+
 @pytest.mark.each_nth(2)
 @pytest.mark.parametrize(("channels", "classes"), [(1, 2), (3, 30)])
 def test_masks(tmp_path, channels, classes):
@@ -199,12 +211,15 @@ def test_masks(tmp_path, channels, classes):
     truths[0, :4], truths[0, 8:, :3] = 1, 255
     figure = masks_figure(images, truths, np.zeros_like(truths), [f"$c_{k}" for k in range(classes)], title="t")
     first, second = figure.axes[2], figure.axes[5]
-    assert len(first.collections) == 2  # hatched in black and in white
+    assert len(first.collections) == 3  # hatched in black and in white, with an outline
     assert not second.collections  # nothing wrong: nothing hatched
     layer = np.asarray(figure.axes[1].images[1].get_array())
     assert not np.allclose(layer[0, 0, :3], layer[5, 5, :3])
     assert layer[9, 0, 3] == 1  # ignored: opaque checks
     names = [text.get_text() for text in figure.legends[0].get_texts()]
+    opacity = layer[5, 5, 3]  # a legend has the color of the mask as it is over gray
+    seen = opacity * layer[5, 5, :3] + (1 - opacity) * 0.5
+    np.testing.assert_allclose(figure.legends[0].get_patches()[0].get_facecolor(), [*seen, 1])
     assert names[0] == "$c_0"
     assert names[-1] == ("$c_1" if classes == 2 else "and 6 more")
     save_figure(figure, tmp_path / "x.png")

@@ -14,7 +14,7 @@ from striate.errors import UsageError
 from striate.runs.files import explained
 from striate.tasks.views import Views
 from striate.training.trained import Prediction, Trained
-from striate.visualize.drawn_file import write_drawn
+from striate.visualize.drawn_file import with_legend, write_drawn
 
 Writer = Callable[[FilePrediction, Prediction], Mapping[str, Any]]
 """Writes a prediction, such as a mask, as a file of its own; returns the path as a field of the line."""
@@ -90,6 +90,7 @@ def _drawer(trained: Trained, folder: Path) -> Writer:
 
     def write(predicted: FilePrediction, prediction: Prediction) -> dict[str, Any]:
         image = predicted.path if predicted.input is None else predicted.input
-        return {"drawn": write_drawn(folder, predicted.path, trained.drawn(image, prediction))}
+        drawn = with_legend(trained.drawn(image, prediction), trained.task.legend(prediction.decoded))
+        return {"drawn": write_drawn(folder, predicted.path, drawn)}
 
     return write

@@ -180,14 +180,12 @@ def _drawn(trained: Trained, medium: Medium, raw: NDArray[Any]) -> Drawings:
 
 def _legend(trained: Trained, prediction: Prediction) -> list[dict[str, Any]]:
     """The share and the color of each class in the mask; the background has no color."""
-    from matplotlib.colors import to_rgb
-
-    from striate.visualize.mask_figures import covered, mask_colors
+    from striate.visualize.mask_figures import covered, seen_colors
 
     shares: dict[str, float] = prediction.fields["shares"]
-    colors = zip(trained.classes, mask_colors(len(trained.classes)), covered(trained.classes), strict=True)
+    colors = zip(trained.classes, seen_colors(len(trained.classes)), covered(trained.classes), strict=True)
     return [
-        {"name": name, "color": [round(255 * one) for one in to_rgb(color)] if seen else None, "share": shares[name]}
+        {"name": name, "color": [round(255 * one) for one in color] if seen else None, "share": shares[name]}
         for name, color, seen in colors
         if name in shares
     ]

@@ -38,7 +38,7 @@ from striate.tasks.exported import Frame
 from striate.tasks.found import Found
 from striate.tasks.groups import sample_groups, too_few
 from striate.tasks.headline import Headline, Rows, interval_of
-from striate.tasks.marks import Marks, PositionMap
+from striate.tasks.marks import Color, Marks, PositionMap
 from striate.tasks.metric import LOSS, Metric, shown_metrics
 from striate.tasks.outputs import Outputs, leaves, map_outputs
 from striate.visualize.page_parts import Picture, Section, Table
@@ -431,6 +431,11 @@ class Task:
 
         del truth
         return drawn_words(image, (), np.zeros((0, 1), np.float32), [self.line(self.describe(decoded))])
+
+    def legend(self, decoded: Any) -> tuple[tuple[str, Color], ...]:
+        """The names of the colors in which `draw` draws a prediction; empty where it names them itself."""
+        del decoded
+        return ()
 
     def threshold_of_pairs(self, similarity: float = 0.0) -> tuple[float, float]:
         """The similarity (cosine of two predictions) from which two samples are predicted to be of one class, and the

@@ -44,6 +44,13 @@ def mask_colors(count: int) -> list[Any]:
     return [*table[::2], *table[1::2]][:count]
 
 
+def seen_colors(count: int) -> list[tuple[float, ...]]:
+    """The colors of `mask_colors` as they look over a medium gray, which legends show."""
+    from matplotlib.colors import to_rgb
+
+    return [tuple(_ALPHA * part + (1 - _ALPHA) * 0.5 for part in to_rgb(color)) for color in mask_colors(count)]
+
+
 def covered(classes: Sequence[str]) -> list[bool]:
     """Whether each class is drawn over the image: all but a background."""
     return [number > 0 or name.lower() not in _BACKGROUND for number, name in enumerate(classes)]
@@ -62,7 +69,7 @@ def masks_figure(
     title: str,
     labels: Sequence[str] = (),
 ) -> Figure:
-    """A row a sample: image, truth, prediction; `labels` beside the images.
+    """A row a sample: image, truth, prediction, over the image in gray; `labels` beside the images.
 
     `images`: (N, C, H, W) uint8; `truths`, `predictions`: (N, H, W) class numbers, 255 in `truths` = ignored.
     """
@@ -73,8 +80,9 @@ def masks_figure(
     grid = figure.subplots(rows, 3, squeeze=False)
     for row, (image, truth, prediction) in enumerate(zip(images, truths, predictions, strict=True)):
         show_image(grid[row, 0], image)
-        draw_mask(grid[row, 1], image, truth, classes)
-        draw_mask(grid[row, 2], image, np.where(truth == IGNORED, IGNORED, prediction), classes)
+        gray = _gray(image)
+        draw_mask(grid[row, 1], gray, truth, classes)
+        draw_mask(grid[row, 2], gray, np.where(truth == IGNORED, IGNORED, prediction), classes)
         mark_wrong(grid[row, 2], truth, prediction)
     for axes, label in zip(grid[:, 0], labels, strict=False):
         axes.set_ylabel(label, fontsize=SMALL)
@@ -86,10 +94,10 @@ def masks_figure(
 
 
 def draw_mask(axes: Axes, image: ArrayLike, mask: ArrayLike, classes: Sequence[str]) -> None:
-    """The mask's colors over the image, gray checks where it is ignored (255), and nothing where it is negative."""
+    """The mask's colors over the image, which is gray beneath them, gray checks where it is ignored (255), and nothing
+    where it is negative."""
     from matplotlib.colors import to_rgb
 
-    show_image(axes, image)
     numbers = np.asarray(mask).astype(np.int64)
     table = np.array([to_rgb(color) for color in mask_colors(len(classes))])
     kinds = np.minimum(numbers, len(classes) - 1)
@@ -98,7 +106,13 @@ def draw_mask(axes: Axes, image: ArrayLike, mask: ArrayLike, classes: Sequence[s
     check = np.where((down + across) % 2, 0.85, 0.45)[..., None]
     layer = np.where((numbers == IGNORED)[..., None], np.concatenate([check] * 3 + [np.ones_like(check)], -1), layer)
     layer[numbers < 0] = 0
+    # In its own colors the image would change those of the mask.
+    show_image(axes, np.where(layer[..., 3] > 0, _gray(image), image))
     axes.imshow(layer, interpolation="nearest")
+
+
+def _gray(image: ArrayLike) -> NDArray[np.uint8]:
+    return np.asarray(image).mean(0, keepdims=True).round().astype(np.uint8)
 
 
 def mark_wrong(axes: Axes, truth: ArrayLike, prediction: ArrayLike) -> None:
@@ -106,21 +120,21 @@ def mark_wrong(axes: Axes, truth: ArrayLike, prediction: ArrayLike) -> None:
     truths = np.asarray(truth)
     wrong = (truths != np.asarray(prediction)) & (truths != IGNORED)
     if wrong.any() and min(wrong.shape) > 1:
-        # One direction in black, one in white, of which one is visible on any color.
-        for hatch, color in (("////", "black"), ("\\\\\\\\", "white")):
+        # One direction in black, one in white, of which one is visible on any color; between them, the color is.
+        for hatch, color in (("//", "black"), ("\\\\", "white")):
             drawn = axes.contourf(wrong, levels=[0.5, 1.5], colors="none", hatches=[hatch])
             drawn.set_edgecolor(color)
             drawn.set_linewidth(0.0)
+        axes.contour(wrong, levels=[0.5], colors="white", linewidths=0.7)
 
 
 def name_classes(figure: Figure, classes: Sequence[str]) -> None:
     """A legend under the picture with the colors of the classes, as far as there is room."""
-    from matplotlib.colors import to_rgb
     from matplotlib.patches import Patch
 
-    colors, colored = mask_colors(len(classes)), covered(classes)
+    colors, colored = seen_colors(len(classes)), covered(classes)
     patches = [
-        Patch(facecolor=(*to_rgb(color), _ALPHA), edgecolor=INK, label=shorten(name, 22))
+        Patch(facecolor=color, edgecolor=INK, label=shorten(name, 22))
         for name, color, one in zip(classes[:LEGEND], colors, colored, strict=False)
         if one
     ]

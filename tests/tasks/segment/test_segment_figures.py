@@ -16,6 +16,7 @@ from striate.tasks.evaluation import Evaluation
 from striate.tasks.segment import assess as pixels_module
 from striate.tasks.segment.assess import SampledPixels
 from striate.tasks.segment.task import Segment
+from striate.visualize.drawn_file import with_legend
 
 TASK = Segment(("ground", "disk", "square", "never"))
 
@@ -37,6 +38,19 @@ def evaluated(outputs: torch.Tensor, targets: torch.Tensor) -> Evaluation:
     decoded, truth = TASK.decode(outputs).numpy(), targets.numpy()
     return Evaluation("made", "test", "segment", TASK.classes, len(truth), {}, decoded, truth,
                       np.arange(len(truth)), sampled=TASK.remembered(collected))  # fmt: skip
+
+
+def test_the_legend_names_the_colors_that_a_drawn_mask_has() -> None:
+    task, mask = Segment(("background", "disk", "square", "never")), np.zeros((40, 50), np.uint8)
+    mask[:9], mask[20:30] = 1, 2
+    (disk, color), (square, _) = task.legend(mask)
+    assert (disk, square) == ("disk", "square")
+    drawn = task.draw(np.full((3, 40, 50), 128, np.uint8), mask)
+    assert drawn[0, 0].tolist() == pytest.approx(color, abs=1)
+    picture = with_legend(drawn, task.legend(mask))
+    assert picture[:280, :350].tolist() == drawn.repeat(7, 0).repeat(7, 1).tolist()
+    assert (picture[284:] == color).all(-1).sum() > 50
+    assert with_legend(drawn, task.legend(0 * mask)) is drawn
 
 
 def test_figures_are_those_of_scikit_learn_and_an_absent_class_has_none() -> None:

@@ -39,7 +39,7 @@ from striate.tasks.evaluation import Evaluation
 from striate.tasks.exported import Frame
 from striate.tasks.headline import Rows
 from striate.tasks.losses import balanced_weights
-from striate.tasks.marks import Marks, PositionMap, as_colors
+from striate.tasks.marks import Color, Marks, PositionMap, as_colors
 from striate.tasks.outputs import constants
 from striate.tasks.segment.assess import Pixels, SampledPixels, assess_masks
 from striate.tasks.segment.borders import border_f1, border_rows
@@ -47,7 +47,7 @@ from striate.tasks.segment.losses import LOSSES, SMALL_LOSS, pixel_losses
 from striate.tasks.segment.metrics import METRICS, SegmentationMetrics
 from striate.tasks.task import Diagnosed, Explained, Feature, Task
 from striate.tasks.views import maps_moved_back
-from striate.visualize.mask_figures import mask_colors
+from striate.visualize.mask_figures import covered, mask_colors, seen_colors
 from striate.visualize.page_parts import Picture, Section, Table
 from striate.wording import percent, several
 
@@ -353,6 +353,12 @@ class Segment(Task):
         from striate.visualize.mask_figures import colored
 
         return colored(image, decoded, self.classes, truth)
+
+    def legend(self, decoded: Any) -> tuple[tuple[str, Color], ...]:
+        """The classes in the mask, except a background."""
+        there = set(np.unique(np.asarray(decoded)).tolist())
+        colors = zip(self.classes, as_colors(seen_colors(len(self.classes))), covered(self.classes), strict=True)
+        return tuple((name, color) for k, (name, color, seen) in enumerate(colors) if seen and k in there)
 
     def marks(self, decoded: torch.Tensor, placed: Placement | None) -> Marks:
         """The class of each pixel."""
