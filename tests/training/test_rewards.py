@@ -161,6 +161,9 @@ def test_of_which_stretch_the_returns_are_is_said(finished: Path, capsys: pytest
     _print_result(finished, metrics)
     said = capsys.readouterr().out
     assert f"the network after stretch {metrics['best_epoch']} of {metrics['epochs']} is saved; val and" in said
+    assert "single evaluation" not in network_note(metrics)
+    alone = network_note(metrics | {"epochs": 1})
+    assert alone.endswith("nothing shows whether the return still grows. Train for longer, with --minutes.")
     del metrics["test"]["return_interval"]
     assert network_note(metrics) == ""
 

@@ -21,7 +21,7 @@ from striate.runs.files import write_json, write_text
 from striate.runs.plain_files import make_folder
 from striate.tasks.control.baseline import compare_with_random, random_actions
 from striate.tasks.control.inside import states_figure
-from striate.tasks.control.play import Played, play_episodes, split_seed
+from striate.tasks.control.play import Played, growth_note, play_episodes, split_seed
 from striate.tasks.control.show import actions_figure, filmed, returns_figure, returns_histogram
 from striate.tasks.control.states import played_states
 from striate.tasks.every import REWARDS
@@ -119,7 +119,10 @@ def _pictures(
             "Return", curve, returns_figure(state.history, game.source, best), run.plots / "returns.png", "curves"
         ),
         saved_picture(
-            "Distribution", f"Returns, {of}", returns_histogram(test, short.format("Returns")), run.plots / "spread.png"
+            "Distribution",
+            f"Returns, {of}",
+            returns_histogram(test, short.format("Returns")),
+            run.plots / "histogram.png",
         ),
         saved_picture(
             "Actions",
@@ -180,10 +183,11 @@ def _page(
     history = Table(
         "One row for each evaluation", columns, tuple(tuple(row[name] for name in columns) for row in state.history)
     )
-    keys = ("episodes", "return", "return_median", "return_deviation", "steps", "truncated")
+    keys = ("episodes", "return", "return_median", "return_std", "steps", "truncated")
+    heads = ("episodes", "return", "median", "standard deviation", "steps", "truncated")
     figures = Table(
         "Episodes",
-        ("split", *(key.replace("_", " ") for key in keys), "95 % interval"),
+        ("split", *heads, "95 % interval"),
         tuple(
             (split, *(metrics[split].get(key) for key in keys), _interval(metrics[split]["return_interval"]))
             for split in ("train", "val", "test")
@@ -201,8 +205,8 @@ def _page(
         answer=f"return {number(metrics['test']['return'])}",
         sentence=f"The mean of {several(len(test.returns), 'episode')} with seeds that training does not use, always"
         f" with the best action; 95 % interval {number(low)} to {number(high)} over episodes. This is one training:"
-        " another seed may give a lower or higher return."
-        + "".join(f" {entry['comparison']['sentence']}" for entry in baselines),
+        " another seed may give a lower or higher return. "
+        + " ".join([growth_note(metrics["epochs"]), *(entry["comparison"]["sentence"] for entry in baselines)]),
         notes=read_notes(run),
         pictures=pictures,
         inside=inside,

@@ -56,7 +56,7 @@ class Played:
             "return": float(self.returns.mean()),
             "return_interval": [interval.low, interval.high],
             "return_median": float(np.median(self.returns)),
-            "return_deviation": float(self.returns.std(ddof=1)) if len(self.returns) > 1 else None,
+            "return_std": float(self.returns.std(ddof=1)) if len(self.returns) > 1 else None,
             "steps": int(self.steps.sum()),
             "truncated": int(self.truncated.sum()),
         }
@@ -93,7 +93,15 @@ def network_line(metrics: Mapping[str, Any]) -> str:
     """Which network a run that learned from rewards saved, and which network each of its returns belongs to."""
     best, last = metrics["best_epoch"], metrics["epochs"]
     kept = f"the network after stretch {best} of {last} is saved; val and test are its returns"
-    return f"{kept}; train is the return of the last stretch, with exploration"
+    line = f"{kept}; train is the return of the last stretch, with exploration"
+    return "\n".join(filter(None, (line, growth_note(last))))
+
+
+def growth_note(stretches: int) -> str:
+    """What a single evaluation does not show; empty after several."""
+    if stretches > 1:
+        return ""
+    return "After a single evaluation, nothing shows whether the return still grows. Train for longer, with --minutes."
 
 
 def split_seed(seed: int, split: str) -> int:

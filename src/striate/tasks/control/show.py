@@ -16,6 +16,7 @@ from striate.visualize.canvas import (
     VERMILION,
     figure_of,
     legend,
+    legend_below,
     limit_ticks,
     main_title,
     name_axes,
@@ -40,17 +41,23 @@ def returns_figure(rows: Sequence[Row], title: str, best: int) -> Figure:
     figure = new_figure(5.8, 7.4)
     returns, value, loss = figure.subplots(3, 1, sharex=True, height_ratios=(3, 1.6, 1.6))
     _draw_returns(returns, rows, best)
-    steps = [row["step"] for row in rows]
-    value.plot(steps, [row["value"] for row in rows], color=BLUE, linewidth=1.8)
-    loss.plot(steps, [_or_gap(row["train_loss"]) for row in rows], color=BLUE, linewidth=1.8)
+    steps, marker = [row["step"] for row in rows], _marker(rows)
+    value.plot(steps, [row["value"] for row in rows], marker=marker, color=BLUE, linewidth=1.8)
+    loss.plot(steps, [_or_gap(row["train_loss"]) for row in rows], marker=marker, color=BLUE, linewidth=1.8)
     name_axes(value, "", "expected value")
     name_axes(loss, "steps of environments", "loss")
     for axes in (value, loss):
         quiet_frame(axes)
+    loss.set_xlim(0, steps[-1] * (1.04 if len(rows) > 1 else 2))  # a single value is in the middle, beside the legend
     limit_ticks(loss.xaxis, 6)
     loss.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
     main_title(figure, title)
     return figure
+
+
+def _marker(rows: Sequence[Row]) -> str:
+    """Of a single evaluation, a line would be invisible."""
+    return "o" if len(rows) == 1 else ""
 
 
 def _draw_returns(axes: Axes, rows: Sequence[Row], best: int) -> None:
@@ -58,9 +65,13 @@ def _draw_returns(axes: Axes, rows: Sequence[Row], best: int) -> None:
     styles = (("train", BLUE, "-", "training, with exploration"), ("val", VERMILION, "--", "validation, greedy"))
     for split, color, line, label in styles:
         low, high, mean = ([_or_gap(row[f"{split}_return{end}"]) for row in rows] for end in ("_low", "_high", ""))
-        axes.plot(steps, mean, color=color, linestyle=line, linewidth=1.8, label=label)
-        axes.fill_between(steps, low, high, color=color, alpha=0.18, linewidth=0)
-    axes.plot(steps[best - 1], rows[best - 1]["val_return"], "o", color=VERMILION, label="saved network")
+        axes.plot(steps, mean, marker=_marker(rows), color=color, linestyle=line, linewidth=1.8, label=label)
+        if len(rows) > 1:
+            axes.fill_between(steps, low, high, color=color, alpha=0.18, linewidth=0)
+        else:
+            axes.vlines(steps, low, high, color=color, alpha=0.4, linewidth=3)
+    saved = {"marker": "o", "linestyle": "none", "markersize": 9, "fillstyle": "none"}
+    axes.plot(steps[best - 1], rows[best - 1]["val_return"], color=VERMILION, label="saved network", **saved)
     name_axes(axes, "", "return of an episode")
     quiet_frame(axes)
     legend(axes)
@@ -88,9 +99,9 @@ def returns_histogram(played: Played, title: str) -> Figure:
         axes.axvline(float(played.returns.mean()), color=VERMILION, linestyle="--", label="mean")
         name_axes(axes, "return", "episodes")
         quiet_frame(axes)
-        legend(axes)
+        legend_below(axes)
 
-    return figure_of(draw, 5.8, 2.6, title)
+    return figure_of(draw, 5.8, 2.8, title)
 
 
 def _or_gap(value: float | None) -> float:
