@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 
 import numpy as np
@@ -17,12 +17,21 @@ from striate.wording import several
 
 _WIDE, _HIGH, _EDGE = 640, 480, 14
 _TILE = 40
+_FORMS = (
+    "M-5 0a5 5 0 1 0 10 0a5 5 0 1 0-10 0z", "M-4.5-4.5h9v9h-9z", "M0-6L6 0 0 6-6 0z", "M0-6L5.5 5h-11z",
+    "M0 6L5.5-5h-11z", "M-2-5.5h4v3.5h3.5v4h-3.5v3.5h-4v-3.5h-3.5v-4h3.5z",
+)  # fmt: skip
+"""Circle, square, diamond, triangles and cross, as in the picture of the map."""
+_NAMED = 24
+"""Largest number of classes in the legend."""
 _STYLE = (
     ".near{display:none;gap:.8rem;flex-wrap:wrap;align-items:flex-end}.near:target{display:flex}"
     ".near figure{margin:0;width:6.5rem;font-size:.85rem;overflow-wrap:anywhere}"
     ".near svg{width:5rem;height:5rem;display:block}.cluster{width:100%;max-width:42rem;height:auto}"
-    ".cluster circle{stroke:var(--faint);stroke-width:.7}"
-    ".cluster a:focus circle,.cluster a:hover circle{stroke:var(--ink);stroke-width:3}"
+    ".cluster path,.classes path{stroke:var(--faint);stroke-width:.7}"
+    ".cluster a:focus path,.cluster a:hover path{stroke:var(--ink);stroke-width:3}"
+    ".classes{display:flex;flex-wrap:wrap;gap:.2rem 1rem;list-style:none;padding:0;font-size:.9rem}"
+    ".classes svg{width:.9rem;height:.9rem;margin-right:.3rem;vertical-align:-.1rem}"
 )
 
 
@@ -33,23 +42,27 @@ def cluster_panel(
     images: NDArray[np.uint8],
     neighbors: tuple[NDArray[np.integer], NDArray[np.floating]],
 ) -> str:
-    """A fragment of HTML: for each of `maps`, a title and points (N, 2), an SVG in whose points the `labels` (N,) are
-    colors; a click on one shows its picture, of `images` (N, C, H, W) uint8 with 1 or 3 channels, and those of its
-    `neighbors`, positions and cosines (N, K)."""
+    """A fragment of HTML: a legend, and for each of `maps`, a title and points (N, 2), an SVG in whose points the
+    `labels` (N,) are colors and forms; a click on one shows its picture, of `images` (N, C, H, W) uint8 with 1 or 3
+    channels, and those of its `neighbors`, positions and cosines (N, K)."""
     from matplotlib.colors import to_hex
 
     classes = sorted(set(labels))
-    colors = dict(zip(classes, (to_hex(color) for color in class_colors(len(classes))), strict=True))
+    marks = {
+        name: f'<path fill="{to_hex(color)}" d="{_FORMS[k % len(_FORMS)]}"'
+        for k, (name, color) in enumerate(zip(classes, class_colors(len(classes)), strict=True))
+    }
     first = {label: k for k, label in reversed(list(enumerate(labels)))}
-    parts = [f"<style>{_STYLE}</style>", _tiles(images)]
+    parts = [f"<style>{_STYLE}</style>", _tiles(images), _legend(marks)]
     for title, points in maps:
         low, span = points.min(0), np.maximum(np.ptp(points, axis=0), 1e-12)
         places = _EDGE + (points - low) / span * (np.array([_WIDE, _HIGH]) - 2 * _EDGE)
         dots = [
             f'<a href="#near-{k}" aria-label="{escape(f"{names[k]}, {labels[k]}")}"'
             # Each class once on the way of the Tab key: from there on, neighbors are links.
-            f'{"" if first[labels[k]] == k else " tabindex=-1"}><circle cx="{x:.1f}" cy="{_HIGH - y:.1f}" r="5"'
-            f' fill="{colors[labels[k]]}"><title>{escape(labels[k])}</title></circle></a>'
+            f"{'' if first[labels[k]] == k else ' tabindex=-1'}>{marks[labels[k]]}"
+            f' transform="translate({x:.1f} {_HIGH - y:.1f})">'
+            f"<title>{escape(labels[k])}</title></path></a>"
             for k, (x, y) in enumerate(places.tolist())
         ]
         aria_label, drawn = escape(f"{title}: {several(len(names), 'sample')}, a link each"), "".join(dots)
@@ -64,6 +77,16 @@ def cluster_panel(
         )
         parts.append(f'<div class="near" id="near-{k}">{own}<p>Nearest, with the cosine:</p>{others}</div>')
     return "".join(parts)
+
+
+def _legend(marks: Mapping[str, str]) -> str:
+    """The mark and the name of each class, as far as there is room."""
+    named = [
+        f'<li><svg viewBox="-7 -7 14 14" aria-hidden="true">{mark}/></svg>{escape(name)}</li>'
+        for name, mark in list(marks.items())[:_NAMED]
+    ]
+    more = f"<li>and {len(marks) - _NAMED} more</li>" if len(marks) > _NAMED else ""
+    return f'<ul class="classes">{"".join(named)}{more}</ul>'
 
 
 def _shown(number: int, label: str) -> str:

@@ -87,10 +87,13 @@ def _map(
         images=None if images is None else np.asarray(images[taken]),
     )
     path = save_figure(figure, folder / "map.png", CHART_DPI)
+    clicked = _clicked(evaluation, images, taken, names)
+    shown = min(_CLICKED, len(taken)) if clicked else len(taken)
     caption = (
-        f"{title}. Points near each other are similar to the network; even classes not in training should form groups."
+        f"{title}{f'; {shown:,} of them are shown' if shown < evaluation.n else ''}. Points near each other are similar"
+        " to the network; even classes not in training should form groups."
     )
-    return (Picture("Map of the embeddings", caption, path, "samples", _clicked(evaluation, images, taken, names)),)
+    return (Picture("Map of the embeddings", caption, path, "samples", clicked),)
 
 
 def _clicked(
