@@ -44,11 +44,12 @@ def mask_colors(count: int) -> list[Any]:
     return [*table[::2], *table[1::2]][:count]
 
 
-def seen_colors(count: int) -> list[tuple[float, ...]]:
+def seen_colors(count: int) -> list[tuple[float, float, float]]:
     """The colors of `mask_colors` as they look over a medium gray, which legends show."""
     from matplotlib.colors import to_rgb
 
-    return [tuple(_ALPHA * part + (1 - _ALPHA) * 0.5 for part in to_rgb(color)) for color in mask_colors(count)]
+    rest = (1 - _ALPHA) * 0.5
+    return [(_ALPHA * r + rest, _ALPHA * g + rest, _ALPHA * b + rest) for r, g, b in map(to_rgb, mask_colors(count))]
 
 
 def covered(classes: Sequence[str]) -> list[bool]:
@@ -112,7 +113,7 @@ def draw_mask(axes: Axes, image: ArrayLike, mask: ArrayLike, classes: Sequence[s
 
 
 def _gray(image: ArrayLike) -> NDArray[np.uint8]:
-    return np.asarray(image).mean(0, keepdims=True).round().astype(np.uint8)
+    return np.asarray(np.asarray(image).mean(0, keepdims=True).round(), np.uint8)
 
 
 def mark_wrong(axes: Axes, truth: ArrayLike, prediction: ArrayLike) -> None:

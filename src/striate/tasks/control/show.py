@@ -70,8 +70,8 @@ def _draw_returns(axes: Axes, rows: Sequence[Row], best: int) -> None:
             axes.fill_between(steps, low, high, color=color, alpha=0.18, linewidth=0)
         else:
             axes.vlines(steps, low, high, color=color, alpha=0.4, linewidth=3)
-    saved = {"marker": "o", "linestyle": "none", "markersize": 9, "fillstyle": "none"}
-    axes.plot(steps[best - 1], rows[best - 1]["val_return"], color=VERMILION, label="saved network", **saved)
+    saved = axes.plot(steps[best - 1], rows[best - 1]["val_return"], "o", color=VERMILION, label="saved network")
+    saved[0].set(markersize=9, fillstyle="none")  # a ring around the point
     name_axes(axes, "", "return of an episode")
     quiet_frame(axes)
     legend(axes)
