@@ -11,6 +11,7 @@ from striate.data.audit.readings import find_readings
 from striate.data.config import DataConfig
 from striate.data.read import load_dataset
 from striate.data.sources.list_source import list_source
+from striate.data.sources.npz import npz_inputs
 from striate.errors import ConfigError, DataError
 
 Y = np.arange(12) % 2
@@ -64,6 +65,27 @@ def test_what_is_certain_is_not_doubted(tmp_path, shape, words):
     assert data.inputs_in_words.startswith(words)
     assert "data.layout" not in [finding.code for finding in data.findings]
     assert words in check_data(config.source).inputs
+
+
+@pytest.mark.parametrize(
+    ("x", "y"),
+    [
+        ((12, 6, 7), (12,)),
+        ((12, 6, 7, 3), (12,)),
+        ((12, 3, 6, 7), (12,)),
+        ((12, 4, 5, 6, 7), (12,)),
+        ((12, 5, 6, 7), (12, 5, 6, 7)),
+        ((12, 9, 9, 9), (12,)),
+        ((12, 4, 40), (12, 4, 40)),
+        ((12, 4, 40), (12,)),
+    ],
+)
+def test_samples_of_the_training_data_are_read_as_in_training(tmp_path, x, y):
+    values = np.random.default_rng(0).integers(0, 256, x, np.uint8)
+    targets = np.broadcast_to(Y.reshape(-1, *[1] * (len(y) - 1)), y)
+    config = arrays(tmp_path / "d.npz", x=values, y=targets)
+    found = npz_inputs(tmp_path / "d.npz", load_dataset(config).preparation)
+    assert np.array_equal(list(found.values()), list_source(config).inputs)
 
 
 # Names of arrays

@@ -69,6 +69,9 @@ def list_arrays(
     if layout == "auto" and y.ndim == 4 and x.shape == y.shape:
         layout = "NDHW"
     axes, other = (_layout(x, layout, source), None) if certain else _likeliest(x, source)
+    # "auto" stands for the likeliest order of axes, for these samples and for later ones.
+    if axes != _likeliest(x, source)[0] or other is not None:
+        layout = axes
     kind, inputs = as_inputs(x, axes, source, paths)
     annotation, labels, targets, classes = _as_targets(y, inputs, kind, source, class_names, paths)
     listing = Listing(
@@ -88,7 +91,7 @@ def list_arrays(
         ignored=ignored,
         notes=notes,
         findings=() if other is None else (_doubt(source, x.shape[1:], kind, inputs.shape[1:], axes, other),),
-        layout=layout if other is None else axes,
+        layout=layout,
     )
     return annotation_kind("labels").retarget(listing, annotation_kind("number")) if _are_labels(y) else listing
 
@@ -156,7 +159,8 @@ def inputs_like(x: np.ndarray, preparation: Preparation, source: str) -> np.ndar
     elif not medium.pictures and x.shape == wanted:
         inputs = _as_float32(x, source, paths)
     else:
-        axes = preparation.layout if len(preparation.layout) == x.ndim else _likeliest(x, source)[0]
+        known = preparation.layout != "auto" and len(preparation.layout) == x.ndim
+        axes = preparation.layout if known else _likeliest(x, source)[0]
         kind, inputs = as_inputs(x, axes, source, paths)
         if kind == preparation.kind:
             inputs = medium.refit(inputs, preparation)
