@@ -167,7 +167,7 @@ def _announce(predictions: FilePredictions) -> None:
 
     trained = predictions.trained
     if rule := trained.task.decision_text:
-        print_note(f"predicted class: {rule}")
+        print_note(f"predicted: {rule}")
     if predictions.tile is not None and (everywhere := trained.reach.everywhere):
         print_note(
             f"masks of tiles differ from those of whole pictures: the layer {everywhere[0]} sees all of its input"

@@ -171,7 +171,7 @@ def test_a_run_keeps_its_rule_and_another_one_takes_its_place(run: Path, capsys:
     files = sorted((Path(config_from_yaml(run / "config.yaml").data.source) / "ill").iterdir())[:8]
     raw, _ = asked(capsys, "predict", run, *files, "--cost", "ill=1")
     other, said = asked(capsys, "predict", run, *files, *RULE)
-    assert "predicted class: the class with the largest probability × cost (30 for ill" in said
+    assert "predicted: the class with the largest probability × cost (30 for ill" in said
     assert [line["top"] for line in raw] == [line["top"] for line in other]
     for line in other:
         weighed = {name: share * (30 if name == "ill" else 1) for name, share in line["top"]}

@@ -267,9 +267,13 @@ def test_one_box_is_explained() -> None:
     near = (
         (cells[:, :2] - torch.tensor([32.0, 16.0])).abs() <= torch.maximum(torch.tensor(4.0), cells[:, 2:] / 2)
     ).all(1)
-    assert (asked.target, asked.part[:28]) == (1, "the square at 24, 8, 40, 24 ")
-    assert torch.equal(asked.score(outputs), logits[:, near].amax(1))
+    assert asked.part == "the square at 24, 8, 40, 24 (left, top, right, bottom in pixels of the input)"
+    assert "has a score of 0.6; the map explains the logit of this score" in asked.notes[0]
+    # Each class has a score of its own: the logits of the others do not matter, and one class is enough.
+    assert (asked.kind, asked.target) == ("number", 0)
+    assert torch.equal(asked.score(outputs), logits[:, near, 1].amax(1)[:, None])
     assert "--box 2" in TASK.explained(found).notes[0]
+    assert "score of 0.9" in TASK.explained(found).notes[1]
     for wrong in ("0", "3", "nose", "1.5"):
         with pytest.raises(UsageError, match="the number of a box, from 1 to 2"):
             TASK.explained_part(found, wrong)
@@ -286,9 +290,8 @@ def test_the_box_with_the_highest_score_is_explained(run: Path) -> None:
     normalize = trained.normalization.on(trained.device, 4)
     with torch.no_grad():
         scores = asked.score(trained.module(normalize(torch.from_numpy(raw.copy())[None])))
-    assert scores.shape == (1, 2)
-    assert asked.target == int(found.decoded[0, 4])
-    assert float(scores[0, asked.target].sigmoid()) == pytest.approx(float(found.decoded[0, 5]), abs=0.05)
+    assert scores.shape == (1, 1)
+    assert float(scores.sigmoid()) == pytest.approx(float(found.decoded[0, 5]), abs=0.05)
     assert "left, top, right, bottom" in asked.part
 
 

@@ -63,6 +63,12 @@ def test_what_is_seen_of_a_box_is_what_it_has_in_common_with_the_image() -> None
     assert common_area(places[0], places[0]) == pytest.approx(reference.polygon_area(places[0]))
 
 
+def test_an_explained_box_is_named_with_its_angle() -> None:
+    found = torch.tensor([[4.0, 8, 24, 20, 1, 0.9, 30]])
+    edges = "(left, top, right, bottom in pixels of the input, before it is turned by 30° counterclockwise)"
+    assert TASK.explained(found).part == f"the truck at 4, 8, 24, 20 {edges}"
+
+
 def test_known_overlaps() -> None:
     long, square = [0, 0, 4, 2, 0], [0, 0, 1, 1, 0]
     turned = reference.rotated_box_iou([long, square], [[*long[:4], 90], [*square[:4], 45]])

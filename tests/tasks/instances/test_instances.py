@@ -229,6 +229,15 @@ def test_pixels_that_name_the_same_center_are_one_object(noise: float) -> None:
     assert sorted(found[0, :3, 4].tolist()) == [0, 0, 1]
 
 
+def test_the_mean_logit_over_a_mask_is_explained() -> None:
+    mask = _disk(24, 20, 7)
+    outputs = torch.randn(1, 4, *SIZE, generator=torch.Generator().manual_seed(0))
+    asked = TASK.explained_part(_decoded([_row(mask, 1, 0.9)])[0], "1")
+    assert (asked.kind, asked.target) == ("number", 0)
+    assert asked.score(outputs).item() == pytest.approx(outputs[0, 1][torch.from_numpy(mask)].mean().item(), abs=1e-5)
+    assert "a score of 0.9; the map explains the mean logit of its class over its mask" in asked.notes[0]
+
+
 def test_pixels_that_disagree_about_their_center_are_less_sure() -> None:
     """A disk whose pixels name its middle; its halves name two places, or all of them one beside it."""
     disk = _disk(20, 20, 8)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -364,7 +364,7 @@ class Detect(Task):
         others = (
             f"Of {several(count, 'box', 'boxes')}, the one with the highest score is explained; --box 2 is the next."
         )
-        return found if count < 2 else replace(found, notes=(others,))
+        return found if count < 2 else replace(found, notes=(others, *found.notes))
 
     def explained_part(self, decoded: torch.Tensor, part: str) -> Explained:
         """The predicted box with this number, from 1, by falling score. Raises UsageError for an unknown number."""
@@ -378,8 +378,8 @@ class Detect(Task):
         return self._box_explained(decoded[int(part) - 1])
 
     def _box_explained(self, row: torch.Tensor) -> Explained:
-        """The highest logit among the positions in the middle of the box."""
-        count, box, kind = self.outputs, row[:4], int(row[CLASS])
+        """The highest logit of the box's class among the positions in the middle of the box."""
+        count, box = self.outputs, row[:4]
         center, reach = (box[:2] + box[2:]) / 2, (box[2:] - box[:2]) / 4
         reach = reach.amin().expand(2) if self.rotated else reach
 
@@ -388,9 +388,19 @@ class Detect(Task):
             far = (cells[..., :2] - center.to(cells)).abs() / torch.maximum(reach.to(cells), cells[..., 2:] / 2)
             return torch.where((far.amax(2) <= 1)[..., None], outputs[..., :count], -torch.inf).amax(1)
 
-        place = ", ".join(f"{edge:.0f}" for edge in box.tolist())
-        part = f"the {self.classes[kind]} at {place} (left, top, right, bottom in pixels of the input)"
-        return Explained(score, kind, "logits", part)
+        return self._object_explained(row, score, "the logit of this score")
+
+    def _object_explained(
+        self, row: torch.Tensor, logits: Callable[[torch.Tensor], torch.Tensor], explained: str
+    ) -> Explained:
+        """The logit of the object's class alone, since each class has a score of its own: there is no softmax."""
+        kind = int(row[CLASS])
+        place = ", ".join(f"{edge:.0f}" for edge in row[:4].tolist())
+        edges = "left, top, right, bottom in pixels of the input"
+        turned = f", before it is turned by {row[ANGLE]:.0f}° counterclockwise" if self.rotated else ""
+        part = f"the {self.classes[kind]} at {place} ({edges}{turned})"
+        note = f"The {self.classes[kind]} has a score of {row[SCORE]:.2g}; the map explains {explained}."
+        return Explained(lambda outputs: logits(outputs)[:, kind : kind + 1], 0, "number", part, (note,))
 
     # Metrics
 

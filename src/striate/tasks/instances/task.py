@@ -200,8 +200,8 @@ class Instances(Detect):
         return torch.cat([shares.sigmoid(), offset * self.typical / max(self.size)], 1).flatten(1)
 
     def _box_explained(self, row: torch.Tensor) -> Explained:
-        """The mean logit over the pixels of the mask."""
-        kind, (part, (top, left)) = int(row[CLASS]), next(masks_of(row[None].cpu().numpy(), self.size))
+        """The mean logit of the object's class over the pixels of the mask."""
+        part, (top, left) = next(masks_of(row[None].cpu().numpy(), self.size))
         region = torch.zeros(self.size)
         region[top : top + part.shape[0], left : left + part.shape[1]] = torch.from_numpy(inside(part)).float()
 
@@ -209,9 +209,7 @@ class Instances(Detect):
             within = region.to(outputs.device)
             return (outputs[:, : self.outputs] * within).sum((-2, -1)) / within.sum().clamp(min=1)
 
-        place = ", ".join(f"{edge:.0f}" for edge in row[:4].tolist())
-        what = f"the {self.classes[kind]} at {place} (left, top, right, bottom in pixels of the input)"
-        return Explained(score, kind, "logits", what)
+        return self._object_explained(row, score, "the mean logit of its class over its mask")
 
     exports: ClassVar[tuple[str, ...]] = OUTPUTS
 
