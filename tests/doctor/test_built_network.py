@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import striate
 from striate.doctor.built_network import built_network
-from striate.errors import ModelError
+from striate.errors import ModelError, UsageError
 
 X, Y = torch.rand(24, 1, 8, 8), torch.arange(24) % 3
 MASKS = (X[:, 0] > 0.5).long()
@@ -50,6 +50,16 @@ def test_a_function_of_a_file_and_a_run_are_built(tmp_path: Any) -> None:
     run = striate.train((X, Y), model="mlp(8)", epochs=1, out=tmp_path / "run", set={"execution.plan": "plain"})
     network, trained = built_network(str(run.path), (X, Y), "classify"), run.load().module
     assert all(torch.equal(one, other) for one, other in zip(network.parameters(), trained.parameters(), strict=True))
+
+
+def test_a_run_whose_task_has_a_head_is_diagnosed_whole_and_for_its_task(tmp_path: Any) -> None:
+    wanted = {"model": "conv(4,3) relu fc(4)", "epochs": 1, "task": "embed"}
+    fields = {"task.dimensions": 4, "execution.plan": "plain"}
+    run = striate.train((X, torch.arange(24) % 8), out=tmp_path / "run", set=fields, **wanted)
+    network, trained = built_network(str(run.path), (X, Y), "embed"), run.load().module
+    assert {*network.state_dict()} == {*trained.state_dict()}
+    with pytest.raises(UsageError, match="the task of the run, embed"):
+        built_network(str(run.path), (X, Y), "classify")
 
 
 def test_a_layer_string_is_diagnosed() -> None:

@@ -101,6 +101,14 @@ def test_another_number_of_outputs_begins_the_last_layer_anew(name, shape, dense
     assert not torch.equal(head, build_model("runs/a", shape, 5, dense=dense).state_dict()[fresh[0]])
 
 
+def test_a_run_that_ends_in_maps_gets_a_last_layer_for_classes():
+    weights, news = save("runs/a", "conv(4,3,pad=1) relu conv(10,3,pad=1) relu", SHAPE, dense=True), []
+    state = build_model("runs/a", SHAPE, 5, dense=False, announce=news.append).state_dict()
+    assert [key for key in state if key not in weights] == ["fc1.weight", "fc1.bias"]
+    assert all(torch.equal(state[key], weights[key]) for key in weights)
+    assert "the last layer is new: 5" in news[0]
+
+
 def test_other_classes_of_the_same_number_are_told():
     weights, news = save("runs/a"), []
     assert same(build_model("runs/a", SHAPE, 10, classes=tuple("abcdefghij"), announce=news.append), weights)

@@ -102,7 +102,7 @@ def test_a_file_without_a_head_is_all_but_the_head() -> None:
     head = {key: mine.state_dict()[key].clone() for key in ("fc2.weight", "fc2.bias")}
     trunk = {key: value for key, value in saved.items() if key not in head}
     news = take_weights(mine, from_file(trunk), 10, tuple("abcdefghij"))
-    assert news == "weights of file.pt; the last layer is new: 10 classes; the file has none"
+    assert news == "weights of file.pt; the last layer is new: 10 classes; the file has none for them"
     assert equal(mine, trunk | head)
 
 
@@ -202,6 +202,20 @@ def saved_network(**fields) -> SavedNetwork:
     known = {"name": "mnist-cnn", "input_shape": (1, 28, 28), "outputs": 10, "dense": False, "classes": ()}
     module = build_model("mnist-cnn", (1, 28, 28), 10)
     return SavedNetwork("runs/a", Path("runs/a/checkpoints/best.pt"), module.state_dict(), **(known | fields))
+
+
+@pytest.mark.parametrize("outputs", [10, 3])
+def test_of_a_network_with_the_head_of_another_task_the_network_is_taken(outputs) -> None:
+    body = network().state_dict()
+    tensors = {f"pyramid.body.{key}": value for key, value in body.items()} | {"score.weight": torch.ones(2, 6)}
+    mine = network(outputs, seed=2)
+    fresh = {key: value.clone() for key, value in mine.state_dict().items()}
+    news = take_weights(mine, replace(saved_network(task="detect"), tensors=tensors), outputs)
+    last = ("fc2.weight", "fc2.bias")
+    # The last layer has learned another task, also where it has as many outputs.
+    assert equal(mine, body | {key: fresh[key] for key in last})
+    assert f"the last layer is new: {outputs} outputs; the file has none for them" in news
+    assert news.endswith("; without the head of the task detect")
 
 
 def test_a_run_of_another_network_says_which() -> None:

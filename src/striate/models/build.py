@@ -274,7 +274,7 @@ def _from_run(request: _Request) -> tuple[nn.Module, _Request]:
     try:
         images = count == saved.outputs == math.prod(shape)  # an autoencoder, whose output is not a vector
         if _kind(name) == "layers" and not images:
-            name = with_outputs(name, shape, count)
+            name = with_outputs(name, shape, count, dense)
         asked = None if images else count
         inner = replace(request, text=name, input_shape=shape, outputs=asked, dense=dense, new_head=True)
         network, _ = _from_text(inner)

@@ -85,8 +85,10 @@ def build_network(model: str | nn.Module, data: Dataset, task: Task, weights: In
         if not weights.owner:
             raise
         # The text is the run's, not the user's: no character to point at.
-        where = f"the network of {weights.owner}, {model}"
-        raise ModelError(where, error.got, error.expected, error.remedy) from None
+        where, remedy = f"the network of {weights.owner}, {model}", error.remedy
+        if type(error) is ModelError:  # a network for another kind of output, which the user cannot change
+            remedy = "train another network from scratch: --model auto without --weights"
+        raise ModelError(where, error.got, error.expected, remedy) from None
     refuse_scripted(network)
     refuse_without_numbers(network)
     if not any(p.requires_grad for p in network.parameters()):

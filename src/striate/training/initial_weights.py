@@ -243,7 +243,7 @@ def _named(weights: Weights, data: Dataset, task: Task) -> tuple[Weights, str]:
                 return weights, encoder
         if task.needs == "pyramid" or task.built_outputs is None:  # the network is used without its output layer
             return weights, weights.name
-        return weights, with_outputs(weights.name, data.input_shape, task.outputs)
+        return weights, with_outputs(weights.name, data.input_shape, task.outputs, task.needs == "map")
     if weights.origin.network:
         return weights, weights.origin.network
     found = recognize(weights, data.input_shape, task.outputs, task.needs == "map")

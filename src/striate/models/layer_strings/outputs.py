@@ -49,14 +49,16 @@ def _readable(text: str) -> bool:
     return True
 
 
-def with_outputs(text: str, input_shape: Shape, outputs: int) -> str:
-    """The layer string with `outputs` in its last layer with weights; unchanged where it already has these outputs, or
-    does not fit the input."""
+def with_outputs(text: str, input_shape: Shape, outputs: int, dense: bool) -> str:
+    """The layer string with `outputs` in its last layer with weights, or with a new last layer after maps where outputs
+    are not `dense`; unchanged where it already has these outputs, or does not fit the input."""
     try:
         plan = read_plan(read_layers(text), input_shape, MAX_COUNTED)
     except Fault:
         return text
     last = _last_weighted(plan.steps)
+    if len(plan.out_shape) > 1 and not dense:
+        return f"{text} gap fc({outputs})"
     if last is None or plan.out_shape[0] == outputs:
         return text
     return apply(text, (_resized(last, plan.out_shape, outputs),))

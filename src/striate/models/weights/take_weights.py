@@ -3,6 +3,7 @@ errors."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -39,11 +40,13 @@ def take_weights(
     - Names: prefixes of wrappers are removed. If the network has a method `fitting(tensors)`, it leaves out tensors of
       other forms of the network; `older_name(name)` returns the current name of a tensor.
     - Auxiliary classifiers that only the file has are left out; those that only the network has stay new.
+    - Of a run whose task put a head on its network, the tensors of the network under the head are taken.
 
     `name` is the user's name of the network, for errors. Returns one sentence on what was loaded.
     Raises ModelError, with names and shapes of the first tensors, where others are missing, unexpected or misshapen.
     """
     complete: Tensors = network.state_dict()
+    weights, under = _under_head(network, weights, outputs)
     if isinstance(network, MaskNetwork) and not complete.keys() <= _without_prefix(weights.tensors, complete).keys():
         return _take_backbone(network, weights, outputs, name)
     found = _todays_names(network, _without_prefix(weights.tensors, complete))
@@ -74,7 +77,7 @@ def take_weights(
         network.load_state_dict(complete | taken | rows)
     renewed = sorted({key.rpartition(".")[0] for key in differing if key not in rows} - {output_layer(network)})
     source = _note_on_source(weights, before, outputs, classes)
-    notes = [_note_on_rows(weights, classes) if rows else source, *compared.notes]
+    notes = [_note_on_rows(weights, classes) if rows else source, *under, *compared.notes]
     notes += [f"so are {listed(renewed)}, the last layers of auxiliary classifiers"] if renewed else []
     notes += ["its kernels for red, green and blue are summed for gray images"] if folded else []
     told = isinstance(weights, SavedNetwork) or weights.origin.mean
@@ -131,6 +134,36 @@ def _take_backbone(network: MaskNetwork, weights: Weights, outputs: int, name: s
     notes = [f"weights of {weights.path}, of every layer up to the last map; the decoder is new"]
     notes += ["its kernels for red, green and blue are summed for gray images"] if folded else []
     return "; ".join(notes)
+
+
+def _under_head(network: nn.Module, weights: Weights, outputs: int) -> tuple[Weights, list[str]]:
+    """The weights of the part of a run's network that has the names of `network`, such as the network under the pyramid
+    of a detector, and a note; the weights unchanged where there is no such part. An output layer of that part has
+    learned the other task, so it is left out."""
+    body: nn.Module = network.backbone if isinstance(network, MaskNetwork) else network
+    own: Tensors = body.state_dict()
+    saved = weights.tensors
+    if not isinstance(weights, SavedNetwork) or not own or own.keys() & saved.keys():
+        return weights, []
+    first = next(iter(own))
+    counts = {
+        (prefix := key.removesuffix(first)): sum(prefix + name in saved for name in own)
+        for key in saved
+        if key.endswith(f".{first}")
+    }
+    if not counts:
+        return weights, []
+    prefix = max(counts, key=counts.__getitem__)
+    heads = layers_of_outputs(body, output_layer(body))
+    last = {k for k, v in own.items() if k.rpartition(".")[0] in heads and _gives(v, outputs)}
+    part = {key.removeprefix(prefix): value for key, value in saved.items() if key.startswith(prefix)}
+    kept = {key: value for key, value in part.items() if key not in last}
+    return replace(weights, tensors=kept, classes=()), [f"without the head of the task {weights.task}"]
+
+
+def _gives(tensor: Any, outputs: int) -> bool:
+    """Whether a tensor of an output layer is for this number of outputs."""
+    return nn.parameter.is_lazy(tensor) or tensor.shape[:1] == (outputs,)
 
 
 def _without_prefix(saved: Tensors, own: Tensors) -> Tensors:
@@ -288,7 +321,7 @@ def _note_on_source(weights: Weights, before: int | None, outputs: int, classes:
     where, known = _place(weights), weights.classes if isinstance(weights, SavedNetwork) else ()
     if before is not None:
         what = "classes" if classes and (known or not isinstance(weights, SavedNetwork)) else "outputs"
-        instead = f" instead of {before}" if before else "; the file has none"
+        instead = f" instead of {before}" if before else "; the file has none for them"
         return f"weights of {where}; the last layer is new: {outputs} {what}{instead}"
     if classes and known and classes != known:
         listed = ", ".join(known[:MOST_SHOWN]) + (", …" if len(known) > MOST_SHOWN else "")
