@@ -80,6 +80,21 @@ def test_figures_are_those_of_scikit_learn_and_an_absent_class_has_none() -> Non
     assert found.pixels == int(labeled.sum())
 
 
+def test_a_class_that_is_predicted_but_does_not_occur_is_no_part_of_means() -> None:
+    outputs, targets = made()
+    outputs[0, 3, 0] = 99
+    labeled = targets != IGNORED
+    truth, said = targets[labeled].numpy(), outputs.argmax(1)[labeled].numpy()
+    found = TASK.measure(TASK.decode(outputs), targets)
+    assert (found["iou_per_class"]["never"], found["dice_per_class"]["never"]) == (None, None)
+    mean = jaccard_score(truth, said, labels=[0, 1, 2], average="macro")
+    assert found["iou"] == pytest.approx(mean)
+    assert found["dice"] == pytest.approx(f1_score(truth, said, labels=[0, 1, 2], average="macro"))
+    assert TASK.summarize(TASK.tally(outputs, targets))["iou"] == pytest.approx(mean)
+    assert found["boundary_f1"] < TASK.measure(targets, targets)["boundary_f1"] == pytest.approx(1)
+    assert found["pixel_accuracy"] == pytest.approx((truth == said).mean())
+
+
 def test_without_kept_probabilities_calibration_is_left_out() -> None:
     outputs, targets = made()
     evaluation = evaluated(outputs, targets)

@@ -99,7 +99,7 @@ WORST = 10
 def assess_masks(
     evaluation: Evaluation, facts: SampleFacts, headline: Headline, rows: Rows, temperature: Temperature | None
 ) -> SegmentationMetrics:
-    """The assessment of predicted masks; `rows` (N, 2, K) are pixels in intersection and union."""
+    """The assessment of predicted masks; `rows` (N, 3, K) are pixels in intersection, union and truth."""
     n, pixels = evaluation.n, evaluation.sampled
     groups = sample_groups(facts, n, brightness=evaluation.brightness)
     own_groups = facts.columns.get("group", ())
@@ -142,7 +142,7 @@ def _figures(
     n, count = len(rows), rows.shape[2]
     whole = rows.sum(0)[None]
     many = drawn_count(groups, n) >= FEWEST
-    draws = resampled_means(rows.reshape(n, -1), groups=groups).reshape(-1, 2, count) if many else None
+    draws = resampled_means(rows.reshape(n, -1), groups=groups).reshape(-1, 3, count) if many else None
 
     def estimate(of: NDArray[np.float64], drawn: NDArray[np.float64] | None) -> Estimate:
         return estimate_of(float(of[0]), drawn)
@@ -172,11 +172,12 @@ def _figures(
 
 
 def quotients(sums: NDArray[np.float64], *, twice: bool) -> NDArray[np.float64]:
-    """(B, K) IoU, or Dice where the intersection counts `twice`, from (B, 2, K) pixels in intersection and union; NaN
-    for a class that does not occur."""
-    hits, union = sums[:, 0], sums[:, 1]
+    """(B, K) IoU, or Dice where the intersection counts `twice`, from (B, 3, K) pixels in intersection, union and
+    truth; NaN for a class that does not occur in the truth: its predicted pixels already count against other classes,
+    and a single one would otherwise lower the mean by a whole class."""
+    hits, union, true = sums[:, 0], sums[:, 1], sums[:, 2]
     over = (2 * hits, union + hits) if twice else (hits, union)
-    found: NDArray[np.float64] = np.divide(*over, out=np.full(hits.shape, np.nan), where=union > 0)
+    found: NDArray[np.float64] = np.divide(*over, out=np.full(hits.shape, np.nan), where=true > 0)
     return found
 
 
@@ -189,9 +190,7 @@ def _mean(values: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _hits(sums: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(B,) share of labeled pixels that are right. Each labeled pixel lies in the union of its class; a wrong one also
-    in that of the predicted class."""
-    hits, union = sums[:, 0].sum(1), sums[:, 1].sum(1)
-    labeled = (hits + union) / 2
+    """(B,) share of labeled pixels that are right."""
+    hits, labeled = sums[:, 0].sum(1), sums[:, 2].sum(1)
     found: NDArray[np.float64] = np.divide(hits, labeled, out=np.full(len(sums), np.nan), where=labeled > 0)
     return found

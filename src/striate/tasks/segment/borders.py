@@ -91,14 +91,14 @@ def _dilated(bits: NDArray[Any], reach: int) -> NDArray[Any]:
 
 
 def border_f1(sums: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(B,) the mean F1 over the classes with a border in either mask, from (B, 4, K) sums of `border_rows`; NaN where
+    """(B,) the mean F1 over the classes with a border in the true mask, from (B, 4, K) sums of `border_rows`; NaN where
     no class has one."""
     met, predicted, found, true = (sums[:, part] for part in range(4))
     precision = np.divide(met, predicted, out=np.zeros_like(met), where=predicted > 0)
     recall = np.divide(found, true, out=np.zeros_like(met), where=true > 0)
     both = precision + recall
     each = np.divide(2 * precision * recall, both, out=np.zeros_like(met), where=both > 0)
-    occurs = predicted + true > 0
+    occurs = true > 0
     total = np.where(occurs, each, 0).sum(1)
     result: NDArray[np.float64] = np.divide(total, occurs.sum(1), out=np.full(len(sums), np.nan), where=occurs.any(1))
     return result

@@ -35,8 +35,7 @@ AVERAGES = {metric.key: metric.name for metric in METRICS}
 
 @dataclass(frozen=True)
 class ClassPixels:
-    """The pixels of one class. `iou` and `dice` have no value where the class occurs neither in targets nor in
-    predictions."""
+    """The pixels of one class. `iou` and `dice` have no value where the class does not occur in targets."""
 
     name: str
     """Name of the class."""

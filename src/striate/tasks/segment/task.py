@@ -195,11 +195,11 @@ class Segment(Task):
         return {"loss": total / max(weight, 1e-12), **self._agreement(tally[3:])}
 
     def _agreement(self, confusion: torch.Tensor) -> dict[str, float]:
-        """Mean intersection over union of the classes that occur in truth or prediction, and share of right pixels."""
+        """Mean intersection over union of the classes that occur in the truth, and share of right pixels."""
         matrix = confusion.view(self.outputs, self.outputs).double()
         hits = matrix.diagonal()
         union = matrix.sum(0) + matrix.sum(1) - hits
-        present = union > 0
+        present = matrix.sum(1) > 0
         return {
             "iou": float((hits[present] / union[present]).mean()),
             "pixel_accuracy": float(hits.sum() / matrix.sum()),
@@ -264,7 +264,7 @@ class Segment(Task):
         confusion = self._confusion(decoded, targets)
         matrix = confusion.view(self.outputs, self.outputs).double()
         hits, both = matrix.diagonal(), matrix.sum(0) + matrix.sum(1)
-        present = both > 0
+        present = matrix.sum(1) > 0
         each = (hits / (both - hits).clamp(min=1)).tolist()
         return {
             **self._agreement(confusion),
@@ -379,12 +379,13 @@ class Segment(Task):
 
     @classmethod
     def rows(cls, decoded: NDArray[Any], targets: NDArray[Any], classes: int = 0) -> Rows:
-        """(N, 2, K) labeled pixels of each image in intersection and union, a column for each class."""
+        """(N, 3, K) labeled pixels of each image in intersection, union and truth, a column for each class."""
         labeled = targets != IGNORED
         counts = [
             [
                 ((decoded == k) & (targets == k) & labeled).reshape(len(targets), -1).sum(1),
                 (((decoded == k) | (targets == k)) & labeled).reshape(len(targets), -1).sum(1),
+                ((targets == k) & labeled).reshape(len(targets), -1).sum(1),
             ]
             for k in range(classes)
         ]
@@ -392,10 +393,10 @@ class Segment(Task):
 
     @classmethod
     def headline_of(cls, total: Rows, n: int) -> float:
-        """The mean intersection over union of the classes that occur."""
+        """The mean intersection over union of the classes that occur in the truth."""
         del n
-        hits, union = total
-        return float((hits[union > 0] / union[union > 0]).mean()) if (union > 0).any() else 0.0
+        hits, union, true = total
+        return float((hits[true > 0] / union[true > 0]).mean()) if (true > 0).any() else 0.0
 
     def same(self, one: NDArray[Any], other: NDArray[Any]) -> NDArray[np.float64]:
         """(N,) share of pixels with the same class, among those that have a class in both."""
