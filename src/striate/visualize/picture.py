@@ -15,6 +15,7 @@ from striate.data.media.every_medium import medium_of
 from striate.data.media.image.pictures import UnreadableImage, from_deep, open_picture, prepare_image, turn_of
 from striate.data.media.image.raster_files import RasterHeader, header_of, may_be_raster
 from striate.data.media.image.raster_medium import small_picture
+from striate.data.predict_inputs import row_named
 from striate.errors import DataError, pasted
 from striate.runs.files import user_path
 from striate.wording import several
@@ -164,16 +165,19 @@ def _gray_if_it_is(image: Image.Image) -> Image.Image:
 
 
 def names_sample(text: str) -> bool:
-    """Whether the text is `NAME#NUMBER`, or a data set's name without a number, and not a file."""
+    """Whether the text is `NAME#NUMBER`, a sample in a file such as `new.npz#test/3`, or a data set's name without a
+    number, and not a file."""
     from striate.data.sources.named import info
 
     name, _, number = text.partition("#")
     meant = info(name) is not None or (name and number.isascii() and number.isdigit())
+    meant = meant or (number and Path(name).is_file())
     return bool(meant) and not Path(text).is_file()
 
 
 def sample_picture(text: str, announce: Callable[[str], None] | None = None) -> Picture:
-    """A sample of a named set, by its number in the order of split.csv, from 0, with its label as a note.
+    """A sample of a named set or of a file of arrays, by its number in the order of split.csv, from 0, with its label
+    as a note.
 
     Raises DataError for an unknown set or sample, and for a set without images.
     """
@@ -184,24 +188,26 @@ def sample_picture(text: str, announce: Callable[[str], None] | None = None) -> 
 
 
 def _named_sample(text: str, table: bool, announce: Callable[[str], None] | None) -> tuple[Listing, int]:
-    """The named set of a sample, which must be a `table` or images, and the sample's number in it. Raises DataError."""
+    """The named set or the file of a sample, which must be a `table` or images, and the sample's number in it. Raises
+    DataError."""
     from striate.data.config import DataConfig
     from striate.data.sources.list_source import list_source
     from striate.data.sources.named import catalogue, info
 
     name, mark, digits = text.partition("#")
     entry, example = info(name), "iris#17" if table else "mnist5k#17"
-    if entry is None:
+    if entry is None and not Path(name).is_file():
         fitting = ", ".join(known.name for known in catalogue() if medium_of(known.kind).flat == table)
         raise DataError(text, f"no data set named {name!r}, and no such file", fitting, f"write {example}")
-    medium, expected = medium_of(entry.kind), "a table" if table else "images"
-    if medium.flat != table:
+    listing = list_source(DataConfig(name), None, announce) if entry is None else None
+    medium, expected = medium_of(listing.kind if entry is None else entry.kind), "a table" if table else "images"
+    if not (medium.flat if table else medium.pictures):
         got = f"{medium.many if medium.pictures else medium.a}, not {expected}"
         raise DataError(text, got, f"a data set of {'rows' if table else expected}", f"write {example}")
     if not (digits.isascii() and digits.isdigit()):
         got = f"the number {digits[:20]!r}" if mark else f"the data set {name} without the number of a sample"
         raise DataError(text[:80], got, "a whole number from 0", f"write {name}#0")
-    listing = list_source(DataConfig(name), None, announce)
+    listing = listing or list_source(DataConfig(name), None, announce)
     number = int(digits) if len(digits) < 12 else len(listing)
     if number >= len(listing):
         remedy = f"write {name}#{len(listing) - 1}"
@@ -212,8 +218,11 @@ def _named_sample(text: str, table: bool, announce: Callable[[str], None] | None
 def sample_input(
     name: str, preparation: Preparation, announce: Callable[[str], None] | None = None
 ) -> NDArray[np.uint8] | NDArray[np.float32]:
-    """The sample of a named data set, `mnist5k#17` or `iris#17`, as a raw input (C, H, W) or (F,). Raises DataError."""
-    medium = medium_of(preparation.kind)
+    """The sample of a named data set, `mnist5k#17` or `iris#17`, or of a file, `new.npz#3`, as a raw input (C, H, W) or
+    (F,). Raises DataError."""
+    medium, row = medium_of(preparation.kind), row_named(name, preparation)
+    if row is not None:
+        return row
     if medium.flat:
         listing, number = _named_sample(name, True, announce)
         assert listing.inputs is not None, "rows are in memory"
