@@ -15,6 +15,7 @@ from short_runs import events_of
 
 from quick import few_quick
 from striate.api import resume
+from striate.cli.main import main
 from striate.errors import DataError, RunError, TrainingError
 from striate.runs.checkpoint import load_checkpoint, save_checkpoint
 from striate.runs.directory import RunDirectory
@@ -134,8 +135,11 @@ def test_a_run_killed_after_a_checkpoint_drops_the_rows_that_the_checkpoint_does
     assert_same_run(whole, Path("cut"))
 
 
-def test_a_finished_run_is_verified(photos) -> None:
+def test_a_finished_run_is_verified(photos, capsys) -> None:
     train_quietly(config_for(photos()), Path("run"))
+    for words in (["--epochs", "2"], []):
+        assert main(["train", "--resume", "run", *words]) == (2 if words else 0)
+        assert "striate train --from run --epochs 1" in " ".join(capsys.readouterr().err.split())
     before = Path("run/metrics.json").read_bytes()
     run = resume("run", quiet=True)
     assert run.metrics == json.loads(before)

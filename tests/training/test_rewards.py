@@ -23,12 +23,14 @@ from striate.api import evaluate_player, play, resume, train_config, verify
 from striate.cli.main import main
 from striate.cli.train import _print_result
 from striate.errors import ConfigError, RunError, UsageError
+from striate.models.build import build_model
 from striate.runs.checkpoint import load_checkpoint
 from striate.tasks.registry import network_note
 from striate.training.interruption import Interrupted
-from striate.training.request import merge_request, read_config
+from striate.training.request import continued, merge_request, read_config
 from striate.training.rewards import session
 from striate.training.rewards.decide import prepare_rewards
+from striate.training.rewards.player import load_player
 
 CATCH = "gym:striate/Catch-v0"
 SMALL = {
@@ -204,6 +206,20 @@ def test_the_files_of_a_game_are_verified_and_its_steps_are_not_replayed(finishe
     found = verify(damaged)
     assert found.verdict == "damaged"
     assert [check.name for check in found.files if not check.intact] == ["metrics.csv"]
+
+
+def test_the_run_is_a_model_as_any_run(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    own = load_player(finished).module.state_dict()
+    tensors = build_model(str(finished)).state_dict()
+    assert {*tensors} == {key.removeprefix("body.") for key in own}
+    assert all(torch.equal(tensors[key.removeprefix("body.")], value) for key, value in own.items())
+    capsys.readouterr()
+    assert main(["summary", str(finished)]) == 0
+    with pytest.raises(RunError) as refused:
+        continued(finished)
+    assert f"striate train --config {finished}/config.yaml --task.control.steps" in refused.value.remedy
+    assert main(["train", "--resume", str(finished), "--epochs", "2"]) == 2
+    assert "--from" not in capsys.readouterr().err
 
 
 def test_verbs_of_samples_are_refused(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:

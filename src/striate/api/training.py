@@ -29,7 +29,14 @@ from striate.models.trusted_code import name_of, take_as
 from striate.records import Finding
 from striate.report.finish import finish_run
 from striate.runs.checkpoint import without_checkpoint
-from striate.runs.directory import RunDirectory, create_run, open_run, read_metrics, refuse_occupied
+from striate.runs.directory import (
+    RunDirectory,
+    create_run,
+    further_command,
+    open_run,
+    read_metrics,
+    refuse_occupied,
+)
 from striate.runs.events import already_finished, append_event, cut_incomplete_line, read_events
 from striate.runs.files import remedy_in_place
 from striate.runs.lock import owned
@@ -359,7 +366,7 @@ def _resume(path: Path, module: nn.Module | None, console: Console, quiet: bool,
             except ModelError as error:
                 error.remedy = how_to_resume(run.path, config) if given_arguments(config) else error.remedy
                 raise
-        announce(already_finished(run))
+        announce(f"{already_finished(run)}; to train its network further: {further_command(run.path)}")
         metrics = read_metrics(run)
         send_end(coordinator, run.path, metrics)
         return Run(run.path, metrics)

@@ -84,7 +84,10 @@ def _axes(model: str, shape: tuple[int, ...] | None) -> str:
         return ""
     from striate.api import load
     from striate.data.media.every_medium import medium_of
+    from striate.training.rewards.player import plays
 
+    if plays(model):
+        return ""
     preparation = load(model).preparation
     return medium_of(preparation.kind).axes(preparation)
 

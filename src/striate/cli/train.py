@@ -47,7 +47,11 @@ def train(
         Print metrics.json on stdout, everything else on stderr.
     """
     if resume is not None:
-        refuse_with_resume("train", resume, [data, out, start, config, *fields.values()])
+        try:
+            refuse_with_resume("train", resume, [data, out, start, config, *fields.values()])
+        except UsageError as error:
+            error.remedy = _further(resume) or error.remedy
+            raise
     if start is not None and config is not None:
         remedy = "leave out --config"
         raise UsageError(
@@ -69,6 +73,16 @@ def train(
     else:
         _print_result(run.path, run.metrics)
     return 1 if "not_trained" in run.metrics else 0
+
+
+def _further(path: Path) -> str:
+    """The command that trains the network of a finished run further; empty where that is not possible."""
+    from striate.runs.directory import RunDirectory, further_command
+    from striate.training.rewards.player import plays
+
+    run = RunDirectory(path)
+    able = run.metrics_json.is_file() and run.last.is_file() and not plays(path)
+    return further_command(path) if able else ""
 
 
 def refuse_with_resume(verb: str, resume: Path, others: list[object]) -> None:

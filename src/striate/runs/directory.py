@@ -244,6 +244,11 @@ def final_command(run: Path) -> str:
     return f"striate train --config {pasted(run / 'config.yaml')} --cv null --out {pasted(f'{run}-final')}"
 
 
+def further_command(run: Path) -> str:
+    """The command that trains the network of the finished run further."""
+    return f"striate train --from {pasted(run)} --epochs 1"
+
+
 def refuse_unexpected_files(path: Path) -> None:
     """Raise RunError where a file or folder of the run, cross-validation or sweep at `path` is a link, a pipe or
     anything else that striate has not made: before training, rather than when the file is written."""

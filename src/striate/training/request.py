@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from striate.errors import UsageError
+from striate.data.environments.open_environment import is_environment
+from striate.errors import RunError, UsageError, pasted
 from striate.models.from_file import resolve_name
 from striate.models.trusted_code import name_of, trust_named
 from striate.runs.directory import open_run
@@ -124,8 +125,14 @@ def merge_request(
 def continued(run: str | Path) -> Config:
     """The configuration that trains the network of a run further, beginning with its weights. Splits and the
     preparation of inputs stay; another seed changes order and augmentation; recipe, learning rate and plan are decided
-    anew. Raises RunError where there is no run."""
-    config = config_from_yaml(open_run(Path(run)).config)
+    anew. Raises RunError where there is no run, or one on an environment."""
+    opened = open_run(Path(run))
+    config = config_from_yaml(opened.config)
+    if is_environment(config.data.source):
+        got, expected = "a run that learned from rewards", "a run that learned from samples"
+        steps = 2 * (config.task.control.steps or 100_000)
+        remedy = f"striate train --config {pasted(opened.config)} --task.control.steps {steps}"
+        raise RunError(str(run), got, expected, f"train it anew for longer: {remedy}")
     kept = {name: get_field(config, name) for name in ("data.size", "data.channels", "data.fit")}
     begun = {"model.name": "auto", "model.weights": str(run), "data.splits": str(run), "seed": config.seed + 1}
     return merge_request(config, fields=begun | {name: value for name, value in kept.items() if value is not None})

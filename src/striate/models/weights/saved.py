@@ -181,11 +181,24 @@ def _outputs(task: Mapping[str, Any], network: Mapping[str, Any]) -> int:
     return int(network["outputs"]) if names is None else len(names)
 
 
+def _of_player(content: Mapping[str, Any]) -> dict[str, Any]:
+    """What the checkpoint of a network that plays has under other names; empty of all others."""
+    if not isinstance(content.get("game"), Mapping):
+        return {}
+    known = content["network"]
+    dueling = bool(known["dueling"])  # the value of the state is one more output
+    shape, outputs = known["shape"], known["outputs"] + dueling
+    network = {"name": known["name"], "input_shape": shape, "dense": False, "outputs": outputs}
+    tensors = {key.removeprefix("body.") if dueling else key: value for key, value in content["model"].items()}
+    return {"network": network, "task": {"name": ""}, "classes": (), "model": tensors}
+
+
 def network_of(text: str, file: Path, content: dict[str, Any], origin: Origin | None = None) -> SavedNetwork:
     """The network of a checkpoint that has been read from `file`, which the user named as `text`. Its name is that of
     the checkpoint, "" if there is none. If the run started from licensed weights, the network has their license. Raises
     RunError where a value is missing."""
     check_content(content, str(file))
+    content = content | _of_player(content)
     try:
         task, network, standardized = content["task"], content["network"], content.get("normalization", {})
         return SavedNetwork(
