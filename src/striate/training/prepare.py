@@ -156,7 +156,7 @@ def read_data(
             "restore the files, or train again: striate train --config RUN/config.yaml --data.fingerprint null; "
             "striate eval RUN DATA measures on the files as they are now",
         )
-    fit = data.preparation.fit
+    fit = data.preparation.fit if "fit" in data.medium.settings else None
     decided = replace(config.data, source=data.source, store=data.store, fingerprint=data.fingerprint, fit=fit)
     return replace(config, data=data.medium.decided(decided, data.preparation)), data
 

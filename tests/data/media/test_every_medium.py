@@ -453,8 +453,26 @@ def test_a_size_is_for_what_has_one(made: Made) -> None:
     if "size" in made.medium.settings:
         assert load_dataset(config).input_shape[-2:] == (6, 6)
         return
-    with pytest.raises(ConfigError, match=made.medium.a):
+    with pytest.raises(ConfigError, match=made.medium.many):
         load_dataset(config)
+
+
+@pytest.mark.parametrize(("name", "value"), [("fit", "pad"), ("max_pixels", 9), ("reduced_decoding", False)])
+def test_fields_of_pictures_are_refused_for_other_media(name: str, value: object) -> None:
+    takes = {kind: name in medium_of(kind).settings for kind in MEDIA}
+    assert takes["image"]
+    assert takes["raster"]
+    assert takes["rgb-clip"] == (name != "reduced_decoding")
+    assert not any(takes[kind] for kind in ("grid", "table", "waveform", "spectrogram", "volume"))
+    for kind in MEDIA:
+        given = DataConfig(**{name: value})
+        if takes[kind]:
+            medium_of(kind).refuse_settings("mine", given)
+            continue
+        with pytest.raises(ConfigError, match=f"data.{name}") as error:
+            medium_of(kind).refuse_settings("mine", given)
+        assert str(value).lower() in error.value.got
+        assert error.value.remedy == f"leave out --data.{name}"
 
 
 @pytest.mark.each_nth(2)

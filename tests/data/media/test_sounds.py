@@ -120,7 +120,7 @@ def test_rate_length_and_view_are_decided_from_the_files_and_kept(tmp_path: Path
     for wrong in ({"seconds": 0.01}, {"fit": "pad"}, {"channels": 1}):
         with pytest.raises(ConfigError, match=f"data.{next(iter(wrong))}"):
             load_dataset(DataConfig(source=str(source), **wrong))  # type: ignore[arg-type]
-    with pytest.raises(ConfigError, match="nothing, since digits is an image"):
+    with pytest.raises(ConfigError, match="nothing, since digits holds images"):
         medium_of("image").refuse_settings("digits", DataConfig(rate=8000))
 
 

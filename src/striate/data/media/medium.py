@@ -151,7 +151,7 @@ ChooseSize = Callable[[Photographs], tuple[tuple[int, int], str]]
 """Height and width in pixels for photographs, and why."""
 
 SOME_MEDIA = (
-    *("size", "channels", "pages", "rate", "seconds", "view", "frames"),
+    *("size", "channels", "pages", "fit", "max_pixels", "reduced_decoding", "rate", "seconds", "view", "frames"),
     *("voxels", "spacing", "intensity", "window"),
 )
 """Fields of `DataConfig` that apply only to some media."""
@@ -463,15 +463,16 @@ class Medium:
 
     def refuse_settings(self, source: str, config: DataConfig) -> None:
         """Raise ConfigError for a field of `SOME_MEDIA` that is set and does not apply."""
+        usual = DataConfig()
         for name in SOME_MEDIA:
-            if name not in self.settings and (value := getattr(config, name)) is not None:
+            if name not in self.settings and (value := getattr(config, name)) != getattr(usual, name):
                 raise self.no_setting(source, name, value)
 
     def no_setting(self, source: str, name: str, value: Any) -> ConfigError:
         """The error for a field of the data that does not apply."""
-        shown = "×".join(map(str, value)) if isinstance(value, tuple) else str(value)
+        shown = "×".join(map(str, value)) if isinstance(value, tuple) else str(value).lower()
         remedy = "leave out --size" if name == "size" else f"leave out --data.{name}"
-        return ConfigError(f"data.{name}", shown, f"nothing, since {source} is {self.a}", remedy)
+        return ConfigError(f"data.{name}", shown, f"nothing, since {source} holds {self.many}", remedy)
 
     def plan(self, source: str, inputs: NDArray[Any] | None, headers: Sequence[Any], config: DataConfig) -> Planned:
         """Decide before decoding how every input is prepared.

@@ -154,12 +154,6 @@ class Sounds(Medium):
         """The input of a waveform of any length."""
         return self.input_of(centered(given, preparation.samples), preparation)
 
-    def refuse_settings(self, source: str, config: DataConfig) -> None:
-        """Also refuses `fit`: sounds are cropped or padded."""
-        super().refuse_settings(source, config)
-        if config.fit is not None:
-            raise self.no_setting(source, "fit", config.fit)
-
     def plan(
         self, source: str, inputs: NDArray[Any] | None, headers: Sequence[SoundHeader], config: DataConfig
     ) -> Planned:
@@ -212,7 +206,7 @@ class Sounds(Medium):
         seconds = config.seconds
         if seconds is None or round(seconds * preparation.rate) != preparation.samples:
             seconds = preparation.samples / preparation.rate
-        return replace(config, fit=None, rate=preparation.rate, seconds=seconds, view=view)  # type: ignore[arg-type]
+        return replace(config, rate=preparation.rate, seconds=seconds, view=view)  # type: ignore[arg-type]
 
 
 class Spectrograms(Sounds):

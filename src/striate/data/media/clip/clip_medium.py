@@ -76,7 +76,7 @@ class Clips(Medium):
     suffixes: ClassVar[frozenset[str]] = SUFFIXES
     largest_file: ClassVar[int] = MOST_BYTES
     views: ClassVar[dict[str, str]] = {"rgb": "rgb-clip", "flow": "flow-clip", "both": "two-stream-clip"}
-    settings: ClassVar[frozenset[str]] = frozenset(("size", "frames", "view"))
+    settings: ClassVar[frozenset[str]] = frozenset(("size", "fit", "max_pixels", "frames", "view"))
     augmentations: ClassVar[frozenset[str]] = frozenset(
         ("flip", "shift", "fill", "crop", "cutout", "noise", "mixup", "cutmix", "time_shift")
     )
@@ -189,7 +189,7 @@ class Clips(Medium):
         """With size, frames and view."""
         view = next(view for view, kind in self.views.items() if kind == self.name)
         _, frames, height, width = preparation.input_shape
-        return replace(config, size=(height, width), frames=frames, fit=preparation.fit, view=view)  # type: ignore[arg-type]
+        return replace(config, size=(height, width), frames=frames, view=view)  # type: ignore[arg-type]
 
     def drawn(self, raw: NDArray[Any], preparation: Preparation) -> NDArray[np.uint8] | None:
         """A strip of frames, with their flow below."""

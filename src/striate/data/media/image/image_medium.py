@@ -138,7 +138,9 @@ class Images(Medium):
     stored: ClassVar[bool] = True
     convertible: ClassVar[tuple[int, ...]] = (1, 3)
     augmentations: ClassVar[frozenset[str]] = frozenset(AugmentConfig.__dataclass_fields__) - SOUND - VOLUME_ALONE
-    settings: ClassVar[frozenset[str]] = frozenset(("size", "channels", "pages"))
+    settings: ClassVar[frozenset[str]] = frozenset(
+        ("size", "channels", "pages", "fit", "max_pixels", "reduced_decoding")
+    )
     others: ClassVar[tuple[str, ...]] = ("raster",)
     bounds: ClassVar[tuple[float, float]] = (0.0, 255.0)
     unit: ClassVar[str] = "levels of 0 to 255"

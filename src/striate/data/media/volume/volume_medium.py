@@ -254,7 +254,6 @@ class Volumes(Medium):
         """With grid, spacing and intensities."""
         return replace(
             config,
-            fit=None,
             voxels="x".join(map(str, preparation.input_shape[1:])),
             spacing="x".join(f"{step:.6g}" for step in preparation.spacing) or None,
             intensity=None if preparation.limits else preparation.intensity,  # type: ignore[arg-type]
