@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 from PIL import Image
 
 import striate
@@ -59,6 +60,36 @@ def test_the_cache_is_the_usual_place_and_the_words_say_how_it_is_used(
     words, warned = capsys.readouterr()
     assert " of 3 × 8 × 6 values of 4 bytes, " in words
     assert "All values take 4 bytes" in warned
+
+
+@pytest.mark.parametrize(
+    ("medium", "options", "words"),
+    [
+        ("clips", "--data.frames 2 --data.view flow", "16 clips of 2 × 2 × 8 × 8 bytes"),
+        ("sounds", "--data.rate 4000 --data.seconds 0.25", "16 sounds of 1 × 64 × 19 bytes"),
+    ],
+)
+def test_the_printed_command_reads_the_pack_of_clips_and_of_sounds(
+    medium: str, options: str, words: str, tmp_path: Path, capsys
+) -> None:
+    rng = np.random.default_rng(0)
+    for number in range(16):
+        file = tmp_path / medium / f"class{number % 2}" / f"{number}.{'gif' if medium == 'clips' else 'wav'}"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        if medium == "clips":
+            frames = [Image.fromarray(x) for x in rng.integers(0, 256, (3, 8, 8), dtype=np.uint8)]
+            frames[0].save(file, save_all=True, append_images=frames[1:], duration=100)
+        else:
+            soundfile.write(file, rng.uniform(-0.5, 0.5, 4000), 8000)
+    out = tmp_path / "packs"
+    assert main(["data", "pack", str(tmp_path / medium), *options.split(), "--out", str(out)]) == 0
+    said, path = capsys.readouterr().out.splitlines()
+    assert said.startswith(words)
+    source, *given = said.partition("used by: striate train ")[2].split()
+    size = ["--size", "8"] if medium == "clips" else []
+    assert sorted(given) == sorted([*options.split(), *size, "--data.packs", str(out)])
+    assert main(["train", source, *given, "--model", "fc(2)", "--epochs", "1", "--out", str(tmp_path / "run")]) == 0
+    assert f"read from the pack {path}" in capsys.readouterr().err
 
 
 def test_unreadable_pictures_are_named_and_make_a_bad_verdict(photos, tmp_path: Path, capsys) -> None:

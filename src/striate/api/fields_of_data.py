@@ -21,6 +21,7 @@ PACKED = (
         f"data.{name}"
         for name in ("size", "channels", "fit", "layout", "names", "max_pixels", "reduced_decoding", "packs")
     ),
+    *("data.pages", "data.rate", "data.seconds", "data.view", "data.frames"),
     *("data.class_level", "data.targets", "task.name"),
 )
 """Fields that change a pack: what is decoded."""

@@ -329,6 +329,6 @@ def _refuse_store(listing: Listing, config: DataConfig) -> None:
         raise ConfigError(
             "data.packs",
             f"{config.packs}, for {what}",
-            "inputs that can be packed: images, spectrograms",
+            "inputs that can be packed: images, clips, spectrograms",
             "leave out --data.packs (on top of a --config: --data.packs null)",
         )

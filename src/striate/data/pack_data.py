@@ -25,10 +25,12 @@ class PackedData:
     """The name of the data."""
     source: str
     """The data argument."""
+    kind: str
+    """The name of the medium: `image`, `spectrogram`, …"""
     images: int
-    """Number of images."""
+    """Number of images, or of clips or sounds."""
     shape: tuple[int, ...]
-    """(C, H, W) of an image."""
+    """(C, H, W) of an image or spectrogram, (C, T, H, W) of a clip."""
     value_bytes: int
     """Bytes of a value."""
     bytes: int
@@ -53,8 +55,9 @@ def pack_data(
     except ConfigError as error:
         if error.where != "data.store":
             raise
+        expected = "images, clips or log-mel spectrograms"
         remedy = f"train on it as it is: striate train {pasted(config.source)}"
-        raise DataError(f"data {config.source}", error.expected.removeprefix("memory: "), "images", remedy) from None
+        raise DataError(f"data {config.source}", error.expected.removeprefix("memory: "), expected, remedy) from None
     pack = _pack_of(data)
     if open_pack(pack.path, pack.record.key, pack.shape, check=True) is None:
         remove_if_damaged(pack.path, pack.record.key, pack.shape, announce=announce)
@@ -64,7 +67,9 @@ def pack_data(
     places = (pack.path,) if pack.masks is None else (pack.path, pack.masks)
     size = sum(file.stat().st_size for place in places for file in place.iterdir())
     shape, width = data.input_shape, pack.dtype.itemsize
-    return PackedData(pack.path, data.name, data.source, images, shape, width, size, data.notes, data.findings)
+    return PackedData(
+        pack.path, data.name, data.source, data.kind, images, shape, width, size, data.notes, data.findings
+    )
 
 
 def _pack_of(data: Dataset) -> Pack:

@@ -30,14 +30,14 @@ def pack(
 ) -> int:
     """Decode all images once into a pack file, or copy the image files into WebDataset shards.
 
-    A training with the same --size then starts without decoding, and needs no memory for the images (--data.store
-    pack). You can interrupt it at any time: the same command continues it. A pack that exists is checked, and made anew
-    where it is damaged. Exit code 1 if some of the data could not be read.
+    A training with the same options, such as --size, then starts without decoding, and needs no memory for the images
+    (--data.store pack). You can interrupt it at any time: the same command continues it. A pack that exists is checked,
+    and made anew where it is damaged. Exit code 1 if some of the data could not be read.
 
     Parameters
     ----------
     data
-        Images in any form that `striate train` takes. Default: mnist5k.
+        Images, clips or sounds in any form that `striate train` takes. Default: mnist5k.
     out
         The folder for the pack, whose name is derived from its content; `striate train` finds it there
         with --data.packs. Default: packs in $STRIATE_CACHE, or else in striate in $XDG_CACHE_HOME or ~/.cache, where
@@ -70,7 +70,7 @@ def pack(
         print_note(str(said))
     findings = [finding.to_json() for finding in packed.findings]
     document = vars(packed) | {"path": str(packed.path), "shape": list(packed.shape), "findings": findings}
-    print_result(document, f"{one_line(_words(packed))}\n{one_line(str(packed.path))}", json=json)
+    print_result(document, f"{one_line(_words(packed, config, fields))}\n{one_line(str(packed.path))}", json=json)
     return exit_code(packed.findings)
 
 
@@ -101,14 +101,21 @@ def _write_shards(
     return 0
 
 
-def _words(packed: PackedData) -> str:
+def _words(packed: PackedData, config: Path | None, fields: Mapping[str, Any]) -> str:
+    """What the pack holds, and the command that trains on it."""
+    from striate.data.media.every_medium import medium_of
     from striate.data.store.pack import packs_folder
 
-    _, height, width = packed.shape
-    folder = packed.path.parent
-    where = "" if folder == packs_folder(None) else f" --data.packs {pasted(folder)}"
-    size = str(height) if height == width else f"{height}x{width}"
-    use = f"used by: striate train {pasted(packed.source)} --size {size}{where}"
+    medium, folder = medium_of(packed.kind), packed.path.parent
+    used = {name: value for name, value in fields.items() if name != "data.packs"}
+    if "size" in medium.settings:
+        height, width = packed.shape[-2:]
+        used["data.size"] = height if height == width else f"{height}x{width}"  # a training may choose another one
+    if folder != packs_folder(None):
+        used["data.packs"] = folder
+    begun = "" if config is None else f" --config {pasted(config)}"
+    options = "".join(f" {option_of(name)} {pasted(value)}" for name, value in used.items())
+    use = f"used by: striate train {pasted(packed.source)}{begun}{options}"
     shape = " × ".join(map(str, packed.shape))
     unit = "bytes" if packed.value_bytes == 1 else f"values of {packed.value_bytes} bytes"
-    return f"{several(packed.images, 'image')} of {shape} {unit}, {packed.bytes / 1e6:,.1f} MB; {use}"
+    return f"{several(packed.images, medium.one)} of {shape} {unit}, {packed.bytes / 1e6:,.1f} MB; {use}"
