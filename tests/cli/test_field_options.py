@@ -10,7 +10,7 @@ from itertools import pairwise
 import pytest
 
 from striate.cli import main
-from striate.cli.main import VERBS, make_app
+from striate.cli.main import VERBS, join_fields, make_app
 from striate.training.config import Config
 from striate.training.config_fields import config_fields, sections
 from striate.training.config_file import field_names, get_field, option_of, with_fields
@@ -28,11 +28,11 @@ def help_of(capsys: pytest.CaptureFixture[str], *verb: str) -> str:
 def test_the_help_of_a_training_has_every_field(capsys, monkeypatch, columns: str) -> None:
     monkeypatch.setenv("COLUMNS", columns)
     text = help_of(capsys, "train")
-    missing = [name for name in field_names() if f"--{name}" not in text]
-    assert not missing
+    listed = [name for name in field_names() if f"--{name} " in text or f"--{name}." in text]
+    assert listed == [field.name for field in config_fields().values() if not field.written]
     assert max(map(len, text.splitlines())) <= int(columns)
     assert all(f"─ {section} ─" in text for section in sections() if any_left(section))
-    assert text.index("--epochs") < text.index("--resume") < text.index("--optim.momentum") < text.index("--decided")
+    assert text.index("--epochs") < text.index("--resume") < text.index("--optim.momentum")
 
 
 def any_left(section: str) -> bool:
@@ -107,6 +107,36 @@ def test_a_size_is_understood_under_both_names(capsys) -> None:
         assert "--size 96" in capsys.readouterr().err
     assert merge_request(Config(), fields={"data.size": "48x32"}).data.size == (48, 32)
     assert merge_request(Config(), fields={"data.size": "[48, 32]"}).data.size == (48, 32)
+
+
+@pytest.mark.parametrize("name", ["baseline", "execution.deterministic"])
+def test_a_switch_is_turned_off_on_top_of_a_configuration(name: str) -> None:
+    option = option_of(name)
+    for words in ([option, "false"], [f"{option}=false"], [f"--no-{option[2:]}"], ["--set", f"{name}=false"]):
+        words = join_fields(["train", *words, "iris"])
+        _, bound, *_ = make_app().parse_args(words, exit_on_error=False, print_error=False)
+        assert bound.args == ("iris",)
+        (given,) = bound.kwargs.values()
+        assert given in (False, [f"{name}=false"])
+    assert join_fields(["train", option, "iris"]) == ["train", option, "iris"]
+
+
+def test_the_remedy_for_the_negative_of_a_flag_is_not_the_flag(capsys) -> None:
+    assert main(["train", "iris", "--no-json", "--epochs", "1"]) == 2
+    assert "remedy:   striate train iris --epochs 1\n" in capsys.readouterr().err
+
+
+def test_what_a_run_records_is_not_set_by_a_user(capsys) -> None:
+    recorded = with_fields(Config(), {"data.fingerprint": "x", "execution.processes": 3})
+    assert merge_request(recorded, fields={"data.fingerprint": "null"}).data.fingerprint is None
+    assert merge_request(recorded, fields={"execution.processes": "3"}) == recorded
+    for field in (field for field in config_fields().values() if field.written):
+        value = {"execution.processes": "2", "code": "[[a, b]]", "decided": "[batch]"}.get(field.name, "MIT")
+        value = "[[1, 2]]" if field.name in ("budget.steps_before", "execution.micro_batch_from") else value
+        assert main(["train", "iris", "--set", f"{field.name}={value}"]) == 2
+        said = capsys.readouterr().err
+        assert f"error: {field.name}\n" in said
+        assert f"leave out {field.name}\n" in said
 
 
 def test_a_value_as_text_that_is_what_the_file_has_decides_nothing_anew() -> None:

@@ -232,9 +232,11 @@ def test_the_schedule_of_a_step_is_that_of_its_time() -> None:
     ("path", "steps"),
     [([[5, 5]], 20), ([[5, 30], [5, 40]], 20), ([[9, 30], [5, 40]], 20), ([[20, 30]], 20), ([[5, 30]], None)],
 )
-def test_a_path_that_no_run_can_have_taken_is_refused(path, steps, capsys) -> None:
-    words = ["train", "digits", "--budget.steps_before", json.dumps(path), "--out", "run"]
-    assert main([*words, *([] if steps is None else ["--budget.steps", str(steps)])]) == 2
+def test_a_path_that_no_run_can_have_taken_is_refused(path, steps, capsys, tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    budget = {"steps_before": path, "steps": steps}
+    Path("own.yaml").write_text(json.dumps({"data": {"source": "digits"}, "budget": budget}))
+    assert main(["train", "--config", "own.yaml", "--out", "run"]) == 2
     said = " ".join(capsys.readouterr().err.split())
     assert "budget.steps_before" in said
     assert "--budget.steps_before '[]'" in said

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from striate.cli.fields import WRITTEN, Flag, takes_fields
+from striate.cli.fields import Flag, takes_fields
 
 if TYPE_CHECKING:
     from rich.table import Table
 
 
-@takes_fields("data.", "task.name", "task.class_weights", "seed", without=WRITTEN)
+@takes_fields("data.", "task.name", "task.class_weights", "seed")
 def baseline(
     data: str | None = None,
     /,

@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from striate.cli.fields import NOT_ONE_TRAINING, WRITTEN, Flag, takes_fields
+from striate.cli.fields import NOT_ONE_TRAINING, Flag, takes_fields
 
 if TYPE_CHECKING:
     from striate.api import TrainingDiagnosis
 
 
-@takes_fields(without=(*NOT_ONE_TRAINING, *WRITTEN))
+@takes_fields(without=NOT_ONE_TRAINING)
 def doctor(
     data: str | None = None,
     /,

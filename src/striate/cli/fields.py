@@ -28,9 +28,6 @@ FIRST = -1
 """Sort key of a group of options that comes before all others."""
 _SHORT = Group("Common options", sort_key=0)
 _OWN = Group("Options of this command", sort_key=1)
-_WRITTEN = Group(
-    "Written by a run", help="Fields that a run writes into its config.yaml, so that it runs again.", sort_key=99
-)
 _ORDER = (
     *("model.name", "budget.epochs", "budget.minutes", "optim.lr", "batch", "data.size", "task.name", "model.weights"),
     *("recipe", "optim.name", "execution.device", "budget.patience", "budget.target", "seed", "keep", "cv", "baseline"),
@@ -40,13 +37,12 @@ _ORDER = (
 """The fields whose options have short names, the most used first."""
 NOT_ONE_TRAINING = ("budget.target", "cv", "baseline", "compare_single", "keep", "execution.fsdp", "save_seconds")
 """Fields that do not change the steps of one training."""
-WRITTEN = tuple(field.name for field in config_fields().values() if field.written)
-"""Fields that a run writes for itself."""
 _SET = "A field of the configuration: --set optim.momentum=0.8, or shorter --optim.momentum 0.8. May be repeated."
 
 
 def takes_fields(*prefixes: str, without: Sequence[str] = ()) -> Callable[[Callable[..., int]], Callable[..., int]]:
-    """Give a verb the fields of the configuration as options: those whose names begin with `prefixes`, or all.
+    """Give a verb the fields of the configuration that a user sets as options: those whose names begin with `prefixes`,
+    or all.
 
     The verb's parameter `fields` gets the given ones by dotted name, as text. `without` lists fields that the verb does
     not take, and those whose short option means something else there.
@@ -54,7 +50,7 @@ def takes_fields(*prefixes: str, without: Sequence[str] = ()) -> Callable[[Calla
     fields = [
         field
         for field in config_fields().values()
-        if field.name not in without and (not prefixes or field.name.startswith(prefixes))
+        if not field.written and field.name not in without and (not prefixes or field.name.startswith(prefixes))
     ]
 
     def decorate(verb: Callable[..., int]) -> Callable[..., int]:
@@ -86,12 +82,12 @@ def _place(field: Field) -> int:
 
 def _option(name: str, field: Field) -> inspect.Parameter:
     short, choices = option_of(field.name), "|".join(field.values.choices)
-    group = _WRITTEN if field.written else _SHORT if field.name in _ORDER else _OWN
+    group = _SHORT if field.name in _ORDER else _OWN
     if field.section and group is _OWN:
         group = Group(field.section, help=sections()[field.section], sort_key=2 + list(sections()).index(field.section))
     text = field.help if short == f"--{field.name}" else f"{field.help} Also --{field.name}."
     if field.values.kind == "BOOL" and field.name in _ORDER:
-        return _keyword(name, Annotated[bool | None, Parameter(name=(short,), help=text, group=group, negative=())])
+        return _keyword(name, Annotated[bool | None, Parameter(name=(short,), help=text, group=group)])
     metavar = choices if 0 < len(choices) < 20 else field.values.kind
     parameter = Parameter(name=(short,), help=text, group=group, metavar=metavar, allow_leading_hyphen=True)
     return _keyword(name, Annotated[str | None, parameter])

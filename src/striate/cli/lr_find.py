@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from striate.cli.fields import NOT_ONE_TRAINING, WRITTEN, Data, Flag, takes_fields
+from striate.cli.fields import NOT_ONE_TRAINING, Data, Flag, takes_fields
 
 
-@takes_fields(without=("optim.lr", *NOT_ONE_TRAINING, *WRITTEN))
+@takes_fields(without=("optim.lr", *NOT_ONE_TRAINING))
 def lr_find(
     data: Data = None,
     /,

@@ -287,7 +287,10 @@ def _silent_exit(code: int) -> int:
 
 
 def join_fields(words: Sequence[str]) -> list[str]:
-    """Rewrite `--optim.lr 0.1` (any dotted option, also with `=`) as `--set optim.lr=0.1`; without a value, as true."""
+    """Rewrite `--optim.lr 0.1` (any dotted option, also with `=`) as `--set optim.lr=0.1`; without a value, as true.
+
+    A `true` or `false` after any option is its value, also of an option that needs none: `--baseline false`.
+    """
     joined: list[str] = []
     rest = list(words)
     while rest:
@@ -296,7 +299,8 @@ def join_fields(words: Sequence[str]) -> list[str]:
             return [*joined, word, *rest]
         name, equals, value = word.removeprefix("--").partition("=")
         if not word.startswith("--") or "." not in name:
-            joined.append(word)
+            truth = word.startswith("--") and not equals and rest and rest[0].lower() in ("true", "false")
+            joined.append(f"{word}={rest.pop(0)}" if truth else word)
             continue
         if not equals:
             value = rest.pop(0) if rest and not rest[0].startswith("--") else "true"
@@ -351,5 +355,7 @@ def _corrected(text: str, words: list[str]) -> str | None:
     if wrong is None or near is None or not get_close_matches(wrong[1], [near[1]], cutoff=0.75):
         return None
     pattern = re.compile(re.escape(wrong[1]) + r"(?=$|=)")
-    ours = [pattern.sub(near[1], word, count=1) if pattern.match(word) else word for word in words]
+    opposite = wrong[1].startswith("--no-")  # the remedy for --no-json is not --json
+    kept = [word for word in words if not (opposite and pattern.match(word))]
+    ours = [pattern.sub(near[1], word, count=1) if pattern.match(word) else word for word in kept]
     return shlex.join(["striate", *ours]) if ours != words else None

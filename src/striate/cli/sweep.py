@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Group, Parameter
 
-from striate.cli.fields import FIRST, WRITTEN, Data, Flag, takes_fields
+from striate.cli.fields import FIRST, Data, Flag, takes_fields
 from striate.cli.train import refuse_with_resume
 from striate.errors import pasted
 
@@ -18,9 +18,7 @@ if TYPE_CHECKING:
 _SEARCH = Parameter(group=Group("Search", sort_key=FIRST))
 
 
-@takes_fields(
-    without=("budget.minutes", "budget.target", "cv", "baseline", "compare_single", "execution.fsdp", *WRITTEN)
-)
+@takes_fields(without=("budget.minutes", "budget.target", "cv", "baseline", "compare_single", "execution.fsdp"))
 def sweep(
     data: Data = None,
     /,

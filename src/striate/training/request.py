@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from striate.data.environments.open_environment import is_environment
-from striate.errors import RunError, UsageError, pasted
+from striate.errors import ConfigError, RunError, UsageError, pasted
 from striate.models.from_file import resolve_name
 from striate.models.trusted_code import name_of, trust_named
 from striate.runs.directory import open_run
 from striate.runs.plain_files import typed
 from striate.training.code_fields import NAMES_OF_CODE
 from striate.training.config import Config
+from striate.training.config_fields import config_fields
 from striate.training.config_file import (
     config_from_dict,
     config_from_yaml,
@@ -119,7 +120,16 @@ def merge_request(
         return config
     typed = with_fields(config, request)  # 64 and "64" are the same value
     request = {name: get_field(typed, name) for name in request}
+    _refuse_recorded(config, request)
     return with_fields(config, _reopened(config, request) | _one_budget(request) | request)
+
+
+def _refuse_recorded(config: Config, request: Mapping[str, Any]) -> None:
+    """Raise ConfigError for a field that a run records and a user sets; the default takes it back."""
+    for name, value in request.items():
+        if config_fields()[name].written and value not in (get_field(config, name), get_field(Config(), name)):
+            expected = "a field that a user sets: the run records this one itself, in its config.yaml"
+            raise ConfigError(name, reprlib.repr(value), expected, f"leave out {name}")
 
 
 def continued(run: str | Path) -> Config:

@@ -6,14 +6,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from striate.api.fields_of_data import SHOWN, refuse_unused
-from striate.cli.fields import WRITTEN, Flag, takes_fields
+from striate.cli.fields import Flag, takes_fields
 from striate.errors import UsageError, one_line
 
 if TYPE_CHECKING:
     from striate.report.data_picture import DataPicture
 
 
-@takes_fields(*SHOWN, without=WRITTEN)
+@takes_fields(*SHOWN)
 def show(
     data: str | None = None,
     /,
