@@ -29,6 +29,26 @@ def refused(capsys: pytest.CaptureFixture[str], *words: str) -> str:
     return err
 
 
+@pytest.mark.parametrize(
+    ("words", "where", "remedy"),
+    [
+        (["predict", "run", ""], "striate predict", "striate predict --help"),
+        (["data", "check", " "], "striate data check", "striate data check --help"),
+        (["search", "run", "x", "--in", ""], "--in", "give --in a value, or leave it out"),
+        (["train", "iris", "--data.names="], "--data.names", "give --data.names a value, or leave it out"),
+        (["eval", "run", "--cost", ""], "--cost", "give --cost a value, or leave it out"),
+        ([""], "striate", "striate --help"),
+    ],
+)
+def test_an_empty_word_is_not_the_current_folder(
+    words: list[str], where: str, remedy: str, capsys, tmp_path: Path, monkeypatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    said = refused(capsys, *words)
+    assert said.startswith(f"error: {where}\n")
+    assert said.endswith(f"remedy:   {remedy}\n")
+
+
 @pytest.mark.each_nth(2)
 @pytest.mark.parametrize(
     ("words", "said"),

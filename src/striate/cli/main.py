@@ -245,6 +245,7 @@ def _run(words: list[str]) -> int:
         if not words:
             app.help_print([])
             return 0
+        _refuse_empty(own)
         refuse_other_tools(app, VERBS, own)
         _refuse_undivided(words)
         result = app(join_fields(words), exit_on_error=False, print_error=False, result_action="return_value")
@@ -264,6 +265,20 @@ def _run(words: list[str]) -> int:
         if os.environ.get("STRIATE_TRACEBACK"):
             raise
         return print_error(unforeseen(error), as_json)
+
+
+def _refuse_empty(words: Sequence[str]) -> None:
+    """Raise UsageError for an empty word, such as the shell makes of "$FILE" where FILE is not set: as a path it would
+    be the current folder."""
+    for before, word in zip(("", *words), words, strict=False):
+        assigned = re.fullmatch("(--[^=]+)= *", word)
+        if assigned or not word.strip():
+            option = assigned[1] if assigned else before if before.startswith("--") else ""
+            verbs = words[: 2 if words[0] in _PARTS else 1] if words[0] in VERBS else ()
+            where = " ".join(["striate", *filter(str.strip, verbs)])
+            remedy = f"give {option} a value, or leave it out" if option else f"{where} --help"
+            got = "empty text, such as a variable of the shell that is not set"
+            raise UsageError(option or where, got, "a value" if option else "a name or a path", remedy)
 
 
 def _refuse_undivided(words: Sequence[str]) -> None:
