@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from striate.cli import main
 from striate.runs import files
@@ -56,6 +57,12 @@ def test_an_empty_word_is_not_the_current_folder(
         (["train", "mnist5k", "--epochs", "0"], "at least 1"),
         (["train", "mnist5k", "--lr", "abc"], "abc"),
         (["train", "mnist5k", "--minutes", "2m"], "remedy:   --minutes 2\n"),
+        (["train", "mnist5k", "--lr", "0,01"], "remedy:   --lr 0.01\n"),
+        (["train", "mnist5k", "--epochs", "1,000"], "remedy:   --epochs 1000\n"),
+        (["train", "mnist5k", "--batch", "1e2"], "remedy:   --batch 100\n"),
+        (["train", "mnist5k", "--auxiliary.layers", "conv1"], "remedy:   --auxiliary.layers '[conv1]'\n"),
+        (["train", "mnist5k", "--optim.betas", "0.8,0.9"], "remedy:   --optim.betas '[0.8,0.9]'\n"),
+        (["train", "mnist5k", "--optim.betas", "[0.8]"], "expected: a list of 2 values\n"),
         (["verify", "x", "--steps", "2.5"], "remedy:   --steps 3\n"),
         (["sweep", "mnist5k", "--over", "batch=16,32", "--trials", "1.5"], "expected: a whole number"),
         (["train", "mnist5k", "--target", "94%"], "remedy:   --target 0.94"),
@@ -213,3 +220,19 @@ def test_arrays_that_cannot_be_data_are_refused(capsys) -> None:
     assert "bad.npz" in refused(capsys, "train", "bad.npz")
     np.savez("pickle.npz", x=np.array([{}] * 4, dtype=object), y=np.arange(4))
     assert "pickle.npz" in refused(capsys, "train", "pickle.npz")
+
+
+def test_remedies_for_names_and_targets_fit_the_data(capsys, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    np.savez("own.npz", x=np.zeros((4, 3), np.float32), y=np.array([0, 1, 0, 1]))
+    for names, remedy in (("x=nope", "x=x"), ("q=x", "x=x"), ("x=z,y=y", "x=x")):
+        said = refused(capsys, "train", "own.npz", "--data.names", names)
+        assert said.endswith(f"remedy:   --data.names {remedy}\n")
+    for folder in ("images", "masks"):
+        Path("seg", folder).mkdir(parents=True)
+        for number in range(4):
+            pixels = np.full((6, 6), number % 2, np.uint8)
+            Image.fromarray(pixels).save(Path("seg", folder, f"{number}.png"))
+    said = refused(capsys, "train", "seg", "--targets", "age:number")
+    assert "only a manifest has columns" in said
+    assert said.endswith("remedy:   leave out --targets\n")

@@ -161,7 +161,11 @@ def config_from_dict(values: Mapping[str, Any], where: str, option: Callable[[st
     except ValidationError as error:
         first, name = error.errors()[0], _field_at(error.errors()[0]["loc"])
         # A field with several types has an error for each of them.
-        expected = dict.fromkeys(_expectation(one["msg"]) for one in error.errors() if _field_at(one["loc"]) == name)
+        expected = dict.fromkeys(
+            _expectation(one["msg"], get_field(Config(), name))
+            for one in error.errors()
+            if _field_at(one["loc"]) == name
+        )
         raise ConfigError(
             _place(where, name, option),
             reprlib.repr(first["input"]),
@@ -322,13 +326,15 @@ def _unknown(name: str, value: Any, where: str, option: Callable[[str], str]) ->
     return ConfigError(_place(where, shown, option), "no such field", "a field of the configuration", remedy)
 
 
-def _expectation(message: str) -> str:
+def _expectation(message: str, default: object) -> str:
     if message.startswith("Predicate"):
         return "file.py:name"
+    if isinstance(default, tuple) and default and message.startswith(("Field required", "Tuple should have at most")):
+        return f"a list of {len(default)} values"
     text = message.removeprefix("Input should be ").removeprefix("Value error, ")
     text = text.replace("a valid string", "text").replace("a valid tuple", "a list")
     text = re.sub("a valid integer, (unable to parse string as an integer|got a number .*)", "a whole number", text)
-    text = text.replace("a valid number, unable to parse string as a number", "a number")
+    text = re.sub("a valid number(, unable to parse string as a number)?", "a number", text)
     text = text.replace("a valid boolean, unable to interpret input", "true or false")
     text = text.replace("greater than or equal to", "at least").replace("less than or equal to", "at most")
     text = text.replace("greater than", "above").replace("less than", "below")
@@ -342,9 +348,11 @@ def option_of(name: str) -> str:
 
 
 def number_begun(text: str, whole: bool = False) -> str | None:
-    """The number at the beginning of a text, such as `2` in `2m`; rounded up where it has to be `whole`. None without a
-    number, and for percentages."""
-    begun = re.match(r"\d+(\.\d+)?(?!.*%)", text)
+    """The number at the beginning of a text, such as `2` in `2m`; rounded up where it has to be `whole`. A comma is a
+    decimal point, or parts thousands in a whole number. None without a number, and for percentages."""
+    if re.fullmatch(r"\d+,\d+", text):
+        text = text.replace(",", "" if whole and re.search(r",\d{3}$", text) else ".")
+    begun = re.match(r"\d+(\.\d+)?(e[-+]?\d{1,2}(?!\d))?(?!.*%)", text, re.IGNORECASE)
     if begun is None:
         return None
     return str(math.ceil(float(begun[0]))) if whole else begun[0]
@@ -364,6 +372,8 @@ def _meant(name: str, value: Any, errors: Sequence[Any], option: Callable[[str],
         return f"{option(name)} {','.join(f'{key}={number}' for key, number in value.items())}"
     if not isinstance(value, str):
         return None
+    if isinstance(get_field(Config(), name), tuple) and not re.search(r"[\[\]{}]", value):
+        return f"{option(name)} {pasted(f'[{value}]') if option(name).startswith('-') else f'[{value}]'}"
     choices = [word for one in errors if one["type"] == "literal_error" for word in _WORD.findall(one["msg"])]
     word = _OTHER_WORDS.get(value.lower(), value.lower())
     near = difflib.get_close_matches(word, choices, n=1)

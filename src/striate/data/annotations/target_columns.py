@@ -129,10 +129,13 @@ def with_targets(listing: Listing, text: str) -> Listing:
     texts = dict(listing.columns)
     if listing.has_one_class_each and any(listing.labels):
         texts["label"] = listing.labels
+    if not texts:
+        expected = f"no targets for {listing.source}: only a manifest has columns to choose from"
+        raise ConfigError("data.targets", text, expected, "leave out --targets")
     names, kinds, classes, blocks = [], parse_targets(text), [], []
     for name in kinds:
         if name not in texts:
-            known = listed(list(texts), 12) or "none: only a manifest has such columns"
+            known = listed(list(texts), 12)
             remedy = f"add a column {name}; to train on other columns: {_guessed(texts) or _EXAMPLE}"
             raise ConfigError("data.targets", name, f"a column of the manifest: {known}", remedy)
     for name, kind in kinds.items():

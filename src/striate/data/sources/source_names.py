@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Collection, Mapping
 
 from striate.errors import ConfigError, pasted
@@ -37,7 +38,10 @@ def check_names(names: Mapping[str, str], there: Collection[str], known: Collect
                 if name not in known
                 else f"one of {listed(list(there), 20)} after ="
             )
-            raise ConfigError("data.names", got, wrong, "--data.names path=file,label=kind, with names of these")
+            near = difflib.get_close_matches(given, list(there), 1)
+            right = near[0] if near else name if name in there else min(there)
+            key = next((one for one in (name, right) if one in known), min(known))
+            raise ConfigError("data.names", got, wrong, f"--data.names {pasted(f'{key}={right}')}")
 
 
 def names_remedy(names: Mapping[str, str], words: str = "") -> Remedy:
