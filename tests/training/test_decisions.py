@@ -12,7 +12,7 @@ from striate.data.dataset import Dataset, Preparation, Split
 from striate.errors import ConfigError
 from striate.models.build import build_model
 from striate.tasks.registry import task_for
-from striate.training.config import Config
+from striate.training.config import BudgetConfig, Config
 from striate.training.config_file import with_fields
 from striate.training.nonfinite.locate import locate_nonfinite
 from striate.training.recipes.decide import Decision, decide
@@ -63,6 +63,16 @@ def test_augmentation_suits_the_data(data: Dataset, expected: dict) -> None:
     assert open_fields == ["transform"], "a new field needs its value for no change in recipes/augmentation.py"
     if data.kind == "image":
         assert any("augmentation" in note for note in decided.notes)
+
+
+def test_what_turns_augmentation_on_is_not_said_where_it_was_given() -> None:
+    def said(**fields: object) -> str:
+        config = Config(augment=AugmentConfig(**fields), budget=BudgetConfig(epochs=1))  # type: ignore[arg-type]
+        return next(line for line in decided_for(config, dataset()).notes if line.startswith("augmentation"))
+
+    why = "the images cannot be memorized in 1 epoch"
+    assert said() == f"augmentation: none; {why}; --augment.shift 2 or --augment.flip true turns it on"
+    assert said(flip=True) == f"augmentation: mirroring; no other, since {why}"
 
 
 @pytest.mark.parametrize(

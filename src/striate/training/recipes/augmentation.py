@@ -98,16 +98,17 @@ def decide_augmentation(
     if small and not reason and not fast and epochs is not None:
         samples = len(data.splits["train"])
         if epochs <= _FEW_PASSES:
-            reason = (
-                f"the images cannot be memorized in {several(epochs, 'epoch')}; --augment.shift 2 or "
-                "--augment.flip true turns it on"
-            )
+            reason = f"the images cannot be memorized in {several(epochs, 'epoch')}"
         elif 0 < epochs * parameters <= _BY_HEART * samples:
             reason = (
                 f"{several(parameters, 'parameter')} cannot memorize {several(samples, 'sample')} in "
-                f"{several(epochs, 'epoch')}; --augment.shift 2 or --augment.flip true turns it on"
+                f"{several(epochs, 'epoch')}"
             )
-        usual = _OFF if reason else usual
+        if reason:
+            usual = _OFF
+            requested = describe_augmentation(_filled(augment, _OFF), data.input_shape, frames=data.medium.folders)
+            advice = f"{reason}; --augment.shift 2 or --augment.flip true turns it on"
+            reason = f"no other, since {reason}" if requested else advice
     if fast and (usual.shift if augment.shift is None else augment.shift):
         usual = replace(usual, fill="reflect")
     decided = _filled(augment, usual)
