@@ -74,6 +74,20 @@ def test_only_sounds_have_a_speed(kind: Kind, shape: tuple[int, ...]) -> None:
             check_augmentation(AugmentConfig(**{field: getattr(ON, field)}), data(shape, kind))
 
 
+@pytest.mark.parametrize(
+    ("kind", "shape", "field", "view"),
+    [("spectrogram", (1, 8, 9), "speed", "waveform"), ("waveform", (1, 90), "frequency_mask", "log-mel")],
+)
+def test_what_another_view_of_sounds_takes_is_refused_with_that_view(
+    kind: Kind, shape: tuple[int, ...], field: str, view: str
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        check_augmentation(AugmentConfig(**{field: 0.2}), data(shape, kind))
+    assert caught.value.got.endswith(f"a {kind}")
+    assert caught.value.expected.startswith(f"data.view {view}; a {kind} takes augment.")
+    assert caught.value.remedy == f"--data.view {view}; or leave out --augment.{field}"
+
+
 @pytest.mark.parametrize("field", ["shift", "blur"])
 def test_the_whole_side_is_too_far_and_the_remedy_is_not(field: str) -> None:
     made = data((3, 6, 40), "image")

@@ -243,6 +243,8 @@ class Medium:
     """The default network for less than FEW_SAMPLES samples, and why; None where it is the same."""
     views: ClassVar[dict[str, Kind]] = {}
     """The media that `data.view` selects for the same files; empty where there is only one."""
+    augmented_in: ClassVar[dict[str, str]] = {}
+    """Fields of `AugmentConfig` that apply to the same files with another `data.view`, and that view."""
     others: ClassVar[tuple[Kind, ...]] = ()
     """Media that files with these suffixes may also belong to, by their headers."""
     settings: ClassVar[frozenset[str]] = frozenset()
@@ -511,11 +513,13 @@ class Medium:
             if field not in known_fields:
                 takes = listed([f"augment.{known}" for known in sorted(known_fields)], 10)
                 others = "sounds" if field in SOUND else "volumes" if field in VOLUME_ALONE else "images"
+                leave_out, view = f"leave out --augment.{field}", self.augmented_in.get(field)
+                others, this = (f"data.view {view}", f"a {self.name}") if view else (others, self.a)
                 raise ConfigError(
                     f"augment.{field}",
-                    f"{getattr(config, field)} for {name}, {self.a}",
-                    others if self.pictures else f"{others}; {self.a} takes {takes}",
-                    f"leave out --augment.{field}",
+                    f"{getattr(config, field)} for {name}, {this}",
+                    others if self.pictures else f"{others}; {this} takes {takes}",
+                    f"--data.view {view}; or {leave_out}" if view else leave_out,
                 )
 
     # Drawing and playing

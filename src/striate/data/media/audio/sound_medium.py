@@ -218,6 +218,7 @@ class Spectrograms(Sounds):
     given_as: ClassVar[str] = "samples-of-spectrograms"
     stored: ClassVar[bool] = True
     augmentations: ClassVar[frozenset[str]] = _CHANGES | {"frequency_mask"}
+    augmented_in: ClassVar[dict[str, str]] = {"speed": "waveform"}
     usual_augmentation: ClassVar[dict[str, float]] = {
         **{"time_shift": 0.5, "gain": 6.0, "time_mask": 0.2, "frequency_mask": 0.2},
     }
@@ -265,6 +266,7 @@ class Waveforms(Sounds):
     name: ClassVar[str] = "waveform"
     values: ClassVar[str] = "amplitudes"
     augmentations: ClassVar[frozenset[str]] = _CHANGES | {"speed"}
+    augmented_in: ClassVar[dict[str, str]] = {"frequency_mask": "log-mel"}
     usual_augmentation: ClassVar[dict[str, float]] = {"time_shift": 0.5, "gain": 6.0, "time_mask": 0.2}
     network: ClassVar[tuple[str, str]] = (
         "m5(width=32)",
