@@ -119,6 +119,7 @@ def test_parts_are_nested_and_keep_the_shares_of_classes(seed):
 def test_too_few_samples_are_refused():
     with pytest.raises(DataError, match="60 training samples"):
         nested_rows(sample_set(60), 0)
+    assert [len(rows) for rows in nested_rows(sample_set(60), 0, (0.5, 1.0)).values()] == [60, 30]
 
 
 def test_steps_lie_between_as_many_and_as_many_epochs():

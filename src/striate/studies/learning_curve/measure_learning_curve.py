@@ -64,14 +64,15 @@ def shares_of(counts: Sequence[int] | None, data: Dataset) -> tuple[float, ...]:
 
 def nested_rows(data: Dataset, seed: int, shares: Sequence[float] = SHARES) -> dict[float, torch.Tensor]:
     """The positions in the training split for each share, in ascending order of the shares. Raises DataError for fewer
-    than 64 samples."""
+    than 64 samples and the usual shares."""
     train = data.splits["train"]
-    if len(train) < _LEAST:
+    if len(train) < _LEAST and tuple(shares) == SHARES:
         got, expected = (
             several(len(train), "training sample"),
             f"{_LEAST} or more, since an eighth of them is trained on",
         )
-        raise DataError(f"learning curve of {data.name}", got, expected, "add samples, then train again")
+        remedy = f"add samples, then train again; or choose the numbers: --counts {len(train) // 2},{len(train)}"
+        raise DataError(f"learning curve of {data.name}", got, expected, remedy)
     rows, found = torch.arange(len(train)), {}
     for share in sorted(shares, reverse=True):
         count = max(1, round(share * len(train)))
