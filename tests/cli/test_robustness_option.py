@@ -66,6 +66,17 @@ def test_other_names_of_columns_are_taken_by_eval_too(run, tmp_path, capsys):
     assert "4 samples" in capsys.readouterr().out
 
 
+def test_names_that_name_nothing_are_refused(run, tmp_path, capsys):
+    source = "digits"
+    for words, said in (
+        (["--data.names", "path=nope"], "leave out --data.names"),
+        ([source, "--data.names", "path=nope"], "data.names"),
+        ([source, "--robustness", "--data.names", "path=nope"], "--robustness with --data.names"),
+    ):
+        assert main(["eval", str(run), *words]) == 2
+        assert said in capsys.readouterr().err
+
+
 def test_what_it_cannot_do_is_refused(run, tmp_path, capsys):
     assert main(["eval", str(run), "--robustness", "--learning-curve"]) == 2
     assert "--robustness with --learning-curve" in capsys.readouterr().err

@@ -145,7 +145,10 @@ def _evaluate_of_run(
     have changed since, so that the temperature and the backend of the run are not its own, and nothing is written."""
     config = config_from_yaml(run.config)
     batch = measured_at_once(config)
-    if data is None or _same_source(data, config.data.source):
+    if data is None and names is not None:
+        expected = "names together with other data, whose columns or arrays they name"
+        raise UsageError("data.names", names, expected, "leave out --data.names")
+    if data is None or (_same_source(data, config.data.source) and names in (None, config.data.names)):
         try:
             own = read_data(config, announce)[1]
         except ChangedDataError:

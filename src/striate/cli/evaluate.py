@@ -93,7 +93,8 @@ def evaluate(
     kinds = {"--unknown": unknown, "--robustness": robustness, "--invariance": invariance}
     kinds |= {"--learning-curve": learning_curve}
     curve = {"--weights": weights, "--counts": counts, "--seeds": seeds}
-    others = _given({"--cost": cost, "--threshold": threshold, "other data": data})
+    own = {"--cost": cost, "--threshold": threshold, "other data": data, "--data.names": fields.get("data.names")}
+    others = _given(own)
     chosen, of_curve = _given(kinds), _given(curve)
     if _plays(run):
         return _print_episodes(run, [*chosen, *of_curve, *others], json=json)
