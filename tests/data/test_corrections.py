@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from striate.api import check_data
 from striate.data.config import DataConfig
 from striate.data.read import load_dataset
 from striate.errors import DataError
@@ -92,6 +93,45 @@ def test_numbers_have_no_corrected_classes() -> None:
         load_dataset(DataConfig(source="boston", labels="labels.csv"))
 
 
+def split_file(splits: dict[str, str]) -> None:
+    Path("split.csv").write_text("path,label,split\n" + "".join(f"{path},x,{name}\n" for path, name in splits.items()))
+
+
+def test_a_new_copy_joins_the_split_of_the_sample_that_it_repeats(photos: Path) -> None:
+    held = {"cat/1.png": "test", "dog/2.png": "test", "cat/3.png": "val", "dog/4.png": "val"}
+    names = [f"{'cat' if n % 2 else 'dog'}/{n}.png" for n in range(12)]
+    split_file({name: held.get(name, "train") for name in names})
+    for path, new in (("cat/1.png", "cat/copy.png"), ("cat/3.png", "dog/copy.png"), ("cat/5.png", "cat/other.png")):
+        (photos / new).write_bytes((photos / path).read_bytes())
+    (photos.parent / "found.png").write_bytes((photos / "dog/2.png").read_bytes())
+    Path("labels.csv").write_text("path,label\nfound.png,dog\n")
+    found = load_dataset(DataConfig(source=str(photos), splits="split.csv", labels="labels.csv"))
+    rows = {row.path: row.split for row in found.rows}
+    assert [rows[name] for name in ("cat/copy.png", "dog/copy.png", "cat/other.png")] == ["test", "val", "train"]
+    assert rows["found.png"] == "test"
+    assert not [finding for finding in found.findings if finding.code == "data.leak"]
+
+
+def test_a_new_sample_joins_the_split_of_its_group(photos: Path) -> None:
+    rows = [(f"photos/{'cat' if n % 2 else 'dog'}/{n}.png", "cat" if n % 2 else "dog", f"g{n // 2}") for n in range(12)]
+    Path("m.csv").write_text("path,label,group\n" + "".join(f"{','.join(row)}\n" for row in rows))
+    split_file({path: {"g0": "test", "g1": "val"}.get(group, "train") for path, _, group in rows if "/1." not in path})
+    found = load_dataset(DataConfig(source="m.csv", splits="split.csv"))
+    assert {row.path: row.split for row in found.rows}["photos/cat/1.png"] == "test"
+
+
+def test_the_splits_of_an_earlier_run_can_be_checked(photos: Path) -> None:
+    names = [f"{'cat' if n % 2 else 'dog'}/{n}.png" for n in range(12)]
+    (photos / "cat" / "copy.png").write_bytes((photos / "cat/1.png").read_bytes())
+    split_file(
+        {"cat/copy.png": "train"} | {name: "test" if name in ("cat/1.png", "dog/2.png") else "train" for name in names}
+    )
+    checked = check_data(photos, set={"data.splits": "split.csv"})
+    leak = next(finding for finding in checked.findings if finding.code == "data.leak")
+    assert "cat/1.png (test) = cat/copy.png (train)" in leak.measured
+    assert "--data.splits split.csv" in checked.remedy
+
+
 def test_splits_of_an_earlier_run_are_kept_and_new_samples_trained_on(photos: Path) -> None:
     before = load_dataset(DataConfig(source=str(photos), split_seed=3))
     rows = {row.path: row.split for row in before.rows}
@@ -99,6 +139,6 @@ def test_splits_of_an_earlier_run_are_kept_and_new_samples_trained_on(photos: Pa
     Image.fromarray(np.full((8, 8), 250, np.uint8)).save(photos / "cat" / "new.png")
     after = load_dataset(DataConfig(source=str(photos), splits="split.csv"))
     assert {row.path: row.split for row in after.rows} == rows | {"cat/new.png": "train"}
-    assert any("1 new sample is in train" in note for note in after.notes)
+    assert any("1 sample is new" in note for note in after.notes)
     with pytest.raises(DataError, match="none of these samples"):
         load_dataset(DataConfig(source="digits", splits="split.csv"))

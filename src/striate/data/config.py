@@ -82,8 +82,8 @@ class DataConfig:
     """A table `path,label` of corrected labels, which replace the labels of the data; paths as in `split.csv`. A
     sample with an empty label is left out."""
     splits: str | None = None
-    """A run, or a split.csv, whose splits are reused: samples that it lists keep their split, new samples are in
-    train."""
+    """A run, or a split.csv, whose splits are reused: samples that it lists keep their split. New samples join the
+    split of their copies or group, others train."""
     ignore: Annotated[int, Ge(0), Le(255)] | None = None
     """Masks: the value of pixels that the loss and the metrics ignore. Default: 255, if it has no name in
     `classes.txt` and there is more than one other value."""

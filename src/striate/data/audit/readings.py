@@ -61,7 +61,8 @@ def _without_split(listing: Listing) -> Finding | None:
         where=listing.source,
         measured=f"{count:,} of {several(len(listing), 'sample')} without a split, while others are in train",
         threshold="a split for every sample, or for none",
-        why="They are used like those of train.",
+        why="They are used like those of train, except copies of samples of val and test, and samples of their groups,"
+        " which are put there.",
         remedy="Fill in their split if they belong to another one.",
     )
 

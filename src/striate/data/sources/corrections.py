@@ -24,9 +24,9 @@ def with_labels(listing: Listing, file: str) -> Listing:
     """The listing with the labels of a table `path,label` in place of its own.
 
     A sample with an empty label is left out. Labels may be new classes. Paths may name further files, absolute or
-    relative to the folder of the table; if the data have splits, these are in train. Raises DataError with the line for
-    a path that neither the data nor the disk has, or that occurs twice with another label; also for data whose samples
-    do not have one class each, and for a file that is not such a table.
+    relative to the folder of the table; these have no split. Raises DataError with the line for a path that neither the
+    data nor the disk has, or that occurs twice with another label; also for data whose samples do not have one class
+    each, and for a file that is not such a table.
     """
     if not listing.has_one_class_each:
         expected = "data with one class per sample"
@@ -80,7 +80,7 @@ def _with_files(listing: Listing, folder: Path, labels: Mapping[str, str]) -> tu
         listing,
         paths=(*listing.paths, *paths),
         labels=names,
-        given=more(listing.given, "train" if any(listing.given) else None),
+        given=more(listing.given, None),
         targets=class_numbers(names, order_classes(names)),
         read=read_any,
         groups=more(listing.groups, None),
@@ -91,7 +91,8 @@ def _with_files(listing: Listing, folder: Path, labels: Mapping[str, str]) -> tu
 
 def with_splits(listing: Listing, source: str) -> Listing:
     """The listing with the splits of an earlier run (its folder, or a split.csv): its samples stay in their splits, and
-    new samples are in train. Raises DataError for a file that is not a split.csv, or has none of these samples."""
+    new samples have none, so that they join their copies and groups, or else train. Raises DataError for a file that is
+    not a split.csv, or has none of these samples."""
     file = Path(source) / SPLIT_FILE if Path(source).is_dir() else Path(source)
     splits = dict(_rows(file, "split"))
     given = tuple(
@@ -102,15 +103,8 @@ def with_splits(listing: Listing, source: str) -> Listing:
     if not known:
         expected = f"samples of {listing.name}, such as {listing.paths[0]}"
         raise DataError(f"splits {source}", "none of these samples", expected, "leave out --data.splits")
-    # New samples are in train, so that the samples held out do not change.
-    later = [name for name in ("val", "test") if name in given]
-    given = tuple(name or ("train" if later else None) for name in given)
     note = f"Splits: {several(known, 'sample has', 'samples have')} the split of {source}"
-    note += (
-        f"; {several(len(listing) - known, 'new sample is', 'new samples are')} in train."
-        if known < len(listing)
-        else "."
-    )
+    note += f"; {several(len(listing) - known, 'sample is', 'samples are')} new." if known < len(listing) else "."
     return replace(listing, given=given, notes=(*listing.notes, note))
 
 
