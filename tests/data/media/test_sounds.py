@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
+import soxr
 import torch
 
 import striate
@@ -216,6 +217,22 @@ def test_a_check_hears_silence_clipping_and_the_same_recording_at_another_gain_a
     assert named["data.unreadable"] == {"b/torn.flac"}
     assert named["data.label-noise"] == {"a/03.wav", "a/quieter.flac", "b/louder.ogg", "a/offset.wav"}
     assert check.inputs == "sounds of 1 s at 8,000 Hz"
+
+
+def test_a_check_hears_the_same_recording_at_other_rates(tmp_path: Path) -> None:
+    rng, source = np.random.default_rng(0), tmp_path / "data"
+    for name in ("a", "b"):
+        (source / name).mkdir(parents=True)
+        for k in range(4):
+            wave = rng.normal(size=44_100) * np.repeat(rng.uniform(0.02, 0.2, 21), 2100)
+            (source / name / f"{k}.wav").write_bytes(encoded(wave, 44_100))
+            if k < 3:
+                rate = (32_000, 22_050, 8_000)[k]
+                copy = soxr.resample(wave, 44_100, rate)
+                (source / name / f"{k} at {rate}.wav").write_bytes(encoded(copy, rate))
+    check = check_evidence(gather_evidence(list_source(DataConfig(source=str(source))), DataConfig(source=str(source))))
+    found = {check.evidence.named(group[0]): len(group) for group in check.evidence.alike}
+    assert found == {f"{name}/{k} at {rate}.wav": 2 for name in "ab" for k, rate in enumerate((32_000, 22_050, 8_000))}
 
 
 def test_predictions_for_windows_are_those_of_the_pieces(tmp_path: Path) -> None:

@@ -96,7 +96,7 @@ def gather_evidence(
     if listing.medium.lasting:
         ids = [i for i in range(len(listing)) if i not in unreadable]
         progress = announce_tenths(f"Checking {listing.name}", len(ids), listing.medium.many, announce)
-        sounds = measure_sounds(listing, ids, progress)
+        sounds = measure_sounds(listing, ids, scan.headers, progress)
         unreadable |= sounds.unreadable
     clips = None
     if listing.medium.folders:
