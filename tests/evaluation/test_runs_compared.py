@@ -27,13 +27,16 @@ def rights(both, first, second, neither):
     return tuple(np.array(column, bool) for column in zip(*pairs, strict=True))
 
 
+FIELDS = {"data.names": None, "data.group": None, "data.labels": None, "data.split_seed": 0}
+
+
 def run(right, path="runs/a", samples=None, targets=None, **fields):
     """A run that predictions 0 where the truth is 0, as far as it is `right`."""
     n = len(right)
     targets = np.zeros(n, np.int64) if targets is None else targets
     values = {
         "path": path, "model": "mnist-cnn", "source": "mnist5k",
-        "splits": "--data.split_seed 0", "data": "made", "task": Classify, "classes": ("a", "b"),
+        "data_fields": FIELDS, "data": "made", "task": Classify, "classes": ("a", "b"),
         "samples": np.arange(n) if samples is None else samples, "targets": targets,
         "predictions": (~right).astype(np.int64),
         "value": float(right.mean()), "costs": {"params": 35_330}, "images": True,
@@ -233,7 +236,8 @@ def test_samples_are_the_same_by_their_paths_wherever_others_are_missing():
     ("fields", "got"),
     [
         ({"classes": ("a", "c")}, "different classes: a, b in runs/a, a, c in runs/b"),
-        ({"classes": ("a", "c"), "names": "label=kind"}, "different classes"),
+        ({"classes": ("a", "c"), "data_fields": FIELDS | {"data.names": "label=kind"}}, "different classes"),
+        ({"samples": np.arange(40) + 40, "data_fields": FIELDS | {"data.group": "day"}}, "0 are in both"),
         ({"classes": ("a", "b", "c")}, "different classes: a, b in runs/a, a, b, c in runs/b"),
         ({"task": Regress}, "the task classify, runs/b the task regress"),
         ({"samples": np.arange(40) + 10}, "40 test samples of made in runs/a, 40 of made in runs/b; 30 are in both"),
@@ -245,9 +249,8 @@ def test_other_data_are_refused(fields, got):
     with pytest.raises(DataError) as refused:
         compare_predictions([run(right), run(right, "runs/b", **fields)], "test")
     assert got in refused.value.got
-    command = "striate train mnist5k --config runs/b/config.yaml --data.split_seed 0 --out runs/b-same-data"
-    if "names" in fields:  # those of b's data, which the data of a do not take
-        command = command.replace("--data.split", "--data.names '' --data.split")
+    other = "".join(f" --{name} null" for name, value in fields.get("data_fields", FIELDS).items() if value)
+    command = f"striate train mnist5k --config runs/b/config.yaml{other} --out runs/b-same-data"
     each = "striate eval runs/a; striate eval runs/b"
     apart = "task" in fields or len(fields.get("classes", "ab")) != 2  # a network has its number of outputs
     assert refused.value.remedy.endswith(each if apart else command)

@@ -116,7 +116,7 @@ def _predictions(run: RunDirectory, split: Compared, read: ReadData) -> RunPredi
             path=str(run.path),
             model=config.model.name,
             source=config.data.source,
-            splits=_split_options(config),
+            data_fields=_data_fields(config),
             data=data if isinstance(data, str) else config.data.source,
             task=task,
             classes=saved.classes,
@@ -127,7 +127,6 @@ def _predictions(run: RunDirectory, split: Compared, read: ReadData) -> RunPredi
             costs=costs,
             images=config.data.channels is not None,
             made=made,
-            names=config.data.names or "",
             groups=saved.groups,
         )
     found, paths, images, groups = _predict_now(run, config, split, read)
@@ -137,7 +136,7 @@ def _predictions(run: RunDirectory, split: Compared, read: ReadData) -> RunPredi
         path=str(run.path),
         model=config.model.name,
         source=config.data.source,
-        splits=_split_options(config),
+        data_fields=_data_fields(config),
         data=found.data,
         task=task,
         classes=found.classes,
@@ -148,16 +147,15 @@ def _predictions(run: RunDirectory, split: Compared, read: ReadData) -> RunPredi
         costs=costs,
         images=images,
         made=made,
-        names=config.data.names or "",
         groups=groups,
     )
 
 
-def _split_options(config: Config) -> str:
-    """The options of training that split data in the same way."""
-    data = config.data
-    fields = {"split_seed": data.split_seed, "val_fraction": data.val_fraction, "test_fraction": data.test_fraction}
-    return " ".join(f"--data.{name} {value:g}" for name, value in fields.items() if value is not None)
+def _data_fields(config: Config) -> dict[str, object]:
+    """The fields that decide which samples there are, their labels and their splits."""
+    columns = ("names", "layout", "targets", "class_level", "group", "labels", "ignore")
+    splits = ("splits", "val_fraction", "test_fraction", "split_seed")
+    return {f"data.{name}": getattr(config.data, name) for name in (*columns, *splits)}
 
 
 def _predict_now(

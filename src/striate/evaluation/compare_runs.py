@@ -31,8 +31,8 @@ class RunPredictions:
     """The model, as in the run's configuration."""
     source: str
     """The source of the data, as in the run's configuration."""
-    splits: str
-    """The command-line options that split the data in the same way."""
+    data_fields: Mapping[str, object]
+    """The fields of the configuration that decide which samples there are, their labels and their splits."""
     data: str
     """Name of the data set."""
     task: type[Task]
@@ -53,8 +53,6 @@ class RunPredictions:
     """Whether the samples are images."""
     made: Task | None = None
     """The task itself, where its class alone cannot measure predictions; else None."""
-    names: str = ""
-    """Options that name the columns or arrays of the data."""
     groups: Sequence[str] = ()
     """The group of each sample; empty where samples have none."""
 
@@ -151,10 +149,14 @@ def _aligned(first: RunPredictions, other: RunPredictions, split: str) -> RunPre
     """The other run's predictions in the order of the first one's. Raises DataError where they are for other
     samples."""
     config, out = pasted(f"{other.path}/config.yaml"), pasted(f"{other.path}-same-data")
-    names = "" if first.names == other.names else f" --data.names {pasted(first.names)}"
+    changed_fields = "".join(
+        f" --{name} {'null' if value is None else pasted(value)}"
+        for name, value in first.data_fields.items()
+        if value != other.data_fields[name]
+    )
     again = (
         "train both on the same data and splits, for example:"
-        f" striate train {pasted(first.source)} --config {config}{names} {first.splits} --out {out}"
+        f" striate train {pasted(first.source)} --config {config}{changed_fields} --out {out}"
     )
 
     def refuse(got: str, expected: str, remedy: str = again) -> DataError:
