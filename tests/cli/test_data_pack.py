@@ -103,7 +103,7 @@ def test_unreadable_pictures_are_named_and_make_a_bad_verdict(photos, tmp_path: 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["iris"], "a table of numbers"),
+        (["iris"], "got:      tables cannot be packed"),
         (["digits", "--optim.lr", "1"], "has no effect on a pack"),
         (["digits", "--data.store", "memory"], "has no effect on a pack"),
         (["digits", "--data.split_seed", "7"], "has no effect on a pack"),

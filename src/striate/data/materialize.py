@@ -106,6 +106,7 @@ def _too_large(where: str, shape: tuple[int, ...], size: int, room: Room, packab
     )
 
 
+PACKABLE = "images, spectrograms or clips"
 Announce = Callable[[str], None]
 
 
@@ -322,13 +323,14 @@ def _refuse_too_large(listing: Listing, count: int, preparation: Preparation) ->
 
 def _refuse_store(listing: Listing, config: DataConfig) -> None:
     """Raise ConfigError for fields that have no effect on data that are always in memory."""
-    what = f"{listing.medium.a} of numbers"
+    inputs = f"{listing.medium.name}s"
     if config.store in ("pack", "stream"):
-        raise ConfigError("data.store", config.store, f"memory: {what}", "--data.store memory")
+        expected = f"memory: {inputs} cannot be packed or streamed"
+        raise ConfigError("data.store", config.store, expected, "--data.store memory")
     if config.packs is not None:
         raise ConfigError(
             "data.packs",
-            f"{config.packs}, for {what}",
-            "inputs that can be packed: images, clips, spectrograms",
+            f"{config.packs}, for {inputs}",
+            f"inputs that can be packed: {PACKABLE}",
             "leave out --data.packs (on top of a --config: --data.packs null)",
         )

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from striate.data.config import DataConfig
 from striate.data.dataset import Dataset
+from striate.data.materialize import PACKABLE
 from striate.data.read import load_dataset
 from striate.data.store.build import remove_if_damaged
 from striate.data.store.pack import Pack, open_pack
@@ -55,9 +56,8 @@ def pack_data(
     except ConfigError as error:
         if error.where != "data.store":
             raise
-        expected = "images, clips or log-mel spectrograms"
         remedy = f"train on it as it is: striate train {pasted(config.source)}"
-        raise DataError(f"data {config.source}", error.expected.removeprefix("memory: "), expected, remedy) from None
+        raise DataError(f"data {config.source}", error.expected.removeprefix("memory: "), PACKABLE, remedy) from None
     pack = _pack_of(data)
     if open_pack(pack.path, pack.record.key, pack.shape, check=True) is None:
         remove_if_damaged(pack.path, pack.record.key, pack.shape, announce=announce)

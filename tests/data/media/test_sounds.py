@@ -107,14 +107,20 @@ def test_rate_length_and_view_are_decided_from_the_files_and_kept(tmp_path: Path
     source = write_classes(tmp_path / "data", a=0.5, b=0.25)
     data = load_dataset(DataConfig(source=str(source)))
     said = " ".join(data.notes)
-    assert "Rate: 8,000 Hz, the files' 8,000" in said
+    assert "Rate: 8,000 Hz, that of the files (data.rate)." in said
     assert "Length: 0.5 s" in said
-    assert "12 shorter sounds padded with silence" in said
+    assert "12 shorter sounds padded with silence." in data.notes
     assert "64 mel bands" in said
     assert data.input_shape == (1, 64, 44)
     config = data.medium.decided(DataConfig(source=str(source)), data.preparation)
     assert (config.rate, config.seconds, config.view, config.fit) == (8000, 0.5, "log-mel", None)
     assert load_dataset(config).fingerprint == data.fingerprint
+    (source / "a" / "fast.wav").write_bytes(encoded(tone(0.5, 16_000), 16_000))
+    assert (
+        "Rate: 8,000 Hz, the most common of 2 rates (data.rate)." in load_dataset(DataConfig(source=str(source))).notes
+    )
+    with pytest.raises(ConfigError, match="memory: waveforms cannot be packed or streamed"):
+        load_dataset(DataConfig(source=str(source), view="waveform", store="pack"))
     waves = load_dataset(DataConfig(source=str(source), view="waveform", rate=4000, seconds=0.4))
     assert waves.input_shape == (1, 1600)
     assert waves.splits["train"].inputs.dtype == torch.float32

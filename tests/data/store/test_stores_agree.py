@@ -181,7 +181,7 @@ def test_splits_are_joined_without_reading(trio: dict[str, Dataset]) -> None:
 
 def test_what_is_no_image_stays_in_memory() -> None:
     for store in ("pack", "stream"):
-        with pytest.raises(ConfigError, match="a table of numbers"):
+        with pytest.raises(ConfigError, match="memory: tables cannot be packed or streamed"):
             load_dataset(DataConfig(source="iris", store=store))
 
 

@@ -163,9 +163,11 @@ class Sounds(Medium):
         usual = max(rates, key=lambda rate: (rates[rate], rate))
         rate, notes = config.rate or _default_rate(usual), []
         if config.rate is None:
-            of = f"the files' {usual:,}" if len(rates) == 1 else f"{usual:,}, the most common of {len(rates)} rates"
-            part = of if rate == usual else f"{_part(usual // rate)} {of}"
-            notes.append(f"Rate: {rate:,} Hz, {part} (data.rate).")
+            tie = "highest of the " if list(rates.values()).count(rates[usual]) > 1 else ""
+            which = "that of the files" if len(rates) == 1 else f"the {tie}most common of {len(rates)} rates"
+            if rate != usual:
+                which = f"{_part(usual // rate)} {usual:,}, {which}"
+            notes.append(f"Rate: {rate:,} Hz, {which} (data.rate).")
         lengths = sorted(header.seconds for header in headers)
         seconds = config.seconds or _default_seconds(lengths)
         samples = round(seconds * rate)
@@ -175,11 +177,10 @@ class Sounds(Medium):
             notes.append(
                 f"Length: {seconds:g} s (data.seconds); the files last {lengths[0]:.3g} to {lengths[-1]:.4g} s."
             )
-        if longer or shorter:
-            notes.append(
-                f"{several(longer, 'longer sound')} cropped to the middle; {several(shorter, 'shorter sound')} padded"
-                " with silence."
-            )
+        changes = [f"{several(longer, 'longer sound')} cropped to the middle"] if longer else []
+        changes += [f"{several(shorter, 'shorter sound')} padded with silence"] if shorter else []
+        if changes:
+            notes.append(f"{'; '.join(changes)}.")
         mixed = sum(header.channels > 1 for header in headers)
         if mixed:
             notes.append(
@@ -316,7 +317,7 @@ def _default_rate(usual: int) -> int:
 
 
 def _part(times: int) -> str:
-    return {2: "half", 4: "a quarter of", 8: "an eighth of"}.get(times, "below")
+    return {2: "half of", 4: "a quarter of", 8: "an eighth of"}.get(times, "below")
 
 
 def _default_seconds(lengths: Sequence[float]) -> float:
