@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import shlex
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from inspect import signature
 from pathlib import Path
 
@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 
 import striate
-from striate.api import write_evaluation
+from striate.api import diagnose_run, write_evaluation
 from striate.cli import main
 from striate.data.dataset import Split
 from striate.data.loader import Batch, batches
-from striate.errors import OtherClassesError, RunError, UsageError
+from striate.errors import ChangedDataError, OtherClassesError, RunError, UsageError
 
 
 def test_a_plan_that_is_no_plan_is_refused_before_anything_is_read() -> None:
@@ -42,6 +42,34 @@ def test_of_classes_that_the_network_does_not_know_the_commands_that_help_are_to
     with pytest.raises(OtherClassesError) as caught:
         striate.evaluate("run", (arrays["x"], arrays["y"]))
     assert "striate" not in caught.value.remedy
+
+
+def test_of_data_that_have_changed_the_samples_and_the_commands_that_help_are_told(
+    photos: Callable[..., Path],
+) -> None:
+    folder = photos()
+    network = "conv(4,3) relu gap fc(3)"
+    run = striate.train(folder, network, epochs=1, out="run", set={"execution.plan": "plain"}).path
+    gone = sorted(folder.rglob("*.png"))[0]
+    content = gone.read_bytes()
+    gone.unlink()
+    named = gone.relative_to(folder).as_posix()
+    for act in (lambda: striate.evaluate(run), lambda: diagnose_run(run)):
+        with pytest.raises(ChangedDataError) as caught:
+            act()
+        assert caught.value.got.endswith(f": 1 sample is gone ({named})")
+    for verb, command in zip(("eval", "train"), caught.value.remedy.split(": striate ")[1:], strict=True):
+        words = shlex.split(command.partition(";")[0])
+        assert words[0] == verb
+        assert main(words) == 0
+    (folder / "red" / "more.png").write_bytes(content + b" ")
+    gone.write_bytes(content)
+    with pytest.raises(ChangedDataError, match=r"1 sample is new \(red/more.png\)"):
+        striate.evaluate(run)
+    with pytest.raises(ChangedDataError) as caught:
+        striate.train(config=run / "config.yaml", out="again")
+    assert caught.value.remedy.endswith("""with set={"data.fingerprint": 'null'}""")
+    assert striate.train(config=run / "config.yaml", out="again", set={"data.fingerprint": "null"}).metrics
 
 
 def test_no_other_place_is_suggested_for_what_belongs_into_a_run(

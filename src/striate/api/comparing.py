@@ -80,18 +80,18 @@ def _player(run: RunDirectory) -> ComparedPlayer:
     return ComparedPlayer(str(run.path), load_player(run.path), costs if isinstance(costs, dict) else {})
 
 
-ReadData = Callable[[Config], Dataset]
+ReadData = Callable[[Config, RunDirectory], Dataset]
 
 
 def _reader(announce: Announce | None) -> ReadData:
     """Reads the data of a configuration, and caches the latest, which compared runs share."""
     cached: dict[tuple[object, str], Dataset] = {}
 
-    def read(config: Config) -> Dataset:
+    def read(config: Config, run: RunDirectory) -> Dataset:
         key = (config.data, config.task.name)
         if key not in cached:
             cached.clear()
-            cached[key] = read_data(config, announce)[1]
+            cached[key] = read_data(config, announce, run=run)[1]
         return cached[key]
 
     return read
@@ -162,7 +162,7 @@ def _predict_now(
     run: RunDirectory, config: Config, split: Compared, read: ReadData
 ) -> tuple[Evaluation, NDArray[Any], bool, Sequence[str]]:
     """The network's predictions, and of the samples: paths, whether they are images, and groups."""
-    trained, data = load(run.path), read(config)
+    trained, data = load(run.path), read(config, run)
     if split == "test":
         data.require_test(f"compare {run.path}")
     batch = measured_at_once(config)

@@ -112,7 +112,7 @@ def diagnose_run(
     if config.cv is not None:
         got, remedy = "a cross-validation, which saves no network", f"striate doctor {config.data.source}"
         raise ConfigError(str(run.config), got, "the run of one training", remedy)
-    prepared = _prepare(config, module_of_run(config.model.name, module), announce, rules_too=True)
+    prepared = _prepare(config, module_of_run(config.model.name, module), announce, run=run)
     return _diagnose(prepared, seconds, run)
 
 
@@ -128,11 +128,14 @@ def _refuse_seconds(seconds: float) -> None:
         raise UsageError("seconds", f"{seconds:g}", "more than 0, and at most 3600", "--seconds 30")
 
 
-def _prepare(config: Config, module: nn.Module | None, announce: Announce, *, rules_too: bool = False) -> Prepared:
-    """`rules_too`: accept trainings by a local learning rule, whose curves can be diagnosed."""
+def _prepare(
+    config: Config, module: nn.Module | None, announce: Announce, *, run: RunDirectory | None = None
+) -> Prepared:
+    """`run`: the run of the configuration, if any. It may be a training by a local learning rule, whose curves can be
+    diagnosed."""
     with memory_explained(config):
-        prepared = prepare(config, module, announce=announce)
-    if prepared.config.optim.name == "own-rule" and not rules_too:
+        prepared = prepare(config, module, run=run, announce=announce)
+    if prepared.config.optim.name == "own-rule" and run is None:
         raise ConfigError(
             "optim.name",
             "own-rule",

@@ -379,7 +379,7 @@ def _with_data(explained: Explanation, trained: Trained, path: Path) -> Explanat
     """With the nearest training samples, and the names of features, where the run's data can be read."""
     try:
         run = open_run(path)
-        data = read_data(config_from_yaml(run.config))[1]
+        data = read_data(config_from_yaml(run.config), run=run)[1]
     except StriateError as error:
         missing = f"No training samples to compare with: {error.where}: {error.got}."
         return replace(explained, nearest=Nearest(missing=missing))

@@ -77,6 +77,6 @@ def try_export(
     config = config_from_yaml(opened.config)
     with given_data(data, announce) as source:
         refuse_other_data(source, config, "export", opened.path)
-        samples = read_data(config, announce)[1]
+        samples = read_data(config, announce, run=opened)[1]
         read = list_source(config.data, annotation_for(config.task)).read if samples.medium.lasting else None
         return export_trained(trained, samples, opened, kind, place, int8=int8, announce=announce, read=read)

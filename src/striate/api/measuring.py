@@ -150,7 +150,7 @@ def _evaluate_of_run(
         raise UsageError("data.names", names, expected, "leave out --data.names")
     if data is None or (_same_source(data, config.data.source) and names in (None, config.data.names)):
         try:
-            own = read_data(config, announce)[1]
+            own = read_data(config, announce, run=run)[1]
         except ChangedDataError:
             if data is None:
                 raise
@@ -397,7 +397,7 @@ def robustness(
     config = config_from_yaml(opened.config)
     with given_data(data, announce) as source, allocator_policy(usual_policy()):
         if source is None or _same_source(source, config.data.source):
-            measured = read_data(config, announce)[1]
+            measured = read_data(config, announce, run=opened)[1]
             if split == "test":
                 measured.require_test("robustness")
         else:
@@ -454,7 +454,7 @@ def invariance(
     opened, trained = run_and_network(run)
     config = config_from_yaml(opened.config)
     with allocator_policy(usual_policy()):
-        measured = read_data(config, announce)[1]
+        measured = read_data(config, announce, run=opened)[1]
         if split == "test":
             measured.require_test("invariance")
         say = announce or (lambda _: None)

@@ -159,7 +159,7 @@ def _validation(path: Path, trained: Trained) -> tuple[NDArray[Any], NDArray[Any
     raw = trained
     with suppress(UsageError):  # of a task without a temperature
         raw = replace(trained, task=trained.task.calibrated(1.0))
-    found = evaluate_trained(raw, read_data(config)[1], "val", batch=measured_at_once(config))
+    found = evaluate_trained(raw, read_data(config, run=run)[1], "val", batch=measured_at_once(config))
     return found.decoded, found.targets
 
 

@@ -88,7 +88,8 @@ class Subject:
     @cached_property
     def data(self) -> Dataset:
         """The data of the run. Raises UsageError without a run, DataError where the data are gone."""
-        return read_data(config_from_yaml(self.require_run().config), self.announce)[1]
+        run = self.require_run()
+        return read_data(config_from_yaml(run.config), self.announce, run=run)[1]
 
     @property
     def task(self) -> Task:

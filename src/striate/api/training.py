@@ -374,7 +374,7 @@ def _resume(path: Path, module: nn.Module | None, console: Console, quiet: bool,
     with owned(run.path, announce):
         with _disk_explained(run, config):
             checkpoint = recover_unchanged_run(run, announce)
-            prepared = prepare(config, module, checkpoint=checkpoint, announce=announce)
+            prepared = prepare(config, module, run=run, checkpoint=checkpoint, announce=announce)
             write_first_files(run, prepared, announce)
             prepared.state.elapsed = monotonic() - started
             if restore(run, prepared, checkpoint):

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from striate.api.announcing import Announce
 from striate.api.networks import load
 from striate.data.config import DataConfig
+from striate.data.dataset import Dataset
 from striate.data.media.every_medium import medium_of
 from striate.data.predict_inputs import list_inputs, read_inputs
 from striate.data.read import load_for_evaluation
@@ -36,7 +37,7 @@ def evaluate_unknown(run: str | Path, unknown: str | Path, *, announce: Announce
 
     The run's data are read, to compare features with those of training samples. Raises DataError, RunError.
     """
-    trained, data = load(run), read_data(config_from_yaml(open_run(Path(run)).config), announce)[1]
+    trained, data = load(run), _data_of(run, announce)
     _, inputs = _read(trained, unknown, announce)
     signals = signals_of(trained, inputs)
     if len(signals.features) < _FEWEST:
@@ -48,7 +49,7 @@ def evaluate_unknown(run: str | Path, unknown: str | Path, *, announce: Announce
 def data_drift(run: str | Path, new: str | Path, *, announce: Announce | None = None) -> Drift:
     """Test whether the pictures of `new`, a folder or data in any form that `train` takes, are like the held-out ones
     of `run`, by the features of its network and by statistics of the pictures. Raises DataError, RunError."""
-    trained, data = load(run), read_data(config_from_yaml(open_run(Path(run)).config), announce)[1]
+    trained, data = load(run), _data_of(run, announce)
     paths, inputs = _read(trained, new, announce)
     now, statistics_now, contents = _features(trained, inputs)
     before, statistics_before, known = _features(trained, inputs_of(data.splits[data.held_out], MOST))
@@ -70,6 +71,11 @@ def _features(trained: Trained, inputs: Iterator[NDArray[Any]]) -> tuple[NDArray
             statistics.append(picture_quantities(raw))
     found = np.concatenate(features) if features else np.empty((0, 1), np.float32)
     return found, np.concatenate(statistics) if statistics else None, contents
+
+
+def _data_of(run: str | Path, announce: Announce | None) -> Dataset:
+    opened = open_run(Path(run))
+    return read_data(config_from_yaml(opened.config), announce, run=opened)[1]
 
 
 def _read(trained: Trained, source: str | Path, announce: Announce | None) -> tuple[tuple[str, ...], Iterator[Any]]:

@@ -118,7 +118,7 @@ def _replay(
     announce: Callable[[str], None],
 ) -> RunReplay:
     with memory_explained(config):
-        prepared = prepare(config, module, checkpoint=checkpoint, announce=announce)
+        prepared = prepare(config, module, run=run, checkpoint=checkpoint, announce=announce)
         if checkpoint is not None:
             prepared.state.restore(load_checkpoint(checkpoint, prepared.device))
         if prepared.state.step != last["trace"]["begin"]:

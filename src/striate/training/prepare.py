@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -17,12 +18,15 @@ from striate.data.dataset import Dataset, Split
 from striate.data.loader import to_device
 from striate.data.normalize import Normalization, Normalize, measure_normalization, scale_to_unit
 from striate.data.read import load_dataset
-from striate.errors import ChangedDataError
+from striate.data.sources.objects import is_given_data
+from striate.errors import ChangedDataError, pasted
 from striate.machine.allocator import allocator_policy, usual_policy
 from striate.machine.memory import in_halves
 from striate.models.learning_rule import followed_quantities
 from striate.models.reconstructing import takes_unit_inputs
 from striate.records import Finding
+from striate.runs.directory import RunDirectory
+from striate.runs.verified_files import read_verified
 from striate.tasks.registry import annotation_for, make_task
 from striate.tasks.task import Task
 from striate.training.auxiliary import make_heads
@@ -67,6 +71,7 @@ from striate.training.refusals import (
 from striate.training.request import decided_fields
 from striate.training.state import TrainingState
 from striate.training.trained import Trained, trained_to_dict
+from striate.wording import listed, several
 
 
 @dataclass(frozen=True)
@@ -128,10 +133,15 @@ class Prepared:
 
 
 def read_data(
-    config: Config, announce: Callable[[str], None] | None = None, module: nn.Module | None = None
+    config: Config,
+    announce: Callable[[str], None] | None = None,
+    module: nn.Module | None = None,
+    *,
+    run: RunDirectory | None = None,
 ) -> tuple[Config, Dataset]:
     """The data set of a configuration, and the configuration with what was decided about the data. `module`: the
-    network given in Python, if any; its cost decides the size of photographs.
+    network given in Python, if any; its cost decides the size of photographs. `run`: the run of the configuration, if
+    any; an error names the samples that it lists and that are gone.
 
     Raises DataError, also where the fingerprint of the data differs from that of the configuration; ConfigError.
     """
@@ -149,22 +159,37 @@ def read_data(
         data = read(config.data)
     expected = config.data.fingerprint
     if expected not in (None, data.fingerprint):
-        raise ChangedDataError(
-            config.data.source,
-            f"data with the fingerprint {data.fingerprint[:12]}",
-            f"the data of the configuration, {str(expected)[:12]}: files were added, removed or changed since",
-            "restore the files, or train again: striate train --config RUN/config.yaml --data.fingerprint null; "
-            "striate eval RUN DATA measures on the files as they are now",
-        )
+        raise _changed(config, data, run)
     fit = data.preparation.fit if "fit" in data.medium.settings else None
     decided = replace(config.data, source=data.source, store=data.store, fingerprint=data.fingerprint, fit=fit)
     return replace(config, data=data.medium.decided(decided, data.preparation)), data
+
+
+def _changed(config: Config, data: Dataset, run: RunDirectory | None) -> ChangedDataError:
+    source = config.data.source
+    got = f"data with the fingerprint {data.fingerprint[:12]}"
+    expected = f"the data of the configuration, {str(config.data.fingerprint)[:12]}"
+    if run is None or is_given_data(source):
+        remedy = "restore the data; or train on them as they are now, with --data.fingerprint null"
+        return ChangedDataError(source, got, f"{expected}: files were added, removed or changed since", remedy)
+    table = (read_verified(run.split) or b"").decode()
+    before, now = [row["path"] for row in csv.DictReader(table.splitlines())], [row.path for row in data.rows]
+    gone, new = [path for path in before if path not in set(now)], [path for path in now if path not in set(before)]
+    changes = [f"{several(len(gone), 'sample is', 'samples are')} gone ({listed(gone, 3)})"] if gone else []
+    changes += [f"{several(len(new), 'sample is', 'samples are')} new ({listed(new, 3)})"] if new and before else []
+    got += f": {' and '.join(changes) or 'contents, labels or splits of samples differ'}"
+    remedy = (
+        f"measure on the data as they are now: striate eval {pasted(run.path)} {pasted(source)}; or train on them:"
+        f" striate train --config {pasted(run.config)} --data.fingerprint null; or restore the files"
+    )
+    return ChangedDataError(source, got, expected, remedy)
 
 
 def prepare(
     config: Config,
     module: nn.Module | None = None,
     *,
+    run: RunDirectory | None = None,
     checkpoint: Path | None = None,
     seconds_spent: Callable[[], float] = lambda: 0.0,
     announce: Callable[[str], None] = lambda _: None,
@@ -172,11 +197,12 @@ def prepare(
 ) -> Prepared:
     """Read the data, decide what is open, build the network. Writes nothing and prints nothing.
 
-    The initialization follows from `config.seed`; the caller's random state stays. `checkpoint`: the one that the run
-    is resumed from, if any; a file of initial weights is then not needed. `seconds_spent` since the user's request
-    count against `budget.minutes`. `forecast`: whether to measure what a long run will reach. Raises StriateError.
+    The initialization follows from `config.seed`; the caller's random state stays. `run`: see `read_data`.
+    `checkpoint`: the one that the run is resumed from, if any; a file of initial weights is then not needed.
+    `seconds_spent` since the user's request count against `budget.minutes`. `forecast`: whether to measure what a long
+    run will reach. Raises StriateError.
     """
-    with_data, data = read_data(config, announce, module)
+    with_data, data = read_data(config, announce, module, run=run)
     if config.baseline:
         data.require_test("--baseline")
     return prepare_data(
